@@ -1,0 +1,138 @@
+// Package auth turns a credential into a Principal and a Principal into a Grant. A Grant is the proof that privileged
+// verbs demand; it can be made here only, and its zero value allows nothing.
+package auth
+
+import (
+	"slices"
+
+	"signet.example/signet/pki"
+)
+
+// Role is what a credential was made for. Zero is no role and is denied everything.
+type Role uint8
+
+// The roles.
+const (
+	RoleNone      Role = iota
+	RoleAuditor        // reads everything, the audit log included; changes nothing
+	RoleRequester      // issues under its profiles; reads and revokes what its account was issued
+	RoleAdmin          // everything
+)
+
+var roleNames = [...]string{"none", "auditor", "requester", "admin"}
+
+// String is the lower-case name.
+func (r Role) String() string {
+	if int(r) < len(roleNames) {
+		return roleNames[r]
+	}
+	return "none"
+}
+
+// ParseRole reads "auditor", "requester" or "admin".
+func ParseRole(text string) (Role, error) {
+	if i := slices.Index(roleNames[:], text); i > 0 {
+		return Role(i), nil
+	}
+	return RoleNone, pki.Errorf(pki.KindInvalid, "parse role", "%q: want auditor, requester or admin", text).InField("role")
+}
+
+// Principal is who makes a call, as its credential proved. It is made by Authenticator and by System.
+type Principal struct {
+	ID        string   // "token:…" or "certificate:…" or "system:…"; goes into audit events
+	Account   string   // what certificates it requests are filed under
+	Role      Role     //
+	Profiles  []string // the only profiles it may issue under; empty means every profile that allows its role
+	Source    string   // network address
+	RequestID string   // of this call
+}
+
+// System is the principal of Signet itself: reconciliation, responder certificates, schedules.
+func System(component string) Principal {
+	return Principal{ID: "system:" + component, Account: "system", Role: RoleAdmin}
+}
+
+// Action is a privileged verb. Zero is none.
+type Action uint8
+
+// The actions.
+const (
+	ActionNone   Action = iota
+	ActionIssue         // scope: profile name
+	ActionRevoke        // scope: account that the certificate belongs to
+	ActionRead          // scope: account whose certificates are read; "" means all
+	ActionAudit         // read the audit log
+	ActionManage        // issuers, profiles, credentials, jobs, key blocks
+)
+
+var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage"}
+
+// String is the lower-case verb.
+func (a Action) String() string {
+	if int(a) < len(actionNames) {
+		return actionNames[a]
+	}
+	return "nothing"
+}
+
+// Grant proves that a principal may do one action within one scope.
+type Grant struct {
+	principal Principal
+	action    Action
+	scope     string
+	any       bool
+}
+
+// Principal returns who was granted; the zero Principal for the zero Grant.
+func (g Grant) Principal() Principal { return g.principal }
+
+// Allows reports whether the grant is for this action and covers this scope. The zero Grant allows nothing.
+func (g Grant) Allows(action Action, scope string) bool {
+	return g.action != ActionNone && g.action == action && (g.any || g.scope == scope)
+}
+
+// All reports whether the grant covers every scope of its action.
+func (g Grant) All() bool { return g.action != ActionNone && g.any }
+
+// Authorize gives the grant for an action within a scope, or an error of KindDenied. Scope "" asks for every scope.
+func (p Principal) Authorize(action Action, scope string) (Grant, error) {
+	g := Grant{principal: p, action: action, scope: scope, any: scope == ""}
+	if p.may(action, scope) {
+		return g, nil
+	}
+	return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "role %s of %s does not allow to %s%s", p.Role, p.ID, action, within(scope)).
+		WithHint("ask an administrator for a credential with another role")
+}
+
+// AuthorizeOwn is Authorize for what an account owns: administrators (and for reading, auditors) get every scope,
+// requesters their own account.
+func (p Principal) AuthorizeOwn(action Action) (Grant, error) {
+	if p.may(action, "") {
+		return p.Authorize(action, "")
+	}
+	return p.Authorize(action, p.Account)
+}
+
+func (p Principal) may(action Action, scope string) bool {
+	switch p.Role {
+	case RoleAdmin:
+		return action != ActionNone
+	case RoleAuditor:
+		return action == ActionRead || action == ActionAudit
+	case RoleRequester:
+		switch action {
+		case ActionIssue:
+			return scope != "" && (len(p.Profiles) == 0 || slices.Contains(p.Profiles, scope))
+		case ActionRevoke, ActionRead:
+			return scope != "" && scope == p.Account
+		}
+	}
+	return false
+}
+
+func within(scope string) string {
+	if scope == "" {
+		return ""
+	}
+	return " within " + scope
+}

@@ -1,0 +1,80 @@
+package pki
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Kind says whose fault an error is and what a caller can do. Each edge (gRPC, REST, the command line) translates it
+// once.
+type Kind uint8
+
+// The kinds. Zero is Internal: an error nobody classified is ours.
+const (
+	KindInternal           Kind = iota // a fault of Signet; the cause is for operators only
+	KindInvalid                        // the request is malformed; Field says where
+	KindRefused                        // well-formed, and against policy or profile
+	KindNotFound                       // what was named does not exist
+	KindConflict                       // it exists already, or was changed meanwhile
+	KindUnauthenticated                // no credential, or one that is not valid
+	KindDenied                         // the credential does not allow this
+	KindFailedPrecondition             // the state of the system does not allow it now
+	KindUnavailable                    // something we depend on does not answer; try again
+	KindExhausted                      // a bound is reached; try again later
+)
+
+var kindNames = [...]string{"internal", "invalid", "refused", "not-found", "conflict", "unauthenticated", "denied", "failed-precondition", "unavailable", "exhausted"}
+
+// String is a lower-case word, stable enough for metrics and JSON.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "internal"
+}
+
+// Error is the one error type that crosses rooms.
+type Error struct {
+	Kind  Kind
+	Op    string // what was attempted: "issue certificate"; also the metric label
+	Field string // the field to blame, as the API names it ("csr", "identifiers[2]"); may be empty
+	Hint  string // what to do next, one sentence; may be empty
+	Err   error  // the cause
+}
+
+// Error is "op: field: cause"; the hint is separate, for whoever prints it.
+func (e *Error) Error() string {
+	text := e.Op
+	if e.Field != "" {
+		text += ": " + e.Field
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf makes an Error whose cause is formatted as by fmt.Errorf.
+func Errorf(kind Kind, op, format string, args ...any) *Error {
+	return &Error{Kind: kind, Op: op, Err: fmt.Errorf(format, args...)}
+}
+
+// InField blames a field and returns e.
+func (e *Error) InField(field string) *Error { e.Field = field; return e }
+
+// WithHint says what to do next and returns e.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// KindOf returns the kind of the first Error in the chain, KindInternal if there is none.
+func KindOf(err error) Kind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return KindInternal
+}

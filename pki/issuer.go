@@ -1,0 +1,70 @@
+package pki
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+)
+
+// KeyHash is the SHA-256 of a DER SubjectPublicKeyInfo.
+type KeyHash [sha256.Size]byte
+
+// HashSPKI hashes a DER SubjectPublicKeyInfo.
+func HashSPKI(spki []byte) KeyHash { return sha256.Sum256(spki) }
+
+// HashPublicKey encodes a public key as SubjectPublicKeyInfo and hashes it.
+func HashPublicKey(pub crypto.PublicKey) (KeyHash, error) {
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return KeyHash{}, fmt.Errorf("encode public key: %w", err)
+	}
+	return HashSPKI(spki), nil
+}
+
+// String is lower-case hexadecimal, 64 digits.
+func (h KeyHash) String() string { return hex.EncodeToString(h[:]) }
+
+// ParseKeyHash reads 64 hexadecimal digits.
+func ParseKeyHash(text string) (KeyHash, error) {
+	var h KeyHash
+	if err := decodeHex(h[:], text); err != nil {
+		return KeyHash{}, fmt.Errorf("key hash: %w", err)
+	}
+	return h, nil
+}
+
+// IssuerID names an issuer in URLs, in the API and in the database: the first 10 octets of the SHA-256 of its
+// SubjectPublicKeyInfo, for ever. It is comparable; zero names no issuer.
+type IssuerID [10]byte
+
+// Issuer returns the identifier of the issuer that has this key.
+func (h KeyHash) Issuer() IssuerID { return IssuerID(h[:len(IssuerID{})]) }
+
+// ParseIssuerID reads 20 hexadecimal digits, as they stand in URLs.
+func ParseIssuerID(text string) (IssuerID, error) {
+	var id IssuerID
+	if err := decodeHex(id[:], text); err != nil {
+		return IssuerID{}, fmt.Errorf("issuer: %w", err)
+	}
+	return id, nil
+}
+
+// String is lower-case hexadecimal, 20 digits.
+func (id IssuerID) String() string { return hex.EncodeToString(id[:]) }
+
+// IsZero reports whether id names no issuer.
+func (id IssuerID) IsZero() bool { return id == IssuerID{} }
+
+// decodeHex fills dst from exactly twice as many lower-case hexadecimal digits: one spelling per value, so that a
+// URL has one form for caches.
+func decodeHex(dst []byte, text string) error {
+	if len(text) != 2*len(dst) {
+		return fmt.Errorf("%q: want %d hexadecimal digits", clip(text), 2*len(dst))
+	}
+	if _, err := hex.Decode(dst, []byte(text)); err != nil || hex.EncodeToString(dst) != text {
+		return fmt.Errorf("%q: want lower-case hexadecimal digits", clip(text))
+	}
+	return nil
+}
