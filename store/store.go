@@ -11,11 +11,15 @@ import (
 	"iter"
 
 	"signet.example/signet/internal/audit"
+	"signet.example/signet/revocation"
 )
 
 // Store is a database of Signet: store/postgres for several instances, store/sqlite for one.
 type Store interface {
 	Audit
+	revocation.Log
+	revocation.Books
+	revocation.Progress
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error
