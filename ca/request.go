@@ -1,0 +1,44 @@
+package ca
+
+import (
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// MaxCSR is the longest certificate request accepted, in octets of DER.
+const MaxCSR = 64 << 10
+
+// Request is what every front door makes of what it was asked: a profile, a key proved by a CSR, and names. Nothing
+// else of the CSR is believed: extensions come from the profile.
+type Request struct {
+	Profile  string           // required
+	Issuer   pki.IssuerID     // zero: the issuer that the profile names, else the only one active for issuance
+	CSR      []byte           // DER PKCS #10, at most MaxCSR octets; its signature proves possession of the key
+	Names    []pki.Identifier // subjectAltName; empty: the names in the CSR
+	Subject  Subject          // zero: what the profile says, and the CSR's common name where the profile takes it
+	Lifetime time.Duration    // zero: the profile's; at most the profile's maximum
+	NotAfter time.Time        // zero: by Lifetime; both set is refused
+
+	// RequestID makes a repeat by the same account within 24 hours return the first certificate, from any instance. Using
+	// it for a different request is a conflict. Empty: no such promise. At most 128 octets of printable ASCII.
+	RequestID string
+}
+
+// Subject is the distinguished name asked for. A profile says which of its fields are taken.
+type Subject struct {
+	CommonName         string
+	Organization       []string
+	OrganizationalUnit []string
+	Country            []string
+	Province           []string
+	Locality           []string
+	SerialNumber       string
+}
+
+// Issued is a certificate that is durably recorded.
+type Issued struct {
+	Certificate
+	Chain    [][]byte // DER certificates above it, nearest first, without the root
+	Repeated bool     // answered from an earlier call with the same request id
+}

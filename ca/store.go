@@ -1,0 +1,190 @@
+package ca
+
+import (
+	"context"
+	"time"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+)
+
+// OwnerID names a running process to the others, drawn at its start; never a host name.
+type OwnerID [16]byte
+
+// RangeID names a reservation. It grows with every reservation and is never used twice.
+type RangeID int64
+
+// Range is a reservation [From, To) of the indices of (Issuer, Epoch) by Owner.
+type Range struct {
+	ID      RangeID
+	Issuer  pki.IssuerID
+	Epoch   pki.Epoch
+	From    uint64 // first index
+	To      uint64 // first index behind it
+	KeyFrom uint64 // the index its range key is derived with
+	Nonce   pki.RangeNonce
+	Owner   OwnerID
+	BaseURL string // of the issuer when it was reserved; names the shard in every CDP of the range
+}
+
+// Reservation asks for at most Count indices. The lease is counted by the database's clock.
+type Reservation struct {
+	Issuer  pki.IssuerID
+	Epoch   pki.Epoch
+	Count   uint64
+	Nonce   pki.RangeNonce
+	Owner   OwnerID
+	BaseURL string
+	Lease   time.Duration
+}
+
+// Run is a run [From, To) of indices.
+type Run struct{ From, To uint64 }
+
+// Closing ends a range. What is neither recorded nor Unsigned becomes void: an entry of the ledger with its serial.
+type Closing struct {
+	Range  RangeID
+	Closer OwnerID      // closing a range of another owner is refused before its lease has passed
+	Key    pki.RangeKey // goes into the row: from then on everyone can check serials of the range
+	// Serials[i] is the serial of index From+i of the reservation.
+	Serials []pki.Serial
+	// Unsigned are indices that were never signed, in order; only the owner knows them. They can be reserved again.
+	Unsigned []Run
+	Event    audit.Event // written when something became void
+}
+
+// RangeStore keeps reservations. Every method is one durable transaction.
+type RangeStore interface {
+	// Reserve takes free indices first, then the next of the epoch, and makes what the epoch needs to be stored. It
+	// never crosses a block of pki.BlockSize, so that a range is in one shard.
+	Reserve(ctx context.Context, r Reservation) (Range, error)
+	// RenewLeases renews every open range of the owner in one statement and returns how many there are.
+	RenewLeases(ctx context.Context, owner OwnerID, lease time.Duration) (int, error)
+	// CloseRange returns how many indices became void. Closing a closed range does nothing.
+	CloseRange(ctx context.Context, c Closing) (voids int, err error)
+	// ExpiredRanges returns at most limit open ranges whose lease has passed, oldest first.
+	ExpiredRanges(ctx context.Context, limit int) ([]Range, error)
+}
+
+// Certificate is one row of the inventory.
+type Certificate struct {
+	Issuer    pki.IssuerID
+	Position  pki.Position
+	Serial    pki.Serial
+	Profile   string
+	Account   string
+	Subject   string // RFC 4514
+	KeyHash   pki.KeyHash
+	NotBefore time.Time
+	NotAfter  time.Time
+	IssuedAt  time.Time
+	DER       []byte
+}
+
+// Name is a searchable name of a certificate. Type zero is the common name.
+type Name = pki.Identifier
+
+// Entry is one certificate to record, with the proof that its index is still ours and what it must not collide with.
+type Entry struct {
+	Certificate
+	Range       RangeID
+	Names       []Name
+	KeyMaterial pki.KeyHash // SHA-256 of the key material; see policy.KeyMaterial
+	RequestID   string      // empty: none
+	Digest      [32]byte    // of the request, when RequestID is set
+	Event       audit.Event // written if, and in the transaction in which, the certificate is recorded
+}
+
+// Outcome is what became of one entry. Zero is not an outcome.
+type Outcome uint8
+
+// The outcomes of recording. Whatever is not Recorded is not issued, and its index is void once its range closes.
+const (
+	OutcomeNone Outcome = iota
+	Recorded
+	KeyBlocked  // the key was blocked meanwhile
+	RequestUsed // another certificate was recorded for the same request id
+	RangeLost   // the range is closed, or another's: this process was away longer than its lease
+)
+
+// CertificateStore records what was signed.
+type CertificateStore interface {
+	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked keys
+	// and request ids in later statements. The outcomes stand in the order of the entries. An error says nothing about
+	// any entry: it may be recorded or not.
+	Record(ctx context.Context, owner OwnerID, entries []Entry) ([]Outcome, error)
+	// FindRequest returns the certificate recorded for a request id within 24 hours and the digest of its request, or
+	// an error of KindNotFound.
+	FindRequest(ctx context.Context, account, requestID string) (Certificate, [32]byte, error)
+	// KeyIsBlocked reports whether a key may not be certified, by the hash of its SPKI or of its key material.
+	KeyIsBlocked(ctx context.Context, spki, material pki.KeyHash) (bool, error)
+	// DropEpoch removes the certificates of an epoch that has passed for every issuer, at most limit rows in one
+	// transaction where the database cannot drop them whole; done is true when nothing is left.
+	DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error)
+}
+
+// AuditStore writes events that belong to no other mutation, such as refusals.
+type AuditStore interface {
+	AppendAudit(ctx context.Context, events []audit.Event) error
+}
+
+// IssuerStore keeps issuers.
+type IssuerStore interface {
+	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already.
+	CreateIssuer(ctx context.Context, issuer Issuer, event audit.Event) error
+	// AddIssuerCertificate adds a certificate of the issuer's name and key; a chosen one takes the place of the one
+	// chosen before. It makes a pending issuer active.
+	AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, certificate IssuerCertificate, event audit.Event) error
+	// SetIssuerState moves an issuer between active, disabled and retired; retired is the end.
+	SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState, event audit.Event) error
+	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
+	Issuers(ctx context.Context) ([]Issuer, error)
+}
+
+// Inventory is what can be asked about certificates that were issued.
+type Inventory interface {
+	// GetCertificate returns KindNotFound if nothing is recorded there under this serial.
+	GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (Certificate, error)
+	// ListCertificates returns at most limit certificates behind the cursor, in the order that the filter implies.
+	ListCertificates(ctx context.Context, filter Filter, cursor string, limit int) (Page, error)
+	// CountCertificates counts up to a bound, and estimates beyond it.
+	CountCertificates(ctx context.Context, filter Filter) (Count, error)
+}
+
+// CertificateStatus filters by status. Zero is any.
+type CertificateStatus uint8
+
+// The statuses to filter by.
+const (
+	StatusAny CertificateStatus = iota
+	StatusValid
+	StatusRevoked // on hold included
+	StatusExpired
+)
+
+// Filter selects certificates; zero fields select everything. Times are [from, to).
+type Filter struct {
+	Name                   string // exact name, lower case
+	NameSuffix             string // names that end so: "example.com" finds it and everything below it
+	Serial                 pki.Serial
+	KeyHash                pki.KeyHash
+	Issuer                 pki.IssuerID
+	Profile                string
+	Account                string
+	Status                 CertificateStatus
+	Now                    time.Time // for Status
+	ExpiresFrom, ExpiresTo time.Time
+	IssuedFrom, IssuedTo   time.Time
+}
+
+// Page is part of a list. Next is empty on the last page.
+type Page struct {
+	Certificates []Certificate
+	Next         string
+}
+
+// Count is a number of certificates.
+type Count struct {
+	N     int64
+	Exact bool
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+// The exit statuses, documented in docs/OPERATIONS.md.
+const (
+	exitOK          = 0
+	exitFailed      = 1  // something broke
+	exitInvalid     = 2  // the command line or an input is wrong
+	exitRefused     = 3  // policy or the present state does not allow it
+	exitNotFound    = 4  // what was named does not exist
+	exitConflict    = 5  // it exists already, or was changed meanwhile
+	exitCredential  = 6  // no credential, a wrong one, or one that does not allow this
+	exitUnavailable = 7  // something did not answer or is full; try again
+	exitNegative    = 10 // the command worked and its answer is no: revoked, expired, not authentic
+)
+
+// app is what every command's Run gets: the streams, the form of output and the way to the configuration.
+type app struct {
+	ctx    context.Context
+	in     io.Reader
+	out    io.Writer
+	err    io.Writer
+	getenv func(string) string
+	config string // path of signet.yaml
+	json   bool
+}
+
+// show prints a result: as one JSON object if that was asked for, else by the function, in sentences. The fields of
+// value are the documented form, so give it a struct with json tags.
+func (a *app) show(value any, text func(w *printer)) error {
+	if a.json {
+		enc := json.NewEncoder(a.out)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(value)
+	}
+	p := &printer{w: a.out}
+	text(p)
+	return p.err
+}
+
+// note tells a person something beside the result, on stderr; programs that asked for JSON are not told.
+func (a *app) note(format string, args ...any) {
+	if !a.json {
+		fmt.Fprintf(a.err, format+"\n", args...)
+	}
+}
+
+// loadConfig reads signet.yaml with the environment's overrides.
+func (a *app) loadConfig() (*server.Config, error) {
+	return server.LoadConfig(a.config, a.getenv)
+}
+
+// answerNo is returned by a command that worked and whose answer is no. It has been printed already.
+type answerNo struct{ text string }
+
+func (e answerNo) Error() string { return e.text }
+
+// fail prints an error with what to do next and returns the exit status.
+func (a *app) fail(err error) int {
+	if _, ok := errors.AsType[answerNo](err); ok {
+		return exitNegative
+	}
+	if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
+		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err)
+	}
+	kind, field, hint := pki.KindOf(err), "", ""
+	if e, ok := errors.AsType[*pki.Error](err); ok {
+		field, hint = e.Field, e.Hint
+	}
+	if a.json {
+		type failure struct {
+			Kind    string `json:"kind"`
+			Message string `json:"message"`
+			Field   string `json:"field,omitempty"`
+			Hint    string `json:"hint,omitempty"`
+		}
+		enc := json.NewEncoder(a.err)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(map[string]failure{"error": {kind.String(), err.Error(), field, hint}}) // stderr is the last place to complain to
+		return exitStatus(kind)
+	}
+	fmt.Fprintf(a.err, "signet: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(a.err, "  next: %s\n", hint)
+	}
+	return exitStatus(kind)
+}
+
+func exitStatus(kind pki.Kind) int {
+	switch kind {
+	case pki.KindInvalid:
+		return exitInvalid
+	case pki.KindRefused, pki.KindFailedPrecondition:
+		return exitRefused
+	case pki.KindNotFound:
+		return exitNotFound
+	case pki.KindConflict:
+		return exitConflict
+	case pki.KindUnauthenticated, pki.KindDenied:
+		return exitCredential
+	case pki.KindUnavailable, pki.KindExhausted:
+		return exitUnavailable
+	}
+	return exitFailed
+}
+
+// printer writes text for people and remembers the first error, so that printing reads as a list.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+// line writes one line; without arguments after the format it may hold any text.
+func (p *printer) line(format string, args ...any) {
+	if len(args) > 0 {
+		format = fmt.Sprintf(format, args...)
+	}
+	if p.err == nil {
+		_, p.err = io.WriteString(p.w, format+"\n")
+	}
+}
+
+// fields writes aligned "name  value" pairs, indented; pairs with an empty value are left out.
+func (p *printer) fields(pairs ...string) {
+	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fmt.Fprintf(t, "  %s\t%s\n", pairs[i], pairs[i+1])
+		}
+	}
+	p.flush(t)
+}
+
+// table writes a header and rows in aligned columns.
+func (p *printer) table(header []string, rows [][]string) {
+	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, strings.Join(header, "\t"))
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	p.flush(t)
+}
+
+// next names the command to type next.
+func (p *printer) next(format string, args ...any) {
+	p.line("")
+	p.line("next: "+format, args...)
+}
+
+func (p *printer) flush(t *tabwriter.Writer) {
+	if err := t.Flush(); p.err == nil {
+		p.err = err
+	}
+}

@@ -1,0 +1,67 @@
+// Command signet is a certificate authority and revocation service, and the client of one.
+//
+// One file holds one command: its flags, its call and what it prints. Everything that decides something lives in the
+// packages it calls.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"signet.example/signet/pki"
+)
+
+// commands is the table of contents of the tool. A command is a struct with its flags, a Run(*app) error and, for its
+// help page, a Help() string with examples.
+type commands struct {
+	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
+	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json for programs."`
+
+	CSR     csrCmd     `cmd:"" help:"Make a private key and a certificate request here."`
+	Version versionCmd `cmd:"" help:"Say which version this is."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run parses and runs one command line and returns the exit status.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// The first signal asks the command to end well; a second one ends the process as usual.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	var table commands
+	a := &app{ctx: ctx, in: stdin, out: stdout, err: stderr, getenv: os.Getenv}
+	parser := kong.Must(&table,
+		kong.Name("signet"),
+		kong.Description("A certificate authority whose certificates can be checked and revoked, end to end."),
+		kong.Writers(stdout, stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	parsed, err := parser.Parse(args)
+	a.json, a.config = table.Output == "json", table.Config
+	if err != nil {
+		return a.fail(usageError(err))
+	}
+	if err := parsed.Run(a); err != nil {
+		return a.fail(err)
+	}
+	return exitOK
+}
+
+// usageError turns what the parser says into an error of ours that names the next command.
+func usageError(err error) error {
+	e := pki.Errorf(pki.KindInvalid, "command line", "%w", err)
+	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil && p.Context.Command() != "" {
+		return e.WithHint("see `signet %s --help`", p.Context.Selected().Path())
+	}
+	return e.WithHint("see `signet --help`")
+}

@@ -1,0 +1,139 @@
+package handshake
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/pki"
+)
+
+// Config says what a Checker believes and where it looks. The zero Config is useful: HardFailIfCovered, sources from
+// the certificates, a fetcher that refuses private addresses and keeps what it fetched in memory.
+type Config struct {
+	// Policy applies to every issuer that has none of its own. Zero means HardFailIfCovered.
+	Policy Policy
+
+	// Issuers configures single issuers: a policy, and sources beside those that certificates name.
+	Issuers []Issuer
+
+	// Pins, if not empty, demands that the chain holds one of these certificates' names and keys above the leaf.
+	Pins []*x509.Certificate
+
+	// Override is asked when the policy would refuse. Nil means that nobody is asked.
+	Override Override
+
+	// Observe is called with the Result of every handshake that was checked, accepted or not, before the handshake goes
+	// on. It must not block. Nil means that nobody watches.
+	Observe func(*Result)
+
+	// Network says when the network may be asked during a handshake. Zero means when nothing at hand is conclusive.
+	Network NetworkUse
+
+	// Fetcher fetches and keeps CRLs and OCSP responses. Nil means fetch.New(fetch.Config{Now: Now}): guarded, in memory only.
+	Fetcher *fetch.Fetcher
+
+	// Budget bounds the time one handshake spends on checking, all certificates and sources together. Zero means 5
+	// seconds.
+	Budget time.Duration
+
+	// MaxAge bounds the age of evidence that says good, whatever its nextUpdate claims. Zero means only nextUpdate
+	// counts; evidence without nextUpdate is then at most 7 days old.
+	MaxAge time.Duration
+
+	// Skew is how far clocks may differ: evidence from that far in the future is still believed. Zero means 5 minutes.
+	Skew time.Duration
+
+	// Recheck is how often Run asks again about the certificates of tracked connections. Zero means one minute.
+	Recheck time.Duration
+
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// NetworkUse says when the network may be asked during a handshake.
+type NetworkUse uint8
+
+// The uses of the network.
+const (
+	NetworkWhenNeeded NetworkUse = iota // when nothing at hand is conclusive
+	NetworkNever                        // never: only staples, configured files and what is cached
+)
+
+// Issuer configures what is known of one issuer. It applies to certificates issued by this name and key.
+type Issuer struct {
+	// Certificate is any certificate of the issuer; only its subject and key are looked at. It is demanded.
+	Certificate *x509.Certificate
+
+	// Policy overrides Config.Policy for this issuer. Zero means Config.Policy.
+	Policy Policy
+
+	// CRLs are URLs (http, https) or absolute file names of CRLs of this issuer, complete ones or deltas, consulted
+	// besides the distribution points of the certificate. A file is read again when it changes.
+	CRLs []string
+
+	// OCSP are URLs of responders for this issuer, asked before those that the certificate names.
+	OCSP []string
+
+	// DemandNonce accepts an answer fetched over the network only if it repeats a nonce drawn for it (RFC 9654). Answers are then
+	// not cached.
+	DemandNonce bool
+}
+
+const (
+	defaultBudget  = 5 * time.Second
+	defaultSkew    = 5 * time.Minute
+	defaultRecheck = time.Minute
+
+	// defaultMaxAge bounds evidence that names no nextUpdate: RFC 6960, Section 4.2.2.1 reads its absence as "newer
+	// information is available all the time", which would make every answer stale at once.
+	defaultMaxAge = 7 * 24 * time.Hour
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Policy == policyUnset {
+		c.Policy = HardFailIfCovered
+	}
+	if c.Budget == 0 {
+		c.Budget = defaultBudget
+	}
+	if c.Skew == 0 {
+		c.Skew = defaultSkew
+	}
+	if c.Recheck == 0 {
+		c.Recheck = defaultRecheck
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, &pki.Error{Kind: pki.KindInvalid, Op: "configure handshake checker", Err: err}
+	}
+	if c.Fetcher == nil {
+		fetcher, err := fetch.New(fetch.Config{Now: c.Now})
+		if err != nil {
+			return Config{}, err
+		}
+		c.Fetcher = fetcher
+	}
+	return c, nil
+}
+
+func (c Config) validate() error {
+	if !c.Policy.valid() {
+		return fmt.Errorf("policy %d does not exist", c.Policy)
+	}
+	if c.Budget < 0 || c.MaxAge < 0 || c.Skew < 0 || c.Recheck < 0 {
+		return fmt.Errorf("a negative duration")
+	}
+	for i, issuer := range c.Issuers {
+		if issuer.Certificate == nil {
+			return fmt.Errorf("issuer %d has no certificate", i)
+		}
+		if issuer.Policy != policyUnset && !issuer.Policy.valid() {
+			return fmt.Errorf("issuer %d: policy %d does not exist", i, issuer.Policy)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package handshake
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// errNoDecision is what a Result says that no check has finished.
+var errNoDecision = errors.New("handshake: no decision was made")
+
+// ErrInsecureSkipVerify is returned for a tls.Config that does not verify chains: a revocation check of a chain that
+// nobody verified would prove nothing.
+var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check")
+
+// RevokedError says that a certificate of the chain is revoked, or was never issued by the authority it names.
+type RevokedError struct {
+	Certificate *x509.Certificate
+	Evidence    Evidence
+}
+
+// Error names certificate, reason, time and source.
+func (e *RevokedError) Error() string {
+	text := fmt.Sprintf("certificate %s is revoked", describe(e.Certificate))
+	if e.Evidence.Status == pki.StatusNotIssued {
+		text = fmt.Sprintf("certificate %s was never issued by its issuer", describe(e.Certificate))
+	}
+	if e.Evidence.Reason != pki.Unspecified {
+		text += " (" + e.Evidence.Reason.String() + ")"
+	}
+	if !e.Evidence.RevokedAt.IsZero() {
+		text += " since " + e.Evidence.RevokedAt.UTC().Format(time.RFC3339)
+	}
+	return text + ", says " + e.Evidence.Source.String()
+}
+
+// UnavailableError says that no source could tell the status of a certificate.
+type UnavailableError struct {
+	Certificate *x509.Certificate
+	Evidence    []Evidence // every source that was asked, with its error
+}
+
+// Error names certificate and what each source answered.
+func (e *UnavailableError) Error() string {
+	text := fmt.Sprintf("status of certificate %s is not available", describe(e.Certificate))
+	for _, ev := range e.Evidence {
+		text += "; " + describeEvidence(ev)
+	}
+	return text
+}
+
+// Unwrap returns what went wrong with each source.
+func (e *UnavailableError) Unwrap() []error { return evidenceErrors(e.Evidence) }
+
+// StaleError says that the only information about a certificate is too old to be believed.
+type StaleError struct {
+	Certificate *x509.Certificate
+	Evidence    Evidence
+}
+
+// Error names certificate, source and age.
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("status of certificate %s is stale: %s of %s was due to be replaced by %s", describe(e.Certificate),
+		e.Evidence.Source, e.Evidence.ThisUpdate.UTC().Format(time.RFC3339), e.Evidence.NextUpdate.UTC().Format(time.RFC3339))
+}
+
+// Unwrap returns why the evidence was found stale.
+func (e *StaleError) Unwrap() error { return e.Evidence.Err }
+
+// EvidenceError blames a CRL or an OCSP response, not the certificate: a source answered with something that must not be
+// believed (bad signature, not authorised, another scope, not parseable), and no other source settled the question.
+type EvidenceError struct {
+	Certificate *x509.Certificate
+	Evidence    Evidence
+}
+
+// Error names certificate, source and fault.
+func (e *EvidenceError) Error() string {
+	return fmt.Sprintf("status of certificate %s: %s", describe(e.Certificate), describeEvidence(e.Evidence))
+}
+
+// Unwrap returns the fault of the source.
+func (e *EvidenceError) Unwrap() error { return e.Evidence.Err }
+
+// MustStapleError says that a certificate demands a stapled OCSP response (RFC 7633) and the handshake had no good one.
+type MustStapleError struct {
+	Certificate *x509.Certificate
+	Err         error // why the staple that came was not accepted; nil if none came
+}
+
+// Error names the certificate and what was wrong with the staple.
+func (e *MustStapleError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("certificate %s demands a stapled status and none was sent", describe(e.Certificate))
+	}
+	return fmt.Sprintf("certificate %s demands a stapled status: %v", describe(e.Certificate), e.Err)
+}
+
+// Unwrap returns why the staple was not accepted.
+func (e *MustStapleError) Unwrap() error { return e.Err }
+
+// ContradictionError says that a certificate states two things about its status that cannot both hold: noRevAvail
+// together with a pointer to a source, or in a CA certificate (RFC 9608, Section 4).
+type ContradictionError struct {
+	Certificate *x509.Certificate
+	Err         error
+}
+
+// Error names the certificate and the contradiction.
+func (e *ContradictionError) Error() string {
+	return fmt.Sprintf("certificate %s contradicts itself: %v", describe(e.Certificate), e.Err)
+}
+
+// Unwrap returns the contradiction.
+func (e *ContradictionError) Unwrap() error { return e.Err }
+
+// NearMiss says what kept a chain from being trusted, as closely as can be told.
+type NearMiss uint8
+
+// The near misses. Zero is none in particular: the issuer is not known at all.
+const (
+	MissUnknownIssuer       NearMiss = iota // nobody we trust issued this
+	MissSelfSigned                          // the certificate is its own issuer and is not trusted
+	MissMissingIntermediate                 // the peer did not send the certificate of its issuer
+	MissExpired                             // a certificate of the chain has expired
+	MissNotYetValid                         // a certificate of the chain is not valid yet: look at the clocks
+	MissWrongName                           // trusted, and for another name
+	MissSameNameOtherKey                    // a trusted root has the issuer's name and another key
+	MissUsage                               // trusted, and not for this purpose
+	MissConstraint                          // a CA of the chain was not allowed to issue this
+	MissNotPinned                           // trusted, and not issued under the issuer that Config.Pins demands
+)
+
+// UntrustedError says that the chain does not lead to a trust anchor, or not for this name and purpose, and how
+// nearly it did.
+type UntrustedError struct {
+	Certificate *x509.Certificate   // the peer's own
+	Presented   []*x509.Certificate // everything the peer sent
+	Miss        NearMiss
+	Explanation string // one sentence for a person: which root, which name, which date
+	Err         error  // of crypto/x509
+}
+
+// Error names the certificate and the near miss.
+func (e *UntrustedError) Error() string {
+	text := fmt.Sprintf("certificate %s is not trusted", describe(e.Certificate))
+	if e.Explanation != "" {
+		return text + ": " + e.Explanation
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the error of crypto/x509.
+func (e *UntrustedError) Unwrap() error { return e.Err }
+
+// describe names a certificate for an error text, bounded because the text is the peer's.
+func describe(c *x509.Certificate) string {
+	if c == nil {
+		return "(none)"
+	}
+	name := c.Subject.CommonName
+	if len(c.DNSNames) > 0 {
+		name = c.DNSNames[0]
+	}
+	if name == "" {
+		name = c.Subject.String()
+	}
+	serial := c.SerialNumber.Text(16)
+	if len(serial) > 2*pki.SerialSize+1 {
+		serial = serial[:2*pki.SerialSize] + "…"
+	}
+	return fmt.Sprintf("%.80q (serial %s)", name, serial)
+}
+
+func describeEvidence(ev Evidence) string {
+	text := ev.Source.String()
+	if ev.Location != "" {
+		text += fmt.Sprintf(" %.200s", ev.Location)
+	}
+	text += ": " + ev.Status.String()
+	if ev.Err != nil {
+		text += ": " + ev.Err.Error()
+	}
+	return text
+}
+
+func evidenceErrors(list []Evidence) []error {
+	var errs []error
+	for _, ev := range list {
+		if ev.Err != nil {
+			errs = append(errs, ev.Err)
+		}
+	}
+	return errs
+}

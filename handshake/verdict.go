@@ -1,0 +1,124 @@
+package handshake
+
+import (
+	"crypto/x509"
+	"math/big"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// Source says where a piece of evidence comes from.
+type Source uint8
+
+// The sources, in the order in which they are asked.
+const (
+	SourceNone        Source = iota
+	SourceMemory             // a revocation that was seen before and is remembered
+	SourceCertificate        // the certificate itself: noRevAvail, ocsp-nocheck, or no pointer to any source
+	SourceFilter             // a revocation filter
+	SourceStaple             // an OCSP response delivered in the handshake
+	SourceCRL                // a complete or sharded CRL
+	SourceDelta              // a delta CRL
+	SourceOCSP               // an OCSP responder asked over the network, or its kept answer
+)
+
+var sourceNames = [...]string{"none", "memory", "certificate", "filter", "staple", "crl", "delta", "ocsp"}
+
+// String is a lower-case word for people and programs.
+func (s Source) String() string {
+	if int(s) < len(sourceNames) {
+		return sourceNames[s]
+	}
+	return sourceNames[SourceNone]
+}
+
+// Evidence is what one source said of one certificate.
+type Evidence struct {
+	Source   Source
+	Status   pki.Status
+	Location string // URL or file name the evidence came from; empty for a staple
+	Cached   bool   // no network was touched for it in this check
+
+	Reason    pki.Reason // of a revocation
+	RevokedAt time.Time  // of a revocation; zero if the source gives none
+	Final     bool       // a revocation that cannot be taken back: neither a hold nor an answer for a serial never issued
+
+	ThisUpdate time.Time     // when the source knew this to be so
+	NextUpdate time.Time     // when newer information is due; zero if the source does not say
+	Age        time.Duration // of ThisUpdate at the time of the check
+	Number     *big.Int      // CRL number; nil if there is none
+
+	Err error // why Status is Stale, Unreachable or Invalid; nil otherwise
+}
+
+// CertificateResult is what became known of one certificate of the chain.
+type CertificateResult struct {
+	Certificate *x509.Certificate
+	Issuer      *x509.Certificate
+	Status      pki.Status
+	Decisive    *Evidence  // the evidence Status rests on; nil if there is none
+	Evidence    []Evidence // everything that was asked, in order
+	Covered     bool       // Config.Issuers names a source for this issuer
+	Policy      Policy     // what applied to this certificate, HardFailIfCovered already resolved
+	Err         error      // why this certificate is refused or would be: one of the error types of this package; nil if it is not
+}
+
+// Decision is what became of a handshake. Zero is a refusal.
+type Decision uint8
+
+// The decisions.
+const (
+	Refused            Decision = iota
+	Accepted                    // every certificate of the chain is good, or exempt by design
+	AcceptedUnproved            // the policy tolerates that the status of a certificate is not known
+	AcceptedReportOnly          // ReportOnly let pass what would have been refused
+	AcceptedOverridden          // the Override callback accepted what the policy refused
+)
+
+var decisionNames = [...]string{"refused", "accepted", "accepted-unproved", "accepted-report-only", "accepted-overridden"}
+
+// String is a lower-case word for people, programs and metric labels.
+func (d Decision) String() string {
+	if int(d) < len(decisionNames) {
+		return decisionNames[d]
+	}
+	return decisionNames[Refused]
+}
+
+// Result is everything a check found out, and what was decided. Only this package makes one that accepts; the zero
+// Result refuses.
+type Result struct {
+	Time         time.Time
+	ServerName   string              // the name that was checked; empty for a client's certificate
+	Chain        []*x509.Certificate // leaf first, trust anchor last; as presented if no chain leads to an anchor
+	Trust        error               // nil, or an *UntrustedError
+	Certificates []CertificateResult // leaf first; the trust anchor has none
+	Resumed      bool                // the connection resumed a session: the staple is that of the first connection
+
+	decision Decision
+	err      error
+}
+
+// Decision says what became of the handshake.
+func (r *Result) Decision() Decision { return r.decision }
+
+// Err is nil exactly if the connection is accepted; otherwise it is the error of the certificate that decided, nearest
+// to the leaf first, a revocation before anything else.
+func (r *Result) Err() error {
+	if r.decision == Refused && r.err == nil {
+		return errNoDecision
+	}
+	return r.err
+}
+
+// Would is the reason for which the policy refused, or under ReportOnly would have refused. It is nil if there was none.
+func (r *Result) Would() error {
+	if r.err != nil {
+		return r.err
+	}
+	if r.Trust != nil {
+		return r.Trust
+	}
+	return worst(r.Certificates)
+}

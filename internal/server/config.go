@@ -1,0 +1,349 @@
+// Package server puts Signet together: it reads the configuration, opens the state and the database, builds every
+// component from what the others declare, and runs the listeners. It has no business logic of its own.
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"signet.example/signet/pki"
+)
+
+// Config is signet.yaml after validation. The environment overrides the file: SIGNET_ and the path of the field in
+// capitals, words joined by underscores (api.listen is SIGNET_API_LISTEN; lists are separated by commas). Relative
+// paths are relative to the directory of the file.
+type Config struct {
+	path string // of the file, for error texts
+
+	Dir            string       `yaml:"-"`               // directory of the file: the state directory
+	Database       string       `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
+	PublicURL      string       `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
+	PassphraseFile string       `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
+	API            APIConfig    `yaml:"api"`             // gRPC and REST
+	Public         ListenConfig `yaml:"public"`          // CRL, OCSP, issuers, filter
+	Ops            ListenConfig `yaml:"ops"`             // metrics and health
+	CRL            CRLConfig    `yaml:"crl"`             //
+	OCSP           OCSPConfig   `yaml:"ocsp"`            //
+	Log            LogConfig    `yaml:"log"`             //
+	Client         ClientConfig `yaml:"client"`          // how commands reach the API
+	Profiles       string       `yaml:"profiles"`        // directory of profile files; empty: only the built-in ones
+}
+
+// ListenConfig is one listener.
+type ListenConfig struct {
+	Listen string `yaml:"listen"` // host:port; "off" switches it off (not possible for the API)
+}
+
+// APIConfig is the listener of gRPC and REST.
+type APIConfig struct {
+	Listen string   `yaml:"listen"` // host:port; default 127.0.0.1:8443
+	Names  []string `yaml:"names"`  // host names and addresses for its certificate, besides those of Listen and localhost
+}
+
+// CRLConfig times the CRLs.
+type CRLConfig struct {
+	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 24h
+	Interval time.Duration `yaml:"interval"` // rebuilt at least this often; default a quarter of the lifetime
+}
+
+// OCSPConfig times the OCSP responses.
+type OCSPConfig struct {
+	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 4h
+}
+
+// LogConfig is the server's log on stderr.
+type LogConfig struct {
+	Format string `yaml:"format"` // text or json; default text
+	Level  string `yaml:"level"`  // debug, info, warn or error; default info
+}
+
+// ClientConfig says how the commands of this machine reach the API.
+type ClientConfig struct {
+	Server    string `yaml:"server"`     // host:port; default api.listen
+	TokenFile string `yaml:"token_file"` // default admin.token
+	Root      string `yaml:"root"`       // PEM bundle that the API's certificate must chain to; default root.pem
+}
+
+// configLimit bounds the file, in octets.
+const configLimit = 1 << 20
+
+// LoadConfig reads and validates the file at path with the overrides of the environment (os.Getenv). Errors name
+// file, line and field.
+func LoadConfig(path string, getenv func(string) string) (*Config, error) {
+	const op = "read configuration"
+	text, err := readBounded(path, configLimit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, pki.Errorf(pki.KindNotFound, op, "%s does not exist", path).
+			WithHint("run `signet init` to make one, or name it with --config or SIGNET_CONFIG")
+	case err != nil:
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).WithHint("check the owner and mode of the file")
+	}
+	c, err := ParseConfig(path, text, getenv)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// ParseConfig is LoadConfig for a text already read.
+func ParseConfig(path string, text []byte, getenv func(string) string) (*Config, error) {
+	const op = "read configuration"
+	c := &Config{path: path, Dir: filepath.Dir(path)}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, plainYAML(err)).
+			WithHint("docs/OPERATIONS.md lists every field")
+	}
+	if field, err := overrideFromEnv(reflect.ValueOf(c).Elem(), nil, getenv); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", envName(field), err).InField(strings.Join(field, "."))
+	}
+	c.fillDefaults()
+	if field, err := c.validate(); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", where(path, text, field), err).InField(field)
+	}
+	return c, nil
+}
+
+// fillDefaults states the zero of every field.
+func (c *Config) fillDefaults() {
+	setDefault(&c.Database, "sqlite:signet.db")
+	setDefault(&c.API.Listen, "127.0.0.1:8443")
+	setDefault(&c.Public.Listen, "127.0.0.1:8080")
+	setDefault(&c.Ops.Listen, "127.0.0.1:9090")
+	setDefault(&c.CRL.Lifetime, 24*time.Hour)
+	setDefault(&c.CRL.Interval, c.CRL.Lifetime/4)
+	setDefault(&c.OCSP.Lifetime, 4*time.Hour)
+	setDefault(&c.Log.Format, "text")
+	setDefault(&c.Log.Level, "info")
+	setDefault(&c.Client.Server, c.API.Listen)
+	setDefault(&c.Client.TokenFile, "admin.token")
+	setDefault(&c.Client.Root, "root.pem")
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate returns the first field at fault and why.
+func (c *Config) validate() (field string, err error) {
+	if err := checkDatabase(c.Database); err != nil {
+		return "database", err
+	}
+	if err := CheckPublicURL(c.PublicURL); err != nil {
+		return "public_url", err
+	}
+	for _, l := range []struct {
+		field, value string
+		off          bool
+	}{{"api.listen", c.API.Listen, false}, {"public.listen", c.Public.Listen, true}, {"ops.listen", c.Ops.Listen, true}, {"client.server", c.Client.Server, false}} {
+		if l.off && l.value == "off" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(l.value); err != nil {
+			return l.field, fmt.Errorf("%q: want host:port, such as 127.0.0.1:8443", l.value)
+		}
+	}
+	for _, name := range c.API.Names {
+		if _, err := pki.ParseIdentifier(name); err != nil {
+			return "api.names", err
+		}
+	}
+	if c.CRL.Lifetime < time.Minute || c.CRL.Lifetime > 366*24*time.Hour {
+		return "crl.lifetime", fmt.Errorf("%s: want 1m to 8784h", c.CRL.Lifetime)
+	}
+	if c.CRL.Interval <= 0 || c.CRL.Interval >= c.CRL.Lifetime {
+		return "crl.interval", fmt.Errorf("%s: want less than the lifetime of %s, so that a fresh CRL is there before the old one ends", c.CRL.Interval, c.CRL.Lifetime)
+	}
+	if c.OCSP.Lifetime < time.Minute || c.OCSP.Lifetime > 10*24*time.Hour {
+		return "ocsp.lifetime", fmt.Errorf("%s: want 1m to 240h", c.OCSP.Lifetime)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return "log.format", fmt.Errorf("%q: want text or json", c.Log.Format)
+	}
+	switch c.Log.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		return "log.level", fmt.Errorf("%q: want debug, info, warn or error", c.Log.Level)
+	}
+	return "", nil
+}
+
+// CheckPublicURL says whether url can be the base of the URLs in certificates: plain http, since checking the TLS
+// certificate of a responder would need the answer it is about to give (RFC 5280, Section 8).
+func CheckPublicURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return errors.New("missing: the base URL at which other machines reach the public listener, such as http://pki.example.com")
+	case err != nil:
+		return fmt.Errorf("%q is not a URL", text)
+	case u.Scheme == "https":
+		return errors.New("must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed")
+	case u.Scheme != "http" || u.Host == "":
+		return fmt.Errorf("%q: want http://host or http://host:port", text)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("%q: user, query and fragment do not belong here", text)
+	}
+	return nil
+}
+
+// Loopback reports whether the host of a public URL can only mean this machine.
+func Loopback(publicURL string) bool {
+	u, err := url.Parse(publicURL)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || strings.HasSuffix(u.Hostname(), ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+func checkDatabase(text string) error {
+	switch {
+	case strings.HasPrefix(text, "sqlite:") && len(text) > len("sqlite:"):
+		return nil
+	case strings.HasPrefix(text, "postgres://"), strings.HasPrefix(text, "postgresql://"):
+		return nil
+	}
+	// The text may hold a password, so it is not repeated.
+	return errors.New("want sqlite:FILE or postgres://user@host/database")
+}
+
+// Path resolves a path of the configuration against the directory of the file.
+func (c *Config) Path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.Dir, name)
+}
+
+// overrideFromEnv sets every leaf field whose variable is set; path is that of the struct.
+func overrideFromEnv(v reflect.Value, path []string, getenv func(string) string) (field []string, err error) {
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag.Get("yaml")
+		if tag == "" || tag == "-" {
+			continue
+		}
+		at := append(path[:len(path):len(path)], tag)
+		if v.Field(i).Kind() == reflect.Struct {
+			if field, err := overrideFromEnv(v.Field(i), at, getenv); err != nil {
+				return field, err
+			}
+			continue
+		}
+		text := getenv(envName(at))
+		if text == "" {
+			continue
+		}
+		if err := setField(v.Field(i), text); err != nil {
+			return at, err
+		}
+	}
+	return nil, nil
+}
+
+func setField(v reflect.Value, text string) error {
+	switch p := v.Addr().Interface().(type) {
+	case *string:
+		*p = text
+	case *[]string:
+		*p = strings.Split(text, ",")
+	case *time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration such as 24h", text)
+		}
+		*p = d
+	case *bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*p = b
+	}
+	return nil
+}
+
+func envName(path []string) string {
+	return "SIGNET_" + strings.ToUpper(strings.Join(path, "_"))
+}
+
+// where is "file:line: field" for a field of the file, as far as it stands there.
+func where(path string, text []byte, field string) string {
+	var doc yaml.Node
+	if yaml.Unmarshal(text, &doc) == nil && len(doc.Content) == 1 {
+		node, line := doc.Content[0], 0
+		for _, name := range strings.Split(field, ".") {
+			if node = mapValue(node, name); node == nil {
+				break
+			}
+			line = node.Line
+		}
+		if node != nil {
+			return fmt.Sprintf("%s:%d: %s", path, line, field)
+		}
+	}
+	return path + ": " + field
+}
+
+func mapValue(node *yaml.Node, name string) *yaml.Node {
+	if node.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == name {
+			return node.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// plainYAML keeps the library's lines and drops its Go type names.
+func plainYAML(err error) error {
+	e, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok {
+		return err
+	}
+	var lines []string
+	for _, line := range e.Errors {
+		if before, _, ok := strings.Cut(line, " not found in type "); ok {
+			line = before + " is not a field of the configuration"
+		}
+		lines = append(lines, line)
+	}
+	return errors.New(strings.Join(lines, "; "))
+}
+
+// readBounded reads a file of at most limit octets.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("%s: longer than %d octets", path, limit)
+	}
+	return text, nil
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"signet.example/signet/pki"
+)
+
+// State is the directory that holds what is not in the database. Everything secret in it is a file of mode 0600, and
+// every private key is encrypted.
+//
+//	signet.yaml       configuration; the directory of this file is the state directory
+//	root.pem          the roots that clients trust
+//	admin.token       the first credential
+//	keys/             one encrypted file per key, with the issuer's K
+//	signet.db         the database, if it is SQLite
+//	highwater.json    the highest sequences seen, so that a database that went back is noticed
+type State struct{ Dir string }
+
+// State returns the state directory of the configuration.
+func (c *Config) State() State { return State{c.Dir} }
+
+// Config is the path of the configuration file that init writes.
+func (s State) Config() string { return filepath.Join(s.Dir, "signet.yaml") }
+
+// Root is the path of the bundle of roots.
+func (s State) Root() string { return filepath.Join(s.Dir, "root.pem") }
+
+// AdminToken is the path of the first credential.
+func (s State) AdminToken() string { return filepath.Join(s.Dir, "admin.token") }
+
+// Keys is the directory of key files.
+func (s State) Keys() string { return filepath.Join(s.Dir, "keys") }
+
+// Key is the path of the key file with this name.
+func (s State) Key(name string) string { return filepath.Join(s.Keys(), name+".key") }
+
+// HighWater is the path of the memory of sequences.
+func (s State) HighWater() string { return filepath.Join(s.Dir, "highwater.json") }
+
+// Create makes the directories, for the owner only. It refuses a directory in which something of a Signet is already.
+func (s State) Create() error {
+	const op = "create state directory"
+	for _, path := range []string{s.Config(), s.Root(), s.AdminToken(), s.Keys(), filepath.Join(s.Dir, "signet.db")} {
+		if _, err := os.Lstat(path); err == nil {
+			return pki.Errorf(pki.KindConflict, op, "%s exists already", path).
+				WithHint("choose another directory with --dir, or move this one away; nothing was changed")
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return pki.Errorf(pki.KindInvalid, op, "%w", err)
+		}
+	}
+	if err := os.MkdirAll(s.Keys(), 0o700); err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return nil
+}
+
+// WriteNew writes a file that must not exist yet and makes it durable. mode is exact, whatever the umask.
+func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return pki.Errorf(pki.KindConflict, "write file", "%s exists already and is not overwritten", path).
+			WithHint("choose another name, or move the file away")
+	}
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, "write file", "%w", err)
+	}
+	defer func() {
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(path))
+		}
+	}()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Sync()
+}
