@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"signet.example/signet/handshake/wire/protocol"
 )
 
 // Class says what kind of thing went wrong, for programs.
@@ -28,10 +30,10 @@ const (
 
 // Failure is what ended a connection, as far as it can be told from both what crypto/tls returned and what passed.
 type Failure struct {
-	Class  Class  `json:"class"`
-	Alert  *Alert `json:"alert,omitempty"` // the alert that ended it
-	By     Role   `json:"-"`               // who sent the alert
-	Reason string `json:"reason"`          // one sentence
+	Class  Class           `json:"class"`
+	Alert  *protocol.Alert `json:"alert,omitempty"` // the alert that ended it
+	By     Role            `json:"-"`               // who sent the alert
+	Reason string          `json:"reason"`          // one sentence
 }
 
 // Close is step 10: how it ended.
@@ -57,10 +59,10 @@ func (t *Tap) explain(err error) *Failure {
 	f := &Failure{Reason: clean(err.Error())}
 	// Our own alert comes first: it is what we found, and the peer's answer to it says nothing new.
 	for _, side := range []Role{t.role, t.peer()} {
-		if a := t.flows[side].alert; a != nil && *a != alertCloseNotify {
-			f.Alert, f.By, f.Class = a, side, a.class()
+		if a := t.flows[side].alert; a != nil && *a != protocol.AlertCloseNotify {
+			f.Alert, f.By, f.Class = a, side, classOf(*a)
 			if side != t.role {
-				f.Reason = fmt.Sprintf("the %s ended it with the alert %s: %s", side, *a, a.meaning())
+				f.Reason = fmt.Sprintf("the %s ended it with the alert %s: %s", side, *a, meaningOf(*a))
 			}
 			return f
 		}
@@ -98,7 +100,7 @@ func (t *Tap) classify(err error) Class {
 	return ClassOther
 }
 
-func (a Alert) class() Class {
+func classOf(a protocol.Alert) Class {
 	switch a {
 	case 20, 21, 51: // bad_record_mac, decryption_failed, decrypt_error
 		return ClassAltered
@@ -112,8 +114,8 @@ func (a Alert) class() Class {
 	return ClassOther
 }
 
-// meaning says in words what an alert is for.
-func (a Alert) meaning() string {
+// meaningOf says in words what an alert is for.
+func meaningOf(a protocol.Alert) string {
 	switch a {
 	case 10, 47, 50:
 		return "what we sent does not follow the protocol, or was altered on its way"

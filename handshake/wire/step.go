@@ -3,28 +3,18 @@ package wire
 import (
 	"time"
 
+	"signet.example/signet/handshake/wire/protocol"
 	"signet.example/signet/pki"
 )
 
 // Role is the end of the connection that we hold.
-type Role uint8
+type Role = protocol.Role
 
 // The roles. Zero is the client.
 const (
-	Client Role = iota
-	Server
+	Client = protocol.Client
+	Server = protocol.Server
 )
-
-// String is "client" or "server".
-func (r Role) String() string {
-	if r == Server {
-		return "server"
-	}
-	return "client"
-}
-
-// MarshalText is String.
-func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // Outcome says how a step ended.
 type Outcome string
@@ -49,16 +39,16 @@ type Step struct {
 	Facts    []Fact        `json:"-"`
 	Messages []Message     `json:"messages,omitempty"` // what passed on the wire since the step before
 
-	ClientHello     *ClientHello   `json:"client_hello,omitempty"`
-	ServerChoice    *ServerChoice  `json:"server_choice,omitempty"`
-	Certificate     *Certificate   `json:"certificate,omitempty"`
-	Trust           *Trust         `json:"trust,omitempty"`
-	Revocation      *Revocation    `json:"revocation,omitempty"`
-	KeyExchange     *KeyExchange   `json:"key_exchange,omitempty"`
-	KeyDerivation   *KeyDerivation `json:"key_derivation,omitempty"`
-	Finished        *Finished      `json:"finished,omitempty"`
-	ApplicationData *Traffic       `json:"application_data,omitempty"`
-	Close           *Close         `json:"close,omitempty"`
+	ClientHello     *protocol.ClientHello `json:"client_hello,omitempty"`
+	ServerChoice    *ServerChoice         `json:"server_choice,omitempty"`
+	Certificate     *Certificate          `json:"certificate,omitempty"`
+	Trust           *Trust                `json:"trust,omitempty"`
+	Revocation      *Revocation           `json:"revocation,omitempty"`
+	KeyExchange     *KeyExchange          `json:"key_exchange,omitempty"`
+	KeyDerivation   *KeyDerivation        `json:"key_derivation,omitempty"`
+	Finished        *Finished             `json:"finished,omitempty"`
+	ApplicationData *Traffic              `json:"application_data,omitempty"`
+	Close           *Close                `json:"close,omitempty"`
 }
 
 // Fact is one line of a step for people: a name, and one value or several below each other.

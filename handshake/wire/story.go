@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+
+	"signet.example/signet/handshake/wire/protocol"
 )
 
 // story puts what passed into the textbook's order. The wire has another: in TLS 1.3 the key exchange comes before the
@@ -15,18 +17,18 @@ type story struct {
 	messages []Message // that passed and belong to a step not told yet; at most maxMessageList
 
 	hellos  int
-	retry   *ServerHello
+	retry   *protocol.ServerHello
 	alpn    string
-	cert    *certificateMessage // the server's
-	client  *certificateMessage // the client's
-	request *certificateRequest
+	cert    *protocol.CertificateMessage // the server's
+	client  *protocol.CertificateMessage // the client's
+	request *protocol.CertificateRequest
 	stapled bool // TLS 1.2: CertificateStatus has come
-	ske     *serverKeyExchange
-	verify  [2]Scheme // CertificateVerify, by sender
-	claims  [2]claim  // Finished, by sender
-	sent    bool      // ClientKeyExchange has passed
-	changed bool      // TLS 1.2: a change_cipher_spec has passed
-	keys    bool      // a secret of the key log has come
+	ske     *protocol.ServerKeyExchange
+	verify  [2]protocol.Scheme // CertificateVerify, by sender
+	claims  [2]claim           // Finished, by sender
+	sent    bool               // ClientKeyExchange has passed
+	changed bool               // TLS 1.2: a change_cipher_spec has passed
+	keys    bool               // a secret of the key log has come
 	tickets int
 	updates int
 
@@ -47,8 +49,8 @@ type claim struct {
 	transcript int // octets it covers
 }
 
-func (s *story) version() Version { return s.tap.version() }
-func (s *story) choice() *ServerHello {
+func (s *story) version() protocol.Version { return s.tap.version() }
+func (s *story) choice() *protocol.ServerHello {
 	return s.tap.choice
 }
 
@@ -148,15 +150,15 @@ func (s *story) catchUp() {
 	}
 }
 
-func (s *story) clientHello(h *ClientHello) {
+func (s *story) clientHello(h *protocol.ClientHello) {
 	if s.hellos++; s.hellos == 1 {
 		s.emit(tellClientHello(s.tap.role, h))
 	}
 }
 
-func (s *story) helloRetry(sh *ServerHello) { s.retry = sh }
+func (s *story) helloRetry(sh *protocol.ServerHello) { s.retry = sh }
 
-func (s *story) serverHello(sh *ServerHello) {
+func (s *story) serverHello(sh *protocol.ServerHello) {
 	if sh.Version < tls.VersionTLS13 {
 		s.alpn = sh.ALPN
 		s.tellChoice()
@@ -165,41 +167,35 @@ func (s *story) serverHello(sh *ServerHello) {
 
 // message takes the handshake messages that are neither a hello nor Finished.
 func (s *story) message(from Role, kind uint8, body []byte) (err error) {
-	v13 := s.version() == tls.VersionTLS13
 	switch kind {
-	case msgEncryptedExtension:
-		s.alpn, _, err = parseEncryptedExtensions(body)
+	case protocol.MsgEncryptedExtension:
+		s.alpn, _, err = protocol.ParseEncryptedExtensions(body)
 		s.tellChoice()
-	case msgCertificateRequest:
-		if s.request, err = parseCertificateRequest12(body); v13 {
-			s.request, err = parseCertificateRequest13(body)
-		}
-	case msgCertificate:
-		var m *certificateMessage
-		if m, err = parseCertificate12(body); v13 {
-			m, err = parseCertificate13(body)
-		}
+	case protocol.MsgCertificateRequest:
+		s.request, err = protocol.ParseCertificateRequest(s.version(), body)
+	case protocol.MsgCertificate:
+		m, err := protocol.ParseCertificate(s.version(), body)
 		if err != nil {
 			return err
 		}
 		s.certificate(from, m)
-	case msgCertificateStatus:
+	case protocol.MsgCertificateStatus:
 		s.stapled = true
 		s.tellCertificate()
-	case msgServerKeyExchange:
-		if s.ske, err = parseServerKeyExchange(s.choice().Suite, body); err != nil {
+	case protocol.MsgServerKeyExchange:
+		if s.ske, err = protocol.ParseServerKeyExchange(s.choice().Suite, body); err != nil {
 			return err
 		}
 		s.tellCertificate()
-	case msgServerHelloDone:
+	case protocol.MsgServerHelloDone:
 		s.tellCertificate()
-	case msgClientKeyExchange:
+	case protocol.MsgClientKeyExchange:
 		s.sent = true
 		if s.tap.role == Client {
 			s.catchUp()
 		}
-	case msgCertificateVerify:
-		s.verify[from], err = parseCertificateVerify(body)
+	case protocol.MsgCertificateVerify:
+		s.verify[from], err = protocol.ParseCertificateVerify(body)
 	default:
 		s.later(kind)
 	}
@@ -209,17 +205,17 @@ func (s *story) message(from Role, kind uint8, body []byte) (err error) {
 // later notes a message that may follow the handshake.
 func (s *story) later(kind uint8) {
 	switch kind {
-	case msgNewSessionTicket:
+	case protocol.MsgNewSessionTicket:
 		s.tickets++
-	case msgKeyUpdate:
+	case protocol.MsgKeyUpdate:
 		s.updates++
 	}
 }
 
-func (s *story) certificate(from Role, m *certificateMessage) {
+func (s *story) certificate(from Role, m *protocol.CertificateMessage) {
 	if from == Client {
 		s.client = m
-		if s.tap.role == Server && len(m.certs) > 0 {
+		if s.tap.role == Server && len(m.Certs) > 0 {
 			s.emit(tellCertificate(s.tap.role, Client, m, nil, false, s.version()))
 		}
 		return
@@ -341,11 +337,8 @@ func (s *story) finish() {
 
 // leaf is the server's own certificate, nil if none was seen.
 func (s *story) leaf() *x509.Certificate {
-	if s.cert == nil || len(s.cert.certs) == 0 {
+	if s.cert == nil || len(s.cert.Certs) == 0 {
 		return nil
 	}
-	return s.cert.certs[0]
+	return s.cert.Certs[0]
 }
-
-// offered reports whether the client offered a version.
-func (h *ClientHello) offered(v Version) bool { return slices.Contains(h.Versions, v) }

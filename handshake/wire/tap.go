@@ -10,23 +10,15 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"signet.example/signet/handshake/wire/protocol"
 )
 
 const (
-	headerSize     = 5
-	maxRecord      = 1<<14 + 2048 // RFC 5246, Section 6.2.3: the more generous of the two bounds
-	maxMessage     = 1 << 18      // what crypto/tls takes for a Certificate message
+	maxMessage     = 1 << 18 // what crypto/tls takes for a Certificate message
 	maxTranscript  = 1 << 20
 	maxWaiting     = 1 << 20 // octets of sealed records that wait for their key, per direction
 	maxMessageList = 64      // messages listed in one step
-)
-
-// The types of records (RFC 8446, Section 5.1).
-const (
-	recordChangeCipher = 20
-	recordAlert        = 21
-	recordHandshake    = 22
-	recordApplication  = 23
 )
 
 // The labels of the key log lines that crypto/tls writes.
@@ -58,11 +50,11 @@ type Tap struct {
 
 	mu         sync.Mutex // guards everything below
 	flows      [2]flow    // by sender
-	hello      *ClientHello
-	choice     *ServerHello // the ServerHello that counts, not a HelloRetryRequest
-	transcript []byte       // handshake messages so far; dropped when both Finished have passed
+	hello      *protocol.ClientHello
+	choice     *protocol.ServerHello // the ServerHello that counts, not a HelloRetryRequest
+	transcript []byte                // handshake messages so far; dropped when both Finished have passed
 	secrets    map[string][]byte
-	keys12     *keys12
+	keys12     *protocol.Keys12
 	lost       error // why the Tap stopped following; nil if it did not
 	closed     bool
 	story      story
@@ -70,11 +62,11 @@ type Tap struct {
 
 // flow is one direction of the connection.
 type flow struct {
-	raw       []byte // octets of a record that is not complete
-	handshake []byte // octets of a handshake message that is not complete
-	sealed    bool   // records are protected from now on
-	want      string // label of the secret that opens them
-	opener    opener // nil until the secret has come
+	raw       []byte          // octets of a record that is not complete
+	handshake []byte          // octets of a handshake message that is not complete
+	sealed    bool            // records are protected from now on
+	want      string          // label of the secret that opens them
+	opener    protocol.Opener // nil until the secret has come
 	waiting   [][]byte
 	waits     int   // octets in waiting
 	broken    error // a record that did not open: nothing behind it can be read
@@ -82,7 +74,7 @@ type flow struct {
 	records, octets int // application data records, and octets of content or of ciphertext if not opened
 	finished        bool
 	closing         bool // close_notify has passed
-	alert           *Alert
+	alert           *protocol.Alert
 }
 
 // NewTap stands between conn and whoever reads and writes the result.
@@ -164,7 +156,7 @@ func (t *Tap) Close() error {
 	return t.Conn.Close()
 }
 
-func (t *Tap) peer() Role { return 1 - t.role }
+func (t *Tap) peer() Role { return t.role.Peer() }
 
 // lose stops following for good. The connection goes on.
 func (t *Tap) lose(err error) {
@@ -180,17 +172,17 @@ func (t *Tap) follow(from Role, p []byte) {
 	}
 	f := &t.flows[from]
 	f.raw = append(f.raw, p...)
-	for len(f.raw) >= headerSize && t.lost == nil {
+	for len(f.raw) >= protocol.HeaderSize && t.lost == nil {
 		length := int(binary.BigEndian.Uint16(f.raw[3:]))
-		if kind := f.raw[0]; kind < recordChangeCipher || kind > recordApplication+1 || f.raw[1] != 3 || length > maxRecord {
+		if kind := f.raw[0]; kind < protocol.RecordChangeCipher || kind > protocol.RecordApplication+1 || f.raw[1] != 3 || length > protocol.MaxRecord {
 			t.lose(fmt.Errorf("the %s does not speak TLS: it sent %s", from, preview(f.raw)))
 			return
 		}
-		if len(f.raw) < headerSize+length {
+		if len(f.raw) < protocol.HeaderSize+length {
 			return
 		}
-		record := bytes.Clone(f.raw[:headerSize+length])
-		f.raw = f.raw[headerSize+length:]
+		record := bytes.Clone(f.raw[:protocol.HeaderSize+length])
+		f.raw = f.raw[protocol.HeaderSize+length:]
 		t.record(from, record)
 	}
 }
@@ -201,9 +193,9 @@ func preview(p []byte) string { return fmt.Sprintf("%.40q", p[:min(len(p), 40)])
 // record takes one whole record.
 func (t *Tap) record(from Role, record []byte) {
 	f := &t.flows[from]
-	header, payload := record[:headerSize], record[headerSize:]
+	header, payload := record[:protocol.HeaderSize], record[protocol.HeaderSize:]
 	switch {
-	case !f.sealed, t.version() == tls.VersionTLS13 && header[0] != recordApplication:
+	case !f.sealed, t.version() == tls.VersionTLS13 && header[0] != protocol.RecordApplication:
 		// In TLS 1.3 an alert may pass in the clear before its sender has keys, and a change_cipher_spec for the sake of
 		// middleboxes at any time (RFC 8446, Appendix D.4).
 		t.content(from, header[0], payload, false)
@@ -213,7 +205,7 @@ func (t *Tap) record(from Role, record []byte) {
 			f.waiting = append(f.waiting, record)
 		}
 	default:
-		kind, content, err := f.opener.open(header, payload)
+		kind, content, err := f.opener.Open(header, payload)
 		switch {
 		case err == nil:
 			t.content(from, kind, content, true)
@@ -225,7 +217,7 @@ func (t *Tap) record(from Role, record []byte) {
 	}
 }
 
-func (t *Tap) version() Version {
+func (t *Tap) version() protocol.Version {
 	if t.choice == nil {
 		return 0
 	}
@@ -248,10 +240,10 @@ func (t *Tap) unseal(from Role) {
 	}
 	var err error
 	if f.want == labelMaster {
-		t.keys12 = &keys12{suite: t.choice.Suite, master: secret}
-		f.opener, err = t.keys12.opener(from, t.hello.random[:], t.choice.random[:])
+		t.keys12 = &protocol.Keys12{Suite: t.choice.Suite, Master: secret}
+		f.opener, err = t.keys12.Opener(from, t.hello.Random[:], t.choice.Random[:])
 	} else {
-		f.opener, err = newOpener13(t.choice.Suite, secret)
+		f.opener, err = protocol.NewTrafficOpener(t.choice.Suite, secret)
 	}
 	if err != nil {
 		t.lose(err)
@@ -269,26 +261,26 @@ func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 	f := &t.flows[from]
 	m := Message{From: from, Octets: len(content), Encrypted: opened, Opened: true}
 	switch kind {
-	case recordHandshake:
+	case protocol.RecordHandshake:
 		f.handshake = append(f.handshake, content...)
 		t.messages(from, opened)
-	case recordAlert:
+	case protocol.RecordAlert:
 		if len(content) != 2 {
 			return
 		}
-		alert := Alert(content[1])
+		alert := protocol.Alert(content[1])
 		m.Name = "alert " + alert.String()
 		t.story.passed(m)
-		f.closing = f.closing || alert == alertCloseNotify
+		f.closing = f.closing || alert == protocol.AlertCloseNotify
 		f.alert = &alert
-	case recordChangeCipher:
+	case protocol.RecordChangeCipher:
 		m.Name = "change_cipher_spec"
 		t.story.passed(m)
 		if v := t.version(); v != 0 && v < tls.VersionTLS13 {
 			t.story.changing(from)
 			t.seal(from, labelMaster)
 		}
-	case recordApplication:
+	case protocol.RecordApplication:
 		f.records++
 		f.octets += len(content)
 		t.story.data(from)
@@ -309,18 +301,11 @@ func (t *Tap) messages(from Role, opened bool) {
 		}
 		message := bytes.Clone(f.handshake[:4+length])
 		f.handshake = f.handshake[4+length:]
-		t.story.passed(Message{From: from, Name: t.nameOf(message), Octets: len(message), Encrypted: opened, Opened: true})
+		t.story.passed(Message{From: from, Name: protocol.MessageName(message), Octets: len(message), Encrypted: opened, Opened: true})
 		if err := t.message(from, message[0], message[4:], message); err != nil {
 			t.lose(err)
 		}
 	}
-}
-
-func (t *Tap) nameOf(message []byte) string {
-	if message[0] == msgServerHello && len(message) >= 4+2+32 && bytes.Equal(message[6:6+32], helloRetry[:]) {
-		return "HelloRetryRequest"
-	}
-	return messageName(message[0])
 }
 
 // message takes one whole handshake message: body without, whole with its header.
@@ -334,16 +319,16 @@ func (t *Tap) message(from Role, kind uint8, body, whole []byte) error {
 	}
 	t.transcript = append(t.transcript, whole...)
 	switch kind {
-	case msgClientHello:
-		hello, err := ParseClientHello(body)
+	case protocol.MsgClientHello:
+		hello, err := protocol.ParseClientHello(body)
 		if err != nil {
 			return err
 		}
 		t.hello = hello
 		t.story.clientHello(hello)
-	case msgServerHello:
+	case protocol.MsgServerHello:
 		return t.serverHello(body, before, whole)
-	case msgFinished:
+	case protocol.MsgFinished:
 		return t.readFinished(from, body, before)
 	default:
 		return t.story.message(from, kind, body)
@@ -354,24 +339,24 @@ func (t *Tap) message(from Role, kind uint8, body, whole []byte) error {
 // handshaking reports whether a message belongs to the handshake whose transcript Finished protects.
 func (t *Tap) handshaking(kind uint8) bool {
 	switch {
-	case kind == msgHelloRequest, t.flows[Client].finished && t.flows[Server].finished:
+	case kind == protocol.MsgHelloRequest, t.flows[Client].finished && t.flows[Server].finished:
 		return false
 	case t.version() == tls.VersionTLS13:
-		return kind != msgNewSessionTicket && kind != msgKeyUpdate
+		return kind != protocol.MsgNewSessionTicket && kind != protocol.MsgKeyUpdate
 	}
 	return true
 }
 
 func (t *Tap) postHandshake(from Role, kind uint8) error {
 	t.story.later(kind)
-	if kind != msgKeyUpdate || t.version() != tls.VersionTLS13 {
+	if kind != protocol.MsgKeyUpdate || t.version() != tls.VersionTLS13 {
 		return nil
 	}
-	current, ok := t.flows[from].opener.(*opener13)
+	current, ok := t.flows[from].opener.(*protocol.TrafficOpener)
 	if !ok {
 		return errors.New("a KeyUpdate in the clear")
 	}
-	next, err := current.next()
+	next, err := current.Next()
 	if err != nil {
 		return err
 	}
@@ -380,7 +365,7 @@ func (t *Tap) postHandshake(from Role, kind uint8) error {
 }
 
 func (t *Tap) serverHello(body, before, whole []byte) error {
-	sh, err := ParseServerHello(body)
+	sh, err := protocol.ParseServerHello(body)
 	if err != nil {
 		return err
 	}
@@ -389,9 +374,9 @@ func (t *Tap) serverHello(body, before, whole []byte) error {
 	}
 	if sh.Retry {
 		// The first ClientHello is replaced by its hash (RFC 8446, Section 4.4.1).
-		h := sh.Suite.hash().New()
+		h := sh.Suite.Hash().New()
 		h.Write(before)
-		t.transcript = append([]byte{msgMessageHash, 0, 0, byte(h.Size())}, h.Sum(nil)...)
+		t.transcript = append([]byte{protocol.MsgMessageHash, 0, 0, byte(h.Size())}, h.Sum(nil)...)
 		t.transcript = append(t.transcript, whole...)
 		t.story.helloRetry(sh)
 		return nil
@@ -410,15 +395,15 @@ func (t *Tap) readFinished(from Role, verify, before []byte) error {
 	if t.choice == nil {
 		return errors.New("a Finished before any ServerHello")
 	}
-	h := t.choice.Suite.hash().New()
+	h := t.choice.Suite.Hash().New()
 	h.Write(before)
 	var expected []byte
 	switch f := t.flows[from].opener.(type) {
-	case *opener13:
-		expected = f.finished(h.Sum(nil))
+	case *protocol.TrafficOpener:
+		expected = f.Finished(h.Sum(nil))
 	default:
 		if t.keys12 != nil {
-			expected = t.keys12.finished(from, h.Sum(nil))
+			expected = t.keys12.Finished(from, h.Sum(nil))
 		}
 	}
 	t.flows[from].finished = true
@@ -443,7 +428,7 @@ func (k *keyLog) Write(line []byte) (int, error) {
 	if _, err := fmt.Sscanf(string(line), "%s %x %x", &label, &random, &secret); err != nil || t.closed {
 		return len(line), nil // an observer has no say: what it can not read it does without
 	}
-	if t.hello == nil || !bytes.Equal(random, t.hello.random[:]) {
+	if t.hello == nil || !bytes.Equal(random, t.hello.Random[:]) {
 		return len(line), nil
 	}
 	t.secrets[label] = secret

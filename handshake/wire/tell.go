@@ -5,25 +5,27 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"signet.example/signet/handshake/wire/protocol"
 )
 
 // This file puts the first two steps into words: offer and choice.
 
 // ServerChoice is step 2: what the server picked, and how it compares with what it could have picked.
 type ServerChoice struct {
-	ServerHello
-	ALPN     string    `json:"alpn,omitempty"`
-	Strength Strength  `json:"strength"`            // of the cipher suite
-	Forward  bool      `json:"forward_secrecy"`     // of the cipher suite
-	Quantum  bool      `json:"post_quantum"`        // of the group
-	Position int       `json:"position"`            // of the suite in the client's list of that version, from 1; 0 if it is not there
-	Stronger []Suite   `json:"stronger,omitempty"`  // offered suites of that version in a better class
-	Newer    []Version `json:"newer,omitempty"`     // offered versions that are newer
-	Retried  Group     `json:"retried,omitempty"`   // the group that a HelloRetryRequest asked for
-	Strong   bool      `json:"strongest_of_offers"` // neither Stronger nor Newer
+	protocol.ServerHello
+	ALPN     string             `json:"alpn,omitempty"`
+	Strength protocol.Strength  `json:"strength"`            // of the cipher suite
+	Forward  bool               `json:"forward_secrecy"`     // of the cipher suite
+	Quantum  bool               `json:"post_quantum"`        // of the group
+	Position int                `json:"position"`            // of the suite in the client's list of that version, from 1; 0 if it is not there
+	Stronger []protocol.Suite   `json:"stronger,omitempty"`  // offered suites of that version in a better class
+	Newer    []protocol.Version `json:"newer,omitempty"`     // offered versions that are newer
+	Retried  protocol.Group     `json:"retried,omitempty"`   // the group that a HelloRetryRequest asked for
+	Strong   bool               `json:"strongest_of_offers"` // neither Stronger nor Newer
 }
 
-func tellClientHello(role Role, h *ClientHello) Step {
+func tellClientHello(role Role, h *protocol.ClientHello) Step {
 	who, says := "the client offers", "The client offers what it can do, in its order of preference."
 	if role == Client {
 		who, says = "we offer", "We offer what we can do, in our order of preference."
@@ -53,12 +55,12 @@ func tellClientHello(role Role, h *ClientHello) Step {
 }
 
 // suiteLines lists suites with what is to be said against them.
-func suiteLines(suites []Suite) []string {
-	remarks := map[Strength]string{Broken: "broken", Legacy: "no forward secrecy", Aging: "CBC mode"}
+func suiteLines(suites []protocol.Suite) []string {
+	remarks := map[protocol.Strength]string{protocol.Broken: "broken", protocol.Legacy: "no forward secrecy", protocol.Aging: "CBC mode"}
 	var lines []string
 	for _, s := range suites {
 		switch remark := remarks[s.Strength()]; {
-		case s.signals():
+		case s.Signals():
 		case remark != "":
 			lines = append(lines, fmt.Sprintf("%s (%s)", s, remark))
 		default:
@@ -68,7 +70,7 @@ func suiteLines(suites []Suite) []string {
 	return lines
 }
 
-func tellChoice(role Role, h *ClientHello, retry, sh *ServerHello, alpn string) Step {
+func tellChoice(role Role, h *protocol.ClientHello, retry, sh *protocol.ServerHello, alpn string) Step {
 	c := compare(h, retry, sh, alpn)
 	who := "the server picked"
 	if role == Server {
@@ -79,7 +81,7 @@ func tellChoice(role Role, h *ClientHello, retry, sh *ServerHello, alpn string) 
 	if c.Version == tls.VersionTLS13 && c.Group != 0 {
 		step.Says = append(step.Says, c.whyGroup(h))
 	}
-	if !c.Strong || c.Strength < Aging {
+	if !c.Strong || c.Strength < protocol.Aging {
 		step.Outcome = Warning
 	}
 	step.fact("version", c.Version.String())
@@ -96,13 +98,13 @@ func tellChoice(role Role, h *ClientHello, retry, sh *ServerHello, alpn string) 
 
 // compare puts the choice beside the offer. What the server could have picked besides is not known to anybody but the
 // server; what can be known is whether the client offered better.
-func compare(h *ClientHello, retry, sh *ServerHello, alpn string) ServerChoice {
+func compare(h *protocol.ClientHello, retry, sh *protocol.ServerHello, alpn string) ServerChoice {
 	c := ServerChoice{ServerHello: *sh, ALPN: alpn, Strength: sh.Suite.Strength(), Forward: sh.Suite.ForwardSecret(), Quantum: sh.Group.PostQuantum()}
 	if retry != nil {
 		c.Retried = retry.Group
 	}
-	peers := slices.DeleteFunc(slices.Clone(h.Suites), func(s Suite) bool {
-		return s.signals() || (s.keyExchange() == "TLS 1.3") != (sh.Version == tls.VersionTLS13)
+	peers := slices.DeleteFunc(slices.Clone(h.Suites), func(s protocol.Suite) bool {
+		return s.Signals() || (s.KeyExchange() == "TLS 1.3") != (sh.Version == tls.VersionTLS13)
 	})
 	c.Position = slices.Index(peers, sh.Suite) + 1
 	for _, s := range peers {
@@ -119,7 +121,7 @@ func compare(h *ClientHello, retry, sh *ServerHello, alpn string) ServerChoice {
 	return c
 }
 
-func (c *ServerChoice) whyVersion(h *ClientHello) string {
+func (c *ServerChoice) whyVersion(h *protocol.ClientHello) string {
 	switch offered := len(withoutGREASE(h.Versions)); {
 	case c.Downgraded != 0 && len(c.Newer) > 0:
 		return fmt.Sprintf("%s, with the mark of a server that can do better than this: somebody in between may have removed %s from our offer (RFC 8446, Section 4.1.3).", c.Version, join(c.Newer))
@@ -132,7 +134,7 @@ func (c *ServerChoice) whyVersion(h *ClientHello) string {
 	}
 }
 
-func (c *ServerChoice) whySuite(role Role, h *ClientHello) string {
+func (c *ServerChoice) whySuite(role Role, h *protocol.ClientHello) string {
 	what := fmt.Sprintf("%s is number %d of the client's list for this version", c.Suite, c.Position)
 	if c.Position == 0 {
 		what = fmt.Sprintf("%s was never offered for this version", c.Suite)
@@ -142,11 +144,11 @@ func (c *ServerChoice) whySuite(role Role, h *ClientHello) string {
 		chooser = "they do not fit our certificate, or our configuration does not have them"
 	}
 	switch {
-	case c.Strength == Broken:
+	case c.Strength == protocol.Broken:
 		return what + ": a broken cipher. Whoever records this connection may be able to read it."
 	case len(c.Stronger) > 0:
 		return fmt.Sprintf("%s. Stronger ones were offered (%s): %s.", what, join(c.Stronger), chooser)
-	case c.Strength == Legacy:
+	case c.Strength == protocol.Legacy:
 		return what + ", which offers nothing stronger. It has no forward secrecy: whoever records this connection and one day gets the server's key reads it."
 	case c.Position > 1:
 		return what + ". Those before it are of the same class (" + c.class() + "): the server follows an order of its own, or does not have them, and nothing is lost."
@@ -156,15 +158,15 @@ func (c *ServerChoice) whySuite(role Role, h *ClientHello) string {
 
 func (c *ServerChoice) class() string {
 	switch c.Strength {
-	case Strong:
+	case protocol.Strong:
 		return "forward secrecy, authenticated encryption"
-	case Aging:
+	case protocol.Aging:
 		return "forward secrecy, CBC mode"
 	}
 	return c.Strength.String()
 }
 
-func (c *ServerChoice) whyGroup(h *ClientHello) string {
+func (c *ServerChoice) whyGroup(h *protocol.ClientHello) string {
 	text := fmt.Sprintf("The key exchange is over %s", c.Group)
 	switch {
 	case c.Retried != 0:
@@ -175,7 +177,7 @@ func (c *ServerChoice) whyGroup(h *ClientHello) string {
 	if c.Quantum {
 		return text + ". It is a hybrid: it holds if either the elliptic curve or ML-KEM holds, against a quantum computer too."
 	}
-	if slices.ContainsFunc(h.Groups, Group.PostQuantum) {
+	if slices.ContainsFunc(h.Groups, protocol.Group.PostQuantum) {
 		return text + ". A group that resists quantum computers was offered and not taken."
 	}
 	return text + "."
@@ -192,7 +194,7 @@ func (s *Step) facts(name string, values []string) {
 func (s *Step) say(format string, args ...any) { s.Says = append(s.Says, fmt.Sprintf(format, args...)) }
 
 func withoutGREASE[T ~uint16](list []T) []T {
-	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return isGREASE(uint16(v)) })
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return protocol.IsGREASE(uint16(v)) })
 }
 
 func join[T fmt.Stringer](list []T) string {

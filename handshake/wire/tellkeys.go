@@ -3,20 +3,22 @@ package wire
 import (
 	"crypto/tls"
 	"fmt"
+
+	"signet.example/signet/handshake/wire/protocol"
 )
 
 // This file puts steps 6 to 9 into words: key exchange, key derivation, Finished, application data.
 
 // KeyExchange is step 6: how the two sides come to share a secret, and who proved to be whom.
 type KeyExchange struct {
-	Method          string `json:"method"`              // ECDHE, DHE, RSA, hybrid ML-KEM, PSK
-	Group           Group  `json:"group,omitempty"`     // zero if there is none
-	Signature       Scheme `json:"signature,omitempty"` // with which the server proved possession of its key; zero for RSA and resumption
-	ClientSignature Scheme `json:"client_signature,omitempty"`
-	ClientSent      bool   `json:"client_certificate"` // a client certificate was sent
-	ForwardSecrecy  bool   `json:"forward_secrecy"`
-	PostQuantum     bool   `json:"post_quantum"`
-	Resumed         bool   `json:"resumed"`
+	Method          string          `json:"method"`              // ECDHE, DHE, RSA, hybrid ML-KEM, PSK
+	Group           protocol.Group  `json:"group,omitempty"`     // zero if there is none
+	Signature       protocol.Scheme `json:"signature,omitempty"` // with which the server proved possession of its key; zero for RSA and resumption
+	ClientSignature protocol.Scheme `json:"client_signature,omitempty"`
+	ClientSent      bool            `json:"client_certificate"` // a client certificate was sent
+	ForwardSecrecy  bool            `json:"forward_secrecy"`
+	PostQuantum     bool            `json:"post_quantum"`
+	Resumed         bool            `json:"resumed"`
 }
 
 // KeyDerivation is step 7: what is made of the shared secret. It never contains a key.
@@ -56,16 +58,16 @@ type Volume struct {
 func (s *story) keyExchange() Step {
 	sh := s.choice()
 	k := KeyExchange{Group: sh.Group, Resumed: sh.Resumed, Signature: s.verify[Server], ClientSignature: s.verify[Client],
-		ClientSent: s.client != nil && s.client.count > 0, ForwardSecrecy: sh.Suite.ForwardSecret()}
+		ClientSent: s.client != nil && s.client.Count > 0, ForwardSecrecy: sh.Suite.ForwardSecret()}
 	if s.ske != nil {
-		k.Group, k.Signature = s.ske.group, s.ske.scheme
+		k.Group, k.Signature = s.ske.Group, s.ske.Scheme
 	}
 	k.PostQuantum = k.Group.PostQuantum()
 	step := Step{Number: 6, Name: "key-exchange", Title: "Key exchange: a shared secret", KeyExchange: &k, Outcome: OK}
 	switch {
 	case sh.Version < tls.VersionTLS13 && sh.Resumed:
 		s.resumed12(&step)
-	case sh.Version < tls.VersionTLS13 && sh.Suite.keyExchange() == "RSA":
+	case sh.Version < tls.VersionTLS13 && sh.Suite.KeyExchange() == "RSA":
 		s.transport(&step)
 	default:
 		s.agreement(&step)
@@ -109,7 +111,7 @@ func (s *story) agreement(step *Step) {
 	case k.Group == 0 && s.ske != nil:
 		k.Method = "DHE"
 		step.say("Each side made a fresh key pair and sent the public half; the server signed its half. From its own private half and the other's public half each computes the same secret, which never passed on the wire.")
-		step.fact("prime", fmt.Sprintf("%d bits", s.ske.bits))
+		step.fact("prime", fmt.Sprintf("%d bits", s.ske.Bits))
 	case sh.Version == tls.VersionTLS13 && sh.Resumed && k.Group == 0:
 		k.Method, k.ForwardSecrecy = "PSK", false
 		step.say("None: the pre-shared key of an earlier session is the only secret. No forward secrecy.")
@@ -156,8 +158,8 @@ func (s *story) clientProof(step *Step) {
 		step.say("%s answered the request for a certificate with an empty list.", who)
 		return
 	}
-	if len(s.client.certs) > 0 {
-		step.fact("client", clean(subjectOf(s.client.certs[0])))
+	if len(s.client.Certs) > 0 {
+		step.fact("client", clean(subjectOf(s.client.Certs[0])))
 	}
 	step.say("%s sent a certificate too, and proved it by signing the handshake.", who)
 	if k.ClientSignature != 0 {
@@ -167,14 +169,14 @@ func (s *story) clientProof(step *Step) {
 
 func (s *story) keyDerivation() Step {
 	sh := s.choice()
-	d := KeyDerivation{Cipher: sh.Suite.bulk(), MACOctets: sh.Suite.macLength(), NonceOctets: sh.Suite.fixedIVLength()}
-	d.KeyOctets, _ = sh.Suite.keyLength() // 0 for a cipher that this package does not know: left out below
+	d := KeyDerivation{Cipher: sh.Suite.Bulk(), MACOctets: sh.Suite.MACLength(), NonceOctets: sh.Suite.NonceLength()}
+	d.KeyOctets, _ = sh.Suite.KeyLength() // 0 for a cipher that this package does not know: left out below
 	step := Step{Number: 7, Name: "key-derivation", Title: "Key derivation: from the secret to the keys", KeyDerivation: &d, Outcome: OK}
 	if sh.Version == tls.VersionTLS13 {
-		d.Function, d.NonceOctets, d.MACOctets = "HKDF-"+sh.Suite.hashName(), 12, 0
+		d.Function, d.NonceOctets, d.MACOctets = "HKDF-"+sh.Suite.HashName(), 12, 0
 		step.say("HKDF extracts a handshake secret from the shared secret, and from that a master secret. Each is expanded, together with the hash of all messages so far, into a traffic secret per direction: two for the handshake, two for the data, and others for resumption and export. From each traffic secret come a key and a nonce.")
 	} else {
-		d.Function, d.MasterSecret = "PRF with "+sh.Suite.hashName(), "plain"
+		d.Function, d.MasterSecret = "PRF with "+sh.Suite.HashName(), "plain"
 		with := "both random values"
 		if sh.MasterSecret {
 			d.MasterSecret, with = "extended", "the hash of the handshake (extended master secret, RFC 7627)"

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"signet.example/signet/handshake/wire/protocol"
 )
 
 // This file puts steps 3 to 5 into words: certificate, trust, revocation.
@@ -41,29 +43,29 @@ type Sent struct {
 
 // Asked is what a server demands of a client's certificate.
 type Asked struct {
-	Authorities []string `json:"authorities,omitempty"` // whose certificates it takes; empty is anybody's
-	Schemes     []Scheme `json:"signature_algorithms"`
-	Status      bool     `json:"status_request"` // it wants a stapled OCSP response with it
+	Authorities []string          `json:"authorities,omitempty"` // whose certificates it takes; empty is anybody's
+	Schemes     []protocol.Scheme `json:"signature_algorithms"`
+	Status      bool              `json:"status_request"` // it wants a stapled OCSP response with it
 }
 
-func tellCertificate(role, of Role, m *certificateMessage, request *certificateRequest, stapled bool, version Version) Step {
+func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *protocol.CertificateRequest, stapled bool, version protocol.Version) Step {
 	step := Step{Number: 3, Name: "certificate", Title: "Certificate: who the server says it is", Outcome: OK}
 	if of == Client {
 		step.Name, step.Title = "client-certificate", "Certificate: who the client says it is"
 	} else if role == Server {
 		step.Title = "Certificate: who we say we are"
 	}
-	if len(m.certs) == 0 {
+	if len(m.Certs) == 0 {
 		step.Outcome = Warning
 		step.say("The %s sent %s that can be read.", of, "no certificate")
 		return step
 	}
-	leaf := m.certs[0]
+	leaf := m.Certs[0]
 	c := describeCertificate(leaf)
 	c.Of = of
-	for i, cert := range m.certs {
+	for i, cert := range m.Certs {
 		c.Sent = append(c.Sent, Sent{Subject: clean(cert.Subject.String()), Issuer: clean(cert.Issuer.String()),
-			Stapled: i < len(m.staples) && m.staples[i] || i == 0 && stapled})
+			Stapled: i < len(m.Staples) && m.Staples[i] || i == 0 && stapled})
 	}
 	step.Certificate = &c
 	if version == tls.VersionTLS13 {
@@ -80,8 +82,8 @@ func tellCertificate(role, of Role, m *certificateMessage, request *certificateR
 	step.fact("in force", c.NotBefore.Format(time.DateOnly)+" to "+c.NotAfter.Format(time.DateTime)+" UTC")
 	step.fact("SHA-256", c.Fingerprint)
 	step.facts("sent", sentLines(c.Sent))
-	if m.count > len(m.certs) {
-		step.say("%s of the message can not be parsed.", count(m.count-len(m.certs), "certificate"))
+	if m.Count > len(m.Certs) {
+		step.say("%s of the message can not be parsed.", count(m.Count-len(m.Certs), "certificate"))
 		step.Outcome = Warning
 	}
 	step.askedFor(role, request)
@@ -103,17 +105,17 @@ func sentLines(sent []Sent) []string {
 	return lines
 }
 
-func (s *Step) askedFor(role Role, r *certificateRequest) {
+func (s *Step) askedFor(role Role, r *protocol.CertificateRequest) {
 	if r == nil {
 		return
 	}
-	s.Certificate.Asked = &Asked{Authorities: printable(r.authorities), Schemes: r.schemes, Status: r.status}
+	s.Certificate.Asked = &Asked{Authorities: printable(r.Authorities), Schemes: r.Schemes, Status: r.Status}
 	who := "The server asks"
 	if role == Server {
 		who = "We ask"
 	}
 	s.say("%s for a client certificate (mutual TLS).", who)
-	names := shorten(printable(r.authorities), 8)
+	names := shorten(printable(r.Authorities), 8)
 	if len(names) == 0 {
 		names = []string{"any authority"}
 	}

@@ -1,4 +1,4 @@
-package wire
+package protocol
 
 import (
 	"crypto"
@@ -10,8 +10,8 @@ import (
 // A cipher suite's name says everything about it, so nothing here is a second table: TLS_<key exchange>_WITH_<cipher>_<hash>,
 // and from TLS 1.3 on, where the key exchange is chosen apart, TLS_<cipher>_<hash>.
 
-// keyExchange is "TLS 1.3", "ECDHE", "DHE", "RSA", or "" if the suite is none of these.
-func (s Suite) keyExchange() string {
+// KeyExchange is "TLS 1.3", "ECDHE", "DHE", "RSA", or "" if the suite is none of these.
+func (s Suite) KeyExchange() string {
 	front, _, classic := strings.Cut(s.String(), "_WITH_")
 	switch {
 	case !classic && s>>8 == 0x13:
@@ -35,8 +35,8 @@ func (s Suite) cipher() string {
 	return strings.TrimPrefix(name, "TLS_")
 }
 
-// bulk says in words what protects the records.
-func (s Suite) bulk() string {
+// Bulk says in words what protects the records.
+func (s Suite) Bulk() string {
 	c := s.cipher()
 	switch {
 	case strings.HasPrefix(c, "AES_128_GCM"):
@@ -53,17 +53,17 @@ func (s Suite) bulk() string {
 	return strings.ReplaceAll(c, "_", "-")
 }
 
-// hash is the hash of the key schedule and of the transcript. Suites of TLS 1.2 that name an older hash use SHA-256
+// Hash is the hash of the key schedule and of the transcript. Suites of TLS 1.2 that name an older hash use SHA-256
 // there (RFC 5246, Section 5).
-func (s Suite) hash() crypto.Hash {
+func (s Suite) Hash() crypto.Hash {
 	if strings.HasSuffix(s.cipher(), "_SHA384") {
 		return crypto.SHA384
 	}
 	return crypto.SHA256
 }
 
-// hashName is "SHA-256" or "SHA-384".
-func (s Suite) hashName() string { return s.hash().String() }
+// HashName is "SHA-256" or "SHA-384".
+func (s Suite) HashName() string { return s.Hash().String() }
 
 // Strength puts a cipher suite in a class. Inside a class the choice is one of taste and hardware; between classes it
 // is one of security.
@@ -88,7 +88,7 @@ func (s Strength) MarshalText() ([]byte, error) { return []byte(s.String()), nil
 
 // Strength is the class of the suite.
 func (s Suite) Strength() Strength {
-	c, kx := s.cipher(), s.keyExchange()
+	c, kx := s.cipher(), s.KeyExchange()
 	aead := strings.Contains(c, "_GCM_") || strings.Contains(c, "CHACHA20") || strings.Contains(c, "_CCM")
 	switch {
 	case strings.Contains(c, "RC4"), strings.Contains(c, "3DES"), strings.Contains(c, "NULL"):
@@ -105,15 +105,15 @@ func (s Suite) Strength() Strength {
 
 // ForwardSecret reports whether a session stays secret when the server's certificate key leaks later.
 func (s Suite) ForwardSecret() bool {
-	switch s.keyExchange() {
+	switch s.KeyExchange() {
 	case "TLS 1.3", "ECDHE", "DHE":
 		return true
 	}
 	return false
 }
 
-// signals reports whether a suite value is no suite but a signal between old implementations, or GREASE.
-func (s Suite) signals() bool { return s == 0x00ff || s == 0x5600 || isGREASE(uint16(s)) }
+// Signals reports whether a suite value is no suite but a signal between old implementations, or GREASE.
+func (s Suite) Signals() bool { return s == 0x00ff || s == 0x5600 || IsGREASE(uint16(s)) }
 
 // PostQuantum reports whether a key exchange over the group resists an attacker who records today and has a large quantum
 // computer tomorrow.

@@ -1,4 +1,4 @@
-package wire
+package protocol
 
 import (
 	"crypto/aes"
@@ -22,13 +22,13 @@ import (
 var errSealed = errors.New("the record does not open with this key")
 
 // An opener opens the protected records of one direction. It counts them, so it must be given each in turn.
-type opener interface {
+type Opener interface {
 	// open returns content type and content of a record. header is the record's five octets.
-	open(header, payload []byte) (kind byte, content []byte, err error)
+	Open(header, payload []byte) (kind byte, content []byte, err error)
 }
 
-// opener13 opens records of TLS 1.3 (RFC 8446, Section 5.2).
-type opener13 struct {
+// TrafficOpener opens records of TLS 1.3 (RFC 8446, Section 5.2).
+type TrafficOpener struct {
 	suite  Suite
 	secret []byte // traffic secret, kept for KeyUpdate
 	aead   cipher.AEAD
@@ -36,8 +36,8 @@ type opener13 struct {
 	seq    uint64
 }
 
-func newOpener13(suite Suite, secret []byte) (*opener13, error) {
-	keyLen, err := suite.keyLength()
+func NewTrafficOpener(suite Suite, secret []byte) (*TrafficOpener, error) {
+	keyLen, err := suite.KeyLength()
 	if err != nil {
 		return nil, err
 	}
@@ -46,10 +46,10 @@ func newOpener13(suite Suite, secret []byte) (*opener13, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &opener13{suite: suite, secret: secret, aead: aead, iv: expandLabel(suite, secret, "iv", nil, aead.NonceSize())}, nil
+	return &TrafficOpener{suite: suite, secret: secret, aead: aead, iv: expandLabel(suite, secret, "iv", nil, aead.NonceSize())}, nil
 }
 
-func (o *opener13) open(header, payload []byte) (byte, []byte, error) {
+func (o *TrafficOpener) Open(header, payload []byte) (byte, []byte, error) {
 	content, err := o.aead.Open(nil, nonce(o.iv, o.seq), payload, header)
 	if err != nil {
 		return 0, nil, errSealed
@@ -64,14 +64,14 @@ func (o *opener13) open(header, payload []byte) (byte, []byte, error) {
 	return 0, nil, errors.New("a protected record without content type")
 }
 
-// next is the opener after a KeyUpdate (RFC 8446, Section 7.2).
-func (o *opener13) next() (*opener13, error) {
-	return newOpener13(o.suite, expandLabel(o.suite, o.secret, "traffic upd", nil, o.suite.hash().Size()))
+// Next is the opener after a KeyUpdate (RFC 8446, Section 7.2).
+func (o *TrafficOpener) Next() (*TrafficOpener, error) {
+	return NewTrafficOpener(o.suite, expandLabel(o.suite, o.secret, "traffic upd", nil, o.suite.Hash().Size()))
 }
 
-// finished is the verify_data that the owner of a handshake traffic secret sends (RFC 8446, Section 4.4.4).
-func (o *opener13) finished(transcript []byte) []byte {
-	mac := hmac.New(o.suite.hash().New, expandLabel(o.suite, o.secret, "finished", nil, o.suite.hash().Size()))
+// Finished is the verify_data that the owner of a handshake traffic secret sends (RFC 8446, Section 4.4.4).
+func (o *TrafficOpener) Finished(transcript []byte) []byte {
+	mac := hmac.New(o.suite.Hash().New, expandLabel(o.suite, o.secret, "finished", nil, o.suite.Hash().Size()))
 	mac.Write(transcript)
 	return mac.Sum(nil)
 }
@@ -82,7 +82,7 @@ func expandLabel(suite Suite, secret []byte, label string, context []byte, lengt
 	b.AddUint16(uint16(length))
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte("tls13 " + label)) })
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(context) })
-	out, err := hkdf.Expand(suite.hash().New, secret, string(b.BytesOrPanic()), length)
+	out, err := hkdf.Expand(suite.Hash().New, secret, string(b.BytesOrPanic()), length)
 	if err != nil {
 		panic("wire: " + err.Error()) // lengths are constants of this package, all far below the bound of HKDF
 	}
@@ -97,8 +97,8 @@ func nonce(iv []byte, seq uint64) []byte {
 	return n
 }
 
-// keyLength is the length of the suite's encryption key in octets.
-func (s Suite) keyLength() (int, error) {
+// KeyLength is the length of the suite's encryption key in octets.
+func (s Suite) KeyLength() (int, error) {
 	c := s.cipher()
 	switch {
 	case strings.HasPrefix(c, "AES_128_GCM"), strings.HasPrefix(c, "AES_128_CBC"):
@@ -120,15 +120,15 @@ func (s Suite) aead(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// keys12 are the keys that TLS 1.2 derives from the master secret, for both directions.
-type keys12 struct {
-	suite  Suite
-	master []byte
+// Keys12 are the keys that TLS 1.2 derives from the master secret, for both directions.
+type Keys12 struct {
+	Suite  Suite
+	Master []byte
 }
 
 // prf is the pseudo-random function of TLS 1.2 (RFC 5246, Section 5).
 func prf(suite Suite, secret []byte, label string, seed []byte, length int) []byte {
-	newHash := suite.hash().New
+	newHash := suite.Hash().New
 	labelled := append([]byte(label), seed...)
 	var out []byte
 	for a := labelled; len(out) < length; {
@@ -143,29 +143,29 @@ func prf(suite Suite, secret []byte, label string, seed []byte, length int) []by
 	return out[:length]
 }
 
-// masterSecret turns a premaster secret into a master secret. sessionHash is the hash of the handshake up to and with
+// MasterSecret turns a premaster secret into a master secret. sessionHash is the hash of the handshake up to and with
 // ClientKeyExchange if both sides agreed on the extended master secret (RFC 7627), else nil.
-func masterSecret(suite Suite, premaster, clientRandom, serverRandom, sessionHash []byte) []byte {
+func MasterSecret(suite Suite, premaster, clientRandom, serverRandom, sessionHash []byte) []byte {
 	if sessionHash != nil {
 		return prf(suite, premaster, "extended master secret", sessionHash, 48)
 	}
 	return prf(suite, premaster, "master secret", append(append([]byte{}, clientRandom...), serverRandom...), 48)
 }
 
-// finished is the verify_data of one side (RFC 5246, Section 7.4.9).
-func (k keys12) finished(from Role, transcript []byte) []byte {
-	return prf(k.suite, k.master, from.String()+" finished", transcript, 12)
+// Finished is the verify_data of one side (RFC 5246, Section 7.4.9).
+func (k Keys12) Finished(from Role, transcript []byte) []byte {
+	return prf(k.Suite, k.Master, from.String()+" finished", transcript, 12)
 }
 
-// opener cuts the key block (RFC 5246, Section 6.3) and returns the opener for records from one side.
-func (k keys12) opener(from Role, clientRandom, serverRandom []byte) (opener, error) {
-	keyLen, err := k.suite.keyLength()
+// Opener cuts the key block (RFC 5246, Section 6.3) and returns the opener for records from one side.
+func (k Keys12) Opener(from Role, clientRandom, serverRandom []byte) (Opener, error) {
+	keyLen, err := k.Suite.KeyLength()
 	if err != nil {
 		return nil, err
 	}
-	macLen, ivLen := k.suite.macLength(), k.suite.fixedIVLength()
+	macLen, ivLen := k.Suite.MACLength(), k.Suite.NonceLength()
 	seed := append(append([]byte{}, serverRandom...), clientRandom...)
-	block := cryptobyte.String(prf(k.suite, k.master, "key expansion", seed, 2*(macLen+keyLen+ivLen)))
+	block := cryptobyte.String(prf(k.Suite, k.Master, "key expansion", seed, 2*(macLen+keyLen+ivLen)))
 	var mac, key, iv [2][]byte
 	for _, part := range []struct {
 		out    *[2][]byte
@@ -175,17 +175,17 @@ func (k keys12) opener(from Role, clientRandom, serverRandom []byte) (opener, er
 		block.ReadBytes(&part.out[Server], part.length)
 	}
 	if macLen > 0 {
-		return newOpenerCBC(k.suite, key[from], mac[from])
+		return newOpenerCBC(k.Suite, key[from], mac[from])
 	}
-	aead, err := k.suite.aead(key[from])
+	aead, err := k.Suite.aead(key[from])
 	if err != nil {
 		return nil, err
 	}
 	return &opener12{aead: aead, iv: iv[from]}, nil
 }
 
-// macLength is the length of the key of a separate MAC, 0 for suites with authenticated encryption.
-func (s Suite) macLength() int {
+// MacLength is the length of the key of a separate MAC, 0 for suites with authenticated encryption.
+func (s Suite) MACLength() int {
 	c := s.cipher()
 	switch {
 	case !strings.Contains(c, "_CBC_"):
@@ -198,8 +198,8 @@ func (s Suite) macLength() int {
 	return sha1.Size
 }
 
-// fixedIVLength is the part of the nonce that comes from the key block.
-func (s Suite) fixedIVLength() int {
+// FixedIVLength is the part of the nonce that comes from the key block.
+func (s Suite) NonceLength() int {
 	switch {
 	case strings.HasPrefix(s.cipher(), "CHACHA20"):
 		return chacha20poly1305.NonceSize // RFC 7905, Section 2
@@ -216,7 +216,7 @@ type opener12 struct {
 	seq  uint64
 }
 
-func (o *opener12) open(header, payload []byte) (byte, []byte, error) {
+func (o *opener12) Open(header, payload []byte) (byte, []byte, error) {
 	var n []byte
 	if len(o.iv) == o.aead.NonceSize() {
 		n = nonce(o.iv, o.seq)
@@ -264,12 +264,12 @@ func newOpenerCBC(suite Suite, key, macKey []byte) (*openerCBC, error) {
 	case sha256.Size:
 		newHash = sha256.New
 	case 48:
-		newHash = suite.hash().New
+		newHash = suite.Hash().New
 	}
 	return &openerCBC{block: block, mac: hmac.New(newHash, macKey)}, nil
 }
 
-func (o *openerCBC) open(header, payload []byte) (byte, []byte, error) {
+func (o *openerCBC) Open(header, payload []byte) (byte, []byte, error) {
 	size := o.block.BlockSize()
 	if len(payload) < 2*size || len(payload)%size != 0 {
 		return 0, nil, errSealed

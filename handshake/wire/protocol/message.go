@@ -1,6 +1,7 @@
-package wire
+package protocol
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -9,17 +10,25 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// certificateMessage is a Certificate message of either version.
-type certificateMessage struct {
-	certs   []*x509.Certificate // those that crypto/x509 can read
-	count   int                 // all of them
-	staples []bool              // TLS 1.3: per certificate, whether an OCSP response came with it
+// CertificateMessage is a Certificate message of either version.
+type CertificateMessage struct {
+	Certs   []*x509.Certificate // those that crypto/x509 can read
+	Count   int                 // all of them
+	Staples []bool              // TLS 1.3: per certificate, whether an OCSP response came with it
+}
+
+// ParseCertificate reads the body of a Certificate message.
+func ParseCertificate(version Version, body []byte) (*CertificateMessage, error) {
+	if version == tls.VersionTLS13 {
+		return parseCertificate13(body)
+	}
+	return parseCertificate12(body)
 }
 
 // parseCertificate12 reads a Certificate message of TLS 1.2 (RFC 5246, Section 7.4.2).
-func parseCertificate12(body []byte) (*certificateMessage, error) {
+func parseCertificate12(body []byte) (*CertificateMessage, error) {
 	var (
-		m    certificateMessage
+		m    CertificateMessage
 		s    = cryptobyte.String(body)
 		list cryptobyte.String
 	)
@@ -38,9 +47,9 @@ func parseCertificate12(body []byte) (*certificateMessage, error) {
 
 // parseCertificate13 reads a Certificate message of TLS 1.3, where each certificate has extensions of its own (RFC 8446,
 // Section 4.4.2).
-func parseCertificate13(body []byte) (*certificateMessage, error) {
+func parseCertificate13(body []byte) (*CertificateMessage, error) {
 	var (
-		m             certificateMessage
+		m             CertificateMessage
 		s             = cryptobyte.String(body)
 		context, list cryptobyte.String
 	)
@@ -69,39 +78,47 @@ func parseCertificate13(body []byte) (*certificateMessage, error) {
 }
 
 // add keeps a certificate. One that crypto/x509 cannot read is counted only: to refuse it is crypto/tls's part.
-func (m *certificateMessage) add(der []byte, stapled bool) {
-	m.count++
-	m.staples = append(m.staples, stapled)
+func (m *CertificateMessage) add(der []byte, stapled bool) {
+	m.Count++
+	m.Staples = append(m.Staples, stapled)
 	if cert, err := x509.ParseCertificate(der); err == nil {
-		m.certs = append(m.certs, cert)
+		m.Certs = append(m.Certs, cert)
 	}
 }
 
-// certificateRequest is what a server asks of a client.
-type certificateRequest struct {
-	schemes     []Scheme
-	authorities []string
-	status      bool // it wants a stapled OCSP response from the client
+// CertificateRequest is what a server asks of a client.
+type CertificateRequest struct {
+	Schemes     []Scheme
+	Authorities []string
+	Status      bool // it wants a stapled OCSP response from the client
+}
+
+// ParseCertificateRequest reads the body of a CertificateRequest message.
+func ParseCertificateRequest(version Version, body []byte) (*CertificateRequest, error) {
+	if version == tls.VersionTLS13 {
+		return parseCertificateRequest13(body)
+	}
+	return parseCertificateRequest12(body)
 }
 
 // parseCertificateRequest12 reads a CertificateRequest of TLS 1.2 (RFC 5246, Section 7.4.4).
-func parseCertificateRequest12(body []byte) (*certificateRequest, error) {
+func parseCertificateRequest12(body []byte) (*CertificateRequest, error) {
 	var (
-		r                    certificateRequest
+		r                    CertificateRequest
 		s                    = cryptobyte.String(body)
 		types, schemes, list cryptobyte.String
 	)
-	if !s.ReadUint8LengthPrefixed(&types) || !s.ReadUint16LengthPrefixed(&schemes) || !readUint16s(schemes, &r.schemes) ||
-		!s.ReadUint16LengthPrefixed(&list) || !readNames(list, &r.authorities) {
+	if !s.ReadUint8LengthPrefixed(&types) || !s.ReadUint16LengthPrefixed(&schemes) || !readUint16s(schemes, &r.Schemes) ||
+		!s.ReadUint16LengthPrefixed(&list) || !readNames(list, &r.Authorities) {
 		return nil, fmt.Errorf("read CertificateRequest: %w", errTruncated)
 	}
 	return &r, nil
 }
 
 // parseCertificateRequest13 reads a CertificateRequest of TLS 1.3 (RFC 8446, Section 4.3.2).
-func parseCertificateRequest13(body []byte) (*certificateRequest, error) {
+func parseCertificateRequest13(body []byte) (*CertificateRequest, error) {
 	var (
-		r       certificateRequest
+		r       CertificateRequest
 		s       = cryptobyte.String(body)
 		context cryptobyte.String
 	)
@@ -112,11 +129,11 @@ func parseCertificateRequest13(body []byte) (*certificateRequest, error) {
 		var list cryptobyte.String
 		switch ext {
 		case extSignatureAlgorithms:
-			return data.ReadUint16LengthPrefixed(&list) && readUint16s(list, &r.schemes)
+			return data.ReadUint16LengthPrefixed(&list) && readUint16s(list, &r.Schemes)
 		case extAuthorities:
-			return data.ReadUint16LengthPrefixed(&list) && readNames(list, &r.authorities)
+			return data.ReadUint16LengthPrefixed(&list) && readNames(list, &r.Authorities)
 		case extStatusRequest:
-			r.status = true
+			r.Status = true
 		}
 		return true
 	})
@@ -145,25 +162,25 @@ func distinguishedName(der []byte) string {
 	return rdns.String()
 }
 
-// serverKeyExchange is the server's half of an ephemeral key exchange of TLS 1.2, signed.
-type serverKeyExchange struct {
-	group  Group // zero for finite-field Diffie-Hellman, whose parameters are in the message
-	bits   int   // of the prime, for finite-field Diffie-Hellman
-	scheme Scheme
+// ServerKeyExchange is the server's half of an ephemeral key exchange of TLS 1.2, signed.
+type ServerKeyExchange struct {
+	Group  Group // zero for finite-field Diffie-Hellman, whose parameters are in the message
+	Bits   int   // of the prime, for finite-field Diffie-Hellman
+	Scheme Scheme
 }
 
-// parseServerKeyExchange reads the message for a suite of the ECDHE or DHE family (RFC 8422, Section 5.4; RFC 5246,
+// ParseServerKeyExchange reads the message for a suite of the ECDHE or DHE family (RFC 8422, Section 5.4; RFC 5246,
 // Section 7.4.3).
-func parseServerKeyExchange(suite Suite, body []byte) (*serverKeyExchange, error) {
+func ParseServerKeyExchange(suite Suite, body []byte) (*ServerKeyExchange, error) {
 	var (
-		k = serverKeyExchange{}
+		k = ServerKeyExchange{}
 		s = cryptobyte.String(body)
 		v cryptobyte.String
 	)
-	switch suite.keyExchange() {
+	switch suite.KeyExchange() {
 	case "ECDHE":
 		var kind uint8
-		if !s.ReadUint8(&kind) || kind != 3 || !s.ReadUint16((*uint16)(&k.group)) || !s.ReadUint8LengthPrefixed(&v) {
+		if !s.ReadUint8(&kind) || kind != 3 || !s.ReadUint16((*uint16)(&k.Group)) || !s.ReadUint8LengthPrefixed(&v) {
 			return nil, fmt.Errorf("read ServerKeyExchange: %w", errTruncated)
 		}
 	case "DHE":
@@ -171,18 +188,18 @@ func parseServerKeyExchange(suite Suite, body []byte) (*serverKeyExchange, error
 		if !s.ReadUint16LengthPrefixed(&p) || !s.ReadUint16LengthPrefixed(&v) || !s.ReadUint16LengthPrefixed(&v) {
 			return nil, fmt.Errorf("read ServerKeyExchange: %w", errTruncated)
 		}
-		k.bits = 8 * len(p)
+		k.Bits = 8 * len(p)
 	default:
 		return nil, fmt.Errorf("read ServerKeyExchange: %s has none", suite)
 	}
-	if !s.ReadUint16((*uint16)(&k.scheme)) || !s.ReadUint16LengthPrefixed(&v) || !s.Empty() {
+	if !s.ReadUint16((*uint16)(&k.Scheme)) || !s.ReadUint16LengthPrefixed(&v) || !s.Empty() {
 		return nil, fmt.Errorf("read ServerKeyExchange: signature: %w", errTruncated)
 	}
 	return &k, nil
 }
 
-// parseCertificateVerify reads which algorithm signed the handshake (RFC 8446, Section 4.4.3; RFC 5246, Section 7.4.8).
-func parseCertificateVerify(body []byte) (Scheme, error) {
+// ParseCertificateVerify reads which algorithm signed the handshake (RFC 8446, Section 4.4.3; RFC 5246, Section 7.4.8).
+func ParseCertificateVerify(body []byte) (Scheme, error) {
 	var (
 		scheme    uint16
 		s         = cryptobyte.String(body)

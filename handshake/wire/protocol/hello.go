@@ -1,4 +1,4 @@
-package wire
+package protocol
 
 import (
 	"bytes"
@@ -24,8 +24,8 @@ type ClientHello struct {
 	EarlyData    bool        `json:"early_data,omitempty"`
 	Extensions   []Extension `json:"extensions"`
 
-	random    [32]byte
-	sessionID []byte
+	Random    [32]byte `json:"-"`
+	SessionID []byte   `json:"-"`
 }
 
 // ServerHello is the server's first answer. A HelloRetryRequest is one with a special random value.
@@ -41,8 +41,8 @@ type ServerHello struct {
 	Downgraded   Version     `json:"downgraded,omitempty"` // the server says it can do better (RFC 8446, Section 4.1.3)
 	Extensions   []Extension `json:"extensions"`
 
-	random    [32]byte
-	sessionID []byte
+	Random    [32]byte `json:"-"`
+	SessionID []byte   `json:"-"`
 }
 
 // helloRetry is the random value that makes a ServerHello a HelloRetryRequest (RFC 8446, Section 4.1.3).
@@ -69,11 +69,11 @@ func ParseClientHello(body []byte) (*ClientHello, error) {
 		session             cryptobyte.String
 		suites, compression cryptobyte.String
 	)
-	if !s.ReadUint16(&version) || !s.CopyBytes(h.random[:]) || !s.ReadUint8LengthPrefixed(&session) ||
+	if !s.ReadUint16(&version) || !s.CopyBytes(h.Random[:]) || !s.ReadUint8LengthPrefixed(&session) ||
 		!s.ReadUint16LengthPrefixed(&suites) || !s.ReadUint8LengthPrefixed(&compression) {
 		return nil, fmt.Errorf("read ClientHello: %w", errTruncated)
 	}
-	h.sessionID = session
+	h.SessionID = session
 	if !readUint16s(suites, &h.Suites) {
 		return nil, fmt.Errorf("read ClientHello: cipher suites: %w", errTruncated)
 	}
@@ -128,11 +128,11 @@ func ParseServerHello(body []byte) (*ServerHello, error) {
 		s       = cryptobyte.String(body)
 		session cryptobyte.String
 	)
-	if !s.ReadUint16((*uint16)(&h.Version)) || !s.CopyBytes(h.random[:]) || !s.ReadUint8LengthPrefixed(&session) ||
+	if !s.ReadUint16((*uint16)(&h.Version)) || !s.CopyBytes(h.Random[:]) || !s.ReadUint8LengthPrefixed(&session) ||
 		!s.ReadUint16((*uint16)(&h.Suite)) || !s.Skip(1) {
 		return nil, fmt.Errorf("read ServerHello: %w", errTruncated)
 	}
-	h.sessionID, h.Retry = session, h.random == helloRetry
+	h.SessionID, h.Retry = session, h.Random == helloRetry
 	err := eachExtension(s, func(ext uint16, data cryptobyte.String) bool {
 		h.Extensions = append(h.Extensions, Extension(ext))
 		return h.readExtension(ext, data)
@@ -141,9 +141,9 @@ func ParseServerHello(body []byte) (*ServerHello, error) {
 		return nil, fmt.Errorf("read ServerHello: %w", err)
 	}
 	switch {
-	case h.Version < tls.VersionTLS13 && bytes.HasSuffix(h.random[:], downgradeTLS12):
+	case h.Version < tls.VersionTLS13 && bytes.HasSuffix(h.Random[:], downgradeTLS12):
 		h.Downgraded = tls.VersionTLS12
-	case h.Version < tls.VersionTLS12 && bytes.HasSuffix(h.random[:], downgradeTLS11):
+	case h.Version < tls.VersionTLS12 && bytes.HasSuffix(h.Random[:], downgradeTLS11):
 		h.Downgraded = tls.VersionTLS11
 	}
 	return &h, nil
@@ -171,8 +171,8 @@ func (h *ServerHello) readExtension(ext uint16, data cryptobyte.String) bool {
 	return true
 }
 
-// parseEncryptedExtensions reads what the server answers to the rest of the offer (RFC 8446, Section 4.3.1).
-func parseEncryptedExtensions(body []byte) (alpn string, exts []Extension, err error) {
+// ParseEncryptedExtensions reads what the server answers to the rest of the offer (RFC 8446, Section 4.3.1).
+func ParseEncryptedExtensions(body []byte) (alpn string, exts []Extension, err error) {
 	err = eachExtension(body, func(ext uint16, data cryptobyte.String) bool {
 		exts = append(exts, Extension(ext))
 		if ext != extALPN {

@@ -1,10 +1,34 @@
-package wire
+package protocol
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"strings"
 )
+
+// Role is one of the two ends of a connection.
+type Role uint8
+
+// The roles. Zero is the client.
+const (
+	Client Role = iota
+	Server
+)
+
+// String is "client" or "server".
+func (r Role) String() string {
+	if r == Server {
+		return "server"
+	}
+	return "client"
+}
+
+// MarshalText is String.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Peer is the other end.
+func (r Role) Peer() Role { return 1 - r }
 
 // The code points of the protocol as they stand on the wire. Each prints as the IANA registry names it, or as 0x….
 type (
@@ -73,9 +97,9 @@ func (e Extension) MarshalText() ([]byte, error) { return []byte(e.String()), ni
 // MarshalText is String.
 func (a Alert) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// isGREASE reports whether a value is one of the reserved values that clients sprinkle into their lists, so that servers do
+// IsGREASE reports whether a value is one of the reserved values that clients sprinkle into their lists, so that servers do
 // not forget how to ignore what they do not know (RFC 8701).
-func isGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
+func IsGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
 
 func named(names map[uint16]string, v uint16) string {
 	if name, ok := names[v]; ok {
@@ -85,7 +109,7 @@ func named(names map[uint16]string, v uint16) string {
 }
 
 func codePoint(v uint16) string {
-	if isGREASE(v) {
+	if IsGREASE(v) {
 		return fmt.Sprintf("GREASE (0x%04x)", v)
 	}
 	return fmt.Sprintf("0x%04x", v)
@@ -157,10 +181,27 @@ var extensionNames = map[uint16]string{
 	0xfe0d: "encrypted_client_hello", 0xff01: "renegotiation_info",
 }
 
-const alertCloseNotify Alert = 0
+// AlertCloseNotify says that its sender will send no more (RFC 8446, Section 6.1).
+const AlertCloseNotify Alert = 0
+
+// The types of records (RFC 8446, Section 5.1).
+const (
+	RecordChangeCipher = 20
+	RecordAlert        = 21
+	RecordHandshake    = 22
+	RecordApplication  = 23
+	RecordHeartbeat    = 24 // RFC 6520; nobody should
+)
+
+// HeaderSize is the size of a record's header, MaxRecord the bound of what follows it: the more generous one of RFC
+// 5246, Section 6.2.3.
+const (
+	HeaderSize = 5
+	MaxRecord  = 1<<14 + 2048
+)
 
 var alertNames = map[Alert]string{
-	alertCloseNotify: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow",
+	AlertCloseNotify: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow",
 	30: "decompression_failure", 40: "handshake_failure", 41: "no_certificate", 42: "bad_certificate", 43: "unsupported_certificate",
 	44: "certificate_revoked", 45: "certificate_expired", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca",
 	49: "access_denied", 50: "decode_error", 51: "decrypt_error", 60: "export_restriction", 70: "protocol_version",
@@ -172,34 +213,43 @@ var alertNames = map[Alert]string{
 
 // The handshake messages (RFC 5246, Section 7.4; RFC 8446, Section 4).
 const (
-	msgHelloRequest       = 0
-	msgClientHello        = 1
-	msgServerHello        = 2
-	msgNewSessionTicket   = 4
-	msgEndOfEarlyData     = 5
-	msgEncryptedExtension = 8
-	msgCertificate        = 11
-	msgServerKeyExchange  = 12
-	msgCertificateRequest = 13
-	msgServerHelloDone    = 14
-	msgCertificateVerify  = 15
-	msgClientKeyExchange  = 16
-	msgFinished           = 20
-	msgCertificateStatus  = 22
-	msgKeyUpdate          = 24
-	msgCompressedCert     = 25
-	msgMessageHash        = 254
+	MsgHelloRequest       = 0
+	MsgClientHello        = 1
+	MsgServerHello        = 2
+	MsgNewSessionTicket   = 4
+	MsgEndOfEarlyData     = 5
+	MsgEncryptedExtension = 8
+	MsgCertificate        = 11
+	MsgServerKeyExchange  = 12
+	MsgCertificateRequest = 13
+	MsgServerHelloDone    = 14
+	MsgCertificateVerify  = 15
+	MsgClientKeyExchange  = 16
+	MsgFinished           = 20
+	MsgCertificateStatus  = 22
+	MsgKeyUpdate          = 24
+	MsgCompressedCert     = 25
+	MsgMessageHash        = 254
 )
 
 var messageNames = map[uint8]string{
-	msgHelloRequest: "HelloRequest", msgClientHello: "ClientHello", msgServerHello: "ServerHello", msgNewSessionTicket: "NewSessionTicket",
-	msgEndOfEarlyData: "EndOfEarlyData", msgEncryptedExtension: "EncryptedExtensions", msgCertificate: "Certificate",
-	msgServerKeyExchange: "ServerKeyExchange", msgCertificateRequest: "CertificateRequest", msgServerHelloDone: "ServerHelloDone",
-	msgCertificateVerify: "CertificateVerify", msgClientKeyExchange: "ClientKeyExchange", msgFinished: "Finished",
-	msgCertificateStatus: "CertificateStatus", msgKeyUpdate: "KeyUpdate", msgCompressedCert: "CompressedCertificate",
+	MsgHelloRequest: "HelloRequest", MsgClientHello: "ClientHello", MsgServerHello: "ServerHello", MsgNewSessionTicket: "NewSessionTicket",
+	MsgEndOfEarlyData: "EndOfEarlyData", MsgEncryptedExtension: "EncryptedExtensions", MsgCertificate: "Certificate",
+	MsgServerKeyExchange: "ServerKeyExchange", MsgCertificateRequest: "CertificateRequest", MsgServerHelloDone: "ServerHelloDone",
+	MsgCertificateVerify: "CertificateVerify", MsgClientKeyExchange: "ClientKeyExchange", MsgFinished: "Finished",
+	MsgCertificateStatus: "CertificateStatus", MsgKeyUpdate: "KeyUpdate", MsgCompressedCert: "CompressedCertificate",
 }
 
-func messageName(t uint8) string {
+// MessageName names a handshake message from its first octets: its header, and for a ServerHello the random value that
+// makes it a HelloRetryRequest.
+func MessageName(message []byte) string {
+	if len(message) == 0 {
+		return "nothing"
+	}
+	t := message[0]
+	if t == MsgServerHello && len(message) >= 6+len(helloRetry) && bytes.Equal(message[6:6+len(helloRetry)], helloRetry[:]) {
+		return "HelloRetryRequest"
+	}
 	if name, ok := messageNames[t]; ok {
 		return name
 	}
