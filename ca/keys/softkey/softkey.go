@@ -1,0 +1,213 @@
+// Package softkey keeps keys in files: PKCS #8 encrypted with AES-256 under a passphrase stretched by scrypt, which
+// openssl reads, followed by the serial secret of the issuer sealed under the same passphrase. One file is one key, so
+// that a copy of the file is a backup of both.
+//
+// Scheme "softkey": the URI is "softkey:" and the name; the directory is configuration, so a restored directory works
+// wherever it is put.
+package softkey
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/youmark/pkcs8"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+const (
+	scheme     = "softkey:"
+	extension  = ".key"
+	keyType    = "ENCRYPTED PRIVATE KEY"
+	secretType = "SIGNET SERIAL SECRET"
+	maxFile    = 64 << 10
+)
+
+// protection is scrypt with N = 16,384 (OpenSSL 3.0 refuses more memory than that takes) and AES-256-CBC.
+var protection = pkcs8.Opts{
+	Cipher:  pkcs8.AES256CBC,
+	KDFOpts: pkcs8.ScryptOpts{SaltSize: 16, CostParameter: 16384, BlockSize: 8, ParallelizationParameter: 1},
+}
+
+// Config says where keys are and what opens them.
+type Config struct {
+	Dir        string // must exist; readable by nobody else
+	Passphrase []byte // required; at least 8 octets
+}
+
+// Store keeps keys in one directory.
+type Store struct{ config Config }
+
+// New opens a directory of keys.
+func New(config Config) (*Store, error) {
+	const op = "open key directory"
+	if len(config.Passphrase) < 8 {
+		return nil, pki.Errorf(pki.KindInvalid, op, "want a passphrase of at least 8 octets").InField("passphrase")
+	}
+	info, err := os.Stat(config.Dir)
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "keys.dir", Err: err}
+	}
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s must be a directory that only its owner can enter", config.Dir).
+			InField("keys.dir").WithHint("chmod 700 %s", config.Dir)
+	}
+	return &Store{config}, nil
+}
+
+// Create makes a key file. The file appears whole or not at all and never takes the place of another.
+func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
+	const op = "create key"
+	if err := keys.CheckName(op, name); err != nil {
+		return nil, err
+	}
+	signer, err := generate(algorithm)
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: "algorithm", Err: err}
+	}
+	sealedKey, err := pkcs8.MarshalPrivateKey(signer, s.config.Passphrase, &protection)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "encrypt: %w", err)
+	}
+	secret, sealedSecret, err := keys.NewSecret(s.config.Passphrase)
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: keyType, Bytes: sealedKey}),
+		pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealedSecret})...)
+	switch err := writeNew(s.path(name), text); {
+	case errors.Is(err, fs.ErrExist):
+		return nil, pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
+	case err != nil:
+		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)
+	}
+	return &keys.Key{Signer: signer, URI: scheme + name, Secret: secret}, nil
+}
+
+// Open decrypts a key file.
+func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
+	const op = "open key"
+	name, ok := strings.CutPrefix(uri, scheme)
+	if !ok {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%.100q is not a softkey URI", uri).InField("key")
+	}
+	if err := keys.CheckName(op, name); err != nil {
+		return nil, err
+	}
+	key, err := s.read(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, pki.Errorf(pki.KindNotFound, op, "there is no key named %s in %s", name, s.config.Dir).InField("key")
+	case err != nil:
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.path(name), err).InField("key").
+			WithHint("is this the passphrase that the key was made with?")
+	}
+	key.URI = uri
+	return key, nil
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.config.Dir, name+extension) }
+
+func (s *Store) read(name string) (*keys.Key, error) {
+	info, err := os.Stat(s.path(name))
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("others can read it: chmod 600 it, and consider the key exposed")
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%d octets are too many for a key", info.Size())
+	}
+	text, err := os.ReadFile(s.path(name))
+	if err != nil {
+		return nil, err
+	}
+	keyBlock, rest := pem.Decode(text)
+	if keyBlock == nil || keyBlock.Type != keyType {
+		return nil, fmt.Errorf("it does not begin with a PEM block %q", keyType)
+	}
+	secretBlock, _ := pem.Decode(rest)
+	if secretBlock == nil || secretBlock.Type != secretType {
+		return nil, fmt.Errorf("it has no PEM block %q: restore the file from a backup", secretType)
+	}
+	private, _, err := pkcs8.ParsePrivateKey(keyBlock.Bytes, s.config.Passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("decrypt: %w", err)
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("a %T cannot sign", private)
+	}
+	secret, err := keys.OpenSecret(secretBlock.Bytes, s.config.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return &keys.Key{Signer: signer, Secret: secret}, nil
+}
+
+func generate(algorithm keys.Algorithm) (crypto.Signer, error) {
+	switch algorithm {
+	case keys.ECDSAP256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case keys.ECDSAP384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case keys.ECDSAP521:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case keys.RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case keys.RSA3072:
+		return rsa.GenerateKey(rand.Reader, 3072)
+	case keys.RSA4096:
+		return rsa.GenerateKey(rand.Reader, 4096)
+	case keys.Ed25519:
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
+	}
+	return nil, fmt.Errorf("cannot make a key of algorithm %s", algorithm)
+}
+
+// writeNew makes a file that is durable and whole, or none. A link, unlike a rename, never replaces what is there.
+func writeNew(path string, text []byte) error {
+	dir := filepath.Dir(path)
+	temporary, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	if _, err = temporary.Write(text); err == nil {
+		err = temporary.Sync()
+	}
+	if closeErr := temporary.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Link(temporary.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,128 @@
+package softkey_test
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/pki"
+)
+
+func open(t *testing.T, dir, passphrase string) *softkey.Store {
+	t.Helper()
+	store, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte(passphrase)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func privateDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestEveryAlgorithmIsMadeOpenedAndReadByOpenSSL(t *testing.T) {
+	dir := privateDir(t)
+	store := open(t, dir, "correct horse")
+	for _, algorithm := range []keys.Algorithm{keys.ECDSAP256, keys.ECDSAP384, keys.ECDSAP521, keys.RSA2048, keys.Ed25519} {
+		t.Run(algorithm.String(), func(t *testing.T) {
+			made, err := store.Create(t.Context(), algorithm.String(), algorithm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			opened, err := open(t, dir, "correct horse").Open(t.Context(), made.URI)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !opened.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(made.Public()) || opened.Secret != made.Secret {
+				t.Fatal("what was opened is not what was made")
+			}
+			if got := keys.AlgorithmOf(opened.Public()); got != algorithm {
+				t.Errorf("algorithm %s, want %s", got, algorithm)
+			}
+			digest, opts := sha256.Sum256([]byte("x")), crypto.SignerOpts(crypto.SHA256)
+			message := digest[:]
+			if _, ok := opened.Public().(ed25519.PublicKey); ok {
+				opts = crypto.Hash(0)
+			}
+			if _, err := opened.Sign(rand.Reader, message, opts); err != nil {
+				t.Error(err)
+			}
+			cmd := exec.Command("openssl", "pkey", "-in", filepath.Join(dir, algorithm.String()+".key"), "-passin", "stdin", "-pubout")
+			cmd.Stdin = strings.NewReader("correct horse\n")
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("openssl: %v", err)
+			}
+			block, _ := pem.Decode(out)
+			want, _ := x509.MarshalPKIXPublicKey(made.Public())
+			if block == nil || string(block.Bytes) != string(want) {
+				t.Error("openssl reads another public key")
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dir := privateDir(t)
+	store := open(t, dir, "correct horse")
+	made, err := store.Create(t.Context(), "root", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(filepath.Join(dir, "root.key"))
+	tests := []struct {
+		name string
+		do   func() error
+		kind pki.Kind
+	}{
+		{"never overwritten", func() error { _, err := store.Create(t.Context(), "root", keys.ECDSAP256); return err }, pki.KindConflict},
+		{"a name that leaves the directory", func() error { _, err := store.Create(t.Context(), "../root", keys.ECDSAP256); return err }, pki.KindInvalid},
+		{"a URI that leaves the directory", func() error { _, err := store.Open(t.Context(), "softkey:../keys/root"); return err }, pki.KindInvalid},
+		{"no algorithm", func() error { _, err := store.Create(t.Context(), "none", keys.NoAlgorithm); return err }, pki.KindInvalid},
+		{"no such key", func() error { _, err := store.Open(t.Context(), "softkey:other"); return err }, pki.KindNotFound},
+		{"another scheme", func() error { _, err := store.Open(t.Context(), "pkcs11:token=x"); return err }, pki.KindInvalid},
+		{"wrong passphrase", func() error { _, err := open(t, dir, "wrong horse").Open(t.Context(), made.URI); return err }, pki.KindFailedPrecondition},
+		{"short passphrase", func() error { _, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("short")}); return err }, pki.KindInvalid},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if err := test.do(); err == nil || pki.KindOf(err) != test.kind {
+				t.Errorf("got %v, want kind %s", err, test.kind)
+			}
+		})
+	}
+	if after, _ := os.ReadFile(filepath.Join(dir, "root.key")); string(after) != string(before) {
+		t.Error("the key file changed")
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("%d files are left, want only the key", len(entries))
+	}
+	if err := os.Chmod(filepath.Join(dir, "root.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(t.Context(), made.URI); pki.KindOf(err) != pki.KindFailedPrecondition {
+		t.Errorf("a key that others can read: got %v", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("correct horse")}); err == nil {
+		t.Error("a directory that others can enter was accepted")
+	}
+}

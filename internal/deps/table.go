@@ -1,0 +1,76 @@
+package deps
+
+// module is the path that the patterns below are relative to.
+const module = "signet.example/signet"
+
+// rule reads: the packages on the left may be imported by those on the right. "x/..." is x and everything below it.
+type rule struct {
+	packages []string
+	by       []string
+}
+
+// table is section 3 of the plan of the house, line by line. What no line allows is not allowed.
+var table = []rule{
+	{list("pki"), list("...")},
+	{list("crl", "ocsp", "revocation/filter"), list("handshake", "handshake/fetch", "handshake/wire")},
+	{list("handshake/fetch", "handshake/wire"), list("handshake")},
+	{list("internal/audit"), list("internal/auth")},
+	{list("ca/profile"), list("ca/policy")},
+	{list("crl", "ocsp"), list("ca/lint")},
+	{list("ca/keys"), list("ca/keys/...")},
+	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
+	{list("internal/auth", "internal/audit"), list("revocation")},
+	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
+	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
+	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
+	{list("internal/auth", "internal/audit", "ca", "revocation"), list("acme", "web", "api/rpc")},
+	{list("internal/auth", "ca"), list("est")},
+	{list("crl", "ocsp", "revocation/filter", "handshake"), list("handshake/handshaketest")},
+	{list(declaresStore...), list("store", "store/postgres", "store/sqlite", "store/storetest")},
+	{list("internal/auth", "internal/audit"), list("store", "store/postgres", "store/sqlite", "store/storetest")},
+	{list("store"), list("store/postgres", "store/sqlite", "store/storetest")},
+	{list("migrations"), list("store/postgres", "store/sqlite", "cmd/signet")},
+	{list("api/signetv1"), list("api/rpc", "api/rest", "api/client")},
+	{list("api/openapi"), list("api/rest")},
+	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testdb", except+"internal/invariant"),
+		list("internal/server", "cmd/signet", "scripts/...")},
+	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/invariant")},
+}
+
+// declaresStore are the packages with a store.go: what they need kept.
+var declaresStore = []string{
+	"ca", "ca/profile", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "revocation/filter/filterserver", "api/rpc", "acme", "est", "web",
+}
+
+// testSupport are packages that only tests import, and that may import package testing.
+var testSupport = []string{"internal/testpki", "internal/testdb", "internal/invariant", "store/storetest", "handshake/handshaketest"}
+
+// confinements keep a foreign package inside, or out of, some rooms.
+var confinements = []confinement{
+	{imports: list("database/sql/...", "github.com/jackc/pgx/v5/...", "modernc.org/sqlite/..."),
+		only: list("store/...", "migrations/...", "internal/testdb", "scripts/..."),
+		why:  "SQL stays in store and migrations"},
+	{imports: list("net/http"), never: list("pki", "crl", "ocsp", "revocation", "revocation/filter", "ca"),
+		why: "formats and domain know nothing of HTTP; their server halves do"},
+	{imports: list("testing"), only: testSupport, why: "test code does not go into the product"},
+}
+
+// clocks may read the wall clock; everyone else is given the time.
+var clocks = list("internal/server", "cmd/...", "scripts/...", "internal/testpki", "internal/testdb", "internal/invariant", "store/storetest")
+
+// bannedNames say nothing about what a package is for.
+var bannedNames = list("util", "utils", "common", "helper", "helpers", "core", "mock", "mocks", "misc")
+
+// storeMethods bounds the interfaces of a store.go.
+const storeMethods = 6
+
+const except = "!"
+
+type confinement struct {
+	imports []string
+	only    []string // nobody else; empty: see never
+	never   []string
+	why     string
+}
+
+func list(patterns ...string) []string { return patterns }
