@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -105,6 +106,10 @@ func (id Identifier) Wildcard() bool { return id.Type == DNS && strings.HasPrefi
 var dnsProfile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(true), idna.VerifyDNSLength(true), idna.BidiRule())
 
 func normalizeDNS(value string) (string, error) {
+	// The IDNA tables would read a broken octet as U+FFFD and encode that.
+	if !utf8.ValidString(value) || strings.ContainsRune(value, utf8.RuneError) {
+		return "", fmt.Errorf("not valid UTF-8")
+	}
 	name, wildcard := strings.CutPrefix(value, "*.")
 	if strings.ContainsRune(name, '*') {
 		return "", fmt.Errorf("an asterisk is allowed only as the whole first label")
@@ -117,7 +122,7 @@ func normalizeDNS(value string) (string, error) {
 	}
 	ascii, err := dnsProfile.ToASCII(name)
 	if err != nil {
-		return "", fmt.Errorf("not a host name: %w", err)
+		return "", fmt.Errorf("not a host name: %s", clip(err.Error())) // it may repeat the whole name
 	}
 	if last := ascii[strings.LastIndexByte(ascii, '.')+1:]; strings.Trim(last, "0123456789") == "" {
 		return "", fmt.Errorf("the last label of a host name cannot be a number")

@@ -27,7 +27,7 @@ const (
 type AuditOutcome int32
 
 const (
-	// In a filter: any.
+	// Not known.
 	AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED AuditOutcome = 0
 	// Done.
 	AuditOutcome_AUDIT_OUTCOME_OK AuditOutcome = 1
@@ -398,19 +398,18 @@ func (b0 AuditEvent_builder) Build() *AuditEvent {
 
 // ListAuditEventsRequest is a filter; every condition that is given must hold.
 type ListAuditEventsRequest struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Actor       *string                `protobuf:"bytes,1,opt,name=actor"`
-	xxx_hidden_Action      *string                `protobuf:"bytes,2,opt,name=action"`
-	xxx_hidden_Target      *string                `protobuf:"bytes,3,opt,name=target"`
-	xxx_hidden_Outcome     AuditOutcome           `protobuf:"varint,4,opt,name=outcome,enum=signet.v1.AuditOutcome"`
-	xxx_hidden_After       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=after"`
-	xxx_hidden_Before      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=before"`
-	xxx_hidden_PageSize    uint32                 `protobuf:"varint,7,opt,name=page_size,json=pageSize"`
-	xxx_hidden_PageToken   *string                `protobuf:"bytes,8,opt,name=page_token,json=pageToken"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Actor         *string                `protobuf:"bytes,1,opt,name=actor"`
+	xxx_hidden_Action        *string                `protobuf:"bytes,2,opt,name=action"`
+	xxx_hidden_Target        *string                `protobuf:"bytes,3,opt,name=target"`
+	xxx_hidden_From          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=from"`
+	xxx_hidden_Until         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until"`
+	xxx_hidden_AfterSequence uint64                 `protobuf:"varint,6,opt,name=after_sequence,json=afterSequence"`
+	xxx_hidden_PageSize      uint32                 `protobuf:"varint,7,opt,name=page_size,json=pageSize"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *ListAuditEventsRequest) Reset() {
@@ -468,27 +467,25 @@ func (x *ListAuditEventsRequest) GetTarget() string {
 	return ""
 }
 
-func (x *ListAuditEventsRequest) GetOutcome() AuditOutcome {
+func (x *ListAuditEventsRequest) GetFrom() *timestamppb.Timestamp {
 	if x != nil {
-		if protoimpl.X.Present(&(x.XXX_presence[0]), 3) {
-			return x.xxx_hidden_Outcome
-		}
-	}
-	return AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED
-}
-
-func (x *ListAuditEventsRequest) GetAfter() *timestamppb.Timestamp {
-	if x != nil {
-		return x.xxx_hidden_After
+		return x.xxx_hidden_From
 	}
 	return nil
 }
 
-func (x *ListAuditEventsRequest) GetBefore() *timestamppb.Timestamp {
+func (x *ListAuditEventsRequest) GetUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.xxx_hidden_Before
+		return x.xxx_hidden_Until
 	}
 	return nil
+}
+
+func (x *ListAuditEventsRequest) GetAfterSequence() uint64 {
+	if x != nil {
+		return x.xxx_hidden_AfterSequence
+	}
+	return 0
 }
 
 func (x *ListAuditEventsRequest) GetPageSize() uint32 {
@@ -498,52 +495,37 @@ func (x *ListAuditEventsRequest) GetPageSize() uint32 {
 	return 0
 }
 
-func (x *ListAuditEventsRequest) GetPageToken() string {
-	if x != nil {
-		if x.xxx_hidden_PageToken != nil {
-			return *x.xxx_hidden_PageToken
-		}
-		return ""
-	}
-	return ""
-}
-
 func (x *ListAuditEventsRequest) SetActor(v string) {
 	x.xxx_hidden_Actor = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *ListAuditEventsRequest) SetAction(v string) {
 	x.xxx_hidden_Action = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *ListAuditEventsRequest) SetTarget(v string) {
 	x.xxx_hidden_Target = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
-func (x *ListAuditEventsRequest) SetOutcome(v AuditOutcome) {
-	x.xxx_hidden_Outcome = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 8)
+func (x *ListAuditEventsRequest) SetFrom(v *timestamppb.Timestamp) {
+	x.xxx_hidden_From = v
 }
 
-func (x *ListAuditEventsRequest) SetAfter(v *timestamppb.Timestamp) {
-	x.xxx_hidden_After = v
+func (x *ListAuditEventsRequest) SetUntil(v *timestamppb.Timestamp) {
+	x.xxx_hidden_Until = v
 }
 
-func (x *ListAuditEventsRequest) SetBefore(v *timestamppb.Timestamp) {
-	x.xxx_hidden_Before = v
+func (x *ListAuditEventsRequest) SetAfterSequence(v uint64) {
+	x.xxx_hidden_AfterSequence = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
 }
 
 func (x *ListAuditEventsRequest) SetPageSize(v uint32) {
 	x.xxx_hidden_PageSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
-}
-
-func (x *ListAuditEventsRequest) SetPageToken(v string) {
-	x.xxx_hidden_PageToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *ListAuditEventsRequest) HasActor() bool {
@@ -567,25 +549,25 @@ func (x *ListAuditEventsRequest) HasTarget() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
-func (x *ListAuditEventsRequest) HasOutcome() bool {
+func (x *ListAuditEventsRequest) HasFrom() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+	return x.xxx_hidden_From != nil
 }
 
-func (x *ListAuditEventsRequest) HasAfter() bool {
+func (x *ListAuditEventsRequest) HasUntil() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_After != nil
+	return x.xxx_hidden_Until != nil
 }
 
-func (x *ListAuditEventsRequest) HasBefore() bool {
+func (x *ListAuditEventsRequest) HasAfterSequence() bool {
 	if x == nil {
 		return false
 	}
-	return x.xxx_hidden_Before != nil
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
 func (x *ListAuditEventsRequest) HasPageSize() bool {
@@ -593,13 +575,6 @@ func (x *ListAuditEventsRequest) HasPageSize() bool {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
-}
-
-func (x *ListAuditEventsRequest) HasPageToken() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
 func (x *ListAuditEventsRequest) ClearActor() {
@@ -617,27 +592,22 @@ func (x *ListAuditEventsRequest) ClearTarget() {
 	x.xxx_hidden_Target = nil
 }
 
-func (x *ListAuditEventsRequest) ClearOutcome() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
-	x.xxx_hidden_Outcome = AuditOutcome_AUDIT_OUTCOME_UNSPECIFIED
+func (x *ListAuditEventsRequest) ClearFrom() {
+	x.xxx_hidden_From = nil
 }
 
-func (x *ListAuditEventsRequest) ClearAfter() {
-	x.xxx_hidden_After = nil
+func (x *ListAuditEventsRequest) ClearUntil() {
+	x.xxx_hidden_Until = nil
 }
 
-func (x *ListAuditEventsRequest) ClearBefore() {
-	x.xxx_hidden_Before = nil
+func (x *ListAuditEventsRequest) ClearAfterSequence() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_AfterSequence = 0
 }
 
 func (x *ListAuditEventsRequest) ClearPageSize() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
 	x.xxx_hidden_PageSize = 0
-}
-
-func (x *ListAuditEventsRequest) ClearPageToken() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
-	x.xxx_hidden_PageToken = nil
 }
 
 type ListAuditEventsRequest_builder struct {
@@ -649,16 +619,14 @@ type ListAuditEventsRequest_builder struct {
 	Action *string
 	// Exactly this target.
 	Target *string
-	// This outcome.
-	Outcome *AuditOutcome
 	// At or after this time.
-	After *timestamppb.Timestamp
+	From *timestamppb.Timestamp
 	// Before this time.
-	Before *timestamppb.Timestamp
+	Until *timestamppb.Timestamp
+	// Only events after this position.
+	AfterSequence *uint64
 	// Most events in one answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
-	// next_page_token of the answer before; all else must be as it was then.
-	PageToken *string
 }
 
 func (b0 ListAuditEventsRequest_builder) Build() *ListAuditEventsRequest {
@@ -666,43 +634,39 @@ func (b0 ListAuditEventsRequest_builder) Build() *ListAuditEventsRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Actor != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_Actor = b.Actor
 	}
 	if b.Action != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_Action = b.Action
 	}
 	if b.Target != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_Target = b.Target
 	}
-	if b.Outcome != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 8)
-		x.xxx_hidden_Outcome = *b.Outcome
+	x.xxx_hidden_From = b.From
+	x.xxx_hidden_Until = b.Until
+	if b.AfterSequence != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
+		x.xxx_hidden_AfterSequence = *b.AfterSequence
 	}
-	x.xxx_hidden_After = b.After
-	x.xxx_hidden_Before = b.Before
 	if b.PageSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
 		x.xxx_hidden_PageSize = *b.PageSize
-	}
-	if b.PageToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
-		x.xxx_hidden_PageToken = b.PageToken
 	}
 	return m0
 }
 
 // ListAuditEventsResponse is one page.
 type ListAuditEventsResponse struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Events        *[]*AuditEvent         `protobuf:"bytes,1,rep,name=events"`
-	xxx_hidden_NextPageToken *string                `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state                        protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Events            *[]*AuditEvent         `protobuf:"bytes,1,rep,name=events"`
+	xxx_hidden_NextAfterSequence uint64                 `protobuf:"varint,2,opt,name=next_after_sequence,json=nextAfterSequence"`
+	XXX_raceDetectHookData       protoimpl.RaceDetectHookData
+	XXX_presence                 [1]uint32
+	unknownFields                protoimpl.UnknownFields
+	sizeCache                    protoimpl.SizeCache
 }
 
 func (x *ListAuditEventsResponse) Reset() {
@@ -739,44 +703,41 @@ func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
 	return nil
 }
 
-func (x *ListAuditEventsResponse) GetNextPageToken() string {
+func (x *ListAuditEventsResponse) GetNextAfterSequence() uint64 {
 	if x != nil {
-		if x.xxx_hidden_NextPageToken != nil {
-			return *x.xxx_hidden_NextPageToken
-		}
-		return ""
+		return x.xxx_hidden_NextAfterSequence
 	}
-	return ""
+	return 0
 }
 
 func (x *ListAuditEventsResponse) SetEvents(v []*AuditEvent) {
 	x.xxx_hidden_Events = &v
 }
 
-func (x *ListAuditEventsResponse) SetNextPageToken(v string) {
-	x.xxx_hidden_NextPageToken = &v
+func (x *ListAuditEventsResponse) SetNextAfterSequence(v uint64) {
+	x.xxx_hidden_NextAfterSequence = v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
-func (x *ListAuditEventsResponse) HasNextPageToken() bool {
+func (x *ListAuditEventsResponse) HasNextAfterSequence() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
-func (x *ListAuditEventsResponse) ClearNextPageToken() {
+func (x *ListAuditEventsResponse) ClearNextAfterSequence() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_NextPageToken = nil
+	x.xxx_hidden_NextAfterSequence = 0
 }
 
 type ListAuditEventsResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The events, newest first.
+	// The events, oldest first.
 	Events []*AuditEvent
-	// Pass it on to get what follows; empty at the end.
-	NextPageToken *string
+	// Position of the last one, to be passed on as after_sequence; 0 at the end.
+	NextAfterSequence *uint64
 }
 
 func (b0 ListAuditEventsResponse_builder) Build() *ListAuditEventsResponse {
@@ -784,9 +745,9 @@ func (b0 ListAuditEventsResponse_builder) Build() *ListAuditEventsResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Events = &b.Events
-	if b.NextPageToken != nil {
+	if b.NextAfterSequence != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
-		x.xxx_hidden_NextPageToken = b.NextPageToken
+		x.xxx_hidden_NextAfterSequence = *b.NextAfterSequence
 	}
 	return m0
 }
@@ -1030,20 +991,18 @@ const file_signet_v1_audit_proto_rawDesc = "" +
 	"\x06detail\x18\t \x03(\v2!.signet.v1.AuditEvent.DetailEntryR\x06detail\x1a9\n" +
 	"\vDetailEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x02\n" +
 	"\x16ListAuditEventsRequest\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
-	"\x06target\x18\x03 \x01(\tR\x06target\x121\n" +
-	"\aoutcome\x18\x04 \x01(\x0e2\x17.signet.v1.AuditOutcomeR\aoutcome\x120\n" +
-	"\x05after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
-	"\x06before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x1b\n" +
-	"\tpage_size\x18\a \x01(\rR\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\b \x01(\tR\tpageToken\"p\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12.\n" +
+	"\x04from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12%\n" +
+	"\x0eafter_sequence\x18\x06 \x01(\x04R\rafterSequence\x12\x1b\n" +
+	"\tpage_size\x18\a \x01(\rR\bpageSize\"x\n" +
 	"\x17ListAuditEventsResponse\x12-\n" +
-	"\x06events\x18\x01 \x03(\v2\x15.signet.v1.AuditEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x17\n" +
+	"\x06events\x18\x01 \x03(\v2\x15.signet.v1.AuditEventR\x06events\x12.\n" +
+	"\x13next_after_sequence\x18\x02 \x01(\x04R\x11nextAfterSequence\"\x17\n" +
 	"\x15VerifyAuditLogRequest\"v\n" +
 	"\x16VerifyAuditLogResponse\x12\x16\n" +
 	"\x06intact\x18\x01 \x01(\bR\x06intact\x12\x16\n" +
@@ -1075,19 +1034,18 @@ var file_signet_v1_audit_proto_depIdxs = []int32{
 	7, // 0: signet.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
 	0, // 1: signet.v1.AuditEvent.outcome:type_name -> signet.v1.AuditOutcome
 	6, // 2: signet.v1.AuditEvent.detail:type_name -> signet.v1.AuditEvent.DetailEntry
-	0, // 3: signet.v1.ListAuditEventsRequest.outcome:type_name -> signet.v1.AuditOutcome
-	7, // 4: signet.v1.ListAuditEventsRequest.after:type_name -> google.protobuf.Timestamp
-	7, // 5: signet.v1.ListAuditEventsRequest.before:type_name -> google.protobuf.Timestamp
-	1, // 6: signet.v1.ListAuditEventsResponse.events:type_name -> signet.v1.AuditEvent
-	2, // 7: signet.v1.AuditService.ListAuditEvents:input_type -> signet.v1.ListAuditEventsRequest
-	4, // 8: signet.v1.AuditService.VerifyAuditLog:input_type -> signet.v1.VerifyAuditLogRequest
-	3, // 9: signet.v1.AuditService.ListAuditEvents:output_type -> signet.v1.ListAuditEventsResponse
-	5, // 10: signet.v1.AuditService.VerifyAuditLog:output_type -> signet.v1.VerifyAuditLogResponse
-	9, // [9:11] is the sub-list for method output_type
-	7, // [7:9] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 3: signet.v1.ListAuditEventsRequest.from:type_name -> google.protobuf.Timestamp
+	7, // 4: signet.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	1, // 5: signet.v1.ListAuditEventsResponse.events:type_name -> signet.v1.AuditEvent
+	2, // 6: signet.v1.AuditService.ListAuditEvents:input_type -> signet.v1.ListAuditEventsRequest
+	4, // 7: signet.v1.AuditService.VerifyAuditLog:input_type -> signet.v1.VerifyAuditLogRequest
+	3, // 8: signet.v1.AuditService.ListAuditEvents:output_type -> signet.v1.ListAuditEventsResponse
+	5, // 9: signet.v1.AuditService.VerifyAuditLog:output_type -> signet.v1.VerifyAuditLogResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_audit_proto_init() }

@@ -24,6 +24,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Standing selects certificates by how they stand now.
+type Standing int32
+
+const (
+	// Any.
+	Standing_STANDING_UNSPECIFIED Standing = 0
+	// Neither expired nor revoked nor on hold.
+	Standing_STANDING_VALID Standing = 1
+	// Revoked or on hold.
+	Standing_STANDING_REVOKED Standing = 2
+	// Past its end.
+	Standing_STANDING_EXPIRED Standing = 3
+)
+
+// Enum value maps for Standing.
+var (
+	Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_VALID",
+		2: "STANDING_REVOKED",
+		3: "STANDING_EXPIRED",
+	}
+	Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_VALID":       1,
+		"STANDING_REVOKED":     2,
+		"STANDING_EXPIRED":     3,
+	}
+)
+
+func (x Standing) Enum() *Standing {
+	p := new(Standing)
+	*p = x
+	return p
+}
+
+func (x Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_certificate_proto_enumTypes[0].Descriptor()
+}
+
+func (Standing) Type() protoreflect.EnumType {
+	return &file_signet_v1_certificate_proto_enumTypes[0]
+}
+
+func (x Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 // Verdict is the answer to "is this certificate authentic and in force?". Only VERDICT_IN_FORCE means yes.
 type Verdict int32
 
@@ -89,11 +141,11 @@ func (x Verdict) String() string {
 }
 
 func (Verdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_signet_v1_certificate_proto_enumTypes[0].Descriptor()
+	return file_signet_v1_certificate_proto_enumTypes[1].Descriptor()
 }
 
 func (Verdict) Type() protoreflect.EnumType {
-	return &file_signet_v1_certificate_proto_enumTypes[0]
+	return &file_signet_v1_certificate_proto_enumTypes[1]
 }
 
 func (x Verdict) Number() protoreflect.EnumNumber {
@@ -570,6 +622,195 @@ func (b0 Certificate_builder) Build() *Certificate {
 	return m0
 }
 
+// Subject is a distinguished name (RFC 5280, Section 4.1.2.6) in parts.
+type Subject struct {
+	state                         protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_CommonName         *string                `protobuf:"bytes,1,opt,name=common_name,json=commonName"`
+	xxx_hidden_Organization       []string               `protobuf:"bytes,2,rep,name=organization"`
+	xxx_hidden_OrganizationalUnit []string               `protobuf:"bytes,3,rep,name=organizational_unit,json=organizationalUnit"`
+	xxx_hidden_Country            []string               `protobuf:"bytes,4,rep,name=country"`
+	xxx_hidden_Province           []string               `protobuf:"bytes,5,rep,name=province"`
+	xxx_hidden_Locality           []string               `protobuf:"bytes,6,rep,name=locality"`
+	xxx_hidden_SerialNumber       *string                `protobuf:"bytes,7,opt,name=serial_number,json=serialNumber"`
+	XXX_raceDetectHookData        protoimpl.RaceDetectHookData
+	XXX_presence                  [1]uint32
+	unknownFields                 protoimpl.UnknownFields
+	sizeCache                     protoimpl.SizeCache
+}
+
+func (x *Subject) Reset() {
+	*x = Subject{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subject) ProtoMessage() {}
+
+func (x *Subject) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *Subject) GetCommonName() string {
+	if x != nil {
+		if x.xxx_hidden_CommonName != nil {
+			return *x.xxx_hidden_CommonName
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Subject) GetOrganization() []string {
+	if x != nil {
+		return x.xxx_hidden_Organization
+	}
+	return nil
+}
+
+func (x *Subject) GetOrganizationalUnit() []string {
+	if x != nil {
+		return x.xxx_hidden_OrganizationalUnit
+	}
+	return nil
+}
+
+func (x *Subject) GetCountry() []string {
+	if x != nil {
+		return x.xxx_hidden_Country
+	}
+	return nil
+}
+
+func (x *Subject) GetProvince() []string {
+	if x != nil {
+		return x.xxx_hidden_Province
+	}
+	return nil
+}
+
+func (x *Subject) GetLocality() []string {
+	if x != nil {
+		return x.xxx_hidden_Locality
+	}
+	return nil
+}
+
+func (x *Subject) GetSerialNumber() string {
+	if x != nil {
+		if x.xxx_hidden_SerialNumber != nil {
+			return *x.xxx_hidden_SerialNumber
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Subject) SetCommonName(v string) {
+	x.xxx_hidden_CommonName = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
+}
+
+func (x *Subject) SetOrganization(v []string) {
+	x.xxx_hidden_Organization = v
+}
+
+func (x *Subject) SetOrganizationalUnit(v []string) {
+	x.xxx_hidden_OrganizationalUnit = v
+}
+
+func (x *Subject) SetCountry(v []string) {
+	x.xxx_hidden_Country = v
+}
+
+func (x *Subject) SetProvince(v []string) {
+	x.xxx_hidden_Province = v
+}
+
+func (x *Subject) SetLocality(v []string) {
+	x.xxx_hidden_Locality = v
+}
+
+func (x *Subject) SetSerialNumber(v string) {
+	x.xxx_hidden_SerialNumber = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
+}
+
+func (x *Subject) HasCommonName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *Subject) HasSerialNumber() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *Subject) ClearCommonName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_CommonName = nil
+}
+
+func (x *Subject) ClearSerialNumber() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_SerialNumber = nil
+}
+
+type Subject_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// CN.
+	CommonName *string
+	// O.
+	Organization []string
+	// OU.
+	OrganizationalUnit []string
+	// C: two capital letters.
+	Country []string
+	// ST.
+	Province []string
+	// L.
+	Locality []string
+	// serialNumber of the subject, not of the certificate.
+	SerialNumber *string
+}
+
+func (b0 Subject_builder) Build() *Subject {
+	m0 := &Subject{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.CommonName != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
+		x.xxx_hidden_CommonName = b.CommonName
+	}
+	x.xxx_hidden_Organization = b.Organization
+	x.xxx_hidden_OrganizationalUnit = b.OrganizationalUnit
+	x.xxx_hidden_Country = b.Country
+	x.xxx_hidden_Province = b.Province
+	x.xxx_hidden_Locality = b.Locality
+	if b.SerialNumber != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_SerialNumber = b.SerialNumber
+	}
+	return m0
+}
+
 // IssueCertificateRequest is what to issue.
 type IssueCertificateRequest struct {
 	state                  protoimpl.MessageState        `protogen:"opaque.v1"`
@@ -577,6 +818,8 @@ type IssueCertificateRequest struct {
 	xxx_hidden_Profile     *string                       `protobuf:"bytes,3,opt,name=profile"`
 	xxx_hidden_Identifiers []string                      `protobuf:"bytes,4,rep,name=identifiers"`
 	xxx_hidden_Lifetime    *durationpb.Duration          `protobuf:"bytes,5,opt,name=lifetime"`
+	xxx_hidden_NotAfter    *timestamppb.Timestamp        `protobuf:"bytes,8,opt,name=not_after,json=notAfter"`
+	xxx_hidden_Subject     *Subject                      `protobuf:"bytes,9,opt,name=subject"`
 	xxx_hidden_Issuer      *string                       `protobuf:"bytes,6,opt,name=issuer"`
 	xxx_hidden_RequestId   *string                       `protobuf:"bytes,7,opt,name=request_id,json=requestId"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
@@ -587,7 +830,7 @@ type IssueCertificateRequest struct {
 
 func (x *IssueCertificateRequest) Reset() {
 	*x = IssueCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[1]
+	mi := &file_signet_v1_certificate_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +842,7 @@ func (x *IssueCertificateRequest) String() string {
 func (*IssueCertificateRequest) ProtoMessage() {}
 
 func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[1]
+	mi := &file_signet_v1_certificate_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,6 +895,20 @@ func (x *IssueCertificateRequest) GetLifetime() *durationpb.Duration {
 	return nil
 }
 
+func (x *IssueCertificateRequest) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NotAfter
+	}
+	return nil
+}
+
+func (x *IssueCertificateRequest) GetSubject() *Subject {
+	if x != nil {
+		return x.xxx_hidden_Subject
+	}
+	return nil
+}
+
 func (x *IssueCertificateRequest) GetIssuer() string {
 	if x != nil {
 		if x.xxx_hidden_Issuer != nil {
@@ -685,7 +942,7 @@ func (x *IssueCertificateRequest) SetCsrPem(v string) {
 
 func (x *IssueCertificateRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
 }
 
 func (x *IssueCertificateRequest) SetIdentifiers(v []string) {
@@ -696,14 +953,22 @@ func (x *IssueCertificateRequest) SetLifetime(v *durationpb.Duration) {
 	x.xxx_hidden_Lifetime = v
 }
 
+func (x *IssueCertificateRequest) SetNotAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NotAfter = v
+}
+
+func (x *IssueCertificateRequest) SetSubject(v *Subject) {
+	x.xxx_hidden_Subject = v
+}
+
 func (x *IssueCertificateRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
 }
 
 func (x *IssueCertificateRequest) SetRequestId(v string) {
 	x.xxx_hidden_RequestId = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
 }
 
 func (x *IssueCertificateRequest) HasCsr() bool {
@@ -743,18 +1008,32 @@ func (x *IssueCertificateRequest) HasLifetime() bool {
 	return x.xxx_hidden_Lifetime != nil
 }
 
+func (x *IssueCertificateRequest) HasNotAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NotAfter != nil
+}
+
+func (x *IssueCertificateRequest) HasSubject() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Subject != nil
+}
+
 func (x *IssueCertificateRequest) HasIssuer() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
 }
 
 func (x *IssueCertificateRequest) HasRequestId() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
 func (x *IssueCertificateRequest) ClearCsr() {
@@ -782,13 +1061,21 @@ func (x *IssueCertificateRequest) ClearLifetime() {
 	x.xxx_hidden_Lifetime = nil
 }
 
+func (x *IssueCertificateRequest) ClearNotAfter() {
+	x.xxx_hidden_NotAfter = nil
+}
+
+func (x *IssueCertificateRequest) ClearSubject() {
+	x.xxx_hidden_Subject = nil
+}
+
 func (x *IssueCertificateRequest) ClearIssuer() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
 	x.xxx_hidden_Issuer = nil
 }
 
 func (x *IssueCertificateRequest) ClearRequestId() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
 	x.xxx_hidden_RequestId = nil
 }
 
@@ -829,9 +1116,13 @@ type IssueCertificateRequest_builder struct {
 	Identifiers []string
 	// How long it shall live; at most what the profile allows. Left out: the profile's default.
 	Lifetime *durationpb.Duration
+	// When it shall end, instead of lifetime.
+	NotAfter *timestamppb.Timestamp
+	// The distinguished name asked for. The profile says which of its fields are taken.
+	Subject *Subject
 	// Issuer id if the profile leaves a choice.
 	Issuer *string
-	// A name for this request chosen by the caller, at most 64 printable ASCII characters. Repeating a request with the
+	// A name for this request chosen by the caller, at most 128 printable ASCII characters. Repeating a request with the
 	// same id within 24 hours returns the certificate of the first, whatever happened to the connection meanwhile.
 	RequestId *string
 }
@@ -847,17 +1138,19 @@ func (b0 IssueCertificateRequest_builder) Build() *IssueCertificateRequest {
 		x.xxx_hidden_Csr = &issueCertificateRequest_CsrPem{*b.CsrPem}
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	x.xxx_hidden_Identifiers = b.Identifiers
 	x.xxx_hidden_Lifetime = b.Lifetime
+	x.xxx_hidden_NotAfter = b.NotAfter
+	x.xxx_hidden_Subject = b.Subject
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.RequestId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
 		x.xxx_hidden_RequestId = b.RequestId
 	}
 	return m0
@@ -866,7 +1159,7 @@ func (b0 IssueCertificateRequest_builder) Build() *IssueCertificateRequest {
 type case_IssueCertificateRequest_Csr protoreflect.FieldNumber
 
 func (x case_IssueCertificateRequest_Csr) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[1].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[2].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -905,7 +1198,7 @@ type IssueCertificateResponse struct {
 
 func (x *IssueCertificateResponse) Reset() {
 	*x = IssueCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[2]
+	mi := &file_signet_v1_certificate_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1210,7 @@ func (x *IssueCertificateResponse) String() string {
 func (*IssueCertificateResponse) ProtoMessage() {}
 
 func (x *IssueCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[2]
+	mi := &file_signet_v1_certificate_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1332,7 @@ type IssueCertificatesRequest struct {
 
 func (x *IssueCertificatesRequest) Reset() {
 	*x = IssueCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1344,7 @@ func (x *IssueCertificatesRequest) String() string {
 func (*IssueCertificatesRequest) ProtoMessage() {}
 
 func (x *IssueCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1405,7 @@ type IssueCertificatesResponse struct {
 
 func (x *IssueCertificatesResponse) Reset() {
 	*x = IssueCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1417,7 @@ func (x *IssueCertificatesResponse) String() string {
 func (*IssueCertificatesResponse) ProtoMessage() {}
 
 func (x *IssueCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1581,7 @@ func (b0 IssueCertificatesResponse_builder) Build() *IssueCertificatesResponse {
 type case_IssueCertificatesResponse_Outcome protoreflect.FieldNumber
 
 func (x case_IssueCertificatesResponse_Outcome) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[5].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1326,7 +1619,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1631,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1733,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1745,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1836,7 @@ type ListCertificatesRequest struct {
 	xxx_hidden_Issuer        *string                `protobuf:"bytes,5,opt,name=issuer"`
 	xxx_hidden_Profile       *string                `protobuf:"bytes,6,opt,name=profile"`
 	xxx_hidden_Account       *string                `protobuf:"bytes,7,opt,name=account"`
-	xxx_hidden_Status        CertificateStatus      `protobuf:"varint,8,opt,name=status,enum=signet.v1.CertificateStatus"`
+	xxx_hidden_Standing      Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
 	xxx_hidden_ExpiresAfter  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_after,json=expiresAfter"`
 	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_before,json=expiresBefore"`
 	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_after,json=issuedAfter"`
@@ -1558,7 +1851,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1863,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,13 +1944,13 @@ func (x *ListCertificatesRequest) GetAccount() string {
 	return ""
 }
 
-func (x *ListCertificatesRequest) GetStatus() CertificateStatus {
+func (x *ListCertificatesRequest) GetStanding() Standing {
 	if x != nil {
 		if protoimpl.X.Present(&(x.XXX_presence[0]), 7) {
-			return x.xxx_hidden_Status
+			return x.xxx_hidden_Standing
 		}
 	}
-	return CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED
+	return Standing_STANDING_UNSPECIFIED
 }
 
 func (x *ListCertificatesRequest) GetExpiresAfter() *timestamppb.Timestamp {
@@ -1740,8 +2033,8 @@ func (x *ListCertificatesRequest) SetAccount(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
 }
 
-func (x *ListCertificatesRequest) SetStatus(v CertificateStatus) {
-	x.xxx_hidden_Status = v
+func (x *ListCertificatesRequest) SetStanding(v Standing) {
+	x.xxx_hidden_Standing = v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
 }
 
@@ -1820,7 +2113,7 @@ func (x *ListCertificatesRequest) HasAccount() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
 }
 
-func (x *ListCertificatesRequest) HasStatus() bool {
+func (x *ListCertificatesRequest) HasStanding() bool {
 	if x == nil {
 		return false
 	}
@@ -1904,9 +2197,9 @@ func (x *ListCertificatesRequest) ClearAccount() {
 	x.xxx_hidden_Account = nil
 }
 
-func (x *ListCertificatesRequest) ClearStatus() {
+func (x *ListCertificatesRequest) ClearStanding() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
-	x.xxx_hidden_Status = CertificateStatus_CERTIFICATE_STATUS_UNSPECIFIED
+	x.xxx_hidden_Standing = Standing_STANDING_UNSPECIFIED
 }
 
 func (x *ListCertificatesRequest) ClearExpiresAfter() {
@@ -1952,8 +2245,8 @@ type ListCertificatesRequest_builder struct {
 	Profile *string
 	// Account; only those who may read every account can ask for another than their own.
 	Account *string
-	// Status in the ledger.
-	Status *CertificateStatus
+	// How it stands now.
+	Standing *Standing
 	// not_after at or after this time.
 	ExpiresAfter *timestamppb.Timestamp
 	// not_after before this time.
@@ -2000,9 +2293,9 @@ func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
 		x.xxx_hidden_Account = b.Account
 	}
-	if b.Status != nil {
+	if b.Standing != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
-		x.xxx_hidden_Status = *b.Status
+		x.xxx_hidden_Standing = *b.Standing
 	}
 	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
 	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
@@ -2032,7 +2325,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2337,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2391,7 @@ func (x *ListCertificatesResponse) ClearNextPageToken() {
 type ListCertificatesResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The certificates, newest first.
+	// The certificates.
 	Certificates []*Certificate
 	// Pass it on to get what follows; empty at the end.
 	NextPageToken *string
@@ -2112,6 +2405,535 @@ func (b0 ListCertificatesResponse_builder) Build() *ListCertificatesResponse {
 	if b.NextPageToken != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
 		x.xxx_hidden_NextPageToken = b.NextPageToken
+	}
+	return m0
+}
+
+// CountCertificatesRequest is a filter; every condition that is given must hold.
+type CountCertificatesRequest struct {
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Identifier    *string                `protobuf:"bytes,1,opt,name=identifier"`
+	xxx_hidden_DnsSuffix     *string                `protobuf:"bytes,2,opt,name=dns_suffix,json=dnsSuffix"`
+	xxx_hidden_Serial        *string                `protobuf:"bytes,3,opt,name=serial"`
+	xxx_hidden_KeyHash       *string                `protobuf:"bytes,4,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_Issuer        *string                `protobuf:"bytes,5,opt,name=issuer"`
+	xxx_hidden_Profile       *string                `protobuf:"bytes,6,opt,name=profile"`
+	xxx_hidden_Account       *string                `protobuf:"bytes,7,opt,name=account"`
+	xxx_hidden_Standing      Standing               `protobuf:"varint,8,opt,name=standing,enum=signet.v1.Standing"`
+	xxx_hidden_ExpiresAfter  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_after,json=expiresAfter"`
+	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_before,json=expiresBefore"`
+	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_after,json=issuedAfter"`
+	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_before,json=issuedBefore"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *CountCertificatesRequest) Reset() {
+	*x = CountCertificatesRequest{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountCertificatesRequest) ProtoMessage() {}
+
+func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CountCertificatesRequest) GetIdentifier() string {
+	if x != nil {
+		if x.xxx_hidden_Identifier != nil {
+			return *x.xxx_hidden_Identifier
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetDnsSuffix() string {
+	if x != nil {
+		if x.xxx_hidden_DnsSuffix != nil {
+			return *x.xxx_hidden_DnsSuffix
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetSerial() string {
+	if x != nil {
+		if x.xxx_hidden_Serial != nil {
+			return *x.xxx_hidden_Serial
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetKeyHash() string {
+	if x != nil {
+		if x.xxx_hidden_KeyHash != nil {
+			return *x.xxx_hidden_KeyHash
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetProfile() string {
+	if x != nil {
+		if x.xxx_hidden_Profile != nil {
+			return *x.xxx_hidden_Profile
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetAccount() string {
+	if x != nil {
+		if x.xxx_hidden_Account != nil {
+			return *x.xxx_hidden_Account
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CountCertificatesRequest) GetStanding() Standing {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 7) {
+			return x.xxx_hidden_Standing
+		}
+	}
+	return Standing_STANDING_UNSPECIFIED
+}
+
+func (x *CountCertificatesRequest) GetExpiresAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ExpiresAfter
+	}
+	return nil
+}
+
+func (x *CountCertificatesRequest) GetExpiresBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ExpiresBefore
+	}
+	return nil
+}
+
+func (x *CountCertificatesRequest) GetIssuedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_IssuedAfter
+	}
+	return nil
+}
+
+func (x *CountCertificatesRequest) GetIssuedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_IssuedBefore
+	}
+	return nil
+}
+
+func (x *CountCertificatesRequest) SetIdentifier(v string) {
+	x.xxx_hidden_Identifier = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 12)
+}
+
+func (x *CountCertificatesRequest) SetDnsSuffix(v string) {
+	x.xxx_hidden_DnsSuffix = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 12)
+}
+
+func (x *CountCertificatesRequest) SetSerial(v string) {
+	x.xxx_hidden_Serial = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 12)
+}
+
+func (x *CountCertificatesRequest) SetKeyHash(v string) {
+	x.xxx_hidden_KeyHash = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 12)
+}
+
+func (x *CountCertificatesRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 12)
+}
+
+func (x *CountCertificatesRequest) SetProfile(v string) {
+	x.xxx_hidden_Profile = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 12)
+}
+
+func (x *CountCertificatesRequest) SetAccount(v string) {
+	x.xxx_hidden_Account = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 12)
+}
+
+func (x *CountCertificatesRequest) SetStanding(v Standing) {
+	x.xxx_hidden_Standing = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 12)
+}
+
+func (x *CountCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresAfter = v
+}
+
+func (x *CountCertificatesRequest) SetExpiresBefore(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresBefore = v
+}
+
+func (x *CountCertificatesRequest) SetIssuedAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedAfter = v
+}
+
+func (x *CountCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
+	x.xxx_hidden_IssuedBefore = v
+}
+
+func (x *CountCertificatesRequest) HasIdentifier() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CountCertificatesRequest) HasDnsSuffix() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *CountCertificatesRequest) HasSerial() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *CountCertificatesRequest) HasKeyHash() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *CountCertificatesRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *CountCertificatesRequest) HasProfile() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *CountCertificatesRequest) HasAccount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *CountCertificatesRequest) HasStanding() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
+func (x *CountCertificatesRequest) HasExpiresAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ExpiresAfter != nil
+}
+
+func (x *CountCertificatesRequest) HasExpiresBefore() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ExpiresBefore != nil
+}
+
+func (x *CountCertificatesRequest) HasIssuedAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_IssuedAfter != nil
+}
+
+func (x *CountCertificatesRequest) HasIssuedBefore() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_IssuedBefore != nil
+}
+
+func (x *CountCertificatesRequest) ClearIdentifier() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Identifier = nil
+}
+
+func (x *CountCertificatesRequest) ClearDnsSuffix() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_DnsSuffix = nil
+}
+
+func (x *CountCertificatesRequest) ClearSerial() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Serial = nil
+}
+
+func (x *CountCertificatesRequest) ClearKeyHash() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_KeyHash = nil
+}
+
+func (x *CountCertificatesRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *CountCertificatesRequest) ClearProfile() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Profile = nil
+}
+
+func (x *CountCertificatesRequest) ClearAccount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_Account = nil
+}
+
+func (x *CountCertificatesRequest) ClearStanding() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_Standing = Standing_STANDING_UNSPECIFIED
+}
+
+func (x *CountCertificatesRequest) ClearExpiresAfter() {
+	x.xxx_hidden_ExpiresAfter = nil
+}
+
+func (x *CountCertificatesRequest) ClearExpiresBefore() {
+	x.xxx_hidden_ExpiresBefore = nil
+}
+
+func (x *CountCertificatesRequest) ClearIssuedAfter() {
+	x.xxx_hidden_IssuedAfter = nil
+}
+
+func (x *CountCertificatesRequest) ClearIssuedBefore() {
+	x.xxx_hidden_IssuedBefore = nil
+}
+
+type CountCertificatesRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Exactly this name: "dns:app.example" or the bare value.
+	Identifier *string
+	// A DNS name at or below this one: "example" finds a.example and b.a.example.
+	DnsSuffix *string
+	// This serial number, whatever the issuer.
+	Serial *string
+	// SHA-256 of the SubjectPublicKeyInfo, 64 hexadecimal digits.
+	KeyHash *string
+	// Issuer id.
+	Issuer *string
+	// Profile name.
+	Profile *string
+	// Account; only those who may read every account can ask for another than their own.
+	Account *string
+	// How it stands now.
+	Standing *Standing
+	// not_after at or after this time.
+	ExpiresAfter *timestamppb.Timestamp
+	// not_after before this time.
+	ExpiresBefore *timestamppb.Timestamp
+	// Recorded at or after this time.
+	IssuedAfter *timestamppb.Timestamp
+	// Recorded before this time.
+	IssuedBefore *timestamppb.Timestamp
+}
+
+func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
+	m0 := &CountCertificatesRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Identifier != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 12)
+		x.xxx_hidden_Identifier = b.Identifier
+	}
+	if b.DnsSuffix != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 12)
+		x.xxx_hidden_DnsSuffix = b.DnsSuffix
+	}
+	if b.Serial != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 12)
+		x.xxx_hidden_Serial = b.Serial
+	}
+	if b.KeyHash != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 12)
+		x.xxx_hidden_KeyHash = b.KeyHash
+	}
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 12)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.Profile != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 12)
+		x.xxx_hidden_Profile = b.Profile
+	}
+	if b.Account != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 12)
+		x.xxx_hidden_Account = b.Account
+	}
+	if b.Standing != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 12)
+		x.xxx_hidden_Standing = *b.Standing
+	}
+	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
+	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
+	x.xxx_hidden_IssuedAfter = b.IssuedAfter
+	x.xxx_hidden_IssuedBefore = b.IssuedBefore
+	return m0
+}
+
+// CountCertificatesResponse is the number.
+type CountCertificatesResponse struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Count       uint64                 `protobuf:"varint,1,opt,name=count"`
+	xxx_hidden_Exact       bool                   `protobuf:"varint,2,opt,name=exact"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *CountCertificatesResponse) Reset() {
+	*x = CountCertificatesResponse{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountCertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountCertificatesResponse) ProtoMessage() {}
+
+func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CountCertificatesResponse) GetCount() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Count
+	}
+	return 0
+}
+
+func (x *CountCertificatesResponse) GetExact() bool {
+	if x != nil {
+		return x.xxx_hidden_Exact
+	}
+	return false
+}
+
+func (x *CountCertificatesResponse) SetCount(v uint64) {
+	x.xxx_hidden_Count = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *CountCertificatesResponse) SetExact(v bool) {
+	x.xxx_hidden_Exact = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *CountCertificatesResponse) HasCount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CountCertificatesResponse) HasExact() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *CountCertificatesResponse) ClearCount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Count = 0
+}
+
+func (x *CountCertificatesResponse) ClearExact() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Exact = false
+}
+
+type CountCertificatesResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// How many.
+	Count *uint64
+	// Whether the number is exact; otherwise it is an estimate.
+	Exact *bool
+}
+
+func (b0 CountCertificatesResponse_builder) Build() *CountCertificatesResponse {
+	m0 := &CountCertificatesResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Count != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Count = *b.Count
+	}
+	if b.Exact != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Exact = *b.Exact
 	}
 	return m0
 }
@@ -2133,7 +2955,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2967,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +3248,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[9].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[12].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -2468,7 +3290,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +3302,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +3517,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +3529,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +3667,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3679,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3894,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3906,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +4044,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +4056,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +4273,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +4285,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +4436,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[15].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[18].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -3653,7 +4475,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +4487,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +4621,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4633,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +4801,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3991,7 +4813,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,13 +5134,24 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\tissued_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\x12\x19\n" +
 	"\bkey_hash\x18\f \x01(\tR\akeyHash\x12 \n" +
 	"\vfingerprint\x18\r \x01(\tR\vfingerprint\x12\x10\n" +
-	"\x03der\x18\x0e \x01(\fR\x03der\"\x80\x02\n" +
+	"\x03der\x18\x0e \x01(\fR\x03der\"\xf6\x01\n" +
+	"\aSubject\x12\x1f\n" +
+	"\vcommon_name\x18\x01 \x01(\tR\n" +
+	"commonName\x12\"\n" +
+	"\forganization\x18\x02 \x03(\tR\forganization\x12/\n" +
+	"\x13organizational_unit\x18\x03 \x03(\tR\x12organizationalUnit\x12\x18\n" +
+	"\acountry\x18\x04 \x03(\tR\acountry\x12\x1a\n" +
+	"\bprovince\x18\x05 \x03(\tR\bprovince\x12\x1a\n" +
+	"\blocality\x18\x06 \x03(\tR\blocality\x12#\n" +
+	"\rserial_number\x18\a \x01(\tR\fserialNumber\"\xe7\x02\n" +
 	"\x17IssueCertificateRequest\x12\x19\n" +
 	"\acsr_der\x18\x01 \x01(\fH\x00R\x06csrDer\x12\x19\n" +
 	"\acsr_pem\x18\x02 \x01(\tH\x00R\x06csrPem\x12\x18\n" +
 	"\aprofile\x18\x03 \x01(\tR\aprofile\x12 \n" +
 	"\videntifiers\x18\x04 \x03(\tR\videntifiers\x125\n" +
-	"\blifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x16\n" +
+	"\blifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x127\n" +
+	"\tnot_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12,\n" +
+	"\asubject\x18\t \x01(\v2\x12.signet.v1.SubjectR\asubject\x12\x16\n" +
 	"\x06issuer\x18\x06 \x01(\tR\x06issuer\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestIdB\x05\n" +
@@ -4340,7 +5173,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
 	"\x16GetCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
-	"\x03pem\x18\x02 \x01(\tR\x03pem\"\xcd\x04\n" +
+	"\x03pem\x18\x02 \x01(\tR\x03pem\"\xc8\x04\n" +
 	"\x17ListCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -4351,8 +5184,8 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\bkey_hash\x18\x04 \x01(\tR\akeyHash\x12\x16\n" +
 	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x18\n" +
 	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x18\n" +
-	"\aaccount\x18\a \x01(\tR\aaccount\x124\n" +
-	"\x06status\x18\b \x01(\x0e2\x1c.signet.v1.CertificateStatusR\x06status\x12?\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\x12/\n" +
+	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12?\n" +
 	"\rexpires_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresAfter\x12A\n" +
 	"\x0eexpires_before\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
@@ -4363,7 +5196,27 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"page_token\x18\x0e \x01(\tR\tpageToken\"~\n" +
 	"\x18ListCertificatesResponse\x12:\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x16.signet.v1.CertificateR\fcertificates\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xca\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8d\x04\n" +
+	"\x18CountCertificatesRequest\x12\x1e\n" +
+	"\n" +
+	"identifier\x18\x01 \x01(\tR\n" +
+	"identifier\x12\x1d\n" +
+	"\n" +
+	"dns_suffix\x18\x02 \x01(\tR\tdnsSuffix\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x12\x19\n" +
+	"\bkey_hash\x18\x04 \x01(\tR\akeyHash\x12\x16\n" +
+	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x18\n" +
+	"\aprofile\x18\x06 \x01(\tR\aprofile\x12\x18\n" +
+	"\aaccount\x18\a \x01(\tR\aaccount\x12/\n" +
+	"\bstanding\x18\b \x01(\x0e2\x13.signet.v1.StandingR\bstanding\x12?\n" +
+	"\rexpires_after\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresAfter\x12A\n" +
+	"\x0eexpires_before\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
+	"\fissued_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
+	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\"G\n" +
+	"\x19CountCertificatesResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xca\x02\n" +
 	"\x18RevokeCertificateRequest\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x16\n" +
 	"\x06serial\x18\x02 \x01(\tR\x06serial\x12)\n" +
@@ -4435,7 +5288,12 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x02at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12*\n" +
 	"\x05chain\x18\t \x03(\v2\x14.signet.v1.ChainLinkR\x05chain\x12/\n" +
 	"\bevidence\x18\n" +
-	" \x03(\v2\x13.signet.v1.EvidenceR\bevidence*\xf6\x01\n" +
+	" \x03(\v2\x13.signet.v1.EvidenceR\bevidence*d\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSTANDING_VALID\x10\x01\x12\x14\n" +
+	"\x10STANDING_REVOKED\x10\x02\x12\x14\n" +
+	"\x10STANDING_EXPIRED\x10\x03*\xf6\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10VERDICT_IN_FORCE\x10\x01\x12\x13\n" +
@@ -4446,108 +5304,122 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\b\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\t\n" +
 	"\x12CertificateService\x12x\n" +
 	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/certificates\x12\x85\x01\n" +
 	"\x11IssueCertificates\x12#.signet.v1.IssueCertificatesRequest\x1a$.signet.v1.IssueCertificatesResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\x81\x01\n" +
 	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12u\n" +
-	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12\xb2\x01\n" +
+	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12~\n" +
+	"\x11CountCertificates\x12#.signet.v1.CountCertificatesRequest\x1a$.signet.v1.CountCertificatesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/certificates:count\x12\xb2\x01\n" +
 	"\x11RevokeCertificate\x12#.signet.v1.RevokeCertificateRequest\x1a$.signet.v1.RevokeCertificateResponse\"R\x82\xd3\xe4\x93\x02L:\x01*Z\x1c:\x01*\"\x17/v1/certificates:revoke\")/v1/certificates/{issuer}/{serial}:revoke\x12\x8c\x01\n" +
 	"\x0fHoldCertificate\x12!.signet.v1.HoldCertificateRequest\x1a\".signet.v1.HoldCertificateResponse\"2\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/certificates/{issuer}/{serial}:hold\x12\x98\x01\n" +
 	"\x12ReleaseCertificate\x12$.signet.v1.ReleaseCertificateRequest\x1a%.signet.v1.ReleaseCertificateResponse\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/certificates/{issuer}/{serial}:release\x12~\n" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
-var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_signet_v1_certificate_proto_goTypes = []any{
-	(Verdict)(0),                       // 0: signet.v1.Verdict
-	(*Certificate)(nil),                // 1: signet.v1.Certificate
-	(*IssueCertificateRequest)(nil),    // 2: signet.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil),   // 3: signet.v1.IssueCertificateResponse
-	(*IssueCertificatesRequest)(nil),   // 4: signet.v1.IssueCertificatesRequest
-	(*IssueCertificatesResponse)(nil),  // 5: signet.v1.IssueCertificatesResponse
-	(*GetCertificateRequest)(nil),      // 6: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 7: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 8: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 9: signet.v1.ListCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 10: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 11: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 12: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 13: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 14: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 15: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 16: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 17: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 18: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 19: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 20: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 21: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
-	(*Problem)(nil),                    // 24: signet.v1.Problem
-	(Reason)(0),                        // 25: signet.v1.Reason
-	(WaitFor)(0),                       // 26: signet.v1.WaitFor
+	(Standing)(0),                      // 0: signet.v1.Standing
+	(Verdict)(0),                       // 1: signet.v1.Verdict
+	(*Certificate)(nil),                // 2: signet.v1.Certificate
+	(*Subject)(nil),                    // 3: signet.v1.Subject
+	(*IssueCertificateRequest)(nil),    // 4: signet.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil),   // 5: signet.v1.IssueCertificateResponse
+	(*IssueCertificatesRequest)(nil),   // 6: signet.v1.IssueCertificatesRequest
+	(*IssueCertificatesResponse)(nil),  // 7: signet.v1.IssueCertificatesResponse
+	(*GetCertificateRequest)(nil),      // 8: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 9: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 10: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 11: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 12: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 13: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 14: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 15: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 16: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 17: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 18: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 19: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 20: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 21: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 22: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 23: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 24: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 25: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 27: google.protobuf.Duration
+	(*Problem)(nil),                    // 28: signet.v1.Problem
+	(Reason)(0),                        // 29: signet.v1.Reason
+	(WaitFor)(0),                       // 30: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	20, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	21, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	22, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	22, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	22, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	23, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	1,  // 6: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	2,  // 7: signet.v1.IssueCertificatesRequest.request:type_name -> signet.v1.IssueCertificateRequest
-	3,  // 8: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	24, // 9: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	1,  // 10: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	20, // 11: signet.v1.ListCertificatesRequest.status:type_name -> signet.v1.CertificateStatus
-	22, // 12: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	22, // 13: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	22, // 14: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	22, // 15: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	1,  // 16: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	25, // 17: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	22, // 18: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	26, // 19: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	20, // 20: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	21, // 21: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	22, // 22: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	26, // 23: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	20, // 24: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	21, // 25: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	22, // 26: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	26, // 27: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	20, // 28: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	22, // 29: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	22, // 30: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	22, // 31: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	0,  // 32: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	20, // 33: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	21, // 34: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	22, // 35: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	18, // 36: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	17, // 37: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	2,  // 38: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	4,  // 39: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificatesRequest
-	6,  // 40: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	8,  // 41: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	10, // 42: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	12, // 43: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	14, // 44: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	16, // 45: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	3,  // 46: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	5,  // 47: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	7,  // 48: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	9,  // 49: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	11, // 50: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	13, // 51: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	15, // 52: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	19, // 53: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	24, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	25, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	26, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	26, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	26, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	27, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	26, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	3,  // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	2,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	4,  // 9: signet.v1.IssueCertificatesRequest.request:type_name -> signet.v1.IssueCertificateRequest
+	5,  // 10: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
+	28, // 11: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	2,  // 12: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	0,  // 13: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	26, // 14: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	26, // 15: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	26, // 16: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	26, // 17: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	2,  // 18: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	0,  // 19: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	26, // 20: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	26, // 21: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	26, // 22: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	26, // 23: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	29, // 24: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	26, // 25: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	30, // 26: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	24, // 27: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	25, // 28: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	26, // 29: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	30, // 30: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	24, // 31: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	25, // 32: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	26, // 33: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	30, // 34: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	24, // 35: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	26, // 36: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	26, // 37: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	26, // 38: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 39: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	24, // 40: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	25, // 41: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	26, // 42: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	22, // 43: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	21, // 44: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 45: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	6,  // 46: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificatesRequest
+	8,  // 47: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	10, // 48: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	12, // 49: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	14, // 50: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	16, // 51: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	18, // 52: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	20, // 53: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 54: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	7,  // 55: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	9,  // 56: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	11, // 57: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	13, // 58: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	15, // 59: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	17, // 60: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	19, // 61: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	23, // 62: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	54, // [54:63] is the sub-list for method output_type
+	45, // [45:54] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -4556,19 +5428,19 @@ func file_signet_v1_certificate_proto_init() {
 		return
 	}
 	file_signet_v1_common_proto_init()
-	file_signet_v1_certificate_proto_msgTypes[1].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[2].OneofWrappers = []any{
 		(*issueCertificateRequest_CsrDer)(nil),
 		(*issueCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[5].OneofWrappers = []any{
 		(*issueCertificatesResponse_Issued)(nil),
 		(*issueCertificatesResponse_Problem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[9].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[12].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[15].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[18].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -4577,8 +5449,8 @@ func file_signet_v1_certificate_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      2,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	CertificateService_IssueCertificates_FullMethodName  = "/signet.v1.CertificateService/IssueCertificates"
 	CertificateService_GetCertificate_FullMethodName     = "/signet.v1.CertificateService/GetCertificate"
 	CertificateService_ListCertificates_FullMethodName   = "/signet.v1.CertificateService/ListCertificates"
+	CertificateService_CountCertificates_FullMethodName  = "/signet.v1.CertificateService/CountCertificates"
 	CertificateService_RevokeCertificate_FullMethodName  = "/signet.v1.CertificateService/RevokeCertificate"
 	CertificateService_HoldCertificate_FullMethodName    = "/signet.v1.CertificateService/HoldCertificate"
 	CertificateService_ReleaseCertificate_FullMethodName = "/signet.v1.CertificateService/ReleaseCertificate"
@@ -42,8 +43,10 @@ type CertificateServiceClient interface {
 	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse], error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
-	// List certificates that match every given condition, newest first. A requester sees those of its own account.
+	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
+	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
+	CountCertificates(ctx context.Context, in *CountCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error)
 	// Revoke a certificate for good. Doing it twice with the same facts succeeds and changes nothing; a reason may later
 	// be changed to key compromise, and to nothing else.
 	RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error)
@@ -106,6 +109,16 @@ func (c *certificateServiceClient) ListCertificates(ctx context.Context, in *Lis
 	return out, nil
 }
 
+func (c *certificateServiceClient) CountCertificates(ctx context.Context, in *CountCertificatesRequest, opts ...grpc.CallOption) (*CountCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountCertificatesResponse)
+	err := c.cc.Invoke(ctx, CertificateService_CountCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *certificateServiceClient) RevokeCertificate(ctx context.Context, in *RevokeCertificateRequest, opts ...grpc.CallOption) (*RevokeCertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeCertificateResponse)
@@ -159,8 +172,10 @@ type CertificateServiceServer interface {
 	IssueCertificates(grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]) error
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
-	// List certificates that match every given condition, newest first. A requester sees those of its own account.
+	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
+	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
+	CountCertificates(context.Context, *CountCertificatesRequest) (*CountCertificatesResponse, error)
 	// Revoke a certificate for good. Doing it twice with the same facts succeeds and changes nothing; a reason may later
 	// be changed to key compromise, and to nothing else.
 	RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error)
@@ -191,6 +206,9 @@ func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *Ge
 }
 func (UnimplementedCertificateServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
+}
+func (UnimplementedCertificateServiceServer) CountCertificates(context.Context, *CountCertificatesRequest) (*CountCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CountCertificates not implemented")
 }
 func (UnimplementedCertificateServiceServer) RevokeCertificate(context.Context, *RevokeCertificateRequest) (*RevokeCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeCertificate not implemented")
@@ -286,6 +304,24 @@ func _CertificateService_ListCertificates_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CertificateService_CountCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).CountCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_CountCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).CountCertificates(ctx, req.(*CountCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CertificateService_RevokeCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeCertificateRequest)
 	if err := dec(in); err != nil {
@@ -376,6 +412,10 @@ var CertificateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListCertificates",
 			Handler:    _CertificateService_ListCertificates_Handler,
+		},
+		{
+			MethodName: "CountCertificates",
+			Handler:    _CertificateService_CountCertificates_Handler,
 		},
 		{
 			MethodName: "RevokeCertificate",

@@ -36,6 +36,8 @@ const (
 	IssuerState_ISSUER_STATE_DISABLED IssuerState = 2
 	// Will never issue again.
 	IssuerState_ISSUER_STATE_RETIRED IssuerState = 3
+	// Has a key and no certificate yet.
+	IssuerState_ISSUER_STATE_PENDING IssuerState = 4
 )
 
 // Enum value maps for IssuerState.
@@ -45,12 +47,14 @@ var (
 		1: "ISSUER_STATE_ACTIVE",
 		2: "ISSUER_STATE_DISABLED",
 		3: "ISSUER_STATE_RETIRED",
+		4: "ISSUER_STATE_PENDING",
 	}
 	IssuerState_value = map[string]int32{
 		"ISSUER_STATE_UNSPECIFIED": 0,
 		"ISSUER_STATE_ACTIVE":      1,
 		"ISSUER_STATE_DISABLED":    2,
 		"ISSUER_STATE_RETIRED":     3,
+		"ISSUER_STATE_PENDING":     4,
 	}
 )
 
@@ -76,11 +80,59 @@ func (x IssuerState) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Visibility says whose rules an issuer follows.
+type Visibility int32
+
+const (
+	// Not known.
+	Visibility_VISIBILITY_UNSPECIFIED Visibility = 0
+	// Trusted within an organisation: its own rules.
+	Visibility_VISIBILITY_PRIVATE Visibility = 1
+	// Publicly trusted: the rules of the CA/Browser Forum too.
+	Visibility_VISIBILITY_PUBLIC Visibility = 2
+)
+
+// Enum value maps for Visibility.
+var (
+	Visibility_name = map[int32]string{
+		0: "VISIBILITY_UNSPECIFIED",
+		1: "VISIBILITY_PRIVATE",
+		2: "VISIBILITY_PUBLIC",
+	}
+	Visibility_value = map[string]int32{
+		"VISIBILITY_UNSPECIFIED": 0,
+		"VISIBILITY_PRIVATE":     1,
+		"VISIBILITY_PUBLIC":      2,
+	}
+)
+
+func (x Visibility) Enum() *Visibility {
+	p := new(Visibility)
+	*p = x
+	return p
+}
+
+func (x Visibility) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Visibility) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_issuer_proto_enumTypes[1].Descriptor()
+}
+
+func (Visibility) Type() protoreflect.EnumType {
+	return &file_signet_v1_issuer_proto_enumTypes[1]
+}
+
+func (x Visibility) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 // Issuer is one subject name and one key.
 type Issuer struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer       *string                `protobuf:"bytes,1,opt,name=issuer"`
-	xxx_hidden_Name         *string                `protobuf:"bytes,2,opt,name=name"`
+	xxx_hidden_Label        *string                `protobuf:"bytes,2,opt,name=label"`
 	xxx_hidden_Subject      *string                `protobuf:"bytes,3,opt,name=subject"`
 	xxx_hidden_State        IssuerState            `protobuf:"varint,4,opt,name=state,enum=signet.v1.IssuerState"`
 	xxx_hidden_KeyHash      *string                `protobuf:"bytes,5,opt,name=key_hash,json=keyHash"`
@@ -92,6 +144,9 @@ type Issuer struct {
 	xxx_hidden_NotAfter     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter"`
 	xxx_hidden_Pem          *string                `protobuf:"bytes,12,opt,name=pem"`
 	xxx_hidden_Fingerprint  *string                `protobuf:"bytes,13,opt,name=fingerprint"`
+	xxx_hidden_Visibility   Visibility             `protobuf:"varint,14,opt,name=visibility,enum=signet.v1.Visibility"`
+	xxx_hidden_BaseUrl      *string                `protobuf:"bytes,15,opt,name=base_url,json=baseUrl"`
+	xxx_hidden_Foreign      bool                   `protobuf:"varint,16,opt,name=foreign"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -133,10 +188,10 @@ func (x *Issuer) GetIssuer() string {
 	return ""
 }
 
-func (x *Issuer) GetName() string {
+func (x *Issuer) GetLabel() string {
 	if x != nil {
-		if x.xxx_hidden_Name != nil {
-			return *x.xxx_hidden_Name
+		if x.xxx_hidden_Label != nil {
+			return *x.xxx_hidden_Label
 		}
 		return ""
 	}
@@ -237,44 +292,70 @@ func (x *Issuer) GetFingerprint() string {
 	return ""
 }
 
-func (x *Issuer) SetIssuer(v string) {
-	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 13)
+func (x *Issuer) GetVisibility() Visibility {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 13) {
+			return x.xxx_hidden_Visibility
+		}
+	}
+	return Visibility_VISIBILITY_UNSPECIFIED
 }
 
-func (x *Issuer) SetName(v string) {
-	x.xxx_hidden_Name = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 13)
+func (x *Issuer) GetBaseUrl() string {
+	if x != nil {
+		if x.xxx_hidden_BaseUrl != nil {
+			return *x.xxx_hidden_BaseUrl
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Issuer) GetForeign() bool {
+	if x != nil {
+		return x.xxx_hidden_Foreign
+	}
+	return false
+}
+
+func (x *Issuer) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 16)
+}
+
+func (x *Issuer) SetLabel(v string) {
+	x.xxx_hidden_Label = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 16)
 }
 
 func (x *Issuer) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 16)
 }
 
 func (x *Issuer) SetState(v IssuerState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 16)
 }
 
 func (x *Issuer) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 16)
 }
 
 func (x *Issuer) SetKeyType(v string) {
 	x.xxx_hidden_KeyType = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 16)
 }
 
 func (x *Issuer) SetRoot(v bool) {
 	x.xxx_hidden_Root = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 16)
 }
 
 func (x *Issuer) SetOnline(v bool) {
 	x.xxx_hidden_Online = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 16)
 }
 
 func (x *Issuer) SetCertificates(v [][]byte) {
@@ -291,12 +372,27 @@ func (x *Issuer) SetNotAfter(v *timestamppb.Timestamp) {
 
 func (x *Issuer) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 16)
 }
 
 func (x *Issuer) SetFingerprint(v string) {
 	x.xxx_hidden_Fingerprint = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 16)
+}
+
+func (x *Issuer) SetVisibility(v Visibility) {
+	x.xxx_hidden_Visibility = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 16)
+}
+
+func (x *Issuer) SetBaseUrl(v string) {
+	x.xxx_hidden_BaseUrl = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 16)
+}
+
+func (x *Issuer) SetForeign(v bool) {
+	x.xxx_hidden_Foreign = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 16)
 }
 
 func (x *Issuer) HasIssuer() bool {
@@ -306,7 +402,7 @@ func (x *Issuer) HasIssuer() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *Issuer) HasName() bool {
+func (x *Issuer) HasLabel() bool {
 	if x == nil {
 		return false
 	}
@@ -383,14 +479,35 @@ func (x *Issuer) HasFingerprint() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 12)
 }
 
+func (x *Issuer) HasVisibility() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 13)
+}
+
+func (x *Issuer) HasBaseUrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
+}
+
+func (x *Issuer) HasForeign() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 15)
+}
+
 func (x *Issuer) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
 }
 
-func (x *Issuer) ClearName() {
+func (x *Issuer) ClearLabel() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_Name = nil
+	x.xxx_hidden_Label = nil
 }
 
 func (x *Issuer) ClearSubject() {
@@ -441,13 +558,28 @@ func (x *Issuer) ClearFingerprint() {
 	x.xxx_hidden_Fingerprint = nil
 }
 
+func (x *Issuer) ClearVisibility() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 13)
+	x.xxx_hidden_Visibility = Visibility_VISIBILITY_UNSPECIFIED
+}
+
+func (x *Issuer) ClearBaseUrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 14)
+	x.xxx_hidden_BaseUrl = nil
+}
+
+func (x *Issuer) ClearForeign() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 15)
+	x.xxx_hidden_Foreign = false
+}
+
 type Issuer_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	// 20 lower-case hexadecimal digits: the first 10 octets of the SHA-256 of its public key. For ever the same.
 	Issuer *string
-	// The name it was given by its administrator.
-	Name *string
+	// The name it was given by its administrator, unique.
+	Label *string
 	// Distinguished name as text (RFC 4514).
 	Subject *string
 	// What it still does.
@@ -470,6 +602,12 @@ type Issuer_builder struct {
 	Pem *string
 	// SHA-256 of the first certificate, 64 hexadecimal digits.
 	Fingerprint *string
+	// Whose rules it follows.
+	Visibility *Visibility
+	// Where its CRLs, OCSP and certificates are published: the beginning of the URLs in what it issues.
+	BaseUrl *string
+	// Whether it ever signed outside Signet's serial scheme.
+	Foreign *bool
 }
 
 func (b0 Issuer_builder) Build() *Issuer {
@@ -477,47 +615,59 @@ func (b0 Issuer_builder) Build() *Issuer {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 16)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
-	if b.Name != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 13)
-		x.xxx_hidden_Name = b.Name
+	if b.Label != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 16)
+		x.xxx_hidden_Label = b.Label
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 16)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 16)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 16)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.KeyType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 16)
 		x.xxx_hidden_KeyType = b.KeyType
 	}
 	if b.Root != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 16)
 		x.xxx_hidden_Root = *b.Root
 	}
 	if b.Online != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 16)
 		x.xxx_hidden_Online = *b.Online
 	}
 	x.xxx_hidden_Certificates = b.Certificates
 	x.xxx_hidden_NotBefore = b.NotBefore
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 16)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Fingerprint != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 16)
 		x.xxx_hidden_Fingerprint = b.Fingerprint
+	}
+	if b.Visibility != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 16)
+		x.xxx_hidden_Visibility = *b.Visibility
+	}
+	if b.BaseUrl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 16)
+		x.xxx_hidden_BaseUrl = b.BaseUrl
+	}
+	if b.Foreign != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 16)
+		x.xxx_hidden_Foreign = *b.Foreign
 	}
 	return m0
 }
@@ -615,7 +765,7 @@ func (x *ListIssuersResponse) SetIssuers(v []*Issuer) {
 type ListIssuersResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The issuers, by name.
+	// The issuers in the order they were made.
 	Issuers []*Issuer
 }
 
@@ -895,10 +1045,10 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x03\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x04\n" +
 	"\x06Issuer\x12\x16\n" +
-	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12,\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x16.signet.v1.IssuerStateR\x05state\x12\x19\n" +
 	"\bkey_hash\x18\x05 \x01(\tR\akeyHash\x12\x19\n" +
@@ -911,7 +1061,12 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
 	"\tnot_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x10\n" +
 	"\x03pem\x18\f \x01(\tR\x03pem\x12 \n" +
-	"\vfingerprint\x18\r \x01(\tR\vfingerprint\"\x14\n" +
+	"\vfingerprint\x18\r \x01(\tR\vfingerprint\x125\n" +
+	"\n" +
+	"visibility\x18\x0e \x01(\x0e2\x15.signet.v1.VisibilityR\n" +
+	"visibility\x12\x19\n" +
+	"\bbase_url\x18\x0f \x01(\tR\abaseUrl\x12\x18\n" +
+	"\aforeign\x18\x10 \x01(\bR\aforeign\"\x14\n" +
 	"\x12ListIssuersRequest\"B\n" +
 	"\x13ListIssuersResponse\x12+\n" +
 	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\"/\n" +
@@ -921,47 +1076,55 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"B\n" +
 	"\rGetCrlRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x14\n" +
-	"\x05shard\x18\x02 \x01(\tR\x05shard*y\n" +
+	"\x05shard\x18\x02 \x01(\tR\x05shard*\x93\x01\n" +
 	"\vIssuerState\x12\x1c\n" +
 	"\x18ISSUER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ISSUER_STATE_ACTIVE\x10\x01\x12\x19\n" +
 	"\x15ISSUER_STATE_DISABLED\x10\x02\x12\x18\n" +
-	"\x14ISSUER_STATE_RETIRED\x10\x032\xb4\x02\n" +
+	"\x14ISSUER_STATE_RETIRED\x10\x03\x12\x18\n" +
+	"\x14ISSUER_STATE_PENDING\x10\x04*W\n" +
+	"\n" +
+	"Visibility\x12\x1a\n" +
+	"\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n" +
+	"\x11VISIBILITY_PUBLIC\x10\x022\xb4\x02\n" +
 	"\rIssuerService\x12a\n" +
 	"\vListIssuers\x12\x1d.signet.v1.ListIssuersRequest\x1a\x1e.signet.v1.ListIssuersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/issuers\x12d\n" +
 	"\tGetIssuer\x12\x1b.signet.v1.GetIssuerRequest\x1a\x1c.signet.v1.GetIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/issuers/{issuer}\x12Z\n" +
 	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
-var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_signet_v1_issuer_proto_goTypes = []any{
 	(IssuerState)(0),              // 0: signet.v1.IssuerState
-	(*Issuer)(nil),                // 1: signet.v1.Issuer
-	(*ListIssuersRequest)(nil),    // 2: signet.v1.ListIssuersRequest
-	(*ListIssuersResponse)(nil),   // 3: signet.v1.ListIssuersResponse
-	(*GetIssuerRequest)(nil),      // 4: signet.v1.GetIssuerRequest
-	(*GetIssuerResponse)(nil),     // 5: signet.v1.GetIssuerResponse
-	(*GetCrlRequest)(nil),         // 6: signet.v1.GetCrlRequest
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*httpbody.HttpBody)(nil),     // 8: google.api.HttpBody
+	(Visibility)(0),               // 1: signet.v1.Visibility
+	(*Issuer)(nil),                // 2: signet.v1.Issuer
+	(*ListIssuersRequest)(nil),    // 3: signet.v1.ListIssuersRequest
+	(*ListIssuersResponse)(nil),   // 4: signet.v1.ListIssuersResponse
+	(*GetIssuerRequest)(nil),      // 5: signet.v1.GetIssuerRequest
+	(*GetIssuerResponse)(nil),     // 6: signet.v1.GetIssuerResponse
+	(*GetCrlRequest)(nil),         // 7: signet.v1.GetCrlRequest
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*httpbody.HttpBody)(nil),     // 9: google.api.HttpBody
 }
 var file_signet_v1_issuer_proto_depIdxs = []int32{
 	0, // 0: signet.v1.Issuer.state:type_name -> signet.v1.IssuerState
-	7, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
-	7, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
-	1, // 3: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
-	1, // 4: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	2, // 5: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
-	4, // 6: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
-	6, // 7: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
-	3, // 8: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
-	5, // 9: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
-	8, // 10: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	8, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
+	8, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
+	1, // 3: signet.v1.Issuer.visibility:type_name -> signet.v1.Visibility
+	2, // 4: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
+	2, // 5: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	3, // 6: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
+	5, // 7: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
+	7, // 8: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
+	4, // 9: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
+	6, // 10: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
+	9, // 11: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
+	9, // [9:12] is the sub-list for method output_type
+	6, // [6:9] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_issuer_proto_init() }
@@ -974,7 +1137,7 @@ func file_signet_v1_issuer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_issuer_proto_rawDesc), len(file_signet_v1_issuer_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,

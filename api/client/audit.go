@@ -1,0 +1,86 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"signet.example/signet/api/signetv1"
+)
+
+// AuditFilter chooses events; every condition that is not zero must hold.
+type AuditFilter struct {
+	Actor    string
+	Action   string
+	Target   string
+	From     time.Time // inclusive
+	Until    time.Time // exclusive
+	After    uint64    // only events behind this position
+	PageSize int       // 1 to 1000; zero: 100
+}
+
+// AuditEvent is one entry of the audit log.
+type AuditEvent struct {
+	answer
+	Sequence  uint64
+	At        time.Time
+	Actor     string
+	Action    string
+	Target    string
+	Outcome   string
+	RequestID string
+	Source    string
+	Detail    map[string]string
+}
+
+// AuditPage is one page of the log.
+type AuditPage struct {
+	answer
+	Events []AuditEvent // oldest first
+	Next   uint64       // After of the next page; 0 at the end
+}
+
+// AuditReport tells whether the log is whole.
+type AuditReport struct {
+	answer
+	Intact  bool
+	Events  uint64
+	Head    string // hexadecimal
+	Finding string // what is wrong
+}
+
+var outcomeNames = [...]string{"", "ok", "refused", "failed"}
+
+// AuditEvents returns one page of the log.
+func (c *Client) AuditEvents(ctx context.Context, f AuditFilter) (*AuditPage, error) {
+	q := signetv1.ListAuditEventsRequest_builder{
+		Actor:         optional(f.Actor),
+		Action:        optional(f.Action),
+		Target:        optional(f.Target),
+		From:          timestamp(f.From),
+		Until:         timestamp(f.Until),
+		AfterSequence: &f.After,
+		PageSize:      new(uint32(f.PageSize)),
+	}.Build()
+	a, err := invoke(ctx, c, "list audit events", c.audit.ListAuditEvents, q)
+	if err != nil {
+		return nil, err
+	}
+	page := &AuditPage{answer: answer{a}, Next: a.GetNextAfterSequence()}
+	for _, m := range a.GetEvents() {
+		event := AuditEvent{answer{m}, m.GetSequence(), instant(m.GetAt()), m.GetActor(), m.GetAction(), m.GetTarget(), "", m.GetRequestId(), m.GetSource(), m.GetDetail()}
+		if o := m.GetOutcome(); o > 0 && int(o) < len(outcomeNames) {
+			event.Outcome = outcomeNames[o]
+		}
+		page.Events = append(page.Events, event)
+	}
+	return page, nil
+}
+
+// VerifyAudit lets the server recompute the hash chain over the whole log.
+func (c *Client) VerifyAudit(ctx context.Context) (*AuditReport, error) {
+	a, err := invoke(ctx, c, "verify audit log", c.audit.VerifyAuditLog, new(signetv1.VerifyAuditLogRequest))
+	if err != nil {
+		return nil, err
+	}
+	return &AuditReport{answer{a}, a.GetIntact(), a.GetEvents(), a.GetHead(), a.GetFinding()}, nil
+}

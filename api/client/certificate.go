@@ -1,0 +1,388 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// Certificate is an issued certificate with what the server knows about it.
+type Certificate struct {
+	answer
+	Issuer      pki.IssuerID
+	Serial      pki.Serial
+	Status      Status
+	Revocation  *Revocation // nil unless revoked or on hold
+	Profile     string
+	Account     string
+	Subject     string // RFC 4514
+	Identifiers []pki.Identifier
+	NotBefore   time.Time
+	NotAfter    time.Time
+	IssuedAt    time.Time
+	KeyHash     pki.KeyHash
+	Fingerprint string // SHA-256 of DER, hexadecimal
+	DER         []byte
+}
+
+// Revocation holds the facts of a revocation or hold.
+type Revocation struct {
+	Reason       pki.Reason
+	RevokedAt    time.Time
+	InvalidityAt time.Time // zero: nobody said
+	Sequence     uint64
+}
+
+// IssueRequest is what to issue.
+type IssueRequest struct {
+	CSR         []byte        // DER
+	Profile     string        // empty: the only one the caller may use
+	Identifiers []string      // "dns:...", "ip:...", or bare; empty: those of the CSR
+	Subject     Subject       // zero: what the profile says
+	Lifetime    time.Duration // zero: the profile's default
+	NotAfter    time.Time     // instead of Lifetime
+	Issuer      pki.IssuerID  // zero: the profile's
+	RequestID   string        // empty: none; a repeat within 24 h returns the first answer
+}
+
+// Subject is a distinguished name in parts.
+type Subject struct {
+	CommonName         string
+	Organization       []string
+	OrganizationalUnit []string
+	Country            []string
+	Province           []string
+	Locality           []string
+	SerialNumber       string
+}
+
+func (s Subject) message() *signetv1.Subject {
+	if s.CommonName == "" && s.SerialNumber == "" && len(s.Organization)+len(s.OrganizationalUnit)+len(s.Country)+len(s.Province)+len(s.Locality) == 0 {
+		return nil
+	}
+	return signetv1.Subject_builder{
+		CommonName:         optional(s.CommonName),
+		Organization:       s.Organization,
+		OrganizationalUnit: s.OrganizationalUnit,
+		Country:            s.Country,
+		Province:           s.Province,
+		Locality:           s.Locality,
+		SerialNumber:       optional(s.SerialNumber),
+	}.Build()
+}
+
+// Issued is a certificate with its chain.
+type Issued struct {
+	answer
+	Certificate Certificate
+	PEM         []byte // the certificate and the issuing authorities without the root
+	Repeated    bool   // the answer to an earlier request with the same id
+}
+
+// Issue asks for one certificate.
+func (c *Client) Issue(ctx context.Context, q IssueRequest) (*Issued, error) {
+	a, err := invoke(ctx, c, "issue certificate", c.certificates.IssueCertificate, q.message())
+	if err != nil {
+		return nil, err
+	}
+	return issuedFrom(a)
+}
+
+func (q IssueRequest) message() *signetv1.IssueCertificateRequest {
+	m := signetv1.IssueCertificateRequest_builder{
+		CsrDer:      q.CSR,
+		Profile:     optional(q.Profile),
+		Identifiers: q.Identifiers,
+		Issuer:      issuerText(q.Issuer),
+		RequestId:   optional(q.RequestID),
+		NotAfter:    timestamp(q.NotAfter),
+		Subject:     q.Subject.message(),
+	}.Build()
+	if q.Lifetime != 0 {
+		m.SetLifetime(durationpb.New(q.Lifetime))
+	}
+	return m
+}
+
+func issuedFrom(a *signetv1.IssueCertificateResponse) (*Issued, error) {
+	certificate, err := certificateFrom(a.GetCertificate())
+	if err != nil {
+		return nil, err
+	}
+	return &Issued{answer{a}, certificate, []byte(a.GetPem()), a.GetRepeated()}, nil
+}
+
+// IssueResult is the answer to one item of a Batch.
+type IssueResult struct {
+	RequestID string
+	Issued    *Issued // nil if Err is not
+	Err       error   // *pki.Error: why this item, and no other, failed
+}
+
+// Batch issues over one stream. Send and Receive may run at the same time, one goroutine each.
+type Batch struct {
+	stream signetv1.CertificateService_IssueCertificatesClient
+	cancel context.CancelFunc
+}
+
+// IssueBatch opens a stream. The context bounds all of it; Close must be called.
+func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := c.certificates.IssueCertificates(ctx)
+	if err != nil {
+		cancel()
+		return nil, domainError("issue certificates", err)
+	}
+	return &Batch{stream, cancel}, nil
+}
+
+// Send puts one item on the stream; its RequestID names it in the answer and is required. An io.EOF means that the
+// stream has ended: Receive says why.
+func (b *Batch) Send(q IssueRequest) error {
+	err := b.stream.Send(signetv1.IssueCertificatesRequest_builder{Request: q.message()}.Build())
+	if err != nil && !errors.Is(err, io.EOF) {
+		return domainError("issue certificates", err)
+	}
+	return err
+}
+
+// EndOfItems tells the server that no more items follow; the answers still due can be received.
+func (b *Batch) EndOfItems() error { return b.stream.CloseSend() }
+
+// Receive waits for the answer to some item; io.EOF after the last.
+func (b *Batch) Receive() (IssueResult, error) {
+	a, err := b.stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return IssueResult{}, io.EOF
+	}
+	if err != nil {
+		return IssueResult{}, domainError("issue certificates", err)
+	}
+	r := IssueResult{RequestID: a.GetRequestId()}
+	if p := a.GetProblem(); p != nil {
+		r.Err = problemError("issue certificate", p)
+		return r, nil
+	}
+	r.Issued, err = issuedFrom(a.GetIssued())
+	return r, err
+}
+
+// Close gives the stream up.
+func (b *Batch) Close() { b.cancel() }
+
+// Get returns a certificate with its chain.
+func (c *Client) Get(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (*Issued, error) {
+	a, err := invoke(ctx, c, "get certificate", c.certificates.GetCertificate,
+		signetv1.GetCertificateRequest_builder{Issuer: new(issuer.String()), Serial: new(serial.String())}.Build())
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := certificateFrom(a.GetCertificate())
+	if err != nil {
+		return nil, err
+	}
+	return &Issued{answer{a}, certificate, []byte(a.GetPem()), false}, nil
+}
+
+// Filter chooses certificates; every condition that is not zero must hold.
+type Filter struct {
+	Identifier    string // exactly this name, "dns:..." or bare
+	DNSSuffix     string // this DNS name or one below it
+	Serial        pki.Serial
+	KeyHash       pki.KeyHash
+	Issuer        pki.IssuerID
+	Profile       string
+	Account       string
+	Standing      Standing
+	ExpiresAfter  time.Time // inclusive
+	ExpiresBefore time.Time
+	IssuedAfter   time.Time // inclusive
+	IssuedBefore  time.Time
+	PageSize      int    // 1 to 1000; zero: 100; Count ignores it
+	PageToken     string // Next of the page before; Count ignores it
+}
+
+// CertificatePage is one page of a list.
+type CertificatePage struct {
+	answer
+	Certificates []Certificate // in the order that the filter implies
+	Next         string        // token of the next page; empty at the end
+}
+
+// List returns one page of the certificates that match.
+func (c *Client) List(ctx context.Context, f Filter) (*CertificatePage, error) {
+	q := f.list()
+	a, err := invoke(ctx, c, "list certificates", c.certificates.ListCertificates, q)
+	if err != nil {
+		return nil, err
+	}
+	page := &CertificatePage{answer: answer{a}, Next: a.GetNextPageToken()}
+	for _, m := range a.GetCertificates() {
+		certificate, err := certificateFrom(m)
+		if err != nil {
+			return nil, err
+		}
+		page.Certificates = append(page.Certificates, certificate)
+	}
+	return page, nil
+}
+
+func (f Filter) list() *signetv1.ListCertificatesRequest {
+	q := signetv1.ListCertificatesRequest_builder{
+		Identifier:    optional(f.Identifier),
+		DnsSuffix:     optional(f.DNSSuffix),
+		Serial:        serialText(f.Serial),
+		KeyHash:       keyHashText(f.KeyHash),
+		Issuer:        issuerText(f.Issuer),
+		Profile:       optional(f.Profile),
+		Account:       optional(f.Account),
+		Standing:      new(signetv1.Standing(f.Standing)),
+		ExpiresAfter:  timestamp(f.ExpiresAfter),
+		ExpiresBefore: timestamp(f.ExpiresBefore),
+		IssuedAfter:   timestamp(f.IssuedAfter),
+		IssuedBefore:  timestamp(f.IssuedBefore),
+		PageToken:     optional(f.PageToken),
+	}.Build()
+	if f.PageSize != 0 {
+		q.SetPageSize(uint32(f.PageSize))
+	}
+	return q
+}
+
+// Count is a number of certificates.
+type Count struct {
+	answer
+	Count uint64
+	Exact bool // otherwise an estimate
+}
+
+// Count counts the certificates that match.
+func (c *Client) Count(ctx context.Context, f Filter) (*Count, error) {
+	l := f.list()
+	q := signetv1.CountCertificatesRequest_builder{
+		Identifier:    optional(f.Identifier),
+		DnsSuffix:     optional(f.DNSSuffix),
+		Serial:        serialText(f.Serial),
+		KeyHash:       keyHashText(f.KeyHash),
+		Issuer:        issuerText(f.Issuer),
+		Profile:       optional(f.Profile),
+		Account:       optional(f.Account),
+		Standing:      new(l.GetStanding()),
+		ExpiresAfter:  l.GetExpiresAfter(),
+		ExpiresBefore: l.GetExpiresBefore(),
+		IssuedAfter:   l.GetIssuedAfter(),
+		IssuedBefore:  l.GetIssuedBefore(),
+	}.Build()
+	a, err := invoke(ctx, c, "count certificates", c.certificates.CountCertificates, q)
+	if err != nil {
+		return nil, err
+	}
+	return &Count{answer{a}, a.GetCount(), a.GetExact()}, nil
+}
+
+// RevokeRequest says what to revoke and why; either Issuer and Serial or Certificate.
+type RevokeRequest struct {
+	Issuer       pki.IssuerID
+	Serial       pki.Serial
+	Certificate  []byte // DER
+	Reason       pki.Reason
+	InvalidityAt time.Time // zero: not said
+	Published    bool      // wait until every live instance has published it
+}
+
+// Change tells what the ledger says after a change of status.
+type Change struct {
+	answer
+	Issuer      pki.IssuerID
+	Serial      pki.Serial
+	Status      Status
+	Revocation  *Revocation // nil after a release
+	Sequence    uint64      // entry of the ledger
+	Repeated    bool        // the ledger said so already
+	PublishedAt time.Time   // zero unless waited for
+}
+
+// Revoke revokes for good.
+func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*Change, error) {
+	m := signetv1.RevokeCertificateRequest_builder{
+		Issuer:       issuerText(q.Issuer),
+		Serial:       serialText(q.Serial),
+		Reason:       new(signetv1.Reason(q.Reason)),
+		InvalidityAt: timestamp(q.InvalidityAt),
+		WaitFor:      waitFor(q.Published),
+	}.Build()
+	if len(q.Certificate) > 0 {
+		m.SetCertificateDer(q.Certificate)
+	}
+	a, err := invoke(ctx, c, "revoke certificate", c.certificates.RevokeCertificate, m)
+	if err != nil {
+		return nil, err
+	}
+	return changeFrom(a, a.GetRevocation(), a.GetRevocation().GetSequence())
+}
+
+// Hold puts a certificate on hold.
+func (c *Client) Hold(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*Change, error) {
+	a, err := invoke(ctx, c, "hold certificate", c.certificates.HoldCertificate, signetv1.HoldCertificateRequest_builder{
+		Issuer: new(issuer.String()), Serial: new(serial.String()), WaitFor: waitFor(published)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return changeFrom(a, a.GetRevocation(), a.GetRevocation().GetSequence())
+}
+
+// Release releases a certificate from hold.
+func (c *Client) Release(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*Change, error) {
+	a, err := invoke(ctx, c, "release certificate", c.certificates.ReleaseCertificate, signetv1.ReleaseCertificateRequest_builder{
+		Issuer: new(issuer.String()), Serial: new(serial.String()), WaitFor: waitFor(published)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return changeFrom(a, nil, a.GetSequence())
+}
+
+// Evidence is one step of a check.
+type Evidence struct {
+	Source     string
+	Statement  string
+	Favourable bool
+}
+
+// Link is one certificate on the way to the root.
+type Link struct {
+	Subject     string
+	Issuer      pki.IssuerID // zero for the certificate that was asked about
+	NotAfter    time.Time
+	Fingerprint string
+}
+
+// Check is the answer to "is this certificate authentic and in force?".
+type Check struct {
+	answer
+	Verdict    Verdict
+	Summary    string
+	Issuer     pki.IssuerID // zero: not ours
+	Serial     string
+	Status     Status
+	Revocation *Revocation
+	Sequence   uint64
+	At         time.Time
+	Chain      []Link
+	Evidence   []Evidence
+}
+
+// Check asks about a DER certificate. A zero time means now.
+func (c *Client) Check(ctx context.Context, der []byte, at time.Time) (*Check, error) {
+	a, err := invoke(ctx, c, "check certificate", c.certificates.CheckCertificate,
+		signetv1.CheckCertificateRequest_builder{CertificateDer: der, At: timestamp(at)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return checkFrom(a)
+}

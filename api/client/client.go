@@ -1,0 +1,178 @@
+// Package client is the Go client of a Signet server. It speaks gRPC and takes and gives plain Go values: protobuf
+// stays inside. Every answer also marshals to the JSON that the REST interface gives.
+//
+// Errors are *pki.Error with the server's kind, field and hint, so that a caller can act on them.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"signet.example/signet/api/signetv1"
+)
+
+// maxAnswer bounds one answer of the server; the largest is a CRL.
+const maxAnswer = 64 << 20
+
+// Config says which server to talk to and how to prove who calls.
+type Config struct {
+	Address     string           // "host:port"; required
+	Roots       *x509.CertPool   // the only authorities that the server's certificate may come from; required
+	ServerName  string           // name in the server's certificate; zero: the host of Address
+	Token       string           // bearer token; zero: none
+	Certificate *tls.Certificate // TLS client certificate; nil: none
+	Timeout     time.Duration    // of one call whose context has no deadline; zero: 30 s
+}
+
+// Client talks to one server over one connection, which is made with the first call and made again when it breaks.
+// It is safe for concurrent use.
+type Client struct {
+	connection   *grpc.ClientConn
+	certificates signetv1.CertificateServiceClient
+	issuers      signetv1.IssuerServiceClient
+	keys         signetv1.KeyServiceClient
+	jobs         signetv1.JobServiceClient
+	credentials  signetv1.CredentialServiceClient
+	audit        signetv1.AuditServiceClient
+	timeout      time.Duration
+}
+
+// New makes a client; it does not connect yet.
+func New(c Config) (*Client, error) {
+	if c.Address == "" {
+		return nil, errors.New("make API client: an address is required")
+	}
+	if c.Roots == nil {
+		return nil, errors.New("make API client: the root certificates of the server are required")
+	}
+	transport := &tls.Config{RootCAs: c.Roots, ServerName: c.ServerName, MinVersion: tls.VersionTLS13}
+	if c.Certificate != nil {
+		transport.Certificates = []tls.Certificate{*c.Certificate}
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(transport)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.WithDisableServiceConfig(),
+	}
+	if c.Token != "" {
+		options = append(options, grpc.WithPerRPCCredentials(bearer(c.Token)))
+	}
+	connection, err := grpc.NewClient("passthrough:///"+c.Address, options...)
+	if err != nil {
+		return nil, fmt.Errorf("make API client: %w", err)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 30 * time.Second
+	}
+	return &Client{
+		connection:   connection,
+		certificates: signetv1.NewCertificateServiceClient(connection),
+		issuers:      signetv1.NewIssuerServiceClient(connection),
+		keys:         signetv1.NewKeyServiceClient(connection),
+		jobs:         signetv1.NewJobServiceClient(connection),
+		credentials:  signetv1.NewCredentialServiceClient(connection),
+		audit:        signetv1.NewAuditServiceClient(connection),
+		timeout:      c.Timeout,
+	}, nil
+}
+
+// Close ends the connection. Calls in flight fail.
+func (c *Client) Close() error { return c.connection.Close() }
+
+// ReadRoots reads a PEM bundle of root certificates. It is bounded to 1 MiB.
+func ReadRoots(path string) (*x509.CertPool, error) {
+	text, err := readBounded(path, 1<<20)
+	if err != nil {
+		return nil, fmt.Errorf("read root certificates: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read root certificates: %s holds no PEM certificate", path)
+	}
+	return pool, nil
+}
+
+// ReadToken reads a bearer token from a file; white space around it does not count. The token never appears in an
+// error.
+func ReadToken(path string) (string, error) {
+	text, err := readBounded(path, 4<<10)
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("read token: %s does not hold one word", path)
+	}
+	return token, nil
+}
+
+func readBounded(path string, most int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("%s is larger than %d octets", path, most)
+	}
+	return text, nil
+}
+
+// bearer carries a token in every call, and only over TLS.
+type bearer string
+
+// GetRequestMetadata is called by gRPC for every call.
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+// RequireTransportSecurity keeps the token off plain connections.
+func (bearer) RequireTransportSecurity() bool { return true }
+
+// deadline gives calls an end.
+func (c *Client) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// invoke makes one unary call and translates its error.
+func invoke[Q, A any](ctx context.Context, c *Client, op string, call func(context.Context, Q, ...grpc.CallOption) (A, error), q Q) (A, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	a, err := call(ctx, q)
+	if err != nil {
+		return a, domainError(op, err)
+	}
+	return a, nil
+}
+
+// answer is embedded in every answer and keeps the message it was made from.
+type answer struct{ message proto.Message }
+
+// MarshalJSON gives the JSON that the REST interface gives.
+func (a answer) MarshalJSON() ([]byte, error) {
+	if a.message == nil {
+		return []byte("null"), nil
+	}
+	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(a.message)
+}

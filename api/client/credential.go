@@ -1,0 +1,205 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// Role is what a credential may do. Zero is nothing.
+type Role uint8
+
+// The roles.
+const (
+	RoleNone Role = iota
+	RoleAuditor
+	RoleRequester
+	RoleAdmin
+)
+
+var roleNames = [...]string{"none", "auditor", "requester", "admin"}
+
+// String is a lower-case word.
+func (r Role) String() string {
+	if int(r) < len(roleNames) {
+		return roleNames[r]
+	}
+	return roleNames[RoleNone]
+}
+
+// ParseRole reads "auditor", "requester" or "admin".
+func ParseRole(text string) (Role, error) {
+	for r, name := range roleNames {
+		if r > 0 && name == text {
+			return Role(r), nil
+		}
+	}
+	return RoleNone, fmt.Errorf("role %q: want auditor, requester or admin", text)
+}
+
+// CredentialRequest describes a credential to be made. For a client certificate, Issuer and either Identifier or
+// KeyHash say which.
+type CredentialRequest struct {
+	Name       string
+	Role       Role
+	Account    string        // empty: Name
+	Profiles   []string      // empty: all that allow the role
+	Lifetime   time.Duration // zero: 90 days for a token, no end for a certificate
+	Issuer     pki.IssuerID  // only for a certificate
+	Identifier string        // only for a certificate
+	KeyHash    pki.KeyHash   // only for a certificate
+}
+
+// Credential is a way to prove who calls.
+type Credential struct {
+	answer
+	Name       string
+	Role       Role
+	Account    string
+	Profiles   []string
+	Kind       string // "token", "certificate name", "certificate key"
+	Identifier string
+	KeyHash    string
+	Issuer     string
+	CreatedAt  time.Time
+	CreatedBy  string
+	ExpiresAt  time.Time // zero: never
+	DisabledAt time.Time // zero: it is not disabled
+}
+
+// CredentialPage is one page of a list.
+type CredentialPage struct {
+	answer
+	Credentials []Credential // by name
+	Next        string       // token of the next page; empty at the end
+}
+
+// NewToken is a credential with its token, which cannot be shown again.
+type NewToken struct {
+	answer
+	Credential Credential
+	Token      string
+}
+
+// CreateToken makes a bearer token.
+func (c *Client) CreateToken(ctx context.Context, q CredentialRequest) (*NewToken, error) {
+	a, err := invoke(ctx, c, "create token", c.credentials.CreateToken, signetv1.CreateTokenRequest_builder{
+		Credential: &q.Name,
+		Role:       new(signetv1.Role(q.Role)),
+		Account:    optional(q.Account),
+		Profiles:   q.Profiles,
+		Lifetime:   duration(q.Lifetime),
+	}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return &NewToken{answer{a}, credentialFrom(a.GetCredential()), a.GetToken()}, nil
+}
+
+// BindCertificate lets a TLS client certificate act as a credential.
+func (c *Client) BindCertificate(ctx context.Context, q CredentialRequest) (*Credential, error) {
+	m := signetv1.BindCertificateRequest_builder{
+		Credential: &q.Name,
+		Role:       new(signetv1.Role(q.Role)),
+		Account:    optional(q.Account),
+		Profiles:   q.Profiles,
+		Lifetime:   duration(q.Lifetime),
+		Identifier: optional(q.Identifier),
+		Issuer:     issuerText(q.Issuer),
+	}
+	if q.KeyHash != (pki.KeyHash{}) {
+		m.KeyHash = new(q.KeyHash.String())
+	}
+	a, err := invoke(ctx, c, "bind certificate", c.credentials.BindCertificate, m.Build())
+	if err != nil {
+		return nil, err
+	}
+	return new(credentialFrom(a.GetCredential())), nil
+}
+
+// Credential returns one credential.
+func (c *Client) Credential(ctx context.Context, name string) (*Credential, error) {
+	a, err := invoke(ctx, c, "get credential", c.credentials.GetCredential, signetv1.GetCredentialRequest_builder{Credential: &name}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return new(credentialFrom(a.GetCredential())), nil
+}
+
+// Credentials returns one page of credentials. A size of zero means 100.
+func (c *Client) Credentials(ctx context.Context, size int, token string) (*CredentialPage, error) {
+	a, err := invoke(ctx, c, "list credentials", c.credentials.ListCredentials,
+		signetv1.ListCredentialsRequest_builder{PageSize: new(uint32(size)), PageToken: optional(token)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	page := &CredentialPage{answer: answer{a}, Next: a.GetNextPageToken()}
+	for _, m := range a.GetCredentials() {
+		page.Credentials = append(page.Credentials, credentialFrom(m))
+	}
+	return page, nil
+}
+
+// DisableCredential ends a credential for good.
+func (c *Client) DisableCredential(ctx context.Context, name string) (*Credential, error) {
+	a, err := invoke(ctx, c, "disable credential", c.credentials.DisableCredential, signetv1.DisableCredentialRequest_builder{Credential: &name}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return new(credentialFrom(a.GetCredential())), nil
+}
+
+// Identity is who the caller is to the server.
+type Identity struct {
+	answer
+	Principal string
+	Role      Role
+	Account   string
+	Profiles  []string
+}
+
+// WhoAmI asks who the caller is to the server.
+func (c *Client) WhoAmI(ctx context.Context) (*Identity, error) {
+	a, err := invoke(ctx, c, "ask who am I", c.credentials.WhoAmI, new(signetv1.WhoAmIRequest))
+	if err != nil {
+		return nil, err
+	}
+	return &Identity{answer{a}, a.GetPrincipal(), role(a.GetRole()), a.GetAccount(), a.GetProfiles()}, nil
+}
+
+func credentialFrom(m *signetv1.Credential) Credential {
+	return Credential{
+		answer:     answer{m},
+		Name:       m.GetCredential(),
+		Role:       role(m.GetRole()),
+		Account:    m.GetAccount(),
+		Profiles:   m.GetProfiles(),
+		Kind:       m.GetKind(),
+		Identifier: m.GetIdentifier(),
+		KeyHash:    m.GetKeyHash(),
+		Issuer:     m.GetIssuer(),
+		CreatedAt:  instant(m.GetCreatedAt()),
+		CreatedBy:  m.GetCreatedBy(),
+		ExpiresAt:  instant(m.GetExpiresAt()),
+		DisabledAt: instant(m.GetDisabledAt()),
+	}
+}
+
+func role(r signetv1.Role) Role {
+	if r < 0 || int(r) >= len(roleNames) {
+		return RoleNone
+	}
+	return Role(r)
+}
+
+func duration(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}

@@ -1,0 +1,75 @@
+package client
+
+import (
+	"errors"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// kinds by the word that the server puts into ErrorInfo.metadata["kind"] and Problem.kind.
+var kinds = func() map[string]pki.Kind {
+	m := map[string]pki.Kind{}
+	for k := pki.KindInternal; k <= pki.KindExhausted; k++ {
+		m[k.String()] = k
+	}
+	return m
+}()
+
+// kindOfCode is for statuses without our details: those that gRPC itself makes.
+func kindOfCode(c codes.Code) pki.Kind {
+	switch c {
+	case codes.InvalidArgument, codes.OutOfRange:
+		return pki.KindInvalid
+	case codes.NotFound, codes.Unimplemented:
+		return pki.KindNotFound
+	case codes.AlreadyExists, codes.Aborted:
+		return pki.KindConflict
+	case codes.Unauthenticated:
+		return pki.KindUnauthenticated
+	case codes.PermissionDenied:
+		return pki.KindDenied
+	case codes.FailedPrecondition:
+		return pki.KindFailedPrecondition
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return pki.KindUnavailable
+	case codes.ResourceExhausted:
+		return pki.KindExhausted
+	}
+	return pki.KindInternal
+}
+
+// domainError turns a gRPC status into a *pki.Error.
+func domainError(op string, err error) error {
+	s := status.Convert(err)
+	e := &pki.Error{Kind: kindOfCode(s.Code()), Op: op, Err: errors.New(s.Message())}
+	for _, detail := range s.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if kind, ok := kinds[d.GetMetadata()["kind"]]; ok {
+				e.Kind = kind
+			}
+			if text := d.GetMetadata()["op"]; text != "" {
+				e.Op = text
+			}
+		case *errdetails.BadRequest:
+			if v := d.GetFieldViolations(); len(v) > 0 {
+				e.Field, e.Err = v[0].GetField(), errors.New(v[0].GetDescription())
+			}
+		case *errdetails.LocalizedMessage:
+			e.Hint = d.GetMessage()
+		}
+	}
+	if e.Hint == "" && s.Code() == codes.Unavailable {
+		e.Hint = "check that the server runs, and that its address and root certificates are right"
+	}
+	return e
+}
+
+func problemError(op string, p *signetv1.Problem) error {
+	return &pki.Error{Kind: kinds[p.GetKind()], Op: op, Field: p.GetField(), Hint: p.GetHint(), Err: errors.New(p.GetMessage())}
+}

@@ -1,0 +1,80 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+)
+
+// Filter selects events; zero fields select everything.
+type Filter struct {
+	Target string    // exactly this
+	Actor  string    // exactly this
+	Action string    // exactly this
+	From   time.Time // at or after
+	Until  time.Time // before
+}
+
+// Batch is what one transaction wrote, with the head of the chain after it.
+type Batch struct {
+	Events []Event
+	Head   Hash
+}
+
+// Clean returns the event as every database can hold it: valid UTF-8 without NUL, time in UTC and whole microseconds.
+// Stores clean before they hash, so what is read back gives the same leaf.
+func (e Event) Clean() Event {
+	e.At = e.At.UTC().Truncate(time.Microsecond)
+	for _, text := range []*string{&e.Actor, &e.Action, &e.Target, &e.RequestID, &e.Source} {
+		*text = clean(*text)
+	}
+	detail := make(map[string]string, len(e.Detail))
+	for key, value := range e.Detail {
+		detail[clean(key)] = clean(value)
+	}
+	e.Detail = detail
+	return e
+}
+
+// DetailJSON is the canonical form of Detail: an object of strings with sorted keys, never null.
+func (e Event) DetailJSON() string {
+	detail := e.Detail
+	if detail == nil {
+		detail = map[string]string{}
+	}
+	text, err := json.Marshal(detail)
+	if err != nil {
+		panic("audit: a map of strings always encodes: " + err.Error())
+	}
+	return string(text)
+}
+
+// ParseDetail reads DetailJSON.
+func ParseDetail(text string) (map[string]string, error) {
+	var detail map[string]string
+	if err := json.Unmarshal([]byte(text), &detail); err != nil {
+		return nil, fmt.Errorf("audit: detail: %w", err)
+	}
+	return detail, nil
+}
+
+// Verify runs the whole log through a chain and returns where it ends. Compare the end with a head kept elsewhere: a
+// database that lost its last batches still verifies.
+func Verify(batches iter.Seq2[Batch, error]) (Chain, error) {
+	var chain Chain
+	for batch, err := range batches {
+		if err != nil {
+			return chain, err
+		}
+		if err := chain.Add(batch.Events, batch.Head); err != nil {
+			return chain, err
+		}
+	}
+	return chain, nil
+}
+
+func clean(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

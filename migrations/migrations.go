@@ -1,0 +1,184 @@
+// Package migrations carries the schema of both databases inside the binary and brings a database to it. Files go
+// forward only: a database newer than the binary is refused, never walked back.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
+	pgxmigrate "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	sqlitemigrate "github.com/golang-migrate/migrate/v4/database/sqlite"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"signet.example/signet/pki"
+)
+
+//go:embed postgres/*.sql sqlite/*.sql
+var files embed.FS
+
+// lockTimeout is how long an instance waits for another that is migrating the same database.
+const lockTimeout = 10 * time.Minute
+
+// Status is where a database stands and where this binary wants it.
+type Status struct {
+	Version uint // of the database; 0: empty
+	Latest  uint // that this binary knows
+	Dirty   bool // a migration broke off in the middle of Version
+}
+
+// SchemaError says that this binary must not use the database as it is. It is wrapped in a *pki.Error of
+// KindFailedPrecondition whose hint says what to do.
+type SchemaError struct{ Status }
+
+// Error says what is wrong with the schema.
+func (e *SchemaError) Error() string {
+	if e.Dirty {
+		return fmt.Sprintf("migration %d broke off half way", e.Version)
+	}
+	return fmt.Sprintf("the schema has version %d, newer than the %d that this binary knows", e.Version, e.Latest)
+}
+
+// Postgres migrates a PostgreSQL database to the latest version. Any number of instances may call it at once: a
+// session advisory lock lets one through at a time. The connection must be direct, not through a transaction pooler.
+func Postgres(ctx context.Context, config *pgx.ConnConfig) error {
+	return withPostgres(config, func(m *migrate.Migrate) error { return up(ctx, m, "postgres") })
+}
+
+// PostgresStatus says where a PostgreSQL database stands. It changes nothing but creates the table of versions.
+func PostgresStatus(_ context.Context, config *pgx.ConnConfig) (status Status, err error) {
+	err = withPostgres(config, func(m *migrate.Migrate) error {
+		status, err = statusOf(m, "postgres")
+		return err
+	})
+	return status, err
+}
+
+// SQLite migrates the file at path, opened as db, to the latest version. A lock file beside it lets one process
+// through at a time: the driver's own lock holds within one process only.
+func SQLite(ctx context.Context, path string, db *sql.DB) error {
+	lock := flock.New(path + ".migrate.lock")
+	waiting, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	if ok, err := lock.TryLockContext(waiting, 20*time.Millisecond); err != nil || !ok {
+		return fmt.Errorf("lock %s for migration: %w", path, err)
+	}
+	defer lock.Close()
+	return withSQLite(db, func(m *migrate.Migrate) error { return up(ctx, m, "sqlite") })
+}
+
+// SQLiteStatus says where a SQLite database stands. It changes nothing but creates the table of versions.
+func SQLiteStatus(_ context.Context, db *sql.DB) (status Status, err error) {
+	err = withSQLite(db, func(m *migrate.Migrate) error {
+		status, err = statusOf(m, "sqlite")
+		return err
+	})
+	return status, err
+}
+
+func withPostgres(config *pgx.ConnConfig, do func(*migrate.Migrate) error) error {
+	config = config.Copy()
+	delete(config.RuntimeParams, "statement_timeout") // waiting for the lock is one long statement
+	delete(config.RuntimeParams, "lock_timeout")
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	driver, err := pgxmigrate.WithInstance(db, &pgxmigrate.Config{})
+	if err != nil {
+		return fmt.Errorf("connect to migrate: %w", err)
+	}
+	return with("postgres", driver, do)
+}
+
+func withSQLite(db *sql.DB, do func(*migrate.Migrate) error) error {
+	driver, err := sqlitemigrate.WithInstance(db, &sqlitemigrate.Config{})
+	if err != nil {
+		return fmt.Errorf("connect to migrate: %w", err)
+	}
+	return with("sqlite", keepOpen{driver}, do)
+}
+
+// keepOpen leaves the database open for its owner when the migration is done with it.
+type keepOpen struct{ database.Driver }
+
+func (keepOpen) Close() error { return nil }
+
+func with(dialect string, driver database.Driver, do func(*migrate.Migrate) error) error {
+	sub, err := fs.Sub(files, dialect)
+	if err != nil {
+		return err
+	}
+	source, err := iofs.New(sub, ".")
+	if err != nil {
+		return err
+	}
+	m, err := migrate.NewWithInstance("iofs", source, dialect, driver)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	m.LockTimeout = lockTimeout
+	return do(m)
+}
+
+func up(ctx context.Context, m *migrate.Migrate, dialect string) error {
+	status, err := statusOf(m, dialect)
+	if err != nil {
+		return err
+	}
+	if status.Version > status.Latest { // dirty says nothing yet: another instance may be in the middle of it
+		return refuse(status)
+	}
+	stop := context.AfterFunc(ctx, func() { m.GracefulStop <- true })
+	defer stop()
+	if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		// Under the lock: a newer instance migrated while this one waited, or a migration broke off.
+		if status, statusErr := statusOf(m, dialect); statusErr == nil && (status.Dirty || status.Version > status.Latest) {
+			return refuse(status)
+		}
+		return fmt.Errorf("migrate %s: %w", dialect, err)
+	}
+	return ctx.Err()
+}
+
+// refuse explains a schema that this binary cannot bring to its own version.
+func refuse(status Status) error {
+	err := &pki.Error{Kind: pki.KindFailedPrecondition, Op: "open database", Err: &SchemaError{status}}
+	if status.Dirty {
+		return err.WithHint("restore the backup made before the upgrade, or mend the schema by hand and set dirty to false in the table schema_migrations")
+	}
+	return err.WithHint("start the newer signet that wrote this database; schemas are never walked back")
+}
+
+func statusOf(m *migrate.Migrate, dialect string) (Status, error) {
+	latest, err := latest(dialect)
+	if err != nil {
+		return Status{}, err
+	}
+	version, dirty, err := m.Version()
+	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
+		return Status{}, fmt.Errorf("read schema version: %w", err)
+	}
+	return Status{version, latest, dirty}, nil
+}
+
+// latest is the number of the last file of a dialect.
+func latest(dialect string) (uint, error) {
+	names, err := fs.Glob(files, dialect+"/*.up.sql")
+	if err != nil || len(names) == 0 {
+		return 0, fmt.Errorf("no migrations for %s: %w", dialect, err)
+	}
+	var version uint
+	if _, err := fmt.Sscanf(names[len(names)-1], dialect+"/%d_", &version); err != nil {
+		return 0, fmt.Errorf("number of %s: %w", names[len(names)-1], err)
+	}
+	return version, nil
+}

@@ -1,0 +1,74 @@
+-- The audit log and the books of running instances. Everything else refers to this file's functions.
+
+-- signet_append_only refuses to change what was written: status and audit are histories.
+CREATE FUNCTION signet_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION 'table % is append-only', TG_TABLE_NAME USING ERRCODE = 'SG412';
+END $$;
+
+-- One row: the end of the audit chain. Its row lock orders the batches; it is the last lock that any transaction takes.
+CREATE TABLE audit_head (
+	one  boolean PRIMARY KEY DEFAULT true CHECK (one),
+	seq  bigint NOT NULL,
+	head bytea  NOT NULL CHECK (octet_length(head) = 32)
+) WITH (fillfactor = 10);
+INSERT INTO audit_head (seq, head) VALUES (0, decode(repeat('00', 32), 'hex'));
+
+-- One row for each transaction that was audited: the events (first .. last) and the chain after them.
+CREATE TABLE audit_batches (
+	last  bigint PRIMARY KEY,
+	first bigint NOT NULL,
+	head  bytea  NOT NULL CHECK (octet_length(head) = 32)
+);
+
+CREATE TABLE audit_events (
+	seq     bigint PRIMARY KEY,
+	at      timestamptz NOT NULL,
+	actor   text NOT NULL,
+	action  text NOT NULL,
+	target  text NOT NULL,
+	outcome text NOT NULL CHECK (outcome IN ('ok', 'refused', 'failed')),
+	request text NOT NULL,
+	source  text NOT NULL,
+	detail  text NOT NULL -- canonical JSON: an object of strings, keys sorted
+);
+CREATE INDEX audit_events_target ON audit_events (target, seq);
+CREATE INDEX audit_events_at ON audit_events (at);
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_batches FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
+
+-- signet_audit_append writes one batch as the last act of the calling transaction. p_audit is made by the Go function
+-- auditParam: {"batch": hex of audit.BatchHash, "events": [{"at": microseconds, "actor": ..., "detail": text}, ...]}.
+-- NULL, or no events, writes nothing.
+CREATE FUNCTION signet_audit_append(p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_count integer := coalesce(jsonb_array_length(p_audit -> 'events'), 0);
+	v_last  bigint;
+	v_head  bytea;
+BEGIN
+	IF v_count = 0 THEN
+		RETURN;
+	END IF;
+	UPDATE audit_head SET seq = seq + v_count, head = sha256(head || decode(p_audit ->> 'batch', 'hex'))
+		RETURNING seq, head INTO STRICT v_last, v_head;
+	INSERT INTO audit_batches (last, first, head) VALUES (v_last, v_last - v_count + 1, v_head);
+	INSERT INTO audit_events (seq, at, actor, action, target, outcome, request, source, detail)
+		SELECT v_last - v_count + e.n, signet_time((e.v ->> 'at')::bigint), e.v ->> 'actor', e.v ->> 'action', e.v ->> 'target',
+			e.v ->> 'outcome', e.v ->> 'request', e.v ->> 'source', e.v ->> 'detail'
+		FROM jsonb_array_elements(p_audit -> 'events') WITH ORDINALITY AS e (v, n);
+END $$;
+
+-- signet_time turns Unix microseconds into a time, exactly: the product is an integer below 2^53.
+CREATE FUNCTION signet_time(p_micros bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE STRICT AS $$
+	SELECT timestamptz 'epoch' + p_micros * interval '1 microsecond'
+$$;
+
+-- What each product of each running instance has reached. Rows are overwritten in place and age out by `at`.
+CREATE TABLE heartbeats (
+	instance bytea NOT NULL CHECK (octet_length(instance) = 16),
+	product  text NOT NULL,
+	seq      bigint NOT NULL,
+	at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (instance, product)
+) WITH (fillfactor = 50);

@@ -1,0 +1,226 @@
+package ocsp
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Bounds on what is read, in octets and counts.
+const (
+	MaxRequest    = 10 << 10 // a POST; a request for eight certificates with a signature stays under it
+	MaxResponse   = 64 << 10 // a response
+	MaxItems      = 256      // certificates named in one message
+	MaxAnswered   = 8        // certificates that a responder of ours answers in one response
+	MaxGETURL     = 255      // RFC 9919, Section 5: a URL up to this length is asked by GET, a longer one by POST
+	maxNestedDERs = 16       // certificates beside a signature
+)
+
+// Request asks for the status of certificates (RFC 6960, Section 4.1).
+type Request struct {
+	Items         []Item
+	RequestorName []byte      // DER of the GeneralName; nil if absent
+	Nonce         []byte      // 1 to 128 octets; nil if absent
+	Extensions    []Extension // requestExtensions, the nonce included
+	Signed        bool        // a signature was present; it is not verified, since everybody may ask
+}
+
+// Item is one certificate that is asked for.
+type Item struct {
+	ID         CertID
+	Extensions []Extension // singleRequestExtensions
+}
+
+// NewRequest asks for one certificate, without a nonce: the answer may come from a cache (RFC 9919, Section 2.1.1).
+func NewRequest(id CertID) *Request { return &Request{Items: []Item{{ID: id}}} }
+
+// ParseRequest reads a DER OCSPRequest of at most MaxRequest octets. Every error is a *MalformedError, which a
+// responder answers with MalformedRequest.
+func ParseRequest(der []byte) (*Request, error) {
+	if len(der) > MaxRequest {
+		return nil, malformed("request of %d octets: at most %d are read", len(der), MaxRequest)
+	}
+	input := cryptobyte.String(der)
+	var outer, tbs cryptobyte.String
+	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() || !outer.ReadASN1(&tbs, asn1.SEQUENCE) {
+		return nil, malformed("request does not parse")
+	}
+	request := new(Request)
+	if err := request.readSignature(&outer); err != nil {
+		return nil, err
+	}
+	if err := request.readTBS(&tbs); err != nil {
+		return nil, err
+	}
+	return request, nil
+}
+
+// readSignature notes optionalSignature and checks its shape only.
+func (r *Request) readSignature(outer *cryptobyte.String) error {
+	var wrapped, signature, algorithm, certs cryptobyte.String
+	var bits []byte
+	if !outer.ReadOptionalASN1(&wrapped, &r.Signed, asn1.Tag(0).Constructed().ContextSpecific()) || !outer.Empty() {
+		return malformed("request does not parse")
+	}
+	if !r.Signed {
+		return nil
+	}
+	var present bool
+	if !wrapped.ReadASN1(&signature, asn1.SEQUENCE) || !wrapped.Empty() ||
+		!signature.ReadASN1(&algorithm, asn1.SEQUENCE) || !signature.ReadASN1BitStringAsBytes(&bits) ||
+		!signature.ReadOptionalASN1(&certs, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !signature.Empty() {
+		return malformed("signature of the request does not parse")
+	}
+	return nil
+}
+
+func (r *Request) readTBS(tbs *cryptobyte.String) error {
+	var name, list cryptobyte.String
+	var named bool
+	if err := readVersion(tbs); err != nil {
+		return err
+	}
+	if !tbs.ReadOptionalASN1(&name, &named, asn1.Tag(1).Constructed().ContextSpecific()) || !tbs.ReadASN1(&list, asn1.SEQUENCE) {
+		return malformed("request does not parse")
+	}
+	if named {
+		r.RequestorName = name
+	}
+	for !list.Empty() {
+		if len(r.Items) == MaxItems {
+			return malformed("request names more than %d certificates", MaxItems)
+		}
+		item, err := readItem(&list)
+		if err != nil {
+			return err
+		}
+		r.Items = append(r.Items, item)
+	}
+	if len(r.Items) == 0 {
+		return malformed("request names no certificate")
+	}
+	var err error
+	if r.Extensions, err = readExtensions(tbs, 2); err != nil {
+		return &MalformedError{Err: err}
+	}
+	if !tbs.Empty() {
+		return malformed("request has trailing fields")
+	}
+	return r.readKnownExtensions()
+}
+
+func (r *Request) readKnownExtensions() error {
+	if id, found := firstUnknownCritical(r.Extensions, OID.knownInRequest); found {
+		return &MalformedError{Err: &CriticalExtensionError{ID: id}}
+	}
+	value, found := find(r.Extensions, OIDNonce)
+	if !found {
+		return nil
+	}
+	nonce, err := requestNonce(value)
+	if err != nil {
+		return &MalformedError{Err: err}
+	}
+	r.Nonce = nonce
+	return nil
+}
+
+func readItem(list *cryptobyte.String) (Item, error) {
+	var item Item
+	var single cryptobyte.String
+	if !list.ReadASN1(&single, asn1.SEQUENCE) || !readCertID(&single, &item.ID) {
+		return Item{}, malformed("certificate identifier does not parse")
+	}
+	var err error
+	if item.Extensions, err = readExtensions(&single, 0); err != nil {
+		return Item{}, &MalformedError{Err: err}
+	}
+	if !single.Empty() {
+		return Item{}, malformed("certificate identifier has trailing fields")
+	}
+	if id, found := firstUnknownCritical(item.Extensions, OID.knownInRequest); found {
+		return Item{}, &MalformedError{Err: &CriticalExtensionError{ID: id}}
+	}
+	return item, nil
+}
+
+// readVersion reads [0] EXPLICIT Version DEFAULT v1. Writing out the default is not DER, and some do.
+func readVersion(input *cryptobyte.String) error {
+	var outer cryptobyte.String
+	var present bool
+	var version int
+	if !input.ReadOptionalASN1(&outer, &present, asn1.Tag(0).Constructed().ContextSpecific()) {
+		return malformed("version does not parse")
+	}
+	if present && (!outer.ReadASN1Integer(&version) || !outer.Empty() || version != 0) {
+		return malformed("version is not 1")
+	}
+	return nil
+}
+
+// Marshal writes the request, unsigned. Nonce, if not nil, must have 1 to 128 octets; Extensions may not hold another.
+func (r *Request) Marshal() ([]byte, error) {
+	if len(r.Items) == 0 || len(r.Items) > MaxItems {
+		return nil, fmt.Errorf("encode OCSP request: %d certificates: want 1 to %d", len(r.Items), MaxItems)
+	}
+	extensions, err := withNonce(r.Extensions, r.Nonce)
+	if err != nil {
+		return nil, fmt.Errorf("encode OCSP request: %w", err)
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			if r.RequestorName != nil {
+				addBytes(b, asn1.Tag(1).Constructed().ContextSpecific(), r.RequestorName)
+			}
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				for _, item := range r.Items {
+					b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+						addCertID(b, item.ID)
+						addExtensions(b, 0, item.Extensions)
+					})
+				}
+			})
+			addExtensions(b, 2, extensions)
+		})
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode OCSP request: %w", err)
+	}
+	return der, nil
+}
+
+// withNonce returns the extensions with the one of the nonce in front, unless they carry the same one already.
+func withNonce(extensions []Extension, nonce []byte) ([]Extension, error) {
+	if nonce == nil {
+		return extensions, nil
+	}
+	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
+		return nil, fmt.Errorf("nonce of %d octets: RFC 9654 allows %d to %d", len(nonce), MinNonce, MaxNonce)
+	}
+	e := nonceExtension(nonce)
+	if value, found := find(extensions, OIDNonce); found {
+		if string(value) != string(e.Value) {
+			return nil, errors.New("two different nonces")
+		}
+		return extensions, nil
+	}
+	return append([]Extension{e}, extensions...), nil
+}
+
+// URL returns the address at which a DER request is asked by GET: base64 with percent-encoding below the responder's
+// address. get is false if it would be longer than MaxGETURL octets; such a request is sent by POST to the responder's
+// address itself (RFC 9919, Section 5).
+func URL(responder string, request []byte) (address string, get bool) {
+	for len(responder) > 0 && responder[len(responder)-1] == '/' {
+		responder = responder[:len(responder)-1]
+	}
+	// QueryEscape, since PathEscape leaves the plus sign alone, which proxies take for a space; neither text has a space.
+	address = responder + "/" + url.QueryEscape(base64.StdEncoding.EncodeToString(request))
+	return address, len(address) <= MaxGETURL
+}

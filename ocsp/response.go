@@ -1,0 +1,440 @@
+package ocsp
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"signet.example/signet/pki"
+)
+
+// ResponseStatus is the outer status of a response (RFC 6960, Section 4.2.1), with the standard's numbers. All but
+// Successful come without a signature.
+type ResponseStatus uint8
+
+// The response statuses; 4 is not used by the standard.
+const (
+	Successful       ResponseStatus = 0
+	MalformedRequest ResponseStatus = 1
+	InternalError    ResponseStatus = 2
+	TryLater         ResponseStatus = 3
+	SigRequired      ResponseStatus = 5
+	Unauthorized     ResponseStatus = 6
+)
+
+var responseStatusNames = [...]string{"successful", "malformedRequest", "internalError", "tryLater", "", "sigRequired", "unauthorized"}
+
+// String is the standard's identifier.
+func (s ResponseStatus) String() string {
+	if s.valid() {
+		return responseStatusNames[s]
+	}
+	return fmt.Sprintf("status(%d)", uint8(s))
+}
+
+func (s ResponseStatus) valid() bool {
+	return int(s) < len(responseStatusNames) && responseStatusNames[s] != ""
+}
+
+// Marshal writes a response without an answer: five octets. It panics on Successful, which needs an answer.
+func (s ResponseStatus) Marshal() []byte {
+	if s == Successful || !s.valid() {
+		panic("ocsp: not an error status: " + s.String())
+	}
+	return []byte{0x30, 0x03, 0x0a, 0x01, byte(s)}
+}
+
+// Response is a parsed response. Nothing in it is proven: see Verify.
+type Response struct {
+	Status ResponseStatus
+
+	// The fields below are set only if Status is Successful.
+
+	ResponderName  []byte      // responderID byName: DER of the name; nil if byKey
+	ResponderKey   []byte      // responderID byKey: SHA-1 of the key; nil if byName
+	ProducedAt     time.Time   // when it was signed
+	Answers        []Answer    // one per certificate, at most MaxItems; may be empty
+	Nonce          []byte      // nil if absent
+	ExtendedRevoke bool        // "revoked" may also mean "never issued" (RFC 6960, Section 4.4.8)
+	Extensions     []Extension // responseExtensions, all of them
+	Signed         []byte      // DER of the ResponseData, which the signature is over
+	Algorithm      []byte      // DER of the signature's AlgorithmIdentifier
+	Signature      []byte
+	Certificates   [][]byte // DER as sent along, at most 16, not parsed
+}
+
+// Answer is a SingleResponse: the status of one certificate.
+type Answer struct {
+	ID            CertID
+	Status        pki.Status // Good, Revoked or Unknown
+	RevokedAt     time.Time  // zero unless Revoked
+	Reason        pki.Reason // Unspecified if none is given
+	ThisUpdate    time.Time
+	NextUpdate    time.Time   // zero if absent
+	ArchiveCutoff time.Time   // zero if absent (RFC 6960, Section 4.4.4)
+	InvalidityAt  time.Time   // zero if absent (RFC 6960, Section 4.4.5)
+	Extensions    []Extension // singleExtensions, all of them; ignored by Sign, which writes those above
+}
+
+// neverIssuedAt is the revocation time that means "never issued" (RFC 6960, Section 2.2).
+var neverIssuedAt = time.Unix(0, 0).UTC()
+
+// NeverIssued is the answer for a serial number that stands in no certificate: revoked, on hold, since 1970 (RFC 6960,
+// Section 2.2). The response that carries it must set ExtendedRevoke (Section 4.4.8).
+func NeverIssued(id CertID, thisUpdate, nextUpdate time.Time) Answer {
+	return Answer{ID: id, Status: pki.StatusRevoked, Reason: pki.CertificateHold, RevokedAt: neverIssuedAt, ThisUpdate: thisUpdate, NextUpdate: nextUpdate}
+}
+
+func (a Answer) neverIssued() bool {
+	return a.Status == pki.StatusRevoked && a.Reason == pki.CertificateHold && a.RevokedAt.Equal(neverIssuedAt)
+}
+
+// ParseResponse reads a DER OCSPResponse of at most MaxResponse octets. Every error is a *MalformedError. A response
+// without an answer (tryLater and its like) parses; Verify turns it into an *UnsuccessfulError.
+func ParseResponse(der []byte) (*Response, error) {
+	if len(der) > MaxResponse {
+		return nil, malformed("response of %d octets: at most %d are read", len(der), MaxResponse)
+	}
+	input := cryptobyte.String(der)
+	var outer, wrapped, body, kind, octets cryptobyte.String
+	var status int
+	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() || !outer.ReadASN1Enum(&status) {
+		return nil, malformed("response does not parse")
+	}
+	if status < 0 || status > 255 || !ResponseStatus(status).valid() {
+		return nil, malformed("response status %d is not one of the standard's", status)
+	}
+	response := &Response{Status: ResponseStatus(status)}
+	var present bool
+	if !outer.ReadOptionalASN1(&wrapped, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !outer.Empty() {
+		return nil, malformed("response does not parse")
+	}
+	if response.Status != Successful {
+		return response, nil
+	}
+	if !present || !wrapped.ReadASN1(&body, asn1.SEQUENCE) || !wrapped.Empty() || !body.ReadASN1(&kind, asn1.OBJECT_IDENTIFIER) ||
+		!body.ReadASN1(&octets, asn1.OCTET_STRING) || !body.Empty() {
+		return nil, malformed("successful response without a body that parses")
+	}
+	if OID(kind) != oidBasic {
+		return nil, malformed("response of type %s: only id-pkix-ocsp-basic is read", OID(kind))
+	}
+	if err := response.readBasic(octets); err != nil {
+		return nil, err
+	}
+	return response, nil
+}
+
+// readBasic reads a BasicOCSPResponse.
+func (r *Response) readBasic(der cryptobyte.String) error {
+	var basic, signed, algorithm, wrapped, certs cryptobyte.String
+	var present bool
+	if !der.ReadASN1(&basic, asn1.SEQUENCE) || !der.Empty() || !basic.ReadASN1Element(&signed, asn1.SEQUENCE) ||
+		!basic.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !basic.ReadASN1BitStringAsBytes(&r.Signature) ||
+		!basic.ReadOptionalASN1(&wrapped, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !basic.Empty() {
+		return malformed("basic response does not parse")
+	}
+	r.Signed, r.Algorithm = signed, algorithm
+	if present && (!wrapped.ReadASN1(&certs, asn1.SEQUENCE) || !wrapped.Empty()) {
+		return malformed("certificates of the response do not parse")
+	}
+	for !certs.Empty() {
+		var cert cryptobyte.String
+		if !certs.ReadASN1Element(&cert, asn1.SEQUENCE) || len(r.Certificates) == maxNestedDERs {
+			return malformed("certificates of the response do not parse, or are more than %d", maxNestedDERs)
+		}
+		r.Certificates = append(r.Certificates, cert)
+	}
+	return r.readData(signed)
+}
+
+// readData reads a ResponseData.
+func (r *Response) readData(der cryptobyte.String) error {
+	var data, list cryptobyte.String
+	if !der.ReadASN1(&data, asn1.SEQUENCE) {
+		return malformed("response data does not parse")
+	}
+	if err := readVersion(&data); err != nil {
+		return err
+	}
+	if err := r.readResponderID(&data); err != nil {
+		return err
+	}
+	if !data.ReadASN1GeneralizedTime(&r.ProducedAt) || !data.ReadASN1(&list, asn1.SEQUENCE) {
+		return malformed("response data does not parse")
+	}
+	for !list.Empty() {
+		if len(r.Answers) == MaxItems {
+			return malformed("response names more than %d certificates", MaxItems)
+		}
+		answer, err := readAnswer(&list)
+		if err != nil {
+			return err
+		}
+		r.Answers = append(r.Answers, answer)
+	}
+	var err error
+	if r.Extensions, err = readExtensions(&data, 1); err != nil {
+		return &MalformedError{Err: err}
+	}
+	if !data.Empty() {
+		return malformed("response data has trailing fields")
+	}
+	if value, found := find(r.Extensions, OIDNonce); found {
+		r.Nonce = responseNonce(value)
+	}
+	if value, found := find(r.Extensions, OIDExtendedRevoke); found {
+		r.ExtendedRevoke = isNull(value)
+	}
+	return nil
+}
+
+func (r *Response) readResponderID(data *cryptobyte.String) error {
+	byName, byKey := asn1.Tag(1).Constructed().ContextSpecific(), asn1.Tag(2).Constructed().ContextSpecific()
+	var choice, inner cryptobyte.String
+	switch {
+	case data.PeekASN1Tag(byName):
+		if data.ReadASN1(&choice, byName) && choice.ReadASN1Element(&inner, asn1.SEQUENCE) && choice.Empty() {
+			r.ResponderName = inner
+			return nil
+		}
+	case data.PeekASN1Tag(byKey):
+		if data.ReadASN1(&choice, byKey) && choice.ReadASN1(&inner, asn1.OCTET_STRING) && choice.Empty() {
+			r.ResponderKey = inner
+			return nil
+		}
+	}
+	return malformed("responder identifier does not parse")
+}
+
+// readAnswer reads a SingleResponse.
+func readAnswer(list *cryptobyte.String) (Answer, error) {
+	var a Answer
+	var single, next cryptobyte.String
+	var present bool
+	if !list.ReadASN1(&single, asn1.SEQUENCE) || !readCertID(&single, &a.ID) || !readCertStatus(&single, &a) ||
+		!single.ReadASN1GeneralizedTime(&a.ThisUpdate) ||
+		!single.ReadOptionalASN1(&next, &present, asn1.Tag(0).Constructed().ContextSpecific()) ||
+		present && (!next.ReadASN1GeneralizedTime(&a.NextUpdate) || !next.Empty()) {
+		return Answer{}, malformed("answer does not parse")
+	}
+	var err error
+	if a.Extensions, err = readExtensions(&single, 1); err != nil {
+		return Answer{}, &MalformedError{Err: err}
+	}
+	if !single.Empty() {
+		return Answer{}, malformed("answer has trailing fields")
+	}
+	if !readTimeExtension(a.Extensions, OIDArchiveCutoff, &a.ArchiveCutoff) || !readTimeExtension(a.Extensions, OIDInvalidityDate, &a.InvalidityAt) {
+		return Answer{}, malformed("date in an extension of the answer does not parse")
+	}
+	return a, nil
+}
+
+func readCertStatus(single *cryptobyte.String, a *Answer) bool {
+	good, revoked, unknown := asn1.Tag(0).ContextSpecific(), asn1.Tag(1).Constructed().ContextSpecific(), asn1.Tag(2).ContextSpecific()
+	var content, reason cryptobyte.String
+	switch {
+	case single.PeekASN1Tag(good):
+		a.Status = pki.StatusGood
+		return single.ReadASN1(&content, good) && content.Empty()
+	case single.PeekASN1Tag(unknown):
+		a.Status = pki.StatusUnknown
+		return single.ReadASN1(&content, unknown) && content.Empty()
+	}
+	a.Status = pki.StatusRevoked
+	var present bool
+	if !single.ReadASN1(&content, revoked) || !content.ReadASN1GeneralizedTime(&a.RevokedAt) ||
+		!content.ReadOptionalASN1(&reason, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !content.Empty() {
+		return false
+	}
+	if !present {
+		return true
+	}
+	var number int
+	if !reason.ReadASN1Enum(&number) || !reason.Empty() || number < 0 || number > 255 {
+		return false
+	}
+	a.Reason = pki.Reason(number)
+	return a.Reason.Valid()
+}
+
+func readTimeExtension(list []Extension, id OID, out *time.Time) bool {
+	value, found := find(list, id)
+	if !found {
+		return true
+	}
+	input := cryptobyte.String(value)
+	return input.ReadASN1GeneralizedTime(out) && input.Empty()
+}
+
+// Signer signs responses with one key. It is safe for concurrent use if the key is.
+type Signer struct {
+	key       responderKey
+	id        []byte // SHA-1 of the key
+	embedded  []byte // DER of the certificates field, empty if none
+	NotBefore time.Time
+	NotAfter  time.Time // the responder's certificate ends; nothing may be signed to outlive it
+}
+
+// NewSigner prepares to sign with key, whose certificate is cert. The certificate is sent along with every response,
+// as clients need it of a delegate (RFC 6960, Section 4.2.2.2). ECDSA P-256, P-384, P-521, RSA and Ed25519 keys sign.
+func NewSigner(key cryptoSigner, cert *x509.Certificate) (*Signer, error) {
+	issuer, err := IssuerOf(cert)
+	if err != nil {
+		return nil, fmt.Errorf("prepare OCSP signer: %w", err)
+	}
+	prepared, err := newResponderKey(key, cert)
+	if err != nil {
+		return nil, fmt.Errorf("prepare OCSP signer: %w", err)
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(cert.Raw) })
+	})
+	embedded, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("prepare OCSP signer: %w", err)
+	}
+	return &Signer{key: prepared, id: issuer.ResponderKey(), embedded: embedded, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}, nil
+}
+
+// Draft is what a responder says, before it is signed. Times are written in whole seconds of UTC.
+type Draft struct {
+	ProducedAt     time.Time
+	Answers        []Answer // at least one, at most MaxItems
+	Nonce          []byte   // echoed; nil for none
+	ExtendedRevoke bool     // must be set if an answer is NeverIssued
+}
+
+// Sign encodes and signs a draft as a complete response.
+func (s *Signer) Sign(draft Draft) ([]byte, error) {
+	data, err := draft.marshal(s.id)
+	if err != nil {
+		return nil, fmt.Errorf("encode OCSP response: %w", err)
+	}
+	signature, err := s.key.sign(data)
+	if err != nil {
+		return nil, fmt.Errorf("sign OCSP response: %w", err)
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(data)+len(signature)+len(s.embedded)+64))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1Enum(int64(Successful))
+		b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				addBytes(b, asn1.OBJECT_IDENTIFIER, []byte(oidBasic))
+				b.AddASN1(asn1.OCTET_STRING, func(b *cryptobyte.Builder) {
+					b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+						b.AddBytes(data)
+						b.AddBytes(s.key.algorithm)
+						b.AddASN1BitString(signature)
+						b.AddBytes(s.embedded)
+					})
+				})
+			})
+		})
+	})
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode OCSP response: %w", err)
+	}
+	return der, nil
+}
+
+// marshal writes the ResponseData. The responder is named by key, which is shorter and what new responders must do
+// (RFC 9919, Section 2.2.1).
+func (d Draft) marshal(responder []byte) ([]byte, error) {
+	if err := d.validate(); err != nil {
+		return nil, err
+	}
+	var extensions []Extension
+	if d.ExtendedRevoke {
+		extensions = append(extensions, Extension{ID: OIDExtendedRevoke, Value: null})
+	}
+	extensions, err := withNonce(extensions, d.Nonce)
+	if err != nil {
+		return nil, err
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, 256))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.Tag(2).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1OctetString(responder) })
+		b.AddASN1GeneralizedTime(d.ProducedAt.UTC())
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for i := range d.Answers {
+				d.Answers[i].add(b)
+			}
+		})
+		addExtensions(b, 1, extensions)
+	})
+	return b.Bytes()
+}
+
+func (d Draft) validate() error {
+	if len(d.Answers) == 0 || len(d.Answers) > MaxItems {
+		return fmt.Errorf("%d answers: want 1 to %d", len(d.Answers), MaxItems)
+	}
+	for i := range d.Answers {
+		a := &d.Answers[i]
+		if a.ID.Hash == 0 {
+			return errors.New("an answer names a certificate by an unknown hash")
+		}
+		if a.neverIssued() && !d.ExtendedRevoke {
+			return errors.New("an answer says never issued, and the response does not say that it may (RFC 6960, Section 4.4.8)")
+		}
+		switch a.Status {
+		case pki.StatusGood, pki.StatusRevoked, pki.StatusUnknown:
+		default:
+			return fmt.Errorf("OCSP cannot say %s", a.Status)
+		}
+	}
+	return nil
+}
+
+func (a *Answer) add(b *cryptobyte.Builder) {
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		addCertID(b, a.ID)
+		a.addStatus(b)
+		b.AddASN1GeneralizedTime(a.ThisUpdate.UTC())
+		if !a.NextUpdate.IsZero() {
+			b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+				b.AddASN1GeneralizedTime(a.NextUpdate.UTC())
+			})
+		}
+		var extensions []Extension
+		if !a.ArchiveCutoff.IsZero() {
+			extensions = append(extensions, timeExtension(OIDArchiveCutoff, a.ArchiveCutoff))
+		}
+		if !a.InvalidityAt.IsZero() {
+			extensions = append(extensions, timeExtension(OIDInvalidityDate, a.InvalidityAt))
+		}
+		addExtensions(b, 1, extensions)
+	})
+}
+
+func (a *Answer) addStatus(b *cryptobyte.Builder) {
+	switch a.Status {
+	case pki.StatusGood:
+		b.AddASN1(asn1.Tag(0).ContextSpecific(), func(*cryptobyte.Builder) {})
+	case pki.StatusRevoked:
+		b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+			b.AddASN1GeneralizedTime(a.RevokedAt.UTC())
+			if a.Reason != pki.Unspecified {
+				b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+					b.AddASN1Enum(int64(a.Reason))
+				})
+			}
+		})
+	default:
+		b.AddASN1(asn1.Tag(2).ContextSpecific(), func(*cryptobyte.Builder) {})
+	}
+}
+
+func timeExtension(id OID, t time.Time) Extension {
+	var b cryptobyte.Builder
+	b.AddASN1GeneralizedTime(t.UTC())
+	return Extension{ID: id, Value: b.BytesOrPanic()}
+}

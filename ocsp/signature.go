@@ -1,0 +1,220 @@
+package ocsp
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// maxRSABits bounds the work that a foreign key can ask for.
+const maxRSABits = 8192
+
+// The object identifiers of signature algorithms.
+const (
+	oidRSASHA1     OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05"
+	oidMGF1        OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08"
+	oidRSAPSS      OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a"
+	oidRSASHA256   OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b"
+	oidRSASHA384   OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c"
+	oidRSASHA512   OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d"
+	oidECDSASHA1   OID = "\x2a\x86\x48\xce\x3d\x04\x01"
+	oidECDSASHA256 OID = "\x2a\x86\x48\xce\x3d\x04\x03\x02"
+	oidECDSASHA384 OID = "\x2a\x86\x48\xce\x3d\x04\x03\x03"
+	oidECDSASHA512 OID = "\x2a\x86\x48\xce\x3d\x04\x03\x04"
+	oidEd25519     OID = "\x2b\x65\x70"
+)
+
+// signatureHashes gives the digest of the algorithms that name one.
+var signatureHashes = map[OID]crypto.Hash{
+	oidRSASHA1: crypto.SHA1, oidRSASHA256: crypto.SHA256, oidRSASHA384: crypto.SHA384, oidRSASHA512: crypto.SHA512,
+	oidECDSASHA1: crypto.SHA1, oidECDSASHA256: crypto.SHA256, oidECDSASHA384: crypto.SHA384, oidECDSASHA512: crypto.SHA512,
+}
+
+var (
+	errAlgorithm = errors.New("algorithm is not known, or not one of this key")
+	errSHA1      = errors.New("SHA-1 is not accepted in signatures")
+	errSignature = errors.New("does not verify")
+)
+
+// cryptoSigner is crypto.Signer; the alias keeps the name Signer for this package's own type readable in docs.
+type cryptoSigner = crypto.Signer
+
+// responderKey is a key with the algorithm it signs by.
+type responderKey struct {
+	signer    crypto.Signer
+	hash      crypto.Hash // zero: the message itself is signed (Ed25519)
+	algorithm []byte      // DER of the AlgorithmIdentifier
+}
+
+func newResponderKey(signer crypto.Signer, cert *x509.Certificate) (responderKey, error) {
+	key := responderKey{signer: signer}
+	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(cert.PublicKey) {
+		return responderKey{}, errors.New("the certificate is of another key")
+	}
+	var oid OID
+	parameters := false
+	switch public := cert.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		key.hash, oid = crypto.SHA256, oidECDSASHA256
+		if public.Curve == elliptic.P384() {
+			key.hash, oid = crypto.SHA384, oidECDSASHA384
+		}
+		if public.Curve == elliptic.P521() {
+			key.hash, oid = crypto.SHA512, oidECDSASHA512
+		}
+	case *rsa.PublicKey:
+		key.hash, oid, parameters = crypto.SHA256, oidRSASHA256, true
+	case ed25519.PublicKey:
+		oid = oidEd25519
+	default:
+		return responderKey{}, fmt.Errorf("a key of type %T cannot sign OCSP responses", public)
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		addBytes(b, asn1.OBJECT_IDENTIFIER, []byte(oid))
+		if parameters { // RFC 4055, Section 5: NULL, where ECDSA and Ed25519 have nothing
+			b.AddASN1NULL()
+		}
+	})
+	key.algorithm = b.BytesOrPanic()
+	return key, nil
+}
+
+func (k responderKey) sign(message []byte) ([]byte, error) {
+	if k.hash == 0 {
+		return k.signer.Sign(rand.Reader, message, crypto.Hash(0))
+	}
+	return k.signer.Sign(rand.Reader, sum(k.hash, message), k.hash)
+}
+
+// checkSignature verifies a signature over signed under a DER AlgorithmIdentifier. Whoever made the message chose the
+// algorithm, so it has to be one of the key's own kind.
+func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, allowSHA1 bool) error {
+	input := cryptobyte.String(algorithm)
+	var content, id cryptobyte.String
+	if !input.ReadASN1(&content, asn1.SEQUENCE) || !input.Empty() || !content.ReadASN1(&id, asn1.OBJECT_IDENTIFIER) {
+		return errAlgorithm
+	}
+	oid := OID(id)
+	hash := signatureHashes[oid]
+	if hash == crypto.SHA1 && !allowSHA1 {
+		return errSHA1
+	}
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		return checkECDSA(oid, hash, signed, signature, key)
+	case *rsa.PublicKey:
+		return checkRSA(oid, hash, content, signed, signature, key, allowSHA1)
+	case ed25519.PublicKey:
+		if oid != oidEd25519 || !content.Empty() {
+			return errAlgorithm
+		}
+		if !ed25519.Verify(key, signed, signature) {
+			return errSignature
+		}
+		return nil
+	}
+	return checkLaterSignature(oid, signed, signature, key)
+}
+
+func checkECDSA(oid OID, hash crypto.Hash, signed, signature []byte, key *ecdsa.PublicKey) error {
+	switch oid {
+	case oidECDSASHA1, oidECDSASHA256, oidECDSASHA384, oidECDSASHA512:
+	default:
+		return errAlgorithm
+	}
+	if !ecdsa.VerifyASN1(key, sum(hash, signed), signature) {
+		return errSignature
+	}
+	return nil
+}
+
+func checkRSA(oid OID, hash crypto.Hash, parameters cryptobyte.String, signed, signature []byte, key *rsa.PublicKey, allowSHA1 bool) error {
+	if key.N.BitLen() > maxRSABits {
+		return fmt.Errorf("RSA key of %d bits: at most %d are used", key.N.BitLen(), maxRSABits)
+	}
+	switch oid {
+	case oidRSASHA1, oidRSASHA256, oidRSASHA384, oidRSASHA512:
+		if rsa.VerifyPKCS1v15(key, hash, sum(hash, signed), signature) != nil {
+			return errSignature
+		}
+		return nil
+	case oidRSAPSS:
+		hash, salt, ok := readPSS(parameters)
+		if !ok {
+			return errAlgorithm
+		}
+		if hash == crypto.SHA1 && !allowSHA1 {
+			return errSHA1
+		}
+		if rsa.VerifyPSS(key, hash, sum(hash, signed), signature, &rsa.PSSOptions{SaltLength: salt}) != nil {
+			return errSignature
+		}
+		return nil
+	}
+	return errAlgorithm
+}
+
+// readPSS reads RSASSA-PSS-params (RFC 4055, Section 3.1). Only one hash for message and mask is accepted, as
+// everybody writes it.
+func readPSS(input cryptobyte.String) (hash crypto.Hash, salt int, ok bool) {
+	tag := func(n uint8) asn1.Tag { return asn1.Tag(n).Constructed().ContextSpecific() }
+	var parameters, field cryptobyte.String
+	var present bool
+	if !input.ReadASN1(&parameters, asn1.SEQUENCE) || !input.Empty() {
+		return 0, 0, false
+	}
+	hash, mask, salt, trailer := crypto.SHA1, crypto.SHA1, 20, 1
+	if !parameters.ReadOptionalASN1(&field, &present, tag(0)) || present && !readHash(&field, &hash) {
+		return 0, 0, false
+	}
+	if !parameters.ReadOptionalASN1(&field, &present, tag(1)) || present && !readMGF1(&field, &mask) {
+		return 0, 0, false
+	}
+	if !parameters.ReadOptionalASN1(&field, &present, tag(2)) || present && !field.ReadASN1Integer(&salt) {
+		return 0, 0, false
+	}
+	if !parameters.ReadOptionalASN1(&field, &present, tag(3)) || present && !field.ReadASN1Integer(&trailer) {
+		return 0, 0, false
+	}
+	ok = parameters.Empty() && hash == mask && hash != 0 && salt >= 0 && salt <= 1024 && trailer == 1
+	// rsa.PSSSaltLengthAuto is zero: a salt of no octets would be read as "any".
+	return hash, salt, ok && salt != rsa.PSSSaltLengthAuto
+}
+
+func readHash(input *cryptobyte.String, hash *crypto.Hash) bool {
+	var algorithm, oid cryptobyte.String
+	if !input.ReadASN1(&algorithm, asn1.SEQUENCE) || !algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) {
+		return false
+	}
+	*hash = hashOfOID(oid)
+	return algorithm.Empty() || bytes.Equal(algorithm, null)
+}
+
+func readMGF1(input *cryptobyte.String, hash *crypto.Hash) bool {
+	var algorithm, oid cryptobyte.String
+	return input.ReadASN1(&algorithm, asn1.SEQUENCE) && algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) &&
+		OID(oid) == oidMGF1 && readHash(&algorithm, hash) && algorithm.Empty()
+}
+
+// checkCertificateSignature verifies that key signed cert. It asks nothing else of the signer: who it has to be is the
+// caller's question.
+func checkCertificateSignature(cert *x509.Certificate, key crypto.PublicKey, allowSHA1 bool) error {
+	input := cryptobyte.String(cert.Raw)
+	var outer, algorithm cryptobyte.String
+	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !outer.SkipASN1(asn1.SEQUENCE) || !outer.ReadASN1Element(&algorithm, asn1.SEQUENCE) {
+		return errAlgorithm
+	}
+	return checkSignature(algorithm, cert.RawTBSCertificate, cert.Signature, key, allowSHA1)
+}

@@ -1,0 +1,382 @@
+package ocsp
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"slices"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// maxTried bounds the signatures that one response can have checked.
+const maxTried = 8
+
+// defaultMaxAge bounds a response that has no nextUpdate when the caller gives no bound: such a responder says that
+// newer information is available all the time (RFC 6960, Section 4.2.2.1), so an old answer is a replay.
+const defaultMaxAge = 24 * time.Hour
+
+// noCheckID is OIDNoCheck in the form of crypto/x509.
+var noCheckID = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+
+// Query is a certificate in question and what is demanded of a response about it. Issuers and Time are required, and
+// one of Certificate and Serial.
+type Query struct {
+	// Certificate is the one in question. It need not have been verified.
+	Certificate *x509.Certificate
+	// Serial stands for Certificate where only the number is known: INTEGER content octets.
+	Serial []byte
+	// Issuers are the certificates of authorities that may have issued Certificate. They are taken as given: trust in
+	// them is the caller's, and nothing is demanded of them but name and key. Of several with the name that Certificate
+	// gives as its issuer (an authority that changed its key), the one whose key signed Certificate counts.
+	Issuers []*x509.Certificate
+	// Untrusted are further certificates among which a delegated responder may be, beside those in the response.
+	Untrusted []*x509.Certificate
+	// Time is the instant to judge at.
+	Time time.Time
+	// MaxAge bounds the age of thisUpdate. Zero: nextUpdate alone bounds it; 24 hours if the response has none.
+	MaxAge time.Duration
+	// Skew is how far the clocks of responder and caller may be apart, in either direction. Zero: not at all.
+	Skew time.Duration
+	// Nonce, if not nil, must be in the response.
+	Nonce []byte
+	// AllowSHA1 accepts signatures over SHA-1. Zero refuses them: collisions are for sale.
+	AllowSHA1 bool
+}
+
+// Result is what an authentic, fresh response from an authorised responder says. The zero value says nothing.
+type Result struct {
+	Status        pki.Status // Good, Revoked or Unknown
+	Reason        pki.Reason // of a revocation
+	RevokedAt     time.Time
+	InvalidityAt  time.Time // zero if the response does not say
+	ThisUpdate    time.Time
+	NextUpdate    time.Time // zero if the response does not say
+	ProducedAt    time.Time
+	ArchiveCutoff time.Time // zero if the response does not say
+	Responder     Responder
+	// ExtendedRevoke: this responder says revoked of what was never issued, too (RFC 6960, Section 4.4.8).
+	ExtendedRevoke bool
+	// NeverIssued: it says so of this certificate. Status is Revoked then, and the answer must not outlive NextUpdate.
+	NeverIssued bool
+	// NonceMatched: the response carries the nonce that was demanded.
+	NonceMatched bool
+}
+
+// Responder is who signed a response.
+type Responder struct {
+	Certificate *x509.Certificate // equal to Issuer if the issuer itself signed
+	Issuer      *x509.Certificate // the one of Query.Issuers that it speaks for
+	Delegated   bool              // Certificate is one that Issuer issued for the purpose
+	NoCheck     bool              // it asks not to be checked for revocation (RFC 6960, Section 4.2.2.2.1)
+}
+
+// Verify parses a response and judges what it says of the certificate in question. An error means that it settles
+// nothing; it is one of the types of errors.go, found with errors.As, and the Result beside it is zero.
+func Verify(der []byte, query Query) (Result, error) {
+	response, err := ParseResponse(der)
+	if err != nil {
+		return Result{}, err
+	}
+	return response.Verify(query)
+}
+
+// Verify judges a parsed response; see the function of the same name.
+func (r *Response) Verify(q Query) (Result, error) {
+	if r.Status != Successful {
+		return Result{}, &UnsuccessfulError{Status: r.Status}
+	}
+	if err := r.checkCritical(); err != nil {
+		return Result{}, err
+	}
+	serial, err := q.serial()
+	if err != nil {
+		return Result{}, err
+	}
+	issuer, answers := r.answersFor(q, serial)
+	if issuer == nil {
+		return Result{}, &WrongCertificateError{Serial: serial, Named: len(r.Answers)}
+	}
+	for _, a := range answers {
+		if id, found := firstUnknownCritical(a.Extensions, OID.knownInResponse); found {
+			return Result{}, &CriticalExtensionError{ID: id}
+		}
+	}
+	responder, err := r.findResponder(issuer, q)
+	if err != nil {
+		return Result{}, err
+	}
+	if q.Nonce != nil && !bytes.Equal(q.Nonce, r.Nonce) {
+		return Result{}, &NonceError{Got: r.Nonce}
+	}
+	return r.judge(q, responder, answers)
+}
+
+// VerifyResponder asks only who signed: whether the signature verifies and its maker may speak for the issuer of every
+// certificate that the response names. Freshness is not judged. Query.Certificate, Serial, MaxAge and Nonce are not
+// used; Issuers may hold every authority that the caller knows.
+func (r *Response) VerifyResponder(q Query) (Responder, error) {
+	if r.Status != Successful {
+		return Responder{}, &UnsuccessfulError{Status: r.Status}
+	}
+	if err := r.checkCritical(); err != nil {
+		return Responder{}, err
+	}
+	if len(r.Answers) == 0 {
+		return Responder{}, &WrongCertificateError{}
+	}
+	var first error = &WrongCertificateError{Serial: r.Answers[0].ID.Serial, Named: len(r.Answers)}
+	matched := false
+	for _, cert := range q.Issuers {
+		if !r.allOf(cert) {
+			continue
+		}
+		responder, err := r.findResponder(cert, q)
+		if err == nil {
+			return responder, nil
+		}
+		if !matched {
+			first, matched = err, true
+		}
+	}
+	return Responder{}, first
+}
+
+// allOf reports whether every certificate that the response names is of this issuer.
+func (r *Response) allOf(cert *x509.Certificate) bool {
+	issuer, err := IssuerOf(cert)
+	return err == nil && !slices.ContainsFunc(r.Answers, func(a Answer) bool { return !issuer.Matches(a.ID) })
+}
+
+// checkCritical refuses what it does not understand (RFC 5280, Section 4.2, for the meaning of critical).
+func (r *Response) checkCritical() error {
+	if id, found := firstUnknownCritical(r.Extensions, OID.knownInResponse); found {
+		return &CriticalExtensionError{ID: id}
+	}
+	return nil
+}
+
+func (q Query) serial() ([]byte, error) {
+	if q.Certificate != nil {
+		return SerialOf(q.Certificate)
+	}
+	if len(q.Serial) == 0 {
+		return nil, errors.New("verify OCSP response: no certificate in question")
+	}
+	return q.Serial, nil
+}
+
+// answersFor finds the issuer that counts and the answers about the certificate in question. There may be several: one
+// per hash algorithm, or contradicting ones.
+func (r *Response) answersFor(q Query, serial []byte) (*x509.Certificate, []Answer) {
+	for _, cert := range q.candidates() {
+		issuer, err := IssuerOf(cert)
+		if err != nil {
+			continue
+		}
+		if q.Certificate != nil {
+			issuer.Name = q.Certificate.RawIssuer // RFC 6960, Section 4.1.1: as it stands in the certificate in question
+		}
+		var answers []Answer
+		for _, a := range r.Answers {
+			if bytes.Equal(a.ID.Serial, serial) && issuer.Matches(a.ID) {
+				answers = append(answers, a)
+			}
+		}
+		if answers != nil {
+			return cert, answers
+		}
+	}
+	return nil, nil
+}
+
+// candidates returns the issuers that can have issued the certificate in question. A single one of the right name is
+// taken at the caller's word; between several, and for one of another name, the signature on the certificate decides.
+func (q Query) candidates() []*x509.Certificate {
+	if q.Certificate == nil {
+		return q.Issuers
+	}
+	var named, other []*x509.Certificate
+	for _, cert := range q.Issuers {
+		sameKey := func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo)
+		}
+		if !bytes.Equal(cert.RawSubject, q.Certificate.RawIssuer) {
+			other = append(other, cert)
+		} else if !slices.ContainsFunc(named, sameKey) {
+			named = append(named, cert)
+		}
+	}
+	if len(named) == 1 {
+		return named
+	}
+	return slices.DeleteFunc(append(named, other...), func(cert *x509.Certificate) bool {
+		return checkCertificateSignature(q.Certificate, cert.PublicKey, q.AllowSHA1) != nil
+	})
+}
+
+// findResponder finds the certificate that the responder identifier names and whose key made the signature, and checks
+// that it may: it is the issuer itself, or the issuer has issued it for that (RFC 6960, Section 4.2.2.2). If none will
+// do, the error is that of the candidate which came closest.
+func (r *Response) findResponder(issuer *x509.Certificate, q Query) (Responder, error) {
+	var unauthorized, badSignature error
+	tried := 0
+	for cert := range r.responders(issuer, q) {
+		if !r.names(cert) {
+			continue
+		}
+		if tried++; tried > maxTried {
+			break
+		}
+		responder, err := authorize(cert, issuer, q)
+		signatureErr := checkSignature(r.Algorithm, r.Signed, r.Signature, cert.PublicKey, q.AllowSHA1)
+		switch {
+		case signatureErr != nil:
+			badSignature = &SignatureError{Responder: cert, Err: signatureErr}
+		case err != nil:
+			unauthorized = err
+		default:
+			return responder, nil
+		}
+	}
+	switch {
+	case unauthorized != nil:
+		return Responder{}, unauthorized
+	case badSignature != nil:
+		return Responder{}, badSignature
+	}
+	return Responder{}, &UnauthorizedError{Err: errors.New("the certificate that it names is not at hand")}
+}
+
+// responders yields the certificates among which the responder's may be: the issuer, those sent along, those given.
+func (r *Response) responders(issuer *x509.Certificate, q Query) func(func(*x509.Certificate) bool) {
+	return func(yield func(*x509.Certificate) bool) {
+		if !yield(issuer) {
+			return
+		}
+		for _, der := range r.Certificates {
+			cert, err := x509.ParseCertificate(der)
+			if err == nil && !yield(cert) { // one that does not parse may be of no interest: the signature decides
+				return
+			}
+		}
+		for _, cert := range q.Untrusted {
+			if !yield(cert) {
+				return
+			}
+		}
+	}
+}
+
+// names reports whether the responder identifier names this certificate.
+func (r *Response) names(cert *x509.Certificate) bool {
+	if r.ResponderName != nil {
+		return bytes.Equal(r.ResponderName, cert.RawSubject)
+	}
+	issuer, err := IssuerOf(cert)
+	return err == nil && bytes.Equal(r.ResponderKey, issuer.ResponderKey())
+}
+
+// authorize decides whether cert may answer for issuer.
+func authorize(cert, issuer *x509.Certificate, q Query) (Responder, error) {
+	refuse := func(why string) (Responder, error) {
+		return Responder{}, &UnauthorizedError{Responder: cert, Err: errors.New(why)}
+	}
+	if bytes.Equal(cert.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) && bytes.Equal(cert.RawSubject, issuer.RawSubject) {
+		return Responder{Certificate: issuer, Issuer: issuer}, nil
+	}
+	// RFC 6960, Section 4.2.2.2: issued directly by the issuer of the certificate in question, under the same key.
+	if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
+		return refuse("its certificate names another issuer")
+	}
+	if !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+		return refuse("its certificate is not for signing OCSP responses")
+	}
+	// RFC 5280, Section 4.2.1.12: consistent with id-kp-OCSPSigning are digitalSignature and nonRepudiation.
+	if cert.KeyUsage != 0 && cert.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
+		return refuse("the key usage of its certificate excludes signing")
+	}
+	if len(cert.UnhandledCriticalExtensions) > 0 {
+		return refuse("its certificate has a critical extension that is not known")
+	}
+	if err := checkCertificateSignature(cert, issuer.PublicKey, q.AllowSHA1); err != nil {
+		return refuse("its certificate was not signed with the issuer's key: " + err.Error())
+	}
+	if q.Time.Before(cert.NotBefore.Add(-q.Skew)) || q.Time.After(cert.NotAfter.Add(q.Skew)) {
+		return Responder{}, &ExpiredResponderError{Responder: cert, At: q.Time}
+	}
+	noCheck := slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(noCheckID) })
+	return Responder{Certificate: cert, Issuer: issuer, Delegated: true, NoCheck: noCheck}, nil
+}
+
+// judge picks among authentic answers. Of fresh ones the strictest counts: revoked before unknown before good.
+func (r *Response) judge(q Query, responder Responder, answers []Answer) (Result, error) {
+	var best Result
+	var stale error
+	found := false
+	for _, a := range answers {
+		result := r.result(q, responder, a)
+		if err := q.checkTimes(result); err != nil {
+			stale = err
+			continue
+		}
+		if !found || strictness(result.Status) > strictness(best.Status) {
+			best, found = result, true
+		}
+	}
+	if !found {
+		return Result{}, stale
+	}
+	return best, nil
+}
+
+func strictness(s pki.Status) int {
+	switch s {
+	case pki.StatusRevoked:
+		return 2
+	case pki.StatusGood:
+		return 0
+	}
+	return 1
+}
+
+func (r *Response) result(q Query, responder Responder, a Answer) Result {
+	return Result{
+		Status: a.Status, Reason: a.Reason, RevokedAt: a.RevokedAt, InvalidityAt: a.InvalidityAt,
+		ThisUpdate: a.ThisUpdate, NextUpdate: a.NextUpdate, ProducedAt: r.ProducedAt, ArchiveCutoff: a.ArchiveCutoff,
+		Responder: responder, ExtendedRevoke: r.ExtendedRevoke, NeverIssued: r.ExtendedRevoke && a.neverIssued(),
+		NonceMatched: q.Nonce != nil,
+	}
+}
+
+// checkTimes applies RFC 6960, Section 3.2, 5 and 6, and the caller's bound.
+func (q Query) checkTimes(said Result) error {
+	maxAge := q.MaxAge
+	if maxAge == 0 && said.NextUpdate.IsZero() {
+		maxAge = defaultMaxAge
+	}
+	late := !said.NextUpdate.IsZero() && (!q.Time.Before(said.NextUpdate.Add(q.Skew)) || said.NextUpdate.Before(said.ThisUpdate))
+	old := maxAge > 0 && q.Time.After(said.ThisUpdate.Add(maxAge+q.Skew))
+	if said.ThisUpdate.After(q.Time.Add(q.Skew)) || late || old {
+		return &StaleError{Said: said, At: q.Time, MaxAge: maxAge}
+	}
+	return q.checkProduced(said)
+}
+
+// checkProduced refuses what was said while the certificate was not valid: before, the responder cannot have known it;
+// after, it need not remember, unless its archive reaches back (RFC 6960, Section 4.4.4).
+func (q Query) checkProduced(said Result) error {
+	if q.Certificate == nil {
+		return nil
+	}
+	before := said.ProducedAt.Before(q.Certificate.NotBefore.Add(-q.Skew))
+	after := said.ProducedAt.After(q.Certificate.NotAfter.Add(q.Skew))
+	archived := !said.ArchiveCutoff.IsZero() && !said.ArchiveCutoff.After(q.Certificate.NotAfter)
+	if before || after && !archived {
+		return &OutsideValidityError{Said: said, NotBefore: q.Certificate.NotBefore, NotAfter: q.Certificate.NotAfter}
+	}
+	return nil
+}

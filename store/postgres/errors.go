@@ -1,0 +1,66 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"signet.example/signet/pki"
+)
+
+// raised are the SQLSTATEs that the functions of the migrations raise themselves. MESSAGE becomes the cause, HINT the
+// hint and COLUMN the field of the *pki.Error.
+var raised = map[string]pki.Kind{
+	"SG400": pki.KindInvalid,
+	"SG403": pki.KindRefused,
+	"SG404": pki.KindNotFound,
+	"SG409": pki.KindConflict,
+	"SG412": pki.KindFailedPrecondition,
+	"SG429": pki.KindExhausted,
+}
+
+// typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
+var typed = map[string]func(*pgconn.PgError) error{}
+
+// translate turns what pgx returns into a *pki.Error; nil stays nil. It is the only place that looks at SQLSTATEs.
+func translate(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*pki.Error](err); ok {
+		return err
+	}
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if typedError, ok := typed[server.Code]; ok {
+			return typedError(server)
+		}
+		if kind, ok := raised[server.Code]; ok {
+			return &pki.Error{Kind: kind, Op: op, Field: server.ColumnName, Hint: server.Hint, Err: errors.New(server.Message)}
+		}
+		return &pki.Error{Kind: kindOf(server.Code), Op: op, Err: err}
+	}
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err}
+	}
+	return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "is the database running and reachable?", Err: err}
+}
+
+// kindOf classifies the server's own SQLSTATEs (PostgreSQL manual, appendix A).
+func kindOf(code string) pki.Kind {
+	switch {
+	case code == "23505": // unique_violation
+		return pki.KindConflict
+	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57"), strings.HasPrefix(code, "40"), strings.HasPrefix(code, "53"),
+		code == "55P03", code == "25P03", code == "25006": // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
+		return pki.KindUnavailable
+	case code == "28P01", code == "28000", code == "3D000": // wrong password, role, database: the operator's to mend
+		return pki.KindFailedPrecondition
+	}
+	return pki.KindInternal
+}

@@ -1,0 +1,143 @@
+// Package postgres keeps Signet's books in PostgreSQL, for any number of instances at once. Mutations are single calls
+// of functions that the migrations define, so that a client stopped in the middle holds no lock; errors are translated
+// in one place, errors.go.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"signet.example/signet/migrations"
+	"signet.example/signet/pki"
+)
+
+// Config says which database to open, and how.
+type Config struct {
+	// URL is a connection string or URL as libpq reads it; several hosts with target_session_attrs=read-write are
+	// fine, a transaction pooler is not (LISTEN, advisory locks). Required.
+	URL string
+
+	// MaxConns bounds the pool. Zero: 16.
+	MaxConns int32
+
+	// Unsafe accepts a server that can lose what it confirmed (fsync, full_page_writes or synchronous_commit off). For
+	// tests.
+	Unsafe bool
+}
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Open connects, refuses a server that can lose confirmed writes, and migrates the schema to what this binary knows.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	poolConfig, err := poolConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDurable(ctx, poolConfig.ConnConfig, config.Unsafe); err != nil {
+		return nil, err
+	}
+	if err := migrations.Postgres(ctx, poolConfig.ConnConfig); err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, translate("open database", err)
+	}
+	return &Store{pool: pool}, nil
+}
+
+// Status says where the schema of a database stands, without migrating it.
+func Status(ctx context.Context, config Config) (migrations.Status, error) {
+	poolConfig, err := poolConfig(config)
+	if err != nil {
+		return migrations.Status{}, err
+	}
+	return migrations.PostgresStatus(ctx, poolConfig.ConnConfig)
+}
+
+// Ping asks whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return translate("ping database", s.pool.Ping(ctx))
+}
+
+// Close waits for calls in flight and closes every connection.
+func (s *Store) Close() error {
+	s.pool.Close()
+	return nil
+}
+
+func poolConfig(config Config) (*pgxpool.Config, error) {
+	parsed, err := pgxpool.ParseConfig(config.URL)
+	if err != nil {
+		// The cause may quote the URL, password and all.
+		return nil, pki.Errorf(pki.KindInvalid, "open database", "the database URL cannot be read").
+			InField("database").WithHint("write postgres://user@host/database, the password in PGPASSWORD or a .pgpass file")
+	}
+	parsed.MaxConns = config.MaxConns
+	if parsed.MaxConns == 0 {
+		parsed.MaxConns = 16
+	}
+	if parsed.ConnConfig.ConnectTimeout == 0 {
+		parsed.ConnConfig.ConnectTimeout = 10 * time.Second
+	}
+	params := parsed.ConnConfig.RuntimeParams
+	for name, value := range map[string]string{
+		"application_name":                    "signet",
+		"timezone":                            "UTC",
+		"idle_in_transaction_session_timeout": "2s",  // a stopped process must not hold a lock for ever
+		"tcp_user_timeout":                    "10s", // nor a machine that is gone
+		"statement_timeout":                   "30s",
+		"lock_timeout":                        "10s",
+	} {
+		if _, set := params[name]; !set {
+			params[name] = value
+		}
+	}
+	return parsed, nil
+}
+
+// checkDurable refuses a server on which COMMIT does not mean committed.
+func checkDurable(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
+	const op = "open database"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return translate(op, err)
+	}
+	defer conn.Close(ctx)
+	var version int
+	var fsync, fullPageWrites, synchronousCommit string
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('fsync'),
+		current_setting('full_page_writes'), current_setting('synchronous_commit')`).
+		Scan(&version, &fsync, &fullPageWrites, &synchronousCommit)
+	if err != nil {
+		return translate(op, err)
+	}
+	if version < 130000 {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "PostgreSQL %d is too old", version/10000).WithHint("use PostgreSQL 13 or newer")
+	}
+	if unsafe {
+		return nil
+	}
+	for name, value := range map[string]string{"fsync": fsync, "full_page_writes": fullPageWrites, "synchronous_commit": synchronousCommit} {
+		if value == "off" {
+			return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: &UnsafeError{Setting: name}}).
+				WithHint("set %s = on, or say --unsafe-database if losing certificates and revocations does not matter", name)
+		}
+	}
+	return nil
+}
+
+// UnsafeError names a setting with which the server can lose what it confirmed.
+type UnsafeError struct{ Setting string }
+
+// Error names the setting.
+func (e *UnsafeError) Error() string {
+	return fmt.Sprintf("this PostgreSQL can lose confirmed writes: %s is off", e.Setting)
+}

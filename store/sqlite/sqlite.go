@@ -1,0 +1,209 @@
+// Package sqlite keeps Signet's books in one SQLite file, for one instance: the embedded default. It behaves as
+// store/postgres does; store/storetest holds both to that.
+//
+// One connection writes, in immediate transactions, and a pool reads. Never open or copy the file by other means while
+// a Store has it: closing any descriptor of the file drops the POSIX locks of the whole process.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"signet.example/signet/migrations"
+	"signet.example/signet/pki"
+)
+
+// Config says which file to open, and how.
+type Config struct {
+	// Path of the database file; it is made if it does not exist, readable by its owner only. Required.
+	Path string
+
+	// Purpose is what the holder of the file says of itself to whoever finds it locked: "signet serve". Zero: the name
+	// of the program.
+	Purpose string
+
+	// Unsafe does not wait for the disk. For tests.
+	Unsafe bool
+
+	// Now is the clock of the database. Zero: time.Now.
+	Now func() time.Time
+}
+
+// Store is an open file. It is safe for concurrent use.
+type Store struct {
+	write *sql.DB // one connection
+	read  *sql.DB
+	lock  *flock.Flock
+	now   func() time.Time
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced after each commit that touched the ledger
+}
+
+// LockedError says that another process has the file open.
+type LockedError struct {
+	Path   string
+	Holder string // as the other process wrote it: purpose, process id and start
+}
+
+// Error names the file and the other process.
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("%s is in use by %s", e.Path, e.Holder)
+}
+
+// Open locks and opens the file, and migrates its schema to what this binary knows.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	const op = "open database"
+	if config.Path == "" {
+		return nil, pki.Errorf(pki.KindInvalid, op, "no path").InField("database")
+	}
+	path, err := filepath.Abs(config.Path)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("database")
+	}
+	lock, err := lockFile(path, config.Purpose)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{lock: lock, now: config.Now, changed: make(chan struct{})}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if err := s.open(ctx, path, config.Unsafe); err != nil {
+		_ = s.Close() // the error that matters is the one that is returned
+		return nil, err
+	}
+	return s, nil
+}
+
+// Status says where the schema of a file stands, without migrating it. The file must exist and not be in use.
+func Status(ctx context.Context, config Config) (migrations.Status, error) {
+	const op = "read schema version"
+	if _, err := os.Stat(config.Path); err != nil {
+		return migrations.Status{}, pki.Errorf(pki.KindNotFound, op, "%w", err).InField("database")
+	}
+	lock, err := lockFile(config.Path, config.Purpose)
+	if err != nil {
+		return migrations.Status{}, err
+	}
+	defer lock.Close()
+	db, err := sql.Open("sqlite", dsn(config.Path, false, false))
+	if err != nil {
+		return migrations.Status{}, translate(op, err)
+	}
+	defer db.Close()
+	status, err := migrations.SQLiteStatus(ctx, db)
+	return status, translate(op, err)
+}
+
+func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
+	const op = "open database"
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%w", err).InField("database").WithHint("is the directory there, and may this user write to it?")
+	}
+	if err := file.Close(); err != nil {
+		return translate(op, err)
+	}
+	if s.write, err = sql.Open("sqlite", dsn(path, false, unsafe)); err != nil {
+		return translate(op, err)
+	}
+	s.write.SetMaxOpenConns(1)
+	if err := migrations.SQLite(ctx, path, s.write); err != nil {
+		return translate(op, err)
+	}
+	if s.read, err = sql.Open("sqlite", dsn(path, true, unsafe)); err != nil {
+		return translate(op, err)
+	}
+	s.read.SetMaxOpenConns(8)
+	s.read.SetMaxIdleConns(8)
+	return translate(op, s.read.PingContext(ctx))
+}
+
+// Ping asks whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return translate("ping database", s.read.PingContext(ctx))
+}
+
+// Close closes every connection and gives the file back.
+func (s *Store) Close() error {
+	var failed error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			if err := db.Close(); err != nil && failed == nil {
+				failed = err
+			}
+		}
+	}
+	if err := s.lock.Close(); err != nil && failed == nil {
+		failed = err
+	}
+	return translate("close database", failed)
+}
+
+func dsn(path string, readOnly, unsafe bool) string {
+	query := url.Values{"_pragma": {"busy_timeout(10000)", "foreign_keys(1)"}}
+	synchronous := "FULL"
+	if unsafe {
+		synchronous = "OFF"
+	}
+	if readOnly {
+		query.Add("_pragma", "query_only(1)")
+	} else {
+		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")", "recursive_triggers(1)")
+		query.Set("_txlock", "immediate")
+	}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
+}
+
+// lockFile takes the lock that lets one process at a time open a database, and signs it.
+func lockFile(path, purpose string) (*flock.Flock, error) {
+	const op = "open database"
+	name := path + ".lock"
+	lock := flock.New(name, flock.SetPermissions(0o600))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "lock: %w", err).InField("database").
+			WithHint("is the directory there, and may this user write to it?")
+	}
+	if !ok {
+		holder, err := os.ReadFile(name)
+		if err != nil || len(holder) == 0 {
+			holder = []byte("another process")
+		}
+		return nil, (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: &LockedError{path, strings.TrimSpace(string(holder))}}).
+			WithHint("stop the other process, or use PostgreSQL to run several instances")
+	}
+	if purpose == "" {
+		purpose = filepath.Base(os.Args[0])
+	}
+	signature := fmt.Sprintf("%s (process %d)\n", purpose, os.Getpid())
+	if err := os.WriteFile(name, []byte(signature), 0o600); err != nil {
+		_ = lock.Close() // the error that matters is the one that is returned
+		return nil, translate(op, err)
+	}
+	return lock, nil
+}
+
+// inTx runs do in one immediate transaction and commits it unless do fails. The transaction sees one instant.
+func (s *Store) inTx(ctx context.Context, op string, do func(tx *sql.Tx, now time.Time) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return translate(op, err)
+	}
+	if err := do(tx, s.now().UTC().Truncate(time.Microsecond)); err != nil {
+		_ = tx.Rollback() // the error that matters is the one that is returned
+		return translate(op, err)
+	}
+	return translate(op, tx.Commit())
+}

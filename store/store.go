@@ -1,0 +1,43 @@
+// Package store is the contract that both databases keep: the union of what the rooms of Signet ask for. Nobody but the
+// wiring sees it whole; each room declares the few methods that it needs in its own store.go.
+//
+// Every method that changes something is one transaction, durable when it returns nil, and safe for concurrent use. An
+// error may mean that the change happened all the same (the connection broke after COMMIT): whoever repeats must be
+// able to recognise its own work. Errors are *pki.Error; an absent row is KindNotFound.
+package store
+
+import (
+	"context"
+	"iter"
+
+	"signet.example/signet/internal/audit"
+)
+
+// Store is a database of Signet: store/postgres for several instances, store/sqlite for one.
+type Store interface {
+	Audit
+
+	// Ping asks whether the database answers.
+	Ping(ctx context.Context) error
+
+	// Close gives back every connection and lock. Calls in flight end first.
+	Close() error
+}
+
+// Audit is the log of every mutation and refusal. Events of mutations are written by the mutations themselves.
+type Audit interface {
+	// AppendAudit writes events that no mutation carries: refusals, failures, reads worth a trace. They are one batch;
+	// none is no batch.
+	AppendAudit(ctx context.Context, events []audit.Event) error
+
+	// AuditEvents reads at most limit events (1 to 1,000) with Seq > after that match the filter, in order.
+	AuditEvents(ctx context.Context, filter audit.Filter, after uint64, limit int) ([]audit.Event, error)
+
+	// AuditBatches reads the log in the batches that it was written in, from the first whose events follow after (which
+	// must be the end of a batch), with the recorded head after each: what audit.Chain verifies. It ends at the batch
+	// that was last when the call began.
+	AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.Batch, error]
+
+	// AuditHead returns the end of the chain, to be kept elsewhere as a witness.
+	AuditHead(ctx context.Context) (audit.Chain, error)
+}

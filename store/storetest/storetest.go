@@ -1,0 +1,14 @@
+// Package storetest holds both databases to the contracts of package store and of the rooms it collects. One file per
+// feature; Run runs them all.
+package storetest
+
+import (
+	"testing"
+
+	"signet.example/signet/store"
+)
+
+// Run runs the whole suite. open makes a fresh, empty store that is closed when its test ends.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	t.Run("audit", func(t *testing.T) { testAudit(t, open) })
+}
