@@ -28,18 +28,18 @@ import (
 type Config struct {
 	path string // of the file, for error texts
 
-	Dir            string         `yaml:"-"`               // directory of the file: the state directory
-	Database       string         `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
-	PublicURL      string         `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
-	PassphraseFile string         `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
-	API            APIConfig      `yaml:"api"`             // gRPC and REST
-	Public         ListenConfig   `yaml:"public"`          // CRL, OCSP, issuers, filter
-	Ops            ListenConfig   `yaml:"ops"`             // metrics and health
-	CRL            CRLConfig      `yaml:"crl"`             //
-	OCSP           OCSPConfig     `yaml:"ocsp"`            //
-	Log            LogConfig      `yaml:"log"`             //
-	Client         ClientConfig   `yaml:"client"`          // how commands reach the API
-	Profiles       ProfileConfigs `yaml:"profiles"`        // besides, or instead of, the built-in ones, by name
+	Dir            string       `yaml:"-"`               // directory of the file: the state directory
+	Database       string       `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
+	PublicURL      string       `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
+	PassphraseFile string       `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
+	API            APIConfig    `yaml:"api"`             // gRPC and REST
+	Public         ListenConfig `yaml:"public"`          // CRL, OCSP, issuers, filter
+	Ops            ListenConfig `yaml:"ops"`             // metrics and health
+	CRL            CRLConfig    `yaml:"crl"`             //
+	OCSP           OCSPConfig   `yaml:"ocsp"`            //
+	Log            LogConfig    `yaml:"log"`             //
+	Client         ClientConfig `yaml:"client"`          // how commands reach the API
+	Profiles       string       `yaml:"profiles"`        // directory of profile files; empty: only the built-in ones
 }
 
 // ListenConfig is one listener.
@@ -76,9 +76,6 @@ type ClientConfig struct {
 	TokenFile string `yaml:"token_file"` // default admin.token
 	Root      string `yaml:"root"`       // PEM bundle that the API's certificate must chain to; default root.pem
 }
-
-// ProfileConfigs holds the profiles of the file undecoded: ca/profile gives them their meaning.
-type ProfileConfigs map[string]yaml.Node
 
 // configLimit bounds the file, in octets.
 const configLimit = 1 << 20

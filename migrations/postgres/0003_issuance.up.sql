@@ -35,37 +35,32 @@ CREATE TABLE epochs (
     PRIMARY KEY (issuer, epoch)
 );
 
--- Reserved ranges [from_idx, to_idx). Rows of one (issuer, epoch) never overlap. A range key is derived with key_from,
--- which stays when a closed range is cut into pieces; range_key is null while the range is open.
+-- Ranges [from_idx, to_idx) of indices. Rows of one (issuer, epoch) never overlap and together cover 0 to next_idx.
+--   1 open    somebody issues from it; range_key is null: it is derived from K, nonce and key_from
+--   2 closed  every index is recorded or void; range_key lets anyone check serials
+--   3 free    reserved before, never signed, given back; the next reservation takes it first
+--   4 lost    skipped by a restore; treated as never issued
+-- A range key is derived with key_from, which stays when a closed range is cut into pieces.
 CREATE TABLE ranges (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     issuer      bytea NOT NULL REFERENCES issuers (id),
     epoch       integer NOT NULL,
     from_idx    bigint NOT NULL,
     to_idx      bigint NOT NULL,
+    state       smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
     key_from    bigint NOT NULL,
     nonce       bytea NOT NULL CHECK (octet_length(nonce) = 16),
     owner       bytea NOT NULL CHECK (octet_length(owner) = 16),
     base_url    text NOT NULL,                  -- names the shard in CDPs of this range
-    open        boolean NOT NULL DEFAULT true,
-    lease_until timestamptz NOT NULL,           -- by the database's clock
+    lease_until timestamptz NOT NULL,           -- by the database's clock; counts while open
     range_key   bytea CHECK (octet_length(range_key) = 32),
-    reserved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    closed_at   timestamptz,
+    changed_at  timestamptz NOT NULL,           -- of the last change of state, by the database's clock
     CHECK (from_idx < to_idx),
-    CHECK (open = (range_key IS NULL))
+    CHECK ((state = 2) = (range_key IS NOT NULL))
 );
-CREATE INDEX ranges_place ON ranges (issuer, epoch, from_idx);
-CREATE INDEX ranges_open ON ranges (lease_until) WHERE open;
-
--- Indices that were reserved, never signed, and given back by their owner: the next reservation takes them first.
-CREATE TABLE free_ranges (
-    issuer   bytea NOT NULL,
-    epoch    integer NOT NULL,
-    from_idx bigint NOT NULL,
-    to_idx   bigint NOT NULL,
-    PRIMARY KEY (issuer, epoch, from_idx)
-);
+CREATE UNIQUE INDEX ranges_place ON ranges (issuer, epoch, from_idx);
+CREATE INDEX ranges_open ON ranges (lease_until) WHERE state = 1;
+CREATE INDEX ranges_changed ON ranges (changed_at);
 
 -- One partition per epoch, made with the first reservation of the epoch; no default partition.
 CREATE TABLE certificates (

@@ -36,37 +36,32 @@ CREATE TABLE epochs (
     PRIMARY KEY (issuer, epoch)
 );
 
--- Reserved ranges [from_idx, to_idx). Rows of one (issuer, epoch) never overlap. A range key is derived with key_from,
--- which stays when a closed range is cut into pieces; range_key is null while the range is open.
+-- Ranges [from_idx, to_idx) of indices. Rows of one (issuer, epoch) never overlap and together cover 0 to next_idx.
+--   1 open    somebody issues from it; range_key is null: it is derived from K, nonce and key_from
+--   2 closed  every index is recorded or void; range_key lets anyone check serials
+--   3 free    reserved before, never signed, given back; the next reservation takes it first
+--   4 lost    skipped by a restore; treated as never issued
+-- A range key is derived with key_from, which stays when a closed range is cut into pieces.
 CREATE TABLE ranges (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     issuer      BLOB NOT NULL REFERENCES issuers (id),
     epoch       INTEGER NOT NULL,
     from_idx    INTEGER NOT NULL,
     to_idx      INTEGER NOT NULL,
+    state       INTEGER NOT NULL CHECK (state BETWEEN 1 AND 4),
     key_from    INTEGER NOT NULL,
     nonce       BLOB NOT NULL CHECK (length(nonce) = 16),
     owner       BLOB NOT NULL CHECK (length(owner) = 16),
     base_url    TEXT NOT NULL,                  -- names the shard in CDPs of this range
-    open        INTEGER NOT NULL DEFAULT 1,
-    lease_until INTEGER NOT NULL,           -- by the database's clock
+    lease_until INTEGER NOT NULL,           -- by the database's clock; counts while open
     range_key   BLOB CHECK (length(range_key) = 32),
-    reserved_at INTEGER NOT NULL,
-    closed_at   INTEGER,
+    changed_at  INTEGER NOT NULL,           -- of the last change of state, by the database's clock
     CHECK (from_idx < to_idx),
-    CHECK (open = (range_key IS NULL))
+    CHECK ((state = 2) = (range_key IS NOT NULL))
 );
-CREATE INDEX ranges_place ON ranges (issuer, epoch, from_idx);
-CREATE INDEX ranges_open ON ranges (lease_until) WHERE open;
-
--- Indices that were reserved, never signed, and given back by their owner: the next reservation takes them first.
-CREATE TABLE free_ranges (
-    issuer   BLOB NOT NULL,
-    epoch    INTEGER NOT NULL,
-    from_idx INTEGER NOT NULL,
-    to_idx   INTEGER NOT NULL,
-    PRIMARY KEY (issuer, epoch, from_idx)
-);
+CREATE UNIQUE INDEX ranges_place ON ranges (issuer, epoch, from_idx);
+CREATE INDEX ranges_open ON ranges (lease_until) WHERE state = 1;
+CREATE INDEX ranges_changed ON ranges (changed_at);
 
 CREATE TABLE certificates (
     issuer     BLOB NOT NULL,

@@ -9,11 +9,6 @@ package softkey
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -74,7 +69,7 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	if err := keys.CheckName(op, name); err != nil {
 		return nil, err
 	}
-	signer, err := generate(algorithm)
+	signer, err := keys.Generate(algorithm)
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: "algorithm", Err: err}
 	}
@@ -157,27 +152,6 @@ func (s *Store) read(name string) (*keys.Key, error) {
 		return nil, err
 	}
 	return &keys.Key{Signer: signer, Secret: secret}, nil
-}
-
-func generate(algorithm keys.Algorithm) (crypto.Signer, error) {
-	switch algorithm {
-	case keys.ECDSAP256:
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case keys.ECDSAP384:
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case keys.ECDSAP521:
-		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case keys.RSA2048:
-		return rsa.GenerateKey(rand.Reader, 2048)
-	case keys.RSA3072:
-		return rsa.GenerateKey(rand.Reader, 3072)
-	case keys.RSA4096:
-		return rsa.GenerateKey(rand.Reader, 4096)
-	case keys.Ed25519:
-		_, private, err := ed25519.GenerateKey(rand.Reader)
-		return private, err
-	}
-	return nil, fmt.Errorf("cannot make a key of algorithm %s", algorithm)
 }
 
 // writeNew makes a file that is durable and whole, or none. A link, unlike a rename, never replaces what is there.

@@ -1,0 +1,144 @@
+package profile_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+func TestBuiltInProfilesAreSound(t *testing.T) {
+	set, err := profile.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range set.All() {
+		names = append(names, p.Name)
+		if p.CA != nil && p.MayUse(auth.RoleRequester, "anyone") {
+			t.Errorf("%s: a requester may ask for a CA", p.Name)
+		}
+		if p.MayUse(auth.RoleNone, "anyone") || p.MayUse(auth.RoleAuditor, "anyone") {
+			t.Errorf("%s: someone without a role may use it", p.Name)
+		}
+		if p.Internal && p.MayUse(auth.RoleAdmin, "admin") {
+			t.Errorf("%s is internal and an administrator may ask for it", p.Name)
+		}
+	}
+	if got, want := strings.Join(names, " "), "client code-signing email issuing-ca ocsp-responder root-ca server server-client short-lived sub-ca"; got != want {
+		t.Errorf("built in: %s\nwant:     %s", got, want)
+	}
+}
+
+const good = `name: web
+lifetime: 90d
+names:
+  dns: {allow: [".example.com"]}
+key_usage: [digital_signature]
+extended_key_usage: [server_auth]
+`
+
+// Each case changes one line of the good profile; want is "line: field: part of the text".
+func TestContradictionsAreFoundWhereTheyAre(t *testing.T) {
+	tests := []struct{ name, replace, with, want string }{
+		{"no name", "name: web", "name: ''", "1: name: want 1 to 64"},
+		{"unknown field", "lifetime: 90d", "lifetme: 90d", "2: lifetme: there is no such field"},
+		{"wrong type", "lifetime: 90d", "lifetime: [90d]", "2: seq is not what belongs here"},
+		{"bad duration", "lifetime: 90d", "lifetime: 90 days", "2: lifetime: "},
+		{"maximum below default", "lifetime: 90d", "lifetime: 90d\nmax_lifetime: 30d", "3: max_lifetime: is shorter"},
+		{"born expired", "lifetime: 90d", "lifetime: 1h\nbackdate: 1h", "3: backdate: is not shorter"},
+		{"bad pattern", `".example.com"`, `"ex*mple.com"`, "4: names.dns.allow[0]: "},
+		{"address as DNS name", `".example.com"`, `"10.0.0.1"`, "4: names.dns.allow[0]: "},
+		{"bad prefix", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  ip: {allow: [\"10.0.0.1/8\"]}", "5: names.ip.allow[0]: "},
+		{"wildcards", "allow: [", "wildcards: sometimes, allow: [", "4: names.dns.wildcards: want one of allow, deny"},
+		{"minimum above maximum", "names:", "names:\n  min: 3\n  max: 2", "4: names.min: "},
+		{"usage", "digital_signature", "signing", "5: key_usage[0]: want one of"},
+		{"CA usage without CA", "[digital_signature]", "[digital_signature, key_cert_sign]", "5: key_usage: "},
+		{"CA without CA usage", "key_usage:", "ca: {path_length: 0}\nkey_usage:", "6: key_usage: a CA needs"},
+		{"path length", "key_usage:", "ca: {path_length: -1}\nkey_usage:", "5: ca.path_length: "},
+		{"name constraint", "key_usage:", "ca: {permitted: {dns: [a.example, .b.example]}}\nkey_usage:", "5: ca.permitted.dns[1]: "},
+		{"OCSP signing", "[server_auth]", "[server_auth, ocsp_signing]", "6: extended_key_usage[1]: only Signet"},
+		{"any usage", "[server_auth]", "[2.5.29.37.0]", "6: extended_key_usage[0]: anyExtendedKeyUsage"},
+		{"no extended usage", "extended_key_usage: [server_auth]", "", "1: extended_key_usage: is required"},
+		{"must-staple without OCSP", "key_usage:", "status: {ocsp: no, must_staple: true}\nkey_usage:", "5: status.must_staple: "},
+		{"noRevAvail with CRL", "key_usage:", "status: {no_rev_avail: true, crl: shard}\nkey_usage:", "5: status.no_rev_avail: "},
+		{"nocheck for a server", "key_usage:", "status: {no_check: true}\nkey_usage:", "5: status.no_check: "},
+		{"basicConstraints from the CSR", "key_usage:", "csr_extensions: [2.5.29.19]\nkey_usage:", "5: csr_extensions[0]: "},
+		{"waiver without a reason", "key_usage:", "lint: {waive: [{lint: e_x}]}\nkey_usage:", "5: lint.waive[0].reason: "},
+		{"auditor issues", "key_usage:", "access: {roles: [auditor]}\nkey_usage:", "5: access.roles[0]: "},
+		{"a key twice", "lifetime: 90d", "lifetime: 90d\nlifetime: 80d", "3: "},
+		{"not YAML", "lifetime: 90d", "lifetime: {", "did not find expected"},
+		{"two documents", "name: web", "name: web\n---\nname: other", "more than one document"},
+	}
+	if _, err := profile.Parse("web.yaml", []byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := profile.Parse("web.yaml", []byte(strings.Replace(good, test.replace, test.with, 1)))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if pki.KindOf(err) != pki.KindInvalid {
+				t.Errorf("kind %s", pki.KindOf(err))
+			}
+			if _, ok := errors.AsType[*profile.FileError](err); !ok {
+				t.Errorf("no FileError in %v", err)
+			}
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "web.yaml") || strings.Contains(err.Error(), "profile.Config") {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestAReloadIsWholeOrNot(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("web.yaml", good)
+	set, err := profile.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := set.Get("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("web.yaml", strings.Replace(good, "90d", "30d", 1))
+	write("bad.yaml", "name: bad\n")
+	write("responder.yaml", strings.Replace(good, "name: web", "name: ocsp-responder", 1))
+	err = set.Reload()
+	for _, want := range []string{"bad.yaml:1: lifetime", "responder.yaml: name: ocsp-responder is Signet's own"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to say %q", err, want)
+		}
+	}
+	if now, _ := set.Get("web"); now != before {
+		t.Error("a bad file changed the set")
+	}
+	for _, name := range []string{"bad.yaml", "responder.yaml"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := set.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if now, _ := set.Get("web"); now.Lifetime == before.Lifetime {
+		t.Error("a good file did not take effect")
+	}
+	if _, err := set.Get("nothing"); pki.KindOf(err) != pki.KindNotFound || !strings.Contains(fmt.Sprint(err.(*pki.Error).Hint), "web") {
+		t.Errorf("unknown profile: %v", err)
+	}
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+// maxInput bounds every file and standard input that a command reads.
+const maxInput = 64 << 20
+
+// keyFlags say which key a request is for.
+type keyFlags struct {
+	Key          string `placeholder:"FILE" help:"Use this private key (PEM) instead of making one."`
+	KeyAlgorithm string `default:"ecdsa-p256" placeholder:"ALG" help:"Key to make: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096 or ed25519."`
+	CommonName   string `placeholder:"TEXT" help:"Common name to ask for; most profiles take names from subjectAltName only."`
+}
+
+// localKey is a private key on this machine. Nothing but its public half and its signatures leave it.
+type localKey struct {
+	crypto.Signer
+	path string
+	made bool // by this command, so that it may remove it again
+}
+
+// open reads the key of the flags, or makes one and writes it to path, for the owner only.
+func (f keyFlags) open(path string) (*localKey, error) {
+	if f.Key != "" {
+		signer, err := readKey(f.Key)
+		if err != nil {
+			return nil, err
+		}
+		return &localKey{signer, f.Key, false}, nil
+	}
+	algorithm, err := keys.ParseAlgorithm(f.KeyAlgorithm)
+	if err != nil {
+		return nil, (&pki.Error{Kind: pki.KindInvalid, Op: "make key", Err: err}).InField("--key-algorithm")
+	}
+	signer, err := keys.Generate(algorithm)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "make key", "%w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(signer)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "make key", "%w", err)
+	}
+	if err := server.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict {
+			return nil, e.WithHint("use that key with --key %s, or choose other files with --out", path)
+		}
+		return nil, err
+	}
+	return &localKey{signer, path, true}, nil
+}
+
+// undo removes a key that this command made and that nobody certified.
+func (k *localKey) undo() error {
+	if !k.made {
+		return nil
+	}
+	return os.Remove(k.path)
+}
+
+// request makes a PKCS #10 request for names, signed by the key.
+func (k *localKey) request(commonName string, names []pki.Identifier) ([]byte, error) {
+	const op = "make certificate request"
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: commonName}}
+	for _, name := range names {
+		switch name.Type {
+		case pki.DNS:
+			template.DNSNames = append(template.DNSNames, name.Value)
+		case pki.IP:
+			template.IPAddresses = append(template.IPAddresses, net.ParseIP(name.Value))
+		case pki.Email:
+			template.EmailAddresses = append(template.EmailAddresses, name.Value)
+		case pki.URI:
+			uri, err := url.Parse(name.Value)
+			if err != nil {
+				return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+			}
+			template.URIs = append(template.URIs, uri)
+		}
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, k.Signer)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	return der, nil
+}
+
+// parseNames reads the names of a command line; the first mistake is named.
+func parseNames(texts []string) ([]pki.Identifier, error) {
+	var names []pki.Identifier
+	for _, text := range texts {
+		name, err := pki.ParseIdentifier(text)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, "read names", "%w", err).
+				WithHint("write names as app.example, *.app.example, 192.0.2.7, jane@app.example or https://app.example/")
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// fileStem is a file name made of a name: "*.app.example" gives "_wildcard.app.example".
+func fileStem(name pki.Identifier) string {
+	stem := strings.Replace(name.Value, "*", "_wildcard", 1)
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._-", r):
+			return r
+		}
+		return '_'
+	}, stem)
+}
+
+// readKey reads a private key in PEM: PKCS #8, or the older forms of RSA and EC.
+func readKey(path string) (crypto.Signer, error) {
+	const op = "read private key"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fileError(op, err)
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted", path).WithHint("decrypt it, or make the request with the tool that made the key and pass it with --csr")
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path) // the cause could quote key material
+		}
+		if signer, ok := key.(crypto.Signer); ok {
+			return signer, nil
+		}
+	}
+	return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no private key in PEM", path)
+}
+
+// readInput reads a file, or standard input for "-", within the bound.
+func (a *app) readInput(path string) ([]byte, error) {
+	const op = "read input"
+	in := a.in
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, fileError(op, err)
+		}
+		defer file.Close()
+		in = file
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	if err != nil {
+		return nil, fileError(op, err)
+	}
+	if len(data) > maxInput {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s is longer than %d octets", path, maxInput)
+	}
+	return data, nil
+}
+
+// readDER reads DER, or the first PEM block of one of the types.
+func (a *app) readDER(path, what string, types ...string) ([]byte, error) {
+	data, err := a.readInput(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > 0 && data[0] == 0x30 { // a DER SEQUENCE; PEM begins with text
+		return data, nil
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		for _, t := range types {
+			if block.Type == t {
+				return block.Bytes, nil
+			}
+		}
+	}
+	return nil, pki.Errorf(pki.KindInvalid, "read "+what, "%s holds no %s in PEM or DER", path, what)
+}
+
+// readCertificate reads the first certificate of a file.
+func (a *app) readCertificate(path string) (*x509.Certificate, error) {
+	der, err := a.readDER(path, "certificate", "CERTIFICATE")
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", path, err)
+	}
+	return certificate, nil
+}
+
+// fileError says whose fault a file error is.
+func fileError(op string, err error) error {
+	kind := pki.KindInvalid
+	if errors.Is(err, fs.ErrNotExist) {
+		kind = pki.KindNotFound
+	}
+	return &pki.Error{Kind: kind, Op: op, Err: err}
+}
+
+// on writes a time for people, always UTC.
+func on(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+// span writes a validity for people.
+func span(from, to time.Time) string {
+	days := int(to.Sub(from).Round(time.Hour).Hours()) / 24
+	length := fmt.Sprintf("%d days", days)
+	switch {
+	case days >= 2*365:
+		length = fmt.Sprintf("%d years", (days+1)/365)
+	case days < 3:
+		length = to.Sub(from).Round(time.Minute).String()
+	}
+	return fmt.Sprintf("%s to %s (%s)", on(from), on(to), length)
+}
+
+// texts lists names as "type:value".
+func texts(names []pki.Identifier) []string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i] = name.String()
+	}
+	return out
+}
+
+// values lists names as people write them.
+func values(names []pki.Identifier) []string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i] = name.Value
+	}
+	return out
+}
+
+// sentence joins names for people: "a, b and c".
+func sentence(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
