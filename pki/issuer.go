@@ -2,6 +2,9 @@ package pki
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -21,6 +24,24 @@ func HashPublicKey(pub crypto.PublicKey) (KeyHash, error) {
 		return KeyHash{}, fmt.Errorf("encode public key: %w", err)
 	}
 	return HashSPKI(spki), nil
+}
+
+// HashKeyMaterial hashes what makes a key, however its SubjectPublicKeyInfo encodes it: the modulus of an RSA key, the
+// curve and uncompressed point of an elliptic one, the octets of an Ed25519 one. Other keys have the zero hash.
+func HashKeyMaterial(pub crypto.PublicKey) KeyHash {
+	switch key := pub.(type) {
+	case *rsa.PublicKey:
+		return sha256.Sum256(append([]byte("rsa\x00"), key.N.Bytes()...))
+	case *ecdsa.PublicKey:
+		point, err := key.Bytes()
+		if err != nil {
+			return KeyHash{}
+		}
+		return sha256.Sum256(append([]byte("ec\x00"+key.Curve.Params().Name+"\x00"), point...))
+	case ed25519.PublicKey:
+		return sha256.Sum256(append([]byte("ed25519\x00"), key...))
+	}
+	return KeyHash{}
 }
 
 // String is lower-case hexadecimal, 64 digits.

@@ -71,6 +71,14 @@ type Key struct {
 	Serial pki.Serial
 }
 
+// Claim is a Key with the position that its serial claims. Books are kept by position, not by serial: whoever asks
+// unmasks first (Universe.Claim), and whoever answers compares the serials.
+type Claim struct {
+	Key
+	Position pki.Position
+	Dense    bool // the serial claims a position at all
+}
+
 // Scope is what one CRL covers: a whole issuer, or one shard of it. Make it with Whole or OfShard. It is comparable.
 type Scope struct {
 	Issuer  pki.IssuerID

@@ -31,7 +31,7 @@ type Log interface {
 	LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error]
 
 	// LedgerHistory returns the entries of one certificate, in order.
-	LedgerHistory(ctx context.Context, key Key) ([]Entry, error)
+	LedgerHistory(ctx context.Context, claim Claim) ([]Entry, error)
 
 	// ListenLedger calls wake when it has begun to listen, and then after other instances or this one may have appended
 	// entries or reserved ranges; wake must not block. It returns when ctx ends or the connection breaks.
@@ -41,7 +41,7 @@ type Log interface {
 // Books is the ledger as its writer sees it.
 type Books interface {
 	// CertificateFacts returns what decides about a change of each certificate, in the order asked, at most 10,000.
-	CertificateFacts(ctx context.Context, keys []Key) ([]Facts, error)
+	CertificateFacts(ctx context.Context, claims []Claim) ([]Facts, error)
 
 	// AppendLedger adds entries (at most 10,000, no two of one certificate) and audit events in one transaction, and
 	// wakes the listeners. It returns the sequence of the last entry; they are consecutive, in the order given. An
@@ -57,13 +57,11 @@ type NewEntry struct {
 
 // Facts is what the books say of one certificate.
 type Facts struct {
-	Key
-	Recorded bool         // a certificate of this serial is recorded; the next four follow from it
-	Position pki.Position //
-	NotAfter time.Time    //
-	Profile  string       //
-	Account  string       //
-	Last     Entry        // the last entry of the ledger; Last.Seq is 0 if there is none
+	Recorded bool      // a certificate of this serial is recorded; the next three follow from it
+	NotAfter time.Time //
+	Profile  string    //
+	Account  string    //
+	Last     Entry     // the last entry of the ledger; Last.Seq is 0 if there is none
 }
 
 // Ranges is what was issued, as the ca keeps it. The universe reads it and never writes.
@@ -125,6 +123,10 @@ type Progress interface {
 
 	// ReadProgress returns the reports that are at most maxAge old, by the database's clock.
 	ReadProgress(ctx context.Context, maxAge time.Duration) ([]ProductProgress, error)
+
+	// ForgetProgress removes the reports of an instance that stops, so that nobody waits for it, and reports older than
+	// a day.
+	ForgetProgress(ctx context.Context, instance InstanceID) error
 }
 
 // InstanceID names a running process: 16 octets drawn at start.

@@ -23,8 +23,21 @@ type commands struct {
 	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
 	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json for programs."`
 
-	CSR     csrCmd     `cmd:"" help:"Make a private key and a certificate request here."`
-	Version versionCmd `cmd:"" help:"Say which version this is."`
+	CSR        csrCmd        `cmd:"" help:"Make a private key and a certificate request here."`
+	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
+	List       listCmd       `cmd:"" help:"List certificates."`
+	Show       showCmd       `cmd:"" help:"Show one certificate."`
+	Status     statusCmd     `cmd:"" help:"Ask whether a certificate is authentic and in force."`
+	Revoke     revokeCmd     `cmd:"" help:"Revoke a certificate for good."`
+	Hold       holdCmd       `cmd:"" help:"Suspend a certificate."`
+	Release    releaseCmd    `cmd:"" help:"End the suspension of a certificate."`
+	CRL        crlCmd        `cmd:"" help:"Get, read and check revocation lists."`
+	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
+	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server."`
+	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
+	Credential credentialCmd `cmd:"" help:"Decide who may call."`
+	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
+	Version    versionCmd    `cmd:"" help:"Say which version this is."`
 }
 
 func main() {

@@ -14,6 +14,8 @@ var table = []rule{
 	{list("pki"), list("...")},
 	{list("crl", "ocsp", "revocation/filter"), list("handshake", "handshake/fetch", "handshake/wire")},
 	{list("handshake/fetch", "handshake/wire"), list("handshake")},
+	{list("handshake/wire/protocol"), list("handshake/wire", "handshake/wire/laboratory")},
+	{list("handshake/wire"), list("handshake/wire/laboratory")},
 	{list("internal/audit"), list("internal/auth")},
 	{list("ca/profile"), list("ca/policy")},
 	{list("crl", "ocsp"), list("ca/lint")},

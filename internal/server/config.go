@@ -234,6 +234,14 @@ func (c *Config) Path(name string) string {
 	return filepath.Join(c.Dir, name)
 }
 
+// ProfilesDir is the directory of profile files; empty: only the built-in ones.
+func (c *Config) ProfilesDir() string {
+	if c.Profiles == "" {
+		return ""
+	}
+	return c.Path(c.Profiles)
+}
+
 // overrideFromEnv sets every leaf field whose variable is set; path is that of the struct.
 func overrideFromEnv(v reflect.Value, path []string, getenv func(string) string) (field []string, err error) {
 	for i := range v.NumField() {

@@ -3,12 +3,14 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // raised are the SQLSTATEs that the functions of the migrations raise themselves. MESSAGE becomes the cause, HINT the
@@ -23,7 +25,11 @@ var raised = map[string]pki.Kind{
 }
 
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
-var typed = map[string]func(*pgconn.PgError) error{}
+var typed = map[string]func(op string, server *pgconn.PgError) error{
+	"SG910": func(op string, server *pgconn.PgError) error {
+		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: %s", revocation.ErrStale, server.Message)}
+	},
+}
 
 // translate turns what pgx returns into a *pki.Error; nil stays nil. It is the only place that looks at SQLSTATEs.
 func translate(op string, err error) error {
@@ -35,7 +41,7 @@ func translate(op string, err error) error {
 	}
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if typedError, ok := typed[server.Code]; ok {
-			return typedError(server)
+			return typedError(op, server)
 		}
 		if kind, ok := raised[server.Code]; ok {
 			return &pki.Error{Kind: kind, Op: op, Field: server.ColumnName, Hint: server.Hint, Err: errors.New(server.Message)}

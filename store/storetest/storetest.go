@@ -11,4 +11,7 @@ import (
 // Run runs the whole suite. open makes a fresh, empty store that is closed when its test ends.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("audit", func(t *testing.T) { testAudit(t, open) })
+	t.Run("credential", func(t *testing.T) { testCredential(t, open) })
+	t.Run("ledger", func(t *testing.T) { testLedger(t, open) })
+	t.Run("progress", func(t *testing.T) { testProgress(t, open) })
 }

@@ -1,0 +1,106 @@
+package policy
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// Constraints are the name constraints of one CA certificate above the one to be issued.
+type Constraints struct {
+	Subject   string // of the CA, for the refusal
+	Permitted profile.Subtrees
+	Excluded  profile.Subtrees
+}
+
+// CheckConstraints refuses names that a CA of the chain does not permit (RFC 5280, Section 4.2.1.10): better here than
+// in every verifier.
+func CheckConstraints(chain []Constraints, names []pki.Identifier) error {
+	for _, c := range chain {
+		for i, name := range names {
+			if covers(c.Excluded, name, true) {
+				return refuse(NameField(i), "%s excludes %s", c.Subject, name)
+			}
+			if constrains(c.Permitted, name.Type) && !covers(c.Permitted, name, false) {
+				return refuse(NameField(i), "%s does not permit %s", c.Subject, name)
+			}
+		}
+	}
+	return nil
+}
+
+func constrains(s profile.Subtrees, kind pki.IdentifierType) bool {
+	switch kind {
+	case pki.DNS:
+		return len(s.DNS) > 0
+	case pki.IP:
+		return len(s.IP) > 0
+	case pki.Email:
+		return len(s.Email) > 0
+	case pki.URI:
+		return len(s.URI) > 0
+	}
+	return false
+}
+
+func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
+	switch name.Type {
+	case pki.DNS:
+		for _, base := range s.DNS {
+			if below(name.Value, base) || (excluding && wildcardMeets(name.Value, base)) {
+				return true
+			}
+		}
+	case pki.IP:
+		addr, err := netip.ParseAddr(name.Value)
+		for _, prefix := range s.IP {
+			if err == nil && prefix.Contains(addr) {
+				return true
+			}
+		}
+	case pki.Email:
+		host := strings.ToLower(name.Value[strings.LastIndexByte(name.Value, '@')+1:])
+		for _, constraint := range s.Email {
+			if coversHost(constraint, host) || (strings.Contains(constraint, "@") && constraint == name.Value) {
+				return true
+			}
+		}
+	case pki.URI:
+		u, err := url.Parse(name.Value)
+		if err != nil {
+			return excluding
+		}
+		if _, err := netip.ParseAddr(u.Hostname()); err == nil {
+			return excluding && len(s.URI) > 0 // RFC 5280: a URI constraint speaks of host names, never of addresses
+		}
+		for _, constraint := range s.URI {
+			if coversHost(constraint, u.Hostname()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// below reports whether a DNS name is the base or lies below it; "*.base" lies below base.
+func below(name, base string) bool {
+	return name == base || strings.HasSuffix(name, "."+base)
+}
+
+// wildcardMeets reports whether "*.parent" could stand for the excluded name itself.
+func wildcardMeets(name, excluded string) bool {
+	parent, wildcard := strings.CutPrefix(name, "*.")
+	_, excludedParent, _ := strings.Cut(excluded, ".")
+	return wildcard && excludedParent == parent
+}
+
+// coversHost is the rule for email and URI: a leading dot means every host below, no dot means that host.
+func coversHost(constraint, host string) bool {
+	if strings.HasPrefix(constraint, ".") {
+		return strings.HasSuffix(host, constraint)
+	}
+	return strings.EqualFold(constraint, host)
+}

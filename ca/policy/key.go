@@ -1,0 +1,197 @@
+package policy
+
+import (
+	"bufio"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"fmt"
+	"io"
+	"math/big"
+	"slices"
+	"strings"
+	"sync"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// keyField is blamed for everything about the key.
+const keyField = "csr"
+
+// CheckKeyShape refuses, cheaply, keys that must not even be used to verify the request's signature: of a kind or size
+// the profile does not take, or RSA with a modulus or exponent that makes verification meaningless.
+func CheckKeyShape(p *profile.Profile, pub crypto.PublicKey) error {
+	if key, ok := pub.(*rsa.PublicKey); ok {
+		if err := checkRSAShape(key); err != nil {
+			return err
+		}
+	}
+	algorithm := keys.AlgorithmOf(pub)
+	if algorithm == keys.NoAlgorithm || !slices.Contains(p.Algorithms, algorithm) {
+		var want []string
+		for _, a := range p.Algorithms {
+			want = append(want, a.String())
+		}
+		return refuse(keyField, "profile %s does not take %s", p.Name, describe(pub)).WithHint("use one of %s", strings.Join(want, ", "))
+	}
+	return nil
+}
+
+func describe(pub crypto.PublicKey) string {
+	switch key := pub.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("an RSA key of %d bits", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "a key on " + key.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "an Ed25519 key"
+	}
+	return "this kind of key"
+}
+
+func checkRSAShape(key *rsa.PublicKey) error {
+	// CA/Browser Forum Baseline Requirements, Section 6.1.6: odd, from 2^16 + 1.
+	if key.E < 65537 || key.E%2 == 0 {
+		return refuse(keyField, "RSA exponent %d: want an odd one of at least 65537", key.E)
+	}
+	if key.N.Bit(0) == 0 {
+		return refuse(keyField, "the RSA modulus is even")
+	}
+	return nil
+}
+
+// CheckKey refuses keys whose private half can be computed from the public one, and those on the list.
+func CheckKey(pub crypto.PublicKey, weak WeakKeys) error {
+	if key, ok := pub.(*rsa.PublicKey); ok {
+		if err := checkRSAFactors(key.N); err != nil {
+			return err
+		}
+	}
+	if len(weak) == 0 {
+		return nil
+	}
+	spki, err := pki.HashPublicKey(pub)
+	if err != nil {
+		return refuse(keyField, "cannot be encoded: %w", err)
+	}
+	for _, hash := range []pki.KeyHash{spki, pki.HashKeyMaterial(pub)} {
+		if reason, known := weak[hash]; known {
+			return refuse(keyField, "the key is on the list of weak keys: %s", reason)
+		}
+	}
+	return nil
+}
+
+func checkRSAFactors(n *big.Int) error {
+	tables := smallPrimes()
+	if new(big.Int).GCD(nil, nil, n, tables.product).BitLen() > 1 {
+		return refuse(keyField, "the RSA modulus has a small factor")
+	}
+	if tables.roca(n) {
+		return refuse(keyField, "the RSA key has the structure of a broken generator (ROCA, CVE-2017-15361)").WithHint("make a new key, with other hardware or firmware")
+	}
+	if closePrimes(n) {
+		return refuse(keyField, "the RSA primes are so close that Fermat's method finds them")
+	}
+	return nil
+}
+
+// fermatRounds is how many candidates Fermat's method gets; honest keys need about 2^(bits/4) and more.
+const fermatRounds = 100
+
+func closePrimes(n *big.Int) bool {
+	a := new(big.Int).Sqrt(n)
+	square, b2, b := new(big.Int), new(big.Int), new(big.Int)
+	for range fermatRounds {
+		a.Add(a, big.NewInt(1))
+		b2.Sub(square.Mul(a, a), n)
+		if low := b2.Bits(); len(low) > 0 && low[0]&3 > 1 {
+			continue // squares are 0 or 1 modulo 4
+		}
+		b.Sqrt(b2)
+		if square.Mul(b, b).Cmp(b2) == 0 {
+			return true
+		}
+	}
+	root := new(big.Int).Sqrt(n)
+	return root.Mul(root, root).Cmp(n) == 0
+}
+
+type primeTables struct {
+	product *big.Int // of the primes below 2^13
+	tests   []rocaTest
+}
+
+// rocaTest says which residues modulo prime are powers of 65537.
+type rocaTest struct {
+	prime  uint64
+	powers []bool
+}
+
+var smallPrimes = sync.OnceValue(func() primeTables {
+	const limit, rocaLimit = 1 << 13, 167
+	t := primeTables{product: big.NewInt(1)}
+	composite := make([]bool, limit)
+	for p := 2; p < limit; p++ {
+		if composite[p] {
+			continue
+		}
+		for multiple := p * p; multiple < limit; multiple += p {
+			composite[multiple] = true
+		}
+		t.product.Mul(t.product, big.NewInt(int64(p)))
+		if p > 2 && p <= rocaLimit {
+			t.tests = append(t.tests, newROCATest(uint64(p)))
+		}
+	}
+	return t
+})
+
+func newROCATest(prime uint64) rocaTest {
+	t := rocaTest{prime, make([]bool, prime)}
+	for power := uint64(1); !t.powers[power]; power = power * 65537 % prime {
+		t.powers[power] = true
+	}
+	return t
+}
+
+// roca reports whether the modulus is a power of 65537 modulo every prime up to 167, as all moduli of the broken
+// generator are and about one honest modulus in 2^60 is (Nemec and others, "The Return of Coppersmith's Attack", 2017).
+func (t primeTables) roca(n *big.Int) bool {
+	rest := new(big.Int)
+	for _, test := range t.tests {
+		if !test.powers[rest.Mod(n, new(big.Int).SetUint64(test.prime)).Uint64()] {
+			return false
+		}
+	}
+	return true
+}
+
+// WeakKeys are keys that must not be certified, by the SHA-256 of their SPKI or by pki.HashKeyMaterial, with the reason.
+type WeakKeys map[pki.KeyHash]string
+
+// ReadWeakKeys reads one key a line: 64 hexadecimal digits, optionally followed by the reason. Empty lines and lines that
+// begin with # do not count.
+func ReadWeakKeys(r io.Reader) (WeakKeys, error) {
+	weak := make(WeakKeys)
+	lines := bufio.NewScanner(r)
+	for number := 1; lines.Scan(); number++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		text, reason, _ := strings.Cut(line, " ")
+		hash, err := pki.ParseKeyHash(text)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "line %d: %w", number, err)
+		}
+		weak[hash] = strings.TrimSpace(reason)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "%w", err)
+	}
+	return weak, nil
+}

@@ -1,0 +1,144 @@
+// Package policy decides whether names and keys may be certified: by the profile, by the issuer's name constraints and
+// by what is known of weak keys. Everything here is a pure function; a refusal is a pki.Error that names the field.
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+const op = "check policy"
+
+func refuse(field, format string, args ...any) *pki.Error {
+	return pki.Errorf(pki.KindRefused, op, format, args...).InField(field)
+}
+
+// NameField is the field that is blamed for name i of a request.
+func NameField(i int) string { return fmt.Sprintf("identifiers[%d]", i) }
+
+// CheckNames refuses names that the profile does not allow, names that appear twice and too few or too many of them.
+func CheckNames(p *profile.Profile, names []pki.Identifier) error {
+	if len(names) < p.Names.Min {
+		return refuse("identifiers", "profile %s wants at least %d names, not %d", p.Name, p.Names.Min, len(names))
+	}
+	if len(names) > p.Names.Max {
+		return refuse("identifiers", "profile %s allows at most %d names, not %d", p.Name, p.Names.Max, len(names))
+	}
+	seen := make(map[pki.Identifier]int, len(names))
+	for i, name := range names {
+		if first, twice := seen[name]; twice {
+			return refuse(NameField(i), "%s is name %d already", name, first)
+		}
+		seen[name] = i
+		if err := checkName(p, i, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkName(p *profile.Profile, i int, name pki.Identifier) error {
+	if name.Wildcard() && !p.Names.Wildcards {
+		return refuse(NameField(i), "profile %s allows no wildcards: %s", p.Name, name)
+	}
+	typed, allowed := false, false
+	for _, pattern := range p.Names.Patterns {
+		if pattern.Type != name.Type {
+			continue
+		}
+		typed = true
+		if !matches(pattern, name) {
+			continue
+		}
+		if pattern.Deny {
+			return refuse(NameField(i), "profile %s denies %s", p.Name, name)
+		}
+		allowed = true
+	}
+	switch {
+	case allowed:
+		return nil
+	case !typed:
+		return refuse(NameField(i), "profile %s allows no %s names: %s", p.Name, name.Type, name)
+	}
+	return refuse(NameField(i), "profile %s does not allow %s", p.Name, name)
+}
+
+// matches reports whether a pattern covers a name. A denial also covers a wildcard that would match a denied name.
+func matches(pattern profile.Pattern, name pki.Identifier) bool {
+	if pattern.Any {
+		return true
+	}
+	switch name.Type {
+	case pki.DNS:
+		base, wildcard := strings.CutPrefix(name.Value, "*.")
+		if pattern.Deny && wildcard && coversWildcard(pattern, base) {
+			return true
+		}
+		return pattern.Exact == name.Value || (pattern.Suffix != "" && strings.HasSuffix(name.Value, pattern.Suffix))
+	case pki.Email:
+		if pattern.Exact != "" {
+			return pattern.Exact == name.Value
+		}
+		domain := name.Value[strings.LastIndexByte(name.Value, '@'):]
+		return domain == pattern.Suffix || (pattern.Suffix[0] == '.' && strings.HasSuffix(domain, pattern.Suffix))
+	case pki.IP:
+		addr, err := netip.ParseAddr(name.Value)
+		return err == nil && pattern.Net.Contains(addr)
+	case pki.URI:
+		return pattern.Exact == name.Value || (pattern.Prefix != "" && strings.HasPrefix(name.Value, pattern.Prefix) && !hasDotSegment(name.Value))
+	}
+	return false
+}
+
+// coversWildcard reports whether "*.base" could stand for a name that the pattern denies.
+func coversWildcard(pattern profile.Pattern, base string) bool {
+	if pattern.Exact != "" {
+		_, parent, _ := strings.Cut(pattern.Exact, ".")
+		return parent == base
+	}
+	return strings.HasSuffix("."+base, pattern.Suffix)
+}
+
+// hasDotSegment finds the paths that leave a prefix again.
+func hasDotSegment(uri string) bool {
+	lower := strings.ToLower(uri)
+	return strings.Contains(lower, "/../") || strings.HasSuffix(lower, "/..") || strings.Contains(lower, "%2e") || strings.Contains(lower, "%2f")
+}
+
+// CheckCommonName refuses a common name that reads as a host name or address and is none of the names: software that
+// still looks there would believe it unchecked.
+func CheckCommonName(name string, names []pki.Identifier) error {
+	if name == "" {
+		return nil
+	}
+	if len(name) > 64 { // RFC 5280, Appendix A.1: ub-common-name
+		return refuse("subject.common_name", "is longer than 64 characters")
+	}
+	for _, c := range name {
+		if c < ' ' || c == 0x7f || c == 0xfffd {
+			return refuse("subject.common_name", "has a control character")
+		}
+	}
+	if !strings.ContainsAny(name, ".:") {
+		return nil
+	}
+	for _, kind := range []pki.IdentifierType{pki.DNS, pki.IP} {
+		id, err := pki.NewIdentifier(kind, name)
+		if err != nil {
+			continue
+		}
+		for _, known := range names {
+			if known == id {
+				return nil
+			}
+		}
+		return refuse("subject.common_name", "%q reads as a %s name and is not among the identifiers", name, kind).
+			WithHint("ask for it as an identifier too")
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package policy_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+func parse(t *testing.T, names string) *profile.Profile {
+	t.Helper()
+	p, err := profile.Parse("test.yaml", []byte("name: test\nlifetime: 1d\nkey_usage: [digital_signature]\nextended_key_usage: [server_auth]\nnames:\n"+names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func identifiers(t *testing.T, texts ...string) []pki.Identifier {
+	t.Helper()
+	var ids []pki.Identifier
+	for _, text := range texts {
+		id, err := pki.ParseIdentifier(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// blame fails unless err is a refusal that names the field; an empty field means no error.
+func blame(t *testing.T, err error, field string) {
+	t.Helper()
+	if field == "" {
+		if err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		return
+	}
+	e, ok := err.(*pki.Error)
+	if !ok || e.Kind != pki.KindRefused || e.Field != field {
+		t.Errorf("got %v, want a refusal of %s", err, field)
+	}
+}
+
+func TestNames(t *testing.T) {
+	inside := parse(t, `  max: 3
+  dns: {allow: [".corp.example", "www.example.com"], deny: ["secret.corp.example", ".hr.corp.example"], wildcards: allow}
+  ip: {allow: ["10.0.0.0/8", "2001:db8::1"], deny: ["10.9.0.0/16"]}
+  uri: {allow: ["spiffe://corp.example/ns/*"]}
+  email: {allow: ["@example.com", "@.corp.example", "root@example.org"]}
+`)
+	strict := parse(t, "  min: 1\n  dns: {allow: [\"*\"]}\n")
+	tests := []struct {
+		profile *profile.Profile
+		names   string
+		field   string
+	}{
+		{inside, "a.corp.example", ""},
+		{inside, "a.b.corp.example www.example.com", ""},
+		{inside, "corp.example", "identifiers[0]"},
+		{inside, "evilcorp.example", "identifiers[0]"},
+		{inside, "www.example.com mail.example.com", "identifiers[1]"},
+		{inside, "secret.corp.example", "identifiers[0]"},
+		{inside, "x.hr.corp.example", "identifiers[0]"},
+		{inside, "*.x.corp.example", ""},
+		{inside, "*.corp.example", "identifiers[0]"},    // could be secret.corp.example
+		{inside, "*.hr.corp.example", "identifiers[0]"}, // is below the denied domain
+		{inside, "a.corp.example A.CORP.EXAMPLE", "identifiers[1]"},
+		{inside, "a.corp.example b.corp.example c.corp.example d.corp.example", "identifiers"},
+		{inside, "10.1.2.3 2001:db8::1", ""},
+		{inside, "10.9.2.3", "identifiers[0]"},
+		{inside, "11.1.2.3", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/web", ""},
+		{inside, "spiffe://corp.example/ns/../root", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/%2e%2e/root", "identifiers[0]"},
+		{inside, "spiffe://corp.example.evil/ns/web", "identifiers[0]"},
+		{inside, "a@example.com root@example.org b@x.corp.example", ""},
+		{inside, "a@sub.example.com", "identifiers[0]"},
+		{inside, "a@corp.example", "identifiers[0]"},
+		{inside, "other@example.org", "identifiers[0]"},
+		{strict, "", "identifiers"},
+		{strict, "*.example.com", "identifiers[0]"},
+		{strict, "10.1.2.3", "identifiers[0]"},
+		{strict, "xn--bcher-kva.example bücher.example", "identifiers[1]"}, // one name in two forms
+	}
+	for _, test := range tests {
+		t.Run(test.names, func(t *testing.T) {
+			blame(t, policy.CheckNames(test.profile, identifiers(t, strings.Fields(test.names)...)), test.field)
+		})
+	}
+}
+
+func TestACommonNameThatLooksLikeAHostIsOneOfTheNames(t *testing.T) {
+	names := identifiers(t, "www.example.com", "10.0.0.1")
+	for name, field := range map[string]string{
+		"": "", "Alice": "", "agent 7": "", "www.example.com": "", "10.0.0.1": "", "Example Inc. Web": "",
+		"mail.example.com": "subject.common_name", "WWW2.Example.COM": "subject.common_name", "10.0.0.2": "subject.common_name",
+		"a\x00b": "subject.common_name", strings.Repeat("x", 65): "subject.common_name",
+	} {
+		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) { blame(t, policy.CheckCommonName(name, names), field) })
+	}
+}
+
+func TestIssuerNameConstraints(t *testing.T) {
+	subtrees := func(config profile.SubtreesConfig) profile.Subtrees {
+		s, _, err := profile.ParseSubtrees(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	chain := []policy.Constraints{
+		{Subject: "CN=Issuing", Permitted: subtrees(profile.SubtreesConfig{DNS: []string{"example.com"}, IP: []string{"10.0.0.0/8"}, Email: []string{"example.com", ".mail.example.com"}, URI: []string{".example.com"}})},
+		{Subject: "CN=Root", Excluded: subtrees(profile.SubtreesConfig{DNS: []string{"bad.example.com"}, IP: []string{"10.1.0.0/16"}})},
+	}
+	for name, field := range map[string]string{
+		"example.com": "", "a.example.com": "", "*.a.example.com": "", "notexample.com": "identifiers[0]", "example.org": "identifiers[0]",
+		"bad.example.com": "identifiers[0]", "x.bad.example.com": "identifiers[0]", "*.example.com": "identifiers[0]",
+		"10.2.0.1": "", "10.1.0.1": "identifiers[0]", "192.0.2.1": "identifiers[0]", "::1": "identifiers[0]",
+		"a@example.com": "", "a@x.mail.example.com": "", "a@mail.example.com": "identifiers[0]", "a@x.example.com": "identifiers[0]",
+		"https://www.example.com/x": "", "https://example.com/x": "identifiers[0]", "https://10.2.0.1/": "identifiers[0]",
+	} {
+		t.Run(name, func(t *testing.T) { blame(t, policy.CheckConstraints(chain, identifiers(t, name)), field) })
+	}
+	if err := policy.CheckConstraints(nil, identifiers(t, "anything.example")); err != nil {
+		t.Errorf("without constraints: %v", err)
+	}
+}
+
+func TestKeyShapes(t *testing.T) {
+	p := parse(t, "  max: 1\n")
+	p256, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p224, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	ed, _, _ := ed25519.GenerateKey(rand.Reader)
+	good, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name  string
+		key   crypto.PublicKey
+		field string
+	}{
+		{"P-256", p256.Public(), ""},
+		{"Ed25519", ed, ""},
+		{"RSA", good.Public(), ""},
+		{"P-224", p224.Public(), "csr"},
+		{"exponent 1", &rsa.PublicKey{N: good.N, E: 1}, "csr"},
+		{"exponent 3", &rsa.PublicKey{N: good.N, E: 3}, "csr"},
+		{"even exponent", &rsa.PublicKey{N: good.N, E: 65538}, "csr"},
+		{"even modulus", &rsa.PublicKey{N: new(big.Int).Lsh(good.N, 1), E: 65537}, "csr"},
+		{"odd size", &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 2000, 1), E: 65537}, "csr"},
+		{"no key", nil, "csr"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) { blame(t, policy.CheckKeyShape(p, test.key), test.field) })
+	}
+	blame(t, policy.CheckKey(good.Public(), nil), "")
+	blame(t, policy.CheckKey(ed, nil), "")
+}
+
+func TestBrokenRSAKeysAreRefused(t *testing.T) {
+	prime := func(bits int) *big.Int {
+		p, err := rand.Prime(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	next := func(n *big.Int) *big.Int { // the next prime
+		for n = new(big.Int).Add(n, big.NewInt(2)); !n.ProbablyPrime(20); n.Add(n, big.NewInt(2)) {
+		}
+		return n
+	}
+	p := prime(1024)
+	roca := func() *big.Int { // primes of the broken generator: k*M + 65537^a mod M
+		m := big.NewInt(1)
+		for q := int64(2); q <= 701; q++ {
+			if big.NewInt(q).ProbablyPrime(10) {
+				m.Mul(m, big.NewInt(q))
+			}
+		}
+		for {
+			a, k := prime(62), prime(1024-m.BitLen())
+			candidate := new(big.Int).Exp(big.NewInt(65537), a, m)
+			if candidate.Add(candidate, k.Mul(k, m)).ProbablyPrime(20) {
+				return candidate
+			}
+		}
+	}
+	tests := []struct {
+		name, says string
+		n          *big.Int
+	}{
+		{"close primes", "Fermat", new(big.Int).Mul(p, next(p))},
+		{"a square", "Fermat", new(big.Int).Mul(p, p)},
+		{"small factor", "small factor", new(big.Int).Mul(big.NewInt(7919), prime(2035))},
+		{"ROCA", "ROCA", new(big.Int).Mul(roca(), roca())},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := policy.CheckKey(&rsa.PublicKey{N: test.n, E: 65537}, nil)
+			blame(t, err, "csr")
+			if err != nil && !strings.Contains(err.Error(), test.says) {
+				t.Errorf("refused for another reason: %v", err)
+			}
+		})
+	}
+}
+
+func TestWeakKeysAreListedBySPKIOrByMaterial(t *testing.T) {
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	spki, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hash := range []pki.KeyHash{spki, pki.HashKeyMaterial(key.Public())} {
+		weak, err := policy.ReadWeakKeys(strings.NewReader("# keys\n\n" + hash.String() + "  printed in a manual\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = policy.CheckKey(key.Public(), weak)
+		blame(t, err, "csr")
+		if err != nil && !strings.Contains(err.Error(), "printed in a manual") {
+			t.Errorf("the reason is missing: %v", err)
+		}
+	}
+	if _, err := policy.ReadWeakKeys(strings.NewReader("# keys\nnonsense\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("a bad line: %v", err)
+	}
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type auditCmd struct {
+	List   auditListCmd   `cmd:"" help:"List events of the audit log, oldest first."`
+	Verify auditVerifyCmd `cmd:"" help:"Verify that no event was changed, removed or inserted."`
+}
+
+type auditListCmd struct {
+	Actor  string  `placeholder:"NAME" help:"Only this actor, such as token:ci."`
+	Action string  `placeholder:"NAME" help:"Only this action, such as certificate.issue."`
+	Target string  `placeholder:"NAME" help:"Only this target."`
+	From   instant `placeholder:"TIME" help:"At or after this time."`
+	Until  instant `placeholder:"TIME" help:"Before this time."`
+	After  uint64  `placeholder:"EVENT" help:"Only events behind this one."`
+	Limit  int     `short:"n" default:"100" help:"At most this many; 0: all of them."`
+	serverFlags
+}
+
+// Help is shown by `signet audit list --help`.
+func (auditListCmd) Help() string {
+	return `Examples:
+  signet audit list
+  signet audit list --actor token:ci --from 2026-11-16
+  signet audit list --action certificate.revoke --limit 0 --output json`
+}
+
+// Run prints events.
+func (c *auditListCmd) Run(a *app) error {
+	if c.Limit < 0 {
+		return pki.Errorf(pki.KindInvalid, "list audit events", "--limit: %d is negative", c.Limit)
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, After: c.After}
+	list := auditList{Events: []client.AuditEvent{}}
+	for first := true; first || filter.After != 0; first = false {
+		filter.PageSize = 1000
+		if c.Limit > 0 {
+			if filter.PageSize = min(1000, c.Limit-len(list.Events)); filter.PageSize == 0 {
+				break
+			}
+		}
+		page, err := api.AuditEvents(a.ctx, filter)
+		if err != nil {
+			return err
+		}
+		list.Events, filter.After = append(list.Events, page.Events...), page.Next
+	}
+	list.Next = filter.After
+	return a.show(list, func(p *printer) {
+		var rows [][]string
+		for _, e := range list.Events {
+			rows = append(rows, []string{fmt.Sprint(e.Sequence), on(e.At), e.Actor, e.Action, e.Outcome, e.Target, facts(e.Detail)})
+		}
+		p.table([]string{"EVENT", "TIME", "ACTOR", "ACTION", "OUTCOME", "TARGET", "FACTS"}, rows)
+		if list.Next != 0 {
+			p.next("there are more: signet audit list --after %d", list.Next)
+		}
+	})
+}
+
+// auditList is what `signet audit list --output json` prints.
+type auditList struct {
+	Events []client.AuditEvent `json:"events"`
+	Next   uint64              `json:"next_after"` // 0: these were all
+}
+
+// facts writes details as "name=value", by name.
+func facts(detail map[string]string) string {
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(detail)) {
+		pairs = append(pairs, name+"="+detail[name])
+	}
+	return strings.Join(pairs, " ")
+}
+
+type auditVerifyCmd struct {
+	serverFlags
+}
+
+// Help is shown by `signet audit verify --help`.
+func (auditVerifyCmd) Help() string {
+	return `The server recomputes the hash chain from the first event. Keep the head that is printed somewhere else: with it a log
+that was cut short is noticed too. The exit status is 10 if the log is not whole.
+
+Examples:
+  signet audit verify
+  signet audit verify --output json`
+}
+
+// Run verifies the chain.
+func (c *auditVerifyCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	report, err := api.VerifyAudit(a.ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.show(report, func(p *printer) {
+		if report.Intact {
+			p.line("the audit log is whole: %d events, none changed, removed or inserted", report.Events)
+		} else {
+			p.line("THE AUDIT LOG IS NOT WHOLE: %s", report.Finding)
+		}
+		p.fields("head", report.Head)
+	}); err != nil {
+		return err
+	}
+	if !report.Intact {
+		return answerNo{"the audit log is not whole"}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// serverFlags say which server a command talks to and who calls. Without them the client section of the configuration
+// counts; a machine without a signet.yaml gives all of them.
+type serverFlags struct {
+	Server    string `placeholder:"HOST:PORT" help:"Address of the API (client.server)." group:"Server"`
+	TokenFile string `placeholder:"FILE" help:"File with the bearer token (client.token_file)." group:"Server"`
+	Root      string `placeholder:"FILE" help:"PEM bundle that the server's certificate must chain to (client.root)." group:"Server"`
+	Cert      string `placeholder:"FILE" help:"TLS client certificate to call with, instead of a token." group:"Server"`
+	CertKey   string `placeholder:"FILE" help:"Its private key." group:"Server"`
+}
+
+// connect makes the client of the API.
+func (a *app) connect(f serverFlags) (*client.Client, error) {
+	const op = "reach the server"
+	if err := f.fill(a); err != nil {
+		return nil, err
+	}
+	c := client.Config{Address: f.Server}
+	var err error
+	if c.Roots, err = client.ReadRoots(f.Root); err != nil {
+		return nil, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("root").
+			WithHint("copy root.pem from the server and name it with --root; it pins who may answer")
+	}
+	switch {
+	case f.Cert != "":
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.CertKey)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "read client certificate: %w", err).WithHint("give --cert and --cert-key as PEM files that belong together")
+		}
+		c.Certificate = &pair
+	case f.TokenFile != "":
+		if c.Token, err = client.ReadToken(f.TokenFile); err != nil {
+			return nil, (&pki.Error{Kind: pki.KindUnauthenticated, Op: op, Err: err}).InField("token_file").
+				WithHint("name a token with --token-file; an administrator makes one with `signet credential create`")
+		}
+	}
+	return client.New(c)
+}
+
+// fill takes what no flag gave from the configuration, which may be missing if the flags suffice.
+func (f *serverFlags) fill(a *app) error {
+	config, err := a.loadConfig()
+	if err != nil {
+		if pki.KindOf(err) == pki.KindNotFound && f.Server != "" && f.Root != "" && (f.TokenFile != "" || f.Cert != "") {
+			return nil
+		}
+		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindNotFound {
+			return e.WithHint("name the configuration with --config, or give --server, --root and --token-file")
+		}
+		return err
+	}
+	if f.Server == "" {
+		f.Server = config.Client.Server
+	}
+	if f.Root == "" {
+		f.Root = config.Path(config.Client.Root)
+	}
+	if f.TokenFile == "" && f.Cert == "" {
+		f.TokenFile = config.Path(config.Client.TokenFile)
+	}
+	return nil
+}
+
+// certificateRef names a certificate on a command line: a file (or - for standard input), a serial, or issuer/serial.
+type certificateRef struct {
+	Certificate string `arg:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
+}
+
+// der returns the certificate if the reference is a file; else nil.
+func (r certificateRef) der(a *app) (*x509.Certificate, error) {
+	if r.Certificate != "-" {
+		if _, err := os.Stat(r.Certificate); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+	}
+	return a.readCertificate(r.Certificate)
+}
+
+// find asks the server which certificate is meant.
+func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, error) {
+	const op = "find certificate"
+	certificate, err := r.der(a)
+	if err != nil {
+		return nil, err
+	}
+	filter := client.Filter{PageSize: 10}
+	if certificate != nil {
+		if filter.Serial, err = pki.SerialFromBig(certificate.SerialNumber); err != nil {
+			return nil, pki.Errorf(pki.KindNotFound, op, "%w: no certificate of this server has such a serial", err)
+		}
+	} else {
+		issuer, serial, both := strings.Cut(r.Certificate, "/")
+		if !both {
+			serial = issuer
+		} else if filter.Issuer, err = pki.ParseIssuerID(issuer); err != nil {
+			return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		}
+		if filter.Serial, err = pki.ParseSerial(serial); err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", r.Certificate).
+				WithHint("`signet list` shows serial numbers")
+		}
+	}
+	page, err := c.List(a.ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	found := page.Certificates
+	if certificate != nil { // two issuers may use one serial; the file says which it is
+		found = found[:0]
+		for _, f := range page.Certificates {
+			if string(f.DER) == string(certificate.Raw) {
+				found = append(found, f)
+			}
+		}
+	}
+	switch len(found) {
+	case 1:
+		return &found[0], nil
+	case 0:
+		return nil, pki.Errorf(pki.KindNotFound, op, "this server has no certificate %s that you may see", r.Certificate).
+			WithHint("`signet list` shows serial numbers; `signet status FILE` says whether a certificate is from here at all")
+	}
+	return nil, pki.Errorf(pki.KindInvalid, op, "%d issuers have a certificate with serial %s", len(found), filter.Serial).
+		WithHint("name one as ISSUER/SERIAL: %s/%s", found[0].Issuer, found[0].Serial)
+}
+
+// duration is a flag that also knows days and years: 90d, 1y, 12h.
+type duration time.Duration
+
+// UnmarshalText reads a duration.
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := profile.ParseDuration(string(text))
+	*d = duration(parsed)
+	return err
+}
+
+// instant is a flag that holds a time: 2026-11-16, or 2026-11-16T12:00:00Z.
+type instant struct{ time.Time }
+
+// UnmarshalText reads a time.
+func (t *instant) UnmarshalText(text []byte) error {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if parsed, err := time.Parse(layout, string(text)); err == nil {
+			t.Time = parsed.UTC()
+			return nil
+		}
+	}
+	return fmt.Errorf("%q: want a date such as 2026-11-16 or a time such as 2026-11-16T12:00:00Z", text)
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+type credentialCmd struct {
+	Create  credentialCreateCmd  `cmd:"" help:"Make a bearer token, or let a client certificate call."`
+	List    credentialListCmd    `cmd:"" help:"List credentials."`
+	Disable credentialDisableCmd `cmd:"" help:"Disable a credential for good."`
+	Whoami  credentialWhoamiCmd  `cmd:"" help:"Show who you are to the server."`
+}
+
+type credentialCreateCmd struct {
+	Name       string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
+	Role       string   `required:"" enum:"admin,requester,auditor" help:"admin, requester or auditor."`
+	Account    string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
+	Profiles   []string `placeholder:"NAME" help:"The only profiles it may issue under."`
+	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
+	Out        string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
+	Identifier string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
+	ClientKey  string   `placeholder:"HEX" help:"Instead of a token: SHA-256 of the SubjectPublicKeyInfo of the client certificate."`
+	Issuer     string   `placeholder:"ID" help:"The issuer of the client certificate; with --identifier or --client-key."`
+	serverFlags
+}
+
+// Help is shown by `signet credential create --help`.
+func (credentialCreateCmd) Help() string {
+	return `The token goes into a file, never to the screen: screens are logged.
+
+Examples:
+  signet credential create ci --role requester --profiles server
+  signet credential create watcher --role auditor --lifetime 30d --out /etc/watcher.token
+  signet credential create agent --role requester --identifier agent.example --issuer 0123456789abcdef0123`
+}
+
+// Run makes one credential.
+func (c *credentialCreateCmd) Run(a *app) error {
+	const op = "create credential"
+	role, err := client.ParseRole(c.Role)
+	if err != nil {
+		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	request := client.CredentialRequest{Name: c.Name, Role: role, Account: c.Account, Profiles: c.Profiles, Lifetime: time.Duration(c.Lifetime), Identifier: c.Identifier}
+	if c.Issuer != "" {
+		if request.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
+			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		}
+	}
+	if c.ClientKey != "" {
+		if request.KeyHash, err = pki.ParseKeyHash(c.ClientKey); err != nil {
+			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		}
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	if c.Identifier != "" || c.ClientKey != "" {
+		return c.bind(a, api, request)
+	}
+	return c.token(a, api, request)
+}
+
+// token asks for a token. The file is made first: a token that cannot be written down would be lost.
+func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.CredentialRequest) error {
+	path := c.Out
+	if path == "" {
+		path = c.Name + ".token"
+	}
+	if strings.ContainsAny(c.Name, "/\\") && c.Out == "" {
+		return pki.Errorf(pki.KindInvalid, "create credential", "%q is no name", c.Name)
+	}
+	if err := server.WriteNew(path, nil, 0o600); err != nil {
+		return err
+	}
+	made, err := api.CreateToken(a.ctx, request)
+	if err == nil {
+		err = os.WriteFile(path, []byte(made.Token+"\n"), 0o600)
+	}
+	if err != nil {
+		os.Remove(path)
+		return err
+	}
+	return a.show(credentialResult{&made.Credential, path}, func(p *printer) {
+		p.line("made credential %s", made.Credential.Name)
+		printCredential(p, &made.Credential)
+		p.fields("token", path+" (readable by you only; the server keeps a hash)")
+		p.next("signet list --token-file %s", path)
+	})
+}
+
+func (c *credentialCreateCmd) bind(a *app, api *client.Client, request client.CredentialRequest) error {
+	made, err := api.BindCertificate(a.ctx, request)
+	if err != nil {
+		return err
+	}
+	return a.show(credentialResult{made, ""}, func(p *printer) {
+		p.line("client certificates may now call as %s", made.Name)
+		printCredential(p, made)
+		p.next("signet list --cert FILE --cert-key FILE")
+	})
+}
+
+// credentialResult is what `signet credential create --output json` prints.
+type credentialResult struct {
+	Credential *client.Credential `json:"credential"`
+	TokenFile  string             `json:"token_file,omitempty"`
+}
+
+func printCredential(p *printer, c *client.Credential) {
+	p.fields("role", c.Role.String(), "account", c.Account, "profiles", sentence(c.Profiles), "kind", c.Kind, "name in it", c.Identifier,
+		"key", c.KeyHash, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt))
+}
+
+type credentialListCmd struct{ serverFlags }
+
+// Help is shown by `signet credential list --help`.
+func (credentialListCmd) Help() string {
+	return `Examples:
+  signet credential list`
+}
+
+// Run prints every credential.
+func (c *credentialListCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	list := credentialList{Credentials: []client.Credential{}}
+	for token, first := "", true; first || token != ""; first = false {
+		page, err := api.Credentials(a.ctx, 1000, token)
+		if err != nil {
+			return err
+		}
+		list.Credentials, token = append(list.Credentials, page.Credentials...), page.Next
+	}
+	return a.show(list, func(p *printer) {
+		var rows [][]string
+		for _, c := range list.Credentials {
+			state, ends := "in force", "never"
+			if !c.DisabledAt.IsZero() {
+				state = "disabled"
+			} else if !c.ExpiresAt.IsZero() {
+				ends = c.ExpiresAt.UTC().Format(time.DateOnly)
+			}
+			rows = append(rows, []string{c.Name, c.Role.String(), c.Account, c.Kind, state, ends})
+		}
+		p.table([]string{"NAME", "ROLE", "ACCOUNT", "KIND", "STATE", "ENDS"}, rows)
+	})
+}
+
+// credentialList is what `signet credential list --output json` prints.
+type credentialList struct {
+	Credentials []client.Credential `json:"credentials"`
+}
+
+type credentialDisableCmd struct {
+	Name string `arg:"" help:"Its name."`
+	serverFlags
+}
+
+// Help is shown by `signet credential disable --help`.
+func (credentialDisableCmd) Help() string {
+	return `Calls that carry it are refused from then on. There is no way back: make a new one.
+
+Examples:
+  signet credential disable ci`
+}
+
+// Run disables one credential.
+func (c *credentialDisableCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	disabled, err := api.DisableCredential(a.ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	return a.show(disabled, func(p *printer) {
+		p.line("credential %s is disabled for good", disabled.Name)
+		p.next("revoke what it was issued: signet list --account %s", disabled.Account)
+	})
+}
+
+type credentialWhoamiCmd struct{ serverFlags }
+
+// Help is shown by `signet credential whoami --help`.
+func (credentialWhoamiCmd) Help() string {
+	return `Examples:
+  signet credential whoami --token-file ci.token`
+}
+
+// Run prints who calls.
+func (c *credentialWhoamiCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	me, err := api.WhoAmI(a.ctx)
+	if err != nil {
+		return err
+	}
+	return a.show(me, func(p *printer) {
+		p.line("to this server you are %s", me.Principal)
+		p.fields("role", me.Role.String(), "account", me.Account, "profiles", sentence(me.Profiles))
+	})
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type holdCmd struct {
+	certificateRef
+	Wait bool `help:"Return only when every instance has published it in CRL and OCSP."`
+	serverFlags
+}
+
+// Help is shown by `signet hold --help`.
+func (holdCmd) Help() string {
+	return `A certificate on hold counts as revoked until it is released or revoked for good.
+
+Examples:
+  signet hold app.example.pem
+  signet release app.example.pem`
+}
+
+// Run puts one certificate on hold.
+func (c *holdCmd) Run(a *app) error {
+	return changeStatus(a, c.serverFlags, c.certificateRef, (*client.Client).Hold, c.Wait, "on hold", "signet release %s, or signet revoke %s")
+}
+
+type releaseCmd struct {
+	certificateRef
+	Wait bool `help:"Return only when every instance has published it in CRL and OCSP."`
+	serverFlags
+}
+
+// Help is shown by `signet release --help`.
+func (releaseCmd) Help() string {
+	return `Only a certificate on hold can be released; a revocation is for good.
+
+Examples:
+  signet release app.example.pem`
+}
+
+// Run releases one certificate from hold.
+func (c *releaseCmd) Run(a *app) error {
+	return changeStatus(a, c.serverFlags, c.certificateRef, (*client.Client).Release, c.Wait, "released", "signet status %s")
+}
+
+// changeStatus makes one of the two calls, which differ in nothing else.
+func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall, wait bool, done, next string) error {
+	api, err := a.connect(flags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	found, err := ref.find(a, api)
+	if err != nil {
+		return err
+	}
+	change, err := call(api, a.ctx, found.Issuer, found.Serial, wait)
+	if err != nil {
+		return err
+	}
+	return a.show(change, func(p *printer) {
+		already := ""
+		if change.Repeated {
+			already = " already"
+		}
+		p.line("certificate %s of issuer %s is %s%s", change.Serial, change.Issuer, done, already)
+		printChange(p, change)
+		p.next("%s", strings.ReplaceAll(next, "%s", ref.Certificate))
+	})
+}
+
+// statusCall is Hold or Release of the client.
+type statusCall func(c *client.Client, ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*client.Change, error)

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+type issueCmd struct {
+	Names     []string `arg:"" optional:"" name:"name" help:"Names for the certificate. Without any, those of --csr."`
+	Profile   string   `short:"p" default:"server" help:"Profile to issue under."`
+	CSR       string   `name:"csr" placeholder:"FILE" help:"Use this request (PEM or DER, - for standard input) instead of making a key."`
+	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
+	Issuer    string   `placeholder:"ID" help:"Issuer, if the profile leaves a choice."`
+	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
+	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name)."`
+	keyFlags
+	serverFlags
+}
+
+// Help is shown by `signet issue --help`.
+func (issueCmd) Help() string {
+	return `The private key is made here, written for you only, and never leaves this machine: the server sees a signed request.
+
+Examples:
+  signet issue app.example www.app.example 192.0.2.7
+  signet issue --profile client --lifetime 30d jane@app.example
+  signet issue --csr app.csr
+  signet issue --key app.example.key --out app.renewed app.example`
+}
+
+// Run asks for one certificate and writes it beside its key.
+func (c *issueCmd) Run(a *app) error {
+	names, err := parseNames(c.Names)
+	if err != nil {
+		return err
+	}
+	request := client.IssueRequest{Profile: c.Profile, Identifiers: texts(names), Lifetime: time.Duration(c.Lifetime), RequestID: c.RequestID}
+	if c.Issuer != "" {
+		if request.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
+			return (&pki.Error{Kind: pki.KindInvalid, Op: "issue certificate", Err: err}).InField("--issuer")
+		}
+	}
+	if request.RequestID == "" {
+		request.RequestID = newRequestID()
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+
+	stem, key, err := c.prepare(a, names, &request)
+	if err != nil {
+		return err
+	}
+	issued, err := api.Issue(a.ctx, request)
+	if err != nil {
+		return c.refused(err, key, request.RequestID)
+	}
+	if err := server.WriteNew(stem+".pem", issued.PEM, 0o644); err != nil {
+		return errors.Join(err, pki.Errorf(pki.KindConflict, "issue certificate", "certificate %s was issued, and is not in a file", issued.Certificate.Serial).
+			WithHint("signet show --pem %s", issued.Certificate.Serial))
+	}
+	return c.report(a, issued, key, stem+".pem")
+}
+
+// prepare makes the request with a key of this machine, or reads a request that was made elsewhere.
+func (c *issueCmd) prepare(a *app, names []pki.Identifier, request *client.IssueRequest) (stem string, key *localKey, err error) {
+	const op = "issue certificate"
+	if c.CSR != "" {
+		if c.Key != "" {
+			return "", nil, pki.Errorf(pki.KindInvalid, op, "--csr and --key exclude each other: the request holds the key")
+		}
+		if request.CSR, err = a.readDER(c.CSR, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
+			return "", nil, err
+		}
+		stem, err = c.stemOfCSR(request.CSR, names)
+		return stem, nil, err
+	}
+	if len(names) == 0 {
+		return "", nil, pki.Errorf(pki.KindInvalid, op, "no name is given").WithHint("signet issue app.example, or signet issue --csr FILE")
+	}
+	if stem = c.Out; stem == "" {
+		stem = fileStem(names[0])
+	}
+	if key, err = c.open(stem + ".key"); err != nil {
+		return "", nil, err
+	}
+	if request.CSR, err = key.request(c.CommonName, names); err != nil {
+		return "", nil, errors.Join(err, key.undo())
+	}
+	return stem, key, nil
+}
+
+// stemOfCSR names the file after the first name.
+func (c *issueCmd) stemOfCSR(der []byte, names []pki.Identifier) (string, error) {
+	if c.Out != "" {
+		return c.Out, nil
+	}
+	if len(names) > 0 {
+		return fileStem(names[0]), nil
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return "", pki.Errorf(pki.KindInvalid, "issue certificate", "%s: %w", c.CSR, err).InField("csr").
+			WithHint("make a request with `signet csr NAME` or `openssl req -new`")
+	}
+	first := csr.Subject.CommonName
+	switch {
+	case len(csr.DNSNames) > 0:
+		first = csr.DNSNames[0]
+	case len(csr.IPAddresses) > 0:
+		first = csr.IPAddresses[0].String()
+	case len(csr.EmailAddresses) > 0:
+		first = csr.EmailAddresses[0]
+	}
+	if first == "" {
+		first = "certificate"
+	}
+	return fileStem(pki.Identifier{Value: first}), nil
+}
+
+// refused removes a key that was made for nothing, unless the certificate may exist all the same.
+func (c *issueCmd) refused(err error, key *localKey, requestID string) error {
+	if key == nil {
+		return err
+	}
+	if pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal {
+		if e, ok := errors.AsType[*pki.Error](err); ok && key.made {
+			return e.WithHint("whether it was issued is not known; try again with --key %s --request-id %s, which gives the same certificate if it was", key.path, requestID)
+		}
+		return err
+	}
+	return errors.Join(err, key.undo())
+}
+
+func (c *issueCmd) report(a *app, issued *client.Issued, key *localKey, path string) error {
+	result := issueResult{Issued: issued, CertificateFile: path}
+	if key != nil {
+		result.KeyFile, result.KeyMade = key.path, key.made
+	}
+	return a.show(result, func(p *printer) {
+		crt := issued.Certificate
+		first := "issued a certificate for "
+		if issued.Repeated {
+			first = "had already issued, for this request id, a certificate for "
+		}
+		p.line("%s", first+sentence(values(crt.Identifiers)))
+		pairs := []string{"serial", crt.Serial.String(), "issuer", crt.Issuer.String(), "profile", crt.Profile, "valid", span(crt.NotBefore, crt.NotAfter), "certificate", path + " (with its chain, as a server wants it)"}
+		if key != nil {
+			pairs = append(pairs, "key", describeKey(key))
+		}
+		p.fields(pairs...)
+		p.next("signet status %s      or, if it must end: signet revoke %s", path, path)
+	})
+}
+
+// issueResult is what `signet issue --output json` prints.
+type issueResult struct {
+	Issued          *client.Issued `json:"issued"`             // as POST /v1/certificates answers
+	CertificateFile string         `json:"certificate_file"`   // path of the chain
+	KeyFile         string         `json:"key_file,omitempty"` // path of the private key
+	KeyMade         bool           `json:"key_made"`           // whether this command made it
+}
+
+// newRequestID names a request, so that repeating it is safe.
+func newRequestID() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(id[:])
+}

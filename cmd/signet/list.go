@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type listCmd struct {
+	Name          string   `arg:"" optional:"" help:"Exactly this name."`
+	Under         string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
+	Standing      string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
+	Profile       string   `placeholder:"NAME" help:"Issued under this profile."`
+	Issuer        string   `placeholder:"ID" help:"From this issuer."`
+	Account       string   `placeholder:"NAME" help:"Issued to this account."`
+	KeyHash       string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
+	ExpiresWithin duration `placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
+	IssuedAfter   instant  `placeholder:"TIME" help:"Issued at or after this time."`
+	IssuedBefore  instant  `placeholder:"TIME" help:"Issued before this time."`
+	Limit         int      `short:"n" default:"100" help:"At most this many; 0: all of them."`
+	Page          string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
+	Count         bool     `help:"Only say how many there are."`
+	serverFlags
+}
+
+// Help is shown by `signet list --help`.
+func (listCmd) Help() string {
+	return `Newest first. Every condition that is given must hold.
+
+Examples:
+  signet list
+  signet list app.example
+  signet list --under example --expires-within 30d --standing valid
+  signet list --limit 0 --output json`
+}
+
+// Run prints certificates.
+func (c *listCmd) Run(a *app) error {
+	filter, err := c.filter()
+	if err != nil {
+		return err
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	if c.Count {
+		return c.count(a, api, filter)
+	}
+	list, err := c.collect(a, api, filter)
+	if err != nil {
+		return err
+	}
+	return a.show(list, func(p *printer) {
+		if len(list.Certificates) == 0 {
+			p.line("no certificate matches")
+			return
+		}
+		var rows [][]string
+		for _, crt := range list.Certificates {
+			rows = append(rows, []string{crt.Serial.String(), shortNames(values(crt.Identifiers), crt.Subject), crt.Profile, crt.Status.String(), crt.NotAfter.UTC().Format(time.DateOnly)})
+		}
+		p.table([]string{"SERIAL", "NAMES", "PROFILE", "STATUS", "ENDS"}, rows)
+		if list.Next != "" {
+			p.next("there are more: --limit 0 for all, or --page %s", list.Next)
+		}
+	})
+}
+
+func (c *listCmd) filter() (client.Filter, error) {
+	const op = "list certificates"
+	f := client.Filter{Identifier: c.Name, DNSSuffix: c.Under, Profile: c.Profile, Account: c.Account, IssuedAfter: c.IssuedAfter.Time, IssuedBefore: c.IssuedBefore.Time, PageToken: c.Page}
+	var err error
+	if f.Standing, err = client.ParseStanding(c.Standing); err != nil {
+		return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	if c.Issuer != "" {
+		if f.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
+			return f, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).WithHint("`signet issuer list` shows issuers")
+		}
+	}
+	if c.KeyHash != "" {
+		if f.KeyHash, err = pki.ParseKeyHash(c.KeyHash); err != nil {
+			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		}
+	}
+	if c.ExpiresWithin > 0 {
+		f.ExpiresAfter = time.Now().UTC()
+		f.ExpiresBefore = f.ExpiresAfter.Add(time.Duration(c.ExpiresWithin))
+	}
+	if c.Limit < 0 {
+		return f, pki.Errorf(pki.KindInvalid, op, "--limit: %d is negative", c.Limit)
+	}
+	return f, nil
+}
+
+// collect reads pages until the limit or the end.
+func (c *listCmd) collect(a *app, api *client.Client, filter client.Filter) (*certificateList, error) {
+	list := &certificateList{Certificates: []client.Certificate{}, Next: filter.PageToken}
+	for first := true; first || list.Next != ""; first = false {
+		filter.PageToken, filter.PageSize = list.Next, 1000
+		if c.Limit > 0 {
+			if filter.PageSize = min(1000, c.Limit-len(list.Certificates)); filter.PageSize == 0 {
+				break
+			}
+		}
+		page, err := api.List(a.ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		list.Certificates, list.Next = append(list.Certificates, page.Certificates...), page.Next
+	}
+	return list, nil
+}
+
+func (c *listCmd) count(a *app, api *client.Client, filter client.Filter) error {
+	count, err := api.Count(a.ctx, filter)
+	if err != nil {
+		return err
+	}
+	return a.show(count, func(p *printer) {
+		about := ""
+		if !count.Exact {
+			about = "about "
+		}
+		p.line("%s%d certificates match", about, count.Count)
+	})
+}
+
+// certificateList is what `signet list --output json` prints; its items are as GET /v1/certificates gives them.
+type certificateList struct {
+	Certificates []client.Certificate `json:"certificates"`
+	Next         string               `json:"nextPageToken"`
+}
+
+// shortNames fits names into a column.
+func shortNames(names []string, subject string) string {
+	switch len(names) {
+	case 0:
+		return subject
+	case 1, 2:
+		return sentence(names)
+	}
+	return fmt.Sprintf("%s and %d more", names[0], len(names)-1)
+}

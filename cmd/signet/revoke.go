@@ -1,0 +1,97 @@
+package main
+
+import (
+	"strings"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type revokeCmd struct {
+	certificateRef
+	Reason string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
+	LostAt instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
+	Wait   bool    `help:"Return only when every instance has published it in CRL and OCSP."`
+	serverFlags
+}
+
+// Help is shown by `signet revoke --help`.
+func (revokeCmd) Help() string {
+	return `Revoking is for good; to suspend a certificate use "signet hold". Doing it twice changes nothing and succeeds. A reason
+may later be changed to keyCompromise, and to nothing else.
+
+Examples:
+  signet revoke app.example.pem --reason superseded
+  signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait`
+}
+
+// Run revokes one certificate.
+func (c *revokeCmd) Run(a *app) error {
+	reason, err := pki.ParseReason(c.Reason)
+	if err != nil {
+		return (&pki.Error{Kind: pki.KindInvalid, Op: "revoke certificate", Err: err}).InField("--reason")
+	}
+	if reason == pki.CertificateHold {
+		return pki.Errorf(pki.KindInvalid, "revoke certificate", "a hold is not a revocation").InField("--reason").WithHint("signet hold %s", c.Certificate)
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	request, err := c.request(a, api)
+	if err != nil {
+		return err
+	}
+	request.Reason, request.InvalidityAt, request.Published = reason, c.LostAt.Time, c.Wait
+	change, err := api.Revoke(a.ctx, request)
+	if err != nil {
+		return err
+	}
+	return a.show(change, func(p *printer) {
+		verb := "revoked"
+		if change.Repeated {
+			verb = "was revoked already:"
+		}
+		p.line("%s certificate %s of issuer %s", verb, change.Serial, change.Issuer)
+		revocationFields(p, change.Revocation)
+		printChange(p, change)
+		p.next("signet status %s", c.Certificate)
+	})
+}
+
+// request names the certificate by the file itself, or by issuer and serial.
+func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, error) {
+	certificate, err := c.der(a)
+	if err != nil {
+		return client.RevokeRequest{}, err
+	}
+	if certificate != nil {
+		return client.RevokeRequest{Certificate: certificate.Raw}, nil
+	}
+	if issuer, serial, ok := strings.Cut(c.Certificate, "/"); ok { // known without asking: it may be a serial never seen here
+		id, err := pki.ParseIssuerID(issuer)
+		if err != nil {
+			return client.RevokeRequest{}, &pki.Error{Kind: pki.KindInvalid, Op: "revoke certificate", Err: err}
+		}
+		number, err := pki.ParseSerial(serial)
+		if err != nil {
+			return client.RevokeRequest{}, &pki.Error{Kind: pki.KindInvalid, Op: "revoke certificate", Err: err}
+		}
+		return client.RevokeRequest{Issuer: id, Serial: number}, nil
+	}
+	found, err := c.find(a, api)
+	if err != nil {
+		return client.RevokeRequest{}, err
+	}
+	return client.RevokeRequest{Issuer: found.Issuer, Serial: found.Serial}, nil
+}
+
+// printChange says how far a change of status has come.
+func printChange(p *printer, change *client.Change) {
+	if change.PublishedAt.IsZero() {
+		p.line("  It is durable, and OCSP says so from now on; the CRLs follow within seconds.")
+		return
+	}
+	p.line("  Every instance had it in CRL and OCSP by %s.", on(change.PublishedAt))
+}

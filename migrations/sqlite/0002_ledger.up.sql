@@ -1,0 +1,42 @@
+-- The ledger of revocations, the block list of keys and the jobs of mass revocation. Times are Unix microseconds.
+
+-- kind: 1 revoke, 2 reason_change, 3 hold, 4 release, 5 void, 6 restore (revocation.Kind).
+CREATE TABLE ledger (
+	seq           INTEGER PRIMARY KEY,
+	issuer        BLOB CHECK (length(issuer) = 10),
+	epoch         INTEGER, -- with idx: null for imported and forged serials
+	idx           INTEGER,
+	serial        BLOB CHECK (length(serial) = 20),
+	kind          INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 6),
+	reason        INTEGER NOT NULL CHECK (reason BETWEEN 0 AND 10),
+	revoked_at    INTEGER NOT NULL,
+	invalidity_at INTEGER,
+	recorded_at   INTEGER NOT NULL,
+	job           BLOB CHECK (length(job) = 16),
+	actor         TEXT NOT NULL,
+	CHECK ((epoch IS NULL) = (idx IS NULL)),
+	CHECK ((kind = 6) = (issuer IS NULL) AND (kind = 6) = (serial IS NULL))
+) STRICT;
+CREATE INDEX ledger_position ON ledger (issuer, epoch, idx, seq) WHERE epoch IS NOT NULL; -- last entry; a shard
+CREATE INDEX ledger_foreign ON ledger (issuer, serial, seq) WHERE epoch IS NULL;          -- last entry; all of them
+CREATE INDEX ledger_epoch ON ledger (epoch, seq) WHERE epoch IS NOT NULL;                 -- start-up
+
+CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'table ledger is append-only'); END;
+CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'table ledger is append-only'); END;
+
+-- One row: the last sequence. It may stand above the last entry after a restore.
+CREATE TABLE ledger_head (
+	one INTEGER PRIMARY KEY CHECK (one = 1),
+	seq INTEGER NOT NULL
+) STRICT;
+INSERT INTO ledger_head (one, seq) VALUES (1, 0);
+
+-- Keys that must never be certified again, by the SHA-256 of the SubjectPublicKeyInfo and of the key material: both are
+-- blocked, either matches.
+CREATE TABLE blocked_keys (
+	hash       BLOB PRIMARY KEY CHECK (length(hash) = 32),
+	proof      TEXT NOT NULL, -- how the compromise was shown
+	comment    TEXT NOT NULL,
+	actor      TEXT NOT NULL,
+	blocked_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,221 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// newEntry is an entry with every field set, at a position of the issuer.
+func newEntry(issuer byte, p pki.Position, kind revocation.Kind) revocation.NewEntry {
+	return revocation.NewEntry{Entry: revocation.Entry{
+		Issuer: pki.IssuerID{issuer}, Serial: serialAt(p), Position: p, Kind: kind, Reason: pki.KeyCompromise,
+		RevokedAt: time.Unix(1_800_000_000, 0).UTC(), InvalidityAt: time.Unix(1_790_000_000, 0).UTC(), Job: revocation.JobID{9, 9}, Actor: "token:test",
+	}}
+}
+
+// serialAt stands for the serial that the scheme would make.
+func serialAt(p pki.Position) pki.Serial {
+	return pki.Serial{0x41, byte(p.Epoch >> 8), byte(p.Epoch), byte(p.Index >> 24), byte(p.Index >> 16), byte(p.Index >> 8), byte(p.Index), 7}
+}
+
+func claimOf(e revocation.Entry) revocation.Claim {
+	return revocation.Claim{Key: revocation.Key{Issuer: e.Issuer, Serial: e.Serial}, Position: e.Position, Dense: !e.Foreign}
+}
+
+func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
+	t.Run("reads back", func(t *testing.T) {
+		s := open(t)
+		bare := newEntry(1, pki.Position{Epoch: 300, Index: 1 << 18}, revocation.KindVoid)
+		bare.Reason, bare.InvalidityAt, bare.Job = 0, time.Time{}, revocation.JobID{}
+		foreign := newEntry(1, pki.Position{}, revocation.KindRevoke)
+		foreign.Foreign, foreign.Serial = true, pki.Serial{0xff}
+		other := newEntry(2, pki.Position{Epoch: 65535, Index: pki.MaxIndex}, revocation.KindHold)
+		restore := revocation.NewEntry{Entry: revocation.Entry{Kind: revocation.KindRestore, RevokedAt: time.Unix(1, 0).UTC(), Actor: "cli"}}
+		entries := []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke), bare, foreign, other, restore}
+		event := audit.Event{At: time.Unix(5, 0), Actor: "token:test", Action: "certificate.revoke", Outcome: audit.OK}
+		last, err := s.AppendLedger(t.Context(), entries, []audit.Event{event})
+		if err != nil || last != 5 {
+			t.Fatalf("append: %d, %v; want 5", last, err)
+		}
+		got, err := s.LedgerEntries(t.Context(), 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []revocation.Entry
+		for i, e := range entries {
+			e.Seq, e.RecordedAt = uint64(i)+1, got[min(i, len(got)-1)].RecordedAt
+			want = append(want, e.Entry)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("entries differ (-want +got):\n%s", diff)
+		}
+		if at := got[0].RecordedAt; time.Since(at).Abs() > time.Hour || at.Location() != time.UTC {
+			t.Errorf("recorded at %v", at)
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != 5 {
+			t.Errorf("head %d, %v; want 5", head, err)
+		}
+		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil || chain.Seq != 1 {
+			t.Errorf("audit: %+v, %v; want one event", chain, err)
+		}
+		seqs := func(stream func(func(revocation.Entry, error) bool)) (seqs []uint64) {
+			t.Helper()
+			for e, err := range stream {
+				if err != nil {
+					t.Fatal(err)
+				}
+				seqs = append(seqs, e.Seq)
+			}
+			return seqs
+		}
+		for _, test := range []struct {
+			what string
+			got  []uint64
+			want []uint64
+		}{
+			{"whole issuer", seqs(s.LedgerScope(t.Context(), revocation.Whole(pki.IssuerID{1}), 0, math.MaxUint64)), []uint64{1, 2, 3}},
+			{"whole issuer, part", seqs(s.LedgerScope(t.Context(), revocation.Whole(pki.IssuerID{1}), 1, 2)), []uint64{2}},
+			{"shard 0", seqs(s.LedgerScope(t.Context(), revocation.OfShard(pki.IssuerID{1}, pki.Shard{Epoch: 300}), 0, 9)), []uint64{1}},
+			{"shard 1", seqs(s.LedgerScope(t.Context(), revocation.OfShard(pki.IssuerID{1}, pki.Shard{Epoch: 300, Block: 1}), 0, 9)), []uint64{2}},
+			{"last shard", seqs(s.LedgerScope(t.Context(), revocation.OfShard(pki.IssuerID{2}, pki.Position{Epoch: 65535, Index: pki.MaxIndex}.Shard()), 0, 9)), []uint64{4}},
+			{"load all", seqs(s.LedgerLoad(t.Context(), 0, 4)), []uint64{1, 2, 3, 4}},
+			{"load later epochs", seqs(s.LedgerLoad(t.Context(), 301, math.MaxUint64)), []uint64{3, 4, 5}},
+		} {
+			if diff := cmp.Diff(test.want, test.got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", test.what, diff)
+			}
+		}
+	})
+
+	t.Run("expects the last entry", func(t *testing.T) {
+		s := open(t)
+		p := pki.Position{Epoch: 300, Index: 5}
+		foreign := newEntry(1, pki.Position{}, revocation.KindRevoke)
+		foreign.Foreign, foreign.Serial = true, serialAt(p) // a forgery that reuses the serial is another certificate
+		hold := newEntry(1, p, revocation.KindHold)
+		if last, err := s.AppendLedger(t.Context(), []revocation.NewEntry{hold, foreign}, nil); err != nil || last != 2 {
+			t.Fatal(last, err)
+		}
+		fresh := newEntry(1, pki.Position{Epoch: 300, Index: 6}, revocation.KindRevoke)
+		for _, expected := range []uint64{0, 2, 3} {
+			release := newEntry(1, p, revocation.KindRelease)
+			release.Expected = expected
+			events := []audit.Event{{Actor: "a", Outcome: audit.OK}}
+			if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{fresh, release}, events); !errors.Is(err, revocation.ErrStale) || pki.KindOf(err) != pki.KindConflict {
+				t.Errorf("expecting %d where 1 is last: %v, want ErrStale", expected, err)
+			}
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != 2 {
+			t.Errorf("a refused append moved the head to %d, %v", head, err)
+		}
+		if head, err := s.AuditHead(t.Context()); err != nil || head.Seq != 0 {
+			t.Errorf("a refused append was audited as done: %+v, %v", head, err)
+		}
+		release := newEntry(1, p, revocation.KindRelease)
+		release.Expected = 1
+		if last, err := s.AppendLedger(t.Context(), []revocation.NewEntry{release}, nil); err != nil || last != 3 {
+			t.Fatal(last, err)
+		}
+		history, err := s.LedgerHistory(t.Context(), claimOf(hold.Entry))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kinds := kindsOf(history); !slices.Equal(kinds, []revocation.Kind{revocation.KindHold, revocation.KindRevoke, revocation.KindRelease}) {
+			t.Errorf("history %v", kinds)
+		}
+	})
+
+	t.Run("orders concurrent writers", func(t *testing.T) {
+		s := open(t)
+		HuntLateCommits(t, s, s, s)
+	})
+
+	t.Run("wakes listeners", func(t *testing.T) {
+		s := open(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		wakes := make(chan struct{}, 100)
+		ended := make(chan error, 1)
+		go func() { ended <- s.ListenLedger(ctx, func() { wakes <- struct{}{} }) }()
+		<-wakes // it listens
+		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke)}, nil); err != nil {
+			t.Fatal(err)
+		}
+		<-wakes
+		cancel()
+		if err := <-ended; pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
+func kindsOf(entries []revocation.Entry) (kinds []revocation.Kind) {
+	for _, e := range entries {
+		kinds = append(kinds, e.Kind)
+	}
+	return kinds
+}
+
+// HuntLateCommits appends from several stores on one database at once while a reader follows with `seq > last`, and
+// fails if the reader misses an entry that was committed late.
+func HuntLateCommits(t *testing.T, reader store.Store, writers ...store.Store) {
+	t.Helper()
+	const each = 100
+	var wg sync.WaitGroup
+	for w, s := range writers {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(w), 1))
+			for i := 0; i < each; {
+				var batch []revocation.NewEntry
+				for range min(1+random.IntN(4), each-i) {
+					batch = append(batch, newEntry(byte(w+1), pki.Position{Epoch: 300, Index: uint64(i)}, revocation.KindRevoke))
+					i++
+				}
+				if _, err := s.AppendLedger(t.Context(), batch, nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	var last uint64
+	seen := 0
+	for ended := false; ; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		entries, err := reader.LedgerEntries(t.Context(), last, 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Seq != last+1 {
+				t.Fatalf("the reader saw %d after %d: an entry was committed late", e.Seq, last)
+			}
+			last = e.Seq
+			seen++
+		}
+		if ended && len(entries) == 0 {
+			break
+		}
+	}
+	if want := each * len(writers); seen != want {
+		t.Errorf("the reader saw %d entries, %d were written", seen, want)
+	}
+}
