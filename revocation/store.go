@@ -90,7 +90,7 @@ type IssuerKey struct {
 // RangeState is where a range of indices stands. Zero is no state.
 type RangeState uint8
 
-// The states.
+// The states, with the numbers that are stored.
 const (
 	RangeNone   RangeState = iota
 	RangeOpen              // somebody issues from it
