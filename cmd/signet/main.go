@@ -37,6 +37,7 @@ type commands struct {
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
 	Version    versionCmd    `cmd:"" help:"Say which version this is."`
 }
 
