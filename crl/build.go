@@ -2,49 +2,153 @@ package crl
 
 import (
 	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"time"
-
-	"signet.example/signet/pki"
 )
 
-// Revocation is one entry to be written.
-type Revocation struct {
-	Serial       pki.Serial
-	At           time.Time
-	Reason       pki.Reason // Unspecified is encoded by omission (RFC 5280, Section 5.3.1)
-	InvalidityAt time.Time  // zero: none
-}
-
-// Template is everything of a list but its entries and signature.
+// Template is everything of a list but its entries and its signature.
 type Template struct {
 	Issuer       []byte    // DER of the issuer's subject Name
 	KeyID        []byte    // subject key identifier of the issuer
 	Number       uint64    // CRL number, from 1
 	ThisUpdate   time.Time // seconds count
-	NextUpdate   time.Time //
+	NextUpdate   time.Time // after ThisUpdate
 	Base         uint64    // makes a delta of the list with this number; 0: a complete list
-	URLs         []string  // critical issuing distribution point with these names; none: no such extension
-	UserCerts    bool      // onlyContainsUserCerts
-	Freshest     []string  // URLs of the delta
+	URLs         []string  // names of a critical issuing distribution point, as they stand in the certificates
+	UserCerts    bool      // onlyContainsUserCerts, in the same extension
+	Freshest     []string  // URLs of the delta; none: no such extension
 	ExpiredSince time.Time // expiredCertsOnCRL; zero: none
 }
 
-// Signature is what a signer adds to a list; with it every holder of the entries can make the same bytes.
+// Signature is what a signer adds to a list. Whoever has the entries and the template makes the same bytes from it.
 type Signature struct {
 	Algorithm Algorithm
 	Value     []byte
 }
 
-// Algorithm is a signature algorithm as a DER AlgorithmIdentifier.
-type Algorithm string
-
-// Sign makes the list of the entries and signs it.
+// Sign makes the list of the entries and signs it with the algorithm that belongs to the signer's key.
 func (t *Template) Sign(entries Entries, signer crypto.Signer) (der []byte, sig Signature, err error) {
-	return nil, Signature{}, nil
+	algorithm, err := AlgorithmFor(signer.Public())
+	if err != nil {
+		return nil, Signature{}, err
+	}
+	list, err := t.unsigned(entries, algorithm)
+	if err != nil {
+		return nil, Signature{}, err
+	}
+	value, err := sign(rand.Reader, signer, algorithm, list[outerMax:])
+	if err != nil {
+		return nil, Signature{}, err
+	}
+	sig = Signature{algorithm, value}
+	return sig.close(list), sig, nil
 }
 
 // Assemble makes the bytes that Sign made, from the signature it returned.
-func (t *Template) Assemble(entries Entries, sig Signature) ([]byte, error) { return nil, nil }
+func (t *Template) Assemble(entries Entries, sig Signature) ([]byte, error) {
+	list, err := t.unsigned(entries, sig.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	return sig.close(list), nil
+}
 
-// Entries are encoded entries in the order they are written: slices of one or more arenas.
-type Entries [][]byte
+const (
+	outerMax     = headerMax // room for the header of the whole, whose length the signature decides
+	signatureMax = 6 << 10   // room for the algorithm and a signature, of ML-DSA-87 even
+)
+
+// unsigned makes tbsCertList, after outerMax octets of room (RFC 5280, Section 5.1.2).
+func (t *Template) unsigned(entries Entries, algorithm Algorithm) ([]byte, error) {
+	if err := t.validate(); err != nil {
+		return nil, fmt.Errorf("build revocation list: %w", err)
+	}
+	head := append([]byte{tagInteger, 1, 1}, algorithm...)
+	head = append(head, t.Issuer...)
+	head = appendTime(head, t.ThisUpdate)
+	head = appendTime(head, t.NextUpdate)
+
+	octets := 0
+	for _, e := range entries {
+		octets += len(e)
+	}
+	// RFC 5280, Section 5.1.2.6: without entries the field is absent.
+	if octets > 0 {
+		head = appendHeader(head, tagSequence, octets)
+	}
+	tail := wrap(0xa0, wrap(tagSequence, t.extensions()))
+
+	content := len(head) + octets + len(tail)
+	if content > listMax {
+		return nil, fmt.Errorf("build revocation list: %d octets are more than DER lengths of four octets hold", content)
+	}
+	list := make([]byte, outerMax, outerMax+headerMax+content+signatureMax)
+	list = appendHeader(list, tagSequence, content)
+	list = append(list, head...)
+	for _, e := range entries {
+		list = append(list, e...)
+	}
+	return append(list, tail...), nil
+}
+
+// listMax leaves room for the signature within the largest length that this package writes.
+const listMax = 1<<32 - 1 - signatureMax - headerMax
+
+func (t *Template) validate() error {
+	switch {
+	case len(t.Issuer) == 0:
+		return errors.New("no issuer name")
+	case len(t.KeyID) == 0:
+		return errors.New("no authority key identifier") // RFC 5280, Section 5.2.1: MUST
+	case t.Number == 0:
+		return errors.New("CRL number 0")
+	case t.Base >= t.Number:
+		return fmt.Errorf("delta number %d is not larger than its base %d", t.Number, t.Base)
+	case !t.NextUpdate.After(t.ThisUpdate):
+		return errors.New("nextUpdate is not after thisUpdate")
+	case t.Base != 0 && len(t.Freshest) > 0:
+		return errors.New("a delta does not point to deltas") // RFC 5280, Section 5.2.6: MUST NOT
+	}
+	return nil
+}
+
+// extensions in ascending order of their identifiers, which is the order OpenSSL shows and nothing else.
+func (t *Template) extensions() []byte {
+	b := appendExtension(nil, oidCRLNumber, false, appendUint(nil, t.Number))
+	if t.Base != 0 {
+		b = appendExtension(b, oidDelta, true, appendUint(nil, t.Base))
+	}
+	if len(t.URLs) > 0 || t.UserCerts {
+		b = appendExtension(b, oidIDP, true, encodeIDP(t.URLs, t.UserCerts))
+	}
+	b = appendExtension(b, oidAuthorityKey, false, wrap(tagSequence, wrap(0x80, t.KeyID)))
+	if len(t.Freshest) > 0 {
+		b = appendExtension(b, oidFreshest, false, EncodeDistributionPoints(t.Freshest...))
+	}
+	if !t.ExpiredSince.IsZero() {
+		b = appendExtension(b, oidExpired, false, appendGeneralizedTime(nil, t.ExpiredSince))
+	}
+	return b
+}
+
+func appendExtension(b []byte, oid string, critical bool, value []byte) []byte {
+	fields := wrap(0x06, []byte(oid))
+	if critical {
+		fields = append(fields, 0x01, 1, 0xff)
+	}
+	return append(b, wrap(tagSequence, fields, wrap(0x04, value))...)
+}
+
+// close adds algorithm and signature after, and the header before, what unsigned made.
+func (s Signature) close(list []byte) []byte {
+	list = append(list, s.Algorithm...)
+	list = appendHeader(list, 0x03, 1+len(s.Value))
+	list = append(list, 0)
+	list = append(list, s.Value...)
+	header := appendHeader(make([]byte, 0, headerMax), tagSequence, len(list)-outerMax)
+	start := outerMax - len(header)
+	copy(list[start:], header)
+	return list[start:]
+}

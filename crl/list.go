@@ -1,8 +1,12 @@
 package crl
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"sync"
 	"time"
 
 	"signet.example/signet/pki"
@@ -14,23 +18,33 @@ type List struct {
 	Issuer     []byte    // DER of the issuer's Name
 	ThisUpdate time.Time //
 	NextUpdate time.Time // zero if absent
+	Algorithm  Algorithm // of the signature
+	Size       int64     // octets of the whole list
 
 	Number       Number // meaningful if HasNumber
 	HasNumber    bool
-	BaseNumber   Number // the deltaCRLIndicator, meaningful if Delta
 	Delta        bool
+	BaseNumber   Number                    // of the deltaCRLIndicator, meaningful if Delta
 	AuthorityKey []byte                    // DER of the authorityKeyIdentifier, nil if absent
 	Scope        *IssuingDistributionPoint // nil if the list has none: it covers everything of its issuer
 	Freshest     []DistributionPoint       // where its deltas are
 	ExpiredSince time.Time                 // expiredCertsOnCRL, zero if absent
-}
 
-// Number is a CRL number: unsigned, at most 20 octets, big-endian (RFC 5280, Section 5.2.3). It is comparable.
-type Number [20]byte
+	// Unusable is why nothing may be decided by this list although it can be read, nil if it may: a
+	// *CriticalExtensionError or a *ProfileError.
+	Unusable error
+
+	critical  map[string]bool // content octets of the identifiers of critical extensions
+	entries   index
+	message   signed
+	signature []byte
+
+	verified sync.Map // KeyHash of a signer -> struct{}
+}
 
 // Entry is one revoked certificate as a list has it.
 type Entry struct {
-	Serial       []byte     // content octets of the INTEGER
+	Serial       []byte     // content octets of the INTEGER; not to be changed
 	RevokedAt    time.Time  //
 	Reason       pki.Reason // Unspecified if the list gives none
 	InvalidityAt time.Time  // zero if absent
@@ -38,17 +52,313 @@ type Entry struct {
 }
 
 // Parse reads a list from memory. It keeps no reference to der unless the list is signed with an algorithm that needs
-// the whole message to verify (Ed25519, ML-DSA); then until Verify has succeeded.
-func Parse(der []byte) (*List, error) { return nil, io.ErrUnexpectedEOF }
+// the whole message to verify (Ed25519, ML-DSA). The error is a *ParseError.
+func Parse(der []byte) (*List, error) {
+	return read(&scanner{buf: der})
+}
 
-// Read reads a list of at most limit octets from r, in constant memory but for the index.
-func Read(r io.Reader, limit int64) (*List, error) { return nil, io.ErrUnexpectedEOF }
+// Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (35 octets an
+// entry) and, for the algorithms named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r
+// returned.
+func Read(r io.Reader, limit int64) (*List, error) {
+	return read(&scanner{src: r, limit: limit})
+}
 
 // Len is how many entries the list has.
-func (l *List) Len() int { return 0 }
+func (l *List) Len() int { return l.entries.count }
 
 // Lookup finds the entry of a certificate by the content octets of its serial number and the DER of its issuer's name.
-func (l *List) Lookup(serial, issuer []byte) (Entry, bool) { return Entry{}, false }
+// If the list names the certificate more than once, an entry that revokes it wins over one that does not.
+func (l *List) Lookup(serial, issuer []byte) (found Entry, ok bool) {
+	l.entries.find(serial, func(r record) bool {
+		e := l.entries.entry(r, l.Issuer)
+		if SameName(e.Issuer, issuer) && (!ok || found.Reason == pki.RemoveFromCRL) {
+			found, ok = e, true
+		}
+		return true
+	})
+	return found, ok
+}
 
 // Entries walks the list in its own order.
-func (l *List) Entries() iter.Seq[Entry] { return func(func(Entry) bool) {} }
+func (l *List) Entries() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for position := range l.entries.positions() {
+			r, _ := l.entries.at(position)
+			if !yield(l.entries.entry(r, l.Issuer)) {
+				return
+			}
+		}
+	}
+}
+
+// reader is the state of one walk through a list.
+type reader struct {
+	scanner
+	list   *List
+	where  string
+	at     int64 // offset of the element where names
+	issuer int   // certificate issuer in force, -1: the list's own
+}
+
+func read(s *scanner) (*List, error) {
+	r := &reader{scanner: *s, list: &List{}, issuer: -1}
+	if err := r.certificateList(); err != nil {
+		if r.broken != nil {
+			return nil, r.broken
+		}
+		return nil, &ParseError{r.where, r.at, err}
+	}
+	r.list.entries.build()
+	return r.list, nil
+}
+
+// in says what is being read, for errors.
+func (r *reader) in(where string) { r.where, r.at = where, r.offset() }
+
+// certificateList reads the whole (RFC 5280, Section 5.1).
+func (r *reader) certificateList() error {
+	r.in("CertificateList")
+	end, err := r.enter(tagSequence)
+	if err != nil {
+		return err
+	}
+	if r.src == nil && end != r.base+int64(len(r.buf)) {
+		return lengthMismatch(end, r.base+int64(len(r.buf)))
+	}
+	r.list.Size = end
+	inner, err := r.tbsCertList(end)
+	if err != nil {
+		return err
+	}
+	r.in("signatureAlgorithm")
+	_, outer, _, err := r.take()
+	if err != nil {
+		return err
+	}
+	// RFC 5280, Section 5.1.1.2: what is signed must say the same as what is not.
+	if !bytes.Equal(outer, inner) {
+		return errors.New("differs from the algorithm in tbsCertList")
+	}
+	r.in("signatureValue")
+	tag, _, content, err := r.take()
+	if err != nil {
+		return err
+	}
+	if tag != 0x03 || len(content) < 2 || content[0] != 0 {
+		return errors.New("not a bit string of whole octets")
+	}
+	r.list.signature = bytes.Clone(content[1:])
+	if r.offset() != end {
+		return errors.New("does not end where the list ends")
+	}
+	if ended, err := r.ended(); err != nil || !ended {
+		r.in("CertificateList")
+		return errors.Join(err, errors.New("followed by other octets"))
+	}
+	return nil
+}
+
+func lengthMismatch(want, have int64) error {
+	if want > have {
+		return errTruncated
+	}
+	return fmt.Errorf("followed by %d other octets", have-want)
+}
+
+// tbsCertList reads what is signed and returns the DER of its algorithm.
+func (r *reader) tbsCertList(outerEnd int64) (algorithm []byte, err error) {
+	l := r.list
+	r.in("tbsCertList")
+	r.startDigest()
+	end, err := r.enter(tagSequence)
+	if err != nil {
+		return nil, err
+	}
+	if end > outerEnd {
+		return nil, errors.New("longer than the list")
+	}
+	if err := r.version(); err != nil {
+		return nil, err
+	}
+	if algorithm, err = r.algorithm(); err != nil {
+		return nil, err
+	}
+	if err := r.issuerName(); err != nil {
+		return nil, err
+	}
+	if l.ThisUpdate, _, err = r.time("thisUpdate", false); err != nil {
+		return nil, err
+	}
+	if l.NextUpdate, _, err = r.time("nextUpdate", r.offset() >= end || !r.coming(tagUTCTime, tagGeneralizedTime)); err != nil {
+		return nil, err
+	}
+	if r.offset() < end && r.coming(tagSequence) {
+		if err := r.revokedCertificates(end); err != nil {
+			return nil, err
+		}
+	}
+	if r.offset() < end {
+		if err := r.extensions(); err != nil {
+			return nil, err
+		}
+	}
+	if r.offset() != end {
+		r.in("tbsCertList")
+		return nil, errors.New("its content does not end where it says")
+	}
+	r.endDigest()
+	l.message.end()
+	return algorithm, nil
+}
+
+// version is OPTIONAL and, if there, v2: RFC 5280, Section 5.1.2.1.
+func (r *reader) version() error {
+	r.in("version")
+	r.list.Version = 1
+	if !r.coming(tagInteger) {
+		return nil
+	}
+	_, _, content, err := r.take()
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(content, []byte{1}) {
+		return errors.New("neither absent nor v2")
+	}
+	r.list.Version = 2
+	return nil
+}
+
+func (r *reader) algorithm() ([]byte, error) {
+	r.in("signature")
+	tag, whole, _, err := r.take()
+	if err != nil {
+		return nil, err
+	}
+	if tag != tagSequence {
+		return nil, &tagError{tag, tagSequence}
+	}
+	r.list.Algorithm = Algorithm(whole)
+	r.digest = r.list.message.begin(r.list.Algorithm)
+	return []byte(r.list.Algorithm), nil
+}
+
+func (r *reader) issuerName() error {
+	r.in("issuer")
+	tag, whole, content, err := r.take()
+	if err != nil {
+		return err
+	}
+	if tag != tagSequence {
+		return &tagError{tag, tagSequence}
+	}
+	// RFC 5280, Section 5.1.2.3: the issuer has a name.
+	if len(content) == 0 {
+		return errors.New("name is empty")
+	}
+	r.list.Issuer = bytes.Clone(whole)
+	if _, ok := canonicalName(r.list.Issuer); !ok {
+		return errors.New("not a name")
+	}
+	return nil
+}
+
+// coming reports whether the next element has one of these tags.
+func (r *reader) coming(tags ...byte) bool {
+	b, err := r.peek(1)
+	return err == nil && len(b) > 0 && bytes.IndexByte(tags, b[0]) >= 0
+}
+
+func (r *reader) time(where string, absent bool) (t time.Time, ok bool, err error) {
+	r.in(where)
+	if absent {
+		return time.Time{}, false, nil
+	}
+	tag, _, content, err := r.take()
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	seconds, err := parseTime(tag, content)
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	return time.Unix(seconds, 0).UTC(), true, nil
+}
+
+// revokedCertificates is the loop that everything else is arranged for.
+func (r *reader) revokedCertificates(tbsEnd int64) error {
+	r.in("revokedCertificates")
+	end, err := r.enter(tagSequence)
+	if err != nil {
+		return err
+	}
+	if end > tbsEnd {
+		return errors.New("longer than tbsCertList")
+	}
+	if r.offset() == end {
+		r.unusable(&ProfileError{"5.1.2.6", "the list of revoked certificates is present and empty"})
+	}
+	for r.offset() < end {
+		tag, _, content, err := r.take()
+		if err == nil && tag != tagSequence {
+			err = &tagError{tag, tagSequence}
+		}
+		if err == nil {
+			err = r.entry(content)
+		}
+		if err != nil {
+			r.in(fmt.Sprintf("revokedCertificates[%d]", r.list.entries.count))
+			return err
+		}
+	}
+	if r.offset() != end {
+		return errors.New("its content does not end where it says")
+	}
+	return nil
+}
+
+func (r *reader) entry(b []byte) error {
+	tag, serial, b, err := element(b)
+	if err != nil {
+		return err
+	}
+	if tag != tagInteger {
+		return &tagError{tag, tagInteger}
+	}
+	if err := checkInteger(serial); err != nil {
+		return err
+	}
+	if len(serial) > 255 {
+		return errors.New("serial number is longer than 255 octets")
+	}
+	tag, date, b, err := element(b)
+	if err != nil {
+		return err
+	}
+	e := record{serial: serial, invalidity: noDate}
+	if e.at, err = parseTime(tag, date); err != nil {
+		return err
+	}
+	if len(b) > 0 {
+		if err := r.entryExtensions(b, &e); err != nil {
+			return err
+		}
+	}
+	e.issuer = r.issuer
+	r.list.entries.add(e)
+	return nil
+}
+
+// unusable records the first reason.
+func (r *reader) unusable(err error) {
+	if r.list.Unusable == nil {
+		r.list.Unusable = err
+	}
+}
+
+type tagError struct{ have, want byte }
+
+func (e *tagError) Error() string {
+	return fmt.Sprintf("tag %#02x where %#02x should be", e.have, e.want)
+}

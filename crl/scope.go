@@ -1,8 +1,15 @@
 package crl
 
 import (
+	"cmp"
 	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
+
+	"signet.example/signet/pki"
 )
 
 // Status is the outcome of Judge. Zero is Undetermined and is never to be read as good.
@@ -11,9 +18,20 @@ type Status uint8
 // The three outcomes.
 const (
 	Undetermined Status = iota // the lists at hand do not settle it
-	Unrevoked                  // every reason is covered by lists that are current and do not name it
+	Unrevoked                  // lists that count cover every reason, and do not name it
 	Revoked                    // a list that counts names it
 )
+
+// String is a lower-case word.
+func (s Status) String() string {
+	switch s {
+	case Unrevoked:
+		return "unrevoked"
+	case Revoked:
+		return "revoked"
+	}
+	return "undetermined"
+}
 
 // Target is what Judge needs of a certificate.
 type Target struct {
@@ -25,17 +43,56 @@ type Target struct {
 	Fresh   []DistributionPoint // freshestCRL
 }
 
-// NewTarget reads a certificate. It takes the distribution points from the raw extensions, since crypto/x509 keeps
-// only their first URLs.
-func NewTarget(c *x509.Certificate) (Target, error) { return Target{}, nil }
+// NewTarget reads a certificate. It takes serial and distribution points from the raw octets: crypto/x509 keeps only
+// the first URLs of the latter. An extension that cannot be read is an error, and the status then undetermined.
+func NewTarget(c *x509.Certificate) (Target, error) {
+	t := Target{Issuer: c.RawIssuer, Version: c.Version, CA: c.BasicConstraintsValid && c.IsCA}
+	serial, err := rawSerial(c.RawTBSCertificate)
+	if err != nil {
+		return Target{}, fmt.Errorf("read certificate: serial number: %w", err)
+	}
+	t.Serial = serial
+	for _, e := range c.Extensions {
+		switch {
+		case e.Id.Equal(oidPoints):
+			t.Points, err = ParseDistributionPoints(e.Value)
+		case e.Id.Equal(oidFreshestCRL):
+			t.Fresh, err = ParseDistributionPoints(e.Value)
+		}
+		if err != nil {
+			return Target{}, fmt.Errorf("read certificate: %w", err)
+		}
+	}
+	return t, nil
+}
+
+var (
+	oidPoints      = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidFreshestCRL = asn1.ObjectIdentifier{2, 5, 29, 46}
+)
+
+// rawSerial finds the content octets of the serial number in a TBSCertificate.
+func rawSerial(tbs []byte) ([]byte, error) {
+	content, _, err := expect(tbs, tagSequence)
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > 0 && content[0] == 0xa0 {
+		if _, _, content, err = element(content); err != nil {
+			return nil, err
+		}
+	}
+	serial, _, err := expect(content, tagInteger)
+	return serial, err
+}
 
 // Rules are the conditions of one judgement.
 type Rules struct {
 	At               time.Time     // required
-	MaxAge           time.Duration // a list whose thisUpdate is older is stale; 0: only nextUpdate counts
-	IgnoreExpiration bool          // use lists past their nextUpdate (and MaxAge) too
+	MaxAge           time.Duration // a list whose thisUpdate is older is stale; 0: nextUpdate alone counts, and must be there
+	IgnoreExpiration bool          // use lists past their nextUpdate or MaxAge too
 	IgnoreDeltas     bool          // judge by complete lists alone
-	RequireNumber    bool          // refuse version 2 lists without a CRL number (RFC 5280, Section 5.2.3)
+	RequireNumber    bool          // refuse version 2 lists without a CRL number (RFC 5280, Section 5.2.3: MUST)
 	PointsOnly       bool          // if the certificate has distribution points, do not fall back on other lists of its issuer
 
 	// Signers returns the certificates that may have signed a list: named as its issuer, and already validated to the
@@ -47,19 +104,21 @@ type Rules struct {
 type Judgement struct {
 	Status   Status
 	Entry    Entry       // if Revoked
-	List     *List       // the list that has the entry, a delta perhaps; if Unrevoked the first list that counted
+	List     *List       // if Revoked the list that has the entry, a delta perhaps; if Unrevoked the first that counted
 	Used     []*List     // every list that counted, deltas included
 	Covered  ReasonFlags // reasons for which the lists speak
-	Rejected []Rejection // every list that did not count, and why
+	Rejected []Rejection // lists that did not count, and why
 }
 
 // Rejection says why a list did not count for one distribution point.
 type Rejection struct {
 	List  *List
-	Point int // index into Target.Points; len(Target.Points) for the locally supplied one
-	Cause Cause
+	Point int   // index into Target.Points; len(Target.Points) for the locally supplied one
+	Cause Cause //
 	Err   error // details, for a person
 }
+
+func (r Rejection) Error() string { return r.Err.Error() }
 
 // Cause is why a list did not count.
 type Cause uint8
@@ -73,12 +132,301 @@ const (
 	CauseStale           // past its nextUpdate, or older than MaxAge, or without any end
 	CauseNotYet          // its thisUpdate is in the future
 	CauseCritical        // it has a critical extension that is not understood
-	CauseMalformed       // an extension breaks the standard
+	CauseMalformed       // it breaks the standard in a way that leaves its meaning open
 	CauseSigner          // no certificate at hand may sign it
 	CauseSignature       // no such certificate's key made its signature
-	CauseDelta           // a delta that does not fit the complete list, or has none
+	CauseDelta           // a delta that does not fit a complete list that counts
 	CauseNumber          // it has no CRL number, where one is required
 )
 
-// Judge decides whether a certificate is revoked: RFC 5280, Section 6.3.3, with lists in place of a cache.
-func Judge(c Target, lists []*List, rules Rules) Judgement { return Judgement{} }
+var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "number"}
+
+// String is a lower-case word for people and programs.
+func (c Cause) String() string {
+	if int(c) < len(causeNames) {
+		return causeNames[c]
+	}
+	return "none"
+}
+
+// Judge decides whether a certificate is revoked: RFC 5280, Section 6.3.3, with a pool of lists in place of the cache
+// that the algorithm updates. The pool may hold complete, delta and indirect lists of anybody, in any order; of several
+// lists with the same scope the youngest counts.
+func Judge(c Target, lists []*List, rules Rules) Judgement {
+	j := &judge{target: c, rules: rules}
+	for _, l := range lists {
+		if l.Delta {
+			j.deltas = append(j.deltas, l)
+		} else {
+			j.bases = append(j.bases, l)
+		}
+	}
+	youngest := func(a, b *List) int {
+		return cmp.Or(b.ThisUpdate.Compare(a.ThisUpdate), b.Number.Compare(a.Number))
+	}
+	slices.SortStableFunc(j.bases, youngest)
+	slices.SortStableFunc(j.deltas, func(a, b *List) int { return cmp.Or(b.Number.Compare(a.Number), youngest(a, b)) })
+
+	for i, point := range c.Points {
+		j.point(i, point)
+	}
+	if !rules.PointsOnly || len(c.Points) == 0 {
+		// "If the revocation status has not been determined": a point of the certificate issuer's name, for its lists
+		// that no distribution point mentions.
+		j.point(len(c.Points), DistributionPoint{Names: []Name{DirectoryName(c.Issuer)}, Reasons: AllReasons})
+	}
+	if j.Status == Undetermined && j.Covered == AllReasons {
+		j.Status, j.List = Unrevoked, j.Used[0]
+	}
+	if j.Status == Undetermined {
+		j.reportDeltas()
+	}
+	return j.Judgement
+}
+
+// judge is the state of one judgement: Covered is the standard's reasons_mask.
+type judge struct {
+	Judgement
+	target Target
+	rules  Rules
+	bases  []*List // complete lists, youngest first
+	deltas []*List // largest number first
+}
+
+// point processes one distribution point.
+func (j *judge) point(i int, point DistributionPoint) {
+	for _, list := range j.bases {
+		if j.Status == Revoked || j.Covered == AllReasons {
+			return
+		}
+		if cause, err := j.consider(i, list, point); cause != CauseNone {
+			j.reject(list, i, cause, err)
+		}
+	}
+}
+
+// consider takes one complete list through the steps of Section 6.3.3 for one distribution point.
+func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, error) {
+	if cause, err := j.issuedFor(list, point); cause != CauseNone { // (b)(1)
+		return cause, err
+	}
+	if cause, err := j.lawful(list); cause != CauseNone {
+		return cause, err
+	}
+	if err := j.covers(list, point); err != nil { // (b)(2)
+		return CauseScope, err
+	}
+	interim := point.Reasons // (d)
+	if list.Scope != nil {
+		interim &= list.Scope.OnlySomeReasons
+	}
+	if interim&^j.Covered == 0 { // (e)
+		return CauseReasons, errors.New("it covers no reason that is not covered already")
+	}
+	late, lateErr := j.freshness(list)
+	if late == CauseNotYet {
+		return late, lateErr
+	}
+	signer, err := j.signer(list) // (f), (g)
+	if err != nil {
+		return causeOf(err), err
+	}
+	delta := j.delta(i, list, signer) // (c), (h)
+	if late != CauseNone && delta == nil {
+		// (a): a list that ended still counts when a delta brings it up to date.
+		return late, lateErr
+	}
+	j.lookUp(list, delta) // (i), (j), (k)
+	j.Covered |= interim  // (l)
+	return CauseNone, nil
+}
+
+// issuedFor is step (b)(1).
+func (j *judge) issuedFor(list *List, point DistributionPoint) (Cause, error) {
+	if point.CRLIssuer == nil {
+		if !SameName(list.Issuer, j.target.Issuer) {
+			return CauseIssuer, errors.New("it is of another issuer than the certificate")
+		}
+		return CauseNone, nil
+	}
+	named := slices.ContainsFunc(point.CRLIssuer, func(n Name) bool {
+		directory := n.Directory()
+		return directory != nil && SameName(directory, list.Issuer)
+	})
+	if !named {
+		return CauseIssuer, errors.New("it is of another issuer than the distribution point names")
+	}
+	if list.Scope == nil || !list.Scope.Indirect {
+		return CauseScope, errors.New("the distribution point names its issuer, and it does not say that it is indirect")
+	}
+	return CauseNone, nil
+}
+
+// lawful refuses what must not be used whatever it covers.
+func (j *judge) lawful(list *List) (Cause, error) {
+	if list.Unusable != nil {
+		if _, ok := errors.AsType[*CriticalExtensionError](list.Unusable); ok {
+			return CauseCritical, list.Unusable
+		}
+		return CauseMalformed, list.Unusable
+	}
+	if j.rules.RequireNumber && list.Version == 2 && !list.HasNumber {
+		return CauseNumber, errors.New("it has no CRL number")
+	}
+	return CauseNone, nil
+}
+
+// covers is step (b)(2).
+func (j *judge) covers(list *List, point DistributionPoint) error {
+	scope := list.Scope
+	switch {
+	case scope == nil:
+		return nil
+	case (scope.Names != nil || scope.Relative != nil) && !j.meets(list, point):
+		return errors.New("no name of its issuing distribution point is in the distribution point")
+	case scope.OnlyUserCerts && j.target.CA:
+		return errors.New("it covers user certificates only, and this is one of an authority")
+	case scope.OnlyCACerts && !j.target.CA:
+		return errors.New("it covers certificates of authorities only, and this is none")
+	case (scope.OnlyUserCerts || scope.OnlyCACerts) && j.target.Version < 3:
+		// RFC 5280, Section 5.2.5: such a scope must not include certificates that cannot say what they are.
+		return errors.New("it covers one kind of certificates, and one of version 1 or 2 does not say its kind")
+	case scope.OnlyAttributeCerts:
+		return errors.New("it covers attribute certificates only")
+	}
+	return nil
+}
+
+// meets is step (b)(2)(i).
+func (j *judge) meets(list *List, point DistributionPoint) bool {
+	issued := list.Scope.Names
+	if list.Scope.Relative != nil {
+		issued = fullName(list.Issuer, list.Scope.Relative)
+	}
+	wanted := point.Names
+	switch {
+	case point.Relative != nil && point.CRLIssuer != nil:
+		// Section 4.2.1.13: relative to a cRLIssuer that is one name; issuedFor has matched it.
+		wanted = fullName(list.Issuer, point.Relative)
+	case point.Relative != nil:
+		wanted = fullName(j.target.Issuer, point.Relative)
+	case wanted == nil:
+		wanted = point.CRLIssuer
+	}
+	return slices.ContainsFunc(issued, func(n Name) bool { return slices.ContainsFunc(wanted, n.Equal) })
+}
+
+func fullName(base, relative []byte) []Name {
+	if name, ok := relativeName(base, relative); ok {
+		return []Name{name}
+	}
+	return nil
+}
+
+// freshness judges the times of a list.
+func (j *judge) freshness(list *List) (Cause, error) {
+	at, maxAge := j.rules.At, j.rules.MaxAge
+	switch {
+	case list.ThisUpdate.After(at):
+		return CauseNotYet, fmt.Errorf("its thisUpdate %s is in the future", list.ThisUpdate.Format(time.RFC3339))
+	case j.rules.IgnoreExpiration:
+		return CauseNone, nil
+	case list.NextUpdate.IsZero() && maxAge == 0:
+		return CauseStale, errors.New("it has no nextUpdate, and no maximum age is set")
+	case !list.NextUpdate.IsZero() && at.After(list.NextUpdate):
+		return CauseStale, fmt.Errorf("its nextUpdate %s has passed", list.NextUpdate.Format(time.RFC3339))
+	case maxAge > 0 && at.Sub(list.ThisUpdate) > maxAge:
+		return CauseStale, fmt.Errorf("its thisUpdate %s is longer ago than %s", list.ThisUpdate.Format(time.RFC3339), maxAge)
+	}
+	return CauseNone, nil
+}
+
+// signer finds a certificate that may have signed the list, and did: steps (f) and (g).
+func (j *judge) signer(list *List) (*x509.Certificate, error) {
+	var failure error = &SignatureError{CauseSigner, errors.New("no certificate of its issuer is at hand")}
+	if j.rules.Signers == nil {
+		return nil, failure
+	}
+	for _, certificate := range j.rules.Signers(list) {
+		err := list.Verify(certificate)
+		if err == nil {
+			return certificate, nil
+		}
+		// Of several failures the one that came closest says most.
+		if causeOf(err) >= causeOf(failure) {
+			failure = err
+		}
+	}
+	return nil, failure
+}
+
+func causeOf(err error) Cause {
+	if e, ok := errors.AsType[*SignatureError](err); ok {
+		return e.Cause
+	}
+	return CauseSignature
+}
+
+// delta finds the youngest delta that brings a complete list up to date: steps (c) and (h).
+func (j *judge) delta(i int, list *List, signer *x509.Certificate) *List {
+	if j.rules.IgnoreDeltas {
+		return nil
+	}
+	for _, delta := range j.deltas {
+		cause, err := j.considerDelta(list, delta, signer)
+		if cause == CauseNone {
+			return delta
+		}
+		j.reject(delta, i, cause, err)
+	}
+	return nil
+}
+
+func (j *judge) considerDelta(list, delta *List, signer *x509.Certificate) (Cause, error) {
+	if err := list.Fits(delta); err != nil {
+		return CauseDelta, err
+	}
+	if cause, err := j.lawful(delta); cause != CauseNone {
+		return cause, err
+	}
+	if cause, err := j.freshness(delta); cause != CauseNone {
+		return cause, err
+	}
+	if err := delta.Verify(signer); err != nil { // (h): the same key
+		return causeOf(err), err
+	}
+	return CauseNone, nil
+}
+
+// lookUp is steps (i), (j) and (k).
+func (j *judge) lookUp(list, delta *List) {
+	j.Used = append(j.Used, list)
+	from := list
+	entry, found := Entry{}, false
+	if delta != nil {
+		j.Used = append(j.Used, delta)
+		if entry, found = delta.Lookup(j.target.Serial, j.target.Issuer); found {
+			from = delta
+		}
+	}
+	if !found {
+		entry, found = list.Lookup(j.target.Serial, j.target.Issuer)
+	}
+	if found && entry.Reason != pki.RemoveFromCRL {
+		j.Status, j.Entry, j.List = Revoked, entry, from
+	}
+}
+
+func (j *judge) reject(list *List, point int, cause Cause, err error) {
+	j.Rejected = append(j.Rejected, Rejection{list, point, cause, err})
+}
+
+// reportDeltas accounts for deltas that no complete list came to need.
+func (j *judge) reportDeltas() {
+	for _, delta := range j.deltas {
+		used := slices.Contains(j.Used, delta)
+		if !used && !slices.ContainsFunc(j.Rejected, func(r Rejection) bool { return r.List == delta }) {
+			j.reject(delta, len(j.target.Points), CauseDelta, errors.New("no complete list that counts needs it"))
+		}
+	}
+}

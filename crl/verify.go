@@ -1,11 +1,91 @@
 package crl
 
 import (
+	"crypto"
 	"crypto/x509"
-	"errors"
+	"fmt"
+	"hash"
+
+	"signet.example/signet/pki"
 )
 
+// signed is what a signature is checked against: a digest that was computed while the list went by, or, for the
+// algorithms that sign whole messages, the message.
+type signed struct {
+	hash    hash.Hash
+	message []byte
+	sum     []byte
+}
+
+// begin returns where the octets that are signed are to be written, nil if the algorithm is not supported.
+func (m *signed) begin(algorithm Algorithm) digest {
+	s, ok := schemeOf(algorithm)
+	if !ok {
+		return nil
+	}
+	if s.hash == crypto.Hash(0) {
+		return (*wholeMessage)(m)
+	}
+	m.hash = s.hash.New()
+	return m.hash
+}
+
+type wholeMessage signed
+
+func (m *wholeMessage) Write(b []byte) (int, error) {
+	m.message = append(m.message, b...)
+	return len(b), nil
+}
+
+// end fixes what was written.
+func (m *signed) end() {
+	m.sum = m.message
+	if m.hash != nil {
+		m.sum = m.hash.Sum(nil)
+	}
+	m.hash, m.message = nil, nil
+}
+
 // Verify checks that signer may sign lists of this issuer and that it signed this one: its subject is the list's
-// issuer, its keyUsage, if present, has cRLSign, and its key made the signature. A success is remembered, so a list is
-// verified once per key. It says nothing of whether signer itself is to be believed.
-func (l *List) Verify(signer *x509.Certificate) error { return errors.New("not verified") }
+// issuer, its keyUsage, if present, has cRLSign (RFC 5280, Section 6.3.3 (f)), and its key made the signature. A
+// success is remembered, so a list is verified once per key. It says nothing of whether signer itself is to be
+// believed, nor of times. The error is a *SignatureError.
+func (l *List) Verify(signer *x509.Certificate) error {
+	if !SameName(signer.RawSubject, l.Issuer) {
+		return &SignatureError{CauseIssuer, fmt.Errorf("the list is of another issuer than %q", signer.Subject)}
+	}
+	// KeyUsage is zero only if the extension is absent: crypto/x509 refuses none of its bits, and an all-zero one
+	// allows nothing.
+	if signer.KeyUsage&x509.KeyUsageCRLSign == 0 && hasExtension(signer, oidKeyUsage) {
+		return &SignatureError{CauseSigner, fmt.Errorf("the key usage of %q does not allow signing lists", signer.Subject)}
+	}
+	return l.VerifyKey(signer.PublicKey, pki.HashSPKI(signer.RawSubjectPublicKeyInfo))
+}
+
+// VerifyKey checks the signature alone. hash is that of the key's SubjectPublicKeyInfo, under which a success is
+// remembered.
+func (l *List) VerifyKey(pub crypto.PublicKey, hash pki.KeyHash) error {
+	if _, done := l.verified.Load(hash); done {
+		return nil
+	}
+	s, ok := schemeOf(l.Algorithm)
+	if !ok {
+		return &SignatureError{CauseSignature, fmt.Errorf("%s", l.Algorithm)}
+	}
+	if err := s.verify(pub, s.hash, l.message.sum, l.signature); err != nil {
+		return &SignatureError{CauseSignature, err}
+	}
+	l.verified.Store(hash, struct{}{})
+	return nil
+}
+
+var oidKeyUsage = []int{2, 5, 29, 15}
+
+func hasExtension(c *x509.Certificate, oid []int) bool {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(oid) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,147 @@
+package crl
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	_ "crypto/sha256" // the digests of the table below
+	_ "crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Algorithm is a signature algorithm, as the DER of its AlgorithmIdentifier.
+type Algorithm string
+
+// The AlgorithmIdentifiers that are read (RFC 4055, 5758, 8410). SHA-1 and MD5 are not among them: a list signed so
+// proves nothing today.
+const (
+	ecdsaSHA256 Algorithm = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"
+	ecdsaSHA384 Algorithm = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03"
+	ecdsaSHA512 Algorithm = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x04"
+	rsaSHA256   Algorithm = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"
+	rsaSHA384   Algorithm = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c\x05\x00"
+	rsaSHA512   Algorithm = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d\x05\x00"
+	pssSHA256   Algorithm = "\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\xa2\x03\x02\x01\x20"
+	pssSHA384   Algorithm = "\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa2\x03\x02\x01\x30"
+	pssSHA512   Algorithm = "\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\xa2\x03\x02\x01\x40"
+	ed25519Pure Algorithm = "\x30\x05\x06\x03\x2b\x65\x70"
+)
+
+// scheme is how an algorithm is computed.
+type scheme struct {
+	name   string
+	hash   crypto.Hash // 0: the whole message is signed
+	verify func(pub crypto.PublicKey, hash crypto.Hash, message, signature []byte) error
+}
+
+var schemes = map[Algorithm]scheme{
+	ecdsaSHA256: {"ECDSA with SHA-256", crypto.SHA256, verifyECDSA},
+	ecdsaSHA384: {"ECDSA with SHA-384", crypto.SHA384, verifyECDSA},
+	ecdsaSHA512: {"ECDSA with SHA-512", crypto.SHA512, verifyECDSA},
+	rsaSHA256:   {"RSA with SHA-256", crypto.SHA256, verifyRSA},
+	rsaSHA384:   {"RSA with SHA-384", crypto.SHA384, verifyRSA},
+	rsaSHA512:   {"RSA with SHA-512", crypto.SHA512, verifyRSA},
+	pssSHA256:   {"RSA-PSS with SHA-256", crypto.SHA256, verifyPSS},
+	pssSHA384:   {"RSA-PSS with SHA-384", crypto.SHA384, verifyPSS},
+	pssSHA512:   {"RSA-PSS with SHA-512", crypto.SHA512, verifyPSS},
+	ed25519Pure: {"Ed25519", 0, verifyEd25519},
+}
+
+// String names the algorithm for people.
+func (a Algorithm) String() string {
+	if s, ok := schemeOf(a); ok {
+		return s.name
+	}
+	return fmt.Sprintf("unsupported algorithm %x", string(a))
+}
+
+// AlgorithmFor is the algorithm that Sign uses with a key.
+func AlgorithmFor(pub crypto.PublicKey) (Algorithm, error) {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return ecdsaSHA256, nil
+		case elliptic.P384():
+			return ecdsaSHA384, nil
+		case elliptic.P521():
+			return ecdsaSHA512, nil
+		}
+		return "", fmt.Errorf("sign revocation list: curve %s is not supported", k.Curve.Params().Name)
+	case *rsa.PublicKey:
+		return rsaSHA256, nil
+	case ed25519.PublicKey:
+		return ed25519Pure, nil
+	}
+	return postQuantumFor(pub)
+}
+
+// sign makes the signature of message with the algorithm of the signer's key.
+func sign(random io.Reader, signer crypto.Signer, algorithm Algorithm, message []byte) ([]byte, error) {
+	s, ok := schemeOf(algorithm)
+	if !ok {
+		return nil, fmt.Errorf("sign revocation list: %s", algorithm)
+	}
+	if s.hash != 0 {
+		h := s.hash.New()
+		h.Write(message)
+		message = h.Sum(nil)
+	}
+	signature, err := signer.Sign(random, message, s.hash)
+	if err != nil {
+		return nil, fmt.Errorf("sign revocation list: %w", err)
+	}
+	return signature, nil
+}
+
+var errWrongKey = errors.New("the key is of another kind than the signature")
+
+var errBadSignature = errors.New("the signature is wrong")
+
+func verifyECDSA(pub crypto.PublicKey, _ crypto.Hash, digest, signature []byte) error {
+	key, ok := pub.(*ecdsa.PublicKey)
+	if !ok {
+		return errWrongKey
+	}
+	if !ecdsa.VerifyASN1(key, digest, signature) {
+		return errBadSignature
+	}
+	return nil
+}
+
+func verifyRSA(pub crypto.PublicKey, hash crypto.Hash, digest, signature []byte) error {
+	key, ok := pub.(*rsa.PublicKey)
+	if !ok {
+		return errWrongKey
+	}
+	if rsa.VerifyPKCS1v15(key, hash, digest, signature) != nil {
+		return errBadSignature
+	}
+	return nil
+}
+
+func verifyPSS(pub crypto.PublicKey, hash crypto.Hash, digest, signature []byte) error {
+	key, ok := pub.(*rsa.PublicKey)
+	if !ok {
+		return errWrongKey
+	}
+	if rsa.VerifyPSS(key, hash, digest, signature, &rsa.PSSOptions{SaltLength: hash.Size()}) != nil {
+		return errBadSignature
+	}
+	return nil
+}
+
+func verifyEd25519(pub crypto.PublicKey, _ crypto.Hash, message, signature []byte) error {
+	key, ok := pub.(ed25519.PublicKey)
+	if !ok {
+		return errWrongKey
+	}
+	if !ed25519.Verify(key, message, signature) {
+		return errBadSignature
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package crl
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// index is what stays of the entries of a list: about 27 octets each for the usual 20-octet serial, and 8 of hash table.
+//
+// A record is
+//
+//	1      length of the serial
+//	1      reason, with a flag for each optional field
+//	5      revocation date, in seconds since the year 0, big-endian
+//	[5]    invalidity date, likewise
+//	[3]    1 + number of the certificate issuer in issuers
+//	n      content octets of the serial
+//
+// in chunks that are never moved, so that reading a long list copies nothing twice. Serials over 255 octets are
+// refused by the reader; RFC 5280 allows 20.
+type index struct {
+	chunks  [][]byte
+	last    int      // octets used in the last chunk
+	table   []uint32 // open addressing, a power of two; 1 + position of a record, 0 for none
+	seed    maphash.Seed
+	count   int
+	issuers [][]byte // certificate issuers of an indirect list
+}
+
+const (
+	chunkBits  = 20
+	chunkSize  = 1 << chunkBits
+	recordMax  = 2 + 5 + 5 + 3 + 255
+	reasonMask = 0x0f
+	hasDate    = 0x80
+	hasIssuer  = 0x40
+
+	year0 = -62167219200 // Unix seconds of 0000-01-01
+)
+
+// record is a decoded entry.
+type record struct {
+	serial     []byte
+	at         int64
+	reason     pki.Reason
+	invalidity int64 // noDate if absent
+	issuer     int   // index into issuers, -1: the list's own
+}
+
+const noDate = -1 << 63
+
+// add appends a record.
+func (x *index) add(r record) {
+	if len(x.chunks) == 0 || chunkSize-x.last < recordMax {
+		x.chunks = append(x.chunks, make([]byte, chunkSize))
+		x.last = 0
+	}
+	b := x.chunks[len(x.chunks)-1][x.last:]
+	b[0], b[1] = byte(len(r.serial)), byte(r.reason)
+	put40(b[2:], r.at-year0)
+	n := 7
+	if r.invalidity != noDate {
+		b[1] |= hasDate
+		put40(b[n:], r.invalidity-year0)
+		n += 5
+	}
+	if r.issuer >= 0 {
+		b[1] |= hasIssuer
+		b[n], b[n+1], b[n+2] = byte(r.issuer>>16), byte(r.issuer>>8), byte(r.issuer)
+		n += 3
+	}
+	x.last += n + copy(b[n:], r.serial)
+	x.count++
+}
+
+// maxIssuers is how many certificate issuers one indirect list can name: three octets.
+const maxIssuers = 1 << 24
+
+// at decodes the record at a position and returns the position after it. serial points into the index.
+func (x *index) at(position uint32) (r record, next uint32) {
+	b := x.chunks[position>>chunkBits][position&(chunkSize-1):]
+	r.at, r.reason, r.invalidity, r.issuer = get40(b[2:])+year0, pki.Reason(b[1]&reasonMask), noDate, -1
+	n := 7
+	if b[1]&hasDate != 0 {
+		r.invalidity = get40(b[n:]) + year0
+		n += 5
+	}
+	if b[1]&hasIssuer != 0 {
+		r.issuer = int(b[n])<<16 | int(b[n+1])<<8 | int(b[n+2])
+		n += 3
+	}
+	end := n + int(b[0])
+	r.serial = b[n:end:end]
+	return r, position + uint32(end)
+}
+
+// serialAt is at for the serial alone.
+func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
+	b := x.chunks[position>>chunkBits][position&(chunkSize-1):]
+	n := 7
+	if b[1]&hasDate != 0 {
+		n += 5
+	}
+	if b[1]&hasIssuer != 0 {
+		n += 3
+	}
+	end := n + int(b[0])
+	return b[n:end], position + uint32(end)
+}
+
+// build makes the table once all records are in. The seed is random, so nobody can write a list whose look-ups are slow.
+func (x *index) build() {
+	if len(x.chunks) > 0 {
+		last := len(x.chunks) - 1
+		if x.last < chunkSize/2 {
+			x.chunks[last] = bytes.Clone(x.chunks[last][:x.last])
+		}
+	}
+	size := 4
+	for size < x.count+x.count/2 {
+		size *= 2
+	}
+	x.table, x.seed = make([]uint32, size), maphash.MakeSeed()
+	mask := uint64(size - 1)
+	for position := range x.positions() {
+		serial, _ := x.serialAt(position)
+		slot := maphash.Bytes(x.seed, serial) & mask
+		for x.table[slot] != 0 {
+			slot = (slot + 1) & mask
+		}
+		x.table[slot] = position + 1
+	}
+}
+
+// positions walks the records in the order of the list.
+func (x *index) positions() func(yield func(uint32) bool) {
+	return func(yield func(uint32) bool) {
+		for c := range x.chunks {
+			position, end := uint32(c)<<chunkBits, uint32(len(x.chunks[c]))
+			if c == len(x.chunks)-1 {
+				end = uint32(x.last)
+			}
+			for end += uint32(c) << chunkBits; position < end && x.chunks[c][position&(chunkSize-1)] != 0; {
+				_, next := x.serialAt(position)
+				if !yield(position) {
+					return
+				}
+				position = next
+			}
+		}
+	}
+}
+
+// find calls yield for every record of a serial until it returns false.
+func (x *index) find(serial []byte, yield func(record) bool) {
+	if x.count == 0 {
+		return
+	}
+	mask := uint64(len(x.table) - 1)
+	for slot := maphash.Bytes(x.seed, serial) & mask; x.table[slot] != 0; slot = (slot + 1) & mask {
+		if found, _ := x.serialAt(x.table[slot] - 1); bytes.Equal(found, serial) {
+			if r, _ := x.at(x.table[slot] - 1); !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// entry converts a record for callers.
+func (x *index) entry(r record, issuer []byte) Entry {
+	e := Entry{Serial: r.serial, RevokedAt: time.Unix(r.at, 0).UTC(), Reason: r.reason, Issuer: issuer}
+	if r.invalidity != noDate {
+		e.InvalidityAt = time.Unix(r.invalidity, 0).UTC()
+	}
+	if r.issuer >= 0 {
+		e.Issuer = x.issuers[r.issuer]
+	}
+	return e
+}
+
+func put40(b []byte, n int64) {
+	b[0] = byte(n >> 32)
+	binary.BigEndian.PutUint32(b[1:], uint32(n))
+}
+
+func get40(b []byte) int64 {
+	return int64(b[0])<<32 | int64(binary.BigEndian.Uint32(b[1:]))
+}
