@@ -21,6 +21,7 @@ type Store interface {
 	auth.Store
 	revocation.Log
 	revocation.Books
+	revocation.Ranges
 	revocation.Progress
 
 	// Ping asks whether the database answers.
