@@ -100,11 +100,11 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
 	request.MaxBytes, request.Timeout = maxInput, 30*time.Second
-	data, err := f.Do(a.ctx, request)
+	response, err := f.Do(a.ctx, request)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("check that %s can be reached from here", request.URL)
 	}
-	return data, nil
+	return response.Body, nil
 }
 
 type crlShowCmd struct {
