@@ -38,6 +38,7 @@ type commands struct {
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
+	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
 	Version    versionCmd    `cmd:"" help:"Say which version this is."`
 }
 
