@@ -99,6 +99,8 @@ type reader struct {
 	where  string
 	at     int64 // offset of the element where names
 	issuer int   // certificate issuer in force, -1: the list's own
+
+	scratch []extension // of the entry at hand
 }
 
 func read(s *scanner) (*List, error) {
