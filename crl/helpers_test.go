@@ -157,6 +157,8 @@ func tlv(tag byte, content ...[]byte) []byte {
 		return append([]byte{tag, byte(n)}, all...)
 	case n < 0x100:
 		return append([]byte{tag, 0x81, byte(n)}, all...)
+	case n >= 1<<16:
+		return append([]byte{tag, 0x83, byte(n >> 16), byte(n >> 8), byte(n)}, all...)
 	default:
 		return append([]byte{tag, 0x82, byte(n >> 8), byte(n)}, all...)
 	}

@@ -55,8 +55,8 @@ const noDate = -1 << 63
 
 // add appends a record.
 func (x *index) add(r record) {
-	if len(x.chunks) == 0 || chunkSize-x.last < recordMax {
-		x.chunks = append(x.chunks, make([]byte, chunkSize))
+	if n := len(x.chunks); n == 0 || len(x.chunks[n-1])-x.last < recordMax {
+		x.chunks = append(x.chunks, make([]byte, chunkSize>>max(0, 8-4*n))) // most lists are short
 		x.last = 0
 	}
 	b := x.chunks[len(x.chunks)-1][x.last:]
@@ -119,12 +119,6 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 
 // build makes the table once all records are in. The seed is random, so nobody can write a list whose look-ups are slow.
 func (x *index) build() {
-	if len(x.chunks) > 0 {
-		last := len(x.chunks) - 1
-		if x.last < chunkSize/2 {
-			x.chunks[last] = bytes.Clone(x.chunks[last][:x.last])
-		}
-	}
 	size := 4
 	for size < x.count+x.count/2 {
 		size *= 2

@@ -7,7 +7,7 @@ import (
 )
 
 // windowSize is how much of a list that is read from a stream is in memory at a time.
-const windowSize = 256 << 10
+const windowSize = 64 << 10
 
 // elementMax bounds the elements that must be in memory whole: a name, an entry, the list's extensions, the signature.
 const elementMax = 1 << 20
