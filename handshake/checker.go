@@ -2,61 +2,273 @@ package handshake
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"sync"
+	"time"
+
+	"signet.example/signet/pki"
 )
 
 // Checker judges the certificates of peers. It is safe for concurrent use, and one Checker should serve a whole
-// process: what it fetched for one connection it knows for all.
+// process: what it learned for one connection it knows for all.
 type Checker struct {
-	config Config
+	config  Config
+	issuers map[issuerKey]Issuer
+	memory  *memory
+	staples *staples
+	answers *answers
+	lists   *lists
+	tracked *registry
+	refresh chan struct{} // bounds the refreshes that run in the background
 }
 
-// New validates a Config. The Checker starts nothing by itself; see Run.
+// maxRefreshes bounds the refreshes that run in the background at once; what finds no place waits for its next use.
+const maxRefreshes = 4
+
+// New validates a Config. The Checker starts nothing by itself, but that a handshake which uses something past half of
+// its life starts a refresh of bounded duration in the background; see Run for refreshing ahead of use.
 func New(config Config) (*Checker, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Checker{config: config}, nil
+	c := &Checker{
+		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(), staples: newStaples(), answers: newAnswers(),
+		lists: newLists(), tracked: newRegistry(), refresh: make(chan struct{}, maxRefreshes),
+	}
+	for _, issuer := range config.Issuers {
+		c.issuers[issuerKeyOf(issuer.Certificate)] = issuer
+	}
+	return c, nil
 }
 
-// Check judges a chain that has been verified up to its trust anchor: leaf first, anchor last. The staple is the OCSP response
-// that came with it, nil if none did. The Result is never nil; the error is Result.Err.
+// inspection is one chain to be judged, and where it comes from.
+type inspection struct {
+	chain     []*x509.Certificate
+	presented []*x509.Certificate // everything the peer sent: signers of CRLs may be among it
+	staple    []byte
+	name      string
+	resumed   bool
+	recheck   bool // of a connection that was accepted before: a staple is not expected
+}
+
+// Check judges a chain that has been verified up to its trust anchor: leaf first, anchor last. Signatures and names are
+// not verified again. The staple is the OCSP response that came with the leaf, nil if none did. The Result is never
+// nil; the error is Result.Err.
 func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple []byte) (*Result, error) {
-	r := &Result{Time: c.config.Now(), Chain: chain}
+	r := c.inspect(ctx, inspection{chain: chain, presented: chain, staple: staple})
+	c.override(r)
+	c.observe(r)
 	return r, r.Err()
 }
 
-// WrapClient returns a copy of a client's tls.Config whose handshakes fail unless the Checker accepts the server's
-// chain. Hooks of the original are kept and run first.
-func (c *Checker) WrapClient(config *tls.Config) (*tls.Config, error) {
-	return nil, ErrInsecureSkipVerify
+// inspect collects evidence for every certificate of the chain, first from what is at hand, then from the network if
+// that leaves something open, and applies the policy.
+func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
+	r := &Result{Time: c.config.Now(), ServerName: in.name, Chain: in.chain, Resumed: in.resumed}
+	if len(in.chain) == 0 {
+		r.err = errors.New("handshake: no chain to check")
+		return r
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
+	defer cancel()
+	subjects := c.subjects(in, r.Time)
+	r.Certificates = make([]CertificateResult, len(subjects))
+	for _, s := range subjects {
+		c.lookAtHand(s)
+	}
+	if c.config.Network == NetworkWhenNeeded && !anyRevoked(subjects) {
+		c.askNetwork(ctx, subjects)
+	}
+	for i, s := range subjects {
+		c.rememberRevocation(s)
+		r.Certificates[i] = c.judge(in, s, i)
+	}
+	c.decide(r)
+	return r
 }
 
-// WrapServer returns a copy of a server's tls.Config whose handshakes fail unless the Checker accepts the client's
-// chain, if the client shows one. What GetConfigForClient returns is wrapped as well.
-func (c *Checker) WrapServer(config *tls.Config) (*tls.Config, error) {
-	return nil, ErrInsecureSkipVerify
+// subject is one certificate while evidence about it is collected.
+type subject struct {
+	inspection
+	at       time.Time
+	cert     *x509.Certificate
+	issuer   *x509.Certificate
+	key      certificateKey
+	config   Issuer // zero if the issuer is not configured
+	covered  bool
+	leaf     bool
+	evidence []Evidence
+	fault    error // of the certificate itself: a contradiction
 }
 
-// Run keeps what is cached fresh and asks again about the certificates of tracked connections, until ctx ends.
-func (c *Checker) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-// worst returns the error to report for a chain: a revocation anywhere before everything else, then the fault nearest
-// to the leaf.
-func worst(certificates []CertificateResult) error {
-	var first error
-	for _, c := range certificates {
-		if _, revoked := c.Err.(*RevokedError); revoked {
-			return c.Err
-		}
-		if first == nil {
-			first = c.Err
+// subjects are the certificates of the chain that have an issuer in it: all but the trust anchor, which nobody but its owner can
+// revoke (RFC 5280, Section 6.1: the anchor is not part of the path).
+func (c *Checker) subjects(in inspection, at time.Time) []*subject {
+	subjects := make([]*subject, len(in.chain)-1)
+	for i := range subjects {
+		cert, issuer := in.chain[i], in.chain[i+1]
+		config, known := c.issuers[issuerKeyOf(issuer)]
+		subjects[i] = &subject{
+			inspection: in, at: at, cert: cert, issuer: issuer, key: keyOf(cert, issuer), config: config, leaf: i == 0,
+			covered: known && len(config.CRLs)+len(config.OCSP) > 0,
 		}
 	}
-	return first
+	return subjects
+}
+
+// lookAtHand asks, in order, everything that needs no network. Lists in memory are asked even if a staple said good: it costs
+// nothing, and a revocation that is known must not be outvoted by an older answer.
+func (c *Checker) lookAtHand(s *subject) {
+	if evidence, known := c.memory.recall(s.key); known {
+		s.add(evidence)
+		return
+	}
+	evidence, exempt, contradiction := exemption(s.cert)
+	s.fault = contradiction
+	if exempt {
+		s.add(evidence)
+		return
+	}
+	c.lookAtStaple(s)
+	c.lookAtLists(s)
+	c.lookAtAnswer(s)
+}
+
+func (s *subject) add(evidence ...Evidence) {
+	for i := range evidence {
+		if !evidence[i].ThisUpdate.IsZero() {
+			evidence[i].Age = s.at.Sub(evidence[i].ThisUpdate)
+		}
+	}
+	s.evidence = append(s.evidence, evidence...)
+}
+
+// settled reports whether the evidence at hand is conclusive.
+func (s *subject) settled() bool {
+	decisive := decisive(s.evidence)
+	return decisive != nil && decisive.Status.Conclusive()
+}
+
+func anyRevoked(subjects []*subject) bool {
+	for _, s := range subjects {
+		if d := decisive(s.evidence); d != nil && refuted(d.Status) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuted reports whether a status says that the certificate must not be accepted.
+func refuted(status pki.Status) bool {
+	return status == pki.StatusRevoked || status == pki.StatusNotIssued
+}
+
+// askNetwork asks for all certificates that are not settled at the same time.
+func (c *Checker) askNetwork(ctx context.Context, subjects []*subject) {
+	var wg sync.WaitGroup
+	for _, s := range subjects {
+		if !s.settled() && s.fault == nil {
+			wg.Go(func() { c.ask(ctx, s) })
+		}
+	}
+	wg.Wait()
+}
+
+// ask asks CRLs and responders side by side; the first conclusive answer ends the waiting. What comes later is still
+// kept for the next handshake, and a revocation in it closes tracked connections.
+func (c *Checker) ask(ctx context.Context, s *subject) {
+	type answer struct {
+		evidence []Evidence
+		source   int
+	}
+	sources := [2]func(context.Context, subject) []Evidence{c.askLists, c.askResponders}
+	answered := make(chan answer, len(sources))
+	for i, source := range sources {
+		go func() {
+			// The handshake may be over before the answer is there.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), crlTimeout)
+			defer cancel()
+			evidence := source(ctx, *s)
+			if d := decisive(evidence); d != nil && d.Final {
+				c.learn(s.key, s.cert, *d)
+			}
+			answered <- answer{evidence, i}
+		}()
+	}
+	var collected [len(sources)][]Evidence
+	for range sources {
+		select {
+		case a := <-answered:
+			collected[a.source] = a.evidence
+		case <-ctx.Done():
+		}
+		if d := decisive(append(collected[0], collected[1]...)); ctx.Err() != nil || d != nil && d.Status.Conclusive() {
+			break
+		}
+	}
+	if collected[0] == nil && collected[1] == nil && ctx.Err() != nil {
+		s.add(Evidence{Source: SourceNone, Status: pki.StatusUnreachable, Err: ctx.Err()})
+	}
+	s.add(collected[0]...)
+	s.add(collected[1]...)
+}
+
+// rememberRevocation keeps what must never be forgotten, and acts on it.
+func (c *Checker) rememberRevocation(s *subject) {
+	if d := decisive(s.evidence); d != nil && d.Final {
+		c.learn(s.key, s.cert, *d)
+	}
+}
+
+// learn remembers a revocation that cannot be taken back and closes tracked connections of the certificate.
+func (c *Checker) learn(key certificateKey, cert *x509.Certificate, evidence Evidence) {
+	if c.memory.remember(key, evidence, cert.NotAfter, c.config.Now()) {
+		c.tracked.close(key)
+	}
+}
+
+// decisive picks the evidence that a status rests on: a revocation that cannot be taken back before everything; between good
+// and a hold the later one; else exempt; else the reason why nothing is known that says most.
+func decisive(list []Evidence) *Evidence {
+	var best *Evidence
+	for i := range list {
+		if best == nil || outweighs(&list[i], best) {
+			best = &list[i]
+		}
+	}
+	return best
+}
+
+func outweighs(a, b *Evidence) bool {
+	if a.Final != b.Final {
+		return a.Final
+	}
+	if said(a) && said(b) && a.Status != b.Status {
+		// A hold, or an answer for a serial that was never issued, can be taken back: the later word counts, and of two
+		// of the same moment the stricter one.
+		if !a.ThisUpdate.Equal(b.ThisUpdate) {
+			return a.ThisUpdate.After(b.ThisUpdate)
+		}
+		return refuted(a.Status)
+	}
+	return weight(a.Status) > weight(b.Status)
+}
+
+// said reports whether evidence states good or revoked.
+func said(e *Evidence) bool { return e.Status == pki.StatusGood || refuted(e.Status) }
+
+// weight orders what evidence is worth when it is not contradicted, and what explains most when there is none.
+func weight(status pki.Status) int {
+	order := [...]pki.Status{
+		pki.StatusNotCovered, pki.StatusTooNew, pki.StatusUnreachable, pki.StatusUnknown, pki.StatusInvalid, pki.StatusStale,
+		pki.StatusExempt, pki.StatusGood, pki.StatusNotIssued, pki.StatusRevoked,
+	}
+	for i, s := range order {
+		if s == status {
+			return i
+		}
+	}
+	return -1
 }

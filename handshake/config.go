@@ -39,7 +39,7 @@ type Config struct {
 	Budget time.Duration
 
 	// MaxAge bounds the age of evidence that says good, whatever its nextUpdate claims. Zero means only nextUpdate
-	// counts; evidence without nextUpdate is then at most 7 days old.
+	// counts; OCSP evidence without nextUpdate is then at most 24 hours old, and a CRL without it is not believed.
 	MaxAge time.Duration
 
 	// Skew is how far clocks may differ: evidence from that far in the future is still believed. Zero means 5 minutes.
@@ -85,10 +85,6 @@ const (
 	defaultBudget  = 5 * time.Second
 	defaultSkew    = 5 * time.Minute
 	defaultRecheck = time.Minute
-
-	// defaultMaxAge bounds evidence that names no nextUpdate: RFC 6960, Section 4.2.2.1 reads its absence as "newer
-	// information is available all the time", which would make every answer stale at once.
-	defaultMaxAge = 7 * 24 * time.Hour
 )
 
 func (c Config) withDefaults() (Config, error) {

@@ -3,15 +3,130 @@ package handshake
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 )
 
-// Dialer dials TLS connections whose peer the Checker accepts. The zero values of NetDialer and TLS are usable.
+// maxChains bounds the chains of one handshake that are judged; cross-signing multiplies them.
+const maxChains = 8
+
+// WrapClient returns a copy of a client's tls.Config (nil means a zero one: the system's roots) whose handshakes fail
+// unless the Checker accepts the server's chain. A VerifyConnection of the original is kept and runs first.
+//
+// The hook is VerifyConnection, never VerifyPeerCertificate: crypto/tls skips the latter on resumed sessions. It has no
+// context, so Config.Budget bounds it.
+//
+// With Config.Override the Checker verifies the chain itself, so that the callback can be asked about an untrusted
+// one; this needs ServerName, and a VerifyPeerCertificate of the original prevents it. Without them
+// crypto/tls verifies, and refuses before anybody is asked. Dialer and Transport set ServerName.
+func (c *Checker) WrapClient(config *tls.Config) (*tls.Config, error) {
+	return c.wrapClient(context.Background(), config, nil)
+}
+
+func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func(*Result)) (*tls.Config, error) {
+	if config == nil {
+		config = &tls.Config{}
+	}
+	if config.InsecureSkipVerify {
+		return nil, ErrInsecureSkipVerify
+	}
+	wrapped := config.Clone()
+	hook := &hook{checker: c, ctx: ctx, inner: config.VerifyConnection, found: found}
+	if c.config.Override != nil && config.ServerName != "" && config.VerifyPeerCertificate == nil && config.EncryptedClientHelloConfigList == nil {
+		hook.trust = &trust{roots: config.RootCAs, name: config.ServerName, usage: x509.ExtKeyUsageServerAuth, now: c.clock(config)}
+		wrapped.InsecureSkipVerify = true // hook.trust verifies the same, and can ask
+	}
+	wrapped.VerifyConnection = hook.verifyServer
+	return wrapped, nil
+}
+
+// hook is the VerifyConnection of one wrapped tls.Config.
+type hook struct {
+	checker *Checker
+	ctx     context.Context // of a Dialer; crypto/tls gives none
+	inner   func(tls.ConnectionState) error
+	trust   *trust // nil if crypto/tls verifies
+	found   func(*Result)
+}
+
+func (h *hook) verifyServer(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("handshake: the server showed no certificate")
+	}
+	return h.verify(state)
+}
+
+// verifyClient lets a client pass that shows no certificate: whether it may is for tls.Config.ClientAuth to say.
+func (h *hook) verifyClient(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		if h.inner != nil {
+			return h.inner(state)
+		}
+		return nil
+	}
+	return h.verify(state)
+}
+
+func (h *hook) verify(state tls.ConnectionState) error {
+	var untrusted error
+	if h.trust != nil {
+		chains, err := h.trust.verify(state.PeerCertificates)
+		if err != nil {
+			untrusted = Untrusted(err, state.PeerCertificates, h.trust.roots, h.trust.now())
+		}
+		state.VerifiedChains = chains
+	}
+	if len(state.VerifiedChains) == 0 && untrusted == nil {
+		return ErrInsecureSkipVerify
+	}
+	if h.inner != nil {
+		if err := h.inner(state); err != nil {
+			return err
+		}
+	}
+	r := h.checker.judgeConnection(h.ctx, state, untrusted)
+	if h.found != nil {
+		h.found(r)
+	}
+	return r.Err()
+}
+
+// judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked
+// cross-certificate does not make a server untrusted that another chain leads to.
+func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, untrusted error) *Result {
+	var result *Result
+	for _, chain := range state.VerifiedChains[:min(len(state.VerifiedChains), maxChains)] {
+		r := c.inspect(ctx, inspection{
+			chain: chain, presented: state.PeerCertificates, staple: state.OCSPResponse, name: state.ServerName, resumed: state.DidResume,
+		})
+		if !c.pinned(chain) {
+			r.Trust = notPinned(state.PeerCertificates)
+			c.decide(r)
+		}
+		if result == nil || r.decision != Refused {
+			result = r
+		}
+		if r.decision != Refused {
+			break
+		}
+	}
+	if result == nil {
+		// Nothing is fetched for a chain that leads nowhere (RFC 9919: verify the chain before contacting a URL in it).
+		result = &Result{Time: c.config.Now(), ServerName: state.ServerName, Chain: state.PeerCertificates, Trust: untrusted, Resumed: state.DidResume}
+		c.decide(result)
+	}
+	c.override(result)
+	c.observe(result)
+	return result
+}
+
+// Dialer dials TLS connections whose peer the Checker accepts. Checker is demanded; every other field may be zero.
 type Dialer struct {
 	Checker   *Checker
 	NetDialer *net.Dialer // nil means a zero net.Dialer
-	TLS       *tls.Config // nil means a zero tls.Config: the system's roots
+	TLS       *tls.Config // nil means a zero tls.Config: the system's roots. An empty ServerName is taken from the address
 
 	// Track closes connections when a certificate of theirs becomes revoked, as long as Checker.Run runs.
 	Track bool
@@ -26,14 +141,80 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	return conn, nil
 }
 
-// Dial is DialContext for whoever wants to see the Result too. If the handshake got as far as the certificate, the Result is not nil, even when the
-// error is not.
+// Dial is DialContext for whoever wants to see the Result too. If the handshake got as far as the certificate, the
+// Result is not nil, even when the error is not. A chain that does not verify is an *UntrustedError.
 func (d *Dialer) Dial(ctx context.Context, network, address string) (*tls.Conn, *Result, error) {
-	return nil, nil, errNoDecision
+	conn, result, err := d.dialOnce(ctx, network, address)
+	if err != nil && result != nil && result.Resumed && outdatedEvidence(err) {
+		// The session was resumed and its staple is too old. crypto/tls has dropped the session: a full handshake
+		// brings the server's present staple.
+		conn, result, err = d.dialOnce(ctx, network, address)
+	}
+	return conn, result, err
 }
 
-// Transport returns an http.Transport that speaks only to servers the Checker accepts. config is the client's TLS
-// configuration; nil means the system's roots.
+// outdatedEvidence reports whether a full handshake could do better than a resumed one.
+func outdatedEvidence(err error) bool {
+	_, stale := errors.AsType[*StaleError](err)
+	_, missing := errors.AsType[*MustStapleError](err)
+	return stale || missing
+}
+
+func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Conn, *Result, error) {
+	config := &tls.Config{}
+	if d.TLS != nil {
+		config = d.TLS.Clone()
+	}
+	if config.ServerName == "" {
+		config.ServerName = hostOf(address)
+	}
+	var result *Result
+	wrapped, err := d.Checker.wrapClient(ctx, config, func(r *Result) { result = r })
+	if err != nil {
+		return nil, nil, err
+	}
+	netDialer := d.NetDialer
+	if netDialer == nil {
+		netDialer = &net.Dialer{}
+	}
+	raw, err := netDialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	under := &watchedConn{Conn: raw}
+	conn := tls.Client(under, wrapped)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		if wrongTrust, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			return nil, result, Untrusted(wrongTrust, nil, config.RootCAs, d.Checker.clock(config)())
+		}
+		return nil, result, err
+	}
+	if d.Track {
+		under.watch(d.Checker, result.Chain, conn.ConnectionState().PeerCertificates)
+	}
+	return conn, result, nil
+}
+
+// Transport returns an http.Transport that speaks only to servers the Checker accepts, directly or through a proxy, and
+// whose connections are tracked: one that was made before a revocation does not outlive it, as long as Run runs. config is the client's TLS configuration; nil
+// means the system's roots.
 func (c *Checker) Transport(config *tls.Config) (*http.Transport, error) {
-	return nil, ErrInsecureSkipVerify
+	if config == nil {
+		config = &tls.Config{}
+	}
+	config = config.Clone()
+	if config.NextProtos == nil {
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
+	// Behind a proxy http.Transport makes the TLS connection itself, from this.
+	wrapped, err := c.WrapClient(config)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = wrapped
+	transport.DialTLSContext = (&Dialer{Checker: c, TLS: config, Track: true}).DialContext
+	transport.ForceAttemptHTTP2 = true
+	return transport, nil
 }

@@ -2,29 +2,36 @@ package handshake
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
 )
 
 // StaplerConfig says for which certificate a Stapler keeps the status.
 type StaplerConfig struct {
-	// Certificate holds chain and key; at least leaf and issuer. It is demanded.
+	// Certificate holds chain and key; at least the leaf and its issuer's certificate. It is demanded.
 	Certificate tls.Certificate
 
-	// Fetcher asks the responder and keeps staples across restarts. Nil means a guarded fetcher in memory only.
+	// Fetcher asks the responder and keeps staples across restarts. Nil means a guarded fetcher without a disk.
 	Fetcher *fetch.Fetcher
 
 	// Responder overrides the OCSP URL of the certificate. Empty means the certificate's.
 	Responder string
 
-	// Observe is told of every change and every failure. Nil means nobody.
+	// Observe is told of every change and every failure. It must not block. Nil means nobody.
 	Observe func(StapleEvent)
 
 	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked. The default goes on
-	// serving, without a staple: clients that check will refuse, and those that do not will not notice.
+	// serving, without a staple: clients that check refuse by themselves, and the others are not cut off.
 	StopWhenRevoked bool
 
 	// Now is the clock. Nil means time.Now.
@@ -34,9 +41,9 @@ type StaplerConfig struct {
 // StapleEvent is what a Stapler reports.
 type StapleEvent struct {
 	Kind     StapleEventKind
-	Evidence Evidence
+	Evidence Evidence  // of the answer, if there was one
 	Next     time.Time // of the next attempt
-	Err      error
+	Err      error     // of StapleFailed
 }
 
 // StapleEventKind is the kind of a StapleEvent. Zero is none.
@@ -45,34 +52,312 @@ type StapleEventKind uint8
 // The kinds of StapleEvent.
 const (
 	StapleFresh   StapleEventKind = iota + 1 // a new good staple is in place
-	StapleFailed                             // an attempt failed; what was stapled before stays until it expires
+	StapleFailed                             // an attempt failed; what was stapled before stays until it ends
 	StapleExpired                            // the staple ended and was taken away
 	StapleRevoked                            // the responder says that our own certificate is revoked
 )
 
-// Stapler keeps a fresh OCSP response stapled to a certificate, for servers and for clients with a certificate.
-type Stapler struct{ config StaplerConfig }
+const (
+	stapleRetry  = time.Minute // the least time between two attempts
+	stapleSkew   = 5 * time.Minute
+	stapleNoEnd  = time.Hour // how long an answer without nextUpdate is stapled
+	stapleAtMost = 24 * time.Hour
+)
 
-// NewStapler validates the configuration and loads a staple that an earlier process kept. It starts nothing; see Run.
+// Stapler keeps a fresh OCSP response stapled to one certificate, for a server or for a client with a certificate (TLS
+// 1.3 carries those too). It asks at half the life of what it has, then at three quarters, seven eighths and so on, and
+// never gives up something good for a failure: through an outage of the responder the last good staple is served to its
+// end. Only good is ever stapled. It is safe for concurrent use.
+type Stapler struct {
+	config     StaplerConfig
+	leaf       *x509.Certificate
+	issuer     *x509.Certificate
+	responder  string
+	current    atomic.Pointer[stapled]
+	generation atomic.Pointer[[16]byte] // of session tickets; changes when the certificate is revoked
+}
+
+// stapled is an immutable state: the certificate as it is served now.
+type stapled struct {
+	certificate tls.Certificate
+	result      ocsp.Result // zero without a staple
+	ends        time.Time   // of the staple; zero without one
+	revoked     *RevokedError
+}
+
+// NewStapler validates the configuration and loads a staple that an earlier process kept, verifying it again. It
+// starts nothing; see Run.
 func NewStapler(config StaplerConfig) (*Stapler, error) {
-	if len(config.Certificate.Certificate) < 2 {
-		return nil, errors.New("handshake: a stapler needs the certificate and its issuer's")
+	if config.Now == nil {
+		config.Now = time.Now
 	}
-	return &Stapler{config: config}, nil
+	if config.Fetcher == nil {
+		fetcher, err := fetch.New(fetch.Config{Now: config.Now})
+		if err != nil {
+			return nil, err
+		}
+		config.Fetcher = fetcher
+	}
+	s := &Stapler{config: config}
+	if err := s.readCertificate(); err != nil {
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: "configure stapler", Err: err}
+	}
+	s.rotateTickets()
+	bare := config.Certificate
+	bare.OCSPStaple = nil
+	s.current.Store(&stapled{certificate: bare})
+	s.loadKept()
+	return s, nil
+}
+
+func (s *Stapler) readCertificate() error {
+	chain := s.config.Certificate.Certificate
+	if len(chain) < 2 {
+		return errors.New("the certificate comes without its issuer's, which signs its status")
+	}
+	var err error
+	if s.leaf, err = x509.ParseCertificate(chain[0]); err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
+	if s.issuer, err = x509.ParseCertificate(chain[1]); err != nil {
+		return fmt.Errorf("read issuer's certificate: %w", err)
+	}
+	if err := s.issuer.CheckSignature(s.leaf.SignatureAlgorithm, s.leaf.RawTBSCertificate, s.leaf.Signature); err != nil {
+		return fmt.Errorf("the second certificate is not the issuer of the first: %w", err)
+	}
+	s.responder = s.config.Responder
+	if s.responder == "" {
+		if len(s.leaf.OCSPServer) == 0 {
+			return errors.New("the certificate names no OCSP responder, and none is configured")
+		}
+		s.responder = s.leaf.OCSPServer[0]
+	}
+	return nil
 }
 
 // GetCertificate is for tls.Config.GetCertificate.
 func (s *Stapler) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &s.config.Certificate, nil
+	return s.certificate()
 }
 
-// GetClientCertificate is for tls.Config.GetClientCertificate.
+// GetClientCertificate is for tls.Config.GetClientCertificate: the staple goes to servers over TLS 1.3.
 func (s *Stapler) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return &s.config.Certificate, nil
+	return s.certificate()
 }
 
-// Run refreshes the staple until ctx ends.
+func (s *Stapler) certificate() (*tls.Certificate, error) {
+	now := s.current.Load()
+	if now.revoked != nil && s.config.StopWhenRevoked {
+		return nil, now.revoked
+	}
+	if !now.ends.IsZero() && !s.config.Now().Before(now.ends) {
+		bare := now.certificate
+		bare.OCSPStaple = nil // Run takes it away for good; until then nobody is served what has ended
+		return &bare, nil
+	}
+	return &now.certificate, nil
+}
+
+// Configure returns a copy of config that serves the certificate, and whose session tickets from before a revocation of
+// the certificate resume nothing after it. Do it last: after Checker.WrapServer.
+func (s *Stapler) Configure(config *tls.Config) *tls.Config {
+	if config == nil {
+		config = &tls.Config{}
+	}
+	configured := config.Clone()
+	configured.Certificates = nil
+	configured.GetCertificate = s.GetCertificate
+	configured.GetClientCertificate = s.GetClientCertificate
+	s.bindTickets(configured, config)
+	if choose := config.GetConfigForClient; choose != nil {
+		configured.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if err != nil || chosen == nil {
+				return chosen, err
+			}
+			chosen = chosen.Clone()
+			chosen.Certificates, chosen.GetCertificate = nil, s.GetCertificate
+			chosen.WrapSession, chosen.UnwrapSession = configured.WrapSession, configured.UnwrapSession
+			return chosen, nil
+		}
+	}
+	return configured
+}
+
+// bindTickets marks session tickets with the present generation and resumes only those of it.
+func (s *Stapler) bindTickets(configured, inner *tls.Config) {
+	keys := inner.Clone() // encrypts and decrypts; crypto/tls rotates its keys
+	configured.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+		generation := *s.generation.Load()
+		session.Extra = append(session.Extra, generation[:])
+		if inner.WrapSession != nil {
+			return inner.WrapSession(state, session)
+		}
+		return keys.EncryptTicket(state, session)
+	}
+	configured.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
+		unwrap := keys.DecryptTicket
+		if inner.UnwrapSession != nil {
+			unwrap = inner.UnwrapSession
+		}
+		session, err := unwrap(ticket, state)
+		if err != nil || session == nil {
+			return nil, err
+		}
+		generation := *s.generation.Load()
+		for i, extra := range session.Extra {
+			if string(extra) == string(generation[:]) {
+				session.Extra = append(session.Extra[:i:i], session.Extra[i+1:]...)
+				return session, nil
+			}
+		}
+		return nil, nil // a full handshake
+	}
+}
+
+func (s *Stapler) rotateTickets() {
+	var generation [16]byte
+	rand.Read(generation[:])
+	s.generation.Store(&generation)
+}
+
+// Run refreshes the staple until ctx ends. It asks at once if there is none or it is past half its life.
 func (s *Stapler) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
+	next := s.config.Now()
+	if now := s.current.Load(); !now.ends.IsZero() {
+		next = halfLife(now.result.ThisUpdate, now.ends)
+	}
+	for {
+		timer := time.NewTimer(next.Sub(s.config.Now()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		next = s.Refresh(ctx)
+	}
+}
+
+// Refresh asks the responder once and returns when to ask next.
+func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
+	s.dropEnded()
+	at := s.config.Now()
+	answer, err := askResponder(ctx, s.config.Fetcher, question{
+		url: s.responder, cert: s.leaf, issuer: s.issuer, fresh: true, at: at, skew: stapleSkew,
+	})
+	evidence := evidenceOf(SourceOCSP, answer.result, err)
+	evidence.Location = s.responder
+	switch {
+	case evidence.Status == pki.StatusGood:
+		s.staple(answer)
+		next = s.afterSuccess(at)
+		s.report(StapleEvent{Kind: StapleFresh, Evidence: evidence, Next: next})
+	case refuted(evidence.Status):
+		next = at.Add(time.Hour)
+		s.revoke(evidence, next)
+	default:
+		next = s.afterFailure(at)
+		if err == nil {
+			err = evidence.Err
+		}
+		s.report(StapleEvent{Kind: StapleFailed, Evidence: evidence, Next: next, Err: err})
+	}
+	return next
+}
+
+// afterSuccess is half the life of what is stapled now, at most a day ahead.
+func (s *Stapler) afterSuccess(at time.Time) time.Time {
+	now := s.current.Load()
+	next := halfLife(now.result.ThisUpdate, now.ends)
+	return earliest(latest(next, at.Add(stapleRetry)), at.Add(stapleAtMost))
+}
+
+// afterFailure halves the time that is left: three quarters, seven eighths, and so on.
+func (s *Stapler) afterFailure(at time.Time) time.Time {
+	left := s.current.Load().ends.Sub(at)
+	return earliest(latest(at.Add(left/2), at.Add(stapleRetry)), at.Add(time.Hour))
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// staple puts a good answer in place, unless the one there is newer, and keeps it for the next start.
+func (s *Stapler) staple(answer reply) {
+	if answer.result.ThisUpdate.Before(s.current.Load().result.ThisUpdate) {
+		return // a cache on the way gave an older one
+	}
+	s.put(answer)
+	object := fetch.Object{Key: s.key(), Version: versionAt(answer.result.ThisUpdate), Body: answer.body, Fetched: s.config.Now()}
+	_ = s.config.Fetcher.Keep(object) // it is in place; a full disk costs one question after a restart
+}
+
+func (s *Stapler) put(answer reply) {
+	next := &stapled{certificate: s.config.Certificate, result: answer.result, ends: answer.result.NextUpdate}
+	if next.ends.IsZero() {
+		next.ends = answer.result.ThisUpdate.Add(stapleNoEnd)
+	}
+	// What outlives the certificate would vouch for nothing.
+	next.ends = earliest(next.ends, s.leaf.NotAfter)
+	next.certificate.OCSPStaple = answer.body
+	s.current.Store(next)
+}
+
+func (s *Stapler) dropEnded() {
+	now := s.current.Load()
+	if now.ends.IsZero() || s.config.Now().Before(now.ends) {
+		return
+	}
+	bare := now.certificate
+	bare.OCSPStaple = nil
+	s.current.Store(&stapled{certificate: bare, revoked: now.revoked})
+	s.report(StapleEvent{Kind: StapleExpired})
+}
+
+// revoke takes the staple away: it says good of what is not good. Tickets of the sessions of before end with it.
+func (s *Stapler) revoke(evidence Evidence, next time.Time) {
+	now := s.current.Load()
+	bare := now.certificate
+	bare.OCSPStaple = nil
+	s.current.Store(&stapled{certificate: bare, revoked: &RevokedError{Certificate: s.leaf, Evidence: evidence}})
+	if now.revoked == nil {
+		s.rotateTickets()
+		s.report(StapleEvent{Kind: StapleRevoked, Evidence: evidence, Next: next})
+	}
+}
+
+func (s *Stapler) report(event StapleEvent) {
+	if s.config.Observe != nil {
+		s.config.Observe(event)
+	}
+}
+
+func (s *Stapler) key() string {
+	key := keyOf(s.leaf, s.issuer)
+	return "staple " + hex.EncodeToString(key[:])
+}
+
+// loadKept staples what an earlier process kept, if it verifies and is good still.
+func (s *Stapler) loadKept() {
+	object, err := s.config.Fetcher.Load(s.key())
+	if err != nil {
+		return
+	}
+	result, err := ocsp.Verify(object.Body, ocsp.Query{
+		Certificate: s.leaf, Issuers: []*x509.Certificate{s.issuer}, Time: s.config.Now(), Skew: stapleSkew,
+	})
+	if err == nil && result.Status == pki.StatusGood {
+		s.put(reply{object.Body, result})
+	}
 }

@@ -103,21 +103,25 @@ type Result struct {
 // Decision says what became of the handshake.
 func (r *Result) Decision() Decision { return r.decision }
 
-// Err is nil exactly if the connection is accepted; otherwise it is the error of the certificate that decided, nearest
-// to the leaf first, a revocation before anything else.
+// Err is nil exactly if the connection is accepted; otherwise it is why not: no trust, or the error of one certificate,
+// a revocation before anything else, then the nearest to the leaf.
 func (r *Result) Err() error {
-	if r.decision == Refused && r.err == nil {
+	if r.decision != Refused {
+		return nil
+	}
+	if r.err == nil {
 		return errNoDecision
 	}
 	return r.err
 }
 
-// Would is the reason for which the policy refused, or under ReportOnly would have refused. It is nil if there was none.
-func (r *Result) Would() error {
-	if r.err != nil {
+// Objection is why the policy refused, or would have refused under ReportOnly or without an Override. It is nil if there was nothing to
+// object to.
+func (r *Result) Objection() error {
+	switch {
+	case r.err != nil:
 		return r.err
-	}
-	if r.Trust != nil {
+	case r.Trust != nil:
 		return r.Trust
 	}
 	return worst(r.Certificates)

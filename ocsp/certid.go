@@ -68,18 +68,6 @@ func (i Issuer) Matches(id CertID) bool {
 // CertIDs use (RFC 6960, Section 4.2.1, KeyHash).
 func (i Issuer) ResponderKey() []byte { return sum(crypto.SHA1, i.Key) }
 
-// SerialOf returns the content octets of a certificate's serial number as they stand in the certificate.
-func SerialOf(cert *x509.Certificate) ([]byte, error) {
-	input := cryptobyte.String(cert.RawTBSCertificate)
-	var tbs, serial cryptobyte.String
-	if !input.ReadASN1(&tbs, asn1.SEQUENCE) ||
-		!tbs.SkipOptionalASN1(asn1.Tag(0).Constructed().ContextSpecific()) ||
-		!tbs.ReadASN1(&serial, asn1.INTEGER) || len(serial) == 0 {
-		return nil, errors.New("the certificate has no serial number")
-	}
-	return serial, nil
-}
-
 // SerialOctets returns the INTEGER content octets of a serial.
 func SerialOctets(serial pki.Serial) []byte {
 	octets := serial.Bytes()

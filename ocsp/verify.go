@@ -23,10 +23,12 @@ const defaultMaxAge = 24 * time.Hour
 var noCheckID = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 
 // Query is a certificate in question and what is demanded of a response about it. Issuers and Time are required, and
-// one of Certificate and Serial.
+// one of Certificate, CertificateDER and Serial.
 type Query struct {
 	// Certificate is the one in question. It need not have been verified.
 	Certificate *x509.Certificate
+	// CertificateDER stands for Certificate where crypto/x509 does not parse it.
+	CertificateDER []byte
 	// Serial stands for Certificate where only the number is known: INTEGER content octets.
 	Serial []byte
 	// Issuers are the certificates of authorities that may have issued Certificate. They are taken as given: trust in
@@ -92,13 +94,13 @@ func (r *Response) Verify(q Query) (Result, error) {
 	if err := r.checkCritical(); err != nil {
 		return Result{}, err
 	}
-	serial, err := q.serial()
+	subject, err := q.subject()
 	if err != nil {
 		return Result{}, err
 	}
-	issuer, answers := r.answersFor(q, serial)
+	issuer, answers := r.answersFor(q, subject)
 	if issuer == nil {
-		return Result{}, &WrongCertificateError{Serial: serial, Named: len(r.Answers)}
+		return Result{}, &WrongCertificateError{Serial: subject.serial, Named: len(r.Answers)}
 	}
 	for _, a := range answers {
 		if id, found := firstUnknownCritical(a.Extensions, OID.knownInResponse); found {
@@ -112,7 +114,7 @@ func (r *Response) Verify(q Query) (Result, error) {
 	if q.Nonce != nil && !bytes.Equal(q.Nonce, r.Nonce) {
 		return Result{}, &NonceError{Got: r.Nonce}
 	}
-	return r.judge(q, responder, answers)
+	return r.judge(q, subject, responder, answers)
 }
 
 // VerifyResponder asks only who signed: whether the signature verifies and its maker may speak for the issuer of every
@@ -159,30 +161,20 @@ func (r *Response) checkCritical() error {
 	return nil
 }
 
-func (q Query) serial() ([]byte, error) {
-	if q.Certificate != nil {
-		return SerialOf(q.Certificate)
-	}
-	if len(q.Serial) == 0 {
-		return nil, errors.New("verify OCSP response: no certificate in question")
-	}
-	return q.Serial, nil
-}
-
 // answersFor finds the issuer that counts and the answers about the certificate in question. There may be several: one
 // per hash algorithm, or contradicting ones.
-func (r *Response) answersFor(q Query, serial []byte) (*x509.Certificate, []Answer) {
-	for _, cert := range q.candidates() {
+func (r *Response) answersFor(q Query, s subject) (*x509.Certificate, []Answer) {
+	for _, cert := range q.candidates(s) {
 		issuer, err := IssuerOf(cert)
 		if err != nil {
 			continue
 		}
-		if q.Certificate != nil {
-			issuer.Name = q.Certificate.RawIssuer // RFC 6960, Section 4.1.1: as it stands in the certificate in question
+		if s.issuer != nil {
+			issuer.Name = s.issuer // RFC 6960, Section 4.1.1: as it stands in the certificate in question
 		}
 		var answers []Answer
 		for _, a := range r.Answers {
-			if bytes.Equal(a.ID.Serial, serial) && issuer.Matches(a.ID) {
+			if bytes.Equal(a.ID.Serial, s.serial) && issuer.Matches(a.ID) {
 				answers = append(answers, a)
 			}
 		}
@@ -195,8 +187,8 @@ func (r *Response) answersFor(q Query, serial []byte) (*x509.Certificate, []Answ
 
 // candidates returns the issuers that can have issued the certificate in question. A single one of the right name is
 // taken at the caller's word; between several, and for one of another name, the signature on the certificate decides.
-func (q Query) candidates() []*x509.Certificate {
-	if q.Certificate == nil {
+func (q Query) candidates(s subject) []*x509.Certificate {
+	if s.issuer == nil {
 		return q.Issuers
 	}
 	var named, other []*x509.Certificate
@@ -204,7 +196,7 @@ func (q Query) candidates() []*x509.Certificate {
 		sameKey := func(c *x509.Certificate) bool {
 			return bytes.Equal(c.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo)
 		}
-		if !bytes.Equal(cert.RawSubject, q.Certificate.RawIssuer) {
+		if !bytes.Equal(cert.RawSubject, s.issuer) {
 			other = append(other, cert)
 		} else if !slices.ContainsFunc(named, sameKey) {
 			named = append(named, cert)
@@ -214,7 +206,7 @@ func (q Query) candidates() []*x509.Certificate {
 		return named
 	}
 	return slices.DeleteFunc(append(named, other...), func(cert *x509.Certificate) bool {
-		return checkCertificateSignature(q.Certificate, cert.PublicKey, q.AllowSHA1) != nil
+		return checkSignature(s.algorithm, s.tbs, s.signature, cert.PublicKey, q.AllowSHA1) != nil
 	})
 }
 
@@ -313,13 +305,13 @@ func authorize(cert, issuer *x509.Certificate, q Query) (Responder, error) {
 }
 
 // judge picks among authentic answers. Of fresh ones the strictest counts: revoked before unknown before good.
-func (r *Response) judge(q Query, responder Responder, answers []Answer) (Result, error) {
+func (r *Response) judge(q Query, s subject, responder Responder, answers []Answer) (Result, error) {
 	var best Result
 	var stale error
 	found := false
 	for _, a := range answers {
 		result := r.result(q, responder, a)
-		if err := q.checkTimes(result); err != nil {
+		if err := q.checkTimes(s, result); err != nil {
 			stale = err
 			continue
 		}
@@ -353,7 +345,7 @@ func (r *Response) result(q Query, responder Responder, a Answer) Result {
 }
 
 // checkTimes applies RFC 6960, Section 3.2, 5 and 6, and the caller's bound.
-func (q Query) checkTimes(said Result) error {
+func (q Query) checkTimes(s subject, said Result) error {
 	maxAge := q.MaxAge
 	if maxAge == 0 && said.NextUpdate.IsZero() {
 		maxAge = defaultMaxAge
@@ -363,20 +355,20 @@ func (q Query) checkTimes(said Result) error {
 	if said.ThisUpdate.After(q.Time.Add(q.Skew)) || late || old {
 		return &StaleError{Said: said, At: q.Time, MaxAge: maxAge}
 	}
-	return q.checkProduced(said)
+	return q.checkProduced(s, said)
 }
 
 // checkProduced refuses what was said while the certificate was not valid: before, the responder cannot have known it;
 // after, it need not remember, unless its archive reaches back (RFC 6960, Section 4.4.4).
-func (q Query) checkProduced(said Result) error {
-	if q.Certificate == nil {
+func (q Query) checkProduced(s subject, said Result) error {
+	if s.issuer == nil {
 		return nil
 	}
-	before := said.ProducedAt.Before(q.Certificate.NotBefore.Add(-q.Skew))
-	after := said.ProducedAt.After(q.Certificate.NotAfter.Add(q.Skew))
-	archived := !said.ArchiveCutoff.IsZero() && !said.ArchiveCutoff.After(q.Certificate.NotAfter)
+	before := said.ProducedAt.Before(s.notBefore.Add(-q.Skew))
+	after := said.ProducedAt.After(s.notAfter.Add(q.Skew))
+	archived := !said.ArchiveCutoff.IsZero() && !said.ArchiveCutoff.After(s.notAfter)
 	if before || after && !archived {
-		return &OutsideValidityError{Said: said, NotBefore: q.Certificate.NotBefore, NotAfter: q.Certificate.NotAfter}
+		return &OutsideValidityError{Said: said, NotBefore: s.notBefore, NotAfter: s.notAfter}
 	}
 	return nil
 }

@@ -2,8 +2,12 @@ package revocation
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
@@ -26,9 +30,6 @@ type LedgerConfig struct {
 	Books    Books     // required
 	Universe *Universe // required: answers wait for it
 
-	// Public tells whether an issuer serves the public: reasons 1, 3, 4, 5 and 9 only, no hold. Required.
-	Public func(pki.IssuerID) bool
-
 	// Now is the clock that gives revocation dates. Zero: time.Now.
 	Now func() time.Time
 
@@ -37,39 +38,298 @@ type LedgerConfig struct {
 }
 
 // Ledger changes the status of certificates. Concurrent calls are committed as a group. It is safe for concurrent use.
-type Ledger struct{ config LedgerConfig }
+type Ledger struct {
+	config LedgerConfig
+	queue  chan *pending
+	ended  chan struct{} // closed when the committer has ended
 
-// NewLedger makes a ledger. Close ends it.
-func NewLedger(config LedgerConfig) (*Ledger, error) { return &Ledger{config}, nil }
+	mu     sync.RWMutex // held for reading while a request enters the queue
+	closed bool         // guarded by mu
+}
 
-// Close refuses new requests and returns when those in flight are answered.
-func (l *Ledger) Close() error { return nil }
+const (
+	groupSize     = 1_000            // requests committed together
+	commitTimeout = 15 * time.Second // of one group; requests that wait longer are told that it may have happened
+	staleTries    = 5                // before a group gives up against another instance's changes
+)
+
+// pending is a request that waits for its commit.
+type pending struct {
+	claim   Claim
+	change  change
+	grant   auth.Grant
+	receipt Receipt
+	err     error
+	done    chan struct{}
+}
+
+// NewLedger makes a ledger and starts its committer. Close ends it.
+func NewLedger(config LedgerConfig) (*Ledger, error) {
+	if config.Books == nil || config.Universe == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books and Universe are required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Queue == 0 {
+		config.Queue = 4096
+	}
+	l := &Ledger{config: config, queue: make(chan *pending, config.Queue), ended: make(chan struct{})}
+	go l.commitGroups()
+	return l, nil
+}
+
+// Close refuses new requests and returns when those in the queue are answered.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.queue)
+	}
+	l.mu.Unlock()
+	<-l.ended
+	return nil
+}
 
 // Revoke revokes a certificate. The grant is for auth.ActionRevoke and must cover the certificate's account. It returns
 // when the revocation is durable and this instance's universe has applied it; a repetition with the same facts
-// succeeds. Errors: KindNotFound, KindDenied, KindConflict (revoked before, otherwise: the error names the first),
-// KindRefused (reason not allowed), KindExhausted, KindUnavailable (it may have happened: repeat).
+// succeeds. Errors: KindNotFound, KindDenied, KindConflict (changed before, otherwise: a *ConflictError names the
+// first), KindInvalid and KindRefused (reason), KindExhausted, KindUnavailable (it may have happened: repeat).
 func (l *Ledger) Revoke(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
-	return Receipt{}, nil
+	return l.submit(ctx, grant, request.Key, change{kind: KindRevoke, reason: request.Reason, invalidityAt: request.InvalidityAt})
 }
 
-// ChangeReason changes the reason of a revoked certificate to keyCompromise, the only change there is.
+// ChangeReason changes the reason of a revoked certificate to keyCompromise, the only change there is. Grant and errors
+// are those of Revoke; KindFailedPrecondition if it is not revoked.
 func (l *Ledger) ChangeReason(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
-	return Receipt{}, nil
+	return l.submit(ctx, grant, request.Key, change{kind: KindReasonChange, reason: pki.KeyCompromise, invalidityAt: request.InvalidityAt})
 }
 
-// Hold suspends a certificate.
+// Hold suspends a certificate that has not expired. Grant and errors are those of Revoke.
 func (l *Ledger) Hold(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
-	return Receipt{}, nil
+	return l.submit(ctx, grant, request.Key, change{kind: KindHold, reason: pki.CertificateHold, invalidityAt: request.InvalidityAt})
 }
 
-// Release takes a certificate from hold.
+// Release takes a certificate from hold. Grant and errors are those of Revoke; KindFailedPrecondition if it is not on
+// hold.
 func (l *Ledger) Release(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
-	return Receipt{}, nil
+	return l.submit(ctx, grant, request.Key, change{kind: KindRelease})
 }
 
 // Import revokes a serial that Signet did not issue: of another CA's time, or forged. The grant is for
-// auth.ActionManage.
+// auth.ActionManage. KindConflict if a certificate with this serial is recorded: revoke that one.
 func (l *Ledger) Import(ctx context.Context, grant auth.Grant, request Request) (Receipt, error) {
-	return Receipt{}, nil
+	return l.submit(ctx, grant, request.Key, change{kind: KindRevoke, reason: request.Reason, invalidityAt: request.InvalidityAt, foreign: true})
+}
+
+// submit queues a change and waits until it is answered. A caller who goes away leaves it to happen.
+func (l *Ledger) submit(ctx context.Context, grant auth.Grant, key Key, c change) (Receipt, error) {
+	claim, issuer, err := l.config.Universe.claim(ctx, key)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := allowed(c, issuer.Public); err != nil {
+		return Receipt{}, err
+	}
+	if err := l.config.Universe.Check(); err != nil {
+		return Receipt{}, err
+	}
+	p := &pending{claim: claim, change: c, grant: grant, done: make(chan struct{})}
+	if err := l.enqueue(p); err != nil {
+		return Receipt{}, err
+	}
+	select {
+	case <-p.done:
+		return p.receipt, p.err
+	case <-ctx.Done():
+		return Receipt{}, (&pki.Error{Kind: pki.KindUnavailable, Op: opChange, Err: ctx.Err()}).WithHint("it may have happened: repeat the request")
+	}
+}
+
+func (l *Ledger) enqueue(p *pending) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return pki.Errorf(pki.KindUnavailable, opChange, "this instance is stopping")
+	}
+	select {
+	case l.queue <- p:
+		return nil
+	default:
+		return pki.Errorf(pki.KindExhausted, opChange, "%d changes are waiting", cap(l.queue)).WithHint("try again in a moment, or use a job")
+	}
+}
+
+// commitGroups is the committer: whatever waits when a commit begins shares it, so nobody waits for company.
+func (l *Ledger) commitGroups() {
+	defer close(l.ended)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	var deferred []*pending
+	for {
+		group := deferred
+		if len(group) == 0 {
+			p, ok := <-l.queue
+			if !ok {
+				return
+			}
+			group = append(group, p)
+		}
+		group = l.gather(group)
+		answered, last, later := l.commit(group)
+		deferred = later
+		answering.Go(func() { l.answer(answered, last) })
+	}
+}
+
+// gather takes what waits in the queue, without waiting for more.
+func (l *Ledger) gather(group []*pending) []*pending {
+	for len(group) < groupSize {
+		select {
+		case p, ok := <-l.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, p)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit decides about a group and appends what came of it. It returns those whose fate is settled, the sequence that
+// they must wait for, and those that must be decided after them.
+func (l *Ledger) commit(group []*pending) (settled []*pending, last uint64, later []*pending) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	var err error
+	for range staleTries {
+		settled, last, later, err = l.tryCommit(ctx, group)
+		if !errors.Is(err, ErrStale) {
+			break
+		}
+	}
+	if err == nil {
+		return settled, last, later
+	}
+	for _, p := range group {
+		if p.err == nil {
+			p.err = err
+		}
+	}
+	return group, 0, nil
+}
+
+func (l *Ledger) tryCommit(ctx context.Context, group []*pending) (settled []*pending, last uint64, later []*pending, err error) {
+	for _, p := range group {
+		p.receipt, p.err = Receipt{}, nil
+	}
+	claims := make([]Claim, len(group))
+	for i, p := range group {
+		claims[i] = p.claim
+	}
+	facts, err := l.config.Books.CertificateFacts(ctx, claims)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	now := l.config.Now()
+	var entries []NewEntry
+	var events []audit.Event
+	var writers []*pending
+	taken := map[Key]bool{} // one entry per certificate and commit: the next is decided after it
+	for i, p := range group {
+		if taken[p.claim.Key] {
+			later = append(later, p)
+			continue
+		}
+		settled = append(settled, p)
+		entry, repeated, err := l.judge(p, facts[i], now)
+		switch {
+		case err != nil:
+			p.err = err
+		case repeated:
+			p.receipt = Receipt{Entry: entry, Repeated: true}
+			last = max(last, entry.Seq)
+		default:
+			taken[p.claim.Key] = true
+			entries = append(entries, NewEntry{entry, facts[i].Last.Seq})
+			events = append(events, eventOf(p, entry, now))
+			writers = append(writers, p)
+		}
+	}
+	if len(entries) == 0 {
+		return settled, last, later, nil
+	}
+	end, err := l.config.Books.AppendLedger(ctx, entries, events)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	for i, p := range writers {
+		entries[i].Seq = end - uint64(len(entries)-1-i)
+		p.receipt = Receipt{Entry: entries[i].Entry}
+	}
+	return settled, max(last, end), later, nil
+}
+
+// judge decides about one request: whether it may be made of this certificate, by this principal, now.
+func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, error) {
+	switch {
+	case p.change.foreign && !p.grant.Allows(auth.ActionManage, ""):
+		return Entry{}, false, pki.Errorf(pki.KindDenied, opChange, "importing a serial takes an administrator")
+	case p.change.foreign && facts.Recorded:
+		return Entry{}, false, pki.Errorf(pki.KindConflict, opChange, "a certificate with serial %s is recorded", p.claim.Serial).WithHint("revoke it as such")
+	case p.change.foreign:
+	case !facts.Recorded && !facts.Last.Foreign:
+		return Entry{}, false, pki.Errorf(pki.KindNotFound, opChange, "issuer %s has no certificate with serial %s", p.claim.Issuer, p.claim.Serial).
+			InField("serial").WithHint("a serial that Signet did not issue is imported by an administrator")
+	case !p.grant.Allows(auth.ActionRevoke, facts.Account):
+		return Entry{}, false, pki.Errorf(pki.KindDenied, opChange, "%s may not change the status of a certificate of another account", p.grant.Principal().ID)
+	}
+	issuer := l.config.Universe.issuer(p.claim.Issuer)
+	entry, repeated, err := decide(p.change, circumstances{last: facts.Last, notAfter: facts.NotAfter, public: issuer.Public, now: now})
+	if err != nil || repeated {
+		return entry, repeated, err
+	}
+	entry.Issuer, entry.Serial, entry.Actor = p.claim.Issuer, p.claim.Serial, p.grant.Principal().ID
+	entry.Foreign = !facts.Recorded
+	if facts.Recorded {
+		entry.Position = p.claim.Position
+	}
+	return entry, false, nil
+}
+
+// answer waits until the universe has applied what was committed, and lets everyone go.
+func (l *Ledger) answer(settled []*pending, last uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	err := l.config.Universe.Await(ctx, last)
+	for _, p := range settled {
+		if err != nil && p.err == nil {
+			p.err = pki.Errorf(pki.KindUnavailable, opChange, "recorded as entry %d, but this instance cannot read it back: %w", p.receipt.Entry.Seq, err).
+				WithHint("nothing is lost: repeat the request")
+		}
+		close(p.done)
+	}
+}
+
+// actions are the audit log's words.
+var actions = map[Kind]string{KindRevoke: "certificate.revoke", KindReasonChange: "certificate.change-reason", KindHold: "certificate.hold", KindRelease: "certificate.release"}
+
+func eventOf(p *pending, entry Entry, now time.Time) audit.Event {
+	who := p.grant.Principal()
+	event := audit.Event{
+		At: now, Actor: who.ID, Action: actions[p.change.kind], Outcome: audit.OK, RequestID: who.RequestID, Source: who.Source,
+		Target: fmt.Sprintf("issuer/%s/serial/%s", entry.Issuer, entry.Serial), Detail: map[string]string{},
+	}
+	if p.change.foreign {
+		event.Action = "certificate.import"
+	}
+	if entry.Kind != KindRelease {
+		event.Detail["reason"] = entry.Reason.String()
+	}
+	if !entry.InvalidityAt.IsZero() {
+		event.Detail["invalidity_at"] = entry.InvalidityAt.Format(time.RFC3339)
+	}
+	return event
 }

@@ -33,9 +33,10 @@ type Log interface {
 	// LedgerHistory returns the entries of one certificate, in order.
 	LedgerHistory(ctx context.Context, claim Claim) ([]Entry, error)
 
-	// ListenLedger calls wake when it has begun to listen, and then after other instances or this one may have appended
-	// entries or reserved ranges; wake must not block. It returns when ctx ends or the connection breaks.
-	ListenLedger(ctx context.Context, wake func()) error
+	// ListenLedger calls wake(true) when it has begun to listen, and then after any instance may have appended entries,
+	// with true if ranges may have been reserved or closed as well; wake must not block. It returns when ctx ends or the
+	// connection breaks.
+	ListenLedger(ctx context.Context, wake func(ranges bool)) error
 }
 
 // Books is the ledger as its writer sees it.
@@ -83,12 +84,13 @@ type Ranges interface {
 type IssuerKey struct {
 	Key     pki.KeyHash
 	Foreign bool // it signed outside the scheme of dense serials
+	Public  bool // it serves the public: five reasons, no hold
 }
 
 // RangeState is where a range of indices stands. Zero is no state.
 type RangeState uint8
 
-// The states.
+// The states, with the numbers that are stored.
 const (
 	RangeNone   RangeState = iota
 	RangeOpen              // somebody issues from it
@@ -97,9 +99,9 @@ const (
 	RangeLost              // skipped by a restore; treated as never issued
 )
 
-// Range is a run of reserved indices [From, To) of one issuer and epoch. Ranges of one epoch do not overlap.
+// Range is a run of reserved indices [From, To) of one issuer and epoch. Ranges of one epoch do not overlap; where two
+// readings do, the one with the later At holds.
 type Range struct {
-	ID     uint64
 	Issuer pki.IssuerID
 	Epoch  pki.Epoch
 	From   uint64

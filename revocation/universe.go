@@ -2,7 +2,10 @@ package revocation
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"slices"
+	"sync"
 	"time"
 
 	"signet.example/signet/pki"
@@ -13,6 +16,9 @@ type UniverseConfig struct {
 	Log    Log    // required
 	Ranges Ranges // required
 
+	// Retain is how long after a week has passed its certificates are still answered for, by issuer. Zero: not at all.
+	Retain func(pki.IssuerID) time.Duration
+
 	// Now is the clock that tells which weeks have passed. Zero: time.Now.
 	Now func() time.Time
 }
@@ -20,41 +26,339 @@ type UniverseConfig struct {
 // Universe holds, in memory, what was issued and what was revoked, as of one prefix of the ledger. It is safe for
 // concurrent use.
 type Universe struct {
-	config UniverseConfig
+	config  UniverseConfig
+	refresh refresh
+
+	following sync.Mutex // held by whoever reads the database into memory: one reader at a time
+	since     time.Time  // guarded by following: the last change of a range that was read
+	nudge     chan bool  // wakes Run; true: ranges too
+
+	mu        sync.RWMutex                  // guards what follows
+	seq       uint64                        // every entry up to here is applied
+	issuers   map[pki.IssuerID]*issuerBooks //
+	recent    []Entry                       // the entries after recentOf, for watches that are not far behind
+	recentOf  uint64                        //
+	made      []Scope                       // shards in the order in which they came to exist
+	gone      []Scope                       // shards in the order in which their week passed
+	watches   map[*Watch]bool               //
+	regressed *RegressedError               // set once the database was seen to have gone back
 }
+
+// RegressedError says that the database is older than what was read from it before: it was restored, or a standby was
+// promoted that had not received everything. What is in memory is newer and keeps being served.
+type RegressedError struct {
+	Seen  uint64 // the last sequence that was read
+	Found uint64 // where the ledger ends now
+}
+
+// Error gives both sequences.
+func (e *RegressedError) Error() string {
+	return fmt.Sprintf("the ledger ends at %d and had reached %d: the database went back", e.Found, e.Seen)
+}
+
+const (
+	pollInterval  = time.Second // in case a notification was lost
+	readSize      = 10_000      // entries read at a time
+	recentEntries = 16_384      // kept for watches
+)
 
 // NewUniverse makes a universe. Load fills it; Run keeps it up to date.
-func NewUniverse(config UniverseConfig) (*Universe, error) { return &Universe{config}, nil }
+func NewUniverse(config UniverseConfig) (*Universe, error) {
+	if config.Log == nil || config.Ranges == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make universe", "Log and Ranges are required")
+	}
+	if config.Retain == nil {
+		config.Retain = func(pki.IssuerID) time.Duration { return 0 }
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	u := &Universe{config: config, nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
+	u.refresh.universe = u
+	return u, nil
+}
 
-// Load reads ranges and ledger of the epochs that have not passed.
-func (u *Universe) Load(ctx context.Context) error { return nil }
+// Load reads issuers, ranges and ledger of the epochs that have not passed. Call it once, before anything else.
+func (u *Universe) Load(ctx context.Context) error {
+	u.following.Lock()
+	defer u.following.Unlock()
+	if err := u.readIssuers(ctx); err != nil {
+		return err
+	}
+	ranges, since, err := u.readRanges(ctx)
+	if err != nil {
+		return err
+	}
+	// After the ranges: a closed range is applied together with its voids, which are on the ledger since it closed.
+	head, err := u.config.Log.LedgerHead(ctx)
+	if err != nil {
+		return err
+	}
+	for e, err := range u.config.Log.LedgerLoad(ctx, u.firstEpoch(), head) {
+		if err != nil {
+			return err
+		}
+		u.mu.Lock()
+		u.applyEntry(&e)
+		u.mu.Unlock()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.seq, u.recentOf = head, head
+	u.applyRanges(ranges)
+	u.since = since
+	u.wakeWatches()
+	return nil
+}
 
 // Run follows the ledger until ctx ends: listens, reads when woken, and polls every second in case a wake-up was lost.
-// While the database does not answer, the universe keeps what it has.
-func (u *Universe) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// While the database does not answer, the universe keeps what it has and report, if not nil, is told why.
+func (u *Universe) Run(ctx context.Context, report func(error)) {
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	listening.Go(func() { u.listen(ctx, report) })
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		ranges := true
+		select {
+		case <-ctx.Done():
+			return
+		case ranges = <-u.nudge:
+		case <-poll.C:
+		}
+		if err := u.follow(ctx, ranges); err != nil && ctx.Err() == nil && report != nil {
+			report(err)
+		}
+	}
+}
+
+// listen nudges Run at every notification, and listens again a second after the connection breaks.
+func (u *Universe) listen(ctx context.Context, report func(error)) {
+	for ctx.Err() == nil {
+		err := u.config.Log.ListenLedger(ctx, func(ranges bool) {
+			select {
+			case u.nudge <- ranges:
+			case pending := <-u.nudge: // one nudge stands for any number
+				u.nudge <- ranges || pending
+			}
+		})
+		if ctx.Err() == nil && report != nil {
+			report(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollInterval):
+		}
+	}
+}
 
 // Seq is the sequence up to which every entry is applied.
-func (u *Universe) Seq() uint64 { return 0 }
-
-// Await returns when every entry up to seq is applied.
-func (u *Universe) Await(ctx context.Context, seq uint64) error { return nil }
-
-// Lookup answers for a serial. The database is asked only for an index in a range that is open or that this instance
-// has not seen, many callers at once, at most every 50 ms. If it must be asked and does not answer, the answer is
-// CannotTell with an error of KindUnavailable.
-func (u *Universe) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (Answer, error) {
-	return Answer{}, nil
+func (u *Universe) Seq() uint64 {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.seq
 }
 
-// Entries yields the entries of a scope with after < Seq <= upTo, in ledger order: what a publisher folds into its
-// list, last entry of a serial wins. Voids are included (Kind.Revokes). upTo must not be above Seq.
+// Await returns when every entry up to seq is applied. It reads the ledger itself if need be.
+func (u *Universe) Await(ctx context.Context, seq uint64) error {
+	if u.Seq() >= seq {
+		return nil
+	}
+	u.following.Lock()
+	defer u.following.Unlock()
+	if u.Seq() >= seq { // whoever held the lock read it
+		return nil
+	}
+	if err := u.readLedger(ctx); err != nil {
+		return err
+	}
+	if reached := u.Seq(); reached < seq {
+		return pki.Errorf(pki.KindFailedPrecondition, "await ledger", "the ledger ends at %d, before %d", reached, seq)
+	}
+	return nil
+}
+
+// Check reports what keeps the universe from being trusted with new work: a database that went back.
+func (u *Universe) Check() error {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if u.regressed == nil {
+		return nil
+	}
+	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "follow ledger", Err: u.regressed}).
+		WithHint("stop every instance and run signet restore: serials and CRL numbers must not be used twice")
+}
+
+// follow brings memory up to date with the database.
+func (u *Universe) follow(ctx context.Context, ranges bool) error {
+	u.following.Lock()
+	defer u.following.Unlock()
+	if !ranges {
+		return u.readLedger(ctx)
+	}
+	if err := u.readIssuers(ctx); err != nil {
+		return err
+	}
+	changed, since, err := u.readRanges(ctx)
+	if err != nil {
+		return err
+	}
+	if err := u.readLedger(ctx); err != nil { // after the ranges, as in Load
+		return err
+	}
+	if err := u.checkHead(ctx); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.since = since
+	if u.applyRanges(changed) || u.dropPassed() {
+		u.wakeWatches()
+	}
+	return nil
+}
+
+// readLedger applies every entry that is visible now.
+func (u *Universe) readLedger(ctx context.Context) error {
+	for after := u.Seq(); ; {
+		entries, err := u.config.Log.LedgerEntries(ctx, after, readSize)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		after = entries[len(entries)-1].Seq
+		u.applyEntries(entries)
+		if len(entries) < readSize {
+			return nil
+		}
+	}
+}
+
+// checkHead compares the end of the ledger with what was read. The head may stand above the last entry (restore).
+func (u *Universe) checkHead(ctx context.Context) error {
+	seen := u.Seq()
+	head, err := u.config.Log.LedgerHead(ctx)
+	if err != nil || head >= seen {
+		return err
+	}
+	u.mu.Lock()
+	u.regressed = &RegressedError{Seen: seen, Found: head}
+	u.mu.Unlock()
+	return u.Check()
+}
+
+func (u *Universe) readIssuers(ctx context.Context) error {
+	keys, err := u.config.Ranges.IssuerKeys(ctx)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, key := range keys {
+		u.books(key.Key.Issuer()).key = key
+	}
+	return nil
+}
+
+// readRanges collects what changed since the last time, and returns the time of the last change.
+func (u *Universe) readRanges(ctx context.Context) ([]Range, time.Time, error) {
+	var ranges []Range
+	since := u.since
+	for r, err := range u.config.Ranges.ChangedRanges(ctx, u.firstEpoch(), u.since) {
+		if err != nil {
+			return nil, since, err
+		}
+		ranges = append(ranges, r)
+		if r.At.After(since) {
+			since = r.At
+		}
+	}
+	return ranges, since, nil
+}
+
+// firstEpoch is the first epoch that has not passed for every issuer.
+func (u *Universe) firstEpoch() pki.Epoch {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	now := u.config.Now()
+	oldest := now
+	for id := range u.issuers {
+		if at := now.Add(-u.config.Retain(id)); at.Before(oldest) {
+			oldest = at
+		}
+	}
+	first, err := pki.EpochAt(oldest.Unix())
+	if err != nil || first == 0 {
+		return 0
+	}
+	if (first - 1).Passed(oldest.Unix()) {
+		return first
+	}
+	return first - 1 // its day of grace
+}
+
+// Entries yields the entries of a scope with after < Seq <= upTo, in ledger order, from the database: what a publisher
+// folds into its list, last entry of a serial wins. Voids are included (Kind.Revokes). upTo must not be above Seq.
 func (u *Universe) Entries(ctx context.Context, scope Scope, after, upTo uint64) iter.Seq2[Entry, error] {
-	return func(func(Entry, error) bool) {}
+	return u.config.Log.LedgerScope(ctx, scope, after, upTo)
 }
 
-// Shards returns the shards of an issuer that exist: those of ranges reserved in weeks that have not passed, whether or
-// not anything was issued, in order.
-func (u *Universe) Shards(issuer pki.IssuerID) []pki.Shard { return nil }
+// History returns every entry of one certificate, in order, from the database.
+func (u *Universe) History(ctx context.Context, key Key) ([]Entry, error) {
+	return u.config.Log.LedgerHistory(ctx, u.Claim(key))
+}
 
-// Issuers returns the issuers that the universe covers.
-func (u *Universe) Issuers() []IssuerKey { return nil }
+// Issuers returns the issuers that the universe covers, by identifier.
+func (u *Universe) Issuers() []IssuerKey {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	var keys []IssuerKey
+	for _, books := range u.issuers {
+		if books.key.Key != (pki.KeyHash{}) {
+			keys = append(keys, books.key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b IssuerKey) int { return slices.Compare(a.Key[:], b.Key[:]) })
+	return keys
+}
+
+// Claim unmasks the serial of a key. Dense is false if the issuer is not known.
+func (u *Universe) Claim(key Key) Claim {
+	claim := Claim{Key: key}
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if books, ok := u.issuers[key.Issuer]; ok && books.key.Key != (pki.KeyHash{}) {
+		claim.Position, claim.Dense = key.Serial.Unmask(books.key.Key)
+	}
+	return claim
+}
+
+// claim is Claim for a writer: it reads the issuers again if this one is new, and KindNotFound says there is none.
+func (u *Universe) claim(ctx context.Context, key Key) (Claim, IssuerKey, error) {
+	issuer := u.issuer(key.Issuer)
+	if issuer.Key == (pki.KeyHash{}) {
+		u.following.Lock()
+		err := u.readIssuers(ctx)
+		u.following.Unlock()
+		if err != nil {
+			return Claim{}, issuer, err
+		}
+		if issuer = u.issuer(key.Issuer); issuer.Key == (pki.KeyHash{}) {
+			return Claim{}, issuer, pki.Errorf(pki.KindNotFound, "find issuer", "there is no issuer %s", key.Issuer).InField("issuer")
+		}
+	}
+	return u.Claim(key), issuer, nil
+}
+
+// issuer returns what is known of an issuer; its Key is zero if nothing is.
+func (u *Universe) issuer(id pki.IssuerID) IssuerKey {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if books, ok := u.issuers[id]; ok {
+		return books.key
+	}
+	return IssuerKey{}
+}

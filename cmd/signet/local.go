@@ -215,6 +215,14 @@ func (a *app) readCertificate(path string) (*x509.Certificate, error) {
 	return certificate, nil
 }
 
+// writeFile writes a file that may exist: a product, not a secret.
+func writeFile(path string, data []byte) error {
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		return fileError("write file", err)
+	}
+	return nil
+}
+
 // fileError says whose fault a file error is.
 func fileError(op string, err error) error {
 	kind := pki.KindInvalid

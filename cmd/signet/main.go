@@ -31,9 +31,14 @@ type commands struct {
 	Revoke     revokeCmd     `cmd:"" help:"Revoke a certificate for good."`
 	Hold       holdCmd       `cmd:"" help:"Suspend a certificate."`
 	Release    releaseCmd    `cmd:"" help:"End the suspension of a certificate."`
+	CRL        crlCmd        `cmd:"" help:"Get, read and check revocation lists."`
+	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
+	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server."`
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
+	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
 	Version    versionCmd    `cmd:"" help:"Say which version this is."`
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -154,5 +155,9 @@ func (a *app) profiles() (*profile.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openProfiles(config)
+}
+
+func openProfiles(config *server.Config) (*profile.Set, error) {
 	return profile.Open(config.ProfilesDir())
 }

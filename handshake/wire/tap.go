@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -172,23 +171,18 @@ func (t *Tap) follow(from Role, p []byte) {
 	}
 	f := &t.flows[from]
 	f.raw = append(f.raw, p...)
-	for len(f.raw) >= protocol.HeaderSize && t.lost == nil {
-		length := int(binary.BigEndian.Uint16(f.raw[3:]))
-		if kind := f.raw[0]; kind < protocol.RecordChangeCipher || kind > protocol.RecordApplication+1 || f.raw[1] != 3 || length > protocol.MaxRecord {
-			t.lose(fmt.Errorf("the %s does not speak TLS: it sent %s", from, preview(f.raw)))
+	for t.lost == nil {
+		record, rest, err := protocol.CutRecord(f.raw)
+		if err != nil {
+			t.lose(fmt.Errorf("what the %s sent is %w", from, err))
+		}
+		if record == nil {
 			return
 		}
-		if len(f.raw) < protocol.HeaderSize+length {
-			return
-		}
-		record := bytes.Clone(f.raw[:protocol.HeaderSize+length])
-		f.raw = f.raw[protocol.HeaderSize+length:]
-		t.record(from, record)
+		f.raw = rest
+		t.record(from, bytes.Clone(record))
 	}
 }
-
-// preview quotes the first octets of something that should have been a record.
-func preview(p []byte) string { return fmt.Sprintf("%.40q", p[:min(len(p), 40)]) }
 
 // record takes one whole record.
 func (t *Tap) record(from Role, record []byte) {
@@ -290,17 +284,16 @@ func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 // messages cuts handshake messages out of what has come.
 func (t *Tap) messages(from Role, opened bool) {
 	f := &t.flows[from]
-	for len(f.handshake) >= 4 && t.lost == nil {
-		length := int(f.handshake[1])<<16 | int(f.handshake[2])<<8 | int(f.handshake[3])
-		if length > maxMessage {
-			t.lose(fmt.Errorf("a handshake message of %d octets: more than %d", length, maxMessage))
+	for t.lost == nil {
+		cut, rest, err := protocol.CutMessage(f.handshake)
+		if err != nil {
+			t.lose(err)
+		}
+		if cut == nil {
 			return
 		}
-		if len(f.handshake) < 4+length {
-			return
-		}
-		message := bytes.Clone(f.handshake[:4+length])
-		f.handshake = f.handshake[4+length:]
+		f.handshake = rest
+		message := bytes.Clone(cut)
 		t.story.passed(Message{From: from, Name: protocol.MessageName(message), Octets: len(message), Encrypted: opened, Opened: true})
 		if err := t.message(from, message[0], message[4:], message); err != nil {
 			t.lose(err)

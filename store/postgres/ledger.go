@@ -66,7 +66,7 @@ func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]re
 }
 
 // ListenLedger implements revocation.Log. It listens on a connection of its own: one of the pool would be lost to it.
-func (s *Store) ListenLedger(ctx context.Context, wake func()) error {
+func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
 	const op = "listen to ledger"
 	config := s.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "signet listener"
@@ -82,11 +82,13 @@ func (s *Store) ListenLedger(ctx context.Context, wake func()) error {
 	if _, err := conn.Exec(ctx, `LISTEN signet_ledger; LISTEN signet_ranges`); err != nil {
 		return translate(op, err)
 	}
+	wake(true)
 	for {
-		wake()
-		if _, err := conn.WaitForNotification(ctx); err != nil {
+		notification, err := conn.WaitForNotification(ctx)
+		if err != nil {
 			return translate(op, err)
 		}
+		wake(notification.Channel == "signet_ranges")
 	}
 }
 

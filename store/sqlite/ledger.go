@@ -124,12 +124,12 @@ func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]re
 }
 
 // ListenLedger implements revocation.Log. There is one process, so there is no connection that could break.
-func (s *Store) ListenLedger(ctx context.Context, wake func()) error {
+func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
 	for {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		wake()
+		wake(true)
 		select {
 		case <-changed:
 		case <-ctx.Done():

@@ -148,7 +148,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		ctx, cancel := context.WithCancel(t.Context())
 		wakes := make(chan struct{}, 100)
 		ended := make(chan error, 1)
-		go func() { ended <- s.ListenLedger(ctx, func() { wakes <- struct{}{} }) }()
+		go func() { ended <- s.ListenLedger(ctx, func(bool) { wakes <- struct{}{} }) }()
 		<-wakes // it listens
 		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke)}, nil); err != nil {
 			t.Fatal(err)

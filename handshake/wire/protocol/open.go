@@ -3,7 +3,6 @@ package protocol
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -76,19 +75,6 @@ func (o *TrafficOpener) Finished(transcript []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// expandLabel is HKDF-Expand-Label (RFC 8446, Section 7.1).
-func expandLabel(suite Suite, secret []byte, label string, context []byte, length int) []byte {
-	var b cryptobyte.Builder
-	b.AddUint16(uint16(length))
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte("tls13 " + label)) })
-	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(context) })
-	out, err := hkdf.Expand(suite.Hash().New, secret, string(b.BytesOrPanic()), length)
-	if err != nil {
-		panic("wire: " + err.Error()) // lengths are constants of this package, all far below the bound of HKDF
-	}
-	return out
-}
-
 // nonce is the static IV with the record's number XORed into its end (RFC 8446, Section 5.3; RFC 7905, Section 2).
 func nonce(iv []byte, seq uint64) []byte {
 	n := make([]byte, len(iv))
@@ -118,43 +104,6 @@ func (s Suite) aead(key []byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCM(block)
-}
-
-// Keys12 are the keys that TLS 1.2 derives from the master secret, for both directions.
-type Keys12 struct {
-	Suite  Suite
-	Master []byte
-}
-
-// prf is the pseudo-random function of TLS 1.2 (RFC 5246, Section 5).
-func prf(suite Suite, secret []byte, label string, seed []byte, length int) []byte {
-	newHash := suite.Hash().New
-	labelled := append([]byte(label), seed...)
-	var out []byte
-	for a := labelled; len(out) < length; {
-		mac := hmac.New(newHash, secret)
-		mac.Write(a)
-		a = mac.Sum(nil)
-		mac.Reset()
-		mac.Write(a)
-		mac.Write(labelled)
-		out = mac.Sum(out)
-	}
-	return out[:length]
-}
-
-// MasterSecret turns a premaster secret into a master secret. sessionHash is the hash of the handshake up to and with
-// ClientKeyExchange if both sides agreed on the extended master secret (RFC 7627), else nil.
-func MasterSecret(suite Suite, premaster, clientRandom, serverRandom, sessionHash []byte) []byte {
-	if sessionHash != nil {
-		return prf(suite, premaster, "extended master secret", sessionHash, 48)
-	}
-	return prf(suite, premaster, "master secret", append(append([]byte{}, clientRandom...), serverRandom...), 48)
-}
-
-// Finished is the verify_data of one side (RFC 5246, Section 7.4.9).
-func (k Keys12) Finished(from Role, transcript []byte) []byte {
-	return prf(k.Suite, k.Master, from.String()+" finished", transcript, 12)
 }
 
 // Opener cuts the key block (RFC 5246, Section 6.3) and returns the opener for records from one side.

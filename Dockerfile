@@ -1,0 +1,20 @@
+# A static binary in an image with nothing else: no shell, no package manager, user 65532.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=${VERSION}" -o /out/signet ./cmd/signet \
+ && mkdir -p /out/state && chmod 700 /out/state
+
+FROM scratch
+COPY --from=build /out/signet /signet
+COPY --from=build --chown=65532:65532 /out/state /state
+USER 65532:65532
+ENV SIGNET_CONFIG=/state/signet.yaml
+VOLUME /state
+EXPOSE 8443 8080 9090
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["/signet", "doctor", "--health"]
+ENTRYPOINT ["/signet"]
+CMD ["serve"]

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/pki"
+)
+
+type crlCmd struct {
+	Fetch  crlFetchCmd  `cmd:"" help:"Get a revocation list from the server, a URL or the URLs of a certificate."`
+	Show   crlShowCmd   `cmd:"" help:"Show what a revocation list says."`
+	Verify crlVerifyCmd `cmd:"" help:"Check who signed a revocation list and whether it is fresh."`
+}
+
+type crlFetchCmd struct {
+	From  string `arg:"" help:"Issuer id or label, an http URL, or a certificate file."`
+	Shard string `placeholder:"EPOCH-BLOCK" help:"With an issuer: this shard instead of the complete list."`
+	Out   string `short:"o" default:"-" placeholder:"FILE" help:"Write it here; - is standard output."`
+	PEM   bool   `name:"pem" help:"Write PEM instead of DER."`
+	serverFlags
+}
+
+// Help is shown by `signet crl fetch --help`.
+func (crlFetchCmd) Help() string {
+	return `Examples:
+  signet crl fetch issuing --out issuing.crl
+  signet crl fetch http://pki.example/crl/0123456789abcdef0123.crl | signet crl show -
+  signet crl fetch app.example.pem --pem`
+}
+
+// Run gets one list.
+func (c *crlFetchCmd) Run(a *app) error {
+	der, err := c.get(a)
+	if err != nil {
+		return err
+	}
+	list, err := crl.Parse(der)
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, "fetch CRL", "what %s gave is not a CRL: %w", c.From, err)
+	}
+	data := der
+	if c.PEM {
+		data = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+	}
+	if c.Out == "-" {
+		_, err := a.out.Write(data)
+		return err
+	}
+	if err := writeFile(c.Out, data); err != nil {
+		return err
+	}
+	return a.show(describeList(list), func(p *printer) {
+		p.line("wrote %s", c.Out)
+		printList(p, list)
+		p.next("signet crl verify %s --issuer ISSUER.pem", c.Out)
+	})
+}
+
+func (c *crlFetchCmd) get(a *app) ([]byte, error) {
+	const op = "fetch CRL"
+	if strings.HasPrefix(c.From, "http://") || strings.HasPrefix(c.From, "https://") {
+		return a.fetch(op, fetch.Request{URL: c.From})
+	}
+	if _, err := os.Stat(c.From); err == nil {
+		certificate, err := a.readCertificate(c.From)
+		if err != nil {
+			return nil, err
+		}
+		if len(certificate.CRLDistributionPoints) == 0 {
+			return nil, pki.Errorf(pki.KindNotFound, op, "%s names no CRL", c.From)
+		}
+		return a.fetch(op, fetch.Request{URL: certificate.CRLDistributionPoints[0]})
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return nil, err
+	}
+	defer api.Close()
+	issuer, err := findIssuer(a, api, c.From)
+	if err != nil {
+		return nil, err
+	}
+	return api.CRL(a.ctx, issuer, c.Shard)
+}
+
+// fetch gets what a person asked for. The guards against foreign URLs are open: it was asked for on the command line.
+func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
+	f, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}})
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	request.MaxBytes, request.Timeout = maxInput, 30*time.Second
+	response, err := f.Do(a.ctx, request)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("check that %s can be reached from here", request.URL)
+	}
+	return response.Body, nil
+}
+
+type crlShowCmd struct {
+	File   string `arg:"" help:"A CRL in DER or PEM; - is standard input."`
+	Serial string `placeholder:"HEX" help:"Only say whether this serial is on it; exit status 10 if it is."`
+	Limit  int    `short:"n" default:"20" help:"Print at most this many entries; 0: all of them."`
+}
+
+// Help is shown by `signet crl show --help`.
+func (crlShowCmd) Help() string {
+	return `It shows what the list says; whether to believe it is what "signet crl verify" tells.
+
+Examples:
+  signet crl show issuing.crl
+  signet crl show issuing.crl --serial 41aa...`
+}
+
+// Run prints one list.
+func (c *crlShowCmd) Run(a *app) error {
+	list, err := a.readCRL(c.File)
+	if err != nil {
+		return err
+	}
+	if c.Serial != "" {
+		return c.lookup(a, list)
+	}
+	shown := shownList{listSummary: describeList(list), Entries: []listEntry{}}
+	for e := range list.Entries() {
+		if c.Limit > 0 && len(shown.Entries) == c.Limit {
+			break
+		}
+		shown.Entries = append(shown.Entries, describeEntry(e))
+	}
+	return a.show(shown, func(p *printer) {
+		p.line("%s", c.File)
+		printList(p, list)
+		var rows [][]string
+		for _, e := range shown.Entries {
+			rows = append(rows, []string{e.Serial, on(e.RevokedAt), e.Reason})
+		}
+		if len(rows) > 0 {
+			p.table([]string{"SERIAL", "REVOKED", "REASON"}, rows)
+		}
+		if more := list.Len() - len(rows); more > 0 {
+			p.next("%d more entries: --limit 0 for all", more)
+		}
+	})
+}
+
+// lookup answers for one serial.
+func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
+	serial, err := pki.ParseSerial(c.Serial)
+	if err != nil {
+		return (&pki.Error{Kind: pki.KindInvalid, Op: "show CRL", Err: err}).InField("--serial")
+	}
+	for e := range list.Entries() {
+		if number, err := pki.SerialFromBytes(e.Serial); err != nil || number != serial {
+			continue
+		}
+		if err := a.show(describeEntry(e), func(p *printer) {
+			p.line("%s is on the list", serial)
+			p.fields("revoked", on(e.RevokedAt), "reason", e.Reason.String(), "key lost", on(e.InvalidityAt))
+		}); err != nil {
+			return err
+		}
+		return answerNo{"the serial is on the list"}
+	}
+	return a.show(map[string]any{"serial": serial.String(), "listed": false}, func(p *printer) { p.line("%s is not on the list", serial) })
+}
+
+type crlVerifyCmd struct {
+	File   string `arg:"" help:"A CRL in DER or PEM; - is standard input."`
+	Issuer string `required:"" placeholder:"FILE" help:"Certificate of the issuer."`
+}
+
+// Help is shown by `signet crl verify --help`.
+func (crlVerifyCmd) Help() string {
+	return `Checks the signature, that the issuer may sign CRLs, and that the list is neither too old nor from the future. The exit
+status is 10 if it must not be believed.
+
+Examples:
+  signet crl verify issuing.crl --issuer issuing.pem`
+}
+
+// Run checks one list.
+func (c *crlVerifyCmd) Run(a *app) error {
+	list, err := a.readCRL(c.File)
+	if err != nil {
+		return err
+	}
+	issuer, err := a.readCertificate(c.Issuer)
+	if err != nil {
+		return err
+	}
+	result := verifiedList{listSummary: describeList(list), Believable: true}
+	if err := judgeList(list, issuer, time.Now()); err != nil {
+		result.Believable, result.Problem = false, err.Error()
+	}
+	if err := a.show(result, func(p *printer) {
+		if result.Believable {
+			p.line("%s is authentic and fresh", c.File)
+		} else {
+			p.line("%s must not be believed: %s", c.File, result.Problem)
+		}
+		printList(p, list)
+	}); err != nil {
+		return err
+	}
+	if !result.Believable {
+		return answerNo{result.Problem}
+	}
+	return nil
+}
+
+// judgeList says why a list must not be believed at a time.
+func judgeList(list *crl.List, issuer *x509.Certificate, now time.Time) error {
+	switch {
+	case list.ThisUpdate.After(now):
+		return fmt.Errorf("it is from the future: thisUpdate is %s", on(list.ThisUpdate))
+	case list.NextUpdate.IsZero():
+		return errors.New("it has no nextUpdate, so nobody can tell whether it is fresh") // RFC 5280, Section 5.1.2.5
+	case !list.NextUpdate.After(now):
+		return fmt.Errorf("it is stale: nextUpdate was %s", on(list.NextUpdate))
+	}
+	return list.Verify(issuer)
+}
+
+// readCRL reads a list in DER or PEM.
+func (a *app) readCRL(path string) (*crl.List, error) {
+	der, err := a.readDER(path, "CRL", "X509 CRL")
+	if err != nil {
+		return nil, err
+	}
+	list, err := crl.Parse(der)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%s: %w", path, err)
+	}
+	return list, nil
+}
+
+// listSummary is what the crl commands print of a list.
+type listSummary struct {
+	Issuer     string     `json:"issuer"`
+	Number     string     `json:"number,omitempty"`
+	BaseNumber string     `json:"base_number,omitempty"` // of a delta
+	ThisUpdate time.Time  `json:"this_update"`
+	NextUpdate *time.Time `json:"next_update,omitempty"`
+	Entries    int        `json:"revoked"`
+	Scope      []string   `json:"scope,omitempty"` // names of the critical issuing distribution point
+}
+
+type shownList struct {
+	listSummary
+	Entries []listEntry `json:"entries"`
+}
+
+type verifiedList struct {
+	listSummary
+	Believable bool   `json:"believable"`
+	Problem    string `json:"problem,omitempty"`
+}
+
+type listEntry struct {
+	Serial       string     `json:"serial"`
+	RevokedAt    time.Time  `json:"revoked_at"`
+	Reason       string     `json:"reason"`
+	InvalidityAt *time.Time `json:"invalidity_at,omitempty"`
+}
+
+func describeList(list *crl.List) listSummary {
+	s := listSummary{Issuer: nameText(list.Issuer), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
+	if list.HasNumber {
+		s.Number = numberText(list.Number)
+	}
+	if list.Delta {
+		s.BaseNumber = numberText(list.BaseNumber)
+	}
+	if !list.NextUpdate.IsZero() {
+		s.NextUpdate = &list.NextUpdate
+	}
+	if list.Scope != nil {
+		for _, name := range list.Scope.Names {
+			s.Scope = append(s.Scope, generalName(name))
+		}
+	}
+	return s
+}
+
+func describeEntry(e crl.Entry) listEntry {
+	out := listEntry{Serial: hex.EncodeToString(e.Serial), RevokedAt: e.RevokedAt, Reason: e.Reason.String()}
+	if !e.InvalidityAt.IsZero() {
+		out.InvalidityAt = &e.InvalidityAt
+	}
+	return out
+}
+
+func printList(p *printer, list *crl.List) {
+	s := describeList(list)
+	delta := ""
+	if list.Delta {
+		delta = "changes since number " + s.BaseNumber
+	}
+	p.fields("issuer", s.Issuer, "number", s.Number, "delta", delta, "from", on(list.ThisUpdate), "until", on(list.NextUpdate),
+		"scope", strings.Join(s.Scope, ", "), "revoked", fmt.Sprint(s.Entries))
+}

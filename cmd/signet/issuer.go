@@ -1,0 +1,109 @@
+package main
+
+import (
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type issuerCmd struct {
+	List issuerListCmd `cmd:"" help:"List the certification authorities of the server."`
+	Show issuerShowCmd `cmd:"" help:"Show one of them, or print its certificates."`
+}
+
+type issuerListCmd struct{ serverFlags }
+
+// Help is shown by `signet issuer list --help`.
+func (issuerListCmd) Help() string {
+	return `Examples:
+  signet issuer list`
+}
+
+// Run prints every issuer.
+func (c *issuerListCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return err
+	}
+	return a.show(map[string]any{"issuers": issuers}, func(p *printer) {
+		var rows [][]string
+		for _, i := range issuers {
+			kind := "issuing"
+			if i.Root {
+				kind = "root"
+			}
+			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), i.KeyType, i.NotAfter.UTC().Format(time.DateOnly), i.Subject})
+		}
+		p.table([]string{"ID", "LABEL", "KIND", "STATE", "KEY", "ENDS", "SUBJECT"}, rows)
+	})
+}
+
+type issuerShowCmd struct {
+	Issuer string `arg:"" help:"Id or label."`
+	PEM    bool   `name:"pem" help:"Print its certificate and those above it in PEM, and nothing else."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer show --help`.
+func (issuerShowCmd) Help() string {
+	return `Examples:
+  signet issuer show issuing
+  signet issuer show --pem 0123456789abcdef0123 > chain.pem`
+}
+
+// Run prints one issuer.
+func (c *issuerShowCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	id, err := findIssuer(a, api, c.Issuer)
+	if err != nil {
+		return err
+	}
+	issuer, err := api.Issuer(a.ctx, id)
+	if err != nil {
+		return err
+	}
+	if c.PEM {
+		_, err := a.out.Write(issuer.PEM)
+		return err
+	}
+	return a.show(issuer, func(p *printer) {
+		p.line("issuer %s (%s): %s", issuer.Label, issuer.ID, issuer.State)
+		keyAt := "not at this server"
+		if issuer.Online {
+			keyAt = "at this server"
+		}
+		p.fields("subject", issuer.Subject, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
+			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", "sha256 "+issuer.Fingerprint)
+		if issuer.BaseURL != "" {
+			p.fields("CRL", issuer.BaseURL+"/crl/"+issuer.ID.String()+".crl", "OCSP", issuer.BaseURL+"/ocsp/"+issuer.ID.String(),
+				"certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
+		}
+	})
+}
+
+// findIssuer takes an id as it is and looks a label up.
+func findIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
+	if id, err := pki.ParseIssuerID(name); err == nil {
+		return id, nil
+	}
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return pki.IssuerID{}, err
+	}
+	for _, i := range issuers {
+		if i.Label == name {
+			return i.ID, nil
+		}
+	}
+	return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, "find issuer", "there is no issuer %q", name).WithHint("`signet issuer list` shows ids and labels")
+}

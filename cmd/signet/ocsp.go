@@ -1,0 +1,243 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"time"
+
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+type ocspCmd struct {
+	Query   ocspQueryCmd   `cmd:"" help:"Ask a responder about a certificate and judge its answer."`
+	Request ocspRequestCmd `cmd:"" help:"Write an OCSP request to send with another tool."`
+}
+
+// ocspTarget is a certificate in question with the one above it.
+type ocspTarget struct {
+	Certificate string `arg:"" help:"The certificate; - is standard input."`
+	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
+	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
+	Nonce       bool   `help:"Demand an answer made for this request, not one from a cache."`
+}
+
+type ocspQueryCmd struct {
+	ocspTarget
+	URL      string `name:"url" placeholder:"URL" help:"Ask here (default: the URL in the certificate)."`
+	Post     bool   `help:"Ask by POST even where GET would do."`
+	Response string `placeholder:"FILE" help:"Write the answer here, in DER."`
+}
+
+// Help is shown by `signet ocsp query --help`.
+func (ocspQueryCmd) Help() string {
+	return `The answer counts only if it is about this certificate, fresh, and signed by the issuer or by a responder it appointed.
+The exit status is 0 for good and 10 for anything else.
+
+Examples:
+  signet ocsp query app.example.pem
+  signet ocsp query leaf.pem --issuer issuing.pem --nonce --url http://pki.example/ocsp/0123456789abcdef0123`
+}
+
+// Run asks and judges.
+func (c *ocspQueryCmd) Run(a *app) error {
+	certificate, issuer, err := c.read(a)
+	if err != nil {
+		return err
+	}
+	request, der, err := c.request(certificate, issuer)
+	if err != nil {
+		return err
+	}
+	responder := c.URL
+	if responder == "" {
+		if len(certificate.OCSPServer) == 0 {
+			return pki.Errorf(pki.KindNotFound, "query OCSP", "%s names no responder", c.Certificate).WithHint("name one with --url")
+		}
+		responder = certificate.OCSPServer[0]
+	}
+	answer, err := c.ask(a, responder, der)
+	if err != nil {
+		return err
+	}
+	if c.Response != "" {
+		if err := writeFile(c.Response, answer); err != nil {
+			return err
+		}
+	}
+	said, err := ocsp.Verify(answer, ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: time.Minute, Nonce: request.Nonce})
+	result := describeAnswer(certificate, responder, said, err)
+	if err := a.show(result, func(p *printer) { printAnswer(p, c.Certificate, result, said) }); err != nil {
+		return err
+	}
+	if said.Status != pki.StatusGood {
+		return answerNo{"the responder does not say good"}
+	}
+	return nil
+}
+
+// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer.
+func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error) {
+	const op = "query OCSP"
+	if address, get := ocsp.URL(responder, der); get && !c.Post {
+		return a.fetch(op, fetch.Request{URL: address})
+	}
+	return a.fetch(op, fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request"})
+}
+
+type ocspRequestCmd struct {
+	ocspTarget
+	Out string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
+}
+
+// Help is shown by `signet ocsp request --help`.
+func (ocspRequestCmd) Help() string {
+	return `Examples:
+  signet ocsp request app.example.pem --out request.der
+  curl -s --data-binary @request.der -H 'Content-Type: application/ocsp-request' http://pki.example/ocsp/ID > answer.der`
+}
+
+// Run writes one request.
+func (c *ocspRequestCmd) Run(a *app) error {
+	certificate, issuer, err := c.read(a)
+	if err != nil {
+		return err
+	}
+	_, der, err := c.request(certificate, issuer)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(c.Out, der); err != nil {
+		return err
+	}
+	result := map[string]any{"request_file": c.Out, "octets": len(der), "responders": certificate.OCSPServer}
+	return a.show(result, func(p *printer) {
+		p.line("wrote an OCSP request of %d octets to %s", len(der), c.Out)
+		for _, responder := range certificate.OCSPServer {
+			p.next("curl -s --data-binary @%s -H 'Content-Type: application/ocsp-request' %s > answer.der", c.Out, responder)
+		}
+	})
+}
+
+// read takes the certificate and its issuer from one file or two.
+func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err error) {
+	const op = "read certificate"
+	data, err := a.readInput(t.Certificate)
+	if err != nil {
+		return nil, nil, err
+	}
+	chain, err := parseChain(data)
+	if err != nil {
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", t.Certificate, err)
+	}
+	if t.Issuer != "" {
+		issuer, err = a.readCertificate(t.Issuer)
+		return chain[0], issuer, err
+	}
+	if len(chain) < 2 {
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", t.Certificate).WithHint("name it with --issuer")
+	}
+	return chain[0], chain[1], nil
+}
+
+// request makes the OCSP request.
+func (t ocspTarget) request(certificate, issuer *x509.Certificate) (*ocsp.Request, []byte, error) {
+	const op = "make OCSP request"
+	from, err := ocsp.IssuerOf(issuer)
+	if err != nil {
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	serial, err := ocsp.SerialOf(certificate)
+	if err != nil {
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	hash := crypto.SHA1 // a name, not a signature: RFC 9919, Section 2.1.1 still profiles it
+	if t.Hash == "sha256" {
+		hash = crypto.SHA256
+	}
+	request := ocsp.NewRequest(from.CertID(hash, serial))
+	if t.Nonce {
+		request.Nonce = make([]byte, ocsp.RequesterNonce)
+		rand.Read(request.Nonce) // never fails (crypto/rand)
+	}
+	der, err := request.Marshal()
+	if err != nil {
+		return nil, nil, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	return request, der, nil
+}
+
+// ocspAnswer is what `signet ocsp query --output json` prints.
+type ocspAnswer struct {
+	Serial     string     `json:"serial"`
+	Responder  string     `json:"responder"` // URL
+	Status     string     `json:"status"`    // good, revoked, unknown; invalid or stale if the answer must not be believed
+	Problem    string     `json:"problem,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	ThisUpdate *time.Time `json:"this_update,omitempty"`
+	NextUpdate *time.Time `json:"next_update,omitempty"`
+	SignedBy   string     `json:"signed_by,omitempty"`
+	Delegated  bool       `json:"delegated"`
+	Nonce      bool       `json:"nonce_matched"`
+}
+
+func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.Result, err error) ocspAnswer {
+	out := ocspAnswer{Serial: certificate.SerialNumber.Text(16), Responder: responder, Status: said.Status.String(), Nonce: said.NonceMatched}
+	if err != nil {
+		out.Status, out.Problem = pki.StatusInvalid.String(), err.Error()
+		if _, ok := errors.AsType[*ocsp.StaleError](err); ok {
+			out.Status = pki.StatusStale.String()
+		}
+		return out
+	}
+	out.ThisUpdate, out.SignedBy, out.Delegated = &said.ThisUpdate, said.Responder.Certificate.Subject.String(), said.Responder.Delegated
+	if !said.NextUpdate.IsZero() {
+		out.NextUpdate = &said.NextUpdate
+	}
+	if said.Status == pki.StatusRevoked {
+		out.Reason, out.RevokedAt = said.Reason.String(), &said.RevokedAt
+	}
+	return out
+}
+
+func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
+	if answer.Problem != "" {
+		p.line("%s: the answer must not be believed: %s", what, answer.Problem)
+		p.fields("responder", answer.Responder)
+		return
+	}
+	p.line("%s: %s", what, answer.Status)
+	signer := answer.SignedBy
+	if answer.Delegated {
+		signer += ", appointed by the issuer"
+	}
+	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "responder", answer.Responder)
+}
+
+// parseChain reads every certificate of a PEM file, or one in DER.
+func parseChain(data []byte) ([]*x509.Certificate, error) {
+	if len(data) > 0 && data[0] == 0x30 { // a DER SEQUENCE
+		certificate, err := x509.ParseCertificate(data)
+		return []*x509.Certificate{certificate}, err
+	}
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, certificate)
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("no certificate in PEM or DER")
+	}
+	return chain, nil
+}

@@ -1,0 +1,326 @@
+package handshake
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/handshake/verify"
+	"signet.example/signet/pki"
+)
+
+const (
+	crlTimeout     = 15 * time.Second
+	maxCRLFetched  = 32 << 20  // octets, from a URL that stands in a certificate
+	maxCRLGiven    = 256 << 20 // octets, from a file or URL that stands in the configuration
+	maxCRLPointers = 16        // URLs of one certificate that are looked at: a certificate may name thousands
+)
+
+// pointer is one place where a list may be; alternatives are other places for the same list.
+type pointer struct {
+	locations  []string
+	configured bool
+}
+
+// pointers are the places where lists about a certificate may be: configured ones first, then its distribution points.
+func (s *subject) pointers(target crl.Target) []pointer {
+	var list []pointer
+	for _, location := range s.config.CRLs {
+		list = append(list, pointer{[]string{location}, true})
+	}
+	left := maxCRLPointers
+	for _, point := range target.Points {
+		urls := point.URLs()
+		urls = urls[:min(len(urls), left)]
+		left -= len(urls)
+		if len(urls) > 0 {
+			list = append(list, pointer{locations: urls})
+		}
+	}
+	return list
+}
+
+// deltaPointers are the places where deltas of the lists at hand, or of the certificate, may be.
+func deltaPointers(target crl.Target, held []*heldList) []pointer {
+	points := target.Fresh
+	for _, h := range held {
+		points = append(points[:len(points):len(points)], h.list.Freshest...)
+	}
+	var list []pointer
+	seen := make(map[string]bool)
+	for _, point := range points {
+		for _, url := range point.URLs() {
+			if !seen[url] && len(seen) < maxCRLPointers {
+				seen[url] = true
+				list = append(list, pointer{locations: []string{url}})
+			}
+		}
+	}
+	return list
+}
+
+// lookAtLists judges by the lists in memory, in configured files and on disk, and has those refreshed in the background that are past
+// half their life.
+func (c *Checker) lookAtLists(s *subject) {
+	target, err := crl.NewTarget(s.cert)
+	if err != nil {
+		s.add(Evidence{Source: SourceCRL, Status: pki.StatusInvalid, Err: fmt.Errorf("read distribution points: %w", err)})
+		return
+	}
+	held := c.listsAtHand(s, target, s.pointers(target))
+	if len(held) == 0 {
+		return
+	}
+	held = append(held, c.listsAtHand(s, target, deltaPointers(target, held))...)
+	evidence := c.judgeLists(s, target, held)
+	evidence.Cached = true
+	s.add(evidence)
+	if c.config.Network == NetworkWhenNeeded {
+		c.refreshSoon(s, target, held)
+	}
+}
+
+func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer) []*heldList {
+	var held []*heldList
+	for _, p := range pointers {
+		for _, location := range p.locations {
+			if h := c.atHand(s, target, location, p.configured); h != nil {
+				held = append(held, h)
+				break
+			}
+		}
+	}
+	return held
+}
+
+// atHand finds a list without the network: in memory, as a file that was configured, or on disk.
+func (c *Checker) atHand(s *subject, target crl.Target, location string, configured bool) *heldList {
+	if configured && !isURL(location) {
+		return c.listFile(s, target, location)
+	}
+	if h := c.lists.get(location, s.at); h != nil {
+		return h
+	}
+	if !c.lists.tryDisk(location, s.at) {
+		return nil
+	}
+	object, err := c.config.Fetcher.Load("crl " + location)
+	if err != nil {
+		return nil
+	}
+	list, err := crl.Parse(object.Body)
+	if err != nil {
+		return nil
+	}
+	h := &heldList{list: list, location: location, etag: object.ETag, lastModified: object.LastModified, configured: configured}
+	if c.admit(s, target, h) != nil {
+		return nil // what is on disk was written by a stranger's hand until its signature says otherwise
+	}
+	return h
+}
+
+// judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence.
+func (c *Checker) judgeLists(s *subject, target crl.Target, held []*heldList) Evidence {
+	rules := c.rules(s, held)
+	judgement := crl.Judge(target, listsOf(held), rules)
+	if judgement.Status == crl.Undetermined && rejectedFor(judgement, crl.CauseStale) {
+		// A revocation that cannot be taken back counts at any age: only good wears off.
+		rules.IgnoreExpiration = true
+		if old := crl.Judge(target, listsOf(held), rules); old.Status == crl.Revoked && old.Entry.Reason != pki.CertificateHold {
+			judgement = old
+		}
+	}
+	return evidenceOfJudgement(judgement, held)
+}
+
+// rules are the conditions of a judgement. A list from a clock that is a little ahead of ours is of now.
+func (c *Checker) rules(s *subject, held []*heldList) crl.Rules {
+	at := s.at
+	for _, h := range held {
+		if h.list.ThisUpdate.After(at) && !h.list.ThisUpdate.After(s.at.Add(c.config.Skew)) {
+			at = h.list.ThisUpdate
+		}
+	}
+	return crl.Rules{At: at, MaxAge: c.config.MaxAge, Signers: func(list *crl.List) []*x509.Certificate {
+		return verify.Signers(list.Issuer, s.chain, c.pool(s), s.at)
+	}}
+}
+
+// pool is where the certificates of CRL issuers may be found beside the chain: what the peer sent and what is
+// configured. Neither is believed before it leads to the anchor of the chain.
+func (c *Checker) pool(s *subject) []*x509.Certificate {
+	pool := s.presented[:len(s.presented):len(s.presented)]
+	for _, issuer := range c.config.Issuers {
+		pool = append(pool, issuer.Certificate)
+	}
+	return pool
+}
+
+func listsOf(held []*heldList) []*crl.List {
+	lists := make([]*crl.List, len(held))
+	for i, h := range held {
+		lists[i] = h.list
+	}
+	return lists
+}
+
+func rejectedFor(j crl.Judgement, cause crl.Cause) bool {
+	for _, r := range j.Rejected {
+		if r.Cause == cause {
+			return true
+		}
+	}
+	return false
+}
+
+// evidenceOfJudgement describes a judgement by the list that decided it, or by the rejection that explains most.
+func evidenceOfJudgement(j crl.Judgement, held []*heldList) Evidence {
+	switch j.Status {
+	case crl.Revoked:
+		e := evidenceOfList(j.List, held)
+		e.Status, e.Reason, e.RevokedAt = pki.StatusRevoked, j.Entry.Reason, j.Entry.RevokedAt
+		e.Final = e.Reason != pki.CertificateHold
+		return e
+	case crl.Unrevoked:
+		e := evidenceOfList(newest(j.Used), held)
+		e.Status = pki.StatusGood
+		for _, used := range j.Used {
+			if !used.NextUpdate.IsZero() && used.NextUpdate.Before(e.NextUpdate) {
+				e.NextUpdate = used.NextUpdate
+			}
+		}
+		return e
+	}
+	best := Evidence{Source: SourceCRL, Status: pki.StatusNotCovered, Err: errors.New("the lists at hand do not cover it")}
+	for _, r := range j.Rejected {
+		e := evidenceOfList(r.List, held)
+		e.Status, e.Err = statusOfCause(r.Cause), &ListError{r.Cause, r.Err}
+		if weight(e.Status) > weight(best.Status) || best.Location == "" {
+			best = e
+		}
+	}
+	return best
+}
+
+func newest(lists []*crl.List) *crl.List {
+	var found *crl.List
+	for _, list := range lists {
+		if found == nil || list.ThisUpdate.After(found.ThisUpdate) {
+			found = list
+		}
+	}
+	return found
+}
+
+func statusOfCause(cause crl.Cause) pki.Status {
+	switch cause {
+	case crl.CauseIssuer, crl.CauseScope, crl.CauseReasons:
+		return pki.StatusNotCovered
+	case crl.CauseStale:
+		return pki.StatusStale
+	}
+	return pki.StatusInvalid
+}
+
+func evidenceOfList(list *crl.List, held []*heldList) Evidence {
+	e := Evidence{Source: SourceCRL}
+	if list == nil {
+		return e
+	}
+	if list.Delta {
+		e.Source = SourceDelta
+	}
+	e.ThisUpdate, e.NextUpdate = list.ThisUpdate, list.NextUpdate
+	if list.HasNumber {
+		e.Number = new(big.Int).SetBytes(list.Number[:])
+	}
+	for _, h := range held {
+		if h.list == list {
+			e.Location = h.location
+		}
+	}
+	return e
+}
+
+// askLists fetches what is missing or old, one distribution point after the other, until the certificate is settled.
+func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
+	target, err := crl.NewTarget(s.cert)
+	if err != nil {
+		return nil // said already when looking at what is at hand
+	}
+	var held []*heldList
+	var failures []Evidence
+	settled := Evidence{}
+	for _, p := range s.pointers(target) {
+		h, failed := c.obtain(ctx, &s, target, p)
+		failures = append(failures, failed...)
+		if h == nil {
+			continue
+		}
+		held = append(held, h)
+		settled = c.judgeLists(&s, target, held)
+		if settled.Status.Conclusive() || ctx.Err() != nil {
+			break
+		}
+	}
+	if len(held) == 0 {
+		return failures
+	}
+	if settled = c.withDeltas(ctx, &s, target, held); settled.Status.Conclusive() {
+		return []Evidence{settled}
+	}
+	return append(failures, settled)
+}
+
+// withDeltas adds what deltas there are and judges. A delta that cannot be had leaves the word to the complete list.
+func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held []*heldList) Evidence {
+	for _, p := range deltaPointers(target, held) {
+		if h, _ := c.obtain(ctx, s, target, p); h != nil {
+			held = append(held, h)
+		}
+	}
+	return c.judgeLists(s, target, held)
+}
+
+// obtain returns a current list from one of the places of a pointer, and what went wrong on the way.
+func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p pointer) (*heldList, []Evidence) {
+	var old *heldList
+	var failures []Evidence
+	for _, location := range p.locations {
+		h := c.atHand(s, target, location, p.configured)
+		if h != nil && c.outdated(h.list.ThisUpdate, h.list.NextUpdate, s.at) == nil {
+			return h, failures
+		}
+		if !isURL(location) {
+			if h == nil {
+				failures = append(failures, Evidence{Source: SourceCRL, Status: pki.StatusUnreachable, Location: location, Err: errors.New("the file cannot be read as a CRL that counts")})
+			}
+			old = h
+			continue
+		}
+		fresh, err := c.fetchList(ctx, s, target, location, p.configured, h)
+		if err == nil {
+			return fresh, failures
+		}
+		failures = append(failures, listFailure(location, err))
+		if h != nil {
+			old = h
+		}
+	}
+	return old, failures // an old list is still evidence: of a revocation for certain, of staleness otherwise
+}
+
+func listFailure(location string, err error) Evidence {
+	e := Evidence{Source: SourceCRL, Status: pki.StatusInvalid, Location: location, Err: err}
+	if noAnswer(err) {
+		e.Status = pki.StatusUnreachable
+	}
+	return e
+}
+
+func isURL(location string) bool { return strings.Contains(location, "://") }

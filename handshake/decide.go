@@ -1,0 +1,144 @@
+package handshake
+
+import (
+	"errors"
+
+	"signet.example/signet/pki"
+)
+
+// judge turns the evidence about one certificate into a status and, with the policy, into an error or none.
+func (c *Checker) judge(in inspection, s *subject, index int) CertificateResult {
+	result := CertificateResult{Certificate: s.cert, Issuer: s.issuer, Evidence: s.evidence, Covered: s.covered}
+	result.Policy = c.config.Policy
+	if s.config.Policy != policyUnset {
+		result.Policy = s.config.Policy
+	}
+	result.Policy = result.Policy.effective(s.covered)
+	result.Decisive = decisive(result.Evidence)
+	if result.Decisive != nil {
+		result.Status = result.Decisive.Status
+	}
+	result.Err = fault(&result)
+	switch {
+	case refuted(result.Status): // what the authority says comes before what the certificate demands
+	case s.fault != nil:
+		result.Status, result.Err = pki.StatusInvalid, s.fault
+	case s.leaf && !in.recheck && mustStaple(s.cert):
+		if err := missingStaple(&result, in.resumed); err != nil {
+			result.Err = err
+		}
+	}
+	return result
+}
+
+// fault is the error that the policy makes of a status: nil for what it tolerates.
+func fault(result *CertificateResult) error {
+	switch {
+	case result.Status == pki.StatusGood || result.Status == pki.StatusExempt:
+		return nil
+	case refuted(result.Status):
+		return &RevokedError{Certificate: result.Certificate, Evidence: *result.Decisive}
+	case result.Policy == SoftFail:
+		return nil
+	case result.Status == pki.StatusStale:
+		return &StaleError{Certificate: result.Certificate, Evidence: *result.Decisive}
+	case result.Status == pki.StatusInvalid:
+		return &EvidenceError{Certificate: result.Certificate, Evidence: *result.Decisive}
+	}
+	return &UnavailableError{Certificate: result.Certificate, Evidence: result.Evidence}
+}
+
+// missingStaple enforces RFC 7633, Section 4.2.3.1: a certificate that demands a stapled status is refused without a
+// good one, whatever the policy tolerates otherwise, since the authority and the server both promised it. A resumed
+// session has the staple of its first connection, which was accepted then: there it suffices that some source says good now.
+func missingStaple(result *CertificateResult, resumed bool) error {
+	var err error
+	for _, e := range result.Evidence {
+		switch {
+		case e.Status == pki.StatusGood && (e.Source == SourceStaple || resumed):
+			return nil
+		case e.Source == SourceStaple && e.Err != nil:
+			err = e.Err
+		case e.Source == SourceStaple:
+			err = errors.New("the staple says " + e.Status.String())
+		}
+	}
+	return &MustStapleError{Certificate: result.Certificate, Err: err}
+}
+
+// decide makes the decision of the whole chain.
+func (c *Checker) decide(r *Result) {
+	r.err, r.decision = nil, Accepted
+	reported := false
+	for i := range r.Certificates {
+		result := &r.Certificates[i]
+		if result.Err != nil && result.Policy == ReportOnly {
+			reported = true
+			continue
+		}
+		if result.Err == nil && !result.Status.Conclusive() && r.decision == Accepted {
+			r.decision = AcceptedUnproved
+		}
+	}
+	if reported {
+		r.decision = AcceptedReportOnly
+	}
+	if err := c.refusal(r); err != nil {
+		r.decision, r.err = Refused, err
+	}
+}
+
+// refusal is the error that stands between the peer and the connection: no trust, then the worst of the certificates
+// whose policy refuses.
+func (c *Checker) refusal(r *Result) error {
+	if r.Trust != nil {
+		return r.Trust
+	}
+	var enforced []CertificateResult
+	for _, result := range r.Certificates {
+		if result.Policy != ReportOnly {
+			enforced = append(enforced, result)
+		}
+	}
+	return worst(enforced)
+}
+
+// worst returns the error to report for a chain: a revocation anywhere before everything else, then the fault nearest
+// to the leaf.
+func worst(certificates []CertificateResult) error {
+	var first error
+	for _, c := range certificates {
+		if _, revoked := errors.AsType[*RevokedError](c.Err); revoked {
+			return c.Err
+		}
+		if first == nil {
+			first = c.Err
+		}
+	}
+	return first
+}
+
+// override asks the callback about a refusal. A revocation anywhere in the chain needs an answer of its own.
+func (c *Checker) override(r *Result) {
+	if r.decision != Refused || c.config.Override == nil {
+		return
+	}
+	revoked := false
+	for _, result := range r.Certificates {
+		revoked = revoked || refuted(result.Status)
+	}
+	switch c.config.Override(r) {
+	case AcceptRevokedCertificate:
+		r.decision = AcceptedOverridden
+	case Accept:
+		if !revoked {
+			r.decision = AcceptedOverridden
+		}
+	}
+}
+
+func (c *Checker) observe(r *Result) {
+	if c.config.Observe != nil {
+		c.config.Observe(r)
+	}
+}

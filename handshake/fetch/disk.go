@@ -1,0 +1,347 @@
+package fetch
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The directory, for whoever looks into it:
+//
+//	objects/<SHA-256 of the content, hex>             the content, immutable
+//	refs/<SHA-256 of the key, hex>/<version, hex>     JSON: key, digest, validators, time of the last fetch
+//
+// The current version of a key is the name that sorts last, so two processes that write at once need no lock: a smaller
+// version may arrive later and is never seen. Files appear by rename, complete or not at all. Fields may be added
+// to the JSON; unknown ones are ignored.
+
+// VersionSize is the size of a Version.
+const VersionSize = 28
+
+// Version orders the objects of one key. A CRL has its number (20 octets, big-endian) and thisUpdate (8 octets, Unix
+// seconds, big-endian); an OCSP response has zeros and thisUpdate.
+type Version [VersionSize]byte
+
+// Object is something fetched, and what is needed to ask whether it is still current.
+type Object struct {
+	Key          string // URL, with something that names the certificate if a URL answers for many
+	Version      Version
+	Body         []byte
+	ETag         string
+	LastModified string
+	Fetched      time.Time // when the source last gave or confirmed it
+}
+
+type ref struct {
+	Key          string    `json:"key"`
+	SHA256       string    `json:"sha256"`
+	ETag         string    `json:"etag,omitempty"`
+	LastModified string    `json:"last_modified,omitempty"`
+	Fetched      time.Time `json:"fetched"`
+}
+
+const (
+	maxRefBytes    = 16 << 10
+	maxObjectBytes = 256 << 20
+	sweepEvery     = 256       // objects kept between two sweeps
+	youngObject    = time.Hour // an object without a ref may be about to get one
+)
+
+type disk struct {
+	dir      string
+	maxBytes int64
+	now      func() time.Time
+
+	mu   sync.Mutex
+	kept int // since the last sweep; guarded by mu
+}
+
+func openDisk(dir string, maxBytes int64, now func() time.Time) (*disk, error) {
+	d := &disk{dir: dir, maxBytes: maxBytes, now: now}
+	for _, sub := range []string{"objects", "refs"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return d, d.sweep()
+}
+
+// Load returns what is kept under a key, at its largest version. The error is fs.ErrNotExist if there is nothing that
+// is whole. The content is what some server once sent: verify it.
+func (f *Fetcher) Load(key string) (Object, error) {
+	if f.disk == nil {
+		return Object{}, fs.ErrNotExist
+	}
+	return f.disk.load(key)
+}
+
+// Keep stores an object. An object whose version is smaller than what is kept is not an error and has no effect: the
+// larger one stays current.
+func (f *Fetcher) Keep(object Object) error {
+	if f.disk == nil {
+		return nil
+	}
+	return f.disk.keep(object)
+}
+
+func (d *disk) refDir(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return filepath.Join(d.dir, "refs", hex.EncodeToString(sum[:]))
+}
+
+func (d *disk) objectPath(digest string) string { return filepath.Join(d.dir, "objects", digest) }
+
+// versions lists the versions of a key, the largest first.
+func versions(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, entry := range entries {
+		if len(entry.Name()) == 2*VersionSize {
+			names = append(names, entry.Name())
+		}
+	}
+	slices.Sort(names)
+	slices.Reverse(names)
+	return names
+}
+
+func (d *disk) load(key string) (Object, error) {
+	dir := d.refDir(key)
+	for _, name := range versions(dir) {
+		object, err := d.loadVersion(key, filepath.Join(dir, name), name)
+		if err == nil {
+			return object, nil
+		}
+	}
+	return Object{}, fs.ErrNotExist
+}
+
+func (d *disk) loadVersion(key, path, name string) (Object, error) {
+	r, err := readRef(path)
+	if err != nil {
+		return Object{}, err
+	}
+	if r.Key != key {
+		return Object{}, errors.New("reference of another key")
+	}
+	body, err := readFile(d.objectPath(r.SHA256), maxObjectBytes)
+	if err != nil {
+		return Object{}, err
+	}
+	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != r.SHA256 {
+		return Object{}, errors.New("object does not have the digest it is named by")
+	}
+	object := Object{Key: key, Body: body, ETag: r.ETag, LastModified: r.LastModified, Fetched: r.Fetched}
+	if _, err := hex.Decode(object.Version[:], []byte(name)); err != nil {
+		return Object{}, err
+	}
+	return object, nil
+}
+
+func (d *disk) keep(object Object) error {
+	sum := sha256.Sum256(object.Body)
+	digest := hex.EncodeToString(sum[:])
+	if err := d.keepObject(digest, object.Body); err != nil {
+		return err
+	}
+	dir := d.refDir(object.Key)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	text, err := json.Marshal(ref{object.Key, digest, object.ETag, object.LastModified, object.Fetched.UTC()})
+	if err != nil {
+		return err
+	}
+	// A crash before this rename leaves an object nobody refers to, which a later sweep removes.
+	if err := writeFile(filepath.Join(dir, hex.EncodeToString(object.Version[:])), text); err != nil {
+		return err
+	}
+	d.dropOlder(dir)
+	return d.sweepSometimes()
+}
+
+// keepObject writes the content unless it is there; then it only makes it young, so that no sweep takes it away before
+// the reference is written.
+func (d *disk) keepObject(digest string, body []byte) error {
+	path := d.objectPath(digest)
+	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(body)) {
+		now := d.now()
+		return os.Chtimes(path, now, now)
+	}
+	return writeFile(path, body)
+}
+
+// dropOlder removes all but the largest version of a key. Another process may do the same: absence is no error.
+func (d *disk) dropOlder(dir string) {
+	names := versions(dir)
+	for i, name := range names {
+		if i > 0 {
+			_ = os.Remove(filepath.Join(dir, name)) // what stays behind is only space, and is tried again with the next version
+		}
+	}
+}
+
+func (d *disk) sweepSometimes() error {
+	d.mu.Lock()
+	d.kept++
+	due := d.kept >= sweepEvery
+	if due {
+		d.kept = 0
+	}
+	d.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return d.sweep()
+}
+
+type sweptRef struct {
+	path    string
+	digest  string
+	fetched time.Time
+}
+
+// sweep drops references until what they name fits the bound, those fetched longest ago first, and then objects that nobody refers to.
+func (d *disk) sweep() error {
+	refs := d.allRefs()
+	sizes, err := d.objectSizes()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(refs, func(a, b sweptRef) int { return b.fetched.Compare(a.fetched) })
+	used := make(map[string]bool)
+	var total int64
+	for _, r := range refs {
+		if !used[r.digest] && total+sizes[r.digest].size > d.maxBytes {
+			_ = os.Remove(r.path) // another process may have been first
+			continue
+		}
+		if !used[r.digest] {
+			used[r.digest] = true
+			total += sizes[r.digest].size
+		}
+	}
+	for name, object := range sizes {
+		if !used[name] && d.now().Sub(object.modified) > youngObject {
+			_ = os.Remove(d.objectPath(name)) // another process may have been first
+		}
+	}
+	return nil
+}
+
+func (d *disk) allRefs() []sweptRef {
+	var refs []sweptRef
+	keys, err := os.ReadDir(filepath.Join(d.dir, "refs"))
+	if err != nil {
+		return nil
+	}
+	for _, key := range keys {
+		dir := filepath.Join(d.dir, "refs", key.Name())
+		for _, name := range versions(dir) {
+			path := filepath.Join(dir, name)
+			if r, err := readRef(path); err == nil {
+				refs = append(refs, sweptRef{path, r.SHA256, r.Fetched})
+			}
+		}
+	}
+	return refs
+}
+
+type objectInfo struct {
+	size     int64
+	modified time.Time
+}
+
+func (d *disk) objectSizes() (map[string]objectInfo, error) {
+	entries, err := os.ReadDir(filepath.Join(d.dir, "objects"))
+	if err != nil {
+		return nil, err
+	}
+	sizes := make(map[string]objectInfo, len(entries))
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			sizes[entry.Name()] = objectInfo{info.Size(), info.ModTime()}
+		}
+	}
+	return sizes, nil
+}
+
+func readRef(path string) (ref, error) {
+	text, err := readFile(path, maxRefBytes)
+	if err != nil {
+		return ref{}, err
+	}
+	var r ref
+	if err := json.Unmarshal(text, &r); err != nil {
+		return ref{}, err
+	}
+	if digest, err := hex.DecodeString(r.SHA256); err != nil || len(digest) != sha256.Size || strings.ToLower(r.SHA256) != r.SHA256 {
+		return ref{}, errors.New("reference without a digest") // it becomes a file name: nothing but hex may pass
+	}
+	return r, nil
+}
+
+func readFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var buffer bytes.Buffer
+	n, err := buffer.ReadFrom(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n > limit {
+		return nil, fmt.Errorf("%s has more than %d octets", filepath.Base(path), limit)
+	}
+	return buffer.Bytes(), nil
+}
+
+// writeFile makes a file appear complete or not at all: temporary name, sync, rename, sync of the directory.
+func writeFile(path string, content []byte) (err error) {
+	dir := filepath.Dir(path)
+	file, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = cmp.Or(err, os.Remove(file.Name()))
+		}
+	}()
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return err
+	}
+	parent, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.Sync()
+}

@@ -1,0 +1,184 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"syscall"
+)
+
+// Why says what kept a fetch from succeeding. Zero is a network that failed.
+type Why uint8
+
+// The causes.
+const (
+	Network    Why = iota // no connection, or it broke
+	NotAllowed            // scheme, address, redirect or URL is refused
+	TimedOut              // the time limit, or the caller's patience, ran out
+	TooLarge              // more octets than the limit
+	BadStatus             // the server answered with something else than 200
+)
+
+var whyNames = [...]string{"network", "not-allowed", "timed-out", "too-large", "bad-status"}
+
+// String is a lower-case word for people and metric labels.
+func (w Why) String() string {
+	if int(w) < len(whyNames) {
+		return whyNames[w]
+	}
+	return whyNames[Network]
+}
+
+// Error is what every failed fetch returns.
+type Error struct {
+	URL    string
+	Why    Why
+	Status int // HTTP status, for BadStatus
+	Err    error
+}
+
+// Error names URL, bounded, and cause.
+func (e *Error) Error() string { return fmt.Sprintf("fetch %.200q: %s: %v", e.URL, e.Why, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// AddressError refuses an address that is not public.
+type AddressError struct{ Addr netip.Addr }
+
+// Error names the address.
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("address %s is not public and not allowed by configuration", e.Addr)
+}
+
+type tooLarge struct{ limit int64 }
+
+func (e *tooLarge) Error() string { return fmt.Sprintf("the answer has more than %d octets", e.limit) }
+
+// errRedirect marks a redirect that was refused, so that classify can tell.
+type errRedirect struct{ err error }
+
+func (e *errRedirect) Error() string { return e.err.Error() }
+func (e *errRedirect) Unwrap() error { return e.err }
+
+func classify(rawURL string, err error) *Error {
+	why := Network
+	if _, ok := errors.AsType[*tooLarge](err); ok {
+		why = TooLarge
+	} else if _, ok := errors.AsType[*AddressError](err); ok {
+		why = NotAllowed
+	} else if _, ok := errors.AsType[*errRedirect](err); ok {
+		why = NotAllowed
+	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		why = TimedOut
+	}
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err // url.Error repeats the URL, unbounded
+	}
+	return &Error{URL: rawURL, Why: why, Err: err}
+}
+
+func checkParsedURL(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("scheme %.16q: only http and https are fetched", u.Scheme)
+	case u.Host == "" || u.Hostname() == "":
+		return errors.New("a URL without a host")
+	case u.User != nil:
+		return errors.New("a URL with user information")
+	}
+	return nil
+}
+
+func checkRedirect(next *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return &errRedirect{fmt.Errorf("more than %d redirects", maxRedirects)}
+	}
+	if err := checkParsedURL(next.URL); err != nil {
+		return &errRedirect{fmt.Errorf("redirect: %w", err)}
+	}
+	next.Header.Del("Referer")
+	return nil
+}
+
+// guardAddress runs after resolution and before connect, so that the address it judges is the address that is used.
+func (f *Fetcher) guardAddress(_ context.Context, network, address string, _ syscall.RawConn) error {
+	if network != "tcp4" && network != "tcp6" {
+		return fmt.Errorf("network %q", network)
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	addr := at.Addr().WithZone("").Unmap()
+	for _, prefix := range f.config.Allow {
+		if prefix.Contains(addr) {
+			return nil
+		}
+	}
+	if !Public(addr) {
+		return &AddressError{addr}
+	}
+	return nil
+}
+
+// notPublic lists what the IANA special-purpose address registries take out of the public network (RFC 6890 and its
+// successors), beside what netip knows.
+var notPublic = parsePrefixes(
+	"0.0.0.0/8",       // this network
+	"100.64.0.0/10",   // shared address space of carriers, RFC 6598
+	"192.0.0.0/24",    // protocol assignments
+	"192.0.2.0/24",    // documentation
+	"192.88.99.0/24",  // 6to4 relays, deprecated
+	"198.18.0.0/15",   // benchmarks
+	"198.51.100.0/24", // documentation
+	"203.0.113.0/24",  // documentation
+	"240.0.0.0/4",     // reserved, and broadcast
+	"2001::/23",       // protocol assignments: Teredo, ORCHID and others
+	"2001:db8::/32",   // documentation
+	"3fff::/20",       // documentation
+	"5f00::/16",       // segment routing
+)
+
+var (
+	globalIPv6 = netip.MustParsePrefix("2000::/3")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+)
+
+// Public reports whether an address belongs to the public network. IPv6 addresses that carry an IPv4 address (mapped,
+// NAT64, 6to4) are as public as what they carry.
+func Public(addr netip.Addr) bool {
+	addr = addr.WithZone("").Unmap()
+	if !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() || addr.IsPrivate() || addr.IsMulticast() || addr.IsLinkLocalUnicast() {
+		return false
+	}
+	for _, prefix := range notPublic {
+		if prefix.Contains(addr) {
+			return false
+		}
+	}
+	if addr.Is4() {
+		return true
+	}
+	octets := addr.As16()
+	switch {
+	case nat64.Contains(addr):
+		return Public(netip.AddrFrom4([4]byte(octets[12:16])))
+	case sixToFour.Contains(addr):
+		return Public(netip.AddrFrom4([4]byte(octets[2:6])))
+	}
+	return globalIPv6.Contains(addr)
+}
+
+func parsePrefixes(texts ...string) []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		prefixes[i] = netip.MustParsePrefix(text)
+	}
+	return prefixes
+}

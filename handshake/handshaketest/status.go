@@ -1,0 +1,266 @@
+package handshaketest
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
+	"io"
+	"math/big"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+)
+
+// CRL is a list to be made. The zero CRL is a complete, honest list of now, valid for a day.
+type CRL struct {
+	Number     int64         // 0: one more than the last
+	Age        time.Duration // thisUpdate lies that far in the past
+	Life       time.Duration // from thisUpdate to nextUpdate; 0: a day
+	Only       []Revocation  // in place of what the authority knows; nil: what it knows
+	Extensions []pkix.Extension
+	Signer     *Cert // in place of the authority
+}
+
+// Extensions of lists that tests need.
+var (
+	UnknownCritical = pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 55555, 1}, Critical: true, Value: asn1Null}
+	oidIDP          = asn1.ObjectIdentifier{2, 5, 29, 28}
+	oidDelta        = asn1.ObjectIdentifier{2, 5, 29, 27}
+	oidFreshest     = asn1.ObjectIdentifier{2, 5, 29, 46}
+)
+
+// ScopeURL is a critical issuing distribution point with one URL (RFC 5280, Section 5.2.5).
+func ScopeURL(location string) pkix.Extension {
+	name := tagged(0x86, []byte(location))
+	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0xa0, tagged(0xa0, name)))}
+}
+
+// ScopeCACerts is a critical issuing distribution point that covers CA certificates only.
+func ScopeCACerts() pkix.Extension {
+	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0x82, []byte{0xff}))}
+}
+
+// DeltaOf is a critical delta indicator (RFC 5280, Section 5.2.4).
+func DeltaOf(base int64) pkix.Extension {
+	value, err := asn1.Marshal(big.NewInt(base))
+	if err != nil {
+		panic(err) // an integer always encodes
+	}
+	return pkix.Extension{Id: oidDelta, Critical: true, Value: value}
+}
+
+// Freshest points to a delta (RFC 5280, Section 5.2.6).
+func Freshest(location string) pkix.Extension {
+	name := tagged(0x86, []byte(location))
+	return pkix.Extension{Id: oidFreshest, Value: tagged(0x30, tagged(0x30, tagged(0xa0, tagged(0xa0, name))))}
+}
+
+// tagged encodes one element of at most 65535 octets.
+func tagged(tag byte, content []byte) []byte {
+	switch n := len(content); {
+	case n < 128:
+		return append([]byte{tag, byte(n)}, content...)
+	case n < 256:
+		return append([]byte{tag, 0x81, byte(n)}, content...)
+	default:
+		return append([]byte{tag, 0x82, byte(n >> 8), byte(n)}, content...)
+	}
+}
+
+// CRL makes a list of this authority.
+func (c *Cert) CRL(spec CRL) []byte {
+	c.pki.tb.Helper()
+	c.mu.Lock()
+	if spec.Number == 0 {
+		c.number++
+		spec.Number = c.number
+	} else {
+		c.number = max(c.number, spec.Number)
+	}
+	entries := spec.Only
+	if entries == nil {
+		for _, r := range c.revoked {
+			entries = append(entries, r)
+		}
+	}
+	c.mu.Unlock()
+	if spec.Life == 0 {
+		spec.Life = 24 * time.Hour
+	}
+	slices.SortFunc(entries, func(a, b Revocation) int { return a.Serial.Cmp(b.Serial) })
+	this := c.pki.Now().Add(-spec.Age).Truncate(time.Second)
+	list := &x509.RevocationList{Number: big.NewInt(spec.Number), ThisUpdate: this, NextUpdate: this.Add(spec.Life), ExtraExtensions: spec.Extensions}
+	for _, r := range entries {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: r.Serial, RevocationTime: r.At, ReasonCode: r.Reason})
+	}
+	signer := c
+	if spec.Signer != nil {
+		signer = spec.Signer
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, signer.Certificate, signer.Key)
+	c.pki.check(err)
+	return der
+}
+
+// OCSP is a response to be made. The zero OCSP is what the authority knows, of now, valid for an hour, signed by it.
+type OCSP struct {
+	About  *Cert         // in place of the certificate
+	Status int           // forced with Force: golang.org/x/crypto/ocsp's constants
+	Force  bool          // Status counts, whatever the authority knows
+	Age    time.Duration // thisUpdate lies that far in the past
+	Life   time.Duration // from thisUpdate to nextUpdate; 0: an hour
+	Signer *Cert         // in place of the authority; its certificate is sent along
+}
+
+// OCSP makes a response about c.
+func (c *Cert) OCSP(spec OCSP) []byte {
+	c.pki.tb.Helper()
+	about := c
+	if spec.About != nil {
+		about = spec.About
+	}
+	if spec.Life == 0 {
+		spec.Life = time.Hour
+	}
+	this := c.pki.Now().Add(-spec.Age).Truncate(time.Second)
+	template := ocsp.Response{SerialNumber: about.SerialNumber, ThisUpdate: this, NextUpdate: this.Add(spec.Life), Status: ocsp.Good, IssuerHash: crypto.SHA256}
+	about.Issuer.mu.Lock()
+	known, revoked := about.Issuer.revoked[about.SerialNumber.String()]
+	about.Issuer.mu.Unlock()
+	if revoked {
+		template.Status, template.RevokedAt, template.RevocationReason = ocsp.Revoked, known.At, known.Reason
+	}
+	if spec.Force {
+		template.Status, template.RevokedAt = spec.Status, this
+	}
+	responder := about.Issuer
+	if spec.Signer != nil {
+		responder = spec.Signer
+		template.Certificate = responder.Certificate
+	}
+	der, err := ocsp.CreateResponse(about.Issuer.Certificate, responder.Certificate, template, responder.Key)
+	c.pki.check(err)
+	return der
+}
+
+// Replace has a path of the status service answered by another handler; nil restores what is honest.
+func (p *PKI) Replace(path string, handler http.Handler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if handler == nil {
+		delete(p.handlers, path)
+		return
+	}
+	p.handlers[path] = handler
+}
+
+// Hits is how many requests a path has had.
+func (p *PKI) Hits(path string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hits[path]
+}
+
+// Off switches the whole status service off: every request is answered 503.
+func (p *PKI) Off() {
+	for name := range p.certs {
+		for _, path := range []string{"/" + name + ".crl", "/" + name + ".ocsp"} {
+			p.Replace(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "off", http.StatusServiceUnavailable) }))
+		}
+	}
+}
+
+// On undoes every Replace.
+func (p *PKI) On() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.handlers)
+}
+
+// Bytes answers with the same octets always.
+func Bytes(body []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(body) }) // a client that went away is its own business
+}
+
+// Endless answers without end.
+func Endless() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chunk := bytes.Repeat([]byte{0x30}, 1<<16)
+		for {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// Slow answers one octet and then nothing, until the client gives up.
+func Slow() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte{0x30})
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+}
+
+// serveStatus answers with honest lists and responses, but for what was replaced.
+func (p *PKI) serveStatus(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if i := strings.Index(path, ".ocsp/"); i > 0 {
+		path = path[:i+len(".ocsp")]
+	}
+	p.mu.Lock()
+	handler := p.handlers[path]
+	p.hits[path]++
+	p.mu.Unlock()
+	if handler != nil {
+		handler.ServeHTTP(w, r)
+		return
+	}
+	name, kind, _ := strings.Cut(strings.TrimPrefix(path, "/"), ".")
+	authority := p.certs[name]
+	switch {
+	case authority == nil:
+		http.NotFound(w, r)
+	case kind == "crl":
+		_, _ = w.Write(authority.CRL(CRL{}))
+	case kind == "ocsp":
+		p.serveOCSP(w, r, authority)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (p *PKI) serveOCSP(w http.ResponseWriter, r *http.Request, authority *Cert) {
+	der, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	if r.Method == http.MethodGet {
+		_, encoded, _ := strings.Cut(r.URL.EscapedPath(), ".ocsp/")
+		if encoded, err = url.PathUnescape(encoded); err == nil {
+			der, err = base64.StdEncoding.DecodeString(encoded)
+		}
+	}
+	if err != nil {
+		_, _ = w.Write(ocsp.MalformedRequestErrorResponse)
+		return
+	}
+	request, err := ocsp.ParseRequest(der)
+	if err != nil {
+		_, _ = w.Write(ocsp.MalformedRequestErrorResponse)
+		return
+	}
+	for _, c := range p.certs {
+		if c.Issuer == authority && c.SerialNumber.Cmp(request.SerialNumber) == 0 {
+			_, _ = w.Write(c.OCSP(OCSP{}))
+			return
+		}
+	}
+	_, _ = w.Write(ocsp.UnauthorizedErrorResponse)
+}

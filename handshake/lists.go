@@ -1,0 +1,322 @@
+package handshake
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/handshake/fetch"
+)
+
+const (
+	maxLists        = 256              // kept in memory
+	tryDiskAgain    = 10 * time.Second // for something that was not on disk: another process may have put it there
+	refreshAtLeast  = 10 * time.Second // between two attempts to refresh the same list
+	pemProbeLength  = 11
+	pemProbePattern = "-----BEGIN "
+)
+
+// heldList is a list in memory that was admitted: somebody who may sign it did.
+type heldList struct {
+	list               *crl.List
+	location           string
+	configured         bool
+	etag, lastModified string
+	modified           time.Time // of a file
+	size               int64     // of a file
+
+	used time.Time // guarded by lists.mu
+	next time.Time // when a refresh is due; guarded by lists.mu
+}
+
+// lists are the lists in memory, by where they came from.
+type lists struct {
+	flight singleflight.Group
+
+	mu      sync.Mutex
+	held    map[string]*heldList // guarded by mu
+	tried   map[string]time.Time // when a location was last looked for on disk; guarded by mu
+	sponsor map[string]*subject  // who asked for a location last: a refresh is verified for it; guarded by mu
+}
+
+func newLists() *lists {
+	return &lists{held: make(map[string]*heldList), tried: make(map[string]time.Time), sponsor: make(map[string]*subject)}
+}
+
+func (l *lists) get(location string, at time.Time) *heldList {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.held[location]
+	if h != nil {
+		h.used = at
+	}
+	return h
+}
+
+// tryDisk reports whether it is time to look on disk for a location, and notes that somebody does.
+func (l *lists) tryDisk(location string, at time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, tried := l.tried[location]; tried && at.Sub(last) < tryDiskAgain {
+		return false
+	}
+	if len(l.tried) >= 16*maxLists {
+		clear(l.tried)
+	}
+	l.tried[location] = at
+	return true
+}
+
+// RollbackError says that a source offered an older list than it offered before. The older one is not taken.
+type RollbackError struct{ Had, Offered crl.Number }
+
+// Error names both numbers.
+func (e *RollbackError) Error() string {
+	return fmt.Sprintf("the CRL went back from number %s to %s", e.Had, e.Offered)
+}
+
+// put keeps a list unless the one that is there is newer. A list of the same number and a later date replaces it.
+func (l *lists) put(h *heldList, at time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.held[h.location]; old != nil && bytes.Equal(old.list.Issuer, h.list.Issuer) && old.list.Delta == h.list.Delta {
+		older := old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0
+		if older || h.list.ThisUpdate.Before(old.list.ThisUpdate) {
+			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
+		}
+	}
+	if _, known := l.held[h.location]; !known && len(l.held) >= maxLists {
+		l.makeRoom()
+	}
+	h.used, h.next = at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
+	l.held[h.location] = h
+	return nil
+}
+
+// makeRoom drops the list that was used longest ago. The caller holds mu.
+func (l *lists) makeRoom() {
+	var oldest *heldList
+	for _, h := range l.held {
+		if oldest == nil || h.used.Before(oldest.used) {
+			oldest = h
+		}
+	}
+	delete(l.held, oldest.location)
+	delete(l.sponsor, oldest.location)
+}
+
+// due reports whether a list should be refreshed now, and if so reserves the attempt.
+func (l *lists) due(h *heldList, s *subject, at time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sponsor[h.location] = s
+	if at.Before(h.next) {
+		return false
+	}
+	h.next = at.Add(max(refreshAtLeast, h.list.NextUpdate.Sub(at)/2))
+	return true
+}
+
+// admit takes a list into memory if it counts for the certificate at hand: signed by somebody who may, about its issuer,
+// in scope. Whoever sits on the path of a plain HTTP fetch can offer any bytes, and another genuine list too.
+func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
+	rules := c.rules(s, []*heldList{h})
+	rules.IgnoreExpiration = true
+	if h.list.Delta {
+		return c.admitDelta(rules, h, s.at)
+	}
+	judgement := crl.Judge(target, []*crl.List{h.list}, rules)
+	if len(judgement.Used) == 0 {
+		return firstRejection(judgement)
+	}
+	return c.lists.put(h, s.at)
+}
+
+// admitDelta takes a delta that is signed; whether it fits a complete list shows when they are judged together.
+func (c *Checker) admitDelta(rules crl.Rules, h *heldList, at time.Time) error {
+	err := errors.New("nobody at hand may sign this delta")
+	for _, signer := range rules.Signers(h.list) {
+		if err = h.list.Verify(signer); err == nil {
+			return c.lists.put(h, at)
+		}
+	}
+	return err
+}
+
+// ListError says why a CRL does not count for a certificate: the list is to blame, not the certificate.
+type ListError struct {
+	Cause crl.Cause
+	Err   error
+}
+
+// Error is the cause in a word, and the explanation.
+func (e *ListError) Error() string {
+	return "the CRL does not count (" + e.Cause.String() + "): " + e.Err.Error()
+}
+
+// Unwrap returns the explanation of package crl.
+func (e *ListError) Unwrap() error { return e.Err }
+
+func firstRejection(j crl.Judgement) error {
+	if len(j.Rejected) == 0 {
+		return &ListError{Cause: crl.CauseScope, Err: errors.New("it does not cover the certificate")}
+	}
+	best := j.Rejected[0]
+	for _, r := range j.Rejected {
+		if weight(statusOfCause(r.Cause)) > weight(statusOfCause(best.Cause)) {
+			best = r
+		}
+	}
+	return &ListError{Cause: best.Cause, Err: best.Err}
+}
+
+// fetched is a list as it came, before anybody has said that it counts.
+type fetched struct {
+	response *fetch.Response
+	list     *crl.List
+}
+
+// fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
+// the question conditional.
+func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
+	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout}
+	if configured {
+		request.MaxBytes = maxCRLGiven
+	}
+	if old != nil {
+		request.ETag, request.LastModified = old.etag, old.lastModified
+	}
+	got, err := c.download(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if got.response.NotModified {
+		return old, nil
+	}
+	h := &heldList{list: got.list, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
+	if err := c.admit(s, target, h); err != nil {
+		return nil, err
+	}
+	// The list is in memory; a disk that is full costs one more fetch after a restart.
+	_ = c.config.Fetcher.Keep(fetch.Object{
+		Key: "crl " + location, Version: versionOf(h.list), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
+	})
+	return h, nil
+}
+
+// download fetches and parses, both once for many waiters.
+func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched, error) {
+	ch := c.lists.flight.DoChan(request.URL+" "+request.ETag+" "+request.LastModified, func() (any, error) {
+		response, err := c.config.Fetcher.Do(context.WithoutCancel(ctx), request)
+		if err != nil || response.NotModified {
+			return fetched{response: response}, err
+		}
+		list, err := crl.Parse(decodePEM(response.Body))
+		return fetched{response, list}, err
+	})
+	select {
+	case <-ctx.Done():
+		return fetched{}, ctx.Err()
+	case result := <-ch:
+		if result.Err != nil {
+			return fetched{}, result.Err
+		}
+		return result.Val.(fetched), nil
+	}
+}
+
+// decodePEM unwraps a list that is served as text, against RFC 5280, Section 4.2.1.13, as some do.
+func decodePEM(body []byte) []byte {
+	if bytes.HasPrefix(body, []byte(pemProbePattern)) {
+		if block, _ := pem.Decode(body); block != nil {
+			return block.Bytes
+		}
+	}
+	return body
+}
+
+func versionOf(list *crl.List) (version fetch.Version) {
+	copy(version[:], list.Number[:])
+	binary.BigEndian.PutUint64(version[len(list.Number):], uint64(max(0, list.ThisUpdate.Unix())))
+	return version
+}
+
+// listFile reads a configured file, again if it changed. A file that cannot be read leaves what was read before.
+func (c *Checker) listFile(s *subject, target crl.Target, path string) *heldList {
+	old := c.lists.get(path, s.at)
+	info, err := os.Stat(path)
+	if err != nil || old != nil && old.modified.Equal(info.ModTime()) && old.size == info.Size() {
+		return old
+	}
+	list, err := readListFile(path)
+	if err != nil {
+		return old
+	}
+	h := &heldList{list: list, location: path, configured: true, modified: info.ModTime(), size: info.Size()}
+	if c.admit(s, target, h) != nil {
+		return old
+	}
+	return h
+}
+
+func readListFile(path string) (*crl.List, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	probe := make([]byte, pemProbeLength)
+	n, err := io.ReadFull(file, probe)
+	if err != nil {
+		return nil, err
+	}
+	if string(probe[:n]) != pemProbePattern {
+		return crl.Read(io.MultiReader(bytes.NewReader(probe), file), maxCRLGiven)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxCRLGiven))
+	if err != nil {
+		return nil, err
+	}
+	return crl.Parse(decodePEM(append(probe, text...)))
+}
+
+// refreshSoon starts refreshes in the background for the lists that are past half their life, and fetches deltas that are not at
+// hand yet.
+func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
+	for _, h := range held {
+		if isURL(h.location) && c.lists.due(h, s, s.at) {
+			c.refreshInBackground(s, target, h)
+		}
+	}
+}
+
+func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList) {
+	sponsor := *s
+	sponsor.evidence = nil
+	c.background(crlTimeout, func(ctx context.Context) { c.refreshList(ctx, &sponsor, target, h) })
+}
+
+// refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
+// asked. A failure changes nothing: the list at hand counts until its end.
+func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) {
+	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
+	if err != nil {
+		return
+	}
+	held := []*heldList{fresh}
+	if fresh.list.Delta {
+		held = c.listsAtHand(s, target, s.pointers(target))
+		held = append(held, fresh)
+	}
+	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held)})
+}

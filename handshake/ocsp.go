@@ -1,0 +1,326 @@
+package handshake
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+const (
+	ocspTimeout     = 3 * time.Second
+	maxResponders   = 4    // of one certificate, asked one after the other
+	maxAnswers      = 4096 // kept in memory
+	askAgainAtLeast = time.Minute
+)
+
+// answers keeps verified OCSP answers that were fetched over the network.
+type answers struct {
+	mu   sync.Mutex
+	kept map[certificateKey]*answer // guarded by mu
+}
+
+type answer struct {
+	result   ocsp.Result
+	location string
+	next     time.Time // when a refresh is due; guarded by answers.mu
+}
+
+func newAnswers() *answers { return &answers{kept: make(map[certificateKey]*answer)} }
+
+func (a *answers) get(key certificateKey) (answer, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	kept, ok := a.kept[key]
+	if !ok {
+		return answer{}, false
+	}
+	return *kept, true
+}
+
+// put keeps an answer unless a newer one is there.
+func (a *answers) put(key certificateKey, result ocsp.Result, location string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old, ok := a.kept[key]; ok && old.result.ThisUpdate.After(result.ThisUpdate) {
+		return
+	}
+	if len(a.kept) >= maxAnswers {
+		for other := range a.kept {
+			delete(a.kept, other)
+			break
+		}
+	}
+	a.kept[key] = &answer{result, location, halfLife(result.ThisUpdate, result.NextUpdate)}
+}
+
+// due reports whether it is time to refresh, and if so reserves the next attempt.
+func (a *answers) due(key certificateKey, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	kept, ok := a.kept[key]
+	if !ok || now.Before(kept.next) {
+		return false
+	}
+	kept.next = now.Add(max(askAgainAtLeast, kept.result.NextUpdate.Sub(now)/2))
+	return true
+}
+
+// halfLife is when something that is valid from one time to another should be replaced. Without an end it is due at once.
+func halfLife(from, to time.Time) time.Time {
+	if !to.After(from) {
+		return from
+	}
+	return from.Add(to.Sub(from) / 2)
+}
+
+// lookAtAnswer uses a kept answer of a responder, and has it refreshed in the background once it is past half its life.
+func (c *Checker) lookAtAnswer(s *subject) {
+	if s.config.DemandNonce {
+		return // an answer to an earlier question has no nonce of this one
+	}
+	kept, ok := c.answers.get(s.key)
+	if !ok && len(c.responders(s)) > 0 {
+		kept, ok = c.loadAnswer(s)
+	}
+	if !ok {
+		return
+	}
+	evidence := c.evidenceOfAnswer(kept, s.at)
+	s.add(evidence)
+	if c.config.Network == NetworkWhenNeeded && evidence.Status == pki.StatusGood && c.answers.due(s.key, s.at) {
+		inBackground := *s
+		c.background(ocspTimeout, func(ctx context.Context) { c.learnFrom(&inBackground, c.askResponders(ctx, inBackground)) })
+	}
+}
+
+// learnFrom acts on what a refresh in the background found out.
+func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
+	if d := decisive(evidence); d != nil && d.Final {
+		c.learn(s.key, s.cert, *d)
+	}
+}
+
+// background runs something in a goroutine if there is a place for it.
+func (c *Checker) background(limit time.Duration, run func(context.Context)) {
+	select {
+	case c.refresh <- struct{}{}:
+	default:
+		return
+	}
+	go func() {
+		defer func() { <-c.refresh }()
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		run(ctx)
+	}()
+}
+
+// evidenceOfAnswer judges a kept answer again: it was verified when it came, and its time may have passed since.
+func (c *Checker) evidenceOfAnswer(kept answer, at time.Time) Evidence {
+	evidence := evidenceOf(SourceOCSP, kept.result, nil)
+	evidence.Location, evidence.Cached = kept.location, true
+	if evidence.Final {
+		return evidence
+	}
+	if err := c.outdated(kept.result.ThisUpdate, kept.result.NextUpdate, at); err != nil {
+		evidence.Status, evidence.Err = pki.StatusStale, err
+	}
+	return evidence
+}
+
+// outdated applies nextUpdate and Config.MaxAge to something authentic.
+func (c *Checker) outdated(thisUpdate, nextUpdate, at time.Time) error {
+	switch {
+	case !nextUpdate.IsZero() && !at.Before(nextUpdate.Add(c.config.Skew)):
+		return errors.New("its nextUpdate has passed")
+	case c.config.MaxAge > 0 && at.Sub(thisUpdate) > c.config.MaxAge:
+		return errors.New("it is older than MaxAge allows")
+	case nextUpdate.IsZero() && c.config.MaxAge == 0 && at.Sub(thisUpdate) > endlessAge:
+		return errors.New("it has no nextUpdate and is not of today")
+	}
+	return nil
+}
+
+// endlessAge bounds what has no nextUpdate: its maker says that newer information is available all the time (RFC 6960,
+// Section 4.2.2.1), so an old answer is a replay.
+const endlessAge = 24 * time.Hour
+
+// responders are the URLs to ask, configured ones first.
+func (c *Checker) responders(s *subject) []string {
+	urls := append(append([]string(nil), s.config.OCSP...), s.cert.OCSPServer...)
+	return urls[:min(len(urls), maxResponders)]
+}
+
+// askResponders asks one responder after the other until one is conclusive.
+func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
+	var all []Evidence
+	for _, url := range c.responders(&s) {
+		reply, err := askResponder(ctx, c.config.Fetcher, question{
+			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce,
+			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
+		})
+		evidence := evidenceOf(SourceOCSP, reply.result, err)
+		evidence.Location = url
+		all = append(all, evidence)
+		if err == nil && !s.config.DemandNonce {
+			c.answers.put(s.key, reply.result, url)
+			c.keepAnswer(&s, url, reply)
+		}
+		if evidence.Status.Conclusive() || ctx.Err() != nil {
+			break
+		}
+	}
+	return all
+}
+
+// question is one request to one responder.
+type question struct {
+	url          string
+	cert, issuer *x509.Certificate
+	presented    []*x509.Certificate
+	nonce        bool
+	fresh        bool // ask even if the last attempt failed a moment ago
+	at           time.Time
+	maxAge, skew time.Duration
+}
+
+type reply struct {
+	body   []byte
+	result ocsp.Result
+}
+
+// askResponder asks with a SHA-256 identifier, as RFC 9919 has it, and once more with SHA-1 if the responder does not
+// know the certificate by that name: many know only the old one.
+func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (reply, error) {
+	answer, err := askWith(ctx, fetcher, q, crypto.SHA256)
+	if err == nil && answer.result.Status != pki.StatusUnknown {
+		return answer, nil
+	}
+	_, refused := errors.AsType[*ocsp.UnsuccessfulError](err)
+	_, other := errors.AsType[*ocsp.WrongCertificateError](err)
+	if !refused && !other && err != nil {
+		return answer, err
+	}
+	if older, err := askWith(ctx, fetcher, q, crypto.SHA1); err == nil {
+		return older, nil
+	}
+	return answer, err
+}
+
+func askWith(ctx context.Context, fetcher *fetch.Fetcher, q question, hash crypto.Hash) (reply, error) {
+	issuer, err := ocsp.IssuerOf(q.issuer)
+	if err != nil {
+		return reply{}, err
+	}
+	serial, err := ocsp.SerialOf(q.cert)
+	if err != nil {
+		return reply{}, err
+	}
+	request := ocsp.NewRequest(issuer.CertID(hash, serial))
+	if q.nonce {
+		request.Nonce = make([]byte, ocsp.RequesterNonce)
+		rand.Read(request.Nonce)
+	}
+	der, err := request.Marshal()
+	if err != nil {
+		return reply{}, err
+	}
+	fetched, err := fetcher.Do(ctx, ocspRequest(q, der))
+	if err != nil {
+		return reply{}, err
+	}
+	result, err := ocsp.Verify(fetched.Body, ocsp.Query{
+		Certificate: q.cert, Issuers: []*x509.Certificate{q.issuer}, Untrusted: q.presented, Time: q.at, MaxAge: q.maxAge, Skew: q.skew, Nonce: request.Nonce,
+	})
+	return reply{fetched.Body, result}, err
+}
+
+func ocspRequest(q question, der []byte) fetch.Request {
+	request := fetch.Request{URL: q.url, Accept: "application/ocsp-response", MaxBytes: ocsp.MaxResponse, Timeout: ocspTimeout, Fresh: q.fresh}
+	if address, get := ocsp.URL(q.url, der); get && !q.nonce {
+		request.URL = address
+		return request
+	}
+	request.Body, request.Type = der, "application/ocsp-request"
+	return request
+}
+
+// evidenceOf puts what an OCSP response said, or why it said nothing, into the form of evidence.
+func evidenceOf(source Source, result ocsp.Result, err error) Evidence {
+	evidence := Evidence{Source: source, Err: err}
+	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok {
+		result, evidence.Status = stale.Said, pki.StatusStale
+	}
+	evidence.ThisUpdate, evidence.NextUpdate = result.ThisUpdate, result.NextUpdate
+	final := result.Status == pki.StatusRevoked && !result.NeverIssued && result.Reason != pki.CertificateHold
+	switch {
+	case err == nil || final: // an authentic revocation that cannot be taken back counts at any age
+		evidence.Status, evidence.Reason, evidence.RevokedAt, evidence.Final, evidence.Err = result.Status, result.Reason, result.RevokedAt, final, nil
+		if result.NeverIssued {
+			evidence.Status, evidence.Reason, evidence.RevokedAt = pki.StatusNotIssued, pki.Unspecified, time.Time{}
+		}
+		if evidence.Status == pki.StatusUnknown {
+			evidence.Err = errors.New("the responder does not know the certificate")
+		}
+	case evidence.Status == pki.StatusStale:
+	case noAnswer(err):
+		evidence.Status = pki.StatusUnreachable
+	default:
+		evidence.Status = pki.StatusInvalid
+	}
+	return evidence
+}
+
+// noAnswer reports whether an error means that nothing authentic or otherwise was said: unsigned error statuses of a responder
+// can be made by anybody on the path and are never information (RFC 6960, Section 2.3).
+func noAnswer(err error) bool {
+	if _, ok := errors.AsType[*ocsp.UnsuccessfulError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*fetch.Error](err)
+	return ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+func (s *subject) answerKey(url string) string {
+	return "ocsp " + hex.EncodeToString(s.key[:]) + " " + url
+}
+
+// keepAnswer writes an answer to disk for other processes and for the next start. Failing to is no reason to refuse a peer.
+func (c *Checker) keepAnswer(s *subject, url string, r reply) {
+	object := fetch.Object{Key: s.answerKey(url), Version: versionAt(r.result.ThisUpdate), Body: r.body, Fetched: s.at}
+	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
+}
+
+// loadAnswer looks for an answer on disk and verifies it again.
+func (c *Checker) loadAnswer(s *subject) (answer, bool) {
+	for _, url := range c.responders(s) {
+		object, err := c.config.Fetcher.Load(s.answerKey(url))
+		if err != nil {
+			continue
+		}
+		result, err := ocsp.Verify(object.Body, ocsp.Query{
+			Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
+		})
+		if err == nil {
+			c.answers.put(s.key, result, url)
+			return c.answers.get(s.key)
+		}
+	}
+	return answer{}, false
+}
+
+// versionAt orders objects by their thisUpdate alone.
+func versionAt(t time.Time) (version fetch.Version) {
+	binary.BigEndian.PutUint64(version[fetch.VersionSize-8:], uint64(max(0, t.Unix())))
+	return version
+}

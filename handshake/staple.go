@@ -1,0 +1,71 @@
+package handshake
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"sync"
+
+	"signet.example/signet/ocsp"
+)
+
+// maxStaples bounds the verified staples that are kept, to verify the same signature once.
+const maxStaples = 4096
+
+// staples remembers staples that verified. A server sends the same one for hours.
+type staples struct {
+	mu   sync.RWMutex
+	kept map[[sha256.Size]byte]ocsp.Result // by staple, certificate and issuer; guarded by mu
+}
+
+func newStaples() *staples { return &staples{kept: make(map[[sha256.Size]byte]ocsp.Result)} }
+
+func stapleKey(s *subject) (key [sha256.Size]byte) {
+	h := sha256.New()
+	h.Write(s.key[:])
+	h.Write(s.staple)
+	h.Sum(key[:0])
+	return key
+}
+
+func (m *staples) get(key [sha256.Size]byte) (ocsp.Result, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	result, ok := m.kept[key]
+	return result, ok
+}
+
+func (m *staples) put(key [sha256.Size]byte, result ocsp.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.kept) >= maxStaples {
+		for other := range m.kept {
+			delete(m.kept, other)
+			break
+		}
+	}
+	m.kept[key] = result
+}
+
+// lookAtStaple judges the OCSP response that came in the handshake; it is about the leaf only (RFC 6066, Section 8).
+// On a resumed session it is the one of the first connection, and is judged by its own times like any other.
+func (c *Checker) lookAtStaple(s *subject) {
+	if !s.leaf || len(s.staple) == 0 {
+		return
+	}
+	key := stapleKey(s)
+	if result, verified := c.staples.get(key); verified {
+		evidence := c.evidenceOfAnswer(answer{result: result}, s.at)
+		evidence.Source = SourceStaple
+		s.add(evidence)
+		return
+	}
+	result, err := ocsp.Verify(s.staple, ocsp.Query{
+		Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
+	})
+	if err == nil {
+		c.staples.put(key, result)
+	}
+	evidence := evidenceOf(SourceStaple, result, err)
+	evidence.Cached = true
+	s.add(evidence)
+}

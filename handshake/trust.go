@@ -1,0 +1,163 @@
+package handshake
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// trust is what a peer's chain is verified with when this package does it in the place of crypto/tls: only if an
+// Override may accept a chain that does not verify, since crypto/tls would end the handshake before anybody is asked.
+type trust struct {
+	roots *x509.CertPool
+	name  string // empty for clients
+	usage x509.ExtKeyUsage
+	now   func() time.Time
+}
+
+// verify is what crypto/tls does, in the same words.
+func (t *trust) verify(presented []*x509.Certificate) ([][]*x509.Certificate, error) {
+	options := x509.VerifyOptions{
+		Roots: t.roots, Intermediates: x509.NewCertPool(), DNSName: t.name, CurrentTime: t.now(), KeyUsages: []x509.ExtKeyUsage{t.usage},
+	}
+	for _, c := range presented[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	return presented[0].Verify(options)
+}
+
+// Untrusted says why a chain does not verify, as closely as can be told. err is what crypto/x509 or crypto/tls said;
+// presented is what the peer sent, leaf first; roots, nil for the system's, is what was trusted. It returns nil if err
+// is not about trust.
+func Untrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, now time.Time) *UntrustedError {
+	if wrapped, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		presented, err = wrapped.UnverifiedCertificates, wrapped.Err
+	}
+	if len(presented) == 0 {
+		return nil
+	}
+	u := &UntrustedError{Certificate: presented[0], Presented: presented, Err: err}
+	if wrongName, ok := errors.AsType[x509.HostnameError](err); ok {
+		u.Miss, u.Explanation = MissWrongName, explainName(wrongName)
+	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		u.Miss, u.Explanation = explainInvalid(invalid, now)
+	} else if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		u.Miss, u.Explanation = explainUnknown(unknown, presented, roots)
+	} else {
+		if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
+			u.Miss, u.Explanation = MissConstraint, "it has a critical extension that is not understood"
+		} else if _, ok := errors.AsType[x509.ConstraintViolationError](err); ok {
+			u.Miss, u.Explanation = MissConstraint, "its issuer was not allowed to issue it"
+		}
+	}
+	return u
+}
+
+func explainName(e x509.HostnameError) string {
+	var names []string
+	names = append(names, e.Certificate.DNSNames...)
+	for _, ip := range e.Certificate.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return fmt.Sprintf("it names no host, and %.100q was wanted", e.Host)
+	}
+	if len(names) > 5 {
+		names = append(names[:5:5], "…")
+	}
+	return fmt.Sprintf("it is for %.300s, and %.100q was wanted", strings.Join(names, ", "), e.Host)
+}
+
+func explainInvalid(e x509.CertificateInvalidError, now time.Time) (NearMiss, string) {
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	switch e.Reason {
+	case x509.Expired:
+		if now.Before(e.Cert.NotBefore) {
+			return MissNotYetValid, fmt.Sprintf("%s is valid from %s: look at the clocks", describe(e.Cert), at(e.Cert.NotBefore))
+		}
+		return MissExpired, fmt.Sprintf("%s expired at %s", describe(e.Cert), at(e.Cert.NotAfter))
+	case x509.IncompatibleUsage:
+		return MissUsage, "it is not for this use: its extended key usages exclude it"
+	case x509.NotAuthorizedToSign:
+		return MissConstraint, fmt.Sprintf("%s may not issue certificates", describe(e.Cert))
+	}
+	return MissConstraint, e.Error()
+}
+
+// explainUnknown finds out how far the chain got: where it breaks off, and whether somebody of that name is trusted.
+func explainUnknown(e x509.UnknownAuthorityError, presented []*x509.Certificate, roots *x509.CertPool) (NearMiss, string) {
+	leaf := presented[0]
+	if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
+		return MissSelfSigned, "it is its own issuer and is not among the trusted ones"
+	}
+	top := topmost(presented)
+	if trustedName(roots, top.RawIssuer) {
+		return MissSameNameOtherKey, fmt.Sprintf("a trusted root is called %.100s, and it has another key than the one that signed", top.Issuer)
+	}
+	if len(presented) == 1 {
+		return MissMissingIntermediate, fmt.Sprintf("the peer sent only its own certificate, and its issuer %.100s is not a trusted root", leaf.Issuer)
+	}
+	if !bytes.Equal(top.RawSubject, top.RawIssuer) && top.Equal(leaf) {
+		return MissMissingIntermediate, fmt.Sprintf("none of the certificates sent is its issuer %.100s", leaf.Issuer)
+	}
+	return MissUnknownIssuer, fmt.Sprintf("its chain ends at %.100s, which is not trusted", top.Issuer)
+}
+
+// topmost follows the names upwards from the leaf, as far as what was sent goes.
+func topmost(presented []*x509.Certificate) *x509.Certificate {
+	top := presented[0]
+	for range presented {
+		for _, c := range presented {
+			if !c.Equal(top) && bytes.Equal(c.RawSubject, top.RawIssuer) && !bytes.Equal(top.RawSubject, top.RawIssuer) {
+				top = c
+				break
+			}
+		}
+	}
+	return top
+}
+
+func trustedName(roots *x509.CertPool, name []byte) bool {
+	if roots == nil {
+		return false
+	}
+	for _, subject := range roots.Subjects() { //lint:ignore SA1019 the roots of the system are left out, which only costs precision
+		if bytes.Equal(subject, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// pinned reports whether the chain holds one of the pins above the leaf, or there are none.
+func (c *Checker) pinned(chain []*x509.Certificate) bool {
+	if len(c.config.Pins) == 0 {
+		return true
+	}
+	for _, issuer := range chain[min(1, len(chain)):] {
+		for _, pin := range c.config.Pins {
+			if issuerKeyOf(issuer) == issuerKeyOf(pin) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func notPinned(presented []*x509.Certificate) *UntrustedError {
+	return &UntrustedError{Certificate: presented[0], Presented: presented, Miss: MissNotPinned, Explanation: "it was not issued under an issuer that is pinned"}
+}
+
+// hostOf is the name a server is checked for when dialled at an address.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return host
+}

@@ -1,0 +1,101 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/x509"
+	"time"
+
+	"signet.example/signet/crl"
+)
+
+const (
+	maxPath       = 8  // certificates between a CRL issuer and the validated chain
+	maxSignatures = 64 // signatures checked in one search, against pools made to be expensive
+)
+
+// Signers returns the certificates that may sign lists in the name of subject, as far as trust goes: those of the
+// validated chain, and those of the pool that lead to the same trust anchor (RFC 5280, Section 6.3.3 (f)). Chain is
+// leaf first, anchor last. Whether such a certificate may sign CRLs and did sign this one is for crl to check.
+//
+// The rules for paths are those of RFC 5280, Section 6.1.4 that matter between authorities: names chain, signatures verify, every
+// certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths are kept, no critical extension is
+// unknown. A certificate needs no CA bit to sign CRLs.
+func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x509.Certificate {
+	var signers []*x509.Certificate
+	for _, c := range chain {
+		if crl.SameName(c.RawSubject, subject) && !contains(signers, c) {
+			signers = append(signers, c)
+		}
+	}
+	search := &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
+	for _, c := range pool {
+		if crl.SameName(c.RawSubject, subject) && !contains(signers, c) && search.leadsToAnchor(c, 0, maxPath) {
+			signers = append(signers, c)
+		}
+	}
+	return signers
+}
+
+// search looks for a path from a certificate of the pool to the validated chain.
+type search struct {
+	chain, pool []*x509.Certificate
+	at          time.Time
+	signatures  int // still to be checked before the search gives up
+}
+
+// leadsToAnchor reports whether c is issued, directly or over others of the pool, by a CA of the validated chain. below
+// counts the CA certificates from c downwards that are not self-issued; the certificate at the end does not count.
+func (s *search) leadsToAnchor(c *x509.Certificate, below, depth int) bool {
+	if depth == 0 || s.at.Before(c.NotBefore) || s.at.After(c.NotAfter) || len(c.UnhandledCriticalExtensions) > 0 {
+		return false
+	}
+	for _, issuer := range s.chain {
+		if s.issued(issuer, c, below) {
+			return true
+		}
+	}
+	for _, issuer := range s.pool {
+		above := below
+		if !bytes.Equal(issuer.RawSubject, issuer.RawIssuer) {
+			above++
+		}
+		if !contains(s.chain, issuer) && !issuer.Equal(c) && s.issued(issuer, c, below) && s.leadsToAnchor(issuer, above, depth-1) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *search) issued(issuer, c *x509.Certificate, below int) bool {
+	if !crl.SameName(issuer.RawSubject, c.RawIssuer) || s.signatures == 0 || !MayIssue(issuer, below) {
+		return false
+	}
+	if s.at.Before(issuer.NotBefore) || s.at.After(issuer.NotAfter) {
+		return false
+	}
+	s.signatures--
+	return issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}
+
+// MayIssue reports whether a CA certificate may sign certificates that have that many CA certificates below them (RFC
+// 5280, Section 6.1.4 (k) to (n)).
+func MayIssue(ca *x509.Certificate, below int) bool {
+	switch {
+	case ca.Version == 3 && !(ca.BasicConstraintsValid && ca.IsCA):
+		return false
+	case ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCertSign == 0:
+		return false
+	case ca.BasicConstraintsValid && (ca.MaxPathLen > 0 || ca.MaxPathLenZero) && below > ca.MaxPathLen:
+		return false
+	}
+	return true
+}
+
+func contains(list []*x509.Certificate, c *x509.Certificate) bool {
+	for _, other := range list {
+		if other.Equal(c) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,149 @@
+package laboratory
+
+import (
+	"crypto/rsa"
+	"crypto/tls"
+	"errors"
+	"fmt"
+
+	"signet.example/signet/handshake/wire/protocol"
+)
+
+// ForwardSecretError says that a recording does not hold the session's secret in any form that the server's key opens.
+type ForwardSecretError struct {
+	Version protocol.Version
+	Suite   protocol.Suite
+}
+
+// Error says why not.
+func (e *ForwardSecretError) Error() string {
+	return fmt.Sprintf("a session of %s with %s has forward secrecy: no message of it carries a secret that is encrypted to the server's key", e.Version, e.Suite)
+}
+
+// ErrWrongKey says that the private key is not the one the session's secret was encrypted to.
+var ErrWrongKey = errors.New("the key does not open the session's secret")
+
+// Plaintext is a recording, decrypted.
+type Plaintext struct {
+	Said      []Said
+	Premaster int  // octets of the premaster secret that the key opened
+	Extended  bool // the master secret was bound to the handshake (RFC 7627)
+	Verified  bool // both Finished came out right: this is the session's secret
+}
+
+// Said is what one side said, put together from its records.
+type Said struct {
+	From protocol.Role `json:"from"`
+	Text string        `json:"text"`
+}
+
+// Decrypt opens a recording with the private key of the server, and nothing else. It is the whole attack on RSA key
+// transport (RFC 5246, Section 7.4.7.1): no step of it needs either side to be online, or the time to be now.
+func Decrypt(r *Recording, key *rsa.PrivateKey) (*Plaintext, error) {
+	s, err := look(r)
+	if err != nil {
+		return nil, fmt.Errorf("decrypt a recording: %w", err)
+	}
+	if s.choice.Version >= tls.VersionTLS13 || s.choice.Suite.KeyExchange() != "RSA" {
+		return nil, fmt.Errorf("decrypt a recording: %w", &ForwardSecretError{s.choice.Version, s.choice.Suite})
+	}
+	premaster, err := s.openPremaster(key)
+	if err != nil {
+		return nil, fmt.Errorf("decrypt a recording: %w", err)
+	}
+	p := &Plaintext{Premaster: len(premaster), Extended: s.hello.MasterSecret && s.choice.MasterSecret}
+	var sessionHash []byte
+	if p.Extended {
+		sessionHash = s.hash(s.inTheClear(protocol.MsgClientKeyExchange))
+	}
+	keys := protocol.Keys12{Suite: s.choice.Suite, Master: protocol.MasterSecret(s.choice.Suite, premaster, s.hello.Random[:], s.choice.Random[:], sessionHash)}
+	if err := s.open(keys, p); err != nil {
+		return nil, fmt.Errorf("decrypt a recording: %w", err)
+	}
+	return p, nil
+}
+
+// openPremaster takes the premaster secret out of ClientKeyExchange.
+func (s *sight) openPremaster(key *rsa.PrivateKey) ([]byte, error) {
+	body := s.client.find(protocol.MsgClientKeyExchange)
+	if len(body) < 2 {
+		return nil, errors.New("the recording has no ClientKeyExchange")
+	}
+	premaster, err := rsa.DecryptPKCS1v15(nil, key, body[2:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrWrongKey, err)
+	}
+	if len(premaster) != 48 {
+		return nil, ErrWrongKey
+	}
+	return premaster, nil
+}
+
+// inTheClear is the handshake as far as it passed in the clear, in the order in which it was said: the client's hello, the
+// server's messages, the client's others. With upTo it ends with the client's message of that kind.
+func (s *sight) inTheClear(upTo byte) []byte {
+	var transcript []byte
+	for i, m := range s.client.messages {
+		transcript = append(transcript, m...)
+		if i == 0 {
+			for _, m := range s.server.messages {
+				if m[0] != protocol.MsgNewSessionTicket { // comes after the client's Finished
+					transcript = append(transcript, m...)
+				}
+			}
+		}
+		if m[0] == upTo {
+			break
+		}
+	}
+	return transcript
+}
+
+func (s *sight) hash(transcript []byte) []byte {
+	h := s.choice.Suite.Hash().New()
+	h.Write(transcript)
+	return h.Sum(nil)
+}
+
+// open opens every protected record of both directions: first Finished, then what was said.
+func (s *sight) open(keys protocol.Keys12, p *Plaintext) error {
+	transcript := s.inTheClear(protocol.MsgCertificateVerify)
+	p.Verified = true
+	for _, from := range []protocol.Role{protocol.Client, protocol.Server} {
+		h := s.half(from)
+		opener, err := keys.Opener(from, s.hello.Random[:], s.choice.Random[:])
+		if err != nil {
+			return err
+		}
+		text := ""
+		for _, record := range h.sealed {
+			kind, content, err := opener.Open(record[:protocol.HeaderSize], record[protocol.HeaderSize:])
+			if err != nil {
+				return fmt.Errorf("%s: %w", from, err)
+			}
+			switch kind {
+			case protocol.RecordApplication:
+				text += string(content)
+			case protocol.RecordHandshake:
+				if from == protocol.Server {
+					for _, m := range h.messages {
+						if m[0] == protocol.MsgNewSessionTicket {
+							transcript = append(transcript, m...)
+						}
+					}
+				}
+				p.Verified = p.Verified && len(content) > 4 && string(content[4:]) == string(keys.Finished(from, s.hash(transcript)))
+				transcript = append(transcript, content...)
+			}
+		}
+		p.Said = append(p.Said, Said{From: from, Text: text})
+	}
+	return nil
+}
+
+func (s *sight) half(from protocol.Role) *half {
+	if from == protocol.Server {
+		return s.server
+	}
+	return s.client
+}

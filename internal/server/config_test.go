@@ -1,0 +1,205 @@
+package server_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestParseConfigDefaults(t *testing.T) {
+	c, err := server.ParseConfig("state/signet.yaml", []byte("public_url: http://pki.example\n"), env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string][2]string{
+		"database":      {c.Database, "sqlite:signet.db"},
+		"api.listen":    {c.API.Listen, "127.0.0.1:8443"},
+		"public.listen": {c.Public.Listen, "127.0.0.1:8080"},
+		"ops.listen":    {c.Ops.Listen, "127.0.0.1:9090"},
+		"client.server": {c.Client.Server, "127.0.0.1:8443"},
+		"root":          {c.Path(c.Client.Root), filepath.Join("state", "root.pem")},
+		"keys":          {c.State().Keys(), filepath.Join("state", "keys")},
+		"profiles":      {c.ProfilesDir(), ""},
+		"database name": {c.DatabaseName(), "SQLite, " + filepath.Join("state", "signet.db")},
+	} {
+		if got[0] != got[1] {
+			t.Errorf("%s is %q, want %q", name, got[0], got[1])
+		}
+	}
+	if c.CRL.Lifetime != 24*time.Hour || c.CRL.Interval != 6*time.Hour || c.OCSP.Lifetime != 4*time.Hour {
+		t.Errorf("times: %+v %+v", c.CRL, c.OCSP)
+	}
+}
+
+// TestEnvironmentOverrides: every kind of field can be set from outside, and a bad value names the variable.
+func TestEnvironmentOverrides(t *testing.T) {
+	text := []byte("public_url: http://pki.example\napi: {listen: 127.0.0.1:1}\n")
+	c, err := server.ParseConfig("signet.yaml", text, env(
+		"SIGNET_API_LISTEN", "0.0.0.0:9443", "SIGNET_API_NAMES", "pki.example,192.0.2.1", "SIGNET_CRL_LIFETIME", "48h", "SIGNET_DATABASE", "postgres://db/signet", "SIGNET_PASSPHRASE_FILE", "pass"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.API.Listen != "0.0.0.0:9443" || len(c.API.Names) != 2 || c.CRL.Lifetime != 48*time.Hour || c.Database != "postgres://db/signet" || c.PassphraseFile != "pass" {
+		t.Errorf("got %+v", c)
+	}
+	_, err = server.ParseConfig("signet.yaml", text, env("SIGNET_CRL_LIFETIME", "soon"))
+	if err == nil || !strings.Contains(err.Error(), "SIGNET_CRL_LIFETIME") {
+		t.Errorf("a bad variable gives %v", err)
+	}
+}
+
+// TestBadConfig: each error names file, line and field, and says what is wanted.
+func TestBadConfig(t *testing.T) {
+	const good = "public_url: http://pki.example\n"
+	for _, tc := range []struct{ name, text, want string }{
+		{"nothing", "", "public_url: missing"},
+		{"not YAML", "a: [", "line 1"},
+		{"unknown field", good + "databse: x\n", "line 2: field databse is not a field of the configuration"},
+		{"unknown nested field", good + "api:\n  lisen: x\n", "line 3: field lisen is not a field"},
+		{"wrong type", good + "api: 7\n", "line 2"},
+		{"database", good + "database: mysql://x\n", "signet.yaml:2: database: want sqlite:FILE or postgres://"},
+		{"empty sqlite", good + "database: 'sqlite:'\n", "signet.yaml:2: database"},
+		{"https", "public_url: https://pki.example\n", "signet.yaml:1: public_url: must be http, not https"},
+		{"no URL", "public_url: pki.example\n", "signet.yaml:1: public_url"},
+		{"URL with user", "public_url: http://a:b@pki.example\n", "signet.yaml:1: public_url"},
+		{"listen", good + "api:\n  names: []\n  listen: 8443\n", "signet.yaml:4: api.listen: \"8443\": want host:port"},
+		{"API off", good + "api: {listen: 'off'}\n", "signet.yaml:2: api.listen"},
+		{"names", good + "api: {names: ['a b']}\n", "signet.yaml:2: api.names"},
+		{"CRL lifetime", good + "crl: {lifetime: 1s}\n", "signet.yaml:2: crl.lifetime"},
+		{"CRL interval", good + "crl: {lifetime: 1h, interval: 2h}\n", "signet.yaml:2: crl.interval"},
+		{"OCSP lifetime", good + "ocsp: {lifetime: 1000h}\n", "signet.yaml:2: ocsp.lifetime"},
+		{"log format", good + "log: {format: xml}\n", "signet.yaml:2: log.format"},
+		{"log level", good + "log: {level: loud}\n", "signet.yaml:2: log.level"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := server.ParseConfig("signet.yaml", []byte(tc.text), env())
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want %q in it", err, tc.want)
+			}
+			if pki.KindOf(err) != pki.KindInvalid {
+				t.Errorf("kind %s", pki.KindOf(err))
+			}
+		})
+	}
+}
+
+// TestDatabasePasswordStaysOut: a database URL with a mistake must not end up in a log.
+func TestDatabasePasswordStaysOut(t *testing.T) {
+	_, err := server.ParseConfig("signet.yaml", []byte("public_url: http://pki.example\ndatabase: postgre://me:hunter2@db/x\n"), env())
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadConfigBounds(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := server.LoadConfig(filepath.Join(dir, "signet.yaml"), env()); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("a missing file gives %v", err)
+	}
+	big := filepath.Join(dir, "big.yaml")
+	if err := os.WriteFile(big, []byte(strings.Repeat("#", 2<<20)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.LoadConfig(big, env()); pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("a huge file gives %v", err)
+	}
+	if _, err := server.LoadConfig(dir, env()); pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("a directory gives %v", err)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for url, want := range map[string]bool{
+		"http://127.0.0.1:8080": true, "http://localhost": true, "http://[::1]:80": true, "http://a.localhost": true,
+		"http://pki.example": false, "http://192.168.1.1": false, "http://localhost.example": false,
+	} {
+		if server.Loopback(url) != want {
+			t.Errorf("Loopback(%s) = %v", url, !want)
+		}
+	}
+}
+
+func TestPassphraseSources(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	flag, fromEnv := write("flag", "from flag\n"), write("env", "from env file\r\n")
+	write("signet-passphrase", "from systemd")
+	for _, tc := range []struct {
+		name   string
+		source server.PassphraseSource
+		want   string
+	}{
+		{"flag first", server.PassphraseSource{flag, env("SIGNET_PASSPHRASE_FILE", fromEnv, "SIGNET_PASSPHRASE", "x")}, "from flag"},
+		{"then the file of the environment", server.PassphraseSource{"", env("SIGNET_PASSPHRASE_FILE", fromEnv, "SIGNET_PASSPHRASE", "x")}, "from env file"},
+		{"then the environment", server.PassphraseSource{"", env("SIGNET_PASSPHRASE", " spaces count ", "CREDENTIALS_DIRECTORY", dir)}, " spaces count "},
+		{"then systemd", server.PassphraseSource{"", env("CREDENTIALS_DIRECTORY", dir)}, "from systemd"},
+	} {
+		got, ok, err := tc.source.Read()
+		if err != nil || !ok || string(got) != tc.want {
+			t.Errorf("%s: %q, %v, %v; want %q", tc.name, got, ok, err, tc.want)
+		}
+	}
+	for _, none := range []server.PassphraseSource{{"", env()}, {"", env("CREDENTIALS_DIRECTORY", t.TempDir())}} {
+		if got, ok, err := none.Read(); ok || err != nil || got != nil {
+			t.Errorf("no source gives %q, %v, %v", got, ok, err)
+		}
+	}
+	for name, path := range map[string]string{"missing": filepath.Join(dir, "missing"), "empty": write("empty", "\n"), "two lines": write("two", "a\nb\n"), "huge": write("huge", strings.Repeat("a", 5000))} {
+		if got, ok, err := (server.PassphraseSource{path, env()}).Read(); err == nil || ok {
+			t.Errorf("%s: %q, %v, want an error", name, got, ok)
+		}
+	}
+}
+
+func TestStateRefusesToOverwrite(t *testing.T) {
+	s := server.State{Dir: filepath.Join(t.TempDir(), "ca")}
+	if err := s.Create(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(s.Keys()); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("keys: %v, %v", info, err)
+	}
+	if err := s.Create(); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("a second time gives %v", err)
+	}
+}
+
+func TestWriteNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := server.WriteNew(path, []byte("one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := server.WriteNew(path, []byte("two"), 0o600)
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindConflict || e.Hint == "" {
+		t.Errorf("overwriting gives %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "one" {
+		t.Errorf("the file now holds %q, %v", text, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}

@@ -1,0 +1,60 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"signet.example/signet/migrations"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+	"signet.example/signet/store/postgres"
+	"signet.example/signet/store/sqlite"
+)
+
+// OpenDatabase opens the database of the configuration and migrates it. purpose is what is told to whoever finds a
+// SQLite file locked; unsafe accepts a PostgreSQL that can lose what it confirmed.
+func (c *Config) OpenDatabase(ctx context.Context, purpose string, unsafe bool) (store.Store, error) {
+	if path, ok := c.sqlitePath(); ok {
+		return sqlite.Open(ctx, sqlite.Config{Path: path, Purpose: purpose})
+	}
+	return postgres.Open(ctx, postgres.Config{URL: c.Database, Unsafe: unsafe})
+}
+
+// DatabaseStatus says where the schema stands, without migrating it. A SQLite file that is not there yet stands at 0.
+func (c *Config) DatabaseStatus(ctx context.Context) (migrations.Status, error) {
+	path, ok := c.sqlitePath()
+	if !ok {
+		return postgres.Status(ctx, postgres.Config{URL: c.Database})
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return migrations.Status{}, pki.Errorf(pki.KindNotFound, "read schema version", "%s does not exist", path).
+			WithHint("run `signet init` first, or restore a backup")
+	}
+	return sqlite.Status(ctx, sqlite.Config{Path: path, Purpose: "signet migrate"})
+}
+
+// IsLocked reports whether an error says that another process has the SQLite file.
+func IsLocked(err error) bool {
+	_, locked := errors.AsType[*sqlite.LockedError](err)
+	return locked
+}
+
+// DatabaseName names the database without any password, for people.
+func (c *Config) DatabaseName() string {
+	if path, ok := c.sqlitePath(); ok {
+		return "SQLite, " + path
+	}
+	return "PostgreSQL"
+}
+
+// sqlitePath is the path of the SQLite file, if the database is one.
+func (c *Config) sqlitePath() (string, bool) {
+	name, ok := strings.CutPrefix(c.Database, "sqlite:")
+	if !ok {
+		return "", false
+	}
+	return c.Path(name), true
+}

@@ -1,0 +1,282 @@
+package revocation
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// issuerBooks is what a universe holds of one issuer. Everything in this file is guarded by Universe.mu.
+type issuerBooks struct {
+	key     IssuerKey                 // zero until the issuer was read
+	epochs  map[pki.Epoch]*epochBooks //
+	foreign map[pki.Serial]record     // imported and forged serials
+}
+
+// epochBooks is one week of an issuer, by index.
+type epochBooks struct {
+	ranges   []Range               // in order of From; they do not overlap
+	last     map[uint64]record     // the last entry of each index that has one
+	recorded map[uint64]pki.Serial // serials seen in open ranges
+	revoked  bitmap                // of last: revoked or on hold
+	void     bitmap                // of last: void
+	shards   map[uint32]bool       // blocks that were told to watches
+}
+
+// record is what is kept of the last entry of a certificate.
+type record struct {
+	seq          uint64
+	revokedAt    int64 // Unix seconds
+	invalidityAt int64 // Unix seconds; 0: not stated
+	serial       pki.Serial
+	kind         Kind
+	reason       pki.Reason
+}
+
+// bitmap is a set of indices.
+type bitmap []uint64
+
+func (b bitmap) has(i uint64) bool {
+	return i/64 < uint64(len(b)) && b[i/64]&(1<<(i%64)) != 0
+}
+
+func (b *bitmap) put(i uint64, in bool) {
+	word := i / 64
+	if word >= uint64(len(*b)) {
+		if !in {
+			return
+		}
+		*b = append(*b, make(bitmap, word+1-uint64(len(*b)))...)
+	}
+	if in {
+		(*b)[word] |= 1 << (i % 64)
+	} else {
+		(*b)[word] &^= 1 << (i % 64)
+	}
+}
+
+func (u *Universe) books(id pki.IssuerID) *issuerBooks {
+	books := u.issuers[id]
+	if books == nil {
+		books = &issuerBooks{epochs: map[pki.Epoch]*epochBooks{}, foreign: map[pki.Serial]record{}}
+		u.issuers[id] = books
+	}
+	return books
+}
+
+func (b *issuerBooks) epoch(epoch pki.Epoch) *epochBooks {
+	books := b.epochs[epoch]
+	if books == nil {
+		books = &epochBooks{last: map[uint64]record{}, recorded: map[uint64]pki.Serial{}, shards: map[uint32]bool{}}
+		b.epochs[epoch] = books
+	}
+	return books
+}
+
+// applyEntries makes entries part of the prefix, in order, and wakes whoever waits for them.
+func (u *Universe) applyEntries(entries []Entry) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range entries {
+		u.applyEntry(&entries[i])
+	}
+	u.seq = entries[len(entries)-1].Seq
+	u.recent = append(u.recent, entries...)
+	if excess := len(u.recent) - recentEntries; excess > recentEntries {
+		u.recentOf = u.recent[excess-1].Seq
+		u.recent = slices.Clone(u.recent[excess:])
+	}
+	u.wakeWatches()
+}
+
+// applyEntry makes an entry the last of its certificate.
+func (u *Universe) applyEntry(e *Entry) {
+	if e.Kind == KindRestore || !e.Foreign && u.passed(e.Issuer, e.Position.Epoch) {
+		return
+	}
+	r := record{seq: e.Seq, revokedAt: e.RevokedAt.Unix(), serial: e.Serial, kind: e.Kind, reason: e.Reason}
+	if !e.InvalidityAt.IsZero() {
+		r.invalidityAt = e.InvalidityAt.Unix()
+	}
+	books := u.books(e.Issuer)
+	if e.Foreign {
+		books.foreign[e.Serial] = r
+		return
+	}
+	epoch := books.epoch(e.Position.Epoch)
+	epoch.last[e.Position.Index] = r
+	epoch.revoked.put(e.Position.Index, e.Kind.Revokes() && e.Kind != KindVoid)
+	epoch.void.put(e.Position.Index, e.Kind == KindVoid)
+}
+
+// applyRanges lays ranges into the books and reports whether shards came to exist.
+func (u *Universe) applyRanges(ranges []Range) (news bool) {
+	for _, r := range ranges {
+		if r.From >= r.To || u.passed(r.Issuer, r.Epoch) {
+			continue
+		}
+		epoch := u.books(r.Issuer).epoch(r.Epoch)
+		epoch.lay(r)
+		for block := uint32(r.From / pki.BlockSize); block <= uint32((r.To-1)/pki.BlockSize); block++ {
+			if r.State != RangeLost && !epoch.shards[block] {
+				epoch.shards[block] = true
+				u.made = append(u.made, OfShard(r.Issuer, pki.Shard{Epoch: r.Epoch, Block: block}))
+				news = true
+			}
+		}
+	}
+	return news
+}
+
+// lay puts a range where it belongs. What overlaps it and is not newer gives way; what is newer stays.
+func (e *epochBooks) lay(r Range) {
+	begin, _ := slices.BinarySearchFunc(e.ranges, r.From, func(x Range, from uint64) int {
+		if x.To <= from {
+			return -1
+		}
+		return 1
+	})
+	end := begin
+	var pieces []Range
+	rest := r
+	for ; end < len(e.ranges) && e.ranges[end].From < r.To; end++ {
+		old := e.ranges[end]
+		if old.At.After(r.At) { // keep it, and lay r around it
+			if rest.From < old.From {
+				pieces = append(pieces, cut(rest, rest.From, old.From))
+			}
+			pieces = append(pieces, old)
+			rest.From = min(max(rest.From, old.To), r.To)
+			continue
+		}
+		if old.From < r.From {
+			pieces = append(pieces, cut(old, old.From, r.From))
+		}
+		if old.To > r.To {
+			pieces = append(pieces, cut(old, r.To, old.To))
+		}
+		if old.State == RangeOpen && r.State != RangeOpen {
+			e.forget(max(old.From, r.From), min(old.To, r.To))
+		}
+	}
+	if rest.From < rest.To {
+		pieces = append(pieces, rest)
+	}
+	slices.SortFunc(pieces, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
+	e.ranges = slices.Replace(e.ranges, begin, end, pieces...)
+}
+
+func cut(r Range, from, to uint64) Range { r.From, r.To = from, to; return r }
+
+// forget drops the serials seen in a range that is no longer open: its key answers from now on.
+func (e *epochBooks) forget(from, to uint64) {
+	if to-from > uint64(len(e.recorded)) {
+		for i := range e.recorded {
+			if i >= from && i < to {
+				delete(e.recorded, i)
+			}
+		}
+		return
+	}
+	for i := from; i < to; i++ {
+		delete(e.recorded, i)
+	}
+}
+
+// at returns the range that holds an index; its State is RangeNone if none does.
+func (e *epochBooks) at(index uint64) Range {
+	i, _ := slices.BinarySearchFunc(e.ranges, index, func(x Range, index uint64) int {
+		if x.To <= index {
+			return -1
+		}
+		return 1
+	})
+	if i < len(e.ranges) && e.ranges[i].From <= index {
+		return e.ranges[i]
+	}
+	return Range{}
+}
+
+// passed reports whether an epoch is no longer answered for.
+func (u *Universe) passed(issuer pki.IssuerID, epoch pki.Epoch) bool {
+	return epoch.Passed(u.config.Now().Add(-u.config.Retain(issuer)).Unix())
+}
+
+// dropPassed forgets the weeks that have passed and reports whether there were any.
+func (u *Universe) dropPassed() (news bool) {
+	for id, books := range u.issuers {
+		for epoch, week := range books.epochs {
+			if !u.passed(id, epoch) {
+				continue
+			}
+			for block := range week.shards {
+				u.gone = append(u.gone, OfShard(id, pki.Shard{Epoch: epoch, Block: block}))
+			}
+			delete(books.epochs, epoch)
+			news = true
+		}
+	}
+	return news
+}
+
+// Shards returns the shards of an issuer that exist: those of ranges reserved in weeks that have not passed, whether or
+// not anything was issued, in order.
+func (u *Universe) Shards(issuer pki.IssuerID) []pki.Shard {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	books, ok := u.issuers[issuer]
+	if !ok {
+		return nil
+	}
+	var shards []pki.Shard
+	for epoch, week := range books.epochs {
+		for block := range week.shards {
+			shards = append(shards, pki.Shard{Epoch: epoch, Block: block})
+		}
+	}
+	slices.SortFunc(shards, func(a, b pki.Shard) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Block, b.Block))
+	})
+	return shards
+}
+
+// Snapshot returns the last entry of every certificate of a scope that has one, in no order, and the sequence up to
+// which they count: what a publisher begins with, without the database. RecordedAt, Job and Actor are not kept.
+func (u *Universe) Snapshot(scope Scope) (entries []Entry, seq uint64) {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	books, ok := u.issuers[scope.Issuer]
+	if !ok {
+		return nil, u.seq
+	}
+	for epoch, week := range books.epochs {
+		if scope.Sharded && epoch != scope.Shard.Epoch {
+			continue
+		}
+		for index, r := range week.last {
+			if p := (pki.Position{Epoch: epoch, Index: index}); !scope.Sharded || p.Shard() == scope.Shard {
+				entries = append(entries, r.entry(scope.Issuer, p, false))
+			}
+		}
+	}
+	if !scope.Sharded {
+		for _, r := range books.foreign {
+			entries = append(entries, r.entry(scope.Issuer, pki.Position{}, true))
+		}
+	}
+	return entries, u.seq
+}
+
+func (r record) entry(issuer pki.IssuerID, p pki.Position, foreign bool) Entry {
+	return Entry{Seq: r.seq, Issuer: issuer, Serial: r.serial, Position: p, Foreign: foreign, Kind: r.kind, Reason: r.reason,
+		RevokedAt: time.Unix(r.revokedAt, 0).UTC(), InvalidityAt: r.invalidity()}
+}
+
+func (r record) invalidity() time.Time {
+	if r.invalidityAt == 0 {
+		return time.Time{}
+	}
+	return time.Unix(r.invalidityAt, 0).UTC()
+}

@@ -1,0 +1,172 @@
+package revocation
+
+import (
+	"fmt"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// ConflictError says that a certificate's status was changed before, otherwise than asked now. It is wrapped in a
+// *pki.Error of KindConflict.
+type ConflictError struct{ First Entry }
+
+// Error names the first change.
+func (e *ConflictError) Error() string {
+	f := e.First
+	switch f.Kind {
+	case KindVoid:
+		return fmt.Sprintf("serial %s is void since %s", f.Serial, f.RevokedAt.Format(time.RFC3339))
+	case KindHold:
+		return fmt.Sprintf("serial %s is on hold since %s (entry %d by %s)", f.Serial, f.RevokedAt.Format(time.RFC3339), f.Seq, f.Actor)
+	}
+	return fmt.Sprintf("serial %s was revoked at %s for %s (entry %d by %s)", f.Serial, f.RevokedAt.Format(time.RFC3339), f.Reason, f.Seq, f.Actor)
+}
+
+// state is what the last entry makes of a certificate.
+type state uint8
+
+const (
+	good state = iota
+	held
+	revoked
+	void
+)
+
+func stateOf(last Entry) state {
+	switch last.Kind {
+	case KindRevoke, KindReasonChange:
+		return revoked
+	case KindHold:
+		return held
+	case KindVoid:
+		return void
+	}
+	return good
+}
+
+// change is what somebody wants done to one certificate.
+type change struct {
+	kind         Kind // KindRevoke, KindReasonChange, KindHold or KindRelease
+	reason       pki.Reason
+	invalidityAt time.Time
+	foreign      bool // of a serial that Signet did not issue
+}
+
+// circumstances are what decides whether a change is legal.
+type circumstances struct {
+	last     Entry     // of the certificate; zero: none
+	notAfter time.Time // of the certificate
+	public   bool      // its issuer serves the public
+	now      time.Time
+}
+
+// decide says what a change comes to: an entry to be appended (kind, reason and dates are set), the entry that made the
+// same change before (repeated), or why it cannot be. It is the table of legal transitions:
+//
+//	         revoke            reason change        hold       release
+//	good     revoke            refused              hold       refused, or repeated after a release
+//	held     revoke            refused              repeated   release
+//	revoked  repeated or       keyCompromise once,  conflict   conflict
+//	         conflict          then repeated
+//	void     conflict          conflict             conflict   conflict
+func decide(c change, in circumstances) (entry Entry, repeated bool, err error) {
+	if err := allowed(c, in.public); err != nil {
+		return Entry{}, false, err
+	}
+	now := in.now.UTC().Truncate(time.Second)
+	entry = Entry{Kind: c.kind, Reason: c.reason, RevokedAt: now, InvalidityAt: c.invalidityAt.UTC().Truncate(time.Second)}
+	if c.invalidityAt.IsZero() {
+		entry.InvalidityAt = time.Time{}
+	}
+	switch was := stateOf(in.last); {
+	case was == void:
+		return Entry{}, false, conflict(in.last)
+
+	case c.kind == KindRevoke && was == revoked:
+		if in.last.Reason == c.reason && (c.invalidityAt.IsZero() || in.last.InvalidityAt.Equal(entry.InvalidityAt)) {
+			return in.last, true, nil
+		}
+		return Entry{}, false, conflict(in.last)
+	case c.kind == KindRevoke:
+		return entry, false, nil
+
+	case c.kind == KindReasonChange && was == revoked:
+		if in.last.Reason == pki.KeyCompromise {
+			return in.last, true, nil
+		}
+		entry.RevokedAt = in.last.RevokedAt // the certificate was revoked then, whatever the reason
+		if entry.InvalidityAt.IsZero() {
+			entry.InvalidityAt = in.last.InvalidityAt
+		}
+		return entry, false, nil
+	case c.kind == KindReasonChange:
+		return Entry{}, false, precondition("the certificate is not revoked").WithHint("revoke it with reason keyCompromise")
+
+	case c.kind == KindHold && was == revoked:
+		return Entry{}, false, conflict(in.last)
+	case c.kind == KindHold && was == held:
+		return in.last, true, nil
+	case c.kind == KindHold:
+		if in.now.After(in.notAfter) {
+			return Entry{}, false, precondition("the certificate expired at %s: there is nothing to hold", in.notAfter.Format(time.RFC3339))
+		}
+		return entry, false, nil
+
+	case c.kind == KindRelease && was == held:
+		return entry, false, nil
+	case c.kind == KindRelease && was == revoked:
+		return Entry{}, false, conflict(in.last)
+	case c.kind == KindRelease:
+		if in.last.Kind == KindRelease {
+			return in.last, true, nil
+		}
+		return Entry{}, false, precondition("the certificate is not on hold")
+	}
+	return Entry{}, false, pki.Errorf(pki.KindInternal, opChange, "no rule for %s", c.kind)
+}
+
+// publicReasons are those that a subscriber certificate of a public authority may carry; unspecified is encoded by
+// leaving the extension out, so it may too (Baseline Requirements, Section 7.2.2).
+var publicReasons = map[pki.Reason]bool{
+	pki.Unspecified: true, pki.KeyCompromise: true, pki.AffiliationChanged: true, pki.Superseded: true,
+	pki.CessationOfOperation: true, pki.PrivilegeWithdrawn: true,
+}
+
+// allowed judges the reason, whatever the certificate.
+func allowed(c change, public bool) error {
+	refused := func(format string, args ...any) error {
+		return pki.Errorf(pki.KindRefused, opChange, format, args...).InField("reason")
+	}
+	switch {
+	case c.kind == KindRelease:
+		return nil
+	case !c.reason.Valid():
+		return pki.Errorf(pki.KindInvalid, opChange, "%s is not a reason of RFC 5280", c.reason).InField("reason")
+	case c.kind == KindHold && public:
+		return refused("an issuer that serves the public does not hold certificates")
+	case c.kind == KindHold:
+		return nil
+	case c.reason == pki.CertificateHold:
+		return pki.Errorf(pki.KindInvalid, opChange, "certificateHold is no reason to revoke").InField("reason").WithHint("ask for a hold")
+	case c.reason == pki.RemoveFromCRL: // RFC 5280, Section 5.3.1: in delta CRLs only
+		return pki.Errorf(pki.KindInvalid, opChange, "removeFromCRL is no reason to revoke").InField("reason").WithHint("ask for a release")
+	case public && !publicReasons[c.reason]:
+		return refused("an issuer that serves the public does not revoke for %s", c.reason)
+	}
+	return nil
+}
+
+const opChange = "change status"
+
+func conflict(first Entry) error {
+	err := &pki.Error{Kind: pki.KindConflict, Op: opChange, Err: &ConflictError{first}}
+	if stateOf(first) == revoked && first.Reason != pki.KeyCompromise {
+		err.Hint = "if the key was compromised, ask for a change of the reason"
+	}
+	return err
+}
+
+func precondition(format string, args ...any) *pki.Error {
+	return pki.Errorf(pki.KindFailedPrecondition, opChange, format, args...)
+}
