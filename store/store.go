@@ -12,6 +12,7 @@ import (
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/revocation"
 )
 
@@ -23,6 +24,7 @@ type Store interface {
 	revocation.Books
 	revocation.Ranges
 	revocation.Progress
+	ocspserver.Responders
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error
