@@ -27,7 +27,9 @@ type CheckError struct {
 	Err  error
 }
 
-func (e *CheckError) Error() string { return "check own revocation list: " + e.Rule + ": " + e.Err.Error() }
+func (e *CheckError) Error() string {
+	return "check own revocation list: " + e.Rule + ": " + e.Err.Error()
+}
 
 // Unwrap returns the cause.
 func (e *CheckError) Unwrap() error { return e.Err }

@@ -40,6 +40,8 @@ type commands struct {
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for your shell."`
+	Man        manCmd        `cmd:"" help:"Print the manual page."`
 	Version    versionCmd    `cmd:"" help:"Say which version this is."`
 }
 
@@ -67,7 +69,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return a.fail(usageError(err))
 	}
-	if err := parsed.Run(a); err != nil {
+	if err := parsed.Run(a, parser); err != nil {
 		return a.fail(err)
 	}
 	return exitOK
