@@ -10,6 +10,7 @@ import (
 	"context"
 	"iter"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/ocsp/ocspserver"
@@ -20,6 +21,8 @@ import (
 type Store interface {
 	Audit
 	auth.Store
+	ca.IssuerStore
+	ca.Inventory
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
