@@ -136,7 +136,7 @@ type Result struct {
 
 // CertificateStatus is what became known of one certificate.
 type CertificateStatus struct {
-	Serial string `json:"serial"` // content octets of the INTEGER, in hexadecimal
+	Serial string `json:"serial"` // lower-case hexadecimal, whole octets without leading zeros
 	Status string `json:"status"` // good, revoked, unknown or exempt
 	Source string `json:"source,omitempty"`
 	Reason string `json:"reason,omitempty"`

@@ -28,12 +28,16 @@ func (f finding) of(cert *x509.Certificate) CertificateStatus {
 	return s
 }
 
+// serialOf writes a serial number as pki.Serial does: whole octets without leading zeros. Others have negative ones.
 func serialOf(cert *x509.Certificate) string {
-	octets, err := ocsp.SerialOf(cert)
-	if err != nil {
-		return ""
+	if cert.SerialNumber.Sign() == 0 {
+		return "00"
 	}
-	return hex.EncodeToString(octets)
+	sign := ""
+	if cert.SerialNumber.Sign() < 0 {
+		sign = "-"
+	}
+	return sign + hex.EncodeToString(cert.SerialNumber.Bytes())
 }
 
 func (f finding) result(cert *x509.Certificate) Result {
