@@ -23,6 +23,8 @@ type Store interface {
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
+	revocation.KeyBooks
+	revocation.JobBooks
 	revocation.Progress
 	ocspserver.Responders
 
