@@ -73,6 +73,9 @@ func (a *app) fail(err error) int {
 	if _, ok := errors.AsType[answerNo](err); ok {
 		return exitNegative
 	}
+	if _, ok := errors.AsType[judgedNo](err); ok {
+		return exitFailed
+	}
 	if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err)
 	}

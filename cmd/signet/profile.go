@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"signet.example/signet/ca/profile"
@@ -39,6 +40,9 @@ func (c *profileCheckCmd) Run(a *app) error {
 		if err != nil {
 			result.Bad++
 			checked.Problem = err.Error()
+			if e, ok := errors.AsType[*pki.Error](err); ok { // its cause alone begins with file and line, as editors want it
+				checked.Problem = e.Err.Error()
+			}
 		} else {
 			checked.Name = p.Name
 		}
