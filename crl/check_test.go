@@ -58,17 +58,17 @@ func TestCheck(t *testing.T) {
 			c.built(&template)
 		}
 		entries, _ := arena.At(9)
-		der, _, err := template.Sign(entries, ca.key)
+		der, _, err := signBytes(template, entries, ca.key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = crl.Check(der, want)
+		_, err = crl.Check(crl.Document{der}, want)
 		broken, ok := errors.AsType[*crl.CheckError](err)
 		if c.rule == "" && err != nil || c.rule != "" && (!ok || broken.Rule != c.rule) {
 			t.Errorf("error is %v, want rule %q", err, c.rule)
 		}
 	}
-	if _, err := crl.Check([]byte{0x30}, crl.Want{}); err == nil {
+	if _, err := crl.Check(crl.Document{{0x30}}, crl.Want{}); err == nil {
 		t.Error("octets that are no list pass")
 	}
 }

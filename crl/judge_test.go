@@ -80,7 +80,7 @@ func TestOpenSSLJudges(t *testing.T) {
 					arena.Add(uint64(i+1), r)
 				}
 				entries, _ := arena.At(9)
-				der, _, err := template.Sign(entries, ca.key)
+				der, _, err := signBytes(template, entries, ca.key)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -196,7 +196,7 @@ func TestTimes(t *testing.T) {
 		arena := &crl.Arena{}
 		arena.Add(1, crl.Revocation{Serial: pki.Serial{19: 1}, At: at, InvalidityAt: at.Add(time.Hour)})
 		entries, _ := arena.At(1)
-		der, _, err := template.Sign(entries, ca.key)
+		der, _, err := signBytes(template, entries, ca.key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,7 @@ func TestDamage(t *testing.T) {
 	template := ca.template()
 	template.URLs, template.UserCerts = []string{"http://crl.example/x.crl"}, true
 	entries, _ := filled(3).At(3)
-	der, _, err := template.Sign(entries, ca.key)
+	der, _, err := signBytes(template, entries, ca.key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type Receipt struct {
 // LedgerConfig says what a Ledger writes to.
 type LedgerConfig struct {
 	Books    Books     // required
+	Keys     KeyBooks  // required
 	Universe *Universe // required: answers wait for it
 
 	// Now is the clock that gives revocation dates. Zero: time.Now.
@@ -65,8 +66,8 @@ type pending struct {
 
 // NewLedger makes a ledger and starts its committer. Close ends it.
 func NewLedger(config LedgerConfig) (*Ledger, error) {
-	if config.Books == nil || config.Universe == nil {
-		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books and Universe are required")
+	if config.Books == nil || config.Keys == nil || config.Universe == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books, Keys and Universe are required")
 	}
 	if config.Now == nil {
 		config.Now = time.Now

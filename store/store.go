@@ -10,6 +10,8 @@ import (
 	"context"
 	"iter"
 
+	"signet.example/signet/ca"
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/ocsp/ocspserver"
@@ -20,11 +22,17 @@ import (
 type Store interface {
 	Audit
 	auth.Store
+	ca.IssuerStore
+	ca.Inventory
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
+	revocation.KeyBooks
+	revocation.JobBooks
 	revocation.Progress
 	ocspserver.Responders
+	crlserver.Publications
+	crlserver.Bases
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error
