@@ -61,6 +61,8 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	switch {
 	case !grant.Allows(auth.ActionManage, ""):
 		return BlockReceipt{}, pki.Errorf(pki.KindDenied, op, "%s may not block keys", grant.Principal().ID)
+	case l.config.Keys == nil:
+		return BlockReceipt{}, pki.Errorf(pki.KindFailedPrecondition, op, "this ledger keeps no blocked keys")
 	case block.SPKI == (pki.KeyHash{}) || block.Material == (pki.KeyHash{}):
 		return BlockReceipt{}, pki.Errorf(pki.KindInvalid, op, "both hashes of the key are needed").InField("key")
 	}

@@ -28,8 +28,10 @@ type Receipt struct {
 // LedgerConfig says what a Ledger writes to.
 type LedgerConfig struct {
 	Books    Books     // required
-	Keys     KeyBooks  // required
 	Universe *Universe // required: answers wait for it
+
+	// Keys keeps blocked keys. Zero: keys cannot be blocked.
+	Keys KeyBooks
 
 	// Now is the clock that gives revocation dates. Zero: time.Now.
 	Now func() time.Time
@@ -66,8 +68,8 @@ type pending struct {
 
 // NewLedger makes a ledger and starts its committer. Close ends it.
 func NewLedger(config LedgerConfig) (*Ledger, error) {
-	if config.Books == nil || config.Keys == nil || config.Universe == nil {
-		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books, Keys and Universe are required")
+	if config.Books == nil || config.Universe == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make ledger", "Books and Universe are required")
 	}
 	if config.Now == nil {
 		config.Now = time.Now
