@@ -10,8 +10,10 @@ import (
 	"context"
 	"iter"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/revocation"
 )
 
@@ -19,10 +21,13 @@ import (
 type Store interface {
 	Audit
 	auth.Store
+	ca.IssuerStore
+	ca.Inventory
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
 	revocation.Progress
+	ocspserver.Responders
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error

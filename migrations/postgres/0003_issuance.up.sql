@@ -27,6 +27,65 @@ CREATE TABLE issuer_certificates (
 );
 CREATE UNIQUE INDEX issuer_certificates_chosen ON issuer_certificates (issuer) WHERE chosen;
 
+-- signet_issuer_create inserts an issuer that is new in label, name and key.
+CREATE FUNCTION signet_issuer_create(p_id bytea, p_label text, p_key_uri text, p_subject bytea, p_spki bytea, p_spki_hash bytea, p_visibility smallint,
+	p_state smallint, p_foreign boolean, p_base_url text, p_csr bytea, p_created_at timestamptz, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, created_at)
+		VALUES (p_id, p_label, p_key_uri, p_subject, p_spki, p_spki_hash, p_visibility, p_state, p_foreign, p_base_url, p_csr, p_created_at)
+		ON CONFLICT DO NOTHING;
+	IF FOUND THEN
+		PERFORM signet_audit_append(p_audit);
+	ELSIF EXISTS (SELECT FROM issuers WHERE label = p_label) THEN
+		RAISE EXCEPTION 'there is an issuer with this label already' USING ERRCODE = 'SG409', COLUMN = 'label';
+	ELSIF EXISTS (SELECT FROM issuers WHERE subject = p_subject) THEN
+		RAISE EXCEPTION 'there is an issuer with this subject name already: a new key means a new name' USING ERRCODE = 'SG409', COLUMN = 'subject';
+	ELSE
+		RAISE EXCEPTION 'there is an issuer with this key already: a new name means a new key' USING ERRCODE = 'SG409', COLUMN = 'key';
+	END IF;
+END $$;
+
+-- signet_issuer_certificate adds a certificate, or chooses one that is known. The first one is always chosen, and ends
+-- the pending state.
+CREATE FUNCTION signet_issuer_certificate(p_issuer bytea, p_fingerprint bytea, p_der bytea, p_chain bytea, p_not_after timestamptz, p_chosen boolean,
+	p_added_at timestamptz, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_chosen boolean;
+BEGIN
+	PERFORM FROM issuers WHERE id = p_issuer FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	END IF;
+	v_chosen := p_chosen OR NOT EXISTS (SELECT FROM issuer_certificates WHERE issuer = p_issuer);
+	IF v_chosen THEN
+		UPDATE issuer_certificates SET chosen = false WHERE issuer = p_issuer AND chosen;
+	END IF;
+	INSERT INTO issuer_certificates (fingerprint, issuer, der, chain, not_after, chosen, added_at)
+		VALUES (p_fingerprint, p_issuer, p_der, p_chain, p_not_after, v_chosen, p_added_at)
+		ON CONFLICT (fingerprint) DO UPDATE SET chain = excluded.chain, chosen = issuer_certificates.chosen OR excluded.chosen;
+	UPDATE issuers SET state = 1, csr = NULL WHERE id = p_issuer AND state = 0;
+	PERFORM signet_audit_append(p_audit);
+END $$;
+
+-- signet_issuer_state moves an issuer between active (1), disabled (2) and retired (3). Retired is the end.
+CREATE FUNCTION signet_issuer_state(p_issuer bytea, p_state smallint, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_state smallint;
+BEGIN
+	SELECT state INTO v_state FROM issuers WHERE id = p_issuer FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	ELSIF v_state = p_state THEN
+		RETURN;
+	ELSIF v_state = 0 THEN
+		RAISE EXCEPTION 'the issuer has no certificate yet' USING ERRCODE = 'SG412', COLUMN = 'state';
+	ELSIF v_state = 3 THEN
+		RAISE EXCEPTION 'the issuer is retired, which is for ever' USING ERRCODE = 'SG412', COLUMN = 'state';
+	END IF;
+	UPDATE issuers SET state = p_state WHERE id = p_issuer;
+	PERFORM signet_audit_append(p_audit);
+END $$;
+
 -- The next index never reserved of every (issuer, epoch). Its row appears with the partition of the epoch.
 CREATE TABLE epochs (
     issuer   bytea NOT NULL REFERENCES issuers (id),
