@@ -116,6 +116,8 @@ type CertificateStore interface {
 	// FindRequest returns the certificate recorded for a request id within 24 hours and the digest of its request, or
 	// an error of KindNotFound.
 	FindRequest(ctx context.Context, account, requestID string) (Certificate, [32]byte, error)
+	// ForgetRequests removes at most limit request ids that are older than 24 hours and returns how many it removed.
+	ForgetRequests(ctx context.Context, limit int) (int, error)
 	// BlockedKeys returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
 	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
 	BlockedKeys(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)

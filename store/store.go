@@ -22,6 +22,8 @@ type Store interface {
 	Audit
 	auth.Store
 	ca.IssuerStore
+	ca.RangeStore
+	ca.CertificateStore
 	ca.Inventory
 	revocation.Log
 	revocation.Books
