@@ -136,8 +136,8 @@ func (s *Store) ForgetRequests(ctx context.Context, limit int) (int, error) {
 	return int(tag.RowsAffected()), translate("forget requests", err)
 }
 
-// BlockedKeys implements ca.CertificateStore.
-func (s *Store) BlockedKeys(ctx context.Context, since time.Time) ([]pki.KeyHash, time.Time, error) {
+// KeysBlockedSince implements ca.CertificateStore.
+func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.KeyHash, time.Time, error) {
 	const op = "read blocked keys"
 	var next time.Time
 	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp() - interval '1 minute'`).Scan(&next); err != nil {

@@ -138,15 +138,16 @@ func (s *Store) FindRequest(ctx context.Context, account, requestID string) (ca.
 // ForgetRequests implements ca.CertificateStore.
 func (s *Store) ForgetRequests(ctx context.Context, limit int) (n int, err error) {
 	err = s.inTx(ctx, "forget requests", func(tx *sql.Tx, now time.Time) error {
-		n, err = affected(tx.ExecContext(ctx, `DELETE FROM issue_requests WHERE rowid IN
+		forgotten, err := affected(tx.ExecContext(ctx, `DELETE FROM issue_requests WHERE rowid IN
 			(SELECT rowid FROM issue_requests WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`, now.UnixMicro(), limit))
+		n = int(forgotten)
 		return err
 	})
 	return n, err
 }
 
-// BlockedKeys implements ca.CertificateStore.
-func (s *Store) BlockedKeys(ctx context.Context, since time.Time) ([]pki.KeyHash, time.Time, error) {
+// KeysBlockedSince implements ca.CertificateStore.
+func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.KeyHash, time.Time, error) {
 	const op = "read blocked keys"
 	next := s.now().Add(-time.Minute)
 	rows, err := s.read.QueryContext(ctx, `SELECT hash FROM blocked_keys WHERE blocked_at >= ?`, since.UnixMicro())
@@ -180,7 +181,7 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done
 		}
 		n, err := affected(tx.ExecContext(ctx, `DELETE FROM certificates WHERE rowid IN
 			(SELECT rowid FROM certificates WHERE epoch = ? ORDER BY issuer, idx LIMIT ?)`, int64(epoch), limit))
-		if err != nil || n == limit {
+		if err != nil || n == int64(limit) {
 			return err
 		}
 		done = true
@@ -227,12 +228,4 @@ func dropNames(ctx context.Context, tx *sql.Tx, epoch pki.Epoch, limit int) erro
 		}
 	}
 	return nil
-}
-
-func affected(result sql.Result, err error) (int, error) {
-	if err != nil {
-		return 0, err
-	}
-	n, err := result.RowsAffected()
-	return int(n), err
 }
