@@ -80,18 +80,21 @@ func AlgorithmFor(pub crypto.PublicKey) (Algorithm, error) {
 	return postQuantumFor(pub)
 }
 
-// sign makes the signature of message with the algorithm of the signer's key.
-func sign(random io.Reader, signer crypto.Signer, algorithm Algorithm, message []byte) ([]byte, error) {
+// sign makes the signature of a message with the algorithm of the signer's key.
+func sign(random io.Reader, signer crypto.Signer, algorithm Algorithm, message Document) ([]byte, error) {
 	s, ok := schemeOf(algorithm)
 	if !ok {
 		return nil, fmt.Errorf("sign revocation list: %s", algorithm)
 	}
+	var input []byte
 	if s.hash != 0 {
 		h := s.hash.New()
-		h.Write(message)
-		message = h.Sum(nil)
+		message.digest(h)
+		input = h.Sum(nil)
+	} else {
+		input = message.Bytes()
 	}
-	signature, err := signer.Sign(random, message, s.hash)
+	signature, err := signer.Sign(random, input, s.hash)
 	if err != nil {
 		return nil, fmt.Errorf("sign revocation list: %w", err)
 	}

@@ -28,40 +28,36 @@ type Signature struct {
 	Value     []byte
 }
 
-// Sign makes the list of the entries and signs it with the algorithm that belongs to the signer's key.
-func (t *Template) Sign(entries Entries, signer crypto.Signer) (der []byte, sig Signature, err error) {
+// Sign makes the list of the entries and signs it with the algorithm that belongs to the signer's key. The entries are
+// hashed where they are and not copied, so a list of a million costs its hash and one signature.
+func (t *Template) Sign(entries Entries, signer crypto.Signer) (Document, Signature, error) {
 	algorithm, err := AlgorithmFor(signer.Public())
 	if err != nil {
 		return nil, Signature{}, err
 	}
-	list, err := t.unsigned(entries, algorithm)
+	tbs, err := t.unsigned(entries, algorithm)
 	if err != nil {
 		return nil, Signature{}, err
 	}
-	value, err := sign(rand.Reader, signer, algorithm, list[outerMax:])
+	value, err := sign(rand.Reader, signer, algorithm, tbs)
 	if err != nil {
 		return nil, Signature{}, err
 	}
-	sig = Signature{algorithm, value}
-	return sig.close(list), sig, nil
+	sig := Signature{algorithm, value}
+	return sig.close(tbs), sig, nil
 }
 
-// Assemble makes the bytes that Sign made, from the signature it returned.
-func (t *Template) Assemble(entries Entries, sig Signature) ([]byte, error) {
-	list, err := t.unsigned(entries, sig.Algorithm)
+// Assemble makes the document that Sign made, from the signature it returned.
+func (t *Template) Assemble(entries Entries, sig Signature) (Document, error) {
+	tbs, err := t.unsigned(entries, sig.Algorithm)
 	if err != nil {
 		return nil, err
 	}
-	return sig.close(list), nil
+	return sig.close(tbs), nil
 }
 
-const (
-	outerMax     = headerMax // room for the header of the whole, whose length the signature decides
-	signatureMax = 6 << 10   // room for the algorithm and a signature, of ML-DSA-87 even
-)
-
-// unsigned makes tbsCertList, after outerMax octets of room (RFC 5280, Section 5.1.2).
-func (t *Template) unsigned(entries Entries, algorithm Algorithm) ([]byte, error) {
+// unsigned makes tbsCertList (RFC 5280, Section 5.1.2).
+func (t *Template) unsigned(entries Entries, algorithm Algorithm) (Document, error) {
 	if err := t.validate(); err != nil {
 		return nil, fmt.Errorf("build revocation list: %w", err)
 	}
@@ -70,31 +66,25 @@ func (t *Template) unsigned(entries Entries, algorithm Algorithm) ([]byte, error
 	head = appendTime(head, t.ThisUpdate)
 	head = appendTime(head, t.NextUpdate)
 
-	octets := 0
-	for _, e := range entries {
-		octets += len(e)
-	}
+	octets := Document(entries).Size()
 	// RFC 5280, Section 5.1.2.6: without entries the field is absent.
 	if octets > 0 {
-		head = appendHeader(head, tagSequence, octets)
+		head = appendHeader(head, tagSequence, int(octets))
 	}
 	tail := wrap(0xa0, wrap(tagSequence, t.extensions()))
 
-	content := len(head) + octets + len(tail)
+	content := int64(len(head)) + octets + int64(len(tail))
 	if content > listMax {
 		return nil, fmt.Errorf("build revocation list: %d octets are more than DER lengths of four octets hold", content)
 	}
-	list := make([]byte, outerMax, outerMax+headerMax+content+signatureMax)
-	list = appendHeader(list, tagSequence, content)
-	list = append(list, head...)
-	for _, e := range entries {
-		list = append(list, e...)
-	}
-	return append(list, tail...), nil
+	tbs := make(Document, 0, len(entries)+2)
+	tbs = append(tbs, append(appendHeader(nil, tagSequence, int(content)), head...))
+	tbs = append(tbs, entries...)
+	return append(tbs, tail), nil
 }
 
-// listMax leaves room for the signature within the largest length that this package writes.
-const listMax = 1<<32 - 1 - signatureMax - headerMax
+// listMax leaves room for a signature, of ML-DSA-87 even, within the largest length that this package writes.
+const listMax = 1<<32 - 1 - 8<<10
 
 func (t *Template) validate() error {
 	switch {
@@ -141,14 +131,13 @@ func appendExtension(b []byte, oid string, critical bool, value []byte) []byte {
 	return append(b, wrap(tagSequence, fields, wrap(0x04, value))...)
 }
 
-// close adds algorithm and signature after, and the header before, what unsigned made.
-func (s Signature) close(list []byte) []byte {
-	list = append(list, s.Algorithm...)
-	list = appendHeader(list, 0x03, 1+len(s.Value))
-	list = append(list, 0)
-	list = append(list, s.Value...)
-	header := appendHeader(make([]byte, 0, headerMax), tagSequence, len(list)-outerMax)
-	start := outerMax - len(header)
-	copy(list[start:], header)
-	return list[start:]
+// close adds algorithm and signature after, and the header of the whole before, what is signed.
+func (s Signature) close(tbs Document) Document {
+	end := append([]byte(s.Algorithm), appendHeader(nil, 0x03, 1+len(s.Value))...)
+	end = append(append(end, 0), s.Value...)
+	first, last := tbs[0], tbs[len(tbs)-1]
+	length := int(tbs.Size()) + len(end)
+	tbs[0] = append(appendHeader(make([]byte, 0, headerMax+len(first)), tagSequence, length), first...)
+	tbs[len(tbs)-1] = append(last[:len(last):len(last)], end...)
+	return tbs
 }

@@ -27,7 +27,9 @@ type CheckError struct {
 	Err  error
 }
 
-func (e *CheckError) Error() string { return "check own revocation list: " + e.Rule + ": " + e.Err.Error() }
+func (e *CheckError) Error() string {
+	return "check own revocation list: " + e.Rule + ": " + e.Err.Error()
+}
 
 // Unwrap returns the cause.
 func (e *CheckError) Unwrap() error { return e.Err }
@@ -35,8 +37,8 @@ func (e *CheckError) Unwrap() error { return e.Err }
 // Check is the last look at a list before it is published: it is read back with the reader that strangers would use,
 // and everything it says is compared with what it should say. It returns the list that was read. The error is a
 // *CheckError.
-func Check(der []byte, want Want) (*List, error) {
-	l, err := Parse(der)
+func Check(document Document, want Want) (*List, error) {
+	l, err := Read(document.Reader(), document.Size())
 	if err != nil {
 		return nil, &CheckError{"parse", err}
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
@@ -123,17 +124,17 @@ func roundTrip(t *testing.T, ca authority, n int) {
 	template.Freshest = []string{"http://crl.example/a/delta.crl"}
 	template.ExpiredSince = now.AddDate(-10, 0, 0)
 	entries, count := arena.At(uint64(n))
-	der, sig, err := template.Sign(entries, ca.key)
+	der, sig, err := signBytes(template, entries, ca.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	again, err := template.Assemble(entries, sig)
-	if err != nil || !bytes.Equal(again, der) {
+	if err != nil || !bytes.Equal(again.Bytes(), der) {
 		t.Fatalf("assembling from the signature gives other bytes (%v)", err)
 	}
 	digest := arena.Digest()
-	if _, err := crl.Check(der, crl.Want{Template: template, Key: ca.key.Public(), Previous: 6, Count: count, Digest: &digest, Now: now, MaxValidity: 240 * time.Hour}); err != nil {
+	if _, err := crl.Check(crl.Document{der}, crl.Want{Template: template, Key: ca.key.Public(), Previous: 6, Count: count, Digest: &digest, Now: now, MaxValidity: 240 * time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -211,7 +212,7 @@ func TestOpenSSL(t *testing.T) {
 			template := ca.template()
 			c.change(&template)
 			entries, _ := arena.At(10)
-			der, _, err := template.Sign(entries, ca.key)
+			der, _, err := signBytes(template, entries, ca.key)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,7 +267,7 @@ func TestReadLimit(t *testing.T) {
 	ca := newAuthority(t, "Limit CA", newKey(t))
 	template := ca.template()
 	entries, _ := filled(20000).At(20000)
-	der, _, err := template.Sign(entries, ca.key)
+	der, _, err := signBytes(template, entries, ca.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,4 +290,21 @@ func TestReadLimit(t *testing.T) {
 func isParseError(err error) bool {
 	_, ok := errors.AsType[*crl.ParseError](err)
 	return ok
+}
+
+// signBytes signs and copies the document into one piece.
+func signBytes(template crl.Template, entries crl.Entries, key crypto.Signer) ([]byte, crl.Signature, error) {
+	document, sig, err := template.Sign(entries, key)
+	return document.Bytes(), sig, err
+}
+
+// TestDocument reads a document of pieces as one: through, in parts, and after seeking.
+func TestDocument(t *testing.T) {
+	d := crl.Document{[]byte("ab"), nil, []byte("c"), []byte("defg")}
+	if err := iotest.TestReader(d.Reader(), []byte("abcdefg")); err != nil {
+		t.Fatal(err)
+	}
+	if d.Size() != 7 || string(d.Bytes()) != "abcdefg" || d.Sum() != sha256.Sum256([]byte("abcdefg")) {
+		t.Fatal("size, octets or sum differ")
+	}
 }

@@ -202,6 +202,13 @@ func appendTime(b []byte, t time.Time) []byte {
 	return appendGeneralizedTime(b, t)
 }
 
+// appendGeneralizedTime writes what lies outside the years 0 to 9999, which the type cannot hold, as their ends.
 func appendGeneralizedTime(b []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(append(b, tagGeneralizedTime, 15), "20060102150405Z")
+	t = t.UTC()
+	if t.Year() > 9999 {
+		t = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	} else if t.Year() < 0 {
+		t = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return t.AppendFormat(append(b, tagGeneralizedTime, 15), "20060102150405Z")
 }

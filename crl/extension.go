@@ -28,17 +28,17 @@ const (
 
 // extension is one element of Extensions.
 type extension struct {
-	oid      string // content octets
+	oid      []byte // content octets
 	critical bool
 	value    []byte
 }
 
-// parseExtensions reads the content of a SEQUENCE OF Extension. None may appear twice (RFC 5280, Section 4.2).
-func parseExtensions(list []byte) ([]extension, error) {
+// parseExtensions reads the content of a SEQUENCE OF Extension into all, which is reused over the entries of a list.
+// None may appear twice (RFC 5280, Section 4.2).
+func parseExtensions(all []extension, list []byte) ([]extension, error) {
 	if len(list) == 0 {
 		return nil, errors.New("extensions are present and empty")
 	}
-	var all []extension
 	for len(list) > 0 {
 		content, rest, err := expect(list, tagSequence)
 		if err != nil {
@@ -50,7 +50,7 @@ func parseExtensions(list []byte) ([]extension, error) {
 			return nil, err
 		}
 		for _, other := range all {
-			if other.oid == e.oid {
+			if bytes.Equal(other.oid, e.oid) {
 				return nil, fmt.Errorf("extension %s appears twice", oidString(e.oid))
 			}
 		}
@@ -73,7 +73,7 @@ func parseExtension(b []byte) (e extension, err error) {
 	if len(oid) == 0 {
 		return e, errors.New("object identifier is empty")
 	}
-	e.oid = string(oid)
+	e.oid = oid
 	if len(b) > 0 && b[0] == 0x01 {
 		var flag []byte
 		if flag, b, err = expect(b, 0x01); err != nil {
@@ -91,17 +91,17 @@ func parseExtension(b []byte) (e extension, err error) {
 	return e, err
 }
 
-func oidString(content string) string {
+func oidString(content []byte) string {
 	var oid asn1.ObjectIdentifier
-	if _, err := asn1.Unmarshal(wrap(0x06, []byte(content)), &oid); err != nil {
+	if _, err := asn1.Unmarshal(wrap(0x06, content), &oid); err != nil {
 		return fmt.Sprintf("%x", content)
 	}
 	return oid.String()
 }
 
-func unknownCritical(content string, entry bool) error {
+func unknownCritical(content []byte, entry bool) error {
 	var oid asn1.ObjectIdentifier
-	if _, err := asn1.Unmarshal(wrap(0x06, []byte(content)), &oid); err != nil {
+	if _, err := asn1.Unmarshal(wrap(0x06, content), &oid); err != nil {
 		return fmt.Errorf("object identifier %x: %w", content, err)
 	}
 	return &CriticalExtensionError{OID: oid, Entry: entry}
@@ -127,7 +127,7 @@ func (r *reader) extensions() error {
 	if len(rest) > 0 {
 		return errors.New("octets after the extensions")
 	}
-	all, err := parseExtensions(content)
+	all, err := parseExtensions(nil, content)
 	if err != nil {
 		return err
 	}
@@ -148,9 +148,9 @@ func (r *reader) listExtension(e extension) (err error) {
 		if l.critical == nil {
 			l.critical = make(map[string]bool)
 		}
-		l.critical[e.oid] = true
+		l.critical[string(e.oid)] = true
 	}
-	switch e.oid {
+	switch string(e.oid) {
 	case oidCRLNumber:
 		l.HasNumber = true
 		l.Number, err = parseNumber(e.value)
@@ -202,11 +202,11 @@ func (r *reader) entryExtensions(b []byte, into *record) error {
 	if len(rest) > 0 {
 		return errors.New("octets after the entry extensions")
 	}
-	all, err := parseExtensions(content)
+	r.scratch, err = parseExtensions(r.scratch[:0], content)
 	if err != nil {
 		return err
 	}
-	for _, e := range all {
+	for _, e := range r.scratch {
 		if err := r.entryExtension(e, into); err != nil {
 			return fmt.Errorf("entry extension %s: %w", oidString(e.oid), err)
 		}
@@ -215,7 +215,7 @@ func (r *reader) entryExtensions(b []byte, into *record) error {
 }
 
 func (r *reader) entryExtension(e extension, into *record) error {
-	switch e.oid {
+	switch string(e.oid) {
 	case oidReasonCode:
 		content, rest, err := expect(e.value, tagEnumerated)
 		if err != nil {

@@ -55,8 +55,8 @@ const noDate = -1 << 63
 
 // add appends a record.
 func (x *index) add(r record) {
-	if len(x.chunks) == 0 || chunkSize-x.last < recordMax {
-		x.chunks = append(x.chunks, make([]byte, chunkSize))
+	if n := len(x.chunks); n == 0 || len(x.chunks[n-1])-x.last < recordMax {
+		x.chunks = append(x.chunks, make([]byte, chunkSize>>max(0, 8-4*n))) // most lists are short
 		x.last = 0
 	}
 	b := x.chunks[len(x.chunks)-1][x.last:]
@@ -73,7 +73,12 @@ func (x *index) add(r record) {
 		b[n], b[n+1], b[n+2] = byte(r.issuer>>16), byte(r.issuer>>8), byte(r.issuer)
 		n += 3
 	}
-	x.last += n + copy(b[n:], r.serial)
+	if len(r.serial) == pki.SerialSize {
+		*(*[pki.SerialSize]byte)(b[n:]) = [pki.SerialSize]byte(r.serial) // three moves; copy would be a call
+	} else {
+		copy(b[n:], r.serial)
+	}
+	x.last += n + len(r.serial)
 	x.count++
 }
 
@@ -114,38 +119,46 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 
 // build makes the table once all records are in. The seed is random, so nobody can write a list whose look-ups are slow.
 func (x *index) build() {
-	if len(x.chunks) > 0 {
-		last := len(x.chunks) - 1
-		if x.last < chunkSize/2 {
-			x.chunks[last] = bytes.Clone(x.chunks[last][:x.last])
-		}
-	}
 	size := 4
 	for size < x.count+x.count/2 {
 		size *= 2
 	}
 	x.table, x.seed = make([]uint32, size), maphash.MakeSeed()
 	mask := uint64(size - 1)
-	for position := range x.positions() {
-		serial, _ := x.serialAt(position)
-		slot := maphash.Bytes(x.seed, serial) & mask
-		for x.table[slot] != 0 {
-			slot = (slot + 1) & mask
+	for c := range x.chunks {
+		for position, end := x.chunk(c); position < end; {
+			serial, next := x.serialAt(position)
+			if len(serial) == 0 {
+				break
+			}
+			slot := maphash.Bytes(x.seed, serial) & mask
+			for x.table[slot] != 0 {
+				slot = (slot + 1) & mask
+			}
+			x.table[slot] = position + 1
+			position = next
 		}
-		x.table[slot] = position + 1
 	}
+}
+
+// chunk returns the positions where a chunk begins and where it ends at the latest: an empty serial ends it before.
+func (x *index) chunk(c int) (from, to uint32) {
+	from = uint32(c) << chunkBits
+	if c == len(x.chunks)-1 {
+		return from, from + uint32(x.last)
+	}
+	return from, from + uint32(len(x.chunks[c]))
 }
 
 // positions walks the records in the order of the list.
 func (x *index) positions() func(yield func(uint32) bool) {
 	return func(yield func(uint32) bool) {
 		for c := range x.chunks {
-			position, end := uint32(c)<<chunkBits, uint32(len(x.chunks[c]))
-			if c == len(x.chunks)-1 {
-				end = uint32(x.last)
-			}
-			for end += uint32(c) << chunkBits; position < end && x.chunks[c][position&(chunkSize-1)] != 0; {
-				_, next := x.serialAt(position)
+			for position, end := x.chunk(c); position < end; {
+				serial, next := x.serialAt(position)
+				if len(serial) == 0 {
+					break
+				}
 				if !yield(position) {
 					return
 				}

@@ -99,17 +99,24 @@ type reader struct {
 	where  string
 	at     int64 // offset of the element where names
 	issuer int   // certificate issuer in force, -1: the list's own
+
+	scratch []extension // of the entry at hand
 }
 
 func read(s *scanner) (*List, error) {
 	r := &reader{scanner: *s, list: &List{}, issuer: -1}
-	if err := r.certificateList(); err != nil {
+	err := r.certificateList()
+	if err == nil {
+		r.list.entries.build()
+	}
+	r.wait()
+	if err != nil {
 		if r.broken != nil {
 			return nil, r.broken
 		}
 		return nil, &ParseError{r.where, r.at, err}
 	}
-	r.list.entries.build()
+	r.list.message.end()
 	return r.list, nil
 }
 
@@ -184,6 +191,7 @@ func (r *reader) tbsCertList(outerEnd int64) (algorithm []byte, err error) {
 	if algorithm, err = r.algorithm(); err != nil {
 		return nil, err
 	}
+	r.digestAhead(end)
 	if err := r.issuerName(); err != nil {
 		return nil, err
 	}
@@ -208,7 +216,6 @@ func (r *reader) tbsCertList(outerEnd int64) (algorithm []byte, err error) {
 		return nil, errors.New("its content does not end where it says")
 	}
 	r.endDigest()
-	l.message.end()
 	return algorithm, nil
 }
 

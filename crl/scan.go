@@ -7,7 +7,7 @@ import (
 )
 
 // windowSize is how much of a list that is read from a stream is in memory at a time.
-const windowSize = 256 << 10
+const windowSize = 64 << 10
 
 // elementMax bounds the elements that must be in memory whole: a name, an entry, the list's extensions, the signature.
 const elementMax = 1 << 20
@@ -24,6 +24,7 @@ type scanner struct {
 	digest  digest // nil: octets from mark on wait in buf until it is known
 	mark    int    // octets of buf from here are for the digest
 	digests bool   // between startDigest and endDigest
+	ahead   chan struct{}
 }
 
 // digest takes the octets that were signed.
@@ -138,10 +139,33 @@ func (s *scanner) startDigest() { s.mark, s.digests = s.pos, true }
 
 // endDigest hands over what is left before the current position.
 func (s *scanner) endDigest() {
-	if s.digest != nil {
+	if s.digest != nil && s.ahead == nil {
 		s.digest.Write(s.buf[s.mark:s.pos])
 	}
 	s.digests = false
+}
+
+// digestAhead lets another processor digest a list that is in memory while this one walks it: it is half of the work.
+// The digest is complete when the channel is closed.
+func (s *scanner) digestAhead(end int64) {
+	if s.src != nil || s.digest == nil || end > int64(len(s.buf)) || end < digestAheadMin {
+		return
+	}
+	s.ahead = make(chan struct{})
+	go func() {
+		defer close(s.ahead)
+		s.digest.Write(s.buf[s.mark:end])
+	}()
+}
+
+// digestAheadMin is the size from which a goroutine pays.
+const digestAheadMin = 64 << 10
+
+// wait returns when nothing works on the list any more.
+func (s *scanner) wait() {
+	if s.ahead != nil {
+		<-s.ahead
+	}
 }
 
 // ended reports whether nothing follows.

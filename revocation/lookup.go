@@ -31,11 +31,22 @@ func (u *Universe) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.S
 	if ok {
 		return answer, nil
 	}
-	answer.Issuance, answer.Status = NeverIssued, pki.StatusNotIssued
-	if recorded.Recorded && recorded.Serial == serial {
+	switch {
+	case recorded.Recorded && recorded.Serial == serial:
 		answer.Issuance, answer.Status = Issued, pki.StatusGood
+	case recorded.Recorded, recorded.Range.State == RangeNone, recorded.Range.State == RangeFree, recorded.Range.State == RangeLost:
+		answer.never(u.isForeign(issuer))
 	}
+	// Otherwise the range is open, or closed a moment ago, and the index not recorded: it may be about to be, and a
+	// signed "never issued" would outlive the truth.
 	return answer, nil
+}
+
+func (u *Universe) isForeign(issuer pki.IssuerID) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	books, known := u.issuers[issuer]
+	return known && books.key.Foreign
 }
 
 // question is a position that only the database can tell about.

@@ -35,6 +35,7 @@ type Universe struct {
 
 	mu        sync.RWMutex                  // guards what follows
 	seq       uint64                        // every entry up to here is applied
+	asOf      time.Time                     // everything that was committed before is applied
 	issuers   map[pki.IssuerID]*issuerBooks //
 	recent    []Entry                       // the entries after recentOf, for watches that are not far behind
 	recentOf  uint64                        //
@@ -82,6 +83,7 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 func (u *Universe) Load(ctx context.Context) error {
 	u.following.Lock()
 	defer u.following.Unlock()
+	begun := u.config.Now()
 	if err := u.readIssuers(ctx); err != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func (u *Universe) Load(ctx context.Context) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.seq, u.recentOf = head, head
+	u.seq, u.recentOf, u.asOf = head, head, begun
 	u.applyRanges(ranges)
 	u.since = since
 	u.wakeWatches()
@@ -160,6 +162,14 @@ func (u *Universe) Seq() uint64 {
 	return u.seq
 }
 
+// AsOf is the time up to which memory is known to be right: what was committed before it is applied. It stays behind
+// while the database does not answer.
+func (u *Universe) AsOf() time.Time {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.asOf
+}
+
 // Await returns when every entry up to seq is applied. It reads the ledger itself if need be.
 func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	if u.Seq() >= seq {
@@ -194,6 +204,7 @@ func (u *Universe) Check() error {
 func (u *Universe) follow(ctx context.Context, ranges bool) error {
 	u.following.Lock()
 	defer u.following.Unlock()
+	begun := u.config.Now()
 	if !ranges {
 		return u.readLedger(ctx)
 	}
@@ -212,7 +223,7 @@ func (u *Universe) follow(ctx context.Context, ranges bool) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.since = since
+	u.since, u.asOf = since, begun
 	if u.applyRanges(changed) || u.dropPassed() {
 		u.wakeWatches()
 	}

@@ -10,8 +10,11 @@ import (
 	"context"
 	"iter"
 
+	"signet.example/signet/ca"
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/revocation"
 )
 
@@ -19,10 +22,19 @@ import (
 type Store interface {
 	Audit
 	auth.Store
+	ca.IssuerStore
+	ca.RangeStore
+	ca.CertificateStore
+	ca.Inventory
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
+	revocation.KeyBooks
+	revocation.JobBooks
 	revocation.Progress
+	ocspserver.Responders
+	crlserver.Publications
+	crlserver.Bases
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error

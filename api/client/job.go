@@ -8,20 +8,29 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Selector chooses unexpired certificates that are not revoked; every condition that is not zero must hold.
+// CertificateName names a certificate.
+type CertificateName struct {
+	Issuer pki.IssuerID
+	Serial pki.Serial
+}
+
+// Selector chooses unexpired certificates: those to which every condition that is not zero applies. Where, KeyHashes and
+// Certificates each select alone. The zero Selector is refused.
 type Selector struct {
+	Where        string // "profile=server and issued>=2026-11-01"
+	Everything   bool
 	Issuer       pki.IssuerID
-	Epoch        *pki.Epoch // only together with Issuer
-	IndexFrom    uint64     // only together with Epoch
-	IndexTo      uint64     // exclusive; only together with Epoch
+	EpochFrom    pki.Epoch
+	EpochTo      pki.Epoch // exclusive; zero: no bound
+	IndexFrom    uint64
+	IndexTo      uint64 // exclusive; zero: no bound
 	Profile      string
 	Account      string
 	IssuedAfter  time.Time // inclusive
 	IssuedBefore time.Time
+	Identifiers  []string // any of them
 	KeyHashes    []pki.KeyHash
-	Identifiers  []string
-	DNSSuffix    string
-	Serials      []pki.Serial
+	Certificates []CertificateName // at most 50,000
 }
 
 // JobState is where a mass revocation stands.
@@ -58,11 +67,12 @@ type Job struct {
 	State        JobState
 	Reason       pki.Reason
 	InvalidityAt time.Time
+	Comment      string
 	Selected     uint64 // found by the plan
 	Revoked      uint64 // by this job
-	Skipped      uint64 // revoked by somebody else meanwhile
-	CRLGrowth    uint64 // octets, estimated
-	Remaining    time.Duration
+	Skipped      uint64 // revoked before
+	Examined     uint64
+	Remaining    time.Duration // estimate; zero: not known
 	Sequence     uint64
 	Actor        string
 	PlannedAt    time.Time
@@ -71,21 +81,43 @@ type Job struct {
 	Failure      string
 }
 
-// JobPage is one page of a list.
-type JobPage struct {
+// ShardEffect is what a job does to one CRL shard.
+type ShardEffect struct {
+	Issuer  string
+	Shard   string // "{epoch}-{block}"
+	Entries uint64
+}
+
+// Plan is a job that is not started, and what it would do.
+type Plan struct {
 	answer
-	Jobs []Job  // newest first
-	Next string // token of the next page; empty at the end
+	Job            Job
+	AlreadyRevoked uint64        // of Job.Selected: they are skipped
+	CRLGrowth      uint64        // octets, about
+	Takes          time.Duration // about
+	Shards         []ShardEffect // those that grow most
+}
+
+// JobRequest says what to revoke and why.
+type JobRequest struct {
+	Selector     Selector
+	Reason       pki.Reason
+	InvalidityAt time.Time // zero: not said
+	Comment      string
 }
 
 // PlanJob counts what the selector finds and revokes nothing.
-func (c *Client) PlanJob(ctx context.Context, s Selector, reason pki.Reason, invalidityAt time.Time) (*Job, error) {
+func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	a, err := invoke(ctx, c, "plan job", c.jobs.PlanJob, signetv1.PlanJobRequest_builder{
-		Selector: s.message(), Reason: new(signetv1.Reason(reason)), InvalidityAt: timestamp(invalidityAt)}.Build())
+		Selector: q.Selector.message(), Reason: new(signetv1.Reason(q.Reason)), InvalidityAt: timestamp(q.InvalidityAt), Comment: optional(q.Comment)}.Build())
 	if err != nil {
 		return nil, err
 	}
-	return jobFrom(a.GetJob()), nil
+	plan := &Plan{answer: answer{a}, Job: *jobFrom(a.GetJob()), AlreadyRevoked: a.GetAlreadyRevoked(), CRLGrowth: a.GetCrlGrowth(), Takes: a.GetTakes().AsDuration()}
+	for _, m := range a.GetShards() {
+		plan.Shards = append(plan.Shards, ShardEffect{m.GetIssuer(), m.GetShard(), m.GetEntries()})
+	}
+	return plan, nil
 }
 
 // StartJob starts a planned job.
@@ -133,43 +165,51 @@ func (c *Client) Job(ctx context.Context, id string) (*Job, error) {
 	return jobFrom(a.GetJob()), nil
 }
 
-// Jobs returns one page of jobs. A size of zero means 100.
-func (c *Client) Jobs(ctx context.Context, size int, token string) (*JobPage, error) {
-	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{PageSize: new(uint32(size)), PageToken: optional(token)}.Build())
+// Jobs returns the newest jobs, newest first. A limit of zero means 100.
+func (c *Client) Jobs(ctx context.Context, limit int) ([]Job, error) {
+	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{PageSize: new(uint32(limit))}.Build())
 	if err != nil {
 		return nil, err
 	}
-	page := &JobPage{answer: answer{a}, Next: a.GetNextPageToken()}
+	jobs := make([]Job, 0, len(a.GetJobs()))
 	for _, m := range a.GetJobs() {
-		page.Jobs = append(page.Jobs, *jobFrom(m))
+		jobs = append(jobs, *jobFrom(m))
 	}
-	return page, nil
+	return jobs, nil
 }
 
 func (s Selector) message() *signetv1.Selector {
-	m := signetv1.Selector_builder{
+	b := signetv1.Selector_builder{
+		Where:        optional(s.Where),
 		Issuer:       issuerText(s.Issuer),
 		Profile:      optional(s.Profile),
 		Account:      optional(s.Account),
 		IssuedAfter:  timestamp(s.IssuedAfter),
 		IssuedBefore: timestamp(s.IssuedBefore),
 		Identifiers:  s.Identifiers,
-		DnsSuffix:    optional(s.DNSSuffix),
-	}.Build()
-	if s.Epoch != nil {
-		m.SetEpoch(uint32(*s.Epoch))
 	}
-	if s.IndexFrom != 0 || s.IndexTo != 0 {
-		m.SetIndexFrom(s.IndexFrom)
-		m.SetIndexTo(s.IndexTo)
+	if s.Everything {
+		b.Everything = &s.Everything
+	}
+	if s.EpochFrom != 0 {
+		b.EpochFrom = new(uint32(s.EpochFrom))
+	}
+	if s.EpochTo != 0 {
+		b.EpochTo = new(uint32(s.EpochTo))
+	}
+	if s.IndexFrom != 0 {
+		b.IndexFrom = &s.IndexFrom
+	}
+	if s.IndexTo != 0 {
+		b.IndexTo = &s.IndexTo
 	}
 	for _, h := range s.KeyHashes {
-		m.SetKeyHashes(append(m.GetKeyHashes(), h.String()))
+		b.KeyHashes = append(b.KeyHashes, h.String())
 	}
-	for _, serial := range s.Serials {
-		m.SetSerials(append(m.GetSerials(), serial.String()))
+	for _, name := range s.Certificates {
+		b.Certificates = append(b.Certificates, signetv1.CertificateName_builder{Issuer: new(name.Issuer.String()), Serial: new(name.Serial.String())}.Build())
 	}
-	return m
+	return b.Build()
 }
 
 func jobFrom(m *signetv1.Job) *Job {
@@ -181,7 +221,8 @@ func jobFrom(m *signetv1.Job) *Job {
 		Selected:     m.GetSelected(),
 		Revoked:      m.GetRevoked(),
 		Skipped:      m.GetSkipped(),
-		CRLGrowth:    m.GetCrlGrowth(),
+		Comment:      m.GetComment(),
+		Examined:     m.GetExamined(),
 		Remaining:    m.GetRemaining().AsDuration(),
 		Sequence:     m.GetSequence(),
 		Actor:        m.GetActor(),

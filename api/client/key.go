@@ -15,25 +15,17 @@ type BlockRequest struct {
 	CertificatePEM string      // a certificate with the key
 	ProofCSRPEM    string      // signed with the key, common name "Signet key compromise"
 	PrivateKeyPEM  string      // the key itself; the server does not keep it
-	Statement      string      // required unless the key itself is the proof
-}
-
-// BlockedKey is a key that gets no certificate.
-type BlockedKey struct {
-	answer
-	KeyHash      pki.KeyHash
-	MaterialHash string // hexadecimal
-	Proof        string // "statement", "signed-request", "private-key"
-	BlockedAt    time.Time
-	Actor        string
+	Comment        string      // what happened; required unless the key itself is the proof
+	InvalidityAt   time.Time   // since when the key must be doubted; zero: not said
 }
 
 // Blocked tells what blocking a key did.
 type Blocked struct {
 	answer
-	Key      BlockedKey
-	Revoked  uint64 // certificates that this call revoked
-	Sequence uint64 // last entry of the ledger that it made; 0: none
+	KeyHash  pki.KeyHash
+	Proof    string // "statement", "signed-request", "private-key"
+	Revoked  uint64 // certificates that this call revoked, or changed the reason of
+	Sequence uint64 // entry of the ledger up to which all of that is done
 	Job      string // revokes the rest; empty: there is no rest
 	Repeated bool   // it was blocked already
 }
@@ -45,7 +37,8 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 		CertificatePem: optional(q.CertificatePEM),
 		ProofCsrPem:    optional(q.ProofCSRPEM),
 		PrivateKeyPem:  optional(q.PrivateKeyPEM),
-		Statement:      optional(q.Statement),
+		Comment:        optional(q.Comment),
+		InvalidityAt:   timestamp(q.InvalidityAt),
 	}
 	if q.KeyHash != (pki.KeyHash{}) {
 		m.KeyHash = new(q.KeyHash.String())
@@ -54,36 +47,24 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 	if err != nil {
 		return nil, err
 	}
-	key, err := blockedKeyFrom(a.GetKey())
+	hash, err := pki.ParseKeyHash(a.GetKey().GetKeyHash())
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
-	return &Blocked{answer{a}, key, a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated()}, nil
-}
-
-// BlockedKey returns a blocked key, or an error of pki.KindNotFound.
-func (c *Client) BlockedKey(ctx context.Context, hash pki.KeyHash) (*BlockedKey, error) {
-	a, err := invoke(ctx, c, "get blocked key", c.keys.GetBlockedKey, signetv1.GetBlockedKeyRequest_builder{KeyHash: new(hash.String())}.Build())
-	if err != nil {
-		return nil, err
+	proof := proofNames[0]
+	if p := a.GetProof(); p > 0 && int(p) < len(proofNames) {
+		proof = proofNames[p]
 	}
-	key, err := blockedKeyFrom(a.GetKey())
-	if err != nil {
-		return nil, err
-	}
-	return &key, nil
+	return &Blocked{answer{a}, hash, proof, a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated()}, nil
 }
 
 var proofNames = [...]string{"unknown", "statement", "signed-request", "private-key"}
 
-func blockedKeyFrom(m *signetv1.BlockedKey) (BlockedKey, error) {
-	hash, err := pki.ParseKeyHash(m.GetKeyHash())
-	if err != nil {
-		return BlockedKey{}, unreadable(err)
+// KeyIsBlocked asks whether a key is blocked.
+func (c *Client) KeyIsBlocked(ctx context.Context, hash pki.KeyHash) (bool, error) {
+	_, err := invoke(ctx, c, "get blocked key", c.keys.GetBlockedKey, signetv1.GetBlockedKeyRequest_builder{KeyHash: new(hash.String())}.Build())
+	if err != nil && pki.KindOf(err) == pki.KindNotFound {
+		return false, nil
 	}
-	proof := proofNames[0]
-	if p := m.GetProof(); p > 0 && int(p) < len(proofNames) {
-		proof = proofNames[p]
-	}
-	return BlockedKey{answer{m}, hash, m.GetMaterialHash(), proof, instant(m.GetBlockedAt()), m.GetActor()}, nil
+	return err == nil, err
 }

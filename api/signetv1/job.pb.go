@@ -88,21 +88,138 @@ func (x JobState) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Selector chooses unexpired certificates that are not revoked; every condition that is given must hold.
+// CertificateName names a certificate.
+type CertificateName struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Serial      *string                `protobuf:"bytes,2,opt,name=serial"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *CertificateName) Reset() {
+	*x = CertificateName{}
+	mi := &file_signet_v1_job_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateName) ProtoMessage() {}
+
+func (x *CertificateName) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_job_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CertificateName) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateName) GetSerial() string {
+	if x != nil {
+		if x.xxx_hidden_Serial != nil {
+			return *x.xxx_hidden_Serial
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateName) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *CertificateName) SetSerial(v string) {
+	x.xxx_hidden_Serial = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *CertificateName) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CertificateName) HasSerial() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *CertificateName) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *CertificateName) ClearSerial() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Serial = nil
+}
+
+type CertificateName_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// Serial number in hexadecimal.
+	Serial *string
+}
+
+func (b0 CertificateName_builder) Build() *CertificateName {
+	m0 := &CertificateName{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.Serial != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Serial = b.Serial
+	}
+	return m0
+}
+
+// Selector chooses unexpired certificates: those to which every condition that is given applies. One of where, key_hashes
+// and certificates selects alone. A selector without any condition selects nothing and is refused.
 type Selector struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Issuer       *string                `protobuf:"bytes,1,opt,name=issuer"`
-	xxx_hidden_Epoch        uint32                 `protobuf:"varint,2,opt,name=epoch"`
-	xxx_hidden_IndexFrom    uint64                 `protobuf:"varint,3,opt,name=index_from,json=indexFrom"`
-	xxx_hidden_IndexTo      uint64                 `protobuf:"varint,4,opt,name=index_to,json=indexTo"`
-	xxx_hidden_Profile      *string                `protobuf:"bytes,5,opt,name=profile"`
-	xxx_hidden_Account      *string                `protobuf:"bytes,6,opt,name=account"`
-	xxx_hidden_IssuedAfter  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=issued_after,json=issuedAfter"`
-	xxx_hidden_IssuedBefore *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=issued_before,json=issuedBefore"`
-	xxx_hidden_KeyHashes    []string               `protobuf:"bytes,9,rep,name=key_hashes,json=keyHashes"`
-	xxx_hidden_Identifiers  []string               `protobuf:"bytes,10,rep,name=identifiers"`
-	xxx_hidden_DnsSuffix    *string                `protobuf:"bytes,11,opt,name=dns_suffix,json=dnsSuffix"`
-	xxx_hidden_Serials      []string               `protobuf:"bytes,12,rep,name=serials"`
+	xxx_hidden_Where        *string                `protobuf:"bytes,1,opt,name=where"`
+	xxx_hidden_Everything   bool                   `protobuf:"varint,2,opt,name=everything"`
+	xxx_hidden_Issuer       *string                `protobuf:"bytes,3,opt,name=issuer"`
+	xxx_hidden_EpochFrom    uint32                 `protobuf:"varint,4,opt,name=epoch_from,json=epochFrom"`
+	xxx_hidden_EpochTo      uint32                 `protobuf:"varint,5,opt,name=epoch_to,json=epochTo"`
+	xxx_hidden_IndexFrom    uint64                 `protobuf:"varint,6,opt,name=index_from,json=indexFrom"`
+	xxx_hidden_IndexTo      uint64                 `protobuf:"varint,7,opt,name=index_to,json=indexTo"`
+	xxx_hidden_Profile      *string                `protobuf:"bytes,8,opt,name=profile"`
+	xxx_hidden_Account      *string                `protobuf:"bytes,9,opt,name=account"`
+	xxx_hidden_IssuedAfter  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=issued_after,json=issuedAfter"`
+	xxx_hidden_IssuedBefore *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_before,json=issuedBefore"`
+	xxx_hidden_Identifiers  []string               `protobuf:"bytes,12,rep,name=identifiers"`
+	xxx_hidden_KeyHashes    []string               `protobuf:"bytes,13,rep,name=key_hashes,json=keyHashes"`
+	xxx_hidden_Certificates *[]*CertificateName    `protobuf:"bytes,14,rep,name=certificates"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -111,7 +228,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_signet_v1_job_proto_msgTypes[0]
+	mi := &file_signet_v1_job_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -123,7 +240,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[0]
+	mi := &file_signet_v1_job_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,6 +249,23 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+func (x *Selector) GetWhere() string {
+	if x != nil {
+		if x.xxx_hidden_Where != nil {
+			return *x.xxx_hidden_Where
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Selector) GetEverything() bool {
+	if x != nil {
+		return x.xxx_hidden_Everything
+	}
+	return false
 }
 
 func (x *Selector) GetIssuer() string {
@@ -144,9 +278,16 @@ func (x *Selector) GetIssuer() string {
 	return ""
 }
 
-func (x *Selector) GetEpoch() uint32 {
+func (x *Selector) GetEpochFrom() uint32 {
 	if x != nil {
-		return x.xxx_hidden_Epoch
+		return x.xxx_hidden_EpochFrom
+	}
+	return 0
+}
+
+func (x *Selector) GetEpochTo() uint32 {
+	if x != nil {
+		return x.xxx_hidden_EpochTo
 	}
 	return 0
 }
@@ -199,13 +340,6 @@ func (x *Selector) GetIssuedBefore() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Selector) GetKeyHashes() []string {
-	if x != nil {
-		return x.xxx_hidden_KeyHashes
-	}
-	return nil
-}
-
 func (x *Selector) GetIdentifiers() []string {
 	if x != nil {
 		return x.xxx_hidden_Identifiers
@@ -213,51 +347,65 @@ func (x *Selector) GetIdentifiers() []string {
 	return nil
 }
 
-func (x *Selector) GetDnsSuffix() string {
+func (x *Selector) GetKeyHashes() []string {
 	if x != nil {
-		if x.xxx_hidden_DnsSuffix != nil {
-			return *x.xxx_hidden_DnsSuffix
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *Selector) GetSerials() []string {
-	if x != nil {
-		return x.xxx_hidden_Serials
+		return x.xxx_hidden_KeyHashes
 	}
 	return nil
 }
 
-func (x *Selector) SetIssuer(v string) {
-	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 12)
+func (x *Selector) GetCertificates() []*CertificateName {
+	if x != nil {
+		if x.xxx_hidden_Certificates != nil {
+			return *x.xxx_hidden_Certificates
+		}
+	}
+	return nil
 }
 
-func (x *Selector) SetEpoch(v uint32) {
-	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 12)
+func (x *Selector) SetWhere(v string) {
+	x.xxx_hidden_Where = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
+}
+
+func (x *Selector) SetEverything(v bool) {
+	x.xxx_hidden_Everything = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
+}
+
+func (x *Selector) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
+}
+
+func (x *Selector) SetEpochFrom(v uint32) {
+	x.xxx_hidden_EpochFrom = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
+}
+
+func (x *Selector) SetEpochTo(v uint32) {
+	x.xxx_hidden_EpochTo = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
 }
 
 func (x *Selector) SetIndexFrom(v uint64) {
 	x.xxx_hidden_IndexFrom = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
 }
 
 func (x *Selector) SetIndexTo(v uint64) {
 	x.xxx_hidden_IndexTo = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
 }
 
 func (x *Selector) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
 }
 
 func (x *Selector) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 14)
 }
 
 func (x *Selector) SetIssuedAfter(v *timestamppb.Timestamp) {
@@ -268,63 +416,79 @@ func (x *Selector) SetIssuedBefore(v *timestamppb.Timestamp) {
 	x.xxx_hidden_IssuedBefore = v
 }
 
-func (x *Selector) SetKeyHashes(v []string) {
-	x.xxx_hidden_KeyHashes = v
-}
-
 func (x *Selector) SetIdentifiers(v []string) {
 	x.xxx_hidden_Identifiers = v
 }
 
-func (x *Selector) SetDnsSuffix(v string) {
-	x.xxx_hidden_DnsSuffix = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 12)
+func (x *Selector) SetKeyHashes(v []string) {
+	x.xxx_hidden_KeyHashes = v
 }
 
-func (x *Selector) SetSerials(v []string) {
-	x.xxx_hidden_Serials = v
+func (x *Selector) SetCertificates(v []*CertificateName) {
+	x.xxx_hidden_Certificates = &v
 }
 
-func (x *Selector) HasIssuer() bool {
+func (x *Selector) HasWhere() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *Selector) HasEpoch() bool {
+func (x *Selector) HasEverything() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
-func (x *Selector) HasIndexFrom() bool {
+func (x *Selector) HasIssuer() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
-func (x *Selector) HasIndexTo() bool {
+func (x *Selector) HasEpochFrom() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
-func (x *Selector) HasProfile() bool {
+func (x *Selector) HasEpochTo() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
-func (x *Selector) HasAccount() bool {
+func (x *Selector) HasIndexFrom() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *Selector) HasIndexTo() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *Selector) HasProfile() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
+func (x *Selector) HasAccount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
 }
 
 func (x *Selector) HasIssuedAfter() bool {
@@ -341,40 +505,48 @@ func (x *Selector) HasIssuedBefore() bool {
 	return x.xxx_hidden_IssuedBefore != nil
 }
 
-func (x *Selector) HasDnsSuffix() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 10)
+func (x *Selector) ClearWhere() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Where = nil
+}
+
+func (x *Selector) ClearEverything() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Everything = false
 }
 
 func (x *Selector) ClearIssuer() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
 	x.xxx_hidden_Issuer = nil
 }
 
-func (x *Selector) ClearEpoch() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_Epoch = 0
+func (x *Selector) ClearEpochFrom() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_EpochFrom = 0
+}
+
+func (x *Selector) ClearEpochTo() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_EpochTo = 0
 }
 
 func (x *Selector) ClearIndexFrom() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
 	x.xxx_hidden_IndexFrom = 0
 }
 
 func (x *Selector) ClearIndexTo() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
 	x.xxx_hidden_IndexTo = 0
 }
 
 func (x *Selector) ClearProfile() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
 	x.xxx_hidden_Profile = nil
 }
 
 func (x *Selector) ClearAccount() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
 	x.xxx_hidden_Account = nil
 }
 
@@ -386,21 +558,23 @@ func (x *Selector) ClearIssuedBefore() {
 	x.xxx_hidden_IssuedBefore = nil
 }
 
-func (x *Selector) ClearDnsSuffix() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 10)
-	x.xxx_hidden_DnsSuffix = nil
-}
-
 type Selector_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
+	// Conditions as text, joined by "and": issuer=, profile=, account=, name= (may be repeated: any of them), key=, epoch=,
+	// index>=, index<, issued>=, issued<, or the word everything. "profile=server and issued>=2026-11-01".
+	Where *string
+	// Every certificate. It cannot be narrowed.
+	Everything *bool
 	// Issuer id.
 	Issuer *string
-	// Week of expiry, counted from 2020-01-06; only together with issuer.
-	Epoch *uint32
-	// First index within the epoch; only together with epoch.
+	// First week of expiry, counted from 2020-01-06.
+	EpochFrom *uint32
+	// Week of expiry after the last; 0: no bound.
+	EpochTo *uint32
+	// First index within the week.
 	IndexFrom *uint64
-	// Index after the last; only together with epoch.
+	// Index after the last; 0: no bound.
 	IndexTo *uint64
 	// Profile name.
 	Profile *string
@@ -410,53 +584,59 @@ type Selector_builder struct {
 	IssuedAfter *timestamppb.Timestamp
 	// Recorded before this time.
 	IssuedBefore *timestamppb.Timestamp
+	// Any of these names, exactly; at most 1,000.
+	Identifiers []string
 	// SHA-256 of SubjectPublicKeyInfos, 64 hexadecimal digits each; at most 10,000.
 	KeyHashes []string
-	// Exactly one of these names; at most 10,000.
-	Identifiers []string
-	// A DNS name at or below this one.
-	DnsSuffix *string
-	// One of these serial numbers in hexadecimal; at most 100,000.
-	Serials []string
+	// These certificates; at most 50,000.
+	Certificates []*CertificateName
 }
 
 func (b0 Selector_builder) Build() *Selector {
 	m0 := &Selector{}
 	b, x := &b0, m0
 	_, _ = b, x
+	if b.Where != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
+		x.xxx_hidden_Where = b.Where
+	}
+	if b.Everything != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
+		x.xxx_hidden_Everything = *b.Everything
+	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
-	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 12)
-		x.xxx_hidden_Epoch = *b.Epoch
+	if b.EpochFrom != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
+		x.xxx_hidden_EpochFrom = *b.EpochFrom
+	}
+	if b.EpochTo != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
+		x.xxx_hidden_EpochTo = *b.EpochTo
 	}
 	if b.IndexFrom != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
 		x.xxx_hidden_IndexFrom = *b.IndexFrom
 	}
 	if b.IndexTo != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
 		x.xxx_hidden_IndexTo = *b.IndexTo
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 14)
 		x.xxx_hidden_Account = b.Account
 	}
 	x.xxx_hidden_IssuedAfter = b.IssuedAfter
 	x.xxx_hidden_IssuedBefore = b.IssuedBefore
-	x.xxx_hidden_KeyHashes = b.KeyHashes
 	x.xxx_hidden_Identifiers = b.Identifiers
-	if b.DnsSuffix != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 12)
-		x.xxx_hidden_DnsSuffix = b.DnsSuffix
-	}
-	x.xxx_hidden_Serials = b.Serials
+	x.xxx_hidden_KeyHashes = b.KeyHashes
+	x.xxx_hidden_Certificates = &b.Certificates
 	return m0
 }
 
@@ -468,17 +648,18 @@ type Job struct {
 	xxx_hidden_Selector     *Selector              `protobuf:"bytes,3,opt,name=selector"`
 	xxx_hidden_Reason       Reason                 `protobuf:"varint,4,opt,name=reason,enum=signet.v1.Reason"`
 	xxx_hidden_InvalidityAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=invalidity_at,json=invalidityAt"`
-	xxx_hidden_Selected     uint64                 `protobuf:"varint,6,opt,name=selected"`
-	xxx_hidden_Revoked      uint64                 `protobuf:"varint,7,opt,name=revoked"`
-	xxx_hidden_Skipped      uint64                 `protobuf:"varint,8,opt,name=skipped"`
-	xxx_hidden_CrlGrowth    uint64                 `protobuf:"varint,9,opt,name=crl_growth,json=crlGrowth"`
-	xxx_hidden_Remaining    *durationpb.Duration   `protobuf:"bytes,10,opt,name=remaining"`
-	xxx_hidden_Sequence     uint64                 `protobuf:"varint,11,opt,name=sequence"`
-	xxx_hidden_Actor        *string                `protobuf:"bytes,12,opt,name=actor"`
-	xxx_hidden_PlannedAt    *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=planned_at,json=plannedAt"`
-	xxx_hidden_StartedAt    *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=started_at,json=startedAt"`
-	xxx_hidden_EndedAt      *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ended_at,json=endedAt"`
-	xxx_hidden_Failure      *string                `protobuf:"bytes,16,opt,name=failure"`
+	xxx_hidden_Comment      *string                `protobuf:"bytes,6,opt,name=comment"`
+	xxx_hidden_Selected     uint64                 `protobuf:"varint,7,opt,name=selected"`
+	xxx_hidden_Revoked      uint64                 `protobuf:"varint,8,opt,name=revoked"`
+	xxx_hidden_Skipped      uint64                 `protobuf:"varint,9,opt,name=skipped"`
+	xxx_hidden_Examined     uint64                 `protobuf:"varint,10,opt,name=examined"`
+	xxx_hidden_Remaining    *durationpb.Duration   `protobuf:"bytes,11,opt,name=remaining"`
+	xxx_hidden_Sequence     uint64                 `protobuf:"varint,12,opt,name=sequence"`
+	xxx_hidden_Actor        *string                `protobuf:"bytes,13,opt,name=actor"`
+	xxx_hidden_PlannedAt    *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=planned_at,json=plannedAt"`
+	xxx_hidden_StartedAt    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=started_at,json=startedAt"`
+	xxx_hidden_EndedAt      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt"`
+	xxx_hidden_Failure      *string                `protobuf:"bytes,17,opt,name=failure"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -487,7 +668,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_signet_v1_job_proto_msgTypes[1]
+	mi := &file_signet_v1_job_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +680,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[1]
+	mi := &file_signet_v1_job_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,6 +733,16 @@ func (x *Job) GetInvalidityAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Job) GetComment() string {
+	if x != nil {
+		if x.xxx_hidden_Comment != nil {
+			return *x.xxx_hidden_Comment
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *Job) GetSelected() uint64 {
 	if x != nil {
 		return x.xxx_hidden_Selected
@@ -573,9 +764,9 @@ func (x *Job) GetSkipped() uint64 {
 	return 0
 }
 
-func (x *Job) GetCrlGrowth() uint64 {
+func (x *Job) GetExamined() uint64 {
 	if x != nil {
-		return x.xxx_hidden_CrlGrowth
+		return x.xxx_hidden_Examined
 	}
 	return 0
 }
@@ -637,12 +828,12 @@ func (x *Job) GetFailure() string {
 
 func (x *Job) SetJob(v string) {
 	x.xxx_hidden_Job = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
 }
 
 func (x *Job) SetState(v JobState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
 }
 
 func (x *Job) SetSelector(v *Selector) {
@@ -651,31 +842,36 @@ func (x *Job) SetSelector(v *Selector) {
 
 func (x *Job) SetReason(v Reason) {
 	x.xxx_hidden_Reason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
 }
 
 func (x *Job) SetInvalidityAt(v *timestamppb.Timestamp) {
 	x.xxx_hidden_InvalidityAt = v
 }
 
+func (x *Job) SetComment(v string) {
+	x.xxx_hidden_Comment = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
+}
+
 func (x *Job) SetSelected(v uint64) {
 	x.xxx_hidden_Selected = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 17)
 }
 
 func (x *Job) SetRevoked(v uint64) {
 	x.xxx_hidden_Revoked = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
 }
 
 func (x *Job) SetSkipped(v uint64) {
 	x.xxx_hidden_Skipped = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
 }
 
-func (x *Job) SetCrlGrowth(v uint64) {
-	x.xxx_hidden_CrlGrowth = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 16)
+func (x *Job) SetExamined(v uint64) {
+	x.xxx_hidden_Examined = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 17)
 }
 
 func (x *Job) SetRemaining(v *durationpb.Duration) {
@@ -684,12 +880,12 @@ func (x *Job) SetRemaining(v *durationpb.Duration) {
 
 func (x *Job) SetSequence(v uint64) {
 	x.xxx_hidden_Sequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 17)
 }
 
 func (x *Job) SetActor(v string) {
 	x.xxx_hidden_Actor = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 17)
 }
 
 func (x *Job) SetPlannedAt(v *timestamppb.Timestamp) {
@@ -706,7 +902,7 @@ func (x *Job) SetEndedAt(v *timestamppb.Timestamp) {
 
 func (x *Job) SetFailure(v string) {
 	x.xxx_hidden_Failure = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
 }
 
 func (x *Job) HasJob() bool {
@@ -744,32 +940,39 @@ func (x *Job) HasInvalidityAt() bool {
 	return x.xxx_hidden_InvalidityAt != nil
 }
 
-func (x *Job) HasSelected() bool {
+func (x *Job) HasComment() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
-func (x *Job) HasRevoked() bool {
+func (x *Job) HasSelected() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
 }
 
-func (x *Job) HasSkipped() bool {
+func (x *Job) HasRevoked() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
-func (x *Job) HasCrlGrowth() bool {
+func (x *Job) HasSkipped() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
+func (x *Job) HasExamined() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 9)
 }
 
 func (x *Job) HasRemaining() bool {
@@ -783,14 +986,14 @@ func (x *Job) HasSequence() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 10)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 11)
 }
 
 func (x *Job) HasActor() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 11)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 12)
 }
 
 func (x *Job) HasPlannedAt() bool {
@@ -818,7 +1021,7 @@ func (x *Job) HasFailure() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 15)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
 }
 
 func (x *Job) ClearJob() {
@@ -844,24 +1047,29 @@ func (x *Job) ClearInvalidityAt() {
 	x.xxx_hidden_InvalidityAt = nil
 }
 
-func (x *Job) ClearSelected() {
+func (x *Job) ClearComment() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Comment = nil
+}
+
+func (x *Job) ClearSelected() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
 	x.xxx_hidden_Selected = 0
 }
 
 func (x *Job) ClearRevoked() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
 	x.xxx_hidden_Revoked = 0
 }
 
 func (x *Job) ClearSkipped() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
 	x.xxx_hidden_Skipped = 0
 }
 
-func (x *Job) ClearCrlGrowth() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
-	x.xxx_hidden_CrlGrowth = 0
+func (x *Job) ClearExamined() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 9)
+	x.xxx_hidden_Examined = 0
 }
 
 func (x *Job) ClearRemaining() {
@@ -869,12 +1077,12 @@ func (x *Job) ClearRemaining() {
 }
 
 func (x *Job) ClearSequence() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 10)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 11)
 	x.xxx_hidden_Sequence = 0
 }
 
 func (x *Job) ClearActor() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 11)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 12)
 	x.xxx_hidden_Actor = nil
 }
 
@@ -891,32 +1099,34 @@ func (x *Job) ClearEndedAt() {
 }
 
 func (x *Job) ClearFailure() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 15)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 16)
 	x.xxx_hidden_Failure = nil
 }
 
 type Job_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Name of the job, made by the server.
+	// Name of the job, made by the server: 32 hexadecimal digits.
 	Job *string
 	// Where it stands.
 	State *JobState
-	// What it selects.
+	// What it selects. Certificates that were listed one by one are not repeated here.
 	Selector *Selector
 	// The reason it gives.
 	Reason *Reason
 	// The invalidity date it gives, if any.
 	InvalidityAt *timestamppb.Timestamp
+	// Why, in the words of who planned it.
+	Comment *string
 	// How many certificates the plan found.
 	Selected *uint64
 	// How many it has revoked.
 	Revoked *uint64
-	// How many somebody else had revoked meanwhile.
+	// How many of those selected were revoked already.
 	Skipped *uint64
-	// Octets that the CRLs will grow by, estimated by the plan.
-	CrlGrowth *uint64
-	// Time to go, estimated; absent unless it runs.
+	// How many certificates or indices it has looked at.
+	Examined *uint64
+	// Time to go, estimated; absent unless it runs and has done something.
 	Remaining *durationpb.Duration
 	// Last entry of the ledger that it made.
 	Sequence *uint64
@@ -937,49 +1147,53 @@ func (b0 Job_builder) Build() *Job {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Job != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
 		x.xxx_hidden_Job = b.Job
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
 		x.xxx_hidden_State = *b.State
 	}
 	x.xxx_hidden_Selector = b.Selector
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
 		x.xxx_hidden_Reason = *b.Reason
 	}
 	x.xxx_hidden_InvalidityAt = b.InvalidityAt
+	if b.Comment != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
+		x.xxx_hidden_Comment = b.Comment
+	}
 	if b.Selected != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 17)
 		x.xxx_hidden_Selected = *b.Selected
 	}
 	if b.Revoked != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
 		x.xxx_hidden_Revoked = *b.Revoked
 	}
 	if b.Skipped != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
 		x.xxx_hidden_Skipped = *b.Skipped
 	}
-	if b.CrlGrowth != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 16)
-		x.xxx_hidden_CrlGrowth = *b.CrlGrowth
+	if b.Examined != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 17)
+		x.xxx_hidden_Examined = *b.Examined
 	}
 	x.xxx_hidden_Remaining = b.Remaining
 	if b.Sequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 17)
 		x.xxx_hidden_Sequence = *b.Sequence
 	}
 	if b.Actor != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 17)
 		x.xxx_hidden_Actor = b.Actor
 	}
 	x.xxx_hidden_PlannedAt = b.PlannedAt
 	x.xxx_hidden_StartedAt = b.StartedAt
 	x.xxx_hidden_EndedAt = b.EndedAt
 	if b.Failure != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
 		x.xxx_hidden_Failure = b.Failure
 	}
 	return m0
@@ -991,6 +1205,7 @@ type PlanJobRequest struct {
 	xxx_hidden_Selector     *Selector              `protobuf:"bytes,1,opt,name=selector"`
 	xxx_hidden_Reason       Reason                 `protobuf:"varint,2,opt,name=reason,enum=signet.v1.Reason"`
 	xxx_hidden_InvalidityAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=invalidity_at,json=invalidityAt"`
+	xxx_hidden_Comment      *string                `protobuf:"bytes,4,opt,name=comment"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -999,7 +1214,7 @@ type PlanJobRequest struct {
 
 func (x *PlanJobRequest) Reset() {
 	*x = PlanJobRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[2]
+	mi := &file_signet_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1226,7 @@ func (x *PlanJobRequest) String() string {
 func (*PlanJobRequest) ProtoMessage() {}
 
 func (x *PlanJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[2]
+	mi := &file_signet_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,17 +1260,32 @@ func (x *PlanJobRequest) GetInvalidityAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *PlanJobRequest) GetComment() string {
+	if x != nil {
+		if x.xxx_hidden_Comment != nil {
+			return *x.xxx_hidden_Comment
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *PlanJobRequest) SetSelector(v *Selector) {
 	x.xxx_hidden_Selector = v
 }
 
 func (x *PlanJobRequest) SetReason(v Reason) {
 	x.xxx_hidden_Reason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *PlanJobRequest) SetInvalidityAt(v *timestamppb.Timestamp) {
 	x.xxx_hidden_InvalidityAt = v
+}
+
+func (x *PlanJobRequest) SetComment(v string) {
+	x.xxx_hidden_Comment = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *PlanJobRequest) HasSelector() bool {
@@ -1079,6 +1309,13 @@ func (x *PlanJobRequest) HasInvalidityAt() bool {
 	return x.xxx_hidden_InvalidityAt != nil
 }
 
+func (x *PlanJobRequest) HasComment() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *PlanJobRequest) ClearSelector() {
 	x.xxx_hidden_Selector = nil
 }
@@ -1092,15 +1329,22 @@ func (x *PlanJobRequest) ClearInvalidityAt() {
 	x.xxx_hidden_InvalidityAt = nil
 }
 
+func (x *PlanJobRequest) ClearComment() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Comment = nil
+}
+
 type PlanJobRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// What. At least one condition is required.
+	// What.
 	Selector *Selector
 	// Why.
 	Reason *Reason
 	// When the keys are known or suspected to have been lost.
 	InvalidityAt *timestamppb.Timestamp
+	// Why, in words, for the audit log; at most 1,000 characters.
+	Comment *string
 }
 
 func (b0 PlanJobRequest_builder) Build() *PlanJobRequest {
@@ -1109,24 +1353,179 @@ func (b0 PlanJobRequest_builder) Build() *PlanJobRequest {
 	_, _ = b, x
 	x.xxx_hidden_Selector = b.Selector
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Reason = *b.Reason
 	}
 	x.xxx_hidden_InvalidityAt = b.InvalidityAt
+	if b.Comment != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Comment = b.Comment
+	}
 	return m0
 }
 
-// PlanJobResponse is the plan.
+// ShardEffect is what a job does to one CRL shard.
+type ShardEffect struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Shard       *string                `protobuf:"bytes,2,opt,name=shard"`
+	xxx_hidden_Entries     uint64                 `protobuf:"varint,3,opt,name=entries"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ShardEffect) Reset() {
+	*x = ShardEffect{}
+	mi := &file_signet_v1_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardEffect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardEffect) ProtoMessage() {}
+
+func (x *ShardEffect) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ShardEffect) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ShardEffect) GetShard() string {
+	if x != nil {
+		if x.xxx_hidden_Shard != nil {
+			return *x.xxx_hidden_Shard
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ShardEffect) GetEntries() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Entries
+	}
+	return 0
+}
+
+func (x *ShardEffect) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *ShardEffect) SetShard(v string) {
+	x.xxx_hidden_Shard = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *ShardEffect) SetEntries(v uint64) {
+	x.xxx_hidden_Entries = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *ShardEffect) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ShardEffect) HasShard() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ShardEffect) HasEntries() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *ShardEffect) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *ShardEffect) ClearShard() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Shard = nil
+}
+
+func (x *ShardEffect) ClearEntries() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Entries = 0
+}
+
+type ShardEffect_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// "{epoch}-{block}" as in the URL of the shard.
+	Shard *string
+	// How many entries it gains.
+	Entries *uint64
+}
+
+func (b0 ShardEffect_builder) Build() *ShardEffect {
+	m0 := &ShardEffect{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.Shard != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Shard = b.Shard
+	}
+	if b.Entries != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Entries = *b.Entries
+	}
+	return m0
+}
+
+// PlanJobResponse is the plan. Nothing is revoked yet.
 type PlanJobResponse struct {
-	state          protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Job *Job                   `protobuf:"bytes,1,opt,name=job"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state                     protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Job            *Job                   `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_AlreadyRevoked uint64                 `protobuf:"varint,2,opt,name=already_revoked,json=alreadyRevoked"`
+	xxx_hidden_CrlGrowth      uint64                 `protobuf:"varint,3,opt,name=crl_growth,json=crlGrowth"`
+	xxx_hidden_Takes          *durationpb.Duration   `protobuf:"bytes,4,opt,name=takes"`
+	xxx_hidden_Shards         *[]*ShardEffect        `protobuf:"bytes,5,rep,name=shards"`
+	XXX_raceDetectHookData    protoimpl.RaceDetectHookData
+	XXX_presence              [1]uint32
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *PlanJobResponse) Reset() {
 	*x = PlanJobResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[3]
+	mi := &file_signet_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1537,7 @@ func (x *PlanJobResponse) String() string {
 func (*PlanJobResponse) ProtoMessage() {}
 
 func (x *PlanJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[3]
+	mi := &file_signet_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,8 +1555,56 @@ func (x *PlanJobResponse) GetJob() *Job {
 	return nil
 }
 
+func (x *PlanJobResponse) GetAlreadyRevoked() uint64 {
+	if x != nil {
+		return x.xxx_hidden_AlreadyRevoked
+	}
+	return 0
+}
+
+func (x *PlanJobResponse) GetCrlGrowth() uint64 {
+	if x != nil {
+		return x.xxx_hidden_CrlGrowth
+	}
+	return 0
+}
+
+func (x *PlanJobResponse) GetTakes() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_Takes
+	}
+	return nil
+}
+
+func (x *PlanJobResponse) GetShards() []*ShardEffect {
+	if x != nil {
+		if x.xxx_hidden_Shards != nil {
+			return *x.xxx_hidden_Shards
+		}
+	}
+	return nil
+}
+
 func (x *PlanJobResponse) SetJob(v *Job) {
 	x.xxx_hidden_Job = v
+}
+
+func (x *PlanJobResponse) SetAlreadyRevoked(v uint64) {
+	x.xxx_hidden_AlreadyRevoked = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+}
+
+func (x *PlanJobResponse) SetCrlGrowth(v uint64) {
+	x.xxx_hidden_CrlGrowth = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *PlanJobResponse) SetTakes(v *durationpb.Duration) {
+	x.xxx_hidden_Takes = v
+}
+
+func (x *PlanJobResponse) SetShards(v []*ShardEffect) {
+	x.xxx_hidden_Shards = &v
 }
 
 func (x *PlanJobResponse) HasJob() bool {
@@ -1167,15 +1614,58 @@ func (x *PlanJobResponse) HasJob() bool {
 	return x.xxx_hidden_Job != nil
 }
 
+func (x *PlanJobResponse) HasAlreadyRevoked() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *PlanJobResponse) HasCrlGrowth() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *PlanJobResponse) HasTakes() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Takes != nil
+}
+
 func (x *PlanJobResponse) ClearJob() {
 	x.xxx_hidden_Job = nil
+}
+
+func (x *PlanJobResponse) ClearAlreadyRevoked() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_AlreadyRevoked = 0
+}
+
+func (x *PlanJobResponse) ClearCrlGrowth() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_CrlGrowth = 0
+}
+
+func (x *PlanJobResponse) ClearTakes() {
+	x.xxx_hidden_Takes = nil
 }
 
 type PlanJobResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The job, planned.
+	// The job, planned: start it to revoke.
 	Job *Job
+	// How many of the certificates selected are revoked already: they are skipped.
+	AlreadyRevoked *uint64
+	// Octets that all CRL shards together will grow by, about.
+	CrlGrowth *uint64
+	// How long it will take, about.
+	Takes *durationpb.Duration
+	// The CRL shards that grow; the 1,000 that grow most.
+	Shards []*ShardEffect
 }
 
 func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
@@ -1183,6 +1673,16 @@ func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Job = b.Job
+	if b.AlreadyRevoked != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		x.xxx_hidden_AlreadyRevoked = *b.AlreadyRevoked
+	}
+	if b.CrlGrowth != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		x.xxx_hidden_CrlGrowth = *b.CrlGrowth
+	}
+	x.xxx_hidden_Takes = b.Takes
+	x.xxx_hidden_Shards = &b.Shards
 	return m0
 }
 
@@ -1198,7 +1698,7 @@ type StartJobRequest struct {
 
 func (x *StartJobRequest) Reset() {
 	*x = StartJobRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[4]
+	mi := &file_signet_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1710,7 @@ func (x *StartJobRequest) String() string {
 func (*StartJobRequest) ProtoMessage() {}
 
 func (x *StartJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[4]
+	mi := &file_signet_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1776,7 @@ type StartJobResponse struct {
 
 func (x *StartJobResponse) Reset() {
 	*x = StartJobResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[5]
+	mi := &file_signet_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1788,7 @@ func (x *StartJobResponse) String() string {
 func (*StartJobResponse) ProtoMessage() {}
 
 func (x *StartJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[5]
+	mi := &file_signet_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1848,7 @@ type PauseJobRequest struct {
 
 func (x *PauseJobRequest) Reset() {
 	*x = PauseJobRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[6]
+	mi := &file_signet_v1_job_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1860,7 @@ func (x *PauseJobRequest) String() string {
 func (*PauseJobRequest) ProtoMessage() {}
 
 func (x *PauseJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[6]
+	mi := &file_signet_v1_job_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1926,7 @@ type PauseJobResponse struct {
 
 func (x *PauseJobResponse) Reset() {
 	*x = PauseJobResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[7]
+	mi := &file_signet_v1_job_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1938,7 @@ func (x *PauseJobResponse) String() string {
 func (*PauseJobResponse) ProtoMessage() {}
 
 func (x *PauseJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[7]
+	mi := &file_signet_v1_job_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1998,7 @@ type ResumeJobRequest struct {
 
 func (x *ResumeJobRequest) Reset() {
 	*x = ResumeJobRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[8]
+	mi := &file_signet_v1_job_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +2010,7 @@ func (x *ResumeJobRequest) String() string {
 func (*ResumeJobRequest) ProtoMessage() {}
 
 func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[8]
+	mi := &file_signet_v1_job_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +2076,7 @@ type ResumeJobResponse struct {
 
 func (x *ResumeJobResponse) Reset() {
 	*x = ResumeJobResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[9]
+	mi := &file_signet_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +2088,7 @@ func (x *ResumeJobResponse) String() string {
 func (*ResumeJobResponse) ProtoMessage() {}
 
 func (x *ResumeJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[9]
+	mi := &file_signet_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +2148,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[10]
+	mi := &file_signet_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +2160,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[10]
+	mi := &file_signet_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +2226,7 @@ type CancelJobResponse struct {
 
 func (x *CancelJobResponse) Reset() {
 	*x = CancelJobResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[11]
+	mi := &file_signet_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +2238,7 @@ func (x *CancelJobResponse) String() string {
 func (*CancelJobResponse) ProtoMessage() {}
 
 func (x *CancelJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[11]
+	mi := &file_signet_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +2298,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[12]
+	mi := &file_signet_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +2310,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[12]
+	mi := &file_signet_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2376,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[13]
+	mi := &file_signet_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2388,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[13]
+	mi := &file_signet_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,11 +2436,10 @@ func (b0 GetJobResponse_builder) Build() *GetJobResponse {
 	return m0
 }
 
-// ListJobsRequest asks for a page.
+// ListJobsRequest asks for the newest jobs.
 type ListJobsRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_PageSize    uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize"`
-	xxx_hidden_PageToken   *string                `protobuf:"bytes,2,opt,name=page_token,json=pageToken"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1949,7 +2448,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_signet_v1_job_proto_msgTypes[14]
+	mi := &file_signet_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2460,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[14]
+	mi := &file_signet_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,24 +2478,9 @@ func (x *ListJobsRequest) GetPageSize() uint32 {
 	return 0
 }
 
-func (x *ListJobsRequest) GetPageToken() string {
-	if x != nil {
-		if x.xxx_hidden_PageToken != nil {
-			return *x.xxx_hidden_PageToken
-		}
-		return ""
-	}
-	return ""
-}
-
 func (x *ListJobsRequest) SetPageSize(v uint32) {
 	x.xxx_hidden_PageSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
-}
-
-func (x *ListJobsRequest) SetPageToken(v string) {
-	x.xxx_hidden_PageToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
 }
 
 func (x *ListJobsRequest) HasPageSize() bool {
@@ -2006,30 +2490,16 @@ func (x *ListJobsRequest) HasPageSize() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *ListJobsRequest) HasPageToken() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
-}
-
 func (x *ListJobsRequest) ClearPageSize() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_PageSize = 0
 }
 
-func (x *ListJobsRequest) ClearPageToken() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_PageToken = nil
-}
-
 type ListJobsRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Most jobs in one answer, 1 to 1000. Left out: 100.
+	// Most jobs in the answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
-	// next_page_token of the answer before.
-	PageToken *string
 }
 
 func (b0 ListJobsRequest_builder) Build() *ListJobsRequest {
@@ -2037,30 +2507,23 @@ func (b0 ListJobsRequest_builder) Build() *ListJobsRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.PageSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
 		x.xxx_hidden_PageSize = *b.PageSize
-	}
-	if b.PageToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
-		x.xxx_hidden_PageToken = b.PageToken
 	}
 	return m0
 }
 
-// ListJobsResponse is one page.
+// ListJobsResponse holds the newest jobs.
 type ListJobsResponse struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Jobs          *[]*Job                `protobuf:"bytes,1,rep,name=jobs"`
-	xxx_hidden_NextPageToken *string                `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Jobs *[]*Job                `protobuf:"bytes,1,rep,name=jobs"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_signet_v1_job_proto_msgTypes[15]
+	mi := &file_signet_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2535,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_job_proto_msgTypes[15]
+	mi := &file_signet_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,35 +2555,8 @@ func (x *ListJobsResponse) GetJobs() []*Job {
 	return nil
 }
 
-func (x *ListJobsResponse) GetNextPageToken() string {
-	if x != nil {
-		if x.xxx_hidden_NextPageToken != nil {
-			return *x.xxx_hidden_NextPageToken
-		}
-		return ""
-	}
-	return ""
-}
-
 func (x *ListJobsResponse) SetJobs(v []*Job) {
 	x.xxx_hidden_Jobs = &v
-}
-
-func (x *ListJobsResponse) SetNextPageToken(v string) {
-	x.xxx_hidden_NextPageToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
-}
-
-func (x *ListJobsResponse) HasNextPageToken() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
-}
-
-func (x *ListJobsResponse) ClearNextPageToken() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_NextPageToken = nil
 }
 
 type ListJobsResponse_builder struct {
@@ -2128,8 +2564,6 @@ type ListJobsResponse_builder struct {
 
 	// The jobs, newest first.
 	Jobs []*Job
-	// Pass it on to get what follows; empty at the end.
-	NextPageToken *string
 }
 
 func (b0 ListJobsResponse_builder) Build() *ListJobsResponse {
@@ -2137,10 +2571,6 @@ func (b0 ListJobsResponse_builder) Build() *ListJobsResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Jobs = &b.Jobs
-	if b.NextPageToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
-		x.xxx_hidden_NextPageToken = b.NextPageToken
-	}
 	return m0
 }
 
@@ -2148,51 +2578,68 @@ var File_signet_v1_job_proto protoreflect.FileDescriptor
 
 const file_signet_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/job.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xa0\x03\n" +
-	"\bSelector\x12\x16\n" +
-	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x1d\n" +
+	"\x13signet/v1/job.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"K\n" +
+	"\x0fCertificateName\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
+	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"\x81\x04\n" +
+	"\bSelector\x12\x14\n" +
+	"\x05where\x18\x01 \x01(\tR\x05where\x12\x1e\n" +
 	"\n" +
-	"index_from\x18\x03 \x01(\x04R\tindexFrom\x12\x19\n" +
-	"\bindex_to\x18\x04 \x01(\x04R\aindexTo\x12\x18\n" +
-	"\aprofile\x18\x05 \x01(\tR\aprofile\x12\x18\n" +
-	"\aaccount\x18\x06 \x01(\tR\aaccount\x12=\n" +
-	"\fissued_after\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
-	"\rissued_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12\x1d\n" +
+	"everything\x18\x02 \x01(\bR\n" +
+	"everything\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\tR\x06issuer\x12\x1d\n" +
 	"\n" +
-	"key_hashes\x18\t \x03(\tR\tkeyHashes\x12 \n" +
-	"\videntifiers\x18\n" +
-	" \x03(\tR\videntifiers\x12\x1d\n" +
+	"epoch_from\x18\x04 \x01(\rR\tepochFrom\x12\x19\n" +
+	"\bepoch_to\x18\x05 \x01(\rR\aepochTo\x12\x1d\n" +
 	"\n" +
-	"dns_suffix\x18\v \x01(\tR\tdnsSuffix\x12\x18\n" +
-	"\aserials\x18\f \x03(\tR\aserials\"\x80\x05\n" +
+	"index_from\x18\x06 \x01(\x04R\tindexFrom\x12\x19\n" +
+	"\bindex_to\x18\a \x01(\x04R\aindexTo\x12\x18\n" +
+	"\aprofile\x18\b \x01(\tR\aprofile\x12\x18\n" +
+	"\aaccount\x18\t \x01(\tR\aaccount\x12=\n" +
+	"\fissued_after\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
+	"\rissued_before\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12 \n" +
+	"\videntifiers\x18\f \x03(\tR\videntifiers\x12\x1d\n" +
+	"\n" +
+	"key_hashes\x18\r \x03(\tR\tkeyHashes\x12>\n" +
+	"\fcertificates\x18\x0e \x03(\v2\x1a.signet.v1.CertificateNameR\fcertificates\"\x97\x05\n" +
 	"\x03Job\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.signet.v1.JobStateR\x05state\x12/\n" +
 	"\bselector\x18\x03 \x01(\v2\x13.signet.v1.SelectorR\bselector\x12)\n" +
 	"\x06reason\x18\x04 \x01(\x0e2\x11.signet.v1.ReasonR\x06reason\x12?\n" +
-	"\rinvalidity_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\x12\x1a\n" +
-	"\bselected\x18\x06 \x01(\x04R\bselected\x12\x18\n" +
-	"\arevoked\x18\a \x01(\x04R\arevoked\x12\x18\n" +
-	"\askipped\x18\b \x01(\x04R\askipped\x12\x1d\n" +
+	"\rinvalidity_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\x12\x18\n" +
+	"\acomment\x18\x06 \x01(\tR\acomment\x12\x1a\n" +
+	"\bselected\x18\a \x01(\x04R\bselected\x12\x18\n" +
+	"\arevoked\x18\b \x01(\x04R\arevoked\x12\x18\n" +
+	"\askipped\x18\t \x01(\x04R\askipped\x12\x1a\n" +
+	"\bexamined\x18\n" +
+	" \x01(\x04R\bexamined\x127\n" +
+	"\tremaining\x18\v \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12\x1a\n" +
+	"\bsequence\x18\f \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05actor\x18\r \x01(\tR\x05actor\x129\n" +
 	"\n" +
-	"crl_growth\x18\t \x01(\x04R\tcrlGrowth\x127\n" +
-	"\tremaining\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12\x1a\n" +
-	"\bsequence\x18\v \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05actor\x18\f \x01(\tR\x05actor\x129\n" +
+	"planned_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tplannedAt\x129\n" +
 	"\n" +
-	"planned_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tplannedAt\x129\n" +
-	"\n" +
-	"started_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
-	"\bended_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x18\n" +
-	"\afailure\x18\x10 \x01(\tR\afailure\"\xb2\x01\n" +
+	"started_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
+	"\bended_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x18\n" +
+	"\afailure\x18\x11 \x01(\tR\afailure\"\xcc\x01\n" +
 	"\x0ePlanJobRequest\x124\n" +
 	"\bselector\x18\x01 \x01(\v2\x13.signet.v1.SelectorB\x03\xe0A\x02R\bselector\x12)\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x11.signet.v1.ReasonR\x06reason\x12?\n" +
-	"\rinvalidity_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\"3\n" +
+	"\rinvalidity_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\x12\x18\n" +
+	"\acomment\x18\x04 \x01(\tR\acomment\"U\n" +
+	"\vShardEffect\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\tR\x05shard\x12\x18\n" +
+	"\aentries\x18\x03 \x01(\x04R\aentries\"\xdc\x01\n" +
 	"\x0fPlanJobResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"(\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\x12'\n" +
+	"\x0falready_revoked\x18\x02 \x01(\x04R\x0ealreadyRevoked\x12\x1d\n" +
+	"\n" +
+	"crl_growth\x18\x03 \x01(\x04R\tcrlGrowth\x12/\n" +
+	"\x05takes\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05takes\x12.\n" +
+	"\x06shards\x18\x05 \x03(\v2\x16.signet.v1.ShardEffectR\x06shards\"(\n" +
 	"\x0fStartJobRequest\x12\x15\n" +
 	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\"4\n" +
 	"\x10StartJobResponse\x12 \n" +
@@ -2212,14 +2659,11 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\rGetJobRequest\x12\x15\n" +
 	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\"2\n" +
 	"\x0eGetJobResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"M\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\".\n" +
 	"\x0fListJobsRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"^\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\"6\n" +
 	"\x10ListJobsResponse\x12\"\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x0e.signet.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xac\x01\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x0e.signet.v1.JobR\x04jobs*\xac\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PLANNED\x10\x01\x12\x15\n" +
@@ -2240,69 +2684,74 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\x12\b/v1/jobsB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signet_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_signet_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_signet_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: signet.v1.JobState
-	(*Selector)(nil),              // 1: signet.v1.Selector
-	(*Job)(nil),                   // 2: signet.v1.Job
-	(*PlanJobRequest)(nil),        // 3: signet.v1.PlanJobRequest
-	(*PlanJobResponse)(nil),       // 4: signet.v1.PlanJobResponse
-	(*StartJobRequest)(nil),       // 5: signet.v1.StartJobRequest
-	(*StartJobResponse)(nil),      // 6: signet.v1.StartJobResponse
-	(*PauseJobRequest)(nil),       // 7: signet.v1.PauseJobRequest
-	(*PauseJobResponse)(nil),      // 8: signet.v1.PauseJobResponse
-	(*ResumeJobRequest)(nil),      // 9: signet.v1.ResumeJobRequest
-	(*ResumeJobResponse)(nil),     // 10: signet.v1.ResumeJobResponse
-	(*CancelJobRequest)(nil),      // 11: signet.v1.CancelJobRequest
-	(*CancelJobResponse)(nil),     // 12: signet.v1.CancelJobResponse
-	(*GetJobRequest)(nil),         // 13: signet.v1.GetJobRequest
-	(*GetJobResponse)(nil),        // 14: signet.v1.GetJobResponse
-	(*ListJobsRequest)(nil),       // 15: signet.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),      // 16: signet.v1.ListJobsResponse
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(Reason)(0),                   // 18: signet.v1.Reason
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*CertificateName)(nil),       // 1: signet.v1.CertificateName
+	(*Selector)(nil),              // 2: signet.v1.Selector
+	(*Job)(nil),                   // 3: signet.v1.Job
+	(*PlanJobRequest)(nil),        // 4: signet.v1.PlanJobRequest
+	(*ShardEffect)(nil),           // 5: signet.v1.ShardEffect
+	(*PlanJobResponse)(nil),       // 6: signet.v1.PlanJobResponse
+	(*StartJobRequest)(nil),       // 7: signet.v1.StartJobRequest
+	(*StartJobResponse)(nil),      // 8: signet.v1.StartJobResponse
+	(*PauseJobRequest)(nil),       // 9: signet.v1.PauseJobRequest
+	(*PauseJobResponse)(nil),      // 10: signet.v1.PauseJobResponse
+	(*ResumeJobRequest)(nil),      // 11: signet.v1.ResumeJobRequest
+	(*ResumeJobResponse)(nil),     // 12: signet.v1.ResumeJobResponse
+	(*CancelJobRequest)(nil),      // 13: signet.v1.CancelJobRequest
+	(*CancelJobResponse)(nil),     // 14: signet.v1.CancelJobResponse
+	(*GetJobRequest)(nil),         // 15: signet.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 16: signet.v1.GetJobResponse
+	(*ListJobsRequest)(nil),       // 17: signet.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),      // 18: signet.v1.ListJobsResponse
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(Reason)(0),                   // 20: signet.v1.Reason
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
 }
 var file_signet_v1_job_proto_depIdxs = []int32{
-	17, // 0: signet.v1.Selector.issued_after:type_name -> google.protobuf.Timestamp
-	17, // 1: signet.v1.Selector.issued_before:type_name -> google.protobuf.Timestamp
-	0,  // 2: signet.v1.Job.state:type_name -> signet.v1.JobState
-	1,  // 3: signet.v1.Job.selector:type_name -> signet.v1.Selector
-	18, // 4: signet.v1.Job.reason:type_name -> signet.v1.Reason
-	17, // 5: signet.v1.Job.invalidity_at:type_name -> google.protobuf.Timestamp
-	19, // 6: signet.v1.Job.remaining:type_name -> google.protobuf.Duration
-	17, // 7: signet.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
-	17, // 8: signet.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	17, // 9: signet.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	1,  // 10: signet.v1.PlanJobRequest.selector:type_name -> signet.v1.Selector
-	18, // 11: signet.v1.PlanJobRequest.reason:type_name -> signet.v1.Reason
-	17, // 12: signet.v1.PlanJobRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	2,  // 13: signet.v1.PlanJobResponse.job:type_name -> signet.v1.Job
-	2,  // 14: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job
-	2,  // 15: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
-	2,  // 16: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
-	2,  // 17: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
-	2,  // 18: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
-	2,  // 19: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
-	3,  // 20: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
-	5,  // 21: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
-	7,  // 22: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
-	9,  // 23: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
-	11, // 24: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
-	13, // 25: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
-	15, // 26: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
-	4,  // 27: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
-	6,  // 28: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
-	8,  // 29: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
-	10, // 30: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
-	12, // 31: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
-	14, // 32: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
-	16, // 33: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 0: signet.v1.Selector.issued_after:type_name -> google.protobuf.Timestamp
+	19, // 1: signet.v1.Selector.issued_before:type_name -> google.protobuf.Timestamp
+	1,  // 2: signet.v1.Selector.certificates:type_name -> signet.v1.CertificateName
+	0,  // 3: signet.v1.Job.state:type_name -> signet.v1.JobState
+	2,  // 4: signet.v1.Job.selector:type_name -> signet.v1.Selector
+	20, // 5: signet.v1.Job.reason:type_name -> signet.v1.Reason
+	19, // 6: signet.v1.Job.invalidity_at:type_name -> google.protobuf.Timestamp
+	21, // 7: signet.v1.Job.remaining:type_name -> google.protobuf.Duration
+	19, // 8: signet.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
+	19, // 9: signet.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	19, // 10: signet.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: signet.v1.PlanJobRequest.selector:type_name -> signet.v1.Selector
+	20, // 12: signet.v1.PlanJobRequest.reason:type_name -> signet.v1.Reason
+	19, // 13: signet.v1.PlanJobRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	3,  // 14: signet.v1.PlanJobResponse.job:type_name -> signet.v1.Job
+	21, // 15: signet.v1.PlanJobResponse.takes:type_name -> google.protobuf.Duration
+	5,  // 16: signet.v1.PlanJobResponse.shards:type_name -> signet.v1.ShardEffect
+	3,  // 17: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job
+	3,  // 18: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
+	3,  // 19: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
+	3,  // 20: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
+	3,  // 21: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
+	3,  // 22: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
+	4,  // 23: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
+	7,  // 24: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
+	9,  // 25: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
+	11, // 26: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
+	13, // 27: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
+	15, // 28: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
+	17, // 29: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
+	6,  // 30: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
+	8,  // 31: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
+	10, // 32: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
+	12, // 33: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
+	14, // 34: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
+	16, // 35: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
+	18, // 36: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
+	30, // [30:37] is the sub-list for method output_type
+	23, // [23:30] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_job_proto_init() }
@@ -2317,7 +2766,7 @@ func file_signet_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_job_proto_rawDesc), len(file_signet_v1_job_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

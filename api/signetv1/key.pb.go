@@ -77,13 +77,14 @@ func (x BlockProof) Number() protoreflect.EnumNumber {
 
 // BlockKeyRequest names the key and proves the loss. Whoever proves it with the key itself needs no right to manage.
 type BlockKeyRequest struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Key         isBlockKeyRequest_Key  `protobuf_oneof:"key"`
-	xxx_hidden_Statement   *string                `protobuf:"bytes,6,opt,name=statement"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Key          isBlockKeyRequest_Key  `protobuf_oneof:"key"`
+	xxx_hidden_Comment      *string                `protobuf:"bytes,6,opt,name=comment"`
+	xxx_hidden_InvalidityAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=invalidity_at,json=invalidityAt"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *BlockKeyRequest) Reset() {
@@ -156,14 +157,21 @@ func (x *BlockKeyRequest) GetPrivateKeyPem() string {
 	return ""
 }
 
-func (x *BlockKeyRequest) GetStatement() string {
+func (x *BlockKeyRequest) GetComment() string {
 	if x != nil {
-		if x.xxx_hidden_Statement != nil {
-			return *x.xxx_hidden_Statement
+		if x.xxx_hidden_Comment != nil {
+			return *x.xxx_hidden_Comment
 		}
 		return ""
 	}
 	return ""
+}
+
+func (x *BlockKeyRequest) GetInvalidityAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_InvalidityAt
+	}
+	return nil
 }
 
 func (x *BlockKeyRequest) SetKeyHash(v string) {
@@ -189,9 +197,13 @@ func (x *BlockKeyRequest) SetPrivateKeyPem(v string) {
 	x.xxx_hidden_Key = &blockKeyRequest_PrivateKeyPem{v}
 }
 
-func (x *BlockKeyRequest) SetStatement(v string) {
-	x.xxx_hidden_Statement = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+func (x *BlockKeyRequest) SetComment(v string) {
+	x.xxx_hidden_Comment = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *BlockKeyRequest) SetInvalidityAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_InvalidityAt = v
 }
 
 func (x *BlockKeyRequest) HasKey() bool {
@@ -241,11 +253,18 @@ func (x *BlockKeyRequest) HasPrivateKeyPem() bool {
 	return ok
 }
 
-func (x *BlockKeyRequest) HasStatement() bool {
+func (x *BlockKeyRequest) HasComment() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *BlockKeyRequest) HasInvalidityAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_InvalidityAt != nil
 }
 
 func (x *BlockKeyRequest) ClearKey() {
@@ -282,9 +301,13 @@ func (x *BlockKeyRequest) ClearPrivateKeyPem() {
 	}
 }
 
-func (x *BlockKeyRequest) ClearStatement() {
+func (x *BlockKeyRequest) ClearComment() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_Statement = nil
+	x.xxx_hidden_Comment = nil
+}
+
+func (x *BlockKeyRequest) ClearInvalidityAt() {
+	x.xxx_hidden_InvalidityAt = nil
 }
 
 const BlockKeyRequest_Key_not_set_case case_BlockKeyRequest_Key = 0
@@ -332,7 +355,9 @@ type BlockKeyRequest_builder struct {
 	PrivateKeyPem *string
 	// -- end of xxx_hidden_Key
 	// What happened, for the audit log; at most 1,000 characters. Required unless the key itself is the proof.
-	Statement *string
+	Comment *string
+	// When the key is known or suspected to have been lost; not in the future.
+	InvalidityAt *timestamppb.Timestamp
 }
 
 func (b0 BlockKeyRequest_builder) Build() *BlockKeyRequest {
@@ -354,10 +379,11 @@ func (b0 BlockKeyRequest_builder) Build() *BlockKeyRequest {
 	if b.PrivateKeyPem != nil {
 		x.xxx_hidden_Key = &blockKeyRequest_PrivateKeyPem{*b.PrivateKeyPem}
 	}
-	if b.Statement != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
-		x.xxx_hidden_Statement = b.Statement
+	if b.Comment != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Comment = b.Comment
 	}
+	x.xxx_hidden_InvalidityAt = b.InvalidityAt
 	return m0
 }
 
@@ -412,16 +438,12 @@ func (*blockKeyRequest_PrivateKeyPem) isBlockKeyRequest_Key() {}
 
 // BlockedKey is a key that gets no certificate.
 type BlockedKey struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_KeyHash      *string                `protobuf:"bytes,1,opt,name=key_hash,json=keyHash"`
-	xxx_hidden_MaterialHash *string                `protobuf:"bytes,2,opt,name=material_hash,json=materialHash"`
-	xxx_hidden_Proof        BlockProof             `protobuf:"varint,3,opt,name=proof,enum=signet.v1.BlockProof"`
-	xxx_hidden_BlockedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=blocked_at,json=blockedAt"`
-	xxx_hidden_Actor        *string                `protobuf:"bytes,5,opt,name=actor"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_KeyHash     *string                `protobuf:"bytes,1,opt,name=key_hash,json=keyHash"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *BlockedKey) Reset() {
@@ -459,64 +481,9 @@ func (x *BlockedKey) GetKeyHash() string {
 	return ""
 }
 
-func (x *BlockedKey) GetMaterialHash() string {
-	if x != nil {
-		if x.xxx_hidden_MaterialHash != nil {
-			return *x.xxx_hidden_MaterialHash
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *BlockedKey) GetProof() BlockProof {
-	if x != nil {
-		if protoimpl.X.Present(&(x.XXX_presence[0]), 2) {
-			return x.xxx_hidden_Proof
-		}
-	}
-	return BlockProof_BLOCK_PROOF_UNSPECIFIED
-}
-
-func (x *BlockedKey) GetBlockedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.xxx_hidden_BlockedAt
-	}
-	return nil
-}
-
-func (x *BlockedKey) GetActor() string {
-	if x != nil {
-		if x.xxx_hidden_Actor != nil {
-			return *x.xxx_hidden_Actor
-		}
-		return ""
-	}
-	return ""
-}
-
 func (x *BlockedKey) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
-}
-
-func (x *BlockedKey) SetMaterialHash(v string) {
-	x.xxx_hidden_MaterialHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
-}
-
-func (x *BlockedKey) SetProof(v BlockProof) {
-	x.xxx_hidden_Proof = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
-}
-
-func (x *BlockedKey) SetBlockedAt(v *timestamppb.Timestamp) {
-	x.xxx_hidden_BlockedAt = v
-}
-
-func (x *BlockedKey) SetActor(v string) {
-	x.xxx_hidden_Actor = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
 }
 
 func (x *BlockedKey) HasKeyHash() bool {
@@ -526,56 +493,9 @@ func (x *BlockedKey) HasKeyHash() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
-func (x *BlockedKey) HasMaterialHash() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
-}
-
-func (x *BlockedKey) HasProof() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
-}
-
-func (x *BlockedKey) HasBlockedAt() bool {
-	if x == nil {
-		return false
-	}
-	return x.xxx_hidden_BlockedAt != nil
-}
-
-func (x *BlockedKey) HasActor() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
-}
-
 func (x *BlockedKey) ClearKeyHash() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_KeyHash = nil
-}
-
-func (x *BlockedKey) ClearMaterialHash() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_MaterialHash = nil
-}
-
-func (x *BlockedKey) ClearProof() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
-	x.xxx_hidden_Proof = BlockProof_BLOCK_PROOF_UNSPECIFIED
-}
-
-func (x *BlockedKey) ClearBlockedAt() {
-	x.xxx_hidden_BlockedAt = nil
-}
-
-func (x *BlockedKey) ClearActor() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
-	x.xxx_hidden_Actor = nil
 }
 
 type BlockedKey_builder struct {
@@ -583,14 +503,6 @@ type BlockedKey_builder struct {
 
 	// SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits.
 	KeyHash *string
-	// SHA-256 of the key material alone, 64 hexadecimal digits: the same key in another encoding is blocked too.
-	MaterialHash *string
-	// How it was proved.
-	Proof *BlockProof
-	// When.
-	BlockedAt *timestamppb.Timestamp
-	// By whom.
-	Actor *string
 }
 
 func (b0 BlockedKey_builder) Build() *BlockedKey {
@@ -598,21 +510,8 @@ func (b0 BlockedKey_builder) Build() *BlockedKey {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
 		x.xxx_hidden_KeyHash = b.KeyHash
-	}
-	if b.MaterialHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
-		x.xxx_hidden_MaterialHash = b.MaterialHash
-	}
-	if b.Proof != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
-		x.xxx_hidden_Proof = *b.Proof
-	}
-	x.xxx_hidden_BlockedAt = b.BlockedAt
-	if b.Actor != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
-		x.xxx_hidden_Actor = b.Actor
 	}
 	return m0
 }
@@ -621,10 +520,11 @@ func (b0 BlockedKey_builder) Build() *BlockedKey {
 type BlockKeyResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Key         *BlockedKey            `protobuf:"bytes,1,opt,name=key"`
-	xxx_hidden_Revoked     uint64                 `protobuf:"varint,2,opt,name=revoked"`
-	xxx_hidden_Sequence    uint64                 `protobuf:"varint,3,opt,name=sequence"`
-	xxx_hidden_Job         *string                `protobuf:"bytes,4,opt,name=job"`
-	xxx_hidden_Repeated    bool                   `protobuf:"varint,5,opt,name=repeated"`
+	xxx_hidden_Proof       BlockProof             `protobuf:"varint,2,opt,name=proof,enum=signet.v1.BlockProof"`
+	xxx_hidden_Revoked     uint64                 `protobuf:"varint,3,opt,name=revoked"`
+	xxx_hidden_Sequence    uint64                 `protobuf:"varint,4,opt,name=sequence"`
+	xxx_hidden_Job         *string                `protobuf:"bytes,5,opt,name=job"`
+	xxx_hidden_Repeated    bool                   `protobuf:"varint,6,opt,name=repeated"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -663,6 +563,15 @@ func (x *BlockKeyResponse) GetKey() *BlockedKey {
 	return nil
 }
 
+func (x *BlockKeyResponse) GetProof() BlockProof {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 1) {
+			return x.xxx_hidden_Proof
+		}
+	}
+	return BlockProof_BLOCK_PROOF_UNSPECIFIED
+}
+
 func (x *BlockKeyResponse) GetRevoked() uint64 {
 	if x != nil {
 		return x.xxx_hidden_Revoked
@@ -698,24 +607,29 @@ func (x *BlockKeyResponse) SetKey(v *BlockedKey) {
 	x.xxx_hidden_Key = v
 }
 
+func (x *BlockKeyResponse) SetProof(v BlockProof) {
+	x.xxx_hidden_Proof = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+}
+
 func (x *BlockKeyResponse) SetRevoked(v uint64) {
 	x.xxx_hidden_Revoked = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *BlockKeyResponse) SetSequence(v uint64) {
 	x.xxx_hidden_Sequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *BlockKeyResponse) SetJob(v string) {
 	x.xxx_hidden_Job = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
 }
 
 func (x *BlockKeyResponse) SetRepeated(v bool) {
 	x.xxx_hidden_Repeated = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *BlockKeyResponse) HasKey() bool {
@@ -725,55 +639,67 @@ func (x *BlockKeyResponse) HasKey() bool {
 	return x.xxx_hidden_Key != nil
 }
 
-func (x *BlockKeyResponse) HasRevoked() bool {
+func (x *BlockKeyResponse) HasProof() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
-func (x *BlockKeyResponse) HasSequence() bool {
+func (x *BlockKeyResponse) HasRevoked() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
-func (x *BlockKeyResponse) HasJob() bool {
+func (x *BlockKeyResponse) HasSequence() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
-func (x *BlockKeyResponse) HasRepeated() bool {
+func (x *BlockKeyResponse) HasJob() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *BlockKeyResponse) HasRepeated() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *BlockKeyResponse) ClearKey() {
 	x.xxx_hidden_Key = nil
 }
 
-func (x *BlockKeyResponse) ClearRevoked() {
+func (x *BlockKeyResponse) ClearProof() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Proof = BlockProof_BLOCK_PROOF_UNSPECIFIED
+}
+
+func (x *BlockKeyResponse) ClearRevoked() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
 	x.xxx_hidden_Revoked = 0
 }
 
 func (x *BlockKeyResponse) ClearSequence() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
 	x.xxx_hidden_Sequence = 0
 }
 
 func (x *BlockKeyResponse) ClearJob() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
 	x.xxx_hidden_Job = nil
 }
 
 func (x *BlockKeyResponse) ClearRepeated() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
 	x.xxx_hidden_Repeated = false
 }
 
@@ -782,9 +708,11 @@ type BlockKeyResponse_builder struct {
 
 	// The key.
 	Key *BlockedKey
-	// How many certificates this call revoked.
+	// How it was proved.
+	Proof *BlockProof
+	// How many certificates this call revoked, or changed the reason of to key compromise.
 	Revoked *uint64
-	// The last entry of the ledger that this call made; 0 if none.
+	// The ledger's entry up to which all of that is done.
 	Sequence *uint64
 	// Job that revokes the rest, when there are more certificates than one transaction takes; empty otherwise.
 	Job *string
@@ -797,20 +725,24 @@ func (b0 BlockKeyResponse_builder) Build() *BlockKeyResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Key = b.Key
+	if b.Proof != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		x.xxx_hidden_Proof = *b.Proof
+	}
 	if b.Revoked != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_Revoked = *b.Revoked
 	}
 	if b.Sequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_Sequence = *b.Sequence
 	}
 	if b.Job != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_Job = b.Job
 	}
 	if b.Repeated != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
 		x.xxx_hidden_Repeated = *b.Repeated
 	}
 	return m0
@@ -970,29 +902,26 @@ var File_signet_v1_key_proto protoreflect.FileDescriptor
 
 const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x01\n" +
+	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x02\n" +
 	"\x0fBlockKeyRequest\x12\x1b\n" +
 	"\bkey_hash\x18\x01 \x01(\tH\x00R\akeyHash\x12\x1b\n" +
 	"\bspki_der\x18\x02 \x01(\fH\x00R\aspkiDer\x12)\n" +
 	"\x0fcertificate_pem\x18\x03 \x01(\tH\x00R\x0ecertificatePem\x12$\n" +
 	"\rproof_csr_pem\x18\x04 \x01(\tH\x00R\vproofCsrPem\x12(\n" +
-	"\x0fprivate_key_pem\x18\x05 \x01(\tH\x00R\rprivateKeyPem\x12\x1c\n" +
-	"\tstatement\x18\x06 \x01(\tR\tstatementB\x05\n" +
-	"\x03key\"\xca\x01\n" +
+	"\x0fprivate_key_pem\x18\x05 \x01(\tH\x00R\rprivateKeyPem\x12\x18\n" +
+	"\acomment\x18\x06 \x01(\tR\acomment\x12?\n" +
+	"\rinvalidity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAtB\x05\n" +
+	"\x03key\"'\n" +
 	"\n" +
 	"BlockedKey\x12\x19\n" +
-	"\bkey_hash\x18\x01 \x01(\tR\akeyHash\x12#\n" +
-	"\rmaterial_hash\x18\x02 \x01(\tR\fmaterialHash\x12+\n" +
-	"\x05proof\x18\x03 \x01(\x0e2\x15.signet.v1.BlockProofR\x05proof\x129\n" +
-	"\n" +
-	"blocked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tblockedAt\x12\x14\n" +
-	"\x05actor\x18\x05 \x01(\tR\x05actor\"\x9f\x01\n" +
+	"\bkey_hash\x18\x01 \x01(\tR\akeyHash\"\xcc\x01\n" +
 	"\x10BlockKeyResponse\x12'\n" +
-	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key\x12\x18\n" +
-	"\arevoked\x18\x02 \x01(\x04R\arevoked\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x10\n" +
-	"\x03job\x18\x04 \x01(\tR\x03job\x12\x1a\n" +
-	"\brepeated\x18\x05 \x01(\bR\brepeated\"6\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key\x12+\n" +
+	"\x05proof\x18\x02 \x01(\x0e2\x15.signet.v1.BlockProofR\x05proof\x12\x18\n" +
+	"\arevoked\x18\x03 \x01(\x04R\arevoked\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12\x10\n" +
+	"\x03job\x18\x05 \x01(\tR\x03job\x12\x1a\n" +
+	"\brepeated\x18\x06 \x01(\bR\brepeated\"6\n" +
 	"\x14GetBlockedKeyRequest\x12\x1e\n" +
 	"\bkey_hash\x18\x01 \x01(\tB\x03\xe0A\x02R\akeyHash\"@\n" +
 	"\x15GetBlockedKeyResponse\x12'\n" +
@@ -1020,9 +949,9 @@ var file_signet_v1_key_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_signet_v1_key_proto_depIdxs = []int32{
-	0, // 0: signet.v1.BlockedKey.proof:type_name -> signet.v1.BlockProof
-	6, // 1: signet.v1.BlockedKey.blocked_at:type_name -> google.protobuf.Timestamp
-	2, // 2: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
+	6, // 0: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	2, // 1: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
+	0, // 2: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
 	2, // 3: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
 	1, // 4: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
 	4, // 5: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest

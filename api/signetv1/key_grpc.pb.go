@@ -32,7 +32,7 @@ type KeyServiceClient interface {
 	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise. From then on no
 	// certificate is issued for it. Repeating it changes nothing.
 	BlockKey(ctx context.Context, in *BlockKeyRequest, opts ...grpc.CallOption) (*BlockKeyResponse, error)
-	// Get one blocked key.
+	// Ask whether a key is blocked. One that is not is not found.
 	GetBlockedKey(ctx context.Context, in *GetBlockedKeyRequest, opts ...grpc.CallOption) (*GetBlockedKeyResponse, error)
 }
 
@@ -73,7 +73,7 @@ type KeyServiceServer interface {
 	// Block a key and revoke every unexpired certificate with it, of every issuer, for key compromise. From then on no
 	// certificate is issued for it. Repeating it changes nothing.
 	BlockKey(context.Context, *BlockKeyRequest) (*BlockKeyResponse, error)
-	// Get one blocked key.
+	// Ask whether a key is blocked. One that is not is not found.
 	GetBlockedKey(context.Context, *GetBlockedKeyRequest) (*GetBlockedKeyResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }

@@ -73,12 +73,15 @@ func (a *app) fail(err error) int {
 	if _, ok := errors.AsType[answerNo](err); ok {
 		return exitNegative
 	}
+	if _, ok := errors.AsType[judgedNo](err); ok {
+		return exitFailed
+	}
 	if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err)
 	}
-	kind, field, hint := pki.KindOf(err), "", ""
+	kind, field, hint := pki.KindOf(err), "", hintOf(err)
 	if e, ok := errors.AsType[*pki.Error](err); ok {
-		field, hint = e.Field, e.Hint
+		field = e.Field
 	}
 	if a.json {
 		type failure struct {
@@ -97,6 +100,14 @@ func (a *app) fail(err error) int {
 		fmt.Fprintf(a.err, "  next: %s\n", hint)
 	}
 	return exitStatus(kind)
+}
+
+// hintOf is what to do next about an error; empty if nobody knows.
+func hintOf(err error) string {
+	if e, ok := errors.AsType[*pki.Error](err); ok {
+		return e.Hint
+	}
+	return ""
 }
 
 func exitStatus(kind pki.Kind) int {

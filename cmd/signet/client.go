@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func (f *serverFlags) fill(a *app) error {
 		return err
 	}
 	if f.Server == "" {
-		f.Server = config.Client.Server
+		f.Server = reachable(config.Client.Server)
 	}
 	if f.Root == "" {
 		f.Root = config.Path(config.Client.Root)
@@ -75,6 +76,18 @@ func (f *serverFlags) fill(a *app) error {
 		f.TokenFile = config.Path(config.Client.TokenFile)
 	}
 	return nil
+}
+
+// reachable turns an address to listen at into one to connect to: no host, or every host, is this machine.
+func reachable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // certificateRef names a certificate on a command line: a file (or - for standard input), a serial, or issuer/serial.

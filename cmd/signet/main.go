@@ -33,11 +33,15 @@ type commands struct {
 	Release    releaseCmd    `cmd:"" help:"End the suspension of a certificate."`
 	CRL        crlCmd        `cmd:"" help:"Get, read and check revocation lists."`
 	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
+	Verify     verifyCmd     `cmd:"" help:"Judge certificates off-line, by what is given alone."`
 	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server."`
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
+	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for your shell."`
+	Man        manCmd        `cmd:"" help:"Print the manual page."`
 	Version    versionCmd    `cmd:"" help:"Say which version this is."`
 }
 
@@ -65,7 +69,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return a.fail(usageError(err))
 	}
-	if err := parsed.Run(a); err != nil {
+	if err := parsed.Run(a, parser); err != nil {
 		return a.fail(err)
 	}
 	return exitOK

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -38,6 +40,9 @@ func (c *profileCheckCmd) Run(a *app) error {
 		if err != nil {
 			result.Bad++
 			checked.Problem = err.Error()
+			if e, ok := errors.AsType[*pki.Error](err); ok { // its cause alone begins with file and line, as editors want it
+				checked.Problem = e.Err.Error()
+			}
 		} else {
 			checked.Name = p.Name
 		}
@@ -154,5 +159,9 @@ func (a *app) profiles() (*profile.Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openProfiles(config)
+}
+
+func openProfiles(config *server.Config) (*profile.Set, error) {
 	return profile.Open(config.ProfilesDir())
 }

@@ -1,4 +1,14 @@
 // Package verify judges certificates off-line: everything it looks at is given, the time included. No network, no
-// clock, no roots of the system. It is what `signet verify` runs, case by case or tens of thousands in one process, and
-// it holds the rules of trust that handshake applies to the signers of CRLs.
+// clock, no roots of the system, no policy but the one in the question. It is what `signet verify` runs, one case or tens of
+// thousands in one process, and it holds the rules of trust that package handshake applies to the signers of CRLs.
+//
+// There are four questions (Kind): may this chain be accepted (verify); what do these CRLs (crl-status) or OCSP
+// responses (ocsp-status) say of this certificate; and was this OCSP response signed by somebody who may (ocsp-verify).
+// A Case is the question, Judge the judgement, Batch many of them as JSON lines.
+//
+// Path building and certificate policies are those of crypto/x509. What is decided here is everything that crypto/x509
+// has no opinion on: which CRLs count for which certificate and who may sign them (RFC 5280, Section 6.3.3), which OCSP
+// responders speak for an issuer (RFC 6960, Section 4.2.2.2), and what becomes of a certificate that nobody speaks for.
+//
+// What others made and does not parse is a rejection of class parse, never an error of ours.
 package verify

@@ -234,6 +234,14 @@ func (c *Config) Path(name string) string {
 	return filepath.Join(c.Dir, name)
 }
 
+// PassphraseFilePath is the path of the file with the passphrase; empty: none is configured.
+func (c *Config) PassphraseFilePath() string {
+	if c.PassphraseFile == "" {
+		return ""
+	}
+	return c.Path(c.PassphraseFile)
+}
+
 // ProfilesDir is the directory of profile files; empty: only the built-in ones.
 func (c *Config) ProfilesDir() string {
 	if c.Profiles == "" {

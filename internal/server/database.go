@@ -36,6 +36,12 @@ func (c *Config) DatabaseStatus(ctx context.Context) (migrations.Status, error) 
 	return sqlite.Status(ctx, sqlite.Config{Path: path, Purpose: "signet migrate"})
 }
 
+// IsLocked reports whether an error says that another process has the SQLite file.
+func IsLocked(err error) bool {
+	_, locked := errors.AsType[*sqlite.LockedError](err)
+	return locked
+}
+
 // DatabaseName names the database without any password, for people.
 func (c *Config) DatabaseName() string {
 	if path, ok := c.sqlitePath(); ok {

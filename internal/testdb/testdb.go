@@ -4,9 +4,15 @@ package testdb
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"signet.example/signet/store"
 	"signet.example/signet/store/postgres"
@@ -20,14 +26,46 @@ func Each(t *testing.T, test func(t *testing.T, s store.Store)) {
 	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
 }
 
+// raw are the ways past the stores, for Exec.
+var raw sync.Map // store.Store -> func(ctx, statement, args) error
+
+// Exec runs a statement on the database of a store made here, past the store: for fixtures that no store makes, and
+// for tests that damage things. Parameters are $1, $2 ...
+func Exec(t testing.TB, s store.Store, statement string, args ...any) {
+	t.Helper()
+	if err := TryExec(s, statement, args...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// TryExec is Exec for statements that may fail.
+func TryExec(s store.Store, statement string, args ...any) error {
+	exec, ok := raw.Load(s)
+	if !ok {
+		return fmt.Errorf("this store was not made by testdb")
+	}
+	return exec.(func(string, []any) error)(statement, args)
+}
+
 // SQLite opens a fresh SQLite file. It does not wait for the disk.
 func SQLite(t testing.TB) *sqlite.Store {
 	t.Helper()
-	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: filepath.Join(t.TempDir(), "signet.db"), Unsafe: true})
+	path := filepath.Join(t.TempDir(), "signet.db")
+	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path, Unsafe: true})
 	if err != nil {
 		t.Fatal(err)
 	}
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Store(s, func(statement string, args []any) error {
+		_, err := db.Exec(strings.ReplaceAll(statement, "$", "?"), args...)
+		return err
+	})
 	t.Cleanup(func() {
+		raw.Delete(s)
+		db.Close()
 		if err := s.Close(); err != nil {
 			t.Errorf("close SQLite: %v", err)
 		}
@@ -51,7 +89,21 @@ func Open(t testing.TB, url string) *postgres.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
+	var conn *pgx.Conn // opened by the first use
+	raw.Store(s, func(statement string, args []any) (err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if conn == nil || conn.IsClosed() {
+			if conn, err = pgx.Connect(context.Background(), url); err != nil {
+				return err
+			}
+		}
+		_, err = conn.Exec(context.Background(), statement, args...)
+		return err
+	})
 	t.Cleanup(func() {
+		raw.Delete(s)
 		if err := s.Close(); err != nil {
 			t.Errorf("close PostgreSQL: %v", err)
 		}

@@ -1,0 +1,256 @@
+package rest_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/api/rpc"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// both makes the same call over gRPC and REST and compares what they say about the error.
+func (h *house) both(t *testing.T, what, token string, certificate *tls.Certificate, call func(*client.Client) error, method, path, body string, kind pki.Kind, status int, field string) {
+	t.Helper()
+	err := call(h.grpc(token, certificate))
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok || e.Kind != kind || e.Field != field {
+		t.Errorf("%s over gRPC: %v (kind %v, field %q), want kind %v, field %q", what, err, pki.KindOf(err), fieldOf(err), kind, field)
+	}
+	a := h.rest(token, certificate, method, path, body)
+	gotField, _ := a.Body["field"].(string)
+	if a.Status != status || a.Body["kind"] != kind.String() || gotField != field {
+		t.Errorf("%s over REST: %d %s, want %d, kind %s, field %q", what, a.Status, a.Text, status, kind, field)
+	}
+	if a.Header.Get("Content-Type") != "application/problem+json" || a.Body["request_id"] == nil || a.Body["title"] == nil {
+		t.Errorf("%s over REST: %v %s", what, a.Header, a.Text)
+	}
+	if ok && e.Hint != "" && a.Body["hint"] == nil {
+		t.Errorf("%s: gRPC gives a hint and REST gives none", what)
+	}
+}
+
+func fieldOf(err error) string {
+	if e, ok := errors.AsType[*pki.Error](err); ok {
+		return e.Field
+	}
+	return ""
+}
+
+func TestNoCallWithoutCredential(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "ci", Role: auth.RoleAdmin, Lifetime: time.Hour})
+	whoAmI := func(c *client.Client) error { _, err := c.WhoAmI(t.Context()); return err }
+	refused := func(what, token string, certificate *tls.Certificate) {
+		t.Helper()
+		h.both(t, what, token, certificate, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+	}
+	if _, err := h.grpc(token, nil).WhoAmI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused("no credential", "", nil)
+	refused("a wrong token", token[:len(token)-2]+"xx", nil)
+	refused("no token at all", "hello", nil)
+	h.later(time.Hour)
+	refused("an expired token", token, nil)
+	disabled := h.token(auth.Spec{Name: "gone", Role: auth.RoleAdmin})
+	if _, err := h.credentials.Disable(t.Context(), h.admin, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	refused("a disabled token", disabled, nil)
+
+	a := h.rest("", nil, http.MethodGet, "/v1/whoami", "")
+	if a.Header.Get("WWW-Authenticate") == "" {
+		t.Error("a 401 that does not say how to authenticate")
+	}
+	basic, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+h.address+"/v1/whoami", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	basic.SetBasicAuth("admin", token)
+	if a := h.do(basic, nil); a.Status != http.StatusUnauthorized {
+		t.Errorf("basic authentication: %d %s", a.Status, a.Text)
+	}
+	smuggled, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+h.address+"/v1/whoami", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	smuggled.Header.Set("Grpc-Metadata-Authorization", "Bearer "+h.token(auth.Spec{Name: "other", Role: auth.RoleAdmin}))
+	if a := h.do(smuggled, nil); a.Status != http.StatusUnauthorized {
+		t.Errorf("a token in another header: %d %s", a.Status, a.Text)
+	}
+
+	for _, path := range []string{"/healthz", "/openapi.json"} {
+		if a := h.rest("", nil, http.MethodGet, path, ""); a.Status != http.StatusOK || a.Body == nil {
+			t.Errorf("%s without a credential: %d %s", path, a.Status, a.Text)
+		}
+	}
+
+	events, err := h.store.AuditEvents(t.Context(), audit.Filter{Action: "api.call"}, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(events) < 10 {
+		t.Errorf("%d refused calls are in the audit log", len(events))
+	}
+	for _, e := range events {
+		if e.Outcome != audit.Refused || e.Actor != "anonymous" || e.Source != "127.0.0.1" || e.RequestID == "" {
+			t.Errorf("event %+v", e)
+		}
+		if strings.Contains(e.DetailJSON(), token) {
+			t.Error("a token is in the audit log")
+		}
+	}
+	if strings.Contains(h.log.String(), token) {
+		t.Error("a token is in the log")
+	}
+}
+
+// Every method of every service, the open ones aside, asks for a credential: a service that is added is covered too.
+func TestEveryPathAsksForCredential(t *testing.T) {
+	h := newHouse(t)
+	description := h.rest("", nil, http.MethodGet, "/openapi.json", "")
+	paths, ok := description.Body["paths"].(map[string]any)
+	if !ok || len(paths) < 20 {
+		t.Fatalf("the description has %d paths", len(paths))
+	}
+	for path, methods := range paths {
+		path = strings.NewReplacer("{issuer}", strings.Repeat("0", 20), "{serial}", "01", "{job}", strings.Repeat("0", 32), "{credential}", "x", "{keyHash}", strings.Repeat("0", 64)).Replace(path)
+		for method := range methods.(map[string]any) {
+			if a := h.rest("", nil, strings.ToUpper(method), path, "{}"); a.Status != http.StatusUnauthorized && a.Status != http.StatusNotFound || a.Status == http.StatusNotFound && a.Body["kind"] != "not-found" {
+				t.Errorf("%s %s without a credential: %d %s", method, path, a.Status, a.Text)
+			}
+		}
+	}
+}
+
+func TestClientCertificates(t *testing.T) {
+	h := newHouse(t)
+	issuer := pki.HashSPKI(h.client.certificate.RawSubjectPublicKeyInfo).Issuer()
+	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor, Issuer: issuer,
+		Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	whoAmI := func(c *client.Client) error { _, err := c.WhoAmI(t.Context()); return err }
+	good := h.client.leaf(t, 10, func(*x509.Certificate) {})
+	me, err := h.grpc("", good).WhoAmI(t.Context())
+	if err != nil || me.Principal != "certificate:agent" || me.Role != client.RoleAuditor {
+		t.Errorf("over gRPC: %+v, %v", me, err)
+	}
+	if a := h.rest("", good, http.MethodGet, "/v1/whoami", ""); a.Body["principal"] != "certificate:agent" || a.Body["role"] != "ROLE_AUDITOR" {
+		t.Errorf("over REST: %d %s", a.Status, a.Text)
+	}
+	for what, certificate := range map[string]*tls.Certificate{
+		"expired":           h.client.leaf(t, 11, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
+		"another name":      h.client.leaf(t, 12, func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} }),
+		"another authority": newAuthority(t, "clients").leaf(t, 10, func(*x509.Certificate) {}),
+		"for servers":       h.client.leaf(t, 13, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+	} {
+		h.both(t, "a client certificate: "+what, "", certificate, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+	}
+
+	// Revoked while the connection is open.
+	open := h.grpc("", good)
+	if err := whoAmI(open); err != nil {
+		t.Fatal(err)
+	}
+	serial, err := pki.SerialFromBig(big.NewInt(10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.mu.Lock()
+	h.status[serial] = pki.StatusRevoked
+	h.mu.Unlock()
+	if err := whoAmI(open); pki.KindOf(err) != pki.KindUnauthenticated || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("revoked on an open connection: %v", err)
+	}
+	h.both(t, "a revoked client certificate", "", good, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+
+	// A token that is sent counts, and a wrong one is not made good by a certificate.
+	h.mu.Lock()
+	delete(h.status, serial)
+	h.mu.Unlock()
+	wrong := auth.TokenPrefix + strings.Repeat("A", 43)
+	h.both(t, "a wrong token beside a good certificate", wrong, good, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+}
+
+func TestWrongRole(t *testing.T) {
+	h := newHouse(t)
+	requester := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester, Profiles: []string{"server"}})
+	auditor := h.token(auth.Spec{Name: "eye", Role: auth.RoleAuditor})
+	for _, test := range []struct {
+		what, token string
+		call        func(*client.Client) error
+		method      string
+		path, body  string
+	}{
+		{"a requester making credentials", requester, func(c *client.Client) error {
+			_, err := c.CreateToken(t.Context(), client.CredentialRequest{Name: "x", Role: client.RoleAdmin})
+			return err
+		}, http.MethodPost, "/v1/credentials:token", `{"credential":"x","role":"ROLE_ADMIN"}`},
+		{"a requester reading the audit log", requester, func(c *client.Client) error {
+			_, err := c.AuditEvents(t.Context(), client.AuditFilter{})
+			return err
+		}, http.MethodGet, "/v1/audit/events", ""},
+		{"an auditor disabling a credential", auditor, func(c *client.Client) error {
+			_, err := c.DisableCredential(t.Context(), "ci")
+			return err
+		}, http.MethodPost, "/v1/credentials/ci:disable", "{}"},
+		{"an auditor issuing", auditor, func(c *client.Client) error {
+			_, err := c.Issue(t.Context(), client.IssueRequest{CSR: []byte{1}, Profile: "server"})
+			return err
+		}, http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server"}`},
+		{"a requester issuing under another profile", requester, func(c *client.Client) error {
+			_, err := c.Issue(t.Context(), client.IssueRequest{CSR: []byte{1}, Profile: "sub-ca"})
+			return err
+		}, http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"sub-ca"}`},
+		{"an auditor revoking", auditor, func(c *client.Client) error {
+			_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: pki.IssuerID{1}, Serial: pki.Serial{19: 1}})
+			return err
+		}, http.MethodPost, "/v1/certificates/01000000000000000000/01:revoke", "{}"},
+	} {
+		h.both(t, test.what, test.token, nil, test.call, test.method, test.path, test.body, pki.KindDenied, http.StatusForbidden, "")
+	}
+	events, err := h.store.AuditEvents(t.Context(), audit.Filter{Actor: "token:eye", Action: "api.call"}, 0, 100)
+	if err != nil || len(events) != 6 {
+		t.Errorf("%d refusals of the auditor are in the audit log, want 6 (%v)", len(events), err)
+	}
+}
+
+func TestWrongCredentialsSlowDown(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) { c.BadLogins = 3 })
+	good := h.token(auth.Spec{Name: "ci", Role: auth.RoleAdmin})
+	for range 3 {
+		if a := h.rest("wrong", nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusUnauthorized {
+			t.Fatalf("%d %s", a.Status, a.Text)
+		}
+	}
+	if a := h.rest(good, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusTooManyRequests || a.Header.Get("Retry-After") == "" {
+		t.Errorf("after three wrong credentials from this address: %d %s", a.Status, a.Text)
+	}
+	h.later(time.Second)
+	if a := h.rest(good, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
+		t.Errorf("a second later: %d %s", a.Status, a.Text)
+	}
+}
+
+func TestRatePerCredential(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) { c.Rate, c.Burst = 1, 2 })
+	busy, calm := h.token(auth.Spec{Name: "busy", Role: auth.RoleAuditor}), h.token(auth.Spec{Name: "calm", Role: auth.RoleAuditor})
+	for i, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests} {
+		if a := h.rest(busy, nil, http.MethodGet, "/v1/whoami", ""); a.Status != want {
+			t.Errorf("call %d: %d %s, want %d", i, a.Status, a.Text, want)
+		}
+	}
+	if a := h.rest(calm, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
+		t.Errorf("another credential: %d %s", a.Status, a.Text)
+	}
+}

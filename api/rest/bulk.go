@@ -1,0 +1,137 @@
+package rest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"signet.example/signet/api/signetv1"
+)
+
+// bulk issues the lines of a body: each is a JSON IssueCertificateRequest, and each is answered by a line with a JSON
+// IssueCertificatesResponse. The generated handler of the same path would end the stream at the first line that is not
+// JSON; here a bad line is answered like every other bad item.
+type bulk struct {
+	mux    *runtime.ServeMux
+	client signetv1.CertificateServiceClient
+}
+
+func newBulk(mux *runtime.ServeMux, client signetv1.CertificateServiceClient) *bulk {
+	return &bulk{mux, client}
+}
+
+func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string) {
+	control := http.NewResponseController(w)
+	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) { // HTTP/2 always is
+		writeProblem(w, r, problem{Status: http.StatusInternalServerError, Kind: "internal", Detail: "this connection cannot be read and written at once"})
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	ctx, err := runtime.AnnotateContext(ctx, b.mux, r, signetv1.CertificateService_IssueCertificates_FullMethodName)
+	if err != nil {
+		writeError(ctx, b.mux, nil, w, r, err)
+		return
+	}
+	stream, err := b.client.IssueCertificates(ctx)
+	if err != nil {
+		writeError(ctx, b.mux, nil, w, r, err)
+		return
+	}
+	header, err := stream.Header() // or the reason why the call was not accepted
+	if err != nil {
+		writeError(ctx, b.mux, nil, w, r, err)
+		return
+	}
+	if ids := header.Get(requestIDHeader); len(ids) > 0 {
+		w.Header().Set(requestIDHeader, ids[0])
+	}
+	out := &lines{w: w, control: control}
+	var sender sync.WaitGroup
+	sender.Go(func() { b.send(r.Body, stream, out) })
+	defer sender.Wait() // the body may not be read after this function has returned
+	defer cancel()
+	for {
+		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			if !out.begun() {
+				writeError(ctx, b.mux, nil, w, r, err)
+				return
+			}
+			out.write(signetv1.IssueCertificatesResponse_builder{Problem: streamProblem(problemOf(status.Convert(err)))}.Build())
+			return
+		}
+		out.write(answer)
+	}
+}
+
+// send passes the lines on. A line that cannot be read is answered at once.
+func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCertificatesClient, out *lines) {
+	defer func() { _ = stream.CloseSend() }() // Recv tells what became of the stream
+	scanner := bufio.NewScanner(body)
+	scanner.Buffer(make([]byte, 0, 16<<10), maxLine)
+	for n := 1; scanner.Scan(); n++ {
+		line := bytes.TrimSpace(scanner.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		request := new(signetv1.IssueCertificateRequest)
+		if p := decode(line, request); p != nil {
+			p.Detail = "line " + strconv.Itoa(n) + ": " + p.Detail
+			out.write(signetv1.IssueCertificatesResponse_builder{RequestId: new(request.GetRequestId()), Problem: streamProblem(*p)}.Build())
+			continue
+		}
+		if stream.Send(request) != nil {
+			return // Recv tells why
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		p := problem{Kind: "invalid", Detail: "the lines end too early: " + err.Error()}
+		if errors.Is(err, bufio.ErrTooLong) {
+			p.Detail = "a line is longer than " + octets(maxLine) + ": it and what follows is not read"
+		}
+		out.write(signetv1.IssueCertificatesResponse_builder{Problem: streamProblem(p)}.Build())
+	}
+}
+
+// lines writes one JSON value a line, one at a time.
+type lines struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+
+	mu      sync.Mutex
+	written bool
+}
+
+func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
+	text, err := protojson.Marshal(m)
+	if err != nil {
+		return // strings that came as valid protobuf encode
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.written {
+		l.w.Header().Set("Content-Type", "application/x-ndjson")
+		l.written = true
+	}
+	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
+	_ = l.control.Flush()
+}
+
+func (l *lines) begun() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.written
+}

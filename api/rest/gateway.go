@@ -1,0 +1,174 @@
+// Package rest serves the API: REST under /v1/, the OpenAPI description, and gRPC beside them on one TLS port. REST
+// calls enter the same interceptors and services as gRPC calls, over an in-process connection.
+package rest
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+
+	"signet.example/signet/api/openapi"
+	"signet.example/signet/api/signetv1"
+)
+
+// Services is what there is to be served: package rpc.
+type Services interface {
+	Register(grpc.ServiceRegistrar)
+	Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error)
+	Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error
+}
+
+// The bounds of a body, in octets. Only the plan of a mass revocation, which may list serials, is a large request; the
+// bulk interface bounds each line.
+const (
+	maxBody      = 512 << 10
+	maxLargeBody = 8 << 20
+	maxLine      = 512 << 10
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// NewHandler makes the REST interface of the services.
+func NewHandler(services Services) (http.Handler, error) {
+	channel := new(inprocgrpc.Channel)
+	channel.WithServerUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		return services.Unary(withPeer(ctx), request, info, handler)
+	})
+	channel.WithServerStreamInterceptor(func(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		return services.Stream(service, &peerStream{stream, withPeer(stream.Context())}, info, handler)
+	})
+	services.Register(channel)
+
+	strictQueries()
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: newMarshaler()}),
+		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) { return strings.ToLower(name), name == requestIDHeader }),
+		runtime.WithOutgoingHeaderMatcher(func(name string) (string, bool) { return requestIDHeader, strings.EqualFold(name, requestIDHeader) }),
+		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithErrorHandler(writeError),
+		runtime.WithRoutingErrorHandler(writeRoutingError),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithHealthzEndpoint(healthv1.NewHealthClient(channel)),
+	)
+	ctx := context.Background() // of the registrations; calls have their own
+	for _, err := range []error{
+		signetv1.RegisterCertificateServiceHandlerClient(ctx, mux, signetv1.NewCertificateServiceClient(channel)),
+		signetv1.RegisterIssuerServiceHandlerClient(ctx, mux, signetv1.NewIssuerServiceClient(channel)),
+		signetv1.RegisterKeyServiceHandlerClient(ctx, mux, signetv1.NewKeyServiceClient(channel)),
+		signetv1.RegisterJobServiceHandlerClient(ctx, mux, signetv1.NewJobServiceClient(channel)),
+		signetv1.RegisterCredentialServiceHandlerClient(ctx, mux, signetv1.NewCredentialServiceClient(channel)),
+		signetv1.RegisterAuditServiceHandlerClient(ctx, mux, signetv1.NewAuditServiceClient(channel)),
+		// Registered after the generated handler of the same path, it stands before it.
+		mux.HandlePath(http.MethodPost, "/v1/certificates:issue", newBulk(mux, signetv1.NewCertificateServiceClient(channel)).serve),
+		mux.HandlePath(http.MethodGet, "/openapi.json", serveOpenAPI),
+	} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &gateway{mux}, nil
+}
+
+// gateway bounds bodies and hands over who is at the other end.
+type gateway struct{ mux *runtime.ServeMux }
+
+// ServeHTTP serves one request.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store") // answers depend on who asks, and some hold secrets
+	header.Set("X-Content-Type-Options", "nosniff")
+	e := &exchange{peer: peerOf(r)}
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
+	if !jsonBody(r) {
+		writeProblem(w, r, problem{Status: http.StatusUnsupportedMediaType, Kind: "invalid", Detail: "the body must be JSON",
+			Hint: "send Content-Type: application/json"})
+		return
+	}
+	if r.URL.Path != "/v1/certificates:issue" {
+		most := int64(maxBody)
+		if r.URL.Path == "/v1/jobs" {
+			most = maxLargeBody
+		}
+		r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, most), exchange: e}
+	}
+	g.mux.ServeHTTP(w, r)
+}
+
+// jsonBody reports whether a body, if there is one, says that it is JSON. Browsers send such a request to another site
+// only after asking it, so a page elsewhere cannot make a browser with a client certificate act here.
+func jsonBody(r *http.Request) bool {
+	if r.Method != http.MethodPost {
+		return true
+	}
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(media)) {
+	case "application/json", "application/x-ndjson":
+		return true
+	}
+	return false
+}
+
+// exchange is what the steps of one HTTP request tell each other.
+type exchange struct {
+	peer    *peer.Peer
+	failure *problem // what is wrong with the body, more exactly than the gateway can say
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	e, _ := ctx.Value(exchangeKey{}).(*exchange)
+	if e == nil {
+		return &exchange{}
+	}
+	return e
+}
+
+// withPeer gives a call the peer of the HTTP request it came from. Context values do not cross the in-process
+// connection by themselves.
+func withPeer(ctx context.Context) context.Context {
+	if client := inprocgrpc.ClientContext(ctx); client != nil {
+		if p := exchangeOf(client).peer; p != nil {
+			return peer.NewContext(ctx, p)
+		}
+	}
+	return ctx
+}
+
+type peerStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *peerStream) Context() context.Context { return s.ctx }
+
+// peerOf is the other end of the connection, with its TLS client certificate if it has shown one.
+func peerOf(r *http.Request) *peer.Peer {
+	p := &peer.Peer{Addr: &net.TCPAddr{}}
+	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		p.Addr = net.TCPAddrFromAddrPort(addr)
+	}
+	state := tls.ConnectionState{}
+	if r.TLS != nil {
+		state = *r.TLS
+	}
+	p.AuthInfo = credentials.TLSInfo{State: state, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
+	return p
+}
+
+func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	_, _ = w.Write(openapi.JSON) // a client that is gone cannot be told
+}

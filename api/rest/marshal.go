@@ -1,0 +1,163 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// marshaler is protobuf's JSON: strict when it reads, and it names the field at fault.
+type marshaler struct{ runtime.JSONPb }
+
+func newMarshaler() *marshaler {
+	return &marshaler{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{EmitDefaultValues: true}}}
+}
+
+// NewDecoder reads one JSON value, and nothing may follow it.
+func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(value any) error {
+		text, err := io.ReadAll(r)
+		if err != nil {
+			note(r, readProblem(err))
+			return err
+		}
+		if len(bytes.TrimSpace(text)) == 0 {
+			return io.EOF // the gateway reads it as an empty message
+		}
+		message, ok := value.(proto.Message)
+		if !ok {
+			return m.Unmarshal(text, value)
+		}
+		p := decode(text, message)
+		if p == nil {
+			return nil
+		}
+		note(r, p)
+		return errors.New(p.Detail)
+	})
+}
+
+// decode reads a message. What is wrong is said with the field at fault.
+func decode(text []byte, into proto.Message) *problem {
+	err := protojson.Unmarshal(text, into)
+	if err == nil {
+		return nil
+	}
+	field, fieldErr := culprit(text, into)
+	if fieldErr != nil {
+		err = fieldErr
+	}
+	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + plain(err), Field: field}
+}
+
+// culprit finds the member of an object that cannot be read, by reading one at a time.
+func culprit(text []byte, like proto.Message) (string, error) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return "", nil
+	}
+	names := make([]string, 0, len(members))
+	for name := range members {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	fields := like.ProtoReflect().Descriptor().Fields()
+	for _, name := range names {
+		one, err := json.Marshal(map[string]json.RawMessage{name: members[name]})
+		if err != nil {
+			continue
+		}
+		if err := protojson.Unmarshal(one, like.ProtoReflect().New().Interface()); err != nil {
+			return fieldName(fields, name), err
+		}
+	}
+	return "", nil
+}
+
+// fieldName is how the API names a field: as it is written in the protobuf.
+func fieldName(fields protoreflect.FieldDescriptors, name string) string {
+	if f := fields.ByJSONName(name); f != nil {
+		return string(f.Name())
+	}
+	return name
+}
+
+// plain is the text of an error without the marks by which protobuf keeps people from comparing it.
+func plain(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	return strings.TrimPrefix(text, "proto: ")
+}
+
+func readProblem(err error) *problem {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &problem{Status: http.StatusRequestEntityTooLarge, Kind: "invalid", Op: "read request", Detail: "read request: the body is larger than " + octets(tooLarge.Limit)}
+	}
+	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: the body ends too early"}
+}
+
+// body tells the exchange it belongs to what went wrong with it: the gateway keeps only a text.
+type body struct {
+	io.ReadCloser
+	exchange *exchange
+}
+
+func note(r io.Reader, p *problem) {
+	if b, ok := r.(*body); ok {
+		b.exchange.failure = p
+	}
+}
+
+var queriesOnce sync.Once
+
+// strictQueries makes the gateway refuse query parameters that name no field: a filter with a misspelt condition would
+// otherwise select everything. The gateway keeps its parser in a variable of its package, hence once.
+func strictQueries() {
+	queriesOnce.Do(func() { runtime.SetQueryParameterParser(queryParser{})(nil) })
+}
+
+type queryParser struct{ runtime.DefaultQueryParser }
+
+// queryFailure is where the parser leaves what is wrong, in the form of the request, which is all that it shares with the
+// error handler. A parameter of this name is refused as every unknown one is.
+const queryFailure = "\x00failure"
+
+// Parse reads query parameters into a message.
+func (q queryParser) Parse(target proto.Message, values url.Values, filter *utilities.DoubleArray) error {
+	fields := target.ProtoReflect().Descriptor().Fields()
+	for name, value := range values {
+		f := fields.ByJSONName(name)
+		if f == nil {
+			f = fields.ByTextName(name)
+		}
+		if f == nil {
+			values[queryFailure] = []string{name, "no such parameter"}
+			return errors.New("no such parameter")
+		}
+		if err := q.DefaultQueryParser.Parse(target, url.Values{name: value}, filter); err != nil {
+			values[queryFailure] = []string{string(f.Name()), plain(err)}
+			return err
+		}
+	}
+	return nil
+}
+
+// queryProblem is what Parse left.
+func queryProblem(form url.Values) *problem {
+	left := form[queryFailure]
+	if len(left) != 2 {
+		return nil
+	}
+	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + left[0] + ": " + left[1], Field: left[0]}
+}

@@ -1,0 +1,245 @@
+package rest_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/api/rpc"
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+func TestBadFieldIsNamed(t *testing.T) {
+	h := newHouse(t)
+	admin := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	const issuer, revoke = "00000000000000000001", "/v1/certificates/00000000000000000001/0a:revoke"
+	for _, test := range []struct {
+		method, path, body, field string
+	}{
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a b","role":"ROLE_ADMIN"}`, "credential"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a","role":"ROLE_KING"}`, "role"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a","role":7}`, "role"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a"}`, "role"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a","role":"ROLE_ADMIN","lifetime":"tomorrow"}`, "lifetime"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a","role":"ROLE_ADMIN","lifetime":"-1s"}`, "lifetime"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a","role":"ROLE_ADMIN","lifetime":"315576000000s"}`, "lifetime"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a","role":"ROLE_ADMIN","admin":true}`, "admin"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":1}`, "credential"},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":"a"} {}`, ""},
+		{http.MethodPost, "/v1/credentials:token", `{"credential":`, ""},
+		{http.MethodPost, "/v1/credentials:token", `[1]`, ""},
+		{http.MethodPost, "/v1/credentials:certificate", `{"credential":"a","role":"ROLE_ADMIN","identifier":"dns:a","issuer":"XYZ"}`, "issuer"},
+		{http.MethodPost, "/v1/credentials:certificate", `{"credential":"a","role":"ROLE_ADMIN","keyHash":"00","issuer":"` + issuer + `"}`, "key_hash"},
+		{http.MethodPost, "/v1/credentials:certificate", `{"credential":"a","role":"ROLE_ADMIN","identifier":"dns:-","issuer":"` + issuer + `"}`, "identifier"},
+		{http.MethodPost, revoke, `{"reason":"REASON_BOREDOM"}`, "reason"},
+		{http.MethodPost, revoke, `{"reason":7}`, "reason"},
+		{http.MethodPost, revoke, `{"reason":8}`, "reason"},
+		{http.MethodPost, revoke, `{"reason":-1}`, "reason"},
+		{http.MethodPost, revoke, `{"reason":257}`, "reason"},
+		{http.MethodPost, revoke, `{"reason":"REASON_CERTIFICATE_HOLD"}`, "reason"},
+		{http.MethodPost, revoke, `{"waitFor":5}`, "wait_for"},
+		{http.MethodPost, revoke, `{"invalidityAt":"yesterday"}`, "invalidity_at"},
+		{http.MethodPost, revoke, `{"invalidityAt":"2999-01-01T00:00:00Z"}`, "invalidity_at"},
+		{http.MethodPost, "/v1/certificates/" + issuer + "/zz:revoke", `{}`, "serial"},
+		{http.MethodPost, "/v1/certificates/ABCDEFABCDEFABCDEFAB/0a:revoke", `{}`, "issuer"},
+		{http.MethodPost, "/v1/certificates:revoke", `{"certificatePem":"hello"}`, "certificate_pem"},
+		{http.MethodPost, "/v1/certificates:revoke", `{"certificateDer":"AQ=="}`, "certificate_der"},
+		{http.MethodPost, "/v1/certificates:check", `{}`, "certificate_pem"},
+		{http.MethodPost, "/v1/certificates:check", `{"certificatePem":"-----BEGIN CERTIFICATE-----\nAQ==\n-----END CERTIFICATE-----\n"}`, "certificate_pem"},
+		{http.MethodPost, "/v1/certificates", `{"profile":"server"}`, "csr_der"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ=="}`, "profile"},
+		{http.MethodPost, "/v1/certificates", `{"csrPem":"x","profile":"server"}`, "csr_pem"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","csrPem":"x","profile":"server"}`, ""}, // the document is at fault
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":["a.example","dns:b c"]}`, "identifiers[1]"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":["a.example","dns:A.example"]}`, "identifiers[1]"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":[` + strings.Repeat(`"a",`, 1000) + `"a"]}`, "identifiers"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","notAfter":"0000-00-00"}`, "not_after"},
+		{http.MethodGet, "/v1/certificates?standing=STANDING_GREAT", "", "standing"},
+		{http.MethodGet, "/v1/certificates?standing=9", "", "standing"},
+		{http.MethodGet, "/v1/certificates?pageSize=1001", "", "page_size"},
+		{http.MethodGet, "/v1/certificates?page_size=many", "", "page_size"},
+		{http.MethodGet, "/v1/certificates?expirse_before=2026-01-01T00:00:00Z", "", "expirse_before"},
+		{http.MethodGet, "/v1/certificates?expires_before=soon", "", "expires_before"},
+		{http.MethodGet, "/v1/certificates?identifier=a%20b", "", "identifier"},
+		{http.MethodGet, "/v1/certificates?dns_suffix=10.0.0.1", "", "dns_suffix"},
+		{http.MethodGet, "/v1/certificates?keyHash=12", "", "key_hash"},
+		{http.MethodGet, "/v1/certificates?issuer=12", "", "issuer"},
+		{http.MethodGet, "/v1/certificates?serial=xyz", "", "serial"},
+		{http.MethodGet, "/v1/certificates?%00failure=a&%00failure=b", "", "\x00failure"},
+		{http.MethodGet, "/v1/issuers/12", "", "issuer"},
+		{http.MethodGet, "/v1/audit/events?pageSize=5000", "", "page_size"},
+	} {
+		a := h.rest(admin, nil, test.method, test.path, test.body)
+		field, _ := a.Body["field"].(string)
+		if a.Status != http.StatusBadRequest || a.Body["kind"] != "invalid" || field != test.field {
+			t.Errorf("%s %s %.80s: %d %.300s, want field %q", test.method, test.path, test.body, a.Status, a.Text, test.field)
+		}
+	}
+	if strings.Contains(h.log.String(), "level=ERROR") {
+		t.Errorf("bad requests are logged as errors:\n%s", h.log)
+	}
+}
+
+func TestBadFieldIsNamedOverGRPC(t *testing.T) {
+	h := newHouse(t)
+	c := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	for field, call := range map[string]func() error{
+		"role": func() error {
+			_, err := c.CreateToken(t.Context(), client.CredentialRequest{Name: "x", Role: 9})
+			return err
+		},
+		"credential": func() error {
+			_, err := c.CreateToken(t.Context(), client.CredentialRequest{Name: "x y", Role: client.RoleAdmin})
+			return err
+		},
+		"standing":  func() error { _, err := c.List(t.Context(), client.Filter{Standing: 9}); return err },
+		"page_size": func() error { _, err := c.List(t.Context(), client.Filter{PageSize: 1001}); return err },
+		"reason": func() error {
+			_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: pki.IssuerID{1}, Serial: pki.Serial{19: 1}, Reason: 7})
+			return err
+		},
+		"identifiers[1]": func() error {
+			_, err := c.Issue(t.Context(), client.IssueRequest{CSR: []byte{1}, Profile: "server", Identifiers: []string{"a", "dns:b c"}})
+			return err
+		},
+	} {
+		err := call()
+		if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != field {
+			t.Errorf("%v (field %q), want field %q", err, fieldOf(err), field)
+		}
+	}
+}
+
+func TestBadHTTP(t *testing.T) {
+	h := newHouse(t)
+	admin := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	for _, test := range []struct {
+		what, method, path, body string
+		status                   int
+	}{
+		{"nothing there", http.MethodGet, "/v1/nothing", "", http.StatusNotFound},
+		{"another path", http.MethodGet, "/etc/passwd", "", http.StatusNotFound},
+		{"a wrong method", http.MethodDelete, "/v1/certificates", "", http.StatusMethodNotAllowed},
+		{"a large body", http.MethodPost, "/v1/certificates", `{"profile":"` + strings.Repeat("a", 600<<10) + `"}`, http.StatusRequestEntityTooLarge},
+		{"no such credential", http.MethodGet, "/v1/credentials/nobody", "", http.StatusNotFound},
+		{"no such issuer", http.MethodGet, "/v1/issuers/00000000000000000001", "", http.StatusNotFound},
+	} {
+		a := h.rest(admin, nil, test.method, test.path, test.body)
+		if a.Status != test.status || a.Body["detail"] == nil || a.Body["kind"] == nil || a.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %v %s, want %d", test.what, a.Status, a.Header, a.Text, test.status)
+		}
+	}
+	// What a form on another site can make a browser send is not taken, credential or not.
+	for _, media := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.address+"/v1/credentials/root:disable", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+admin)
+		request.Header.Set("Content-Type", media)
+		if a := h.do(request, nil); a.Status != http.StatusUnsupportedMediaType {
+			t.Errorf("a body of type %q: %d %s", media, a.Status, a.Text)
+		}
+	}
+}
+
+func TestLargeMessageOverGRPC(t *testing.T) {
+	h := newHouse(t)
+	c := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	_, err := c.Issue(t.Context(), client.IssueRequest{CSR: make([]byte, 600<<10), Profile: "server"})
+	if pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("600 KiB: %v, want invalid", err)
+	}
+	_, err = c.Issue(t.Context(), client.IssueRequest{CSR: make([]byte, 9<<20), Profile: "server"})
+	if pki.KindOf(err) != pki.KindExhausted {
+		t.Errorf("9 MiB: %v, want exhausted, as gRPC says it", err)
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	for sent, kept := range map[string]bool{"my-id_1.2": true, "": false, "a b": false, strings.Repeat("a", 65): false, "a\"b": false} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+h.address+"/v1/whoami", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set("X-Request-Id", sent)
+		a := h.do(request, nil)
+		if got := a.Header.Get("X-Request-Id"); a.Status != http.StatusOK || got == "" || (got == sent) != kept {
+			t.Errorf("sent %q: %d, request id %q", sent, a.Status, got)
+		}
+	}
+}
+
+// What broke inside is for operators; a caller gets the id under which they find it.
+func TestInternalCausesStayInside(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	for what, test := range map[string]struct {
+		issuers func() ([]ca.Issuer, error)
+		kind    pki.Kind
+		status  int
+	}{
+		"panic": {func() ([]ca.Issuer, error) { panic("secret of the house") }, pki.KindInternal, http.StatusInternalServerError},
+		"error": {func() ([]ca.Issuer, error) { return nil, errors.New("secret of the house") }, pki.KindInternal, http.StatusInternalServerError},
+		"no answer": {func() ([]ca.Issuer, error) {
+			return nil, pki.Errorf(pki.KindUnavailable, "list issuers", "secret of the house")
+		}, pki.KindUnavailable, http.StatusServiceUnavailable},
+	} {
+		h.issuers = test.issuers
+		_, err := h.grpc(token, nil).Issuers(t.Context())
+		e, ok := errors.AsType[*pki.Error](err)
+		if !ok || e.Kind != test.kind || strings.Contains(err.Error()+e.Hint, "secret") {
+			t.Errorf("%s over gRPC: %v", what, err)
+		}
+		a := h.rest(token, nil, http.MethodGet, "/v1/issuers", "")
+		id, _ := a.Body["request_id"].(string)
+		if a.Status != test.status || strings.Contains(a.Text, "secret") || id == "" {
+			t.Errorf("%s over REST: %d %s", what, a.Status, a.Text)
+		}
+		if log := h.log.String(); !strings.Contains(log, "secret of the house") || !strings.Contains(log, "request_id="+id) {
+			t.Errorf("%s: the log does not say what happened to request %s:\n%s", what, id, log)
+		}
+	}
+	h.issuers = nil
+	if a := h.rest(token, nil, http.MethodGet, "/v1/issuers", ""); a.Status != http.StatusOK {
+		t.Errorf("after a panic: %d %s", a.Status, a.Text)
+	}
+}
+
+func TestBoundedCallsInFlight(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) { c.InFlight = 2 })
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	entered, leave := make(chan struct{}), make(chan struct{})
+	h.issuers = func() ([]ca.Issuer, error) { entered <- struct{}{}; <-leave; return nil, nil }
+	done := make(chan string)
+	for range 2 {
+		go func() {
+			a := h.rest(token, nil, http.MethodGet, "/v1/issuers", "")
+			done <- fmt.Sprint(a.Status)
+		}()
+		<-entered
+	}
+	if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusTooManyRequests || a.Body["kind"] != "exhausted" {
+		t.Errorf("the third call over REST: %d %s", a.Status, a.Text)
+	}
+	if _, err := h.grpc(token, nil).WhoAmI(t.Context()); pki.KindOf(err) != pki.KindExhausted {
+		t.Errorf("the third call over gRPC: %v", err)
+	}
+	close(leave)
+	for range 2 {
+		if status := <-done; status != "200" {
+			t.Errorf("a call that was let in: %s", status)
+		}
+	}
+	if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
+		t.Errorf("when there is room again: %d %s", a.Status, a.Text)
+	}
+}

@@ -1,0 +1,104 @@
+// Package rpc is the gRPC side of the API: it parses a message into domain values, obtains a Grant, makes one call, and
+// turns the answer or the error back. It is the last place where protobuf is seen; REST enters through the same
+// interceptors (api/rest).
+package rpc
+
+import (
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// Config says what the API works with.
+type Config struct {
+	Authenticator *auth.Authenticator  // required
+	Credentials   *auth.Credentials    // required
+	Audit         AuditLog             // required
+	Authority     *ca.Authority        // required
+	Issuers       Issuers              // required
+	Ledger        *revocation.Ledger   // required
+	Universe      *revocation.Universe // required
+	CRLs          CRLs                 // zero: GetCrl fails
+	Publication   Publication          // zero: waiting for publication fails
+
+	Now func() time.Time // zero: time.Now
+	Log *slog.Logger     // for causes that callers are not told; zero: nothing is logged
+
+	InFlight  int           // most calls at once; zero: 1,024
+	Streams   int           // most streams at once; zero: 64
+	Timeout   time.Duration // of a call that is no stream; zero: 60 s
+	Rate      float64       // most calls and stream items a second for one credential; zero: no limit
+	Burst     int           // how many may come at once under Rate; zero: one second's worth
+	BadLogins float64       // most refused credentials a second from one address before all are refused; zero: 5
+}
+
+// API is every service with its interceptors. It is safe for concurrent use.
+type API struct {
+	config   Config
+	health   *health.Server
+	calls    chan struct{}
+	streams  chan struct{}
+	rates    *limits // by principal
+	failures *limits // by source address
+	noise    *limits // bounds what refused strangers write into the audit log
+}
+
+// New makes the API.
+func New(c Config) (*API, error) {
+	for name, missing := range map[string]bool{
+		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil,
+		"Issuers": c.Issuers == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil,
+	} {
+		if missing {
+			return nil, pki.Errorf(pki.KindInternal, "make API", "no %s", name)
+		}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.InFlight == 0 {
+		c.InFlight = 1024
+	}
+	if c.Streams == 0 {
+		c.Streams = 64
+	}
+	if c.Timeout == 0 {
+		c.Timeout = time.Minute
+	}
+	if c.BadLogins == 0 {
+		c.BadLogins = 5
+	}
+	return &API{
+		config:   c,
+		health:   health.NewServer(),
+		calls:    make(chan struct{}, c.InFlight),
+		streams:  make(chan struct{}, c.Streams),
+		rates:    newLimits(c.Rate, c.Burst, c.Now),
+		failures: newLimits(c.BadLogins, 0, c.Now),
+		noise:    newLimits(10, 50, c.Now),
+	}, nil
+}
+
+// Register registers every service. The registrar must call Unary and Stream for every call.
+func (a *API) Register(r grpc.ServiceRegistrar) {
+	signetv1.RegisterCertificateServiceServer(r, &certificateService{api: a})
+	signetv1.RegisterIssuerServiceServer(r, &issuerService{api: a})
+	signetv1.RegisterCredentialServiceServer(r, &credentialService{api: a})
+	signetv1.RegisterAuditServiceServer(r, &auditService{api: a})
+	healthv1.RegisterHealthServer(r, a.health)
+}
+
+// Shutdown makes health checks say that no more calls should come here.
+func (a *API) Shutdown() { a.health.Shutdown() }

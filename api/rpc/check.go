@@ -1,0 +1,289 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// CheckCertificate answers whether a certificate is authentic and in force. Whoever has a credential may ask about any
+// certificate: its holder has it anyway, and its status is public.
+func (s *certificateService) CheckCertificate(ctx context.Context, m *signetv1.CheckCertificateRequest) (*signetv1.CheckCertificateResponse, error) {
+	const op = "check certificate"
+	if !m.HasCertificate() {
+		return nil, invalid(op, "certificate_pem", "which certificate?")
+	}
+	certificate, err := certificateFrom(op, m)
+	if err != nil {
+		return nil, err
+	}
+	at, err := timeFrom(op, "at", m.GetAt())
+	if err != nil {
+		return nil, err
+	}
+	if at.IsZero() {
+		at = s.api.config.Now().UTC()
+	}
+	issuers, err := s.api.config.Issuers.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &check{api: s.api, certificate: certificate, at: at, issuers: issuers}
+	c.run(ctx)
+	return c.answer(), nil
+}
+
+// check is one check on its way. Each step leaves evidence; the first that fails decides.
+type check struct {
+	api         *API
+	certificate *x509.Certificate
+	at          time.Time
+	issuers     []ca.Issuer
+
+	issuer   ca.Issuer
+	known    bool // the issuer is ours
+	status   revocation.Answer
+	chain    []*x509.Certificate // above the certificate, nearest first
+	evidence []*signetv1.Evidence
+	verdict  signetv1.Verdict
+	summary  string
+}
+
+// run takes the steps in order.
+func (c *check) run(ctx context.Context) {
+	if !c.signature() {
+		return
+	}
+	c.ledger(ctx)
+	c.record(ctx)
+	c.validity()
+	c.authorities(ctx)
+	c.decide(signetv1.Verdict_VERDICT_IN_FORCE, "authentic and in force")
+}
+
+// decide sets the verdict unless an earlier step has.
+func (c *check) decide(verdict signetv1.Verdict, format string, args ...any) {
+	if c.verdict == signetv1.Verdict_VERDICT_UNSPECIFIED {
+		c.verdict, c.summary = verdict, fmt.Sprintf(format, args...)
+	}
+}
+
+func (c *check) found(source string, favourable bool, format string, args ...any) {
+	c.evidence = append(c.evidence, signetv1.Evidence_builder{Source: &source, Statement: new(fmt.Sprintf(format, args...)), Favourable: &favourable}.Build())
+}
+
+// signature finds the issuer by name and verifies with its key.
+func (c *check) signature() bool {
+	issuer, signed := signer(c.issuers, c.certificate)
+	if signed {
+		c.issuer, c.known = issuer, true
+		c.found("signature", true, "signed by %s (%s)", issuer.Label, issuer.ID)
+		return true
+	}
+	if issuer.ID.IsZero() {
+		c.found("signature", false, "no issuer of this server is called %s", c.certificate.Issuer)
+		c.decide(signetv1.Verdict_VERDICT_UNKNOWN_ISSUER, "not from an issuer of this server")
+		return false
+	}
+	c.found("signature", false, "it names %s (%s) as its issuer, and the signature is not its", issuer.Label, issuer.ID)
+	c.decide(signetv1.Verdict_VERDICT_BAD_SIGNATURE, "the signature is not that of the issuer it names")
+	return false
+}
+
+// signer returns the issuer that signed a certificate, and true; or the one whose name it carries, and false.
+func signer(issuers []ca.Issuer, certificate *x509.Certificate) (named ca.Issuer, signed bool) {
+	for _, issuer := range issuers {
+		if !bytes.Equal(issuer.Subject, certificate.RawIssuer) {
+			continue
+		}
+		named = issuer
+		key, err := x509.ParsePKIXPublicKey(issuer.SPKI)
+		if err != nil {
+			continue
+		}
+		// Only the key counts here: what its certificates allow is a question for those who verify a chain.
+		parent := &x509.Certificate{PublicKey: key, PublicKeyAlgorithm: algorithmOf(key)}
+		if parent.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature) == nil {
+			return issuer, true
+		}
+	}
+	return named, false
+}
+
+// ledger asks for the status.
+func (c *check) ledger(ctx context.Context) {
+	serial, err := pki.SerialFromBig(c.certificate.SerialNumber)
+	if err != nil {
+		c.found("ledger", false, "the serial number is not one that this issuer gives")
+		c.decide(signetv1.Verdict_VERDICT_FORGED, "correctly signed, and never issued: the key of %s may be in other hands", c.issuer.Label)
+		return
+	}
+	c.status, err = c.api.config.Universe.Lookup(ctx, c.issuer.ID, serial)
+	switch {
+	case err != nil:
+		c.found("ledger", false, "what is needed to answer cannot be reached now")
+	case c.status.Issuance == revocation.NeverIssued && c.status.Status != pki.StatusRevoked:
+		c.found("ledger", false, "no certificate with this serial number was ever issued (as of entry %d)", c.status.Seq)
+		c.decide(signetv1.Verdict_VERDICT_FORGED, "correctly signed, and never issued: the key of %s may be in other hands", c.issuer.Label)
+	case c.status.Status == pki.StatusRevoked && c.status.Reason == pki.CertificateHold:
+		c.found("ledger", false, "on hold since %s (entry %d)", c.status.RevokedAt.Format(time.RFC3339), c.status.EventSeq)
+		c.decide(signetv1.Verdict_VERDICT_ON_HOLD, "on hold since %s", c.status.RevokedAt.Format(time.RFC3339))
+	case c.status.Status == pki.StatusRevoked:
+		c.found("ledger", false, "revoked at %s for %s (entry %d)", c.status.RevokedAt.Format(time.RFC3339), c.status.Reason, c.status.EventSeq)
+		c.decide(signetv1.Verdict_VERDICT_REVOKED, "revoked at %s for %s", c.status.RevokedAt.Format(time.RFC3339), c.status.Reason)
+	case c.status.Status == pki.StatusGood:
+		c.found("ledger", true, "issued and not revoked (as of entry %d)", c.status.Seq)
+	default:
+		c.found("ledger", false, "the status is %s", c.status.Status)
+	}
+}
+
+// record compares with what was recorded when the certificate was issued.
+func (c *check) record(ctx context.Context) {
+	if c.ofAuthority() {
+		c.found("record", true, "it is a certificate of an issuer of this server")
+		return
+	}
+	serial, err := pki.SerialFromBig(c.certificate.SerialNumber)
+	if err != nil {
+		return // the ledger step has said so
+	}
+	grant, err := auth.System("check").Authorize(auth.ActionRead, "")
+	if err != nil {
+		c.found("record", false, "the record cannot be read now")
+		return
+	}
+	recorded, err := c.api.config.Authority.Get(ctx, grant, c.issuer.ID, serial)
+	switch {
+	case err != nil && pki.KindOf(err) == pki.KindNotFound:
+		c.found("record", false, "there is no record of it")
+	case err != nil:
+		c.found("record", false, "the record cannot be read now")
+	case !bytes.Equal(recorded.DER, c.certificate.Raw):
+		c.found("record", false, "another certificate was issued with this serial number")
+		c.decide(signetv1.Verdict_VERDICT_FORGED, "correctly signed, and not what was issued: the key of %s may be in other hands", c.issuer.Label)
+	default:
+		c.found("record", true, "recorded at %s for account %s under profile %s", recorded.IssuedAt.UTC().Format(time.RFC3339), recorded.Account, recorded.Profile)
+	}
+}
+
+// ofAuthority reports whether the certificate is one of our issuers' own.
+func (c *check) ofAuthority() bool {
+	for _, issuer := range c.issuers {
+		for _, own := range issuer.Certificates {
+			if bytes.Equal(own.DER, c.certificate.Raw) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// validity compares with the clock, and closes the door for what could not be told.
+func (c *check) validity() {
+	from, to := c.certificate.NotBefore.UTC().Format(time.RFC3339), c.certificate.NotAfter.UTC().Format(time.RFC3339)
+	switch {
+	case c.at.After(c.certificate.NotAfter):
+		c.found("validity", false, "valid from %s to %s", from, to)
+		c.decide(signetv1.Verdict_VERDICT_EXPIRED, "expired at %s", to)
+	case c.at.Before(c.certificate.NotBefore):
+		c.found("validity", false, "valid from %s to %s", from, to)
+		c.decide(signetv1.Verdict_VERDICT_NOT_YET_VALID, "valid only from %s", from)
+	default:
+		c.found("validity", true, "valid from %s to %s", from, to)
+	}
+	if c.unfavourable() {
+		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be told now: see the evidence")
+	}
+}
+
+func (c *check) unfavourable() bool {
+	for _, e := range c.evidence {
+		if !e.GetFavourable() {
+			return true
+		}
+	}
+	return false
+}
+
+// authorities looks at every authority above: its validity, and its status where its issuer is ours too.
+func (c *check) authorities(ctx context.Context) {
+	if len(c.issuer.Certificates) == 0 {
+		return
+	}
+	for _, der := range append([][]byte{c.issuer.Certificates[0].DER}, c.issuer.Certificates[0].Chain...) {
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			c.found("chain", false, "a certificate above it cannot be read")
+			c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "a certificate above it cannot be read")
+			return
+		}
+		c.chain = append(c.chain, parsed)
+	}
+	for _, authority := range c.chain {
+		if c.at.After(authority.NotAfter) || c.at.Before(authority.NotBefore) {
+			c.found("chain", false, "%s is valid from %s to %s", authority.Subject, authority.NotBefore.Format(time.RFC3339), authority.NotAfter.Format(time.RFC3339))
+			c.decide(signetv1.Verdict_VERDICT_EXPIRED, "the certificate of %s is not valid at the time asked about", authority.Subject)
+			continue
+		}
+		c.authority(ctx, authority)
+	}
+}
+
+// authority looks at the status of one authority that is not a root.
+func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
+	if bytes.Equal(authority.RawIssuer, authority.RawSubject) {
+		return // nobody can revoke a root
+	}
+	above, signed := signer(c.issuers, authority)
+	serial, err := pki.SerialFromBig(authority.SerialNumber)
+	if !signed || err != nil {
+		return // another authority's to say
+	}
+	answer, err := c.api.config.Universe.Lookup(ctx, above.ID, serial)
+	if err == nil && answer.Status == pki.StatusRevoked {
+		c.found("chain", false, "%s was revoked at %s for %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339), answer.Reason)
+		c.decide(signetv1.Verdict_VERDICT_REVOKED, "its issuer %s was revoked at %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339))
+		return
+	}
+	c.found("chain", true, "%s is in force", authority.Subject)
+}
+
+func (c *check) answer() *signetv1.CheckCertificateResponse {
+	status, facts := statusTo(c.status)
+	b := signetv1.CheckCertificateResponse_builder{
+		Verdict:    &c.verdict,
+		Summary:    &c.summary,
+		Serial:     new(serialTo(c.certificate)),
+		Status:     &status,
+		Revocation: facts,
+		Sequence:   &c.status.Seq,
+		At:         timestamp(c.at),
+		Evidence:   c.evidence,
+	}
+	if c.known {
+		b.Issuer = new(c.issuer.ID.String())
+	}
+	for i, link := range append([]*x509.Certificate{c.certificate}, c.chain...) {
+		if !c.known {
+			break
+		}
+		fingerprint := sha256.Sum256(link.Raw)
+		l := signetv1.ChainLink_builder{Subject: new(link.Subject.String()), NotAfter: timestamp(link.NotAfter), Fingerprint: new(hex.EncodeToString(fingerprint[:]))}
+		if i > 0 {
+			l.Issuer = new(pki.HashSPKI(link.RawSubjectPublicKeyInfo).Issuer().String())
+		}
+		b.Chain = append(b.Chain, l.Build())
+	}
+	return b.Build()
+}

@@ -1,0 +1,99 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// errorDomain is the domain of every ErrorInfo: with its reason, the kind, it names the error.
+const errorDomain = "signet.v1"
+
+var codeOf = map[pki.Kind]codes.Code{
+	pki.KindInternal:           codes.Internal,
+	pki.KindInvalid:            codes.InvalidArgument,
+	pki.KindRefused:            codes.InvalidArgument, // whoever repeats it as it is gets the same answer; ErrorInfo tells the two apart
+	pki.KindNotFound:           codes.NotFound,
+	pki.KindConflict:           codes.AlreadyExists,
+	pki.KindUnauthenticated:    codes.Unauthenticated,
+	pki.KindDenied:             codes.PermissionDenied,
+	pki.KindFailedPrecondition: codes.FailedPrecondition,
+	pki.KindUnavailable:        codes.Unavailable,
+	pki.KindExhausted:          codes.ResourceExhausted,
+}
+
+// disclosed is what a caller is told about an error. The causes of internal errors and of things that do not answer are
+// for operators: they are logged under the request id.
+func disclosed(err error, requestID string) *pki.Error {
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok {
+		e = &pki.Error{Op: "call", Err: err}
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			e.Kind = pki.KindUnavailable
+		}
+	}
+	told := &pki.Error{Kind: e.Kind, Op: e.Op, Field: e.Field, Hint: e.Hint, Err: e.Err}
+	switch e.Kind {
+	case pki.KindInternal:
+		told.Err, told.Field = errors.New("something broke in the server"), ""
+		told.Hint = "give the request id " + requestID + " to the operators of the server: its log says more"
+	case pki.KindUnavailable:
+		told.Err, told.Field = errors.New("something that the server depends on does not answer, or took too long"), ""
+		told.Hint = "try again; if it lasts, give the request id " + requestID + " to the operators of the server"
+	}
+	return told
+}
+
+// statusError makes the gRPC status of an error, with the details that say whose fault it is, which field is to blame
+// and what to do next.
+func statusError(err error, requestID string) error {
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return err // made by gRPC itself, or by this function
+	}
+	told := disclosed(err, requestID)
+	code := codeOf[told.Kind]
+	if errors.Is(err, context.DeadlineExceeded) {
+		code = codes.DeadlineExceeded
+	}
+	details := []protoadapt.MessageV1{
+		&errdetails.ErrorInfo{Reason: told.Kind.String(), Domain: errorDomain, Metadata: map[string]string{"kind": told.Kind.String(), "op": told.Op}},
+		&errdetails.RequestInfo{RequestId: requestID},
+	}
+	if told.Field != "" {
+		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: told.Field, Description: cause(told)}}})
+	}
+	if told.Hint != "" {
+		details = append(details, &errdetails.LocalizedMessage{Locale: "en", Message: told.Hint})
+	}
+	s, detailErr := status.New(code, told.Error()).WithDetails(details...)
+	if detailErr != nil {
+		return status.Error(code, told.Error()) // details are an extra; the error itself must arrive
+	}
+	return s.Err()
+}
+
+// problem is the same for one item of a stream.
+func problem(err error, requestID string) *signetv1.Problem {
+	told := disclosed(err, requestID)
+	return signetv1.Problem_builder{Kind: new(told.Kind.String()), Message: new(cause(told)), Field: optional(told.Field), Hint: optional(told.Hint)}.Build()
+}
+
+// cause is the text of an error without its operation and field.
+func cause(e *pki.Error) string {
+	if e.Err == nil {
+		return e.Op
+	}
+	return e.Err.Error()
+}
+
+// invalid blames a field of a request.
+func invalid(op, field, format string, args ...any) *pki.Error {
+	return pki.Errorf(pki.KindInvalid, op, format, args...).InField(field)
+}

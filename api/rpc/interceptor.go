@@ -1,0 +1,245 @@
+package rpc
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// MaxMessage is the largest message accepted, in octets: the serial list of a mass revocation. Every other request is
+// at most maxRequest.
+const (
+	MaxMessage = 8 << 20
+	maxRequest = 512 << 10
+)
+
+// RequestIDHeader carries the id that ties an answer, log lines and audit events together. A caller may choose it.
+const RequestIDHeader = "x-request-id"
+
+// open are the methods that need no credential.
+var open = map[string]bool{"/grpc.health.v1.Health/Check": true}
+
+// large are the methods that take more than maxRequest.
+var large = map[string]bool{"/signet.v1.JobService/PlanJob": true}
+
+// slow are the methods that may take longer than Config.Timeout: they read everything.
+var slow = map[string]time.Duration{"/signet.v1.AuditService/VerifyAuditLog": 10 * time.Minute}
+
+// principalKey is the context key of the caller.
+type principalKey struct{}
+
+// caller returns who makes the call; the zero Principal, which may do nothing, outside of one.
+func caller(ctx context.Context) auth.Principal {
+	p, _ := ctx.Value(principalKey{}).(auth.Principal)
+	return p
+}
+
+// Unary stands before every call that is no stream.
+func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	id := requestID(ctx)
+	ctx, cancel := context.WithTimeout(ctx, max(a.config.Timeout, slow[info.FullMethod]))
+	defer cancel()
+	defer func() { err = a.finish(ctx, info.FullMethod, id, recover(), err) }()
+	if err := grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, id)); err != nil {
+		return nil, err
+	}
+	ctx, release, err := a.admit(ctx, info.FullMethod, id, a.calls)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if m, ok := request.(proto.Message); ok && !large[info.FullMethod] && proto.Size(m) > maxRequest {
+		return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest)
+	}
+	return handler(ctx, request)
+}
+
+// Stream stands before every stream.
+func (a *API) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	ctx := stream.Context()
+	id := requestID(ctx)
+	defer func() { err = a.finish(ctx, info.FullMethod, id, recover(), err) }()
+	if err := stream.SetHeader(metadata.Pairs(RequestIDHeader, id)); err != nil {
+		return err
+	}
+	admitted, release, err := a.admit(ctx, info.FullMethod, id, a.streams)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ctx = admitted
+	if err := stream.SendHeader(nil); err != nil { // the caller need not send anything to learn that it was let in
+		return err
+	}
+	return handler(service, &admittedStream{stream, admitted})
+}
+
+type admittedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *admittedStream) Context() context.Context { return s.ctx }
+
+// admit lets a call in: there must be room for it, and its credential must be good.
+func (a *API) admit(ctx context.Context, method, id string, room chan struct{}) (context.Context, func(), error) {
+	const op = "accept call"
+	select {
+	case room <- struct{}{}:
+	default:
+		return ctx, nil, pki.Errorf(pki.KindExhausted, op, "%d calls are being answered already", cap(room)).WithHint("try again in a moment")
+	}
+	release := func() { <-room }
+	if open[method] {
+		return ctx, release, nil
+	}
+	p, err := a.authenticate(ctx)
+	if err == nil && !a.rates.allow(p.ID) {
+		err = pki.Errorf(pki.KindExhausted, op, "%s makes more calls than it may", p.ID).WithHint("slow down, or ask for a higher rate")
+	}
+	if err != nil {
+		release()
+		return ctx, nil, err
+	}
+	p.RequestID = id
+	return context.WithValue(ctx, principalKey{}, p), release, nil
+}
+
+// authenticate turns what the caller presented into a Principal. A bearer token counts before a client certificate: it
+// was sent with the call.
+func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
+	source := sourceOf(ctx)
+	if a.failures.spent(source) {
+		return auth.Principal{}, pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("try again in a few seconds")
+	}
+	p, err := a.present(ctx)
+	if err != nil {
+		if pki.KindOf(err) == pki.KindUnauthenticated {
+			a.failures.allow(source)
+		}
+		return auth.Principal{}, err
+	}
+	p.Source = source
+	return p, nil
+}
+
+func (a *API) present(ctx context.Context) (auth.Principal, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	switch values := md.Get("authorization"); {
+	case len(values) > 1:
+		return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "more than one authorization header")
+	case len(values) == 1:
+		scheme, token, _ := strings.Cut(values[0], " ")
+		if !strings.EqualFold(scheme, "bearer") {
+			return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "the authorization header must be \"Bearer\" and a token")
+		}
+		return a.config.Authenticator.Token(ctx, strings.TrimSpace(token))
+	}
+	if from, ok := peer.FromContext(ctx); ok {
+		if info, ok := from.AuthInfo.(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
+			return a.config.Authenticator.Certificate(ctx, info.State.PeerCertificates)
+		}
+	}
+	return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "no credential").
+		WithHint("send a bearer token, or a TLS client certificate that an administrator has bound to a credential")
+}
+
+// finish turns what became of a call into the status that its caller gets. panicked is what recover returned.
+func (a *API) finish(ctx context.Context, method, id string, panicked any, err error) error {
+	err = a.note(ctx, method, id, panicked, err)
+	if err == nil {
+		return nil
+	}
+	return statusError(err, id)
+}
+
+// note turns a panic into an error, logs what callers are not told, and writes refusals into the audit log.
+func (a *API) note(ctx context.Context, method, id string, panicked any, err error) error {
+	log := a.config.Log.With("method", method, "request_id", id, "principal", caller(ctx).ID)
+	if panicked != nil {
+		log.Error("call panicked", "panic", panicked, "stack", string(debug.Stack()))
+		return pki.Errorf(pki.KindInternal, "call", "panic")
+	}
+	if err == nil {
+		return nil
+	}
+	switch pki.KindOf(err) {
+	case pki.KindInternal, pki.KindUnavailable:
+		if !errors.Is(err, context.Canceled) { // the caller went away: nobody's fault
+			log.Error("call failed", "error", err)
+		}
+	case pki.KindUnauthenticated, pki.KindDenied:
+		a.auditRefusal(ctx, log, method, id, err)
+	}
+	return err
+}
+
+// auditRefusal writes down who was refused what. Strangers can cause a bounded number of events only.
+func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id string, err error) {
+	p := caller(ctx)
+	actor, source := p.ID, sourceOf(ctx)
+	if actor == "" {
+		actor = "anonymous"
+	}
+	if !a.noise.allow(actor) {
+		log.Warn("refused, and not in the audit log: too many refusals", "source", source, "error", err)
+		return
+	}
+	event := audit.Event{At: a.config.Now(), Actor: actor, Action: "api.call", Target: method, Outcome: audit.Refused, RequestID: id, Source: source,
+		Detail: map[string]string{"error": err.Error()}}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // the caller may be gone; its refusal counts
+	defer cancel()
+	if err := a.config.Audit.AppendAudit(ctx, []audit.Event{event}); err != nil {
+		log.Error("a refusal could not be written into the audit log", "error", err)
+	}
+}
+
+// requestID is what the caller chose, if that can be believed in logs, and else random.
+func requestID(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if values := md.Get(RequestIDHeader); len(values) == 1 && goodRequestID(values[0]) {
+		return values[0]
+	}
+	var random [8]byte
+	rand.Read(random[:]) // never fails since Go 1.24
+	return hex.EncodeToString(random[:])
+}
+
+func goodRequestID(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return len(text) > 0 && len(text) <= 64
+}
+
+// sourceOf is the network address of the caller, without its port.
+func sourceOf(ctx context.Context) string {
+	from, ok := peer.FromContext(ctx)
+	if !ok || from.Addr == nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(from.Addr.String())
+	if err != nil {
+		return from.Addr.String()
+	}
+	return host
+}

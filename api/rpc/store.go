@@ -1,0 +1,68 @@
+package rpc
+
+import (
+	"context"
+	"crypto/x509"
+	"iter"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// AuditLog is the log as the API reads it, and where it writes refusals.
+type AuditLog interface {
+	AppendAudit(ctx context.Context, events []audit.Event) error
+	AuditEvents(ctx context.Context, filter audit.Filter, after uint64, limit int) ([]audit.Event, error)
+	AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.Batch, error]
+}
+
+// Issuers lists every issuer with its certificates, the chosen one first.
+type Issuers interface {
+	Issuers(ctx context.Context) ([]ca.Issuer, error)
+}
+
+// CRLs gives what is published: the complete list, or that of a shard. KindNotFound if there is no such list.
+type CRLs interface {
+	CRL(ctx context.Context, scope revocation.Scope) ([]byte, error)
+}
+
+// Publication waits until every product of every live instance has reached a sequence, and returns when that was.
+type Publication interface {
+	AwaitPublished(ctx context.Context, seq uint64) (time.Time, error)
+}
+
+// ClientCertificates adapts issuers and the universe to what auth.Authenticator asks about client certificates.
+type ClientCertificates struct {
+	Issuers  Issuers
+	Universe *revocation.Universe
+}
+
+// IssuerCertificates implements auth.Issuers.
+func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error) {
+	issuers, err := c.Issuers.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*x509.Certificate
+	for _, issuer := range issuers {
+		for _, certificate := range issuer.Certificates {
+			for _, der := range append([][]byte{certificate.DER}, certificate.Chain...) {
+				parsed, err := x509.ParseCertificate(der)
+				if err != nil {
+					return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "%w", err)
+				}
+				all = append(all, parsed)
+			}
+		}
+	}
+	return all, nil
+}
+
+// CertificateStatus implements auth.Status.
+func (c ClientCertificates) CertificateStatus(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, error) {
+	answer, err := c.Universe.Lookup(ctx, issuer, serial)
+	return answer.Status, err
+}

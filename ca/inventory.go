@@ -1,0 +1,211 @@
+package ca
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"signet.example/signet/pki"
+)
+
+// Order says which index leads a list, and so in which order it comes. It follows from the filter alone, so that the
+// pages of one list fit together.
+type Order uint8
+
+// The orders. Ties are broken by issuer, epoch and index.
+const (
+	ByIssuance Order = iota // newest first
+	BySerial                // the few certificates that can have one serial
+	ByName                  // by reversed name, so that what is below a domain stands together
+	ByLedger                // the last to be revoked first
+	ByExpiry                // the first to expire first
+	ByPosition              // of one issuer: the last week of expiry first
+)
+
+// Order returns the order of the list that the filter selects.
+func (f Filter) Order() Order {
+	switch {
+	case f.Serial != pki.Serial{}:
+		return BySerial
+	case f.Name != "" || f.NameSuffix != "":
+		return ByName
+	case f.KeyHash != pki.KeyHash{}:
+		return ByIssuance
+	case f.Status == StatusRevoked:
+		return ByLedger
+	case !f.ExpiresFrom.IsZero() || !f.ExpiresTo.IsZero() || f.Status == StatusExpired:
+		return ByExpiry
+	case !f.Issuer.IsZero() && f.Profile == "" && f.Account == "" && f.IssuedFrom.IsZero() && f.IssuedTo.IsZero():
+		return ByPosition
+	}
+	return ByIssuance
+}
+
+// Cursor is where a page ended: the key, in the order of its list, of the last certificate that was considered.
+type Cursor struct {
+	Micros int64              `json:"t,omitempty"` // of ByIssuance and ByExpiry: Unix microseconds
+	Seq    uint64             `json:"s,omitempty"` // of ByLedger
+	Name   string             `json:"n,omitempty"` // of ByName: reversed
+	Kind   pki.IdentifierType `json:"k,omitempty"` // of ByName
+	Issuer string             `json:"i,omitempty"` // hexadecimal
+	Epoch  pki.Epoch          `json:"e,omitempty"`
+	Index  uint64             `json:"x,omitempty"`
+}
+
+type sealedCursor struct {
+	Cursor
+	Filter string `json:"f"`
+}
+
+// At completes the cursor with the certificate that it stands at and writes it as a page token for this filter.
+func (f Filter) At(c Cursor, issuer pki.IssuerID, p pki.Position) string {
+	c.Issuer, c.Epoch, c.Index = issuer.String(), p.Epoch, p.Index
+	text, err := json.Marshal(sealedCursor{c, f.digest()})
+	if err != nil {
+		panic("ca: a cursor of strings and numbers always encodes: " + err.Error())
+	}
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+// From reads a page token; ok is false for the first page. A token of another filter, or none of ours, is an error.
+func (f Filter) From(token string) (c Cursor, issuer pki.IssuerID, ok bool, err error) {
+	if token == "" {
+		return Cursor{}, pki.IssuerID{}, false, nil
+	}
+	fail := func(format string, args ...any) (Cursor, pki.IssuerID, bool, error) {
+		return Cursor{}, pki.IssuerID{}, false, pki.Errorf(pki.KindInvalid, "list certificates", format, args...).InField("page_token").
+			WithHint("begin again without a page token")
+	}
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	var sealed sealedCursor
+	if err != nil || len(text) > 2048 || json.Unmarshal(text, &sealed) != nil {
+		return fail("this is no page token")
+	}
+	if sealed.Filter != f.digest() {
+		return fail("the page token belongs to a list with another filter")
+	}
+	if issuer, err = pki.ParseIssuerID(sealed.Issuer); err != nil {
+		return fail("this is no page token")
+	}
+	return sealed.Cursor, issuer, true, nil
+}
+
+// digest tells filters apart. Now is left out: it moves from page to page.
+func (f Filter) digest() string {
+	text := fmt.Sprintf("%q %q %s %s %s %q %q %d", f.Name, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.Status)
+	for _, t := range []int64{f.ExpiresFrom.UnixMicro(), f.ExpiresTo.UnixMicro(), f.IssuedFrom.UnixMicro(), f.IssuedTo.UnixMicro()} {
+		text += fmt.Sprintf(" %d", t)
+	}
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:6])
+}
+
+// NameRange returns the names, reversed, among which those that the filter selects are: from <= name < to.
+func (f Filter) NameRange() (from, to string) {
+	if f.Name != "" {
+		from = ReversedName(f.Name)
+		return from, from + "\x01"
+	}
+	from = ReversedName(f.NameSuffix)
+	return from, from + "\x7f" // names are ASCII but for common names, and those of a domain too
+}
+
+// MatchesName reports whether the filter selects a certificate for this name, reversed.
+func (f Filter) MatchesName(reversed string) bool {
+	if f.Name != "" {
+		return reversed == ReversedName(f.Name)
+	}
+	rest, ok := strings.CutPrefix(reversed, ReversedName(f.NameSuffix))
+	// "@example.com" asks for mailboxes, "example.com" for the name and what is below it.
+	return ok && (rest == "" || rest[0] == '.' || strings.HasPrefix(f.NameSuffix, "@"))
+}
+
+// FirstName reports whether reversed is the first of the names of a certificate that the filter selects, in the order
+// of the list. A certificate stands in the index once for each of its names, and in a list once.
+func (f Filter) FirstName(reversed string, kind pki.IdentifierType, der []byte) bool {
+	if !f.MatchesName(reversed) {
+		return false
+	}
+	names, err := NamesOf(der)
+	if err != nil {
+		return true
+	}
+	return !slices.ContainsFunc(names, func(n Name) bool {
+		other := ReversedName(n.Value)
+		return f.MatchesName(other) && (other < reversed || other == reversed && n.Type < kind)
+	})
+}
+
+// NamesOf returns the names that a certificate of ours can be found by: its subjectAltNames and its common name, which
+// has type zero.
+func NamesOf(der []byte) ([]Name, error) {
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	var names []Name
+	if cn := certificate.Subject.CommonName; cn != "" {
+		names = append(names, Name{Value: cn})
+	}
+	for _, value := range certificate.DNSNames {
+		names = append(names, Name{Type: pki.DNS, Value: value})
+	}
+	for _, value := range certificate.IPAddresses {
+		names = append(names, Name{Type: pki.IP, Value: value.String()})
+	}
+	for _, value := range certificate.EmailAddresses {
+		names = append(names, Name{Type: pki.Email, Value: value})
+	}
+	for _, value := range certificate.URIs {
+		names = append(names, Name{Type: pki.URI, Value: value.String()})
+	}
+	return names, nil
+}
+
+// ReversedName is the form in which names are indexed: lower case, its characters in reverse order.
+func ReversedName(name string) string {
+	runes := []rune(strings.ToLower(name))
+	slices.Reverse(runes)
+	return string(runes)
+}
+
+// Listed is a row of a list: a certificate with the key that the order of the list gave it.
+type Listed struct {
+	Certificate
+	Seq  uint64             // of ByLedger
+	Name string             // of ByName: reversed
+	Kind pki.IdentifierType // of ByName
+}
+
+// Cut makes a page of at most limit of the rows that a database found, of which it looked for limit + 1: if it found
+// so many there is a next page. A certificate that is there for several names is kept at its first.
+func Cut(f Filter, found []Listed, limit int) Page {
+	var page Page
+	for i, row := range found {
+		if i == limit {
+			last := found[i-1]
+			page.Next = f.At(last.cursor(f.Order()), last.Issuer, last.Position)
+			break
+		}
+		if f.Order() != ByName || f.FirstName(row.Name, row.Kind, row.DER) {
+			page.Certificates = append(page.Certificates, row.Certificate)
+		}
+	}
+	return page
+}
+
+func (l Listed) cursor(order Order) Cursor {
+	switch order {
+	case ByExpiry:
+		return Cursor{Micros: l.NotAfter.UnixMicro()}
+	case ByLedger:
+		return Cursor{Seq: l.Seq}
+	case ByName:
+		return Cursor{Name: l.Name, Kind: l.Kind}
+	}
+	return Cursor{Micros: l.IssuedAt.UnixMicro()}
+}

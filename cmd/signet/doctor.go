@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+type doctorCmd struct {
+	Health bool `help:"Only ask the running server whether it is ready, as a container's health check does."`
+}
+
+// Help is shown by `signet doctor --help`.
+func (doctorCmd) Help() string {
+	return `Looks at the configuration, the files, the database and the running server, and says what to mend. It changes nothing.
+The exit status is 10 if something is wrong.
+
+Examples:
+  signet doctor
+  signet doctor --health`
+}
+
+// Run makes every check, whatever the others say.
+func (c *doctorCmd) Run(a *app) error {
+	config, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	checks := []check{
+		{"files", checkFiles},
+		{"keys", checkKeys},
+		{"roots", checkRoots},
+		{"profiles", checkProfiles},
+		{"public URL", checkPublicURL},
+		{"server", checkReady},
+		{"database", checkDatabase},
+		{"API", checkAPI},
+	}
+	if c.Health {
+		checks = []check{{"server", checkReady}}
+	}
+	report := examination{Healthy: true, Findings: []finding{}}
+	for _, check := range checks {
+		f := check.run(a, config)
+		f.Check = check.name
+		report.Findings = append(report.Findings, f)
+		report.Healthy = report.Healthy && f.State != "wrong"
+	}
+	if err := a.show(report, func(p *printer) {
+		for _, f := range report.Findings {
+			p.line("%-8s %-10s  %s", f.State, f.Check, f.Detail)
+			if f.Hint != "" {
+				p.line("%20s next: %s", "", f.Hint)
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	if !report.Healthy {
+		return answerNo{"something is wrong"}
+	}
+	return nil
+}
+
+type check struct {
+	name string
+	run  func(*app, *server.Config) finding
+}
+
+// examination is what `signet doctor --output json` prints.
+type examination struct {
+	Healthy  bool      `json:"healthy"`
+	Findings []finding `json:"findings"`
+}
+
+type finding struct {
+	Check  string `json:"check"`
+	State  string `json:"state"` // good, careful, wrong
+	Detail string `json:"detail"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+func good(format string, args ...any) finding {
+	return finding{State: "good", Detail: fmt.Sprintf(format, args...)}
+}
+
+func careful(hint, format string, args ...any) finding {
+	return finding{State: "careful", Detail: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func wrong(hint, format string, args ...any) finding {
+	return finding{State: "wrong", Detail: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// checkFiles finds secrets that others can read.
+func checkFiles(_ *app, config *server.Config) finding {
+	state := config.State()
+	secret := []string{state.Keys(), config.Path(config.Client.TokenFile)}
+	files, _ := filepath.Glob(filepath.Join(state.Keys(), "*.key")) // the pattern is good
+	for _, path := range append(secret, files...) {
+		info, err := os.Stat(path)
+		if err != nil {
+			continue // what is missing is another check's business
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			return wrong("chmod go= "+path+", and consider whether somebody has read it", "others can read %s", path)
+		}
+	}
+	return good("%d key files in %s, readable by their owner only", len(files), state.Dir)
+}
+
+// checkKeys finds out whether the server could start unattended.
+func checkKeys(a *app, config *server.Config) finding {
+	files, _ := filepath.Glob(filepath.Join(config.State().Keys(), "*.key")) // the pattern is good
+	if len(files) == 0 {
+		return careful("run `signet init`, or restore the keys from a backup", "there is no key here: this instance can publish, and cannot sign")
+	}
+	_, ok, err := server.PassphraseSource{File: config.PassphraseFilePath(), Getenv: a.getenv}.Read()
+	switch {
+	case err != nil:
+		return wrong(hintOf(err), "%v", err)
+	case !ok:
+		return careful("set passphrase_file or SIGNET_PASSPHRASE_FILE, or give a systemd credential", "no passphrase is configured: `signet serve` asks at a terminal")
+	}
+	return good("a passphrase is configured, so `signet serve` starts unattended")
+}
+
+// checkRoots reads what clients trust.
+func checkRoots(a *app, config *server.Config) finding {
+	path := config.Path(config.Client.Root)
+	data, err := a.readInput(path)
+	if err != nil {
+		return wrong("`signet init` writes it; `signet issuer show --pem` prints it again", "%v", err)
+	}
+	chain, err := parseChain(data)
+	if err != nil {
+		return wrong("put the root certificates there in PEM", "%s: %v", path, err)
+	}
+	for _, root := range chain {
+		switch left := time.Until(root.NotAfter); {
+		case left <= 0:
+			return wrong("make a new root and distribute it", "%s ended %s", root.Subject, on(root.NotAfter))
+		case left < 365*24*time.Hour:
+			return careful("plan the next root now: distributing it takes long", "%s ends %s", root.Subject, on(root.NotAfter))
+		}
+	}
+	return good("%s, until %s", chain[0].Subject, on(chain[0].NotAfter))
+}
+
+func checkProfiles(_ *app, config *server.Config) finding {
+	set, err := openProfiles(config)
+	if err != nil {
+		return wrong("`signet profile check FILE` names every mistake", "%v", err)
+	}
+	return good("%d profiles", len(set.All()))
+}
+
+// checkPublicURL asks as a relying party would.
+func checkPublicURL(a *app, config *server.Config) finding {
+	if server.Loopback(config.PublicURL) {
+		return careful("make another authority with --public-url before other machines use its certificates", "certificates point to %s, which only this machine can reach", config.PublicURL)
+	}
+	data, err := a.readInput(config.Path(config.Client.Root))
+	if err != nil {
+		return careful("", "without %s there is no CRL to ask for", config.Client.Root)
+	}
+	chain, err := parseChain(data)
+	if err != nil {
+		return careful("", "without %s there is no CRL to ask for", config.Client.Root)
+	}
+	url := config.PublicURL + "/crl/" + pki.HashSPKI(chain[0].RawSubjectPublicKeyInfo).Issuer().String() + ".crl"
+	if _, err := a.fetch("fetch", fetch.Request{URL: url}); err != nil {
+		return careful("clients that check status will fail or wait; look at DNS, firewall and proxy", "%s does not answer here: %v", url, err)
+	}
+	return good("%s answers", url)
+}
+
+// checkReady asks the ops listener.
+func checkReady(a *app, config *server.Config) finding {
+	if config.Ops.Listen == "off" {
+		return careful("", "ops.listen is off, so nobody can ask whether the server is ready")
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(config.Ops.Listen)+"/readyz", nil)
+	if err != nil {
+		return wrong("", "%v", err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return wrong("start it with `signet serve`", "it does not run: %v", err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return wrong("look at its log", "it runs and is not ready: %s %s", answer.Status, body)
+	}
+	return good("it runs and is ready")
+}
+
+// checkDatabase reads the version of the schema. A SQLite file in use belongs to the server.
+func checkDatabase(a *app, config *server.Config) finding {
+	status, err := config.DatabaseStatus(a.ctx)
+	switch {
+	case server.IsLocked(err):
+		return good("%s, in use by a running process", config.DatabaseName())
+	case err != nil:
+		return wrong(hintOf(err), "%v", err)
+	case status.Dirty:
+		return wrong("restore the backup made before the upgrade", "a migration broke off at version %d", status.Version)
+	case status.Version > status.Latest:
+		return wrong("start the newer signet", "schema %d is newer than this binary's %d", status.Version, status.Latest)
+	case status.Version < status.Latest:
+		return careful("`signet migrate`, or just start the server", "schema %d is older than this binary's %d", status.Version, status.Latest)
+	}
+	return good("%s, schema %d", config.DatabaseName(), status.Version)
+}
+
+// checkAPI makes a call with the credential of this configuration.
+func checkAPI(a *app, _ *server.Config) finding {
+	api, err := a.connect(serverFlags{})
+	if err != nil {
+		return careful(hintOf(err), "%v", err)
+	}
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
+	defer cancel()
+	me, err := api.WhoAmI(ctx)
+	if err != nil {
+		return wrong(hintOf(err), "%v", err)
+	}
+	if me.Role == client.RoleNone {
+		return wrong("make a credential with `signet credential create`", "%s may do nothing", me.Principal)
+	}
+	return good("it answers, and you are %s (%s)", me.Principal, me.Role)
+}

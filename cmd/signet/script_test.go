@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the scripts run this very binary as signet.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"signet": main})
+}
+
+// TestScripts runs the user stories: testdata/script/*.txtar, each a person at a terminal.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ports":  ports,
+			"mode":   mode,
+			"status": status,
+		},
+	})
+}
+
+// ports NAME... sets each variable to a port that is free now.
+func ports(ts *testscript.TestScript, neg bool, args []string) {
+	var listeners []net.Listener
+	for _, name := range args { // all are held before the first is given back, so that no two are equal
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		listeners = append(listeners, l)
+		ts.Setenv(name, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+	}
+	for _, l := range listeners {
+		ts.Check(l.Close())
+	}
+}
+
+// mode OCTAL FILE... compares the permissions.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	for _, file := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(file))
+		ts.Check(err)
+		if got := fmt.Sprintf("%04o", info.Mode().Perm()); (got == args[0]) == neg {
+			ts.Fatalf("%s has mode %s", file, got)
+		}
+	}
+}
+
+// status N COMMAND... runs a command that must end with exit status N.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		if exit, ok := err.(interface{ ExitCode() int }); ok {
+			got = fmt.Sprint(exit.ExitCode())
+		} else {
+			got = err.Error()
+		}
+	}
+	if (got == args[0]) == neg {
+		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}

@@ -1,0 +1,218 @@
+// Certificates of other authorities may have negative serial numbers, against RFC 5280, Section 4.1.2.2; whoever judges
+// foreign certificates must be able to read them. Signet itself issues none.
+//
+//go:debug x509negativeserial=1
+
+package main
+
+import (
+	"bytes"
+	"encoding/pem"
+	"strings"
+	"time"
+
+	"signet.example/signet/handshake/verify"
+	"signet.example/signet/pki"
+)
+
+type verifyCmd struct {
+	Chain        verifyChainCmd    `cmd:"" help:"May this certificate be accepted?"`
+	CRL          verifyCRLCmd      `cmd:"" name:"crl" help:"What do these CRLs say of a certificate?"`
+	OCSP         verifyOCSPCmd     `cmd:"" name:"ocsp" help:"What does this OCSP response say of a certificate?"`
+	OCSPResponse verifyResponseCmd `cmd:"" name:"ocsp-response" help:"Was this OCSP response signed by somebody who may?"`
+	Batch        verifyBatchCmd    `cmd:"" help:"Judge many cases: JSON lines in, JSON lines out."`
+}
+
+// Help is shown by `signet verify --help`.
+func (verifyCmd) Help() string {
+	return `Everything that is looked at is given: no network, no clock, no roots of the system. Files are DER or PEM.
+The exit status is 0 for accepted or good, 1 for rejected, revoked or unknown, 2 if the command itself went wrong. Input of
+others that does not parse is rejected.`
+}
+
+type verifyChainCmd struct {
+	Roots         []string `required:"" sep:"none" placeholder:"FILE" help:"Trusted certificates."`
+	Intermediates []string `sep:"none" placeholder:"FILE" help:"Untrusted certificates: issuers, CRL issuers, OCSP responders."`
+	Leaf          string   `required:"" placeholder:"FILE" help:"The certificate."`
+	Time          string   `required:"" placeholder:"RFC3339" help:"When."`
+	DNS           string   `name:"dns" placeholder:"NAME" help:"Demand this name."`
+	IP            string   `name:"ip" placeholder:"ADDR" help:"Demand this address."`
+	EKU           string   `name:"eku" default:"any" enum:"serverAuth,clientAuth,any" help:"What for: serverAuth, clientAuth or any."`
+	CRL           []string `name:"crl" sep:"none" placeholder:"FILE" help:"CRLs at hand."`
+	OCSP          []string `name:"ocsp" sep:"none" placeholder:"FILE" help:"OCSP responses at hand."`
+	Revocation    string   `default:"off" enum:"off,soft-leaf,soft-chain,hard-leaf,hard-chain" help:"off, or how far and how strictly: soft-leaf, soft-chain, hard-leaf, hard-chain."`
+	CRLExpiration string   `name:"crl-expiration" default:"enforce" enum:"enforce,ignore" help:"enforce the nextUpdate of CRLs, or ignore it."`
+	MaxAge        string   `placeholder:"DUR" help:"How old CRLs and responses may be, as in 168h."`
+	Policy        []string `sep:"none" placeholder:"OID" help:"Acceptable certificate policies."`
+}
+
+// Help is shown by `signet verify chain --help`.
+func (verifyChainCmd) Help() string {
+	return `Examples:
+  signet verify chain --roots root.pem --intermediates issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z --dns app.example
+  signet verify chain --roots root.pem --intermediates issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z \
+    --crl issuing.crl --crl root.crl --revocation hard-chain`
+}
+
+// Run judges one chain.
+func (c *verifyChainCmd) Run(a *app) error {
+	question := verify.Case{
+		Kind: verify.KindChain, Time: c.Time, EKU: c.EKU, DNS: optional(c.DNS), IP: optional(c.IP), Revocation: verify.Revocation(c.Revocation),
+		CRLExpiration: c.CRLExpiration, MaxAge: optional(c.MaxAge), Policies: c.Policy,
+	}
+	return a.judge(&question, inputs{
+		{c.Roots, &question.Roots}, {c.Intermediates, &question.Intermediates}, {c.CRL, &question.CRLs}, {c.OCSP, &question.OCSPs},
+	}, c.Leaf)
+}
+
+type verifyCRLCmd struct {
+	CRL    []string `name:"crl" required:"" sep:"none" placeholder:"FILE" help:"CRLs: complete, delta, indirect, in any order."`
+	Issuer []string `required:"" sep:"none" placeholder:"FILE" help:"Certificates of the issuer, taken as given."`
+	Leaf   string   `required:"" placeholder:"FILE" help:"The certificate."`
+	Time   string   `required:"" placeholder:"RFC3339" help:"When."`
+	MaxAge string   `placeholder:"DUR" help:"How old CRLs may be, as in 168h."`
+}
+
+// Run judges by CRLs alone.
+func (c *verifyCRLCmd) Run(a *app) error {
+	question := verify.Case{Kind: verify.KindCRL, Time: c.Time, MaxAge: optional(c.MaxAge)}
+	return a.judge(&question, inputs{{c.CRL, &question.CRLs}, {c.Issuer, &question.Issuers}}, c.Leaf)
+}
+
+type verifyOCSPCmd struct {
+	OCSP   []string `name:"ocsp" required:"" sep:"none" placeholder:"FILE" help:"OCSP responses."`
+	Issuer []string `required:"" sep:"none" placeholder:"FILE" help:"Certificates of the issuer, taken as given."`
+	Leaf   string   `required:"" placeholder:"FILE" help:"The certificate."`
+	Time   string   `required:"" placeholder:"RFC3339" help:"When."`
+	MaxAge string   `placeholder:"DUR" help:"How old responses may be, as in 168h."`
+	Nonce  string   `placeholder:"HEX" help:"Demand this nonce."`
+}
+
+// Run judges by OCSP responses alone.
+func (c *verifyOCSPCmd) Run(a *app) error {
+	question := verify.Case{Kind: verify.KindOCSP, Time: c.Time, MaxAge: optional(c.MaxAge), Nonce: optional(c.Nonce)}
+	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Issuer, &question.Issuers}}, c.Leaf)
+}
+
+type verifyResponseCmd struct {
+	OCSP         []string `name:"ocsp" required:"" sep:"none" placeholder:"FILE" help:"OCSP responses."`
+	Roots        []string `required:"" sep:"none" placeholder:"FILE" help:"Trusted certificates."`
+	Untrusted    []string `sep:"none" placeholder:"FILE" help:"Other certificates that may be needed."`
+	PartialChain bool     `help:"A trusted certificate need not be its own issuer."`
+	Time         string   `required:"" placeholder:"RFC3339" help:"When."`
+}
+
+// Run judges who signed.
+func (c *verifyResponseCmd) Run(a *app) error {
+	question := verify.Case{Kind: verify.KindOCSPResponse, Time: c.Time, PartialChain: c.PartialChain}
+	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Roots, &question.Roots}, {c.Untrusted, &question.Untrusted}}, "")
+}
+
+type verifyBatchCmd struct{}
+
+// Help is shown by `signet verify batch --help`.
+func (verifyBatchCmd) Help() string {
+	return `One case a line, in the fields of the other commands, with binary fields in base64 of DER and "kind" one of verify, crl-status,
+ocsp-status, ocsp-verify. One result a line, in the same order. The exit status is 0 if every line was answered.
+
+Example:
+  signet verify batch < cases.jsonl > results.jsonl`
+}
+
+// Run judges line by line.
+func (c *verifyBatchCmd) Run(a *app) error {
+	if err := verify.Batch(a.in, a.out); err != nil {
+		return pki.Errorf(pki.KindInvalid, "verify batch", "%w", err)
+	}
+	return nil
+}
+
+// judgedNo is the answer of a verification that is not yes. It has been printed already.
+type judgedNo struct{ verdict verify.Verdict }
+
+func (e judgedNo) Error() string { return string(e.verdict) }
+
+// inputs are files, and where in the question their contents go.
+type inputs []struct {
+	files []string
+	into  *[]verify.DER
+}
+
+// judge reads the files, asks and prints.
+func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
+	if _, err := time.Parse(time.RFC3339, question.Time); err != nil {
+		return pki.Errorf(pki.KindInvalid, "verify", "%w", err).InField("time").WithHint("write it as in 2026-09-01T00:00:00Z")
+	}
+	if question.MaxAge != nil {
+		if _, err := time.ParseDuration(*question.MaxAge); err != nil {
+			return pki.Errorf(pki.KindInvalid, "verify", "%w", err).InField("max-age").WithHint("write it as in 168h")
+		}
+	}
+	for _, input := range in {
+		for _, file := range input.files {
+			ders, err := a.readForeign(file)
+			if err != nil {
+				return err
+			}
+			*input.into = append(*input.into, ders...)
+		}
+	}
+	if leaf != "" {
+		ders, err := a.readForeign(leaf)
+		if err != nil {
+			return err
+		}
+		question.Leaf = ders[0]
+	}
+	result := verify.Judge(question)
+	if err := a.show(result, func(p *printer) { printJudgement(p, result) }); err != nil {
+		return err
+	}
+	if result.Result != verify.Accept && result.Result != verify.Good {
+		return judgedNo{result.Result}
+	}
+	return nil
+}
+
+func printJudgement(p *printer, result verify.Result) {
+	text := string(result.Result)
+	if result.Class != verify.ClassNone {
+		text += " (" + string(result.Class) + ")"
+	}
+	if result.Detail != "" {
+		text += ": " + result.Detail
+	}
+	p.line("%s", text)
+	for _, c := range result.PerCert {
+		p.line("  %s", strings.Join(strings.Fields(c.Serial+" "+c.Status+" "+c.Source+" "+c.Reason), "  "))
+	}
+}
+
+// readForeign reads everything in a file of somebody else's: each block of PEM, or the whole of it. That it can not be
+// read is an error of the command; that it does not parse is for the judgement to say.
+func (a *app) readForeign(path string) ([]verify.DER, error) {
+	data, err := a.readInput(path)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read input", "%w", err)
+	}
+	var ders []verify.DER
+	rest := bytes.TrimSpace(data)
+	for len(rest) > 0 {
+		block, after := pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		ders, rest = append(ders, block.Bytes), after
+	}
+	if len(ders) == 0 {
+		return []verify.DER{data}, nil
+	}
+	return ders, nil
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}

@@ -1,0 +1,242 @@
+package crl_test
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+)
+
+// TestParseRefusals makes lists that break the encoding, each for one cause.
+func TestParseRefusals(t *testing.T) {
+	ca := newAuthority(t, "Refused CA", newKey(t))
+	good := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key,
+		entries: []strangeEntry{{serial: []byte{5}}}, extensions: []extension{numberExtension(1)}}
+	if _, err := crl.Parse(good.der(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*strange)
+		where  string
+	}{
+		{"explicit version 1", func(s *strange) { s.version = 0 }, "version"},
+		{"version 3", func(s *strange) { s.version = 2 }, "version"},
+		{"version 1 with extensions", func(s *strange) { s.version = -1 }, "crlExtensions"},
+		{"version 1 with entry extensions", func(s *strange) {
+			s.version, s.extensions = -1, nil
+			s.entries[0].extensions = []extension{reasonExtension(1)}
+		}, "revokedCertificates[0]"},
+		{"empty issuer", func(s *strange) { s.issuer = []byte{0x30, 0} }, "issuer"},
+		{"issuer that is no name", func(s *strange) { s.issuer = []byte{0x30, 2, 5, 0} }, "issuer"},
+		{"other outer algorithm", func(s *strange) { s.algorithm = []byte{0x30, 5, 6, 3, 0x2b, 0x65, 0x70} }, "signatureAlgorithm"},
+		{"something after the extensions", func(s *strange) { s.tail = []byte{5, 0} }, "tbsCertList"},
+		{"extension twice", func(s *strange) { s.extensions = append(s.extensions, numberExtension(2)) }, "crlExtensions"},
+		{"negative number", func(s *strange) { s.extensions = []extension{numberExtension(-1)} }, "crlExtensions"},
+		{"number of 21 octets", func(s *strange) {
+			s.extensions = []extension{{oid: asn1.ObjectIdentifier{2, 5, 29, 20}, value: tlv(2, bytes.Repeat([]byte{0x11}, 21))}}
+		}, "crlExtensions"},
+		{"empty serial", func(s *strange) { s.entries[0].serial = nil }, "revokedCertificates[0]"},
+		{"serial longer than needed", func(s *strange) { s.entries[0].serial = []byte{0, 5} }, "revokedCertificates[0]"},
+		{"serial of 256 octets", func(s *strange) { s.entries[0].serial = bytes.Repeat([]byte{1}, 256) }, "revokedCertificates[0]"},
+		{"reason 7", func(s *strange) { s.entries[0].extensions = []extension{reasonExtension(7)} }, "revokedCertificates[0]"},
+		{"reason 11 in the common form", func(s *strange) { s.entries[0].extensions = []extension{reasonExtension(11)} }, "revokedCertificates[0]"},
+		{"certificate issuer without a directory name", func(s *strange) {
+			s.entries[0].extensions = []extension{{asn1.ObjectIdentifier{2, 5, 29, 29}, true, tlv(0x30, uri("http://x/"))}}
+		}, "revokedCertificates[0]"},
+		{"octets after the point name", func(s *strange) {
+			s.extensions = append(s.extensions, idpExtension(tlv(0xa0, tlv(0xa0, uri("http://x/")), []byte{5, 0})))
+		}, "crlExtensions"},
+		{"boolean that is not DER", func(s *strange) { s.extensions = append(s.extensions, idpExtension([]byte{0x81, 1, 1})) }, "crlExtensions"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := good
+			s.entries = []strangeEntry{{serial: []byte{5}}}
+			c.change(&s)
+			der := s.der(t)
+			_, err := crl.Parse(der)
+			parse, ok := errors.AsType[*crl.ParseError](err)
+			if !ok || parse.Where != c.where {
+				t.Fatalf("error is %v, want one at %s", err, c.where)
+			}
+			_, streamed := crl.Read(iotestOne(der), 1<<20)
+			if streamed == nil || streamed.Error() != err.Error() {
+				t.Fatalf("from a stream the error is %v, from memory %v", streamed, err)
+			}
+		})
+	}
+}
+
+// iotestOne reads a few octets at a time.
+func iotestOne(der []byte) *slowReader { return &slowReader{der} }
+
+type slowReader struct{ rest []byte }
+
+func (r *slowReader) Read(b []byte) (int, error) {
+	n := copy(b[:min(len(b), 3)], r.rest)
+	r.rest = r.rest[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// TestUnusable makes lists that can be read and must not be used.
+func TestUnusable(t *testing.T) {
+	ca := newAuthority(t, "Unusable CA", newKey(t))
+	for _, c := range []struct {
+		name   string
+		change func(*strange)
+		want   string
+	}{
+		{"unknown critical extension", func(s *strange) { s.extensions = append(s.extensions, unknownExtension(true)) }, "critical list extension 1.3.6.1.4.1.99999.1"},
+		{"unknown critical entry extension", func(s *strange) { s.entries[0].extensions = []extension{unknownExtension(true)} }, "critical entry extension 1.3.6.1.4.1.99999.1"},
+		{"critical number", func(s *strange) { s.extensions[0].critical = true }, "5.2.3"},
+		{"users and authorities only", func(s *strange) { s.extensions = append(s.extensions, idpExtension(onlyUsers, onlyCAs)) }, "5.2.5"},
+		{"empty issuing distribution point", func(s *strange) { s.extensions = append(s.extensions, idpExtension()) }, "5.2.5"},
+		{"empty list of entries", func(s *strange) { s.entries, s.always = nil, true }, "5.1.2.6"},
+		{"certificate issuer in a direct list", func(s *strange) {
+			s.entries[0].extensions = []extension{certificateIssuerExtension(s.issuer)}
+		}, "5.3.3"},
+		{"unknown extensions that are not critical", func(s *strange) {
+			s.extensions = append(s.extensions, unknownExtension(false))
+			s.entries[0].extensions = []extension{unknownExtension(false), reasonExtension(4)}
+		}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key,
+				entries: []strangeEntry{{serial: []byte{5}}}, extensions: []extension{numberExtension(1)}}
+			c.change(&s)
+			l, err := crl.Parse(s.der(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case c.want == "" && l.Unusable != nil:
+				t.Fatalf("unusable: %v", l.Unusable)
+			case c.want != "" && (l.Unusable == nil || !strings.Contains(l.Unusable.Error(), c.want)):
+				t.Fatalf("unusable is %v, want %q", l.Unusable, c.want)
+			}
+		})
+	}
+}
+
+// TestForeignSerials: other authorities' serials are just octets.
+func TestForeignSerials(t *testing.T) {
+	ca := newAuthority(t, "Foreign CA", newKey(t))
+	serials := [][]byte{{0}, {0x80}, {0xff, 0x7f}, {0, 0xff}, bytes.Repeat([]byte{0x7f}, 255), bytes.Repeat([]byte{0x7f}, 21)}
+	s := strange{version: -1, issuer: ca.cert.RawSubject, this: now, signer: ca.key}
+	for _, octets := range serials {
+		s.entries = append(s.entries, strangeEntry{serial: octets})
+	}
+	l, err := crl.Parse(s.der(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, octets := range serials {
+		if _, ok := l.Lookup(octets, l.Issuer); !ok {
+			t.Errorf("serial %x is not found", octets)
+		}
+	}
+	if _, ok := l.Lookup([]byte{0xff}, l.Issuer); ok {
+		t.Error("a serial that is not on the list is found")
+	}
+	if l.Version != 1 || l.HasNumber || !l.NextUpdate.IsZero() {
+		t.Errorf("list is %+v", l)
+	}
+}
+
+// TestIndirect: the certificate issuer holds until the next one is named.
+//
+//	entry 1          -> the list's issuer
+//	entry 2  (names A) -> A
+//	entry 2'         -> A
+//	entry 1  (names B) -> B
+func TestIndirect(t *testing.T) {
+	ca := newAuthority(t, "Indirect CA", newKey(t))
+	a, b := newAuthority(t, "A", ca.key).cert.RawSubject, newAuthority(t, "B", ca.key).cert.RawSubject
+	s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, signer: ca.key,
+		extensions: []extension{numberExtension(1), idpExtension(indirect)},
+		entries: []strangeEntry{
+			{serial: []byte{1}},
+			{serial: []byte{2}, extensions: []extension{certificateIssuerExtension(a), reasonExtension(4)}},
+			{serial: []byte{3}},
+			{serial: []byte{1}, extensions: []extension{certificateIssuerExtension(b)}},
+		}}
+	l, err := crl.Parse(s.der(t))
+	if err != nil || l.Unusable != nil {
+		t.Fatal(err, l.Unusable)
+	}
+	for _, c := range []struct {
+		serial byte
+		issuer []byte
+		want   bool
+	}{{1, ca.cert.RawSubject, true}, {1, a, false}, {1, b, true}, {2, a, true}, {2, ca.cert.RawSubject, false}, {3, a, true}, {3, b, false}} {
+		if e, ok := l.Lookup([]byte{c.serial}, c.issuer); ok != c.want || ok && !bytes.Equal(e.Issuer, c.issuer) {
+			t.Errorf("serial %d: found %t, want %t", c.serial, ok, c.want)
+		}
+	}
+}
+
+func TestTimes(t *testing.T) {
+	ca := newAuthority(t, "Time CA", newKey(t))
+	for _, at := range []time.Time{
+		time.Date(1950, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC),
+		time.Date(2000, 2, 29, 12, 0, 0, 0, time.UTC), time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC),
+		time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2100, 3, 1, 0, 0, 0, 0, time.UTC),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		template := ca.template()
+		arena := &crl.Arena{}
+		arena.Add(1, crl.Revocation{Serial: pki.Serial{19: 1}, At: at, InvalidityAt: at.Add(time.Hour)})
+		entries, _ := arena.At(1)
+		der, _, err := signBytes(template, entries, ca.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := crl.Parse(der)
+		if err != nil {
+			t.Fatalf("%s: %v", at, err)
+		}
+		if e, _ := l.Lookup([]byte{1}, l.Issuer); !e.RevokedAt.Equal(at) || !at.Add(time.Hour).Equal(e.InvalidityAt) && at.Year() < 9999 {
+			t.Errorf("%s is read as %s and %s", at, e.RevokedAt, e.InvalidityAt)
+		}
+	}
+	der := strange{version: -1, issuer: ca.cert.RawSubject, this: now, signer: ca.key}.der(t)
+	good := []byte(now.Format("060102150405Z"))
+	for _, bad := range []string{"261320120000Z", "260020120000Z", "260230120000Z", "250229120000Z", "261120240000Z", "261120126000Z", "261120120060Z", "261120120000 ", "26112012000aZ", "2611201200+00"} {
+		if _, err := crl.Parse(bytes.Replace(der, good, []byte(bad), 1)); err == nil {
+			t.Errorf("time %s is accepted", bad)
+		}
+	}
+}
+
+// TestDamage flips and cuts every octet of a list: never a panic, and never a list that verifies.
+func TestDamage(t *testing.T) {
+	ca := newAuthority(t, "Damaged CA", newKey(t))
+	template := ca.template()
+	template.URLs, template.UserCerts = []string{"http://crl.example/x.crl"}, true
+	entries, _ := filled(3).At(3)
+	der, _, err := signBytes(template, entries, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range der {
+		if _, err := crl.Parse(der[:i]); err == nil {
+			t.Fatalf("%d of %d octets are accepted", i, len(der))
+		}
+		for _, flip := range []byte{0x01, 0x80, 0xff} {
+			damaged := bytes.Clone(der)
+			damaged[i] ^= flip
+			if l, err := crl.Parse(damaged); err == nil && l.Verify(ca.cert) == nil {
+				t.Fatalf("octet %d is changed and the list verifies", i)
+			}
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package verify
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+)
+
+// MaxLine bounds one line of a batch, in octets.
+const MaxLine = 64 << 20
+
+// Batch reads Cases as JSON lines and writes their Results as JSON lines, in the same order, judging several at once. A line that is
+// not a case is answered like any other input that does not parse. The error is about reading or writing; what was answered before it stands.
+func Batch(in io.Reader, out io.Writer) error {
+	// Each line gets a place in the queue, in order, and a worker puts the answer there.
+	type place chan []byte
+	workers := runtime.GOMAXPROCS(0)
+	queue := make(chan place, 4*workers)
+	tokens := make(chan struct{}, workers)
+	var readErr error
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		defer close(queue)
+		readErr = eachLine(in, func(line []byte) bool {
+			answer := make(place, 1)
+			select {
+			case queue <- answer:
+			case <-stop:
+				return false
+			}
+			tokens <- struct{}{}
+			go func() {
+				defer func() { <-tokens }()
+				answer <- judgeLine(line)
+			}()
+			return true
+		})
+	})
+	writer := bufio.NewWriter(out)
+	writeErr := func() error {
+		for answer := range queue {
+			if _, err := writer.Write(<-answer); err != nil {
+				return err
+			}
+			if len(queue) == 0 {
+				if err := writer.Flush(); err != nil { // whoever asks line by line gets an answer line by line
+					return err
+				}
+			}
+		}
+		return nil
+	}()
+	close(stop)
+	wg.Wait()
+	return errors.Join(readErr, writeErr, writer.Flush())
+}
+
+// eachLine calls use with a copy of every line that is not empty, until it returns false.
+func eachLine(in io.Reader, use func([]byte) bool) error {
+	scanner := bufio.NewScanner(in)
+	scanner.Buffer(make([]byte, 0, 1<<16), MaxLine)
+	for scanner.Scan() {
+		line := bytes.TrimSpace(scanner.Bytes())
+		if len(line) > 0 && !use(bytes.Clone(line)) {
+			return nil
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		return fmt.Errorf("read batch: %w", err)
+	}
+	return nil
+}
+
+func judgeLine(line []byte) []byte {
+	var c Case
+	var result Result
+	if err := json.Unmarshal(line, &c); err != nil {
+		var id struct {
+			ID json.RawMessage `json:"id"`
+		}
+		_ = json.Unmarshal(line, &id) // a case with a field of the wrong type still has its id
+		result = faultf(ClassParse, "the case does not parse: %v", err).result(Reject)
+		result.ID = id.ID
+	} else {
+		result = judgeGuarded(&c)
+	}
+	text, err := json.Marshal(result)
+	if err != nil {
+		text = []byte(`{"result":"reject","error_class":"parse","detail":"the result does not encode"}`)
+	}
+	return append(text, '\n')
+}
+
+// judgeGuarded turns a panic, which would be a fault of ours or of the standard library, into the refusal of one case in
+// the place of the end of all of them.
+func judgeGuarded(c *Case) (result Result) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			result = faultf(ClassUnsupported, "internal fault: %v", trouble).result(Reject)
+			result.ID = c.ID
+		}
+	}()
+	return Judge(c)
+}

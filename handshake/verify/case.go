@@ -1,0 +1,253 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"time"
+
+	"signet.example/signet/crl"
+)
+
+// Kind is which question a Case asks.
+type Kind string
+
+// The questions.
+const (
+	KindChain        Kind = "verify"      // accept or reject a chain
+	KindCRL          Kind = "crl-status"  // what CRLs say of a certificate, its issuers taken as given
+	KindOCSP         Kind = "ocsp-status" // what OCSP responses say of a certificate, its issuers taken as given
+	KindOCSPResponse Kind = "ocsp-verify" // whether who signed a response may
+)
+
+// Case is one question, in the form of a line of a batch. Fields that a kind does not know are not looked at.
+type Case struct {
+	ID   json.RawMessage `json:"id,omitempty"` // repeated in the result
+	Kind Kind            `json:"kind"`
+
+	Roots         []DER `json:"roots,omitempty"`
+	Intermediates []DER `json:"intermediates,omitempty"` // untrusted: issuers, CRL issuers, OCSP responders, in any order
+	Untrusted     []DER `json:"untrusted,omitempty"`     // the same, as ocsp-verify calls it
+	Issuers       []DER `json:"issuers,omitempty"`       // taken as given, for the questions about status alone
+	Leaf          DER   `json:"leaf,omitempty"`
+	CRLs          []DER `json:"crls,omitempty"`
+	OCSPs         []DER `json:"ocsps,omitempty"`
+
+	Time       string     `json:"time"` // RFC 3339; the only clock
+	EKU        string     `json:"eku,omitempty"`
+	DNS        *string    `json:"dns,omitempty"`
+	IP         *string    `json:"ip,omitempty"`
+	Revocation Revocation `json:"revocation,omitempty"`
+
+	Policies       []string `json:"policies,omitempty"`
+	ExplicitPolicy bool     `json:"explicit_policy,omitempty"`
+	InhibitMapping bool     `json:"inhibit_mapping,omitempty"`
+	InhibitAny     bool     `json:"inhibit_any,omitempty"`
+
+	MaxAge        *string `json:"max_age,omitempty"`        // a Go duration: how old thisUpdate may be
+	CRLExpiration string  `json:"crl_expiration,omitempty"` // enforce, or ignore
+	Nonce         *string `json:"nonce,omitempty"`          // hexadecimal: must be in the OCSP response
+	PartialChain  bool    `json:"partial_chain,omitempty"`  // a root need not be its own issuer
+}
+
+// Revocation is how far and how strictly a chain is checked. Empty means off.
+type Revocation string
+
+// The strictness: for the leaf alone or for every certificate below the root; soft tolerates that nothing is known.
+const (
+	RevocationOff       Revocation = "off"
+	RevocationSoftLeaf  Revocation = "soft-leaf"
+	RevocationSoftChain Revocation = "soft-chain"
+	RevocationHardLeaf  Revocation = "hard-leaf"
+	RevocationHardChain Revocation = "hard-chain"
+)
+
+// DER is foreign octets. In JSON it is base64 of DER, or PEM; text that is neither is kept as it stands, so that it
+// fails as what it is: something that does not parse.
+type DER []byte
+
+// UnmarshalJSON never fails for the content of a string.
+func (d *DER) UnmarshalJSON(text []byte) error {
+	var s *string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	if s == nil {
+		*d = nil
+		return nil
+	}
+	*d = ReadDER([]byte(*s))
+	return nil
+}
+
+// ReadDER unwraps the first PEM block or base64, and returns anything else as it is.
+func ReadDER(data []byte) DER {
+	if block, _ := pem.Decode(data); block != nil {
+		return block.Bytes
+	}
+	if decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data))); err == nil {
+		return decoded
+	}
+	return data
+}
+
+// Class says why a judgement is not the best one. Empty: it is.
+type Class string
+
+// The classes.
+const (
+	ClassNone          Class = ""
+	ClassParse         Class = "parse"          // something does not parse
+	ClassPath          Class = "path"           // no path to a root, or one that breaks the rules
+	ClassName          Class = "name"           // the certificate is for another name
+	ClassExpired       Class = "expired"        // a certificate is outside its validity
+	ClassPolicy        Class = "policy"         // certificate policies do not allow it
+	ClassRevoked       Class = "revoked"        // revoked
+	ClassNoInformation Class = "no-information" // nobody at hand speaks for the certificate
+	ClassStale         Class = "stale"          // who speaks for it does so of another time
+	ClassBadSignature  Class = "bad-signature"  // a CRL or response is not signed by whom it says
+	ClassUnsupported   Class = "unsupported"    // something critical is not understood, or the question asks for more than is built
+)
+
+// Verdict is the answer in a word.
+type Verdict string
+
+// The verdicts: the first two of a chain or a response, the others of a certificate's status.
+const (
+	Accept  Verdict = "accept"
+	Reject  Verdict = "reject"
+	Good    Verdict = "good"
+	Revoked Verdict = "revoked"
+	Unknown Verdict = "unknown"
+)
+
+// Result is the answer to a Case.
+type Result struct {
+	ID      json.RawMessage     `json:"id,omitempty"`
+	Result  Verdict             `json:"result"`
+	Class   Class               `json:"error_class,omitempty"`
+	Detail  string              `json:"detail,omitempty"`
+	PerCert []CertificateStatus `json:"per_cert,omitempty"`
+}
+
+// CertificateStatus is what became known of one certificate.
+type CertificateStatus struct {
+	Serial string `json:"serial"` // lower-case hexadecimal, whole octets without leading zeros
+	Status string `json:"status"` // good, revoked, unknown or exempt
+	Source string `json:"source,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Judge answers one Case. It never panics on foreign bytes and never fails: whatever is wrong is part of the answer.
+func Judge(c *Case) Result {
+	r := judge(c)
+	r.ID = c.ID
+	return r
+}
+
+func judge(c *Case) Result {
+	switch c.Kind {
+	case KindChain:
+		return judgeChain(c)
+	case KindCRL:
+		return judgeCRLs(c)
+	case KindOCSP:
+		return judgeOCSPs(c)
+	case KindOCSPResponse:
+		return judgeResponse(c)
+	}
+	return Result{Result: Reject, Class: ClassUnsupported, Detail: fmt.Sprintf("kind %.40q is not known", c.Kind)}
+}
+
+// fault is why something is not accepted: a class for programs and a sentence for people.
+type fault struct {
+	class  Class
+	detail string
+}
+
+func (f *fault) Error() string { return string(f.class) + ": " + f.detail }
+
+func faultf(class Class, format string, args ...any) *fault {
+	return &fault{class, fmt.Sprintf(format, args...)}
+}
+
+func (f *fault) result(v Verdict) Result { return Result{Result: v, Class: f.class, Detail: f.detail} }
+
+// conditions are the parts of a Case that every kind reads.
+type conditions struct {
+	at     time.Time
+	maxAge time.Duration
+	ignore bool // lists past their nextUpdate count
+}
+
+func (c *Case) conditions() (conditions, *fault) {
+	var k conditions
+	var err error
+	if k.at, err = time.Parse(time.RFC3339, c.Time); err != nil {
+		return k, faultf(ClassUnsupported, "time %.40q is not of RFC 3339", c.Time)
+	}
+	if c.MaxAge != nil && *c.MaxAge != "" {
+		if k.maxAge, err = time.ParseDuration(*c.MaxAge); err != nil || k.maxAge < 0 {
+			return k, faultf(ClassUnsupported, "max_age %.40q is not a duration", *c.MaxAge)
+		}
+	}
+	switch c.CRLExpiration {
+	case "", "enforce":
+	case "ignore":
+		k.ignore = true
+	default:
+		return k, faultf(ClassUnsupported, "crl_expiration %.40q: want enforce or ignore", c.CRLExpiration)
+	}
+	return k, nil
+}
+
+// certificates parses what parses; of the rest the first fault is kept. A certificate that is not needed may be
+// anything.
+func certificates(ders []DER) (parsed []*x509.Certificate, bad *fault) {
+	for i, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			if bad == nil {
+				bad = faultf(ClassParse, "certificate %d does not parse: %v", i, err)
+			}
+			continue
+		}
+		parsed = append(parsed, cert)
+	}
+	return parsed, bad
+}
+
+// lists parses what parses, in the same way.
+func lists(ders []DER) (parsed []*crl.List, bad *fault) {
+	for i, der := range ders {
+		list, err := crl.Parse(der)
+		if err != nil {
+			if bad == nil {
+				bad = faultf(ClassParse, "CRL %d does not parse: %v", i, err)
+			}
+			continue
+		}
+		parsed = append(parsed, list)
+	}
+	return parsed, bad
+}
+
+func distinct(lists ...[]*x509.Certificate) []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, list := range lists {
+		for _, c := range list {
+			if !contains(all, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+func sameKeyAndName(a, b *x509.Certificate) bool {
+	return bytes.Equal(a.RawSubject, b.RawSubject) && bytes.Equal(a.RawSubjectPublicKeyInfo, b.RawSubjectPublicKeyInfo)
+}

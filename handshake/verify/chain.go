@@ -1,0 +1,286 @@
+package verify
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"net/netip"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+// maxCandidateChains bounds the chains of one case that are checked for revocation.
+const maxCandidateChains = 32
+
+// judgeChain answers whether a chain may be accepted. Any chain that passes everything will do; if none does, the fault of the first is
+// reported.
+func judgeChain(c *Case) Result {
+	k, bad := c.conditions()
+	if bad != nil {
+		return bad.result(Reject)
+	}
+	leaf, err := x509.ParseCertificate(c.Leaf)
+	if err != nil {
+		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Reject)
+	}
+	depth, bad := c.Revocation.depth()
+	if bad != nil {
+		return bad.result(Reject)
+	}
+	roots, badRoot := certificates(c.Roots)
+	intermediates, badIntermediate := certificates(append(c.Intermediates, c.Untrusted...))
+	chains, bad := c.paths(leaf, roots, intermediates, k.at)
+	if bad != nil {
+		if bad.class == ClassPath {
+			bad = cmp.Or(badRoot, badIntermediate, bad)
+		}
+		return bad.result(Reject)
+	}
+	evidence := &evidence{conditions: k, pool: distinct(intermediates), responses: c.OCSPs}
+	evidence.lists, evidence.badList = lists(c.CRLs)
+	var first *Result
+	for _, chain := range chains[:min(len(chains), maxCandidateChains)] {
+		r := evidence.judge(chain, depth)
+		if r.Result == Accept {
+			return r
+		}
+		if first == nil {
+			first = &r
+		}
+	}
+	return *first
+}
+
+// depth is how many certificates from the leaf are checked, and whether what is not known is refused.
+type depth struct {
+	leaf, chain bool
+	hard        bool
+}
+
+func (r Revocation) depth() (depth, *fault) {
+	switch r {
+	case "", RevocationOff:
+		return depth{}, nil
+	case RevocationSoftLeaf:
+		return depth{leaf: true}, nil
+	case RevocationSoftChain:
+		return depth{leaf: true, chain: true}, nil
+	case RevocationHardLeaf:
+		return depth{leaf: true, hard: true}, nil
+	case RevocationHardChain:
+		return depth{leaf: true, chain: true, hard: true}, nil
+	}
+	return depth{}, faultf(ClassUnsupported, "revocation %.40q is not known", string(r))
+}
+
+// paths builds and validates paths with crypto/x509.
+func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault) {
+	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at}
+	for _, root := range roots {
+		options.Roots.AddCert(root)
+	}
+	for _, intermediate := range intermediates {
+		options.Intermediates.AddCert(intermediate)
+	}
+	if bad := c.options(&options); bad != nil {
+		return nil, bad
+	}
+	chains, err := leaf.Verify(options)
+	if err != nil {
+		return nil, faultOfPath(err)
+	}
+	return chains, nil
+}
+
+func (c *Case) options(options *x509.VerifyOptions) *fault {
+	switch c.EKU {
+	case "", "any":
+		options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	case "serverAuth":
+		options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	case "clientAuth":
+		options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	default:
+		return faultf(ClassUnsupported, "eku %.40q: want serverAuth, clientAuth or any", c.EKU)
+	}
+	if c.DNS != nil && c.IP != nil && *c.DNS != "" && *c.IP != "" {
+		return faultf(ClassUnsupported, "dns and ip at once")
+	}
+	if c.DNS != nil {
+		options.DNSName = *c.DNS
+	}
+	if c.IP != nil && *c.IP != "" {
+		addr, err := netip.ParseAddr(*c.IP)
+		if err != nil {
+			return faultf(ClassUnsupported, "ip %.40q is not an address", *c.IP)
+		}
+		options.DNSName = addr.String()
+	}
+	if c.ExplicitPolicy || c.InhibitMapping || c.InhibitAny {
+		return faultf(ClassUnsupported, "crypto/x509 takes no explicit_policy, inhibit_mapping or inhibit_any")
+	}
+	for _, text := range c.Policies {
+		oid, err := x509.ParseOID(text)
+		if err != nil {
+			return faultf(ClassUnsupported, "policy %.40q is not an object identifier", text)
+		}
+		options.CertificatePolicies = append(options.CertificatePolicies, oid)
+	}
+	return nil
+}
+
+// faultOfPath finds the class of an error of crypto/x509.
+func faultOfPath(err error) *fault {
+	class := ClassPath
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		class = ClassName
+	} else if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
+		class = ClassUnsupported
+	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		switch invalid.Reason {
+		case x509.Expired:
+			class = ClassExpired
+		case x509.NoValidChains:
+			class = ClassPolicy // of the three things that crypto/x509 checks last, the other two have errors of their own
+		}
+	}
+	return faultf(class, "%v", err)
+}
+
+// evidence is everything at hand about the certificates of a case.
+type evidence struct {
+	conditions
+	pool      []*x509.Certificate // untrusted
+	lists     []*crl.List
+	responses []DER
+	badList   *fault
+}
+
+// judge checks the certificates of a chain that verified.
+func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
+	r := Result{Result: Accept}
+	for i := range chain[:len(chain)-1] {
+		if !depth.leaf || i > 0 && !depth.chain {
+			break
+		}
+		found := e.find(chain, i)
+		r.PerCert = append(r.PerCert, found.of(chain[i]))
+		switch {
+		case found.status == pki.StatusRevoked:
+			r.Result, r.Class, r.Detail = Reject, ClassRevoked, "certificate "+serialOf(chain[i])+" is revoked ("+found.reason.String()+"), says "+found.source
+			return r
+		case found.status == pki.StatusInvalid || found.status == pki.StatusUnknown && depth.hard:
+			if r.Result == Accept {
+				r.Result, r.Class, r.Detail = Reject, found.fault.class, found.fault.detail
+			}
+		}
+	}
+	return r
+}
+
+// find asks every source about one certificate of a chain; an authentic revocation wins over any good.
+func (e *evidence) find(chain []*x509.Certificate, i int) finding {
+	cert, issuer := chain[i], chain[i+1]
+	exempt, contradiction := Exempt(cert)
+	if contradiction != nil {
+		return finding{status: pki.StatusInvalid, fault: faultf(ClassPath, "%v", contradiction)}
+	}
+	if exempt {
+		return finding{status: pki.StatusExempt, source: "certificate"}
+	}
+	listed := e.findInLists(chain, cert, maxSignerDepth)
+	if listed.status == pki.StatusRevoked || len(e.responses) == 0 {
+		return listed
+	}
+	answered := findingOfResponses(e.responses, ocsp.Query{
+		Certificate: cert, Issuers: []*x509.Certificate{issuer}, Untrusted: e.pool, Time: e.at, MaxAge: e.maxAge,
+	})
+	if answered.status == pki.StatusRevoked || listed.status != pki.StatusGood && (answered.status == pki.StatusGood || len(e.lists) == 0) {
+		return answered
+	}
+	return listed
+}
+
+// maxSignerDepth bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked.
+const maxSignerDepth = 3
+
+// findInLists is RFC 5280, Section 6.3.3, with the validation of the path of CRL issuers (f): they lead to the anchor
+// of the chain, and are not themselves revoked.
+func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate, depth int) finding {
+	target, err := crl.NewTarget(cert)
+	if err != nil {
+		return finding{fault: faultf(ClassParse, "%v", err)}
+	}
+	rules := e.rules(func(list *crl.List) []*x509.Certificate {
+		signers := Signers(list.Issuer, chain, e.pool, e.at)
+		allowed := signers[:0:0]
+		for _, signer := range signers {
+			// Certificates of the chain are checked in their own turn; to ask here would go round in circles.
+			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || e.findInLists(chain, signer, depth-1).status != pki.StatusRevoked {
+				allowed = append(allowed, signer)
+			}
+		}
+		return allowed
+	})
+	found := findingOfLists(crl.Judge(target, e.lists, rules))
+	if found.status == pki.StatusUnknown && len(e.lists) == 0 && e.badList != nil {
+		found.fault = e.badList
+	}
+	return found
+}
+
+var (
+	oidNoRevAvail = asn1.ObjectIdentifier{2, 5, 29, 56}
+	oidPoints     = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidFreshest   = asn1.ObjectIdentifier{2, 5, 29, 46}
+	oidNoCheck    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+	null          = []byte{asn1.TagNull, 0}
+)
+
+// Exempt reports whether the certificate itself says that no status of it exists: noRevAvail (RFC 9608), or
+// ocsp-nocheck in the certificate of an OCSP responder (RFC 6960, Section 4.2.2.2.1). An authority that puts nocheck elsewhere
+// exempts nobody. The error is a contradiction: RFC 9608, Section 4 wants validation to fail when noRevAvail stands in
+// a CA certificate or together with a pointer to status.
+func Exempt(c *x509.Certificate) (bool, error) {
+	if value, has := extension(c, oidNoRevAvail); has {
+		return true, checkNoRevAvail(c, value)
+	}
+	_, noCheck := extension(c, oidNoCheck)
+	responder := false
+	for _, usage := range c.ExtKeyUsage {
+		responder = responder || usage == x509.ExtKeyUsageOCSPSigning
+	}
+	return noCheck && responder && !c.IsCA, nil
+}
+
+func checkNoRevAvail(c *x509.Certificate, value []byte) error {
+	_, points := extension(c, oidPoints)
+	_, freshest := extension(c, oidFreshest)
+	switch {
+	case !bytes.Equal(value, null):
+		return errors.New("noRevAvail is not NULL")
+	case c.IsCA:
+		return errors.New("noRevAvail in a CA certificate")
+	case points:
+		return errors.New("noRevAvail together with CRL distribution points")
+	case freshest:
+		return errors.New("noRevAvail together with a freshest CRL")
+	case len(c.OCSPServer) > 0:
+		return errors.New("noRevAvail together with an OCSP responder")
+	}
+	return nil
+}
+
+func extension(c *x509.Certificate, id asn1.ObjectIdentifier) ([]byte, bool) {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(id) {
+			return e.Value, true
+		}
+	}
+	return nil, false
+}

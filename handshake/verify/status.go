@@ -1,0 +1,213 @@
+package verify
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"slices"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+// finding is what the sources at hand say of one certificate.
+type finding struct {
+	status pki.Status // Good, Revoked, Exempt or Unknown
+	source string
+	reason pki.Reason
+	fault  *fault // why Unknown
+}
+
+func (f finding) of(cert *x509.Certificate) CertificateStatus {
+	s := CertificateStatus{Serial: serialOf(cert), Status: f.status.String(), Source: f.source}
+	if f.status == pki.StatusRevoked {
+		s.Reason = f.reason.String()
+	}
+	return s
+}
+
+// serialOf writes a serial number as pki.Serial does: whole octets without leading zeros. Others have negative ones.
+func serialOf(cert *x509.Certificate) string {
+	if cert.SerialNumber.Sign() == 0 {
+		return "00"
+	}
+	sign := ""
+	if cert.SerialNumber.Sign() < 0 {
+		sign = "-"
+	}
+	return sign + hex.EncodeToString(cert.SerialNumber.Bytes())
+}
+
+func (f finding) result(cert *x509.Certificate) Result {
+	r := Result{PerCert: []CertificateStatus{f.of(cert)}}
+	switch f.status {
+	case pki.StatusGood:
+		r.Result = Good
+	case pki.StatusRevoked:
+		r.Result, r.Class = Revoked, ClassRevoked
+	default:
+		r.Result = Unknown
+		if f.fault != nil {
+			r.Class, r.Detail = f.fault.class, f.fault.detail
+		}
+	}
+	return r
+}
+
+// judgeCRLs answers what CRLs say of a certificate whose issuers are given. No path is built and no basicConstraints
+// are demanded of them; whether such a key may sign such a list is asked all the same (RFC 5280, Section 6.3.3 (f)).
+func judgeCRLs(c *Case) Result {
+	k, bad := c.conditions()
+	if bad != nil {
+		return bad.result(Unknown)
+	}
+	leaf, err := x509.ParseCertificate(c.Leaf)
+	if err != nil {
+		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Unknown)
+	}
+	issuers, badIssuer := certificates(c.Issuers)
+	pool, badList := lists(c.CRLs)
+	target, err := crl.NewTarget(leaf)
+	if err != nil {
+		return faultf(ClassParse, "%v", err).result(Unknown)
+	}
+	rules := k.rules(func(list *crl.List) []*x509.Certificate { return named(issuers, list.Issuer) })
+	f := findingOfLists(crl.Judge(target, pool, rules))
+	if f.status == pki.StatusUnknown && (len(pool) == 0 || len(issuers) == 0) {
+		f.fault = cmp.Or(badList, badIssuer, f.fault)
+	}
+	return f.result(leaf)
+}
+
+func (k conditions) rules(signers func(*crl.List) []*x509.Certificate) crl.Rules {
+	return crl.Rules{At: k.at, MaxAge: k.maxAge, IgnoreExpiration: k.ignore, RequireNumber: true, Signers: signers}
+}
+
+func named(certs []*x509.Certificate, subject []byte) []*x509.Certificate {
+	var found []*x509.Certificate
+	for _, c := range certs {
+		if crl.SameName(c.RawSubject, subject) {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+func findingOfLists(j crl.Judgement) finding {
+	source := "crl"
+	if j.List != nil && j.List.Delta {
+		source = "delta"
+	}
+	switch j.Status {
+	case crl.Revoked:
+		return finding{status: pki.StatusRevoked, source: source, reason: j.Entry.Reason}
+	case crl.Unrevoked:
+		return finding{status: pki.StatusGood, source: "crl"}
+	}
+	return finding{fault: faultOfRejections(j.Rejected)}
+}
+
+// faultOfRejections picks the rejection that explains most: a list that was about the certificate and failed before
+// one that was about something else.
+func faultOfRejections(rejected []crl.Rejection) *fault {
+	order := []crl.Cause{
+		crl.CauseStale, crl.CauseSignature, crl.CauseSigner, crl.CauseCritical, crl.CauseMalformed, crl.CauseNumber, crl.CauseNotYet,
+		crl.CauseDelta, crl.CauseReasons, crl.CauseScope, crl.CauseIssuer,
+	}
+	var best *crl.Rejection
+	for i := range rejected {
+		if best == nil || slices.Index(order, rejected[i].Cause) < slices.Index(order, best.Cause) {
+			best = &rejected[i]
+		}
+	}
+	if best == nil {
+		return faultf(ClassNoInformation, "no CRL at hand is about the certificate")
+	}
+	return faultf(classOfCause(best.Cause), "CRL: %v", best.Err)
+}
+
+func classOfCause(cause crl.Cause) Class {
+	switch cause {
+	case crl.CauseStale, crl.CauseNotYet:
+		return ClassStale
+	case crl.CauseSignature:
+		return ClassBadSignature
+	case crl.CauseSigner:
+		return ClassPath
+	case crl.CauseCritical:
+		return ClassUnsupported
+	case crl.CauseMalformed, crl.CauseNumber:
+		return ClassParse
+	}
+	return ClassNoInformation
+}
+
+// judgeOCSPs answers what OCSP responses say of a certificate whose issuers are given.
+func judgeOCSPs(c *Case) Result {
+	k, bad := c.conditions()
+	if bad != nil {
+		return bad.result(Unknown)
+	}
+	leaf, err := x509.ParseCertificate(c.Leaf)
+	if err != nil {
+		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Unknown)
+	}
+	issuers, badIssuer := certificates(c.Issuers)
+	if len(issuers) == 0 {
+		return cmp.Or(badIssuer, faultf(ClassNoInformation, "no issuer is given")).result(Unknown)
+	}
+	untrusted, _ := certificates(append(c.Untrusted, c.Intermediates...)) // what does not parse among them signed nothing
+	query := ocsp.Query{Certificate: leaf, Issuers: issuers, Untrusted: untrusted, Time: k.at, MaxAge: k.maxAge}
+	if c.Nonce != nil {
+		nonce, err := hex.DecodeString(*c.Nonce)
+		if err != nil || len(nonce) == 0 {
+			return faultf(ClassUnsupported, "nonce is not hexadecimal").result(Unknown)
+		}
+		query.Nonce = nonce
+	}
+	return findingOfResponses(c.OCSPs, query).result(leaf)
+}
+
+// findingOfResponses takes the strictest of several: an authentic revocation wins over any good.
+func findingOfResponses(responses []DER, query ocsp.Query) finding {
+	found := finding{fault: faultf(ClassNoInformation, "no OCSP response at hand")}
+	for i, der := range responses {
+		result, err := ocsp.Verify(der, query)
+		switch {
+		case err != nil && (i == 0 || found.fault != nil && found.fault.class == ClassNoInformation):
+			if found.status == pki.StatusUnknown {
+				found.fault = faultOfResponse(err)
+			}
+		case err != nil:
+		case result.Status == pki.StatusRevoked:
+			return finding{status: pki.StatusRevoked, source: "ocsp", reason: result.Reason}
+		case result.Status == pki.StatusGood:
+			found = finding{status: pki.StatusGood, source: "ocsp"}
+		case found.status == pki.StatusUnknown:
+			found = finding{source: "ocsp", fault: faultf(ClassNoInformation, "the responder does not know the certificate")}
+		}
+	}
+	return found
+}
+
+func faultOfResponse(err error) *fault {
+	class := ClassNoInformation
+	if _, ok := errors.AsType[*ocsp.MalformedError](err); ok {
+		class = ClassParse
+	} else if _, ok := errors.AsType[*ocsp.SignatureError](err); ok {
+		class = ClassBadSignature
+	} else if _, ok := errors.AsType[*ocsp.UnauthorizedError](err); ok {
+		class = ClassPath
+	} else if _, ok := errors.AsType[*ocsp.ExpiredResponderError](err); ok {
+		class = ClassExpired
+	} else if _, ok := errors.AsType[*ocsp.CriticalExtensionError](err); ok {
+		class = ClassUnsupported
+	} else if _, ok := errors.AsType[*ocsp.StaleError](err); ok {
+		class = ClassStale
+	} else if _, ok := errors.AsType[*ocsp.OutsideValidityError](err); ok {
+		class = ClassStale
+	}
+	return faultf(class, "%v", err)
+}

@@ -1,0 +1,447 @@
+package verify_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/json"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"signet.example/signet/handshake/verify"
+)
+
+// question is a chain root -> int -> leaf with nothing wrong, to be spoiled by a case.
+func question(t *testing.T) (q *verify.Case, root, int, leaf *entity) {
+	root = issue(t, "root", nil, true, nil)
+	int = issue(t, "int", root, true, nil)
+	leaf = issue(t, "leaf", int, false, nil)
+	return &verify.Case{
+		Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(int), Leaf: leaf.Raw, Time: now.Format(time.RFC3339), Revocation: verify.RevocationHardChain,
+		CRLs: []verify.DER{root.list(t, nil), int.list(t, nil)},
+	}, root, int, leaf
+}
+
+func expect(t *testing.T, q *verify.Case, result verify.Verdict, class verify.Class) verify.Result {
+	t.Helper()
+	got := verify.Judge(q)
+	if got.Result != result || got.Class != class {
+		t.Errorf("%s %q (%s), want %s %q", got.Result, got.Class, got.Detail, result, class)
+	}
+	return got
+}
+
+// TestChain takes a chain through every class of fault, and one of each that is none.
+func TestChain(t *testing.T) {
+	text := func(s string) *string { return &s }
+	for _, tc := range []struct {
+		name   string
+		spoil  func(t *testing.T, q *verify.Case, root, int, leaf *entity)
+		result verify.Verdict
+		class  verify.Class
+	}{
+		{"good", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {}, verify.Accept, ""},
+		{"right name", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.DNS = text("leaf.test") }, verify.Accept, ""},
+		{"wrong name", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.DNS = text("other.test") }, verify.Reject, verify.ClassName},
+		{"wrong address", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.IP = text("::1") }, verify.Reject, verify.ClassName},
+		{"expired", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Time = "2028-01-01T00:00:00Z" }, verify.Reject, verify.ClassExpired},
+		{"garbage", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Leaf = []byte("garbage") }, verify.Reject, verify.ClassParse},
+		{"garbage among the intermediates", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Intermediates = append(q.Intermediates, []byte("x"))
+		}, verify.Accept, ""},
+		{"garbage in place of the intermediate", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Intermediates = []verify.DER{[]byte("x")}
+		}, verify.Reject, verify.ClassParse},
+		{"missing intermediate", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Intermediates = nil }, verify.Reject, verify.ClassPath},
+		{"no root", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Roots = nil }, verify.Reject, verify.ClassPath},
+		{"wrong use", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Leaf, q.EKU = issue(t, "client", int, false, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }).Raw, "serverAuth"
+		}, verify.Reject, verify.ClassPath},
+		{"policy", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Policies = []string{"1.2.3.4"}
+			q.Leaf = issue(t, "policy", int, false, func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}}}
+			}).Raw
+		}, verify.Reject, verify.ClassPolicy},
+		{"unknown critical extension", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Leaf = issue(t, "critical", int, false, func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+			}).Raw
+		}, verify.Reject, verify.ClassUnsupported},
+		{"explicit policy", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.ExplicitPolicy = true }, verify.Reject, verify.ClassUnsupported},
+		{"no clock", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Time = "" }, verify.Reject, verify.ClassUnsupported},
+
+		{"revoked leaf", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.CRLs[1] = int.list(t, nil, leaf) }, verify.Reject, verify.ClassRevoked},
+		{"revoked intermediate", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.CRLs[0] = root.list(t, nil, int) }, verify.Reject, verify.ClassRevoked},
+		{"revoked intermediate, leaf asked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[0], q.Revocation = root.list(t, nil, int), verify.RevocationHardLeaf
+		}, verify.Accept, ""},
+		{"revoked leaf, nobody asked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1], q.Revocation = int.list(t, nil, leaf), verify.RevocationOff
+		}, verify.Accept, ""},
+		{"no CRL of the root", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.CRLs = q.CRLs[1:] }, verify.Reject, verify.ClassNoInformation},
+		{"no CRL of the root, soft", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs, q.Revocation = q.CRLs[1:], verify.RevocationSoftChain
+		}, verify.Accept, ""},
+		{"garbage in place of CRLs", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs = []verify.DER{[]byte("x")}
+		}, verify.Reject, verify.ClassParse},
+		{"old CRL", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
+		}, verify.Reject, verify.ClassStale},
+		{"old CRL, ignored", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
+			q.CRLExpiration = "ignore"
+		}, verify.Accept, ""},
+		{"CRL too old for me", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.MaxAge = text("30m") }, verify.Reject, verify.ClassStale},
+		{"CRL of tomorrow", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) {
+				l.ThisUpdate, l.NextUpdate = now.Add(time.Hour), now.Add(2*time.Hour)
+			})
+		}, verify.Reject, verify.ClassStale},
+		{"CRL with another signature", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1][len(q.CRLs[1])-1] ^= 1
+		}, verify.Reject, verify.ClassBadSignature},
+		{"a bad CRL beside a good one", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			bad := bytes.Clone(q.CRLs[1])
+			bad[len(bad)-1] ^= 1
+			q.CRLs = append([]verify.DER{bad}, q.CRLs...)
+		}, verify.Accept, ""},
+		{"CRL of a stranger of the same name", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			other := issue(t, "int", nil, true, nil)
+			q.CRLs[1] = other.list(t, nil)
+			q.Intermediates = append(q.Intermediates, other.Raw)
+		}, verify.Reject, verify.ClassBadSignature},
+		{"CRL with an unknown critical extension", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, with(pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}))
+		}, verify.Reject, verify.ClassUnsupported},
+		{"issuer without cRLSign", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			ca := issue(t, "certs only", root, true, nil)
+			shadow := issue(t, "certs only", root, true, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign })
+			list := ca.list(t, nil)
+			q.Intermediates, q.Leaf, q.CRLs[1] = ders(shadow), issue(t, "l", shadow, false, nil).Raw, list
+		}, verify.Reject, verify.ClassPath},
+
+		{"separate key for CRLs", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			signer := issue(t, "int", root, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[1] = ders(int, signer), signer.list(t, nil)
+		}, verify.Accept, ""},
+		{"separate key for CRLs, revoked leaf", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			signer := issue(t, "int", root, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[1] = ders(int, signer), signer.list(t, nil, leaf)
+		}, verify.Reject, verify.ClassRevoked},
+		{"separate key for CRLs, itself revoked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			signer := issue(t, "int", root, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[0], q.CRLs[1] = ders(int, signer), root.list(t, nil, signer), signer.list(t, nil)
+		}, verify.Reject, verify.ClassBadSignature},
+		{"separate key for CRLs, expired", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			signer := issue(t, "int", root, false, func(c *x509.Certificate) {
+				c.KeyUsage, c.DNSNames, c.NotAfter = x509.KeyUsageCRLSign, nil, now.Add(-time.Hour)
+			})
+			q.Intermediates, q.CRLs[1] = ders(int, signer), signer.list(t, nil)
+		}, verify.Reject, verify.ClassBadSignature},
+		{"separate key for CRLs, of another root", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			signer := issue(t, "int", issue(t, "root", nil, true, nil), false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[1] = ders(int, signer), signer.list(t, nil)
+		}, verify.Reject, verify.ClassBadSignature},
+		{"separate key for CRLs, two steps from the root", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			middle := issue(t, "middle", root, true, nil)
+			signer := issue(t, "int", middle, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[1] = ders(signer, int, middle), signer.list(t, nil)
+		}, verify.Accept, ""},
+
+		{"staple says good", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs, q.OCSPs = q.CRLs[:1], []verify.DER{leaf.response(t, ocsp.Good, nil, nil)}
+		}, verify.Accept, ""},
+		{"staple says revoked, CRL good", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.OCSPs = []verify.DER{leaf.response(t, ocsp.Revoked, nil, nil)}
+		}, verify.Reject, verify.ClassRevoked},
+		{"staple says good, CRL revoked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1], q.OCSPs = int.list(t, nil, leaf), []verify.DER{leaf.response(t, ocsp.Good, nil, nil)}
+		}, verify.Reject, verify.ClassRevoked},
+		{"staple says unknown", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs, q.OCSPs = nil, []verify.DER{leaf.response(t, ocsp.Unknown, nil, nil)}
+			q.Revocation = verify.RevocationHardLeaf
+		}, verify.Reject, verify.ClassNoInformation},
+		{"staple signed by a sibling", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs, q.OCSPs = nil, []verify.DER{leaf.response(t, ocsp.Good, issue(t, "sibling", int, false, nil), nil)}
+			q.Revocation = verify.RevocationHardLeaf
+		}, verify.Reject, verify.ClassPath},
+
+		{"noRevAvail", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs = q.CRLs[:1]
+			q.Leaf = issue(t, "short", int, false, func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 56}, Value: []byte{5, 0}}}
+			}).Raw
+		}, verify.Accept, ""},
+		{"noRevAvail and a distribution point", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Leaf = issue(t, "both", int, false, func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 56}, Value: []byte{5, 0}}}
+				c.CRLDistributionPoints = []string{"http://crl.test/1"}
+			}).Raw
+			q.Revocation = verify.RevocationSoftLeaf
+		}, verify.Reject, verify.ClassPath},
+		{"negative serial", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			odd := foreignSerial(t, int, []byte{0xff})
+			q.Leaf = odd.Raw
+		}, verify.Accept, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q, root, int, leaf := question(t)
+			tc.spoil(t, q, root, int, leaf)
+			expect(t, q, tc.result, tc.class)
+		})
+	}
+}
+
+// foreignSerial makes a certificate whose serial number has these INTEGER content octets, one as long as those that
+// are replaced: crypto/x509 refuses to make it, and others did.
+func foreignSerial(t *testing.T, issuer *entity, octets []byte) *entity {
+	t.Helper()
+	e := issue(t, "odd", issuer, false, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(0x55) })
+	tbs := bytes.Replace(e.RawTBSCertificate, []byte{2, 1, 0x55}, append([]byte{2, byte(len(octets))}, octets...), 1)
+	der := resign(t, tbs, e, issuer)
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Certificate = parsed
+	return e
+}
+
+// TestDistributionPoints follows the shape of PKITS, section 4.14: which list counts for which certificate.
+func TestDistributionPoints(t *testing.T) {
+	const here, there = "http://crl.test/here", "http://crl.test/there"
+	flags := func(bits byte) []byte { return element(0x83, 0, bits) } // onlySomeReasons
+	for _, tc := range []struct {
+		name   string
+		leaf   []pkix.Extension
+		lists  func(t *testing.T, int, leaf *entity) []verify.DER
+		result verify.Verdict
+	}{
+		{"point and scope match", []pkix.Extension{points(uriPoint(here, 0))}, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(scopeURI(here))))}
+		}, verify.Good},
+		{"point and scope match, revoked", []pkix.Extension{points(uriPoint(here, 0))}, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(scopeURI(here))), leaf)}
+		}, verify.Revoked},
+		{"another scope", []pkix.Extension{points(uriPoint(here, 0))}, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(scopeURI(there))))}
+		}, verify.Unknown},
+		{"another scope, named there", []pkix.Extension{points(uriPoint(here, 0))}, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(scopeURI(there))), leaf)}
+		}, verify.Unknown},
+		{"the second point", []pkix.Extension{points(uriPoint(there, 0), uriPoint(here, 0))}, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(scopeURI(here))), leaf)}
+		}, verify.Revoked},
+		{"only CA certificates", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(element(0x82, 0xff))))}
+		}, verify.Unknown},
+		{"only user certificates", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(element(0x81, 0xff))))}
+		}, verify.Good},
+		{"only attribute certificates", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(element(0x85, 0xff))))}
+		}, verify.Unknown},
+		{"some reasons", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(flags(0x60))))}
+		}, verify.Unknown},
+		{"some reasons, revoked for one", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, with(scope(flags(0x60))), leaf)}
+		}, verify.Revoked},
+		{"delta adds", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			delta := int.list(t, func(l *x509.RevocationList) {
+				l.Number = big.NewInt(8)
+				with(deltaOf(7))(l)
+			}, leaf)
+			return []verify.DER{delta, int.list(t, nil)}
+		}, verify.Revoked},
+		{"delta of a newer base", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			delta := int.list(t, func(l *x509.RevocationList) {
+				l.Number = big.NewInt(9)
+				with(deltaOf(8))(l)
+			}, leaf)
+			return []verify.DER{int.list(t, nil), delta}
+		}, verify.Good},
+		{"delta alone", nil, func(t *testing.T, int, leaf *entity) []verify.DER {
+			return []verify.DER{int.list(t, func(l *x509.RevocationList) {
+				l.Number = big.NewInt(8)
+				with(deltaOf(7))(l)
+			})}
+		}, verify.Unknown},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			root := issue(t, "root", nil, true, nil)
+			int := issue(t, "int", root, true, nil)
+			leaf := issue(t, "leaf", int, false, func(c *x509.Certificate) { c.ExtraExtensions = tc.leaf })
+			got := verify.Judge(&verify.Case{Kind: verify.KindCRL, CRLs: tc.lists(t, int, leaf), Issuers: ders(int), Leaf: leaf.Raw, Time: now.Format(time.RFC3339)})
+			if got.Result != tc.result {
+				t.Errorf("%s (%s), want %s", got.Result, got.Detail, tc.result)
+			}
+		})
+	}
+}
+
+// TestIndirect: a CRL of another authority counts if the certificate names that authority and the list says it is
+// indirect, and its entries count for the issuer they name.
+func TestIndirect(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	int := issue(t, "int", root, true, nil)
+	other := issue(t, "lister", root, true, nil)
+	cRLIssuer := element(0x30, element(0xa2, element(0xa4, other.RawSubject...)...)...)
+	leaf := issue(t, "leaf", int, false, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{points(cRLIssuer)} })
+	about := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: element(0x30, element(0xa4, int.RawSubject...)...)}
+	indirect := scope(element(0x84, 0xff))
+	list := func(extension pkix.Extension, entry ...pkix.Extension) verify.DER {
+		return other.list(t, func(l *x509.RevocationList) {
+			with(extension)(l)
+			l.RevokedCertificateEntries[0].ExtraExtensions = entry
+		}, leaf)
+	}
+	for _, tc := range []struct {
+		name   string
+		list   verify.DER
+		result verify.Verdict
+	}{
+		{"names the issuer", list(indirect, about), verify.Revoked},
+		{"is of the lister's own", list(indirect), verify.Good},
+		{"is not indirect", list(scope(element(0x81, 0xff)), about), verify.Unknown},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q := &verify.Case{Kind: verify.KindCRL, CRLs: []verify.DER{tc.list}, Issuers: ders(int, other), Leaf: leaf.Raw, Time: now.Format(time.RFC3339)}
+			if got := verify.Judge(q); got.Result != tc.result {
+				t.Errorf("%s (%s), want %s", got.Result, got.Detail, tc.result)
+			}
+		})
+	}
+}
+
+// TestOCSPStatus: what a response says counts only from who may say it, in its time, about this certificate.
+func TestOCSPStatus(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	int := issue(t, "int", root, true, nil)
+	leaf, other := issue(t, "leaf", int, false, nil), issue(t, "other", int, false, nil)
+	signing := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} }
+	delegate := issue(t, "responder", int, false, signing)
+	late := issue(t, "late", int, false, func(c *x509.Certificate) { signing(c); c.NotAfter = now.Add(-time.Hour) })
+	foreign := issue(t, "foreign", root, false, signing)
+	renewed := issue(t, "int", root, true, nil)
+	for _, tc := range []struct {
+		name     string
+		response verify.DER
+		issuers  []*entity
+		result   verify.Verdict
+		class    verify.Class
+	}{
+		{"good", leaf.response(t, ocsp.Good, nil, nil), nil, verify.Good, ""},
+		{"good by a delegate", leaf.response(t, ocsp.Good, delegate, nil), nil, verify.Good, ""},
+		{"two issuers after a key change", leaf.response(t, ocsp.Good, nil, nil), []*entity{renewed, int}, verify.Good, ""},
+		{"revoked", leaf.response(t, ocsp.Revoked, nil, nil), nil, verify.Revoked, verify.ClassRevoked},
+		{"unknown", leaf.response(t, ocsp.Unknown, nil, nil), nil, verify.Unknown, verify.ClassNoInformation},
+		{"another certificate", other.response(t, ocsp.Good, nil, nil), nil, verify.Unknown, verify.ClassNoInformation},
+		{"delegate without the usage", leaf.response(t, ocsp.Good, other, nil), nil, verify.Unknown, verify.ClassPath},
+		{"delegate of another issuer", leaf.response(t, ocsp.Good, foreign, nil), nil, verify.Unknown, verify.ClassPath},
+		{"delegate that has expired", leaf.response(t, ocsp.Good, late, nil), nil, verify.Unknown, verify.ClassExpired},
+		{"too old", leaf.response(t, ocsp.Good, nil, func(r *ocsp.Response) { r.NextUpdate = now.Add(-time.Minute) }), nil, verify.Unknown, verify.ClassStale},
+		{"wrong issuer of the right name", leaf.response(t, ocsp.Good, nil, nil), []*entity{renewed}, verify.Unknown, verify.ClassNoInformation},
+		{"tryLater", verify.DER(ocsp.TryLaterErrorResponse), nil, verify.Unknown, verify.ClassNoInformation},
+		{"garbage", []byte("garbage"), nil, verify.Unknown, verify.ClassParse},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.issuers == nil {
+				tc.issuers = []*entity{int}
+			}
+			expect(t, &verify.Case{Kind: verify.KindOCSP, OCSPs: []verify.DER{tc.response}, Issuers: ders(tc.issuers...), Leaf: leaf.Raw, Time: now.Format(time.RFC3339)}, tc.result, tc.class)
+		})
+	}
+}
+
+// TestOCSPResponse: who signed must speak for the issuer, and lead to a root.
+func TestOCSPResponse(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	int := issue(t, "int", root, true, nil)
+	leaf := issue(t, "leaf", int, false, nil)
+	delegate := issue(t, "responder", int, false, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} })
+	broken := leaf.response(t, ocsp.Good, nil, nil)
+	broken[len(broken)-1] ^= 1
+	for _, tc := range []struct {
+		name      string
+		response  verify.DER
+		roots     []*entity
+		untrusted []*entity
+		partial   bool
+		result    verify.Verdict
+		class     verify.Class
+	}{
+		{"issuer signed, full path", leaf.response(t, ocsp.Good, nil, nil), []*entity{root}, []*entity{int}, false, verify.Accept, ""},
+		{"issuer signed, partial path", leaf.response(t, ocsp.Revoked, nil, nil), []*entity{int}, nil, true, verify.Accept, ""},
+		{"issuer signed, no root", leaf.response(t, ocsp.Good, nil, nil), []*entity{int}, nil, false, verify.Reject, verify.ClassPath},
+		{"delegate, full path", leaf.response(t, ocsp.Good, delegate, nil), []*entity{root}, []*entity{int}, false, verify.Accept, ""},
+		{"delegate, partial path", leaf.response(t, ocsp.Good, delegate, nil), []*entity{int}, nil, true, verify.Accept, ""},
+		{"delegate, issuer not at hand", leaf.response(t, ocsp.Good, delegate, nil), []*entity{root}, nil, false, verify.Reject, verify.ClassNoInformation},
+		{"bad signature", broken, []*entity{int}, nil, true, verify.Reject, verify.ClassBadSignature},
+		{"garbage", []byte("garbage"), []*entity{int}, nil, true, verify.Reject, verify.ClassParse},
+		{"error status", verify.DER(ocsp.UnauthorizedErrorResponse), []*entity{int}, nil, true, verify.Reject, verify.ClassNoInformation},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			expect(t, &verify.Case{
+				Kind: verify.KindOCSPResponse, OCSPs: []verify.DER{tc.response}, Roots: ders(tc.roots...), Untrusted: ders(tc.untrusted...), PartialChain: tc.partial, Time: now.Format(time.RFC3339),
+			}, tc.result, tc.class)
+		})
+	}
+}
+
+// TestBatch: one answer per line, in order, whatever the line is.
+func TestBatch(t *testing.T) {
+	q, _, _, leaf := question(t)
+	q.ID = json.RawMessage("17")
+	good, err := json.Marshal(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Join([]string{
+		string(good), "", `not json`, `{"id":"a","kind":"nonsense"}`, `{"id":3,"kind":"verify","roots":"wrong type"}`,
+		`{"id":4,"kind":"verify","leaf":"!!!","time":"2026-09-01T00:00:00Z"}`, `{"id":5,"kind":"crl-status","leaf":null,"crls":null,"time":"2026-09-01T00:00:00Z"}`,
+	}, "\n")
+	var out bytes.Buffer
+	if err := verify.Batch(strings.NewReader(lines), &out); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	decoder := json.NewDecoder(&out)
+	for decoder.More() {
+		var r verify.Result
+		if err := decoder.Decode(&r); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(r.ID)+" "+string(r.Result)+" "+string(r.Class))
+		if string(r.ID) == "17" && (len(r.PerCert) != 2 || r.PerCert[0].Serial != hex.EncodeToString(leaf.SerialNumber.Bytes()) || r.PerCert[0].Status != "good" || r.PerCert[0].Source != "crl") {
+			t.Errorf("per certificate: %+v", r.PerCert)
+		}
+	}
+	want := []string{"17 accept ", " reject parse", `"a" reject unsupported`, "3 reject parse", "4 reject parse", "5 unknown parse"}
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// FuzzJudge: no octets of a stranger make it panic, and garbage is never accepted.
+func FuzzJudge(f *testing.F) {
+	root := issue(f, "root", nil, true, nil)
+	leaf := issue(f, "leaf", root, false, nil)
+	f.Add([]byte(leaf.Raw), []byte(root.list(f, nil)), []byte(leaf.response(f, ocsp.Good, nil, nil)))
+	f.Fuzz(func(t *testing.T, der, list, response []byte) {
+		for _, kind := range []verify.Kind{verify.KindChain, verify.KindCRL, verify.KindOCSP, verify.KindOCSPResponse} {
+			verify.Judge(&verify.Case{
+				Kind: kind, Roots: ders(root), Issuers: ders(root), Intermediates: []verify.DER{der}, Leaf: der, CRLs: []verify.DER{list}, OCSPs: []verify.DER{response},
+				Time: now.Format(time.RFC3339), Revocation: verify.RevocationHardChain,
+			})
+		}
+	})
+}

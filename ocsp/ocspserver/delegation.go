@@ -1,0 +1,308 @@
+package ocspserver
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+// DelegationConfig says for which key, and how, a Delegation keeps certificates.
+type DelegationConfig struct {
+	// Key is this instance's responder key, ECDSA P-256. It is kept by the caller, encrypted, and is the same after a
+	// restart, so that certificates stay useful. It never travels. Required.
+	Key crypto.Signer
+	// Store is the table of requests. Required.
+	Store Responders
+	// Issuers returns a certificate of each on-line issuer. Required.
+	Issuers func() []*x509.Certificate
+	// Certifier issues what this and other instances ask for. Nil: this instance does not issue.
+	Certifier Certifier
+
+	// Now is the clock. Zero: time.Now.
+	Now func() time.Time
+	// Lifetime is what certificates are issued for. Zero: 7 days.
+	Lifetime time.Duration
+	// Renew is the age at which another is asked for. Zero: 1 day.
+	Renew time.Duration
+	// Poll is the time between looks at the table. Zero: 2 seconds while something is wanted or if this instance
+	// issues, else 1 minute.
+	Poll time.Duration
+}
+
+// Limits of one round.
+const (
+	askAgain    = time.Minute // a request that nobody answered is made anew after this
+	claimLimit  = 64          // requests that are certified in one round
+	recordGrace = 10 * time.Second
+)
+
+// Delegation is a Delegates that renews itself: it asks for certificates through the table, and on an issuing instance
+// has them signed. A certificate lives 7 days and is replaced every day, so two overlap: a new one invalidates nothing
+// in any cache, and an issuing instance may be away for days. It is safe for concurrent use.
+type Delegation struct {
+	config DelegationConfig
+	key    pki.KeyHash
+	csr    []byte
+
+	mu      sync.RWMutex
+	current map[pki.IssuerID][]*Delegate // guarded by mu; valid or about to be, newest last
+	asked   map[pki.IssuerID]time.Time   // used by Round only
+}
+
+// NewDelegation prepares; Round or Run does the work.
+func NewDelegation(config DelegationConfig) (*Delegation, error) {
+	const op = "prepare OCSP delegation"
+	if config.Key == nil || config.Store == nil || config.Issuers == nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "no key, no store or no issuers")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	setDefault(&config.Lifetime, 7*24*time.Hour)
+	setDefault(&config.Renew, 24*time.Hour)
+	if config.Renew >= config.Lifetime {
+		return nil, pki.Errorf(pki.KindInvalid, op, "renewed every %s: want less than the lifetime of %s", config.Renew, config.Lifetime)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "OCSP responder"}}, config.Key)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	key, err := pki.HashPublicKey(config.Key.Public())
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return &Delegation{
+		config: config, key: key, csr: csr,
+		current: make(map[pki.IssuerID][]*Delegate), asked: make(map[pki.IssuerID]time.Time),
+	}, nil
+}
+
+// Current implements Delegates.
+func (d *Delegation) Current(issuer pki.IssuerID) (*Delegate, error) {
+	now := d.config.Now()
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, delegate := range slices.Backward(d.current[issuer]) {
+		if delegate.validAt(now) {
+			return delegate, nil
+		}
+	}
+	return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "issuer %s has not certified this responder", issuer).
+		WithHint("is an instance running that holds the issuer's key?")
+}
+
+func (d *Delegate) validAt(now time.Time) bool {
+	return !now.Before(d.Certificate.NotBefore) && now.Before(d.Certificate.NotAfter)
+}
+
+// renewAt is when another certificate is asked for.
+func (d *Delegation) renewAt(cert *x509.Certificate) time.Time {
+	life := cert.NotAfter.Sub(cert.NotBefore)
+	return cert.NotBefore.Add(min(d.config.Renew, life/2))
+}
+
+// DelegateStatus says how long answers for an issuer can still be signed.
+type DelegateStatus struct {
+	Issuer   pki.IssuerID
+	NotAfter time.Time // of the certificate in use; zero if there is none
+	RenewAt  time.Time // a newer one is asked for from here on
+	Alarm    bool      // none is valid, or half of its life has passed without a newer one
+}
+
+// Status tells how each issuer's delegate stands: what alarms are made of.
+func (d *Delegation) Status() []DelegateStatus {
+	now := d.config.Now()
+	var all []DelegateStatus
+	for _, cert := range d.config.Issuers() {
+		s := DelegateStatus{Issuer: pki.HashSPKI(cert.RawSubjectPublicKeyInfo).Issuer(), Alarm: true}
+		if delegate, err := d.Current(s.Issuer); err == nil {
+			c := delegate.Certificate
+			s.NotAfter, s.RenewAt = c.NotAfter, d.renewAt(c)
+			s.Alarm = now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 2))
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Run goes round until ctx ends. report is told what went wrong, each time; it may be nil.
+func (d *Delegation) Run(ctx context.Context, report func(error)) error {
+	for {
+		wanting, err := d.round(ctx)
+		if err != nil && ctx.Err() == nil && report != nil {
+			report(err)
+		}
+		pause := d.config.Poll
+		if pause == 0 {
+			pause = choose(wanting || d.config.Certifier != nil, 2*time.Second, time.Minute)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// Round asks for what is missing or due, certifies what is asked for if this instance issues, and takes up what was
+// certified. The server calls it once before it listens; on an issuing instance everything is there when it returns.
+func (d *Delegation) Round(ctx context.Context) error {
+	_, err := d.round(ctx)
+	return err
+}
+
+// round also reports whether anything is still wanted. It is called by one goroutine at a time.
+func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
+	issuers := make(map[pki.IssuerID]*x509.Certificate)
+	for _, cert := range d.config.Issuers() {
+		issuers[pki.HashSPKI(cert.RawSubjectPublicKeyInfo).Issuer()] = cert
+	}
+	// What was certified before a restart, or by another instance, saves asking.
+	failed := []error{d.takeUp(ctx, issuers)}
+	wanted := d.wanted(issuers)
+	failed = append(failed, d.ask(ctx, wanted))
+	if d.config.Certifier != nil {
+		failed = append(failed, d.certify(ctx))
+	}
+	if len(wanted) > 0 {
+		failed = append(failed, d.takeUp(ctx, issuers))
+	}
+	return len(d.wanted(issuers)) > 0, errors.Join(failed...)
+}
+
+// wanted returns the issuers whose certificate is missing or due.
+func (d *Delegation) wanted(issuers map[pki.IssuerID]*x509.Certificate) (wanted []pki.IssuerID) {
+	now := d.config.Now()
+	for issuer := range issuers {
+		d.mu.RLock()
+		delegates := d.current[issuer]
+		d.mu.RUnlock()
+		if len(delegates) == 0 || !now.Before(d.renewAt(delegates[len(delegates)-1].Certificate)) {
+			wanted = append(wanted, issuer)
+		}
+	}
+	return wanted
+}
+
+func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
+	now := d.config.Now()
+	for _, issuer := range wanted {
+		if asked, ok := d.asked[issuer]; ok && now.Sub(asked) < askAgain && !now.Before(asked) {
+			continue
+		}
+		if err := d.config.Store.RequestResponder(ctx, ResponderRequest{Issuer: issuer, Key: d.key, CSR: d.csr}); err != nil {
+			return err
+		}
+		d.asked[issuer] = now
+	}
+	return nil
+}
+
+// certify signs what this and other instances ask for. What fails is claimed for a minute, and then tried again by
+// whoever comes first.
+func (d *Delegation) certify(ctx context.Context) error {
+	requests, err := d.config.Store.ClaimResponders(ctx, claimLimit)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, request := range requests {
+		cert, err := d.config.Certifier.CertifyResponder(ctx, request.Issuer, request.CSR, d.config.Lifetime)
+		if err == nil {
+			// It is issued: store it even if we are being stopped.
+			store, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordGrace)
+			err = d.config.Store.RecordResponder(store, request.Issuer, request.Key, cert)
+			cancel()
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("certify responder %s of issuer %s: %w", request.Key, request.Issuer, err))
+			delete(d.asked, request.Issuer)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// takeUp reads what was certified and begins to use it.
+func (d *Delegation) takeUp(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
+	certified, err := d.config.Store.ResponderCertificates(ctx, d.key)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for issuer, der := range certified {
+		if issuers[issuer] == nil {
+			continue // an issuer that is gone or off-line
+		}
+		if err := d.adopt(issuers[issuer], issuer, der); err != nil {
+			failed = append(failed, fmt.Errorf("responder certificate of issuer %s: %w", issuer, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// adopt puts a certificate into use after trying it the way clients will.
+func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, der []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.config.Now()
+	known := slices.DeleteFunc(slices.Clone(d.current[id]), func(old *Delegate) bool { return !now.Before(old.Certificate.NotAfter) })
+	for _, old := range known {
+		if string(old.Certificate.Raw) == string(der) {
+			d.current[id] = known
+			return nil
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	if !now.Before(cert.NotAfter) {
+		return nil // from before a long stop; a newer one is asked for
+	}
+	signer, err := ocsp.NewSigner(d.config.Key, cert)
+	if err != nil {
+		return err
+	}
+	if err := try(signer, cert, issuer); err != nil {
+		return err
+	}
+	known = append(known, &Delegate{Certificate: cert, Signer: signer})
+	slices.SortFunc(known, func(a, b *Delegate) int { return a.Certificate.NotAfter.Compare(b.Certificate.NotAfter) })
+	d.current[id] = known
+	return nil
+}
+
+// try signs a response that says nothing and verifies it as a client would.
+func try(signer *ocsp.Signer, cert, issuer *x509.Certificate) error {
+	named, err := ocsp.IssuerOf(issuer)
+	if err != nil {
+		return err
+	}
+	serial := []byte{1}
+	at := cert.NotBefore
+	answer := ocsp.Answer{ID: named.CertID(crypto.SHA256, serial), Status: pki.StatusUnknown, ThisUpdate: at, NextUpdate: at.Add(time.Minute)}
+	der, err := signer.Sign(ocsp.Draft{ProducedAt: at, Answers: []ocsp.Answer{answer}})
+	if err != nil {
+		return err
+	}
+	result, err := ocsp.Verify(der, ocsp.Query{Serial: serial, Issuers: []*x509.Certificate{issuer}, Time: at})
+	if err != nil {
+		return err
+	}
+	if !result.Responder.Delegated || !result.Responder.NoCheck {
+		return errors.New("it is not a delegate with id-pkix-ocsp-nocheck")
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package ocspserver
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"signet.example/signet/ocsp"
+)
+
+// Handler serves a Responder over net/http. Do not put it behind an http.ServeMux: that redirects addresses with two
+// slashes in a row, which base64 has. Before sends it what begins with Prefix and the rest elsewhere.
+type Handler struct{ Responder *Responder }
+
+// Before returns a handler that answers OCSP requests and hands everything else to next.
+func (h *Handler) Before(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if strings.HasPrefix(request.URL.Path, Prefix) {
+			h.ServeHTTP(w, request)
+			return
+		}
+		next.ServeHTTP(w, request)
+	})
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	body, err := readBody(w, request)
+	if err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			reply := tooLargeReply
+			reply.write(w, request)
+		}
+		return // otherwise the client has gone
+	}
+	path, _, _ := strings.Cut(request.RequestURI, "?")
+	if !strings.HasPrefix(path, "/") { // absolute form, as proxies get it
+		path = request.URL.EscapedPath()
+	}
+	reply := h.Responder.Answer(request.Context(), request.Method, path, body)
+	reply.write(w, request)
+}
+
+func readBody(w http.ResponseWriter, request *http.Request) ([]byte, error) {
+	if request.Method != http.MethodPost {
+		return nil, nil
+	}
+	return io.ReadAll(http.MaxBytesReader(w, request.Body, ocsp.MaxRequest))
+}
+
+// write sends a reply. Headers are set by assignment: their names are canonical, and Set would make sure again.
+func (r *Reply) write(w http.ResponseWriter, request *http.Request) {
+	header := w.Header()
+	for _, field := range [...]struct{ name, value string }{
+		{"Content-Type", r.ContentType}, {"Cache-Control", r.CacheControl}, {"Etag", r.ETag},
+		{"Last-Modified", r.LastModified}, {"Expires", r.Expires}, {"Retry-After", r.RetryAfter}, {"Allow", r.Allow},
+	} {
+		if field.value != "" {
+			header[field.name] = []string{field.value}
+		}
+	}
+	if request.Method != http.MethodPost && r.NotModified(request.Header.Get("If-None-Match"), request.Header.Get("If-Modified-Since")) {
+		delete(header, "Content-Type") // RFC 9110, Section 15.4.5: only what tells the cache which answer it is
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	header["Content-Length"] = []string{strconv.Itoa(len(r.Body))}
+	w.WriteHeader(r.Code)
+	if request.Method != http.MethodHead {
+		_, _ = w.Write(r.Body) // a client that has gone is its own affair
+	}
+}

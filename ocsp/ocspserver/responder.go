@@ -1,0 +1,396 @@
+package ocspserver
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// Config says what a Responder answers from and how much it does at once.
+type Config struct {
+	Universe  Universe  // required
+	Delegates Delegates // required
+
+	// Now is the clock of thisUpdate. Zero: time.Now.
+	Now func() time.Time
+	// Answers bounds the responses kept in memory, at about a kilobyte each. Zero: 100,000.
+	Answers int
+	// Signatures bounds how many are made at once. Zero: GOMAXPROCS.
+	Signatures int
+	// Queue bounds how many requests wait for a signature; those beyond are answered with tryLater. Zero: 1,024.
+	Queue int
+	// Patience is how long a request waits for a signature, or for the database, before tryLater. Zero: 2 seconds.
+	Patience time.Duration
+	// RetryAfter is what tryLater tells clients to wait. Zero: 5 seconds.
+	RetryAfter time.Duration
+}
+
+// maxResigned bounds how many dropped answers one change of the ledger makes again at once; the rest wait for demand.
+const maxResigned = 100
+
+// Prefix is the path under which a Responder answers: Prefix + issuer, or for GET Prefix + issuer + "/" + request.
+const Prefix = "/ocsp/"
+
+// Responder answers OCSP requests. It is safe for concurrent use.
+type Responder struct {
+	config   Config
+	issuers  atomic.Pointer[map[pki.IssuerID]*issuerState]
+	cache    *cache
+	flights  *flights
+	pool     *pool
+	tryLater Reply
+	counters counters
+}
+
+// New makes a responder that answers for no issuer: SetIssuers adds them, Run keeps its memory in step with the ledger.
+func New(config Config) (*Responder, error) {
+	if config.Universe == nil || config.Delegates == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make OCSP responder", "no universe or no delegates")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	setDefault(&config.Answers, 100_000)
+	setDefault(&config.Queue, 1024)
+	setDefault(&config.Patience, 2*time.Second)
+	setDefault(&config.RetryAfter, 5*time.Second)
+	r := &Responder{config: config, cache: newCache(config.Answers), flights: newFlights(), pool: newPool(config.Signatures, config.Queue, config.Patience)}
+	r.issuers.Store(&map[pki.IssuerID]*issuerState{})
+	r.tryLater = tryLaterReply
+	r.tryLater.RetryAfter = seconds(config.RetryAfter)
+	return r, nil
+}
+
+// SetIssuers replaces the issuers that are answered for. Answers of issuers that stay are kept.
+func (r *Responder) SetIssuers(issuers []Issuer) error {
+	next := make(map[pki.IssuerID]*issuerState, len(issuers))
+	for _, issuer := range issuers {
+		state, err := newIssuerState(issuer)
+		if err != nil {
+			return err
+		}
+		next[state.id] = state
+	}
+	r.issuers.Store(&next)
+	return nil
+}
+
+// Run follows a watch of the universe that r was made with until ctx ends, and closes it. Without Run every answer is
+// right too, but the universe is asked each time.
+func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
+	defer watch.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-watch.C:
+		}
+		change, err := watch.Take(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r.counters.lost.Add(1)
+			continue
+		}
+		r.Follow(ctx, change)
+	}
+}
+
+// Follow applies one change: Run does it for every one that its watch tells. Changes come in order, from one goroutine.
+func (r *Responder) Follow(ctx context.Context, change revocation.Change) {
+	for _, again := range r.cache.follow(change, maxResigned) {
+		if issuer := (*r.issuers.Load())[again.issuer]; issuer != nil {
+			r.refresh(ctx, issuer, again.certKey, again.hash)
+		}
+	}
+}
+
+// Answer answers one request. path is as it came over the wire, percent-encoding and all, without the query. body is
+// that of a POST, cut at any length above ocsp.MaxRequest. The answer takes as long as ctx and Config.Patience allow.
+func (r *Responder) Answer(ctx context.Context, method, path string, body []byte) Reply {
+	reply := r.answer(ctx, method, path, body)
+	r.counters.count(&reply)
+	return reply
+}
+
+func (r *Responder) answer(ctx context.Context, method, path string, body []byte) Reply {
+	name, rest, below := strings.Cut(strings.TrimPrefix(path, Prefix), "/")
+	id, err := pki.ParseIssuerID(name)
+	if err != nil || !strings.HasPrefix(path, Prefix) {
+		return notFoundReply
+	}
+	issuer := (*r.issuers.Load())[id]
+	if issuer == nil {
+		return notFoundReply
+	}
+	var request *ocsp.Request
+	switch method {
+	case "GET", "HEAD":
+		if !below || rest == "" {
+			return usageReply
+		}
+		if len(rest) > maxGET {
+			return tooLongReply
+		}
+		request, err = decodeGET(rest)
+	case "POST":
+		if len(body) > ocsp.MaxRequest {
+			return tooLargeReply
+		}
+		request, err = ocsp.ParseRequest(body)
+	default:
+		return methodReply
+	}
+	if err != nil {
+		return malformedReply
+	}
+	return r.respond(ctx, issuer, request)
+}
+
+// respond answers a request that was read.
+func (r *Responder) respond(ctx context.Context, issuer *issuerState, request *ocsp.Request) Reply {
+	if len(request.Items) > ocsp.MaxAnswered {
+		return malformedReply
+	}
+	hash := 0
+	for _, item := range request.Items {
+		// Both the path and every CertID must name the issuer: an answer of one issuer never stands for another's.
+		var ok bool
+		if hash, ok = issuer.matches(item.ID); !ok {
+			return unauthorizedReply
+		}
+	}
+	live := issuer.Nonce == NonceLive && request.Nonce != nil
+	if len(request.Items) > 1 || live {
+		return r.respondAfresh(ctx, issuer, request, live)
+	}
+	serial, ok := ocsp.ParsedSerial(request.Items[0].ID.Serial)
+	if !ok { // no certificate of ours has such a serial number
+		return r.respondAfresh(ctx, issuer, request, false)
+	}
+	return r.respondOne(ctx, issuer, certKey{issuer.id, serial}, hash)
+}
+
+// respondOne answers about one certificate, from memory if it can.
+func (r *Responder) respondOne(ctx context.Context, issuer *issuerState, key certKey, hash int) Reply {
+	seq := r.config.Universe.Seq() // read before applied and the cache: see cache.go
+	inStep := r.cache.applied.Load() >= seq
+	now := r.config.Now()
+	answer := r.cache.get(key, hash)
+	if answer != nil && !answer.fresh(now) {
+		answer = nil
+	}
+	if answer != nil && inStep {
+		return r.respondKept(issuer, key, answer, now)
+	}
+	facts, err := r.lookup(ctx, key)
+	if err != nil {
+		return r.tryLater
+	}
+	if answer != nil && facts.Issuance == revocation.Issued && answer.event == facts.EventSeq {
+		return r.respondKept(issuer, key, answer, now)
+	}
+	if reply, final := r.refuse(issuer, key.serial, facts, now); final {
+		return reply
+	}
+	made, err := r.make(ctx, issuer, key, hash, facts, r.pool.enter)
+	if err != nil {
+		return r.failed(err)
+	}
+	return made.reply(issuer, now)
+}
+
+// respondKept gives a kept answer, and has it made anew in the background once it has passed its half-life.
+func (r *Responder) respondKept(issuer *issuerState, key certKey, answer *kept, now time.Time) Reply {
+	if !answer.hot.Load() {
+		answer.hot.Store(true)
+	}
+	if answer.due(now) {
+		go r.refresh(context.Background(), issuer, key, answer.hash)
+	}
+	r.counters.kept.Add(1)
+	return answer.reply(issuer, now)
+}
+
+// fresh reports whether the answer may be given at now. One from the future was made before a clock was set back.
+func (s *signed) fresh(now time.Time) bool {
+	return now.Before(s.until) && !s.thisUpdate.After(now.Add(time.Minute))
+}
+
+// lookup asks the universe, for as long as requests may wait.
+func (r *Responder) lookup(ctx context.Context, key certKey) (revocation.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.config.Patience)
+	defer cancel()
+	facts, err := r.config.Universe.Lookup(ctx, key.issuer, key.serial)
+	if err != nil {
+		r.counters.unavailable.Add(1)
+	}
+	return facts, err
+}
+
+// refuse decides what gets no signed answer of its own; final is false for what gets one.
+func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocation.Answer, now time.Time) (reply Reply, final bool) {
+	switch facts.Issuance {
+	case revocation.Issued:
+		if facts.Status == pki.StatusGood || facts.Status == pki.StatusRevoked {
+			return Reply{}, false
+		}
+	case revocation.NeverIssued:
+		return unauthorizedReply, issuer.Public
+	case revocation.CannotTell:
+		// What ended long ago has left the books: nobody will know later either.
+		if p, ok := serial.Unmask(issuer.key); ok && p.Epoch.Passed(now.Add(-issuer.Retention).Unix()) {
+			return unauthorizedReply, true
+		}
+	}
+	return r.tryLater, true
+}
+
+// make signs the answer about one certificate, or waits for whoever does.
+func (r *Responder) make(ctx context.Context, issuer *issuerState, key certKey, hash int, facts revocation.Answer, enter func() error) (*signed, error) {
+	name := flightKey{key, hash, facts.EventSeq}
+	under, mine := r.flights.join(name)
+	if !mine {
+		select {
+		case <-under.done:
+			return under.answer, under.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	answer, err := r.sign(issuer, []question{{issuer.certID(hash, ocsp.SerialOctets(key.serial)), facts}}, nil, enter)
+	if err == nil && facts.Issuance == revocation.Issued {
+		r.cache.store(key, hash, answer, facts.EventSeq, facts.Seq)
+	}
+	r.flights.land(name, under, answer, err)
+	return answer, err
+}
+
+// refresh makes an answer anew that nobody waits for, if there is a free place to do it.
+func (r *Responder) refresh(ctx context.Context, issuer *issuerState, key certKey, hash int) {
+	facts, err := r.lookup(ctx, key)
+	if err != nil {
+		return // what is kept serves until its end
+	}
+	if _, final := r.refuse(issuer, key.serial, facts, r.config.Now()); final || facts.Issuance != revocation.Issued {
+		return
+	}
+	_, err = r.make(ctx, issuer, key, hash, facts, func() error {
+		if !r.pool.tryEnter() {
+			return errBusy
+		}
+		return nil
+	})
+	if err == nil {
+		r.counters.refreshed.Add(1)
+	}
+}
+
+// respondAfresh answers what no cache can: several certificates, a nonce, a serial number like none of ours.
+func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, request *ocsp.Request, live bool) Reply {
+	questions := make([]question, len(request.Items))
+	for i, item := range request.Items {
+		facts := revocation.Answer{Issuance: revocation.NeverIssued}
+		serial, ok := ocsp.ParsedSerial(item.ID.Serial)
+		if ok {
+			var err error
+			if facts, err = r.lookup(ctx, certKey{issuer.id, serial}); err != nil {
+				return r.tryLater
+			}
+		}
+		if reply, final := r.refuse(issuer, serial, facts, r.config.Now()); final {
+			return reply
+		}
+		questions[i] = question{item.ID, facts}
+	}
+	var nonce []byte
+	if live {
+		nonce = request.Nonce
+	}
+	answer, err := r.sign(issuer, questions, nonce, r.pool.enter)
+	if err != nil {
+		return r.failed(err)
+	}
+	reply := answer.reply(issuer, r.config.Now())
+	if live {
+		reply.CacheControl = noStore
+	}
+	return reply
+}
+
+// question is a certificate that was asked about, and what the universe says of it.
+type question struct {
+	id    ocsp.CertID
+	facts revocation.Answer
+}
+
+// sign makes, checks and counts one response.
+func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte, enter func() error) (*signed, error) {
+	if err := enter(); err != nil {
+		return nil, err
+	}
+	defer r.pool.leave()
+	delegate, err := r.config.Delegates.Current(issuer.id)
+	if err != nil {
+		return nil, err
+	}
+	now := r.config.Now().UTC().Truncate(time.Second)
+	// An answer does not outlive the certificate of its responder.
+	until := now.Add(issuer.Validity)
+	if end := delegate.Certificate.NotAfter; until.After(end) {
+		until = end
+	}
+	if !until.After(now.Add(issuer.MaxAge)) {
+		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the responder's certificate ends at %s", until.Format(time.RFC3339))
+	}
+	draft := ocsp.Draft{ProducedAt: now, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
+	for i, q := range questions {
+		draft.Answers[i] = q.answer(issuer, now, until)
+		draft.ExtendedRevoke = draft.ExtendedRevoke || q.facts.Issuance == revocation.NeverIssued
+	}
+	der, err := delegate.Signer.Sign(draft)
+	if err != nil {
+		return nil, err
+	}
+	if err := ocsp.Check(der, ocsp.Expected{Responder: delegate.Certificate, Answers: draft.Answers, Nonce: nonce, SkipVerify: true}); err != nil {
+		return nil, err
+	}
+	r.counters.signed.Add(1)
+	return newSigned(der, now, until), nil
+}
+
+// answer puts the facts into the words of OCSP. It is called for what refuse let through.
+func (q question) answer(issuer *issuerState, now, until time.Time) ocsp.Answer {
+	if q.facts.Issuance == revocation.NeverIssued {
+		return ocsp.NeverIssued(q.id, now, until)
+	}
+	answer := ocsp.Answer{ID: q.id, Status: q.facts.Status, ThisUpdate: now, NextUpdate: until}
+	if q.facts.Status == pki.StatusRevoked {
+		answer.Reason, answer.InvalidityAt = q.facts.Reason, q.facts.InvalidityAt
+		// Recorded by a clock that may be ahead of this one.
+		answer.RevokedAt = q.facts.RevokedAt
+		if answer.RevokedAt.After(now) {
+			answer.RevokedAt = now
+		}
+	}
+	if issuer.Retention > 0 {
+		answer.ArchiveCutoff = now.Add(-issuer.Retention)
+	}
+	return answer
+}
+
+// failed is the reply to what could not be signed.
+func (r *Responder) failed(err error) Reply {
+	if errors.Is(err, errBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || pki.KindOf(err) == pki.KindUnavailable {
+		return r.tryLater
+	}
+	r.counters.failed.Add(1)
+	return internalReply
+}

@@ -1,0 +1,335 @@
+package revocation_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+func TestLedger(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0, 1, 2, 3)
+		u := newUniverse(t, s)
+		l := newLedger(t, s, u)
+		request := func(index uint64, reason pki.Reason) revocation.Request {
+			return revocation.Request{Key: open.claim(index).Key, Reason: reason}
+		}
+
+		first, err := l.Revoke(t.Context(), admin(t), request(0, pki.Superseded))
+		if err != nil || first.Repeated || first.Entry.Seq != 1 {
+			t.Fatalf("revoke: %+v, %v", first, err)
+		}
+		if a := lookup(t, u, i.id, open.serial(0)); a.Status != pki.StatusRevoked || a.Reason != pki.Superseded || a.EventSeq != 1 || a.Seq != 1 || !a.RevokedAt.Equal(now) {
+			t.Errorf("right after: %+v", a)
+		}
+		again, err := l.Revoke(t.Context(), admin(t), request(0, pki.Superseded))
+		if err != nil || !again.Repeated || again.Entry.Seq != 1 || again.Entry.Actor != "token:root" {
+			t.Errorf("revoke again: %+v, %v", again, err)
+		}
+		_, err = l.Revoke(t.Context(), admin(t), request(0, pki.KeyCompromise))
+		if conflict, ok := errors.AsType[*revocation.ConflictError](err); !ok || conflict.First.Seq != 1 {
+			t.Errorf("revoke for another reason: %v", err)
+		}
+		changed, err := l.ChangeReason(t.Context(), admin(t), request(0, 0))
+		if err != nil || changed.Entry.Kind != revocation.KindReasonChange || changed.Entry.Seq != 2 {
+			t.Errorf("change reason: %+v, %v", changed, err)
+		}
+		if a := lookup(t, u, i.id, open.serial(0)); a.Reason != pki.KeyCompromise || a.EventSeq != 2 {
+			t.Errorf("after the change of reason: %+v", a)
+		}
+
+		if _, err := l.Hold(t.Context(), admin(t), request(1, 0)); err != nil {
+			t.Error(err)
+		}
+		if a := lookup(t, u, i.id, open.serial(1)); a.Status != pki.StatusRevoked || a.Reason != pki.CertificateHold {
+			t.Errorf("on hold: %+v", a)
+		}
+		if _, err := l.Release(t.Context(), admin(t), request(1, 0)); err != nil {
+			t.Error(err)
+		}
+		if a := lookup(t, u, i.id, open.serial(1)); a.Status != pki.StatusGood || a.EventSeq != 4 || a.Issuance != revocation.Issued {
+			t.Errorf("released: %+v", a)
+		}
+		_, err = l.Release(t.Context(), admin(t), request(2, 0))
+		wantKind(t, "release what is not held", err, pki.KindFailedPrecondition)
+
+		_, err = l.Revoke(t.Context(), admin(t), request(9, 0))
+		wantKind(t, "revoke what is not recorded", err, pki.KindNotFound)
+		_, err = l.Revoke(t.Context(), admin(t), revocation.Request{Key: revocation.Key{Issuer: pki.IssuerID{1}}})
+		wantKind(t, "revoke of no issuer", err, pki.KindNotFound)
+
+		mallory := grant(t, auth.RoleRequester, "mallory", auth.ActionRevoke)
+		_, err = l.Revoke(t.Context(), mallory, request(2, 0))
+		wantKind(t, "revoke another account's", err, pki.KindDenied)
+		_, err = l.Revoke(t.Context(), auth.Grant{}, request(2, 0))
+		wantKind(t, "revoke without a grant", err, pki.KindDenied)
+		_, err = l.Revoke(t.Context(), grant(t, auth.RoleAdmin, "root", auth.ActionManage), request(2, 0))
+		wantKind(t, "revoke with a grant for something else", err, pki.KindDenied)
+		if _, err := l.Revoke(t.Context(), grant(t, auth.RoleRequester, "alice", auth.ActionRevoke), request(2, 0)); err != nil {
+			t.Errorf("revoke one's own: %v", err)
+		}
+
+		forged := revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: open.serial(3)}, Reason: pki.KeyCompromise}
+		manage := grant(t, auth.RoleAdmin, "root", auth.ActionManage)
+		_, err = l.Import(t.Context(), manage, forged)
+		wantKind(t, "import what is recorded", err, pki.KindConflict)
+		forged.Serial[19] ^= 1
+		_, err = l.Import(t.Context(), admin(t), forged)
+		wantKind(t, "import without the right", err, pki.KindDenied)
+		imported, err := l.Import(t.Context(), manage, forged)
+		if err != nil || !imported.Entry.Foreign {
+			t.Fatalf("import: %+v, %v", imported, err)
+		}
+		if a := lookup(t, u, i.id, forged.Serial); a.Status != pki.StatusRevoked || a.Reason != pki.KeyCompromise {
+			t.Errorf("forged: %+v", a)
+		}
+		if a := lookup(t, u, i.id, open.serial(3)); a.Status != pki.StatusGood {
+			t.Errorf("the certificate whose index was forged: %+v", a)
+		}
+
+		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0))
+		if err != nil || chain.Seq != 6 {
+			t.Errorf("audit: %d events, %v; want 6", chain.Seq, err)
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "certificate.revoke", Actor: "token:alice"}, 0, 10)
+		if err != nil || len(events) != 1 || events[0].Target != "issuer/"+i.id.String()+"/serial/"+open.serial(2).String() || events[0].RequestID != "r1" {
+			t.Errorf("audit: %+v, %v", events, err)
+		}
+	})
+}
+
+func TestLedgerPublicIssuer(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "public", true)
+	open := i.reserve(t, epoch, 0, 16)
+	open.record(t, 0)
+	l := newLedger(t, s, newUniverse(t, s))
+	_, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key})
+	wantKind(t, "hold", err, pki.KindRefused)
+	_, err = l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key, Reason: pki.AACompromise})
+	wantKind(t, "aACompromise", err, pki.KindRefused)
+	if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key, Reason: pki.Superseded}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Concurrent requests share commits; those for one certificate are decided one after the other.
+func TestLedgerGroups(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 256)
+		for index := range uint64(64) {
+			open.record(t, index)
+		}
+		u := newUniverse(t, s)
+		l := newLedger(t, s, u)
+		var wg sync.WaitGroup
+		var wrote, repeated, conflicted atomic.Int64
+		for index := range uint64(64) {
+			for _, reason := range []pki.Reason{pki.Superseded, pki.Superseded, pki.KeyCompromise} {
+				wg.Go(func() {
+					receipt, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(index).Key, Reason: reason})
+					switch {
+					case pki.KindOf(err) == pki.KindConflict:
+						conflicted.Add(1)
+					case err != nil:
+						t.Error(err)
+					case receipt.Repeated:
+						repeated.Add(1)
+					default:
+						wrote.Add(1)
+						if a := lookup(t, u, i.id, open.serial(index)); a.Status != pki.StatusRevoked || a.EventSeq != receipt.Entry.Seq {
+							t.Errorf("acknowledged as %d, looked up as %+v", receipt.Entry.Seq, a)
+						}
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if wrote.Load() != 64 || repeated.Load()+conflicted.Load() != 128 || conflicted.Load() < 64 {
+			t.Errorf("%d wrote, %d repeated, %d conflicted", wrote.Load(), repeated.Load(), conflicted.Load())
+		}
+		entries, err := s.LedgerEntries(t.Context(), 0, 1000)
+		if err != nil || len(entries) != 64 {
+			t.Errorf("%d entries, %v", len(entries), err)
+		}
+	})
+}
+
+// Two instances on one database change the same certificates: each change is decided on what the other did.
+func TestLedgerInstances(t *testing.T) {
+	url := testdb.URL(t)
+	a, b := testdb.Open(t, url), testdb.Open(t, url)
+	i := newIssuer(t, a, "one", false)
+	open := i.reserve(t, epoch, 0, 256)
+	const n = 40
+	for index := range uint64(n) {
+		open.record(t, index)
+	}
+	ua, ub := newUniverse(t, a), newUniverse(t, b)
+	la, lb := newLedger(t, a, ua), newLedger(t, b, ub)
+	var wg sync.WaitGroup
+	var wrote [n]atomic.Int64
+	for index := range uint64(n) {
+		for _, l := range []*revocation.Ledger{la, lb} {
+			wg.Go(func() {
+				receipt, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(index).Key, Reason: pki.Superseded})
+				if err != nil {
+					t.Error(err)
+				} else if !receipt.Repeated {
+					wrote[index].Add(1)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for index := range wrote {
+		if wrote[index].Load() != 1 {
+			t.Errorf("index %d was revoked %d times", index, wrote[index].Load())
+		}
+	}
+	if err := ua.Await(t.Context(), n); err != nil {
+		t.Error(err)
+	}
+	if err := ub.Await(t.Context(), n); err != nil {
+		t.Error(err)
+	}
+}
+
+// brokenBooks fails appends on demand: before anything happened, or after it did.
+type brokenBooks struct {
+	store.Store
+	before, after atomic.Bool
+	entered, gate chan struct{} // if not nil, each append says that it began, and waits
+}
+
+func (b *brokenBooks) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+	if b.gate != nil {
+		select {
+		case b.entered <- struct{}{}:
+		default: // nobody waits to hear it
+		}
+		<-b.gate
+	}
+	if b.before.Load() {
+		return 0, pki.Errorf(pki.KindUnavailable, "append", "%w", errBroken)
+	}
+	last, err := b.Store.AppendLedger(ctx, entries, events)
+	if err == nil && b.after.Load() {
+		return 0, pki.Errorf(pki.KindUnavailable, "append", "%w", errBroken)
+	}
+	return last, err
+}
+
+func TestLedgerFaults(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	open := i.reserve(t, epoch, 0, 16)
+	open.record(t, 0, 1)
+	u := newUniverse(t, s)
+	broken := &brokenBooks{Store: s}
+	l := newLedger(t, broken, u)
+	request := revocation.Request{Key: open.claim(0).Key, Reason: pki.Superseded}
+
+	broken.before.Store(true)
+	_, err := l.Revoke(t.Context(), admin(t), request)
+	wantKind(t, "failed before", err, pki.KindUnavailable)
+	broken.before.Store(false)
+	if receipt, err := l.Revoke(t.Context(), admin(t), request); err != nil || receipt.Repeated {
+		t.Errorf("after it had failed: %+v, %v", receipt, err)
+	}
+
+	request.Key = open.claim(1).Key
+	broken.after.Store(true)
+	_, err = l.Revoke(t.Context(), admin(t), request)
+	wantKind(t, "failed after", err, pki.KindUnavailable)
+	broken.after.Store(false)
+	if receipt, err := l.Revoke(t.Context(), admin(t), request); err != nil || !receipt.Repeated || receipt.Entry.Seq != 2 {
+		t.Errorf("after it had happened: %+v, %v", receipt, err)
+	}
+	if a := lookup(t, u, i.id, open.serial(1)); a.Status != pki.StatusRevoked {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A full queue says so, and nothing in it is lost.
+func TestLedgerBounded(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	open := i.reserve(t, epoch, 0, 16)
+	open.record(t, 0, 1, 2, 3, 4, 5)
+	u := newUniverse(t, s)
+	gate, entered := make(chan struct{}), make(chan struct{}, 1)
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &brokenBooks{Store: s, gate: gate, entered: entered}, Keys: s, Universe: u, Now: clock, Queue: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var done, exhausted atomic.Int64
+	full := make(chan struct{}, 6)
+	for index := range uint64(6) {
+		if index == 1 {
+			<-entered // the first is in its commit: two of the others fit into the queue
+		}
+		wg.Go(func() {
+			_, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(index).Key})
+			switch {
+			case err == nil:
+				done.Add(1)
+			case pki.KindOf(err) == pki.KindExhausted:
+				exhausted.Add(1)
+				full <- struct{}{}
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	for range 3 {
+		<-full
+	}
+	close(gate)
+	wg.Wait()
+	if done.Load() != 3 || exhausted.Load() != 3 {
+		t.Errorf("%d done, %d refused", done.Load(), exhausted.Load())
+	}
+	entries, err := s.LedgerEntries(t.Context(), 0, 100)
+	if err != nil || int64(len(entries)) != done.Load() {
+		t.Errorf("%d entries for %d acknowledged, %v", len(entries), done.Load(), err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key})
+	wantKind(t, "after Close", err, pki.KindUnavailable)
+}
+
+// A caller who goes away is told that it may have happened; it happens.
+func TestLedgerCallerGone(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	open := i.reserve(t, epoch, 0, 16)
+	open.record(t, 0)
+	u := newUniverse(t, s)
+	gate := make(chan struct{})
+	l := newLedger(t, &brokenBooks{Store: s, gate: gate}, u)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err := l.Revoke(ctx, admin(t), revocation.Request{Key: open.claim(0).Key})
+	wantKind(t, "gone", err, pki.KindUnavailable)
+	close(gate)
+	if receipt, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key}); err != nil || !receipt.Repeated {
+		t.Errorf("%+v, %v", receipt, err)
+	}
+}

@@ -1,0 +1,91 @@
+// Command bench measures Signet beside the physical limit of the same machine in the same run, so that a noisy machine
+// cannot lie: what counts is the ratio, and the CPU per operation. scripts/bench starts it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+)
+
+// groups are what can be measured; one file each.
+var groups = map[string]func(context.Context, *bench) error{
+	"limits": limits,
+}
+
+// bench is one run: what it works with, and what it found.
+type bench struct {
+	quick       bool
+	signet      string // path of the binary under test
+	database    string // URL of an empty PostgreSQL with every durability on
+	postgresPID int    // of its postmaster
+	dir         string // for everything that is written; removed by the script
+	report      report
+}
+
+func main() {
+	b := &bench{}
+	var file string
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.BoolVar(&b.quick, "quick", false, "end within two minutes")
+	flags.StringVar(&file, "json", "", "write the result here too")
+	flags.StringVar(&b.signet, "signet", "", "binary under test")
+	flags.StringVar(&b.database, "database", "", "URL of an empty PostgreSQL")
+	flags.IntVar(&b.postgresPID, "postgres-pid", 0, "process id of its postmaster")
+	flags.StringVar(&b.dir, "dir", os.TempDir(), "directory for files")
+	name, rest := "", []string{}
+	for _, arg := range os.Args[1:] { // the name may stand anywhere among the flags of the script
+		if _, known := groups[arg]; name == "" && (known || arg == "all") {
+			name = arg
+			continue
+		}
+		rest = append(rest, arg)
+	}
+	flags.Parse(rest) // exits on an error
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx, name, file); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (b *bench) run(ctx context.Context, name, file string) error {
+	names := sortedNames()
+	if name == "" {
+		return errors.New("name what to measure: all, " + strings.Join(names, ", "))
+	}
+	if name != "all" {
+		names = []string{name}
+	}
+	b.report = report{Bench: name, Commit: commit(), Machine: describeMachine(ctx, b.database)}
+	b.report.printHead(os.Stdout)
+	for _, n := range names {
+		if err := groups[n](ctx, b); err != nil {
+			return fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(b.report, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+func sortedNames() []string {
+	var names []string
+	for name := range groups {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// report is the one form of result; docs/BENCHMARKS.md is rendered from it.
+type report struct {
+	Bench   string   `json:"bench"`
+	Commit  string   `json:"commit"`
+	Machine machine  `json:"machine"`
+	Cases   []result `json:"cases"`
+}
+
+// result is one case: the median of three runs.
+type result struct {
+	Name        string     `json:"name"` // door/store/cN, or what/size
+	Value       float64    `json:"value"`
+	Unit        string     `json:"unit"`
+	Spread      [2]float64 `json:"spread"` // lowest and highest run
+	P50         float64    `json:"p50_ms,omitempty"`
+	P99         float64    `json:"p99_ms,omitempty"`
+	ServerCPU   float64    `json:"server_cpu_us,omitempty"`   // of the process under test, per operation
+	DatabaseCPU float64    `json:"database_cpu_us,omitempty"` // of PostgreSQL, per operation
+	RSS         float64    `json:"rss_mb,omitempty"`          // of the process under test, at the end
+	Target      float64    `json:"target,omitempty"`
+	Limit       *limit     `json:"limit,omitempty"`
+	Ratio       float64    `json:"ratio,omitempty"` // value / limit
+}
+
+type limit struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+}
+
+// load is a case to be measured: operations of one kind, from a number of callers at once.
+type load struct {
+	name    string
+	target  float64 // operations a second that we want; 0: none
+	limit   *limit  // measured in the same run; nil: none
+	callers int     // zero: 1
+	pid     int     // of the process under test; 0: do not measure it
+	// do makes operation n, counted over all callers.
+	do func(ctx context.Context, caller, n int) error
+}
+
+// rounds is how often a case runs after its warm-up; the median counts.
+const rounds = 3
+
+// measure warms up, runs the load three times, and adds the median to the report.
+func (b *bench) measure(ctx context.Context, l load) (result, error) {
+	length := 10 * time.Second
+	if b.quick {
+		length = 2 * time.Second
+	}
+	if _, err := b.once(ctx, l, length/4); err != nil {
+		return result{}, fmt.Errorf("%s: warm-up: %w", l.name, err)
+	}
+	var runs []result
+	for range rounds {
+		r, err := b.once(ctx, l, length)
+		if err != nil {
+			return result{}, fmt.Errorf("%s: %w", l.name, err)
+		}
+		runs = append(runs, r)
+	}
+	slices.SortFunc(runs, func(x, y result) int { return int(x.Value - y.Value) })
+	r := runs[rounds/2]
+	r.Spread = [2]float64{runs[0].Value, runs[rounds-1].Value}
+	r.Target, r.Limit = l.target, l.limit
+	if l.limit != nil && l.limit.Value > 0 {
+		r.Ratio = r.Value / l.limit.Value
+	}
+	b.add(r)
+	return r, nil
+}
+
+// once runs the load for a while.
+func (b *bench) once(ctx context.Context, l load, length time.Duration) (result, error) {
+	callers := max(l.callers, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	serverCPU, databaseCPU := cpuOf(l.pid), cpuOfTree(b.postgresPID)
+	times := make([][]time.Duration, callers)
+	var count atomic.Int64
+	var failed error
+	var failure sync.Once
+	var done sync.WaitGroup
+	begin := time.Now()
+	for caller := range callers {
+		done.Go(func() {
+			for time.Since(begin) < length && ctx.Err() == nil {
+				started := time.Now()
+				if err := l.do(ctx, caller, int(count.Add(1))); err != nil {
+					failure.Do(func() { failed = err; cancel() })
+					return
+				}
+				times[caller] = append(times[caller], time.Since(started))
+			}
+		})
+	}
+	done.Wait()
+	elapsed := time.Since(begin)
+	if failed != nil {
+		return result{}, failed
+	}
+	all := slices.Concat(times...)
+	if len(all) == 0 {
+		return result{}, fmt.Errorf("no operation ended within %s", length)
+	}
+	slices.Sort(all)
+	n := float64(len(all))
+	r := result{Name: l.name, Unit: "1/s", Value: n / elapsed.Seconds(), P50: milliseconds(all[len(all)/2]), P99: milliseconds(all[len(all)*99/100])}
+	if l.pid != 0 {
+		r.ServerCPU = float64((cpuOf(l.pid) - serverCPU).Microseconds()) / n
+		r.RSS = rssOf(l.pid)
+	}
+	r.DatabaseCPU = float64((cpuOfTree(b.postgresPID) - databaseCPU).Microseconds()) / n
+	return r, nil
+}
+
+// add puts a finished result into the report and on the screen.
+func (b *bench) add(r result) {
+	b.report.Cases = append(b.report.Cases, r)
+	r.print(os.Stdout)
+}
+
+func (r result) print(w io.Writer) {
+	fmt.Fprintf(w, "%-44s %12.0f %s  (%.0f to %.0f)", r.Name, r.Value, r.Unit, r.Spread[0], r.Spread[1])
+	if r.P50 > 0 {
+		fmt.Fprintf(w, "  p50 %.2f ms p99 %.2f ms", r.P50, r.P99)
+	}
+	if r.ServerCPU > 0 {
+		fmt.Fprintf(w, "  server %.0f us, %.0f MB", r.ServerCPU, r.RSS)
+	}
+	if r.DatabaseCPU >= 1 {
+		fmt.Fprintf(w, "  database %.0f us", r.DatabaseCPU)
+	}
+	if r.Limit != nil {
+		fmt.Fprintf(w, "  %.2f of %s (%.0f)", r.Ratio, r.Limit.Name, r.Limit.Value)
+	}
+	if r.Target > 0 {
+		fmt.Fprintf(w, "  target %.0f", r.Target)
+	}
+	fmt.Fprintln(w)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

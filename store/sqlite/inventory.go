@@ -1,0 +1,238 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/pki"
+)
+
+const certificateColumns = `c.issuer, c.epoch, c.idx, c.serial, c.profile, c.account, c.subject, c.spki_hash, c.not_before, c.not_after, c.issued_at, c.der`
+
+// revoked is true of a certificate c whose last entry of the ledger revokes it or puts it on hold.
+const revoked = `coalesce((SELECT l.kind IN (1, 2, 3) FROM ledger l WHERE l.issuer = c.issuer AND l.epoch = c.epoch AND l.idx = c.idx
+	ORDER BY l.seq DESC LIMIT 1), false)`
+
+// exactCount is up to where CountCertificates counts.
+const exactCount = 100_000
+
+// GetCertificate implements ca.Inventory.
+func (s *Store) GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (ca.Certificate, error) {
+	const op = "get certificate"
+	rows, err := s.read.QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ? AND c.serial = ?`,
+		issuer[:], position.Epoch, position.Index, serial[:])
+	if err != nil {
+		return ca.Certificate{}, translate(op, err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		if err := rows.Err(); err != nil {
+			return ca.Certificate{}, translate(op, err)
+		}
+		return ca.Certificate{}, pki.Errorf(pki.KindNotFound, op, "this issuer has recorded no certificate with serial %s", serial).InField("serial")
+	}
+	c, err := scanCertificate(rows)
+	return c, translate(op, err)
+}
+
+// ListCertificates implements ca.Inventory.
+func (s *Store) ListCertificates(ctx context.Context, filter ca.Filter, cursor string, limit int) (ca.Page, error) {
+	const op = "list certificates"
+	at, issuer, after, err := filter.From(cursor)
+	if err != nil {
+		return ca.Page{}, err
+	}
+	q := &selection{limit: limit + 1}
+	if after {
+		q.after(filter.Order(), at, issuer)
+	}
+	if err := s.selectCertificates(ctx, q, filter); err != nil {
+		return ca.Page{}, translate(op, err)
+	}
+	rows, err := s.read.QueryContext(ctx, q.text(), q.args...)
+	if err != nil {
+		return ca.Page{}, translate(op, err)
+	}
+	defer rows.Close()
+	var found []ca.Listed
+	for rows.Next() {
+		var listed ca.Listed
+		if listed.Certificate, err = scanCertificate(rows, &listed.Seq, &listed.Name, &listed.Kind); err != nil {
+			return ca.Page{}, translate(op, err)
+		}
+		found = append(found, listed)
+	}
+	if err := rows.Err(); err != nil {
+		return ca.Page{}, translate(op, err)
+	}
+	return ca.Cut(filter, found, limit), nil
+}
+
+// CountCertificates implements ca.Inventory. Beyond exactCount it says that there are at least so many.
+func (s *Store) CountCertificates(ctx context.Context, filter ca.Filter) (ca.Count, error) {
+	const op = "count certificates"
+	q := &selection{limit: exactCount + 1}
+	if err := s.selectCertificates(ctx, q, filter); err != nil {
+		return ca.Count{}, translate(op, err)
+	}
+	q.order = ""
+	var n int64
+	if err := s.read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT DISTINCT issuer, epoch, idx FROM (`+q.text()+`))`, q.args...).Scan(&n); err != nil {
+		return ca.Count{}, translate(op, err)
+	}
+	return ca.Count{N: min(n, exactCount), Exact: n <= exactCount}, nil
+}
+
+// selection is a query over certificates c that grows by conditions.
+type selection struct {
+	lead  string // sequence, reversed name and kind of name that the order needs
+	from  string
+	where []string
+	order string
+	limit int
+	args  []any
+}
+
+func (q *selection) arg(value any) string {
+	q.args = append(q.args, value)
+	return "?" + strconv.Itoa(len(q.args))
+}
+
+func (q *selection) and(condition string, values ...any) {
+	args := make([]any, len(values))
+	for i, value := range values {
+		args[i] = q.arg(value)
+	}
+	q.where = append(q.where, fmt.Sprintf(condition, args...))
+}
+
+func (q *selection) text() string {
+	text := `SELECT ` + q.lead + `, ` + certificateColumns + ` FROM ` + q.from
+	if len(q.where) > 0 {
+		text += ` WHERE ` + strings.Join(q.where, ` AND `)
+	}
+	text += q.order
+	if q.limit > 0 {
+		text += ` LIMIT ` + strconv.Itoa(q.limit)
+	}
+	return text
+}
+
+// after continues behind a cursor.
+func (q *selection) after(order ca.Order, at ca.Cursor, issuer pki.IssuerID) {
+	epoch, idx, when := at.Epoch, at.Index, at.Micros
+	switch order {
+	case ca.ByIssuance:
+		q.and(`(c.issued_at, c.issuer, c.epoch, c.idx) < (%s, %s, %s, %s)`, when, issuer[:], epoch, idx)
+	case ca.ByExpiry:
+		q.and(`(c.not_after, c.issuer, c.epoch, c.idx) > (%s, %s, %s, %s)`, when, issuer[:], epoch, idx)
+	case ca.ByPosition, ca.BySerial:
+		q.and(`(c.epoch, c.idx) < (%s, %s)`, epoch, idx)
+	case ca.ByLedger:
+		q.and(`l.seq < %s`, at.Seq)
+	case ca.ByName:
+		q.and(`(n.reversed, n.kind, n.issuer, n.epoch, n.idx) > (%s, %s, %s, %s, %s)`, at.Name, at.Kind, issuer[:], epoch, idx)
+	}
+}
+
+// selectCertificates completes the query with the order and the conditions of a filter.
+func (s *Store) selectCertificates(ctx context.Context, q *selection, f ca.Filter) error {
+	q.lead, q.from = `0, '', 0`, `certificates c`
+	switch f.Order() {
+	case ca.ByIssuance:
+		q.order = ` ORDER BY c.issued_at DESC, c.issuer DESC, c.epoch DESC, c.idx DESC`
+	case ca.ByExpiry:
+		q.order = ` ORDER BY c.not_after, c.issuer, c.epoch, c.idx`
+	case ca.ByPosition:
+		q.order = ` ORDER BY c.epoch DESC, c.idx DESC`
+	case ca.ByLedger:
+		q.lead, q.from = `l.seq, '', 0`, `ledger l JOIN certificates c ON c.issuer = l.issuer AND c.epoch = l.epoch AND c.idx = l.idx`
+		q.and(`l.epoch IS NOT NULL AND l.kind IN (1, 2, 3) AND NOT EXISTS (SELECT 1 FROM ledger m
+			WHERE m.issuer = l.issuer AND m.epoch = l.epoch AND m.idx = l.idx AND m.seq > l.seq)`)
+		q.order = ` ORDER BY l.seq DESC`
+	case ca.ByName:
+		q.lead, q.from = `0, n.reversed, n.kind`, `certificate_names n JOIN certificates c ON c.issuer = n.issuer AND c.epoch = n.epoch AND c.idx = n.idx`
+		from, to := f.NameRange()
+		q.and(`n.reversed >= %s AND n.reversed < %s`, from, to)
+		q.order = ` ORDER BY n.reversed, n.kind, n.issuer, n.epoch, n.idx`
+	case ca.BySerial:
+		if err := s.whereSerial(ctx, q, f.Serial); err != nil {
+			return err
+		}
+		q.order = ` ORDER BY c.epoch DESC, c.idx DESC`
+	}
+	q.filter(f)
+	return nil
+}
+
+// whereSerial asks for the position that a serial claims under each issuer: books are kept by position.
+func (s *Store) whereSerial(ctx context.Context, q *selection, serial pki.Serial) error {
+	keys, err := s.IssuerKeys(ctx)
+	if err != nil {
+		return err
+	}
+	claims := []string{"0"}
+	for _, key := range keys {
+		if p, ok := serial.Unmask(key.Key); ok {
+			id := key.Key.Issuer()
+			claims = append(claims, fmt.Sprintf(`c.issuer = %s AND c.epoch = %s AND c.idx = %s`, q.arg(id[:]), q.arg(p.Epoch), q.arg(p.Index)))
+		}
+	}
+	q.and(`c.serial = %s AND (`+strings.Join(claims, ` OR `)+`)`, serial[:])
+	return nil
+}
+
+// filter adds the conditions that no order implies.
+func (q *selection) filter(f ca.Filter) {
+	if !f.Issuer.IsZero() {
+		q.and(`c.issuer = %s`, f.Issuer[:])
+	}
+	if f.KeyHash != (pki.KeyHash{}) {
+		q.and(`c.spki_hash = %s`, f.KeyHash[:])
+	}
+	if f.Profile != "" {
+		q.and(`c.profile = %s`, f.Profile)
+	}
+	if f.Account != "" {
+		q.and(`c.account = %s`, f.Account)
+	}
+	for _, bound := range []struct {
+		condition string
+		at        time.Time
+	}{{`c.not_after >= %s`, f.ExpiresFrom}, {`c.not_after < %s`, f.ExpiresTo}, {`c.issued_at >= %s`, f.IssuedFrom}, {`c.issued_at < %s`, f.IssuedTo}} {
+		if !bound.at.IsZero() {
+			q.and(bound.condition, bound.at.UnixMicro())
+		}
+	}
+	switch f.Status {
+	case ca.StatusValid:
+		q.and(`c.not_after >= %s AND NOT `+revoked, f.Now.UnixMicro())
+	case ca.StatusExpired:
+		q.and(`c.not_after < %s`, f.Now.UnixMicro())
+	case ca.StatusRevoked:
+		if f.Order() != ca.ByLedger {
+			q.and(revoked)
+		}
+	}
+}
+
+// scanCertificate reads certificateColumns behind other columns.
+func scanCertificate(rows *sql.Rows, before ...any) (ca.Certificate, error) {
+	var c ca.Certificate
+	var issuer, serial, key []byte
+	var notBefore, notAfter, issuedAt int64
+	err := rows.Scan(append(before, &issuer, &c.Position.Epoch, &c.Position.Index, &serial, &c.Profile, &c.Account, &c.Subject, &key, &notBefore, &notAfter, &issuedAt, &c.DER)...)
+	if err != nil {
+		return c, err
+	}
+	copy(c.Issuer[:], issuer)
+	copy(c.Serial[:], serial)
+	copy(c.KeyHash[:], key)
+	c.NotBefore, c.NotAfter, c.IssuedAt = time.UnixMicro(notBefore).UTC(), time.UnixMicro(notAfter).UTC(), time.UnixMicro(issuedAt).UTC()
+	return c, nil
+}

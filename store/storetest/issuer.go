@@ -1,0 +1,147 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+// testIssuer holds a store to ca.IssuerStore.
+func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
+	at := time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
+	event := audit.Event{At: at, Actor: "system:test", Action: "issuer.create", Target: "issuer", Outcome: audit.OK}
+	issuer := func(n int) ca.Issuer {
+		spki := []byte{0x30, 2, 5, byte(n)}
+		key := pki.HashSPKI(spki)
+		return ca.Issuer{
+			ID: key.Issuer(), Label: fmt.Sprintf("issuer-%d", n), KeyURI: "softkey:x", Subject: []byte{0x30, 1, byte(n)}, SPKI: spki, KeyHash: key,
+			Visibility: ca.Public, State: ca.IssuerPending, BaseURL: "http://pki.example", CSR: []byte{1, 2, 3}, CreatedAt: at.Add(time.Duration(n) * time.Second),
+		}
+	}
+	certificate := func(n int, chosen bool) ca.IssuerCertificate {
+		return ca.IssuerCertificate{DER: []byte{0x30, 2, 7, byte(n)}, Chain: [][]byte{{0x30, 1, 1}, {0x30, 2, 1, 2}}, NotAfter: at.Add(time.Hour), Chosen: chosen, AddedAt: at.Add(time.Duration(n) * time.Minute)}
+	}
+	create := func(t *testing.T, s store.Store, i ca.Issuer) {
+		t.Helper()
+		if err := s.CreateIssuer(t.Context(), i, event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := func(t *testing.T, s store.Store) []ca.Issuer {
+		t.Helper()
+		issuers, err := s.Issuers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issuers
+	}
+	wantKind := func(t *testing.T, err error, kind pki.Kind, field string) {
+		t.Helper()
+		e, ok := err.(*pki.Error)
+		if !ok || e.Kind != kind || e.Field != field {
+			t.Errorf("got %v, want %s in field %q", err, kind, field)
+		}
+	}
+	events := func(t *testing.T, s store.Store) uint64 {
+		t.Helper()
+		head, err := s.AuditHead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return head.Seq
+	}
+
+	t.Run("keeps every field, in order of creation", func(t *testing.T) {
+		s := open(t)
+		create(t, s, issuer(2))
+		create(t, s, issuer(1))
+		found := all(t, s)
+		if len(found) != 2 || found[0].Label != "issuer-1" {
+			t.Fatalf("found %+v", found)
+		}
+		if got, want := fmt.Sprintf("%+v", found[1]), fmt.Sprintf("%+v", issuer(2)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if n := events(t, s); n != 2 {
+			t.Errorf("%d audit events, want 2", n)
+		}
+	})
+
+	t.Run("one label, one name, one key", func(t *testing.T) {
+		s := open(t)
+		create(t, s, issuer(1))
+		same := issuer(2)
+		same.Label = "issuer-1"
+		wantKind(t, s.CreateIssuer(t.Context(), same, event), pki.KindConflict, "label")
+		same = issuer(2)
+		same.Subject = issuer(1).Subject
+		wantKind(t, s.CreateIssuer(t.Context(), same, event), pki.KindConflict, "subject")
+		same = issuer(1)
+		same.Label, same.Subject = "other", []byte{9}
+		wantKind(t, s.CreateIssuer(t.Context(), same, event), pki.KindConflict, "key")
+		if n := events(t, s); len(all(t, s)) != 1 || n != 1 {
+			t.Errorf("a refusal left something behind: %d events", n)
+		}
+	})
+
+	t.Run("certificates: the first is chosen, a chosen one takes its place", func(t *testing.T) {
+		s := open(t)
+		create(t, s, issuer(1))
+		id := issuer(1).ID
+		add := func(c ca.IssuerCertificate) {
+			t.Helper()
+			if err := s.AddIssuerCertificate(t.Context(), id, c, event); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantKind(t, s.SetIssuerState(t.Context(), id, ca.IssuerActive, event), pki.KindFailedPrecondition, "state")
+		add(certificate(1, false))
+		found := all(t, s)[0]
+		if found.State != ca.IssuerActive || found.CSR != nil || len(found.Certificates) != 1 || !found.Certificates[0].Chosen {
+			t.Fatalf("after the first: %+v", found)
+		}
+		if got, want := fmt.Sprintf("%+v", found.Certificates[0]), fmt.Sprintf("%+v", certificate(1, true)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		add(certificate(2, false))
+		add(certificate(3, true))
+		add(certificate(3, true))
+		var order []byte
+		for _, c := range all(t, s)[0].Certificates {
+			order = append(order, c.DER[3])
+			if c.Chosen != (c.DER[3] == 3) {
+				t.Errorf("certificate %d: chosen is %v", c.DER[3], c.Chosen)
+			}
+		}
+		if !bytes.Equal(order, []byte{3, 2, 1}) {
+			t.Errorf("order %v: want the chosen one first, then the newest", order)
+		}
+		wantKind(t, s.AddIssuerCertificate(t.Context(), pki.IssuerID{9}, certificate(4, true), event), pki.KindNotFound, "issuer")
+	})
+
+	t.Run("retired is for ever", func(t *testing.T) {
+		s := open(t)
+		create(t, s, issuer(1))
+		id := issuer(1).ID
+		if err := s.AddIssuerCertificate(t.Context(), id, certificate(1, true), event); err != nil {
+			t.Fatal(err)
+		}
+		before := events(t, s)
+		for _, state := range []ca.IssuerState{ca.IssuerDisabled, ca.IssuerDisabled, ca.IssuerActive, ca.IssuerRetired} {
+			if err := s.SetIssuerState(t.Context(), id, state, event); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := events(t, s) - before; n != 3 {
+			t.Errorf("%d events for three changes and one repetition", n)
+		}
+		wantKind(t, s.SetIssuerState(t.Context(), id, ca.IssuerActive, event), pki.KindFailedPrecondition, "state")
+		wantKind(t, s.SetIssuerState(t.Context(), pki.IssuerID{9}, ca.IssuerActive, event), pki.KindNotFound, "issuer")
+	})
+}
