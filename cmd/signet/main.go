@@ -23,6 +23,7 @@ type commands struct {
 	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
 	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json for programs."`
 
+	Init       initCmd       `cmd:"" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
 	CSR        csrCmd        `cmd:"" help:"Make a private key and a certificate request here."`
 	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
 	List       listCmd       `cmd:"" help:"List certificates."`

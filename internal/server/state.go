@@ -42,8 +42,8 @@ func (s State) Key(name string) string { return filepath.Join(s.Keys(), name+".k
 // HighWater is the path of the memory of sequences.
 func (s State) HighWater() string { return filepath.Join(s.Dir, "highwater.json") }
 
-// Create makes the directories, for the owner only. It refuses a directory in which something of a Signet is already.
-func (s State) Create() error {
+// Vacant refuses a directory in which something of a Signet is already.
+func (s State) Vacant() error {
 	const op = "create state directory"
 	for _, path := range []string{s.Config(), s.Root(), s.AdminToken(), s.Keys(), filepath.Join(s.Dir, "signet.db")} {
 		if _, err := os.Lstat(path); err == nil {
@@ -52,6 +52,15 @@ func (s State) Create() error {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return pki.Errorf(pki.KindInvalid, op, "%w", err)
 		}
+	}
+	return nil
+}
+
+// Create makes the directories, for the owner only, if the place is vacant.
+func (s State) Create() error {
+	const op = "create state directory"
+	if err := s.Vacant(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(s.Keys(), 0o700); err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
