@@ -72,3 +72,11 @@ CREATE TABLE heartbeats (
 	at       timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance, product)
 ) WITH (fillfactor = 50);
+
+-- One row: how often these books were moved past what a lost copy of them may have handed out. What begins afterwards,
+-- a week of serials or a series of CRL numbers, begins above what the lost copy can have reached.
+CREATE TABLE restores (
+	one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+	count bigint NOT NULL
+);
+INSERT INTO restores (count) VALUES (0);
