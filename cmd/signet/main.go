@@ -40,6 +40,8 @@ type commands struct {
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
+	Backup     backupCmd     `cmd:"" help:"Copy database and keys, as one unit."`
+	Restore    restoreCmd    `cmd:"" help:"Bring back a backup, so that nothing is used twice."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`

@@ -12,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"signet.example/signet/pki"
@@ -134,17 +133,6 @@ func (s State) files(profiles string) ([]string, error) {
 	return names, nil
 }
 
-// path is where a file of the archive stands in this installation.
-func (b *backup) path(name string) string {
-	if rest, ok := strings.CutPrefix(name, "profiles/"); ok {
-		return filepath.Join(b.config.ProfilesDir(), rest)
-	}
-	if name == "signet.yaml" {
-		return b.config.path
-	}
-	return filepath.Join(b.config.Dir, filepath.FromSlash(name))
-}
-
 func (b *backup) write(w io.Writer, database []source) error {
 	zipped := gzip.NewWriter(w)
 	archive := tar.NewWriter(zipped)
@@ -160,8 +148,12 @@ func (b *backup) write(w io.Writer, database []source) error {
 		return err
 	}
 	all := database
-	for _, name := range b.manifest.Files {
-		all = append(all, source{name, b.path(name)})
+	for _, name := range b.manifest.Files { // the configuration may have another name here
+		if name == "signet.yaml" {
+			all = append(all, source{name, b.config.path})
+			continue
+		}
+		all = append(all, source{name, b.config.restored(name)})
 	}
 	for _, s := range all {
 		if err := addFile(archive, s, b.manifest.Made); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -9,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"text/template"
 	"time"
 
@@ -41,7 +41,7 @@ type InitConfig struct {
 	Unsafe          bool             // accept a PostgreSQL that can lose what it confirmed
 	Now             func() time.Time // zero: time.Now
 
-	databaseWasThere bool // a SQLite file that is not ours to remove
+	adminName string // zero: "admin"
 }
 
 // Initialized is what Initialize made.
@@ -82,13 +82,13 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if err := state.Create(); err != nil {
 		return nil, err
 	}
-	if path, ok := config.sqlitePath(); ok {
-		_, err := os.Stat(path)
-		c.databaseWasThere = err == nil
-	}
+	var undo undo // rows in a PostgreSQL stay: they are complete or absent, and a new attempt says so
+	undo.willMake(state.Config(), state.Root(), state.AdminToken())
+	undo.willMake(config.sqliteFiles()...)
+	undo.willFill(state.Keys())
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.undo(config))
+			err = errors.Join(err, undo.run())
 		}
 	}()
 	keyStore, err := softkey.New(softkey.Config{Dir: state.Keys(), Passphrase: c.Passphrase})
@@ -179,7 +179,7 @@ func (c *InitConfig) makeAdmin(ctx context.Context, db store.Store, path string)
 	if err != nil {
 		return time.Time{}, err
 	}
-	credential, token, err := credentials.CreateToken(ctx, grant, auth.Spec{Name: "admin", Role: auth.RoleAdmin, Lifetime: adminLifetime})
+	credential, token, err := credentials.CreateToken(ctx, grant, auth.Spec{Name: cmp.Or(c.adminName, "admin"), Role: auth.RoleAdmin, Lifetime: adminLifetime})
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -201,23 +201,4 @@ func describeIssuers(state State, issuers []*ca.Issuer) ([]InitializedIssuer, er
 		})
 	}
 	return out, nil
-}
-
-// undo removes the files that a failed Initialize made; Create refused to begin if one of them existed before. Rows in a
-// PostgreSQL stay: they are complete or absent, and a new attempt says so.
-func (c *InitConfig) undo(config *Config) error {
-	state := config.State()
-	paths := []string{state.Config(), state.Root(), state.AdminToken()}
-	if path, ok := config.sqlitePath(); ok && !c.databaseWasThere {
-		for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".migrate.lock"} {
-			paths = append(paths, path+suffix)
-		}
-	}
-	var failed error
-	for _, path := range paths {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			failed = errors.Join(failed, err)
-		}
-	}
-	return errors.Join(failed, os.RemoveAll(state.Keys()))
 }
