@@ -70,22 +70,7 @@ func (a *Authority) List(ctx context.Context, grant auth.Grant, filter Filter, c
 	if err != nil {
 		return Page{}, err
 	}
-	if !filter.Serial.IsZero() {
-		return a.listSerial(ctx, grant, filter)
-	}
 	return a.config.Inventory.ListCertificates(ctx, filter, cursor, limit)
-}
-
-func (a *Authority) listSerial(ctx context.Context, grant auth.Grant, filter Filter) (Page, error) {
-	found, err := a.Find(ctx, grant, filter.Serial)
-	if pki.KindOf(err) == pki.KindNotFound && err != nil {
-		return Page{}, nil
-	}
-	var page Page
-	for _, issued := range found {
-		page.Certificates = append(page.Certificates, issued.Certificate)
-	}
-	return page, err
 }
 
 // Count counts certificates, exactly up to a bound and by estimate beyond it.

@@ -52,7 +52,7 @@ func (a *Authority) refresh(ctx context.Context) error {
 	a.mu.RLock()
 	since := a.since
 	a.mu.RUnlock()
-	hashes, next, err := a.config.Certificates.BlockedKeys(ctx, since)
+	hashes, next, err := a.config.Certificates.KeysBlockedSince(ctx, since)
 	if err != nil {
 		return err
 	}

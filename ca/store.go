@@ -116,9 +116,11 @@ type CertificateStore interface {
 	// FindRequest returns the certificate recorded for a request id within 24 hours and the digest of its request, or
 	// an error of KindNotFound.
 	FindRequest(ctx context.Context, account, requestID string) (Certificate, [32]byte, error)
-	// BlockedKeys returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
+	// ForgetRequests removes at most limit request ids that are older than 24 hours and returns how many it removed.
+	ForgetRequests(ctx context.Context, limit int) (int, error)
+	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
 	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
-	BlockedKeys(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
+	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
 	// DropEpoch removes the certificates of an epoch that has passed for every issuer, at most limit rows in one
 	// transaction where the database cannot drop them whole; done is true when nothing is left.
 	DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error)

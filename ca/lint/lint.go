@@ -24,7 +24,7 @@ import (
 )
 
 // defaultSources are the RFCs: rules for everyone. The rest are rules of one community each, for profiles to name.
-var defaultSources = []string{"RFC3279", "RFC5280", "RFC5480", "RFC5891", "RFC6960", "RFC8813"}
+var defaultSources = []string{"RFC3279", "RFC5280", "RFC5480", "RFC5891", "RFC8813"}
 
 // Finding is one rule that a certificate breaks.
 type Finding struct {
