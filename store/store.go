@@ -11,6 +11,7 @@ import (
 	"iter"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/ocsp/ocspserver"
@@ -28,6 +29,8 @@ type Store interface {
 	revocation.Ranges
 	revocation.Progress
 	ocspserver.Responders
+	crlserver.Publications
+	crlserver.Bases
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
@@ -26,6 +27,9 @@ var raised = map[string]pki.Kind{
 
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
 var typed = map[string]func(op string, server *pgconn.PgError) error{
+	"SG911": func(op string, server *pgconn.PgError) error {
+		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: %s", crlserver.ErrFenced, server.Message)}
+	},
 	"SG910": func(op string, server *pgconn.PgError) error {
 		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: %s", revocation.ErrStale, server.Message)}
 	},

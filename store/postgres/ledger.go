@@ -65,9 +65,18 @@ func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]re
 	return entries, translate(op, err)
 }
 
-// ListenLedger implements revocation.Log. It listens on a connection of its own: one of the pool would be lost to it.
+// ListenLedger implements revocation.Log.
 func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
-	const op = "listen to ledger"
+	first := true
+	return s.listen(ctx, "listen to ledger", `LISTEN signet_ledger; LISTEN signet_ranges`, func(channel string) {
+		wake(first || channel == "signet_ranges")
+		first = false
+	})
+}
+
+// listen calls wake once it listens, with no channel, and then with the channel of each notification. It has a
+// connection of its own: one of the pool would be lost to it.
+func (s *Store) listen(ctx context.Context, op, statement string, wake func(channel string)) error {
 	config := s.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "signet listener"
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -79,16 +88,16 @@ func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error 
 		defer cancel()
 		_ = conn.Close(closing) // nothing was written on it
 	}()
-	if _, err := conn.Exec(ctx, `LISTEN signet_ledger; LISTEN signet_ranges`); err != nil {
+	if _, err := conn.Exec(ctx, statement); err != nil {
 		return translate(op, err)
 	}
-	wake(true)
+	wake("")
 	for {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return translate(op, err)
 		}
-		wake(notification.Channel == "signet_ranges")
+		wake(notification.Channel)
 	}
 }
 

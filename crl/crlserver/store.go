@@ -1,0 +1,113 @@
+package crlserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// Kind is what a list covers. Zero is no kind. The numbers are stored.
+type Kind uint8
+
+// The kinds.
+const (
+	KindNone     Kind = 0
+	KindShard    Kind = 1 // one shard, with an issuing distribution point
+	KindComplete Kind = 2 // everything of an issuer
+	KindDelta    Kind = 3 // what changed since a complete list
+)
+
+// Series is a sequence of CRL numbers: of one shard, or of the complete list of an issuer and its deltas together (RFC
+// 5280, Section 5.2.3). It is what one publisher at a time works on.
+type Series struct {
+	Issuer  pki.IssuerID
+	Shard   pki.Shard
+	Sharded bool // false: complete list and delta
+}
+
+// List names one list.
+type List struct {
+	Series
+	Kind Kind
+}
+
+// String is the path below /crl/: "{issuer}.crl", "{issuer}/{epoch}-{block}.crl", "{issuer}/delta.crl".
+func (l List) String() string {
+	switch l.Kind {
+	case KindShard:
+		return l.Issuer.String() + "/" + l.Shard.String() + ".crl"
+	case KindDelta:
+		return l.Issuer.String() + "/delta.crl"
+	}
+	return l.Issuer.String() + ".crl"
+}
+
+// Head is everything of a publication but its entries. Whoever has the ledger up to Seq makes the same octets from it.
+type Head struct {
+	List       List
+	Number     uint64            // CRL number
+	Seq        uint64            // the list is that of the ledger up to here
+	From       pki.Epoch         // of complete lists and deltas: the first week that is on it
+	ThisUpdate time.Time         //
+	NextUpdate time.Time         //
+	Base       uint64            // of deltas: number of the complete list
+	BaseSeq    uint64            // of deltas: its Seq
+	URLs       []string          // of the issuing distribution point
+	Freshest   []string          // URLs of the delta
+	Signature  crl.Signature     //
+	Sum        [sha256.Size]byte // SHA-256 of the octets
+	Size       int64             // octets
+	Entries    int               //
+	Final      bool              // the week has passed: there will be no other
+}
+
+// ErrFenced is returned by Finish when somebody else has begun since, or has published something newer: nothing was
+// written.
+var ErrFenced = errors.New("another publisher was faster")
+
+// Publications keeps what was published.
+type Publications interface {
+	// BeginPublication takes the next number of a series and its lease. ok is false if another owner holds the lease. A
+	// number that is not used is lost, which nobody minds: numbers grow, and that is all they must do.
+	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, lease time.Duration) (number uint64, ok bool, err error)
+
+	// FinishPublication stores the heads of lists made with the number of the last BeginPublication of their series, all
+	// or none, gives the lease back and wakes the listeners. The number is the fencing token: ErrFenced if a larger one
+	// was taken, or if a head is not newer in number, or older in sequence, than the one stored. der has the octets by
+	// the index of their head, where they are to be kept.
+	FinishPublication(ctx context.Context, owner revocation.InstanceID, heads []Head, der map[int][]byte) error
+
+	// PublicationHeads returns the heads published at or after since, by the database's clock, less what a transaction
+	// may take to commit, and the present time of that clock. A head may come again. The zero time asks for all.
+	PublicationHeads(ctx context.Context, since time.Time) (heads []Head, at time.Time, err error)
+
+	// PublicationBytes returns the octets of a list if they were kept: KindNotFound if not, or if the number is another.
+	PublicationBytes(ctx context.Context, list List, number uint64) ([]byte, error)
+
+	// ForgetPublication removes a list for good, if it still has this number. The numbers of its series are kept.
+	ForgetPublication(ctx context.Context, list List, number uint64) error
+
+	// ListenPublications calls wake when it has begun to listen, and then after publications; wake must not block. It
+	// returns when ctx ends or the connection breaks.
+	ListenPublications(ctx context.Context, wake func()) error
+}
+
+// Bases knows which base URLs went into certificates.
+type Bases interface {
+	// ShardBases returns the base URLs of the ranges reserved or changed at or after since, by the database's clock,
+	// less what a transaction may take to commit, each with its shard, oldest range first, and the present time of that
+	// clock. The zero time asks for all.
+	ShardBases(ctx context.Context, since time.Time) (bases []ShardBase, at time.Time, err error)
+}
+
+// ShardBase is a base URL that stands in certificates of a shard.
+type ShardBase struct {
+	Issuer pki.IssuerID
+	Shard  pki.Shard
+	URL    string
+}

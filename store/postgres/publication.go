@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// place is where a series stands in the tables: the complete list of an issuer has no shard.
+func place(s crlserver.Series) (epoch int32, block int64) {
+	if !s.Sharded {
+		return -1, -1
+	}
+	return int32(s.Shard.Epoch), int64(s.Shard.Block)
+}
+
+// BeginPublication implements crlserver.Publications.
+func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) (uint64, bool, error) {
+	epoch, block := place(series)
+	var number *int64
+	err := s.pool.QueryRow(ctx, `SELECT signet_publication_begin($1, $2, $3, $4, $5)`, series.Issuer[:], epoch, block, owner[:], lease.Microseconds()).Scan(&number)
+	if err != nil || number == nil {
+		return 0, false, translate("begin publication", err)
+	}
+	return uint64(*number), true, nil
+}
+
+// FinishPublication implements crlserver.Publications. The batch is one implicit transaction and one round trip.
+func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, heads []crlserver.Head, der map[int][]byte) error {
+	const op = "finish publication"
+	batch := &pgx.Batch{}
+	for i, h := range heads {
+		epoch, block := place(h.List.Series)
+		if i == 0 {
+			batch.Queue(`SELECT signet_publication_finish($1, $2, $3, $4, $5)`, h.List.Issuer[:], epoch, block, owner[:], int64(h.Number))
+		}
+		batch.Queue(`SELECT signet_publication_put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
+			h.List.Issuer[:], epoch, block, int16(h.List.Kind), int64(h.Number), int64(h.Seq), int32(h.From), h.ThisUpdate, h.NextUpdate,
+			int64(h.Base), int64(h.BaseSeq), texts(h.URLs), texts(h.Freshest), []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:],
+			h.Size, int64(h.Entries), h.Final, der[i])
+	}
+	return translate(op, s.pool.SendBatch(ctx, batch).Close())
+}
+
+// texts makes an absent list an empty one: the column is not null.
+func texts(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// PublicationHeads implements crlserver.Publications.
+func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlserver.Head, time.Time, error) {
+	const op = "read publications"
+	at, err := s.clock(ctx)
+	if err != nil {
+		return nil, at, translate(op, err)
+	}
+	if !since.IsZero() {
+		since = since.Add(-commitSlack)
+	}
+	rows, err := s.pool.Query(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, urls, freshest,
+			algorithm, signature, sum, size, entries, final
+		FROM publications WHERE $1::timestamptz IS NULL OR published_at >= $1 ORDER BY issuer, epoch, block, kind`, nullTime(since))
+	if err != nil {
+		return nil, at, translate(op, err)
+	}
+	heads, err := pgx.CollectRows(rows, scanHead)
+	return heads, at, translate(op, err)
+}
+
+func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
+	var issuer, algorithm, sum []byte
+	var epoch, from int32
+	var kind int16
+	var block, number, seq, base, baseSeq, entries int64
+	err = row.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &h.ThisUpdate, &h.NextUpdate, &base, &baseSeq, &h.URLs, &h.Freshest,
+		&algorithm, &h.Signature.Value, &sum, &h.Size, &entries, &h.Final)
+	copy(h.List.Issuer[:], issuer)
+	copy(h.Sum[:], sum)
+	if h.List.Kind = crlserver.Kind(kind); epoch >= 0 {
+		h.List.Sharded, h.List.Shard = true, pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)}
+	}
+	h.Number, h.Seq, h.From, h.Base, h.BaseSeq, h.Entries = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq), int(entries)
+	h.ThisUpdate, h.NextUpdate, h.Signature.Algorithm = h.ThisUpdate.UTC(), h.NextUpdate.UTC(), crl.Algorithm(algorithm)
+	return h, err
+}
+
+// PublicationBytes implements crlserver.Publications.
+func (s *Store) PublicationBytes(ctx context.Context, list crlserver.List, number uint64) (der []byte, err error) {
+	epoch, block := place(list.Series)
+	err = s.pool.QueryRow(ctx, `SELECT der FROM publications WHERE issuer = $1 AND epoch = $2 AND block = $3 AND kind = $4 AND number = $5 AND der IS NOT NULL`,
+		list.Issuer[:], epoch, block, int16(list.Kind), int64(number)).Scan(&der)
+	return der, translate("read publication", err)
+}
+
+// ForgetPublication implements crlserver.Publications.
+func (s *Store) ForgetPublication(ctx context.Context, list crlserver.List, number uint64) error {
+	epoch, block := place(list.Series)
+	_, err := s.pool.Exec(ctx, `DELETE FROM publications WHERE issuer = $1 AND epoch = $2 AND block = $3 AND kind = $4 AND number = $5`,
+		list.Issuer[:], epoch, block, int16(list.Kind), int64(number))
+	return translate("forget publication", err)
+}
+
+// ListenPublications implements crlserver.Publications.
+func (s *Store) ListenPublications(ctx context.Context, wake func()) error {
+	return s.listen(ctx, "listen to publications", `LISTEN signet_publication`, func(string) { wake() })
+}
+
+// ShardBases implements crlserver.Bases.
+func (s *Store) ShardBases(ctx context.Context, since time.Time) ([]crlserver.ShardBase, time.Time, error) {
+	const op = "read base URLs of shards"
+	at, err := s.clock(ctx)
+	if err != nil {
+		return nil, at, translate(op, err)
+	}
+	if !since.IsZero() {
+		since = since.Add(-commitSlack)
+	}
+	// Ranges that are free carry no certificate; a range is at most as long as a block, so it touches two at most.
+	rows, err := s.pool.Query(ctx, `SELECT issuer, epoch, block, base_url FROM (
+			SELECT issuer, epoch, from_idx / $2 AS block, base_url, id FROM ranges WHERE state <> 3 AND ($1::timestamptz IS NULL OR changed_at >= $1)
+			UNION ALL
+			SELECT issuer, epoch, (to_idx - 1) / $2, base_url, id FROM ranges WHERE state <> 3 AND ($1::timestamptz IS NULL OR changed_at >= $1)
+		) r WHERE base_url <> '' GROUP BY issuer, epoch, block, base_url ORDER BY min(id)`, nullTime(since), int64(pki.BlockSize))
+	if err != nil {
+		return nil, at, translate(op, err)
+	}
+	bases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b crlserver.ShardBase, err error) {
+		var issuer []byte
+		var epoch int32
+		var block int64
+		err = row.Scan(&issuer, &epoch, &block, &b.URL)
+		copy(b.Issuer[:], issuer)
+		b.Shard = pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)}
+		return b, err
+	})
+	return bases, at, translate(op, err)
+}
+
+// clock is the database's clock.
+func (s *Store) clock(ctx context.Context) (at time.Time, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at)
+	return at.UTC(), err
+}

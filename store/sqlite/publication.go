@@ -1,0 +1,207 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// place is where a series stands in the tables: the complete list of an issuer has no shard.
+func place(s crlserver.Series) (epoch, block int64) {
+	if !s.Sharded {
+		return -1, -1
+	}
+	return int64(s.Shard.Epoch), int64(s.Shard.Block)
+}
+
+// BeginPublication implements crlserver.Publications.
+func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) (number uint64, ok bool, err error) {
+	epoch, block := place(series)
+	err = s.inTx(ctx, "begin publication", func(tx *sql.Tx, now time.Time) error {
+		err := tx.QueryRowContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until) VALUES (?1, ?2, ?3, 1, ?4, ?5)
+			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = number + 1, owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
+			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro()).Scan(&number)
+		if err == sql.ErrNoRows {
+			return nil
+		}
+		ok = err == nil
+		return err
+	})
+	return number, ok, err
+}
+
+// FinishPublication implements crlserver.Publications.
+func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, heads []crlserver.Head, der map[int][]byte) error {
+	const op = "finish publication"
+	fenced := func(format string, args ...any) error {
+		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: "+format, append([]any{crlserver.ErrFenced}, args...)...)}
+	}
+	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
+		for i, h := range heads {
+			epoch, block := place(h.List.Series)
+			if i == 0 {
+				n, err := affected(tx.ExecContext(ctx, `UPDATE publication_series SET lease_until = ? WHERE issuer = ? AND epoch = ? AND block = ? AND owner = ? AND number = ?`,
+					now.UnixMicro(), h.List.Issuer[:], epoch, block, owner[:], int64(h.Number)))
+				if err != nil {
+					return err
+				}
+				if n == 0 {
+					return fenced("number %d of %s was overtaken", h.Number, h.List)
+				}
+			}
+			urls, freshest, err := encodeTexts(h.URLs, h.Freshest)
+			if err != nil {
+				return err
+			}
+			n, err := affected(tx.ExecContext(ctx, `INSERT INTO publications (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq,
+					urls, freshest, algorithm, signature, sum, size, entries, final, der, published_at)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
+					this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq,
+					urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
+					size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
+				WHERE number < excluded.number AND seq <= excluded.seq`,
+				h.List.Issuer[:], epoch, block, int64(h.List.Kind), int64(h.Number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
+				int64(h.Base), int64(h.BaseSeq), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, der[i], now.UnixMicro()))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return fenced("what is published of %s is newer than number %d", h.List, h.Number)
+			}
+		}
+		return nil
+	})
+}
+
+func affected(result sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// encodeTexts writes two lists as JSON; an absent one is empty.
+func encodeTexts(a, b []string) (first, second string, err error) {
+	encode := func(list []string) string {
+		text, failed := json.Marshal(append([]string{}, list...))
+		if failed != nil {
+			err = failed
+		}
+		return string(text)
+	}
+	return encode(a), encode(b), err
+}
+
+// PublicationHeads implements crlserver.Publications.
+func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlserver.Head, time.Time, error) {
+	const op = "read publications"
+	at := s.now().UTC()
+	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, urls, freshest,
+			algorithm, signature, sum, size, entries, final
+		FROM publications WHERE published_at >= ? ORDER BY issuer, epoch, block, kind`, sinceMicros(since))
+	if err != nil {
+		return nil, at, translate(op, err)
+	}
+	defer rows.Close()
+	var heads []crlserver.Head
+	for rows.Next() {
+		h, err := scanHead(rows)
+		if err != nil {
+			return nil, at, translate(op, err)
+		}
+		heads = append(heads, h)
+	}
+	return heads, at, translate(op, rows.Err())
+}
+
+// sinceMicros is the beginning of time for the zero time, and else a second earlier: one process wrote it all, with one
+// clock, and may have been in the middle of it.
+func sinceMicros(since time.Time) int64 {
+	if since.IsZero() {
+		return 0
+	}
+	return since.Add(-time.Second).UnixMicro()
+}
+
+func scanHead(rows *sql.Rows) (h crlserver.Head, err error) {
+	var issuer, algorithm, sum []byte
+	var epoch, block, kind, number, seq, from, this, next, base, baseSeq int64
+	var urls, freshest string
+	if err = rows.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &this, &next, &base, &baseSeq, &urls, &freshest,
+		&algorithm, &h.Signature.Value, &sum, &h.Size, &h.Entries, &h.Final); err != nil {
+		return h, err
+	}
+	copy(h.List.Issuer[:], issuer)
+	copy(h.Sum[:], sum)
+	if h.List.Kind = crlserver.Kind(kind); epoch >= 0 {
+		h.List.Sharded, h.List.Shard = true, pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)}
+	}
+	h.Number, h.Seq, h.From, h.Base, h.BaseSeq = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq)
+	h.ThisUpdate, h.NextUpdate, h.Signature.Algorithm = time.UnixMicro(this).UTC(), time.UnixMicro(next).UTC(), crl.Algorithm(algorithm)
+	if err = json.Unmarshal([]byte(urls), &h.URLs); err == nil {
+		err = json.Unmarshal([]byte(freshest), &h.Freshest)
+	}
+	return h, err
+}
+
+// PublicationBytes implements crlserver.Publications.
+func (s *Store) PublicationBytes(ctx context.Context, list crlserver.List, number uint64) (der []byte, err error) {
+	epoch, block := place(list.Series)
+	err = s.read.QueryRowContext(ctx, `SELECT der FROM publications WHERE issuer = ? AND epoch = ? AND block = ? AND kind = ? AND number = ? AND der IS NOT NULL`,
+		list.Issuer[:], epoch, block, int64(list.Kind), int64(number)).Scan(&der)
+	return der, translate("read publication", err)
+}
+
+// ForgetPublication implements crlserver.Publications.
+func (s *Store) ForgetPublication(ctx context.Context, list crlserver.List, number uint64) error {
+	epoch, block := place(list.Series)
+	return s.inTx(ctx, "forget publication", func(tx *sql.Tx, _ time.Time) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM publications WHERE issuer = ? AND epoch = ? AND block = ? AND kind = ? AND number = ?`,
+			list.Issuer[:], epoch, block, int64(list.Kind), int64(number))
+		return err
+	})
+}
+
+// ListenPublications implements crlserver.Publications. The one process that has the file knows what it publishes.
+func (s *Store) ListenPublications(ctx context.Context, wake func()) error {
+	wake()
+	<-ctx.Done()
+	return translate("listen to publications", ctx.Err())
+}
+
+// ShardBases implements crlserver.Bases.
+func (s *Store) ShardBases(ctx context.Context, since time.Time) ([]crlserver.ShardBase, time.Time, error) {
+	const op = "read base URLs of shards"
+	at := s.now().UTC()
+	// Ranges that are free carry no certificate; a range is at most as long as a block, so it touches two at most.
+	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, base_url FROM (
+			SELECT issuer, epoch, from_idx / ?2 AS block, base_url, id FROM ranges WHERE state <> 3 AND changed_at >= ?1
+			UNION ALL
+			SELECT issuer, epoch, (to_idx - 1) / ?2, base_url, id FROM ranges WHERE state <> 3 AND changed_at >= ?1
+		) r WHERE base_url <> '' GROUP BY issuer, epoch, block, base_url ORDER BY min(id)`, sinceMicros(since), int64(pki.BlockSize))
+	if err != nil {
+		return nil, at, translate(op, err)
+	}
+	defer rows.Close()
+	var bases []crlserver.ShardBase
+	for rows.Next() {
+		var b crlserver.ShardBase
+		var issuer []byte
+		var epoch, block int64
+		if err := rows.Scan(&issuer, &epoch, &block, &b.URL); err != nil {
+			return nil, at, translate(op, err)
+		}
+		copy(b.Issuer[:], issuer)
+		b.Shard = pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)}
+		bases = append(bases, b)
+	}
+	return bases, at, translate(op, rows.Err())
+}
