@@ -80,6 +80,8 @@ func (i *issuer) reserve(t testing.TB, epoch pki.Epoch, from, to uint64) span {
 		testdb.Exec(t, i.store, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS certificates_%d PARTITION OF certificates FOR VALUES IN (%[1]d)`, epoch))
 		i.made[epoch] = true
 	}
+	testdb.Exec(t, i.store, `INSERT INTO epochs (issuer, epoch, next_idx) VALUES ($1, $2, $3) ON CONFLICT (issuer, epoch) DO UPDATE SET next_idx = excluded.next_idx
+		WHERE epochs.next_idx < excluded.next_idx`, i.id[:], int64(epoch), int64(to))
 	return span{i, epoch, from, to, pki.NewRangeKey(i.k, nonce, i.key, epoch, from)}
 }
 
@@ -148,9 +150,9 @@ func newUniverse(t testing.TB, s store.Store) *revocation.Universe {
 	return u
 }
 
-func newLedger(t testing.TB, books revocation.Books, u *revocation.Universe) *revocation.Ledger {
+func newLedger(t testing.TB, books store.Store, u *revocation.Universe) *revocation.Ledger {
 	t.Helper()
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Universe: u, Now: clock})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Keys: books, Universe: u, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,8 @@ type Store interface {
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
+	revocation.KeyBooks
+	revocation.JobBooks
 	revocation.Progress
 	ocspserver.Responders
 	crlserver.Publications

@@ -145,7 +145,7 @@ func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
 // Send puts one item on the stream; its RequestID names it in the answer and is required. An io.EOF means that the
 // stream has ended: Receive says why.
 func (b *Batch) Send(q IssueRequest) error {
-	err := b.stream.Send(signetv1.IssueCertificatesRequest_builder{Request: q.message()}.Build())
+	err := b.stream.Send(q.message())
 	if err != nil && !errors.Is(err, io.EOF) {
 		return domainError("issue certificates", err)
 	}

@@ -42,6 +42,7 @@ type house struct {
 	admin       auth.Grant
 	address     string
 	roots       *x509.CertPool
+	site        *x509.Certificate // the root in roots
 	log         *syncBuffer
 	status      map[pki.Serial]pki.Status // of client certificates; by default good
 	client      *authority                // who issues client certificates
@@ -188,6 +189,7 @@ func (h *house) serve(api *rpc.API) {
 	})
 	h.roots = x509.NewCertPool()
 	h.roots.AddCert(site.certificate)
+	h.site = site.certificate
 	server, err := rest.NewServer(rest.Config{Services: api, TLS: &tls.Config{Certificates: []tls.Certificate{*certificate}}})
 	if err != nil {
 		h.t.Fatal(err)

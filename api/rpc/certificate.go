@@ -85,7 +85,7 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		}
 		items.Go(func() {
 			defer func() { <-room }()
-			out.send(s.item(ctx, m.GetRequest()))
+			out.send(s.item(ctx, m))
 		})
 	}
 }

@@ -7,6 +7,7 @@
 package signetv1
 
 import (
+	_ "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -1109,7 +1110,7 @@ type IssueCertificateRequest_builder struct {
 	// As PEM.
 	CsrPem *string
 	// -- end of xxx_hidden_Csr
-	// Name of the profile. May be left out if the server has exactly one that the caller may use.
+	// Name of the profile. A caller whose credential allows one profile only may leave it out.
 	Profile *string
 	// Names for the certificate: "dns:app.example", "ip:192.0.2.7", "email:...", "uri:...", or the bare value. At most
 	// 1,000. Empty: the names of the signing request.
@@ -1322,76 +1323,6 @@ func (b0 IssueCertificateResponse_builder) Build() *IssueCertificateResponse {
 	return m0
 }
 
-// IssueCertificatesRequest is one item of a stream.
-type IssueCertificatesRequest struct {
-	state              protoimpl.MessageState   `protogen:"opaque.v1"`
-	xxx_hidden_Request *IssueCertificateRequest `protobuf:"bytes,1,opt,name=request"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
-}
-
-func (x *IssueCertificatesRequest) Reset() {
-	*x = IssueCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *IssueCertificatesRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*IssueCertificatesRequest) ProtoMessage() {}
-
-func (x *IssueCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-func (x *IssueCertificatesRequest) GetRequest() *IssueCertificateRequest {
-	if x != nil {
-		return x.xxx_hidden_Request
-	}
-	return nil
-}
-
-func (x *IssueCertificatesRequest) SetRequest(v *IssueCertificateRequest) {
-	x.xxx_hidden_Request = v
-}
-
-func (x *IssueCertificatesRequest) HasRequest() bool {
-	if x == nil {
-		return false
-	}
-	return x.xxx_hidden_Request != nil
-}
-
-func (x *IssueCertificatesRequest) ClearRequest() {
-	x.xxx_hidden_Request = nil
-}
-
-type IssueCertificatesRequest_builder struct {
-	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
-
-	// What to issue. Its request_id is required: it names the item in the answer.
-	Request *IssueCertificateRequest
-}
-
-func (b0 IssueCertificatesRequest_builder) Build() *IssueCertificatesRequest {
-	m0 := &IssueCertificatesRequest{}
-	b, x := &b0, m0
-	_, _ = b, x
-	x.xxx_hidden_Request = b.Request
-	return m0
-}
-
 // IssueCertificatesResponse is the answer to one item.
 type IssueCertificatesResponse struct {
 	state                  protoimpl.MessageState              `protogen:"opaque.v1"`
@@ -1405,7 +1336,7 @@ type IssueCertificatesResponse struct {
 
 func (x *IssueCertificatesResponse) Reset() {
 	*x = IssueCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1348,7 @@ func (x *IssueCertificatesResponse) String() string {
 func (*IssueCertificatesResponse) ProtoMessage() {}
 
 func (x *IssueCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1512,7 @@ func (b0 IssueCertificatesResponse_builder) Build() *IssueCertificatesResponse {
 type case_IssueCertificatesResponse_Outcome protoreflect.FieldNumber
 
 func (x case_IssueCertificatesResponse_Outcome) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[5].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1619,7 +1550,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1562,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1664,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1676,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1782,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1794,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2256,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2268,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2363,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +2375,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2774,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2855,7 +2786,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +2886,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +2898,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3248,7 +3179,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[12].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[11].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -3290,7 +3221,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3233,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3448,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +3460,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3667,7 +3598,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +3610,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +3825,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3906,7 +3837,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4044,7 +3975,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4056,7 +3987,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4273,7 +4204,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4285,7 +4216,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4367,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[18].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[17].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -4475,7 +4406,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +4418,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4621,7 +4552,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4564,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4801,7 +4732,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4744,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5115,7 +5046,7 @@ var File_signet_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsignet/v1/certificate.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\x96\x04\n" +
+	"\x1bsignet/v1/certificate.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\x1a\x16signet/v1/common.proto\"\x96\x04\n" +
 	"\vCertificate\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x16\n" +
 	"\x06serial\x18\x02 \x01(\tR\x06serial\x124\n" +
@@ -5159,9 +5090,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x18IssueCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
-	"\brepeated\x18\x03 \x01(\bR\brepeated\"]\n" +
-	"\x18IssueCertificatesRequest\x12A\n" +
-	"\arequest\x18\x01 \x01(\v2\".signet.v1.IssueCertificateRequestB\x03\xe0A\x02R\arequest\"\xb4\x01\n" +
+	"\brepeated\x18\x03 \x01(\bR\brepeated\"\xb4\x01\n" +
 	"\x19IssueCertificatesResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12=\n" +
@@ -5304,10 +5233,13 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\t\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\x89\v\n" +
 	"\x12CertificateService\x12x\n" +
-	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/certificates\x12\x85\x01\n" +
-	"\x11IssueCertificates\x12#.signet.v1.IssueCertificatesRequest\x1a$.signet.v1.IssueCertificatesResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\x81\x01\n" +
+	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/certificates\x12\x9e\x02\n" +
+	"\x11IssueCertificates\x12\".signet.v1.IssueCertificateRequest\x1a$.signet.v1.IssueCertificatesResponse\"\xba\x01\x92A\x95\x012\x14application/x-ndjson:\x14application/x-ndjsonJg\n" +
+	"\x03200\x12`\n" +
+	"4One line for each item, in the order they are ready.\x12(\n" +
+	"&\x1a$.signet.v1.IssueCertificatesResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\x81\x01\n" +
 	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12u\n" +
 	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12~\n" +
 	"\x11CountCertificates\x12#.signet.v1.CountCertificatesRequest\x1a$.signet.v1.CountCertificatesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/certificates:count\x12\xb2\x01\n" +
@@ -5317,7 +5249,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(Standing)(0),                      // 0: signet.v1.Standing
 	(Verdict)(0),                       // 1: signet.v1.Verdict
@@ -5325,101 +5257,99 @@ var file_signet_v1_certificate_proto_goTypes = []any{
 	(*Subject)(nil),                    // 3: signet.v1.Subject
 	(*IssueCertificateRequest)(nil),    // 4: signet.v1.IssueCertificateRequest
 	(*IssueCertificateResponse)(nil),   // 5: signet.v1.IssueCertificateResponse
-	(*IssueCertificatesRequest)(nil),   // 6: signet.v1.IssueCertificatesRequest
-	(*IssueCertificatesResponse)(nil),  // 7: signet.v1.IssueCertificatesResponse
-	(*GetCertificateRequest)(nil),      // 8: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 9: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 10: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 11: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 12: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 13: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 14: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 15: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 16: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 17: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 18: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 19: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 20: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 21: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 22: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 23: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 24: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 25: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 27: google.protobuf.Duration
-	(*Problem)(nil),                    // 28: signet.v1.Problem
-	(Reason)(0),                        // 29: signet.v1.Reason
-	(WaitFor)(0),                       // 30: signet.v1.WaitFor
+	(*IssueCertificatesResponse)(nil),  // 6: signet.v1.IssueCertificatesResponse
+	(*GetCertificateRequest)(nil),      // 7: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 8: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 9: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 10: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 11: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 12: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 13: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 14: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 15: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 16: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 17: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 18: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 19: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 20: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 21: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 22: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 23: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 24: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 26: google.protobuf.Duration
+	(*Problem)(nil),                    // 27: signet.v1.Problem
+	(Reason)(0),                        // 28: signet.v1.Reason
+	(WaitFor)(0),                       // 29: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	24, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	25, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	26, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	26, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	26, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	27, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	26, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	23, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	24, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	25, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	25, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	25, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	26, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	25, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
 	3,  // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	2,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	4,  // 9: signet.v1.IssueCertificatesRequest.request:type_name -> signet.v1.IssueCertificateRequest
-	5,  // 10: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	28, // 11: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	2,  // 12: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	0,  // 13: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	26, // 14: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	26, // 15: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	26, // 16: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	26, // 17: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	2,  // 18: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	0,  // 19: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	26, // 20: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	26, // 21: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	26, // 22: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	26, // 23: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	29, // 24: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	26, // 25: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	30, // 26: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	24, // 27: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	25, // 28: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	26, // 29: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	30, // 30: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	24, // 31: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	25, // 32: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	26, // 33: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	30, // 34: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	24, // 35: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	26, // 36: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	26, // 37: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	26, // 38: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 39: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	24, // 40: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	25, // 41: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	26, // 42: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	22, // 43: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	21, // 44: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	4,  // 45: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	6,  // 46: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificatesRequest
-	8,  // 47: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	10, // 48: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	12, // 49: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	14, // 50: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	16, // 51: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	18, // 52: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	20, // 53: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 54: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	7,  // 55: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	9,  // 56: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	11, // 57: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	13, // 58: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	15, // 59: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	17, // 60: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	19, // 61: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	23, // 62: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	54, // [54:63] is the sub-list for method output_type
-	45, // [45:54] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	5,  // 9: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
+	27, // 10: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	2,  // 11: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	0,  // 12: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	25, // 13: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	25, // 14: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	25, // 15: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	25, // 16: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	2,  // 17: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	0,  // 18: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	25, // 19: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	25, // 20: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	25, // 21: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	25, // 22: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	28, // 23: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	25, // 24: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	29, // 25: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	23, // 26: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	24, // 27: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	25, // 28: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	29, // 29: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	23, // 30: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	24, // 31: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	25, // 32: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	29, // 33: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	23, // 34: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	25, // 35: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	25, // 36: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	25, // 37: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 38: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	23, // 39: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	24, // 40: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	25, // 41: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	21, // 42: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	20, // 43: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 44: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	4,  // 45: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	7,  // 46: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	9,  // 47: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	11, // 48: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	13, // 49: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	15, // 50: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	17, // 51: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	19, // 52: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 53: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	6,  // 54: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	8,  // 55: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	10, // 56: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	12, // 57: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	14, // 58: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	16, // 59: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	18, // 60: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	22, // 61: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	53, // [53:62] is the sub-list for method output_type
+	44, // [44:53] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -5432,15 +5362,15 @@ func file_signet_v1_certificate_proto_init() {
 		(*issueCertificateRequest_CsrDer)(nil),
 		(*issueCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[5].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
 		(*issueCertificatesResponse_Issued)(nil),
 		(*issueCertificatesResponse_Problem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[12].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[11].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[18].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[17].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -5450,7 +5380,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

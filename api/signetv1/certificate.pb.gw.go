@@ -75,7 +75,7 @@ func request_CertificateService_IssueCertificates_0(ctx context.Context, marshal
 	}
 	dec := marshaler.NewDecoder(req.Body)
 	handleSend := func() error {
-		var protoReq IssueCertificatesRequest
+		var protoReq IssueCertificateRequest
 		err := dec.Decode(&protoReq)
 		if errors.Is(err, io.EOF) {
 			return err

@@ -39,8 +39,9 @@ type CertificateServiceClient interface {
 	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind.
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
-	// named by its request_id; one bad item never fails the rest. Over REST both directions are newline-delimited JSON.
-	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse], error)
+	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
+	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
+	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
@@ -76,18 +77,18 @@ func (c *certificateServiceClient) IssueCertificate(ctx context.Context, in *Iss
 	return out, nil
 }
 
-func (c *certificateServiceClient) IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse], error) {
+func (c *certificateServiceClient) IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &CertificateService_ServiceDesc.Streams[0], CertificateService_IssueCertificates_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[IssueCertificatesRequest, IssueCertificatesResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[IssueCertificateRequest, IssueCertificatesResponse]{ClientStream: stream}
 	return x, nil
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type CertificateService_IssueCertificatesClient = grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse]
+type CertificateService_IssueCertificatesClient = grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse]
 
 func (c *certificateServiceClient) GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -168,8 +169,9 @@ type CertificateServiceServer interface {
 	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind.
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
-	// named by its request_id; one bad item never fails the rest. Over REST both directions are newline-delimited JSON.
-	IssueCertificates(grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]) error
+	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
+	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
+	IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
@@ -198,7 +200,7 @@ type UnimplementedCertificateServiceServer struct{}
 func (UnimplementedCertificateServiceServer) IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueCertificate not implemented")
 }
-func (UnimplementedCertificateServiceServer) IssueCertificates(grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]) error {
+func (UnimplementedCertificateServiceServer) IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error {
 	return status.Error(codes.Unimplemented, "method IssueCertificates not implemented")
 }
 func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
@@ -262,11 +264,11 @@ func _CertificateService_IssueCertificate_Handler(srv interface{}, ctx context.C
 }
 
 func _CertificateService_IssueCertificates_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(CertificateServiceServer).IssueCertificates(&grpc.GenericServerStream[IssueCertificatesRequest, IssueCertificatesResponse]{ServerStream: stream})
+	return srv.(CertificateServiceServer).IssueCertificates(&grpc.GenericServerStream[IssueCertificateRequest, IssueCertificatesResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type CertificateService_IssueCertificatesServer = grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]
+type CertificateService_IssueCertificatesServer = grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]
 
 func _CertificateService_GetCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetCertificateRequest)

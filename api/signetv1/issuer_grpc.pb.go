@@ -37,8 +37,6 @@ type IssuerServiceClient interface {
 	GetIssuer(ctx context.Context, in *GetIssuerRequest, opts ...grpc.CallOption) (*GetIssuerResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl). The same bytes are served
 	// without a credential at the URL that stands in the certificates.
-	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	GetCrl(ctx context.Context, in *GetCrlRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 }
 
@@ -92,8 +90,6 @@ type IssuerServiceServer interface {
 	GetIssuer(context.Context, *GetIssuerRequest) (*GetIssuerResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl). The same bytes are served
 	// without a credential at the URL that stands in the certificates.
-	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
-	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
 	GetCrl(context.Context, *GetCrlRequest) (*httpbody.HttpBody, error)
 	mustEmbedUnimplementedIssuerServiceServer()
 }

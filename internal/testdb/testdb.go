@@ -89,12 +89,16 @@ func Open(t testing.TB, url string) *postgres.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw.Store(s, func(statement string, args []any) error {
-		conn, err := pgx.Connect(context.Background(), url)
-		if err != nil {
-			return err
+	var mu sync.Mutex
+	var conn *pgx.Conn // opened by the first use
+	raw.Store(s, func(statement string, args []any) (err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if conn == nil || conn.IsClosed() {
+			if conn, err = pgx.Connect(context.Background(), url); err != nil {
+				return err
+			}
 		}
-		defer conn.Close(context.Background())
 		_, err = conn.Exec(context.Background(), statement, args...)
 		return err
 	})
