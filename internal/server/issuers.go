@@ -112,3 +112,27 @@ func (f *issuerFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(file.body)))
 }
+
+// expiryWarning is the part of an issuer's life at whose end operators are warned.
+const expiryWarning = 0.1
+
+// checkExpiry warns of an issuer whose own certificate ends soon: its successor has to be in trust stores before.
+func (s *Server) checkExpiry(add func(name, state, detail string), label string, certificates []ca.IssuerCertificate) {
+	if len(certificates) == 0 {
+		return
+	}
+	certificate, err := x509.ParseCertificate(certificates[0].DER)
+	if err != nil {
+		add("issuer/"+label, "failed", err.Error())
+		return
+	}
+	left := certificate.NotAfter.Sub(s.options.Now())
+	switch {
+	case left <= 0:
+		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more")
+	case left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
+		add("issuer/"+label, "warning", "its certificate ends at "+certificate.NotAfter.UTC().Format(time.RFC3339)+": create its successor now")
+	default:
+		add("issuer/"+label, "ok", "certificate until "+certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+}

@@ -73,4 +73,3 @@ func (c certifier) CertifyResponder(ctx context.Context, issuer pki.IssuerID, cs
 	}
 	return issued.DER, nil
 }
-

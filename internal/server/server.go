@@ -63,21 +63,23 @@ type Server struct {
 	log      *slog.Logger
 	instance revocation.InstanceID
 
-	store       store.Store
-	authority   *ca.Authority // nil in RolePublic
-	universe    *revocation.Universe
-	ledger      *revocation.Ledger
-	jobs        *revocation.Jobs
-	publisher   *crlserver.Publisher
-	delegation  *ocspserver.Delegation
-	responder   *ocspserver.Responder
-	api         *rpc.API     // nil in RolePublic
-	apiServer   *rest.Server // nil in RolePublic
-	certificate apiCertificate
-	issuers     issuerFiles
-	highWater   highWater
-	fallenBack  atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
-	listeners   listeners
+	store         store.Store
+	authority     *ca.Authority // nil in RolePublic
+	universe      *revocation.Universe
+	ledger        *revocation.Ledger
+	jobs          *revocation.Jobs
+	board         *revocation.Board
+	publisher     *crlserver.Publisher
+	delegation    *ocspserver.Delegation
+	responder     *ocspserver.Responder
+	api           *rpc.API     // nil in RolePublic
+	apiServer     *rest.Server // nil in RolePublic
+	certificate   apiCertificate
+	issuers       issuerFiles
+	highWater     highWater
+	disagreements atomic.Uint64
+	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
+	listeners     listeners
 }
 
 // Open builds every component and binds every address, so that what is wrong is said before anything is served. Run
@@ -190,16 +192,15 @@ func (s *Server) Run(ctx context.Context) error {
 // parts are what runs beside each other until the end.
 func (s *Server) parts() map[string]func(context.Context) error {
 	parts := map[string]func(context.Context) error{
-		"ledger follower":  s.universe.Run,
-		"OCSP cache":       func(ctx context.Context) error { return s.responder.Run(ctx, s.universe.Watch(s.universe.Seq())) },
-		"OCSP delegation":  func(ctx context.Context) error { return s.delegation.Run(ctx, s.report("OCSP delegation")) },
-		"CRL publisher":    func(ctx context.Context) error { return s.publisher.Run(ctx, s.report("CRL publisher")) },
-		"issuer files":     s.followIssuers,
-		"progress":         s.reportProgress,
-		"high water":       s.watchHighWater,
-		"public listener":  s.servePublic,
-		"ops listener":     s.serveOps,
-		"disagreement":     s.compareProducts,
+		"ledger follower": s.universe.Run,
+		"OCSP cache":      func(ctx context.Context) error { return s.responder.Run(ctx, s.universe.Watch(s.universe.Seq())) },
+		"OCSP delegation": func(ctx context.Context) error { return s.delegation.Run(ctx, s.report("OCSP delegation")) },
+		"CRL publisher":   func(ctx context.Context) error { return s.publisher.Run(ctx, s.report("CRL publisher")) },
+		"issuer files":    s.followIssuers,
+		"high water":      s.watchHighWater,
+		"public listener": s.servePublic,
+		"ops listener":    s.serveOps,
+		"disagreement":    s.compareProducts,
 	}
 	if s.options.Role == RoleAll {
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
