@@ -23,6 +23,8 @@ type Store interface {
 	Audit
 	auth.Store
 	ca.IssuerStore
+	ca.RangeStore
+	ca.CertificateStore
 	ca.Inventory
 	revocation.Log
 	revocation.Books
