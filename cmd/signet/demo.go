@@ -413,15 +413,7 @@ func (d *demo) ocspGood(ctx context.Context) (string, error) {
 }
 
 func (d *demo) askOCSP() (ocsp.Result, error) {
-	named, err := ocsp.IssuerOf(d.issuing)
-	if err != nil {
-		return ocsp.Result{}, err
-	}
-	serial, err := pki.SerialFromBig(d.stolen.Leaf.SerialNumber)
-	if err != nil {
-		return ocsp.Result{}, err
-	}
-	request, err := (&ocsp.Request{Items: []ocsp.RequestItem{{ID: named.CertID(ocspHash, ocsp.SerialOctets(serial))}}}).Marshal()
+	_, request, err := ocspTarget{Hash: "sha256"}.request(d.stolen.Leaf, d.issuing)
 	if err != nil {
 		return ocsp.Result{}, err
 	}

@@ -38,6 +38,8 @@ type commands struct {
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
+	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Demo       demoCmd       `cmd:"" help:"Play the whole life of a certificate, on this machine."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell."`

@@ -34,12 +34,12 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.jobs, err = revocation.NewJobs(revocation.JobsConfig{Store: s.store, Universe: s.universe, Now: s.options.Now}); err != nil {
+	if s.jobs, err = revocation.NewJobs(revocation.JobsConfig{Books: s.store, Universe: s.universe, Instance: s.instance, Now: s.options.Now}); err != nil {
 		return err
 	}
 	if s.api, err = rpc.New(rpc.Config{
 		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Issuers: s.store, Ledger: s.ledger,
-		Universe: s.universe, CRLs: s, Publication: s, Now: s.options.Now, Log: s.log,
+		Universe: s.universe, CRLs: s, Publication: s.board, Now: s.options.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}

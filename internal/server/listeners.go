@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
 )
@@ -54,7 +53,7 @@ func (l *listeners) close() (failed error) {
 // servePublic serves what everyone may read: CRLs, OCSP, issuers. Plain HTTP, no credentials, no writes.
 func (s *Server) servePublic(ctx context.Context) error {
 	mux := http.NewServeMux()
-	mux.Handle(crlserver.Prefix, s.publisher)
+	mux.Handle("/crl/", s.publisher.Handler())
 	mux.Handle("/issuers/", &s.issuers)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "nothing is served at this path: see /crl/, /ocsp/ and /issuers/", http.StatusNotFound)

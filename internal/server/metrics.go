@@ -53,8 +53,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s, now := c.server, c.server.options.Now()
 	seq := s.universe.Seq()
 	gauge(metrics.ledger, float64(seq))
-	for product, reached := range s.reached() {
-		gauge(metrics.lag, float64(seq-min(seq, reached)), product)
+	for product, reached := range s.products() {
+		gauge(metrics.lag, float64(seq-min(seq, reached())), product)
 	}
 	count(metrics.disagreements, s.disagreements.Load())
 	fallen := 0.0

@@ -102,7 +102,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		s.openStore, s.openHighWater, s.openTruth, s.openAuthority, s.openOCSP, s.openCRL, s.openAPI, s.bind,
+		s.openStore, s.openHighWater, s.openTruth, s.openAuthority, s.openOCSP, s.openCRL, s.openBoard, s.openAPI, s.bind,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -133,7 +133,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if s.options.Role == RolePublic {
 		return nil
 	}
-	profiles, err := profile.Open(s.config.profileDir())
+	profiles, err := profile.Open(s.config.ProfilesDir())
 	if err != nil {
 		return err
 	}
@@ -163,11 +163,15 @@ func (c *Config) keyStore(passphrase []byte) (keys.Schemes, error) {
 	return keys.Schemes{Default: "softkey", Stores: map[string]keys.Store{"softkey": soft}}, nil
 }
 
-func (c *Config) profileDir() string {
-	if c.Profiles == "" {
-		return ""
-	}
-	return c.Path(c.Profiles)
+// openBoard makes the place where this instance tells the others how far its products are.
+func (s *Server) openBoard(context.Context) (err error) {
+	s.board, err = revocation.NewBoard(revocation.BoardConfig{Store: s.store, Instance: s.instance, Products: s.products(), Now: s.options.Now})
+	return err
+}
+
+// products tells, by name, how far each product of this instance is.
+func (s *Server) products() map[string]func() uint64 {
+	return map[string]func() uint64{"crl": s.publisher.Reached, "ocsp": func() uint64 { return s.responder.Stats().Seq }}
 }
 
 // Run serves until ctx ends, then stops in the order in which nothing acknowledged is lost: listeners, then what they
@@ -192,10 +196,11 @@ func (s *Server) Run(ctx context.Context) error {
 // parts are what runs beside each other until the end.
 func (s *Server) parts() map[string]func(context.Context) error {
 	parts := map[string]func(context.Context) error{
-		"ledger follower": s.universe.Run,
+		"ledger follower": func(ctx context.Context) error { s.universe.Run(ctx, s.report("ledger follower")); return nil },
 		"OCSP cache":      func(ctx context.Context) error { return s.responder.Run(ctx, s.universe.Watch(s.universe.Seq())) },
 		"OCSP delegation": func(ctx context.Context) error { return s.delegation.Run(ctx, s.report("OCSP delegation")) },
-		"CRL publisher":   func(ctx context.Context) error { return s.publisher.Run(ctx, s.report("CRL publisher")) },
+		"CRL publisher":   func(ctx context.Context) error { s.publisher.Run(ctx); return nil },
+		"progress":        func(ctx context.Context) error { s.board.Run(ctx, s.report("progress")); return nil },
 		"issuer files":    s.followIssuers,
 		"high water":      s.watchHighWater,
 		"public listener": s.servePublic,
@@ -206,7 +211,7 @@ func (s *Server) parts() map[string]func(context.Context) error {
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
 		parts["API certificate"] = s.renewAPICertificate
 		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
-		parts["revocation jobs"] = func(ctx context.Context) error { return s.jobs.Run(ctx, s.report("revocation jobs")) }
+		parts["revocation jobs"] = func(ctx context.Context) error { s.jobs.Run(ctx, s.report("revocation jobs")); return nil }
 	}
 	return parts
 }
@@ -243,7 +248,7 @@ func (s *Server) Close(ctx context.Context) error {
 		failed = errors.Join(failed, s.authority.Close(ctx))
 	}
 	if s.store != nil {
-		failed = errors.Join(failed, s.store.ForgetProgress(ctx, s.instance), s.highWater.save(), s.store.Close())
+		failed = errors.Join(failed, s.highWater.save(), s.store.Close())
 	}
 	return failed
 }
