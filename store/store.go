@@ -35,6 +35,7 @@ type Store interface {
 	ocspserver.Responders
 	crlserver.Publications
 	crlserver.Bases
+	Recovery
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error
