@@ -174,17 +174,25 @@ CREATE FUNCTION signet_epoch_partition(p_epoch integer) RETURNS void LANGUAGE pl
 DECLARE
 	v_parent text;
 BEGIN
-	IF to_regclass('certificate_names_' || p_epoch) IS NOT NULL THEN
+	IF signet_epoch_known(p_epoch) THEN
 		RETURN;
 	END IF;
 	PERFORM pg_advisory_xact_lock(x'65706f6368'::bigint);
-	IF to_regclass('certificate_names_' || p_epoch) IS NOT NULL THEN
+	IF signet_epoch_known(p_epoch) THEN
 		RETURN;
 	END IF;
 	FOREACH v_parent IN ARRAY ARRAY['certificates', 'certificate_names'] LOOP
 		EXECUTE format('CREATE TABLE %1$I (LIKE %2$I INCLUDING ALL, CHECK (epoch = %3$s))', v_parent || '_' || p_epoch, v_parent, p_epoch);
 		EXECUTE format('ALTER TABLE %2$I ATTACH PARTITION %1$I FOR VALUES IN (%3$s)', v_parent || '_' || p_epoch, v_parent, p_epoch);
 	END LOOP;
+END $$;
+
+-- signet_epoch_known reads the catalogue in the snapshot of a statement of its own; to_regclass would answer from a cache
+-- that waiting for an advisory lock does not refresh.
+CREATE FUNCTION signet_epoch_known(p_epoch integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'certificate_names'::regclass AND c.relname = 'certificate_names_' || p_epoch);
 END $$;
 
 -- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18.
