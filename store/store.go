@@ -23,6 +23,8 @@ type Store interface {
 	Audit
 	auth.Store
 	ca.IssuerStore
+	ca.RangeStore
+	ca.CertificateStore
 	ca.Inventory
 	revocation.Log
 	revocation.Books
@@ -33,6 +35,7 @@ type Store interface {
 	ocspserver.Responders
 	crlserver.Publications
 	crlserver.Bases
+	Recovery
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error

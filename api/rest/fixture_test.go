@@ -168,7 +168,7 @@ func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
 		t.Fatal(err)
 	}
 	config := rpc.Config{Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: new(ca.Authority), Issuers: h,
-		Ledger: new(revocation.Ledger), Universe: new(revocation.Universe), Now: h.clock, Log: slog.New(slog.NewTextHandler(h.log, nil)), BadLogins: 1000}
+		Ledger: new(revocation.Ledger), Universe: new(revocation.Universe), Jobs: new(revocation.Jobs), BlockedKeys: h.store, Now: h.clock, Log: slog.New(slog.NewTextHandler(h.log, nil)), BadLogins: 1000}
 	for _, c := range change {
 		c(&config)
 	}

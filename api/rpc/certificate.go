@@ -287,12 +287,11 @@ func (s *certificateService) ReleaseCertificate(ctx context.Context, m *signetv1
 // change obtains the grant, makes one change of status, and waits for its publication if that was asked for.
 func (s *certificateService) change(ctx context.Context, op string, wait signetv1.WaitFor, request revocation.Request,
 	verb func(context.Context, auth.Grant, revocation.Request) (revocation.Receipt, error)) (revocation.Receipt, time.Time, error) {
-	publication := s.api.config.Publication
 	published, err := waitFrom(op, wait)
 	if err != nil {
 		return revocation.Receipt{}, time.Time{}, err
 	}
-	if published && publication == nil {
+	if published && s.api.config.Publication == nil {
 		return revocation.Receipt{}, time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op, "this server does not follow publication").InField("wait_for")
 	}
 	grant, err := caller(ctx).AuthorizeOwn(auth.ActionRevoke)
@@ -303,11 +302,23 @@ func (s *certificateService) change(ctx context.Context, op string, wait signetv
 	if err != nil || !published {
 		return receipt, time.Time{}, err
 	}
-	at, err := publication.AwaitPublished(ctx, receipt.Entry.Seq)
-	if err != nil {
-		return receipt, time.Time{}, pki.Errorf(pki.KindUnavailable, op, "wait for publication: %w", err)
+	return receipt, s.published(ctx, receipt.Entry.Seq), nil
+}
+
+// published waits until a change is published, and returns the zero time if that takes too long: the change holds, and
+// the caller must hear of it while it still listens.
+func (s *certificateService) published(ctx context.Context, seq uint64) time.Time {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Second))
+		defer cancel()
 	}
-	return receipt, at, nil
+	at, err := s.api.config.Publication.AwaitPublished(ctx, seq)
+	if err != nil {
+		s.api.config.Log.Warn("a change was not published everywhere while its caller waited", "sequence", seq, "error", err)
+		return time.Time{}
+	}
+	return at
 }
 
 // revocationFrom reads which certificate is meant, why, and since when.

@@ -21,7 +21,7 @@ import (
 func (s *certificateService) CheckCertificate(ctx context.Context, m *signetv1.CheckCertificateRequest) (*signetv1.CheckCertificateResponse, error) {
 	const op = "check certificate"
 	if !m.HasCertificate() {
-		return nil, invalid(op, "certificate_pem", "which certificate?")
+		return nil, invalid(op, "certificate", "which certificate?")
 	}
 	certificate, err := certificateFrom(op, m)
 	if err != nil {

@@ -166,9 +166,9 @@ func certificateFrom(op string, m interface {
 	GetCertificateDer() []byte
 	GetCertificatePem() string
 }) (*x509.Certificate, error) {
-	der, field := m.GetCertificateDer(), "certificate_der"
+	const field = "certificate" // the name of the oneof
+	der := m.GetCertificateDer()
 	if !m.HasCertificateDer() {
-		field = "certificate_pem"
 		var err error
 		if der, err = derFrom(op, field, m.GetCertificatePem(), "CERTIFICATE"); err != nil {
 			return nil, err
@@ -203,10 +203,9 @@ func derFrom(op, field, text string, types ...string) ([]byte, error) {
 
 func issueRequestFrom(op string, m *signetv1.IssueCertificateRequest) (ca.Request, error) {
 	r := ca.Request{Profile: m.GetProfile(), RequestID: m.GetRequestId(), CSR: m.GetCsrDer()}
-	field := "csr_der"
+	const field = "csr" // the name of the oneof
 	var err error
 	if m.HasCsrPem() {
-		field = "csr_pem"
 		if r.CSR, err = derFrom(op, field, m.GetCsrPem(), "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
 			return r, err
 		}

@@ -34,6 +34,11 @@ type Publication interface {
 	AwaitPublished(ctx context.Context, seq uint64) (time.Time, error)
 }
 
+// BlockedKeys returns those of the hashes that are blocked.
+type BlockedKeys interface {
+	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
+}
+
 // ClientCertificates adapts issuers and the universe to what auth.Authenticator asks about client certificates.
 type ClientCertificates struct {
 	Issuers  Issuers

@@ -3405,7 +3405,8 @@ type RevokeCertificateResponse_builder struct {
 	Revocation *Revocation
 	// Whether the ledger said so already.
 	Repeated *bool
-	// When every live instance had published it; only with WAIT_FOR_PUBLISHED.
+	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
+	// call; the change holds all the same.
 	PublishedAt *timestamppb.Timestamp
 }
 
@@ -3782,7 +3783,8 @@ type HoldCertificateResponse_builder struct {
 	Revocation *Revocation
 	// Whether it was on hold already.
 	Repeated *bool
-	// When every live instance had published it; only with WAIT_FOR_PUBLISHED.
+	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
+	// call; the change holds all the same.
 	PublishedAt *timestamppb.Timestamp
 }
 
@@ -4161,7 +4163,8 @@ type ReleaseCertificateResponse_builder struct {
 	Sequence *uint64
 	// Whether it was not on hold any more because of an earlier release.
 	Repeated *bool
-	// When every live instance had published it; only with WAIT_FOR_PUBLISHED.
+	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
+	// call; the change holds all the same.
 	PublishedAt *timestamppb.Timestamp
 }
 

@@ -73,6 +73,14 @@ CREATE TABLE heartbeats (
 	PRIMARY KEY (instance, product)
 ) WITH (fillfactor = 50);
 
+-- One row: how often these books were moved past what a lost copy of them may have handed out. What begins afterwards,
+-- a week of serials or a series of CRL numbers, begins above what the lost copy can have reached.
+CREATE TABLE restores (
+	one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+	count bigint NOT NULL
+);
+INSERT INTO restores (count) VALUES (0);
+
 -- signet_json writes a string as encoding/json does, which escapes more than PostgreSQL.
 CREATE FUNCTION signet_json(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$
 	SELECT replace(replace(replace(replace(replace(to_json(p_text)::text, '<', '\u003c'), '>', '\u003e'), '&', '\u0026'),
