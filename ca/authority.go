@@ -2,37 +2,454 @@ package ca
 
 import (
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/lint"
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
 
-// Authority issues certificates. It is safe for concurrent use.
+// Config is what an Authority is made of.
+type Config struct {
+	Profiles     *profile.Set     // required
+	Keys         keys.Store       // required
+	Issuers      IssuerStore      // required
+	Ranges       RangeStore       // required
+	Certificates CertificateStore // required
+	Inventory    Inventory        // required
+	Audit        AuditStore       // required
+	WeakKeys     policy.WeakKeys  // empty: none are known
+	Lease        time.Duration    // of reserved ranges; zero: 30 s
+	Now          func() time.Time // zero: time.Now
+}
+
+// Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close gives back
+// what it reserved.
 type Authority struct {
+	config   Config
+	issuers  *issuers
+	ranges   *ranges
+	recorder *recorder
+
+	mu      sync.RWMutex // guards the rest
+	blocked map[pki.KeyHash]bool
+	since   time.Time // blocked keys are known up to here, by the database's clock
+	rules   map[*profile.Profile]*lint.Rules
+}
+
+// New reads the issuers and blocked keys and checks that every lint a profile names exists. It signs nothing.
+func New(ctx context.Context, config Config) (*Authority, error) {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Lease == 0 {
+		config.Lease = 30 * time.Second
+	}
+	r, err := newRanges(config.Ranges, config.Lease, config.Now)
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{
+		config:   config,
+		issuers:  &issuers{store: config.Issuers, keys: config.Keys, opened: make(map[pki.IssuerID]*issuerKey)},
+		ranges:   r,
+		recorder: &recorder{store: config.Certificates, owner: r.owner},
+		blocked:  make(map[pki.KeyHash]bool),
+		rules:    make(map[*profile.Profile]*lint.Rules),
+	}
+	for _, p := range config.Profiles.All() {
+		if _, err := a.rulesOf(p); err != nil {
+			return nil, err
+		}
+	}
+	return a, a.refresh(ctx)
+}
+
+// order is a request whose profile and issuer are known.
+type order struct {
+	Request
+	profile   *profile.Profile
+	issuer    *issuerKey
+	principal auth.Principal
+	subject   []byte // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
+	self      bool   // the issuer signs its own key
 }
 
 // Issue makes, records and returns one certificate. The grant must allow auth.ActionIssue for the profile. A refusal is
-// a pki.Error that names the field at fault and is in the audit log.
+// a pki.Error that names the field at fault, and is in the audit log.
 func (a *Authority) Issue(ctx context.Context, grant auth.Grant, request Request) (*Issued, error) {
-	return nil, pki.Errorf(pki.KindUnavailable, "issue certificate", "not built yet")
+	issued, err := a.issueRequest(ctx, grant, request)
+	if err != nil {
+		return nil, a.refused(ctx, grant.Principal(), request, err)
+	}
+	return issued, nil
 }
 
-// Get returns one certificate. The grant must allow auth.ActionRead for the account it was issued to.
-func (a *Authority) Get(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, serial pki.Serial) (*Issued, error) {
-	return nil, pki.Errorf(pki.KindUnavailable, "get certificate", "not built yet")
+func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request Request) (*Issued, error) {
+	if err := checkRequest(request); err != nil {
+		return nil, err
+	}
+	p, err := a.admit(grant, request.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if request.RequestID != "" {
+		if repeated, err := a.repeat(ctx, grant.Principal().Account, request); repeated != nil || err != nil {
+			return repeated, err
+		}
+	}
+	issuer, err := a.issuers.choose(p, request.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	key, err := a.issuers.open(ctx, issuer)
+	if err != nil {
+		return nil, err
+	}
+	if err := key.usable(a.config.Now()); err != nil {
+		return nil, err
+	}
+	return a.issue(ctx, order{Request: request, profile: p, issuer: key, principal: grant.Principal()})
 }
 
-// Find returns every certificate that has this serial, of any issuer.
-func (a *Authority) Find(ctx context.Context, grant auth.Grant, serial pki.Serial) ([]Issued, error) {
-	return nil, pki.Errorf(pki.KindUnavailable, "find certificate", "not built yet")
+// issue is the pipeline; every certificate comes through it.
+func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
+	csr, err := provePossession(o.profile, o.CSR)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.draft(o, csr)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkPolicy(ctx, o, d); err != nil {
+		return nil, err
+	}
+	taken, err := a.ranges.take(ctx, o.issuer, d.epoch)
+	if err != nil {
+		return nil, err
+	}
+	tbs, ticket, err := a.prepare(o, d, taken)
+	if err != nil {
+		if backErr := a.ranges.giveBack(ctx, taken); backErr != nil {
+			return nil, backErr
+		}
+		return nil, err
+	}
+	// From here on the index is used up. If this process stops before the certificate is recorded, reconciliation finds
+	// the range open, recomputes the serial, and makes it void.
+	issued, err := a.signAndRecord(ctx, o, d, taken, tbs, ticket)
+	if closeErr := a.ranges.signed(ctx, taken); err == nil && closeErr != nil {
+		return issued, nil // what is recorded is recorded; closing the range is tried again
+	}
+	return issued, err
 }
 
-// List returns a page of at most limit (1 to 1,000; zero: 100) certificates. A grant for one account sees that account.
-func (a *Authority) List(ctx context.Context, grant auth.Grant, filter Filter, cursor string, limit int) (Page, error) {
-	return Page{}, pki.Errorf(pki.KindUnavailable, "list certificates", "not built yet")
+// admit finds the profile and checks that the caller may use it.
+func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, error) {
+	const op = "issue certificate"
+	p, err := a.config.Profiles.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	principal := grant.Principal()
+	if !grant.Allows(auth.ActionIssue, name) {
+		return nil, pki.Errorf(pki.KindDenied, op, "%s may not issue under profile %s", principal.ID, name).InField("profile")
+	}
+	system := p.Internal && strings.HasPrefix(principal.ID, "system:")
+	if !system && !p.MayUse(principal.Role, principal.Account) {
+		return nil, pki.Errorf(pki.KindDenied, op, "profile %s is not for %s", name, principal.ID).InField("profile")
+	}
+	if p.Approval {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s needs an approval", name).InField("profile")
+	}
+	return p, nil
 }
 
-// Count counts certificates, exactly up to a bound and by estimate beyond it.
-func (a *Authority) Count(ctx context.Context, grant auth.Grant, filter Filter) (Count, error) {
-	return Count{}, pki.Errorf(pki.KindUnavailable, "count certificates", "not built yet")
+// draft puts together what the certificate will say.
+func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error) {
+	names, requested, err := namesOf(o, csr)
+	if err != nil {
+		return nil, err
+	}
+	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names, subject: o.subject}
+	if o.subject == nil {
+		if d.subject, d.common, err = subjectFor(o.profile, requested, names); err != nil {
+			return nil, err
+		}
+	}
+	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
+		return nil, refuse("csr", "public key: %w", err)
+	}
+	d.keyHash = pki.HashSPKI(d.spki)
+	if err := d.setValidity(o, a.config.Now()); err != nil {
+		return nil, err
+	}
+	d.copied = copiedExtensions(o.profile, csr.Extensions)
+	return d, nil
+}
+
+func copiedExtensions(p *profile.Profile, asked []pkix.Extension) []pkix.Extension {
+	var copied []pkix.Extension
+	for _, extension := range asked {
+		if slices.ContainsFunc(p.CSRExtensions, extension.Id.Equal) {
+			copied = append(copied, extension)
+		}
+	}
+	return copied
+}
+
+// setValidity keeps the certificate inside its issuer's life. A lifetime that was asked for and cannot be had is
+// refused; the profile's own is cut short.
+func (d *draft) setValidity(o order, now time.Time) error {
+	now = now.UTC().Truncate(time.Second)
+	d.notBefore = now.Add(-d.profile.Backdate)
+	lifetime, asked := d.profile.Lifetime, false
+	if o.Lifetime != 0 {
+		lifetime, asked = o.Lifetime, true
+	}
+	d.notAfter = now.Add(lifetime - time.Second) // both ends belong to the validity (RFC 5280, Section 4.1.2.5)
+	field := "lifetime"
+	if !o.NotAfter.IsZero() {
+		d.notAfter, asked, field = o.NotAfter.UTC().Truncate(time.Second), true, "not_after"
+	}
+	if d.notAfter.Sub(now) > d.profile.MaxLifetime {
+		return refuse(field, "profile %s allows at most %s", d.profile.Name, days(d.profile.MaxLifetime))
+	}
+	if !d.notAfter.After(now) {
+		return refuse(field, "would end at %s, before it begins", d.notAfter.Format(time.RFC3339))
+	}
+	if issuer := d.issuer.certificate; issuer != nil && !o.self {
+		if d.notBefore.Before(issuer.NotBefore) {
+			d.notBefore = issuer.NotBefore
+		}
+		if d.notAfter.After(issuer.NotAfter) {
+			if asked {
+				return refuse(field, "the issuer's own certificate ends at %s", issuer.NotAfter.Format(time.RFC3339))
+			}
+			d.notAfter = issuer.NotAfter
+		}
+	}
+	var err error
+	if d.epoch, err = pki.EpochAt(d.notAfter.Unix()); err != nil {
+		return refuse(field, "%w", err)
+	}
+	return nil
+}
+
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d%day == 0 {
+		return strconv.Itoa(int(d/day)) + " days"
+	}
+	return d.String()
+}
+
+// checkPolicy asks every rule that does not need the final bytes.
+func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
+	if err := policy.CheckNames(d.profile, d.names); err != nil {
+		return err
+	}
+	if err := policy.CheckCommonName(d.common, d.names); err != nil && d.profile.CA == nil {
+		return err
+	}
+	if err := policy.CheckConstraints(d.issuer.constraints, d.names); err != nil {
+		return err
+	}
+	if err := policy.CheckKey(d.key, a.config.WeakKeys); err != nil {
+		return err
+	}
+	if err := d.checkPath(o.self); err != nil {
+		return err
+	}
+	a.mu.RLock()
+	blocked := a.blocked[d.keyHash] || a.blocked[pki.HashKeyMaterial(d.key)]
+	a.mu.RUnlock()
+	if blocked {
+		return blockedKey()
+	}
+	return a.checkReuse(ctx, o, d)
+}
+
+func blockedKey() error {
+	return refuse("csr", "the key is blocked: it was reported as compromised").WithHint("make a new key")
+}
+
+// checkPath keeps a CA from making CAs that its own path length forbids (RFC 5280, Section 4.2.1.9).
+func (d *draft) checkPath(self bool) error {
+	issuer := d.issuer.certificate
+	if d.profile.CA == nil || issuer == nil || self {
+		return nil
+	}
+	if d.profile.CA.PathLength >= 0 && d.issuer.keyID != nil && d.keyHash == d.issuer.KeyHash {
+		return refuse("csr", "this is the key of the issuer itself")
+	}
+	limit := issuer.MaxPathLen
+	if limit < 0 || (limit == 0 && !issuer.MaxPathLenZero) {
+		return nil
+	}
+	if limit == 0 {
+		return refuse("issuer", "issuer %s may not have CAs below it: its path length is 0", d.issuer.Label)
+	}
+	if d.profile.CA.PathLength < 0 || d.profile.CA.PathLength >= limit {
+		return refuse("profile", "below issuer %s the path length can be %d at most", d.issuer.Label, limit-1)
+	}
+	return nil
+}
+
+// checkReuse applies the profile's rule on keys certified before. Two requests at the same instant can both pass: the
+// rule is against habits, not against attacks.
+func (a *Authority) checkReuse(ctx context.Context, o order, d *draft) error {
+	if d.profile.Reuse == profile.ReuseAllow {
+		return nil
+	}
+	now := a.config.Now()
+	page, err := a.config.Inventory.ListCertificates(ctx, Filter{KeyHash: d.keyHash, ExpiresFrom: now}, "", 100)
+	if err != nil {
+		return err
+	}
+	for _, c := range page.Certificates {
+		if d.profile.Reuse == profile.ReuseDeny || c.Account != o.principal.Account {
+			return refuse("csr", "the key is certified already, by serial %s", c.Serial).WithHint("make a new key")
+		}
+	}
+	return nil
+}
+
+// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, error) {
+	const op = "prepare certificate"
+	tbs, err := d.encode(taken.serial(), taken.position(), taken.from.BaseURL)
+	if err != nil {
+		return nil, Ticket{}, pki.Errorf(pki.KindInternal, op, "encode: %w", err)
+	}
+	rules, err := a.rulesOf(d.profile)
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	if err := rules.Certificate(tbs, d.issuer.algorithm.der, o.self); err != nil {
+		return nil, Ticket{}, (&pki.Error{Kind: pki.KindRefused, Op: "lint certificate", Err: err}).
+			WithHint("change the request, or waive the rule in profile %s and say why", d.profile.Name)
+	}
+	return tbs, ticketFor(tbs), nil
+}
+
+// rulesOf compiles the lint rules of a profile once.
+func (a *Authority) rulesOf(p *profile.Profile) (*lint.Rules, error) {
+	a.mu.RLock()
+	rules := a.rules[p]
+	a.mu.RUnlock()
+	if rules != nil {
+		return rules, nil
+	}
+	rules, err := lint.Compile(p.LintSources, p.Waivers)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.rules, func(old *profile.Profile, _ *lint.Rules) bool { return old.Name == p.Name }) // of before a reload
+	a.rules[p] = rules
+	return rules, nil
+}
+
+// signAndRecord signs, and releases the certificate only when it is recorded.
+func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken slot, tbs []byte, ticket Ticket) (*Issued, error) {
+	der, err := d.issuer.sign(ticket, tbs)
+	if err != nil {
+		return nil, err
+	}
+	entry := a.entry(o, d, taken, der)
+	outcome, err := a.recorder.record(ctx, entry)
+	if err != nil {
+		return nil, err
+	}
+	switch outcome {
+	case Recorded:
+		return &Issued{Certificate: entry.Certificate, Chain: d.issuer.Chain()}, nil
+	case KeyBlocked:
+		a.mu.Lock()
+		a.blocked[d.keyHash] = true
+		a.mu.Unlock()
+		return nil, blockedKey()
+	case RequestUsed:
+		repeated, err := a.repeat(ctx, o.principal.Account, o.Request)
+		if repeated == nil && err == nil {
+			err = pki.Errorf(pki.KindUnavailable, "record certificate", "the certificate of this request id is gone").InField("request_id").WithHint("try again")
+		}
+		return repeated, err
+	case RangeLost:
+		a.ranges.lost(taken.from)
+		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")
+	}
+	return nil, pki.Errorf(pki.KindInternal, "record certificate", "unknown outcome %d", outcome)
+}
+
+func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
+	now := a.config.Now().UTC().Truncate(time.Microsecond)
+	serial := taken.serial()
+	entry := Entry{
+		Certificate: Certificate{
+			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
+			Subject: describeName(d.subject), KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
+		},
+		Range: taken.from.ID, Names: d.names, KeyMaterial: pki.HashKeyMaterial(d.key), RequestID: o.RequestID,
+		Event: audit.Event{
+			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),
+			Outcome: audit.OK, RequestID: o.principal.RequestID, Source: o.principal.Source,
+			Detail: map[string]string{
+				"profile": d.profile.Name, "account": o.principal.Account, "key": d.keyHash.String(),
+				"not_after": d.notAfter.Format(time.RFC3339), "names": strconv.Itoa(len(d.names)),
+			},
+		},
+	}
+	if d.common != "" {
+		entry.Names = append(slices.Clip(entry.Names), Name{Value: strings.ToLower(d.common)})
+	}
+	if o.RequestID != "" {
+		entry.Digest = o.Request.digest()
+	}
+	return entry
+}
+
+// refused writes a refusal to the audit log and returns it. What broke is "failed"; what was against a rule, "refused".
+func (a *Authority) refused(ctx context.Context, principal auth.Principal, request Request, cause error) error {
+	outcome := audit.Refused
+	switch pki.KindOf(cause) {
+	case pki.KindInternal, pki.KindUnavailable, pki.KindExhausted:
+		outcome = audit.Failed
+	}
+	event := audit.Event{
+		At: a.config.Now(), Actor: principal.ID, Action: "certificate.issue", Target: "profile/" + clip(request.Profile, 64),
+		Outcome: outcome, RequestID: principal.RequestID, Source: principal.Source,
+		Detail: map[string]string{"account": principal.Account, "error": clip(cause.Error(), 500)},
+	}
+	if err := a.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil && outcome == audit.Refused {
+		return err // an answer that the log does not know of is not given
+	}
+	return cause
+}
+
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func refuse(field, format string, args ...any) *pki.Error {
+	return pki.Errorf(pki.KindRefused, "issue certificate", format, args...).InField(field)
 }

@@ -1,6 +1,9 @@
 package ca
 
 import (
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
 	"time"
 
 	"signet.example/signet/pki"
@@ -60,4 +63,68 @@ type IssuerCertificate struct {
 	NotAfter time.Time
 	Chosen   bool
 	AddedAt  time.Time
+}
+
+// certificate returns the chosen certificate, or nil while pending.
+func (i *Issuer) certificate() *IssuerCertificate {
+	if len(i.Certificates) == 0 {
+		return nil
+	}
+	return &i.Certificates[0]
+}
+
+// Chain returns the chosen certificate and those above it, without the root unless it is the root: what a TLS server
+// sends behind a certificate of this issuer.
+func (i *Issuer) Chain() [][]byte {
+	chosen := i.certificate()
+	if chosen == nil {
+		return nil
+	}
+	chain := [][]byte{chosen.DER}
+	if n := len(chosen.Chain); n > 1 {
+		chain = append(chain, chosen.Chain[:n-1]...)
+	}
+	return chain
+}
+
+// CertificateFile is the chosen certificate in DER, as served under AIA caIssuers with the suffix .cer
+// (RFC 5280, Section 4.2.2.1); nil while pending.
+func (i *Issuer) CertificateFile() []byte {
+	if chosen := i.certificate(); chosen != nil {
+		return chosen.DER
+	}
+	return nil
+}
+
+// CertificatesFile is every certificate of the issuer in a certs-only PKCS #7 message, as served with the suffix .p7c;
+// nil while pending.
+func (i *Issuer) CertificatesFile() []byte {
+	if len(i.Certificates) == 0 {
+		return nil
+	}
+	var all []byte
+	for _, c := range i.Certificates {
+		all = append(all, c.DER...)
+	}
+	return certsOnly(all)
+}
+
+// certsOnly wraps DER certificates, one after the other, as RFC 5652, Section 5 and RFC 5751, Section 3.2.2 have it.
+func certsOnly(certificates []byte) []byte {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(certificates)+64))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes([]byte("\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02")) // id-signedData
+		b.AddASN1(asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1Int64(1)
+				b.AddASN1(asn1.SET, func(*cryptobyte.Builder) {}) // no digest algorithms
+				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddBytes([]byte("\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01")) // id-data, absent
+				})
+				b.AddASN1(asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(certificates) })
+				b.AddASN1(asn1.SET, func(*cryptobyte.Builder) {}) // no signers
+			})
+		})
+	})
+	return b.BytesOrPanic()
 }

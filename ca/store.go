@@ -60,7 +60,7 @@ type RangeStore interface {
 	Reserve(ctx context.Context, r Reservation) (Range, error)
 	// RenewLeases renews every open range of the owner in one statement and returns how many there are.
 	RenewLeases(ctx context.Context, owner OwnerID, lease time.Duration) (int, error)
-	// CloseRange returns how many indices became void. Closing a closed range does nothing.
+	// CloseRange returns how many indices became void. Closing a range that is closed already does nothing.
 	CloseRange(ctx context.Context, c Closing) (voids int, err error)
 	// ExpiredRanges returns at most limit open ranges whose lease has passed, oldest first.
 	ExpiredRanges(ctx context.Context, limit int) ([]Range, error)
@@ -89,7 +89,7 @@ type Entry struct {
 	Certificate
 	Range       RangeID
 	Names       []Name
-	KeyMaterial pki.KeyHash // SHA-256 of the key material; see policy.KeyMaterial
+	KeyMaterial pki.KeyHash // SHA-256 of the key material; see pki.HashKeyMaterial
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set
 	Event       audit.Event // written if, and in the transaction in which, the certificate is recorded
@@ -116,8 +116,11 @@ type CertificateStore interface {
 	// FindRequest returns the certificate recorded for a request id within 24 hours and the digest of its request, or
 	// an error of KindNotFound.
 	FindRequest(ctx context.Context, account, requestID string) (Certificate, [32]byte, error)
-	// KeyIsBlocked reports whether a key may not be certified, by the hash of its SPKI or of its key material.
-	KeyIsBlocked(ctx context.Context, spki, material pki.KeyHash) (bool, error)
+	// ForgetRequests removes at most limit request ids that are older than 24 hours and returns how many it removed.
+	ForgetRequests(ctx context.Context, limit int) (int, error)
+	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
+	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
+	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
 	// DropEpoch removes the certificates of an epoch that has passed for every issuer, at most limit rows in one
 	// transaction where the database cannot drop them whole; done is true when nothing is left.
 	DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error)

@@ -136,6 +136,13 @@ func (c *Checker) lookAtHand(s *subject) {
 	c.lookAtAnswer(s)
 }
 
+// question is a copy for whoever goes on asking after the handshake is over.
+func (s *subject) question() subject {
+	asked := *s
+	asked.evidence = nil
+	return asked
+}
+
 func (s *subject) add(evidence ...Evidence) {
 	for i := range evidence {
 		if !evidence[i].ThisUpdate.IsZero() {
@@ -185,14 +192,15 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	}
 	sources := [2]func(context.Context, subject) []Evidence{c.askLists, c.askResponders}
 	answered := make(chan answer, len(sources))
+	asked := s.question()
 	for i, source := range sources {
 		go func() {
 			// The handshake may be over before the answer is there.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), crlTimeout)
 			defer cancel()
-			evidence := source(ctx, *s)
+			evidence := source(ctx, asked)
 			if d := decisive(evidence); d != nil && d.Final {
-				c.learn(s.key, s.cert, *d)
+				c.learn(asked.key, asked.cert, *d)
 			}
 			answered <- answer{evidence, i}
 		}()

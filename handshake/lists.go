@@ -119,7 +119,8 @@ func (l *lists) makeRoom() {
 func (l *lists) due(h *heldList, s *subject, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sponsor[h.location] = s
+	sponsor := s.question()
+	l.sponsor[h.location] = &sponsor
 	if at.Before(h.next) {
 		return false
 	}
@@ -301,9 +302,8 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 }
 
 func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList) {
-	sponsor := *s
-	sponsor.evidence = nil
-	c.background(crlTimeout, func(ctx context.Context) { c.refreshList(ctx, &sponsor, target, h) })
+	asked := s.question()
+	c.background(crlTimeout, func(ctx context.Context) { c.refreshList(ctx, &asked, target, h) })
 }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that

@@ -98,8 +98,8 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	evidence := c.evidenceOfAnswer(kept, s.at)
 	s.add(evidence)
 	if c.config.Network == NetworkWhenNeeded && evidence.Status == pki.StatusGood && c.answers.due(s.key, s.at) {
-		inBackground := *s
-		c.background(ocspTimeout, func(ctx context.Context) { c.learnFrom(&inBackground, c.askResponders(ctx, inBackground)) })
+		asked := s.question()
+		c.background(ocspTimeout, func(ctx context.Context) { c.learnFrom(&asked, c.askResponders(ctx, asked)) })
 	}
 }
 

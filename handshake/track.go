@@ -197,10 +197,13 @@ func (c *Checker) poll(ctx context.Context, s *subject, polled map[string]bool) 
 
 // refreshDue refreshes lists that nobody uses at the moment, so that the next handshake finds them fresh.
 func (c *Checker) refreshDue(ctx context.Context, polled map[string]bool) {
-	for h, s := range c.lists.dueNow(c.config.Now()) {
-		target, err := crl.NewTarget(s.cert)
+	now := c.config.Now()
+	for h, sponsor := range c.lists.dueNow(now) {
+		asked := sponsor.question()
+		asked.at = now
+		target, err := crl.NewTarget(asked.cert)
 		if err == nil && !polled[h.location] && ctx.Err() == nil && c.config.Network == NetworkWhenNeeded {
-			c.refreshList(ctx, s, target, h)
+			c.refreshList(ctx, &asked, target, h)
 		}
 	}
 }

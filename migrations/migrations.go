@@ -159,7 +159,7 @@ func refuse(status Status) error {
 }
 
 func statusOf(m *migrate.Migrate, dialect string) (Status, error) {
-	latest, err := latest(dialect)
+	latest, err := Latest(dialect)
 	if err != nil {
 		return Status{}, err
 	}
@@ -170,8 +170,8 @@ func statusOf(m *migrate.Migrate, dialect string) (Status, error) {
 	return Status{version, latest, dirty}, nil
 }
 
-// latest is the number of the last file of a dialect.
-func latest(dialect string) (uint, error) {
+// Latest is the version that this binary knows, of "postgres" or "sqlite".
+func Latest(dialect string) (uint, error) {
 	names, err := fs.Glob(files, dialect+"/*.up.sql")
 	if err != nil || len(names) == 0 {
 		return 0, fmt.Errorf("no migrations for %s: %w", dialect, err)

@@ -89,3 +89,21 @@ func decodeHex(dst []byte, text string) error {
 	}
 	return nil
 }
+
+// MarshalText is String, for JSON.
+func (h KeyHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText is ParseKeyHash, for JSON.
+func (h *KeyHash) UnmarshalText(text []byte) (err error) {
+	*h, err = ParseKeyHash(string(text))
+	return err
+}
+
+// MarshalText is String, for JSON.
+func (id IssuerID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is ParseIssuerID, for JSON.
+func (id *IssuerID) UnmarshalText(text []byte) (err error) {
+	*id, err = ParseIssuerID(string(text))
+	return err
+}

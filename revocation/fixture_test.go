@@ -3,6 +3,7 @@ package revocation_test
 import (
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -15,7 +16,13 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // each opens a database
+		_ = f.Value.Set("30") // a number
+	}
+	testdb.Main(m)
+}
 
 // now is the instant that the tests of this package live at: within week 358, where epoch 400 is far ahead.
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -80,6 +87,8 @@ func (i *issuer) reserve(t testing.TB, epoch pki.Epoch, from, to uint64) span {
 		testdb.Exec(t, i.store, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS certificates_%d PARTITION OF certificates FOR VALUES IN (%[1]d)`, epoch))
 		i.made[epoch] = true
 	}
+	testdb.Exec(t, i.store, `INSERT INTO epochs (issuer, epoch, next_idx) VALUES ($1, $2, $3) ON CONFLICT (issuer, epoch) DO UPDATE SET next_idx = excluded.next_idx
+		WHERE epochs.next_idx < excluded.next_idx`, i.id[:], int64(epoch), int64(to))
 	return span{i, epoch, from, to, pki.NewRangeKey(i.k, nonce, i.key, epoch, from)}
 }
 
@@ -148,9 +157,9 @@ func newUniverse(t testing.TB, s store.Store) *revocation.Universe {
 	return u
 }
 
-func newLedger(t testing.TB, books revocation.Books, u *revocation.Universe) *revocation.Ledger {
+func newLedger(t testing.TB, books store.Store, u *revocation.Universe) *revocation.Ledger {
 	t.Helper()
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Universe: u, Now: clock})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: books, Keys: books, Universe: u, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,9 @@ type LedgerConfig struct {
 	Books    Books     // required
 	Universe *Universe // required: answers wait for it
 
+	// Keys keeps blocked keys. Zero: keys cannot be blocked.
+	Keys KeyBooks
+
 	// Now is the clock that gives revocation dates. Zero: time.Now.
 	Now func() time.Time
 

@@ -272,7 +272,7 @@ func TestLedgerBounded(t *testing.T) {
 	open.record(t, 0, 1, 2, 3, 4, 5)
 	u := newUniverse(t, s)
 	gate, entered := make(chan struct{}), make(chan struct{}, 1)
-	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &brokenBooks{Store: s, gate: gate, entered: entered}, Universe: u, Now: clock, Queue: 2})
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &brokenBooks{Store: s, gate: gate, entered: entered}, Keys: s, Universe: u, Now: clock, Queue: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,19 @@ type Store interface {
 	Audit
 	auth.Store
 	ca.IssuerStore
+	ca.RangeStore
+	ca.CertificateStore
 	ca.Inventory
 	revocation.Log
 	revocation.Books
 	revocation.Ranges
+	revocation.KeyBooks
+	revocation.JobBooks
 	revocation.Progress
 	ocspserver.Responders
 	crlserver.Publications
 	crlserver.Bases
+	Recovery
 
 	// Ping asks whether the database answers.
 	Ping(ctx context.Context) error

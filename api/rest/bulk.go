@@ -93,7 +93,7 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 			out.write(signetv1.IssueCertificatesResponse_builder{RequestId: new(request.GetRequestId()), Problem: streamProblem(*p)}.Build())
 			continue
 		}
-		if stream.Send(signetv1.IssueCertificatesRequest_builder{Request: request}.Build()) != nil {
+		if stream.Send(request) != nil {
 			return // Recv tells why
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -24,9 +25,11 @@ type Config struct {
 	Credentials   *auth.Credentials    // required
 	Audit         AuditLog             // required
 	Authority     *ca.Authority        // required
-	Issuers       Issuers              // required
+	Profiles      *profile.Set         // required
 	Ledger        *revocation.Ledger   // required
 	Universe      *revocation.Universe // required
+	Jobs          *revocation.Jobs     // required
+	BlockedKeys   BlockedKeys          // required
 	CRLs          CRLs                 // zero: GetCrl fails
 	Publication   Publication          // zero: waiting for publication fails
 
@@ -56,7 +59,8 @@ type API struct {
 func New(c Config) (*API, error) {
 	for name, missing := range map[string]bool{
 		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil,
-		"Issuers": c.Issuers == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil,
+		"Profiles": c.Profiles == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
+		"BlockedKeys": c.BlockedKeys == nil,
 	} {
 		if missing {
 			return nil, pki.Errorf(pki.KindInternal, "make API", "no %s", name)
@@ -95,6 +99,8 @@ func New(c Config) (*API, error) {
 func (a *API) Register(r grpc.ServiceRegistrar) {
 	signetv1.RegisterCertificateServiceServer(r, &certificateService{api: a})
 	signetv1.RegisterIssuerServiceServer(r, &issuerService{api: a})
+	signetv1.RegisterKeyServiceServer(r, &keyService{api: a})
+	signetv1.RegisterJobServiceServer(r, &jobService{api: a})
 	signetv1.RegisterCredentialServiceServer(r, &credentialService{api: a})
 	signetv1.RegisterAuditServiceServer(r, &auditService{api: a})
 	healthv1.RegisterHealthServer(r, a.health)

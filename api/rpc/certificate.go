@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/auth"
@@ -85,7 +87,7 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		}
 		items.Go(func() {
 			defer func() { <-room }()
-			out.send(s.item(ctx, m.GetRequest()))
+			out.send(s.item(ctx, m))
 		})
 	}
 }
@@ -156,6 +158,24 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 		Certificate: certificateTo(found.Certificate, answer),
 		Pem:         new(pemTo(found.DER, found.Chain)),
 	}.Build(), nil
+}
+
+// ListProfiles returns the profiles that the caller may issue under.
+func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
+	p := caller(ctx)
+	b := signetv1.ListProfilesResponse_builder{}
+	for _, profile := range s.api.config.Profiles.All() {
+		if _, err := p.Authorize(auth.ActionIssue, profile.Name); err != nil || !profile.MayUse(p.Role, p.Account) {
+			continue
+		}
+		m := signetv1.Profile_builder{Profile: &profile.Name, Description: &profile.Description, Lifetime: durationpb.New(profile.Lifetime),
+			MaxLifetime: durationpb.New(profile.MaxLifetime), Issuer: optional(profile.Issuer)}
+		for _, algorithm := range profile.Algorithms {
+			m.Algorithms = append(m.Algorithms, algorithm.String())
+		}
+		b.Profiles = append(b.Profiles, m.Build())
+	}
+	return b.Build(), nil
 }
 
 // ListCertificates returns one page.
@@ -287,12 +307,11 @@ func (s *certificateService) ReleaseCertificate(ctx context.Context, m *signetv1
 // change obtains the grant, makes one change of status, and waits for its publication if that was asked for.
 func (s *certificateService) change(ctx context.Context, op string, wait signetv1.WaitFor, request revocation.Request,
 	verb func(context.Context, auth.Grant, revocation.Request) (revocation.Receipt, error)) (revocation.Receipt, time.Time, error) {
-	publication := s.api.config.Publication
 	published, err := waitFrom(op, wait)
 	if err != nil {
 		return revocation.Receipt{}, time.Time{}, err
 	}
-	if published && publication == nil {
+	if published && s.api.config.Publication == nil {
 		return revocation.Receipt{}, time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op, "this server does not follow publication").InField("wait_for")
 	}
 	grant, err := caller(ctx).AuthorizeOwn(auth.ActionRevoke)
@@ -303,11 +322,23 @@ func (s *certificateService) change(ctx context.Context, op string, wait signetv
 	if err != nil || !published {
 		return receipt, time.Time{}, err
 	}
-	at, err := publication.AwaitPublished(ctx, receipt.Entry.Seq)
-	if err != nil {
-		return receipt, time.Time{}, pki.Errorf(pki.KindUnavailable, op, "wait for publication: %w", err)
+	return receipt, s.published(ctx, receipt.Entry.Seq), nil
+}
+
+// published waits until a change is published, and returns the zero time if that takes too long: the change holds, and
+// the caller must hear of it while it still listens.
+func (s *certificateService) published(ctx context.Context, seq uint64) time.Time {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Second))
+		defer cancel()
 	}
-	return receipt, at, nil
+	at, err := s.api.config.Publication.AwaitPublished(ctx, seq)
+	if err != nil {
+		s.api.config.Log.Warn("a change was not published everywhere while its caller waited", "sequence", seq, "error", err)
+		return time.Time{}
+	}
+	return at
 }
 
 // revocationFrom reads which certificate is meant, why, and since when.
@@ -344,11 +375,7 @@ func (s *certificateService) named(ctx context.Context, op string, m *signetv1.R
 	if err != nil {
 		return revocation.Key{}, err
 	}
-	issuers, err := s.api.config.Issuers.Issuers(ctx)
-	if err != nil {
-		return revocation.Key{}, err
-	}
-	issuer, signed := signer(issuers, certificate)
+	issuer, signed := signer(s.api.config.Authority.Issuers(), certificate)
 	if !signed {
 		return revocation.Key{}, pki.Errorf(pki.KindNotFound, op, "the certificate is not from an issuer of this server").InField("certificate")
 	}
@@ -367,7 +394,7 @@ func keyFrom(op string, m interface {
 	GetIssuer() string
 	GetSerial() string
 }) (key revocation.Key, err error) {
-	if key.Issuer, err = issuerIDFrom(op, m.GetIssuer()); err != nil {
+	if key.Issuer, err = issuerIDFrom(op, "issuer", m.GetIssuer()); err != nil {
 		return key, err
 	}
 	key.Serial, err = serialFrom(op, m.GetSerial())

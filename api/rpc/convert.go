@@ -31,10 +31,10 @@ const (
 
 // --- from protobuf: everything is checked here, and the field at fault is named as the API names it -----------------
 
-func issuerIDFrom(op, text string) (pki.IssuerID, error) {
+func issuerIDFrom(op, field, text string) (pki.IssuerID, error) {
 	id, err := pki.ParseIssuerID(text)
 	if err != nil {
-		return pki.IssuerID{}, invalid(op, "issuer", "%w", err).WithHint("list issuers to see their ids")
+		return pki.IssuerID{}, invalid(op, field, "%w", err).WithHint("list issuers to see their ids")
 	}
 	return id, nil
 }
@@ -44,7 +44,7 @@ func optionalIssuerIDFrom(op, text string) (pki.IssuerID, error) {
 	if text == "" {
 		return pki.IssuerID{}, nil
 	}
-	return issuerIDFrom(op, text)
+	return issuerIDFrom(op, "issuer", text)
 }
 
 func serialFrom(op, text string) (pki.Serial, error) {
@@ -166,9 +166,9 @@ func certificateFrom(op string, m interface {
 	GetCertificateDer() []byte
 	GetCertificatePem() string
 }) (*x509.Certificate, error) {
-	der, field := m.GetCertificateDer(), "certificate_der"
+	const field = "certificate" // the name of the oneof
+	der := m.GetCertificateDer()
 	if !m.HasCertificateDer() {
-		field = "certificate_pem"
 		var err error
 		if der, err = derFrom(op, field, m.GetCertificatePem(), "CERTIFICATE"); err != nil {
 			return nil, err
@@ -203,10 +203,9 @@ func derFrom(op, field, text string, types ...string) ([]byte, error) {
 
 func issueRequestFrom(op string, m *signetv1.IssueCertificateRequest) (ca.Request, error) {
 	r := ca.Request{Profile: m.GetProfile(), RequestID: m.GetRequestId(), CSR: m.GetCsrDer()}
-	field := "csr_der"
+	const field = "csr" // the name of the oneof
 	var err error
 	if m.HasCsrPem() {
-		field = "csr_pem"
 		if r.CSR, err = derFrom(op, field, m.GetCsrPem(), "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
 			return r, err
 		}

@@ -171,13 +171,13 @@ func (a *API) finish(ctx context.Context, method, id string, panicked any, err e
 
 // note turns a panic into an error, logs what callers are not told, and writes refusals into the audit log.
 func (a *API) note(ctx context.Context, method, id string, panicked any, err error) error {
+	if panicked == nil && err == nil {
+		return nil
+	}
 	log := a.config.Log.With("method", method, "request_id", id, "principal", caller(ctx).ID)
 	if panicked != nil {
 		log.Error("call panicked", "panic", panicked, "stack", string(debug.Stack()))
 		return pki.Errorf(pki.KindInternal, "call", "panic")
-	}
-	if err == nil {
-		return nil
 	}
 	switch pki.KindOf(err) {
 	case pki.KindInternal, pki.KindUnavailable:

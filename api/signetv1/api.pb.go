@@ -22,20 +22,388 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// HttpProblem is how an error looks over REST: application/problem+json (RFC 9457).
+type HttpProblem struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Type        *string                `protobuf:"bytes,1,opt,name=type"`
+	xxx_hidden_Title       *string                `protobuf:"bytes,2,opt,name=title"`
+	xxx_hidden_Status      int32                  `protobuf:"varint,3,opt,name=status"`
+	xxx_hidden_Detail      *string                `protobuf:"bytes,4,opt,name=detail"`
+	xxx_hidden_Kind        *string                `protobuf:"bytes,5,opt,name=kind"`
+	xxx_hidden_Op          *string                `protobuf:"bytes,6,opt,name=op"`
+	xxx_hidden_Field       *string                `protobuf:"bytes,7,opt,name=field"`
+	xxx_hidden_Hint        *string                `protobuf:"bytes,8,opt,name=hint"`
+	xxx_hidden_RequestId   *string                `protobuf:"bytes,9,opt,name=request_id"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *HttpProblem) Reset() {
+	*x = HttpProblem{}
+	mi := &file_signet_v1_api_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpProblem) ProtoMessage() {}
+
+func (x *HttpProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_api_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *HttpProblem) GetType() string {
+	if x != nil {
+		if x.xxx_hidden_Type != nil {
+			return *x.xxx_hidden_Type
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetTitle() string {
+	if x != nil {
+		if x.xxx_hidden_Title != nil {
+			return *x.xxx_hidden_Title
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetStatus() int32 {
+	if x != nil {
+		return x.xxx_hidden_Status
+	}
+	return 0
+}
+
+func (x *HttpProblem) GetDetail() string {
+	if x != nil {
+		if x.xxx_hidden_Detail != nil {
+			return *x.xxx_hidden_Detail
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetKind() string {
+	if x != nil {
+		if x.xxx_hidden_Kind != nil {
+			return *x.xxx_hidden_Kind
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetOp() string {
+	if x != nil {
+		if x.xxx_hidden_Op != nil {
+			return *x.xxx_hidden_Op
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetField() string {
+	if x != nil {
+		if x.xxx_hidden_Field != nil {
+			return *x.xxx_hidden_Field
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetHint() string {
+	if x != nil {
+		if x.xxx_hidden_Hint != nil {
+			return *x.xxx_hidden_Hint
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) GetRequestId() string {
+	if x != nil {
+		if x.xxx_hidden_RequestId != nil {
+			return *x.xxx_hidden_RequestId
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *HttpProblem) SetType(v string) {
+	x.xxx_hidden_Type = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
+}
+
+func (x *HttpProblem) SetTitle(v string) {
+	x.xxx_hidden_Title = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
+}
+
+func (x *HttpProblem) SetStatus(v int32) {
+	x.xxx_hidden_Status = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
+}
+
+func (x *HttpProblem) SetDetail(v string) {
+	x.xxx_hidden_Detail = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 9)
+}
+
+func (x *HttpProblem) SetKind(v string) {
+	x.xxx_hidden_Kind = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 9)
+}
+
+func (x *HttpProblem) SetOp(v string) {
+	x.xxx_hidden_Op = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 9)
+}
+
+func (x *HttpProblem) SetField(v string) {
+	x.xxx_hidden_Field = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
+}
+
+func (x *HttpProblem) SetHint(v string) {
+	x.xxx_hidden_Hint = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+}
+
+func (x *HttpProblem) SetRequestId(v string) {
+	x.xxx_hidden_RequestId = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 9)
+}
+
+func (x *HttpProblem) HasType() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *HttpProblem) HasTitle() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *HttpProblem) HasStatus() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *HttpProblem) HasDetail() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *HttpProblem) HasKind() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *HttpProblem) HasOp() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *HttpProblem) HasField() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *HttpProblem) HasHint() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
+func (x *HttpProblem) HasRequestId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
+func (x *HttpProblem) ClearType() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Type = nil
+}
+
+func (x *HttpProblem) ClearTitle() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Title = nil
+}
+
+func (x *HttpProblem) ClearStatus() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Status = 0
+}
+
+func (x *HttpProblem) ClearDetail() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Detail = nil
+}
+
+func (x *HttpProblem) ClearKind() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Kind = nil
+}
+
+func (x *HttpProblem) ClearOp() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Op = nil
+}
+
+func (x *HttpProblem) ClearField() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_Field = nil
+}
+
+func (x *HttpProblem) ClearHint() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_Hint = nil
+}
+
+func (x *HttpProblem) ClearRequestId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
+	x.xxx_hidden_RequestId = nil
+}
+
+type HttpProblem_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// "urn:signet:error:" and the kind.
+	Type *string
+	// The text of the HTTP status.
+	Title *string
+	// The HTTP status.
+	Status *int32
+	// What was attempted and why it failed.
+	Detail *string
+	// Whose fault it is: invalid, refused, not-found, conflict, unauthenticated, denied, failed-precondition, unavailable,
+	// exhausted or internal.
+	Kind *string
+	// What was attempted.
+	Op *string
+	// The field to blame, as it is named in the protobuf.
+	Field *string
+	// What to do next.
+	Hint *string
+	// Id of the request, as in the log of the server and in the audit log.
+	RequestId *string
+}
+
+func (b0 HttpProblem_builder) Build() *HttpProblem {
+	m0 := &HttpProblem{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Type != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
+		x.xxx_hidden_Type = b.Type
+	}
+	if b.Title != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
+		x.xxx_hidden_Title = b.Title
+	}
+	if b.Status != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
+		x.xxx_hidden_Status = *b.Status
+	}
+	if b.Detail != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 9)
+		x.xxx_hidden_Detail = b.Detail
+	}
+	if b.Kind != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 9)
+		x.xxx_hidden_Kind = b.Kind
+	}
+	if b.Op != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 9)
+		x.xxx_hidden_Op = b.Op
+	}
+	if b.Field != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
+		x.xxx_hidden_Field = b.Field
+	}
+	if b.Hint != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
+		x.xxx_hidden_Hint = b.Hint
+	}
+	if b.RequestId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 9)
+		x.xxx_hidden_RequestId = b.RequestId
+	}
+	return m0
+}
+
 var File_signet_v1_api_proto protoreflect.FileDescriptor
 
 const file_signet_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/api.proto\x12\tsignet.v1\x1a!google/protobuf/go_features.proto\x1a.protoc-gen-openapiv2/options/annotations.protoB\xa4\x04\x92A\xeb\x03\x12\xed\x02\n" +
+	"\x13signet/v1/api.proto\x12\tsignet.v1\x1a!google/protobuf/go_features.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xd5\x01\n" +
+	"\vHttpProblem\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\x05R\x06status\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02op\x18\x06 \x01(\tR\x02op\x12\x14\n" +
+	"\x05field\x18\a \x01(\tR\x05field\x12\x12\n" +
+	"\x04hint\x18\b \x01(\tR\x04hint\x12\x1e\n" +
+	"\n" +
+	"request_id\x18\t \x01(\tR\n" +
+	"request_idB\xfd\x04\x92A\xc4\x04\x12\xed\x02\n" +
 	"\x06Signet\x12\xa3\x02A certificate authority and revocation service. The same API is served as gRPC (package signet.v1) on the same port. Every call needs a bearer token or a TLS client certificate, except this description and /healthz. Errors are application/problem+json: kind, detail, field, hint, request_id.*9\n" +
 	"\n" +
-	"Apache-2.0\x12+https://www.apache.org/licenses/LICENSE-2.02\x02v1*\x01\x022\x10application/json:\x10application/jsonZE\n" +
+	"Apache-2.0\x12+https://www.apache.org/licenses/LICENSE-2.02\x02v1*\x01\x022\x10application/json:\x10application/jsonRW\n" +
+	"\adefault\x12L\n" +
+	".Why the call failed: application/problem+json.\x12\x1a\n" +
+	"\x18\x1a\x16.signet.v1.HttpProblemZE\n" +
 	"C\n" +
 	"\x05token\x12:\b\x02\x12%\"Bearer \" and a token made by signet.\x1a\rAuthorization \x02b\v\n" +
 	"\t\n" +
 	"\x05token\x12\x00Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
-var file_signet_v1_api_proto_goTypes = []any{}
+var file_signet_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_signet_v1_api_proto_goTypes = []any{
+	(*HttpProblem)(nil), // 0: signet.v1.HttpProblem
+}
 var file_signet_v1_api_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
 	0, // [0:0] is the sub-list for method input_type
@@ -55,12 +423,13 @@ func file_signet_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_api_proto_rawDesc), len(file_signet_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   0,
+			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_signet_v1_api_proto_goTypes,
 		DependencyIndexes: file_signet_v1_api_proto_depIdxs,
+		MessageInfos:      file_signet_v1_api_proto_msgTypes,
 	}.Build()
 	File_signet_v1_api_proto = out.File
 	file_signet_v1_api_proto_goTypes = nil

@@ -22,6 +22,7 @@ const (
 	CertificateService_IssueCertificate_FullMethodName   = "/signet.v1.CertificateService/IssueCertificate"
 	CertificateService_IssueCertificates_FullMethodName  = "/signet.v1.CertificateService/IssueCertificates"
 	CertificateService_GetCertificate_FullMethodName     = "/signet.v1.CertificateService/GetCertificate"
+	CertificateService_ListProfiles_FullMethodName       = "/signet.v1.CertificateService/ListProfiles"
 	CertificateService_ListCertificates_FullMethodName   = "/signet.v1.CertificateService/ListCertificates"
 	CertificateService_CountCertificates_FullMethodName  = "/signet.v1.CertificateService/CountCertificates"
 	CertificateService_RevokeCertificate_FullMethodName  = "/signet.v1.CertificateService/RevokeCertificate"
@@ -39,10 +40,13 @@ type CertificateServiceClient interface {
 	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind.
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
-	// named by its request_id; one bad item never fails the rest. Over REST both directions are newline-delimited JSON.
-	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse], error)
+	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
+	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
+	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
+	// List the profiles that the caller may issue under.
+	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
@@ -76,23 +80,33 @@ func (c *certificateServiceClient) IssueCertificate(ctx context.Context, in *Iss
 	return out, nil
 }
 
-func (c *certificateServiceClient) IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse], error) {
+func (c *certificateServiceClient) IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &CertificateService_ServiceDesc.Streams[0], CertificateService_IssueCertificates_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[IssueCertificatesRequest, IssueCertificatesResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[IssueCertificateRequest, IssueCertificatesResponse]{ClientStream: stream}
 	return x, nil
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type CertificateService_IssueCertificatesClient = grpc.BidiStreamingClient[IssueCertificatesRequest, IssueCertificatesResponse]
+type CertificateService_IssueCertificatesClient = grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse]
 
 func (c *certificateServiceClient) GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetCertificateResponse)
 	err := c.cc.Invoke(ctx, CertificateService_GetCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListProfilesResponse)
+	err := c.cc.Invoke(ctx, CertificateService_ListProfiles_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -168,10 +182,13 @@ type CertificateServiceServer interface {
 	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind.
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
-	// named by its request_id; one bad item never fails the rest. Over REST both directions are newline-delimited JSON.
-	IssueCertificates(grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]) error
+	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
+	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
+	IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
+	// List the profiles that the caller may issue under.
+	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
@@ -198,11 +215,14 @@ type UnimplementedCertificateServiceServer struct{}
 func (UnimplementedCertificateServiceServer) IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueCertificate not implemented")
 }
-func (UnimplementedCertificateServiceServer) IssueCertificates(grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]) error {
+func (UnimplementedCertificateServiceServer) IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error {
 	return status.Error(codes.Unimplemented, "method IssueCertificates not implemented")
 }
 func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
+}
+func (UnimplementedCertificateServiceServer) ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListProfiles not implemented")
 }
 func (UnimplementedCertificateServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
@@ -262,11 +282,11 @@ func _CertificateService_IssueCertificate_Handler(srv interface{}, ctx context.C
 }
 
 func _CertificateService_IssueCertificates_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(CertificateServiceServer).IssueCertificates(&grpc.GenericServerStream[IssueCertificatesRequest, IssueCertificatesResponse]{ServerStream: stream})
+	return srv.(CertificateServiceServer).IssueCertificates(&grpc.GenericServerStream[IssueCertificateRequest, IssueCertificatesResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type CertificateService_IssueCertificatesServer = grpc.BidiStreamingServer[IssueCertificatesRequest, IssueCertificatesResponse]
+type CertificateService_IssueCertificatesServer = grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]
 
 func _CertificateService_GetCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetCertificateRequest)
@@ -282,6 +302,24 @@ func _CertificateService_GetCertificate_Handler(srv interface{}, ctx context.Con
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CertificateServiceServer).GetCertificate(ctx, req.(*GetCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_ListProfiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListProfilesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).ListProfiles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_ListProfiles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).ListProfiles(ctx, req.(*ListProfilesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -408,6 +446,10 @@ var CertificateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCertificate",
 			Handler:    _CertificateService_GetCertificate_Handler,
+		},
+		{
+			MethodName: "ListProfiles",
+			Handler:    _CertificateService_ListProfiles_Handler,
 		},
 		{
 			MethodName: "ListCertificates",

@@ -28,6 +28,8 @@ type Store interface {
 	// Create makes a key and its secret, durably, under a name of lower-case letters, digits, dots and hyphens. It never
 	// overwrites: a name that is taken is an error of KindConflict.
 	Create(ctx context.Context, name string, algorithm Algorithm) (*Key, error)
+	// URI is the URI of the key that Create makes, or made, under this name.
+	URI(name string) string
 	// Open opens a key by its URI; one that does not exist is an error of KindNotFound.
 	Open(ctx context.Context, uri string) (*Key, error)
 }
@@ -45,6 +47,15 @@ func (s Schemes) Create(ctx context.Context, name string, algorithm Algorithm) (
 		return nil, err
 	}
 	return store.Create(ctx, name, algorithm)
+}
+
+// URI is that of the default store.
+func (s Schemes) URI(name string) string {
+	store, err := s.store("name key", s.Default)
+	if err != nil {
+		return ""
+	}
+	return store.URI(name)
 }
 
 // Open opens a key with the store of its scheme.

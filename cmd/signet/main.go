@@ -23,6 +23,7 @@ type commands struct {
 	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
 	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json for programs."`
 
+	Init       initCmd       `cmd:"" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
 	CSR        csrCmd        `cmd:"" help:"Make a private key and a certificate request here."`
 	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
 	List       listCmd       `cmd:"" help:"List certificates."`
@@ -38,7 +39,11 @@ type commands struct {
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
+	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Demo       demoCmd       `cmd:"" help:"Play the whole life of a certificate, on this machine."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
+	Backup     backupCmd     `cmd:"" help:"Copy database and keys, as one unit."`
+	Restore    restoreCmd    `cmd:"" help:"Bring back a backup, so that nothing is used twice."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for your shell."`
 	Man        manCmd        `cmd:"" help:"Print the manual page."`

@@ -76,7 +76,10 @@ type Revocation struct {
 func New(tb testing.TB, drawing string) *PKI {
 	p := &PKI{tb: tb, certs: make(map[string]*Cert), handlers: make(map[string]http.Handler), hits: make(map[string]int), serial: 1000}
 	server := httptest.NewServer(http.HandlerFunc(p.serveStatus))
-	tb.Cleanup(server.Close)
+	tb.Cleanup(func() {
+		server.CloseClientConnections() // those that are kept waiting on purpose
+		server.Close()
+	})
 	p.URL = server.URL
 	authorities := make(map[string]bool)
 	for _, chain := range strings.Split(drawing, ";") {
@@ -270,3 +273,6 @@ func (c *Cert) TLS(staple []byte) tls.Certificate {
 	}
 	return certificate
 }
+
+// Has reports whether the drawing has a certificate of this name.
+func (p *PKI) Has(name string) bool { return p.certs[name] != nil }

@@ -264,3 +264,6 @@ func (p *PKI) serveOCSP(w http.ResponseWriter, r *http.Request, authority *Cert)
 	}
 	_, _ = w.Write(ocsp.UnauthorizedErrorResponse)
 }
+
+// Extensions is a list of extensions.
+func Extensions(list ...pkix.Extension) []pkix.Extension { return list }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 
 	"signet.example/signet/handshake/wire/protocol"
 )
@@ -57,21 +58,45 @@ func (t *Tap) explain(err error) *Failure {
 		return nil
 	}
 	f := &Failure{Reason: clean(err.Error())}
-	// Our own alert comes first: it is what we found, and the peer's answer to it says nothing new.
-	for _, side := range []Role{t.role, t.peer()} {
-		if a := t.flows[side].alert; a != nil && *a != protocol.AlertCloseNotify {
-			f.Alert, f.By, f.Class = a, side, classOf(*a)
-			if side != t.role {
-				f.Reason = fmt.Sprintf("the %s ended it with the alert %s: %s", side, *a, meaningOf(*a))
-			}
-			return f
+	if f.Alert, f.By = t.endedBy(err); f.Alert == nil {
+		f.Class = t.classify(err)
+		if t.lost != nil && f.Class == ClassNotTLS {
+			f.Reason = clean(t.lost.Error())
 		}
+		return f
 	}
-	f.Class = t.classify(err)
-	if t.lost != nil && f.Class == ClassNotTLS {
-		f.Reason = clean(t.lost.Error())
+	f.Class = classOf(*f.Alert)
+	if f.By != t.role {
+		f.Reason = fmt.Sprintf("the %s ended it with the alert %s: %s", f.By, *f.Alert, meaningOf(*f.Alert))
 	}
 	return f
+}
+
+// endedBy is the alert that ended the connection, and who sent it. Ours comes first: it is what we found, and the peer's
+// answer to it says nothing new. What passed encrypted with keys that the Tap does not have, crypto/tls tells in its error.
+func (t *Tap) endedBy(err error) (*protocol.Alert, Role) {
+	for _, side := range []Role{t.role, t.peer()} {
+		if a := t.flows[side].alert; a != nil && *a != protocol.AlertCloseNotify {
+			return a, side
+		}
+	}
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Err == nil {
+		return nil, t.role
+	}
+	// The type of an alert is not exported by crypto/tls; it is the only one of its kind in an OpError of these two names.
+	value := reflect.ValueOf(op.Err)
+	if value.Kind() != reflect.Uint8 {
+		return nil, t.role
+	}
+	alert := protocol.Alert(value.Uint())
+	switch op.Op {
+	case "local error":
+		return &alert, t.role
+	case "remote error":
+		return &alert, t.peer()
+	}
+	return nil, t.role
 }
 
 // classify goes by types only.
@@ -86,7 +111,7 @@ func (t *Tap) classify(err error) Class {
 		return ClassNotTLS
 	case errors.As(err, &cert):
 		return ClassCertificate
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, ErrCutOff), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return ClassTruncated
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return ClassTimeout
@@ -178,6 +203,8 @@ func (s *story) closing() Step {
 		step.say("We said close_notify. The %s had not said so yet when we closed.", t.peer())
 	case them:
 		step.say("The %s said close_notify: nothing was cut off at the end.", t.peer())
+	case t.lost != nil, t.flows[t.peer()].hidden():
+		step.say("The connection ended. Whether the %s said close_notify can not be told: what it sent last could not be opened here.", t.peer())
 	default:
 		step.Outcome = Warning
 		step.say("The connection ended without close_notify: what came last may have been cut off by anybody on the way.")

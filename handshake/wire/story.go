@@ -39,7 +39,6 @@ type story struct {
 	going bool     // our side has gone on: the peer has been judged
 	over  bool     // the last step has been told
 	fail  error
-	eof   bool // the peer's end of the connection was closed
 }
 
 // claim is a Finished that passed.
@@ -114,15 +113,18 @@ func (s *story) passed(m Message) {
 	}
 }
 
-// goesOn reports whether a message of ours shows that crypto/tls has accepted the peer so far.
+// goesOn reports whether a message of ours shows that crypto/tls has accepted the peer, and that all we had to say to the
+// key exchange has been said.
 func (s *story) goesOn(m Message) bool {
-	if m.From != s.tap.role || s.going || len(m.Name) > 5 && m.Name[:5] == "alert" {
+	switch {
+	case m.From != s.tap.role || s.going || s.choice() == nil:
 		return false
+	case s.tap.role == Server:
+		return s.sent || s.tap.flows[Client].finished
+	case s.version() == tls.VersionTLS13:
+		return m.Name == "Finished"
 	}
-	if s.tap.role == Client {
-		return s.choice() != nil && (m.Name != "change_cipher_spec" || s.version() < tls.VersionTLS13)
-	}
-	return s.sent || s.tap.flows[Client].finished
+	return m.Name == "change_cipher_spec"
 }
 
 // proceed tells everything that waited for the judgement.
@@ -191,9 +193,6 @@ func (s *story) message(from Role, kind uint8, body []byte) (err error) {
 		s.tellCertificate()
 	case protocol.MsgClientKeyExchange:
 		s.sent = true
-		if s.tap.role == Client {
-			s.catchUp()
-		}
 	case protocol.MsgCertificateVerify:
 		s.verify[from], err = protocol.ParseCertificateVerify(body)
 	default:
@@ -267,7 +266,7 @@ func (s *story) tellDerivation() {
 }
 
 func (s *story) tellFinished() {
-	if s.told[8] {
+	if s.told[8] || s.choice() == nil {
 		return
 	}
 	s.emit(s.bothFinished())
@@ -311,14 +310,13 @@ func (s *story) data(from Role) {
 func (s *story) done(err error) {
 	if err == nil {
 		s.proceed()
+		s.tellFinished() // if the Tap could not open them: they have passed, or crypto/tls would not say so
 		return
 	}
 	s.catchUp()
 	s.fail = err
 	s.finish()
 }
-
-func (s *story) ended() { s.eof = true }
 
 func (s *story) close() { s.finish() }
 

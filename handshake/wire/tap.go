@@ -37,8 +37,16 @@ type Config struct {
 	// Read, Write and Close of the connection, so it must not call them, nor any method of the Tap. Nil tells nobody.
 	Step func(Step)
 
+	// DemandClose makes an end of the connection without close_notify the error ErrCutOff. crypto/tls lets it pass as a proper
+	// end if it comes between two records, because popular servers end so; then the only trace of it is in the last step.
+	DemandClose bool
+
 	Now func() time.Time // nil is time.Now
 }
+
+// ErrCutOff says that the peer's data ended without close_notify: whatever came last may have been cut off by anybody on
+// the way (RFC 8446, Section 6.1).
+var ErrCutOff = errors.New("wire: the connection ended without close_notify: what came last may have been cut off")
 
 // Tap is a net.Conn that crypto/tls uses in place of the connection it wraps. All methods may be called concurrently.
 type Tap struct {
@@ -46,6 +54,8 @@ type Tap struct {
 	role  Role
 	now   func() time.Time
 	start time.Time
+
+	demandClose bool
 
 	mu         sync.Mutex // guards everything below
 	flows      [2]flow    // by sender
@@ -76,12 +86,16 @@ type flow struct {
 	alert           *protocol.Alert
 }
 
+// hidden reports whether records have passed that could not be opened, so that nobody knows whether a close_notify was
+// among them.
+func (f *flow) hidden() bool { return f.broken != nil || f.waits > 0 }
+
 // NewTap stands between conn and whoever reads and writes the result.
 func NewTap(conn net.Conn, cfg Config) *Tap {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	t := &Tap{Conn: conn, role: cfg.Role, now: cfg.Now, start: cfg.Now(), secrets: map[string][]byte{}}
+	t := &Tap{Conn: conn, role: cfg.Role, now: cfg.Now, start: cfg.Now(), demandClose: cfg.DemandClose, secrets: map[string][]byte{}}
 	t.story = story{tap: t, tell: cfg.Step}
 	return t
 }
@@ -126,8 +140,8 @@ func (t *Tap) Read(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.follow(t.peer(), p[:n])
-	if errors.Is(err, io.EOF) {
-		t.story.ended()
+	if peer := &t.flows[t.peer()]; t.demandClose && errors.Is(err, io.EOF) && !peer.closing && !peer.hidden() {
+		return n, ErrCutOff
 	}
 	return n, err
 }
@@ -324,6 +338,9 @@ func (t *Tap) message(from Role, kind uint8, body, whole []byte) error {
 	case protocol.MsgFinished:
 		return t.readFinished(from, body, before)
 	default:
+		if t.choice == nil {
+			return fmt.Errorf("a %s before any ServerHello", protocol.MessageName(whole))
+		}
 		return t.story.message(from, kind, body)
 	}
 	return nil

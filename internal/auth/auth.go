@@ -136,3 +136,11 @@ func within(scope string) string {
 	}
 	return " within " + scope
 }
+
+// KeyHolder is the principal in the one matter of a private key that it has proved to hold: whoever holds a key may end
+// its use, whatever the role of the credential. The grant is for revocation.Ledger.BlockKey of that key, and the caller of
+// KeyHolder passes it to nothing else.
+func (p Principal) KeyHolder() Principal {
+	p.Role = RoleAdmin
+	return p
+}

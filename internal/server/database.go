@@ -58,3 +58,13 @@ func (c *Config) sqlitePath() (string, bool) {
 	}
 	return c.Path(name), true
 }
+
+// sqliteFiles are the SQLite file, its logs and its locks; none for another database.
+func (c *Config) sqliteFiles() (files []string) {
+	if path, ok := c.sqlitePath(); ok {
+		for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".migrate.lock"} {
+			files = append(files, path+suffix)
+		}
+	}
+	return files
+}

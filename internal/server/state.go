@@ -42,8 +42,8 @@ func (s State) Key(name string) string { return filepath.Join(s.Keys(), name+".k
 // HighWater is the path of the memory of sequences.
 func (s State) HighWater() string { return filepath.Join(s.Dir, "highwater.json") }
 
-// Create makes the directories, for the owner only. It refuses a directory in which something of a Signet is already.
-func (s State) Create() error {
+// Vacant refuses a directory in which something of a Signet is already.
+func (s State) Vacant() error {
 	const op = "create state directory"
 	for _, path := range []string{s.Config(), s.Root(), s.AdminToken(), s.Keys(), filepath.Join(s.Dir, "signet.db")} {
 		if _, err := os.Lstat(path); err == nil {
@@ -52,6 +52,15 @@ func (s State) Create() error {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return pki.Errorf(pki.KindInvalid, op, "%w", err)
 		}
+	}
+	return nil
+}
+
+// Create makes the directories, for the owner only, if the place is vacant.
+func (s State) Create() error {
+	const op = "create state directory"
+	if err := s.Vacant(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(s.Keys(), 0o700); err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
@@ -84,4 +93,35 @@ func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
 		return err
 	}
 	return f.Sync()
+}
+
+// undo removes what a failed command made, and nothing that was there before.
+type undo struct {
+	files   []string
+	folders []string
+}
+
+// willMake remembers files that are not there yet.
+func (u *undo) willMake(files ...string) {
+	for _, file := range files {
+		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+			u.files = append(u.files, file)
+		}
+	}
+}
+
+// willFill remembers a directory that was made by this command, whole.
+func (u *undo) willFill(folder string) { u.folders = append(u.folders, folder) }
+
+func (u *undo) run() error {
+	var failed error
+	for _, file := range u.files {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	for _, folder := range u.folders {
+		failed = errors.Join(failed, os.RemoveAll(folder))
+	}
+	return failed
 }

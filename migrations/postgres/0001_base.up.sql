@@ -72,3 +72,35 @@ CREATE TABLE heartbeats (
 	at       timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance, product)
 ) WITH (fillfactor = 50);
+
+-- One row: how often these books were moved past what a lost copy of them may have handed out. What begins afterwards,
+-- a week of serials or a series of CRL numbers, begins above what the lost copy can have reached.
+CREATE TABLE restores (
+	one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+	count bigint NOT NULL
+);
+INSERT INTO restores (count) VALUES (0);
+
+-- signet_json writes a string as encoding/json does, which escapes more than PostgreSQL.
+CREATE FUNCTION signet_json(p_text text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$
+	SELECT replace(replace(replace(replace(replace(to_json(p_text)::text, '<', '\u003c'), '>', '\u003e'), '&', '\u0026'),
+		U&'\2028', '\u2028'), U&'\2029', '\u2029')
+$$;
+
+-- signet_audit_event makes the argument of signet_audit_append for one successful event whose detail is known only
+-- inside the transaction: what auditParam does in Go. p_detail is an object of strings.
+CREATE FUNCTION signet_audit_event(p_at bigint, p_actor text, p_action text, p_target text, p_request text, p_source text, p_detail jsonb)
+	RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+	v_detail text;
+	v_leaf   bytea;
+BEGIN
+	SELECT '{' || coalesce(string_agg(signet_json(d.key) || ':' || signet_json(d.value), ',' ORDER BY d.key COLLATE "C"), '') || '}'
+		INTO v_detail FROM jsonb_each_text(p_detail) d;
+	v_leaf := sha256(convert_to('signet audit event 1{"at":' || p_at || ',"actor":' || signet_json(p_actor) || ',"action":' || signet_json(p_action)
+		|| ',"target":' || signet_json(p_target) || ',"outcome":"ok","request":' || signet_json(p_request) || ',"source":' || signet_json(p_source)
+		|| ',"detail":' || v_detail || '}', 'UTF8'));
+	RETURN jsonb_build_object('batch', encode(sha256('signet audit batch 1'::bytea || int8send(1) || v_leaf), 'hex'),
+		'events', jsonb_build_array(jsonb_build_object('at', p_at, 'actor', p_actor, 'action', p_action, 'target', p_target, 'outcome', 'ok',
+			'request', p_request, 'source', p_source, 'detail', v_detail)));
+END $$;

@@ -117,3 +117,213 @@ END $$;
 
 -- signet_key_blocks_lock is the number of the advisory lock: "keyblock" in ASCII.
 CREATE FUNCTION signet_key_blocks_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT x'6b6579626c6f636b'::bigint $$;
+
+-- Mass revocations. The cursor moves in the transaction that appends a chunk, so a job goes on exactly where it stopped.
+CREATE TABLE jobs (
+	id            bytea PRIMARY KEY CHECK (octet_length(id) = 16),
+	state         smallint NOT NULL CHECK (state BETWEEN 1 AND 6), -- 1 planned, 2 running, 3 paused, 4 done, 5 cancelled, 6 failed
+	selector      text NOT NULL,            -- JSON of revocation.Selector
+	reason        smallint NOT NULL,
+	invalidity_at timestamptz,
+	actor         text NOT NULL,            -- who made it; its entries carry this actor
+	comment       text NOT NULL,
+	selected      bigint NOT NULL DEFAULT 0, -- by the dry run
+	revoked       bigint NOT NULL DEFAULT 0, -- entries appended
+	skipped       bigint NOT NULL DEFAULT 0, -- selected, and revoked before
+	examined      bigint NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
+	cursor_epoch  integer NOT NULL DEFAULT -1, -- everything before (epoch, issuer, idx) is done
+	cursor_issuer bytea NOT NULL DEFAULT '',
+	cursor_idx    bigint NOT NULL DEFAULT -1,
+	last_seq      bigint NOT NULL DEFAULT 0,
+	failure       text NOT NULL DEFAULT '',
+	created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+	started_at    timestamptz,
+	ended_at      timestamptz,
+	runner        bytea,                    -- the instance that works on it
+	lease_until   timestamptz
+);
+CREATE INDEX jobs_active ON jobs (created_at) WHERE state IN (1, 2, 3);
+
+-- The certificates of a job that names them one by one.
+CREATE TABLE job_serials (
+	job    bytea NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+	n      bigint NOT NULL,
+	issuer bytea NOT NULL,
+	epoch  integer NOT NULL,
+	idx    bigint NOT NULL,
+	serial bytea NOT NULL,
+	PRIMARY KEY (job, n)
+);
+
+-- signet_block_key blocks a key and revokes every certificate with it that has not expired, in one transaction. If there
+-- are more than p_limit, it blocks at once and leaves the certificates to a job. A repetition finds what the first left.
+CREATE FUNCTION signet_block_key(p_hashes bytea[], p_proof text, p_comment text, p_invalidity_at timestamptz, p_epoch integer, p_limit integer,
+	p_job bytea, p_selector text, p_at bigint, p_actor text, p_request text, p_source text,
+	OUT already boolean, OUT revoked integer, OUT seq bigint, OUT started boolean) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+	v_count   integer;
+	v_now     timestamptz := signet_time(p_at);
+	v_entries ledger_entry[];
+BEGIN
+	-- Exclusive: waits for every transaction that records certificates, and makes new ones wait.
+	PERFORM pg_advisory_xact_lock(signet_key_blocks_lock());
+	INSERT INTO blocked_keys (hash, proof, comment, actor) SELECT h, p_proof, p_comment, p_actor FROM unnest(p_hashes) AS h ON CONFLICT DO NOTHING;
+	GET DIAGNOSTICS v_count = ROW_COUNT;
+	already := v_count = 0;
+	-- A later statement, so that it sees what was recorded while this one waited for the lock.
+	SELECT array_agg(ROW(s.issuer, s.epoch, s.idx, s.serial, CASE WHEN s.kind IN (1, 2) THEN 2 ELSE 1 END, 1,
+			CASE WHEN s.kind IN (1, 2) THEN s.revoked_at ELSE date_trunc('second', v_now) END,
+			coalesce(p_invalidity_at, s.invalidity_at), NULL, p_actor, coalesce(s.seq, 0))::ledger_entry)
+		INTO v_entries
+		FROM (SELECT c.issuer, c.epoch, c.idx, c.serial, l.seq, l.kind, l.revoked_at, l.invalidity_at
+			FROM certificates c LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1) l ON true
+			WHERE c.spki_hash = ANY (p_hashes) AND c.epoch >= p_epoch AND c.not_after > v_now
+			  AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND l.reason <> 1)
+			LIMIT p_limit + 1) s;
+	revoked := coalesce(cardinality(v_entries), 0);
+	started := revoked > p_limit;
+	IF started THEN
+		INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, started_at)
+			VALUES (p_job, 2, p_selector, 1, p_invalidity_at, p_actor, p_comment, clock_timestamp());
+		revoked := 0;
+		v_entries := NULL;
+	END IF;
+	seq := signet_ledger_append(v_entries);
+	PERFORM signet_audit_append(signet_audit_event(p_at, p_actor, 'key.block', 'key/' || encode(p_hashes[1], 'hex'), p_request, p_source,
+		jsonb_build_object('proof', p_proof, 'comment', p_comment, 'revoked', revoked::text, 'last', seq::text)
+			|| CASE WHEN started THEN jsonb_build_object('job', encode(p_job, 'hex')) ELSE '{}' END));
+END $$;
+
+-- A certificate that a job selected, and its last ledger entry; serial is null if the list names none that is recorded.
+CREATE TYPE job_candidate AS (
+	place         bigint, -- behind which the cursor goes on: idx, or the number in the list
+	issuer        bytea,
+	epoch         integer,
+	idx           bigint,
+	serial        bytea
+);
+
+-- signet_job_chunk does the next piece of a running job: at most p_limit certificates out of at most p_window indices.
+-- The selector comes as parameters, null for whatever does not select; p_serials says that job_serials selects. state is
+-- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked.
+CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint,
+	p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
+	p_issued_from timestamptz, p_issued_to timestamptz, p_keys bytea[], p_names text[], p_serials boolean,
+	OUT state smallint, OUT busy boolean, OUT revoked integer, OUT skipped integer, OUT seq bigint, OUT held interval)
+	LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+	v_job     jobs;
+	v_now     timestamptz := signet_time(p_at);
+	v_locked  timestamptz;
+	v_epoch   integer; -- the group that is scanned, and the window of it
+	v_issuer  bytea;
+	v_from    bigint := 0;
+	v_to      bigint := 0;
+	v_chosen  job_candidate[];
+	v_last    job_candidate;
+	v_entries ledger_entry[];
+	v_list    bytea;
+BEGIN
+	SELECT * INTO v_job FROM jobs WHERE id = p_job FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no job %', encode(p_job, 'hex') USING ERRCODE = 'SG404';
+	END IF;
+	state := v_job.state; busy := false; revoked := 0; skipped := 0; seq := v_job.last_seq; held := interval '0';
+	IF v_job.state <> 2 THEN
+		RETURN;
+	END IF;
+	IF v_job.runner <> p_runner AND v_job.lease_until > clock_timestamp() THEN
+		busy := true;
+		RETURN;
+	END IF;
+
+	-- Choose, and move the cursor.
+	IF p_serials THEN
+		v_chosen := ARRAY(SELECT ROW(s.n, c.issuer, c.epoch, c.idx, c.serial)::job_candidate
+			FROM (SELECT * FROM job_serials WHERE job = p_job AND n > v_job.cursor_idx ORDER BY n LIMIT p_limit) s
+			LEFT JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial AND c.not_after > v_now
+			ORDER BY s.n);
+		v_job.cursor_idx := v_job.cursor_idx + cardinality(v_chosen);
+		v_job.examined := v_job.examined + cardinality(v_chosen);
+		state := CASE WHEN cardinality(v_chosen) < p_limit THEN 4 ELSE 2 END;
+	ELSIF p_keys IS NOT NULL THEN
+		v_chosen := ARRAY(SELECT ROW(c.idx, c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
+			WHERE c.spki_hash = ANY (p_keys) AND c.epoch >= p_epoch_from AND c.not_after > v_now
+			  AND (c.epoch, c.issuer, c.idx) > (v_job.cursor_epoch, v_job.cursor_issuer, v_job.cursor_idx)
+			ORDER BY c.epoch, c.issuer, c.idx LIMIT p_limit);
+		v_job.examined := v_job.examined + cardinality(v_chosen);
+		state := CASE WHEN cardinality(v_chosen) < p_limit THEN 4 ELSE 2 END;
+		IF cardinality(v_chosen) > 0 THEN
+			v_last := v_chosen[cardinality(v_chosen)];
+			v_job.cursor_epoch := v_last.epoch; v_job.cursor_issuer := v_last.issuer; v_job.cursor_idx := v_last.idx;
+		END IF;
+	ELSE
+		SELECT g.epoch, g.issuer, g.from_idx, least(g.to_idx, g.from_idx + p_window) INTO v_epoch, v_issuer, v_from, v_to
+			FROM (SELECT e.epoch, e.issuer, least(e.next_idx, coalesce(p_idx_to, e.next_idx)) AS to_idx, greatest(coalesce(p_idx_from, 0),
+					CASE WHEN e.epoch = v_job.cursor_epoch AND e.issuer = v_job.cursor_issuer THEN v_job.cursor_idx + 1 ELSE 0 END) AS from_idx
+				FROM epochs e
+				WHERE (e.epoch, e.issuer) >= (v_job.cursor_epoch, v_job.cursor_issuer) AND (p_issuer IS NULL OR e.issuer = p_issuer)
+				  AND e.epoch >= p_epoch_from AND (p_epoch_to IS NULL OR e.epoch < p_epoch_to)) g
+			WHERE g.from_idx < g.to_idx ORDER BY g.epoch, g.issuer LIMIT 1;
+		IF NOT FOUND THEN
+			state := 4;
+		ELSE
+			v_chosen := ARRAY(SELECT ROW(c.idx, c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
+				WHERE c.epoch = v_epoch AND c.issuer = v_issuer AND c.idx >= v_from AND c.idx < v_to AND c.not_after > v_now
+				  AND (p_profile IS NULL OR c.profile = p_profile) AND (p_account IS NULL OR c.account = p_account)
+				  AND (p_issued_from IS NULL OR c.issued_at >= p_issued_from) AND (p_issued_to IS NULL OR c.issued_at < p_issued_to)
+				  AND (p_names IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
+					WHERE n.reversed = ANY (p_names) AND n.epoch = v_epoch AND n.issuer = v_issuer AND n.idx = c.idx))
+				ORDER BY c.idx LIMIT p_limit);
+			v_job.cursor_epoch := v_epoch; v_job.cursor_issuer := v_issuer; v_job.cursor_idx := v_to - 1;
+			IF cardinality(v_chosen) = p_limit THEN
+				v_job.cursor_idx := v_chosen[p_limit].idx;
+			END IF;
+			v_job.examined := v_job.examined + v_job.cursor_idx + 1 - v_from;
+		END IF;
+	END IF;
+
+	-- Judge: what is revoked is skipped, unless the reason becomes keyCompromise.
+	SELECT array_agg(ROW(c.issuer, c.epoch, c.idx, c.serial, CASE WHEN l.kind IN (1, 2) THEN 2 ELSE 1 END, v_job.reason,
+				CASE WHEN l.kind IN (1, 2) THEN l.revoked_at ELSE date_trunc('second', v_now) END,
+				coalesce(v_job.invalidity_at, l.invalidity_at), p_job, v_job.actor, coalesce(l.seq, 0))::ledger_entry ORDER BY c.n),
+			sha256(string_agg(c.serial, '' ORDER BY c.n))
+		INTO v_entries, v_list
+		FROM unnest(v_chosen) WITH ORDINALITY AS c (place, issuer, epoch, idx, serial, n)
+		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1) l ON true
+		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND v_job.reason = 1 AND l.reason <> 1);
+	revoked := coalesce(cardinality(v_entries), 0);
+	skipped := coalesce(cardinality(v_chosen), 0) - revoked;
+
+	UPDATE jobs SET state = signet_job_chunk.state, revoked = v_job.revoked + signet_job_chunk.revoked, skipped = v_job.skipped + signet_job_chunk.skipped,
+			examined = v_job.examined, cursor_epoch = v_job.cursor_epoch, cursor_issuer = v_job.cursor_issuer, cursor_idx = v_job.cursor_idx,
+			runner = p_runner, lease_until = clock_timestamp() + p_lease, ended_at = CASE WHEN signet_job_chunk.state = 4 THEN clock_timestamp() END
+		WHERE id = p_job;
+	IF revoked = 0 AND state = 2 THEN
+		RETURN;
+	END IF;
+	v_locked := clock_timestamp();
+	IF revoked > 0 THEN
+		seq := signet_ledger_append(v_entries);
+		UPDATE jobs SET last_seq = signet_job_chunk.seq WHERE id = p_job;
+	END IF;
+	PERFORM signet_audit_append(signet_audit_event(p_at, v_job.actor, CASE WHEN state = 4 THEN 'job.finish' ELSE 'job.chunk' END,
+		'job/' || encode(p_job, 'hex'), '', '', jsonb_build_object('revoked', revoked::text, 'skipped', skipped::text, 'last', seq::text,
+			'serials_sha256', coalesce(encode(v_list, 'hex'), ''))));
+	held := clock_timestamp() - v_locked;
+END $$;
+
+-- signet_move_job moves a job from one of some states to another, and says whether it did.
+CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE jobs SET state = p_to, failure = p_failure, lease_until = NULL,
+			started_at = CASE WHEN p_to = 2 THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
+			ended_at = CASE WHEN p_to IN (4, 5, 6) THEN clock_timestamp() END
+		WHERE id = p_job AND state = ANY (p_from);
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	PERFORM signet_audit_append(p_audit);
+	RETURN true;
+END $$;

@@ -167,3 +167,177 @@ CREATE TABLE issue_requests (
     PRIMARY KEY (account, request_id)
 );
 CREATE INDEX issue_requests_expiry ON issue_requests (expires_at);
+
+-- signet_epoch_partition makes the partitions of an epoch if there are none: a table apart, then ATTACH, which unlike
+-- CREATE TABLE ... PARTITION OF does not wait for whoever inserts. The advisory lock is "epoch" in ASCII.
+CREATE FUNCTION signet_epoch_partition(p_epoch integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_parent text;
+BEGIN
+	IF signet_epoch_known(p_epoch) THEN
+		RETURN;
+	END IF;
+	PERFORM pg_advisory_xact_lock(x'65706f6368'::bigint);
+	IF signet_epoch_known(p_epoch) THEN
+		RETURN;
+	END IF;
+	FOREACH v_parent IN ARRAY ARRAY['certificates', 'certificate_names'] LOOP
+		EXECUTE format('CREATE TABLE %1$I (LIKE %2$I INCLUDING ALL, CHECK (epoch = %3$s))', v_parent || '_' || p_epoch, v_parent, p_epoch);
+		EXECUTE format('ALTER TABLE %2$I ATTACH PARTITION %1$I FOR VALUES IN (%3$s)', v_parent || '_' || p_epoch, v_parent, p_epoch);
+	END LOOP;
+END $$;
+
+-- signet_epoch_known reads the catalogue in the snapshot of a statement of its own; to_regclass would answer from a cache
+-- that waiting for an advisory lock does not refresh.
+CREATE FUNCTION signet_epoch_known(p_epoch integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'certificate_names'::regclass AND c.relname = 'certificate_names_' || p_epoch);
+END $$;
+
+-- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18.
+CREATE FUNCTION signet_range_reserve(p_issuer bytea, p_epoch integer, p_count bigint, p_nonce bytea, p_owner bytea, p_base_url text, p_lease interval)
+	RETURNS TABLE (o_id bigint, o_from bigint, o_to bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	v_next bigint;
+	v_free record;
+BEGIN
+	PERFORM signet_epoch_partition(p_epoch);
+	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
+	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost
+		INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, p_base_url, clock_timestamp(), clock_timestamp() FROM restores r WHERE r.count > 0;
+	END IF;
+	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
+	-- A later statement, so that it sees what was given back or taken while this one waited.
+	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 ORDER BY from_idx LIMIT 1 FOR UPDATE;
+	IF FOUND THEN
+		o_from := v_free.from_idx;
+		o_to := least(v_free.to_idx, o_from + p_count);
+		IF o_to = v_free.to_idx THEN
+			DELETE FROM ranges WHERE id = v_free.id;
+		ELSE
+			UPDATE ranges SET from_idx = o_to, changed_at = clock_timestamp() WHERE id = v_free.id;
+		END IF;
+	ELSE
+		o_from := v_next;
+		o_to := least(o_from + p_count, (o_from / 262144 + 1) * 262144);
+		IF o_to > 1099511627776 THEN
+			RAISE EXCEPTION 'all indices of epoch % are used', p_epoch USING ERRCODE = 'SG429';
+		END IF;
+		UPDATE epochs SET next_idx = o_to WHERE issuer = p_issuer AND epoch = p_epoch;
+	END IF;
+	INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, p_base_url, clock_timestamp() + p_lease, clock_timestamp())
+		RETURNING id INTO o_id;
+	PERFORM pg_notify('signet_ledger', '');
+	RETURN NEXT;
+END $$;
+
+-- signet_range_close ends a range: what p_unsigned_from .. p_unsigned_to hold was never signed and becomes free, what is
+-- recorded stays, and the rest becomes void, in the ledger and in this transaction. p_serials[i] is the serial of index
+-- from_idx + i - 1. It returns how many became void; a range that is closed already is left alone.
+CREATE FUNCTION signet_range_close(p_id bigint, p_closer bytea, p_key bytea, p_serials bytea[], p_unsigned_from bigint[], p_unsigned_to bigint[],
+	p_actor text, p_audit jsonb) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+	v_range  ranges;
+	v_now    timestamptz;
+	v_void   ledger_entry[];
+	v_cursor bigint;
+	v_run    record;
+BEGIN
+	SELECT * INTO v_range FROM ranges WHERE id = p_id FOR UPDATE;
+	IF NOT FOUND OR v_range.state <> 1 THEN
+		RETURN 0;
+	END IF;
+	IF v_range.owner <> p_closer AND (v_range.lease_until > clock_timestamp() OR cardinality(p_unsigned_from) > 0) THEN
+		RAISE EXCEPTION 'the range is still in use by its owner' USING ERRCODE = 'SG412', COLUMN = 'range';
+	END IF;
+	v_now := clock_timestamp();
+	-- A later statement, so that it sees what was recorded while this one waited for the lock.
+	IF EXISTS (SELECT FROM certificates c, unnest(p_unsigned_from, p_unsigned_to) AS u (f, t)
+			WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx >= u.f AND c.idx < u.t) THEN
+		RAISE EXCEPTION 'an index that is said to be unsigned is recorded';
+	END IF;
+	v_void := ARRAY(
+		SELECT ROW(v_range.issuer, v_range.epoch, i, p_serials[i - v_range.from_idx + 1], 5, 0, v_now, NULL, NULL, p_actor, 0)::ledger_entry
+		FROM generate_series(v_range.from_idx, v_range.to_idx - 1) AS i
+		WHERE NOT EXISTS (SELECT FROM unnest(p_unsigned_from, p_unsigned_to) AS u (f, t) WHERE i >= u.f AND i < u.t)
+		  AND NOT EXISTS (SELECT FROM certificates c WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx = i)
+		  AND NOT EXISTS (SELECT FROM ledger l WHERE l.issuer = v_range.issuer AND l.epoch = v_range.epoch AND l.idx = i)
+		ORDER BY i);
+	IF cardinality(p_unsigned_from) = 0 THEN
+		UPDATE ranges SET state = 2, range_key = p_key, changed_at = v_now WHERE id = p_id;
+	ELSE
+		DELETE FROM ranges WHERE id = p_id;
+		v_cursor := v_range.from_idx;
+		FOR v_run IN SELECT u.f, u.t FROM unnest(p_unsigned_from || v_range.to_idx, p_unsigned_to || v_range.to_idx) AS u (f, t) ORDER BY u.f LOOP
+			IF v_run.f > v_cursor THEN
+				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
+					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, v_now);
+			END IF;
+			IF v_run.t > v_run.f THEN
+				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, v_now);
+			END IF;
+			v_cursor := v_run.t;
+		END LOOP;
+	END IF;
+	IF cardinality(v_void) > 0 THEN
+		PERFORM signet_ledger_append(v_void);
+		PERFORM signet_audit_append(p_audit);
+	END IF;
+	PERFORM pg_notify('signet_ledger', '');
+	RETURN cardinality(v_void);
+END $$;
+
+-- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
+-- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost). Locks in order: range rows in
+-- order of id, key blocks, audit head.
+CREATE FUNCTION signet_record(p_owner bytea, p_range bigint[], p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[],
+	p_profile text[], p_account text[], p_subject text[], p_spki_hash bytea[], p_material bytea[], p_not_before timestamptz[], p_not_after timestamptz[],
+	p_issued_at timestamptz[], p_der bytea[], p_request text[], p_digest bytea[], p_name_of integer[], p_name text[], p_name_kind smallint[],
+	p_audit jsonb) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql AS $$
+DECLARE
+	v_blocked  bytea[];
+	v_requests integer;
+	v_inserted integer;
+BEGIN
+	PERFORM FROM ranges WHERE id = ANY (p_range) ORDER BY id FOR SHARE;
+	-- Later statements: they see what was closed and blocked while this one waited.
+	v_blocked := ARRAY(SELECT b FROM signet_blocked_keys(p_spki_hash || p_material) AS b);
+	RETURN QUERY SELECT x.n, x.outcome FROM (
+		SELECT e.n, CASE
+			WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range AND r.state = 1 AND r.owner = p_owner
+				AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
+			WHEN e.spki = ANY (v_blocked) OR e.material = ANY (v_blocked) THEN 2
+			WHEN e.request <> '' AND EXISTS (SELECT FROM issue_requests q
+				WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
+			END AS outcome
+		FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request)
+			WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, n)) AS x
+		WHERE x.outcome IS NOT NULL;
+	IF FOUND THEN
+		RETURN;
+	END IF;
+	SELECT count(*) INTO v_requests FROM unnest(p_request) AS r WHERE r <> '';
+	IF v_requests > 0 THEN
+		-- In one order, so that two batches with the same ids wait for each other and do not lock up.
+		INSERT INTO issue_requests AS q (account, request_id, digest, issuer, epoch, idx, expires_at)
+			SELECT e.account, e.request, e.digest, e.issuer, e.epoch, e.idx, clock_timestamp() + interval '24 hours'
+			FROM unnest(p_account, p_request, p_digest, p_issuer, p_epoch, p_idx) AS e (account, request, digest, issuer, epoch, idx)
+			WHERE e.request <> '' ORDER BY e.account, e.request
+			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch,
+				idx = excluded.idx, expires_at = excluded.expires_at WHERE q.expires_at <= clock_timestamp();
+		GET DIAGNOSTICS v_inserted = ROW_COUNT;
+		IF v_inserted <> v_requests THEN
+			RAISE EXCEPTION 'another transaction used one of the request ids meanwhile' USING ERRCODE = 'SG911';
+		END IF;
+	END IF;
+	INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
+		SELECT * FROM unnest(p_issuer, p_epoch, p_idx, p_serial, p_range, p_profile, p_account, p_subject, p_spki_hash, p_not_before, p_not_after, p_issued_at, p_der);
+	INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx)
+		SELECT n.name, n.kind, p_issuer[n.entry], p_epoch[n.entry], p_idx[n.entry] FROM unnest(p_name_of, p_name, p_name_kind) AS n (entry, name, kind)
+		ON CONFLICT DO NOTHING;
+	PERFORM signet_audit_append(p_audit);
+END $$;

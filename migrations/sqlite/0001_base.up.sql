@@ -39,3 +39,11 @@ CREATE TABLE heartbeats (
 	at       INTEGER NOT NULL,
 	PRIMARY KEY (instance, product)
 ) STRICT, WITHOUT ROWID;
+
+-- One row: how often these books were moved past what a lost copy of them may have handed out. What begins afterwards,
+-- a week of serials or a series of CRL numbers, begins above what the lost copy can have reached.
+CREATE TABLE restores (
+	one   INTEGER PRIMARY KEY CHECK (one = 1),
+	count INTEGER NOT NULL
+) STRICT;
+INSERT INTO restores (one, count) VALUES (1, 0);

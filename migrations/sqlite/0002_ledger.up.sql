@@ -40,3 +40,37 @@ CREATE TABLE blocked_keys (
 	actor      TEXT NOT NULL,
 	blocked_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Mass revocations. The cursor moves in the transaction that appends a chunk, so a job goes on exactly where it stopped.
+CREATE TABLE jobs (
+	id            BLOB PRIMARY KEY CHECK (length(id) = 16),
+	state         INTEGER NOT NULL CHECK (state BETWEEN 1 AND 6), -- 1 planned, 2 running, 3 paused, 4 done, 5 cancelled, 6 failed
+	selector      TEXT NOT NULL,              -- JSON of revocation.Selector
+	reason        INTEGER NOT NULL,
+	invalidity_at INTEGER,
+	actor         TEXT NOT NULL,              -- who made it; its entries carry this actor
+	comment       TEXT NOT NULL,
+	selected      INTEGER NOT NULL DEFAULT 0, -- by the dry run
+	revoked       INTEGER NOT NULL DEFAULT 0, -- entries appended
+	skipped       INTEGER NOT NULL DEFAULT 0, -- selected, and revoked before
+	examined      INTEGER NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
+	cursor_epoch  INTEGER NOT NULL DEFAULT -1, -- everything before (epoch, issuer, idx) is done
+	cursor_issuer BLOB NOT NULL DEFAULT x'',
+	cursor_idx    INTEGER NOT NULL DEFAULT -1,
+	last_seq      INTEGER NOT NULL DEFAULT 0,
+	failure       TEXT NOT NULL DEFAULT '',
+	created_at    INTEGER NOT NULL,
+	started_at    INTEGER,
+	ended_at      INTEGER
+) STRICT;
+
+-- The certificates of a job that names them one by one.
+CREATE TABLE job_serials (
+	job    BLOB NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+	n      INTEGER NOT NULL,
+	issuer BLOB NOT NULL,
+	epoch  INTEGER NOT NULL,
+	idx    INTEGER NOT NULL,
+	serial BLOB NOT NULL,
+	PRIMARY KEY (job, n)
+) STRICT, WITHOUT ROWID;

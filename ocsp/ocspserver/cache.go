@@ -42,6 +42,7 @@ type cache struct {
 	limit   int           // answers per shard
 	known   atomic.Uint64 // entries up to here are dropped or being dropped
 	applied atomic.Uint64 // entries up to here are dropped
+	begun   atomic.Bool   // a watch is followed; before, applied means nothing
 	size    atomic.Int64
 }
 
@@ -131,6 +132,23 @@ func (c *cache) remove(s *cacheShard, key certKey) (hot []int) {
 	}
 	delete(s.answers, key)
 	return hot
+}
+
+// inStep reports whether everything up to seq was dropped that had to be.
+func (c *cache) inStep(seq uint64) bool { return c.begun.Load() && c.applied.Load() >= seq }
+
+// begin drops everything: what the watch tells begins after seq, and answers made before may have missed something.
+func (c *cache) begin(seq uint64) {
+	c.known.Store(max(c.known.Load(), seq))
+	for i := range c.shards {
+		shard := &c.shards[i]
+		shard.mu.Lock()
+		for key := range shard.answers {
+			c.remove(shard, key)
+		}
+		shard.mu.Unlock()
+	}
+	c.begun.Store(true)
 }
 
 // wanted is an answer that was dropped while it was in demand.

@@ -31,6 +31,9 @@ type Config struct {
 	RetryAfter time.Duration
 }
 
+// inTouch is how old the universe's knowledge may be and still count as that of now: it polls every second.
+const inTouch = 10 * time.Second
+
 // maxResigned bounds how many dropped answers one change of the ledger makes again at once; the rest wait for demand.
 const maxResigned = 100
 
@@ -81,23 +84,28 @@ func (r *Responder) SetIssuers(issuers []Issuer) error {
 	return nil
 }
 
-// Run follows a watch of the universe that r was made with until ctx ends, and closes it. Without Run every answer is
-// right too, but the universe is asked each time.
+// Run follows a watch of the universe that r was made with until ctx ends, and closes it. Until it runs, and whenever
+// it falls behind, every answer is right too, but the universe is asked each time.
 func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
 	defer watch.Close()
-	for {
+	retry := time.NewTimer(0) // the first change tells where the watch begins
+	defer retry.Stop()
+	for begun := false; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-watch.C:
+		case <-retry.C:
 		}
 		change, err := watch.Take(ctx)
 		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			r.counters.lost.Add(1)
+			retry.Reset(time.Second)
 			continue
+		}
+		if !begun {
+			r.cache.begin(change.Seq)
+			begun = true
 		}
 		r.Follow(ctx, change)
 	}
@@ -181,7 +189,7 @@ func (r *Responder) respond(ctx context.Context, issuer *issuerState, request *o
 // respondOne answers about one certificate, from memory if it can.
 func (r *Responder) respondOne(ctx context.Context, issuer *issuerState, key certKey, hash int) Reply {
 	seq := r.config.Universe.Seq() // read before applied and the cache: see cache.go
-	inStep := r.cache.applied.Load() >= seq
+	inStep := r.cache.inStep(seq)
 	now := r.config.Now()
 	answer := r.cache.get(key, hash)
 	if answer != nil && !answer.fresh(now) {
@@ -342,17 +350,18 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 		return nil, err
 	}
 	now := r.config.Now().UTC().Truncate(time.Second)
+	thisUpdate := r.thisUpdate(now)
 	// An answer does not outlive the certificate of its responder.
-	until := now.Add(issuer.Validity)
+	until := thisUpdate.Add(issuer.Validity)
 	if end := delegate.Certificate.NotAfter; until.After(end) {
 		until = end
 	}
 	if !until.After(now.Add(issuer.MaxAge)) {
-		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the responder's certificate ends at %s", until.Format(time.RFC3339))
+		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the answer would end at %s: too little is known, or the responder's certificate ends", until.Format(time.RFC3339))
 	}
 	draft := ocsp.Draft{ProducedAt: now, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
 	for i, q := range questions {
-		draft.Answers[i] = q.answer(issuer, now, until)
+		draft.Answers[i] = q.answer(issuer, thisUpdate, until)
 		draft.ExtendedRevoke = draft.ExtendedRevoke || q.facts.Issuance == revocation.NeverIssued
 	}
 	der, err := delegate.Signer.Sign(draft)
@@ -363,25 +372,33 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 		return nil, err
 	}
 	r.counters.signed.Add(1)
-	return newSigned(der, now, until), nil
+	return newSigned(der, thisUpdate, until), nil
+}
+
+// thisUpdate is the most recent time at which the status is known to have been right (RFC 6960, Section 2.4): now, or
+// while the database does not answer the time when it last did.
+func (r *Responder) thisUpdate(now time.Time) time.Time {
+	if asOf := r.config.Universe.AsOf(); asOf.Before(now.Add(-inTouch)) {
+		return asOf.UTC().Truncate(time.Second)
+	}
+	return now
 }
 
 // answer puts the facts into the words of OCSP. It is called for what refuse let through.
-func (q question) answer(issuer *issuerState, now, until time.Time) ocsp.Answer {
+func (q question) answer(issuer *issuerState, thisUpdate, until time.Time) ocsp.Answer {
 	if q.facts.Issuance == revocation.NeverIssued {
-		return ocsp.NeverIssued(q.id, now, until)
+		return ocsp.NeverIssued(q.id, thisUpdate, until)
 	}
-	answer := ocsp.Answer{ID: q.id, Status: q.facts.Status, ThisUpdate: now, NextUpdate: until}
+	answer := ocsp.Answer{ID: q.id, Status: q.facts.Status, ThisUpdate: thisUpdate, NextUpdate: until}
 	if q.facts.Status == pki.StatusRevoked {
 		answer.Reason, answer.InvalidityAt = q.facts.Reason, q.facts.InvalidityAt
-		// Recorded by a clock that may be ahead of this one.
 		answer.RevokedAt = q.facts.RevokedAt
-		if answer.RevokedAt.After(now) {
-			answer.RevokedAt = now
+		if answer.RevokedAt.After(thisUpdate) { // it was recorded by a clock that is ahead of this one
+			answer.RevokedAt = thisUpdate
 		}
 	}
 	if issuer.Retention > 0 {
-		answer.ArchiveCutoff = now.Add(-issuer.Retention)
+		answer.ArchiveCutoff = thisUpdate.Add(-issuer.Retention)
 	}
 	return answer
 }

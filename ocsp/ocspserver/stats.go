@@ -27,6 +27,7 @@ type Stats struct {
 	Answers int    // responses kept
 	Waiting int    // requests that wait for a signature
 	Seq     uint64 // changes of the ledger up to here are in everything that is answered
+	InStep  bool   // Run has followed the ledger up to there, so that kept answers need no second look
 }
 
 type counters struct {
@@ -57,12 +58,12 @@ func (c *counters) count(reply *Reply) {
 
 // Stats returns the counters.
 func (r *Responder) Stats() Stats {
-	c := &r.counters
+	c, seq := &r.counters, r.config.Universe.Seq()
 	return Stats{
 		Successful: c.successful.Load(), Kept: c.kept.Load(), Malformed: c.malformed.Load(), Unauthorized: c.unauthorized.Load(),
 		TryLater: c.tryLater.Load(), Internal: c.internal.Load(), HTTP: c.http.Load(),
 		Signed: c.signed.Load(), Refreshed: c.refreshed.Load(), Failed: c.failed.Load(), Unavailable: c.unavailable.Load(), Lost: c.lost.Load(),
-		Answers: int(r.cache.size.Load()), Waiting: int(r.pool.waiting.Load()), Seq: r.config.Universe.Seq(),
+		Answers: int(r.cache.size.Load()), Waiting: int(r.pool.waiting.Load()), Seq: seq, InStep: r.cache.inStep(seq),
 	}
 }
 

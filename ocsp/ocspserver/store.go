@@ -17,6 +17,9 @@ type Universe interface {
 
 	// Seq is the sequence up to which every entry of the ledger is applied: Lookup answers from at least there.
 	Seq() uint64
+
+	// AsOf is the time up to which Lookup is known to be right; it stays behind while the database does not answer.
+	AsOf() time.Time
 }
 
 // Delegates gives the key that answers for an issuer. It is safe for concurrent use and does not block.

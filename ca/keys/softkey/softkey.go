@@ -92,6 +92,9 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	return &keys.Key{Signer: signer, URI: scheme + name, Secret: secret}, nil
 }
 
+// URI is "softkey:" and the name.
+func (s *Store) URI(name string) string { return scheme + name }
+
 // Open decrypts a key file.
 func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	const op = "open key"

@@ -1,0 +1,269 @@
+package rpc
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// CompromiseName is the common name of a certificate request that proves the compromise of the key that signed it.
+// Nobody asks for a certificate with it.
+const CompromiseName = "Signet key compromise"
+
+const maxComment = 1000
+
+// keyService implements signetv1.KeyServiceServer.
+type keyService struct {
+	signetv1.UnimplementedKeyServiceServer
+	api *API
+}
+
+// BlockKey blocks a key and revokes what carries it.
+func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) (*signetv1.BlockKeyResponse, error) {
+	const op = "block key"
+	block := revocation.KeyBlock{Comment: m.GetComment()}
+	var err error
+	if block.InvalidityAt, err = timeFrom(op, "invalidity_at", m.GetInvalidityAt()); err != nil {
+		return nil, err
+	}
+	switch {
+	case block.InvalidityAt.After(s.api.config.Now()):
+		return nil, invalid(op, "invalidity_at", "it is in the future")
+	case len(block.Comment) > maxComment:
+		return nil, invalid(op, "comment", "at most %d characters", maxComment)
+	}
+	// Whoever proves to hold the key may end its use. Everybody else must be an administrator, whose word counts; and must
+	// be one before the server looks for the key.
+	grant, key, err := s.proved(caller(ctx), op, m)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil {
+		block.Proof = revocation.ProofOfficer
+		if grant, err = caller(ctx).Authorize(auth.ActionManage, ""); err != nil {
+			return nil, err
+		}
+		if block.Comment == "" {
+			return nil, invalid(op, "comment", "say what happened: without the key itself it is the only record of why")
+		}
+		if key, err = s.named(ctx, op, m); err != nil {
+			return nil, err
+		}
+	} else {
+		block.Proof = key.proof
+	}
+	block.SPKI, block.Material = pki.HashSPKI(key.spki), pki.HashKeyMaterial(key.public)
+	receipt, err := s.api.config.Ledger.BlockKey(ctx, grant, block)
+	if err != nil {
+		return nil, err
+	}
+	b := signetv1.BlockKeyResponse_builder{
+		Key:      signetv1.BlockedKey_builder{KeyHash: new(block.SPKI.String())}.Build(),
+		Proof:    new(proofs[block.Proof]),
+		Revoked:  new(uint64(receipt.Revoked)),
+		Sequence: &receipt.Seq,
+		Repeated: &receipt.Already,
+	}
+	if receipt.Job != (revocation.JobID{}) {
+		b.Job = new(receipt.Job.String())
+	}
+	return b.Build(), nil
+}
+
+// GetBlockedKey tells whether a key is blocked.
+func (s *keyService) GetBlockedKey(ctx context.Context, m *signetv1.GetBlockedKeyRequest) (*signetv1.GetBlockedKeyResponse, error) {
+	const op = "get blocked key"
+	if _, err := caller(ctx).AuthorizeOwn(auth.ActionRead); err != nil {
+		return nil, err
+	}
+	hash, err := keyHashFrom(op, "key_hash", m.GetKeyHash())
+	if err != nil {
+		return nil, err
+	}
+	blocked, err := s.api.config.BlockedKeys.BlockedKeys(ctx, []pki.KeyHash{hash})
+	if err != nil {
+		return nil, err
+	}
+	if len(blocked) == 0 {
+		return nil, pki.Errorf(pki.KindNotFound, op, "the key is not blocked").InField("key_hash")
+	}
+	return signetv1.GetBlockedKeyResponse_builder{Key: signetv1.BlockedKey_builder{KeyHash: new(hash.String())}.Build()}.Build(), nil
+}
+
+var proofs = map[revocation.Proof]signetv1.BlockProof{
+	revocation.ProofOfficer:    signetv1.BlockProof_BLOCK_PROOF_STATEMENT,
+	revocation.ProofCSR:        signetv1.BlockProof_BLOCK_PROOF_SIGNED_REQUEST,
+	revocation.ProofPrivateKey: signetv1.BlockProof_BLOCK_PROOF_PRIVATE_KEY,
+}
+
+// compromised is a public key and how its compromise was proved.
+type compromised struct {
+	public crypto.PublicKey
+	spki   []byte
+	proof  revocation.Proof
+}
+
+// proved returns the key if the request itself proves its compromise, and nil if it does not claim to.
+func (s *keyService) proved(p auth.Principal, op string, m *signetv1.BlockKeyRequest) (auth.Grant, *compromised, error) {
+	var key *compromised
+	var err error
+	switch m.WhichKey() {
+	case signetv1.BlockKeyRequest_ProofCsrPem_case:
+		key, err = signedProof(op, m.GetProofCsrPem())
+	case signetv1.BlockKeyRequest_PrivateKeyPem_case:
+		key, err = shownKey(op, m.GetPrivateKeyPem())
+	}
+	if key == nil || err != nil {
+		return auth.Grant{}, nil, err
+	}
+	grant, err := p.KeyHolder().Authorize(auth.ActionManage, "")
+	return grant, key, err
+}
+
+// signedProof reads a request that says by its common name what it is for, and verifies its signature.
+func signedProof(op, text string) (*compromised, error) {
+	const field = "proof_csr_pem"
+	der, err := derFrom(op, field, text, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, invalid(op, field, "%w", err)
+	}
+	if csr.Subject.CommonName != CompromiseName {
+		return nil, invalid(op, field, "its common name is not %q: it may be an ordinary request that somebody copied", CompromiseName)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, invalid(op, field, "%w", err)
+	}
+	return &compromised{csr.PublicKey, csr.RawSubjectPublicKeyInfo, revocation.ProofCSR}, nil
+}
+
+// shownKey reads a private key. Errors do not repeat what was sent.
+func shownKey(op, text string) (*compromised, error) {
+	const field = "private_key_pem"
+	der, err := derFrom(op, field, text, "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
+	if err != nil {
+		return nil, err
+	}
+	signer, err := parsePrivateKey(der)
+	if err != nil {
+		return nil, invalid(op, field, "not a private key in PKCS #8, PKCS #1 or SEC 1 without a password")
+	}
+	if err := holds(signer); err != nil {
+		return nil, invalid(op, field, "it is not the private half of its public key")
+	}
+	spki, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return nil, invalid(op, field, "a key of this type is in no certificate of ours")
+	}
+	return &compromised{signer.Public(), spki, revocation.ProofPrivateKey}, nil
+}
+
+func parsePrivateKey(der []byte) (crypto.Signer, error) {
+	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		if signer, ok := key.(crypto.Signer); ok {
+			return signer, nil
+		}
+		return nil, errors.New("not a signing key")
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
+	}
+	return x509.ParseECPrivateKey(der)
+}
+
+// holds signs and verifies. The encodings carry the public key beside the private one, and somebody may have put a
+// stranger's there.
+func holds(signer crypto.Signer) error {
+	digest := sha256.Sum256([]byte(CompromiseName))
+	switch public := signer.Public().(type) {
+	case *rsa.PublicKey:
+		signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil {
+			return err
+		}
+		return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature)
+	case *ecdsa.PublicKey:
+		signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil {
+			return err
+		}
+		if !ecdsa.VerifyASN1(public, digest[:], signature) {
+			return errors.New("the signature does not verify")
+		}
+		return nil
+	case ed25519.PublicKey:
+		signature, err := signer.Sign(rand.Reader, digest[:], crypto.Hash(0))
+		if err != nil {
+			return err
+		}
+		if !ed25519.Verify(public, digest[:], signature) {
+			return errors.New("the signature does not verify")
+		}
+		return nil
+	}
+	return errors.New("a key of this type is in no certificate of ours")
+}
+
+// named finds a key that an administrator names.
+func (s *keyService) named(ctx context.Context, op string, m *signetv1.BlockKeyRequest) (*compromised, error) {
+	switch m.WhichKey() {
+	case signetv1.BlockKeyRequest_KeyHash_case:
+		return s.recorded(ctx, op, m.GetKeyHash())
+	case signetv1.BlockKeyRequest_SpkiDer_case:
+		public, err := x509.ParsePKIXPublicKey(m.GetSpkiDer())
+		if err != nil {
+			return nil, invalid(op, "spki_der", "%w", err)
+		}
+		return &compromised{public: public, spki: m.GetSpkiDer()}, nil
+	case signetv1.BlockKeyRequest_CertificatePem_case:
+		der, err := derFrom(op, "certificate_pem", m.GetCertificatePem(), "CERTIFICATE")
+		if err != nil {
+			return nil, err
+		}
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, invalid(op, "certificate_pem", "%w", err)
+		}
+		return &compromised{public: certificate.PublicKey, spki: certificate.RawSubjectPublicKeyInfo}, nil
+	}
+	return nil, invalid(op, "key", "which key?")
+}
+
+// recorded finds the key of a hash in a certificate that has it: blocking needs the key itself.
+func (s *keyService) recorded(ctx context.Context, op, text string) (*compromised, error) {
+	hash, err := keyHashFrom(op, "key_hash", text)
+	if err != nil {
+		return nil, err
+	}
+	grant, err := caller(ctx).Authorize(auth.ActionRead, "")
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.api.config.Authority.List(ctx, grant, ca.Filter{KeyHash: hash}, "", 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Certificates) == 0 {
+		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate has this key").InField("key_hash").WithHint("send the public key itself (spki_der) to block a key that was never certified here")
+	}
+	certificate, err := x509.ParseCertificate(page.Certificates[0].DER)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	return &compromised{public: certificate.PublicKey, spki: certificate.RawSubjectPublicKeyInfo}, nil
+}

@@ -1,0 +1,306 @@
+package ca
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"net/netip"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// draft is everything of a certificate but its serial number and what follows from it. Its extensions come from the
+// profile only; of the request it holds a key, names and what the profile takes of the subject.
+type draft struct {
+	profile   *profile.Profile
+	issuer    *issuerKey
+	subject   []byte // DER Name
+	spki      []byte // DER SubjectPublicKeyInfo in our own encoding: one key, one hash
+	keyBits   []byte // contents of its BIT STRING
+	key       any
+	keyHash   pki.KeyHash
+	names     []pki.Identifier
+	common    string
+	notBefore time.Time
+	notAfter  time.Time
+	epoch     pki.Epoch
+	copied    []pkix.Extension // from the CSR, as the profile's allow-list names them
+}
+
+var (
+	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidNameConstraints  = asn1.ObjectIdentifier{2, 5, 29, 30}
+	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
+	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
+	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidNoRevAvail       = asn1.ObjectIdentifier{2, 5, 29, 56}
+	oidAuthorityInfo    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidTLSFeature       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
+	oidOCSPNoCheck      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+	oidAccessOCSP       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
+	oidAccessIssuers    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
+)
+
+// encode writes the complete TBSCertificate (RFC 5280, Section 4.1) for a serial at a position. baseURL is that of the
+// range, so that every certificate of a shard names it alike.
+func (d *draft) encode(serial pki.Serial, position pki.Position, baseURL string) ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, 1024))
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) }) // v3
+		b.AddASN1(cryptobyte_asn1.INTEGER, func(b *cryptobyte.Builder) { b.AddBytes(serial[:]) })                            // 0x41...: positive, 20 octets
+		b.AddBytes(d.issuer.algorithm.der)
+		b.AddBytes(d.issuer.Subject)
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			addTime(b, d.notBefore)
+			addTime(b, d.notAfter)
+		})
+		b.AddBytes(d.subject)
+		b.AddBytes(d.spki)
+		b.AddASN1(cryptobyte_asn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { d.addExtensions(b, position, baseURL) })
+		})
+	})
+	return b.Bytes()
+}
+
+// addTime follows RFC 5280, Section 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
+func addTime(b *cryptobyte.Builder, t time.Time) {
+	if t.Year() < 2050 {
+		b.AddASN1UTCTime(t)
+		return
+	}
+	b.AddASN1GeneralizedTime(t)
+}
+
+func (d *draft) addExtensions(b *cryptobyte.Builder, position pki.Position, baseURL string) {
+	p := d.profile
+	addExtension(b, oidAuthorityKeyID, false, func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(d.issuer.keyID) })
+		})
+	})
+	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID(d.keyBits)) })
+	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) { addKeyUsage(b, usageFor(p.KeyUsage, d.key)) })
+	if p.CA != nil {
+		d.addCA(b)
+	}
+	if len(p.ExtKeyUsage) > 0 {
+		addExtension(b, oidExtKeyUsage, false, func(b *cryptobyte.Builder) { addOIDs(b, p.ExtKeyUsage) })
+	}
+	if len(d.names) > 0 {
+		// RFC 5280, Section 4.2.1.6: critical if the subject is empty.
+		addExtension(b, oidSubjectAltName, len(d.subject) == 2, func(b *cryptobyte.Builder) { addNames(b, d.names) })
+	}
+	if len(p.Policies) > 0 {
+		addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				for _, policy := range p.Policies {
+					b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(policy) })
+				}
+			})
+		})
+	}
+	d.addStatus(b, position, baseURL)
+	for _, extension := range d.copied {
+		addExtension(b, extension.Id, extension.Critical, func(b *cryptobyte.Builder) { b.AddBytes(extension.Value) })
+	}
+}
+
+func (d *draft) addCA(b *cryptobyte.Builder) {
+	ca := d.profile.CA
+	addExtension(b, oidBasicConstraints, true, func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1Boolean(true)
+			if ca.PathLength >= 0 {
+				b.AddASN1Int64(int64(ca.PathLength))
+			}
+		})
+	})
+	if !ca.Permitted.Empty() || !ca.Excluded.Empty() {
+		addExtension(b, oidNameConstraints, true, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				addSubtrees(b, 0, ca.Permitted)
+				addSubtrees(b, 1, ca.Excluded)
+			})
+		})
+	}
+}
+
+// addStatus says where verifiers ask.
+func (d *draft) addStatus(b *cryptobyte.Builder, position pki.Position, baseURL string) {
+	status, id := d.profile.Status, d.issuer.ID.String()
+	if list := crlURL(status.CRL, baseURL, d.issuer.ID, position); list != "" {
+		addExtension(b, oidCRLPoints, false, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+						b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addURI(b, list) })
+					})
+				})
+			})
+		})
+	}
+	if status.OCSP || status.IssuerURL {
+		addExtension(b, oidAuthorityInfo, false, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				if status.OCSP {
+					addAccess(b, oidAccessOCSP, baseURL+"/ocsp/"+id)
+				}
+				if status.IssuerURL {
+					addAccess(b, oidAccessIssuers, baseURL+"/issuers/"+id+".cer")
+				}
+			})
+		})
+	}
+	if status.NoRevAvail { // RFC 9608, Section 2
+		addExtension(b, oidNoRevAvail, false, func(b *cryptobyte.Builder) { b.AddASN1NULL() })
+	}
+	if status.NoCheck { // RFC 6960, Section 4.2.2.2.1
+		addExtension(b, oidOCSPNoCheck, false, func(b *cryptobyte.Builder) { b.AddASN1NULL() })
+	}
+	if status.MustStaple { // RFC 7633: status_request is TLS extension 5
+		addExtension(b, oidTLSFeature, false, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(5) })
+		})
+	}
+}
+
+func crlURL(pointer profile.CRLPointer, baseURL string, issuer pki.IssuerID, position pki.Position) string {
+	switch pointer {
+	case profile.CRLShard:
+		return baseURL + "/crl/" + issuer.String() + "/" + position.Shard().String() + ".crl"
+	case profile.CRLComplete:
+		return baseURL + "/crl/" + issuer.String() + ".crl"
+	}
+	return ""
+}
+
+func addExtension(b *cryptobyte.Builder, oid asn1.ObjectIdentifier, critical bool, value func(*cryptobyte.Builder)) {
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oid)
+		if critical {
+			b.AddASN1Boolean(true)
+		}
+		b.AddASN1(cryptobyte_asn1.OCTET_STRING, func(b *cryptobyte.Builder) { value(b) })
+	})
+}
+
+func addURI(b *cryptobyte.Builder, uri string) {
+	b.AddASN1(cryptobyte_asn1.Tag(6).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes([]byte(uri)) })
+}
+
+func addAccess(b *cryptobyte.Builder, method asn1.ObjectIdentifier, uri string) {
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(method)
+		addURI(b, uri)
+	})
+}
+
+func addOIDs(b *cryptobyte.Builder, oids []asn1.ObjectIdentifier) {
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, oid := range oids {
+			b.AddASN1ObjectIdentifier(oid)
+		}
+	})
+}
+
+// addKeyUsage writes a named bit string: trailing zero bits are left out (X.690, Section 11.2.2).
+func addKeyUsage(b *cryptobyte.Builder, usage profile.KeyUsage) {
+	var octets [2]byte
+	last := 0
+	for bit := range 9 {
+		if usage&(1<<bit) != 0 {
+			octets[bit/8] |= 0x80 >> (bit % 8)
+			last = bit
+		}
+	}
+	b.AddASN1(cryptobyte_asn1.BIT_STRING, func(b *cryptobyte.Builder) {
+		b.AddUint8(uint8(7 - last%8))
+		b.AddBytes(octets[:last/8+1])
+	})
+}
+
+func addNames(b *cryptobyte.Builder, names []pki.Identifier) {
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, name := range names {
+			switch name.Type {
+			case pki.Email:
+				addGeneral(b, 1, []byte(name.Value))
+			case pki.DNS:
+				addGeneral(b, 2, []byte(name.Value))
+			case pki.URI:
+				addGeneral(b, 6, []byte(name.Value))
+			case pki.IP:
+				addr, err := netip.ParseAddr(name.Value)
+				if err != nil {
+					b.SetError(err)
+				}
+				addGeneral(b, 7, addr.AsSlice())
+			}
+		}
+	})
+}
+
+func addGeneral(b *cryptobyte.Builder, tag uint8, value []byte) {
+	b.AddASN1(cryptobyte_asn1.Tag(tag).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(value) })
+}
+
+func addSubtrees(b *cryptobyte.Builder, side uint8, s profile.Subtrees) {
+	if s.Empty() {
+		return
+	}
+	subtree := func(b *cryptobyte.Builder, tag uint8, value []byte) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { addGeneral(b, tag, value) })
+	}
+	b.AddASN1(cryptobyte_asn1.Tag(side).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+		for _, name := range s.Email {
+			subtree(b, 1, []byte(name))
+		}
+		for _, name := range s.DNS {
+			subtree(b, 2, []byte(name))
+		}
+		for _, name := range s.URI {
+			subtree(b, 6, []byte(name))
+		}
+		for _, prefix := range s.IP {
+			subtree(b, 7, append(prefix.Addr().AsSlice(), maskOf(prefix)...))
+		}
+	})
+}
+
+func maskOf(prefix netip.Prefix) []byte {
+	mask := make([]byte, prefix.Addr().BitLen()/8)
+	for bit := range prefix.Bits() {
+		mask[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return mask
+}
+
+// keyID is method 1 of RFC 7093, Section 2: the leftmost 160 bits of the SHA-256 of the key's BIT STRING.
+func keyID(keyBits []byte) []byte {
+	hash := sha256.Sum256(keyBits)
+	return hash[:20]
+}
+
+// splitSPKI returns the encoding of a public key and the contents of its BIT STRING.
+func splitSPKI(key any) (spki, bits []byte, err error) {
+	spki, err = x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	input, content, bitString := cryptobyte.String(spki), cryptobyte.String(nil), asn1.BitString{}
+	if !input.ReadASN1(&content, cryptobyte_asn1.SEQUENCE) || !content.SkipASN1(cryptobyte_asn1.SEQUENCE) || !content.ReadASN1BitString(&bitString) {
+		return nil, nil, asn1.StructuralError{Msg: "public key"}
+	}
+	return spki, bitString.Bytes, nil
+}

@@ -1,0 +1,247 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// issuerKey is an issuer ready to sign: its key is open.
+type issuerKey struct {
+	Issuer
+	key         *keys.Key
+	algorithm   signatureAlgorithm
+	keyID       []byte            // subjectKeyIdentifier of its certificate
+	certificate *x509.Certificate // nil while it signs its own first
+	constraints []policy.Constraints
+	inMemory    bool         // the key is in this process
+	tried       *atomic.Bool // a signature of the key has verified
+	waiting     *atomic.Int64
+	uses        *atomic.Uint64
+}
+
+// issuers knows the issuers and opens their keys when they are first needed: thousands of issuers cost nothing at start.
+type issuers struct {
+	store IssuerStore
+	keys  keys.Store
+
+	mu     sync.Mutex // guards the rest; held while a key is opened
+	known  []Issuer
+	opened map[pki.IssuerID]*issuerKey
+}
+
+// load reads the issuers again. Keys that are open stay open.
+func (s *issuers) load(ctx context.Context) error {
+	known, err := s.store.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = known
+	fresh := make(map[pki.IssuerID]*issuerKey, len(s.opened))
+	for _, issuer := range known {
+		old := s.opened[issuer.ID]
+		if old == nil {
+			continue
+		}
+		if k, err := newIssuerKey(issuer, old.key); err == nil {
+			k.tried, k.waiting, k.uses = old.tried, old.waiting, old.uses
+			fresh[issuer.ID] = k
+		}
+	}
+	s.opened = fresh
+	return nil
+}
+
+// list returns the issuers in order of creation.
+func (s *issuers) list() []Issuer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known
+}
+
+func (s *issuers) find(id pki.IssuerID) (Issuer, error) {
+	for _, issuer := range s.list() {
+		if issuer.ID == id {
+			return issuer, nil
+		}
+	}
+	return Issuer{}, pki.Errorf(pki.KindNotFound, "find issuer", "there is no issuer %s", id).InField("issuer")
+}
+
+// choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
+// entities: a root that has issuers below it is not asked by accident.
+func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID) (Issuer, error) {
+	const op = "choose issuer"
+	if !asked.IsZero() {
+		issuer, err := s.find(asked)
+		if err == nil && p.Issuer != "" && issuer.Label != p.Issuer {
+			return Issuer{}, refuse("issuer", "profile %s is for issuer %s", p.Name, p.Issuer)
+		}
+		return issuer, err
+	}
+	var candidates []Issuer
+	for _, issuer := range s.list() {
+		if p.Issuer != "" && issuer.Label == p.Issuer {
+			return issuer, nil
+		}
+		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.selfSigned() {
+			candidates = append(candidates, issuer)
+		}
+	}
+	switch {
+	case p.Issuer != "":
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s names issuer %s, which does not exist", p.Name, p.Issuer).InField("profile")
+	case len(candidates) == 1:
+		return candidates[0], nil
+	case len(candidates) == 0:
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "no issuing CA is active").InField("issuer").WithHint("name an issuer, or create one: signet issuer create")
+	}
+	var labels []string
+	for _, c := range candidates {
+		labels = append(labels, c.Label)
+	}
+	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s", strings.Join(labels, ", "))
+}
+
+func (i *Issuer) selfSigned() bool {
+	return len(i.Certificates) > 0 && len(i.Certificates[0].Chain) == 0
+}
+
+// open returns an issuer with its key.
+func (s *issuers) open(ctx context.Context, issuer Issuer) (*issuerKey, error) {
+	const op = "open issuer"
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.opened[issuer.ID]; k != nil {
+		return k, nil
+	}
+	if issuer.KeyURI == "" {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key of issuer %s is not here", issuer.Label).InField("issuer")
+	}
+	key, err := s.keys.Open(ctx, issuer.KeyURI)
+	if err != nil {
+		return nil, err
+	}
+	hash, err := pki.HashPublicKey(key.Public())
+	if err != nil || hash != issuer.KeyHash {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s is not the key of issuer %s", issuer.KeyURI, issuer.Label).InField("issuer").WithHint("restore keys and database of one backup together")
+	}
+	k, err := newIssuerKey(issuer, key)
+	if err != nil {
+		return nil, err
+	}
+	s.opened[issuer.ID] = k
+	return k, nil
+}
+
+func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
+	const op = "open issuer"
+	k := &issuerKey{Issuer: issuer, key: key, inMemory: inMemory(key.Signer), tried: new(atomic.Bool), waiting: new(atomic.Int64), uses: new(atomic.Uint64)}
+	var err error
+	if k.algorithm, err = algorithmFor(key.Public()); err != nil {
+		return nil, &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "issuer", Err: err}
+	}
+	_, bits, err := splitSPKI(key.Public())
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
+	}
+	k.keyID = keyID(bits)
+	if chosen := issuer.certificate(); chosen != nil {
+		if k.certificate, err = x509.ParseCertificate(chosen.DER); err != nil {
+			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+		}
+		if len(k.certificate.SubjectKeyId) > 0 {
+			k.keyID = k.certificate.SubjectKeyId // of another's making, where the certificate was imported
+		}
+		if k.constraints, err = constraintsOf(append([][]byte{chosen.DER}, chosen.Chain...)); err != nil {
+			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+		}
+	}
+	return k, nil
+}
+
+func inMemory(signer crypto.Signer) bool {
+	switch signer.(type) {
+	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
+		return true
+	}
+	return false
+}
+
+// constraintsOf collects the name constraints of a chain.
+func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
+	var all []policy.Constraints
+	for _, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		constraints := policy.Constraints{
+			Subject:   c.Subject.String(),
+			Permitted: profile.Subtrees{DNS: dotless(c.PermittedDNSDomains), Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
+			Excluded:  profile.Subtrees{DNS: dotless(c.ExcludedDNSDomains), Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
+		}
+		for _, n := range c.PermittedIPRanges {
+			constraints.Permitted.IP = append(constraints.Permitted.IP, prefixOf(n.IP, n.Mask))
+		}
+		for _, n := range c.ExcludedIPRanges {
+			constraints.Excluded.IP = append(constraints.Excluded.IP, prefixOf(n.IP, n.Mask))
+		}
+		if !constraints.Permitted.Empty() || !constraints.Excluded.Empty() {
+			all = append(all, constraints)
+		}
+	}
+	return all, nil
+}
+
+func dotless(names []string) []string {
+	var out []string
+	for _, name := range names {
+		out = append(out, strings.ToLower(strings.TrimPrefix(name, ".")))
+	}
+	return out
+}
+
+func prefixOf(ip, mask []byte) netip.Prefix {
+	addr, _ := netip.AddrFromSlice(ip) // 4 or 16 octets, as crypto/x509 parsed it
+	ones := 0
+	for _, octet := range mask {
+		for ; octet&0x80 != 0; octet <<= 1 {
+			ones++
+		}
+	}
+	return netip.PrefixFrom(addr, ones)
+}
+
+// usable refuses an issuer that must not sign now.
+func (k *issuerKey) usable(now time.Time) error {
+	const op = "use issuer"
+	switch {
+	case k.State != IssuerActive:
+		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s", k.Label, k.State).InField("issuer")
+	case k.certificate == nil:
+		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", k.Label).InField("issuer")
+	case now.After(k.certificate.NotAfter):
+		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s expired at %s", k.Label, k.certificate.NotAfter.Format(time.RFC3339)).InField("issuer").
+			WithHint("create its successor with a new key and name")
+	case now.Before(k.certificate.NotBefore):
+		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is not valid before %s", k.Label, k.certificate.NotBefore.Format(time.RFC3339)).InField("issuer").
+			WithHint("is the clock of this machine right?")
+	}
+	return nil
+}

@@ -1,0 +1,383 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// NewIssuer describes an issuer to be made, with a new key.
+type NewIssuer struct {
+	Label      string         // required: lower-case letters, digits, dots and hyphens; also names the key
+	Subject    Subject        // CommonName is required; a new key needs a new name, such as "Example CA 2"
+	Algorithm  keys.Algorithm // zero: ECDSA P-256
+	Visibility Visibility
+	BaseURL    string        // required: "http://pki.example", where CRLs, OCSP and certificates of this issuer are served
+	Lifetime   time.Duration // zero: 20 years for a root, 10 for others
+	Parent     pki.IssuerID  // zero: a root, signed by its own key
+	Offline    bool          // the parent is elsewhere: make a CSR and wait for ImportIssuerCertificate
+	PathLength *int          // CAs allowed below it; nil: any number for a root, 0 for others
+	Permitted  profile.SubtreesConfig
+	Excluded   profile.SubtreesConfig
+}
+
+const (
+	rootProfile    = "root-ca"
+	issuingProfile = "issuing-ca"
+)
+
+// CreateIssuer makes a key and an issuer. The grant must allow auth.ActionManage. If it breaks off after the key was
+// made, the same call takes it up again.
+func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIssuer) (Issuer, error) {
+	const op = "create issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	p, err := issuerProfile(a.config.Profiles, &n)
+	if err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.pendingIssuer(ctx, grant, n, p)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if n.Offline {
+		return issuer, nil
+	}
+	parent := issuer
+	if !n.Parent.IsZero() {
+		if parent, err = a.issuers.find(n.Parent); err != nil {
+			return Issuer{}, err
+		}
+	}
+	return a.certify(ctx, grant, issuer, parent, p, n.Lifetime, true)
+}
+
+// CrossSign has a parent sign another issuer's name and key. The certificate is served beside the issuer's own; making
+// it the chosen one is a decision for later. The grant must allow auth.ActionManage.
+func (a *Authority) CrossSign(ctx context.Context, grant auth.Grant, subject, parent pki.IssuerID, lifetime time.Duration) (Issuer, error) {
+	const op = "cross-sign issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	signed, err := a.issuers.find(subject)
+	if err != nil {
+		return Issuer{}, err
+	}
+	signing, err := a.issuers.find(parent)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if subject == parent {
+		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "an issuer cannot cross-sign itself").InField("parent")
+	}
+	p, err := a.config.Profiles.Get(issuingProfile)
+	if err != nil {
+		return Issuer{}, err
+	}
+	copied := *p
+	copied.CA = &profile.CA{PathLength: -1}
+	if own := signed.certificate(); own != nil {
+		c, err := x509.ParseCertificate(own.DER)
+		if err != nil {
+			return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
+		}
+		if c.MaxPathLen > 0 || c.MaxPathLenZero {
+			copied.CA.PathLength = c.MaxPathLen
+		}
+	}
+	return a.certify(ctx, grant, signed, signing, &copied, lifetime, false)
+}
+
+// ImportIssuerCertificate takes a certificate for the name and key of an issuer of ours that another CA signed: of a
+// pending issuer, renewed, or cross-signed. The chain leads to a self-signed root, nearest first. A certificate whose
+// name or key belongs to no issuer, or to two, is refused.
+func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Grant, der []byte, chain [][]byte) (Issuer, error) {
+	const op = "import issuer certificate"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	certificate, err := checkImport(der, chain)
+	if err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.owner(certificate)
+	if err != nil {
+		return Issuer{}, err
+	}
+	for _, known := range issuer.Certificates {
+		if bytes.Equal(known.DER, der) {
+			return issuer, nil
+		}
+	}
+	chosen := issuer.State == IssuerPending
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})
+}
+
+// SetIssuerState disables, enables or retires an issuer. Its status information is served in every state. The grant
+// must allow auth.ActionManage.
+func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki.IssuerID, state IssuerState) (Issuer, error) {
+	const op = "change issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if issuer.State == IssuerPending || issuer.State == IssuerRetired || state == IssuerPending {
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s and cannot become %s", issuer.Label, issuer.State, state).InField("state")
+	}
+	event := a.issuerEvent(grant, "issuer."+state.String(), issuer)
+	if err := a.config.Issuers.SetIssuerState(ctx, id, state, event); err != nil {
+		return Issuer{}, err
+	}
+	return a.reloaded(ctx, id)
+}
+
+// IssuerSigner returns the certificate and key of an issuer, for what an issuer signs besides certificates: CRLs. The
+// key is opened when it is first needed.
+func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Certificate, crypto.Signer, error) {
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := a.issuers.open(ctx, issuer)
+	if err != nil {
+		return nil, nil, err
+	}
+	if key.certificate == nil {
+		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "issuer %s has no certificate yet", issuer.Label).InField("issuer")
+	}
+	return key.certificate, key.key.Signer, nil
+}
+
+func (a *Authority) mayManage(op string, grant auth.Grant) error {
+	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
+		return pki.Errorf(pki.KindDenied, op, "%s may not manage issuers", grant.Principal().ID)
+	}
+	return nil
+}
+
+// issuerProfile narrows the built-in profile to what was asked for.
+func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error) {
+	const op = "create issuer"
+	if err := keys.CheckName(op, n.Label); err != nil {
+		return nil, err
+	}
+	base, err := url.Parse(n.BaseURL)
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
+		base.User != nil || strings.HasSuffix(n.BaseURL, "/") {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%.100q: want something like http://pki.example, without a slash at the end", n.BaseURL).InField("base_url")
+	}
+	if n.Algorithm == keys.NoAlgorithm {
+		n.Algorithm = keys.ECDSAP256
+	}
+	name, length := rootProfile, -1
+	if !n.Parent.IsZero() || n.Offline {
+		name, length = issuingProfile, 0
+	}
+	if n.PathLength != nil {
+		length = *n.PathLength
+		if length < 0 || length > 16 {
+			return nil, pki.Errorf(pki.KindInvalid, op, "want 0 to 16").InField("path_length")
+		}
+	}
+	p, err := profiles.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	copied := *p
+	copied.CA = &profile.CA{PathLength: length}
+	for _, side := range []struct {
+		config profile.SubtreesConfig
+		dst    *profile.Subtrees
+		field  string
+	}{{n.Permitted, &copied.CA.Permitted, "permitted"}, {n.Excluded, &copied.CA.Excluded, "excluded"}} {
+		if *side.dst, _, err = profile.ParseSubtrees(side.config); err != nil {
+			return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: side.field, Err: err}
+		}
+	}
+	return &copied, nil
+}
+
+// pendingIssuer makes the key and the record, or finds those of a call that broke off.
+func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, p *profile.Profile) (Issuer, error) {
+	const op = "create issuer"
+	subject, _, err := subjectFor(p, n.Subject, nil)
+	if err != nil {
+		return Issuer{}, err
+	}
+	for _, known := range a.issuers.list() {
+		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, subject) {
+			return known, nil
+		}
+		if known.Label == n.Label {
+			return Issuer{}, pki.Errorf(pki.KindConflict, op, "there is an issuer %s already", n.Label).InField("label")
+		}
+		if bytes.Equal(known.Subject, subject) {
+			return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s has this name already", known.Label).InField("subject").
+				WithHint("a new key needs a new name: add a number to the common name")
+		}
+	}
+	key, err := a.issuerKeyFor(ctx, n)
+	if err != nil {
+		return Issuer{}, err
+	}
+	spki, _, err := splitSPKI(key.Public())
+	if err != nil {
+		return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: subject}, key.Signer)
+	if err != nil {
+		return Issuer{}, pki.Errorf(pki.KindInternal, op, "make request: %w", err)
+	}
+	hash := pki.HashSPKI(spki)
+	issuer := Issuer{
+		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: subject, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
+		BaseURL: n.BaseURL, CSR: csr, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
+	}
+	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.create", issuer)); err != nil {
+		return Issuer{}, err
+	}
+	return a.reloaded(ctx, issuer.ID)
+}
+
+// issuerKeyFor makes the key, or opens one that a call which broke off left behind.
+func (a *Authority) issuerKeyFor(ctx context.Context, n NewIssuer) (*keys.Key, error) {
+	key, err := a.config.Keys.Create(ctx, n.Label, n.Algorithm)
+	if pki.KindOf(err) != pki.KindConflict || err == nil {
+		return key, err
+	}
+	key, openErr := a.config.Keys.Open(ctx, a.config.Keys.URI(n.Label))
+	if openErr != nil || keys.AlgorithmOf(key.Public()) != n.Algorithm {
+		return nil, err
+	}
+	hash, hashErr := pki.HashPublicKey(key.Public())
+	if hashErr != nil || slices.ContainsFunc(a.issuers.list(), func(i Issuer) bool { return i.KeyHash == hash }) {
+		return nil, err
+	}
+	return key, nil
+}
+
+// certify has the parent sign the issuer's key, through the pipeline like every certificate.
+func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, parent Issuer, p *profile.Profile, lifetime time.Duration, chosen bool) (Issuer, error) {
+	signing, err := a.issuers.open(ctx, parent)
+	if err != nil {
+		return Issuer{}, err
+	}
+	self := issuer.ID == parent.ID
+	if !self {
+		if err := signing.usable(a.config.Now()); err != nil {
+			return Issuer{}, err
+		}
+	}
+	csr := issuer.CSR
+	if csr == nil {
+		key, err := a.issuers.open(ctx, issuer)
+		if err != nil {
+			return Issuer{}, err
+		}
+		if csr, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: issuer.Subject}, key.key.Signer); err != nil {
+			return Issuer{}, pki.Errorf(pki.KindInternal, "create issuer", "make request: %w", err)
+		}
+	}
+	issued, err := a.issue(ctx, order{
+		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject, self: self,
+	})
+	if err != nil {
+		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
+	}
+	var chain [][]byte
+	if !self {
+		above := parent.certificate()
+		chain = append([][]byte{above.DER}, above.Chain...)
+	}
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen})
+}
+
+func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate) (Issuer, error) {
+	certificate.AddedAt = a.config.Now().UTC().Truncate(time.Microsecond)
+	event := a.issuerEvent(grant, "issuer.certificate", issuer)
+	event.Detail["fingerprint"] = pki.HashSPKI(certificate.DER).String() // SHA-256, of the certificate here
+	if err := a.config.Issuers.AddIssuerCertificate(ctx, issuer.ID, certificate, event); err != nil {
+		return Issuer{}, err
+	}
+	return a.reloaded(ctx, issuer.ID)
+}
+
+func (a *Authority) reloaded(ctx context.Context, id pki.IssuerID) (Issuer, error) {
+	if err := a.issuers.load(ctx); err != nil {
+		return Issuer{}, err
+	}
+	return a.issuers.find(id)
+}
+
+func (a *Authority) issuerEvent(grant auth.Grant, action string, issuer Issuer) audit.Event {
+	principal := grant.Principal()
+	return audit.Event{
+		At: a.config.Now(), Actor: principal.ID, Action: action, Target: "issuer/" + issuer.ID.String(), Outcome: audit.OK,
+		RequestID: principal.RequestID, Source: principal.Source,
+		Detail: map[string]string{"label": issuer.Label, "subject": describeName(issuer.Subject), "key": issuer.KeyHash.String()},
+	}
+}
+
+// checkImport checks that a certificate is one of a CA and that its chain holds.
+func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
+	const op = "import issuer certificate"
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("certificate")
+	}
+	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return nil, refuse("certificate", "it is not the certificate of a CA")
+	}
+	if len(certificate.UnhandledCriticalExtensions) > 0 {
+		return nil, refuse("certificate", "it has a critical extension that Signet does not enforce: %s", certificate.UnhandledCriticalExtensions[0])
+	}
+	below := certificate
+	for i, der := range chain {
+		above, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "certificate %d: %w", i, err).InField("chain")
+		}
+		if err := below.CheckSignatureFrom(above); err != nil || !bytes.Equal(below.RawIssuer, above.RawSubject) {
+			return nil, refuse("chain", "certificate %d did not sign the one before it", i)
+		}
+		below = above
+	}
+	if err := below.CheckSignatureFrom(below); err != nil {
+		return nil, refuse("chain", "it does not end in a self-signed root").WithHint("append the certificates up to the root, nearest first")
+	}
+	return certificate, nil
+}
+
+// owner finds the issuer that has both the name and the key of a certificate.
+func (a *Authority) owner(certificate *x509.Certificate) (Issuer, error) {
+	const op = "import issuer certificate"
+	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
+	for _, issuer := range a.issuers.list() {
+		name, key := bytes.Equal(issuer.Subject, certificate.RawSubject), issuer.KeyHash == hash
+		switch {
+		case name && key:
+			return issuer, nil
+		case name:
+			return Issuer{}, refuse("certificate", "issuer %s has this name with another key", issuer.Label).WithHint("a new key needs a new name")
+		case key:
+			return Issuer{}, refuse("certificate", "issuer %s has this key under another name", issuer.Label)
+		}
+	}
+	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "no issuer here has this name and key").InField("certificate").WithHint("make the issuer first: signet issuer create --offline")
+}

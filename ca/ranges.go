@@ -1,0 +1,330 @@
+package ca
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+const (
+	smallestRange = 16
+	largestRange  = 4096
+)
+
+// place is where indices are counted.
+type place struct {
+	issuer pki.IssuerID
+	epoch  pki.Epoch
+}
+
+// ranges hands out indices of this process's reservations. A slot that was taken is settled exactly once: given back
+// if nothing was signed with it, or else signed; when the last slot of an exhausted range is settled, it is closed.
+type ranges struct {
+	store RangeStore
+	owner OwnerID
+	lease time.Duration
+	now   func() time.Time
+
+	mu       sync.Mutex // guards the rest
+	places   map[place]*queue
+	shut     bool
+	unclosed []*openRange // could not be closed; tick tries again, since their leases are renewed with the others
+}
+
+// queue is the line for indices of one place.
+type queue struct {
+	mu      sync.Mutex // held while reserving: whoever waits for it waits for the new range
+	current *openRange
+	next    uint64 // size of the next reservation
+	used    bool   // since the last tick
+	busy    bool   // exhausted a range since the last tick
+}
+
+// openRange is a reservation of ours.
+type openRange struct {
+	Range
+	key    pki.RangeKey
+	issuer *issuerKey
+
+	mu       sync.Mutex
+	next     uint64   // first index never taken
+	returned []uint64 // taken and given back
+	inFlight int      // taken and not settled
+	retired  bool     // takes no more; closes when nothing is in flight
+}
+
+// slot is one index, taken.
+type slot struct {
+	from  *openRange
+	index uint64
+}
+
+func (s slot) position() pki.Position { return pki.Position{Epoch: s.from.Epoch, Index: s.index} }
+
+func (s slot) serial() pki.Serial {
+	return pki.NewSerial(s.from.key, s.from.issuer.KeyHash, s.position())
+}
+
+func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ranges, error) {
+	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue)}
+	if _, err := rand.Read(r.owner[:]); err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "draw owner id", "%w", err)
+	}
+	return r, nil
+}
+
+// take takes the next index of a place, reserving a range if there is none.
+func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (slot, error) {
+	q, err := r.queue(place{issuer.ID, epoch})
+	if err != nil {
+		return slot{}, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.used = true
+	if q.current != nil {
+		if s, ok := q.current.take(); ok {
+			return s, nil
+		}
+		if err := r.retire(ctx, q.current); err != nil {
+			return slot{}, err
+		}
+		q.current, q.busy = nil, true
+		q.next = min(2*q.next, largestRange)
+	}
+	reserved, err := r.reserve(ctx, issuer, epoch, q.next)
+	if err != nil {
+		return slot{}, err
+	}
+	q.current = reserved
+	s, _ := reserved.take() // a new range is not empty
+	return s, nil
+}
+
+func (r *ranges) queue(at place) (*queue, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.shut {
+		return nil, pki.Errorf(pki.KindUnavailable, "take index", "this process is stopping").WithHint("ask another instance")
+	}
+	q := r.places[at]
+	if q == nil {
+		q = &queue{next: smallestRange}
+		r.places[at] = q
+	}
+	return q, nil
+}
+
+func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch, count uint64) (*openRange, error) {
+	var nonce pki.RangeNonce
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "draw range nonce", "%w", err)
+	}
+	reserved, err := r.store.Reserve(ctx, Reservation{
+		Issuer: issuer.ID, Epoch: epoch, Count: count, Nonce: nonce, Owner: r.owner, BaseURL: issuer.BaseURL, Lease: r.lease,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &openRange{Range: reserved, issuer: issuer, next: reserved.From, key: rangeKey(issuer, reserved)}, nil
+}
+
+func rangeKey(issuer *issuerKey, r Range) pki.RangeKey {
+	return pki.NewRangeKey(issuer.key.Secret, r.Nonce, issuer.KeyHash, r.Epoch, r.KeyFrom)
+}
+
+func (o *openRange) take() (slot, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.retired {
+		return slot{}, false
+	}
+	if last := len(o.returned) - 1; last >= 0 {
+		index := o.returned[last]
+		o.returned = o.returned[:last]
+		o.inFlight++
+		return slot{o, index}, true
+	}
+	if o.next == o.To {
+		return slot{}, false
+	}
+	o.next++
+	o.inFlight++
+	return slot{o, o.next - 1}, true
+}
+
+// giveBack settles a slot that nothing was signed with.
+func (r *ranges) giveBack(ctx context.Context, s slot) error {
+	s.from.mu.Lock()
+	s.from.returned = append(s.from.returned, s.index)
+	return r.settle(ctx, s.from)
+}
+
+// signed settles a slot that something was signed with, recorded or not.
+func (r *ranges) signed(ctx context.Context, s slot) error {
+	s.from.mu.Lock()
+	return r.settle(ctx, s.from)
+}
+
+// settle is called with o.mu held and releases it.
+func (r *ranges) settle(ctx context.Context, o *openRange) error {
+	o.inFlight--
+	done := o.retired && o.inFlight == 0
+	o.mu.Unlock()
+	if !done {
+		return nil
+	}
+	return r.close(ctx, o)
+}
+
+// retire lets a range give no more indices; it is closed when nothing is in flight.
+func (r *ranges) retire(ctx context.Context, o *openRange) error {
+	o.mu.Lock()
+	if o.retired {
+		o.mu.Unlock()
+		return nil
+	}
+	o.retired = true
+	done := o.inFlight == 0
+	o.mu.Unlock()
+	if !done {
+		return nil
+	}
+	return r.close(ctx, o)
+}
+
+// close says what was never signed; the rest is recorded, or becomes void. If this process dies first, the lease runs
+// out and reconciliation closes the range, with everything unrecorded void.
+func (r *ranges) close(ctx context.Context, o *openRange) error {
+	o.mu.Lock()
+	unsigned := append(slices.Clone(o.returned), seq(o.next, o.To)...)
+	o.mu.Unlock()
+	slices.Sort(unsigned)
+	closing := closingOf(o.issuer, o.Range, r.owner, o.key, r.now())
+	closing.Unsigned = runs(unsigned)
+	// A range is closed for the sake of others; that a caller went away is no reason to leave it open.
+	if _, err := r.store.CloseRange(context.WithoutCancel(ctx), closing); err != nil {
+		r.mu.Lock()
+		r.unclosed = append(r.unclosed, o)
+		r.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+func closingOf(issuer *issuerKey, r Range, closer OwnerID, key pki.RangeKey, now time.Time) Closing {
+	serials := make([]pki.Serial, 0, r.To-r.From)
+	for index := r.From; index < r.To; index++ {
+		serials = append(serials, pki.NewSerial(key, issuer.KeyHash, pki.Position{Epoch: r.Epoch, Index: index}))
+	}
+	return Closing{
+		Range: r.ID, Closer: closer, Key: key, Serials: serials,
+		Event: audit.Event{
+			At: now, Actor: auth.System("ranges").ID, Action: "range.void", Target: "issuer/" + r.Issuer.String(), Outcome: audit.OK,
+			Detail: map[string]string{"epoch": r.Epoch.String(), "from": decimal(r.From), "to": decimal(r.To)},
+		},
+	}
+}
+
+func seq(from, to uint64) []uint64 {
+	var all []uint64
+	for i := from; i < to; i++ {
+		all = append(all, i)
+	}
+	return all
+}
+
+// runs joins sorted indices.
+func runs(sorted []uint64) []Run {
+	var all []Run
+	for _, index := range sorted {
+		if last := len(all) - 1; last >= 0 && all[last].To == index {
+			all[last].To++
+			continue
+		}
+		all = append(all, Run{index, index + 1})
+	}
+	return all
+}
+
+// lost forgets a range that another process closed: nothing more can be recorded in it.
+func (r *ranges) lost(o *openRange) {
+	o.mu.Lock()
+	o.retired = true
+	o.mu.Unlock()
+}
+
+// tick renews the leases, closes ranges that idled since the last tick, and lets the sizes of reservations shrink
+// again. Call it every third of a lease.
+func (r *ranges) tick(ctx context.Context) error {
+	_, err := r.store.RenewLeases(ctx, r.owner, r.lease)
+	if err != nil {
+		return err
+	}
+	if err := r.closeAgain(ctx); err != nil {
+		return err
+	}
+	return r.eachQueue(func(q *queue) error {
+		used, busy := q.used, q.busy
+		q.used, q.busy = false, false
+		if !busy {
+			q.next = max(q.next/2, smallestRange)
+		}
+		if used || q.current == nil {
+			return nil
+		}
+		return r.retireCurrent(ctx, q)
+	})
+}
+
+// stop closes every range. Certificates in flight settle the rest.
+func (r *ranges) stop(ctx context.Context) error {
+	r.mu.Lock()
+	r.shut = true
+	r.mu.Unlock()
+	return errors.Join(r.closeAgain(ctx), r.eachQueue(func(q *queue) error { return r.retireCurrent(ctx, q) }))
+}
+
+func (r *ranges) closeAgain(ctx context.Context) error {
+	r.mu.Lock()
+	unclosed := r.unclosed
+	r.unclosed = nil
+	r.mu.Unlock()
+	var failed []error
+	for _, o := range unclosed {
+		failed = append(failed, r.close(ctx, o))
+	}
+	return errors.Join(failed...)
+}
+
+func (r *ranges) retireCurrent(ctx context.Context, q *queue) error {
+	if q.current == nil {
+		return nil
+	}
+	err := r.retire(ctx, q.current)
+	q.current = nil
+	return err
+}
+
+func (r *ranges) eachQueue(do func(*queue) error) error {
+	r.mu.Lock()
+	var all []*queue
+	for _, q := range r.places {
+		all = append(all, q)
+	}
+	r.mu.Unlock()
+	var failed []error
+	for _, q := range all {
+		q.mu.Lock()
+		failed = append(failed, do(q))
+		q.mu.Unlock()
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,112 @@
+package ca
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// Run renews leases, reconciles, and keeps up with what other instances change, until the context ends. It returns nil
+// then; report, if not nil, is told of every failure, and the next round tries again.
+func (a *Authority) Run(ctx context.Context, report func(error)) error {
+	if report == nil {
+		report = func(error) {}
+	}
+	round := func(do func(context.Context) error) {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			report(err)
+		}
+	}
+	leases, changes := time.NewTicker(a.config.Lease/3), time.NewTicker(2*time.Second)
+	defer leases.Stop()
+	defer changes.Stop()
+	round(a.reconcile)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-leases.C:
+			round(a.ranges.tick)
+			round(a.reconcile)
+		case <-changes.C:
+			round(a.refresh)
+		}
+	}
+}
+
+// Close gives back every index that was reserved and not used, so that a clean stop leaves no void. Issue fails from
+// then on; certificates that are being issued are finished.
+func (a *Authority) Close(ctx context.Context) error { return a.ranges.stop(ctx) }
+
+// Owner names this process in the ranges it holds.
+func (a *Authority) Owner() OwnerID { return a.ranges.owner }
+
+// refresh reads what others may have changed: issuers and blocked keys. Both are checked again where it counts: blocked
+// keys while recording, and a disabled issuer signs for a refresh longer at most.
+func (a *Authority) refresh(ctx context.Context) error {
+	if err := a.issuers.load(ctx); err != nil {
+		return err
+	}
+	a.mu.RLock()
+	since := a.since
+	a.mu.RUnlock()
+	hashes, next, err := a.config.Certificates.KeysBlockedSince(ctx, since)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, hash := range hashes {
+		a.blocked[hash] = true
+	}
+	a.since = next
+	return nil
+}
+
+// Reconcile closes the ranges of processes that are gone: their leases have passed. What they had signed and not
+// recorded becomes void, by serial. Run does it at start and on a timer; it returns how many indices became void.
+func (a *Authority) Reconcile(ctx context.Context) (voids int, err error) {
+	const most = 100
+	for {
+		expired, err := a.config.Ranges.ExpiredRanges(ctx, most)
+		if err != nil {
+			return voids, err
+		}
+		closed, failed := 0, []error(nil)
+		for _, r := range expired {
+			n, err := a.closeExpired(ctx, r)
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			closed++
+			voids += n
+		}
+		if len(expired) < most || closed == 0 {
+			return voids, errors.Join(failed...)
+		}
+	}
+}
+
+func (a *Authority) reconcile(ctx context.Context) error {
+	_, err := a.Reconcile(ctx)
+	return err
+}
+
+func (a *Authority) closeExpired(ctx context.Context, r Range) (int, error) {
+	issuer, err := a.issuers.find(r.Issuer)
+	if err != nil {
+		return 0, err
+	}
+	key, err := a.issuers.open(ctx, issuer)
+	if err != nil {
+		return 0, err // without K nobody here can name the serials; an instance that holds the key will
+	}
+	n, err := a.config.Ranges.CloseRange(ctx, closingOf(key, r, a.ranges.owner, rangeKey(key, r), a.config.Now()))
+	if pki.KindOf(err) == pki.KindFailedPrecondition && err != nil {
+		return 0, nil // its owner is back and renewed the lease, or another instance was first
+	}
+	return n, err
+}

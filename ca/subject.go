@@ -1,0 +1,155 @@
+package ca
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"encoding/asn1"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// attribute is a kind of attribute of a distinguished name, with the bound of RFC 5280, Appendix A.1.
+type attribute struct {
+	name      string // in configuration
+	short     string // RFC 4514
+	oid       asn1.ObjectIdentifier
+	printable bool
+	max       int
+	of        func(*Subject) []string
+}
+
+// attributes are in the order of encoding, widest first; the common name follows them.
+var attributes = []attribute{
+	{"country", "C", asn1.ObjectIdentifier{2, 5, 4, 6}, true, 2, func(s *Subject) []string { return s.Country }},
+	{"province", "ST", asn1.ObjectIdentifier{2, 5, 4, 8}, false, 128, func(s *Subject) []string { return s.Province }},
+	{"locality", "L", asn1.ObjectIdentifier{2, 5, 4, 7}, false, 128, func(s *Subject) []string { return s.Locality }},
+	{"organization", "O", asn1.ObjectIdentifier{2, 5, 4, 10}, false, 64, func(s *Subject) []string { return s.Organization }},
+	{"organizational_unit", "OU", asn1.ObjectIdentifier{2, 5, 4, 11}, false, 64, func(s *Subject) []string { return s.OrganizationalUnit }},
+	{"serial_number", "serialNumber", asn1.ObjectIdentifier{2, 5, 4, 5}, true, 64, func(s *Subject) []string {
+		if s.SerialNumber == "" {
+			return nil
+		}
+		return []string{s.SerialNumber}
+	}},
+}
+
+var commonName = attribute{"common_name", "CN", asn1.ObjectIdentifier{2, 5, 4, 3}, false, 64, nil}
+
+// subjectFor takes what the profile takes of a request, and sets what it sets. Asking for what is not taken is refused:
+// a certificate that silently says something else helps nobody.
+func subjectFor(p *profile.Profile, requested Subject, names []pki.Identifier) (der []byte, common string, err error) {
+	var rdns []rdn
+	for _, a := range attributes {
+		values := a.of(&requested)
+		switch set, isSet := p.Subject.Set[a.name]; {
+		case isSet:
+			values = set
+		case len(values) > 0 && !slices.Contains(p.Subject.Take, a.name):
+			return nil, "", refuse("subject."+a.name, "profile %s does not take it from a request", p.Name)
+		}
+		for _, value := range values {
+			rdns = append(rdns, rdn{a, value})
+		}
+	}
+	if common, err = commonNameFor(p, requested.CommonName, names); err != nil {
+		return nil, "", err
+	}
+	if common != "" {
+		rdns = append(rdns, rdn{commonName, common})
+	}
+	der, err = encodeName(rdns)
+	return der, common, err
+}
+
+func commonNameFor(p *profile.Profile, requested string, names []pki.Identifier) (string, error) {
+	switch p.Subject.CommonName {
+	case profile.CommonNameFirst:
+		if len(names) > 0 && len(names[0].Value) <= commonName.max {
+			return names[0].Value, nil
+		}
+		return "", nil
+	case profile.CommonNameRequired:
+		if requested == "" {
+			return "", refuse("subject.common_name", "profile %s requires one", p.Name)
+		}
+		return requested, nil
+	case profile.CommonNameOptional:
+		return requested, nil
+	}
+	return "", nil // the common name of old CSRs is left out without a word: it is a habit, not a wish
+}
+
+type rdn struct {
+	attribute
+	value string
+}
+
+func encodeName(rdns []rdn) ([]byte, error) {
+	for _, r := range rdns {
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+	}
+	b := cryptobyte.NewBuilder(nil)
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, r := range rdns {
+			b.AddASN1(cryptobyte_asn1.SET, func(b *cryptobyte.Builder) {
+				b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1ObjectIdentifier(r.oid)
+					tag := cryptobyte_asn1.UTF8String
+					if r.printable {
+						tag = cryptobyte_asn1.PrintableString
+					}
+					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(r.value)) })
+				})
+			})
+		}
+	})
+	return b.Bytes()
+}
+
+func (r rdn) check() error {
+	field := "subject." + r.name
+	if r.value == "" || utf8.RuneCountInString(r.value) > r.max || !utf8.ValidString(r.value) {
+		return refuse(field, "want 1 to %d characters", r.max)
+	}
+	if r.value != strings.TrimSpace(r.value) {
+		return refuse(field, "begins or ends with a space")
+	}
+	for _, c := range r.value {
+		if c < ' ' || c == 0x7f || (r.printable && !printable(c)) {
+			return refuse(field, "has the character %q", c)
+		}
+	}
+	return nil
+}
+
+// printable reports whether PrintableString has the character (X.680, Section 41.4).
+func printable(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" '()+,-./:=?", c)
+}
+
+// usageFor drops what an algorithm cannot do: only RSA enciphers keys; elliptic curves agree on them instead (RFC 8813,
+// Section 3), and Ed25519 only signs (RFC 8410, Section 5).
+func usageFor(usage profile.KeyUsage, key any) profile.KeyUsage {
+	const agreement = profile.KeyAgreement | profile.EncipherOnly | profile.DecipherOnly
+	const encipherment = profile.KeyEncipherment | profile.DataEncipherment
+	switch key.(type) {
+	case *ecdsa.PublicKey:
+		if usage&encipherment != 0 {
+			usage = usage&^encipherment | profile.KeyAgreement
+		}
+	case ed25519.PublicKey:
+		usage &^= encipherment | agreement
+	default:
+		usage &^= agreement
+	}
+	return usage
+}

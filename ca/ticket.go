@@ -1,0 +1,128 @@
+package ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"signet.example/signet/pki"
+)
+
+// Ticket is the permission to sign one TBSCertificate. One line of this package makes it, after policy and lint passed
+// on exactly these bytes and an index of an open range was taken. The zero Ticket permits nothing.
+type Ticket struct {
+	digest [sha256.Size]byte
+	valid  bool
+}
+
+// ticketFor is that line.
+func ticketFor(linted []byte) Ticket { return Ticket{sha256.Sum256(linted), true} }
+
+// signatureAlgorithm is how an issuer's key signs.
+type signatureAlgorithm struct {
+	der  []byte      // AlgorithmIdentifier
+	hash crypto.Hash // 0: the message itself is signed
+	x509 x509.SignatureAlgorithm
+}
+
+func algorithmFor(pub crypto.PublicKey) (signatureAlgorithm, error) {
+	// AlgorithmIdentifiers of RFC 5758, Section 3.2, RFC 4055, Section 5 and RFC 8410, Section 3.
+	switch key := pub.(type) {
+	case *ecdsa.PublicKey:
+		switch key.Curve {
+		case elliptic.P256():
+			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"), crypto.SHA256, x509.ECDSAWithSHA256}, nil
+		case elliptic.P384():
+			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03"), crypto.SHA384, x509.ECDSAWithSHA384}, nil
+		case elliptic.P521():
+			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x04"), crypto.SHA512, x509.ECDSAWithSHA512}, nil
+		}
+	case *rsa.PublicKey:
+		return signatureAlgorithm{[]byte("\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"), crypto.SHA256, x509.SHA256WithRSA}, nil
+	case ed25519.PublicKey:
+		return signatureAlgorithm{[]byte("\x30\x05\x06\x03\x2b\x65\x70"), 0, x509.PureEd25519}, nil
+	}
+	return signatureAlgorithm{}, fmt.Errorf("no signature algorithm for a %T", pub)
+}
+
+// sign signs the bytes that the ticket is for, and no others, and assembles the certificate around exactly them.
+func (k *issuerKey) sign(ticket Ticket, tbs []byte) ([]byte, error) {
+	const op = "sign certificate"
+	digest := sha256.Sum256(tbs)
+	if !ticket.valid || ticket.digest != digest {
+		return nil, pki.Errorf(pki.KindInternal, op, "what is to be signed is not what was linted")
+	}
+	message := digest[:]
+	switch k.algorithm.hash {
+	case crypto.SHA256:
+	case 0:
+		message = tbs
+	default:
+		h := k.algorithm.hash.New()
+		h.Write(tbs)
+		message = h.Sum(nil)
+	}
+	if err := k.enter(); err != nil {
+		return nil, err
+	}
+	signature, err := k.key.Sign(rand.Reader, message, k.algorithm.hash)
+	k.leave()
+	if err != nil {
+		return nil, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).WithHint("is the key's device or file there?")
+	}
+	if err := k.verify(tbs, message, signature); err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "key of issuer %s made a signature that does not verify: %w", k.Label, err)
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(k.algorithm.der)+len(signature)+16))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		b.AddBytes(k.algorithm.der)
+		b.AddASN1BitString(signature)
+	})
+	return b.Bytes()
+}
+
+// verify checks a signature where it was made outside this process. Keys in memory sign with the standard library,
+// which is the code that would verify; they are tried once, when they are opened.
+func (k *issuerKey) verify(tbs, message, signature []byte) error {
+	if k.inMemory && k.tried.Load() {
+		return nil
+	}
+	ok := false
+	switch pub := k.key.Public().(type) {
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(pub, message, signature)
+	case *rsa.PublicKey:
+		ok = rsa.VerifyPKCS1v15(pub, k.algorithm.hash, message, signature) == nil
+	case ed25519.PublicKey:
+		ok = ed25519.Verify(pub, tbs, signature)
+	}
+	if !ok {
+		return fmt.Errorf("wrong signature")
+	}
+	k.tried.Store(true)
+	return nil
+}
+
+// maxWaiting bounds how many certificates wait for one key.
+const maxWaiting = 1024
+
+func (k *issuerKey) enter() error {
+	if k.waiting.Add(1) > maxWaiting {
+		k.waiting.Add(-1)
+		return pki.Errorf(pki.KindExhausted, "sign certificate", "%d certificates wait for the key of issuer %s", maxWaiting, k.Label).WithHint("try again later")
+	}
+	k.uses.Add(1)
+	return nil
+}
+
+func (k *issuerKey) leave() { k.waiting.Add(-1) }

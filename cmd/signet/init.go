@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+type initCmd struct {
+	Dir             string   `default:"." placeholder:"DIR" help:"State directory to make or fill (default: here)."`
+	PublicURL       string   `name:"public-url" placeholder:"URL" env:"SIGNET_PUBLIC_URL" help:"Base URL at which other machines reach the public listener; it goes into every certificate."`
+	Local           bool     `help:"Accept a loopback URL: only this machine will be able to check certificates."`
+	Database        string   `default:"sqlite:signet.db" env:"SIGNET_DATABASE" placeholder:"URL" help:"sqlite:FILE, or postgres://user@host/database."`
+	Organization    string   `placeholder:"TEXT" help:"Organization in the subjects of both authorities."`
+	RootName        string   `default:"Signet Root CA 1" placeholder:"TEXT" help:"Common name of the root."`
+	IssuingName     string   `default:"Signet Issuing CA 1" placeholder:"TEXT" help:"Common name of the issuing authority."`
+	RootKey         string   `default:"ecdsa-p384" placeholder:"ALG" help:"Key of the root: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096 or ed25519."`
+	IssuingKey      string   `default:"ecdsa-p256" placeholder:"ALG" help:"Key of the issuing authority."`
+	RootLifetime    duration `default:"20y" placeholder:"DURATION" help:"How long the root lives."`
+	IssuingLifetime duration `default:"10y" placeholder:"DURATION" help:"How long the issuing authority lives."`
+	PassphraseFile  string   `placeholder:"FILE" help:"File with the passphrase of the keys; it is remembered in signet.yaml."`
+	APIListen       string   `name:"api-listen" default:"127.0.0.1:8443" env:"SIGNET_API_LISTEN" placeholder:"ADDR" help:"Address for gRPC and REST."`
+	PublicListen    string   `default:"127.0.0.1:8080" env:"SIGNET_PUBLIC_LISTEN" placeholder:"ADDR" help:"Address for CRL, OCSP and issuers."`
+	OpsListen       string   `default:"127.0.0.1:9090" env:"SIGNET_OPS_LISTEN" placeholder:"ADDR" help:"Address for metrics and health."`
+	UnsafeDatabase  bool     `help:"Accept a PostgreSQL that can lose what it confirmed."`
+	IfMissing       bool     `help:"Do nothing, successfully, if the directory has a signet.yaml already."`
+}
+
+// Help is shown by "signet init --help".
+func (initCmd) Help() string {
+	return `Makes a root, an issuing authority under it, the database, a first credential and signet.yaml, and prints what it made.
+Nothing that exists is overwritten. The passphrase comes from --passphrase-file, SIGNET_PASSPHRASE_FILE, SIGNET_PASSPHRASE, a systemd
+credential or the terminal, never from the command line.
+
+Examples:
+  signet init --local
+  signet init --dir /var/lib/signet --public-url http://pki.example --passphrase-file /etc/signet/passphrase
+  signet init --public-url http://pki.example --database postgres://signet@db/signet`
+}
+
+// Run makes an authority.
+func (c *initCmd) Run(a *app) error {
+	config, err := c.config(a)
+	if errors.Is(err, errPresent) {
+		return a.show(map[string]any{"dir": c.Dir, "made": false}, func(p *printer) { p.line("%s is there already; nothing was done", server.State{Dir: c.Dir}.Config()) })
+	}
+	if err != nil {
+		return err
+	}
+	made, err := server.Initialize(a.ctx, config)
+	if err != nil {
+		return err
+	}
+	return a.show(made, func(p *printer) { c.report(p, made) })
+}
+
+// errPresent ends a run with --if-missing early.
+var errPresent = errors.New("the state directory is there already")
+
+// config asks for what is missing, before anything is made.
+func (c *initCmd) config(a *app) (server.InitConfig, error) {
+	if _, err := os.Stat(server.State{Dir: c.Dir}.Config()); c.IfMissing && !errors.Is(err, fs.ErrNotExist) {
+		return server.InitConfig{}, errPresent
+	}
+	if err := (server.State{Dir: c.Dir}).Vacant(); err != nil {
+		return server.InitConfig{}, err
+	}
+	out := server.InitConfig{
+		Dir: c.Dir, Database: c.Database, Organization: c.Organization, RootName: c.RootName, IssuingName: c.IssuingName,
+		RootLifetime: time.Duration(c.RootLifetime), IssuingLifetime: time.Duration(c.IssuingLifetime),
+		APIListen: c.APIListen, PublicListen: c.PublicListen, OpsListen: c.OpsListen, Unsafe: c.UnsafeDatabase,
+	}
+	var err error
+	if out.RootKey, err = keys.ParseAlgorithm(c.RootKey); err != nil {
+		return out, (&pki.Error{Kind: pki.KindInvalid, Op: "init", Err: err}).InField("--root-key")
+	}
+	if out.IssuingKey, err = keys.ParseAlgorithm(c.IssuingKey); err != nil {
+		return out, (&pki.Error{Kind: pki.KindInvalid, Op: "init", Err: err}).InField("--issuing-key")
+	}
+	if out.PublicURL, err = c.publicURL(a); err != nil {
+		return out, err
+	}
+	if c.PassphraseFile != "" {
+		if out.PassphraseFile, err = filepath.Abs(c.PassphraseFile); err != nil {
+			return out, fileError("init", err)
+		}
+	}
+	out.Passphrase, err = a.passphrase(c.PassphraseFile, true)
+	return out, err
+}
+
+// publicURL is what was given, what a person answers, or with --local the address of the public listener.
+func (c *initCmd) publicURL(a *app) (string, error) {
+	const op = "init"
+	url := strings.TrimSuffix(c.PublicURL, "/")
+	if url == "" && !c.Local {
+		url = a.ask("Base URL at which other machines will reach CRL and OCSP (such as http://pki.example; empty: this machine only): ")
+	}
+	if url == "" {
+		url = "http://" + reachable(c.PublicListen)
+	}
+	if err := server.CheckPublicURL(url); err != nil {
+		return "", (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--public-url")
+	}
+	if server.Loopback(url) && !c.Local {
+		return "", pki.Errorf(pki.KindInvalid, op, "certificates would carry %s, a loopback URL that other machines cannot check", url).InField("--public-url").
+			WithHint("give --public-url http://NAME that others can reach, or say --local if only this machine will ever check")
+	}
+	return url, nil
+}
+
+// ask asks a person, and nobody else.
+func (a *app) ask(question string) string {
+	terminal, ok := a.in.(*os.File)
+	if !ok || !term.IsTerminal(int(terminal.Fd())) {
+		return ""
+	}
+	fmt.Fprint(a.err, question)
+	answer, err := bufio.NewReader(terminal).ReadString('\n')
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(strings.TrimSpace(answer), "/")
+}
+
+// report tells a person what there is now and what to do with it.
+func (c *initCmd) report(p *printer, made *server.Initialized) {
+	p.line("made a certification authority in %s", made.Dir)
+	for _, issuer := range made.Issuers {
+		p.line("")
+		p.line("%s  %s", issuer.Label, issuer.Subject)
+		p.fields("ends", on(issuer.NotAfter), "sha256", issuer.Fingerprint, "issuer id", issuer.Issuer, "key", issuer.KeyFile+" (encrypted)")
+	}
+	p.line("")
+	p.fields(
+		"roots", made.Root+"  give this to everybody who shall trust your certificates",
+		"token", made.Token+"  administrates; keep it secret; ends "+made.TokenEnds.UTC().Format(time.DateOnly),
+		"database", made.Database,
+		"settings", made.Config,
+		"public URL", made.PublicURL+"  goes into every certificate",
+	)
+	if server.Loopback(made.PublicURL) {
+		p.line("")
+		p.line("Certificates carry a loopback URL: other machines cannot check whether they are revoked.")
+	}
+	p.line("Keep the passphrase and a backup (signet backup) in two places: without both the authority is lost.")
+	p.next("signet serve --config %s", made.Config)
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+type restoreCmd struct {
+	Backup         string `arg:"" optional:"" help:"A file that signet backup wrote. Without one, with --in-place, the present database is moved on."`
+	Dir            string `placeholder:"DIR" help:"State directory to make."`
+	Database       string `placeholder:"URL" help:"Restore into this database instead of the one in the backup's configuration; it must be empty."`
+	InPlace        bool   `help:"The database of this configuration went back by another way (standby promoted, snapshot): move its books on."`
+	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed."`
+}
+
+// Help is shown by "signet restore --help".
+func (restoreCmd) Help() string {
+	return `Nothing that exists is overwritten. Whatever was issued or published after the backup was made is unknown to it, so the
+books are moved past everything that may have been handed out: serial numbers, sequences of the ledger and CRL numbers are never used twice.
+Stop every instance first. Certificates issued in between are answered as never issued; revoke those you know of.
+
+Examples:
+  signet restore signet.backup --dir /var/lib/signet
+  signet restore signet.backup --dir /var/lib/signet --database postgres://signet@db/empty
+  signet restore --in-place`
+}
+
+// Run restores a backup, or moves the books of the present database on.
+func (c *restoreCmd) Run(a *app) error {
+	const op = "restore"
+	switch {
+	case c.InPlace && c.Backup != "":
+		return pki.Errorf(pki.KindInvalid, op, "--in-place takes no backup")
+	case c.InPlace:
+		return c.inPlace(a)
+	case c.Backup == "" || c.Dir == "":
+		return pki.Errorf(pki.KindInvalid, op, "a backup and --dir are needed").WithHint("signet restore FILE --dir DIR")
+	}
+	done, err := server.Restore(a.ctx, server.RestoreConfig{Archive: c.Backup, Dir: c.Dir, Database: c.Database, Unsafe: c.UnsafeDatabase})
+	if err != nil {
+		return err
+	}
+	return a.show(done, func(p *printer) {
+		p.line("restored %s, made %s, to %s", c.Backup, on(done.Manifest.Made), done.Dir)
+		p.fields("database", done.Database, "token", done.Token+"  a new administrator; older tokens count as before")
+		printAdvanced(p, done.Advanced)
+		p.next("signet serve --config %s", done.Config)
+	})
+}
+
+func (c *restoreCmd) inPlace(a *app) error {
+	config, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	advanced, err := server.Advance(a.ctx, config, c.UnsafeDatabase, time.Now())
+	if err != nil {
+		return err
+	}
+	return a.show(advanced, func(p *printer) {
+		p.line("moved the books of %s on", config.DatabaseName())
+		printAdvanced(p, advanced)
+		p.next("signet serve --config %s", a.config)
+	})
+}
+
+func printAdvanced(p *printer, advanced store.Advanced) {
+	p.line("Nothing is used twice: %d weeks of serial numbers moved on, the ledger from entry %d to %d.", advanced.Epochs, advanced.Before, advanced.Ledger)
+	p.line("What was issued after the backup is not known here: revoke what you find of it, by certificate or as ISSUER/SERIAL.")
+}
+
+// sizeText writes a size for people.
+func sizeText(n int64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}

@@ -1,0 +1,158 @@
+package handshake_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/handshaketest"
+)
+
+// outcomeOf sorts an error of a handshake.
+func outcomeOf(t *testing.T, err error) handshaketest.Outcome {
+	t.Helper()
+	if err == nil {
+		return handshaketest.Accepted
+	}
+	if _, ok := errors.AsType[*handshake.RevokedError](err); ok {
+		return handshaketest.RevokedOutcome
+	}
+	if _, ok := errors.AsType[*handshake.StaleError](err); ok {
+		return handshaketest.Stale
+	}
+	if _, ok := errors.AsType[*handshake.EvidenceError](err); ok {
+		return handshaketest.BadEvidence
+	}
+	if _, ok := errors.AsType[*handshake.UnavailableError](err); ok {
+		return handshaketest.Unavailable
+	}
+	if _, ok := errors.AsType[*handshake.UntrustedError](err); ok {
+		return handshaketest.Untrusted
+	}
+	if _, ok := errors.AsType[*handshake.MustStapleError](err); ok {
+		return handshaketest.MustStaple
+	}
+	if _, ok := errors.AsType[*handshake.ContradictionError](err); ok {
+		return handshaketest.Contradiction
+	}
+	t.Errorf("an error of no type: %v", err)
+	return 0
+}
+
+// attitudes are the policies, each with what it makes of a peer.
+var attitudes = []struct {
+	name   string
+	change func(p *handshaketest.PKI, c *handshake.Config)
+	want   func(handshaketest.Outcome) handshaketest.Outcome
+}{
+	{"hard-fail", func(p *handshaketest.PKI, c *handshake.Config) { c.Policy = handshake.HardFail }, hard},
+	{"hard-fail-if-covered, covered", func(p *handshaketest.PKI, c *handshake.Config) {
+		c.Policy = 0 // the default
+		for _, name := range []string{"root", "int"} {
+			if p.Has(name) { // a source that has nothing to say, so that what is judged is what the certificate points to
+				c.Issuers = append(c.Issuers, handshake.Issuer{Certificate: p.Cert(name).Certificate, CRLs: []string{"/nonexistent/" + name + ".crl"}})
+			}
+		}
+	}, hard},
+	{"hard-fail-if-covered, not covered", func(p *handshaketest.PKI, c *handshake.Config) { c.Policy = handshake.HardFailIfCovered }, soft},
+	{"soft-fail", func(p *handshaketest.PKI, c *handshake.Config) { c.Policy = handshake.SoftFail }, soft},
+	{"report-only", func(p *handshaketest.PKI, c *handshake.Config) { c.Policy = handshake.ReportOnly }, reportOnly},
+	{"soft-fail, hard for the issuer", func(p *handshaketest.PKI, c *handshake.Config) {
+		c.Policy = handshake.SoftFail
+		if p.Has("int") {
+			c.Issuers = []handshake.Issuer{{Certificate: p.Cert("int").Certificate, Policy: handshake.HardFail}}
+		}
+	}, hard},
+	{"hard-fail, everything overridden", func(p *handshaketest.PKI, c *handshake.Config) {
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+	}, overridden},
+}
+
+func hard(o handshaketest.Outcome) handshaketest.Outcome { return o }
+
+func soft(o handshaketest.Outcome) handshaketest.Outcome {
+	if o.Tolerated() {
+		return handshaketest.Accepted
+	}
+	return o
+}
+
+// reportOnly lets everything pass but a chain that leads nowhere.
+func reportOnly(o handshaketest.Outcome) handshaketest.Outcome {
+	if o == handshaketest.Untrusted {
+		return o
+	}
+	return handshaketest.Accepted
+}
+
+// overridden lets everything pass but what is revoked: that needs words of its own.
+func overridden(o handshaketest.Outcome) handshaketest.Outcome {
+	if o == handshaketest.RevokedOutcome {
+		return o
+	}
+	return handshaketest.Accepted
+}
+
+// TestHostile takes every hostile peer through every policy.
+func TestHostile(t *testing.T) {
+	for _, attitude := range attitudes {
+		t.Run(attitude.name, func(t *testing.T) {
+			for _, hostile := range handshaketest.Corpus() {
+				t.Run(hostile.Name, func(t *testing.T) {
+					t.Parallel()
+					p := handshaketest.New(t, hostile.Drawing)
+					checker := p.Checker(func(c *handshake.Config) {
+						c.Budget = 300 * time.Millisecond
+						attitude.change(p, c)
+					})
+					leaf, address, config := hostile.Peer(p)
+					dialer := &handshake.Dialer{Checker: checker, TLS: config}
+					if hostile.Turn != nil {
+						conn, _, err := dialer.Dial(context.Background(), "tcp", address)
+						if err != nil {
+							t.Fatalf("before the turn: %v", err)
+						}
+						conn.Close()
+						hostile.Turn(p, leaf)
+					}
+					conn, result, err := dialer.Dial(context.Background(), "tcp", address)
+					if want, got := attitude.want(hostile.Want), outcomeOf(t, err); got != want {
+						t.Fatalf("outcome %d, want %d: %v", got, want, err)
+					}
+					if err == nil {
+						defer conn.Close()
+						honest(t, hostile.Want, result)
+					}
+				})
+			}
+		})
+	}
+}
+
+// honest checks that an acceptance says what it is worth.
+func honest(t *testing.T, want handshaketest.Outcome, result *handshake.Result) {
+	t.Helper()
+	if proved := result.Decision() == handshake.Accepted; proved != (want == handshaketest.Accepted) {
+		t.Errorf("decision %s for a peer of outcome %d", result.Decision(), want)
+	}
+	if want != handshaketest.Accepted && result.Decision() != handshake.AcceptedUnproved && result.Objection() == nil {
+		t.Errorf("decision %s and no objection", result.Decision())
+	}
+}
+
+// TestThousandPoints: however many places a certificate names, few are asked.
+func TestThousandPoints(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia points=1000")
+	leaf := p.Cert("leaf")
+	_, _ = dial(t, p.Checker(nil), p.ClientConfig(leaf), p.Listen(p.ServerConfig(leaf, nil)))
+	asked := 0
+	for i := range 1000 {
+		asked += p.Hits("/nothing/" + strconv.Itoa(i) + ".crl")
+	}
+	if asked == 0 || asked > 16 {
+		t.Errorf("%d of 1000 distribution points were asked", asked)
+	}
+}

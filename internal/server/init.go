@@ -1,0 +1,204 @@
+package server
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"text/template"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+// InitConfig says what a new authority is to be.
+type InitConfig struct {
+	Dir             string // state directory; made if it does not exist
+	Database        string // zero: "sqlite:signet.db"
+	PublicURL       string // required; see CheckPublicURL
+	Organization    string // in the subjects of both authorities; zero: none
+	RootName        string // common name; zero: "Signet Root CA 1"
+	IssuingName     string // common name; zero: "Signet Issuing CA 1"
+	RootKey         keys.Algorithm
+	IssuingKey      keys.Algorithm // both zero: ECDSA P-256
+	RootLifetime    time.Duration  // zero: that of the profile root-ca
+	IssuingLifetime time.Duration  // zero: that of the profile issuing-ca
+	Passphrase      []byte         // of the keys; required
+	PassphraseFile  string         // written into signet.yaml, so that the server starts unattended; zero: none
+	APIListen       string         // these three zero: the defaults of Config
+	PublicListen    string
+	OpsListen       string
+	Unsafe          bool             // accept a PostgreSQL that can lose what it confirmed
+	Now             func() time.Time // zero: time.Now
+
+	adminName string // zero: "admin"
+}
+
+// Initialized is what Initialize made.
+type Initialized struct {
+	Dir       string              `json:"dir"`
+	Config    string              `json:"config_file"`
+	Database  string              `json:"database"`
+	PublicURL string              `json:"public_url"`
+	Root      string              `json:"root_file"`
+	Token     string              `json:"token_file"`
+	TokenEnds time.Time           `json:"token_ends"`
+	Issuers   []InitializedIssuer `json:"issuers"` // the root first
+}
+
+// InitializedIssuer is one authority that Initialize made.
+type InitializedIssuer struct {
+	Label       string       `json:"label"`
+	ID          pki.IssuerID `json:"-"`
+	Issuer      string       `json:"issuer"` // ID as text
+	Subject     string       `json:"subject"`
+	KeyFile     string       `json:"key_file"`
+	Fingerprint string       `json:"fingerprint"` // SHA-256 of the certificate, hexadecimal
+	NotAfter    time.Time    `json:"not_after"`
+}
+
+// adminLifetime is that of the first credential: long enough to make others, not for ever.
+const adminLifetime = 365 * 24 * time.Hour
+
+// Initialize makes a root, an issuing authority under it, the database, the first credential and the configuration.
+// Nothing that exists is overwritten. If it fails, the files it made are removed again.
+func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error) {
+	c.fillDefaults()
+	config, text, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	state := config.State()
+	if err := state.Create(); err != nil {
+		return nil, err
+	}
+	var undo undo // rows in a PostgreSQL stay: they are complete or absent, and a new attempt says so
+	undo.willMake(state.Config(), state.Root(), state.AdminToken())
+	undo.willMake(config.sqliteFiles()...)
+	undo.willFill(state.Keys())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undo.run())
+		}
+	}()
+	keyStore, err := softkey.New(softkey.Config{Dir: state.Keys(), Passphrase: c.Passphrase})
+	if err != nil {
+		return nil, err
+	}
+	db, err := config.OpenDatabase(ctx, "signet init", c.Unsafe)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	made = &Initialized{Dir: c.Dir, Config: state.Config(), Database: config.DatabaseName(), PublicURL: c.PublicURL, Root: state.Root(), Token: state.AdminToken()}
+	issuers, err := c.makeIssuers(ctx, db, keyStore)
+	if err != nil {
+		return nil, err
+	}
+	if made.Issuers, err = describeIssuers(state, issuers); err != nil {
+		return nil, err
+	}
+	if made.TokenEnds, err = c.makeAdmin(ctx, db, state.AdminToken()); err != nil {
+		return nil, err
+	}
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuers[0].Certificates[0].DER})
+	if err := WriteNew(state.Root(), root, 0o644); err != nil {
+		return nil, err
+	}
+	// Last, since it is what says that a state directory is complete.
+	return made, WriteNew(state.Config(), text, 0o600)
+}
+
+func (c *InitConfig) fillDefaults() {
+	setDefault(&c.Database, "sqlite:signet.db")
+	setDefault(&c.RootName, "Signet Root CA 1")
+	setDefault(&c.IssuingName, "Signet Issuing CA 1")
+	setDefault(&c.RootKey, keys.ECDSAP256)
+	setDefault(&c.IssuingKey, keys.ECDSAP256)
+	setDefault(&c.APIListen, "127.0.0.1:8443")
+	setDefault(&c.PublicListen, "127.0.0.1:8080")
+	setDefault(&c.OpsListen, "127.0.0.1:9090")
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+// configTemplate is the signet.yaml that a person finds.
+var configTemplate = template.Must(template.New("signet.yaml").Funcs(template.FuncMap{"quote": quoteYAML}).Parse(`# Signet. Every field can be overridden by the environment: api.listen is SIGNET_API_LISTEN.
+# docs/OPERATIONS.md lists all of them.
+
+# Base of the CRL, OCSP and issuer URLs that go into certificates. Certificates issued before a change keep the old one.
+public_url: {{quote .PublicURL}}
+
+# sqlite:FILE for one instance, or postgres://... for any number.
+database: {{quote .Database}}
+{{if .PassphraseFile}}
+# The passphrase of the keys, so that the server starts unattended.
+passphrase_file: {{quote .PassphraseFile}}
+{{end}}
+api: {listen: {{quote .APIListen}}}        # gRPC and REST, TLS
+public: {listen: {{quote .PublicListen}}}     # CRL, OCSP, issuers; plain HTTP
+ops: {listen: {{quote .OpsListen}}}        # metrics and health; keep it private
+
+# Profiles of your own: "signet profile show server" prints one to start from.
+# profiles: profiles
+`))
+
+// quoteYAML writes a string so that nothing in it means something to YAML.
+func quoteYAML(text string) string { return fmt.Sprintf("%q", text) }
+
+// config makes signet.yaml and reads it, so that what is written is what a server will accept.
+func (c *InitConfig) config() (*Config, []byte, error) {
+	var text bytes.Buffer
+	if err := configTemplate.Execute(&text, c); err != nil {
+		return nil, nil, pki.Errorf(pki.KindInternal, "write configuration", "%w", err)
+	}
+	path := State{c.Dir}.Config()
+	config, err := ParseConfig(path, text.Bytes(), func(string) string { return "" })
+	return config, text.Bytes(), err
+}
+
+// makeAdmin makes the first credential and writes its token.
+func (c *InitConfig) makeAdmin(ctx context.Context, db store.Store, path string) (ends time.Time, err error) {
+	credentials, err := auth.NewCredentials(auth.CredentialsConfig{Store: db, Now: c.Now})
+	if err != nil {
+		return time.Time{}, err
+	}
+	grant, err := auth.System("init").Authorize(auth.ActionManage, "")
+	if err != nil {
+		return time.Time{}, err
+	}
+	credential, token, err := credentials.CreateToken(ctx, grant, auth.Spec{Name: cmp.Or(c.adminName, "admin"), Role: auth.RoleAdmin, Lifetime: adminLifetime})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return credential.ExpiresAt, WriteNew(path, []byte(token+"\n"), 0o600)
+}
+
+// describeIssuers says what a person wants to compare and write down.
+func describeIssuers(state State, issuers []*ca.Issuer) ([]InitializedIssuer, error) {
+	var out []InitializedIssuer
+	for _, issuer := range issuers {
+		certificate, err := x509.ParseCertificate(issuer.Certificates[0].DER)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInternal, "read new certificate", "%w", err)
+		}
+		fingerprint := sha256.Sum256(certificate.Raw)
+		out = append(out, InitializedIssuer{
+			Label: issuer.Label, ID: issuer.ID, Issuer: issuer.ID.String(), Subject: certificate.Subject.String(),
+			KeyFile: state.Key(issuer.Label), Fingerprint: hex.EncodeToString(fingerprint[:]), NotAfter: certificate.NotAfter,
+		})
+	}
+	return out, nil
+}

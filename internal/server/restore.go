@@ -1,0 +1,311 @@
+package server
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/migrations"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+	"signet.example/signet/store/postgres"
+)
+
+// RestoreConfig says what to restore, and where.
+type RestoreConfig struct {
+	Archive  string           // path of what Backup wrote
+	Dir      string           // state directory to make
+	Database string           // zero: the one that the backup's configuration names
+	Unsafe   bool             // accept a PostgreSQL that can lose what it confirmed
+	Now      func() time.Time // zero: time.Now
+}
+
+// Restored says what Restore did.
+type Restored struct {
+	Manifest Manifest       `json:"backup"`
+	Dir      string         `json:"dir"`
+	Config   string         `json:"config_file"`
+	Database string         `json:"database"`
+	Token    string         `json:"token_file"` // a new credential: tokens are not in a backup
+	Advanced store.Advanced `json:"advanced"`
+}
+
+// Restore makes a state directory and a database from a backup, moves the books past everything that may have been
+// handed out since the backup was made (store.Recovery), and makes a new administrator's credential. Nothing that
+// exists is overwritten; if it fails, what it made is removed again.
+func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
+	if r.Now == nil {
+		r.Now = time.Now
+	}
+	small, manifest, err := r.readSmall()
+	if err != nil {
+		return nil, err
+	}
+	config, err := r.config(small)
+	if err != nil {
+		return nil, err
+	}
+	if err := manifest.fits(config); err != nil {
+		return nil, err
+	}
+	state := config.State()
+	if path, ok := config.sqlitePath(); ok {
+		if _, err := os.Stat(path); err == nil {
+			return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", path).WithHint("move it away, or name another with --database")
+		}
+	}
+	if err := state.Create(); err != nil {
+		return nil, err
+	}
+	var undo undo
+	undo.willMake(state.AdminToken())
+	undo.willMake(config.sqliteFiles()...)
+	undo.willFill(state.Keys())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undo.run())
+		}
+	}()
+	for name, text := range small {
+		undo.willMake(config.restored(name))
+		if err := config.writeRestored(name, text); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.database(ctx, config); err != nil {
+		return nil, err
+	}
+	done = &Restored{Manifest: *manifest, Dir: r.Dir, Config: state.Config(), Database: config.DatabaseName(), Token: state.AdminToken()}
+	db, err := config.OpenDatabase(ctx, "signet restore", r.Unsafe)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if done.Advanced, err = advance(ctx, db, r.Now(), map[string]string{"backup": manifest.Made.Format(time.RFC3339)}); err != nil {
+		return nil, err
+	}
+	c := InitConfig{Now: r.Now, adminName: "admin-" + r.Now().UTC().Format("20060102-150405")}
+	_, err = c.makeAdmin(ctx, db, state.AdminToken())
+	return done, err
+}
+
+// Advance moves the books of a database that went back by another way than Restore: a promoted standby, a snapshot.
+func Advance(ctx context.Context, config *Config, unsafe bool, now time.Time) (done store.Advanced, err error) {
+	db, err := config.OpenDatabase(ctx, "signet restore", unsafe)
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return advance(ctx, db, now, nil)
+}
+
+func advance(ctx context.Context, db store.Store, now time.Time, detail map[string]string) (store.Advanced, error) {
+	principal := auth.System("restore")
+	event := audit.Event{At: now, Actor: principal.ID, Action: "database.restore", Target: "database", Outcome: audit.OK, Detail: detail}
+	return db.Advance(ctx, principal.ID, []audit.Event{event})
+}
+
+// open reads the archive from its beginning: the manifest, then every file.
+func (r RestoreConfig) open() (file *os.File, archive *tar.Reader, manifest *Manifest, err error) {
+	const op = "read backup"
+	file, err = os.Open(r.Archive)
+	if err != nil {
+		return nil, nil, nil, &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
+	}
+	fail := func(err error) (*os.File, *tar.Reader, *Manifest, error) {
+		file.Close()
+		return nil, nil, nil, pki.Errorf(pki.KindInvalid, op, "%s is no backup of Signet: %w", r.Archive, err)
+	}
+	zipped, err := gzip.NewReader(file)
+	if err != nil {
+		return fail(err)
+	}
+	archive = tar.NewReader(zipped)
+	header, err := archive.Next()
+	if err != nil {
+		return fail(err)
+	}
+	if header.Name != manifestName {
+		return fail(fmt.Errorf("it begins with %q", header.Name))
+	}
+	manifest = &Manifest{}
+	if err := json.NewDecoder(io.LimitReader(archive, maxSmallFile)).Decode(manifest); err != nil {
+		return fail(err)
+	}
+	if manifest.Format != backupFormat {
+		return fail(fmt.Errorf("format %d, want %d", manifest.Format, backupFormat))
+	}
+	return file, archive, manifest, nil
+}
+
+// readSmall reads everything but the database.
+func (r RestoreConfig) readSmall() (map[string][]byte, *Manifest, error) {
+	const op = "read backup"
+	file, archive, manifest, err := r.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	files := make(map[string][]byte)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s is damaged: %w", r.Archive, err)
+		}
+		if strings.HasPrefix(header.Name, databaseFolder) {
+			continue
+		}
+		if !stateFile.MatchString(header.Name) || header.Typeflag != tar.TypeReg || header.Size > maxSmallFile {
+			return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s holds %.100q, which no backup does", r.Archive, header.Name)
+		}
+		if files[header.Name], err = io.ReadAll(archive); err != nil {
+			return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s is damaged: %w", r.Archive, err)
+		}
+	}
+	for _, name := range manifest.Files {
+		if files[name] == nil {
+			return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s is cut short: %s is missing", r.Archive, name)
+		}
+	}
+	return files, manifest, nil
+}
+
+// config is the configuration of the backup, with another database if one was asked for.
+func (r RestoreConfig) config(files map[string][]byte) (*Config, error) {
+	text := files["signet.yaml"]
+	if r.Database != "" {
+		changed, err := setYAML(text, "database", r.Database)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, "restore", "the configuration in the backup: %w", err)
+		}
+		files["signet.yaml"], text = changed, changed
+	}
+	return ParseConfig(State{r.Dir}.Config(), text, func(string) string { return "" })
+}
+
+// setYAML sets one field of a mapping and leaves the rest, comments included, as it is.
+func setYAML(text []byte, field, value string) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, err
+	}
+	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New("it is not a mapping")
+	}
+	if node := mapValue(doc.Content[0], field); node != nil {
+		node.SetString(value)
+	} else {
+		var name, content yaml.Node
+		name.SetString(field)
+		content.SetString(value)
+		doc.Content[0].Content = append(doc.Content[0].Content, &name, &content)
+	}
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	err := enc.Encode(&doc)
+	return out.Bytes(), err
+}
+
+// fits refuses what this binary, or the database asked for, cannot take.
+func (m *Manifest) fits(config *Config) error {
+	const op = "restore"
+	kind := "postgres"
+	if _, ok := config.sqlitePath(); ok {
+		kind = "sqlite"
+	}
+	if m.Database != kind {
+		return pki.Errorf(pki.KindInvalid, op, "the backup is of a %s database, and %s is asked for", m.Database, kind).InField("database")
+	}
+	latest, err := migrations.Latest(kind)
+	if err != nil {
+		return err
+	}
+	if m.Schema != latest {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "the backup has schema %d, and this binary %d", m.Schema, latest).
+			WithHint("restore with the signet that made the backup, then start this one")
+	}
+	return nil
+}
+
+// database fills the database from the archive.
+func (r RestoreConfig) database(ctx context.Context, config *Config) error {
+	file, archive, _, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	next := func() (string, io.Reader, error) {
+		for {
+			header, err := archive.Next()
+			if err != nil {
+				return "", nil, err
+			}
+			if name, ok := strings.CutPrefix(header.Name, databaseFolder); ok {
+				return name, archive, nil
+			}
+		}
+	}
+	if path, ok := config.sqlitePath(); ok {
+		return writeSQLite(path, next)
+	}
+	db, err := config.OpenDatabase(ctx, "signet restore", r.Unsafe) // makes the schema
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	return postgres.Restore(ctx, postgres.Config{URL: config.Database, Unsafe: r.Unsafe}, next)
+}
+
+func writeSQLite(path string, next func() (string, io.Reader, error)) error {
+	_, r, err := next()
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, "restore", "the backup has no database: %w", err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return pki.Errorf(pki.KindConflict, "restore", "%w", err)
+	}
+	if _, err := io.Copy(file, r); err != nil {
+		return errors.Join(pki.Errorf(pki.KindInvalid, "restore", "write %s: %w", path, err), file.Close())
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// restored is where a file of a backup belongs.
+func (c *Config) restored(name string) string {
+	if file, ok := strings.CutPrefix(name, "profiles/"); ok {
+		return filepath.Join(c.ProfilesDir(), file)
+	}
+	return filepath.Join(c.Dir, filepath.FromSlash(name))
+}
+
+func (c *Config) writeRestored(name string, text []byte) error {
+	to, mode := c.restored(name), fs.FileMode(0o600)
+	if name == "root.pem" || strings.HasPrefix(name, "profiles/") {
+		mode = 0o644
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return pki.Errorf(pki.KindUnavailable, "restore", "%w", err)
+	}
+	return WriteNew(to, text, mode)
+}

@@ -1,0 +1,140 @@
+package revocation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// BoardConfig says what a Board reports.
+type BoardConfig struct {
+	Store    Progress   // required
+	Instance InstanceID // required: tells this process from others
+
+	// Products gives, by name ("crl", "ocsp", "filter"), the sequence that each product of this instance has reached.
+	// The functions must be cheap and safe for concurrent use.
+	Products map[string]func() uint64
+
+	// Now is the clock. Zero: time.Now.
+	Now func() time.Time
+}
+
+// Board is where the products of every instance write how far they are, so that a caller can wait until a revocation
+// is published everywhere. It is safe for concurrent use.
+type Board struct{ config BoardConfig }
+
+const (
+	boardInterval = 25 * time.Millisecond // between looks at the products
+	heartbeat     = time.Second           // between reports of an instance where nothing changes
+	silence       = 5 * time.Second       // after which an instance counts as gone
+)
+
+// NewBoard makes a board. Run reports.
+func NewBoard(config BoardConfig) (*Board, error) {
+	if config.Store == nil || config.Instance == (InstanceID{}) {
+		return nil, pki.Errorf(pki.KindInvalid, "make board", "Store and Instance are required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Board{config}, nil
+}
+
+// Run reports what this instance has reached until ctx ends, and then takes its reports back. report, if not nil, is
+// told what went wrong.
+func (b *Board) Run(ctx context.Context, report func(error)) {
+	look := time.NewTicker(boardInterval)
+	defer look.Stop()
+	told := map[string]uint64{}
+	var last time.Time
+	for {
+		reached, news := b.read(), false
+		for product, seq := range reached {
+			news = news || told[product] != seq
+		}
+		if now := b.config.Now(); news || now.Sub(last).Abs() >= heartbeat {
+			err := b.config.Store.ReportProgress(ctx, b.config.Instance, reached)
+			if err == nil {
+				told = reached
+			} else if ctx.Err() == nil && report != nil {
+				report(err)
+			}
+			last = now
+		}
+		select {
+		case <-ctx.Done():
+			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
+			defer cancel()
+			if err := b.config.Store.ForgetProgress(leaving, b.config.Instance); err != nil && report != nil {
+				report(err)
+			}
+			return
+		case <-look.C:
+		}
+	}
+}
+
+func (b *Board) read() map[string]uint64 {
+	reached := make(map[string]uint64, len(b.config.Products))
+	for product, seq := range b.config.Products {
+		reached[product] = seq()
+	}
+	return reached
+}
+
+// AwaitPublished waits until every product of every instance that is alive has reached a sequence, and returns the
+// time. If ctx ends before, the error is a *LagError of KindUnavailable that names who is behind: the change itself is
+// durable.
+func (b *Board) AwaitPublished(ctx context.Context, seq uint64) (time.Time, error) {
+	const op = "await publication"
+	var behind []ProductProgress
+	for {
+		reports, err := b.config.Store.ReadProgress(ctx, silence)
+		if err == nil {
+			if behind = b.behind(reports, seq); len(behind) == 0 {
+				return b.config.Now().UTC(), nil
+			}
+		} else if ctx.Err() == nil {
+			return time.Time{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return time.Time{}, (&pki.Error{Kind: pki.KindUnavailable, Op: op, Err: &LagError{Seq: seq, Behind: behind}}).
+				WithHint("the change is recorded and will be published; ask again for its status")
+		case <-time.After(boardInterval):
+		}
+	}
+}
+
+// behind returns the reports that have not reached seq. This instance is asked itself.
+func (b *Board) behind(reports []ProductProgress, seq uint64) (behind []ProductProgress) {
+	for product, reached := range b.read() {
+		if reached < seq {
+			behind = append(behind, ProductProgress{Instance: b.config.Instance, Product: product, Seq: reached, At: b.config.Now()})
+		}
+	}
+	for _, r := range reports {
+		if r.Instance != b.config.Instance && r.Seq < seq {
+			behind = append(behind, r)
+		}
+	}
+	return behind
+}
+
+// LagError says which products have not published a sequence yet.
+type LagError struct {
+	Seq    uint64
+	Behind []ProductProgress // empty if not even that is known
+}
+
+// Error names the products.
+func (e *LagError) Error() string {
+	var names []string
+	for _, b := range e.Behind {
+		names = append(names, fmt.Sprintf("%s of instance %x is at %d", b.Product, b.Instance[:4], b.Seq))
+	}
+	return fmt.Sprintf("entry %d is not published everywhere yet: %s", e.Seq, strings.Join(names, ", "))
+}

@@ -1,0 +1,368 @@
+package revocation
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// JobState is where a job stands. Zero is no state. The numbers are stored.
+type JobState uint8
+
+// The states.
+const (
+	JobNone      JobState = 0
+	JobPlanned   JobState = 1 // the dry run was made
+	JobRunning   JobState = 2 // any instance works on it, one at a time
+	JobPaused    JobState = 3
+	JobDone      JobState = 4
+	JobCancelled JobState = 5 // what was revoked stays revoked
+	JobFailed    JobState = 6 // Failure says why; it may be resumed
+)
+
+var jobStateNames = [...]string{"none", "planned", "running", "paused", "done", "cancelled", "failed"}
+
+// String is a lower-case word.
+func (s JobState) String() string {
+	if int(s) < len(jobStateNames) {
+		return jobStateNames[s]
+	}
+	return "none"
+}
+
+// Job is a mass revocation.
+type Job struct {
+	ID           JobID
+	State        JobState
+	Selector     Selector
+	Reason       pki.Reason
+	InvalidityAt time.Time
+	Actor        string // who planned it; its ledger entries carry this
+	Comment      string
+	Selected     uint64 // by the dry run
+	Revoked      uint64 // entries appended so far
+	Skipped      uint64 // selected, and revoked before
+	Examined     uint64 // indices, keys' certificates or list entries passed so far
+	LastSeq      uint64 // of its entries
+	Failure      string // of JobFailed
+	CreatedAt    time.Time
+	StartedAt    time.Time // zero: not started
+	EndedAt      time.Time // zero: not ended
+
+	Principal auth.Principal // while it is being stored: for the audit event; not read back
+}
+
+// Estimate is what a dry run finds.
+type Estimate struct {
+	Selected uint64        // certificates selected that have not expired
+	Already  uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
+	Shards   []ShardEffect // by issuer, epoch and block
+	CRLBytes uint64        // by which all shards together will grow, about
+	Takes    time.Duration // about, on PostgreSQL
+}
+
+// ShardEffect is how many entries one CRL shard will gain.
+type ShardEffect struct {
+	Scope   Scope
+	Entries uint64
+}
+
+const (
+	// crlEntryBytes is an entry with a serial of 20 octets, a UTCTime and a reason: 2 + 22 + 15 + 14 octets.
+	crlEntryBytes = 53
+	// jobRate is what a job does in a second when nothing else is going on, on the safe side.
+	jobRate = 50_000
+)
+
+// Chunk is what one step of a job did.
+type Chunk struct {
+	State   JobState // of the job afterwards
+	Busy    bool     // another instance works on it; nothing was done
+	Revoked int
+	Skipped int
+	Seq     uint64        // the job's last entry
+	Held    time.Duration // for how long the ledger was locked
+}
+
+// JobBooks keeps jobs.
+type JobBooks interface {
+	// CountSelected counts what a selector selects, by shard.
+	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
+
+	// CreateJob stores a job, the certificates that it lists, and the audit event.
+	CreateJob(ctx context.Context, job Job, claims []Claim, event audit.Event) error
+
+	// MoveJob moves a job from one of some states to another and returns it. If it is in none of them: KindConflict; if
+	// it is in the other already, it is returned and nothing is written. failure is stored with it.
+	MoveJob(ctx context.Context, id JobID, from []JobState, to JobState, failure string, event audit.Event) (Job, error)
+
+	// Jobs returns jobs, the newest first, at most limit (1 to 1,000): those in a state, or all for JobNone.
+	Jobs(ctx context.Context, state JobState, limit int) ([]Job, error)
+
+	// Job returns one job.
+	Job(ctx context.Context, id JobID) (Job, error)
+
+	// RunChunk does the next piece of a running job, at most limit certificates, and moves its cursor, in one
+	// transaction. The runner has the job for itself for a while afterwards. ErrStale: try again.
+	RunChunk(ctx context.Context, job Job, runner InstanceID, limit int, at time.Time) (Chunk, error)
+}
+
+// JobsConfig says what Jobs works with.
+type JobsConfig struct {
+	Books    JobBooks   // required
+	Universe *Universe  // required
+	Instance InstanceID // required: tells this process from others
+
+	// Now is the clock. Zero: time.Now.
+	Now func() time.Time
+}
+
+// Jobs plans, steers and runs mass revocations. It is safe for concurrent use.
+type Jobs struct {
+	config JobsConfig
+	nudge  chan struct{} // wakes Run
+}
+
+const (
+	opPlan        = "plan job"
+	maxChunk      = 10_000
+	minChunk      = 100
+	ledgerHeldFor = 20 * time.Millisecond // at most, about: single revocations wait meanwhile
+)
+
+// NewJobs makes the room of jobs. Run does the work.
+func NewJobs(config JobsConfig) (*Jobs, error) {
+	if config.Books == nil || config.Universe == nil || config.Instance == (InstanceID{}) {
+		return nil, pki.Errorf(pki.KindInvalid, "make jobs", "Books, Universe and Instance are required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Jobs{config: config, nudge: make(chan struct{}, 1)}, nil
+}
+
+// JobRequest describes a job to be planned.
+type JobRequest struct {
+	Selector     Selector
+	Serials      []Key // if Selector.Serials: at most 1,000,000
+	Reason       pki.Reason
+	InvalidityAt time.Time
+	Comment      string
+}
+
+// Plan makes the dry run and stores the job, to be started. Every verb of Jobs demands a grant for auth.ActionManage.
+func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (Job, Estimate, error) {
+	if err := manages(grant, opPlan); err != nil {
+		return Job{}, Estimate{}, err
+	}
+	request.Selector.Serials = len(request.Serials) > 0
+	if err := request.Selector.validate(); err != nil {
+		return Job{}, Estimate{}, err
+	}
+	if err := j.reasonAllowed(request); err != nil {
+		return Job{}, Estimate{}, err
+	}
+	claims, err := j.claims(request.Serials)
+	if err != nil {
+		return Job{}, Estimate{}, err
+	}
+	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, j.config.Now())
+	if err != nil {
+		return Job{}, Estimate{}, err
+	}
+	estimate.CRLBytes = estimate.Selected * crlEntryBytes
+	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
+	job := Job{State: JobPlanned, Selector: request.Selector, Reason: request.Reason, InvalidityAt: request.InvalidityAt.UTC().Truncate(time.Second),
+		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected, CreatedAt: j.config.Now().UTC()}
+	if request.InvalidityAt.IsZero() {
+		job.InvalidityAt = time.Time{}
+	}
+	rand.Read(job.ID[:])
+	event := j.event(grant, job.ID, "job.plan")
+	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}
+	return job, estimate, j.config.Books.CreateJob(ctx, job, claims, event)
+}
+
+// Start lets a planned job run.
+func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
+	return j.move(ctx, grant, id, "job.start", JobRunning, JobPlanned)
+}
+
+// Pause stops a job after the chunk that it is in.
+func (j *Jobs) Pause(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
+	return j.move(ctx, grant, id, "job.pause", JobPaused, JobRunning)
+}
+
+// Resume lets a paused or failed job go on where it stopped.
+func (j *Jobs) Resume(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
+	return j.move(ctx, grant, id, "job.resume", JobRunning, JobPaused, JobFailed)
+}
+
+// Cancel ends a job for good; what it revoked stays revoked.
+func (j *Jobs) Cancel(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
+	return j.move(ctx, grant, id, "job.cancel", JobCancelled, JobPlanned, JobRunning, JobPaused, JobFailed)
+}
+
+// Get returns a job.
+func (j *Jobs) Get(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
+	if err := manages(grant, "get job"); err != nil {
+		return Job{}, err
+	}
+	return j.config.Books.Job(ctx, id)
+}
+
+// List returns the newest jobs, at most limit (1 to 1,000).
+func (j *Jobs) List(ctx context.Context, grant auth.Grant, limit int) ([]Job, error) {
+	if err := manages(grant, "list jobs"); err != nil {
+		return nil, err
+	}
+	return j.config.Books.Jobs(ctx, JobNone, limit)
+}
+
+// Run works on running jobs until ctx ends, those of other instances that stopped included. report, if not nil, is told
+// what went wrong.
+func (j *Jobs) Run(ctx context.Context, report func(error)) {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		if err := j.runAll(ctx); err != nil && ctx.Err() == nil && report != nil {
+			report(err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.nudge:
+		case <-poll.C:
+		}
+	}
+}
+
+// runAll brings every running job as far as it goes.
+func (j *Jobs) runAll(ctx context.Context) error {
+	running, err := j.config.Books.Jobs(ctx, JobRunning, 100)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, job := range running {
+		if err := j.run(ctx, job); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
+func (j *Jobs) run(ctx context.Context, job Job) error {
+	size := 1_000
+	stale := 0
+	for {
+		if err := j.config.Universe.Check(); err != nil {
+			return err
+		}
+		chunk, err := j.config.Books.RunChunk(ctx, job, j.config.Instance, size, j.config.Now())
+		switch {
+		case errors.Is(err, ErrStale): // a single revocation came between
+			if stale++; stale < staleTries {
+				continue
+			}
+			return err
+		case err != nil && (pki.KindOf(err) == pki.KindUnavailable || ctx.Err() != nil):
+			return err // the next round, or another instance, goes on
+		case err != nil:
+			return errors.Join(err, j.fail(ctx, job, err))
+		}
+		stale = 0
+		if chunk.Busy || chunk.State != JobRunning {
+			return nil
+		}
+		size = nextSize(size, chunk)
+	}
+}
+
+// nextSize aims at a chunk that locks the ledger for ledgerHeldFor.
+func nextSize(size int, chunk Chunk) int {
+	switch {
+	case chunk.Held > ledgerHeldFor:
+		return max(minChunk, size*2/3)
+	case chunk.Held < ledgerHeldFor/2 && chunk.Revoked == size:
+		return min(maxChunk, size*3/2)
+	}
+	return size
+}
+
+// fail stops a job that cannot go on.
+func (j *Jobs) fail(ctx context.Context, job Job, cause error) error {
+	grant, err := auth.System("jobs").Authorize(auth.ActionManage, "")
+	if err != nil {
+		return err
+	}
+	_, err = j.config.Books.MoveJob(ctx, job.ID, []JobState{JobRunning}, JobFailed, cause.Error(), j.event(grant, job.ID, "job.fail"))
+	return err
+}
+
+func (j *Jobs) move(ctx context.Context, grant auth.Grant, id JobID, action string, to JobState, from ...JobState) (Job, error) {
+	if err := manages(grant, action); err != nil {
+		return Job{}, err
+	}
+	job, err := j.config.Books.MoveJob(ctx, id, from, to, "", j.event(grant, id, action))
+	if err == nil && to == JobRunning {
+		select {
+		case j.nudge <- struct{}{}:
+		default: // a nudge is pending
+		}
+	}
+	return job, err
+}
+
+// reasonAllowed judges the reason for every issuer that the selector may touch.
+func (j *Jobs) reasonAllowed(request JobRequest) error {
+	for _, issuer := range j.config.Universe.Issuers() {
+		id := issuer.Key.Issuer()
+		touched := request.Selector.Issuer.IsZero() || request.Selector.Issuer == id
+		if request.Selector.Serials {
+			touched = slices.ContainsFunc(request.Serials, func(key Key) bool { return key.Issuer == id })
+		}
+		if !touched {
+			continue
+		}
+		if err := allowed(change{kind: KindRevoke, reason: request.Reason}, issuer.Public); err != nil {
+			return err
+		}
+	}
+	return allowed(change{kind: KindRevoke, reason: request.Reason}, false)
+}
+
+// claims unmasks a list of serials.
+func (j *Jobs) claims(keys []Key) ([]Claim, error) {
+	if len(keys) > maxSerials {
+		return nil, pki.Errorf(pki.KindInvalid, opPlan, "%d serials: at most %d", len(keys), maxSerials).InField("serials")
+	}
+	claims := make([]Claim, len(keys))
+	for i, key := range keys {
+		claims[i] = j.config.Universe.Claim(key)
+		if !claims[i].Dense {
+			return nil, pki.Errorf(pki.KindNotFound, opPlan, "issuer %s has no certificate with serial %s", key.Issuer, key.Serial).InField("serials")
+		}
+	}
+	return claims, nil
+}
+
+func (j *Jobs) event(grant auth.Grant, id JobID, action string) audit.Event {
+	who := grant.Principal()
+	return audit.Event{At: j.config.Now(), Actor: who.ID, Action: action, Target: "job/" + id.String(), Outcome: audit.OK, RequestID: who.RequestID, Source: who.Source}
+}
+
+func manages(grant auth.Grant, op string) error {
+	if grant.Allows(auth.ActionManage, "") {
+		return nil
+	}
+	return pki.Errorf(pki.KindDenied, op, "%s may not manage jobs", grant.Principal().ID)
+}

@@ -1,0 +1,342 @@
+package revocation_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+func newJobs(t *testing.T, books revocation.JobBooks, u *revocation.Universe, instance byte) *revocation.Jobs {
+	t.Helper()
+	jobs, err := revocation.NewJobs(revocation.JobsConfig{Books: books, Universe: u, Instance: revocation.InstanceID{instance}, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jobs
+}
+
+// runJobs runs every running job to its end, and lets the universe see it.
+func runJobs(t *testing.T, s store.Store, u *revocation.Universe) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		newJobs(t, s, u, 1).Run(ctx, func(err error) { t.Error(err) })
+	}()
+	for {
+		running, err := s.Jobs(t.Context(), revocation.JobRunning, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(running) == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond) // the job runs in real time against a real database
+	}
+	cancel()
+	<-ended
+	head, err := s.LedgerHead(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Await(t.Context(), head); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func manager(t *testing.T) auth.Grant {
+	return grant(t, auth.RoleAdmin, "root", auth.ActionManage)
+}
+
+func TestJobSelectors(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		one, two := newIssuer(t, s, "one", false), newIssuer(t, s, "two", false)
+		a, b, c := one.reserve(t, epoch, 0, 16), one.reserve(t, epoch+1, 0, 16), two.reserve(t, epoch, 0, 16)
+		past := one.reserve(t, 350, 0, 16)
+		far := one.reserve(t, epoch, pki.BlockSize, pki.BlockSize+16)
+		for _, span := range []span{a, b, c} {
+			span.record(t, 0, 1, 2, 3)
+		}
+		past.record(t, 0)
+		far.record(t, pki.BlockSize+5)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'client' WHERE idx = 1`)
+		testdb.Exec(t, s, `UPDATE certificates SET account = 'bob' WHERE idx = 2`)
+		testdb.Exec(t, s, `UPDATE certificates SET issued_at = $1 WHERE idx = 3`, one.dbTime(now.Add(-time.Hour)))
+		if strings.Contains(t.Name(), "postgres") {
+			testdb.Exec(t, s, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS names_%d PARTITION OF certificate_names FOR VALUES IN (%[1]d)`, epoch))
+		}
+		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, 'elpmaxe.a', 1, $2, 0)`, int64(epoch), one.id[:])
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		l := newLedger(t, s, u)
+		if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: a.claim(0).Key}); err != nil {
+			t.Fatal(err)
+		}
+
+		for _, test := range []struct {
+			where   string
+			serials []revocation.Key
+			want    uint64
+			already uint64
+			shards  int
+		}{
+			{"everything", nil, 13, 1, 4},
+			{"issuer=" + one.id.String(), nil, 9, 1, 3},
+			{"issuer=" + one.id.String() + " and epoch=400", nil, 5, 1, 2},
+			{"epoch=401", nil, 4, 0, 1},
+			{"index>=262144", nil, 1, 0, 1},
+			{"index>=1 and index<3", nil, 6, 0, 3},
+			{"profile=client", nil, 3, 0, 3},
+			{`account="bob" and profile=server`, nil, 3, 0, 3},
+			{"issued<2026-11-21T11:30:00Z", nil, 3, 0, 3},
+			{"issued>=2026-11-21T11:30:00Z", nil, 10, 1, 4},
+			{"name=a.example", nil, 1, 1, 1},
+			{"key=" + blockOf(3).SPKI.String() + " and key=" + blockOf(0).SPKI.String(), nil, 6, 1, 3},
+			{"", []revocation.Key{a.claim(0).Key, b.claim(2).Key, b.claim(9).Key, far.claim(pki.BlockSize + 5).Key}, 3, 1, 3},
+			{"profile=nothing", nil, 0, 0, 0},
+		} {
+			t.Run(test.where, func(t *testing.T) {
+				request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded, Comment: "a drill"}
+				if test.where != "" {
+					var err error
+					if request.Selector, err = revocation.ParseSelector(test.where); err != nil {
+						t.Fatal(err)
+					}
+				}
+				job, estimate, err := jobs.Plan(t.Context(), manager(t), request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if estimate.Selected != test.want || estimate.Already != test.already || len(estimate.Shards) != test.shards || job.Selected != test.want {
+					t.Errorf("dry run: %+v; want %d selected, %d already, %d shards", estimate, test.want, test.already, test.shards)
+				}
+				stored, err := jobs.Get(t.Context(), manager(t), job.ID)
+				job.Principal, stored.CreatedAt = auth.Principal{}, job.CreatedAt
+				if diff := cmp.Diff(job, stored); err != nil || diff != "" {
+					t.Errorf("stored: %v (-made +stored):\n%s", err, diff)
+				}
+				if head, err := s.LedgerHead(t.Context()); err != nil || head != 1 {
+					t.Errorf("a dry run wrote: %d, %v", head, err)
+				}
+			})
+		}
+	})
+}
+
+// A job revokes exactly what it selects, in chunks, through every shape of the books.
+func TestJobRuns(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		one, two := newIssuer(t, s, "one", false), newIssuer(t, s, "two", false)
+		a, b, c := one.reserve(t, epoch, 0, 64), one.reserve(t, epoch+1, 0, 64), two.reserve(t, epoch, 0, 64)
+		for index := range uint64(20) {
+			a.record(t, index*3)
+			b.record(t, index)
+			c.record(t, index)
+		}
+		u := newUniverse(t, s)
+		l := newLedger(t, s, u)
+		request := func(claim revocation.Claim, reason pki.Reason) revocation.Request {
+			return revocation.Request{Key: claim.Key, Reason: reason}
+		}
+		for _, step := range []func() (revocation.Receipt, error){
+			func() (revocation.Receipt, error) {
+				return l.Revoke(t.Context(), admin(t), request(a.claim(3), pki.Superseded))
+			},
+			func() (revocation.Receipt, error) {
+				return l.Revoke(t.Context(), admin(t), request(a.claim(6), pki.KeyCompromise))
+			},
+			func() (revocation.Receipt, error) {
+				return l.Hold(t.Context(), admin(t), request(a.claim(9), 0))
+			},
+		} {
+			if _, err := step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		jobs := newJobs(t, s, u, 1)
+		job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Issuer: one.id}, Reason: pki.KeyCompromise})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
+			t.Fatalf("%+v, %v", job, err)
+		}
+		for steps := 0; ; steps++ { // small chunks, each by another instance whose lease the last one left
+			chunk, err := s.RunChunk(t.Context(), job, revocation.InstanceID{1}, 7, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if chunk.State == revocation.JobDone {
+				break
+			}
+			if steps > 100 {
+				t.Fatal("the job does not end")
+			}
+		}
+		if err := u.Await(t.Context(), 3+39); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			claim revocation.Claim
+			want  revocation.Kind
+		}{
+			{a.claim(0), revocation.KindRevoke}, {a.claim(57), revocation.KindRevoke}, {b.claim(0), revocation.KindRevoke}, {b.claim(19), revocation.KindRevoke},
+			{a.claim(3), revocation.KindReasonChange}, {a.claim(6), revocation.KindRevoke}, {a.claim(9), revocation.KindRevoke},
+			{c.claim(0), revocation.KindNone}, {c.claim(19), revocation.KindNone},
+		} {
+			got := lookup(t, u, test.claim.Issuer, test.claim.Serial)
+			if got.Kind != test.want || (got.Kind != revocation.KindNone) != (got.Reason == pki.KeyCompromise) {
+				t.Errorf("epoch %d index %d: %+v, want %s", test.claim.Position.Epoch, test.claim.Position.Index, got, test.want)
+			}
+		}
+		done, err := jobs.Get(t.Context(), manager(t), job.ID)
+		if err != nil || done.State != revocation.JobDone || done.Revoked != 39 || done.Skipped != 1 || done.EndedAt.IsZero() || done.LastSeq != 42 {
+			t.Errorf("%+v, %v", done, err)
+		}
+		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+			t.Error(err)
+		}
+		entries, err := s.LedgerEntries(t.Context(), 3, 100)
+		if err != nil || len(entries) != 39 || entries[0].Job != job.ID || entries[0].Actor != "token:root" {
+			t.Errorf("%d entries, %v", len(entries), err)
+		}
+	})
+}
+
+func TestJobStates(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		i.reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		plan := func() revocation.JobID {
+			job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return job.ID
+		}
+		type verb func(context.Context, auth.Grant, revocation.JobID) (revocation.Job, error)
+		id := plan()
+		for _, step := range []struct {
+			name string
+			do   verb
+			want revocation.JobState
+			kind pki.Kind
+		}{
+			{"pause a plan", jobs.Pause, 0, pki.KindConflict},
+			{"resume a plan", jobs.Resume, 0, pki.KindConflict},
+			{"start", jobs.Start, revocation.JobRunning, 0},
+			{"start again", jobs.Start, revocation.JobRunning, 0},
+			{"pause", jobs.Pause, revocation.JobPaused, 0},
+			{"start what is paused", jobs.Start, 0, pki.KindConflict},
+			{"resume", jobs.Resume, revocation.JobRunning, 0},
+			{"cancel", jobs.Cancel, revocation.JobCancelled, 0},
+			{"cancel again", jobs.Cancel, revocation.JobCancelled, 0},
+			{"resume what is cancelled", jobs.Resume, 0, pki.KindConflict},
+		} {
+			job, err := step.do(t.Context(), manager(t), id)
+			if step.kind != 0 {
+				wantKind(t, step.name, err, step.kind)
+			} else if err != nil || job.State != step.want {
+				t.Errorf("%s: %+v, %v", step.name, job, err)
+			}
+		}
+		_, err := jobs.Start(t.Context(), manager(t), revocation.JobID{9})
+		wantKind(t, "start what is not there", err, pki.KindNotFound)
+		_, err = jobs.Start(t.Context(), admin(t), plan())
+		wantKind(t, "start without the right", err, pki.KindDenied)
+		chunk, err := s.RunChunk(t.Context(), revocation.Job{ID: id}, revocation.InstanceID{1}, 10, now)
+		if err != nil || chunk.State != revocation.JobCancelled || chunk.Revoked != 0 {
+			t.Errorf("a cancelled job ran: %+v, %v", chunk, err)
+		}
+		list, err := jobs.List(t.Context(), manager(t), 10)
+		if err != nil || len(list) != 2 {
+			t.Errorf("%d jobs, %v", len(list), err)
+		}
+	})
+}
+
+// A job belongs to one instance at a time, and to another one once its lease has passed.
+func TestJobLease(t *testing.T) {
+	s := testdb.Postgres(t)
+	i := newIssuer(t, s, "one", false)
+	i.reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
+	u := newUniverse(t, s)
+	jobs := newJobs(t, s, u, 1)
+	job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+		t.Fatal(err)
+	}
+	run := func(instance byte) revocation.Chunk {
+		t.Helper()
+		chunk, err := s.RunChunk(t.Context(), job, revocation.InstanceID{instance}, 1, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return chunk
+	}
+	if chunk := run(1); chunk.Revoked != 1 || chunk.Busy {
+		t.Errorf("%+v", chunk)
+	}
+	if chunk := run(2); chunk.Revoked != 0 || !chunk.Busy {
+		t.Errorf("the second instance: %+v", chunk)
+	}
+	testdb.Exec(t, s, `UPDATE jobs SET lease_until = clock_timestamp()`)
+	if chunk := run(2); chunk.Revoked != 1 || chunk.Busy {
+		t.Errorf("after the lease: %+v", chunk)
+	}
+	if chunk := run(1); !chunk.Busy {
+		t.Errorf("the first instance, come back: %+v", chunk)
+	}
+}
+
+func TestParseSelectorRefuses(t *testing.T) {
+	for _, where := range []string{
+		"", "and", "profile", "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
+		"issued>=yesterday", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
+		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000",
+	} {
+		if s, err := revocation.ParseSelector(where); err == nil || pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("%q: %+v, %v", where, s, err)
+		}
+	}
+}
+
+func TestSelectorJSON(t *testing.T) {
+	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile=server and name=dns:a.example and issued>=2026-11-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"issuer":"0102030405060708090a","profile":"server","issued_from":"2026-11-01T00:00:00Z","names":[{"Type":1,"Value":"a.example"}]}`; string(text) != want {
+		t.Errorf("%s", text)
+	}
+	var back revocation.Selector
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(s, back); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,94 @@
+package revocation
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// Proof is how the compromise of a key was shown. The front door verifies it; here it is written down.
+type Proof string
+
+// The proofs that are accepted.
+const (
+	ProofChallenge  Proof = "challenge"   // the key signed a challenge of ours
+	ProofCSR        Proof = "csr"         // the key signed a request with the common name that says so
+	ProofPrivateKey Proof = "private-key" // the private key was shown; it is never kept
+	ProofOfficer    Proof = "officer"     // an administrator's word
+)
+
+// KeyBlock says which key must never be certified again, and why.
+type KeyBlock struct {
+	SPKI         pki.KeyHash // of the SubjectPublicKeyInfo
+	Material     pki.KeyHash // of the key material, however it is encoded (pki.HashKeyMaterial)
+	Proof        Proof
+	Comment      string
+	InvalidityAt time.Time // since when the key must be doubted; zero: not stated
+}
+
+// BlockReceipt says what blocking a key came to.
+type BlockReceipt struct {
+	Already bool   // it was blocked before
+	Revoked int    // certificates revoked, or whose reason became keyCompromise, in the same transaction
+	Seq     uint64 // the ledger reaches here
+	Job     JobID  // not zero: there were too many, and this job revokes them
+}
+
+// blockLimit is how many certificates are revoked in the transaction that blocks their key.
+const blockLimit = 10_000
+
+// KeyBooks is what the blocking of keys needs kept.
+type KeyBooks interface {
+	// BlockKey blocks both hashes and, unless more than limit certificates carry the key, revokes all that have not
+	// expired, across issuers, in one transaction that excludes the recording of certificates; above it, job is stored,
+	// running, in the same transaction. A key that is blocked already is swept again. ErrStale: try again.
+	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int) (BlockReceipt, error)
+
+	// BlockedKeys returns those of the hashes that are blocked.
+	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
+}
+
+// BlockKey blocks a compromised key and revokes every certificate that carries it, of every issuer, with reason
+// keyCompromise. No certificate with the key can be recorded once it returns. The grant is for auth.ActionManage.
+// Errors: KindInvalid, KindDenied, KindUnavailable (it may have happened: repeat).
+func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock) (BlockReceipt, error) {
+	const op = "block key"
+	switch {
+	case !grant.Allows(auth.ActionManage, ""):
+		return BlockReceipt{}, pki.Errorf(pki.KindDenied, op, "%s may not block keys", grant.Principal().ID)
+	case l.config.Keys == nil:
+		return BlockReceipt{}, pki.Errorf(pki.KindFailedPrecondition, op, "this ledger keeps no blocked keys")
+	case block.SPKI == (pki.KeyHash{}) || block.Material == (pki.KeyHash{}):
+		return BlockReceipt{}, pki.Errorf(pki.KindInvalid, op, "both hashes of the key are needed").InField("key")
+	}
+	switch block.Proof {
+	case ProofChallenge, ProofCSR, ProofPrivateKey, ProofOfficer:
+	default:
+		return BlockReceipt{}, pki.Errorf(pki.KindInvalid, op, "%.32q is no proof of a compromise", block.Proof).InField("proof")
+	}
+	if err := l.config.Universe.Check(); err != nil {
+		return BlockReceipt{}, err
+	}
+	job := Job{
+		State: JobRunning, Selector: Selector{Keys: []pki.KeyHash{block.SPKI, block.Material}}, Reason: pki.KeyCompromise, InvalidityAt: block.InvalidityAt,
+		Principal: grant.Principal(), Actor: grant.Principal().ID, Comment: fmt.Sprintf("key %s is blocked", block.SPKI),
+	}
+	rand.Read(job.ID[:])
+	var receipt BlockReceipt
+	var err error
+	for range staleTries {
+		receipt, err = l.config.Keys.BlockKey(ctx, block, job, l.config.Now(), blockLimit)
+		if !errors.Is(err, ErrStale) {
+			break
+		}
+	}
+	if err != nil {
+		return BlockReceipt{}, err
+	}
+	return receipt, l.config.Universe.Await(ctx, receipt.Seq)
+}

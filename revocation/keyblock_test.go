@@ -1,0 +1,112 @@
+package revocation_test
+
+import (
+	"testing"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+func blockOf(index uint64) revocation.KeyBlock {
+	return revocation.KeyBlock{SPKI: pki.KeyHash(keyOf(index)), Material: pki.KeyHash{1, byte(index)}, Proof: revocation.ProofOfficer, Comment: "found on a <disk> & \"sold\"\x00\u2028"}
+}
+
+func TestBlockKey(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		one, two := newIssuer(t, s, "one", false), newIssuer(t, s, "two", true)
+		a, b := one.reserve(t, epoch, 0, 16), two.reserve(t, epoch+1, 0, 512)
+		a.record(t, 0, 1, 2, 3)
+		b.record(t, 1, 2, 257, 258) // 257 and 1 carry one key, as do 258 and 2
+		u := newUniverse(t, s)
+		l := newLedger(t, s, u)
+		manage := grant(t, auth.RoleAdmin, "root", auth.ActionManage)
+		revoke := func(claim revocation.Claim, reason pki.Reason) {
+			t.Helper()
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: claim.Key, Reason: reason}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		revoke(b.claim(257), pki.Superseded)
+		if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: a.claim(1).Key}); err != nil {
+			t.Fatal(err)
+		}
+
+		_, err := l.BlockKey(t.Context(), admin(t), blockOf(1))
+		wantKind(t, "without the right", err, pki.KindDenied)
+		_, err = l.BlockKey(t.Context(), manage, revocation.KeyBlock{SPKI: pki.KeyHash{1}, Proof: revocation.ProofOfficer})
+		wantKind(t, "half a key", err, pki.KindInvalid)
+		unproved := blockOf(1)
+		unproved.Proof = ""
+		_, err = l.BlockKey(t.Context(), manage, unproved)
+		wantKind(t, "without a proof", err, pki.KindInvalid)
+
+		receipt, err := l.BlockKey(t.Context(), manage, blockOf(1))
+		if err != nil || receipt != (revocation.BlockReceipt{Revoked: 3, Seq: 5}) {
+			t.Fatalf("block: %+v, %v; want 3 revoked up to 5", receipt, err)
+		}
+		for _, test := range []struct {
+			claim revocation.Claim
+			kind  revocation.Kind
+		}{{a.claim(1), revocation.KindRevoke}, {b.claim(1), revocation.KindRevoke}, {b.claim(257), revocation.KindReasonChange}} {
+			if got := lookup(t, u, test.claim.Issuer, test.claim.Serial); got.Status != pki.StatusRevoked || got.Reason != pki.KeyCompromise || got.Kind != test.kind {
+				t.Errorf("index %d: %+v", test.claim.Position.Index, got)
+			}
+		}
+		for _, claim := range []revocation.Claim{a.claim(0), a.claim(2), b.claim(2), b.claim(258)} {
+			if got := lookup(t, u, claim.Issuer, claim.Serial); got.Status != pki.StatusGood {
+				t.Errorf("index %d carries another key: %+v", claim.Position.Index, got)
+			}
+		}
+		blocked, err := s.BlockedKeys(t.Context(), []pki.KeyHash{{9}, blockOf(1).SPKI, blockOf(1).Material, blockOf(2).SPKI})
+		if err != nil || len(blocked) != 2 {
+			t.Errorf("blocked: %v, %v", blocked, err)
+		}
+
+		a.record(t, 4) // as an instance that did not look would
+		testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1 WHERE idx = 4`, keyOf(1))
+		again, err := l.BlockKey(t.Context(), manage, blockOf(1))
+		if err != nil || again != (revocation.BlockReceipt{Already: true, Revoked: 1, Seq: 6}) {
+			t.Errorf("block again: %+v, %v", again, err)
+		}
+		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil || chain.Seq != 4 {
+			t.Errorf("audit: %d events, %v; want 4", chain.Seq, err)
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "key.block"}, 0, 10)
+		if err != nil || len(events) != 2 || events[0].Detail["revoked"] != "3" || events[0].Detail["comment"] != "found on a <disk> & \"sold\"\uFFFD\u2028" || events[0].RequestID != "r1" {
+			t.Errorf("audit: %+v, %v", events, err)
+		}
+	})
+}
+
+// Above the limit, the block commits at once and a job revokes.
+func TestBlockKeyJob(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0, 1, 2)
+		testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1`, keyOf(7))
+		job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobRunning, Selector: revocation.Selector{Keys: []pki.KeyHash{blockOf(7).SPKI}},
+			Reason: pki.KeyCompromise, Actor: "a", Principal: auth.Principal{ID: "a"}}
+		receipt, err := s.BlockKey(t.Context(), blockOf(7), job, now, 2)
+		if err != nil || receipt != (revocation.BlockReceipt{Job: job.ID}) {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		u := newUniverse(t, s)
+		runJobs(t, s, u)
+		for index := range uint64(3) {
+			if got := lookup(t, u, i.id, open.serial(index)); got.Reason != pki.KeyCompromise {
+				t.Errorf("index %d: %+v", index, got)
+			}
+		}
+		if stored, err := s.Job(t.Context(), job.ID); err != nil || stored.State != revocation.JobDone || stored.Revoked != 3 {
+			t.Errorf("%+v, %v", stored, err)
+		}
+		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,199 @@
+package revocation
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// Selector says which unexpired certificates a job revokes: those to which every field that is set applies. At most one
+// of Keys and Serials may be set, and then nothing else. The zero Selector selects nothing: to select everything, say
+// so. Its JSON is stored.
+type Selector struct {
+	Everything  bool             `json:"everything,omitempty"`
+	Issuer      pki.IssuerID     `json:"issuer,omitzero"`
+	FromEpoch   pki.Epoch        `json:"from_epoch,omitempty"`
+	ToEpoch     pki.Epoch        `json:"to_epoch,omitempty"` // exclusive; 0: no bound
+	FromIndex   uint64           `json:"from_index,omitempty"`
+	ToIndex     uint64           `json:"to_index,omitempty"` // exclusive; 0: no bound
+	Profile     string           `json:"profile,omitempty"`
+	Account     string           `json:"account,omitempty"`
+	IssuedFrom  time.Time        `json:"issued_from,omitzero"`
+	IssuedUntil time.Time        `json:"issued_until,omitzero"` // exclusive
+	Names       []pki.Identifier `json:"names,omitempty"`       // any of them, exactly; at most 1,000
+	Keys        []pki.KeyHash    `json:"keys,omitempty"`        // of the SubjectPublicKeyInfo; at most 10,000
+	Serials     bool             `json:"serials,omitempty"`     // those listed when the job was planned
+}
+
+const (
+	maxNames   = 1_000
+	maxKeys    = 10_000
+	maxSerials = 1_000_000
+)
+
+// bounded reports whether any field narrows the selection.
+func (s Selector) bounded() bool {
+	return !s.Issuer.IsZero() || s.FromEpoch != 0 || s.ToEpoch != 0 || s.FromIndex != 0 || s.ToIndex != 0 || s.Profile != "" || s.Account != "" ||
+		!s.IssuedFrom.IsZero() || !s.IssuedUntil.IsZero() || len(s.Names) > 0
+}
+
+// validate refuses a selector that cannot be meant.
+func (s Selector) validate() error {
+	invalid := func(field, format string, args ...any) error {
+		return pki.Errorf(pki.KindInvalid, opPlan, format, args...).InField(field)
+	}
+	lists := 0
+	if len(s.Keys) > 0 {
+		lists++
+	}
+	if s.Serials {
+		lists++
+	}
+	switch {
+	case lists > 1 || lists == 1 && (s.bounded() || s.Everything):
+		return invalid("selector", "a list of keys or of serials selects alone")
+	case lists == 0 && !s.bounded() && !s.Everything:
+		return pki.Errorf(pki.KindInvalid, opPlan, "the selector is empty").InField("selector").WithHint("to revoke every certificate, say everything")
+	case s.Everything && s.bounded():
+		return invalid("selector", "everything cannot be narrowed")
+	case len(s.Names) > maxNames:
+		return invalid("selector.names", "more than %d names", maxNames)
+	case len(s.Keys) > maxKeys:
+		return invalid("selector.keys", "more than %d keys", maxKeys)
+	case s.ToEpoch != 0 && s.ToEpoch <= s.FromEpoch, s.ToIndex != 0 && s.ToIndex <= s.FromIndex, !s.IssuedUntil.IsZero() && !s.IssuedFrom.Before(s.IssuedUntil):
+		return invalid("selector", "an interval is empty")
+	case s.ToIndex > pki.MaxIndex+1, s.FromIndex > pki.MaxIndex:
+		return invalid("selector", "indices end at %d", uint64(pki.MaxIndex))
+	}
+	return nil
+}
+
+// ParseSelector reads conditions joined by "and", as in
+//
+//	profile=server and issued>=2026-11-01 and issued<2026-11-08T12:00:00Z
+//
+// with issuer=, profile=, account=, name= (type:value or a bare name; may be repeated: any of them), key= (the SHA-256
+// of a SubjectPublicKeyInfo; may be repeated), epoch=, index>=, index<, issued> or issued>=, issued<, and the word
+// everything alone. Values with spaces stand in double quotes.
+func ParseSelector(text string) (Selector, error) {
+	var s Selector
+	words, err := splitWords(text)
+	if err != nil {
+		return s, err
+	}
+	if len(words)%2 == 0 {
+		return s, badSelector("want conditions joined by \"and\"")
+	}
+	for i, word := range words {
+		if i%2 == 1 {
+			if !strings.EqualFold(word, "and") {
+				return s, badSelector("%.64q stands where \"and\" should", word)
+			}
+			continue
+		}
+		if err := s.add(word); err != nil {
+			return s, err
+		}
+	}
+	return s, s.validate()
+}
+
+func (s *Selector) add(condition string) error {
+	if condition == "everything" {
+		s.Everything = true
+		return nil
+	}
+	i := strings.IndexAny(condition, "=<>")
+	if i < 0 {
+		return badSelector("%.64q is no condition", condition)
+	}
+	field, operator, value := condition[:i], condition[i:i+1], condition[i+1:]
+	if rest, ok := strings.CutPrefix(value, "="); ok && operator != "=" {
+		operator, value = operator+"=", rest
+	}
+	value = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
+	var err error
+	switch field + operator {
+	case "issuer=":
+		s.Issuer, err = pki.ParseIssuerID(value)
+	case "profile=":
+		s.Profile = value
+	case "account=":
+		s.Account = value
+	case "name=":
+		var name pki.Identifier
+		name, err = pki.ParseIdentifier(value)
+		s.Names = append(s.Names, name)
+	case "key=":
+		var key pki.KeyHash
+		key, err = pki.ParseKeyHash(value)
+		s.Keys = append(s.Keys, key)
+	case "epoch=":
+		s.FromEpoch, err = pki.ParseEpoch(value)
+		if s.ToEpoch = s.FromEpoch + 1; s.FromEpoch == pki.EpochForever {
+			s.ToEpoch = 0
+		}
+	case "index>=":
+		_, err = fmt.Sscan(value, &s.FromIndex)
+	case "index<":
+		_, err = fmt.Sscan(value, &s.ToIndex)
+	case "issued>", "issued>=":
+		s.IssuedFrom, err = parseTime(value)
+	case "issued<":
+		s.IssuedUntil, err = parseTime(value)
+	default:
+		return badSelector("%.64q is no condition", condition)
+	}
+	if err != nil {
+		return badSelector("%w", err)
+	}
+	return nil
+}
+
+// parseTime reads a day, which begins at midnight UTC, or an instant of RFC 3339.
+func parseTime(text string) (time.Time, error) {
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		return day, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%.64q: write 2026-11-01 or 2026-11-01T12:00:00Z", text)
+	}
+	return at.UTC(), nil
+}
+
+// splitWords splits at spaces that do not stand in double quotes.
+func splitWords(text string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	quoted := false
+	flush := func() {
+		if word.Len() > 0 {
+			words = append(words, word.String())
+			word.Reset()
+		}
+	}
+	for _, r := range text {
+		switch {
+		case r == '"':
+			quoted = !quoted
+			word.WriteRune(r)
+		case !quoted && (r == ' ' || r == '\t' || r == '\n'):
+			flush()
+		default:
+			word.WriteRune(r)
+		}
+	}
+	if quoted {
+		return nil, badSelector("a double quote is not closed")
+	}
+	flush()
+	return words, nil
+}
+
+func badSelector(format string, args ...any) error {
+	return pki.Errorf(pki.KindInvalid, "read selector", format, args...).InField("where").
+		WithHint("write conditions such as: profile=server and issued>=2026-11-01")
+}

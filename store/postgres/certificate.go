@@ -1,0 +1,200 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+)
+
+// errRequestRace says that another transaction took a request id while this one waited; nothing was written.
+var errRequestRace = errors.New("a request id was used meanwhile")
+
+// Record implements ca.CertificateStore. signet_record writes all entries or, if some cannot be recorded, none and says
+// which; the others go in a second call. That is rare, and one call with all of them is the rule.
+func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
+	const op = "record certificates"
+	outcomes := make([]ca.Outcome, len(entries))
+	left := make([]int, len(entries))
+	for i := range left {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		refused, err := s.recordAll(ctx, owner, entries, left)
+		if errors.Is(err, errRequestRace) {
+			continue // the id is taken and committed: the next call says so
+		}
+		if err != nil {
+			return nil, translate(op, err)
+		}
+		var rest []int
+		for n, i := range left {
+			if outcome, is := refused[n]; is {
+				outcomes[i] = outcome
+			} else if len(refused) > 0 {
+				rest = append(rest, i)
+			} else {
+				outcomes[i] = ca.Recorded
+			}
+		}
+		left = rest
+	}
+	return outcomes, nil
+}
+
+// recordAll calls signet_record for the entries that are left. The map holds those that it refuses.
+func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.Entry, left []int) (map[int]ca.Outcome, error) {
+	columns := newRecordColumns(len(left))
+	for n, i := range left {
+		columns.add(n, &entries[i])
+	}
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
+		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
+		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requests, columns.digests,
+		columns.nameOf, columns.names, columns.kinds, auditParam(columns.events))
+	if err != nil {
+		return nil, raceOr(err)
+	}
+	refused := make(map[int]ca.Outcome)
+	var entry int64
+	var outcome int32
+	_, err = pgx.ForEachRow(rows, []any{&entry, &outcome}, func() error {
+		refused[int(entry)-1] = ca.Outcome(outcome)
+		return nil
+	})
+	return refused, raceOr(err)
+}
+
+func raceOr(err error) error {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == "SG911" {
+		return errRequestRace
+	}
+	return err
+}
+
+// recordColumns are the entries of a batch, column by column.
+type recordColumns struct {
+	ranges, indices                                  []int64
+	epochs, nameOf                                   []int32
+	kinds                                            []int16
+	issuers, serials, keys, materials, ders, digests [][]byte
+	profiles, accounts, subjects, requests, names    []string
+	notBefore, notAfter, issuedAt                    []time.Time
+	events                                           []audit.Event
+}
+
+func newRecordColumns(n int) *recordColumns {
+	return &recordColumns{
+		ranges: make([]int64, n), indices: make([]int64, n), epochs: make([]int32, n),
+		issuers: make([][]byte, n), serials: make([][]byte, n), keys: make([][]byte, n), materials: make([][]byte, n), ders: make([][]byte, n), digests: make([][]byte, n),
+		profiles: make([]string, n), accounts: make([]string, n), subjects: make([]string, n), requests: make([]string, n),
+		notBefore: make([]time.Time, n), notAfter: make([]time.Time, n), issuedAt: make([]time.Time, n), events: make([]audit.Event, n),
+		names: []string{}, nameOf: []int32{}, kinds: []int16{},
+	}
+}
+
+func (c *recordColumns) add(n int, e *ca.Entry) {
+	c.ranges[n], c.epochs[n], c.indices[n] = int64(e.Range), int32(e.Position.Epoch), int64(e.Position.Index)
+	c.issuers[n], c.serials[n], c.keys[n], c.materials[n], c.ders[n], c.digests[n] = e.Issuer[:], e.Serial[:], e.KeyHash[:], e.KeyMaterial[:], e.DER, e.Digest[:]
+	c.profiles[n], c.accounts[n], c.subjects[n], c.requests[n] = e.Profile, e.Account, e.Subject, e.RequestID
+	c.notBefore[n], c.notAfter[n], c.issuedAt[n], c.events[n] = e.NotBefore, e.NotAfter, e.IssuedAt, e.Event
+	for _, name := range e.Names {
+		c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, ca.ReversedName(name.Value)), append(c.kinds, int16(name.Type))
+	}
+}
+
+// FindRequest implements ca.CertificateStore.
+func (s *Store) FindRequest(ctx context.Context, account, requestID string) (ca.Certificate, [32]byte, error) {
+	const op = "find request"
+	var digest [32]byte
+	rows, err := s.pool.Query(ctx, `SELECT q.digest, `+certificateColumns+` FROM issue_requests q
+		JOIN certificates c ON c.issuer = q.issuer AND c.epoch = q.epoch AND c.idx = q.idx
+		WHERE q.account = $1 AND q.request_id = $2 AND q.expires_at > clock_timestamp()`, account, requestID)
+	if err != nil {
+		return ca.Certificate{}, digest, translate(op, err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (ca.Certificate, error) {
+		var octets []byte
+		c, err := scanCertificate(row, &octets)
+		copy(digest[:], octets)
+		return c, err
+	})
+	return c, digest, translate(op, err)
+}
+
+// ForgetRequests implements ca.CertificateStore.
+func (s *Store) ForgetRequests(ctx context.Context, limit int) (int, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM issue_requests WHERE (account, request_id) IN
+		(SELECT account, request_id FROM issue_requests WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)`, limit)
+	return int(tag.RowsAffected()), translate("forget requests", err)
+}
+
+// KeysBlockedSince implements ca.CertificateStore.
+func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.KeyHash, time.Time, error) {
+	const op = "read blocked keys"
+	var next time.Time
+	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp() - interval '1 minute'`).Scan(&next); err != nil {
+		return nil, next, translate(op, err)
+	}
+	rows, err := s.pool.Query(ctx, `SELECT hash FROM blocked_keys WHERE blocked_at >= $1`, since)
+	if err != nil {
+		return nil, next, translate(op, err)
+	}
+	hashes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (hash pki.KeyHash, err error) {
+		var octets []byte
+		err = row.Scan(&octets)
+		copy(hash[:], octets)
+		return hash, err
+	})
+	return hashes, next, translate(op, err)
+}
+
+// DropEpoch implements ca.CertificateStore: the partitions are detached without waiting for readers and dropped whole.
+func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, _ int) (bool, error) {
+	const op = "drop epoch"
+	var passed bool
+	if err := s.pool.QueryRow(ctx, `SELECT extract(epoch FROM clock_timestamp()) >= $1`, epochEnd(epoch)).Scan(&passed); err != nil {
+		return false, translate(op, err)
+	}
+	if !passed {
+		return false, pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed", epoch).InField("epoch")
+	}
+	for _, parent := range []string{"certificate_names", "certificates"} {
+		partition := fmt.Sprintf("%s_%d", parent, epoch)
+		var attached, pending bool
+		err := s.pool.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_or(inhdetachpending), false) FROM pg_inherits
+			WHERE inhrelid = to_regclass($1) AND inhparent = $2::regclass`, partition, parent).Scan(&attached, &pending)
+		if err != nil {
+			return false, translate(op, err)
+		}
+		if attached {
+			how := "CONCURRENTLY"
+			if pending { // an earlier call broke off
+				how = "FINALIZE"
+			}
+			if _, err := s.pool.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s %s`, parent, partition, how)); err != nil {
+				return false, translate(op, err)
+			}
+		}
+		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+partition); err != nil {
+			return false, translate(op, err)
+		}
+	}
+	_, err := s.pool.Exec(ctx, `DELETE FROM ranges WHERE epoch = $1 AND state <> 1`, int32(epoch))
+	return true, translate(op, err)
+}
+
+// epochEnd is when everything in a week has expired, a day of grace for slow clocks included.
+func epochEnd(epoch pki.Epoch) int64 {
+	if epoch == pki.EpochForever {
+		return 1 << 60
+	}
+	return (epoch + 1).Start() + 24*60*60
+}

@@ -1,0 +1,235 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+const (
+	jobWindow = 1 << 18          // indices that one chunk of a scan looks at
+	jobLease  = 10 * time.Second // for which a runner has a job to itself after a chunk
+)
+
+// selectorArgs are the parameters that a selector becomes: $1 to $11 where a query takes it alone.
+func selectorArgs(s revocation.Selector, at time.Time) []any {
+	var issuer []byte
+	if !s.Issuer.IsZero() {
+		issuer = s.Issuer[:]
+	}
+	var epochTo *int32
+	if s.ToEpoch != 0 {
+		epochTo = new(int32(s.ToEpoch))
+	}
+	var idxTo *int64
+	if s.ToIndex != 0 {
+		idxTo = new(int64(s.ToIndex))
+	}
+	var keys [][]byte
+	for i := range s.Keys {
+		keys = append(keys, s.Keys[i][:])
+	}
+	var names []string
+	for _, name := range s.Names {
+		names = append(names, reversed(name.Value))
+	}
+	return []any{issuer, max(int32(s.FromEpoch), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
+		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), keys, names}
+}
+
+// CountSelected implements revocation.JobBooks.
+func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (revocation.Estimate, error) {
+	const op = "count selected certificates"
+	from := `certificates c WHERE c.epoch >= $2 AND c.not_after > $12
+		AND ($1::bytea IS NULL OR c.issuer = $1) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
+		AND ($6::text IS NULL OR c.profile = $6) AND ($7::text IS NULL OR c.account = $7)
+		AND ($8::timestamptz IS NULL OR c.issued_at >= $8) AND ($9::timestamptz IS NULL OR c.issued_at < $9)
+		AND ($10::bytea[] IS NULL OR c.spki_hash = ANY ($10))
+		AND ($11::text[] IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
+			WHERE n.reversed = ANY ($11) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))`
+	args := append(selectorArgs(selector, at), at)
+	if selector.Serials {
+		issuer, epoch, idx, serial := claimColumns(claims)
+		from = `unnest($1::bytea[], $2::integer[], $3::bigint[], $4::bytea[]) AS s (issuer, epoch, idx, serial)
+			JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial WHERE c.not_after > $5`
+		args = []any{issuer, epoch, idx, serial, at}
+	}
+	var estimate revocation.Estimate
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '10min'`); err != nil { // it may read every certificate, and locks nothing
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT c.issuer, c.epoch, c.idx / 262144 AS block, count(*),
+				count(*) FILTER (WHERE (SELECT l.kind FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1) IN (1, 2, 5))
+			FROM `+from+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
+		if err != nil {
+			return err
+		}
+		estimate, err = collectEstimate(rows)
+		return err
+	})
+	return estimate, translate(op, err)
+}
+
+func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
+	var issuer []byte
+	var epoch int32
+	var block, count, already int64
+	_, err = pgx.ForEachRow(rows, []any{&issuer, &epoch, &block, &count, &already}, func() error {
+		estimate.Selected += uint64(count)
+		estimate.Already += uint64(already)
+		scope := revocation.OfShard(pki.IssuerID(issuer), pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)})
+		estimate.Shards = append(estimate.Shards, revocation.ShardEffect{Scope: scope, Entries: uint64(count - already)})
+		return nil
+	})
+	return estimate, err
+}
+
+// CreateJob implements revocation.JobBooks. It is no single call, for COPY of the list; its locks are those of rows that
+// nobody else can see, until the audit head at the end.
+func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) error {
+	const op = "create job"
+	selector, err := json.Marshal(job.Selector)
+	if err != nil {
+		return translate(op, err)
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected))
+		if err != nil {
+			return err
+		}
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{"job_serials"}, []string{"job", "n", "issuer", "epoch", "idx", "serial"}, pgx.CopyFromSlice(len(claims), func(i int) ([]any, error) {
+			c := &claims[i]
+			return []any{job.ID[:], int64(i), c.Issuer[:], int32(c.Position.Epoch), int64(c.Position.Index), c.Serial[:]}, nil
+		}))
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `SELECT signet_audit_append($1)`, auditParam([]audit.Event{event}))
+		return err
+	})
+	return translate(op, err)
+}
+
+const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
+
+// MoveJob implements revocation.JobBooks.
+func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (revocation.Job, error) {
+	const op = "move job"
+	states := make([]int16, len(from))
+	for i, state := range from {
+		states[i] = int16(state)
+	}
+	var moved bool
+	if err := s.pool.QueryRow(ctx, `SELECT signet_move_job($1, $2, $3, $4, $5)`, id[:], states, int16(to), plain(failure), auditParam([]audit.Event{event})).Scan(&moved); err != nil {
+		return revocation.Job{}, translate(op, err)
+	}
+	job, err := s.Job(ctx, id)
+	if err == nil && !moved && job.State != to {
+		return job, pki.Errorf(pki.KindConflict, op, "job %s is %s", id, job.State)
+	}
+	return job, err
+}
+
+// Jobs implements revocation.JobBooks.
+func (s *Store) Jobs(ctx context.Context, state revocation.JobState, limit int) ([]revocation.Job, error) {
+	const op = "read jobs"
+	if limit < 1 || limit > 1000 {
+		return nil, pki.Errorf(pki.KindInvalid, op, "a limit of %d: want 1 to 1,000", limit).InField("limit")
+	}
+	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE $1 = 0 OR state = $1 ORDER BY created_at DESC, id LIMIT $2`, int16(state), limit)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	jobs, err := pgx.CollectRows(rows, scanJob)
+	return jobs, translate(op, err)
+}
+
+// Job implements revocation.JobBooks.
+func (s *Store) Job(ctx context.Context, id revocation.JobID) (revocation.Job, error) {
+	const op = "read job"
+	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1`, id[:])
+	if err != nil {
+		return revocation.Job{}, translate(op, err)
+	}
+	job, err := pgx.CollectExactlyOneRow(rows, scanJob)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return job, pki.Errorf(pki.KindNotFound, op, "there is no job %s", id).InField("job")
+	}
+	return job, translate(op, err)
+}
+
+// RunChunk implements revocation.JobBooks.
+func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocation.InstanceID, limit int, at time.Time) (chunk revocation.Chunk, err error) {
+	var state int16
+	var seq int64
+	args := append([]any{job.ID[:], runner[:], jobLease, limit, int64(jobWindow), at.UnixMicro()}, selectorArgs(job.Selector, at)...)
+	err = s.pool.QueryRow(ctx, `SELECT state, busy, revoked, skipped, seq, held
+		FROM signet_job_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`, append(args, job.Selector.Serials)...).
+		Scan(&state, &chunk.Busy, &chunk.Revoked, &chunk.Skipped, &seq, &chunk.Held)
+	chunk.State, chunk.Seq = revocation.JobState(state), uint64(seq)
+	return chunk, translate("run job", err)
+}
+
+func scanJob(row pgx.CollectableRow) (job revocation.Job, err error) {
+	var id []byte
+	var state, reason int16
+	var selector string
+	var selected, revoked, skipped, examined, lastSeq int64
+	var invalidityAt, startedAt, endedAt *time.Time
+	err = row.Scan(&id, &state, &selector, &reason, &invalidityAt, &job.Actor, &job.Comment, &selected, &revoked, &skipped, &examined, &lastSeq,
+		&job.Failure, &job.CreatedAt, &startedAt, &endedAt)
+	if err != nil {
+		return job, err
+	}
+	copy(job.ID[:], id)
+	job.State, job.Reason = revocation.JobState(state), pki.Reason(reason)
+	job.Selected, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
+	job.CreatedAt, job.InvalidityAt, job.StartedAt, job.EndedAt = job.CreatedAt.UTC(), timeOf(invalidityAt), timeOf(startedAt), timeOf(endedAt)
+	return job, json.Unmarshal([]byte(selector), &job.Selector)
+}
+
+func claimColumns(claims []revocation.Claim) (issuer [][]byte, epoch []int32, idx []int64, serial [][]byte) {
+	for i := range claims {
+		c := &claims[i]
+		issuer, epoch, idx, serial = append(issuer, c.Issuer[:]), append(epoch, int32(c.Position.Epoch)), append(idx, int64(c.Position.Index)), append(serial, c.Serial[:])
+	}
+	return issuer, epoch, idx, serial
+}
+
+// reversed is a name as certificate_names keeps it: octet by octet from the end.
+func reversed(name string) string {
+	octets := []byte(name)
+	slices.Reverse(octets)
+	return string(octets)
+}
+
+// plain is text as PostgreSQL takes it: UTF-8 without NUL.
+func plain(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+func nullText(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// timeOf is the zero time for NULL.
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}

@@ -1,0 +1,67 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// BlockKey implements revocation.KeyBooks.
+func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int) (receipt revocation.BlockReceipt, err error) {
+	const op = "block key"
+	selector, err := json.Marshal(job.Selector)
+	if err != nil {
+		return receipt, translate(op, err)
+	}
+	var seq int64
+	var started bool
+	err = s.pool.QueryRow(ctx, `SELECT already, revoked, seq, started FROM signet_block_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		[][]byte{block.SPKI[:], block.Material[:]}, block.Proof, plain(block.Comment), nullTime(block.InvalidityAt), firstEpoch(at), limit,
+		job.ID[:], string(selector), at.UnixMicro(), plain(job.Principal.ID), plain(job.Principal.RequestID), plain(job.Principal.Source)).
+		Scan(&receipt.Already, &receipt.Revoked, &seq, &started)
+	if err != nil {
+		return revocation.BlockReceipt{}, translate(op, err)
+	}
+	receipt.Seq = uint64(seq)
+	if started {
+		receipt.Job = job.ID
+	}
+	return receipt, nil
+}
+
+// BlockedKeys implements revocation.KeyBooks.
+func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
+	const op = "read blocked keys"
+	asked := make([][]byte, len(hashes))
+	for i := range hashes {
+		asked[i] = hashes[i][:]
+	}
+	rows, err := s.pool.Query(ctx, `SELECT hash FROM blocked_keys WHERE hash = ANY ($1)`, asked)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	blocked, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (hash pki.KeyHash, err error) {
+		var octets []byte
+		err = row.Scan(&octets)
+		copy(hash[:], octets)
+		return hash, err
+	})
+	return blocked, translate(op, err)
+}
+
+// firstEpoch is the first epoch that has not passed at an instant.
+func firstEpoch(at time.Time) int32 {
+	epoch, err := pki.EpochAt(at.Unix())
+	if err != nil { // before the calendar of serials begins
+		return 0
+	}
+	if epoch > 0 && !(epoch - 1).Passed(at.Unix()) {
+		epoch--
+	}
+	return int32(epoch)
+}

@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/store"
+)
+
+// Advance implements store.Recovery.
+func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event) (done store.Advanced, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		steps := []struct {
+			statement string
+			args      []any
+		}{
+			{`UPDATE restores SET count = count + 1`, nil},
+			{`SELECT setval(pg_get_serial_sequence('ranges', 'id'), coalesce((SELECT max(id) FROM ranges), 0) + $1)`, []any{int64(store.LostSequences)}},
+			{`UPDATE ranges SET state = 4, changed_at = clock_timestamp() WHERE state = 3`, nil},
+			// What is skipped becomes one lost range for each epoch.
+			{`INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+				SELECT issuer, epoch, next_idx, (next_idx / $1 + 1) * $1, 4, next_idx, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex'), '',
+					clock_timestamp(), clock_timestamp() FROM epochs`, []any{int64(store.LostIndices)}},
+			{`UPDATE epochs SET next_idx = (next_idx / $1 + 1) * $1`, []any{int64(store.LostIndices)}},
+			{`UPDATE publication_series SET number = number + $1`, []any{int64(store.LostSequences)}},
+			{`DELETE FROM publications`, nil}, // they carry old numbers; the next ones are complete lists
+		}
+		for _, step := range steps {
+			if _, err := tx.Exec(ctx, step.statement, step.args...); err != nil {
+				return err
+			}
+		}
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM epochs`).Scan(&done.Epochs); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, `UPDATE ledger_head SET seq = seq + $1 RETURNING seq - $1`, int64(store.LostSequences-1)).Scan(&done.Before); err != nil {
+			return err
+		}
+		// 6: revocation.KindRestore, which names no certificate.
+		if err := tx.QueryRow(ctx, `SELECT signet_ledger_append(ARRAY[ROW(NULL, NULL, NULL, NULL, 6, 0, clock_timestamp(), NULL, NULL, $1::text, 0)::ledger_entry])`,
+			actor).Scan(&done.Ledger); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT signet_audit_append($1)`, auditParam(events))
+		return err
+	})
+	return done, translate("advance books", err)
+}

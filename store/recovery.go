@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+
+	"signet.example/signet/internal/audit"
+)
+
+// The distances by which Advance moves the books. A copy that was lost can have reached no further: a week holds fewer
+// than a block of certificates between two backups, and nothing counts to 2^32 in the meantime.
+const (
+	LostIndices   = 1 << 18 // pki.BlockSize: what comes next is in CRL shards of its own
+	LostSequences = 1 << 32
+)
+
+// Recovery is for a database that went back: restored from a backup, promoted from an asynchronous standby, cloned.
+type Recovery interface {
+	// Advance moves the books past everything that the lost copy may have handed out, so that nothing is handed out
+	// twice. Every (issuer, epoch) moves to the multiple of LostIndices behind the next one that was free; what it skips,
+	// and free ranges that the lost copy may have used, become lost: never issued. Sequences of the ledger, CRL numbers and
+	// range ids grow by LostSequences, with one restore entry in the ledger that accounts for the gap. One transaction,
+	// with the audit events; nobody else may be using the database.
+	Advance(ctx context.Context, actor string, events []audit.Event) (Advanced, error)
+}
+
+// Advanced says what Advance did.
+type Advanced struct {
+	Epochs uint64 // (issuer, epoch) pairs that were moved
+	Ledger uint64 // sequence of the restore entry
+	Before uint64 // last sequence before it
+}

@@ -1,0 +1,50 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
+
+	"signet.example/signet/pki"
+)
+
+// Backup writes a copy of the database at path to a new file, as of one moment, also while another process has it open.
+// It must not be called in a process that has a Store of this file: see the package comment.
+func Backup(ctx context.Context, path, to string) error {
+	const op = "back up database"
+	if _, err := os.Stat(path); err != nil {
+		return pki.Errorf(pki.KindNotFound, op, "%w", err).InField("database")
+	}
+	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+		return pki.Errorf(pki.KindConflict, op, "%s exists already", to)
+	}
+	db, err := sql.Open("sqlite", dsn(path, false, false))
+	if err != nil {
+		return translate(op, err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
+		return translate(op, err)
+	}
+	return translate(op, os.Chmod(to, 0o600))
+}
+
+// Version is the version of the schema of the file at path, also while another process has it open. It must not be
+// called in a process that has a Store of this file.
+func Version(ctx context.Context, path string) (uint, error) {
+	const op = "read schema version"
+	if _, err := os.Stat(path); err != nil {
+		return 0, pki.Errorf(pki.KindNotFound, op, "%w", err).InField("database")
+	}
+	db, err := sql.Open("sqlite", dsn(path, true, false))
+	if err != nil {
+		return 0, translate(op, err)
+	}
+	defer db.Close()
+	var version uint
+	err = db.QueryRowContext(ctx, "SELECT version FROM schema_migrations").Scan(&version)
+	return version, translate(op, err)
+}

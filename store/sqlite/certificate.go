@@ -1,0 +1,231 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+)
+
+// requestLife is how long a request id is remembered.
+const requestLife = 24 * time.Hour
+
+// Record implements ca.CertificateStore. One transaction writes at a time, so there is nothing to lock.
+func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
+	outcomes := make([]ca.Outcome, len(entries))
+	err := s.inTx(ctx, "record certificates", func(tx *sql.Tx, now time.Time) error {
+		r, err := newRecording(ctx, tx, owner, now)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		var events []audit.Event
+		for i := range entries {
+			if outcomes[i], err = r.record(ctx, &entries[i]); err != nil {
+				return err
+			}
+			if outcomes[i] == ca.Recorded {
+				events = append(events, entries[i].Event)
+			}
+		}
+		return appendAudit(ctx, tx, events)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outcomes, nil
+}
+
+// recording is a transaction that records certificates, its statements prepared once.
+type recording struct {
+	owner                                        ca.OwnerID
+	now                                          time.Time
+	inRange, blocked, request, certificate, name *sql.Stmt
+}
+
+func newRecording(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) (*recording, error) {
+	r := &recording{owner: owner, now: now}
+	for _, statement := range []struct {
+		dst  **sql.Stmt
+		text string
+	}{
+		{&r.inRange, `SELECT EXISTS (SELECT 1 FROM ranges WHERE id = ? AND state = 1 AND owner = ? AND issuer = ? AND epoch = ? AND ?5 >= from_idx AND ?5 < to_idx)`},
+		{&r.blocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE hash IN (?, ?))`},
+		{&r.request, `INSERT INTO issue_requests (account, request_id, digest, issuer, epoch, idx, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx,
+			expires_at = excluded.expires_at WHERE issue_requests.expires_at <= ?8`},
+		{&r.certificate, `INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&r.name, `INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
+	} {
+		var err error
+		if *statement.dst, err = tx.PrepareContext(ctx, statement.text); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *recording) close() {
+	for _, statement := range []*sql.Stmt{r.inRange, r.blocked, r.request, r.certificate, r.name} {
+		if statement != nil {
+			_ = statement.Close() // the transaction ends with or without it
+		}
+	}
+}
+
+func (r *recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) {
+	issuer, epoch, index := e.Issuer[:], int64(e.Position.Epoch), int64(e.Position.Index)
+	var open, blocked bool
+	if err := r.inRange.QueryRowContext(ctx, int64(e.Range), r.owner[:], issuer, epoch, index).Scan(&open); err != nil {
+		return ca.OutcomeNone, err
+	}
+	if !open {
+		return ca.RangeLost, nil
+	}
+	if err := r.blocked.QueryRowContext(ctx, e.KeyHash[:], e.KeyMaterial[:]).Scan(&blocked); err != nil {
+		return ca.OutcomeNone, err
+	}
+	if blocked {
+		return ca.KeyBlocked, nil
+	}
+	if e.RequestID != "" {
+		result, err := r.request.ExecContext(ctx, e.Account, e.RequestID, e.Digest[:], issuer, epoch, index, r.now.Add(requestLife).UnixMicro(), r.now.UnixMicro())
+		if err != nil {
+			return ca.OutcomeNone, err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return ca.RequestUsed, err
+		}
+	}
+	if _, err := r.certificate.ExecContext(ctx, issuer, epoch, index, e.Serial[:], int64(e.Range), e.Profile, e.Account, e.Subject, e.KeyHash[:],
+		e.NotBefore.UnixMicro(), e.NotAfter.UnixMicro(), e.IssuedAt.UnixMicro(), e.DER); err != nil {
+		return ca.OutcomeNone, err
+	}
+	for _, name := range e.Names {
+		if _, err := r.name.ExecContext(ctx, ca.ReversedName(name.Value), int64(name.Type), issuer, epoch, index); err != nil {
+			return ca.OutcomeNone, err
+		}
+	}
+	return ca.Recorded, nil
+}
+
+// FindRequest implements ca.CertificateStore.
+func (s *Store) FindRequest(ctx context.Context, account, requestID string) (ca.Certificate, [32]byte, error) {
+	const op = "find request"
+	var digest [32]byte
+	rows, err := s.read.QueryContext(ctx, `SELECT q.digest, `+certificateColumns+` FROM issue_requests q
+		JOIN certificates c ON c.issuer = q.issuer AND c.epoch = q.epoch AND c.idx = q.idx
+		WHERE q.account = ? AND q.request_id = ? AND q.expires_at > ?`, account, requestID, s.now().UnixMicro())
+	if err != nil {
+		return ca.Certificate{}, digest, translate(op, err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return ca.Certificate{}, digest, translate(op, errors.Join(rows.Err(), sql.ErrNoRows))
+	}
+	var octets []byte
+	c, err := scanCertificate(rows, &octets)
+	copy(digest[:], octets)
+	return c, digest, translate(op, err)
+}
+
+// ForgetRequests implements ca.CertificateStore.
+func (s *Store) ForgetRequests(ctx context.Context, limit int) (n int, err error) {
+	err = s.inTx(ctx, "forget requests", func(tx *sql.Tx, now time.Time) error {
+		forgotten, err := affected(tx.ExecContext(ctx, `DELETE FROM issue_requests WHERE rowid IN
+			(SELECT rowid FROM issue_requests WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`, now.UnixMicro(), limit))
+		n = int(forgotten)
+		return err
+	})
+	return n, err
+}
+
+// KeysBlockedSince implements ca.CertificateStore.
+func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.KeyHash, time.Time, error) {
+	const op = "read blocked keys"
+	next := s.now().Add(-time.Minute)
+	rows, err := s.read.QueryContext(ctx, `SELECT hash FROM blocked_keys WHERE blocked_at >= ?`, since.UnixMicro())
+	if err != nil {
+		return nil, next, translate(op, err)
+	}
+	defer rows.Close()
+	var hashes []pki.KeyHash
+	for rows.Next() {
+		var octets []byte
+		if err := rows.Scan(&octets); err != nil {
+			return nil, next, translate(op, err)
+		}
+		var hash pki.KeyHash
+		copy(hash[:], octets)
+		hashes = append(hashes, hash)
+	}
+	return hashes, next, translate(op, rows.Err())
+}
+
+// DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a
+// moment only.
+func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error) {
+	const op = "drop epoch"
+	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
+		if !epoch.Passed(now.Unix()) {
+			return pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed", epoch).InField("epoch")
+		}
+		if err := dropNames(ctx, tx, epoch, limit); err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, `DELETE FROM certificates WHERE rowid IN
+			(SELECT rowid FROM certificates WHERE epoch = ? ORDER BY issuer, idx LIMIT ?)`, int64(epoch), limit))
+		if err != nil || n == int64(limit) {
+			return err
+		}
+		done = true
+		_, err = tx.ExecContext(ctx, `DELETE FROM ranges WHERE epoch = ? AND state <> 1`, int64(epoch))
+		return err
+	})
+	return done, err
+}
+
+// dropNames removes the names of the certificates that go next. They are read from the certificates: an index that finds
+// them from the other side would cost every issuance.
+func dropNames(ctx context.Context, tx *sql.Tx, epoch pki.Epoch, limit int) error {
+	rows, err := tx.QueryContext(ctx, `SELECT issuer, idx, der FROM certificates WHERE epoch = ? ORDER BY issuer, idx LIMIT ?`, int64(epoch), limit)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	type row struct {
+		issuer []byte
+		idx    int64
+		names  []ca.Name
+	}
+	var going []row
+	for rows.Next() {
+		var r row
+		var der []byte
+		if err := rows.Scan(&r.issuer, &r.idx, &der); err != nil {
+			return err
+		}
+		if r.names, err = ca.NamesOf(der); err != nil {
+			return err
+		}
+		going = append(going, r)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, r := range going {
+		for _, name := range r.names {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM certificate_names WHERE reversed = ? AND kind = ? AND issuer = ? AND epoch = ? AND idx = ?`,
+				ca.ReversedName(name.Value), int64(name.Type), r.issuer, int64(epoch), r.idx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

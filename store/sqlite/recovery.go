@@ -1,0 +1,50 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// Advance implements store.Recovery.
+func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event) (done store.Advanced, err error) {
+	err = s.inTx(ctx, "advance books", func(tx *sql.Tx, now time.Time) error {
+		// What is skipped becomes one lost range for each epoch; the last index that may be taken comes first, so that
+		// the target is computed from it once.
+		steps := []struct {
+			statement string
+			args      []any
+		}{
+			{`UPDATE restores SET count = count + 1`, nil},
+			{`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'ranges'`, []any{store.LostSequences}},
+			{`UPDATE ranges SET state = 4, changed_at = ? WHERE state = 3`, []any{now.UnixMicro()}},
+			{`INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ?2 FROM epochs`,
+				[]any{store.LostIndices, now.UnixMicro()}},
+			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
+			{`UPDATE publication_series SET number = number + ?`, []any{store.LostSequences}},
+			{`DELETE FROM publications`, nil}, // they carry old numbers; the next ones are complete lists
+		}
+		for _, step := range steps {
+			if _, err := tx.ExecContext(ctx, step.statement, step.args...); err != nil {
+				return err
+			}
+		}
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM epochs`).Scan(&done.Epochs); err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, `UPDATE ledger_head SET seq = seq + ? RETURNING seq - ?`, store.LostSequences-1, store.LostSequences-1).Scan(&done.Before); err != nil {
+			return err
+		}
+		entry := revocation.NewEntry{Entry: revocation.Entry{Kind: revocation.KindRestore, RevokedAt: now, Actor: actor}}
+		if done.Ledger, err = appendLedger(ctx, tx, now, []revocation.NewEntry{entry}); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, events)
+	})
+	return done, err
+}
