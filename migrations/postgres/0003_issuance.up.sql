@@ -203,7 +203,11 @@ DECLARE
 	v_free record;
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
-	INSERT INTO epochs (issuer, epoch) VALUES (p_issuer, p_epoch) ON CONFLICT DO NOTHING;
+	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
+	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost
+		INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, p_base_url, clock_timestamp(), clock_timestamp() FROM restores r WHERE r.count > 0;
+	END IF;
 	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
 	-- A later statement, so that it sees what was given back or taken while this one waited.
 	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 ORDER BY from_idx LIMIT 1 FOR UPDATE;

@@ -16,6 +16,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("issuer", func(t *testing.T) { testIssuer(t, open) })
 	t.Run("ledger", func(t *testing.T) { testLedger(t, open) })
 	t.Run("publication", func(t *testing.T) { testPublication(t, open) })
+	t.Run("recovery", func(t *testing.T) { testRecovery(t, open) })
 	t.Run("range", func(t *testing.T) { testRange(t, open) })
 	t.Run("responder", func(t *testing.T) { testResponder(t, open) })
 	t.Run("progress", func(t *testing.T) { testProgress(t, open) })
