@@ -18,8 +18,11 @@ import (
 
 // StaplerConfig says for which certificate a Stapler keeps the status.
 type StaplerConfig struct {
-	// Certificate holds chain and key; at least the leaf and its issuer's certificate. It is demanded.
+	// Certificate holds chain and key. It is demanded.
 	Certificate tls.Certificate
+
+	// Issuer is the certificate of the issuer, whose responder is asked. Nil means the second certificate of the chain.
+	Issuer *x509.Certificate
 
 	// Fetcher asks the responder and keeps staples across restarts. Nil means a guarded fetcher without a disk.
 	Fetcher *fetch.Fetcher
@@ -112,18 +115,21 @@ func NewStapler(config StaplerConfig) (*Stapler, error) {
 
 func (s *Stapler) readCertificate() error {
 	chain := s.config.Certificate.Certificate
-	if len(chain) < 2 {
+	s.issuer = s.config.Issuer
+	if len(chain) == 0 || len(chain) < 2 && s.issuer == nil {
 		return errors.New("the certificate comes without its issuer's, which signs its status")
 	}
 	var err error
 	if s.leaf, err = x509.ParseCertificate(chain[0]); err != nil {
 		return fmt.Errorf("read certificate: %w", err)
 	}
-	if s.issuer, err = x509.ParseCertificate(chain[1]); err != nil {
-		return fmt.Errorf("read issuer's certificate: %w", err)
+	if s.issuer == nil {
+		if s.issuer, err = x509.ParseCertificate(chain[1]); err != nil {
+			return fmt.Errorf("read issuer's certificate: %w", err)
+		}
 	}
 	if err := s.issuer.CheckSignature(s.leaf.SignatureAlgorithm, s.leaf.RawTBSCertificate, s.leaf.Signature); err != nil {
-		return fmt.Errorf("the second certificate is not the issuer of the first: %w", err)
+		return fmt.Errorf("the issuer given did not issue it: %w", err)
 	}
 	s.responder = s.config.Responder
 	if s.responder == "" {

@@ -88,7 +88,7 @@ func (u *Universe) lookUp(issuer pki.IssuerID, serial pki.Serial) (answer Answer
 		return r.answer(u.seq), asked, true
 	}
 	switch place := week.at(position.Index); {
-	case changed, place.State == RangeFree, place.State == RangeLost: // another serial has this index, or none
+	case changed, place.State == RangeLost: // another serial has this index, or none ever will
 		answer.never(books.key.Foreign)
 		return answer, asked, true
 	case place.State == RangeClosed:
@@ -98,7 +98,7 @@ func (u *Universe) lookUp(issuer pki.IssuerID, serial pki.Serial) (answer Answer
 			answer.never(books.key.Foreign)
 		}
 		return answer, asked, true
-	}
+	} // What is free may have been reserved again since: ask.
 	if seen, ok := week.recorded[position.Index]; ok {
 		if seen == serial {
 			answer.Issuance, answer.Status = Issued, pki.StatusGood

@@ -39,6 +39,8 @@ type commands struct {
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
+	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Demo       demoCmd       `cmd:"" help:"Play the whole life of a certificate, on this machine."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
 	Backup     backupCmd     `cmd:"" help:"Copy database and keys, as one unit."`
 	Restore    restoreCmd    `cmd:"" help:"Bring back a backup, so that nothing is used twice."`

@@ -145,16 +145,16 @@ func Corpus() []Hostile {
 		}},
 
 		{Name: "CRL of another scope", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
-			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: extensions(ScopeURL(p.URL + "/elsewhere.crl"))}))
+			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: Extensions(ScopeURL(p.URL + "/elsewhere.crl"))}))
 		}},
 		{Name: "CRL for CA certificates", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
-			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: extensions(ScopeCACerts())}))
+			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: Extensions(ScopeCACerts())}))
 		}},
 		{Name: "CRL of another issuer", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("root").CRL(CRL{}))
 		}},
 		{Name: "CRL with an unknown critical extension", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
-			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: extensions(UnknownCritical)}))
+			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: Extensions(UnknownCritical)}))
 		}},
 		{Name: "CRL with another signature", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			list := p.Cert("int").CRL(CRL{})

@@ -265,4 +265,5 @@ func (p *PKI) serveOCSP(w http.ResponseWriter, r *http.Request, authority *Cert)
 	_, _ = w.Write(ocsp.UnauthorizedErrorResponse)
 }
 
-func extensions(list ...pkix.Extension) []pkix.Extension { return list }
+// Extensions is a list of extensions.
+func Extensions(list ...pkix.Extension) []pkix.Extension { return list }

@@ -338,6 +338,9 @@ func (t *Tap) message(from Role, kind uint8, body, whole []byte) error {
 	case protocol.MsgFinished:
 		return t.readFinished(from, body, before)
 	default:
+		if t.choice == nil {
+			return fmt.Errorf("a %s before any ServerHello", protocol.MessageName(whole))
+		}
 		return t.story.message(from, kind, body)
 	}
 	return nil

@@ -55,13 +55,15 @@ type APIConfig struct {
 
 // CRLConfig times the CRLs.
 type CRLConfig struct {
-	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 24h
-	Interval time.Duration `yaml:"interval"` // rebuilt at least this often; default a quarter of the lifetime
+	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 72h
+	Interval time.Duration `yaml:"interval"` // rebuilt at least this often; default a twelfth of the lifetime
+
+	Directory string `yaml:"directory"` // each list is written below it too, for a web server or CDN; empty: not
 }
 
 // OCSPConfig times the OCSP responses.
 type OCSPConfig struct {
-	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 4h
+	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 1h, 8h for issuers that serve the public
 }
 
 // LogConfig is the server's log on stderr.
@@ -125,9 +127,8 @@ func (c *Config) fillDefaults() {
 	setDefault(&c.API.Listen, "127.0.0.1:8443")
 	setDefault(&c.Public.Listen, "127.0.0.1:8080")
 	setDefault(&c.Ops.Listen, "127.0.0.1:9090")
-	setDefault(&c.CRL.Lifetime, 24*time.Hour)
-	setDefault(&c.CRL.Interval, c.CRL.Lifetime/4)
-	setDefault(&c.OCSP.Lifetime, 4*time.Hour)
+	setDefault(&c.CRL.Lifetime, 72*time.Hour)
+	setDefault(&c.CRL.Interval, c.CRL.Lifetime/12)
 	setDefault(&c.Log.Format, "text")
 	setDefault(&c.Log.Level, "info")
 	setDefault(&c.Client.Server, c.API.Listen)
@@ -172,7 +173,7 @@ func (c *Config) validate() (field string, err error) {
 	if c.CRL.Interval <= 0 || c.CRL.Interval >= c.CRL.Lifetime {
 		return "crl.interval", fmt.Errorf("%s: want less than the lifetime of %s, so that a fresh CRL is there before the old one ends", c.CRL.Interval, c.CRL.Lifetime)
 	}
-	if c.OCSP.Lifetime < time.Minute || c.OCSP.Lifetime > 10*24*time.Hour {
+	if c.OCSP.Lifetime != 0 && c.OCSP.Lifetime < time.Minute || c.OCSP.Lifetime > 10*24*time.Hour {
 		return "ocsp.lifetime", fmt.Errorf("%s: want 1m to 240h", c.OCSP.Lifetime)
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {

@@ -43,7 +43,7 @@ func TestParseConfigDefaults(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got[0], got[1])
 		}
 	}
-	if c.CRL.Lifetime != 24*time.Hour || c.CRL.Interval != 6*time.Hour || c.OCSP.Lifetime != 4*time.Hour {
+	if c.CRL.Lifetime != 72*time.Hour || c.CRL.Interval != 6*time.Hour || c.OCSP.Lifetime != 0 {
 		t.Errorf("times: %+v %+v", c.CRL, c.OCSP)
 	}
 }

@@ -27,7 +27,12 @@ func Each(t *testing.T, test func(t *testing.T, s store.Store)) {
 }
 
 // raw are the ways past the stores, for Exec.
-var raw sync.Map // store.Store -> func(ctx, statement, args) error
+var raw sync.Map // store.Store -> access
+
+type access struct {
+	exec  func(statement string, args []any) error
+	close func()
+}
 
 // Exec runs a statement on the database of a store made here, past the store: for fixtures that no store makes, and
 // for tests that damage things. Parameters are $1, $2 ...
@@ -40,17 +45,24 @@ func Exec(t testing.TB, s store.Store, statement string, args ...any) {
 
 // TryExec is Exec for statements that may fail.
 func TryExec(s store.Store, statement string, args ...any) error {
-	exec, ok := raw.Load(s)
+	way, ok := raw.Load(s)
 	if !ok {
 		return fmt.Errorf("this store was not made by testdb")
 	}
-	return exec.(func(string, []any) error)(statement, args)
+	return way.(access).exec(statement, args)
 }
 
 // SQLite opens a fresh SQLite file. It does not wait for the disk.
 func SQLite(t testing.TB) *sqlite.Store {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "signet.db")
+	s := OpenSQLite(t, filepath.Join(t.TempDir(), "signet.db"))
+	t.Cleanup(func() { Close(t, s) })
+	return s
+}
+
+// OpenSQLite opens a file that the caller closes with Close: in a synctest bubble, before the bubble ends.
+func OpenSQLite(t testing.TB, path string) *sqlite.Store {
+	t.Helper()
 	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path, Unsafe: true})
 	if err != nil {
 		t.Fatal(err)
@@ -59,18 +71,25 @@ func SQLite(t testing.TB) *sqlite.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw.Store(s, func(statement string, args []any) error {
-		_, err := db.Exec(strings.ReplaceAll(statement, "$", "?"), args...)
-		return err
-	})
-	t.Cleanup(func() {
-		raw.Delete(s)
-		db.Close()
-		if err := s.Close(); err != nil {
-			t.Errorf("close SQLite: %v", err)
-		}
+	raw.Store(s, access{
+		exec: func(statement string, args []any) error {
+			_, err := db.Exec(strings.ReplaceAll(statement, "$", "?"), args...)
+			return err
+		},
+		close: func() { db.Close() },
 	})
 	return s
+}
+
+// Close closes a store made here.
+func Close(t testing.TB, s store.Store) {
+	t.Helper()
+	if way, ok := raw.LoadAndDelete(s); ok {
+		way.(access).close()
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close database: %v", err)
+	}
 }
 
 // Postgres opens a fresh database on the test binary's server, which does not wait for the disk.
@@ -91,22 +110,24 @@ func Open(t testing.TB, url string) *postgres.Store {
 	}
 	var mu sync.Mutex
 	var conn *pgx.Conn // opened by the first use
-	raw.Store(s, func(statement string, args []any) (err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if conn == nil || conn.IsClosed() {
-			if conn, err = pgx.Connect(context.Background(), url); err != nil {
-				return err
+	raw.Store(s, access{
+		exec: func(statement string, args []any) (err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if conn == nil || conn.IsClosed() {
+				if conn, err = pgx.Connect(context.Background(), url); err != nil {
+					return err
+				}
 			}
-		}
-		_, err = conn.Exec(context.Background(), statement, args...)
-		return err
+			_, err = conn.Exec(context.Background(), statement, args...)
+			return err
+		},
+		close: func() {
+			if conn != nil {
+				conn.Close(context.Background())
+			}
+		},
 	})
-	t.Cleanup(func() {
-		raw.Delete(s)
-		if err := s.Close(); err != nil {
-			t.Errorf("close PostgreSQL: %v", err)
-		}
-	})
+	t.Cleanup(func() { Close(t, s) })
 	return s
 }

@@ -174,17 +174,25 @@ CREATE FUNCTION signet_epoch_partition(p_epoch integer) RETURNS void LANGUAGE pl
 DECLARE
 	v_parent text;
 BEGIN
-	IF to_regclass('certificate_names_' || p_epoch) IS NOT NULL THEN
+	IF signet_epoch_known(p_epoch) THEN
 		RETURN;
 	END IF;
 	PERFORM pg_advisory_xact_lock(x'65706f6368'::bigint);
-	IF to_regclass('certificate_names_' || p_epoch) IS NOT NULL THEN
+	IF signet_epoch_known(p_epoch) THEN
 		RETURN;
 	END IF;
 	FOREACH v_parent IN ARRAY ARRAY['certificates', 'certificate_names'] LOOP
 		EXECUTE format('CREATE TABLE %1$I (LIKE %2$I INCLUDING ALL, CHECK (epoch = %3$s))', v_parent || '_' || p_epoch, v_parent, p_epoch);
 		EXECUTE format('ALTER TABLE %2$I ATTACH PARTITION %1$I FOR VALUES IN (%3$s)', v_parent || '_' || p_epoch, v_parent, p_epoch);
 	END LOOP;
+END $$;
+
+-- signet_epoch_known reads the catalogue in the snapshot of a statement of its own; to_regclass would answer from a cache
+-- that waiting for an advisory lock does not refresh.
+CREATE FUNCTION signet_epoch_known(p_epoch integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'certificate_names'::regclass AND c.relname = 'certificate_names_' || p_epoch);
 END $$;
 
 -- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18.
@@ -195,7 +203,11 @@ DECLARE
 	v_free record;
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
-	INSERT INTO epochs (issuer, epoch) VALUES (p_issuer, p_epoch) ON CONFLICT DO NOTHING;
+	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
+	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost
+		INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, p_base_url, clock_timestamp(), clock_timestamp() FROM restores r WHERE r.count > 0;
+	END IF;
 	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
 	-- A later statement, so that it sees what was given back or taken while this one waited.
 	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 ORDER BY from_idx LIMIT 1 FOR UPDATE;

@@ -31,7 +31,7 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 			return err
 		}
 		if free == nil {
-			if free, err = takeNext(ctx, tx, r); err != nil {
+			if free, err = takeNext(ctx, tx, now, r); err != nil {
 				return err
 			}
 		}
@@ -69,8 +69,8 @@ func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) 
 }
 
 // takeNext takes the next indices of the epoch, within one block.
-func takeNext(ctx context.Context, tx *sql.Tx, r ca.Reservation) (*ca.Run, error) {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO epochs (issuer, epoch) VALUES (?, ?) ON CONFLICT DO NOTHING`, r.Issuer[:], int64(r.Epoch)); err != nil {
+func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) (*ca.Run, error) {
+	if err := beginEpoch(ctx, tx, now, r); err != nil {
 		return nil, err
 	}
 	var next uint64
@@ -83,6 +83,23 @@ func takeNext(ctx context.Context, tx *sql.Tx, r ca.Reservation) (*ca.Run, error
 	}
 	_, err := tx.ExecContext(ctx, `UPDATE epochs SET next_idx = ? WHERE issuer = ? AND epoch = ?`, int64(end), r.Issuer[:], int64(r.Epoch))
 	return &ca.Run{From: next, To: end}, err
+}
+
+// beginEpoch makes the counter of an epoch if there is none. After a restore, whatever a lost copy of these books issued
+// in this week is lost.
+func beginEpoch(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) error {
+	result, err := tx.ExecContext(ctx, `INSERT INTO epochs (issuer, epoch, next_idx) SELECT ?, ?, count * ? FROM restores WHERE true ON CONFLICT DO NOTHING`,
+		r.Issuer[:], int64(r.Epoch), pki.BlockSize)
+	if err != nil {
+		return err
+	}
+	if made, err := result.RowsAffected(); err != nil || made == 0 {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, ?6, ?7, ?7 FROM restores WHERE count > 0`,
+		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], r.BaseURL, now.UnixMicro())
+	return err
 }
 
 // RenewLeases implements ca.RangeStore.

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+type serveCmd struct {
+	Role           string `default:"all" enum:"all,public" help:"all: issue, revoke, publish and answer. public: only serve CRLs, OCSP and issuers, without any key that can sign a certificate."`
+	PassphraseFile string `placeholder:"FILE" type:"path" help:"File with the passphrase of the keys on its only line (passphrase_file)."`
+	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed. For tests."`
+}
+
+// Help is shown by "signet serve --help".
+func (serveCmd) Help() string {
+	return `It runs until it is told to stop (SIGTERM, Ctrl-C), ends the calls in flight, and gives back what it had reserved.
+The passphrase of the keys comes from --passphrase-file, passphrase_file in signet.yaml, SIGNET_PASSPHRASE_FILE,
+SIGNET_PASSPHRASE, the systemd credential signet-passphrase, or a prompt at a terminal.
+
+Examples:
+  signet serve
+  signet --config /etc/signet/signet.yaml serve --passphrase-file /run/secrets/signet
+  signet serve --role public          # beside others, on the same database`
+}
+
+// Run serves until the context ends.
+func (c *serveCmd) Run(a *app) (err error) {
+	config, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	role, err := server.ParseRole(c.Role)
+	if err != nil {
+		return err
+	}
+	file := c.PassphraseFile
+	if file == "" && config.PassphraseFile != "" {
+		file = config.Path(config.PassphraseFile)
+	}
+	passphrase, err := a.passphrase(file, false)
+	if err != nil {
+		return err
+	}
+	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: logger(a, config)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(a.ctx))) }()
+	if err := a.announce(s); err != nil {
+		return err
+	}
+	if err := s.Run(a.ctx); err != nil {
+		return pki.Errorf(pki.KindOf(err), "serve", "%w", err)
+	}
+	return nil
+}
+
+// served is what `signet serve --output json` prints once it listens.
+type served struct {
+	API    string `json:"api,omitempty"`
+	Public string `json:"public,omitempty"`
+	Ops    string `json:"ops,omitempty"`
+}
+
+// announce says where to find the server.
+func (a *app) announce(s *server.Server) error {
+	at := s.Addresses()
+	return a.show(served(at), func(p *printer) {
+		p.line("signet serves:")
+		p.fields("API (gRPC, REST)", at.API, "CRL, OCSP, issuers", at.Public, "metrics, health", at.Ops)
+		p.next("in another terminal: signet issue app.example")
+	})
+}
+
+func logger(a *app, config *server.Config) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(config.Log.Level)); err != nil {
+		level = slog.LevelInfo // the configuration was validated; this is for a level that slog does not know
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if config.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, options))
+	}
+	return slog.New(slog.NewTextHandler(a.err, options))
+}

@@ -1,0 +1,224 @@
+package handshake_test
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/pki"
+)
+
+// onDisk gives a Config a fetcher with a directory.
+func onDisk(t *testing.T, p *handshaketest.PKI, dir string) func(*handshake.Config) {
+	return func(c *handshake.Config) {
+		fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now, Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Fetcher = fetcher
+	}
+}
+
+// TestDiskAcrossProcesses: what one process fetched serves another with the status service off, verified again; what
+// lies there spoiled does not.
+func TestDiskAcrossProcesses(t *testing.T) {
+	for _, source := range []string{"noaia", "nocdp"} {
+		t.Run(source, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> int -> leaf "+source)
+			chain, dir := p.Cert("leaf").Chain(), t.TempDir()
+			if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), chain, nil); err != nil {
+				t.Fatal(err)
+			}
+			p.Off()
+			result, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), chain, nil)
+			if err != nil || !result.Certificates[0].Decisive.Cached {
+				t.Fatalf("another process: %v", err)
+			}
+			spoil(t, dir)
+			if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), chain, nil); err == nil {
+				t.Fatal("spoiled objects were believed")
+			}
+		})
+	}
+}
+
+// spoil changes the last octet of every object and the name it is found by, as somebody with the rights to write would.
+func spoil(t *testing.T, dir string) {
+	t.Helper()
+	objects, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
+	if err != nil || len(objects) == 0 {
+		t.Fatal(objects, err)
+	}
+	for _, path := range objects {
+		body, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body[len(body)-1] ^= 1
+		respell(t, dir, path, body)
+	}
+}
+
+// TestDelta: a revocation that only a delta has is found, and a delta without its base says nothing.
+func TestDelta(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia; int -> other noaia")
+	int, leaf := p.Cert("int"), p.Cert("leaf")
+	freshest := handshaketest.Freshest(p.URL + "/int-delta.crl")
+	p.Replace("/int.crl", handshaketest.Bytes(int.CRL(handshaketest.CRL{Number: 5, Extensions: handshaketest.Extensions(freshest)})))
+	leaf.Revoke(1)
+	p.Replace("/int-delta.crl", handshaketest.Bytes(int.CRL(handshaketest.CRL{Number: 6, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))})))
+	_, err := p.Checker(nil).Check(t.Context(), leaf.Chain(), nil)
+	revoked, ok := errors.AsType[*handshake.RevokedError](err)
+	if !ok || revoked.Evidence.Source != handshake.SourceDelta || revoked.Evidence.Number.Int64() != 6 {
+		t.Fatalf("%v", err)
+	}
+	if _, err := p.Checker(nil).Check(t.Context(), p.Cert("other").Chain(), nil); err != nil {
+		t.Fatalf("the other certificate: %v", err)
+	}
+	p.Replace("/int.crl", http.NotFoundHandler())
+	if _, err := p.Checker(nil).Check(t.Context(), p.Cert("other").Chain(), nil); err == nil {
+		t.Fatal("a delta alone was taken for the whole")
+	}
+}
+
+// TestConfiguredFile: a CRL in a file covers certificates that point nowhere, without the network, and is read again
+// when it changes.
+func TestConfiguredFile(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	path := filepath.Join(t.TempDir(), "root.crl")
+	write := func() {
+		t.Helper()
+		if err := os.WriteFile(path, root.CRL(handshaketest.CRL{}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Policy, c.Network = 0, handshake.NetworkNever
+		c.Issuers = []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{path}}}
+	})
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Unavailable {
+		t.Fatalf("before there is a file: %v", err)
+	}
+	write()
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	leaf.Revoke(4)
+	write()
+	_, err := checker.Check(t.Context(), leaf.Chain(), nil)
+	if revoked, ok := errors.AsType[*handshake.RevokedError](err); !ok || revoked.Evidence.Reason != pki.Superseded || revoked.Evidence.Location != path {
+		t.Fatalf("after the file changed: %v", err)
+	}
+}
+
+// TestRefreshAhead: past half the life of a CRL a handshake has it refreshed, without waiting for it.
+func TestRefreshAhead(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia")
+	leaf := p.Cert("leaf")
+	checker := p.Checker(nil)
+	check := func() error { _, err := checker.Check(t.Context(), leaf.Chain(), nil); return err }
+	if err := check(); err != nil {
+		t.Fatal(err)
+	}
+	p.Advance(13 * time.Hour)
+	leaf.Revoke(1)
+	if err := check(); err != nil {
+		t.Fatalf("a CRL of half a day is still good: %v", err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for check() == nil {
+		if time.Now().After(deadline) {
+			t.Fatal("the refresh in the background never came")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if hits := p.Hits("/int.crl"); hits != 2 {
+		t.Errorf("the CRL was fetched %d times", hits)
+	}
+}
+
+// TestNonce: an issuer whose answers must be live is not satisfied with one from a cache.
+func TestNonce(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp")
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, DemandNonce: true}}
+	})
+	_, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil)
+	if outcomeOf(t, err) != handshaketest.BadEvidence { // the honest responder of the tests knows no nonces
+		t.Fatalf("%v", err)
+	}
+}
+
+// TestMaxAge: what is older than I want is stale, whatever its nextUpdate says.
+func TestMaxAge(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	p.Replace("/root.crl", handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{Age: 2 * time.Hour})))
+	for maxAge, want := range map[time.Duration]handshaketest.Outcome{time.Hour: handshaketest.Stale, 3 * time.Hour: handshaketest.Accepted} {
+		_, err := p.Checker(func(c *handshake.Config) { c.MaxAge = maxAge }).Check(t.Context(), p.Cert("leaf").Chain(), nil)
+		if got := outcomeOf(t, err); got != want {
+			t.Errorf("%s: %v", maxAge, err)
+		}
+	}
+}
+
+// TestSkew: clocks may differ by minutes, not by hours.
+func TestSkew(t *testing.T) {
+	for ahead, want := range map[time.Duration]handshaketest.Outcome{2 * time.Minute: handshaketest.Accepted, time.Hour: handshaketest.BadEvidence} {
+		p := handshaketest.New(t, "root -> leaf noaia")
+		p.Replace("/root.crl", handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{Age: -ahead})))
+		_, err := p.Checker(nil).Check(t.Context(), p.Cert("leaf").Chain(), nil)
+		if got := outcomeOf(t, err); got != want {
+			t.Errorf("%s: %v", ahead, err)
+		}
+	}
+}
+
+// TestCheckNothing: no chain, no acceptance; and the zero Result refuses.
+func TestCheckNothing(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	for _, chain := range [][]*x509.Certificate{nil, {}} {
+		result, err := p.Checker(func(c *handshake.Config) { c.Policy = handshake.ReportOnly }).Check(t.Context(), chain, nil)
+		if err == nil || result.Decision() != handshake.Refused {
+			t.Errorf("%v: %v", chain, err)
+		}
+	}
+	if (&handshake.Result{}).Err() == nil {
+		t.Error("the zero Result accepts")
+	}
+}
+
+// respell replaces an object of the cache by other content under the digest of that, and follows up in the references,
+// so that only a signature can tell.
+func respell(t *testing.T, dir, path string, body []byte) {
+	t.Helper()
+	sum := sha256.Sum256(body)
+	digest := hex.EncodeToString(sum[:])
+	if err := os.WriteFile(filepath.Join(dir, "objects", digest), body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refs, err := filepath.Glob(filepath.Join(dir, "refs", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range refs {
+		text, err := os.ReadFile(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := strings.ReplaceAll(string(text), filepath.Base(path), digest)
+		if err := os.WriteFile(ref, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,395 @@
+package fetch_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake/fetch"
+)
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+func newFetcher(t *testing.T, change func(*fetch.Config)) *fetch.Fetcher {
+	t.Helper()
+	config := fetch.Config{Allow: loopback}
+	if change != nil {
+		change(&config)
+	}
+	f, err := fetch.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func get(f *fetch.Fetcher, url string) (*fetch.Response, error) {
+	return f.Do(context.Background(), fetch.Request{URL: url, MaxBytes: 1000, Timeout: 10 * time.Second})
+}
+
+// why is the cause of a failed fetch.
+func why(t *testing.T, err error) fetch.Why {
+	t.Helper()
+	e, ok := errors.AsType[*fetch.Error](err)
+	if !ok {
+		t.Fatalf("error %v of no type", err)
+	}
+	return e.Why
+}
+
+// TestPublic: every form of an address that is not public is refused, and what looks like one of them is not.
+func TestPublic(t *testing.T) {
+	for _, text := range []string{
+		"127.0.0.1", "127.255.255.254", "::1", "0.0.0.0", "::", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
+		"fe80::1", "fe80::1%eth0", "fc00::1", "fd12:3456::1", "fec0::1", "100.64.0.1", "100.127.255.255", "224.0.0.1", "239.1.1.1", "ff02::1", "240.0.0.1",
+		"255.255.255.255", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "192.88.99.1",
+		"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1",
+		"2002:7f00:1::1", "2002:a00:1::", "2001::1", "2001:db8::1", "3fff::1", "100::1", "5f00::1", "4000::1",
+	} {
+		if fetch.Public(netip.MustParseAddr(text)) {
+			t.Errorf("%s passes for public", text)
+		}
+	}
+	for _, text := range []string{
+		"8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.255.255", "100.128.0.1", "192.0.1.1", "198.17.0.1", "198.20.0.1", "223.255.255.255", "::ffff:8.8.8.8",
+		"64:ff9b::808:808", "2002:808:808::1", "2606:4700::1", "2a00:1450::1",
+	} {
+		if !fetch.Public(netip.MustParseAddr(text)) {
+			t.Errorf("%s is refused", text)
+		}
+	}
+	if fetch.Public(netip.Addr{}) {
+		t.Error("no address passes for public")
+	}
+}
+
+// TestNotAllowed: what must not be asked is not asked.
+func TestNotAllowed(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+	closed := newFetcher(t, func(c *fetch.Config) { c.Allow = nil })
+	for _, url := range []string{
+		server.URL, "http://localhost:" + port, "http://[::ffff:127.0.0.1]:" + port, "http://2130706433:" + port, "http://0x7f000001:" + port, "http://0:" + port,
+		"ldap://127.0.0.1/cn=x", "file:///etc/hostname", "ftp://127.0.0.1/", "gopher://127.0.0.1/", "javascript:1", "http://user:secret@127.0.0.1:" + port, "http://", "//127.0.0.1:" + port, "",
+		"http://127.0.0.1:" + port + "/" + strings.Repeat("a", 5000),
+	} {
+		if _, err := get(closed, url); err == nil {
+			t.Errorf("%.60s was fetched", url)
+		} else if strings.Contains(err.Error(), "secret") && !strings.Contains(url, "secret") {
+			t.Errorf("%v", err)
+		}
+	}
+	if asked.Load() != 0 {
+		t.Errorf("the server was asked %d times", asked.Load())
+	}
+}
+
+// TestRedirects: three are followed, each is judged again.
+func TestRedirects(t *testing.T) {
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	mux.HandleFunc("/end", func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("end")) })
+	for from, to := range map[string]string{
+		"/3": "/2", "/2": "/1", "/1": "/end", "/4": "/3", "/loop": "/loop", "/private": "http://10.0.0.1/", "/link-local": "http://169.254.169.254/latest",
+		"/file": "file:///etc/hostname", "/user": "http://u:p@127.0.0.1/",
+	} {
+		mux.Handle(from, http.RedirectHandler(to, http.StatusFound))
+	}
+	f := newFetcher(t, nil)
+	if response, err := get(f, server.URL+"/3"); err != nil || string(response.Body) != "end" || response.URL != server.URL+"/end" {
+		t.Errorf("three redirects: %v %v", response, err)
+	}
+	for _, path := range []string{"/4", "/loop", "/private", "/link-local", "/file", "/user"} {
+		if _, err := get(f, server.URL+path); err == nil || why(t, err) != fetch.NotAllowed {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestRebinding: a name is judged by the address that is connected to, not by one it had a moment ago.
+func TestRebinding(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	f := newFetcher(t, func(c *fetch.Config) { c.Allow, c.Resolver = nil, lyingResolver(t) })
+	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+	_, err := get(f, "http://rebind.test:"+port+"/")
+	if err == nil || why(t, err) != fetch.NotAllowed {
+		t.Errorf("%v", err)
+	}
+	if _, ok := errors.AsType[*fetch.AddressError](err); !ok {
+		t.Errorf("%v does not name the address", err)
+	}
+	if asked.Load() != 0 {
+		t.Error("the server was asked")
+	}
+}
+
+// lyingResolver answers every question for an IPv4 address with 127.0.0.1.
+func lyingResolver(t *testing.T) *net.Resolver {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		buffer := make([]byte, 1500)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			conn.WriteTo(dnsAnswer(buffer[:n]), from)
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return net.Dial("udp", conn.LocalAddr().String())
+	}}
+}
+
+// dnsAnswer answers the one question of a query: type A with 127.0.0.1, everything else with nothing.
+func dnsAnswer(query []byte) []byte {
+	end := 12
+	for end < len(query) && query[end] != 0 {
+		end += int(query[end]) + 1
+	}
+	question := query[12 : end+5]
+	answers := uint16(0)
+	if binary.BigEndian.Uint16(question[len(question)-4:]) == 1 {
+		answers = 1
+	}
+	out := append([]byte{}, query[:2]...)
+	out = append(out, 0x81, 0x80, 0, 1, 0, byte(answers), 0, 0, 0, 0)
+	out = append(out, question...)
+	if answers == 1 {
+		out = append(out, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1)
+	}
+	return out
+}
+
+// TestLimits: too much, too slow and too little are told apart.
+func TestLimits(t *testing.T) {
+	release := make(chan struct{})
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	defer close(release)
+	mux.HandleFunc("/exact", func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 1000)) })
+	mux.HandleFunc("/announced", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000000000000")
+		w.WriteHeader(200)
+	})
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
+		for {
+			if _, err := w.Write(make([]byte, 4096)); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte{1})
+		http.NewResponseController(w).Flush()
+		<-release
+	})
+	mux.HandleFunc("/short", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		w.Write([]byte{1})
+	})
+	mux.HandleFunc("/missing", http.NotFound)
+	f := newFetcher(t, nil)
+	if response, err := get(f, server.URL+"/exact"); err != nil || len(response.Body) != 1000 {
+		t.Errorf("exactly the limit: %v", err)
+	}
+	for path, want := range map[string]fetch.Why{"/announced": fetch.TooLarge, "/endless": fetch.TooLarge, "/short": fetch.Network, "/missing": fetch.BadStatus} {
+		if _, err := get(f, server.URL+path); err == nil || why(t, err) != want {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+	_, err := f.Do(t.Context(), fetch.Request{URL: server.URL + "/slow", MaxBytes: 1000, Timeout: 50 * time.Millisecond})
+	if err == nil || why(t, err) != fetch.TimedOut {
+		t.Errorf("slow: %v", err)
+	}
+	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL + "/exact"}); err == nil {
+		t.Error("a request without limits was made")
+	}
+}
+
+// TestOneForMany: callers that want the same share one fetch, and one that gives up does not end it for the others.
+func TestOneForMany(t *testing.T) {
+	var asked atomic.Int32
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		<-release
+		w.Write([]byte("body"))
+	}))
+	defer server.Close()
+	f := newFetcher(t, nil)
+	impatient, giveUp := context.WithCancel(t.Context())
+	request := fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: 10 * time.Second}
+	first := make(chan error, 1)
+	go func() { _, err := f.Do(impatient, request); first <- err }()
+	for asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if response, err := f.Do(t.Context(), request); err != nil || string(response.Body) != "body" {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	giveUp()
+	if err := <-first; err == nil || why(t, err) != fetch.TimedOut {
+		t.Errorf("the impatient one: %v", err)
+	}
+	time.Sleep(20 * time.Millisecond) // let the others queue up behind the first
+	close(release)
+	wg.Wait()
+	if n := asked.Load(); n > 2 {
+		t.Errorf("the server was asked %d times", n)
+	}
+}
+
+// TestNegativeCache: what failed is not asked again at once, then again, then at ever longer intervals.
+func TestNegativeCache(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.Error(w, "no", http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	now := time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
+	f := newFetcher(t, func(c *fetch.Config) { c.Now = func() time.Time { return now } })
+	for i, step := range []struct {
+		after time.Duration
+		asked int32
+	}{{0, 1}, {0, 1}, {9 * time.Second, 1}, {2 * time.Second, 2}, {11 * time.Second, 2}, {10 * time.Second, 3}} {
+		now = now.Add(step.after)
+		if _, err := get(f, server.URL); err == nil || why(t, err) != fetch.BadStatus {
+			t.Errorf("step %d: %v", i, err)
+		}
+		if asked.Load() != step.asked {
+			t.Errorf("step %d: asked %d times, want %d", i, asked.Load(), step.asked)
+		}
+	}
+	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: 1, Timeout: time.Second, Fresh: true}); err == nil || asked.Load() != 4 {
+		t.Errorf("a fresh request was not made: asked %d times", asked.Load())
+	}
+}
+
+// TestConditional: validators go out, and 304 comes back as such.
+func TestConditional(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Write([]byte("body"))
+	}))
+	defer server.Close()
+	f := newFetcher(t, nil)
+	first, err := get(f, server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: time.Second, ETag: first.ETag})
+	if err != nil || !second.NotModified {
+		t.Errorf("%+v %v", second, err)
+	}
+}
+
+func version(n byte) (v fetch.Version) { v[19] = n; return v }
+
+// TestDisk: the largest version is what is there, also for another process, and whatever lies there damaged is not.
+func TestDisk(t *testing.T) {
+	dir := t.TempDir()
+	f := newFetcher(t, func(c *fetch.Config) { c.Dir = dir })
+	if _, err := f.Load("key"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+	keep := func(f *fetch.Fetcher, n byte, body string) {
+		t.Helper()
+		if err := f.Keep(fetch.Object{Key: "key", Version: version(n), Body: []byte(body), ETag: `"e"`, Fetched: time.Unix(int64(n), 0)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := newFetcher(t, func(c *fetch.Config) { c.Dir = dir })
+	keep(f, 5, "five")
+	keep(other, 7, "seven")
+	keep(f, 6, "six") // a smaller one, later
+	for _, reader := range []*fetch.Fetcher{f, other, newFetcher(t, func(c *fetch.Config) { c.Dir = dir })} {
+		object, err := reader.Load("key")
+		if err != nil || string(object.Body) != "seven" || object.Version != version(7) || object.ETag != `"e"` {
+			t.Errorf("%+v %v", object, err)
+		}
+	}
+	objects, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range objects {
+		if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.Load("key"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("damaged: %v", err)
+	}
+	refs, err := filepath.Glob(filepath.Join(dir, "refs", "*", "*"))
+	if err != nil || len(refs) == 0 {
+		t.Fatal(refs, err)
+	}
+	for _, path := range refs {
+		if err := os.WriteFile(path, []byte(`{"key":"key","sha256":"../../secret"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.Load("key"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a reference out of the directory: %v", err)
+	}
+}
+
+// TestDiskBound: what was fetched longest ago makes room.
+func TestDiskBound(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	open := func() *fetch.Fetcher {
+		return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes, c.Now = dir, 2500, func() time.Time { return now } })
+	}
+	f := open()
+	for i := range byte(4) {
+		object := fetch.Object{Key: string('a' + rune(i)), Version: version(1), Body: bytes.Repeat([]byte{i}, 1000), Fetched: now.Add(time.Duration(i) * time.Minute)}
+		if err := f.Keep(object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(2 * time.Hour) // objects without a reference are young no longer
+	f = open()
+	for key, kept := range map[string]bool{"a": false, "b": false, "c": true, "d": true} {
+		if _, err := f.Load(key); (err == nil) != kept {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "*")); len(left) != 2 {
+		t.Errorf("%d objects are left", len(left))
+	}
+}

@@ -1,0 +1,159 @@
+package handshake_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/handshaketest"
+)
+
+// closedSoon reports whether the peer, or our own side, ends the connection.
+func closedSoon(conn net.Conn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := conn.Read(make([]byte, 1))
+	timeout, ok := err.(net.Error)
+	return err != nil && !(ok && timeout.Timeout())
+}
+
+// TestTrackServer: the server cuts off a client whose certificate is revoked while it is connected, and no other.
+func TestTrackServer(t *testing.T) {
+	for _, source := range []string{"noaia", "nocdp"} {
+		t.Run(source, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> int -> server; int -> bad "+source+"; int -> good "+source)
+			checker := p.Checker(nil)
+			config := p.ServerConfig(p.Cert("server"), nil)
+			config.ClientCAs, config.ClientAuth = p.Cert("server").Pool(), tls.RequireAndVerifyClientCert
+			inner, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			listener, err := checker.NewListener(inner, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			address := p.ServeEcho(listener)
+			connect := func(name string) *tls.Conn {
+				clientConfig := p.ClientConfig(p.Cert("server"))
+				clientConfig.Certificates = []tls.Certificate{p.Cert(name).TLS(nil)}
+				conn, err := tls.Dial("tcp", address, clientConfig)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := handshaketest.Echo(conn); err != nil {
+					t.Fatal(err)
+				}
+				return conn
+			}
+			bad, good := connect("bad"), connect("good")
+			defer good.Close()
+			defer bad.Close()
+			p.Cert("bad").Revoke(1)
+			checker.Recheck(t.Context())
+			if !closedSoon(bad) {
+				t.Error("the connection of the revoked client lives on")
+			}
+			if err := handshaketest.Echo(good); err != nil {
+				t.Errorf("the connection of the other client: %v", err)
+			}
+		})
+	}
+}
+
+// TestTrackTransport: an idle HTTP connection does not outlive the certificate of the server.
+func TestTrackTransport(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf")
+	leaf := p.Cert("leaf")
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }))
+	server.TLS = p.ServerConfig(leaf, nil)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	checker := p.Checker(nil)
+	transport, err := checker.Transport(&tls.Config{RootCAs: leaf.Pool(), Time: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: transport}
+	get := func() (string, error) {
+		response, err := client.Get(server.URL)
+		if err != nil {
+			return "", err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		return string(body), err
+	}
+	if proto, err := get(); err != nil || proto != "HTTP/2.0" {
+		t.Fatal(proto, err)
+	}
+	leaf.Revoke(1)
+	if _, err := get(); err != nil {
+		t.Fatalf("before anybody asked again: %v", err)
+	}
+	checker.Recheck(t.Context())
+	if proto, err := get(); err == nil {
+		t.Fatalf("the server answered %s after its certificate was revoked", proto)
+	}
+}
+
+// TestRun: Run asks again by itself.
+func TestRun(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia")
+	leaf := p.Cert("leaf")
+	checker := p.Checker(func(c *handshake.Config) { c.Recheck = 10 * time.Millisecond })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- checker.Run(ctx) }()
+	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}).Dial(ctx, "tcp", p.Listen(p.ServerConfig(leaf, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf.Revoke(1)
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Error(err)
+	}
+}
+
+// TestHoldIsNotForever: a hold is refused, is not remembered, and ends.
+func TestHoldIsNotForever(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia hold")
+	leaf := p.Cert("leaf")
+	checker := p.Checker(nil)
+	address := p.Listen(p.ServerConfig(leaf, nil))
+	if _, err := dial(t, checker, p.ClientConfig(leaf), address); err == nil {
+		t.Fatal("a certificate on hold was accepted")
+	}
+	leaf.Release()
+	p.Advance(25 * time.Hour)
+	if _, err := dial(t, checker, p.ClientConfig(leaf), address); err != nil {
+		t.Fatalf("after the release: %v", err)
+	}
+}
+
+// TestRevocationIsForever: a revocation that was seen is remembered though every source says good afterwards.
+func TestRevocationIsForever(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf revoked")
+	leaf := p.Cert("leaf")
+	checker := p.Checker(func(c *handshake.Config) { c.Policy = handshake.SoftFail })
+	address := p.Listen(p.ServerConfig(leaf, nil))
+	if _, err := dial(t, checker, p.ClientConfig(leaf), address); err == nil {
+		t.Fatal("a revoked certificate was accepted")
+	}
+	leaf.Release()
+	p.Advance(25 * time.Hour)
+	result, err := dial(t, checker, p.ClientConfig(leaf), address)
+	if err == nil || result.Certificates[0].Decisive.Source != handshake.SourceMemory {
+		t.Fatalf("error %v", err)
+	}
+}

@@ -1,0 +1,138 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ocsp/ocspserver"
+	"signet.example/signet/pki"
+)
+
+// issuersInterval is how often what another instance did to the issuers is looked for.
+const issuersInterval = 2 * time.Second
+
+// followIssuers keeps the files of the issuers, and whom the responder answers for, in step with the database.
+func (s *Server) followIssuers(ctx context.Context) error {
+	ticker := time.NewTicker(issuersInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := s.loadIssuers(ctx); err != nil && ctx.Err() == nil {
+				s.report("issuers")(err)
+			}
+		}
+	}
+}
+
+func (s *Server) loadIssuers(ctx context.Context) error {
+	issuers, err := s.store.Issuers(ctx)
+	if err != nil {
+		return err
+	}
+	var answered []ocspserver.Issuer
+	for _, issuer := range issuers {
+		certificate, err := chosenCertificate(issuer)
+		if err != nil {
+			return err
+		}
+		if certificate == nil || issuer.KeyURI == "" { // pending, or off-line: no OCSP, and no AIA that promises it
+			continue
+		}
+		answered = append(answered, ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Validity: s.config.OCSP.Lifetime})
+	}
+	s.issuers.set(issuers)
+	return s.responder.SetIssuers(answered)
+}
+
+func chosenCertificate(issuer ca.Issuer) (*x509.Certificate, error) {
+	if len(issuer.Certificates) == 0 {
+		return nil, nil
+	}
+	certificate, err := x509.ParseCertificate(issuer.Certificates[0].DER)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "issuer %s: %w", issuer.Label, err)
+	}
+	return certificate, nil
+}
+
+// issuerFiles serves what AIA caIssuers points at: /issuers/{issuer}.cer, the chosen certificate in DER, and .p7c, all
+// of them (RFC 5280, Section 4.2.2.1).
+type issuerFiles struct {
+	known atomic.Pointer[[]ca.Issuer]
+	files atomic.Pointer[map[string]issuerFile]
+}
+
+type issuerFile struct {
+	contentType, etag string
+	body              []byte
+}
+
+func (f *issuerFiles) set(issuers []ca.Issuer) {
+	files := make(map[string]issuerFile)
+	for _, issuer := range issuers {
+		for suffix, file := range map[string]issuerFile{
+			".cer": {contentType: "application/pkix-cert", body: issuer.CertificateFile()},
+			".p7c": {contentType: "application/pkcs7-mime", body: issuer.CertificatesFile()},
+		} {
+			if file.body != nil {
+				sum := sha256.Sum256(file.body)
+				file.etag = `"` + hex.EncodeToString(sum[:16]) + `"`
+				files[issuer.ID.String()+suffix] = file
+			}
+		}
+	}
+	f.known.Store(&issuers)
+	f.files.Store(&files)
+}
+
+// ServeHTTP answers GET and HEAD.
+func (f *issuerFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	file, ok := (*f.files.Load())[strings.TrimPrefix(r.URL.Path, "/issuers/")]
+	switch {
+	case !ok:
+		http.Error(w, "there is no such issuer", http.StatusNotFound)
+		return
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD are served here", http.StatusMethodNotAllowed)
+		return
+	}
+	w.Header().Set("Content-Type", file.contentType)
+	w.Header().Set("Etag", file.etag)
+	w.Header().Set("Cache-Control", "public, max-age=3600")
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(file.body)))
+}
+
+// expiryWarning is the part of an issuer's life at whose end operators are warned.
+const expiryWarning = 0.1
+
+// checkExpiry warns of an issuer whose own certificate ends soon: its successor has to be in trust stores before.
+func (s *Server) checkExpiry(add func(name, state, detail string), label string, certificates []ca.IssuerCertificate) {
+	if len(certificates) == 0 {
+		return
+	}
+	certificate, err := x509.ParseCertificate(certificates[0].DER)
+	if err != nil {
+		add("issuer/"+label, "failed", err.Error())
+		return
+	}
+	left := certificate.NotAfter.Sub(s.options.Now())
+	switch {
+	case left <= 0:
+		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more")
+	case left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
+		add("issuer/"+label, "warning", "its certificate ends at "+certificate.NotAfter.UTC().Format(time.RFC3339)+": create its successor now")
+	default:
+		add("issuer/"+label, "ok", "certificate until "+certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+}

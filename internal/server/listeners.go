@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"signet.example/signet/ocsp/ocspserver"
+	"signet.example/signet/pki"
+)
+
+// listeners are bound when the server opens: a port that is taken is said at once.
+type listeners struct{ api, public, ops net.Listener }
+
+func (s *Server) bind(ctx context.Context) (err error) {
+	if s.options.Role == RoleAll {
+		if s.listeners.api, err = listen(ctx, "api.listen", s.config.API.Listen); err != nil {
+			return err
+		}
+	}
+	if s.listeners.public, err = listen(ctx, "public.listen", s.config.Public.Listen); err != nil {
+		return err
+	}
+	s.listeners.ops, err = listen(ctx, "ops.listen", s.config.Ops.Listen)
+	return err
+}
+
+func listen(ctx context.Context, field, address string) (net.Listener, error) {
+	if address == "off" {
+		return nil, nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "listen", "%w", err).InField(field).
+			WithHint("is another process using %s? choose another address in signet.yaml", address)
+	}
+	return l, nil
+}
+
+func (l *listeners) close() (failed error) {
+	for _, each := range []net.Listener{l.api, l.public, l.ops} {
+		if each != nil {
+			if err := each.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	return failed
+}
+
+// servePublic serves what everyone may read: CRLs, OCSP, issuers. Plain HTTP, no credentials, no writes.
+func (s *Server) servePublic(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("/crl/", s.publisher.Handler())
+	mux.Handle("/issuers/", &s.issuers)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "nothing is served at this path: see /crl/, /ocsp/ and /issuers/", http.StatusNotFound)
+	})
+	return serveHTTP(ctx, s.listeners.public, (&ocspserver.Handler{Responder: s.responder}).Before(mux))
+}
+
+// serveHTTP serves until ctx ends and lets requests in flight end.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 5 * time.Minute, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		graceful, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if server.Shutdown(graceful) != nil {
+			_ = server.Close() // time is up
+		}
+	})
+	err := server.Serve(l)
+	if !stop() {
+		<-stopped
+		return nil
+	}
+	return err
+}

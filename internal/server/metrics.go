@@ -1,0 +1,100 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"signet.example/signet/crl/crlserver"
+)
+
+// collector turns what the components say of themselves into metrics when they are asked for.
+type collector struct{ server *Server }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("signet_"+name, help, labels, nil)
+}
+
+// metrics are in the order of the help page.
+var metrics = struct {
+	ledger, lag, disagreements, fallenBack           *prometheus.Desc
+	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
+	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
+	delegateEnd, issuerEnd                           *prometheus.Desc
+}{
+	ledger:        describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
+	lag:           describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
+	disagreements: describe("product_disagreements_total", "Certificates about which two products disagreed at one ledger sequence. Anything but 0 is a bug or damage."),
+	fallenBack:    describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
+	ocspReplies:   describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
+	ocspSigned:    describe("ocsp_signatures_total", "Responses signed."),
+	ocspKept:      describe("ocsp_kept_responses", "Signed responses in memory."),
+	ocspWaiting:   describe("ocsp_waiting", "Requests that wait for a signature."),
+	crlNext:       describe("crl_next_update_seconds", "Seconds until nextUpdate of a list; negative: it is stale.", "list"),
+	crlNumber:     describe("crl_number", "CRL number of a list.", "list"),
+	crlEntries:    describe("crl_entries", "Entries of a list.", "list"),
+	crlSize:       describe("crl_bytes", "Octets of a list.", "list"),
+	crlFail:       describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
+	delegateEnd:   describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	issuerEnd:     describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
+}
+
+// Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect asks every component.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	count := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	}
+	s, now := c.server, c.server.options.Now()
+	seq := s.universe.Seq()
+	gauge(metrics.ledger, float64(seq))
+	for product, reached := range s.products() {
+		gauge(metrics.lag, float64(seq-min(seq, reached())), product)
+	}
+	count(metrics.disagreements, s.disagreements.Load())
+	fallen := 0.0
+	if s.fallenBack.Load() != nil {
+		fallen = 1
+	}
+	gauge(metrics.fallenBack, fallen)
+
+	ocsp := s.responder.Stats()
+	for status, n := range map[string]uint64{
+		"successful": ocsp.Successful, "malformedRequest": ocsp.Malformed, "unauthorized": ocsp.Unauthorized, "tryLater": ocsp.TryLater, "internalError": ocsp.Internal, "http": ocsp.HTTP,
+	} {
+		count(metrics.ocspReplies, n, status)
+	}
+	count(metrics.ocspSigned, ocsp.Signed)
+	gauge(metrics.ocspKept, float64(ocsp.Answers))
+	gauge(metrics.ocspWaiting, float64(ocsp.Waiting))
+
+	for _, list := range s.publisher.Lists() {
+		c.collectList(gauge, list, now)
+	}
+	for _, delegate := range s.delegation.Status() {
+		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
+	}
+	for _, issuer := range *s.issuers.known.Load() {
+		if len(issuer.Certificates) > 0 {
+			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)
+		}
+	}
+}
+
+func (c *collector) collectList(gauge func(*prometheus.Desc, float64, ...string), list crlserver.ListStatus, now time.Time) {
+	name := list.Head.List.String()
+	failing := 0.0
+	if list.Failure != nil {
+		failing = 1
+	}
+	gauge(metrics.crlNext, list.Head.NextUpdate.Sub(now).Seconds(), name)
+	gauge(metrics.crlNumber, float64(list.Head.Number), name)
+	gauge(metrics.crlEntries, float64(list.Head.Entries), name)
+	gauge(metrics.crlSize, float64(list.Head.Size), name)
+	gauge(metrics.crlFail, failing, name)
+}

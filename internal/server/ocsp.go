@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/ocsp/ocspserver"
+	"signet.example/signet/pki"
+)
+
+// responderKey names the key of this instance's responder among its keys.
+const responderKey = "ocsp-responder"
+
+// openOCSP makes the responder, with a key of its own that the issuers certify.
+func (s *Server) openOCSP(ctx context.Context) error {
+	keyStore, err := s.config.keyStore(s.options.Passphrase)
+	if err != nil {
+		return err
+	}
+	key, err := keyStore.Open(ctx, "softkey:"+responderKey)
+	if pki.KindOf(err) == pki.KindNotFound && err != nil {
+		key, err = keyStore.Create(ctx, responderKey, keys.ECDSAP256)
+	}
+	if err != nil {
+		return err
+	}
+	config := ocspserver.DelegationConfig{Key: key, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
+	if s.authority != nil {
+		config.Certifier = certifier{s.authority}
+	}
+	if s.delegation, err = ocspserver.NewDelegation(config); err != nil {
+		return err
+	}
+	if s.responder, err = ocspserver.New(ocspserver.Config{Universe: s.universe, Delegates: s.delegation, Now: s.options.Now}); err != nil {
+		return err
+	}
+	if err := s.loadIssuers(ctx); err != nil {
+		return err
+	}
+	if err := s.delegation.Round(ctx); err != nil {
+		s.report("OCSP delegation")(err) // the others may still be certified; Run tries again
+	}
+	return nil
+}
+
+// onlineIssuers are those that this site can answer for.
+func (s *Server) onlineIssuers() []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, issuer := range *s.issuers.known.Load() {
+		if certificate, err := chosenCertificate(issuer); err == nil && certificate != nil && issuer.KeyURI != "" {
+			all = append(all, certificate)
+		}
+	}
+	return all
+}
+
+// certifier has the ca sign certificates of responders: they go through the same pipeline as any other.
+type certifier struct{ authority *ca.Authority }
+
+// CertifyResponder implements ocspserver.Certifier.
+func (c certifier) CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte, lifetime time.Duration) ([]byte, error) {
+	grant, err := auth.System("ocsp-delegation").Authorize(auth.ActionIssue, responderKey)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := c.authority.Issue(ctx, grant, ca.Request{Profile: responderKey, Issuer: issuer, CSR: csr, Lifetime: lifetime})
+	if err != nil {
+		return nil, err
+	}
+	return issued.DER, nil
+}

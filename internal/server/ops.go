@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// serveOps serves metrics, health and profiles. It has no credentials: keep it on an address that only operators reach.
+func (s *Server) serveOps(ctx context.Context) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{s})
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("/readyz", s.serveReady)
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return serveHTTP(ctx, s.listeners.ops, mux)
+}
+
+// Readiness is the answer of /readyz.
+type Readiness struct {
+	Ready  bool             `json:"ready"`
+	Checks []ReadinessCheck `json:"checks"`
+}
+
+// ReadinessCheck is one part of it. A warning does not make the instance unready.
+type ReadinessCheck struct {
+	Name   string `json:"name"`
+	State  string `json:"state"` // ok, warning or failed
+	Detail string `json:"detail,omitempty"`
+}
+
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	readiness := s.readiness(ctx)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if !readiness.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(readiness) // a client that has gone needs no answer
+}
+
+// readiness makes every check, whatever the others say.
+func (s *Server) readiness(ctx context.Context) Readiness {
+	r := Readiness{Ready: true}
+	add := func(name, state, detail string) {
+		r.Checks = append(r.Checks, ReadinessCheck{name, state, detail})
+		r.Ready = r.Ready && state != "failed"
+	}
+	// Without the database nothing is issued or revoked, but what is published is served on: a load balancer must not
+	// take the public listener away for it.
+	if err := s.store.Ping(ctx); err != nil {
+		add("database", "warning", "it does not answer: nothing is issued or revoked; CRLs and OCSP are served from memory")
+	} else {
+		add("database", "ok", s.config.DatabaseName())
+	}
+	if why := s.fallenBack.Load(); why != nil {
+		add("history", "failed", *why)
+	} else {
+		add("history", "ok", "")
+	}
+	if err := s.publisher.Check(); err != nil {
+		add("crl", "warning", err.Error())
+	} else {
+		add("crl", "ok", "")
+	}
+	for _, delegate := range s.delegation.Status() {
+		name := "ocsp/" + delegate.Issuer.String()
+		switch {
+		case delegate.NotAfter.IsZero():
+			add(name, "failed", "no issuing instance has certified this responder: is one running?")
+		case delegate.Alarm:
+			add(name, "warning", "the responder's certificate ends at "+delegate.NotAfter.UTC().Format(time.RFC3339)+" and was not renewed")
+		default:
+			add(name, "ok", "responder's certificate until "+delegate.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	for _, issuer := range *s.issuers.known.Load() {
+		s.checkExpiry(add, issuer.Label, issuer.Certificates)
+	}
+	return r
+}

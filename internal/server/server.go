@@ -1,0 +1,271 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"signet.example/signet/api/rest"
+	"signet.example/signet/api/rpc"
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/ocsp/ocspserver"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// Role is what an instance does. Zero is RoleAll.
+type Role uint8
+
+// The roles.
+const (
+	RoleAll    Role = iota // issues, revokes, publishes, answers
+	RolePublic             // serves CRLs, OCSP and issuers, without any key that can sign a certificate
+)
+
+// ParseRole reads "all" or "public".
+func ParseRole(text string) (Role, error) {
+	switch text {
+	case "all":
+		return RoleAll, nil
+	case "public":
+		return RolePublic, nil
+	}
+	return 0, pki.Errorf(pki.KindInvalid, "parse role", "%q: want all or public", text).InField("role")
+}
+
+// Options says how to run beside what the configuration says.
+type Options struct {
+	Role       Role
+	Passphrase []byte       // of the keys; required
+	Unsafe     bool         // accept a PostgreSQL that can lose what it confirmed
+	Log        *slog.Logger // zero: nothing is logged
+	Now        func() time.Time
+}
+
+// Server is a running instance of Signet: every component, wired.
+type Server struct {
+	config   *Config
+	options  Options
+	log      *slog.Logger
+	instance revocation.InstanceID
+
+	store         store.Store
+	authority     *ca.Authority // nil in RolePublic
+	universe      *revocation.Universe
+	ledger        *revocation.Ledger
+	jobs          *revocation.Jobs
+	board         *revocation.Board
+	publisher     *crlserver.Publisher
+	delegation    *ocspserver.Delegation
+	responder     *ocspserver.Responder
+	profiles      *profile.Set // nil in RolePublic
+	api           *rpc.API     // nil in RolePublic
+	apiServer     *rest.Server // nil in RolePublic
+	certificate   apiCertificate
+	issuers       issuerFiles
+	highWater     highWater
+	disagreements atomic.Uint64
+	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
+	listeners     listeners
+}
+
+// Open builds every component and binds every address, so that what is wrong is said before anything is served. Run
+// serves; Close gives everything back.
+func (c *Config) Open(ctx context.Context, options Options) (s *Server, err error) {
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	s = &Server{config: c, options: options, log: options.Log}
+	if _, err := rand.Read(s.instance[:]); err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+			s = nil
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		s.openStore, s.openHighWater, s.openTruth, s.openAuthority, s.openOCSP, s.openCRL, s.openBoard, s.openAPI, s.bind,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) openStore(ctx context.Context) (err error) {
+	s.store, err = s.config.OpenDatabase(ctx, "signet serve", s.options.Unsafe)
+	return err
+}
+
+// openTruth loads what was issued and revoked, and makes the one writer of status.
+func (s *Server) openTruth(ctx context.Context) (err error) {
+	if s.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: s.store, Ranges: s.store, Now: s.options.Now}); err != nil {
+		return err
+	}
+	if err := s.universe.Load(ctx); err != nil {
+		return err
+	}
+	s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: s.store, Universe: s.universe, Now: s.options.Now})
+	return err
+}
+
+// openAuthority opens the keys and closes the ranges of processes that are gone.
+func (s *Server) openAuthority(ctx context.Context) error {
+	if s.options.Role == RolePublic {
+		return nil
+	}
+	profiles, err := profile.Open(s.config.ProfilesDir())
+	if err != nil {
+		return err
+	}
+	s.profiles = profiles
+	keyStore, err := s.config.keyStore(s.options.Passphrase)
+	if err != nil {
+		return err
+	}
+	s.authority, err = ca.New(ctx, ca.Config{
+		Profiles: s.profiles, Keys: keyStore, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
+	})
+	if err != nil {
+		return err
+	}
+	voids, err := s.authority.Reconcile(ctx)
+	if voids > 0 {
+		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
+	}
+	return err
+}
+
+// keyStore opens each key with the store of its scheme.
+func (c *Config) keyStore(passphrase []byte) (keys.Schemes, error) {
+	soft, err := softkey.New(softkey.Config{Dir: c.State().Keys(), Passphrase: passphrase})
+	if err != nil {
+		return keys.Schemes{}, err
+	}
+	return keys.Schemes{Default: "softkey", Stores: map[string]keys.Store{"softkey": soft}}, nil
+}
+
+// openBoard makes the place where this instance tells the others how far its products are.
+func (s *Server) openBoard(context.Context) (err error) {
+	s.board, err = revocation.NewBoard(revocation.BoardConfig{Store: s.store, Instance: s.instance, Products: s.products(), Now: s.options.Now})
+	return err
+}
+
+// products tells, by name, how far each product of this instance is.
+func (s *Server) products() map[string]func() uint64 {
+	return map[string]func() uint64{"crl": s.publisher.Reached, "ocsp": func() uint64 { return s.responder.Stats().Seq }}
+}
+
+// Run serves until ctx ends, then stops in the order in which nothing acknowledged is lost: listeners, then what they
+// call, then the ranges that were reserved.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info("signet serves", "api", s.Addresses().API, "public", s.Addresses().Public, "ops", s.Addresses().Ops, "database", s.config.DatabaseName())
+	s.note(ctx, "server.start")
+	group, ctx := errgroup.WithContext(ctx)
+	for name, run := range s.parts() {
+		group.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	s.note(context.WithoutCancel(ctx), "server.stop")
+	return err
+}
+
+// parts are what runs beside each other until the end.
+func (s *Server) parts() map[string]func(context.Context) error {
+	parts := map[string]func(context.Context) error{
+		"ledger follower": func(ctx context.Context) error { s.universe.Run(ctx, s.report("ledger follower")); return nil },
+		"OCSP cache":      func(ctx context.Context) error { return s.responder.Run(ctx, s.universe.Watch(s.universe.Seq())) },
+		"OCSP delegation": func(ctx context.Context) error { return s.delegation.Run(ctx, s.report("OCSP delegation")) },
+		"CRL publisher":   func(ctx context.Context) error { s.publisher.Run(ctx); return nil },
+		"progress":        func(ctx context.Context) error { s.board.Run(ctx, s.report("progress")); return nil },
+		"issuer files":    s.followIssuers,
+		"high water":      s.watchHighWater,
+		"public listener": s.servePublic,
+		"ops listener":    s.serveOps,
+		"disagreement":    s.compareProducts,
+	}
+	if s.options.Role == RoleAll {
+		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
+		parts["API certificate"] = s.renewAPICertificate
+		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
+		parts["revocation jobs"] = func(ctx context.Context) error { s.jobs.Run(ctx, s.report("revocation jobs")); return nil }
+	}
+	return parts
+}
+
+// report logs what went wrong in the background, with the hint of what to do.
+func (s *Server) report(part string) func(error) {
+	return func(err error) {
+		attributes := []any{"part", part, "error", err.Error()}
+		if e, ok := errors.AsType[*pki.Error](err); ok && e.Hint != "" {
+			attributes = append(attributes, "next", e.Hint)
+		}
+		s.log.Error("something failed and will be tried again", attributes...)
+	}
+}
+
+// note writes an event of this instance's own life. A log that cannot be written is told to the operator; nothing that
+// matters depends on these events.
+func (s *Server) note(ctx context.Context, action string) {
+	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: action, Target: "instance", Outcome: audit.OK}
+	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {
+		s.report("audit")(err)
+	}
+}
+
+// Close gives back listeners, ranges, keys and the database. It is called once, after Run or instead of it.
+func (s *Server) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	failed := s.listeners.close()
+	if s.ledger != nil {
+		failed = errors.Join(failed, s.ledger.Close())
+	}
+	if s.authority != nil {
+		failed = errors.Join(failed, s.authority.Close(ctx))
+	}
+	if s.store != nil {
+		failed = errors.Join(failed, s.highWater.save(), s.store.Close())
+	}
+	return failed
+}
+
+// Addresses are those that the listeners are bound to; empty where there is none.
+type Addresses struct{ API, Public, Ops string }
+
+// Addresses returns where the server listens.
+func (s *Server) Addresses() Addresses {
+	return Addresses{address(s.listeners.api), address(s.listeners.public), address(s.listeners.ops)}
+}
+
+func address(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}

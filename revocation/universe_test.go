@@ -1,0 +1,541 @@
+package revocation_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// fate is what the naive model knows of one serial: all of it, in a map.
+type fate struct {
+	claim    revocation.Claim
+	recorded bool
+	last     revocation.Kind
+	reason   pki.Reason
+	imported bool
+	passes   bool // its week passes
+}
+
+// place is what the naive model knows of one index.
+type place struct {
+	open     bool // in a range that somebody issues from
+	recorded bool // under some serial
+}
+
+// answer is what the universe should say of a serial whose index is at a place.
+func (f *fate) answer(at place, passed bool) (revocation.Issuance, pki.Status, pki.Reason) {
+	switch {
+	case passed && !f.imported:
+		return revocation.CannotTell, pki.StatusUnknown, 0
+	case f.last.Revokes():
+		return revocation.Issued, pki.StatusRevoked, f.reason
+	case f.recorded || f.imported:
+		return revocation.Issued, pki.StatusGood, 0
+	case at.open && !at.recorded: // it may be about to be issued
+		return revocation.CannotTell, pki.StatusUnknown, 0
+	}
+	return revocation.NeverIssued, pki.StatusNotIssued, 0
+}
+
+// The universe agrees with a naive model after every step of random histories, whether it saw them live or loads them.
+func TestUniverseModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		run := 0
+		rapid.Check(bubble{t}, func(rt *rapid.T) {
+			run++
+			s := testdb.OpenSQLite(t, filepath.Join(dir, fmt.Sprint(run)))
+			defer testdb.Close(t, s)
+			checkHistory(t, rt, s)
+		})
+	})
+}
+
+// bubble hides that a test has a deadline, which it must not be asked for in a synctest bubble.
+type bubble struct{ testing.TB }
+
+func checkHistory(t *testing.T, rt *rapid.T, s store.Store) {
+	at := now
+	var mu sync.Mutex
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return at }
+	i := newIssuer(t, s, "one", false)
+	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
+	if err != nil {
+		rt.Fatal(err)
+	}
+	if err := u.Load(t.Context()); err != nil {
+		rt.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { u.Run(ctx, func(err error) { t.Error(err) }) })
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+	if err != nil {
+		rt.Fatal(err)
+	}
+	defer func() { l.Close(); cancel(); running.Wait() }()
+
+	soon := pki.Epoch(358) // the week of now: it passes during some histories
+	next := map[pki.Epoch]uint64{}
+	free := map[pki.Epoch][2]uint64{}
+	var open []span
+	fates := map[pki.Serial]*fate{}
+	places := map[pki.Position]place{}
+	know := func(s span, index uint64) *fate {
+		serial := s.serial(index)
+		if fates[serial] == nil {
+			fates[serial] = &fate{claim: s.claim(index), passes: s.epoch == soon}
+		}
+		return fates[serial]
+	}
+	check := func(u *revocation.Universe, what string) {
+		for serial, f := range fates {
+			at, passed := places[f.claim.Position], f.passes && clock().After(now.AddDate(0, 0, 14))
+			serials := map[pki.Serial]*fate{serial: f}
+			if !f.imported { // the same index with other random octets: no certificate of ours
+				forged := serial
+				forged[19] ^= 0xff
+				forged = remask(forged, serial, i.key)
+				if fates[forged] == nil {
+					serials[forged] = &fate{}
+				}
+			}
+			for serial, f := range serials {
+				issuance, status, reason := f.answer(at, passed)
+				got, err := u.Lookup(t.Context(), i.id, serial)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if got.Issuance != issuance || got.Status != status || got.Reason != reason {
+					rt.Fatalf("%s: %+v at %+v: got %s %s %s, want %s %s %s", what, f, at, got.Issuance, got.Status, got.Reason, issuance, status, reason)
+				}
+			}
+		}
+	}
+	actions := map[string]func(*rapid.T){
+		"reserve": func(rt *rapid.T) {
+			e := rapid.SampledFrom([]pki.Epoch{epoch, epoch + 1, soon}).Draw(rt, "epoch")
+			if clock() != now && e == soon {
+				return
+			}
+			from, to := next[e], next[e]+rapid.Uint64Range(1, 5).Draw(rt, "size")
+			if f, ok := free[e]; ok {
+				from, to = f[0], f[1]
+				delete(free, e)
+			} else {
+				next[e] = to
+			}
+			s := i.reserve(t, e, from, to)
+			open = append(open, s)
+			for index := from; index < to; index++ {
+				places[know(s, index).claim.Position] = place{open: true}
+			}
+		},
+		"record": func(rt *rapid.T) {
+			if len(open) == 0 {
+				return
+			}
+			s := rapid.SampledFrom(open).Draw(rt, "range")
+			index := rapid.Uint64Range(s.from, s.to-1).Draw(rt, "index")
+			if f := know(s, index); !f.recorded {
+				s.record(t, index)
+				f.recorded = true
+				places[f.claim.Position] = place{open: true, recorded: true}
+			}
+		},
+		"close": func(rt *rapid.T) {
+			if len(open) == 0 {
+				return
+			}
+			n := rapid.IntRange(0, len(open)-1).Draw(rt, "range")
+			s := open[n]
+			open = slices.Delete(open, n, n+1)
+			end := s.from // behind the last index that was recorded
+			for index := s.from; index < s.to; index++ {
+				f := know(s, index)
+				if f.recorded {
+					end = index + 1
+				}
+				places[f.claim.Position] = place{recorded: f.recorded}
+			}
+			if _, ok := free[s.epoch]; ok || rapid.Bool().Draw(rt, "expired") {
+				end = s.to // somebody else closes: nothing is given back
+			}
+			var voids []uint64
+			for index := s.from; index < end; index++ {
+				if f := know(s, index); !f.recorded {
+					voids = append(voids, index)
+					f.last = revocation.KindVoid
+				}
+			}
+			s.close(t, end, voids...)
+			if end < s.to {
+				free[s.epoch] = [2]uint64{end, s.to}
+			}
+		},
+		"change": func(rt *rapid.T) {
+			serials := sortedSerials(fates)
+			if len(serials) == 0 {
+				return
+			}
+			f := fates[rapid.SampledFrom(serials).Draw(rt, "serial")]
+			if f.passes && clock() != now {
+				return
+			}
+			request := revocation.Request{Key: f.claim.Key, Reason: pki.Superseded}
+			var err error
+			switch kind := rapid.SampledFrom([]revocation.Kind{revocation.KindRevoke, revocation.KindReasonChange, revocation.KindHold, revocation.KindRelease}).Draw(rt, "kind"); kind {
+			case revocation.KindRevoke:
+				if _, err = l.Revoke(t.Context(), admin(t), request); err == nil {
+					f.last, f.reason = kind, pki.Superseded
+				}
+			case revocation.KindReasonChange:
+				if _, err = l.ChangeReason(t.Context(), admin(t), request); err == nil {
+					f.last, f.reason = kind, pki.KeyCompromise
+				}
+			case revocation.KindHold:
+				if _, err = l.Hold(t.Context(), admin(t), request); err == nil {
+					f.last, f.reason = kind, pki.CertificateHold
+				}
+			case revocation.KindRelease:
+				if _, err = l.Release(t.Context(), admin(t), request); err == nil {
+					f.last, f.reason = kind, 0
+				}
+			}
+			if kind := pki.KindOf(err); err != nil && kind != pki.KindConflict && kind != pki.KindNotFound && kind != pki.KindFailedPrecondition {
+				rt.Fatal(err)
+			}
+			if (err == nil) && !f.recorded && !f.imported {
+				rt.Fatalf("changed what was never issued: %+v", f)
+			}
+		},
+		"import": func(rt *rapid.T) {
+			serial := pki.Serial{0: rapid.SampledFrom([]byte{0x41, 0x7f}).Draw(rt, "first"), 19: rapid.Byte().Draw(rt, "last")}
+			if fates[serial] != nil {
+				return
+			}
+			f := &fate{claim: u.Claim(revocation.Key{Issuer: i.id, Serial: serial}), imported: true, last: revocation.KindRevoke, reason: pki.KeyCompromise}
+			if _, err := l.Import(t.Context(), manager(t), revocation.Request{Key: f.claim.Key, Reason: f.reason}); err != nil {
+				rt.Fatal(err)
+			}
+			fates[serial] = f
+		},
+		"two weeks": func(rt *rapid.T) {
+			for _, s := range open {
+				if s.epoch == soon {
+					return // the ca closes what is open before
+				}
+			}
+			mu.Lock()
+			at = now.AddDate(0, 0, 15)
+			mu.Unlock()
+		},
+		"poll": func(*rapid.T) { time.Sleep(1100 * time.Millisecond) },
+		"": func(rt *rapid.T) {
+			synctest.Wait()
+			check(u, "live")
+		},
+	}
+	rt.Repeat(actions)
+	fresh, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
+	if err != nil {
+		rt.Fatal(err)
+	}
+	if err := fresh.Load(t.Context()); err != nil {
+		rt.Fatal(err)
+	}
+	check(fresh, "loaded")
+	time.Sleep(1100 * time.Millisecond)
+	synctest.Wait()
+	compareViews(rt, i.id, u, fresh)
+}
+
+// compareViews compares what publishers see of two universes at one sequence.
+func compareViews(rt *rapid.T, id pki.IssuerID, a, b *revocation.Universe) {
+	if diff := cmp.Diff(a.Shards(id), b.Shards(id)); diff != "" {
+		rt.Fatalf("shards (-live +loaded):\n%s", diff)
+	}
+	scopes := []revocation.Scope{revocation.Whole(id)}
+	for _, shard := range a.Shards(id) {
+		scopes = append(scopes, revocation.OfShard(id, shard))
+	}
+	for _, scope := range scopes {
+		live, seq := a.Snapshot(scope)
+		loaded, seq2 := b.Snapshot(scope)
+		bySeq := func(a, b revocation.Entry) int { return int(a.Seq) - int(b.Seq) }
+		slices.SortFunc(live, bySeq)
+		slices.SortFunc(loaded, bySeq)
+		if diff := cmp.Diff(live, loaded); diff != "" || seq != seq2 {
+			rt.Fatalf("snapshot of %+v at %d and %d (-live +loaded):\n%s", scope, seq, seq2, diff)
+		}
+	}
+}
+
+// remask gives forged, whose random octets differ from those of serial, the position of serial.
+func remask(forged, serial pki.Serial, issuer pki.KeyHash) pki.Serial {
+	want, _ := serial.Unmask(issuer)
+	forged[0] = 0x41
+	is, _ := forged.Unmask(issuer)
+	xor := func(i int, b byte) { forged[i] ^= b }
+	e := uint16(want.Epoch) ^ uint16(is.Epoch)
+	x := want.Index ^ is.Index
+	xor(1, byte(e>>8))
+	xor(2, byte(e))
+	for n := range 5 {
+		xor(3+n, byte(x>>(8*(4-n))))
+	}
+	return forged
+}
+
+func sortedSerials(fates map[pki.Serial]*fate) []pki.Serial {
+	var serials []pki.Serial
+	for serial := range fates {
+		serials = append(serials, serial)
+	}
+	slices.SortFunc(serials, func(a, b pki.Serial) int {
+		fa, fb := fates[a].claim.Position, fates[b].claim.Position
+		if c := int(fa.Epoch) - int(fb.Epoch); c != 0 {
+			return c
+		}
+		if c := int(fa.Index) - int(fb.Index); c != 0 {
+			return c
+		}
+		return slices.Compare(a[:], b[:])
+	})
+	return serials
+}
+
+// countingRanges counts and fails questions to the database.
+type countingRanges struct {
+	store.Store
+	asked   atomic.Int64
+	batches atomic.Int64
+	broken  atomic.Bool
+}
+
+func (c *countingRanges) LookUpSerials(ctx context.Context, issuer pki.IssuerID, positions []pki.Position) ([]revocation.Recorded, error) {
+	c.batches.Add(1)
+	c.asked.Add(int64(len(positions)))
+	if c.broken.Load() {
+		return nil, pki.Errorf(pki.KindUnavailable, "look up serials", "%w", errBroken)
+	}
+	return c.Store.LookUpSerials(ctx, issuer, positions)
+}
+
+// Many callers who ask for new certificates share one question; what is known is not asked again; without a database
+// the answer is that nobody can tell.
+func TestLookupRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
+		ranges := &countingRanges{Store: s}
+		i := newIssuer(t, s, "one", false)
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: ranges})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		far := pki.Epoch(2000) // the bubble's clock begins in 2000, the calendar of serials in 2020
+		open := i.reserve(t, far, 0, 64)
+		for index := range uint64(50) {
+			open.record(t, index)
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			for index := range uint64(60) {
+				wg.Go(func() {
+					answer, err := u.Lookup(t.Context(), i.id, open.serial(index))
+					if err != nil || (answer.Issuance == revocation.Issued) != (index < 50) {
+						t.Errorf("index %d: %+v, %v", index, answer, err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if batches, asked := ranges.batches.Load(), ranges.asked.Load(); batches > 2 || asked > 120 {
+			t.Errorf("180 look-ups of 60 serials asked the database %d times for %d positions", batches, asked)
+		}
+		before := ranges.batches.Load()
+		for index := range uint64(50) {
+			if answer := lookup(t, u, i.id, open.serial(index)); answer.Status != pki.StatusGood {
+				t.Errorf("index %d: %+v", index, answer)
+			}
+		}
+		if ranges.batches.Load() != before {
+			t.Error("known certificates were asked for again")
+		}
+		begin := time.Now()
+		for range 10 {
+			lookup(t, u, i.id, open.serial(63)) // not recorded: each asks
+		}
+		if took := time.Since(begin); took < 450*time.Millisecond {
+			t.Errorf("10 questions one after the other took %v: want one each 50 ms at most", took)
+		}
+		ranges.broken.Store(true)
+		answer, err := u.Lookup(t.Context(), i.id, open.serial(62))
+		if answer.Issuance != revocation.CannotTell || answer.Status != pki.StatusUnknown {
+			t.Errorf("without a database: %+v", answer)
+		}
+		wantKind(t, "without a database", err, pki.KindUnavailable)
+		if answer := lookup(t, u, i.id, open.serial(1)); answer.Status != pki.StatusGood {
+			t.Errorf("a known certificate without a database: %+v", answer)
+		}
+	})
+}
+
+// An issuer that ever signed outside the scheme never gets "never issued" for a serial that the scheme did not make.
+func TestLookupForeignIssuer(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	testdb.Exec(t, s, `UPDATE issuers SET signed_outside = 1`)
+	span := i.reserve(t, epoch, 0, 16)
+	span.record(t, 0)
+	span.close(t, 1)
+	u := newUniverse(t, s)
+	if answer := lookup(t, u, i.id, span.serial(0)); answer.Status != pki.StatusGood {
+		t.Errorf("its own: %+v", answer)
+	}
+	for _, serial := range []pki.Serial{{1}, {0x41, 5}, remask(pki.Serial{19: 1}, span.serial(0), i.key)} {
+		if answer := lookup(t, u, i.id, serial); answer.Issuance == revocation.NeverIssued && serial[0] != 0x41 {
+			t.Errorf("%s: %+v", serial, answer)
+		}
+	}
+	if answer := lookup(t, u, pki.IssuerID{1}, span.serial(0)); answer.Issuance != revocation.CannotTell {
+		t.Errorf("another's issuer: %+v", answer)
+	}
+}
+
+// A watch tells every entry once, in order, however far behind it is.
+func TestWatch(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		u := newUniverse(t, s)
+		l := newLedger(t, s, u)
+		watch := u.Watch(0)
+		defer watch.Close()
+		late := u.Watch(0)
+		defer late.Close()
+		open.record(t, 0, 1, 2, 3)
+		for index := range uint64(4) {
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(index).Key}); err != nil {
+				t.Fatal(err)
+			}
+			<-watch.C
+			change, err := watch.Take(t.Context())
+			if err != nil || change.After != index || change.Seq != index+1 || len(change.Entries) != 1 || change.Entries[0].Position.Index != index {
+				t.Fatalf("%+v, %v", change, err)
+			}
+		}
+		if change, err := watch.Take(t.Context()); err != nil || change.After != change.Seq || len(change.Entries) != 0 {
+			t.Errorf("nothing happened: %+v, %v", change, err)
+		}
+		<-late.C
+		if change, err := late.Take(t.Context()); err != nil || change.Seq != 4 || len(change.Entries) != 4 {
+			t.Errorf("late: %+v, %v", change, err)
+		}
+		restarted := newUniverse(t, s) // has the entries in its books, and not in its memory for watches
+		again := restarted.Watch(1)
+		defer again.Close()
+		<-again.C
+		if change, err := again.Take(t.Context()); err != nil || change.After != 1 || change.Seq != 4 || len(change.Entries) != 3 {
+			t.Errorf("after a restart: %+v, %v", change, err)
+		}
+		if len(restarted.Shards(i.id)) != 1 {
+			t.Errorf("shards %v", restarted.Shards(i.id))
+		}
+		i.reserve(t, epoch, pki.BlockSize-1, pki.BlockSize+1)
+		lookup(t, restarted, i.id, i.reserve(t, epoch+1, 0, 1).serial(0)) // a question finds the range
+		change, err := again.Take(t.Context())
+		if want := []revocation.Scope{revocation.OfShard(i.id, pki.Shard{Epoch: epoch + 1})}; err != nil || !slices.Equal(change.Made, want) {
+			t.Errorf("made %v, %v; want %v", change.Made, err, want)
+		}
+		var seqs []uint64
+		for e, err := range restarted.Entries(t.Context(), revocation.OfShard(i.id, pki.Shard{Epoch: epoch}), 1, 3) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			seqs = append(seqs, e.Seq)
+		}
+		if !slices.Equal(seqs, []uint64{2, 3}) {
+			t.Errorf("entries %v", seqs)
+		}
+	})
+}
+
+// A universe follows what another instance does, woken by it.
+func TestUniverseFollows(t *testing.T) {
+	url := testdb.URL(t)
+	a, b := testdb.Open(t, url), testdb.Open(t, url)
+	i := newIssuer(t, a, "one", false)
+	open := i.reserve(t, epoch, 0, 16)
+	open.record(t, 0, 1, 2)
+	ua, ub := newUniverse(t, a), newUniverse(t, b)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { ub.Run(ctx, func(err error) { t.Error(err) }) })
+	defer running.Wait()
+	defer cancel()
+	l := newLedger(t, a, ua)
+	watch := ub.Watch(0)
+	defer watch.Close()
+	for index := range uint64(3) {
+		if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(index).Key, Reason: pki.Superseded}); err != nil {
+			t.Fatal(err)
+		}
+		for ub.Seq() < index+1 {
+			<-watch.C
+		}
+		if answer := lookup(t, ub, i.id, open.serial(index)); answer.Status != pki.StatusRevoked {
+			t.Errorf("%+v", answer)
+		}
+	}
+}
+
+// A database that went back is noticed; what is known keeps being served, and nothing new is written.
+func TestUniverseRegressed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0, 1)
+		u := newUniverse(t, s)
+		l := newLedger(t, s, u)
+		defer l.Close()
+		if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key}); err != nil {
+			t.Fatal(err)
+		}
+		testdb.Exec(t, s, `DROP TRIGGER ledger_no_delete`)
+		testdb.Exec(t, s, `DELETE FROM ledger`)
+		testdb.Exec(t, s, `UPDATE ledger_head SET seq = 0`)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { u.Run(ctx, nil); close(done) }()
+		time.Sleep(2 * time.Second)
+		cancel()
+		<-done
+		wantKind(t, "check", u.Check(), pki.KindFailedPrecondition)
+		_, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(1).Key})
+		wantKind(t, "revoke", err, pki.KindFailedPrecondition)
+		if answer := lookup(t, u, i.id, open.serial(0)); answer.Status != pki.StatusRevoked {
+			t.Errorf("%+v", answer)
+		}
+	})
+}

@@ -1,0 +1,205 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// testCertificate holds a store to ca.CertificateStore.
+func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
+	events := func(b *books) uint64 {
+		b.t.Helper()
+		head, err := b.s.AuditHead(b.t.Context())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return head.Seq
+	}
+	block := func(b *books, key pki.KeyHash) {
+		b.t.Helper()
+		_, err := b.s.BlockKey(b.t.Context(), revocation.KeyBlock{SPKI: key, Material: pki.KeyHash{0xff, key[0]}}, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, b.at, 100)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+
+	t.Run("what is recorded is found again", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		want := b.entry(r, 3)
+		if got := b.record(1, want); got[0] != ca.Recorded {
+			t.Fatalf("outcome %v", got)
+		}
+		got, err := b.s.GetCertificate(t.Context(), r.Issuer, want.Serial, want.Position)
+		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want.Certificate) {
+			t.Errorf("got  %+v (%v)\nwant %+v", got, err, want.Certificate)
+		}
+		page, err := b.s.ListCertificates(t.Context(), ca.Filter{Name: "n3.example.com"}, "", 10)
+		if err != nil || len(page.Certificates) != 1 {
+			t.Errorf("by name: %+v, %v", page, err)
+		}
+		if n := events(b); n != 2 {
+			t.Errorf("%d audit events, want 2", n)
+		}
+	})
+
+	t.Run("every entry has its own outcome", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r, closed, others := b.reserve(1, 16, time.Minute), b.reserve(1, 4, time.Minute), b.reserve(2, 4, time.Minute)
+		if _, err := b.close(closed, 1, ca.Run{From: closed.From, To: closed.To}); err != nil {
+			t.Fatal(err)
+		}
+		bad, material := b.entry(r, 4), b.entry(r, 5)
+		block(b, bad.KeyHash)
+		block(b, material.KeyMaterial)
+		used := b.entry(r, 6)
+		used.RequestID = "r1"
+		b.record(1, used)
+		repeated := b.entry(r, 7)
+		repeated.RequestID = "r1"
+		otherAccount := b.entry(r, 8)
+		otherAccount.RequestID, otherAccount.Account = "r1", "mail"
+		outside := b.entry(r, 20)
+		before := events(b)
+		got := b.record(1, b.entry(r, 0), bad, b.entry(r, 1), b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, otherAccount, outside)
+		want := []ca.Outcome{ca.Recorded, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.Recorded, ca.RangeLost}
+		if !slices.Equal(got, want) {
+			t.Errorf("outcomes %v, want %v", got, want)
+		}
+		if n := events(b) - before; n != 3 {
+			t.Errorf("%d audit events for 3 recorded", n)
+		}
+	})
+
+	t.Run("the primary key is the last fence", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		b.record(1, b.entry(r, 0))
+		if _, err := b.s.Record(t.Context(), ownerID(1), []ca.Entry{b.entry(r, 1), b.entry(r, 0)}); pki.KindOf(err) != pki.KindConflict {
+			t.Errorf("an index twice: %v", err)
+		}
+		if _, err := b.s.GetCertificate(t.Context(), r.Issuer, b.serial(r, 1), pki.Position{Epoch: r.Epoch, Index: 1}); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("half of a batch was recorded: %v", err)
+		}
+	})
+
+	t.Run("a request id has one certificate, however many ask", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 64, time.Minute)
+		const callers = 12
+		outcomes := make([]ca.Outcome, callers)
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() {
+				first, second := b.entry(r, uint64(2*i)), b.entry(r, uint64(2*i+1))
+				first.RequestID, second.RequestID, first.Digest = "same", fmt.Sprint("other ", i), [32]byte{byte(i)}
+				outcomes[i] = b.record(1, first, second)[0]
+			})
+		}
+		wg.Wait()
+		winner := slices.Index(outcomes, ca.Recorded)
+		for i, outcome := range outcomes {
+			if i != winner && outcome != ca.RequestUsed {
+				t.Errorf("caller %d: %v beside winner %d", i, outcome, winner)
+			}
+		}
+		found, digest, err := b.s.FindRequest(t.Context(), "web", "same")
+		if err != nil || found.Position.Index != uint64(2*winner) || digest[0] != byte(winner) {
+			t.Errorf("found %v of %d: %v", found.Position, winner, err)
+		}
+		if _, _, err := b.s.FindRequest(t.Context(), "mail", "same"); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("another account's request: %v", err)
+		}
+		if n, err := b.s.ForgetRequests(t.Context(), 100); n != 0 || err != nil {
+			t.Errorf("forgot %d requests of today: %v", n, err)
+		}
+	})
+
+	// Reading the block list is not enough: a key that is blocked while its certificate is recorded must end either as
+	// refused or as revoked. It fails without the key-blocks lock.
+	t.Run("issue against block", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 64, time.Minute)
+		for i := range uint64(16) {
+			entry := b.entry(r, i)
+			entry.NotAfter = b.at.Add(24 * time.Hour)
+			entry.KeyHash = pki.KeyHash{9, byte(i)}
+			var outcome ca.Outcome
+			var receipt revocation.BlockReceipt
+			var wg sync.WaitGroup
+			wg.Go(func() { outcome = b.record(1, entry)[0] })
+			wg.Go(func() {
+				var err error
+				job := revocation.Job{ID: revocation.JobID{2, byte(i)}, Actor: "token:admin"}
+				if receipt, err = b.s.BlockKey(t.Context(), revocation.KeyBlock{SPKI: entry.KeyHash, Material: entry.KeyMaterial}, job, b.at, 100); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Wait()
+			if (outcome == ca.Recorded) != (receipt.Revoked == 1) {
+				t.Fatalf("round %d: outcome %d, %d revoked", i, outcome, receipt.Revoked)
+			}
+		}
+	})
+
+	t.Run("blocked keys are read from a time on", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		hashes, next, err := b.s.KeysBlockedSince(t.Context(), time.Time{})
+		if err != nil || len(hashes) != 0 {
+			t.Fatalf("%v, %v", hashes, err)
+		}
+		block(b, pki.KeyHash{5})
+		if hashes, _, err = b.s.KeysBlockedSince(t.Context(), next); err != nil || len(hashes) != 2 {
+			t.Errorf("%v, %v: want the hash and the material", hashes, err)
+		}
+	})
+
+	t.Run("an epoch that has passed goes, and no other", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		old := ca.Reservation{Issuer: b.key.Issuer(), Epoch: 10, Count: 8, Owner: ownerID(1), BaseURL: "http://x", Lease: time.Minute}
+		r, err := b.s.Reserve(t.Context(), old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := b.reserve(1, 8, time.Minute)
+		for i := range uint64(5) {
+			b.record(1, b.entry(r, i), b.entry(now, i))
+		}
+		if _, err := b.close(r, 1, ca.Run{From: 5, To: 8}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.s.DropEpoch(t.Context(), testEpoch+100, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
+			t.Errorf("an epoch to come: %v", err)
+		}
+		for calls := 0; ; calls++ {
+			done, err := b.s.DropEpoch(t.Context(), 10, 2)
+			if err != nil || calls > 5 {
+				t.Fatalf("after %d calls: %v", calls, err)
+			}
+			if done {
+				break
+			}
+		}
+		count := func(f ca.Filter) int64 {
+			c, err := b.s.CountCertificates(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.N
+		}
+		if n := count(ca.Filter{}); n != 5 {
+			t.Errorf("%d certificates are left, want 5", n)
+		}
+		if n := count(ca.Filter{NameSuffix: "example.com"}); n != 5 {
+			t.Errorf("%d certificates are left by name, want 5", n)
+		}
+	})
+}

@@ -1,0 +1,173 @@
+package storetest
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// testRecovery holds a store to store.Recovery: after Advance nothing can be handed out that a copy of these books, made
+// before and used on, may have handed out.
+func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
+	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	event := audit.Event{At: at, Actor: "system:restore", Action: "database.restore", Target: "database", Outcome: audit.OK}
+	spki := []byte{0x30, 2, 5, 1}
+	key := pki.HashSPKI(spki)
+	const week, other = pki.Epoch(400), pki.Epoch(401)
+	series := crlserver.Series{Issuer: key.Issuer()}
+
+	begin := func(t *testing.T) store.Store {
+		t.Helper()
+		s := open(t)
+		issuer := ca.Issuer{ID: key.Issuer(), Label: "issuing", Subject: []byte{0x30, 1, 1}, SPKI: spki, KeyHash: key, BaseURL: "http://pki.example", CreatedAt: at}
+		if err := s.CreateIssuer(t.Context(), issuer, event); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	reserve := func(t *testing.T, s store.Store, epoch pki.Epoch) ca.Range {
+		t.Helper()
+		r, err := s.Reserve(t.Context(), ca.Reservation{Issuer: key.Issuer(), Epoch: epoch, Count: 16, Nonce: pki.RangeNonce{7}, Owner: ca.OwnerID{7}, BaseURL: "http://pki.example", Lease: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	advance := func(t *testing.T, s store.Store) store.Advanced {
+		t.Helper()
+		done, err := s.Advance(t.Context(), "system:restore", []audit.Event{event})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	number := func(t *testing.T, s store.Store, series crlserver.Series) uint64 {
+		t.Helper()
+		n, ok, err := s.BeginPublication(t.Context(), series, revocation.InstanceID{1}, time.Minute)
+		if err != nil || !ok {
+			t.Fatalf("begin publication: %t, %v", ok, err)
+		}
+		return n
+	}
+	lost := func(t *testing.T, s store.Store, epoch pki.Epoch) (runs []ca.Run) {
+		t.Helper()
+		for r, err := range s.ChangedRanges(t.Context(), 0, time.Time{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.State == revocation.RangeLost && r.Epoch == epoch {
+				runs = append(runs, ca.Run{From: r.From, To: r.To})
+			}
+		}
+		slices.SortFunc(runs, func(a, b ca.Run) int { return int(a.From) - int(b.From) })
+		return runs
+	}
+
+	t.Run("indices move to the next block", func(t *testing.T) {
+		s := begin(t)
+		first := reserve(t, s, week)
+		done := advance(t, s)
+		if done.Epochs != 1 {
+			t.Errorf("%d weeks were moved, want 1", done.Epochs)
+		}
+		second := reserve(t, s, week)
+		if second.From != store.LostIndices {
+			t.Errorf("after %d to %d comes %d, want %d", first.From, first.To, second.From, store.LostIndices)
+		}
+		if second.ID <= first.ID+store.LostSequences-1 {
+			t.Errorf("range id %d after %d", second.ID, first.ID)
+		}
+		if got, want := lost(t, s, week), []ca.Run{{From: 16, To: store.LostIndices}}; !slices.Equal(got, want) {
+			t.Errorf("lost %v, want %v", got, want)
+		}
+	})
+	t.Run("a week that begins afterwards begins above too", func(t *testing.T) {
+		s := begin(t)
+		advance(t, s)
+		advance(t, s)
+		if r := reserve(t, s, other); r.From != 2*store.LostIndices {
+			t.Errorf("a new week begins at %d, want %d", r.From, 2*store.LostIndices)
+		}
+		if r := reserve(t, s, other); r.From != 2*store.LostIndices+16 {
+			t.Errorf("and goes on at %d", r.From)
+		}
+		if got, want := lost(t, s, other), []ca.Run{{From: 0, To: 2 * store.LostIndices}}; !slices.Equal(got, want) {
+			t.Errorf("lost %v, want %v", got, want)
+		}
+	})
+	t.Run("indices given back are not taken again", func(t *testing.T) {
+		s := begin(t)
+		r := reserve(t, s, week)
+		closing := ca.Closing{Range: r.ID, Closer: r.Owner, Serials: make([]pki.Serial, 16), Unsigned: []ca.Run{{From: r.From, To: r.To}}}
+		if _, err := s.CloseRange(t.Context(), closing); err != nil {
+			t.Fatal(err)
+		}
+		advance(t, s) // the lost copy may have issued from the free range
+		if r := reserve(t, s, week); r.From != store.LostIndices {
+			t.Errorf("index %d is reserved again", r.From)
+		}
+	})
+	t.Run("the ledger accounts for the gap", func(t *testing.T) {
+		s := begin(t)
+		done := advance(t, s)
+		if done.Before != 0 || done.Ledger != store.LostSequences {
+			t.Errorf("from %d to %d, want 0 to %d", done.Before, done.Ledger, uint64(store.LostSequences))
+		}
+		entries, err := s.LedgerEntries(t.Context(), 0, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) != 1 || entries[0].Seq != store.LostSequences || entries[0].Kind != revocation.KindRestore || entries[0].Actor != "system:restore" {
+			t.Errorf("the ledger holds %+v, want one restore", entries)
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != store.LostSequences {
+			t.Errorf("head %d, %v", head, err)
+		}
+	})
+	t.Run("CRL numbers grow, of series known and unknown", func(t *testing.T) {
+		s := begin(t)
+		before := number(t, s, series)
+		advance(t, s)
+		if after := number(t, s, series); after <= before+store.LostSequences-1 {
+			t.Errorf("number %d after %d", after, before)
+		}
+		shard := crlserver.Series{Issuer: key.Issuer(), Shard: pki.Shard{Epoch: week}, Sharded: true}
+		if n := number(t, s, shard); n <= store.LostSequences {
+			t.Errorf("a new series begins at %d", n)
+		}
+		if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 0 {
+			t.Errorf("%d lists of before are still there, %v", len(heads), err)
+		}
+	})
+	t.Run("is audited in the same transaction", func(t *testing.T) {
+		s := begin(t)
+		advance(t, s)
+		var chain audit.Chain
+		var last audit.Event
+		for batch, err := range s.AuditBatches(t.Context(), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := chain.Add(batch.Events, batch.Head); err != nil {
+				t.Fatal(err)
+			}
+			last = batch.Events[len(batch.Events)-1]
+		}
+		if last.Action != "database.restore" {
+			t.Errorf("the last event is %+v", last)
+		}
+		if _, err := s.Advance(t.Context(), "system:restore", []audit.Event{{At: at, Actor: "x", Action: "y", Outcome: "no outcome"}}); err == nil {
+			t.Fatal("an event that cannot be written did not fail the call")
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != store.LostSequences {
+			t.Errorf("a failed call moved the ledger to %d, %v", head, err)
+		}
+	})
+}
