@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -413,5 +414,6 @@ func (h *host) page(w http.ResponseWriter, r *http.Request) {
 			break // a buffer does not fail
 		}
 	}
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
 	_, _ = w.Write(text.Bytes())
 }
