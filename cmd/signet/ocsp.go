@@ -80,10 +80,10 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	return nil
 }
 
-// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer.
+// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may.
 func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error) {
 	const op = "query OCSP"
-	if address, get := ocsp.URL(responder, der); get && !c.Post {
+	if address, get := ocsp.URL(responder, der); get && !c.Post && !c.Nonce {
 		return a.fetch(op, fetch.Request{URL: address})
 	}
 	return a.fetch(op, fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request"})
