@@ -34,15 +34,14 @@ type Arena struct {
 	removals []removal      // in order of sequence
 	digest   Digest         // of what is live
 
-	origin map[int]uint64     // entry that replaced another -> the sequence since when the certificate has one
-	held   map[pki.Serial]int // entries on hold
-	all    map[pki.Serial]int // every live entry; nil until Replace needs it
+	held map[pki.Serial]int // entries on hold
+	all  map[pki.Serial]int // every live entry; nil until Replace needs it
 }
 
 // removal is an entry that ended without a successor.
 type removal struct {
-	serial     pki.Serial
-	added, seq uint64
+	serial pki.Serial
+	seq    uint64
 }
 
 // Add appends the entry of a certificate that has none, or is on hold. seq must not be smaller than any before.
@@ -67,19 +66,7 @@ func (a *Arena) Replace(seq uint64, r Revocation) {
 func (a *Arena) succeed(i int, seq uint64, r Revocation) {
 	a.end(i, seq)
 	delete(a.held, r.Serial)
-	if a.origin == nil {
-		a.origin = make(map[int]uint64)
-	}
-	a.origin[len(a.starts)] = a.since(i)
 	a.append(seq, r)
-}
-
-// since is the sequence from which on the certificate of an entry has one without interruption.
-func (a *Arena) since(i int) uint64 {
-	if seq, ok := a.origin[i]; ok {
-		return seq
-	}
-	return a.seqs[i]
 }
 
 // Remove ends the entry of a certificate whose hold was released. Without an entry it does nothing.
@@ -91,7 +78,7 @@ func (a *Arena) Remove(seq uint64, serial pki.Serial) {
 		}
 	}
 	a.end(i, seq)
-	a.removals = append(a.removals, removal{serial, a.since(i), seq})
+	a.removals = append(a.removals, removal{serial, seq})
 	delete(a.held, serial)
 	delete(a.all, serial)
 }
@@ -123,12 +110,15 @@ func (a *Arena) At(seq uint64) (entries Entries, count int) {
 	return a.between(0, seq)
 }
 
-// Since returns the entries of a delta from one sequence to a later one: what the list has at the later and had not at
-// the earlier, and a removal (RFC 5280, Section 5.2.4) for what it had and has no more. Removals carry the time at.
+// Since returns the entries of a delta from one sequence to a later one: what was added and is still listed, and a
+// removal for what was released and is not listed again. A client may hold any list from the base on, so what came and
+// went in between is removed too (RFC 5280, Section 5.2.4). Removals carry the time at.
 func (a *Arena) Since(base, seq uint64, at time.Time) (entries Entries, count int) {
 	entries, count = a.between(base, seq)
+	removed := make(map[pki.Serial]bool)
 	for _, r := range a.removals {
-		if r.added <= base && r.seq > base && r.seq <= seq && !a.liveAt(r.serial, r.seq, seq) {
+		if r.seq > base && r.seq <= seq && !removed[r.serial] && !a.liveAt(r.serial, r.seq, seq) {
+			removed[r.serial] = true
 			entries = append(entries, encode(nil, Revocation{Serial: r.serial, At: at, Reason: pki.RemoveFromCRL}))
 			count++
 		}

@@ -386,3 +386,27 @@ func (c *Client) Check(ctx context.Context, der []byte, at time.Time) (*Check, e
 	}
 	return checkFrom(a)
 }
+
+// Profile is a kind of certificate.
+type Profile struct {
+	answer
+	Name        string
+	Description string
+	Lifetime    time.Duration
+	MaxLifetime time.Duration
+	Issuer      string // label; empty: any
+	Algorithms  []string
+}
+
+// Profiles lists the profiles that the caller may issue under.
+func (c *Client) Profiles(ctx context.Context) ([]Profile, error) {
+	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))
+	if err != nil {
+		return nil, err
+	}
+	profiles := make([]Profile, 0, len(a.GetProfiles()))
+	for _, m := range a.GetProfiles() {
+		profiles = append(profiles, Profile{answer{m}, m.GetProfile(), m.GetDescription(), m.GetLifetime().AsDuration(), m.GetMaxLifetime().AsDuration(), m.GetIssuer(), m.GetAlgorithms()})
+	}
+	return profiles, nil
+}

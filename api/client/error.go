@@ -11,7 +11,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// kinds by the word that the server puts into ErrorInfo.metadata["kind"] and Problem.kind.
+// kinds by the word that the server puts into ErrorInfo.reason and Problem.kind.
 var kinds = func() map[string]pki.Kind {
 	m := map[string]pki.Kind{}
 	for k := pki.KindInternal; k <= pki.KindExhausted; k++ {
@@ -50,15 +50,18 @@ func domainError(op string, err error) error {
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if kind, ok := kinds[d.GetMetadata()["kind"]]; ok {
+			if kind, ok := kinds[d.GetReason()]; ok {
 				e.Kind = kind
 			}
 			if text := d.GetMetadata()["op"]; text != "" {
 				e.Op = text
 			}
+			if text := d.GetMetadata()["cause"]; text != "" {
+				e.Err = errors.New(text)
+			}
 		case *errdetails.BadRequest:
 			if v := d.GetFieldViolations(); len(v) > 0 {
-				e.Field, e.Err = v[0].GetField(), errors.New(v[0].GetDescription())
+				e.Field = v[0].GetField()
 			}
 		case *errdetails.LocalizedMessage:
 			e.Hint = d.GetMessage()

@@ -49,6 +49,7 @@ type Issuer struct {
 	Public       bool   // publicly trusted
 	BaseURL      string // where its status is published
 	Foreign      bool   // it ever signed outside the serial scheme
+	CSRPEM       string // while it waits for a certificate from elsewhere
 }
 
 // Issuers lists all issuers.
@@ -102,6 +103,7 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		Public:       m.GetVisibility() == signetv1.Visibility_VISIBILITY_PUBLIC,
 		BaseURL:      m.GetBaseUrl(),
 		Foreign:      m.GetForeign(),
+		CSRPEM:       m.GetCsrPem(),
 	}
 	if s := m.GetState(); s > 0 && int(s) < len(issuerStates) {
 		i.State = IssuerState(s)
@@ -114,4 +116,90 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		return nil, unreadable(err)
 	}
 	return i, nil
+}
+
+// NameConstraints limits the names below an authority.
+type NameConstraints struct {
+	DNS   []string
+	IP    []string // CIDR
+	Email []string
+	URI   []string
+}
+
+func (n NameConstraints) message() *signetv1.NameConstraints {
+	if len(n.DNS)+len(n.IP)+len(n.Email)+len(n.URI) == 0 {
+		return nil
+	}
+	return signetv1.NameConstraints_builder{Dns: n.DNS, Ip: n.IP, Email: n.Email, Uri: n.URI}.Build()
+}
+
+// NewIssuer describes an issuer to be made.
+type NewIssuer struct {
+	Label      string
+	Subject    Subject // the common name is required
+	Algorithm  string  // "ecdsa-p384"; empty: ecdsa-p256
+	Public     bool    // publicly trusted
+	BaseURL    string
+	Lifetime   time.Duration // zero: 20 years for a root, 10 for others
+	Parent     pki.IssuerID  // zero: a root, unless Offline
+	Offline    bool          // the parent is elsewhere: see Issuer.CSRPEM
+	PathLength *int          // nil: any number for a root, 0 for others
+	Permitted  NameConstraints
+	Excluded   NameConstraints
+}
+
+// CreateIssuer makes an issuer with a new key.
+func (c *Client) CreateIssuer(ctx context.Context, n NewIssuer) (*Issuer, error) {
+	b := signetv1.CreateIssuerRequest_builder{
+		Label:     &n.Label,
+		Subject:   n.Subject.message(),
+		Algorithm: optional(n.Algorithm),
+		BaseUrl:   &n.BaseURL,
+		Lifetime:  duration(n.Lifetime),
+		Parent:    issuerText(n.Parent),
+		Offline:   &n.Offline,
+		Permitted: n.Permitted.message(),
+		Excluded:  n.Excluded.message(),
+	}
+	if n.Public {
+		b.Visibility = signetv1.Visibility_VISIBILITY_PUBLIC.Enum()
+	}
+	if n.PathLength != nil {
+		b.PathLength = new(uint32(*n.PathLength))
+	}
+	a, err := invoke(ctx, c, "create issuer", c.issuers.CreateIssuer, b.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// ImportIssuerCertificate gives the server a certificate that another authority signed for one of its issuers: PEM, with
+// what is above it.
+func (c *Client) ImportIssuerCertificate(ctx context.Context, pem string) (*Issuer, error) {
+	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &pem}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// CrossSignIssuer has one issuer of the server sign the name and key of another. A lifetime of zero means 10 years.
+func (c *Client) CrossSignIssuer(ctx context.Context, issuer, parent pki.IssuerID, lifetime time.Duration) (*Issuer, error) {
+	a, err := invoke(ctx, c, "cross-sign issuer", c.issuers.CrossSignIssuer,
+		signetv1.CrossSignIssuerRequest_builder{Issuer: new(issuer.String()), Parent: new(parent.String()), Lifetime: duration(lifetime)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// SetIssuerState makes an issuer active, disabled or, for ever, retired.
+func (c *Client) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState) (*Issuer, error) {
+	a, err := invoke(ctx, c, "change issuer", c.issuers.SetIssuerState,
+		signetv1.SetIssuerStateRequest_builder{Issuer: new(issuer.String()), State: new(signetv1.IssuerState(state))}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
 }

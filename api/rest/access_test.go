@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -125,7 +124,7 @@ func TestEveryPathAsksForCredential(t *testing.T) {
 	for path, methods := range paths {
 		path = strings.NewReplacer("{issuer}", strings.Repeat("0", 20), "{serial}", "01", "{job}", strings.Repeat("0", 32), "{credential}", "x", "{keyHash}", strings.Repeat("0", 64)).Replace(path)
 		for method := range methods.(map[string]any) {
-			if a := h.rest("", nil, strings.ToUpper(method), path, "{}"); a.Status != http.StatusUnauthorized && a.Status != http.StatusNotFound || a.Status == http.StatusNotFound && a.Body["kind"] != "not-found" {
+			if a := h.rest("", nil, strings.ToUpper(method), path, "{}"); a.Status != http.StatusUnauthorized {
 				t.Errorf("%s %s without a credential: %d %s", method, path, a.Status, a.Text)
 			}
 		}
@@ -134,13 +133,16 @@ func TestEveryPathAsksForCredential(t *testing.T) {
 
 func TestClientCertificates(t *testing.T) {
 	h := newHouse(t)
-	issuer := pki.HashSPKI(h.client.certificate.RawSubjectPublicKeyInfo).Issuer()
-	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor, Issuer: issuer,
+	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor, Issuer: h.issuing.ID,
 		Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}}); err != nil {
 		t.Fatal(err)
 	}
 	whoAmI := func(c *client.Client) error { _, err := c.WhoAmI(t.Context()); return err }
-	good := h.client.leaf(t, 10, func(*x509.Certificate) {})
+	refused := func(what, token string, certificate *tls.Certificate) {
+		t.Helper()
+		h.both(t, what, token, certificate, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+	}
+	good := h.pair("client", 48*time.Hour, "agent.example")
 	me, err := h.grpc("", good).WhoAmI(t.Context())
 	if err != nil || me.Principal != "certificate:agent" || me.Role != client.RoleAuditor {
 		t.Errorf("over gRPC: %+v, %v", me, err)
@@ -148,38 +150,36 @@ func TestClientCertificates(t *testing.T) {
 	if a := h.rest("", good, http.MethodGet, "/v1/whoami", ""); a.Body["principal"] != "certificate:agent" || a.Body["role"] != "ROLE_AUDITOR" {
 		t.Errorf("over REST: %d %s", a.Status, a.Text)
 	}
-	for what, certificate := range map[string]*tls.Certificate{
-		"expired":           h.client.leaf(t, 11, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
-		"another name":      h.client.leaf(t, 12, func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} }),
-		"another authority": newAuthority(t, "clients").leaf(t, 10, func(*x509.Certificate) {}),
-		"for servers":       h.client.leaf(t, 13, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
-	} {
-		h.both(t, "a client certificate: "+what, "", certificate, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
-	}
+	refused("a client certificate with another name", "", h.pair("client", 48*time.Hour, "other.example"))
+	refused("a certificate for servers", "", h.pair("server", 48*time.Hour, "agent.example"))
+	refused("a client certificate of another authority", "", newAuthority(t, "Test Issuing CA").leaf(t, 10, func(*x509.Certificate) {}))
+	// A token that is sent counts, and a wrong one is not made good by a certificate.
+	refused("a wrong token beside a good certificate", auth.TokenPrefix+strings.Repeat("A", 43), good)
 
 	// Revoked while the connection is open.
 	open := h.grpc("", good)
 	if err := whoAmI(open); err != nil {
 		t.Fatal(err)
 	}
-	serial, err := pki.SerialFromBig(big.NewInt(10))
-	if err != nil {
+	root := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	if _, err := root.Revoke(t.Context(), client.RevokeRequest{Certificate: good.Certificate[0], Reason: pki.KeyCompromise}); err != nil {
 		t.Fatal(err)
 	}
-	h.mu.Lock()
-	h.status[serial] = pki.StatusRevoked
-	h.mu.Unlock()
 	if err := whoAmI(open); pki.KindOf(err) != pki.KindUnauthenticated || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("revoked on an open connection: %v", err)
 	}
-	h.both(t, "a revoked client certificate", "", good, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+	refused("a revoked client certificate", "", good)
 
-	// A token that is sent counts, and a wrong one is not made good by a certificate.
-	h.mu.Lock()
-	delete(h.status, serial)
-	h.mu.Unlock()
-	wrong := auth.TokenPrefix + strings.Repeat("A", 43)
-	h.both(t, "a wrong token beside a good certificate", wrong, good, whoAmI, http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
+	short := h.pair("client", time.Hour, "agent.example")
+	open = h.grpc("", short)
+	if err := whoAmI(open); err != nil {
+		t.Fatal(err)
+	}
+	h.later(2 * time.Hour)
+	if err := whoAmI(open); pki.KindOf(err) != pki.KindUnauthenticated || !strings.Contains(err.Error(), "not valid now") {
+		t.Errorf("expired on an open connection: %v", err)
+	}
+	refused("an expired client certificate", "", short)
 }
 
 func TestWrongRole(t *testing.T) {

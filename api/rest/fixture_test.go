@@ -16,6 +16,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,8 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -44,9 +48,11 @@ type house struct {
 	roots       *x509.CertPool
 	site        *x509.Certificate // the root in roots
 	log         *syncBuffer
-	status      map[pki.Serial]pki.Status // of client certificates; by default good
-	client      *authority                // who issues client certificates
-	issuers     func() ([]ca.Issuer, error)
+	authority   *ca.Authority
+	root        ca.Issuer
+	issuing     ca.Issuer
+	ledger      *revocation.Ledger
+	universe    *revocation.Universe
 
 	mu  sync.Mutex
 	now time.Time
@@ -118,29 +124,6 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// IssuerCertificates implements auth.Issuers.
-func (h *house) IssuerCertificates(context.Context) ([]*x509.Certificate, error) {
-	return []*x509.Certificate{h.client.certificate}, nil
-}
-
-// CertificateStatus implements auth.Status.
-func (h *house) CertificateStatus(_ context.Context, _ pki.IssuerID, serial pki.Serial) (pki.Status, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if status, ok := h.status[serial]; ok {
-		return status, nil
-	}
-	return pki.StatusGood, nil
-}
-
-// Issuers implements rpc.Issuers.
-func (h *house) Issuers(context.Context) ([]ca.Issuer, error) {
-	if h.issuers != nil {
-		return h.issuers()
-	}
-	return nil, nil
-}
-
 func (h *house) clock() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -156,19 +139,19 @@ func (h *house) later(d time.Duration) {
 
 func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
 	t.Helper()
-	h := &house{t: t, store: testdb.SQLite(t), log: new(syncBuffer), status: map[pki.Serial]pki.Status{}, now: time.Now(), client: newAuthority(t, "clients")}
-	authenticator, err := auth.NewAuthenticator(auth.AuthenticatorConfig{Store: h.store, Issuers: h, Status: h, Now: h.clock})
+	h := &house{t: t, store: testdb.SQLite(t), log: new(syncBuffer), now: time.Now()}
+	profiles := h.found()
+	jobs := h.books()
+	clients := rpc.ClientCertificates{Authority: h.authority, Universe: h.universe}
+	authenticator, err := auth.NewAuthenticator(auth.AuthenticatorConfig{Store: h.store, Issuers: clients, Status: clients, Now: h.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if h.credentials, err = auth.NewCredentials(auth.CredentialsConfig{Store: h.store, Now: h.clock, Changed: authenticator.Forget}); err != nil {
 		t.Fatal(err)
 	}
-	if h.admin, err = auth.System("test").Authorize(auth.ActionManage, ""); err != nil {
-		t.Fatal(err)
-	}
-	config := rpc.Config{Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: new(ca.Authority), Issuers: h,
-		Ledger: new(revocation.Ledger), Universe: new(revocation.Universe), Jobs: new(revocation.Jobs), BlockedKeys: h.store, Now: h.clock, Log: slog.New(slog.NewTextHandler(h.log, nil)), BadLogins: 1000}
+	config := rpc.Config{Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: h.authority, Profiles: profiles, Ledger: h.ledger,
+		Universe: h.universe, Jobs: jobs, BlockedKeys: h.store, Now: h.clock, Log: slog.New(slog.NewTextHandler(h.log, nil)), BadLogins: 1000}
 	for _, c := range change {
 		c(&config)
 	}
@@ -178,6 +161,109 @@ func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
 	}
 	h.serve(api)
 	return h
+}
+
+// found makes a root and an issuing authority.
+func (h *house) found() *profile.Set {
+	h.t.Helper()
+	dir := filepath.Join(h.t.TempDir(), "keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	keys, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("correct horse")})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	profiles, err := profile.Open("")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles, Keys: keys, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Now: h.clock})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		if err := h.authority.Close(context.Background()); err != nil {
+			h.t.Errorf("close authority: %v", err)
+		}
+	})
+	if h.admin, err = auth.System("test").Authorize(auth.ActionManage, ""); err != nil {
+		h.t.Fatal(err)
+	}
+	if h.root, err = h.authority.CreateIssuer(h.t.Context(), h.admin, ca.NewIssuer{Label: "root", Subject: ca.Subject{CommonName: "Test Root"}, BaseURL: "http://pki.test"}); err != nil {
+		h.t.Fatal(err)
+	}
+	if h.issuing, err = h.authority.CreateIssuer(h.t.Context(), h.admin, ca.NewIssuer{Label: "issuing", Subject: ca.Subject{CommonName: "Test Issuing CA"},
+		BaseURL: "http://pki.test", Parent: h.root.ID}); err != nil {
+		h.t.Fatal(err)
+	}
+	return profiles
+}
+
+// books opens the ledger and follows it.
+func (h *house) books() *revocation.Jobs {
+	h.t.Helper()
+	var err error
+	if h.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: h.store, Ranges: h.store, Now: h.clock}); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.universe.Load(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	if h.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: h.store, Universe: h.universe, Keys: h.store, Now: h.clock}); err != nil {
+		h.t.Fatal(err)
+	}
+	jobs, err := revocation.NewJobs(revocation.JobsConfig{Books: h.store, Universe: h.universe, Instance: revocation.InstanceID{1}, Now: h.clock})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	report := func(err error) { h.t.Errorf("in the background: %v", err) }
+	running.Go(func() { h.universe.Run(ctx, report) })
+	running.Go(func() { jobs.Run(ctx, report) })
+	h.t.Cleanup(func() {
+		if err := h.ledger.Close(); err != nil {
+			h.t.Errorf("close ledger: %v", err)
+		}
+		cancel()
+		running.Wait()
+	})
+	return jobs
+}
+
+// csr makes a key and a signing request without any name.
+func csr(t *testing.T) (crypto.Signer, []byte) {
+	t.Helper()
+	key := newKey(t)
+	der, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, der
+}
+
+// pair issues a certificate with its key, past the API.
+func (h *house) pair(profile string, lifetime time.Duration, names ...string) *tls.Certificate {
+	h.t.Helper()
+	key, request := csr(h.t)
+	var identifiers []pki.Identifier
+	for _, name := range names {
+		identifiers = append(identifiers, pki.Identifier{Type: pki.DNS, Value: name})
+	}
+	grant, err := auth.Principal{ID: "token:pair", Account: "pair", Role: auth.RoleAdmin}.Authorize(auth.ActionIssue, profile)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	issued, err := h.authority.Issue(h.t.Context(), grant, ca.Request{Profile: profile, CSR: request, Names: identifiers, Lifetime: lifetime})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(issued.DER)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{issued.DER}, PrivateKey: key, Leaf: leaf}
 }
 
 // serve listens on loopback until the test ends.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -98,9 +99,9 @@ func TestInteropCurl(t *testing.T) {
 		}
 	}
 
-	pair := h.client.leaf(t, 20, func(*x509.Certificate) {})
+	pair := h.pair("client", time.Hour, "agent.example")
 	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor,
-		Issuer: pki.HashSPKI(h.client.certificate.RawSubjectPublicKeyInfo).Issuer(), KeyHash: pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo)}); err != nil {
+		Issuer: h.issuing.ID, KeyHash: pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo)}); err != nil {
 		t.Fatal(err)
 	}
 	writeKeyPair(t, dir, pair)

@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,9 +10,9 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/api/rpc"
-	"signet.example/signet/ca"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 func TestBadFieldIsNamed(t *testing.T) {
@@ -178,28 +179,33 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
+// crls is what is published, as a test wants it.
+type crls func() ([]byte, error)
+
+func (c crls) CRL(context.Context, revocation.Scope) ([]byte, error) { return c() }
+
 // What broke inside is for operators; a caller gets the id under which they find it.
 func TestInternalCausesStayInside(t *testing.T) {
-	h := newHouse(t)
+	var publish crls
+	h := newHouse(t, func(c *rpc.Config) { c.CRLs = crls(func() ([]byte, error) { return publish() }) })
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	path := "/v1/issuers/" + h.issuing.ID.String() + "/crl"
 	for what, test := range map[string]struct {
-		issuers func() ([]ca.Issuer, error)
+		publish crls
 		kind    pki.Kind
 		status  int
 	}{
-		"panic": {func() ([]ca.Issuer, error) { panic("secret of the house") }, pki.KindInternal, http.StatusInternalServerError},
-		"error": {func() ([]ca.Issuer, error) { return nil, errors.New("secret of the house") }, pki.KindInternal, http.StatusInternalServerError},
-		"no answer": {func() ([]ca.Issuer, error) {
-			return nil, pki.Errorf(pki.KindUnavailable, "list issuers", "secret of the house")
-		}, pki.KindUnavailable, http.StatusServiceUnavailable},
+		"panic":     {func() ([]byte, error) { panic("secret of the house") }, pki.KindInternal, http.StatusInternalServerError},
+		"error":     {func() ([]byte, error) { return nil, errors.New("secret of the house") }, pki.KindInternal, http.StatusInternalServerError},
+		"no answer": {func() ([]byte, error) { return nil, pki.Errorf(pki.KindUnavailable, "read CRL", "secret of the house") }, pki.KindUnavailable, http.StatusServiceUnavailable},
 	} {
-		h.issuers = test.issuers
-		_, err := h.grpc(token, nil).Issuers(t.Context())
+		publish = test.publish
+		_, err := h.grpc(token, nil).CRL(t.Context(), h.issuing.ID, "")
 		e, ok := errors.AsType[*pki.Error](err)
 		if !ok || e.Kind != test.kind || strings.Contains(err.Error()+e.Hint, "secret") {
 			t.Errorf("%s over gRPC: %v", what, err)
 		}
-		a := h.rest(token, nil, http.MethodGet, "/v1/issuers", "")
+		a := h.rest(token, nil, http.MethodGet, path, "")
 		id, _ := a.Body["request_id"].(string)
 		if a.Status != test.status || strings.Contains(a.Text, "secret") || id == "" {
 			t.Errorf("%s over REST: %d %s", what, a.Status, a.Text)
@@ -208,21 +214,23 @@ func TestInternalCausesStayInside(t *testing.T) {
 			t.Errorf("%s: the log does not say what happened to request %s:\n%s", what, id, log)
 		}
 	}
-	h.issuers = nil
-	if a := h.rest(token, nil, http.MethodGet, "/v1/issuers", ""); a.Status != http.StatusOK {
-		t.Errorf("after a panic: %d %s", a.Status, a.Text)
+	publish = func() ([]byte, error) { return []byte{0x30, 0}, nil }
+	if a := h.rest(token, nil, http.MethodGet, path, ""); a.Status != http.StatusOK || a.Text != "0\x00" || a.Header.Get("Content-Type") != "application/pkix-crl" {
+		t.Errorf("after a panic: %d %v %q", a.Status, a.Header, a.Text)
 	}
 }
 
 func TestBoundedCallsInFlight(t *testing.T) {
-	h := newHouse(t, func(c *rpc.Config) { c.InFlight = 2 })
-	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
 	entered, leave := make(chan struct{}), make(chan struct{})
-	h.issuers = func() ([]ca.Issuer, error) { entered <- struct{}{}; <-leave; return nil, nil }
+	h := newHouse(t, func(c *rpc.Config) {
+		c.InFlight = 2
+		c.CRLs = crls(func() ([]byte, error) { entered <- struct{}{}; <-leave; return []byte{0x30, 0}, nil })
+	})
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
 	done := make(chan string)
 	for range 2 {
 		go func() {
-			a := h.rest(token, nil, http.MethodGet, "/v1/issuers", "")
+			a := h.rest(token, nil, http.MethodGet, "/v1/issuers/"+h.issuing.ID.String()+"/crl", "")
 			done <- fmt.Sprint(a.Status)
 		}()
 		<-entered

@@ -13,6 +13,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -24,7 +25,7 @@ type Config struct {
 	Credentials   *auth.Credentials    // required
 	Audit         AuditLog             // required
 	Authority     *ca.Authority        // required
-	Issuers       Issuers              // required
+	Profiles      *profile.Set         // required
 	Ledger        *revocation.Ledger   // required
 	Universe      *revocation.Universe // required
 	Jobs          *revocation.Jobs     // required
@@ -58,7 +59,7 @@ type API struct {
 func New(c Config) (*API, error) {
 	for name, missing := range map[string]bool{
 		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil,
-		"Issuers": c.Issuers == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
+		"Profiles": c.Profiles == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
 		"BlockedKeys": c.BlockedKeys == nil,
 	} {
 		if missing {

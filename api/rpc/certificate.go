@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/auth"
@@ -156,6 +158,24 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 		Certificate: certificateTo(found.Certificate, answer),
 		Pem:         new(pemTo(found.DER, found.Chain)),
 	}.Build(), nil
+}
+
+// ListProfiles returns the profiles that the caller may issue under.
+func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
+	p := caller(ctx)
+	b := signetv1.ListProfilesResponse_builder{}
+	for _, profile := range s.api.config.Profiles.All() {
+		if _, err := p.Authorize(auth.ActionIssue, profile.Name); err != nil || !profile.MayUse(p.Role, p.Account) {
+			continue
+		}
+		m := signetv1.Profile_builder{Profile: &profile.Name, Description: &profile.Description, Lifetime: durationpb.New(profile.Lifetime),
+			MaxLifetime: durationpb.New(profile.MaxLifetime), Issuer: optional(profile.Issuer)}
+		for _, algorithm := range profile.Algorithms {
+			m.Algorithms = append(m.Algorithms, algorithm.String())
+		}
+		b.Profiles = append(b.Profiles, m.Build())
+	}
+	return b.Build(), nil
 }
 
 // ListCertificates returns one page.
@@ -355,11 +375,7 @@ func (s *certificateService) named(ctx context.Context, op string, m *signetv1.R
 	if err != nil {
 		return revocation.Key{}, err
 	}
-	issuers, err := s.api.config.Issuers.Issuers(ctx)
-	if err != nil {
-		return revocation.Key{}, err
-	}
-	issuer, signed := signer(issuers, certificate)
+	issuer, signed := signer(s.api.config.Authority.Issuers(), certificate)
 	if !signed {
 		return revocation.Key{}, pki.Errorf(pki.KindNotFound, op, "the certificate is not from an issuer of this server").InField("certificate")
 	}
@@ -378,7 +394,7 @@ func keyFrom(op string, m interface {
 	GetIssuer() string
 	GetSerial() string
 }) (key revocation.Key, err error) {
-	if key.Issuer, err = issuerIDFrom(op, m.GetIssuer()); err != nil {
+	if key.Issuer, err = issuerIDFrom(op, "issuer", m.GetIssuer()); err != nil {
 		return key, err
 	}
 	key.Serial, err = serialFrom(op, m.GetSerial())

@@ -31,10 +31,10 @@ const (
 
 // --- from protobuf: everything is checked here, and the field at fault is named as the API names it -----------------
 
-func issuerIDFrom(op, text string) (pki.IssuerID, error) {
+func issuerIDFrom(op, field, text string) (pki.IssuerID, error) {
 	id, err := pki.ParseIssuerID(text)
 	if err != nil {
-		return pki.IssuerID{}, invalid(op, "issuer", "%w", err).WithHint("list issuers to see their ids")
+		return pki.IssuerID{}, invalid(op, field, "%w", err).WithHint("list issuers to see their ids")
 	}
 	return id, nil
 }
@@ -44,7 +44,7 @@ func optionalIssuerIDFrom(op, text string) (pki.IssuerID, error) {
 	if text == "" {
 		return pki.IssuerID{}, nil
 	}
-	return issuerIDFrom(op, text)
+	return issuerIDFrom(op, "issuer", text)
 }
 
 func serialFrom(op, text string) (pki.Serial, error) {

@@ -44,7 +44,7 @@ func (s *credentialService) BindCertificate(ctx context.Context, m *signetv1.Bin
 	if err != nil {
 		return nil, err
 	}
-	if spec.Issuer, err = issuerIDFrom(op, m.GetIssuer()); err != nil {
+	if spec.Issuer, err = issuerIDFrom(op, "issuer", m.GetIssuer()); err != nil {
 		return nil, err
 	}
 	switch {

@@ -63,7 +63,7 @@ func statusError(err error, requestID string) error {
 		code = codes.DeadlineExceeded
 	}
 	details := []protoadapt.MessageV1{
-		&errdetails.ErrorInfo{Reason: told.Kind.String(), Domain: errorDomain, Metadata: map[string]string{"kind": told.Kind.String(), "op": told.Op}},
+		&errdetails.ErrorInfo{Reason: told.Kind.String(), Domain: errorDomain, Metadata: map[string]string{"op": told.Op, "cause": cause(told)}},
 		&errdetails.RequestInfo{RequestId: requestID},
 	}
 	if told.Field != "" {

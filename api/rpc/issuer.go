@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -33,12 +36,10 @@ func (s *issuerService) ListIssuers(ctx context.Context, _ *signetv1.ListIssuers
 	if _, err := caller(ctx).AuthorizeOwn(auth.ActionRead); err != nil {
 		return nil, err
 	}
-	issuers, err := s.api.config.Issuers.Issuers(ctx)
-	if err != nil {
-		return nil, err
-	}
+	issuers := s.api.config.Authority.Issuers()
 	list := make([]*signetv1.Issuer, len(issuers))
 	for i, issuer := range issuers {
+		var err error
 		if list[i], err = issuerTo(issuer); err != nil {
 			return nil, err
 		}
@@ -57,6 +58,104 @@ func (s *issuerService) GetIssuer(ctx context.Context, m *signetv1.GetIssuerRequ
 		return nil, err
 	}
 	return signetv1.GetIssuerResponse_builder{Issuer: message}.Build(), nil
+}
+
+// CreateIssuer makes an issuer.
+func (s *issuerService) CreateIssuer(ctx context.Context, m *signetv1.CreateIssuerRequest) (*signetv1.CreateIssuerResponse, error) {
+	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
+	if err != nil {
+		return nil, err
+	}
+	request, err := newIssuerFrom("create issuer", m)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := s.api.config.Authority.CreateIssuer(ctx, grant, request)
+	if err != nil {
+		return nil, err
+	}
+	message, err := issuerTo(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.CreateIssuerResponse_builder{Issuer: message}.Build(), nil
+}
+
+// ImportIssuerCertificate takes a certificate from elsewhere.
+func (s *issuerService) ImportIssuerCertificate(ctx context.Context, m *signetv1.ImportIssuerCertificateRequest) (*signetv1.ImportIssuerCertificateResponse, error) {
+	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
+	if err != nil {
+		return nil, err
+	}
+	chain, err := chainFrom("import issuer certificate", m.GetPem())
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := s.api.config.Authority.ImportIssuerCertificate(ctx, grant, chain[0], chain[1:])
+	if err != nil {
+		return nil, err
+	}
+	message, err := issuerTo(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.ImportIssuerCertificateResponse_builder{Issuer: message}.Build(), nil
+}
+
+// CrossSignIssuer has one issuer sign another.
+func (s *issuerService) CrossSignIssuer(ctx context.Context, m *signetv1.CrossSignIssuerRequest) (*signetv1.CrossSignIssuerResponse, error) {
+	const op = "cross-sign issuer"
+	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
+	if err != nil {
+		return nil, err
+	}
+	subject, err := issuerIDFrom(op, "issuer", m.GetIssuer())
+	if err != nil {
+		return nil, err
+	}
+	parent, err := issuerIDFrom(op, "parent", m.GetParent())
+	if err != nil {
+		return nil, err
+	}
+	lifetime, err := durationFrom(op, "lifetime", m.GetLifetime())
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := s.api.config.Authority.CrossSign(ctx, grant, subject, parent, lifetime)
+	if err != nil {
+		return nil, err
+	}
+	message, err := issuerTo(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.CrossSignIssuerResponse_builder{Issuer: message}.Build(), nil
+}
+
+// SetIssuerState lets an issuer issue, or stops it.
+func (s *issuerService) SetIssuerState(ctx context.Context, m *signetv1.SetIssuerStateRequest) (*signetv1.SetIssuerStateResponse, error) {
+	const op = "change issuer"
+	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
+	if err != nil {
+		return nil, err
+	}
+	id, err := issuerIDFrom(op, "issuer", m.GetIssuer())
+	if err != nil {
+		return nil, err
+	}
+	state, err := issuerStateFrom(op, m.GetState())
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := s.api.config.Authority.SetIssuerState(ctx, grant, id, state)
+	if err != nil {
+		return nil, err
+	}
+	message, err := issuerTo(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.SetIssuerStateResponse_builder{Issuer: message}.Build(), nil
 }
 
 // GetCrl returns what is published.
@@ -85,23 +184,14 @@ func (s *issuerService) GetCrl(ctx context.Context, m *signetv1.GetCrlRequest) (
 }
 
 func (s *issuerService) issuer(ctx context.Context, op, text string) (ca.Issuer, error) {
-	id, err := issuerIDFrom(op, text)
+	id, err := issuerIDFrom(op, "issuer", text)
 	if err != nil {
 		return ca.Issuer{}, err
 	}
 	if _, err := caller(ctx).AuthorizeOwn(auth.ActionRead); err != nil {
 		return ca.Issuer{}, err
 	}
-	issuers, err := s.api.config.Issuers.Issuers(ctx)
-	if err != nil {
-		return ca.Issuer{}, err
-	}
-	for _, issuer := range issuers {
-		if issuer.ID == id {
-			return issuer, nil
-		}
-	}
-	return ca.Issuer{}, pki.Errorf(pki.KindNotFound, op, "no issuer %s", id).InField("issuer").WithHint("list issuers to see their ids")
+	return s.api.config.Authority.Issuer(id)
 }
 
 // shardFrom reads "{epoch}-{block}" as it stands in URLs.
@@ -114,6 +204,76 @@ func shardFrom(op, text string) (pki.Shard, error) {
 		return pki.Shard{}, invalid(op, "shard", "want {epoch}-{block}, two decimal numbers, as in the URL of the list")
 	}
 	return shard, nil
+}
+
+func newIssuerFrom(op string, m *signetv1.CreateIssuerRequest) (ca.NewIssuer, error) {
+	n := ca.NewIssuer{Label: m.GetLabel(), Subject: subjectFrom(m.GetSubject()), BaseURL: m.GetBaseUrl(), Offline: m.GetOffline(),
+		Permitted: constraintsFrom(m.GetPermitted()), Excluded: constraintsFrom(m.GetExcluded())}
+	var err error
+	if text := m.GetAlgorithm(); text != "" {
+		if n.Algorithm, err = keys.ParseAlgorithm(text); err != nil {
+			return n, invalid(op, "algorithm", "%w", err)
+		}
+	}
+	switch m.GetVisibility() {
+	case signetv1.Visibility_VISIBILITY_UNSPECIFIED, signetv1.Visibility_VISIBILITY_PRIVATE:
+		n.Visibility = ca.Private
+	case signetv1.Visibility_VISIBILITY_PUBLIC:
+		n.Visibility = ca.Public
+	default:
+		return n, invalid(op, "visibility", "%d is no visibility", int32(m.GetVisibility()))
+	}
+	if n.Lifetime, err = durationFrom(op, "lifetime", m.GetLifetime()); err != nil {
+		return n, err
+	}
+	if text := m.GetParent(); text != "" {
+		if n.Parent, err = issuerIDFrom(op, "parent", text); err != nil {
+			return n, err
+		}
+	}
+	if m.HasPathLength() {
+		if m.GetPathLength() > 100 {
+			return n, invalid(op, "path_length", "%d: at most 100", m.GetPathLength())
+		}
+		n.PathLength = new(int(m.GetPathLength()))
+	}
+	return n, nil
+}
+
+func constraintsFrom(m *signetv1.NameConstraints) profile.SubtreesConfig {
+	return profile.SubtreesConfig{DNS: m.GetDns(), IP: m.GetIp(), Email: m.GetEmail(), URI: m.GetUri()}
+}
+
+func issuerStateFrom(op string, s signetv1.IssuerState) (ca.IssuerState, error) {
+	switch s {
+	case signetv1.IssuerState_ISSUER_STATE_ACTIVE:
+		return ca.IssuerActive, nil
+	case signetv1.IssuerState_ISSUER_STATE_DISABLED:
+		return ca.IssuerDisabled, nil
+	case signetv1.IssuerState_ISSUER_STATE_RETIRED:
+		return ca.IssuerRetired, nil
+	}
+	return 0, invalid(op, "state", "%d: want ISSUER_STATE_ACTIVE, ISSUER_STATE_DISABLED or ISSUER_STATE_RETIRED", int32(s))
+}
+
+// chainFrom reads certificates from PEM text, at most ten.
+func chainFrom(op, text string) (chain [][]byte, err error) {
+	if len(text) > 20*maxCertificate {
+		return nil, invalid(op, "pem", "%d octets: at most %d", len(text), 20*maxCertificate)
+	}
+	for rest := []byte(text); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			chain = append(chain, block.Bytes)
+		}
+	}
+	if len(chain) == 0 || len(chain) > 10 {
+		return nil, invalid(op, "pem", "%d certificates: want the certificate and those above it, at most ten", len(chain))
+	}
+	return chain, nil
 }
 
 func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
@@ -136,6 +296,9 @@ func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
 		BaseUrl:    &issuer.BaseURL,
 		Foreign:    &issuer.Foreign,
 		Root:       new(false),
+	}
+	if len(issuer.CSR) > 0 {
+		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))
 	}
 	for i, certificate := range issuer.Certificates {
 		parsed, err := x509.ParseCertificate(certificate.DER)

@@ -19,11 +19,6 @@ type AuditLog interface {
 	AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.Batch, error]
 }
 
-// Issuers lists every issuer with its certificates, the chosen one first.
-type Issuers interface {
-	Issuers(ctx context.Context) ([]ca.Issuer, error)
-}
-
 // CRLs gives what is published: the complete list, or that of a shard. KindNotFound if there is no such list.
 type CRLs interface {
 	CRL(ctx context.Context, scope revocation.Scope) ([]byte, error)
@@ -39,20 +34,16 @@ type BlockedKeys interface {
 	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
 }
 
-// ClientCertificates adapts issuers and the universe to what auth.Authenticator asks about client certificates.
+// ClientCertificates adapts the authority and the universe to what auth.Authenticator asks about client certificates.
 type ClientCertificates struct {
-	Issuers  Issuers
-	Universe *revocation.Universe
+	Authority *ca.Authority
+	Universe  *revocation.Universe
 }
 
 // IssuerCertificates implements auth.Issuers.
-func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error) {
-	issuers, err := c.Issuers.Issuers(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (c ClientCertificates) IssuerCertificates(context.Context) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
-	for _, issuer := range issuers {
+	for _, issuer := range c.Authority.Issuers() {
 		for _, certificate := range issuer.Certificates {
 			for _, der := range append([][]byte{certificate.DER}, certificate.Chain...) {
 				parsed, err := x509.ParseCertificate(der)

@@ -623,195 +623,6 @@ func (b0 Certificate_builder) Build() *Certificate {
 	return m0
 }
 
-// Subject is a distinguished name (RFC 5280, Section 4.1.2.6) in parts.
-type Subject struct {
-	state                         protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_CommonName         *string                `protobuf:"bytes,1,opt,name=common_name,json=commonName"`
-	xxx_hidden_Organization       []string               `protobuf:"bytes,2,rep,name=organization"`
-	xxx_hidden_OrganizationalUnit []string               `protobuf:"bytes,3,rep,name=organizational_unit,json=organizationalUnit"`
-	xxx_hidden_Country            []string               `protobuf:"bytes,4,rep,name=country"`
-	xxx_hidden_Province           []string               `protobuf:"bytes,5,rep,name=province"`
-	xxx_hidden_Locality           []string               `protobuf:"bytes,6,rep,name=locality"`
-	xxx_hidden_SerialNumber       *string                `protobuf:"bytes,7,opt,name=serial_number,json=serialNumber"`
-	XXX_raceDetectHookData        protoimpl.RaceDetectHookData
-	XXX_presence                  [1]uint32
-	unknownFields                 protoimpl.UnknownFields
-	sizeCache                     protoimpl.SizeCache
-}
-
-func (x *Subject) Reset() {
-	*x = Subject{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Subject) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Subject) ProtoMessage() {}
-
-func (x *Subject) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-func (x *Subject) GetCommonName() string {
-	if x != nil {
-		if x.xxx_hidden_CommonName != nil {
-			return *x.xxx_hidden_CommonName
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *Subject) GetOrganization() []string {
-	if x != nil {
-		return x.xxx_hidden_Organization
-	}
-	return nil
-}
-
-func (x *Subject) GetOrganizationalUnit() []string {
-	if x != nil {
-		return x.xxx_hidden_OrganizationalUnit
-	}
-	return nil
-}
-
-func (x *Subject) GetCountry() []string {
-	if x != nil {
-		return x.xxx_hidden_Country
-	}
-	return nil
-}
-
-func (x *Subject) GetProvince() []string {
-	if x != nil {
-		return x.xxx_hidden_Province
-	}
-	return nil
-}
-
-func (x *Subject) GetLocality() []string {
-	if x != nil {
-		return x.xxx_hidden_Locality
-	}
-	return nil
-}
-
-func (x *Subject) GetSerialNumber() string {
-	if x != nil {
-		if x.xxx_hidden_SerialNumber != nil {
-			return *x.xxx_hidden_SerialNumber
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *Subject) SetCommonName(v string) {
-	x.xxx_hidden_CommonName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
-}
-
-func (x *Subject) SetOrganization(v []string) {
-	x.xxx_hidden_Organization = v
-}
-
-func (x *Subject) SetOrganizationalUnit(v []string) {
-	x.xxx_hidden_OrganizationalUnit = v
-}
-
-func (x *Subject) SetCountry(v []string) {
-	x.xxx_hidden_Country = v
-}
-
-func (x *Subject) SetProvince(v []string) {
-	x.xxx_hidden_Province = v
-}
-
-func (x *Subject) SetLocality(v []string) {
-	x.xxx_hidden_Locality = v
-}
-
-func (x *Subject) SetSerialNumber(v string) {
-	x.xxx_hidden_SerialNumber = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
-}
-
-func (x *Subject) HasCommonName() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
-}
-
-func (x *Subject) HasSerialNumber() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
-}
-
-func (x *Subject) ClearCommonName() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
-	x.xxx_hidden_CommonName = nil
-}
-
-func (x *Subject) ClearSerialNumber() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
-	x.xxx_hidden_SerialNumber = nil
-}
-
-type Subject_builder struct {
-	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
-
-	// CN.
-	CommonName *string
-	// O.
-	Organization []string
-	// OU.
-	OrganizationalUnit []string
-	// C: two capital letters.
-	Country []string
-	// ST.
-	Province []string
-	// L.
-	Locality []string
-	// serialNumber of the subject, not of the certificate.
-	SerialNumber *string
-}
-
-func (b0 Subject_builder) Build() *Subject {
-	m0 := &Subject{}
-	b, x := &b0, m0
-	_, _ = b, x
-	if b.CommonName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
-		x.xxx_hidden_CommonName = b.CommonName
-	}
-	x.xxx_hidden_Organization = b.Organization
-	x.xxx_hidden_OrganizationalUnit = b.OrganizationalUnit
-	x.xxx_hidden_Country = b.Country
-	x.xxx_hidden_Province = b.Province
-	x.xxx_hidden_Locality = b.Locality
-	if b.SerialNumber != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
-		x.xxx_hidden_SerialNumber = b.SerialNumber
-	}
-	return m0
-}
-
 // IssueCertificateRequest is what to issue.
 type IssueCertificateRequest struct {
 	state                  protoimpl.MessageState        `protogen:"opaque.v1"`
@@ -831,7 +642,7 @@ type IssueCertificateRequest struct {
 
 func (x *IssueCertificateRequest) Reset() {
 	*x = IssueCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[2]
+	mi := &file_signet_v1_certificate_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +654,7 @@ func (x *IssueCertificateRequest) String() string {
 func (*IssueCertificateRequest) ProtoMessage() {}
 
 func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[2]
+	mi := &file_signet_v1_certificate_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +971,7 @@ func (b0 IssueCertificateRequest_builder) Build() *IssueCertificateRequest {
 type case_IssueCertificateRequest_Csr protoreflect.FieldNumber
 
 func (x case_IssueCertificateRequest_Csr) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[2].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[1].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1199,7 +1010,7 @@ type IssueCertificateResponse struct {
 
 func (x *IssueCertificateResponse) Reset() {
 	*x = IssueCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	mi := &file_signet_v1_certificate_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1022,7 @@ func (x *IssueCertificateResponse) String() string {
 func (*IssueCertificateResponse) ProtoMessage() {}
 
 func (x *IssueCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	mi := &file_signet_v1_certificate_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1147,7 @@ type IssueCertificatesResponse struct {
 
 func (x *IssueCertificatesResponse) Reset() {
 	*x = IssueCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1159,7 @@ func (x *IssueCertificatesResponse) String() string {
 func (*IssueCertificatesResponse) ProtoMessage() {}
 
 func (x *IssueCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1323,7 @@ func (b0 IssueCertificatesResponse_builder) Build() *IssueCertificatesResponse {
 type case_IssueCertificatesResponse_Outcome protoreflect.FieldNumber
 
 func (x case_IssueCertificatesResponse_Outcome) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[3].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1537,6 +1348,326 @@ func (*issueCertificatesResponse_Issued) isIssueCertificatesResponse_Outcome() {
 
 func (*issueCertificatesResponse_Problem) isIssueCertificatesResponse_Outcome() {}
 
+// ListProfilesRequest has no conditions: profiles are few.
+type ListProfilesRequest struct {
+	state         protoimpl.MessageState `protogen:"opaque.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProfilesRequest) Reset() {
+	*x = ListProfilesRequest{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProfilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProfilesRequest) ProtoMessage() {}
+
+func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+type ListProfilesRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+}
+
+func (b0 ListProfilesRequest_builder) Build() *ListProfilesRequest {
+	m0 := &ListProfilesRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	return m0
+}
+
+// Profile is a kind of certificate.
+type Profile struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Profile     *string                `protobuf:"bytes,1,opt,name=profile"`
+	xxx_hidden_Description *string                `protobuf:"bytes,2,opt,name=description"`
+	xxx_hidden_Lifetime    *durationpb.Duration   `protobuf:"bytes,3,opt,name=lifetime"`
+	xxx_hidden_MaxLifetime *durationpb.Duration   `protobuf:"bytes,4,opt,name=max_lifetime,json=maxLifetime"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,5,opt,name=issuer"`
+	xxx_hidden_Algorithms  []string               `protobuf:"bytes,6,rep,name=algorithms"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *Profile) Reset() {
+	*x = Profile{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Profile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Profile) ProtoMessage() {}
+
+func (x *Profile) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *Profile) GetProfile() string {
+	if x != nil {
+		if x.xxx_hidden_Profile != nil {
+			return *x.xxx_hidden_Profile
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Profile) GetDescription() string {
+	if x != nil {
+		if x.xxx_hidden_Description != nil {
+			return *x.xxx_hidden_Description
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Profile) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_Lifetime
+	}
+	return nil
+}
+
+func (x *Profile) GetMaxLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_MaxLifetime
+	}
+	return nil
+}
+
+func (x *Profile) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Profile) GetAlgorithms() []string {
+	if x != nil {
+		return x.xxx_hidden_Algorithms
+	}
+	return nil
+}
+
+func (x *Profile) SetProfile(v string) {
+	x.xxx_hidden_Profile = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+}
+
+func (x *Profile) SetDescription(v string) {
+	x.xxx_hidden_Description = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+}
+
+func (x *Profile) SetLifetime(v *durationpb.Duration) {
+	x.xxx_hidden_Lifetime = v
+}
+
+func (x *Profile) SetMaxLifetime(v *durationpb.Duration) {
+	x.xxx_hidden_MaxLifetime = v
+}
+
+func (x *Profile) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *Profile) SetAlgorithms(v []string) {
+	x.xxx_hidden_Algorithms = v
+}
+
+func (x *Profile) HasProfile() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *Profile) HasDescription() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *Profile) HasLifetime() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Lifetime != nil
+}
+
+func (x *Profile) HasMaxLifetime() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_MaxLifetime != nil
+}
+
+func (x *Profile) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *Profile) ClearProfile() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Profile = nil
+}
+
+func (x *Profile) ClearDescription() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Description = nil
+}
+
+func (x *Profile) ClearLifetime() {
+	x.xxx_hidden_Lifetime = nil
+}
+
+func (x *Profile) ClearMaxLifetime() {
+	x.xxx_hidden_MaxLifetime = nil
+}
+
+func (x *Profile) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Issuer = nil
+}
+
+type Profile_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Its name, as requests name it.
+	Profile *string
+	// What it is for.
+	Description *string
+	// How long its certificates live unless asked otherwise.
+	Lifetime *durationpb.Duration
+	// How long they may live at most.
+	MaxLifetime *durationpb.Duration
+	// The label of the issuer that signs; empty: the caller chooses, or there is only one.
+	Issuer *string
+	// Key types that it takes, such as "ecdsa-p256".
+	Algorithms []string
+}
+
+func (b0 Profile_builder) Build() *Profile {
+	m0 := &Profile{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Profile != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		x.xxx_hidden_Profile = b.Profile
+	}
+	if b.Description != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		x.xxx_hidden_Description = b.Description
+	}
+	x.xxx_hidden_Lifetime = b.Lifetime
+	x.xxx_hidden_MaxLifetime = b.MaxLifetime
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	x.xxx_hidden_Algorithms = b.Algorithms
+	return m0
+}
+
+// ListProfilesResponse holds the profiles.
+type ListProfilesResponse struct {
+	state               protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Profiles *[]*Profile            `protobuf:"bytes,1,rep,name=profiles"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *ListProfilesResponse) Reset() {
+	*x = ListProfilesResponse{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProfilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProfilesResponse) ProtoMessage() {}
+
+func (x *ListProfilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ListProfilesResponse) GetProfiles() []*Profile {
+	if x != nil {
+		if x.xxx_hidden_Profiles != nil {
+			return *x.xxx_hidden_Profiles
+		}
+	}
+	return nil
+}
+
+func (x *ListProfilesResponse) SetProfiles(v []*Profile) {
+	x.xxx_hidden_Profiles = &v
+}
+
+type ListProfilesResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The profiles, by name.
+	Profiles []*Profile
+}
+
+func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
+	m0 := &ListProfilesResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Profiles = &b.Profiles
+	return m0
+}
+
 // GetCertificateRequest names a certificate.
 type GetCertificateRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
@@ -1550,7 +1681,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1693,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1795,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1807,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1913,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1925,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2387,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2399,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2494,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2506,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +2905,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2917,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +3017,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3029,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3310,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[11].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[13].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -3221,7 +3352,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3233,7 +3364,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3580,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3592,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3730,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +3742,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3827,7 +3958,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3970,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +4108,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4120,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4338,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4219,7 +4350,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4501,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[17].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[19].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -4409,7 +4540,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +4552,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4555,7 +4686,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4567,7 +4698,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +4866,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4747,7 +4878,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,16 +5199,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\tissued_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\x12\x19\n" +
 	"\bkey_hash\x18\f \x01(\tR\akeyHash\x12 \n" +
 	"\vfingerprint\x18\r \x01(\tR\vfingerprint\x12\x10\n" +
-	"\x03der\x18\x0e \x01(\fR\x03der\"\xf6\x01\n" +
-	"\aSubject\x12\x1f\n" +
-	"\vcommon_name\x18\x01 \x01(\tR\n" +
-	"commonName\x12\"\n" +
-	"\forganization\x18\x02 \x03(\tR\forganization\x12/\n" +
-	"\x13organizational_unit\x18\x03 \x03(\tR\x12organizationalUnit\x12\x18\n" +
-	"\acountry\x18\x04 \x03(\tR\acountry\x12\x1a\n" +
-	"\bprovince\x18\x05 \x03(\tR\bprovince\x12\x1a\n" +
-	"\blocality\x18\x06 \x03(\tR\blocality\x12#\n" +
-	"\rserial_number\x18\a \x01(\tR\fserialNumber\"\xe7\x02\n" +
+	"\x03der\x18\x0e \x01(\fR\x03der\"\xe7\x02\n" +
 	"\x17IssueCertificateRequest\x12\x19\n" +
 	"\acsr_der\x18\x01 \x01(\fH\x00R\x06csrDer\x12\x19\n" +
 	"\acsr_pem\x18\x02 \x01(\tH\x00R\x06csrPem\x12\x18\n" +
@@ -5099,7 +5221,19 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12=\n" +
 	"\x06issued\x18\x02 \x01(\v2#.signet.v1.IssueCertificateResponseH\x00R\x06issued\x12.\n" +
 	"\aproblem\x18\x03 \x01(\v2\x12.signet.v1.ProblemH\x00R\aproblemB\t\n" +
-	"\aoutcome\"Q\n" +
+	"\aoutcome\"\x15\n" +
+	"\x13ListProfilesRequest\"\xf2\x01\n" +
+	"\aProfile\x12\x18\n" +
+	"\aprofile\x18\x01 \x01(\tR\aprofile\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x125\n" +
+	"\blifetime\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12<\n" +
+	"\fmax_lifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vmaxLifetime\x12\x16\n" +
+	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x1e\n" +
+	"\n" +
+	"algorithms\x18\x06 \x03(\tR\n" +
+	"algorithms\"F\n" +
+	"\x14ListProfilesResponse\x12.\n" +
+	"\bprofiles\x18\x01 \x03(\v2\x12.signet.v1.ProfileR\bprofiles\"Q\n" +
 	"\x15GetCertificateRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
@@ -5236,14 +5370,15 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\x89\v\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\v\n" +
 	"\x12CertificateService\x12x\n" +
 	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/certificates\x12\x9e\x02\n" +
 	"\x11IssueCertificates\x12\".signet.v1.IssueCertificateRequest\x1a$.signet.v1.IssueCertificatesResponse\"\xba\x01\x92A\x95\x012\x14application/x-ndjson:\x14application/x-ndjsonJg\n" +
 	"\x03200\x12`\n" +
 	"4One line for each item, in the order they are ready.\x12(\n" +
 	"&\x1a$.signet.v1.IssueCertificatesResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\x81\x01\n" +
-	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12u\n" +
+	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12e\n" +
+	"\fListProfiles\x12\x1e.signet.v1.ListProfilesRequest\x1a\x1f.signet.v1.ListProfilesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/profiles\x12u\n" +
 	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12~\n" +
 	"\x11CountCertificates\x12#.signet.v1.CountCertificatesRequest\x1a$.signet.v1.CountCertificatesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/certificates:count\x12\xb2\x01\n" +
 	"\x11RevokeCertificate\x12#.signet.v1.RevokeCertificateRequest\x1a$.signet.v1.RevokeCertificateResponse\"R\x82\xd3\xe4\x93\x02L:\x01*Z\x1c:\x01*\"\x17/v1/certificates:revoke\")/v1/certificates/{issuer}/{serial}:revoke\x12\x8c\x01\n" +
@@ -5252,107 +5387,115 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(Standing)(0),                      // 0: signet.v1.Standing
 	(Verdict)(0),                       // 1: signet.v1.Verdict
 	(*Certificate)(nil),                // 2: signet.v1.Certificate
-	(*Subject)(nil),                    // 3: signet.v1.Subject
-	(*IssueCertificateRequest)(nil),    // 4: signet.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil),   // 5: signet.v1.IssueCertificateResponse
-	(*IssueCertificatesResponse)(nil),  // 6: signet.v1.IssueCertificatesResponse
-	(*GetCertificateRequest)(nil),      // 7: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 8: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 9: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 10: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 11: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 12: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 13: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 14: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 15: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 16: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 17: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 18: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 19: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 20: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 21: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 22: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 23: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 24: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 26: google.protobuf.Duration
-	(*Problem)(nil),                    // 27: signet.v1.Problem
-	(Reason)(0),                        // 28: signet.v1.Reason
-	(WaitFor)(0),                       // 29: signet.v1.WaitFor
+	(*IssueCertificateRequest)(nil),    // 3: signet.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil),   // 4: signet.v1.IssueCertificateResponse
+	(*IssueCertificatesResponse)(nil),  // 5: signet.v1.IssueCertificatesResponse
+	(*ListProfilesRequest)(nil),        // 6: signet.v1.ListProfilesRequest
+	(*Profile)(nil),                    // 7: signet.v1.Profile
+	(*ListProfilesResponse)(nil),       // 8: signet.v1.ListProfilesResponse
+	(*GetCertificateRequest)(nil),      // 9: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 10: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 11: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 12: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 13: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 14: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 15: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 16: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 17: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 18: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 19: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 20: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 21: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 22: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 23: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 24: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 25: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 26: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 28: google.protobuf.Duration
+	(*Subject)(nil),                    // 29: signet.v1.Subject
+	(*Problem)(nil),                    // 30: signet.v1.Problem
+	(Reason)(0),                        // 31: signet.v1.Reason
+	(WaitFor)(0),                       // 32: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	23, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	24, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	25, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	25, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	25, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	26, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	25, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	3,  // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	25, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	26, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	27, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	27, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	27, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	28, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	27, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	29, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	2,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	5,  // 9: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	27, // 10: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	2,  // 11: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	0,  // 12: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	25, // 13: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	25, // 14: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	25, // 15: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	25, // 16: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	2,  // 17: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	0,  // 18: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	25, // 19: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	25, // 20: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	25, // 21: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	25, // 22: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	28, // 23: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	25, // 24: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	29, // 25: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	23, // 26: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	24, // 27: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	25, // 28: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	29, // 29: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	23, // 30: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	24, // 31: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	25, // 32: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	29, // 33: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	23, // 34: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	25, // 35: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	25, // 36: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	25, // 37: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 38: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	23, // 39: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	24, // 40: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	25, // 41: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	21, // 42: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	20, // 43: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	4,  // 44: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	4,  // 45: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	7,  // 46: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	9,  // 47: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	11, // 48: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	13, // 49: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	15, // 50: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	17, // 51: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	19, // 52: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 53: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	6,  // 54: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	8,  // 55: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	10, // 56: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	12, // 57: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	14, // 58: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	16, // 59: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	18, // 60: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	22, // 61: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	53, // [53:62] is the sub-list for method output_type
-	44, // [44:53] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	4,  // 9: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
+	30, // 10: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	28, // 11: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	28, // 12: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	7,  // 13: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
+	2,  // 14: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	0,  // 15: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	27, // 16: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	27, // 17: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	27, // 18: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	27, // 19: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	2,  // 20: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	0,  // 21: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	27, // 22: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	27, // 23: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	27, // 24: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	27, // 25: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	31, // 26: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	27, // 27: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	32, // 28: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	25, // 29: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	26, // 30: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	27, // 31: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	32, // 32: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	25, // 33: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	26, // 34: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	27, // 35: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	32, // 36: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	25, // 37: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	27, // 38: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	27, // 39: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	27, // 40: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 41: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	25, // 42: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	26, // 43: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	27, // 44: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	23, // 45: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	22, // 46: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	3,  // 47: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	3,  // 48: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	9,  // 49: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	6,  // 50: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	11, // 51: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	13, // 52: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	15, // 53: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	17, // 54: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	19, // 55: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	21, // 56: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	4,  // 57: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	5,  // 58: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	10, // 59: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	8,  // 60: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	12, // 61: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	14, // 62: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	16, // 63: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	18, // 64: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	20, // 65: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	24, // 66: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	57, // [57:67] is the sub-list for method output_type
+	47, // [47:57] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -5361,19 +5504,19 @@ func file_signet_v1_certificate_proto_init() {
 		return
 	}
 	file_signet_v1_common_proto_init()
-	file_signet_v1_certificate_proto_msgTypes[2].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[1].OneofWrappers = []any{
 		(*issueCertificateRequest_CsrDer)(nil),
 		(*issueCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[3].OneofWrappers = []any{
 		(*issueCertificatesResponse_Issued)(nil),
 		(*issueCertificatesResponse_Problem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[11].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[13].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[17].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[19].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -5383,7 +5526,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

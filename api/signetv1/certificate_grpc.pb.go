@@ -22,6 +22,7 @@ const (
 	CertificateService_IssueCertificate_FullMethodName   = "/signet.v1.CertificateService/IssueCertificate"
 	CertificateService_IssueCertificates_FullMethodName  = "/signet.v1.CertificateService/IssueCertificates"
 	CertificateService_GetCertificate_FullMethodName     = "/signet.v1.CertificateService/GetCertificate"
+	CertificateService_ListProfiles_FullMethodName       = "/signet.v1.CertificateService/ListProfiles"
 	CertificateService_ListCertificates_FullMethodName   = "/signet.v1.CertificateService/ListCertificates"
 	CertificateService_CountCertificates_FullMethodName  = "/signet.v1.CertificateService/CountCertificates"
 	CertificateService_RevokeCertificate_FullMethodName  = "/signet.v1.CertificateService/RevokeCertificate"
@@ -44,6 +45,8 @@ type CertificateServiceClient interface {
 	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
+	// List the profiles that the caller may issue under.
+	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
@@ -94,6 +97,16 @@ func (c *certificateServiceClient) GetCertificate(ctx context.Context, in *GetCe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetCertificateResponse)
 	err := c.cc.Invoke(ctx, CertificateService_GetCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListProfilesResponse)
+	err := c.cc.Invoke(ctx, CertificateService_ListProfiles_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +187,8 @@ type CertificateServiceServer interface {
 	IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
+	// List the profiles that the caller may issue under.
+	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
@@ -205,6 +220,9 @@ func (UnimplementedCertificateServiceServer) IssueCertificates(grpc.BidiStreamin
 }
 func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
+}
+func (UnimplementedCertificateServiceServer) ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListProfiles not implemented")
 }
 func (UnimplementedCertificateServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
@@ -284,6 +302,24 @@ func _CertificateService_GetCertificate_Handler(srv interface{}, ctx context.Con
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CertificateServiceServer).GetCertificate(ctx, req.(*GetCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_ListProfiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListProfilesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).ListProfiles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_ListProfiles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).ListProfiles(ctx, req.(*ListProfilesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -410,6 +446,10 @@ var CertificateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCertificate",
 			Handler:    _CertificateService_GetCertificate_Handler,
+		},
+		{
+			MethodName: "ListProfiles",
+			Handler:    _CertificateService_ListProfiles_Handler,
 		},
 		{
 			MethodName: "ListCertificates",

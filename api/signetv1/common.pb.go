@@ -537,6 +537,195 @@ func (b0 Problem_builder) Build() *Problem {
 	return m0
 }
 
+// Subject is a distinguished name (RFC 5280, Section 4.1.2.6) in parts.
+type Subject struct {
+	state                         protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_CommonName         *string                `protobuf:"bytes,1,opt,name=common_name,json=commonName"`
+	xxx_hidden_Organization       []string               `protobuf:"bytes,2,rep,name=organization"`
+	xxx_hidden_OrganizationalUnit []string               `protobuf:"bytes,3,rep,name=organizational_unit,json=organizationalUnit"`
+	xxx_hidden_Country            []string               `protobuf:"bytes,4,rep,name=country"`
+	xxx_hidden_Province           []string               `protobuf:"bytes,5,rep,name=province"`
+	xxx_hidden_Locality           []string               `protobuf:"bytes,6,rep,name=locality"`
+	xxx_hidden_SerialNumber       *string                `protobuf:"bytes,7,opt,name=serial_number,json=serialNumber"`
+	XXX_raceDetectHookData        protoimpl.RaceDetectHookData
+	XXX_presence                  [1]uint32
+	unknownFields                 protoimpl.UnknownFields
+	sizeCache                     protoimpl.SizeCache
+}
+
+func (x *Subject) Reset() {
+	*x = Subject{}
+	mi := &file_signet_v1_common_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subject) ProtoMessage() {}
+
+func (x *Subject) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_common_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *Subject) GetCommonName() string {
+	if x != nil {
+		if x.xxx_hidden_CommonName != nil {
+			return *x.xxx_hidden_CommonName
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Subject) GetOrganization() []string {
+	if x != nil {
+		return x.xxx_hidden_Organization
+	}
+	return nil
+}
+
+func (x *Subject) GetOrganizationalUnit() []string {
+	if x != nil {
+		return x.xxx_hidden_OrganizationalUnit
+	}
+	return nil
+}
+
+func (x *Subject) GetCountry() []string {
+	if x != nil {
+		return x.xxx_hidden_Country
+	}
+	return nil
+}
+
+func (x *Subject) GetProvince() []string {
+	if x != nil {
+		return x.xxx_hidden_Province
+	}
+	return nil
+}
+
+func (x *Subject) GetLocality() []string {
+	if x != nil {
+		return x.xxx_hidden_Locality
+	}
+	return nil
+}
+
+func (x *Subject) GetSerialNumber() string {
+	if x != nil {
+		if x.xxx_hidden_SerialNumber != nil {
+			return *x.xxx_hidden_SerialNumber
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Subject) SetCommonName(v string) {
+	x.xxx_hidden_CommonName = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
+}
+
+func (x *Subject) SetOrganization(v []string) {
+	x.xxx_hidden_Organization = v
+}
+
+func (x *Subject) SetOrganizationalUnit(v []string) {
+	x.xxx_hidden_OrganizationalUnit = v
+}
+
+func (x *Subject) SetCountry(v []string) {
+	x.xxx_hidden_Country = v
+}
+
+func (x *Subject) SetProvince(v []string) {
+	x.xxx_hidden_Province = v
+}
+
+func (x *Subject) SetLocality(v []string) {
+	x.xxx_hidden_Locality = v
+}
+
+func (x *Subject) SetSerialNumber(v string) {
+	x.xxx_hidden_SerialNumber = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
+}
+
+func (x *Subject) HasCommonName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *Subject) HasSerialNumber() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *Subject) ClearCommonName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_CommonName = nil
+}
+
+func (x *Subject) ClearSerialNumber() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_SerialNumber = nil
+}
+
+type Subject_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// CN.
+	CommonName *string
+	// O.
+	Organization []string
+	// OU.
+	OrganizationalUnit []string
+	// C: two capital letters.
+	Country []string
+	// ST.
+	Province []string
+	// L.
+	Locality []string
+	// serialNumber of the subject, not of the certificate.
+	SerialNumber *string
+}
+
+func (b0 Subject_builder) Build() *Subject {
+	m0 := &Subject{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.CommonName != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
+		x.xxx_hidden_CommonName = b.CommonName
+	}
+	x.xxx_hidden_Organization = b.Organization
+	x.xxx_hidden_OrganizationalUnit = b.OrganizationalUnit
+	x.xxx_hidden_Country = b.Country
+	x.xxx_hidden_Province = b.Province
+	x.xxx_hidden_Locality = b.Locality
+	if b.SerialNumber != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_SerialNumber = b.SerialNumber
+	}
+	return m0
+}
+
 var File_signet_v1_common_proto protoreflect.FileDescriptor
 
 const file_signet_v1_common_proto_rawDesc = "" +
@@ -553,7 +742,16 @@ const file_signet_v1_common_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x12\n" +
-	"\x04hint\x18\x04 \x01(\tR\x04hint*\x86\x02\n" +
+	"\x04hint\x18\x04 \x01(\tR\x04hint\"\xf6\x01\n" +
+	"\aSubject\x12\x1f\n" +
+	"\vcommon_name\x18\x01 \x01(\tR\n" +
+	"commonName\x12\"\n" +
+	"\forganization\x18\x02 \x03(\tR\forganization\x12/\n" +
+	"\x13organizational_unit\x18\x03 \x03(\tR\x12organizationalUnit\x12\x18\n" +
+	"\acountry\x18\x04 \x03(\tR\acountry\x12\x1a\n" +
+	"\bprovince\x18\x05 \x03(\tR\bprovince\x12\x1a\n" +
+	"\blocality\x18\x06 \x03(\tR\blocality\x12#\n" +
+	"\rserial_number\x18\a \x01(\tR\fserialNumber*\x86\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REASON_KEY_COMPROMISE\x10\x01\x12\x18\n" +
@@ -575,19 +773,20 @@ const file_signet_v1_common_proto_rawDesc = "" +
 	"\x12WAIT_FOR_PUBLISHED\x10\x01B5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signet_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_signet_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_signet_v1_common_proto_goTypes = []any{
 	(Reason)(0),                   // 0: signet.v1.Reason
 	(CertificateStatus)(0),        // 1: signet.v1.CertificateStatus
 	(WaitFor)(0),                  // 2: signet.v1.WaitFor
 	(*Revocation)(nil),            // 3: signet.v1.Revocation
 	(*Problem)(nil),               // 4: signet.v1.Problem
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Subject)(nil),               // 5: signet.v1.Subject
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_signet_v1_common_proto_depIdxs = []int32{
 	0, // 0: signet.v1.Revocation.reason:type_name -> signet.v1.Reason
-	5, // 1: signet.v1.Revocation.revoked_at:type_name -> google.protobuf.Timestamp
-	5, // 2: signet.v1.Revocation.invalidity_at:type_name -> google.protobuf.Timestamp
+	6, // 1: signet.v1.Revocation.revoked_at:type_name -> google.protobuf.Timestamp
+	6, // 2: signet.v1.Revocation.invalidity_at:type_name -> google.protobuf.Timestamp
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
@@ -606,7 +805,7 @@ func file_signet_v1_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_common_proto_rawDesc), len(file_signet_v1_common_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,6 +12,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	_ "google.golang.org/protobuf/types/gofeaturespb"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	unsafe "unsafe"
@@ -147,6 +148,7 @@ type Issuer struct {
 	xxx_hidden_Visibility   Visibility             `protobuf:"varint,14,opt,name=visibility,enum=signet.v1.Visibility"`
 	xxx_hidden_BaseUrl      *string                `protobuf:"bytes,15,opt,name=base_url,json=baseUrl"`
 	xxx_hidden_Foreign      bool                   `protobuf:"varint,16,opt,name=foreign"`
+	xxx_hidden_CsrPem       *string                `protobuf:"bytes,17,opt,name=csr_pem,json=csrPem"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -318,44 +320,54 @@ func (x *Issuer) GetForeign() bool {
 	return false
 }
 
+func (x *Issuer) GetCsrPem() string {
+	if x != nil {
+		if x.xxx_hidden_CsrPem != nil {
+			return *x.xxx_hidden_CsrPem
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *Issuer) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
 }
 
 func (x *Issuer) SetLabel(v string) {
 	x.xxx_hidden_Label = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
 }
 
 func (x *Issuer) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 17)
 }
 
 func (x *Issuer) SetState(v IssuerState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
 }
 
 func (x *Issuer) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 17)
 }
 
 func (x *Issuer) SetKeyType(v string) {
 	x.xxx_hidden_KeyType = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
 }
 
 func (x *Issuer) SetRoot(v bool) {
 	x.xxx_hidden_Root = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 17)
 }
 
 func (x *Issuer) SetOnline(v bool) {
 	x.xxx_hidden_Online = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
 }
 
 func (x *Issuer) SetCertificates(v [][]byte) {
@@ -372,27 +384,32 @@ func (x *Issuer) SetNotAfter(v *timestamppb.Timestamp) {
 
 func (x *Issuer) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 17)
 }
 
 func (x *Issuer) SetFingerprint(v string) {
 	x.xxx_hidden_Fingerprint = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 17)
 }
 
 func (x *Issuer) SetVisibility(v Visibility) {
 	x.xxx_hidden_Visibility = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 17)
 }
 
 func (x *Issuer) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
 }
 
 func (x *Issuer) SetForeign(v bool) {
 	x.xxx_hidden_Foreign = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 16)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 17)
+}
+
+func (x *Issuer) SetCsrPem(v string) {
+	x.xxx_hidden_CsrPem = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
 }
 
 func (x *Issuer) HasIssuer() bool {
@@ -500,6 +517,13 @@ func (x *Issuer) HasForeign() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 15)
 }
 
+func (x *Issuer) HasCsrPem() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
+}
+
 func (x *Issuer) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
@@ -573,6 +597,11 @@ func (x *Issuer) ClearForeign() {
 	x.xxx_hidden_Foreign = false
 }
 
+func (x *Issuer) ClearCsrPem() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 16)
+	x.xxx_hidden_CsrPem = nil
+}
+
 type Issuer_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -608,6 +637,8 @@ type Issuer_builder struct {
 	BaseUrl *string
 	// Whether it ever signed outside Signet's serial scheme.
 	Foreign *bool
+	// The certificate signing request, as PEM, while it waits for a certificate from elsewhere.
+	CsrPem *string
 }
 
 func (b0 Issuer_builder) Build() *Issuer {
@@ -615,59 +646,63 @@ func (b0 Issuer_builder) Build() *Issuer {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Label != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
 		x.xxx_hidden_Label = b.Label
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 17)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 17)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.KeyType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
 		x.xxx_hidden_KeyType = b.KeyType
 	}
 	if b.Root != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 17)
 		x.xxx_hidden_Root = *b.Root
 	}
 	if b.Online != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
 		x.xxx_hidden_Online = *b.Online
 	}
 	x.xxx_hidden_Certificates = b.Certificates
 	x.xxx_hidden_NotBefore = b.NotBefore
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 17)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Fingerprint != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 17)
 		x.xxx_hidden_Fingerprint = b.Fingerprint
 	}
 	if b.Visibility != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 17)
 		x.xxx_hidden_Visibility = *b.Visibility
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
 	}
 	if b.Foreign != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 16)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 17)
 		x.xxx_hidden_Foreign = *b.Foreign
+	}
+	if b.CsrPem != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
+		x.xxx_hidden_CsrPem = b.CsrPem
 	}
 	return m0
 }
@@ -1041,11 +1076,1109 @@ func (b0 GetCrlRequest_builder) Build() *GetCrlRequest {
 	return m0
 }
 
+// NameConstraints limits the names below an authority (RFC 5280, Section 4.2.1.10).
+type NameConstraints struct {
+	state            protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Dns   []string               `protobuf:"bytes,1,rep,name=dns"`
+	xxx_hidden_Ip    []string               `protobuf:"bytes,2,rep,name=ip"`
+	xxx_hidden_Email []string               `protobuf:"bytes,3,rep,name=email"`
+	xxx_hidden_Uri   []string               `protobuf:"bytes,4,rep,name=uri"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *NameConstraints) Reset() {
+	*x = NameConstraints{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameConstraints) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameConstraints) ProtoMessage() {}
+
+func (x *NameConstraints) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *NameConstraints) GetDns() []string {
+	if x != nil {
+		return x.xxx_hidden_Dns
+	}
+	return nil
+}
+
+func (x *NameConstraints) GetIp() []string {
+	if x != nil {
+		return x.xxx_hidden_Ip
+	}
+	return nil
+}
+
+func (x *NameConstraints) GetEmail() []string {
+	if x != nil {
+		return x.xxx_hidden_Email
+	}
+	return nil
+}
+
+func (x *NameConstraints) GetUri() []string {
+	if x != nil {
+		return x.xxx_hidden_Uri
+	}
+	return nil
+}
+
+func (x *NameConstraints) SetDns(v []string) {
+	x.xxx_hidden_Dns = v
+}
+
+func (x *NameConstraints) SetIp(v []string) {
+	x.xxx_hidden_Ip = v
+}
+
+func (x *NameConstraints) SetEmail(v []string) {
+	x.xxx_hidden_Email = v
+}
+
+func (x *NameConstraints) SetUri(v []string) {
+	x.xxx_hidden_Uri = v
+}
+
+type NameConstraints_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Host names: everything at or below each.
+	Dns []string
+	// Addresses in CIDR notation.
+	Ip []string
+	// Mail addresses, hosts, or ".domain" for every host below.
+	Email []string
+	// Hosts, or ".domain" for every host below.
+	Uri []string
+}
+
+func (b0 NameConstraints_builder) Build() *NameConstraints {
+	m0 := &NameConstraints{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Dns = b.Dns
+	x.xxx_hidden_Ip = b.Ip
+	x.xxx_hidden_Email = b.Email
+	x.xxx_hidden_Uri = b.Uri
+	return m0
+}
+
+// CreateIssuerRequest describes an issuer.
+type CreateIssuerRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Label       *string                `protobuf:"bytes,1,opt,name=label"`
+	xxx_hidden_Subject     *Subject               `protobuf:"bytes,2,opt,name=subject"`
+	xxx_hidden_Algorithm   *string                `protobuf:"bytes,3,opt,name=algorithm"`
+	xxx_hidden_Visibility  Visibility             `protobuf:"varint,4,opt,name=visibility,enum=signet.v1.Visibility"`
+	xxx_hidden_BaseUrl     *string                `protobuf:"bytes,5,opt,name=base_url,json=baseUrl"`
+	xxx_hidden_Lifetime    *durationpb.Duration   `protobuf:"bytes,6,opt,name=lifetime"`
+	xxx_hidden_Parent      *string                `protobuf:"bytes,7,opt,name=parent"`
+	xxx_hidden_Offline     bool                   `protobuf:"varint,8,opt,name=offline"`
+	xxx_hidden_PathLength  uint32                 `protobuf:"varint,9,opt,name=path_length,json=pathLength"`
+	xxx_hidden_Permitted   *NameConstraints       `protobuf:"bytes,10,opt,name=permitted"`
+	xxx_hidden_Excluded    *NameConstraints       `protobuf:"bytes,11,opt,name=excluded"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *CreateIssuerRequest) Reset() {
+	*x = CreateIssuerRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateIssuerRequest) ProtoMessage() {}
+
+func (x *CreateIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CreateIssuerRequest) GetLabel() string {
+	if x != nil {
+		if x.xxx_hidden_Label != nil {
+			return *x.xxx_hidden_Label
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CreateIssuerRequest) GetSubject() *Subject {
+	if x != nil {
+		return x.xxx_hidden_Subject
+	}
+	return nil
+}
+
+func (x *CreateIssuerRequest) GetAlgorithm() string {
+	if x != nil {
+		if x.xxx_hidden_Algorithm != nil {
+			return *x.xxx_hidden_Algorithm
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CreateIssuerRequest) GetVisibility() Visibility {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 3) {
+			return x.xxx_hidden_Visibility
+		}
+	}
+	return Visibility_VISIBILITY_UNSPECIFIED
+}
+
+func (x *CreateIssuerRequest) GetBaseUrl() string {
+	if x != nil {
+		if x.xxx_hidden_BaseUrl != nil {
+			return *x.xxx_hidden_BaseUrl
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CreateIssuerRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_Lifetime
+	}
+	return nil
+}
+
+func (x *CreateIssuerRequest) GetParent() string {
+	if x != nil {
+		if x.xxx_hidden_Parent != nil {
+			return *x.xxx_hidden_Parent
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CreateIssuerRequest) GetOffline() bool {
+	if x != nil {
+		return x.xxx_hidden_Offline
+	}
+	return false
+}
+
+func (x *CreateIssuerRequest) GetPathLength() uint32 {
+	if x != nil {
+		return x.xxx_hidden_PathLength
+	}
+	return 0
+}
+
+func (x *CreateIssuerRequest) GetPermitted() *NameConstraints {
+	if x != nil {
+		return x.xxx_hidden_Permitted
+	}
+	return nil
+}
+
+func (x *CreateIssuerRequest) GetExcluded() *NameConstraints {
+	if x != nil {
+		return x.xxx_hidden_Excluded
+	}
+	return nil
+}
+
+func (x *CreateIssuerRequest) SetLabel(v string) {
+	x.xxx_hidden_Label = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 11)
+}
+
+func (x *CreateIssuerRequest) SetSubject(v *Subject) {
+	x.xxx_hidden_Subject = v
+}
+
+func (x *CreateIssuerRequest) SetAlgorithm(v string) {
+	x.xxx_hidden_Algorithm = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 11)
+}
+
+func (x *CreateIssuerRequest) SetVisibility(v Visibility) {
+	x.xxx_hidden_Visibility = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 11)
+}
+
+func (x *CreateIssuerRequest) SetBaseUrl(v string) {
+	x.xxx_hidden_BaseUrl = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 11)
+}
+
+func (x *CreateIssuerRequest) SetLifetime(v *durationpb.Duration) {
+	x.xxx_hidden_Lifetime = v
+}
+
+func (x *CreateIssuerRequest) SetParent(v string) {
+	x.xxx_hidden_Parent = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 11)
+}
+
+func (x *CreateIssuerRequest) SetOffline(v bool) {
+	x.xxx_hidden_Offline = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 11)
+}
+
+func (x *CreateIssuerRequest) SetPathLength(v uint32) {
+	x.xxx_hidden_PathLength = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 11)
+}
+
+func (x *CreateIssuerRequest) SetPermitted(v *NameConstraints) {
+	x.xxx_hidden_Permitted = v
+}
+
+func (x *CreateIssuerRequest) SetExcluded(v *NameConstraints) {
+	x.xxx_hidden_Excluded = v
+}
+
+func (x *CreateIssuerRequest) HasLabel() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CreateIssuerRequest) HasSubject() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Subject != nil
+}
+
+func (x *CreateIssuerRequest) HasAlgorithm() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *CreateIssuerRequest) HasVisibility() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *CreateIssuerRequest) HasBaseUrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *CreateIssuerRequest) HasLifetime() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Lifetime != nil
+}
+
+func (x *CreateIssuerRequest) HasParent() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *CreateIssuerRequest) HasOffline() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
+func (x *CreateIssuerRequest) HasPathLength() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
+func (x *CreateIssuerRequest) HasPermitted() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Permitted != nil
+}
+
+func (x *CreateIssuerRequest) HasExcluded() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Excluded != nil
+}
+
+func (x *CreateIssuerRequest) ClearLabel() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Label = nil
+}
+
+func (x *CreateIssuerRequest) ClearSubject() {
+	x.xxx_hidden_Subject = nil
+}
+
+func (x *CreateIssuerRequest) ClearAlgorithm() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Algorithm = nil
+}
+
+func (x *CreateIssuerRequest) ClearVisibility() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Visibility = Visibility_VISIBILITY_UNSPECIFIED
+}
+
+func (x *CreateIssuerRequest) ClearBaseUrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_BaseUrl = nil
+}
+
+func (x *CreateIssuerRequest) ClearLifetime() {
+	x.xxx_hidden_Lifetime = nil
+}
+
+func (x *CreateIssuerRequest) ClearParent() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_Parent = nil
+}
+
+func (x *CreateIssuerRequest) ClearOffline() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_Offline = false
+}
+
+func (x *CreateIssuerRequest) ClearPathLength() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
+	x.xxx_hidden_PathLength = 0
+}
+
+func (x *CreateIssuerRequest) ClearPermitted() {
+	x.xxx_hidden_Permitted = nil
+}
+
+func (x *CreateIssuerRequest) ClearExcluded() {
+	x.xxx_hidden_Excluded = nil
+}
+
+type CreateIssuerRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Lower-case letters, digits, dots and hyphens; unique.
+	Label *string
+	// Its distinguished name; the common name is required. A new key needs a new name.
+	Subject *Subject
+	// "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096" or "ed25519". Left out: ecdsa-p256.
+	Algorithm *string
+	// Whose rules it follows. Left out: private.
+	Visibility *Visibility
+	// Where its CRLs, OCSP and certificates will be served: "http://pki.example".
+	BaseUrl *string
+	// How long its certificate lives. Left out: 20 years for a root, 10 for others.
+	Lifetime *durationpb.Duration
+	// Issuer id of the authority above it. Left out: a root, unless it is off-line.
+	Parent *string
+	// The authority above it is elsewhere: make a signing request and wait for the certificate.
+	Offline *bool
+	// How many authorities may stand below it in a chain. Left out: any number for a root, none for others.
+	PathLength *uint32
+	// The only names allowed below it.
+	Permitted *NameConstraints
+	// Names not allowed below it.
+	Excluded *NameConstraints
+}
+
+func (b0 CreateIssuerRequest_builder) Build() *CreateIssuerRequest {
+	m0 := &CreateIssuerRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Label != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 11)
+		x.xxx_hidden_Label = b.Label
+	}
+	x.xxx_hidden_Subject = b.Subject
+	if b.Algorithm != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 11)
+		x.xxx_hidden_Algorithm = b.Algorithm
+	}
+	if b.Visibility != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 11)
+		x.xxx_hidden_Visibility = *b.Visibility
+	}
+	if b.BaseUrl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 11)
+		x.xxx_hidden_BaseUrl = b.BaseUrl
+	}
+	x.xxx_hidden_Lifetime = b.Lifetime
+	if b.Parent != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 11)
+		x.xxx_hidden_Parent = b.Parent
+	}
+	if b.Offline != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 11)
+		x.xxx_hidden_Offline = *b.Offline
+	}
+	if b.PathLength != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 11)
+		x.xxx_hidden_PathLength = *b.PathLength
+	}
+	x.xxx_hidden_Permitted = b.Permitted
+	x.xxx_hidden_Excluded = b.Excluded
+	return m0
+}
+
+// CreateIssuerResponse holds the issuer.
+type CreateIssuerResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *CreateIssuerResponse) Reset() {
+	*x = CreateIssuerResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateIssuerResponse) ProtoMessage() {}
+
+func (x *CreateIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CreateIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *CreateIssuerResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *CreateIssuerResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *CreateIssuerResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type CreateIssuerResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer.
+	Issuer *Issuer
+}
+
+func (b0 CreateIssuerResponse_builder) Build() *CreateIssuerResponse {
+	m0 := &CreateIssuerResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// ImportIssuerCertificateRequest carries the certificate and what is above it.
+type ImportIssuerCertificateRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Pem         *string                `protobuf:"bytes,1,opt,name=pem"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ImportIssuerCertificateRequest) Reset() {
+	*x = ImportIssuerCertificateRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportIssuerCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportIssuerCertificateRequest) ProtoMessage() {}
+
+func (x *ImportIssuerCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ImportIssuerCertificateRequest) GetPem() string {
+	if x != nil {
+		if x.xxx_hidden_Pem != nil {
+			return *x.xxx_hidden_Pem
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ImportIssuerCertificateRequest) SetPem(v string) {
+	x.xxx_hidden_Pem = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+}
+
+func (x *ImportIssuerCertificateRequest) HasPem() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ImportIssuerCertificateRequest) ClearPem() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Pem = nil
+}
+
+type ImportIssuerCertificateRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The certificate, followed by those above it, nearest first, up to a root that signs itself, as PEM.
+	Pem *string
+}
+
+func (b0 ImportIssuerCertificateRequest_builder) Build() *ImportIssuerCertificateRequest {
+	m0 := &ImportIssuerCertificateRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Pem != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		x.xxx_hidden_Pem = b.Pem
+	}
+	return m0
+}
+
+// ImportIssuerCertificateResponse holds the issuer it belongs to.
+type ImportIssuerCertificateResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ImportIssuerCertificateResponse) Reset() {
+	*x = ImportIssuerCertificateResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportIssuerCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportIssuerCertificateResponse) ProtoMessage() {}
+
+func (x *ImportIssuerCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ImportIssuerCertificateResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *ImportIssuerCertificateResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *ImportIssuerCertificateResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *ImportIssuerCertificateResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type ImportIssuerCertificateResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer.
+	Issuer *Issuer
+}
+
+func (b0 ImportIssuerCertificateResponse_builder) Build() *ImportIssuerCertificateResponse {
+	m0 := &ImportIssuerCertificateResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// CrossSignIssuerRequest names two issuers.
+type CrossSignIssuerRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Parent      *string                `protobuf:"bytes,2,opt,name=parent"`
+	xxx_hidden_Lifetime    *durationpb.Duration   `protobuf:"bytes,3,opt,name=lifetime"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *CrossSignIssuerRequest) Reset() {
+	*x = CrossSignIssuerRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CrossSignIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CrossSignIssuerRequest) ProtoMessage() {}
+
+func (x *CrossSignIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CrossSignIssuerRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CrossSignIssuerRequest) GetParent() string {
+	if x != nil {
+		if x.xxx_hidden_Parent != nil {
+			return *x.xxx_hidden_Parent
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CrossSignIssuerRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_Lifetime
+	}
+	return nil
+}
+
+func (x *CrossSignIssuerRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *CrossSignIssuerRequest) SetParent(v string) {
+	x.xxx_hidden_Parent = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *CrossSignIssuerRequest) SetLifetime(v *durationpb.Duration) {
+	x.xxx_hidden_Lifetime = v
+}
+
+func (x *CrossSignIssuerRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CrossSignIssuerRequest) HasParent() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *CrossSignIssuerRequest) HasLifetime() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Lifetime != nil
+}
+
+func (x *CrossSignIssuerRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *CrossSignIssuerRequest) ClearParent() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Parent = nil
+}
+
+func (x *CrossSignIssuerRequest) ClearLifetime() {
+	x.xxx_hidden_Lifetime = nil
+}
+
+type CrossSignIssuerRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id of the one that is signed.
+	Issuer *string
+	// Issuer id of the one that signs.
+	Parent *string
+	// How long the certificate lives. Left out: 10 years, or as long as the parent.
+	Lifetime *durationpb.Duration
+}
+
+func (b0 CrossSignIssuerRequest_builder) Build() *CrossSignIssuerRequest {
+	m0 := &CrossSignIssuerRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.Parent != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Parent = b.Parent
+	}
+	x.xxx_hidden_Lifetime = b.Lifetime
+	return m0
+}
+
+// CrossSignIssuerResponse holds the issuer that was signed.
+type CrossSignIssuerResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *CrossSignIssuerResponse) Reset() {
+	*x = CrossSignIssuerResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CrossSignIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CrossSignIssuerResponse) ProtoMessage() {}
+
+func (x *CrossSignIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CrossSignIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *CrossSignIssuerResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *CrossSignIssuerResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *CrossSignIssuerResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type CrossSignIssuerResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer, with its new certificate beside the others.
+	Issuer *Issuer
+}
+
+func (b0 CrossSignIssuerResponse_builder) Build() *CrossSignIssuerResponse {
+	m0 := &CrossSignIssuerResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// SetIssuerStateRequest names an issuer and a state.
+type SetIssuerStateRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_State       IssuerState            `protobuf:"varint,2,opt,name=state,enum=signet.v1.IssuerState"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *SetIssuerStateRequest) Reset() {
+	*x = SetIssuerStateRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetIssuerStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetIssuerStateRequest) ProtoMessage() {}
+
+func (x *SetIssuerStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *SetIssuerStateRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *SetIssuerStateRequest) GetState() IssuerState {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 1) {
+			return x.xxx_hidden_State
+		}
+	}
+	return IssuerState_ISSUER_STATE_UNSPECIFIED
+}
+
+func (x *SetIssuerStateRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *SetIssuerStateRequest) SetState(v IssuerState) {
+	x.xxx_hidden_State = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *SetIssuerStateRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *SetIssuerStateRequest) HasState() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *SetIssuerStateRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *SetIssuerStateRequest) ClearState() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_State = IssuerState_ISSUER_STATE_UNSPECIFIED
+}
+
+type SetIssuerStateRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// ACTIVE, DISABLED or RETIRED. Retired is for ever.
+	State *IssuerState
+}
+
+func (b0 SetIssuerStateRequest_builder) Build() *SetIssuerStateRequest {
+	m0 := &SetIssuerStateRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.State != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_State = *b.State
+	}
+	return m0
+}
+
+// SetIssuerStateResponse holds the issuer.
+type SetIssuerStateResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *SetIssuerStateResponse) Reset() {
+	*x = SetIssuerStateResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetIssuerStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetIssuerStateResponse) ProtoMessage() {}
+
+func (x *SetIssuerStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *SetIssuerStateResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *SetIssuerStateResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *SetIssuerStateResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *SetIssuerStateResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type SetIssuerStateResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer.
+	Issuer *Issuer
+}
+
+func (b0 SetIssuerStateResponse_builder) Build() *SetIssuerStateResponse {
+	m0 := &SetIssuerStateResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
 var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x04\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xb1\x04\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -1066,7 +2199,8 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"visibility\x18\x0e \x01(\x0e2\x15.signet.v1.VisibilityR\n" +
 	"visibility\x12\x19\n" +
 	"\bbase_url\x18\x0f \x01(\tR\abaseUrl\x12\x18\n" +
-	"\aforeign\x18\x10 \x01(\bR\aforeign\"\x14\n" +
+	"\aforeign\x18\x10 \x01(\bR\aforeign\x12\x17\n" +
+	"\acsr_pem\x18\x11 \x01(\tR\x06csrPem\"\x14\n" +
 	"\x12ListIssuersRequest\"B\n" +
 	"\x13ListIssuersResponse\x12+\n" +
 	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\"/\n" +
@@ -1076,7 +2210,45 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"B\n" +
 	"\rGetCrlRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x14\n" +
-	"\x05shard\x18\x02 \x01(\tR\x05shard*\x93\x01\n" +
+	"\x05shard\x18\x02 \x01(\tR\x05shard\"[\n" +
+	"\x0fNameConstraints\x12\x10\n" +
+	"\x03dns\x18\x01 \x03(\tR\x03dns\x12\x0e\n" +
+	"\x02ip\x18\x02 \x03(\tR\x02ip\x12\x14\n" +
+	"\x05email\x18\x03 \x03(\tR\x05email\x12\x10\n" +
+	"\x03uri\x18\x04 \x03(\tR\x03uri\"\xd4\x03\n" +
+	"\x13CreateIssuerRequest\x12\x19\n" +
+	"\x05label\x18\x01 \x01(\tB\x03\xe0A\x02R\x05label\x121\n" +
+	"\asubject\x18\x02 \x01(\v2\x12.signet.v1.SubjectB\x03\xe0A\x02R\asubject\x12\x1c\n" +
+	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x125\n" +
+	"\n" +
+	"visibility\x18\x04 \x01(\x0e2\x15.signet.v1.VisibilityR\n" +
+	"visibility\x12\x1e\n" +
+	"\bbase_url\x18\x05 \x01(\tB\x03\xe0A\x02R\abaseUrl\x125\n" +
+	"\blifetime\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x16\n" +
+	"\x06parent\x18\a \x01(\tR\x06parent\x12\x18\n" +
+	"\aoffline\x18\b \x01(\bR\aoffline\x12\x1f\n" +
+	"\vpath_length\x18\t \x01(\rR\n" +
+	"pathLength\x128\n" +
+	"\tpermitted\x18\n" +
+	" \x01(\v2\x1a.signet.v1.NameConstraintsR\tpermitted\x126\n" +
+	"\bexcluded\x18\v \x01(\v2\x1a.signet.v1.NameConstraintsR\bexcluded\"A\n" +
+	"\x14CreateIssuerResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"7\n" +
+	"\x1eImportIssuerCertificateRequest\x12\x15\n" +
+	"\x03pem\x18\x01 \x01(\tB\x03\xe0A\x02R\x03pem\"L\n" +
+	"\x1fImportIssuerCertificateResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"\x89\x01\n" +
+	"\x16CrossSignIssuerRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
+	"\x06parent\x18\x02 \x01(\tB\x03\xe0A\x02R\x06parent\x125\n" +
+	"\blifetime\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"D\n" +
+	"\x17CrossSignIssuerResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"g\n" +
+	"\x15SetIssuerStateRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x121\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x16.signet.v1.IssuerStateB\x03\xe0A\x02R\x05state\"C\n" +
+	"\x16SetIssuerStateResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer*\x93\x01\n" +
 	"\vIssuerState\x12\x1c\n" +
 	"\x18ISSUER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ISSUER_STATE_ACTIVE\x10\x01\x12\x19\n" +
@@ -1087,44 +2259,78 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"Visibility\x12\x1a\n" +
 	"\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n" +
-	"\x11VISIBILITY_PUBLIC\x10\x022\xb4\x02\n" +
+	"\x11VISIBILITY_PUBLIC\x10\x022\xb6\x06\n" +
 	"\rIssuerService\x12a\n" +
 	"\vListIssuers\x12\x1d.signet.v1.ListIssuersRequest\x1a\x1e.signet.v1.ListIssuersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/issuers\x12d\n" +
-	"\tGetIssuer\x12\x1b.signet.v1.GetIssuerRequest\x1a\x1c.signet.v1.GetIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/issuers/{issuer}\x12Z\n" +
+	"\tGetIssuer\x12\x1b.signet.v1.GetIssuerRequest\x1a\x1c.signet.v1.GetIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/issuers/{issuer}\x12g\n" +
+	"\fCreateIssuer\x12\x1e.signet.v1.CreateIssuerRequest\x1a\x1f.signet.v1.CreateIssuerResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/issuers\x12\x8f\x01\n" +
+	"\x17ImportIssuerCertificate\x12).signet.v1.ImportIssuerCertificateRequest\x1a*.signet.v1.ImportIssuerCertificateResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/issuers:import\x12\x83\x01\n" +
+	"\x0fCrossSignIssuer\x12!.signet.v1.CrossSignIssuerRequest\x1a\".signet.v1.CrossSignIssuerResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/issuers/{issuer}:crossSign\x12\x7f\n" +
+	"\x0eSetIssuerState\x12 .signet.v1.SetIssuerStateRequest\x1a!.signet.v1.SetIssuerStateResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/issuers/{issuer}:setState\x12Z\n" +
 	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_signet_v1_issuer_proto_goTypes = []any{
-	(IssuerState)(0),              // 0: signet.v1.IssuerState
-	(Visibility)(0),               // 1: signet.v1.Visibility
-	(*Issuer)(nil),                // 2: signet.v1.Issuer
-	(*ListIssuersRequest)(nil),    // 3: signet.v1.ListIssuersRequest
-	(*ListIssuersResponse)(nil),   // 4: signet.v1.ListIssuersResponse
-	(*GetIssuerRequest)(nil),      // 5: signet.v1.GetIssuerRequest
-	(*GetIssuerResponse)(nil),     // 6: signet.v1.GetIssuerResponse
-	(*GetCrlRequest)(nil),         // 7: signet.v1.GetCrlRequest
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*httpbody.HttpBody)(nil),     // 9: google.api.HttpBody
+	(IssuerState)(0),                        // 0: signet.v1.IssuerState
+	(Visibility)(0),                         // 1: signet.v1.Visibility
+	(*Issuer)(nil),                          // 2: signet.v1.Issuer
+	(*ListIssuersRequest)(nil),              // 3: signet.v1.ListIssuersRequest
+	(*ListIssuersResponse)(nil),             // 4: signet.v1.ListIssuersResponse
+	(*GetIssuerRequest)(nil),                // 5: signet.v1.GetIssuerRequest
+	(*GetIssuerResponse)(nil),               // 6: signet.v1.GetIssuerResponse
+	(*GetCrlRequest)(nil),                   // 7: signet.v1.GetCrlRequest
+	(*NameConstraints)(nil),                 // 8: signet.v1.NameConstraints
+	(*CreateIssuerRequest)(nil),             // 9: signet.v1.CreateIssuerRequest
+	(*CreateIssuerResponse)(nil),            // 10: signet.v1.CreateIssuerResponse
+	(*ImportIssuerCertificateRequest)(nil),  // 11: signet.v1.ImportIssuerCertificateRequest
+	(*ImportIssuerCertificateResponse)(nil), // 12: signet.v1.ImportIssuerCertificateResponse
+	(*CrossSignIssuerRequest)(nil),          // 13: signet.v1.CrossSignIssuerRequest
+	(*CrossSignIssuerResponse)(nil),         // 14: signet.v1.CrossSignIssuerResponse
+	(*SetIssuerStateRequest)(nil),           // 15: signet.v1.SetIssuerStateRequest
+	(*SetIssuerStateResponse)(nil),          // 16: signet.v1.SetIssuerStateResponse
+	(*timestamppb.Timestamp)(nil),           // 17: google.protobuf.Timestamp
+	(*Subject)(nil),                         // 18: signet.v1.Subject
+	(*durationpb.Duration)(nil),             // 19: google.protobuf.Duration
+	(*httpbody.HttpBody)(nil),               // 20: google.api.HttpBody
 }
 var file_signet_v1_issuer_proto_depIdxs = []int32{
-	0, // 0: signet.v1.Issuer.state:type_name -> signet.v1.IssuerState
-	8, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
-	8, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
-	1, // 3: signet.v1.Issuer.visibility:type_name -> signet.v1.Visibility
-	2, // 4: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
-	2, // 5: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	3, // 6: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
-	5, // 7: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
-	7, // 8: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
-	4, // 9: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
-	6, // 10: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
-	9, // 11: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0,  // 0: signet.v1.Issuer.state:type_name -> signet.v1.IssuerState
+	17, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
+	17, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 3: signet.v1.Issuer.visibility:type_name -> signet.v1.Visibility
+	2,  // 4: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
+	2,  // 5: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	18, // 6: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
+	1,  // 7: signet.v1.CreateIssuerRequest.visibility:type_name -> signet.v1.Visibility
+	19, // 8: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	8,  // 9: signet.v1.CreateIssuerRequest.permitted:type_name -> signet.v1.NameConstraints
+	8,  // 10: signet.v1.CreateIssuerRequest.excluded:type_name -> signet.v1.NameConstraints
+	2,  // 11: signet.v1.CreateIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 12: signet.v1.ImportIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
+	19, // 13: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	2,  // 14: signet.v1.CrossSignIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	0,  // 15: signet.v1.SetIssuerStateRequest.state:type_name -> signet.v1.IssuerState
+	2,  // 16: signet.v1.SetIssuerStateResponse.issuer:type_name -> signet.v1.Issuer
+	3,  // 17: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
+	5,  // 18: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
+	9,  // 19: signet.v1.IssuerService.CreateIssuer:input_type -> signet.v1.CreateIssuerRequest
+	11, // 20: signet.v1.IssuerService.ImportIssuerCertificate:input_type -> signet.v1.ImportIssuerCertificateRequest
+	13, // 21: signet.v1.IssuerService.CrossSignIssuer:input_type -> signet.v1.CrossSignIssuerRequest
+	15, // 22: signet.v1.IssuerService.SetIssuerState:input_type -> signet.v1.SetIssuerStateRequest
+	7,  // 23: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
+	4,  // 24: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
+	6,  // 25: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
+	10, // 26: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
+	12, // 27: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
+	14, // 28: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
+	16, // 29: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
+	20, // 30: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_issuer_proto_init() }
@@ -1132,13 +2338,14 @@ func file_signet_v1_issuer_proto_init() {
 	if File_signet_v1_issuer_proto != nil {
 		return
 	}
+	file_signet_v1_common_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_issuer_proto_rawDesc), len(file_signet_v1_issuer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

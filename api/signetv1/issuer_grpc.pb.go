@@ -20,9 +20,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	IssuerService_ListIssuers_FullMethodName = "/signet.v1.IssuerService/ListIssuers"
-	IssuerService_GetIssuer_FullMethodName   = "/signet.v1.IssuerService/GetIssuer"
-	IssuerService_GetCrl_FullMethodName      = "/signet.v1.IssuerService/GetCrl"
+	IssuerService_ListIssuers_FullMethodName             = "/signet.v1.IssuerService/ListIssuers"
+	IssuerService_GetIssuer_FullMethodName               = "/signet.v1.IssuerService/GetIssuer"
+	IssuerService_CreateIssuer_FullMethodName            = "/signet.v1.IssuerService/CreateIssuer"
+	IssuerService_ImportIssuerCertificate_FullMethodName = "/signet.v1.IssuerService/ImportIssuerCertificate"
+	IssuerService_CrossSignIssuer_FullMethodName         = "/signet.v1.IssuerService/CrossSignIssuer"
+	IssuerService_SetIssuerState_FullMethodName          = "/signet.v1.IssuerService/SetIssuerState"
+	IssuerService_GetCrl_FullMethodName                  = "/signet.v1.IssuerService/GetCrl"
 )
 
 // IssuerServiceClient is the client API for IssuerService service.
@@ -35,6 +39,16 @@ type IssuerServiceClient interface {
 	ListIssuers(ctx context.Context, in *ListIssuersRequest, opts ...grpc.CallOption) (*ListIssuersResponse, error)
 	// Get one issuer.
 	GetIssuer(ctx context.Context, in *GetIssuerRequest, opts ...grpc.CallOption) (*GetIssuerResponse, error)
+	// Make an issuer with a new key: a root, an issuing authority below one of this server, or, off-line, one that waits for
+	// its certificate from elsewhere.
+	CreateIssuer(ctx context.Context, in *CreateIssuerRequest, opts ...grpc.CallOption) (*CreateIssuerResponse, error)
+	// Take a certificate that another authority signed for an issuer of this server: its first, a renewed or a cross-signed
+	// one.
+	ImportIssuerCertificate(ctx context.Context, in *ImportIssuerCertificateRequest, opts ...grpc.CallOption) (*ImportIssuerCertificateResponse, error)
+	// Sign the name and key of an issuer with another issuer of this server.
+	CrossSignIssuer(ctx context.Context, in *CrossSignIssuerRequest, opts ...grpc.CallOption) (*CrossSignIssuerResponse, error)
+	// Let an issuer issue, stop it from issuing for now, or for ever. Its status is served in every state.
+	SetIssuerState(ctx context.Context, in *SetIssuerStateRequest, opts ...grpc.CallOption) (*SetIssuerStateResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl). The same bytes are served
 	// without a credential at the URL that stands in the certificates.
 	GetCrl(ctx context.Context, in *GetCrlRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
@@ -68,6 +82,46 @@ func (c *issuerServiceClient) GetIssuer(ctx context.Context, in *GetIssuerReques
 	return out, nil
 }
 
+func (c *issuerServiceClient) CreateIssuer(ctx context.Context, in *CreateIssuerRequest, opts ...grpc.CallOption) (*CreateIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateIssuerResponse)
+	err := c.cc.Invoke(ctx, IssuerService_CreateIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) ImportIssuerCertificate(ctx context.Context, in *ImportIssuerCertificateRequest, opts ...grpc.CallOption) (*ImportIssuerCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportIssuerCertificateResponse)
+	err := c.cc.Invoke(ctx, IssuerService_ImportIssuerCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) CrossSignIssuer(ctx context.Context, in *CrossSignIssuerRequest, opts ...grpc.CallOption) (*CrossSignIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CrossSignIssuerResponse)
+	err := c.cc.Invoke(ctx, IssuerService_CrossSignIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) SetIssuerState(ctx context.Context, in *SetIssuerStateRequest, opts ...grpc.CallOption) (*SetIssuerStateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetIssuerStateResponse)
+	err := c.cc.Invoke(ctx, IssuerService_SetIssuerState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *issuerServiceClient) GetCrl(ctx context.Context, in *GetCrlRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(httpbody.HttpBody)
@@ -88,6 +142,16 @@ type IssuerServiceServer interface {
 	ListIssuers(context.Context, *ListIssuersRequest) (*ListIssuersResponse, error)
 	// Get one issuer.
 	GetIssuer(context.Context, *GetIssuerRequest) (*GetIssuerResponse, error)
+	// Make an issuer with a new key: a root, an issuing authority below one of this server, or, off-line, one that waits for
+	// its certificate from elsewhere.
+	CreateIssuer(context.Context, *CreateIssuerRequest) (*CreateIssuerResponse, error)
+	// Take a certificate that another authority signed for an issuer of this server: its first, a renewed or a cross-signed
+	// one.
+	ImportIssuerCertificate(context.Context, *ImportIssuerCertificateRequest) (*ImportIssuerCertificateResponse, error)
+	// Sign the name and key of an issuer with another issuer of this server.
+	CrossSignIssuer(context.Context, *CrossSignIssuerRequest) (*CrossSignIssuerResponse, error)
+	// Let an issuer issue, stop it from issuing for now, or for ever. Its status is served in every state.
+	SetIssuerState(context.Context, *SetIssuerStateRequest) (*SetIssuerStateResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl). The same bytes are served
 	// without a credential at the URL that stands in the certificates.
 	GetCrl(context.Context, *GetCrlRequest) (*httpbody.HttpBody, error)
@@ -106,6 +170,18 @@ func (UnimplementedIssuerServiceServer) ListIssuers(context.Context, *ListIssuer
 }
 func (UnimplementedIssuerServiceServer) GetIssuer(context.Context, *GetIssuerRequest) (*GetIssuerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) CreateIssuer(context.Context, *CreateIssuerRequest) (*CreateIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) ImportIssuerCertificate(context.Context, *ImportIssuerCertificateRequest) (*ImportIssuerCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportIssuerCertificate not implemented")
+}
+func (UnimplementedIssuerServiceServer) CrossSignIssuer(context.Context, *CrossSignIssuerRequest) (*CrossSignIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CrossSignIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) SetIssuerState(context.Context, *SetIssuerStateRequest) (*SetIssuerStateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetIssuerState not implemented")
 }
 func (UnimplementedIssuerServiceServer) GetCrl(context.Context, *GetCrlRequest) (*httpbody.HttpBody, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCrl not implemented")
@@ -167,6 +243,78 @@ func _IssuerService_GetIssuer_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IssuerService_CreateIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).CreateIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_CreateIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).CreateIssuer(ctx, req.(*CreateIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_ImportIssuerCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportIssuerCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).ImportIssuerCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_ImportIssuerCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).ImportIssuerCertificate(ctx, req.(*ImportIssuerCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_CrossSignIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CrossSignIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).CrossSignIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_CrossSignIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).CrossSignIssuer(ctx, req.(*CrossSignIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_SetIssuerState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetIssuerStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).SetIssuerState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_SetIssuerState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).SetIssuerState(ctx, req.(*SetIssuerStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IssuerService_GetCrl_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetCrlRequest)
 	if err := dec(in); err != nil {
@@ -199,6 +347,22 @@ var IssuerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetIssuer",
 			Handler:    _IssuerService_GetIssuer_Handler,
+		},
+		{
+			MethodName: "CreateIssuer",
+			Handler:    _IssuerService_CreateIssuer_Handler,
+		},
+		{
+			MethodName: "ImportIssuerCertificate",
+			Handler:    _IssuerService_ImportIssuerCertificate_Handler,
+		},
+		{
+			MethodName: "CrossSignIssuer",
+			Handler:    _IssuerService_CrossSignIssuer_Handler,
+		},
+		{
+			MethodName: "SetIssuerState",
+			Handler:    _IssuerService_SetIssuerState_Handler,
 		},
 		{
 			MethodName: "GetCrl",

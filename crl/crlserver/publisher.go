@@ -3,8 +3,12 @@ package crlserver
 import (
 	"context"
 	"crypto"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net/http"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"signet.example/signet/crl"
@@ -21,6 +25,9 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
+	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
+	Retain time.Duration
+
 	// Signer signs the lists; nil on an instance that has not the key: it serves what others publish.
 	Signer crypto.Signer
 }
@@ -36,51 +43,265 @@ type Config struct {
 
 	Instance  revocation.InstanceID // of this process. Required.
 	Interval  time.Duration         // every list is rebuilt at least so often. Zero: 6 hours.
-	Validity  time.Duration         // from thisUpdate to nextUpdate. Zero: 72 hours.
-	Large     time.Duration         // so often a complete list over 1 MiB is rebuilt, if it changed. Zero: 15 minutes.
+	Validity  time.Duration         // from thisUpdate to nextUpdate, longer than Interval. Zero: 72 hours.
+	Large     time.Duration         // so often a complete list over 1 MiB is rebuilt if it changed. Zero: 15 minutes.
 	MaxAge    time.Duration         // longest time that HTTP caches may keep a list. Zero: 5 minutes.
-	Directory string                // also write each list as a file below this folder. Zero: no.
+	Directory string                // write each list to a file below this folder as well. Zero: no.
 	Log       *slog.Logger          // zero: nothing is logged
 	Now       func() time.Time      // zero: time.Now
+}
+
+// largeSize is the size from which the complete list no longer follows every event, and from which the octets of a list
+// are not kept in the database.
+const largeSize = 1 << 20
+
+func (c *Config) validate() error {
+	const op = "make publisher"
+	switch {
+	case c.Publications == nil || c.Bases == nil || c.Universe == nil || c.Issuers == nil || c.Instance == revocation.InstanceID{}:
+		return pki.Errorf(pki.KindInvalid, op, "Publications, Bases, Universe, Issuers and Instance are required")
+	case c.Interval < 0 || c.Validity < 0 || c.Large < 0 || c.MaxAge < 0:
+		return pki.Errorf(pki.KindInvalid, op, "a duration is negative")
+	}
+	defaults := func(d *time.Duration, zero time.Duration) {
+		if *d == 0 {
+			*d = zero
+		}
+	}
+	defaults(&c.Interval, 6*time.Hour)
+	defaults(&c.Validity, 72*time.Hour)
+	defaults(&c.Large, 15*time.Minute)
+	defaults(&c.MaxAge, 5*time.Minute)
+	if c.Validity <= c.Interval {
+		return pki.Errorf(pki.KindInvalid, op, "lists that are valid for %s and rebuilt every %s lapse", c.Validity, c.Interval).InField("validity")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return nil
+}
+
+// Publisher publishes and serves the lists of every issuer. It is safe for concurrent use.
+type Publisher struct {
+	config Config
+	watch  *revocation.Watch // of the goroutine that follows
+	kick   chan struct{}     // wakes the scheduler
+
+	mu      sync.RWMutex // guards what follows, and the arenas
+	seq     uint64       // every ledger entry up to here is in the arenas
+	issuers map[pki.IssuerID]*books
+	halted  error         // set once the database was seen to have gone back
+	basesAt time.Time     // base URLs were read up to here
+	headsAt time.Time     // heads were read up to here
+	changed chan struct{} // closed and replaced whenever Reached may have grown
+}
+
+// books are the entries and lists of one issuer.
+type books struct {
+	issuer  Issuer // Key is zero while the configuration does not name it
+	weeks   map[pki.Shard]*crl.Arena
+	foreign *crl.Arena // imported and forged serials
+	bases   map[pki.Shard][]string
+	lists   map[List]*listState
+	series  map[Series]*seriesState
+	waiting map[List]Head   // heads that cannot be rebuilt yet
+	anew    map[List]uint64 // numbers of heads that cannot be rebuilt at all
+}
+
+// listState is one list as it is served.
+type listState struct {
+	head     Head
+	document crl.Document
+	etag     string
+	filed    uint64 // number of the copy in the directory
+}
+
+// seriesState is the publishing of one series.
+type seriesState struct {
+	running  bool
+	earliest time.Time // no run before
+	failures int       // in a row
+	failure  error
+	failAt   time.Time
+}
+
+// New makes a publisher. Load it, then Run publishes and Handler serves.
+func New(config Config) (*Publisher, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	return &Publisher{config: config, kick: make(chan struct{}, 1), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
+}
+
+// Load reads the ledger and what was published. Call it once, after the universe was loaded and before Run; the handler
+// may serve before.
+func (p *Publisher) Load(ctx context.Context) error {
+	p.readIssuers()
+	if err := p.readBases(ctx); err != nil {
+		return err
+	}
+	heads, at, err := p.config.Publications.PublicationHeads(ctx, time.Time{})
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	for _, h := range heads {
+		p.books(h.List.Issuer).waiting[h.List] = h
+	}
+	p.headsAt = at
+	p.mu.Unlock()
+	p.watch = p.config.Universe.Watch(0)
+	for head := p.config.Universe.Seq(); p.Seq() < head; {
+		if _, err := p.take(ctx); err != nil {
+			return err
+		}
+	}
+	p.adoptWaiting(ctx)
+	return nil
+}
+
+// Run follows the ledger and publishes until ctx ends. It returns when the publications in flight have ended.
+func (p *Publisher) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { p.follow(ctx) })
+	running.Go(func() { p.listen(ctx) })
+	running.Go(func() { p.schedule(ctx) })
+	running.Wait()
+}
+
+// Seq is the ledger sequence up to which lists can be built.
+func (p *Publisher) Seq() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.seq
+}
+
+// Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
+// served by this instance.
+func (p *Publisher) Reached() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.reached()
+}
+
+func (p *Publisher) reached() uint64 {
+	reached := p.seq
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) {
+			continue
+		}
+		for _, series := range b.wanted(p.config.Now()) {
+			for _, list := range b.listsOf(series) {
+				if list.Kind == KindComplete && b.large() {
+					continue
+				}
+				if served, ok := b.lists[list]; !ok {
+					reached = 0
+				} else if b.touched(list) > served.head.Seq {
+					reached = min(reached, served.head.Seq)
+				}
+			}
+		}
+	}
+	return reached
+}
+
+// Await returns nil when Reached is at least seq, and an error when ctx ends before.
+func (p *Publisher) Await(ctx context.Context, seq uint64) error {
+	for {
+		p.mu.RLock()
+		reached, changed := p.reached(), p.changed
+		p.mu.RUnlock()
+		if reached >= seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &pki.Error{Kind: pki.KindUnavailable, Op: "await publication", Err: fmt.Errorf("lists have reached %d of %d: %w", reached, seq, ctx.Err()),
+				Hint: "the revocation is recorded and holds; only its publication is late"}
+		}
+	}
+}
+
+// progressed wakes Await. p.mu is held.
+func (p *Publisher) progressed() {
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 // ListStatus is what there is to know of one list.
 type ListStatus struct {
 	Head    Head
-	Changed uint64    // the first ledger entry that is not on it, 0 if it is up to date
-	Failure error     // of the last attempt to publish, nil if it succeeded
-	FailAt  time.Time //
+	Behind  bool // ledger entries touched it that are not on it yet
+	Failure error
+	FailAt  time.Time // of Failure
 }
 
-// Publisher publishes and serves the lists of every issuer. It is safe for concurrent use.
-type Publisher struct{ config Config }
+// Lists reports every list that is served, by name.
+func (p *Publisher) Lists() []ListStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var all []ListStatus
+	for _, b := range p.issuers {
+		for list, served := range b.lists {
+			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq}
+			if series := b.series[list.Series]; series != nil {
+				status.Failure, status.FailAt = series.failure, series.failAt
+			}
+			all = append(all, status)
+		}
+	}
+	slices.SortFunc(all, func(a, b ListStatus) int { return strings.Compare(a.Head.List.String(), b.Head.List.String()) })
+	return all
+}
 
-// New makes a publisher. Run publishes; Handler serves.
-func New(config Config) (*Publisher, error) { return &Publisher{config: config}, nil }
-
-// Load reads the ledger and what was published. Call it once, before anything else.
-func (p *Publisher) Load(ctx context.Context) error { return nil }
-
-// Run follows the ledger and publishes until ctx ends.
-func (p *Publisher) Run(ctx context.Context) { <-ctx.Done() }
-
-// Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
-// served by this instance.
-func (p *Publisher) Reached() uint64 { return 0 }
-
-// Await returns when Reached is at least seq, or ctx ends.
-func (p *Publisher) Await(ctx context.Context, seq uint64) error { return nil }
-
-// Lists reports every list, in the order of their names.
-func (p *Publisher) Lists() []ListStatus { return nil }
-
-// Check reports what keeps lists from being published: the first list whose nextUpdate is close or has passed, or a
-// database that went back.
-func (p *Publisher) Check() error { return nil }
+// Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
+// up half of the time between the rebuild that is due and their end.
+func (p *Publisher) Check() error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	const op = "publish revocation lists"
+	failures := []error{p.halted}
+	now := p.config.Now()
+	late := (p.config.Validity - p.config.Interval) / 2
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) {
+			continue
+		}
+		for _, series := range b.wanted(now) {
+			why := ""
+			if state := b.series[series]; state != nil && state.failure != nil {
+				why = ": " + state.failure.Error()
+			}
+			for _, list := range b.listsOf(series) {
+				served, ok := b.lists[list]
+				switch {
+				case !ok:
+					failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
+				case !served.head.Final && served.head.NextUpdate.Sub(now) < late:
+					failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
+				}
+			}
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err, Hint: "is an instance running that has the issuer's key, and does the database answer it?"}
+	}
+	return nil
+}
 
 // Document returns the octets and head of a list as they are served now.
-func (p *Publisher) Document(list List) (crl.Document, Head, bool) { return nil, Head{}, false }
-
-// Handler serves GET and HEAD of /crl/{issuer}.crl, /crl/{issuer}/{epoch}-{block}.crl, /crl/{issuer}/delta.crl and
-// /crl/{issuer}/index.json.
-func (p *Publisher) Handler() http.Handler { return http.NotFoundHandler() }
+func (p *Publisher) Document(list List) (crl.Document, Head, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if b, ok := p.issuers[list.Issuer]; ok {
+		if served, ok := b.lists[list]; ok {
+			return served.document, served.head, true
+		}
+	}
+	return nil, Head{}, false
+}

@@ -57,6 +57,7 @@ type Head struct {
 	NextUpdate time.Time         //
 	Base       uint64            // of deltas: number of the complete list
 	BaseSeq    uint64            // of deltas: its Seq
+	BaseUpdate time.Time         // of deltas: its thisUpdate; else any time
 	URLs       []string          // of the issuing distribution point
 	Freshest   []string          // URLs of the delta
 	Signature  crl.Signature     //
@@ -76,11 +77,11 @@ type Publications interface {
 	// number that is not used is lost, which nobody minds: numbers grow, and that is all they must do.
 	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, lease time.Duration) (number uint64, ok bool, err error)
 
-	// FinishPublication stores the heads of lists made with the number of the last BeginPublication of their series, all
-	// or none, gives the lease back and wakes the listeners. The number is the fencing token: ErrFenced if a larger one
-	// was taken, or if a head is not newer in number, or older in sequence, than the one stored. der has the octets by
-	// the index of their head, where they are to be kept.
-	FinishPublication(ctx context.Context, owner revocation.InstanceID, heads []Head, der map[int][]byte) error
+	// FinishPublication gives the lease back and stores the heads of lists made with the number, all or none, and wakes
+	// the listeners. The number is the fencing token: ErrFenced if a larger one was taken, or if a head is not newer in
+	// number, or older in sequence, than the one stored. der has the octets, by the index of their head, that are to be
+	// kept. Without heads it only gives the lease back.
+	FinishPublication(ctx context.Context, owner revocation.InstanceID, series Series, number uint64, heads []Head, der map[int][]byte) error
 
 	// PublicationHeads returns the heads published at or after since, by the database's clock, less what a transaction
 	// may take to commit, and the present time of that clock. A head may come again. The zero time asks for all.

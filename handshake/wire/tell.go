@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"signet.example/signet/handshake/wire/protocol"
 )
@@ -224,16 +225,23 @@ func printable(list []string) []string {
 // clean makes a peer's text fit for a terminal: control characters would be obeyed by it.
 func clean(text string) string {
 	const longest = 200
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u202e' || r == '\u2066' || r == '\u2067' || r == '\u202d' {
-			return '?'
-		}
-		return r
-	}, text)
+	text = strings.Map(visible, text)
 	if len(text) > longest {
 		text = strings.ToValidUTF8(text[:longest], "") + "…"
 	}
 	return text
+}
+
+// visible replaces what a terminal would obey: control characters, and the characters that turn the direction of text.
+// Whitespace is a space.
+func visible(r rune) rune {
+	if r == '\n' || r == '\t' {
+		return ' '
+	}
+	if r != ' ' && !unicode.IsPrint(r) || unicode.Is(unicode.Bidi_Control, r) {
+		return '?'
+	}
+	return r
 }
 
 func count(n int, noun string) string {

@@ -25,11 +25,16 @@ func (p *Printer) Step(s Step) error {
 		width = 80
 	}
 	elapsed := fmt.Sprintf("%.1f ms", s.Millis)
-	head := fmt.Sprintf("%2d  %s", s.Number, s.Title)
+	head := fmt.Sprintf("%2d  %s", s.Number, s.Title) + p.mark(s.Outcome)
 	gap := max(2, width-utf8.RuneCountInString(head)-len(elapsed))
 	fmt.Fprintf(&b, "%s%s%s\n", p.paint(s.Outcome, head), strings.Repeat(" ", gap), p.dim(elapsed))
-	for _, line := range s.messageLines() {
-		fmt.Fprintf(&b, "    %s\n", p.dim(line))
+	for _, text := range s.messageLines() {
+		for i, line := range wrap(text, width-6) {
+			if i > 0 {
+				line = "  " + line
+			}
+			fmt.Fprintf(&b, "    %s\n", p.dim(line))
+		}
 	}
 	for _, text := range s.Says {
 		for _, line := range wrap(text, width-4) {
@@ -77,11 +82,11 @@ func (s Step) messageLines() []string {
 }
 
 // wrap breaks a text at spaces into lines of at most width columns. A word that is longer stays whole: it is a name or
-// a fingerprint that one wants to copy.
+// a fingerprint that one wants to copy. Much of the text is the peer's: nothing in it reaches the terminal as a command.
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for _, word := range strings.Fields(strings.Map(visible, text)) {
 		switch {
 		case line == "":
 			line = word
@@ -95,12 +100,17 @@ func wrap(text string, width int) []string {
 	return append(lines, line)
 }
 
+// mark says in letters what colour says to those who see it.
+func (p *Printer) mark(o Outcome) string {
+	return map[Outcome]string{Warning: "  (!)", Failed: "  (failed)"}[o]
+}
+
 func (p *Printer) paint(o Outcome, text string) string {
 	if !p.Colour {
-		return text + map[Outcome]string{Warning: "  (!)", Failed: "  (failed)"}[o]
+		return text
 	}
-	code := map[Outcome]string{Warning: "\x1b[1;33m", Failed: "\x1b[1;31m"}[o]
-	if code == "" {
+	code, marked := map[Outcome]string{Warning: "\x1b[1;33m", Failed: "\x1b[1;31m"}[o]
+	if !marked {
 		code = "\x1b[1m"
 	}
 	return code + text + "\x1b[0m"

@@ -28,6 +28,7 @@ var table = []rule{
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
 	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
 	{list("internal/auth", "internal/audit", "ca", "revocation"), list("acme", "web", "api/rpc")},
+	{list("ca/keys", "ca/profile"), list("api/rpc")}, // names of key types and the shape of name constraints, in ca.NewIssuer
 	{list("internal/auth", "ca"), list("est")},
 	{list("crl", "ocsp", "revocation/filter", "handshake", "handshake/fetch"), list("handshake/handshaketest")},
 	{list(declaresStore...), list("store", "store/postgres", "store/sqlite", "store/storetest")},

@@ -25,7 +25,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if s.options.Role == RolePublic {
 		return nil
 	}
-	clients := rpc.ClientCertificates{Issuers: s.store, Universe: s.universe}
+	clients := rpc.ClientCertificates{Authority: s.authority, Universe: s.universe}
 	authenticator, err := auth.NewAuthenticator(auth.AuthenticatorConfig{Store: s.store, Issuers: clients, Status: clients, Now: s.options.Now})
 	if err != nil {
 		return err
@@ -38,8 +38,8 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 		return err
 	}
 	if s.api, err = rpc.New(rpc.Config{
-		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Issuers: s.store, Ledger: s.ledger,
-		Universe: s.universe, CRLs: s, Publication: s.board, Now: s.options.Now, Log: s.log,
+		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Profiles: s.profiles, Ledger: s.ledger,
+		Universe: s.universe, Jobs: s.jobs, BlockedKeys: s.store, CRLs: s, Publication: s.board, Now: s.options.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}

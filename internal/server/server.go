@@ -72,6 +72,7 @@ type Server struct {
 	publisher     *crlserver.Publisher
 	delegation    *ocspserver.Delegation
 	responder     *ocspserver.Responder
+	profiles      *profile.Set // nil in RolePublic
 	api           *rpc.API     // nil in RolePublic
 	apiServer     *rest.Server // nil in RolePublic
 	certificate   apiCertificate
@@ -137,12 +138,13 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.profiles = profiles
 	keyStore, err := s.config.keyStore(s.options.Passphrase)
 	if err != nil {
 		return err
 	}
 	s.authority, err = ca.New(ctx, ca.Config{
-		Profiles: profiles, Keys: keyStore, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
+		Profiles: s.profiles, Keys: keyStore, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
 	})
 	if err != nil {
 		return err

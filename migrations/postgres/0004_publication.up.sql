@@ -26,6 +26,7 @@ CREATE TABLE publications (
 	next_update  timestamptz NOT NULL,
 	base         bigint NOT NULL,
 	base_seq     bigint NOT NULL,
+	base_update  timestamptz NOT NULL,
 	urls         text[] NOT NULL,
 	freshest     text[] NOT NULL,
 	algorithm    bytea NOT NULL,
@@ -63,16 +64,16 @@ END $$;
 
 -- signet_publication_put stores one list, in the transaction of signet_publication_finish. SG911: it is not newer.
 CREATE FUNCTION signet_publication_put(p_issuer bytea, p_epoch integer, p_block bigint, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer,
-	p_this_update timestamptz, p_next_update timestamptz, p_base bigint, p_base_seq bigint, p_urls text[], p_freshest text[], p_algorithm bytea,
+	p_this_update timestamptz, p_next_update timestamptz, p_base bigint, p_base_seq bigint, p_base_update timestamptz, p_urls text[], p_freshest text[], p_algorithm bytea,
 	p_signature bytea, p_sum bytea, p_size bigint, p_entries bigint, p_final boolean, p_der bytea) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO publications AS p (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, urls, freshest,
+	INSERT INTO publications AS p (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
 			algorithm, signature, sum, size, entries, final, der, published_at)
-		VALUES (p_issuer, p_epoch, p_block, p_kind, p_number, p_seq, p_from_epoch, p_this_update, p_next_update, p_base, p_base_seq, p_urls, p_freshest,
+		VALUES (p_issuer, p_epoch, p_block, p_kind, p_number, p_seq, p_from_epoch, p_this_update, p_next_update, p_base, p_base_seq, p_base_update, p_urls, p_freshest,
 			p_algorithm, p_signature, p_sum, p_size, p_entries, p_final, p_der, clock_timestamp())
 	ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
 			this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq,
-			urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
+			base_update = excluded.base_update, urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
 			size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
 		WHERE p.number < excluded.number AND p.seq <= excluded.seq;
 	IF NOT FOUND THEN

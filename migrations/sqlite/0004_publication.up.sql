@@ -25,6 +25,7 @@ CREATE TABLE publications (
 	next_update  INTEGER NOT NULL,
 	base         INTEGER NOT NULL,
 	base_seq     INTEGER NOT NULL,
+	base_update  INTEGER NOT NULL,
 	urls         TEXT NOT NULL,    -- JSON array
 	freshest     TEXT NOT NULL,    -- JSON array
 	algorithm    BLOB NOT NULL,

@@ -32,17 +32,15 @@ func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, o
 }
 
 // FinishPublication implements crlserver.Publications. The batch is one implicit transaction and one round trip.
-func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, heads []crlserver.Head, der map[int][]byte) error {
+func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, series crlserver.Series, number uint64, heads []crlserver.Head, der map[int][]byte) error {
 	const op = "finish publication"
 	batch := &pgx.Batch{}
+	epoch, block := place(series)
+	batch.Queue(`SELECT signet_publication_finish($1, $2, $3, $4, $5)`, series.Issuer[:], epoch, block, owner[:], int64(number))
 	for i, h := range heads {
-		epoch, block := place(h.List.Series)
-		if i == 0 {
-			batch.Queue(`SELECT signet_publication_finish($1, $2, $3, $4, $5)`, h.List.Issuer[:], epoch, block, owner[:], int64(h.Number))
-		}
-		batch.Queue(`SELECT signet_publication_put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`,
-			h.List.Issuer[:], epoch, block, int16(h.List.Kind), int64(h.Number), int64(h.Seq), int32(h.From), h.ThisUpdate, h.NextUpdate,
-			int64(h.Base), int64(h.BaseSeq), texts(h.URLs), texts(h.Freshest), []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:],
+		batch.Queue(`SELECT signet_publication_put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
+			series.Issuer[:], epoch, block, int16(h.List.Kind), int64(number), int64(h.Seq), int32(h.From), h.ThisUpdate, h.NextUpdate,
+			int64(h.Base), int64(h.BaseSeq), h.BaseUpdate, texts(h.URLs), texts(h.Freshest), []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:],
 			h.Size, int64(h.Entries), h.Final, der[i])
 	}
 	return translate(op, s.pool.SendBatch(ctx, batch).Close())
@@ -66,7 +64,7 @@ func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlser
 	if !since.IsZero() {
 		since = since.Add(-commitSlack)
 	}
-	rows, err := s.pool.Query(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, urls, freshest,
+	rows, err := s.pool.Query(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
 			algorithm, signature, sum, size, entries, final
 		FROM publications WHERE $1::timestamptz IS NULL OR published_at >= $1 ORDER BY issuer, epoch, block, kind`, nullTime(since))
 	if err != nil {
@@ -81,7 +79,7 @@ func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
 	var epoch, from int32
 	var kind int16
 	var block, number, seq, base, baseSeq, entries int64
-	err = row.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &h.ThisUpdate, &h.NextUpdate, &base, &baseSeq, &h.URLs, &h.Freshest,
+	err = row.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &h.ThisUpdate, &h.NextUpdate, &base, &baseSeq, &h.BaseUpdate, &h.URLs, &h.Freshest,
 		&algorithm, &h.Signature.Value, &sum, &h.Size, &entries, &h.Final)
 	copy(h.List.Issuer[:], issuer)
 	copy(h.Sum[:], sum)
@@ -89,7 +87,8 @@ func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
 		h.List.Sharded, h.List.Shard = true, pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)}
 	}
 	h.Number, h.Seq, h.From, h.Base, h.BaseSeq, h.Entries = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq), int(entries)
-	h.ThisUpdate, h.NextUpdate, h.Signature.Algorithm = h.ThisUpdate.UTC(), h.NextUpdate.UTC(), crl.Algorithm(algorithm)
+	h.ThisUpdate, h.NextUpdate, h.BaseUpdate = h.ThisUpdate.UTC(), h.NextUpdate.UTC(), h.BaseUpdate.UTC()
+	h.Signature.Algorithm = crl.Algorithm(algorithm)
 	return h, err
 }
 

@@ -39,43 +39,41 @@ func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, o
 }
 
 // FinishPublication implements crlserver.Publications.
-func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, heads []crlserver.Head, der map[int][]byte) error {
+func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, series crlserver.Series, number uint64, heads []crlserver.Head, der map[int][]byte) error {
 	const op = "finish publication"
 	fenced := func(format string, args ...any) error {
 		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: "+format, append([]any{crlserver.ErrFenced}, args...)...)}
 	}
 	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
+		epoch, block := place(series)
+		n, err := affected(tx.ExecContext(ctx, `UPDATE publication_series SET lease_until = ? WHERE issuer = ? AND epoch = ? AND block = ? AND owner = ? AND number = ?`,
+			now.UnixMicro(), series.Issuer[:], epoch, block, owner[:], int64(number)))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fenced("number %d was overtaken", number)
+		}
 		for i, h := range heads {
-			epoch, block := place(h.List.Series)
-			if i == 0 {
-				n, err := affected(tx.ExecContext(ctx, `UPDATE publication_series SET lease_until = ? WHERE issuer = ? AND epoch = ? AND block = ? AND owner = ? AND number = ?`,
-					now.UnixMicro(), h.List.Issuer[:], epoch, block, owner[:], int64(h.Number)))
-				if err != nil {
-					return err
-				}
-				if n == 0 {
-					return fenced("number %d of %s was overtaken", h.Number, h.List)
-				}
-			}
 			urls, freshest, err := encodeTexts(h.URLs, h.Freshest)
 			if err != nil {
 				return err
 			}
-			n, err := affected(tx.ExecContext(ctx, `INSERT INTO publications (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq,
+			n, err := affected(tx.ExecContext(ctx, `INSERT INTO publications (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update,
 					urls, freshest, algorithm, signature, sum, size, entries, final, der, published_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 				ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
-					this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq,
+					this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq, base_update = excluded.base_update,
 					urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
 					size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
 				WHERE number < excluded.number AND seq <= excluded.seq`,
-				h.List.Issuer[:], epoch, block, int64(h.List.Kind), int64(h.Number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
-				int64(h.Base), int64(h.BaseSeq), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, der[i], now.UnixMicro()))
+				series.Issuer[:], epoch, block, int64(h.List.Kind), int64(number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
+				int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, der[i], now.UnixMicro()))
 			if err != nil {
 				return err
 			}
 			if n == 0 {
-				return fenced("what is published of %s is newer than number %d", h.List, h.Number)
+				return fenced("what is published of %s is newer than number %d", h.List, number)
 			}
 		}
 		return nil
@@ -105,7 +103,7 @@ func encodeTexts(a, b []string) (first, second string, err error) {
 func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlserver.Head, time.Time, error) {
 	const op = "read publications"
 	at := s.now().UTC()
-	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, urls, freshest,
+	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
 			algorithm, signature, sum, size, entries, final
 		FROM publications WHERE published_at >= ? ORDER BY issuer, epoch, block, kind`, sinceMicros(since))
 	if err != nil {
@@ -134,9 +132,9 @@ func sinceMicros(since time.Time) int64 {
 
 func scanHead(rows *sql.Rows) (h crlserver.Head, err error) {
 	var issuer, algorithm, sum []byte
-	var epoch, block, kind, number, seq, from, this, next, base, baseSeq int64
+	var epoch, block, kind, number, seq, from, this, next, base, baseSeq, baseUpdate int64
 	var urls, freshest string
-	if err = rows.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &this, &next, &base, &baseSeq, &urls, &freshest,
+	if err = rows.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &this, &next, &base, &baseSeq, &baseUpdate, &urls, &freshest,
 		&algorithm, &h.Signature.Value, &sum, &h.Size, &h.Entries, &h.Final); err != nil {
 		return h, err
 	}
@@ -147,6 +145,7 @@ func scanHead(rows *sql.Rows) (h crlserver.Head, err error) {
 	}
 	h.Number, h.Seq, h.From, h.Base, h.BaseSeq = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq)
 	h.ThisUpdate, h.NextUpdate, h.Signature.Algorithm = time.UnixMicro(this).UTC(), time.UnixMicro(next).UTC(), crl.Algorithm(algorithm)
+	h.BaseUpdate = time.UnixMicro(baseUpdate).UTC()
 	if err = json.Unmarshal([]byte(urls), &h.URLs); err == nil {
 		err = json.Unmarshal([]byte(freshest), &h.Freshest)
 	}

@@ -31,7 +31,7 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 	head := func(series crlserver.Series, kind crlserver.Kind, number, seq uint64) crlserver.Head {
 		return crlserver.Head{List: crlserver.List{Series: series, Kind: kind}, Number: number, Seq: seq, From: 399,
 			ThisUpdate: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), NextUpdate: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
-			Base: 3, BaseSeq: 9, URLs: []string{"http://a.example/x.crl", "http://b.example/x.crl"}, Freshest: []string{"http://a.example/d.crl"},
+			Base: 3, BaseSeq: 9, BaseUpdate: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), URLs: []string{"http://a.example/x.crl", "http://b.example/x.crl"}, Freshest: []string{"http://a.example/d.crl"},
 			Signature: crl.Signature{Algorithm: "\x30\x00", Value: []byte{1, 2}}, Sum: [32]byte{7}, Size: 1 << 33, Entries: 5, Final: true}
 	}
 	heads := func(t *testing.T, s store.Store, since time.Time) []crlserver.Head {
@@ -47,13 +47,13 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 		s := open(t)
 		number := begin(t, s, whole, a, time.Minute)
 		first := []crlserver.Head{head(whole, crlserver.KindComplete, number, 4), head(whole, crlserver.KindDelta, number, 4)}
-		if err := s.FinishPublication(t.Context(), a, first, map[int][]byte{1: {0x30, 1}}); err != nil {
+		if err := s.FinishPublication(t.Context(), a, whole, number, first, map[int][]byte{1: {0x30, 1}}); err != nil {
 			t.Fatal(err)
 		}
 		number = begin(t, s, shard, b, time.Minute)
 		second := head(shard, crlserver.KindShard, number, 4)
 		second.URLs, second.Freshest = nil, nil
-		if err := s.FinishPublication(t.Context(), b, []crlserver.Head{second}, nil); err != nil {
+		if err := s.FinishPublication(t.Context(), b, shard, number, []crlserver.Head{second}, nil); err != nil {
 			t.Fatal(err)
 		}
 		second.URLs, second.Freshest = []string{}, []string{}
@@ -89,7 +89,7 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("fence", func(t *testing.T) {
 		s := open(t)
 		finish := func(owner revocation.InstanceID, number, seq uint64) error {
-			return s.FinishPublication(t.Context(), owner, []crlserver.Head{head(shard, crlserver.KindShard, number, seq)}, nil)
+			return s.FinishPublication(t.Context(), owner, shard, number, []crlserver.Head{head(shard, crlserver.KindShard, number, seq)}, nil)
 		}
 		n1 := begin(t, s, shard, a, time.Minute)
 		if _, ok, err := s.BeginPublication(t.Context(), shard, b, time.Minute); ok || err != nil {
@@ -122,16 +122,21 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 		if err := finish(a, n4, 6); err != nil {
 			t.Fatalf("the refusal took the lease away: %v", err)
 		}
+		n5 := begin(t, s, shard, a, time.Minute)
+		if err := s.FinishPublication(t.Context(), a, shard, n5, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		begin(t, s, shard, b, time.Minute) // a gave the lease back
 	})
 
 	t.Run("both or none", func(t *testing.T) {
 		s := open(t)
 		number := begin(t, s, whole, a, time.Minute)
-		if err := s.FinishPublication(t.Context(), a, []crlserver.Head{head(whole, crlserver.KindDelta, number, 9)}, nil); err != nil {
+		if err := s.FinishPublication(t.Context(), a, whole, number, []crlserver.Head{head(whole, crlserver.KindDelta, number, 9)}, nil); err != nil {
 			t.Fatal(err)
 		}
 		number = begin(t, s, whole, a, time.Minute)
-		err := s.FinishPublication(t.Context(), a, []crlserver.Head{head(whole, crlserver.KindComplete, number, 8), head(whole, crlserver.KindDelta, number, 8)}, nil)
+		err := s.FinishPublication(t.Context(), a, whole, number, []crlserver.Head{head(whole, crlserver.KindComplete, number, 8), head(whole, crlserver.KindDelta, number, 8)}, nil)
 		if !errors.Is(err, crlserver.ErrFenced) || len(heads(t, s, time.Time{})) != 1 {
 			t.Fatalf("one of two lists was stored (%v)", err)
 		}

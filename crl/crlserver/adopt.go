@@ -1,0 +1,198 @@
+package crlserver
+
+import (
+	"context"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+)
+
+// listen reads what others publish, when woken and every second.
+func (p *Publisher) listen(ctx context.Context) {
+	wake := make(chan struct{}, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			err := p.config.Publications.ListenPublications(ctx, func() {
+				select {
+				case wake <- struct{}{}:
+				default: // one is pending
+				}
+			})
+			if ctx.Err() == nil {
+				p.config.Log.Warn("cannot listen to publications", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(tick):
+			}
+		}
+	}()
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			<-done
+			return
+		case <-wake:
+		case <-timer.C:
+			p.forget(ctx)
+		}
+		if err := p.readHeads(ctx); err != nil && ctx.Err() == nil {
+			p.config.Log.Warn("cannot read publications", "error", err)
+		}
+		p.fileAll()
+	}
+}
+
+// readHeads takes over what was published since the last time, by whomever.
+func (p *Publisher) readHeads(ctx context.Context) error {
+	p.mu.RLock()
+	since := p.headsAt
+	p.mu.RUnlock()
+	heads, at, err := p.config.Publications.PublicationHeads(ctx, since)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	for _, h := range heads {
+		b := p.books(h.List.Issuer)
+		served, ok := b.lists[h.List]
+		if (!ok || h.Number > served.head.Number) && h.Number > b.anew[h.List] {
+			b.waiting[h.List] = h
+		}
+	}
+	p.headsAt = at
+	p.mu.Unlock()
+	p.adoptWaiting(ctx)
+	return nil
+}
+
+// adoptWaiting rebuilds and serves the heads for which everything is at hand.
+func (p *Publisher) adoptWaiting(ctx context.Context) {
+	type candidate struct {
+		head     Head
+		entries  crl.Entries
+		template crl.Template
+	}
+	var ready []candidate
+	p.mu.Lock()
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) {
+			continue
+		}
+		for list, h := range b.waiting {
+			if served, ok := b.lists[list]; ok && served.head.Number >= h.Number {
+				delete(b.waiting, list)
+			} else if h.Seq <= p.seq {
+				ready = append(ready, candidate{h, b.content(h).entries, b.template(h)})
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range ready {
+		document, err := c.template.Assemble(c.entries, c.head.Signature)
+		if err != nil || document.Sum() != c.head.Sum {
+			// The week has passed here and not where it was made, or the issuer's configuration differs.
+			if document, err = p.kept(ctx, c.head); err != nil {
+				p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)
+				p.abandon(c.head)
+				continue
+			}
+		}
+		p.serve(c.head, document)
+	}
+}
+
+// kept reads the octets of a list from the database.
+func (p *Publisher) kept(ctx context.Context, h Head) (crl.Document, error) {
+	der, err := p.config.Publications.PublicationBytes(ctx, h.List, h.Number)
+	if err != nil {
+		return nil, err
+	}
+	document := crl.Document{der}
+	if document.Sum() != h.Sum {
+		return nil, pki.Errorf(pki.KindInternal, "read publication", "%s number %d is not what was published", h.List, h.Number)
+	}
+	return document, nil
+}
+
+// abandon gives up a head that cannot be served. The list counts as never published, so whoever has the key makes it anew.
+func (p *Publisher) abandon(h Head) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.books(h.List.Issuer)
+	if b.waiting[h.List].Number == h.Number {
+		delete(b.waiting, h.List)
+		b.anew[h.List] = h.Number
+	}
+}
+
+// serve makes a list what the handler serves, unless a newer one is.
+func (p *Publisher) serve(h Head, document crl.Document) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.books(h.List.Issuer)
+	if b.waiting[h.List].Number <= h.Number {
+		delete(b.waiting, h.List)
+	}
+	served, ok := b.lists[h.List]
+	if ok && served.head.Number >= h.Number {
+		return
+	}
+	state := &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
+	if ok {
+		state.filed = served.filed
+	}
+	b.lists[h.List] = state
+	delete(b.anew, h.List)
+	if h.Final {
+		delete(b.weeks, h.List.Shard)
+		delete(b.bases, h.List.Shard)
+	}
+	p.progressed()
+}
+
+// forget removes the lists of weeks that passed once their last list has ended, or cannot be made any more.
+func (p *Publisher) forget(ctx context.Context) {
+	now := p.config.Now()
+	var gone []Head
+	p.mu.Lock()
+	for _, b := range p.issuers {
+		for list, served := range b.lists {
+			if !list.Sharded || !b.passed(list.Shard.Epoch, now) || !now.After(served.head.NextUpdate) {
+				continue
+			}
+			if lastToCome := !served.head.Final && b.weeks[list.Shard] != nil && b.issuer.Signer != nil; !lastToCome {
+				gone = append(gone, served.head)
+				delete(b.lists, list)
+				delete(b.series, list.Series)
+				delete(b.weeks, list.Shard)
+				delete(b.bases, list.Shard)
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, h := range gone {
+		if !h.Final && p.keyless(h.List.Issuer) { // who has the key may still publish the last one
+			continue
+		}
+		if err := p.config.Publications.ForgetPublication(ctx, h.List, h.Number); err != nil && ctx.Err() == nil {
+			p.config.Log.Warn("cannot forget a list whose week has passed", "list", h.List.String(), "error", err)
+		}
+	}
+	p.removeFiles(slices.Values(gone))
+}
+
+// keyless reports whether this instance cannot sign for an issuer.
+func (p *Publisher) keyless(issuer pki.IssuerID) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	b, ok := p.issuers[issuer]
+	return !ok || b.issuer.Signer == nil
+}

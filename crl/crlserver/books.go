@@ -1,0 +1,272 @@
+package crlserver
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// books returns those of an issuer. p.mu is held.
+func (p *Publisher) books(issuer pki.IssuerID) *books {
+	b, ok := p.issuers[issuer]
+	if !ok {
+		b = &books{weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, bases: make(map[pki.Shard][]string),
+			lists: make(map[List]*listState), series: make(map[Series]*seriesState), waiting: make(map[List]Head), anew: make(map[List]uint64)}
+		p.issuers[issuer] = b
+	}
+	return b
+}
+
+// readIssuers takes over the configuration as it is now.
+func (p *Publisher) readIssuers() {
+	issuers := p.config.Issuers()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.issuers {
+		b.issuer = Issuer{}
+	}
+	for _, issuer := range issuers {
+		p.books(issuer.Key.Issuer()).issuer = issuer
+	}
+}
+
+// readBases learns which shards exist and which base URLs stand in their certificates.
+func (p *Publisher) readBases(ctx context.Context) error {
+	p.mu.RLock()
+	since := p.basesAt
+	p.mu.RUnlock()
+	bases, at, err := p.config.Bases.ShardBases(ctx, since)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, base := range bases {
+		b := p.books(base.Issuer)
+		if b.passed(base.Shard.Epoch, p.config.Now()) {
+			continue
+		}
+		if !slices.Contains(b.bases[base.Shard], base.URL) {
+			b.bases[base.Shard] = append(b.bases[base.Shard], base.URL)
+		}
+	}
+	p.basesAt = at
+	return nil
+}
+
+// take applies what the ledger has new. more is true if there is more to take.
+func (p *Publisher) take(ctx context.Context) (more bool, err error) {
+	change, err := p.watch.Take(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(change.Made) > 0 {
+		if err := p.readBases(ctx); err != nil {
+			return false, err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.config.Now()
+	for i := range change.Entries {
+		if e := &change.Entries[i]; e.Kind != revocation.KindRestore {
+			p.books(e.Issuer).apply(e, now)
+		}
+	}
+	more = len(change.Entries) > 0
+	if change.Seq > p.seq {
+		p.seq = change.Seq
+		p.progressed()
+	}
+	return more, nil
+}
+
+// apply puts one ledger entry into its arena.
+func (b *books) apply(e *revocation.Entry, now time.Time) {
+	arena := b.foreign
+	if !e.Foreign {
+		arena = b.arena(e.Issuer, e.Position.Shard(), now)
+	}
+	if arena == nil {
+		return
+	}
+	r := crl.Revocation{Serial: e.Serial, At: e.RevokedAt, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
+	switch e.Kind {
+	case revocation.KindRevoke, revocation.KindHold, revocation.KindVoid:
+		arena.Add(e.Seq, r)
+	case revocation.KindReasonChange:
+		arena.Replace(e.Seq, r)
+	case revocation.KindRelease:
+		arena.Remove(e.Seq, e.Serial)
+	}
+}
+
+// arena returns that of a shard, and makes it unless the week has passed: then there is nothing to publish any more, but
+// for a list that waits for its last time.
+func (b *books) arena(issuer pki.IssuerID, shard pki.Shard, now time.Time) *crl.Arena {
+	if a, ok := b.weeks[shard]; ok {
+		return a
+	}
+	if b.passed(shard.Epoch, now) {
+		list := List{Series{Issuer: issuer, Shard: shard, Sharded: true}, KindShard}
+		if h, ok := b.waiting[list]; !ok || h.Final {
+			return nil
+		}
+	}
+	a := &crl.Arena{}
+	b.weeks[shard] = a
+	return a
+}
+
+// passed reports whether a week is over for this issuer.
+func (b *books) passed(epoch pki.Epoch, now time.Time) bool {
+	return epoch.Passed(now.Add(-b.issuer.Retain).Unix())
+}
+
+// first is the first week that is on complete lists.
+func (b *books) first(now time.Time) pki.Epoch {
+	at := now.Add(-b.issuer.Retain).Unix()
+	epoch, err := pki.EpochAt(at)
+	if err != nil { // before the calendar of serials begins
+		return 0
+	}
+	for epoch > 0 && !(epoch - 1).Passed(at) {
+		epoch--
+	}
+	return epoch
+}
+
+// wanted returns the series that are to be published: the complete list, and every shard whose week has not passed, or
+// whose list has not been published since.
+func (b *books) wanted(now time.Time) []Series {
+	issuer := b.issuer.Key.Issuer()
+	all := []Series{{Issuer: issuer}}
+	add := func(shard pki.Shard) {
+		series := Series{Issuer: issuer, Shard: shard, Sharded: true}
+		if b.passed(shard.Epoch, now) {
+			if served, ok := b.lists[List{series, KindShard}]; !ok || served.head.Final || b.weeks[shard] == nil {
+				return
+			}
+		}
+		all = append(all, series)
+	}
+	for shard := range b.bases {
+		add(shard)
+	}
+	for shard := range b.weeks {
+		if _, known := b.bases[shard]; !known {
+			add(shard)
+		}
+	}
+	return all
+}
+
+// listsOf returns the lists of a series.
+func (b *books) listsOf(series Series) []List {
+	if series.Sharded {
+		return []List{{series, KindShard}}
+	}
+	if b.issuer.Delta {
+		return []List{{series, KindComplete}, {series, KindDelta}}
+	}
+	return []List{{series, KindComplete}}
+}
+
+// touched is the last ledger entry that concerns a list.
+func (b *books) touched(list List) (seq uint64) {
+	if list.Sharded {
+		if a, ok := b.weeks[list.Shard]; ok {
+			seq = a.Seq()
+		}
+		return seq
+	}
+	for _, a := range b.weeks {
+		seq = max(seq, a.Seq())
+	}
+	return max(seq, b.foreign.Seq())
+}
+
+// large reports whether the complete list is too large to follow every event.
+func (b *books) large() bool {
+	size := b.foreign.Size()
+	for _, a := range b.weeks {
+		size += a.Size()
+	}
+	return size > largeSize
+}
+
+// shards returns the shards that have entries, from a week on, in the order of complete lists.
+func (b *books) shards(from pki.Epoch) []pki.Shard {
+	all := slices.Collect(maps.Keys(b.weeks))
+	all = slices.DeleteFunc(all, func(s pki.Shard) bool { return s.Epoch < from })
+	slices.SortFunc(all, func(x, y pki.Shard) int { return cmp.Or(cmp.Compare(x.Epoch, y.Epoch), cmp.Compare(x.Block, y.Block)) })
+	return all
+}
+
+// content is what a list consists of.
+type content struct {
+	entries crl.Entries
+	count   int
+	digest  crl.Digest // of everything that is in the arenas, whatever the sequence
+}
+
+// content collects the entries of a list from the head that describes it: Seq, From, BaseSeq and ThisUpdate. A complete
+// list is the shards one after the other, and then the foreign serials.
+func (b *books) content(h Head) (c content) {
+	add := func(a *crl.Arena) {
+		var entries crl.Entries
+		var count int
+		if h.List.Kind == KindDelta {
+			entries, count = a.Since(h.BaseSeq, h.Seq, h.ThisUpdate)
+		} else {
+			entries, count = a.At(h.Seq)
+		}
+		c.entries, c.count, c.digest = append(c.entries, entries...), c.count+count, c.digest.Plus(a.Digest())
+	}
+	if h.List.Sharded {
+		if a, ok := b.weeks[h.List.Shard]; ok {
+			add(a)
+		}
+		return c
+	}
+	for _, shard := range b.shards(h.From) {
+		add(b.weeks[shard])
+	}
+	add(b.foreign)
+	return c
+}
+
+// template is everything of a list but its entries.
+func (b *books) template(h Head) crl.Template {
+	t := crl.Template{Issuer: b.issuer.Subject, KeyID: b.issuer.KeyID, Number: h.Number, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
+		Base: h.Base, URLs: h.URLs, UserCerts: h.List.Kind == KindShard, Freshest: h.Freshest}
+	if b.issuer.Retain > 0 {
+		t.ExpiredSince = h.ThisUpdate.Add(-b.issuer.Retain)
+	}
+	return t
+}
+
+// urls returns the names of a shard: those published before, those that stand in certificates, oldest first, and if
+// there are none the one that the next certificate would have. A name is never taken back: RFC 5280, Section 6.3.3
+// (b)(2)(i) wants the certificate's among them.
+func (b *books) urls(series Series, before []string) []string {
+	urls := slices.Clone(before)
+	for _, base := range b.bases[series.Shard] {
+		if url := URL(base, List{series, KindShard}); !slices.Contains(urls, url) {
+			urls = append(urls, url)
+		}
+	}
+	if len(urls) == 0 {
+		urls = []string{URL(b.issuer.BaseURL, List{series, KindShard})}
+	}
+	return urls
+}
+
+// URL is where a list is below a base URL. Certificates of a shard carry exactly this text.
+func URL(base string, list List) string { return base + "/crl/" + list.String() }

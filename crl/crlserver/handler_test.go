@@ -1,0 +1,121 @@
+package crlserver_test
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/testdb"
+)
+
+func signersOf(a *authority) func(*crl.List) []*x509.Certificate {
+	return func(*crl.List) []*x509.Certificate { return []*x509.Certificate{a.cert} }
+}
+
+// TestHandler: caching and conditional requests as RFC 9110 and RFC 9111 have them.
+func TestHandler(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Serving CA")
+	a.reserve(t, epoch, 0, base)
+	c := &clock{}
+	p := start(t, s, c, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	handler := p.Handler()
+	ask := func(method, path string, header ...string) *http.Response {
+		r := httptest.NewRequest(method, path, nil)
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w.Result()
+	}
+	body := func(r *http.Response) string {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	shard := "/crl/" + a.shard().String()
+	document, head, _ := p.Document(a.shard())
+	whole := string(document.Bytes())
+
+	get := ask("GET", shard)
+	if get.StatusCode != 200 || body(get) != whole || get.Header.Get("Content-Type") != "application/pkix-crl" || get.ContentLength != int64(len(whole)) {
+		t.Fatalf("GET: %v", get)
+	}
+	if get.Header.Get("Last-Modified") != head.ThisUpdate.Format(http.TimeFormat) || get.Header.Get("Cache-Control") != "public, max-age=300, must-revalidate" || get.Header.Get("Expires") == "" {
+		t.Errorf("headers are %v", get.Header)
+	}
+	etag := get.Header.Get("ETag")
+	if len(etag) < 18 || etag[0] != '"' {
+		t.Fatalf("ETag %q is not strong", etag)
+	}
+	for _, r := range []struct {
+		name   string
+		answer *http.Response
+		status int
+		body   string
+	}{
+		{"HEAD", ask("HEAD", shard), 200, ""},
+		{"matching tag", ask("GET", shard, "If-None-Match", etag), 304, ""},
+		{"other tag", ask("GET", shard, "If-None-Match", `"x"`), 200, whole},
+		{"not modified since", ask("GET", shard, "If-Modified-Since", head.ThisUpdate.Format(http.TimeFormat)), 304, ""},
+		{"range", ask("GET", shard, "Range", "bytes=1-3"), 206, whole[1:4]},
+		{"range of another version", ask("GET", shard, "Range", "bytes=1-3", "If-Range", `"x"`), 200, whole},
+		{"range beyond", ask("GET", shard, "Range", "bytes=9999999-"), 416, ""},
+		{"complete", ask("GET", "/crl/"+a.complete().String()), 200, ""},
+		{"POST", ask("POST", shard), 405, ""},
+		{"no delta", ask("GET", "/crl/"+a.delta().String()), 404, ""},
+		{"shard that does not exist", ask("GET", "/crl/"+a.issuer.String()+"/400-1.crl"), 404, ""},
+		{"shard of a week that passed", ask("GET", "/crl/"+a.issuer.String()+"/1-0.crl"), 410, ""},
+		{"another spelling of the shard", ask("GET", "/crl/"+a.issuer.String()+"/0400-0.crl"), 404, ""},
+		{"another issuer", ask("GET", "/crl/00112233445566778899.crl"), 404, ""},
+		{"no issuer", ask("GET", "/crl/x.crl"), 404, ""},
+		{"index of nobody", ask("GET", "/crl/x/index.json"), 404, ""},
+		{"elsewhere", ask("GET", "/"), 404, ""},
+		{"no extension", ask("GET", "/crl/"+a.issuer.String()), 404, ""},
+	} {
+		if r.answer.StatusCode != r.status || r.body != "" && body(r.answer) != r.body {
+			t.Errorf("%s: %s", r.name, r.answer.Status)
+		}
+	}
+	index := ask("GET", "/crl/"+a.issuer.String()+"/index.json")
+	var urls []string
+	if err := json.NewDecoder(index.Body).Decode(&urls); err != nil || len(urls) != 1 || urls[0] != crlserver.URL(base, a.shard()) || index.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("index is %v (%v)", urls, err)
+	}
+	if again := ask("GET", "/crl/"+a.issuer.String()+"/index.json", "If-None-Match", index.Header.Get("ETag")); again.StatusCode != 304 {
+		t.Errorf("unchanged index: %s", again.Status)
+	}
+	p.stop()
+	c.move(time.Until(head.NextUpdate) - time.Minute)
+	if got := ask("GET", shard).Header.Get("Cache-Control"); got != "public, max-age=59, must-revalidate" && got != "public, max-age=60, must-revalidate" {
+		t.Errorf("a minute before its end a list may be kept for %s", got)
+	}
+	c.move(time.Hour)
+	if got := ask("GET", shard).Header.Get("Cache-Control"); got != "no-cache" {
+		t.Errorf("after its end a list may be kept for %s", got)
+	}
+}
+
+func TestParseList(t *testing.T) {
+	for _, text := range []string{"", ".crl", "00112233445566778899", "00112233445566778899/.crl", "00112233445566778899/1-.crl", "00112233445566778899/1-01.crl",
+		"00112233445566778899/65536-0.crl", "00112233445566778899/1-4294967296.crl", "00112233445566778899/delta/x.crl", "0011223344556677889A.crl", "00112233445566778899/1-0/x.crl"} {
+		if l, err := crlserver.ParseList(text); err == nil {
+			t.Errorf("%q is read as %+v", text, l)
+		}
+	}
+	for _, text := range []string{"00112233445566778899.crl", "00112233445566778899/delta.crl", "00112233445566778899/65535-4294967295.crl"} {
+		if l, err := crlserver.ParseList(text); err != nil || l.String() != text {
+			t.Errorf("%q is read as %s (%v)", text, l, err)
+		}
+	}
+}

@@ -1,0 +1,311 @@
+package crlserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+)
+
+const (
+	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
+	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
+	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
+	restFactor  = 10                    // a series rests this many times as long as its last run took ...
+	restMax     = time.Second           // ... at most this long
+	failureMax  = 30 * time.Second      // longest pause after failures
+	concurrency = 4                     // publications in flight
+	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, at the latest half of 24 h
+)
+
+// follow applies the ledger as it grows.
+func (p *Publisher) follow(ctx context.Context) {
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	defer p.watch.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.watch.C:
+		case <-timer.C:
+			p.readIssuers()
+			if err := p.readBases(ctx); err != nil && ctx.Err() == nil {
+				p.config.Log.Warn("cannot read the base URLs of shards", "error", err)
+			}
+		}
+		if _, err := p.take(ctx); err != nil && ctx.Err() == nil {
+			p.config.Log.Warn("cannot follow the ledger", "error", err)
+		}
+		p.adoptWaiting(ctx)
+		p.wake()
+	}
+}
+
+// wake wakes the scheduler.
+func (p *Publisher) wake() {
+	select {
+	case p.kick <- struct{}{}:
+	default: // one is pending
+	}
+}
+
+// schedule starts the publications that are due. The leading edge: a series that rested long enough starts at once.
+func (p *Publisher) schedule(ctx context.Context) {
+	slots := make(chan struct{}, concurrency)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			for range concurrency { // wait for those in flight
+				slots <- struct{}{}
+			}
+			return
+		case <-p.kick:
+		case <-timer.C:
+		}
+		due, next := p.due()
+		for _, series := range due {
+			slots <- struct{}{}
+			go func() {
+				p.publish(ctx, series)
+				<-slots
+				p.wake()
+			}()
+		}
+		timer.Reset(next)
+	}
+}
+
+// due returns the series to be published now, marked as running, and when to look again at the latest.
+func (p *Publisher) due() (due []Series, next time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.config.Now()
+	next = tick
+	if p.halted != nil || p.config.Universe.Check() != nil {
+		return nil, next
+	}
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Signer == nil {
+			continue
+		}
+		for _, series := range b.wanted(now) {
+			state := b.series[series]
+			if state == nil {
+				state = &seriesState{}
+				b.series[series] = state
+			}
+			if state.running || len(b.plan(p, series, now)) == 0 {
+				continue
+			}
+			if wait := state.earliest.Sub(now); wait > 0 {
+				next = min(next, wait)
+				continue
+			}
+			state.running = true
+			due = append(due, series)
+		}
+	}
+	return due, next
+}
+
+// plan returns the heads of the lists of a series that are to be made now, without what publishing adds. It is empty if
+// nothing is due.
+func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
+	if series.Sharded {
+		return b.planShard(p, series, now)
+	}
+	return b.planComplete(p, series, now)
+}
+
+func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+	list := List{series, KindShard}
+	served, published := b.lists[list]
+	final := b.passed(series.Shard.Epoch, now)
+	h := Head{List: list, Seq: p.seq, From: series.Shard.Epoch, Final: final}
+	if published {
+		h.URLs = b.urls(series, served.head.URLs)
+		if !final && b.anew[list] == 0 && !p.elapsed(served.head, now) && b.touched(list) <= served.head.Seq && slices.Equal(h.URLs, served.head.URLs) {
+			return nil
+		}
+	} else {
+		h.URLs = b.urls(series, nil)
+	}
+	return []Head{h}
+}
+
+func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads []Head) {
+	complete, delta := List{series, KindComplete}, List{series, KindDelta}
+	full := Head{List: complete, Seq: p.seq, From: b.first(now)}
+	if b.issuer.Delta {
+		full.Freshest = []string{URL(b.issuer.BaseURL, delta)}
+	}
+	served, published := b.lists[complete]
+	changed := published && b.touched(complete) > served.head.Seq
+	large := b.large()
+	switch {
+	case !published, b.anew[complete] > 0, p.elapsed(served.head, now), !slices.Equal(full.Freshest, served.head.Freshest),
+		changed && !large, changed && now.Sub(served.head.ThisUpdate) >= p.config.Large:
+		heads = append(heads, full)
+	}
+	if !b.issuer.Delta || !published {
+		return heads // the first delta follows the first complete list
+	}
+	old, delivered := b.lists[delta]
+	if len(heads) > 0 || !delivered || b.anew[delta] > 0 || p.elapsed(old.head, now) || b.touched(delta) > old.head.Seq {
+		h := Head{List: delta, Seq: p.seq, From: full.From}
+		// Clients keep a complete list for hours: the delta of an older one serves them all.
+		h.Base, h.BaseSeq, h.BaseUpdate = served.head.Number, served.head.Seq, served.head.ThisUpdate
+		if delivered && now.Sub(old.head.BaseUpdate) < deltaRebase {
+			h.Base, h.BaseSeq, h.BaseUpdate = old.head.Base, old.head.BaseSeq, old.head.BaseUpdate
+		}
+		heads = append(heads, h)
+	}
+	return heads
+}
+
+// elapsed reports whether the periodic rebuild of a list is due.
+func (p *Publisher) elapsed(h Head, now time.Time) bool {
+	return now.Sub(h.ThisUpdate) >= p.config.Interval
+}
+
+// publish makes the lists of one series that are due, and ends its run.
+func (p *Publisher) publish(ctx context.Context, series Series) {
+	ctx, cancel := context.WithTimeout(ctx, leaseTime)
+	defer cancel()
+	began := p.config.Now()
+	pause, err := p.attempt(ctx, series)
+	now := p.config.Now()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state := p.books(series.Issuer).series[series]
+	state.running = false
+	if err != nil {
+		state.failure, state.failAt = err, now
+		state.failures++
+		state.earliest = now.Add(min(failureMax, 100*time.Millisecond<<min(state.failures, 10)))
+		p.config.Log.Error("cannot publish", "list", List{series, KindShard}.series(), "error", err, "again", state.earliest)
+		return
+	}
+	state.failure, state.failures = nil, 0
+	state.earliest = began.Add(min(restMax, restFactor*now.Sub(began)))
+	if pause > 0 {
+		state.earliest = now.Add(pause)
+	}
+}
+
+// series names a series for the log.
+func (l List) series() string {
+	if !l.Sharded {
+		l.Kind = KindComplete
+	}
+	return l.String()
+}
+
+// attempt is one publication: number and lease, entries, signature, self-check, head. After a crash between any two
+// steps a number is lost and nothing else; the series waits for the lease to end.
+func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Duration, err error) {
+	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, leaseTime)
+	if err != nil {
+		return 0, err
+	}
+	if !ok { // somebody is at it; what it publishes will be adopted
+		return busyPause, nil
+	}
+	if err := p.checkNumber(series, number); err != nil {
+		return 0, err
+	}
+	lists, err := p.build(series, number)
+	if err != nil || len(lists) == 0 {
+		// Another instance need not wait for the lease to end; what failed is in err.
+		return 0, errors.Join(err, p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, nil, nil))
+	}
+	heads, der := make([]Head, len(lists)), make(map[int][]byte)
+	for i, l := range lists {
+		heads[i] = l.head
+		if l.head.Size <= largeSize || l.periodic || l.head.Final {
+			der[i] = l.document.Bytes()
+		}
+	}
+	err = p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, heads, der)
+	if errors.Is(err, ErrFenced) {
+		// Somebody else published something newer, or is about to.
+		return busyPause, p.readHeads(ctx)
+	}
+	if err != nil {
+		return 0, err // it may have happened: then the head is read like another's
+	}
+	for _, l := range lists {
+		p.serve(l.head, l.document)
+	}
+	return 0, nil
+}
+
+// checkNumber stops all publishing if a number comes that was published before: the database was restored, or a standby
+// was promoted that had not received everything, and its other numbers and sequences would be used twice as well.
+func (p *Publisher) checkNumber(series Series, number uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.books(series.Issuer)
+	for _, list := range []List{{series, KindShard}, {series, KindComplete}, {series, KindDelta}} {
+		if served, ok := b.lists[list]; ok && number <= served.head.Number {
+			p.halted = (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "publish revocation list",
+				Err: fmt.Errorf("the database gives number %d for %s, and %d was published: it went back", number, list, served.head.Number)}).
+				WithHint("stop every instance and run signet restore: numbers must not be used twice")
+			return p.halted
+		}
+	}
+	return nil
+}
+
+// built is a list that is signed and not yet published.
+type built struct {
+	head     Head
+	document crl.Document
+	periodic bool // not an event but the clock asked for it
+}
+
+// build makes and checks the lists of a series that are due.
+func (p *Publisher) build(series Series, number uint64) ([]built, error) {
+	p.mu.Lock() // not for reading: an arena sorts its endings when asked
+	b := p.issuers[series.Issuer]
+	now := p.config.Now().UTC().Truncate(time.Second)
+	issuer, heads := b.issuer, b.plan(p, series, p.config.Now())
+	contents, templates, previous := make([]content, len(heads)), make([]crl.Template, len(heads)), make([]Head, len(heads))
+	for i := range heads {
+		h := &heads[i]
+		h.Number, h.ThisUpdate, h.NextUpdate = number, now, now.Add(p.config.Validity)
+		contents[i], templates[i] = b.content(*h), b.template(*h)
+		if served, ok := b.lists[h.List]; ok {
+			previous[i] = served.head
+		}
+	}
+	p.mu.Unlock()
+	if issuer.Signer == nil {
+		return nil, nil
+	}
+	lists := make([]built, len(heads))
+	for i, h := range heads {
+		document, signature, err := templates[i].Sign(contents[i].entries, issuer.Signer)
+		if err != nil {
+			return nil, err
+		}
+		want := crl.Want{Template: templates[i], Key: issuer.Public, Previous: previous[i].Number, Count: contents[i].count, Now: p.config.Now()}
+		if h.List.Kind != KindDelta {
+			want.Digest = &contents[i].digest
+		}
+		if _, err := crl.Check(document, want); err != nil {
+			return nil, fmt.Errorf("%s: %w", h.List, err)
+		}
+		h.Signature, h.Sum, h.Size, h.Entries = signature, document.Sum(), document.Size(), contents[i].count
+		lists[i] = built{h, document, previous[i].Number == 0 || p.elapsed(previous[i], now)}
+	}
+	return lists, nil
+}

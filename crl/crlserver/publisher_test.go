@@ -1,0 +1,470 @@
+package crlserver_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// TestPublishes follows one issuer from nothing through every kind of ledger entry.
+func TestPublishes(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Publishing CA")
+		p := start(t, s, &clock{}, nil, a.config())
+
+		eventually(t, "the complete list of an issuer that issued nothing", func() bool { _, _, ok := p.Document(a.complete()); return ok })
+		if l := p.list(t, a, a.complete()); l.Len() != 0 || l.Scope != nil {
+			t.Fatalf("list is %+v", l)
+		}
+		a.reserve(t, epoch, 0, base)
+		eventually(t, "the shard of a reserved range", func() bool { _, _, ok := p.Document(a.shard()); return ok })
+		l := p.list(t, a, a.shard())
+		if want := base + "/crl/" + a.issuer.String() + "/400-0.crl"; l.Scope == nil || !l.Scope.OnlyUserCerts || l.Scope.URLs()[0] != want {
+			t.Fatalf("scope is %+v", l.Scope)
+		}
+
+		p.await(t, a.revoke(t, 7))
+		held := a.append(t, a.event(epoch, 8, revocation.KindHold, pki.CertificateHold, 0), a.event(epoch, 9, revocation.KindVoid, pki.Unspecified, 0))
+		p.await(t, held)
+		foreign := a.event(0, 99, revocation.KindRevoke, pki.KeyCompromise, 0)
+		foreign.Foreign, foreign.Position = true, pki.Position{}
+		p.await(t, a.append(t, foreign))
+		for _, name := range []crlserver.List{a.shard(), a.complete()} {
+			l := p.list(t, a, name)
+			if reason, ok := has(l, epoch, 7); !ok || reason != pki.KeyCompromise {
+				t.Errorf("%s: a revoked certificate: %t, %s", name, ok, reason)
+			}
+			if reason, ok := has(l, epoch, 8); !ok || reason != pki.CertificateHold {
+				t.Errorf("%s: a held certificate: %t, %s", name, ok, reason)
+			}
+			if reason, ok := has(l, epoch, 9); !ok || reason != pki.Unspecified {
+				t.Errorf("%s: a void index: %t, %s", name, ok, reason)
+			}
+			if _, ok := has(l, 0, 99); ok != (name.Kind == crlserver.KindComplete) {
+				t.Errorf("%s: a foreign serial: %t", name, ok)
+			}
+		}
+		p.await(t, a.append(t, a.event(epoch, 8, revocation.KindRelease, pki.Unspecified, held-1)))
+		if _, ok := has(p.list(t, a, a.shard()), epoch, 8); ok {
+			t.Error("a released certificate is still listed")
+		}
+		openssl(t, p, a, a.shard())
+		openssl(t, p, a, a.complete())
+		if err := p.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// openssl has OpenSSL verify a list as it is served.
+func openssl(t *testing.T, p instance, a *authority, name crlserver.List) {
+	t.Helper()
+	dir := t.TempDir()
+	document, _, _ := p.Document(name)
+	write(t, filepath.Join(dir, "list.crl"), document.Bytes())
+	write(t, filepath.Join(dir, "ca.der"), a.cert.Raw)
+	for _, args := range [][]string{
+		{"x509", "-inform", "DER", "-in", filepath.Join(dir, "ca.der"), "-out", filepath.Join(dir, "ca.pem")},
+		{"crl", "-inform", "DER", "-in", filepath.Join(dir, "list.crl"), "-CAfile", filepath.Join(dir, "ca.pem"), "-noout", "-text"},
+	} {
+		out, err := exec.Command("openssl", args...).CombinedOutput()
+		if err != nil || args[0] == "crl" && !strings.Contains(string(out), "verify OK") {
+			t.Fatalf("openssl %s: %v\n%s", args[0], err, out)
+		}
+	}
+}
+
+func write(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRestart: a new process serves the same octets before it publishes anything, and its numbers go on.
+func TestRestart(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Restarted CA")
+		a.reserve(t, epoch, 0, base)
+		issuer := a.config()
+		issuer.Delta = true
+		first := start(t, s, &clock{}, nil, issuer)
+		for index := range uint64(5) {
+			a.revoke(t, index)
+		}
+		first.await(t, a.revoke(t, 6))
+		first.stop()
+		before := first.Lists()
+
+		keyless := issuer
+		keyless.Signer = nil
+		second := start(t, s, &clock{}, nil, keyless)
+		for i, list := range second.Lists() {
+			if list.Head.Sum != before[i].Head.Sum {
+				t.Errorf("%s is another after the restart", list.Head.List)
+			}
+			second.list(t, a, list.Head.List)
+		}
+		if len(second.Lists()) != 3 || len(before) != 3 {
+			t.Fatalf("%d lists before, %d after", len(before), len(second.Lists()))
+		}
+		second.stop()
+
+		third := start(t, s, &clock{}, nil, issuer)
+		third.await(t, a.revoke(t, 50))
+		for i, list := range third.Lists() {
+			if list.Head.Number <= before[i].Head.Number {
+				t.Errorf("number %d of %s after %d", list.Head.Number, list.Head.List, before[i].Head.Number)
+			}
+		}
+	})
+}
+
+// TestInstances: several publishers on one PostgreSQL, all with the key, one without. Numbers and sequences only grow,
+// and all serve the same octets in the end.
+func TestInstances(t *testing.T) {
+	url := testdb.URL(t)
+	s := testdb.Open(t, url)
+	a := newAuthority(t, s, "Shared CA")
+	a.reserve(t, epoch, 0, base)
+	keyless := a.config()
+	keyless.Signer = nil
+	all := []instance{start(t, s, &clock{}, nil, a.config()), start(t, testdb.Open(t, url), &clock{}, nil, a.config()),
+		start(t, testdb.Open(t, url), &clock{}, nil, a.config()), start(t, testdb.Open(t, url), &clock{}, nil, keyless)}
+
+	watching, stop := context.WithCancel(t.Context())
+	seen := make(chan error, 1)
+	go func() { seen <- watchGrowth(watching, s) }()
+	var last uint64
+	for index := range uint64(150) {
+		last = a.revoke(t, index)
+	}
+	for _, p := range all {
+		p.await(t, last)
+	}
+	eventually(t, "all serve the same lists", func() bool {
+		_, want, _ := all[0].Document(a.shard())
+		for _, p := range all {
+			if _, h, ok := p.Document(a.shard()); !ok || h.Sum != want.Sum || h.Seq < last {
+				return false
+			}
+		}
+		return true
+	})
+	stop()
+	if err := <-seen; err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		if l := p.list(t, a, a.shard()); l.Len() != 150 {
+			t.Fatalf("%d entries", l.Len())
+		}
+	}
+}
+
+// watchGrowth reads the heads as fast as it can and fails when anything goes back.
+func watchGrowth(ctx context.Context, s store.Store) error {
+	last := make(map[crlserver.List]crlserver.Head)
+	for ctx.Err() == nil {
+		heads, _, err := s.PublicationHeads(ctx, time.Time{})
+		if err != nil {
+			break // the test has ended
+		}
+		for _, h := range heads {
+			if before := last[h.List]; h.Number < before.Number || h.Seq < before.Seq {
+				return errors.New("number or sequence of " + h.List.String() + " went back")
+			}
+			last[h.List] = h
+		}
+	}
+	return nil
+}
+
+// faulty breaks publications in pairs: failed, and failed but happened.
+type faulty struct {
+	crlserver.Publications
+	fail func(finish bool) (before, after error)
+}
+
+func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) (uint64, bool, error) {
+	before, after := f.fail(false)
+	if before != nil {
+		return 0, false, before
+	}
+	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, lease)
+	return number, ok, errors.Join(err, after)
+}
+
+func (f faulty) FinishPublication(ctx context.Context, owner revocation.InstanceID, series crlserver.Series, number uint64, heads []crlserver.Head, der map[int][]byte) error {
+	before, after := f.fail(true)
+	if before != nil {
+		return before
+	}
+	return errors.Join(f.Publications.FinishPublication(ctx, owner, series, number, heads, der), after)
+}
+
+// TestFaults: every second call fails, before or after it happened; the lists come out all the same.
+func TestFaults(t *testing.T) {
+	broken := errors.New("broken on purpose")
+	for name, fault := range map[string]func(n int, finish bool) (before, after error){
+		"begin fails":                  func(n int, finish bool) (error, error) { return onlyIf(!finish && n%2 == 0, broken), nil },
+		"begin fails but happened":     func(n int, finish bool) (error, error) { return nil, onlyIf(!finish && n%2 == 0, broken) },
+		"finish fails":                 func(n int, finish bool) (error, error) { return onlyIf(finish && n%3 == 0, broken), nil },
+		"finish fails but happened":    func(n int, finish bool) (error, error) { return nil, onlyIf(finish && n%3 == 0, broken) },
+		"the first ten of either fail": func(n int, finish bool) (error, error) { return onlyIf(n < 10, broken), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testdb.SQLite(t)
+			a := newAuthority(t, s, "Faulty CA")
+			a.reserve(t, epoch, 0, base)
+			calls := make(chan int, 1)
+			calls <- 0
+			p := start(t, s, &clock{}, func(c *crlserver.Config) {
+				c.Publications = faulty{s, func(finish bool) (error, error) {
+					n := <-calls
+					calls <- n + 1
+					return fault(n, finish)
+				}}
+			}, a.config())
+			for index := range uint64(4) {
+				p.await(t, a.revoke(t, index))
+				if l := p.list(t, a, a.shard()); l.Len() != int(index)+1 {
+					t.Fatalf("%d entries after %d revocations", l.Len(), index+1)
+				}
+			}
+			if err := watchOnce(t, s, p); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func onlyIf(condition bool, err error) error {
+	if condition {
+		return err
+	}
+	return nil
+}
+
+// watchOnce compares what is served with what the database has.
+func watchOnce(t *testing.T, s store.Store, p instance) error {
+	heads, _, err := s.PublicationHeads(t.Context(), time.Time{})
+	if err != nil {
+		return err
+	}
+	for _, h := range heads {
+		if _, served, ok := p.Document(h.List); !ok || served.Number < h.Number {
+			return errors.New(h.List.String() + " in the database is newer than what is served")
+		}
+	}
+	return nil
+}
+
+// TestBaseURLs: certificates of one shard may carry different URLs; its list names them all, oldest first, for ever.
+func TestBaseURLs(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Moving CA")
+	a.reserve(t, epoch, 0, "http://old.example")
+	a.reserve(t, epoch, 100, "http://new.example")
+	p := start(t, s, &clock{}, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	path := "/crl/" + a.issuer.String() + "/400-0.crl"
+	urls := func() string { return strings.Join(p.list(t, a, a.shard()).Scope.URLs(), " ") }
+	if want := "http://old.example" + path + " http://new.example" + path; urls() != want {
+		t.Fatalf("names are %s", urls())
+	}
+	a.reserve(t, epoch, 200, "http://third.example")
+	eventually(t, "a new base URL without any revocation", func() bool { return strings.HasSuffix(urls(), " http://third.example"+path) })
+	testdb.Exec(t, s, `UPDATE ranges SET state = 3 WHERE from_idx = 0`)
+	p.await(t, a.revoke(t, 2))
+	if !strings.HasPrefix(urls(), "http://old.example"+path+" ") {
+		t.Errorf("a name was taken back: %s", urls())
+	}
+	p.stop()
+	p = start(t, s, &clock{}, nil, a.config())
+	p.await(t, a.revoke(t, 3))
+	if !strings.HasPrefix(urls(), "http://old.example"+path+" ") {
+		t.Errorf("a name was taken back after a restart: %s", urls())
+	}
+}
+
+// TestDelta: base and delta together say what the newest complete list says, for whoever kept an old base.
+func TestDelta(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Delta CA")
+		a.reserve(t, epoch, 0, base)
+		issuer := a.config()
+		issuer.Delta = true
+		c := &clock{}
+		p := start(t, s, c, nil, issuer)
+		hold := a.append(t, a.event(epoch, 1, revocation.KindHold, pki.CertificateHold, 0))
+		p.await(t, hold)
+		kept := p.list(t, a, a.complete())
+		if len(kept.Freshest) != 1 || kept.Freshest[0].URLs()[0] != base+"/crl/"+a.issuer.String()+"/delta.crl" {
+			t.Fatalf("the base points to %+v", kept.Freshest)
+		}
+		a.append(t, a.event(epoch, 1, revocation.KindRelease, pki.Unspecified, hold))
+		p.await(t, a.revoke(t, 2))
+		delta := p.list(t, a, a.delta())
+		if err := kept.Fits(delta); err != nil {
+			t.Fatalf("%v (base %s, delta %s to %s)", err, kept.Number, delta.BaseNumber, delta.Number)
+		}
+		if full := p.list(t, a, a.complete()); full.Number != delta.Number {
+			t.Errorf("lists made at once have numbers %s and %s (RFC 5280, Section 5.2.4)", full.Number, delta.Number)
+		}
+		judge := func(index uint64) crl.Status {
+			sn := serial(epoch, index)
+			return crl.Judge(crl.Target{Serial: sn[:], Issuer: a.cert.RawSubject, Version: 3}, []*crl.List{kept, delta},
+				crl.Rules{At: c.now(), Signers: signersOf(a)}).Status
+		}
+		if judge(1) != crl.Unrevoked || judge(2) != crl.Revoked || judge(3) != crl.Unrevoked {
+			t.Errorf("released: %s, revoked: %s, other: %s", judge(1), judge(2), judge(3))
+		}
+		openssl(t, p, a, a.delta())
+		c.move(13 * time.Hour) // the base is old now; the next delta has a younger one
+		p.await(t, a.revoke(t, 3))
+		eventually(t, "a delta with a younger base", func() bool { return p.list(t, a, a.delta()).BaseNumber.Compare(delta.BaseNumber) > 0 })
+	})
+}
+
+// TestPassedWeek: the last list, and then none.
+func TestPassedWeek(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Passing CA")
+		a.reserve(t, epoch, 0, base)
+		c := &clock{}
+		p := start(t, s, c, nil, a.config())
+		p.await(t, a.revoke(t, 1))
+		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+		eventually(t, "the last list of the shard", func() bool { _, h, ok := p.Document(a.shard()); return ok && h.Final })
+		if l := p.list(t, a, a.shard()); l.Len() != 1 {
+			t.Fatalf("the last list has %d entries", l.Len())
+		}
+		eventually(t, "a complete list without the week", func() bool { _, h, ok := p.Document(a.complete()); return ok && h.Entries == 0 })
+		p.stop()
+		p = start(t, s, c, nil, a.config()) // from the database: the ledger of the week is not read any more
+		if l := p.list(t, a, a.shard()); l.Len() != 1 {
+			t.Fatalf("after a restart the last list has %d entries", l.Len())
+		}
+		c.move(73 * time.Hour)
+		eventually(t, "the end of the shard", func() bool { _, _, ok := p.Document(a.shard()); return !ok })
+		eventually(t, "the end of the shard in the database", func() bool {
+			heads, _, err := s.PublicationHeads(t.Context(), time.Time{})
+			return err == nil && len(heads) == 1
+		})
+	})
+}
+
+// TestSelfCheck: a key that signs wrongly publishes nothing, and it is said.
+func TestSelfCheck(t *testing.T) {
+	s := testdb.SQLite(t)
+	a, other := newAuthority(t, s, "Checked CA"), newAuthority(t, s, "Other CA")
+	a.reserve(t, epoch, 0, base)
+	wrong := a.config()
+	wrong.Signer = other.key
+	p := start(t, s, &clock{}, nil, wrong)
+	eventually(t, "a complaint", func() bool { err := p.Check(); return err != nil && strings.Contains(err.Error(), "signature") })
+	if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 0 || len(p.Lists()) != 0 {
+		t.Fatalf("published: %v %v", heads, err)
+	}
+}
+
+// TestWentBack: a database that gives a number twice stops publishing and serving goes on.
+func TestWentBack(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Restored CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	_, before, _ := p.Document(a.shard())
+	testdb.Exec(t, s, `UPDATE publication_series SET number = 0`)
+	testdb.Exec(t, s, `DELETE FROM publications`)
+	a.revoke(t, 2)
+	eventually(t, "a complaint", func() bool { err := p.Check(); return err != nil && strings.Contains(err.Error(), "went back") })
+	if _, after, ok := p.Document(a.shard()); !ok || after.Sum != before.Sum {
+		t.Fatal("what was served is served no more")
+	}
+}
+
+// TestDirectory: the copy on disk is the list, replaced as it changes.
+func TestDirectory(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Filed CA")
+	a.reserve(t, epoch, 0, base)
+	dir := t.TempDir()
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Directory = dir }, a.config())
+	for index := range uint64(2) {
+		p.await(t, a.revoke(t, index))
+		for _, list := range []crlserver.List{a.shard(), a.complete()} {
+			eventually(t, "the file", func() bool {
+				document, _, _ := p.Document(list)
+				data, err := os.ReadFile(filepath.Join(dir, "crl", list.String()))
+				return err == nil && string(data) == string(document.Bytes())
+			})
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "crl", "*", ".signet-*")); err != nil || len(left) != 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
+// TestPeriodic: lists are rebuilt although nothing happens.
+func TestPeriodic(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Periodic CA")
+	a.reserve(t, epoch, 0, base)
+	c := &clock{}
+	p := start(t, s, c, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	_, before, _ := p.Document(a.shard())
+	c.move(6*time.Hour + time.Minute)
+	eventually(t, "a rebuilt list", func() bool {
+		_, h, _ := p.Document(a.shard())
+		return h.Number > before.Number && h.ThisUpdate.After(before.ThisUpdate)
+	})
+	p.stop()
+	c.move(60 * time.Hour)
+	if err := p.Check(); err == nil || !strings.Contains(err.Error(), "was not rebuilt") {
+		t.Errorf("lists that are about to end are not reported: %v", err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	s := testdb.SQLite(t)
+	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := crlserver.Config{Publications: s, Bases: s, Universe: u, Issuers: func() []crlserver.Issuer { return nil }, Instance: revocation.InstanceID{1}}
+	if _, err := crlserver.New(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*crlserver.Config){
+		"no store":      func(c *crlserver.Config) { c.Publications = nil },
+		"no bases":      func(c *crlserver.Config) { c.Bases = nil },
+		"no universe":   func(c *crlserver.Config) { c.Universe = nil },
+		"no issuers":    func(c *crlserver.Config) { c.Issuers = nil },
+		"no instance":   func(c *crlserver.Config) { c.Instance = revocation.InstanceID{} },
+		"lapsing lists": func(c *crlserver.Config) { c.Validity = time.Hour },
+		"negative age":  func(c *crlserver.Config) { c.MaxAge = -1 },
+	} {
+		config := good
+		change(&config)
+		if _, err := crlserver.New(config); pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package handshake_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/handshake/handshaketest"
+)
+
+// Revocation checking for a stock http.Client: the only line that is not net/http's own is the one that makes the
+// transport.
+func ExampleChecker_Transport() {
+	web := newExample("root -> issuing -> shop; issuing -> stolen revoked")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	transport, err := checker.Transport(&tls.Config{RootCAs: web.roots})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := &http.Client{Transport: transport}
+
+	response, err := client.Get(web.site("shop"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(response.Status)
+	response.Body.Close()
+
+	_, err = client.Get(web.site("stolen"))
+	if revoked, ok := errors.AsType[*handshake.RevokedError](err); ok {
+		fmt.Println("refused:", revoked.Evidence.Reason)
+	}
+	// Output:
+	// 200 OK
+	// refused: keyCompromise
+}
+
+// The Result says of every certificate which source said what.
+func ExampleDialer() {
+	web := newExample("root -> issuing -> shop")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	dialer := &handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: web.roots}}
+	conn, result, err := dialer.Dial(context.Background(), "tcp", web.address("shop"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.Close()
+	fmt.Println(result.Decision())
+	for _, certificate := range result.Certificates {
+		fmt.Println(certificate.Certificate.Subject.CommonName, certificate.Status)
+	}
+	// Output:
+	// accepted
+	// shop good
+	// issuing good
+}
+
+// A server that refuses clients whose certificate is revoked, and drops those whose certificate becomes revoked while
+// they are connected.
+func ExampleChecker_NewListener() {
+	web := newExample("root -> issuing -> server; issuing -> alice; issuing -> mallory revoked")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	listener, err := checker.NewListener(inner, &tls.Config{
+		Certificates: []tls.Certificate{web.certificate("server")}, ClientCAs: web.roots, ClientAuth: tls.RequireAndVerifyClientCert,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "hello %s", r.TLS.PeerCertificates[0].Subject.CommonName)
+	}), ErrorLog: quiet}
+	go server.Serve(listener)
+	defer server.Close()
+
+	for _, name := range []string{"alice", "mallory"} {
+		client := web.clientWith(name)
+		response, err := client.Get("https://" + inner.Addr().String())
+		if err != nil {
+			fmt.Println(name, "is refused")
+			continue
+		}
+		io.Copy(os.Stdout, response.Body)
+		fmt.Println()
+		response.Body.Close()
+	}
+	// Output:
+	// hello alice
+	// mallory is refused
+}
+
+// A server that staples: in a real one, Run runs in a goroutine of its own.
+func ExampleStapler() {
+	web := newExample("root -> issuing -> shop")
+	defer web.close()
+
+	stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+		Certificate: web.certificate("shop"),
+		Fetcher:     web.fetcher,
+		Observe: func(event handshake.StapleEvent) {
+			if event.Kind == handshake.StapleFresh {
+				fmt.Println("stapled:", event.Evidence.Status)
+			}
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	stapler.Refresh(context.Background()) // Run does this, again and again
+
+	config := stapler.Configure(&tls.Config{}) // for http.Server.TLSConfig or tls.NewListener
+	certificate, err := config.GetCertificate(&tls.ClientHelloInfo{})
+	fmt.Println(len(certificate.OCSPStaple) > 0, err)
+	// Output:
+	// stapled: good
+	// true <nil>
+}
+
+// A person, or a program, may have the last word. A revoked certificate needs another word than anything else.
+func ExampleOverride() {
+	web := newExample("root -> issuing -> silent noaia nocdp; issuing -> stolen revoked")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher, Override: func(r *handshake.Result) handshake.Answer {
+		return handshake.Accept // whatever it is
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, name := range []string{"silent", "stolen"} {
+		conn, result, err := (&handshake.Dialer{Checker: checker, TLS: &tls.Config{RootCAs: web.roots}}).Dial(context.Background(), "tcp", web.address(name))
+		fmt.Println(name, result.Decision(), err != nil)
+		if err == nil {
+			conn.Close()
+		}
+	}
+	// Output:
+	// silent accepted-overridden false
+	// stolen refused true
+}
+
+// quietTB lets examples use the test infrastructure: they have no testing.TB of their own.
+type quietTB struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (q *quietTB) Helper()                   {}
+func (q *quietTB) Cleanup(f func())          { q.cleanups = append(q.cleanups, f) }
+func (q *quietTB) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+func (q *quietTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+
+// example is a small web for examples: authorities, sites and what a client needs to know of them.
+type example struct {
+	*handshaketest.PKI
+	tb      *quietTB
+	roots   *x509.CertPool
+	fetcher *fetch.Fetcher
+}
+
+func newExample(drawing string) *example {
+	tb := &quietTB{}
+	p := handshaketest.New(tb, drawing)
+	return &example{PKI: p, tb: tb, roots: p.Cert("root").Pool(), fetcher: p.Config().Fetcher}
+}
+
+func (e *example) close() {
+	for i := range e.tb.cleanups {
+		e.tb.cleanups[len(e.tb.cleanups)-1-i]()
+	}
+}
+
+func (e *example) certificate(name string) tls.Certificate { return e.Cert(name).TLS(nil) }
+
+func (e *example) address(name string) string { return e.Listen(e.ServerConfig(e.Cert(name), nil)) }
+
+// site serves HTTP with a certificate and returns its URL.
+func (e *example) site(name string) string {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.TLS = e.ServerConfig(e.Cert(name), nil)
+	server.Config.ErrorLog = quiet
+	server.StartTLS()
+	e.tb.Cleanup(server.Close)
+	return server.URL
+}
+
+// clientWith is a client that shows a certificate.
+func (e *example) clientWith(name string) *http.Client {
+	config := e.ClientConfig(e.Cert(name))
+	config.Certificates = []tls.Certificate{e.certificate(name)}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+}
+
+// quiet drops what servers log of handshakes that are refused on purpose.
+var quiet = log.New(io.Discard, "", 0)

@@ -1,0 +1,64 @@
+package grpccreds_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"signet.example/signet/handshake/grpccreds"
+	"signet.example/signet/handshake/handshaketest"
+)
+
+// TestMutual: a gRPC client and server that check each other, and refuse whom their authority has revoked.
+func TestMutual(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> server; int -> client; int -> bad revoked")
+	call := func(serverName, clientName string) error {
+		serverConfig := p.ServerConfig(p.Cert(serverName), nil)
+		serverConfig.ClientCAs, serverConfig.ClientAuth = p.Cert(serverName).Pool(), tls.RequireAndVerifyClientCert
+		serverCreds, err := grpccreds.NewServer(p.Checker(nil), serverConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := grpc.NewServer(grpc.Creds(serverCreds))
+		healthv1.RegisterHealthServer(server, health.NewServer())
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go server.Serve(listener)
+		defer server.Stop()
+
+		clientConfig := p.ClientConfig(p.Cert(serverName))
+		clientConfig.Certificates = []tls.Certificate{p.Cert(clientName).TLS(nil)}
+		clientCreds, err := grpccreds.NewClient(p.Checker(nil), clientConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(clientCreds))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err = healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{})
+		return err
+	}
+	if err := call("server", "client"); err != nil {
+		t.Error(err)
+	}
+	if err := call("bad", "client"); status.Code(err) != codes.Unavailable {
+		t.Errorf("a revoked server: %v", err)
+	}
+	if err := call("server", "bad"); status.Code(err) != codes.Unavailable {
+		t.Errorf("a revoked client: %v", err)
+	}
+}

@@ -1,0 +1,202 @@
+package handshake_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"testing"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/handshaketest"
+)
+
+// TestNearMiss: a chain that is not trusted says how nearly it was, whether crypto/tls verified it or the Checker did.
+func TestNearMiss(t *testing.T) {
+	for _, tc := range []struct {
+		name, drawing, trust string
+		alone                bool // the server sends only its own certificate
+		want                 handshake.NearMiss
+	}{
+		{"wrong name", "root -> int -> leaf wrongname", "leaf", false, handshake.MissWrongName},
+		{"expired", "root -> leaf expired", "leaf", false, handshake.MissExpired},
+		{"not yet valid", "root -> leaf future", "leaf", false, handshake.MissNotYetValid},
+		{"expired root", "root expired -> leaf", "leaf", false, handshake.MissExpired},
+		{"missing intermediate", "root -> int -> leaf", "leaf", true, handshake.MissMissingIntermediate},
+		{"self-signed", "leaf; root -> other", "other", false, handshake.MissSelfSigned},
+		{"unknown issuer", "root -> int -> leaf; elsewhere -> other", "other", false, handshake.MissUnknownIssuer},
+	} {
+		for _, asking := range []bool{false, true} {
+			t.Run(tc.name, func(t *testing.T) {
+				p := handshaketest.New(t, tc.drawing)
+				leaf := p.Cert("leaf")
+				asked := 0
+				checker := p.Checker(func(c *handshake.Config) {
+					if asking {
+						c.Override = func(r *handshake.Result) handshake.Answer { asked++; return handshake.Refuse }
+					}
+				})
+				server := p.ServerConfig(leaf, nil)
+				if tc.alone {
+					server.Certificates[0].Certificate = server.Certificates[0].Certificate[:1]
+				}
+				config := p.ClientConfig(p.Cert(tc.trust))
+				_, _, err := (&handshake.Dialer{Checker: checker, TLS: config}).Dial(context.Background(), "tcp", p.Listen(server))
+				untrusted, ok := errors.AsType[*handshake.UntrustedError](err)
+				if !ok || untrusted.Miss != tc.want || untrusted.Explanation == "" || untrusted.Err == nil {
+					t.Errorf("%+v: %v", untrusted, err)
+				}
+				if asking != (asked == 1) {
+					t.Errorf("asked %d times", asked)
+				}
+			})
+		}
+	}
+}
+
+// TestSameNameOtherKey: a root of the right name and another key is a miss of its own.
+func TestSameNameOtherKey(t *testing.T) {
+	p, other := handshaketest.New(t, "root -> leaf"), handshaketest.New(t, "root -> leaf")
+	_, err := dial(t, p.Checker(nil), p.ClientConfig(other.Cert("leaf")), p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+	untrusted, ok := errors.AsType[*handshake.UntrustedError](err)
+	if !ok || untrusted.Miss != handshake.MissSameNameOtherKey {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestPins: trusted is not enough when an issuer is pinned.
+func TestPins(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf; root -> other")
+	address := p.Listen(p.ServerConfig(p.Cert("leaf"), nil))
+	for pin, accepted := range map[string]bool{"int": true, "root": true, "other": false, "leaf": false} {
+		checker := p.Checker(func(c *handshake.Config) { c.Pins = []*x509.Certificate{p.Cert(pin).Certificate} })
+		_, err := dial(t, checker, p.ClientConfig(p.Cert("leaf")), address)
+		untrusted, _ := errors.AsType[*handshake.UntrustedError](err)
+		if (err == nil) != accepted || !accepted && (untrusted == nil || untrusted.Miss != handshake.MissNotPinned) {
+			t.Errorf("pin %s: %v", pin, err)
+		}
+	}
+}
+
+// TestOverride: a clear yes is needed, revocation needs its own words, and the answer is on record.
+func TestOverride(t *testing.T) {
+	const nonsense = handshake.Answer(99)
+	for _, tc := range []struct {
+		name, drawing string
+		answer        handshake.Answer
+		accepted      bool
+	}{
+		{"untrusted, yes", "leaf; root -> other", handshake.Accept, true},
+		{"untrusted, no", "leaf; root -> other", handshake.Refuse, false},
+		{"untrusted, nonsense", "leaf; root -> other", nonsense, false},
+		{"unavailable, yes", "root -> leaf nocdp noaia; root -> other", handshake.Accept, true},
+		{"revoked, yes", "root -> leaf revoked; root -> other", handshake.Accept, false},
+		{"revoked, yes although revoked", "root -> leaf revoked; root -> other", handshake.AcceptRevokedCertificate, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := handshaketest.New(t, tc.drawing)
+			checker := p.Checker(func(c *handshake.Config) {
+				c.Override = func(r *handshake.Result) handshake.Answer {
+					if r.Err() == nil || len(r.Chain) == 0 {
+						t.Errorf("asked about an acceptance, or about nothing: %+v", r)
+					}
+					return tc.answer
+				}
+			})
+			result, err := dial(t, checker, p.ClientConfig(p.Cert("other")), p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+			if (err == nil) != tc.accepted {
+				t.Fatalf("%v", err)
+			}
+			if tc.accepted && (result.Decision() != handshake.AcceptedOverridden || result.Objection() == nil) {
+				t.Errorf("decision %s, objection %v", result.Decision(), result.Objection())
+			}
+		})
+	}
+}
+
+// TestObserve: every handshake is seen, accepted or not.
+func TestObserve(t *testing.T) {
+	p := handshaketest.New(t, "root -> good; root -> bad revoked")
+	var decisions []handshake.Decision
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Observe = func(r *handshake.Result) { decisions = append(decisions, r.Decision()) }
+	})
+	for _, name := range []string{"good", "bad"} {
+		_, _ = dial(t, checker, p.ClientConfig(p.Cert(name)), p.Listen(p.ServerConfig(p.Cert(name), nil)))
+	}
+	if len(decisions) != 2 || decisions[0] != handshake.Accepted || decisions[1] != handshake.Refused {
+		t.Errorf("%v", decisions)
+	}
+}
+
+// TestInnerHook: a VerifyConnection of one's own is kept, runs first, and sees the verified chain.
+func TestInnerHook(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	address := p.Listen(p.ServerConfig(p.Cert("leaf"), nil))
+	for _, asking := range []bool{false, true} {
+		checker := p.Checker(func(c *handshake.Config) {
+			if asking {
+				c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+			}
+		})
+		mine := errors.New("mine")
+		config := p.ClientConfig(p.Cert("leaf"))
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			if len(state.VerifiedChains) == 0 {
+				t.Error("the hook saw no verified chain")
+			}
+			return mine
+		}
+		if _, err := dial(t, checker, config, address); !errors.Is(err, mine) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// TestConfigRefused: a configuration that means nothing is refused at once.
+func TestConfigRefused(t *testing.T) {
+	p := handshaketest.New(t, "root")
+	for name, config := range map[string]handshake.Config{
+		"no such policy":            {Policy: 99},
+		"no such policy, an issuer": {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, Policy: 99}}},
+		"an issuer without name":    {Issuers: []handshake.Issuer{{}}},
+		"a negative budget":         {Budget: -1},
+	} {
+		if _, err := handshake.New(config); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	for _, text := range []string{"", "unset", "HardFail", "hard"} {
+		if _, err := handshake.ParsePolicy(text); err == nil {
+			t.Errorf("policy %q: no error", text)
+		}
+	}
+	for _, policy := range []handshake.Policy{handshake.HardFail, handshake.HardFailIfCovered, handshake.SoftFail, handshake.ReportOnly} {
+		if got, err := handshake.ParsePolicy(policy.String()); err != nil || got != policy {
+			t.Errorf("%s: %v %v", policy, got, err)
+		}
+	}
+}
+
+// TestAddressNames: an IP address that is dialled is the name that is checked, with and without an Override.
+func TestAddressNames(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	_, port, err := net.SplitHostPort(p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, asking := range []bool{false, true} {
+		checker := p.Checker(func(c *handshake.Config) {
+			if asking {
+				c.Override = func(*handshake.Result) handshake.Answer { return handshake.Refuse }
+			}
+		})
+		config := &tls.Config{RootCAs: p.Cert("leaf").Pool(), Time: p.Now}
+		for host, ok := range map[string]bool{"127.0.0.1": true, "localhost": true, "127.0.0.2": false} {
+			if _, err := dial(t, checker, config, net.JoinHostPort(host, port)); (err == nil) != ok {
+				t.Errorf("%s: %v", host, err)
+			}
+		}
+	}
+}
