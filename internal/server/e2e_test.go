@@ -279,6 +279,8 @@ func TestKilledWhileIssuing(t *testing.T) {
 		csr := request(t)
 		for range 3 {
 			p := s.start(t)
+			s.connect(t) // the old connection would wait before it dials again
+			system.API = s.api
 			var mu sync.Mutex
 			var enough atomic.Int64
 			ctx, cancel := context.WithCancel(t.Context())
@@ -310,6 +312,8 @@ func TestKilledWhileIssuing(t *testing.T) {
 			}
 		}
 		s.start(t)
+		s.connect(t)
+		system.API = s.api
 		invariant.All(t, system)
 	})
 }
