@@ -7,8 +7,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,11 +14,11 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
-	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
 
@@ -158,4 +156,4 @@ func server(t testing.TB, names ...string) ca.Request {
 	return ca.Request{Profile: "server", CSR: csr(t, newKey(t), names...)}
 }
 
-var _ = []any{pkix.Name{}, net.IP{}, pki.Serial{}}
+var algorithms = []keys.Algorithm{keys.ECDSAP384, keys.ECDSAP521, keys.RSA2048, keys.Ed25519}

@@ -53,13 +53,15 @@ func (f *Failure) Error() string {
 
 // Rules are the rules of one profile. They are immutable and safe for concurrent use.
 type Rules struct {
-	lints  []*lint.CertificateLint
-	config lint.Configuration
-	shapes shapes
+	byValue []*lint.CertificateLint
+	byShape []*lint.CertificateLint
+	config  lint.Configuration
+	shapes  shapes
 }
 
-// Compile selects the rules of the sources (none: the RFCs) less the waived ones. A source or lint that does not exist
-// is an error: a waiver with a slip of the pen would waive nothing.
+// Compile selects the rules of the sources (none: the RFCs) less the waived ones, and of them those that can fail:
+// zlint's names say which only warn. A source or lint that does not exist is an error: a waiver with a slip of the pen
+// would waive nothing.
 func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 	const op = "select lint rules"
 	if len(sources) == 0 {
@@ -76,13 +78,19 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 			return nil, pki.Errorf(pki.KindInvalid, op, "there is no lint %.64q to waive", name).InField("lint.waive")
 		}
 	}
-	rules := &Rules{config: registry.GetConfiguration()}
-	for _, l := range registry.CertificateLints().Lints() {
-		if _, waived := waivers[l.Name]; !waived && slices.Contains(sources, string(l.Source)) {
-			rules.lints = append(rules.lints, l)
+	rules, table := &Rules{config: registry.GetConfiguration()}, shapeLints()
+	lints := registry.CertificateLints().Lints()
+	slices.SortFunc(lints, func(a, b *lint.CertificateLint) int { return strings.Compare(a.Name, b.Name) })
+	for _, l := range lints {
+		_, waived := waivers[l.Name]
+		switch {
+		case waived || !slices.Contains(sources, string(l.Source)) || !strings.HasPrefix(l.Name, "e_"):
+		case dependsOnShapeOnly(l, table):
+			rules.byShape = append(rules.byShape, l)
+		default:
+			rules.byValue = append(rules.byValue, l)
 		}
 	}
-	slices.SortFunc(rules.lints, func(a, b *lint.CertificateLint) int { return strings.Compare(a.Name, b.Name) })
 	return rules, nil
 }
 
@@ -95,7 +103,7 @@ func (r *Rules) Certificate(tbs, algorithm []byte, selfSigned bool) error {
 		return &Failure{[]Finding{{Lint: "parse", Source: "zcrypto", Citation: "X.690", Text: "the certificate can be parsed", Details: err.Error()}}}
 	}
 	certificate.SelfSigned = selfSigned
-	return r.run(certificate, tbs)
+	return r.run(certificate, tbs, algorithm, selfSigned)
 }
 
 // throwAway stands where the signature will be. No rule looks inside a signature.

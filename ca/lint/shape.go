@@ -1,21 +1,175 @@
 package lint
 
 import (
+	_ "embed"
+	"strings"
+	"sync"
+	"time"
+
 	"github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3/lint"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-type shapes struct{}
+// shapeText lists the lints whose outcome follows from the shape of a certificate; docs/decisions/0401 says why each of
+// the others does not. A lint that is not on it runs on every certificate.
+//
+//go:embed shape.txt
+var shapeText string
 
-func (r *Rules) run(certificate *x509.Certificate, tbs []byte) error {
-	var findings []Finding
-	for _, l := range r.lints {
-		if result := l.Execute(certificate, r.config); result.Status == lint.Error || result.Status == lint.Fatal {
-			findings = append(findings, findingOf(l, result))
+// settled is when the rules of the table had all come into force: one that begins or ends later depends on dates.
+var settled = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func shapeLints() map[string]bool {
+	names := make(map[string]bool)
+	for name := range strings.FieldsSeq(shapeText) {
+		names[name] = true
+	}
+	return names
+}
+
+func dependsOnShapeOnly(l *lint.CertificateLint, table map[string]bool) bool {
+	return table[l.Name] && !l.EffectiveDate.After(settled) && (l.IneffectiveDate.IsZero() || l.IneffectiveDate.Before(settled))
+}
+
+// maxShapes bounds the shapes remembered by one set of rules; requests decide how many names of which type there are.
+const maxShapes = 4096
+
+// shapes remembers the shapes that passed the lints of the table. Those that failed are looked at again, for the reasons.
+type shapes struct {
+	mu     sync.RWMutex
+	passed map[string]struct{}
+}
+
+func (s *shapes) known(shape string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.passed[shape]
+	return ok
+}
+
+func (s *shapes) add(shape string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.passed == nil || len(s.passed) >= maxShapes {
+		s.passed = make(map[string]struct{})
+	}
+	s.passed[shape] = struct{}{}
+}
+
+// run runs the lints that read values, and those of the table unless a certificate of this shape has passed them.
+func (r *Rules) run(certificate *x509.Certificate, tbs, algorithm []byte, selfSigned bool) error {
+	findings := r.execute(certificate, r.byValue)
+	shape, ok := shapeOf(tbs, algorithm, selfSigned)
+	if !ok || !r.shapes.known(shape) {
+		broken := r.execute(certificate, r.byShape)
+		if ok && len(broken) == 0 {
+			r.shapes.add(shape)
 		}
+		findings = append(findings, broken...)
 	}
 	if len(findings) > 0 {
 		return &Failure{findings}
 	}
 	return nil
+}
+
+func (r *Rules) execute(certificate *x509.Certificate, lints []*lint.CertificateLint) (findings []Finding) {
+	for _, l := range lints {
+		if result := l.Execute(certificate, r.config); result.Status == lint.Error || result.Status == lint.Fatal {
+			findings = append(findings, findingOf(l, result))
+		}
+	}
+	return findings
+}
+
+// shapeOf is a certificate without its values: the tags of everything, nested as they are, what is empty, and the
+// contents of object identifiers, booleans, nulls, short integers and short bit strings (key usage), of the issuer's
+// name and of the signature algorithm, and the format of times. It is read from the bytes that will be signed, not from what they were made of.
+// ok is false for what cannot be read.
+func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape string, ok bool) {
+	w := shapeWriter{out: make([]byte, 0, 512)}
+	if selfSigned {
+		w.out = append(w.out, 1)
+	}
+	w.out = append(w.out, algorithm...)
+	input := cryptobyte.String(tbs)
+	var body, issuer cryptobyte.String
+	if !input.ReadASN1(&body, asn1.SEQUENCE) || !input.Empty() {
+		return "", false
+	}
+	rest := body
+	// version, serialNumber and signature stand before the issuer.
+	if !rest.SkipOptionalASN1(asn1.Tag(0).ContextSpecific().Constructed()) || !rest.SkipASN1(asn1.INTEGER) || !rest.SkipASN1(asn1.SEQUENCE) ||
+		!rest.ReadASN1Element(&issuer, asn1.SEQUENCE) {
+		return "", false
+	}
+	w.out = append(w.out, issuer...)
+	return w.finish(body)
+}
+
+type shapeWriter struct{ out []byte }
+
+func (w *shapeWriter) finish(body cryptobyte.String) (string, bool) {
+	ok := w.walk(body, 0)
+	return string(w.out), ok
+}
+
+// maxDepth bounds nesting; certificates need about ten levels.
+const maxDepth = 24
+
+func (w *shapeWriter) walk(input cryptobyte.String, depth int) bool {
+	for !input.Empty() {
+		var content cryptobyte.String
+		var tag asn1.Tag
+		if depth > maxDepth || !input.ReadAnyASN1(&content, &tag) {
+			return false
+		}
+		w.out = append(w.out, byte(tag))
+		switch {
+		case len(content) == 0:
+			w.out = append(w.out, 0)
+		case tag&0x20 != 0: // constructed
+			w.out = append(w.out, '(')
+			if !w.walk(content, depth+1) {
+				return false
+			}
+			w.out = append(w.out, ')')
+		case tag == asn1.OCTET_STRING && w.nested(content, depth):
+		case tag == asn1.UTCTime || tag == asn1.GeneralizedTime:
+			w.out = append(w.out, byte(len(content)), content[len(content)-1]) // seconds, fractions, zone
+		case w.keeps(tag, content):
+			w.out = append(append(w.out, byte(len(content))), content...)
+		default:
+			w.out = append(w.out, 1)
+		}
+	}
+	return true
+}
+
+// nested writes the structure inside an OCTET STRING, as extension values have it; false if there is none.
+func (w *shapeWriter) nested(content cryptobyte.String, depth int) bool {
+	mark := len(w.out)
+	w.out = append(w.out, '[')
+	if !w.walk(content, depth+1) {
+		w.out = w.out[:mark]
+		return false
+	}
+	w.out = append(w.out, ']')
+	return true
+}
+
+func (w *shapeWriter) keeps(tag asn1.Tag, content []byte) bool {
+	switch tag {
+	case asn1.OBJECT_IDENTIFIER:
+		return len(content) < 128
+	case asn1.BOOLEAN:
+		return len(content) == 1
+	case asn1.INTEGER:
+		return len(content) <= 2
+	case asn1.BIT_STRING:
+		return len(content) <= 3
+	}
+	return false
 }

@@ -1,0 +1,299 @@
+package server_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+func TestMain(m *testing.M) { testdb.Main(m) }
+
+var passphrase = []byte("correct horse battery staple")
+
+// databases returns, for each kind of database, the URLs of two empty ones.
+func databases(t *testing.T) map[string][2]string {
+	return map[string][2]string{
+		"sqlite":   {"sqlite:signet.db", ""},
+		"postgres": {emptyPostgres(t), emptyPostgres(t)},
+	}
+}
+
+// emptyPostgres writes testdb's connection string, "host=DIR user=postgres dbname=NAME", as the URL that a configuration has.
+func emptyPostgres(t *testing.T) string {
+	t.Helper()
+	fields := strings.Fields(testdb.EmptyURL(t))
+	return "postgres://postgres@/" + strings.TrimPrefix(fields[2], "dbname=") + "?host=" + strings.TrimPrefix(fields[0], "host=")
+}
+
+func initialize(t *testing.T, database string) (*server.Initialized, *server.Config) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	made, err := server.Initialize(t.Context(), server.InitConfig{Dir: dir, Database: database, PublicURL: "http://pki.example", Passphrase: passphrase, Unsafe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, load(t, made.Config)
+}
+
+func load(t *testing.T, path string) *server.Config {
+	t.Helper()
+	c, err := server.LoadConfig(path, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// open opens the database of a configuration for the length of the test.
+func open(t *testing.T, c *server.Config) store.Store {
+	t.Helper()
+	db, err := c.OpenDatabase(t.Context(), "test", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// backup writes a backup into a file.
+func backup(t *testing.T, c *server.Config) string {
+	t.Helper()
+	var out bytes.Buffer
+	if _, err := server.Backup(t.Context(), c, &out, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "signet.backup")
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestInitializeMakesAnAuthority(t *testing.T) {
+	for name, urls := range databases(t) {
+		t.Run(name, func(t *testing.T) {
+			made, config := initialize(t, urls[0])
+			db := open(t, config)
+			issuers, err := db.Issuers(t.Context())
+			if err != nil || len(issuers) != 2 {
+				t.Fatalf("%d issuers, %v", len(issuers), err)
+			}
+			for i, issuer := range issuers {
+				if issuer.State != ca.IssuerActive || issuer.ID != made.Issuers[i].ID || issuer.BaseURL != "http://pki.example" {
+					t.Errorf("issuer %+v, want %+v", issuer, made.Issuers[i])
+				}
+			}
+			if err := verifyAudit(t.Context(), db); err != nil {
+				t.Error(err)
+			}
+			// A second authority in the same database would share its books by accident.
+			if name == "postgres" {
+				dir := filepath.Join(t.TempDir(), "second")
+				_, err := server.Initialize(t.Context(), server.InitConfig{Dir: dir, Database: urls[0], PublicURL: "http://pki.example", Passphrase: passphrase, Unsafe: true})
+				if pki.KindOf(err) != pki.KindConflict {
+					t.Errorf("a second authority in the database gives %v", err)
+				}
+				if _, err := os.Stat(filepath.Join(dir, "keys")); err == nil {
+					t.Error("a failed init left its keys behind")
+				}
+			}
+		})
+	}
+}
+
+func verifyAudit(ctx context.Context, db store.Store) error {
+	var chain audit.Chain
+	for batch, err := range db.AuditBatches(ctx, 0) {
+		if err != nil {
+			return err
+		}
+		if err := chain.Add(batch.Events, batch.Head); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestBackupAndRestore: everything is there again, nothing can be handed out twice, and the audit log goes on.
+func TestBackupAndRestore(t *testing.T) {
+	for name, urls := range databases(t) {
+		t.Run(name, func(t *testing.T) {
+			_, config := initialize(t, urls[0])
+			archive := backup(t, config)
+			dir := filepath.Join(t.TempDir(), "restored")
+			done, err := server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Database: urls[1], Unsafe: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done.Manifest.Database != name || done.Advanced.Epochs == 0 || done.Advanced.Ledger != store.LostSequences {
+				t.Errorf("done: %+v", done)
+			}
+			before, after := open(t, config), open(t, load(t, done.Config))
+			sameIssuers(t, before, after)
+			if err := verifyAudit(t.Context(), after); err != nil {
+				t.Error(err)
+			}
+			for _, key := range []string{"keys/root.key", "keys/issuing.key", "root.pem"} {
+				old, err := os.ReadFile(filepath.Join(config.Dir, key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if restored, err := os.ReadFile(filepath.Join(dir, key)); err != nil || !bytes.Equal(old, restored) {
+					t.Errorf("%s is not what it was: %v", key, err)
+				}
+			}
+			if _, err := server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Database: urls[1], Unsafe: true}); pki.KindOf(err) != pki.KindConflict {
+				t.Errorf("restoring over what is there gives %v", err)
+			}
+			if name == "postgres" {
+				_, err := server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: filepath.Join(t.TempDir(), "new"), Database: urls[0], Unsafe: true})
+				if pki.KindOf(err) != pki.KindConflict {
+					t.Errorf("restoring into a database in use gives %v", err)
+				}
+			}
+		})
+	}
+}
+
+// sameIssuers compares the issuers and their certificates, which live in partitions.
+func sameIssuers(t *testing.T, before, after store.Store) {
+	t.Helper()
+	was, err := before.Issuers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := after.Issuers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(was) != len(is) {
+		t.Fatalf("%d issuers, want %d", len(is), len(was))
+	}
+	for i := range was {
+		if was[i].ID != is[i].ID || !bytes.Equal(was[i].Certificates[0].DER, is[i].Certificates[0].DER) {
+			t.Errorf("issuer %d is %+v, want %+v", i, is[i], was[i])
+		}
+	}
+	count, err := after.CountCertificates(t.Context(), ca.Filter{Now: time.Now()})
+	if err != nil || count.N != 2 {
+		t.Errorf("%d certificates, %v; want those of both issuers", count.N, err)
+	}
+}
+
+// TestHostileBackups: a backup is a foreign file. It writes nowhere but where a backup does, and a damaged one leaves
+// nothing behind.
+func TestHostileBackups(t *testing.T) {
+	_, config := initialize(t, "sqlite:signet.db")
+	good, err := os.ReadFile(backup(t, config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, archive := range map[string][]byte{
+		"empty":            nil,
+		"no gzip":          []byte("PK\x03\x04"),
+		"cut short":        good[:len(good)/2],
+		"escapes":          rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "keys/root.key", "../root.key") }),
+		"absolute":         rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "keys/root.key", "/keys/root.key") }),
+		"link":             rewrite(t, good, func(h *tar.Header, _ []byte) { link(h, "keys/root.key") }),
+		"unknown file":     rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "keys/root.key", "authorized_keys") }),
+		"file missing":     rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "keys/root.key", "keys/other.key") }),
+		"no manifest":      rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "manifest.json", "root.pem") }),
+		"future format":    rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"format": 1`, `"format": 9`) }),
+		"other schema":     rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"schema": `, `"schema":9`) }),
+		"other kind":       rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"sqlite"`, `"mssqls"`) }),
+		"bad config":       rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "signet.yaml", "public_url", "public_uri") }),
+		"no database":      rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "database/signet.db", "profiles/x.yaml") }),
+		"damaged database": rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "database/signet.db", "SQLite format", "SQLite farmot") }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			path := filepath.Join(parent, "backup")
+			if err := os.WriteFile(path, archive, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(parent, "a", "restored")
+			if _, err := server.Restore(t.Context(), server.RestoreConfig{Archive: path, Dir: dir}); err == nil {
+				t.Fatal("it was restored")
+			}
+			left, err := filepath.Glob(filepath.Join(parent, "a", "*", "*"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// rewrite passes every file of an archive through edit.
+func rewrite(t *testing.T, archive []byte, edit func(h *tar.Header, body []byte)) []byte {
+	t.Helper()
+	zipped, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	from, to := tar.NewReader(zipped), tar.NewWriter(zip)
+	for {
+		header, err := from.Next()
+		if err != nil {
+			break
+		}
+		var body bytes.Buffer
+		if _, err := body.ReadFrom(from); err != nil {
+			t.Fatal(err)
+		}
+		edit(header, body.Bytes())
+		if header.Typeflag != tar.TypeReg {
+			body.Reset()
+		}
+		if err := to.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := to.Write(body.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func replace(h *tar.Header, name, with string) {
+	if h.Name == name {
+		h.Name = with
+	}
+}
+
+func link(h *tar.Header, name string) {
+	if h.Name == name {
+		h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, "/etc/passwd", 0
+	}
+}
+
+// change replaces text by text of the same length.
+func change(h *tar.Header, body []byte, name, old, text string) {
+	if h.Name == name {
+		copy(body, strings.Replace(string(body), old, text, 1))
+	}
+}

@@ -1,0 +1,6 @@
+package postgres
+
+import "github.com/jackc/pgx/v5/pgxpool"
+
+// TestingOnlyPool is the pool, for a process under test that stops inside a transaction.
+func (s *Store) TestingOnlyPool() *pgxpool.Pool { return s.pool }

@@ -1,0 +1,291 @@
+package postgres_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store/postgres"
+)
+
+// The races of REVOCATION.md, section 1, made to happen: a transaction is held at its last lock, the audit head, with
+// everything else done and nothing committed, while another runs against it. Each of these tests fails when the lock it
+// is about is taken out of the migration.
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv("SIGNET_TEST_STOP_INSIDE"); url != "" {
+		stopInside(url)
+		return
+	}
+	testdb.Main(m)
+}
+
+var at = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+// rig is a database with an issuer and an open range, and a hand on the audit head.
+type rig struct {
+	t     *testing.T
+	url   string
+	a, b  *postgres.Store // two instances
+	open  ca.Range
+	owner ca.OwnerID
+	hand  *pgx.Conn
+	eye   *pgx.Conn // a transaction sees one snapshot of who waits, so the hand cannot look
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	url := testdb.URL(t)
+	r := &rig{t: t, url: url, a: testdb.Open(t, url), b: testdb.Open(t, url), owner: ca.OwnerID{1}}
+	spki := []byte{0x30, 2, 5, 1}
+	key := pki.HashSPKI(spki)
+	event := audit.Event{At: at, Actor: "system:test", Action: "issuer.create", Outcome: audit.OK}
+	if err := r.a.CreateIssuer(t.Context(), ca.Issuer{ID: key.Issuer(), Label: "one", KeyURI: "softkey:one", Subject: []byte{0x30, 1, 1}, SPKI: spki, KeyHash: key,
+		State: ca.IssuerPending, BaseURL: "http://pki.test", CreatedAt: at}, event); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if r.open, err = r.a.Reserve(t.Context(), ca.Reservation{Issuer: key.Issuer(), Epoch: 400, Count: 16, Owner: r.owner, BaseURL: "http://pki.test", Lease: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range []**pgx.Conn{&r.hand, &r.eye} {
+		if *conn, err = pgx.Connect(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*conn).Close(context.Background()) })
+	}
+	return r
+}
+
+// hold locks the audit head, and release lets it go.
+func (r *rig) hold()    { r.exec(`BEGIN; SELECT FROM audit_head FOR UPDATE`) }
+func (r *rig) release() { r.exec(`COMMIT`) }
+
+func (r *rig) exec(statement string) {
+	r.t.Helper()
+	if _, err := r.hand.Exec(r.t.Context(), statement); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// waiters waits until n transactions wait for locks, or until one of done is closed.
+func (r *rig) waiters(n int, done ...<-chan struct{}) {
+	r.t.Helper()
+	for {
+		var waiting int
+		if err := r.eye.QueryRow(r.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
+			r.t.Fatal(err)
+		}
+		if waiting >= n {
+			return
+		}
+		for _, d := range done {
+			select {
+			case <-d:
+				return
+			default:
+			}
+		}
+		time.Sleep(time.Millisecond) // PostgreSQL tells nobody when a backend begins to wait
+	}
+}
+
+// spawn runs a mutation and returns a channel that is closed when it ended.
+func (r *rig) spawn(do func() error) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := do(); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	return done
+}
+
+func (r *rig) entry(index uint64) ca.Entry {
+	return ca.Entry{
+		Certificate: ca.Certificate{Issuer: r.open.Issuer, Position: pki.Position{Epoch: r.open.Epoch, Index: index}, Serial: pki.Serial{0x41, byte(index)}, Profile: "server",
+			Account: "web", KeyHash: sha256.Sum256([]byte("key")), NotBefore: at, NotAfter: time.Unix(r.open.Epoch.Start(), 0).UTC(), IssuedAt: at, DER: []byte{0x30, 0}},
+		Range: r.open.ID, KeyMaterial: pki.KeyHash{2}, Event: r.event(),
+	}
+}
+
+func (r *rig) event() audit.Event {
+	return audit.Event{At: at, Actor: "token:web", Action: "certificate.issue", Outcome: audit.OK}
+}
+
+func (r *rig) revocation(index uint64) []revocation.NewEntry {
+	return []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.open.Issuer, Serial: pki.Serial{0x41, byte(index)}, Position: pki.Position{Epoch: r.open.Epoch, Index: index},
+		Kind: revocation.KindRevoke, RevokedAt: at, Actor: "token:web"}}}
+}
+
+// Append against append: while one is not committed, no later sequence becomes visible.
+func TestAppendWaitsForAppend(t *testing.T) {
+	r := newRig(t)
+	r.hold()
+	first := r.spawn(func() error {
+		_, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()})
+		return err
+	})
+	r.waiters(1)
+	second := r.spawn(func() error { // without an event it needs no audit head
+		_, err := r.b.AppendLedger(t.Context(), r.revocation(2), nil)
+		return err
+	})
+	r.waiters(2, second)
+	entries, err := r.a.LedgerEntries(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 0 {
+		t.Errorf("entry %d is visible before an earlier one is committed: a reader that goes on from it misses that one", entries[0].Seq)
+	}
+	r.release()
+	<-first
+	<-second
+	if entries, err := r.a.LedgerEntries(t.Context(), 0, 10); err != nil || len(entries) != 2 || entries[0].Position.Index != 1 {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
+// Issue against block: a certificate recorded while its key is blocked is revoked.
+func TestBlockWaitsForRecord(t *testing.T) {
+	r := newRig(t)
+	var outcomes []ca.Outcome
+	var receipt revocation.BlockReceipt
+	r.hold()
+	recorded := r.spawn(func() (err error) {
+		outcomes, err = r.a.Record(t.Context(), r.owner, []ca.Entry{r.entry(1)})
+		return err
+	})
+	r.waiters(1)
+	blocked := r.spawn(func() (err error) {
+		receipt, err = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100)
+		return err
+	})
+	r.waiters(2, blocked)
+	r.release()
+	<-recorded
+	<-blocked
+	if outcomes[0] != ca.Recorded || receipt.Revoked != 1 {
+		t.Errorf("outcome %d, %d revoked: a certificate with a blocked key is in force", outcomes[0], receipt.Revoked)
+	}
+}
+
+// The other way round: what is recorded while a key is being blocked is refused.
+func TestRecordWaitsForBlock(t *testing.T) {
+	r := newRig(t)
+	var outcomes []ca.Outcome
+	r.hold()
+	blocked := r.spawn(func() error {
+		_, err := r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100)
+		return err
+	})
+	r.waiters(1)
+	recorded := r.spawn(func() (err error) {
+		outcomes, err = r.a.Record(t.Context(), r.owner, []ca.Entry{r.entry(1)})
+		return err
+	})
+	r.waiters(2, recorded)
+	r.release()
+	<-recorded
+	<-blocked
+	if outcomes[0] != ca.KeyBlocked {
+		t.Errorf("outcome %d: a certificate with a blocked key is in force", outcomes[0])
+	}
+}
+
+func (r *rig) block() revocation.KeyBlock {
+	return revocation.KeyBlock{SPKI: r.entry(0).KeyHash, Material: r.entry(0).KeyMaterial, Proof: revocation.ProofOfficer}
+}
+
+// Record against close: an index that is being recorded while another instance closes the range is not void.
+func TestCloseWaitsForRecord(t *testing.T) {
+	r := newRig(t)
+	var outcomes []ca.Outcome
+	var voids int
+	testdb.Exec(t, r.a, `UPDATE ranges SET lease_until = clock_timestamp() - interval '1 second'`)
+	closing := ca.Closing{Range: r.open.ID, Closer: ca.OwnerID{2}, Key: pki.RangeKey{1}, Event: r.event()}
+	for index := r.open.From; index < r.open.To; index++ {
+		closing.Serials = append(closing.Serials, pki.Serial{0x41, byte(index)})
+	}
+	r.hold()
+	recorded := r.spawn(func() (err error) {
+		outcomes, err = r.a.Record(t.Context(), r.owner, []ca.Entry{r.entry(1)})
+		return err
+	})
+	r.waiters(1)
+	closed := r.spawn(func() (err error) {
+		voids, err = r.b.CloseRange(t.Context(), closing)
+		return err
+	})
+	r.waiters(2, closed)
+	r.release()
+	<-recorded
+	<-closed
+	if want := int(r.open.To-r.open.From) - 1; outcomes[0] != ca.Recorded || voids != want {
+		t.Errorf("outcome %d, %d void; want %d: the certificate is recorded and void at once", outcomes[0], voids, want)
+	}
+}
+
+// A process that is stopped inside a transaction holds the ledger for two seconds at most.
+func TestStoppedProcess(t *testing.T) {
+	r := newRig(t)
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "SIGNET_TEST_STOP_INSIDE="+r.url)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Process.Kill() // it may have ended
+		_ = child.Wait()
+	}()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("the other process says %q, %v", line, err)
+	}
+	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	// lock_timeout of the pool is 10 s: only the server's own timeout on the stopped process lets this through.
+	if last, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()}); err != nil || last != 1 {
+		t.Errorf("append beside a stopped process: %d, %v", last, err)
+	}
+}
+
+// stopInside is the other process of TestStoppedProcess: it locks the ledger's head inside a transaction of the pool.
+func stopInside(url string) {
+	ctx := context.Background()
+	s, err := postgres.Open(ctx, postgres.Config{URL: url, Unsafe: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	tx, err := s.TestingOnlyPool().Begin(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := tx.Exec(ctx, `UPDATE ledger_head SET seq = seq + 1`); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("locked")
+	select {}
+}
