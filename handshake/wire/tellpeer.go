@@ -206,6 +206,8 @@ func tellRevocation(peer Role, r Revocation) Step {
 	case r.Problem != "":
 		step.Outcome = Warning
 		step.say("Accepted, although: %s.", strings.TrimSuffix(r.Problem, "."))
+	case len(r.Certificates) == 0:
+		step.say("There is nobody to ask: the certificate is itself the trust anchor, and only whoever trusts it can end that.")
 	default:
 		step.say("The signatures and dates of a certificate can not tell whether it was revoked since; the authority was asked.")
 	}
