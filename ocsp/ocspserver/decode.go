@@ -81,16 +81,54 @@ func decodeBase64(text string) (*ocsp.Request, error) {
 	return ocsp.ParseRequest(der[:n])
 }
 
-// decodeCollapsed tries where a proxy may have made one slash of two. A wrong guess yields another serial number or
-// hash, which the client then refuses; it cannot make an answer say anything false.
+// decodeCollapsed puts back the slashes that a proxy collapsed into one. The length in front of the DER says how many
+// are missing; where, is tried. A wrong guess yields another serial number or hash, which the client then refuses: it
+// cannot make an answer say anything false.
 func decodeCollapsed(text string) (*ocsp.Request, bool) {
-	for i := range len(text) {
+	text = strings.TrimRight(text, "=")
+	missing := base64.RawStdEncoding.EncodedLen(announcedLength(text)) - len(text)
+	if missing < 1 || missing > 3 {
+		return nil, false
+	}
+	tries := 256
+	return insertSlashes(text, 0, missing, &tries)
+}
+
+// insertSlashes tries every way to put the missing slashes beside those that are there, from an offset on.
+func insertSlashes(text string, from, missing int, tries *int) (*ocsp.Request, bool) {
+	for i := from; i < len(text) && *tries > 0; i++ {
 		if text[i] != '/' {
 			continue
 		}
-		if request, err := decodeBase64(text[:i] + "/" + text[i:]); err == nil {
+		longer := text[:i] + "/" + text[i:]
+		if missing > 1 {
+			if request, ok := insertSlashes(longer, i+1, missing-1, tries); ok {
+				return request, true
+			}
+			continue
+		}
+		*tries--
+		if request, err := decodeBase64(longer); err == nil {
 			return request, true
 		}
 	}
 	return nil, false
+}
+
+// announcedLength is the length of the DER that begins text, as its first octets give it; 0 if they do not.
+func announcedLength(text string) int {
+	head := make([]byte, 6)
+	n, err := base64.RawStdEncoding.Decode(head, []byte(text[:min(len(text), 8)]))
+	if err != nil || n < 4 || head[0] != 0x30 {
+		return 0
+	}
+	switch {
+	case head[1] < 0x80:
+		return 2 + int(head[1])
+	case head[1] == 0x81:
+		return 3 + int(head[2])
+	case head[1] == 0x82:
+		return 4 + int(head[2])<<8 + int(head[3])
+	}
+	return 0
 }

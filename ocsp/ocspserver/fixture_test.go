@@ -29,11 +29,17 @@ import (
 
 func TestMain(m *testing.M) { testdb.Main(m) }
 
-// start is when the clock of a test begins.
-var start = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+// start is when the clock of a test begins: about now, since OpenSSL judges by the machine's clock.
+var start = time.Now().UTC().Truncate(time.Second)
 
-// epoch is a week that is far ahead.
-const epoch = pki.Epoch(400)
+// epoch is the week in a year's time.
+var epoch = func() pki.Epoch {
+	e, err := pki.EpochAt(start.Add(365 * 24 * time.Hour).Unix())
+	if err != nil {
+		panic(err)
+	}
+	return e
+}()
 
 // authority is an issuer: its certificate, and its books in a store, written as the ca would.
 type authority struct {
@@ -347,4 +353,12 @@ func outcome(t testing.TB, reply ocspserver.Reply) ocsp.ResponseStatus {
 		t.Fatalf("reply %d %q: %v", reply.Code, reply.Body, err)
 	}
 	return response.Status
+}
+
+// at is the genuine serial at a position of the closed range, or of the one certificate of the open range.
+func (s span) at(p pki.Position) pki.Serial {
+	if p.Epoch == s.epoch && p.Index < 1000 {
+		return s.span(0, 1000).serial(p.Index)
+	}
+	return s.span(1000, 2000).serial(1000)
 }

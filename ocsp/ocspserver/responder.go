@@ -27,6 +27,8 @@ type Config struct {
 	Queue int
 	// Patience is how long a request waits for a signature, or for the database, before tryLater. Zero: 2 seconds.
 	Patience time.Duration
+	// Report is told why a response could not be signed, or did not pass its check: a fault to be mended. Zero: nobody is.
+	Report func(error)
 	// RetryAfter is what tryLater tells clients to wait. Zero: 5 seconds.
 	RetryAfter time.Duration
 }
@@ -409,5 +411,8 @@ func (r *Responder) failed(err error) Reply {
 		return r.tryLater
 	}
 	r.counters.failed.Add(1)
+	if r.config.Report != nil {
+		r.config.Report(err)
+	}
 	return internalReply
 }

@@ -1,0 +1,200 @@
+package ocspserver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/ocsp/ocspserver"
+	"signet.example/signet/pki"
+)
+
+// serve starts a listener on loopback in front of a mux that would mend addresses.
+func serve(t *testing.T, s *system) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	handler := &ocspserver.Handler{Responder: s.responder}
+	server := httptest.NewServer(handler.Before(mux))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func do(t *testing.T, method, url string, body []byte, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, content
+}
+
+// httpDate is an instant after the start, as a header says it.
+func httpDate(after time.Duration) string { return start.Add(after).Format(http.TimeFormat) }
+
+func TestHTTP(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), nil)
+	server := serve(t, s)
+	serial := s.closed.serial(1)
+	der := requestFor(t, s.one, crypto.SHA256, nil, serial)
+	get, inline := ocsp.URL(server.URL+path(s.one), der)
+	if !inline {
+		t.Fatalf("%q is not asked by GET", get)
+	}
+	response, body := do(t, "GET", get, nil)
+	digest := sha256.Sum256(body)
+	etag := `"` + hex.EncodeToString(digest[:]) + `"`
+	for name, want := range map[string]string{
+		"Content-Type": "application/ocsp-response", "Cache-Control": "max-age=30, public, no-transform, must-revalidate",
+		"Last-Modified": httpDate(0), "Expires": httpDate(time.Hour), "Etag": etag,
+	} {
+		if got := response.Header.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if response.StatusCode != 200 || response.ContentLength != int64(len(body)) || response.Header.Get("Date") == "" {
+		t.Errorf("get: %+v", response)
+	}
+
+	if response, posted := do(t, "POST", server.URL+path(s.one), der, "Content-Type", "application/ocsp-request"); response.StatusCode != 200 || !bytes.Equal(posted, body) {
+		t.Errorf("post gives something else than get: %+v", response)
+	}
+	if head, nothing := do(t, "HEAD", get, nil); head.StatusCode != 200 || head.ContentLength != int64(len(body)) || len(nothing) != 0 || head.Header.Get("Etag") != etag {
+		t.Errorf("head: %+v", head)
+	}
+	for _, c := range []struct {
+		name, method string
+		header       []string
+		code         int
+	}{
+		{"same tag", "GET", []string{"If-None-Match", etag}, 304},
+		{"same tag, head", "HEAD", []string{"If-None-Match", etag}, 304},
+		{"weak form", "GET", []string{"If-None-Match", "W/" + etag}, 304},
+		{"one of several tags", "GET", []string{"If-None-Match", `"x", ` + etag}, 304},
+		{"any tag", "GET", []string{"If-None-Match", "*"}, 304},
+		{"other tag", "GET", []string{"If-None-Match", `"x"`}, 200},
+		{"other tag, same time", "GET", []string{"If-None-Match", `"x"`, "If-Modified-Since", httpDate(0)}, 200},
+		{"same time", "GET", []string{"If-Modified-Since", httpDate(0)}, 304},
+		{"a second earlier", "GET", []string{"If-Modified-Since", httpDate(-time.Second)}, 200},
+		{"no time", "GET", []string{"If-Modified-Since", "yesterday"}, 200},
+	} {
+		response, content := do(t, c.method, get, nil, c.header...)
+		if response.StatusCode != c.code || c.code == 304 && (len(content) != 0 || response.Header.Get("Etag") != etag || response.Header.Get("Cache-Control") == "") {
+			t.Errorf("%s: %+v, want %d", c.name, response, c.code)
+		}
+	}
+	if response, _ := do(t, "POST", server.URL+path(s.one), der, "If-None-Match", etag); response.StatusCode != 200 {
+		t.Errorf("a conditional post gives %d", response.StatusCode)
+	}
+
+	for _, c := range []struct {
+		name, method, path string
+		body               []byte
+		code               int
+	}{
+		{"slashes in a row", "GET", path(s.one) + "//" + url.QueryEscape(encode(der)), nil, 200},
+		{"a query behind", "GET", path(s.one) + "/" + url.QueryEscape(encode(der)) + "?x=1", nil, 200},
+		{"elsewhere", "GET", "/other", nil, http.StatusTeapot},
+		{"too large", "POST", path(s.one), make([]byte, 11<<10), 413},
+		{"too long", "GET", path(s.one) + "/" + strings.Repeat("M", 2000), nil, 414},
+		{"delete", "DELETE", path(s.one), nil, 405},
+		{"no issuer", "GET", "/ocsp/x", nil, 404},
+	} {
+		if response, _ := do(t, c.method, server.URL+c.path, c.body); response.StatusCode != c.code {
+			t.Errorf("%s: %d, want %d", c.name, response.StatusCode, c.code)
+		}
+	}
+}
+
+// TestOpenSSLAsks runs `openssl ocsp` against a listener, with and without a nonce, and by GET what it wrote.
+func TestOpenSSLAsks(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), func(_ *ocspserver.Config, issuers []ocspserver.Issuer) {
+		for i := range issuers {
+			issuers[i].Nonce = ocspserver.NonceLive
+		}
+	})
+	server := serve(t, s)
+	good, bad, forged := s.closed.serial(1), s.closed.serial(2), s.one.span(1, 2).serial(1)
+	s.revoke(t, s.one.id, bad, pki.Superseded)
+	dir := t.TempDir()
+	write := func(name string, cert *x509.Certificate) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	ca := write("ca.pem", s.one.cert)
+	openssl := func(args ...string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "openssl", append([]string{"ocsp", "-CAfile", ca, "-issuer", ca, "-no_certs"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("openssl ocsp %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	address := server.URL + path(s.one)
+	for _, c := range []struct {
+		serial pki.Serial
+		want   []string
+	}{
+		{good, []string{"good.pem: good"}},
+		{bad, []string{"good.pem: revoked", "Reason: superseded"}},
+		{forged, []string{"good.pem: revoked", "Reason: certificateHold", "Revocation Time: Jan  1 00:00:00 1970 GMT"}},
+	} {
+		leaf := write("good.pem", s.one.leaf(t, c.serial))
+		for _, mode := range [][]string{{"-no_nonce", "-sha1"}, {"-no_nonce", "-sha256"}, {"-nonce", "-sha256"}} {
+			out := openssl(append(mode, "-cert", leaf, "-url", address)...)
+			for _, want := range append(c.want, "Response verify OK") {
+				if !strings.Contains(out, want) {
+					t.Errorf("%v: OpenSSL does not print %q:\n%s", mode, want, out)
+				}
+			}
+			if strings.Contains(out, "WARNING") || strings.Contains(out, "Nonce Verify error") {
+				t.Errorf("%v: OpenSSL complains:\n%s", mode, out)
+			}
+		}
+		written, answer := filepath.Join(dir, "request.der"), filepath.Join(dir, "answer.der")
+		openssl("-no_nonce", "-cert", leaf, "-reqout", written)
+		der, err := os.ReadFile(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		get, _ := ocsp.URL(address, der)
+		if _, body := do(t, "GET", get, nil); os.WriteFile(answer, body, 0o600) != nil {
+			t.Fatal("cannot write the answer")
+		}
+		if out := openssl("-cert", leaf, "-respin", answer); !strings.Contains(out, c.want[0]) || !strings.Contains(out, "Response verify OK") {
+			t.Errorf("OpenSSL on the answer to GET:\n%s", out)
+		}
+	}
+}
