@@ -2,6 +2,7 @@ package handshaketest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -118,6 +119,7 @@ type OCSP struct {
 	Age    time.Duration // thisUpdate lies that far in the past
 	Life   time.Duration // from thisUpdate to nextUpdate; 0: an hour
 	Signer *Cert         // in place of the authority; its certificate is sent along
+	Hash   crypto.Hash   // of the certificate's identifier; 0: SHA-256
 }
 
 // OCSP makes a response about c.
@@ -131,7 +133,7 @@ func (c *Cert) OCSP(spec OCSP) []byte {
 		spec.Life = time.Hour
 	}
 	this := c.pki.Now().Add(-spec.Age).Truncate(time.Second)
-	template := ocsp.Response{SerialNumber: about.SerialNumber, ThisUpdate: this, NextUpdate: this.Add(spec.Life), Status: ocsp.Good, IssuerHash: crypto.SHA256}
+	template := ocsp.Response{SerialNumber: about.SerialNumber, ThisUpdate: this, NextUpdate: this.Add(spec.Life), Status: ocsp.Good, IssuerHash: cmp.Or(spec.Hash, crypto.SHA256)}
 	about.Issuer.mu.Lock()
 	known, revoked := about.Issuer.revoked[about.SerialNumber.String()]
 	about.Issuer.mu.Unlock()
@@ -231,6 +233,7 @@ func (p *PKI) serveStatus(w http.ResponseWriter, r *http.Request) {
 	case authority == nil:
 		http.NotFound(w, r)
 	case kind == "crl":
+		w.Header().Set("Content-Type", "application/pkix-crl")
 		_, _ = w.Write(authority.CRL(CRL{}))
 	case kind == "ocsp":
 		p.serveOCSP(w, r, authority)
@@ -240,6 +243,7 @@ func (p *PKI) serveStatus(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *PKI) serveOCSP(w http.ResponseWriter, r *http.Request, authority *Cert) {
+	w.Header().Set("Content-Type", "application/ocsp-response")
 	der, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
 	if r.Method == http.MethodGet {
 		_, encoded, _ := strings.Cut(r.URL.EscapedPath(), ".ocsp/")
@@ -258,7 +262,7 @@ func (p *PKI) serveOCSP(w http.ResponseWriter, r *http.Request, authority *Cert)
 	}
 	for _, c := range p.certs {
 		if c.Issuer == authority && c.SerialNumber.Cmp(request.SerialNumber) == 0 {
-			_, _ = w.Write(c.OCSP(OCSP{}))
+			_, _ = w.Write(c.OCSP(OCSP{Hash: request.HashAlgorithm}))
 			return
 		}
 	}
