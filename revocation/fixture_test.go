@@ -3,7 +3,6 @@ package revocation_test
 import (
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -16,13 +15,7 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // each opens a database
-		_ = f.Value.Set("30") // a number
-	}
-	testdb.Main(m)
-}
+func TestMain(m *testing.M) { testdb.Main(m) }
 
 // now is the instant that the tests of this package live at: within week 358, where epoch 400 is far ahead.
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

@@ -54,13 +54,12 @@ func (f *fate) answer(at place, passed bool) (revocation.Issuance, pki.Status, p
 // The universe agrees with a naive model after every step of random histories, whether it saw them live or loads them.
 func TestUniverseModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
 		run := 0
 		rapid.Check(bubble{t}, func(rt *rapid.T) {
 			run++
-			s := testdb.OpenSQLite(t, filepath.Join(dir, fmt.Sprint(run)))
-			defer testdb.Close(t, s)
-			checkHistory(t, rt, s)
+			checkHistory(t, rt, newIssuer(t, s, fmt.Sprint(run), false))
 		})
 	})
 }
@@ -68,11 +67,12 @@ func TestUniverseModel(t *testing.T) {
 // bubble hides that a test has a deadline, which it must not be asked for in a synctest bubble.
 type bubble struct{ testing.TB }
 
-func checkHistory(t *testing.T, rt *rapid.T, s store.Store) {
+// checkHistory runs one random history of an issuer.
+func checkHistory(t *testing.T, rt *rapid.T, i *issuer) {
+	s := i.store
 	at := now
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return at }
-	i := newIssuer(t, s, "one", false)
 	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
 	if err != nil {
 		rt.Fatal(err)

@@ -23,7 +23,7 @@ type ocspTarget struct {
 	Certificate string `arg:"" help:"The certificate; - is standard input."`
 	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
 	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
-	Nonce       bool   `help:"Demand an answer made for this request, not one from a cache."`
+	Nonce       string `default:"no" enum:"no,ask,demand" help:"no; ask for an answer made for this request; or demand one, and take nothing from a cache."`
 }
 
 type ocspQueryCmd struct {
@@ -40,7 +40,7 @@ The exit status is 0 for good and 10 for anything else.
 
 Examples:
   signet ocsp query app.example.pem
-  signet ocsp query leaf.pem --issuer issuing.pem --nonce --url http://pki.example/ocsp/0123456789abcdef0123`
+  signet ocsp query leaf.pem --issuer issuing.pem --nonce demand --url http://pki.example/ocsp/0123456789abcdef0123`
 }
 
 // Run asks and judges.
@@ -69,7 +69,12 @@ func (c *ocspQueryCmd) Run(a *app) error {
 			return err
 		}
 	}
-	said, err := ocsp.Verify(answer, ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: time.Minute, Nonce: request.Nonce})
+	query := ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: time.Minute, Nonce: request.Nonce}
+	said, err := ocsp.Verify(answer, query)
+	if e, ok := errors.AsType[*ocsp.NonceError](err); ok && e.Got == nil && c.Nonce == "ask" {
+		query.Nonce = nil // the responder pre-produces its answers (RFC 9919), which is its right
+		said, err = ocsp.Verify(answer, query)
+	}
 	result := describeAnswer(certificate, responder, said, err)
 	if err := a.show(result, func(p *printer) { printAnswer(p, c.Certificate, result, said) }); err != nil {
 		return err
@@ -80,10 +85,10 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	return nil
 }
 
-// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer.
+// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may.
 func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error) {
 	const op = "query OCSP"
-	if address, get := ocsp.URL(responder, der); get && !c.Post {
+	if address, get := ocsp.URL(responder, der); get && !c.Post && c.Nonce == "no" {
 		return a.fetch(op, fetch.Request{URL: address})
 	}
 	return a.fetch(op, fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request"})
@@ -160,7 +165,7 @@ func (t ocspTarget) request(certificate, issuer *x509.Certificate) (*ocsp.Reques
 		hash = crypto.SHA256
 	}
 	request := ocsp.NewRequest(from.CertID(hash, serial))
-	if t.Nonce {
+	if t.Nonce != "no" {
 		request.Nonce = make([]byte, ocsp.RequesterNonce)
 		rand.Read(request.Nonce) // never fails (crypto/rand)
 	}
@@ -217,6 +222,9 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 		signer += ", appointed by the issuer"
 	}
 	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "responder", answer.Responder)
+	if answer.Nonce {
+		p.line("  The answer was made for this request.")
+	}
 }
 
 // parseChain reads every certificate of a PEM file, or one in DER.

@@ -9,9 +9,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"encoding/hex"
 	"math/big"
+	"os"
+	"os/exec"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +28,13 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv("SIGNET_TEST_PUBLISHER"); url != "" {
+		runPublisher(url)
+		return
+	}
+	testdb.Main(m)
+}
 
 const (
 	epoch = pki.Epoch(400)
@@ -214,4 +224,41 @@ func has(l *crl.List, epoch pki.Epoch, index uint64) (pki.Reason, bool) {
 	s := serial(epoch, index)
 	e, ok := l.Lookup(s[:], l.Issuer)
 	return e.Reason, ok
+}
+
+// publisherProcess starts a publisher in a process of its own, to be killed. The test binary is the program.
+func publisherProcess(t *testing.T, url string, a *authority) *exec.Cmd {
+	t.Helper()
+	key, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "SIGNET_TEST_PUBLISHER="+url, "SIGNET_TEST_KEY="+hex.EncodeToString(key), "SIGNET_TEST_CERTIFICATE="+hex.EncodeToString(a.cert.Raw))
+	child.Stderr = os.Stderr
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return child
+}
+
+// runPublisher is the program of publisherProcess. It ends by being killed.
+func runPublisher(url string) {
+	ctx := context.Background()
+	s := must(postgres.Open(ctx, postgres.Config{URL: url, Unsafe: true, MaxConns: 4}))
+	cert := must(x509.ParseCertificate(must(hex.DecodeString(os.Getenv("SIGNET_TEST_CERTIFICATE")))))
+	key := must(x509.ParsePKCS8PrivateKey(must(hex.DecodeString(os.Getenv("SIGNET_TEST_KEY"))))).(crypto.Signer)
+	a := &authority{store: s, cert: cert, key: key, hash: pki.HashSPKI(cert.RawSubjectPublicKeyInfo)}
+	universe := must(revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s}))
+	config := crlserver.Config{Publications: s, Bases: s, Universe: universe, Issuers: func() []crlserver.Issuer { return []crlserver.Issuer{a.config()} }}
+	must(rand.Read(config.Instance[:]))
+	p := must(crlserver.New(config))
+	for _, load := range []func(context.Context) error{universe.Load, p.Load} {
+		if err := load(ctx); err != nil {
+			panic(err)
+		}
+	}
+	go universe.Run(ctx, nil)
+	p.Run(ctx)
 }

@@ -2,9 +2,14 @@ package storetest_test
 
 import (
 	"testing"
+	"time"
 
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store"
+	"signet.example/signet/store/sqlite"
 	"signet.example/signet/store/storetest"
 )
 
@@ -16,4 +21,52 @@ func TestSQLite(t *testing.T) {
 
 func TestPostgres(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return testdb.Postgres(t) })
+}
+
+// Histories are never rewritten, not even by somebody with a prompt.
+func TestAppendOnly(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		entry := revocation.NewEntry{Entry: revocation.Entry{Issuer: pki.IssuerID{1}, Kind: revocation.KindRevoke, RevokedAt: time.Unix(1, 0), Actor: "a"}}
+		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{entry}, []audit.Event{{Actor: "a", Outcome: audit.OK}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range []string{
+			`UPDATE ledger SET reason = 1`, `DELETE FROM ledger`, `UPDATE audit_events SET actor = 'b'`, `DELETE FROM audit_events`,
+			`UPDATE audit_batches SET first = 2`, `DELETE FROM audit_batches`,
+		} {
+			if err := testdb.TryExec(s, statement); err == nil {
+				t.Errorf("%s was accepted", statement)
+			}
+		}
+	})
+}
+
+// What somebody alters all the same is found.
+func TestAuditTampering(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		for i := range 3 {
+			if err := s.AppendAudit(t.Context(), []audit.Event{{Actor: "a", Target: "x", Outcome: audit.OK, At: time.Unix(int64(i), 0)}, {Actor: "b", Outcome: audit.OK}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, ok := s.(*sqlite.Store); ok {
+			testdb.Exec(t, s, `DROP TRIGGER audit_events_no_update`)
+		} else {
+			testdb.Exec(t, s, `ALTER TABLE audit_events DISABLE TRIGGER append_only`)
+		}
+		for _, statement := range []string{
+			`UPDATE audit_events SET target = 'y' WHERE seq = 3`, `UPDATE audit_events SET actor = 'c' WHERE seq = 6`, `UPDATE audit_events SET detail = '{"a":"b"}' WHERE seq = 1`,
+		} {
+			testdb.Exec(t, s, statement)
+			if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err == nil {
+				t.Errorf("%s: the log verifies up to %d", statement, chain.Seq)
+			}
+		}
+	})
+}
+
+// Several instances on one database.
+func TestInstancesInOrder(t *testing.T) {
+	url := testdb.URL(t)
+	storetest.HuntLateCommits(t, testdb.Open(t, url), testdb.Open(t, url), testdb.Open(t, url), testdb.Open(t, url))
 }

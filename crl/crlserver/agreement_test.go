@@ -1,0 +1,246 @@
+package crlserver_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"maps"
+	"math/big"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// TestAgreement: whatever happens in whatever order, complete list, shards, and base plus delta say what the ledger
+// says at their sequence, to three readers: ours, crypto/x509 and OpenSSL.
+func TestAgreement(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		random := rand.New(rand.NewPCG(2, uint64(len(t.Name()))))
+		a := newAuthority(t, s, "Agreeing CA")
+		issuer := a.config()
+		issuer.Delta = true
+		p := start(t, s, &clock{}, nil, issuer)
+		ledger := newLedgerModel(a)
+		var bases []*crl.List
+		for range 12 {
+			var batch []revocation.NewEntry
+			for range 1 + random.IntN(8) {
+				batch = append(batch, ledger.next(random)...)
+			}
+			if len(batch) == 0 {
+				continue
+			}
+			last := a.append(t, batch...)
+			ledger.applied(batch, last)
+			p.await(t, last)
+			full := p.list(t, a, a.complete())
+			ledger.agrees(t, full, nil, func(pki.Shard) bool { return true })
+			bases = append(bases, full)
+			for shard := range ledger.shards {
+				list := crlserver.List{Series: crlserver.Series{Issuer: a.issuer, Shard: shard, Sharded: true}, Kind: crlserver.KindShard}
+				ledger.agrees(t, p.list(t, a, list), nil, func(s pki.Shard) bool { return s == shard })
+			}
+			eventually(t, "a delta", func() bool { _, _, ok := p.Document(a.delta()); return ok })
+			delta := p.list(t, a, a.delta())
+			for _, base := range bases {
+				if base.Fits(delta) == nil {
+					ledger.agrees(t, base, delta, func(pki.Shard) bool { return true })
+				}
+			}
+		}
+		document, _, _ := p.Document(a.complete())
+		ledger.agreesWithStandardLibrary(t, document.Bytes())
+		ledger.agreesWithOpenSSL(t, document.Bytes())
+	})
+}
+
+// ledgerModel is the last entry of every certificate, kept in the plainest way.
+type ledgerModel struct {
+	authority *authority
+	last      map[pki.Position]revocation.Entry
+	shards    map[pki.Shard]bool
+}
+
+func newLedgerModel(a *authority) *ledgerModel {
+	return &ledgerModel{a, make(map[pki.Position]revocation.Entry), make(map[pki.Shard]bool)}
+}
+
+// next draws a legal change of one of 40 certificates in four shards of two weeks.
+func (m *ledgerModel) next(random *rand.Rand) []revocation.NewEntry {
+	p := pki.Position{Epoch: epoch + pki.Epoch(random.IntN(2)), Index: uint64(random.IntN(2))*pki.BlockSize + uint64(random.IntN(10))}
+	was, known := m.last[p]
+	if known && was.Seq == 0 {
+		return nil // changed in this batch already
+	}
+	e := m.authority.event(p.Epoch, p.Index, revocation.KindRevoke, pki.Superseded, was.Seq)
+	switch {
+	case known && was.Kind == revocation.KindHold && random.IntN(2) == 0:
+		e.Kind, e.Reason = revocation.KindRelease, pki.Unspecified
+	case known && was.Kind == revocation.KindRevoke:
+		e.Kind, e.Reason, e.RevokedAt = revocation.KindReasonChange, pki.KeyCompromise, was.RevokedAt
+	case known && (was.Kind == revocation.KindVoid || was.Kind == revocation.KindReasonChange):
+		return nil
+	case (!known || was.Kind == revocation.KindRelease) && random.IntN(2) == 0:
+		e.Kind, e.Reason = revocation.KindHold, pki.CertificateHold
+	case !known && random.IntN(5) == 0:
+		e.Kind, e.Reason = revocation.KindVoid, pki.Unspecified
+	}
+	if e.Kind == revocation.KindRevoke && random.IntN(3) == 0 {
+		e.InvalidityAt = e.RevokedAt.Add(-time.Hour)
+	}
+	e.Entry.Seq = 0
+	m.last[p] = e.Entry
+	m.shards[p.Shard()] = true
+	return []revocation.NewEntry{e}
+}
+
+// applied gives the entries of a batch the sequences they got.
+func (m *ledgerModel) applied(batch []revocation.NewEntry, last uint64) {
+	for i, e := range batch {
+		e.Entry.Seq = last - uint64(len(batch)-1-i)
+		m.last[e.Position] = e.Entry
+	}
+}
+
+// revoked are the serials that must be listed.
+func (m *ledgerModel) revoked(in func(pki.Shard) bool) map[pki.Serial]revocation.Entry {
+	revoked := make(map[pki.Serial]revocation.Entry)
+	for p, e := range m.last {
+		if e.Kind.Revokes() && in(p.Shard()) {
+			revoked[e.Serial] = e
+		}
+	}
+	return revoked
+}
+
+// agrees compares a list, brought up to date by a delta if there is one, with the model.
+func (m *ledgerModel) agrees(t *testing.T, base, delta *crl.List, in func(pki.Shard) bool) {
+	t.Helper()
+	listed := make(map[pki.Serial]crl.Entry)
+	for e := range base.Entries() {
+		listed[must(pki.SerialFromBytes(e.Serial))] = e
+	}
+	if delta != nil {
+		for e := range delta.Entries() {
+			if e.Reason == pki.RemoveFromCRL {
+				delete(listed, must(pki.SerialFromBytes(e.Serial)))
+			} else {
+				listed[must(pki.SerialFromBytes(e.Serial))] = e
+			}
+		}
+	}
+	want := m.revoked(in)
+	if len(listed) != len(want) {
+		t.Fatalf("%d entries, want %d (number %s)", len(listed), len(want), base.Number)
+	}
+	for s, e := range want {
+		if got := listed[s]; got.Reason != e.Reason || !got.RevokedAt.Equal(e.RevokedAt) || !got.InvalidityAt.Equal(e.InvalidityAt) {
+			t.Fatalf("%s is listed as %+v, want %+v", s, got, e)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (m *ledgerModel) agreesWithStandardLibrary(t *testing.T, der []byte) {
+	t.Helper()
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := m.revoked(func(pki.Shard) bool { return true })
+	if len(list.RevokedCertificateEntries) != len(want) {
+		t.Fatalf("crypto/x509 reads %d entries, want %d", len(list.RevokedCertificateEntries), len(want))
+	}
+	for _, e := range list.RevokedCertificateEntries {
+		if w, ok := want[must(pki.SerialFromBig(e.SerialNumber))]; !ok || int(w.Reason) != e.ReasonCode {
+			t.Fatalf("crypto/x509 reads %v with reason %d", e.SerialNumber, e.ReasonCode)
+		}
+	}
+}
+
+func (m *ledgerModel) agreesWithOpenSSL(t *testing.T, der []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "list.crl")
+	write(t, path, der)
+	out, err := exec.Command("openssl", "crl", "-inform", "DER", "-in", path, "-noout", "-text").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(map[pki.Serial]bool)
+	for line := range strings.Lines(string(out)) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "Serial Number: "); ok {
+			n, ok := new(big.Int).SetString(text, 16)
+			if !ok {
+				t.Fatalf("openssl prints %q", line)
+			}
+			read[must(pki.SerialFromBig(n))] = true
+		}
+	}
+	want := make(map[pki.Serial]bool)
+	for s := range m.revoked(func(pki.Shard) bool { return true }) {
+		want[s] = true
+	}
+	if !maps.Equal(read, want) {
+		t.Fatalf("openssl reads %d entries, want %d", len(read), len(want))
+	}
+}
+
+// TestKill kills publishers at moments of chance and starts others: nothing goes back, and everything comes out.
+func TestKill(t *testing.T) {
+	url := testdb.URL(t)
+	s := testdb.Open(t, url)
+	a := newAuthority(t, s, "Killed CA")
+	a.reserve(t, epoch, 0, base)
+	random := rand.New(rand.NewPCG(5, 5))
+	grown := make(map[crlserver.List]crlserver.Head)
+	check := func() {
+		heads, _, err := s.PublicationHeads(t.Context(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range heads {
+			if h.Number < grown[h.List].Number || h.Seq < grown[h.List].Seq {
+				t.Fatalf("%s went back from %+v to %+v", h.List, grown[h.List], h)
+			}
+			grown[h.List] = h
+		}
+	}
+	var last uint64
+	for round := range uint64(4) {
+		child := publisherProcess(t, url, a)
+		for index := range uint64(15) {
+			last = a.revoke(t, 100*round+index)
+			check()
+		}
+		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // the moment of chance
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = child.Wait() // says only that it was killed
+		check()
+	}
+	p := start(t, s, &clock{}, nil, a.config())
+	p.await(t, last) // at most the lease of the one that was killed in the middle of it
+	check()
+	if l := p.list(t, a, a.shard()); l.Len() != 60 {
+		t.Fatalf("%d entries", l.Len())
+	}
+	if document, _, _ := p.Document(a.shard()); !bytes.Equal(document.Bytes(), must(s.PublicationBytes(t.Context(), a.shard(), grown[a.shard()].Number))) {
+		t.Fatal("what is served is not what was published")
+	}
+}
