@@ -225,13 +225,13 @@ func (c *CertificateStatus) lines() []string {
 	if c.Source != "" {
 		line += ", says " + c.Source
 	}
-	if c.Location != "" {
-		line += " " + clean(c.Location)
-	}
 	if c.Source != "" {
 		line += ", " + ageText(c.Age) + " old"
 	}
 	lines := []string{line}
+	if c.Location != "" {
+		lines = append(lines, clean(c.Location))
+	}
 	if c.RevokedAt != nil || c.Reason != "" {
 		revoked := "revoked"
 		if c.RevokedAt != nil {
