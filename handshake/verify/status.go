@@ -63,7 +63,7 @@ func judgeCRLs(c *Case) Result {
 	if bad != nil {
 		return bad.result(Unknown)
 	}
-	leaf, err := x509.ParseCertificate(c.Leaf)
+	leaf, err := ParseCertificate(c.Leaf)
 	if err != nil {
 		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Unknown)
 	}
@@ -150,7 +150,7 @@ func judgeOCSPs(c *Case) Result {
 	if bad != nil {
 		return bad.result(Unknown)
 	}
-	leaf, err := x509.ParseCertificate(c.Leaf)
+	leaf, err := ParseCertificate(c.Leaf)
 	if err != nil {
 		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Unknown)
 	}
