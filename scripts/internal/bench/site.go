@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -31,17 +30,11 @@ type site struct {
 
 // newSite makes an authority on a database and serves it.
 func (b *bench) newSite(ctx context.Context, name, database string) (*site, error) {
-	s := &site{dir: filepath.Join(b.dir, name)}
-	var free [3]string
-	for i := range free {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		free[i] = l.Addr().String()
+	free, err := server.FreeAddresses()
+	if err != nil {
+		return nil, err
 	}
-	s.addresses = server.Addresses{API: free[0], Public: free[1], Ops: free[2]}
+	s := &site{dir: filepath.Join(b.dir, name), addresses: free}
 	passphrase := filepath.Join(b.dir, name+".passphrase")
 	if err := os.WriteFile(passphrase, []byte("only for a benchmark\n"), 0o600); err != nil {
 		return nil, err
@@ -52,7 +45,6 @@ func (b *bench) newSite(ctx context.Context, name, database string) (*site, erro
 	}); err != nil {
 		return nil, err
 	}
-	var err error
 	if s.roots, err = client.ReadRoots(filepath.Join(s.dir, "root.pem")); err != nil {
 		return nil, err
 	}
@@ -77,8 +69,9 @@ func (s *site) start(ctx context.Context, program string) error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
+	asker := http.Client{Timeout: time.Second}
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
-		answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")
+		answer, err := asker.Get("http://" + s.addresses.Ops + "/readyz")
 		if err != nil {
 			continue
 		}
