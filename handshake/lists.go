@@ -199,7 +199,7 @@ type fetched struct {
 // fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
 // the question conditional.
 func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
-	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout}
+	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.fresh}
 	if configured {
 		request.MaxBytes = maxCRLGiven
 	}
@@ -226,14 +226,19 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 
 // download fetches and parses, both once for many waiters.
 func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched, error) {
-	ch := c.lists.flight.DoChan(request.URL+" "+request.ETag+" "+request.LastModified, func() (any, error) {
+	fetchAndParse := func() (any, error) {
 		response, err := c.config.Fetcher.Do(context.WithoutCancel(ctx), request)
 		if err != nil || response.NotModified {
 			return fetched{response: response}, err
 		}
 		list, err := crl.Parse(decodePEM(response.Body))
 		return fetched{response, list}, err
-	})
+	}
+	flight := request.URL + " " + request.ETag + " " + request.LastModified
+	if request.Fresh {
+		c.lists.flight.Forget(flight) // whoever asks from here on joins this one
+	}
+	ch := c.lists.flight.DoChan(flight, fetchAndParse)
 	select {
 	case <-ctx.Done():
 		return fetched{}, ctx.Err()

@@ -167,7 +167,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	var all []Evidence
 	for _, url := range c.responders(&s) {
 		reply, err := askResponder(ctx, c.config.Fetcher, question{
-			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce,
+			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.fresh,
 			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
 		})
 		if err == nil {
