@@ -172,7 +172,7 @@ func kindsOf(entries []revocation.Entry) (kinds []revocation.Kind) {
 // fails if the reader misses an entry that was committed late.
 func HuntLateCommits(t *testing.T, reader store.Store, writers ...store.Store) {
 	t.Helper()
-	const each = 100
+	const each = 40
 	var wg sync.WaitGroup
 	for w, s := range writers {
 		wg.Go(func() {
