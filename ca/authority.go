@@ -31,6 +31,7 @@ type Config struct {
 	Audit        AuditStore       // required
 	WeakKeys     policy.WeakKeys  // empty: none are known
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
+	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
 }
 
@@ -55,6 +56,9 @@ func New(ctx context.Context, config Config) (*Authority, error) {
 	}
 	if config.Lease == 0 {
 		config.Lease = 30 * time.Second
+	}
+	if config.KeepExpired == 0 {
+		config.KeepExpired = 365 * 24 * time.Hour
 	}
 	r, err := newRanges(config.Ranges, config.Lease, config.Now)
 	if err != nil {

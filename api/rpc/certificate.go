@@ -245,7 +245,7 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 	if err != nil {
 		return nil, err
 	}
-	receipt, published, err := s.change(ctx, op, m.GetWaitFor(), request, s.api.config.Ledger.Revoke)
+	receipt, published, err := s.change(ctx, op, m.GetWaitFor(), request, s.revoke)
 	if err != nil {
 		return nil, err
 	}
@@ -258,6 +258,15 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 		Repeated:    &receipt.Repeated,
 		PublishedAt: timestamp(published),
 	}.Build(), nil
+}
+
+// revoke revokes, and for key compromise changes the reason of a certificate that is revoked for another one already.
+func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, request revocation.Request) (revocation.Receipt, error) {
+	receipt, err := s.api.config.Ledger.Revoke(ctx, grant, request)
+	if err != nil && pki.KindOf(err) == pki.KindConflict && request.Reason == pki.KeyCompromise {
+		return s.api.config.Ledger.ChangeReason(ctx, grant, request)
+	}
+	return receipt, err
 }
 
 // HoldCertificate puts on hold.

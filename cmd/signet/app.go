@@ -76,6 +76,13 @@ func (a *app) fail(err error) int {
 	if _, ok := errors.AsType[judgedNo](err); ok {
 		return exitFailed
 	}
+	if _, ok := errors.AsType[handshakeRefused](err); ok {
+		return exitFailed
+	}
+	if own, ok := errors.AsType[ownFault](err); ok {
+		a.fail(own.error)
+		return exitInvalid
+	}
 	if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err)
 	}

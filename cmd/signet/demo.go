@@ -413,7 +413,7 @@ func (d *demo) ocspGood(ctx context.Context) (string, error) {
 }
 
 func (d *demo) askOCSP() (ocsp.Result, error) {
-	_, request, err := ocspTarget{Hash: "sha256"}.request(d.stolen.Leaf, d.issuing)
+	_, request, err := ocspTarget{Hash: "sha256"}.request(d.stolen.Leaf, d.issuing, nil)
 	if err != nil {
 		return ocsp.Result{}, err
 	}

@@ -35,6 +35,7 @@ type commands struct {
 	CRL        crlCmd        `cmd:"" help:"Get, read and check revocation lists."`
 	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
 	Verify     verifyCmd     `cmd:"" help:"Judge certificates off-line, by what is given alone."`
+	Handshake  handshakeCmd  `cmd:"" help:"Make TLS connections, step by step: connect, serve, compromise."`
 	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server."`
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`

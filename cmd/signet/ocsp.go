@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
@@ -23,7 +25,7 @@ type ocspTarget struct {
 	Certificate string `arg:"" help:"The certificate; - is standard input."`
 	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
 	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
-	Nonce       bool   `help:"Demand an answer made for this request, not one from a cache."`
+	Nonce       string `default:"no" enum:"no,ask,demand" help:"no; ask for an answer made for this request; or demand one, and take nothing from a cache."`
 }
 
 type ocspQueryCmd struct {
@@ -40,7 +42,7 @@ The exit status is 0 for good and 10 for anything else.
 
 Examples:
   signet ocsp query app.example.pem
-  signet ocsp query leaf.pem --issuer issuing.pem --nonce --url http://pki.example/ocsp/0123456789abcdef0123`
+  signet ocsp query leaf.pem --issuer issuing.pem --nonce demand --url http://pki.example/ocsp/0123456789abcdef0123`
 }
 
 // Run asks and judges.
@@ -49,7 +51,11 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	request, der, err := c.request(certificate, issuer)
+	var nonce []byte
+	if c.Nonce != "no" {
+		nonce = randomNonce()
+	}
+	request, der, err := c.request(certificate, issuer, nonce)
 	if err != nil {
 		return err
 	}
@@ -69,7 +75,12 @@ func (c *ocspQueryCmd) Run(a *app) error {
 			return err
 		}
 	}
-	said, err := ocsp.Verify(answer, ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: time.Minute, Nonce: request.Nonce})
+	query := ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: time.Minute, Nonce: request.Nonce}
+	said, err := ocsp.Verify(answer, query)
+	if e, ok := errors.AsType[*ocsp.NonceError](err); ok && e.Got == nil && c.Nonce == "ask" {
+		query.Nonce = nil // the responder pre-produces its answers (RFC 9919), which is its right
+		said, err = ocsp.Verify(answer, query)
+	}
 	result := describeAnswer(certificate, responder, said, err)
 	if err := a.show(result, func(p *printer) { printAnswer(p, c.Certificate, result, said) }); err != nil {
 		return err
@@ -80,34 +91,48 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	return nil
 }
 
-// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer.
+// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may.
 func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error) {
 	const op = "query OCSP"
-	if address, get := ocsp.URL(responder, der); get && !c.Post {
+	if address, get := ocsp.URL(responder, der); get && !c.Post && c.Nonce == "no" {
 		return a.fetch(op, fetch.Request{URL: address})
 	}
 	return a.fetch(op, fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request"})
 }
 
 type ocspRequestCmd struct {
-	ocspTarget
-	Out string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
+	Certificate string `arg:"" optional:"" help:"The certificate; - is standard input."`
+	Leaf        string `placeholder:"FILE" help:"The certificate, as the verify commands name it."`
+	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
+	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
+	Nonce       string `default:"none" placeholder:"HEX" help:"none, random, or the nonce in hexadecimal, 1 to 128 octets."`
+	Out         string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
 }
 
 // Help is shown by `signet ocsp request --help`.
 func (ocspRequestCmd) Help() string {
 	return `Examples:
   signet ocsp request app.example.pem --out request.der
+  signet ocsp request --issuer issuing.pem --leaf app.pem --hash sha256 --nonce random --out request.der
   curl -s --data-binary @request.der -H 'Content-Type: application/ocsp-request' http://pki.example/ocsp/ID > answer.der`
 }
 
 // Run writes one request.
 func (c *ocspRequestCmd) Run(a *app) error {
-	certificate, issuer, err := c.read(a)
+	const op = "make OCSP request"
+	if (c.Certificate == "") == (c.Leaf == "") {
+		return pki.Errorf(pki.KindInvalid, op, "want one certificate").WithHint("name it as the argument or with --leaf")
+	}
+	nonce, err := parseNonce(c.Nonce)
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err).InField("nonce").WithHint("give none, random, or hexadecimal digits")
+	}
+	target := ocspTarget{Certificate: c.Certificate + c.Leaf, Issuer: c.Issuer, Hash: c.Hash}
+	certificate, issuer, err := target.read(a)
 	if err != nil {
 		return err
 	}
-	_, der, err := c.request(certificate, issuer)
+	_, der, err := target.request(certificate, issuer, nonce)
 	if err != nil {
 		return err
 	}
@@ -121,6 +146,27 @@ func (c *ocspRequestCmd) Run(a *app) error {
 			p.next("curl -s --data-binary @%s -H 'Content-Type: application/ocsp-request' %s > answer.der", c.Out, responder)
 		}
 	})
+}
+
+// parseNonce reads what --nonce of a request may say.
+func parseNonce(text string) ([]byte, error) {
+	switch text {
+	case "none":
+		return nil, nil
+	case "random":
+		return randomNonce(), nil
+	}
+	nonce, err := hex.DecodeString(text)
+	if err == nil && (len(nonce) < ocsp.MinNonce || len(nonce) > ocsp.MaxNonce) {
+		err = fmt.Errorf("%d octets: a nonce has %d to %d", len(nonce), ocsp.MinNonce, ocsp.MaxNonce)
+	}
+	return nonce, err
+}
+
+func randomNonce() []byte {
+	nonce := make([]byte, ocsp.RequesterNonce)
+	rand.Read(nonce) // never fails (crypto/rand)
+	return nonce
 }
 
 // read takes the certificate and its issuer from one file or two.
@@ -145,7 +191,7 @@ func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err err
 }
 
 // request makes the OCSP request.
-func (t ocspTarget) request(certificate, issuer *x509.Certificate) (*ocsp.Request, []byte, error) {
+func (t ocspTarget) request(certificate, issuer *x509.Certificate, nonce []byte) (*ocsp.Request, []byte, error) {
 	const op = "make OCSP request"
 	from, err := ocsp.IssuerOf(issuer)
 	if err != nil {
@@ -160,10 +206,7 @@ func (t ocspTarget) request(certificate, issuer *x509.Certificate) (*ocsp.Reques
 		hash = crypto.SHA256
 	}
 	request := ocsp.NewRequest(from.CertID(hash, serial))
-	if t.Nonce {
-		request.Nonce = make([]byte, ocsp.RequesterNonce)
-		rand.Read(request.Nonce) // never fails (crypto/rand)
-	}
+	request.Nonce = nonce
 	der, err := request.Marshal()
 	if err != nil {
 		return nil, nil, pki.Errorf(pki.KindInternal, op, "%w", err)
@@ -217,6 +260,9 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 		signer += ", appointed by the issuer"
 	}
 	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "responder", answer.Responder)
+	if answer.Nonce {
+		p.line("  The answer was made for this request.")
+	}
 }
 
 // parseChain reads every certificate of a PEM file, or one in DER.

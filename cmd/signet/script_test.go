@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -24,6 +25,8 @@ func TestScripts(t *testing.T) {
 			"ports":  ports,
 			"mode":   mode,
 			"status": status,
+			"await":  await,
+			"ready":  ready,
 		},
 	})
 }
@@ -66,5 +69,34 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if (got == args[0]) == neg {
 		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}
+
+// ready waits until the server of $SIGNET_CONFIG answers.
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := ts.Exec("signet", "doctor", "--health")
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the server is not ready: %v", err)
+		}
+	}
+}
+
+// await PORT waits until somebody listens on it.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+args[0])
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nobody listens on %s: %v", args[0], err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"signet.example/signet/api/client"
 )
 
@@ -84,7 +86,7 @@ func printCheck(p *printer, what string, check *client.Check) {
 	if len(check.Chain) > 1 {
 		p.line("chain:")
 		for _, link := range check.Chain {
-			p.line("  %s, until %s", link.Subject, on(link.NotAfter))
+			p.line("  %s, until %s", cmp.Or(link.Subject, "this certificate"), on(link.NotAfter))
 		}
 	}
 }

@@ -206,6 +206,8 @@ func tellRevocation(peer Role, r Revocation) Step {
 	case r.Problem != "":
 		step.Outcome = Warning
 		step.say("Accepted, although: %s.", strings.TrimSuffix(r.Problem, "."))
+	case len(r.Certificates) == 0:
+		step.say("There is nobody to ask: the certificate is itself the trust anchor, and only whoever trusts it can end that.")
 	default:
 		step.say("The signatures and dates of a certificate can not tell whether it was revoked since; the authority was asked.")
 	}
@@ -223,13 +225,13 @@ func (c *CertificateStatus) lines() []string {
 	if c.Source != "" {
 		line += ", says " + c.Source
 	}
-	if c.Location != "" {
-		line += " " + clean(c.Location)
-	}
 	if c.Source != "" {
 		line += ", " + ageText(c.Age) + " old"
 	}
 	lines := []string{line}
+	if c.Location != "" {
+		lines = append(lines, clean(c.Location))
+	}
 	if c.RevokedAt != nil || c.Reason != "" {
 		revoked := "revoked"
 		if c.RevokedAt != nil {

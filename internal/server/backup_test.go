@@ -19,8 +19,6 @@ import (
 	"signet.example/signet/store"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
-
 var passphrase = []byte("correct horse battery staple")
 
 // databases returns, for each kind of database, the URLs of two empty ones.

@@ -64,6 +64,7 @@ type CRLConfig struct {
 // OCSPConfig times the OCSP responses.
 type OCSPConfig struct {
 	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 1h, 8h for issuers that serve the public
+	Nonce    string        `yaml:"nonce"`    // ignore: answers come from the cache; live: a nonce is answered afresh; default ignore
 }
 
 // LogConfig is the server's log on stderr.
@@ -129,6 +130,7 @@ func (c *Config) fillDefaults() {
 	setDefault(&c.Ops.Listen, "127.0.0.1:9090")
 	setDefault(&c.CRL.Lifetime, 72*time.Hour)
 	setDefault(&c.CRL.Interval, c.CRL.Lifetime/12)
+	setDefault(&c.OCSP.Nonce, "ignore")
 	setDefault(&c.Log.Format, "text")
 	setDefault(&c.Log.Level, "info")
 	setDefault(&c.Client.Server, c.API.Listen)
@@ -175,6 +177,9 @@ func (c *Config) validate() (field string, err error) {
 	}
 	if c.OCSP.Lifetime != 0 && c.OCSP.Lifetime < time.Minute || c.OCSP.Lifetime > 10*24*time.Hour {
 		return "ocsp.lifetime", fmt.Errorf("%s: want 1m to 240h", c.OCSP.Lifetime)
+	}
+	if c.OCSP.Nonce != "ignore" && c.OCSP.Nonce != "live" {
+		return "ocsp.nonce", fmt.Errorf("%q: want ignore or live", c.OCSP.Nonce)
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return "log.format", fmt.Errorf("%q: want text or json", c.Log.Format)

@@ -85,6 +85,7 @@ func TestBadConfig(t *testing.T) {
 		{"CRL lifetime", good + "crl: {lifetime: 1s}\n", "signet.yaml:2: crl.lifetime"},
 		{"CRL interval", good + "crl: {lifetime: 1h, interval: 2h}\n", "signet.yaml:2: crl.interval"},
 		{"OCSP lifetime", good + "ocsp: {lifetime: 1000h}\n", "signet.yaml:2: ocsp.lifetime"},
+		{"OCSP nonce", good + "ocsp: {nonce: always}\n", "signet.yaml:2: ocsp.nonce"},
 		{"log format", good + "log: {format: xml}\n", "signet.yaml:2: log.format"},
 		{"log level", good + "log: {level: loud}\n", "signet.yaml:2: log.level"},
 	} {

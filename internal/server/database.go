@@ -17,10 +17,19 @@ import (
 // OpenDatabase opens the database of the configuration and migrates it. purpose is what is told to whoever finds a
 // SQLite file locked; unsafe accepts a PostgreSQL that can lose what it confirmed.
 func (c *Config) OpenDatabase(ctx context.Context, purpose string, unsafe bool) (store.Store, error) {
+	// Errors are returned apart: a nil *Store in an interface is not nil.
 	if path, ok := c.sqlitePath(); ok {
-		return sqlite.Open(ctx, sqlite.Config{Path: path, Purpose: purpose})
+		db, err := sqlite.Open(ctx, sqlite.Config{Path: path, Purpose: purpose})
+		if err != nil {
+			return nil, err
+		}
+		return db, nil
 	}
-	return postgres.Open(ctx, postgres.Config{URL: c.Database, Unsafe: unsafe})
+	db, err := postgres.Open(ctx, postgres.Config{URL: c.Database, Unsafe: unsafe})
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 // DatabaseStatus says where the schema stands, without migrating it. A SQLite file that is not there yet stands at 0.

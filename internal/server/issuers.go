@@ -48,7 +48,11 @@ func (s *Server) loadIssuers(ctx context.Context) error {
 		if certificate == nil || issuer.KeyURI == "" { // pending, or off-line: no OCSP, and no AIA that promises it
 			continue
 		}
-		answered = append(answered, ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Validity: s.config.OCSP.Lifetime})
+		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Validity: s.config.OCSP.Lifetime}
+		if s.config.OCSP.Nonce == "live" {
+			answer.Nonce = ocspserver.NonceLive
+		}
+		answered = append(answered, answer)
 	}
 	s.issuers.set(issuers)
 	return s.responder.SetIssuers(answered)

@@ -73,10 +73,14 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("history", "ok", "")
 	}
-	if err := s.publisher.Check(); err != nil {
-		add("crl", "warning", err.Error())
-	} else {
+	switch err := s.publisher.Check(); {
+	case err == nil:
+		s.firstLists.Store(true)
 		add("crl", "ok", "")
+	case s.firstLists.Load():
+		add("crl", "warning", err.Error())
+	default: // starting: certificates name lists that are not there yet
+		add("crl", "failed", err.Error())
 	}
 	for _, delegate := range s.delegation.Status() {
 		name := "ocsp/" + delegate.Issuer.String()

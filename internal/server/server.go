@@ -79,6 +79,7 @@ type Server struct {
 	issuers       issuerFiles
 	highWater     highWater
 	disagreements atomic.Uint64
+	firstLists    atomic.Bool            // every list was there at least once
 	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
 	listeners     listeners
 }
@@ -96,10 +97,10 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
+	opened := s // a return sets s before the deferred call
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
-			s = nil
+			err = errors.Join(err, opened.Close(context.WithoutCancel(ctx)))
 		}
 	}()
 	for _, step := range []func(context.Context) error{
@@ -149,11 +150,28 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openKeys(ctx); err != nil {
+		return err
+	}
 	voids, err := s.authority.Reconcile(ctx)
 	if voids > 0 {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
 	return err
+}
+
+// openKeys opens every key that is here, so that a wrong passphrase is said now. A key that was taken away, such as that
+// of a root kept off-line, is missed only by what needs it.
+func (s *Server) openKeys(ctx context.Context) error {
+	for _, issuer := range s.authority.Issuers() {
+		if issuer.KeyURI == "" || issuer.State == ca.IssuerPending {
+			continue
+		}
+		if _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); err != nil && pki.KindOf(err) != pki.KindNotFound {
+			return err
+		}
+	}
+	return nil
 }
 
 // keyStore opens each key with the store of its scheme.

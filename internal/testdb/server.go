@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -29,12 +30,15 @@ var shared struct {
 }
 
 // Main runs the tests of a package and stops the package's PostgreSQL afterwards. Call it from TestMain.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that has more to clean up: it returns the exit status.
+func Run(m *testing.M) int {
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.Stop()
 	}
-	os.Exit(code)
+	return code
 }
 
 // URL makes a fresh, migrated database on the test binary's server and returns its connection string, also good for
@@ -141,7 +145,7 @@ func (s *Server) Stop() {
 func (s *Server) running() bool { return s.cmd != nil && s.cmd.ProcessState == nil }
 
 func (s *Server) dsn(database string) string {
-	return "host=" + s.dir + " user=postgres dbname=" + database
+	return "postgres://postgres@/" + database + "?host=" + url.QueryEscape(s.dir)
 }
 
 func (s *Server) admin(statement string) error {

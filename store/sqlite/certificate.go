@@ -168,6 +168,43 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 	return hashes, next, translate(op, rows.Err())
 }
 
+// PassedEpochs implements ca.CertificateStore.
+func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
+	const op = "find passed epochs"
+	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT e.epoch FROM epochs e
+		WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch) ORDER BY e.epoch`)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	defer rows.Close()
+	var passed []ca.PassedEpoch
+	for rows.Next() {
+		var p ca.PassedEpoch
+		if err := rows.Scan(&p.Epoch); err != nil {
+			return nil, translate(op, err)
+		}
+		if p.Epoch.Passed(s.now().Unix()) {
+			passed = append(passed, p)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, translate(op, err)
+	}
+	for i := range passed {
+		for _, profile := range profiles {
+			var found bool
+			err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM certificates WHERE profile = ? AND epoch = ?)`, profile, int64(passed[i].Epoch)).Scan(&found)
+			if err != nil {
+				return nil, translate(op, err)
+			}
+			if found {
+				passed[i].Profiles = append(passed[i].Profiles, profile)
+			}
+		}
+	}
+	return passed, nil
+}
+
 // DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a
 // moment only.
 func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error) {

@@ -159,6 +159,9 @@ func (s *Store) selectCertificates(ctx context.Context, q *selection, f ca.Filte
 		q.lead, q.from = `0, n.reversed, n.kind`, `certificate_names n JOIN certificates c ON c.issuer = n.issuer AND c.epoch = n.epoch AND c.idx = n.idx`
 		from, to := f.NameRange()
 		q.and(`n.reversed >= %s AND n.reversed < %s`, from, to)
+		if f.Name == "" && !strings.HasPrefix(f.NameSuffix, "@") { // the name itself, and what is below it
+			q.and(`(n.reversed = %s OR substr(n.reversed, length(%s) + 1, 1) = '.')`, from, from)
+		}
 		q.order = ` ORDER BY n.reversed, n.kind, n.issuer, n.epoch, n.idx`
 	case ca.BySerial:
 		if err := s.whereSerial(ctx, q, f.Serial); err != nil {

@@ -81,11 +81,26 @@ func (b *books) entry(r ca.Range, index uint64) ca.Entry {
 // certificateFor is a certificate with one name; nothing else of it counts here.
 func certificateFor(t *testing.T, name string) []byte {
 	t.Helper()
+	return certificateWith(t, []ca.Name{{Type: pki.DNS, Value: name}})
+}
+
+// certificateWith is a certificate with DNS names and mailboxes.
+func certificateWith(t *testing.T, names []ca.Name) []byte {
+	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}}, &x509.Certificate{}, key.Public(), key)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	for _, name := range names {
+		switch name.Type {
+		case pki.DNS:
+			template.DNSNames = append(template.DNSNames, name.Value)
+		case pki.Email:
+			template.EmailAddresses = append(template.EmailAddresses, name.Value)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{}, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}

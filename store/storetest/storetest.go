@@ -13,6 +13,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("audit", func(t *testing.T) { testAudit(t, open) })
 	t.Run("certificate", func(t *testing.T) { testCertificate(t, open) })
 	t.Run("credential", func(t *testing.T) { testCredential(t, open) })
+	t.Run("inventory", func(t *testing.T) { testInventory(t, open) })
 	t.Run("issuer", func(t *testing.T) { testIssuer(t, open) })
 	t.Run("ledger", func(t *testing.T) { testLedger(t, open) })
 	t.Run("publication", func(t *testing.T) { testPublication(t, open) })

@@ -3,15 +3,11 @@ package laboratory_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -140,35 +136,38 @@ func FuzzDecrypt(f *testing.F) {
 
 func newServer(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	authority, err := laboratory.NewAuthority(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	cert, err := authority.Server("bank.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Laboratory Root"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "bank.example"}, DNSNames: []string{"bank.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, caKey.Public(), caKey)
+	return cert, authority.Pool()
+}
+
+func TestAuthorityRevokes(t *testing.T) {
+	authority, err := laboratory.NewAuthority(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), caKey)
+	cert, err := authority.Server("bank.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	parsed, err := x509.ParseCertificate(rootDER)
+	der, err := authority.Revoke(cert.Leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool.AddCert(parsed)
-	if leaf, err = x509.ParseCertificate(leafDER); err != nil {
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key, Leaf: leaf}, pool
+	if err := list.CheckSignatureFrom(authority.Certificate); err != nil {
+		t.Error(err)
+	}
+	if e := list.RevokedCertificateEntries; len(e) != 1 || e[0].SerialNumber.Cmp(cert.Leaf.SerialNumber) != 0 || e[0].ReasonCode != 1 {
+		t.Errorf("the list says %+v", e)
+	}
 }

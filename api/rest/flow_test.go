@@ -1,0 +1,356 @@
+package rest_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/http"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// sameJSON compares what a client value marshals to with what REST says.
+func sameJSON(t *testing.T, what string, value any, a answer) {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if a.Status != http.StatusOK || !reflect.DeepEqual(got, any(a.Body)) {
+		t.Errorf("%s: REST says %d %s\nthe client says %s", what, a.Status, a.Text, text)
+	}
+}
+
+func certificatePath(issuer pki.IssuerID, serial pki.Serial) string {
+	return "/v1/certificates/" + issuer.String() + "/" + serial.String()
+}
+
+func TestIssueGetListBothDoors(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "web", Role: auth.RoleRequester, Profiles: []string{"server"}})
+	c := h.grpc(token, nil)
+
+	// Over gRPC; the profile follows from the credential.
+	_, request := csr(t)
+	one, err := c.Issue(t.Context(), client.IssueRequest{CSR: request, Identifiers: []string{"App.example", "ip:192.0.2.7"}, Lifetime: 24 * time.Hour, RequestID: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(one.Certificate.DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.Certificate.Status != client.StatusGood || one.Certificate.Account != "web" || one.Certificate.Profile != "server" || one.Certificate.Issuer != h.issuing.ID ||
+		!slices.Equal(leaf.DNSNames, []string{"app.example"}) || len(one.Certificate.Identifiers) != 2 || one.Repeated {
+		t.Errorf("issued %+v", one.Certificate)
+	}
+	chain := one.PEM
+	for _, want := range [][]byte{one.Certificate.DER, h.issuing.Certificates[0].DER} {
+		var block *pem.Block
+		if block, chain = pem.Decode(chain); block == nil || !bytes.Equal(block.Bytes, want) {
+			t.Fatal("the chain is not the certificate and its issuer")
+		}
+	}
+	if len(bytes.TrimSpace(chain)) != 0 {
+		t.Error("something follows in the chain: the root does not belong there")
+	}
+
+	// The same request again, over the other door, is the same certificate.
+	body, err := json.Marshal(map[string]any{"csrDer": base64.StdEncoding.EncodeToString(request), "identifiers": []string{"App.example", "ip:192.0.2.7"}, "lifetime": "86400s", "requestId": "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := h.rest(token, nil, http.MethodPost, "/v1/certificates", string(body))
+	if certificate, _ := again.Body["certificate"].(map[string]any); again.Status != http.StatusOK || again.Body["repeated"] != true || certificate["serial"] != one.Certificate.Serial.String() {
+		t.Errorf("repeated over REST: %d %s", again.Status, again.Text)
+	}
+
+	// Over REST with PEM, as a person with curl does.
+	_, request = csr(t)
+	body, err = json.Marshal(map[string]any{"csrPem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request})), "profile": "server", "identifiers": []string{"two.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := h.rest(token, nil, http.MethodPost, "/v1/certificates", string(body))
+	if two.Status != http.StatusOK {
+		t.Fatalf("issue over REST: %d %s", two.Status, two.Text)
+	}
+
+	found, err := c.Get(t.Context(), one.Certificate.Issuer, one.Certificate.Serial)
+	if err != nil || !bytes.Equal(found.PEM, one.PEM) || !bytes.Equal(found.Certificate.DER, one.Certificate.DER) {
+		t.Errorf("get: %+v, %v", found, err)
+	}
+	sameJSON(t, "get", found, h.rest(token, nil, http.MethodGet, certificatePath(one.Certificate.Issuer, one.Certificate.Serial), ""))
+
+	page, err := c.List(t.Context(), client.Filter{PageSize: 1})
+	if err != nil || len(page.Certificates) != 1 || page.Next == "" {
+		t.Fatalf("the first page: %+v, %v", page, err)
+	}
+	sameJSON(t, "list", page, h.rest(token, nil, http.MethodGet, "/v1/certificates?page_size=1", ""))
+	rest, err := c.List(t.Context(), client.Filter{PageSize: 1, PageToken: page.Next})
+	if err != nil || len(rest.Certificates) != 1 || rest.Certificates[0].Serial == page.Certificates[0].Serial {
+		t.Errorf("the second page: %+v, %v", rest, err)
+	}
+	for what, filter := range map[string]client.Filter{
+		"name": {Identifier: "app.example"}, "suffix": {DNSSuffix: "example", Identifier: ""}, "serial": {Serial: one.Certificate.Serial}, "key": {KeyHash: one.Certificate.KeyHash},
+		"issuer": {Issuer: h.issuing.ID}, "profile": {Profile: "server"}, "valid": {Standing: client.StandingValid}, "expiry": {ExpiresBefore: time.Now().Add(48 * time.Hour)},
+	} {
+		page, err := c.List(t.Context(), filter)
+		if err != nil || !slices.ContainsFunc(page.Certificates, func(c client.Certificate) bool { return c.Serial == one.Certificate.Serial }) {
+			t.Errorf("list by %s: %+v, %v", what, page, err)
+		}
+	}
+	for what, filter := range map[string]client.Filter{
+		"name": {Identifier: "nobody.example"}, "revoked": {Standing: client.StandingRevoked}, "expired": {Standing: client.StandingExpired}, "profile": {Profile: "client"},
+		"issued later": {IssuedAfter: time.Now().Add(time.Hour)},
+	} {
+		if page, err := c.List(t.Context(), filter); err != nil || len(page.Certificates) != 0 {
+			t.Errorf("list by %s finds %+v, %v", what, page, err)
+		}
+	}
+	count, err := c.Count(t.Context(), client.Filter{Profile: "server"})
+	if err != nil || count.Count != 2 {
+		t.Errorf("count: %+v, %v", count, err)
+	}
+	sameJSON(t, "count", count, h.rest(token, nil, http.MethodGet, "/v1/certificates:count?profile=server", ""))
+
+	// Another account sees nothing of it.
+	stranger := h.grpc(h.token(auth.Spec{Name: "stranger", Role: auth.RoleRequester}), nil)
+	if page, err := stranger.List(t.Context(), client.Filter{}); err != nil || len(page.Certificates) != 0 {
+		t.Errorf("a stranger sees %+v, %v", page, err)
+	}
+	if _, err := stranger.Get(t.Context(), one.Certificate.Issuer, one.Certificate.Serial); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("a stranger gets: %v", err)
+	}
+	if _, err := stranger.List(t.Context(), client.Filter{Account: "web"}); pki.KindOf(err) != pki.KindDenied {
+		t.Errorf("a stranger asks for the account: %v", err)
+	}
+	if _, err := stranger.Revoke(t.Context(), client.RevokeRequest{Issuer: one.Certificate.Issuer, Serial: one.Certificate.Serial}); err == nil {
+		t.Error("a stranger revoked it")
+	}
+}
+
+func TestRefusedIssuance(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	_, request := csr(t)
+	encoded := base64.StdEncoding.EncodeToString(request)
+	for _, test := range []struct {
+		what   string
+		q      client.IssueRequest
+		body   string
+		kind   pki.Kind
+		status int
+		field  string
+	}{
+		{"an unknown profile", client.IssueRequest{CSR: request, Profile: "nothing", Identifiers: []string{"a.example"}}, `{"csrDer":"` + encoded + `","profile":"nothing","identifiers":["a.example"]}`,
+			pki.KindNotFound, http.StatusNotFound, "profile"},
+		{"no request at all", client.IssueRequest{CSR: []byte("hello"), Profile: "server", Identifiers: []string{"a.example"}}, `{"csrDer":"aGVsbG8=","profile":"server","identifiers":["a.example"]}`,
+			pki.KindInvalid, http.StatusBadRequest, "csr"},
+		{"no name", client.IssueRequest{CSR: request, Profile: "server"}, `{"csrDer":"` + encoded + `","profile":"server"}`, pki.KindRefused, http.StatusUnprocessableEntity, "identifiers"},
+		{"a long life", client.IssueRequest{CSR: request, Profile: "server", Identifiers: []string{"a.example"}, Lifetime: 50 * 365 * 24 * time.Hour},
+			`{"csrDer":"` + encoded + `","profile":"server","identifiers":["a.example"],"lifetime":"1576800000s"}`, pki.KindRefused, http.StatusUnprocessableEntity, "lifetime"},
+		{"an unknown issuer", client.IssueRequest{CSR: request, Profile: "server", Identifiers: []string{"a.example"}, Issuer: pki.IssuerID{1}},
+			`{"csrDer":"` + encoded + `","profile":"server","identifiers":["a.example"],"issuer":"01000000000000000000"}`, pki.KindNotFound, http.StatusNotFound, "issuer"},
+	} {
+		h.both(t, test.what, token, nil, func(c *client.Client) error { _, err := c.Issue(t.Context(), test.q); return err },
+			http.MethodPost, "/v1/certificates", test.body, test.kind, test.status, test.field)
+	}
+}
+
+func TestRevokeHoldRelease(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	c := h.grpc(token, nil)
+	serialOf := func(pair *x509.Certificate) pki.Serial {
+		serial, err := pki.SerialFromBig(pair.SerialNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return serial
+	}
+	serial := serialOf(h.pair("server", 0, "a.example").Leaf)
+	lost := time.Now().Add(-time.Hour).Truncate(time.Second)
+	q := client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Reason: pki.Superseded, InvalidityAt: lost}
+	first, err := c.Revoke(t.Context(), q)
+	if err != nil || first.Status != client.StatusRevoked || first.Revocation.Reason != pki.Superseded || !first.Revocation.InvalidityAt.Equal(lost) || first.Sequence == 0 || first.Repeated {
+		t.Fatalf("revoke: %+v, %v", first, err)
+	}
+	again, err := c.Revoke(t.Context(), q)
+	if err != nil || !again.Repeated || again.Sequence != first.Sequence || !again.Revocation.RevokedAt.Equal(first.Revocation.RevokedAt) {
+		t.Errorf("revoke twice: %+v, %v", again, err)
+	}
+	a := h.rest(token, nil, http.MethodPost, certificatePath(h.issuing.ID, serial)+":revoke", fmt.Sprintf(`{"reason":"REASON_SUPERSEDED","invalidityAt":%q}`, lost.UTC().Format(time.RFC3339)))
+	sameJSON(t, "revoke twice", again, a)
+	h.both(t, "another reason", token, nil, func(c *client.Client) error {
+		_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Reason: pki.CessationOfOperation})
+		return err
+	}, http.MethodPost, certificatePath(h.issuing.ID, serial)+":revoke", `{"reason":5}`, pki.KindConflict, http.StatusConflict, "")
+	changed, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Reason: pki.KeyCompromise})
+	if err != nil || changed.Revocation.Reason != pki.KeyCompromise || changed.Sequence == first.Sequence {
+		t.Errorf("the reason becomes key compromise: %+v, %v", changed, err)
+	}
+	found, err := c.Get(t.Context(), h.issuing.ID, serial)
+	if err != nil || found.Certificate.Status != client.StatusRevoked || found.Certificate.Revocation.Reason != pki.KeyCompromise {
+		t.Errorf("get after the change of reason: %v", err)
+	}
+
+	// By the certificate itself, as PEM.
+	other := h.pair("server", 0, "b.example")
+	text, err := json.Marshal(map[string]string{"certificatePem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate[0]})), "reason": "REASON_KEY_COMPROMISE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := h.rest(token, nil, http.MethodPost, "/v1/certificates:revoke", string(text)); a.Status != http.StatusOK || a.Body["serial"] != serialOf(other.Leaf).String() || a.Body["status"] != "CERTIFICATE_STATUS_REVOKED" {
+		t.Errorf("revoke by certificate: %d %s", a.Status, a.Text)
+	}
+	foreign := newAuthority(t, "elsewhere").leaf(t, 5, func(*x509.Certificate) {})
+	if _, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: foreign.Certificate[0]}); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("revoke another authority's certificate: %v", err)
+	}
+	h.both(t, "a serial that was never issued", token, nil, func(c *client.Client) error {
+		_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: pki.Serial{19: 1}})
+		return err
+	}, http.MethodPost, certificatePath(h.issuing.ID, pki.Serial{19: 1})+":revoke", `{}`, pki.KindNotFound, http.StatusNotFound, "serial")
+	h.both(t, "waiting for what nobody follows", token, nil, func(c *client.Client) error {
+		_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Published: true})
+		return err
+	}, http.MethodPost, certificatePath(h.issuing.ID, serial)+":revoke", `{"waitFor":"WAIT_FOR_PUBLISHED"}`, pki.KindFailedPrecondition, http.StatusConflict, "wait_for")
+
+	held := serialOf(h.pair("server", 0, "c.example").Leaf)
+	on, err := c.Hold(t.Context(), h.issuing.ID, held, false)
+	if err != nil || on.Status != client.StatusOnHold || on.Revocation.Reason != pki.CertificateHold {
+		t.Errorf("hold: %+v, %v", on, err)
+	}
+	if a := h.rest(token, nil, http.MethodPost, certificatePath(h.issuing.ID, held)+":hold", `{}`); a.Status != http.StatusOK || a.Body["repeated"] != true {
+		t.Errorf("hold twice: %d %s", a.Status, a.Text)
+	}
+	off, err := c.Release(t.Context(), h.issuing.ID, held, false)
+	if err != nil || off.Status != client.StatusGood || off.Sequence <= on.Sequence {
+		t.Errorf("release: %+v, %v", off, err)
+	}
+	if _, err := c.Release(t.Context(), h.issuing.ID, serial, false); err == nil {
+		t.Error("released what is revoked for good")
+	}
+	events, err := h.store.AuditEvents(t.Context(), audit.Filter{Actor: "token:root"}, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes int
+	for _, e := range events {
+		if e.Outcome == audit.OK && e.RequestID != "" && e.Source == "127.0.0.1" {
+			changes++
+		}
+	}
+	if changes != 5 { // revoke, reason change, revoke by certificate, hold, release
+		t.Errorf("%d changes are in the audit log with request and address, want 5: %+v", changes, events)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	c := h.grpc(token, nil)
+	check := func(what string, der []byte, at time.Time, want client.Verdict) *client.Check {
+		t.Helper()
+		got, err := c.Check(t.Context(), der, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Verdict != want || got.Summary == "" || len(got.Evidence) == 0 {
+			t.Errorf("%s: %s (%s) %+v, want %s", what, got.Verdict, got.Summary, got.Evidence, want)
+		}
+		return got
+	}
+	good := h.pair("server", 48*time.Hour, "a.example")
+	fine := check("a good certificate", good.Certificate[0], time.Time{}, client.VerdictInForce)
+	if len(fine.Chain) != 3 || fine.Chain[1].Issuer != h.issuing.ID || fine.Chain[2].Issuer != h.root.ID || fine.Issuer != h.issuing.ID {
+		t.Errorf("chain %+v", fine.Chain)
+	}
+	for _, e := range fine.Evidence {
+		if !e.Favourable {
+			t.Errorf("in force, and yet: %+v", e)
+		}
+	}
+	check("before its start", good.Certificate[0], time.Now().Add(-24*time.Hour), client.VerdictNotYetValid)
+	check("after its end", good.Certificate[0], time.Now().Add(72*time.Hour), client.VerdictExpired)
+	check("the issuing authority", h.issuing.Certificates[0].DER, time.Time{}, client.VerdictInForce)
+	check("the root", h.root.Certificates[0].DER, time.Time{}, client.VerdictInForce)
+
+	elsewhere := newAuthority(t, "elsewhere")
+	check("another authority's", elsewhere.leaf(t, 5, func(*x509.Certificate) {}).Certificate[0], time.Time{}, client.VerdictUnknownIssuer)
+	impostor := newAuthority(t, "Test Issuing CA")
+	impostor.certificate.RawSubject = h.issuing.Subject
+	check("an impostor's", impostor.leaf(t, 5, func(*x509.Certificate) {}).Certificate[0], time.Time{}, client.VerdictBadSignature)
+	check("a flipped bit", flipped(good.Certificate[0]), time.Time{}, client.VerdictBadSignature)
+
+	// Made by a thief of the key: correctly signed, never issued; with a serial of its own, and with that of another.
+	parent, signer, err := h.authority.IssuerSigner(t.Context(), h.issuing.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, serial := range map[string]*big.Int{"any serial": big.NewInt(77), "the serial of another": good.Leaf.SerialNumber} {
+		template := &x509.Certificate{SerialNumber: serial, NotBefore: good.Leaf.NotBefore, NotAfter: good.Leaf.NotAfter, DNSNames: []string{"evil.example"}}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, newKey(t).Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("forged with "+what, der, time.Time{}, client.VerdictForged)
+	}
+
+	serial, err := pki.SerialFromBig(good.Leaf.SerialNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Hold(t.Context(), h.issuing.ID, serial, false); err != nil {
+		t.Fatal(err)
+	}
+	check("on hold", good.Certificate[0], time.Time{}, client.VerdictOnHold)
+	if _, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: good.Certificate[0], Reason: pki.KeyCompromise}); err != nil {
+		t.Fatal(err)
+	}
+	revoked := check("revoked", good.Certificate[0], time.Time{}, client.VerdictRevoked)
+	if revoked.Revocation == nil || revoked.Revocation.Reason != pki.KeyCompromise || revoked.Status != client.StatusRevoked {
+		t.Errorf("revoked: %+v", revoked)
+	}
+	check("revoked and expired", good.Certificate[0], time.Now().Add(72*time.Hour), client.VerdictRevoked)
+	text, err := json.Marshal(map[string]string{"certificatePem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: good.Certificate[0]})), "at": "2026-01-01T00:00:00Z"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := time.Parse(time.RFC3339, "2026-01-01T00:00:00Z")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameJSON(t, "check", check("revoked", good.Certificate[0], at, client.VerdictRevoked), h.rest(token, nil, http.MethodPost, "/v1/certificates:check", string(text)))
+
+	// When an issuing authority is revoked, what it issued is in force no more.
+	leaf := h.pair("server", 0, "b.example")
+	if _, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.issuing.Certificates[0].DER, Reason: pki.CACompromise}); err != nil {
+		t.Fatal(err)
+	}
+	check("below a revoked authority", leaf.Certificate[0], time.Time{}, client.VerdictRevoked)
+}
+
+// flipped changes the last bit of the signature.
+func flipped(der []byte) []byte {
+	der = slices.Clone(der)
+	der[len(der)-1] ^= 1
+	return der
+}

@@ -1,0 +1,446 @@
+package rest_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/api/rpc"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+func TestBatch(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}})
+	const items, bad = 150, 7
+	_, request := csr(t)
+	item := func(i int) client.IssueRequest {
+		q := client.IssueRequest{CSR: request, Profile: "server", Identifiers: []string{fmt.Sprintf("n%d.example", i)}, RequestID: fmt.Sprintf("item-%d", i)}
+		if i == bad {
+			q.Identifiers = []string{"dns:not a name"}
+		}
+		return q
+	}
+	batch, err := h.grpc(token, nil).IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Close()
+	go func() {
+		for i := range items {
+			if err := batch.Send(item(i)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := batch.EndOfItems(); err != nil {
+			t.Error(err)
+		}
+	}()
+	serials := map[string]pki.Serial{}
+	for {
+		result, err := batch.Receive()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.RequestID == fmt.Sprintf("item-%d", bad) {
+			if pki.KindOf(result.Err) != pki.KindInvalid || fieldOf(result.Err) != "identifiers[0]" {
+				t.Errorf("the bad item: %v", result.Err)
+			}
+			continue
+		}
+		if result.Err != nil {
+			t.Errorf("%s: %v", result.RequestID, result.Err)
+			continue
+		}
+		serials[result.RequestID] = result.Issued.Certificate.Serial
+	}
+	if len(serials) != items-1 {
+		t.Errorf("%d of %d items were issued", len(serials), items-1)
+	}
+
+	// The same lines over REST: the ids are known, so it is the same certificates.
+	var lines strings.Builder
+	for i := range items {
+		fmt.Fprintf(&lines, "{\"csrDer\":%q,\"profile\":\"server\",\"identifiers\":[%q],\"requestId\":\"item-%d\"}\n", base64.StdEncoding.EncodeToString(request), fmt.Sprintf("n%d.example", i), i)
+	}
+	lines.WriteString("not JSON\n\n{\"requestId\":\"item-x\",\"profil\":\"server\"}\n{\"csrDer\":\"AQ==\",\"profile\":\"server\"}")
+	a := h.rest(token, nil, http.MethodPost, "/v1/certificates:issue", lines.String())
+	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/x-ndjson" || a.Header.Get("X-Request-Id") == "" {
+		t.Fatalf("%d %v %s", a.Status, a.Header, a.Text)
+	}
+	var issued, problems int
+	for line := range strings.Lines(a.Text) {
+		var result struct {
+			RequestID string `json:"requestId"`
+			Issued    struct {
+				Repeated    bool
+				Certificate struct{ Serial string }
+			}
+			Problem struct{ Kind, Message, Field string }
+		}
+		if err := json.Unmarshal([]byte(line), &result); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		switch {
+		case result.Problem.Kind != "":
+			problems++
+			if result.Problem.Kind != "invalid" || result.Problem.Message == "" {
+				t.Errorf("problem %s", line)
+			}
+			if result.RequestID == "" && !strings.Contains(line, "line ") && result.Problem.Field != "request_id" {
+				t.Errorf("nobody can tell which item this is: %s", line)
+			}
+		case result.RequestID == fmt.Sprintf("item-%d", bad):
+			issued++ // refused over gRPC, so its id was free
+		default:
+			issued++
+			if !result.Issued.Repeated || result.Issued.Certificate.Serial != serials[result.RequestID].String() {
+				t.Errorf("%s is %s, and was %s", result.RequestID, line, serials[result.RequestID])
+			}
+		}
+	}
+	if issued != items || problems != 3 {
+		t.Errorf("%d issued and %d problems, want %d and 3", issued, problems, items)
+	}
+}
+
+func TestBatchWithoutCredential(t *testing.T) {
+	h := newHouse(t)
+	batch, err := h.grpc("", nil).IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Close()
+	if _, err := batch.Receive(); pki.KindOf(err) != pki.KindUnauthenticated {
+		t.Errorf("over gRPC: %v", err)
+	}
+	a := h.rest("", nil, http.MethodPost, "/v1/certificates:issue", "{}\n")
+	if a.Status != http.StatusUnauthorized || a.Body["kind"] != "unauthenticated" {
+		t.Errorf("over REST: %d %s", a.Status, a.Text)
+	}
+}
+
+func TestJobs(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	c := h.grpc(token, nil)
+	for i := range 5 {
+		h.pair("server", 0, fmt.Sprintf("s%d.example", i))
+	}
+	other := h.pair("client", 0, "c.example")
+
+	plan, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Where: "profile=server"}, Reason: pki.CessationOfOperation, Comment: "moving away"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Job.State != client.JobPlanned || plan.Job.Selected != 5 || len(plan.Shards) != 1 || plan.Shards[0].Entries != 5 || plan.CRLGrowth == 0 || plan.Job.Comment != "moving away" {
+		t.Errorf("plan %+v", plan)
+	}
+	stored, err := c.Job(t.Context(), plan.Job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameJSON(t, "get job", struct {
+		Job client.Job `json:"job"`
+	}{*stored}, h.rest(token, nil, http.MethodGet, "/v1/jobs/"+plan.Job.ID, ""))
+	if a := h.rest(token, nil, http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", "{}"); a.Status != http.StatusOK {
+		t.Fatalf("start: %d %s", a.Status, a.Text)
+	}
+	job := plan.Job
+	for deadline := time.Now().Add(20 * time.Second); !job.State.Ended() && time.Now().Before(deadline); {
+		found, err := c.Job(t.Context(), job.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job = *found
+	}
+	if job.State != client.JobDone || job.Revoked != 5 || job.Sequence == 0 || job.Actor != "token:root" {
+		t.Errorf("the job ended as %+v", job)
+	}
+	if page, err := c.List(t.Context(), client.Filter{Standing: client.StandingRevoked}); err != nil || len(page.Certificates) != 5 {
+		t.Errorf("revoked: %d, %v", len(page.Certificates), err)
+	}
+	if found, err := c.Check(t.Context(), other.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
+		t.Errorf("what was not selected: %+v, %v", found, err)
+	}
+	if jobs, err := c.Jobs(t.Context(), 0); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID {
+		t.Errorf("jobs: %+v, %v", jobs, err)
+	}
+
+	second, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Profile: "client"}})
+	if err != nil || second.Job.Selected != 1 {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	cancelled, err := c.CancelJob(t.Context(), second.Job.ID)
+	if err != nil || cancelled.State != client.JobCancelled {
+		t.Errorf("cancel: %+v, %v", cancelled, err)
+	}
+	h.both(t, "starting a cancelled job", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), second.Job.ID); return err },
+		http.MethodPost, "/v1/jobs/"+second.Job.ID+":start", "{}", pki.KindConflict, http.StatusConflict, "")
+
+	requester := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
+	for _, test := range []struct {
+		what, token string
+		q           client.JobRequest
+		body        string
+		kind        pki.Kind
+		status      int
+		field       string
+	}{
+		{"a requester", requester, client.JobRequest{Selector: client.Selector{Everything: true}}, `{"selector":{"everything":true}}`, pki.KindDenied, http.StatusForbidden, ""},
+		{"no condition", token, client.JobRequest{}, `{"selector":{}}`, pki.KindInvalid, http.StatusBadRequest, "selector"},
+		{"bad text", token, client.JobRequest{Selector: client.Selector{Where: "profile"}}, `{"selector":{"where":"profile"}}`, pki.KindInvalid, http.StatusBadRequest, "where"},
+		{"text and more", token, client.JobRequest{Selector: client.Selector{Where: "profile=a", Account: "b"}}, `{"selector":{"where":"profile=a","account":"b"}}`, pki.KindInvalid, http.StatusBadRequest, "selector.where"},
+		{"a bad name", token, client.JobRequest{Selector: client.Selector{Identifiers: []string{"a", "b c"}}}, `{"selector":{"identifiers":["a","b c"]}}`, pki.KindInvalid, http.StatusBadRequest, "selector.identifiers[1]"},
+		{"a hold", token, client.JobRequest{Selector: client.Selector{Profile: "a"}, Reason: pki.CertificateHold}, `{"selector":{"profile":"a"},"reason":6}`, pki.KindInvalid, http.StatusBadRequest, "reason"},
+		{"a certificate that is not there", token, client.JobRequest{Selector: client.Selector{Certificates: []client.CertificateName{{Issuer: h.issuing.ID, Serial: pki.Serial{19: 1}}}}},
+			fmt.Sprintf(`{"selector":{"certificates":[{"issuer":%q,"serial":"01"}]}}`, h.issuing.ID), pki.KindNotFound, http.StatusNotFound, "serials"},
+	} {
+		h.both(t, test.what, test.token, nil, func(c *client.Client) error { _, err := c.PlanJob(t.Context(), test.q); return err }, http.MethodPost, "/v1/jobs", test.body, test.kind, test.status, test.field)
+	}
+	h.both(t, "a job that is not there", token, nil, func(c *client.Client) error { _, err := c.Job(t.Context(), strings.Repeat("0", 32)); return err },
+		http.MethodGet, "/v1/jobs/"+strings.Repeat("0", 32), "", pki.KindNotFound, http.StatusNotFound, "job")
+	h.both(t, "no job at all", token, nil, func(c *client.Client) error { _, err := c.Job(t.Context(), "x"); return err },
+		http.MethodGet, "/v1/jobs/x", "", pki.KindInvalid, http.StatusBadRequest, "job")
+
+	// A long list of certificates is a large request, and is read.
+	var many client.Selector
+	for range 20_000 {
+		many.Certificates = append(many.Certificates, client.CertificateName{Issuer: h.issuing.ID, Serial: pki.Serial{19: 1}})
+	}
+	if _, err := c.PlanJob(t.Context(), client.JobRequest{Selector: many}); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("20,000 certificates that are not there: %v", err)
+	}
+}
+
+func pemText(t *testing.T, kind string, der []byte, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func TestBlockKey(t *testing.T) {
+	h := newHouse(t)
+	admin := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	token := h.token(auth.Spec{Name: "stranger", Role: auth.RoleAuditor})
+	stranger := h.grpc(token, nil)
+	blockedIs := func(what string, hash pki.KeyHash, want bool) {
+		t.Helper()
+		if got, err := stranger.KeyIsBlocked(t.Context(), hash); err != nil || got != want {
+			t.Errorf("%s: blocked %v, %v, want %v", what, got, err, want)
+		}
+	}
+
+	// Whoever shows the key may block it, whatever its role.
+	pair := h.pair("server", 0, "a.example")
+	hash := pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo)
+	blockedIs("before", hash, false)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	private := pemText(t, "PRIVATE KEY", pkcs8, err)
+	blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{PrivateKeyPEM: private})
+	if err != nil || blocked.Revoked != 1 || blocked.KeyHash != hash || blocked.Proof != "private-key" || blocked.Repeated || blocked.Sequence == 0 {
+		t.Fatalf("by the private key: %+v, %v", blocked, err)
+	}
+	blockedIs("after", hash, true)
+	if found, err := stranger.Check(t.Context(), pair.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictRevoked || found.Revocation.Reason != pki.KeyCompromise {
+		t.Errorf("the certificate: %+v, %v", found, err)
+	}
+	request, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "server", Identifiers: []string{"b.example"}}); pki.KindOf(err) != pki.KindRefused {
+		t.Errorf("issuing for a blocked key: %v", err)
+	}
+	body, err := json.Marshal(map[string]string{"privateKeyPem": private})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := h.rest(token, nil, http.MethodPost, "/v1/keys:block", string(body)); a.Status != http.StatusOK || a.Body["repeated"] != true {
+		t.Errorf("again over REST: %d %s", a.Status, a.Text)
+	}
+	if strings.Contains(h.log.String(), "PRIVATE KEY") {
+		t.Error("a private key is in the log")
+	}
+
+	// By a request that says what it is for.
+	pair = h.pair("server", 0, "c.example")
+	proof, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: rpc.CompromiseName}}, pair.PrivateKey)
+	text := pemText(t, "CERTIFICATE REQUEST", proof, err)
+	if blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{ProofCSRPEM: text}); err != nil || blocked.Revoked != 1 || blocked.Proof != "signed-request" {
+		t.Errorf("by a signed request: %+v, %v", blocked, err)
+	}
+
+	// By an administrator's word.
+	pair = h.pair("server", 0, "d.example")
+	hash = pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo)
+	h.both(t, "a stranger's word", token, nil, func(c *client.Client) error {
+		_, err := c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash, Comment: "trust me"})
+		return err
+	}, http.MethodPost, "/v1/keys:block", fmt.Sprintf(`{"keyHash":%q,"comment":"trust me"}`, hash), pki.KindDenied, http.StatusForbidden, "")
+	if _, err := admin.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash}); fieldOf(err) != "comment" {
+		t.Errorf("an administrator who does not say why: %v", err)
+	}
+	if blocked, err := admin.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash, Comment: "found on a forum"}); err != nil || blocked.Revoked != 1 || blocked.Proof != "statement" {
+		t.Errorf("an administrator's word: %+v, %v", blocked, err)
+	}
+
+	// What proves nothing.
+	victim := h.pair("server", 0, "e.example")
+	ordinary, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), victim.PrivateKey)
+	copied := pemText(t, "CERTIFICATE REQUEST", ordinary, err)
+	forged := pemText(t, "CERTIFICATE REQUEST", flipped(proof), nil)
+	for what, q := range map[string]client.BlockRequest{
+		"an ordinary request that was copied": {ProofCSRPEM: copied},
+		"a request with a bad signature":      {ProofCSRPEM: forged},
+		"no key":                              {PrivateKeyPEM: "hello"},
+		"a stranger's modulus":                {PrivateKeyPEM: strangersModulus(t)},
+	} {
+		if _, err := stranger.BlockKey(t.Context(), q); pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	blockedIs("the victim", pki.HashSPKI(victim.Leaf.RawSubjectPublicKeyInfo), false)
+}
+
+// strangersModulus is a private key whose public half is somebody else's.
+func strangersModulus(t *testing.T) string {
+	t.Helper()
+	mine, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := x509.MarshalPKCS1PrivateKey(mine)
+	swapped := strings.Replace(string(encoded), string(mine.N.Bytes()), string(theirs.N.Bytes()), 1)
+	if swapped == string(encoded) || new(big.Int).SetBytes(theirs.N.Bytes()).Cmp(theirs.N) != 0 {
+		t.Fatal("the modulus was not swapped")
+	}
+	return pemText(t, "RSA PRIVATE KEY", []byte(swapped), nil)
+}
+
+// published is a publication that a test decides about.
+type published func(ctx context.Context, seq uint64) (time.Time, error)
+
+func (p published) AwaitPublished(ctx context.Context, seq uint64) (time.Time, error) {
+	return p(ctx, seq)
+}
+
+func TestWaitForPublication(t *testing.T) {
+	var asked uint64
+	stuck := false
+	when := time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC)
+	h := newHouse(t, func(c *rpc.Config) {
+		c.Timeout = 1500 * time.Millisecond
+		c.Publication = published(func(ctx context.Context, seq uint64) (time.Time, error) {
+			asked = seq
+			if stuck {
+				<-ctx.Done()
+				return time.Time{}, ctx.Err()
+			}
+			return when, nil
+		})
+	})
+	c := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	change, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "a.example").Certificate[0], Published: true})
+	if err != nil || !change.PublishedAt.Equal(when) || asked != change.Sequence {
+		t.Errorf("%+v, %v", change, err)
+	}
+	// It is not published in time: the caller hears that it is revoked, and that it is not published.
+	stuck = true
+	change, err = c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "b.example").Certificate[0], Published: true})
+	if err != nil || !change.PublishedAt.IsZero() || change.Status != client.StatusRevoked {
+		t.Errorf("%+v, %v", change, err)
+	}
+}
+
+func TestIssuersOverAPI(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	c := h.grpc(token, nil)
+	issuers, err := c.Issuers(t.Context())
+	if err != nil || len(issuers) != 2 {
+		t.Fatalf("%d issuers, %v", len(issuers), err)
+	}
+	for _, i := range issuers {
+		if i.Root != (i.ID == h.root.ID) || i.State != client.IssuerActive || i.KeyType != "ECDSA P-256" || !i.Online || i.Label == "" {
+			t.Errorf("%+v", i)
+		}
+	}
+	sameJSON(t, "list issuers", map[string]any{"issuers": issuers}, h.rest(token, nil, http.MethodGet, "/v1/issuers", ""))
+	made, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "second", Subject: client.Subject{CommonName: "Second CA"}, Algorithm: "ecdsa-p384", BaseURL: "http://pki.test",
+		Parent: h.root.ID, Permitted: client.NameConstraints{DNS: []string{"example"}}})
+	if err != nil || made.KeyType != "ECDSA P-384" || made.State != client.IssuerActive || len(made.PEM) == 0 {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	waiting, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "waiting", Subject: client.Subject{CommonName: "Waiting CA"}, BaseURL: "http://pki.test", Offline: true})
+	if err != nil || waiting.State != client.IssuerPending || !strings.Contains(waiting.CSRPEM, "CERTIFICATE REQUEST") {
+		t.Fatalf("%+v, %v", waiting, err)
+	}
+	// The parent elsewhere signs, and the certificate comes back.
+	block, _ := pem.Decode([]byte(waiting.CSRPEM))
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := newAuthority(t, "Parent elsewhere")
+	signed := parent.sign(t, &x509.Certificate{SerialNumber: big.NewInt(9), RawSubject: request.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, request.PublicKey)
+	bundle := pemText(t, "CERTIFICATE", signed.Raw, nil) + pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)
+	imported, err := c.ImportIssuerCertificate(t.Context(), bundle)
+	if err != nil || imported.ID != waiting.ID || imported.State != client.IssuerActive {
+		t.Errorf("import: %+v, %v", imported, err)
+	}
+	crossed, err := c.CrossSignIssuer(t.Context(), made.ID, imported.ID, time.Hour)
+	if err != nil && pki.KindOf(err) == pki.KindInternal {
+		t.Errorf("cross-sign: %+v, %v", crossed, err)
+	}
+	disabled, err := c.SetIssuerState(t.Context(), made.ID, client.IssuerDisabled)
+	if err != nil || disabled.State != client.IssuerDisabled {
+		t.Errorf("disable: %+v, %v", disabled, err)
+	}
+	h.both(t, "a state that nobody can ask for", token, nil, func(c *client.Client) error {
+		_, err := c.SetIssuerState(t.Context(), made.ID, client.IssuerPending)
+		return err
+	},
+		http.MethodPost, "/v1/issuers/"+made.ID.String()+":setState", `{"state":"ISSUER_STATE_PENDING"}`, pki.KindInvalid, http.StatusBadRequest, "state")
+	h.both(t, "an unknown key type", token, nil, func(c *client.Client) error {
+		_, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "third", Subject: client.Subject{CommonName: "Third"}, Algorithm: "rot13", BaseURL: "http://pki.test"})
+		return err
+	}, http.MethodPost, "/v1/issuers", `{"label":"third","subject":{"commonName":"Third"},"algorithm":"rot13","baseUrl":"http://pki.test"}`, pki.KindInvalid, http.StatusBadRequest, "algorithm")
+	h.both(t, "an issuer that is there already", token, nil, func(c *client.Client) error {
+		_, err := c.CreateIssuer(t.Context(), client.NewIssuer{Label: "issuing", Subject: client.Subject{CommonName: "Other"}, BaseURL: "http://pki.test"})
+		return err
+	}, http.MethodPost, "/v1/issuers", `{"label":"issuing","subject":{"commonName":"Other"},"baseUrl":"http://pki.test"}`, pki.KindConflict, http.StatusConflict, "label")
+
+	profiles, err := h.grpc(h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester, Profiles: []string{"server"}}), nil).Profiles(t.Context())
+	if err != nil || len(profiles) != 1 || profiles[0].Name != "server" || profiles[0].Lifetime == 0 || len(profiles[0].Algorithms) == 0 {
+		t.Errorf("profiles of a limited credential: %+v, %v", profiles, err)
+	}
+	if profiles, err = c.Profiles(t.Context()); err != nil || len(profiles) < 3 {
+		t.Errorf("profiles of an administrator: %+v, %v", profiles, err)
+	}
+}

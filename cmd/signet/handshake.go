@@ -1,0 +1,405 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/handshake/wire"
+	"signet.example/signet/pki"
+)
+
+type handshakeCmd struct {
+	Connect    handshakeConnectCmd    `cmd:"" help:"Connect to a TLS server, and see every step of the handshake."`
+	Serve      handshakeServeCmd      `cmd:"" help:"Be a TLS server that shows who connects, and misbehaves on request."`
+	Compromise handshakeCompromiseCmd `cmd:"" help:"See in a laboratory what a leaked key opens, and what it does not."`
+}
+
+// handshakeRefused is the answer of a handshake that was not accepted. It has been told already.
+type handshakeRefused struct{ reason string }
+
+func (e handshakeRefused) Error() string { return e.reason }
+
+// ownFault is an error of a command whose exit status 1 means a refusal: it ends with 2, whatever its kind.
+type ownFault struct{ error }
+
+func (e ownFault) Unwrap() error { return e.error }
+
+// trustFlags say whom to believe and how to look at revocation.
+type trustFlags struct {
+	Policy       string        `default:"hard-if-covered" enum:"hard,hard-if-covered,soft,report" help:"What if the status of a certificate is not known: hard, hard-if-covered (refuse where --crl or --ocsp is given), soft or report."`
+	CRL          []string      `name:"crl" sep:"none" placeholder:"FILE|URL" help:"Look at this CRL too."`
+	OCSP         []string      `name:"ocsp" sep:"none" placeholder:"URL" help:"Ask this OCSP responder first."`
+	AllowPrivate bool          `help:"Fetch CRLs and OCSP responses from private and loopback addresses too."`
+	Offline      bool          `help:"Fetch nothing: staples and --crl files only."`
+	Budget       time.Duration `default:"5s" help:"Time for looking at revocation."`
+}
+
+var policies = map[string]handshake.Policy{"hard": handshake.HardFail, "hard-if-covered": handshake.HardFailIfCovered, "soft": handshake.SoftFail, "report": handshake.ReportOnly}
+
+// config is a checker's configuration; the sources apply to every one of issuers.
+func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, error) {
+	cfg := handshake.Config{Policy: policies[f.Policy], Budget: f.Budget}
+	if f.Offline {
+		cfg.Network = handshake.NetworkNever
+	}
+	var allow []netip.Prefix
+	if f.AllowPrivate {
+		allow = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
+	var err error
+	if cfg.Fetcher, err = fetch.New(fetch.Config{Allow: allow}); err != nil {
+		return cfg, err
+	}
+	if len(f.CRL)+len(f.OCSP) == 0 {
+		return cfg, nil
+	}
+	lists, err := absolute(f.CRL)
+	if err != nil {
+		return cfg, err
+	}
+	for _, c := range issuers {
+		cfg.Issuers = append(cfg.Issuers, handshake.Issuer{Certificate: c, CRLs: lists, OCSP: f.OCSP})
+	}
+	return cfg, nil
+}
+
+// absolute makes file names absolute and leaves URLs alone.
+func absolute(sources []string) ([]string, error) {
+	var out []string
+	for _, s := range sources {
+		if !strings.Contains(s, "://") {
+			if _, err := os.Stat(s); err != nil {
+				return nil, fileError("read CRL", err)
+			}
+			var err error
+			if s, err = filepath.Abs(s); err != nil {
+				return nil, fileError("read CRL", err)
+			}
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// readRoots reads trusted certificates from "system", files and directories. The certificates are those that were read
+// from files. A nil pool is the system's.
+func readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
+	if len(sources) == 0 || slices.Equal(sources, []string{"system"}) {
+		return nil, nil, nil
+	}
+	pool := x509.NewCertPool()
+	if slices.Contains(sources, "system") {
+		system, err := x509.SystemCertPool()
+		if err != nil {
+			return nil, nil, pki.Errorf(pki.KindInternal, "read the system's roots", "%w", err)
+		}
+		pool = system
+	}
+	var certs []*x509.Certificate
+	for _, source := range slices.DeleteFunc(slices.Clone(sources), func(s string) bool { return s == "system" }) {
+		found, err := readCertificates(source)
+		if err != nil {
+			return nil, nil, err
+		}
+		certs = append(certs, found...)
+	}
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	return pool, certs, nil
+}
+
+// readCertificates reads all certificates of a PEM or DER file, or of the .pem, .crt and .cer files of a directory.
+func readCertificates(source string) ([]*x509.Certificate, error) {
+	const op = "read certificates"
+	info, err := os.Stat(source)
+	if err != nil {
+		return nil, fileError(op, err)
+	}
+	if !info.IsDir() {
+		return readCertificateFile(source)
+	}
+	entries, err := os.ReadDir(source)
+	if err != nil {
+		return nil, fileError(op, err)
+	}
+	var all []*x509.Certificate
+	for _, e := range entries {
+		if e.IsDir() || !slices.Contains([]string{".pem", ".crt", ".cer"}, filepath.Ext(e.Name())) {
+			continue
+		}
+		certs, err := readCertificateFile(filepath.Join(source, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, certs...)
+	}
+	if len(all) == 0 {
+		return nil, pki.Errorf(pki.KindNotFound, op, "%s holds no .pem, .crt or .cer file", source)
+	}
+	return all, nil
+}
+
+func readCertificateFile(path string) ([]*x509.Certificate, error) {
+	const op = "read certificates"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fileError(op, err)
+	}
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		if certs, err = x509.ParseCertificates(text); err != nil || len(certs) == 0 {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no certificate in PEM or DER", path)
+		}
+	}
+	return certs, nil
+}
+
+// readPair reads a chain and its key. An empty certificate is none.
+func readPair(cert, key string) ([]tls.Certificate, error) {
+	if cert == "" && key == "" {
+		return nil, nil
+	}
+	if cert == "" || key == "" {
+		return nil, pki.Errorf(pki.KindInvalid, "read key pair", "a certificate needs its key, and a key its certificate").WithHint("give both --cert and --key")
+	}
+	signer, err := readKey(key)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := readCertificateFile(cert)
+	if err != nil {
+		return nil, err
+	}
+	pair := tls.Certificate{PrivateKey: signer, Leaf: chain[0]}
+	for _, c := range chain {
+		pair.Certificate = append(pair.Certificate, c.Raw)
+	}
+	if ours, err := pki.HashPublicKey(signer.Public()); err != nil || ours != pki.HashSPKI(chain[0].RawSubjectPublicKeyInfo) {
+		return nil, pki.Errorf(pki.KindInvalid, "read key pair", "%s is not the key of %s", key, cert)
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+// narrator tells steps to a person or to a program.
+type narrator struct {
+	app    *app
+	format string // text, json or none
+	print  wire.Printer
+}
+
+func (a *app) narrator(format string) *narrator {
+	if format == "" {
+		format = "text"
+		if a.json {
+			format = "json"
+		}
+	}
+	n := &narrator{app: a, format: format, print: wire.Printer{W: a.out}}
+	if terminal, ok := a.out.(*os.File); ok && term.IsTerminal(int(terminal.Fd())) {
+		n.print.Colour = a.getenv("NO_COLOR") == ""
+		if width, _, err := term.GetSize(int(terminal.Fd())); err == nil {
+			n.print.Width = min(width, 100)
+		}
+	}
+	return n
+}
+
+func (n *narrator) step(s wire.Step) {
+	switch n.format {
+	case "text":
+		_ = n.print.Step(s) // a reader who went away is noticed at the end
+	case "json":
+		n.object(s)
+	}
+}
+
+// object writes one JSON object on a line.
+func (n *narrator) object(value any) {
+	enc := json.NewEncoder(n.app.out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(value) // as above
+}
+
+// verdict says in the end what became of it.
+func (n *narrator) verdict(v verdict) error {
+	if n.format == "json" || n.app.json {
+		n.object(v)
+		return nil
+	}
+	_, err := fmt.Fprintln(n.app.out, v.text())
+	return err
+}
+
+// verdict is the last line of a handshake.
+type verdict struct {
+	Result   string     `json:"result"` // accepted or refused
+	Decision string     `json:"decision,omitempty"`
+	Class    wire.Class `json:"class,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
+	Hint     string     `json:"hint,omitempty"`
+	Server   string     `json:"server"`
+	Version  string     `json:"version,omitempty"`
+	Suite    string     `json:"cipher_suite,omitempty"`
+	Group    string     `json:"group,omitempty"`
+	Protocol string     `json:"protocol,omitempty"`
+}
+
+func (v verdict) text() string {
+	if v.Result == "refused" {
+		text := "refused: " + v.Server + ": " + v.Reason
+		if v.Hint != "" {
+			text += "\n  next: " + v.Hint
+		}
+		return text
+	}
+	text := fmt.Sprintf("accepted: %s, %s with %s", v.Server, v.Version, v.Suite)
+	if v.Group != "" {
+		text += " over " + v.Group
+	}
+	if v.Decision != "" && v.Decision != handshake.Accepted.String() {
+		text += " (" + v.Decision + ")"
+	}
+	return text
+}
+
+// nearMisses are the words for programs.
+var nearMisses = map[handshake.NearMiss]string{
+	handshake.MissUnknownIssuer: "unknown-issuer", handshake.MissSelfSigned: "self-signed", handshake.MissMissingIntermediate: "missing-intermediate",
+	handshake.MissExpired: "expired", handshake.MissNotYetValid: "not-yet-valid", handshake.MissWrongName: "wrong-name",
+	handshake.MissSameNameOtherKey: "same-name-other-key", handshake.MissUsage: "usage", handshake.MissConstraint: "constraint", handshake.MissNotPinned: "not-pinned",
+}
+
+// trustOf puts a checker's result into the words of step 4.
+func trustOf(r *handshake.Result) wire.Trust {
+	t := wire.Trust{Accepted: r.Trust == nil}
+	for _, c := range r.Chain {
+		t.Path = append(t.Path, subjectOf(c))
+	}
+	if r.Trust == nil {
+		if len(t.Path) > 0 {
+			t.Root = t.Path[len(t.Path)-1]
+		}
+		return t
+	}
+	t.Problem = r.Trust.Error()
+	if e, ok := errors.AsType[*handshake.UntrustedError](r.Trust); ok {
+		t.Miss = nearMisses[e.Miss]
+	}
+	if r.Decision() == handshake.AcceptedOverridden || r.Decision() == handshake.AcceptedReportOnly {
+		t.Accepted, t.Note = true, "Decision: "+r.Decision().String()+"."
+	}
+	return t
+}
+
+// revocationOf puts a checker's result into the words of step 5.
+func revocationOf(r *handshake.Result, policy string) wire.Revocation {
+	out := wire.Revocation{Accepted: r.Err() == nil, Policy: policy, Decision: r.Decision().String()}
+	if err := r.Objection(); err != nil {
+		out.Problem = err.Error()
+	} else if r.Decision() == handshake.AcceptedUnproved {
+		out.Problem = "not everything is proved, and the policy tolerates it"
+	}
+	for i := range r.Certificates {
+		out.Certificates = append(out.Certificates, statusOf(&r.Certificates[i]))
+	}
+	return out
+}
+
+func statusOf(c *handshake.CertificateResult) wire.CertificateStatus {
+	s := wire.CertificateStatus{Subject: subjectOf(c.Certificate), Serial: c.Certificate.SerialNumber.Text(16), Status: c.Status}
+	if d := c.Decisive; d != nil {
+		s.Source, s.Location, s.Age = d.Source.String(), d.Location, d.Age
+		if !d.NextUpdate.IsZero() {
+			s.Next = &d.NextUpdate
+		}
+		if !d.RevokedAt.IsZero() {
+			s.RevokedAt, s.Reason = &d.RevokedAt, d.Reason.String()
+		}
+	}
+	for i := range c.Evidence {
+		e := &c.Evidence[i]
+		if e.Err == nil || e.Source == handshake.SourceNone && e.Status.Conclusive() {
+			continue
+		}
+		s.Asked = append(s.Asked, strings.TrimSpace(fmt.Sprintf("%s %s", e.Source, e.Location))+": "+e.Err.Error())
+	}
+	return s
+}
+
+func subjectOf(c *x509.Certificate) string {
+	if name := c.Subject.String(); name != "" {
+		return name
+	}
+	if len(c.DNSNames) > 0 {
+		return c.DNSNames[0]
+	}
+	return "(no subject)"
+}
+
+// hintFor is what to do next about a refused handshake.
+func hintFor(err error) string {
+	untrusted, ok := errors.AsType[*handshake.UntrustedError](err)
+	if !ok {
+		if _, ok := errors.AsType[*handshake.UnavailableError](err); ok {
+			return "give a source with --crl or --ocsp (and --allow-private if it is on this network), or say --policy soft"
+		}
+		return ""
+	}
+	switch untrusted.Miss {
+	case handshake.MissUnknownIssuer, handshake.MissSelfSigned:
+		return "if you know this authority, trust it with --roots FILE"
+	case handshake.MissMissingIntermediate:
+		return "the server should send its intermediate; until then add it with --roots FILE"
+	case handshake.MissWrongName:
+		return "check the name, or demand another with --servername NAME"
+	case handshake.MissNotPinned:
+		return "the chain is good and does not lead to the pinned issuer"
+	}
+	return ""
+}
+
+// readSome reads what comes until the peer ends or is quiet for a while.
+func readSome(conn *tls.Conn, quiet time.Duration, most int) ([]byte, error) {
+	var got []byte
+	buffer := make([]byte, 16<<10)
+	for len(got) < most {
+		if err := conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+			return got, err
+		}
+		n, err := conn.Read(buffer)
+		got = append(got, buffer[:n]...)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
+			return got, nil
+		case err != nil:
+			return got, err
+		}
+	}
+	return got, nil
+}

@@ -1,0 +1,401 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/wire"
+	"signet.example/signet/handshake/wire/starttls"
+	"signet.example/signet/pki"
+)
+
+// maxAnswer bounds what is read of a server's answer.
+const maxAnswer = 1 << 20
+
+type handshakeConnectCmd struct {
+	Server      string        `arg:"" name:"host:port" help:"Whom to call; the port may be left out."`
+	Roots       []string      `sep:"none" placeholder:"FILE|DIR|system" help:"Whom to trust (default: system)."`
+	ServerName  string        `name:"servername" placeholder:"NAME" help:"Demand this name (default: the host)."`
+	Pin         []string      `sep:"none" placeholder:"FILE" help:"Demand that the chain leads through this issuer."`
+	Cert        string        `placeholder:"FILE" help:"Our own certificate and its chain, for mutual TLS."`
+	Key         string        `placeholder:"FILE" help:"Its key."`
+	StartTLS    string        `name:"starttls" enum:"smtp,imap,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, ldap or postgres."`
+	TLS12RSA    bool          `name:"tls1.2-rsa" help:"The classical exchange: TLS 1.2, the secret encrypted to the server's RSA key. No forward secrecy."`
+	MaxVersion  string        `name:"max-version" enum:"1.2,1.3" default:"1.3" help:"Newest version to offer: 1.2 or 1.3."`
+	ALPN        []string      `name:"alpn" placeholder:"PROTOCOL" help:"Application protocols to offer, such as h2,http/1.1."`
+	Data        string        `placeholder:"TEXT" help:"Send this; - is standard input. \\n and \\r are understood."`
+	Get         string        `placeholder:"PATH" help:"Ask for this page (HTTP/1.1)."`
+	Interactive bool          `short:"i" help:"Connect standard input and output to the server."`
+	Trace       string        `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to tell the steps: text, json or none (default: as --output)."`
+	Timeout     time.Duration `default:"10s" help:"Time for connecting and for the handshake."`
+	Wait        time.Duration `default:"1s" help:"How long to wait for more from a server that is quiet."`
+	trustFlags
+}
+
+// Help is shown by `signet handshake connect --help`.
+func (handshakeConnectCmd) Help() string {
+	return `Every step is told as it happens. The exit status is 0 if both sides accepted, 1 if one refused, 2 if the command itself went wrong.
+At a terminal you are asked whether to go on with a server that is not trusted, or whose status is not known; never with one that is revoked.
+
+Examples:
+  signet handshake connect www.example.com --get /
+  signet handshake connect app.example:8443 --roots root.pem --policy hard --cert me.pem --key me.key
+  signet handshake connect mail.example:25 --starttls smtp
+  signet handshake connect old.example --tls1.2-rsa
+  signet handshake connect app.example --trace json | jq -r .title`
+}
+
+// Run makes one connection.
+func (c *handshakeConnectCmd) Run(a *app) error {
+	call, err := c.prepare(a)
+	if err != nil {
+		return ownFault{err}
+	}
+	reason, err := call.run(a.ctx)
+	var own ownFault
+	switch {
+	case errors.As(err, &own):
+		return err
+	case err != nil:
+		return call.refused(err)
+	}
+	return call.accepted(reason)
+}
+
+// call is one connection and what is known of it.
+type call struct {
+	*handshakeConnectCmd
+	app     *app
+	tell    *narrator
+	address string
+	config  *tls.Config
+	pins    []*x509.Certificate
+	roots   []*x509.Certificate
+
+	tap    *wire.Tap
+	state  tls.ConnectionState
+	result *handshake.Result // of the checker; nil if it did not come to that
+	told   bool              // steps 4 and 5
+}
+
+func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
+	l := &call{handshakeConnectCmd: c, app: a, tell: a.narrator(c.Trace)}
+	host, err := l.setAddress()
+	if err != nil {
+		return nil, err
+	}
+	l.config = &tls.Config{ServerName: host, NextProtos: c.ALPN}
+	if c.ServerName != "" {
+		l.config.ServerName = c.ServerName
+	}
+	if l.config.RootCAs, l.roots, err = readRoots(c.Roots); err != nil {
+		return nil, err
+	}
+	for _, file := range c.Pin {
+		pins, err := readCertificateFile(file)
+		if err != nil {
+			return nil, err
+		}
+		l.pins = append(l.pins, pins...)
+	}
+	if l.config.Certificates, err = readPair(c.Cert, c.Key); err != nil {
+		return nil, err
+	}
+	if c.MaxVersion == "1.2" {
+		l.config.MaxVersion = tls.VersionTLS12
+	}
+	if c.TLS12RSA {
+		l.config = wire.Classical(l.config)
+	}
+	if _, err := c.trustFlags.config(nil); err != nil { // what is wrong with the flags shows before anybody is called
+		return nil, err
+	}
+	return l, nil
+}
+
+// setAddress adds the port that the protocol implies, and returns the host.
+func (l *call) setAddress() (string, error) {
+	host, port, err := net.SplitHostPort(l.Server)
+	if err != nil {
+		host, port = strings.Trim(l.Server, "[]"), map[string]string{"": "443", "smtp": "25", "imap": "143", "ldap": "389", "postgres": "5432"}[l.StartTLS]
+	}
+	if host == "" || strings.ContainsAny(host, "/ ") {
+		return "", pki.Errorf(pki.KindInvalid, "connect", "%q is no HOST:PORT", l.Server).WithHint("write it as www.example.com:443")
+	}
+	l.address = net.JoinHostPort(host, port)
+	return host, nil
+}
+
+// run makes the connection, talks and closes. The error is an ownFault if nobody refused anything.
+func (l *call) run(ctx context.Context) (decision string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
+	defer cancel()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", l.address)
+	if err != nil {
+		return "", ownFault{pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("check that %s can be reached from here", l.address)}
+	}
+	defer raw.Close()
+	if l.StartTLS != "" {
+		if err := l.startTLS(ctx, raw); err != nil {
+			return "", err
+		}
+	}
+	l.tap = wire.NewTap(raw, wire.Config{Step: l.tell.step})
+	defer l.tap.Close()
+	conn := tls.Client(l.tap, l.tap.Watch(l.judged()))
+	err = conn.HandshakeContext(ctx)
+	l.tap.Done(err)
+	if err != nil {
+		return "", l.blame(err)
+	}
+	l.state = conn.ConnectionState()
+	if l.result != nil {
+		decision = l.result.Decision().String()
+	}
+	if err := l.talk(conn); err != nil {
+		return "", l.blame(err)
+	}
+	l.end(conn)
+	return decision, nil
+}
+
+// judged is the configuration whose VerifyConnection asks the checker. The checker is made when the server has shown its
+// certificates, since the sources of --crl and --ocsp are for its issuers; it verifies chain and name itself, which
+// InsecureSkipVerify keeps crypto/tls from doing first, because only so can a person be asked.
+func (l *call) judged() *tls.Config {
+	plain := &tls.Config{RootCAs: l.config.RootCAs, ServerName: l.config.ServerName}
+	cfg := l.config.Clone()
+	cfg.InsecureSkipVerify = true
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		settings, err := l.trustFlags.config(append(l.roots, state.PeerCertificates...))
+		if err != nil {
+			return err
+		}
+		settings.Pins, settings.Override, settings.Observe = l.pins, l.ask, l.observe
+		checker, err := handshake.New(settings)
+		if err != nil {
+			return err
+		}
+		wrapped, err := checker.WrapClient(plain)
+		if err != nil {
+			return err
+		}
+		return wrapped.VerifyConnection(state)
+	}
+	return cfg
+}
+
+// observe tells steps 4 and 5, if ask has not done so already.
+func (l *call) observe(r *handshake.Result) {
+	l.result = r
+	if !l.told {
+		l.show(r)
+	}
+}
+
+func (l *call) show(r *handshake.Result) {
+	l.told = true
+	l.tap.Judged(trustOf(r))
+	if r.Trust == nil {
+		l.tap.Checked(revocationOf(r, l.Policy))
+	}
+}
+
+// ask asks a person at a terminal, and nobody else, whether to go on with what the policy refuses. It never asks about a
+// certificate that is revoked.
+func (l *call) ask(r *handshake.Result) handshake.Answer {
+	if revoked(r) || l.tell.format == "json" || l.app.json || !isTerminal(l.app.in) {
+		return handshake.Refuse
+	}
+	l.show(r)
+	if l.app.ask("Go on all the same? Type accept to go on; anything else refuses: ") == "accept" {
+		return handshake.Accept
+	}
+	return handshake.Refuse
+}
+
+func revoked(r *handshake.Result) bool {
+	for i := range r.Certificates {
+		if s := r.Certificates[i].Status; s == pki.StatusRevoked || s == pki.StatusNotIssued {
+			return true
+		}
+	}
+	return false
+}
+
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// blame says whether somebody refused or something broke.
+func (l *call) blame(err error) error {
+	switch f := l.tap.Explain(err); f.Class {
+	case wire.ClassTimeout:
+		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).WithHint("the server does not answer; --timeout gives it more time")}
+	case wire.ClassNetwork:
+		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err)}
+	case wire.ClassNotTLS:
+		return ownFault{pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).WithHint("that port speaks something else; a protocol that begins in plain text needs --starttls")}
+	}
+	return err
+}
+
+// startTLS leads the conversation before TLS, and shows it.
+func (l *call) startTLS(ctx context.Context, raw net.Conn) error {
+	lines, err := starttls.Upgrade(ctx, raw, starttls.Protocol(l.StartTLS), "")
+	switch l.tell.format {
+	case "json":
+		l.tell.object(struct {
+			Step  string          `json:"step"`
+			Title string          `json:"title"`
+			Lines []starttls.Line `json:"lines"`
+		}{"starttls", "In plain text: " + l.StartTLS, lines})
+	case "text":
+		fmt.Fprintf(l.app.out, " 0  In plain text: %s, up to the point where TLS begins\n", l.StartTLS)
+		for _, line := range lines {
+			fmt.Fprintf(l.app.out, "    %s %s\n", map[bool]string{true: "→", false: "←"}[line.Ours], line.Text)
+		}
+		fmt.Fprintln(l.app.out)
+	}
+	_, declined := errors.AsType[*starttls.DeclinedError](err)
+	if err != nil && !declined && !errors.Is(err, starttls.ErrInjected) {
+		return ownFault{pki.Errorf(pki.KindUnavailable, "connect", "%w", err)}
+	}
+	return err
+}
+
+// talk sends what there is to send and shows what comes back. Only with its first answer does a server of TLS 1.3 show
+// that it has accepted the client's certificate, so it is waited for in any case.
+func (l *call) talk(conn *tls.Conn) error {
+	if l.Interactive {
+		return l.converse(conn)
+	}
+	text, err := l.question()
+	if err != nil {
+		return ownFault{err}
+	}
+	quiet := l.Wait
+	var writeErr error
+	if text == "" {
+		quiet = min(quiet, 300*time.Millisecond)
+	} else {
+		_, writeErr = io.WriteString(conn, text)
+	}
+	answer, err := readSome(conn, quiet, maxAnswer)
+	if err == nil {
+		err = writeErr
+	}
+	l.showAnswer(answer)
+	return err
+}
+
+func (l *call) question() (string, error) {
+	switch {
+	case l.Get != "":
+		return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: signet\r\nAccept: */*\r\nConnection: close\r\n\r\n", l.Get, l.config.ServerName), nil
+	case l.Data == "-":
+		text, err := io.ReadAll(io.LimitReader(l.app.in, maxInput))
+		if err != nil {
+			return "", fileError("read standard input", err)
+		}
+		return string(text), nil
+	}
+	return strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\\`, `\`).Replace(l.Data), nil
+}
+
+func (l *call) showAnswer(answer []byte) {
+	switch {
+	case len(answer) == 0:
+	case l.tell.format == "json":
+		l.tell.object(struct {
+			Step   string `json:"step"`
+			From   string `json:"from"`
+			Octets int    `json:"octets"`
+			Text   string `json:"text"`
+		}{"data", "server", len(answer), string(answer)})
+	case l.tell.format == "none", !isTerminal(l.app.out) && l.Trace == "none":
+		_, _ = l.app.out.Write(answer) // a reader who went away is noticed at the end
+	default:
+		for line := range strings.Lines(string(answer)) {
+			fmt.Fprintf(l.app.out, "    │ %s\n", printableLine(line))
+		}
+		fmt.Fprintln(l.app.out)
+	}
+}
+
+// printableLine keeps a server's text from giving orders to the terminal.
+func printableLine(line string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, strings.TrimRight(line, "\r\n"))
+}
+
+// converse connects standard input and output to the server until one of them ends.
+func (l *call) converse(conn *tls.Conn) error {
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		if _, err := io.Copy(conn, l.app.in); err == nil {
+			_ = conn.CloseWrite() // the reader below sees what comes of it
+		}
+	}()
+	_, err := io.Copy(l.app.out, conn)
+	return err
+}
+
+// end says close_notify, and gives the server a moment to say it too.
+func (l *call) end(conn *tls.Conn) {
+	if err := conn.CloseWrite(); err != nil {
+		return // the last step says how it ended
+	}
+	_, _ = readSome(conn, min(l.Wait, 300*time.Millisecond), maxAnswer)
+	_ = conn.Close()
+}
+
+func (l *call) refused(err error) error {
+	v := verdict{Result: "refused", Server: l.address, Reason: strings.TrimPrefix(err.Error(), "tls: "), Hint: hintFor(err)}
+	if l.tap != nil {
+		l.tap.Close()
+		if f := l.tap.Explain(err); f != nil {
+			v.Class = f.Class
+			if f.By == wire.Server && f.Alert != nil {
+				v.Reason = f.Reason
+			}
+		}
+	}
+	if l.result != nil {
+		v.Decision = l.result.Decision().String()
+	}
+	if err := l.tell.verdict(v); err != nil {
+		return ownFault{err}
+	}
+	return handshakeRefused{v.Reason}
+}
+
+func (l *call) accepted(decision string) error {
+	group := ""
+	if l.state.CurveID != 0 {
+		group = l.state.CurveID.String()
+	}
+	err := l.tell.verdict(verdict{Result: "accepted", Decision: decision, Server: l.address, Version: tls.VersionName(l.state.Version),
+		Suite: tls.CipherSuiteName(l.state.CipherSuite), Group: group, Protocol: l.state.NegotiatedProtocol})
+	if err != nil {
+		return ownFault{err}
+	}
+	return nil
+}

@@ -1,0 +1,419 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/wire"
+	"signet.example/signet/pki"
+)
+
+// maxVisitors bounds the connections that are served at once.
+const maxVisitors = 256
+
+type handshakeServeCmd struct {
+	Address    string   `arg:"" optional:"" default:"127.0.0.1:4433" help:"Where to listen."`
+	Cert       string   `required:"" placeholder:"FILE" help:"The server's certificate and its chain."`
+	Key        string   `required:"" placeholder:"FILE" help:"Its key."`
+	ClientCA   []string `name:"client-ca" sep:"none" placeholder:"FILE|DIR" help:"Ask clients for a certificate of these authorities (mutual TLS)."`
+	Optional   bool     `help:"With --client-ca: let clients in that show none."`
+	Staple     bool     `negatable:"" default:"true" help:"Fetch and staple the OCSP response, if the certificate names a responder."`
+	TLS12RSA   bool     `name:"tls1.2-rsa" help:"Speak the classical exchange only: TLS 1.2, RSA key transport. No forward secrecy."`
+	MaxVersion string   `name:"max-version" enum:"1.2,1.3" default:"1.3" help:"Newest version to speak: 1.2 or 1.3."`
+	Misbehave  string   `placeholder:"HOW" help:"Go wrong on purpose: silent, plain, cut, flip, no-close, lonely or garbage-staple."`
+	Count      int      `placeholder:"N" help:"End after this many connections."`
+	Trace      string   `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to tell the steps of each connection: text, json or none (default: as --output)."`
+	trustFlags
+}
+
+// Help is shown by `signet handshake serve --help`.
+func (handshakeServeCmd) Help() string {
+	return `Whoever connects gets a page that says who it is taken for and what was negotiated; with Accept: application/json the same for programs.
+Clients' certificates are looked at like servers' are by connect, revocation included.
+
+Examples:
+  signet handshake serve --cert app.pem --key app.key
+  signet handshake serve 127.0.0.1:8444 --cert app.pem --key app.key --client-ca root.pem --policy hard
+  signet handshake serve --cert app.pem --key app.key --misbehave flip`
+}
+
+// Run serves until it is told to stop, or as often as it was told.
+func (c *handshakeServeCmd) Run(a *app) error {
+	h, err := c.prepare(a)
+	if err != nil {
+		return ownFault{err}
+	}
+	listener, err := net.Listen("tcp", c.Address)
+	if err != nil {
+		return ownFault{pki.Errorf(pki.KindUnavailable, "listen", "%w", err).WithHint("choose another address, such as 127.0.0.1:0")}
+	}
+	h.ready(listener.Addr().String())
+	if err := h.serve(a.ctx, listener); err != nil {
+		return ownFault{err}
+	}
+	return nil
+}
+
+// host is a running server.
+type host struct {
+	*handshakeServeCmd
+	app     *app
+	tell    *narrator
+	config  *tls.Config
+	how     wire.Misbehaviour
+	checker *handshake.Checker // nil without client certificates
+	stapler *handshake.Stapler // nil if nothing is stapled
+
+	out   sync.Mutex // one connection's steps at a time
+	count int        // of connections, guarded by out
+}
+
+func (c *handshakeServeCmd) prepare(a *app) (*host, error) {
+	h := &host{handshakeServeCmd: c, app: a, tell: a.narrator(c.Trace)}
+	var err error
+	if h.how, err = wire.ParseMisbehaviour(c.Misbehave); err != nil {
+		return nil, err
+	}
+	h.config = &tls.Config{NextProtos: []string{"http/1.1"}}
+	if h.config.Certificates, err = readPair(c.Cert, c.Key); err != nil {
+		return nil, err
+	}
+	if c.MaxVersion == "1.2" {
+		h.config.MaxVersion = tls.VersionTLS12
+	}
+	if c.TLS12RSA {
+		h.config = wire.Classical(h.config)
+	}
+	if err := h.askClients(); err != nil {
+		return nil, err
+	}
+	if err := h.keepStaple(); err != nil {
+		return nil, err
+	}
+	h.config = h.how.Spoil(h.config)
+	return h, nil
+}
+
+// askClients sets up mutual TLS.
+func (h *host) askClients() error {
+	if len(h.ClientCA) == 0 {
+		return nil
+	}
+	pool, cas, err := readRoots(h.ClientCA)
+	if err != nil {
+		return err
+	}
+	h.config.ClientCAs, h.config.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	if h.Optional {
+		h.config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	settings, err := h.trustFlags.config(cas)
+	if err != nil {
+		return err
+	}
+	h.checker, err = handshake.New(settings)
+	return err
+}
+
+// keepStaple has the certificate's OCSP response fetched and stapled.
+func (h *host) keepStaple() error {
+	pair := h.config.Certificates[0]
+	if !h.Staple || len(pair.Leaf.OCSPServer) == 0 || len(pair.Certificate) < 2 || h.how != "" {
+		return nil
+	}
+	settings, err := h.trustFlags.config(nil)
+	if err != nil {
+		return err
+	}
+	h.stapler, err = handshake.NewStapler(handshake.StaplerConfig{Certificate: pair, Fetcher: settings.Fetcher, Observe: func(e handshake.StapleEvent) {
+		if e.Err != nil {
+			h.app.note("staple: %v", e.Err)
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	h.config = h.stapler.Configure(h.config)
+	return nil
+}
+
+func (h *host) ready(address string) {
+	if h.tell.format == "json" {
+		h.tell.object(map[string]string{"listening": address})
+		return
+	}
+	fmt.Fprintf(h.app.out, "listening on https://%s\n", address)
+	if h.how != "" {
+		fmt.Fprintf(h.app.out, "misbehaving: %s\n", h.how)
+	}
+	fmt.Fprintf(h.app.out, "next: signet handshake connect %s --roots ROOT.pem --get /\n\n", address)
+}
+
+// serve accepts connections and hands those whose handshake succeeds to an HTTP server.
+func (h *host) serve(ctx context.Context, listener net.Listener) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if h.stapler != nil {
+		h.stapler.Refresh(ctx)
+		go h.stapler.Run(ctx)
+	}
+	context.AfterFunc(ctx, func() { listener.Close() })
+	arrived := &arrivals{address: listener.Addr(), conns: make(chan net.Conn), done: ctx.Done()}
+	page := &http.Server{Handler: http.HandlerFunc(h.page), ConnContext: withVisitor, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
+	page.SetKeepAlivesEnabled(false) // one page a connection, so that its steps end
+	ended := make(chan error, 1)
+	go func() { ended <- page.Serve(arrived) }()
+	err := h.accept(ctx, listener, arrived)
+	stop()
+	page.Close()
+	<-ended
+	return err
+}
+
+// accept runs until the listener is closed, or as many connections as were asked for have ended.
+func (h *host) accept(ctx context.Context, listener net.Listener, arrived *arrivals) error {
+	var visitors sync.WaitGroup
+	defer visitors.Wait()
+	places := make(chan struct{}, maxVisitors)
+	for n := 0; h.Count == 0 || n < h.Count; n++ {
+		raw, err := listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return pki.Errorf(pki.KindUnavailable, "accept", "%w", err)
+		}
+		places <- struct{}{}
+		visitors.Go(func() {
+			defer func() { <-places }()
+			h.visit(ctx, raw, arrived)
+		})
+	}
+	return nil
+}
+
+// visitor is one connection and what is known of it.
+type visitor struct {
+	*tls.Conn
+	from   string
+	result *handshake.Result // of the client's certificate; nil if it showed none
+
+	mu    sync.Mutex
+	steps []wire.Step // guarded by mu
+	ended chan struct{}
+	once  sync.Once
+}
+
+// Close closes the connection; its last steps are told by it.
+func (v *visitor) Close() error {
+	err := v.Conn.Close()
+	v.once.Do(func() { close(v.ended) })
+	return err
+}
+
+// visit runs a handshake, lets the page be served, and tells the steps when all is over.
+func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
+	defer raw.Close()
+	v := &visitor{from: raw.RemoteAddr().String(), ended: make(chan struct{})}
+	tap := wire.NewTap(h.how.Wrap(raw), wire.Config{Role: wire.Server, Step: func(s wire.Step) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.steps = append(v.steps, s)
+	}})
+	defer h.report(v)
+	defer tap.Close()
+	v.Conn = tls.Server(tap, tap.Watch(h.judged(v, tap)))
+	deadline, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err := v.Conn.HandshakeContext(deadline)
+	tap.Done(err)
+	if err != nil {
+		return
+	}
+	if !arrived.hand(v) {
+		return
+	}
+	select {
+	case <-v.ended:
+	case <-ctx.Done():
+	}
+}
+
+// judged is the configuration of one connection: the checker's word on the client's certificate is told to its Tap.
+func (h *host) judged(v *visitor, tap *wire.Tap) *tls.Config {
+	if h.checker == nil {
+		return h.config
+	}
+	cfg := h.config.Clone()
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		var err error
+		for _, chain := range state.VerifiedChains {
+			if v.result, err = h.checker.Check(context.Background(), chain, state.OCSPResponse); err == nil {
+				break
+			}
+		}
+		if v.result != nil {
+			tap.Judged(trustOf(v.result))
+			tap.Checked(revocationOf(v.result, h.Policy))
+		}
+		return err
+	}
+	return cfg
+}
+
+// report tells the steps of a connection that has ended.
+func (h *host) report(v *visitor) {
+	h.out.Lock()
+	defer h.out.Unlock()
+	h.count++
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch h.tell.format {
+	case "text":
+		fmt.Fprintf(h.app.out, "connection %d from %s\n\n", h.count, v.from)
+		for _, s := range v.steps {
+			h.tell.step(s)
+		}
+	case "json":
+		for _, s := range v.steps {
+			h.tell.object(struct {
+				Connection int    `json:"connection"`
+				From       string `json:"from"`
+				wire.Step
+			}{h.count, v.from, s})
+		}
+	}
+}
+
+// arrivals is the listener of the HTTP server: connections whose handshake is done.
+type arrivals struct {
+	address net.Addr
+	conns   chan net.Conn
+	done    <-chan struct{}
+}
+
+// hand gives a connection to the HTTP server; false if nobody serves any more.
+func (l *arrivals) hand(conn net.Conn) bool {
+	select {
+	case l.conns <- conn:
+		return true
+	case <-l.done:
+		return false
+	}
+}
+
+// Accept is net.Listener's.
+func (l *arrivals) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close is net.Listener's; the real listener is closed by its owner.
+func (l *arrivals) Close() error { return nil }
+
+// Addr is net.Listener's.
+func (l *arrivals) Addr() net.Addr { return l.address }
+
+type visitorKey struct{}
+
+func withVisitor(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, visitorKey{}, conn)
+}
+
+// greeting is the page: who connected, and what was negotiated.
+type greeting struct {
+	You struct {
+		Address     string         `json:"address"`
+		Certificate string         `json:"certificate,omitempty"` // its subject
+		Names       []string       `json:"names,omitempty"`
+		Status      map[string]any `json:"status,omitempty"`
+	} `json:"you"`
+	Version  string      `json:"version"`
+	Suite    string      `json:"cipher_suite"`
+	Group    string      `json:"group,omitempty"`
+	Protocol string      `json:"protocol,omitempty"`
+	Asked    string      `json:"server_name,omitempty"`
+	Resumed  bool        `json:"resumed"`
+	Steps    []wire.Step `json:"steps"`
+}
+
+func (v *visitor) greeting() greeting {
+	state := v.ConnectionState()
+	g := greeting{Version: tls.VersionName(state.Version), Suite: tls.CipherSuiteName(state.CipherSuite), Protocol: state.NegotiatedProtocol,
+		Asked: state.ServerName, Resumed: state.DidResume}
+	if state.CurveID != 0 {
+		g.Group = state.CurveID.String()
+	}
+	g.You.Address = v.from
+	if len(state.PeerCertificates) > 0 {
+		g.You.Certificate, g.You.Names = subjectOf(state.PeerCertificates[0]), namesOf(state.PeerCertificates[0])
+	}
+	if v.result != nil {
+		g.You.Status = map[string]any{"decision": v.result.Decision().String()}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	g.Steps = slices.Clone(v.steps)
+	return g
+}
+
+func namesOf(c *x509.Certificate) []string {
+	names := append(slices.Clone(c.DNSNames), c.EmailAddresses...)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+// page answers every request with who connected.
+func (h *host) page(w http.ResponseWriter, r *http.Request) {
+	v, ok := r.Context().Value(visitorKey{}).(*visitor)
+	if !ok {
+		http.Error(w, "who are you?", http.StatusInternalServerError)
+		return
+	}
+	g := v.greeting()
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(g) // a client that went away misses it
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	var text bytes.Buffer
+	p := &printer{w: &text}
+	p.line("You are %s.", g.You.Address)
+	who := "You showed no certificate."
+	if g.You.Certificate != "" {
+		who = "Your certificate says that you are " + g.You.Certificate + "."
+	}
+	p.line("%s", who)
+	p.line("")
+	p.fields("version", g.Version, "cipher suite", g.Suite, "group", g.Group, "protocol", g.Protocol, "server name", g.Asked)
+	p.line("")
+	show := wire.Printer{W: &text}
+	for _, s := range g.Steps {
+		if err := show.Step(s); err != nil {
+			break // a buffer does not fail
+		}
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
+	_, _ = w.Write(text.Bytes())
+}

@@ -1,0 +1,138 @@
+package wire
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+
+	"signet.example/signet/handshake/wire/protocol"
+	"signet.example/signet/pki"
+)
+
+// Misbehaviour is one way in which a server goes wrong on purpose, so that clients can be tried on it. The empty one is
+// none.
+type Misbehaviour string
+
+// The misbehaviours of a server.
+const (
+	Silent  Misbehaviour = "silent"         // takes the connection and never says a word
+	Plain   Misbehaviour = "plain"          // answers in plain text
+	Cut     Misbehaviour = "cut"            // ends the connection in the middle of its first flight
+	Flip    Misbehaviour = "flip"           // one bit of its first protected record is turned over on the way
+	NoClose Misbehaviour = "no-close"       // ends without close_notify
+	Lonely  Misbehaviour = "lonely"         // sends its own certificate and no intermediate
+	Garbage Misbehaviour = "garbage-staple" // staples octets that are no OCSP response
+)
+
+var misbehaviours = []Misbehaviour{Silent, Plain, Cut, Flip, NoClose, Lonely, Garbage}
+
+// ParseMisbehaviour reads the name of a misbehaviour; empty is none.
+func ParseMisbehaviour(name string) (Misbehaviour, error) {
+	for _, m := range append(misbehaviours, "") {
+		if string(m) == name {
+			return m, nil
+		}
+	}
+	var names []string
+	for _, m := range misbehaviours {
+		names = append(names, string(m))
+	}
+	return "", pki.Errorf(pki.KindInvalid, "misbehave", "%.40q: want one of %s", name, strings.Join(names, ", "))
+}
+
+// Spoil returns a server's configuration with what is wrong in it. It is cfg itself if nothing is.
+func (m Misbehaviour) Spoil(cfg *tls.Config) *tls.Config {
+	if m != Lonely && m != Garbage {
+		return cfg
+	}
+	cfg = cfg.Clone()
+	certs := append([]tls.Certificate{}, cfg.Certificates...)
+	for i := range certs {
+		if m == Lonely {
+			certs[i].Certificate = certs[i].Certificate[:min(1, len(certs[i].Certificate))]
+		} else {
+			certs[i].OCSPStaple = []byte("this is no OCSP response")
+		}
+	}
+	cfg.Certificates = certs
+	return cfg
+}
+
+// Wrap returns a connection that goes wrong with what the server writes to it. It is conn itself if nothing does.
+func (m Misbehaviour) Wrap(conn net.Conn) net.Conn {
+	switch m {
+	case Silent, Plain, Cut, Flip, NoClose:
+		return &spoiled{Conn: conn, how: m}
+	}
+	return conn
+}
+
+// spoiled is a connection that goes wrong.
+type spoiled struct {
+	net.Conn
+	how Misbehaviour
+
+	mu      sync.Mutex // guards what follows
+	pending []byte     // of a record that is not complete
+	done    bool       // it has gone wrong already
+	changed bool       // a change_cipher_spec has passed
+}
+
+func (s *spoiled) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.how {
+	case Silent:
+		return len(p), nil
+	case Plain:
+		if !s.done {
+			s.done = true
+			if _, err := io.WriteString(s.Conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP\n"); err != nil {
+				return 0, err
+			}
+		}
+		return 0, fmt.Errorf("misbehave: %w", s.Conn.Close())
+	case Cut:
+		if _, err := s.Conn.Write(p[:len(p)/2]); err != nil {
+			return 0, err
+		}
+		return 0, fmt.Errorf("misbehave: %w", s.Conn.Close())
+	}
+	return len(p), s.records(append(s.pending, p...))
+}
+
+// records passes on record by record.
+func (s *spoiled) records(p []byte) error {
+	for {
+		record, rest, err := protocol.CutRecord(p)
+		if err != nil {
+			return err
+		}
+		if s.pending = rest; record == nil {
+			return nil
+		}
+		p = rest
+		sealed := s.changed || record[0] == protocol.RecordApplication
+		s.changed = s.changed || record[0] == protocol.RecordChangeCipher
+		switch {
+		case s.how == NoClose && isAlert(record):
+			continue
+		case s.how == Flip && sealed && !s.done:
+			s.done = true
+			record = append([]byte{}, record...)
+			record[len(record)-1] ^= 1
+		}
+		if _, err := s.Conn.Write(record); err != nil {
+			return err
+		}
+	}
+}
+
+// isAlert reports whether a record is an alert, or in TLS 1.3 as long as a protected one: two octets, the content type and
+// the tag.
+func isAlert(record []byte) bool {
+	return record[0] == protocol.RecordAlert || record[0] == protocol.RecordApplication && len(record) == protocol.HeaderSize+2+1+16
+}
