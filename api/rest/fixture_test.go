@@ -42,7 +42,10 @@ type house struct {
 	store       *sqlite.Store
 	credentials *auth.Credentials
 	admin       auth.Grant
+	api         *rpc.API
+	tls         *tls.Config
 	address     string
+	stop        func() // ends the server, in its own time
 	roots       *x509.CertPool
 	site        *x509.Certificate // the root in roots
 	log         *syncBuffer
@@ -157,6 +160,7 @@ func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.api = api
 	h.serve(api)
 	return h
 }
@@ -300,7 +304,8 @@ func (h *house) serve(api *rpc.API) {
 	h.roots = x509.NewCertPool()
 	h.roots.AddCert(site.certificate)
 	h.site = site.certificate
-	server, err := rest.NewServer(rest.Config{Services: api, TLS: &tls.Config{Certificates: []tls.Certificate{*certificate}}})
+	h.tls = &tls.Config{Certificates: []tls.Certificate{*certificate}}
+	server, err := rest.NewServer(rest.Config{Services: api, TLS: h.tls})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -310,6 +315,7 @@ func (h *house) serve(api *rpc.API) {
 	}
 	h.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
+	h.stop = cancel
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, listener) }()
 	h.t.Cleanup(func() {
