@@ -7,22 +7,30 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) {
+	if arguments := os.Getenv(childVariable); arguments != "" {
+		if err := childMain(arguments); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+	}
+	testdb.Main(m)
+}
 
 var (
 	admin = auth.Principal{ID: "token:admin", Account: "admin", Role: auth.RoleAdmin}
@@ -33,11 +41,46 @@ var (
 type town struct {
 	t        testing.TB
 	store    store.Store
-	keys     *softkey.Store
+	keys     keys.Store
 	profiles *profile.Set
 	clock    *clock
 	*ca.Authority
 	root, issuing ca.Issuer
+}
+
+// keyring keeps keys in memory, for the many towns whose keys nobody else needs: stretching a passphrase is slow.
+type keyring struct {
+	mu     sync.Mutex
+	opened map[string]*keys.Key
+}
+
+func (k *keyring) URI(name string) string { return "memory:" + name }
+
+func (k *keyring) Create(_ context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.opened[k.URI(name)] != nil {
+		return nil, pki.Errorf(pki.KindConflict, "create key", "there is one").InField("name")
+	}
+	signer, err := keys.Generate(algorithm)
+	if err != nil {
+		return nil, err
+	}
+	key := &keys.Key{Signer: signer, URI: k.URI(name)}
+	if _, err := rand.Read(key.Secret[:]); err != nil {
+		return nil, err
+	}
+	k.opened[key.URI] = key
+	return key, nil
+}
+
+func (k *keyring) Open(_ context.Context, uri string) (*keys.Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if key := k.opened[uri]; key != nil {
+		return key, nil
+	}
+	return nil, pki.Errorf(pki.KindNotFound, "open key", "there is none").InField("key")
 }
 
 // clock is moved by hand.
@@ -60,19 +103,16 @@ func (c *clock) advance(d time.Duration) {
 
 func newTown(t testing.TB, s store.Store) *town {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "keys")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	softkeys, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("correct horse")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return newTownWith(t, s, &keyring{opened: make(map[string]*keys.Key)})
+}
+
+func newTownWith(t testing.TB, s store.Store, keyStore keys.Store) *town {
+	t.Helper()
 	profiles, err := profile.Open("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, store: s, keys: softkeys, profiles: profiles, clock: &clock{now: time.Now().UTC().Truncate(time.Second)}}
+	w := &town{t: t, store: s, keys: keyStore, profiles: profiles, clock: &clock{now: time.Now().UTC().Truncate(time.Second)}}
 	w.Authority = w.instance(s)
 	w.root = w.create(ca.NewIssuer{Label: "root", Subject: ca.Subject{CommonName: "Test Root"}, BaseURL: "http://pki.test"})
 	w.issuing = w.create(ca.NewIssuer{Label: "issuing", Subject: ca.Subject{CommonName: "Test Issuing CA"}, BaseURL: "http://pki.test", Parent: w.root.ID})

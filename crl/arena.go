@@ -1,6 +1,7 @@
 package crl
 
 import (
+	"iter"
 	"slices"
 	"sort"
 	"time"
@@ -19,6 +20,20 @@ type Revocation struct {
 // Entries are encoded entries in the order they are written: slices of one or more arenas. They stay valid and
 // unchanged whatever is added to the arenas later.
 type Entries [][]byte
+
+// Serials walks the serial numbers of the entries.
+func (e Entries) Serials() iter.Seq[pki.Serial] {
+	return func(yield func(pki.Serial) bool) {
+		for _, piece := range e {
+			for len(piece) > 0 {
+				if !yield(serialOf(piece)) {
+					return
+				}
+				piece = piece[2+int(piece[1]):]
+			}
+		}
+	}
+}
 
 // Arena holds the entries of one list, encoded once, in the order of the ledger. The list as of any sequence is a few
 // slices of it: one, as long as nothing was released or changed. An entry costs about 50 octets.
@@ -251,9 +266,11 @@ func (a *Arena) entry(i int) []byte {
 }
 
 // serial decodes the serial number of an entry.
-func (a *Arena) serial(i int) (s pki.Serial) {
-	// SEQUENCE and INTEGER of ours are under 128 octets: two octets of header each.
-	b := a.entry(i)
+func (a *Arena) serial(i int) pki.Serial { return serialOf(a.entry(i)) }
+
+// serialOf decodes the serial number of the entry at the start of b. SEQUENCE and INTEGER of ours are under 128 octets:
+// two octets of header each.
+func serialOf(b []byte) pki.Serial {
 	s, err := pki.SerialFromBytes(b[4 : 4+int(b[3])])
 	if err != nil {
 		panic("crl: an arena holds an entry it cannot have written: " + err.Error())

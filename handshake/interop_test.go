@@ -3,6 +3,7 @@ package handshake_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -235,5 +236,44 @@ http {
 		if refused := response.StatusCode != http.StatusOK; refused != (want == "") || want != "" && string(body) != want {
 			t.Errorf("%s: %s %s", name, response.Status, body)
 		}
+	}
+}
+
+// TestInteropGnuTLS: our client reads the staple of gnutls-serv, and gnutls-cli reads ours and draws the same conclusion.
+func TestInteropGnuTLS(t *testing.T) {
+	for _, revoked := range []bool{false, true} {
+		t.Run(fmt.Sprint("revoked ", revoked), func(t *testing.T) {
+			p := handshaketest.New(t, "root -> int -> leaf nocdp noaia")
+			leaf := p.Cert("leaf")
+			if revoked {
+				leaf.Revoke(1)
+			}
+			chain, key, root, _ := files(t, leaf)
+			body := leaf.OCSP(handshaketest.OCSP{Hash: crypto.SHA1})
+			staple := filepath.Join(t.TempDir(), "staple.der")
+			if err := os.WriteFile(staple, body, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			port := freePort(t)
+			start(t, "127.0.0.1:"+port, "gnutls-serv", "--quiet", "--disable-client-cert", "--port", port, "--x509certfile", chain, "--x509keyfile", key, "--ocsp-response", staple, "--ignore-ocsp-response-errors")
+			conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).Dial(t.Context(), "tcp", "127.0.0.1:"+port)
+			if (err != nil) != revoked || result == nil || result.Certificates[0].Decisive.Source != handshake.SourceStaple {
+				t.Errorf("our client: %v", err)
+			}
+			if conn != nil {
+				conn.Close()
+			}
+			_, ours, err := net.SplitHostPort(p.Listen(p.ServerConfig(leaf, body)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "gnutls-cli", "--x509cafile", root, "--port", ours, "--ocsp", "localhost")
+			cmd.Stdin = strings.NewReader("")
+			if out, err := cmd.CombinedOutput(); (err != nil) != revoked {
+				t.Errorf("gnutls-cli: %v\n%s", err, out)
+			}
+		})
 	}
 }

@@ -115,6 +115,8 @@ func TestVerify(t *testing.T) {
 	}
 	newCA := issue(t, nil, "Test CA", newKey(t, ""), nil) // same name, other key
 	newResponder := issue(t, newCA, "Test CA OCSP", newKey(t, ""), delegate)
+	alias := issue(t, nil, "Alias of Test CA", w.ca.key, nil)
+	aliasResponder := issue(t, alias, "Alias OCSP", newKey(t, ""), delegate)
 	child := issue(t, w.ca, "Child CA", newKey(t, ""), func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign })
 	grandchild := issue(t, child, "Test CA OCSP", newKey(t, ""), delegate)
 	plain := sign(t, w.responder, w.good(t))
@@ -152,6 +154,11 @@ func TestVerify(t *testing.T) {
 		{"delegate nowhere", withoutCertificates(t, plain), nil, "unauthorized", 0},
 		{"several issuers of one name, old one counts", plain, func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.other.cert, w.ca.cert} }, "", pki.StatusGood},
 		{"issuer after a key change has no say", sign(t, newResponder, w.good(t)), func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.ca.cert} }, "unauthorized", 0},
+		{"the same key change, signed directly", sign(t, newCA, w.good(t)), func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.ca.cert} }, "unauthorized", 0},
+		{"the same key change, for its own identifier", sign(t, newCA, answer(func(a *ocsp.Answer) {
+			a.ID = certID(t, newCA.cert, w.leaf.cert, crypto.SHA256)
+		})), func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{newCA.cert, w.ca.cert} }, "wrong certificate", 0},
+		{"delegate of another name with the same key", sign(t, aliasResponder, w.good(t)), nil, "unauthorized", 0},
 		{"only another issuer given", plain, func(q *ocsp.Query) { q.Issuers = []*x509.Certificate{w.other.cert} }, "wrong certificate", 0},
 		{"no issuer given", plain, func(q *ocsp.Query) { q.Issuers = nil }, "wrong certificate", 0},
 		{"sibling leaf", sign(t, w.sibling, w.good(t)), nil, "unauthorized", 0},

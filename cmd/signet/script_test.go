@@ -25,6 +25,7 @@ func TestScripts(t *testing.T) {
 			"ports":  ports,
 			"mode":   mode,
 			"status": status,
+			"await":  await,
 			"ready":  ready,
 		},
 	})
@@ -81,5 +82,21 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("the server is not ready: %v", err)
 		}
+	}
+}
+
+// await PORT waits until somebody listens on it.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+args[0])
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nobody listens on %s: %v", args[0], err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

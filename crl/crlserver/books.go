@@ -147,6 +147,9 @@ func (b *books) first(now time.Time) pki.Epoch {
 func (b *books) wanted(now time.Time) []Series {
 	issuer := b.issuer.Key.Issuer()
 	all := []Series{{Issuer: issuer}}
+	if b.issuer.Offline {
+		return all
+	}
 	add := func(shard pki.Shard) {
 		series := Series{Issuer: issuer, Shard: shard, Sharded: true}
 		if b.passed(shard.Epoch, now) {
@@ -172,7 +175,7 @@ func (b *books) listsOf(series Series) []List {
 	if series.Sharded {
 		return []List{{series, KindShard}}
 	}
-	if b.issuer.Delta {
+	if b.issuer.Delta && !b.issuer.Offline {
 		return []List{{series, KindComplete}, {series, KindDelta}}
 	}
 	return []List{{series, KindComplete}}

@@ -92,7 +92,7 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 		return nil, next
 	}
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Signer == nil {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Signer == nil || b.issuer.Offline {
 			continue
 		}
 		for _, series := range b.wanted(now) {
@@ -212,7 +212,7 @@ func (l List) series() string {
 // attempt is one publication: number and lease, entries, signature, self-check, head. After a crash between any two
 // steps a number is lost and nothing else; the series waits for the lease to end.
 func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Duration, err error) {
-	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, leaseTime)
+	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, 0, leaseTime)
 	if err != nil {
 		return 0, err
 	}

@@ -28,6 +28,9 @@ type Issuer struct {
 	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
 	Retain time.Duration
 
+	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
+	Offline bool
+
 	// Signer signs the lists; nil on an instance that has not the key: it serves what others publish.
 	Signer crypto.Signer
 }
@@ -180,7 +183,7 @@ func (p *Publisher) Seq() uint64 {
 }
 
 // Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
-// served by this instance.
+// served by this instance. The lists of off-line issuers wait for a ceremony and do not count.
 func (p *Publisher) Reached() uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -195,7 +198,7 @@ func (p *Publisher) reached() uint64 {
 		}
 		for _, series := range b.wanted(p.config.Now()) {
 			for _, list := range b.listsOf(series) {
-				if list.Kind == KindComplete && b.large() {
+				if list.Kind == KindComplete && (b.large() || b.issuer.Offline) {
 					continue
 				}
 				if served, ok := b.lists[list]; !ok {
@@ -267,7 +270,6 @@ func (p *Publisher) Check() error {
 	const op = "publish revocation lists"
 	failures := []error{p.halted}
 	now := p.config.Now()
-	late := (p.config.Validity - p.config.Interval) / 2
 	for _, b := range p.issuers {
 		if b.issuer.Key == (pki.KeyHash{}) {
 			continue
@@ -282,7 +284,7 @@ func (p *Publisher) Check() error {
 				switch {
 				case !ok:
 					failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
-				case !served.head.Final && served.head.NextUpdate.Sub(now) < late:
+				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late(b, served.head):
 					failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
 				}
 			}
@@ -293,6 +295,17 @@ func (p *Publisher) Check() error {
 	}
 	return nil
 }
+
+// late is how long before its end a list is a matter for an operator. A ceremony takes longer to arrange than a rebuild.
+func (p *Publisher) late(b *books, h Head) time.Duration {
+	if b.issuer.Offline {
+		return min(ceremonyNotice, h.NextUpdate.Sub(h.ThisUpdate)/4)
+	}
+	return (p.config.Validity - p.config.Interval) / 2
+}
+
+// ceremonyNotice is how long before its end the list of an off-line issuer is asked for.
+const ceremonyNotice = 30 * 24 * time.Hour
 
 // Document returns the octets and head of a list as they are served now.
 func (p *Publisher) Document(list List) (crl.Document, Head, bool) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/testdb"
@@ -91,6 +92,29 @@ func write(t *testing.T, name string, data []byte) {
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestReservationWakes: a list must be there when the first certificate that points to it is, so a reservation wakes
+// whoever follows the ranges; the poll once a second would be too late.
+func TestReservationWakes(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Reserving CA")
+		woken, done := make(chan bool, 8), make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer close(done)
+			_ = s.ListenLedger(ctx, func(ranges bool) { woken <- ranges }) // ends with ctx
+		}()
+		<-woken // it listens
+		if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, BaseURL: base, Lease: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		if !<-woken {
+			t.Error("the wake-up says that no range changed")
+		}
+		cancel()
+		<-done
+	})
 }
 
 // TestRestart: a new process serves the same octets before it publishes anything, and its numbers go on.
@@ -199,12 +223,12 @@ type faulty struct {
 	fail func(finish bool) (before, after error)
 }
 
-func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) (uint64, bool, error) {
+func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (uint64, bool, error) {
 	before, after := f.fail(false)
 	if before != nil {
 		return 0, false, before
 	}
-	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, lease)
+	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, atLeast, lease)
 	return number, ok, errors.Join(err, after)
 }
 

@@ -73,9 +73,10 @@ var ErrFenced = errors.New("another publisher was faster")
 
 // Publications keeps what was published.
 type Publications interface {
-	// BeginPublication takes the next number of a series and its lease. ok is false if another owner holds the lease. A
-	// number that is not used is lost, which nobody minds: numbers grow, and that is all they must do.
-	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, lease time.Duration) (number uint64, ok bool, err error)
+	// BeginPublication takes the next number of a series that is at least the given one, and its lease. ok is false if
+	// another owner holds the lease. A number that is not used is lost, which nobody minds: numbers grow, and that is all
+	// they must do.
+	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (number uint64, ok bool, err error)
 
 	// FinishPublication gives the lease back and stores the heads of lists made with the number, all or none, and wakes
 	// the listeners. The number is the fencing token: ErrFenced if a larger one was taken, or if a head is not newer in

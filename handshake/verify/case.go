@@ -209,7 +209,7 @@ func (c *Case) conditions() (conditions, *fault) {
 // anything.
 func certificates(ders []DER) (parsed []*x509.Certificate, bad *fault) {
 	for i, der := range ders {
-		cert, err := x509.ParseCertificate(der)
+		cert, err := ParseCertificate(der)
 		if err != nil {
 			if bad == nil {
 				bad = faultf(ClassParse, "certificate %d does not parse: %v", i, err)

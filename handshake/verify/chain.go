@@ -7,6 +7,8 @@ import (
 	"encoding/asn1"
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"signet.example/signet/crl"
@@ -24,7 +26,7 @@ func judgeChain(c *Case) Result {
 	if bad != nil {
 		return bad.result(Reject)
 	}
-	leaf, err := x509.ParseCertificate(c.Leaf)
+	leaf, err := ParseCertificate(c.Leaf)
 	if err != nil {
 		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Reject)
 	}
@@ -36,8 +38,10 @@ func judgeChain(c *Case) Result {
 	intermediates, badIntermediate := certificates(append(c.Intermediates, c.Untrusted...))
 	chains, bad := c.paths(leaf, roots, intermediates, k.at)
 	if bad != nil {
-		if bad.class == ClassPath {
-			bad = cmp.Or(badRoot, badIntermediate, bad)
+		if len(roots) == 0 {
+			bad = cmp.Or(badRoot, bad)
+		} else if bad.class == ClassPath && len(intermediates) == 0 {
+			bad = cmp.Or(badIntermediate, bad)
 		}
 		return bad.result(Reject)
 	}
@@ -92,9 +96,81 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 	}
 	chains, err := leaf.Verify(options)
 	if err != nil {
-		return nil, faultOfPath(err)
+		bad := faultOfPath(err)
+		if bad.class == ClassPath && beyondX509(err, leaf, distinct(roots, intermediates)) {
+			bad.class = ClassUnsupported
+		}
+		return nil, bad
+	}
+	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool { return !keepsNameConstraints(chain) })
+	if len(chains) == 0 {
+		return nil, faultf(ClassPath, "a name is outside of what its CA may issue for")
 	}
 	return chains, nil
+}
+
+// beyondX509 reports whether crypto/x509 failed at something that RFC 5280 allows and that it does not take: keys and
+// signatures of DSA or over SHA-1, names that are the same and spelt otherwise (Section 7.1), and path lengths where
+// CA certificates are self-issued (Section 6.1.4 (l)).
+func beyondX509(err error, leaf *x509.Certificate, pool []*x509.Certificate) bool {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.TooManyIntermediates {
+		return slices.ContainsFunc(pool, func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil
+		})
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
+		return false
+	}
+	for _, c := range append(pool, leaf) {
+		switch c.SignatureAlgorithm {
+		case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.DSAWithSHA256, x509.ECDSAWithSHA1:
+			return true
+		}
+		for _, issuer := range pool {
+			if !bytes.Equal(issuer.RawSubject, c.RawIssuer) && crl.SameName(issuer.RawSubject, c.RawIssuer) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// keepsNameConstraints is stricter than crypto/x509 in one point: a constraint on email addresses or URIs that is a
+// host name without a leading period means that host, and no host below it (RFC 5280, Section 4.2.1.10).
+func keepsNameConstraints(chain []*x509.Certificate) bool {
+	for i, ca := range chain {
+		for _, c := range chain[:i] {
+			for _, address := range c.EmailAddresses {
+				if !permitted(ca.PermittedEmailAddresses, address, address[strings.LastIndexByte(address, '@')+1:]) {
+					return false
+				}
+			}
+			for _, uri := range c.URIs {
+				if !permitted(ca.PermittedURIDomains, "", uri.Hostname()) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func permitted(constraints []string, mailbox, host string) bool {
+	for _, constraint := range constraints {
+		switch {
+		case strings.Contains(constraint, "@"):
+			if constraint == mailbox {
+				return true
+			}
+		case strings.HasPrefix(constraint, "."):
+			if len(host) > len(constraint) && strings.EqualFold(host[len(host)-len(constraint):], constraint) {
+				return true
+			}
+		case strings.EqualFold(host, constraint):
+			return true
+		}
+	}
+	return len(constraints) == 0
 }
 
 func (c *Case) options(options *x509.VerifyOptions) *fault {
@@ -199,9 +275,14 @@ func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	}
 	answered := findingOfResponses(e.responses, ocsp.Query{
 		Certificate: cert, Issuers: []*x509.Certificate{issuer}, Untrusted: e.pool, Time: e.at, MaxAge: e.maxAge,
+	}, func(responder *x509.Certificate) bool {
+		return e.findInLists(chain, responder, maxSignerDepth).status == pki.StatusRevoked
 	})
-	if answered.status == pki.StatusRevoked || listed.status != pki.StatusGood && (answered.status == pki.StatusGood || len(e.lists) == 0) {
+	switch {
+	case answered.status == pki.StatusRevoked, answered.status == pki.StatusGood && listed.status != pki.StatusGood:
 		return answered
+	case listed.status == pki.StatusUnknown:
+		listed.fault = moreTelling(listed.fault, answered.fault)
 	}
 	return listed
 }

@@ -64,7 +64,7 @@ func issue(t testing.TB, name string, issuer *entity, ca bool, change func(*x509
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.Certificate, err = x509.ParseCertificate(der); err != nil {
+	if e.Certificate, err = verify.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
 	return e

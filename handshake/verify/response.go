@@ -59,7 +59,7 @@ func judgeOneResponse(der DER, roots, untrusted []*x509.Certificate, k condition
 func sentAlong(response *ocsp.Response) []*x509.Certificate {
 	var sent []*x509.Certificate
 	for _, der := range response.Certificates {
-		if cert, err := x509.ParseCertificate(der); err == nil { // one that does not parse signed nothing that could be checked
+		if cert, err := ParseCertificate(der); err == nil { // one that does not parse signed nothing that could be checked
 			sent = append(sent, cert)
 		}
 	}

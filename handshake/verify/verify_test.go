@@ -155,6 +155,24 @@ func TestChain(t *testing.T) {
 			signer := issue(t, "int", middle, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
 			q.Intermediates, q.CRLs[1] = ders(signer, int, middle), signer.list(t, nil)
 		}, verify.Accept, ""},
+		{"separate key for CRLs, issued by a leaf", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			signer := issue(t, "int", leaf, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[1] = ders(int, signer, leaf), signer.list(t, nil)
+		}, verify.Reject, verify.ClassBadSignature},
+		{"distribution point relative to the issuer", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			relative := element(0xa1, element(0x30, append(element(6, 0x55, 4, 3), element(12, 'x')...)...)...) // an RDN: CN = x
+			q.Leaf = issue(t, "relative", int, false, func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{points(element(0x30, element(0xa0, relative...)...))}
+			}).Raw
+		}, verify.Accept, ""},
+		{"mail constraint without a period", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			limited := issue(t, "limited", root, true, func(c *x509.Certificate) { c.PermittedEmailAddresses = []string{"mail.test"} })
+			q.Leaf = issue(t, "mail", limited, false, func(c *x509.Certificate) { c.DNSNames, c.EmailAddresses = nil, []string{"a@sub.mail.test"} }).Raw
+			q.Intermediates, q.Revocation = ders(limited), verify.RevocationOff
+		}, verify.Reject, verify.ClassPath},
+		{"name spelt otherwise", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.Intermediates = ders(issue(t, "INT", root, true, nil))
+		}, verify.Reject, verify.ClassUnsupported},
 
 		{"staple says good", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs, q.OCSPs = q.CRLs[:1], []verify.DER{leaf.response(t, ocsp.Good, nil, nil)}
@@ -174,6 +192,21 @@ func TestChain(t *testing.T) {
 			q.Revocation = verify.RevocationHardLeaf
 		}, verify.Reject, verify.ClassPath},
 
+		{"staple of a responder that is revoked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			responder := issue(t, "responder", int, false, func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
+				c.ExtraExtensions = []pkix.Extension{points(uriPoint("http://crl.test/here", 0))}
+			})
+			elsewhere := points(uriPoint("http://crl.test/elsewhere", 0))
+			q.Leaf = issue(t, "sharded", int, false, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{elsewhere} }).Raw
+			parsed, err := x509.ParseCertificate(q.Leaf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.CRLs[1] = int.list(t, with(scope(scopeURI("http://crl.test/here"))), responder)
+			q.OCSPs = []verify.DER{(&entity{Certificate: parsed, issuer: int}).response(t, ocsp.Good, responder, nil)}
+			q.Revocation = verify.RevocationHardLeaf
+		}, verify.Reject, verify.ClassPath},
 		{"noRevAvail", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs = q.CRLs[:1]
 			q.Leaf = issue(t, "short", int, false, func(c *x509.Certificate) {

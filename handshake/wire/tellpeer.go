@@ -64,7 +64,7 @@ func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *pro
 	c := describeCertificate(leaf)
 	c.Of = of
 	for i, cert := range m.Certs {
-		c.Sent = append(c.Sent, Sent{Subject: clean(cert.Subject.String()), Issuer: clean(cert.Issuer.String()),
+		c.Sent = append(c.Sent, Sent{Subject: clean(subjectOf(cert)), Issuer: clean(cert.Issuer.String()),
 			Stapled: i < len(m.Staples) && m.Staples[i] || i == 0 && stapled})
 	}
 	step.Certificate = &c
@@ -225,13 +225,13 @@ func (c *CertificateStatus) lines() []string {
 	if c.Source != "" {
 		line += ", says " + c.Source
 	}
-	if c.Location != "" {
-		line += " " + clean(c.Location)
-	}
 	if c.Source != "" {
 		line += ", " + ageText(c.Age) + " old"
 	}
 	lines := []string{line}
+	if c.Location != "" {
+		lines = append(lines, clean(c.Location))
+	}
 	if c.RevokedAt != nil || c.Reason != "" {
 		revoked := "revoked"
 		if c.RevokedAt != nil {

@@ -46,7 +46,7 @@ func (s *Server) publishedIssuers() []crlserver.Issuer {
 func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crlserver.Issuer {
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
-		Delta: issuer.Visibility == ca.Private,
+		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
 	}
 	if s.authority == nil || issuer.KeyURI == "" || s.fallenBack.Load() != nil {
 		return p

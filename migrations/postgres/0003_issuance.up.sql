@@ -230,7 +230,7 @@ BEGIN
 	INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, p_base_url, clock_timestamp() + p_lease, clock_timestamp())
 		RETURNING id INTO o_id;
-	PERFORM pg_notify('signet_ledger', '');
+	PERFORM pg_notify('signet_ranges', ''); -- the universe reads ranges and ledger
 	RETURN NEXT;
 END $$;
 
@@ -287,7 +287,7 @@ BEGIN
 		PERFORM signet_ledger_append(v_void);
 		PERFORM signet_audit_append(p_audit);
 	END IF;
-	PERFORM pg_notify('signet_ledger', '');
+	PERFORM pg_notify('signet_ranges', ''); -- the universe reads ranges and ledger
 	RETURN cardinality(v_void);
 END $$;
 

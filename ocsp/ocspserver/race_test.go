@@ -117,6 +117,33 @@ func TestFlightBegunBeforeAnEvent(t *testing.T) {
 	}
 }
 
+// TestNobodyJoinsAnOlderFlight: a signature under way is not shared with whoever asks after a later event.
+func TestNobodyJoinsAnOlderFlight(t *testing.T) {
+	d := stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}
+	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
+		c.Signatures = 2
+		d.Delegates = c.Delegates
+		c.Delegates = d
+	})
+	serial := s.closed.serial(1)
+	early, late := make(chan ocspserver.Reply, 1), make(chan ocspserver.Reply, 1)
+	go func() { early <- s.ask(t, s.one, crypto.SHA1, serial) }()
+	<-d.entered
+	s.revoke(t, s.one.id, serial, pki.KeyCompromise)
+	go func() { late <- s.ask(t, s.one, crypto.SHA1, serial) }()
+	<-d.entered // a signature of its own
+	close(d.release)
+	if r := s.verify(t, <-late, s.one, serial); r.Status != pki.StatusRevoked {
+		t.Errorf("who asked after the event: %+v", r)
+	}
+	if r := s.verify(t, <-early, s.one, serial); r.Status != pki.StatusGood {
+		t.Errorf("who asked before: %+v", r)
+	}
+	if r := s.verify(t, s.ask(t, s.one, crypto.SHA1, serial), s.one, serial); r.Status != pki.StatusRevoked {
+		t.Errorf("after both: %+v", r)
+	}
+}
+
 // TestOnlyHotAnswersAreMadeAgain: of what an event names, only what was in demand is signed at once.
 func TestOnlyHotAnswersAreMadeAgain(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)

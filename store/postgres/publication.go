@@ -21,10 +21,10 @@ func place(s crlserver.Series) (epoch int32, block int64) {
 }
 
 // BeginPublication implements crlserver.Publications.
-func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) (uint64, bool, error) {
+func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (uint64, bool, error) {
 	epoch, block := place(series)
 	var number *int64
-	err := s.pool.QueryRow(ctx, `SELECT signet_publication_begin($1, $2, $3, $4, $5)`, series.Issuer[:], epoch, block, owner[:], lease.Microseconds()).Scan(&number)
+	err := s.pool.QueryRow(ctx, `SELECT signet_publication_begin($1, $2, $3, $4, $5, $6)`, series.Issuer[:], epoch, block, owner[:], int64(atLeast), lease.Microseconds()).Scan(&number)
 	if err != nil || number == nil {
 		return 0, false, translate("begin publication", err)
 	}

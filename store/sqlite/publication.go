@@ -22,13 +22,13 @@ func place(s crlserver.Series) (epoch, block int64) {
 }
 
 // BeginPublication implements crlserver.Publications.
-func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) (number uint64, ok bool, err error) {
+func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (number uint64, ok bool, err error) {
 	epoch, block := place(series)
 	err = s.inTx(ctx, "begin publication", func(tx *sql.Tx, now time.Time) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until)
-			SELECT ?1, ?2, ?3, count * 4294967296 + 1, ?4, ?5 FROM restores WHERE true
-			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = number + 1, owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
-			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro()).Scan(&number)
+			SELECT ?1, ?2, ?3, max(count * 4294967296 + 1, ?7), ?4, ?5 FROM restores WHERE true
+			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = max(number + 1, ?7), owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
+			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(atLeast)).Scan(&number)
 		if err == sql.ErrNoRows {
 			return nil
 		}

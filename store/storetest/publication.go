@@ -22,7 +22,7 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 
 	begin := func(t *testing.T, s store.Store, series crlserver.Series, owner revocation.InstanceID, lease time.Duration) uint64 {
 		t.Helper()
-		number, ok, err := s.BeginPublication(t.Context(), series, owner, lease)
+		number, ok, err := s.BeginPublication(t.Context(), series, owner, 0, lease)
 		if err != nil || !ok {
 			t.Fatalf("begin: %t, %v", ok, err)
 		}
@@ -92,7 +92,7 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 			return s.FinishPublication(t.Context(), owner, shard, number, []crlserver.Head{head(shard, crlserver.KindShard, number, seq)}, nil)
 		}
 		n1 := begin(t, s, shard, a, time.Minute)
-		if _, ok, err := s.BeginPublication(t.Context(), shard, b, time.Minute); ok || err != nil {
+		if _, ok, err := s.BeginPublication(t.Context(), shard, b, 0, time.Minute); ok || err != nil {
 			t.Fatalf("b took the lease of a: %t, %v", ok, err)
 		}
 		if err := finish(b, n1, 5); !errors.Is(err, crlserver.ErrFenced) || pki.KindOf(err) != pki.KindConflict {
@@ -127,6 +127,11 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Fatal(err)
 		}
 		begin(t, s, shard, b, time.Minute) // a gave the lease back
+		for _, atLeast := range []uint64{n5 + 100, 3} {
+			if number, ok, err := s.BeginPublication(t.Context(), shard, b, atLeast, time.Minute); err != nil || !ok || number < n5+100 {
+				t.Fatalf("at least %d: %d, %t, %v", atLeast, number, ok, err)
+			}
+		}
 	})
 
 	t.Run("both or none", func(t *testing.T) {

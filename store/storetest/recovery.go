@@ -50,7 +50,7 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 	number := func(t *testing.T, s store.Store, series crlserver.Series) uint64 {
 		t.Helper()
-		n, ok, err := s.BeginPublication(t.Context(), series, revocation.InstanceID{1}, time.Minute)
+		n, ok, err := s.BeginPublication(t.Context(), series, revocation.InstanceID{1}, 0, time.Minute)
 		if err != nil || !ok {
 			t.Fatalf("begin publication: %t, %v", ok, err)
 		}

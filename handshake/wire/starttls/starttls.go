@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -86,8 +87,11 @@ func Upgrade(ctx context.Context, conn net.Conn, protocol Protocol, name string)
 		err = ErrInjected
 	}
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = errors.Join(ctx.Err(), err)
+		case errors.Is(err, os.ErrDeadlineExceeded): // the connection's clock was a little faster than the context's
+			err = errors.Join(context.DeadlineExceeded, err)
 		}
 		return d.lines, fmt.Errorf("start TLS: %s: %w", protocol, err)
 	}

@@ -1,0 +1,233 @@
+package ca_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+func (w *town) manage() auth.Grant { return w.grant(admin, auth.ActionManage, "") }
+
+// wantError fails unless err is of a kind and blames a field.
+func wantError(t *testing.T, err error, kind pki.Kind, field string) {
+	t.Helper()
+	e, ok := err.(*pki.Error)
+	if !ok || e.Kind != kind || e.Field != field {
+		t.Errorf("got %v, want %s of %q", err, kind, field)
+	}
+}
+
+func newIssuer(label, name string, parent ca.Issuer) ca.NewIssuer {
+	return ca.NewIssuer{Label: label, Subject: ca.Subject{CommonName: name}, BaseURL: "http://pki.test", Parent: parent.ID}
+}
+
+func TestIssuersAreCreatedOnce(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		root, issuing := parse(t, w.root.Certificates[0].DER), parse(t, w.issuing.Certificates[0].DER)
+		if err := issuing.CheckSignatureFrom(root); err != nil {
+			t.Error(err)
+		}
+		if !root.IsCA || root.MaxPathLen != -1 || !issuing.IsCA || !issuing.MaxPathLenZero || issuing.CRLDistributionPoints[0] != "http://pki.test/crl/"+w.root.ID.String()+".crl" {
+			t.Errorf("root %+v, issuing %+v", root.MaxPathLen, issuing.CRLDistributionPoints)
+		}
+		if w.root.State != ca.IssuerActive || w.issuing.ID != w.issuing.KeyHash.Issuer() || len(w.issuing.Chain()) != 1 {
+			t.Errorf("issuing: %+v", w.issuing)
+		}
+		tests := []struct {
+			name  string
+			n     ca.NewIssuer
+			kind  pki.Kind
+			field string
+		}{
+			{"the label again", newIssuer("issuing", "Other", w.root), pki.KindConflict, "label"},
+			{"the name again", newIssuer("other", "Test Issuing CA", w.root), pki.KindConflict, "subject"},
+			{"a bad label", newIssuer("../x", "Other", w.root), pki.KindInvalid, "name"},
+			{"no name", newIssuer("other", "", w.root), pki.KindRefused, "subject.common_name"},
+			{"no URL", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}}, pki.KindInvalid, "base_url"},
+			{"a slash at the end", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x/"}, pki.KindInvalid, "base_url"},
+			{"no such parent", newIssuer("other", "Other", ca.Issuer{ID: pki.IssuerID{1}}), pki.KindNotFound, "issuer"},
+			{"below path length 0", newIssuer("below", "Below", w.issuing), pki.KindRefused, "issuer"},
+			{"longer than the root", ca.NewIssuer{Label: "long", Subject: ca.Subject{CommonName: "Long"}, BaseURL: "http://x", Parent: w.root.ID, Lifetime: 21 * 365 * 24 * time.Hour}, pki.KindRefused, "lifetime"},
+			{"a bad constraint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Permitted: profile.SubtreesConfig{DNS: []string{".x"}}}, pki.KindInvalid, "permitted"},
+		}
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				_, err := w.CreateIssuer(t.Context(), w.manage(), test.n)
+				wantError(t, err, test.kind, test.field)
+			})
+		}
+		if _, err := w.CreateIssuer(t.Context(), w.grant(web, auth.ActionIssue, "server"), newIssuer("other", "Other", w.root)); pki.KindOf(err) != pki.KindDenied {
+			t.Errorf("a requester makes an issuer: %v", err)
+		}
+	})
+}
+
+// A call that broke off after the key, or after the record, is taken up by the next.
+func TestCreationIsTakenUpAgain(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	key, err := w.keys.Create(t.Context(), "second", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := w.create(newIssuer("second", "Second CA", w.root))
+	if hash, err := pki.HashPublicKey(key.Public()); err != nil || made.KeyHash != hash {
+		t.Error("the key that was there was not used")
+	}
+	pending, err := w.CreateIssuer(t.Context(), w.manage(), ca.NewIssuer{Label: "third", Subject: ca.Subject{CommonName: "Third CA"}, BaseURL: "http://pki.test", Offline: true})
+	if err != nil || pending.State != ca.IssuerPending {
+		t.Fatal(pending.State, err)
+	}
+	if made := w.create(newIssuer("third", "Third CA", w.root)); made.ID != pending.ID || made.State != ca.IssuerActive {
+		t.Errorf("got %+v", made)
+	}
+}
+
+func TestNameConstraintsBindBeforeSigning(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	n := newIssuer("corp", "Corp CA", w.root)
+	n.Permitted, n.Excluded = profile.SubtreesConfig{DNS: []string{"corp.example"}, IP: []string{"10.0.0.0/8"}}, profile.SubtreesConfig{DNS: []string{"hr.corp.example"}}
+	corp := w.create(n)
+	c := parse(t, corp.Certificates[0].DER)
+	if !c.PermittedDNSDomainsCritical || len(c.PermittedDNSDomains) != 1 || len(c.PermittedIPRanges) != 1 || len(c.ExcludedDNSDomains) != 1 {
+		t.Fatalf("constraints %v %v %v", c.PermittedDNSDomains, c.PermittedIPRanges, c.ExcludedDNSDomains)
+	}
+	for name, field := range map[string]string{"www.corp.example": "", "www.example.com": "identifiers[0]", "x.hr.corp.example": "identifiers[0]"} {
+		request := server(t, name)
+		request.Issuer = corp.ID
+		issued, err := w.issue(w.Authority, request)
+		if field == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			pool, middle := x509.NewCertPool(), x509.NewCertPool()
+			pool.AddCert(parse(t, w.root.Certificates[0].DER))
+			middle.AddCert(c)
+			if _, err := parse(t, issued.DER).Verify(x509.VerifyOptions{Roots: pool, Intermediates: middle, DNSName: name, CurrentTime: w.clock.Now()}); err != nil {
+				t.Errorf("crypto/x509: %v", err)
+			}
+			continue
+		}
+		wantError(t, err, pki.KindRefused, field)
+	}
+}
+
+func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		set := func(state ca.IssuerState) error {
+			_, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, state)
+			return err
+		}
+		request := server(t, "a.example.com")
+		request.Issuer = w.issuing.ID
+		if err := set(ca.IssuerDisabled); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.issue(w.Authority, request)
+		wantError(t, err, pki.KindFailedPrecondition, "issuer")
+		if _, _, err := w.IssuerSigner(t.Context(), w.issuing.ID); err != nil {
+			t.Errorf("a disabled issuer cannot sign its CRL: %v", err)
+		}
+		if err := set(ca.IssuerActive); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.issue(w.Authority, request); err != nil {
+			t.Fatal(err)
+		}
+		w.clock.advance(11 * 365 * 24 * time.Hour)
+		_, err = w.issue(w.Authority, request)
+		wantError(t, err, pki.KindFailedPrecondition, "issuer")
+		if err := set(ca.IssuerRetired); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, set(ca.IssuerActive), pki.KindFailedPrecondition, "state")
+	})
+}
+
+// An off-line root elsewhere signs our issuer: CSR out, certificate in; then a renewed and a cross-signed one.
+func TestAnOfflineRoot(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		pending, err := w.CreateIssuer(t.Context(), w.manage(), ca.NewIssuer{Label: "off", Subject: ca.Subject{CommonName: "Off-line signed CA"}, BaseURL: "http://pki.test", Offline: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, err := x509.ParseCertificateRequest(pending.CSR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rootKey := newKey(t)
+		self := func(name string, days int, parent *x509.Certificate, public, signer any, subject []byte, isCA bool) []byte {
+			template := &x509.Certificate{SerialNumber: big.NewInt(77), Subject: pkix.Name{CommonName: name}, RawSubject: subject, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(time.Duration(days) * 24 * time.Hour),
+				IsCA: isCA, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1, 2, 3, 4, 5}}
+			if parent == nil {
+				parent = template
+			}
+			der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return der
+		}
+		root := self("Off-line Root", 4000, nil, rootKey.Public(), rootKey, nil, true)
+		parent := parse(t, root)
+		good := self("", 2000, parent, request.PublicKey, rootKey, request.RawSubject, true)
+		tests := []struct {
+			name  string
+			der   []byte
+			chain [][]byte
+			kind  pki.Kind
+			field string
+		}{
+			{"no chain", good, nil, pki.KindRefused, "chain"},
+			{"another root", good, [][]byte{w.root.Certificates[0].DER}, pki.KindRefused, "chain"},
+			{"no CA", self("", 2000, parent, request.PublicKey, rootKey, request.RawSubject, false), [][]byte{root}, pki.KindRefused, "certificate"},
+			{"another name", self("Other", 2000, parent, request.PublicKey, rootKey, nil, true), [][]byte{root}, pki.KindRefused, "certificate"},
+			{"another key", self("", 2000, parent, newKey(t).Public(), rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "certificate"},
+			{"a stranger", self("Stranger", 2000, parent, newKey(t).Public(), rootKey, nil, true), [][]byte{root}, pki.KindNotFound, "certificate"},
+			{"garbage", []byte("x"), [][]byte{root}, pki.KindInvalid, "certificate"},
+		}
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				_, err := w.ImportIssuerCertificate(t.Context(), w.manage(), test.der, test.chain)
+				wantError(t, err, test.kind, test.field)
+			})
+		}
+		imported, err := w.ImportIssuerCertificate(t.Context(), w.manage(), good, [][]byte{root})
+		if err != nil || imported.State != ca.IssuerActive {
+			t.Fatalf("%+v, %v", imported, err)
+		}
+		ask := server(t, "a.example.com")
+		ask.Issuer = imported.ID
+		issued := w.mustIssue(ask)
+		leaf := parse(t, issued.DER)
+		if err := leaf.CheckSignatureFrom(parse(t, good)); err != nil || !bytes.Equal(leaf.AuthorityKeyId, []byte{1, 2, 3, 4, 5}) {
+			t.Errorf("%v; authority key id %x, want that of the imported certificate", err, leaf.AuthorityKeyId)
+		}
+		crossed, err := w.CrossSign(t.Context(), w.manage(), imported.ID, w.root.ID, 0)
+		if err != nil || len(crossed.Certificates) != 2 || !bytes.Equal(crossed.Certificates[0].DER, good) {
+			t.Fatalf("cross-signed: %d certificates, %v", len(crossed.Certificates), err)
+		}
+		cross := parse(t, crossed.Certificates[1].DER)
+		if err := leaf.CheckSignatureFrom(cross); err != nil {
+			t.Errorf("the leaf under the cross certificate: %v", err)
+		}
+		if err := cross.CheckSignatureFrom(parse(t, w.root.Certificates[0].DER)); err != nil {
+			t.Error(err)
+		}
+	})
+}

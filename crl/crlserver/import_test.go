@@ -1,0 +1,77 @@
+package crlserver_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+// TestImport brings in the lists of an off-line root, good ones and bad ones.
+func TestImport(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a, other := newAuthority(t, s, "Off-line Root"), newAuthority(t, s, "Other Root")
+		offline := a.config()
+		offline.Offline, offline.Signer, offline.Delta = true, nil, true
+		p := start(t, s, &clock{}, nil, offline)
+		p.await(t, a.revoke(t, 1)) // does not wait for a ceremony
+		if err := p.Check(); err == nil {
+			t.Fatal("a root without a list is not reported")
+		}
+		ceremony := func(number uint64, signer *authority, change func(*crl.Template), indices ...uint64) []byte {
+			template := crl.Template{Issuer: a.cert.RawSubject, KeyID: a.cert.SubjectKeyId, Number: number, ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().AddDate(0, 9, 0)}
+			if change != nil {
+				change(&template)
+			}
+			arena := &crl.Arena{}
+			for i, index := range indices {
+				arena.Add(uint64(i+1), crl.Revocation{Serial: serial(epoch, index), At: time.Now()})
+			}
+			entries, _ := arena.At(uint64(len(indices)))
+			document, _, err := template.Sign(entries, signer.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return document.Bytes()
+		}
+		refused := func(what string, der []byte, kind pki.Kind) {
+			t.Helper()
+			if _, err := p.Import(t.Context(), der); err == nil || pki.KindOf(err) != kind {
+				t.Errorf("%s: %v, want %s", what, err, kind)
+			}
+		}
+		refused("no list", []byte{0x30}, pki.KindInvalid)
+		refused("another name", ceremony(1, a, func(t *crl.Template) { t.Issuer = other.cert.RawSubject }, 1), pki.KindNotFound)
+		refused("another key", ceremony(1, other, nil, 1), pki.KindRefused)
+		refused("a delta", ceremony(2, a, func(t *crl.Template) { t.Base = 1 }, 1), pki.KindRefused)
+		refused("a shard", ceremony(1, a, func(t *crl.Template) { t.UserCerts = true }, 1), pki.KindRefused)
+		refused("ended", ceremony(1, a, func(t *crl.Template) { t.NextUpdate = time.Now().Add(-time.Minute) }, 1), pki.KindRefused)
+		refused("from the future", ceremony(1, a, func(t *crl.Template) { t.ThisUpdate = time.Now().Add(time.Hour) }, 1), pki.KindRefused)
+		_, err := p.Import(t.Context(), ceremony(1, a, nil, 2))
+		if missing, ok := errors.AsType[*crlserver.MissingError](err); !ok || missing.Count != 1 || missing.Serials[0] != serial(epoch, 1) {
+			t.Errorf("a list without what is revoked: %v", err)
+		}
+		h, err := p.Import(t.Context(), ceremony(41, a, nil, 1))
+		if err != nil || h.Number != 41 {
+			t.Fatal(h, err)
+		}
+		refused("the same number", ceremony(41, a, nil, 1), pki.KindConflict)
+		refused("a smaller number", ceremony(40, a, nil, 1), pki.KindConflict)
+		if h, err = p.Import(t.Context(), ceremony(1000, a, nil, 1, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Check(); err != nil {
+			t.Error(err)
+		}
+		p.stop()
+		p = start(t, s, &clock{}, nil, offline)
+		if l := p.list(t, a, a.complete()); l.Number != crl.NumberOf(1000) || l.Len() != 2 || len(p.Lists()) != 1 {
+			t.Fatalf("after a restart: %s, %d entries", l.Number, l.Len())
+		}
+	})
+}

@@ -1,0 +1,297 @@
+package ocspserver_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/ocsp/ocspserver"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+// certifier is the ca's part: it signs for the authorities it holds.
+type certifier struct {
+	now   func() time.Time
+	fails error
+	life  time.Duration // of what it issues; zero: what was asked for
+
+	mu          sync.Mutex
+	authorities []*authority
+	issued      int
+}
+
+func (c *certifier) CertifyResponder(_ context.Context, issuer pki.IssuerID, csr []byte, lifetime time.Duration) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fails != nil {
+		return nil, c.fails
+	}
+	request, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		return nil, err
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, err
+	}
+	for _, a := range c.authorities {
+		if a.id == issuer {
+			c.issued++
+			if c.life != 0 {
+				lifetime = c.life
+			}
+			return a.delegate(request.PublicKey, c.now().Add(-time.Minute), lifetime)
+		}
+	}
+	return nil, pki.Errorf(pki.KindNotFound, "certify responder", "no issuer %s", issuer)
+}
+
+func issuersOf(authorities ...*authority) func() []*x509.Certificate {
+	return func() (certs []*x509.Certificate) {
+		for _, a := range authorities {
+			certs = append(certs, a.cert)
+		}
+		return certs
+	}
+}
+
+func newDelegation(t *testing.T, config ocspserver.DelegationConfig) *ocspserver.Delegation {
+	t.Helper()
+	if config.Key == nil {
+		config.Key = newKey(t)
+	}
+	d, err := ocspserver.NewDelegation(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func current(t *testing.T, d *ocspserver.Delegation, a *authority) *x509.Certificate {
+	t.Helper()
+	delegate, err := d.Current(a.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return delegate.Certificate
+}
+
+// TestDelegationRotates: issued at once on an instance that issues, renewed every day, overlapping, kept over a restart.
+func TestDelegationRotates(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		now := start
+		clock := func() time.Time { return now }
+		one, two := newAuthority(t, "One"), newAuthority(t, "Two")
+		ca := &certifier{now: clock, authorities: []*authority{one, two}}
+		config := ocspserver.DelegationConfig{Key: newKey(t), Store: db, Issuers: issuersOf(one, two), Certifier: ca, Now: clock}
+		d := newDelegation(t, config)
+		if _, err := d.Current(one.id); pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("before the first round: %v", err)
+		}
+		round := func() {
+			t.Helper()
+			if err := d.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		round()
+		first := current(t, d, one)
+		if first.NotAfter.Sub(first.NotBefore) != 7*24*time.Hour || current(t, d, two).Equal(first) {
+			t.Errorf("first certificate %s to %s", first.NotBefore, first.NotAfter)
+		}
+		now = now.Add(23 * time.Hour)
+		round()
+		if ca.issued != 2 || !current(t, d, one).Equal(first) {
+			t.Errorf("renewed too early: %d issued", ca.issued)
+		}
+		now = now.Add(2 * time.Hour)
+		round()
+		second := current(t, d, one)
+		if ca.issued != 4 || second.Equal(first) || !first.NotAfter.After(second.NotBefore.Add(5*24*time.Hour)) {
+			t.Errorf("after a day: %d issued, %s to %s", ca.issued, second.NotBefore, second.NotAfter)
+		}
+
+		restarted := newDelegation(t, config)
+		if err := restarted.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if ca.issued != 4 || !current(t, restarted, one).Equal(second) {
+			t.Errorf("a restart had %d issued", ca.issued)
+		}
+
+		// The issuing instance is away: the last certificate serves to its end, with an alarm from half of its life on.
+		config.Certifier = nil
+		away := newDelegation(t, config)
+		for _, c := range []struct {
+			after time.Duration
+			alarm bool
+			valid bool
+		}{{time.Hour, false, true}, {3 * 24 * time.Hour, false, true}, {4 * 24 * time.Hour, true, true}, {8 * 24 * time.Hour, true, false}} {
+			now = second.NotBefore.Add(c.after)
+			if err := away.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_, err := away.Current(one.id)
+			status := away.Status()
+			if len(status) != 2 || status[0].Alarm != c.alarm || (err == nil) != c.valid || c.valid && !status[0].NotAfter.Equal(second.NotAfter) {
+				t.Errorf("%s later: %+v, %v", c.after, status, err)
+			}
+		}
+		now = now.Add(2 * time.Minute)
+		round() // back again
+		if !current(t, d, one).NotAfter.After(now.Add(6 * 24 * time.Hour)) {
+			t.Error("not renewed after the issuing instance came back")
+		}
+	})
+}
+
+// TestDelegationAcrossInstances: a responder without any issuer's key is certified by an instance that has it, once.
+func TestDelegationAcrossInstances(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		clock := func() time.Time { return start }
+		one := newAuthority(t, "One")
+		ca := &certifier{now: clock, authorities: []*authority{one}}
+		var instances []*ocspserver.Delegation
+		for range 3 {
+			instances = append(instances, newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Now: clock}))
+		}
+		issuing := []*ocspserver.Delegation{
+			newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Certifier: ca, Now: clock}),
+			newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Certifier: ca, Now: clock}),
+		}
+		for _, d := range slices.Concat(instances, issuing) {
+			if err := d.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var wg sync.WaitGroup
+		for _, d := range issuing {
+			wg.Go(func() {
+				if err := d.Round(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		seen := map[string]bool{}
+		for _, d := range slices.Concat(instances, issuing) {
+			if err := d.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			seen[string(current(t, d, one).RawSubjectPublicKeyInfo)] = true
+		}
+		if len(seen) != 5 || ca.issued != 5 {
+			t.Errorf("%d keys are certified, in %d certificates; want 5 in 5", len(seen), ca.issued)
+		}
+	})
+}
+
+// TestDelegationRefuses: certificates that clients would not accept are not taken into use.
+func TestDelegationRefuses(t *testing.T) {
+	clock := func() time.Time { return start }
+	db := testdb.SQLite(t)
+	one, two := newAuthority(t, "One"), newAuthority(t, "Two")
+	key := newKey(t)
+	d := newDelegation(t, ocspserver.DelegationConfig{Key: key, Store: db, Issuers: issuersOf(one), Now: clock})
+	if err := d.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hash, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	make := func(by *authority, public any, change func(*x509.Certificate)) []byte {
+		der, err := by.delegate(public, start.Add(-time.Minute), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change == nil {
+			return der
+		}
+		template, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.ExtraExtensions = nil
+		change(template)
+		return by.sign(t, template, public, by.cert).Raw
+	}
+	for name, der := range map[string][]byte{
+		"of another issuer": make(two, key.Public(), nil),
+		"of another key":    make(one, newKey(t).Public(), nil),
+		"without its usage": make(one, key.Public(), func(c *x509.Certificate) { c.ExtKeyUsage = nil }),
+		"without nocheck":   make(one, key.Public(), func(*x509.Certificate) {}),
+		"not a certificate": []byte("hello"),
+	} {
+		if err := db.RecordResponder(t.Context(), one.id, hash, der); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Round(t.Context()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if delegate, err := d.Current(one.id); err == nil {
+			t.Errorf("%s: %+v was taken into use", name, delegate)
+		}
+	}
+	if err := db.RecordResponder(t.Context(), one.id, hash, make(one, key.Public(), nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	current(t, d, one)
+}
+
+// TestDelegationWhenTheCAFails: the error is told, the request stays open, and a short-lived certificate is renewed at
+// half of its life instead of at every look.
+func TestDelegationWhenTheCAFails(t *testing.T) {
+	now := start
+	clock := func() time.Time { return now }
+	one := newAuthority(t, "One")
+	ca := &certifier{now: clock, authorities: []*authority{one}, fails: errors.New("the key store is locked"), life: time.Hour}
+	d := newDelegation(t, ocspserver.DelegationConfig{Store: testdb.SQLite(t), Issuers: issuersOf(one), Certifier: ca, Now: clock})
+	if err := d.Round(t.Context()); !errors.Is(err, ca.fails) {
+		t.Errorf("a round in which the ca fails: %v", err)
+	}
+	ca.fails = nil
+	if err := d.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := d.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ca.issued != 1 {
+		t.Errorf("%d were issued", ca.issued)
+	}
+	now = now.Add(31 * time.Minute)
+	if err := d.Round(t.Context()); err != nil || ca.issued != 2 {
+		t.Errorf("at half-life: %d issued, %v", ca.issued, err)
+	}
+}
+
+func TestDelegationRun(t *testing.T) {
+	one := newAuthority(t, "One")
+	clock := func() time.Time { return start }
+	ca := &certifier{now: clock, authorities: []*authority{one}}
+	d := newDelegation(t, ocspserver.DelegationConfig{Store: testdb.SQLite(t), Issuers: issuersOf(one), Certifier: ca, Now: clock, Poll: time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.Run(ctx, func(err error) { t.Error(err) }) }()
+	eventually(t, "a certificate", func() bool { _, err := d.Current(one.id); return err == nil })
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("run ended with %v", err)
+	}
+	for _, config := range []ocspserver.DelegationConfig{{}, {Key: newKey(t), Store: testdb.SQLite(t), Issuers: issuersOf(one), Lifetime: time.Hour}} {
+		if _, err := ocspserver.NewDelegation(config); pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("configuration %+v: %v", config, err)
+		}
+	}
+}
