@@ -27,6 +27,8 @@ type Request struct {
 	Nonce         []byte      // 1 to 128 octets; nil if absent
 	Extensions    []Extension // requestExtensions, the nonce included
 	Signed        bool        // a signature was present; it is not verified, since everybody may ask
+
+	one [1]Item // room for the usual request
 }
 
 // Item is one certificate that is asked for.
@@ -50,6 +52,7 @@ func ParseRequest(der []byte) (*Request, error) {
 		return nil, malformed("request does not parse")
 	}
 	request := new(Request)
+	request.Items = request.one[:0]
 	if err := request.readSignature(&outer); err != nil {
 		return nil, err
 	}

@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
@@ -49,7 +51,11 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	request, der, err := c.request(certificate, issuer)
+	var nonce []byte
+	if c.Nonce != "no" {
+		nonce = randomNonce()
+	}
+	request, der, err := c.request(certificate, issuer, nonce)
 	if err != nil {
 		return err
 	}
@@ -95,24 +101,38 @@ func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error)
 }
 
 type ocspRequestCmd struct {
-	ocspTarget
-	Out string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
+	Certificate string `arg:"" optional:"" help:"The certificate; - is standard input."`
+	Leaf        string `placeholder:"FILE" help:"The certificate, as the verify commands name it."`
+	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
+	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
+	Nonce       string `default:"none" placeholder:"HEX" help:"none, random, or the nonce in hexadecimal, 1 to 128 octets."`
+	Out         string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
 }
 
 // Help is shown by `signet ocsp request --help`.
 func (ocspRequestCmd) Help() string {
 	return `Examples:
   signet ocsp request app.example.pem --out request.der
+  signet ocsp request --issuer issuing.pem --leaf app.pem --hash sha256 --nonce random --out request.der
   curl -s --data-binary @request.der -H 'Content-Type: application/ocsp-request' http://pki.example/ocsp/ID > answer.der`
 }
 
 // Run writes one request.
 func (c *ocspRequestCmd) Run(a *app) error {
-	certificate, issuer, err := c.read(a)
+	const op = "make OCSP request"
+	if (c.Certificate == "") == (c.Leaf == "") {
+		return pki.Errorf(pki.KindInvalid, op, "want one certificate").WithHint("name it as the argument or with --leaf")
+	}
+	nonce, err := parseNonce(c.Nonce)
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err).InField("nonce").WithHint("give none, random, or hexadecimal digits")
+	}
+	target := ocspTarget{Certificate: c.Certificate + c.Leaf, Issuer: c.Issuer, Hash: c.Hash}
+	certificate, issuer, err := target.read(a)
 	if err != nil {
 		return err
 	}
-	_, der, err := c.request(certificate, issuer)
+	_, der, err := target.request(certificate, issuer, nonce)
 	if err != nil {
 		return err
 	}
@@ -126,6 +146,27 @@ func (c *ocspRequestCmd) Run(a *app) error {
 			p.next("curl -s --data-binary @%s -H 'Content-Type: application/ocsp-request' %s > answer.der", c.Out, responder)
 		}
 	})
+}
+
+// parseNonce reads what --nonce of a request may say.
+func parseNonce(text string) ([]byte, error) {
+	switch text {
+	case "none":
+		return nil, nil
+	case "random":
+		return randomNonce(), nil
+	}
+	nonce, err := hex.DecodeString(text)
+	if err == nil && (len(nonce) < ocsp.MinNonce || len(nonce) > ocsp.MaxNonce) {
+		err = fmt.Errorf("%d octets: a nonce has %d to %d", len(nonce), ocsp.MinNonce, ocsp.MaxNonce)
+	}
+	return nonce, err
+}
+
+func randomNonce() []byte {
+	nonce := make([]byte, ocsp.RequesterNonce)
+	rand.Read(nonce) // never fails (crypto/rand)
+	return nonce
 }
 
 // read takes the certificate and its issuer from one file or two.
@@ -150,7 +191,7 @@ func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err err
 }
 
 // request makes the OCSP request.
-func (t ocspTarget) request(certificate, issuer *x509.Certificate) (*ocsp.Request, []byte, error) {
+func (t ocspTarget) request(certificate, issuer *x509.Certificate, nonce []byte) (*ocsp.Request, []byte, error) {
 	const op = "make OCSP request"
 	from, err := ocsp.IssuerOf(issuer)
 	if err != nil {
@@ -165,10 +206,7 @@ func (t ocspTarget) request(certificate, issuer *x509.Certificate) (*ocsp.Reques
 		hash = crypto.SHA256
 	}
 	request := ocsp.NewRequest(from.CertID(hash, serial))
-	if t.Nonce != "no" {
-		request.Nonce = make([]byte, ocsp.RequesterNonce)
-		rand.Read(request.Nonce) // never fails (crypto/rand)
-	}
+	request.Nonce = nonce
 	der, err := request.Marshal()
 	if err != nil {
 		return nil, nil, pki.Errorf(pki.KindInternal, op, "%w", err)

@@ -1,8 +1,9 @@
 package ocspserver
 
 import (
+	"bytes"
 	"encoding/base64"
-	"strings"
+	"slices"
 
 	"signet.example/signet/ocsp"
 )
@@ -10,41 +11,54 @@ import (
 // maxGET bounds the encoded request in an address. RFC 9919, Section 5, has clients use GET up to 255 octets of URL.
 const maxGET = 1 << 10
 
-// decodeGET reads a request from the part of an address behind the issuer, as it came over the wire. What clients and
-// proxies do to it is undone: URL-safe base64, percent-encoding done twice, a plus sign turned into a space, padding
-// left out, slashes doubled in front or collapsed within.
+// decodeGET reads a request from the part of an address behind the issuer, as it came over the wire, of at most maxGET
+// octets. What clients and proxies do to it is undone: URL-safe base64, percent-encoding done twice, a plus sign turned
+// into a space, padding left out, slashes doubled in front or collapsed within.
 func decodeGET(text string) (*ocsp.Request, error) {
-	text = strings.TrimLeft(text, "/")
-	request, err := decodeBase64(text)
+	var room [maxGET]byte
+	plain := append(room[:0], text...)
 	for range 2 {
-		if err == nil || !strings.Contains(text, "%") {
+		if plain = percentDecode(plain); bytes.IndexByte(plain, '%') < 0 {
 			break
 		}
-		text = strings.TrimLeft(percentDecode(text), "/")
-		request, err = decodeBase64(text)
 	}
+	plain = bytes.TrimRight(bytes.TrimLeft(plain, "/"), "=")
+	for i, c := range plain {
+		switch c {
+		case '-', ' ':
+			plain[i] = '+'
+		case '_':
+			plain[i] = '/'
+		}
+	}
+	request, err := decodeBase64(plain)
 	if err == nil {
 		return request, nil
 	}
-	if mended, ok := decodeCollapsed(text); ok {
+	if mended, ok := decodeCollapsed(plain); ok {
 		return mended, nil
 	}
 	return nil, err
 }
 
-// percentDecode decodes what is an escape and leaves everything else, a stray percent sign too.
-func percentDecode(text string) string {
-	var b strings.Builder
-	b.Grow(len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] == '%' && i+2 < len(text) && hexDigit(text[i+1]) >= 0 && hexDigit(text[i+2]) >= 0 {
-			b.WriteByte(byte(hexDigit(text[i+1])<<4 | hexDigit(text[i+2])))
-			i += 2
-			continue
-		}
-		b.WriteByte(text[i])
+// percentDecode decodes in place what is an escape and leaves everything else, a stray percent sign too.
+func percentDecode(text []byte) []byte {
+	first := bytes.IndexByte(text, '%')
+	if first < 0 {
+		return text
 	}
-	return b.String()
+	out := text[:first]
+	for i := first; i < len(text); i++ {
+		c := text[i]
+		if c == '%' && i+2 < len(text) {
+			if high, low := hexDigit(text[i+1]), hexDigit(text[i+2]); high >= 0 && low >= 0 {
+				c = byte(high<<4 | low)
+				i += 2
+			}
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 func hexDigit(c byte) int {
@@ -59,20 +73,8 @@ func hexDigit(c byte) int {
 	return -1
 }
 
-// decodeBase64 reads either alphabet, with or without padding.
-func decodeBase64(text string) (*ocsp.Request, error) {
-	text = strings.TrimRight(text, "=")
-	plain := make([]byte, len(text))
-	for i := range len(text) {
-		switch c := text[i]; c {
-		case '-', ' ':
-			plain[i] = '+'
-		case '_':
-			plain[i] = '/'
-		default:
-			plain[i] = c
-		}
-	}
+// decodeBase64 reads the standard alphabet without padding.
+func decodeBase64(plain []byte) (*ocsp.Request, error) {
 	der := make([]byte, base64.RawStdEncoding.DecodedLen(len(plain)))
 	n, err := base64.RawStdEncoding.Decode(der, plain)
 	if err != nil {
@@ -84,8 +86,7 @@ func decodeBase64(text string) (*ocsp.Request, error) {
 // decodeCollapsed puts back the slashes that a proxy collapsed into one. The length in front of the DER says how many
 // are missing; where, is tried. A wrong guess yields another serial number or hash, which the client then refuses: it
 // cannot make an answer say anything false.
-func decodeCollapsed(text string) (*ocsp.Request, bool) {
-	text = strings.TrimRight(text, "=")
+func decodeCollapsed(text []byte) (*ocsp.Request, bool) {
 	missing := base64.RawStdEncoding.EncodedLen(announcedLength(text)) - len(text)
 	if missing < 1 || missing > 3 {
 		return nil, false
@@ -95,12 +96,12 @@ func decodeCollapsed(text string) (*ocsp.Request, bool) {
 }
 
 // insertSlashes tries every way to put the missing slashes beside those that are there, from an offset on.
-func insertSlashes(text string, from, missing int, tries *int) (*ocsp.Request, bool) {
+func insertSlashes(text []byte, from, missing int, tries *int) (*ocsp.Request, bool) {
 	for i := from; i < len(text) && *tries > 0; i++ {
 		if text[i] != '/' {
 			continue
 		}
-		longer := text[:i] + "/" + text[i:]
+		longer := slices.Insert(slices.Clone(text), i, '/')
 		if missing > 1 {
 			if request, ok := insertSlashes(longer, i+1, missing-1, tries); ok {
 				return request, true
@@ -116,9 +117,9 @@ func insertSlashes(text string, from, missing int, tries *int) (*ocsp.Request, b
 }
 
 // announcedLength is the length of the DER that begins text, as its first octets give it; 0 if they do not.
-func announcedLength(text string) int {
+func announcedLength(text []byte) int {
 	head := make([]byte, 6)
-	n, err := base64.RawStdEncoding.Decode(head, []byte(text[:min(len(text), 8)]))
+	n, err := base64.RawStdEncoding.Decode(head, text[:min(len(text), 8)])
 	if err != nil || n < 4 || head[0] != 0x30 {
 		return 0
 	}

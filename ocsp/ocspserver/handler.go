@@ -53,12 +53,10 @@ func readBody(w http.ResponseWriter, request *http.Request) ([]byte, error) {
 // write sends a reply. Headers are set by assignment: their names are canonical, and Set would make sure again.
 func (r *Reply) write(w http.ResponseWriter, request *http.Request) {
 	header := w.Header()
-	for _, field := range [...]struct{ name, value string }{
-		{"Content-Type", r.ContentType}, {"Cache-Control", r.CacheControl}, {"Etag", r.ETag},
-		{"Last-Modified", r.LastModified}, {"Expires", r.Expires}, {"Retry-After", r.RetryAfter}, {"Allow", r.Allow},
-	} {
-		if field.value != "" {
-			header[field.name] = []string{field.value}
+	values := [...]string{r.ContentType, r.CacheControl, r.ETag, r.LastModified, r.Expires, r.RetryAfter, r.Allow, strconv.Itoa(len(r.Body))}
+	for i, name := range [...]string{"Content-Type", "Cache-Control", "Etag", "Last-Modified", "Expires", "Retry-After", "Allow"} {
+		if values[i] != "" {
+			header[name] = values[i : i+1 : i+1]
 		}
 	}
 	if request.Method != http.MethodPost && r.NotModified(request.Header.Get("If-None-Match"), request.Header.Get("If-Modified-Since")) {
@@ -66,7 +64,7 @@ func (r *Reply) write(w http.ResponseWriter, request *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	header["Content-Length"] = []string{strconv.Itoa(len(r.Body))}
+	header["Content-Length"] = values[len(values)-1:]
 	w.WriteHeader(r.Code)
 	if request.Method != http.MethodHead {
 		_, _ = w.Write(r.Body) // a client that has gone is its own affair

@@ -45,7 +45,7 @@ const Prefix = "/ocsp/"
 // Responder answers OCSP requests. It is safe for concurrent use.
 type Responder struct {
 	config   Config
-	issuers  atomic.Pointer[map[pki.IssuerID]*issuerState]
+	issuers  atomic.Pointer[map[string]*issuerState] // by name in addresses
 	cache    *cache
 	flights  *flights
 	pool     *pool
@@ -66,7 +66,7 @@ func New(config Config) (*Responder, error) {
 	setDefault(&config.Patience, 2*time.Second)
 	setDefault(&config.RetryAfter, 5*time.Second)
 	r := &Responder{config: config, cache: newCache(config.Answers), flights: newFlights(), pool: newPool(config.Signatures, config.Queue, config.Patience)}
-	r.issuers.Store(&map[pki.IssuerID]*issuerState{})
+	r.issuers.Store(&map[string]*issuerState{})
 	r.tryLater = tryLaterReply
 	r.tryLater.RetryAfter = seconds(config.RetryAfter)
 	return r, nil
@@ -74,13 +74,13 @@ func New(config Config) (*Responder, error) {
 
 // SetIssuers replaces the issuers that are answered for. Answers of issuers that stay are kept.
 func (r *Responder) SetIssuers(issuers []Issuer) error {
-	next := make(map[pki.IssuerID]*issuerState, len(issuers))
+	next := make(map[string]*issuerState, len(issuers))
 	for _, issuer := range issuers {
 		state, err := newIssuerState(issuer)
 		if err != nil {
 			return err
 		}
-		next[state.id] = state
+		next[state.id.String()] = state
 	}
 	r.issuers.Store(&next)
 	return nil
@@ -116,7 +116,7 @@ func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
 // Follow applies one change: Run does it for every one that its watch tells. Changes come in order, from one goroutine.
 func (r *Responder) Follow(ctx context.Context, change revocation.Change) {
 	for _, again := range r.cache.follow(change, maxResigned) {
-		if issuer := (*r.issuers.Load())[again.issuer]; issuer != nil {
+		if issuer := (*r.issuers.Load())[again.issuer.String()]; issuer != nil {
 			r.refresh(ctx, issuer, again.certKey, again.hash)
 		}
 	}
@@ -131,19 +131,17 @@ func (r *Responder) Answer(ctx context.Context, method, path string, body []byte
 }
 
 func (r *Responder) answer(ctx context.Context, method, path string, body []byte) Reply {
-	name, rest, below := strings.Cut(strings.TrimPrefix(path, Prefix), "/")
-	id, err := pki.ParseIssuerID(name)
-	if err != nil || !strings.HasPrefix(path, Prefix) {
+	below, found := strings.CutPrefix(path, Prefix)
+	name, rest, _ := strings.Cut(below, "/")
+	issuer := (*r.issuers.Load())[name]
+	if !found || issuer == nil {
 		return notFoundReply
 	}
-	issuer := (*r.issuers.Load())[id]
-	if issuer == nil {
-		return notFoundReply
-	}
+	var err error
 	var request *ocsp.Request
 	switch method {
 	case "GET", "HEAD":
-		if !below || rest == "" {
+		if rest == "" {
 			return usageReply
 		}
 		if len(rest) > maxGET {
