@@ -19,9 +19,10 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 			report(err)
 		}
 	}
-	leases, changes := time.NewTicker(a.config.Lease/3), time.NewTicker(2*time.Second)
+	leases, changes, sweeps := time.NewTicker(a.config.Lease/3), time.NewTicker(2*time.Second), time.NewTicker(time.Hour)
 	defer leases.Stop()
 	defer changes.Stop()
+	defer sweeps.Stop()
 	round(a.reconcile)
 	for {
 		select {
@@ -32,8 +33,64 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 			round(a.reconcile)
 		case <-changes.C:
 			round(a.refresh)
+		case <-sweeps.C:
+			round(a.Sweep)
 		}
 	}
+}
+
+// sweepBatch bounds what one transaction of a sweep removes.
+const sweepBatch = 1000
+
+// Sweep forgets request ids of more than a day ago and removes the certificates of epochs that passed longer ago than
+// they are to be kept: Config.KeepExpired, or what the profiles that issued in the epoch retain, if that is longer. The
+// ledger and the audit log keep what they have. Run does it every hour.
+func (a *Authority) Sweep(ctx context.Context) error {
+	for {
+		n, err := a.config.Certificates.ForgetRequests(ctx, sweepBatch)
+		if err != nil {
+			return err
+		}
+		if n < sweepBatch {
+			break
+		}
+	}
+	retain := make(map[string]time.Duration)
+	var names []string
+	for _, p := range a.config.Profiles.All() {
+		if p.Retain > 0 {
+			retain[p.Name], names = p.Retain, append(names, p.Name)
+		}
+	}
+	passed, err := a.config.Certificates.PassedEpochs(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, p := range passed {
+		keep := a.config.KeepExpired
+		for _, name := range p.Profiles {
+			keep = max(keep, retain[name])
+		}
+		if a.config.Now().Before(time.Unix(p.Epoch.Start(), 0).Add(7*24*time.Hour + keep)) {
+			continue
+		}
+		if err := a.drop(ctx, p.Epoch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes an epoch, in as many transactions as the database needs.
+func (a *Authority) drop(ctx context.Context, epoch pki.Epoch) error {
+	const most = 10_000
+	for range most {
+		done, err := a.config.Certificates.DropEpoch(ctx, epoch, sweepBatch)
+		if done || err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close gives back every index that was reserved and not used, so that a clean stop leaves no void. Issue fails from

@@ -160,6 +160,25 @@ func TestNonce(t *testing.T) {
 	}
 }
 
+// TestRevokedResponder: a delegate that is known to be revoked vouches for nobody.
+func TestRevokedResponder(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> delegate delegate; root -> other noaia")
+	checker := p.Checker(nil)
+	staple := p.Cert("leaf").OCSP(handshaketest.OCSP{Signer: p.Cert("delegate")})
+	if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), staple); err != nil {
+		t.Fatal(err)
+	}
+	p.Cert("delegate").Revoke(1)
+	checker = p.Checker(nil)
+	if _, err := checker.Check(t.Context(), p.Cert("other").Chain(), nil); err != nil { // brings the CRL
+		t.Fatal(err)
+	}
+	_, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), staple)
+	if outcomeOf(t, err) != handshaketest.BadEvidence {
+		t.Fatalf("%v", err)
+	}
+}
+
 // TestMaxAge: what is older than I want is stale, whatever its nextUpdate says.
 func TestMaxAge(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")

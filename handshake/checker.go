@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/pki"
@@ -21,6 +22,7 @@ type Checker struct {
 	lists   *lists
 	tracked *registry
 	refresh chan struct{} // bounds the refreshes that run in the background
+	counts  [len(decisionNames)]atomic.Uint64
 }
 
 // maxRefreshes bounds the refreshes that run in the background at once; what finds no place waits for its next use.

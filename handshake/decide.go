@@ -137,7 +137,18 @@ func (c *Checker) override(r *Result) {
 	}
 }
 
+// Counts is how many checks ended in each decision since New. What is neither Accepted nor Refused is an acceptance
+// that was not proved.
+func (c *Checker) Counts() map[Decision]uint64 {
+	counts := make(map[Decision]uint64, len(c.counts))
+	for d := range c.counts {
+		counts[Decision(d)] = c.counts[d].Load()
+	}
+	return counts
+}
+
 func (c *Checker) observe(r *Result) {
+	c.counts[r.decision].Add(1)
 	if c.config.Observe != nil {
 		c.config.Observe(r)
 	}

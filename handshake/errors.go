@@ -134,6 +134,18 @@ const (
 	MissNotPinned                           // trusted, and not issued under the issuer that Config.Pins demands
 )
 
+var nearMissNames = [...]string{
+	"unknown-issuer", "self-signed", "missing-intermediate", "expired", "not-yet-valid", "wrong-name", "same-name-other-key", "usage", "constraint", "not-pinned",
+}
+
+// String is a lower-case word for people and programs.
+func (m NearMiss) String() string {
+	if int(m) < len(nearMissNames) {
+		return nearMissNames[m]
+	}
+	return nearMissNames[MissUnknownIssuer]
+}
+
 // UntrustedError says that the chain does not lead to a trust anchor, or not for this name and purpose, and how
 // nearly it did.
 type UntrustedError struct {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"signet.example/signet/crl"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
@@ -169,6 +170,9 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce,
 			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
 		})
+		if err == nil {
+			err = c.checkResponder(&s, reply.result.Responder)
+		}
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
 		all = append(all, evidence)
@@ -181,6 +185,26 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		}
 	}
 	return all
+}
+
+// checkResponder refuses a delegated responder that is known to be revoked, by what is at hand: its own status is not
+// asked for over the network (RFC 6960, Section 4.2.2.2.1 leaves it to the authority, which says ocsp-nocheck in most cases).
+func (c *Checker) checkResponder(s *subject, responder ocsp.Responder) error {
+	if !responder.Delegated {
+		return nil
+	}
+	cert := responder.Certificate
+	delegate := &subject{inspection: s.inspection, at: s.at, cert: cert, issuer: s.issuer, key: keyOf(cert, s.issuer), config: s.config}
+	evidence, known := c.memory.recall(delegate.key)
+	if target, err := crl.NewTarget(cert); err == nil && !known {
+		if held := c.listsAtHand(delegate, target, delegate.pointers(target)); len(held) > 0 {
+			evidence = c.judgeLists(delegate, target, held)
+		}
+	}
+	if refuted(evidence.Status) {
+		return &ocsp.UnauthorizedError{Responder: cert, Err: errors.New("its certificate is revoked, says " + evidence.Source.String())}
+	}
+	return nil
 }
 
 // question is one request to one responder.

@@ -63,6 +63,9 @@ func (c *Checker) lookAtStaple(s *subject) {
 		Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
 	})
 	if err == nil {
+		err = c.checkResponder(s, result.Responder)
+	}
+	if err == nil {
 		c.staples.put(key, result)
 	}
 	evidence := evidenceOf(SourceStaple, result, err)

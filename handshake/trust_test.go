@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"signet.example/signet/handshake"
@@ -125,6 +128,9 @@ func TestObserve(t *testing.T) {
 	for _, name := range []string{"good", "bad"} {
 		_, _ = dial(t, checker, p.ClientConfig(p.Cert(name)), p.Listen(p.ServerConfig(p.Cert(name), nil)))
 	}
+	if counts := checker.Counts(); counts[handshake.Accepted] != 1 || counts[handshake.Refused] != 1 || counts[handshake.AcceptedUnproved] != 0 {
+		t.Errorf("counted %v", counts)
+	}
 	if len(decisions) != 2 || decisions[0] != handshake.Accepted || decisions[1] != handshake.Refused {
 		t.Errorf("%v", decisions)
 	}
@@ -196,6 +202,56 @@ func TestAddressNames(t *testing.T) {
 		for host, ok := range map[string]bool{"127.0.0.1": true, "localhost": true, "127.0.0.2": false} {
 			if _, err := dial(t, checker, config, net.JoinHostPort(host, port)); (err == nil) != ok {
 				t.Errorf("%s: %v", host, err)
+			}
+		}
+	}
+}
+
+// TestLoadRoots: trust comes from files, bundles and directories, and never silently from nothing.
+func TestLoadRoots(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf; other -> leaf2")
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	encode := func(name string) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Cert(name).Raw})
+	}
+	bundle := write("bundle.pem", append(encode("root"), encode("other")...))
+	der := write("root.der", p.Cert("root").Raw)
+	empty := write("empty/readme.txt", []byte("nothing"))
+	write("store/root.pem", encode("root"))
+	write("store/readme.txt", []byte("nothing"))
+	broken := write("broken.pem", append(encode("root"), []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")...))
+	for name, tc := range map[string]struct {
+		paths []string
+		trust map[string]bool // nil: an error
+	}{
+		"bundle":           {[]string{bundle}, map[string]bool{"leaf": true, "leaf2": true}},
+		"DER":              {[]string{der}, map[string]bool{"leaf": true, "leaf2": false}},
+		"directory":        {[]string{filepath.Join(dir, "store")}, map[string]bool{"leaf": true, "leaf2": false}},
+		"system":           {nil, map[string]bool{"leaf": false, "leaf2": false}},
+		"system and more":  {[]string{der, "system"}, map[string]bool{"leaf": true, "leaf2": false}},
+		"nothing there":    {[]string{filepath.Join(dir, "nowhere")}, nil},
+		"no certificate":   {[]string{empty}, nil},
+		"empty directory":  {[]string{filepath.Dir(empty)}, nil},
+		"half of a bundle": {[]string{broken}, nil},
+	} {
+		pool, err := handshake.LoadRoots(tc.paths...)
+		if (err == nil) != (tc.trust != nil) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for leaf, trusted := range tc.trust {
+			if _, err := p.Cert(leaf).Verify(x509.VerifyOptions{Roots: pool}); (err == nil) != trusted {
+				t.Errorf("%s: %s: %v", name, leaf, err)
 			}
 		}
 	}

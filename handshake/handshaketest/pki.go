@@ -68,6 +68,7 @@ type Revocation struct {
 //	norevavail        it has noRevAvail (RFC 9608) and no pointer to status
 //	noaia, nocdp      it names no responder, no CRL
 //	responder         it may sign OCSP responses, with ocsp-nocheck
+//	delegate          it may sign OCSP responses, and wants to be checked itself
 //	points=N          it has N distribution points, none of which answers
 //	cdp=URL, ocsp=URL its pointers
 //	wrongname         it is for another host
@@ -207,6 +208,8 @@ func (p *PKI) apply(t *x509.Certificate, word string) {
 		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
 		t.ExtraExtensions = append(t.ExtraExtensions, pkix.Extension{Id: oidNoCheck, Value: asn1Null})
 		t.CRLDistributionPoints, t.OCSPServer = nil, nil
+	case "delegate":
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
 	case "points":
 		n, err := strconv.Atoi(value)
 		p.check(err)

@@ -275,9 +275,14 @@ func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	}
 	answered := findingOfResponses(e.responses, ocsp.Query{
 		Certificate: cert, Issuers: []*x509.Certificate{issuer}, Untrusted: e.pool, Time: e.at, MaxAge: e.maxAge,
+	}, func(responder *x509.Certificate) bool {
+		return e.findInLists(chain, responder, maxSignerDepth).status == pki.StatusRevoked
 	})
-	if answered.status == pki.StatusRevoked || listed.status != pki.StatusGood && (answered.status == pki.StatusGood || len(e.lists) == 0) {
+	switch {
+	case answered.status == pki.StatusRevoked, answered.status == pki.StatusGood && listed.status != pki.StatusGood:
 		return answered
+	case listed.status == pki.StatusUnknown:
+		listed.fault = moreTelling(listed.fault, answered.fault)
 	}
 	return listed
 }

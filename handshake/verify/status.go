@@ -167,14 +167,18 @@ func judgeOCSPs(c *Case) Result {
 		}
 		query.Nonce = nonce
 	}
-	return findingOfResponses(c.OCSPs, query).result(leaf)
+	return findingOfResponses(c.OCSPs, query, nil).result(leaf)
 }
 
-// findingOfResponses takes the strictest of several: an authentic revocation wins over any good.
-func findingOfResponses(responses []DER, query ocsp.Query) finding {
+// findingOfResponses takes the strictest of several: an authentic revocation wins over any good. revoked, if not nil,
+// says whether a delegated responder is itself known to be revoked: then it speaks for nobody.
+func findingOfResponses(responses []DER, query ocsp.Query, revoked func(*x509.Certificate) bool) finding {
 	found := finding{fault: faultf(ClassNoInformation, "no OCSP response at hand")}
 	for i, der := range responses {
 		result, err := ocsp.Verify(der, query)
+		if err == nil && revoked != nil && result.Responder.Delegated && revoked(result.Responder.Certificate) {
+			err = &ocsp.UnauthorizedError{Responder: result.Responder.Certificate, Err: errors.New("its certificate is revoked")}
+		}
 		switch {
 		case err != nil && (i == 0 || found.fault != nil && found.fault.class == ClassNoInformation):
 			if found.status == pki.StatusUnknown {

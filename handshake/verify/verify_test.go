@@ -192,6 +192,21 @@ func TestChain(t *testing.T) {
 			q.Revocation = verify.RevocationHardLeaf
 		}, verify.Reject, verify.ClassPath},
 
+		{"staple of a responder that is revoked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			responder := issue(t, "responder", int, false, func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
+				c.ExtraExtensions = []pkix.Extension{points(uriPoint("http://crl.test/here", 0))}
+			})
+			elsewhere := points(uriPoint("http://crl.test/elsewhere", 0))
+			q.Leaf = issue(t, "sharded", int, false, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{elsewhere} }).Raw
+			parsed, err := x509.ParseCertificate(q.Leaf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.CRLs[1] = int.list(t, with(scope(scopeURI("http://crl.test/here"))), responder)
+			q.OCSPs = []verify.DER{(&entity{Certificate: parsed, issuer: int}).response(t, ocsp.Good, responder, nil)}
+			q.Revocation = verify.RevocationHardLeaf
+		}, verify.Reject, verify.ClassPath},
 		{"noRevAvail", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs = q.CRLs[:1]
 			q.Leaf = issue(t, "short", int, false, func(c *x509.Certificate) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
@@ -156,39 +157,75 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 	return hashes, next, translate(op, err)
 }
 
+// PassedEpochs implements ca.CertificateStore.
+func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
+	const op = "find passed epochs"
+	rows, err := s.pool.Query(ctx, `SELECT p.epoch, ARRAY(SELECT n FROM unnest($1::text[]) AS n WHERE EXISTS (SELECT FROM certificates c WHERE c.epoch = p.epoch AND c.profile = n))
+		FROM (SELECT substring(c.relname FROM '[0-9]+$')::int AS epoch FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'certificates'::regclass) AS p
+		WHERE p.epoch < 65535 AND $2 + (p.epoch + 1) * $3::bigint + 86400 <= extract(epoch FROM clock_timestamp()) ORDER BY p.epoch`,
+		append([]string{}, profiles...), pki.Epoch(0).Start(), pki.Epoch(1).Start()-pki.Epoch(0).Start())
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	passed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ca.PassedEpoch, error) {
+		var p ca.PassedEpoch
+		err := row.Scan(&p.Epoch, &p.Profiles)
+		return p, err
+	})
+	return passed, translate(op, err)
+}
+
 // DropEpoch implements ca.CertificateStore: the partitions are detached without waiting for readers and dropped whole.
-func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, _ int) (bool, error) {
+// One instance does it at a time; the others leave it to that one. The advisory lock is "drop" in ASCII.
+func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, _ int) (done bool, err error) {
 	const op = "drop epoch"
-	var passed bool
-	if err := s.pool.QueryRow(ctx, `SELECT extract(epoch FROM clock_timestamp()) >= $1`, epochEnd(epoch)).Scan(&passed); err != nil {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
 		return false, translate(op, err)
 	}
+	defer conn.Release()
+	var passed, mine bool
+	err = conn.QueryRow(ctx, `SELECT extract(epoch FROM clock_timestamp()) >= $1, pg_try_advisory_lock(x'64726f70'::bigint)`, epochEnd(epoch)).Scan(&passed, &mine)
+	if err != nil || !mine {
+		return err == nil, translate(op, err)
+	}
+	defer func() {
+		if _, unlockErr := conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(x'64726f70'::bigint)`); err == nil {
+			err = translate(op, unlockErr)
+		}
+	}()
 	if !passed {
 		return false, pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed", epoch).InField("epoch")
 	}
 	for _, parent := range []string{"certificate_names", "certificates"} {
-		partition := fmt.Sprintf("%s_%d", parent, epoch)
-		var attached, pending bool
-		err := s.pool.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_or(inhdetachpending), false) FROM pg_inherits
-			WHERE inhrelid = to_regclass($1) AND inhparent = $2::regclass`, partition, parent).Scan(&attached, &pending)
-		if err != nil {
-			return false, translate(op, err)
-		}
-		if attached {
-			how := "CONCURRENTLY"
-			if pending { // an earlier call broke off
-				how = "FINALIZE"
-			}
-			if _, err := s.pool.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s %s`, parent, partition, how)); err != nil {
-				return false, translate(op, err)
-			}
-		}
-		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+partition); err != nil {
+		if err := dropPartition(ctx, conn, parent, epoch); err != nil {
 			return false, translate(op, err)
 		}
 	}
-	_, err := s.pool.Exec(ctx, `DELETE FROM ranges WHERE epoch = $1 AND state <> 1`, int32(epoch))
-	return true, translate(op, err)
+	_, err = conn.Exec(ctx, `DELETE FROM ranges WHERE epoch = $1 AND state <> 1`, int32(epoch))
+	return err == nil, translate(op, err)
+}
+
+// dropPartition takes up what an earlier call left half done.
+func dropPartition(ctx context.Context, conn *pgxpool.Conn, parent string, epoch pki.Epoch) error {
+	partition := fmt.Sprintf("%s_%d", parent, epoch)
+	var attached, pending bool
+	err := conn.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_or(inhdetachpending), false) FROM pg_inherits
+		WHERE inhrelid = to_regclass($1) AND inhparent = $2::regclass`, partition, parent).Scan(&attached, &pending)
+	if err != nil {
+		return err
+	}
+	if attached {
+		how := "CONCURRENTLY"
+		if pending {
+			how = "FINALIZE"
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s %s`, parent, partition, how)); err != nil {
+			return err
+		}
+	}
+	_, err = conn.Exec(ctx, `DROP TABLE IF EXISTS `+partition)
+	return err
 }
 
 // epochEnd is when everything in a week has expired, a day of grace for slow clocks included.

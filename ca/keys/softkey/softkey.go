@@ -83,7 +83,7 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: keyType, Bytes: sealedKey}),
 		pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealedSecret})...)
-	switch err := writeNew(s.path(name), text); {
+	switch err := keys.WriteNew(s.path(name), text); {
 	case errors.Is(err, fs.ErrExist):
 		return nil, pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
 	case err != nil:
@@ -155,36 +155,4 @@ func (s *Store) read(name string) (*keys.Key, error) {
 		return nil, err
 	}
 	return &keys.Key{Signer: signer, Secret: secret}, nil
-}
-
-// writeNew makes a file that is durable and whole, or none. A link, unlike a rename, never replaces what is there.
-func writeNew(path string, text []byte) error {
-	dir := filepath.Dir(path)
-	temporary, err := os.CreateTemp(dir, ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name())
-	if _, err = temporary.Write(text); err == nil {
-		err = temporary.Sync()
-	}
-	if closeErr := temporary.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Link(temporary.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -1,0 +1,87 @@
+// Package pkcs11 keeps keys in a hardware security module, or in anything else that speaks PKCS #11. The key never leaves
+// the token; the serial secret of the issuer, which no token could compute with at the rate of issuing, is kept in a file
+// beside it, sealed under the passphrase.
+//
+// Scheme "pkcs11": the URI is that of RFC 7512, "pkcs11:token=ca;object=root-1". The module and the PIN are
+// configuration: a PIN in a URI would end in logs and in the database. A build without cgo has no PKCS #11 and says so.
+package pkcs11
+
+import (
+	"net/url"
+	"strings"
+
+	"signet.example/signet/pki"
+)
+
+// Config says which token to use.
+type Config struct {
+	Module      string // path of the vendor's library; required
+	Token       string // label of the token; required
+	PIN         []byte // of the user; required
+	MaxSessions int    // signatures at the same time; zero: 8; at least 2
+	SecretsDir  string // where serial secrets are kept; required, readable by nobody else
+	Passphrase  []byte // seals them; at least 8 octets
+}
+
+func (c Config) check() error {
+	const op = "open token"
+	for _, required := range []struct {
+		empty bool
+		field string
+	}{{c.Module == "", "module"}, {c.Token == "", "token"}, {len(c.PIN) == 0, "pin"}, {c.SecretsDir == "", "secrets_dir"}, {len(c.Passphrase) < 8, "passphrase"}} {
+		if required.empty {
+			return pki.Errorf(pki.KindInvalid, op, "is required").InField(required.field)
+		}
+	}
+	if c.MaxSessions < 0 || c.MaxSessions == 1 {
+		return pki.Errorf(pki.KindInvalid, op, "want at least 2").InField("max_sessions")
+	}
+	return nil
+}
+
+// uriOf writes the URI of an object. RFC 7512, Section 2.3: everything that is not unreserved is percent-encoded.
+func uriOf(token, object string) string {
+	return "pkcs11:token=" + escape(token) + ";object=" + escape(object)
+}
+
+func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
+
+// parseURI reads the attributes token and object of a URI; the others that RFC 7512 knows may only narrow to what these
+// two say already, so they are refused rather than ignored.
+func parseURI(uri string) (token, object string, err error) {
+	const op = "open key"
+	bad := func(format string, args ...any) (string, string, error) {
+		return "", "", pki.Errorf(pki.KindInvalid, op, format, args...).InField("key")
+	}
+	rest, ok := strings.CutPrefix(uri, "pkcs11:")
+	if !ok {
+		return bad("not a PKCS #11 URI")
+	}
+	path, query, _ := strings.Cut(rest, "?")
+	if strings.Contains(query, "pin-value") {
+		return bad("a PIN does not belong in a URI")
+	}
+	if query != "" {
+		return bad("module and PIN are configuration, not part of the URI")
+	}
+	for attribute := range strings.SplitSeq(path, ";") {
+		name, value, _ := strings.Cut(attribute, "=")
+		value, err := url.PathUnescape(value)
+		if err != nil {
+			return bad("attribute %.32q cannot be read", name)
+		}
+		switch {
+		case name == "token" && token == "":
+			token = value
+		case name == "object" && object == "":
+			object = value
+		case name == "type" && value == "private":
+		default:
+			return bad("attribute %.32q is not understood: write pkcs11:token=...;object=...", name)
+		}
+	}
+	if token == "" || object == "" {
+		return bad("want the attributes token and object")
+	}
+	return token, object, nil
+}

@@ -1,0 +1,38 @@
+//go:build !cgo
+
+package pkcs11
+
+import (
+	"context"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+// Store stands for a token that this build cannot open.
+type Store struct{}
+
+var errNoCgo = pki.Errorf(pki.KindFailedPrecondition, "open token", "this build of Signet has no PKCS #11").InField("keys").
+	WithHint("build it with CGO_ENABLED=1")
+
+// New refuses: PKCS #11 modules are C libraries.
+func New(config Config) (*Store, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	return nil, errNoCgo
+}
+
+// Close does nothing.
+func (*Store) Close() error { return nil }
+
+// URI names the object.
+func (*Store) URI(name string) string { return uriOf("", name) }
+
+// Create refuses.
+func (*Store) Create(context.Context, string, keys.Algorithm) (*keys.Key, error) {
+	return nil, errNoCgo
+}
+
+// Open refuses.
+func (*Store) Open(context.Context, string) (*keys.Key, error) { return nil, errNoCgo }

@@ -1,0 +1,278 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"context"
+	"crypto"
+	"crypto/elliptic"
+	"encoding/pem"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ThalesGroup/crypto11"
+	"github.com/miekg/pkcs11"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+const (
+	secretType = "SIGNET SERIAL SECRET"
+	// maxWait is how long a signature waits for a session before it fails as exhausted.
+	maxWait = 10 * time.Second
+)
+
+// Store keeps keys in one token. It is safe for concurrent use.
+type Store struct {
+	config Config
+
+	mu         sync.RWMutex // guards the rest
+	token      *crypto11.Context
+	generation int // grows whenever the token is opened again: object handles of before are void
+}
+
+// New logs in to the token.
+func New(config Config) (*Store, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	if config.MaxSessions == 0 {
+		config.MaxSessions = 8
+	}
+	s := &Store{config: config}
+	token, err := s.login()
+	if err != nil {
+		return nil, err
+	}
+	s.token = token
+	return s, nil
+}
+
+// Close logs out.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.token.Close()
+}
+
+func (s *Store) login() (*crypto11.Context, error) {
+	token, err := crypto11.Configure(&crypto11.Config{
+		Path: s.config.Module, TokenLabel: s.config.Token, Pin: string(s.config.PIN), MaxSessions: s.config.MaxSessions, PoolWaitTimeout: maxWait,
+	})
+	if err != nil {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "open token", "%w", err).InField("token").
+			WithHint("is the module's path right, the token there, and the PIN that of the user?")
+	}
+	return token, nil
+}
+
+// URI names the token and the object.
+func (s *Store) URI(name string) string { return uriOf(s.config.Token, name) }
+
+// Create makes a key in the token, which will not give it away, and its serial secret beside it.
+func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
+	const op = "create key"
+	if err := keys.CheckName(op, name); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if known, err := s.token.FindKeyPairs(nil, []byte(name)); err != nil {
+		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err)
+	} else if len(known) > 0 {
+		return nil, taken(op, name)
+	}
+	// The secret first: a key without its secret could sign and not name what it signed.
+	secret, sealed, err := keys.NewSecret(s.config.Passphrase)
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
+	}
+	err = keys.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}))
+	switch {
+	case errors.Is(err, fs.ErrExist): // of a call that broke off before the key
+		if secret, err = s.readSecret(name); err != nil {
+			return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.secretPath(name), err).InField("key")
+		}
+	case err != nil:
+		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)
+	}
+	private, err := s.generate(name, algorithm)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("algorithm").WithHint("does the token know this algorithm?")
+	}
+	return s.key(name, private, secret), nil
+}
+
+func taken(op, name string) error {
+	return pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
+}
+
+func (s *Store) generate(name string, algorithm keys.Algorithm) (crypto.Signer, error) {
+	id, label := []byte(name), []byte(name)
+	switch algorithm {
+	case keys.ECDSAP256:
+		return s.token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P256())
+	case keys.ECDSAP384:
+		return s.token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P384())
+	case keys.ECDSAP521:
+		return s.token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P521())
+	case keys.RSA2048:
+		return s.token.GenerateRSAKeyPairWithLabel(id, label, 2048)
+	case keys.RSA3072:
+		return s.token.GenerateRSAKeyPairWithLabel(id, label, 3072)
+	case keys.RSA4096:
+		return s.token.GenerateRSAKeyPairWithLabel(id, label, 4096)
+	}
+	return nil, errors.New("PKCS #11 keys are ECDSA or RSA")
+}
+
+// Open finds a key in the token.
+func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
+	const op = "open key"
+	token, object, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	if token != s.config.Token {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key is in token %q; %q is open", token, s.config.Token).InField("key")
+	}
+	if err := keys.CheckName(op, object); err != nil {
+		return nil, err
+	}
+	private, _, err := s.find(object)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := s.readSecret(object)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.secretPath(object), err).InField("key").
+			WithHint("restore the secrets with the token; without this one no serial number can be made")
+	}
+	return s.key(object, private, secret), nil
+}
+
+func (s *Store) find(object string) (crypto.Signer, int, error) {
+	const op = "open key"
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	pairs, err := s.token.FindKeyPairs(nil, []byte(object))
+	if err != nil {
+		return nil, 0, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("key")
+	}
+	if len(pairs) != 1 {
+		return nil, 0, pki.Errorf(pki.KindNotFound, op, "token %q has %d keys %q", s.config.Token, len(pairs), object).InField("key")
+	}
+	return pairs[0], s.generation, nil
+}
+
+func (s *Store) key(name string, private crypto.Signer, secret pki.SerialSecret) *keys.Key {
+	return &keys.Key{Signer: &signer{store: s, object: name, public: private.Public(), generation: -1}, URI: s.URI(name), Secret: secret}
+}
+
+func (s *Store) secretPath(name string) string {
+	return filepath.Join(s.config.SecretsDir, name+".serial")
+}
+
+func (s *Store) readSecret(name string) (pki.SerialSecret, error) {
+	text, err := os.ReadFile(s.secretPath(name))
+	if err != nil {
+		return pki.SerialSecret{}, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != secretType {
+		return pki.SerialSecret{}, errors.New("it holds no serial secret")
+	}
+	return keys.OpenSecret(block.Bytes, s.config.Passphrase)
+}
+
+// reopen logs in again, unless another call did since the generation that failed.
+func (s *Store) reopen(failed int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation != failed {
+		return nil
+	}
+	// The new one first: the module is unloaded with its last user.
+	token, err := s.login()
+	if err != nil {
+		return err
+	}
+	old := s.token
+	s.token = token
+	s.generation++
+	go old.Close() // it waits for its sessions, some of which may never come back
+	return nil
+}
+
+// signer is a key of the token that outlives the sessions it is used through.
+type signer struct {
+	store  *Store
+	object string
+	public crypto.PublicKey
+
+	mu         sync.Mutex // guards the rest
+	private    crypto.Signer
+	generation int
+}
+
+func (k *signer) Public() crypto.PublicKey { return k.public }
+
+// Sign signs in the token. If the sessions are lost (the token was pulled, the network HSM restarted) it logs in once
+// more and tries again.
+func (k *signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	signature, generation, err := k.try(random, digest, opts)
+	if err == nil || !sessionLost(err) {
+		return signature, err
+	}
+	if err := k.store.reopen(generation); err != nil {
+		return nil, err
+	}
+	signature, _, err = k.try(random, digest, opts)
+	return signature, err
+}
+
+func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, int, error) {
+	private, generation, err := k.current()
+	if err != nil {
+		return nil, generation, err
+	}
+	signature, err := private.Sign(random, digest, opts)
+	return signature, generation, err
+}
+
+// current returns the key's handle of the present generation.
+func (k *signer) current() (crypto.Signer, int, error) {
+	k.store.mu.RLock()
+	now := k.store.generation
+	k.store.mu.RUnlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.private != nil && k.generation == now {
+		return k.private, now, nil
+	}
+	private, generation, err := k.store.find(k.object)
+	if err != nil {
+		return nil, now, err
+	}
+	k.private, k.generation = private, generation
+	return private, generation, nil
+}
+
+func sessionLost(err error) bool {
+	code, ok := errors.AsType[pkcs11.Error](err)
+	if !ok {
+		return false
+	}
+	switch code {
+	case pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_OBJECT_HANDLE_INVALID,
+		pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,207 @@
+//go:build cgo
+
+package pkcs11_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/pkcs11"
+	"signet.example/signet/pki"
+)
+
+// TestMain gives the process one SoftHSM: the library reads its configuration once.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "softhsm")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		tokens := filepath.Join(dir, "tokens")
+		config := filepath.Join(dir, "softhsm2.conf")
+		if err := os.Mkdir(tokens, 0o700); err != nil {
+			panic(err)
+		}
+		if err := os.WriteFile(config, []byte("directories.tokendir = "+tokens+"\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600); err != nil {
+			panic(err)
+		}
+		os.Setenv("SOFTHSM2_CONF", config)
+		out, err := exec.Command("softhsm2-util", "--init-token", "--free", "--label", "signet test", "--so-pin", "12345678", "--pin", pin).CombinedOutput()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "install softhsm2: %v: %s\n", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+const pin = "87654321"
+
+// module finds SoftHSM where distributions put it.
+func module(t *testing.T) string {
+	t.Helper()
+	paths := []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so", "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so"}
+	i := slices.IndexFunc(paths, func(path string) bool { _, err := os.Stat(path); return err == nil })
+	if i < 0 {
+		t.Fatal("install softhsm2")
+	}
+	return paths[i]
+}
+
+func open(t *testing.T, dir string) *pkcs11.Store {
+	t.Helper()
+	store, err := pkcs11.New(pkcs11.Config{Module: module(t), Token: "signet test", PIN: []byte(pin), SecretsDir: dir, Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return store
+}
+
+func sign(t *testing.T, key *keys.Key) {
+	t.Helper()
+	digest := sha256.Sum256([]byte("x"))
+	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := false
+	switch public := key.Public().(type) {
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(public, digest[:], signature)
+	case *rsa.PublicKey:
+		ok = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
+	}
+	if !ok {
+		t.Error("the signature does not verify")
+	}
+}
+
+func TestKeysAreMadeFoundAndSign(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, dir)
+	for _, algorithm := range []keys.Algorithm{keys.ECDSAP256, keys.ECDSAP384, keys.RSA2048} {
+		t.Run(algorithm.String(), func(t *testing.T) {
+			made, err := store.Create(t.Context(), algorithm.String(), algorithm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "pkcs11:token=signet%20test;object=" + algorithm.String(); made.URI != want {
+				t.Errorf("URI %s, want %s", made.URI, want)
+			}
+			found, err := open(t, dir).Open(t.Context(), made.URI)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !found.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(made.Public()) || found.Secret != made.Secret || keys.AlgorithmOf(found.Public()) != algorithm {
+				t.Error("what was found is not what was made")
+			}
+			sign(t, made)
+			sign(t, found)
+			if _, err := store.Create(t.Context(), algorithm.String(), algorithm); pki.KindOf(err) != pki.KindConflict {
+				t.Errorf("made twice: %v", err)
+			}
+		})
+	}
+}
+
+// All sessions are closed behind the store's back, as a network HSM does when it restarts.
+func TestASessionLossIsSurvived(t *testing.T) {
+	store := open(t, t.TempDir())
+	key, err := store.Create(t.Context(), "survivor", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign(t, key)
+	library := p11.New(module(t))
+	if err := library.Initialize(); err != nil && err != p11.Error(p11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+		t.Fatal(err)
+	}
+	slots, err := library.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for _, slot := range slots {
+			if err := library.CloseAllSessions(slot); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() { sign(t, key) })
+		}
+		wg.Wait()
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, dir)
+	key, err := store.Create(t.Context(), "alone", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := pkcs11.Config{Module: module(t), Token: "signet test", PIN: []byte(pin), SecretsDir: dir, Passphrase: []byte("correct horse")}
+	with := func(change func(*pkcs11.Config)) func() error {
+		return func() error {
+			config := good
+			change(&config)
+			_, err := pkcs11.New(config)
+			return err
+		}
+	}
+	uri := func(text string) func() error {
+		return func() error { _, err := store.Open(t.Context(), text); return err }
+	}
+	tests := []struct {
+		name string
+		do   func() error
+		kind pki.Kind
+	}{
+		{"no module", with(func(c *pkcs11.Config) { c.Module = "" }), pki.KindInvalid},
+		{"a module that is not there", with(func(c *pkcs11.Config) { c.Module = "/nowhere.so" }), pki.KindFailedPrecondition},
+		{"no PIN", with(func(c *pkcs11.Config) { c.PIN = nil }), pki.KindInvalid},
+		{"another token", with(func(c *pkcs11.Config) { c.Token = "other" }), pki.KindFailedPrecondition},
+		{"one session", with(func(c *pkcs11.Config) { c.MaxSessions = 1 }), pki.KindInvalid},
+		{"no such key", uri("pkcs11:token=signet%20test;object=nobody"), pki.KindNotFound},
+		{"a key elsewhere", uri("pkcs11:token=other;object=alone"), pki.KindFailedPrecondition},
+		{"a PIN in the URI", uri(key.URI + "?pin-value=" + pin), pki.KindInvalid},
+		{"a module in the URI", uri(key.URI + "?module-path=/x.so"), pki.KindInvalid},
+		{"an unknown attribute", uri(key.URI + ";serial=1"), pki.KindInvalid},
+		{"a path", uri("pkcs11:token=signet%20test;object=..%2Fx"), pki.KindInvalid},
+		{"another scheme", uri("softkey:alone"), pki.KindInvalid},
+		{"Ed25519", func() error { _, err := store.Create(t.Context(), "ed", keys.Ed25519); return err }, pki.KindUnavailable},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if err := test.do(); err == nil || pki.KindOf(err) != test.kind {
+				t.Errorf("got %v, want kind %s", err, test.kind)
+			}
+		})
+	}
+	if err := os.Remove(filepath.Join(dir, "alone.serial")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(t.Context(), key.URI); pki.KindOf(err) != pki.KindFailedPrecondition {
+		t.Errorf("without its serial secret: %v", err)
+	}
+}
