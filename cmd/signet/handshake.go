@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -73,9 +74,30 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 		return cfg, err
 	}
 	for _, c := range issuers {
-		cfg.Issuers = append(cfg.Issuers, handshake.Issuer{Certificate: c, CRLs: lists, OCSP: f.OCSP})
+		own := slices.DeleteFunc(slices.Clone(lists), func(source string) bool { return ofAnother(source, c, issuers) })
+		cfg.Issuers = append(cfg.Issuers, handshake.Issuer{Certificate: c, CRLs: own, OCSP: f.OCSP})
 	}
 	return cfg, nil
+}
+
+// ofAnother reports whether a source is a CRL in a file whose issuer is another one of issuers than c. What is fetched, and
+// indirect lists of issuers that are not known here, are for all.
+func ofAnother(source string, c *x509.Certificate, issuers []*x509.Certificate) bool {
+	if strings.Contains(source, "://") {
+		return false
+	}
+	text, err := os.ReadFile(source)
+	if err != nil {
+		return false // the checker will say so
+	}
+	if block, _ := pem.Decode(text); block != nil {
+		text = block.Bytes
+	}
+	list, err := x509.ParseRevocationList(text)
+	if err != nil || bytes.Equal(list.RawIssuer, c.RawSubject) {
+		return false
+	}
+	return slices.ContainsFunc(issuers, func(other *x509.Certificate) bool { return bytes.Equal(list.RawIssuer, other.RawSubject) })
 }
 
 // absolute makes file names absolute and leaves URLs alone.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,7 +179,7 @@ func (l *call) judged() *tls.Config {
 	cfg := l.config.Clone()
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		settings, err := l.trustFlags.config(append(l.roots, state.PeerCertificates...))
+		settings, err := l.trustFlags.config(slices.Concat(l.roots, state.PeerCertificates))
 		if err != nil {
 			return err
 		}
@@ -241,6 +242,9 @@ func isTerminal(stream any) bool {
 
 // blame says whether somebody refused or something broke.
 func (l *call) blame(err error) error {
+	if l.app.ctx.Err() != nil {
+		return ownFault{l.app.ctx.Err()}
+	}
 	switch f := l.tap.Explain(err); f.Class {
 	case wire.ClassTimeout:
 		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).WithHint("the server does not answer; --timeout gives it more time")}

@@ -183,12 +183,8 @@ func (s *story) message(from Role, kind uint8, body []byte) (err error) {
 		s.certificate(from, m)
 	case protocol.MsgCertificateStatus:
 		s.stapled = true
-		s.tellCertificate()
 	case protocol.MsgServerKeyExchange:
-		if s.ske, err = protocol.ParseServerKeyExchange(s.choice().Suite, body); err != nil {
-			return err
-		}
-		s.tellCertificate()
+		s.ske, err = protocol.ParseServerKeyExchange(s.choice().Suite, body)
 	case protocol.MsgServerHelloDone:
 		s.tellCertificate()
 	case protocol.MsgClientKeyExchange:
@@ -220,8 +216,8 @@ func (s *story) certificate(from Role, m *protocol.CertificateMessage) {
 		return
 	}
 	s.cert = m
-	if s.version() == tls.VersionTLS13 || !s.choice().Status {
-		s.tellCertificate()
+	if s.version() == tls.VersionTLS13 {
+		s.tellCertificate() // in TLS 1.2 staple and request follow: it is told with ServerHelloDone, or when it is judged
 	}
 }
 

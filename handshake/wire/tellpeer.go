@@ -64,7 +64,7 @@ func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *pro
 	c := describeCertificate(leaf)
 	c.Of = of
 	for i, cert := range m.Certs {
-		c.Sent = append(c.Sent, Sent{Subject: clean(cert.Subject.String()), Issuer: clean(cert.Issuer.String()),
+		c.Sent = append(c.Sent, Sent{Subject: clean(subjectOf(cert)), Issuer: clean(cert.Issuer.String()),
 			Stapled: i < len(m.Staples) && m.Staples[i] || i == 0 && stapled})
 	}
 	step.Certificate = &c
