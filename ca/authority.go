@@ -187,9 +187,11 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names, subject: o.subject}
-	if o.subject == nil {
-		if d.subject, d.common, err = subjectFor(o.profile, requested, names); err != nil {
+	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names}
+	if o.subject != nil {
+		d.subject = subject{der: o.subject, text: describeName(o.subject)}
+	} else {
+		if d.subject, err = subjectFor(o.profile, requested, names); err != nil {
 			return nil, err
 		}
 	}
@@ -265,7 +267,7 @@ func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
 	if err := policy.CheckNames(d.profile, d.names); err != nil {
 		return err
 	}
-	if err := policy.CheckCommonName(d.common, d.names); err != nil && d.profile.CA == nil {
+	if err := policy.CheckCommonName(d.subject.common, d.names); err != nil && d.profile.CA == nil {
 		return err
 	}
 	if err := policy.CheckConstraints(d.issuer.constraints, d.names); err != nil {
@@ -406,7 +408,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 	entry := Entry{
 		Certificate: Certificate{
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
-			Subject: describeName(d.subject), KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
+			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
 		Range: taken.from.ID, Names: d.names, KeyMaterial: pki.HashKeyMaterial(d.key), RequestID: o.RequestID,
 		Event: audit.Event{
@@ -418,8 +420,8 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			},
 		},
 	}
-	if d.common != "" {
-		entry.Names = append(slices.Clip(entry.Names), Name{Value: strings.ToLower(d.common)})
+	if d.subject.common != "" {
+		entry.Names = append(slices.Clip(entry.Names), Name{Value: strings.ToLower(d.subject.common)})
 	}
 	if o.RequestID != "" {
 		entry.Digest = o.Request.digest()

@@ -20,13 +20,12 @@ import (
 type draft struct {
 	profile   *profile.Profile
 	issuer    *issuerKey
-	subject   []byte // DER Name
+	subject   subject
 	spki      []byte // DER SubjectPublicKeyInfo in our own encoding: one key, one hash
 	keyBits   []byte // contents of its BIT STRING
 	key       any
 	keyHash   pki.KeyHash
 	names     []pki.Identifier
-	common    string
 	notBefore time.Time
 	notAfter  time.Time
 	epoch     pki.Epoch
@@ -64,7 +63,7 @@ func (d *draft) encode(serial pki.Serial, position pki.Position, baseURL string)
 			addTime(b, d.notBefore)
 			addTime(b, d.notAfter)
 		})
-		b.AddBytes(d.subject)
+		b.AddBytes(d.subject.der)
 		b.AddBytes(d.spki)
 		b.AddASN1(cryptobyte_asn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { d.addExtensions(b, position, baseURL) })
@@ -99,7 +98,7 @@ func (d *draft) addExtensions(b *cryptobyte.Builder, position pki.Position, base
 	}
 	if len(d.names) > 0 {
 		// RFC 5280, Section 4.2.1.6: critical if the subject is empty.
-		addExtension(b, oidSubjectAltName, len(d.subject) == 2, func(b *cryptobyte.Builder) { addNames(b, d.names) })
+		addExtension(b, oidSubjectAltName, len(d.subject.der) == 2, func(b *cryptobyte.Builder) { addNames(b, d.names) })
 	}
 	if len(p.Policies) > 0 {
 		addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) {

@@ -216,18 +216,18 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error
 // pendingIssuer makes the key and the record, or finds those of a call that broke off.
 func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, p *profile.Profile) (Issuer, error) {
 	const op = "create issuer"
-	subject, _, err := subjectFor(p, n.Subject, nil)
+	subject, err := subjectFor(p, n.Subject, nil)
 	if err != nil {
 		return Issuer{}, err
 	}
 	for _, known := range a.issuers.list() {
-		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, subject) {
+		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, subject.der) {
 			return known, nil
 		}
 		if known.Label == n.Label {
 			return Issuer{}, pki.Errorf(pki.KindConflict, op, "there is an issuer %s already", n.Label).InField("label")
 		}
-		if bytes.Equal(known.Subject, subject) {
+		if bytes.Equal(known.Subject, subject.der) {
 			return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s has this name already", known.Label).InField("subject").
 				WithHint("a new key needs a new name: add a number to the common name")
 		}
@@ -240,13 +240,13 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: subject}, key.Signer)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: subject.der}, key.Signer)
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "make request: %w", err)
 	}
 	hash := pki.HashSPKI(spki)
 	issuer := Issuer{
-		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: subject, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
+		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: subject.der, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
 		BaseURL: n.BaseURL, CSR: csr, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
 	}
 	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.create", issuer)); err != nil {

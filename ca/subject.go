@@ -42,9 +42,16 @@ var attributes = []attribute{
 
 var commonName = attribute{"common_name", "CN", asn1.ObjectIdentifier{2, 5, 4, 3}, false, 64, nil}
 
+// subject is a distinguished name.
+type subject struct {
+	der    []byte
+	text   string // RFC 4514
+	common string // its common name; empty if it has none, or is that of an issuer
+}
+
 // subjectFor takes what the profile takes of a request, and sets what it sets. Asking for what is not taken is refused:
 // a certificate that silently says something else helps nobody.
-func subjectFor(p *profile.Profile, requested Subject, names []pki.Identifier) (der []byte, common string, err error) {
+func subjectFor(p *profile.Profile, requested Subject, names []pki.Identifier) (s subject, err error) {
 	var rdns []rdn
 	for _, a := range attributes {
 		values := a.of(&requested)
@@ -52,20 +59,21 @@ func subjectFor(p *profile.Profile, requested Subject, names []pki.Identifier) (
 		case isSet:
 			values = set
 		case len(values) > 0 && !slices.Contains(p.Subject.Take, a.name):
-			return nil, "", refuse("subject."+a.name, "profile %s does not take it from a request", p.Name)
+			return subject{}, refuse("subject."+a.name, "profile %s does not take it from a request", p.Name)
 		}
 		for _, value := range values {
 			rdns = append(rdns, rdn{a, value})
 		}
 	}
-	if common, err = commonNameFor(p, requested.CommonName, names); err != nil {
-		return nil, "", err
+	if s.common, err = commonNameFor(p, requested.CommonName, names); err != nil {
+		return subject{}, err
 	}
-	if common != "" {
-		rdns = append(rdns, rdn{commonName, common})
+	if s.common != "" {
+		rdns = append(rdns, rdn{commonName, s.common})
 	}
-	der, err = encodeName(rdns)
-	return der, common, err
+	s.text = describe(rdns)
+	s.der, err = encodeName(rdns)
+	return s, err
 }
 
 func commonNameFor(p *profile.Profile, requested string, names []pki.Identifier) (string, error) {
@@ -90,6 +98,23 @@ type rdn struct {
 	attribute
 	value string
 }
+
+// describe writes the name as RFC 4514 has it, the last attribute first; it is for people.
+func describe(rdns []rdn) string {
+	var b strings.Builder
+	for i := len(rdns) - 1; i >= 0; i-- {
+		b.WriteString(rdns[i].short)
+		b.WriteByte('=')
+		b.WriteString(escaper.Replace(rdns[i].value))
+		if i > 0 {
+			b.WriteByte(',')
+		}
+	}
+	return b.String()
+}
+
+// escaper puts a backslash before what RFC 4514, Section 2.4 gives a meaning.
+var escaper = strings.NewReplacer(",", `\,`, "+", `\+`, `"`, `\"`, `\`, `\\`, "<", `\<`, ">", `\>`, ";", `\;`, "#", `\#`)
 
 func encodeName(rdns []rdn) ([]byte, error) {
 	for _, r := range rdns {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,7 +179,7 @@ func (l *call) judged() *tls.Config {
 	cfg := l.config.Clone()
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		settings, err := l.trustFlags.config(append(l.roots, state.PeerCertificates...))
+		settings, err := l.trustFlags.config(slices.Concat(l.roots, state.PeerCertificates))
 		if err != nil {
 			return err
 		}

@@ -278,8 +278,11 @@ func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	}, func(responder *x509.Certificate) bool {
 		return e.findInLists(chain, responder, maxSignerDepth).status == pki.StatusRevoked
 	})
-	if answered.status == pki.StatusRevoked || listed.status != pki.StatusGood && (answered.status == pki.StatusGood || len(e.lists) == 0) {
+	switch {
+	case answered.status == pki.StatusRevoked, answered.status == pki.StatusGood && listed.status != pki.StatusGood:
 		return answered
+	case listed.status == pki.StatusUnknown:
+		listed.fault = moreTelling(listed.fault, answered.fault)
 	}
 	return listed
 }

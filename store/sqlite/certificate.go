@@ -16,13 +16,14 @@ const requestLife = 24 * time.Hour
 
 // Record implements ca.CertificateStore. One transaction writes at a time, so there is nothing to lock.
 func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
+	const op = "record certificates"
+	prepared, err := s.recordStatements(ctx)
+	if err != nil {
+		return nil, translate(op, err)
+	}
 	outcomes := make([]ca.Outcome, len(entries))
-	err := s.inTx(ctx, "record certificates", func(tx *sql.Tx, now time.Time) error {
-		r, err := newRecording(ctx, tx, owner, now)
-		if err != nil {
-			return err
-		}
-		defer r.close()
+	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
+		r := prepared.in(ctx, tx, owner, now)
 		var events []audit.Event
 		for i := range entries {
 			if outcomes[i], err = r.record(ctx, &entries[i]); err != nil {
@@ -40,15 +41,20 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 	return outcomes, nil
 }
 
-// recording is a transaction that records certificates, its statements prepared once.
-type recording struct {
-	owner                                        ca.OwnerID
-	now                                          time.Time
+// recordStatements are what recording runs. They are prepared once, on the one connection that writes: preparing them
+// in every transaction costs more than running them.
+type recordStatements struct {
 	inRange, blocked, request, certificate, name *sql.Stmt
 }
 
-func newRecording(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) (*recording, error) {
-	r := &recording{owner: owner, now: now}
+// recordStatements prepares them, outside of a transaction, when they are first needed.
+func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.recording != nil {
+		return s.recording, nil
+	}
+	var r recordStatements
 	for _, statement := range []struct {
 		dst  **sql.Stmt
 		text string
@@ -63,23 +69,27 @@ func newRecording(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Ti
 		{&r.name, `INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
 	} {
 		var err error
-		if *statement.dst, err = tx.PrepareContext(ctx, statement.text); err != nil {
-			r.close()
+		if *statement.dst, err = s.write.PrepareContext(ctx, statement.text); err != nil {
 			return nil, err
 		}
 	}
-	return r, nil
+	s.recording = &r
+	return s.recording, nil
 }
 
-func (r *recording) close() {
-	for _, statement := range []*sql.Stmt{r.inRange, r.blocked, r.request, r.certificate, r.name} {
-		if statement != nil {
-			_ = statement.Close() // the transaction ends with or without it
-		}
-	}
+// recording is a transaction that records certificates.
+type recording struct {
+	recordStatements
+	owner ca.OwnerID
+	now   time.Time
 }
 
-func (r *recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) {
+func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) recording {
+	of := func(statement *sql.Stmt) *sql.Stmt { return tx.StmtContext(ctx, statement) } // closed with the transaction
+	return recording{recordStatements{of(p.inRange), of(p.blocked), of(p.request), of(p.certificate), of(p.name)}, owner, now}
+}
+
+func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) {
 	issuer, epoch, index := e.Issuer[:], int64(e.Position.Epoch), int64(e.Position.Index)
 	var open, blocked bool
 	if err := r.inRange.QueryRowContext(ctx, int64(e.Range), r.owner[:], issuer, epoch, index).Scan(&open); err != nil {

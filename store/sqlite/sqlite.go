@@ -46,8 +46,9 @@ type Store struct {
 	lock  *flock.Flock
 	now   func() time.Time
 
-	mu      sync.Mutex
-	changed chan struct{} // closed and replaced after each commit that touched the ledger
+	mu        sync.Mutex
+	recording *recordStatements // nil until something is recorded
+	changed   chan struct{}     // closed and replaced after each commit that touched the ledger
 }
 
 // LockedError says that another process has the file open.
