@@ -307,15 +307,9 @@ func (r *reader) revokedCertificates(tbsEnd int64) error {
 		r.unusable(&ProfileError{"5.1.2.6", "the list of revoked certificates is present and empty"})
 	}
 	for r.offset() < end {
-		tag, _, content, err := r.take()
-		if err == nil && tag != tagSequence {
-			err = &tagError{tag, tagSequence}
-		}
-		if err == nil {
-			err = r.entry(content)
-		}
-		if err != nil {
-			r.in(fmt.Sprintf("revokedCertificates[%d]", r.list.entries.count))
+		start := r.offset()
+		if err := r.nextEntry(); err != nil {
+			r.where, r.at = fmt.Sprintf("revokedCertificates[%d]", r.list.entries.count), start
 			return err
 		}
 	}
@@ -323,6 +317,22 @@ func (r *reader) revokedCertificates(tbsEnd int64) error {
 		return errors.New("its content does not end where it says")
 	}
 	return nil
+}
+
+// nextEntry passes one element of revokedCertificates.
+func (r *reader) nextEntry() error {
+	if b := r.buf[r.pos:]; len(b) >= 2 && b[0] == tagSequence && b[1] < 0x80 && len(b) >= 2+int(b[1]) { // nearly all of them
+		r.pos += 2 + int(b[1])
+		return r.entry(b[2 : 2+int(b[1])])
+	}
+	tag, _, content, err := r.take()
+	if err != nil {
+		return err
+	}
+	if tag != tagSequence {
+		return &tagError{tag, tagSequence}
+	}
+	return r.entry(content)
 }
 
 func (r *reader) entry(b []byte) error {

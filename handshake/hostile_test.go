@@ -105,7 +105,10 @@ func TestHostile(t *testing.T) {
 					t.Parallel()
 					p := handshaketest.New(t, hostile.Drawing)
 					checker := p.Checker(func(c *handshake.Config) {
-						c.Budget = 300 * time.Millisecond
+						c.Budget = time.Minute // no outcome depends on how busy the machine is
+						if hostile.Stalls {
+							c.Budget = 300 * time.Millisecond
+						}
 						attitude.change(p, c)
 					})
 					leaf, address, config := hostile.Peer(p)

@@ -165,16 +165,9 @@ func (d *demo) prepare(dir string) (err error) {
 	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return pki.Errorf(pki.KindInvalid, "prepare the demo", "%w", err)
 	}
-	var free [3]string
-	for i := range free {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return pki.Errorf(pki.KindUnavailable, "choose a free port", "%w", err)
-		}
-		defer l.Close() // all at the end, so that three different ports are chosen
-		free[i] = l.Addr().String()
+	if d.addresses, err = server.FreeAddresses(); err != nil {
+		return err
 	}
-	d.addresses = server.Addresses{API: free[0], Public: free[1], Ops: free[2]}
 	return nil
 }
 

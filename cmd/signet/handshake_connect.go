@@ -242,6 +242,9 @@ func isTerminal(stream any) bool {
 
 // blame says whether somebody refused or something broke.
 func (l *call) blame(err error) error {
+	if l.app.ctx.Err() != nil {
+		return ownFault{l.app.ctx.Err()}
+	}
 	switch f := l.tap.Explain(err); f.Class {
 	case wire.ClassTimeout:
 		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).WithHint("the server does not answer; --timeout gives it more time")}

@@ -41,6 +41,9 @@ type Hostile struct {
 	// Arrange spoils the status service and returns the staple that the peer sends, if any.
 	Arrange func(p *PKI, leaf *Cert) (staple []byte)
 
+	// Stalls says that a source of status keeps the client waiting: how long it waits is its budget.
+	Stalls bool
+
 	// Turn, if not nil, is called after a first handshake that must be accepted; the second one is judged.
 	Turn func(p *PKI, leaf *Cert)
 }
@@ -139,7 +142,7 @@ func Corpus() []Hostile {
 			p.Replace("/int.ocsp", Endless())
 			return nil
 		}},
-		{Name: "slow OCSP response", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "slow OCSP response", Drawing: onlyOCSP, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.ocsp", Slow())
 			return nil
 		}},
@@ -179,11 +182,11 @@ func Corpus() []Hostile {
 			p.Replace("/int.crl", http.NotFoundHandler())
 			return nil
 		}},
-		{Name: "endless CRL", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "endless CRL", Drawing: onlyCRL, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", Endless())
 			return nil
 		}},
-		{Name: "slow CRL", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "slow CRL", Drawing: onlyCRL, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", Slow())
 			return nil
 		}},

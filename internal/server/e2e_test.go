@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -123,16 +122,11 @@ func (s *site) beside(t *testing.T) *site {
 
 func freeAddresses(t *testing.T) server.Addresses {
 	t.Helper()
-	var free [3]string
-	for i := range free {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		free[i] = l.Addr().String()
+	free, err := server.FreeAddresses()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return server.Addresses{API: free[0], Public: free[1], Ops: free[2]}
+	return free
 }
 
 // process is a running `signet serve`.

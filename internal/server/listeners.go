@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"signet.example/signet/ocsp/ocspserver"
@@ -86,4 +88,24 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error 
 		return nil
 	}
 	return err
+}
+
+// FreeAddresses returns three loopback addresses that nobody listens at now: for demonstrations and tests, which have to
+// know their URLs before they listen. They are below the ports that kernels give to outgoing connections, which would
+// otherwise take one of them sooner or later.
+func FreeAddresses() (Addresses, error) {
+	var free []string
+	for range 1000 {
+		if len(free) == 3 {
+			return Addresses{API: free[0], Public: free[1], Ops: free[2]}, nil
+		}
+		candidate := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000)))
+		l, err := net.Listen("tcp", candidate)
+		if err != nil {
+			continue
+		}
+		defer l.Close() // all at the end, so that they differ
+		free = append(free, candidate)
+	}
+	return Addresses{}, pki.Errorf(pki.KindUnavailable, "find free ports", "a thousand ports of the loopback address are taken")
 }

@@ -16,6 +16,7 @@ import (
 
 // groups are what can be measured; one file each.
 var groups = map[string]func(context.Context, *bench) error{
+	"issue":  issue,
 	"limits": limits,
 }
 

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+
+	"signet.example/signet/api/client"
+)
+
+// issue measures issuance with everything on: policy, lint, recording, audit, CRL and OCSP. CSRs are made beforehand.
+// The callers are in this process, on the same processors.
+func issue(ctx context.Context, b *bench) (err error) {
+	csrs, err := requests(256)
+	if err != nil {
+		return err
+	}
+	if _, err := cryptography(ctx, b, csrs[0]); err != nil {
+		return err
+	}
+	inserts, err := durableInserts(16)(ctx, b)
+	if err != nil {
+		return err
+	}
+	for _, store := range []struct {
+		name, database     string
+		single, many, rest float64
+		limit              *limit
+	}{{"postgres", b.database, 0, 5000, 3500, inserts}, {"sqlite", "sqlite:signet.db", 0, 4000, 0, nil}} {
+		if err := issueOn(ctx, b, store.name, store.database, csrs, store.many, store.rest, store.limit); err != nil {
+			return fmt.Errorf("%s: %w", store.name, err)
+		}
+	}
+	return nil
+}
+
+func issueOn(ctx context.Context, b *bench, name, database string, csrs [][]byte, target, restTarget float64, limit *limit) (err error) {
+	s, err := b.newSite(ctx, "issue-"+name, database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	overGRPC := func(ctx context.Context, _, n int) error {
+		_, err := s.api.Issue(ctx, client.IssueRequest{CSR: csrs[n%len(csrs)], Profile: "server", Identifiers: []string{fmt.Sprintf("host%d.example", n)}})
+		return err
+	}
+	rest := s.restIssuer(csrs)
+	for _, l := range []load{
+		{name: "issue/grpc/" + name + "/c1", callers: 1, do: overGRPC},
+		{name: "issue/grpc/" + name + "/c16", callers: 16, do: overGRPC, target: target, limit: limit},
+		{name: "issue/grpc/" + name + "/c64", callers: 64, do: overGRPC, target: target, limit: limit},
+		{name: "issue/rest/" + name + "/c16", callers: 16, do: rest, target: restTarget, limit: limit},
+	} {
+		l.pid = s.pid()
+		if _, err := b.measure(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restIssuer issues over REST, on connections that are kept.
+func (s *site) restIssuer(csrs [][]byte) func(context.Context, int, int) error {
+	callers := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}, MaxIdleConnsPerHost: 64}}
+	texts := make([]string, len(csrs))
+	for i, csr := range csrs {
+		texts[i] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))
+	}
+	return func(ctx context.Context, _, n int) error {
+		body, err := json.Marshal(map[string]any{"csr_pem": texts[n%len(texts)], "profile": "server", "identifiers": []string{fmt.Sprintf("rest%d.example", n)}})
+		if err != nil {
+			return err
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+s.addresses.API+"/v1/certificates", bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Authorization", "Bearer "+s.token)
+		request.Header.Set("Content-Type", "application/json")
+		answer, err := callers.Do(request)
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err == nil && answer.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s: %s", answer.Status, text)
+		}
+		return err
+	}
+}
+
+// cryptography is what no issuance can do without: a request's signature verified, a certificate signed.
+func cryptography(ctx context.Context, b *bench, csr []byte) (*limit, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return b.limit(ctx, load{name: "limit/verify-csr-and-sign", callers: runtime.NumCPU(), do: func(context.Context, int, int) error {
+		parsed, err := x509.ParseCertificateRequest(csr)
+		if err != nil {
+			return err
+		}
+		if err := parsed.CheckSignature(); err != nil {
+			return err
+		}
+		digest := sha256.Sum256(csr)
+		_, err = ecdsa.SignASN1(rand.Reader, key, digest[:])
+		return err
+	}})
+}
