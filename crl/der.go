@@ -56,6 +56,11 @@ func header(b []byte) (tag byte, n int, length int64, err error) {
 
 // element splits off the element at the start of b: its tag, its content and what follows it.
 func element(b []byte) (tag byte, content, rest []byte, err error) {
+	if len(b) >= 2 && b[1] < 0x80 && b[0]&0x1f != 0x1f { // nearly all of them
+		if end := 2 + int(b[1]); end <= len(b) {
+			return b[0], b[2:end], b[end:], nil
+		}
+	}
 	tag, n, length, err := header(b)
 	if err != nil {
 		return 0, nil, nil, err

@@ -16,8 +16,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +25,7 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
-	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -40,11 +38,14 @@ func TestMain(m *testing.M) { testdb.Main(m) }
 
 // house is the API on a real TLS listener over a real store.
 type house struct {
-	t           *testing.T
+	t           testing.TB
 	store       *sqlite.Store
 	credentials *auth.Credentials
 	admin       auth.Grant
+	api         *rpc.API
+	tls         *tls.Config
 	address     string
+	stop        func() // ends the server, in its own time
 	roots       *x509.CertPool
 	site        *x509.Certificate // the root in roots
 	log         *syncBuffer
@@ -64,7 +65,7 @@ type authority struct {
 	key         crypto.Signer
 }
 
-func newAuthority(t *testing.T, name string) *authority {
+func newAuthority(t testing.TB, name string) *authority {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
@@ -74,7 +75,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-func (a *authority) sign(t *testing.T, template *x509.Certificate, pub crypto.PublicKey) *x509.Certificate {
+func (a *authority) sign(t testing.TB, template *x509.Certificate, pub crypto.PublicKey) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, pub, a.key)
 	if err != nil {
@@ -88,7 +89,7 @@ func (a *authority) sign(t *testing.T, template *x509.Certificate, pub crypto.Pu
 }
 
 // leaf issues a certificate and its key.
-func (a *authority) leaf(t *testing.T, serial int64, change func(*x509.Certificate)) *tls.Certificate {
+func (a *authority) leaf(t testing.TB, serial int64, change func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -98,7 +99,7 @@ func (a *authority) leaf(t *testing.T, serial int64, change func(*x509.Certifica
 	return &tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key, Leaf: certificate}
 }
 
-func newKey(t *testing.T) crypto.Signer {
+func newKey(t testing.TB) crypto.Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -137,7 +138,7 @@ func (h *house) later(d time.Duration) {
 	h.now = h.now.Add(d)
 }
 
-func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
+func newHouse(t testing.TB, change ...func(*rpc.Config)) *house {
 	t.Helper()
 	h := &house{t: t, store: testdb.SQLite(t), log: new(syncBuffer), now: time.Now()}
 	profiles := h.found()
@@ -159,26 +160,53 @@ func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.api = api
 	h.serve(api)
 	return h
+}
+
+// memory keeps keys without encrypting them: opening an encrypted file takes as long as all the rest of a test, and has
+// tests of its own.
+type memory struct {
+	mu   sync.Mutex
+	keys map[string]*keys.Key
+}
+
+func (m *memory) URI(name string) string { return "memory:" + name }
+
+func (m *memory) Create(_ context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
+	signer, err := keys.Generate(algorithm)
+	if err != nil {
+		return nil, err
+	}
+	key := &keys.Key{Signer: signer, URI: m.URI(name)}
+	rand.Read(key.Secret[:])
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.keys[key.URI] != nil {
+		return nil, pki.Errorf(pki.KindConflict, "create key", "%s is there", name)
+	}
+	m.keys[key.URI] = key
+	return key, nil
+}
+
+func (m *memory) Open(_ context.Context, uri string) (*keys.Key, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if key := m.keys[uri]; key != nil {
+		return key, nil
+	}
+	return nil, pki.Errorf(pki.KindNotFound, "open key", "no key %s", uri)
 }
 
 // found makes a root and an issuing authority.
 func (h *house) found() *profile.Set {
 	h.t.Helper()
-	dir := filepath.Join(h.t.TempDir(), "keys")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		h.t.Fatal(err)
-	}
-	keys, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("correct horse")})
-	if err != nil {
-		h.t.Fatal(err)
-	}
 	profiles, err := profile.Open("")
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles, Keys: keys, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Now: h.clock})
+	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles, Keys: &memory{keys: map[string]*keys.Key{}}, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Now: h.clock})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -233,7 +261,7 @@ func (h *house) books() *revocation.Jobs {
 }
 
 // csr makes a key and a signing request without any name.
-func csr(t *testing.T) (crypto.Signer, []byte) {
+func csr(t testing.TB) (crypto.Signer, []byte) {
 	t.Helper()
 	key := newKey(t)
 	der, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), key)
@@ -276,7 +304,8 @@ func (h *house) serve(api *rpc.API) {
 	h.roots = x509.NewCertPool()
 	h.roots.AddCert(site.certificate)
 	h.site = site.certificate
-	server, err := rest.NewServer(rest.Config{Services: api, TLS: &tls.Config{Certificates: []tls.Certificate{*certificate}}})
+	h.tls = &tls.Config{Certificates: []tls.Certificate{*certificate}}
+	server, err := rest.NewServer(rest.Config{Services: api, TLS: h.tls})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -286,6 +315,7 @@ func (h *house) serve(api *rpc.API) {
 	}
 	h.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
+	h.stop = cancel
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, listener) }()
 	h.t.Cleanup(func() {

@@ -69,7 +69,6 @@ func NewServer(c Config) (*Server, error) {
 		grpc.MaxHeaderListSize(64<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
-		grpc.WaitForHandlers(true),
 	)
 	c.Services.Register(s.grpc)
 	protocols := new(http.Protocols)
@@ -153,9 +152,13 @@ func (s *Server) stop() {
 	defer cancel()
 	var both sync.WaitGroup
 	both.Go(func() {
-		hard := context.AfterFunc(ctx, s.grpc.Stop)
-		defer hard()
-		s.grpc.GracefulStop()
+		graceful := make(chan struct{})
+		go func() { defer close(graceful); s.grpc.GracefulStop() }() // waits for handlers, for ever if they hang
+		select {
+		case <-graceful:
+		case <-ctx.Done():
+			s.grpc.Stop()
+		}
 	})
 	both.Go(func() {
 		if s.http.Shutdown(ctx) != nil {

@@ -153,7 +153,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	delete(b.anew, h.List)
 	if h.Final {
 		delete(b.weeks, h.List.Shard)
-		delete(b.bases, h.List.Shard)
+		delete(b.names, h.List.Shard)
 	}
 	p.progressed()
 }
@@ -173,7 +173,7 @@ func (p *Publisher) forget(ctx context.Context) {
 				delete(b.lists, list)
 				delete(b.series, list.Series)
 				delete(b.weeks, list.Shard)
-				delete(b.bases, list.Shard)
+				delete(b.names, list.Shard)
 			}
 		}
 	}

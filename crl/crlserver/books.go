@@ -16,7 +16,7 @@ import (
 func (p *Publisher) books(issuer pki.IssuerID) *books {
 	b, ok := p.issuers[issuer]
 	if !ok {
-		b = &books{weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, bases: make(map[pki.Shard][]string),
+		b = &books{weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, names: make(map[pki.Shard][]string),
 			lists: make(map[List]*listState), series: make(map[Series]*seriesState), waiting: make(map[List]Head), anew: make(map[List]uint64)}
 		p.issuers[issuer] = b
 	}
@@ -52,8 +52,9 @@ func (p *Publisher) readBases(ctx context.Context) error {
 		if b.passed(base.Shard.Epoch, p.config.Now()) {
 			continue
 		}
-		if !slices.Contains(b.bases[base.Shard], base.URL) {
-			b.bases[base.Shard] = append(b.bases[base.Shard], base.URL)
+		url := URL(base.URL, List{Series{Issuer: base.Issuer, Shard: base.Shard, Sharded: true}, KindShard})
+		if !slices.Contains(b.names[base.Shard], url) {
+			b.names[base.Shard] = append(b.names[base.Shard], url)
 		}
 	}
 	p.basesAt = at
@@ -159,11 +160,11 @@ func (b *books) wanted(now time.Time) []Series {
 		}
 		all = append(all, series)
 	}
-	for shard := range b.bases {
+	for shard := range b.names {
 		add(shard)
 	}
 	for shard := range b.weeks {
-		if _, known := b.bases[shard]; !known {
+		if _, known := b.names[shard]; !known {
 			add(shard)
 		}
 	}
@@ -260,8 +261,8 @@ func (b *books) template(h Head) crl.Template {
 // (b)(2)(i) wants the certificate's among them.
 func (b *books) urls(series Series, before []string) []string {
 	urls := slices.Clone(before)
-	for _, base := range b.bases[series.Shard] {
-		if url := URL(base, List{series, KindShard}); !slices.Contains(urls, url) {
+	for _, url := range b.names[series.Shard] {
+		if !slices.Contains(urls, url) {
 			urls = append(urls, url)
 		}
 	}
@@ -269,6 +270,16 @@ func (b *books) urls(series Series, before []string) []string {
 		urls = []string{URL(b.issuer.BaseURL, List{series, KindShard})}
 	}
 	return urls
+}
+
+// named reports whether a list carries every URL that stands in certificates of its shard.
+func (b *books) named(h Head) bool {
+	for _, url := range b.names[h.List.Shard] {
+		if !slices.Contains(h.URLs, url) {
+			return false
+		}
+	}
+	return true
 }
 
 // URL is where a list is below a base URL. Certificates of a shard carry exactly this text.

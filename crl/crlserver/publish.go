@@ -128,15 +128,14 @@ func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
 	list := List{series, KindShard}
 	served, published := b.lists[list]
 	final := b.passed(series.Shard.Epoch, now)
+	if published && !final && b.anew[list] == 0 && !p.elapsed(served.head, now) && b.touched(list) <= served.head.Seq && b.named(served.head) {
+		return nil
+	}
 	h := Head{List: list, Seq: p.seq, From: series.Shard.Epoch, Final: final}
 	if published {
-		h.URLs = b.urls(series, served.head.URLs)
-		if !final && b.anew[list] == 0 && !p.elapsed(served.head, now) && b.touched(list) <= served.head.Seq && slices.Equal(h.URLs, served.head.URLs) {
-			return nil
-		}
-	} else {
-		h.URLs = b.urls(series, nil)
+		h.URLs = served.head.URLs
 	}
+	h.URLs = b.urls(series, h.URLs)
 	return []Head{h}
 }
 

@@ -106,8 +106,8 @@ type Publisher struct {
 type books struct {
 	issuer  Issuer // Key is zero while the configuration does not name it
 	weeks   map[pki.Shard]*crl.Arena
-	foreign *crl.Arena // imported and forged serials
-	bases   map[pki.Shard][]string
+	foreign *crl.Arena             // imported and forged serials
+	names   map[pki.Shard][]string // URLs of a shard that stand in certificates, oldest first
 	lists   map[List]*listState
 	series  map[Series]*seriesState
 	waiting map[List]Head   // heads that cannot be rebuilt yet

@@ -192,8 +192,20 @@ func TestForeignClients(t *testing.T) {
 	}
 }
 
+// TestKeyUpdate has OpenSSL change its keys in mid-session, and ask us to: what follows opens only with the next ones.
+func TestKeyUpdate(t *testing.T) {
+	ca := newCA(t)
+	client := []string{"openssl", "s_client", "-tls1_3", "-servername", "server.example", "-connect", "PORT"}
+	// Without -quiet, s_client takes a line with a single K for a command.
+	steps := serveForeign(t, client, &tls.Config{Certificates: []tls.Certificate{ca.leaf(t, "server.example", nil)}}, "K\n")
+	d, c := step(t, steps, "application-data").ApplicationData, step(t, steps, "close").Close
+	if d.Received.Octets != len(message)+1 || d.KeyUpdates < 1 || c.NotFollows != "" || !c.ByServer {
+		t.Errorf("application data %+v, close %+v", d, c)
+	}
+}
+
 // serveForeign lets a client program connect once, say something and leave.
-func serveForeign(t *testing.T, command []string, cfg *tls.Config) []wire.Step {
+func serveForeign(t *testing.T, command []string, cfg *tls.Config, first ...string) []wire.Step {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -221,17 +233,23 @@ func serveForeign(t *testing.T, command []string, cfg *tls.Config) []wire.Step {
 	defer client.Process.Kill()
 	var steps []wire.Step
 	var wait sync.WaitGroup
+	ready, arrived := make(chan struct{}), make(chan struct{}, 64)
 	wait.Go(func() {
+		defer close(arrived)
+		readyOnce := sync.OnceFunc(func() { close(ready) })
+		defer readyOnce()
 		raw, err := ln.Accept()
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		raw = &bell{Conn: raw, rings: arrived}
 		_ = raw.SetDeadline(time.Now().Add(20 * time.Second)) // so that a hang is a failure
 		tap := wire.NewTap(raw, wire.Config{Role: wire.Server, Step: func(s wire.Step) { steps = append(steps, s) }})
 		conn := tls.Server(tap, tell(tap, cfg))
 		err = conn.HandshakeContext(t.Context())
 		tap.Done(err)
+		readyOnce()
 		if err == nil {
 			_, err = io.ReadFull(conn, make([]byte, len(message)+1))
 		}
@@ -240,14 +258,38 @@ func serveForeign(t *testing.T, command []string, cfg *tls.Config) []wire.Step {
 		}
 		conn.Close()
 	})
-	if _, err := io.WriteString(in, message+"\n"); err != nil {
-		t.Fatal(err)
+	<-ready
+	for _, line := range append(first, message+"\n") {
+		for len(arrived) > 0 {
+			<-arrived
+		}
+		if _, err := io.WriteString(in, line); err != nil {
+			t.Fatal(err)
+		}
+		<-arrived // s_client knows a command by its coming alone: the next line waits until this one has had its effect
 	}
 	wait.Wait()
 	if t.Failed() {
 		t.Logf("the client said: %s", said.String())
 	}
 	return steps
+}
+
+// bell rings when something has arrived.
+type bell struct {
+	net.Conn
+	rings chan<- struct{}
+}
+
+func (b *bell) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	if n > 0 {
+		select {
+		case b.rings <- struct{}{}:
+		default: // it has rung enough
+		}
+	}
+	return n, err
 }
 
 // writePair writes a chain and its key in PEM.

@@ -176,6 +176,10 @@ func (t *Tap) lose(err error) {
 	if t.lost == nil {
 		t.lost = err
 	}
+	for i := range t.flows {
+		f := &t.flows[i]
+		f.raw, f.handshake, f.waiting = nil, nil, nil
+	}
 }
 
 // follow cuts octets into records.

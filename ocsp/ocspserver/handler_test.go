@@ -1,6 +1,7 @@
 package ocspserver_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto"
@@ -8,7 +9,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -25,15 +28,40 @@ import (
 	"signet.example/signet/pki"
 )
 
-// serve starts a listener on loopback in front of a mux that would mend addresses.
-func serve(t *testing.T, s *system) *httptest.Server {
-	t.Helper()
+// eachServer runs a test against both ways to serve, in front of a mux that would mend addresses.
+func eachServer(t *testing.T, s *system, test func(t *testing.T, base string)) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	handler := &ocspserver.Handler{Responder: s.responder}
-	server := httptest.NewServer(handler.Before(mux))
-	t.Cleanup(server.Close)
-	return server
+	t.Run("Handler", func(t *testing.T) {
+		server := httptest.NewServer(handler.Before(mux))
+		t.Cleanup(server.Close)
+		test(t, server.URL)
+	})
+	t.Run("Server", func(t *testing.T) { test(t, startServer(t, ocspserver.NewServer(handler, mux))) })
+}
+
+// startServer serves on loopback until the test ends.
+func startServer(t *testing.T, server *ocspserver.Server) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			t.Errorf("shut down: %v", err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("serve ended with %v", err)
+		}
+	})
+	return "http://" + listener.Addr().String()
 }
 
 func do(t *testing.T, method, url string, body []byte, header ...string) (*http.Response, []byte) {
@@ -62,10 +90,13 @@ func httpDate(after time.Duration) string { return start.Add(after).Format(http.
 
 func TestHTTP(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)
-	server := serve(t, s)
+	eachServer(t, s, func(t *testing.T, base string) { testHTTP(t, s, base) })
+}
+
+func testHTTP(t *testing.T, s *system, base string) {
 	serial := s.closed.serial(1)
 	der := requestFor(t, s.one, crypto.SHA256, nil, serial)
-	get, inline := ocsp.URL(server.URL+path(s.one), der)
+	get, inline := ocsp.URL(base+path(s.one), der)
 	if !inline {
 		t.Fatalf("%q is not asked by GET", get)
 	}
@@ -84,7 +115,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("get: %+v", response)
 	}
 
-	if response, posted := do(t, "POST", server.URL+path(s.one), der, "Content-Type", "application/ocsp-request"); response.StatusCode != 200 || !bytes.Equal(posted, body) {
+	if response, posted := do(t, "POST", base+path(s.one), der, "Content-Type", "application/ocsp-request"); response.StatusCode != 200 || !bytes.Equal(posted, body) {
 		t.Errorf("post gives something else than get: %+v", response)
 	}
 	if head, nothing := do(t, "HEAD", get, nil); head.StatusCode != 200 || head.ContentLength != int64(len(body)) || len(nothing) != 0 || head.Header.Get("Etag") != etag {
@@ -111,7 +142,7 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("%s: %+v, want %d", c.name, response, c.code)
 		}
 	}
-	if response, _ := do(t, "POST", server.URL+path(s.one), der, "If-None-Match", etag); response.StatusCode != 200 {
+	if response, _ := do(t, "POST", base+path(s.one), der, "If-None-Match", etag); response.StatusCode != 200 {
 		t.Errorf("a conditional post gives %d", response.StatusCode)
 	}
 
@@ -128,9 +159,68 @@ func TestHTTP(t *testing.T) {
 		{"delete", "DELETE", path(s.one), nil, 405},
 		{"no issuer", "GET", "/ocsp/x", nil, 404},
 	} {
-		if response, _ := do(t, c.method, server.URL+c.path, c.body); response.StatusCode != c.code {
+		if response, _ := do(t, c.method, base+c.path, c.body); response.StatusCode != c.code {
 			t.Errorf("%s: %d, want %d", c.name, response.StatusCode, c.code)
 		}
+	}
+}
+
+// TestServerSharesConnections: OCSP and the rest on one connection, in either order, in pieces, and clients that say
+// nothing.
+func TestServerSharesConnections(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), nil)
+	list := bytes.Repeat([]byte("list"), 1<<18)
+	base := startServer(t, ocspserver.NewServer(&ocspserver.Handler{Responder: s.responder}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if _, err := w.Write(list); err != nil {
+			t.Error(err)
+		}
+	})))
+	address := strings.TrimPrefix(base, "http://")
+	get := "GET " + path(s.one) + "/" + url.QueryEscape(encode(requestFor(t, s.one, crypto.SHA1, nil, s.closed.serial(1)))) + " HTTP/1.1\r\nHost: x\r\n\r\n"
+	other := "GET /crl/x HTTP/1.1\r\nHost: x\r\n\r\n"
+	quiet, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer quiet.Close()
+	for _, order := range [][]string{{get, other, get}, {other, get, other}} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		reader := bufio.NewReader(conn)
+		for i, text := range order {
+			for _, piece := range []string{text[:3], text[3:9], text[9:]} {
+				if _, err := io.WriteString(conn, piece); err != nil {
+					t.Fatal(err)
+				}
+			}
+			response, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			if err != nil || response.StatusCode != 200 {
+				t.Fatalf("%d: %+v, %v", i, response, err)
+			}
+			if isOCSP := response.Header.Get("Content-Type") == "application/ocsp-response"; isOCSP != (text == get) || !isOCSP && !bytes.Equal(body, list) {
+				t.Errorf("%d of %.20q: %+v", i, order, response.Header)
+			}
+		}
+	}
+	for _, text := range []string{"PUT /ocsp/ HTTP/1.1\r\nHost: x\r\n\r\n", "G\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode < 400 {
+			t.Errorf("%q: %+v, %v", text, response, err)
+		}
+		conn.Close()
 	}
 }
 
@@ -141,7 +231,7 @@ func TestOpenSSLAsks(t *testing.T) {
 			issuers[i].Nonce = ocspserver.NonceLive
 		}
 	})
-	server := serve(t, s)
+	base := startServer(t, ocspserver.NewServer(&ocspserver.Handler{Responder: s.responder}, http.NotFoundHandler()))
 	good, bad, forged := s.closed.serial(1), s.closed.serial(2), s.one.span(1, 2).serial(1)
 	s.revoke(t, s.one.id, bad, pki.Superseded)
 	dir := t.TempDir()
@@ -162,7 +252,7 @@ func TestOpenSSLAsks(t *testing.T) {
 		}
 		return string(out)
 	}
-	address := server.URL + path(s.one)
+	address := base + path(s.one)
 	for _, c := range []struct {
 		serial pki.Serial
 		want   []string

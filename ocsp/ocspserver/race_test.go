@@ -23,7 +23,7 @@ func TestFirstReadAfterAcknowledgement(t *testing.T) {
 		s := newSystem(t, db, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		const certificates = 20
+		const certificates = 10
 		var acknowledged [certificates]atomic.Bool
 		request := func(i int) []byte { return requestFor(t, s.one, crypto.SHA256, nil, s.closed.serial(uint64(i))) }
 		var wg sync.WaitGroup

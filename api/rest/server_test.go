@@ -1,0 +1,146 @@
+package rest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/api/rest"
+	"signet.example/signet/api/rpc"
+	"signet.example/signet/internal/auth"
+)
+
+// A gRPC client that offers HTTP/1.1 too goes through net/http, and is served all the same.
+func TestGRPCThroughHTTP(t *testing.T) {
+	h := newHouse(t)
+	for what, offers := range map[string][]string{"native": {"h2"}, "through net/http": {"h2", "http/1.1"}} {
+		connection, err := grpc.NewClient("passthrough:///"+h.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: h.roots, NextProtos: offers})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := healthv1.NewHealthClient(connection).Check(t.Context(), new(healthv1.HealthCheckRequest))
+		if err != nil || answer.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+			t.Errorf("%s: %v, %v", what, answer, err)
+		}
+		watch, err := healthv1.NewHealthClient(connection).Watch(t.Context(), new(healthv1.HealthCheckRequest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := watch.Recv(); err == nil {
+			t.Errorf("%s: a stream without a credential", what)
+		}
+		if err := connection.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A connection that says nothing, or no TLS, hinders nobody.
+func TestSilentConnections(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	for i := range 20 {
+		connection, err := net.Dial("tcp", h.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		if i%2 == 0 {
+			if _, err := connection.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
+		t.Errorf("%d %s", a.Status, a.Text)
+	}
+}
+
+// Calls in flight end before the server does, over both doors.
+func TestGracefulEnd(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	h := newHouse(t, func(c *rpc.Config) {
+		c.CRLs = crls(func() ([]byte, error) { entered <- struct{}{}; <-leave; return []byte{0x30, 0}, nil })
+	})
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	results := make(chan string, 2)
+	go func() {
+		a := h.rest(token, nil, http.MethodGet, "/v1/issuers/"+h.issuing.ID.String()+"/crl", "")
+		results <- http.StatusText(a.Status)
+	}()
+	<-entered
+	c := h.grpc(token, nil)
+	go func() {
+		if _, err := c.CRL(t.Context(), h.issuing.ID, ""); err != nil {
+			results <- err.Error()
+			return
+		}
+		results <- "OK"
+	}()
+	<-entered
+	h.stop()
+	// New connections are refused as soon as the end has begun.
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		connection, err := net.Dial("tcp", h.address)
+		if err != nil {
+			break
+		}
+		_ = connection.Close()
+	}
+	close(leave)
+	for range 2 {
+		if result := <-results; result != "OK" {
+			t.Errorf("a call in flight ended as %s", result)
+		}
+	}
+	other, err := client.New(client.Config{Address: h.address, Roots: h.roots, Token: token, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.WhoAmI(t.Context()); err == nil {
+		t.Error("a call after the end was answered")
+	}
+}
+
+// What does not end in time is ended.
+func TestEndIsBounded(t *testing.T) {
+	leave := make(chan struct{})
+	entered := make(chan struct{})
+	h := newHouse(t, func(c *rpc.Config) {
+		c.CRLs = crls(func() ([]byte, error) { close(entered); <-leave; return nil, nil })
+	})
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	server, err := rest.NewServer(rest.Config{Services: h.api, TLS: h.tls, Drain: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, listener) }()
+	h.address = listener.Addr().String()
+	answered := make(chan error, 1)
+	c := h.grpc(token, nil)
+	go func() { _, err := c.CRL(t.Context(), h.issuing.ID, ""); answered <- err }()
+	<-entered
+	cancel()
+	if err := <-answered; err == nil {
+		t.Error("a call that hangs was answered")
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	close(leave)
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake/wire/laboratory"
+)
+
+// mailServer speaks just enough SMTP to be upgraded, with what it says to STARTTLS given, and greets again over TLS.
+func mailServer(t *testing.T, cert tls.Certificate, answer string) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		in := bufio.NewReader(conn)
+		io.WriteString(conn, "220 mail.example ESMTP\r\n")
+		in.ReadString('\n')
+		io.WriteString(conn, "250-mail.example\r\n250 STARTTLS\r\n")
+		in.ReadString('\n')
+		if io.WriteString(conn, answer); !strings.HasPrefix(answer, "220") {
+			return
+		}
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		defer secure.Close()
+		in = bufio.NewReader(secure)
+		if line, err := in.ReadString('\n'); err == nil {
+			fmt.Fprintf(secure, "250 you said %s", line)
+		}
+	}()
+	return ln.Addr().String()
+}
+
+func TestConnectSTARTTLS(t *testing.T) {
+	authority, err := laboratory.NewAuthority(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.Server("mail.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, answer string
+		status       int
+		want         []string
+	}{
+		{"upgraded", "220 go ahead\r\n", 0, []string{" 0  In plain text: smtp", "→ STARTTLS", "← 220 go ahead", " 3  Certificate", "│ 250 you said EHLO again", "accepted: "}},
+		{"declined", "454 no\r\n", 1, []string{"← 454 no", `refused: `, `does not offer TLS: it says "454 no"`}},
+		{"injected", "220 go ahead\r\n250 forged\r\n", 1, []string{"refused: ", "injected by the peer or on the way"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			status := run([]string{"handshake", "connect", mailServer(t, cert, tt.answer), "--starttls", "smtp", "--servername", "mail.example",
+				"--roots", roots, "--offline", "--data", `EHLO again\r\n`}, strings.NewReader(""), &out, &errs)
+			if status != tt.status {
+				t.Errorf("exit status %d, want %d: %s", status, tt.status, errs.String())
+			}
+			for _, text := range tt.want {
+				if !strings.Contains(out.String(), text) {
+					t.Errorf("no %q in\n%s", text, out.String())
+				}
+			}
+		})
+	}
+}
+
+// TestConnectInteractive talks to the page of `handshake serve` through standard input and output.
+func TestConnectInteractive(t *testing.T) {
+	dir := t.TempDir()
+	authority, err := laboratory.NewAuthority(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.Server("app.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"roots.pem": {Type: "CERTIFICATE", Bytes: authority.Certificate.Raw}, "app.pem": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, "app.key": {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listening, say := io.Pipe()
+	served := make(chan int, 1)
+	go func() {
+		defer say.Close()
+		served <- run([]string{"handshake", "serve", "127.0.0.1:0", "--cert", filepath.Join(dir, "app.pem"), "--key", filepath.Join(dir, "app.key"), "--count", "1", "--trace", "json"}, strings.NewReader(""), say, io.Discard)
+	}()
+	lines := bufio.NewReader(listening)
+	first, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ready struct{ Listening string }
+	if err := json.Unmarshal([]byte(first), &ready); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	status := run([]string{"handshake", "connect", ready.Listening, "--servername", "app.example", "--roots", filepath.Join(dir, "roots.pem"), "--offline", "-i", "--trace", "none"},
+		strings.NewReader("GET / HTTP/1.1\r\nHost: app.example\r\nAccept: application/json\r\n\r\n"), &out, io.Discard)
+	if status != 0 || !strings.Contains(out.String(), `"cipher_suite":"TLS_`) || !strings.Contains(out.String(), "accepted: ") {
+		t.Errorf("exit status %d, said\n%s", status, out.String())
+	}
+	rest, err := io.ReadAll(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(rest), `{"connection":1,"from":"127.0.0.1:`) || !strings.Contains(string(rest), `"step":"close"`) {
+		t.Errorf("the server told\n%s", rest)
+	}
+	if status := <-served; status != 0 {
+		t.Errorf("the server ended with %d", status)
+	}
+}

@@ -1,0 +1,219 @@
+package ocspserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"signet.example/signet/ocsp"
+)
+
+// Server is a public listener: OCSP on fasthttp, everything else on net/http, at one address. What a connection asks
+// for first decides where it goes; either side answers whatever comes on it later. Why two: the decision page
+// 0300-two-http-servers.
+type Server struct {
+	fast  *fasthttp.Server
+	plain *http.Server
+}
+
+// Limits of connections.
+const (
+	requestTimeout = 10 * time.Second // to send a request, and to take a small answer
+	idleTimeout    = 2 * time.Minute  // between requests
+	headerLimit    = 8 << 10
+	backlog        = 128 // connections that were told apart and wait for their server
+)
+
+// NewServer makes a server that answers OCSP requests with the handler's responder and has next answer the rest. next
+// sets its own limits on writing: lists are large and clients may be slow.
+func NewServer(handler *Handler, next http.Handler) *Server {
+	return &Server{
+		fast: &fasthttp.Server{
+			Handler:     handler.Fast(fasthttpadaptor.NewFastHTTPHandler(next)),
+			ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+			ReadBufferSize: headerLimit, MaxRequestBodySize: ocsp.MaxRequest, CloseOnShutdown: true,
+			ErrorHandler: fastError, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{},
+		},
+		plain: &http.Server{
+			Handler:           handler.Before(next),
+			ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerLimit,
+		},
+	}
+}
+
+// Serve answers on a listener until Shutdown, and then returns http.ErrServerClosed. It closes the listener.
+func (s *Server) Serve(listener net.Listener) error {
+	split := newSplitter(listener)
+	ended := make(chan error, 3)
+	go func() { ended <- s.fast.Serve(split.fast) }()
+	go func() { ended <- s.plain.Serve(split.plain) }()
+	go func() { ended <- split.accept() }()
+	err := <-ended
+	split.close()
+	for range 2 {
+		<-ended
+	}
+	if err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return http.ErrServerClosed
+	}
+	return err
+}
+
+// Shutdown stops accepting and waits for what is being answered, as long as ctx allows.
+func (s *Server) Shutdown(ctx context.Context) error {
+	return errors.Join(s.plain.Shutdown(ctx), s.fast.ShutdownWithContext(ctx))
+}
+
+// fastError replies to what fasthttp itself refuses.
+func fastError(ctx *fasthttp.RequestCtx, err error) {
+	reply := usageReply
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		reply = tooLargeReply
+	}
+	if _, ok := errors.AsType[*fasthttp.ErrSmallBuffer](err); ok {
+		reply = tooLongReply
+	}
+	reply.writeFast(ctx)
+	ctx.SetConnectionClose()
+}
+
+// silent is a fasthttp.Logger: libraries do not log, and what clients do to connections is their affair.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
+
+// splitter accepts connections and tells by their first octets which server they are for.
+type splitter struct {
+	net.Listener
+	fast, plain *half
+	once        sync.Once
+	done        chan struct{} // closed by close
+}
+
+func newSplitter(listener net.Listener) *splitter {
+	s := &splitter{Listener: listener, done: make(chan struct{})}
+	s.fast, s.plain = &half{s, make(chan net.Conn, backlog)}, &half{s, make(chan net.Conn, backlog)}
+	return s
+}
+
+func (s *splitter) close() {
+	s.once.Do(func() {
+		close(s.done)
+		_ = s.Listener.Close() // nothing can be done about it
+	})
+}
+
+// accept runs until the listener is closed. A client that says nothing costs a goroutine until its time is over.
+func (s *splitter) accept() error {
+	for {
+		conn, err := s.Listener.Accept()
+		switch {
+		case err == nil:
+			go s.sort(conn)
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of descriptors, or a client that went away at once: it passes
+			select {
+			case <-s.done:
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// asks are how a connection begins whose first request is for OCSP.
+var asks = [...][]byte{[]byte("GET " + Prefix), []byte("POST " + Prefix), []byte("HEAD " + Prefix)}
+
+// sort reads enough of a connection to tell and hands it on.
+func (s *splitter) sort(conn net.Conn) {
+	begun := &begunConn{Conn: conn}
+	deadline := time.AfterFunc(requestTimeout, func() { _ = conn.Close() })
+	to := s.plain
+	for {
+		sure, is := looksLikeOCSP(begun.head())
+		if is {
+			to = s.fast
+		}
+		if sure {
+			break
+		}
+		n, err := conn.Read(begun.room[begun.filled:])
+		begun.filled += n
+		if err != nil {
+			deadline.Stop()
+			_ = conn.Close() // it said nothing that could be answered
+			return
+		}
+	}
+	if !deadline.Stop() {
+		return // it has been closed
+	}
+	select {
+	case to.conns <- begun:
+	case <-s.done:
+		_ = conn.Close()
+	}
+}
+
+// looksLikeOCSP tells whether a connection begins like a request for OCSP, and whether more octets could change that.
+func looksLikeOCSP(head []byte) (sure, is bool) {
+	sure = true
+	for _, ask := range asks {
+		if bytes.HasPrefix(head, ask) {
+			return true, true
+		}
+		if bytes.HasPrefix(ask, head) {
+			sure = false
+		}
+	}
+	return sure, false
+}
+
+// begunConn is a connection of which the beginning has been read already.
+type begunConn struct {
+	net.Conn
+	room   [16]byte
+	filled int // octets of room that were read from Conn
+	taken  int // of which Read has given
+}
+
+func (c *begunConn) head() []byte { return c.room[:c.filled] }
+
+// Read implements net.Conn.
+func (c *begunConn) Read(p []byte) (int, error) {
+	if c.taken < c.filled {
+		n := copy(p, c.room[c.taken:c.filled])
+		c.taken += n
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// half is the listener of one of the two servers.
+type half struct {
+	*splitter
+	conns chan net.Conn
+}
+
+// Accept implements net.Listener.
+func (h *half) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener: when one server stops, the other is stopping too.
+func (h *half) Close() error {
+	h.close()
+	return nil
+}
