@@ -202,10 +202,10 @@ func childMain(arguments string) error {
 }
 
 func openStore(ctx context.Context, database string) (store.Store, error) {
-	if strings.Contains(database, "dbname=") {
-		return postgres.Open(ctx, postgres.Config{URL: database, Unsafe: true, MaxConns: 8})
+	if strings.HasSuffix(database, ".db") {
+		return sqlite.Open(ctx, sqlite.Config{Path: database, Unsafe: true})
 	}
-	return sqlite.Open(ctx, sqlite.Config{Path: database, Unsafe: true})
+	return postgres.Open(ctx, postgres.Config{URL: database, Unsafe: true, MaxConns: 8})
 }
 
 // child is a process that issues.

@@ -232,7 +232,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
-		if err := j.runAll(ctx); err != nil && ctx.Err() == nil && report != nil {
+		if err := j.RunOnce(ctx); err != nil && ctx.Err() == nil && report != nil {
 			report(err)
 		}
 		select {
@@ -244,8 +244,8 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// runAll brings every running job as far as it goes.
-func (j *Jobs) runAll(ctx context.Context) error {
+// RunOnce brings every running job as far as it goes, and returns.
+func (j *Jobs) RunOnce(ctx context.Context) error {
 	running, err := j.config.Books.Jobs(ctx, JobRunning, 100)
 	if err != nil {
 		return err

@@ -63,7 +63,20 @@ func SQLite(t testing.TB) *sqlite.Store {
 // OpenSQLite opens a file that the caller closes with Close: in a synctest bubble, before the bubble ends.
 func OpenSQLite(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
-	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path, Unsafe: true})
+	return openSQLite(t, path, true)
+}
+
+// DurableSQLite opens a fresh SQLite file that waits for the disk: for benchmarks.
+func DurableSQLite(t testing.TB) *sqlite.Store {
+	t.Helper()
+	s := openSQLite(t, filepath.Join(t.TempDir(), "signet.db"), false)
+	t.Cleanup(func() { Close(t, s) })
+	return s
+}
+
+func openSQLite(t testing.TB, path string, unsafe bool) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path, Unsafe: unsafe})
 	if err != nil {
 		t.Fatal(err)
 	}

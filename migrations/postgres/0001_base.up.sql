@@ -50,7 +50,7 @@ BEGIN
 	IF v_count = 0 THEN
 		RETURN;
 	END IF;
-	UPDATE audit_head SET seq = seq + v_count, head = sha256(head || decode(p_audit ->> 'batch', 'hex'))
+	UPDATE audit_head SET seq = seq + v_count, head = sha256(head || decode(p_audit ->> 'batch', 'hex')) WHERE one
 		RETURNING seq, head INTO STRICT v_last, v_head;
 	INSERT INTO audit_batches (last, first, head) VALUES (v_last, v_last - v_count + 1, v_head);
 	INSERT INTO audit_events (seq, at, actor, action, target, outcome, request, source, detail)

@@ -50,9 +50,12 @@ CREATE TYPE ledger_entry AS (
 
 -- signet_ledger_append is the one function that inserts into the ledger. Call it inside the transaction of the mutation,
 -- after every lock but that of the audit head; no two entries may be of one certificate. It returns the last sequence,
--- and raises SG910 if an entry is not the successor of what it expects. Sequential scans are off because a plan made
--- while the table was small would outlive that.
-CREATE FUNCTION signet_ledger_append(p_entries ledger_entry[]) RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $$
+-- and raises SG910 if an entry is not the successor of what it expects.
+--
+-- Plans are cached, and one made while a table was small outlives that: so sequential scans and hash joins are off here
+-- and below, and the last entry of a certificate is found by "seq + 0", or the planner would walk back the primary key.
+CREATE FUNCTION signet_ledger_append(p_entries ledger_entry[]) RETURNS bigint LANGUAGE plpgsql
+	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	v_count integer := coalesce(cardinality(p_entries), 0);
 	v_last  bigint;
@@ -62,12 +65,12 @@ BEGIN
 	IF v_count = 0 THEN
 		RETURN (SELECT seq FROM ledger_head);
 	END IF;
-	UPDATE ledger_head SET seq = seq + v_count RETURNING seq INTO STRICT v_last;
+	UPDATE ledger_head SET seq = seq + v_count WHERE one RETURNING seq INTO STRICT v_last;
 	-- A later statement, so that it sees what was committed while this one waited for the lock.
 	SELECT e.serial INTO v_stale FROM unnest(p_entries) AS e
 		WHERE e.expected <> coalesce(CASE WHEN e.epoch IS NULL
-			THEN (SELECT max(l.seq) FROM ledger l WHERE l.epoch IS NULL AND l.issuer = e.issuer AND l.serial = e.serial)
-			ELSE (SELECT max(l.seq) FROM ledger l WHERE l.epoch = e.epoch AND l.issuer = e.issuer AND l.idx = e.idx) END, 0)
+			THEN (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch IS NULL AND l.issuer = e.issuer AND l.serial = e.serial)
+			ELSE (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch = e.epoch AND l.issuer = e.issuer AND l.idx = e.idx) END, 0)
 		LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION 'certificate % has a newer ledger entry', encode(v_stale, 'hex') USING ERRCODE = 'SG910';
@@ -94,6 +97,22 @@ BEGIN
 	v_last := signet_ledger_append(v_entries);
 	PERFORM signet_audit_append(p_audit);
 	RETURN v_last;
+END $$;
+
+-- signet_certificate_facts is revocation's Books.CertificateFacts: for each claim the certificate recorded there under the
+-- serial, and the last entry of the serial; null where there is none, epoch and idx null where no position is claimed.
+CREATE FUNCTION signet_certificate_facts(p_issuer bytea[], p_serial bytea[], p_epoch integer[], p_idx bigint[])
+	RETURNS TABLE (o_not_after timestamptz, o_profile text, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64
+	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+	RETURN QUERY SELECT c.not_after, c.profile, c.account, CASE WHEN coalesce((d.e).seq, 0) >= coalesce((f.e).seq, 0) THEN d.e ELSE f.e END
+		FROM unnest(p_issuer, p_serial, p_epoch, p_idx) WITH ORDINALITY AS k (issuer, serial, epoch, idx, n)
+		LEFT JOIN LATERAL (SELECT x.not_after, x.profile, x.account FROM certificates x
+			WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial LIMIT 1) c ON true
+		LEFT JOIN LATERAL (SELECT x AS e FROM ledger x WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial
+			ORDER BY x.seq + 0 DESC LIMIT 1) d ON true
+		LEFT JOIN LATERAL (SELECT x AS e FROM ledger x WHERE x.epoch IS NULL AND x.issuer = k.issuer AND x.serial = k.serial ORDER BY x.seq + 0 DESC LIMIT 1) f ON true
+		ORDER BY k.n;
 END $$;
 
 -- Keys that must never be certified again, by the SHA-256 of the SubjectPublicKeyInfo and of the key material: both are
@@ -159,7 +178,8 @@ CREATE TABLE job_serials (
 -- are more than p_limit, it blocks at once and leaves the certificates to a job. A repetition finds what the first left.
 CREATE FUNCTION signet_block_key(p_hashes bytea[], p_proof text, p_comment text, p_invalidity_at timestamptz, p_epoch integer, p_limit integer,
 	p_job bytea, p_selector text, p_at bigint, p_actor text, p_request text, p_source text,
-	OUT already boolean, OUT revoked integer, OUT seq bigint, OUT started boolean) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+	OUT already boolean, OUT revoked integer, OUT seq bigint, OUT started boolean) LANGUAGE plpgsql
+	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	v_count   integer;
 	v_now     timestamptz := signet_time(p_at);
@@ -176,7 +196,7 @@ BEGIN
 			coalesce(p_invalidity_at, s.invalidity_at), NULL, p_actor, coalesce(s.seq, 0))::ledger_entry)
 		INTO v_entries
 		FROM (SELECT c.issuer, c.epoch, c.idx, c.serial, l.seq, l.kind, l.revoked_at, l.invalidity_at
-			FROM certificates c LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1) l ON true
+			FROM certificates c LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) l ON true
 			WHERE c.spki_hash = ANY (p_hashes) AND c.epoch >= p_epoch AND c.not_after > v_now
 			  AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND l.reason <> 1)
 			LIMIT p_limit + 1) s;
@@ -210,7 +230,8 @@ CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, 
 	p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
 	p_issued_from timestamptz, p_issued_to timestamptz, p_keys bytea[], p_names text[], p_serials boolean,
 	OUT state smallint, OUT busy boolean, OUT revoked integer, OUT skipped integer, OUT seq bigint, OUT held interval)
-	LANGUAGE plpgsql SET enable_seqscan = off AS $$
+	LANGUAGE plpgsql
+	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
 	v_job     jobs;
@@ -291,7 +312,7 @@ BEGIN
 			sha256(string_agg(c.serial, '' ORDER BY c.n))
 		INTO v_entries, v_list
 		FROM unnest(v_chosen) WITH ORDINALITY AS c (place, issuer, epoch, idx, serial, n)
-		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1) l ON true
+		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) l ON true
 		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND v_job.reason = 1 AND l.reason <> 1);
 	revoked := coalesce(cardinality(v_entries), 0);
 	skipped := coalesce(cardinality(v_chosen), 0) - revoked;

@@ -36,19 +36,37 @@ func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]r
 // LedgerScope implements revocation.Log.
 func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	if !scope.Sharded {
-		return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE issuer = $1 AND seq > $2 AND seq <= $3 ORDER BY seq`,
-			scope.Issuer[:], int64(after), clamp(upTo))
+		return s.pages(ctx, `issuer = $4`, after, upTo, scope.Issuer[:])
 	}
 	from := int64(scope.Shard.Block) * pki.BlockSize
-	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger
-		WHERE issuer = $1 AND epoch = $2 AND idx >= $3 AND idx < $4 AND seq > $5 AND seq <= $6 ORDER BY seq`,
-		scope.Issuer[:], int32(scope.Shard.Epoch), from, from+pki.BlockSize, int64(after), clamp(upTo))
+	return s.pages(ctx, `issuer = $4 AND epoch = $5 AND idx >= $6 AND idx < $7`, after, upTo, scope.Issuer[:], int32(scope.Shard.Epoch), from, from+pki.BlockSize)
 }
 
-// LedgerLoad implements revocation.Log.
+// LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
-	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE (epoch IS NULL OR epoch >= $1) AND seq <= $2 ORDER BY seq`,
-		int32(from), clamp(upTo))
+	return func(yield func(revocation.Entry, error) bool) {
+		for e, err := range s.pages(ctx, `epoch IS NULL`, 0, upTo) {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+		for epoch := int32(from) - 1; ; {
+			var next *int32
+			if err := s.pool.QueryRow(ctx, `SELECT min(epoch) FROM ledger WHERE epoch > $1`, epoch).Scan(&next); err != nil {
+				yield(revocation.Entry{}, translate("read ledger", err))
+				return
+			}
+			if next == nil {
+				return
+			}
+			epoch = *next
+			for e, err := range s.pages(ctx, `epoch = $4`, 0, upTo, epoch) {
+				if !yield(e, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
 }
 
 // LedgerHistory implements revocation.Log.
@@ -130,28 +148,34 @@ func (s *Store) AppendLedger(ctx context.Context, entries []revocation.NewEntry,
 	return uint64(last), translate("append to ledger", err)
 }
 
-// entries streams the rows of a query.
-func (s *Store) entries(ctx context.Context, query string, args ...any) iter.Seq2[revocation.Entry, error] {
+// pageSize is how many entries are read at once: a slow consumer holds no connection, and no statement lasts long.
+const pageSize = 20_000
+
+// pages yields the entries that meet a condition, whose parameters begin at $4, with after < Seq <= upTo, in order.
+func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64, args ...any) iter.Seq2[revocation.Entry, error] {
 	const op = "read ledger"
+	query := `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 AND seq <= $2 AND ` + condition + ` ORDER BY seq LIMIT $3`
 	return func(yield func(revocation.Entry, error) bool) {
-		rows, err := s.pool.Query(ctx, query, args...)
-		if err != nil {
-			yield(revocation.Entry{}, translate(op, err))
-			return
-		}
-		defer rows.Close()
-		for rows.Next() {
-			e, err := scanEntry(rows)
+		for {
+			rows, err := s.pool.Query(ctx, query, append([]any{int64(after), clamp(upTo), pageSize}, args...)...)
 			if err != nil {
-				yield(e, translate(op, err))
+				yield(revocation.Entry{}, translate(op, err))
 				return
 			}
-			if !yield(e, nil) {
+			page, err := pgx.CollectRows(rows, scanEntry)
+			if err != nil {
+				yield(revocation.Entry{}, translate(op, err))
 				return
 			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(revocation.Entry{}, translate(op, err))
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+			after = page[len(page)-1].Seq
 		}
 	}
 }
@@ -213,17 +237,9 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 			epoch[i], idx[i] = new(int32(c.Position.Epoch)), new(int64(c.Position.Index))
 		}
 	}
-	rows, err := s.pool.Query(ctx, `SELECT c.not_after, c.profile, c.account,
-			l.seq, l.issuer, l.epoch, l.idx, l.serial, l.kind, l.reason, l.revoked_at, l.invalidity_at, l.recorded_at, l.job, l.actor
-		FROM unnest($1::bytea[], $2::bytea[], $3::integer[], $4::bigint[]) WITH ORDINALITY AS k (issuer, serial, epoch, idx, n)
-		LEFT JOIN LATERAL (SELECT not_after, profile, account FROM certificates c
-			WHERE c.issuer = k.issuer AND c.epoch = k.epoch AND c.idx = k.idx AND c.serial = k.serial) c ON true
-		LEFT JOIN LATERAL (SELECT * FROM (
-			(SELECT * FROM ledger d WHERE d.epoch = k.epoch AND d.issuer = k.issuer AND d.idx = k.idx AND d.serial = k.serial ORDER BY d.seq DESC LIMIT 1)
-			UNION ALL
-			(SELECT * FROM ledger f WHERE f.epoch IS NULL AND f.issuer = k.issuer AND f.serial = k.serial ORDER BY f.seq DESC LIMIT 1)) u
-			ORDER BY u.seq DESC LIMIT 1) l ON true
-		ORDER BY k.n`, issuer, serial, epoch, idx)
+	rows, err := s.pool.Query(ctx, `SELECT o_not_after, o_profile, o_account, (o_last).seq, (o_last).issuer, (o_last).epoch, (o_last).idx, (o_last).serial,
+			(o_last).kind, (o_last).reason, (o_last).revoked_at, (o_last).invalidity_at, (o_last).recorded_at, (o_last).job, (o_last).actor
+		FROM signet_certificate_facts($1, $2, $3, $4)`, issuer, serial, epoch, idx)
 	if err != nil {
 		return nil, translate(op, err)
 	}

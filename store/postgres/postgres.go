@@ -95,6 +95,7 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		"tcp_user_timeout":                    "10s", // nor a machine that is gone
 		"statement_timeout":                   "30s",
 		"lock_timeout":                        "10s",
+		"jit":                                 "off", // compiling a plan takes longer than any of ours runs
 	} {
 		if _, set := params[name]; !set {
 			params[name] = value

@@ -74,7 +74,7 @@ func (s *Store) LookUpSerials(ctx context.Context, issuer pki.IssuerID, position
 		FROM unnest($2::integer[], $3::bigint[]) WITH ORDINALITY AS q (epoch, idx, n)
 		LEFT JOIN LATERAL (SELECT * FROM (SELECT * FROM ranges r WHERE r.issuer = $1 AND r.epoch = q.epoch AND r.from_idx <= q.idx
 			ORDER BY r.from_idx DESC LIMIT 1) nearest WHERE nearest.to_idx > q.idx) r ON true
-		LEFT JOIN LATERAL (SELECT c.serial FROM certificates c WHERE c.issuer = $1 AND c.epoch = q.epoch AND c.idx = q.idx) c ON true
+		LEFT JOIN LATERAL (SELECT c.serial FROM certificates c WHERE c.issuer = $1 AND c.epoch = q.epoch AND c.idx = q.idx LIMIT 1) c ON true
 		ORDER BY q.n`, issuer[:], epoch, idx)
 	if err != nil {
 		return nil, translate(op, err)

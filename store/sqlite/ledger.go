@@ -94,33 +94,51 @@ func (s *Store) LedgerHead(ctx context.Context) (uint64, error) {
 
 // LedgerEntries implements revocation.Log.
 func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
-	return collect(s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?`, int64(after), limit))
+	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?`, int64(after), limit)
 }
 
 // LedgerScope implements revocation.Log.
 func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	if !scope.Sharded {
-		return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE issuer = ? AND seq > ? AND seq <= ? ORDER BY seq`,
-			scope.Issuer[:], int64(after), clamp(upTo))
+		return s.pages(ctx, `issuer = ?4`, after, upTo, scope.Issuer[:])
 	}
 	from := int64(scope.Shard.Block) * pki.BlockSize
-	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger
-		WHERE issuer = ? AND epoch = ? AND idx >= ? AND idx < ? AND seq > ? AND seq <= ? ORDER BY seq`,
-		scope.Issuer[:], int64(scope.Shard.Epoch), from, from+pki.BlockSize, int64(after), clamp(upTo))
+	return s.pages(ctx, `issuer = ?4 AND epoch = ?5 AND idx >= ?6 AND idx < ?7`, after, upTo, scope.Issuer[:], int64(scope.Shard.Epoch), from, from+pki.BlockSize)
 }
 
-// LedgerLoad implements revocation.Log.
+// LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
-	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE (epoch IS NULL OR epoch >= ?) AND seq <= ? ORDER BY seq`,
-		int64(from), clamp(upTo))
+	return func(yield func(revocation.Entry, error) bool) {
+		for e, err := range s.pages(ctx, `epoch IS NULL`, 0, upTo) {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+		for epoch := int64(from) - 1; ; {
+			var next sql.NullInt64
+			if err := s.read.QueryRowContext(ctx, `SELECT min(epoch) FROM ledger WHERE epoch > ?`, epoch).Scan(&next); err != nil {
+				yield(revocation.Entry{}, translate("read ledger", err))
+				return
+			}
+			if !next.Valid {
+				return
+			}
+			epoch = next.Int64
+			for e, err := range s.pages(ctx, `epoch = ?4`, 0, upTo, epoch) {
+				if !yield(e, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
 }
 
 // LedgerHistory implements revocation.Log.
 func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]revocation.Entry, error) {
-	return collect(s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch IS NULL AND issuer = ?1 AND serial = ?2
+	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch IS NULL AND issuer = ?1 AND serial = ?2
 		UNION ALL SELECT `+ledgerColumns+` FROM ledger WHERE ?3 AND issuer = ?1 AND epoch = ?4 AND idx = ?5 AND serial = ?2
 		ORDER BY seq`,
-		claim.Issuer[:], claim.Serial[:], claim.Dense, int64(claim.Position.Epoch), int64(claim.Position.Index)))
+		claim.Issuer[:], claim.Serial[:], claim.Dense, int64(claim.Position.Epoch), int64(claim.Position.Index))
 }
 
 // ListenLedger implements revocation.Log. There is one process, so there is no connection that could break.
@@ -153,30 +171,49 @@ func (s *Store) AppendLedger(ctx context.Context, entries []revocation.NewEntry,
 	return last, nil
 }
 
-// entries streams the rows of a query.
-func (s *Store) entries(ctx context.Context, query string, args ...any) iter.Seq2[revocation.Entry, error] {
-	const op = "read ledger"
+// pageSize is how many entries are read at once: a slow consumer holds no connection and keeps no old snapshot alive.
+const pageSize = 20_000
+
+// pages yields the entries that meet a condition, whose parameters begin at ?4, with after < Seq <= upTo, in order.
+func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64, args ...any) iter.Seq2[revocation.Entry, error] {
+	query := `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > ?1 AND seq <= ?2 AND ` + condition + ` ORDER BY seq LIMIT ?3`
 	return func(yield func(revocation.Entry, error) bool) {
-		rows, err := s.read.QueryContext(ctx, query, args...)
-		if err != nil {
-			yield(revocation.Entry{}, translate(op, err))
-			return
-		}
-		defer rows.Close()
-		for rows.Next() {
-			e, err := scanEntry(rows)
+		for {
+			page, err := s.entries(ctx, query, append([]any{int64(after), clamp(upTo), pageSize}, args...)...)
 			if err != nil {
-				yield(e, translate(op, err))
+				yield(revocation.Entry{}, err)
 				return
 			}
-			if !yield(e, nil) {
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
 				return
 			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(revocation.Entry{}, translate(op, err))
+			after = page[len(page)-1].Seq
 		}
 	}
+}
+
+// entries collects the rows of a query.
+func (s *Store) entries(ctx context.Context, query string, args ...any) ([]revocation.Entry, error) {
+	const op = "read ledger"
+	rows, err := s.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, translate(op, err)
+	}
+	defer rows.Close()
+	var entries []revocation.Entry
+	for rows.Next() {
+		var row entryRow
+		if err := rows.Scan(row.fields()...); err != nil {
+			return nil, translate(op, err)
+		}
+		entries = append(entries, row.entry())
+	}
+	return entries, translate(op, rows.Err())
 }
 
 // entryRow is a row of the ledger as it is scanned: everything may be null, for outer joins.
@@ -209,14 +246,6 @@ func (r *entryRow) entry() revocation.Entry {
 		e.InvalidityAt = time.UnixMicro(r.invalidityAt.Int64).UTC()
 	}
 	return e
-}
-
-func scanEntry(rows *sql.Rows) (revocation.Entry, error) {
-	var r entryRow
-	if err := rows.Scan(r.fields()...); err != nil {
-		return revocation.Entry{}, err
-	}
-	return r.entry(), nil
 }
 
 // CertificateFacts implements revocation.Books.
@@ -261,18 +290,6 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 		}
 	}
 	return facts, nil
-}
-
-// collect gathers a stream until its end or first error.
-func collect[T any](stream iter.Seq2[T, error]) ([]T, error) {
-	var all []T
-	for v, err := range stream {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, v)
-	}
-	return all, nil
 }
 
 // clamp keeps "everything" (MaxUint64) within SQLite's integers.

@@ -159,9 +159,9 @@ func dsn(path string, readOnly, unsafe bool) string {
 		synchronous = "OFF"
 	}
 	if readOnly {
-		query.Add("_pragma", "query_only(1)")
+		query["_pragma"] = append(query["_pragma"], "query_only(1)", "cache_size(-8192)") // KiB
 	} else {
-		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")", "recursive_triggers(1)")
+		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")", "recursive_triggers(1)", "cache_size(-65536)")
 		query.Set("_txlock", "immediate")
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
