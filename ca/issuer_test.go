@@ -142,6 +142,14 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 		if _, _, err := w.IssuerSigner(t.Context(), w.issuing.ID); err != nil {
 			t.Errorf("a disabled issuer cannot sign its CRL: %v", err)
 		}
+		system, err := auth.System("ocsp-delegation").Authorize(auth.ActionIssue, "ocsp-responder")
+		if err != nil {
+			t.Fatal(err)
+		}
+		responder := ca.Request{Profile: "ocsp-responder", Issuer: w.issuing.ID, CSR: csr(t, newKey(t)), Subject: ca.Subject{CommonName: "OCSP responder"}}
+		if _, err := w.Issue(t.Context(), system, responder); err != nil {
+			t.Errorf("a disabled issuer cannot certify its OCSP responder: %v", err)
+		}
 		if err := set(ca.IssuerActive); err != nil {
 			t.Fatal(err)
 		}

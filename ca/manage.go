@@ -280,7 +280,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 	}
 	self := issuer.ID == parent.ID
 	if !self {
-		if err := signing.usable(a.config.Now()); err != nil {
+		if err := signing.usable(a.config.Now(), p); err != nil {
 			return Issuer{}, err
 		}
 	}

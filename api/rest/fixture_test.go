@@ -38,7 +38,7 @@ func TestMain(m *testing.M) { testdb.Main(m) }
 
 // house is the API on a real TLS listener over a real store.
 type house struct {
-	t           *testing.T
+	t           testing.TB
 	store       *sqlite.Store
 	credentials *auth.Credentials
 	admin       auth.Grant
@@ -65,7 +65,7 @@ type authority struct {
 	key         crypto.Signer
 }
 
-func newAuthority(t *testing.T, name string) *authority {
+func newAuthority(t testing.TB, name string) *authority {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
@@ -75,7 +75,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-func (a *authority) sign(t *testing.T, template *x509.Certificate, pub crypto.PublicKey) *x509.Certificate {
+func (a *authority) sign(t testing.TB, template *x509.Certificate, pub crypto.PublicKey) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, pub, a.key)
 	if err != nil {
@@ -89,7 +89,7 @@ func (a *authority) sign(t *testing.T, template *x509.Certificate, pub crypto.Pu
 }
 
 // leaf issues a certificate and its key.
-func (a *authority) leaf(t *testing.T, serial int64, change func(*x509.Certificate)) *tls.Certificate {
+func (a *authority) leaf(t testing.TB, serial int64, change func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -99,7 +99,7 @@ func (a *authority) leaf(t *testing.T, serial int64, change func(*x509.Certifica
 	return &tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key, Leaf: certificate}
 }
 
-func newKey(t *testing.T) crypto.Signer {
+func newKey(t testing.TB) crypto.Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -138,7 +138,7 @@ func (h *house) later(d time.Duration) {
 	h.now = h.now.Add(d)
 }
 
-func newHouse(t *testing.T, change ...func(*rpc.Config)) *house {
+func newHouse(t testing.TB, change ...func(*rpc.Config)) *house {
 	t.Helper()
 	h := &house{t: t, store: testdb.SQLite(t), log: new(syncBuffer), now: time.Now()}
 	profiles := h.found()
@@ -261,7 +261,7 @@ func (h *house) books() *revocation.Jobs {
 }
 
 // csr makes a key and a signing request without any name.
-func csr(t *testing.T) (crypto.Signer, []byte) {
+func csr(t testing.TB) (crypto.Signer, []byte) {
 	t.Helper()
 	key := newKey(t)
 	der, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), key)

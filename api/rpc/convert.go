@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -363,39 +362,6 @@ func certificateTo(c ca.Certificate, a revocation.Answer) *signetv1.Certificate 
 		Fingerprint: new(hex.EncodeToString(fingerprint[:])),
 		Der:         c.DER,
 	}.Build()
-}
-
-// identifiersTo reads the names out of a certificate that we made.
-func identifiersTo(der []byte) []string {
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil // ours always parse; the DER in the answer is what counts
-	}
-	var names []string
-	for _, name := range certificate.DNSNames {
-		names = append(names, "dns:"+name)
-	}
-	for _, ip := range certificate.IPAddresses {
-		names = append(names, "ip:"+ip.String())
-	}
-	for _, email := range certificate.EmailAddresses {
-		names = append(names, "email:"+email)
-	}
-	for _, uri := range certificate.URIs {
-		names = append(names, "uri:"+uri.String())
-	}
-	return names
-}
-
-// pemTo is a certificate and what is above it, in the order that TLS servers want.
-func pemTo(leaf []byte, chain [][]byte) string {
-	var text bytes.Buffer
-	for _, der := range append([][]byte{leaf}, chain...) {
-		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
-			panic("rpc: writing to memory does not fail: " + err.Error())
-		}
-	}
-	return text.String()
 }
 
 func issuedTo(issued *ca.Issued, a revocation.Answer) *signetv1.IssueCertificateResponse {

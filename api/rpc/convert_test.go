@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"net"
@@ -131,7 +132,7 @@ func TestCertificateTo(t *testing.T) {
 	complete(t, m)
 	complete(t, m.GetRevocation())
 	matters(t, c, func(c ca.Certificate) any { return rpc.CertificateTo(c, revoked) }, "Position") // told by the serial
-	want := []string{"dns:a.example", "dns:*.b.example", "ip:192.0.2.1", "ip:2001:db8::1", "email:me@a.example", "uri:spiffe://a.example/x"}
+	want := []string{"dns:a.example", "dns:*.b.example", "email:me@a.example", "ip:192.0.2.1", "ip:2001:db8::1", "uri:spiffe://a.example/x"}
 	if !reflect.DeepEqual(m.GetIdentifiers(), want) {
 		t.Errorf("identifiers %v, want %v", m.GetIdentifiers(), want)
 	}
@@ -142,6 +143,22 @@ func TestCertificateTo(t *testing.T) {
 	}
 	if m.GetIssuedAt().AsTime() != c.IssuedAt || m.GetIssuer() != "01000000000000000000" || len(m.GetSerial()) != 40 {
 		t.Errorf("%v", m)
+	}
+}
+
+// What stands for crypto/x509 and encoding/pem says the same as they do, and survives every cut.
+func TestNamesAndPEM(t *testing.T) {
+	der := selfSigned(t)
+	for i := range der {
+		if names := rpc.IdentifiersTo(der[:i]); names != nil {
+			t.Errorf("%d octets of %d have the names %v", i, len(der), names)
+		}
+	}
+	for _, size := range []int{0, 1, 47, 48, 49, 95, 96, 97, len(der)} {
+		want := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der[:size]})) + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		if got := rpc.PEMTo(der[:size], [][]byte{der}); got != want {
+			t.Errorf("%d octets:\n%s\nwant\n%s", size, got, want)
+		}
 	}
 }
 

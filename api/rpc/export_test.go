@@ -16,5 +16,7 @@ var (
 	StandingFrom     = standingFrom
 	WaitFrom         = waitFrom
 	IssuerStates     = issuerStates
+	IdentifiersTo    = identifiersTo
+	PEMTo            = pemTo
 	StatusError      = statusError
 )

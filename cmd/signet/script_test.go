@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"testing"
 	"time"
 
@@ -22,11 +23,12 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ports":  ports,
-			"mode":   mode,
-			"status": status,
-			"await":  await,
-			"ready":  ready,
+			"ports":   ports,
+			"mode":    mode,
+			"status":  status,
+			"await":   await,
+			"ready":   ready,
+			"capture": capture,
 		},
 	})
 }
@@ -99,4 +101,13 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// capture NAME REGEXP sets a variable to what the last command printed in the first group.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("nothing on standard output matches %s", args[1])
+	}
+	ts.Setenv(args[0], found[1])
 }
