@@ -92,10 +92,11 @@ type call struct {
 
 func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
 	l := &call{handshakeConnectCmd: c, app: a, tell: a.narrator(c.Trace)}
-	host, err := l.setAddress()
+	host, address, err := splitServer(c.Server, c.StartTLS)
 	if err != nil {
 		return nil, err
 	}
+	l.address = address
 	l.config = &tls.Config{ServerName: host, NextProtos: c.ALPN}
 	if c.ServerName != "" {
 		l.config.ServerName = c.ServerName
@@ -123,19 +124,6 @@ func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// setAddress adds the port that the protocol implies, and returns the host.
-func (l *call) setAddress() (string, error) {
-	host, port, err := net.SplitHostPort(l.Server)
-	if err != nil {
-		host, port = strings.Trim(l.Server, "[]"), map[string]string{"": "443", "smtp": "25", "imap": "143", "ldap": "389", "postgres": "5432"}[l.StartTLS]
-	}
-	if host == "" || strings.ContainsAny(host, "/ ") {
-		return "", pki.Errorf(pki.KindInvalid, "connect", "%q is no HOST:PORT", l.Server).WithHint("write it as www.example.com:443")
-	}
-	l.address = net.JoinHostPort(host, port)
-	return host, nil
 }
 
 // run makes the connection, talks and closes. The error is an ownFault if nobody refused anything.
