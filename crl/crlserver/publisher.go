@@ -54,8 +54,8 @@ type Config struct {
 	Now       func() time.Time      // zero: time.Now
 }
 
-// largeSize is the size from which the complete list no longer follows every event, and from which the octets of a list
-// are not kept in the database.
+// largeSize is the size from which the complete list no longer follows every event, and from which the octets of a
+// periodic rebuild are not kept in the database.
 const largeSize = 1 << 20
 
 func (c *Config) validate() error {
