@@ -96,9 +96,10 @@ func fieldName(fields protoreflect.FieldDescriptors, name string) string {
 	return name
 }
 
-// plain is the text of an error without the marks by which protobuf keeps people from comparing it.
+// plain is the text of an error without the marks by which protobuf keeps people from comparing it, and with what it
+// quotes of foreign octets made valid.
 func plain(err error) string {
-	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\u00a0", " ")
 	return strings.TrimPrefix(text, "proto: ")
 }
 
