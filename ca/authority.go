@@ -121,7 +121,7 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 	if err != nil {
 		return nil, err
 	}
-	if err := key.usable(a.config.Now()); err != nil {
+	if err := key.usable(a.config.Now(), p); err != nil {
 		return nil, err
 	}
 	return a.issue(ctx, order{Request: request, profile: p, issuer: key, principal: grant.Principal()})

@@ -3,6 +3,7 @@ package ca_test
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -142,6 +143,14 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 		if _, _, err := w.IssuerSigner(t.Context(), w.issuing.ID); err != nil {
 			t.Errorf("a disabled issuer cannot sign its CRL: %v", err)
 		}
+		system, err := auth.System("ocsp-delegation").Authorize(auth.ActionIssue, "ocsp-responder")
+		if err != nil {
+			t.Fatal(err)
+		}
+		responder := ca.Request{Profile: "ocsp-responder", Issuer: w.issuing.ID, CSR: csr(t, newKey(t)), Subject: ca.Subject{CommonName: "OCSP responder"}}
+		if _, err := w.Issue(t.Context(), system, responder); err != nil {
+			t.Errorf("a disabled issuer cannot certify its OCSP responder: %v", err)
+		}
 		if err := set(ca.IssuerActive); err != nil {
 			t.Fatal(err)
 		}
@@ -230,4 +239,67 @@ func TestAnOfflineRoot(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestARenewedIssuerIsTheSameIssuer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		n := newIssuer("corp", "Corp CA", w.root)
+		n.Permitted = profile.SubtreesConfig{DNS: []string{"corp.example"}}
+		corp := w.create(n)
+		request := server(t, "a.corp.example")
+		request.Issuer = corp.ID
+		before := w.mustIssue(request)
+		w.clock.advance(30 * 24 * time.Hour)
+		for _, issuer := range []ca.Issuer{corp, w.root} {
+			renewed, err := w.RenewIssuer(t.Context(), w.manage(), issuer.ID, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, now := parse(t, issuer.Certificates[0].DER), parse(t, renewed.Certificates[0].DER)
+			if renewed.ID != issuer.ID || len(renewed.Certificates) != 2 || !now.NotAfter.After(old.NotAfter) && issuer.ID == w.root.ID ||
+				now.MaxPathLen != old.MaxPathLen || len(now.PermittedDNSDomains) != len(old.PermittedDNSDomains) || !bytes.Equal(now.SubjectKeyId, old.SubjectKeyId) {
+				t.Errorf("%s: renewed %+v", issuer.Label, renewed.Certificates)
+			}
+			if err := parse(t, before.DER).CheckSignatureFrom(now); issuer.ID == corp.ID && err != nil {
+				t.Errorf("what was issued before: %v", err)
+			}
+			chosen, err := w.ChooseIssuerCertificate(t.Context(), w.manage(), issuer.ID, sha256.Sum256(old.Raw))
+			if err != nil || !bytes.Equal(chosen.CertificateFile(), old.Raw) {
+				t.Errorf("choosing the old one: %v", err)
+			}
+		}
+		if _, err := w.ChooseIssuerCertificate(t.Context(), w.manage(), corp.ID, [32]byte{}); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("choosing what is not there: %v", err)
+		}
+	})
+}
+
+// A CA that another program ran is taken over with its key; what it issues from now on is in the books.
+func TestACAIsAdopted(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	ring := w.keys.(*keyring)
+	signer := newKey(t)
+	ring.opened["memory:old"] = &keys.Key{Signer: signer, URI: "memory:old", Secret: pki.SerialSecret{1}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Old CA"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{7, 7}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.AdoptIssuer(t.Context(), w.manage(), "old", w.issuing.KeyURI, "http://pki.test", der, nil)
+	wantError(t, err, pki.KindRefused, "key")
+	adopted, err := w.AdoptIssuer(t.Context(), w.manage(), "old", "memory:old", "http://pki.test", der, nil)
+	if err != nil || !adopted.Foreign || adopted.State != ca.IssuerActive {
+		t.Fatalf("%+v, %v", adopted, err)
+	}
+	request := server(t, "a.example.com")
+	request.Issuer = adopted.ID
+	if err := parse(t, w.mustIssue(request).DER).CheckSignatureFrom(parse(t, der)); err != nil {
+		t.Error(err)
+	}
+	_, err = w.AdoptIssuer(t.Context(), w.manage(), "again", "memory:old", "http://pki.test", der, nil)
+	if pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("adopted twice: %v", err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -228,11 +229,13 @@ func prefixOf(ip, mask []byte) netip.Prefix {
 	return netip.PrefixFrom(addr, ones)
 }
 
-// usable refuses an issuer that must not sign now.
-func (k *issuerKey) usable(now time.Time) error {
+// usable refuses an issuer that must not sign now. One that does not issue any more still says what became of what it
+// issued, so it goes on certifying its OCSP responders.
+func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	const op = "use issuer"
+	responder := p.Internal && slices.ContainsFunc(p.ExtKeyUsage, profile.OCSPSigning.Equal)
 	switch {
-	case k.State != IssuerActive:
+	case k.State != IssuerActive && !(responder && k.State != IssuerPending):
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s", k.Label, k.State).InField("issuer")
 	case k.certificate == nil:
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", k.Label).InField("issuer")

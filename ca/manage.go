@@ -65,67 +65,6 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	return a.certify(ctx, grant, issuer, parent, p, n.Lifetime, true)
 }
 
-// CrossSign has a parent sign another issuer's name and key. The certificate is served beside the issuer's own; making
-// it the chosen one is a decision for later. The grant must allow auth.ActionManage.
-func (a *Authority) CrossSign(ctx context.Context, grant auth.Grant, subject, parent pki.IssuerID, lifetime time.Duration) (Issuer, error) {
-	const op = "cross-sign issuer"
-	if err := a.mayManage(op, grant); err != nil {
-		return Issuer{}, err
-	}
-	signed, err := a.issuers.find(subject)
-	if err != nil {
-		return Issuer{}, err
-	}
-	signing, err := a.issuers.find(parent)
-	if err != nil {
-		return Issuer{}, err
-	}
-	if subject == parent {
-		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "an issuer cannot cross-sign itself").InField("parent")
-	}
-	p, err := a.config.Profiles.Get(issuingProfile)
-	if err != nil {
-		return Issuer{}, err
-	}
-	copied := *p
-	copied.CA = &profile.CA{PathLength: -1}
-	if own := signed.certificate(); own != nil {
-		c, err := x509.ParseCertificate(own.DER)
-		if err != nil {
-			return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
-		}
-		if c.MaxPathLen > 0 || c.MaxPathLenZero {
-			copied.CA.PathLength = c.MaxPathLen
-		}
-	}
-	return a.certify(ctx, grant, signed, signing, &copied, lifetime, false)
-}
-
-// ImportIssuerCertificate takes a certificate for the name and key of an issuer of ours that another CA signed: of a
-// pending issuer, renewed, or cross-signed. The chain leads to a self-signed root, nearest first. A certificate whose
-// name or key belongs to no issuer, or to two, is refused.
-func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Grant, der []byte, chain [][]byte) (Issuer, error) {
-	const op = "import issuer certificate"
-	if err := a.mayManage(op, grant); err != nil {
-		return Issuer{}, err
-	}
-	certificate, err := checkImport(der, chain)
-	if err != nil {
-		return Issuer{}, err
-	}
-	issuer, err := a.owner(certificate)
-	if err != nil {
-		return Issuer{}, err
-	}
-	for _, known := range issuer.Certificates {
-		if bytes.Equal(known.DER, der) {
-			return issuer, nil
-		}
-	}
-	chosen := issuer.State == IssuerPending
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})
-}
-
 // SetIssuerState disables, enables or retires an issuer. Its status information is served in every state. The grant
 // must allow auth.ActionManage.
 func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki.IssuerID, state IssuerState) (Issuer, error) {
@@ -174,13 +113,8 @@ func (a *Authority) mayManage(op string, grant auth.Grant) error {
 // issuerProfile narrows the built-in profile to what was asked for.
 func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error) {
 	const op = "create issuer"
-	if err := keys.CheckName(op, n.Label); err != nil {
+	if err := checkLabelAndURL(op, n.Label, n.BaseURL); err != nil {
 		return nil, err
-	}
-	base, err := url.Parse(n.BaseURL)
-	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
-		base.User != nil || strings.HasSuffix(n.BaseURL, "/") {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%.100q: want something like http://pki.example, without a slash at the end", n.BaseURL).InField("base_url")
 	}
 	if n.Algorithm == keys.NoAlgorithm {
 		n.Algorithm = keys.ECDSAP256
@@ -211,6 +145,18 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error
 		}
 	}
 	return &copied, nil
+}
+
+func checkLabelAndURL(op, label, baseURL string) error {
+	if err := keys.CheckName(op, label); err != nil {
+		return err
+	}
+	base, err := url.Parse(baseURL)
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
+		base.User != nil || strings.HasSuffix(baseURL, "/") {
+		return pki.Errorf(pki.KindInvalid, op, "%.100q: want something like http://pki.example, without a slash at the end", baseURL).InField("base_url")
+	}
+	return nil
 }
 
 // pendingIssuer makes the key and the record, or finds those of a call that broke off.
@@ -280,7 +226,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 	}
 	self := issuer.ID == parent.ID
 	if !self {
-		if err := signing.usable(a.config.Now()); err != nil {
+		if err := signing.usable(a.config.Now(), p); err != nil {
 			return Issuer{}, err
 		}
 	}
@@ -332,52 +278,4 @@ func (a *Authority) issuerEvent(grant auth.Grant, action string, issuer Issuer) 
 		RequestID: principal.RequestID, Source: principal.Source,
 		Detail: map[string]string{"label": issuer.Label, "subject": describeName(issuer.Subject), "key": issuer.KeyHash.String()},
 	}
-}
-
-// checkImport checks that a certificate is one of a CA and that its chain holds.
-func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
-	const op = "import issuer certificate"
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("certificate")
-	}
-	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return nil, refuse("certificate", "it is not the certificate of a CA")
-	}
-	if len(certificate.UnhandledCriticalExtensions) > 0 {
-		return nil, refuse("certificate", "it has a critical extension that Signet does not enforce: %s", certificate.UnhandledCriticalExtensions[0])
-	}
-	below := certificate
-	for i, der := range chain {
-		above, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "certificate %d: %w", i, err).InField("chain")
-		}
-		if err := below.CheckSignatureFrom(above); err != nil || !bytes.Equal(below.RawIssuer, above.RawSubject) {
-			return nil, refuse("chain", "certificate %d did not sign the one before it", i)
-		}
-		below = above
-	}
-	if err := below.CheckSignatureFrom(below); err != nil {
-		return nil, refuse("chain", "it does not end in a self-signed root").WithHint("append the certificates up to the root, nearest first")
-	}
-	return certificate, nil
-}
-
-// owner finds the issuer that has both the name and the key of a certificate.
-func (a *Authority) owner(certificate *x509.Certificate) (Issuer, error) {
-	const op = "import issuer certificate"
-	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
-	for _, issuer := range a.issuers.list() {
-		name, key := bytes.Equal(issuer.Subject, certificate.RawSubject), issuer.KeyHash == hash
-		switch {
-		case name && key:
-			return issuer, nil
-		case name:
-			return Issuer{}, refuse("certificate", "issuer %s has this name with another key", issuer.Label).WithHint("a new key needs a new name")
-		case key:
-			return Issuer{}, refuse("certificate", "issuer %s has this key under another name", issuer.Label)
-		}
-	}
-	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "no issuer here has this name and key").InField("certificate").WithHint("make the issuer first: signet issuer create --offline")
 }

@@ -29,6 +29,7 @@ type strange struct {
 	issuer     []byte
 	this, next time.Time // next zero: absent
 	entries    []strangeEntry
+	early      bool // write thisUpdate as GeneralizedTime
 	always     bool // write revokedCertificates even if empty
 	extensions []extension
 	algorithm  []byte // of signatureAlgorithm, if not that of the signature
@@ -56,7 +57,11 @@ func (s strange) der(t testing.TB) []byte {
 		}
 		b.AddBytes(ecdsaWithSHA256)
 		b.AddBytes(s.issuer)
-		b.AddASN1UTCTime(s.this)
+		if s.early {
+			b.AddASN1GeneralizedTime(s.this)
+		} else {
+			b.AddASN1UTCTime(s.this)
+		}
 		if !s.next.IsZero() {
 			b.AddASN1UTCTime(s.next)
 		}

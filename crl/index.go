@@ -9,7 +9,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// index is what stays of the entries of a list: about 27 octets each for the usual 20-octet serial, and 8 of hash table.
+// index is what stays of the entries of a list: about 27 octets each for the usual 20-octet serial, and 11 to 21 of hash table.
 //
 // A record is
 //
@@ -25,9 +25,10 @@ import (
 type index struct {
 	chunks  [][]byte
 	last    int      // octets used in the last chunk
-	table   []uint32 // open addressing, a power of two; 1 + position of a record, 0 for none
+	table   []uint64 // open addressing, a power of two; half of a hash, and 1 + position of a record; 0 for none
 	seed    maphash.Seed
 	count   int
+	twice   bool     // a certificate is listed twice
 	issuers [][]byte // certificate issuers of an indirect list
 }
 
@@ -123,7 +124,7 @@ func (x *index) build() {
 	for size < x.count+x.count/2 {
 		size *= 2
 	}
-	x.table, x.seed = make([]uint32, size), maphash.MakeSeed()
+	x.table, x.seed = make([]uint64, size), maphash.MakeSeed()
 	mask := uint64(size - 1)
 	for c := range x.chunks {
 		for position, end := x.chunk(c); position < end; {
@@ -131,14 +132,27 @@ func (x *index) build() {
 			if len(serial) == 0 {
 				break
 			}
-			slot := maphash.Bytes(x.seed, serial) & mask
-			for x.table[slot] != 0 {
-				slot = (slot + 1) & mask
+			hash := maphash.Bytes(x.seed, serial)
+			slot := hash & mask
+			for ; x.table[slot] != 0; slot = (slot + 1) & mask {
+				if x.table[slot]>>32 == hash>>32 && !x.twice {
+					x.twice = x.same(position, uint32(x.table[slot])-1)
+				}
 			}
-			x.table[slot] = position + 1
+			x.table[slot] = hash>>32<<32 | uint64(position+1)
 			position = next
 		}
 	}
+}
+
+// same reports whether two records name one certificate.
+func (x *index) same(a, b uint32) bool {
+	first, _ := x.at(a)
+	second, _ := x.at(b)
+	if !bytes.Equal(first.serial, second.serial) {
+		return false
+	}
+	return first.issuer == second.issuer || first.issuer >= 0 && second.issuer >= 0 && bytes.Equal(x.issuers[first.issuer], x.issuers[second.issuer])
 }
 
 // chunk returns the positions where a chunk begins and where it ends at the latest: an empty serial ends it before.
@@ -174,11 +188,13 @@ func (x *index) find(serial []byte, yield func(record) bool) {
 		return
 	}
 	mask := uint64(len(x.table) - 1)
-	for slot := maphash.Bytes(x.seed, serial) & mask; x.table[slot] != 0; slot = (slot + 1) & mask {
-		if found, _ := x.serialAt(x.table[slot] - 1); bytes.Equal(found, serial) {
-			if r, _ := x.at(x.table[slot] - 1); !yield(r) {
-				return
-			}
+	hash := maphash.Bytes(x.seed, serial)
+	for slot := hash & mask; x.table[slot] != 0; slot = (slot + 1) & mask {
+		if x.table[slot]>>32 != hash>>32 {
+			continue
+		}
+		if r, _ := x.at(uint32(x.table[slot]) - 1); bytes.Equal(r.serial, serial) && !yield(r) {
+			return
 		}
 	}
 }

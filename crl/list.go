@@ -34,6 +34,10 @@ type List struct {
 	// *CriticalExtensionError or a *ProfileError.
 	Unusable error
 
+	// Deviations are breaches of RFC 5280 that do not make the list's meaning doubtful: issuers commit them, and
+	// Rules.Strict says whether such a list counts.
+	Deviations []*ProfileError
+
 	critical  map[string]bool // content octets of the identifiers of critical extensions
 	entries   index
 	message   signed
@@ -57,8 +61,8 @@ func Parse(der []byte) (*List, error) {
 	return read(&scanner{buf: der})
 }
 
-// Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (35 octets an
-// entry) and, for the algorithms named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r
+// Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (about 44 octets
+// an entry) and, for the algorithms named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r
 // returned.
 func Read(r io.Reader, limit int64) (*List, error) {
 	return read(&scanner{src: r, limit: limit})
@@ -100,6 +104,8 @@ type reader struct {
 	at     int64 // offset of the element where names
 	issuer int   // certificate issuer in force, -1: the list's own
 
+	early bool // thisUpdate or nextUpdate before 2050 is a GeneralizedTime
+
 	scratch []extension // of the entry at hand
 }
 
@@ -108,6 +114,7 @@ func read(s *scanner) (*List, error) {
 	err := r.certificateList()
 	if err == nil {
 		r.list.entries.build()
+		r.deviations()
 	}
 	r.wait()
 	if err != nil {
@@ -290,7 +297,9 @@ func (r *reader) time(where string, absent bool) (t time.Time, ok bool, err erro
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	return time.Unix(seconds, 0).UTC(), true, nil
+	t = time.Unix(seconds, 0).UTC()
+	r.early = r.early || tag == tagGeneralizedTime && t.Year() < 2050
+	return t, true, nil
 }
 
 // revokedCertificates is the loop that everything else is arranged for.
@@ -365,6 +374,25 @@ func (r *reader) entry(b []byte) error {
 	e.issuer = r.issuer
 	r.list.entries.add(e)
 	return nil
+}
+
+// deviations records what the standard forbids and the reader can live with.
+func (r *reader) deviations() {
+	deviate := func(section, text string) {
+		r.list.Deviations = append(r.list.Deviations, &ProfileError{section, text})
+	}
+	if r.list.Version == 2 && !r.list.HasNumber {
+		deviate("5.2.3", "the list has no CRL number")
+	}
+	if r.list.NextUpdate.IsZero() {
+		deviate("5.1.2.5", "the list has no nextUpdate")
+	}
+	if r.early {
+		deviate("5.1.2.4", "a date before 2050 is written as GeneralizedTime")
+	}
+	if r.list.entries.twice {
+		deviate("5.1.2.6", "a certificate is listed twice")
+	}
 }
 
 // unusable records the first reason.

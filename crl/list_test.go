@@ -240,3 +240,46 @@ func TestDamage(t *testing.T) {
 		}
 	}
 }
+
+// TestDeviations: what issuers do wrong and readers can live with is told.
+func TestDeviations(t *testing.T) {
+	ca := newAuthority(t, "Deviating CA", newKey(t))
+	other := newAuthority(t, "Other", ca.key).cert.RawSubject
+	for _, c := range []struct {
+		name   string
+		change func(*strange)
+		want   string
+	}{
+		{"none", func(*strange) {}, ""},
+		{"number", func(s *strange) { s.extensions = nil }, "5.2.3"},
+		{"nextUpdate", func(s *strange) { s.next = time.Time{} }, "5.1.2.5"},
+		{"GeneralizedTime too early", func(s *strange) { s.early = true }, "5.1.2.4"},
+		{"GeneralizedTime in time", func(s *strange) { s.early, s.this = true, time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC) }, ""},
+		{"twice", func(s *strange) { s.entries = append(s.entries, strangeEntry{serial: []byte{5}}) }, "5.1.2.6"},
+		{"twice, of two issuers", func(s *strange) {
+			s.extensions = append(s.extensions, idpExtension(indirect))
+			s.entries = append(s.entries, strangeEntry{serial: []byte{5}, extensions: []extension{certificateIssuerExtension(other)}})
+		}, ""},
+		{"twice, of one issuer named twice", func(s *strange) {
+			s.extensions = append(s.extensions, idpExtension(indirect))
+			for _, issuer := range [][]byte{other, s.issuer, other} {
+				s.entries = append(s.entries, strangeEntry{serial: []byte{7}, extensions: []extension{certificateIssuerExtension(issuer)}})
+			}
+		}, "5.1.2.6"},
+	} {
+		s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key,
+			entries: []strangeEntry{{serial: []byte{5}}}, extensions: []extension{numberExtension(1)}}
+		c.change(&s)
+		if s.this.Year() >= 2050 {
+			s.entries = nil // their dates are UTCTime
+		}
+		l, err := crl.Parse(s.der(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case c.want == "" && len(l.Deviations) > 0, c.want != "" && (len(l.Deviations) != 1 || l.Deviations[0].Section != c.want):
+			t.Errorf("%s: %v", c.name, l.Deviations)
+		}
+	}
+}

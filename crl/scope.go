@@ -92,7 +92,7 @@ type Rules struct {
 	MaxAge           time.Duration // a list whose thisUpdate is older is stale; 0: nextUpdate alone counts, and must be there
 	IgnoreExpiration bool          // use lists past their nextUpdate or MaxAge too
 	IgnoreDeltas     bool          // judge by complete lists alone
-	RequireNumber    bool          // refuse version 2 lists without a CRL number (RFC 5280, Section 5.2.3: MUST)
+	Strict           bool          // refuse lists with List.Deviations
 	PointsOnly       bool          // if the certificate has distribution points, do not fall back on other lists of its issuer
 
 	// Signers returns the certificates that may have signed a list: named as its issuer, and already validated to the
@@ -136,10 +136,10 @@ const (
 	CauseSigner          // no certificate at hand may sign it
 	CauseSignature       // no such certificate's key made its signature
 	CauseDelta           // a delta that does not fit a complete list that counts
-	CauseNumber          // it has no CRL number, where one is required
+	CauseDeviation       // it breaks the standard without doubt about its meaning, and Strict is set
 )
 
-var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "number"}
+var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "deviation"}
 
 // String is a lower-case word for people and programs.
 func (c Cause) String() string {
@@ -270,8 +270,8 @@ func (j *judge) lawful(list *List) (Cause, error) {
 		}
 		return CauseMalformed, list.Unusable
 	}
-	if j.rules.RequireNumber && list.Version == 2 && !list.HasNumber {
-		return CauseNumber, errors.New("it has no CRL number")
+	if j.rules.Strict && len(list.Deviations) > 0 {
+		return CauseDeviation, list.Deviations[0]
 	}
 	return CauseNone, nil
 }

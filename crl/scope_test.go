@@ -224,7 +224,12 @@ func TestJudge(t *testing.T) {
 		{"5.3 unknown critical entry extension, on another entry", w.leaf(t, nil), lists(func(s *strange) {
 			s.entries = []strangeEntry{{serial: []byte{9}, extensions: []extension{unknownExtension(true)}}}
 		}), nil, crl.Undetermined, []crl.Cause{crl.CauseCritical}},
-		{"5.2.3 no number", w.leaf(t, nil), lists(numberless), requireNumber, crl.Undetermined, []crl.Cause{crl.CauseNumber}},
+		{"5.2.3 no number", w.leaf(t, nil), lists(numberless), strict, crl.Undetermined, []crl.Cause{crl.CauseDeviation}},
+		{"5.2.3 no number, not strict", w.leaf(t, nil), lists(numberless), nil, crl.Unrevoked, nil},
+		{"5.1.2.5 no nextUpdate, strict", w.leaf(t, nil), lists(endless), all2(strict, maxAge(2*time.Hour)), crl.Undetermined, []crl.Cause{crl.CauseDeviation}},
+		{"5.1.2.6 a certificate twice, strict", w.leaf(t, nil), lists(all(other, other)), strict, crl.Undetermined, []crl.Cause{crl.CauseDeviation}},
+		{"5.1.2.6 a certificate twice, not strict", w.leaf(t, nil), lists(all(revoking, removing)), nil, crl.Revoked, nil},
+		{"5.1.2.6 a certificate twice, the other way round", w.leaf(t, nil), lists(all(removing, revoking)), nil, crl.Revoked, nil},
 		{"5.2.5 empty scope", w.leaf(t, nil), lists(with(idpExtension())), nil, crl.Undetermined, []crl.Cause{crl.CauseMalformed}},
 		{"version 1 list", w.leaf(t, nil), lists(all(func(s *strange) { s.version, s.extensions = -1, nil }, revoking)), nil, crl.Revoked, nil},
 	} {
@@ -272,13 +277,17 @@ func cat(fields ...[]byte) (all []byte) {
 func ignoreExpiration(r *crl.Rules) { r.IgnoreExpiration = true }
 func ignoreDeltas(r *crl.Rules)     { r.IgnoreDeltas = true }
 func pointsOnly(r *crl.Rules)       { r.PointsOnly = true }
-func requireNumber(r *crl.Rules)    { r.RequireNumber = true }
+func strict(r *crl.Rules)           { r.Strict = true }
 func maxAge(d time.Duration) func(*crl.Rules) {
 	return func(r *crl.Rules) { r.MaxAge = d }
 }
 func believe(certificates ...*x509.Certificate) func(*crl.Rules) {
 	return func(r *crl.Rules) { r.Signers = signers(certificates...) }
 }
+
+func all2(a, b func(*crl.Rules)) func(*crl.Rules) { return func(r *crl.Rules) { a(r); b(r) } }
+
+func other(s *strange) { s.entries = append(s.entries, strangeEntry{serial: []byte{9}}) }
 
 func numberless(s *strange) { s.extensions = nil }
 

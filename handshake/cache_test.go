@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -107,8 +108,14 @@ func TestConfiguredFile(t *testing.T) {
 		c.Policy, c.Network = 0, handshake.NetworkNever
 		c.Issuers = []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{path}}}
 	})
-	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Unavailable {
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Unavailable || !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("before there is a file: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("this is not a list of any kind"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.BadEvidence {
+		t.Fatalf("a file of something else: %v", err)
 	}
 	write()
 	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
@@ -145,6 +152,22 @@ func TestRefreshAhead(t *testing.T) {
 	}
 	if hits := p.Hits("/int.crl"); hits != 2 {
 		t.Errorf("the CRL was fetched %d times", hits)
+	}
+}
+
+// TestPostOnly: a responder that knows no GET is asked by POST.
+func TestPostOnly(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp")
+	leaf := p.Cert("leaf")
+	p.Replace("/root.ocsp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			http.Error(w, "no", http.StatusMethodNotAllowed)
+			return
+		}
+		w.Write(leaf.OCSP(handshaketest.OCSP{}))
+	}))
+	if _, err := p.Checker(nil).Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Error(err)
 	}
 }
 

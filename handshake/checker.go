@@ -101,6 +101,7 @@ type subject struct {
 	config   Issuer // zero if the issuer is not configured
 	covered  bool
 	leaf     bool
+	fresh    bool // ask the network now, and join no fetch that has begun before
 	evidence []Evidence
 	fault    error // of the certificate itself: a contradiction
 }

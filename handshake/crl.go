@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"strings"
 	"time"
@@ -73,6 +74,7 @@ func (c *Checker) lookAtLists(s *subject) {
 		return
 	}
 	held := c.listsAtHand(s, target, s.pointers(target))
+	s.add(c.fileFailures(s, target)...)
 	if len(held) == 0 {
 		return
 	}
@@ -83,6 +85,20 @@ func (c *Checker) lookAtLists(s *subject) {
 	if c.config.Network == NetworkWhenNeeded {
 		c.refreshSoon(s, target, held)
 	}
+}
+
+// fileFailures says what is wrong with configured files: nobody else would tell.
+func (c *Checker) fileFailures(s *subject, target crl.Target) []Evidence {
+	var failures []Evidence
+	for _, location := range s.config.CRLs {
+		if isURL(location) {
+			continue
+		}
+		if _, err := c.listFile(s, target, location); err != nil {
+			failures = append(failures, listFailure(location, err))
+		}
+	}
+	return failures
 }
 
 func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer) []*heldList {
@@ -101,7 +117,8 @@ func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer)
 // atHand finds a list without the network: in memory, as a file that was configured, or on disk.
 func (c *Checker) atHand(s *subject, target crl.Target, location string, configured bool) *heldList {
 	if configured && !isURL(location) {
-		return c.listFile(s, target, location)
+		h, _ := c.listFile(s, target, location) // see fileFailures for the error
+		return h
 	}
 	if h := c.lists.get(location, s.at); h != nil {
 		return h
@@ -297,11 +314,8 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 			return h, failures
 		}
 		if !isURL(location) {
-			if h == nil {
-				failures = append(failures, Evidence{Source: SourceCRL, Status: pki.StatusUnreachable, Location: location, Err: errors.New("the file cannot be read as a CRL that counts")})
-			}
 			old = h
-			continue
+			continue // a file is what it is; what is wrong with it has been said
 		}
 		fresh, err := c.fetchList(ctx, s, target, location, p.configured, h)
 		if err == nil {
@@ -317,7 +331,7 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 
 func listFailure(location string, err error) Evidence {
 	e := Evidence{Source: SourceCRL, Status: pki.StatusInvalid, Location: location, Err: err}
-	if noAnswer(err) {
+	if _, noFile := errors.AsType[*fs.PathError](err); noFile || noAnswer(err) {
 		e.Status = pki.StatusUnreachable
 	}
 	return e

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -47,10 +48,18 @@ type lists struct {
 	held    map[string]*heldList // guarded by mu
 	tried   map[string]time.Time // when a location was last looked for on disk; guarded by mu
 	sponsor map[string]*subject  // who asked for a location last: a refresh is verified for it; guarded by mu
+	unread  map[string]unread    // configured files that could not be used as they are now; guarded by mu
+}
+
+// unread is a configured file that is no list that counts, in the state it was in.
+type unread struct {
+	modified time.Time
+	size     int64
+	err      error
 }
 
 func newLists() *lists {
-	return &lists{held: make(map[string]*heldList), tried: make(map[string]time.Time), sponsor: make(map[string]*subject)}
+	return &lists{held: make(map[string]*heldList), tried: make(map[string]time.Time), sponsor: make(map[string]*subject), unread: make(map[string]unread)}
 }
 
 func (l *lists) get(location string, at time.Time) *heldList {
@@ -190,7 +199,7 @@ type fetched struct {
 // fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
 // the question conditional.
 func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
-	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout}
+	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.fresh}
 	if configured {
 		request.MaxBytes = maxCRLGiven
 	}
@@ -217,14 +226,19 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 
 // download fetches and parses, both once for many waiters.
 func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched, error) {
-	ch := c.lists.flight.DoChan(request.URL+" "+request.ETag+" "+request.LastModified, func() (any, error) {
+	fetchAndParse := func() (any, error) {
 		response, err := c.config.Fetcher.Do(context.WithoutCancel(ctx), request)
 		if err != nil || response.NotModified {
 			return fetched{response: response}, err
 		}
 		list, err := crl.Parse(decodePEM(response.Body))
 		return fetched{response, list}, err
-	})
+	}
+	flight := request.URL + " " + request.ETag + " " + request.LastModified
+	if request.Fresh {
+		c.lists.flight.Forget(flight) // whoever asks from here on joins this one
+	}
+	ch := c.lists.flight.DoChan(flight, fetchAndParse)
 	select {
 	case <-ctx.Done():
 		return fetched{}, ctx.Err()
@@ -252,22 +266,46 @@ func versionOf(list *crl.List) (version fetch.Version) {
 	return version
 }
 
-// listFile reads a configured file, again if it changed. A file that cannot be read leaves what was read before.
-func (c *Checker) listFile(s *subject, target crl.Target, path string) *heldList {
+// listFile reads a configured file, again if it changed. A file that cannot be read, or whose list does not count,
+// leaves what was read before, and says why.
+func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldList, error) {
 	old := c.lists.get(path, s.at)
 	info, err := os.Stat(path)
-	if err != nil || old != nil && old.modified.Equal(info.ModTime()) && old.size == info.Size() {
-		return old
+	if err != nil {
+		return old, err
+	}
+	if old != nil && old.modified.Equal(info.ModTime()) && old.size == info.Size() {
+		return old, nil
+	}
+	if err := c.lists.unreadable(path, info); err != nil {
+		return old, err
 	}
 	list, err := readListFile(path)
 	if err != nil {
-		return old
+		c.lists.noteUnreadable(path, info, err)
+		return old, err
 	}
 	h := &heldList{list: list, location: path, configured: true, modified: info.ModTime(), size: info.Size()}
-	if c.admit(s, target, h) != nil {
-		return old
+	if err := c.admit(s, target, h); err != nil {
+		return old, err
 	}
-	return h
+	return h, nil
+}
+
+// unreadable returns why a file could not be read, if it has not changed since.
+func (l *lists) unreadable(path string, info fs.FileInfo) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known, ok := l.unread[path]; ok && known.modified.Equal(info.ModTime()) && known.size == info.Size() {
+		return known.err
+	}
+	return nil
+}
+
+func (l *lists) noteUnreadable(path string, info fs.FileInfo, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unread[path] = unread{info.ModTime(), info.Size(), err} // as many as the configuration names
 }
 
 func readListFile(path string) (*crl.List, error) {

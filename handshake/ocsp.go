@@ -167,7 +167,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	var all []Evidence
 	for _, url := range c.responders(&s) {
 		reply, err := askResponder(ctx, c.config.Fetcher, question{
-			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce,
+			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.fresh,
 			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
 		})
 		if err == nil {
@@ -259,7 +259,10 @@ func askWith(ctx context.Context, fetcher *fetch.Fetcher, q question, hash crypt
 	if err != nil {
 		return reply{}, err
 	}
-	fetched, err := fetcher.Do(ctx, ocspRequest(q, der))
+	fetched, err := fetcher.Do(ctx, ocspRequest(q, der, true))
+	if bad, ok := errors.AsType[*fetch.Error](err); ok && bad.Why == fetch.BadStatus {
+		fetched, err = fetcher.Do(ctx, ocspRequest(q, der, false)) // RFC 6960, Appendix A: a responder need not support GET
+	}
 	if err != nil {
 		return reply{}, err
 	}
@@ -269,9 +272,10 @@ func askWith(ctx context.Context, fetcher *fetch.Fetcher, q question, hash crypt
 	return reply{fetched.Body, result}, err
 }
 
-func ocspRequest(q question, der []byte) fetch.Request {
+// ocspRequest asks by GET if that may be and the address stays short enough for caches, else by POST.
+func ocspRequest(q question, der []byte, mayGet bool) fetch.Request {
 	request := fetch.Request{URL: q.url, Accept: "application/ocsp-response", MaxBytes: ocsp.MaxResponse, Timeout: ocspTimeout, Fresh: q.fresh}
-	if address, get := ocsp.URL(q.url, der); get && !q.nonce {
+	if address, get := ocsp.URL(q.url, der); get && mayGet && !q.nonce {
 		request.URL = address
 		return request
 	}

@@ -151,6 +151,7 @@ func (c *Checker) Recheck(ctx context.Context) {
 		in := inspection{chain: entry.chain, presented: entry.presented, recheck: true}
 		if c.config.Network == NetworkWhenNeeded {
 			for _, s := range c.subjects(in, c.config.Now()) {
+				s.fresh = true
 				c.poll(ctx, s, polled)
 			}
 		}

@@ -126,7 +126,8 @@ func trustedName(roots *x509.CertPool, name []byte) bool {
 	if roots == nil {
 		return false
 	}
-	for _, subject := range roots.Subjects() { //lint:ignore SA1019 the roots of the system are left out, which only costs precision
+	//lint:ignore SA1019 the roots of the system are left out, which only costs precision
+	for _, subject := range roots.Subjects() {
 		if bytes.Equal(subject, name) {
 			return true
 		}

@@ -38,10 +38,6 @@ type record struct {
 // bitmap is a set of indices.
 type bitmap []uint64
 
-func (b bitmap) has(i uint64) bool {
-	return i/64 < uint64(len(b)) && b[i/64]&(1<<(i%64)) != 0
-}
-
 func (b *bitmap) put(i uint64, in bool) {
 	word := i / 64
 	if word >= uint64(len(*b)) {

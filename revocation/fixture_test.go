@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -15,7 +16,16 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) {
+	if database := os.Getenv(jobEnv); database != "" {
+		if err := runJobUntilKilled(database); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	testdb.Main(m)
+}
 
 // now is the instant that the tests of this package live at: within week 358, where epoch 400 is far ahead.
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

@@ -8,8 +8,12 @@ import (
 )
 
 type issuerCmd struct {
-	List issuerListCmd `cmd:"" help:"List the certification authorities of the server."`
-	Show issuerShowCmd `cmd:"" help:"Show one of them, or print its certificates."`
+	List      issuerListCmd      `cmd:"" help:"List the certification authorities of the server."`
+	Show      issuerShowCmd      `cmd:"" help:"Show one of them, or print its certificates."`
+	Create    issuerCreateCmd    `cmd:"" help:"Make one: a root, one below another, or one that a parent elsewhere signs."`
+	Import    issuerImportCmd    `cmd:"" help:"Give it the certificate that a parent elsewhere made."`
+	CrossSign issuerCrossSignCmd `cmd:"" help:"Have another root sign its name and key too."`
+	State     issuerStateCmd     `cmd:"" help:"Let it issue, stop it for now, or retire it."`
 }
 
 type issuerListCmd struct{ serverFlags }

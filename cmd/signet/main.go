@@ -36,7 +36,9 @@ type commands struct {
 	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
 	Verify     verifyCmd     `cmd:"" help:"Judge certificates off-line, by what is given alone."`
 	Handshake  handshakeCmd  `cmd:"" help:"Make TLS connections, step by step: connect, serve, compromise."`
-	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server."`
+	Key        keyCmd        `cmd:"" help:"Block keys that are known to others."`
+	Job        jobCmd        `cmd:"" help:"Revoke many certificates at once."`
+	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server, and make more."`
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`

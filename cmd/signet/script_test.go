@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"signet.example/signet/internal/testdb"
 )
 
 // TestMain lets the scripts run this very binary as signet.
@@ -17,18 +21,38 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the user stories: testdata/script/*.txtar, each a person at a terminal.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, stories("sqlite:signet.db", "testdata/script"))
+}
+
+// TestScriptsPostgres runs the life of a certificate once more, on the other database.
+func TestScriptsPostgres(t *testing.T) {
+	testscript.Run(t, stories(testdb.Durable(t).EmptyURL(t), "", "testdata/script/life.txtar"))
+}
+
+// stories are the scripts of a directory, or some files, on one database.
+func stories(database, dir string, files ...string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		Files:               files,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ports":  ports,
-			"mode":   mode,
-			"status": status,
-			"await":  await,
-			"ready":  ready,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("DATABASE", database)
+			return nil
 		},
-	})
+		Condition: func(name string) (bool, error) {
+			kind, _, _ := strings.Cut(database, ":")
+			return kind == name, nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ports":   ports,
+			"mode":    mode,
+			"status":  status,
+			"await":   await,
+			"ready":   ready,
+			"capture": capture,
+		},
+	}
 }
 
 // ports NAME... sets each variable to a port that is free now.
@@ -99,4 +123,13 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// capture NAME REGEXP sets a variable to what the last command printed in the first group.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("nothing on standard output matches %s", args[1])
+	}
+	ts.Setenv(args[0], found[1])
 }

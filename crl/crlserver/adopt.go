@@ -47,6 +47,10 @@ func (p *Publisher) listen(ctx context.Context) {
 			p.config.Log.Warn("cannot read publications", "error", err)
 		}
 		p.fileAll()
+		select {
+		case <-ctx.Done():
+		case <-time.After(readPause): // one reading for whatever was published meanwhile
+		}
 	}
 }
 

@@ -19,6 +19,8 @@ const (
 	restMax     = time.Second           // ... at most this long
 	failureMax  = 30 * time.Second      // longest pause after failures
 	concurrency = 4                     // publications in flight
+	readPause   = 5 * time.Millisecond  // between two readings of what others published
+	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
 	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, at the latest half of 24 h
 )
 
@@ -229,7 +231,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	heads, der := make([]Head, len(lists)), make(map[int][]byte)
 	for i, l := range lists {
 		heads[i] = l.head
-		if l.head.Size <= largeSize || l.periodic || l.head.Final {
+		if l.kept() {
 			der[i] = l.document.Bytes()
 		}
 	}
@@ -269,6 +271,13 @@ type built struct {
 	head     Head
 	document crl.Document
 	periodic bool // not an event but the clock asked for it
+}
+
+// kept reports whether the octets go into the database. They are for an instance that cannot rebuild the list: after the
+// week has passed, or with another configuration. Long lists are not written at every event: a thousand revocations would
+// be a gigabyte.
+func (l *built) kept() bool {
+	return l.head.Final || l.head.Size <= smallSize || l.periodic && l.head.Size <= largeSize
 }
 
 // build makes and checks the lists of a series that are due.

@@ -134,7 +134,8 @@ type Request struct {
 	// ETag and LastModified make a GET conditional. Both come from an earlier Response.
 	ETag, LastModified string
 
-	// Fresh asks the network even if the same request failed a moment ago.
+	// Fresh asks the network now: even if the same request failed a moment ago, and without joining a fetch that has begun
+	// before, which would bring an answer of before.
 	Fresh bool
 }
 
@@ -160,6 +161,13 @@ func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 	key := request.key()
 	if err := f.recentFailure(key); err != nil && !request.Fresh {
 		return nil, err
+	}
+	if request.Fresh {
+		alone, cancel := context.WithTimeout(ctx, request.Timeout)
+		defer cancel()
+		response, err := f.once(alone, request)
+		f.remember(key, err)
+		return response, err
 	}
 	ch := f.flight.DoChan(key, func() (any, error) {
 		shared, cancel := context.WithTimeout(context.WithoutCancel(ctx), request.Timeout)

@@ -308,7 +308,15 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		}
 		return allowed
 	})
-	found := findingOfLists(crl.Judge(target, e.lists, rules))
+	judgement := crl.Judge(target, e.lists, rules)
+	if judgement.Status == crl.Undetermined {
+		// A revocation that cannot be taken back counts at any age: only good wears off.
+		rules.IgnoreExpiration = true
+		if old := crl.Judge(target, e.lists, rules); old.Status == crl.Revoked && old.Entry.Reason != pki.CertificateHold {
+			judgement = old
+		}
+	}
+	found := findingOfLists(judgement)
 	if found.status == pki.StatusUnknown && len(e.lists) == 0 && e.badList != nil {
 		found.fault = e.badList
 	}

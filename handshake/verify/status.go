@@ -74,6 +74,9 @@ func judgeCRLs(c *Case) Result {
 		return faultf(ClassParse, "%v", err).result(Unknown)
 	}
 	rules := k.rules(func(list *crl.List) []*x509.Certificate { return named(issuers, list.Issuer) })
+	// One list was fetched for one certificate: it counts if the certificate points to it, and for what it means, not for
+	// how well its issuer keeps the rules of writing.
+	rules.Strict, rules.PointsOnly = false, true
 	f := findingOfLists(crl.Judge(target, pool, rules))
 	if f.status == pki.StatusUnknown && (len(pool) == 0 || len(issuers) == 0) {
 		f.fault = cmp.Or(badList, badIssuer, f.fault)
@@ -82,7 +85,7 @@ func judgeCRLs(c *Case) Result {
 }
 
 func (k conditions) rules(signers func(*crl.List) []*x509.Certificate) crl.Rules {
-	return crl.Rules{At: k.at, MaxAge: k.maxAge, IgnoreExpiration: k.ignore, RequireNumber: true, Signers: signers}
+	return crl.Rules{At: k.at, MaxAge: k.maxAge, IgnoreExpiration: k.ignore, Strict: true, Signers: signers}
 }
 
 func named(certs []*x509.Certificate, subject []byte) []*x509.Certificate {
@@ -113,7 +116,7 @@ func findingOfLists(j crl.Judgement) finding {
 // one that was about something else.
 func faultOfRejections(rejected []crl.Rejection) *fault {
 	order := []crl.Cause{
-		crl.CauseStale, crl.CauseSignature, crl.CauseSigner, crl.CauseCritical, crl.CauseMalformed, crl.CauseNumber, crl.CauseNotYet,
+		crl.CauseStale, crl.CauseSignature, crl.CauseSigner, crl.CauseCritical, crl.CauseMalformed, crl.CauseDeviation, crl.CauseNotYet,
 		crl.CauseDelta, crl.CauseReasons, crl.CauseScope, crl.CauseIssuer,
 	}
 	var best *crl.Rejection
@@ -138,7 +141,7 @@ func classOfCause(cause crl.Cause) Class {
 		return ClassPath
 	case crl.CauseCritical:
 		return ClassUnsupported
-	case crl.CauseMalformed, crl.CauseNumber:
+	case crl.CauseMalformed, crl.CauseDeviation:
 		return ClassParse
 	}
 	return ClassNoInformation

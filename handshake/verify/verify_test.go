@@ -95,6 +95,9 @@ func TestChain(t *testing.T) {
 		{"old CRL", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
 		}, verify.Reject, verify.ClassStale},
+		{"old CRL that names it, soft", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1], q.Revocation = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }, leaf), verify.RevocationSoftLeaf
+		}, verify.Reject, verify.ClassRevoked},
 		{"old CRL, ignored", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
 			q.CRLExpiration = "ignore"

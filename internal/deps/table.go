@@ -16,7 +16,7 @@ var table = []rule{
 	{list("crl", "ocsp", "revocation/filter"), list("handshake", "handshake/fetch", "handshake/verify", "handshake/wire")},
 	{list("handshake/fetch", "handshake/verify", "handshake/wire"), list("handshake")},
 	{list("handshake"), list("handshake/grpccreds")}, // a package of its own: who does not speak gRPC does not link it
-	{list("handshake/wire/protocol"), list("handshake/wire", "handshake/wire/laboratory")},
+	{list("handshake/wire/protocol"), list("handshake/wire", "handshake/wire/laboratory", "handshake/wire/survey")},
 	{list("handshake/wire"), list("handshake/wire/laboratory")},
 	{list("internal/audit"), list("internal/auth")},
 	{list("ca/profile"), list("ca/policy")},

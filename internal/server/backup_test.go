@@ -25,15 +25,8 @@ var passphrase = []byte("correct horse battery staple")
 func databases(t *testing.T) map[string][2]string {
 	return map[string][2]string{
 		"sqlite":   {"sqlite:signet.db", ""},
-		"postgres": {emptyPostgres(t), emptyPostgres(t)},
+		"postgres": {testdb.EmptyURL(t), testdb.EmptyURL(t)},
 	}
-}
-
-// emptyPostgres writes testdb's connection string, "host=DIR user=postgres dbname=NAME", as the URL that a configuration has.
-func emptyPostgres(t *testing.T) string {
-	t.Helper()
-	fields := strings.Fields(testdb.EmptyURL(t))
-	return "postgres://postgres@/" + strings.TrimPrefix(fields[2], "dbname=") + "?host=" + strings.TrimPrefix(fields[0], "host=")
 }
 
 func initialize(t *testing.T, database string) (*server.Initialized, *server.Config) {

@@ -60,18 +60,28 @@ func (s *Server) servePublic(ctx context.Context) error {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "nothing is served at this path: see /crl/, /ocsp/ and /issuers/", http.StatusNotFound)
 	})
-	return serveHTTP(ctx, s.listeners.public, (&ocspserver.Handler{Responder: s.responder}).Before(mux))
+	return serveUntil(ctx, s.listeners.public, ocspserver.NewServer(&ocspserver.Handler{Responder: s.responder}, mux))
 }
 
 // serveHTTP serves until ctx ends and lets requests in flight end.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
+	return serveUntil(ctx, l, &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 5 * time.Minute, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	})
+}
+
+// httpServer is an *http.Server, or the *ocspserver.Server of the public listener.
+type httpServer interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+func serveUntil(ctx context.Context, l net.Listener, server httpServer) error {
 	if l == nil {
 		<-ctx.Done()
 		return nil
-	}
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 5 * time.Minute, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10,
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

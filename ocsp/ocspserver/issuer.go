@@ -30,7 +30,8 @@ type Issuer struct {
 	Nonce NonceMode
 	// Validity is nextUpdate minus thisUpdate. Zero: 1 hour, 8 hours if Public.
 	Validity time.Duration
-	// MaxAge is how long caches may keep an answer without asking. Zero: 30 seconds, 5 minutes if Public.
+	// MaxAge is how long caches may keep an answer without asking. Zero: 30 seconds, 5 minutes if Public, and at
+	// most half of Validity.
 	MaxAge time.Duration
 	// Retention is how long after its end a certificate is answered for; answers carry the archive cutoff. Zero: not.
 	Retention time.Duration
@@ -75,7 +76,7 @@ func newIssuerState(issuer Issuer) (*issuerState, error) {
 		s.Validity = choose(issuer.Public, 8*time.Hour, time.Hour)
 	}
 	if s.MaxAge == 0 {
-		s.MaxAge = choose(issuer.Public, 5*time.Minute, 30*time.Second)
+		s.MaxAge = min(choose(issuer.Public, 5*time.Minute, 30*time.Second), s.Validity/2)
 	}
 	if s.Validity < time.Minute || s.Validity > 10*24*time.Hour {
 		return nil, pki.Errorf(pki.KindInvalid, op, "answers of issuer %s live %s: want 1 minute to 10 days", s.id, s.Validity).InField("validity")

@@ -27,12 +27,12 @@ type Server struct {
 const (
 	requestTimeout = 10 * time.Second // to send a request, and to take a small answer
 	idleTimeout    = 2 * time.Minute  // between requests
+	listTimeout    = 5 * time.Minute  // to take a list of revoked certificates, over a slow line
 	headerLimit    = 8 << 10
 	backlog        = 128 // connections that were told apart and wait for their server
 )
 
-// NewServer makes a server that answers OCSP requests with the handler's responder and has next answer the rest. next
-// sets its own limits on writing: lists are large and clients may be slow.
+// NewServer makes a server that answers OCSP requests with the handler's responder and has next answer the rest.
 func NewServer(handler *Handler, next http.Handler) *Server {
 	return &Server{
 		fast: &fasthttp.Server{
@@ -43,7 +43,8 @@ func NewServer(handler *Handler, next http.Handler) *Server {
 		},
 		plain: &http.Server{
 			Handler:           handler.Before(next),
-			ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerLimit,
+			ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, WriteTimeout: listTimeout,
+			IdleTimeout: idleTimeout, MaxHeaderBytes: headerLimit,
 		},
 	}
 }
@@ -69,6 +70,16 @@ func (s *Server) Serve(listener net.Listener) error {
 // Shutdown stops accepting and waits for what is being answered, as long as ctx allows.
 func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(s.plain.Shutdown(ctx), s.fast.ShutdownWithContext(ctx))
+}
+
+// Close stops accepting, and does not wait.
+func (s *Server) Close() error {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.fast.ShutdownWithContext(now); err != nil && !errors.Is(err, context.Canceled) {
+		return errors.Join(err, s.plain.Close())
+	}
+	return s.plain.Close()
 }
 
 // fastError replies to what fasthttp itself refuses.

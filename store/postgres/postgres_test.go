@@ -26,8 +26,8 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"postgres://user:" + secret + "@host:port/db", pki.KindInvalid},
 		{"host=/nowhere user=postgres password=" + secret + " connect_timeout=1", pki.KindUnavailable},
-		{url + " dbname=missing", pki.KindFailedPrecondition},
-		{url + " user=nobody password=" + secret, pki.KindFailedPrecondition},
+		{url + "&dbname=missing", pki.KindFailedPrecondition},
+		{url + "&user=nobody&password=" + secret, pki.KindFailedPrecondition},
 	} {
 		_, err := postgres.Open(t.Context(), postgres.Config{URL: test.url, Unsafe: true})
 		if err == nil || pki.KindOf(err) != test.kind {

@@ -73,6 +73,23 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: "algorithm", Err: err}
 	}
+	return s.keep(op, name, signer)
+}
+
+// Import keeps a key that was made elsewhere, such as that of a CA to be taken over, with a new serial secret.
+func (s *Store) Import(ctx context.Context, name string, signer crypto.Signer) (*keys.Key, error) {
+	const op = "import key"
+	if err := keys.CheckName(op, name); err != nil {
+		return nil, err
+	}
+	if keys.AlgorithmOf(signer.Public()) == keys.NoAlgorithm {
+		return nil, pki.Errorf(pki.KindInvalid, op, "a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, or Ed25519").InField("key")
+	}
+	return s.keep(op, name, signer)
+}
+
+// keep writes a key and a new secret.
+func (s *Store) keep(op, name string, signer crypto.Signer) (*keys.Key, error) {
 	sealedKey, err := pkcs8.MarshalPrivateKey(signer, s.config.Passphrase, &protection)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "encrypt: %w", err)

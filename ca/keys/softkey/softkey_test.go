@@ -126,3 +126,25 @@ func TestRefusals(t *testing.T) {
 		t.Error("a directory that others can enter was accepted")
 	}
 }
+
+func TestAKeyOfAnotherCAIsImported(t *testing.T) {
+	store := open(t, privateDir(t), "correct horse")
+	signer, err := keys.Generate(keys.ECDSAP384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := store.Import(t.Context(), "old", signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := store.Open(t.Context(), store.URI("old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !opened.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(signer.Public()) || opened.Secret != first.Secret || opened.Secret == (pki.SerialSecret{}) {
+		t.Error("what was opened is not what was imported")
+	}
+	if _, err := store.Import(t.Context(), "old", signer); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("imported over another: %v", err)
+	}
+}

@@ -1,0 +1,227 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"time"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// CrossSign has a parent sign another issuer's name and key. The certificate is served beside the issuer's own; making
+// it the chosen one is a decision for later. The grant must allow auth.ActionManage.
+func (a *Authority) CrossSign(ctx context.Context, grant auth.Grant, subject, parent pki.IssuerID, lifetime time.Duration) (Issuer, error) {
+	const op = "cross-sign issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	signed, err := a.issuers.find(subject)
+	if err != nil {
+		return Issuer{}, err
+	}
+	signing, err := a.issuers.find(parent)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if subject == parent {
+		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "an issuer cannot cross-sign itself").InField("parent")
+	}
+	p, err := a.profileLike(signed, issuingProfile)
+	if err != nil {
+		return Issuer{}, err
+	}
+	return a.certify(ctx, grant, signed, signing, p, lifetime, false)
+}
+
+// RenewIssuer gives an issuer a new certificate of the same name, key and constraints, by the parent of its present one
+// or, for a root, by itself, and chooses it. The parent must be an issuer here; the renewed certificate of one elsewhere
+// is imported. The grant must allow auth.ActionManage.
+func (a *Authority) RenewIssuer(ctx context.Context, grant auth.Grant, id pki.IssuerID, lifetime time.Duration) (Issuer, error) {
+	const op = "renew issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return Issuer{}, err
+	}
+	present := issuer.certificate()
+	if present == nil {
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", issuer.Label).InField("issuer")
+	}
+	parent, name := issuer, rootProfile
+	if len(present.Chain) > 0 {
+		above, err := x509.ParseCertificate(present.Chain[0])
+		if err != nil {
+			return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
+		}
+		if parent, err = a.owner(above); err != nil {
+			return Issuer{}, err
+		}
+		name = issuingProfile
+	}
+	p, err := a.profileLike(issuer, name)
+	if err != nil {
+		return Issuer{}, err
+	}
+	return a.certify(ctx, grant, issuer, parent, p, lifetime, true)
+}
+
+// ChooseIssuerCertificate chooses which of an issuer's certificates chains and AIA show, by its SHA-256. The grant must
+// allow auth.ActionManage.
+func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Grant, id pki.IssuerID, fingerprint [sha256.Size]byte) (Issuer, error) {
+	const op = "choose issuer certificate"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return Issuer{}, err
+	}
+	for _, certificate := range issuer.Certificates {
+		if sha256.Sum256(certificate.DER) == fingerprint {
+			certificate.Chosen = true
+			return a.addCertificate(ctx, grant, issuer, certificate)
+		}
+	}
+	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "issuer %s has no such certificate", issuer.Label).InField("fingerprint")
+}
+
+// AdoptIssuer takes over a CA that was run by something else: a key that was brought into the key store, with its
+// certificate and the chain above it. What that CA issued before is not in the books, so the issuer is marked as foreign:
+// a serial number that does not decode may still be one of its own. The grant must allow auth.ActionManage.
+func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, label, keyURI, baseURL string, der []byte, chain [][]byte) (Issuer, error) {
+	const op = "adopt issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	if err := checkLabelAndURL(op, label, baseURL); err != nil {
+		return Issuer{}, err
+	}
+	certificate, err := checkImport(der, chain)
+	if err != nil {
+		return Issuer{}, err
+	}
+	key, err := a.config.Keys.Open(ctx, keyURI)
+	if err != nil {
+		return Issuer{}, err
+	}
+	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
+	if opened, err := pki.HashPublicKey(key.Public()); err != nil || opened != hash {
+		return Issuer{}, refuse("key", "%s is not the key of this certificate", keyURI)
+	}
+	issuer := Issuer{
+		ID: hash.Issuer(), Label: label, KeyURI: key.URI, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
+		Foreign: true, BaseURL: baseURL, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
+	}
+	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.adopt", issuer)); err != nil {
+		return Issuer{}, err
+	}
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: true})
+}
+
+// profileLike is a built-in profile narrowed to what an issuer's certificate says of itself already.
+func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, error) {
+	p, err := a.config.Profiles.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	copied := *p
+	copied.CA = &profile.CA{PathLength: -1}
+	present := issuer.certificate()
+	if present == nil {
+		return &copied, nil
+	}
+	c, err := x509.ParseCertificate(present.DER)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
+	}
+	if c.MaxPathLen > 0 || c.MaxPathLenZero {
+		copied.CA.PathLength = c.MaxPathLen
+	}
+	constraints, err := constraintsOf([][]byte{present.DER})
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
+	}
+	for _, own := range constraints { // one at most: of this certificate
+		copied.CA.Permitted, copied.CA.Excluded = own.Permitted, own.Excluded
+	}
+	return &copied, nil
+}
+
+// ImportIssuerCertificate takes a certificate for the name and key of an issuer of ours that another CA signed: of a
+// pending issuer, renewed, or cross-signed. The chain leads to a self-signed root, nearest first. A certificate whose
+// name or key belongs to no issuer, or to two, is refused.
+func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Grant, der []byte, chain [][]byte) (Issuer, error) {
+	const op = "import issuer certificate"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	certificate, err := checkImport(der, chain)
+	if err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.owner(certificate)
+	if err != nil {
+		return Issuer{}, err
+	}
+	for _, known := range issuer.Certificates {
+		if bytes.Equal(known.DER, der) {
+			return issuer, nil
+		}
+	}
+	chosen := issuer.State == IssuerPending
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})
+}
+
+// checkImport checks that a certificate is one of a CA and that its chain holds.
+func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
+	const op = "import issuer certificate"
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("certificate")
+	}
+	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return nil, refuse("certificate", "it is not the certificate of a CA")
+	}
+	if len(certificate.UnhandledCriticalExtensions) > 0 {
+		return nil, refuse("certificate", "it has a critical extension that Signet does not enforce: %s", certificate.UnhandledCriticalExtensions[0])
+	}
+	below := certificate
+	for i, der := range chain {
+		above, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "certificate %d: %w", i, err).InField("chain")
+		}
+		if err := below.CheckSignatureFrom(above); err != nil || !bytes.Equal(below.RawIssuer, above.RawSubject) {
+			return nil, refuse("chain", "certificate %d did not sign the one before it", i)
+		}
+		below = above
+	}
+	if err := below.CheckSignatureFrom(below); err != nil {
+		return nil, refuse("chain", "it does not end in a self-signed root").WithHint("append the certificates up to the root, nearest first")
+	}
+	return certificate, nil
+}
+
+// owner finds the issuer that has both the name and the key of a certificate.
+func (a *Authority) owner(certificate *x509.Certificate) (Issuer, error) {
+	const op = "import issuer certificate"
+	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
+	for _, issuer := range a.issuers.list() {
+		name, key := bytes.Equal(issuer.Subject, certificate.RawSubject), issuer.KeyHash == hash
+		switch {
+		case name && key:
+			return issuer, nil
+		case name:
+			return Issuer{}, refuse("certificate", "issuer %s has this name with another key", issuer.Label).WithHint("a new key needs a new name")
+		case key:
+			return Issuer{}, refuse("certificate", "issuer %s has this key under another name", issuer.Label)
+		}
+	}
+	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "no issuer here has this name and key").InField("certificate").WithHint("make the issuer first: signet issuer create --offline")
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"encoding/pem"
+	"fmt"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type issuerCreateCmd struct {
+	Label        string   `arg:"" help:"A name for people, such as issuing-2: lower-case letters, digits, dots and hyphens."`
+	CommonName   string   `required:"" placeholder:"TEXT" help:"Common name. A new key needs a new name, such as \"Example CA 2\"."`
+	Organization string   `placeholder:"TEXT" help:"Organization in the subject."`
+	Parent       string   `placeholder:"ID" help:"Id or label of the authority that signs it; without one it is a root."`
+	Offline      bool     `help:"Its parent is elsewhere: print a request for it, and wait for signet issuer import."`
+	KeyAlgorithm string   `default:"ecdsa-p256" placeholder:"ALG" help:"Its key."`
+	Lifetime     duration `placeholder:"DURATION" help:"How long it lives (default: 20y for a root, 10y for others)."`
+	BaseURL      string   `name:"base-url" placeholder:"URL" help:"Base of the URLs in what it issues (default: public_url)."`
+	PathLength   *int     `placeholder:"N" help:"Authorities allowed below it (default: 0; for a root any number)."`
+	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains."`
+	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains."`
+	PermitIP     []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
+	Public       bool     `help:"It serves the public: stricter rules of revocation."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer create --help`.
+func (issuerCreateCmd) Help() string {
+	return `Its key is made by the server and stays there, encrypted.
+
+Examples:
+  signet issuer create issuing-2 --common-name "Example Issuing CA 2" --parent root
+  signet issuer create plant --common-name "Plant CA" --parent root --permit-dns plant.example --permit-ip 10.1.0.0/16
+  signet issuer create bridge --common-name "Bridge CA" --offline > bridge.csr`
+}
+
+// Run makes one issuer.
+func (c *issuerCreateCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	n := client.NewIssuer{
+		Label: c.Label, Subject: client.Subject{CommonName: c.CommonName}, Algorithm: c.KeyAlgorithm, Public: c.Public, BaseURL: c.BaseURL, Lifetime: time.Duration(c.Lifetime),
+		Offline: c.Offline, PathLength: c.PathLength, Permitted: client.NameConstraints{DNS: c.PermitDNS, IP: c.PermitIP}, Excluded: client.NameConstraints{DNS: c.ExcludeDNS},
+	}
+	if c.Organization != "" {
+		n.Subject.Organization = []string{c.Organization}
+	}
+	if c.Parent != "" {
+		if n.Parent, err = findIssuer(a, api, c.Parent); err != nil {
+			return err
+		}
+	}
+	if n.BaseURL == "" {
+		config, err := a.loadConfig()
+		if err != nil {
+			return pki.Errorf(pki.KindInvalid, "create issuer", "--base-url is not given, and there is no configuration to take it from")
+		}
+		n.BaseURL = config.PublicURL
+	}
+	made, err := api.CreateIssuer(a.ctx, n)
+	if err != nil {
+		return err
+	}
+	if made.CSRPEM != "" && !a.json {
+		fmt.Fprint(a.out, made.CSRPEM)
+		a.note("issuer %s waits for its certificate\n\nnext: have this request signed, then signet issuer import FILE", made.Label)
+		return nil
+	}
+	return a.show(made, func(p *printer) {
+		p.line("made issuer %s (%s)", made.Label, made.ID)
+		p.fields("subject", made.Subject, "valid", span(made.NotBefore, made.NotAfter), "fingerprint", "sha256 "+made.Fingerprint)
+		p.next("signet issue --issuer %s NAME; make a backup, which holds its key", made.ID)
+	})
+}
+
+type issuerImportCmd struct {
+	File string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer import --help`.
+func (issuerImportCmd) Help() string {
+	return `Examples:
+  signet issuer import bridge.pem`
+}
+
+// Run hands a certificate to the issuer whose name and key are in it.
+func (c *issuerImportCmd) Run(a *app) error {
+	data, err := a.readInput(c.File)
+	if err != nil {
+		return err
+	}
+	if block, _ := pem.Decode(data); block == nil {
+		data = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})
+	}
+	return issuerCall(a, c.serverFlags, "has a certificate now", func(api *client.Client) (*client.Issuer, error) {
+		return api.ImportIssuerCertificate(a.ctx, string(data))
+	})
+}
+
+type issuerCrossSignCmd struct {
+	Issuer   string   `arg:"" help:"Id or label of the authority that is signed."`
+	Parent   string   `arg:"" help:"Id or label of the authority that signs."`
+	Lifetime duration `placeholder:"DURATION" help:"How long the certificate lives."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer cross-sign --help`.
+func (issuerCrossSignCmd) Help() string {
+	return `Makes another certificate of the same name and key, under another root: clients that trust either can check.
+
+Examples:
+  signet issuer cross-sign issuing-2 root`
+}
+
+// Run has one issuer sign another.
+func (c *issuerCrossSignCmd) Run(a *app) error {
+	return issuerCall(a, c.serverFlags, "has one more certificate", func(api *client.Client) (*client.Issuer, error) {
+		issuer, err := findIssuer(a, api, c.Issuer)
+		if err != nil {
+			return nil, err
+		}
+		parent, err := findIssuer(a, api, c.Parent)
+		if err != nil {
+			return nil, err
+		}
+		return api.CrossSignIssuer(a.ctx, issuer, parent, time.Duration(c.Lifetime))
+	})
+}
+
+type issuerStateCmd struct {
+	Issuer string `arg:"" help:"Id or label."`
+	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer state --help`.
+func (issuerStateCmd) Help() string {
+	return `Whatever its state, its CRLs and OCSP go on: certificates that are out there must stay checkable.
+
+Examples:
+  signet issuer state issuing disabled
+  signet issuer state issuing active`
+}
+
+// Run changes what an issuer does.
+func (c *issuerStateCmd) Run(a *app) error {
+	states := map[string]client.IssuerState{"active": client.IssuerActive, "disabled": client.IssuerDisabled, "retired": client.IssuerRetired}
+	return issuerCall(a, c.serverFlags, "is "+c.State, func(api *client.Client) (*client.Issuer, error) {
+		issuer, err := findIssuer(a, api, c.Issuer)
+		if err != nil {
+			return nil, err
+		}
+		return api.SetIssuerState(a.ctx, issuer, states[c.State])
+	})
+}
+
+// issuerCall makes a call that gives an issuer and says what became of it.
+func issuerCall(a *app, flags serverFlags, done string, call func(*client.Client) (*client.Issuer, error)) error {
+	api, err := a.connect(flags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	issuer, err := call(api)
+	if err != nil {
+		return err
+	}
+	return a.show(issuer, func(p *printer) {
+		p.line("issuer %s (%s) %s", issuer.Label, issuer.ID, done)
+		p.next("signet issuer show %s", issuer.Label)
+	})
+}

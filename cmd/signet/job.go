@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type jobCmd struct {
+	Plan   jobPlanCmd   `cmd:"" help:"Say what a mass revocation would do, and revoke nothing."`
+	Start  jobStartCmd  `cmd:"" help:"Start a planned mass revocation."`
+	Pause  jobPauseCmd  `cmd:"" help:"Pause one."`
+	Resume jobResumeCmd `cmd:"" help:"Go on with one."`
+	Cancel jobCancelCmd `cmd:"" help:"End one; what is revoked stays revoked."`
+	Show   jobShowCmd   `cmd:"" help:"Show how far one is."`
+	List   jobListCmd   `cmd:"" help:"List them, newest first."`
+}
+
+type jobPlanCmd struct {
+	Where   string  `required:"" placeholder:"CONDITION" help:"Which certificates: \"profile=server and issued>=2026-11-01\"."`
+	Reason  string  `short:"r" default:"unspecified" help:"Why."`
+	LostAt  instant `placeholder:"TIME" help:"Since when the keys must be doubted."`
+	Comment string  `placeholder:"TEXT" help:"What happened; it is kept."`
+	serverFlags
+}
+
+// Help is shown by `signet job plan --help`.
+func (jobPlanCmd) Help() string {
+	return `Examples:
+  signet job plan --where "profile=server and issued>=2026-11-01" --reason superseded
+  signet job start JOB`
+}
+
+// Run plans a job.
+func (c *jobPlanCmd) Run(a *app) error {
+	reason, err := pki.ParseReason(c.Reason)
+	if err != nil {
+		return (&pki.Error{Kind: pki.KindInvalid, Op: "plan job", Err: err}).InField("--reason")
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: client.Selector{Where: c.Where}, Reason: reason, InvalidityAt: c.LostAt.Time, Comment: c.Comment})
+	if err != nil {
+		return err
+	}
+	return a.show(plan, func(p *printer) {
+		p.line("%d certificates would be revoked, %s; nothing was revoked yet", plan.Job.Selected-plan.AlreadyRevoked, reason)
+		p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
+		p.next("signet job start %s", plan.Job.ID)
+	})
+}
+
+// jobRef names a job.
+type jobRef struct {
+	Job string `arg:"" help:"Id of the job."`
+	serverFlags
+}
+
+// call makes one call about the job and says how it stands.
+func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) error {
+	api, err := a.connect(r.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	job, err := call(api)
+	if err != nil {
+		return err
+	}
+	return a.show(job, func(p *printer) {
+		p.line("job %s is %s", job.ID, job.State)
+		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
+			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "failure", job.Failure)
+		if !job.State.Ended() {
+			p.next("signet job show %s", job.ID)
+		}
+	})
+}
+
+type jobStartCmd struct{ jobRef }
+
+// Help is shown by `signet job start --help`.
+func (jobStartCmd) Help() string { return "Examples:\n  signet job start JOB" }
+
+// Run starts a job.
+func (c *jobStartCmd) Run(a *app) error {
+	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.StartJob(a.ctx, c.Job) })
+}
+
+type jobPauseCmd struct{ jobRef }
+
+// Help is shown by `signet job pause --help`.
+func (jobPauseCmd) Help() string { return "Examples:\n  signet job pause JOB" }
+
+// Run pauses a job.
+func (c *jobPauseCmd) Run(a *app) error {
+	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.PauseJob(a.ctx, c.Job) })
+}
+
+type jobResumeCmd struct{ jobRef }
+
+// Help is shown by `signet job resume --help`.
+func (jobResumeCmd) Help() string { return "Examples:\n  signet job resume JOB" }
+
+// Run goes on with a job.
+func (c *jobResumeCmd) Run(a *app) error {
+	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.ResumeJob(a.ctx, c.Job) })
+}
+
+type jobCancelCmd struct{ jobRef }
+
+// Help is shown by `signet job cancel --help`.
+func (jobCancelCmd) Help() string { return "Examples:\n  signet job cancel JOB" }
+
+// Run ends a job.
+func (c *jobCancelCmd) Run(a *app) error {
+	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.CancelJob(a.ctx, c.Job) })
+}
+
+type jobShowCmd struct{ jobRef }
+
+// Help is shown by `signet job show --help`.
+func (jobShowCmd) Help() string { return "Examples:\n  signet job show JOB" }
+
+// Run shows a job.
+func (c *jobShowCmd) Run(a *app) error {
+	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.Job(a.ctx, c.Job) })
+}
+
+type jobListCmd struct {
+	Limit int `short:"n" default:"100" help:"At most this many, to 1000."`
+	serverFlags
+}
+
+// Help is shown by `signet job list --help`.
+func (jobListCmd) Help() string { return "Examples:\n  signet job list" }
+
+// Run lists jobs.
+func (c *jobListCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	jobs, err := api.Jobs(a.ctx, c.Limit)
+	if err != nil {
+		return err
+	}
+	return a.show(map[string]any{"jobs": jobs}, func(p *printer) {
+		var rows [][]string
+		for _, j := range jobs {
+			rows = append(rows, []string{j.ID, j.State.String(), fmt.Sprintf("%d of %d", j.Revoked, j.Selected), j.Reason.String(), on(j.PlannedAt), j.Actor})
+		}
+		p.table([]string{"JOB", "STATE", "REVOKED", "REASON", "PLANNED", "BY"}, rows)
+	})
+}
