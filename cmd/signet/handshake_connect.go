@@ -37,6 +37,7 @@ type handshakeConnectCmd struct {
 	ALPN        []string      `name:"alpn" placeholder:"PROTOCOL" help:"Application protocols to offer, such as h2,http/1.1."`
 	Data        string        `placeholder:"TEXT" help:"Send this; - is standard input. \\n and \\r are understood."`
 	Get         string        `placeholder:"PATH" help:"Ask for this page (HTTP/1.1)."`
+	Again       bool          `help:"Connect a second time and resume the session of the first."`
 	Interactive bool          `short:"i" help:"Connect standard input and output to the server."`
 	Trace       string        `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to tell the steps: text, json or none (default: as --output)."`
 	Timeout     time.Duration `default:"10s" help:"Time for connecting and for the handshake."`
@@ -63,7 +64,11 @@ func (c *handshakeConnectCmd) Run(a *app) error {
 	if err != nil {
 		return ownFault{err}
 	}
-	reason, err := call.run(a.ctx)
+	decision, err := call.run(a.ctx)
+	if err == nil && c.Again {
+		call.again()
+		decision, err = call.run(a.ctx)
+	}
 	var own ownFault
 	switch {
 	case errors.As(err, &own):
@@ -71,7 +76,7 @@ func (c *handshakeConnectCmd) Run(a *app) error {
 	case err != nil:
 		return call.refused(err)
 	}
-	return call.accepted(reason)
+	return call.accepted(decision)
 }
 
 // call is one connection and what is known of it.
@@ -120,6 +125,9 @@ func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
 	if c.TLS12RSA {
 		l.config = wire.Classical(l.config)
 	}
+	if c.Again {
+		l.config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	}
 	if _, err := c.trustFlags.config(nil); err != nil { // what is wrong with the flags shows before anybody is called
 		return nil, err
 	}
@@ -157,6 +165,17 @@ func (l *call) run(ctx context.Context) (decision string, err error) {
 	}
 	l.end(conn)
 	return decision, nil
+}
+
+// again makes ready for a second connection, and says so.
+func (l *call) again() {
+	l.told, l.result = false, nil
+	switch l.tell.format {
+	case "json":
+		l.tell.object(map[string]string{"step": "again"})
+	case "text":
+		fmt.Fprintf(l.app.out, "Again, with the session of before.\n\n")
+	}
 }
 
 // judged is the configuration whose VerifyConnection asks the checker. The checker is made when the server has shown its

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -103,7 +104,21 @@ func (c *handshakeServeCmd) prepare(a *app) (*host, error) {
 		return nil, err
 	}
 	h.config = h.how.Spoil(h.config)
-	return h, nil
+	return h, h.keepTicketKey()
+}
+
+// keepTicketKey gives all connections one key for session tickets: each has a configuration of its own, and crypto/tls would
+// make a key for each. The Stapler has keys already, which it changes when the certificate is revoked.
+func (h *host) keepTicketKey() error {
+	if h.stapler != nil {
+		return nil
+	}
+	var key [32]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return err
+	}
+	h.config.SetSessionTicketKeys([][32]byte{key})
+	return nil
 }
 
 // askClients sets up mutual TLS.

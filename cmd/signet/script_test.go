@@ -5,10 +5,13 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"signet.example/signet/internal/testdb"
 )
 
 // TestMain lets the scripts run this very binary as signet.
@@ -18,10 +21,29 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the user stories: testdata/script/*.txtar, each a person at a terminal.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, stories("sqlite:signet.db", "testdata/script"))
+}
+
+// TestScriptsPostgres runs the life of a certificate once more, on the other database.
+func TestScriptsPostgres(t *testing.T) {
+	testscript.Run(t, stories(testdb.Durable(t).EmptyURL(t), "", "testdata/script/life.txtar"))
+}
+
+// stories are the scripts of a directory, or some files, on one database.
+func stories(database, dir string, files ...string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		Files:               files,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("DATABASE", database)
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			kind, _, _ := strings.Cut(database, ":")
+			return kind == name, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ports":   ports,
 			"mode":    mode,
@@ -30,7 +52,7 @@ func TestScripts(t *testing.T) {
 			"ready":   ready,
 			"capture": capture,
 		},
-	})
+	}
 }
 
 // ports NAME... sets each variable to a port that is free now.

@@ -2,6 +2,7 @@ package crlserver
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -82,27 +83,96 @@ func ParseList(text string) (List, error) {
 }
 
 func (p *Publisher) serveList(w http.ResponseWriter, r *http.Request, list List) {
-	p.mu.RLock()
-	var served *listState
-	gone := false
-	if b, ok := p.issuers[list.Issuer]; ok {
-		served = b.lists[list]
-		gone = served == nil && list.Sharded && b.passed(list.Shard.Epoch, p.config.Now())
+	served, found := p.find(list)
+	if found == unheard {
+		served, found = p.soon(r.Context(), list, shortPatience)
 	}
-	p.mu.RUnlock()
-	switch {
-	case gone:
+	if found == comes {
+		served, found = p.soon(r.Context(), list, patience)
+	}
+	switch found {
+	case passed:
 		http.Error(w, "every certificate of this shard has expired", http.StatusGone)
-		return
-	case served == nil:
+	case absent, unheard:
 		http.NotFound(w, r)
-		return
+	case comes:
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "this list is not published yet", http.StatusServiceUnavailable)
+	case present:
+		header := w.Header()
+		header.Set("Content-Type", "application/pkix-crl") // RFC 2585, Section 4.2
+		header.Set("ETag", served.etag)
+		p.cacheFor(header, served.head.NextUpdate)
+		http.ServeContent(w, r, "", served.head.ThisUpdate, served.document.Reader())
 	}
-	header := w.Header()
-	header.Set("Content-Type", "application/pkix-crl") // RFC 2585, Section 4.2
-	header.Set("ETag", served.etag)
-	p.cacheFor(header, served.head.NextUpdate)
-	http.ServeContent(w, r, "", served.head.ThisUpdate, served.document.Reader())
+}
+
+// whether is what there is to serve under the name of a list.
+type whether uint8
+
+const (
+	absent  whether = iota // there is no such list
+	present                // it is served
+	comes                  // its shard was reserved, and its first list is on the way
+	unheard                // so it may be, but this instance has not heard of it
+	passed                 // its week has passed
+)
+
+func (p *Publisher) find(list List) (*listState, whether) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	b, ok := p.issuers[list.Issuer]
+	if !ok {
+		return nil, absent
+	}
+	switch served := b.lists[list]; {
+	case served != nil:
+		return served, present
+	case !list.Sharded:
+		return nil, absent
+	case b.passed(list.Shard.Epoch, p.config.Now()):
+		return nil, passed
+	case slices.Contains(p.config.Universe.Shards(list.Issuer), list.Shard):
+		return nil, comes
+	case b.issuer.Key != (pki.KeyHash{}) && list.Shard.Block == 0: // a week's first block, just reserved
+		return nil, unheard
+	}
+	return nil, absent
+}
+
+// patience is how long a request waits for the first list of a shard, shortPatience how long for one that this instance
+// has not heard of, and waiters how many requests may wait.
+const (
+	patience      = 3 * time.Second
+	shortPatience = 200 * time.Millisecond
+	waiters       = 128
+)
+
+// soon waits for the first list of a shard. The first certificate of a shard leaves some milliseconds before it: whoever
+// checks it at once must not be told that the list does not exist.
+func (p *Publisher) soon(ctx context.Context, list List, patience time.Duration) (*listState, whether) {
+	select {
+	case p.waiters <- struct{}{}:
+		defer func() { <-p.waiters }()
+	default:
+		return nil, comes
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		p.mu.RLock()
+		changed := p.changed
+		p.mu.RUnlock()
+		served, found := p.find(list)
+		if found != comes && found != unheard {
+			return served, found
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return p.find(list)
+		}
+	}
 }
 
 // cacheFor lets caches keep an answer for at most MaxAge, and never beyond the end of the list.

@@ -89,9 +89,10 @@ func (c *Config) validate() error {
 
 // Publisher publishes and serves the lists of every issuer. It is safe for concurrent use.
 type Publisher struct {
-	config Config
-	watch  *revocation.Watch // of the goroutine that follows
-	kick   chan struct{}     // wakes the scheduler
+	config  Config
+	watch   *revocation.Watch // of the goroutine that follows
+	kick    chan struct{}     // wakes the scheduler
+	waiters chan struct{}     // requests that wait for the first list of a shard
 
 	mu      sync.RWMutex // guards what follows, and the arenas
 	seq     uint64       // every ledger entry up to here is in the arenas
@@ -136,7 +137,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	return &Publisher{config: config, kick: make(chan struct{}, 1), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
+	return &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
 }
 
 // Load reads the ledger and what was published. Call it once, after the universe was loaded and before Run; the handler
