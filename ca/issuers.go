@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -247,4 +248,35 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 			WithHint("is the clock of this machine right?")
 	}
 	return nil
+}
+
+// KeyLoad says how busy the key of an issuer is.
+type KeyLoad struct {
+	Issuer     pki.IssuerID
+	Label      string
+	Signatures uint64 // made since the key was opened, of certificates and of everything else
+	Waiting    int    // certificates that wait for it now
+}
+
+// KeyLoads tells of every key that is open, for metrics.
+func (a *Authority) KeyLoads() []KeyLoad {
+	a.issuers.mu.Lock()
+	defer a.issuers.mu.Unlock()
+	var loads []KeyLoad
+	for _, issuer := range a.issuers.known {
+		if k := a.issuers.opened[issuer.ID]; k != nil {
+			loads = append(loads, KeyLoad{issuer.ID, issuer.Label, k.uses.Load(), int(k.waiting.Load())})
+		}
+	}
+	return loads
+}
+
+// countedSigner counts what others sign with an issuer's key.
+type countedSigner struct{ *issuerKey }
+
+func (s countedSigner) Public() crypto.PublicKey { return s.key.Public() }
+
+func (s countedSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	s.uses.Add(1)
+	return s.key.Sign(random, digest, opts)
 }

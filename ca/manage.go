@@ -100,7 +100,7 @@ func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Ce
 	if key.certificate == nil {
 		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "issuer %s has no certificate yet", issuer.Label).InField("issuer")
 	}
-	return key.certificate, key.key.Signer, nil
+	return key.certificate, countedSigner{key}, nil
 }
 
 func (a *Authority) mayManage(op string, grant auth.Grant) error {

@@ -232,6 +232,16 @@ func TestManyCallersShareTransactions(t *testing.T) {
 		if len(b.recorded) != callers*each+2 || len(b.void) != 0 {
 			t.Errorf("%d recorded, %d void", len(b.recorded), len(b.void))
 		}
+		signatures := make(map[string]uint64)
+		for _, load := range w.KeyLoads() {
+			signatures[load.Label] = load.Signatures
+			if load.Waiting != 0 {
+				t.Errorf("somebody waits: %+v", load)
+			}
+		}
+		if signatures["root"] != 2 || signatures["issuing"] != callers*each {
+			t.Errorf("the keys made %v signatures", signatures)
+		}
 		if counted.calls >= callers*each {
 			t.Errorf("%d transactions for %d certificates", counted.calls, callers*each)
 		}

@@ -1,0 +1,80 @@
+package ca
+
+import (
+	"context"
+
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// checkPolicy asks every rule that does not need the final bytes.
+func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
+	if err := policy.CheckNames(d.profile, d.names); err != nil {
+		return err
+	}
+	if err := policy.CheckCommonName(d.subject.common, d.names); err != nil && d.profile.CA == nil {
+		return err
+	}
+	if err := policy.CheckConstraints(d.issuer.constraints, d.names); err != nil {
+		return err
+	}
+	if err := policy.CheckKey(d.key, a.config.WeakKeys); err != nil {
+		return err
+	}
+	if err := d.checkPath(o.self); err != nil {
+		return err
+	}
+	a.mu.RLock()
+	blocked := a.blocked[d.keyHash] || a.blocked[pki.HashKeyMaterial(d.key)]
+	a.mu.RUnlock()
+	if blocked {
+		return blockedKey()
+	}
+	return a.checkReuse(ctx, o, d)
+}
+
+func blockedKey() error {
+	return refuse("csr", "the key is blocked: it was reported as compromised").WithHint("make a new key")
+}
+
+// checkPath keeps a CA from making CAs that its own path length forbids (RFC 5280, Section 4.2.1.9).
+func (d *draft) checkPath(self bool) error {
+	issuer := d.issuer.certificate
+	if d.profile.CA == nil || issuer == nil || self {
+		return nil
+	}
+	if d.profile.CA.PathLength >= 0 && d.issuer.keyID != nil && d.keyHash == d.issuer.KeyHash {
+		return refuse("csr", "this is the key of the issuer itself")
+	}
+	limit := issuer.MaxPathLen
+	if limit < 0 || (limit == 0 && !issuer.MaxPathLenZero) {
+		return nil
+	}
+	if limit == 0 {
+		return refuse("issuer", "issuer %s may not have CAs below it: its path length is 0", d.issuer.Label)
+	}
+	if d.profile.CA.PathLength < 0 || d.profile.CA.PathLength >= limit {
+		return refuse("profile", "below issuer %s the path length can be %d at most", d.issuer.Label, limit-1)
+	}
+	return nil
+}
+
+// checkReuse applies the profile's rule on keys certified before. Two requests at the same instant can both pass: the
+// rule is against habits, not against attacks.
+func (a *Authority) checkReuse(ctx context.Context, o order, d *draft) error {
+	if d.profile.Reuse == profile.ReuseAllow {
+		return nil
+	}
+	now := a.config.Now()
+	page, err := a.config.Inventory.ListCertificates(ctx, Filter{KeyHash: d.keyHash, ExpiresFrom: now}, "", 100)
+	if err != nil {
+		return err
+	}
+	for _, c := range page.Certificates {
+		if d.profile.Reuse == profile.ReuseDeny || c.Account != o.principal.Account {
+			return refuse("csr", "the key is certified already, by serial %s", c.Serial).WithHint("make a new key")
+		}
+	}
+	return nil
+}
