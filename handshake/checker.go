@@ -22,11 +22,15 @@ type Checker struct {
 	lists   *lists
 	tracked *registry
 	refresh chan struct{} // bounds the refreshes that run in the background
+	waiting chan struct{} // bounds the questions that outlive their handshake
 	counts  [len(decisionNames)]atomic.Uint64
 }
 
 // maxRefreshes bounds the refreshes that run in the background at once; what finds no place waits for its next use.
 const maxRefreshes = 4
+
+// maxWaiting bounds the questions that outlive their handshake.
+const maxWaiting = 64
 
 // New validates a Config. The Checker starts nothing by itself, but that a handshake which uses something past half of
 // its life starts a refresh of bounded duration in the background; see Run for refreshing ahead of use.
@@ -37,7 +41,7 @@ func New(config Config) (*Checker, error) {
 	}
 	c := &Checker{
 		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(), staples: newStaples(), answers: newAnswers(),
-		lists: newLists(), tracked: newRegistry(), refresh: make(chan struct{}, maxRefreshes),
+		lists: newLists(), tracked: newRegistry(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
 	}
 	for _, issuer := range config.Issuers {
 		c.issuers[issuerKeyOf(issuer.Certificate)] = issuer
@@ -198,9 +202,8 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	asked := s.question()
 	for i, source := range sources {
 		go func() {
-			// The handshake may be over before the answer is there.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), crlTimeout)
-			defer cancel()
+			ctx, done := c.outlive(ctx)
+			defer done()
 			evidence := source(ctx, asked)
 			if d := decisive(evidence); d != nil && d.Final {
 				c.learn(asked.key, asked.cert, *d)
@@ -224,6 +227,18 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	}
 	s.add(collected[0]...)
 	s.add(collected[1]...)
+}
+
+// outlive gives a question more time than the handshake has: it may be over before the answer is there, and the answer is
+// worth keeping. When too many questions wait already, as with a slow source under load, this one ends with its handshake.
+func (c *Checker) outlive(ctx context.Context) (context.Context, func()) {
+	select {
+	case c.waiting <- struct{}{}:
+		longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), crlTimeout)
+		return longer, func() { cancel(); <-c.waiting }
+	default:
+		return ctx, func() {}
+	}
 }
 
 // rememberRevocation keeps what must never be forgotten, and acts on it.

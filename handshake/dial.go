@@ -96,6 +96,8 @@ func (h *hook) verify(state tls.ConnectionState) error {
 // judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked
 // cross-certificate does not make a server untrusted that another chain leads to.
 func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, untrusted error) *Result {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Budget) // for all chains together
+	defer cancel()
 	var result *Result
 	for _, chain := range state.VerifiedChains[:min(len(state.VerifiedChains), maxChains)] {
 		r := c.inspect(ctx, inspection{

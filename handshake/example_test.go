@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"testing"
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
@@ -178,11 +177,8 @@ func ExampleOverride() {
 	// stolen refused true
 }
 
-// quietTB lets examples use the test infrastructure: they have no testing.TB of their own.
-type quietTB struct {
-	testing.TB
-	cleanups []func()
-}
+// quietTB lets examples use the test infrastructure: they have no testing.TB.
+type quietTB struct{ cleanups []func() }
 
 func (q *quietTB) Helper()                   {}
 func (q *quietTB) Cleanup(f func())          { q.cleanups = append(q.cleanups, f) }

@@ -118,6 +118,43 @@ func TestOverride(t *testing.T) {
 	}
 }
 
+// TestOverrideServer: a server may ask about a client that nobody trusts, too, and about one that shows nothing it
+// does not.
+func TestOverrideServer(t *testing.T) {
+	p := handshaketest.New(t, "root -> server; elsewhere -> stranger; root -> bad revoked")
+	asked := 0
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Override = func(*handshake.Result) handshake.Answer { asked++; return handshake.Accept }
+	})
+	config := p.ServerConfig(p.Cert("server"), nil)
+	config.ClientCAs, config.ClientAuth = p.Cert("server").Pool(), tls.VerifyClientCertIfGiven
+	wrapped, err := checker.WrapServer(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := p.Listen(wrapped)
+	for _, tc := range []struct {
+		name     string
+		accepted bool
+		asked    int
+	}{{"", true, 0}, {"stranger", true, 1}, {"bad", false, 1}} {
+		clientConfig := p.ClientConfig(p.Cert("server"))
+		if tc.name != "" {
+			certificate := p.Cert(tc.name).TLS(nil)
+			clientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil }
+		}
+		asked = 0
+		conn, err := tls.Dial("tcp", address, clientConfig)
+		if err == nil {
+			err = handshaketest.Echo(conn)
+			conn.Close()
+		}
+		if (err == nil) != tc.accepted || asked != tc.asked {
+			t.Errorf("%q: asked %d times, %v", tc.name, asked, err)
+		}
+	}
+}
+
 // TestObserve: every handshake is seen, accepted or not.
 func TestObserve(t *testing.T) {
 	p := handshaketest.New(t, "root -> good; root -> bad revoked")

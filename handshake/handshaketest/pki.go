@@ -19,13 +19,20 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
+// T is what is needed of a testing.TB; a benchmark or an example outside of package testing can bring its own.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+}
+
 // PKI is what a drawing describes, with its status service running. It is safe for concurrent use.
 type PKI struct {
-	tb    testing.TB
+	tb    T
 	URL   string // of the status service: URL/NAME.crl, URL/NAME-delta.crl and URL/NAME.ocsp for every authority NAME
 	certs map[string]*Cert
 
@@ -74,7 +81,7 @@ type Revocation struct {
 //	wrongname         it is for another host
 //
 // Leaves are for localhost, 127.0.0.1 and their own name with .test, for servers and clients.
-func New(tb testing.TB, drawing string) *PKI {
+func New(tb T, drawing string) *PKI {
 	p := &PKI{tb: tb, certs: make(map[string]*Cert), handlers: make(map[string]http.Handler), hits: make(map[string]int), serial: 1000}
 	server := httptest.NewServer(http.HandlerFunc(p.serveStatus))
 	tb.Cleanup(func() {

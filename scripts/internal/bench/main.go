@@ -16,8 +16,9 @@ import (
 
 // groups are what can be measured; one file each.
 var groups = map[string]func(context.Context, *bench) error{
-	"issue":  issue,
-	"limits": limits,
+	"handshake": shake,
+	"issue":     issue,
+	"limits":    limits,
 }
 
 // bench is one run: what it works with, and what it found.
