@@ -8,23 +8,25 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
 // Checker judges the certificates of peers. It is safe for concurrent use, and one Checker should serve a whole
 // process: what it learned for one connection it knows for all.
 type Checker struct {
-	config   Config
-	issuers  map[issuerKey]Issuer
-	memory   *memory
-	staples  *staples
-	answers  *answers
-	lists    *lists
-	tracked  *registry
-	sessions *sessionEnds
-	refresh  chan struct{} // bounds the refreshes that run in the background
-	waiting  chan struct{} // bounds the questions that outlive their handshake
-	counts   [len(decisionNames)]atomic.Uint64
+	config    Config
+	issuers   map[issuerKey]Issuer
+	memory    *memory
+	staples   *staples
+	delegates ocsp.KnownDelegates
+	answers   *answers
+	lists     *lists
+	tracked   *registry
+	sessions  *sessionEnds
+	refresh   chan struct{} // bounds the refreshes that run in the background
+	waiting   chan struct{} // bounds the questions that outlive their handshake
+	counts    [len(decisionNames)]atomic.Uint64
 }
 
 // maxRefreshes bounds the refreshes that run in the background at once; what finds no place waits for its next use.

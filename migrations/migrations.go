@@ -18,6 +18,7 @@ import (
 	sqlitemigrate "github.com/golang-migrate/migrate/v4/database/sqlite"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"signet.example/signet/pki"
@@ -52,6 +53,23 @@ func (e *SchemaError) Error() string {
 // session advisory lock lets one through at a time. The connection must be direct, not through a transaction pooler.
 func Postgres(ctx context.Context, config *pgx.ConnConfig) error {
 	return withPostgres(config, func(m *migrate.Migrate) error { return up(ctx, m, "postgres") })
+}
+
+// PostgresCurrent reports whether a database has exactly the schema that this binary knows, so that nothing is to be
+// done: a quick look, without the lock that Postgres takes.
+func PostgresCurrent(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	latest, err := Latest("postgres")
+	if err != nil {
+		return false, err
+	}
+	var version int64
+	var dirty bool
+	err = conn.QueryRow(ctx, `SELECT version, dirty FROM schema_migrations`).Scan(&version, &dirty)
+	const undefinedTable = "42P01"
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == undefinedTable || errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil && !dirty && uint64(version) == uint64(latest), err
 }
 
 // PostgresStatus says where a PostgreSQL database stands. It changes nothing but creates the table of versions.

@@ -2,6 +2,8 @@ package revocation
 
 import (
 	"cmp"
+	"iter"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -20,8 +22,7 @@ type epochBooks struct {
 	ranges   []Range               // in order of From; they do not overlap
 	last     map[uint64]record     // the last entry of each index that has one
 	recorded map[uint64]pki.Serial // serials seen in open ranges
-	revoked  bitmap                // of last: revoked or on hold
-	void     bitmap                // of last: void
+	changed  bitmap                // the keys of last: tells at once that most certificates never changed
 	shards   map[uint32]bool       // blocks that were told to watches
 }
 
@@ -38,18 +39,27 @@ type record struct {
 // bitmap is a set of indices.
 type bitmap []uint64
 
-func (b *bitmap) put(i uint64, in bool) {
-	word := i / 64
-	if word >= uint64(len(*b)) {
-		if !in {
-			return
-		}
+func (b bitmap) has(i uint64) bool {
+	return i/64 < uint64(len(b)) && b[i/64]&(1<<(i%64)) != 0
+}
+
+func (b *bitmap) add(i uint64) {
+	if word := i / 64; word >= uint64(len(*b)) {
 		*b = append(*b, make(bitmap, word+1-uint64(len(*b)))...)
 	}
-	if in {
-		(*b)[word] |= 1 << (i % 64)
-	} else {
-		(*b)[word] &^= 1 << (i % 64)
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+// between yields the members in [from, to), in order; both are multiples of 64.
+func (b bitmap) between(from, to uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for word := from / 64; word < min(to/64, uint64(len(b))); word++ {
+			for rest := b[word]; rest != 0; rest &= rest - 1 {
+				if !yield(word*64 + uint64(bits.TrailingZeros64(rest))) {
+					return
+				}
+			}
+		}
 	}
 }
 
@@ -103,8 +113,7 @@ func (u *Universe) applyEntry(e *Entry) {
 	}
 	epoch := books.epoch(e.Position.Epoch)
 	epoch.last[e.Position.Index] = r
-	epoch.revoked.put(e.Position.Index, e.Kind.Revokes() && e.Kind != KindVoid)
-	epoch.void.put(e.Position.Index, e.Kind == KindVoid)
+	epoch.changed.add(e.Position.Index)
 }
 
 // applyRanges lays ranges into the books and reports whether shards came to exist.
@@ -238,7 +247,7 @@ func (u *Universe) Shards(issuer pki.IssuerID) []pki.Shard {
 	return shards
 }
 
-// Snapshot returns the last entry of every certificate of a scope that has one, in no order, and the sequence up to
+// Snapshot returns the last entry of every certificate of a scope that has one, and the sequence up to
 // which they count: what a publisher begins with, without the database. RecordedAt, Job and Actor are not kept.
 func (u *Universe) Snapshot(scope Scope) (entries []Entry, seq uint64) {
 	u.mu.RLock()
@@ -248,13 +257,16 @@ func (u *Universe) Snapshot(scope Scope) (entries []Entry, seq uint64) {
 		return nil, u.seq
 	}
 	for epoch, week := range books.epochs {
-		if scope.Sharded && epoch != scope.Shard.Epoch {
-			continue
-		}
-		for index, r := range week.last {
-			if p := (pki.Position{Epoch: epoch, Index: index}); !scope.Sharded || p.Shard() == scope.Shard {
-				entries = append(entries, r.entry(scope.Issuer, p, false))
+		from, to := uint64(0), uint64(len(week.changed))*64
+		if scope.Sharded {
+			if epoch != scope.Shard.Epoch {
+				continue
 			}
+			from = uint64(scope.Shard.Block) * pki.BlockSize
+			to = from + pki.BlockSize
+		}
+		for index := range week.changed.between(from, to) {
+			entries = append(entries, week.last[index].entry(scope.Issuer, pki.Position{Epoch: epoch, Index: index}, false))
 		}
 	}
 	if !scope.Sharded {

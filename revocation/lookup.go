@@ -83,9 +83,11 @@ func (u *Universe) lookUp(issuer pki.IssuerID, serial pki.Serial) (answer Answer
 	if found := books.epochs[position.Epoch]; found != nil {
 		week = *found
 	}
-	r, changed := week.last[position.Index]
-	if changed && r.serial == serial {
-		return r.answer(u.seq), asked, true
+	changed := week.changed.has(position.Index)
+	if changed {
+		if r := week.last[position.Index]; r.serial == serial {
+			return r.answer(u.seq), asked, true
+		}
 	}
 	switch place := week.at(position.Index); {
 	case changed, place.State == RangeLost: // another serial has this index, or none ever will

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/status"
@@ -35,6 +36,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 		writeProblem(w, r, problem{Status: http.StatusInternalServerError, Kind: "internal", Detail: "this connection cannot be read and written at once"})
 		return
 	}
+	_ = control.SetWriteDeadline(time.Time{}) // a stream may take hours; a client that is gone ends it
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	ctx, err := runtime.AnnotateContext(ctx, b.mux, r, signetv1.CertificateService_IssueCertificates_FullMethodName)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -38,8 +39,8 @@ const (
 
 const requestIDHeader = "X-Request-Id"
 
-// NewHandler makes the REST interface of the services.
-func NewHandler(services Services) (http.Handler, error) {
+// newGateway makes the REST interface of the services.
+func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
 	channel := new(inprocgrpc.Channel)
 	channel.WithServerUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		return services.Unary(withPeer(ctx), request, info, handler)
@@ -77,11 +78,14 @@ func NewHandler(services Services) (http.Handler, error) {
 			return nil, err
 		}
 	}
-	return &gateway{mux}, nil
+	return &gateway{mux, bodyTime}, nil
 }
 
 // gateway bounds bodies and hands over who is at the other end.
-type gateway struct{ mux *runtime.ServeMux }
+type gateway struct {
+	mux      *runtime.ServeMux
+	bodyTime time.Duration // how long a body may take to arrive: nobody has been asked for a credential yet
+}
 
 // ServeHTTP serves one request.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -95,12 +99,13 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Hint: "send Content-Type: application/json"})
 		return
 	}
-	if r.URL.Path != "/v1/certificates:issue" {
+	if r.Method == http.MethodPost && r.URL.Path != "/v1/certificates:issue" {
 		most := int64(maxBody)
 		if r.URL.Path == "/v1/jobs" {
 			most = maxLargeBody
 		}
-		r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, most), exchange: e}
+		r.Body = g.bounded(w, r, most, e)
+		defer r.Body.Close()
 	}
 	g.mux.ServeHTTP(w, r)
 }

@@ -80,7 +80,7 @@ func TestInteropCurl(t *testing.T) {
 		if status != version+" 415" || !strings.Contains(body, "application/json") {
 			t.Errorf("%s sending a form: %s %s", flag, status, body)
 		}
-		status, body = h.curl(dir, flag, "--header", "@"+header, "--header", "Content-Type: application/x-ndjson", "--data-binary", "{\"requestId\":\"a\"}\n{nonsense\n\n{\"profile\":\"server\"}", base+"/v1/certificates:issue")
+		status, body = h.curl(dir, flag, "--header", "@"+header, "--header", "Content-Type: application/x-ndjson", "--data-binary", "{\"requestId\":\"a\"}\n{\xb3nonsense\n\n{\"profile\":\"server\"}", base+"/v1/certificates:issue")
 		lines := strings.Split(strings.TrimSpace(body), "\n")
 		if status != version+" 200" || len(lines) != 3 {
 			t.Errorf("%s bulk: %s %s", flag, status, body)

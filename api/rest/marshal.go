@@ -7,9 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -94,9 +96,10 @@ func fieldName(fields protoreflect.FieldDescriptors, name string) string {
 	return name
 }
 
-// plain is the text of an error without the marks by which protobuf keeps people from comparing it.
+// plain is the text of an error without the marks by which protobuf keeps people from comparing it, and with what it
+// quotes of foreign octets made valid.
 func plain(err error) string {
-	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\u00a0", " ")
 	return strings.TrimPrefix(text, "proto: ")
 }
 
@@ -104,13 +107,39 @@ func readProblem(err error) *problem {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &problem{Status: http.StatusRequestEntityTooLarge, Kind: "invalid", Op: "read request", Detail: "read request: the body is larger than " + octets(tooLarge.Limit)}
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &problem{Status: http.StatusRequestTimeout, Kind: "invalid", Op: "read request", Detail: "read request: the body takes too long"}
+	}
 	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: the body ends too early"}
 }
 
-// body tells the exchange it belongs to what went wrong with it: the gateway keeps only a text.
+// body bounds the size of a body and the time it takes, and tells the exchange it belongs to what went wrong with it: the
+// gateway keeps only a text.
 type body struct {
 	io.ReadCloser
 	exchange *exchange
+	late     *time.Timer
+}
+
+func (g *gateway) bounded(w http.ResponseWriter, r *http.Request, most int64, e *exchange) *body {
+	control := http.NewResponseController(w)
+	late := time.AfterFunc(g.bodyTime, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }) // reading fails from then on
+	return &body{http.MaxBytesReader(w, r.Body, most), e, late}
+}
+
+// Read stops the clock at the end of the body: a deadline that passes later would look like a client that is gone.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.late.Stop()
+	}
+	return n, err
+}
+
+// Close stops the clock too.
+func (b *body) Close() error {
+	b.late.Stop()
+	return b.ReadCloser.Close()
 }
 
 func note(r io.Reader, p *problem) {

@@ -122,6 +122,32 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// A credential that ends while its stream goes on ends the stream.
+func TestBatchOutlivesCredential(t *testing.T) {
+	h := newHouse(t)
+	batch, err := h.grpc(h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}}), nil).IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Close()
+	_, request := csr(t)
+	if err := batch.Send(client.IssueRequest{CSR: request, Identifiers: []string{"a.example"}, RequestID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := batch.Receive(); err != nil || result.Err != nil {
+		t.Fatal(err, result.Err)
+	}
+	if _, err := h.credentials.Disable(t.Context(), h.admin, "fleet"); err != nil {
+		t.Fatal(err)
+	}
+	if err := batch.Send(client.IssueRequest{CSR: request, Identifiers: []string{"b.example"}, RequestID: "2"}); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if result, err := batch.Receive(); pki.KindOf(err) != pki.KindUnauthenticated || err == nil {
+		t.Errorf("issued with a disabled credential: %+v, %v", result, err)
+	}
+}
+
 func TestBatchWithoutCredential(t *testing.T) {
 	h := newHouse(t)
 	batch, err := h.grpc("", nil).IssueBatch(t.Context())

@@ -26,6 +26,7 @@ type Config struct {
 
 	Connections int           // most open connections; zero: 4,096
 	Handshakes  int           // most TLS handshakes in flight; zero: 256
+	BodyTime    time.Duration // how long the body of a REST call may take to arrive, the bulk interface aside; zero: 30 s
 	Drain       time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
 }
 
@@ -55,7 +56,10 @@ func NewServer(c Config) (*Server, error) {
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
 	}
-	api, err := NewHandler(c.Services)
+	if c.BodyTime == 0 {
+		c.BodyTime = 30 * time.Second
+	}
+	api, err := newGateway(c.Services, c.BodyTime)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +82,7 @@ func NewServer(c Config) (*Server, error) {
 		Protocols:         protocols,
 		Handler:           route(s.grpc, api, c.Other),
 		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      15 * time.Minute, // the slowest call, and some; the bulk interface lifts it
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}

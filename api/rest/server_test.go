@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // A gRPC client that offers HTTP/1.1 too goes through net/http, and is served all the same.
@@ -119,7 +122,23 @@ func TestEndIsBounded(t *testing.T) {
 		c.CRLs = crls(func() ([]byte, error) { close(entered); <-leave; return nil, nil })
 	})
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
-	server, err := rest.NewServer(rest.Config{Services: h.api, TLS: h.tls, Drain: 50 * time.Millisecond})
+	end := h.listen(t, rest.Config{Drain: 50 * time.Millisecond})
+	answered := make(chan error, 1)
+	c := h.grpc(token, nil)
+	go func() { _, err := c.CRL(t.Context(), h.issuing.ID, ""); answered <- err }()
+	<-entered
+	end()
+	if err := <-answered; err == nil {
+		t.Error("a call that hangs was answered")
+	}
+	close(leave)
+}
+
+// listen serves on another address, with bounds of its own, until the test ends.
+func (h *house) listen(t *testing.T, c rest.Config) (end func()) {
+	t.Helper()
+	c.Services, c.TLS = h.api, h.tls
+	server, err := rest.NewServer(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,20 +146,76 @@ func TestEndIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, listener) }()
 	h.address = listener.Addr().String()
-	answered := make(chan error, 1)
-	c := h.grpc(token, nil)
-	go func() { _, err := c.CRL(t.Context(), h.issuing.ID, ""); answered <- err }()
-	<-entered
-	cancel()
-	if err := <-answered; err == nil {
-		t.Error("a call that hangs was answered")
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("serve: %v", err)
+		}
 	}
-	if err := <-ended; err != nil {
-		t.Error(err)
+}
+
+// A body that does not arrive holds nothing for long, and a call that takes longer than a body may is not disturbed.
+func TestSlowBody(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) {
+		c.CRLs = crls(func() ([]byte, error) { time.Sleep(300 * time.Millisecond); return []byte{0x30, 0}, nil })
+		c.Publication = published(func(context.Context, uint64) (time.Time, error) {
+			time.Sleep(300 * time.Millisecond)
+			return time.Unix(1, 0), nil
+		})
+	})
+	leaf := h.pair("server", 0, "a.example").Leaf
+	serial, err := pki.SerialFromBig(leaf.SerialNumber)
+	if err != nil {
+		t.Fatal(err)
 	}
-	close(leave)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	defer h.listen(t, rest.Config{BodyTime: 100 * time.Millisecond})()
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		body, hold := io.Pipe()
+		defer hold.Close()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.address+"/v1/credentials:token", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots, NextProtos: []string{protocol}}, ForceAttemptHTTP2: protocol == "h2"}
+		defer transport.CloseIdleConnections()
+		response, err := (&http.Client{Transport: transport}).Do(request)
+		if err != nil {
+			t.Errorf("%s: %v", protocol, err)
+			continue
+		}
+		if response.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("%s: a body that does not arrive: %d", protocol, response.StatusCode)
+		}
+		_ = response.Body.Close()
+	}
+	if a := h.rest(token, nil, http.MethodGet, "/v1/issuers/"+h.issuing.ID.String()+"/crl", ""); a.Status != http.StatusOK {
+		t.Errorf("a slow call: %d %s", a.Status, a.Text)
+	}
+	if a := h.rest(token, nil, http.MethodPost, certificatePath(h.issuing.ID, serial)+":revoke", `{"waitFor":"WAIT_FOR_PUBLISHED"}`); a.Status != http.StatusOK || a.Body["publishedAt"] == nil {
+		t.Errorf("a slow call with a body: %d %s", a.Status, a.Text)
+	}
+}
+
+func TestSlowCall(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) {
+		c.Timeout = 50 * time.Millisecond
+		c.CRLs = slow{}
+	})
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	h.both(t, "a call that takes too long", token, nil, func(c *client.Client) error { _, err := c.CRL(t.Context(), h.issuing.ID, ""); return err },
+		http.MethodGet, "/v1/issuers/"+h.issuing.ID.String()+"/crl", "", pki.KindUnavailable, http.StatusGatewayTimeout, "")
+}
+
+// slow answers when its caller has given up.
+type slow struct{}
+
+func (slow) CRL(ctx context.Context, _ revocation.Scope) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }

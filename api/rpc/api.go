@@ -41,7 +41,7 @@ type Config struct {
 	Timeout   time.Duration // of a call that is no stream; zero: 60 s
 	Rate      float64       // most calls and stream items a second for one credential; zero: no limit
 	Burst     int           // how many may come at once under Rate; zero: one second's worth
-	BadLogins float64       // most refused credentials a second from one address before all are refused; zero: 5
+	BadLogins float64       // most wrong credentials a second from one address that are told so and audited; zero: 5
 }
 
 // API is every service with its interceptors. It is safe for concurrent use.

@@ -77,6 +77,9 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		if err != nil {
 			return err
 		}
+		if _, err := s.api.authenticate(ctx); err != nil { // a stream may outlive its credential
+			return err
+		}
 		if err := s.api.rates.wait(ctx, caller(ctx).ID); err != nil {
 			return pki.Errorf(pki.KindUnavailable, "issue certificates", "wait for the rate limit: %w", err)
 		}

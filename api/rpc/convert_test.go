@@ -33,7 +33,7 @@ import (
 var at = time.Date(2026, 11, 21, 1, 2, 3, 4000, time.UTC)
 
 // selfSigned is a certificate with a name of every type.
-func selfSigned(t *testing.T) []byte {
+func selfSigned(t testing.TB) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

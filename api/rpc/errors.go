@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -47,6 +48,9 @@ func disclosed(err error, requestID string) *pki.Error {
 	case pki.KindUnavailable:
 		told.Err, told.Field = errors.New("something that the server depends on does not answer, or took too long"), ""
 		told.Hint = "try again; if it lasts, give the request id " + requestID + " to the operators of the server"
+	}
+	if told.Err != nil { // it may quote octets of a certificate, which would not go into a protobuf string
+		told.Err = errors.New(strings.ToValidUTF8(told.Err.Error(), "\uFFFD"))
 	}
 	return told
 }

@@ -125,14 +125,13 @@ func (a *API) admit(ctx context.Context, method, id string, room chan struct{}) 
 // was sent with the call.
 func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
 	source := sourceOf(ctx)
-	if a.failures.spent(source) {
-		return auth.Principal{}, pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("try again in a few seconds")
-	}
 	p, err := a.present(ctx)
+	// Good credentials always pass: others behind the same address must not be able to lock a caller out. There is nothing
+	// to guess either; the limit keeps what strangers do out of the audit log.
+	if err != nil && pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(source) {
+		err = pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("send a good one; the last was not")
+	}
 	if err != nil {
-		if pki.KindOf(err) == pki.KindUnauthenticated {
-			a.failures.allow(source)
-		}
 		return auth.Principal{}, err
 	}
 	p.Source = source

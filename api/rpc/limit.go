@@ -74,11 +74,3 @@ func (l *limits) wait(ctx context.Context, caller string) error {
 	}
 	return l.of(caller).Wait(ctx)
 }
-
-// spent reports whether nothing is left of a caller's allowance, and takes nothing.
-func (l *limits) spent(caller string) bool {
-	l.mu.Lock()
-	limiter := l.by[caller]
-	l.mu.Unlock()
-	return limiter != nil && limiter.TokensAt(l.now()) < 1
-}

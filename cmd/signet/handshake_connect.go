@@ -336,7 +336,7 @@ func (l *call) showAnswer(answer []byte) {
 			Octets int    `json:"octets"`
 			Text   string `json:"text"`
 		}{"data", "server", len(answer), string(answer)})
-	case l.tell.format == "none", !isTerminal(l.app.out) && l.Trace == "none":
+	case l.tell.format == "none" && !isTerminal(l.app.out):
 		_, _ = l.app.out.Write(answer) // a reader who went away is noticed at the end
 	default:
 		for line := range strings.Lines(string(answer)) {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"os"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -20,6 +22,7 @@ type issueCmd struct {
 	Issuer    string   `placeholder:"ID" help:"Issuer, if the profile leaves a choice."`
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name)."`
+	IfMissing bool     `help:"Do nothing, successfully, if STEM.pem is there already."`
 	keyFlags
 	serverFlags
 }
@@ -50,12 +53,17 @@ func (c *issueCmd) Run(a *app) error {
 	if request.RequestID == "" {
 		request.RequestID = newRequestID()
 	}
+	if c.IfMissing && len(names) > 0 {
+		path := cmp.Or(c.Out, fileStem(names[0])) + ".pem"
+		if _, err := os.Stat(path); err == nil {
+			return a.show(map[string]any{"certificate_file": path, "issued": nil}, func(p *printer) { p.line("%s is there already; nothing was done", path) })
+		}
+	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-
 	stem, key, err := c.prepare(a, names, &request)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ const (
 	concurrency = 4                     // publications in flight
 	readPause   = 5 * time.Millisecond  // between two readings of what others published
 	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
+	skewMax     = time.Minute           // clocks of instances may differ by so much
 	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, at the latest half of 24 h
 )
 
@@ -106,7 +107,7 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 			if state.running || len(b.plan(p, series, now)) == 0 {
 				continue
 			}
-			if wait := state.earliest.Sub(now); wait > 0 {
+			if wait := state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
 				next = min(next, wait)
 				continue
 			}
@@ -171,9 +172,11 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	return heads
 }
 
-// elapsed reports whether the periodic rebuild of a list is due.
+// elapsed reports whether the periodic rebuild of a list is due: because of its age, or because a clock went back and
+// clients would refuse a list from the future.
 func (p *Publisher) elapsed(h Head, now time.Time) bool {
-	return now.Sub(h.ThisUpdate) >= p.config.Interval
+	age := now.Sub(h.ThisUpdate)
+	return age >= p.config.Interval || age < -skewMax
 }
 
 // publish makes the lists of one series that are due, and ends its run.

@@ -467,6 +467,54 @@ func TestPeriodic(t *testing.T) {
 	}
 }
 
+// TestClockLeaps: numbers grow whatever the clock does, and no list stays from the future.
+func TestClockLeaps(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Leaping CA")
+	a.reserve(t, epoch, 0, base)
+	c := &clock{}
+	p := start(t, s, c, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	_, first, _ := p.Document(a.shard())
+	c.move(time.Hour)
+	p.await(t, a.revoke(t, 2))
+	_, ahead, _ := p.Document(a.shard())
+	c.move(-time.Hour)
+	eventually(t, "a list that is not from the future", func() bool { _, h, _ := p.Document(a.shard()); return !h.ThisUpdate.After(c.now()) })
+	_, back, _ := p.Document(a.shard())
+	p.await(t, a.revoke(t, 3))
+	_, last, _ := p.Document(a.shard())
+	if !(first.Number < ahead.Number && ahead.Number < back.Number && back.Number < last.Number) || !(first.Seq < ahead.Seq && ahead.Seq <= back.Seq && back.Seq < last.Seq) {
+		t.Errorf("numbers %d %d %d %d, sequences %d %d %d %d", first.Number, ahead.Number, back.Number, last.Number, first.Seq, ahead.Seq, back.Seq, last.Seq)
+	}
+}
+
+// TestDatabaseDown: serving goes on without the database, and publishing once it is back.
+func TestDatabaseDown(t *testing.T) {
+	server := testdb.Durable(t)
+	s := testdb.Open(t, server.URL(t))
+	a := newAuthority(t, s, "Patient CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	server.Kill(t)
+	time.Sleep(1500 * time.Millisecond) // every loop fails at least once
+	if l := p.list(t, a, a.shard()); l.Len() != 1 {
+		t.Fatalf("%d entries without the database", l.Len())
+	}
+	server.Start(t)
+	var seq uint64
+	eventually(t, "the ledger takes a revocation", func() bool {
+		var err error
+		seq, err = s.AppendLedger(t.Context(), []revocation.NewEntry{a.event(epoch, 2, revocation.KindRevoke, pki.KeyCompromise, 0)}, nil)
+		return err == nil
+	})
+	p.await(t, seq)
+	if l := p.list(t, a, a.shard()); l.Len() != 2 {
+		t.Fatalf("%d entries after the database came back", l.Len())
+	}
+}
+
 func TestConfig(t *testing.T) {
 	s := testdb.SQLite(t)
 	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})

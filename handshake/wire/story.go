@@ -16,7 +16,6 @@ type story struct {
 	tell     func(Step)
 	messages []Message // that passed and belong to a step not told yet; at most maxMessageList
 
-	hellos  int
 	retry   *protocol.ServerHello
 	alpn    string
 	cert    *protocol.CertificateMessage // the server's
@@ -32,9 +31,6 @@ type story struct {
 	tickets int
 	updates int
 
-	judgement *Trust
-	status    *Revocation
-
 	told  [11]bool // by number of the step
 	going bool     // our side has gone on: the peer has been judged
 	over  bool     // the last step has been told
@@ -48,10 +44,8 @@ type claim struct {
 	transcript int // octets it covers
 }
 
-func (s *story) version() protocol.Version { return s.tap.version() }
-func (s *story) choice() *protocol.ServerHello {
-	return s.tap.choice
-}
+func (s *story) version() protocol.Version     { return s.tap.version() }
+func (s *story) choice() *protocol.ServerHello { return s.tap.choice }
 
 // emit tells a step, once.
 func (s *story) emit(step Step) {
@@ -153,7 +147,7 @@ func (s *story) catchUp() {
 }
 
 func (s *story) clientHello(h *protocol.ClientHello) {
-	if s.hellos++; s.hellos == 1 {
+	if !s.told[1] { // the second one follows a HelloRetryRequest
 		s.emit(tellClientHello(s.tap.role, h))
 	}
 }
@@ -237,13 +231,11 @@ func (s *story) tellCertificate() {
 
 func (s *story) judged(t Trust) {
 	s.catchUp()
-	s.judgement = &t
 	s.emit(tellTrust(s.tap.peer(), t))
 }
 
 func (s *story) checked(r Revocation) {
 	s.catchUp()
-	s.status = &r
 	s.emit(tellRevocation(s.tap.peer(), r))
 }
 

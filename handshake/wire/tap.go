@@ -284,7 +284,10 @@ func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 		m.Name = "alert " + alert.String()
 		t.story.passed(m)
 		f.closing = f.closing || alert == protocol.AlertCloseNotify
-		f.alert = &alert
+		// A warning of old ends nothing; from TLS 1.3 on the level says nothing (RFC 8446, Section 6).
+		if warning := content[0] == 1 && t.version() < tls.VersionTLS13; !warning || f.closing {
+			f.alert = &alert
+		}
 	case protocol.RecordChangeCipher:
 		m.Name = "change_cipher_spec"
 		t.story.passed(m)

@@ -78,7 +78,7 @@ func tellChoice(role Role, h *protocol.ClientHello, retry, sh *protocol.ServerHe
 		who = "we picked"
 	}
 	step := Step{Number: 2, Name: "server-choice", Title: "ServerHello: what " + who, ServerChoice: &c, Outcome: OK}
-	step.Says = append(step.Says, c.whyVersion(h), c.whySuite(role, h))
+	step.Says = append(step.Says, c.whyVersion(h), c.whySuite(role))
 	if c.Version == tls.VersionTLS13 && c.Group != 0 {
 		step.Says = append(step.Says, c.whyGroup(h))
 	}
@@ -125,9 +125,9 @@ func compare(h *protocol.ClientHello, retry, sh *protocol.ServerHello, alpn stri
 func (c *ServerChoice) whyVersion(h *protocol.ClientHello) string {
 	switch offered := len(withoutGREASE(h.Versions)); {
 	case c.Downgraded != 0 && len(c.Newer) > 0:
-		return fmt.Sprintf("%s, with the mark of a server that can do better than this: somebody in between may have removed %s from our offer (RFC 8446, Section 4.1.3).", c.Version, join(c.Newer))
+		return fmt.Sprintf("%s, with the mark of a server that can do better than this: somebody in between may have removed %s from the offer (RFC 8446, Section 4.1.3).", c.Version, join(c.Newer))
 	case len(c.Newer) > 0:
-		return fmt.Sprintf("%s, although %s was offered: the server does not have it, or has it switched off.", c.Version, join(c.Newer))
+		return fmt.Sprintf("%s, although %s was offered: the server does not speak it, or has it switched off.", c.Version, join(c.Newer))
 	case offered == 1:
 		return fmt.Sprintf("%s is the only version that was offered.", c.Version)
 	default:
@@ -135,14 +135,14 @@ func (c *ServerChoice) whyVersion(h *protocol.ClientHello) string {
 	}
 }
 
-func (c *ServerChoice) whySuite(role Role, h *protocol.ClientHello) string {
+func (c *ServerChoice) whySuite(role Role) string {
 	what := fmt.Sprintf("%s is number %d of the client's list for this version", c.Suite, c.Position)
 	if c.Position == 0 {
 		what = fmt.Sprintf("%s was never offered for this version", c.Suite)
 	}
-	chooser := "the server does not have these, or prefers the weaker; only the server knows which"
+	chooser, order := "the server does not have these, or prefers the weaker; only the server knows which", "the server follows an order of its own, or does not have them"
 	if role == Server {
-		chooser = "they do not fit our certificate, or our configuration does not have them"
+		chooser, order = "they do not fit our certificate, or our configuration does not have them", "we follow an order of our own, or do not have them"
 	}
 	switch {
 	case c.Strength == protocol.Broken:
@@ -152,7 +152,7 @@ func (c *ServerChoice) whySuite(role Role, h *protocol.ClientHello) string {
 	case c.Strength == protocol.Legacy:
 		return what + ", which offers nothing stronger. It has no forward secrecy: whoever records this connection and one day gets the server's key reads it."
 	case c.Position > 1:
-		return what + ". Those before it are of the same class (" + c.class() + "): the server follows an order of its own, or does not have them, and nothing is lost."
+		return what + ". Those before it are of the same class (" + c.class() + "): " + order + ", and nothing is lost."
 	}
 	return what + ", and no class of suites is stronger (" + c.class() + ")."
 }

@@ -40,10 +40,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDurable(ctx, poolConfig.ConnConfig, config.Unsafe); err != nil {
-		return nil, err
-	}
-	if err := migrations.Postgres(ctx, poolConfig.ConnConfig); err != nil {
+	if err := prepare(ctx, poolConfig.ConnConfig, config.Unsafe); err != nil {
 		return nil, err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
@@ -104,17 +101,30 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 	return parsed, nil
 }
 
-// checkDurable refuses a server on which COMMIT does not mean committed.
-func checkDurable(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
+// prepare checks the server and brings the schema up to date, before there is a pool.
+func prepare(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
 	const op = "open database"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return translate(op, err)
 	}
 	defer conn.Close(ctx)
+	if err := checkDurable(ctx, conn, unsafe); err != nil {
+		return err
+	}
+	current, err := migrations.PostgresCurrent(ctx, conn)
+	if err != nil || current {
+		return translate(op, err)
+	}
+	return migrations.Postgres(ctx, config)
+}
+
+// checkDurable refuses a server on which COMMIT does not mean committed.
+func checkDurable(ctx context.Context, conn *pgx.Conn, unsafe bool) error {
+	const op = "open database"
 	var version int
 	var fsync, fullPageWrites, synchronousCommit string
-	err = conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('fsync'),
+	err := conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('fsync'),
 		current_setting('full_page_writes'), current_setting('synchronous_commit')`).
 		Scan(&version, &fsync, &fullPageWrites, &synchronousCommit)
 	if err != nil {

@@ -200,10 +200,14 @@ func readAnswer(conn net.Conn) (answer, error) {
 			raw = rest
 			switch record[0] {
 			case protocol.RecordAlert:
-				if len(record) == protocol.HeaderSize+2 {
-					return answer{alert: new(protocol.Alert(record[protocol.HeaderSize+1]))}, nil
+				if len(record) != protocol.HeaderSize+2 {
+					return answer{}, nil
 				}
-				return answer{}, nil
+				level, alert := record[protocol.HeaderSize], protocol.Alert(record[protocol.HeaderSize+1])
+				if level == 1 && alert != protocol.AlertCloseNotify {
+					continue // a warning, such as that the name is not known: the answer follows
+				}
+				return answer{alert: &alert}, nil
 			case protocol.RecordHandshake:
 				handshake = append(handshake, record[protocol.HeaderSize:]...)
 			}

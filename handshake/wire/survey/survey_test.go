@@ -157,3 +157,39 @@ func newCert(t *testing.T, old bool) tls.Certificate {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
+
+// FuzzRun surveys a server that says anything.
+func FuzzRun(f *testing.F) {
+	f.Add([]byte("\x15\x03\x01\x00\x02\x02\x28"))
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	f.Add([]byte("\x16\x03\x03\x00\x2c\x02\x00\x00\x28\x03\x03abcdefghijklmnopqrstuvwxyz012345\x00\x13\x01\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		report, err := survey.Run(t.Context(), survey.Config{Most: 4, Dial: func(context.Context) (net.Conn, error) {
+			return &puppet{said: said}, nil
+		}})
+		if (report == nil) != (err != nil) {
+			t.Errorf("%v and %v", report, err)
+		}
+		if report != nil && report.Connections > 4 {
+			t.Errorf("%d connections", report.Connections)
+		}
+	})
+}
+
+// puppet is a peer that has said everything already.
+type puppet struct {
+	net.Conn
+	said []byte
+}
+
+func (p *puppet) Read(b []byte) (int, error) {
+	if len(p.said) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.said)
+	p.said = p.said[n:]
+	return n, nil
+}
+
+func (p *puppet) Write(b []byte) (int, error) { return len(b), nil }
+func (p *puppet) Close() error                { return nil }

@@ -1,0 +1,29 @@
+package ca
+
+import (
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// TestingOnlyRead is what is done to a request before anything of ours takes part: possession, names, subject, policy.
+func TestingOnlyRead(p *profile.Profile, request Request) ([]pki.Identifier, error) {
+	if err := checkRequest(request); err != nil {
+		return nil, err
+	}
+	csr, err := provePossession(p, request.CSR)
+	if err != nil {
+		return nil, err
+	}
+	names, requested, err := namesOf(order{Request: request, profile: p}, csr)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := subjectFor(p, requested, names); err != nil {
+		return nil, err
+	}
+	if err := policy.CheckNames(p, names); err != nil {
+		return nil, err
+	}
+	return names, policy.CheckKey(csr.PublicKey, nil)
+}
