@@ -9,21 +9,21 @@ import (
 )
 
 type listCmd struct {
-	Name          string   `arg:"" optional:"" help:"Exactly this name."`
-	Under         string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
-	Standing      string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
-	Profile       string   `placeholder:"NAME" help:"Issued under this profile."`
-	Issuer        string   `placeholder:"ID" help:"From this issuer."`
-	Account       string   `placeholder:"NAME" help:"Issued to this account."`
-	KeyHash       string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
-	Expiring      duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
-	IssuedAfter   instant  `placeholder:"TIME" help:"Issued at or after this time."`
-	IssuedBefore  instant  `placeholder:"TIME" help:"Issued before this time."`
-	Limit         *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
-	Page          string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
-	Count         bool     `help:"Only say how many there are."`
-	Export        string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
-	Out           string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
+	Name         string   `arg:"" optional:"" help:"Exactly this name."`
+	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
+	Standing     string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
+	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
+	Issuer       string   `placeholder:"ID" help:"From this issuer."`
+	Account      string   `placeholder:"NAME" help:"Issued to this account."`
+	KeyHash      string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
+	Expiring     duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
+	IssuedAfter  instant  `placeholder:"TIME" help:"Issued at or after this time."`
+	IssuedBefore instant  `placeholder:"TIME" help:"Issued before this time."`
+	Limit        *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
+	Page         string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
+	Count        bool     `help:"Only say how many there are."`
+	Export       string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
+	Out          string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
 	serverFlags
 }
 
