@@ -101,7 +101,7 @@ func TestHandler(t *testing.T) {
 		t.Errorf("unchanged index: %s", again.Status)
 	}
 	p.stop()
-	c.move(time.Until(head.NextUpdate) - time.Minute)
+	c.move(head.NextUpdate.Sub(c.now()) - time.Minute)
 	if got := ask("GET", shard).Header.Get("Cache-Control"); got != "public, max-age=59, must-revalidate" && got != "public, max-age=60, must-revalidate" {
 		t.Errorf("a minute before its end a list may be kept for %s", got)
 	}
