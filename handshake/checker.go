@@ -8,22 +8,25 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
 // Checker judges the certificates of peers. It is safe for concurrent use, and one Checker should serve a whole
 // process: what it learned for one connection it knows for all.
 type Checker struct {
-	config  Config
-	issuers map[issuerKey]Issuer
-	memory  *memory
-	staples *staples
-	answers *answers
-	lists   *lists
-	tracked *registry
-	refresh chan struct{} // bounds the refreshes that run in the background
-	waiting chan struct{} // bounds the questions that outlive their handshake
-	counts  [len(decisionNames)]atomic.Uint64
+	config    Config
+	issuers   map[issuerKey]Issuer
+	memory    *memory
+	staples   *staples
+	delegates ocsp.KnownDelegates
+	answers   *answers
+	lists     *lists
+	tracked   *registry
+	sessions  *sessionEnds
+	refresh   chan struct{} // bounds the refreshes that run in the background
+	waiting   chan struct{} // bounds the questions that outlive their handshake
+	counts    [len(decisionNames)]atomic.Uint64
 }
 
 // maxRefreshes bounds the refreshes that run in the background at once; what finds no place waits for its next use.
@@ -41,7 +44,7 @@ func New(config Config) (*Checker, error) {
 	}
 	c := &Checker{
 		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(), staples: newStaples(), answers: newAnswers(),
-		lists: newLists(), tracked: newRegistry(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
+		lists: newLists(), tracked: newRegistry(), sessions: newSessionEnds(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
 	}
 	for _, issuer := range config.Issuers {
 		c.issuers[issuerKeyOf(issuer.Certificate)] = issuer

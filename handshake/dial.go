@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,7 +34,10 @@ func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func
 		return nil, ErrInsecureSkipVerify
 	}
 	wrapped := config.Clone()
-	hook := &hook{checker: c, ctx: ctx, inner: config.VerifyConnection, found: found}
+	hook := &hook{checker: c, ctx: ctx, client: true, name: config.ServerName, inner: config.VerifyConnection, found: found}
+	if config.ClientSessionCache != nil {
+		wrapped.ClientSessionCache = &sessionCache{config.ClientSessionCache, c}
+	}
 	if c.config.Override != nil && config.ServerName != "" && config.VerifyPeerCertificate == nil && config.EncryptedClientHelloConfigList == nil {
 		hook.trust = &trust{roots: config.RootCAs, name: config.ServerName, usage: x509.ExtKeyUsageServerAuth, now: c.clock(config)}
 		wrapped.InsecureSkipVerify = true // hook.trust verifies the same, and can ask
@@ -46,6 +50,8 @@ func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func
 type hook struct {
 	checker *Checker
 	ctx     context.Context // of a Dialer; crypto/tls gives none
+	client  bool            // this side is the client
+	name    string          // of the server, if it was known when the configuration was wrapped
 	inner   func(tls.ConnectionState) error
 	trust   *trust // nil if crypto/tls verifies
 	found   func(*Result)
@@ -87,6 +93,9 @@ func (h *hook) verify(state tls.ConnectionState) error {
 		}
 	}
 	r := h.checker.judgeConnection(h.ctx, state, untrusted)
+	if h.client {
+		h.checker.sessions.note(cmp.Or(h.name, state.ServerName), r, h.checker.config.MaxAge)
+	}
 	if h.found != nil {
 		h.found(r)
 	}

@@ -154,17 +154,37 @@ func (r *resumption) run(t *testing.T, moment string) {
 	}
 }
 
-// TestResumedStaple: on a resumed session crypto/tls hands over the staple of the first connection. When that has
-// ended, the Dialer makes a full handshake in the place of failing.
+// TestResumedStaple: on a resumed session crypto/tls hands over the staple of the first connection. When that has ended,
+// there is a full handshake in place of a refusal, with a Dialer and with a wrapped configuration alone.
 func TestResumedStaple(t *testing.T) {
-	r := newResumption(t, tls.VersionTLS13, "client", "staple")
-	if _, err := r.connect(t); err != nil {
-		t.Fatal(err)
-	}
-	r.p.Advance(2 * time.Hour)
-	resumed, err := r.connect(t)
-	if err != nil || resumed {
-		t.Fatalf("resumed %v, %v", resumed, err)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		r := newResumption(t, version, "client", "staple")
+		wrapped, err := r.checker.WrapClient(r.client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, connect := range map[string]func() (bool, error){
+			"Dialer": func() (bool, error) { return r.connect(t) },
+			"WrapClient": func() (bool, error) {
+				conn, err := tls.Dial("tcp", r.address, wrapped)
+				if err != nil {
+					return false, err
+				}
+				defer conn.Close()
+				return conn.ConnectionState().DidResume, handshaketest.Echo(conn)
+			},
+		} {
+			r.client.ClientSessionCache.Put("localhost", nil)
+			for i, step := range []struct {
+				later  time.Duration
+				resume bool
+			}{{0, false}, {0, true}, {2 * time.Hour, false}, {0, true}} {
+				r.p.Advance(step.later)
+				if resumed, err := connect(); err != nil || resumed != step.resume {
+					t.Errorf("%s, %s, connection %d: resumed %v, %v", tls.VersionName(version), name, i, resumed, err)
+				}
+			}
+		}
 	}
 }
 

@@ -61,6 +61,7 @@ func (c *Checker) lookAtStaple(s *subject) {
 	}
 	result, err := ocsp.Verify(s.staple, ocsp.Query{
 		Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
+		Known: &c.delegates,
 	})
 	if err == nil {
 		err = c.checkResponder(s, result.Responder)

@@ -146,10 +146,14 @@ func BenchmarkCheck(b *testing.B) {
 
 func BenchmarkVerify(b *testing.B) {
 	w := newWorld(b)
-	for name, by := range map[string]*party{"delegate": w.responder, "issuer": w.ca} {
-		der := sign(b, by, w.good(b))
-		q := ocsp.Query{Certificate: w.leaf.cert, Issuers: []*x509.Certificate{w.ca.cert}, Time: now}
-		b.Run(name, func(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		by    *party
+		known *ocsp.KnownDelegates
+	}{{"delegate", w.responder, nil}, {"known", w.responder, new(ocsp.KnownDelegates)}, {"issuer", w.ca, nil}} {
+		der := sign(b, c.by, w.good(b))
+		q := ocsp.Query{Certificate: w.leaf.cert, Issuers: []*x509.Certificate{w.ca.cert}, Time: now, Known: c.known}
+		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := ocsp.Verify(der, q); err != nil {

@@ -476,3 +476,37 @@ func TestVerifyResponder(t *testing.T) {
 		t.Errorf("an authority that the answers do not name: %v", err)
 	}
 }
+
+// TestKnownDelegates: what is remembered is the issuer's signature on a certificate, and nothing else.
+func TestKnownDelegates(t *testing.T) {
+	w := newWorld(t)
+	known := new(ocsp.KnownDelegates)
+	forger := issue(t, nil, "Test CA", newKey(t, ""), nil) // the name of the issuer, and another key
+	forged := issue(t, forger, "Test CA OCSP", newKey(t, ""), delegate)
+	ending := issue(t, w.ca, "ending", newKey(t, ""), func(c *x509.Certificate) {
+		delegate(c)
+		c.NotAfter = now.Add(time.Minute)
+	})
+	for range 2 {
+		for _, c := range []struct {
+			by   *party
+			at   time.Duration
+			want string
+		}{
+			{w.responder, 0, ""}, {forged, 0, "unauthorized"}, {w.sibling, 0, "unauthorized"}, {ending, 0, ""}, {ending, 2 * time.Minute, "expired responder"},
+		} {
+			q := w.query()
+			q.Known, q.Time = known, now.Add(c.at)
+			if _, err := ocsp.Verify(sign(t, c.by, w.good(t)), q); cause(err) != c.want {
+				t.Errorf("%s, %s later: %v, want %q", c.by.cert.Subject.CommonName, c.at, err, c.want)
+			}
+		}
+	}
+	q := w.query()
+	q.Known, q.Issuers = known, []*x509.Certificate{forger.cert}
+	draft := w.good(t)
+	draft.Answers[0].ID = certID(t, forger.cert, w.leaf.cert, crypto.SHA256)
+	if _, err := ocsp.Verify(sign(t, w.responder, draft), q); cause(err) != "unauthorized" {
+		t.Errorf("a delegate known under one issuer speaks for another of the same name: %v", err)
+	}
+}

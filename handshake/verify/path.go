@@ -21,19 +21,31 @@ const (
 // certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths are kept, no critical extension is
 // unknown. A certificate needs no CA bit to sign CRLs.
 func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x509.Certificate {
-	var signers []*x509.Certificate
-	for _, c := range chain {
-		if crl.SameName(c.RawSubject, subject) && !contains(signers, c) {
-			signers = append(signers, c)
-		}
-	}
+	signers := namedInChain(chain, subject)
 	search := &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
 	for _, c := range pool {
-		if crl.SameName(c.RawSubject, subject) && !contains(signers, c) && search.leadsToAnchor(c, 0, maxPath) {
+		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && search.leadsToAnchor(c, 0, maxPath) {
 			signers = append(signers, c)
 		}
 	}
 	return signers
+}
+
+// namedInChain finds the certificates of a chain with a name. Other spellings of it are looked for only if nobody has it
+// as it stands: this runs in every handshake, and names are compared octet by octet much faster than by the rules.
+func namedInChain(chain []*x509.Certificate, subject []byte) []*x509.Certificate {
+	for _, same := range []func(a, b []byte) bool{bytes.Equal, crl.SameName} {
+		var found []*x509.Certificate
+		for _, c := range chain {
+			if same(c.RawSubject, subject) && !contains(found, c) {
+				found = append(found, c)
+			}
+		}
+		if found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // search looks for a path from a certificate of the pool to the validated chain.

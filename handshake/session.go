@@ -1,0 +1,63 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"sync"
+	"time"
+)
+
+// maxSessionNames bounds the names whose sessions are watched.
+const maxSessionNames = 4096
+
+// sessionEnds knows until when the evidence of a session lasts that rests on a staple: crypto/tls hands over the staple of the
+// first connection for as long as the session lives.
+type sessionEnds struct {
+	mu   sync.Mutex
+	ends map[string]time.Time // by name of the server; guarded by mu
+}
+
+func newSessionEnds() *sessionEnds { return &sessionEnds{ends: make(map[string]time.Time)} }
+
+// note remembers how long a session that begins now can be resumed without new evidence.
+func (s *sessionEnds) note(name string, r *Result, maxAge time.Duration) {
+	if name == "" || r.Resumed || len(r.Certificates) == 0 {
+		return
+	}
+	d := r.Certificates[0].Decisive
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d == nil || d.Source != SourceStaple {
+		delete(s.ends, name)
+		return
+	}
+	if len(s.ends) >= maxSessionNames {
+		clear(s.ends) // costs some full handshakes, or some refused ones
+	}
+	end := d.NextUpdate
+	if maxAge > 0 {
+		end = earliest(end, d.ThisUpdate.Add(maxAge))
+	}
+	s.ends[name] = end
+}
+
+func (s *sessionEnds) ended(name string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end, known := s.ends[name]
+	return known && !end.IsZero() && !now.Before(end)
+}
+
+// sessionCache keeps sessions from being resumed whose staple has ended: a full handshake brings the present one, where a resumed
+// one would be refused.
+type sessionCache struct {
+	tls.ClientSessionCache
+	checker *Checker
+}
+
+// Get implements tls.ClientSessionCache; the key is the name of the server, or its address if there is none.
+func (c *sessionCache) Get(key string) (*tls.ClientSessionState, bool) {
+	if c.checker.sessions.ended(key, c.checker.config.Now()) {
+		return nil, false
+	}
+	return c.ClientSessionCache.Get(key)
+}

@@ -1,0 +1,58 @@
+package ocsp
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"sync"
+)
+
+// maxKnown bounds a KnownDelegates.
+const maxKnown = 1024
+
+// KnownDelegates remembers which responders' certificates carry their issuer's signature, so that the next response of
+// the same responder costs one signature check instead of two. Nothing else about a responder is remembered: its
+// purpose and its validity are judged anew each time. The zero value is empty and ready; it is bounded, and safe for
+// concurrent use.
+type KnownDelegates struct {
+	mu    sync.Mutex
+	known map[[sha256.Size]byte]bool // guarded by mu
+}
+
+// checkIssued verifies that issuer's key signed cert, unless that is known. A nil k knows nothing.
+func (k *KnownDelegates) checkIssued(cert, issuer *x509.Certificate, allowSHA1 bool) error {
+	if k == nil {
+		return checkCertificateSignature(cert, issuer.PublicKey, allowSHA1)
+	}
+	name := delegateName(cert, issuer, allowSHA1)
+	k.mu.Lock()
+	known := k.known[name]
+	k.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := checkCertificateSignature(cert, issuer.PublicKey, allowSHA1); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known == nil || len(k.known) >= maxKnown {
+		k.known = make(map[[sha256.Size]byte]bool)
+	}
+	k.known[name] = true
+	return nil
+}
+
+// delegateName hashes all that the verification depends on.
+func delegateName(cert, issuer *x509.Certificate, allowSHA1 bool) (name [sha256.Size]byte) {
+	h := sha256.New()
+	key := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+	h.Write(key[:])
+	if allowSHA1 {
+		h.Write([]byte{1})
+	} else {
+		h.Write([]byte{0})
+	}
+	h.Write(cert.Raw)
+	h.Sum(name[:0])
+	return name
+}
