@@ -155,6 +155,25 @@ func TestRefreshAhead(t *testing.T) {
 	}
 }
 
+// TestNetworkNever: nothing is asked during a handshake, nor in the background, nor by a poll.
+func TestNetworkNever(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf")
+	checker := p.Checker(func(c *handshake.Config) { c.Network = handshake.NetworkNever })
+	_, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), p.Cert("leaf").OCSP(handshaketest.OCSP{}))
+	lenient := p.Checker(func(c *handshake.Config) { c.Network, c.Policy = handshake.NetworkNever, handshake.SoftFail })
+	dialer := &handshake.Dialer{Checker: lenient, TLS: p.ClientConfig(p.Cert("leaf")), Track: true}
+	conn, _, dialErr := dialer.Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+	if dialErr != nil {
+		t.Fatal(dialErr)
+	}
+	defer conn.Close()
+	lenient.Recheck(t.Context())
+	asked := p.Hits("/int.crl") + p.Hits("/int.ocsp") + p.Hits("/root.crl") + p.Hits("/root.ocsp")
+	if outcomeOf(t, err) != handshaketest.Unavailable || asked != 0 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
 // TestPostOnly: a responder that knows no GET is asked by POST.
 func TestPostOnly(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp")

@@ -107,7 +107,7 @@ func TestHostile(t *testing.T) {
 					checker := p.Checker(func(c *handshake.Config) {
 						c.Budget = time.Minute // no outcome depends on how busy the machine is
 						if hostile.Stalls {
-							c.Budget = 300 * time.Millisecond
+							c.Budget = 100 * time.Millisecond
 						}
 						attitude.change(p, c)
 					})

@@ -125,7 +125,7 @@ func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, a
 		}
 		return nil
 	}
-	return checkLaterSignature(oid, signed, signature, key)
+	return errAlgorithm
 }
 
 func checkECDSA(oid OID, hash crypto.Hash, signed, signature []byte, key *ecdsa.PublicKey) error {
