@@ -181,7 +181,7 @@ func TestHoldAgainstGood(t *testing.T) {
 
 // TestRefreshUnused: a round of Run refreshes what is past half its life, though no connection rests on it.
 func TestRefreshUnused(t *testing.T) {
-	p := handshaketest.New(t, "root -> int -> leaf noaia")
+	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")
 	checker := p.Checker(nil)
 	if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
 		t.Fatal(err)
