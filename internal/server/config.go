@@ -72,7 +72,17 @@ type CRLConfig struct {
 	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 72h
 	Interval time.Duration `yaml:"interval"` // rebuilt at least this often; default a twelfth of the lifetime
 
-	Directory string `yaml:"directory"` // each list is written below it too, for a web server or CDN; empty: not
+	Directory string   `yaml:"directory"` // each list is written below it too, for a web server or CDN; empty: not
+	S3        S3Config `yaml:"s3"`        // each list is copied there too
+}
+
+// S3Config is a bucket of S3-compatible storage. Its credentials are in the environment: AWS_ACCESS_KEY_ID,
+// AWS_SECRET_ACCESS_KEY and, if they are temporary, AWS_SESSION_TOKEN.
+type S3Config struct {
+	Endpoint string `yaml:"endpoint"` // https://s3.eu-central-1.amazonaws.com; the bucket goes into the path
+	Region   string `yaml:"region"`   // default us-east-1
+	Bucket   string `yaml:"bucket"`   // empty: nothing is copied
+	Prefix   string `yaml:"prefix"`   // before the names, such as pki/
 }
 
 // OCSPConfig times the OCSP responses.
