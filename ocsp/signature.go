@@ -46,9 +46,6 @@ var (
 	errSignature = errors.New("does not verify")
 )
 
-// cryptoSigner is crypto.Signer; the alias keeps the name Signer for this package's own type readable in docs.
-type cryptoSigner = crypto.Signer
-
 // responderKey is a key with the algorithm it signs by.
 type responderKey struct {
 	signer    crypto.Signer
