@@ -384,3 +384,57 @@ func TestStoppedPastItsLease(t *testing.T) {
 	b.checkReleased(t, c.out)
 	t.Logf("%d left, %d recorded, %d void", len(c.out), len(b.recorded), len(b.void))
 }
+
+// PostgreSQL loses its power under load. What was released is there when it is back; the rest is recorded or void, and
+// issuing goes on without a restart.
+func TestPostgresIsKilledWhileIssuing(t *testing.T) {
+	database := testdb.Durable(t)
+	s := testdb.Open(t, database.URL(t))
+	w := newTown(t, s)
+	request, grant := server(t, "a.example.com"), w.grant(web, auth.ActionIssue, "server")
+	released := make(map[pki.Serial]bool)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	enough, done := make(chan struct{}), make(chan struct{})
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				issued, err := w.Issue(context.Background(), grant, request)
+				mu.Lock()
+				if err == nil {
+					if released[issued.Serial] = true; len(released) == 60 {
+						close(enough)
+					}
+				} else if kind := pki.KindOf(err); kind != pki.KindUnavailable {
+					t.Errorf("while the database is away: %v", err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	<-enough
+	database.Kill(t)
+	close(done)
+	wg.Wait()
+	database.Start(t)
+	issued, err := w.issue(w.Authority, request)
+	for tries := 0; err != nil && tries < 50; tries++ { // dead connections are found one by one
+		issued, err = w.issue(w.Authority, request)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	released[issued.Serial] = true
+	if err := w.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b := readBooks(t, s)
+	b.check(t, w.Issuers())
+	b.checkReleased(t, released)
+	t.Logf("%d left, %d recorded, %d void", len(released), len(b.recorded), len(b.void))
+}

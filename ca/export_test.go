@@ -1,6 +1,8 @@
 package ca
 
 import (
+	"context"
+
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
@@ -27,3 +29,6 @@ func TestingOnlyRead(p *profile.Profile, request Request) ([]pki.Identifier, err
 	}
 	return names, policy.CheckKey(csr.PublicKey, nil)
 }
+
+// TestingOnlyTick is what Run does every third of a lease.
+func (a *Authority) TestingOnlyTick(ctx context.Context) error { return a.ranges.tick(ctx) }

@@ -16,6 +16,7 @@ import (
 const (
 	smallestRange = 16
 	largestRange  = 4096
+	idleTicks     = 60 // after which a range is given back: ten minutes, with leases of 30 s
 )
 
 // place is where indices are counted.
@@ -44,6 +45,7 @@ type queue struct {
 	current *openRange
 	next    uint64 // size of the next reservation
 	used    bool   // since the last tick
+	idle    int    // ticks since it was used
 	busy    bool   // exhausted a range since the last tick
 }
 
@@ -261,7 +263,7 @@ func (r *ranges) lost(o *openRange) {
 	o.mu.Unlock()
 }
 
-// tick renews the leases, closes ranges that idled since the last tick, and lets the sizes of reservations shrink
+// tick renews the leases, closes ranges that nobody has used for long, and lets the sizes of reservations shrink
 // again. Call it every third of a lease.
 func (r *ranges) tick(ctx context.Context) error {
 	_, err := r.store.RenewLeases(ctx, r.owner, r.lease)
@@ -277,7 +279,11 @@ func (r *ranges) tick(ctx context.Context) error {
 		if !busy {
 			q.next = max(q.next/2, smallestRange)
 		}
-		if used || q.current == nil {
+		q.idle++
+		if used {
+			q.idle = 0
+		}
+		if q.idle < idleTicks || q.current == nil {
 			return nil
 		}
 		return r.retireCurrent(ctx, q)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,7 +108,7 @@ func TestHostile(t *testing.T) {
 					checker := p.Checker(func(c *handshake.Config) {
 						c.Budget = time.Minute // no outcome depends on how busy the machine is
 						if hostile.Stalls {
-							c.Budget = 300 * time.Millisecond
+							c.Budget = 100 * time.Millisecond
 						}
 						attitude.change(p, c)
 					})
@@ -124,6 +125,9 @@ func TestHostile(t *testing.T) {
 					conn, result, err := dialer.Dial(context.Background(), "tcp", address)
 					if want, got := attitude.want(hostile.Want), outcomeOf(t, err); got != want {
 						t.Fatalf("outcome %d, want %d: %v", got, want, err)
+					}
+					if err != nil && !strings.Contains(err.Error(), "certificate \"") {
+						t.Errorf("the error names no certificate: %v", err)
 					}
 					if err == nil {
 						defer conn.Close()

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -159,6 +160,56 @@ func checkJob(t *testing.T, s store.Store, id revocation.JobID, n uint64, done b
 	}
 	if done && (job.State != revocation.JobDone || job.Revoked != n) {
 		t.Errorf("ended as %+v", job)
+	}
+	if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+		t.Error(err)
+	}
+}
+
+// What was acknowledged is there after a power failure of the database, and the ledger goes on without a restart.
+func TestDatabaseKilled(t *testing.T) {
+	const n = 60
+	server := testdb.Durable(t)
+	s := testdb.Open(t, server.URL(t))
+	i := newIssuer(t, s, "one", false)
+	span := i.reserve(t, epoch, 0, n)
+	for index := range uint64(n) {
+		span.record(t, index)
+	}
+	u := newUniverse(t, s)
+	l := newLedger(t, s, u)
+	var wg sync.WaitGroup
+	acknowledged := make(chan uint64, n)
+	for index := range uint64(n) {
+		wg.Go(func() {
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(index).Key}); err == nil {
+				acknowledged <- index
+			} else if pki.KindOf(err) != pki.KindUnavailable {
+				t.Errorf("index %d: %v", index, err)
+			}
+		})
+		if index == n/2 {
+			first := <-acknowledged // at least one is, and some are in flight
+			acknowledged <- first
+			server.Kill(t)
+		}
+	}
+	wg.Wait()
+	close(acknowledged)
+	server.Start(t)
+	restarted := newUniverse(t, s)
+	for index := range acknowledged {
+		if answer := lookup(t, restarted, i.id, span.serial(index)); answer.Status != pki.StatusRevoked {
+			t.Errorf("index %d was acknowledged, and is %s after the failure", index, answer.Status)
+		}
+	}
+	for index := range uint64(n) { // repeating is the cure for every error
+		if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(index).Key}); err != nil {
+			t.Errorf("index %d, repeated: %v", index, err)
+		}
+	}
+	if head, err := s.LedgerHead(t.Context()); err != nil || head != n || u.Seq() != n {
+		t.Errorf("the ledger ends at %d, %v, memory at %d; want %d", head, err, u.Seq(), n)
 	}
 	if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
 		t.Error(err)

@@ -340,3 +340,32 @@ func TestSelectorJSON(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func FuzzParseSelector(f *testing.F) {
+	for _, where := range []string{
+		"everything", `account="web team" and name=dns:www.example.com`, "issuer=0102030405060708090a and epoch=400 and index>=1 and index<9",
+		"issued>2026-11-01 and issued<2026-11-02T00:00:00Z", "key=" + strings.Repeat("0a", 32), `profile="`, "name=é.example",
+	} {
+		f.Add(where)
+	}
+	f.Fuzz(func(t *testing.T, where string) {
+		s, err := revocation.ParseSelector(where)
+		if err != nil {
+			if pki.KindOf(err) != pki.KindInvalid {
+				t.Errorf("%q: %v", where, err)
+			}
+			return
+		}
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back revocation.Selector
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if again, err := json.Marshal(back); err != nil || string(again) != string(text) {
+			t.Errorf("%s became %s, %v", text, again, err)
+		}
+	})
+}

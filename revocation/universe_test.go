@@ -539,3 +539,78 @@ func TestUniverseRegressed(t *testing.T) {
 		}
 	})
 }
+
+// A week that has passed is forgotten, and its shards are told gone; an issuer that retains keeps both.
+func TestWeekPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
+		short, long := newIssuer(t, s, "short", false), newIssuer(t, s, "long", false)
+		soon := pki.Epoch(358)
+		a, b := short.reserve(t, soon, 0, 16), long.reserve(t, soon, 0, 16)
+		a.record(t, 0)
+		b.record(t, 0)
+		var days atomic.Int64
+		clock := func() time.Time { return now.AddDate(0, 0, int(days.Load())) }
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock, Retain: func(id pki.IssuerID) time.Duration {
+			if id == long.id {
+				return 365 * 24 * time.Hour
+			}
+			return 0
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for _, span := range []span{a, b} {
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(0).Key}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		watch := u.Watch(u.Seq())
+		defer watch.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { u.Run(ctx, func(err error) { t.Error(err) }); close(done) }()
+		time.Sleep(2 * time.Second)
+		if change, err := watch.Take(t.Context()); err != nil || len(change.Gone) != 0 {
+			t.Errorf("before the end: %+v, %v", change, err)
+		}
+		days.Store(15)
+		time.Sleep(2 * time.Second)
+		change, err := watch.Take(t.Context())
+		if want := []revocation.Scope{revocation.OfShard(short.id, pki.Shard{Epoch: soon})}; err != nil || !slices.Equal(change.Gone, want) {
+			t.Errorf("gone %v, %v; want %v", change.Gone, err, want)
+		}
+		cancel()
+		<-done
+		fresh, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock, Retain: func(pki.IssuerID) time.Duration { return 365 * 24 * time.Hour }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fresh.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			what     string
+			u        *revocation.Universe
+			span     span
+			issuance revocation.Issuance
+			shards   int
+		}{{"passed", u, a, revocation.CannotTell, 0}, {"retained", u, b, revocation.Issued, 1}, {"retained from the start", fresh, a, revocation.Issued, 1}} {
+			if answer := lookup(t, test.u, test.span.issuer.id, test.span.serial(0)); answer.Issuance != test.issuance {
+				t.Errorf("%s: %+v", test.what, answer)
+			}
+			if shards := test.u.Shards(test.span.issuer.id); len(shards) != test.shards {
+				t.Errorf("%s: shards %v", test.what, shards)
+			}
+		}
+	})
+}

@@ -142,3 +142,18 @@ func TestAReloadIsWholeOrNot(t *testing.T) {
 		t.Errorf("unknown profile: %v", err)
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte(good + "ca: {path_length: 1, permitted: {ip: [10.0.0.0/8]}}\nstatus: {no_rev_avail: true}\n"))
+	f.Add([]byte("name: [\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := profile.Parse("fuzz.yaml", text)
+		if (p == nil) == (err == nil) {
+			t.Errorf("%v, %v", p, err)
+		}
+		if p != nil && (p.MaxLifetime < p.Lifetime || p.Lifetime <= p.Backdate || p.KeyUsage == 0) {
+			t.Errorf("a profile that contradicts itself: %+v", p)
+		}
+	})
+}

@@ -103,8 +103,18 @@ func (p *Publisher) serveList(w http.ResponseWriter, r *http.Request, list List)
 		header.Set("Content-Type", "application/pkix-crl") // RFC 2585, Section 4.2
 		header.Set("ETag", served.etag)
 		p.cacheFor(header, served.head.NextUpdate)
-		http.ServeContent(w, r, "", served.head.ThisUpdate, served.document.Reader())
+		http.ServeContent(w, r, "", lastModified(served.head, p.config.Now()), served.document.Reader())
 	}
+}
+
+// lastModified is the end of the second in which a list was made, zero before it: dates in HTTP count seconds, several
+// lists may be made in one, and whoever asks by date alone must not miss the last of them (RFC 9110, Section 8.8.2.1).
+func lastModified(h Head, now time.Time) time.Time {
+	end := h.ThisUpdate.Truncate(time.Second).Add(time.Second)
+	if now.Before(end) {
+		return time.Time{}
+	}
+	return end
 }
 
 // whether is what there is to serve under the name of a list.

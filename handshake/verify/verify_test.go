@@ -159,8 +159,9 @@ func TestChain(t *testing.T) {
 			q.Intermediates, q.CRLs[1] = ders(signer, int, middle), signer.list(t, nil)
 		}, verify.Accept, ""},
 		{"separate key for CRLs, issued by a leaf", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
-			signer := issue(t, "int", leaf, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
-			q.Intermediates, q.CRLs[1] = ders(int, signer, leaf), signer.list(t, nil)
+			open := issue(t, "open", int, false, func(c *x509.Certificate) { c.KeyUsage = 0 }) // no key usage forbids it
+			signer := issue(t, "int", open, false, func(c *x509.Certificate) { c.KeyUsage, c.DNSNames = x509.KeyUsageCRLSign, nil })
+			q.Intermediates, q.CRLs[1] = ders(int, signer, open), signer.list(t, nil)
 		}, verify.Reject, verify.ClassBadSignature},
 		{"distribution point relative to the issuer", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			relative := element(0xa1, element(0x30, append(element(6, 0x55, 4, 3), element(12, 'x')...)...)...) // an RDN: CN = x

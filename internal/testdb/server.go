@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -115,11 +116,22 @@ func (s *Server) create(t testing.TB, options string) string {
 	return s.dsn(name)
 }
 
-// Kill stops the server as a power failure would: SIGKILL to every process of it.
+// Kill stops the server as a power failure would: SIGKILL to every process of it. What it had written survives, since
+// the kernel does; what it only meant to write does not.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+	pid := s.cmd.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid)) // backends lead groups of their own
+	if err != nil {
+		t.Fatalf("list PostgreSQL's processes: %v", err)
+	}
+	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatalf("kill PostgreSQL: %v", err)
+	}
+	for _, field := range strings.Fields(string(children)) {
+		if child, err := strconv.Atoi(field); err == nil {
+			_ = syscall.Kill(child, syscall.SIGKILL) // it may have ended by itself
+		}
 	}
 	_ = s.cmd.Wait() // says only that it was killed
 	s.cmd = nil

@@ -19,6 +19,7 @@ var groups = map[string]func(context.Context, *bench) error{
 	"handshake": shake,
 	"issue":     issue,
 	"limits":    limits,
+	"ocsp":      answering,
 }
 
 // bench is one run: what it works with, and what it found.
