@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -126,6 +127,78 @@ func TestConfiguredFile(t *testing.T) {
 	_, err := checker.Check(t.Context(), leaf.Chain(), nil)
 	if revoked, ok := errors.AsType[*handshake.RevokedError](err); !ok || revoked.Evidence.Reason != pki.Superseded || revoked.Evidence.Location != path {
 		t.Fatalf("after the file changed: %v", err)
+	}
+}
+
+// TestConfiguredPEM: a file may be PEM.
+func TestConfiguredPEM(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp")
+	path := filepath.Join(t.TempDir(), "root.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: p.Cert("root").CRL(handshaketest.CRL{})})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{path}}}
+	})
+	if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHoldAgainstGood: a hold can be taken back, so of a hold and a good the later word counts; a revocation for good
+// is not outvoted by anything.
+func TestHoldAgainstGood(t *testing.T) {
+	for _, tc := range []struct {
+		name            string
+		reason          int
+		crlAge, goodAge time.Duration
+		accepted        bool
+	}{
+		{"hold, then good", 6, 2 * time.Hour, time.Hour, true},
+		{"good, then hold", 6, time.Hour, 2 * time.Hour, false},
+		{"hold and good at once", 6, time.Hour, time.Hour, false},
+		{"revoked, then good", 1, 2 * time.Hour, time.Hour, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia; root -> other noaia")
+			root, leaf := p.Cert("root"), p.Cert("leaf")
+			now := p.Now() // both ages are counted from one instant
+			frozen := func(c *handshake.Config) { c.Now = func() time.Time { return now } }
+			good := leaf.OCSP(handshaketest.OCSP{Age: tc.goodAge, Life: 12 * time.Hour, At: now})
+			leaf.Revoke(tc.reason)
+			p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Age: tc.crlAge, At: now})))
+			checker := p.Checker(frozen)
+			if _, err := checker.Check(t.Context(), p.Cert("other").Chain(), nil); err != nil { // brings the CRL
+				t.Fatal(err)
+			}
+			if _, err := checker.Check(t.Context(), leaf.Chain(), good); (err == nil) != tc.accepted {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestRefreshUnused: a round of Run refreshes what is past half its life, though no connection rests on it.
+func TestRefreshUnused(t *testing.T) {
+	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")
+	checker := p.Checker(nil)
+	if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	checker.Recheck(t.Context())
+	if hits := p.Hits("/int.crl"); hits != 1 {
+		t.Errorf("a young CRL was fetched %d times", hits)
+	}
+	p.Advance(13 * time.Hour)
+	checker.Recheck(t.Context())
+	if hits := p.Hits("/int.crl"); hits != 2 {
+		t.Errorf("after half its life the CRL was fetched %d times", hits)
+	}
+	p.Off()
+	p.Advance(12 * time.Hour)
+	if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+		t.Errorf("with what was refreshed: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +125,9 @@ func TestHostile(t *testing.T) {
 					conn, result, err := dialer.Dial(context.Background(), "tcp", address)
 					if want, got := attitude.want(hostile.Want), outcomeOf(t, err); got != want {
 						t.Fatalf("outcome %d, want %d: %v", got, want, err)
+					}
+					if err != nil && !strings.Contains(err.Error(), "certificate \"") {
+						t.Errorf("the error names no certificate: %v", err)
 					}
 					if err == nil {
 						defer conn.Close()

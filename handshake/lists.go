@@ -47,7 +47,7 @@ type lists struct {
 	mu      sync.Mutex
 	held    map[string]*heldList // guarded by mu
 	tried   map[string]time.Time // when a location was last looked for on disk; guarded by mu
-	sponsor map[string]*subject  // who asked for a location last: a refresh is verified for it; guarded by mu
+	sponsor map[string]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
 	unread  map[string]unread    // configured files that could not be used as they are now; guarded by mu
 }
 
@@ -95,7 +95,8 @@ func (e *RollbackError) Error() string {
 }
 
 // put keeps a list unless the one that is there is newer. A list of the same number and a later date replaces it.
-func (l *lists) put(h *heldList, at time.Time) error {
+func (l *lists) put(h *heldList, s *subject) error {
+	sponsor := s.question()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.held[h.location]; old != nil && bytes.Equal(old.list.Issuer, h.list.Issuer) && old.list.Delta == h.list.Delta {
@@ -107,8 +108,8 @@ func (l *lists) put(h *heldList, at time.Time) error {
 	if _, known := l.held[h.location]; !known && len(l.held) >= maxLists {
 		l.makeRoom()
 	}
-	h.used, h.next = at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
-	l.held[h.location] = h
+	h.used, h.next = s.at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
+	l.held[h.location], l.sponsor[h.location] = h, &sponsor
 	return nil
 }
 
@@ -125,11 +126,9 @@ func (l *lists) makeRoom() {
 }
 
 // due reports whether a list should be refreshed now, and if so reserves the attempt.
-func (l *lists) due(h *heldList, s *subject, at time.Time) bool {
+func (l *lists) due(h *heldList, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sponsor := s.question()
-	l.sponsor[h.location] = &sponsor
 	if at.Before(h.next) {
 		return false
 	}
@@ -143,21 +142,21 @@ func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 	rules := c.rules(s, []*heldList{h})
 	rules.IgnoreExpiration = true
 	if h.list.Delta {
-		return c.admitDelta(rules, h, s.at)
+		return c.admitDelta(rules, h, s)
 	}
 	judgement := crl.Judge(target, []*crl.List{h.list}, rules)
 	if len(judgement.Used) == 0 {
 		return firstRejection(judgement)
 	}
-	return c.lists.put(h, s.at)
+	return c.lists.put(h, s)
 }
 
 // admitDelta takes a delta that is signed; whether it fits a complete list shows when they are judged together.
-func (c *Checker) admitDelta(rules crl.Rules, h *heldList, at time.Time) error {
+func (c *Checker) admitDelta(rules crl.Rules, h *heldList, s *subject) error {
 	err := errors.New("nobody at hand may sign this delta")
 	for _, signer := range rules.Signers(h.list) {
 		if err = h.list.Verify(signer); err == nil {
-			return c.lists.put(h, at)
+			return c.lists.put(h, s)
 		}
 	}
 	return err
@@ -333,7 +332,7 @@ func readListFile(path string) (*crl.List, error) {
 // hand yet.
 func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	for _, h := range held {
-		if isURL(h.location) && c.lists.due(h, s, s.at) {
+		if isURL(h.location) && c.lists.due(h, s.at) {
 			c.refreshInBackground(s, target, h)
 		}
 	}

@@ -172,6 +172,42 @@ func TestStaplerClient(t *testing.T) {
 	}
 }
 
+// TestStaplerChosenConfig: a configuration chosen per client serves the stapled certificate as well, and stops with it.
+func TestStaplerChosenConfig(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	leaf := p.Cert("leaf")
+	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+		Certificate: leaf.TLS(nil), Issuer: leaf.Issuer.Certificate, Fetcher: fetcher, Now: p.Now, StopWhenRevoked: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stapler.Refresh(t.Context())
+	chosen := p.ServerConfig(leaf, nil)
+	address := p.Listen(stapler.Configure(&tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }}))
+	connect := func() ([]byte, error) {
+		conn, err := tls.Dial("tcp", address, p.ClientConfig(leaf))
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		return conn.ConnectionState().OCSPResponse, nil
+	}
+	if staple, err := connect(); err != nil || staple == nil {
+		t.Errorf("staple of %d octets, %v", len(staple), err)
+	}
+	leaf.Revoke(1)
+	p.Advance(time.Minute)
+	stapler.Refresh(t.Context())
+	if _, err := connect(); err == nil {
+		t.Error("a server that stops when revoked goes on")
+	}
+}
+
 // TestStaplerRun: Run asks at once and stops when told.
 func TestStaplerRun(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf")

@@ -103,6 +103,35 @@ func TestTrackTransport(t *testing.T) {
 	}
 }
 
+// TestTrackByHand: a connection made with a wrapped configuration alone can be tracked, and untracked.
+func TestTrackByHand(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	address := p.Listen(p.ServerConfig(leaf, nil))
+	wrapped, err := checker.WrapClient(p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns [2]*tls.Conn
+	for i := range conns {
+		if conns[i], err = tls.Dial("tcp", address, wrapped); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+	}
+	checker.Track(conns[0])
+	stop := checker.Track(conns[1])
+	stop()
+	leaf.Revoke(1)
+	checker.Recheck(t.Context())
+	if !closedSoon(conns[0]) {
+		t.Error("the tracked connection lives on")
+	}
+	if err := handshaketest.Echo(conns[1]); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+}
+
 // TestRun: Run asks again by itself.
 func TestRun(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf noaia")

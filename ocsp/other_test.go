@@ -83,8 +83,8 @@ func writePEM(t *testing.T, dir, name, kind string, der []byte) string {
 	return path
 }
 
-// TestAgainstOpenSSL: OpenSSL reads our requests and responses, and we read its requests.
-func TestAgainstOpenSSL(t *testing.T) {
+// TestInteropOpenSSL: OpenSSL reads our requests and responses, and we read its requests.
+func TestInteropOpenSSL(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
 	ca := writePEM(t, dir, "ca.pem", "CERTIFICATE", w.ca.cert.Raw)

@@ -46,9 +46,6 @@ var (
 	errSignature = errors.New("does not verify")
 )
 
-// cryptoSigner is crypto.Signer; the alias keeps the name Signer for this package's own type readable in docs.
-type cryptoSigner = crypto.Signer
-
 // responderKey is a key with the algorithm it signs by.
 type responderKey struct {
 	signer    crypto.Signer
@@ -125,7 +122,7 @@ func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, a
 		}
 		return nil
 	}
-	return checkLaterSignature(oid, signed, signature, key)
+	return errAlgorithm
 }
 
 func checkECDSA(oid OID, hash crypto.Hash, signed, signature []byte, key *ecdsa.PublicKey) error {

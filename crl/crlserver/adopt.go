@@ -3,7 +3,6 @@ package crlserver
 import (
 	"context"
 	"encoding/hex"
-	"slices"
 	"time"
 
 	"signet.example/signet/crl"
@@ -46,7 +45,6 @@ func (p *Publisher) listen(ctx context.Context) {
 		if err := p.readHeads(ctx); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot read publications", "error", err)
 		}
-		p.fileAll()
 		select {
 		case <-ctx.Done():
 		case <-time.After(readPause): // one reading for whatever was published meanwhile
@@ -149,11 +147,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	if ok && served.head.Number >= h.Number {
 		return
 	}
-	state := &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
-	if ok {
-		state.filed = served.filed
-	}
-	b.lists[h.List] = state
+	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
 	delete(b.anew, h.List)
 	if h.Final {
 		delete(b.weeks, h.List.Shard)
@@ -190,7 +184,6 @@ func (p *Publisher) forget(ctx context.Context) {
 			p.config.Log.Warn("cannot forget a list whose week has passed", "list", h.List.String(), "error", err)
 		}
 	}
-	p.removeFiles(slices.Values(gone))
 }
 
 // keyless reports whether this instance cannot sign for an issuer.

@@ -44,14 +44,14 @@ type Config struct {
 	// Issuers returns what is to be published now. It is asked every second, so it must not block. Required.
 	Issuers func() []Issuer
 
-	Instance  revocation.InstanceID // of this process. Required.
-	Interval  time.Duration         // every list is rebuilt at least so often. Zero: 6 hours.
-	Validity  time.Duration         // from thisUpdate to nextUpdate, longer than Interval. Zero: 72 hours.
-	Large     time.Duration         // so often a complete list over 1 MiB is rebuilt if it changed. Zero: 15 minutes.
-	MaxAge    time.Duration         // longest time that HTTP caches may keep a list. Zero: 5 minutes.
-	Directory string                // write each list to a file below this folder as well. Zero: no.
-	Log       *slog.Logger          // zero: nothing is logged
-	Now       func() time.Time      // zero: time.Now
+	Instance revocation.InstanceID // of this process. Required.
+	Interval time.Duration         // every list is rebuilt at least so often. Zero: 6 hours.
+	Validity time.Duration         // from thisUpdate to nextUpdate, longer than Interval. Zero: 72 hours.
+	Large    time.Duration         // so often a complete list over 1 MiB is rebuilt if it changed. Zero: 15 minutes.
+	MaxAge   time.Duration         // longest time that HTTP caches may keep a list. Zero: 5 minutes.
+	Mirrors  []Mirror              // places that every list is copied to as well
+	Log      *slog.Logger          // zero: nothing is logged
+	Now      func() time.Time      // zero: time.Now
 }
 
 // largeSize is the size from which the complete list no longer follows every event, and from which the octets of a
@@ -120,7 +120,6 @@ type listState struct {
 	head     Head
 	document crl.Document
 	etag     string
-	filed    uint64 // number of the copy in the directory
 }
 
 // seriesState is the publishing of one series.
@@ -173,6 +172,9 @@ func (p *Publisher) Run(ctx context.Context) {
 	running.Go(func() { p.follow(ctx) })
 	running.Go(func() { p.listen(ctx) })
 	running.Go(func() { p.schedule(ctx) })
+	for _, m := range p.config.Mirrors {
+		running.Go(func() { p.mirror(ctx, m) })
+	}
 	running.Wait()
 }
 

@@ -430,7 +430,7 @@ func TestDirectory(t *testing.T) {
 	a := newAuthority(t, s, "Filed CA")
 	a.reserve(t, epoch, 0, base)
 	dir := t.TempDir()
-	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Directory = dir }, a.config())
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{crlserver.Directory(dir)} }, a.config())
 	for index := range uint64(2) {
 		p.await(t, a.revoke(t, index))
 		for _, list := range []crlserver.List{a.shard(), a.complete()} {

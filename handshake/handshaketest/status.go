@@ -23,7 +23,8 @@ import (
 // CRL is a list to be made. The zero CRL is a complete, honest list of now, valid for a day.
 type CRL struct {
 	Number     int64         // 0: one more than the last
-	Age        time.Duration // thisUpdate lies that far in the past
+	At         time.Time     // zero: now
+	Age        time.Duration // thisUpdate lies that far before At
 	Life       time.Duration // from thisUpdate to nextUpdate; 0: a day
 	Only       []Revocation  // in place of what the authority knows; nil: what it knows
 	Extensions []pkix.Extension
@@ -97,7 +98,7 @@ func (c *Cert) CRL(spec CRL) []byte {
 		spec.Life = 24 * time.Hour
 	}
 	slices.SortFunc(entries, func(a, b Revocation) int { return a.Serial.Cmp(b.Serial) })
-	this := c.pki.Now().Add(-spec.Age).Truncate(time.Second)
+	this := c.pki.at(spec.At).Add(-spec.Age).Truncate(time.Second)
 	list := &x509.RevocationList{Number: big.NewInt(spec.Number), ThisUpdate: this, NextUpdate: this.Add(spec.Life), ExtraExtensions: spec.Extensions}
 	for _, r := range entries {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: r.Serial, RevocationTime: r.At, ReasonCode: r.Reason})
@@ -116,7 +117,8 @@ type OCSP struct {
 	About  *Cert         // in place of the certificate
 	Status int           // forced with Force: golang.org/x/crypto/ocsp's constants
 	Force  bool          // Status counts, whatever the authority knows
-	Age    time.Duration // thisUpdate lies that far in the past
+	At     time.Time     // zero: now
+	Age    time.Duration // thisUpdate lies that far before At
 	Life   time.Duration // from thisUpdate to nextUpdate; 0: an hour
 	Signer *Cert         // in place of the authority; its certificate is sent along
 	Hash   crypto.Hash   // of the certificate's identifier; 0: SHA-256
@@ -132,7 +134,7 @@ func (c *Cert) OCSP(spec OCSP) []byte {
 	if spec.Life == 0 {
 		spec.Life = time.Hour
 	}
-	this := c.pki.Now().Add(-spec.Age).Truncate(time.Second)
+	this := c.pki.at(spec.At).Add(-spec.Age).Truncate(time.Second)
 	template := ocsp.Response{SerialNumber: about.SerialNumber, ThisUpdate: this, NextUpdate: this.Add(spec.Life), Status: ocsp.Good, IssuerHash: cmp.Or(spec.Hash, crypto.SHA256)}
 	about.Issuer.mu.Lock()
 	known, revoked := about.Issuer.revoked[about.SerialNumber.String()]
@@ -151,6 +153,14 @@ func (c *Cert) OCSP(spec OCSP) []byte {
 	der, err := ocsp.CreateResponse(about.Issuer.Certificate, responder.Certificate, template, responder.Key)
 	c.pki.check(err)
 	return der
+}
+
+// at is now unless a time is given.
+func (p *PKI) at(given time.Time) time.Time {
+	if given.IsZero() {
+		return p.Now()
+	}
+	return given
 }
 
 // Replace has a path of the status service answered by another handler; nil restores what is honest.

@@ -32,6 +32,7 @@ type Config struct {
 	Database       string       `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
 	PublicURL      string       `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
 	PassphraseFile string       `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
+	Keys           KeysConfig   `yaml:"keys"`            // where the keys of issuers are kept
 	API            APIConfig    `yaml:"api"`             // gRPC and REST
 	Public         ListenConfig `yaml:"public"`          // CRL, OCSP, issuers, filter
 	Ops            ListenConfig `yaml:"ops"`             // metrics and health
@@ -40,6 +41,19 @@ type Config struct {
 	Log            LogConfig    `yaml:"log"`             //
 	Client         ClientConfig `yaml:"client"`          // how commands reach the API
 	Profiles       string       `yaml:"profiles"`        // directory of profile files; empty: only the built-in ones
+}
+
+// KeysConfig says where keys are kept. Keys in files are always there: the OCSP responder's is one.
+type KeysConfig struct {
+	Store  string       `yaml:"store"` // where new issuers' keys are made: softkey or pkcs11; default softkey
+	PKCS11 PKCS11Config `yaml:"pkcs11"`
+}
+
+// PKCS11Config is a token.
+type PKCS11Config struct {
+	Module  string `yaml:"module"`   // path of the vendor's library; empty: there is no token
+	Token   string `yaml:"token"`    // label of the token
+	PINFile string `yaml:"pin_file"` // holds the user's PIN on its only line
 }
 
 // ListenConfig is one listener.
@@ -58,7 +72,17 @@ type CRLConfig struct {
 	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 72h
 	Interval time.Duration `yaml:"interval"` // rebuilt at least this often; default a twelfth of the lifetime
 
-	Directory string `yaml:"directory"` // each list is written below it too, for a web server or CDN; empty: not
+	Directory string   `yaml:"directory"` // each list is written below it too, for a web server or CDN; empty: not
+	S3        S3Config `yaml:"s3"`        // each list is copied there too
+}
+
+// S3Config is a bucket of S3-compatible storage. Its credentials are in the environment: AWS_ACCESS_KEY_ID,
+// AWS_SECRET_ACCESS_KEY and, if they are temporary, AWS_SESSION_TOKEN.
+type S3Config struct {
+	Endpoint string `yaml:"endpoint"` // https://s3.eu-central-1.amazonaws.com; the bucket goes into the path
+	Region   string `yaml:"region"`   // default us-east-1
+	Bucket   string `yaml:"bucket"`   // empty: nothing is copied
+	Prefix   string `yaml:"prefix"`   // before the names, such as pki/
 }
 
 // OCSPConfig times the OCSP responses.
@@ -125,6 +149,7 @@ func ParseConfig(path string, text []byte, getenv func(string) string) (*Config,
 // fillDefaults states the zero of every field.
 func (c *Config) fillDefaults() {
 	setDefault(&c.Database, "sqlite:signet.db")
+	setDefault(&c.Keys.Store, "softkey")
 	setDefault(&c.API.Listen, "127.0.0.1:8443")
 	setDefault(&c.Public.Listen, "127.0.0.1:8080")
 	setDefault(&c.Ops.Listen, "127.0.0.1:9090")
@@ -147,6 +172,14 @@ func setDefault[T comparable](field *T, value T) {
 
 // validate returns the first field at fault and why.
 func (c *Config) validate() (field string, err error) {
+	if c.Keys.Store != "softkey" && c.Keys.Store != "pkcs11" {
+		return "keys.store", fmt.Errorf("%q: want softkey or pkcs11", c.Keys.Store)
+	}
+	if token := c.Keys.PKCS11; c.Keys.Store == "pkcs11" || token != (PKCS11Config{}) {
+		if token.Module == "" || token.Token == "" || token.PINFile == "" {
+			return "keys.pkcs11", fmt.Errorf("a token needs module, token and pin_file")
+		}
+	}
 	if err := checkDatabase(c.Database); err != nil {
 		return "database", err
 	}

@@ -86,6 +86,9 @@ func TestBadConfig(t *testing.T) {
 		{"CRL interval", good + "crl: {lifetime: 1h, interval: 2h}\n", "signet.yaml:2: crl.interval"},
 		{"OCSP lifetime", good + "ocsp: {lifetime: 1000h}\n", "signet.yaml:2: ocsp.lifetime"},
 		{"OCSP nonce", good + "ocsp: {nonce: always}\n", "signet.yaml:2: ocsp.nonce"},
+		{"key store", good + "keys: {store: cloud}\n", "signet.yaml:2: keys.store"},
+		{"half a token", good + "keys: {pkcs11: {module: /x.so}}\n", "signet.yaml:2: keys.pkcs11"},
+		{"no token", good + "keys: {store: pkcs11}\n", "keys.pkcs11"},
 		{"log format", good + "log: {format: xml}\n", "signet.yaml:2: log.format"},
 		{"log level", good + "log: {level: loud}\n", "signet.yaml:2: log.level"},
 	} {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/x509"
+	"os"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/crl/crlserver"
@@ -12,9 +13,13 @@ import (
 
 // openCRL makes the publisher and loads what was published.
 func (s *Server) openCRL(ctx context.Context) (err error) {
+	mirrors, err := s.config.crlMirrors()
+	if err != nil {
+		return err
+	}
 	s.publisher, err = crlserver.New(crlserver.Config{
 		Publications: s.store, Bases: s.store, Universe: s.universe, Issuers: s.publishedIssuers, Instance: s.instance,
-		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Directory: s.config.crlDirectory(), Log: s.log, Now: s.options.Now,
+		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Mirrors: mirrors, Log: s.log, Now: s.options.Now,
 	})
 	if err != nil {
 		return err
@@ -22,11 +27,21 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 	return s.publisher.Load(ctx)
 }
 
-func (c *Config) crlDirectory() string {
-	if c.CRL.Directory == "" {
-		return ""
+// crlMirrors are the places that lists are copied to. The credentials of a bucket come from the environment, by the
+// names that every S3 client knows.
+func (c *Config) crlMirrors() (mirrors []crlserver.Mirror, err error) {
+	if c.CRL.Directory != "" {
+		mirrors = append(mirrors, crlserver.Directory(c.Path(c.CRL.Directory)))
 	}
-	return c.Path(c.CRL.Directory)
+	if c.CRL.S3.Bucket != "" {
+		bucket, err := crlserver.S3(crlserver.S3Config{Endpoint: c.CRL.S3.Endpoint, Region: c.CRL.S3.Region, Bucket: c.CRL.S3.Bucket, Prefix: c.CRL.S3.Prefix,
+			AccessKey: os.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), Session: os.Getenv("AWS_SESSION_TOKEN")})
+		if err != nil {
+			return nil, err
+		}
+		mirrors = append(mirrors, bucket)
+	}
+	return mirrors, nil
 }
 
 // publishedIssuers are the issuers with a certificate, each with its key where this instance has it. A database that

@@ -17,11 +17,11 @@ const responderKey = "ocsp-responder"
 
 // openOCSP makes the responder, with a key of its own that the issuers certify.
 func (s *Server) openOCSP(ctx context.Context) error {
-	keyStore, err := s.config.keyStore(s.options.Passphrase)
+	keyStore, err := s.config.softKeys(s.options.Passphrase)
 	if err != nil {
 		return err
 	}
-	key, err := keyStore.Open(ctx, "softkey:"+responderKey)
+	key, err := keyStore.Open(ctx, keyStore.URI(responderKey))
 	if pki.KindOf(err) == pki.KindNotFound && err != nil {
 		key, err = keyStore.Create(ctx, responderKey, keys.ECDSAP256)
 	}

@@ -16,6 +16,7 @@ import (
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/pkcs11"
 	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/crl/crlserver"
@@ -176,11 +177,27 @@ func (s *Server) openKeys(ctx context.Context) error {
 
 // keyStore opens each key with the store of its scheme.
 func (c *Config) keyStore(passphrase []byte) (keys.Schemes, error) {
-	soft, err := softkey.New(softkey.Config{Dir: c.State().Keys(), Passphrase: passphrase})
+	soft, err := c.softKeys(passphrase)
 	if err != nil {
 		return keys.Schemes{}, err
 	}
-	return keys.Schemes{Default: "softkey", Stores: map[string]keys.Store{"softkey": soft}}, nil
+	schemes := keys.Schemes{Default: c.Keys.Store, Stores: map[string]keys.Store{"softkey": soft}}
+	if c.Keys.PKCS11.Module == "" {
+		return schemes, nil
+	}
+	pin, err := readPassphrase(c.Path(c.Keys.PKCS11.PINFile))
+	if err != nil {
+		return keys.Schemes{}, err
+	}
+	schemes.Stores["pkcs11"], err = pkcs11.New(pkcs11.Config{
+		Module: c.Keys.PKCS11.Module, Token: c.Keys.PKCS11.Token, PIN: pin, SecretsDir: c.State().Keys(), Passphrase: passphrase,
+	})
+	return schemes, err
+}
+
+// softKeys are the keys in files.
+func (c *Config) softKeys(passphrase []byte) (*softkey.Store, error) {
+	return softkey.New(softkey.Config{Dir: c.State().Keys(), Passphrase: passphrase})
 }
 
 // openBoard makes the place where this instance tells the others how far its products are.

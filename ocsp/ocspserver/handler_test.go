@@ -224,8 +224,17 @@ func TestServerSharesConnections(t *testing.T) {
 	}
 }
 
-// TestOpenSSLAsks runs `openssl ocsp` against a listener, with and without a nonce, and by GET what it wrote.
-func TestOpenSSLAsks(t *testing.T) {
+func writeCertificate(t *testing.T, dir, name string, cert *x509.Certificate) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestInteropOpenSSL runs `openssl ocsp` against a listener, with and without a nonce, and by GET what it wrote.
+func TestInteropOpenSSL(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), func(_ *ocspserver.Config, issuers []ocspserver.Issuer) {
 		for i := range issuers {
 			issuers[i].Nonce = ocspserver.NonceLive
@@ -235,14 +244,7 @@ func TestOpenSSLAsks(t *testing.T) {
 	good, bad, forged := s.closed.serial(1), s.closed.serial(2), s.one.span(1, 2).serial(1)
 	s.revoke(t, s.one.id, bad, pki.Superseded)
 	dir := t.TempDir()
-	write := func(name string, cert *x509.Certificate) string {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	ca := write("ca.pem", s.one.cert)
+	ca := writeCertificate(t, dir, "ca.pem", s.one.cert)
 	openssl := func(args ...string) string {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
@@ -261,7 +263,7 @@ func TestOpenSSLAsks(t *testing.T) {
 		{bad, []string{"good.pem: revoked", "Reason: superseded"}},
 		{forged, []string{"good.pem: revoked", "Reason: certificateHold", "Revocation Time: Jan  1 00:00:00 1970 GMT"}},
 	} {
-		leaf := write("good.pem", s.one.leaf(t, c.serial))
+		leaf := writeCertificate(t, dir, "good.pem", s.one.leaf(t, c.serial))
 		for _, mode := range [][]string{{"-no_nonce", "-sha1"}, {"-no_nonce", "-sha256"}, {"-nonce", "-sha256"}} {
 			out := openssl(append(mode, "-cert", leaf, "-url", address)...)
 			for _, want := range append(c.want, "Response verify OK") {
@@ -285,6 +287,35 @@ func TestOpenSSLAsks(t *testing.T) {
 		}
 		if out := openssl("-cert", leaf, "-respin", answer); !strings.Contains(out, c.want[0]) || !strings.Contains(out, "Response verify OK") {
 			t.Errorf("OpenSSL on the answer to GET:\n%s", out)
+		}
+	}
+}
+
+// TestInteropGnuTLS has ocsptool ask over HTTP, with and without a nonce, and judge the answer.
+func TestInteropGnuTLS(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), func(_ *ocspserver.Config, issuers []ocspserver.Issuer) { issuers[0].Nonce = ocspserver.NonceLive })
+	base := startServer(t, ocspserver.NewServer(&ocspserver.Handler{Responder: s.responder}, http.NotFoundHandler()))
+	good, bad := s.closed.serial(1), s.closed.serial(2)
+	s.revoke(t, s.one.id, bad, pki.KeyCompromise)
+	dir := t.TempDir()
+	ca := writeCertificate(t, dir, "ca.pem", s.one.cert)
+	for _, c := range []struct {
+		serial pki.Serial
+		want   []string
+	}{{good, []string{"Certificate Status: good"}}, {bad, []string{"Certificate Status: revoked"}}} {
+		leaf := writeCertificate(t, dir, "leaf.pem", s.one.leaf(t, c.serial))
+		for _, nonce := range []string{"--nonce", "--no-nonce"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			out, err := exec.CommandContext(ctx, "ocsptool", "--ask="+base+path(s.one), nonce, "--load-issuer", ca, "--load-cert", leaf).CombinedOutput()
+			if err != nil {
+				t.Errorf("ocsptool %s: %v", nonce, err)
+			}
+			for _, want := range append(c.want, "Success") {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("ocsptool %s does not print %q:\n%s", nonce, want, out)
+				}
+			}
 		}
 	}
 }

@@ -23,11 +23,11 @@ func TestFirstReadAfterAcknowledgement(t *testing.T) {
 		s := newSystem(t, db, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		const certificates = 10
+		const certificates = 6
 		var acknowledged [certificates]atomic.Bool
 		request := func(i int) []byte { return requestFor(t, s.one, crypto.SHA256, nil, s.closed.serial(uint64(i))) }
 		var wg sync.WaitGroup
-		for range 4 {
+		for range 2 {
 			wg.Go(func() {
 				for i := 0; ctx.Err() == nil; i = (i + 1) % certificates {
 					must := acknowledged[i].Load()

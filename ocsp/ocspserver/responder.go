@@ -33,9 +33,6 @@ type Config struct {
 	RetryAfter time.Duration
 }
 
-// inTouch is how old the universe's knowledge may be and still count as that of now: it polls every second.
-const inTouch = 10 * time.Second
-
 // maxResigned bounds how many dropped answers one change of the ledger makes again at once; the rest wait for demand.
 const maxResigned = 100
 
@@ -109,12 +106,12 @@ func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
 			r.cache.begin(change.Seq)
 			begun = true
 		}
-		r.Follow(ctx, change)
+		r.follow(ctx, change)
 	}
 }
 
-// Follow applies one change: Run does it for every one that its watch tells. Changes come in order, from one goroutine.
-func (r *Responder) Follow(ctx context.Context, change revocation.Change) {
+// follow applies one change and makes again at once what was in demand.
+func (r *Responder) follow(ctx context.Context, change revocation.Change) {
 	for _, again := range r.cache.follow(change, maxResigned) {
 		if issuer := (*r.issuers.Load())[again.issuer.String()]; issuer != nil {
 			r.refresh(ctx, issuer, again.certKey, again.hash)
@@ -331,76 +328,6 @@ func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, requ
 		reply.CacheControl = noStore
 	}
 	return reply
-}
-
-// question is a certificate that was asked about, and what the universe says of it.
-type question struct {
-	id    ocsp.CertID
-	facts revocation.Answer
-}
-
-// sign makes, checks and counts one response.
-func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte, enter func() error) (*signed, error) {
-	if err := enter(); err != nil {
-		return nil, err
-	}
-	defer r.pool.leave()
-	delegate, err := r.config.Delegates.Current(issuer.id)
-	if err != nil {
-		return nil, err
-	}
-	now := r.config.Now().UTC().Truncate(time.Second)
-	thisUpdate := r.thisUpdate(now)
-	// An answer does not outlive the certificate of its responder.
-	until := thisUpdate.Add(issuer.Validity)
-	if end := delegate.Certificate.NotAfter; until.After(end) {
-		until = end
-	}
-	if !until.After(now.Add(issuer.MaxAge)) {
-		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the answer would end at %s: too little is known, or the responder's certificate ends", until.Format(time.RFC3339))
-	}
-	draft := ocsp.Draft{ProducedAt: now, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
-	for i, q := range questions {
-		draft.Answers[i] = q.answer(issuer, thisUpdate, until)
-		draft.ExtendedRevoke = draft.ExtendedRevoke || q.facts.Issuance == revocation.NeverIssued
-	}
-	der, err := delegate.Signer.Sign(draft)
-	if err != nil {
-		return nil, err
-	}
-	if err := ocsp.Check(der, ocsp.Expected{Responder: delegate.Certificate, Answers: draft.Answers, Nonce: nonce, SkipVerify: true}); err != nil {
-		return nil, err
-	}
-	r.counters.signed.Add(1)
-	return newSigned(der, thisUpdate, until), nil
-}
-
-// thisUpdate is the most recent time at which the status is known to have been right (RFC 6960, Section 2.4): now, or
-// while the database does not answer the time when it last did.
-func (r *Responder) thisUpdate(now time.Time) time.Time {
-	if asOf := r.config.Universe.AsOf(); asOf.Before(now.Add(-inTouch)) {
-		return asOf.UTC().Truncate(time.Second)
-	}
-	return now
-}
-
-// answer puts the facts into the words of OCSP. It is called for what refuse let through.
-func (q question) answer(issuer *issuerState, thisUpdate, until time.Time) ocsp.Answer {
-	if q.facts.Issuance == revocation.NeverIssued {
-		return ocsp.NeverIssued(q.id, thisUpdate, until)
-	}
-	answer := ocsp.Answer{ID: q.id, Status: q.facts.Status, ThisUpdate: thisUpdate, NextUpdate: until}
-	if q.facts.Status == pki.StatusRevoked {
-		answer.Reason, answer.InvalidityAt = q.facts.Reason, q.facts.InvalidityAt
-		answer.RevokedAt = q.facts.RevokedAt
-		if answer.RevokedAt.After(thisUpdate) { // it was recorded by a clock that is ahead of this one
-			answer.RevokedAt = thisUpdate
-		}
-	}
-	if issuer.Retention > 0 {
-		answer.ArchiveCutoff = thisUpdate.Add(-issuer.Retention)
-	}
-	return answer
 }
 
 // failed is the reply to what could not be signed.

@@ -5,6 +5,10 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // errBusy says that more wait for a signature than the queue holds.
@@ -57,3 +61,76 @@ func (p *pool) tryEnter() bool {
 }
 
 func (p *pool) leave() { <-p.places }
+
+// inTouch is how old the universe's knowledge may be and still count as that of now: it polls every second.
+const inTouch = 10 * time.Second
+
+// question is a certificate that was asked about, and what the universe says of it.
+type question struct {
+	id    ocsp.CertID
+	facts revocation.Answer
+}
+
+// sign makes, checks and counts one response.
+func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte, enter func() error) (*signed, error) {
+	if err := enter(); err != nil {
+		return nil, err
+	}
+	defer r.pool.leave()
+	delegate, err := r.config.Delegates.Current(issuer.id)
+	if err != nil {
+		return nil, err
+	}
+	now := r.config.Now().UTC().Truncate(time.Second)
+	thisUpdate := r.thisUpdate(now)
+	// An answer does not outlive the certificate of its responder.
+	until := thisUpdate.Add(issuer.Validity)
+	if end := delegate.Certificate.NotAfter; until.After(end) {
+		until = end
+	}
+	if !until.After(now.Add(issuer.MaxAge)) {
+		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the answer would end at %s: too little is known, or the responder's certificate ends", until.Format(time.RFC3339))
+	}
+	draft := ocsp.Draft{ProducedAt: now, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
+	for i, q := range questions {
+		draft.Answers[i] = q.answer(issuer, thisUpdate, until)
+		draft.ExtendedRevoke = draft.ExtendedRevoke || q.facts.Issuance == revocation.NeverIssued
+	}
+	der, err := delegate.Signer.Sign(draft)
+	if err != nil {
+		return nil, err
+	}
+	if err := ocsp.Check(der, ocsp.Expected{Responder: delegate.Certificate, Answers: draft.Answers, Nonce: nonce, SkipVerify: true}); err != nil {
+		return nil, err
+	}
+	r.counters.signed.Add(1)
+	return newSigned(der, thisUpdate, until), nil
+}
+
+// thisUpdate is the most recent time at which the status is known to have been right (RFC 6960, Section 2.4): now, or
+// while the database does not answer the time when it last did.
+func (r *Responder) thisUpdate(now time.Time) time.Time {
+	if asOf := r.config.Universe.AsOf(); asOf.Before(now.Add(-inTouch)) {
+		return asOf.UTC().Truncate(time.Second)
+	}
+	return now
+}
+
+// answer puts the facts into the words of OCSP. It is called for what refuse let through.
+func (q question) answer(issuer *issuerState, thisUpdate, until time.Time) ocsp.Answer {
+	if q.facts.Issuance == revocation.NeverIssued {
+		return ocsp.NeverIssued(q.id, thisUpdate, until)
+	}
+	answer := ocsp.Answer{ID: q.id, Status: q.facts.Status, ThisUpdate: thisUpdate, NextUpdate: until}
+	if q.facts.Status == pki.StatusRevoked {
+		answer.Reason, answer.InvalidityAt = q.facts.Reason, q.facts.InvalidityAt
+		answer.RevokedAt = q.facts.RevokedAt
+		if answer.RevokedAt.After(thisUpdate) { // it was recorded by a clock that is ahead of this one
+			answer.RevokedAt = thisUpdate
+		}
+	}
+	if issuer.Retention > 0 {
+		answer.ArchiveCutoff = thisUpdate.Add(-issuer.Retention)
+	}
+	return answer
+}

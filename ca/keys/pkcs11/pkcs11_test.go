@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +20,12 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/pkcs11"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 )
 
@@ -131,20 +137,8 @@ func TestASessionLossIsSurvived(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign(t, key)
-	library := p11.New(module(t))
-	if err := library.Initialize(); err != nil && err != p11.Error(p11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
-		t.Fatal(err)
-	}
-	slots, err := library.GetSlotList(true)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for range 3 {
-		for _, slot := range slots {
-			if err := library.CloseAllSessions(slot); err != nil {
-				t.Fatal(err)
-			}
-		}
+		closeSessions(t)
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() { sign(t, key) })
@@ -203,5 +197,79 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := store.Open(t.Context(), key.URI); pki.KindOf(err) != pki.KindFailedPrecondition {
 		t.Errorf("without its serial secret: %v", err)
+	}
+}
+
+// An issuer whose key is in the token issues and signs its CRL, and goes on after the sessions are lost.
+func TestATokenIssuesAndSignsACRL(t *testing.T) {
+	db := testdb.SQLite(t)
+	profiles, err := profile.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := ca.New(t.Context(), ca.Config{Profiles: profiles, Keys: keys.Schemes{Default: "pkcs11", Stores: map[string]keys.Store{"pkcs11": open(t, t.TempDir())}},
+		Issuers: db, Ranges: db, Certificates: db, Inventory: db, Audit: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := auth.Principal{ID: "token:admin", Account: "admin", Role: auth.RoleAdmin}
+	manage, err := admin.Authorize(auth.ActionManage, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := authority.CreateIssuer(t.Context(), manage, ca.NewIssuer{Label: "hsm-root", Subject: ca.Subject{CommonName: "Root in a Token"}, BaseURL: "http://pki.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{"a.example.com"}}, leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue, err := admin.Authorize(auth.ActionIssue, "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		issued, err := authority.Issue(t.Context(), issue, ca.Request{Profile: "server", Issuer: root.ID, CSR: csr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate, signer, err := authority.IssuerSigner(t.Context(), root.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := x509.ParseCertificate(issued.DER)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := parsed.CheckSignatureFrom(certificate); err != nil {
+			t.Error(err)
+		}
+		if _, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), NextUpdate: parsed.NotAfter}, certificate, signer); err != nil {
+			t.Error(err)
+		}
+		closeSessions(t)
+	}
+}
+
+// closeSessions closes every session of this process behind the store's back.
+func closeSessions(t *testing.T) {
+	t.Helper()
+	library := p11.New(module(t))
+	if err := library.Initialize(); err != nil && err != p11.Error(p11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+		t.Fatal(err)
+	}
+	slots, err := library.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range slots {
+		if err := library.CloseAllSessions(slot); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -19,8 +19,9 @@ var groups = map[string]func(context.Context, *bench) error{
 	"handshake":  shake,
 	"inventory":  inventory,
 	"issue":      issue,
-	"revocation": revocations,
 	"limits":     limits,
+	"ocsp":       answering,
+	"revocation": revocations,
 }
 
 // bench is one run: what it works with, and what it found.

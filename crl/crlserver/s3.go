@@ -1,0 +1,212 @@
+package crlserver
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+)
+
+// S3Config says where a bucket is.
+type S3Config struct {
+	Endpoint  string           // "https://s3.eu-central-1.amazonaws.com"; the bucket goes into the path. Required.
+	Region    string           // zero: "us-east-1", which most other implementations take
+	Bucket    string           // required
+	Prefix    string           // before the names, such as "pki/"; zero: none
+	AccessKey string           // required
+	SecretKey string           // required; never logged
+	Session   string           // session token of temporary credentials; zero: none
+	MaxAge    time.Duration    // of Cache-Control. Zero: 5 minutes.
+	Client    *http.Client     // zero: http.DefaultClient
+	Now       func() time.Time // zero: time.Now
+}
+
+// s3 is a mirror in an S3-compatible object store.
+type s3 struct{ config S3Config }
+
+// S3 returns a mirror in a bucket. Objects carry the CRL number, and are replaced by compare-and-swap on their entity tag,
+// so that any number of instances may write and a larger number is never replaced by a smaller one. The store must
+// honour If-Match and If-None-Match on PUT.
+func S3(config S3Config) (Mirror, error) {
+	const op = "make S3 mirror"
+	if config.Endpoint == "" || config.Bucket == "" || config.AccessKey == "" || config.SecretKey == "" {
+		return nil, pki.Errorf(pki.KindInvalid, op, "endpoint, bucket, access key and secret key are required")
+	}
+	u, err := url.Parse(config.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, pki.Errorf(pki.KindInvalid, op, "endpoint %q: want an http or https URL", config.Endpoint).InField("endpoint")
+	}
+	config.Endpoint = strings.TrimSuffix(config.Endpoint, "/")
+	if config.Region == "" {
+		config.Region = "us-east-1"
+	}
+	if config.MaxAge == 0 {
+		config.MaxAge = 5 * time.Minute
+	}
+	if config.Client == nil {
+		config.Client = http.DefaultClient
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &s3{config}, nil
+}
+
+func (s *s3) String() string { return s.config.Endpoint + "/" + s.config.Bucket }
+
+// numberHeader is where an object carries its CRL number.
+const numberHeader = "X-Amz-Meta-Signet-Crl-Number"
+
+// swaps is how often a lost race is run again before it counts as a failure.
+const swaps = 5
+
+// Put stores a list unless the object has the same or a larger number.
+func (s *s3) Put(ctx context.Context, name string, document crl.Document, head Head) error {
+	for range swaps {
+		tag, number, err := s.stat(ctx, name)
+		if err != nil {
+			return err
+		}
+		if tag != "" && number >= head.Number {
+			return nil
+		}
+		swapped, err := s.swap(ctx, name, document, head, tag)
+		if err != nil || swapped {
+			return err
+		}
+	}
+	return fmt.Errorf("put %s: lost %d races in a row", name, swaps)
+}
+
+// stat returns the entity tag and the number of an object; the tag is empty if there is none.
+func (s *s3) stat(ctx context.Context, name string) (tag string, number uint64, err error) {
+	response, err := s.call(ctx, http.MethodHead, name, nil, emptySum, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	switch response.StatusCode {
+	case http.StatusNotFound:
+		return "", 0, nil
+	case http.StatusOK:
+		// An object of somebody else's has no number, and is replaced.
+		number, _ = strconv.ParseUint(response.Header.Get(numberHeader), 10, 64)
+		if tag = response.Header.Get("ETag"); tag == "" {
+			return "", 0, fmt.Errorf("head %s: the store gives no entity tag", name)
+		}
+		return tag, number, nil
+	}
+	return "", 0, fmt.Errorf("head %s: %s", name, response.Status)
+}
+
+// swap writes an object if it still has the tag, or is still absent if the tag is empty.
+func (s *s3) swap(ctx context.Context, name string, document crl.Document, head Head, tag string) (bool, error) {
+	header := http.Header{}
+	header.Set("Content-Type", "application/pkix-crl")
+	header.Set("Cache-Control", fmt.Sprintf("public, max-age=%d, must-revalidate", int(s.config.MaxAge/time.Second)))
+	header.Set(numberHeader, strconv.FormatUint(head.Number, 10))
+	if tag == "" {
+		header.Set("If-None-Match", "*")
+	} else {
+		header.Set("If-Match", tag)
+	}
+	response, err := s.call(ctx, http.MethodPut, name, header, hex.EncodeToString(head.Sum[:]), document)
+	if err != nil {
+		return false, err
+	}
+	switch response.StatusCode {
+	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
+		return true, nil
+	case http.StatusPreconditionFailed, http.StatusConflict, http.StatusNotFound: // 404: removed between HEAD and PUT
+		return false, nil
+	}
+	return false, fmt.Errorf("put %s: %s", name, response.Status)
+}
+
+// Remove removes an object.
+func (s *s3) Remove(ctx context.Context, name string) error {
+	response, err := s.call(ctx, http.MethodDelete, name, nil, emptySum, nil)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode/100 != 2 && response.StatusCode != http.StatusNotFound {
+		return fmt.Errorf("delete %s: %s", name, response.Status)
+	}
+	return nil
+}
+
+// emptySum is the SHA-256 of nothing.
+const emptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// call sends one signed request and reads its answer; nothing of the body is of interest.
+func (s *s3) call(ctx context.Context, method, name string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
+	target := s.config.Endpoint + "/" + url.PathEscape(s.config.Bucket) + "/" + (&url.URL{Path: s.config.Prefix + name}).EscapedPath()
+	var body io.Reader
+	if document != nil {
+		body = document.Reader()
+	}
+	request, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	if document != nil {
+		request.ContentLength = document.Size()
+	}
+	s.sign(request, sum)
+	response, err := s.config.Client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // so that the connection can be used again
+	return response, err
+}
+
+// sign adds an AWS Signature, version 4, over every header that is set and the host.
+func (s *s3) sign(request *http.Request, sum string) {
+	now := s.config.Now().UTC()
+	request.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
+	request.Header.Set("X-Amz-Content-Sha256", sum)
+	if s.config.Session != "" {
+		request.Header.Set("X-Amz-Security-Token", s.config.Session)
+	}
+	values := map[string]string{"host": request.URL.Host}
+	for name, list := range request.Header {
+		values[strings.ToLower(name)] = strings.Join(list, ",")
+	}
+	names := slices.Sorted(maps.Keys(values))
+	lines := make([]string, len(names))
+	for i, name := range names {
+		lines[i] = name + ":" + values[name]
+	}
+	signed := strings.Join(names, ";")
+	canonical := strings.Join([]string{request.Method, request.URL.EscapedPath(), request.URL.RawQuery, strings.Join(lines, "\n"), "", signed, sum}, "\n")
+	digest := sha256.Sum256([]byte(canonical))
+	scope := now.Format("20060102") + "/" + s.config.Region + "/s3/aws4_request"
+	message := "AWS4-HMAC-SHA256\n" + now.Format("20060102T150405Z") + "\n" + scope + "\n" + hex.EncodeToString(digest[:])
+	key := []byte("AWS4" + s.config.SecretKey)
+	for _, part := range strings.Split(scope, "/") {
+		key = keyed(key, part)
+	}
+	request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+s.config.AccessKey+"/"+scope+",SignedHeaders="+signed+",Signature="+hex.EncodeToString(keyed(key, message)))
+}
+
+func keyed(key []byte, text string) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(text))
+	return mac.Sum(nil)
+}

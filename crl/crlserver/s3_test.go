@@ -1,0 +1,229 @@
+package crlserver_test
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+)
+
+// bucket is an object store in a process: HEAD, PUT with conditions, DELETE. It checks what any store checks of a
+// signature without knowing how signatures are made; the known answer is in TestS3Signature.
+type bucket struct {
+	t       *testing.T
+	mu      sync.Mutex
+	objects map[string]object
+	before  func(method string) int // status to answer with instead, 0: none
+}
+
+type object struct {
+	body   string
+	header http.Header
+}
+
+func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		b.t.Error(err)
+	}
+	if sum := sha256.Sum256(body); r.Header.Get("X-Amz-Content-Sha256") != hex.EncodeToString(sum[:]) ||
+		!strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=id/") || strings.Contains(r.Header.Get("Authorization"), "secret") {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.before != nil {
+		if status := b.before(r.Method); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+	}
+	have, ok := b.objects[r.URL.Path]
+	switch r.Method {
+	case http.MethodHead:
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		for name, values := range have.header {
+			w.Header()[name] = values
+		}
+	case http.MethodPut:
+		if r.Header.Get("If-None-Match") == "*" && ok || r.Header.Get("If-Match") != "" && have.header.Get("ETag") != r.Header.Get("If-Match") {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		tag := md5.Sum(body)
+		b.objects[r.URL.Path] = object{string(body), http.Header{"Etag": {`"` + hex.EncodeToString(tag[:]) + `"`}, "Content-Type": r.Header["Content-Type"],
+			"Cache-Control": r.Header["Cache-Control"], "X-Amz-Meta-Signet-Crl-Number": r.Header["X-Amz-Meta-Signet-Crl-Number"]}}
+	case http.MethodDelete:
+		delete(b.objects, r.URL.Path)
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (b *bucket) get(path string) (object, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.objects[path]
+	return o, ok
+}
+
+func newBucket(t *testing.T) (*bucket, crlserver.Mirror) {
+	b := &bucket{t: t, objects: make(map[string]object)}
+	server := httptest.NewServer(b)
+	t.Cleanup(server.Close)
+	m, err := crlserver.S3(crlserver.S3Config{Endpoint: server.URL, Bucket: "lists", Prefix: "pki/", AccessKey: "id", SecretKey: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, m
+}
+
+// TestS3Signature is the example of the signature's specification: GET of a range, with known keys and answer.
+func TestS3Signature(t *testing.T) {
+	m, err := crlserver.S3(crlserver.S3Config{Endpoint: "https://examplebucket.s3.amazonaws.com", Bucket: "x", AccessKey: "AKIAIOSFODNN7EXAMPLE", SecretKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+		Now: func() time.Time { return time.Date(2013, 5, 24, 0, 0, 0, 0, time.UTC) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequest(http.MethodGet, "https://examplebucket.s3.amazonaws.com/test.txt", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Range", "bytes=0-9")
+	empty := sha256.Sum256(nil)
+	crlserver.TestingOnlySign(m, r, hex.EncodeToString(empty[:]))
+	want := "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+	if got := r.Header.Get("Authorization"); got != want {
+		t.Errorf("authorization is\n%s, want\n%s", got, want)
+	}
+}
+
+// TestS3Swap: a larger number is never replaced by a smaller one, and a lost race is run again.
+func TestS3Swap(t *testing.T) {
+	b, m := newBucket(t)
+	list := func(number uint64) (crl.Document, crlserver.Head) {
+		document := crl.Document{[]byte("list "), {byte('0' + number)}}
+		return document, crlserver.Head{Number: number, Sum: document.Sum(), Size: document.Size()}
+	}
+	put := func(number uint64) error {
+		document, head := list(number)
+		return m.Put(t.Context(), "crl/x.crl", document, head)
+	}
+	body := func() string { o, _ := b.get("/lists/pki/crl/x.crl"); return o.body }
+	for _, step := range []struct {
+		number uint64
+		want   string
+	}{{3, "list 3"}, {2, "list 3"}, {3, "list 3"}, {5, "list 5"}} {
+		if err := put(step.number); err != nil || body() != step.want {
+			t.Fatalf("after number %d: %q, %v", step.number, body(), err)
+		}
+	}
+	o, _ := b.get("/lists/pki/crl/x.crl")
+	if o.header.Get("Content-Type") != "application/pkix-crl" || o.header.Get("Cache-Control") != "public, max-age=300, must-revalidate" {
+		t.Errorf("headers are %v", o.header)
+	}
+
+	races := 2
+	b.before = func(method string) int { // somebody else writes between our HEAD and our PUT
+		if method == http.MethodPut && races > 0 {
+			races--
+			return http.StatusPreconditionFailed
+		}
+		return 0
+	}
+	if err := put(6); err != nil || body() != "list 6" {
+		t.Fatalf("after two lost races: %q, %v", body(), err)
+	}
+	b.before = func(method string) int { return map[string]int{http.MethodPut: http.StatusPreconditionFailed}[method] }
+	if err := put(7); err == nil {
+		t.Error("races lost for ever are no error")
+	}
+	b.before = func(string) int { return http.StatusServiceUnavailable }
+	if put(7) == nil || m.Remove(t.Context(), "crl/x.crl") == nil {
+		t.Error("a store that is down is no error")
+	}
+	b.before = nil
+	for range 2 {
+		if err := m.Remove(t.Context(), "crl/x.crl"); err != nil || body() != "" {
+			t.Errorf("removed: %q, %v", body(), err)
+		}
+	}
+}
+
+// TestS3Mirror: the bucket follows what is published, across a time when it is down.
+func TestS3Mirror(t *testing.T) {
+	b, m := newBucket(t)
+	down := 3
+	b.before = func(string) int {
+		if down > 0 {
+			down--
+			return http.StatusInternalServerError
+		}
+		return 0
+	}
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Mirrored CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{m} }, a.config())
+	for index := range uint64(2) {
+		p.await(t, a.revoke(t, index))
+		for _, list := range []crlserver.List{a.shard(), a.complete()} {
+			eventually(t, "the object", func() bool {
+				document, _, _ := p.Document(list)
+				o, ok := b.get("/lists/pki/crl/" + list.String())
+				return ok && o.body == string(document.Bytes())
+			})
+		}
+	}
+}
+
+// stuck is a mirror that never answers in time.
+type stuck struct{}
+
+func (stuck) Put(ctx context.Context, _ string, _ crl.Document, _ crlserver.Head) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+func (stuck) Remove(context.Context, string) error { return errors.New("never asked") }
+func (stuck) String() string                       { return "a place that never answers" }
+
+// TestStuckMirror: a place that does not answer delays nothing, and the publisher still stops.
+func TestStuckMirror(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Stuck CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{stuck{}} }, a.config())
+	p.await(t, a.revoke(t, 1))
+	p.stop()
+}
+
+func TestS3Config(t *testing.T) {
+	good := crlserver.S3Config{Endpoint: "https://s3.example", Bucket: "b", AccessKey: "a", SecretKey: "s"}
+	for name, change := range map[string]func(*crlserver.S3Config){
+		"no endpoint": func(c *crlserver.S3Config) { c.Endpoint = "" }, "no bucket": func(c *crlserver.S3Config) { c.Bucket = "" },
+		"no key": func(c *crlserver.S3Config) { c.AccessKey = "" }, "no secret": func(c *crlserver.S3Config) { c.SecretKey = "" },
+		"not a URL": func(c *crlserver.S3Config) { c.Endpoint = "s3.example" }, "ftp": func(c *crlserver.S3Config) { c.Endpoint = "ftp://s3.example" },
+	} {
+		config := good
+		change(&config)
+		if _, err := crlserver.S3(config); pki.KindOf(err) != pki.KindInvalid || strings.Contains(err.Error(), "secret:") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
