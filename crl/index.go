@@ -26,7 +26,6 @@ type index struct {
 	chunks  [][]byte
 	last    int      // octets used in the last chunk
 	table   []uint64 // open addressing, a power of two; half of a hash, and 1 + position of a record; 0 for none
-	seed    maphash.Seed
 	count   int
 	twice   bool     // a certificate is listed twice
 	issuers [][]byte // certificate issuers of an indirect list
@@ -118,13 +117,16 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 	return b[n:end], position + uint32(end)
 }
 
-// build makes the table once all records are in. The seed is random, so nobody can write a list whose look-ups are slow.
+// indexSeed is drawn at start, so nobody can write a list whose look-ups are slow.
+var indexSeed = maphash.MakeSeed()
+
+// build makes the table once all records are in.
 func (x *index) build() {
 	size := 4
 	for size < x.count+x.count/2 {
 		size *= 2
 	}
-	x.table, x.seed = make([]uint64, size), maphash.MakeSeed()
+	x.table = make([]uint64, size)
 	mask := uint64(size - 1)
 	for c := range x.chunks {
 		for position, end := x.chunk(c); position < end; {
@@ -132,7 +134,7 @@ func (x *index) build() {
 			if len(serial) == 0 {
 				break
 			}
-			hash := maphash.Bytes(x.seed, serial)
+			hash := maphash.Bytes(indexSeed, serial)
 			slot := hash & mask
 			for ; x.table[slot] != 0; slot = (slot + 1) & mask {
 				if x.table[slot]>>32 == hash>>32 && !x.twice {
@@ -188,7 +190,7 @@ func (x *index) find(serial []byte, yield func(record) bool) {
 		return
 	}
 	mask := uint64(len(x.table) - 1)
-	hash := maphash.Bytes(x.seed, serial)
+	hash := maphash.Bytes(indexSeed, serial)
 	for slot := hash & mask; x.table[slot] != 0; slot = (slot + 1) & mask {
 		if x.table[slot]>>32 != hash>>32 {
 			continue

@@ -45,7 +45,7 @@ func TestBoard(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond) // another goroutine reports to a real database
 		}
-		short, stop := context.WithTimeout(t.Context(), 60*time.Millisecond)
+		short, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		_, err := a.AwaitPublished(short, 7)
 		stop()
 		lag, ok := errors.AsType[*revocation.LagError](err)

@@ -262,24 +262,21 @@ func (j *Jobs) RunOnce(ctx context.Context) error {
 // run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
 func (j *Jobs) run(ctx context.Context, job Job) error {
 	size := 1_000
-	stale := 0
 	for {
 		if err := j.config.Universe.Check(); err != nil {
 			return err
 		}
-		chunk, err := j.config.Books.RunChunk(ctx, job, j.config.Instance, size, j.config.Now())
-		switch {
-		case errors.Is(err, ErrStale): // a single revocation came between
-			if stale++; stale < staleTries {
-				continue
-			}
+		var chunk Chunk
+		err := unlessStale(func() (err error) { // a single revocation may come between
+			chunk, err = j.config.Books.RunChunk(ctx, job, j.config.Instance, size, j.config.Now())
 			return err
+		})
+		switch {
 		case err != nil && (pki.KindOf(err) == pki.KindUnavailable || ctx.Err() != nil):
 			return err // the next round, or another instance, goes on
 		case err != nil:
 			return errors.Join(err, j.fail(ctx, job, err))
 		}
-		stale = 0
 		if chunk.Busy || chunk.State != JobRunning {
 			return nil
 		}

@@ -3,7 +3,6 @@ package revocation
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
@@ -80,13 +79,10 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	}
 	rand.Read(job.ID[:])
 	var receipt BlockReceipt
-	var err error
-	for range staleTries {
+	err := unlessStale(func() (err error) {
 		receipt, err = l.config.Keys.BlockKey(ctx, block, job, l.config.Now(), blockLimit)
-		if !errors.Is(err, ErrStale) {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil {
 		return BlockReceipt{}, err
 	}

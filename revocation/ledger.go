@@ -53,7 +53,7 @@ type Ledger struct {
 const (
 	groupSize     = 1_000            // requests committed together
 	commitTimeout = 15 * time.Second // of one group; requests that wait longer are told that it may have happened
-	staleTries    = 5                // before a group gives up against another instance's changes
+	staleTries    = 20               // before a group gives up against another instance's changes
 )
 
 // pending is a request that waits for its commit.
@@ -206,13 +206,10 @@ func (l *Ledger) gather(group []*pending) []*pending {
 func (l *Ledger) commit(group []*pending) (settled []*pending, last uint64, later []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	var err error
-	for range staleTries {
+	err := unlessStale(func() (err error) {
 		settled, last, later, err = l.tryCommit(ctx, group)
-		if !errors.Is(err, ErrStale) {
-			break
-		}
-	}
+		return err
+	})
 	if err == nil {
 		return settled, last, later
 	}
@@ -222,6 +219,16 @@ func (l *Ledger) commit(group []*pending) (settled []*pending, last uint64, late
 		}
 	}
 	return group, 0, nil
+}
+
+// unlessStale repeats do as long as another instance's changes get in its way.
+func unlessStale(do func() error) error {
+	for range staleTries {
+		if err := do(); !errors.Is(err, ErrStale) {
+			return err
+		}
+	}
+	return pki.Errorf(pki.KindUnavailable, opChange, "other instances change the same certificates").WithHint("try again in a moment")
 }
 
 func (l *Ledger) tryCommit(ctx context.Context, group []*pending) (settled []*pending, last uint64, later []*pending, err error) {
