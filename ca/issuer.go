@@ -106,11 +106,12 @@ func (i *Issuer) CertificatesFile() []byte {
 	for _, c := range i.Certificates {
 		all = append(all, c.DER...)
 	}
-	return certsOnly(all)
+	return CertsOnly(all)
 }
 
-// certsOnly wraps DER certificates, one after the other, as RFC 5652, Section 5 and RFC 5751, Section 3.2.2 have it.
-func certsOnly(certificates []byte) []byte {
+// CertsOnly wraps DER certificates, one after the other, in a PKCS #7 message without content and signers, as RFC 5652,
+// Section 5 and RFC 5751, Section 3.2.2 have it.
+func CertsOnly(certificates []byte) []byte {
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(certificates)+64))
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes([]byte("\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02")) // id-signedData

@@ -9,31 +9,34 @@ import (
 )
 
 type listCmd struct {
-	Name          string   `arg:"" optional:"" help:"Exactly this name."`
-	Under         string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
-	Standing      string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
-	Profile       string   `placeholder:"NAME" help:"Issued under this profile."`
-	Issuer        string   `placeholder:"ID" help:"From this issuer."`
-	Account       string   `placeholder:"NAME" help:"Issued to this account."`
-	KeyHash       string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
-	ExpiresWithin duration `placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
-	IssuedAfter   instant  `placeholder:"TIME" help:"Issued at or after this time."`
-	IssuedBefore  instant  `placeholder:"TIME" help:"Issued before this time."`
-	Limit         int      `short:"n" default:"100" help:"At most this many; 0: all of them."`
-	Page          string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
-	Count         bool     `help:"Only say how many there are."`
+	Name         string   `arg:"" optional:"" help:"Exactly this name."`
+	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
+	Standing     string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
+	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
+	Issuer       string   `placeholder:"ID" help:"From this issuer."`
+	Account      string   `placeholder:"NAME" help:"Issued to this account."`
+	KeyHash      string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
+	Expiring     duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
+	IssuedAfter  instant  `placeholder:"TIME" help:"Issued at or after this time."`
+	IssuedBefore instant  `placeholder:"TIME" help:"Issued before this time."`
+	Limit        *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
+	Page         string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
+	Count        bool     `help:"Only say how many there are."`
+	Export       string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
+	Out          string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
 	serverFlags
 }
 
 // Help is shown by `signet list --help`.
 func (listCmd) Help() string {
-	return `Newest first. Every condition that is given must hold.
+	return `Newest first, unless a condition implies another order. Every condition that is given must hold.
 
 Examples:
   signet list
   signet list app.example
-  signet list --under example --expires-within 30d --standing valid
-  signet list --limit 0 --output json`
+  signet list --expiring 30d --standing valid --under example
+  signet list --limit 0 --output json
+  signet list --export csv --out certificates.csv`
 }
 
 // Run prints certificates.
@@ -47,8 +50,11 @@ func (c *listCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	if c.Count {
+	switch {
+	case c.Count:
 		return c.count(a, api, filter)
+	case c.Export != "":
+		return c.export(a, api, filter)
 	}
 	list, err := c.collect(a, api, filter)
 	if err != nil {
@@ -87,33 +93,63 @@ func (c *listCmd) filter() (client.Filter, error) {
 			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
 	}
-	if c.ExpiresWithin > 0 {
+	if c.Expiring > 0 {
 		f.ExpiresAfter = time.Now().UTC()
-		f.ExpiresBefore = f.ExpiresAfter.Add(time.Duration(c.ExpiresWithin))
+		f.ExpiresBefore = f.ExpiresAfter.Add(time.Duration(c.Expiring))
 	}
-	if c.Limit < 0 {
-		return f, pki.Errorf(pki.KindInvalid, op, "--limit: %d is negative", c.Limit)
-	}
-	return f, nil
+	return f, c.checkForm(op)
 }
 
-// collect reads pages until the limit or the end.
-func (c *listCmd) collect(a *app, api *client.Client, filter client.Filter) (*certificateList, error) {
-	list := &certificateList{Certificates: []client.Certificate{}, Next: filter.PageToken}
-	for first := true; first || list.Next != ""; first = false {
-		filter.PageToken, filter.PageSize = list.Next, 1000
-		if c.Limit > 0 {
-			if filter.PageSize = min(1000, c.Limit-len(list.Certificates)); filter.PageSize == 0 {
-				break
-			}
+// checkForm refuses flags that do not go together.
+func (c *listCmd) checkForm(op string) error {
+	switch {
+	case c.Limit != nil && *c.Limit < 0:
+		return pki.Errorf(pki.KindInvalid, op, "--limit: %d is negative", *c.Limit)
+	case c.Export != "" && c.Export != "csv" && c.Export != "jsonl":
+		return pki.Errorf(pki.KindInvalid, op, "--export: %q: want csv or jsonl", c.Export)
+	case c.Out != "" && c.Export == "":
+		return pki.Errorf(pki.KindInvalid, op, "--out belongs to --export").WithHint("add --export csv or --export jsonl")
+	case c.Count && c.Export != "":
+		return pki.Errorf(pki.KindInvalid, op, "give --count or --export, not both")
+	}
+	return nil
+}
+
+// pages gives page after page until the limit, 0 for none, or the end, and returns the token of what follows.
+func (c *listCmd) pages(a *app, api *client.Client, filter client.Filter, limit int, take func([]client.Certificate) error) (next string, err error) {
+	taken := 0
+	for {
+		filter.PageSize = 1000
+		if limit > 0 {
+			filter.PageSize = min(1000, limit-taken)
 		}
 		page, err := api.List(a.ctx, filter)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
-		list.Certificates, list.Next = append(list.Certificates, page.Certificates...), page.Next
+		if err := take(page.Certificates); err != nil {
+			return "", err
+		}
+		taken += len(page.Certificates)
+		if filter.PageToken = page.Next; page.Next == "" || limit > 0 && taken >= limit {
+			return page.Next, nil
+		}
 	}
-	return list, nil
+}
+
+// collect reads pages into one list.
+func (c *listCmd) collect(a *app, api *client.Client, filter client.Filter) (*certificateList, error) {
+	limit := 100
+	if c.Limit != nil {
+		limit = *c.Limit
+	}
+	list := &certificateList{Certificates: []client.Certificate{}}
+	var err error
+	list.Next, err = c.pages(a, api, filter, limit, func(page []client.Certificate) error {
+		list.Certificates = append(list.Certificates, page...)
+		return nil
+	})
+	return list, err
 }
 
 func (c *listCmd) count(a *app, api *client.Client, filter client.Filter) error {

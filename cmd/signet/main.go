@@ -28,6 +28,7 @@ type commands struct {
 	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
 	List       listCmd       `cmd:"" help:"List certificates."`
 	Show       showCmd       `cmd:"" help:"Show one certificate."`
+	Export     exportCmd     `cmd:"" help:"Write a certificate with its chain and key as PEM, DER, PKCS #7 or PKCS #12."`
 	Status     statusCmd     `cmd:"" help:"Ask whether a certificate is authentic and in force."`
 	Revoke     revokeCmd     `cmd:"" help:"Revoke a certificate for good."`
 	Hold       holdCmd       `cmd:"" help:"Suspend a certificate."`

@@ -30,19 +30,24 @@ func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	return passphrase, nil
 }
 
-// askPassphrase asks at the terminal, without echo.
+// askPassphrase asks for the passphrase of the keys.
 func (a *app) askPassphrase(op string, isNew bool) ([]byte, error) {
+	return a.askSecret(op, "passphrase", "Passphrase of the keys: ", isNew,
+		"put it into a file and name it with --passphrase-file or SIGNET_PASSPHRASE_FILE, set SIGNET_PASSPHRASE, or give systemd's LoadCredential=signet-passphrase")
+}
+
+// askSecret asks at the terminal, without echo, and twice for a new one. The hint says what to do without a terminal.
+func (a *app) askSecret(op, what, prompt string, isNew bool, hint string) ([]byte, error) {
 	terminal, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return nil, pki.Errorf(pki.KindInvalid, op, "there is no passphrase, and no terminal to ask at").
-			WithHint("put it into a file and name it with --passphrase-file or SIGNET_PASSPHRASE_FILE, set SIGNET_PASSPHRASE, or give systemd's LoadCredential=signet-passphrase")
+		return nil, pki.Errorf(pki.KindInvalid, op, "there is no %s, and no terminal to ask at", what).WithHint("%s", hint)
 	}
 	ask := func(prompt string) ([]byte, error) {
 		fmt.Fprint(a.err, prompt)
 		defer fmt.Fprintln(a.err)
 		return term.ReadPassword(int(terminal.Fd()))
 	}
-	passphrase, err := ask("Passphrase of the keys: ")
+	secret, err := ask(prompt)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
@@ -51,12 +56,12 @@ func (a *app) askPassphrase(op string, isNew bool) ([]byte, error) {
 		if err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 		}
-		if !bytes.Equal(passphrase, again) {
-			return nil, pki.Errorf(pki.KindInvalid, op, "the two passphrases differ").WithHint("type the same one twice; nothing was made")
+		if !bytes.Equal(secret, again) {
+			return nil, pki.Errorf(pki.KindInvalid, op, "the two differ").WithHint("type the same %s twice; nothing was made", what)
 		}
 	}
-	if len(passphrase) == 0 {
-		return nil, pki.Errorf(pki.KindInvalid, op, "the passphrase is empty")
+	if len(secret) == 0 {
+		return nil, pki.Errorf(pki.KindInvalid, op, "the %s is empty", what)
 	}
-	return passphrase, nil
+	return secret, nil
 }
