@@ -46,6 +46,13 @@ func main() {
 	flags.StringVar(&b.database, "database", "", "URL of an empty PostgreSQL")
 	flags.IntVar(&b.postgresPID, "postgres-pid", 0, "process id of its postmaster")
 	flags.StringVar(&b.dir, "dir", os.TempDir(), "directory for files")
+	if len(os.Args) == 3 && os.Args[1] == "render" {
+		if err := render(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	name, rest := "", []string{}
 	for _, arg := range os.Args[1:] { // the name may stand anywhere among the flags of the script
 		if _, known := groups[arg]; name == "" && (known || arg == "all") {
