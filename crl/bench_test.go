@@ -149,3 +149,18 @@ func BenchmarkLookup1M(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkJudge is the check of one certificate by a base and a delta that are in memory and verified: what a handshake
+// pays.
+func BenchmarkJudge(b *testing.B) {
+	w := newWorld(b)
+	target := w.leaf(b, nil, cdp(pointName(uri("http://crl.example/here.crl"))))
+	pool := []*crl.List{w.list(b, nil), w.list(b, delta(10, 11))}
+	rules := crl.Rules{At: now, Signers: signers(w.ca.cert)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if crl.Judge(target, pool, rules).Status != crl.Unrevoked {
+			b.Fatal("not unrevoked")
+		}
+	}
+}

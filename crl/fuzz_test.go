@@ -84,3 +84,27 @@ func FuzzSameName(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCertificate: never a panic, what crypto/x509 reads is read alike, and a target can be made of it or not.
+func FuzzCertificate(f *testing.F) {
+	w := newWorld(f)
+	f.Add(w.ca.cert.Raw)
+	f.Add(w.leafDER(f, nil, cdp(relative("x"))))
+	f.Add(w.leafDER(f, nil, cdp(pointName(uri("http://crl.example/x.crl"))), extension{oid: []int{2, 5, 29, 127}, value: []byte{5, 0}}))
+	f.Fuzz(func(t *testing.T, der []byte) {
+		ours, err := crl.ParseCertificate(der)
+		theirs, theirErr := x509.ParseCertificate(der)
+		if theirErr == nil && (err != nil || !ours.Equal(theirs)) {
+			t.Fatalf("crypto/x509 reads it, we do not: %v", err)
+		}
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(ours.Raw, der) {
+			t.Fatal("the octets are others")
+		}
+		if target, err := crl.NewTarget(ours); err == nil {
+			crl.Judge(target, nil, crl.Rules{At: now})
+		}
+	})
+}

@@ -34,18 +34,7 @@ func newWorld(t testing.TB) world {
 // leaf makes the certificate in question with these raw extensions.
 func (w world) leaf(t testing.TB, change func(*x509.Certificate), extensions ...extension) crl.Target {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: now, NotAfter: now.AddDate(1, 0, 0)}
-	for _, e := range extensions {
-		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: e.oid, Critical: e.critical, Value: e.value})
-	}
-	if change != nil {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, w.ca.cert, newKey(t).Public(), w.ca.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := crl.ParseCertificate(der)
+	cert, err := crl.ParseCertificate(w.leafDER(t, change, extensions...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +46,22 @@ func (w world) leaf(t testing.TB, change func(*x509.Certificate), extensions ...
 		t.Fatal(err)
 	}
 	return target
+}
+
+func (w world) leafDER(t testing.TB, change func(*x509.Certificate), extensions ...extension) []byte {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: now, NotAfter: now.AddDate(1, 0, 0)}
+	for _, e := range extensions {
+		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: e.oid, Critical: e.critical, Value: e.value})
+	}
+	if change != nil {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, w.ca.cert, newKey(t).Public(), w.ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 func cdp(each ...[]byte) extension {

@@ -228,8 +228,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	}
 	lists, err := p.build(series, number)
 	if err != nil || len(lists) == 0 {
-		// Another instance need not wait for the lease to end; what failed is in err.
-		return 0, errors.Join(err, p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, nil, nil))
+		return 0, errors.Join(err, p.release(ctx, series, number))
 	}
 	heads, der := make([]Head, len(lists)), make(map[int][]byte)
 	for i, l := range lists {
@@ -244,12 +243,24 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 		return busyPause, p.readHeads(ctx)
 	}
 	if err != nil {
-		return 0, err // it may have happened: then the head is read like another's
+		// It may have happened: then the head is read like another's.
+		return 0, errors.Join(err, p.release(ctx, series, number))
 	}
 	for _, l := range lists {
 		p.serve(l.head, l.document)
 	}
 	return 0, nil
+}
+
+// release gives a lease back, so that no other instance waits for its end: even while this one is being stopped.
+func (p *Publisher) release(ctx context.Context, series Series, number uint64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err := p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, nil, nil)
+	if errors.Is(err, ErrFenced) { // somebody else has it already
+		return nil
+	}
+	return err
 }
 
 // checkNumber stops all publishing if a number comes that was published before: the database was restored, or a standby

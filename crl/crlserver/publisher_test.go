@@ -240,14 +240,14 @@ func (f faulty) FinishPublication(ctx context.Context, owner revocation.Instance
 	return errors.Join(f.Publications.FinishPublication(ctx, owner, series, number, heads, der), after)
 }
 
-// TestFaults: every second call fails, before or after it happened; the lists come out all the same.
+// TestFaults: every so many calls one fails, before or after it happened; the lists come out all the same.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	for name, fault := range map[string]func(n int, finish bool) (before, after error){
 		"begin fails":                  func(n int, finish bool) (error, error) { return onlyIf(!finish && n%2 == 0, broken), nil },
 		"begin fails but happened":     func(n int, finish bool) (error, error) { return nil, onlyIf(!finish && n%2 == 0, broken) },
-		"finish fails":                 func(n int, finish bool) (error, error) { return onlyIf(finish && n%3 == 0, broken), nil },
-		"finish fails but happened":    func(n int, finish bool) (error, error) { return nil, onlyIf(finish && n%3 == 0, broken) },
+		"finish fails":                 func(n int, finish bool) (error, error) { return onlyIf(finish && n%4 == 0, broken), nil },
+		"finish fails but happened":    func(n int, finish bool) (error, error) { return nil, onlyIf(finish && n%4 == 0, broken) },
 		"the first ten of either fail": func(n int, finish bool) (error, error) { return onlyIf(n < 10, broken), nil },
 	} {
 		t.Run(name, func(t *testing.T) {

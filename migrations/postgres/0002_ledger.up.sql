@@ -1,6 +1,6 @@
 -- The ledger of revocations, the block list of keys and the jobs of mass revocation.
 --
--- Locks are taken in this order and no other: range rows, key blocks (advisory), ledger_head, audit_head.
+-- Locks are taken in this order and no other: range rows, key blocks (advisory), job rows, ledger_head, audit_head.
 
 -- kind: 1 revoke, 2 reason_change, 3 hold, 4 release, 5 void, 6 restore (revocation.Kind).
 CREATE TABLE ledger (

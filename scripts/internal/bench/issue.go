@@ -35,19 +35,19 @@ func issue(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	for _, store := range []struct {
-		name, database     string
-		single, many, rest float64
-		limit              *limit
-	}{{"postgres", b.database, 0, 5000, 3500, inserts}, {"sqlite", "sqlite:signet.db", 0, 4000, 0, nil}} {
-		if err := issueOn(ctx, b, store.name, store.database, csrs, store.many, store.rest, store.limit); err != nil {
+		name       string
+		many, rest float64
+		limit      *limit
+	}{{"postgres", 5000, 3500, inserts}, {"sqlite", 4000, 0, nil}} {
+		if err := issueOn(ctx, b, store.name, csrs, store.many, store.rest, store.limit); err != nil {
 			return fmt.Errorf("%s: %w", store.name, err)
 		}
 	}
 	return nil
 }
 
-func issueOn(ctx context.Context, b *bench, name, database string, csrs [][]byte, target, restTarget float64, limit *limit) (err error) {
-	s, err := b.newSite(ctx, "issue-"+name, database)
+func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, restTarget float64, limit *limit) (err error) {
+	s, err := b.newSite(ctx, "issue-"+name, name)
 	if err != nil {
 		return err
 	}

@@ -16,20 +16,23 @@ import (
 
 // groups are what can be measured; one file each.
 var groups = map[string]func(context.Context, *bench) error{
-	"handshake": shake,
-	"issue":     issue,
-	"limits":    limits,
-	"ocsp":      answering,
+	"handshake":  shake,
+	"inventory":  inventory,
+	"issue":      issue,
+	"limits":     limits,
+	"ocsp":       answering,
+	"revocation": revocations,
 }
 
 // bench is one run: what it works with, and what it found.
 type bench struct {
-	quick       bool
-	signet      string // path of the binary under test
-	database    string // URL of an empty PostgreSQL with every durability on
-	postgresPID int    // of its postmaster
-	dir         string // for everything that is written; removed by the script
-	report      report
+	quick        bool
+	certificates int    // of the inventory; 0: a million
+	signet       string // path of the binary under test
+	database     string // URL of an empty PostgreSQL with every durability on
+	postgresPID  int    // of its postmaster
+	dir          string // for everything that is written; removed by the script
+	report       report
 }
 
 func main() {
@@ -37,11 +40,19 @@ func main() {
 	var file string
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.BoolVar(&b.quick, "quick", false, "end within two minutes")
+	flags.IntVar(&b.certificates, "certificates", 0, "how many the inventory holds")
 	flags.StringVar(&file, "json", "", "write the result here too")
 	flags.StringVar(&b.signet, "signet", "", "binary under test")
 	flags.StringVar(&b.database, "database", "", "URL of an empty PostgreSQL")
 	flags.IntVar(&b.postgresPID, "postgres-pid", 0, "process id of its postmaster")
 	flags.StringVar(&b.dir, "dir", os.TempDir(), "directory for files")
+	if len(os.Args) == 3 && os.Args[1] == "render" {
+		if err := render(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	name, rest := "", []string{}
 	for _, arg := range os.Args[1:] { // the name may stand anywhere among the flags of the script
 		if _, known := groups[arg]; name == "" && (known || arg == "all") {

@@ -30,7 +30,7 @@ import (
 // answering measures OCSP from outside with wrk, on the processors that it shares with the server: answers from memory
 // against nginx serving the same octets as a static file, and answers that are signed one by one against bare signatures.
 func answering(ctx context.Context, b *bench) (err error) {
-	s, err := b.newSite(ctx, "ocsp", "sqlite:signet.db")
+	s, err := b.newSite(ctx, "ocsp", "sqlite")
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
@@ -21,6 +24,7 @@ import (
 // site is a Signet under test: an authority of its own, and a process that serves it.
 type site struct {
 	dir       string
+	database  string
 	addresses server.Addresses
 	roots     *x509.CertPool
 	token     string
@@ -28,13 +32,20 @@ type site struct {
 	cmd       *exec.Cmd
 }
 
-// newSite makes an authority on a database and serves it.
-func (b *bench) newSite(ctx context.Context, name, database string) (*site, error) {
+// newSite makes an authority on a database of its own, "postgres" or "sqlite", and serves it.
+func (b *bench) newSite(ctx context.Context, name, kind string) (*site, error) {
+	database := "sqlite:signet.db"
+	if kind == "postgres" {
+		var err error
+		if database, err = b.newDatabase(ctx, name); err != nil {
+			return nil, err
+		}
+	}
 	free, err := server.FreeAddresses()
 	if err != nil {
 		return nil, err
 	}
-	s := &site{dir: filepath.Join(b.dir, name), addresses: free}
+	s := &site{dir: filepath.Join(b.dir, name), database: database, addresses: free}
 	passphrase := filepath.Join(b.dir, name+".passphrase")
 	if err := os.WriteFile(passphrase, []byte("only for a benchmark\n"), 0o600); err != nil {
 		return nil, err
@@ -83,9 +94,10 @@ func (s *site) start(ctx context.Context, program string) error {
 	return fmt.Errorf("the server did not become ready: see %s", log.Name())
 }
 
-func (s *site) stop() error {
-	return errors.Join(s.api.Close(), s.cmd.Process.Signal(syscall.SIGTERM), s.cmd.Wait())
-}
+func (s *site) stop() error { return errors.Join(s.api.Close(), s.halt()) }
+
+// halt ends the server; start begins it again.
+func (s *site) halt() error { return errors.Join(s.cmd.Process.Signal(syscall.SIGTERM), s.cmd.Wait()) }
 
 func (s *site) pid() int { return s.cmd.Process.Pid }
 
@@ -102,4 +114,22 @@ func requests(count int) ([][]byte, error) {
 		}
 	}
 	return all, nil
+}
+
+// newDatabase makes an empty database beside the one of the script and returns its URL.
+func (b *bench) newDatabase(ctx context.Context, name string) (string, error) {
+	address, err := url.Parse(b.database)
+	if err != nil {
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, b.database)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return "", err
+	}
+	address.Path = "/" + name
+	return address.String(), nil
 }
