@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
 )
 
 func signersOf(a *authority) func(*crl.List) []*x509.Certificate {
@@ -109,6 +112,27 @@ func TestHandler(t *testing.T) {
 	if got := ask("GET", shard).Header.Get("Cache-Control"); got != "no-cache" {
 		t.Errorf("after its end a list may be kept for %s", got)
 	}
+}
+
+// TestFirstCertificate: whoever holds the first certificate of a shard finds its list, however soon they ask.
+func TestFirstCertificate(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "First CA")
+		p := start(t, s, &clock{}, nil, a.config())
+		eventually(t, "the complete list", func() bool { _, _, ok := p.Document(a.complete()); return ok })
+		for week := range pki.Epoch(5) {
+			if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch + week, Count: 16, BaseURL: base, Lease: time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+			list := a.shard()
+			list.Shard.Epoch += week
+			w := httptest.NewRecorder()
+			p.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/crl/"+list.String(), nil))
+			if w.Code != http.StatusOK {
+				t.Errorf("%s: status %d", list, w.Code)
+			}
+		}
+	})
 }
 
 func TestParseList(t *testing.T) {

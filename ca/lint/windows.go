@@ -1,0 +1,19 @@
+//go:build windows
+
+package lint
+
+import "signet.example/signet/pki"
+
+// Rules are of no use here: zlint does not build for Windows, so nothing is issued there.
+type Rules struct{}
+
+// Compile refuses, and with it whatever would issue without looking first.
+func Compile([]string, map[string]string) (*Rules, error) {
+	return nil, pki.Errorf(pki.KindFailedPrecondition, "select lint rules", "certificates cannot be linted on Windows").
+		WithHint("run the server on Linux; the commands that talk to it work here")
+}
+
+// Certificate refuses everything.
+func (*Rules) Certificate(_, _ []byte, _ bool) error {
+	return &Failure{[]Finding{{Lint: "none", Source: "Signet", Citation: "ca/lint", Text: "certificates cannot be linted on Windows"}}}
+}

@@ -1,0 +1,99 @@
+//go:build !windows
+
+package lint
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/zmap/zcrypto/x509"
+	"github.com/zmap/zlint/v3/lint"
+	_ "github.com/zmap/zlint/v3/lints/apple"
+	_ "github.com/zmap/zlint/v3/lints/cabf_br"
+	_ "github.com/zmap/zlint/v3/lints/cabf_cs_br"
+	_ "github.com/zmap/zlint/v3/lints/cabf_smime_br"
+	_ "github.com/zmap/zlint/v3/lints/chrome"
+	_ "github.com/zmap/zlint/v3/lints/community"
+	_ "github.com/zmap/zlint/v3/lints/mozilla"
+	_ "github.com/zmap/zlint/v3/lints/rfc"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"signet.example/signet/pki"
+)
+
+// defaultSources are the RFCs: rules for everyone. The rest are rules of one community each, for profiles to name.
+var defaultSources = []string{"RFC3279", "RFC5280", "RFC5480", "RFC5891", "RFC8813"}
+
+// Rules are the rules of one profile. They are immutable and safe for concurrent use.
+type Rules struct {
+	byValue []*lint.CertificateLint
+	byShape []*lint.CertificateLint
+	config  lint.Configuration
+	shapes  shapes
+}
+
+// Compile selects the rules of the sources (none: the RFCs) less the waived ones, and of them those that can fail:
+// zlint's names say which only warn. A source or lint that does not exist is an error: a waiver with a slip of the pen
+// would waive nothing.
+func Compile(sources []string, waivers map[string]string) (*Rules, error) {
+	const op = "select lint rules"
+	if len(sources) == 0 {
+		sources = defaultSources
+	}
+	registry := lint.GlobalRegistry()
+	for i, source := range sources {
+		if !slices.Contains(registry.CertificateLints().Sources(), lint.LintSource(source)) {
+			return nil, pki.Errorf(pki.KindInvalid, op, "there are no rules of %.64q", source).InField(fmt.Sprintf("lint.sources[%d]", i))
+		}
+	}
+	for name := range waivers {
+		if registry.CertificateLints().ByName(name) == nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "there is no lint %.64q to waive", name).InField("lint.waive")
+		}
+	}
+	rules, table := &Rules{config: registry.GetConfiguration()}, shapeLints()
+	lints := registry.CertificateLints().Lints()
+	slices.SortFunc(lints, func(a, b *lint.CertificateLint) int { return strings.Compare(a.Name, b.Name) })
+	for _, l := range lints {
+		_, waived := waivers[l.Name]
+		switch {
+		case waived || !slices.Contains(sources, string(l.Source)) || !strings.HasPrefix(l.Name, "e_"):
+		case dependsOnShapeOnly(l, table):
+			rules.byShape = append(rules.byShape, l)
+		default:
+			rules.byValue = append(rules.byValue, l)
+		}
+	}
+	return rules, nil
+}
+
+// Certificate checks a TBSCertificate, with a signature algorithm (its DER AlgorithmIdentifier) and a throw-away
+// signature in the place of the real one. selfSigned says that the real one will be by the key inside. A broken rule
+// is a *Failure; warnings are not failures.
+func (r *Rules) Certificate(tbs, algorithm []byte, selfSigned bool) error {
+	certificate, err := x509.ParseCertificate(assemble(tbs, algorithm))
+	if err != nil {
+		return &Failure{[]Finding{{Lint: "parse", Source: "zcrypto", Citation: "X.690", Text: "the certificate can be parsed", Details: err.Error()}}}
+	}
+	certificate.SelfSigned = selfSigned
+	return r.run(certificate, tbs, algorithm, selfSigned)
+}
+
+// throwAway stands where the signature will be. No rule looks inside a signature.
+var throwAway = make([]byte, 72)
+
+func assemble(tbs, algorithm []byte) []byte {
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(algorithm)+len(throwAway)+16))
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		b.AddBytes(algorithm)
+		b.AddASN1BitString(throwAway)
+	})
+	return b.BytesOrPanic()
+}
+
+func findingOf(l *lint.CertificateLint, result *lint.LintResult) Finding {
+	return Finding{Lint: l.Name, Source: string(l.Source), Citation: l.Citation, Text: l.Description, Details: result.Details}
+}
