@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -132,20 +133,25 @@ func hostType(name string) pki.IdentifierType {
 }
 
 func csrNames(csr *x509.CertificateRequest) []pki.Identifier {
-	var asked []pki.Identifier
-	for _, name := range csr.DNSNames {
-		asked = append(asked, pki.Identifier{Type: pki.DNS, Value: name})
+	return altNames(csr.DNSNames, csr.IPAddresses, csr.EmailAddresses, csr.URIs)
+}
+
+// altNames are names as they stand in a request or certificate.
+func altNames(dns []string, ips []net.IP, emails []string, uris []*url.URL) []pki.Identifier {
+	var names []pki.Identifier
+	for _, name := range dns {
+		names = append(names, pki.Identifier{Type: pki.DNS, Value: name})
 	}
-	for _, ip := range csr.IPAddresses {
-		asked = append(asked, pki.Identifier{Type: pki.IP, Value: ip.String()})
+	for _, ip := range ips {
+		names = append(names, pki.Identifier{Type: pki.IP, Value: ip.String()})
 	}
-	for _, address := range csr.EmailAddresses {
-		asked = append(asked, pki.Identifier{Type: pki.Email, Value: address})
+	for _, address := range emails {
+		names = append(names, pki.Identifier{Type: pki.Email, Value: address})
 	}
-	for _, uri := range csr.URIs {
-		asked = append(asked, pki.Identifier{Type: pki.URI, Value: uri.String()})
+	for _, uri := range uris {
+		names = append(names, pki.Identifier{Type: pki.URI, Value: uri.String()})
 	}
-	return asked
+	return names
 }
 
 // digest is over everything that decides what would be issued.

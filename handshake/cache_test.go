@@ -57,6 +57,7 @@ func TestDiskAcrossProcesses(t *testing.T) {
 // spoil changes the last octet of every object and the name it is found by, as somebody with the rights to write would.
 func spoil(t *testing.T, dir string) {
 	t.Helper()
+	awaitKept(t, dir)
 	objects, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
 	if err != nil || len(objects) == 0 {
 		t.Fatal(objects, err)
@@ -329,6 +330,23 @@ func TestCheckNothing(t *testing.T) {
 	}
 	if (&handshake.Result{}).Err() == nil {
 		t.Error("the zero Result accepts")
+	}
+}
+
+// awaitKept waits until nobody writes any more: a check ends when it knows enough, and what it fetched is kept behind it.
+func awaitKept(t *testing.T, dir string) {
+	t.Helper()
+	before := ""
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		names, err := filepath.Glob(filepath.Join(dir, "*", "*", "*"))
+		if err != nil || time.Now().After(deadline) {
+			t.Fatal("objects are still being written", names, err)
+		}
+		now := strings.Join(names, " ")
+		if now != "" && now == before && !strings.Contains(now, ".tmp-") {
+			return
+		}
+		before = now
 	}
 }
 

@@ -52,6 +52,7 @@ type API struct {
 	streams  chan struct{}
 	rates    *limits // by principal
 	failures *limits // by source address
+	renewals *limits // by account and names
 	noise    *limits // bounds what refused strangers write into the audit log
 }
 
@@ -91,6 +92,7 @@ func New(c Config) (*API, error) {
 		streams:  make(chan struct{}, c.Streams),
 		rates:    newLimits(c.Rate, c.Burst, c.Now),
 		failures: newLimits(c.BadLogins, 0, c.Now),
+		renewals: newLimits(renewalRate, renewalBurst, c.Now),
 		noise:    newLimits(10, 50, c.Now),
 	}, nil
 }

@@ -200,20 +200,34 @@ func derFrom(op, field, text string, types ...string) ([]byte, error) {
 	}
 }
 
-func issueRequestFrom(op string, m *signetv1.IssueCertificateRequest) (ca.Request, error) {
-	r := ca.Request{Profile: m.GetProfile(), RequestID: m.GetRequestId(), CSR: m.GetCsrDer()}
+// csrFrom takes the signing request of a message, within its bound.
+func csrFrom(op string, m interface {
+	HasCsrPem() bool
+	GetCsrDer() []byte
+	GetCsrPem() string
+}) ([]byte, error) {
 	const field = "csr" // the name of the oneof
-	var err error
+	der := m.GetCsrDer()
 	if m.HasCsrPem() {
-		if r.CSR, err = derFrom(op, field, m.GetCsrPem(), "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
-			return r, err
+		var err error
+		if der, err = derFrom(op, field, m.GetCsrPem(), "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
+			return nil, err
 		}
 	}
-	if len(r.CSR) == 0 {
-		return r, invalid(op, field, "a certificate signing request is required")
+	if len(der) == 0 {
+		return nil, invalid(op, field, "a certificate signing request is required")
 	}
-	if len(r.CSR) > ca.MaxCSR {
-		return r, invalid(op, field, "%d octets: at most %d", len(r.CSR), ca.MaxCSR)
+	if len(der) > ca.MaxCSR {
+		return nil, invalid(op, field, "%d octets: at most %d", len(der), ca.MaxCSR)
+	}
+	return der, nil
+}
+
+func issueRequestFrom(op string, m *signetv1.IssueCertificateRequest) (ca.Request, error) {
+	r := ca.Request{Profile: m.GetProfile(), RequestID: m.GetRequestId()}
+	var err error
+	if r.CSR, err = csrFrom(op, m); err != nil {
+		return r, err
 	}
 	if r.Issuer, err = optionalIssuerIDFrom(op, m.GetIssuer()); err != nil {
 		return r, err

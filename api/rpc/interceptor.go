@@ -32,8 +32,8 @@ const (
 // RequestIDHeader carries the id that ties an answer, log lines and audit events together. A caller may choose it.
 const RequestIDHeader = "x-request-id"
 
-// open are the methods that need no credential.
-var open = map[string]bool{"/grpc.health.v1.Health/Check": true}
+// open are the methods that need no credential: the health check, and renewal, whose proof is the old certificate.
+var open = map[string]bool{"/grpc.health.v1.Health/Check": true, "/signet.v1.CertificateService/RenewCertificate": true}
 
 // large are the methods that take more than maxRequest.
 var large = map[string]bool{"/signet.v1.JobService/PlanJob": true}
@@ -106,8 +106,8 @@ func (a *API) admit(ctx context.Context, method, id string, room chan struct{}) 
 		return ctx, nil, pki.Errorf(pki.KindExhausted, op, "%d calls are being answered already", cap(room)).WithHint("try again in a moment")
 	}
 	release := func() { <-room }
-	if open[method] {
-		return ctx, release, nil
+	if open[method] { // the principal of nobody, who may do nothing, carries what the log needs
+		return context.WithValue(ctx, principalKey{}, auth.Principal{Source: sourceOf(ctx), RequestID: id}), release, nil
 	}
 	p, err := a.authenticate(ctx)
 	if err == nil && !a.rates.allow(p.ID) {
@@ -126,16 +126,21 @@ func (a *API) admit(ctx context.Context, method, id string, room chan struct{}) 
 func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
 	source := sourceOf(ctx)
 	p, err := a.present(ctx)
-	// Good credentials always pass: others behind the same address must not be able to lock a caller out. There is nothing
-	// to guess either; the limit keeps what strangers do out of the audit log.
-	if err != nil && pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(source) {
-		err = pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("send a good one; the last was not")
-	}
 	if err != nil {
-		return auth.Principal{}, err
+		return auth.Principal{}, a.unproven(source, err)
 	}
 	p.Source = source
 	return p, nil
+}
+
+// unproven bounds how often an address is told that its credential is wrong. Good credentials always pass: others behind
+// the same address must not be able to lock a caller out. There is nothing to guess either; the limit keeps what strangers
+// do out of the audit log.
+func (a *API) unproven(source string, err error) error {
+	if pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(source) {
+		return pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("send a good one; the last was not")
+	}
+	return err
 }
 
 func (a *API) present(ctx context.Context) (auth.Principal, error) {

@@ -1348,6 +1348,523 @@ func (*issueCertificatesResponse_Issued) isIssueCertificatesResponse_Outcome() {
 
 func (*issueCertificatesResponse_Problem) isIssueCertificatesResponse_Outcome() {}
 
+// RenewCertificateRequest is what to renew.
+type RenewCertificateRequest struct {
+	state                  protoimpl.MessageState        `protogen:"opaque.v1"`
+	xxx_hidden_Csr         isRenewCertificateRequest_Csr `protobuf_oneof:"csr"`
+	xxx_hidden_RequestId   *string                       `protobuf:"bytes,3,opt,name=request_id,json=requestId"`
+	xxx_hidden_Proof       *RenewalProof                 `protobuf:"bytes,4,opt,name=proof"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *RenewCertificateRequest) Reset() {
+	*x = RenewCertificateRequest{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateRequest) ProtoMessage() {}
+
+func (x *RenewCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *RenewCertificateRequest) GetCsrDer() []byte {
+	if x != nil {
+		if x, ok := x.xxx_hidden_Csr.(*renewCertificateRequest_CsrDer); ok {
+			return x.CsrDer
+		}
+	}
+	return nil
+}
+
+func (x *RenewCertificateRequest) GetCsrPem() string {
+	if x != nil {
+		if x, ok := x.xxx_hidden_Csr.(*renewCertificateRequest_CsrPem); ok {
+			return x.CsrPem
+		}
+	}
+	return ""
+}
+
+func (x *RenewCertificateRequest) GetRequestId() string {
+	if x != nil {
+		if x.xxx_hidden_RequestId != nil {
+			return *x.xxx_hidden_RequestId
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *RenewCertificateRequest) GetProof() *RenewalProof {
+	if x != nil {
+		return x.xxx_hidden_Proof
+	}
+	return nil
+}
+
+func (x *RenewCertificateRequest) SetCsrDer(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Csr = &renewCertificateRequest_CsrDer{v}
+}
+
+func (x *RenewCertificateRequest) SetCsrPem(v string) {
+	x.xxx_hidden_Csr = &renewCertificateRequest_CsrPem{v}
+}
+
+func (x *RenewCertificateRequest) SetRequestId(v string) {
+	x.xxx_hidden_RequestId = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *RenewCertificateRequest) SetProof(v *RenewalProof) {
+	x.xxx_hidden_Proof = v
+}
+
+func (x *RenewCertificateRequest) HasCsr() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Csr != nil
+}
+
+func (x *RenewCertificateRequest) HasCsrDer() bool {
+	if x == nil {
+		return false
+	}
+	_, ok := x.xxx_hidden_Csr.(*renewCertificateRequest_CsrDer)
+	return ok
+}
+
+func (x *RenewCertificateRequest) HasCsrPem() bool {
+	if x == nil {
+		return false
+	}
+	_, ok := x.xxx_hidden_Csr.(*renewCertificateRequest_CsrPem)
+	return ok
+}
+
+func (x *RenewCertificateRequest) HasRequestId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *RenewCertificateRequest) HasProof() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Proof != nil
+}
+
+func (x *RenewCertificateRequest) ClearCsr() {
+	x.xxx_hidden_Csr = nil
+}
+
+func (x *RenewCertificateRequest) ClearCsrDer() {
+	if _, ok := x.xxx_hidden_Csr.(*renewCertificateRequest_CsrDer); ok {
+		x.xxx_hidden_Csr = nil
+	}
+}
+
+func (x *RenewCertificateRequest) ClearCsrPem() {
+	if _, ok := x.xxx_hidden_Csr.(*renewCertificateRequest_CsrPem); ok {
+		x.xxx_hidden_Csr = nil
+	}
+}
+
+func (x *RenewCertificateRequest) ClearRequestId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_RequestId = nil
+}
+
+func (x *RenewCertificateRequest) ClearProof() {
+	x.xxx_hidden_Proof = nil
+}
+
+const RenewCertificateRequest_Csr_not_set_case case_RenewCertificateRequest_Csr = 0
+const RenewCertificateRequest_CsrDer_case case_RenewCertificateRequest_Csr = 1
+const RenewCertificateRequest_CsrPem_case case_RenewCertificateRequest_Csr = 2
+
+func (x *RenewCertificateRequest) WhichCsr() case_RenewCertificateRequest_Csr {
+	if x == nil {
+		return RenewCertificateRequest_Csr_not_set_case
+	}
+	switch x.xxx_hidden_Csr.(type) {
+	case *renewCertificateRequest_CsrDer:
+		return RenewCertificateRequest_CsrDer_case
+	case *renewCertificateRequest_CsrPem:
+		return RenewCertificateRequest_CsrPem_case
+	default:
+		return RenewCertificateRequest_Csr_not_set_case
+	}
+}
+
+type RenewCertificateRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The certificate signing request (PKCS #10) for the new certificate. Names in it must be those of the old certificate;
+	// it may leave them out.
+
+	// Fields of oneof xxx_hidden_Csr:
+	// As DER.
+	CsrDer []byte
+	// As PEM.
+	CsrPem *string
+	// -- end of xxx_hidden_Csr
+	// A name for this request chosen by the caller, at most 128 printable ASCII characters. Repeating a request with the
+	// same id within 24 hours returns the certificate of the first, whatever happened to the connection meanwhile.
+	RequestId *string
+	// Proof by signature. Left out: the TLS client certificate is the one to renew.
+	Proof *RenewalProof
+}
+
+func (b0 RenewCertificateRequest_builder) Build() *RenewCertificateRequest {
+	m0 := &RenewCertificateRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.CsrDer != nil {
+		x.xxx_hidden_Csr = &renewCertificateRequest_CsrDer{b.CsrDer}
+	}
+	if b.CsrPem != nil {
+		x.xxx_hidden_Csr = &renewCertificateRequest_CsrPem{*b.CsrPem}
+	}
+	if b.RequestId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_RequestId = b.RequestId
+	}
+	x.xxx_hidden_Proof = b.Proof
+	return m0
+}
+
+type case_RenewCertificateRequest_Csr protoreflect.FieldNumber
+
+func (x case_RenewCertificateRequest_Csr) String() string {
+	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
+	if x == 0 {
+		return "not set"
+	}
+	return protoimpl.X.MessageFieldStringOf(md, protoreflect.FieldNumber(x))
+}
+
+type isRenewCertificateRequest_Csr interface {
+	isRenewCertificateRequest_Csr()
+}
+
+type renewCertificateRequest_CsrDer struct {
+	// As DER.
+	CsrDer []byte `protobuf:"bytes,1,opt,name=csr_der,json=csrDer,oneof"`
+}
+
+type renewCertificateRequest_CsrPem struct {
+	// As PEM.
+	CsrPem string `protobuf:"bytes,2,opt,name=csr_pem,json=csrPem,oneof"`
+}
+
+func (*renewCertificateRequest_CsrDer) isRenewCertificateRequest_Csr() {}
+
+func (*renewCertificateRequest_CsrPem) isRenewCertificateRequest_Csr() {}
+
+// RenewalProof shows that the caller holds the private key of a certificate.
+type RenewalProof struct {
+	state                     protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_CertificateDer []byte                 `protobuf:"bytes,1,opt,name=certificate_der,json=certificateDer"`
+	xxx_hidden_SignedAt       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=signed_at,json=signedAt"`
+	xxx_hidden_Signature      []byte                 `protobuf:"bytes,3,opt,name=signature"`
+	XXX_raceDetectHookData    protoimpl.RaceDetectHookData
+	XXX_presence              [1]uint32
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
+}
+
+func (x *RenewalProof) Reset() {
+	*x = RenewalProof{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewalProof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewalProof) ProtoMessage() {}
+
+func (x *RenewalProof) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *RenewalProof) GetCertificateDer() []byte {
+	if x != nil {
+		return x.xxx_hidden_CertificateDer
+	}
+	return nil
+}
+
+func (x *RenewalProof) GetSignedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_SignedAt
+	}
+	return nil
+}
+
+func (x *RenewalProof) GetSignature() []byte {
+	if x != nil {
+		return x.xxx_hidden_Signature
+	}
+	return nil
+}
+
+func (x *RenewalProof) SetCertificateDer(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_CertificateDer = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *RenewalProof) SetSignedAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_SignedAt = v
+}
+
+func (x *RenewalProof) SetSignature(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Signature = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *RenewalProof) HasCertificateDer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *RenewalProof) HasSignedAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_SignedAt != nil
+}
+
+func (x *RenewalProof) HasSignature() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *RenewalProof) ClearCertificateDer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_CertificateDer = nil
+}
+
+func (x *RenewalProof) ClearSignedAt() {
+	x.xxx_hidden_SignedAt = nil
+}
+
+func (x *RenewalProof) ClearSignature() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Signature = nil
+}
+
+type RenewalProof_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The certificate to renew, as DER.
+	CertificateDer []byte
+	// When the proof was made, to the second; it counts for five minutes before and after.
+	SignedAt *timestamppb.Timestamp
+	// By the key of the certificate, over these octets: 64 spaces, "signet renew certificate 1", a zero octet, the SHA-256 of
+	// the certificate, the SHA-256 of the DER signing request, the SHA-256 of the request id, and signed_at as seconds since
+	// 1970 in 8 octets, big-endian. ECDSA signs with SHA-256, SHA-384 or SHA-512 as long as its curve, in DER; RSA with PSS,
+	// SHA-256 and a salt of 32 octets; Ed25519 as it is.
+	Signature []byte
+}
+
+func (b0 RenewalProof_builder) Build() *RenewalProof {
+	m0 := &RenewalProof{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.CertificateDer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_CertificateDer = b.CertificateDer
+	}
+	x.xxx_hidden_SignedAt = b.SignedAt
+	if b.Signature != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Signature = b.Signature
+	}
+	return m0
+}
+
+// RenewCertificateResponse is what was issued.
+type RenewCertificateResponse struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Certificate *Certificate           `protobuf:"bytes,1,opt,name=certificate"`
+	xxx_hidden_Pem         *string                `protobuf:"bytes,2,opt,name=pem"`
+	xxx_hidden_Repeated    bool                   `protobuf:"varint,3,opt,name=repeated"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *RenewCertificateResponse) Reset() {
+	*x = RenewCertificateResponse{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateResponse) ProtoMessage() {}
+
+func (x *RenewCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *RenewCertificateResponse) GetCertificate() *Certificate {
+	if x != nil {
+		return x.xxx_hidden_Certificate
+	}
+	return nil
+}
+
+func (x *RenewCertificateResponse) GetPem() string {
+	if x != nil {
+		if x.xxx_hidden_Pem != nil {
+			return *x.xxx_hidden_Pem
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *RenewCertificateResponse) GetRepeated() bool {
+	if x != nil {
+		return x.xxx_hidden_Repeated
+	}
+	return false
+}
+
+func (x *RenewCertificateResponse) SetCertificate(v *Certificate) {
+	x.xxx_hidden_Certificate = v
+}
+
+func (x *RenewCertificateResponse) SetPem(v string) {
+	x.xxx_hidden_Pem = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *RenewCertificateResponse) SetRepeated(v bool) {
+	x.xxx_hidden_Repeated = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *RenewCertificateResponse) HasCertificate() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Certificate != nil
+}
+
+func (x *RenewCertificateResponse) HasPem() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *RenewCertificateResponse) HasRepeated() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *RenewCertificateResponse) ClearCertificate() {
+	x.xxx_hidden_Certificate = nil
+}
+
+func (x *RenewCertificateResponse) ClearPem() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Pem = nil
+}
+
+func (x *RenewCertificateResponse) ClearRepeated() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Repeated = false
+}
+
+type RenewCertificateResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The certificate.
+	Certificate *Certificate
+	// The certificate followed by those of the issuing authorities up to but without the root, as PEM.
+	Pem *string
+	// Whether this is the answer to an earlier request with the same id.
+	Repeated *bool
+}
+
+func (b0 RenewCertificateResponse_builder) Build() *RenewCertificateResponse {
+	m0 := &RenewCertificateResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Certificate = b.Certificate
+	if b.Pem != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Pem = b.Pem
+	}
+	if b.Repeated != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Repeated = *b.Repeated
+	}
+	return m0
+}
+
 // ListProfilesRequest has no conditions: profiles are few.
 type ListProfilesRequest struct {
 	state         protoimpl.MessageState `protogen:"opaque.v1"`
@@ -1357,7 +1874,7 @@ type ListProfilesRequest struct {
 
 func (x *ListProfilesRequest) Reset() {
 	*x = ListProfilesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1886,7 @@ func (x *ListProfilesRequest) String() string {
 func (*ListProfilesRequest) ProtoMessage() {}
 
 func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1926,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1938,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +2134,7 @@ type ListProfilesResponse struct {
 
 func (x *ListProfilesResponse) Reset() {
 	*x = ListProfilesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +2146,7 @@ func (x *ListProfilesResponse) String() string {
 func (*ListProfilesResponse) ProtoMessage() {}
 
 func (x *ListProfilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +2198,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +2210,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2312,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +2324,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2430,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2442,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2904,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2916,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +3011,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +3023,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +3422,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2917,7 +3434,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3534,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3546,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3827,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[13].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[16].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -3352,7 +3869,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3881,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +4097,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3592,7 +4109,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +4247,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +4259,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3958,7 +4475,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3970,7 +4487,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4108,7 +4625,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4637,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4855,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4867,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4501,7 +5018,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[19].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[22].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -4540,7 +5057,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4552,7 +5069,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,7 +5203,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4698,7 +5215,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4866,7 +5383,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4878,7 +5395,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5738,22 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12=\n" +
 	"\x06issued\x18\x02 \x01(\v2#.signet.v1.IssueCertificateResponseH\x00R\x06issued\x12.\n" +
 	"\aproblem\x18\x03 \x01(\v2\x12.signet.v1.ProblemH\x00R\aproblemB\t\n" +
-	"\aoutcome\"\x15\n" +
+	"\aoutcome\"\xa4\x01\n" +
+	"\x17RenewCertificateRequest\x12\x19\n" +
+	"\acsr_der\x18\x01 \x01(\fH\x00R\x06csrDer\x12\x19\n" +
+	"\acsr_pem\x18\x02 \x01(\tH\x00R\x06csrPem\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12-\n" +
+	"\x05proof\x18\x04 \x01(\v2\x17.signet.v1.RenewalProofR\x05proofB\x05\n" +
+	"\x03csr\"\x8e\x01\n" +
+	"\fRenewalProof\x12'\n" +
+	"\x0fcertificate_der\x18\x01 \x01(\fR\x0ecertificateDer\x127\n" +
+	"\tsigned_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x82\x01\n" +
+	"\x18RenewCertificateResponse\x128\n" +
+	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
+	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
+	"\brepeated\x18\x03 \x01(\bR\brepeated\"\x15\n" +
 	"\x13ListProfilesRequest\"\xf2\x01\n" +
 	"\aProfile\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12 \n" +
@@ -5370,13 +5902,14 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\v\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\f\n" +
 	"\x12CertificateService\x12x\n" +
 	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/certificates\x12\x9e\x02\n" +
 	"\x11IssueCertificates\x12\".signet.v1.IssueCertificateRequest\x1a$.signet.v1.IssueCertificatesResponse\"\xba\x01\x92A\x95\x012\x14application/x-ndjson:\x14application/x-ndjsonJg\n" +
 	"\x03200\x12`\n" +
 	"4One line for each item, in the order they are ready.\x12(\n" +
-	"&\x1a$.signet.v1.IssueCertificatesResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12\x81\x01\n" +
+	"&\x1a$.signet.v1.IssueCertificatesResponse\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:issue(\x010\x01\x12~\n" +
+	"\x10RenewCertificate\x12\".signet.v1.RenewCertificateRequest\x1a#.signet.v1.RenewCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:renew\x12\x81\x01\n" +
 	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12e\n" +
 	"\fListProfiles\x12\x1e.signet.v1.ListProfilesRequest\x1a\x1f.signet.v1.ListProfilesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/profiles\x12u\n" +
 	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12~\n" +
@@ -5387,7 +5920,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(Standing)(0),                      // 0: signet.v1.Standing
 	(Verdict)(0),                       // 1: signet.v1.Verdict
@@ -5395,107 +5928,115 @@ var file_signet_v1_certificate_proto_goTypes = []any{
 	(*IssueCertificateRequest)(nil),    // 3: signet.v1.IssueCertificateRequest
 	(*IssueCertificateResponse)(nil),   // 4: signet.v1.IssueCertificateResponse
 	(*IssueCertificatesResponse)(nil),  // 5: signet.v1.IssueCertificatesResponse
-	(*ListProfilesRequest)(nil),        // 6: signet.v1.ListProfilesRequest
-	(*Profile)(nil),                    // 7: signet.v1.Profile
-	(*ListProfilesResponse)(nil),       // 8: signet.v1.ListProfilesResponse
-	(*GetCertificateRequest)(nil),      // 9: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 10: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 11: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 12: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 13: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 14: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 15: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 16: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 17: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 18: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 19: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 20: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 21: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 22: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 23: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 24: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 25: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 26: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 28: google.protobuf.Duration
-	(*Subject)(nil),                    // 29: signet.v1.Subject
-	(*Problem)(nil),                    // 30: signet.v1.Problem
-	(Reason)(0),                        // 31: signet.v1.Reason
-	(WaitFor)(0),                       // 32: signet.v1.WaitFor
+	(*RenewCertificateRequest)(nil),    // 6: signet.v1.RenewCertificateRequest
+	(*RenewalProof)(nil),               // 7: signet.v1.RenewalProof
+	(*RenewCertificateResponse)(nil),   // 8: signet.v1.RenewCertificateResponse
+	(*ListProfilesRequest)(nil),        // 9: signet.v1.ListProfilesRequest
+	(*Profile)(nil),                    // 10: signet.v1.Profile
+	(*ListProfilesResponse)(nil),       // 11: signet.v1.ListProfilesResponse
+	(*GetCertificateRequest)(nil),      // 12: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 13: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 14: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 15: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 16: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 17: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 18: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 19: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 20: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 21: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 22: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 23: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 24: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 25: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 26: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 27: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 28: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 29: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 31: google.protobuf.Duration
+	(*Subject)(nil),                    // 32: signet.v1.Subject
+	(*Problem)(nil),                    // 33: signet.v1.Problem
+	(Reason)(0),                        // 34: signet.v1.Reason
+	(WaitFor)(0),                       // 35: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	25, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	26, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	27, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	27, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	27, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	28, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	27, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	29, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	28, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	29, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	30, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	30, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	30, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	31, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	30, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	32, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	2,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	4,  // 9: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	30, // 10: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	28, // 11: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	28, // 12: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
-	7,  // 13: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
-	2,  // 14: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	0,  // 15: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	27, // 16: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	27, // 17: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	27, // 18: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	27, // 19: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	2,  // 20: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	0,  // 21: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	27, // 22: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	27, // 23: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	27, // 24: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	27, // 25: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	31, // 26: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	27, // 27: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	32, // 28: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	25, // 29: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	26, // 30: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	27, // 31: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	32, // 32: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	25, // 33: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	26, // 34: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	27, // 35: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	32, // 36: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	25, // 37: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	27, // 38: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	27, // 39: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	27, // 40: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 41: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	25, // 42: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	26, // 43: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	27, // 44: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	23, // 45: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	22, // 46: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	3,  // 47: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	3,  // 48: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	9,  // 49: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	6,  // 50: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	11, // 51: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	13, // 52: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	15, // 53: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	17, // 54: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	19, // 55: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	21, // 56: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	4,  // 57: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	5,  // 58: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	10, // 59: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	8,  // 60: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	12, // 61: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	14, // 62: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	16, // 63: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	18, // 64: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	20, // 65: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	24, // 66: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	57, // [57:67] is the sub-list for method output_type
-	47, // [47:57] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	33, // 10: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	7,  // 11: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
+	30, // 12: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	2,  // 13: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	31, // 14: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	31, // 15: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	10, // 16: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
+	2,  // 17: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	0,  // 18: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	30, // 19: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	30, // 20: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	30, // 21: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	30, // 22: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	2,  // 23: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	0,  // 24: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	30, // 25: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	30, // 26: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	30, // 27: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	30, // 28: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	34, // 29: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	30, // 30: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	35, // 31: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	28, // 32: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	29, // 33: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	30, // 34: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	35, // 35: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	28, // 36: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	29, // 37: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	30, // 38: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	35, // 39: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	28, // 40: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	30, // 41: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	30, // 42: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	30, // 43: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 44: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	28, // 45: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	29, // 46: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	30, // 47: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	26, // 48: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	25, // 49: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	3,  // 50: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	3,  // 51: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	6,  // 52: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	12, // 53: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	9,  // 54: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	14, // 55: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	16, // 56: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	18, // 57: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	20, // 58: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	22, // 59: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	24, // 60: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	4,  // 61: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	5,  // 62: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	8,  // 63: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	13, // 64: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	11, // 65: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	15, // 66: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	17, // 67: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	19, // 68: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	21, // 69: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	23, // 70: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	27, // 71: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	61, // [61:72] is the sub-list for method output_type
+	50, // [50:61] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -5512,11 +6053,15 @@ func file_signet_v1_certificate_proto_init() {
 		(*issueCertificatesResponse_Issued)(nil),
 		(*issueCertificatesResponse_Problem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[13].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
+		(*renewCertificateRequest_CsrDer)(nil),
+		(*renewCertificateRequest_CsrPem)(nil),
+	}
+	file_signet_v1_certificate_proto_msgTypes[16].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[19].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[22].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -5526,7 +6071,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	CertificateService_IssueCertificate_FullMethodName   = "/signet.v1.CertificateService/IssueCertificate"
 	CertificateService_IssueCertificates_FullMethodName  = "/signet.v1.CertificateService/IssueCertificates"
+	CertificateService_RenewCertificate_FullMethodName   = "/signet.v1.CertificateService/RenewCertificate"
 	CertificateService_GetCertificate_FullMethodName     = "/signet.v1.CertificateService/GetCertificate"
 	CertificateService_ListProfiles_FullMethodName       = "/signet.v1.CertificateService/ListProfiles"
 	CertificateService_ListCertificates_FullMethodName   = "/signet.v1.CertificateService/ListCertificates"
@@ -43,6 +44,10 @@ type CertificateServiceClient interface {
 	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
 	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
 	IssueCertificates(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse], error)
+	// Renew a certificate: the same names, account and profile, for a new key or the old one. No credential is needed: the
+	// old certificate is the proof. It counts while it is valid and not revoked, as TLS client certificate if it is for
+	// clients, or else by a signature with its key.
+	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under.
@@ -92,6 +97,16 @@ func (c *certificateServiceClient) IssueCertificates(ctx context.Context, opts .
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CertificateService_IssueCertificatesClient = grpc.BidiStreamingClient[IssueCertificateRequest, IssueCertificatesResponse]
+
+func (c *certificateServiceClient) RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewCertificateResponse)
+	err := c.cc.Invoke(ctx, CertificateService_RenewCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *certificateServiceClient) GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -185,6 +200,10 @@ type CertificateServiceServer interface {
 	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
 	// newline-delimited JSON: each line of the body is a request, each line of the answer the response to one.
 	IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error
+	// Renew a certificate: the same names, account and profile, for a new key or the old one. No credential is needed: the
+	// old certificate is the proof. It counts while it is valid and not revoked, as TLS client certificate if it is for
+	// clients, or else by a signature with its key.
+	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under.
@@ -217,6 +236,9 @@ func (UnimplementedCertificateServiceServer) IssueCertificate(context.Context, *
 }
 func (UnimplementedCertificateServiceServer) IssueCertificates(grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]) error {
 	return status.Error(codes.Unimplemented, "method IssueCertificates not implemented")
+}
+func (UnimplementedCertificateServiceServer) RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewCertificate not implemented")
 }
 func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCertificate not implemented")
@@ -287,6 +309,24 @@ func _CertificateService_IssueCertificates_Handler(srv interface{}, stream grpc.
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CertificateService_IssueCertificatesServer = grpc.BidiStreamingServer[IssueCertificateRequest, IssueCertificatesResponse]
+
+func _CertificateService_RenewCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).RenewCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_RenewCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).RenewCertificate(ctx, req.(*RenewCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _CertificateService_GetCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetCertificateRequest)
@@ -442,6 +482,10 @@ var CertificateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueCertificate",
 			Handler:    _CertificateService_IssueCertificate_Handler,
+		},
+		{
+			MethodName: "RenewCertificate",
+			Handler:    _CertificateService_RenewCertificate_Handler,
 		},
 		{
 			MethodName: "GetCertificate",

@@ -26,6 +26,8 @@ type commands struct {
 	Init       initCmd       `cmd:"" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
 	CSR        csrCmd        `cmd:"" help:"Make a private key and a certificate request here."`
 	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
+	Renew      renewCmd      `cmd:"" help:"Renew a certificate in its files, proved by itself."`
+	Agent      agentCmd      `cmd:"" help:"Keep certificates in files renewed."`
 	List       listCmd       `cmd:"" help:"List certificates."`
 	Show       showCmd       `cmd:"" help:"Show one certificate."`
 	Export     exportCmd     `cmd:"" help:"Write a certificate with its chain and key as PEM, DER, PKCS #7 or PKCS #12."`

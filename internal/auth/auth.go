@@ -37,9 +37,9 @@ func ParseRole(text string) (Role, error) {
 	return RoleNone, pki.Errorf(pki.KindInvalid, "parse role", "%q: want auditor, requester or admin", text).InField("role")
 }
 
-// Principal is who makes a call, as its credential proved. It is made by Authenticator and by System.
+// Principal is who makes a call, as its credential proved. It is made by Authenticator, Renewal and System.
 type Principal struct {
-	ID        string   // "token:…" or "certificate:…" or "system:…"; goes into audit events
+	ID        string   // "token:…", "certificate:…", "renewal:…" or "system:…"; goes into audit events
 	Account   string   // what certificates it requests are filed under
 	Role      Role     //
 	Profiles  []string // the only profiles it may issue under; empty means every profile that allows its role
@@ -50,6 +50,13 @@ type Principal struct {
 // System is the principal of Signet itself: reconciliation, responder certificates, schedules.
 func System(component string) Principal {
 	return Principal{ID: "system:" + component, Account: "system", Role: RoleAdmin}
+}
+
+// Renewal is the principal of whoever proved to hold the private key of a certificate: it may have it renewed under its
+// profile, for its account, and nothing else. certificate is "issuer/serial". The caller of Renewal has checked the proof,
+// and that the certificate is recorded, valid and not revoked.
+func Renewal(certificate, account, profile string) Principal {
+	return Principal{ID: "renewal:" + certificate, Account: account, Role: RoleRequester, Profiles: []string{profile}}
 }
 
 // Action is a privileged verb. Zero is none.

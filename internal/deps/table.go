@@ -42,7 +42,7 @@ var table = []rule{
 	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/invariant")},
 
 	{list("internal/durable"), list("internal/agent")},
-	{list("api/client"), list("internal/agent")}, // keeps files renewed, as any other client of the API
+	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
 
 	// Profiles and policy speak of key algorithms and roles, which are values of these packages.
 	{list("ca/keys", "internal/auth"), list("ca/profile")},

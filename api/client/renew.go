@@ -1,0 +1,45 @@
+package client
+
+import (
+	"context"
+	"crypto"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// RenewRequest is what to renew, and the proof. Without Certificate and Key, the TLS client certificate of the Config is
+// renewed; it must be for TLS clients. With them, the key signs.
+type RenewRequest struct {
+	CSR         []byte        // DER; names in it, if any, are those of the old certificate
+	RequestID   string        // empty: none; a repeat with the same CSR within 24 h returns the first answer
+	Certificate []byte        // DER of the old certificate
+	Key         crypto.Signer // its key; it signs one proof and is not kept
+	At          time.Time     // when the proof is made, which is now; required with Key
+}
+
+// Renew asks for a certificate in place of one that is in force. The client needs no token for it.
+func (c *Client) Renew(ctx context.Context, q RenewRequest) (*Issued, error) {
+	const op = "renew certificate"
+	m := signetv1.RenewCertificateRequest_builder{CsrDer: q.CSR, RequestId: optional(q.RequestID)}
+	if q.Key != nil {
+		renewal := pki.Renewal{Certificate: q.Certificate, CSR: q.CSR, RequestID: q.RequestID, At: q.At}
+		signature, err := renewal.Sign(q.Key)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+		}
+		m.Proof = signetv1.RenewalProof_builder{CertificateDer: q.Certificate, SignedAt: &timestamppb.Timestamp{Seconds: q.At.Unix()}, Signature: signature}.Build()
+	}
+	a, err := invoke(ctx, c, op, c.certificates.RenewCertificate, m.Build())
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := certificateFrom(a.GetCertificate())
+	if err != nil {
+		return nil, err
+	}
+	return &Issued{answer{a}, certificate, []byte(a.GetPem()), a.GetRepeated()}, nil
+}

@@ -1,0 +1,170 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// How often the certificates of one account with the same names can be renewed: ten at once, for machines that share
+// names, and then one a minute. What somebody with a stolen key can fill the inventory with is bounded by it.
+const (
+	renewalRate  = 1.0 / 60
+	renewalBurst = 10
+)
+
+// RenewCertificate renews the certificate that the caller proves to hold.
+func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.RenewCertificateRequest) (*signetv1.RenewCertificateResponse, error) {
+	const op = "renew certificate"
+	nobody := caller(ctx)
+	old, csr, err := s.proven(ctx, m)
+	if err != nil {
+		return nil, s.api.unproven(nobody.Source, err)
+	}
+	if !s.api.renewals.allow(sameNames(old)) {
+		return nil, pki.Errorf(pki.KindExhausted, op, "certificates with these names are renewed too often").WithHint("try again in a minute")
+	}
+	request, err := s.api.config.Authority.Renewal(old, csr, m.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	p := auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)
+	p.Source, p.RequestID = nobody.Source, nobody.RequestID
+	grant, err := p.Authorize(auth.ActionIssue, request.Profile)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := s.api.config.Authority.Issue(ctx, grant, request)
+	if err != nil {
+		return nil, err
+	}
+	answer := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood} // nobody else knows its serial yet
+	if issued.Repeated {
+		if answer, err = s.api.config.Universe.Lookup(ctx, issued.Issuer, issued.Serial); err != nil {
+			return nil, err
+		}
+	}
+	return signetv1.RenewCertificateResponse_builder{
+		Certificate: certificateTo(issued.Certificate, answer),
+		Pem:         new(pemTo(issued.DER, issued.Chain)),
+		Repeated:    &issued.Repeated,
+	}.Build(), nil
+}
+
+// sameNames is what renewals are counted by.
+func sameNames(c ca.Certificate) string {
+	names := append(identifiersTo(c.DER), c.Subject)
+	slices.Sort(names)
+	digest := sha256.Sum256([]byte(strings.Join(names, "\x00")))
+	return c.Account + "/" + hex.EncodeToString(digest[:])
+}
+
+// proven returns the recorded certificate whose private key the caller has proved to hold and which is in force. Every
+// other outcome is KindUnauthenticated, a CSR that cannot be read, or a fault of ours.
+func (s *certificateService) proven(ctx context.Context, m *signetv1.RenewCertificateRequest) (ca.Certificate, []byte, error) {
+	var leaf *x509.Certificate
+	var err error
+	if !m.HasProof() {
+		if leaf, err = presented(ctx); err != nil { // before anything else: who proves nothing learns nothing
+			return ca.Certificate{}, nil, err
+		}
+	}
+	csr, err := csrFrom("renew certificate", m)
+	if err != nil {
+		return ca.Certificate{}, nil, err
+	}
+	if m.HasProof() {
+		if leaf, err = s.signedFor(m, csr); err != nil {
+			return ca.Certificate{}, nil, err
+		}
+	}
+	old, err := s.inForce(ctx, leaf)
+	return old, csr, err
+}
+
+func unproven(format string, args ...any) *pki.Error {
+	return pki.Errorf(pki.KindUnauthenticated, "renew certificate", format, args...).
+		WithHint("prove the renewal by the certificate itself while it is in force, or issue a new one with a credential")
+}
+
+// signedFor checks the proof by signature.
+func (s *certificateService) signedFor(m *signetv1.RenewCertificateRequest, csr []byte) (*x509.Certificate, error) {
+	proof := m.GetProof()
+	der := proof.GetCertificateDer()
+	if len(der) > maxCertificate {
+		return nil, unproven("the certificate has %d octets: at most %d", len(der), maxCertificate)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, unproven("the certificate does not parse: %w", err)
+	}
+	renewal := pki.Renewal{CSR: csr, RequestID: m.GetRequestId(), At: proof.GetSignedAt().AsTime()}
+	if err := renewal.Verify(leaf, proof.GetSignature(), s.api.config.Now()); err != nil {
+		return nil, unproven("%w", err)
+	}
+	return leaf, nil
+}
+
+// presented returns the TLS client certificate, whose key TLS has proved.
+func presented(ctx context.Context) (*x509.Certificate, error) {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil, unproven("no proof")
+	}
+	info, ok := from.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 {
+		return nil, unproven("no proof: neither a TLS client certificate nor a signature")
+	}
+	leaf := info.State.PeerCertificates[0]
+	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		return nil, unproven("the certificate is not for TLS clients").WithHint("prove the renewal by a signature with its key")
+	}
+	return leaf, nil
+}
+
+// inForce finds the record of a certificate and lets it pass if it is exactly what was issued, valid now and not revoked.
+func (s *certificateService) inForce(ctx context.Context, leaf *x509.Certificate) (ca.Certificate, error) {
+	issuer, signed := signer(s.api.config.Authority.Issuers(), leaf)
+	if !signed {
+		return ca.Certificate{}, unproven("the certificate is not from an issuer of this server")
+	}
+	serial, err := pki.SerialFromBig(leaf.SerialNumber)
+	if err != nil {
+		return ca.Certificate{}, unproven("the serial number is not one of this server")
+	}
+	if now := s.api.config.Now(); now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return ca.Certificate{}, unproven("the certificate is not valid now")
+	}
+	answer, err := s.api.config.Universe.Lookup(ctx, issuer.ID, serial)
+	if err != nil {
+		return ca.Certificate{}, err
+	}
+	if answer.Issuance != revocation.Issued || answer.Status != pki.StatusGood {
+		return ca.Certificate{}, unproven("the status of the certificate is %s", answer.Status)
+	}
+	grant, err := auth.System("renewal").Authorize(auth.ActionRead, "")
+	if err != nil {
+		return ca.Certificate{}, err
+	}
+	recorded, err := s.api.config.Authority.Get(ctx, grant, issuer.ID, serial)
+	if err != nil && pki.KindOf(err) != pki.KindNotFound {
+		return ca.Certificate{}, err
+	}
+	if err != nil || !bytes.Equal(recorded.DER, leaf.Raw) {
+		return ca.Certificate{}, unproven("the certificate is not what was issued")
+	}
+	return recorded.Certificate, nil
+}

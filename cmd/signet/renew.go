@@ -1,0 +1,107 @@
+package main
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/agent"
+	"signet.example/signet/pki"
+)
+
+type renewCmd struct {
+	Certificate  string `arg:"" help:"The certificate file, in PEM."`
+	Key          string `placeholder:"FILE" help:"Its private key (default: the same name with .key)."`
+	KeyReuse     bool   `help:"Keep the key; else a new one is made."`
+	KeyAlgorithm string `default:"ecdsa-p256" placeholder:"ALG" help:"Key to make."`
+	Server       string `placeholder:"HOST:PORT" help:"Address of the API (client.server)." group:"Server"`
+	Root         string `placeholder:"FILE" help:"PEM bundle that the server's certificate must chain to (client.root)." group:"Server"`
+}
+
+// Help is shown by `signet renew --help`.
+func (renewCmd) Help() string {
+	return `The same names, for a new key. The old certificate is the only proof that is needed, while it is valid and not revoked: it is
+presented over TLS if it is for TLS clients, or else its key signs the request. Both files are replaced whole. An attempt
+that was interrupted is gone on with: the same command gives the same certificate.
+
+Examples:
+  signet renew app.example.pem
+  signet renew web.pem --key /etc/ssl/private/web.key
+  signet renew app.example.pem --key-reuse`
+}
+
+// Run renews the certificate in its files.
+func (c *renewCmd) Run(a *app) error {
+	algorithm, err := keys.ParseAlgorithm(c.KeyAlgorithm)
+	if err != nil {
+		return (&pki.Error{Kind: pki.KindInvalid, Op: "make key", Err: err}).InField("--key-algorithm")
+	}
+	files := agent.Files{Certificate: c.Certificate, Key: c.Key}
+	if files.Key == "" {
+		files.Key = strings.TrimSuffix(c.Certificate, ".pem") + ".key"
+	}
+	api, overTLS, err := c.connect(a, files)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	issued, err := files.Renew(a.ctx, api, overTLS, func(old crypto.Signer) (crypto.Signer, error) {
+		if c.KeyReuse {
+			return old, nil
+		}
+		return keys.Generate(algorithm)
+	}, time.Now(), func() error { return nil })
+	if err != nil {
+		return err
+	}
+	renewed, err := files.Read()
+	if err != nil {
+		return err
+	}
+	serial, err := pki.SerialFromBig(renewed.Leaf.SerialNumber)
+	if err != nil {
+		return err
+	}
+	result := renewResult{issued, serial.String(), files.Certificate, files.Key, !c.KeyReuse}
+	return a.show(result, func(p *printer) {
+		p.line("renewed %s", files.Certificate)
+		key := files.Key + " (new; readable by you only)"
+		if c.KeyReuse {
+			key = files.Key + " (the same)"
+		}
+		p.fields("serial", serial.String(), "valid", span(renewed.Leaf.NotBefore, renewed.Leaf.NotAfter), "key", key)
+		p.next("reload whatever uses these files; `signet agent` does all of this by itself")
+	})
+}
+
+// connect makes a client that shows the old certificate if it is for TLS clients, and no credential else. Without an old
+// pair that fits together, an interrupted renewal may be there, which needs none.
+func (c *renewCmd) connect(a *app, files agent.Files) (api *client.Client, overTLS bool, err error) {
+	flags := serverFlags{Server: c.Server, Root: c.Root, Cert: files.Certificate} // a client certificate: no token is looked for
+	if err := flags.fill(a); err != nil {
+		return nil, false, err
+	}
+	config := client.Config{Address: flags.Server}
+	if config.Roots, err = client.ReadRoots(flags.Root); err != nil {
+		return nil, false, (&pki.Error{Kind: pki.KindInvalid, Op: "reach the server", Err: err}).InField("root")
+	}
+	if old, err := files.Read(); err == nil && slices.Contains(old.Leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		config.Certificate, overTLS = &tls.Certificate{Certificate: old.DER, PrivateKey: old.Key, Leaf: old.Leaf}, true
+	}
+	api, err = client.New(config)
+	return api, overTLS, err
+}
+
+// renewResult is what `signet renew --output json` prints.
+type renewResult struct {
+	Issued          *client.Issued `json:"issued"` // as POST /v1/certificates:renew answers; null: an earlier attempt was finished
+	Serial          string         `json:"serial"`
+	CertificateFile string         `json:"certificate_file"`
+	KeyFile         string         `json:"key_file"`
+	KeyMade         bool           `json:"key_made"`
+}

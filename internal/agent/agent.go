@@ -1,0 +1,314 @@
+// Package agent keeps certificates in files renewed: first with a token, then by the certificates themselves.
+package agent
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/pki"
+)
+
+const (
+	look       = 5 * time.Minute // how often a certificate is looked at: a machine may sleep, and files may change
+	firstPause = 30 * time.Second
+	longPause  = time.Hour
+	spread     = 0.1 // of the life: how far apart machines renew that began together
+	outputMost = 2 << 10
+)
+
+// Agent keeps the certificates of a Config renewed.
+type Agent struct {
+	config Config
+	now    func() time.Time
+	say    func(Status, error)
+
+	mu     sync.Mutex // guards the rest, and the status file
+	status []Status   // as the certificates stand in the configuration
+}
+
+// Status says how one certificate stands. Its JSON form is documented.
+type Status struct {
+	Certificate string    `json:"certificate"`      // path
+	Serial      string    `json:"serial,omitempty"` // of what is there; empty: nothing is
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	RenewAt     time.Time `json:"renew_at,omitzero"`
+	Changed     time.Time `json:"changed,omitzero"` // when this process last replaced it
+	Failures    int       `json:"failures"`         // in a row
+	NextTry     time.Time `json:"next_try,omitzero"`
+	Error       string    `json:"error,omitempty"` // of the last attempt
+}
+
+// New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
+func New(config Config, now func() time.Time, say func(Status, error)) *Agent {
+	a := &Agent{config: config, now: now, say: say, status: make([]Status, len(config.Certificates))}
+	for i, k := range config.Certificates {
+		a.status[i].Certificate = k.Files.Certificate
+	}
+	return a
+}
+
+// Once looks at every certificate once, renews what is due, and returns how all stand. The error joins all failures.
+func (a *Agent) Once(ctx context.Context) ([]Status, error) {
+	var failures []error
+	for i := range a.config.Certificates {
+		failures = append(failures, a.visit(ctx, i))
+	}
+	failures = append(failures, a.writeStatus())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.status), errors.Join(failures...)
+}
+
+// Run keeps them renewed until the context ends.
+func (a *Agent) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for i := range a.config.Certificates {
+		all.Go(func() { a.keep(ctx, i) })
+	}
+	all.Wait()
+}
+
+func (a *Agent) keep(ctx context.Context, i int) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		_ = a.visit(ctx, i) // it is in the status, and has been said
+		if err := a.writeStatus(); err != nil {
+			a.say(Status{Certificate: a.config.Status}, err)
+		}
+		a.mu.Lock()
+		wait := look
+		if next := a.status[i].NextTry; !next.IsZero() {
+			wait = min(wait, next.Sub(a.now()))
+		} else if at := a.status[i].RenewAt; !at.IsZero() {
+			wait = min(wait, at.Sub(a.now()))
+		}
+		a.mu.Unlock()
+		pause.Reset(max(wait, time.Second))
+	}
+}
+
+// visit renews one certificate if that is due, and notes how it stands.
+func (a *Agent) visit(ctx context.Context, i int) error {
+	k := a.config.Certificates[i]
+	a.mu.Lock()
+	s := a.status[i]
+	a.mu.Unlock()
+	if a.now().Before(s.NextTry) {
+		return nil
+	}
+	changed, err := a.attend(ctx, k)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	now := a.now()
+	s.Error, s.NextTry = "", time.Time{}
+	if err != nil {
+		s.Failures++
+		s.Error, s.NextTry = err.Error(), now.Add(backOff(s.Failures))
+	} else {
+		s.Failures = 0
+	}
+	if changed {
+		s.Changed = now.UTC().Truncate(time.Second)
+	}
+	if pair, readErr := k.Files.Read(); readErr == nil {
+		s.Serial, s.NotAfter, s.RenewAt = fmt.Sprintf("%x", pair.Leaf.SerialNumber), pair.Leaf.NotAfter.UTC(), k.due(pair.Leaf)
+	}
+	a.mu.Lock()
+	a.status[i] = s
+	a.mu.Unlock()
+	if changed || err != nil {
+		a.say(s, err)
+	}
+	return err
+}
+
+// backOff doubles from half a minute to an hour, and spreads those who fail together.
+func backOff(failures int) time.Duration {
+	pause := longPause
+	if failures < 8 {
+		pause = min(longPause, firstPause<<(failures-1))
+	}
+	return pause/2 + rand.N(pause/2+1)
+}
+
+// attend brings one certificate up to date.
+func (a *Agent) attend(ctx context.Context, k Certificate) (changed bool, err error) {
+	told := func() error { return k.runHook(ctx) }
+	if done, err := k.Files.complete(told); done || err != nil {
+		return done, err
+	}
+	pair, err := k.Files.Read()
+	switch {
+	case err != nil && pki.KindOf(err) == pki.KindNotFound:
+		return a.issue(ctx, k, told)
+	case err != nil:
+		return false, err
+	case !k.isFor(pair.Leaf) || a.now().After(pair.Leaf.NotAfter):
+		return a.issue(ctx, k, told)
+	case a.now().Before(k.due(pair.Leaf)):
+		return false, nil
+	}
+	changed, err = a.renew(ctx, k, told)
+	if err != nil && pki.KindOf(err) == pki.KindUnauthenticated && a.config.TokenFile != "" {
+		return a.issue(ctx, k, told) // revoked, or the names are not given any more by renewal: the token decides
+	}
+	return changed, err
+}
+
+func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bool, error) {
+	api, err := a.connect(false)
+	if err != nil {
+		return false, err
+	}
+	defer api.Close()
+	issued, err := k.Files.Renew(ctx, api, false, func(old crypto.Signer) (crypto.Signer, error) {
+		if k.KeyReuse {
+			return old, nil
+		}
+		return keys.Generate(k.algorithm)
+	}, a.now(), told)
+	return issued != nil, err
+}
+
+func (a *Agent) issue(ctx context.Context, k Certificate, told func() error) (bool, error) {
+	if a.config.TokenFile == "" {
+		return false, pki.Errorf(pki.KindUnauthenticated, "issue certificate", "there is no certificate in force at %s, and no token_file", k.Files.Certificate).
+			WithHint("give the agent a token_file, or put a certificate there with `signet issue`")
+	}
+	api, err := a.connect(true)
+	if err != nil {
+		return false, err
+	}
+	defer api.Close()
+	q := client.IssueRequest{Profile: k.Profile, Lifetime: k.Lifetime}
+	for _, name := range k.names {
+		q.Identifiers = append(q.Identifiers, name.String())
+	}
+	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return keys.Generate(k.algorithm) }, told)
+	return issued != nil, err
+}
+
+// connect reads roots and token anew: both may have been replaced since the last time.
+func (a *Agent) connect(withToken bool) (*client.Client, error) {
+	const op = "reach the server"
+	c := client.Config{Address: a.config.Server}
+	var err error
+	if c.Roots, err = client.ReadRoots(a.config.Root); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	if withToken {
+		if c.Token, err = client.ReadToken(a.config.TokenFile); err != nil {
+			return nil, pki.Errorf(pki.KindUnauthenticated, op, "%w", err)
+		}
+	}
+	return client.New(c)
+}
+
+// due is when a certificate is to be renewed. The spread follows from its serial number, so that a restart moves nothing.
+func (k Certificate) due(leaf *x509.Certificate) time.Time {
+	digest := sha256.Sum256(leaf.SerialNumber.Bytes())
+	part := k.RenewAt + spread*(float64(binary.BigEndian.Uint32(digest[:]))/(1<<32)-0.5)
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	return leaf.NotBefore.Add(time.Duration(part * float64(life))).UTC().Truncate(time.Second)
+}
+
+// isFor reports whether a certificate has exactly the names that are wanted.
+func (k Certificate) isFor(leaf *x509.Certificate) bool {
+	have := map[string]bool{}
+	add := func(t pki.IdentifierType, value string) {
+		if name, err := pki.NewIdentifier(t, value); err == nil {
+			have[name.String()] = true
+		}
+	}
+	for _, name := range leaf.DNSNames {
+		add(pki.DNS, name)
+	}
+	for _, ip := range leaf.IPAddresses {
+		add(pki.IP, ip.String())
+	}
+	for _, email := range leaf.EmailAddresses {
+		add(pki.Email, email)
+	}
+	for _, uri := range leaf.URIs {
+		add(pki.URI, uri.String())
+	}
+	want := map[string]bool{}
+	for _, name := range k.names {
+		want[name.String()] = true
+		if !have[name.String()] {
+			return false
+		}
+	}
+	return len(want) == len(have)
+}
+
+// runHook tells whoever uses the files. It gets their paths in its environment; no shell is involved.
+func (k Certificate) runHook(ctx context.Context) error {
+	if len(k.Hook) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.HookTime)
+	defer cancel()
+	command := exec.CommandContext(ctx, k.Hook[0], k.Hook[1:]...)
+	command.Env = append(os.Environ(), "SIGNET_CERTIFICATE="+k.Files.Certificate, "SIGNET_KEY="+k.Files.Key)
+	command.WaitDelay = time.Second
+	var output tail
+	command.Stdout, command.Stderr = &output, &output
+	err := command.Run()
+	if ctx.Err() == context.DeadlineExceeded {
+		err = fmt.Errorf("it took longer than %s", k.HookTime)
+	}
+	if err != nil {
+		return pki.Errorf(pki.KindUnavailable, "run hook", "%s: %w: %s", k.Hook[0], err, output.text)
+	}
+	return nil
+}
+
+// tail keeps the end of an output.
+type tail struct{ text []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	if extra := len(t.text) - outputMost; extra > 0 {
+		t.text = t.text[extra:]
+	}
+	return len(p), nil
+}
+
+func (a *Agent) writeStatus() error {
+	if a.config.Status == "" {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	text, err := json.MarshalIndent(map[string]any{"at": a.now().UTC().Truncate(time.Second), "certificates": a.status}, "", "  ")
+	if err != nil {
+		return pki.Errorf(pki.KindInternal, "write status", "%w", err)
+	}
+	if err := durable.Replace(a.config.Status, append(text, '\n'), 0o644); err != nil {
+		return pki.Errorf(pki.KindInvalid, "write status", "%w", err)
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+// Config is what `signet agent` reads. Paths are relative to the directory of the file.
+type Config struct {
+	Server       string        `yaml:"server"`       // host:port of the API; required
+	Root         string        `yaml:"root"`         // PEM bundle that the server's certificate must chain to; required
+	TokenFile    string        `yaml:"token_file"`   // for first certificates; empty: they must be there already
+	Status       string        `yaml:"status"`       // a JSON file that says how things stand; empty: none
+	Certificates []Certificate `yaml:"certificates"` // 1 to 1,000
+}
+
+// Certificate is one that is kept renewed.
+type Certificate struct {
+	Files    `yaml:"-"`
+	CertFile string        `yaml:"certificate"`   // the certificate with its chain, PEM; required
+	KeyFile  string        `yaml:"key"`           // its private key, PEM, mode 0600; required
+	Names    []string      `yaml:"names"`         // what it is for; required. A change makes a new certificate
+	Profile  string        `yaml:"profile"`       // default server
+	KeyType  string        `yaml:"key_algorithm"` // default ecdsa-p256
+	KeyReuse bool          `yaml:"key_reuse"`     // keep the key when renewing; default false
+	Lifetime time.Duration `yaml:"lifetime"`      // of the first one, such as 720h; default: the profile's
+	RenewAt  float64       `yaml:"renew_at"`      // fraction of the life after which it is renewed, 0.1 to 0.9; default 2/3
+	Hook     []string      `yaml:"hook"`          // program and arguments to run after a change; no shell
+	HookTime time.Duration `yaml:"hook_timeout"`  // default 30s
+
+	names     []pki.Identifier
+	algorithm keys.Algorithm
+}
+
+// LoadConfig reads and validates a file. Errors name file and field.
+func LoadConfig(path string) (*Config, error) {
+	const op = "read configuration of the agent"
+	text, err := readFile(op, path)
+	if err != nil {
+		return nil, err
+	}
+	c := new(Config)
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).WithHint("docs/OPERATIONS.md lists every field")
+	}
+	if field, err := c.validate(filepath.Dir(path)); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).InField(field)
+	}
+	return c, nil
+}
+
+func (c *Config) validate(dir string) (field string, err error) {
+	for _, required := range []struct{ field, value string }{{"server", c.Server}, {"root", c.Root}} {
+		if required.value == "" {
+			return required.field, errors.New("missing")
+		}
+	}
+	if len(c.Certificates) == 0 || len(c.Certificates) > 1000 {
+		return "certificates", errors.New("want 1 to 1,000")
+	}
+	for _, path := range []*string{&c.Root, &c.TokenFile, &c.Status} {
+		absolute(dir, path)
+	}
+	used := map[string]bool{}
+	for i := range c.Certificates {
+		k := &c.Certificates[i]
+		if field, err := k.validate(dir); err != nil {
+			return fmt.Sprintf("certificates[%d].%s", i, field), err
+		}
+		for _, path := range []string{k.Files.Certificate, k.Files.Key} {
+			if used[path] {
+				return fmt.Sprintf("certificates[%d]", i), fmt.Errorf("%s is used twice", path)
+			}
+			used[path] = true
+		}
+	}
+	return "", nil
+}
+
+func (k *Certificate) validate(dir string) (field string, err error) {
+	if k.Profile == "" {
+		k.Profile = "server"
+	}
+	if k.KeyType == "" {
+		k.KeyType = "ecdsa-p256"
+	}
+	if k.RenewAt == 0 {
+		k.RenewAt = 2.0 / 3
+	}
+	if k.HookTime == 0 {
+		k.HookTime = 30 * time.Second
+	}
+	switch {
+	case k.CertFile == "":
+		return "certificate", errors.New("missing")
+	case k.KeyFile == "":
+		return "key", errors.New("missing")
+	case len(k.Names) == 0:
+		return "names", errors.New("missing")
+	case !(k.RenewAt >= 0.1 && k.RenewAt <= 0.9):
+		return "renew_at", errors.New("want 0.1 to 0.9")
+	case k.HookTime < 0 || k.HookTime > time.Hour:
+		return "hook_timeout", errors.New("want up to 1h")
+	case k.Lifetime < 0:
+		return "lifetime", errors.New("is negative")
+	}
+	for _, text := range k.Names {
+		name, err := pki.ParseIdentifier(text)
+		if err != nil {
+			return "names", err
+		}
+		k.names = append(k.names, name)
+	}
+	if k.algorithm, err = keys.ParseAlgorithm(k.KeyType); err != nil {
+		return "key_algorithm", err
+	}
+	k.Files = Files{Certificate: k.CertFile, Key: k.KeyFile}
+	absolute(dir, &k.Files.Certificate)
+	absolute(dir, &k.Files.Key)
+	return "", nil
+}
+
+func absolute(dir string, path *string) {
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(dir, *path)
+	}
+}

@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/pki"
+)
+
+// maxFile bounds every file that is read.
+const maxFile = 1 << 20
+
+// Files are where a certificate with its chain and its private key live. Beside the key, with the suffix ".next", the key
+// and the request of an unfinished renewal are kept, so that repeating it after a crash asks for the same certificate:
+//
+//	KEY.next alone                      the request may have been answered: ask again
+//	KEY.next, CERTIFICATE of its key    replace KEY, tell whoever uses it, remove KEY.next
+//
+// Both files are replaced whole, the certificate first. Between the two they do not match; whoever reads them then fails
+// and must try again, which is what the reload after it is for.
+type Files struct{ Certificate, Key string }
+
+// Pair is a certificate that is there, with its key.
+type Pair struct {
+	Leaf *x509.Certificate
+	Key  crypto.Signer
+	DER  [][]byte // the certificate and those above it
+}
+
+// Read reads both files. KindNotFound: the certificate is not there yet.
+func (f Files) Read() (*Pair, error) {
+	const op = "read certificate"
+	der, leaf, err := readChain(f.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	text, err := readFile(op, f.Key)
+	if err != nil {
+		return nil, err
+	}
+	key, _, err := parseKey(f.Key, text)
+	if err != nil {
+		return nil, err
+	}
+	if !isKeyOf(key, leaf) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s is not the key of %s", f.Key, f.Certificate)
+	}
+	return &Pair{Leaf: leaf, Key: key, DER: der}, nil
+}
+
+// next is the path of what is unfinished.
+func (f Files) next() string { return f.Key + ".next" }
+
+// pending is a key with a request for it.
+type pending struct {
+	key    crypto.Signer
+	keyPEM []byte
+	csr    []byte
+}
+
+// unfinished returns what an earlier attempt left, or nil.
+func (f Files) unfinished() (*pending, error) {
+	const op = "read unfinished renewal"
+	text, err := readFile(op, f.next())
+	if err != nil && pki.KindOf(err) == pki.KindNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, rest, err := parseKey(f.next(), text)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(rest)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no request behind its key", f.next()).WithHint("remove it: no certificate of its key is in use")
+	}
+	return &pending{key, text[:len(text)-len(rest)], block.Bytes}, nil
+}
+
+// begin makes a request for a key and keeps both, for the owner only, before anybody hears of them.
+func (f Files) begin(key crypto.Signer) (*pending, error) {
+	const op = "begin renewal"
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), key)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	p := &pending{key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csr}
+	text := append(bytes.Clone(p.keyPEM), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})...)
+	if err := durable.Replace(f.next(), text, 0o600); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return p, nil
+}
+
+// requestID names the request: the same for the same key and the same wish, whatever happened to the process in between.
+func (p *pending) requestID(wish ...string) string {
+	digest := sha256.Sum256([]byte(string(p.csr) + "\x00" + strings.Join(wish, "\x00")))
+	return "files-" + hex.EncodeToString(digest[:16])
+}
+
+// install replaces the certificate, and then the key.
+func (f Files) install(p *pending, chain []byte) error {
+	const op = "install certificate"
+	leaf, err := leafOf(chain)
+	if err != nil {
+		return err
+	}
+	if !isKeyOf(p.key, leaf) {
+		return pki.Errorf(pki.KindInternal, op, "the server's answer is a certificate of another key")
+	}
+	if err := durable.Replace(f.Certificate, chain, 0o644); err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return f.installKey(p)
+}
+
+func (f Files) installKey(p *pending) error {
+	if err := durable.Replace(f.Key, p.keyPEM, 0o600); err != nil {
+		return pki.Errorf(pki.KindInvalid, "install key", "%w", err)
+	}
+	return nil
+}
+
+// installed reports whether the certificate that is there is of the pending key.
+func (f Files) installed(p *pending) bool {
+	_, leaf, err := readChain(f.Certificate)
+	return err == nil && isKeyOf(p.key, leaf)
+}
+
+// finish forgets what was pending: it is in its place, or of no use.
+func (f Files) finish() error {
+	if err := durable.Remove(f.next()); err != nil {
+		return pki.Errorf(pki.KindInvalid, "finish renewal", "%w", err)
+	}
+	return nil
+}
+
+func isKeyOf(key crypto.Signer, leaf *x509.Certificate) bool {
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(leaf.PublicKey)
+}
+
+func readChain(path string) (der [][]byte, leaf *x509.Certificate, err error) {
+	text, err := readFile("read certificate", path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if leaf, err = leafOf(text); err != nil {
+		return nil, nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", path, err)
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			der = append(der, block.Bytes)
+		}
+	}
+	return der, leaf, nil
+}
+
+func leafOf(text []byte) (*x509.Certificate, error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			return x509.ParseCertificate(block.Bytes)
+		}
+	}
+	return nil, errors.New("no certificate in PEM")
+}
+
+// parseKey reads an unencrypted private key, and returns what stands behind it.
+func parseKey(path string, text []byte) (crypto.Signer, []byte, error) {
+	const op = "read private key"
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		default:
+			continue
+		}
+		if signer, ok := key.(crypto.Signer); ok && err == nil {
+			return signer, rest, nil
+		}
+		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path) // the cause could quote key material
+	}
+	return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s holds no unencrypted private key in PEM", path)
+}
+
+func readFile(op, path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
+	}
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = errors.New(path + " is too long")
+	}
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	return text, nil
+}

@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"context"
+	"crypto"
+	"encoding/hex"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+// Renew renews the certificate of the files for the key that make gives, proved by the old one: by TLS if the client was
+// made with it, else by a signature. It replaces both files; what an earlier attempt left is gone on with. told is called
+// when both are in place, and again by the next Renew if it fails.
+func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), now time.Time, told func() error) (*client.Issued, error) {
+	if done, err := f.complete(told); done || err != nil {
+		return nil, err
+	}
+	old, err := f.Read()
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.resume(func() (crypto.Signer, error) { return make(old.Key) })
+	if err != nil {
+		return nil, err
+	}
+	q := client.RenewRequest{CSR: p.csr, RequestID: p.requestID(hex.EncodeToString(old.Leaf.Raw))}
+	if !overTLS {
+		q.Certificate, q.Key, q.At = old.Leaf.Raw, old.Key, now
+	}
+	issued, err := api.Renew(ctx, q)
+	return f.settle(p, issued, err, told)
+}
+
+// Issue obtains the first certificate, or one that cannot be a renewal, with the credential of the client.
+func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error), told func() error) (*client.Issued, error) {
+	if done, err := f.complete(told); done || err != nil {
+		return nil, err
+	}
+	p, err := f.resume(make)
+	if err != nil {
+		return nil, err
+	}
+	q.CSR = p.csr
+	q.RequestID = p.requestID(append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)...)
+	issued, err := api.Issue(ctx, q)
+	return f.settle(p, issued, err, told)
+}
+
+// complete finishes what an earlier attempt had installed.
+func (f Files) complete(told func() error) (done bool, err error) {
+	p, err := f.unfinished()
+	if p == nil || err != nil || !f.installed(p) {
+		return false, err
+	}
+	if err := f.installKey(p); err != nil {
+		return false, err
+	}
+	if err := told(); err != nil {
+		return false, err
+	}
+	return true, f.finish()
+}
+
+func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
+	p, err := f.unfinished()
+	if p != nil || err != nil {
+		return p, err
+	}
+	key, err := make()
+	if err != nil {
+		return nil, err
+	}
+	return f.begin(key)
+}
+
+// settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
+// answered, and is repeated.
+func (f Files) settle(p *pending, issued *client.Issued, err error, told func() error) (*client.Issued, error) {
+	if err != nil {
+		switch pki.KindOf(err) {
+		case pki.KindInvalid, pki.KindRefused, pki.KindConflict:
+			if err := f.finish(); err != nil {
+				return nil, err
+			}
+		}
+		return nil, err
+	}
+	if err := f.install(p, issued.PEM); err != nil {
+		return nil, err
+	}
+	if err := told(); err != nil {
+		return issued, err
+	}
+	return issued, f.finish()
+}

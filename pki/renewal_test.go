@@ -1,0 +1,71 @@
+package pki_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"math/big"
+	"testing"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+func TestRenewalProof(t *testing.T) {
+	now := time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]crypto.Signer{"P-256": p256, "P-384": p384, "P-521": p521, "RSA": rsaKey, "Ed25519": edKey} {
+		template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof := pki.Renewal{Certificate: der, CSR: []byte("csr"), RequestID: "id", At: now}
+		signature, err := proof.Sign(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := proof.Verify(old, signature, now.Add(pki.RenewalWindow)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for what, change := range map[string]func(*pki.Renewal){
+			"another CSR":  func(r *pki.Renewal) { r.CSR = []byte("csR") },
+			"another id":   func(r *pki.Renewal) { r.RequestID = "" },
+			"another time": func(r *pki.Renewal) { r.At = now.Add(time.Second) },
+			"too old":      func(r *pki.Renewal) { r.At = now.Add(-pki.RenewalWindow - time.Second) },
+		} {
+			other := proof
+			change(&other)
+			if err := other.Verify(old, signature, now); err == nil {
+				t.Errorf("%s: %s is taken", name, what)
+			}
+		}
+	}
+}
