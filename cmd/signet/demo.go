@@ -158,6 +158,10 @@ func (d *demo) prepare(dir string) (err error) {
 		}
 	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return pki.Errorf(pki.KindInvalid, "prepare the demo", "%w", err)
+	} else if found, err := os.ReadDir(d.dir); err != nil {
+		return pki.Errorf(pki.KindInvalid, "prepare the demo", "%w", err)
+	} else if len(found) > 0 {
+		return pki.Errorf(pki.KindConflict, "prepare the demo", "%s is not empty", d.dir).WithHint("name a directory that does not exist yet")
 	}
 	if d.addresses, err = server.FreeAddresses(); err != nil {
 		return err
