@@ -5,10 +5,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -206,5 +208,38 @@ func TestPublicWithoutKeys(t *testing.T) {
 	}
 	if keys, err := filepath.Glob(filepath.Join(public.dir, "keys", "*.key")); err != nil || len(keys) != 1 {
 		t.Errorf("it has the keys %v, %v; want its responder's alone", keys, err)
+	}
+}
+
+// TestNewIssuerKeepsReady creates an issuer on a running server: until its responder is certified, the instance stays in
+// rotation.
+func TestNewIssuerKeepsReady(t *testing.T) {
+	s := found(t, "sqlite:signet.db")
+	s.start(t)
+	issuers, err := s.api.Issuers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "second", Subject: client.Subject{CommonName: "Second"}, BaseURL: "http://" + s.addresses.Public, Parent: issuers[0].ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certified := regexp.MustCompile(`"ocsp/` + made.ID.String() + `",\s*"state": "ok"`)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("the instance is out of rotation: %d, %v, %s", answer.StatusCode, err, text)
+		}
+		if certified.Match(text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the responder of the new issuer is not certified: %s", text)
+		}
 	}
 }
