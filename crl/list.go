@@ -61,7 +61,7 @@ func Parse(der []byte) (*List, error) {
 	return read(&scanner{buf: der})
 }
 
-// Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (about 44 octets
+// Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (about 40 octets
 // an entry) and, for the algorithms named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r
 // returned.
 func Read(r io.Reader, limit int64) (*List, error) {

@@ -22,6 +22,7 @@ type issueCmd struct {
 	Issuer    string   `placeholder:"ID" help:"Issuer, if the profile leaves a choice."`
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name)."`
+	Batch     string   `placeholder:"FILE" help:"Issue every line of a CSV or JSONL file, into the directory --out (default: FILE.out)."`
 	IfMissing bool     `help:"Do nothing, successfully, if STEM.pem is there already."`
 	keyFlags
 	serverFlags
@@ -35,11 +36,18 @@ Examples:
   signet issue app.example www.app.example 192.0.2.7
   signet issue --profile client --lifetime 30d jane@app.example
   signet issue --csr app.csr
-  signet issue --key app.example.key --out app.renewed app.example`
+  signet issue --key app.example.key --out app.renewed app.example
+  signet issue --batch fleet.csv --profile client
+
+A batch has the columns (or JSON fields) names, profile, lifetime and csr; names are separated by spaces. A line that fails
+does not stop the others. Running it again goes on where it ended; results.jsonl beside the certificates tells all.`
 }
 
 // Run asks for one certificate and writes it beside its key.
 func (c *issueCmd) Run(a *app) error {
+	if c.Batch != "" {
+		return c.runBatch(a)
+	}
 	names, err := parseNames(c.Names)
 	if err != nil {
 		return err

@@ -1,0 +1,422 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
+)
+
+// batchWindow is how many items are on their way at once; what is needed of memory does not grow with the file.
+const batchWindow = 128
+
+// batchItem is one line: JSON has these fields, CSV these columns.
+type batchItem struct {
+	Names    []string `json:"names"`    // CSV: separated by spaces
+	Profile  string   `json:"profile"`  // empty: that of the command line
+	Lifetime string   `json:"lifetime"` // such as 30d; empty: that of the command line
+	CSR      string   `json:"csr"`      // path of a request; empty: a key and a request are made
+	line     int
+}
+
+// batchResult is one line of the result file.
+type batchResult struct {
+	Line        int    `json:"line"`
+	RequestID   string `json:"request_id,omitempty"`
+	Certificate string `json:"certificate_file,omitempty"`
+	Serial      string `json:"serial,omitempty"`
+	Error       string `json:"error,omitempty"`
+	Field       string `json:"field,omitempty"`
+	Hint        string `json:"hint,omitempty"`
+}
+
+// batch issues the items of a file over one stream.
+type batch struct {
+	c       *issueCmd
+	a       *app
+	dir     string
+	done    map[string]bool // request ids that were answered with a certificate before
+	results *os.File
+	bar     *progress
+	room    chan struct{}
+
+	mu              sync.Mutex // guards the rest, and results
+	waiting         map[string]waitingItem
+	issued, skipped int
+	failed          int
+}
+
+type waitingItem struct {
+	line int
+	path string // of the certificate
+}
+
+// batchSummary is what `signet issue --batch --output json` prints.
+type batchSummary struct {
+	Issued  int    `json:"issued"`
+	Skipped int    `json:"skipped"` // issued by an earlier run
+	Failed  int    `json:"failed"`
+	Dir     string `json:"dir"`
+	Results string `json:"results"`
+}
+
+func (c *issueCmd) runBatch(a *app) error {
+	const op = "issue batch"
+	if len(c.Names) > 0 || c.CSR != "" || c.Key != "" || c.RequestID != "" || c.IfMissing {
+		return pki.Errorf(pki.KindInvalid, op, "--batch takes names and requests from its file")
+	}
+	in, err := os.Open(c.Batch)
+	if err != nil {
+		return fileError(op, err)
+	}
+	defer in.Close()
+	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}}
+	if b.dir == "" {
+		b.dir = strings.TrimSuffix(c.Batch, filepath.Ext(c.Batch)) + ".out"
+	}
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return fileError(op, err)
+	}
+	path := filepath.Join(b.dir, "results.jsonl")
+	if b.done, err = issuedBefore(path); err != nil {
+		return err
+	}
+	if b.results, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+		return fileError(op, err)
+	}
+	defer b.results.Close()
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	if err := b.run(api, in); err != nil {
+		return err
+	}
+	summary := batchSummary{b.issued, b.skipped, b.failed, b.dir, path}
+	if err := a.show(summary, func(p *printer) {
+		p.line("issued %d certificates, %d were there already, %d failed", b.issued, b.skipped, b.failed)
+		p.fields("files", b.dir, "results", path)
+	}); err != nil {
+		return err
+	}
+	if b.failed > 0 {
+		return pki.Errorf(pki.KindRefused, op, "%d items failed", b.failed).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", path)
+	}
+	return nil
+}
+
+// run sends and receives at the same time. The first error of either ends both.
+func (b *batch) run(api *client.Client, in io.Reader) error {
+	ctx, cancel := context.WithCancelCause(b.a.ctx)
+	defer cancel(nil)
+	stream, err := api.IssueBatch(ctx)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	b.bar = b.a.progress("certificates", func() int { return -1 })
+	defer b.bar.done()
+	sent := make(chan error, 1)
+	go func() {
+		err := b.sendAll(ctx, stream, in)
+		if err != nil {
+			cancel(err)
+		}
+		sent <- err
+	}()
+	received := b.receiveAll(stream)
+	cancel(received)
+	failed := <-sent
+	if received != nil && (failed == nil || errors.Is(failed, io.EOF) || errors.Is(failed, context.Canceled)) {
+		failed = received
+	}
+	if failed != nil && pki.KindOf(failed) == pki.KindUnavailable {
+		return pki.Errorf(pki.KindUnavailable, "issue batch", "%w", failed).WithHint("run the same command again: it goes on where this one ended")
+	}
+	return failed
+}
+
+func (b *batch) sendAll(ctx context.Context, stream *client.Batch, in io.Reader) error {
+	next, err := readItems(b.c.Batch, in)
+	if err != nil {
+		return err
+	}
+	for {
+		item, err := next()
+		if errors.Is(err, io.EOF) {
+			return stream.EndOfItems()
+		}
+		var q client.IssueRequest
+		if err == nil {
+			q, err = b.request(item)
+		}
+		if err != nil {
+			if item.line == 0 { // the file itself cannot be read on
+				return err
+			}
+			if err := b.fail(item.line, "", err); err != nil {
+				return err
+			}
+			continue
+		}
+		if b.done[q.RequestID] {
+			b.mu.Lock()
+			b.skipped++
+			b.mu.Unlock()
+			b.bar.add(1)
+			continue
+		}
+		select {
+		case b.room <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		b.mu.Lock()
+		b.waiting[q.RequestID] = waitingItem{item.line, filepath.Join(b.dir, item.stem()+".pem")}
+		b.mu.Unlock()
+		if err := stream.Send(q); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *batch) receiveAll(stream *client.Batch) error {
+	for {
+		r, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b.mu.Lock()
+		item, ok := b.waiting[r.RequestID]
+		delete(b.waiting, r.RequestID)
+		b.mu.Unlock()
+		if !ok {
+			return pki.Errorf(pki.KindInternal, "issue batch", "the server answers an item that was not asked")
+		}
+		if err := b.settle(item, r); err != nil {
+			return err
+		}
+		<-b.room
+	}
+}
+
+// settle writes the certificate first and then the result: what the results call issued is there.
+func (b *batch) settle(item waitingItem, r client.IssueResult) error {
+	if r.Err != nil {
+		return b.fail(item.line, r.RequestID, r.Err)
+	}
+	if err := durable.Replace(item.path, r.Issued.PEM, 0o644); err != nil {
+		return fileError("issue batch", err)
+	}
+	b.mu.Lock()
+	b.issued++
+	b.mu.Unlock()
+	return b.write(batchResult{Line: item.line, RequestID: r.RequestID, Certificate: item.path, Serial: r.Issued.Certificate.Serial.String()})
+}
+
+func (b *batch) fail(line int, id string, err error) error {
+	b.mu.Lock()
+	b.failed++
+	b.mu.Unlock()
+	result := batchResult{Line: line, RequestID: id, Error: err.Error(), Hint: hintOf(err)}
+	if e, ok := errors.AsType[*pki.Error](err); ok {
+		result.Field = e.Field
+	}
+	return b.write(result)
+}
+
+func (b *batch) write(r batchResult) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return pki.Errorf(pki.KindInternal, "issue batch", "%w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, err := b.results.Write(append(text, '\n')); err != nil {
+		return fileError("issue batch", err)
+	}
+	b.bar.add(1)
+	return nil
+}
+
+// request makes what to send for an item. A key and a request that an earlier run made are used again, so that the request
+// id, which follows from the request and what is wished, is the same again.
+func (b *batch) request(item batchItem) (q client.IssueRequest, err error) {
+	names, err := parseNames(item.Names)
+	if err != nil {
+		return q, err
+	}
+	q = client.IssueRequest{Profile: b.c.Profile, Identifiers: texts(names), Lifetime: time.Duration(b.c.Lifetime)}
+	if item.Profile != "" {
+		q.Profile = item.Profile
+	}
+	if item.Lifetime != "" {
+		var d duration
+		if err := d.UnmarshalText([]byte(item.Lifetime)); err != nil {
+			return q, &pki.Error{Kind: pki.KindInvalid, Op: "read item", Field: "lifetime", Err: err}
+		}
+		q.Lifetime = time.Duration(d)
+	}
+	if b.c.Issuer != "" {
+		if q.Issuer, err = pki.ParseIssuerID(b.c.Issuer); err != nil {
+			return q, (&pki.Error{Kind: pki.KindInvalid, Op: "read item", Err: err}).InField("--issuer")
+		}
+	}
+	if q.CSR, err = b.csr(item, names); err != nil {
+		return q, err
+	}
+	wish := fmt.Sprintf("%d\x00%s\x00%s\x00%s\x00%s\x00", item.line, q.Profile, strings.Join(q.Identifiers, " "), q.Lifetime, b.c.Issuer)
+	digest := sha256.Sum256(append([]byte(wish), q.CSR...))
+	q.RequestID = "batch-" + hex.EncodeToString(digest[:16])
+	return q, nil
+}
+
+func (b *batch) csr(item batchItem, names []pki.Identifier) ([]byte, error) {
+	const what = "certificate request"
+	if item.CSR != "" {
+		return b.a.readDER(item.CSR, what, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+	}
+	if len(names) == 0 {
+		return nil, pki.Errorf(pki.KindInvalid, "read item", "neither names nor a request").InField("names")
+	}
+	stem := filepath.Join(b.dir, item.stem())
+	if !missing(stem + ".csr") {
+		return b.a.readDER(stem+".csr", what, "CERTIFICATE REQUEST")
+	}
+	flags := b.c.keyFlags
+	if !missing(stem + ".key") { // a run ended between the two files
+		flags.Key = stem + ".key"
+	}
+	key, err := flags.open(stem + ".key")
+	if err != nil {
+		return nil, err
+	}
+	der, err := key.request(flags.CommonName, names)
+	if err != nil {
+		return nil, errors.Join(err, key.undo())
+	}
+	return der, server.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
+}
+
+// stem names the files of an item: its line keeps two items with one name apart, its names a changed line from the old.
+func (i batchItem) stem() string {
+	first, digest := "request", sha256.Sum256([]byte(strings.Join(i.Names, " ")))
+	if len(i.Names) > 0 {
+		first = i.Names[0][:min(len(i.Names[0]), 64)]
+	}
+	return fmt.Sprintf("%06d-%s-%x", i.line, fileStem(pki.Identifier{Value: first}), digest[:3])
+}
+
+// issuedBefore reads which request ids the result file of an earlier run calls issued. A last line that was cut short by a
+// crash counts for nothing.
+func issuedBefore(path string) (map[string]bool, error) {
+	done := map[string]bool{}
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return done, nil
+	}
+	if err != nil {
+		return nil, fileError("read results", err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r batchResult
+		if json.Unmarshal(lines.Bytes(), &r) == nil && r.Serial != "" && !missing(r.Certificate) {
+			done[r.RequestID] = true
+		}
+	}
+	return done, lines.Err()
+}
+
+// readItems reads a CSV file with a header, or JSON lines, by the name of the file. An error with a line is of that item;
+// reading can go on.
+func readItems(path string, in io.Reader) (next func() (batchItem, error), err error) {
+	const op = "read batch"
+	if strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") {
+		lines, n := bufio.NewScanner(in), 0
+		lines.Buffer(nil, 1<<20)
+		return func() (batchItem, error) {
+			for lines.Scan() {
+				n++
+				if len(strings.TrimSpace(lines.Text())) == 0 {
+					continue
+				}
+				item := batchItem{}
+				dec := json.NewDecoder(strings.NewReader(lines.Text()))
+				dec.DisallowUnknownFields()
+				err := dec.Decode(&item)
+				item.line = n
+				if err != nil {
+					return item, pki.Errorf(pki.KindInvalid, op, "line %d: %w", n, err)
+				}
+				return item, nil
+			}
+			if err := lines.Err(); err != nil {
+				return batchItem{}, pki.Errorf(pki.KindInvalid, op, "line %d: %w", n+1, err)
+			}
+			return batchItem{}, io.EOF
+		}, nil
+	}
+	table := csv.NewReader(in)
+	table.FieldsPerRecord = -1
+	header, err := table.Read()
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "header: %w", err)
+	}
+	known := []string{"names", "profile", "lifetime", "csr"}
+	for _, column := range header {
+		if !slices.Contains(known, column) {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s: column %q", path, column).WithHint("the first line names the columns: %s", strings.Join(known, ", "))
+		}
+	}
+	return func() (batchItem, error) {
+		record, err := table.Read()
+		if bad, ok := errors.AsType[*csv.ParseError](err); ok {
+			return batchItem{line: bad.StartLine}, pki.Errorf(pki.KindInvalid, op, "%w", err)
+		}
+		if err != nil {
+			return batchItem{}, err
+		}
+		item := batchItem{}
+		item.line, _ = table.FieldPos(0)
+		if len(record) != len(header) {
+			return item, pki.Errorf(pki.KindInvalid, op, "line %d: %d columns, the header has %d", item.line, len(record), len(header))
+		}
+		for i, value := range record {
+			switch header[i] {
+			case "names":
+				item.Names = strings.Fields(value)
+			case "profile":
+				item.Profile = value
+			case "lifetime":
+				item.Lifetime = value
+			case "csr":
+				item.CSR = value
+			}
+		}
+		return item, nil
+	}, nil
+}
