@@ -29,6 +29,7 @@ type commands struct {
 	Renew      renewCmd      `cmd:"" help:"Renew a certificate in its files, proved by itself."`
 	Agent      agentCmd      `cmd:"" help:"Keep certificates in files renewed."`
 	List       listCmd       `cmd:"" help:"List certificates."`
+	Trust      trustCmd      `cmd:"" help:"Make this machine trust a root, or no longer."`
 	Show       showCmd       `cmd:"" help:"Show one certificate."`
 	Export     exportCmd     `cmd:"" help:"Write a certificate with its chain and key as PEM, DER, PKCS #7 or PKCS #12."`
 	Status     statusCmd     `cmd:"" help:"Ask whether a certificate is authentic and in force."`

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/smallstep/truststore"
+
+	"signet.example/signet/pki"
+)
+
+type trustCmd struct {
+	Install   trustInstallCmd   `cmd:"" help:"Make this machine trust a root."`
+	Uninstall trustUninstallCmd `cmd:"" help:"Make this machine no longer trust a root."`
+}
+
+// storeFlags say which root, and whose trust.
+type storeFlags struct {
+	File   string   `arg:"" optional:"" help:"The root, in PEM or DER (default: client.root of the configuration)."`
+	Stores []string `default:"system" enum:"system,nss,java" help:"Stores: system, nss (Firefox, Chromium; of this user), java (JAVA_HOME)."`
+	DryRun bool     `help:"Only say what would be done."`
+}
+
+type trustInstallCmd struct{ storeFlags }
+
+// Help is shown by `signet trust install --help`.
+func (trustInstallCmd) Help() string {
+	return `Whoever has the key of this root can then pose as any site to programs that use the store. Changing the store of the system
+needs root; sudo is asked if it is there.
+
+Examples:
+  signet trust install --dry-run
+  signet trust install root.pem --stores system,nss
+  signet trust uninstall root.pem --stores system,nss`
+}
+
+// Run installs.
+func (c *trustInstallCmd) Run(a *app) error { return c.run(a, true) }
+
+type trustUninstallCmd struct{ storeFlags }
+
+// Help is shown by `signet trust uninstall --help`.
+func (trustUninstallCmd) Help() string {
+	return `Examples:
+  signet trust uninstall root.pem --stores system,nss,java`
+}
+
+// Run uninstalls.
+func (c *trustUninstallCmd) Run(a *app) error { return c.run(a, false) }
+
+// trustResult is what `signet trust --output json` prints.
+type trustResult struct {
+	Root   string   `json:"root"` // SHA-256 of the certificate
+	Stores []string `json:"stores"`
+	Steps  []string `json:"steps"`
+	DryRun bool     `json:"dry_run"`
+}
+
+func (f *storeFlags) run(a *app, install bool) error {
+	root, err := f.root(a)
+	if err != nil {
+		return err
+	}
+	fingerprint := sha256.Sum256(root.Raw)
+	result := trustResult{Root: hex.EncodeToString(fingerprint[:]), Stores: f.Stores, DryRun: f.DryRun}
+	for _, store := range f.Stores {
+		steps, err := f.store(store, root, install)
+		if err != nil {
+			return pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("see what it needs with --dry-run; the stores named before it are done")
+		}
+		result.Steps = append(result.Steps, steps...)
+	}
+	return a.show(result, func(p *printer) {
+		did := map[bool]string{true: "installed", false: "uninstalled"}[install]
+		if f.DryRun {
+			did = "not " + did + ", as this would be"
+		}
+		p.line("%s: %s in %s", root.Subject, did, sentence(f.Stores))
+		p.fields("sha256", result.Root)
+		for _, step := range result.Steps {
+			p.line("  %s", step)
+		}
+	})
+}
+
+// root reads the root and refuses anything that is none: what is installed is believed about every name.
+func (f *storeFlags) root(a *app) (*x509.Certificate, error) {
+	path := f.File
+	if path == "" {
+		config, err := a.loadConfig()
+		if err != nil {
+			return nil, err
+		}
+		path = config.Path(config.Client.Root)
+	}
+	root, err := a.readCertificate(path)
+	if err != nil {
+		return nil, err
+	}
+	if !root.IsCA || !bytes.Equal(root.RawIssuer, root.RawSubject) || root.CheckSignatureFrom(root) != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "change trust", "%s is not a root", path).WithHint("`signet issuer list` shows the root; root.pem lies beside signet.yaml")
+	}
+	return root, nil
+}
+
+// store changes one store and says how.
+func (f *storeFlags) store(name string, root *x509.Certificate, install bool) (steps []string, err error) {
+	// The library would name files and entries after the common name, which may hold anything.
+	const prefix = "signet-root-"
+	label := prefix + root.SerialNumber.String()
+	options := []truststore.Option{truststore.WithPrefix(prefix), truststore.WithNoSystem()}
+	switch name {
+	case "system":
+		if truststore.SystemTrustCommand == nil {
+			return nil, fmt.Errorf("the layout of this system is not known")
+		}
+		path := fmt.Sprintf(truststore.SystemTrustFilename, label)
+		verb := map[bool]string{true: "write ", false: "remove "}[install]
+		steps, options = []string{verb + path, "run " + strings.Join(truststore.SystemTrustCommand, " ")}, options[:1]
+	case "nss":
+		trust, err := truststore.NewNSSTrust()
+		if err == nil {
+			err = trust.PreCheck()
+		}
+		if err != nil {
+			return nil, err
+		}
+		steps = []string{fmt.Sprintf("run certutil on every database of this user, as %q", label)}
+		options = append(options, truststore.WithTrust(trust))
+	case "java":
+		trust, err := truststore.NewJavaTrust()
+		if err != nil {
+			return nil, err
+		}
+		steps = []string{fmt.Sprintf("run keytool on cacerts of JAVA_HOME, as %q", label)}
+		options = append(options, truststore.WithTrust(trust))
+	}
+	switch {
+	case f.DryRun:
+		return steps, nil
+	case install:
+		return steps, truststore.Install(root, options...)
+	}
+	return steps, truststore.Uninstall(root, options...)
+}

@@ -1,0 +1,90 @@
+package agent_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/agent"
+	"signet.example/signet/pki"
+)
+
+func TestConfig(t *testing.T) {
+	const good = "server: ca.example:8443\nroot: root.pem\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example]}\n"
+	dir := t.TempDir()
+	load := func(text string) (*agent.Config, error) {
+		path := filepath.Join(dir, "agent.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return agent.LoadConfig(path)
+	}
+	c, err := load(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := c.Certificates[0]
+	if c.Root != filepath.Join(dir, "root.pem") || k.Files.Key != filepath.Join(dir, "a.key") || k.Profile != "server" || k.HookTime != 30*time.Second || k.RenewAt < 0.66 || k.RenewAt > 0.67 {
+		t.Errorf("the defaults are %+v", c)
+	}
+	for field, text := range map[string]string{
+		"server":                        strings.Replace(good, "server: ca.example:8443", "", 1),
+		"certificates":                  "server: a:1\nroot: r\n",
+		"certificates[0].names":         strings.Replace(good, "a.example]", "'a b']", 1),
+		"certificates[0].renew_at":      strings.Replace(good, "]}", "], renew_at: 0.95}", 1),
+		"certificates[0].key_algorithm": strings.Replace(good, "]}", "], key_algorithm: dsa}", 1),
+		"certificates[0].hook_timeout":  strings.Replace(good, "]}", "], hook_timeout: 2h}", 1),
+		"certificates[1]":               good + "  - {certificate: b.pem, key: a.key, names: [b.example]}\n",
+		"":                              good + "surprise: 1\n",
+	} {
+		_, err := load(text)
+		e, ok := errors.AsType[*pki.Error](err)
+		if !ok || e.Kind != pki.KindInvalid || e.Field != field {
+			t.Errorf("want a fault in field %q: %v", field, err)
+		}
+	}
+}
+
+// Without a token and without a certificate, an agent says so, waits, and makes no key.
+func TestNothingToRenewWith(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(path, []byte("server: a:1\nroot: r\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := agent.LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	told := 0
+	a := agent.New(*c, func() time.Time { return now }, func(agent.Status, error) { told++ })
+	for failures := 1; failures <= 12; failures++ {
+		all, err := a.Once(t.Context())
+		if err == nil || pki.KindOf(err) != pki.KindUnauthenticated {
+			t.Fatalf("without a certificate and a token: %v", err)
+		}
+		s := all[0]
+		pause := s.NextTry.Sub(now)
+		if most := min(time.Hour, 30*time.Second<<(failures-1)); s.Failures != failures || pause < most/2 || pause > most {
+			t.Fatalf("after %d failures it waits %s: %+v", failures, pause, s)
+		}
+		if _, err := a.Once(t.Context()); err != nil { // too early: nothing is tried
+			t.Fatal(err)
+		}
+		now = s.NextTry
+	}
+	if told != 12 {
+		t.Errorf("it spoke %d times", told)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 {
+		t.Errorf("it left %v", entries)
+	}
+}
