@@ -180,6 +180,16 @@ func TestClientCertificates(t *testing.T) {
 		t.Errorf("expired on an open connection: %v", err)
 	}
 	refused("an expired client certificate", "", short)
+
+	late := h.pair("client", 48*time.Hour, "agent.example")
+	if _, err := h.grpc("", late).WhoAmI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Revoke(t.Context(), client.RevokeRequest{Certificate: h.issuing.Certificates[0].DER, Reason: pki.CACompromise}); err != nil {
+		t.Fatal(err)
+	}
+	h.later(2 * time.Second) // what was proved is remembered for one
+	refused("a client certificate below a revoked authority", "", late)
 }
 
 func TestWrongRole(t *testing.T) {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"iter"
@@ -41,20 +42,42 @@ type ClientCertificates struct {
 }
 
 // IssuerCertificates implements auth.Issuers.
-func (c ClientCertificates) IssuerCertificates(context.Context) ([]*x509.Certificate, error) {
+func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
-	for _, issuer := range c.Authority.Issuers() {
+	issuers := c.Authority.Issuers()
+	for _, issuer := range issuers {
 		for _, certificate := range issuer.Certificates {
 			for _, der := range append([][]byte{certificate.DER}, certificate.Chain...) {
 				parsed, err := x509.ParseCertificate(der)
 				if err != nil {
 					return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "%w", err)
 				}
-				all = append(all, parsed)
+				revoked, err := c.revoked(ctx, issuers, parsed)
+				if err != nil {
+					return nil, err
+				}
+				if !revoked {
+					all = append(all, parsed)
+				}
 			}
 		}
 	}
 	return all, nil
+}
+
+// revoked reports whether an issuer of ours has revoked the certificate of an authority. Whoever has the key of such an
+// authority can give a client a serial number that is in force.
+func (c ClientCertificates) revoked(ctx context.Context, issuers []ca.Issuer, authority *x509.Certificate) (bool, error) {
+	if bytes.Equal(authority.RawIssuer, authority.RawSubject) {
+		return false, nil // nobody can revoke a root
+	}
+	above, signed := signer(issuers, authority)
+	serial, err := pki.SerialFromBig(authority.SerialNumber)
+	if !signed || err != nil {
+		return false, nil // another authority's to say
+	}
+	answer, err := c.Universe.Lookup(ctx, above.ID, serial)
+	return answer.Status == pki.StatusRevoked, err
 }
 
 // CertificateStatus implements auth.Status.
