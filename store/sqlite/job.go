@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -60,7 +61,7 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	if len(s.Names) > 0 {
 		var names []any
 		for _, name := range s.Names {
-			names = append(names, reversed(name.Value))
+			names = append(names, ca.ReversedName(name.Value))
 		}
 		and(`EXISTS (SELECT 1 FROM certificate_names n WHERE `+in(`n.reversed`, len(names))+` AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx)`, names...)
 	}
@@ -412,13 +413,6 @@ func scanJob(row row) (job revocation.Job, err error) {
 	job.Selected, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
 	job.CreatedAt, job.InvalidityAt, job.StartedAt, job.EndedAt = time.UnixMicro(createdAt).UTC(), timeOf(invalidityAt), timeOf(startedAt), timeOf(endedAt)
 	return job, json.Unmarshal([]byte(selector), &job.Selector)
-}
-
-// reversed is a name as certificate_names keeps it: octet by octet from the end.
-func reversed(name string) string {
-	octets := []byte(name)
-	slices.Reverse(octets)
-	return string(octets)
 }
 
 // nullMicros is NULL for the zero time.
