@@ -140,6 +140,30 @@ func TestJobSelectors(t *testing.T) {
 	})
 }
 
+// A serial that is listed twice is revoked once.
+func TestJobListsTwice(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		span := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16)
+		span.record(t, 0, 1)
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		first, second := span.claim(0).Key, span.claim(1).Key
+		job, estimate, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Serials: []revocation.Key{first, second, first}, Reason: pki.Superseded})
+		if err != nil || estimate.Selected != 2 {
+			t.Fatalf("dry run: %+v, %v; want 2 selected", estimate, err)
+		}
+		if _, err := jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := jobs.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != 2 {
+			t.Errorf("the ledger ends at %d, %v; want 2", head, err)
+		}
+	})
+}
+
 // A job revokes exactly what it selects, in chunks, through every shape of the books.
 func TestJobRuns(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {

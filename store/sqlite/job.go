@@ -288,7 +288,7 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 			ended = now.UnixMicro()
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE jobs SET state = ?, revoked = revoked + ?, skipped = skipped + ?, examined = examined + ?, last_seq = ?,
-			cursor_epoch = ?, cursor_issuer = ?, cursor_idx = ?, ended_at = ? WHERE id = ?`,
+			cursor_epoch = ?, cursor_issuer = coalesce(?, x''), cursor_idx = ?, ended_at = ? WHERE id = ?`, // no octets are NULL to the driver
 			int64(chunk.State), chunk.Revoked, chunk.Skipped, examined, int64(chunk.Seq), next.epoch, next.issuer, next.idx, ended, job.ID[:])
 		if err != nil || chunk.Revoked == 0 && !done {
 			return err
