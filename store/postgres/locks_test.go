@@ -241,6 +241,29 @@ func TestCloseWaitsForRecord(t *testing.T) {
 	}
 }
 
+// Renew against record: both lock range rows in order of id, or they lock each other up.
+func TestRenewLocksInOrder(t *testing.T) {
+	r := newRig(t)
+	later, err := r.a.Reserve(t.Context(), ca.Reservation{Issuer: r.open.Issuer, Epoch: 401, Count: 16, Nonce: pki.RangeNonce{2}, Owner: r.owner, BaseURL: "http://pki.test", Lease: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Whether the table is scanned or the index on leases, the later range is found first.
+	testdb.Exec(t, r.a, fmt.Sprintf(`UPDATE ranges SET lease_until = lease_until + interval '1 hour' WHERE id = %d`, r.open.ID))
+	r.exec(fmt.Sprintf(`BEGIN; SELECT FROM ranges WHERE id = %d FOR SHARE`, r.open.ID)) // as signet_record locks its first range
+	renewed := r.spawn(func() error {
+		n, err := r.a.RenewLeases(t.Context(), r.owner, time.Minute)
+		if err == nil && n != 2 {
+			t.Errorf("%d leases renewed, want 2", n)
+		}
+		return err
+	})
+	r.waiters(1, renewed)
+	r.exec(fmt.Sprintf(`SELECT FROM ranges WHERE id = %d FOR SHARE NOWAIT`, later.ID)) // and its second
+	r.release()
+	<-renewed
+}
+
 // A process that is stopped inside a transaction holds the ledger for two seconds at most.
 func TestStoppedProcess(t *testing.T) {
 	r := newRig(t)
