@@ -293,6 +293,12 @@ func TestRevokedResponder(t *testing.T) {
 	if outcomeOf(t, err) != handshaketest.BadEvidence {
 		t.Fatalf("%v", err)
 	}
+	// Nor does it revoke: whoever has its key could shut everybody out, for good.
+	p.Cert("leaf").Revoke(1)
+	_, err = checker.Check(t.Context(), p.Cert("leaf").Chain(), p.Cert("leaf").OCSP(handshaketest.OCSP{Signer: p.Cert("delegate")}))
+	if outcomeOf(t, err) != handshaketest.BadEvidence {
+		t.Fatalf("%v", err)
+	}
 }
 
 // TestMaxAge: what is older than I want is stale, whatever its nextUpdate says.

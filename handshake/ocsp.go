@@ -171,7 +171,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
 		})
 		if err == nil {
-			err = c.checkResponder(&s, reply.result.Responder)
+			reply.result, err = c.checkResponder(&s, reply.result)
 		}
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
@@ -189,11 +189,12 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 
 // checkResponder refuses a delegated responder that is known to be revoked, by what is at hand: its own status is not
 // asked for over the network (RFC 6960, Section 4.2.2.2.1 leaves it to the authority, which says ocsp-nocheck in most cases).
-func (c *Checker) checkResponder(s *subject, responder ocsp.Responder) error {
-	if !responder.Delegated {
-		return nil
+// What a refused one said is not returned: not even a revocation, which would be remembered for good.
+func (c *Checker) checkResponder(s *subject, said ocsp.Result) (ocsp.Result, error) {
+	if !said.Responder.Delegated {
+		return said, nil
 	}
-	cert := responder.Certificate
+	cert := said.Responder.Certificate
 	delegate := &subject{inspection: s.inspection, at: s.at, cert: cert, issuer: s.issuer, key: keyOf(cert, s.issuer), config: s.config}
 	evidence, known := c.memory.recall(delegate.key)
 	if target, err := crl.NewTarget(cert); err == nil && !known {
@@ -202,9 +203,9 @@ func (c *Checker) checkResponder(s *subject, responder ocsp.Responder) error {
 		}
 	}
 	if refuted(evidence.Status) {
-		return &ocsp.UnauthorizedError{Responder: cert, Err: errors.New("its certificate is revoked, says " + evidence.Source.String())}
+		return ocsp.Result{}, &ocsp.UnauthorizedError{Responder: cert, Err: errors.New("its certificate is revoked, says " + evidence.Source.String())}
 	}
-	return nil
+	return said, nil
 }
 
 // question is one request to one responder.

@@ -64,7 +64,7 @@ func (c *Checker) lookAtStaple(s *subject) {
 		Known: &c.delegates,
 	})
 	if err == nil {
-		err = c.checkResponder(s, result.Responder)
+		result, err = c.checkResponder(s, result)
 	}
 	if err == nil {
 		c.staples.put(key, result)

@@ -260,6 +260,7 @@ func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 		next = s.afterSuccess(at)
 		s.report(StapleEvent{Kind: StapleFresh, Evidence: evidence, Next: next})
 	case refuted(evidence.Status):
+		s.keep(answer) // in place of the good one, which a restart would staple again
 		next = at.Add(time.Hour)
 		s.revoke(evidence, next)
 	default:
@@ -305,8 +306,13 @@ func (s *Stapler) staple(answer reply) {
 		return // a cache on the way gave an older one
 	}
 	s.put(answer)
+	s.keep(answer)
+}
+
+// keep writes an answer for the next start.
+func (s *Stapler) keep(answer reply) {
 	object := fetch.Object{Key: s.key(), Version: versionAt(answer.result.ThisUpdate), Body: answer.body, Fetched: s.config.Now()}
-	_ = s.config.Fetcher.Keep(object) // it is in place; a full disk costs one question after a restart
+	_ = s.config.Fetcher.Keep(object) // it has had its effect; a full disk costs one question after a restart
 }
 
 func (s *Stapler) put(answer reply) {

@@ -141,6 +141,22 @@ func TestStaplerRevoked(t *testing.T) {
 	}
 }
 
+// TestStaplerRevokedRestart: a good staple on disk does not come back with the next process.
+func TestStaplerRevokedRestart(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> int -> leaf"), t.TempDir()
+	before, _ := newStapler(t, p, "leaf", dir)
+	before.Refresh(t.Context())
+	if again, _ := newStapler(t, p, "leaf", dir); stapleOf(t, again) == nil {
+		t.Fatal("a good staple was not kept")
+	}
+	p.Cert("leaf").Revoke(1)
+	p.Advance(time.Minute)
+	before.Refresh(t.Context())
+	if after, _ := newStapler(t, p, "leaf", dir); stapleOf(t, after) != nil {
+		t.Error("the staple from before the revocation is back")
+	}
+}
+
 // TestStaplerClient: a client's staple reaches the server and satisfies it without the network.
 func TestStaplerClient(t *testing.T) {
 	p := handshaketest.New(t, "root -> server; root -> client nocdp muststaple")

@@ -161,8 +161,11 @@ const opChange = "change status"
 
 func conflict(first Entry) error {
 	err := &pki.Error{Kind: pki.KindConflict, Op: opChange, Err: &ConflictError{first}}
-	if stateOf(first) == revoked && first.Reason != pki.KeyCompromise {
-		err.Hint = "if the key was compromised, ask for a change of the reason"
+	switch {
+	case stateOf(first) == revoked && first.Reason != pki.KeyCompromise:
+		err.Hint = "it stays revoked; if the key was compromised, ask for a change of the reason"
+	case stateOf(first) == revoked:
+		err.Hint = "it stays revoked, and the reason stays: there is nothing left to do"
 	}
 	return err
 }

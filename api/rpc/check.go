@@ -247,12 +247,16 @@ func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
 		return // another authority's to say
 	}
 	answer, err := c.api.config.Universe.Lookup(ctx, above.ID, serial)
-	if err == nil && answer.Status == pki.StatusRevoked {
+	switch {
+	case err == nil && answer.Status == pki.StatusRevoked:
 		c.found("chain", false, "%s was revoked at %s for %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339), answer.Reason)
 		c.decide(signetv1.Verdict_VERDICT_REVOKED, "its issuer %s was revoked at %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339))
-		return
+	case err == nil && answer.Status == pki.StatusGood:
+		c.found("chain", true, "%s is in force", authority.Subject)
+	default:
+		c.found("chain", false, "the status of %s cannot be told now", authority.Subject)
+		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be told now: see the evidence")
 	}
-	c.found("chain", true, "%s is in force", authority.Subject)
 }
 
 func (c *check) answer() *signetv1.CheckCertificateResponse {

@@ -1,5 +1,22 @@
 package rpc
 
+import (
+	"context"
+	"crypto/x509"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca"
+	"signet.example/signet/revocation"
+)
+
+// AuthorityVerdict is what a check says whose only question left is the status of an authority.
+func AuthorityVerdict(ctx context.Context, universe *revocation.Universe, above ca.Issuer, authority *x509.Certificate) signetv1.Verdict {
+	c := &check{api: &API{config: Config{Universe: universe}}, issuers: []ca.Issuer{above}}
+	c.authority(ctx, authority)
+	c.decide(signetv1.Verdict_VERDICT_IN_FORCE, "authentic and in force")
+	return c.verdict
+}
+
 // The border between protobuf and domain, for its tests.
 var (
 	CertificateTo    = certificateTo

@@ -61,6 +61,10 @@ func (c *auditListCmd) Run(a *app) error {
 	}
 	list.Next = filter.After
 	return a.show(list, func(p *printer) {
+		if len(list.Events) == 0 {
+			p.line("no event matches")
+			return
+		}
 		var rows [][]string
 		for _, e := range list.Events {
 			rows = append(rows, []string{fmt.Sprint(e.Sequence), on(e.At), e.Actor, e.Action, e.Outcome, e.Target, facts(e.Detail)})

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -158,6 +159,10 @@ func (d *demo) prepare(dir string) (err error) {
 		}
 	} else if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return pki.Errorf(pki.KindInvalid, "prepare the demo", "%w", err)
+	} else if found, err := os.ReadDir(d.dir); err != nil {
+		return pki.Errorf(pki.KindInvalid, "prepare the demo", "%w", err)
+	} else if len(found) > 0 {
+		return pki.Errorf(pki.KindConflict, "prepare the demo", "%s is not empty", d.dir).WithHint("name a directory that does not exist yet")
 	}
 	if d.addresses, err = server.FreeAddresses(); err != nil {
 		return err
@@ -196,7 +201,11 @@ func (d *demo) init(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("root %s..., issuing %s..., %s", made.Issuers[0].Fingerprint[:16], made.Issuers[1].Fingerprint[:16], made.Database), nil
+	database := made.Database
+	if !d.keep { // the way to a file that is about to be removed helps nobody
+		database = strings.Replace(database, d.dir+string(filepath.Separator), "", 1)
+	}
+	return fmt.Sprintf("root %s..., issuing %s..., %s", made.Issuers[0].Fingerprint[:16], made.Issuers[1].Fingerprint[:16], database), nil
 }
 
 // serve starts this program as a server of its own and waits until it says that it is ready.

@@ -131,6 +131,11 @@ func checkKeys(a *app, config *server.Config) finding {
 	case !ok:
 		return careful("set passphrase_file or SIGNET_PASSPHRASE_FILE, or give a systemd credential", "no passphrase is configured: `signet serve` asks at a terminal")
 	}
+	// Not wrong: the secrets of a container are often readable by everybody in it.
+	file := config.PassphraseFilePath()
+	if info, err := os.Stat(file); file != "" && err == nil && info.Mode().Perm()&0o077 != 0 {
+		return careful("chmod go= "+file, "others on this machine can read the passphrase in %s", file)
+	}
 	return good("a passphrase is configured, so `signet serve` starts unattended")
 }
 

@@ -76,6 +76,14 @@ func (c *issueCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Lstat(stem + ".pem"); err == nil { // said before a certificate exists that has no file to go to
+		taken := pki.Errorf(pki.KindConflict, "issue certificate", "%s.pem exists already and is not overwritten; nothing was issued", stem).
+			WithHint("move it away, or choose another file with --out")
+		if key != nil {
+			return errors.Join(taken, key.undo())
+		}
+		return taken
+	}
 	issued, err := api.Issue(a.ctx, request)
 	if err != nil {
 		return c.refused(err, key, request.RequestID)

@@ -78,7 +78,9 @@ func (a *app) announce(s *server.Server) error {
 	return a.show(served(at), func(p *printer) {
 		p.line("signet serves:")
 		p.fields("API (gRPC, REST)", at.API, "CRL, OCSP, issuers", at.Public, "metrics, health", at.Ops)
-		p.next("in another terminal: signet issue app.example")
+		if at.API != "" {
+			p.next("in another terminal: signet issue app.example")
+		}
 	})
 }
 

@@ -137,7 +137,7 @@ type process struct {
 }
 
 // start runs the program and waits until it is ready.
-func (s *site) start(t *testing.T) *process {
+func (s *site) start(t *testing.T, flags ...string) *process {
 	t.Helper()
 	p := &process{log: filepath.Join(s.dir, "serve.log"), done: make(chan struct{})}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -146,6 +146,7 @@ func (s *site) start(t *testing.T) *process {
 	}
 	defer log.Close()
 	p.cmd = exec.Command(program, "--config", filepath.Join(s.dir, "signet.yaml"), "serve", "--unsafe-database")
+	p.cmd.Args = append(p.cmd.Args, flags...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signet.example/signet/pki"
+	"signet.example/signet/store"
 )
 
 // highWater remembers, on disk too, the highest sequences that this process and those before it saw. A database that
@@ -27,7 +28,16 @@ type highWater struct {
 type marks struct {
 	Ledger uint64 `json:"ledger"`
 	Audit  uint64 `json:"audit"`
+
+	// WentBack is set when the database went back while this instance ran, and counts until `signet restore` has moved it
+	// on: its sequences grow again, with audit events of refused calls if with nothing else, and will have passed the
+	// marks by the next start.
+	WentBack bool `json:"went_back,omitempty"`
 }
+
+// era is how often `signet restore` moved a ledger on (store.Recovery). What was seen before says nothing after it: the
+// audit log and part of the ledger go on from where the older copy ended.
+func era(ledger uint64) uint64 { return ledger / store.LostSequences }
 
 // highWaterInterval is how often the marks are compared and written.
 const highWaterInterval = 2 * time.Second
@@ -63,20 +73,35 @@ func (s *Server) compareHighWater(ctx context.Context) error {
 	h := &s.highWater
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if era(ledger) > era(h.seen.Ledger) {
+		h.seen = marks{Ledger: ledger, Audit: audit.Seq}
+		return nil
+	}
+	if h.seen.WentBack {
+		return pki.Errorf(pki.KindFailedPrecondition, "compare high water marks", "this database went back in time while it was in use, and was not moved on since").
+			WithHint("issuing from it would use numbers twice: take `signet restore --in-place`; only if the database that did not go back is in its place again, remove %s", h.path)
+	}
 	for _, each := range []struct {
 		name      string
 		now, seen uint64
 	}{{"ledger", ledger, h.seen.Ledger}, {"audit log", audit.Seq, h.seen.Audit}} {
 		if each.now < each.seen {
 			return pki.Errorf(pki.KindFailedPrecondition, "compare high water marks", "the %s ends at %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen).
-				WithHint("issuing from it would use numbers twice: take `signet restore`, which skips what may be lost")
+				WithHint("issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost")
 		}
 	}
 	h.seen = marks{Ledger: ledger, Audit: audit.Seq}
 	return nil
 }
 
-// save writes the marks if they rose.
+// wentBack makes the next start refuse the database too.
+func (h *highWater) wentBack() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen.WentBack = true
+}
+
+// save writes the marks if they changed.
 func (h *highWater) save() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,6 +136,8 @@ func (s *Server) watchHighWater(ctx context.Context) error {
 			err = s.highWater.save()
 		case pki.KindOf(err) == pki.KindFailedPrecondition && s.fallenBack.Load() == nil:
 			s.fallenBack.Store(new(err.Error()))
+			s.highWater.wentBack()
+			err = errors.Join(err, s.highWater.save())
 			if s.authority != nil {
 				err = errors.Join(err, s.authority.Close(ctx))
 			}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/x509"
+	"os"
 	"time"
 
 	"signet.example/signet/ca"
@@ -17,6 +18,11 @@ const responderKey = "ocsp-responder"
 
 // openOCSP makes the responder, with a key of its own that the issuers certify.
 func (s *Server) openOCSP(ctx context.Context) error {
+	if s.options.Role == RolePublic { // it starts without any key, and so without a place for its own
+		if err := os.MkdirAll(s.config.State().Keys(), 0o700); err != nil {
+			return pki.Errorf(pki.KindFailedPrecondition, "make key directory", "%w", err)
+		}
+	}
 	keyStore, err := s.config.softKeys(s.options.Passphrase)
 	if err != nil {
 		return err

@@ -73,20 +73,22 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("history", "ok", "")
 	}
-	switch err := s.publisher.Check(); {
-	case err == nil:
-		s.firstLists.Store(true)
+	// What is not there yet keeps an instance that starts from being asked. Later it is a warning: a new issuer, whose
+	// responder is certified within seconds, must not take every instance away from the others.
+	missing := "failed"
+	if s.wasReady.Load() {
+		missing = "warning"
+	}
+	if err := s.publisher.Check(); err != nil {
+		add("crl", missing, err.Error())
+	} else {
 		add("crl", "ok", "")
-	case s.firstLists.Load():
-		add("crl", "warning", err.Error())
-	default: // starting: certificates name lists that are not there yet
-		add("crl", "failed", err.Error())
 	}
 	for _, delegate := range s.delegation.Status() {
 		name := "ocsp/" + delegate.Issuer.String()
 		switch {
 		case delegate.NotAfter.IsZero():
-			add(name, "failed", "no issuing instance has certified this responder: is one running?")
+			add(name, missing, "no issuing instance has certified this responder: is one running?")
 		case delegate.Alarm:
 			add(name, "warning", "the responder's certificate ends at "+delegate.NotAfter.UTC().Format(time.RFC3339)+" and was not renewed")
 		default:
@@ -95,6 +97,9 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	}
 	for _, issuer := range *s.issuers.known.Load() {
 		s.checkExpiry(add, issuer.Label, issuer.Certificates)
+	}
+	if r.Ready {
+		s.wasReady.Store(true)
 	}
 	return r
 }

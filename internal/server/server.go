@@ -80,7 +80,7 @@ type Server struct {
 	issuers       issuerFiles
 	highWater     highWater
 	disagreements atomic.Uint64
-	firstLists    atomic.Bool            // every list was there at least once
+	wasReady      atomic.Bool            // everything was there at least once
 	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
 	listeners     listeners
 }

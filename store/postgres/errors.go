@@ -25,6 +25,13 @@ var raised = map[string]pki.Kind{
 	"SG429": pki.KindExhausted,
 }
 
+// hints say what to do about the server's own SQLSTATEs that a wrong connection string brings about.
+var hints = map[string]string{
+	"28P01": "check the user and its password; the password belongs into ~/.pgpass or PGPASSFILE",
+	"28000": "check the user of the connection string, and pg_hba.conf",
+	"3D000": "make the database first: createdb",
+}
+
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
 var typed = map[string]func(op string, server *pgconn.PgError) error{
 	"SG911": func(op string, server *pgconn.PgError) error {
@@ -50,7 +57,7 @@ func translate(op string, err error) error {
 		if kind, ok := raised[server.Code]; ok {
 			return &pki.Error{Kind: kind, Op: op, Field: server.ColumnName, Hint: server.Hint, Err: errors.New(server.Message)}
 		}
-		return &pki.Error{Kind: kindOf(server.Code), Op: op, Err: err}
+		return &pki.Error{Kind: kindOf(server.Code), Op: op, Hint: hints[server.Code], Err: err}
 	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

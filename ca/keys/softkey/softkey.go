@@ -54,7 +54,7 @@ func New(config Config) (*Store, error) {
 	}
 	info, err := os.Stat(config.Dir)
 	if err != nil {
-		return nil, &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "keys.dir", Err: err}
+		return nil, (&pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "keys.dir", Err: err}).WithHint("bring the keys back from a backup, or name the right configuration")
 	}
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s must be a directory that only its owner can enter", config.Dir).
