@@ -337,17 +337,23 @@ func (j *Jobs) reasonAllowed(request JobRequest) error {
 	return allowed(change{kind: KindRevoke, reason: request.Reason}, false)
 }
 
-// claims unmasks a list of serials.
+// claims unmasks a list of serials. One that is listed twice counts once: a chunk appends one entry for a certificate.
 func (j *Jobs) claims(keys []Key) ([]Claim, error) {
 	if len(keys) > maxSerials {
 		return nil, pki.Errorf(pki.KindInvalid, opPlan, "%d serials: at most %d", len(keys), maxSerials).InField("serials")
 	}
-	claims := make([]Claim, len(keys))
-	for i, key := range keys {
-		claims[i] = j.config.Universe.Claim(key)
-		if !claims[i].Dense {
+	claims := make([]Claim, 0, len(keys))
+	listed := make(map[Key]bool, len(keys))
+	for _, key := range keys {
+		if listed[key] {
+			continue
+		}
+		listed[key] = true
+		claim := j.config.Universe.Claim(key)
+		if !claim.Dense {
 			return nil, pki.Errorf(pki.KindNotFound, opPlan, "issuer %s has no certificate with serial %s", key.Issuer, key.Serial).InField("serials")
 		}
+		claims = append(claims, claim)
 	}
 	return claims, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -80,6 +81,7 @@ func TestJobSelectors(t *testing.T) {
 			testdb.Exec(t, s, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS names_%d PARTITION OF certificate_names FOR VALUES IN (%[1]d)`, epoch))
 		}
 		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, 'elpmaxe.a', 1, $2, 0)`, int64(epoch), one.id[:])
+		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, $2, $3, $4, 1)`, int64(epoch), ca.ReversedName("Jane.Doe@a.example"), int64(pki.Email), one.id[:])
 		u := newUniverse(t, s)
 		jobs := newJobs(t, s, u, 1)
 		l := newLedger(t, s, u)
@@ -105,6 +107,7 @@ func TestJobSelectors(t *testing.T) {
 			{"issued<2026-11-21T11:30:00Z", nil, 3, 0, 3},
 			{"issued>=2026-11-21T11:30:00Z", nil, 10, 1, 4},
 			{"name=a.example", nil, 1, 1, 1},
+			{"name=Jane.Doe@a.example", nil, 1, 0, 1},
 			{"key=" + blockOf(3).SPKI.String() + " and key=" + blockOf(0).SPKI.String(), nil, 6, 1, 3},
 			{"", []revocation.Key{a.claim(0).Key, b.claim(2).Key, b.claim(9).Key, far.claim(pki.BlockSize + 5).Key}, 3, 1, 3},
 			{"profile=nothing", nil, 0, 0, 0},
@@ -133,6 +136,30 @@ func TestJobSelectors(t *testing.T) {
 					t.Errorf("a dry run wrote: %d, %v", head, err)
 				}
 			})
+		}
+	})
+}
+
+// A serial that is listed twice is revoked once.
+func TestJobListsTwice(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		span := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16)
+		span.record(t, 0, 1)
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		first, second := span.claim(0).Key, span.claim(1).Key
+		job, estimate, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Serials: []revocation.Key{first, second, first}, Reason: pki.Superseded})
+		if err != nil || estimate.Selected != 2 {
+			t.Fatalf("dry run: %+v, %v; want 2 selected", estimate, err)
+		}
+		if _, err := jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := jobs.RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != 2 {
+			t.Errorf("the ledger ends at %d, %v; want 2", head, err)
 		}
 	})
 }

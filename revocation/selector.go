@@ -22,7 +22,7 @@ type Selector struct {
 	Account     string           `json:"account,omitempty"`
 	IssuedFrom  time.Time        `json:"issued_from,omitzero"`
 	IssuedUntil time.Time        `json:"issued_until,omitzero"` // exclusive
-	Names       []pki.Identifier `json:"names,omitempty"`       // any of them, exactly; at most 1,000
+	Names       []pki.Identifier `json:"names,omitempty"`       // any of them, in whatever case; at most 1,000
 	Keys        []pki.KeyHash    `json:"keys,omitempty"`        // of the SubjectPublicKeyInfo; at most 10,000
 	Serials     bool             `json:"serials,omitempty"`     // those listed when the job was planned
 }

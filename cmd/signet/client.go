@@ -159,6 +159,9 @@ type duration time.Duration
 // UnmarshalText reads a duration.
 func (d *duration) UnmarshalText(text []byte) error {
 	parsed, err := profile.ParseDuration(string(text))
+	if err == nil && parsed == 0 { // it would be taken for a flag that is not given
+		return fmt.Errorf("%q is no time at all", text)
+	}
 	*d = duration(parsed)
 	return err
 }

@@ -145,7 +145,7 @@ CREATE INDEX certificates_key ON certificates (spki_hash);
 CREATE INDEX certificates_profile ON certificates (profile, issued_at);
 CREATE INDEX certificates_account ON certificates (account, issued_at);
 
--- Names with their octets reversed, so that one index serves the exact name and the suffix.
+-- Names as ca.ReversedName has them, lower case and from the end, so that one index serves the exact name and the suffix.
 CREATE TABLE certificate_names (
     epoch    integer NOT NULL,
     reversed text COLLATE "C" NOT NULL,

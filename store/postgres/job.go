@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -40,7 +40,7 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 	}
 	var names []string
 	for _, name := range s.Names {
-		names = append(names, reversed(name.Value))
+		names = append(names, ca.ReversedName(name.Value))
 	}
 	return []any{issuer, max(int32(s.FromEpoch), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
 		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), keys, names}
@@ -205,13 +205,6 @@ func claimColumns(claims []revocation.Claim) (issuer [][]byte, epoch []int32, id
 		issuer, epoch, idx, serial = append(issuer, c.Issuer[:]), append(epoch, int32(c.Position.Epoch)), append(idx, int64(c.Position.Index)), append(serial, c.Serial[:])
 	}
 	return issuer, epoch, idx, serial
-}
-
-// reversed is a name as certificate_names keeps it: octet by octet from the end.
-func reversed(name string) string {
-	octets := []byte(name)
-	slices.Reverse(octets)
-	return string(octets)
 }
 
 // plain is text as PostgreSQL takes it: UTF-8 without NUL.

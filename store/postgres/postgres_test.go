@@ -33,6 +33,9 @@ func TestOpenRefuses(t *testing.T) {
 		if err == nil || pki.KindOf(err) != test.kind {
 			t.Errorf("%s: %v (%s); want %s", test.url, err, pki.KindOf(err), test.kind)
 		}
+		if e, ok := errors.AsType[*pki.Error](err); test.kind == pki.KindFailedPrecondition && (!ok || e.Hint == "") {
+			t.Errorf("%s: no hint in %v", test.url, err)
+		}
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the password is in the error: %v", err)
 		}

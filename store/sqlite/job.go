@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -60,7 +61,7 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	if len(s.Names) > 0 {
 		var names []any
 		for _, name := range s.Names {
-			names = append(names, reversed(name.Value))
+			names = append(names, ca.ReversedName(name.Value))
 		}
 		and(`EXISTS (SELECT 1 FROM certificate_names n WHERE `+in(`n.reversed`, len(names))+` AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx)`, names...)
 	}
@@ -287,7 +288,7 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 			ended = now.UnixMicro()
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE jobs SET state = ?, revoked = revoked + ?, skipped = skipped + ?, examined = examined + ?, last_seq = ?,
-			cursor_epoch = ?, cursor_issuer = ?, cursor_idx = ?, ended_at = ? WHERE id = ?`,
+			cursor_epoch = ?, cursor_issuer = coalesce(?, x''), cursor_idx = ?, ended_at = ? WHERE id = ?`, // no octets are NULL to the driver
 			int64(chunk.State), chunk.Revoked, chunk.Skipped, examined, int64(chunk.Seq), next.epoch, next.issuer, next.idx, ended, job.ID[:])
 		if err != nil || chunk.Revoked == 0 && !done {
 			return err
@@ -412,13 +413,6 @@ func scanJob(row row) (job revocation.Job, err error) {
 	job.Selected, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
 	job.CreatedAt, job.InvalidityAt, job.StartedAt, job.EndedAt = time.UnixMicro(createdAt).UTC(), timeOf(invalidityAt), timeOf(startedAt), timeOf(endedAt)
 	return job, json.Unmarshal([]byte(selector), &job.Selector)
-}
-
-// reversed is a name as certificate_names keeps it: octet by octet from the end.
-func reversed(name string) string {
-	octets := []byte(name)
-	slices.Reverse(octets)
-	return string(octets)
 }
 
 // nullMicros is NULL for the zero time.

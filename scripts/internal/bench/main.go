@@ -28,6 +28,7 @@ var groups = map[string]func(context.Context, *bench) error{
 type bench struct {
 	quick        bool
 	certificates int    // of the inventory; 0: a million
+	only         string // cases whose name holds this, and limits
 	signet       string // path of the binary under test
 	database     string // URL of an empty PostgreSQL with every durability on
 	postgresPID  int    // of its postmaster
@@ -40,6 +41,7 @@ func main() {
 	var file string
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.BoolVar(&b.quick, "quick", false, "end within two minutes")
+	flags.StringVar(&b.only, "only", "", "measure only cases whose name holds this, and limits")
 	flags.IntVar(&b.certificates, "certificates", 0, "how many the inventory holds")
 	flags.StringVar(&file, "json", "", "write the result here too")
 	flags.StringVar(&b.signet, "signet", "", "binary under test")
