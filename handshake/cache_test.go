@@ -54,6 +54,19 @@ func TestDiskAcrossProcesses(t *testing.T) {
 	}
 }
 
+// TestDiskPEM: a list that is served as text is one for the next process too.
+func TestDiskPEM(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
+	p.Replace("/root.crl", handshaketest.Bytes(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: p.Cert("root").CRL(handshaketest.CRL{})})))
+	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	p.Off()
+	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+		t.Errorf("another process: %v", err)
+	}
+}
+
 // spoil changes the last octet of every object and the name it is found by, as somebody with the rights to write would.
 func spoil(t *testing.T, dir string) {
 	t.Helper()

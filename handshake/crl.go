@@ -130,7 +130,7 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 	if err != nil {
 		return nil
 	}
-	list, err := crl.Parse(object.Body)
+	list, err := crl.Parse(decodePEM(object.Body))
 	if err != nil {
 		return nil
 	}
