@@ -36,6 +36,7 @@ type ranges struct {
 	mu       sync.Mutex // guards the rest
 	places   map[place]*queue
 	shut     bool
+	halted   bool         // the database is not to be written to any more
 	unclosed []*openRange // could not be closed; tick tries again, since their leases are renewed with the others
 }
 
@@ -294,8 +295,25 @@ func (r *ranges) tick(ctx context.Context) error {
 func (r *ranges) stop(ctx context.Context) error {
 	r.mu.Lock()
 	r.shut = true
+	halted := r.halted
 	r.mu.Unlock()
+	if halted {
+		return nil
+	}
 	return errors.Join(r.closeAgain(ctx), r.eachQueue(func(q *queue) error { return r.retireCurrent(ctx, q) }))
+}
+
+// halt gives no more indices and leaves the ranges as they are.
+func (r *ranges) halt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shut, r.halted = true, true
+}
+
+func (r *ranges) isHalted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.halted
 }
 
 func (r *ranges) closeAgain(ctx context.Context) error {

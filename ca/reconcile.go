@@ -15,6 +15,9 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 		report = func(error) {}
 	}
 	round := func(do func(context.Context) error) {
+		if a.ranges.isHalted() {
+			return
+		}
 		if err := do(ctx); err != nil && ctx.Err() == nil {
 			report(err)
 		}
@@ -97,6 +100,10 @@ func (a *Authority) drop(ctx context.Context, epoch pki.Epoch) error {
 // then on; certificates that are being issued are finished.
 func (a *Authority) Close(ctx context.Context) error { return a.ranges.stop(ctx) }
 
+// Halt ends issuing without writing anything more: for a database that went back, in which a range of this process may
+// be another's, and a void would take a sequence that was used before.
+func (a *Authority) Halt() { a.ranges.halt() }
+
 // Owner names this process in the ranges it holds.
 func (a *Authority) Owner() OwnerID { return a.ranges.owner }
 
@@ -133,6 +140,9 @@ func (a *Authority) Reconcile(ctx context.Context) (voids int, err error) {
 		}
 		closed, failed := 0, []error(nil)
 		for _, r := range expired {
+			if r.Owner == a.ranges.owner {
+				continue // renewing was late: the next tick does it, and only the owner knows what it has not signed
+			}
 			n, err := a.closeExpired(ctx, r)
 			if err != nil {
 				failed = append(failed, err)

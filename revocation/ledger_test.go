@@ -110,6 +110,31 @@ func TestLedger(t *testing.T) {
 	})
 }
 
+// A hold that an administrator put on is not for the account of the certificate to end; its own hold is.
+func TestReleaseOfAnothersHold(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0, 1)
+		l := newLedger(t, s, newUniverse(t, s))
+		alice := grant(t, auth.RoleRequester, "alice", auth.ActionRevoke)
+		for index, held := range []auth.Grant{admin(t), alice} {
+			request := revocation.Request{Key: open.claim(uint64(index)).Key}
+			if _, err := l.Hold(t.Context(), held, request); err != nil {
+				t.Fatal(err)
+			}
+			_, err := l.Release(t.Context(), alice, request)
+			if index == 0 {
+				wantKind(t, "release an administrator's hold", err, pki.KindDenied)
+				_, err = l.Release(t.Context(), admin(t), request)
+			}
+			if err != nil {
+				t.Errorf("hold %d: %v", index, err)
+			}
+		}
+	})
+}
+
 func TestLedgerPublicIssuer(t *testing.T) {
 	s := testdb.SQLite(t)
 	i := newIssuer(t, s, "public", true)

@@ -71,6 +71,7 @@ func NewServer(c Config) (*Server, error) {
 		grpc.MaxRecvMsgSize(c.MaxMessage),
 		grpc.MaxConcurrentStreams(256),
 		grpc.MaxHeaderListSize(64<<10),
+		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
 	)

@@ -139,8 +139,10 @@ func (s *Server) watchHighWater(ctx context.Context) error {
 			s.highWater.wentBack()
 			err = errors.Join(err, s.highWater.save())
 			if s.authority != nil {
-				err = errors.Join(err, s.authority.Close(ctx))
+				s.authority.Halt()
 			}
+			close(s.fallen)
+			err = errors.Join(err, s.ledger.Close()) // a revocation would take a sequence that was used before
 		}
 		if err != nil && ctx.Err() == nil {
 			s.report("high water marks")(err)

@@ -54,6 +54,9 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	_ = encoder.Encode(readiness) // a client that has gone needs no answer
 }
 
+// followAge is how long the universe may be behind before operators are told; it reads at least every second.
+const followAge = 15 * time.Second
+
 // readiness makes every check, whatever the others say.
 func (s *Server) readiness(ctx context.Context) Readiness {
 	r := Readiness{Ready: true}
@@ -67,6 +70,11 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 		add("database", "warning", "it does not answer: nothing is issued or revoked; CRLs and OCSP are served from memory")
 	} else {
 		add("database", "ok", s.config.DatabaseName())
+	}
+	if age := s.options.Now().Sub(s.universe.AsOf()); age > followAge {
+		add("ledger", "warning", "memory is as of "+age.Round(time.Second).String()+" ago: revocations of other instances are not known here")
+	} else {
+		add("ledger", "ok", "")
 	}
 	if why := s.fallenBack.Load(); why != nil {
 		add("history", "failed", *why)

@@ -82,6 +82,7 @@ type Server struct {
 	disagreements atomic.Uint64
 	wasReady      atomic.Bool            // everything was there at least once
 	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
+	fallen        chan struct{}          // closed with it
 	listeners     listeners
 }
 
@@ -94,7 +95,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{config: c, options: options, log: options.Log}
+	s = &Server{config: c, options: options, log: options.Log, fallen: make(chan struct{})}
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
@@ -248,9 +249,24 @@ func (s *Server) parts() map[string]func(context.Context) error {
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
 		parts["API certificate"] = s.renewAPICertificate
 		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
-		parts["revocation jobs"] = func(ctx context.Context) error { s.jobs.Run(ctx, s.report("revocation jobs")); return nil }
+		parts["revocation jobs"] = s.runJobs
 	}
 	return parts
+}
+
+// runJobs works on mass revocations until ctx ends, or until the database went back.
+func (s *Server) runJobs(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.fallen:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	s.jobs.Run(ctx, s.report("revocation jobs"))
+	return nil
 }
 
 // report logs what went wrong in the background, with the hint of what to do.
