@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,9 +16,21 @@ import (
 	"signet.example/signet/internal/testdb"
 )
 
-// TestMain lets the scripts run this very binary as signet.
+// TestMain builds the program that the stories call, as people build it: with the race detector in it, opening a key file
+// takes seconds, and a story opens many. What the program is made of runs under the detector in the tests of its packages.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"signet": main})
+	dir, err := os.MkdirTemp("", "signet-stories-")
+	if err != nil {
+		panic(err)
+	}
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "signet"), ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build signet: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	code := m.Run()
+	os.RemoveAll(dir) // what stays behind is a temporary file
+	os.Exit(code)
 }
 
 // TestScripts runs the user stories: testdata/script/*.txtar, each a person at a terminal.
