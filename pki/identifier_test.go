@@ -81,7 +81,7 @@ func TestNewIdentifier(t *testing.T) {
 		{"email, address", pki.Email, "jane@192.0.2.1", ""},
 
 		{"uri", pki.URI, "HTTPS://A.Example/Path?q", "https://a.example/Path?q"},
-		{"spiffe", pki.URI, "spiffe://trust.example/workload", "spiffe://trust.example/workload"},
+		{"spiffe", pki.URI, "spiffe://trust.example/billing", "spiffe://trust.example/billing"},
 		{"uri, relative", pki.URI, "/path", ""},
 		{"uri, opaque", pki.URI, "urn:uuid:1", ""},
 		{"uri, without host", pki.URI, "file:///etc/passwd", ""},

@@ -47,8 +47,8 @@ func (c *serveCmd) Run(a *app) (err error) {
 		return err
 	}
 	if a.getenv("GOGC") == "" {
-		// What lives long is small beside what a request makes: collecting a third as often costs tens of megabytes and
-		// gives back most of the processor time that the collector takes.
+		// What lives long is small beside what a request makes. The collector took 9 % of the processor time of issuing
+		// in a profile; collecting less often spends some tens of megabytes against that. The gain was not measured alone.
 		debug.SetGCPercent(300)
 	}
 	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: logger(a, config)})
