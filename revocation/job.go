@@ -133,7 +133,7 @@ type Jobs struct {
 const (
 	opPlan        = "plan job"
 	maxChunk      = 10_000
-	minChunk      = 100
+	minChunk      = 1_000                 // below that a chunk is mostly its own round trip and commit
 	ledgerHeldFor = 20 * time.Millisecond // at most, about: single revocations wait meanwhile
 )
 
@@ -261,7 +261,7 @@ func (j *Jobs) RunOnce(ctx context.Context) error {
 
 // run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
 func (j *Jobs) run(ctx context.Context, job Job) error {
-	size := 1_000
+	size := minChunk
 	for {
 		if err := j.config.Universe.Check(); err != nil {
 			return err
