@@ -159,7 +159,7 @@ func TestOtherSchemas(t *testing.T) {
 func alter(t *testing.T, s *site, database, statement string) {
 	t.Helper()
 	if name, ok := strings.CutPrefix(database, "sqlite:"); ok {
-		db, err := sql.Open("sqlite", filepath.Join(s.dir, name))
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, name)+"?_pragma=busy_timeout(10000)")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,3 +49,16 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 	})
 	return done, translate("advance books", err)
 }
+
+// Witness implements store.Recovery.
+func (s *Store) Witness(ctx context.Context, seq uint64) (now store.Witness, then audit.Hash, err error) {
+	var ledger, end, lists int64
+	var head, before []byte
+	err = s.pool.QueryRow(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(number), 0)::bigint FROM publication_series),
+		(SELECT head FROM audit_batches WHERE last = $1) FROM ledger_head l, audit_head a`, int64(seq)).Scan(&ledger, &end, &head, &lists, &before)
+	if err != nil {
+		return now, then, translate("read witness", err)
+	}
+	copy(then[:], before)
+	return store.Witness{Ledger: uint64(ledger), Audit: audit.Chain{Seq: uint64(end), Head: audit.Hash(head)}, Lists: uint64(lists)}, then, nil
+}

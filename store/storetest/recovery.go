@@ -189,4 +189,35 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("a failed call moved the ledger to %d, %v", head, err)
 		}
 	})
+	t.Run("a witness grows with everything, and knows the past", func(t *testing.T) {
+		s := begin(t)
+		witness := func(seq uint64) (store.Witness, audit.Hash) {
+			t.Helper()
+			now, then, err := s.Witness(t.Context(), seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return now, then
+		}
+		first, none := witness(0)
+		if first.Audit.Seq == 0 || first.Audit.Head == (audit.Hash{}) || first.Ledger != 0 || first.Lists != 0 || none != (audit.Hash{}) {
+			t.Errorf("after one mutation: %+v, %x", first, none)
+		}
+		number(t, s, series)
+		if err := s.AppendAudit(t.Context(), []audit.Event{event, event}); err != nil {
+			t.Fatal(err)
+		}
+		second, then := witness(first.Audit.Seq)
+		if second.Audit.Seq != first.Audit.Seq+2 || then != first.Audit.Head || second.Lists != 1 {
+			t.Errorf("later: %+v; the head at %d was %x, want %x", second, first.Audit.Seq, then, first.Audit.Head)
+		}
+		if _, between := witness(first.Audit.Seq + 1); between != (audit.Hash{}) {
+			t.Errorf("in the middle of a batch the head was %x", between)
+		}
+		advance(t, s)
+		third, then := witness(second.Audit.Seq)
+		if third.Ledger != store.LostSequences || then != second.Audit.Head || third.Lists <= store.LostSequences {
+			t.Errorf("moved on: %+v", third)
+		}
+	})
 }
