@@ -86,6 +86,16 @@ BEGIN
 	PERFORM signet_audit_append(p_audit);
 END $$;
 
+-- signet_issuer_base_url changes where products are served, for ranges reserved from now on.
+CREATE FUNCTION signet_issuer_base_url(p_issuer bytea, p_base_url text, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE issuers SET base_url = p_base_url WHERE id = p_issuer;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	END IF;
+	PERFORM signet_audit_append(p_audit);
+END $$;
+
 -- The next index never reserved of every (issuer, epoch). Its row appears with the partition of the epoch.
 CREATE TABLE epochs (
     issuer   bytea NOT NULL REFERENCES issuers (id),

@@ -54,9 +54,10 @@ type Delegation struct {
 	key    pki.KeyHash
 	csr    []byte
 
+	rounds  sync.Mutex // held for a round
 	mu      sync.RWMutex
 	current map[pki.IssuerID][]*Delegate // guarded by mu; valid or about to be, newest last
-	asked   map[pki.IssuerID]time.Time   // used by Round only
+	asked   map[pki.IssuerID]time.Time   // guarded by rounds
 }
 
 // NewDelegation prepares; Round or Run does the work.
@@ -163,8 +164,10 @@ func (d *Delegation) Round(ctx context.Context) error {
 	return err
 }
 
-// round also reports whether anything is still wanted. It is called by one goroutine at a time.
+// round also reports whether anything is still wanted.
 func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
+	d.rounds.Lock()
+	defer d.rounds.Unlock()
 	issuers := make(map[pki.IssuerID]*x509.Certificate)
 	for _, cert := range d.config.Issuers() {
 		issuers[pki.HashSPKI(cert.RawSubjectPublicKeyInfo).Issuer()] = cert
