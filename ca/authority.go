@@ -33,6 +33,10 @@ type Config struct {
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
+
+	// Changed is called when a call of this Authority has changed an issuer, before the call returns: what follows the
+	// issuers need not wait until it looks again. Zero: nobody is told.
+	Changed func(context.Context)
 }
 
 // Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close gives back

@@ -37,6 +37,8 @@ type issuers struct {
 	store IssuerStore
 	keys  keys.Store
 
+	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
+
 	mu     sync.Mutex // guards the rest; held while a key is opened
 	known  []Issuer
 	opened map[pki.IssuerID]*issuerKey
@@ -44,6 +46,8 @@ type issuers struct {
 
 // load reads the issuers again. Keys that are open stay open.
 func (s *issuers) load(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	known, err := s.store.Issuers(ctx)
 	if err != nil {
 		return err

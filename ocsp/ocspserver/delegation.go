@@ -56,10 +56,11 @@ const (
 type Delegation struct {
 	config DelegationConfig
 
+	rounds  sync.Mutex // held for a round
 	mu      sync.RWMutex
 	current map[pki.IssuerID][]*Delegate // guarded by mu; valid or about to be, newest last
-	asked   map[pki.IssuerID]time.Time   // used by Round only
-	keys    map[pki.IssuerID]*ownKey     // used by Round only
+	asked   map[pki.IssuerID]time.Time   // guarded by rounds
+	keys    map[pki.IssuerID]*ownKey     // guarded by rounds
 }
 
 // ownKey is a key of this responder with its request.
@@ -183,8 +184,10 @@ func (d *Delegation) Round(ctx context.Context) error {
 	return err
 }
 
-// round also reports whether anything is still wanted. It is called by one goroutine at a time.
+// round also reports whether anything is still wanted.
 func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
+	d.rounds.Lock()
+	defer d.rounds.Unlock()
 	var failed []error
 	issuers := make(map[pki.IssuerID]*x509.Certificate)
 	for _, cert := range d.config.Issuers() {
