@@ -197,6 +197,9 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
 	}
+	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
+		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
+	}
 	d.keyHash = pki.HashSPKI(d.spki)
 	if err := d.setValidity(o, a.config.Now()); err != nil {
 		return nil, err
