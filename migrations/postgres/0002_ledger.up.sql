@@ -321,7 +321,7 @@ BEGIN
 	IF v_job.state <> 2 THEN
 		RETURN;
 	END IF;
-	IF v_job.runner <> p_runner AND v_job.lease_until > clock_timestamp() THEN
+	IF v_job.runner <> p_runner AND v_job.lease_until > clock_timestamp() AND NOT signet_silent(v_job.runner) THEN
 		busy := true;
 		RETURN;
 	END IF;

@@ -146,13 +146,15 @@ func compareScopes(a, b revocation.Scope) int {
 }
 
 // CreateJob implements revocation.JobBooks.
-func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) error {
-	return s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
+func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (createdAt time.Time, err error) {
+	err = s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
+		createdAt = now
 		if err := insertJob(ctx, tx, job, claims, now); err != nil {
 			return err
 		}
 		return appendAudit(ctx, tx, []audit.Event{event})
 	})
+	return createdAt, err
 }
 
 func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []revocation.Claim, now time.Time) error {
