@@ -393,3 +393,48 @@ func respell(t *testing.T, dir, path string, body []byte) {
 		}
 	}
 }
+
+// TestResponderEnds: what a delegate signed counts no longer than its certificate, however often it was seen before.
+func TestResponderEnds(t *testing.T) {
+	for _, via := range []string{"staple", "network"} {
+		t.Run(via, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf nocdp; root -> delegate responder ends=1h")
+			leaf, checker := p.Cert("leaf"), p.Checker(nil)
+			said := leaf.OCSP(handshaketest.OCSP{Signer: p.Cert("delegate"), Life: 24 * time.Hour})
+			var staple []byte
+			if via == "staple" {
+				staple = said
+			} else {
+				p.Replace("/root.ocsp", handshaketest.Bytes(said))
+			}
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err != nil {
+				t.Fatalf("before the end: %v", err)
+			}
+			p.Off()
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err != nil {
+				t.Fatalf("seen before: %v", err)
+			}
+			p.Advance(2 * time.Hour)
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err == nil {
+				t.Error("accepted on the word of a responder whose certificate has ended")
+			}
+		})
+	}
+}
+
+// TestResponderRevokedLater: a delegate that becomes revoked vouches no more, not even by what it said before.
+func TestResponderRevokedLater(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> delegate delegate; root -> other noaia")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	staple := leaf.OCSP(handshaketest.OCSP{Signer: p.Cert("delegate")})
+	if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	p.Cert("delegate").Revoke(1)
+	if _, err := checker.Check(t.Context(), p.Cert("other").Chain(), nil); err != nil { // brings the CRL
+		t.Fatal(err)
+	}
+	if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err == nil {
+		t.Error("accepted on the word of a responder that is revoked by now")
+	}
+}

@@ -66,6 +66,8 @@ type inspection struct {
 // not verified again. The staple is the OCSP response that came with the leaf, nil if none did. The Result is never
 // nil; the error is Result.Err.
 func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple []byte) (*Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
+	defer cancel()
 	r := c.inspect(ctx, inspection{chain: chain, presented: chain, staple: staple})
 	c.override(r)
 	c.observe(r)
@@ -73,15 +75,13 @@ func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple [
 }
 
 // inspect collects evidence for every certificate of the chain, first from what is at hand, then from the network if
-// that leaves something open, and applies the policy.
+// that leaves something open, and applies the policy. The caller bounds ctx by Config.Budget.
 func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
 	r := &Result{Time: c.config.Now(), ServerName: in.name, Chain: in.chain, Resumed: in.resumed}
 	if len(in.chain) == 0 {
 		r.err = errors.New("handshake: no chain to check")
 		return r
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
-	defer cancel()
 	subjects := c.subjects(in, r.Time)
 	r.Certificates = make([]CertificateResult, len(subjects))
 	for _, s := range subjects {
@@ -119,9 +119,10 @@ func (c *Checker) subjects(in inspection, at time.Time) []*subject {
 	subjects := make([]*subject, len(in.chain)-1)
 	for i := range subjects {
 		cert, issuer := in.chain[i], in.chain[i+1]
-		config, known := c.issuers[issuerKeyOf(issuer)]
+		issuerKey := issuerKeyOf(issuer)
+		config, known := c.issuers[issuerKey]
 		subjects[i] = &subject{
-			inspection: in, at: at, cert: cert, issuer: issuer, key: keyOf(cert, issuer), config: config, leaf: i == 0,
+			inspection: in, at: at, cert: cert, issuer: issuer, key: issuerKey.of(cert), config: config, leaf: i == 0,
 			covered: known && len(config.CRLs)+len(config.OCSP) > 0,
 		}
 	}

@@ -7,35 +7,30 @@ import (
 	"time"
 )
 
-// certificateKey names a certificate across chains: the issuer's name and key, and the serial as it stands in it.
-type certificateKey [sha256.Size]byte
-
-func keyOf(c, issuer *x509.Certificate) certificateKey {
-	h := sha256.New()
-	sum := sha256.Sum256(issuer.RawSubject)
-	h.Write(sum[:])
-	sum = sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
-	h.Write(sum[:])
-	h.Write(c.SerialNumber.Bytes())
-	if c.SerialNumber.Sign() < 0 {
-		h.Write([]byte{'-'})
-	}
-	var key certificateKey
-	h.Sum(key[:0])
-	return key
-}
-
 // issuerKey names an issuer: its name and its key.
 type issuerKey [sha256.Size]byte
 
 func issuerKeyOf(issuer *x509.Certificate) issuerKey {
-	h := sha256.New()
-	sum := sha256.Sum256(issuer.RawSubject)
-	h.Write(sum[:])
-	h.Write(issuer.RawSubjectPublicKeyInfo)
-	var key issuerKey
-	h.Sum(key[:0])
-	return key
+	var both [2 * sha256.Size]byte
+	name, key := sha256.Sum256(issuer.RawSubject), sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+	copy(both[:], name[:])
+	copy(both[sha256.Size:], key[:])
+	return sha256.Sum256(both[:])
+}
+
+// certificateKey names a certificate across chains: its issuer, and the serial as it stands in it.
+type certificateKey [sha256.Size]byte
+
+func keyOf(c, issuer *x509.Certificate) certificateKey { return issuerKeyOf(issuer).of(c) }
+
+func (k issuerKey) of(c *x509.Certificate) certificateKey {
+	serial := c.SerialNumber.Bytes()
+	input := make([]byte, 0, 2*sha256.Size) // on the stack, for serial numbers as they should be
+	input = append(append(input, k[:]...), serial...)
+	if c.SerialNumber.Sign() < 0 {
+		input = append(input, '-')
+	}
+	return sha256.Sum256(input)
 }
 
 // maxRemembered bounds the revocations that are remembered. Only authentic evidence about a certificate that was shown
