@@ -438,3 +438,52 @@ func TestResponderRevokedLater(t *testing.T) {
 		t.Error("accepted on the word of a responder that is revoked by now")
 	}
 }
+
+// TestRefusedFile: a configured list that does not count is judged again for every certificate, and read again only when
+// the file changes.
+func TestRefusedFile(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> int noaia nocdp -> below noaia nocdp; boot -> x")
+	path := filepath.Join(t.TempDir(), "root.crl")
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{path}}}
+	})
+	stamp := time.Now().Add(-time.Hour)
+	write := func(list []byte, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(path, list, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func(name string) pki.Status {
+		r, _ := checker.Check(t.Context(), p.Cert(name).Chain(), nil)
+		return r.Certificates[0].Status
+	}
+	alien := p.Cert("boot").CRL(handshaketest.CRL{Number: 1})
+	write(alien, stamp)
+	if got := status("leaf"); got == pki.StatusGood {
+		t.Fatal("a list of another issuer counts")
+	}
+	honest := p.Cert("root").CRL(handshaketest.CRL{Number: 1})
+	for len(honest) != len(alien) { // the length of an ECDSA signature varies
+		honest = p.Cert("root").CRL(handshaketest.CRL{Number: 1})
+	}
+	write(honest, stamp)
+	if got := status("leaf"); got == pki.StatusGood {
+		t.Error("a file that looked unchanged was read again")
+	}
+	scoped := p.Cert("root").CRL(handshaketest.CRL{Number: 1, Extensions: handshaketest.Extensions(handshaketest.ScopeCACerts())})
+	write(scoped, stamp.Add(time.Minute))
+	if got := status("leaf"); got == pki.StatusGood {
+		t.Fatal("a list for CA certificates counts for a leaf")
+	}
+	if got := status("int"); got != pki.StatusGood {
+		t.Errorf("a list that does not count for one certificate does not count for another: %s", got)
+	}
+	write(honest, stamp.Add(2*time.Minute))
+	if got := status("leaf"); got != pki.StatusGood {
+		t.Errorf("a file that changed was not read again: %s", got)
+	}
+}
