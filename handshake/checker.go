@@ -43,11 +43,14 @@ func New(config Config) (*Checker, error) {
 		return nil, err
 	}
 	c := &Checker{
-		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(), staples: newStaples(), answers: newAnswers(),
+		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(config.Fetcher), staples: newStaples(), answers: newAnswers(),
 		lists: newLists(), tracked: newRegistry(), sessions: newSessionEnds(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
 	}
 	for _, issuer := range config.Issuers {
 		c.issuers[issuerKeyOf(issuer.Certificate)] = issuer
+	}
+	if err := c.learnFromOthers(); err != nil {
+		return nil, &pki.Error{Kind: pki.KindUnavailable, Op: "recall revocations", Err: err}
 	}
 	return c, nil
 }
@@ -82,6 +85,7 @@ func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
 		r.err = errors.New("handshake: no chain to check")
 		return r
 	}
+	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
 	subjects := c.subjects(in, r.Time)
 	r.Certificates = make([]CertificateResult, len(subjects))
 	for _, s := range subjects {
@@ -257,6 +261,15 @@ func (c *Checker) learn(key certificateKey, cert *x509.Certificate, evidence Evi
 	if c.memory.remember(key, evidence, cert.NotAfter, c.config.Now()) {
 		c.tracked.close(key)
 	}
+}
+
+// learnFromOthers takes over revocations that other processes, or earlier ones, left in the directory of the Fetcher.
+func (c *Checker) learnFromOthers() error {
+	news, err := c.memory.learn(c.config.Now())
+	for _, key := range news {
+		c.tracked.close(key)
+	}
+	return err
 }
 
 // decisive picks the evidence that a status rests on: a revocation that cannot be taken back before everything; between good

@@ -3,8 +3,15 @@ package handshake
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/pki"
 )
 
 // issuerKey names an issuer: its name and its key.
@@ -37,8 +44,16 @@ func (k issuerKey) of(c *x509.Certificate) certificateKey {
 // and whose chain verified gets here, so an attacker fills it with revoked certificates of real authorities or not at all.
 const maxRemembered = 1 << 16
 
-// memory remembers revocations that cannot be taken back, until the certificate has expired.
+// recallEvery is how often it is asked what other processes have learned.
+const recallEvery = time.Second
+
+// memory remembers revocations that cannot be taken back, until the certificate has expired, and shares them over the directory of the
+// Fetcher with other processes and with later ones: an outage of the authority does not bring a revoked certificate back.
 type memory struct {
+	fetcher *fetch.Fetcher
+	others  *fetch.Recollection
+	next    atomic.Int64 // when others are asked, Unix nanoseconds
+
 	mu      sync.RWMutex
 	revoked map[certificateKey]remembered // guarded by mu
 }
@@ -48,7 +63,9 @@ type remembered struct {
 	until    time.Time
 }
 
-func newMemory() *memory { return &memory{revoked: make(map[certificateKey]remembered)} }
+func newMemory(fetcher *fetch.Fetcher) *memory {
+	return &memory{fetcher: fetcher, others: fetcher.Recollect(), revoked: make(map[certificateKey]remembered)}
+}
 
 func (m *memory) recall(key certificateKey) (Evidence, bool) {
 	m.mu.RLock()
@@ -64,6 +81,16 @@ func (m *memory) recall(key certificateKey) (Evidence, bool) {
 
 // remember reports whether the revocation is news.
 func (m *memory) remember(key certificateKey, evidence Evidence, until, now time.Time) bool {
+	if !m.keep(key, evidence, until, now) {
+		return false
+	}
+	if fact, err := factOf(key, evidence, until); err == nil {
+		_ = m.fetcher.Remember(fact) // it is in memory; with a full disk other processes learn it from its source
+	}
+	return true
+}
+
+func (m *memory) keep(key certificateKey, evidence Evidence, until, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, known := m.revoked[key]; known {
@@ -74,6 +101,23 @@ func (m *memory) remember(key certificateKey, evidence Evidence, until, now time
 	}
 	m.revoked[key] = remembered{evidence, until}
 	return true
+}
+
+// learn takes over what others remembered since the last time, and returns what is news. It looks once a second at most.
+func (m *memory) learn(now time.Time) ([]certificateKey, error) {
+	due := m.next.Load()
+	left := time.Duration(due - now.UnixNano())
+	if left > 0 && left <= recallEvery || !m.next.CompareAndSwap(due, now.Add(recallEvery).UnixNano()) {
+		return nil, nil
+	}
+	facts, err := m.others.Next()
+	var news []certificateKey
+	for _, fact := range facts {
+		if key, evidence, ok := revocationOf(fact); ok && !now.After(fact.Until) && m.keep(key, evidence, fact.Until, now) {
+			news = append(news, key)
+		}
+	}
+	return news, err
 }
 
 // makeRoom drops what has expired, and one more if nothing has. The caller holds mu.
@@ -89,4 +133,34 @@ func (m *memory) makeRoom(now time.Time) {
 		}
 		delete(m.revoked, key)
 	}
+}
+
+// revocationPrefix begins the name of a fact that is a revocation; the certificateKey follows, in hexadecimal.
+const revocationPrefix = "revoked "
+
+// revocationRecord is the body of such a fact. Fields may be added; unknown ones are ignored.
+type revocationRecord struct {
+	Reason     pki.Reason `json:"reason"`
+	Location   string     `json:"location,omitempty"`
+	RevokedAt  time.Time  `json:"revoked_at,omitzero"`
+	ThisUpdate time.Time  `json:"this_update,omitzero"`
+}
+
+func factOf(key certificateKey, e Evidence, until time.Time) (fetch.Fact, error) {
+	body, err := json.Marshal(revocationRecord{e.Reason, e.Location, e.RevokedAt, e.ThisUpdate})
+	return fetch.Fact{Name: revocationPrefix + hex.EncodeToString(key[:]), Until: until, Body: body}, err
+}
+
+func revocationOf(fact fetch.Fact) (key certificateKey, e Evidence, ok bool) {
+	name, isRevocation := strings.CutPrefix(fact.Name, revocationPrefix)
+	octets, err := hex.DecodeString(name)
+	if !isRevocation || err != nil || len(octets) != len(key) {
+		return key, Evidence{}, false
+	}
+	var r revocationRecord
+	if json.Unmarshal(fact.Body, &r) != nil || r.Reason == pki.CertificateHold { // a hold is never remembered
+		return key, Evidence{}, false
+	}
+	copy(key[:], octets)
+	return key, Evidence{Status: pki.StatusRevoked, Reason: r.Reason, Location: r.Location, RevokedAt: r.RevokedAt, ThisUpdate: r.ThisUpdate, Final: true}, true
 }

@@ -146,6 +146,7 @@ func (c *Checker) Run(ctx context.Context) error {
 // Recheck is one round of Run: when it returns, tracked connections of certificates that their sources call revoked by
 // now are closed.
 func (c *Checker) Recheck(ctx context.Context) {
+	_ = c.learnFromOthers()         // a directory that cannot be read any more takes nothing of what is known
 	polled := make(map[string]bool) // locations that were asked in this round
 	for _, entry := range c.tracked.chains() {
 		in := inspection{chain: entry.chain, presented: entry.presented, recheck: true}

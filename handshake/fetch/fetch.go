@@ -14,7 +14,7 @@
 //   - What is kept. Objects are kept on disk by the digest of their content, written to a temporary file, synced and
 //     renamed, so that several processes can share a directory and a crash leaves nothing half written. A key never goes back
 //     to a smaller version (a CRL number and time). What is read back is data of a stranger still: whoever loads it
-//     verifies it again.
+//     verifies it again. Facts (a revocation that was seen) are the exception, and can only make a reader stricter.
 //   - Which secrets leave: none. No cookies, no credentials, no referrer.
 package fetch
 
