@@ -33,6 +33,10 @@ type Config struct {
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
+
+	// Changed is called when a call of this Authority has changed an issuer, before the call returns: what follows the
+	// issuers need not wait until it looks again. Zero: nobody is told.
+	Changed func(context.Context)
 }
 
 // Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close gives back
@@ -197,6 +201,9 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 	}
 	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
+	}
+	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
+		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
 	}
 	d.keyHash = pki.HashSPKI(d.spki)
 	if err := d.setValidity(o, a.config.Now()); err != nil {

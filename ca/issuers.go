@@ -3,9 +3,6 @@ package ca
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/x509"
 	"io"
 	"net/netip"
@@ -40,6 +37,8 @@ type issuers struct {
 	store IssuerStore
 	keys  keys.Store
 
+	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
+
 	mu     sync.Mutex // guards the rest; held while a key is opened
 	known  []Issuer
 	opened map[pki.IssuerID]*issuerKey
@@ -47,6 +46,8 @@ type issuers struct {
 
 // load reads the issuers again. Keys that are open stay open.
 func (s *issuers) load(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	known, err := s.store.Issuers(ctx)
 	if err != nil {
 		return err
@@ -153,7 +154,7 @@ func (s *issuers) open(ctx context.Context, issuer Issuer) (*issuerKey, error) {
 
 func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	const op = "open issuer"
-	k := &issuerKey{Issuer: issuer, key: key, inMemory: inMemory(key.Signer), tried: new(atomic.Bool), waiting: new(atomic.Int64), uses: new(atomic.Uint64)}
+	k := &issuerKey{Issuer: issuer, key: key, inMemory: keys.InMemory(key.Signer), tried: new(atomic.Bool), waiting: new(atomic.Int64), uses: new(atomic.Uint64)}
 	var err error
 	if k.algorithm, err = algorithmFor(key.Public()); err != nil {
 		return nil, &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "issuer", Err: err}
@@ -175,14 +176,6 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 		}
 	}
 	return k, nil
-}
-
-func inMemory(signer crypto.Signer) bool {
-	switch signer.(type) {
-	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
-		return true
-	}
-	return false
 }
 
 // constraintsOf collects the name constraints of a chain.

@@ -30,6 +30,7 @@ import (
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -191,9 +192,11 @@ type judge struct {
 
 func newJudge(t *testing.T, database string) *judge {
 	t.Helper()
-	addresses := freeAddresses(t)
-	j := &judge{t: t, dir: t.TempDir(), front: newFront(t, addresses.Public), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
-	j.site = foundAt(t, database, addresses, j.front.url)
+	j := &judge{t: t, dir: t.TempDir(), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
+	j.site = found(t, database, func(c *server.InitConfig) {
+		j.front = newFront(t, c.PublicListen)
+		c.PublicURL = j.front.url
+	})
 	t.Setenv("SIGNET_OCSP_NONCE", "live")
 	j.site.start(t)
 	for _, name := range []string{"app", "other"} {

@@ -24,8 +24,9 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 				SELECT issuer, epoch, next_idx, (next_idx / $1 + 1) * $1, 4, next_idx, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex'), '',
 					clock_timestamp(), clock_timestamp() FROM epochs`, []any{int64(store.LostIndices)}},
 			{`UPDATE epochs SET next_idx = (next_idx / $1 + 1) * $1`, []any{int64(store.LostIndices)}},
-			{`UPDATE publication_series SET number = number + $1`, []any{int64(store.LostSequences)}},
-			{`DELETE FROM publications`, nil}, // they carry old numbers; the next ones are complete lists
+			{`UPDATE publication_series SET number = number + $1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{int64(store.LostSequences)}},
+			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
+			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},
 		}
 		for _, step := range steps {
 			if _, err := tx.Exec(ctx, step.statement, step.args...); err != nil {

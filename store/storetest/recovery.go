@@ -26,7 +26,7 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 	begin := func(t *testing.T) store.Store {
 		t.Helper()
 		s := open(t)
-		issuer := ca.Issuer{ID: key.Issuer(), Label: "issuing", Subject: []byte{0x30, 1, 1}, SPKI: spki, KeyHash: key, BaseURL: "http://pki.example", CreatedAt: at}
+		issuer := ca.Issuer{ID: key.Issuer(), Label: "issuing", KeyURI: "softkey:issuing", Subject: []byte{0x30, 1, 1}, SPKI: spki, KeyHash: key, BaseURL: "http://pki.example", CreatedAt: at}
 		if err := s.CreateIssuer(t.Context(), issuer, event); err != nil {
 			t.Fatal(err)
 		}
@@ -144,6 +144,25 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 0 {
 			t.Errorf("%d lists of before are still there, %v", len(heads), err)
+		}
+	})
+	t.Run("lists of off-line issuers stay", func(t *testing.T) {
+		s := begin(t)
+		root := ca.Issuer{ID: pki.IssuerID{9}, Label: "root", Subject: []byte{0x30, 1, 9}, SPKI: []byte{0x30, 2, 5, 9}, KeyHash: pki.KeyHash{9}, BaseURL: "http://pki.example", CreatedAt: at}
+		if err := s.CreateIssuer(t.Context(), root, event); err != nil {
+			t.Fatal(err)
+		}
+		h := crlserver.Head{List: crlserver.List{Series: crlserver.Series{Issuer: root.ID}, Kind: crlserver.KindComplete}, Number: 3, ThisUpdate: at, NextUpdate: at.AddDate(1, 0, 0), Size: 2}
+		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
+			t.Fatal(err)
+		}
+		advance(t, s)
+		if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 1 || heads[0].Number != 3 {
+			t.Errorf("after a restore: %+v, %v", heads, err)
+		}
+		h.Number = 4
+		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
+			t.Errorf("the next number of the ceremony is refused: %v", err)
 		}
 	})
 	t.Run("is audited in the same transaction", func(t *testing.T) {
