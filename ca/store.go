@@ -150,6 +150,8 @@ type IssuerStore interface {
 	AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, certificate IssuerCertificate, event audit.Event) error
 	// SetIssuerState moves an issuer between active, disabled and retired; retired is the end.
 	SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState, event audit.Event) error
+	// SetIssuerBaseURL changes where the products of an issuer are served, for ranges reserved from now on.
+	SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error
 	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
 	Issuers(ctx context.Context) ([]Issuer, error)
 }
@@ -184,6 +186,7 @@ type Filter struct {
 	Issuer                 pki.IssuerID
 	Profile                string
 	Account                string
+	NotAccount             string // of any account but this
 	Status                 CertificateStatus
 	Now                    time.Time // for Status
 	ExpiresFrom, ExpiresTo time.Time

@@ -220,6 +220,7 @@ type question struct {
 	presented    []*x509.Certificate
 	nonce        bool
 	fresh        bool // ask even if the last attempt failed a moment ago
+	forPeers     bool // the answer will be stapled
 	at           time.Time
 	maxAge, skew time.Duration
 }
@@ -230,9 +231,14 @@ type reply struct {
 }
 
 // askResponder asks with a SHA-256 identifier, as RFC 9919 has it, and once more with SHA-1 if the responder does not
-// know the certificate by that name: many know only the old one.
+// know the certificate by that name: many know only the old one. What will be stapled is asked for the other way round:
+// Java, NSS and curl find the certificate in a staple by its SHA-1 identifier only (docs/decisions/1120).
 func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (reply, error) {
-	answer, err := askWith(ctx, fetcher, q, crypto.SHA256)
+	first, second := crypto.SHA256, crypto.SHA1
+	if q.forPeers {
+		first, second = second, first
+	}
+	answer, err := askWith(ctx, fetcher, q, first)
 	if err == nil && answer.result.Status != pki.StatusUnknown {
 		return answer, nil
 	}
@@ -241,8 +247,8 @@ func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (repl
 	if !refused && !other && err != nil {
 		return answer, err
 	}
-	if older, err := askWith(ctx, fetcher, q, crypto.SHA1); err == nil {
-		return older, nil
+	if other, err := askWith(ctx, fetcher, q, second); err == nil {
+		return other, nil
 	}
 	return answer, err
 }

@@ -35,6 +35,7 @@ type Store interface {
 	ocspserver.Responders
 	crlserver.Publications
 	crlserver.Bases
+	crlserver.Imports
 	Recovery
 
 	// Ping asks whether the database answers.

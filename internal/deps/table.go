@@ -25,6 +25,7 @@ var table = []rule{
 	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
+	{list("internal/auth", "internal/audit"), list("crl/crlserver")}, // to bring in a list is a privileged verb
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
 	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
 	{list("internal/auth", "internal/audit", "ca", "revocation"), list("acme", "web", "api/rpc")},

@@ -81,3 +81,18 @@ BEGIN
 	END IF;
 	PERFORM pg_notify('signet_publication', ''); -- a hint without data
 END $$;
+
+-- signet_publication_import stores a list that was made elsewhere, under the number it carries. SG911: it is not newer.
+CREATE FUNCTION signet_publication_import(p_issuer bytea, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer, p_this_update timestamptz,
+	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_der bytea, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
+		VALUES (p_issuer, -1, -1, p_number, decode(repeat('00', 16), 'hex'), clock_timestamp())
+	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, lease_until = excluded.lease_until WHERE s.number < excluded.number;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'number % of issuer % is not larger than the last', p_number, encode(p_issuer, 'hex') USING ERRCODE = 'SG911';
+	END IF;
+	PERFORM signet_publication_put(p_issuer, -1, -1, p_kind, p_number, p_seq, p_from_epoch, p_this_update, p_next_update, 0, 0, p_this_update, p_urls, '{}',
+		p_algorithm, '', p_sum, p_size, p_entries, false, p_der);
+	PERFORM signet_audit_append(p_audit);
+END $$;

@@ -53,6 +53,7 @@ type load struct {
 	limit   *limit  // measured in the same run; nil: none
 	callers int     // zero: 1
 	pid     int     // of the process under test; 0: do not measure it
+	ops     string  // address of its operators' listener, for profiles; empty: none are taken
 	// do makes operation n, counted over all callers.
 	do func(ctx context.Context, caller, n int) error
 }
@@ -73,8 +74,8 @@ func (b *bench) measure(ctx context.Context, l load) (result, error) {
 		return result{}, fmt.Errorf("%s: warm-up: %w", l.name, err)
 	}
 	var runs []result
-	for range rounds {
-		r, err := b.once(ctx, l, length)
+	for round := range rounds {
+		r, err := b.profiled(round, l, length, func() (result, error) { return b.once(ctx, l, length) })
 		if err != nil {
 			return result{}, fmt.Errorf("%s: %w", l.name, err)
 		}
