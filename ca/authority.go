@@ -33,6 +33,10 @@ type Config struct {
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
+
+	// Changed is called when a call of this Authority has changed an issuer, before the call returns: what follows the
+	// issuers need not wait until it looks again. Zero: nobody is told.
+	Changed func(context.Context)
 }
 
 // Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close gives back
@@ -147,18 +151,13 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	}
 	tbs, ticket, err := a.prepare(o, d, taken)
 	if err != nil {
-		if backErr := a.ranges.giveBack(ctx, taken); backErr != nil {
-			return nil, backErr
-		}
+		a.ranges.giveBack(ctx, taken)
 		return nil, err
 	}
 	// From here on the index is used up. If this process stops before the certificate is recorded, reconciliation finds
 	// the range open, recomputes the serial, and makes it void.
-	issued, err := a.signAndRecord(ctx, o, d, taken, tbs, ticket)
-	if closeErr := a.ranges.signed(ctx, taken); err == nil && closeErr != nil {
-		return issued, nil // what is recorded is recorded; closing the range is tried again
-	}
-	return issued, err
+	defer a.ranges.signed(ctx, taken)
+	return a.signAndRecord(ctx, o, d, taken, tbs, ticket)
 }
 
 // admit finds the profile and checks that the caller may use it.
@@ -198,6 +197,9 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 	}
 	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
+	}
+	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
+		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
 	}
 	d.keyHash = pki.HashSPKI(d.spki)
 	if d.keyID = o.keyID; d.keyID == nil {

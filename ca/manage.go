@@ -310,6 +310,9 @@ func (a *Authority) reloaded(ctx context.Context, id pki.IssuerID) (Issuer, erro
 	if err := a.issuers.load(ctx); err != nil {
 		return Issuer{}, err
 	}
+	if a.config.Changed != nil {
+		a.config.Changed(ctx)
+	}
 	return a.issuers.find(id)
 }
 

@@ -224,6 +224,16 @@ func TestNewIssuerKeepsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for path, want := range map[string]string{"/issuers/" + made.ID.String() + ".cer": "application/pkix-cert", "/crl/" + made.ID.String() + ".crl": "application/pkix-crl"} {
+		answer, err := http.Get("http://" + s.addresses.Public + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != want {
+			t.Errorf("%s of an issuer that was just made: %s", path, answer.Status)
+		}
+	}
 	certified := regexp.MustCompile(`"ocsp/` + made.ID.String() + `",\s*"state": "ok"`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")

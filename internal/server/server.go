@@ -148,6 +148,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	}
 	s.authority, err = ca.New(ctx, ca.Config{
 		Profiles: s.profiles, Keys: keyStore, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
+		Changed: s.issuersChanged,
 	})
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 	}
 	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
 		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
-		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requests, columns.digests,
+		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests,
 		columns.nameOf, columns.names, columns.kinds, auditParam(columns.events))
 	if err != nil {
 		return nil, raceOr(err)
@@ -106,9 +106,27 @@ func (c *recordColumns) add(n int, e *ca.Entry) {
 	c.issuers[n], c.serials[n], c.keys[n], c.materials[n], c.ders[n], c.digests[n] = e.Issuer[:], e.Serial[:], e.KeyHash[:], e.KeyMaterial[:], e.DER, e.Digest[:]
 	c.profiles[n], c.accounts[n], c.subjects[n], c.requests[n] = e.Profile, e.Account, e.Subject, e.RequestID
 	c.notBefore[n], c.notAfter[n], c.issuedAt[n], c.events[n] = e.NotBefore, e.NotAfter, e.IssuedAt, e.Event
+	first := len(c.names)
 	for _, name := range e.Names {
-		c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, ca.ReversedName(name.Value)), append(c.kinds, int16(name.Type))
+		reversed, kind := ca.ReversedName(name.Value), int16(name.Type)
+		known := false // said twice, or in upper and lower case
+		for i := first; i < len(c.names) && !known; i++ {
+			known = c.names[i] == reversed && c.kinds[i] == kind
+		}
+		if !known {
+			c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, reversed), append(c.kinds, kind)
+		}
 	}
+}
+
+// requestsOrNil is nil if no entry has a request id: most batches have none, and the database then asks nothing about them.
+func (c *recordColumns) requestsOrNil() []string {
+	for _, id := range c.requests {
+		if id != "" {
+			return c.requests
+		}
+	}
+	return nil
 }
 
 // FindRequest implements ca.CertificateStore.

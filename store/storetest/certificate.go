@@ -51,6 +51,21 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("a name that is there twice is found once", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		twice := b.entry(r, 0)
+		twice.Names = []ca.Name{{Type: pki.DNS, Value: "same.example"}, {Type: pki.DNS, Value: "SAME.example"}, {Type: pki.DNS, Value: "same.example"}, {Type: pki.Email, Value: "a@same.example"}}
+		twice.DER = certificateWith(t, twice.Names)
+		if got := b.record(1, twice, b.entry(r, 1)); got[0] != ca.Recorded || got[1] != ca.Recorded {
+			t.Fatalf("outcomes %v", got)
+		}
+		page, err := b.s.ListCertificates(t.Context(), ca.Filter{Name: "same.example"}, "", 10)
+		if err != nil || len(page.Certificates) != 1 {
+			t.Errorf("by name: %+v, %v", page, err)
+		}
+	})
+
 	t.Run("every entry has its own outcome", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r, closed, others := b.reserve(1, 16, time.Minute), b.reserve(1, 4, time.Minute), b.reserve(2, 4, time.Minute)
