@@ -157,7 +157,7 @@ func (d *draft) addStatus(b *cryptobyte.Builder, position pki.Position, baseURL 
 					addAccess(b, oidAccessOCSP, baseURL+"/ocsp/"+id)
 				}
 				if status.IssuerURL {
-					addAccess(b, oidAccessIssuers, baseURL+"/issuers/"+id+".cer")
+					addAccess(b, oidAccessIssuers, issuerURL(baseURL, d.issuer.ID))
 				}
 			})
 		})
@@ -173,6 +173,10 @@ func (d *draft) addStatus(b *cryptobyte.Builder, position pki.Position, baseURL 
 			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(5) })
 		})
 	}
+}
+
+func issuerURL(baseURL string, issuer pki.IssuerID) string {
+	return baseURL + "/issuers/" + issuer.String() + ".cer"
 }
 
 func crlURL(pointer profile.CRLPointer, baseURL string, issuer pki.IssuerID, position pki.Position) string {

@@ -52,6 +52,9 @@ type Proposal struct {
 	Subject   string // RFC 4514
 	NotBefore time.Time
 	NotAfter  time.Time
+	KeyHash   pki.KeyHash // of the key that is certified
+	CA        profile.CA  // path length and name constraints
+	URLs      []string    // of the list and of the issuer's certificate; none for a root
 	Profile   string
 	Report    lint.Report // what every rule says of TBS
 
@@ -171,6 +174,13 @@ func (o *Offline) propose(order order, request *x509.CertificateRequest) (*Propo
 		return nil, err
 	}
 	p := &Proposal{Algorithm: d.issuer.algorithm.der, Subject: d.subject.text, NotBefore: d.notBefore, NotAfter: d.notAfter, Profile: order.profile.Name, parent: d.issuer}
+	p.KeyHash, p.CA = d.keyHash, *order.profile.CA
+	if list := crlURL(order.profile.Status.CRL, d.issuer.BaseURL, d.issuer.ID, pki.Position{}); list != "" {
+		p.URLs = append(p.URLs, list)
+	}
+	if order.profile.Status.IssuerURL {
+		p.URLs = append(p.URLs, issuerURL(d.issuer.BaseURL, d.issuer.ID))
+	}
 	if p.Serial, err = drawSerial(); err != nil {
 		return nil, err
 	}

@@ -145,7 +145,11 @@ func (c *Ceremony) begin(kind, purpose string) error {
 	}
 	p := c.config.Program
 	if err := c.record.add(StepProgram, "This program speaks, and will sign.", func(s *Step) {
-		s.Facts = []Fact{{"signet", p.Version}, {"commit", p.Commit}, {"built with", p.Go}, {"platform", p.Platform}, {"sha256 of binary", p.SHA256}}
+		s.Facts = []Fact{{"signet", p.Version}}
+		if p.Commit != "" {
+			s.Facts = append(s.Facts, Fact{"commit", p.Commit})
+		}
+		s.Facts = append(s.Facts, Fact{"built with", p.Go}, Fact{"platform", p.Platform}, Fact{"sha256 of binary", p.SHA256})
 	}); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/lint"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
@@ -187,7 +189,7 @@ func (c *Ceremony) issue(r *Result, proposal *ca.Proposal, root *authority) erro
 func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) ([]byte, error) {
 	serial := p.Serial.String()
 	if err := c.record.add(StepProposal, "These octets will be signed.", func(s *Step) {
-		s.Facts = []Fact{{"subject", p.Subject}, {"serial", serial}, {"from", on(p.NotBefore)}, {"until", on(p.NotAfter)}, {"profile", p.Profile}, {"sha256", sum(p.TBS)}}
+		s.Facts = append(describe(p), Fact{"sha256", sum(p.TBS)})
 		s.Attached = []Octets{octets("to be signed", TypeTBSCertificate, p.TBS)}
 	}); err != nil {
 		return nil, err
@@ -230,6 +232,40 @@ func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) 
 	c.state.find(serial).SHA256 = sum(der)
 	r.Fingerprint, r.Serial, r.NotAfter = sum(der), serial, p.NotAfter
 	return der, c.state.save()
+}
+
+// describe says what a certificate will say, for people.
+func describe(p *ca.Proposal) []Fact {
+	length := "any number"
+	if p.CA.PathLength >= 0 {
+		length = strconv.Itoa(p.CA.PathLength)
+	}
+	facts := []Fact{{"subject", p.Subject}, {"sha256 of its key", p.KeyHash.String()}, {"serial", p.Serial.String()}, {"from", on(p.NotBefore)}, {"until", on(p.NotAfter)},
+		{"authorities below", length}}
+	for _, side := range []struct {
+		what string
+		profile.Subtrees
+	}{{"only", p.CA.Permitted}, {"never", p.CA.Excluded}} {
+		for _, kind := range []struct {
+			what  string
+			names []string
+		}{{"names", side.DNS}, {"mail", side.Email}, {"URIs", side.URI}, {"addresses", texts(side.IP)}} {
+			if len(kind.names) > 0 {
+				facts = append(facts, Fact{side.what + " " + kind.what, strings.Join(kind.names, ", ")})
+			}
+		}
+	}
+	for _, url := range p.URLs {
+		facts = append(facts, Fact{"URL", url})
+	}
+	return append(facts, Fact{"profile", p.Profile})
+}
+
+func texts(prefixes []netip.Prefix) (out []string) {
+	for _, p := range prefixes {
+		out = append(out, p.String())
+	}
+	return out
 }
 
 // checkCertificate holds what was signed against what was proposed, with the standard library's eyes.

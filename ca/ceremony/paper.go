@@ -172,7 +172,8 @@ func (p *paper) pages(title string, rehearsal bool) []byte {
 func aligned(name, value string) []string {
 	const width = 20
 	indent := strings.Repeat(" ", 6+width)
-	if len(name) > width-2 {
+	if len(name) > width-2 || len(value) > columns-len(indent) && len(value) <= columns-8 && !strings.Contains(value, " ") { // a digest stays whole
+		indent = "        "
 		return append([]string{"      " + name}, wrapped(value, indent, columns)...)
 	}
 	lines := wrapped(value, indent, columns)
