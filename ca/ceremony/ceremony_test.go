@@ -39,7 +39,7 @@ type room struct {
 }
 
 func newRoom(t *testing.T) *room {
-	return &room{t: t, dir: t.TempDir(), keys: memory{}, now: time.Now().UTC().Truncate(time.Second)}
+	return &room{t: t, dir: t.TempDir(), keys: memory{}, now: time.Now().UTC().Truncate(time.Second).Add(-10 * time.Minute)}
 }
 
 // memory keeps keys without encrypting them: stretching a passphrase takes longer than all the rest.
