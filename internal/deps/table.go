@@ -23,6 +23,8 @@ var table = []rule{
 	{list("crl", "ocsp"), list("ca/lint")},
 	{list("ca/keys"), list("ca/keys/...")},
 	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
+	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
+	{list("ca/approval"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
@@ -55,7 +57,7 @@ var table = []rule{
 
 // declaresStore are the packages with a store.go: what they need kept.
 var declaresStore = []string{
-	"ca", "ca/profile", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "revocation/filter/filterserver", "api/rpc", "acme", "est", "web",
+	"ca", "ca/approval", "ca/profile", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "revocation/filter/filterserver", "api/rpc", "acme", "est", "web",
 }
 
 // testSupport are packages that only tests import, and that may import package testing.
