@@ -13,6 +13,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -25,6 +26,7 @@ type Config struct {
 	Credentials   *auth.Credentials    // required
 	Audit         AuditLog             // required
 	Authority     *ca.Authority        // required
+	Requests      *approval.Desk       // required; over the same authority
 	Profiles      *profile.Set         // required
 	Ledger        *revocation.Ledger   // required
 	Universe      *revocation.Universe // required
@@ -59,7 +61,7 @@ type API struct {
 // New makes the API.
 func New(c Config) (*API, error) {
 	for name, missing := range map[string]bool{
-		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil,
+		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil, "Requests": c.Requests == nil,
 		"Profiles": c.Profiles == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
 		"BlockedKeys": c.BlockedKeys == nil,
 	} {
@@ -101,6 +103,7 @@ func New(c Config) (*API, error) {
 func (a *API) Register(r grpc.ServiceRegistrar) {
 	signetv1.RegisterCertificateServiceServer(r, &certificateService{api: a})
 	signetv1.RegisterIssuerServiceServer(r, &issuerService{api: a})
+	signetv1.RegisterRequestServiceServer(r, &requestService{api: a})
 	signetv1.RegisterKeyServiceServer(r, &keyService{api: a})
 	signetv1.RegisterJobServiceServer(r, &jobService{api: a})
 	signetv1.RegisterCredentialServiceServer(r, &credentialService{api: a})

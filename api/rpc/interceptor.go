@@ -64,8 +64,13 @@ func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo
 		return nil, err
 	}
 	defer release()
-	if m, ok := request.(proto.Message); ok && !large[info.FullMethod] && proto.Size(m) > maxRequest {
-		return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest)
+	if m, ok := request.(proto.Message); ok {
+		if !large[info.FullMethod] && proto.Size(m) > maxRequest {
+			return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest).WithHint("send less in one call")
+		}
+		if err := checkTexts(m); err != nil {
+			return nil, err
+		}
 	}
 	return handler(ctx, request)
 }

@@ -47,21 +47,18 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 	if err != nil {
 		return nil, err
 	}
-	issued, err := s.api.config.Authority.Issue(ctx, grant, request)
+	answer, err := s.api.config.Requests.Issue(ctx, grant, request)
 	if err != nil {
 		return nil, err
 	}
-	answer := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood} // nobody else knows its serial yet
-	if issued.Repeated {
-		if answer, err = s.api.config.Universe.Lookup(ctx, issued.Issuer, issued.Serial); err != nil {
-			return nil, err
-		}
+	if answer.Issued == nil {
+		return signetv1.RenewCertificateResponse_builder{Pending: requestTo(answer.Filed)}.Build(), nil
 	}
-	return signetv1.RenewCertificateResponse_builder{
-		Certificate: certificateTo(issued.Certificate, answer),
-		Pem:         new(pemTo(issued.DER, issued.Chain)),
-		Repeated:    &issued.Repeated,
-	}.Build(), nil
+	issued, err := s.api.issued(ctx, answer.Issued)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.RenewCertificateResponse_builder{Certificate: issued.GetCertificate(), Pem: new(issued.GetPem()), Repeated: new(issued.GetRepeated())}.Build(), nil
 }
 
 // sameNames is what renewals are counted by.

@@ -27,7 +27,7 @@ func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, 
 	p := grant.Principal()
 	event := eventOf(p, "request.approve", id, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "requester": a.Requester.ID, "comment": comment}
-	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Approved, By: p.ID, Comment: comment, Expires: d.config.Expires, Claim: claim, Event: event})
+	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Approved, By: p.ID, Comment: comment, Expires: d.config.Expires, Claim: d.config.Claim, Event: event})
 	if err != nil {
 		return Answer{}, d.lost(ctx, op, id, err)
 	}
@@ -185,7 +185,7 @@ func (d *Desk) Run(ctx context.Context, report func(error)) {
 func (d *Desk) IssueClaimed(ctx context.Context) error {
 	const batch = 16
 	for {
-		claimed, err := d.config.Store.Claim(ctx, claim, batch)
+		claimed, err := d.config.Store.Claim(ctx, d.config.Claim, batch)
 		if err != nil {
 			return err
 		}

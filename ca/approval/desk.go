@@ -23,12 +23,9 @@ type Config struct {
 	Keep       time.Duration    // how long a decided or expired request can be read; zero: 30 days
 	PerAccount int              // most pending requests of one account; zero: 100
 	Total      int              // most pending requests; zero: 10,000
+	Claim      time.Duration    // how long whoever issues an approved request has it alone; if it dies, another follows; zero: a minute
 	Now        func() time.Time // zero: time.Now
 }
-
-// claim is for how long whoever issues an approved request has it alone. An instance that dies in between is followed by
-// another after it.
-const claim = time.Minute
 
 // maxComment bounds what a person writes to a decision, in octets.
 const maxComment = 1000
@@ -54,6 +51,9 @@ func New(c Config) (*Desk, error) {
 	}
 	if c.Total == 0 {
 		c.Total = 10_000
+	}
+	if c.Claim == 0 {
+		c.Claim = time.Minute
 	}
 	if c.Now == nil {
 		c.Now = time.Now
