@@ -59,8 +59,12 @@ func (a *Authority) try(ctx context.Context, grant auth.Grant, request Request) 
 	if err != nil {
 		return Trial{}, err
 	}
+	rules, err := a.rulesOf(d.profile)
+	if err != nil {
+		return Trial{}, err
+	}
 	position := pki.Position{Epoch: d.epoch}
-	if _, err := a.lint(o, d, pki.NewSerial(pki.RangeKey{}, d.issuer.KeyHash, position), position, d.issuer.BaseURL); err != nil {
+	if _, err := d.lint(rules, o.self, pki.NewSerial(pki.RangeKey{}, d.issuer.KeyHash, position), position, d.issuer.BaseURL); err != nil {
 		return Trial{}, err
 	}
 	return Trial{

@@ -33,6 +33,10 @@ type Config struct {
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
+
+	// Changed is called when a call of this Authority has changed an issuer, before the call returns: what follows the
+	// issuers need not wait until it looks again. Zero: nobody is told.
+	Changed func(context.Context)
 }
 
 // Authority issues certificates. It is safe for concurrent use. Run keeps its leases while it issues; Close gives back
@@ -88,6 +92,7 @@ type order struct {
 	principal auth.Principal
 	approval  ApprovalID // zero: none was needed
 	subject   []byte     // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
+	keyID     []byte     // subjectKeyIdentifier, of an issuer that has one already; nil: computed
 	self      bool       // the issuer signs its own key
 }
 
@@ -153,18 +158,13 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	}
 	tbs, ticket, err := a.prepare(o, d, taken)
 	if err != nil {
-		if backErr := a.ranges.giveBack(ctx, taken); backErr != nil {
-			return nil, backErr
-		}
+		a.ranges.giveBack(ctx, taken)
 		return nil, err
 	}
 	// From here on the index is used up. If this process stops before the certificate is recorded, reconciliation finds
 	// the range open, recomputes the serial, and makes it void.
-	issued, err := a.signAndRecord(ctx, o, d, taken, tbs, ticket)
-	if closeErr := a.ranges.signed(ctx, taken); err == nil && closeErr != nil {
-		return issued, nil // what is recorded is recorded; closing the range is tried again
-	}
-	return issued, err
+	defer a.ranges.signed(ctx, taken)
+	return a.signAndRecord(ctx, o, d, taken, tbs, ticket)
 }
 
 // examine asks of a request everything that can be asked before it has an index.
@@ -173,7 +173,7 @@ func (a *Authority) examine(ctx context.Context, o order) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.draft(o, csr)
+	d, err := newDraft(o, csr, a.config.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -197,8 +197,8 @@ func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, erro
 	return p, nil
 }
 
-// draft puts together what the certificate will say.
-func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error) {
+// newDraft puts together what the certificate will say.
+func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, error) {
 	names, requested, err := namesOf(o, csr)
 	if err != nil {
 		return nil, err
@@ -214,8 +214,14 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
 	}
+	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
+		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
+	}
 	d.keyHash = pki.HashSPKI(d.spki)
-	if err := d.setValidity(o, a.config.Now()); err != nil {
+	if d.keyID = o.keyID; d.keyID == nil {
+		d.keyID = keyID(d.keyBits)
+	}
+	if err := d.setValidity(o, now); err != nil {
 		return nil, err
 	}
 	d.copied = copiedExtensions(o.profile, csr.Extensions)
@@ -278,9 +284,18 @@ func days(d time.Duration) string {
 	return d.String()
 }
 
-// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+// prepare finds the rules of the profile, and prepares the draft.
 func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, error) {
-	tbs, err := a.lint(o, d, taken.serial(), taken.position(), taken.from.BaseURL)
+	rules, err := a.rulesOf(d.profile)
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	return d.prepare(rules, o.self, taken.serial(), taken.position(), taken.from.BaseURL)
+}
+
+// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+func (d *draft) prepare(rules *lint.Rules, self bool, serial pki.Serial, position pki.Position, baseURL string) ([]byte, Ticket, error) {
+	tbs, err := d.lint(rules, self, serial, position, baseURL)
 	if err != nil {
 		return nil, Ticket{}, err
 	}
@@ -288,16 +303,12 @@ func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, erro
 }
 
 // lint encodes the certificate for a serial and lints exactly those bytes.
-func (a *Authority) lint(o order, d *draft, serial pki.Serial, position pki.Position, baseURL string) ([]byte, error) {
+func (d *draft) lint(rules *lint.Rules, self bool, serial pki.Serial, position pki.Position, baseURL string) ([]byte, error) {
 	tbs, err := d.encode(serial, position, baseURL)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "prepare certificate", "encode: %w", err)
 	}
-	rules, err := a.rulesOf(d.profile)
-	if err != nil {
-		return nil, err
-	}
-	if err := rules.Certificate(tbs, d.issuer.algorithm.der, o.self); err != nil {
+	if err := rules.Certificate(tbs, d.issuer.algorithm.der, self); err != nil {
 		return nil, (&pki.Error{Kind: pki.KindRefused, Op: "lint certificate", Err: err}).
 			WithHint("change the request, or waive the rule in profile %s and say why", d.profile.Name)
 	}

@@ -92,8 +92,10 @@ func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Gran
 }
 
 // AdoptIssuer takes over a CA that was run by something else: a key that was brought into the key store, with its
-// certificate and the chain above it. What that CA issued before is not in the books, so the issuer is marked as foreign:
-// a serial number that does not decode may still be one of its own. The grant must allow auth.ActionManage.
+// certificate and the chain above it. With an empty key URI the key is off-line, as that of a root made in a ceremony: what
+// the CA signs is imported, and its certificate and lists are served. What a CA issued before is not in the books, so it is
+// marked as foreign: a serial number that does not decode may still be one of its own. The grant must allow
+// auth.ActionManage.
 func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, label, keyURI, baseURL string, der []byte, chain [][]byte) (Issuer, error) {
 	const op = "adopt issuer"
 	if err := a.mayManage(op, grant); err != nil {
@@ -106,16 +108,19 @@ func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, label, ke
 	if err != nil {
 		return Issuer{}, err
 	}
-	key, err := a.config.Keys.Open(ctx, keyURI)
-	if err != nil {
-		return Issuer{}, err
-	}
 	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
-	if opened, err := pki.HashPublicKey(key.Public()); err != nil || opened != hash {
-		return Issuer{}, refuse("key", "%s is not the key of this certificate", keyURI)
+	if keyURI != "" {
+		key, err := a.config.Keys.Open(ctx, keyURI)
+		if err != nil {
+			return Issuer{}, err
+		}
+		if opened, err := pki.HashPublicKey(key.Public()); err != nil || opened != hash {
+			return Issuer{}, refuse("key", "%s is not the key of this certificate", keyURI)
+		}
+		keyURI = key.URI
 	}
 	issuer := Issuer{
-		ID: hash.Issuer(), Label: label, KeyURI: key.URI, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
+		ID: hash.Issuer(), Label: label, KeyURI: keyURI, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
 		Foreign: true, BaseURL: baseURL, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
 	}
 	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.adopt", issuer)); err != nil {
@@ -130,20 +135,27 @@ func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, e
 	if err != nil {
 		return nil, err
 	}
-	copied := *p
-	copied.CA = &profile.CA{PathLength: -1}
 	present := issuer.certificate()
 	if present == nil {
+		copied := *p
+		copied.CA = &profile.CA{PathLength: -1}
 		return &copied, nil
 	}
-	c, err := x509.ParseCertificate(present.DER)
+	return likeCertificate(p, present.DER)
+}
+
+// likeCertificate narrows a profile to the path length and the constraints of a CA's certificate.
+func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
+	copied := *p
+	copied.CA = &profile.CA{PathLength: -1}
+	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
 	}
 	if c.MaxPathLen > 0 || c.MaxPathLenZero {
 		copied.CA.PathLength = c.MaxPathLen
 	}
-	constraints, err := constraintsOf([][]byte{present.DER})
+	constraints, err := constraintsOf([][]byte{der})
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
 	}

@@ -86,6 +86,29 @@ func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki
 	return a.reloaded(ctx, id)
 }
 
+// SetIssuerBaseURL changes where the products of an issuer are served. Certificates keep the URLs they were issued with,
+// and so does what is reserved: the rest of a range of serial numbers that is open. The grant must allow
+// auth.ActionManage.
+func (a *Authority) SetIssuerBaseURL(ctx context.Context, grant auth.Grant, id pki.IssuerID, baseURL string) (Issuer, error) {
+	const op = "update issuer"
+	if err := a.mayManage(op, grant); err != nil {
+		return Issuer{}, err
+	}
+	if err := checkBaseURL(op, baseURL); err != nil {
+		return Issuer{}, err
+	}
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return Issuer{}, err
+	}
+	event := a.issuerEvent(grant, "issuer.update", issuer)
+	event.Detail["base_url"], event.Detail["base_url_before"] = baseURL, issuer.BaseURL
+	if err := a.config.Issuers.SetIssuerBaseURL(ctx, id, baseURL, event); err != nil {
+		return Issuer{}, err
+	}
+	return a.reloaded(ctx, id)
+}
+
 // IssuerSigner returns the certificate and key of an issuer, for what an issuer signs besides certificates: CRLs. The
 // key is opened when it is first needed.
 func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Certificate, crypto.Signer, error) {
@@ -151,6 +174,10 @@ func checkLabelAndURL(op, label, baseURL string) error {
 	if err := keys.CheckName(op, label); err != nil {
 		return err
 	}
+	return checkBaseURL(op, baseURL)
+}
+
+func checkBaseURL(op, baseURL string) error {
 	base, err := url.Parse(baseURL)
 	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
 		base.User != nil || strings.HasSuffix(baseURL, "/") {
@@ -241,7 +268,8 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		}
 	}
 	issued, err := a.issue(ctx, order{
-		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject, self: self,
+		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
+		keyID: subjectKeyID(issuer), self: self,
 	})
 	if err != nil {
 		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
@@ -252,6 +280,20 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		chain = append([][]byte{above.DER}, above.Chain...)
 	}
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen})
+}
+
+// subjectKeyID is what the certificates of an issuer call its key; nil while it has none. Every certificate of one key says
+// the same: what was issued names it, and verifiers compare (RFC 5280, Section 4.2.1.2).
+func subjectKeyID(issuer Issuer) []byte {
+	present := issuer.certificate()
+	if present == nil {
+		return nil
+	}
+	c, err := x509.ParseCertificate(present.DER)
+	if err != nil || len(c.SubjectKeyId) == 0 {
+		return nil
+	}
+	return c.SubjectKeyId
 }
 
 func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate) (Issuer, error) {
@@ -267,6 +309,9 @@ func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer
 func (a *Authority) reloaded(ctx context.Context, id pki.IssuerID) (Issuer, error) {
 	if err := a.issuers.load(ctx); err != nil {
 		return Issuer{}, err
+	}
+	if a.config.Changed != nil {
+		a.config.Changed(ctx)
 	}
 	return a.issuers.find(id)
 }

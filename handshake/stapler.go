@@ -250,7 +250,7 @@ func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	s.dropEnded()
 	at := s.config.Now()
 	answer, err := askResponder(ctx, s.config.Fetcher, question{
-		url: s.responder, cert: s.leaf, issuer: s.issuer, fresh: true, at: at, skew: stapleSkew,
+		url: s.responder, cert: s.leaf, issuer: s.issuer, fresh: true, forPeers: true, at: at, skew: stapleSkew,
 	})
 	evidence := evidenceOf(SourceOCSP, answer.result, err)
 	evidence.Location = s.responder

@@ -2,13 +2,18 @@ package handshake_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
@@ -265,4 +270,40 @@ func listen(t testing.TB) net.Listener {
 		t.Fatal(err)
 	}
 	return listener
+}
+
+// TestStapleIsReadable: a staple names the certificate by SHA-1, the only way that Java, NSS and curl find it, unless the
+// responder knows it by SHA-256 only.
+func TestStapleIsReadable(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf")
+	hash := func() crypto.Hash {
+		t.Helper()
+		stapler, seen := newStapler(t, p, "leaf", "")
+		stapler.Refresh(t.Context())
+		if seen.last() != handshake.StapleFresh {
+			t.Fatalf("no staple: %+v", seen.list)
+		}
+		response, err := ocsp.ParseResponse(stapleOf(t, stapler), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.IssuerHash
+	}
+	if got := hash(); got != crypto.SHA1 {
+		t.Errorf("the staple names the certificate by %s", got)
+	}
+	p.Replace("/int.ocsp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		der, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.URL.Path, "/int.ocsp/"))
+		if err != nil {
+			t.Error(err)
+		}
+		if request, err := ocsp.ParseRequest(der); err != nil || request.HashAlgorithm == crypto.SHA1 {
+			_, _ = w.Write(ocsp.UnauthorizedErrorResponse)
+			return
+		}
+		_, _ = w.Write(p.Cert("leaf").OCSP(handshaketest.OCSP{Hash: crypto.SHA256}))
+	}))
+	if got := hash(); got != crypto.SHA256 {
+		t.Errorf("of a responder that knows SHA-256 only, the staple names the certificate by %s", got)
+	}
 }

@@ -21,6 +21,18 @@ type Recovery interface {
 	// range ids grow by LostSequences, with one restore entry in the ledger that accounts for the gap. One transaction,
 	// with the audit events; nobody else may be using the database.
 	Advance(ctx context.Context, actor string, events []audit.Event) (Advanced, error)
+
+	// Witness reads, at one moment, what a process has to remember to notice such a database, and the head that the audit
+	// chain had after event seq: the zero hash if no batch ends there, or if seq is 0.
+	Witness(ctx context.Context, seq uint64) (now Witness, then audit.Hash, err error)
+}
+
+// Witness is how far a database has come. A copy that is older shows less of it, or another head of the audit chain at the
+// same event; it may have grown since. Range ids say nothing more: what a lost range led to is in the chain.
+type Witness struct {
+	Ledger uint64      // last sequence
+	Audit  audit.Chain // end of the chain; every mutation of issuers, certificates and status is in it
+	Lists  uint64      // CRL numbers begun, of all series together: those are not in the audit log
 }
 
 // Advanced says what Advance did.

@@ -37,6 +37,7 @@ type Store interface {
 	ocspserver.Responders
 	crlserver.Publications
 	crlserver.Bases
+	crlserver.Imports
 	Recovery
 
 	// Ping asks whether the database answers.

@@ -3,12 +3,14 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"iter"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
@@ -20,9 +22,22 @@ type AuditLog interface {
 	AuditBatches(ctx context.Context, after uint64) iter.Seq2[audit.Batch, error]
 }
 
-// CRLs gives what is published: the complete list, or that of a shard. KindNotFound if there is no such list.
+// CRLs gives what is published, and publishes what was signed elsewhere.
 type CRLs interface {
+	// CRL returns the complete list, or that of a shard. KindNotFound if there is no such list.
 	CRL(ctx context.Context, scope revocation.Scope) ([]byte, error)
+	// ImportCRL publishes the complete list of an off-line issuer. The grant must allow auth.ActionManage.
+	ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (ImportedCRL, error)
+}
+
+// ImportedCRL is a list that was brought in.
+type ImportedCRL struct {
+	Number     uint64
+	ThisUpdate time.Time
+	NextUpdate time.Time
+	Revoked    int
+	Sum        [sha256.Size]byte
+	URL        string // where it is served
 }
 
 // Publication waits until every product of every live instance has reached a sequence, and returns when that was.
@@ -41,10 +56,14 @@ type ClientCertificates struct {
 	Universe  *revocation.Universe
 }
 
-// IssuerCertificates implements auth.Issuers.
+// IssuerCertificates implements auth.Issuers: what CertificatesInForce gives.
 func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error) {
+	return CertificatesInForce(ctx, c.Authority.Issuers(), c.Universe)
+}
+
+// CertificatesInForce returns every certificate of every issuer, and those above them, less what an issuer of ours revoked.
+func CertificatesInForce(ctx context.Context, issuers []ca.Issuer, universe *revocation.Universe) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
-	issuers := c.Authority.Issuers()
 	for _, issuer := range issuers {
 		for _, certificate := range issuer.Certificates {
 			for _, der := range append([][]byte{certificate.DER}, certificate.Chain...) {
@@ -52,7 +71,7 @@ func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Cer
 				if err != nil {
 					return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "%w", err)
 				}
-				revoked, err := c.revoked(ctx, issuers, parsed)
+				revoked, err := revokedAuthority(ctx, issuers, universe, parsed)
 				if err != nil {
 					return nil, err
 				}
@@ -65,9 +84,9 @@ func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Cer
 	return all, nil
 }
 
-// revoked reports whether an issuer of ours has revoked the certificate of an authority. Whoever has the key of such an
+// revokedAuthority reports whether an issuer of ours has revoked the certificate of an authority. Whoever has the key of such an
 // authority can give a client a serial number that is in force.
-func (c ClientCertificates) revoked(ctx context.Context, issuers []ca.Issuer, authority *x509.Certificate) (bool, error) {
+func revokedAuthority(ctx context.Context, issuers []ca.Issuer, universe *revocation.Universe, authority *x509.Certificate) (bool, error) {
 	if bytes.Equal(authority.RawIssuer, authority.RawSubject) {
 		return false, nil // nobody can revoke a root
 	}
@@ -76,7 +95,7 @@ func (c ClientCertificates) revoked(ctx context.Context, issuers []ca.Issuer, au
 	if !signed || err != nil {
 		return false, nil // another authority's to say
 	}
-	answer, err := c.Universe.Lookup(ctx, above.ID, serial)
+	answer, err := universe.Lookup(ctx, above.ID, serial)
 	return answer.Status == pki.StatusRevoked, err
 }
 

@@ -1502,7 +1502,8 @@ type CreateIssuerRequest_builder struct {
 	Label *string
 	// Its distinguished name; the common name is required. A new key needs a new name.
 	Subject *Subject
-	// "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096" or "ed25519". Left out: ecdsa-p256.
+	// "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519" or, where
+	// the server is built with Go 1.27, "ml-dsa-44", "ml-dsa-65", "ml-dsa-87". Left out: ecdsa-p256.
 	Algorithm *string
 	// Whose rules it follows. Left out: private.
 	Visibility *Visibility
@@ -2174,6 +2175,1719 @@ func (b0 SetIssuerStateResponse_builder) Build() *SetIssuerStateResponse {
 	return m0
 }
 
+// AdoptIssuerRequest describes an authority that exists.
+type AdoptIssuerRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Label       *string                `protobuf:"bytes,1,opt,name=label"`
+	xxx_hidden_Pem         *string                `protobuf:"bytes,2,opt,name=pem"`
+	xxx_hidden_BaseUrl     *string                `protobuf:"bytes,3,opt,name=base_url,json=baseUrl"`
+	xxx_hidden_KeyUri      *string                `protobuf:"bytes,4,opt,name=key_uri,json=keyUri"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *AdoptIssuerRequest) Reset() {
+	*x = AdoptIssuerRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptIssuerRequest) ProtoMessage() {}
+
+func (x *AdoptIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *AdoptIssuerRequest) GetLabel() string {
+	if x != nil {
+		if x.xxx_hidden_Label != nil {
+			return *x.xxx_hidden_Label
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *AdoptIssuerRequest) GetPem() string {
+	if x != nil {
+		if x.xxx_hidden_Pem != nil {
+			return *x.xxx_hidden_Pem
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *AdoptIssuerRequest) GetBaseUrl() string {
+	if x != nil {
+		if x.xxx_hidden_BaseUrl != nil {
+			return *x.xxx_hidden_BaseUrl
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *AdoptIssuerRequest) GetKeyUri() string {
+	if x != nil {
+		if x.xxx_hidden_KeyUri != nil {
+			return *x.xxx_hidden_KeyUri
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *AdoptIssuerRequest) SetLabel(v string) {
+	x.xxx_hidden_Label = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+}
+
+func (x *AdoptIssuerRequest) SetPem(v string) {
+	x.xxx_hidden_Pem = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+}
+
+func (x *AdoptIssuerRequest) SetBaseUrl(v string) {
+	x.xxx_hidden_BaseUrl = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *AdoptIssuerRequest) SetKeyUri(v string) {
+	x.xxx_hidden_KeyUri = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+}
+
+func (x *AdoptIssuerRequest) HasLabel() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *AdoptIssuerRequest) HasPem() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *AdoptIssuerRequest) HasBaseUrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *AdoptIssuerRequest) HasKeyUri() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *AdoptIssuerRequest) ClearLabel() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Label = nil
+}
+
+func (x *AdoptIssuerRequest) ClearPem() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Pem = nil
+}
+
+func (x *AdoptIssuerRequest) ClearBaseUrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_BaseUrl = nil
+}
+
+func (x *AdoptIssuerRequest) ClearKeyUri() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_KeyUri = nil
+}
+
+type AdoptIssuerRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Lower-case letters, digits, dots and hyphens; unique.
+	Label *string
+	// Its certificate, followed by those above it, nearest first, up to a root that signs itself, as PEM.
+	Pem *string
+	// Where its lists and certificates will be served: "http://pki.example".
+	BaseUrl *string
+	// URI of its key in the server's key store, such as "softkey:old-ca". Left out: the key is off-line.
+	KeyUri *string
+}
+
+func (b0 AdoptIssuerRequest_builder) Build() *AdoptIssuerRequest {
+	m0 := &AdoptIssuerRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Label != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		x.xxx_hidden_Label = b.Label
+	}
+	if b.Pem != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		x.xxx_hidden_Pem = b.Pem
+	}
+	if b.BaseUrl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		x.xxx_hidden_BaseUrl = b.BaseUrl
+	}
+	if b.KeyUri != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_KeyUri = b.KeyUri
+	}
+	return m0
+}
+
+// AdoptIssuerResponse holds the issuer.
+type AdoptIssuerResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *AdoptIssuerResponse) Reset() {
+	*x = AdoptIssuerResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptIssuerResponse) ProtoMessage() {}
+
+func (x *AdoptIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *AdoptIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *AdoptIssuerResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *AdoptIssuerResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *AdoptIssuerResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type AdoptIssuerResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer.
+	Issuer *Issuer
+}
+
+func (b0 AdoptIssuerResponse_builder) Build() *AdoptIssuerResponse {
+	m0 := &AdoptIssuerResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// RenewIssuerRequest names an issuer.
+type RenewIssuerRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Lifetime    *durationpb.Duration   `protobuf:"bytes,2,opt,name=lifetime"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *RenewIssuerRequest) Reset() {
+	*x = RenewIssuerRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewIssuerRequest) ProtoMessage() {}
+
+func (x *RenewIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *RenewIssuerRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *RenewIssuerRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_Lifetime
+	}
+	return nil
+}
+
+func (x *RenewIssuerRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *RenewIssuerRequest) SetLifetime(v *durationpb.Duration) {
+	x.xxx_hidden_Lifetime = v
+}
+
+func (x *RenewIssuerRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *RenewIssuerRequest) HasLifetime() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Lifetime != nil
+}
+
+func (x *RenewIssuerRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *RenewIssuerRequest) ClearLifetime() {
+	x.xxx_hidden_Lifetime = nil
+}
+
+type RenewIssuerRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// How long the certificate lives. Left out: 20 years for a root, 10 for others, or as long as the authority above.
+	Lifetime *durationpb.Duration
+}
+
+func (b0 RenewIssuerRequest_builder) Build() *RenewIssuerRequest {
+	m0 := &RenewIssuerRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	x.xxx_hidden_Lifetime = b.Lifetime
+	return m0
+}
+
+// RenewIssuerResponse holds the issuer.
+type RenewIssuerResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RenewIssuerResponse) Reset() {
+	*x = RenewIssuerResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewIssuerResponse) ProtoMessage() {}
+
+func (x *RenewIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *RenewIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *RenewIssuerResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *RenewIssuerResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *RenewIssuerResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type RenewIssuerResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer, with its new certificate first.
+	Issuer *Issuer
+}
+
+func (b0 RenewIssuerResponse_builder) Build() *RenewIssuerResponse {
+	m0 := &RenewIssuerResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// ChooseIssuerCertificateRequest names a certificate of an issuer.
+type ChooseIssuerCertificateRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Fingerprint *string                `protobuf:"bytes,2,opt,name=fingerprint"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ChooseIssuerCertificateRequest) Reset() {
+	*x = ChooseIssuerCertificateRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChooseIssuerCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChooseIssuerCertificateRequest) ProtoMessage() {}
+
+func (x *ChooseIssuerCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ChooseIssuerCertificateRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ChooseIssuerCertificateRequest) GetFingerprint() string {
+	if x != nil {
+		if x.xxx_hidden_Fingerprint != nil {
+			return *x.xxx_hidden_Fingerprint
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ChooseIssuerCertificateRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ChooseIssuerCertificateRequest) SetFingerprint(v string) {
+	x.xxx_hidden_Fingerprint = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ChooseIssuerCertificateRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ChooseIssuerCertificateRequest) HasFingerprint() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ChooseIssuerCertificateRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *ChooseIssuerCertificateRequest) ClearFingerprint() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Fingerprint = nil
+}
+
+type ChooseIssuerCertificateRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// SHA-256 of the certificate, 64 hexadecimal digits.
+	Fingerprint *string
+}
+
+func (b0 ChooseIssuerCertificateRequest_builder) Build() *ChooseIssuerCertificateRequest {
+	m0 := &ChooseIssuerCertificateRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.Fingerprint != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Fingerprint = b.Fingerprint
+	}
+	return m0
+}
+
+// ChooseIssuerCertificateResponse holds the issuer.
+type ChooseIssuerCertificateResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChooseIssuerCertificateResponse) Reset() {
+	*x = ChooseIssuerCertificateResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChooseIssuerCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChooseIssuerCertificateResponse) ProtoMessage() {}
+
+func (x *ChooseIssuerCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ChooseIssuerCertificateResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *ChooseIssuerCertificateResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *ChooseIssuerCertificateResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *ChooseIssuerCertificateResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type ChooseIssuerCertificateResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer, with the certificate first.
+	Issuer *Issuer
+}
+
+func (b0 ChooseIssuerCertificateResponse_builder) Build() *ChooseIssuerCertificateResponse {
+	m0 := &ChooseIssuerCertificateResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// UpdateIssuerRequest says what of an issuer changes.
+type UpdateIssuerRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_BaseUrl     *string                `protobuf:"bytes,2,opt,name=base_url,json=baseUrl"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *UpdateIssuerRequest) Reset() {
+	*x = UpdateIssuerRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateIssuerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateIssuerRequest) ProtoMessage() {}
+
+func (x *UpdateIssuerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *UpdateIssuerRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *UpdateIssuerRequest) GetBaseUrl() string {
+	if x != nil {
+		if x.xxx_hidden_BaseUrl != nil {
+			return *x.xxx_hidden_BaseUrl
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *UpdateIssuerRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *UpdateIssuerRequest) SetBaseUrl(v string) {
+	x.xxx_hidden_BaseUrl = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *UpdateIssuerRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *UpdateIssuerRequest) HasBaseUrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *UpdateIssuerRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *UpdateIssuerRequest) ClearBaseUrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_BaseUrl = nil
+}
+
+type UpdateIssuerRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// Where its CRLs, OCSP and certificates are served from now on: "http://pki.example".
+	BaseUrl *string
+}
+
+func (b0 UpdateIssuerRequest_builder) Build() *UpdateIssuerRequest {
+	m0 := &UpdateIssuerRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.BaseUrl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_BaseUrl = b.BaseUrl
+	}
+	return m0
+}
+
+// UpdateIssuerResponse holds the issuer.
+type UpdateIssuerResponse struct {
+	state             protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer *Issuer                `protobuf:"bytes,1,opt,name=issuer"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *UpdateIssuerResponse) Reset() {
+	*x = UpdateIssuerResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateIssuerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateIssuerResponse) ProtoMessage() {}
+
+func (x *UpdateIssuerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *UpdateIssuerResponse) GetIssuer() *Issuer {
+	if x != nil {
+		return x.xxx_hidden_Issuer
+	}
+	return nil
+}
+
+func (x *UpdateIssuerResponse) SetIssuer(v *Issuer) {
+	x.xxx_hidden_Issuer = v
+}
+
+func (x *UpdateIssuerResponse) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Issuer != nil
+}
+
+func (x *UpdateIssuerResponse) ClearIssuer() {
+	x.xxx_hidden_Issuer = nil
+}
+
+type UpdateIssuerResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer.
+	Issuer *Issuer
+}
+
+func (b0 UpdateIssuerResponse_builder) Build() *UpdateIssuerResponse {
+	m0 := &UpdateIssuerResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Issuer = b.Issuer
+	return m0
+}
+
+// GetIssuerBundleRequest names an issuer and a date.
+type GetIssuerBundleRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_At          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *GetIssuerBundleRequest) Reset() {
+	*x = GetIssuerBundleRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIssuerBundleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIssuerBundleRequest) ProtoMessage() {}
+
+func (x *GetIssuerBundleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *GetIssuerBundleRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *GetIssuerBundleRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_At
+	}
+	return nil
+}
+
+func (x *GetIssuerBundleRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *GetIssuerBundleRequest) SetAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_At = v
+}
+
+func (x *GetIssuerBundleRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *GetIssuerBundleRequest) HasAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_At != nil
+}
+
+func (x *GetIssuerBundleRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *GetIssuerBundleRequest) ClearAt() {
+	x.xxx_hidden_At = nil
+}
+
+type GetIssuerBundleRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// The date that the bundle is for. Left out: now.
+	At *timestamppb.Timestamp
+}
+
+func (b0 GetIssuerBundleRequest_builder) Build() *GetIssuerBundleRequest {
+	m0 := &GetIssuerBundleRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	x.xxx_hidden_At = b.At
+	return m0
+}
+
+// GetIssuerBundleResponse is what to send and what to trust at a date.
+type GetIssuerBundleResponse struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_At          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at"`
+	xxx_hidden_ChainPem    *string                `protobuf:"bytes,2,opt,name=chain_pem,json=chainPem"`
+	xxx_hidden_RootsPem    *string                `protobuf:"bytes,3,opt,name=roots_pem,json=rootsPem"`
+	xxx_hidden_Paths       *[]*IssuerPath         `protobuf:"bytes,4,rep,name=paths"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *GetIssuerBundleResponse) Reset() {
+	*x = GetIssuerBundleResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIssuerBundleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIssuerBundleResponse) ProtoMessage() {}
+
+func (x *GetIssuerBundleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *GetIssuerBundleResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_At
+	}
+	return nil
+}
+
+func (x *GetIssuerBundleResponse) GetChainPem() string {
+	if x != nil {
+		if x.xxx_hidden_ChainPem != nil {
+			return *x.xxx_hidden_ChainPem
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *GetIssuerBundleResponse) GetRootsPem() string {
+	if x != nil {
+		if x.xxx_hidden_RootsPem != nil {
+			return *x.xxx_hidden_RootsPem
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *GetIssuerBundleResponse) GetPaths() []*IssuerPath {
+	if x != nil {
+		if x.xxx_hidden_Paths != nil {
+			return *x.xxx_hidden_Paths
+		}
+	}
+	return nil
+}
+
+func (x *GetIssuerBundleResponse) SetAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_At = v
+}
+
+func (x *GetIssuerBundleResponse) SetChainPem(v string) {
+	x.xxx_hidden_ChainPem = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+}
+
+func (x *GetIssuerBundleResponse) SetRootsPem(v string) {
+	x.xxx_hidden_RootsPem = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *GetIssuerBundleResponse) SetPaths(v []*IssuerPath) {
+	x.xxx_hidden_Paths = &v
+}
+
+func (x *GetIssuerBundleResponse) HasAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_At != nil
+}
+
+func (x *GetIssuerBundleResponse) HasChainPem() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *GetIssuerBundleResponse) HasRootsPem() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *GetIssuerBundleResponse) ClearAt() {
+	x.xxx_hidden_At = nil
+}
+
+func (x *GetIssuerBundleResponse) ClearChainPem() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_ChainPem = nil
+}
+
+func (x *GetIssuerBundleResponse) ClearRootsPem() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_RootsPem = nil
+}
+
+type GetIssuerBundleResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The date.
+	At *timestamppb.Timestamp
+	// What a server sends behind a certificate of the issuer, as PEM: the issuer's certificates and those above, roots left out.
+	ChainPem *string
+	// What a client may trust, as PEM. One of them is enough.
+	RootsPem *string
+	// Every way from the issuer to a root, also those that do not hold at the date, the longest-lived first.
+	Paths []*IssuerPath
+}
+
+func (b0 GetIssuerBundleResponse_builder) Build() *GetIssuerBundleResponse {
+	m0 := &GetIssuerBundleResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_At = b.At
+	if b.ChainPem != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		x.xxx_hidden_ChainPem = b.ChainPem
+	}
+	if b.RootsPem != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		x.xxx_hidden_RootsPem = b.RootsPem
+	}
+	x.xxx_hidden_Paths = &b.Paths
+	return m0
+}
+
+// IssuerPath is one way from an issuer to a root.
+type IssuerPath struct {
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Certificates *[]*PathCertificate    `protobuf:"bytes,1,rep,name=certificates"`
+	xxx_hidden_NotBefore    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=not_before,json=notBefore"`
+	xxx_hidden_NotAfter     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=not_after,json=notAfter"`
+	xxx_hidden_Valid        bool                   `protobuf:"varint,4,opt,name=valid"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *IssuerPath) Reset() {
+	*x = IssuerPath{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssuerPath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssuerPath) ProtoMessage() {}
+
+func (x *IssuerPath) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IssuerPath) GetCertificates() []*PathCertificate {
+	if x != nil {
+		if x.xxx_hidden_Certificates != nil {
+			return *x.xxx_hidden_Certificates
+		}
+	}
+	return nil
+}
+
+func (x *IssuerPath) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NotBefore
+	}
+	return nil
+}
+
+func (x *IssuerPath) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NotAfter
+	}
+	return nil
+}
+
+func (x *IssuerPath) GetValid() bool {
+	if x != nil {
+		return x.xxx_hidden_Valid
+	}
+	return false
+}
+
+func (x *IssuerPath) SetCertificates(v []*PathCertificate) {
+	x.xxx_hidden_Certificates = &v
+}
+
+func (x *IssuerPath) SetNotBefore(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NotBefore = v
+}
+
+func (x *IssuerPath) SetNotAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NotAfter = v
+}
+
+func (x *IssuerPath) SetValid(v bool) {
+	x.xxx_hidden_Valid = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+}
+
+func (x *IssuerPath) HasNotBefore() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NotBefore != nil
+}
+
+func (x *IssuerPath) HasNotAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NotAfter != nil
+}
+
+func (x *IssuerPath) HasValid() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IssuerPath) ClearNotBefore() {
+	x.xxx_hidden_NotBefore = nil
+}
+
+func (x *IssuerPath) ClearNotAfter() {
+	x.xxx_hidden_NotAfter = nil
+}
+
+func (x *IssuerPath) ClearValid() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Valid = false
+}
+
+type IssuerPath_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The issuer's certificate first, the root last.
+	Certificates []*PathCertificate
+	// From when all of them are valid.
+	NotBefore *timestamppb.Timestamp
+	// Until when all of them are valid.
+	NotAfter *timestamppb.Timestamp
+	// Whether it holds at the date asked about.
+	Valid *bool
+}
+
+func (b0 IssuerPath_builder) Build() *IssuerPath {
+	m0 := &IssuerPath{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Certificates = &b.Certificates
+	x.xxx_hidden_NotBefore = b.NotBefore
+	x.xxx_hidden_NotAfter = b.NotAfter
+	if b.Valid != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Valid = *b.Valid
+	}
+	return m0
+}
+
+// PathCertificate is one certificate of a way.
+type PathCertificate struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Subject     *string                `protobuf:"bytes,1,opt,name=subject"`
+	xxx_hidden_Fingerprint *string                `protobuf:"bytes,2,opt,name=fingerprint"`
+	xxx_hidden_NotBefore   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=not_before,json=notBefore"`
+	xxx_hidden_NotAfter    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=not_after,json=notAfter"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *PathCertificate) Reset() {
+	*x = PathCertificate{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathCertificate) ProtoMessage() {}
+
+func (x *PathCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *PathCertificate) GetSubject() string {
+	if x != nil {
+		if x.xxx_hidden_Subject != nil {
+			return *x.xxx_hidden_Subject
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *PathCertificate) GetFingerprint() string {
+	if x != nil {
+		if x.xxx_hidden_Fingerprint != nil {
+			return *x.xxx_hidden_Fingerprint
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *PathCertificate) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NotBefore
+	}
+	return nil
+}
+
+func (x *PathCertificate) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NotAfter
+	}
+	return nil
+}
+
+func (x *PathCertificate) SetSubject(v string) {
+	x.xxx_hidden_Subject = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+}
+
+func (x *PathCertificate) SetFingerprint(v string) {
+	x.xxx_hidden_Fingerprint = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+}
+
+func (x *PathCertificate) SetNotBefore(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NotBefore = v
+}
+
+func (x *PathCertificate) SetNotAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NotAfter = v
+}
+
+func (x *PathCertificate) HasSubject() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *PathCertificate) HasFingerprint() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *PathCertificate) HasNotBefore() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NotBefore != nil
+}
+
+func (x *PathCertificate) HasNotAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NotAfter != nil
+}
+
+func (x *PathCertificate) ClearSubject() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Subject = nil
+}
+
+func (x *PathCertificate) ClearFingerprint() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Fingerprint = nil
+}
+
+func (x *PathCertificate) ClearNotBefore() {
+	x.xxx_hidden_NotBefore = nil
+}
+
+func (x *PathCertificate) ClearNotAfter() {
+	x.xxx_hidden_NotAfter = nil
+}
+
+type PathCertificate_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Distinguished name as text (RFC 4514).
+	Subject *string
+	// SHA-256 of the certificate, 64 hexadecimal digits.
+	Fingerprint *string
+	// Start of its own validity.
+	NotBefore *timestamppb.Timestamp
+	// End of its own validity.
+	NotAfter *timestamppb.Timestamp
+}
+
+func (b0 PathCertificate_builder) Build() *PathCertificate {
+	m0 := &PathCertificate{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Subject != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		x.xxx_hidden_Subject = b.Subject
+	}
+	if b.Fingerprint != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		x.xxx_hidden_Fingerprint = b.Fingerprint
+	}
+	x.xxx_hidden_NotBefore = b.NotBefore
+	x.xxx_hidden_NotAfter = b.NotAfter
+	return m0
+}
+
+// ImportCrlRequest carries a list.
+type ImportCrlRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Crl         []byte                 `protobuf:"bytes,2,opt,name=crl"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ImportCrlRequest) Reset() {
+	*x = ImportCrlRequest{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportCrlRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportCrlRequest) ProtoMessage() {}
+
+func (x *ImportCrlRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ImportCrlRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ImportCrlRequest) GetCrl() []byte {
+	if x != nil {
+		return x.xxx_hidden_Crl
+	}
+	return nil
+}
+
+func (x *ImportCrlRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ImportCrlRequest) SetCrl(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Crl = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ImportCrlRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ImportCrlRequest) HasCrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ImportCrlRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *ImportCrlRequest) ClearCrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Crl = nil
+}
+
+type ImportCrlRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Issuer id.
+	Issuer *string
+	// The list as DER.
+	Crl []byte
+}
+
+func (b0 ImportCrlRequest_builder) Build() *ImportCrlRequest {
+	m0 := &ImportCrlRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	if b.Crl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Crl = b.Crl
+	}
+	return m0
+}
+
+// ImportCrlResponse says what is published now.
+type ImportCrlResponse struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Number      uint64                 `protobuf:"varint,1,opt,name=number"`
+	xxx_hidden_ThisUpdate  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=this_update,json=thisUpdate"`
+	xxx_hidden_NextUpdate  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_update,json=nextUpdate"`
+	xxx_hidden_Revoked     uint32                 `protobuf:"varint,4,opt,name=revoked"`
+	xxx_hidden_Fingerprint *string                `protobuf:"bytes,5,opt,name=fingerprint"`
+	xxx_hidden_Url         *string                `protobuf:"bytes,6,opt,name=url"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ImportCrlResponse) Reset() {
+	*x = ImportCrlResponse{}
+	mi := &file_signet_v1_issuer_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportCrlResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportCrlResponse) ProtoMessage() {}
+
+func (x *ImportCrlResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_issuer_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ImportCrlResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Number
+	}
+	return 0
+}
+
+func (x *ImportCrlResponse) GetThisUpdate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ThisUpdate
+	}
+	return nil
+}
+
+func (x *ImportCrlResponse) GetNextUpdate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NextUpdate
+	}
+	return nil
+}
+
+func (x *ImportCrlResponse) GetRevoked() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Revoked
+	}
+	return 0
+}
+
+func (x *ImportCrlResponse) GetFingerprint() string {
+	if x != nil {
+		if x.xxx_hidden_Fingerprint != nil {
+			return *x.xxx_hidden_Fingerprint
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ImportCrlResponse) GetUrl() string {
+	if x != nil {
+		if x.xxx_hidden_Url != nil {
+			return *x.xxx_hidden_Url
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ImportCrlResponse) SetNumber(v uint64) {
+	x.xxx_hidden_Number = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+}
+
+func (x *ImportCrlResponse) SetThisUpdate(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ThisUpdate = v
+}
+
+func (x *ImportCrlResponse) SetNextUpdate(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NextUpdate = v
+}
+
+func (x *ImportCrlResponse) SetRevoked(v uint32) {
+	x.xxx_hidden_Revoked = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+}
+
+func (x *ImportCrlResponse) SetFingerprint(v string) {
+	x.xxx_hidden_Fingerprint = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *ImportCrlResponse) SetUrl(v string) {
+	x.xxx_hidden_Url = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+}
+
+func (x *ImportCrlResponse) HasNumber() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ImportCrlResponse) HasThisUpdate() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ThisUpdate != nil
+}
+
+func (x *ImportCrlResponse) HasNextUpdate() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NextUpdate != nil
+}
+
+func (x *ImportCrlResponse) HasRevoked() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *ImportCrlResponse) HasFingerprint() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *ImportCrlResponse) HasUrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *ImportCrlResponse) ClearNumber() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Number = 0
+}
+
+func (x *ImportCrlResponse) ClearThisUpdate() {
+	x.xxx_hidden_ThisUpdate = nil
+}
+
+func (x *ImportCrlResponse) ClearNextUpdate() {
+	x.xxx_hidden_NextUpdate = nil
+}
+
+func (x *ImportCrlResponse) ClearRevoked() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Revoked = 0
+}
+
+func (x *ImportCrlResponse) ClearFingerprint() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Fingerprint = nil
+}
+
+func (x *ImportCrlResponse) ClearUrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Url = nil
+}
+
+type ImportCrlResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Its number.
+	Number *uint64
+	// When it was made.
+	ThisUpdate *timestamppb.Timestamp
+	// When the next one is due.
+	NextUpdate *timestamppb.Timestamp
+	// Revoked certificates on it.
+	Revoked *uint32
+	// SHA-256 of the list, 64 hexadecimal digits.
+	Fingerprint *string
+	// Where it is served.
+	Url *string
+}
+
+func (b0 ImportCrlResponse_builder) Build() *ImportCrlResponse {
+	m0 := &ImportCrlResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Number != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		x.xxx_hidden_Number = *b.Number
+	}
+	x.xxx_hidden_ThisUpdate = b.ThisUpdate
+	x.xxx_hidden_NextUpdate = b.NextUpdate
+	if b.Revoked != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		x.xxx_hidden_Revoked = *b.Revoked
+	}
+	if b.Fingerprint != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		x.xxx_hidden_Fingerprint = b.Fingerprint
+	}
+	if b.Url != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_Url = b.Url
+	}
+	return m0
+}
+
 var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
@@ -2248,7 +3962,62 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.signet.v1.IssuerStateB\x03\xe0A\x02R\x05state\"C\n" +
 	"\x16SetIssuerStateResponse\x12)\n" +
-	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer*\x93\x01\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"\x7f\n" +
+	"\x12AdoptIssuerRequest\x12\x19\n" +
+	"\x05label\x18\x01 \x01(\tB\x03\xe0A\x02R\x05label\x12\x15\n" +
+	"\x03pem\x18\x02 \x01(\tB\x03\xe0A\x02R\x03pem\x12\x1e\n" +
+	"\bbase_url\x18\x03 \x01(\tB\x03\xe0A\x02R\abaseUrl\x12\x17\n" +
+	"\akey_uri\x18\x04 \x01(\tR\x06keyUri\"@\n" +
+	"\x13AdoptIssuerResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"h\n" +
+	"\x12RenewIssuerRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x125\n" +
+	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\"@\n" +
+	"\x13RenewIssuerResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"d\n" +
+	"\x1eChooseIssuerCertificateRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12%\n" +
+	"\vfingerprint\x18\x02 \x01(\tB\x03\xe0A\x02R\vfingerprint\"L\n" +
+	"\x1fChooseIssuerCertificateResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"R\n" +
+	"\x13UpdateIssuerRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1e\n" +
+	"\bbase_url\x18\x02 \x01(\tB\x03\xe0A\x02R\abaseUrl\"A\n" +
+	"\x14UpdateIssuerResponse\x12)\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"a\n" +
+	"\x16GetIssuerBundleRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xac\x01\n" +
+	"\x17GetIssuerBundleResponse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1b\n" +
+	"\tchain_pem\x18\x02 \x01(\tR\bchainPem\x12\x1b\n" +
+	"\troots_pem\x18\x03 \x01(\tR\brootsPem\x12+\n" +
+	"\x05paths\x18\x04 \x03(\v2\x15.signet.v1.IssuerPathR\x05paths\"\xd6\x01\n" +
+	"\n" +
+	"IssuerPath\x12>\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x1a.signet.v1.PathCertificateR\fcertificates\x129\n" +
+	"\n" +
+	"not_before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
+	"\tnot_after\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x14\n" +
+	"\x05valid\x18\x04 \x01(\bR\x05valid\"\xc1\x01\n" +
+	"\x0fPathCertificate\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x129\n" +
+	"\n" +
+	"not_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"F\n" +
+	"\x10ImportCrlRequest\x12\x1b\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x15\n" +
+	"\x03crl\x18\x02 \x01(\fB\x03\xe0A\x02R\x03crl\"\xf3\x01\n" +
+	"\x11ImportCrlResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12;\n" +
+	"\vthis_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"thisUpdate\x12;\n" +
+	"\vnext_update\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"nextUpdate\x12\x18\n" +
+	"\arevoked\x18\x04 \x01(\rR\arevoked\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\x12\x10\n" +
+	"\x03url\x18\x06 \x01(\tR\x03url*\x93\x01\n" +
 	"\vIssuerState\x12\x1c\n" +
 	"\x18ISSUER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ISSUER_STATE_ACTIVE\x10\x01\x12\x19\n" +
@@ -2259,18 +4028,24 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"Visibility\x12\x1a\n" +
 	"\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n" +
-	"\x11VISIBILITY_PUBLIC\x10\x022\xb6\x06\n" +
+	"\x11VISIBILITY_PUBLIC\x10\x022\x9e\f\n" +
 	"\rIssuerService\x12a\n" +
 	"\vListIssuers\x12\x1d.signet.v1.ListIssuersRequest\x1a\x1e.signet.v1.ListIssuersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/issuers\x12d\n" +
 	"\tGetIssuer\x12\x1b.signet.v1.GetIssuerRequest\x1a\x1c.signet.v1.GetIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/issuers/{issuer}\x12g\n" +
 	"\fCreateIssuer\x12\x1e.signet.v1.CreateIssuerRequest\x1a\x1f.signet.v1.CreateIssuerResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/issuers\x12\x8f\x01\n" +
 	"\x17ImportIssuerCertificate\x12).signet.v1.ImportIssuerCertificateRequest\x1a*.signet.v1.ImportIssuerCertificateResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/issuers:import\x12\x83\x01\n" +
 	"\x0fCrossSignIssuer\x12!.signet.v1.CrossSignIssuerRequest\x1a\".signet.v1.CrossSignIssuerResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/issuers/{issuer}:crossSign\x12\x7f\n" +
-	"\x0eSetIssuerState\x12 .signet.v1.SetIssuerStateRequest\x1a!.signet.v1.SetIssuerStateResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/issuers/{issuer}:setState\x12Z\n" +
+	"\x0eSetIssuerState\x12 .signet.v1.SetIssuerStateRequest\x1a!.signet.v1.SetIssuerStateResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/issuers/{issuer}:setState\x12j\n" +
+	"\vAdoptIssuer\x12\x1d.signet.v1.AdoptIssuerRequest\x1a\x1e.signet.v1.AdoptIssuerResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/issuers:adopt\x12s\n" +
+	"\vRenewIssuer\x12\x1d.signet.v1.RenewIssuerRequest\x1a\x1e.signet.v1.RenewIssuerResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/issuers/{issuer}:renew\x12\x98\x01\n" +
+	"\x17ChooseIssuerCertificate\x12).signet.v1.ChooseIssuerCertificateRequest\x1a*.signet.v1.ChooseIssuerCertificateResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:choose\x12w\n" +
+	"\fUpdateIssuer\x12\x1e.signet.v1.UpdateIssuerRequest\x1a\x1f.signet.v1.UpdateIssuerResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:update\x12}\n" +
+	"\x0fGetIssuerBundle\x12!.signet.v1.GetIssuerBundleRequest\x1a\".signet.v1.GetIssuerBundleResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/issuers/{issuer}/bundle\x12r\n" +
+	"\tImportCrl\x12\x1b.signet.v1.ImportCrlRequest\x1a\x1c.signet.v1.ImportCrlResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/issuers/{issuer}/crl:import\x12Z\n" +
 	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_signet_v1_issuer_proto_goTypes = []any{
 	(IssuerState)(0),                        // 0: signet.v1.IssuerState
 	(Visibility)(0),                         // 1: signet.v1.Visibility
@@ -2289,48 +4064,89 @@ var file_signet_v1_issuer_proto_goTypes = []any{
 	(*CrossSignIssuerResponse)(nil),         // 14: signet.v1.CrossSignIssuerResponse
 	(*SetIssuerStateRequest)(nil),           // 15: signet.v1.SetIssuerStateRequest
 	(*SetIssuerStateResponse)(nil),          // 16: signet.v1.SetIssuerStateResponse
-	(*timestamppb.Timestamp)(nil),           // 17: google.protobuf.Timestamp
-	(*Subject)(nil),                         // 18: signet.v1.Subject
-	(*durationpb.Duration)(nil),             // 19: google.protobuf.Duration
-	(*httpbody.HttpBody)(nil),               // 20: google.api.HttpBody
+	(*AdoptIssuerRequest)(nil),              // 17: signet.v1.AdoptIssuerRequest
+	(*AdoptIssuerResponse)(nil),             // 18: signet.v1.AdoptIssuerResponse
+	(*RenewIssuerRequest)(nil),              // 19: signet.v1.RenewIssuerRequest
+	(*RenewIssuerResponse)(nil),             // 20: signet.v1.RenewIssuerResponse
+	(*ChooseIssuerCertificateRequest)(nil),  // 21: signet.v1.ChooseIssuerCertificateRequest
+	(*ChooseIssuerCertificateResponse)(nil), // 22: signet.v1.ChooseIssuerCertificateResponse
+	(*UpdateIssuerRequest)(nil),             // 23: signet.v1.UpdateIssuerRequest
+	(*UpdateIssuerResponse)(nil),            // 24: signet.v1.UpdateIssuerResponse
+	(*GetIssuerBundleRequest)(nil),          // 25: signet.v1.GetIssuerBundleRequest
+	(*GetIssuerBundleResponse)(nil),         // 26: signet.v1.GetIssuerBundleResponse
+	(*IssuerPath)(nil),                      // 27: signet.v1.IssuerPath
+	(*PathCertificate)(nil),                 // 28: signet.v1.PathCertificate
+	(*ImportCrlRequest)(nil),                // 29: signet.v1.ImportCrlRequest
+	(*ImportCrlResponse)(nil),               // 30: signet.v1.ImportCrlResponse
+	(*timestamppb.Timestamp)(nil),           // 31: google.protobuf.Timestamp
+	(*Subject)(nil),                         // 32: signet.v1.Subject
+	(*durationpb.Duration)(nil),             // 33: google.protobuf.Duration
+	(*httpbody.HttpBody)(nil),               // 34: google.api.HttpBody
 }
 var file_signet_v1_issuer_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Issuer.state:type_name -> signet.v1.IssuerState
-	17, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
-	17, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
+	31, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
+	31, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
 	1,  // 3: signet.v1.Issuer.visibility:type_name -> signet.v1.Visibility
 	2,  // 4: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
 	2,  // 5: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	18, // 6: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
+	32, // 6: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
 	1,  // 7: signet.v1.CreateIssuerRequest.visibility:type_name -> signet.v1.Visibility
-	19, // 8: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	33, // 8: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
 	8,  // 9: signet.v1.CreateIssuerRequest.permitted:type_name -> signet.v1.NameConstraints
 	8,  // 10: signet.v1.CreateIssuerRequest.excluded:type_name -> signet.v1.NameConstraints
 	2,  // 11: signet.v1.CreateIssuerResponse.issuer:type_name -> signet.v1.Issuer
 	2,  // 12: signet.v1.ImportIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
-	19, // 13: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	33, // 13: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
 	2,  // 14: signet.v1.CrossSignIssuerResponse.issuer:type_name -> signet.v1.Issuer
 	0,  // 15: signet.v1.SetIssuerStateRequest.state:type_name -> signet.v1.IssuerState
 	2,  // 16: signet.v1.SetIssuerStateResponse.issuer:type_name -> signet.v1.Issuer
-	3,  // 17: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
-	5,  // 18: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
-	9,  // 19: signet.v1.IssuerService.CreateIssuer:input_type -> signet.v1.CreateIssuerRequest
-	11, // 20: signet.v1.IssuerService.ImportIssuerCertificate:input_type -> signet.v1.ImportIssuerCertificateRequest
-	13, // 21: signet.v1.IssuerService.CrossSignIssuer:input_type -> signet.v1.CrossSignIssuerRequest
-	15, // 22: signet.v1.IssuerService.SetIssuerState:input_type -> signet.v1.SetIssuerStateRequest
-	7,  // 23: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
-	4,  // 24: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
-	6,  // 25: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
-	10, // 26: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
-	12, // 27: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
-	14, // 28: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
-	16, // 29: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
-	20, // 30: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	2,  // 17: signet.v1.AdoptIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	33, // 18: signet.v1.RenewIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	2,  // 19: signet.v1.RenewIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 20: signet.v1.ChooseIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 21: signet.v1.UpdateIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	31, // 22: signet.v1.GetIssuerBundleRequest.at:type_name -> google.protobuf.Timestamp
+	31, // 23: signet.v1.GetIssuerBundleResponse.at:type_name -> google.protobuf.Timestamp
+	27, // 24: signet.v1.GetIssuerBundleResponse.paths:type_name -> signet.v1.IssuerPath
+	28, // 25: signet.v1.IssuerPath.certificates:type_name -> signet.v1.PathCertificate
+	31, // 26: signet.v1.IssuerPath.not_before:type_name -> google.protobuf.Timestamp
+	31, // 27: signet.v1.IssuerPath.not_after:type_name -> google.protobuf.Timestamp
+	31, // 28: signet.v1.PathCertificate.not_before:type_name -> google.protobuf.Timestamp
+	31, // 29: signet.v1.PathCertificate.not_after:type_name -> google.protobuf.Timestamp
+	31, // 30: signet.v1.ImportCrlResponse.this_update:type_name -> google.protobuf.Timestamp
+	31, // 31: signet.v1.ImportCrlResponse.next_update:type_name -> google.protobuf.Timestamp
+	3,  // 32: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
+	5,  // 33: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
+	9,  // 34: signet.v1.IssuerService.CreateIssuer:input_type -> signet.v1.CreateIssuerRequest
+	11, // 35: signet.v1.IssuerService.ImportIssuerCertificate:input_type -> signet.v1.ImportIssuerCertificateRequest
+	13, // 36: signet.v1.IssuerService.CrossSignIssuer:input_type -> signet.v1.CrossSignIssuerRequest
+	15, // 37: signet.v1.IssuerService.SetIssuerState:input_type -> signet.v1.SetIssuerStateRequest
+	17, // 38: signet.v1.IssuerService.AdoptIssuer:input_type -> signet.v1.AdoptIssuerRequest
+	19, // 39: signet.v1.IssuerService.RenewIssuer:input_type -> signet.v1.RenewIssuerRequest
+	21, // 40: signet.v1.IssuerService.ChooseIssuerCertificate:input_type -> signet.v1.ChooseIssuerCertificateRequest
+	23, // 41: signet.v1.IssuerService.UpdateIssuer:input_type -> signet.v1.UpdateIssuerRequest
+	25, // 42: signet.v1.IssuerService.GetIssuerBundle:input_type -> signet.v1.GetIssuerBundleRequest
+	29, // 43: signet.v1.IssuerService.ImportCrl:input_type -> signet.v1.ImportCrlRequest
+	7,  // 44: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
+	4,  // 45: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
+	6,  // 46: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
+	10, // 47: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
+	12, // 48: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
+	14, // 49: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
+	16, // 50: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
+	18, // 51: signet.v1.IssuerService.AdoptIssuer:output_type -> signet.v1.AdoptIssuerResponse
+	20, // 52: signet.v1.IssuerService.RenewIssuer:output_type -> signet.v1.RenewIssuerResponse
+	22, // 53: signet.v1.IssuerService.ChooseIssuerCertificate:output_type -> signet.v1.ChooseIssuerCertificateResponse
+	24, // 54: signet.v1.IssuerService.UpdateIssuer:output_type -> signet.v1.UpdateIssuerResponse
+	26, // 55: signet.v1.IssuerService.GetIssuerBundle:output_type -> signet.v1.GetIssuerBundleResponse
+	30, // 56: signet.v1.IssuerService.ImportCrl:output_type -> signet.v1.ImportCrlResponse
+	34, // 57: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
+	45, // [45:58] is the sub-list for method output_type
+	32, // [32:45] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_issuer_proto_init() }
@@ -2345,7 +4161,7 @@ func file_signet_v1_issuer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_issuer_proto_rawDesc), len(file_signet_v1_issuer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,12 @@ const (
 	IssuerService_ImportIssuerCertificate_FullMethodName = "/signet.v1.IssuerService/ImportIssuerCertificate"
 	IssuerService_CrossSignIssuer_FullMethodName         = "/signet.v1.IssuerService/CrossSignIssuer"
 	IssuerService_SetIssuerState_FullMethodName          = "/signet.v1.IssuerService/SetIssuerState"
+	IssuerService_AdoptIssuer_FullMethodName             = "/signet.v1.IssuerService/AdoptIssuer"
+	IssuerService_RenewIssuer_FullMethodName             = "/signet.v1.IssuerService/RenewIssuer"
+	IssuerService_ChooseIssuerCertificate_FullMethodName = "/signet.v1.IssuerService/ChooseIssuerCertificate"
+	IssuerService_UpdateIssuer_FullMethodName            = "/signet.v1.IssuerService/UpdateIssuer"
+	IssuerService_GetIssuerBundle_FullMethodName         = "/signet.v1.IssuerService/GetIssuerBundle"
+	IssuerService_ImportCrl_FullMethodName               = "/signet.v1.IssuerService/ImportCrl"
 	IssuerService_GetCrl_FullMethodName                  = "/signet.v1.IssuerService/GetCrl"
 )
 
@@ -49,6 +55,20 @@ type IssuerServiceClient interface {
 	CrossSignIssuer(ctx context.Context, in *CrossSignIssuerRequest, opts ...grpc.CallOption) (*CrossSignIssuerResponse, error)
 	// Let an issuer issue, stop it from issuing for now, or for ever. Its status is served in every state.
 	SetIssuerState(ctx context.Context, in *SetIssuerStateRequest, opts ...grpc.CallOption) (*SetIssuerStateResponse, error)
+	// Take up an authority that this server did not make: one whose key was brought into its key store, or, without a key, an
+	// off-line one, whose certificate and lists this server serves.
+	AdoptIssuer(ctx context.Context, in *AdoptIssuerRequest, opts ...grpc.CallOption) (*AdoptIssuerResponse, error)
+	// Give an issuer a new certificate of the same name, key and constraints, by the authority above it, and serve it first.
+	RenewIssuer(ctx context.Context, in *RenewIssuerRequest, opts ...grpc.CallOption) (*RenewIssuerResponse, error)
+	// Choose which of an issuer's certificates is served first.
+	ChooseIssuerCertificate(ctx context.Context, in *ChooseIssuerCertificateRequest, opts ...grpc.CallOption) (*ChooseIssuerCertificateResponse, error)
+	// Change where an issuer's products are served. What was issued, and what is reserved already, keeps the URLs it has.
+	UpdateIssuer(ctx context.Context, in *UpdateIssuerRequest, opts ...grpc.CallOption) (*UpdateIssuerResponse, error)
+	// Give the chains and roots by which an issuer is valid at a date, and from when to when each way holds.
+	GetIssuerBundle(ctx context.Context, in *GetIssuerBundleRequest, opts ...grpc.CallOption) (*GetIssuerBundleResponse, error)
+	// Publish the revocation list of an off-line issuer, signed at a ceremony. It is refused unless the issuer signed it, it is
+	// complete, in force, and newer than the one before, and everything that was revoked is on it.
+	ImportCrl(ctx context.Context, in *ImportCrlRequest, opts ...grpc.CallOption) (*ImportCrlResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl). The same bytes are served
 	// without a credential at the URL that stands in the certificates.
 	GetCrl(ctx context.Context, in *GetCrlRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
@@ -122,6 +142,66 @@ func (c *issuerServiceClient) SetIssuerState(ctx context.Context, in *SetIssuerS
 	return out, nil
 }
 
+func (c *issuerServiceClient) AdoptIssuer(ctx context.Context, in *AdoptIssuerRequest, opts ...grpc.CallOption) (*AdoptIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptIssuerResponse)
+	err := c.cc.Invoke(ctx, IssuerService_AdoptIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) RenewIssuer(ctx context.Context, in *RenewIssuerRequest, opts ...grpc.CallOption) (*RenewIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewIssuerResponse)
+	err := c.cc.Invoke(ctx, IssuerService_RenewIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) ChooseIssuerCertificate(ctx context.Context, in *ChooseIssuerCertificateRequest, opts ...grpc.CallOption) (*ChooseIssuerCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChooseIssuerCertificateResponse)
+	err := c.cc.Invoke(ctx, IssuerService_ChooseIssuerCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) UpdateIssuer(ctx context.Context, in *UpdateIssuerRequest, opts ...grpc.CallOption) (*UpdateIssuerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateIssuerResponse)
+	err := c.cc.Invoke(ctx, IssuerService_UpdateIssuer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) GetIssuerBundle(ctx context.Context, in *GetIssuerBundleRequest, opts ...grpc.CallOption) (*GetIssuerBundleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetIssuerBundleResponse)
+	err := c.cc.Invoke(ctx, IssuerService_GetIssuerBundle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *issuerServiceClient) ImportCrl(ctx context.Context, in *ImportCrlRequest, opts ...grpc.CallOption) (*ImportCrlResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportCrlResponse)
+	err := c.cc.Invoke(ctx, IssuerService_ImportCrl_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *issuerServiceClient) GetCrl(ctx context.Context, in *GetCrlRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(httpbody.HttpBody)
@@ -152,6 +232,20 @@ type IssuerServiceServer interface {
 	CrossSignIssuer(context.Context, *CrossSignIssuerRequest) (*CrossSignIssuerResponse, error)
 	// Let an issuer issue, stop it from issuing for now, or for ever. Its status is served in every state.
 	SetIssuerState(context.Context, *SetIssuerStateRequest) (*SetIssuerStateResponse, error)
+	// Take up an authority that this server did not make: one whose key was brought into its key store, or, without a key, an
+	// off-line one, whose certificate and lists this server serves.
+	AdoptIssuer(context.Context, *AdoptIssuerRequest) (*AdoptIssuerResponse, error)
+	// Give an issuer a new certificate of the same name, key and constraints, by the authority above it, and serve it first.
+	RenewIssuer(context.Context, *RenewIssuerRequest) (*RenewIssuerResponse, error)
+	// Choose which of an issuer's certificates is served first.
+	ChooseIssuerCertificate(context.Context, *ChooseIssuerCertificateRequest) (*ChooseIssuerCertificateResponse, error)
+	// Change where an issuer's products are served. What was issued, and what is reserved already, keeps the URLs it has.
+	UpdateIssuer(context.Context, *UpdateIssuerRequest) (*UpdateIssuerResponse, error)
+	// Give the chains and roots by which an issuer is valid at a date, and from when to when each way holds.
+	GetIssuerBundle(context.Context, *GetIssuerBundleRequest) (*GetIssuerBundleResponse, error)
+	// Publish the revocation list of an off-line issuer, signed at a ceremony. It is refused unless the issuer signed it, it is
+	// complete, in force, and newer than the one before, and everything that was revoked is on it.
+	ImportCrl(context.Context, *ImportCrlRequest) (*ImportCrlResponse, error)
 	// Download the certificate revocation list of an issuer as DER (application/pkix-crl). The same bytes are served
 	// without a credential at the URL that stands in the certificates.
 	GetCrl(context.Context, *GetCrlRequest) (*httpbody.HttpBody, error)
@@ -182,6 +276,24 @@ func (UnimplementedIssuerServiceServer) CrossSignIssuer(context.Context, *CrossS
 }
 func (UnimplementedIssuerServiceServer) SetIssuerState(context.Context, *SetIssuerStateRequest) (*SetIssuerStateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetIssuerState not implemented")
+}
+func (UnimplementedIssuerServiceServer) AdoptIssuer(context.Context, *AdoptIssuerRequest) (*AdoptIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) RenewIssuer(context.Context, *RenewIssuerRequest) (*RenewIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) ChooseIssuerCertificate(context.Context, *ChooseIssuerCertificateRequest) (*ChooseIssuerCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChooseIssuerCertificate not implemented")
+}
+func (UnimplementedIssuerServiceServer) UpdateIssuer(context.Context, *UpdateIssuerRequest) (*UpdateIssuerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateIssuer not implemented")
+}
+func (UnimplementedIssuerServiceServer) GetIssuerBundle(context.Context, *GetIssuerBundleRequest) (*GetIssuerBundleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetIssuerBundle not implemented")
+}
+func (UnimplementedIssuerServiceServer) ImportCrl(context.Context, *ImportCrlRequest) (*ImportCrlResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportCrl not implemented")
 }
 func (UnimplementedIssuerServiceServer) GetCrl(context.Context, *GetCrlRequest) (*httpbody.HttpBody, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCrl not implemented")
@@ -315,6 +427,114 @@ func _IssuerService_SetIssuerState_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _IssuerService_AdoptIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).AdoptIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_AdoptIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).AdoptIssuer(ctx, req.(*AdoptIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_RenewIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).RenewIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_RenewIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).RenewIssuer(ctx, req.(*RenewIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_ChooseIssuerCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChooseIssuerCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).ChooseIssuerCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_ChooseIssuerCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).ChooseIssuerCertificate(ctx, req.(*ChooseIssuerCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_UpdateIssuer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateIssuerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).UpdateIssuer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_UpdateIssuer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).UpdateIssuer(ctx, req.(*UpdateIssuerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_GetIssuerBundle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetIssuerBundleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).GetIssuerBundle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_GetIssuerBundle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).GetIssuerBundle(ctx, req.(*GetIssuerBundleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _IssuerService_ImportCrl_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportCrlRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServiceServer).ImportCrl(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IssuerService_ImportCrl_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServiceServer).ImportCrl(ctx, req.(*ImportCrlRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IssuerService_GetCrl_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetCrlRequest)
 	if err := dec(in); err != nil {
@@ -363,6 +583,30 @@ var IssuerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetIssuerState",
 			Handler:    _IssuerService_SetIssuerState_Handler,
+		},
+		{
+			MethodName: "AdoptIssuer",
+			Handler:    _IssuerService_AdoptIssuer_Handler,
+		},
+		{
+			MethodName: "RenewIssuer",
+			Handler:    _IssuerService_RenewIssuer_Handler,
+		},
+		{
+			MethodName: "ChooseIssuerCertificate",
+			Handler:    _IssuerService_ChooseIssuerCertificate_Handler,
+		},
+		{
+			MethodName: "UpdateIssuer",
+			Handler:    _IssuerService_UpdateIssuer_Handler,
+		},
+		{
+			MethodName: "GetIssuerBundle",
+			Handler:    _IssuerService_GetIssuerBundle_Handler,
+		},
+		{
+			MethodName: "ImportCrl",
+			Handler:    _IssuerService_ImportCrl_Handler,
 		},
 		{
 			MethodName: "GetCrl",

@@ -158,7 +158,7 @@ func start(t testing.TB, s store.Store, c *clock, change func(*crlserver.Config)
 	if err := universe.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	config := crlserver.Config{Publications: s, Bases: s, Universe: universe, Issuers: func() []crlserver.Issuer { return issuers }, Now: c.now}
+	config := crlserver.Config{Publications: s, Bases: s, Imports: s, Universe: universe, Issuers: func() []crlserver.Issuer { return issuers }, Now: c.now}
 	binary.BigEndian.PutUint32(config.Instance[:], instances.Add(1))
 	if change != nil {
 		change(&config)

@@ -123,7 +123,7 @@ type whether uint8
 const (
 	absent  whether = iota // there is no such list
 	present                // it is served
-	comes                  // its shard was reserved, and its first list is on the way
+	comes                  // its shard was reserved, or its issuer made, and its first list is on the way
 	unheard                // so it may be, but this instance has not heard of it
 	passed                 // its week has passed
 )
@@ -138,6 +138,8 @@ func (p *Publisher) find(list List) (*listState, whether) {
 	switch served := b.lists[list]; {
 	case served != nil:
 		return served, present
+	case !list.Sharded && b.issuer.Key != (pki.KeyHash{}) && !b.issuer.Offline && slices.Contains(b.listsOf(list.Series), list):
+		return nil, comes // a new issuer's
 	case !list.Sharded:
 		return nil, absent
 	case b.passed(list.Shard.Epoch, p.config.Now()):

@@ -2,10 +2,17 @@ package crlserver
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"signet.example/signet/crl"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
 
@@ -24,73 +31,141 @@ const missingShown = 10
 
 // Import publishes the complete list of an off-line issuer, made at a ceremony. It is refused unless the issuer signed
 // it, it is complete, current and newer than the one it replaces, and everything that the ledger has as revoked is on it.
-// Errors: KindInvalid (not a list), KindNotFound (of no issuer of ours), KindRefused, KindConflict (number not larger, or
-// another import is running), KindUnavailable.
-func (p *Publisher) Import(ctx context.Context, der []byte) (Head, error) {
+// The grant must allow auth.ActionManage; a refusal of what a caller sent is in the audit log, as the import is.
+// Errors: KindDenied, KindInvalid (not a list), KindNotFound (no off-line issuer), KindRefused, KindConflict (number not
+// larger), KindUnavailable.
+func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (Head, error) {
+	const op = "import revocation list"
+	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
+		return Head{}, pki.Errorf(pki.KindDenied, op, "%s may not publish lists", grant.Principal().ID)
+	}
+	if p.config.Imports == nil {
+		return Head{}, pki.Errorf(pki.KindFailedPrecondition, op, "this publisher keeps no lists from elsewhere")
+	}
+	h, err := p.examine(issuer, der)
+	if err != nil {
+		return Head{}, p.refusedImport(ctx, grant, issuer, err)
+	}
+	switch err := p.config.Imports.ImportPublication(ctx, h, der, p.importEvent(grant, h)); {
+	case errors.Is(err, ErrFenced):
+		return Head{}, p.refusedImport(ctx, grant, issuer, notLarger(h.Number))
+	case err != nil:
+		return Head{}, err
+	}
+	p.serve(h, crl.Document{der})
+	return h, nil
+}
+
+func notLarger(number uint64) error {
+	return pki.Errorf(pki.KindConflict, "import revocation list", "its number %d is not larger than that of the list before", number).InField("crl").
+		WithHint("a number that was used is used for ever: sign the list again, with the ceremony's own memory of numbers")
+}
+
+// examine says whether a list may be published, and as what.
+func (p *Publisher) examine(id pki.IssuerID, der []byte) (Head, error) {
 	const op = "import revocation list"
 	list, err := crl.Parse(der)
 	if err != nil {
 		return Head{}, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("crl")
 	}
-	refuse := func(kind pki.Kind, format string, args ...any) error {
-		return pki.Errorf(kind, op, format, args...).InField("crl")
-	}
-	issuer, entries, seq, ok := p.offline(list.Issuer)
+	p.readIssuers()
+	issuer, entries, seq, ok := p.offline(id)
 	if !ok {
-		return Head{}, refuse(pki.KindNotFound, "no off-line issuer has the name of the list")
+		return Head{}, pki.Errorf(pki.KindNotFound, op, "no off-line issuer has this id").InField("issuer").WithHint("adopt it first: signet issuer adopt")
 	}
-	number, small := list.Number.Uint64()
-	now := p.config.Now()
-	switch {
-	case list.Unusable != nil:
-		return Head{}, refuse(pki.KindRefused, "%w", list.Unusable)
-	case list.Delta || list.Scope != nil:
-		return Head{}, refuse(pki.KindRefused, "it is not a complete list")
-	case !list.HasNumber || !small || number == 0 || number > 1<<63-1:
-		return Head{}, refuse(pki.KindRefused, "it has no CRL number that can be kept")
-	case list.ThisUpdate.After(now) || !list.NextUpdate.After(now):
-		return Head{}, refuse(pki.KindRefused, "it holds from %s to %s, not now", list.ThisUpdate, list.NextUpdate)
+	series := List{Series{Issuer: id}, KindComplete}
+	number, err := p.acceptable(list, issuer, URL(issuer.BaseURL, series))
+	if err != nil {
+		return Head{}, (&pki.Error{Kind: pki.KindRefused, Op: op, Err: err}).InField("crl")
 	}
-	if err := list.VerifyKey(issuer.Public, issuer.Key); err != nil {
-		return Head{}, refuse(pki.KindRefused, "%w", err)
+	if served, ok := p.served(series); ok && number <= served.Number {
+		return Head{}, notLarger(number)
 	}
 	if missing := missingFrom(list, entries); missing != nil {
 		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing, Hint: "make the list again with every revoked certificate on it"}
 	}
-
-	series := Series{Issuer: issuer.Key.Issuer()}
-	taken, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, number, leaseTime)
-	switch {
-	case err != nil:
-		return Head{}, err
-	case !ok:
-		return Head{}, refuse(pki.KindConflict, "another import is running")
-	case taken != number:
-		return Head{}, errors.Join(refuse(pki.KindConflict, "its number %d is not larger than that of the list before", number),
-			p.config.Publications.FinishPublication(ctx, p.config.Instance, series, taken, nil, nil))
-	}
-	document := crl.Document{der}
-	h := Head{List: List{series, KindComplete}, Number: number, Seq: seq, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
+	h := Head{List: series, Number: number, Seq: seq, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
 		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // it is in the octets, which are kept
-		Sum:       document.Sum(), Size: document.Size(), Entries: list.Len()}
-	if err := p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, []Head{h}, map[int][]byte{0: der}); err != nil {
-		return Head{}, err
+		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len()}
+	if list.Scope != nil {
+		h.URLs = list.Scope.URLs()
 	}
-	p.serve(h, document)
 	return h, nil
 }
 
-// offline finds an off-line issuer by name, and what the ledger has of it.
-func (p *Publisher) offline(name []byte) (issuer Issuer, entries crl.Entries, seq uint64, ok bool) {
+// acceptable checks what the list says of itself, and who signed it.
+func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (number uint64, err error) {
+	number, small := list.Number.Uint64()
+	now := p.config.Now()
+	switch {
+	case !crl.SameName(list.Issuer, issuer.Subject):
+		return 0, errors.New("it is of another issuer")
+	case list.Unusable != nil: // among others: a critical extension that nobody here understands
+		return 0, list.Unusable
+	case list.Delta:
+		return 0, errors.New("it is a delta, not a complete list")
+	case !wholeScope(list.Scope, url):
+		// RFC 5280, Section 6.3.3 (b)(2): who follows the URL in a certificate uses a list only if it covers the certificate.
+		return 0, fmt.Errorf("its issuing distribution point narrows it, or does not name %s", url)
+	case !list.HasNumber || !small || number == 0 || number > 1<<63-1:
+		return 0, errors.New("it has no CRL number that can be kept")
+	case list.NextUpdate.IsZero():
+		return 0, errors.New("it has no nextUpdate")
+	case list.ThisUpdate.After(now) || !list.NextUpdate.After(now):
+		return 0, fmt.Errorf("it holds from %s to %s, not now", list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
+	}
+	return number, list.VerifyKey(issuer.Public, issuer.Key)
+}
+
+// wholeScope reports whether a list with this scope stands for everything of its issuer.
+func wholeScope(scope *crl.IssuingDistributionPoint, url string) bool {
+	if scope == nil {
+		return true
+	}
+	narrowed := scope.OnlyUserCerts || scope.OnlyCACerts || scope.OnlyAttributeCerts || scope.Indirect || scope.OnlySomeReasons != crl.AllReasons || scope.Relative != nil
+	return !narrowed && slices.Contains(scope.URLs(), url)
+}
+
+func (p *Publisher) importEvent(grant auth.Grant, h Head) audit.Event {
+	event := p.eventOf(grant, h.List.Issuer, audit.OK)
+	event.Detail = map[string]string{"number": strconv.FormatUint(h.Number, 10), "revoked": strconv.Itoa(h.Entries),
+		"this_update": h.ThisUpdate.Format(time.RFC3339), "next_update": h.NextUpdate.Format(time.RFC3339), "sha256": hex.EncodeToString(h.Sum[:])}
+	return event
+}
+
+// refusedImport writes a refusal to the audit log and returns it.
+func (p *Publisher) refusedImport(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, cause error) error {
+	event := p.eventOf(grant, issuer, audit.Refused)
+	text := cause.Error()
+	event.Detail = map[string]string{"error": strings.ToValidUTF8(text[:min(len(text), 500)], "")}
+	if err := p.config.Imports.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil {
+		return err // an answer that the log does not know of is not given
+	}
+	return cause
+}
+
+func (p *Publisher) eventOf(grant auth.Grant, issuer pki.IssuerID, outcome audit.Outcome) audit.Event {
+	principal := grant.Principal()
+	return audit.Event{At: p.config.Now(), Actor: principal.ID, Action: "crl.import", Target: "issuer/" + issuer.String(), Outcome: outcome,
+		RequestID: principal.RequestID, Source: principal.Source}
+}
+
+// offline finds an off-line issuer, and what the ledger has of it.
+func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, entries crl.Entries, seq uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, b := range p.issuers {
-		if b.issuer.Offline && crl.SameName(b.issuer.Subject, name) {
-			h := Head{List: List{Series{Issuer: b.issuer.Key.Issuer()}, KindComplete}, Seq: p.seq, From: b.first(p.config.Now())}
-			return b.issuer, b.content(h).entries, p.seq, true
-		}
+	b, known := p.issuers[id]
+	if !known || !b.issuer.Offline {
+		return Issuer{}, nil, 0, false
 	}
-	return Issuer{}, nil, 0, false
+	h := Head{List: List{Series{Issuer: id}, KindComplete}, Seq: p.seq, From: b.first(p.config.Now())}
+	return b.issuer, b.content(h).entries, p.seq, true
+}
+
+// served is the head of a list as it is served now.
+func (p *Publisher) served(list List) (Head, bool) {
+	_, head, ok := p.Document(list)
+	return head, ok
 }
 
 // missingFrom compares a list with what must be on it.

@@ -7,6 +7,8 @@ import (
 
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
@@ -39,34 +41,61 @@ func TestImport(t *testing.T) {
 			}
 			return document.Bytes()
 		}
+		admin, err := auth.Principal{ID: "token:admin", Role: auth.RoleAdmin}.Authorize(auth.ActionManage, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		refusals := 0
 		refused := func(what string, der []byte, kind pki.Kind) {
 			t.Helper()
-			if _, err := p.Import(t.Context(), der); err == nil || pki.KindOf(err) != kind {
+			refusals++
+			if _, err := p.Import(t.Context(), admin, a.issuer, der); err == nil || pki.KindOf(err) != kind {
 				t.Errorf("%s: %v, want %s", what, err, kind)
 			}
 		}
+		if _, err := p.Import(t.Context(), auth.Grant{}, a.issuer, ceremony(1, a, nil, 1)); pki.KindOf(err) != pki.KindDenied {
+			t.Errorf("without a grant: %v", err)
+		}
 		refused("no list", []byte{0x30}, pki.KindInvalid)
-		refused("another name", ceremony(1, a, func(t *crl.Template) { t.Issuer = other.cert.RawSubject }, 1), pki.KindNotFound)
+		refused("another name", ceremony(1, a, func(t *crl.Template) { t.Issuer = other.cert.RawSubject }, 1), pki.KindRefused)
 		refused("another key", ceremony(1, other, nil, 1), pki.KindRefused)
 		refused("a delta", ceremony(2, a, func(t *crl.Template) { t.Base = 1 }, 1), pki.KindRefused)
 		refused("a shard", ceremony(1, a, func(t *crl.Template) { t.UserCerts = true }, 1), pki.KindRefused)
 		refused("ended", ceremony(1, a, func(t *crl.Template) { t.NextUpdate = time.Now().Add(-time.Minute) }, 1), pki.KindRefused)
 		refused("from the future", ceremony(1, a, func(t *crl.Template) { t.ThisUpdate = time.Now().Add(time.Hour) }, 1), pki.KindRefused)
-		_, err := p.Import(t.Context(), ceremony(1, a, nil, 2))
+		refused("narrowed", ceremony(1, a, func(t *crl.Template) {
+			t.UserCerts, t.URLs = true, []string{base + "/crl/" + a.issuer.String() + ".crl"}
+		}, 1), pki.KindRefused)
+		refused("for another URL", ceremony(1, a, func(t *crl.Template) { t.URLs = []string{"http://other.example/x.crl"} }, 1), pki.KindRefused)
+		if _, err := p.Import(t.Context(), admin, other.issuer, ceremony(1, other, nil, 1)); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("of an issuer that is not off-line here: %v", err)
+		}
+		_, err = p.Import(t.Context(), admin, a.issuer, ceremony(1, a, nil, 2))
 		if missing, ok := errors.AsType[*crlserver.MissingError](err); !ok || missing.Count != 1 || missing.Serials[0] != serial(epoch, 1) {
 			t.Errorf("a list without what is revoked: %v", err)
 		}
-		h, err := p.Import(t.Context(), ceremony(41, a, nil, 1))
+		h, err := p.Import(t.Context(), admin, a.issuer, ceremony(41, a, nil, 1))
 		if err != nil || h.Number != 41 {
 			t.Fatal(h, err)
 		}
 		refused("the same number", ceremony(41, a, nil, 1), pki.KindConflict)
 		refused("a smaller number", ceremony(40, a, nil, 1), pki.KindConflict)
-		if h, err = p.Import(t.Context(), ceremony(1000, a, nil, 1, 2)); err != nil {
+		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1000, a, func(t *crl.Template) { t.URLs = []string{base + "/crl/" + a.issuer.String() + ".crl"} }, 1, 2)); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.Check(); err != nil {
 			t.Error(err)
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "crl.import"}, 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcomes := make(map[audit.Outcome]int)
+		for _, e := range events {
+			outcomes[e.Outcome]++
+		}
+		if outcomes[audit.OK] != 2 || outcomes[audit.Refused] != refusals+2 || events[len(events)-1].Detail["number"] != "1000" {
+			t.Errorf("the audit log has %v", outcomes)
 		}
 		p.stop()
 		p = start(t, s, &clock{}, nil, offline)

@@ -3,11 +3,15 @@ package crlserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"signet.example/signet/crl"
 )
@@ -101,20 +105,85 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done map[List]uint64) 
 }
 
 // directory is a mirror in the file system.
-type directory string
+type directory struct {
+	path string
 
-// Directory returns a mirror that writes files below a folder. It belongs to one instance.
-func Directory(path string) Mirror { return directory(path) }
+	mu    sync.Mutex             // one copy at a time: the lock below is the process's
+	wrote map[string]writtenFile // guarded by mu
+}
 
-func (d directory) String() string { return string(d) }
+// writtenFile is a file as this instance left it: while it is still that, its number need not be read from it.
+type writtenFile struct {
+	info   fs.FileInfo
+	number uint64
+}
+
+// Directory returns a mirror that writes files below a folder. Several instances may write to one folder, if its file
+// system has locks: none replaces a list by an older one.
+func Directory(path string) Mirror {
+	return &directory{path: path, wrote: make(map[string]writtenFile)}
+}
+
+func (d *directory) String() string { return d.path }
+
+// lockName is the file below the folder that instances lock against each other.
+const lockName = ".signet.lock"
 
 // Put replaces a file at once: a reader, or a crash at any point, finds the old one or the new one.
-func (d directory) Put(_ context.Context, name string, document crl.Document, _ Head) error {
-	path := filepath.Join(string(d), filepath.FromSlash(name))
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+func (d *directory) Put(ctx context.Context, name string, document crl.Document, head Head) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	path := filepath.Join(d.path, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
+	lock := flock.New(filepath.Join(d.path, lockName), flock.SetPermissions(0o664))
+	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Path(), err)
+	}
+	defer lock.Close()
+	newer, err := d.hasNumber(path, head.Number)
+	if err != nil || newer {
+		return err
+	}
+	if err := replace(path, document); err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	d.wrote[path] = writtenFile{info, head.Number}
+	return nil
+}
+
+// hasNumber reports whether a file is a list with this number or a larger one. What is no list is replaced.
+func (d *directory) hasNumber(path string, number uint64) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if last, ok := d.wrote[path]; ok && os.SameFile(last.info, info) && last.info.ModTime().Equal(info.ModTime()) && last.info.Size() == info.Size() {
+		return last.number >= number, nil
+	}
+	list, err := crl.Read(f, info.Size())
+	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+		return false, err
+	}
+	return err == nil && list.Number.Compare(crl.NumberOf(number)) >= 0, nil
+}
+
+// replace writes a file and gives it its name durably.
+func replace(path string, document crl.Document) error {
+	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".signet-*")
 	if err != nil {
 		return err
@@ -135,8 +204,12 @@ func (d directory) Put(_ context.Context, name string, document crl.Document, _ 
 }
 
 // Remove removes a file.
-func (d directory) Remove(_ context.Context, name string) error {
-	err := os.Remove(filepath.Join(string(d), filepath.FromSlash(name)))
+func (d *directory) Remove(_ context.Context, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	path := filepath.Join(d.path, filepath.FromSlash(name))
+	delete(d.wrote, path)
+	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -49,6 +49,12 @@ func (p *Publisher) follow(ctx context.Context) {
 	}
 }
 
+// Reload asks for the issuers again, now, and publishes what is missing of them.
+func (p *Publisher) Reload() {
+	p.readIssuers()
+	p.wake()
+}
+
 // wake wakes the scheduler.
 func (p *Publisher) wake() {
 	select {

@@ -39,6 +39,7 @@ type Issuer struct {
 type Config struct {
 	Publications Publications         // required
 	Bases        Bases                // required
+	Imports      Imports              // zero: no list of an off-line issuer can be brought in
 	Universe     *revocation.Universe // required; loaded and running
 
 	// Issuers returns what is to be published now. It is asked every second, so it must not block. Required.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"signet.example/signet/crl"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
@@ -97,6 +98,16 @@ type Publications interface {
 	// ListenPublications calls wake when it has begun to listen, and then after publications; wake must not block. It
 	// returns when ctx ends or the connection breaks.
 	ListenPublications(ctx context.Context, wake func()) error
+}
+
+// Imports keeps lists that were made elsewhere.
+type Imports interface {
+	// AppendAudit writes what belongs to no mutation: refusals.
+	AppendAudit(ctx context.Context, events []audit.Event) error
+	// ImportPublication stores the list of an off-line issuer with its octets, under the number it carries, and the audit
+	// event, in one transaction, and wakes the listeners. ErrFenced: its number is not larger than every one before, or what
+	// is stored is of a later sequence; nothing was written.
+	ImportPublication(ctx context.Context, head Head, der []byte, event audit.Event) error
 }
 
 // Bases knows which base URLs went into certificates.

@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"os"
 
+	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
@@ -18,7 +20,7 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 		return err
 	}
 	s.publisher, err = crlserver.New(crlserver.Config{
-		Publications: s.store, Bases: s.store, Universe: s.universe, Issuers: s.publishedIssuers, Instance: s.instance,
+		Publications: s.store, Bases: s.store, Imports: s.store, Universe: s.universe, Issuers: s.publishedIssuers, Instance: s.instance,
 		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Mirrors: mirrors, Log: s.log, Now: s.options.Now,
 	})
 	if err != nil {
@@ -73,6 +75,27 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	}
 	p.Signer = signer
 	return p
+}
+
+// ImportCRL implements rpc.CRLs.
+func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error) {
+	if why := s.fallenBack.Load(); why != nil {
+		return rpc.ImportedCRL{}, pki.Errorf(pki.KindFailedPrecondition, "import revocation list", "%s", *why)
+	}
+	if err := s.loadIssuers(ctx); err != nil { // one may have been adopted a moment ago
+		return rpc.ImportedCRL{}, err
+	}
+	head, err := s.publisher.Import(ctx, grant, issuer, der)
+	if err != nil {
+		return rpc.ImportedCRL{}, err
+	}
+	imported := rpc.ImportedCRL{Number: head.Number, ThisUpdate: head.ThisUpdate, NextUpdate: head.NextUpdate, Revoked: head.Entries, Sum: head.Sum}
+	for _, known := range *s.issuers.known.Load() {
+		if known.ID == issuer {
+			imported.URL = crlserver.URL(known.BaseURL, head.List)
+		}
+	}
+	return imported, nil
 }
 
 // CRL implements rpc.CRLs: what is published now.

@@ -159,7 +159,7 @@ func TestOtherSchemas(t *testing.T) {
 func alter(t *testing.T, s *site, database, statement string) {
 	t.Helper()
 	if name, ok := strings.CutPrefix(database, "sqlite:"); ok {
-		db, err := sql.Open("sqlite", filepath.Join(s.dir, name))
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, name)+"?_pragma=busy_timeout(10000)")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,6 +223,16 @@ func TestNewIssuerKeepsReady(t *testing.T) {
 	made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "second", Subject: client.Subject{CommonName: "Second"}, BaseURL: "http://" + s.addresses.Public, Parent: issuers[0].ID})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/issuers/" + made.ID.String() + ".cer": "application/pkix-cert", "/crl/" + made.ID.String() + ".crl": "application/pkix-crl"} {
+		answer, err := http.Get("http://" + s.addresses.Public + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != want {
+			t.Errorf("%s of an issuer that was just made: %s", path, answer.Status)
+		}
 	}
 	certified := regexp.MustCompile(`"ocsp/` + made.ID.String() + `",\s*"state": "ok"`)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {

@@ -2,21 +2,24 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
 
-// highWater remembers, on disk too, the highest sequences that this process and those before it saw. A database that
-// shows smaller ones went back in time: it was restored, cloned, or failed over to a replica that was behind. Numbers
-// would be used twice, so nothing is issued or published from it (docs/OPERATIONS.md, "A database that went back").
+// highWater remembers, on disk too, how far the database had come when this process and those before it last looked. One
+// that shows less, or another past, went back in time: it was restored, cloned, or failed over to a replica that was
+// behind. Numbers would be used twice, so nothing is issued or published from it (docs/OPERATIONS.md, "A database that went
+// back").
 type highWater struct {
 	path string
 
@@ -25,14 +28,24 @@ type highWater struct {
 	kept marks
 }
 
+// marks are a store.Witness as it is kept in a file.
 type marks struct {
 	Ledger uint64 `json:"ledger"`
 	Audit  uint64 `json:"audit"`
+	Head   string `json:"head,omitempty"`  // of the audit chain at Audit: a copy that grew past the numbers since has another one there
+	Lists  uint64 `json:"lists,omitempty"` // CRL numbers
 
 	// WentBack is set when the database went back while this instance ran, and counts until `signet restore` has moved it
-	// on: its sequences grow again, with audit events of refused calls if with nothing else, and will have passed the
-	// marks by the next start.
+	// on, whatever it shows at the next start.
 	WentBack bool `json:"went_back,omitempty"`
+}
+
+func marksOf(w store.Witness) marks {
+	m := marks{Ledger: w.Ledger, Audit: w.Audit.Seq, Lists: w.Lists}
+	if w.Audit.Seq > 0 {
+		m.Head = hex.EncodeToString(w.Audit.Head[:])
+	}
+	return m
 }
 
 // era is how often `signet restore` moved a ledger on (store.Recovery). What was seen before says nothing after it: the
@@ -60,37 +73,45 @@ func (s *Server) openHighWater(ctx context.Context) error {
 	return s.compareHighWater(ctx)
 }
 
-// compareHighWater returns an error of KindFailedPrecondition if the database shows less than was seen.
+// compareHighWater returns an error of KindFailedPrecondition if the database shows less than was seen, or another past.
 func (s *Server) compareHighWater(ctx context.Context) error {
-	ledger, err := s.store.LedgerHead(ctx)
-	if err != nil {
-		return err
-	}
-	audit, err := s.store.AuditHead(ctx)
-	if err != nil {
-		return err
-	}
 	h := &s.highWater
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if era(ledger) > era(h.seen.Ledger) {
-		h.seen = marks{Ledger: ledger, Audit: audit.Seq}
-		return nil
+	seen := h.seen
+	h.mu.Unlock()
+	witness, then, err := s.store.Witness(ctx, seen.Audit)
+	if err != nil {
+		return err
 	}
-	if h.seen.WentBack {
-		return pki.Errorf(pki.KindFailedPrecondition, "compare high water marks", "this database went back in time while it was in use, and was not moved on since").
-			WithHint("issuing from it would use numbers twice: take `signet restore --in-place`; only if the database that did not go back is in its place again, remove %s", h.path)
+	if era(witness.Ledger) <= era(seen.Ledger) {
+		if err := seen.compare(witness, then, h.path); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen = marksOf(witness)
+	return nil
+}
+
+// compare holds what the database shows now, and the head that its audit chain had at m.Audit, against the marks.
+func (m marks) compare(now store.Witness, then audit.Hash, path string) error {
+	const op, hint = "compare high water marks", "issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost"
+	if m.WentBack {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "this database went back in time while it was in use, and was not moved on since").
+			WithHint("issuing from it would use numbers twice: take `signet restore --in-place`; only if the database that did not go back is in its place again, remove %s", path)
 	}
 	for _, each := range []struct {
 		name      string
 		now, seen uint64
-	}{{"ledger", ledger, h.seen.Ledger}, {"audit log", audit.Seq, h.seen.Audit}} {
+	}{{"ledger ends at", now.Ledger, m.Ledger}, {"audit log ends at", now.Audit.Seq, m.Audit}, {"sum of CRL numbers is", now.Lists, m.Lists}} {
 		if each.now < each.seen {
-			return pki.Errorf(pki.KindFailedPrecondition, "compare high water marks", "the %s ends at %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen).
-				WithHint("issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost")
+			return pki.Errorf(pki.KindFailedPrecondition, op, "the %s %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen).WithHint(hint)
 		}
 	}
-	h.seen = marks{Ledger: ledger, Audit: audit.Seq}
+	if m.Head != "" && m.Head != hex.EncodeToString(then[:]) {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "the audit log has another past than was seen at event %d: this database went back in time, and was used since", m.Audit).WithHint(hint)
+	}
 	return nil
 }
 
@@ -112,7 +133,7 @@ func (h *highWater) save() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(h.path, append(text, '\n')); err != nil {
+	if err := durable.Replace(h.path, append(text, '\n'), 0o600); err != nil {
 		return pki.Errorf(pki.KindUnavailable, "write high water marks", "%w", err).WithHint("is the disk full, or the state directory read-only?")
 	}
 	h.kept = h.seen
@@ -148,20 +169,4 @@ func (s *Server) watchHighWater(ctx context.Context) error {
 			s.report("high water marks")(err)
 		}
 	}
-}
-
-// replaceFile replaces a file whole and durably.
-func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

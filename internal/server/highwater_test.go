@@ -1,10 +1,17 @@
 package server_test
 
 import (
+	"io"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
@@ -14,6 +21,8 @@ import (
 func TestDatabaseThatWentBack(t *testing.T) {
 	for name, marks := range map[string]string{
 		"both":                       `{"ledger":1000,"audit":100000}`,
+		"CRL numbers":                `{"ledger":0,"audit":0,"lists":1000}`,
+		"another past":               `{"ledger":0,"audit":1,"head":"00"}`,
 		"and its numbers grew since": `{"ledger":0,"audit":0,"went_back":true}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,4 +53,123 @@ func TestDatabaseThatWentBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRestoredCopyThatWasUsed: a copy of before that was used by something else, until its numbers passed the marks, is
+// noticed by its other past.
+func TestRestoredCopyThatWasUsed(t *testing.T) {
+	_, config := initialize(t, "sqlite:signet.db")
+	free, err := server.FreeAddresses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.API.Listen, config.Public.Listen, config.Ops.Listen = free.API, free.Public, free.Ops
+	start := func() error {
+		s, err := config.Open(t.Context(), server.Options{Passphrase: passphrase})
+		if err != nil {
+			return err
+		}
+		return s.Close(t.Context())
+	}
+	use := func(events int, actor string) {
+		t.Helper()
+		db, err := config.OpenDatabase(t.Context(), "test", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range events {
+			if err := db.AppendAudit(t.Context(), []audit.Event{{At: time.Now(), Actor: actor, Action: "a.b", Target: "t", Outcome: audit.OK}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := config.Path("signet.db")
+	copied, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use(3, "test")
+	if err := start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(); err != nil {
+		t.Fatalf("again, with nothing lost: %v", err)
+	}
+	if err := os.WriteFile(file, copied, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	use(100, "other")
+	if err := start(); pki.KindOf(err) != pki.KindFailedPrecondition || !strings.Contains(err.Error(), "another past") {
+		t.Fatalf("it was opened: %v", err)
+	}
+	if _, err := server.Advance(t.Context(), config, false, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDatabaseGoesBackWhileRunning changes the past under a running server, as a failover to a standby that was behind
+// does: it stops issuing and revoking and says so, serves on what it knows, does not start again until the database was
+// moved on, and then goes on without using anything twice.
+func TestDatabaseGoesBackWhileRunning(t *testing.T) {
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		p := s.start(t)
+		good, revoked := s.issue(t, "good.example"), s.issue(t, "revoked.example")
+		s.revoke(t, revoked, pki.KeyCompromise)
+		file := filepath.Join(t.TempDir(), "revoked.pem")
+		_, text := s.run(t, "show", "--pem", revoked.Serial.String())
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(database, "sqlite:") {
+			alter(t, s, database, `CREATE TABLE kept AS SELECT last, head FROM audit_batches; DROP TRIGGER audit_batches_no_update; UPDATE audit_batches SET head = zeroblob(32)`)
+		} else {
+			alter(t, s, database, `CREATE TABLE kept AS SELECT last, head FROM audit_batches; ALTER TABLE audit_batches DISABLE TRIGGER USER; UPDATE audit_batches SET head = decode(repeat('00', 32), 'hex')`)
+		}
+		var said string
+		for deadline := time.Now().Add(30 * time.Second); !strings.Contains(said, "another past"); time.Sleep(20 * time.Millisecond) {
+			answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said = string(body); time.Now().After(deadline) {
+				t.Fatalf("nobody noticed: %d, %s", answer.StatusCode, said)
+			}
+		}
+		if s.ready() {
+			t.Error("it is in rotation")
+		}
+		if _, err := s.api.Issue(t.Context(), client.IssueRequest{CSR: request(t), Profile: "server", Identifiers: []string{"late.example"}}); pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("it issues: %v", err)
+		}
+		if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: good.DER, Reason: pki.Superseded}); pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("it revokes: %v", err)
+		}
+		if status, said := s.run(t, "ocsp", "query", file); status != 10 || !strings.Contains(said, "keyCompromise") {
+			t.Errorf("it does not answer any more: %d, %s", status, said)
+		}
+		p.stop(t)
+		// Its numbers and its past are as they were; what happened meanwhile nobody knows.
+		alter(t, s, database, `UPDATE audit_batches SET head = (SELECT head FROM kept WHERE kept.last = audit_batches.last) WHERE last IN (SELECT last FROM kept); DROP TABLE kept`)
+		if status, said := s.run(t, "serve", "--unsafe-database"); status != 3 || !strings.Contains(said, "signet restore --in-place") {
+			t.Errorf("it starts again: %d, %s", status, said)
+		}
+		if status, said := s.run(t, "restore", "--in-place", "--unsafe-database"); status != 0 {
+			t.Fatalf("restore --in-place: %d, %s", status, said)
+		}
+		s.start(t)
+		after := s.issue(t, "after.example")
+		invariant.All(t, invariant.System{API: s.api, Issued: [][]byte{good.DER, revoked.DER, after.DER}})
+	})
 }

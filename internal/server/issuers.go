@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,22 @@ func (s *Server) followIssuers(ctx context.Context) error {
 	}
 }
 
+// issuersChanged publishes what this instance has just changed: a new issuer's certificate, its OCSP and the first of its
+// lists are there, or under way, when whoever made it is told. What fails is tried again by those who follow.
+func (s *Server) issuersChanged(ctx context.Context) {
+	if err := s.loadIssuers(ctx); err != nil {
+		s.report("issuers")(err)
+		return
+	}
+	if err := s.delegation.Round(ctx); err != nil {
+		s.report("OCSP delegation")(err)
+	}
+	s.publisher.Reload()
+}
+
 func (s *Server) loadIssuers(ctx context.Context) error {
+	s.issuers.loading.Lock()
+	defer s.issuers.loading.Unlock()
 	issuers, err := s.store.Issuers(ctx)
 	if err != nil {
 		return err
@@ -72,8 +88,9 @@ func chosenCertificate(issuer ca.Issuer) (*x509.Certificate, error) {
 // issuerFiles serves what AIA caIssuers points at: /issuers/{issuer}.cer, the chosen certificate in DER, and .p7c, all
 // of them (RFC 5280, Section 4.2.2.1).
 type issuerFiles struct {
-	known atomic.Pointer[[]ca.Issuer]
-	files atomic.Pointer[map[string]issuerFile]
+	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
+	known   atomic.Pointer[[]ca.Issuer]
+	files   atomic.Pointer[map[string]issuerFile]
 }
 
 type issuerFile struct {

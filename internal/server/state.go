@@ -18,7 +18,7 @@ import (
 //	admin.token       the first credential
 //	keys/             one encrypted file per key, with the issuer's K
 //	signet.db         the database, if it is SQLite
-//	highwater.json    the highest sequences seen, so that a database that went back is noticed
+//	highwater.json    how far the database had come, so that one that went back is noticed
 type State struct{ Dir string }
 
 // State returns the state directory of the configuration.

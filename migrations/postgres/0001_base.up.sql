@@ -59,8 +59,9 @@ BEGIN
 		FROM jsonb_array_elements(p_audit -> 'events') WITH ORDINALITY AS e (v, n);
 END $$;
 
--- signet_time turns Unix microseconds into a time, exactly: the product is an integer below 2^53.
-CREATE FUNCTION signet_time(p_micros bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE STRICT AS $$
+-- signet_time turns Unix microseconds into a time, exactly: the product is an integer below 2^53. STABLE, as the operator
+-- inside is: PostgreSQL puts the body in the place of the call only if the function promises no more than the body.
+CREATE FUNCTION signet_time(p_micros bigint) RETURNS timestamptz LANGUAGE sql STABLE STRICT AS $$
 	SELECT timestamptz 'epoch' + p_micros * interval '1 microsecond'
 $$;
 
@@ -72,6 +73,12 @@ CREATE TABLE heartbeats (
 	at       timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance, product)
 ) WITH (fillfactor = 50);
+
+-- signet_silent says that an instance reported every second and has stopped, without saying so: it was killed, or is cut
+-- off. What it holds may be taken over at once, by whoever does not depend on its being dead.
+CREATE FUNCTION signet_silent(p_instance bytea) RETURNS boolean LANGUAGE sql AS $$
+	SELECT coalesce(max(at) < clock_timestamp() - interval '3 seconds', false) FROM heartbeats WHERE instance = p_instance
+$$;
 
 -- One row: how often these books were moved past what a lost copy of them may have handed out. What begins afterwards,
 -- a week of serials or a series of CRL numbers, begins above what the lost copy can have reached.

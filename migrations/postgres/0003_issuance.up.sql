@@ -86,6 +86,16 @@ BEGIN
 	PERFORM signet_audit_append(p_audit);
 END $$;
 
+-- signet_issuer_base_url changes where products are served, for ranges reserved from now on.
+CREATE FUNCTION signet_issuer_base_url(p_issuer bytea, p_base_url text, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE issuers SET base_url = p_base_url WHERE id = p_issuer;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	END IF;
+	PERFORM signet_audit_append(p_audit);
+END $$;
+
 -- The next index never reserved of every (issuer, epoch). Its row appears with the partition of the epoch.
 CREATE TABLE epochs (
     issuer   bytea NOT NULL REFERENCES issuers (id),
@@ -363,40 +373,53 @@ END $$;
 
 -- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
 -- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used). Locks in order:
--- range rows in order of id, key blocks, approvals in order of id, audit head. p_approval is NULL where nothing needed one.
+-- range rows in order of id, key blocks, approvals in order of id, audit head. p_request is NULL if no entry has a request
+-- id, p_approval if none needed an approval; no entry has a name twice.
+--
+-- It runs for every batch, and for a small batch the start of a statement costs more than its rows: statements are few,
+-- planned once (the lengths of the arrays say nothing about which plan is best), and what is wrong with which entry is
+-- asked only if something is.
 CREATE FUNCTION signet_record(p_owner bytea, p_range bigint[], p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[],
 	p_profile text[], p_account text[], p_subject text[], p_spki_hash bytea[], p_material bytea[], p_not_before timestamptz[], p_not_after timestamptz[],
 	p_issued_at timestamptz[], p_der bytea[], p_request text[], p_digest bytea[], p_approval bytea[], p_name_of integer[], p_name text[],
-	p_name_kind smallint[], p_audit jsonb) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql AS $$
+	p_name_kind smallint[], p_audit jsonb) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	v_blocked  bytea[];
+	v_good     bigint;
+	v_locked   text;
 	v_requests integer;
 	v_inserted integer;
 BEGIN
-	PERFORM FROM ranges WHERE id = ANY (p_range) ORDER BY id FOR SHARE;
-	-- Later statements: they see what was closed and blocked while this one waited.
-	v_blocked := ARRAY(SELECT b FROM signet_blocked_keys(p_spki_hash || p_material) AS b);
+	-- FOR SHARE returns a row as it is once the lock is held, whatever this statement waited for.
+	WITH r AS MATERIALIZED (SELECT * FROM ranges WHERE id = ANY (p_range) ORDER BY id FOR SHARE)
+	SELECT count(*) INTO v_good FROM unnest(p_range, p_issuer, p_epoch, p_idx) AS e (range, issuer, epoch, idx)
+		JOIN r ON r.id = e.range AND r.state = 1 AND r.owner = p_owner AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx;
+	-- As signet_blocked_keys does; an assignment starts no query. The later statement sees what was blocked while this
+	-- one waited.
+	v_locked := pg_advisory_xact_lock_shared(signet_key_blocks_lock())::text;
 	IF p_approval IS NOT NULL THEN
 		PERFORM FROM approvals WHERE id = ANY (p_approval) ORDER BY id FOR UPDATE;
 	END IF;
-	RETURN QUERY SELECT x.n, x.outcome FROM (
-		SELECT e.n, CASE
-			WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range AND r.state = 1 AND r.owner = p_owner
-				AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
-			WHEN e.spki = ANY (v_blocked) OR e.material = ANY (v_blocked) THEN 2
-			WHEN e.request <> '' AND EXISTS (SELECT FROM issue_requests q
-				WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
-			WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
-				WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
-			END AS outcome
-		FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request, p_approval)
-			WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, approval, n)) AS x
-		WHERE x.outcome IS NOT NULL;
-	IF FOUND THEN
-		RETURN;
+	IF v_good <> cardinality(p_range) OR p_request IS NOT NULL OR p_approval IS NOT NULL
+		OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_spki_hash || p_material)) THEN
+		RETURN QUERY SELECT x.n, x.outcome FROM (
+			SELECT e.n, CASE
+				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range AND r.state = 1 AND r.owner = p_owner
+					AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
+				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki, e.material)) THEN 2
+				WHEN e.request <> '' AND EXISTS (SELECT FROM issue_requests q
+					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
+				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
+					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
+				END AS outcome
+			FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request, p_approval)
+				WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, approval, n)) AS x
+			WHERE x.outcome IS NOT NULL;
+		IF FOUND THEN
+			RETURN;
+		END IF;
 	END IF;
-	SELECT count(*) INTO v_requests FROM unnest(p_request) AS r WHERE r <> '';
-	IF v_requests > 0 THEN
+	IF p_request IS NOT NULL THEN
+		SELECT count(*) INTO v_requests FROM unnest(p_request) AS r WHERE r <> '';
 		-- In one order, so that two batches with the same ids wait for each other and do not lock up.
 		INSERT INTO issue_requests AS q (account, request_id, digest, issuer, epoch, idx, expires_at)
 			SELECT e.account, e.request, e.digest, e.issuer, e.epoch, e.idx, clock_timestamp() + interval '24 hours'
@@ -412,8 +435,7 @@ BEGIN
 	INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
 		SELECT * FROM unnest(p_issuer, p_epoch, p_idx, p_serial, p_range, p_profile, p_account, p_subject, p_spki_hash, p_not_before, p_not_after, p_issued_at, p_der);
 	INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx)
-		SELECT n.name, n.kind, p_issuer[n.entry], p_epoch[n.entry], p_idx[n.entry] FROM unnest(p_name_of, p_name, p_name_kind) AS n (entry, name, kind)
-		ON CONFLICT DO NOTHING;
+		SELECT n.name, n.kind, p_issuer[n.entry], p_epoch[n.entry], p_idx[n.entry] FROM unnest(p_name_of, p_name, p_name_kind) AS n (entry, name, kind);
 	IF p_approval IS NOT NULL THEN
 		UPDATE approvals a SET state = 3, issuer = e.issuer, epoch = e.epoch, idx = e.idx, serial = e.serial
 			FROM unnest(p_approval, p_issuer, p_epoch, p_idx, p_serial) AS e (approval, issuer, epoch, idx, serial)

@@ -43,12 +43,13 @@ CREATE TABLE publications (
 ALTER TABLE publications ALTER COLUMN der SET STORAGE EXTERNAL; -- random octets do not compress
 CREATE INDEX publications_at ON publications (published_at);
 
--- signet_publication_begin takes lease and number, at least the given one, in one statement; null if another owner has the lease.
+-- signet_publication_begin takes lease and number, at least the given one, in one statement; null if another owner has the lease
+-- and is alive, as far as one can tell. An owner that only seemed dead loses to the fence.
 CREATE FUNCTION signet_publication_begin(p_issuer bytea, p_epoch integer, p_block bigint, p_owner bytea, p_at_least bigint, p_lease bigint) RETURNS bigint LANGUAGE sql AS $$
 	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
 		SELECT p_issuer, p_epoch, p_block, greatest(r.count * 4294967296 + 1, p_at_least), p_owner, clock_timestamp() + p_lease * interval '1 microsecond' FROM restores r
 	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = greatest(s.number + 1, p_at_least), owner = p_owner, lease_until = excluded.lease_until
-		WHERE s.owner = p_owner OR s.lease_until <= clock_timestamp()
+		WHERE s.owner = p_owner OR s.lease_until <= clock_timestamp() OR signet_silent(s.owner)
 	RETURNING number
 $$;
 
@@ -80,4 +81,19 @@ BEGIN
 		RAISE EXCEPTION 'what is published of series %/%-% is newer', encode(p_issuer, 'hex'), p_epoch, p_block USING ERRCODE = 'SG911';
 	END IF;
 	PERFORM pg_notify('signet_publication', ''); -- a hint without data
+END $$;
+
+-- signet_publication_import stores a list that was made elsewhere, under the number it carries. SG911: it is not newer.
+CREATE FUNCTION signet_publication_import(p_issuer bytea, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer, p_this_update timestamptz,
+	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_der bytea, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
+		VALUES (p_issuer, -1, -1, p_number, decode(repeat('00', 16), 'hex'), clock_timestamp())
+	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, lease_until = excluded.lease_until WHERE s.number < excluded.number;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'number % of issuer % is not larger than the last', p_number, encode(p_issuer, 'hex') USING ERRCODE = 'SG911';
+	END IF;
+	PERFORM signet_publication_put(p_issuer, -1, -1, p_kind, p_number, p_seq, p_from_epoch, p_this_update, p_next_update, 0, 0, p_this_update, p_urls, '{}',
+		p_algorithm, '', p_sum, p_size, p_entries, false, p_der);
+	PERFORM signet_audit_append(p_audit);
 END $$;

@@ -187,12 +187,13 @@ func (k *kept) due(now time.Time) bool {
 	return now.UnixNano() >= next && k.next.CompareAndSwap(next, now.Add(time.Second).UnixNano())
 }
 
-// flightKey names a signature that many may wait for. The last event is part of it: whoever knows of a later one starts
-// another.
+// flightKey names a signature that many may wait for. What it is signed from is part of it: whoever knows of a later
+// event, or that a serial which nobody had issued is issued now, starts another.
 type flightKey struct {
 	certKey
-	hash  int
-	event uint64
+	hash     int
+	issuance revocation.Issuance
+	event    uint64
 }
 
 // flight is one signature under way.

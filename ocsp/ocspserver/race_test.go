@@ -144,6 +144,93 @@ func TestNobodyJoinsAnOlderFlight(t *testing.T) {
 	}
 }
 
+// unborn is a Universe to whose first question a certificate is not issued yet.
+type unborn struct {
+	ocspserver.Universe
+	asked atomic.Bool
+}
+
+func (u *unborn) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (revocation.Answer, error) {
+	answer, err := u.Universe.Lookup(ctx, issuer, serial)
+	if !u.asked.Swap(true) {
+		answer.Issuance, answer.Status = revocation.NeverIssued, pki.StatusUnknown
+	}
+	return answer, err
+}
+
+// TestNobodyJoinsAFlightOfBeforeIssuance: "never issued" under way is not given to whoever asks when it is issued.
+func TestNobodyJoinsAFlightOfBeforeIssuance(t *testing.T) {
+	d := stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}
+	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, issuers []ocspserver.Issuer) {
+		issuers[0].Public = false
+		c.Signatures = 2
+		c.Universe = &unborn{Universe: c.Universe}
+		d.Delegates = c.Delegates
+		c.Delegates = d
+	})
+	serial := s.closed.serial(1)
+	early, late := make(chan ocspserver.Reply, 1), make(chan ocspserver.Reply, 1)
+	go func() { early <- s.ask(t, s.one, crypto.SHA1, serial) }()
+	<-d.entered
+	go func() { late <- s.ask(t, s.one, crypto.SHA1, serial) }()
+	select {
+	case <-d.entered: // a signature of its own
+		close(d.release)
+	case <-time.After(10 * time.Second):
+		close(d.release)
+		t.Error("it joined the flight")
+	}
+	if r := s.verify(t, <-late, s.one, serial); r.Status != pki.StatusGood {
+		t.Errorf("who asked when it was issued: %+v", r)
+	}
+	if r := s.verify(t, <-early, s.one, serial); r.Status != pki.StatusRevoked {
+		t.Errorf("who asked before: %+v", r)
+	}
+}
+
+// crashing is Delegates that panic once they are let go.
+type crashing struct{ stuck }
+
+func (d crashing) Current(pki.IssuerID) (*ocspserver.Delegate, error) {
+	d.entered <- struct{}{}
+	<-d.release
+	panic("a fault in the signer")
+}
+
+// TestCrashInTheSigner: whoever waited for a signature that ended in a panic is answered, and its place is free again.
+func TestCrashInTheSigner(t *testing.T) {
+	d := crashing{stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}}
+	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
+		c.Signatures = 1
+		c.Delegates = d
+	})
+	serial := s.closed.serial(1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	replies := make(chan ocspserver.Reply, 2)
+	ask := func() {
+		defer func() {
+			if recover() != nil {
+				replies <- ocspserver.Reply{}
+			}
+		}()
+		replies <- s.responder.Answer(ctx, "POST", path(s.one), requestFor(t, s.one, crypto.SHA1, nil, serial))
+	}
+	go ask()
+	<-d.entered
+	go ask()
+	time.Sleep(50 * time.Millisecond) // to join; if it comes later it crashes alone, and nothing is shown
+	close(d.release)
+	for range 2 {
+		if r := <-replies; r.Body != nil && outcome(t, r) != ocsp.InternalError {
+			t.Errorf("who waited was answered %s", outcome(t, r))
+		}
+	}
+	if ctx.Err() != nil {
+		t.Error("who waited was not answered")
+	}
+}
+
 // TestOnlyHotAnswersAreMadeAgain: of what an event names, only what was in demand is signed at once.
 func TestOnlyHotAnswersAreMadeAgain(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)

@@ -205,7 +205,7 @@ func (r *Responder) respondOne(ctx context.Context, issuer *issuerState, key cer
 	if reply, final := r.refuse(issuer, key.serial, facts, now); final {
 		return reply
 	}
-	made, err := r.make(ctx, issuer, key, hash, facts, r.pool.enter)
+	made, err := r.make(ctx, issuer, key, hash, facts)
 	if err != nil {
 		return r.failed(err)
 	}
@@ -259,22 +259,31 @@ func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocat
 }
 
 // make signs the answer about one certificate, or waits for whoever does.
-func (r *Responder) make(ctx context.Context, issuer *issuerState, key certKey, hash int, facts revocation.Answer, enter func() error) (*signed, error) {
-	name := flightKey{key, hash, facts.EventSeq}
+func (r *Responder) make(ctx context.Context, issuer *issuerState, key certKey, hash int, facts revocation.Answer) (*signed, error) {
+	name := flightKey{key, hash, facts.Issuance, facts.EventSeq}
 	under, mine := r.flights.join(name)
-	if !mine {
-		select {
-		case <-under.done:
-			return under.answer, under.err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if mine {
+		return r.fly(name, under, issuer, facts, r.pool.enter)
 	}
-	answer, err := r.sign(issuer, []question{{issuer.certID(hash, ocsp.SerialOctets(key.serial)), facts}}, nil, enter)
+	select {
+	case <-under.done:
+		return under.answer, under.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// errCrashed is what others get who waited for a signature that ended in a panic.
+var errCrashed = pki.Errorf(pki.KindInternal, "sign OCSP response", "the signer crashed")
+
+// fly makes the signature of a flight. However it ends, those who wait are told.
+func (r *Responder) fly(name flightKey, under *flight, issuer *issuerState, facts revocation.Answer, enter func() error) (answer *signed, err error) {
+	err = errCrashed
+	defer func() { r.flights.land(name, under, answer, err) }()
+	answer, err = r.sign(issuer, []question{{issuer.certID(name.hash, ocsp.SerialOctets(name.serial)), facts}}, nil, enter)
 	if err == nil && facts.Issuance == revocation.Issued {
-		r.cache.store(key, hash, answer, facts.EventSeq, facts.Seq)
+		r.cache.store(name.certKey, name.hash, answer, facts.EventSeq, facts.Seq)
 	}
-	r.flights.land(name, under, answer, err)
 	return answer, err
 }
 
@@ -287,13 +296,16 @@ func (r *Responder) refresh(ctx context.Context, issuer *issuerState, key certKe
 	if _, final := r.refuse(issuer, key.serial, facts, r.config.Now()); final || facts.Issuance != revocation.Issued {
 		return
 	}
-	_, err = r.make(ctx, issuer, key, hash, facts, func() error {
-		if !r.pool.tryEnter() {
-			return errBusy
-		}
-		return nil
-	})
-	if err == nil {
+	if !r.pool.tryEnter() { // before the flight begins: requests that join it would have waited for a place
+		return
+	}
+	name := flightKey{key, hash, facts.Issuance, facts.EventSeq}
+	under, mine := r.flights.join(name)
+	if !mine {
+		r.pool.leave()
+		return
+	}
+	if _, err := r.fly(name, under, issuer, facts, func() error { return nil }); err == nil {
 		r.counters.refreshed.Add(1)
 	}
 }

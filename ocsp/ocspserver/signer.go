@@ -71,7 +71,7 @@ type question struct {
 	facts revocation.Answer
 }
 
-// sign makes, checks and counts one response.
+// sign makes, checks and counts one response. enter takes the place that sign gives back.
 func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte, enter func() error) (*signed, error) {
 	if err := enter(); err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 	}
 	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
-		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requests, columns.digests, columns.approvals,
+		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests, columns.approvals,
 		columns.nameOf, columns.names, columns.kinds, auditParam(columns.events))
 	if err != nil {
 		return nil, raceOr(err)
@@ -113,9 +113,27 @@ func (c *recordColumns) add(n int, e *ca.Entry) {
 		}
 		c.approvals[n] = e.Approval[:]
 	}
+	first := len(c.names)
 	for _, name := range e.Names {
-		c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, ca.ReversedName(name.Value)), append(c.kinds, int16(name.Type))
+		reversed, kind := ca.ReversedName(name.Value), int16(name.Type)
+		known := false // said twice, or in upper and lower case
+		for i := first; i < len(c.names) && !known; i++ {
+			known = c.names[i] == reversed && c.kinds[i] == kind
+		}
+		if !known {
+			c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, reversed), append(c.kinds, kind)
+		}
 	}
+}
+
+// requestsOrNil is nil if no entry has a request id: most batches have none, and the database then asks nothing about them.
+func (c *recordColumns) requestsOrNil() []string {
+	for _, id := range c.requests {
+		if id != "" {
+			return c.requests
+		}
+	}
+	return nil
 }
 
 // FindRequest implements ca.CertificateStore.
@@ -173,7 +191,8 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
 	const op = "find passed epochs"
 	rows, err := s.pool.Query(ctx, `SELECT p.epoch, ARRAY(SELECT n FROM unnest($1::text[]) AS n WHERE EXISTS (SELECT FROM certificates c WHERE c.epoch = p.epoch AND c.profile = n))
-		FROM (SELECT substring(c.relname FROM '[0-9]+$')::int AS epoch FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'certificates'::regclass) AS p
+		FROM (SELECT substring(c.relname FROM '[0-9]+$')::int AS epoch FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'certificates'::regclass
+			UNION SELECT epoch FROM ranges WHERE state <> 1) AS p
 		WHERE p.epoch < 65535 AND $2 + (p.epoch + 1) * $3::bigint + 86400 <= extract(epoch FROM clock_timestamp()) ORDER BY p.epoch`,
 		append([]string{}, profiles...), pki.Epoch(0).Start(), pki.Epoch(1).Start()-pki.Epoch(0).Start())
 	if err != nil {

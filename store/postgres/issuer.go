@@ -36,6 +36,12 @@ func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state c
 	return translate("set issuer state", err)
 }
 
+// SetIssuerBaseURL implements ca.IssuerStore.
+func (s *Store) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error {
+	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_base_url($1, $2, $3)`, issuer[:], baseURL, auditParam([]audit.Event{event}))
+	return translate("update issuer", err)
+}
+
 // Issuers implements ca.IssuerStore.
 func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	const op = "read issuers"

@@ -8,6 +8,7 @@ import (
 
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
@@ -44,6 +45,14 @@ func (s *Store) FinishPublication(ctx context.Context, owner revocation.Instance
 			h.Size, int64(h.Entries), h.Final, der[i])
 	}
 	return translate(op, s.pool.SendBatch(ctx, batch).Close())
+}
+
+// ImportPublication implements crlserver.Imports.
+func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []byte, event audit.Event) error {
+	_, err := s.pool.Exec(ctx, `SELECT signet_publication_import($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		h.List.Issuer[:], int16(h.List.Kind), int64(h.Number), int64(h.Seq), int32(h.From), h.ThisUpdate, h.NextUpdate, texts(h.URLs), []byte(h.Signature.Algorithm), h.Sum[:],
+		h.Size, int64(h.Entries), der, auditParam([]audit.Event{event}))
+	return translate("import publication", err)
 }
 
 // texts makes an absent list an empty one: the column is not null.

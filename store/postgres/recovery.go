@@ -24,8 +24,9 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 				SELECT issuer, epoch, next_idx, (next_idx / $1 + 1) * $1, 4, next_idx, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex'), '',
 					clock_timestamp(), clock_timestamp() FROM epochs`, []any{int64(store.LostIndices)}},
 			{`UPDATE epochs SET next_idx = (next_idx / $1 + 1) * $1`, []any{int64(store.LostIndices)}},
-			{`UPDATE publication_series SET number = number + $1`, []any{int64(store.LostSequences)}},
-			{`DELETE FROM publications`, nil}, // they carry old numbers; the next ones are complete lists
+			{`UPDATE publication_series SET number = number + $1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{int64(store.LostSequences)}},
+			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
+			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},
 		}
 		for _, step := range steps {
 			if _, err := tx.Exec(ctx, step.statement, step.args...); err != nil {
@@ -47,4 +48,17 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 		return err
 	})
 	return done, translate("advance books", err)
+}
+
+// Witness implements store.Recovery.
+func (s *Store) Witness(ctx context.Context, seq uint64) (now store.Witness, then audit.Hash, err error) {
+	var ledger, end, lists int64
+	var head, before []byte
+	err = s.pool.QueryRow(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(number), 0)::bigint FROM publication_series),
+		(SELECT head FROM audit_batches WHERE last = $1) FROM ledger_head l, audit_head a`, int64(seq)).Scan(&ledger, &end, &head, &lists, &before)
+	if err != nil {
+		return now, then, translate("read witness", err)
+	}
+	copy(then[:], before)
+	return store.Witness{Ledger: uint64(ledger), Audit: audit.Chain{Seq: uint64(end), Head: audit.Hash(head)}, Lists: uint64(lists)}, then, nil
 }

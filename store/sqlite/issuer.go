@@ -103,6 +103,20 @@ func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state c
 	})
 }
 
+// SetIssuerBaseURL implements ca.IssuerStore.
+func (s *Store) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error {
+	const op = "update issuer"
+	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
+		if _, err := issuerState(ctx, tx, op, issuer); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET base_url = ? WHERE id = ?`, baseURL, issuer[:]); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, []audit.Event{event})
+	})
+}
+
 func issuerState(ctx context.Context, tx *sql.Tx, op string, issuer pki.IssuerID) (state ca.IssuerState, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT state FROM issuers WHERE id = ?`, issuer[:]).Scan(&state)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -9,6 +9,7 @@ import (
 
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
@@ -21,14 +22,18 @@ func place(s crlserver.Series) (epoch, block int64) {
 	return int64(s.Shard.Epoch), int64(s.Shard.Block)
 }
 
-// BeginPublication implements crlserver.Publications.
+// silence is after how long without a report an instance counts as killed: it reports every second.
+const silence = 3 * time.Second
+
+// BeginPublication implements crlserver.Publications. An owner that only seemed dead loses to the fence.
 func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (number uint64, ok bool, err error) {
 	epoch, block := place(series)
 	err = s.inTx(ctx, "begin publication", func(tx *sql.Tx, now time.Time) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until)
 			SELECT ?1, ?2, ?3, max(count * 4294967296 + 1, ?7), ?4, ?5 FROM restores WHERE true
 			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = max(number + 1, ?7), owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
-			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(atLeast)).Scan(&number)
+				OR (SELECT max(at) FROM heartbeats WHERE instance = owner) < ?8
+			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(atLeast), now.Add(-silence).UnixMicro()).Scan(&number)
 		if err == sql.ErrNoRows {
 			return nil
 		}
@@ -41,9 +46,6 @@ func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, o
 // FinishPublication implements crlserver.Publications.
 func (s *Store) FinishPublication(ctx context.Context, owner revocation.InstanceID, series crlserver.Series, number uint64, heads []crlserver.Head, der map[int][]byte) error {
 	const op = "finish publication"
-	fenced := func(format string, args ...any) error {
-		return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: "+format, append([]any{crlserver.ErrFenced}, args...)...)}
-	}
 	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		epoch, block := place(series)
 		n, err := affected(tx.ExecContext(ctx, `UPDATE publication_series SET lease_until = ? WHERE issuer = ? AND epoch = ? AND block = ? AND owner = ? AND number = ?`,
@@ -52,31 +54,68 @@ func (s *Store) FinishPublication(ctx context.Context, owner revocation.Instance
 			return err
 		}
 		if n == 0 {
-			return fenced("number %d was overtaken", number)
+			return fenced(op, "number %d was overtaken", number)
 		}
 		for i, h := range heads {
-			urls, freshest, err := encodeTexts(h.URLs, h.Freshest)
-			if err != nil {
+			if err := putHead(ctx, tx, now, op, h, number, der[i]); err != nil {
 				return err
-			}
-			n, err := affected(tx.ExecContext(ctx, `INSERT INTO publications (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update,
-					urls, freshest, algorithm, signature, sum, size, entries, final, der, published_at)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-				ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
-					this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq, base_update = excluded.base_update,
-					urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
-					size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
-				WHERE number < excluded.number AND seq <= excluded.seq`,
-				series.Issuer[:], epoch, block, int64(h.List.Kind), int64(number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
-				int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, der[i], now.UnixMicro()))
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				return fenced("what is published of %s is newer than number %d", h.List, number)
 			}
 		}
 		return nil
+	})
+}
+
+// fenced says that somebody was faster.
+func fenced(op, format string, args ...any) error {
+	return &pki.Error{Kind: pki.KindConflict, Op: op, Err: fmt.Errorf("%w: "+format, append([]any{crlserver.ErrFenced}, args...)...)}
+}
+
+// putHead stores one list unless what is stored is newer.
+func putHead(ctx context.Context, tx *sql.Tx, now time.Time, op string, h crlserver.Head, number uint64, der []byte) error {
+	epoch, block := place(h.List.Series)
+	urls, freshest, err := encodeTexts(h.URLs, h.Freshest)
+	if err != nil {
+		return err
+	}
+	n, err := affected(tx.ExecContext(ctx, `INSERT INTO publications (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update,
+			urls, freshest, algorithm, signature, sum, size, entries, final, der, published_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
+			this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq, base_update = excluded.base_update,
+			urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
+			size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
+		WHERE number < excluded.number AND seq <= excluded.seq`,
+		h.List.Issuer[:], epoch, block, int64(h.List.Kind), int64(number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
+		int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, der, now.UnixMicro()))
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fenced(op, "what is published of %s is newer than number %d", h.List, number)
+	}
+	return nil
+}
+
+// ImportPublication implements crlserver.Imports.
+func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []byte, event audit.Event) error {
+	const op = "import publication"
+	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
+		epoch, block := place(h.List.Series)
+		n, err := affected(tx.ExecContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until) VALUES (?, ?, ?, ?, zeroblob(16), ?)
+			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, lease_until = excluded.lease_until WHERE number < excluded.number`,
+			h.List.Issuer[:], epoch, block, int64(h.Number), now.UnixMicro()))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fenced(op, "number %d is not larger than the last", h.Number)
+		}
+		h.Base, h.BaseSeq, h.BaseUpdate, h.Freshest, h.Final = 0, 0, h.ThisUpdate, nil, false
+		h.Signature.Value = []byte{} // it is in the octets
+		if err := putHead(ctx, tx, now, op, h, h.Number, der); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, []audit.Event{event})
 	})
 }
 

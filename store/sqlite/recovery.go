@@ -21,13 +21,14 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 		}{
 			{`UPDATE restores SET count = count + 1`, nil},
 			{`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'ranges'`, []any{store.LostSequences}},
-			{`UPDATE ranges SET state = 4, changed_at = ? WHERE state = 3`, []any{now.UnixMicro()}},
+			{`UPDATE ranges SET state = 4, changed_at = ` + changedAt(`?`) + ` WHERE state = 3`, []any{now.UnixMicro()}},
 			{`INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ?2 FROM epochs`,
+				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ` + changedAt(`?2`) + ` FROM epochs`,
 				[]any{store.LostIndices, now.UnixMicro()}},
 			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
-			{`UPDATE publication_series SET number = number + ?`, []any{store.LostSequences}},
-			{`DELETE FROM publications`, nil}, // they carry old numbers; the next ones are complete lists
+			{`UPDATE publication_series SET number = number + ? WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{store.LostSequences}},
+			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
+			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},
 		}
 		for _, step := range steps {
 			if _, err := tx.ExecContext(ctx, step.statement, step.args...); err != nil {
@@ -47,4 +48,17 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 		return appendAudit(ctx, tx, events)
 	})
 	return done, err
+}
+
+// Witness implements store.Recovery.
+func (s *Store) Witness(ctx context.Context, seq uint64) (now store.Witness, then audit.Hash, err error) {
+	var ledger, end, lists int64
+	var head, before []byte
+	err = s.read.QueryRowContext(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(number), 0) FROM publication_series),
+		(SELECT head FROM audit_batches WHERE last = ?) FROM ledger_head l, audit_head a`, int64(seq)).Scan(&ledger, &end, &head, &lists, &before)
+	if err != nil {
+		return now, then, translate("read witness", err)
+	}
+	copy(then[:], before)
+	return store.Witness{Ledger: uint64(ledger), Audit: audit.Chain{Seq: uint64(end), Head: audit.Hash(head)}, Lists: uint64(lists)}, then, nil
 }

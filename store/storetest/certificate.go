@@ -51,6 +51,21 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("a name that is there twice is found once", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		twice := b.entry(r, 0)
+		twice.Names = []ca.Name{{Type: pki.DNS, Value: "same.example"}, {Type: pki.DNS, Value: "SAME.example"}, {Type: pki.DNS, Value: "same.example"}, {Type: pki.Email, Value: "a@same.example"}}
+		twice.DER = certificateWith(t, twice.Names)
+		if got := b.record(1, twice, b.entry(r, 1)); got[0] != ca.Recorded || got[1] != ca.Recorded {
+			t.Fatalf("outcomes %v", got)
+		}
+		page, err := b.s.ListCertificates(t.Context(), ca.Filter{Name: "same.example"}, "", 10)
+		if err != nil || len(page.Certificates) != 1 {
+			t.Errorf("by name: %+v, %v", page, err)
+		}
+	})
+
 	t.Run("every entry has its own outcome", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r, closed, others := b.reserve(1, 16, time.Minute), b.reserve(1, 4, time.Minute), b.reserve(2, 4, time.Minute)
@@ -179,6 +194,17 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		if _, err := b.s.DropEpoch(t.Context(), testEpoch+100, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
 			t.Errorf("an epoch to come: %v", err)
 		}
+		listed := func() bool {
+			passed, err := b.s.PassedEpochs(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(passed, func(p ca.PassedEpoch) bool { return p.Epoch == 10 })
+		}
+		late, err := b.s.Reserve(t.Context(), old) // open while the epoch is dropped
+		if err != nil || !listed() {
+			t.Fatalf("%v, listed %t", err, listed())
+		}
 		for calls := 0; ; calls++ {
 			done, err := b.s.DropEpoch(t.Context(), 10, 2)
 			if err != nil || calls > 5 {
@@ -197,6 +223,15 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		if n := count(ca.Filter{}); n != 5 {
 			t.Errorf("%d certificates are left, want 5", n)
+		}
+		if listed() {
+			t.Error("an epoch of which only an open range is left is listed for ever")
+		}
+		if _, err := b.close(late, 1, ca.Run{From: late.From, To: late.To}); err != nil || !listed() {
+			t.Errorf("the range was closed, and its row stays (%v)", err)
+		}
+		if done, err := b.s.DropEpoch(t.Context(), 10, 2); err != nil || !done || listed() {
+			t.Errorf("the row of the last range is left: %t, %v", done, err)
 		}
 		if n := count(ca.Filter{NameSuffix: "example.com"}); n != 5 {
 			t.Errorf("%d certificates are left by name, want 5", n)

@@ -125,6 +125,18 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 		wantKind(t, s.AddIssuerCertificate(t.Context(), pki.IssuerID{9}, certificate(4, true), event), pki.KindNotFound, "issuer")
 	})
 
+	t.Run("another base URL", func(t *testing.T) {
+		s := open(t)
+		create(t, s, issuer(1))
+		if err := s.SetIssuerBaseURL(t.Context(), issuer(1).ID, "http://new.example", event); err != nil {
+			t.Fatal(err)
+		}
+		if got := all(t, s)[0].BaseURL; got != "http://new.example" || events(t, s) != 2 {
+			t.Errorf("base URL %q after %d events", got, events(t, s))
+		}
+		wantKind(t, s.SetIssuerBaseURL(t.Context(), pki.IssuerID{9}, "http://new.example", event), pki.KindNotFound, "issuer")
+	})
+
 	t.Run("retired is for ever", func(t *testing.T) {
 		s := open(t)
 		create(t, s, issuer(1))

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 	"signet.example/signet/store"
@@ -131,6 +133,34 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 			if number, ok, err := s.BeginPublication(t.Context(), shard, b, atLeast, time.Minute); err != nil || !ok || number < n5+100 {
 				t.Fatalf("at least %d: %d, %t, %v", atLeast, number, ok, err)
 			}
+		}
+	})
+
+	t.Run("import", func(t *testing.T) {
+		s := open(t)
+		bring := func(number, seq uint64) error {
+			h := head(whole, crlserver.KindComplete, number, seq)
+			event := audit.Event{At: time.Now(), Actor: "token:admin", Action: "crl.import", Target: "issuer", Outcome: audit.OK, Detail: map[string]string{"number": fmt.Sprint(number)}}
+			return s.ImportPublication(t.Context(), h, []byte{0x30, byte(number)}, event)
+		}
+		for _, step := range []struct {
+			number, seq uint64
+			fenced      bool
+		}{{7, 4, false}, {7, 4, true}, {6, 9, true}, {8, 3, true}, {9, 4, false}} {
+			if err := bring(step.number, step.seq); errors.Is(err, crlserver.ErrFenced) != step.fenced || (err != nil) != step.fenced {
+				t.Fatalf("number %d of sequence %d: %v", step.number, step.seq, err)
+			}
+		}
+		got := heads(t, s, time.Time{})
+		if len(got) != 1 || got[0].Number != 9 || got[0].Entries != 5 || len(got[0].Signature.Value) != 0 || got[0].Base != 0 {
+			t.Fatalf("published is %+v", got)
+		}
+		if der, err := s.PublicationBytes(t.Context(), got[0].List, 9); err != nil || string(der) != "\x30\x09" {
+			t.Fatalf("octets are %x, %v", der, err)
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "crl.import"}, 0, 10)
+		if err != nil || len(events) != 2 || events[1].Detail["number"] != "9" {
+			t.Fatalf("audit: %+v, %v", events, err)
 		}
 	})
 

@@ -26,7 +26,7 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 	begin := func(t *testing.T) store.Store {
 		t.Helper()
 		s := open(t)
-		issuer := ca.Issuer{ID: key.Issuer(), Label: "issuing", Subject: []byte{0x30, 1, 1}, SPKI: spki, KeyHash: key, BaseURL: "http://pki.example", CreatedAt: at}
+		issuer := ca.Issuer{ID: key.Issuer(), Label: "issuing", KeyURI: "softkey:issuing", Subject: []byte{0x30, 1, 1}, SPKI: spki, KeyHash: key, BaseURL: "http://pki.example", CreatedAt: at}
 		if err := s.CreateIssuer(t.Context(), issuer, event); err != nil {
 			t.Fatal(err)
 		}
@@ -146,6 +146,25 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("%d lists of before are still there, %v", len(heads), err)
 		}
 	})
+	t.Run("lists of off-line issuers stay", func(t *testing.T) {
+		s := begin(t)
+		root := ca.Issuer{ID: pki.IssuerID{9}, Label: "root", Subject: []byte{0x30, 1, 9}, SPKI: []byte{0x30, 2, 5, 9}, KeyHash: pki.KeyHash{9}, BaseURL: "http://pki.example", CreatedAt: at}
+		if err := s.CreateIssuer(t.Context(), root, event); err != nil {
+			t.Fatal(err)
+		}
+		h := crlserver.Head{List: crlserver.List{Series: crlserver.Series{Issuer: root.ID}, Kind: crlserver.KindComplete}, Number: 3, ThisUpdate: at, NextUpdate: at.AddDate(1, 0, 0), Size: 2}
+		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
+			t.Fatal(err)
+		}
+		advance(t, s)
+		if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 1 || heads[0].Number != 3 {
+			t.Errorf("after a restore: %+v, %v", heads, err)
+		}
+		h.Number = 4
+		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
+			t.Errorf("the next number of the ceremony is refused: %v", err)
+		}
+	})
 	t.Run("is audited in the same transaction", func(t *testing.T) {
 		s := begin(t)
 		advance(t, s)
@@ -168,6 +187,37 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		if head, err := s.LedgerHead(t.Context()); err != nil || head != store.LostSequences {
 			t.Errorf("a failed call moved the ledger to %d, %v", head, err)
+		}
+	})
+	t.Run("a witness grows with everything, and knows the past", func(t *testing.T) {
+		s := begin(t)
+		witness := func(seq uint64) (store.Witness, audit.Hash) {
+			t.Helper()
+			now, then, err := s.Witness(t.Context(), seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return now, then
+		}
+		first, none := witness(0)
+		if first.Audit.Seq == 0 || first.Audit.Head == (audit.Hash{}) || first.Ledger != 0 || first.Lists != 0 || none != (audit.Hash{}) {
+			t.Errorf("after one mutation: %+v, %x", first, none)
+		}
+		number(t, s, series)
+		if err := s.AppendAudit(t.Context(), []audit.Event{event, event}); err != nil {
+			t.Fatal(err)
+		}
+		second, then := witness(first.Audit.Seq)
+		if second.Audit.Seq != first.Audit.Seq+2 || then != first.Audit.Head || second.Lists != 1 {
+			t.Errorf("later: %+v; the head at %d was %x, want %x", second, first.Audit.Seq, then, first.Audit.Head)
+		}
+		if _, between := witness(first.Audit.Seq + 1); between != (audit.Hash{}) {
+			t.Errorf("in the middle of a batch the head was %x", between)
+		}
+		advance(t, s)
+		third, then := witness(second.Audit.Seq)
+		if third.Ledger != store.LostSequences || then != second.Audit.Head || third.Lists <= store.LostSequences {
+			t.Errorf("moved on: %+v", third)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 		{name: "issue/grpc/" + name + "/c64", callers: 64, do: overGRPC, target: target, limit: limit},
 		{name: "issue/rest/" + name + "/c16", callers: 16, do: rest, target: restTarget, limit: limit},
 	} {
-		l.pid = s.pid()
+		l.pid, l.ops = s.pid(), s.addresses.Ops
 		if _, err := b.measure(ctx, l); err != nil {
 			return err
 		}

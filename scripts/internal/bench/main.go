@@ -33,6 +33,7 @@ type bench struct {
 	database     string // URL of an empty PostgreSQL with every durability on
 	postgresPID  int    // of its postmaster
 	dir          string // for everything that is written; removed by the script
+	profiles     string // directory for CPU profiles of the process under test and of the callers; empty: none
 	report       report
 }
 
@@ -48,6 +49,7 @@ func main() {
 	flags.StringVar(&b.database, "database", "", "URL of an empty PostgreSQL")
 	flags.IntVar(&b.postgresPID, "postgres-pid", 0, "process id of its postmaster")
 	flags.StringVar(&b.dir, "dir", os.TempDir(), "directory for files")
+	flags.StringVar(&b.profiles, "profiles", "", "write CPU profiles of each issuing case, server and callers, into this directory")
 	if len(os.Args) == 3 && os.Args[1] == "render" {
 		if err := render(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)

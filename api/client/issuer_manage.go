@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// AdoptIssuer takes up an authority that the server did not make: its certificate and those above it in PEM, and the URI of
+// its key in the server's key store; "" is an off-line key.
+func (c *Client) AdoptIssuer(ctx context.Context, label, pem, baseURL, keyURI string) (*Issuer, error) {
+	a, err := invoke(ctx, c, "adopt issuer", c.issuers.AdoptIssuer,
+		signetv1.AdoptIssuerRequest_builder{Label: &label, Pem: &pem, BaseUrl: &baseURL, KeyUri: optional(keyURI)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// RenewIssuer gives an issuer a new certificate of its name and key. A lifetime of zero is that of its kind.
+func (c *Client) RenewIssuer(ctx context.Context, issuer pki.IssuerID, lifetime time.Duration) (*Issuer, error) {
+	a, err := invoke(ctx, c, "renew issuer", c.issuers.RenewIssuer,
+		signetv1.RenewIssuerRequest_builder{Issuer: new(issuer.String()), Lifetime: duration(lifetime)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// ChooseIssuerCertificate chooses the certificate that is served first, by its SHA-256 in hexadecimal.
+func (c *Client) ChooseIssuerCertificate(ctx context.Context, issuer pki.IssuerID, fingerprint string) (*Issuer, error) {
+	a, err := invoke(ctx, c, "choose issuer certificate", c.issuers.ChooseIssuerCertificate,
+		signetv1.ChooseIssuerCertificateRequest_builder{Issuer: new(issuer.String()), Fingerprint: &fingerprint}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// SetIssuerBaseURL changes where an issuer's products are served.
+func (c *Client) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string) (*Issuer, error) {
+	a, err := invoke(ctx, c, "update issuer", c.issuers.UpdateIssuer, signetv1.UpdateIssuerRequest_builder{Issuer: new(issuer.String()), BaseUrl: &baseURL}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return issuerFrom(a.GetIssuer())
+}
+
+// Bundle is what to send and what to trust at a date.
+type Bundle struct {
+	answer
+	At       time.Time
+	ChainPEM string // the issuer's certificates and those above, without roots
+	RootsPEM string
+	Paths    []IssuerPath
+}
+
+// IssuerPath is one way from an issuer to a root, and when it holds.
+type IssuerPath struct {
+	Subjects  []string // the issuer first, the root last
+	NotBefore time.Time
+	NotAfter  time.Time
+	Valid     bool // at the date asked about
+}
+
+// IssuerBundle gives the bundle of a date; the zero time is now.
+func (c *Client) IssuerBundle(ctx context.Context, issuer pki.IssuerID, at time.Time) (*Bundle, error) {
+	q := signetv1.GetIssuerBundleRequest_builder{Issuer: new(issuer.String())}
+	if !at.IsZero() {
+		q.At = timestamppb.New(at)
+	}
+	a, err := invoke(ctx, c, "get bundle", c.issuers.GetIssuerBundle, q.Build())
+	if err != nil {
+		return nil, err
+	}
+	b := &Bundle{answer: answer{a}, At: instant(a.GetAt()), ChainPEM: a.GetChainPem(), RootsPEM: a.GetRootsPem()}
+	for _, m := range a.GetPaths() {
+		p := IssuerPath{NotBefore: instant(m.GetNotBefore()), NotAfter: instant(m.GetNotAfter()), Valid: m.GetValid()}
+		for _, certificate := range m.GetCertificates() {
+			p.Subjects = append(p.Subjects, certificate.GetSubject())
+		}
+		b.Paths = append(b.Paths, p)
+	}
+	return b, nil
+}
+
+// ImportedCRL is a list that was brought in.
+type ImportedCRL struct {
+	answer
+	Number      uint64
+	ThisUpdate  time.Time
+	NextUpdate  time.Time
+	Revoked     int
+	Fingerprint string // SHA-256, hexadecimal
+	URL         string // where it is served
+}
+
+// ImportCRL publishes the list of an off-line issuer, as DER.
+func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte) (*ImportedCRL, error) {
+	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return &ImportedCRL{answer: answer{a}, Number: a.GetNumber(), ThisUpdate: instant(a.GetThisUpdate()), NextUpdate: instant(a.GetNextUpdate()),
+		Revoked: int(a.GetRevoked()), Fingerprint: a.GetFingerprint(), URL: a.GetUrl()}, nil
+}
