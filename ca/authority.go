@@ -91,6 +91,7 @@ type order struct {
 	issuer    *issuerKey
 	principal auth.Principal
 	subject   []byte // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
+	keyID     []byte // subjectKeyIdentifier, of an issuer that has one already; nil: computed
 	self      bool   // the issuer signs its own key
 }
 
@@ -137,7 +138,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.draft(o, csr)
+	d, err := newDraft(o, csr, a.config.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -180,8 +181,8 @@ func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, erro
 	return p, nil
 }
 
-// draft puts together what the certificate will say.
-func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error) {
+// newDraft puts together what the certificate will say.
+func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, error) {
 	names, requested, err := namesOf(o, csr)
 	if err != nil {
 		return nil, err
@@ -201,7 +202,10 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
 	}
 	d.keyHash = pki.HashSPKI(d.spki)
-	if err := d.setValidity(o, a.config.Now()); err != nil {
+	if d.keyID = o.keyID; d.keyID == nil {
+		d.keyID = keyID(d.keyBits)
+	}
+	if err := d.setValidity(o, now); err != nil {
 		return nil, err
 	}
 	d.copied = copiedExtensions(o.profile, csr.Extensions)
@@ -266,16 +270,20 @@ func days(d time.Duration) string {
 
 // prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
 func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, error) {
-	const op = "prepare certificate"
-	tbs, err := d.encode(taken.serial(), taken.position(), taken.from.BaseURL)
-	if err != nil {
-		return nil, Ticket{}, pki.Errorf(pki.KindInternal, op, "encode: %w", err)
-	}
 	rules, err := a.rulesOf(d.profile)
 	if err != nil {
 		return nil, Ticket{}, err
 	}
-	if err := rules.Certificate(tbs, d.issuer.algorithm.der, o.self); err != nil {
+	return d.prepare(rules, o.self, taken.serial(), taken.position(), taken.from.BaseURL)
+}
+
+// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+func (d *draft) prepare(rules *lint.Rules, self bool, serial pki.Serial, position pki.Position, baseURL string) ([]byte, Ticket, error) {
+	tbs, err := d.encode(serial, position, baseURL)
+	if err != nil {
+		return nil, Ticket{}, pki.Errorf(pki.KindInternal, "prepare certificate", "encode: %w", err)
+	}
+	if err := rules.Certificate(tbs, d.issuer.algorithm.der, self); err != nil {
 		return nil, Ticket{}, (&pki.Error{Kind: pki.KindRefused, Op: "lint certificate", Err: err}).
 			WithHint("change the request, or waive the rule in profile %s and say why", d.profile.Name)
 	}

@@ -127,10 +127,10 @@ type CertificateStore interface {
 	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
 	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
 	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
-	// PassedEpochs returns the epochs that have passed and still hold certificates, with those of the given profiles that
-	// have certificates in them.
+	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open, with
+	// those of the given profiles that have certificates in them.
 	PassedEpochs(ctx context.Context, profiles []string) ([]PassedEpoch, error)
-	// DropEpoch removes the certificates of an epoch that has passed for every issuer, at most limit rows in one
+	// DropEpoch removes the certificates and ranges, but for open ones, of an epoch that has passed for every issuer, at most limit rows in one
 	// transaction where the database cannot drop them whole; done is true when nothing is left, or another instance is
 	// at it.
 	DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error)

@@ -96,8 +96,9 @@ type JobBooks interface {
 	// CountSelected counts what a selector selects, by shard.
 	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
 
-	// CreateJob stores a job, the certificates that it lists, and the audit event.
-	CreateJob(ctx context.Context, job Job, claims []Claim, event audit.Event) error
+	// CreateJob stores a job, the certificates that it lists, and the audit event, and returns when, by the database's
+	// clock, to the microsecond.
+	CreateJob(ctx context.Context, job Job, claims []Claim, event audit.Event) (createdAt time.Time, err error)
 
 	// MoveJob moves a job from one of some states to another and returns it. If it is in none of them: KindConflict; if
 	// it is in the other already, it is returned and nothing is written. failure is stored with it.
@@ -133,7 +134,7 @@ type Jobs struct {
 const (
 	opPlan        = "plan job"
 	maxChunk      = 10_000
-	minChunk      = 100
+	minChunk      = 1_000                 // below that a chunk is mostly its own round trip and commit
 	ledgerHeldFor = 20 * time.Millisecond // at most, about: single revocations wait meanwhile
 )
 
@@ -173,21 +174,24 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
-	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, j.config.Now())
+	now := j.config.Now()
+	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, now)
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
 	estimate.CRLBytes = estimate.Selected * crlEntryBytes
 	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
 	job := Job{State: JobPlanned, Selector: request.Selector, Reason: request.Reason, InvalidityAt: request.InvalidityAt.UTC().Truncate(time.Second),
-		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected, CreatedAt: j.config.Now().UTC()}
+		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected}
 	if request.InvalidityAt.IsZero() {
 		job.InvalidityAt = time.Time{}
 	}
 	rand.Read(job.ID[:])
 	event := j.event(grant, job.ID, "job.plan")
 	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}
-	return job, estimate, j.config.Books.CreateJob(ctx, job, claims, event)
+	event.At = now
+	job.CreatedAt, err = j.config.Books.CreateJob(ctx, job, claims, event)
+	return job, estimate, err
 }
 
 // Start lets a planned job run.
@@ -261,7 +265,7 @@ func (j *Jobs) RunOnce(ctx context.Context) error {
 
 // run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
 func (j *Jobs) run(ctx context.Context, job Job) error {
-	size := 1_000
+	size := minChunk
 	for {
 		if err := j.config.Universe.Check(); err != nil {
 			return err

@@ -43,6 +43,7 @@ type commands struct {
 	Key        keyCmd        `cmd:"" help:"Block keys that are known to others."`
 	Job        jobCmd        `cmd:"" help:"Revoke many certificates at once."`
 	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server, and make more."`
+	Ceremony   ceremonyCmd   `cmd:"" help:"Make and use the key of an off-line root in front of witnesses, and record every step."`
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`

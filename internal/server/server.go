@@ -179,20 +179,28 @@ func (s *Server) openKeys(ctx context.Context) error {
 
 // keyStore opens each key with the store of its scheme.
 func (c *Config) keyStore(passphrase []byte) (keys.Schemes, error) {
-	soft, err := c.softKeys(passphrase)
+	config := c.Keys
+	config.PKCS11.PINFile = c.Path(config.PKCS11.PINFile)
+	return OpenKeys(config, c.State().Keys(), passphrase)
+}
+
+// OpenKeys opens the stores of keys: files in a directory, and a token if one is configured. Relative paths are relative
+// to the working directory.
+func OpenKeys(c KeysConfig, dir string, passphrase []byte) (keys.Schemes, error) {
+	soft, err := softkey.New(softkey.Config{Dir: dir, Passphrase: passphrase})
 	if err != nil {
 		return keys.Schemes{}, err
 	}
-	schemes := keys.Schemes{Default: c.Keys.Store, Stores: map[string]keys.Store{"softkey": soft}}
-	if c.Keys.PKCS11.Module == "" {
+	schemes := keys.Schemes{Default: c.Store, Stores: map[string]keys.Store{"softkey": soft}}
+	if c.PKCS11.Module == "" {
 		return schemes, nil
 	}
-	pin, err := readPassphrase(c.Path(c.Keys.PKCS11.PINFile))
+	pin, err := readPassphrase(c.PKCS11.PINFile)
 	if err != nil {
 		return keys.Schemes{}, err
 	}
 	schemes.Stores["pkcs11"], err = pkcs11.New(pkcs11.Config{
-		Module: c.Keys.PKCS11.Module, Token: c.Keys.PKCS11.Token, PIN: pin, SecretsDir: c.State().Keys(), Passphrase: passphrase,
+		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pin, SecretsDir: dir, Passphrase: passphrase,
 	})
 	return schemes, err
 }

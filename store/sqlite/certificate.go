@@ -181,8 +181,8 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 // PassedEpochs implements ca.CertificateStore.
 func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
 	const op = "find passed epochs"
-	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT e.epoch FROM epochs e
-		WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch) ORDER BY e.epoch`)
+	rows, err := s.read.QueryContext(ctx, `SELECT e.epoch FROM epochs e WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch)
+		UNION SELECT epoch FROM ranges WHERE state <> 1 ORDER BY 1`)
 	if err != nil {
 		return nil, translate(op, err)
 	}
