@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -146,6 +147,55 @@ func TestBatchOutlivesCredential(t *testing.T) {
 	if result, err := batch.Receive(); pki.KindOf(err) != pki.KindUnauthenticated || err == nil {
 		t.Errorf("issued with a disabled credential: %+v, %v", result, err)
 	}
+}
+
+// A stream whose client is silent gives its place to others, over both doors.
+func TestIdleBatchEnds(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) { c.Streams, c.Idle = 1, 200*time.Millisecond })
+	token := h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}})
+	api := h.grpc(token, nil)
+	batch, err := api.IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Close()
+	_, request := csr(t)
+	if err := batch.Send(client.IssueRequest{CSR: request, Identifiers: []string{"a.example"}, RequestID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := batch.Receive(); err != nil || result.Err != nil {
+		t.Fatal(err, result.Err)
+	}
+	if _, err := batch.Receive(); pki.KindOf(err) != pki.KindExhausted || err == nil || !strings.Contains(err.Error(), "sent nothing") {
+		t.Errorf("over gRPC: %v", err)
+	}
+
+	body, silent := io.Pipe()
+	defer silent.Close()
+	call, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.address+"/v1/certificates:issue", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.Header.Set("Authorization", "Bearer "+token)
+	call.Header.Set("Content-Type", "application/x-ndjson")
+	for _, h2 := range []bool{false, true} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}, ForceAttemptHTTP2: h2}
+		answer, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Do(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		transport.CloseIdleConnections()
+		if err != nil || !strings.Contains(string(text), "sent nothing") {
+			t.Errorf("over REST, HTTP/2 %t: %s %s, %v", h2, answer.Status, text, err)
+		}
+	}
+	again, err := api.IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
 }
 
 func TestBatchWithoutCredential(t *testing.T) {

@@ -5,6 +5,7 @@ package rpc
 
 import (
 	"log/slog"
+	"runtime"
 	"time"
 
 	"google.golang.org/grpc"
@@ -40,6 +41,7 @@ type Config struct {
 
 	InFlight  int           // most calls at once; zero: 1,024
 	Streams   int           // most streams at once; zero: 64
+	Idle      time.Duration // how long a stream may wait for its client to send, or to take, one message; zero: 10 min
 	Timeout   time.Duration // of a call that is no stream; zero: 60 s
 	Rate      float64       // most calls and stream items a second for one credential; zero: no limit
 	Burst     int           // how many may come at once under Rate; zero: one second's worth
@@ -55,6 +57,7 @@ type API struct {
 	rates    *limits // by principal
 	failures *limits // by source address
 	renewals *limits // by account and names
+	proofs   *turns  // verifying proofs of renewal
 	noise    *limits // bounds what refused strangers write into the audit log
 }
 
@@ -81,6 +84,9 @@ func New(c Config) (*API, error) {
 	if c.Streams == 0 {
 		c.Streams = 64
 	}
+	if c.Idle == 0 {
+		c.Idle = 10 * time.Minute
+	}
 	if c.Timeout == 0 {
 		c.Timeout = time.Minute
 	}
@@ -95,6 +101,7 @@ func New(c Config) (*API, error) {
 		rates:    newLimits(c.Rate, c.Burst, c.Now),
 		failures: newLimits(c.BadLogins, 0, c.Now),
 		renewals: newLimits(renewalRate, renewalBurst, c.Now),
+		proofs:   newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
 		noise:    newLimits(10, 50, c.Now),
 	}, nil
 }

@@ -50,7 +50,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if err := s.issueAPICertificate(ctx); err != nil {
 		return err
 	}
-	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, TLS: &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}})
+	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, Connections: s.config.API.Connections, TLS: &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}})
 	return err
 }
 
