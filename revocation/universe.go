@@ -29,9 +29,9 @@ type Universe struct {
 	config  UniverseConfig
 	refresh refresh
 
-	following sync.Mutex // held by whoever reads the database into memory: one reader at a time
-	since     time.Time  // guarded by following: the last change of a range that was read
-	nudge     chan bool  // wakes Run; true: ranges too
+	following chan struct{} // holds one token while somebody reads the database into memory: one reader at a time
+	since     time.Time     // guarded by following: the last change of a range that was read
+	nudge     chan bool     // wakes Run; true: ranges too
 
 	mu        sync.RWMutex                  // guards what follows
 	seq       uint64                        // every entry up to here is applied
@@ -74,15 +74,29 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	u := &Universe{config: config, nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
+	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
 	u.refresh.universe = u
 	return u, nil
 }
 
+// lock waits for its turn to read the database, as long as ctx lasts. Whoever gets it calls unlock.
+func (u *Universe) lock(ctx context.Context) error {
+	select {
+	case u.following <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &pki.Error{Kind: pki.KindUnavailable, Op: "follow ledger", Err: fmt.Errorf("another reading has not ended: %w", ctx.Err())}
+	}
+}
+
+func (u *Universe) unlock() { <-u.following }
+
 // Load reads issuers, ranges and ledger of the epochs that have not passed. Call it once, before anything else.
 func (u *Universe) Load(ctx context.Context) error {
-	u.following.Lock()
-	defer u.following.Unlock()
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
 	begun := u.config.Now()
 	if err := u.readIssuers(ctx); err != nil {
 		return err
@@ -170,13 +184,16 @@ func (u *Universe) AsOf() time.Time {
 	return u.asOf
 }
 
-// Await returns when every entry up to seq is applied. It reads the ledger itself if need be.
+// Await returns when every entry up to seq is applied. It reads the ledger itself if need be. KindUnavailable: ctx ended
+// before.
 func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	if u.Seq() >= seq {
 		return nil
 	}
-	u.following.Lock()
-	defer u.following.Unlock()
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
 	if u.Seq() >= seq { // whoever held the lock read it
 		return nil
 	}
@@ -202,8 +219,10 @@ func (u *Universe) Check() error {
 
 // follow brings memory up to date with the database.
 func (u *Universe) follow(ctx context.Context, ranges bool) error {
-	u.following.Lock()
-	defer u.following.Unlock()
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
 	begun := u.config.Now()
 	if !ranges {
 		return u.readLedger(ctx)
@@ -351,9 +370,11 @@ func (u *Universe) Claim(key Key) Claim {
 func (u *Universe) claim(ctx context.Context, key Key) (Claim, IssuerKey, error) {
 	issuer := u.issuer(key.Issuer)
 	if issuer.Key == (pki.KeyHash{}) {
-		u.following.Lock()
+		if err := u.lock(ctx); err != nil {
+			return Claim{}, issuer, err
+		}
 		err := u.readIssuers(ctx)
-		u.following.Unlock()
+		u.unlock()
 		if err != nil {
 			return Claim{}, issuer, err
 		}
