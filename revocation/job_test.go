@@ -39,7 +39,7 @@ func runJobs(t *testing.T, s store.Store, u *revocation.Universe) {
 		newJobs(t, s, u, 1).Run(ctx, func(err error) { t.Error(err) })
 	}()
 	for {
-		running, err := s.Jobs(t.Context(), revocation.JobRunning, 10)
+		running, err := s.Jobs(t.Context(), revocation.JobRunning, revocation.JobID{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +291,7 @@ func TestJobStates(t *testing.T) {
 		if err != nil || chunk.State != revocation.JobCancelled || chunk.Revoked != 0 {
 			t.Errorf("a cancelled job ran: %+v, %v", chunk, err)
 		}
-		list, err := jobs.List(t.Context(), manager(t), 10)
+		list, err := jobs.List(t.Context(), manager(t), revocation.JobID{}, 10)
 		if err != nil || len(list) != 2 {
 			t.Errorf("%d jobs, %v", len(list), err)
 		}
