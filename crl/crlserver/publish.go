@@ -113,11 +113,18 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 			if state.running || len(b.plan(p, series, now)) == 0 {
 				continue
 			}
+			if state.due.IsZero() || state.due.After(now) {
+				state.due = now
+			}
 			if wait := state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
 				next = min(next, wait)
 				continue
 			}
-			state.running = true
+			if wait := p.effort.wait(now); wait > 0 && now.Sub(state.due) < restMax {
+				next = min(next, wait)
+				continue
+			}
+			state.running, state.due = true, time.Time{}
 			due = append(due, series)
 		}
 	}
@@ -232,7 +239,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	if err := p.checkNumber(series, number); err != nil {
 		return 0, err
 	}
-	lists, err := p.build(series, number)
+	lists, err := p.work(series, number)
 	if err != nil || len(lists) == 0 {
 		return 0, errors.Join(err, p.release(ctx, series, number))
 	}
@@ -256,6 +263,19 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 		p.serve(l.head, l.document)
 	}
 	return 0, nil
+}
+
+// work builds, when it is its turn, and charges what it took.
+func (p *Publisher) work(series Series, number uint64) ([]built, error) {
+	p.working <- struct{}{}
+	defer func() { <-p.working }()
+	began := p.config.Now()
+	lists, err := p.build(series, number)
+	now := p.config.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.effort.spend(now, now.Sub(began))
+	return lists, err
 }
 
 // release gives a lease back, so that no other instance waits for its end: even while this one is being stopped.
