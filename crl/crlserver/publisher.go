@@ -25,8 +25,8 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
-	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
-	Retain time.Duration
+	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
+	Retention pki.Retention
 
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool

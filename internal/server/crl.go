@@ -64,6 +64,7 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
 		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
+		Retention: issuer.Retention,
 	}
 	if s.authority == nil || issuer.KeyURI == "" || s.fallenBack.Load() != nil {
 		return p
