@@ -42,7 +42,8 @@ type Config struct {
 	Imports      Imports              // zero: no list of an off-line issuer can be brought in
 	Universe     *revocation.Universe // required; loaded and running
 
-	// Issuers returns what is to be published now. It is asked every second, so it must not block. Required.
+	// Issuers returns what is to be published now. It is asked every second, so it must not block: the Signer
+	// of an issuer may, for as long as it takes. Required.
 	Issuers func() []Issuer
 
 	Instance revocation.InstanceID // of this process. Required.
@@ -94,6 +95,7 @@ type Publisher struct {
 	watch   *revocation.Watch // of the goroutine that follows
 	kick    chan struct{}     // wakes the scheduler
 	waiters chan struct{}     // requests that wait for the first list of a shard
+	slots   chan struct{}     // publications at work
 
 	mu      sync.RWMutex // guards what follows, and the arenas
 	seq     uint64       // every ledger entry up to here is in the arenas
@@ -137,7 +139,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	return &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
+	return &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
 }
 
 // Load reads the ledger and what was published. Call it once, after the universe was loaded and before Run; the handler
