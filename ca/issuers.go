@@ -24,6 +24,7 @@ type issuerKey struct {
 	keyID       []byte            // subjectKeyIdentifier of its certificate
 	certificate *x509.Certificate // nil while it signs its own first
 	constraints []policy.Constraints
+	below       int          // CAs that its chain allows below it; -1: any number
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
 }
@@ -239,7 +240,7 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
-	k.keyID = keyID(bits)
+	k.keyID, k.below = keyID(bits), -1
 	if chosen := issuer.certificate(); chosen != nil {
 		if k.certificate, err = x509.ParseCertificate(chosen.DER); err != nil {
 			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
@@ -247,7 +248,11 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 		if len(k.certificate.SubjectKeyId) > 0 {
 			k.keyID = k.certificate.SubjectKeyId // of another's making, where the certificate was imported
 		}
-		if k.constraints, err = constraintsOf(append([][]byte{chosen.DER}, chosen.Chain...)); err != nil {
+		chain := append([][]byte{chosen.DER}, chosen.Chain...)
+		if k.constraints, err = constraintsOf(chain); err != nil {
+			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+		}
+		if k.below, err = casBelow(chain); err != nil {
 			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
 		}
 	}

@@ -15,7 +15,7 @@
 //	listener, err := checker.NewListener(inner, config)      // the same, and connections are cut when their certificate is revoked
 //	dialer := &handshake.Dialer{Checker: checker}            // shows the Result of every handshake
 //
-// Package grpccreds makes credentials for gRPC. A handshake that is refused fails with a typed error: *RevokedError,
+// A Guard gives the Result and the tracking to connections that are made otherwise. Package grpccreds makes credentials for gRPC. A handshake that is refused fails with a typed error: *RevokedError,
 // *UnavailableError, *StaleError, *EvidenceError, *MustStapleError, *ContradictionError, *UntrustedError. Find them with
 // errors.As: the error passes through net/http and friends unharmed.
 //
@@ -48,7 +48,8 @@
 // that the next handshake touches none, and is refreshed in the background from half its life on.
 //
 // An authentic revocation wins over any good, whatever the order and age, and is remembered until the certificate
-// has expired. Only holds, and answers for serials that were never issued, can be taken back.
+// has expired: by this process and, if the Fetcher has a directory, by those that share it and by those that come later. Only
+// holds, and answers for serials that were never issued, can be taken back.
 //
 // The Result names every source that was asked, what it said, how old that is and why it does not count if it does
 // not. There is no boolean in it, since there are more than two answers; the zero Result refuses.

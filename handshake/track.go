@@ -13,43 +13,33 @@ import (
 
 // Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
 // and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
-// call it when the connection is closed. Connections of NewListener, of a Transport and of a Dialer with Track are tracked already.
+// call it when the connection is closed. Connections over a Guard are tracked already.
 func (c *Checker) Track(conn *tls.Conn) (stop func()) {
 	state := conn.ConnectionState()
-	chain := state.PeerCertificates
-	if len(state.VerifiedChains) > 0 {
-		chain = state.VerifiedChains[0]
-	}
-	return c.tracked.add(conn.NetConn(), chain, state.PeerCertificates)
+	return c.tracked.add(conn.NetConn(), c.acceptedChain(conn, state), state.PeerCertificates)
 }
 
-// watchedConn lies under a tls.Conn and ends the tracking when it is closed.
-type watchedConn struct {
-	net.Conn
-
-	mu     sync.Mutex
-	stop   func() // guarded by mu; nil if not tracked
-	closed bool   // guarded by mu
+// acceptedChain is the chain that a connection rests on: the one its Guard knows, or the first that verified and has nothing in it that
+// is known to be revoked, since that is the one that was accepted.
+func (c *Checker) acceptedChain(conn *tls.Conn, state tls.ConnectionState) []*x509.Certificate {
+	if guard, ok := conn.NetConn().(*Guard); ok && guard.Result() != nil {
+		return guard.Result().Chain
+	}
+	for _, chain := range state.VerifiedChains {
+		if !c.remembersRevoked(chain) {
+			return chain
+		}
+	}
+	return state.PeerCertificates
 }
 
-func (w *watchedConn) watch(c *Checker, chain, presented []*x509.Certificate) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.closed && w.stop == nil && len(chain) > 1 {
-		w.stop = c.tracked.add(w.Conn, chain, presented)
+func (c *Checker) remembersRevoked(chain []*x509.Certificate) bool {
+	for i := range len(chain) - 1 {
+		if _, revoked := c.memory.recall(keyOf(chain[i], chain[i+1])); revoked {
+			return true
+		}
 	}
-}
-
-// Close ends the tracking and closes the connection.
-func (w *watchedConn) Close() error {
-	w.mu.Lock()
-	stop := w.stop
-	w.stop, w.closed = nil, true
-	w.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
-	return w.Conn.Close()
+	return false
 }
 
 // registry knows the live connections by the certificates they rest on.
@@ -146,6 +136,7 @@ func (c *Checker) Run(ctx context.Context) error {
 // Recheck is one round of Run: when it returns, tracked connections of certificates that their sources call revoked by
 // now are closed.
 func (c *Checker) Recheck(ctx context.Context) {
+	_ = c.learnFromOthers()         // a directory that cannot be read any more takes nothing of what is known
 	polled := make(map[string]bool) // locations that were asked in this round
 	for _, entry := range c.tracked.chains() {
 		in := inspection{chain: entry.chain, presented: entry.presented, recheck: true}
@@ -155,16 +146,23 @@ func (c *Checker) Recheck(ctx context.Context) {
 				c.poll(ctx, s, polled)
 			}
 		}
-		for _, result := range c.inspect(ctx, in).Certificates {
-			if refuted(result.Status) {
-				c.tracked.close(keyOf(result.Certificate, result.Issuer))
-			}
-		}
+		c.closeRefuted(ctx, in)
 		if ctx.Err() != nil {
 			return
 		}
 	}
 	c.refreshDue(ctx, polled)
+}
+
+// closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included.
+func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
+	defer cancel()
+	for _, result := range c.inspect(ctx, in).Certificates {
+		if refuted(result.Status) {
+			c.tracked.close(keyOf(result.Certificate, result.Issuer))
+		}
+	}
 }
 
 // poll asks the sources of one certificate again: its lists with a conditional question, once a round however many
