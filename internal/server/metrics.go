@@ -20,7 +20,7 @@ var metrics = struct {
 	ledger, lag, disagreements, fallenBack           *prometheus.Desc
 	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
 	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
-	delegateEnd, issuerEnd                           *prometheus.Desc
+	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
 }{
 	ledger:        describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
 	lag:           describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
@@ -36,6 +36,7 @@ var metrics = struct {
 	crlSize:       describe("crl_bytes", "Octets of a list.", "list"),
 	crlFail:       describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
 	delegateEnd:   describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	ceremonyDue:   describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	issuerEnd:     describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
 }
 
@@ -78,6 +79,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, delegate := range s.delegation.Status() {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
+	}
+	for _, c := range s.publisher.Ceremonies() {
+		left := max(0, c.NextUpdate.Sub(now).Seconds())
+		if c.Waiting {
+			left = 0
+		}
+		gauge(metrics.ceremonyDue, left, s.labelOf(c.Issuer))
 	}
 	for _, issuer := range *s.issuers.known.Load() {
 		if len(issuer.Certificates) > 0 {
