@@ -19,9 +19,9 @@ type credentialCmd struct {
 
 type credentialCreateCmd struct {
 	Name       string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
-	Role       string   `required:"" enum:"admin,requester,auditor" help:"admin, requester or auditor."`
+	Role       string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
 	Account    string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
-	Profiles   []string `placeholder:"NAME" help:"The only profiles it may issue under."`
+	Profiles   []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve."`
 	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
 	Out        string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
 	Identifier string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
@@ -36,6 +36,7 @@ func (credentialCreateCmd) Help() string {
 
 Examples:
   signet credential create ci --role requester --profiles server
+  signet credential create security --role approver --profiles code-signing
   signet credential create watcher --role auditor --lifetime 30d --out /etc/watcher.token
   signet credential create agent --role requester --identifier agent.example --issuer 0123456789abcdef0123`
 }

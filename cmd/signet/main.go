@@ -28,6 +28,7 @@ type commands struct {
 	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
 	Renew      renewCmd      `cmd:"" help:"Renew a certificate in its files, proved by itself."`
 	Agent      agentCmd      `cmd:"" help:"Keep certificates in files renewed."`
+	Requests   requestsCmd   `cmd:"" help:"Decide, and collect, requests that need an approval."`
 	List       listCmd       `cmd:"" help:"List certificates."`
 	Trust      trustCmd      `cmd:"" help:"Make this machine trust a root, or no longer."`
 	Show       showCmd       `cmd:"" help:"Show one certificate."`

@@ -95,8 +95,10 @@ type Publisher struct {
 	kick    chan struct{}     // wakes the scheduler
 	waiters chan struct{}     // requests that wait for the first list of a shard
 
-	mu      sync.RWMutex // guards what follows, and the arenas
-	seq     uint64       // every ledger entry up to here is in the arenas
+	mu      sync.RWMutex      // guards what follows, and the arenas
+	seq     uint64            // every ledger entry up to here is in the arenas
+	marks   marks             // when they were recorded
+	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
@@ -137,7 +139,11 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	return &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	for range config.Mirrors {
+		p.copied = append(p.copied, make(map[List]uint64))
+	}
+	return p, nil
 }
 
 // Load reads the ledger and what was published. Call it once, after the universe was loaded and before Run; the handler
@@ -173,8 +179,8 @@ func (p *Publisher) Run(ctx context.Context) {
 	running.Go(func() { p.follow(ctx) })
 	running.Go(func() { p.listen(ctx) })
 	running.Go(func() { p.schedule(ctx) })
-	for _, m := range p.config.Mirrors {
-		running.Go(func() { p.mirror(ctx, m) })
+	for i, m := range p.config.Mirrors {
+		running.Go(func() { p.mirror(ctx, m, p.copied[i]) })
 	}
 	running.Wait()
 }

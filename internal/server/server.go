@@ -15,6 +15,7 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/pkcs11"
 	"signet.example/signet/ca/keys/softkey"
@@ -65,7 +66,8 @@ type Server struct {
 	instance revocation.InstanceID
 
 	store         store.Store
-	authority     *ca.Authority // nil in RolePublic
+	authority     *ca.Authority  // nil in RolePublic
+	requests      *approval.Desk // nil in RolePublic
 	universe      *revocation.Universe
 	ledger        *revocation.Ledger
 	jobs          *revocation.Jobs
@@ -259,24 +261,27 @@ func (s *Server) parts() map[string]func(context.Context) error {
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
 		parts["API certificate"] = s.renewAPICertificate
 		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
-		parts["revocation jobs"] = s.runJobs
+		parts["revocation jobs"] = s.unlessFallen(func(ctx context.Context) { s.jobs.Run(ctx, s.report("revocation jobs")) })
+		parts["approved requests"] = s.unlessFallen(func(ctx context.Context) { s.requests.Run(ctx, s.report("approved requests")) })
 	}
 	return parts
 }
 
-// runJobs works on mass revocations until ctx ends, or until the database went back.
-func (s *Server) runJobs(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-s.fallen:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	s.jobs.Run(ctx, s.report("revocation jobs"))
-	return nil
+// unlessFallen runs something that writes, until ctx ends or the database went back.
+func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-s.fallen:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		run(ctx)
+		return nil
+	}
 }
 
 // report logs what went wrong in the background, with the hint of what to do.

@@ -126,11 +126,11 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 				t.Errorf("caller %d: %v beside winner %d", i, outcome, winner)
 			}
 		}
-		found, digest, err := b.s.FindRequest(t.Context(), "web", "same")
-		if err != nil || found.Position.Index != uint64(2*winner) || digest[0] != byte(winner) {
-			t.Errorf("found %v of %d: %v", found.Position, winner, err)
+		found, err := b.s.FindRequest(t.Context(), "web", "same")
+		if err != nil || found.Certificate.Position.Index != uint64(2*winner) || found.Digest[0] != byte(winner) {
+			t.Errorf("found %v of %d: %v", found.Certificate.Position, winner, err)
 		}
-		if _, _, err := b.s.FindRequest(t.Context(), "mail", "same"); pki.KindOf(err) != pki.KindNotFound {
+		if _, err := b.s.FindRequest(t.Context(), "mail", "same"); pki.KindOf(err) != pki.KindNotFound {
 			t.Errorf("another account's request: %v", err)
 		}
 		if n, err := b.s.ForgetRequests(t.Context(), 100); n != 0 || err != nil {
