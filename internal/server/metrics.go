@@ -22,7 +22,7 @@ var metrics = struct {
 	ledger, lag, age, disagreements, fallenBack      *prometheus.Desc
 	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
 	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
-	delegateEnd, issuerEnd                           *prometheus.Desc
+	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
 	keyUses, keyFailures, keyRefused                 *prometheus.Desc
 	keyWait, keySign                                 *prometheus.Desc
 	keyQueue, keyHanging, keyAbandoned, keyFailing   *prometheus.Desc
@@ -42,6 +42,7 @@ var metrics = struct {
 	crlSize:       describe("crl_bytes", "Octets of a list.", "list"),
 	crlFail:       describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
 	delegateEnd:   describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	ceremonyDue:   describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	issuerEnd:     describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
 	keyUses:       describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
 	keyFailures:   describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
@@ -98,6 +99,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 	}
 	c.collectKeys(out, now)
+	for _, c := range s.publisher.Ceremonies() {
+		left := max(0, c.NextUpdate.Sub(now).Seconds())
+		if c.Waiting {
+			left = 0
+		}
+		gauge(metrics.ceremonyDue, left, s.labelOf(c.Issuer))
+	}
 	for _, issuer := range *s.issuers.known.Load() {
 		if len(issuer.Certificates) > 0 {
 			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)

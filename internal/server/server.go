@@ -104,6 +104,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
+	s.issuers.now = options.Now
 	opened := s // a return sets s before the deferred call
 	defer func() {
 		if err != nil {
