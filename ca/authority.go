@@ -150,18 +150,13 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	}
 	tbs, ticket, err := a.prepare(o, d, taken)
 	if err != nil {
-		if backErr := a.ranges.giveBack(ctx, taken); backErr != nil {
-			return nil, backErr
-		}
+		a.ranges.giveBack(ctx, taken)
 		return nil, err
 	}
 	// From here on the index is used up. If this process stops before the certificate is recorded, reconciliation finds
 	// the range open, recomputes the serial, and makes it void.
-	issued, err := a.signAndRecord(ctx, o, d, taken, tbs, ticket)
-	if closeErr := a.ranges.signed(ctx, taken); err == nil && closeErr != nil {
-		return issued, nil // what is recorded is recorded; closing the range is tried again
-	}
-	return issued, err
+	defer a.ranges.signed(ctx, taken)
+	return a.signAndRecord(ctx, o, d, taken, tbs, ticket)
 }
 
 // admit finds the profile and checks that the caller may use it.
@@ -201,6 +196,9 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 	}
 	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
+	}
+	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
+		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
 	}
 	d.keyHash = pki.HashSPKI(d.spki)
 	if err := d.setValidity(o, a.config.Now()); err != nil {

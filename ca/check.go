@@ -1,7 +1,9 @@
 package ca
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
@@ -38,17 +40,17 @@ func blockedKey() error {
 	return refuse("csr", "the key is blocked: it was reported as compromised").WithHint("make a new key")
 }
 
-// checkPath keeps a CA from making CAs that its own path length forbids (RFC 5280, Section 4.2.1.9).
+// checkPath keeps a CA from certifying its own key as another's, and from making CAs that the path lengths of its chain
+// forbid (RFC 5280, Section 4.2.1.9).
 func (d *draft) checkPath(self bool) error {
-	issuer := d.issuer.certificate
-	if d.profile.CA == nil || issuer == nil || self {
+	if self {
 		return nil
 	}
-	if d.profile.CA.PathLength >= 0 && d.issuer.keyID != nil && d.keyHash == d.issuer.KeyHash {
+	if d.keyHash == d.issuer.KeyHash {
 		return refuse("csr", "this is the key of the issuer itself")
 	}
-	limit := issuer.MaxPathLen
-	if limit < 0 || (limit == 0 && !issuer.MaxPathLenZero) {
+	limit := d.issuer.below
+	if d.profile.CA == nil || limit < 0 {
 		return nil
 	}
 	if limit == 0 {
@@ -60,21 +62,43 @@ func (d *draft) checkPath(self bool) error {
 	return nil
 }
 
+// casBelow is how many CAs, one under the other, the path lengths of a chain allow below its first certificate; -1: any
+// number.
+func casBelow(chain [][]byte) (int, error) {
+	below, between := -1, 0
+	for _, der := range chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return 0, err
+		}
+		if c.BasicConstraintsValid && c.MaxPathLen >= 0 && (c.MaxPathLen > 0 || c.MaxPathLenZero) {
+			if left := max(c.MaxPathLen-between, 0); below < 0 || left < below {
+				below = left
+			}
+		}
+		if !bytes.Equal(c.RawSubject, c.RawIssuer) { // self-issued certificates do not count
+			between++
+		}
+	}
+	return below, nil
+}
+
 // checkReuse applies the profile's rule on keys certified before. Two requests at the same instant can both pass: the
 // rule is against habits, not against attacks.
 func (a *Authority) checkReuse(ctx context.Context, o order, d *draft) error {
 	if d.profile.Reuse == profile.ReuseAllow {
 		return nil
 	}
-	now := a.config.Now()
-	page, err := a.config.Inventory.ListCertificates(ctx, Filter{KeyHash: d.keyHash, ExpiresFrom: now}, "", 100)
+	f := Filter{KeyHash: d.keyHash, ExpiresFrom: a.config.Now()}
+	if d.profile.Reuse == profile.ReuseAccount {
+		f.NotAccount = o.principal.Account
+	}
+	page, err := a.config.Inventory.ListCertificates(ctx, f, "", 1)
 	if err != nil {
 		return err
 	}
 	for _, c := range page.Certificates {
-		if d.profile.Reuse == profile.ReuseDeny || c.Account != o.principal.Account {
-			return refuse("csr", "the key is certified already, by serial %s", c.Serial).WithHint("make a new key")
-		}
+		return refuse("csr", "the key is certified already, by serial %s", c.Serial).WithHint("make a new key")
 	}
 	return nil
 }

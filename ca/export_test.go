@@ -32,3 +32,6 @@ func TestingOnlyRead(p *profile.Profile, request Request) ([]pki.Identifier, err
 
 // TestingOnlyTick is what Run does every third of a lease.
 func (a *Authority) TestingOnlyTick(ctx context.Context) error { return a.ranges.tick(ctx) }
+
+// TestingOnlyCAsBelow is what the path lengths of a chain allow.
+func TestingOnlyCAsBelow(chain [][]byte) (int, error) { return casBelow(chain) }

@@ -3,9 +3,6 @@ package ca
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/x509"
 	"io"
 	"net/netip"
@@ -29,6 +26,7 @@ type issuerKey struct {
 	keyID       []byte            // subjectKeyIdentifier of its certificate
 	certificate *x509.Certificate // nil while it signs its own first
 	constraints []policy.Constraints
+	below       int          // CAs that its chain allows below it; -1: any number
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
 	waiting     *atomic.Int64
@@ -157,7 +155,7 @@ func (s *issuers) open(ctx context.Context, issuer Issuer) (*issuerKey, error) {
 
 func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	const op = "open issuer"
-	k := &issuerKey{Issuer: issuer, key: key, inMemory: inMemory(key.Signer), tried: new(atomic.Bool), waiting: new(atomic.Int64), uses: new(atomic.Uint64)}
+	k := &issuerKey{Issuer: issuer, key: key, inMemory: keys.InMemory(key.Signer), tried: new(atomic.Bool), waiting: new(atomic.Int64), uses: new(atomic.Uint64)}
 	var err error
 	if k.algorithm, err = algorithmFor(key.Public()); err != nil {
 		return nil, &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "issuer", Err: err}
@@ -166,7 +164,7 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
-	k.keyID = keyID(bits)
+	k.keyID, k.below = keyID(bits), -1
 	if chosen := issuer.certificate(); chosen != nil {
 		if k.certificate, err = x509.ParseCertificate(chosen.DER); err != nil {
 			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
@@ -174,19 +172,15 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 		if len(k.certificate.SubjectKeyId) > 0 {
 			k.keyID = k.certificate.SubjectKeyId // of another's making, where the certificate was imported
 		}
-		if k.constraints, err = constraintsOf(append([][]byte{chosen.DER}, chosen.Chain...)); err != nil {
+		chain := append([][]byte{chosen.DER}, chosen.Chain...)
+		if k.constraints, err = constraintsOf(chain); err != nil {
+			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+		}
+		if k.below, err = casBelow(chain); err != nil {
 			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
 		}
 	}
 	return k, nil
-}
-
-func inMemory(signer crypto.Signer) bool {
-	switch signer.(type) {
-	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
-		return true
-	}
-	return false
 }
 
 // constraintsOf collects the name constraints of a chain.

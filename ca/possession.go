@@ -49,6 +49,11 @@ func provePossession(p *profile.Profile, der []byte) (*x509.CertificateRequest, 
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("csr").WithHint("send one PKCS #10 request in DER, or PEM where PEM is taken")
 	}
+	if set := pki.MLDSAOfSPKI(csr.RawSubjectPublicKeyInfo); set != pki.NoMLDSA {
+		if err := set.Supported(); err != nil {
+			return nil, err
+		}
+	}
 	if err := policy.CheckKeyShape(p, csr.PublicKey); err != nil {
 		return nil, err
 	}

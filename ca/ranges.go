@@ -35,6 +35,7 @@ type ranges struct {
 
 	mu       sync.Mutex // guards the rest
 	places   map[place]*queue
+	drawn    map[RangeID]bool // ids of every range this process reserved
 	shut     bool
 	halted   bool         // the database is not to be written to any more
 	unclosed []*openRange // could not be closed; tick tries again, since their leases are renewed with the others
@@ -76,7 +77,7 @@ func (s slot) serial() pki.Serial {
 }
 
 func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ranges, error) {
-	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue)}
+	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue), drawn: make(map[RangeID]bool)}
 	if _, err := rand.Read(r.owner[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "draw owner id", "%w", err)
 	}
@@ -85,20 +86,19 @@ func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ra
 
 // take takes the next index of a place, reserving a range if there is none.
 func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (slot, error) {
-	q, err := r.queue(place{issuer.ID, epoch})
-	if err != nil {
-		return slot{}, err
-	}
+	q := r.queue(place{issuer.ID, epoch})
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	// Here, and not before: whoever waited for the lock may have waited while stop gave back what the place had.
+	if err := r.mayTake(); err != nil {
+		return slot{}, err
+	}
 	q.used = true
 	if q.current != nil {
 		if s, ok := q.current.take(); ok {
 			return s, nil
 		}
-		if err := r.retire(ctx, q.current); err != nil {
-			return slot{}, err
-		}
+		_ = r.retire(ctx, q.current) // whoever asks for an index is not to blame; tick closes it again, and reports
 		q.current, q.busy = nil, true
 		q.next = min(2*q.next, largestRange)
 	}
@@ -111,18 +111,24 @@ func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (
 	return s, nil
 }
 
-func (r *ranges) queue(at place) (*queue, error) {
+func (r *ranges) queue(at place) *queue {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut {
-		return nil, pki.Errorf(pki.KindUnavailable, "take index", "this process is stopping").WithHint("ask another instance")
-	}
 	q := r.places[at]
 	if q == nil {
 		q = &queue{next: smallestRange}
 		r.places[at] = q
 	}
-	return q, nil
+	return q
+}
+
+func (r *ranges) mayTake() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.shut {
+		return pki.Errorf(pki.KindUnavailable, "take index", "this process is stopping").WithHint("ask another instance")
+	}
+	return nil
 }
 
 func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch, count uint64) (*openRange, error) {
@@ -136,7 +142,25 @@ func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch
 	if err != nil {
 		return nil, err
 	}
+	if !r.draw(reserved.ID) {
+		// The ids of ranges are what recording goes by: an entry signed in the range that was lost would be recorded in
+		// this one, whose serials are others.
+		r.halt()
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "reserve indices", "range %d is given out a second time: this database went back in time", reserved.ID).
+			WithHint("stop every instance and take `signet restore --in-place`")
+	}
 	return &openRange{Range: reserved, issuer: issuer, next: reserved.From, key: rangeKey(issuer, reserved)}, nil
+}
+
+// draw remembers the id of a range, and reports whether it is new.
+func (r *ranges) draw(id RangeID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.drawn[id] {
+		return false
+	}
+	r.drawn[id] = true
+	return true
 }
 
 func rangeKey(issuer *issuerKey, r Range) pki.RangeKey {
@@ -164,27 +188,26 @@ func (o *openRange) take() (slot, bool) {
 }
 
 // giveBack settles a slot that nothing was signed with.
-func (r *ranges) giveBack(ctx context.Context, s slot) error {
+func (r *ranges) giveBack(ctx context.Context, s slot) {
 	s.from.mu.Lock()
 	s.from.returned = append(s.from.returned, s.index)
-	return r.settle(ctx, s.from)
+	r.settle(ctx, s.from)
 }
 
 // signed settles a slot that something was signed with, recorded or not.
-func (r *ranges) signed(ctx context.Context, s slot) error {
+func (r *ranges) signed(ctx context.Context, s slot) {
 	s.from.mu.Lock()
-	return r.settle(ctx, s.from)
+	r.settle(ctx, s.from)
 }
 
 // settle is called with o.mu held and releases it.
-func (r *ranges) settle(ctx context.Context, o *openRange) error {
+func (r *ranges) settle(ctx context.Context, o *openRange) {
 	o.inFlight--
 	done := o.retired && o.inFlight == 0
 	o.mu.Unlock()
-	if !done {
-		return nil
+	if done {
+		_ = r.close(ctx, o) // the request has its answer; tick closes it again, and reports
 	}
-	return r.close(ctx, o)
 }
 
 // retire lets a range give no more indices; it is closed when nothing is in flight.
@@ -267,14 +290,9 @@ func (r *ranges) lost(o *openRange) {
 // tick renews the leases, closes ranges that nobody has used for long, and lets the sizes of reservations shrink
 // again. Call it every third of a lease.
 func (r *ranges) tick(ctx context.Context) error {
-	_, err := r.store.RenewLeases(ctx, r.owner, r.lease)
-	if err != nil {
-		return err
-	}
-	if err := r.closeAgain(ctx); err != nil {
-		return err
-	}
-	return r.eachQueue(func(q *queue) error {
+	_, renewed := r.store.RenewLeases(ctx, r.owner, r.lease)
+	closed := r.closeAgain(ctx)
+	idled := r.eachQueue(func(q *queue) error {
 		used, busy := q.used, q.busy
 		q.used, q.busy = false, false
 		if !busy {
@@ -289,6 +307,7 @@ func (r *ranges) tick(ctx context.Context) error {
 		}
 		return r.retireCurrent(ctx, q)
 	})
+	return errors.Join(renewed, closed, idled)
 }
 
 // stop closes every range. Certificates in flight settle the rest.

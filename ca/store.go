@@ -186,6 +186,7 @@ type Filter struct {
 	Issuer                 pki.IssuerID
 	Profile                string
 	Account                string
+	NotAccount             string // of any account but this
 	Status                 CertificateStatus
 	Now                    time.Time // for Status
 	ExpiresFrom, ExpiresTo time.Time

@@ -2,7 +2,7 @@ package ca
 
 import (
 	"crypto/ecdsa"
-	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/asn1"
 	"slices"
 	"strings"
@@ -162,7 +162,7 @@ func printable(c rune) bool {
 }
 
 // usageFor drops what an algorithm cannot do: only RSA enciphers keys; elliptic curves agree on them instead (RFC 8813,
-// Section 3), and Ed25519 only signs (RFC 8410, Section 5).
+// Section 3), and Ed25519 and ML-DSA only sign (RFC 8410, Section 5; RFC 9881, Section 5).
 func usageFor(usage profile.KeyUsage, key any) profile.KeyUsage {
 	const agreement = profile.KeyAgreement | profile.EncipherOnly | profile.DecipherOnly
 	const encipherment = profile.KeyEncipherment | profile.DataEncipherment
@@ -171,10 +171,10 @@ func usageFor(usage profile.KeyUsage, key any) profile.KeyUsage {
 		if usage&encipherment != 0 {
 			usage = usage&^encipherment | profile.KeyAgreement
 		}
-	case ed25519.PublicKey:
-		usage &^= encipherment | agreement
-	default:
+	case *rsa.PublicKey:
 		usage &^= agreement
+	default:
+		usage &^= encipherment | agreement
 	}
 	return usage
 }

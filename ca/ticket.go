@@ -8,12 +8,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/pki"
 )
 
@@ -31,7 +31,6 @@ func ticketFor(linted []byte) Ticket { return Ticket{sha256.Sum256(linted), true
 type signatureAlgorithm struct {
 	der  []byte      // AlgorithmIdentifier
 	hash crypto.Hash // 0: the message itself is signed
-	x509 x509.SignatureAlgorithm
 }
 
 func algorithmFor(pub crypto.PublicKey) (signatureAlgorithm, error) {
@@ -40,16 +39,19 @@ func algorithmFor(pub crypto.PublicKey) (signatureAlgorithm, error) {
 	case *ecdsa.PublicKey:
 		switch key.Curve {
 		case elliptic.P256():
-			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"), crypto.SHA256, x509.ECDSAWithSHA256}, nil
+			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"), crypto.SHA256}, nil
 		case elliptic.P384():
-			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03"), crypto.SHA384, x509.ECDSAWithSHA384}, nil
+			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x03"), crypto.SHA384}, nil
 		case elliptic.P521():
-			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x04"), crypto.SHA512, x509.ECDSAWithSHA512}, nil
+			return signatureAlgorithm{[]byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x04"), crypto.SHA512}, nil
 		}
 	case *rsa.PublicKey:
-		return signatureAlgorithm{[]byte("\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"), crypto.SHA256, x509.SHA256WithRSA}, nil
+		return signatureAlgorithm{[]byte("\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"), crypto.SHA256}, nil
 	case ed25519.PublicKey:
-		return signatureAlgorithm{[]byte("\x30\x05\x06\x03\x2b\x65\x70"), 0, x509.PureEd25519}, nil
+		return signatureAlgorithm{[]byte("\x30\x05\x06\x03\x2b\x65\x70"), 0}, nil
+	}
+	if set, _ := pki.MLDSAOf(pub); set != pki.NoMLDSA { // RFC 9881, Section 2: pure, never over a digest
+		return signatureAlgorithm{[]byte(set.AlgorithmIdentifier()), 0}, nil
 	}
 	return signatureAlgorithm{}, fmt.Errorf("no signature algorithm for a %T", pub)
 }
@@ -97,16 +99,7 @@ func (k *issuerKey) verify(tbs, message, signature []byte) error {
 	if k.inMemory && k.tried.Load() {
 		return nil
 	}
-	ok := false
-	switch pub := k.key.Public().(type) {
-	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(pub, message, signature)
-	case *rsa.PublicKey:
-		ok = rsa.VerifyPKCS1v15(pub, k.algorithm.hash, message, signature) == nil
-	case ed25519.PublicKey:
-		ok = ed25519.Verify(pub, tbs, signature)
-	}
-	if !ok {
+	if !keys.Verify(k.key.Public(), k.algorithm.hash, tbs, message, signature) {
 		return fmt.Errorf("wrong signature")
 	}
 	k.tried.Store(true)

@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"signet.example/signet/pki"
 )
 
 // Algorithm is a signature algorithm, as the DER of its AlgorithmIdentifier.
 type Algorithm string
 
-// The AlgorithmIdentifiers that are read (RFC 4055, 5758, 8410). SHA-1 and MD5 are not among them: a list signed so
+// The AlgorithmIdentifiers that are read (RFC 4055, 5758, 8410; pki.MLDSA has those of RFC 9881). SHA-1 and MD5 are not among them: a list signed so
 // proves nothing today.
 const (
 	ecdsaSHA256 Algorithm = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"
@@ -51,6 +53,15 @@ var schemes = map[Algorithm]scheme{
 	ed25519Pure: {"Ed25519", 0, verifyEd25519},
 }
 
+// schemeOf finds an algorithm: of the table, or ML-DSA.
+func schemeOf(a Algorithm) (scheme, bool) {
+	if set := pki.MLDSAByIdentifier(string(a)); set != pki.NoMLDSA {
+		return scheme{set.String(), 0, verifyMLDSA(set)}, set.Supported() == nil
+	}
+	s, ok := schemes[a]
+	return s, ok
+}
+
 // String names the algorithm for people.
 func (a Algorithm) String() string {
 	if s, ok := schemeOf(a); ok {
@@ -77,7 +88,10 @@ func AlgorithmFor(pub crypto.PublicKey) (Algorithm, error) {
 	case ed25519.PublicKey:
 		return ed25519Pure, nil
 	}
-	return postQuantumFor(pub)
+	if set, _ := pki.MLDSAOf(pub); set != pki.NoMLDSA {
+		return Algorithm(set.AlgorithmIdentifier()), nil
+	}
+	return "", fmt.Errorf("sign revocation list: a key of type %T is not supported", pub)
 }
 
 // sign makes the signature of a message with the algorithm of the signer's key.
@@ -147,4 +161,16 @@ func verifyEd25519(pub crypto.PublicKey, _ crypto.Hash, message, signature []byt
 		return errBadSignature
 	}
 	return nil
+}
+
+func verifyMLDSA(set pki.MLDSA) func(crypto.PublicKey, crypto.Hash, []byte, []byte) error {
+	return func(pub crypto.PublicKey, _ crypto.Hash, message, signature []byte) error {
+		if of, _ := pki.MLDSAOf(pub); of != set {
+			return errWrongKey
+		}
+		if !pki.VerifyMLDSA(pub, message, signature) {
+			return errBadSignature
+		}
+		return nil
+	}
 }

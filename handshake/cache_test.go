@@ -393,3 +393,97 @@ func respell(t *testing.T, dir, path string, body []byte) {
 		}
 	}
 }
+
+// TestResponderEnds: what a delegate signed counts no longer than its certificate, however often it was seen before.
+func TestResponderEnds(t *testing.T) {
+	for _, via := range []string{"staple", "network"} {
+		t.Run(via, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf nocdp; root -> delegate responder ends=1h")
+			leaf, checker := p.Cert("leaf"), p.Checker(nil)
+			said := leaf.OCSP(handshaketest.OCSP{Signer: p.Cert("delegate"), Life: 24 * time.Hour})
+			var staple []byte
+			if via == "staple" {
+				staple = said
+			} else {
+				p.Replace("/root.ocsp", handshaketest.Bytes(said))
+			}
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err != nil {
+				t.Fatalf("before the end: %v", err)
+			}
+			p.Off()
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err != nil {
+				t.Fatalf("seen before: %v", err)
+			}
+			p.Advance(2 * time.Hour)
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err == nil {
+				t.Error("accepted on the word of a responder whose certificate has ended")
+			}
+		})
+	}
+}
+
+// TestResponderRevokedLater: a delegate that becomes revoked vouches no more, not even by what it said before.
+func TestResponderRevokedLater(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> delegate delegate; root -> other noaia")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	staple := leaf.OCSP(handshaketest.OCSP{Signer: p.Cert("delegate")})
+	if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	p.Cert("delegate").Revoke(1)
+	if _, err := checker.Check(t.Context(), p.Cert("other").Chain(), nil); err != nil { // brings the CRL
+		t.Fatal(err)
+	}
+	if _, err := checker.Check(t.Context(), leaf.Chain(), staple); err == nil {
+		t.Error("accepted on the word of a responder that is revoked by now")
+	}
+}
+
+// TestRefusedFile: a configured list that does not count is judged again for every certificate, and read again only when
+// the file changes.
+func TestRefusedFile(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia nocdp; root -> int noaia nocdp -> below noaia nocdp; boot -> x")
+	path := filepath.Join(t.TempDir(), "root.crl")
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{path}}}
+	})
+	stamp := time.Now().Add(-time.Hour)
+	write := func(list []byte, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(path, list, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func(name string) pki.Status {
+		r, _ := checker.Check(t.Context(), p.Cert(name).Chain(), nil)
+		return r.Certificates[0].Status
+	}
+	alien := p.Cert("boot").CRL(handshaketest.CRL{Number: 1})
+	write(alien, stamp)
+	if got := status("leaf"); got == pki.StatusGood {
+		t.Fatal("a list of another issuer counts")
+	}
+	honest := p.Cert("root").CRL(handshaketest.CRL{Number: 1})
+	for len(honest) != len(alien) { // the length of an ECDSA signature varies
+		honest = p.Cert("root").CRL(handshaketest.CRL{Number: 1})
+	}
+	write(honest, stamp)
+	if got := status("leaf"); got == pki.StatusGood {
+		t.Error("a file that looked unchanged was read again")
+	}
+	scoped := p.Cert("root").CRL(handshaketest.CRL{Number: 1, Extensions: handshaketest.Extensions(handshaketest.ScopeCACerts())})
+	write(scoped, stamp.Add(time.Minute))
+	if got := status("leaf"); got == pki.StatusGood {
+		t.Fatal("a list for CA certificates counts for a leaf")
+	}
+	if got := status("int"); got != pki.StatusGood {
+		t.Errorf("a list that does not count for one certificate does not count for another: %s", got)
+	}
+	write(honest, stamp.Add(2*time.Minute))
+	if got := status("leaf"); got != pki.StatusGood {
+		t.Errorf("a file that changed was not read again: %s", got)
+	}
+}

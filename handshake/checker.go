@@ -43,11 +43,14 @@ func New(config Config) (*Checker, error) {
 		return nil, err
 	}
 	c := &Checker{
-		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(), staples: newStaples(), answers: newAnswers(),
+		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(config.Fetcher), staples: newStaples(), answers: newAnswers(),
 		lists: newLists(), tracked: newRegistry(), sessions: newSessionEnds(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
 	}
 	for _, issuer := range config.Issuers {
 		c.issuers[issuerKeyOf(issuer.Certificate)] = issuer
+	}
+	if err := c.learnFromOthers(); err != nil {
+		return nil, &pki.Error{Kind: pki.KindUnavailable, Op: "recall revocations", Err: err}
 	}
 	return c, nil
 }
@@ -66,6 +69,8 @@ type inspection struct {
 // not verified again. The staple is the OCSP response that came with the leaf, nil if none did. The Result is never
 // nil; the error is Result.Err.
 func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple []byte) (*Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
+	defer cancel()
 	r := c.inspect(ctx, inspection{chain: chain, presented: chain, staple: staple})
 	c.override(r)
 	c.observe(r)
@@ -73,15 +78,14 @@ func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple [
 }
 
 // inspect collects evidence for every certificate of the chain, first from what is at hand, then from the network if
-// that leaves something open, and applies the policy.
+// that leaves something open, and applies the policy. The caller bounds ctx by Config.Budget.
 func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
 	r := &Result{Time: c.config.Now(), ServerName: in.name, Chain: in.chain, Resumed: in.resumed}
 	if len(in.chain) == 0 {
 		r.err = errors.New("handshake: no chain to check")
 		return r
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
-	defer cancel()
+	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
 	subjects := c.subjects(in, r.Time)
 	r.Certificates = make([]CertificateResult, len(subjects))
 	for _, s := range subjects {
@@ -119,9 +123,10 @@ func (c *Checker) subjects(in inspection, at time.Time) []*subject {
 	subjects := make([]*subject, len(in.chain)-1)
 	for i := range subjects {
 		cert, issuer := in.chain[i], in.chain[i+1]
-		config, known := c.issuers[issuerKeyOf(issuer)]
+		issuerKey := issuerKeyOf(issuer)
+		config, known := c.issuers[issuerKey]
 		subjects[i] = &subject{
-			inspection: in, at: at, cert: cert, issuer: issuer, key: keyOf(cert, issuer), config: config, leaf: i == 0,
+			inspection: in, at: at, cert: cert, issuer: issuer, key: issuerKey.of(cert), config: config, leaf: i == 0,
 			covered: known && len(config.CRLs)+len(config.OCSP) > 0,
 		}
 	}
@@ -256,6 +261,15 @@ func (c *Checker) learn(key certificateKey, cert *x509.Certificate, evidence Evi
 	if c.memory.remember(key, evidence, cert.NotAfter, c.config.Now()) {
 		c.tracked.close(key)
 	}
+}
+
+// learnFromOthers takes over revocations that other processes, or earlier ones, left in the directory of the Fetcher.
+func (c *Checker) learnFromOthers() error {
+	news, err := c.memory.learn(c.config.Now())
+	for _, key := range news {
+		c.tracked.close(key)
+	}
+	return err
 }
 
 // decisive picks the evidence that a status rests on: a revocation that cannot be taken back before everything; between good

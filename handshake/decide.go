@@ -94,20 +94,18 @@ func (c *Checker) refusal(r *Result) error {
 	if r.Trust != nil {
 		return r.Trust
 	}
-	var enforced []CertificateResult
-	for _, result := range r.Certificates {
-		if result.Policy != ReportOnly {
-			enforced = append(enforced, result)
-		}
-	}
-	return worst(enforced)
+	return worst(r.Certificates, func(result *CertificateResult) bool { return result.Policy != ReportOnly })
 }
 
 // worst returns the error to report for a chain: a revocation anywhere before everything else, then the fault nearest
 // to the leaf.
-func worst(certificates []CertificateResult) error {
+func worst(certificates []CertificateResult, counts func(*CertificateResult) bool) error {
 	var first error
-	for _, c := range certificates {
+	for i := range certificates {
+		c := &certificates[i]
+		if c.Err == nil || !counts(c) {
+			continue
+		}
 		if _, revoked := errors.AsType[*RevokedError](c.Err); revoked {
 			return c.Err
 		}

@@ -48,18 +48,20 @@ type lists struct {
 	held    map[string]*heldList // guarded by mu
 	tried   map[string]time.Time // when a location was last looked for on disk; guarded by mu
 	sponsor map[string]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
-	unread  map[string]unread    // configured files that could not be used as they are now; guarded by mu
+	refused map[string]refused   // configured files whose list is not held as they are now; guarded by mu
 }
 
-// unread is a configured file that is no list that counts, in the state it was in.
-type unread struct {
+// refused is what a configured file was when it was read and gave no list that counts: not a list, or one that does not count for the
+// certificates of then. It may for others, of another scope.
+type refused struct {
 	modified time.Time
 	size     int64
+	list     *crl.List // nil if it could not be read
 	err      error
 }
 
 func newLists() *lists {
-	return &lists{held: make(map[string]*heldList), tried: make(map[string]time.Time), sponsor: make(map[string]*subject), unread: make(map[string]unread)}
+	return &lists{held: make(map[string]*heldList), tried: make(map[string]time.Time), sponsor: make(map[string]*subject), refused: make(map[string]refused)}
 }
 
 func (l *lists) get(location string, at time.Time) *heldList {
@@ -276,35 +278,39 @@ func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldLis
 	if old != nil && old.modified.Equal(info.ModTime()) && old.size == info.Size() {
 		return old, nil
 	}
-	if err := c.lists.unreadable(path, info); err != nil {
-		return old, err
-	}
-	list, err := readListFile(path)
+	read, err := c.lists.readFile(path, info)
 	if err != nil {
-		c.lists.noteUnreadable(path, info, err)
 		return old, err
 	}
-	h := &heldList{list: list, location: path, configured: true, modified: info.ModTime(), size: info.Size()}
+	h := &heldList{list: read.list, location: path, configured: true, modified: info.ModTime(), size: info.Size()}
 	if err := c.admit(s, target, h); err != nil {
 		return old, err
 	}
+	c.lists.forgetRefused(path)
 	return h, nil
 }
 
-// unreadable returns why a file could not be read, if it has not changed since.
-func (l *lists) unreadable(path string, info fs.FileInfo) error {
+// readFile reads a configured file that is not held, unless it did before and the file has not changed since: a list of
+// many megabytes that does not count is not read with every handshake.
+func (l *lists) readFile(path string, info fs.FileInfo) (refused, error) {
+	l.mu.Lock()
+	known, ok := l.refused[path]
+	l.mu.Unlock()
+	if ok && known.modified.Equal(info.ModTime()) && known.size == info.Size() {
+		return known, known.err
+	}
+	known = refused{modified: info.ModTime(), size: info.Size()}
+	known.list, known.err = readListFile(path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if known, ok := l.unread[path]; ok && known.modified.Equal(info.ModTime()) && known.size == info.Size() {
-		return known.err
-	}
-	return nil
+	l.refused[path] = known // as many as the configuration names
+	return known, known.err
 }
 
-func (l *lists) noteUnreadable(path string, info fs.FileInfo, err error) {
+func (l *lists) forgetRefused(path string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unread[path] = unread{info.ModTime(), info.Size(), err} // as many as the configuration names
+	delete(l.refused, path)
 }
 
 func readListFile(path string) (*crl.List, error) {

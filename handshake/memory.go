@@ -3,47 +3,57 @@ package handshake
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/pki"
 )
-
-// certificateKey names a certificate across chains: the issuer's name and key, and the serial as it stands in it.
-type certificateKey [sha256.Size]byte
-
-func keyOf(c, issuer *x509.Certificate) certificateKey {
-	h := sha256.New()
-	sum := sha256.Sum256(issuer.RawSubject)
-	h.Write(sum[:])
-	sum = sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
-	h.Write(sum[:])
-	h.Write(c.SerialNumber.Bytes())
-	if c.SerialNumber.Sign() < 0 {
-		h.Write([]byte{'-'})
-	}
-	var key certificateKey
-	h.Sum(key[:0])
-	return key
-}
 
 // issuerKey names an issuer: its name and its key.
 type issuerKey [sha256.Size]byte
 
 func issuerKeyOf(issuer *x509.Certificate) issuerKey {
-	h := sha256.New()
-	sum := sha256.Sum256(issuer.RawSubject)
-	h.Write(sum[:])
-	h.Write(issuer.RawSubjectPublicKeyInfo)
-	var key issuerKey
-	h.Sum(key[:0])
-	return key
+	var both [2 * sha256.Size]byte
+	name, key := sha256.Sum256(issuer.RawSubject), sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+	copy(both[:], name[:])
+	copy(both[sha256.Size:], key[:])
+	return sha256.Sum256(both[:])
+}
+
+// certificateKey names a certificate across chains: its issuer, and the serial as it stands in it.
+type certificateKey [sha256.Size]byte
+
+func keyOf(c, issuer *x509.Certificate) certificateKey { return issuerKeyOf(issuer).of(c) }
+
+func (k issuerKey) of(c *x509.Certificate) certificateKey {
+	serial := c.SerialNumber.Bytes()
+	input := make([]byte, 0, 2*sha256.Size) // on the stack, for serial numbers as they should be
+	input = append(append(input, k[:]...), serial...)
+	if c.SerialNumber.Sign() < 0 {
+		input = append(input, '-')
+	}
+	return sha256.Sum256(input)
 }
 
 // maxRemembered bounds the revocations that are remembered. Only authentic evidence about a certificate that was shown
 // and whose chain verified gets here, so an attacker fills it with revoked certificates of real authorities or not at all.
 const maxRemembered = 1 << 16
 
-// memory remembers revocations that cannot be taken back, until the certificate has expired.
+// recallEvery is how often it is asked what other processes have learned.
+const recallEvery = time.Second
+
+// memory remembers revocations that cannot be taken back, until the certificate has expired, and shares them over the directory of the
+// Fetcher with other processes and with later ones: an outage of the authority does not bring a revoked certificate back.
 type memory struct {
+	fetcher *fetch.Fetcher
+	others  *fetch.Recollection
+	next    atomic.Int64 // when others are asked, Unix nanoseconds
+
 	mu      sync.RWMutex
 	revoked map[certificateKey]remembered // guarded by mu
 }
@@ -53,7 +63,9 @@ type remembered struct {
 	until    time.Time
 }
 
-func newMemory() *memory { return &memory{revoked: make(map[certificateKey]remembered)} }
+func newMemory(fetcher *fetch.Fetcher) *memory {
+	return &memory{fetcher: fetcher, others: fetcher.Recollect(), revoked: make(map[certificateKey]remembered)}
+}
 
 func (m *memory) recall(key certificateKey) (Evidence, bool) {
 	m.mu.RLock()
@@ -69,6 +81,16 @@ func (m *memory) recall(key certificateKey) (Evidence, bool) {
 
 // remember reports whether the revocation is news.
 func (m *memory) remember(key certificateKey, evidence Evidence, until, now time.Time) bool {
+	if !m.keep(key, evidence, until, now) {
+		return false
+	}
+	if fact, err := factOf(key, evidence, until); err == nil {
+		_ = m.fetcher.Remember(fact) // it is in memory; with a full disk other processes learn it from its source
+	}
+	return true
+}
+
+func (m *memory) keep(key certificateKey, evidence Evidence, until, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, known := m.revoked[key]; known {
@@ -79,6 +101,23 @@ func (m *memory) remember(key certificateKey, evidence Evidence, until, now time
 	}
 	m.revoked[key] = remembered{evidence, until}
 	return true
+}
+
+// learn takes over what others remembered since the last time, and returns what is news. It looks once a second at most.
+func (m *memory) learn(now time.Time) ([]certificateKey, error) {
+	due := m.next.Load()
+	left := time.Duration(due - now.UnixNano())
+	if left > 0 && left <= recallEvery || !m.next.CompareAndSwap(due, now.Add(recallEvery).UnixNano()) {
+		return nil, nil
+	}
+	facts, err := m.others.Next()
+	var news []certificateKey
+	for _, fact := range facts {
+		if key, evidence, ok := revocationOf(fact); ok && !now.After(fact.Until) && m.keep(key, evidence, fact.Until, now) {
+			news = append(news, key)
+		}
+	}
+	return news, err
 }
 
 // makeRoom drops what has expired, and one more if nothing has. The caller holds mu.
@@ -94,4 +133,34 @@ func (m *memory) makeRoom(now time.Time) {
 		}
 		delete(m.revoked, key)
 	}
+}
+
+// revocationPrefix begins the name of a fact that is a revocation; the certificateKey follows, in hexadecimal.
+const revocationPrefix = "revoked "
+
+// revocationRecord is the body of such a fact. Fields may be added; unknown ones are ignored.
+type revocationRecord struct {
+	Reason     pki.Reason `json:"reason"`
+	Location   string     `json:"location,omitempty"`
+	RevokedAt  time.Time  `json:"revoked_at,omitzero"`
+	ThisUpdate time.Time  `json:"this_update,omitzero"`
+}
+
+func factOf(key certificateKey, e Evidence, until time.Time) (fetch.Fact, error) {
+	body, err := json.Marshal(revocationRecord{e.Reason, e.Location, e.RevokedAt, e.ThisUpdate})
+	return fetch.Fact{Name: revocationPrefix + hex.EncodeToString(key[:]), Until: until, Body: body}, err
+}
+
+func revocationOf(fact fetch.Fact) (key certificateKey, e Evidence, ok bool) {
+	name, isRevocation := strings.CutPrefix(fact.Name, revocationPrefix)
+	octets, err := hex.DecodeString(name)
+	if !isRevocation || err != nil || len(octets) != len(key) {
+		return key, Evidence{}, false
+	}
+	var r revocationRecord
+	if json.Unmarshal(fact.Body, &r) != nil || r.Reason == pki.CertificateHold { // a hold is never remembered
+		return key, Evidence{}, false
+	}
+	copy(key[:], octets)
+	return key, Evidence{Status: pki.StatusRevoked, Reason: r.Reason, Location: r.Location, RevokedAt: r.RevokedAt, ThisUpdate: r.ThisUpdate, Final: true}, true
 }

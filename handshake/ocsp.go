@@ -96,7 +96,7 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	if !ok {
 		return
 	}
-	evidence := c.evidenceOfAnswer(kept, s.at)
+	evidence := c.evidenceOfAnswer(s, kept)
 	s.add(evidence)
 	if c.config.Network == NetworkWhenNeeded && evidence.Status == pki.StatusGood && c.answers.due(s.key, s.at) {
 		asked := s.question()
@@ -126,14 +126,16 @@ func (c *Checker) background(limit time.Duration, run func(context.Context)) {
 	}()
 }
 
-// evidenceOfAnswer judges a kept answer again: it was verified when it came, and its time may have passed since.
-func (c *Checker) evidenceOfAnswer(kept answer, at time.Time) Evidence {
-	evidence := evidenceOf(SourceOCSP, kept.result, nil)
+// evidenceOfAnswer judges a kept answer again: it was verified when it came, and since then its time may have passed, or
+// its responder's certificate may have ended or been revoked.
+func (c *Checker) evidenceOfAnswer(s *subject, kept answer) Evidence {
+	said, err := c.checkResponder(s, kept.result)
+	evidence := evidenceOf(SourceOCSP, said, err)
 	evidence.Location, evidence.Cached = kept.location, true
-	if evidence.Final {
+	if evidence.Final || err != nil {
 		return evidence
 	}
-	if err := c.outdated(kept.result.ThisUpdate, kept.result.NextUpdate, at); err != nil {
+	if err := c.outdated(said.ThisUpdate, said.NextUpdate, s.at); err != nil {
 		evidence.Status, evidence.Err = pki.StatusStale, err
 	}
 	return evidence
@@ -187,7 +189,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	return all
 }
 
-// checkResponder refuses a delegated responder that is known to be revoked, by what is at hand: its own status is not
+// checkResponder refuses a delegated responder whose certificate has ended, or is known to be revoked, by what is at hand: its own status is not
 // asked for over the network (RFC 6960, Section 4.2.2.2.1 leaves it to the authority, which says ocsp-nocheck in most cases).
 // What a refused one said is not returned: not even a revocation, which would be remembered for good.
 func (c *Checker) checkResponder(s *subject, said ocsp.Result) (ocsp.Result, error) {
@@ -195,6 +197,9 @@ func (c *Checker) checkResponder(s *subject, said ocsp.Result) (ocsp.Result, err
 		return said, nil
 	}
 	cert := said.Responder.Certificate
+	if s.at.After(cert.NotAfter.Add(c.config.Skew)) || s.at.Before(cert.NotBefore.Add(-c.config.Skew)) {
+		return ocsp.Result{}, &ocsp.ExpiredResponderError{Responder: cert, At: s.at}
+	}
 	delegate := &subject{inspection: s.inspection, at: s.at, cert: cert, issuer: s.issuer, key: keyOf(cert, s.issuer), config: s.config}
 	evidence, known := c.memory.recall(delegate.key)
 	if target, err := crl.NewTarget(cert); err == nil && !known {

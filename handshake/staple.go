@@ -19,12 +19,12 @@ type staples struct {
 
 func newStaples() *staples { return &staples{kept: make(map[[sha256.Size]byte]ocsp.Result)} }
 
-func stapleKey(s *subject) (key [sha256.Size]byte) {
-	h := sha256.New()
-	h.Write(s.key[:])
-	h.Write(s.staple)
-	h.Sum(key[:0])
-	return key
+func stapleKey(s *subject) [sha256.Size]byte {
+	var both [2 * sha256.Size]byte
+	staple := sha256.Sum256(s.staple)
+	copy(both[:], s.key[:])
+	copy(both[sha256.Size:], staple[:])
+	return sha256.Sum256(both[:])
 }
 
 func (m *staples) get(key [sha256.Size]byte) (ocsp.Result, bool) {
@@ -54,7 +54,7 @@ func (c *Checker) lookAtStaple(s *subject) {
 	}
 	key := stapleKey(s)
 	if result, verified := c.staples.get(key); verified {
-		evidence := c.evidenceOfAnswer(answer{result: result}, s.at)
+		evidence := c.evidenceOfAnswer(s, answer{result: result})
 		evidence.Source = SourceStaple
 		s.add(evidence)
 		return

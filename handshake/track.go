@@ -146,6 +146,7 @@ func (c *Checker) Run(ctx context.Context) error {
 // Recheck is one round of Run: when it returns, tracked connections of certificates that their sources call revoked by
 // now are closed.
 func (c *Checker) Recheck(ctx context.Context) {
+	_ = c.learnFromOthers()         // a directory that cannot be read any more takes nothing of what is known
 	polled := make(map[string]bool) // locations that were asked in this round
 	for _, entry := range c.tracked.chains() {
 		in := inspection{chain: entry.chain, presented: entry.presented, recheck: true}
@@ -155,16 +156,23 @@ func (c *Checker) Recheck(ctx context.Context) {
 				c.poll(ctx, s, polled)
 			}
 		}
-		for _, result := range c.inspect(ctx, in).Certificates {
-			if refuted(result.Status) {
-				c.tracked.close(keyOf(result.Certificate, result.Issuer))
-			}
-		}
+		c.closeRefuted(ctx, in)
 		if ctx.Err() != nil {
 			return
 		}
 	}
 	c.refreshDue(ctx, polled)
+}
+
+// closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included.
+func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
+	defer cancel()
+	for _, result := range c.inspect(ctx, in).Certificates {
+		if refuted(result.Status) {
+			c.tracked.close(keyOf(result.Certificate, result.Issuer))
+		}
+	}
 }
 
 // poll asks the sources of one certificate again: its lists with a conditional question, once a round however many

@@ -124,5 +124,5 @@ func (r *Result) Objection() error {
 	case r.Trust != nil:
 		return r.Trust
 	}
-	return worst(r.Certificates)
+	return worst(r.Certificates, func(*CertificateResult) bool { return true })
 }

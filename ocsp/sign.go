@@ -23,7 +23,8 @@ type Signer struct {
 }
 
 // NewSigner prepares to sign with key, whose certificate is cert. The certificate is sent along with every response,
-// as clients need it of a delegate (RFC 6960, Section 4.2.2.2). ECDSA P-256, P-384, P-521, RSA and Ed25519 keys sign.
+// as clients need it of a delegate (RFC 6960, Section 4.2.2.2). ECDSA P-256, P-384, P-521, RSA, Ed25519 and, built with
+// Go 1.27, ML-DSA keys sign.
 func NewSigner(key crypto.Signer, cert *x509.Certificate) (*Signer, error) {
 	issuer, err := IssuerOf(cert)
 	if err != nil {

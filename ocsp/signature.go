@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"signet.example/signet/pki"
 )
 
 // maxRSABits bounds the work that a foreign key can ask for.
@@ -49,7 +51,7 @@ var (
 // responderKey is a key with the algorithm it signs by.
 type responderKey struct {
 	signer    crypto.Signer
-	hash      crypto.Hash // zero: the message itself is signed (Ed25519)
+	hash      crypto.Hash // zero: the message itself is signed (Ed25519, ML-DSA)
 	algorithm []byte      // DER of the AlgorithmIdentifier
 }
 
@@ -75,12 +77,16 @@ func newResponderKey(signer crypto.Signer, cert *x509.Certificate) (responderKey
 	case ed25519.PublicKey:
 		oid = oidEd25519
 	default:
-		return responderKey{}, fmt.Errorf("a key of type %T cannot sign OCSP responses", public)
+		set, _ := pki.MLDSAOf(public)
+		if set == pki.NoMLDSA {
+			return responderKey{}, fmt.Errorf("a key of type %T cannot sign OCSP responses", public)
+		}
+		oid = OID(set.OID())
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		addBytes(b, asn1.OBJECT_IDENTIFIER, []byte(oid))
-		if parameters { // RFC 4055, Section 5: NULL, where ECDSA and Ed25519 have nothing
+		if parameters { // RFC 4055, Section 5: NULL, where the others have nothing
 			b.AddASN1NULL()
 		}
 	})
@@ -122,7 +128,18 @@ func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, a
 		}
 		return nil
 	}
-	return errAlgorithm
+	return checkMLDSA(oid, content, signed, signature, key)
+}
+
+func checkMLDSA(oid OID, parameters cryptobyte.String, signed, signature []byte, key crypto.PublicKey) error {
+	set, _ := pki.MLDSAOf(key)
+	if set == pki.NoMLDSA || oid != OID(set.OID()) || !parameters.Empty() { // RFC 9881, Section 2: absent
+		return errAlgorithm
+	}
+	if !pki.VerifyMLDSA(key, signed, signature) {
+		return errSignature
+	}
+	return nil
 }
 
 func checkECDSA(oid OID, hash crypto.Hash, signed, signature []byte, key *ecdsa.PublicKey) error {

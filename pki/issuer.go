@@ -27,7 +27,8 @@ func HashPublicKey(pub crypto.PublicKey) (KeyHash, error) {
 }
 
 // HashKeyMaterial hashes what makes a key, however its SubjectPublicKeyInfo encodes it: the modulus of an RSA key, the
-// curve and uncompressed point of an elliptic one, the octets of an Ed25519 one. Other keys have the zero hash.
+// curve and uncompressed point of an elliptic one, the octets of an Ed25519 one, the parameter set and
+// octets of an ML-DSA one. Other keys have the zero hash.
 func HashKeyMaterial(pub crypto.PublicKey) KeyHash {
 	switch key := pub.(type) {
 	case *rsa.PublicKey:
@@ -40,6 +41,9 @@ func HashKeyMaterial(pub crypto.PublicKey) KeyHash {
 		return sha256.Sum256(append([]byte("ec\x00"+key.Curve.Params().Name+"\x00"), point...))
 	case ed25519.PublicKey:
 		return sha256.Sum256(append([]byte("ed25519\x00"), key...))
+	}
+	if set, octets := MLDSAOf(pub); set != NoMLDSA {
+		return sha256.Sum256(append([]byte(set.String()+"\x00"), octets...))
 	}
 	return KeyHash{}
 }

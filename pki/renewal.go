@@ -71,6 +71,12 @@ func (r Renewal) Verify(old *x509.Certificate, signature []byte, now time.Time) 
 		return err
 	}
 	r.Certificate = old.Raw
+	if set, _ := MLDSAOf(old.PublicKey); set != NoMLDSA {
+		if !VerifyMLDSA(old.PublicKey, r.message(), signature) {
+			return fmt.Errorf("the signature is not by the key of the certificate")
+		}
+		return nil
+	}
 	if err := old.CheckSignature(algorithm, r.message(), signature); err != nil {
 		return fmt.Errorf("the signature is not by the key of the certificate: %w", err)
 	}
@@ -92,6 +98,9 @@ func renewalAlgorithm(public crypto.PublicKey) (x509.SignatureAlgorithm, crypto.
 		return x509.SHA256WithRSAPSS, crypto.SHA256, nil
 	case ed25519.PublicKey:
 		return x509.PureEd25519, 0, nil
+	}
+	if set, _ := MLDSAOf(public); set != NoMLDSA {
+		return x509.UnknownSignatureAlgorithm, 0, nil // the message itself; Verify needs no name for it
 	}
 	return 0, 0, fmt.Errorf("keys of type %T cannot prove a renewal", public)
 }

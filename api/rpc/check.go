@@ -108,7 +108,7 @@ func signer(issuers []ca.Issuer, certificate *x509.Certificate) (named ca.Issuer
 			continue
 		}
 		// Only the key counts here: what its certificates allow is a question for those who verify a chain.
-		parent := &x509.Certificate{PublicKey: key, PublicKeyAlgorithm: algorithmOf(key)}
+		parent := &x509.Certificate{PublicKey: key}
 		if parent.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature) == nil {
 			return issuer, true
 		}

@@ -212,7 +212,7 @@ func newIssuerFrom(op string, m *signetv1.CreateIssuerRequest) (ca.NewIssuer, er
 	var err error
 	if text := m.GetAlgorithm(); text != "" {
 		if n.Algorithm, err = keys.ParseAlgorithm(text); err != nil {
-			return n, invalid(op, "algorithm", "%w", err)
+			return n, pki.Errorf(pki.KindOf(err), op, "%w", err).InField("algorithm") // ML-DSA: not in every build
 		}
 	}
 	switch m.GetVisibility() {
@@ -330,20 +330,10 @@ func keyType(key any) string {
 	case ed25519.PublicKey:
 		return "Ed25519"
 	}
-	return strings.TrimPrefix(fmt.Sprintf("%T", key), "*")
-}
-
-// algorithmOf is what crypto/x509 calls the algorithm of a key.
-func algorithmOf(key any) x509.PublicKeyAlgorithm {
-	switch key.(type) {
-	case *ecdsa.PublicKey:
-		return x509.ECDSA
-	case *rsa.PublicKey:
-		return x509.RSA
-	case ed25519.PublicKey:
-		return x509.Ed25519
+	if set, _ := pki.MLDSAOf(key); set != pki.NoMLDSA {
+		return set.String()
 	}
-	return x509.UnknownPublicKeyAlgorithm
+	return strings.TrimPrefix(fmt.Sprintf("%T", key), "*")
 }
 
 func serialTo(certificate *x509.Certificate) string {

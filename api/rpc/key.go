@@ -3,16 +3,14 @@ package rpc
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -189,34 +187,20 @@ func parsePrivateKey(der []byte) (crypto.Signer, error) {
 // holds signs and verifies. The encodings carry the public key beside the private one, and somebody may have put a
 // stranger's there.
 func holds(signer crypto.Signer) error {
-	digest := sha256.Sum256([]byte(CompromiseName))
-	switch public := signer.Public().(type) {
-	case *rsa.PublicKey:
-		signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-		if err != nil {
-			return err
-		}
-		return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature)
-	case *ecdsa.PublicKey:
-		signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-		if err != nil {
-			return err
-		}
-		if !ecdsa.VerifyASN1(public, digest[:], signature) {
-			return errors.New("the signature does not verify")
-		}
-		return nil
-	case ed25519.PublicKey:
-		signature, err := signer.Sign(rand.Reader, digest[:], crypto.Hash(0))
-		if err != nil {
-			return err
-		}
-		if !ed25519.Verify(public, digest[:], signature) {
-			return errors.New("the signature does not verify")
-		}
-		return nil
+	hash := crypto.SHA256
+	switch keys.AlgorithmOf(signer.Public()) {
+	case keys.Ed25519, keys.MLDSA44, keys.MLDSA65, keys.MLDSA87:
+		hash = 0 // the digest is the message
 	}
-	return errors.New("a key of this type is in no certificate of ours")
+	digest := sha256.Sum256([]byte(CompromiseName))
+	signature, err := signer.Sign(rand.Reader, digest[:], hash)
+	if err != nil {
+		return err
+	}
+	if !keys.Verify(signer.Public(), hash, digest[:], digest[:], signature) {
+		return errors.New("the signature does not verify")
+	}
+	return nil
 }
 
 // named finds a key that an administrator names.

@@ -1502,7 +1502,8 @@ type CreateIssuerRequest_builder struct {
 	Label *string
 	// Its distinguished name; the common name is required. A new key needs a new name.
 	Subject *Subject
-	// "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096" or "ed25519". Left out: ecdsa-p256.
+	// "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519" or, where
+	// the server is built with Go 1.27, "ml-dsa-44", "ml-dsa-65", "ml-dsa-87". Left out: ecdsa-p256.
 	Algorithm *string
 	// Whose rules it follows. Left out: private.
 	Visibility *Visibility

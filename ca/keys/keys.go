@@ -103,9 +103,12 @@ const (
 	RSA3072
 	RSA4096
 	Ed25519
+	MLDSA44 // this and the next two only where built with Go 1.27
+	MLDSA65
+	MLDSA87
 )
 
-var algorithmNames = [...]string{"none", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"}
+var algorithmNames = [...]string{"none", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"}
 
 // String is the name used in configuration, such as "ecdsa-p256".
 func (a Algorithm) String() string {
@@ -115,14 +118,52 @@ func (a Algorithm) String() string {
 	return "none"
 }
 
-// ParseAlgorithm reads "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096" or "ed25519".
+// ParseAlgorithm reads "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519" or, built
+// with Go 1.27, "ml-dsa-44", "ml-dsa-65" or "ml-dsa-87". Built with Go 1.26, the last three are an error of
+// KindFailedPrecondition; what is no name, one of KindInvalid.
 func ParseAlgorithm(text string) (Algorithm, error) {
-	for i, name := range algorithmNames[1:] {
+	known := algorithmNames[1:]
+	for i, name := range known {
 		if name == text {
-			return Algorithm(i + 1), nil
+			a := Algorithm(i + 1)
+			return a, a.Supported()
 		}
 	}
-	return NoAlgorithm, fmt.Errorf("key algorithm %.32q: want one of %s", text, strings.Join(algorithmNames[1:], ", "))
+	if pki.MLDSA44.Supported() != nil {
+		known = algorithmNames[1:MLDSA44]
+	}
+	return NoAlgorithm, pki.Errorf(pki.KindInvalid, "read key algorithm", "%.32q: want one of %s", text, strings.Join(known, ", "))
+}
+
+// All are the algorithms that this build can use.
+func All() []Algorithm {
+	var all []Algorithm
+	for a := ECDSAP256; a <= MLDSA87; a++ {
+		if a.Supported() == nil {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// Supported returns an error of KindFailedPrecondition if this build cannot use such keys.
+func (a Algorithm) Supported() error {
+	if set := a.mldsa(); set != pki.NoMLDSA {
+		return set.Supported()
+	}
+	return nil
+}
+
+func (a Algorithm) mldsa() pki.MLDSA {
+	switch a {
+	case MLDSA44:
+		return pki.MLDSA44
+	case MLDSA65:
+		return pki.MLDSA65
+	case MLDSA87:
+		return pki.MLDSA87
+	}
+	return pki.NoMLDSA
 }
 
 // AlgorithmOf classifies a public key; RSA keys of other sizes and other kinds of key are NoAlgorithm.
@@ -149,7 +190,38 @@ func AlgorithmOf(pub crypto.PublicKey) Algorithm {
 	case ed25519.PublicKey:
 		return Ed25519
 	}
+	switch set, _ := pki.MLDSAOf(pub); set {
+	case pki.MLDSA44:
+		return MLDSA44
+	case pki.MLDSA65:
+		return MLDSA65
+	case pki.MLDSA87:
+		return MLDSA87
+	}
 	return NoAlgorithm
+}
+
+// InMemory reports whether a key is in this process, where signing needs no device and cannot wait for one.
+func InMemory(signer crypto.Signer) bool {
+	switch signer.(type) {
+	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
+		return true
+	}
+	return pki.IsMLDSAPrivate(signer)
+}
+
+// Verify reports whether a signature of a message is by a key, as its algorithm signs here: over the digest of hash, or
+// over the message itself where hash is zero.
+func Verify(pub crypto.PublicKey, hash crypto.Hash, message, digest, signature []byte) bool {
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(pub, digest, signature)
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(pub, hash, digest, signature) == nil
+	case ed25519.PublicKey:
+		return ed25519.Verify(pub, message, signature)
+	}
+	return pki.VerifyMLDSA(pub, message, signature)
 }
 
 // Generate makes a key in memory.
@@ -170,6 +242,9 @@ func Generate(algorithm Algorithm) (crypto.Signer, error) {
 	case Ed25519:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
+	}
+	if set := algorithm.mldsa(); set != pki.NoMLDSA {
+		return set.Generate()
 	}
 	return nil, fmt.Errorf("cannot make a key of algorithm %s", algorithm)
 }

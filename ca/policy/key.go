@@ -49,6 +49,9 @@ func describe(pub crypto.PublicKey) string {
 	case ed25519.PublicKey:
 		return "an Ed25519 key"
 	}
+	if set, _ := pki.MLDSAOf(pub); set != pki.NoMLDSA {
+		return "an " + set.String() + " key"
+	}
 	return "this kind of key"
 }
 

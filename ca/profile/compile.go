@@ -241,7 +241,7 @@ func boolInt(b bool) int {
 func (c *compiler) keys() {
 	choose(c, &c.p.Reuse, c.config.Keys.Reuse, map[string]Reuse{"": ReuseAllow, "allow": ReuseAllow, "account": ReuseAccount, "deny": ReuseDeny}, "keys", "reuse")
 	if len(c.config.Keys.Algorithms) == 0 {
-		c.p.Algorithms = []keys.Algorithm{keys.ECDSAP256, keys.ECDSAP384, keys.ECDSAP521, keys.RSA2048, keys.RSA3072, keys.RSA4096, keys.Ed25519}
+		c.p.Algorithms = keys.All()
 	}
 	for i, text := range c.config.Keys.Algorithms {
 		algorithm, err := keys.ParseAlgorithm(text)

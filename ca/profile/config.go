@@ -62,7 +62,7 @@ type ListConfig struct {
 
 // KeysConfig says which keys are certified.
 type KeysConfig struct {
-	Algorithms []string `yaml:"algorithms"` // empty: all but RSA under 2048 bits
+	Algorithms []string `yaml:"algorithms"` // empty: all that this build knows
 	Reuse      string   `yaml:"reuse"`      // a key that was certified before: "allow" (also when empty), "account", "deny"
 }
 

@@ -248,6 +248,7 @@ func (a *app) readCRL(path string) (*crl.List, error) {
 // listSummary is what the crl commands print of a list.
 type listSummary struct {
 	Issuer     string     `json:"issuer"`
+	Signature  string     `json:"signature"` // algorithm
 	Number     string     `json:"number,omitempty"`
 	BaseNumber string     `json:"base_number,omitempty"` // of a delta
 	ThisUpdate time.Time  `json:"this_update"`
@@ -275,7 +276,7 @@ type listEntry struct {
 }
 
 func describeList(list *crl.List) listSummary {
-	s := listSummary{Issuer: nameText(list.Issuer), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
+	s := listSummary{Issuer: nameText(list.Issuer), Signature: list.Algorithm.String(), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
 	if list.HasNumber {
 		s.Number = numberText(list.Number)
 	}
@@ -308,5 +309,5 @@ func printList(p *printer, list *crl.List) {
 		delta = "changes since number " + s.BaseNumber
 	}
 	p.fields("issuer", s.Issuer, "number", s.Number, "delta", delta, "from", on(list.ThisUpdate), "until", on(list.NextUpdate),
-		"scope", strings.Join(s.Scope, ", "), "revoked", fmt.Sprint(s.Entries))
+		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "revoked", fmt.Sprint(s.Entries))
 }

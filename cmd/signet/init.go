@@ -25,7 +25,7 @@ type initCmd struct {
 	Organization    string   `placeholder:"TEXT" help:"Organization in the subjects of both authorities."`
 	RootName        string   `default:"Signet Root CA 1" placeholder:"TEXT" help:"Common name of the root."`
 	IssuingName     string   `default:"Signet Issuing CA 1" placeholder:"TEXT" help:"Common name of the issuing authority."`
-	RootKey         string   `default:"ecdsa-p384" placeholder:"ALG" help:"Key of the root: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096 or ed25519."`
+	RootKey         string   `default:"ecdsa-p384" placeholder:"ALG" help:"Key of the root: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519; built with Go 1.27 also ml-dsa-44, ml-dsa-65, ml-dsa-87."`
 	IssuingKey      string   `default:"ecdsa-p256" placeholder:"ALG" help:"Key of the issuing authority."`
 	RootLifetime    duration `default:"20y" placeholder:"DURATION" help:"How long the root lives."`
 	IssuingLifetime duration `default:"10y" placeholder:"DURATION" help:"How long the issuing authority lives."`
@@ -83,10 +83,10 @@ func (c *initCmd) config(a *app) (server.InitConfig, error) {
 	}
 	var err error
 	if out.RootKey, err = keys.ParseAlgorithm(c.RootKey); err != nil {
-		return out, (&pki.Error{Kind: pki.KindInvalid, Op: "init", Err: err}).InField("--root-key")
+		return out, (&pki.Error{Kind: pki.KindOf(err), Op: "init", Err: err}).InField("--root-key")
 	}
 	if out.IssuingKey, err = keys.ParseAlgorithm(c.IssuingKey); err != nil {
-		return out, (&pki.Error{Kind: pki.KindInvalid, Op: "init", Err: err}).InField("--issuing-key")
+		return out, (&pki.Error{Kind: pki.KindOf(err), Op: "init", Err: err}).InField("--issuing-key")
 	}
 	if out.PublicURL, err = c.publicURL(a); err != nil {
 		return out, err

@@ -27,7 +27,7 @@ const maxInput = 64 << 20
 // keyFlags say which key a request is for.
 type keyFlags struct {
 	Key          string `placeholder:"FILE" help:"Use this private key (PEM) instead of making one."`
-	KeyAlgorithm string `default:"ecdsa-p256" placeholder:"ALG" help:"Key to make: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096 or ed25519."`
+	KeyAlgorithm string `default:"ecdsa-p256" placeholder:"ALG" help:"Key to make: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519; built with Go 1.27 also ml-dsa-44, ml-dsa-65, ml-dsa-87."`
 	CommonName   string `placeholder:"TEXT" help:"Common name to ask for; most profiles take names from subjectAltName only."`
 }
 
@@ -49,7 +49,7 @@ func (f keyFlags) open(path string) (*localKey, error) {
 	}
 	algorithm, err := keys.ParseAlgorithm(f.KeyAlgorithm)
 	if err != nil {
-		return nil, (&pki.Error{Kind: pki.KindInvalid, Op: "make key", Err: err}).InField("--key-algorithm")
+		return nil, (&pki.Error{Kind: pki.KindOf(err), Op: "make key", Err: err}).InField("--key-algorithm")
 	}
 	signer, err := keys.Generate(algorithm)
 	if err != nil {

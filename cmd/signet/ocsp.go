@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
@@ -225,6 +226,7 @@ type ocspAnswer struct {
 	ThisUpdate *time.Time `json:"this_update,omitempty"`
 	NextUpdate *time.Time `json:"next_update,omitempty"`
 	SignedBy   string     `json:"signed_by,omitempty"`
+	Key        string     `json:"key,omitempty"` // that signed
 	Delegated  bool       `json:"delegated"`
 	Nonce      bool       `json:"nonce_matched"`
 }
@@ -239,6 +241,7 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 		return out
 	}
 	out.ThisUpdate, out.SignedBy, out.Delegated = &said.ThisUpdate, said.Responder.Certificate.Subject.String(), said.Responder.Delegated
+	out.Key = keys.AlgorithmOf(said.Responder.Certificate.PublicKey).String()
 	if !said.NextUpdate.IsZero() {
 		out.NextUpdate = &said.NextUpdate
 	}
@@ -259,7 +262,7 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 	if answer.Delegated {
 		signer += ", appointed by the issuer"
 	}
-	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "responder", answer.Responder)
+	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "key", answer.Key, "responder", answer.Responder)
 	if answer.Nonce {
 		p.line("  The answer was made for this request.")
 	}

@@ -39,7 +39,7 @@ Examples:
 func (c *renewCmd) Run(a *app) error {
 	algorithm, err := keys.ParseAlgorithm(c.KeyAlgorithm)
 	if err != nil {
-		return (&pki.Error{Kind: pki.KindInvalid, Op: "make key", Err: err}).InField("--key-algorithm")
+		return (&pki.Error{Kind: pki.KindOf(err), Op: "make key", Err: err}).InField("--key-algorithm")
 	}
 	files := agent.Files{Certificate: c.Certificate, Key: c.Key}
 	if files.Key == "" {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/x509"
+
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys"
 )
 
 type showCmd struct {
@@ -47,7 +50,7 @@ func (c *showCmd) Run(a *app) error {
 			"account", crt.Account,
 			"valid", span(crt.NotBefore, crt.NotAfter),
 			"issued", on(crt.IssuedAt),
-			"key", "sha256 "+crt.KeyHash.String(),
+			"key", keyText(crt),
 			"fingerprint", "sha256 "+crt.Fingerprint,
 		)
 		revocationFields(p, crt.Revocation)
@@ -60,4 +63,15 @@ func revocationFields(p *printer, r *client.Revocation) {
 		return
 	}
 	p.fields("revoked", on(r.RevokedAt), "reason", r.Reason.String(), "key lost", on(r.InvalidityAt))
+}
+
+// keyText is the kind of a certificate's key and its hash.
+func keyText(crt client.Certificate) string {
+	text := "sha256 " + crt.KeyHash.String()
+	if parsed, err := x509.ParseCertificate(crt.DER); err == nil {
+		if algorithm := keys.AlgorithmOf(parsed.PublicKey); algorithm != keys.NoAlgorithm {
+			return algorithm.String() + ", " + text
+		}
+	}
+	return text
 }

@@ -22,6 +22,7 @@ import (
 //
 //	objects/<SHA-256 of the content, hex>             the content, immutable
 //	refs/<SHA-256 of the key, hex>/<version, hex>     JSON: key, digest, validators, time of the last fetch
+//	facts/<SHA-256 of the name, hex>                  JSON: name, body, until when it is kept
 //
 // The current version of a key is the name that sorts last, so two processes that write at once need no lock: a smaller
 // version may arrive later and is never seen. Files appear by rename, complete or not at all. Fields may be added
@@ -70,11 +71,12 @@ type disk struct {
 
 func openDisk(dir string, maxBytes int64, now func() time.Time) (*disk, error) {
 	d := &disk{dir: dir, maxBytes: maxBytes, now: now}
-	for _, sub := range []string{"objects", "refs"} {
+	for _, sub := range []string{"objects", "refs", "facts"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, err
 		}
 	}
+	d.forgetPast()
 	return d, d.sweep()
 }
 

@@ -14,7 +14,7 @@
 //   - What is kept. Objects are kept on disk by the digest of their content, written to a temporary file, synced and
 //     renamed, so that several processes can share a directory and a crash leaves nothing half written. A key never goes back
 //     to a smaller version (a CRL number and time). What is read back is data of a stranger still: whoever loads it
-//     verifies it again.
+//     verifies it again. Facts (a revocation that was seen) are the exception, and can only make a reader stricter.
 //   - Which secrets leave: none. No cookies, no credentials, no referrer.
 package fetch
 
@@ -64,6 +64,7 @@ const (
 	firstRetry      = 10 * time.Second
 	longestRetry    = 5 * time.Minute
 	maxFailuresKept = 4096
+	trustedLength   = 1 << 20 // octets that are allocated on a server's word
 )
 
 // Fetcher fetches and keeps. It is safe for concurrent use.
@@ -166,7 +167,9 @@ func (f *Fetcher) Do(ctx context.Context, request Request) (*Response, error) {
 		alone, cancel := context.WithTimeout(ctx, request.Timeout)
 		defer cancel()
 		response, err := f.once(alone, request)
-		f.remember(key, err)
+		if ctx.Err() == nil { // that the caller has gone says nothing of the server
+			f.remember(key, err)
+		}
 		return response, err
 	}
 	ch := f.flight.DoChan(key, func() (any, error) {
@@ -255,7 +258,7 @@ func readBounded(body io.Reader, announced, limit int64) ([]byte, error) {
 	}
 	var buffer bytes.Buffer
 	if announced > 0 {
-		buffer.Grow(int(announced) + bytes.MinRead)
+		buffer.Grow(int(min(announced, trustedLength)) + bytes.MinRead) // what is announced has not come yet
 	}
 	if _, err := buffer.ReadFrom(io.LimitReader(body, limit+1)); err != nil {
 		return nil, err

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -391,5 +393,51 @@ func TestDiskBound(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "*")); len(left) != 2 {
 		t.Errorf("%d objects are left", len(left))
+	}
+}
+
+// TestCancelledFresh: that a caller gave up is no failure of the server's.
+func TestCancelledFresh(t *testing.T) {
+	var asked atomic.Int32
+	stalled := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			close(stalled)
+			<-r.Context().Done()
+			return
+		}
+		w.Write([]byte("body"))
+	}))
+	defer server.Close()
+	f := newFetcher(t, nil)
+	request := fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: 10 * time.Second, Fresh: true}
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() { <-stalled; giveUp() }()
+	if _, err := f.Do(ctx, request); err == nil {
+		t.Fatal("a request that was given up succeeded")
+	}
+	request.Fresh = false
+	if response, err := f.Do(t.Context(), request); err != nil || string(response.Body) != "body" {
+		t.Errorf("after somebody gave up: %v", err)
+	}
+}
+
+// TestAnnouncedLength: a server that announces much and sends nothing costs no memory.
+func TestAnnouncedLength(t *testing.T) {
+	const announced = 200 << 20
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(announced))
+		w.Write([]byte{0x30})
+	}))
+	defer server.Close()
+	f := newFetcher(t, nil)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: announced, Timeout: 10 * time.Second}); err == nil {
+		t.Error("a body that was cut off was taken")
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > announced/4 {
+		t.Errorf("%d octets were allocated", got)
 	}
 }

@@ -71,6 +71,7 @@ type Revocation struct {
 //
 //	revoked, hold     its issuer says so
 //	expired, future   its validity has passed, or not begun
+//	ends=DURATION     its validity ends so long from now
 //	muststaple        it has the TLS feature status_request (RFC 7633)
 //	norevavail        it has noRevAvail (RFC 9608) and no pointer to status
 //	noaia, nocdp      it names no responder, no CRL
@@ -185,12 +186,12 @@ func (p *PKI) template(c, issuer *Cert, authority bool, words []string) *x509.Ce
 		t.OCSPServer = []string{p.URL + "/" + issuer.Name + ".ocsp"}
 	}
 	for _, word := range words {
-		p.apply(t, word)
+		p.apply(t, word, now)
 	}
 	return t
 }
 
-func (p *PKI) apply(t *x509.Certificate, word string) {
+func (p *PKI) apply(t *x509.Certificate, word string, now time.Time) {
 	name, value, _ := strings.Cut(word, "=")
 	switch name {
 	case "revoked", "hold": // said by the issuer, not by the certificate
@@ -198,6 +199,10 @@ func (p *PKI) apply(t *x509.Certificate, word string) {
 		t.NotAfter = t.NotBefore.Add(time.Hour)
 	case "future":
 		t.NotBefore = t.NotBefore.Add(48 * time.Hour)
+	case "ends":
+		left, err := time.ParseDuration(value)
+		p.check(err)
+		t.NotAfter = now.Add(left)
 	case "muststaple":
 		value, err := asn1.Marshal([]int{5})
 		p.check(err)

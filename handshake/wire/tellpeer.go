@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"signet.example/signet/handshake/wire/protocol"
+	"signet.example/signet/pki"
 )
 
 // This file puts steps 3 to 5 into words: certificate, trust, revocation.
@@ -154,6 +155,9 @@ func keyOf(c *x509.Certificate) string {
 		return "ECDSA, " + key.Curve.Params().Name
 	case ed25519.PublicKey:
 		return "Ed25519"
+	}
+	if set := pki.MLDSAOfSPKI(c.RawSubjectPublicKeyInfo); set != pki.NoMLDSA {
+		return set.String()
 	}
 	return c.PublicKeyAlgorithm.String()
 }

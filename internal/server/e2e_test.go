@@ -58,17 +58,21 @@ type site struct {
 }
 
 // found makes an authority.
-func found(t *testing.T, database string) *site {
+func found(t *testing.T, database string, changes ...func(*server.InitConfig)) *site {
 	t.Helper()
 	s := &site{dir: filepath.Join(t.TempDir(), "state"), addresses: freeAddresses(t)}
 	passphrase := filepath.Join(t.TempDir(), "passphrase")
 	if err := os.WriteFile(passphrase, []byte("correct horse\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.Initialize(t.Context(), server.InitConfig{
+	config := server.InitConfig{
 		Dir: s.dir, Database: database, PublicURL: "http://" + s.addresses.Public, Passphrase: []byte("correct horse"), PassphraseFile: passphrase,
 		APIListen: s.addresses.API, PublicListen: s.addresses.Public, OpsListen: s.addresses.Ops, Unsafe: true,
-	}); err != nil {
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	if _, err := server.Initialize(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
 	s.connect(t)

@@ -2,88 +2,336 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
-// TestInteropOpenSSL lets OpenSSL judge everything that a running server publishes, before and after a revocation:
-// chain with CRL, CRL, OCSP by GET and POST with and without nonce, and a stapled handshake.
-func TestInteropOpenSSL(t *testing.T) {
+// TestInteropReaders has other people's programs say what they make of a certificate, from everything that a running
+// server publishes, through the certificate's life; each must say what the ledger says, with the reason where it tells
+// one. In the end one bit of everything published is wrong, and none may say good: a reader that does was not reading.
+func TestInteropReaders(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
-		s := found(t, database)
-		s.start(t)
-		j := newJudge(t, s)
-		j.check(false)
-		s.revoke(t, j.certificate, pki.KeyCompromise)
-		j.check(true)
+		j := newJudge(t, database)
+		for _, stage := range stages {
+			t.Run(stage.name, func(t *testing.T) {
+				j.t = t
+				stage.happen(j)
+				j.collect()
+				j.startJava("get")
+				for _, r := range readers {
+					if stage.chain && !r.chain || stage.wrong && r.believes {
+						continue
+					}
+					t.Run(r.name, func(t *testing.T) {
+						j.t = t
+						r.judge(j, stage)
+					})
+				}
+				j.t = t
+				for _, s := range foreignServers {
+					if !stage.chain {
+						t.Run("our client of "+s.name, func(t *testing.T) {
+							j.t = t
+							s.judge(j, stage)
+						})
+					}
+				}
+			})
+		}
 	})
 }
 
-// judge holds a certificate in files, as OpenSSL wants it.
-type judge struct {
-	t           *testing.T
-	dir         string
-	certificate client.Certificate
-	leaf        *x509.Certificate
-	chain       []*x509.Certificate // leaf, issuing
-	key         crypto.Signer
-	rootID      pki.IssuerID
-	site        *site
+// stages is the life that the readers watch. The certificate app goes through it; other stays good until the end.
+var stages = []stage{
+	{name: "issued", happen: func(*judge) {}, of: "app", want: good},
+	{name: "on hold", happen: (*judge).hold, of: "app", want: revoked, reason: pki.CertificateHold},
+	{name: "released", happen: (*judge).release, of: "app", want: good},
+	{name: "revoked", happen: func(j *judge) { j.revoke(j.app.Raw, pki.KeyCompromise) }, of: "app", want: revoked, reason: pki.KeyCompromise},
+	{name: "another's is still good", happen: func(*judge) {}, of: "other", want: good},
+	{name: "one bit of everything is wrong", happen: func(j *judge) { j.front.tamper.Store(true) }, of: "other", want: anythingBut(good), wrong: true},
+	{name: "the issuing authority is revoked", happen: (*judge).revokeIssuing, of: "other", want: revoked, chain: true},
 }
 
-func newJudge(t *testing.T, s *site) *judge {
+type stage struct {
+	name   string
+	happen func(*judge)
+	of     string // the certificate that is asked about
+	want   word
+	reason pki.Reason
+	chain  bool // only those are asked who look at the whole chain
+	wrong  bool // only those are asked who verify
+}
+
+// word is what a reader says of a certificate.
+type word string
+
+const (
+	good    word = "good"
+	revoked word = "revoked"
+	nothing word = "nothing" // it found no information that it believes
+)
+
+// wordIn is what a program said that ends well for good and prints a text for revoked.
+func wordIn(output string, ok bool, whenRevoked string) word {
+	switch {
+	case strings.Contains(output, whenRevoked):
+		return revoked
+	case ok:
+		return good
+	}
+	return nothing
+}
+
+func anythingBut(w word) word { return "anything but " + w }
+
+func (w word) is(said word) bool {
+	not, negated := strings.CutPrefix(string(w), "anything but ")
+	return negated && string(said) != not || w == said
+}
+
+// reader is a way in which somebody else's program, or our own, looks at a certificate.
+type reader struct {
+	name  string
+	chain bool // it looks at the status of the issuing authority, too
+	// staples is set for those who look only at what the server staples. Only good is ever stapled: a server tells no
+	// client that it is itself revoked, so there they find nothing.
+	staples bool
+	// believes is set for those who verify no signature of what they are given, so what they make of what is wrong says nothing.
+	believes bool
+	ask      func(*judge, *subject) opinion
+}
+
+// opinion is what a reader said, with the reason if it tells one and everything that it printed.
+type opinion struct {
+	said   word
+	reason string
+	output string
+}
+
+var readers = flatten(ourReaders, opensslReaders, gnutlsReaders, nssReaders, javaReaders, clientReaders)
+
+func flatten(lists ...[]reader) (all []reader) {
+	for _, list := range lists {
+		all = append(all, list...)
+	}
+	return all
+}
+
+func (r reader) judge(j *judge, s stage) {
+	j.t.Helper()
+	want := s.want
+	if r.staples && want == revoked {
+		want = nothing
+	}
+	got := r.ask(j, j.subjects[s.of])
+	if !want.is(got.said) {
+		j.t.Errorf("says %s, want %s:\n%s", got.said, want, got.output)
+	}
+	if said := strings.ToLower(strings.NewReplacer("_", "", " ", "").Replace(got.reason)); said != "" && want == revoked && !s.chain && said != strings.ToLower(s.reason.String()) {
+		j.t.Errorf("says the reason is %s, want %s:\n%s", got.reason, s.reason, got.output)
+	}
+}
+
+// subject is a certificate in files, as NAME.pem, NAME.der, NAME-chain.pem (with the issuing authority's) and NAME.key,
+// and two servers that show it: one staples, one does not.
+type subject struct {
+	*x509.Certificate
+	name    string
+	key     crypto.Signer
+	record  client.Certificate
+	stapler *handshake.Stapler
+	stapled string // address
+	bare    string // address
+}
+
+func (s *subject) port(address string) string {
+	_, port, _ := net.SplitHostPort(address) // of our own listener
+	return port
+}
+
+// judge is a running authority behind a proxy that everybody who reads goes through.
+type judge struct {
+	t        *testing.T // of what runs now
+	dir      string
+	site     *site
+	front    *front
+	app      *subject
+	subjects map[string]*subject
+	issuing  *x509.Certificate
+	root     *x509.Certificate
+	java     map[string]*javaProcess
+}
+
+func newJudge(t *testing.T, database string) *judge {
 	t.Helper()
-	key, err := keys.Generate(keys.ECDSAP256)
+	j := &judge{t: t, dir: t.TempDir(), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
+	j.site = found(t, database, func(c *server.InitConfig) {
+		j.front = newFront(t, c.PublicListen)
+		c.PublicURL = j.front.url
+	})
+	t.Setenv("SIGNET_OCSP_NONCE", "live")
+	j.site.start(t)
+	for _, name := range []string{"app", "other"} {
+		j.issue(name)
+	}
+	j.app = j.subjects["app"]
+	text, err := os.ReadFile(filepath.Join(j.site.dir, "root.pem"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	j.root = parsePEM(t, text)[0]
+	j.writePEM("root.pem", "CERTIFICATE", j.root.Raw)
+	j.writePEM("issuing.pem", "CERTIFICATE", j.issuing.Raw)
+	j.writePEM("authorities.pem", "CERTIFICATE", j.issuing.Raw, j.root.Raw)
+	j.startJava("post", "-Dcom.sun.security.ocsp.useget=false")
+	return j
+}
+
+// issue makes a certificate for server and client, and the two servers that show it.
+func (j *judge) issue(name string) {
+	j.t.Helper()
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		j.t.Fatal(err)
 	}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	issued, err := s.api.Issue(t.Context(), client.IssueRequest{CSR: csr, Profile: "server", Identifiers: []string{"localhost", "127.0.0.1"}})
+	issued, err := j.site.api.Issue(j.t.Context(), client.IssueRequest{CSR: csr, Profile: "server-client", Identifiers: []string{"localhost", "127.0.0.1"}})
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	j := &judge{t: t, dir: t.TempDir(), certificate: issued.Certificate, chain: parsePEM(t, issued.PEM), key: key, site: s}
-	j.leaf = j.chain[0]
-	issuers, err := s.api.Issuers(t.Context())
+	chain := parsePEM(j.t, issued.PEM)
+	j.issuing = chain[1]
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	for _, i := range issuers {
-		if i.Root {
-			j.rootID = i.ID
+	j.writePEM(name+".key", "PRIVATE KEY", der)
+	j.writePEM(name+".pem", "CERTIFICATE", chain[0].Raw)
+	j.write(name+".der", chain[0].Raw)
+	j.write(name+"-chain.pem", issued.PEM)
+
+	s := &subject{Certificate: chain[0], name: name, key: key, record: issued.Certificate}
+	pair := tls.Certificate{Certificate: [][]byte{chain[0].Raw, chain[1].Raw}, PrivateKey: key}
+	s.stapler, err = handshake.NewStapler(handshake.StaplerConfig{Certificate: pair, Fetcher: j.fetcher()})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	s.bare = j.serve(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	s.stapled = j.serve(&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		certificate, err := s.stapler.GetCertificate(hello)
+		if err == nil && j.front.tamper.Load() && certificate.OCSPStaple != nil {
+			wrong := *certificate
+			wrong.OCSPStaple = flip(wrong.OCSPStaple)
+			certificate = &wrong
 		}
-	}
-	root, err := os.ReadFile(filepath.Join(s.dir, "root.pem"))
+		return certificate, err
+	}})
+	j.subjects[name] = s
+}
+
+// serve answers every request over TLS until the test ends.
+func (j *judge) serve(config *tls.Config) string {
+	j.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	j.write("root.pem", root)
-	j.write("leaf.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: j.leaf.Raw}))
-	j.write("issuing.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: j.chain[1].Raw}))
-	return j
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") }), TLSConfig: config, ErrorLog: quiet}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.ServeTLS(l, "", "") }) // until it is closed
+	j.t.Cleanup(func() { s.Close(); serving.Wait() })
+	return l.Addr().String()
+}
+
+func (j *judge) fetcher() *fetch.Fetcher {
+	j.t.Helper()
+	f, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return f
+}
+
+func (j *judge) hold() {
+	if _, err := j.site.api.Hold(j.t.Context(), j.app.record.Issuer, j.app.record.Serial, true); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+func (j *judge) release() {
+	j.write("kept-held.crl.pem", j.read("complete.crl.pem")) // as a client keeps it that looked while it was on hold
+	if _, err := j.site.api.Release(j.t.Context(), j.app.record.Issuer, j.app.record.Serial, true); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+func (j *judge) revoke(der []byte, reason pki.Reason) {
+	if _, err := j.site.api.Revoke(j.t.Context(), client.RevokeRequest{Certificate: der, Reason: reason, Published: true}); err != nil {
+		j.t.Fatal(err)
+	}
+}
+
+func (j *judge) revokeIssuing() {
+	j.front.tamper.Store(false)
+	j.revoke(j.issuing.Raw, pki.CACompromise)
+}
+
+// collect downloads every list, in PEM as most want them, and renews the staples.
+func (j *judge) collect() {
+	j.t.Helper()
+	at := func(c *x509.Certificate) string { return c.CRLDistributionPoints[0] }
+	complete := j.front.url + "/crl/" + j.app.record.Issuer.String() + ".crl"
+	for name, location := range map[string]string{
+		"shard": at(j.app.Certificate), "complete": complete, "delta": strings.TrimSuffix(complete, ".crl") + "/delta.crl", "root": at(j.issuing),
+	} {
+		der := j.download(location)
+		j.write(name+".crl", der)
+		j.writePEM(name+".crl.pem", "X509 CRL", der)
+	}
+	if _, err := os.Stat(j.path("kept-first.crl.pem")); err != nil {
+		j.write("kept-first.crl.pem", j.read("complete.crl.pem")) // as a client keeps it that looked at the beginning
+		j.write("kept-held.crl.pem", j.read("complete.crl.pem"))
+		j.write("kept-root.crl.pem", j.read("root.crl.pem"))
+	}
+	j.concatenate("shards.pem", "shard.crl.pem", "root.crl.pem")
+	j.concatenate("completes.pem", "complete.crl.pem", "root.crl.pem")
+	j.concatenate("first-and-delta.pem", "kept-first.crl.pem", "delta.crl.pem", "root.crl.pem")
+	j.concatenate("held-and-delta.pem", "kept-held.crl.pem", "delta.crl.pem", "root.crl.pem")
+	j.concatenate("trust-and-lists.pem", "root.pem", "completes.pem")
+	for _, s := range j.subjects {
+		s.stapler.Refresh(j.t.Context())
+	}
 }
 
 func (j *judge) path(name string) string { return filepath.Join(j.dir, name) }
@@ -95,139 +343,161 @@ func (j *judge) write(name string, data []byte) {
 	}
 }
 
-// openssl runs a command in the judge's directory and returns everything it printed.
-func (j *judge) openssl(args ...string) (string, error) {
-	cmd := exec.Command("openssl", args...)
-	cmd.Dir = j.dir
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
-// want demands words in what a command printed.
-func (j *judge) want(what, out string, words ...string) {
+func (j *judge) writePEM(name, kind string, ders ...[]byte) {
 	j.t.Helper()
-	for _, word := range words {
-		if !strings.Contains(out, word) {
-			j.t.Errorf("%s: no %q in:\n%s", what, word, out)
-		}
+	var text []byte
+	for _, der := range ders {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
 	}
+	j.write(name, text)
 }
 
-func (j *judge) download(url string) []byte {
+func (j *judge) read(name string) []byte {
 	j.t.Helper()
-	answer, err := http.Get(url)
+	data, err := os.ReadFile(j.path(name))
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return data
+}
+
+func (j *judge) concatenate(name string, parts ...string) {
+	j.t.Helper()
+	var all []byte
+	for _, part := range parts {
+		all = append(all, j.read(part)...)
+	}
+	j.write(name, all)
+}
+
+func (j *judge) download(location string) []byte {
+	j.t.Helper()
+	answer, err := http.Get(location)
 	if err != nil {
 		j.t.Fatal(err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {
-		j.t.Fatalf("%s: %s %v", url, answer.Status, err)
+		j.t.Fatalf("%s: %s %v", location, answer.Status, err)
 	}
 	return body
 }
 
-func (j *judge) check(revoked bool) {
-	j.t.Helper()
-	j.crl(revoked)
-	j.ocsp(revoked)
-	j.handshake(revoked)
+// packages says what of Debian holds a program.
+var packages = map[string]string{
+	"openssl": "openssl", "gnutls-cli": "gnutls-bin", "gnutls-serv": "gnutls-bin", "certtool": "gnutls-bin", "ocsptool": "gnutls-bin",
+	"certutil": "libnss3-tools", "crlutil": "libnss3-tools", "ocspclnt": "libnss3-tools", "vfychain": "libnss3-tools", "tstclnt": "libnss3-tools",
+	"java": "default-jdk-headless", "javac": "default-jdk-headless", "keytool": "default-jdk-headless",
+	"curl": "curl", "wget": "wget", "python3": "python3", "nginx": "nginx-light",
 }
 
-func (j *judge) crl(revoked bool) {
+// program is a foreign command in the judge's directory. One that is not there fails the test: nothing is left out quietly.
+func (j *judge) program(name string, args ...string) *exec.Cmd {
 	j.t.Helper()
-	j.write("shard.crl", j.download(j.leaf.CRLDistributionPoints[0]))
-	j.write("root.crl", j.download(j.chain[1].CRLDistributionPoints[0]))
-	for name, file := range map[string]string{"shard.crl": "issuing.pem", "root.crl": "root.pem"} {
-		out, err := j.openssl("crl", "-in", name, "-inform", "DER", "-CAfile", file, "-out", name+".pem", "-text")
-		if err != nil {
-			j.t.Errorf("openssl crl %s: %v", name, err)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		j.t.Fatalf("%v: apt-get install --no-install-recommends %s, or run scripts/test", err, packages[name])
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = j.dir
+	return cmd
+}
+
+// run runs a foreign command to its end and returns what it printed, and whether it ended well.
+func (j *judge) run(name string, args ...string) (string, bool) {
+	j.t.Helper()
+	out, status := j.exit("", name, args...)
+	return out, status == 0
+}
+
+// exit runs a foreign command with an input and returns what it printed and its exit status.
+func (j *judge) exit(input, name string, args ...string) (string, int) {
+	j.t.Helper()
+	ctx, cancel := context.WithTimeout(j.t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := j.program(name, args...)
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &out
+	if err := cmd.Start(); err != nil {
+		j.t.Fatal(err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	if err := cmd.Wait(); err != nil {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+			j.t.Fatal(err)
 		}
-		j.want("openssl crl "+name, out, "verify OK")
 	}
-	out, err := j.openssl("verify", "-x509_strict", "-crl_check_all", "-extended_crl", "-CRLfile", "shard.crl.pem", "-CRLfile", "root.crl.pem",
-		"-CAfile", "root.pem", "-untrusted", "issuing.pem", "-purpose", "sslserver", "-verify_hostname", "localhost", "leaf.pem")
-	if revoked {
-		j.want("openssl verify", out, "certificate revoked")
-	} else if err != nil {
-		j.t.Errorf("openssl verify: %v\n%s", err, out)
-	}
+	return fmt.Sprintf("$ %s\n%s(exit status %d)\n", strings.Join(cmd.Args, " "), out.String(), cmd.ProcessState.ExitCode()), cmd.ProcessState.ExitCode()
 }
 
-func (j *judge) ocsp(revoked bool) {
+// must runs a foreign command that has to end well, whatever the state of the certificates.
+func (j *judge) must(name string, args ...string) string {
 	j.t.Helper()
-	said := "leaf.pem: good"
-	if revoked {
-		said = "leaf.pem: revoked"
+	out, ok := j.run(name, args...)
+	if !ok {
+		j.t.Fatal(out)
 	}
-	// POST, with a nonce (which a pre-produced answer may leave out: RFC 9654) and without, for SHA-1 and SHA-256.
-	for _, extra := range [][]string{{}, {"-no_nonce"}, {"-sha256", "-no_nonce"}} {
-		args := append([]string{"ocsp", "-issuer", "issuing.pem"}, extra...)
-		args = append(args, "-cert", "leaf.pem", "-url", j.leaf.OCSPServer[0], "-CAfile", "root.pem", "-verify_other", "issuing.pem", "-text")
-		out, err := j.openssl(args...)
-		if err != nil {
-			j.t.Errorf("openssl %v: %v", args, err)
-		}
-		j.want("openssl ocsp", out, said, "Response verify OK")
-		if revoked {
-			j.want("openssl ocsp", out, "Reason: keyCompromise")
-		}
-	}
-	// GET: OpenSSL makes the request and judges the answer, and an HTTP client carries both.
-	if out, err := j.openssl("ocsp", "-issuer", "issuing.pem", "-cert", "leaf.pem", "-no_nonce", "-reqout", "request.der"); err != nil {
-		j.t.Fatalf("openssl ocsp -reqout: %v\n%s", err, out)
-	}
-	request, err := os.ReadFile(j.path("request.der"))
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	j.write("answer.der", j.download(j.leaf.OCSPServer[0]+"/"+url.PathEscape(base64.StdEncoding.EncodeToString(request))))
-	out, err := j.openssl("ocsp", "-issuer", "issuing.pem", "-cert", "leaf.pem", "-no_nonce", "-respin", "answer.der", "-CAfile", "root.pem", "-verify_other", "issuing.pem")
-	if err != nil {
-		j.t.Errorf("openssl ocsp -respin: %v", err)
-	}
-	j.want("openssl ocsp, GET", out, said, "Response verify OK")
+	return out
 }
 
-// handshake has openssl s_client look at a server that staples with our stapler.
-func (j *judge) handshake(revoked bool) {
-	j.t.Helper()
-	fetcher, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	stapler, err := handshake.NewStapler(handshake.StaplerConfig{
-		Certificate: tls.Certificate{Certificate: [][]byte{j.chain[0].Raw, j.chain[1].Raw}, PrivateKey: j.key}, Fetcher: fetcher,
-	})
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	stapler.Refresh(j.t.Context())
-	l, err := tls.Listen("tcp", "127.0.0.1:0", stapler.Configure(&tls.Config{MinVersion: tls.VersionTLS12}))
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	defer l.Close()
-	go serveOnce(l)
-	cmd := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-servername", "localhost", "-status", "-CAfile", "root.pem", "-verify_return_error")
-	cmd.Dir, cmd.Stdin = j.dir, bytes.NewReader(nil)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		j.t.Errorf("openssl s_client: %v\n%s", err, out)
-	}
-	if revoked {
-		// Only good is ever stapled: a server tells no client that it is itself revoked, the client has to ask.
-		j.want("openssl s_client -status", string(out), "OCSP response: no response sent", "Verify return code: 0 (ok)")
-		return
-	}
-	j.want("openssl s_client -status", string(out), "OCSP Response Status: successful", "Cert Status: good", "Verify return code: 0 (ok)")
+// front is what stands between the authority and the world, as a CDN would. It counts, and it can turn a bit of
+// everything that passes.
+type front struct {
+	url    string
+	tamper atomic.Bool
+
+	mu      sync.Mutex
+	methods map[string]int // OCSP requests by method; guarded by mu
 }
 
-func serveOnce(l net.Listener) {
-	conn, err := l.Accept()
-	if err != nil {
-		return
+func newFront(t *testing.T, behind string) *front {
+	t.Helper()
+	f := &front{methods: make(map[string]int)}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind})
+	proxy.ErrorLog = quiet
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if !f.tamper.Load() {
+			return nil
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		r.Body = io.NopCloser(bytes.NewReader(flip(body)))
+		return err
 	}
-	defer conn.Close()
-	_, _ = io.Copy(io.Discard, conn) // handshakes, and reads until the client hangs up
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/ocsp/") {
+			f.mu.Lock()
+			f.methods[r.Method]++
+			f.mu.Unlock()
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	f.url = s.URL
+	return f
+}
+
+// asked counts the OCSP requests of a method.
+func (f *front) asked(method string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.methods[method]
+}
+
+// flip turns the last bit, which is in a signature in everything that an authority publishes: the list's, or that of the
+// responder's certificate.
+func flip(body []byte) []byte {
+	if len(body) == 0 {
+		return body
+	}
+	wrong := bytes.Clone(body)
+	wrong[len(wrong)-1] ^= 1
+	return wrong
+}
+
+func (j *judge) exists(name string) bool {
+	_, err := os.Stat(j.path(name))
+	return err == nil
 }

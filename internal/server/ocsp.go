@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"os"
 	"time"
@@ -27,14 +28,12 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key, err := keyStore.Open(ctx, keyStore.URI(responderKey))
-	if pki.KindOf(err) == pki.KindNotFound && err != nil {
-		key, err = keyStore.Create(ctx, responderKey, keys.ECDSAP256)
-	}
+	responders := responderKeys{store: keyStore}
+	key, err := responders.open(ctx, keys.ECDSAP256)
 	if err != nil {
 		return err
 	}
-	config := ocspserver.DelegationConfig{Key: key, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
+	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
 	if s.authority != nil {
 		config.Certifier = certifier{s.authority}
 	}
@@ -51,6 +50,35 @@ func (s *Server) openOCSP(ctx context.Context) error {
 		s.report("OCSP delegation")(err) // the others may still be certified; Run tries again
 	}
 	return nil
+}
+
+// responderKeys are the keys of this instance's responder, one of each kind that an issuer asks for.
+type responderKeys struct{ store keys.Store }
+
+// keyFor answers for an issuer of ML-DSA with a key of the same parameter set, or whoever breaks ECDSA could say "good" in
+// its name; for all others with ECDSA P-256, which every client verifies and which signs fastest.
+func (r responderKeys) keyFor(ctx context.Context, issuer *x509.Certificate) (crypto.Signer, error) {
+	switch algorithm := keys.AlgorithmOf(issuer.PublicKey); algorithm {
+	case keys.MLDSA44, keys.MLDSA65, keys.MLDSA87:
+		return r.open(ctx, algorithm)
+	}
+	return r.open(ctx, keys.ECDSAP256)
+}
+
+// open opens the key of a kind, or makes it.
+func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (crypto.Signer, error) {
+	name := responderKey
+	if algorithm != keys.ECDSAP256 {
+		name += "-" + algorithm.String()
+	}
+	key, err := r.store.Open(ctx, r.store.URI(name))
+	if pki.KindOf(err) == pki.KindNotFound && err != nil {
+		key, err = r.store.Create(ctx, name, algorithm)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return key.Signer, nil
 }
 
 // onlineIssuers are those that this site can answer for.

@@ -21,6 +21,10 @@ type DelegationConfig struct {
 	// Key is this instance's responder key, ECDSA P-256. It is kept by the caller, encrypted, and is the same after a
 	// restart, so that certificates stay useful. It never travels. Required.
 	Key crypto.Signer
+	// KeyFor returns the responder key for one issuer, by its certificate, and may make it: a post-quantum issuer is
+	// answered for with a post-quantum key, or its answers would be as weak as Key. It is asked until it succeeds. Nil:
+	// Key, for every issuer.
+	KeyFor func(ctx context.Context, issuer *x509.Certificate) (crypto.Signer, error)
 	// Store is the table of requests. Required.
 	Store Responders
 	// Issuers returns a certificate of each on-line issuer. Required.
@@ -51,13 +55,32 @@ const (
 // in any cache, and an issuing instance may be away for days. It is safe for concurrent use.
 type Delegation struct {
 	config DelegationConfig
-	key    pki.KeyHash
-	csr    []byte
 
 	rounds  sync.Mutex // held for a round
 	mu      sync.RWMutex
 	current map[pki.IssuerID][]*Delegate // guarded by mu; valid or about to be, newest last
 	asked   map[pki.IssuerID]time.Time   // guarded by rounds
+	keys    map[pki.IssuerID]*ownKey     // guarded by rounds
+}
+
+// ownKey is a key of this responder with its request.
+type ownKey struct {
+	signer crypto.Signer
+	hash   pki.KeyHash
+	csr    []byte
+}
+
+func newOwnKey(signer crypto.Signer) (*ownKey, error) {
+	const op = "prepare OCSP delegation"
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "OCSP responder"}}, signer)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	hash, err := pki.HashPublicKey(signer.Public())
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return &ownKey{signer, hash, csr}, nil
 }
 
 // NewDelegation prepares; Round or Run does the work.
@@ -74,17 +97,14 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 	if config.Renew >= config.Lifetime {
 		return nil, pki.Errorf(pki.KindInvalid, op, "renewed every %s: want less than the lifetime of %s", config.Renew, config.Lifetime)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "OCSP responder"}}, config.Key)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	if _, err := newOwnKey(config.Key); err != nil {
+		return nil, err
 	}
-	key, err := pki.HashPublicKey(config.Key.Public())
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	if config.KeyFor == nil {
+		config.KeyFor = func(context.Context, *x509.Certificate) (crypto.Signer, error) { return config.Key, nil }
 	}
 	return &Delegation{
-		config: config, key: key, csr: csr,
-		current: make(map[pki.IssuerID][]*Delegate), asked: make(map[pki.IssuerID]time.Time),
+		config: config, current: make(map[pki.IssuerID][]*Delegate), asked: make(map[pki.IssuerID]time.Time), keys: make(map[pki.IssuerID]*ownKey),
 	}, nil
 }
 
@@ -168,12 +188,18 @@ func (d *Delegation) Round(ctx context.Context) error {
 func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
 	d.rounds.Lock()
 	defer d.rounds.Unlock()
+	var failed []error
 	issuers := make(map[pki.IssuerID]*x509.Certificate)
 	for _, cert := range d.config.Issuers() {
-		issuers[pki.HashSPKI(cert.RawSubjectPublicKeyInfo).Issuer()] = cert
+		id := pki.HashSPKI(cert.RawSubjectPublicKeyInfo).Issuer()
+		if err := d.findKey(ctx, id, cert); err != nil {
+			failed = append(failed, fmt.Errorf("responder key for issuer %s: %w", id, err))
+			continue
+		}
+		issuers[id] = cert
 	}
 	// What was certified before a restart, or by another instance, saves asking.
-	failed := []error{d.takeUp(ctx, issuers)}
+	failed = append(failed, d.takeUp(ctx, issuers))
 	wanted := d.wanted(issuers)
 	failed = append(failed, d.ask(ctx, wanted))
 	if d.config.Certifier != nil {
@@ -183,6 +209,19 @@ func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
 		failed = append(failed, d.takeUp(ctx, issuers))
 	}
 	return len(d.wanted(issuers)) > 0, errors.Join(failed...)
+}
+
+// findKey makes sure that the key for an issuer is known.
+func (d *Delegation) findKey(ctx context.Context, id pki.IssuerID, cert *x509.Certificate) error {
+	if d.keys[id] != nil {
+		return nil
+	}
+	signer, err := d.config.KeyFor(ctx, cert)
+	if err != nil {
+		return err
+	}
+	d.keys[id], err = newOwnKey(signer)
+	return err
 }
 
 // wanted returns the issuers whose certificate is missing or due.
@@ -205,7 +244,7 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 		if asked, ok := d.asked[issuer]; ok && now.Sub(asked) < askAgain && !now.Before(asked) {
 			continue
 		}
-		if err := d.config.Store.RequestResponder(ctx, ResponderRequest{Issuer: issuer, Key: d.key, CSR: d.csr}); err != nil {
+		if err := d.config.Store.RequestResponder(ctx, ResponderRequest{Issuer: issuer, Key: d.keys[issuer].hash, CSR: d.keys[issuer].csr}); err != nil {
 			return err
 		}
 		d.asked[issuer] = now
@@ -239,17 +278,23 @@ func (d *Delegation) certify(ctx context.Context) error {
 
 // takeUp reads what was certified and begins to use it.
 func (d *Delegation) takeUp(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
-	certified, err := d.config.Store.ResponderCertificates(ctx, d.key)
-	if err != nil {
-		return err
+	own := make(map[pki.KeyHash]bool)
+	for issuer := range issuers {
+		own[d.keys[issuer].hash] = true
 	}
 	var failed []error
-	for issuer, der := range certified {
-		if issuers[issuer] == nil {
-			continue // an issuer that is gone or off-line
+	for key := range own {
+		certified, err := d.config.Store.ResponderCertificates(ctx, key)
+		if err != nil {
+			return err
 		}
-		if err := d.adopt(issuers[issuer], issuer, der); err != nil {
-			failed = append(failed, fmt.Errorf("responder certificate of issuer %s: %w", issuer, err))
+		for issuer, der := range certified {
+			if issuers[issuer] == nil || d.keys[issuer].hash != key {
+				continue // an issuer that is gone, off-line, or answered for with another key
+			}
+			if err := d.adopt(issuers[issuer], issuer, der); err != nil {
+				failed = append(failed, fmt.Errorf("responder certificate of issuer %s: %w", issuer, err))
+			}
 		}
 	}
 	return errors.Join(failed...)
@@ -274,7 +319,7 @@ func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, der []byte
 	if !now.Before(cert.NotAfter) {
 		return nil // from before a long stop; a newer one is asked for
 	}
-	signer, err := ocsp.NewSigner(d.config.Key, cert)
+	signer, err := ocsp.NewSigner(d.keys[id].signer, cert)
 	if err != nil {
 		return err
 	}

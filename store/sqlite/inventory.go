@@ -204,6 +204,9 @@ func (q *selection) filter(f ca.Filter) {
 	if f.Account != "" {
 		q.and(`c.account = %s`, f.Account)
 	}
+	if f.NotAccount != "" {
+		q.and(`c.account <> %s`, f.NotAccount)
+	}
 	for _, bound := range []struct {
 		condition string
 		at        time.Time

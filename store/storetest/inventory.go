@@ -186,6 +186,9 @@ func randomFilter(b *books, random *rand.Rand, all []stocked) ca.Filter {
 	if one(3) {
 		f.Account = some.Account
 	}
+	if one(5) {
+		f.NotAccount = some.Account
+	}
 	if one(2) {
 		f.Status = ca.CertificateStatus(random.IntN(4))
 	}
@@ -225,7 +228,7 @@ func (c stocked) selectedBy(f ca.Filter) bool {
 	}
 	return named && status &&
 		(f.Serial == pki.Serial{} || f.Serial == c.Serial) && (f.KeyHash == pki.KeyHash{} || f.KeyHash == c.KeyHash) &&
-		(f.Issuer.IsZero() || f.Issuer == c.Issuer) && (f.Profile == "" || f.Profile == c.Profile) && (f.Account == "" || f.Account == c.Account) &&
+		(f.Issuer.IsZero() || f.Issuer == c.Issuer) && (f.Profile == "" || f.Profile == c.Profile) && (f.Account == "" || f.Account == c.Account) && (f.NotAccount == "" || f.NotAccount != c.Account) &&
 		(f.ExpiresFrom.IsZero() || !c.NotAfter.Before(f.ExpiresFrom)) && (f.ExpiresTo.IsZero() || c.NotAfter.Before(f.ExpiresTo)) &&
 		(f.IssuedFrom.IsZero() || !c.IssuedAt.Before(f.IssuedFrom)) && (f.IssuedTo.IsZero() || c.IssuedAt.Before(f.IssuedTo))
 }

@@ -71,6 +71,9 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	}
 	signer, err := keys.Generate(algorithm)
 	if err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok {
+			return nil, e.InField("algorithm")
+		}
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Field: "algorithm", Err: err}
 	}
 	return s.keep(op, name, signer)
@@ -83,7 +86,7 @@ func (s *Store) Import(ctx context.Context, name string, signer crypto.Signer) (
 		return nil, err
 	}
 	if keys.AlgorithmOf(signer.Public()) == keys.NoAlgorithm {
-		return nil, pki.Errorf(pki.KindInvalid, op, "a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, or Ed25519").InField("key")
+		return nil, pki.Errorf(pki.KindInvalid, op, "a CA's key is ECDSA on P-256, P-384 or P-521, RSA of 2048, 3072 or 4096 bits, Ed25519, or ML-DSA where signet is built with Go 1.27").InField("key")
 	}
 	return s.keep(op, name, signer)
 }

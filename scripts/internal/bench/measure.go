@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -33,7 +36,9 @@ type result struct {
 	RSS         float64    `json:"rss_mb,omitempty"`          // of the process under test, at the end
 	Target      float64    `json:"target,omitempty"`
 	Limit       *limit     `json:"limit,omitempty"`
-	Ratio       float64    `json:"ratio,omitempty"` // value / limit
+	Ratio       float64    `json:"ratio,omitempty"` // value / limit; of a comparison, the median of its rounds
+
+	RatioSpread *[2]float64 `json:"ratio_spread,omitempty"` // of a comparison: the quartiles of its rounds
 }
 
 type limit struct {
@@ -131,6 +136,105 @@ func (b *bench) once(ctx context.Context, l load, length time.Duration) (result,
 	return r, nil
 }
 
+// rival is a load that is compared with another one.
+type rival struct {
+	load
+	share float64 // of the rate of the other that we want; 0: none
+}
+
+// compare measures loads side by side: which one comes next is drawn for every single operation, so that whatever drifts
+// on the machine, and what one leaves behind for the next, hits all of them alike. What counts is the ratio of the mean times within
+// a round, without the slowest quarter, which is the scheduler's: the median of the rounds is reported, with its quartiles.
+func (b *bench) compare(ctx context.Context, base load, rivals []rival) error {
+	length, rounds := 2*time.Second, 21
+	if b.quick {
+		length, rounds = time.Second, 9
+	}
+	loads := []rival{{load: base}}
+	for _, r := range rivals {
+		if strings.Contains(r.name, b.only) {
+			loads = append(loads, r)
+		}
+	}
+	if len(loads) == 1 && !strings.Contains(base.name, b.only) {
+		return nil
+	}
+	runs := make([][]result, len(loads))
+	for n := range rounds + 1 {
+		round, err := b.mixed(ctx, loads, length)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			continue // the warm-up
+		}
+		for i := range round {
+			round[i].Ratio = round[i].Value / round[0].Value
+			runs[i] = append(runs[i], round[i])
+		}
+	}
+	for i, l := range loads {
+		slices.SortFunc(runs[i], func(x, y result) int { return cmp.Compare(x.Ratio, y.Ratio) })
+		quartiles := [2]float64{runs[i][rounds/4].Ratio, runs[i][rounds*3/4].Ratio}
+		ratio := runs[i][rounds/2].Ratio
+		slices.SortFunc(runs[i], func(x, y result) int { return cmp.Compare(x.Value, y.Value) })
+		r := runs[i][rounds/2]
+		r.Spread, r.Ratio = [2]float64{runs[i][0].Value, runs[i][rounds-1].Value}, 0
+		if i > 0 {
+			base := b.report.Cases[len(b.report.Cases)-i]
+			r.Limit, r.Target, r.Ratio, r.RatioSpread = &limit{base.Name, base.Value}, l.share*base.Value, ratio, &quartiles
+		}
+		b.add(r)
+	}
+	return nil
+}
+
+// mixed is one round of a comparison. The rate of a load is what all callers would reach with it alone.
+func (b *bench) mixed(ctx context.Context, loads []rival, length time.Duration) ([]result, error) {
+	callers := max(loads[0].callers, 1)
+	counts := make([]atomic.Int64, len(loads))
+	times := make([][][]time.Duration, callers)
+	failures := make([]error, callers)
+	var done sync.WaitGroup
+	begin := time.Now()
+	for caller := range callers {
+		times[caller] = make([][]time.Duration, len(loads))
+		done.Go(func() {
+			for time.Since(begin) < length && failures[caller] == nil {
+				i := rand.IntN(len(loads))
+				started := time.Now()
+				if err := loads[i].do(ctx, caller, int(counts[i].Add(1))); err != nil {
+					failures[caller] = fmt.Errorf("%s: %w", loads[i].name, err)
+				}
+				times[caller][i] = append(times[caller][i], time.Since(started))
+			}
+		})
+	}
+	done.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return nil, err
+	}
+	round := make([]result, len(loads))
+	for i, l := range loads {
+		var all []time.Duration
+		for caller := range callers {
+			all = append(all, times[caller][i]...)
+		}
+		if len(all) < 20 {
+			return nil, fmt.Errorf("%s: %d operations in %s", l.name, len(all), length)
+		}
+		slices.Sort(all)
+		var sum time.Duration
+		kept := all[:len(all)*3/4]
+		for _, t := range kept {
+			sum += t
+		}
+		rate := float64(callers) * float64(len(kept)) / sum.Seconds()
+		round[i] = result{Name: l.name, Unit: "1/s", Value: rate, P50: milliseconds(all[len(all)/2]), P99: milliseconds(all[len(all)*99/100])}
+	}
+	return round, nil
+}
+
 // add puts a finished result into the report and on the screen.
 func (b *bench) add(r result) {
 	b.report.Cases = append(b.report.Cases, r)
@@ -149,7 +253,10 @@ func (r result) print(w io.Writer) {
 		fmt.Fprintf(w, "  database %.0f us", r.DatabaseCPU)
 	}
 	if r.Limit != nil {
-		fmt.Fprintf(w, "  %.2f of %s (%.0f)", r.Ratio, r.Limit.Name, r.Limit.Value)
+		fmt.Fprintf(w, "  %.3f of %s (%.0f)", r.Ratio, r.Limit.Name, r.Limit.Value)
+	}
+	if r.RatioSpread != nil {
+		fmt.Fprintf(w, ", quartiles %.3f to %.3f", r.RatioSpread[0], r.RatioSpread[1])
 	}
 	if r.Target > 0 {
 		fmt.Fprintf(w, "  target %.0f", r.Target)

@@ -74,6 +74,9 @@ func (r result) share() string {
 	if r.Limit == nil {
 		return ""
 	}
+	if r.RatioSpread != nil {
+		return fmt.Sprintf("%.3f (%.3f to %.3f) of %s", r.Ratio, r.RatioSpread[0], r.RatioSpread[1], r.Limit.Name)
+	}
 	return fmt.Sprintf("%.2f of %s", r.Ratio, r.Limit.Name)
 }
 

@@ -3,18 +3,19 @@
 package crl_test
 
 import (
-	"crypto/mldsa"
 	"testing"
+
+	"signet.example/signet/pki"
 )
 
 // TestMLDSA is TestRoundTrip with post-quantum keys.
 func TestMLDSA(t *testing.T) {
-	for _, params := range []mldsa.Parameters{mldsa.MLDSA44(), mldsa.MLDSA65(), mldsa.MLDSA87()} {
-		key, err := mldsa.GenerateKey(params)
+	for _, set := range []pki.MLDSA{pki.MLDSA44, pki.MLDSA65, pki.MLDSA87} {
+		key, err := set.Generate()
 		if err != nil {
 			t.Fatal(err)
 		}
 		ca := newAuthority(t, "Post-quantum CA", key)
-		t.Run(params.String(), func(t *testing.T) { roundTrip(t, ca, 100) })
+		t.Run(set.String(), func(t *testing.T) { roundTrip(t, ca, 100) })
 	}
 }

@@ -43,8 +43,8 @@ import javax.net.ssl.TrustManagerFactory;
  * a line of words name=value in, one line out.
  *
  *   validate root=FILE chain=FILE [options=A,B] [crls=FILE] [staple=FILE] [responder=URL] [nonce=true]
- *   connect  root=FILE port=N [options=A,B] [responder=URL]
- *   serve    store=FILE password=TEXT
+ *   connect  root=FILE port=N [protocol=TEXT] [options=A,B] [responder=URL]
+ *   serve    store=FILE passwordfile=FILE
  *
  * The answer is good, revoked REASON, undetermined, or refused and why; serve answers with its port.
  */
@@ -133,7 +133,7 @@ public class Judge {
 
     /** Serves until the process ends: whoever connects gets a handshake, with a staple that Java fetched itself. */
     static String serve(Map<String, String> options) throws Exception {
-        char[] password = options.get("password").toCharArray();
+        char[] password = Files.readAllLines(Path.of(options.get("passwordfile"))).get(0).toCharArray();
         var store = KeyStore.getInstance("PKCS12");
         try (InputStream in = Files.newInputStream(Path.of(options.get("store")))) {
             store.load(in, password);

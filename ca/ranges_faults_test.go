@@ -1,0 +1,145 @@
+package ca_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"strings"
+	"sync"
+	"testing"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+	"signet.example/signet/store/storetest"
+)
+
+// A range that could not be closed is no fault of whoever asks for the next index; it is closed later.
+func TestRangeThatIsNotClosedFailsNobody(t *testing.T) {
+	for _, fault := range storetest.Faults {
+		t.Run(fault.String(), func(t *testing.T) {
+			faulty := &storetest.Faulty{Store: testdb.SQLite(t)}
+			w := newTown(t, faulty)
+			request := server(t, "a.example.com")
+			for range 16 {
+				w.mustIssue(request)
+			}
+			faulty.Fail("CloseRange", fault)
+			w.mustIssue(request)
+			if faulty.Pending() {
+				t.Fatal("no range was closed")
+			}
+			if err := w.TestingOnlyTick(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.shape(t); got != "0-16 closed 16-48 open " {
+				t.Errorf("ranges: %q", got)
+			}
+		})
+	}
+}
+
+// forgetful is a store that gives out the id of a range again, as a database does that went back.
+type forgetful struct {
+	store.Store
+	mu    sync.Mutex
+	first ca.RangeID
+}
+
+func (f *forgetful) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error) {
+	got, err := f.Store.Reserve(ctx, r)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.first == 0 {
+		f.first = got.ID
+	}
+	got.ID = f.first
+	return got, err
+}
+
+// An id that comes a second time is a database that went back: nothing is signed in the range, and nothing after it.
+func TestRangeIDGivenOutTwice(t *testing.T) {
+	s := testdb.SQLite(t)
+	w := newTown(t, s)
+	a := w.instance(&forgetful{Store: s})
+	request := server(t, "a.example.com")
+	for range 16 {
+		if _, err := w.issue(a, request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := w.issue(a, request)
+	wantError(t, err, pki.KindFailedPrecondition, "")
+	if !strings.Contains(err.Error(), "went back") {
+		t.Errorf("it says %v", err)
+	}
+	_, err = w.issue(a, request)
+	wantError(t, err, pki.KindUnavailable, "")
+}
+
+// The rule on reused keys sees every certificate, however many the account itself has.
+func TestReuseLooksBeyondManyCertificates(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	a := w.withProfiles(t, map[string]string{"own": "keys: {reuse: account}\n"})
+	other := auth.Principal{ID: "token:other", Account: "other", Role: auth.RoleRequester}
+	ask := func(who auth.Principal, profile string, request ca.Request) error {
+		request.Profile = profile
+		_, err := a.Issue(t.Context(), w.grant(who, auth.ActionIssue, profile), request)
+		return err
+	}
+	first, last := server(t, "a.example.com"), server(t, "a.example.com")
+	if err := ask(other, "server", first); err != nil {
+		t.Fatal(err)
+	}
+	for range 101 {
+		for _, request := range []ca.Request{first, last} {
+			if err := ask(web, "server", request); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := ask(web, "own", last); err != nil {
+		t.Errorf("a key that is the account's own: %v", err)
+	}
+	if err := ask(other, "server", last); err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []ca.Request{first, last} {
+		wantError(t, ask(web, "own", request), pki.KindRefused, "csr")
+	}
+}
+
+// The path lengths of the whole chain count, also above an issuer whose own certificate has none.
+func TestCAsBelow(t *testing.T) {
+	key := newKey(t)
+	certificate := func(subject, issuer string, length int) []byte {
+		t.Helper()
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: subject}, IsCA: true, BasicConstraintsValid: true, MaxPathLen: length, MaxPathLenZero: length == 0}
+		der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{Subject: pkix.Name{CommonName: issuer}}, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	for _, test := range []struct {
+		name  string
+		chain [][]byte
+		want  int
+	}{
+		{"none", [][]byte{certificate("a", "r", -1), certificate("r", "r", -1)}, -1},
+		{"its own", [][]byte{certificate("a", "r", 0), certificate("r", "r", -1)}, 0},
+		{"of the root, one above", [][]byte{certificate("a", "r", -1), certificate("r", "r", 1)}, 0},
+		{"of the root, two above", [][]byte{certificate("b", "a", -1), certificate("a", "r", 5), certificate("r", "r", 4)}, 2},
+		{"used up", [][]byte{certificate("b", "a", 3), certificate("a", "r", -1), certificate("r", "r", 1)}, 0},
+		{"self-issued is not counted", [][]byte{certificate("b", "a", -1), certificate("a", "a", -1), certificate("a", "r", 2)}, 1},
+		{"a root's own", [][]byte{certificate("r", "r", 3)}, 3},
+	} {
+		if got, err := ca.TestingOnlyCAsBelow(test.chain); err != nil || got != test.want {
+			t.Errorf("%s: %d, %v; want %d", test.name, got, err, test.want)
+		}
+	}
+}

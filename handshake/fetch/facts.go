@@ -1,0 +1,141 @@
+package fetch
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Fact is something small that must outlive the process and whatever else is kept: objects make room for others, facts do
+// not before their time.
+type Fact struct {
+	Name  string    `json:"name"` // of what it is about; one fact a name, and the first one stays
+	Until time.Time `json:"until"`
+	Body  []byte    `json:"body"` // at most 4 KiB
+}
+
+const (
+	maxFacts     = 1 << 16
+	maxFactBytes = 4 << 10
+	maxFactFile  = 8 << 10
+	readAgain    = 3 // times after a change: the clock of a file system is coarse, and a later change may bear the same time
+)
+
+// Remember keeps a fact on disk, if there is one, where every process that shares the directory finds it. Whoever can
+// write to the directory can plant facts: they are for what makes the reader stricter, never for what it then trusts.
+func (f *Fetcher) Remember(fact Fact) error {
+	if f.disk == nil {
+		return nil
+	}
+	if len(fact.Body) > maxFactBytes {
+		return fmt.Errorf("remember: %d octets are too many for a fact", len(fact.Body))
+	}
+	path := f.disk.factPath(fact.Name)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	text, err := json.Marshal(fact)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, text)
+}
+
+func (d *disk) factPath(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return filepath.Join(d.dir, "facts", hex.EncodeToString(sum[:]))
+}
+
+// Recollection reads the facts of a directory, each one once. It is safe for concurrent use.
+type Recollection struct {
+	disk *disk
+
+	mu      sync.Mutex
+	read    map[string]bool // names of files; guarded by mu
+	changed time.Time       // modification time of the directory when it was read last; guarded by mu
+	reads   int             // since it has that time; guarded by mu
+}
+
+// Recollect begins to read facts. Without a directory there are none.
+func (f *Fetcher) Recollect() *Recollection {
+	return &Recollection{disk: f.disk, read: make(map[string]bool)}
+}
+
+// Next returns the facts that came since it was called last, whoever remembered them. If nothing changed, it costs one look
+// at the directory. Call it once a second at most: what comes faster than the clock of the file system runs may be missed.
+func (r *Recollection) Next() ([]Fact, error) {
+	if r.disk == nil {
+		return nil, nil
+	}
+	dir := filepath.Join(r.disk.dir, "facts")
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.changed.Equal(info.ModTime()) {
+		r.changed, r.reads = info.ModTime(), 0
+	}
+	if r.reads == readAgain {
+		return nil, nil
+	}
+	r.reads++
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var facts []Fact
+	for _, entry := range entries {
+		name := entry.Name()
+		if len(name) != 2*sha256.Size || r.read[name] || len(r.read) >= maxFacts {
+			continue
+		}
+		fact, err := r.disk.readFact(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // expired, and another process was first to remove it
+		}
+		r.read[name] = true
+		if err == nil { // what is damaged says nothing
+			facts = append(facts, fact)
+		}
+	}
+	return facts, nil
+}
+
+func (d *disk) readFact(path string) (Fact, error) {
+	text, err := readFile(path, maxFactFile)
+	if err != nil {
+		return Fact{}, err
+	}
+	var fact Fact
+	if err := json.Unmarshal(text, &fact); err != nil {
+		return Fact{}, err
+	}
+	if d.factPath(fact.Name) != path {
+		return Fact{}, errors.New("a fact under the name of another one")
+	}
+	return fact, nil
+}
+
+// forgetPast removes the facts whose time is over.
+func (d *disk) forgetPast() {
+	dir := filepath.Join(d.dir, "facts")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if fact, err := d.readFact(path); err == nil && d.now().After(fact.Until) {
+			_ = os.Remove(path) // another process may have been first
+		}
+	}
+}

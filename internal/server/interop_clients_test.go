@@ -1,0 +1,152 @@
+package server_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	xocsp "golang.org/x/crypto/ocsp"
+
+	"signet.example/signet/pki"
+)
+
+// clientReaders are programs that people use to fetch something, and what Go's libraries make of it.
+var clientReaders = []reader{
+	{name: "curl --cert-status", staples: true, ask: func(j *judge, s *subject) opinion {
+		out, ok := j.run("curl", "-sS", "--cacert", "root.pem", "--cert-status", "https://localhost:"+s.port(s.stapled)+"/")
+		return opinion{said: wordIn(out, ok && strings.Contains(out, "hello"), "revoked"), output: out}
+	}},
+	{name: "curl --crlfile", chain: true, ask: func(j *judge, s *subject) opinion {
+		out, ok := j.run("curl", "-sS", "--cacert", "root.pem", "--crlfile", "completes.pem", "https://localhost:"+s.port(s.bare)+"/")
+		return opinion{said: wordIn(out, ok && strings.Contains(out, "hello"), "revoked"), output: out}
+	}},
+	{name: "wget --crl-file", chain: true, believes: true, ask: func(j *judge, s *subject) opinion {
+		out, ok := j.run("wget", "-nv", "-O", "-", "--ca-certificate", "root.pem", "--crl-file", "completes.pem", "https://localhost:"+s.port(s.bare)+"/")
+		return opinion{said: wordIn(out, ok && strings.Contains(out, "hello"), "revoked"), output: out}
+	}},
+	{name: "Python: ssl.VERIFY_CRL_CHECK_CHAIN", chain: true, ask: func(j *judge, s *subject) opinion {
+		out, ok := j.run("python3", "-c", python, s.port(s.bare))
+		return opinion{said: wordIn(out, ok, "certificate revoked"), output: out}
+	}},
+	{name: "nginx: ssl_crl, of a client", chain: true, ask: nginxOfClient},
+	{name: "Go: x509.RevocationList", ask: goList},
+	{name: "Go: golang.org/x/crypto/ocsp", ask: goOCSP},
+}
+
+const python = `
+import socket, ssl, sys
+context = ssl.create_default_context(cafile="root.pem")
+context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+context.load_verify_locations("completes.pem")
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20) as plain:
+    with context.wrap_socket(plain, server_hostname="localhost"):
+        pass
+`
+
+func goList(j *judge, s *subject) opinion {
+	list, err := x509.ParseRevocationList(j.read("shard.crl"))
+	if err != nil {
+		return opinion{said: nothing, output: err.Error()}
+	}
+	if err := list.CheckSignatureFrom(j.issuing); err != nil {
+		return opinion{said: nothing, output: err.Error()}
+	}
+	for _, e := range list.RevokedCertificateEntries {
+		if e.SerialNumber.Cmp(s.SerialNumber) == 0 {
+			return opinion{said: revoked, reason: pki.Reason(e.ReasonCode).String()}
+		}
+	}
+	return opinion{said: good, output: fmt.Sprint(list.RevokedCertificateEntries)}
+}
+
+func goOCSP(j *judge, s *subject) opinion {
+	j.staple(s)
+	answer, err := xocsp.ParseResponseForCert(j.read("staple.der"), s.Certificate, j.issuing)
+	switch {
+	case err != nil:
+		return opinion{said: nothing, output: err.Error()}
+	case answer.Status == xocsp.Good:
+		return opinion{said: good}
+	case answer.Status == xocsp.Revoked:
+		return opinion{said: revoked, reason: pki.Reason(answer.RevocationReason).String()}
+	}
+	return opinion{said: nothing, output: fmt.Sprint(answer.Status)}
+}
+
+// nginxServer runs nginx with the configuration of docs/HANDSHAKE.md.
+func (j *judge) nginxServer(s *subject) string {
+	j.t.Helper()
+	address := j.freeAddress()
+	j.write("nginx.conf", []byte(fmt.Sprintf(`daemon off; master_process off; pid %[1]s/nginx.pid; error_log stderr;
+events {}
+http {
+  access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
+  server {
+    listen %[2]s ssl;
+    location / { return 200 "$ssl_client_verify"; }
+%[3]s
+  }
+}`, j.dir, address, j.documentedNginx(s))))
+	j.start(address, "nginx", "-p", j.dir, "-c", j.path("nginx.conf"))
+	return address
+}
+
+// documentedNginx is the configuration of docs/HANDSHAKE.md with our files in the place of the reader's. Our clients show no
+// certificate where they are after nginx's own.
+func (j *judge) documentedNginx(s *subject) string {
+	j.t.Helper()
+	page, err := os.ReadFile("../../docs/HANDSHAKE.md")
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(page), "```nginx\n")
+	config, _, closed := strings.Cut(after, "```")
+	if !found || !closed {
+		j.t.Fatal("docs/HANDSHAKE.md has no configuration of nginx")
+	}
+	for theirs, ours := range map[string]string{
+		"/etc/ssl/app.pem": s.name + "-chain.pem", "/etc/ssl/app.key": s.name + ".key", "/etc/ssl/ca.pem": "authorities.pem", "/etc/ssl/crls.pem": "completes.pem",
+	} {
+		if !strings.Contains(config, theirs) {
+			j.t.Errorf("docs/HANDSHAKE.md does not name %s", theirs)
+		}
+		config = strings.ReplaceAll(config, theirs, j.path(ours))
+	}
+	config = nginxResolver.ReplaceAllString(config, "")                                              // our responder has an address
+	return strings.ReplaceAll(config, "ssl_verify_client        on;", "ssl_verify_client optional;") // for those who look at the staple only
+}
+
+var nginxResolver = regexp.MustCompile(`(?m)^resolver .*$`)
+
+// nginxOfClient shows the certificate to nginx.
+func nginxOfClient(j *judge, s *subject) opinion {
+	address := j.nginxServer(s)
+	roots := x509.NewCertPool()
+	roots.AddCert(j.root)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost",
+		Certificates: []tls.Certificate{{Certificate: [][]byte{s.Raw, j.issuing.Raw}, PrivateKey: s.key}}}}
+	defer transport.CloseIdleConnections()
+	answer, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Get("https://" + address + "/")
+	if err != nil {
+		return opinion{said: nothing, output: err.Error()}
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	said := nothing
+	switch {
+	case answer.StatusCode == http.StatusOK && string(body) == "SUCCESS":
+		said = good
+	case answer.StatusCode == http.StatusBadRequest: // it says why in its log only
+		said = revoked
+	}
+	return opinion{said: said, output: answer.Status + " " + string(body)}
+}
