@@ -90,9 +90,8 @@ type order struct {
 	profile   *profile.Profile
 	issuer    *issuerKey
 	principal auth.Principal
-	subject   []byte    // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
-	self      bool      // the issuer signs its own key
-	expected  *expected // by the recorder
+	subject   []byte // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
+	self      bool   // the issuer signs its own key
 }
 
 // Issue makes, records and returns one certificate. The grant must allow auth.ActionIssue for the profile. A refusal is
@@ -134,8 +133,6 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 
 // issue is the pipeline; every certificate comes through it.
 func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
-	o.expected = a.recorder.expect()
-	defer o.expected.end()
 	csr, err := provePossession(o.profile, o.CSR)
 	if err != nil {
 		return nil, err
@@ -311,7 +308,7 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 		return nil, err
 	}
 	entry := a.entry(o, d, taken, der)
-	outcome, err := a.recorder.record(ctx, o.expected, entry)
+	outcome, err := a.recorder.record(ctx, entry)
 	if err != nil {
 		return nil, err
 	}

@@ -9,25 +9,20 @@ import (
 )
 
 const (
-	maxBatch   = 256                  // entries in one transaction
-	maxQueued  = 8192                 // entries that wait for one
-	maxCompany = 2 * time.Millisecond // how long an entry waits for others that are on their way
+	maxBatch   = 256  // entries in one transaction
+	maxQueued  = 8192 // entries that wait for one
 	recordTime = 30 * time.Second
 )
 
-// recorder commits many certificates in one transaction. Whoever comes while a transaction is under way is in the next
-// one, and that one waits until as many are there as are still being checked and signed: a transaction has its price
-// whatever it holds, and half of everybody is company enough for one half to commit while the other computes. Who is alone
-// waits for nobody.
+// recorder commits many certificates in one transaction. There is no waiting for company: whoever comes while a
+// transaction is under way is in the next one.
 type recorder struct {
 	store CertificateStore
 	owner OwnerID
 
 	mu      sync.Mutex
 	queue   []*pending
-	coming  int           // expected certificates that are not in the queue yet
-	working bool          // somebody drains the queue
-	enough  chan struct{} // closed when whoever drains need not wait any longer; nil: it does not wait
+	working bool // somebody drains the queue
 }
 
 // pending is an entry on its way. done is closed when outcome and err are set.
@@ -38,46 +33,9 @@ type pending struct {
 	done    chan struct{}
 }
 
-// expected is a certificate that is being made.
-type expected struct {
-	recorder *recorder
-	over     bool // it came, or will not; guarded by recorder.mu
-}
-
-// expect announces a certificate. The caller calls end in any case.
-func (r *recorder) expect() *expected {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.coming++
-	return &expected{recorder: r}
-}
-
-// end says that nobody need wait for the certificate.
-func (e *expected) end() {
-	e.recorder.mu.Lock()
-	defer e.recorder.mu.Unlock()
-	e.arrived()
-}
-
-// arrived is end for whoever holds recorder.mu.
-func (e *expected) arrived() {
-	r := e.recorder
-	if !e.over {
-		e.over = true
-		r.coming--
-	}
-	if r.enough != nil && !r.short() {
-		close(r.enough)
-		r.enough = nil
-	}
-}
-
-// short reports whether the next batch would gain by waiting. r.mu is held.
-func (r *recorder) short() bool { return len(r.queue) < min(r.coming, maxBatch) }
-
 // record returns what became of the entry. When the context ends first, or on any other error, the certificate may be
 // recorded or not; it must not be released.
-func (r *recorder) record(ctx context.Context, e *expected, entry Entry) (Outcome, error) {
+func (r *recorder) record(ctx context.Context, entry Entry) (Outcome, error) {
 	p := &pending{entry: entry, done: make(chan struct{})}
 	r.mu.Lock()
 	if len(r.queue) >= maxQueued {
@@ -85,7 +43,6 @@ func (r *recorder) record(ctx context.Context, e *expected, entry Entry) (Outcom
 		return OutcomeNone, pki.Errorf(pki.KindExhausted, "record certificate", "%d certificates wait to be recorded", maxQueued).WithHint("try again later")
 	}
 	r.queue = append(r.queue, p)
-	e.arrived()
 	if !r.working {
 		r.working = true
 		go r.drain()
@@ -101,7 +58,6 @@ func (r *recorder) record(ctx context.Context, e *expected, entry Entry) (Outcom
 
 func (r *recorder) drain() {
 	for {
-		r.awaitCompany()
 		r.mu.Lock()
 		batch := r.nextBatch()
 		if len(batch) == 0 {
@@ -112,28 +68,6 @@ func (r *recorder) drain() {
 		r.mu.Unlock()
 		r.commit(batch)
 	}
-}
-
-// awaitCompany returns when the batch is large enough, or has waited for long enough.
-func (r *recorder) awaitCompany() {
-	r.mu.Lock()
-	if len(r.queue) == 0 || !r.short() {
-		r.mu.Unlock()
-		return
-	}
-	enough := make(chan struct{})
-	r.enough = enough
-	r.mu.Unlock()
-	late := time.NewTimer(maxCompany)
-	defer late.Stop()
-	select {
-	case <-enough:
-		return
-	case <-late.C:
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.enough = nil
 }
 
 // nextBatch takes entries off the queue, in order, as long as no two have the same request id: the database sees one

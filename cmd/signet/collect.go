@@ -14,7 +14,7 @@ const garbage = 96 << 20
 // is little beside what requests allocate, so the runtime's own pace, at the double of what is alive, collects many times a
 // second; with this it is about twice. From 96 MiB of live heap on, it is the runtime's own pace again.
 func collectRarely(ctx context.Context) {
-	ticker := time.NewTicker(5 * time.Second)
+	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
 		debug.SetGCPercent(pace(liveHeap()))
@@ -26,9 +26,9 @@ func collectRarely(ctx context.Context) {
 	}
 }
 
-// pace is GOGC for a live heap of so many octets.
+// pace is GOGC for a live heap of so many octets. It stays below what would matter if the heap grew within a second.
 func pace(live uint64) int {
-	return int(max(garbage*100/max(live, 4<<20), 100))
+	return int(min(max(garbage*100/max(live, 1), 100), 800))
 }
 
 // liveHeap is what the last collection found alive; 0 before the first.
