@@ -90,8 +90,10 @@ type order struct {
 	profile   *profile.Profile
 	issuer    *issuerKey
 	principal auth.Principal
-	subject   []byte // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
-	self      bool   // the issuer signs its own key
+	approval  ApprovalID // zero: none was needed
+	subject   []byte     // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
+	keyID     []byte     // subjectKeyIdentifier, of an issuer that has one already; nil: computed
+	self      bool       // the issuer signs its own key
 }
 
 // Issue makes, records and returns one certificate. The grant must allow auth.ActionIssue for the profile. A refusal is
@@ -112,36 +114,42 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 	if err != nil {
 		return nil, err
 	}
+	if p.Approval && !grant.Principal().IsSystem() { // what Signet itself needs, such as its API's certificate, waits for nobody
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "issue certificate", "profile %s needs an approval", p.Name).InField("profile").
+			WithHint("ask with `signet issue --wait`, or over IssueCertificate, which file the request for approval")
+	}
 	if request.RequestID != "" {
 		if repeated, err := a.repeat(ctx, grant.Principal().Account, request); repeated != nil || err != nil {
 			return repeated, err
 		}
 	}
-	issuer, err := a.issuers.choose(p, request.Issuer)
+	o, err := a.order(ctx, grant, p, request)
 	if err != nil {
 		return nil, err
+	}
+	return a.issue(ctx, o)
+}
+
+// order finds the issuer of a request that was admitted.
+func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request) (order, error) {
+	issuer, err := a.issuers.choose(p, request.Issuer)
+	if err != nil {
+		return order{}, err
 	}
 	key, err := a.issuers.open(ctx, issuer)
 	if err != nil {
-		return nil, err
+		return order{}, err
 	}
 	if err := key.usable(a.config.Now(), p); err != nil {
-		return nil, err
+		return order{}, err
 	}
-	return a.issue(ctx, order{Request: request, profile: p, issuer: key, principal: grant.Principal()})
+	return order{Request: request, profile: p, issuer: key, principal: grant.Principal()}, nil
 }
 
 // issue is the pipeline; every certificate comes through it.
 func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
-	csr, err := provePossession(o.profile, o.CSR)
+	d, err := a.examine(ctx, o)
 	if err != nil {
-		return nil, err
-	}
-	d, err := a.draft(o, csr)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.checkPolicy(ctx, o, d); err != nil {
 		return nil, err
 	}
 	taken, err := a.ranges.take(ctx, o.issuer, d.epoch)
@@ -159,6 +167,19 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	return a.signAndRecord(ctx, o, d, taken, tbs, ticket)
 }
 
+// examine asks of a request everything that can be asked before it has an index.
+func (a *Authority) examine(ctx context.Context, o order) (*draft, error) {
+	csr, err := provePossession(o.profile, o.CSR)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDraft(o, csr, a.config.Now())
+	if err != nil {
+		return nil, err
+	}
+	return d, a.checkPolicy(ctx, o, d)
+}
+
 // admit finds the profile and checks that the caller may use it.
 func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, error) {
 	const op = "issue certificate"
@@ -170,18 +191,14 @@ func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, erro
 	if !grant.Allows(auth.ActionIssue, name) {
 		return nil, pki.Errorf(pki.KindDenied, op, "%s may not issue under profile %s", principal.ID, name).InField("profile")
 	}
-	system := p.Internal && strings.HasPrefix(principal.ID, "system:")
-	if !system && !p.MayUse(principal.Role, principal.Account) {
+	if system := p.Internal && principal.IsSystem(); !system && !p.MayUse(principal.Role, principal.Account) {
 		return nil, pki.Errorf(pki.KindDenied, op, "profile %s is not for %s", name, principal.ID).InField("profile")
-	}
-	if p.Approval {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s needs an approval", name).InField("profile")
 	}
 	return p, nil
 }
 
-// draft puts together what the certificate will say.
-func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error) {
+// newDraft puts together what the certificate will say.
+func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, error) {
 	names, requested, err := namesOf(o, csr)
 	if err != nil {
 		return nil, err
@@ -201,7 +218,10 @@ func (a *Authority) draft(o order, csr *x509.CertificateRequest) (*draft, error)
 		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
 	}
 	d.keyHash = pki.HashSPKI(d.spki)
-	if err := d.setValidity(o, a.config.Now()); err != nil {
+	if d.keyID = o.keyID; d.keyID == nil {
+		d.keyID = keyID(d.keyBits)
+	}
+	if err := d.setValidity(o, now); err != nil {
 		return nil, err
 	}
 	d.copied = copiedExtensions(o.profile, csr.Extensions)
@@ -264,22 +284,35 @@ func days(d time.Duration) string {
 	return d.String()
 }
 
-// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+// prepare finds the rules of the profile, and prepares the draft.
 func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, error) {
-	const op = "prepare certificate"
-	tbs, err := d.encode(taken.serial(), taken.position(), taken.from.BaseURL)
-	if err != nil {
-		return nil, Ticket{}, pki.Errorf(pki.KindInternal, op, "encode: %w", err)
-	}
 	rules, err := a.rulesOf(d.profile)
 	if err != nil {
 		return nil, Ticket{}, err
 	}
-	if err := rules.Certificate(tbs, d.issuer.algorithm.der, o.self); err != nil {
-		return nil, Ticket{}, (&pki.Error{Kind: pki.KindRefused, Op: "lint certificate", Err: err}).
-			WithHint("change the request, or waive the rule in profile %s and say why", d.profile.Name)
+	return d.prepare(rules, o.self, taken.serial(), taken.position(), taken.from.BaseURL)
+}
+
+// prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
+func (d *draft) prepare(rules *lint.Rules, self bool, serial pki.Serial, position pki.Position, baseURL string) ([]byte, Ticket, error) {
+	tbs, err := d.lint(rules, self, serial, position, baseURL)
+	if err != nil {
+		return nil, Ticket{}, err
 	}
 	return tbs, ticketFor(tbs), nil
+}
+
+// lint encodes the certificate for a serial and lints exactly those bytes.
+func (d *draft) lint(rules *lint.Rules, self bool, serial pki.Serial, position pki.Position, baseURL string) ([]byte, error) {
+	tbs, err := d.encode(serial, position, baseURL)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "prepare certificate", "encode: %w", err)
+	}
+	if err := rules.Certificate(tbs, d.issuer.algorithm.der, self); err != nil {
+		return nil, (&pki.Error{Kind: pki.KindRefused, Op: "lint certificate", Err: err}).
+			WithHint("change the request, or waive the rule in profile %s and say why", d.profile.Name)
+	}
+	return tbs, nil
 }
 
 // rulesOf compiles the lint rules of a profile once.
@@ -326,6 +359,9 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 			err = pki.Errorf(pki.KindUnavailable, "record certificate", "the certificate of this request id is gone").InField("request_id").WithHint("try again")
 		}
 		return repeated, err
+	case ApprovalUsed:
+		return nil, pki.Errorf(pki.KindConflict, "record certificate", "request %s has its certificate, or is no longer approved", o.approval).InField("request").
+			WithHint("signet requests show %s", o.approval)
 	case RangeLost:
 		a.ranges.lost(taken.from)
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")
@@ -341,7 +377,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
-		Range: taken.from.ID, Names: d.names, KeyMaterial: pki.HashKeyMaterial(d.key), RequestID: o.RequestID,
+		Range: taken.from.ID, Names: d.names, KeyMaterial: pki.HashKeyMaterial(d.key), RequestID: o.RequestID, Approval: o.approval,
 		Event: audit.Event{
 			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),
 			Outcome: audit.OK, RequestID: o.principal.RequestID, Source: o.principal.Source,
@@ -355,7 +391,10 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 		entry.Names = append(slices.Clip(entry.Names), Name{Value: strings.ToLower(d.subject.common)})
 	}
 	if o.RequestID != "" {
-		entry.Digest = o.Request.digest()
+		entry.Digest = o.Request.Digest()
+	}
+	if !o.approval.IsZero() {
+		entry.Event.Detail["request"] = o.approval.String()
 	}
 	return entry
 }

@@ -12,19 +12,7 @@ import (
 
 // checkPolicy asks every rule that does not need the final bytes.
 func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
-	if err := policy.CheckNames(d.profile, d.names); err != nil {
-		return err
-	}
-	if err := policy.CheckCommonName(d.subject.common, d.names); err != nil && d.profile.CA == nil {
-		return err
-	}
-	if err := policy.CheckConstraints(d.issuer.constraints, d.names); err != nil {
-		return err
-	}
-	if err := policy.CheckKey(d.key, a.config.WeakKeys); err != nil {
-		return err
-	}
-	if err := d.checkPath(o.self); err != nil {
+	if err := d.check(o.self, a.config.WeakKeys); err != nil {
 		return err
 	}
 	a.mu.RLock()
@@ -34,6 +22,23 @@ func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
 		return blockedKey()
 	}
 	return a.checkReuse(ctx, o, d)
+}
+
+// check asks the rules that need no memory of what was issued.
+func (d *draft) check(self bool, weak policy.WeakKeys) error {
+	if err := policy.CheckNames(d.profile, d.names); err != nil {
+		return err
+	}
+	if err := policy.CheckCommonName(d.subject.common, d.names); err != nil && d.profile.CA == nil {
+		return err
+	}
+	if err := policy.CheckConstraints(d.issuer.constraints, d.names); err != nil {
+		return err
+	}
+	if err := policy.CheckKey(d.key, weak); err != nil {
+		return err
+	}
+	return d.checkPath(self)
 }
 
 func blockedKey() error {

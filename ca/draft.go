@@ -25,6 +25,7 @@ type draft struct {
 	keyBits   []byte // contents of its BIT STRING
 	key       any
 	keyHash   pki.KeyHash
+	keyID     []byte // subjectKeyIdentifier
 	names     []pki.Identifier
 	notBefore time.Time
 	notAfter  time.Time
@@ -88,7 +89,7 @@ func (d *draft) addExtensions(b *cryptobyte.Builder, position pki.Position, base
 			b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(d.issuer.keyID) })
 		})
 	})
-	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(keyID(d.keyBits)) })
+	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(d.keyID) })
 	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) { addKeyUsage(b, usageFor(p.KeyUsage, d.key)) })
 	if p.CA != nil {
 		d.addCA(b)
@@ -156,7 +157,7 @@ func (d *draft) addStatus(b *cryptobyte.Builder, position pki.Position, baseURL 
 					addAccess(b, oidAccessOCSP, baseURL+"/ocsp/"+id)
 				}
 				if status.IssuerURL {
-					addAccess(b, oidAccessIssuers, baseURL+"/issuers/"+id+".cer")
+					addAccess(b, oidAccessIssuers, issuerURL(baseURL, d.issuer.ID))
 				}
 			})
 		})
@@ -172,6 +173,10 @@ func (d *draft) addStatus(b *cryptobyte.Builder, position pki.Position, baseURL 
 			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1Int64(5) })
 		})
 	}
+}
+
+func issuerURL(baseURL string, issuer pki.IssuerID) string {
+	return baseURL + "/issuers/" + issuer.String() + ".cer"
 }
 
 func crlURL(pointer profile.CRLPointer, baseURL string, issuer pki.IssuerID, position pki.Position) string {

@@ -135,20 +135,27 @@ func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, e
 	if err != nil {
 		return nil, err
 	}
-	copied := *p
-	copied.CA = &profile.CA{PathLength: -1}
 	present := issuer.certificate()
 	if present == nil {
+		copied := *p
+		copied.CA = &profile.CA{PathLength: -1}
 		return &copied, nil
 	}
-	c, err := x509.ParseCertificate(present.DER)
+	return likeCertificate(p, present.DER)
+}
+
+// likeCertificate narrows a profile to the path length and the constraints of a CA's certificate.
+func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
+	copied := *p
+	copied.CA = &profile.CA{PathLength: -1}
+	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
 	}
 	if c.MaxPathLen > 0 || c.MaxPathLenZero {
 		copied.CA.PathLength = c.MaxPathLen
 	}
-	constraints, err := constraintsOf([][]byte{present.DER})
+	constraints, err := constraintsOf([][]byte{der})
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
 	}

@@ -268,7 +268,8 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		}
 	}
 	issued, err := a.issue(ctx, order{
-		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject, self: self,
+		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
+		keyID: subjectKeyID(issuer), self: self,
 	})
 	if err != nil {
 		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
@@ -279,6 +280,20 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		chain = append([][]byte{above.DER}, above.Chain...)
 	}
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen})
+}
+
+// subjectKeyID is what the certificates of an issuer call its key; nil while it has none. Every certificate of one key says
+// the same: what was issued names it, and verifiers compare (RFC 5280, Section 4.2.1.2).
+func subjectKeyID(issuer Issuer) []byte {
+	present := issuer.certificate()
+	if present == nil {
+		return nil
+	}
+	c, err := x509.ParseCertificate(present.DER)
+	if err != nil || len(c.SubjectKeyId) == 0 {
+		return nil
+	}
+	return c.SubjectKeyId
 }
 
 func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate) (Issuer, error) {

@@ -159,8 +159,8 @@ func altNames(dns []string, ips []net.IP, emails []string, uris []*url.URL) []pk
 	return names
 }
 
-// digest is over everything that decides what would be issued.
-func (r Request) digest() [sha256.Size]byte {
+// Digest is over everything that decides what would be issued.
+func (r Request) Digest() [sha256.Size]byte {
 	text, err := json.Marshal(struct {
 		Profile  string
 		Issuer   pki.IssuerID
@@ -178,22 +178,30 @@ func (r Request) digest() [sha256.Size]byte {
 
 // repeat returns the certificate that was issued for the request id before, or nil if none was.
 func (a *Authority) repeat(ctx context.Context, account string, request Request) (*Issued, error) {
-	certificate, digest, err := a.config.Certificates.FindRequest(ctx, account, request.RequestID)
+	answered, err := a.config.Certificates.FindRequest(ctx, account, request.RequestID)
 	if pki.KindOf(err) == pki.KindNotFound && err != nil {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if digest != request.digest() {
-		return nil, pki.Errorf(pki.KindConflict, "issue certificate", "request id %q was used for another request within 24 hours", request.RequestID).
-			InField("request_id").WithHint("use a new id for a new request")
+	if answered.Digest != request.Digest() {
+		return nil, requestIDUsed(request.RequestID)
 	}
-	issued := &Issued{Certificate: certificate, Repeated: true}
-	if issuer, err := a.issuers.find(certificate.Issuer); err == nil {
+	if !answered.Approval.IsZero() { // the profile needed an approval then
+		return nil, pki.Errorf(pki.KindConflict, "issue certificate", "request id %q was filed for approval as request %s", request.RequestID, answered.Approval).
+			InField("request_id").WithHint("signet requests show %s, or use a new id", answered.Approval)
+	}
+	issued := &Issued{Certificate: answered.Certificate, Repeated: true}
+	if issuer, err := a.issuers.find(answered.Certificate.Issuer); err == nil {
 		issued.Chain = issuer.Chain()
 	}
 	return issued, nil
+}
+
+func requestIDUsed(id string) error {
+	return pki.Errorf(pki.KindConflict, "issue certificate", "request id %q was used for another request within 24 hours", id).
+		InField("request_id").WithHint("use a new id for a new request")
 }
 
 // describeName writes a DER Name as RFC 4514 has it; it is for people.

@@ -70,16 +70,19 @@ func (r *recorder) drain() {
 	}
 }
 
-// nextBatch takes entries off the queue, in order, as long as no two have the same request id: the database sees one
-// of them first. r.mu is held.
+// nextBatch takes entries off the queue, in order, as long as no two have the same request id or approval: the database
+// sees one of them first. r.mu is held.
 func (r *recorder) nextBatch() []*pending {
-	type request struct{ account, id string }
+	type request struct {
+		account, id string
+		approval    ApprovalID
+	}
 	seen := make(map[request]bool)
 	n := 0
 	for n < len(r.queue) && n < maxBatch {
 		e := &r.queue[n].entry
-		if e.RequestID != "" {
-			key := request{e.Account, e.RequestID}
+		if e.RequestID != "" || !e.Approval.IsZero() {
+			key := request{e.Account, e.RequestID, e.Approval}
 			if seen[key] {
 				break
 			}

@@ -92,6 +92,7 @@ type Entry struct {
 	KeyMaterial pki.KeyHash // SHA-256 of the key material; see pki.HashKeyMaterial
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set
+	Approval    ApprovalID  // zero: none was needed; else recording needs the request to be approved, and makes it issued
 	Event       audit.Event // written if, and in the transaction in which, the certificate is recorded
 }
 
@@ -102,10 +103,19 @@ type Outcome uint8
 const (
 	OutcomeNone Outcome = iota
 	Recorded
-	KeyBlocked  // the key was blocked meanwhile
-	RequestUsed // another certificate was recorded for the same request id
-	RangeLost   // the range is closed, or another's: this process was away longer than its lease
+	KeyBlocked   // the key was blocked meanwhile
+	RequestUsed  // another certificate was recorded for the same request id
+	RangeLost    // the range is closed, or another's: this process was away longer than its lease
+	ApprovalUsed // the request is not approved, or has its certificate
 )
+
+// Answered is what became of a request id. Either Certificate or Approval is there: a request that was filed for approval
+// is answered by its approval, whatever became of it.
+type Answered struct {
+	Digest      [32]byte // of the request
+	Certificate Certificate
+	Approval    ApprovalID
+}
 
 // PassedEpoch is an epoch whose certificates have all expired.
 type PassedEpoch struct {
@@ -115,22 +125,22 @@ type PassedEpoch struct {
 
 // CertificateStore records what was signed.
 type CertificateStore interface {
-	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked keys
-	// and request ids in later statements. The outcomes stand in the order of the entries. An error says nothing about
+	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked keys,
+	// request ids and approvals in later statements. The outcomes stand in the order of the entries. An error says nothing about
 	// any entry: it may be recorded or not.
 	Record(ctx context.Context, owner OwnerID, entries []Entry) ([]Outcome, error)
-	// FindRequest returns the certificate recorded for a request id within 24 hours and the digest of its request, or
-	// an error of KindNotFound.
-	FindRequest(ctx context.Context, account, requestID string) (Certificate, [32]byte, error)
+	// FindRequest returns what was recorded for a request id within 24 hours, or filed for approval under it, or an error
+	// of KindNotFound.
+	FindRequest(ctx context.Context, account, requestID string) (Answered, error)
 	// ForgetRequests removes at most limit request ids that are older than 24 hours and returns how many it removed.
 	ForgetRequests(ctx context.Context, limit int) (int, error)
 	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
 	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
 	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
-	// PassedEpochs returns the epochs that have passed and still hold certificates, with those of the given profiles that
-	// have certificates in them.
+	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open, with
+	// those of the given profiles that have certificates in them.
 	PassedEpochs(ctx context.Context, profiles []string) ([]PassedEpoch, error)
-	// DropEpoch removes the certificates of an epoch that has passed for every issuer, at most limit rows in one
+	// DropEpoch removes the certificates and ranges, but for open ones, of an epoch that has passed for every issuer, at most limit rows in one
 	// transaction where the database cannot drop them whole; done is true when nothing is left, or another instance is
 	// at it.
 	DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error)

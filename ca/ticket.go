@@ -18,13 +18,14 @@ import (
 )
 
 // Ticket is the permission to sign one TBSCertificate. One line of this package makes it, after policy and lint passed
-// on exactly these bytes and an index of an open range was taken. The zero Ticket permits nothing.
+// on exactly these bytes, with the serial number of an open range inside or, at a ceremony, a drawn one. The zero Ticket
+// permits nothing.
 type Ticket struct {
 	digest [sha256.Size]byte
 	valid  bool
 }
 
-// ticketFor is that line.
+// ticketFor is what that line, in draft.prepare, calls.
 func ticketFor(linted []byte) Ticket { return Ticket{sha256.Sum256(linted), true} }
 
 // signatureAlgorithm is how an issuer's key signs.

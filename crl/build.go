@@ -47,6 +47,11 @@ func (t *Template) Sign(entries Entries, signer crypto.Signer) (Document, Signat
 	return sig.close(tbs), sig, nil
 }
 
+// Unsigned returns the octets that Sign signs: tbsCertList, with the algorithm inside.
+func (t *Template) Unsigned(entries Entries, algorithm Algorithm) (Document, error) {
+	return t.unsigned(entries, algorithm)
+}
+
 // Assemble makes the document that Sign made, from the signature it returned.
 func (t *Template) Assemble(entries Entries, sig Signature) (Document, error) {
 	tbs, err := t.unsigned(entries, sig.Algorithm)

@@ -50,6 +50,31 @@ func Check(document Document, want Want) (*List, error) {
 	return l, nil
 }
 
+// Verdict is what one rule of Check says.
+type Verdict struct {
+	Rule string
+	Err  error // nil: kept
+}
+
+// Verdicts runs every rule of Check but the signature, for a list that is not signed yet: to be read by people before it
+// is.
+func Verdicts(t *Template, entries Entries, algorithm Algorithm, want Want) ([]Verdict, error) {
+	document, err := t.Assemble(entries, Signature{algorithm, make([]byte, 64)})
+	if err != nil {
+		return nil, err
+	}
+	l, err := Read(document.Reader(), document.Size())
+	if err != nil {
+		return nil, &CheckError{"parse", err}
+	}
+	var verdicts []Verdict
+	for _, rule := range rules[:len(rules)-1] {
+		verdicts = append(verdicts, Verdict{rule.name, rule.check(l, &want)})
+	}
+	return verdicts, nil
+}
+
+// rules are in the order of Check; the signature is the last.
 var rules = []struct {
 	name  string
 	check func(*List, *Want) error

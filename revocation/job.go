@@ -96,15 +96,17 @@ type JobBooks interface {
 	// CountSelected counts what a selector selects, by shard.
 	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
 
-	// CreateJob stores a job, the certificates that it lists, and the audit event.
-	CreateJob(ctx context.Context, job Job, claims []Claim, event audit.Event) error
+	// CreateJob stores a job, the certificates that it lists, and the audit event, and returns when, by the database's
+	// clock, to the microsecond.
+	CreateJob(ctx context.Context, job Job, claims []Claim, event audit.Event) (createdAt time.Time, err error)
 
 	// MoveJob moves a job from one of some states to another and returns it. If it is in none of them: KindConflict; if
 	// it is in the other already, it is returned and nothing is written. failure is stored with it.
 	MoveJob(ctx context.Context, id JobID, from []JobState, to JobState, failure string, event audit.Event) (Job, error)
 
-	// Jobs returns jobs, the newest first, at most limit (1 to 1,000): those in a state, or all for JobNone.
-	Jobs(ctx context.Context, state JobState, limit int) ([]Job, error)
+	// Jobs returns jobs, the newest first, at most limit (1 to 1,000): those in a state, or all for JobNone, that follow
+	// the job after (zero: from the newest; one that is not there: none).
+	Jobs(ctx context.Context, state JobState, after JobID, limit int) ([]Job, error)
 
 	// Job returns one job.
 	Job(ctx context.Context, id JobID) (Job, error)
@@ -133,7 +135,7 @@ type Jobs struct {
 const (
 	opPlan        = "plan job"
 	maxChunk      = 10_000
-	minChunk      = 100
+	minChunk      = 1_000                 // below that a chunk is mostly its own round trip and commit
 	ledgerHeldFor = 20 * time.Millisecond // at most, about: single revocations wait meanwhile
 )
 
@@ -173,21 +175,24 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
-	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, j.config.Now())
+	now := j.config.Now()
+	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, now)
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
 	estimate.CRLBytes = estimate.Selected * crlEntryBytes
 	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
 	job := Job{State: JobPlanned, Selector: request.Selector, Reason: request.Reason, InvalidityAt: request.InvalidityAt.UTC().Truncate(time.Second),
-		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected, CreatedAt: j.config.Now().UTC()}
+		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected}
 	if request.InvalidityAt.IsZero() {
 		job.InvalidityAt = time.Time{}
 	}
 	rand.Read(job.ID[:])
 	event := j.event(grant, job.ID, "job.plan")
 	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}
-	return job, estimate, j.config.Books.CreateJob(ctx, job, claims, event)
+	event.At = now
+	job.CreatedAt, err = j.config.Books.CreateJob(ctx, job, claims, event)
+	return job, estimate, err
 }
 
 // Start lets a planned job run.
@@ -218,12 +223,12 @@ func (j *Jobs) Get(ctx context.Context, grant auth.Grant, id JobID) (Job, error)
 	return j.config.Books.Job(ctx, id)
 }
 
-// List returns the newest jobs, at most limit (1 to 1,000).
-func (j *Jobs) List(ctx context.Context, grant auth.Grant, limit int) ([]Job, error) {
+// List returns at most limit jobs (1 to 1,000), the newest first, that follow the job after (zero: from the newest).
+func (j *Jobs) List(ctx context.Context, grant auth.Grant, after JobID, limit int) ([]Job, error) {
 	if err := manages(grant, "list jobs"); err != nil {
 		return nil, err
 	}
-	return j.config.Books.Jobs(ctx, JobNone, limit)
+	return j.config.Books.Jobs(ctx, JobNone, after, limit)
 }
 
 // Run works on running jobs until ctx ends, those of other instances that stopped included. report, if not nil, is told
@@ -246,7 +251,7 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 
 // RunOnce brings every running job as far as it goes, and returns.
 func (j *Jobs) RunOnce(ctx context.Context) error {
-	running, err := j.config.Books.Jobs(ctx, JobRunning, 100)
+	running, err := j.config.Books.Jobs(ctx, JobRunning, JobID{}, 100)
 	if err != nil {
 		return err
 	}
@@ -261,7 +266,7 @@ func (j *Jobs) RunOnce(ctx context.Context) error {
 
 // run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
 func (j *Jobs) run(ctx context.Context, job Job) error {
-	size := 1_000
+	size := minChunk
 	for {
 		if err := j.config.Universe.Check(); err != nil {
 			return err

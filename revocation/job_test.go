@@ -39,7 +39,7 @@ func runJobs(t *testing.T, s store.Store, u *revocation.Universe) {
 		newJobs(t, s, u, 1).Run(ctx, func(err error) { t.Error(err) })
 	}()
 	for {
-		running, err := s.Jobs(t.Context(), revocation.JobRunning, 10)
+		running, err := s.Jobs(t.Context(), revocation.JobRunning, revocation.JobID{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,14 +291,14 @@ func TestJobStates(t *testing.T) {
 		if err != nil || chunk.State != revocation.JobCancelled || chunk.Revoked != 0 {
 			t.Errorf("a cancelled job ran: %+v, %v", chunk, err)
 		}
-		list, err := jobs.List(t.Context(), manager(t), 10)
+		list, err := jobs.List(t.Context(), manager(t), revocation.JobID{}, 10)
 		if err != nil || len(list) != 2 {
 			t.Errorf("%d jobs, %v", len(list), err)
 		}
 	})
 }
 
-// A job belongs to one instance at a time, and to another one once its lease has passed.
+// A job belongs to one instance at a time, and to another one once that has fallen silent or its lease has passed.
 func TestJobLease(t *testing.T) {
 	s := testdb.Postgres(t)
 	i := newIssuer(t, s, "one", false)
@@ -326,7 +326,13 @@ func TestJobLease(t *testing.T) {
 	if chunk := run(2); chunk.Revoked != 0 || !chunk.Busy {
 		t.Errorf("the second instance: %+v", chunk)
 	}
-	testdb.Exec(t, s, `UPDATE jobs SET lease_until = clock_timestamp()`)
+	if err := s.ReportProgress(t.Context(), revocation.InstanceID{1}, map[string]uint64{"universe": 1}); err != nil {
+		t.Fatal(err)
+	}
+	if chunk := run(2); !chunk.Busy {
+		t.Errorf("the second instance, while the first reports: %+v", chunk)
+	}
+	testdb.Exec(t, s, `UPDATE heartbeats SET at = clock_timestamp() - interval '4 seconds'`) // the first was killed
 	if chunk := run(2); chunk.Revoked != 1 || chunk.Busy {
 		t.Errorf("after the lease: %+v", chunk)
 	}
@@ -395,4 +401,59 @@ func FuzzParseSelector(f *testing.F) {
 			t.Errorf("%s became %s, %v", text, again, err)
 		}
 	})
+}
+
+// What is recorded behind a scan, in a range that was open while it passed, is found; and a plan says when it was stored.
+func TestJobFindsWhatTheScanMissed(t *testing.T) {
+	selectors := map[string]func(i *issuer) revocation.Selector{
+		"issuer":  func(i *issuer) revocation.Selector { return revocation.Selector{Issuer: i.id} },
+		"profile": func(*issuer) revocation.Selector { return revocation.Selector{Profile: "server"} },
+		"keys": func(*issuer) revocation.Selector {
+			return revocation.Selector{Keys: []pki.KeyHash{pki.KeyHash(keyOf(1)), pki.KeyHash(keyOf(0)), pki.KeyHash(keyOf(33)), pki.KeyHash(keyOf(2))}}
+		},
+	}
+	for name, selector := range selectors {
+		t.Run(name, func(t *testing.T) {
+			testdb.Each(t, func(t *testing.T, s store.Store) {
+				i := newIssuer(t, s, "one", false)
+				behind := i.reserve(t, epoch, 0, 16)
+				behind.record(t, 1, 2)
+				empty := i.reserve(t, epoch, 16, 32)
+				second := i.reserve(t, epoch, 32, 48)
+				second.record(t, 33)
+				u := newUniverse(t, s)
+				jobs := newJobs(t, s, u, 1)
+				job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: selector(i), Reason: pki.Superseded})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if stored, err := s.Job(t.Context(), job.ID); err != nil || !stored.CreatedAt.Equal(job.CreatedAt) {
+					t.Errorf("planned at %s, stored as %s, %v", job.CreatedAt, stored.CreatedAt, err)
+				}
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+					t.Fatal(err)
+				}
+				for step := 0; ; step++ {
+					chunk, err := s.RunChunk(t.Context(), job, revocation.InstanceID{1}, 2, now)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if step == 0 { // the scan has passed 1 and 2
+						behind.record(t, 0)
+						empty.close(t, 16) // given back: nothing is on it
+					}
+					if chunk.State == revocation.JobDone {
+						break
+					}
+					if step > 100 {
+						t.Fatal("the job does not end")
+					}
+				}
+				done, err := s.Job(t.Context(), job.ID)
+				if err != nil || done.Revoked != 4 || done.Skipped != 0 {
+					t.Errorf("%+v, %v; want 4 revoked and none skipped", done, err)
+				}
+			})
+		})
+	}
 }

@@ -29,13 +29,14 @@ type Universe struct {
 	config  UniverseConfig
 	refresh refresh
 
-	following sync.Mutex // held by whoever reads the database into memory: one reader at a time
-	since     time.Time  // guarded by following: the last change of a range that was read
-	nudge     chan bool  // wakes Run; true: ranges too
+	following chan struct{} // holds one token while somebody reads the database into memory: one reader at a time
+	since     time.Time     // guarded by following: the last change of a range that was read
+	nudge     chan bool     // wakes Run; true: ranges too
 
 	mu        sync.RWMutex                  // guards what follows
 	seq       uint64                        // every entry up to here is applied
 	asOf      time.Time                     // everything that was committed before is applied
+	asked     time.Time                     // of the oldest wake-up that no reading has answered; zero: there is none
 	issuers   map[pki.IssuerID]*issuerBooks //
 	recent    []Entry                       // the entries after recentOf, for watches that are not far behind
 	recentOf  uint64                        //
@@ -74,15 +75,29 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	u := &Universe{config: config, nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
+	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
 	u.refresh.universe = u
 	return u, nil
 }
 
+// lock waits for its turn to read the database, as long as ctx lasts. Whoever gets it calls unlock.
+func (u *Universe) lock(ctx context.Context) error {
+	select {
+	case u.following <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &pki.Error{Kind: pki.KindUnavailable, Op: "follow ledger", Err: fmt.Errorf("another reading has not ended: %w", ctx.Err())}
+	}
+}
+
+func (u *Universe) unlock() { <-u.following }
+
 // Load reads issuers, ranges and ledger of the epochs that have not passed. Call it once, before anything else.
 func (u *Universe) Load(ctx context.Context) error {
-	u.following.Lock()
-	defer u.following.Unlock()
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
 	begun := u.config.Now()
 	if err := u.readIssuers(ctx); err != nil {
 		return err
@@ -129,6 +144,7 @@ func (u *Universe) Run(ctx context.Context, report func(error)) {
 		case ranges = <-u.nudge:
 		case <-poll.C:
 		}
+		u.wokenAt()
 		if err := u.follow(ctx, ranges); err != nil && ctx.Err() == nil && report != nil {
 			report(err)
 		}
@@ -170,13 +186,16 @@ func (u *Universe) AsOf() time.Time {
 	return u.asOf
 }
 
-// Await returns when every entry up to seq is applied. It reads the ledger itself if need be.
+// Await returns when every entry up to seq is applied. It reads the ledger itself if need be. KindUnavailable: ctx ended
+// before.
 func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	if u.Seq() >= seq {
 		return nil
 	}
-	u.following.Lock()
-	defer u.following.Unlock()
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
 	if u.Seq() >= seq { // whoever held the lock read it
 		return nil
 	}
@@ -187,6 +206,42 @@ func (u *Universe) Await(ctx context.Context, seq uint64) error {
 		return pki.Errorf(pki.KindFailedPrecondition, "await ledger", "the ledger ends at %d, before %d", reached, seq)
 	}
 	return nil
+}
+
+// Lag is for how long there may have been ledger entries that are not applied: since a wake-up that no reading of the
+// database has answered yet, or since the last of the entries that were read so far. It is 0 while memory is up to date, and
+// grows while the database does not answer.
+func (u *Universe) Lag() time.Duration {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if u.asked.IsZero() {
+		return 0
+	}
+	return max(0, u.config.Now().Sub(u.asked))
+}
+
+// wokenAt notes a wake-up.
+func (u *Universe) wokenAt() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.asked.IsZero() {
+		u.asked = u.config.Now()
+	}
+}
+
+// RecordedAfter is when the first entry after a sequence was recorded, by the database's clock; false if none is applied. For
+// a sequence far behind it is the time of the oldest entry that is kept for watches.
+func (u *Universe) RecordedAfter(seq uint64) (time.Time, bool) {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if seq >= u.seq {
+		return time.Time{}, false
+	}
+	i, _ := slices.BinarySearchFunc(u.recent, seq+1, bySeq)
+	if i == len(u.recent) { // nothing was read since Load
+		return u.asOf, true
+	}
+	return u.recent[i].RecordedAt, true
 }
 
 // Check reports what keeps the universe from being trusted with new work: a database that went back.
@@ -202,8 +257,10 @@ func (u *Universe) Check() error {
 
 // follow brings memory up to date with the database.
 func (u *Universe) follow(ctx context.Context, ranges bool) error {
-	u.following.Lock()
-	defer u.following.Unlock()
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
 	begun := u.config.Now()
 	if !ranges {
 		return u.readLedger(ctx)
@@ -237,14 +294,18 @@ func (u *Universe) readLedger(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(entries) == 0 {
-			return nil
+		if len(entries) > 0 {
+			after = entries[len(entries)-1].Seq
+			u.applyEntries(entries)
 		}
-		after = entries[len(entries)-1].Seq
-		u.applyEntries(entries)
+		u.mu.Lock()
 		if len(entries) < readSize {
+			u.asked = time.Time{}
+			u.mu.Unlock()
 			return nil
 		}
+		u.asked = entries[readSize-1].RecordedAt
+		u.mu.Unlock()
 	}
 }
 
@@ -351,9 +412,11 @@ func (u *Universe) Claim(key Key) Claim {
 func (u *Universe) claim(ctx context.Context, key Key) (Claim, IssuerKey, error) {
 	issuer := u.issuer(key.Issuer)
 	if issuer.Key == (pki.KeyHash{}) {
-		u.following.Lock()
+		if err := u.lock(ctx); err != nil {
+			return Claim{}, issuer, err
+		}
 		err := u.readIssuers(ctx)
-		u.following.Unlock()
+		u.unlock()
 		if err != nil {
 			return Claim{}, issuer, err
 		}

@@ -614,3 +614,41 @@ func TestWeekPasses(t *testing.T) {
 		}
 	})
 }
+
+// slowLog reads the ledger for as long as it is told.
+type slowLog struct {
+	revocation.Log
+	reading chan struct{} // told of each reading
+	go_on   chan struct{}
+}
+
+func (l slowLog) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
+	l.reading <- struct{}{}
+	<-l.go_on
+	return l.Log.LedgerEntries(ctx, after, limit)
+}
+
+// Whoever waits for a reading that does not end waits no longer than its context.
+func TestAwaitEndsWithItsContext(t *testing.T) {
+	s := testdb.SQLite(t)
+	log := slowLog{Log: s, reading: make(chan struct{}, 9), go_on: make(chan struct{})}
+	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	i := newIssuer(t, s, "one", false)
+	i.reserve(t, epoch, 0, 16).close(t, 16, 1)
+	first := make(chan error, 1)
+	go func() { first <- u.Await(t.Context(), 1) }()
+	<-log.reading
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantKind(t, "second", u.Await(ctx, 1), pki.KindUnavailable)
+	close(log.go_on)
+	if err := <-first; err != nil || u.Seq() != 1 {
+		t.Errorf("at %d, %v", u.Seq(), err)
+	}
+}

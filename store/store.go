@@ -11,6 +11,7 @@ import (
 	"iter"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
@@ -26,6 +27,7 @@ type Store interface {
 	ca.RangeStore
 	ca.CertificateStore
 	ca.Inventory
+	approval.Store
 	revocation.Log
 	revocation.Books
 	revocation.Ranges

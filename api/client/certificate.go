@@ -85,13 +85,14 @@ type Issued struct {
 	Repeated    bool   // the answer to an earlier request with the same id
 }
 
-// Issue asks for one certificate.
+// Issue asks for one certificate. Under a profile that needs an approval the error has a *PendingError for its cause: the
+// request was filed.
 func (c *Client) Issue(ctx context.Context, q IssueRequest) (*Issued, error) {
 	a, err := invoke(ctx, c, "issue certificate", c.certificates.IssueCertificate, q.message())
 	if err != nil {
 		return nil, err
 	}
-	return issuedFrom(a)
+	return issuedFrom("issue certificate", a)
 }
 
 func (q IssueRequest) message() *signetv1.IssueCertificateRequest {
@@ -110,7 +111,10 @@ func (q IssueRequest) message() *signetv1.IssueCertificateRequest {
 	return m
 }
 
-func issuedFrom(a *signetv1.IssueCertificateResponse) (*Issued, error) {
+func issuedFrom(op string, a *signetv1.IssueCertificateResponse) (*Issued, error) {
+	if a.HasPending() {
+		return nil, pendingError(op, a.GetPending())
+	}
 	certificate, err := certificateFrom(a.GetCertificate())
 	if err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func issuedFrom(a *signetv1.IssueCertificateResponse) (*Issued, error) {
 type IssueResult struct {
 	RequestID string
 	Issued    *Issued // nil if Err is not
-	Err       error   // *pki.Error: why this item, and no other, failed
+	Err       error   // *pki.Error: why this item, and no other, failed; with a *PendingError for its cause, it was filed
 }
 
 // Batch issues over one stream. Send and Receive may run at the same time, one goroutine each.
@@ -169,7 +173,11 @@ func (b *Batch) Receive() (IssueResult, error) {
 		r.Err = problemError("issue certificate", p)
 		return r, nil
 	}
-	r.Issued, err = issuedFrom(a.GetIssued())
+	if pending := a.GetIssued().GetPending(); pending != nil {
+		r.Err = pendingError("issue certificate", pending)
+		return r, nil
+	}
+	r.Issued, err = issuedFrom("issue certificate", a.GetIssued())
 	return r, err
 }
 

@@ -45,6 +45,7 @@ type Client struct {
 	issuers      signetv1.IssuerServiceClient
 	keys         signetv1.KeyServiceClient
 	jobs         signetv1.JobServiceClient
+	requests     signetv1.RequestServiceClient
 	credentials  signetv1.CredentialServiceClient
 	audit        signetv1.AuditServiceClient
 	timeout      time.Duration
@@ -84,6 +85,7 @@ func New(c Config) (*Client, error) {
 		issuers:      signetv1.NewIssuerServiceClient(connection),
 		keys:         signetv1.NewKeyServiceClient(connection),
 		jobs:         signetv1.NewJobServiceClient(connection),
+		requests:     signetv1.NewRequestServiceClient(connection),
 		credentials:  signetv1.NewCredentialServiceClient(connection),
 		audit:        signetv1.NewAuditServiceClient(connection),
 		timeout:      c.Timeout,

@@ -20,9 +20,10 @@ const (
 	RoleAuditor
 	RoleRequester
 	RoleAdmin
+	RoleApprover
 )
 
-var roleNames = [...]string{"none", "auditor", "requester", "admin"}
+var roleNames = [...]string{"none", "auditor", "requester", "admin", "approver"}
 
 // String is a lower-case word.
 func (r Role) String() string {
@@ -32,14 +33,14 @@ func (r Role) String() string {
 	return roleNames[RoleNone]
 }
 
-// ParseRole reads "auditor", "requester" or "admin".
+// ParseRole reads "auditor", "requester", "approver" or "admin".
 func ParseRole(text string) (Role, error) {
 	for r, name := range roleNames {
 		if r > 0 && name == text {
 			return Role(r), nil
 		}
 	}
-	return RoleNone, fmt.Errorf("role %q: want auditor, requester or admin", text)
+	return RoleNone, fmt.Errorf("role %q: want auditor, requester, approver or admin", text)
 }
 
 // CredentialRequest describes a credential to be made. For a client certificate, Issuer and either Identifier or

@@ -165,17 +165,16 @@ func (c *Client) Job(ctx context.Context, id string) (*Job, error) {
 	return jobFrom(a.GetJob()), nil
 }
 
-// Jobs returns the newest jobs, newest first. A limit of zero means 100.
-func (c *Client) Jobs(ctx context.Context, limit int) ([]Job, error) {
-	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{PageSize: new(uint32(limit))}.Build())
+// Jobs returns one page, newest first, and the token of the next; empty at the end. A limit of zero means 100.
+func (c *Client) Jobs(ctx context.Context, token string, limit int) (jobs []Job, next string, err error) {
+	a, err := invoke(ctx, c, "list jobs", c.jobs.ListJobs, signetv1.ListJobsRequest_builder{PageToken: optional(token), PageSize: new(uint32(limit))}.Build())
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	jobs := make([]Job, 0, len(a.GetJobs()))
 	for _, m := range a.GetJobs() {
 		jobs = append(jobs, *jobFrom(m))
 	}
-	return jobs, nil
+	return jobs, a.GetNextPageToken(), nil
 }
 
 func (s Selector) message() *signetv1.Selector {

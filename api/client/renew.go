@@ -37,6 +37,9 @@ func (c *Client) Renew(ctx context.Context, q RenewRequest) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.HasPending() {
+		return nil, pendingError(op, a.GetPending())
+	}
 	certificate, err := certificateFrom(a.GetCertificate())
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 		writeProblem(w, r, problem{Status: http.StatusInternalServerError, Kind: "internal", Detail: "this connection cannot be read and written at once"})
 		return
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // a stream may take hours; a client that is gone ends it
+	_ = control.SetWriteDeadline(time.Time{}) // a stream may take hours: each line has its own time
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	ctx, err := runtime.AnnotateContext(ctx, b.mux, r, signetv1.CertificateService_IssueCertificates_FullMethodName)
@@ -58,9 +58,15 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 		w.Header().Set(requestIDHeader, ids[0])
 	}
 	out := &lines{w: w, control: control}
-	var sender sync.WaitGroup
-	sender.Go(func() { b.send(r.Body, stream, out) })
-	defer sender.Wait() // the body may not be read after this function has returned
+	sent := make(chan struct{})
+	go func() { defer close(sent); b.send(r.Body, stream, out) }()
+	wanted := true
+	defer func() { // the body may not be read after this function has returned
+		if !wanted {
+			_ = control.SetReadDeadline(time.Unix(1, 0)) // its client may be silent for ever
+		}
+		<-sent
+	}()
 	defer cancel()
 	for {
 		answer, err := stream.Recv()
@@ -68,6 +74,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 			return
 		}
 		if err != nil {
+			wanted = false
 			if !out.begun() {
 				writeError(ctx, b.mux, nil, w, r, err)
 				return
@@ -108,6 +115,9 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 	}
 }
 
+// lineTime is how long a client may take to accept one line.
+const lineTime = time.Minute
+
 // lines writes one JSON value a line, one at a time.
 type lines struct {
 	w       http.ResponseWriter
@@ -128,6 +138,7 @@ func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
 		l.written = true
 	}
+	_ = l.control.SetWriteDeadline(time.Now().Add(lineTime))
 	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
 	_ = l.control.Flush()
 }

@@ -25,6 +25,7 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
@@ -151,7 +152,11 @@ func newHouse(t testing.TB, change ...func(*rpc.Config)) *house {
 	if h.credentials, err = auth.NewCredentials(auth.CredentialsConfig{Store: h.store, Now: h.clock, Changed: authenticator.Forget}); err != nil {
 		t.Fatal(err)
 	}
-	config := rpc.Config{Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: h.authority, Profiles: profiles, Ledger: h.ledger,
+	requests, err := approval.New(approval.Config{Authority: h.authority, Store: h.store, Audit: h.store, Now: h.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := rpc.Config{Requests: requests, Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: h.authority, Profiles: profiles, Ledger: h.ledger,
 		Universe: h.universe, Jobs: jobs, BlockedKeys: h.store, Now: h.clock, Log: slog.New(slog.NewTextHandler(h.log, nil)), BadLogins: 1000}
 	for _, c := range change {
 		c(&config)

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
 
 	"signet.example/signet/api/openapi"
 	"signet.example/signet/api/signetv1"
@@ -57,6 +58,7 @@ func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
 		runtime.WithOutgoingHeaderMatcher(func(name string) (string, bool) { return requestIDHeader, strings.EqualFold(name, requestIDHeader) }),
 		runtime.WithOutgoingTrailerMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithErrorHandler(writeError),
+		runtime.WithForwardResponseOption(accepted),
 		runtime.WithRoutingErrorHandler(writeRoutingError),
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisablePathLengthFallback(),
@@ -66,6 +68,7 @@ func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
 	for _, err := range []error{
 		signetv1.RegisterCertificateServiceHandlerClient(ctx, mux, signetv1.NewCertificateServiceClient(channel)),
 		signetv1.RegisterIssuerServiceHandlerClient(ctx, mux, signetv1.NewIssuerServiceClient(channel)),
+		signetv1.RegisterRequestServiceHandlerClient(ctx, mux, signetv1.NewRequestServiceClient(channel)),
 		signetv1.RegisterKeyServiceHandlerClient(ctx, mux, signetv1.NewKeyServiceClient(channel)),
 		signetv1.RegisterJobServiceHandlerClient(ctx, mux, signetv1.NewJobServiceClient(channel)),
 		signetv1.RegisterCredentialServiceHandlerClient(ctx, mux, signetv1.NewCredentialServiceClient(channel)),
@@ -176,4 +179,12 @@ func serveOpenAPI(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	_, _ = w.Write(openapi.JSON) // a client that is gone cannot be told
+}
+
+// accepted answers with status 202 what was filed and waits for an approval.
+func accepted(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+	if answer, ok := m.(interface{ HasPending() bool }); ok && answer.HasPending() {
+		w.WriteHeader(http.StatusAccepted)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -148,6 +149,55 @@ func TestBatchOutlivesCredential(t *testing.T) {
 	}
 }
 
+// A stream whose client is silent gives its place to others, over both doors.
+func TestIdleBatchEnds(t *testing.T) {
+	h := newHouse(t, func(c *rpc.Config) { c.Streams, c.Idle = 1, 200*time.Millisecond })
+	token := h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}})
+	api := h.grpc(token, nil)
+	batch, err := api.IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Close()
+	_, request := csr(t)
+	if err := batch.Send(client.IssueRequest{CSR: request, Identifiers: []string{"a.example"}, RequestID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := batch.Receive(); err != nil || result.Err != nil {
+		t.Fatal(err, result.Err)
+	}
+	if _, err := batch.Receive(); pki.KindOf(err) != pki.KindExhausted || err == nil || !strings.Contains(err.Error(), "sent nothing") {
+		t.Errorf("over gRPC: %v", err)
+	}
+
+	body, silent := io.Pipe()
+	defer silent.Close()
+	call, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.address+"/v1/certificates:issue", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.Header.Set("Authorization", "Bearer "+token)
+	call.Header.Set("Content-Type", "application/x-ndjson")
+	for _, h2 := range []bool{false, true} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}, ForceAttemptHTTP2: h2}
+		answer, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Do(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		transport.CloseIdleConnections()
+		if err != nil || !strings.Contains(string(text), "sent nothing") {
+			t.Errorf("over REST, HTTP/2 %t: %s %s, %v", h2, answer.Status, text, err)
+		}
+	}
+	again, err := api.IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
 func TestBatchWithoutCredential(t *testing.T) {
 	h := newHouse(t)
 	batch, err := h.grpc("", nil).IssueBatch(t.Context())
@@ -207,14 +257,23 @@ func TestJobs(t *testing.T) {
 	if found, err := c.Check(t.Context(), other.Certificate[0], time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
 		t.Errorf("what was not selected: %+v, %v", found, err)
 	}
-	if jobs, err := c.Jobs(t.Context(), 0); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID {
-		t.Errorf("jobs: %+v, %v", jobs, err)
+	if jobs, next, err := c.Jobs(t.Context(), "", 0); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID || next != "" {
+		t.Errorf("jobs: %+v, %q, %v", jobs, next, err)
 	}
 
 	second, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Profile: "client"}})
 	if err != nil || second.Job.Selected != 1 {
 		t.Fatalf("%+v, %v", second, err)
 	}
+	first, token1, err := c.Jobs(t.Context(), "", 1)
+	if err != nil || len(first) != 1 || first[0].ID != second.Job.ID || token1 == "" {
+		t.Errorf("first page of jobs: %+v, %q, %v", first, token1, err)
+	}
+	if rest, _, err := c.Jobs(t.Context(), token1, 1); err != nil || len(rest) != 1 || rest[0].ID != job.ID {
+		t.Errorf("second page of jobs: %+v, %v", rest, err)
+	}
+	h.both(t, "a page token that is none", token, nil, func(c *client.Client) error { _, _, err := c.Jobs(t.Context(), "x", 1); return err },
+		http.MethodGet, "/v1/jobs?page_token=x", "", pki.KindInvalid, http.StatusBadRequest, "page_token")
 	cancelled, err := c.CancelJob(t.Context(), second.Job.ID)
 	if err != nil || cancelled.State != client.JobCancelled {
 		t.Errorf("cancel: %+v, %v", cancelled, err)

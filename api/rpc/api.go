@@ -5,6 +5,7 @@ package rpc
 
 import (
 	"log/slog"
+	"runtime"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,6 +14,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -25,6 +27,7 @@ type Config struct {
 	Credentials   *auth.Credentials    // required
 	Audit         AuditLog             // required
 	Authority     *ca.Authority        // required
+	Requests      *approval.Desk       // required; over the same authority
 	Profiles      *profile.Set         // required
 	Ledger        *revocation.Ledger   // required
 	Universe      *revocation.Universe // required
@@ -38,6 +41,7 @@ type Config struct {
 
 	InFlight  int           // most calls at once; zero: 1,024
 	Streams   int           // most streams at once; zero: 64
+	Idle      time.Duration // how long a stream may wait for its client to send, or to take, one message; zero: 10 min
 	Timeout   time.Duration // of a call that is no stream; zero: 60 s
 	Rate      float64       // most calls and stream items a second for one credential; zero: no limit
 	Burst     int           // how many may come at once under Rate; zero: one second's worth
@@ -53,13 +57,14 @@ type API struct {
 	rates    *limits // by principal
 	failures *limits // by source address
 	renewals *limits // by account and names
+	proofs   *turns  // verifying proofs of renewal
 	noise    *limits // bounds what refused strangers write into the audit log
 }
 
 // New makes the API.
 func New(c Config) (*API, error) {
 	for name, missing := range map[string]bool{
-		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil,
+		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil, "Requests": c.Requests == nil,
 		"Profiles": c.Profiles == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
 		"BlockedKeys": c.BlockedKeys == nil,
 	} {
@@ -79,6 +84,9 @@ func New(c Config) (*API, error) {
 	if c.Streams == 0 {
 		c.Streams = 64
 	}
+	if c.Idle == 0 {
+		c.Idle = 10 * time.Minute
+	}
 	if c.Timeout == 0 {
 		c.Timeout = time.Minute
 	}
@@ -93,6 +101,7 @@ func New(c Config) (*API, error) {
 		rates:    newLimits(c.Rate, c.Burst, c.Now),
 		failures: newLimits(c.BadLogins, 0, c.Now),
 		renewals: newLimits(renewalRate, renewalBurst, c.Now),
+		proofs:   newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
 		noise:    newLimits(10, 50, c.Now),
 	}, nil
 }
@@ -101,6 +110,7 @@ func New(c Config) (*API, error) {
 func (a *API) Register(r grpc.ServiceRegistrar) {
 	signetv1.RegisterCertificateServiceServer(r, &certificateService{api: a})
 	signetv1.RegisterIssuerServiceServer(r, &issuerService{api: a})
+	signetv1.RegisterRequestServiceServer(r, &requestService{api: a})
 	signetv1.RegisterKeyServiceServer(r, &keyService{api: a})
 	signetv1.RegisterJobServiceServer(r, &jobService{api: a})
 	signetv1.RegisterCredentialServiceServer(r, &credentialService{api: a})

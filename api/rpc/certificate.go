@@ -48,17 +48,26 @@ func (s *certificateService) issue(ctx context.Context, m *signetv1.IssueCertifi
 	if err != nil {
 		return nil, err
 	}
-	issued, err := s.api.config.Authority.Issue(ctx, grant, request)
+	answer, err := s.api.config.Requests.Issue(ctx, grant, request)
 	if err != nil {
 		return nil, err
 	}
-	answer := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood} // nobody else knows its serial yet
+	if answer.Issued == nil {
+		return signetv1.IssueCertificateResponse_builder{Pending: requestTo(answer.Filed)}.Build(), nil
+	}
+	return s.api.issued(ctx, answer.Issued)
+}
+
+// issued is the answer with a certificate and its status.
+func (a *API) issued(ctx context.Context, issued *ca.Issued) (*signetv1.IssueCertificateResponse, error) {
+	status := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood} // nobody else knows its serial yet
 	if issued.Repeated {
-		if answer, err = s.api.config.Universe.Lookup(ctx, issued.Issuer, issued.Serial); err != nil {
+		var err error
+		if status, err = a.config.Universe.Lookup(ctx, issued.Issuer, issued.Serial); err != nil {
 			return nil, err
 		}
 	}
-	return issuedTo(issued, answer), nil
+	return issuedTo(issued, status), nil
 }
 
 // IssueCertificates issues the items of a stream, many at once. Answers come in the order they are ready.
@@ -106,6 +115,9 @@ func (s *certificateService) item(ctx context.Context, m *signetv1.IssueCertific
 			answer = signetv1.IssueCertificatesResponse_builder{RequestId: &id, Problem: problem(err, requestID)}.Build()
 		}
 	}()
+	if err = checkTexts(m); err != nil {
+		return nil
+	}
 	if id == "" {
 		err = invalid("issue certificate", "request_id", "every item of a stream needs one: it names the item in the answer")
 		return nil

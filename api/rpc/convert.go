@@ -120,8 +120,10 @@ func roleFrom(op string, r signetv1.Role) (auth.Role, error) {
 		return auth.RoleRequester, nil
 	case signetv1.Role_ROLE_ADMIN:
 		return auth.RoleAdmin, nil
+	case signetv1.Role_ROLE_APPROVER:
+		return auth.RoleApprover, nil
 	}
-	return auth.RoleNone, invalid(op, "role", "%d is no role: want ROLE_AUDITOR, ROLE_REQUESTER or ROLE_ADMIN", int32(r))
+	return auth.RoleNone, invalid(op, "role", "%d is no role: want ROLE_AUDITOR, ROLE_REQUESTER, ROLE_APPROVER or ROLE_ADMIN", int32(r))
 }
 
 func standingFrom(op string, s signetv1.Standing) (ca.CertificateStatus, error) {
@@ -401,6 +403,8 @@ func roleTo(r auth.Role) signetv1.Role {
 		return signetv1.Role_ROLE_REQUESTER
 	case auth.RoleAdmin:
 		return signetv1.Role_ROLE_ADMIN
+	case auth.RoleApprover:
+		return signetv1.Role_ROLE_APPROVER
 	}
 	return signetv1.Role_ROLE_UNSPECIFIED
 }

@@ -37,3 +37,12 @@ var (
 	PEMTo            = pemTo
 	StatusError      = statusError
 )
+
+// Turns is the pool in which strangers have their proofs verified.
+type Turns = turns
+
+// NewTurns makes one.
+var NewTurns = newTurns
+
+// Take waits for a place.
+func (t *Turns) Take(ctx context.Context, source string) (func(), error) { return t.take(ctx, source) }

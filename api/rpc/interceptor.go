@@ -64,8 +64,13 @@ func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo
 		return nil, err
 	}
 	defer release()
-	if m, ok := request.(proto.Message); ok && !large[info.FullMethod] && proto.Size(m) > maxRequest {
-		return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest)
+	if m, ok := request.(proto.Message); ok {
+		if !large[info.FullMethod] && proto.Size(m) > maxRequest {
+			return nil, pki.Errorf(pki.KindInvalid, "read request", "it has %d octets, more than %d", proto.Size(m), maxRequest).WithHint("send less in one call")
+		}
+		if err := checkTexts(m); err != nil {
+			return nil, err
+		}
 	}
 	return handler(ctx, request)
 }
@@ -87,15 +92,42 @@ func (a *API) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSer
 	if err := stream.SendHeader(nil); err != nil { // the caller need not send anything to learn that it was let in
 		return err
 	}
-	return handler(service, &admittedStream{stream, admitted})
+	return handler(service, &admittedStream{stream, admitted, a.config.Idle})
 }
 
+// admittedStream is a stream whose client has to keep it moving: there are few of them for all callers.
 type admittedStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx  context.Context
+	idle time.Duration
 }
 
 func (s *admittedStream) Context() context.Context { return s.ctx }
+
+// RecvMsg gives up on a client that sends nothing.
+func (s *admittedStream) RecvMsg(m any) error {
+	return s.bounded("its client sent nothing", func() error { return s.ServerStream.RecvMsg(m) })
+}
+
+// SendMsg gives up on a client that takes nothing.
+func (s *admittedStream) SendMsg(m any) error {
+	return s.bounded("its client took nothing", func() error { return s.ServerStream.SendMsg(m) })
+}
+
+// bounded waits for do as long as a stream may be idle. What it gave up on ends when the handler returns and the stream
+// with it; a handler that gets an error uses the stream no more.
+func (s *admittedStream) bounded(why string, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	timer := time.NewTimer(s.idle)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return pki.Errorf(pki.KindExhausted, "stream", "%s for %s", why, s.idle).WithHint("open another when there is something to send")
+	}
+}
 
 // admit lets a call in: there must be room for it, and its credential must be good.
 func (a *API) admit(ctx context.Context, method, id string, room chan struct{}) (context.Context, func(), error) {

@@ -91,7 +91,7 @@ func (s *jobService) GetJob(ctx context.Context, m *signetv1.GetJobRequest) (*si
 	return signetv1.GetJobResponse_builder{Job: job}.Build(), nil
 }
 
-// ListJobs returns the newest jobs.
+// ListJobs returns one page. The token of a page is the last job of the one before.
 func (s *jobService) ListJobs(ctx context.Context, m *signetv1.ListJobsRequest) (*signetv1.ListJobsResponse, error) {
 	limit, err := pageFrom("list jobs", m.GetPageSize())
 	if err != nil {
@@ -101,13 +101,22 @@ func (s *jobService) ListJobs(ctx context.Context, m *signetv1.ListJobsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := s.api.config.Jobs.List(ctx, grant, limit)
+	var after revocation.JobID
+	if m.GetPageToken() != "" {
+		if after, err = revocation.ParseJobID(m.GetPageToken()); err != nil {
+			return nil, invalid("list jobs", "page_token", "this is no page token").WithHint("begin again without a page token")
+		}
+	}
+	jobs, err := s.api.config.Jobs.List(ctx, grant, after, limit)
 	if err != nil {
 		return nil, err
 	}
 	b := signetv1.ListJobsResponse_builder{}
 	for _, job := range jobs {
 		b.Jobs = append(b.Jobs, jobTo(job, s.api.config.Now()))
+	}
+	if len(jobs) == limit {
+		b.NextPageToken = new(jobs[limit-1].ID.String())
 	}
 	return b.Build(), nil
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"signet.example/signet/pki"
 )
 
 // maxLimiters bounds how many callers are remembered.
@@ -65,6 +67,46 @@ func (l *limits) forgetRested() {
 // allow takes one event of a caller's allowance.
 func (l *limits) allow(caller string) bool {
 	return l.limit == rate.Inf || l.of(caller).AllowN(l.now(), 1)
+}
+
+// turns is a pool of places for work that strangers can cause. Whoever waits has its turn in order, and one source may have
+// only so many waiting: it can delay the others by those, and not shut them out.
+type turns struct {
+	places chan struct{}
+	each   int
+
+	mu sync.Mutex
+	by map[string]int // guarded by mu: in a place or waiting for one
+}
+
+// newTurns makes a pool of so many places, in which each source has at most each at work or waiting.
+func newTurns(places, each int) *turns {
+	return &turns{places: make(chan struct{}, places), each: each, by: map[string]int{}}
+}
+
+// take waits for a place. Whoever gets one calls leave.
+func (t *turns) take(ctx context.Context, source string) (leave func(), err error) {
+	t.mu.Lock()
+	if t.by[source] >= t.each {
+		t.mu.Unlock()
+		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests of %s wait already", t.each, source).WithHint("try again in a moment")
+	}
+	t.by[source]++
+	t.mu.Unlock()
+	gone := func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.by[source]--; t.by[source] == 0 {
+			delete(t.by, source)
+		}
+	}
+	select {
+	case t.places <- struct{}{}:
+		return func() { <-t.places; gone() }, nil
+	case <-ctx.Done():
+		gone()
+		return nil, &pki.Error{Kind: pki.KindUnavailable, Op: "wait for a turn", Err: ctx.Err()}
+	}
 }
 
 // wait waits until a caller may make one more: a stream is slowed down, not refused.

@@ -47,21 +47,18 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 	if err != nil {
 		return nil, err
 	}
-	issued, err := s.api.config.Authority.Issue(ctx, grant, request)
+	answer, err := s.api.config.Requests.Issue(ctx, grant, request)
 	if err != nil {
 		return nil, err
 	}
-	answer := revocation.Answer{Issuance: revocation.Issued, Status: pki.StatusGood} // nobody else knows its serial yet
-	if issued.Repeated {
-		if answer, err = s.api.config.Universe.Lookup(ctx, issued.Issuer, issued.Serial); err != nil {
-			return nil, err
-		}
+	if answer.Issued == nil {
+		return signetv1.RenewCertificateResponse_builder{Pending: requestTo(answer.Filed)}.Build(), nil
 	}
-	return signetv1.RenewCertificateResponse_builder{
-		Certificate: certificateTo(issued.Certificate, answer),
-		Pem:         new(pemTo(issued.DER, issued.Chain)),
-		Repeated:    &issued.Repeated,
-	}.Build(), nil
+	issued, err := s.api.issued(ctx, answer.Issued)
+	if err != nil {
+		return nil, err
+	}
+	return signetv1.RenewCertificateResponse_builder{Certificate: issued.GetCertificate(), Pem: new(issued.GetPem()), Repeated: new(issued.GetRepeated())}.Build(), nil
 }
 
 // sameNames is what renewals are counted by.
@@ -72,38 +69,46 @@ func sameNames(c ca.Certificate) string {
 	return c.Account + "/" + hex.EncodeToString(digest[:])
 }
 
+// proofsWaiting is how many proofs of one address may be verified or wait for it at once.
+const proofsWaiting = 32
+
 // proven returns the recorded certificate whose private key the caller has proved to hold and which is in force. Every
-// other outcome is KindUnauthenticated, a CSR that cannot be read, or a fault of ours.
+// other outcome is KindUnauthenticated, a CSR that cannot be read, too many at once, or a fault of ours.
 func (s *certificateService) proven(ctx context.Context, m *signetv1.RenewCertificateRequest) (ca.Certificate, []byte, error) {
-	var leaf *x509.Certificate
-	var err error
-	if !m.HasProof() {
-		if leaf, err = presented(ctx); err != nil { // before anything else: who proves nothing learns nothing
-			return ca.Certificate{}, nil, err
-		}
+	// Strangers can ask for this as often as they like, and verifying signatures is what costs.
+	leave, err := s.api.proofs.take(ctx, caller(ctx).Source)
+	if err != nil {
+		return ca.Certificate{}, nil, err
+	}
+	defer leave()
+	leaf, err := claimed(ctx, m) // before anything else: who proves nothing learns nothing
+	if err != nil {
+		return ca.Certificate{}, nil, err
 	}
 	csr, err := csrFrom("renew certificate", m)
 	if err != nil {
 		return ca.Certificate{}, nil, err
 	}
+	issuer, signed := signer(s.api.config.Authority.Issuers(), leaf)
+	if !signed { // before its key is used, which may be of any size
+		return ca.Certificate{}, nil, unproven("the certificate is not from an issuer of this server")
+	}
 	if m.HasProof() {
-		if leaf, err = s.signedFor(m, csr); err != nil {
-			return ca.Certificate{}, nil, err
+		renewal := pki.Renewal{CSR: csr, RequestID: m.GetRequestId(), At: m.GetProof().GetSignedAt().AsTime()}
+		if err := renewal.Verify(leaf, m.GetProof().GetSignature(), s.api.config.Now()); err != nil {
+			return ca.Certificate{}, nil, unproven("%w", err)
 		}
 	}
-	old, err := s.inForce(ctx, leaf)
+	old, err := s.inForce(ctx, issuer, leaf)
 	return old, csr, err
 }
 
-func unproven(format string, args ...any) *pki.Error {
-	return pki.Errorf(pki.KindUnauthenticated, "renew certificate", format, args...).
-		WithHint("prove the renewal by the certificate itself while it is in force, or issue a new one with a credential")
-}
-
-// signedFor checks the proof by signature.
-func (s *certificateService) signedFor(m *signetv1.RenewCertificateRequest, csr []byte) (*x509.Certificate, error) {
-	proof := m.GetProof()
-	der := proof.GetCertificateDer()
+// claimed returns the certificate that a proof, or TLS, names.
+func claimed(ctx context.Context, m *signetv1.RenewCertificateRequest) (*x509.Certificate, error) {
+	if !m.HasProof() {
+		return presented(ctx)
+	}
+	der := m.GetProof().GetCertificateDer()
 	if len(der) > maxCertificate {
 		return nil, unproven("the certificate has %d octets: at most %d", len(der), maxCertificate)
 	}
@@ -111,11 +116,12 @@ func (s *certificateService) signedFor(m *signetv1.RenewCertificateRequest, csr 
 	if err != nil {
 		return nil, unproven("the certificate does not parse: %w", err)
 	}
-	renewal := pki.Renewal{CSR: csr, RequestID: m.GetRequestId(), At: proof.GetSignedAt().AsTime()}
-	if err := renewal.Verify(leaf, proof.GetSignature(), s.api.config.Now()); err != nil {
-		return nil, unproven("%w", err)
-	}
 	return leaf, nil
+}
+
+func unproven(format string, args ...any) *pki.Error {
+	return pki.Errorf(pki.KindUnauthenticated, "renew certificate", format, args...).
+		WithHint("prove the renewal by the certificate itself while it is in force, or issue a new one with a credential")
 }
 
 // presented returns the TLS client certificate, whose key TLS has proved.
@@ -136,11 +142,7 @@ func presented(ctx context.Context) (*x509.Certificate, error) {
 }
 
 // inForce finds the record of a certificate and lets it pass if it is exactly what was issued, valid now and not revoked.
-func (s *certificateService) inForce(ctx context.Context, leaf *x509.Certificate) (ca.Certificate, error) {
-	issuer, signed := signer(s.api.config.Authority.Issuers(), leaf)
-	if !signed {
-		return ca.Certificate{}, unproven("the certificate is not from an issuer of this server")
-	}
+func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf *x509.Certificate) (ca.Certificate, error) {
 	serial, err := pki.SerialFromBig(leaf.SerialNumber)
 	if err != nil {
 		return ca.Certificate{}, unproven("the serial number is not one of this server")

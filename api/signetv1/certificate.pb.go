@@ -25,6 +25,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RequestState is how far a request for a certificate is that needs an approval.
+type RequestState int32
+
+const (
+	// Any, in a filter.
+	RequestState_REQUEST_STATE_UNSPECIFIED RequestState = 0
+	// It waits for a decision.
+	RequestState_REQUEST_STATE_PENDING RequestState = 1
+	// It was approved, and its certificate will be issued.
+	RequestState_REQUEST_STATE_APPROVED RequestState = 2
+	// It has its certificate.
+	RequestState_REQUEST_STATE_ISSUED RequestState = 3
+	// Somebody denied it.
+	RequestState_REQUEST_STATE_DENIED RequestState = 4
+	// It was approved, and against a rule when it was to be issued.
+	RequestState_REQUEST_STATE_REFUSED RequestState = 5
+	// Nobody decided in time, or it could not be issued in time.
+	RequestState_REQUEST_STATE_EXPIRED RequestState = 6
+)
+
+// Enum value maps for RequestState.
+var (
+	RequestState_name = map[int32]string{
+		0: "REQUEST_STATE_UNSPECIFIED",
+		1: "REQUEST_STATE_PENDING",
+		2: "REQUEST_STATE_APPROVED",
+		3: "REQUEST_STATE_ISSUED",
+		4: "REQUEST_STATE_DENIED",
+		5: "REQUEST_STATE_REFUSED",
+		6: "REQUEST_STATE_EXPIRED",
+	}
+	RequestState_value = map[string]int32{
+		"REQUEST_STATE_UNSPECIFIED": 0,
+		"REQUEST_STATE_PENDING":     1,
+		"REQUEST_STATE_APPROVED":    2,
+		"REQUEST_STATE_ISSUED":      3,
+		"REQUEST_STATE_DENIED":      4,
+		"REQUEST_STATE_REFUSED":     5,
+		"REQUEST_STATE_EXPIRED":     6,
+	}
+)
+
+func (x RequestState) Enum() *RequestState {
+	p := new(RequestState)
+	*p = x
+	return p
+}
+
+func (x RequestState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RequestState) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_certificate_proto_enumTypes[0].Descriptor()
+}
+
+func (RequestState) Type() protoreflect.EnumType {
+	return &file_signet_v1_certificate_proto_enumTypes[0]
+}
+
+func (x RequestState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
 // Standing selects certificates by how they stand now.
 type Standing int32
 
@@ -66,11 +130,11 @@ func (x Standing) String() string {
 }
 
 func (Standing) Descriptor() protoreflect.EnumDescriptor {
-	return file_signet_v1_certificate_proto_enumTypes[0].Descriptor()
+	return file_signet_v1_certificate_proto_enumTypes[1].Descriptor()
 }
 
 func (Standing) Type() protoreflect.EnumType {
-	return &file_signet_v1_certificate_proto_enumTypes[0]
+	return &file_signet_v1_certificate_proto_enumTypes[1]
 }
 
 func (x Standing) Number() protoreflect.EnumNumber {
@@ -142,11 +206,11 @@ func (x Verdict) String() string {
 }
 
 func (Verdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_signet_v1_certificate_proto_enumTypes[1].Descriptor()
+	return file_signet_v1_certificate_proto_enumTypes[2].Descriptor()
 }
 
 func (Verdict) Type() protoreflect.EnumType {
-	return &file_signet_v1_certificate_proto_enumTypes[1]
+	return &file_signet_v1_certificate_proto_enumTypes[2]
 }
 
 func (x Verdict) Number() protoreflect.EnumNumber {
@@ -996,12 +1060,13 @@ func (*issueCertificateRequest_CsrDer) isIssueCertificateRequest_Csr() {}
 
 func (*issueCertificateRequest_CsrPem) isIssueCertificateRequest_Csr() {}
 
-// IssueCertificateResponse is what was issued.
+// IssueCertificateResponse is what was issued: either certificate and pem, or pending.
 type IssueCertificateResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Certificate *Certificate           `protobuf:"bytes,1,opt,name=certificate"`
 	xxx_hidden_Pem         *string                `protobuf:"bytes,2,opt,name=pem"`
 	xxx_hidden_Repeated    bool                   `protobuf:"varint,3,opt,name=repeated"`
+	xxx_hidden_Pending     *CertificateRequest    `protobuf:"bytes,4,opt,name=pending"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1057,18 +1122,29 @@ func (x *IssueCertificateResponse) GetRepeated() bool {
 	return false
 }
 
+func (x *IssueCertificateResponse) GetPending() *CertificateRequest {
+	if x != nil {
+		return x.xxx_hidden_Pending
+	}
+	return nil
+}
+
 func (x *IssueCertificateResponse) SetCertificate(v *Certificate) {
 	x.xxx_hidden_Certificate = v
 }
 
 func (x *IssueCertificateResponse) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *IssueCertificateResponse) SetRepeated(v bool) {
 	x.xxx_hidden_Repeated = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IssueCertificateResponse) SetPending(v *CertificateRequest) {
+	x.xxx_hidden_Pending = v
 }
 
 func (x *IssueCertificateResponse) HasCertificate() bool {
@@ -1092,6 +1168,13 @@ func (x *IssueCertificateResponse) HasRepeated() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IssueCertificateResponse) HasPending() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Pending != nil
+}
+
 func (x *IssueCertificateResponse) ClearCertificate() {
 	x.xxx_hidden_Certificate = nil
 }
@@ -1106,6 +1189,10 @@ func (x *IssueCertificateResponse) ClearRepeated() {
 	x.xxx_hidden_Repeated = false
 }
 
+func (x *IssueCertificateResponse) ClearPending() {
+	x.xxx_hidden_Pending = nil
+}
+
 type IssueCertificateResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1116,6 +1203,9 @@ type IssueCertificateResponse_builder struct {
 	Pem *string
 	// Whether this is the answer to an earlier request with the same id.
 	Repeated *bool
+	// The request, which waits for an approval. GetRequest tells what becomes of it, and so does the same request with the
+	// same request_id.
+	Pending *CertificateRequest
 }
 
 func (b0 IssueCertificateResponse_builder) Build() *IssueCertificateResponse {
@@ -1124,12 +1214,585 @@ func (b0 IssueCertificateResponse_builder) Build() *IssueCertificateResponse {
 	_, _ = b, x
 	x.xxx_hidden_Certificate = b.Certificate
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Repeated != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_Repeated = *b.Repeated
+	}
+	x.xxx_hidden_Pending = b.Pending
+	return m0
+}
+
+// CertificateRequest is a request for a certificate that needs an approval.
+type CertificateRequest struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Request     *string                `protobuf:"bytes,1,opt,name=request"`
+	xxx_hidden_State       RequestState           `protobuf:"varint,2,opt,name=state,enum=signet.v1.RequestState"`
+	xxx_hidden_Profile     *string                `protobuf:"bytes,3,opt,name=profile"`
+	xxx_hidden_Account     *string                `protobuf:"bytes,4,opt,name=account"`
+	xxx_hidden_Requester   *string                `protobuf:"bytes,5,opt,name=requester"`
+	xxx_hidden_Subject     *string                `protobuf:"bytes,6,opt,name=subject"`
+	xxx_hidden_Identifiers []string               `protobuf:"bytes,7,rep,name=identifiers"`
+	xxx_hidden_KeyHash     *string                `protobuf:"bytes,8,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_Issuer      *string                `protobuf:"bytes,9,opt,name=issuer"`
+	xxx_hidden_NotAfter    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_after,json=notAfter"`
+	xxx_hidden_CsrDer      []byte                 `protobuf:"bytes,11,opt,name=csr_der,json=csrDer"`
+	xxx_hidden_FiledAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=filed_at,json=filedAt"`
+	xxx_hidden_ExpiresAt   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires_at,json=expiresAt"`
+	xxx_hidden_DecidedAt   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=decided_at,json=decidedAt"`
+	xxx_hidden_DecidedBy   *string                `protobuf:"bytes,15,opt,name=decided_by,json=decidedBy"`
+	xxx_hidden_Comment     *string                `protobuf:"bytes,16,opt,name=comment"`
+	xxx_hidden_Serial      *string                `protobuf:"bytes,17,opt,name=serial"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *CertificateRequest) Reset() {
+	*x = CertificateRequest{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateRequest) ProtoMessage() {}
+
+func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CertificateRequest) GetRequest() string {
+	if x != nil {
+		if x.xxx_hidden_Request != nil {
+			return *x.xxx_hidden_Request
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetState() RequestState {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 1) {
+			return x.xxx_hidden_State
+		}
+	}
+	return RequestState_REQUEST_STATE_UNSPECIFIED
+}
+
+func (x *CertificateRequest) GetProfile() string {
+	if x != nil {
+		if x.xxx_hidden_Profile != nil {
+			return *x.xxx_hidden_Profile
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetAccount() string {
+	if x != nil {
+		if x.xxx_hidden_Account != nil {
+			return *x.xxx_hidden_Account
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetRequester() string {
+	if x != nil {
+		if x.xxx_hidden_Requester != nil {
+			return *x.xxx_hidden_Requester
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetSubject() string {
+	if x != nil {
+		if x.xxx_hidden_Subject != nil {
+			return *x.xxx_hidden_Subject
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetIdentifiers() []string {
+	if x != nil {
+		return x.xxx_hidden_Identifiers
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetKeyHash() string {
+	if x != nil {
+		if x.xxx_hidden_KeyHash != nil {
+			return *x.xxx_hidden_KeyHash
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetIssuer() string {
+	if x != nil {
+		if x.xxx_hidden_Issuer != nil {
+			return *x.xxx_hidden_Issuer
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NotAfter
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetCsrDer() []byte {
+	if x != nil {
+		return x.xxx_hidden_CsrDer
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetFiledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_FiledAt
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ExpiresAt
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetDecidedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_DecidedAt
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetDecidedBy() string {
+	if x != nil {
+		if x.xxx_hidden_DecidedBy != nil {
+			return *x.xxx_hidden_DecidedBy
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetComment() string {
+	if x != nil {
+		if x.xxx_hidden_Comment != nil {
+			return *x.xxx_hidden_Comment
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetSerial() string {
+	if x != nil {
+		if x.xxx_hidden_Serial != nil {
+			return *x.xxx_hidden_Serial
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) SetRequest(v string) {
+	x.xxx_hidden_Request = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
+}
+
+func (x *CertificateRequest) SetState(v RequestState) {
+	x.xxx_hidden_State = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
+}
+
+func (x *CertificateRequest) SetProfile(v string) {
+	x.xxx_hidden_Profile = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 17)
+}
+
+func (x *CertificateRequest) SetAccount(v string) {
+	x.xxx_hidden_Account = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
+}
+
+func (x *CertificateRequest) SetRequester(v string) {
+	x.xxx_hidden_Requester = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 17)
+}
+
+func (x *CertificateRequest) SetSubject(v string) {
+	x.xxx_hidden_Subject = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
+}
+
+func (x *CertificateRequest) SetIdentifiers(v []string) {
+	x.xxx_hidden_Identifiers = v
+}
+
+func (x *CertificateRequest) SetKeyHash(v string) {
+	x.xxx_hidden_KeyHash = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
+}
+
+func (x *CertificateRequest) SetIssuer(v string) {
+	x.xxx_hidden_Issuer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
+}
+
+func (x *CertificateRequest) SetNotAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NotAfter = v
+}
+
+func (x *CertificateRequest) SetCsrDer(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_CsrDer = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 17)
+}
+
+func (x *CertificateRequest) SetFiledAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_FiledAt = v
+}
+
+func (x *CertificateRequest) SetExpiresAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresAt = v
+}
+
+func (x *CertificateRequest) SetDecidedAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_DecidedAt = v
+}
+
+func (x *CertificateRequest) SetDecidedBy(v string) {
+	x.xxx_hidden_DecidedBy = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
+}
+
+func (x *CertificateRequest) SetComment(v string) {
+	x.xxx_hidden_Comment = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 17)
+}
+
+func (x *CertificateRequest) SetSerial(v string) {
+	x.xxx_hidden_Serial = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
+}
+
+func (x *CertificateRequest) HasRequest() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CertificateRequest) HasState() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *CertificateRequest) HasProfile() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *CertificateRequest) HasAccount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *CertificateRequest) HasRequester() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *CertificateRequest) HasSubject() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *CertificateRequest) HasKeyHash() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
+func (x *CertificateRequest) HasIssuer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
+func (x *CertificateRequest) HasNotAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NotAfter != nil
+}
+
+func (x *CertificateRequest) HasCsrDer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 10)
+}
+
+func (x *CertificateRequest) HasFiledAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_FiledAt != nil
+}
+
+func (x *CertificateRequest) HasExpiresAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ExpiresAt != nil
+}
+
+func (x *CertificateRequest) HasDecidedAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_DecidedAt != nil
+}
+
+func (x *CertificateRequest) HasDecidedBy() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
+}
+
+func (x *CertificateRequest) HasComment() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 15)
+}
+
+func (x *CertificateRequest) HasSerial() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
+}
+
+func (x *CertificateRequest) ClearRequest() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Request = nil
+}
+
+func (x *CertificateRequest) ClearState() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_State = RequestState_REQUEST_STATE_UNSPECIFIED
+}
+
+func (x *CertificateRequest) ClearProfile() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Profile = nil
+}
+
+func (x *CertificateRequest) ClearAccount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Account = nil
+}
+
+func (x *CertificateRequest) ClearRequester() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Requester = nil
+}
+
+func (x *CertificateRequest) ClearSubject() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Subject = nil
+}
+
+func (x *CertificateRequest) ClearKeyHash() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_KeyHash = nil
+}
+
+func (x *CertificateRequest) ClearIssuer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
+	x.xxx_hidden_Issuer = nil
+}
+
+func (x *CertificateRequest) ClearNotAfter() {
+	x.xxx_hidden_NotAfter = nil
+}
+
+func (x *CertificateRequest) ClearCsrDer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 10)
+	x.xxx_hidden_CsrDer = nil
+}
+
+func (x *CertificateRequest) ClearFiledAt() {
+	x.xxx_hidden_FiledAt = nil
+}
+
+func (x *CertificateRequest) ClearExpiresAt() {
+	x.xxx_hidden_ExpiresAt = nil
+}
+
+func (x *CertificateRequest) ClearDecidedAt() {
+	x.xxx_hidden_DecidedAt = nil
+}
+
+func (x *CertificateRequest) ClearDecidedBy() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 14)
+	x.xxx_hidden_DecidedBy = nil
+}
+
+func (x *CertificateRequest) ClearComment() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 15)
+	x.xxx_hidden_Comment = nil
+}
+
+func (x *CertificateRequest) ClearSerial() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 16)
+	x.xxx_hidden_Serial = nil
+}
+
+type CertificateRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Its id: 32 lower-case hexadecimal digits.
+	Request *string
+	// How far it is.
+	State *RequestState
+	// The profile it asks for.
+	Profile *string
+	// The account it is for.
+	Account *string
+	// Who asked: the principal.
+	Requester *string
+	// Distinguished name of the subject as text (RFC 4514), as it would be issued.
+	Subject *string
+	// Names for subjectAltName, each "dns:...", "ip:...", "email:..." or "uri:...".
+	Identifiers []string
+	// SHA-256 of the DER SubjectPublicKeyInfo, 64 lower-case hexadecimal digits.
+	KeyHash *string
+	// Who would sign.
+	Issuer *string
+	// When its certificate would have ended if it had been issued when it was filed.
+	NotAfter *timestamppb.Timestamp
+	// The signing request, as DER; absent in lists.
+	CsrDer []byte
+	// When it was filed.
+	FiledAt *timestamppb.Timestamp
+	// When it expires unless it is decided, and issued, before.
+	ExpiresAt *timestamppb.Timestamp
+	// When it was decided; absent if it was not.
+	DecidedAt *timestamppb.Timestamp
+	// Who decided: the principal.
+	DecidedBy *string
+	// What was said to the decision; of a refused request, why it was refused.
+	Comment *string
+	// Serial number of its certificate; empty unless it is issued.
+	Serial *string
+}
+
+func (b0 CertificateRequest_builder) Build() *CertificateRequest {
+	m0 := &CertificateRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Request != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
+		x.xxx_hidden_Request = b.Request
+	}
+	if b.State != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
+		x.xxx_hidden_State = *b.State
+	}
+	if b.Profile != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 17)
+		x.xxx_hidden_Profile = b.Profile
+	}
+	if b.Account != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
+		x.xxx_hidden_Account = b.Account
+	}
+	if b.Requester != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 17)
+		x.xxx_hidden_Requester = b.Requester
+	}
+	if b.Subject != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
+		x.xxx_hidden_Subject = b.Subject
+	}
+	x.xxx_hidden_Identifiers = b.Identifiers
+	if b.KeyHash != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
+		x.xxx_hidden_KeyHash = b.KeyHash
+	}
+	if b.Issuer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
+		x.xxx_hidden_Issuer = b.Issuer
+	}
+	x.xxx_hidden_NotAfter = b.NotAfter
+	if b.CsrDer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 17)
+		x.xxx_hidden_CsrDer = b.CsrDer
+	}
+	x.xxx_hidden_FiledAt = b.FiledAt
+	x.xxx_hidden_ExpiresAt = b.ExpiresAt
+	x.xxx_hidden_DecidedAt = b.DecidedAt
+	if b.DecidedBy != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
+		x.xxx_hidden_DecidedBy = b.DecidedBy
+	}
+	if b.Comment != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 17)
+		x.xxx_hidden_Comment = b.Comment
+	}
+	if b.Serial != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
+		x.xxx_hidden_Serial = b.Serial
 	}
 	return m0
 }
@@ -1147,7 +1810,7 @@ type IssueCertificatesResponse struct {
 
 func (x *IssueCertificatesResponse) Reset() {
 	*x = IssueCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1822,7 @@ func (x *IssueCertificatesResponse) String() string {
 func (*IssueCertificatesResponse) ProtoMessage() {}
 
 func (x *IssueCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[3]
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1959,7 @@ type IssueCertificatesResponse_builder struct {
 	// Either or.
 
 	// Fields of oneof xxx_hidden_Outcome:
-	// It was issued.
+	// It was issued, or filed for approval.
 	Issued *IssueCertificateResponse
 	// It was not, and this is why.
 	Problem *Problem
@@ -1323,7 +1986,7 @@ func (b0 IssueCertificatesResponse_builder) Build() *IssueCertificatesResponse {
 type case_IssueCertificatesResponse_Outcome protoreflect.FieldNumber
 
 func (x case_IssueCertificatesResponse_Outcome) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[3].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1335,7 +1998,7 @@ type isIssueCertificatesResponse_Outcome interface {
 }
 
 type issueCertificatesResponse_Issued struct {
-	// It was issued.
+	// It was issued, or filed for approval.
 	Issued *IssueCertificateResponse `protobuf:"bytes,2,opt,name=issued,oneof"`
 }
 
@@ -1362,7 +2025,7 @@ type RenewCertificateRequest struct {
 
 func (x *RenewCertificateRequest) Reset() {
 	*x = RenewCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +2037,7 @@ func (x *RenewCertificateRequest) String() string {
 func (*RenewCertificateRequest) ProtoMessage() {}
 
 func (x *RenewCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +2223,7 @@ func (b0 RenewCertificateRequest_builder) Build() *RenewCertificateRequest {
 type case_RenewCertificateRequest_Csr protoreflect.FieldNumber
 
 func (x case_RenewCertificateRequest_Csr) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[5].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -1599,7 +2262,7 @@ type RenewalProof struct {
 
 func (x *RenewalProof) Reset() {
 	*x = RenewalProof{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +2274,7 @@ func (x *RenewalProof) String() string {
 func (*RenewalProof) ProtoMessage() {}
 
 func (x *RenewalProof) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,12 +2391,13 @@ func (b0 RenewalProof_builder) Build() *RenewalProof {
 	return m0
 }
 
-// RenewCertificateResponse is what was issued.
+// RenewCertificateResponse is what was issued: either certificate and pem, or pending.
 type RenewCertificateResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Certificate *Certificate           `protobuf:"bytes,1,opt,name=certificate"`
 	xxx_hidden_Pem         *string                `protobuf:"bytes,2,opt,name=pem"`
 	xxx_hidden_Repeated    bool                   `protobuf:"varint,3,opt,name=repeated"`
+	xxx_hidden_Pending     *CertificateRequest    `protobuf:"bytes,4,opt,name=pending"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1742,7 +2406,7 @@ type RenewCertificateResponse struct {
 
 func (x *RenewCertificateResponse) Reset() {
 	*x = RenewCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +2418,7 @@ func (x *RenewCertificateResponse) String() string {
 func (*RenewCertificateResponse) ProtoMessage() {}
 
 func (x *RenewCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,18 +2453,29 @@ func (x *RenewCertificateResponse) GetRepeated() bool {
 	return false
 }
 
+func (x *RenewCertificateResponse) GetPending() *CertificateRequest {
+	if x != nil {
+		return x.xxx_hidden_Pending
+	}
+	return nil
+}
+
 func (x *RenewCertificateResponse) SetCertificate(v *Certificate) {
 	x.xxx_hidden_Certificate = v
 }
 
 func (x *RenewCertificateResponse) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *RenewCertificateResponse) SetRepeated(v bool) {
 	x.xxx_hidden_Repeated = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *RenewCertificateResponse) SetPending(v *CertificateRequest) {
+	x.xxx_hidden_Pending = v
 }
 
 func (x *RenewCertificateResponse) HasCertificate() bool {
@@ -1824,6 +2499,13 @@ func (x *RenewCertificateResponse) HasRepeated() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *RenewCertificateResponse) HasPending() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Pending != nil
+}
+
 func (x *RenewCertificateResponse) ClearCertificate() {
 	x.xxx_hidden_Certificate = nil
 }
@@ -1838,6 +2520,10 @@ func (x *RenewCertificateResponse) ClearRepeated() {
 	x.xxx_hidden_Repeated = false
 }
 
+func (x *RenewCertificateResponse) ClearPending() {
+	x.xxx_hidden_Pending = nil
+}
+
 type RenewCertificateResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1847,6 +2533,9 @@ type RenewCertificateResponse_builder struct {
 	Pem *string
 	// Whether this is the answer to an earlier request with the same id.
 	Repeated *bool
+	// The request, which waits for an approval. The same renewal with the same request_id tells what becomes of it, while the
+	// old certificate is in force.
+	Pending *CertificateRequest
 }
 
 func (b0 RenewCertificateResponse_builder) Build() *RenewCertificateResponse {
@@ -1855,13 +2544,14 @@ func (b0 RenewCertificateResponse_builder) Build() *RenewCertificateResponse {
 	_, _ = b, x
 	x.xxx_hidden_Certificate = b.Certificate
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Repeated != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_Repeated = *b.Repeated
 	}
+	x.xxx_hidden_Pending = b.Pending
 	return m0
 }
 
@@ -1874,7 +2564,7 @@ type ListProfilesRequest struct {
 
 func (x *ListProfilesRequest) Reset() {
 	*x = ListProfilesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +2576,7 @@ func (x *ListProfilesRequest) String() string {
 func (*ListProfilesRequest) ProtoMessage() {}
 
 func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +2616,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2628,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2824,7 @@ type ListProfilesResponse struct {
 
 func (x *ListProfilesResponse) Reset() {
 	*x = ListProfilesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2836,7 @@ func (x *ListProfilesResponse) String() string {
 func (*ListProfilesResponse) ProtoMessage() {}
 
 func (x *ListProfilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2888,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2900,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +3002,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +3014,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +3120,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +3132,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2904,7 +3594,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3606,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3701,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3713,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +4112,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +4124,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +4224,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +4236,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3827,7 +4517,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[16].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[17].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -3869,7 +4559,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4571,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4787,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4799,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4247,7 +4937,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +4949,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4475,7 +5165,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +5177,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4625,7 +5315,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4637,7 +5327,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4855,7 +5545,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +5557,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5018,7 +5708,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[22].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[23].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -5057,7 +5747,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5069,7 +5759,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5203,7 +5893,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5215,7 +5905,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5383,7 +6073,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5395,7 +6085,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5728,11 +6418,34 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06issuer\x18\x06 \x01(\tR\x06issuer\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestIdB\x05\n" +
-	"\x03csr\"\x82\x01\n" +
+	"\x03csr\"\xbb\x01\n" +
 	"\x18IssueCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
-	"\brepeated\x18\x03 \x01(\bR\brepeated\"\xb4\x01\n" +
+	"\brepeated\x18\x03 \x01(\bR\brepeated\x127\n" +
+	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\xee\x04\n" +
+	"\x12CertificateRequest\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\tR\arequest\x12-\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x17.signet.v1.RequestStateR\x05state\x12\x18\n" +
+	"\aprofile\x18\x03 \x01(\tR\aprofile\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\x12\x1c\n" +
+	"\trequester\x18\x05 \x01(\tR\trequester\x12\x18\n" +
+	"\asubject\x18\x06 \x01(\tR\asubject\x12 \n" +
+	"\videntifiers\x18\a \x03(\tR\videntifiers\x12\x19\n" +
+	"\bkey_hash\x18\b \x01(\tR\akeyHash\x12\x16\n" +
+	"\x06issuer\x18\t \x01(\tR\x06issuer\x127\n" +
+	"\tnot_after\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x17\n" +
+	"\acsr_der\x18\v \x01(\fR\x06csrDer\x125\n" +
+	"\bfiled_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\afiledAt\x129\n" +
+	"\n" +
+	"expires_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n" +
+	"\n" +
+	"decided_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12\x1d\n" +
+	"\n" +
+	"decided_by\x18\x0f \x01(\tR\tdecidedBy\x12\x18\n" +
+	"\acomment\x18\x10 \x01(\tR\acomment\x12\x16\n" +
+	"\x06serial\x18\x11 \x01(\tR\x06serial\"\xb4\x01\n" +
 	"\x19IssueCertificatesResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12=\n" +
@@ -5749,11 +6462,12 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\fRenewalProof\x12'\n" +
 	"\x0fcertificate_der\x18\x01 \x01(\fR\x0ecertificateDer\x127\n" +
 	"\tsigned_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x82\x01\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xbb\x01\n" +
 	"\x18RenewCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
-	"\brepeated\x18\x03 \x01(\bR\brepeated\"\x15\n" +
+	"\brepeated\x18\x03 \x01(\bR\brepeated\x127\n" +
+	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\x15\n" +
 	"\x13ListProfilesRequest\"\xf2\x01\n" +
 	"\aProfile\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12 \n" +
@@ -5886,7 +6600,15 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x02at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12*\n" +
 	"\x05chain\x18\t \x03(\v2\x14.signet.v1.ChainLinkR\x05chain\x12/\n" +
 	"\bevidence\x18\n" +
-	" \x03(\v2\x13.signet.v1.EvidenceR\bevidence*d\n" +
+	" \x03(\v2\x13.signet.v1.EvidenceR\bevidence*\xce\x01\n" +
+	"\fRequestState\x12\x1d\n" +
+	"\x19REQUEST_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15REQUEST_STATE_PENDING\x10\x01\x12\x1a\n" +
+	"\x16REQUEST_STATE_APPROVED\x10\x02\x12\x18\n" +
+	"\x14REQUEST_STATE_ISSUED\x10\x03\x12\x18\n" +
+	"\x14REQUEST_STATE_DENIED\x10\x04\x12\x19\n" +
+	"\x15REQUEST_STATE_REFUSED\x10\x05\x12\x19\n" +
+	"\x15REQUEST_STATE_EXPIRED\x10\x06*d\n" +
 	"\bStanding\x12\x18\n" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTANDING_VALID\x10\x01\x12\x14\n" +
@@ -5919,124 +6641,133 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x12ReleaseCertificate\x12$.signet.v1.ReleaseCertificateRequest\x1a%.signet.v1.ReleaseCertificateResponse\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/certificates/{issuer}/{serial}:release\x12~\n" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
-var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_signet_v1_certificate_proto_goTypes = []any{
-	(Standing)(0),                      // 0: signet.v1.Standing
-	(Verdict)(0),                       // 1: signet.v1.Verdict
-	(*Certificate)(nil),                // 2: signet.v1.Certificate
-	(*IssueCertificateRequest)(nil),    // 3: signet.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil),   // 4: signet.v1.IssueCertificateResponse
-	(*IssueCertificatesResponse)(nil),  // 5: signet.v1.IssueCertificatesResponse
-	(*RenewCertificateRequest)(nil),    // 6: signet.v1.RenewCertificateRequest
-	(*RenewalProof)(nil),               // 7: signet.v1.RenewalProof
-	(*RenewCertificateResponse)(nil),   // 8: signet.v1.RenewCertificateResponse
-	(*ListProfilesRequest)(nil),        // 9: signet.v1.ListProfilesRequest
-	(*Profile)(nil),                    // 10: signet.v1.Profile
-	(*ListProfilesResponse)(nil),       // 11: signet.v1.ListProfilesResponse
-	(*GetCertificateRequest)(nil),      // 12: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 13: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 14: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 15: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 16: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 17: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 18: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 19: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 20: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 21: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 22: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 23: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 24: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 25: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 26: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 27: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 28: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 29: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 31: google.protobuf.Duration
-	(*Subject)(nil),                    // 32: signet.v1.Subject
-	(*Problem)(nil),                    // 33: signet.v1.Problem
-	(Reason)(0),                        // 34: signet.v1.Reason
-	(WaitFor)(0),                       // 35: signet.v1.WaitFor
+	(RequestState)(0),                  // 0: signet.v1.RequestState
+	(Standing)(0),                      // 1: signet.v1.Standing
+	(Verdict)(0),                       // 2: signet.v1.Verdict
+	(*Certificate)(nil),                // 3: signet.v1.Certificate
+	(*IssueCertificateRequest)(nil),    // 4: signet.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil),   // 5: signet.v1.IssueCertificateResponse
+	(*CertificateRequest)(nil),         // 6: signet.v1.CertificateRequest
+	(*IssueCertificatesResponse)(nil),  // 7: signet.v1.IssueCertificatesResponse
+	(*RenewCertificateRequest)(nil),    // 8: signet.v1.RenewCertificateRequest
+	(*RenewalProof)(nil),               // 9: signet.v1.RenewalProof
+	(*RenewCertificateResponse)(nil),   // 10: signet.v1.RenewCertificateResponse
+	(*ListProfilesRequest)(nil),        // 11: signet.v1.ListProfilesRequest
+	(*Profile)(nil),                    // 12: signet.v1.Profile
+	(*ListProfilesResponse)(nil),       // 13: signet.v1.ListProfilesResponse
+	(*GetCertificateRequest)(nil),      // 14: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 15: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 16: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 17: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 18: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 19: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 20: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 21: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 22: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 23: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 24: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 25: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 26: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 27: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 28: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 29: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 30: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 31: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 33: google.protobuf.Duration
+	(*Subject)(nil),                    // 34: signet.v1.Subject
+	(*Problem)(nil),                    // 35: signet.v1.Problem
+	(Reason)(0),                        // 36: signet.v1.Reason
+	(WaitFor)(0),                       // 37: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	28, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	29, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	30, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	30, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	30, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	31, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	30, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	32, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
-	2,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	4,  // 9: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	33, // 10: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	7,  // 11: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
-	30, // 12: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
-	2,  // 13: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	31, // 14: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	31, // 15: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
-	10, // 16: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
-	2,  // 17: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	0,  // 18: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	30, // 19: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	30, // 20: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	30, // 21: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	30, // 22: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	2,  // 23: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	0,  // 24: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	30, // 25: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	30, // 26: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	30, // 27: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	30, // 28: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	34, // 29: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	30, // 30: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	35, // 31: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	28, // 32: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	29, // 33: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	30, // 34: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	35, // 35: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	28, // 36: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	29, // 37: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	30, // 38: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	35, // 39: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	28, // 40: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	30, // 41: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	30, // 42: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	30, // 43: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 44: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	28, // 45: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	29, // 46: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	30, // 47: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	26, // 48: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	25, // 49: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	3,  // 50: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	3,  // 51: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	6,  // 52: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
-	12, // 53: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	9,  // 54: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	14, // 55: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	16, // 56: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	18, // 57: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	20, // 58: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	22, // 59: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	24, // 60: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	4,  // 61: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	5,  // 62: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	8,  // 63: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
-	13, // 64: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	11, // 65: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	15, // 66: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	17, // 67: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	19, // 68: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	21, // 69: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	23, // 70: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	27, // 71: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	61, // [61:72] is the sub-list for method output_type
-	50, // [50:61] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	30, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	31, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	32, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	32, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	32, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	33, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	32, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	34, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	3,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	6,  // 9: signet.v1.IssueCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
+	0,  // 10: signet.v1.CertificateRequest.state:type_name -> signet.v1.RequestState
+	32, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	32, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
+	32, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	32, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
+	5,  // 15: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
+	35, // 16: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	9,  // 17: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
+	32, // 18: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	3,  // 19: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	6,  // 20: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
+	33, // 21: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	33, // 22: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	12, // 23: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
+	3,  // 24: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	1,  // 25: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	32, // 26: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	32, // 27: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	32, // 28: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	32, // 29: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	3,  // 30: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	1,  // 31: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	32, // 32: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	32, // 33: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	32, // 34: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	32, // 35: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	36, // 36: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	32, // 37: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	37, // 38: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	30, // 39: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	31, // 40: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	32, // 41: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	37, // 42: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	30, // 43: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	31, // 44: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	32, // 45: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	37, // 46: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	30, // 47: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	32, // 48: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	32, // 49: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	32, // 50: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	2,  // 51: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	30, // 52: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	31, // 53: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	32, // 54: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	28, // 55: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	27, // 56: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 57: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	4,  // 58: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	8,  // 59: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	14, // 60: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	11, // 61: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	16, // 62: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	18, // 63: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	20, // 64: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	22, // 65: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	24, // 66: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	26, // 67: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 68: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	7,  // 69: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	10, // 70: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	15, // 71: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	13, // 72: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	17, // 73: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	19, // 74: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	21, // 75: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	23, // 76: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	25, // 77: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	29, // 78: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	68, // [68:79] is the sub-list for method output_type
+	57, // [57:68] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -6049,19 +6780,19 @@ func file_signet_v1_certificate_proto_init() {
 		(*issueCertificateRequest_CsrDer)(nil),
 		(*issueCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[3].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
 		(*issueCertificatesResponse_Issued)(nil),
 		(*issueCertificatesResponse_Problem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[5].OneofWrappers = []any{
 		(*renewCertificateRequest_CsrDer)(nil),
 		(*renewCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[16].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[17].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[22].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[23].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -6070,8 +6801,8 @@ func file_signet_v1_certificate_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   26,
+			NumEnums:      3,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,7 +38,8 @@ const (
 //
 // CertificateService issues certificates, finds them, ends them and answers for them.
 type CertificateServiceClient interface {
-	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind.
+	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that
+	// needs an approval the request is checked and filed instead, and answered with pending (over REST with status 202).
 	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
 	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are
@@ -194,7 +195,8 @@ func (c *certificateServiceClient) CheckCertificate(ctx context.Context, in *Che
 //
 // CertificateService issues certificates, finds them, ends them and answers for them.
 type CertificateServiceServer interface {
-	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind.
+	// Issue a certificate. It is durably recorded before it is released; a refusal leaves nothing behind. Under a profile that
+	// needs an approval the request is checked and filed instead, and answered with pending (over REST with status 202).
 	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateResponse, error)
 	// Issue many certificates over one stream. Every item is answered with its own result or problem, in any order and
 	// named by its request_id, which is required here; one bad item never fails the rest. Over REST both directions are

@@ -36,6 +36,8 @@ const (
 	Role_ROLE_REQUESTER Role = 2
 	// Everything.
 	Role_ROLE_ADMIN Role = 3
+	// Read and decide the requests that need an approval, of its profiles; nothing else.
+	Role_ROLE_APPROVER Role = 4
 )
 
 // Enum value maps for Role.
@@ -45,12 +47,14 @@ var (
 		1: "ROLE_AUDITOR",
 		2: "ROLE_REQUESTER",
 		3: "ROLE_ADMIN",
+		4: "ROLE_APPROVER",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
 		"ROLE_AUDITOR":     1,
 		"ROLE_REQUESTER":   2,
 		"ROLE_ADMIN":       3,
+		"ROLE_APPROVER":    4,
 	}
 )
 
@@ -423,7 +427,7 @@ type Credential_builder struct {
 	Role *Role
 	// What certificates it requests are filed under.
 	Account *string
-	// The only profiles it may issue under; empty means every profile that allows its role.
+	// The only profiles it may issue under, or approve; empty means every profile that allows its role.
 	Profiles []string
 	// What proves it: "token", "certificate name" or "certificate key".
 	Kind *string
@@ -647,7 +651,7 @@ type CreateTokenRequest_builder struct {
 	Role *Role
 	// What certificates it requests are filed under. Left out: its name.
 	Account *string
-	// The only profiles it may issue under. Empty: every profile that allows its role.
+	// The only profiles it may issue under, or approve. Empty: every profile that allows its role.
 	Profiles []string
 	// How long it lives. Left out: 90 days. At most 10 years.
 	Lifetime *durationpb.Duration
@@ -1053,7 +1057,7 @@ type BindCertificateRequest_builder struct {
 	Role *Role
 	// What certificates it requests are filed under. Left out: its name.
 	Account *string
-	// The only profiles it may issue under. Empty: every profile that allows its role.
+	// The only profiles it may issue under, or approve. Empty: every profile that allows its role.
 	Profiles []string
 	// What the client certificate must have.
 
@@ -1888,7 +1892,7 @@ type WhoAmIResponse_builder struct {
 	Role *Role
 	// What certificates it requests are filed under.
 	Account *string
-	// The only profiles it may issue under; empty means every profile that allows its role.
+	// The only profiles it may issue under, or approve; empty means every profile that allows its role.
 	Profiles []string
 }
 
@@ -1999,13 +2003,14 @@ const file_signet_v1_credential_proto_rawDesc = "" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12#\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0f.signet.v1.RoleR\x04role\x12\x18\n" +
 	"\aaccount\x18\x03 \x01(\tR\aaccount\x12\x1a\n" +
-	"\bprofiles\x18\x04 \x03(\tR\bprofiles*R\n" +
+	"\bprofiles\x18\x04 \x03(\tR\bprofiles*e\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fROLE_AUDITOR\x10\x01\x12\x12\n" +
 	"\x0eROLE_REQUESTER\x10\x02\x12\x0e\n" +
 	"\n" +
-	"ROLE_ADMIN\x10\x032\xd8\x05\n" +
+	"ROLE_ADMIN\x10\x03\x12\x11\n" +
+	"\rROLE_APPROVER\x10\x042\xd8\x05\n" +
 	"\x11CredentialService\x12n\n" +
 	"\vCreateToken\x12\x1d.signet.v1.CreateTokenRequest\x1a\x1e.signet.v1.CreateTokenResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/credentials:token\x12\x80\x01\n" +
 	"\x0fBindCertificate\x12!.signet.v1.BindCertificateRequest\x1a\".signet.v1.BindCertificateResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/credentials:certificate\x12x\n" +

@@ -2436,10 +2436,11 @@ func (b0 GetJobResponse_builder) Build() *GetJobResponse {
 	return m0
 }
 
-// ListJobsRequest asks for the newest jobs.
+// ListJobsRequest asks for jobs.
 type ListJobsRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_PageSize    uint32                 `protobuf:"varint,1,opt,name=page_size,json=pageSize"`
+	xxx_hidden_PageToken   *string                `protobuf:"bytes,2,opt,name=page_token,json=pageToken"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2478,9 +2479,24 @@ func (x *ListJobsRequest) GetPageSize() uint32 {
 	return 0
 }
 
+func (x *ListJobsRequest) GetPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_PageToken != nil {
+			return *x.xxx_hidden_PageToken
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListJobsRequest) SetPageSize(v uint32) {
 	x.xxx_hidden_PageSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ListJobsRequest) SetPageToken(v string) {
+	x.xxx_hidden_PageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
 func (x *ListJobsRequest) HasPageSize() bool {
@@ -2490,9 +2506,21 @@ func (x *ListJobsRequest) HasPageSize() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *ListJobsRequest) HasPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
 func (x *ListJobsRequest) ClearPageSize() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_PageSize = 0
+}
+
+func (x *ListJobsRequest) ClearPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_PageToken = nil
 }
 
 type ListJobsRequest_builder struct {
@@ -2500,6 +2528,8 @@ type ListJobsRequest_builder struct {
 
 	// Most jobs in the answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
+	// next_page_token of the answer before.
+	PageToken *string
 }
 
 func (b0 ListJobsRequest_builder) Build() *ListJobsRequest {
@@ -2507,18 +2537,25 @@ func (b0 ListJobsRequest_builder) Build() *ListJobsRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.PageSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_PageSize = *b.PageSize
+	}
+	if b.PageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_PageToken = b.PageToken
 	}
 	return m0
 }
 
-// ListJobsResponse holds the newest jobs.
+// ListJobsResponse is one page.
 type ListJobsResponse struct {
-	state           protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Jobs *[]*Job                `protobuf:"bytes,1,rep,name=jobs"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Jobs          *[]*Job                `protobuf:"bytes,1,rep,name=jobs"`
+	xxx_hidden_NextPageToken *string                `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *ListJobsResponse) Reset() {
@@ -2555,8 +2592,35 @@ func (x *ListJobsResponse) GetJobs() []*Job {
 	return nil
 }
 
+func (x *ListJobsResponse) GetNextPageToken() string {
+	if x != nil {
+		if x.xxx_hidden_NextPageToken != nil {
+			return *x.xxx_hidden_NextPageToken
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListJobsResponse) SetJobs(v []*Job) {
 	x.xxx_hidden_Jobs = &v
+}
+
+func (x *ListJobsResponse) SetNextPageToken(v string) {
+	x.xxx_hidden_NextPageToken = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListJobsResponse) HasNextPageToken() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListJobsResponse) ClearNextPageToken() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_NextPageToken = nil
 }
 
 type ListJobsResponse_builder struct {
@@ -2564,6 +2628,8 @@ type ListJobsResponse_builder struct {
 
 	// The jobs, newest first.
 	Jobs []*Job
+	// Pass it on to get what follows; empty at the end.
+	NextPageToken *string
 }
 
 func (b0 ListJobsResponse_builder) Build() *ListJobsResponse {
@@ -2571,6 +2637,10 @@ func (b0 ListJobsResponse_builder) Build() *ListJobsResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Jobs = &b.Jobs
+	if b.NextPageToken != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_NextPageToken = b.NextPageToken
+	}
 	return m0
 }
 
@@ -2659,11 +2729,14 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\rGetJobRequest\x12\x15\n" +
 	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\"2\n" +
 	"\x0eGetJobResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\".\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"M\n" +
 	"\x0fListJobsRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\rR\bpageSize\"6\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"^\n" +
 	"\x10ListJobsResponse\x12\"\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x0e.signet.v1.JobR\x04jobs*\xac\x01\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x0e.signet.v1.JobR\x04jobs\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xac\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_PLANNED\x10\x01\x12\x15\n" +

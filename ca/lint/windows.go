@@ -17,3 +17,11 @@ func Compile([]string, map[string]string) (*Rules, error) {
 func (*Rules) Certificate(_, _ []byte, _ bool) error {
 	return &Failure{[]Finding{{Lint: "none", Source: "Signet", Citation: "ca/lint", Text: "certificates cannot be linted on Windows"}}}
 }
+
+// Report refuses everything.
+func (*Rules) Report(_, _ []byte, _ bool) (Report, error) { return nil, errNoLints }
+
+// RevocationList refuses everything.
+func RevocationList(_, _ []byte) (Report, error) { return nil, errNoLints }
+
+var errNoLints = pki.Errorf(pki.KindFailedPrecondition, "lint", "nothing can be linted on Windows")

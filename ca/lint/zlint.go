@@ -31,6 +31,7 @@ type Rules struct {
 	byShape []*lint.CertificateLint
 	config  lint.Configuration
 	shapes  shapes
+	waived  []Verdict
 }
 
 // Compile selects the rules of the sources (none: the RFCs) less the waived ones, and of them those that can fail:
@@ -56,9 +57,11 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 	lints := registry.CertificateLints().Lints()
 	slices.SortFunc(lints, func(a, b *lint.CertificateLint) int { return strings.Compare(a.Name, b.Name) })
 	for _, l := range lints {
-		_, waived := waivers[l.Name]
+		reason, waived := waivers[l.Name]
 		switch {
-		case waived || !slices.Contains(sources, string(l.Source)) || !strings.HasPrefix(l.Name, "e_"):
+		case waived:
+			rules.waived = append(rules.waived, Verdict{l.Name, string(l.Source), l.Citation, Waived, reason})
+		case !slices.Contains(sources, string(l.Source)) || !strings.HasPrefix(l.Name, "e_"):
 		case dependsOnShapeOnly(l, table):
 			rules.byShape = append(rules.byShape, l)
 		default:
@@ -94,4 +97,57 @@ func assemble(tbs, algorithm []byte) []byte {
 
 func findingOf(l *lint.CertificateLint, result *lint.LintResult) Finding {
 	return Finding{Lint: l.Name, Source: string(l.Source), Citation: l.Citation, Text: l.Description, Details: result.Details}
+}
+
+// Report runs every rule on what Certificate checks and says what each found, also of rules that are not about it.
+func (r *Rules) Report(tbs, algorithm []byte, selfSigned bool) (Report, error) {
+	certificate, err := x509.ParseCertificate(assemble(tbs, algorithm))
+	if err != nil {
+		return nil, pki.Errorf(pki.KindRefused, "lint certificate", "%w", err)
+	}
+	certificate.SelfSigned = selfSigned
+	report := Report(slices.Clone(r.waived))
+	for _, l := range slices.Concat(r.byValue, r.byShape) {
+		result := l.Execute(certificate, r.config)
+		report = append(report, Verdict{l.Name, string(l.Source), l.Citation, outcomeOf(result.Status), result.Details})
+	}
+	report.sort()
+	return report, nil
+}
+
+// RevocationList runs the RFCs' rules on a TBSCertList with its signature algorithm, and a throw-away signature in the
+// place of the real one.
+func RevocationList(tbs, algorithm []byte) (Report, error) {
+	list, err := x509.ParseRevocationList(assemble(tbs, algorithm))
+	if err != nil {
+		return nil, pki.Errorf(pki.KindRefused, "lint revocation list", "%w", err)
+	}
+	registry := lint.GlobalRegistry()
+	var report Report
+	for _, l := range registry.RevocationListLints().Lints() {
+		if !slices.Contains(defaultSources, string(l.Source)) || !strings.HasPrefix(l.Name, "e_") {
+			continue
+		}
+		result := l.Execute(list, registry.GetConfiguration())
+		report = append(report, Verdict{l.Name, string(l.Source), l.Citation, outcomeOf(result.Status), result.Details})
+	}
+	report.sort()
+	return report, nil
+}
+
+func (r Report) sort() {
+	slices.SortFunc(r, func(a, b Verdict) int { return strings.Compare(a.Lint, b.Lint) })
+}
+
+// outcomeOf translates; warnings are not failures.
+func outcomeOf(status lint.LintStatus) Outcome {
+	switch status {
+	case lint.NA:
+		return NotApplicable
+	case lint.NE:
+		return NotEffective
+	case lint.Pass, lint.Notice, lint.Warn:
+		return Passed
+	}
+	return Failed
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -60,6 +61,9 @@ func (a *app) note(format string, args ...any) {
 
 // loadConfig reads signet.yaml with the environment's overrides.
 func (a *app) loadConfig() (*server.Config, error) {
+	if err := server.CheckEnvironment(os.Environ()); err != nil {
+		return nil, err
+	}
 	return server.LoadConfig(a.config, a.getenv)
 }
 

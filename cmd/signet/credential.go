@@ -19,14 +19,14 @@ type credentialCmd struct {
 
 type credentialCreateCmd struct {
 	Name       string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
-	Role       string   `required:"" enum:"admin,requester,auditor" help:"admin, requester or auditor."`
+	Role       string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
 	Account    string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
-	Profiles   []string `placeholder:"NAME" help:"The only profiles it may issue under."`
+	Profiles   []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve."`
 	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
 	Out        string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
 	Identifier string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
 	ClientKey  string   `placeholder:"HEX" help:"Instead of a token: SHA-256 of the SubjectPublicKeyInfo of the client certificate."`
-	Issuer     string   `placeholder:"ID" help:"The issuer of the client certificate; with --identifier or --client-key."`
+	Issuer     string   `placeholder:"NAME" help:"The issuer (id, label or name) of the client certificate; with --identifier or --client-key."`
 	serverFlags
 }
 
@@ -36,6 +36,7 @@ func (credentialCreateCmd) Help() string {
 
 Examples:
   signet credential create ci --role requester --profiles server
+  signet credential create security --role approver --profiles code-signing
   signet credential create watcher --role auditor --lifetime 30d --out /etc/watcher.token
   signet credential create agent --role requester --identifier agent.example --issuer 0123456789abcdef0123`
 }
@@ -48,11 +49,6 @@ func (c *credentialCreateCmd) Run(a *app) error {
 		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 	}
 	request := client.CredentialRequest{Name: c.Name, Role: role, Account: c.Account, Profiles: c.Profiles, Lifetime: time.Duration(c.Lifetime), Identifier: c.Identifier}
-	if c.Issuer != "" {
-		if request.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
-			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
-		}
-	}
 	if c.ClientKey != "" {
 		if request.KeyHash, err = pki.ParseKeyHash(c.ClientKey); err != nil {
 			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
@@ -63,6 +59,9 @@ func (c *credentialCreateCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	if c.Identifier != "" || c.ClientKey != "" {
 		return c.bind(a, api, request)
 	}

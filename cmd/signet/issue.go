@@ -19,10 +19,11 @@ type issueCmd struct {
 	Profile   string   `short:"p" default:"server" help:"Profile to issue under."`
 	CSR       string   `name:"csr" placeholder:"FILE" help:"Use this request (PEM or DER, - for standard input) instead of making a key."`
 	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
-	Issuer    string   `placeholder:"ID" help:"Issuer, if the profile leaves a choice."`
+	Issuer    string   `placeholder:"NAME" help:"Issuer (id, label or name), if the profile leaves a choice."`
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name)."`
 	Batch     string   `placeholder:"FILE" help:"Issue every line of a CSV or JSONL file, into the directory --out (default: FILE.out)."`
+	Wait      duration `placeholder:"DURATION" help:"If the profile needs an approval, wait so long for it, such as 1h."`
 	IfMissing bool     `help:"Do nothing, successfully, if STEM.pem is there already."`
 	keyFlags
 	serverFlags
@@ -38,6 +39,10 @@ Examples:
   signet issue --csr app.csr
   signet issue --key app.example.key --out app.renewed app.example
   signet issue --batch fleet.csv --profile client
+  signet issue --profile code-signing --cn "Release 7" --csr release.csr --wait 8h
+
+Under a profile that needs an approval the request is checked and filed; the exit status is 10 until there is a certificate,
+and ` + "`signet requests collect`" + ` fetches it.
 
 A batch has the columns (or JSON fields) names, profile, lifetime and csr; names are separated by spaces. A line that fails
 does not stop the others. Running it again goes on where it ended; results.jsonl beside the certificates tells all.`
@@ -53,11 +58,6 @@ func (c *issueCmd) Run(a *app) error {
 		return err
 	}
 	request := client.IssueRequest{Profile: c.Profile, Identifiers: texts(names), Lifetime: time.Duration(c.Lifetime), RequestID: c.RequestID}
-	if c.Issuer != "" {
-		if request.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
-			return (&pki.Error{Kind: pki.KindInvalid, Op: "issue certificate", Err: err}).InField("--issuer")
-		}
-	}
 	if request.RequestID == "" {
 		request.RequestID = newRequestID()
 	}
@@ -72,6 +72,9 @@ func (c *issueCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	stem, key, err := c.prepare(a, names, &request)
 	if err != nil {
 		return err
@@ -85,6 +88,10 @@ func (c *issueCmd) Run(a *app) error {
 		return taken
 	}
 	issued, err := api.Issue(a.ctx, request)
+	if pending, ok := errors.AsType[*client.PendingError](err); ok {
+		waiting := collector{api: api, path: stem + ".pem", key: key}
+		return waiting.collect(a, pending.Request, time.Duration(c.Wait))
+	}
 	if err != nil {
 		return c.refused(err, key, request.RequestID)
 	}
@@ -92,7 +99,7 @@ func (c *issueCmd) Run(a *app) error {
 		return errors.Join(err, pki.Errorf(pki.KindConflict, "issue certificate", "certificate %s was issued, and is not in a file", issued.Certificate.Serial).
 			WithHint("signet show --pem %s", issued.Certificate.Serial))
 	}
-	return c.report(a, issued, key, stem+".pem")
+	return reportIssued(a, issued, key, stem+".pem")
 }
 
 // prepare makes the request with a key of this machine, or reads a request that was made elsewhere.
@@ -165,7 +172,7 @@ func (c *issueCmd) refused(err error, key *localKey, requestID string) error {
 	return errors.Join(err, key.undo())
 }
 
-func (c *issueCmd) report(a *app, issued *client.Issued, key *localKey, path string) error {
+func reportIssued(a *app, issued *client.Issued, key *localKey, path string) error {
 	result := issueResult{Issued: issued, CertificateFile: path}
 	if key != nil {
 		result.KeyFile, result.KeyMade = key.path, key.made

@@ -42,6 +42,7 @@ type batchResult struct {
 	RequestID   string `json:"request_id,omitempty"`
 	Certificate string `json:"certificate_file,omitempty"`
 	Serial      string `json:"serial,omitempty"`
+	Pending     string `json:"pending,omitempty"` // id of the request that waits for an approval
 	Error       string `json:"error,omitempty"`
 	Field       string `json:"field,omitempty"`
 	Hint        string `json:"hint,omitempty"`
@@ -56,11 +57,12 @@ type batch struct {
 	results *os.File
 	bar     *progress
 	room    chan struct{}
+	issuer  pki.IssuerID // zero: the profile's
 
 	mu              sync.Mutex // guards the rest, and results
 	waiting         map[string]waitingItem
 	issued, skipped int
-	failed          int
+	failed, pending int
 }
 
 type waitingItem struct {
@@ -73,6 +75,7 @@ type batchSummary struct {
 	Issued  int    `json:"issued"`
 	Skipped int    `json:"skipped"` // issued by an earlier run
 	Failed  int    `json:"failed"`
+	Pending int    `json:"pending"` // filed, and waiting for an approval
 	Dir     string `json:"dir"`
 	Results string `json:"results"`
 }
@@ -107,18 +110,27 @@ func (c *issueCmd) runBatch(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if b.issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	if err := b.run(api, in); err != nil {
 		return err
 	}
-	summary := batchSummary{b.issued, b.skipped, b.failed, b.dir, path}
+	summary := batchSummary{b.issued, b.skipped, b.failed, b.pending, b.dir, path}
 	if err := a.show(summary, func(p *printer) {
 		p.line("issued %d certificates, %d were there already, %d failed", b.issued, b.skipped, b.failed)
+		if b.pending > 0 {
+			p.line("%d wait for an approval; run the same command again to collect them", b.pending)
+		}
 		p.fields("files", b.dir, "results", path)
 	}); err != nil {
 		return err
 	}
 	if b.failed > 0 {
 		return pki.Errorf(pki.KindRefused, op, "%d items failed", b.failed).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", path)
+	}
+	if b.pending > 0 {
+		return answerNo{"some items wait for an approval"}
 	}
 	return nil
 }
@@ -223,6 +235,12 @@ func (b *batch) receiveAll(stream *client.Batch) error {
 
 // settle writes the certificate first and then the result: what the results call issued is there.
 func (b *batch) settle(item waitingItem, r client.IssueResult) error {
+	if pending, ok := errors.AsType[*client.PendingError](r.Err); ok {
+		b.mu.Lock()
+		b.pending++
+		b.mu.Unlock()
+		return b.write(batchResult{Line: item.line, RequestID: r.RequestID, Pending: pending.Request.ID})
+	}
 	if r.Err != nil {
 		return b.fail(item.line, r.RequestID, r.Err)
 	}
@@ -278,11 +296,7 @@ func (b *batch) request(item batchItem) (q client.IssueRequest, err error) {
 		}
 		q.Lifetime = time.Duration(d)
 	}
-	if b.c.Issuer != "" {
-		if q.Issuer, err = pki.ParseIssuerID(b.c.Issuer); err != nil {
-			return q, (&pki.Error{Kind: pki.KindInvalid, Op: "read item", Err: err}).InField("--issuer")
-		}
-	}
+	q.Issuer = b.issuer
 	if q.CSR, err = b.csr(item, names); err != nil {
 		return q, err
 	}

@@ -133,7 +133,7 @@ func (c *jobShowCmd) Run(a *app) error {
 }
 
 type jobListCmd struct {
-	Limit int `short:"n" default:"100" help:"At most this many, to 1000."`
+	Limit int `short:"n" default:"100" help:"At most this many."`
 	serverFlags
 }
 
@@ -147,9 +147,15 @@ func (c *jobListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	jobs, err := api.Jobs(a.ctx, c.Limit)
-	if err != nil {
-		return err
+	jobs, token := []client.Job{}, ""
+	for len(jobs) < c.Limit {
+		page, next, err := api.Jobs(a.ctx, token, min(c.Limit-len(jobs), 1000))
+		if err != nil {
+			return err
+		}
+		if jobs, token = append(jobs, page...), next; next == "" {
+			break
+		}
 	}
 	return a.show(map[string]any{"jobs": jobs}, func(p *printer) {
 		var rows [][]string

@@ -28,6 +28,7 @@ type commands struct {
 	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
 	Renew      renewCmd      `cmd:"" help:"Renew a certificate in its files, proved by itself."`
 	Agent      agentCmd      `cmd:"" help:"Keep certificates in files renewed."`
+	Requests   requestsCmd   `cmd:"" help:"Decide, and collect, requests that need an approval."`
 	List       listCmd       `cmd:"" help:"List certificates."`
 	Trust      trustCmd      `cmd:"" help:"Make this machine trust a root, or no longer."`
 	Show       showCmd       `cmd:"" help:"Show one certificate."`
@@ -43,6 +44,7 @@ type commands struct {
 	Key        keyCmd        `cmd:"" help:"Block keys that are known to others."`
 	Job        jobCmd        `cmd:"" help:"Revoke many certificates at once."`
 	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server, and make more."`
+	Ceremony   ceremonyCmd   `cmd:"" help:"Make and use the key of an off-line root in front of witnesses, and record every step."`
 	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
 	Credential credentialCmd `cmd:"" help:"Decide who may call."`
 	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`

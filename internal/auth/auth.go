@@ -4,6 +4,7 @@ package auth
 
 import (
 	"slices"
+	"strings"
 
 	"signet.example/signet/pki"
 )
@@ -17,9 +18,10 @@ const (
 	RoleAuditor        // reads everything, the audit log included; changes nothing
 	RoleRequester      // issues under its profiles; reads and revokes what its account was issued
 	RoleAdmin          // everything
+	RoleApprover       // reads requests that need an approval, and decides them; issues and revokes nothing
 )
 
-var roleNames = [...]string{"none", "auditor", "requester", "admin"}
+var roleNames = [...]string{"none", "auditor", "requester", "admin", "approver"}
 
 // String is the lower-case name.
 func (r Role) String() string {
@@ -29,12 +31,12 @@ func (r Role) String() string {
 	return "none"
 }
 
-// ParseRole reads "auditor", "requester" or "admin".
+// ParseRole reads "auditor", "requester", "approver" or "admin".
 func ParseRole(text string) (Role, error) {
 	if i := slices.Index(roleNames[:], text); i > 0 {
 		return Role(i), nil
 	}
-	return RoleNone, pki.Errorf(pki.KindInvalid, "parse role", "%q: want auditor, requester or admin", text).InField("role")
+	return RoleNone, pki.Errorf(pki.KindInvalid, "parse role", "%q: want auditor, requester, approver or admin", text).InField("role")
 }
 
 // Principal is who makes a call, as its credential proved. It is made by Authenticator, Renewal and System.
@@ -42,7 +44,7 @@ type Principal struct {
 	ID        string   // "token:…", "certificate:…", "renewal:…" or "system:…"; goes into audit events
 	Account   string   // what certificates it requests are filed under
 	Role      Role     //
-	Profiles  []string // the only profiles it may issue under; empty means every profile that allows its role
+	Profiles  []string // the only profiles it may issue under, or approve; empty means every profile that allows its role
 	Source    string   // network address
 	RequestID string   // of this call
 }
@@ -51,6 +53,9 @@ type Principal struct {
 func System(component string) Principal {
 	return Principal{ID: "system:" + component, Account: "system", Role: RoleAdmin}
 }
+
+// IsSystem reports whether Signet itself acts.
+func (p Principal) IsSystem() bool { return strings.HasPrefix(p.ID, "system:") }
 
 // Renewal is the principal of whoever proved to hold the private key of a certificate: it may have it renewed under its
 // profile, for its account, and nothing else. certificate is "issuer/serial". The caller of Renewal has checked the proof,
@@ -64,15 +69,16 @@ type Action uint8
 
 // The actions.
 const (
-	ActionNone   Action = iota
-	ActionIssue         // scope: profile name
-	ActionRevoke        // scope: account that the certificate belongs to
-	ActionRead          // scope: account whose certificates are read; "" means all
-	ActionAudit         // read the audit log
-	ActionManage        // issuers, profiles, credentials, jobs, key blocks
+	ActionNone    Action = iota
+	ActionIssue          // scope: profile name
+	ActionRevoke         // scope: account that the certificate belongs to
+	ActionRead           // scope: account whose certificates are read; "" means all
+	ActionAudit          // read the audit log
+	ActionManage         // issuers, profiles, credentials, jobs, key blocks
+	ActionApprove        // scope: profile name; read and decide the requests that wait for an approval
 )
 
-var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage"}
+var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage", "approve"}
 
 // String is the lower-case verb.
 func (a Action) String() string {
@@ -87,6 +93,7 @@ type Grant struct {
 	principal Principal
 	action    Action
 	scope     string
+	scopes    []string // instead of one
 	any       bool
 }
 
@@ -95,11 +102,33 @@ func (g Grant) Principal() Principal { return g.principal }
 
 // Allows reports whether the grant is for this action and covers this scope. The zero Grant allows nothing.
 func (g Grant) Allows(action Action, scope string) bool {
-	return g.action != ActionNone && g.action == action && (g.any || g.scope == scope)
+	if g.action == ActionNone || g.action != action {
+		return false
+	}
+	if g.scopes != nil {
+		return slices.Contains(g.scopes, scope)
+	}
+	return g.any || g.scope == scope
 }
 
 // All reports whether the grant covers every scope of its action.
 func (g Grant) All() bool { return g.action != ActionNone && g.any }
+
+// Scopes are what the grant is limited to; none if it is for one scope, or for every one.
+func (g Grant) Scopes() []string { return g.scopes }
+
+// AuthorizeProfiles gives the grant for an action on profiles: those that the principal is limited to, or else every one.
+func (p Principal) AuthorizeProfiles(action Action) (Grant, error) {
+	if len(p.Profiles) == 0 {
+		return p.Authorize(action, "")
+	}
+	for _, name := range p.Profiles {
+		if _, err := p.Authorize(action, name); err != nil {
+			return Grant{}, err
+		}
+	}
+	return Grant{principal: p, action: action, scopes: slices.Clone(p.Profiles)}, nil
+}
 
 // Authorize gives the grant for an action within a scope, or an error of KindDenied. Scope "" asks for every scope.
 func (p Principal) Authorize(action Action, scope string) (Grant, error) {
@@ -126,6 +155,8 @@ func (p Principal) may(action Action, scope string) bool {
 		return action != ActionNone
 	case RoleAuditor:
 		return action == ActionRead || action == ActionAudit
+	case RoleApprover:
+		return action == ActionApprove && (len(p.Profiles) == 0 || slices.Contains(p.Profiles, scope))
 	case RoleRequester:
 		switch action {
 		case ActionIssue:

@@ -239,13 +239,13 @@ func (c *Credentials) draft(op string, grant Grant, spec Spec) (Credential, erro
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit").InField("account")
 	case spec.Account == System("").Account:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "the account %q is Signet's own", spec.Account).InField("account")
-	case spec.Role != RoleAuditor && spec.Role != RoleRequester && spec.Role != RoleAdmin:
+	case spec.Role != RoleAuditor && spec.Role != RoleRequester && spec.Role != RoleAdmin && spec.Role != RoleApprover:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want auditor, requester or admin").InField("role")
 	case len(spec.Profiles) > maxProfiles:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "%d profiles: at most %d", len(spec.Profiles), maxProfiles).InField("profiles")
-	case len(spec.Profiles) > 0 && spec.Role != RoleRequester:
+	case len(spec.Profiles) > 0 && spec.Role != RoleRequester && spec.Role != RoleApprover:
 		// An administrator may use every profile; a list would promise a limit that does not hold.
-		return Credential{}, pki.Errorf(pki.KindInvalid, op, "only the role requester can be limited to profiles").InField("profiles")
+		return Credential{}, pki.Errorf(pki.KindInvalid, op, "only the roles requester and approver can be limited to profiles").InField("profiles")
 	case spec.Lifetime < 0 || spec.Lifetime > MaxLifetime:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want at most ten years").InField("lifetime")
 	}

@@ -15,6 +15,7 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -34,11 +35,14 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.requests, err = approval.New(approval.Config{Authority: s.authority, Store: s.store, Audit: s.store, Now: s.options.Now}); err != nil {
+		return err
+	}
 	if s.jobs, err = revocation.NewJobs(revocation.JobsConfig{Books: s.store, Universe: s.universe, Instance: s.instance, Now: s.options.Now}); err != nil {
 		return err
 	}
 	if s.api, err = rpc.New(rpc.Config{
-		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Profiles: s.profiles, Ledger: s.ledger,
+		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Requests: s.requests, Profiles: s.profiles, Ledger: s.ledger,
 		Universe: s.universe, Jobs: s.jobs, BlockedKeys: s.store, CRLs: s, Publication: s.board, Now: s.options.Now, Log: s.log,
 	}); err != nil {
 		return err
@@ -46,7 +50,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if err := s.issueAPICertificate(ctx); err != nil {
 		return err
 	}
-	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, TLS: &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}})
+	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, Connections: s.config.API.Connections, TLS: &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}})
 	return err
 }
 
@@ -105,6 +109,12 @@ func (s *Server) apiIssuer() (pki.IssuerID, error) {
 	for _, issuer := range s.authority.Issuers() {
 		if issuer.State == ca.IssuerActive && issuer.KeyURI != "" && len(issuer.Certificates) > 0 && len(issuer.Certificates[0].Chain) > 0 {
 			return issuer.ID, nil
+		}
+	}
+	for _, issuer := range s.authority.Issuers() {
+		if issuer.State == ca.IssuerPending && issuer.KeyURI != "" {
+			return pki.IssuerID{}, pki.Errorf(pki.KindFailedPrecondition, "issue the API's certificate", "issuer %s waits for its certificate", issuer.Label).
+				WithHint("have its request signed (signet ceremony sign --csr issuing.csr), then signet init --certificate FILE")
 		}
 	}
 	return pki.IssuerID{}, pki.Errorf(pki.KindFailedPrecondition, "issue the API's certificate", "no issuing CA is active").

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -59,12 +60,22 @@ type PKCS11Config struct {
 // ListenConfig is one listener.
 type ListenConfig struct {
 	Listen string `yaml:"listen"` // host:port; "off" switches it off (not possible for the API)
+
+	CrowdConfig `yaml:",inline"`
+}
+
+// CrowdConfig bounds the open connections of a listener.
+type CrowdConfig struct {
+	Connections int `yaml:"connections"`             // all of them; default 4,096, 16,384 for the public listener
+	PerAddress  int `yaml:"connections_per_address"` // of one IPv4 address or IPv6 /64; default a quarter of all. Behind a proxy: all
 }
 
 // APIConfig is the listener of gRPC and REST.
 type APIConfig struct {
 	Listen string   `yaml:"listen"` // host:port; default 127.0.0.1:8443
 	Names  []string `yaml:"names"`  // host names and addresses for its certificate, besides those of Listen and localhost
+
+	CrowdConfig `yaml:",inline"`
 }
 
 // CRLConfig times the CRLs.
@@ -153,6 +164,11 @@ func (c *Config) fillDefaults() {
 	setDefault(&c.API.Listen, "127.0.0.1:8443")
 	setDefault(&c.Public.Listen, "127.0.0.1:8080")
 	setDefault(&c.Ops.Listen, "127.0.0.1:9090")
+	setDefault(&c.Public.Connections, 16_384)
+	for _, crowd := range []*CrowdConfig{&c.API.CrowdConfig, &c.Public.CrowdConfig, &c.Ops.CrowdConfig} {
+		setDefault(&crowd.Connections, 4096)
+		setDefault(&crowd.PerAddress, max(1, crowd.Connections/4))
+	}
 	setDefault(&c.CRL.Lifetime, 72*time.Hour)
 	setDefault(&c.CRL.Interval, c.CRL.Lifetime/12)
 	setDefault(&c.OCSP.Nonce, "ignore")
@@ -195,6 +211,17 @@ func (c *Config) validate() (field string, err error) {
 		}
 		if _, _, err := net.SplitHostPort(l.value); err != nil {
 			return l.field, fmt.Errorf("%q: want host:port, such as 127.0.0.1:8443", l.value)
+		}
+	}
+	for _, l := range []struct {
+		field string
+		crowd CrowdConfig
+	}{{"api", c.API.CrowdConfig}, {"public", c.Public.CrowdConfig}, {"ops", c.Ops.CrowdConfig}} {
+		if l.crowd.Connections < 1 || l.crowd.Connections > 1_000_000 {
+			return l.field + ".connections", fmt.Errorf("%d: want 1 to 1000000", l.crowd.Connections)
+		}
+		if l.crowd.PerAddress < 1 || l.crowd.PerAddress > l.crowd.Connections {
+			return l.field + ".connections_per_address", fmt.Errorf("%d: want 1 to the %d connections of the listener", l.crowd.PerAddress, l.crowd.Connections)
 		}
 	}
 	for _, name := range c.API.Names {
@@ -297,6 +324,9 @@ func overrideFromEnv(v reflect.Value, path []string, getenv func(string) string)
 			continue
 		}
 		at := append(path[:len(path):len(path)], tag)
+		if tag == inline {
+			at = path
+		}
 		if v.Field(i).Kind() == reflect.Struct {
 			if field, err := overrideFromEnv(v.Field(i), at, getenv); err != nil {
 				return field, err
@@ -326,12 +356,47 @@ func setField(v reflect.Value, text string) error {
 			return fmt.Errorf("%q is not a duration such as 24h", text)
 		}
 		*p = d
+	case *int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		*p = n
 	case *bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
 			return fmt.Errorf("%q is neither true nor false", text)
 		}
 		*p = b
+	}
+	return nil
+}
+
+// inline is the tag of a struct whose fields stand among those of the struct around it.
+const inline = ",inline"
+
+// otherVariables are those that mean something besides the fields of the configuration: the last two are given to the
+// commands that the agent runs.
+var otherVariables = []string{"SIGNET_CONFIG", "SIGNET_OUTPUT", "SIGNET_PASSPHRASE", "SIGNET_CERTIFICATE", "SIGNET_KEY"}
+
+// orchestrated are the variables that Kubernetes and Docker set in every container for a service named signet or signet-...
+var orchestrated = regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
+
+// CheckEnvironment refuses a variable (as of os.Environ) that begins with SIGNET_ and sets nothing: what somebody meant to
+// set would be left at its default without a word.
+func CheckEnvironment(environ []string) error {
+	known := make(map[string]bool)
+	for _, name := range otherVariables {
+		known[name] = true
+	}
+	var c Config
+	_, _ = overrideFromEnv(reflect.ValueOf(&c).Elem(), nil, func(name string) string { known[name] = true; return "" }) // sets nothing
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if value != "" && strings.HasPrefix(name, "SIGNET_") && !known[name] && !orchestrated.MatchString(name) {
+			return pki.Errorf(pki.KindInvalid, "read configuration", "the environment sets %s, which is no field of the configuration", name).
+				WithHint("api.listen is SIGNET_API_LISTEN, and docs/OPERATIONS.md lists every field; unset what is not meant for signet")
+		}
 	}
 	return nil
 }

@@ -43,6 +43,9 @@ func TestParseConfigDefaults(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got[0], got[1])
 		}
 	}
+	if c.API.Connections != 4096 || c.API.PerAddress != 1024 || c.Public.Connections != 16384 || c.Public.PerAddress != 4096 {
+		t.Errorf("bounds: %+v %+v", c.API, c.Public)
+	}
 	if c.CRL.Lifetime != 72*time.Hour || c.CRL.Interval != 6*time.Hour || c.OCSP.Lifetime != 0 {
 		t.Errorf("times: %+v %+v", c.CRL, c.OCSP)
 	}
@@ -65,6 +68,25 @@ func TestEnvironmentOverrides(t *testing.T) {
 	}
 }
 
+// TestUnknownVariables: a variable that sets nothing is a mistake, unless an orchestrator set it.
+func TestUnknownVariables(t *testing.T) {
+	for _, tc := range []struct {
+		variable string
+		good     bool
+	}{
+		{"SIGNET_API_LISTEN=x", true}, {"SIGNET_API_CONNECTIONS_PER_ADDRESS=1", true}, {"SIGNET_KEYS_PKCS11_PIN_FILE=x", true}, {"SIGNET_PASSPHRASE=x", true}, {"SIGNET_CONFIG=x", true},
+		{"PATH=x", true}, {"SIGNET_APILISTEN=", true},
+		{"SIGNET_SERVICE_HOST=10.0.0.1", true}, {"SIGNET_PORT=tcp://10.0.0.1:8443", true}, {"SIGNET_API_PORT_8443_TCP_ADDR=10.0.0.1", true}, {"SIGNET_API_SERVICE_PORT_HTTPS=8443", true},
+		{"SIGNET_APILISTEN=x", false}, {"SIGNET_API=x", false}, {"SIGNET_API_CROWDCONFIG=x", false}, {"SIGNET_CRL_LIFE_TIME=1h", false}, {"SIGNET_PASS_PHRASE=x", false},
+	} {
+		err := server.CheckEnvironment([]string{"HOME=/", tc.variable})
+		name, _, _ := strings.Cut(tc.variable, "=")
+		if tc.good && err != nil || !tc.good && (pki.KindOf(err) != pki.KindInvalid || !strings.Contains(err.Error(), name)) {
+			t.Errorf("%s: %v", tc.variable, err)
+		}
+	}
+}
+
 // TestBadConfig: each error names file, line and field, and says what is wanted.
 func TestBadConfig(t *testing.T) {
 	const good = "public_url: http://pki.example\n"
@@ -81,6 +103,8 @@ func TestBadConfig(t *testing.T) {
 		{"URL with user", "public_url: http://a:b@pki.example\n", "signet.yaml:1: public_url"},
 		{"listen", good + "api:\n  names: []\n  listen: 8443\n", "signet.yaml:4: api.listen: \"8443\": want host:port"},
 		{"API off", good + "api: {listen: 'off'}\n", "signet.yaml:2: api.listen"},
+		{"connections", good + "public:\n  connections: -1\n", "signet.yaml:3: public.connections"},
+		{"connections per address", good + "api: {connections: 10, connections_per_address: 11}\n", "signet.yaml:2: api.connections_per_address"},
 		{"names", good + "api: {names: ['a b']}\n", "signet.yaml:2: api.names"},
 		{"CRL lifetime", good + "crl: {lifetime: 1s}\n", "signet.yaml:2: crl.lifetime"},
 		{"CRL interval", good + "crl: {lifetime: 1h, interval: 2h}\n", "signet.yaml:2: crl.interval"},

@@ -18,18 +18,18 @@ type listeners struct{ api, public, ops net.Listener }
 
 func (s *Server) bind(ctx context.Context) (err error) {
 	if s.options.Role == RoleAll {
-		if s.listeners.api, err = listen(ctx, "api.listen", s.config.API.Listen); err != nil {
+		if s.listeners.api, err = listen(ctx, "api.listen", s.config.API.Listen, s.config.API.CrowdConfig); err != nil {
 			return err
 		}
 	}
-	if s.listeners.public, err = listen(ctx, "public.listen", s.config.Public.Listen); err != nil {
+	if s.listeners.public, err = listen(ctx, "public.listen", s.config.Public.Listen, s.config.Public.CrowdConfig); err != nil {
 		return err
 	}
-	s.listeners.ops, err = listen(ctx, "ops.listen", s.config.Ops.Listen)
+	s.listeners.ops, err = listen(ctx, "ops.listen", s.config.Ops.Listen, s.config.Ops.CrowdConfig)
 	return err
 }
 
-func listen(ctx context.Context, field, address string) (net.Listener, error) {
+func listen(ctx context.Context, field, address string, bounds CrowdConfig) (net.Listener, error) {
 	if address == "off" {
 		return nil, nil
 	}
@@ -38,7 +38,7 @@ func listen(ctx context.Context, field, address string) (net.Listener, error) {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "listen", "%w", err).InField(field).
 			WithHint("is another process using %s? choose another address in signet.yaml", address)
 	}
-	return l, nil
+	return newCrowd(l, bounds.Connections, bounds.PerAddress), nil
 }
 
 func (l *listeners) close() (failed error) {

@@ -17,14 +17,15 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // metrics are in the order of the help page.
 var metrics = struct {
-	ledger, lag, disagreements, fallenBack           *prometheus.Desc
+	ledger, lag, age, disagreements, fallenBack      *prometheus.Desc
 	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
 	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
-	delegateEnd, issuerEnd                           *prometheus.Desc
+	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
 }{
 	ledger:        describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
 	lag:           describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
-	disagreements: describe("product_disagreements_total", "Certificates about which two products disagreed at one ledger sequence. Anything but 0 is a bug or damage."),
+	age:           describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
+	disagreements: describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
 	fallenBack:    describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
 	ocspReplies:   describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
 	ocspSigned:    describe("ocsp_signatures_total", "Responses signed."),
@@ -36,6 +37,7 @@ var metrics = struct {
 	crlSize:       describe("crl_bytes", "Octets of a list.", "list"),
 	crlFail:       describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
 	delegateEnd:   describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	ceremonyDue:   describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	issuerEnd:     describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
 }
 
@@ -55,6 +57,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(metrics.ledger, float64(seq))
 	for product, reached := range s.products() {
 		gauge(metrics.lag, float64(seq-min(seq, reached())), product)
+	}
+	for product, lag := range s.lags() {
+		gauge(metrics.age, lag.Seconds(), product)
 	}
 	count(metrics.disagreements, s.disagreements.Load())
 	fallen := 0.0
@@ -79,11 +84,29 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, delegate := range s.delegation.Status() {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 	}
+	for _, c := range s.publisher.Ceremonies() {
+		left := max(0, c.NextUpdate.Sub(now).Seconds())
+		if c.Waiting {
+			left = 0
+		}
+		gauge(metrics.ceremonyDue, left, s.labelOf(c.Issuer))
+	}
 	for _, issuer := range *s.issuers.known.Load() {
 		if len(issuer.Certificates) > 0 {
 			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)
 		}
 	}
+}
+
+// lags tells, by product, how old the oldest ledger entry is that the product does not show: "ocsp", which answers from the
+// universe, and those of the publisher.
+func (s *Server) lags() map[string]time.Duration {
+	unread := s.universe.Lag()
+	all := map[string]time.Duration{"ocsp": unread}
+	for product, lag := range s.publisher.Lags() {
+		all[product] = max(lag, unread)
+	}
+	return all
 }
 
 func (c *collector) collectList(gauge func(*prometheus.Desc, float64, ...string), list crlserver.ListStatus, now time.Time) {

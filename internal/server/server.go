@@ -15,6 +15,7 @@ import (
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/pkcs11"
 	"signet.example/signet/ca/keys/softkey"
@@ -65,7 +66,8 @@ type Server struct {
 	instance revocation.InstanceID
 
 	store         store.Store
-	authority     *ca.Authority // nil in RolePublic
+	authority     *ca.Authority  // nil in RolePublic
+	requests      *approval.Desk // nil in RolePublic
 	universe      *revocation.Universe
 	ledger        *revocation.Ledger
 	jobs          *revocation.Jobs
@@ -99,6 +101,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
+	s.issuers.now = options.Now
 	opened := s // a return sets s before the deferred call
 	defer func() {
 		if err != nil {
@@ -179,20 +182,28 @@ func (s *Server) openKeys(ctx context.Context) error {
 
 // keyStore opens each key with the store of its scheme.
 func (c *Config) keyStore(passphrase []byte) (keys.Schemes, error) {
-	soft, err := c.softKeys(passphrase)
+	config := c.Keys
+	config.PKCS11.PINFile = c.Path(config.PKCS11.PINFile)
+	return OpenKeys(config, c.State().Keys(), passphrase)
+}
+
+// OpenKeys opens the stores of keys: files in a directory, and a token if one is configured. Relative paths are relative
+// to the working directory.
+func OpenKeys(c KeysConfig, dir string, passphrase []byte) (keys.Schemes, error) {
+	soft, err := softkey.New(softkey.Config{Dir: dir, Passphrase: passphrase})
 	if err != nil {
 		return keys.Schemes{}, err
 	}
-	schemes := keys.Schemes{Default: c.Keys.Store, Stores: map[string]keys.Store{"softkey": soft}}
-	if c.Keys.PKCS11.Module == "" {
+	schemes := keys.Schemes{Default: c.Store, Stores: map[string]keys.Store{"softkey": soft}}
+	if c.PKCS11.Module == "" {
 		return schemes, nil
 	}
-	pin, err := readPassphrase(c.Path(c.Keys.PKCS11.PINFile))
+	pin, err := readPassphrase(c.PKCS11.PINFile)
 	if err != nil {
 		return keys.Schemes{}, err
 	}
 	schemes.Stores["pkcs11"], err = pkcs11.New(pkcs11.Config{
-		Module: c.Keys.PKCS11.Module, Token: c.Keys.PKCS11.Token, PIN: pin, SecretsDir: c.State().Keys(), Passphrase: passphrase,
+		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pin, SecretsDir: dir, Passphrase: passphrase,
 	})
 	return schemes, err
 }
@@ -250,24 +261,27 @@ func (s *Server) parts() map[string]func(context.Context) error {
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
 		parts["API certificate"] = s.renewAPICertificate
 		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
-		parts["revocation jobs"] = s.runJobs
+		parts["revocation jobs"] = s.unlessFallen(func(ctx context.Context) { s.jobs.Run(ctx, s.report("revocation jobs")) })
+		parts["approved requests"] = s.unlessFallen(func(ctx context.Context) { s.requests.Run(ctx, s.report("approved requests")) })
 	}
 	return parts
 }
 
-// runJobs works on mass revocations until ctx ends, or until the database went back.
-func (s *Server) runJobs(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-s.fallen:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	s.jobs.Run(ctx, s.report("revocation jobs"))
-	return nil
+// unlessFallen runs something that writes, until ctx ends or the database went back.
+func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-s.fallen:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		run(ctx)
+		return nil
+	}
 }
 
 // report logs what went wrong in the background, with the hint of what to do.

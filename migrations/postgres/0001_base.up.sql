@@ -74,6 +74,12 @@ CREATE TABLE heartbeats (
 	PRIMARY KEY (instance, product)
 ) WITH (fillfactor = 50);
 
+-- signet_silent says that an instance reported every second and has stopped, without saying so: it was killed, or is cut
+-- off. What it holds may be taken over at once, by whoever does not depend on its being dead.
+CREATE FUNCTION signet_silent(p_instance bytea) RETURNS boolean LANGUAGE sql AS $$
+	SELECT coalesce(max(at) < clock_timestamp() - interval '3 seconds', false) FROM heartbeats WHERE instance = p_instance
+$$;
+
 -- One row: how often these books were moved past what a lost copy of them may have handed out. What begins afterwards,
 -- a week of serials or a series of CRL numbers, begins above what the lost copy can have reached.
 CREATE TABLE restores (

@@ -19,9 +19,8 @@ CREATE TABLE ledger (
 	CHECK ((epoch IS NULL) = (idx IS NULL)),
 	CHECK ((kind = 6) = (issuer IS NULL) AND (kind = 6) = (serial IS NULL))
 );
-CREATE INDEX ledger_position ON ledger (issuer, epoch, idx, seq) WHERE epoch IS NOT NULL; -- last entry; a shard
+CREATE INDEX ledger_position ON ledger (epoch, issuer, idx, seq) WHERE epoch IS NOT NULL; -- last entry; a shard; start-up
 CREATE INDEX ledger_foreign ON ledger (issuer, serial, seq) WHERE epoch IS NULL;          -- last entry; all of them
-CREATE INDEX ledger_epoch ON ledger (epoch, seq) WHERE epoch IS NOT NULL;                 -- start-up
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
 
@@ -50,11 +49,12 @@ CREATE TYPE ledger_entry AS (
 
 -- signet_ledger_append is the one function that inserts into the ledger. Call it inside the transaction of the mutation,
 -- after every lock but that of the audit head; no two entries may be of one certificate. It returns the last sequence,
--- and raises SG910 if an entry is not the successor of what it expects.
+-- and raises SG910 if an entry is not the successor of what it expects. p_read, if not null, is where the ledger ended
+-- before the caller read what it expects: only what came afterwards can be news, and the ledger is held for a shorter time.
 --
 -- Plans are cached, and one made while a table was small outlives that: so sequential scans and hash joins are off here
 -- and below, and the last entry of a certificate is found by "seq + 0", or the planner would walk back the primary key.
-CREATE FUNCTION signet_ledger_append(p_entries ledger_entry[]) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION signet_ledger_append(p_entries ledger_entry[], p_read bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	v_count integer := coalesce(cardinality(p_entries), 0);
@@ -67,12 +67,16 @@ BEGIN
 	END IF;
 	UPDATE ledger_head SET seq = seq + v_count WHERE one RETURNING seq INTO STRICT v_last;
 	-- A later statement, so that it sees what was committed while this one waited for the lock.
-	SELECT e.serial INTO v_stale FROM unnest(p_entries) AS e
-		WHERE e.expected <> coalesce(CASE WHEN e.epoch IS NULL
-			THEN (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch IS NULL AND l.issuer = e.issuer AND l.serial = e.serial)
-			ELSE (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch = e.epoch AND l.issuer = e.issuer AND l.idx = e.idx) END, 0)
-		LIMIT 1;
-	IF FOUND THEN
+	IF p_read IS NOT NULL THEN
+		v_stale := signet_ledger_stale(p_entries, p_read);
+	ELSE
+		SELECT e.serial INTO v_stale FROM unnest(p_entries) AS e
+			WHERE e.expected <> coalesce(CASE WHEN e.epoch IS NULL
+				THEN (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch IS NULL AND l.issuer = e.issuer AND l.serial = e.serial)
+				ELSE (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch = e.epoch AND l.issuer = e.issuer AND l.idx = e.idx) END, 0)
+			LIMIT 1;
+	END IF;
+	IF v_stale IS NOT NULL THEN
 		RAISE EXCEPTION 'certificate % has a newer ledger entry', encode(v_stale, 'hex') USING ERRCODE = 'SG910';
 	END IF;
 	v_now := clock_timestamp();
@@ -81,6 +85,15 @@ BEGIN
 		FROM unnest(p_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n);
 	PERFORM pg_notify('signet_ledger', ''); -- a hint without data; sent once, at commit
 	RETURN v_last;
+END $$;
+
+-- signet_ledger_stale returns the serial of an entry whose certificate, in the scheme of dense serials, has an entry after
+-- p_read that it does not expect. A hash join, whichever side is the larger.
+CREATE FUNCTION signet_ledger_stale(p_entries ledger_entry[], p_read bigint) RETURNS bytea LANGUAGE plpgsql STABLE
+	SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = off AS $$
+BEGIN
+	RETURN (SELECT e.serial FROM ledger l JOIN unnest(p_entries) AS e ON l.idx = e.idx AND l.epoch = e.epoch AND l.issuer = e.issuer AND l.seq > e.expected
+		WHERE l.seq > p_read LIMIT 1);
 END $$;
 
 -- signet_ledger_write is revocation's Books.AppendLedger.
@@ -150,6 +163,7 @@ CREATE TABLE jobs (
 	revoked       bigint NOT NULL DEFAULT 0, -- entries appended
 	skipped       bigint NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      bigint NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
+	sweeps        boolean NOT NULL DEFAULT false, -- the scan is over; what was recorded behind it is looked for
 	cursor_epoch  integer NOT NULL DEFAULT -1, -- everything before (epoch, issuer, idx) is done
 	cursor_issuer bytea NOT NULL DEFAULT '',
 	cursor_idx    bigint NOT NULL DEFAULT -1,
@@ -214,18 +228,70 @@ BEGIN
 			|| CASE WHEN started THEN jsonb_build_object('job', encode(p_job, 'hex')) ELSE '{}' END));
 END $$;
 
--- A certificate that a job selected, and its last ledger entry; serial is null if the list names none that is recorded.
+-- A certificate that a job selected; serial is null if the list names none that is recorded.
 CREATE TYPE job_candidate AS (
-	place         bigint, -- behind which the cursor goes on: idx, or the number in the list
-	issuer        bytea,
-	epoch         integer,
-	idx           bigint,
-	serial        bytea
+	issuer bytea,
+	epoch  integer,
+	idx    bigint,
+	serial bytea
 );
+
+-- signet_job_entries judges what a job selected, one week of one issuer, in the order of idx, between the first and last of
+-- them: what is revoked is skipped, unless the reason becomes keyCompromise. The ledger of that stretch is read once and
+-- joined; looking up each certificate takes five times as long.
+CREATE FUNCTION signet_job_entries(p_job jobs, p_now timestamptz, p_chosen job_candidate[]) RETURNS ledger_entry[] LANGUAGE plpgsql STABLE
+	SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE
+	v_first job_candidate := p_chosen[1];
+	v_end   bigint := p_chosen[cardinality(p_chosen)].idx;
+BEGIN
+	RETURN ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial, CASE WHEN l.kind IN (1, 2) THEN 2 ELSE 1 END, p_job.reason,
+				CASE WHEN l.kind IN (1, 2) THEN l.revoked_at ELSE date_trunc('second', p_now) END,
+				coalesce(p_job.invalidity_at, l.invalidity_at), p_job.id, p_job.actor, coalesce(l.seq, 0))::ledger_entry
+		FROM unnest(p_chosen) AS c
+		LEFT JOIN (SELECT DISTINCT ON (x.idx) x.idx, x.seq, x.kind, x.reason, x.revoked_at, x.invalidity_at FROM ledger x
+			WHERE x.epoch = v_first.epoch AND x.issuer = v_first.issuer AND x.idx BETWEEN v_first.idx AND v_end
+			ORDER BY x.idx, x.seq DESC) l ON l.idx = c.idx
+		WHERE l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND p_job.reason = 1 AND l.reason <> 1
+		ORDER BY c.idx);
+END $$;
+
+-- signet_job_listed is signet_job_entries for certificates of any weeks, in any order.
+CREATE FUNCTION signet_job_listed(p_job jobs, p_now timestamptz, p_chosen job_candidate[]) RETURNS ledger_entry[] LANGUAGE plpgsql STABLE
+	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+	RETURN ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial, CASE WHEN l.kind IN (1, 2) THEN 2 ELSE 1 END, p_job.reason,
+				CASE WHEN l.kind IN (1, 2) THEN l.revoked_at ELSE date_trunc('second', p_now) END,
+				coalesce(p_job.invalidity_at, l.invalidity_at), p_job.id, p_job.actor, coalesce(l.seq, 0))::ledger_entry
+		FROM unnest(p_chosen) WITH ORDINALITY AS c (issuer, epoch, idx, serial, n)
+		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) l ON true
+		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND p_job.reason = 1 AND l.reason <> 1)
+		ORDER BY c.n);
+END $$;
+
+-- signet_job_stretch returns the next indices that a job looks at, [o_from, o_to) of one week of one issuer; null at the end.
+-- A scan goes through everything that was reserved. What is recorded behind it meanwhile lies in ranges that were open after
+-- the job started: those the sweep goes through.
+CREATE FUNCTION signet_job_stretch(p_job jobs, p_window bigint, p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint,
+	OUT o_epoch integer, OUT o_issuer bytea, OUT o_from bigint, OUT o_to bigint) LANGUAGE plpgsql STABLE
+	SET enable_seqscan = off AS $$
+BEGIN
+	SELECT g.epoch, g.issuer, g.from_idx, least(g.to_idx, g.from_idx + p_window) INTO o_epoch, o_issuer, o_from, o_to
+		FROM (SELECT r.epoch, r.issuer, least(r.to_idx, p_idx_to) AS to_idx, greatest(r.from_idx, p_idx_from,
+				CASE WHEN r.epoch = p_job.cursor_epoch AND r.issuer = p_job.cursor_issuer THEN p_job.cursor_idx + 1 END) AS from_idx
+			FROM (SELECT e.epoch, e.issuer, 0::bigint AS from_idx, e.next_idx AS to_idx FROM epochs e WHERE NOT p_job.sweeps
+				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x WHERE p_job.sweeps AND x.state = 1
+				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x
+					WHERE p_job.sweeps AND x.state = 2 AND x.changed_at >= p_job.started_at - interval '1 minute') r
+			WHERE (r.epoch, r.issuer) >= (p_job.cursor_epoch, p_job.cursor_issuer) AND (p_issuer IS NULL OR r.issuer = p_issuer)
+			  AND r.epoch >= p_epoch_from AND (p_epoch_to IS NULL OR r.epoch < p_epoch_to)) g
+		WHERE g.from_idx < g.to_idx ORDER BY g.epoch, g.issuer, g.from_idx LIMIT 1;
+END $$;
 
 -- signet_job_chunk does the next piece of a running job: at most p_limit certificates out of at most p_window indices.
 -- The selector comes as parameters, null for whatever does not select; p_serials says that job_serials selects. state is
--- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked.
+-- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked. Everything
+-- but the insertion itself is done before the ledger is locked.
 CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint,
 	p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
 	p_issued_from timestamptz, p_issued_to timestamptz, p_keys bytea[], p_names text[], p_serials boolean,
@@ -236,15 +302,16 @@ CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, 
 DECLARE
 	v_job     jobs;
 	v_now     timestamptz := signet_time(p_at);
+	v_read    bigint;
 	v_locked  timestamptz;
-	v_epoch   integer; -- the group that is scanned, and the window of it
+	v_epoch   integer; -- the stretch of indices that is looked at
 	v_issuer  bytea;
-	v_from    bigint := 0;
-	v_to      bigint := 0;
+	v_from    bigint;
+	v_to      bigint;
 	v_chosen  job_candidate[];
 	v_last    job_candidate;
 	v_entries ledger_entry[];
-	v_list    bytea;
+	v_ended   boolean; -- this pass
 BEGIN
 	SELECT * INTO v_job FROM jobs WHERE id = p_job FOR UPDATE;
 	IF NOT FOUND THEN
@@ -254,43 +321,42 @@ BEGIN
 	IF v_job.state <> 2 THEN
 		RETURN;
 	END IF;
-	IF v_job.runner <> p_runner AND v_job.lease_until > clock_timestamp() THEN
+	IF v_job.runner <> p_runner AND v_job.lease_until > clock_timestamp() AND NOT signet_silent(v_job.runner) THEN
 		busy := true;
 		RETURN;
 	END IF;
+	SELECT h.seq INTO v_read FROM ledger_head h; -- before anything is judged
 
-	-- Choose, and move the cursor.
+	-- Choose, judge, and move the cursor.
 	IF p_serials THEN
-		v_chosen := ARRAY(SELECT ROW(s.n, c.issuer, c.epoch, c.idx, c.serial)::job_candidate
+		v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate
 			FROM (SELECT * FROM job_serials WHERE job = p_job AND n > v_job.cursor_idx ORDER BY n LIMIT p_limit) s
 			LEFT JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial AND c.not_after > v_now
 			ORDER BY s.n);
+		v_entries := signet_job_listed(v_job, v_now, v_chosen);
 		v_job.cursor_idx := v_job.cursor_idx + cardinality(v_chosen);
 		v_job.examined := v_job.examined + cardinality(v_chosen);
-		state := CASE WHEN cardinality(v_chosen) < p_limit THEN 4 ELSE 2 END;
+		v_ended := cardinality(v_chosen) < p_limit;
 	ELSIF p_keys IS NOT NULL THEN
-		v_chosen := ARRAY(SELECT ROW(c.idx, c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
+		v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
 			WHERE c.spki_hash = ANY (p_keys) AND c.epoch >= p_epoch_from AND c.not_after > v_now
 			  AND (c.epoch, c.issuer, c.idx) > (v_job.cursor_epoch, v_job.cursor_issuer, v_job.cursor_idx)
 			ORDER BY c.epoch, c.issuer, c.idx LIMIT p_limit);
-		v_job.examined := v_job.examined + cardinality(v_chosen);
-		state := CASE WHEN cardinality(v_chosen) < p_limit THEN 4 ELSE 2 END;
+		v_entries := signet_job_listed(v_job, v_now, v_chosen);
+		v_ended := cardinality(v_chosen) < p_limit;
 		IF cardinality(v_chosen) > 0 THEN
 			v_last := v_chosen[cardinality(v_chosen)];
 			v_job.cursor_epoch := v_last.epoch; v_job.cursor_issuer := v_last.issuer; v_job.cursor_idx := v_last.idx;
 		END IF;
+		IF NOT v_job.sweeps THEN
+			v_job.examined := v_job.examined + cardinality(v_chosen);
+		END IF;
 	ELSE
-		SELECT g.epoch, g.issuer, g.from_idx, least(g.to_idx, g.from_idx + p_window) INTO v_epoch, v_issuer, v_from, v_to
-			FROM (SELECT e.epoch, e.issuer, least(e.next_idx, coalesce(p_idx_to, e.next_idx)) AS to_idx, greatest(coalesce(p_idx_from, 0),
-					CASE WHEN e.epoch = v_job.cursor_epoch AND e.issuer = v_job.cursor_issuer THEN v_job.cursor_idx + 1 ELSE 0 END) AS from_idx
-				FROM epochs e
-				WHERE (e.epoch, e.issuer) >= (v_job.cursor_epoch, v_job.cursor_issuer) AND (p_issuer IS NULL OR e.issuer = p_issuer)
-				  AND e.epoch >= p_epoch_from AND (p_epoch_to IS NULL OR e.epoch < p_epoch_to)) g
-			WHERE g.from_idx < g.to_idx ORDER BY g.epoch, g.issuer LIMIT 1;
-		IF NOT FOUND THEN
-			state := 4;
-		ELSE
-			v_chosen := ARRAY(SELECT ROW(c.idx, c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
+		SELECT o_epoch, o_issuer, o_from, o_to INTO v_epoch, v_issuer, v_from, v_to
+			FROM signet_job_stretch(v_job, p_window, p_issuer, p_epoch_from, p_epoch_to, p_idx_from, p_idx_to);
+		v_ended := v_to IS NULL;
+		IF NOT v_ended THEN
+			v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
 				WHERE c.epoch = v_epoch AND c.issuer = v_issuer AND c.idx >= v_from AND c.idx < v_to AND c.not_after > v_now
 				  AND (p_profile IS NULL OR c.profile = p_profile) AND (p_account IS NULL OR c.account = p_account)
 				  AND (p_issued_from IS NULL OR c.issued_at >= p_issued_from) AND (p_issued_to IS NULL OR c.issued_at < p_issued_to)
@@ -299,26 +365,29 @@ BEGIN
 				ORDER BY c.idx LIMIT p_limit);
 			v_job.cursor_epoch := v_epoch; v_job.cursor_issuer := v_issuer; v_job.cursor_idx := v_to - 1;
 			IF cardinality(v_chosen) = p_limit THEN
-				v_job.cursor_idx := v_chosen[p_limit].idx;
+				v_last := v_chosen[p_limit];
+				v_job.cursor_idx := v_last.idx;
 			END IF;
-			v_job.examined := v_job.examined + v_job.cursor_idx + 1 - v_from;
+			IF cardinality(v_chosen) > 0 THEN
+				v_entries := signet_job_entries(v_job, v_now, v_chosen);
+			END IF;
+			IF NOT v_job.sweeps THEN
+				v_job.examined := v_job.examined + v_job.cursor_idx + 1 - v_from;
+			END IF;
 		END IF;
 	END IF;
-
-	-- Judge: what is revoked is skipped, unless the reason becomes keyCompromise.
-	SELECT array_agg(ROW(c.issuer, c.epoch, c.idx, c.serial, CASE WHEN l.kind IN (1, 2) THEN 2 ELSE 1 END, v_job.reason,
-				CASE WHEN l.kind IN (1, 2) THEN l.revoked_at ELSE date_trunc('second', v_now) END,
-				coalesce(v_job.invalidity_at, l.invalidity_at), p_job, v_job.actor, coalesce(l.seq, 0))::ledger_entry ORDER BY c.n),
-			sha256(string_agg(c.serial, '' ORDER BY c.n))
-		INTO v_entries, v_list
-		FROM unnest(v_chosen) WITH ORDINALITY AS c (place, issuer, epoch, idx, serial, n)
-		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) l ON true
-		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND v_job.reason = 1 AND l.reason <> 1);
 	revoked := coalesce(cardinality(v_entries), 0);
-	skipped := coalesce(cardinality(v_chosen), 0) - revoked;
+	IF NOT v_job.sweeps THEN -- the sweep finds the work of the scan again
+		skipped := coalesce(cardinality(v_chosen), 0) - revoked;
+	END IF;
+	IF v_ended AND (v_job.sweeps OR p_serials) THEN
+		state := 4;
+	ELSIF v_ended THEN
+		v_job.sweeps := true; v_job.cursor_epoch := -1; v_job.cursor_issuer := ''; v_job.cursor_idx := -1;
+	END IF;
 
 	UPDATE jobs SET state = signet_job_chunk.state, revoked = v_job.revoked + signet_job_chunk.revoked, skipped = v_job.skipped + signet_job_chunk.skipped,
-			examined = v_job.examined, cursor_epoch = v_job.cursor_epoch, cursor_issuer = v_job.cursor_issuer, cursor_idx = v_job.cursor_idx,
+			examined = v_job.examined, sweeps = v_job.sweeps, cursor_epoch = v_job.cursor_epoch, cursor_issuer = v_job.cursor_issuer, cursor_idx = v_job.cursor_idx,
 			runner = p_runner, lease_until = clock_timestamp() + p_lease, ended_at = CASE WHEN signet_job_chunk.state = 4 THEN clock_timestamp() END
 		WHERE id = p_job;
 	IF revoked = 0 AND state = 2 THEN
@@ -326,12 +395,13 @@ BEGIN
 	END IF;
 	v_locked := clock_timestamp();
 	IF revoked > 0 THEN
-		seq := signet_ledger_append(v_entries);
+		seq := signet_ledger_append(v_entries, v_read);
 		UPDATE jobs SET last_seq = signet_job_chunk.seq WHERE id = p_job;
 	END IF;
 	PERFORM signet_audit_append(signet_audit_event(p_at, v_job.actor, CASE WHEN state = 4 THEN 'job.finish' ELSE 'job.chunk' END,
 		'job/' || encode(p_job, 'hex'), '', '', jsonb_build_object('revoked', revoked::text, 'skipped', skipped::text, 'last', seq::text,
-			'serials_sha256', coalesce(encode(v_list, 'hex'), ''))));
+			'serials_sha256', coalesce((SELECT encode(sha256(string_agg(e.serial, '' ORDER BY e.n)), 'hex')
+				FROM unnest(v_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n)), ''))));
 	held := clock_timestamp() - v_locked;
 END $$;
 

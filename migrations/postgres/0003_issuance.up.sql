@@ -166,17 +166,87 @@ CREATE TABLE certificate_names (
 ) PARTITION BY LIST (epoch);
 
 -- Client request ids, kept for 24 hours: a repeat returns the first certificate.
+-- A row stands for a certificate, or for a request that was filed for approval, and then goes with that.
 CREATE TABLE issue_requests (
     account    text NOT NULL,
     request_id text NOT NULL,
     digest     bytea NOT NULL,                  -- of what was asked, so that an id used for something else is seen
-    issuer     bytea NOT NULL,
-    epoch      integer NOT NULL,
-    idx        bigint NOT NULL,
+    issuer     bytea,
+    epoch      integer,
+    idx        bigint,
+    approval   bytea,
     expires_at timestamptz NOT NULL,
-    PRIMARY KEY (account, request_id)
+    PRIMARY KEY (account, request_id),
+    CHECK ((approval IS NULL) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL))
 );
 CREATE INDEX issue_requests_expiry ON issue_requests (expires_at);
+CREATE INDEX issue_requests_approval ON issue_requests (approval) WHERE approval IS NOT NULL;
+
+-- Requests that need an approval. Room: ca/approval/store.go.
+--   1 pending, 2 approved, 3 issued, 4 denied, 5 refused; expired is 1 or 2 after expires_at
+CREATE TABLE approvals (
+    id            bytea PRIMARY KEY CHECK (octet_length(id) = 16), -- sorts by time
+    state         smallint NOT NULL CHECK (state BETWEEN 1 AND 5),
+    profile       text NOT NULL,
+    account       text NOT NULL,
+    asked         text NOT NULL,                -- JSON of what was asked and by whom; never changes
+    filed_at      timestamptz NOT NULL,
+    expires_at    timestamptz NOT NULL,
+    claimed_until timestamptz,                  -- some instance issues it until then
+    decided_at    timestamptz,
+    decided_by    text NOT NULL DEFAULT '',
+    comment       text NOT NULL DEFAULT '',
+    issuer        bytea,
+    epoch         integer,
+    idx           bigint,
+    serial        bytea,
+    CHECK ((state = 3) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL AND serial IS NOT NULL))
+);
+CREATE INDEX approvals_open ON approvals (state, id) WHERE state IN (1, 2);
+
+-- signet_approval_file keeps a new request, within bounds that are counted under a lock ("file" in ASCII).
+CREATE FUNCTION signet_approval_file(p_id bytea, p_profile text, p_account text, p_asked text, p_expires interval, p_request text, p_digest bytea,
+	p_per_account integer, p_total integer, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_own integer;
+	v_all integer;
+BEGIN
+	PERFORM pg_advisory_xact_lock(x'66696c65'::bigint);
+	-- A later statement: it sees what was filed while this one waited.
+	SELECT count(*) FILTER (WHERE account = p_account), count(*) INTO v_own, v_all FROM approvals WHERE state = 1 AND expires_at > clock_timestamp();
+	IF v_own >= p_per_account THEN
+		RAISE EXCEPTION '% requests of account % wait for an approval already', v_own, p_account USING ERRCODE = 'SG429', HINT = 'have some of them decided first';
+	ELSIF v_all >= p_total THEN
+		RAISE EXCEPTION '% requests wait for an approval already', v_all USING ERRCODE = 'SG429', HINT = 'have some of them decided first';
+	END IF;
+	INSERT INTO approvals (id, state, profile, account, asked, filed_at, expires_at)
+		VALUES (p_id, 1, p_profile, p_account, p_asked, clock_timestamp(), clock_timestamp() + p_expires);
+	IF p_request <> '' THEN
+		INSERT INTO issue_requests AS q (account, request_id, digest, approval, expires_at) VALUES (p_account, p_request, p_digest, p_id, 'infinity')
+			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = NULL, epoch = NULL, idx = NULL,
+				approval = excluded.approval, expires_at = excluded.expires_at WHERE q.expires_at <= clock_timestamp();
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'the request id was used within 24 hours' USING ERRCODE = 'SG409', COLUMN = 'request_id', HINT = 'use a new id for a new request';
+		END IF;
+	END IF;
+	PERFORM signet_audit_append(p_audit);
+END $$;
+
+-- signet_approval_decide moves a request from one state to another. p_expires and p_claim are NULL but for an approval.
+CREATE FUNCTION signet_approval_decide(p_id bytea, p_from smallint, p_to smallint, p_by text, p_comment text, p_expires interval, p_claim interval,
+	p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE approvals SET state = p_to, decided_at = clock_timestamp(), decided_by = p_by, comment = p_comment,
+		expires_at = coalesce(clock_timestamp() + p_expires, expires_at), claimed_until = clock_timestamp() + p_claim
+		WHERE id = p_id AND state = p_from AND expires_at > clock_timestamp();
+	IF FOUND THEN
+		PERFORM signet_audit_append(p_audit);
+	ELSIF EXISTS (SELECT FROM approvals WHERE id = p_id) THEN
+		RAISE EXCEPTION 'the request was decided, or has expired' USING ERRCODE = 'SG412', COLUMN = 'request';
+	ELSE
+		RAISE EXCEPTION 'there is no such request' USING ERRCODE = 'SG404', COLUMN = 'request';
+	END IF;
+END $$;
 
 -- signet_epoch_partition makes the partitions of an epoch if there are none: a table apart, then ATTACH, which unlike
 -- CREATE TABLE ... PARTITION OF does not wait for whoever inserts. The advisory lock is "epoch" in ASCII.
@@ -302,16 +372,17 @@ BEGIN
 END $$;
 
 -- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
--- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost). Locks in order: range rows in
--- order of id, key blocks, audit head. p_request is NULL if no entry has a request id; no entry has a name twice.
+-- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used). Locks in order:
+-- range rows in order of id, key blocks, approvals in order of id, audit head. p_request is NULL if no entry has a request
+-- id, p_approval if none needed an approval; no entry has a name twice.
 --
 -- It runs for every batch, and for a small batch the start of a statement costs more than its rows: statements are few,
 -- planned once (the lengths of the arrays say nothing about which plan is best), and what is wrong with which entry is
 -- asked only if something is.
 CREATE FUNCTION signet_record(p_owner bytea, p_range bigint[], p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[],
 	p_profile text[], p_account text[], p_subject text[], p_spki_hash bytea[], p_material bytea[], p_not_before timestamptz[], p_not_after timestamptz[],
-	p_issued_at timestamptz[], p_der bytea[], p_request text[], p_digest bytea[], p_name_of integer[], p_name text[], p_name_kind smallint[],
-	p_audit jsonb) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+	p_issued_at timestamptz[], p_der bytea[], p_request text[], p_digest bytea[], p_approval bytea[], p_name_of integer[], p_name text[],
+	p_name_kind smallint[], p_audit jsonb) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	v_good     bigint;
 	v_locked   text;
@@ -325,7 +396,10 @@ BEGIN
 	-- As signet_blocked_keys does; an assignment starts no query. The later statement sees what was blocked while this
 	-- one waited.
 	v_locked := pg_advisory_xact_lock_shared(signet_key_blocks_lock())::text;
-	IF v_good <> cardinality(p_range) OR p_request IS NOT NULL
+	IF p_approval IS NOT NULL THEN
+		PERFORM FROM approvals WHERE id = ANY (p_approval) ORDER BY id FOR UPDATE;
+	END IF;
+	IF v_good <> cardinality(p_range) OR p_request IS NOT NULL OR p_approval IS NOT NULL
 		OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_spki_hash || p_material)) THEN
 		RETURN QUERY SELECT x.n, x.outcome FROM (
 			SELECT e.n, CASE
@@ -334,9 +408,11 @@ BEGIN
 				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki, e.material)) THEN 2
 				WHEN e.request <> '' AND EXISTS (SELECT FROM issue_requests q
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
+				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
+					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
 				END AS outcome
-			FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request)
-				WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, n)) AS x
+			FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request, p_approval)
+				WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, approval, n)) AS x
 			WHERE x.outcome IS NOT NULL;
 		IF FOUND THEN
 			RETURN;
@@ -350,7 +426,7 @@ BEGIN
 			FROM unnest(p_account, p_request, p_digest, p_issuer, p_epoch, p_idx) AS e (account, request, digest, issuer, epoch, idx)
 			WHERE e.request <> '' ORDER BY e.account, e.request
 			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch,
-				idx = excluded.idx, expires_at = excluded.expires_at WHERE q.expires_at <= clock_timestamp();
+				idx = excluded.idx, approval = NULL, expires_at = excluded.expires_at WHERE q.expires_at <= clock_timestamp();
 		GET DIAGNOSTICS v_inserted = ROW_COUNT;
 		IF v_inserted <> v_requests THEN
 			RAISE EXCEPTION 'another transaction used one of the request ids meanwhile' USING ERRCODE = 'SG911';
@@ -360,5 +436,14 @@ BEGIN
 		SELECT * FROM unnest(p_issuer, p_epoch, p_idx, p_serial, p_range, p_profile, p_account, p_subject, p_spki_hash, p_not_before, p_not_after, p_issued_at, p_der);
 	INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx)
 		SELECT n.name, n.kind, p_issuer[n.entry], p_epoch[n.entry], p_idx[n.entry] FROM unnest(p_name_of, p_name, p_name_kind) AS n (entry, name, kind);
+	IF p_approval IS NOT NULL THEN
+		UPDATE approvals a SET state = 3, issuer = e.issuer, epoch = e.epoch, idx = e.idx, serial = e.serial
+			FROM unnest(p_approval, p_issuer, p_epoch, p_idx, p_serial) AS e (approval, issuer, epoch, idx, serial)
+			WHERE a.id = e.approval AND a.state = 2;
+		GET DIAGNOSTICS v_inserted = ROW_COUNT;
+		IF v_inserted <> cardinality(array_remove(p_approval, NULL)) THEN
+			RAISE EXCEPTION 'two certificates for one approval';
+		END IF;
+	END IF;
 	PERFORM signet_audit_append(p_audit);
 END $$;

@@ -43,12 +43,13 @@ CREATE TABLE publications (
 ALTER TABLE publications ALTER COLUMN der SET STORAGE EXTERNAL; -- random octets do not compress
 CREATE INDEX publications_at ON publications (published_at);
 
--- signet_publication_begin takes lease and number, at least the given one, in one statement; null if another owner has the lease.
+-- signet_publication_begin takes lease and number, at least the given one, in one statement; null if another owner has the lease
+-- and is alive, as far as one can tell. An owner that only seemed dead loses to the fence.
 CREATE FUNCTION signet_publication_begin(p_issuer bytea, p_epoch integer, p_block bigint, p_owner bytea, p_at_least bigint, p_lease bigint) RETURNS bigint LANGUAGE sql AS $$
 	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
 		SELECT p_issuer, p_epoch, p_block, greatest(r.count * 4294967296 + 1, p_at_least), p_owner, clock_timestamp() + p_lease * interval '1 microsecond' FROM restores r
 	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = greatest(s.number + 1, p_at_least), owner = p_owner, lease_until = excluded.lease_until
-		WHERE s.owner = p_owner OR s.lease_until <= clock_timestamp()
+		WHERE s.owner = p_owner OR s.lease_until <= clock_timestamp() OR signet_silent(s.owner)
 	RETURNING number
 $$;
 

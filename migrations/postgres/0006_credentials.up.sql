@@ -4,7 +4,7 @@
 CREATE TABLE credentials (
 	name        text COLLATE "C" PRIMARY KEY,
 	kind        smallint NOT NULL CHECK (kind BETWEEN 1 AND 3), -- 1 token, 2 certificate by name, 3 certificate by key
-	role        smallint NOT NULL CHECK (role BETWEEN 1 AND 3), -- 1 auditor, 2 requester, 3 admin
+	role        smallint NOT NULL CHECK (role BETWEEN 1 AND 4), -- 1 auditor, 2 requester, 3 admin, 4 approver
 	account     text NOT NULL,
 	profiles    text[] NOT NULL,
 	digest      bytea UNIQUE CHECK (octet_length(digest) = 32), -- SHA-256 of the token

@@ -17,9 +17,8 @@ CREATE TABLE ledger (
 	CHECK ((epoch IS NULL) = (idx IS NULL)),
 	CHECK ((kind = 6) = (issuer IS NULL) AND (kind = 6) = (serial IS NULL))
 ) STRICT;
-CREATE INDEX ledger_position ON ledger (issuer, epoch, idx, seq) WHERE epoch IS NOT NULL; -- last entry; a shard
+CREATE INDEX ledger_position ON ledger (epoch, issuer, idx, seq) WHERE epoch IS NOT NULL; -- last entry; a shard; start-up
 CREATE INDEX ledger_foreign ON ledger (issuer, serial, seq) WHERE epoch IS NULL;          -- last entry; all of them
-CREATE INDEX ledger_epoch ON ledger (epoch, seq) WHERE epoch IS NOT NULL;                 -- start-up
 
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'table ledger is append-only'); END;
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'table ledger is append-only'); END;
@@ -54,6 +53,7 @@ CREATE TABLE jobs (
 	revoked       INTEGER NOT NULL DEFAULT 0, -- entries appended
 	skipped       INTEGER NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      INTEGER NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
+	sweeps        INTEGER NOT NULL DEFAULT 0, -- 1: the scan is over; what was recorded behind it is looked for
 	cursor_epoch  INTEGER NOT NULL DEFAULT -1, -- everything before (epoch, issuer, idx) is done
 	cursor_issuer BLOB NOT NULL DEFAULT x'',
 	cursor_idx    INTEGER NOT NULL DEFAULT -1,

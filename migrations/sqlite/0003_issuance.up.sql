@@ -96,14 +96,40 @@ CREATE TABLE certificate_names (
 ) WITHOUT ROWID;
 
 -- Client request ids, kept for 24 hours: a repeat returns the first certificate.
+-- A row stands for a certificate, or for a request that was filed for approval, and then goes with that.
 CREATE TABLE issue_requests (
     account    TEXT NOT NULL,
     request_id TEXT NOT NULL,
     digest     BLOB NOT NULL,                  -- of what was asked, so that an id used for something else is seen
-    issuer     BLOB NOT NULL,
-    epoch      INTEGER NOT NULL,
-    idx        INTEGER NOT NULL,
+    issuer     BLOB,
+    epoch      INTEGER,
+    idx        INTEGER,
+    approval   BLOB,
     expires_at INTEGER NOT NULL,
-    PRIMARY KEY (account, request_id)
+    PRIMARY KEY (account, request_id),
+    CHECK ((approval IS NULL) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL))
 );
 CREATE INDEX issue_requests_expiry ON issue_requests (expires_at);
+CREATE INDEX issue_requests_approval ON issue_requests (approval) WHERE approval IS NOT NULL;
+
+-- Requests that need an approval. Room: ca/approval/store.go.
+--   1 pending, 2 approved, 3 issued, 4 denied, 5 refused; expired is 1 or 2 after expires_at
+CREATE TABLE approvals (
+    id            BLOB PRIMARY KEY CHECK (length(id) = 16), -- sorts by time
+    state         INTEGER NOT NULL CHECK (state BETWEEN 1 AND 5),
+    profile       TEXT NOT NULL,
+    account       TEXT NOT NULL,
+    asked         TEXT NOT NULL,               -- JSON of what was asked and by whom; never changes
+    filed_at      INTEGER NOT NULL,
+    expires_at    INTEGER NOT NULL,
+    claimed_until INTEGER,                     -- some instance issues it until then
+    decided_at    INTEGER,
+    decided_by    TEXT NOT NULL DEFAULT '',
+    comment       TEXT NOT NULL DEFAULT '',
+    issuer        BLOB,
+    epoch         INTEGER,
+    idx           INTEGER,
+    serial        BLOB,
+    CHECK ((state = 3) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL AND serial IS NOT NULL))
+);
+CREATE INDEX approvals_open ON approvals (state, id) WHERE state IN (1, 2);

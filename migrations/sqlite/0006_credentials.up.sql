@@ -4,7 +4,7 @@
 CREATE TABLE credentials (
 	name        TEXT PRIMARY KEY,
 	kind        INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 3), -- 1 token, 2 certificate by name, 3 certificate by key
-	role        INTEGER NOT NULL CHECK (role BETWEEN 1 AND 3), -- 1 auditor, 2 requester, 3 admin
+	role        INTEGER NOT NULL CHECK (role BETWEEN 1 AND 4), -- 1 auditor, 2 requester, 3 admin, 4 approver
 	account     TEXT NOT NULL,
 	profiles    TEXT NOT NULL,                                 -- JSON array of strings
 	digest      BLOB UNIQUE CHECK (length(digest) = 32),       -- SHA-256 of the token

@@ -224,6 +224,74 @@ func TestServerSharesConnections(t *testing.T) {
 	}
 }
 
+// TestListAfterOCSP: what is asked for on a connection that began with OCSP is streamed as on any other, and what is asked
+// for behind it, before it was answered, is answered in its turn.
+func TestListAfterOCSP(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), nil)
+	read := make(chan struct{})
+	base := startServer(t, ocspserver.NewServer(&ocspserver.Handler{Responder: s.responder}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != "/crl/x" || r.Header.Get("If-None-Match") != `"tag"` || r.Host != "pki.example" {
+			t.Errorf("the request arrived as %s %s %v", r.Method, r.URL, r.Header)
+		}
+		_, _ = io.WriteString(w, "begin ")
+		w.(http.Flusher).Flush()
+		select {
+		case <-read:
+		case <-time.After(10 * time.Second):
+			t.Error("the client got nothing before the end")
+		}
+		_, _ = io.WriteString(w, "end")
+	})))
+	get := "GET " + path(s.one) + "/" + url.QueryEscape(encode(requestFor(t, s.one, crypto.SHA1, nil, s.closed.serial(1)))) + " HTTP/1.1\r\nHost: x\r\n\r\n"
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, get+"GET /crl/x HTTP/1.1\r\nHost: pki.example\r\nIf-None-Match: \"tag\"\r\n\r\n"+get); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	for i, want := range []string{"application/ocsp-response", "text/plain; charset=utf-8", "application/ocsp-response"} {
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := response.Header.Get("Content-Type"); response.StatusCode != 200 || got != want {
+			t.Errorf("%d: %s, %s", i, response.Status, got)
+		}
+		if i == 1 {
+			if _, err := io.ReadFull(response.Body, make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			close(read)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"POST /crl/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", "GET /crl/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, get+text); err != nil {
+			t.Fatal(err)
+		}
+		reader := bufio.NewReader(conn)
+		for _, want := range []int{200, http.StatusMethodNotAllowed} {
+			response, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != want {
+				t.Errorf("%.10q: %s, %v; want %d", text, response.Status, err, want)
+			}
+		}
+	}
+}
+
 func writeCertificate(t *testing.T, dir, name string, cert *x509.Certificate) string {
 	t.Helper()
 	file := filepath.Join(dir, name)

@@ -10,17 +10,17 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-	"github.com/valyala/fasthttp/fasthttpadaptor"
 
 	"signet.example/signet/ocsp"
 )
 
 // Server is a public listener: OCSP on fasthttp, everything else on net/http, at one address. What a connection asks
-// for first decides where it goes; either side answers whatever comes on it later. Why two: the decision page
-// 0300-two-http-servers.
+// for first decides where it goes. The plain side answers whatever comes on it later; the fast side hands a connection
+// over with the first request that is not for it. Why two: the decision page 0300-two-http-servers.
 type Server struct {
 	fast  *fasthttp.Server
 	plain *http.Server
+	moved *half // the plain server's; set by Serve before anything is answered
 }
 
 // Limits of connections.
@@ -34,10 +34,10 @@ const (
 
 // NewServer makes a server that answers OCSP requests with the handler's responder and has next answer the rest.
 func NewServer(handler *Handler, next http.Handler) *Server {
-	return &Server{
+	s := &Server{
 		fast: &fasthttp.Server{
-			Handler:     handler.Fast(fasthttpadaptor.NewFastHTTPHandler(next)),
-			ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+			KeepHijackedConns: true, // they are the plain server's from then on
+			ReadTimeout:       requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 			ReadBufferSize: headerLimit, MaxRequestBodySize: ocsp.MaxRequest, CloseOnShutdown: true,
 			ErrorHandler: fastError, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{},
 		},
@@ -47,11 +47,46 @@ func NewServer(handler *Handler, next http.Handler) *Server {
 			IdleTimeout: idleTimeout, MaxHeaderBytes: headerLimit,
 		},
 	}
+	s.fast.Handler = handler.Fast(s.handOver)
+	return s
+}
+
+// handOver gives a connection to the plain server, with the request as it came: what it asks for may be a long list, which
+// is neither held in memory whole nor cut off after the time of a small answer.
+func (s *Server) handOver(ctx *fasthttp.RequestCtx) {
+	request := &ctx.Request
+	if !ctx.IsGet() && !ctx.IsHead() || len(request.Body()) > 0 {
+		// Nothing but OCSP takes a body.
+		ctx.Response.Header.Set("Allow", "GET, HEAD")
+		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+		ctx.SetConnectionClose()
+		return
+	}
+	head := bytes.Clone(request.Header.Header())
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(conn net.Conn) { s.moved.give(&replayedConn{conn, head}) })
+}
+
+// replayedConn is a connection of which a request has been read already.
+type replayedConn struct {
+	net.Conn
+	head []byte // what Read has to give first
+}
+
+// Read implements net.Conn.
+func (c *replayedConn) Read(p []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 // Serve answers on a listener until Shutdown, and then returns http.ErrServerClosed. It closes the listener.
 func (s *Server) Serve(listener net.Listener) error {
 	split := newSplitter(listener)
+	s.moved = split.plain
 	ended := make(chan error, 3)
 	go func() { ended <- s.fast.Serve(split.fast) }()
 	go func() { ended <- s.plain.Serve(split.plain) }()
@@ -166,11 +201,7 @@ func (s *splitter) sort(conn net.Conn) {
 	if !deadline.Stop() {
 		return // it has been closed
 	}
-	select {
-	case to.conns <- begun:
-	case <-s.done:
-		_ = conn.Close()
-	}
+	to.give(begun)
 }
 
 // looksLikeOCSP tells whether a connection begins like a request for OCSP, and whether more octets could change that.
@@ -211,6 +242,15 @@ func (c *begunConn) Read(p []byte) (int, error) {
 type half struct {
 	*splitter
 	conns chan net.Conn
+}
+
+// give has the server answer on a connection.
+func (h *half) give(conn net.Conn) {
+	select {
+	case h.conns <- conn:
+	case <-h.done:
+		_ = conn.Close()
+	}
 }
 
 // Accept implements net.Listener.

@@ -56,9 +56,9 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 	for n, i := range left {
 		columns.add(n, &entries[i])
 	}
-	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`,
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
 		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
-		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests,
+		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests, columns.approvals,
 		columns.nameOf, columns.names, columns.kinds, auditParam(columns.events))
 	if err != nil {
 		return nil, raceOr(err)
@@ -86,6 +86,7 @@ type recordColumns struct {
 	epochs, nameOf                                   []int32
 	kinds                                            []int16
 	issuers, serials, keys, materials, ders, digests [][]byte
+	approvals                                        [][]byte // nil: nothing needed one
 	profiles, accounts, subjects, requests, names    []string
 	notBefore, notAfter, issuedAt                    []time.Time
 	events                                           []audit.Event
@@ -106,6 +107,12 @@ func (c *recordColumns) add(n int, e *ca.Entry) {
 	c.issuers[n], c.serials[n], c.keys[n], c.materials[n], c.ders[n], c.digests[n] = e.Issuer[:], e.Serial[:], e.KeyHash[:], e.KeyMaterial[:], e.DER, e.Digest[:]
 	c.profiles[n], c.accounts[n], c.subjects[n], c.requests[n] = e.Profile, e.Account, e.Subject, e.RequestID
 	c.notBefore[n], c.notAfter[n], c.issuedAt[n], c.events[n] = e.NotBefore, e.NotAfter, e.IssuedAt, e.Event
+	if !e.Approval.IsZero() {
+		if c.approvals == nil {
+			c.approvals = make([][]byte, len(c.ranges))
+		}
+		c.approvals[n] = e.Approval[:]
+	}
 	first := len(c.names)
 	for _, name := range e.Names {
 		reversed, kind := ca.ReversedName(name.Value), int16(name.Type)
@@ -130,22 +137,27 @@ func (c *recordColumns) requestsOrNil() []string {
 }
 
 // FindRequest implements ca.CertificateStore.
-func (s *Store) FindRequest(ctx context.Context, account, requestID string) (ca.Certificate, [32]byte, error) {
+func (s *Store) FindRequest(ctx context.Context, account, requestID string) (found ca.Answered, err error) {
 	const op = "find request"
-	var digest [32]byte
-	rows, err := s.pool.Query(ctx, `SELECT q.digest, `+certificateColumns+` FROM issue_requests q
-		JOIN certificates c ON c.issuer = q.issuer AND c.epoch = q.epoch AND c.idx = q.idx
-		WHERE q.account = $1 AND q.request_id = $2 AND q.expires_at > clock_timestamp()`, account, requestID)
+	var digest, approval, issuer []byte
+	var epoch *int32
+	var idx *int64
+	err = s.pool.QueryRow(ctx, `SELECT digest, approval, issuer, epoch, idx FROM issue_requests
+		WHERE account = $1 AND request_id = $2 AND expires_at > clock_timestamp()`, account, requestID).Scan(&digest, &approval, &issuer, &epoch, &idx)
 	if err != nil {
-		return ca.Certificate{}, digest, translate(op, err)
+		return found, translate(op, err)
 	}
-	c, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (ca.Certificate, error) {
-		var octets []byte
-		c, err := scanCertificate(row, &octets)
-		copy(digest[:], octets)
-		return c, err
-	})
-	return c, digest, translate(op, err)
+	copy(found.Digest[:], digest)
+	copy(found.Approval[:], approval)
+	if approval != nil {
+		return found, nil
+	}
+	rows, err := s.pool.Query(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE c.issuer = $1 AND c.epoch = $2 AND c.idx = $3`, issuer, *epoch, *idx)
+	if err != nil {
+		return found, translate(op, err)
+	}
+	found.Certificate, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (ca.Certificate, error) { return scanCertificate(row) })
+	return found, translate(op, err)
 }
 
 // ForgetRequests implements ca.CertificateStore.
@@ -179,7 +191,8 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
 	const op = "find passed epochs"
 	rows, err := s.pool.Query(ctx, `SELECT p.epoch, ARRAY(SELECT n FROM unnest($1::text[]) AS n WHERE EXISTS (SELECT FROM certificates c WHERE c.epoch = p.epoch AND c.profile = n))
-		FROM (SELECT substring(c.relname FROM '[0-9]+$')::int AS epoch FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'certificates'::regclass) AS p
+		FROM (SELECT substring(c.relname FROM '[0-9]+$')::int AS epoch FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'certificates'::regclass
+			UNION SELECT epoch FROM ranges WHERE state <> 1) AS p
 		WHERE p.epoch < 65535 AND $2 + (p.epoch + 1) * $3::bigint + 86400 <= extract(epoch FROM clock_timestamp()) ORDER BY p.epoch`,
 		append([]string{}, profiles...), pki.Epoch(0).Start(), pki.Epoch(1).Start()-pki.Epoch(0).Start())
 	if err != nil {

@@ -96,15 +96,15 @@ func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
 
 // CreateJob implements revocation.JobBooks. It is no single call, for COPY of the list; its locks are those of rows that
 // nobody else can see, until the audit head at the end.
-func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) error {
+func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (createdAt time.Time, err error) {
 	const op = "create job"
 	selector, err := json.Marshal(job.Selector)
 	if err != nil {
-		return translate(op, err)
+		return createdAt, translate(op, err)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected))
+		err := tx.QueryRow(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING created_at`,
+			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected)).Scan(&createdAt)
 		if err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 		_, err = tx.Exec(ctx, `SELECT signet_audit_append($1)`, auditParam([]audit.Event{event}))
 		return err
 	})
-	return translate(op, err)
+	return createdAt.UTC(), translate(op, err)
 }
 
 const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
@@ -142,12 +142,18 @@ func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocat
 }
 
 // Jobs implements revocation.JobBooks.
-func (s *Store) Jobs(ctx context.Context, state revocation.JobState, limit int) ([]revocation.Job, error) {
+func (s *Store) Jobs(ctx context.Context, state revocation.JobState, after revocation.JobID, limit int) ([]revocation.Job, error) {
 	const op = "read jobs"
 	if limit < 1 || limit > 1000 {
 		return nil, pki.Errorf(pki.KindInvalid, op, "a limit of %d: want 1 to 1,000", limit).InField("limit")
 	}
-	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE $1 = 0 OR state = $1 ORDER BY created_at DESC, id LIMIT $2`, int16(state), limit)
+	var behind []byte
+	if after != (revocation.JobID{}) {
+		behind = after[:]
+	}
+	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE ($1 = 0 OR state = $1)
+		AND ($3::bytea IS NULL OR EXISTS (SELECT FROM jobs a WHERE a.id = $3 AND (jobs.created_at < a.created_at OR jobs.created_at = a.created_at AND jobs.id > a.id)))
+		ORDER BY created_at DESC, id LIMIT $2`, int16(state), limit, behind)
 	if err != nil {
 		return nil, translate(op, err)
 	}

@@ -60,11 +60,41 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 				return
 			}
 			epoch = *next
-			for e, err := range s.pages(ctx, `epoch = $4`, 0, upTo, epoch) {
+			for e, err := range s.week(ctx, epoch, upTo) {
 				if !yield(e, err) || err != nil {
 					return
 				}
 			}
+		}
+	}
+}
+
+// week yields the entries of one epoch with Seq <= upTo, certificate by certificate.
+func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[revocation.Entry, error] {
+	const op = "read ledger"
+	return func(yield func(revocation.Entry, error) bool) {
+		after := revocation.Entry{}
+		for {
+			rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch = $1 AND (epoch, issuer, idx, seq) > ($1, $2, $3, $4) AND seq <= $5
+				ORDER BY epoch, issuer, idx, seq LIMIT $6`, epoch, after.Issuer[:], int64(after.Position.Index), int64(after.Seq), clamp(upTo), pageSize)
+			if err != nil {
+				yield(revocation.Entry{}, translate(op, err))
+				return
+			}
+			page, err := pgx.CollectRows(rows, scanEntry)
+			if err != nil {
+				yield(revocation.Entry{}, translate(op, err))
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+			after = page[len(page)-1]
 		}
 	}
 }

@@ -44,7 +44,7 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 // recordStatements are what recording runs. They are prepared once, on the one connection that writes: preparing them
 // in every transaction costs more than running them.
 type recordStatements struct {
-	inRange, blocked, request, certificate, name *sql.Stmt
+	inRange, blocked, request, approval, certificate, name *sql.Stmt
 }
 
 // recordStatements prepares them, outside of a transaction, when they are first needed.
@@ -62,8 +62,9 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 		{&r.inRange, `SELECT EXISTS (SELECT 1 FROM ranges WHERE id = ? AND state = 1 AND owner = ? AND issuer = ? AND epoch = ? AND ?5 >= from_idx AND ?5 < to_idx)`},
 		{&r.blocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE hash IN (?, ?))`},
 		{&r.request, `INSERT INTO issue_requests (account, request_id, digest, issuer, epoch, idx, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx,
+			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx, approval = NULL,
 			expires_at = excluded.expires_at WHERE issue_requests.expires_at <= ?8`},
+		{&r.approval, `UPDATE approvals SET state = 3, issuer = ?2, epoch = ?3, idx = ?4, serial = ?5 WHERE id = ?1 AND state = 2 AND expires_at > ?6`},
 		{&r.certificate, `INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&r.name, `INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
@@ -86,7 +87,7 @@ type recording struct {
 
 func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) recording {
 	of := func(statement *sql.Stmt) *sql.Stmt { return tx.StmtContext(ctx, statement) } // closed with the transaction
-	return recording{recordStatements{of(p.inRange), of(p.blocked), of(p.request), of(p.certificate), of(p.name)}, owner, now}
+	return recording{recordStatements{of(p.inRange), of(p.blocked), of(p.request), of(p.approval), of(p.certificate), of(p.name)}, owner, now}
 }
 
 func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) {
@@ -113,6 +114,12 @@ func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) 
 			return ca.RequestUsed, err
 		}
 	}
+	if !e.Approval.IsZero() {
+		n, err := affected(r.approval.ExecContext(ctx, e.Approval[:], issuer, epoch, index, e.Serial[:], r.now.UnixMicro()))
+		if err != nil || n == 0 {
+			return ca.ApprovalUsed, err
+		}
+	}
 	if _, err := r.certificate.ExecContext(ctx, issuer, epoch, index, e.Serial[:], int64(e.Range), e.Profile, e.Account, e.Subject, e.KeyHash[:],
 		e.NotBefore.UnixMicro(), e.NotAfter.UnixMicro(), e.IssuedAt.UnixMicro(), e.DER); err != nil {
 		return ca.OutcomeNone, err
@@ -126,23 +133,30 @@ func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) 
 }
 
 // FindRequest implements ca.CertificateStore.
-func (s *Store) FindRequest(ctx context.Context, account, requestID string) (ca.Certificate, [32]byte, error) {
+func (s *Store) FindRequest(ctx context.Context, account, requestID string) (found ca.Answered, err error) {
 	const op = "find request"
-	var digest [32]byte
-	rows, err := s.read.QueryContext(ctx, `SELECT q.digest, `+certificateColumns+` FROM issue_requests q
-		JOIN certificates c ON c.issuer = q.issuer AND c.epoch = q.epoch AND c.idx = q.idx
-		WHERE q.account = ? AND q.request_id = ? AND q.expires_at > ?`, account, requestID, s.now().UnixMicro())
+	var digest, approval, issuer []byte
+	var epoch, idx sql.NullInt64
+	err = s.read.QueryRowContext(ctx, `SELECT digest, approval, issuer, epoch, idx FROM issue_requests
+		WHERE account = ? AND request_id = ? AND expires_at > ?`, account, requestID, s.now().UnixMicro()).Scan(&digest, &approval, &issuer, &epoch, &idx)
 	if err != nil {
-		return ca.Certificate{}, digest, translate(op, err)
+		return found, translate(op, err)
+	}
+	copy(found.Digest[:], digest)
+	copy(found.Approval[:], approval)
+	if approval != nil {
+		return found, nil
+	}
+	rows, err := s.read.QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ?`, issuer, epoch.Int64, idx.Int64)
+	if err != nil {
+		return found, translate(op, err)
 	}
 	defer rows.Close()
 	if !rows.Next() {
-		return ca.Certificate{}, digest, translate(op, errors.Join(rows.Err(), sql.ErrNoRows))
+		return found, translate(op, errors.Join(rows.Err(), sql.ErrNoRows))
 	}
-	var octets []byte
-	c, err := scanCertificate(rows, &octets)
-	copy(digest[:], octets)
-	return c, digest, translate(op, err)
+	found.Certificate, err = scanCertificate(rows)
+	return found, translate(op, err)
 }
 
 // ForgetRequests implements ca.CertificateStore.
@@ -181,8 +195,8 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 // PassedEpochs implements ca.CertificateStore.
 func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
 	const op = "find passed epochs"
-	rows, err := s.read.QueryContext(ctx, `SELECT DISTINCT e.epoch FROM epochs e
-		WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch) ORDER BY e.epoch`)
+	rows, err := s.read.QueryContext(ctx, `SELECT e.epoch FROM epochs e WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch)
+		UNION SELECT epoch FROM ranges WHERE state <> 1 ORDER BY 1`)
 	if err != nil {
 		return nil, translate(op, err)
 	}

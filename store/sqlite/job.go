@@ -146,13 +146,15 @@ func compareScopes(a, b revocation.Scope) int {
 }
 
 // CreateJob implements revocation.JobBooks.
-func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) error {
-	return s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
+func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (createdAt time.Time, err error) {
+	err = s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
+		createdAt = now
 		if err := insertJob(ctx, tx, job, claims, now); err != nil {
 			return err
 		}
 		return appendAudit(ctx, tx, []audit.Event{event})
 	})
+	return createdAt, err
 }
 
 func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []revocation.Claim, now time.Time) error {
@@ -214,12 +216,18 @@ func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocat
 }
 
 // Jobs implements revocation.JobBooks.
-func (s *Store) Jobs(ctx context.Context, state revocation.JobState, limit int) ([]revocation.Job, error) {
+func (s *Store) Jobs(ctx context.Context, state revocation.JobState, after revocation.JobID, limit int) ([]revocation.Job, error) {
 	const op = "read jobs"
 	if limit < 1 || limit > 1000 {
 		return nil, pki.Errorf(pki.KindInvalid, op, "a limit of %d: want 1 to 1,000", limit).InField("limit")
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT `+jobColumns+` FROM jobs WHERE ?1 = 0 OR state = ?1 ORDER BY created_at DESC, id LIMIT ?2`, int64(state), limit)
+	var behind []byte
+	if after != (revocation.JobID{}) {
+		behind = after[:]
+	}
+	rows, err := s.read.QueryContext(ctx, `SELECT `+jobColumns+` FROM jobs WHERE (?1 = 0 OR state = ?1)
+		AND (?3 IS NULL OR EXISTS (SELECT 1 FROM jobs a WHERE a.id = ?3 AND (jobs.created_at < a.created_at OR jobs.created_at = a.created_at AND jobs.id > a.id)))
+		ORDER BY created_at DESC, id LIMIT ?2`, int64(state), limit, behind)
 	if err != nil {
 		return nil, translate(op, err)
 	}
@@ -262,22 +270,30 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 		if current.State != revocation.JobRunning {
 			return nil
 		}
-		var at0 cursor
-		if err := tx.QueryRowContext(ctx, `SELECT cursor_epoch, cursor_issuer, cursor_idx FROM jobs WHERE id = ?`, job.ID[:]).Scan(&at0.epoch, &at0.issuer, &at0.idx); err != nil {
+		var from cursor
+		if err := tx.QueryRowContext(ctx, `SELECT sweeps, cursor_epoch, cursor_issuer, cursor_idx FROM jobs WHERE id = ?`, job.ID[:]).
+			Scan(&from.sweeps, &from.epoch, &from.issuer, &from.idx); err != nil {
 			return err
 		}
-		chosen, next, examined, done, err := chooseChunk(ctx, tx, current, at0, limit, at)
+		chosen, next, examined, last, err := chooseChunk(ctx, tx, current, from, limit, at)
 		if err != nil {
 			return err
 		}
-		if done {
+		done := last && (from.sweeps || current.Selector.Serials)
+		switch {
+		case done:
 			chunk.State = revocation.JobDone
+		case last:
+			next = cursor{sweeps: true, epoch: -1, idx: -1}
 		}
 		entries, err := judge(ctx, tx, chosen, current, at)
 		if err != nil {
 			return err
 		}
 		chunk.Revoked, chunk.Skipped = len(entries), len(chosen)-len(entries)
+		if from.sweeps { // it finds the work of the scan again
+			chunk.Skipped, examined = 0, 0
+		}
 		if len(entries) > 0 {
 			if chunk.Seq, err = appendLedger(ctx, tx, now, entries); err != nil {
 				return err
@@ -287,9 +303,9 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 		if done {
 			ended = now.UnixMicro()
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE jobs SET state = ?, revoked = revoked + ?, skipped = skipped + ?, examined = examined + ?, last_seq = ?,
+		_, err = tx.ExecContext(ctx, `UPDATE jobs SET state = ?, revoked = revoked + ?, skipped = skipped + ?, examined = examined + ?, last_seq = ?, sweeps = ?,
 			cursor_epoch = ?, cursor_issuer = coalesce(?, x''), cursor_idx = ?, ended_at = ? WHERE id = ?`, // no octets are NULL to the driver
-			int64(chunk.State), chunk.Revoked, chunk.Skipped, examined, int64(chunk.Seq), next.epoch, next.issuer, next.idx, ended, job.ID[:])
+			int64(chunk.State), chunk.Revoked, chunk.Skipped, examined, int64(chunk.Seq), next.sweeps, next.epoch, next.issuer, next.idx, ended, job.ID[:])
 		if err != nil || chunk.Revoked == 0 && !done {
 			return err
 		}
@@ -323,14 +339,15 @@ func chunkEvent(job revocation.Job, chunk revocation.Chunk, entries []revocation
 
 // cursor is behind what a job has done.
 type cursor struct {
+	sweeps bool // the scan is over
 	epoch  int64
 	issuer []byte
 	idx    int64
 }
 
 // chooseChunk returns the next certificates of a job, the cursor behind them, how much was examined, and whether that
-// was the last of it.
-func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, limit int, now time.Time) (chosen []candidate, next cursor, examined int64, done bool, err error) {
+// was the last of the scan, or of the sweep.
+func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, limit int, now time.Time) (chosen []candidate, next cursor, examined int64, ended bool, err error) {
 	switch {
 	case job.Selector.Serials:
 		chosen, err = choose(ctx, tx, `SELECT s.n, c.issuer, c.epoch, c.idx, c.serial
@@ -350,11 +367,11 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 		next = at
 		if len(chosen) > 0 {
 			last := chosen[len(chosen)-1]
-			next = cursor{int64(last.position.Epoch), last.issuer[:], int64(last.position.Index)}
+			next = cursor{at.sweeps, int64(last.position.Epoch), last.issuer[:], int64(last.position.Index)}
 		}
 		return chosen, next, int64(len(chosen)), len(chosen) < limit, err
 	}
-	group, to, err := nextGroup(ctx, tx, job.Selector, at, now)
+	group, to, err := nextStretch(ctx, tx, job, at, now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, at, 0, true, nil
 	}
@@ -366,31 +383,39 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 	where, args := conditions(job.Selector, now)
 	chosen, err = choose(ctx, tx, `SELECT c.idx, c.issuer, c.epoch, c.idx, c.serial FROM certificates c WHERE `+where+`
 		AND c.epoch = ? AND c.issuer = ? AND c.idx >= ? AND c.idx < ? ORDER BY c.idx LIMIT ?`, append(args, group.epoch, group.issuer, from, to, limit)...)
-	next = cursor{group.epoch, group.issuer, to - 1}
+	next = cursor{at.sweeps, group.epoch, group.issuer, to - 1}
 	if len(chosen) == limit {
 		next.idx = chosen[limit-1].place
 	}
 	return chosen, next, next.idx + 1 - from, false, err
 }
 
-// nextGroup returns the issuer and epoch to scan next, from which index, and to which.
-func nextGroup(ctx context.Context, tx *sql.Tx, s revocation.Selector, at cursor, now time.Time) (group cursor, to int64, err error) {
-	var issuer, epochTo, idxTo any
+// nextStretch returns the issuer, epoch and index to look at next, and up to which index. A scan goes through everything
+// that was reserved. What is recorded behind it meanwhile lies in ranges that were open after the job started: those the
+// sweep goes through.
+func nextStretch(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, now time.Time) (group cursor, to int64, err error) {
+	s := job.Selector
+	args := []any{nil, int64(s.FromIndex), at.epoch, at.issuer, at.idx, nil, max(int64(s.FromEpoch), firstEpoch(now)), nil}
+	if s.ToIndex != 0 {
+		args[0] = int64(s.ToIndex)
+	}
 	if !s.Issuer.IsZero() {
-		issuer = s.Issuer[:]
+		args[5] = s.Issuer[:]
 	}
 	if s.ToEpoch != 0 {
-		epochTo = int64(s.ToEpoch)
+		args[7] = int64(s.ToEpoch)
 	}
-	if s.ToIndex != 0 {
-		idxTo = int64(s.ToIndex)
+	places := `(SELECT epoch, issuer, 0 AS start, next_idx AS stop FROM epochs)`
+	if at.sweeps {
+		places = `(SELECT epoch, issuer, from_idx AS start, to_idx AS stop FROM ranges WHERE state = 1
+			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= ?9)`
+		args = append(args, job.StartedAt.Add(-time.Minute).UnixMicro())
 	}
 	err = tx.QueryRowContext(ctx, `SELECT epoch, issuer, from_idx, to_idx FROM
-		(SELECT e.epoch, e.issuer, min(e.next_idx, coalesce(?1, e.next_idx)) AS to_idx,
-			max(?2, CASE WHEN e.epoch = ?3 AND e.issuer = ?4 THEN ?5 + 1 ELSE 0 END) AS from_idx
-		FROM epochs e WHERE (e.epoch, e.issuer) >= (?3, ?4) AND (?6 IS NULL OR e.issuer = ?6) AND e.epoch >= ?7 AND (?8 IS NULL OR e.epoch < ?8))
-		WHERE from_idx < to_idx ORDER BY epoch, issuer LIMIT 1`,
-		idxTo, int64(s.FromIndex), at.epoch, at.issuer, at.idx, issuer, max(int64(s.FromEpoch), firstEpoch(now)), epochTo).
+		(SELECT e.epoch, e.issuer, min(e.stop, coalesce(?1, e.stop)) AS to_idx,
+			max(e.start, ?2, CASE WHEN e.epoch = ?3 AND e.issuer = ?4 THEN ?5 + 1 ELSE 0 END) AS from_idx
+		FROM `+places+` e WHERE (e.epoch, e.issuer) >= (?3, ?4) AND (?6 IS NULL OR e.issuer = ?6) AND e.epoch >= ?7 AND (?8 IS NULL OR e.epoch < ?8))
+		WHERE from_idx < to_idx ORDER BY epoch, issuer, from_idx LIMIT 1`, args...).
 		Scan(&group.epoch, &group.issuer, &group.idx, &to)
 	return group, to, err
 }

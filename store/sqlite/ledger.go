@@ -124,11 +124,35 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 				return
 			}
 			epoch = next.Int64
-			for e, err := range s.pages(ctx, `epoch = ?4`, 0, upTo, epoch) {
+			for e, err := range s.week(ctx, epoch, upTo) {
 				if !yield(e, err) || err != nil {
 					return
 				}
 			}
+		}
+	}
+}
+
+// week yields the entries of one epoch with Seq <= upTo, certificate by certificate.
+func (s *Store) week(ctx context.Context, epoch int64, upTo uint64) iter.Seq2[revocation.Entry, error] {
+	return func(yield func(revocation.Entry, error) bool) {
+		after := revocation.Entry{}
+		for {
+			page, err := s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch = ?1 AND (issuer, idx, seq) > (?2, ?3, ?4) AND seq <= ?5
+				ORDER BY issuer, idx, seq LIMIT ?6`, epoch, after.Issuer[:], int64(after.Position.Index), int64(after.Seq), clamp(upTo), pageSize)
+			if err != nil {
+				yield(revocation.Entry{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+			after = page[len(page)-1]
 		}
 	}
 }

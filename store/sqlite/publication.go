@@ -22,14 +22,18 @@ func place(s crlserver.Series) (epoch, block int64) {
 	return int64(s.Shard.Epoch), int64(s.Shard.Block)
 }
 
-// BeginPublication implements crlserver.Publications.
+// silence is after how long without a report an instance counts as killed: it reports every second.
+const silence = 3 * time.Second
+
+// BeginPublication implements crlserver.Publications. An owner that only seemed dead loses to the fence.
 func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (number uint64, ok bool, err error) {
 	epoch, block := place(series)
 	err = s.inTx(ctx, "begin publication", func(tx *sql.Tx, now time.Time) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until)
 			SELECT ?1, ?2, ?3, max(count * 4294967296 + 1, ?7), ?4, ?5 FROM restores WHERE true
 			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = max(number + 1, ?7), owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
-			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(atLeast)).Scan(&number)
+				OR (SELECT max(at) FROM heartbeats WHERE instance = owner) < ?8
+			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(atLeast), now.Add(-silence).UnixMicro()).Scan(&number)
 		if err == sql.ErrNoRows {
 			return nil
 		}

@@ -37,7 +37,7 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 		}
 		reserved.From, reserved.To, reserved.KeyFrom = free.From, free.To, free.From
 		return tx.QueryRowContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, ?8, ?9, ?10) RETURNING id`,
+			VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, ?8, ?9, `+changedAt(`?10`)+`) RETURNING id`,
 			r.Issuer[:], int64(r.Epoch), int64(free.From), int64(free.To), rangeOpen, r.Nonce[:], r.Owner[:], r.BaseURL,
 			now.Add(r.Lease).UnixMicro(), now.UnixMicro()).Scan(&reserved.ID)
 	})
@@ -46,6 +46,12 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 	}
 	s.wakeLedger()
 	return reserved, nil
+}
+
+// changedAt is an expression for changed_at. Readers ask for what changed after the last change they saw, so it must not go
+// back when the clock is set back.
+func changedAt(now string) string {
+	return `max(` + now + `, (SELECT coalesce(max(changed_at), 0) FROM ranges))`
 }
 
 // takeFree takes indices that were given back; nil if there are none.
@@ -63,7 +69,7 @@ func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) 
 	if end == to {
 		_, err = tx.ExecContext(ctx, `DELETE FROM ranges WHERE id = ?`, id)
 	} else {
-		_, err = tx.ExecContext(ctx, `UPDATE ranges SET from_idx = ?, changed_at = ? WHERE id = ?`, end, now.UnixMicro(), id)
+		_, err = tx.ExecContext(ctx, `UPDATE ranges SET from_idx = ?, changed_at = `+changedAt(`?`)+` WHERE id = ?`, end, now.UnixMicro(), id)
 	}
 	return &ca.Run{From: uint64(from), To: uint64(end)}, err
 }
@@ -97,7 +103,7 @@ func beginEpoch(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, ?6, ?7, ?7 FROM restores WHERE count > 0`,
+		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, ?6, ?7, `+changedAt(`?7`)+` FROM restores WHERE count > 0`,
 		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], r.BaseURL, now.UnixMicro())
 	return err
 }
@@ -209,7 +215,7 @@ func indices(ctx context.Context, tx *sql.Tx, query string, r ca.Range) (map[uin
 // cutRange closes what was used of a range and frees what was never signed.
 func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.Closing) error {
 	if len(c.Unsigned) == 0 {
-		_, err := tx.ExecContext(ctx, `UPDATE ranges SET state = ?, range_key = ?, changed_at = ? WHERE id = ?`, rangeClosed, c.Key[:], now.UnixMicro(), int64(r.ID))
+		_, err := tx.ExecContext(ctx, `UPDATE ranges SET state = ?, range_key = ?, changed_at = `+changedAt(`?`)+` WHERE id = ?`, rangeClosed, c.Key[:], now.UnixMicro(), int64(r.ID))
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM ranges WHERE id = ?`, int64(r.ID)); err != nil {
@@ -220,7 +226,7 @@ func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.C
 			return nil
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Issuer[:], int64(r.Epoch), int64(from), int64(to), state, int64(r.KeyFrom), r.Nonce[:], r.Owner[:],
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+changedAt(`?`)+`)`, r.Issuer[:], int64(r.Epoch), int64(from), int64(to), state, int64(r.KeyFrom), r.Nonce[:], r.Owner[:],
 			r.BaseURL, now.UnixMicro(), key, now.UnixMicro())
 		return err
 	}

@@ -126,6 +126,10 @@ func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
 	if s.read, err = sql.Open("sqlite", dsn(path, true, unsafe)); err != nil {
 		return translate(op, err)
 	}
+	// The lock says that whoever had a lease is gone.
+	if _, err := s.write.ExecContext(ctx, `UPDATE publication_series SET lease_until = 0 WHERE lease_until > 0`); err != nil {
+		return translate(op, err)
+	}
 	s.read.SetMaxOpenConns(8)
 	s.read.SetMaxIdleConns(8)
 	return translate(op, s.read.PingContext(ctx))

@@ -8,9 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"signet.example/signet/ca"
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store/sqlite"
 )
 
@@ -84,5 +88,60 @@ func TestOpenRefuses(t *testing.T) {
 	defer s.Close()
 	if _, err := os.Stat(odd); err != nil {
 		t.Errorf("a path with odd characters: %v", err)
+	}
+}
+
+// A process that was killed leaves leases behind; whoever opens the file next knows that it is gone.
+func TestOpenEndsLeases(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signet.db")
+	series := crlserver.Series{Issuer: pki.IssuerID{1}}
+	for owner := range byte(3) {
+		s, err := open(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := s.BeginPublication(t.Context(), series, revocation.InstanceID{owner}, 0, time.Hour); !ok || err != nil {
+			t.Errorf("process %d waits for the lease of one that is gone: %t, %v", owner, ok, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A clock that is set back, by however much, hides no range from those who ask for what changed since.
+func TestRangesAreSeenThoughTheClockGoesBack(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "signet.db"), Unsafe: true, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	issuer := ca.Issuer{ID: pki.IssuerID{1}, Label: "one", Subject: []byte{1}, SPKI: []byte{1}, KeyHash: pki.KeyHash{1}, CreatedAt: now}
+	if err := s.CreateIssuer(t.Context(), issuer, audit.Event{Actor: "a", Outcome: audit.OK}); err != nil {
+		t.Fatal(err)
+	}
+	var since time.Time
+	seen := 0
+	for range 3 {
+		r, err := s.Reserve(t.Context(), ca.Reservation{Issuer: issuer.ID, Epoch: 400, Count: 16, Owner: ca.OwnerID{1}, Lease: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for changed, err := range s.ChangedRanges(t.Context(), 0, since) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if changed.From == r.From {
+				seen++
+			}
+			if changed.At.After(since) {
+				since = changed.At
+			}
+		}
+		now = now.Add(-24 * time.Hour)
+	}
+	if seen != 3 {
+		t.Errorf("%d of 3 ranges were seen", seen)
 	}
 }

@@ -126,11 +126,11 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 				t.Errorf("caller %d: %v beside winner %d", i, outcome, winner)
 			}
 		}
-		found, digest, err := b.s.FindRequest(t.Context(), "web", "same")
-		if err != nil || found.Position.Index != uint64(2*winner) || digest[0] != byte(winner) {
-			t.Errorf("found %v of %d: %v", found.Position, winner, err)
+		found, err := b.s.FindRequest(t.Context(), "web", "same")
+		if err != nil || found.Certificate.Position.Index != uint64(2*winner) || found.Digest[0] != byte(winner) {
+			t.Errorf("found %v of %d: %v", found.Certificate.Position, winner, err)
 		}
-		if _, _, err := b.s.FindRequest(t.Context(), "mail", "same"); pki.KindOf(err) != pki.KindNotFound {
+		if _, err := b.s.FindRequest(t.Context(), "mail", "same"); pki.KindOf(err) != pki.KindNotFound {
 			t.Errorf("another account's request: %v", err)
 		}
 		if n, err := b.s.ForgetRequests(t.Context(), 100); n != 0 || err != nil {
@@ -194,6 +194,17 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		if _, err := b.s.DropEpoch(t.Context(), testEpoch+100, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
 			t.Errorf("an epoch to come: %v", err)
 		}
+		listed := func() bool {
+			passed, err := b.s.PassedEpochs(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(passed, func(p ca.PassedEpoch) bool { return p.Epoch == 10 })
+		}
+		late, err := b.s.Reserve(t.Context(), old) // open while the epoch is dropped
+		if err != nil || !listed() {
+			t.Fatalf("%v, listed %t", err, listed())
+		}
 		for calls := 0; ; calls++ {
 			done, err := b.s.DropEpoch(t.Context(), 10, 2)
 			if err != nil || calls > 5 {
@@ -212,6 +223,15 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		if n := count(ca.Filter{}); n != 5 {
 			t.Errorf("%d certificates are left, want 5", n)
+		}
+		if listed() {
+			t.Error("an epoch of which only an open range is left is listed for ever")
+		}
+		if _, err := b.close(late, 1, ca.Run{From: late.From, To: late.To}); err != nil || !listed() {
+			t.Errorf("the range was closed, and its row stays (%v)", err)
+		}
+		if done, err := b.s.DropEpoch(t.Context(), 10, 2); err != nil || !done || listed() {
+			t.Errorf("the row of the last range is left: %t, %v", done, err)
 		}
 		if n := count(ca.Filter{NameSuffix: "example.com"}); n != 5 {
 			t.Errorf("%d certificates are left by name, want 5", n)

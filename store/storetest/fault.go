@@ -104,8 +104,8 @@ func (f *Faulty) BlockKey(ctx context.Context, block revocation.KeyBlock, job re
 }
 
 // CreateJob implements revocation.JobBooks.
-func (f *Faulty) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) error {
-	return faultyOnly(f, "CreateJob", func() error { return f.Store.CreateJob(ctx, job, claims, event) })
+func (f *Faulty) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (time.Time, error) {
+	return faulty(f, "CreateJob", func() (time.Time, error) { return f.Store.CreateJob(ctx, job, claims, event) })
 }
 
 // MoveJob implements revocation.JobBooks.

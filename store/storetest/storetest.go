@@ -10,6 +10,7 @@ import (
 
 // Run runs the whole suite. open makes a fresh, empty store that is closed when its test ends.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	t.Run("approval", func(t *testing.T) { testApproval(t, open) })
 	t.Run("audit", func(t *testing.T) { testAudit(t, open) })
 	t.Run("certificate", func(t *testing.T) { testCertificate(t, open) })
 	t.Run("credential", func(t *testing.T) { testCredential(t, open) })

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -69,4 +70,40 @@ func TestAuditTampering(t *testing.T) {
 func TestInstancesInOrder(t *testing.T) {
 	url := testdb.URL(t)
 	storetest.HuntLateCommits(t, testdb.Open(t, url), testdb.Open(t, url), testdb.Open(t, url), testdb.Open(t, url))
+}
+
+// What an instance held that was killed is taken over once it has missed three reports: nobody waits for its lease to end.
+func TestSilentOwner(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		series := crlserver.Series{Issuer: pki.IssuerID{1}}
+		a, b := revocation.InstanceID{1}, revocation.InstanceID{2}
+		begin := func(owner revocation.InstanceID) bool {
+			_, ok, err := s.BeginPublication(t.Context(), series, owner, 0, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		if !begin(a) || begin(b) {
+			t.Error("the lease of an instance that never reported is not kept")
+		}
+		if err := s.ReportProgress(t.Context(), a, map[string]uint64{"crl": 1, "ocsp": 1}); err != nil {
+			t.Fatal(err)
+		}
+		if begin(b) {
+			t.Error("the lease of an instance that reported just now is not kept")
+		}
+		var ago any = time.Now().Add(-4 * time.Second)
+		if _, ok := s.(*sqlite.Store); ok {
+			ago = time.Now().Add(-4 * time.Second).UnixMicro()
+		}
+		testdb.Exec(t, s, `UPDATE heartbeats SET at = $1 WHERE product = 'crl'`, ago)
+		if begin(b) {
+			t.Error("the lease of an instance with a product that reported just now is not kept")
+		}
+		testdb.Exec(t, s, `UPDATE heartbeats SET at = $1`, ago)
+		if !begin(b) || begin(a) {
+			t.Error("the lease of a silent instance is not taken over")
+		}
+	})
 }

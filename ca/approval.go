@@ -1,0 +1,139 @@
+package ca
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// ApprovalID names a request that was filed for approval (package ca/approval). Zero names none.
+type ApprovalID [16]byte
+
+// String is lower-case hexadecimal, 32 digits.
+func (id ApprovalID) String() string { return hex.EncodeToString(id[:]) }
+
+// IsZero reports whether it names no request.
+func (id ApprovalID) IsZero() bool { return id == ApprovalID{} }
+
+// ParseApprovalID reads 32 hexadecimal digits.
+func ParseApprovalID(text string) (ApprovalID, error) {
+	octets, err := hex.DecodeString(text)
+	if err != nil || len(octets) != len(ApprovalID{}) {
+		return ApprovalID{}, fmt.Errorf("request %.64q: want 32 hexadecimal digits", text)
+	}
+	return ApprovalID(octets), nil
+}
+
+// Trial is what a request would become if it were issued now.
+type Trial struct {
+	Profile   string
+	Issuer    pki.IssuerID
+	Subject   string // RFC 4514
+	Names     []pki.Identifier
+	KeyHash   pki.KeyHash
+	NotBefore time.Time
+	NotAfter  time.Time
+}
+
+// Check does to a request everything that Issue does before it takes an index: it encodes the certificate with a serial
+// that nobody will have, and lints that. Nothing is written, but for a refusal in the audit log. The grant is the same as
+// for Issue.
+func (a *Authority) Check(ctx context.Context, grant auth.Grant, request Request) (Trial, error) {
+	trial, err := a.try(ctx, grant, request)
+	if err != nil {
+		return Trial{}, a.refused(ctx, grant.Principal(), request, err)
+	}
+	return trial, nil
+}
+
+func (a *Authority) try(ctx context.Context, grant auth.Grant, request Request) (Trial, error) {
+	o, err := a.admitted(ctx, grant, request)
+	if err != nil {
+		return Trial{}, err
+	}
+	d, err := a.examine(ctx, o)
+	if err != nil {
+		return Trial{}, err
+	}
+	rules, err := a.rulesOf(d.profile)
+	if err != nil {
+		return Trial{}, err
+	}
+	position := pki.Position{Epoch: d.epoch}
+	if _, err := d.lint(rules, o.self, pki.NewSerial(pki.RangeKey{}, d.issuer.KeyHash, position), position, d.issuer.BaseURL); err != nil {
+		return Trial{}, err
+	}
+	return Trial{
+		Profile: d.profile.Name, Issuer: d.issuer.ID, Subject: d.subject.text, Names: d.names, KeyHash: d.keyHash,
+		NotBefore: d.notBefore, NotAfter: d.notAfter,
+	}, nil
+}
+
+// admitted is a request that may be asked by its caller, without a word on approval.
+func (a *Authority) admitted(ctx context.Context, grant auth.Grant, request Request) (order, error) {
+	if err := checkRequest(request); err != nil {
+		return order{}, err
+	}
+	p, err := a.admit(grant, request.Profile)
+	if err != nil {
+		return order{}, err
+	}
+	return a.order(ctx, grant, p, request)
+}
+
+// IssueApproved issues for a request that was approved, once: recording takes the approval, in the same transaction, and
+// fails with KindConflict if it was taken or is not there. The grant is the requester's, and everything is asked again, of
+// the profile, the policy and the blocked keys of today. The request id counted when the request was filed.
+func (a *Authority) IssueApproved(ctx context.Context, grant auth.Grant, request Request, approval ApprovalID) (*Issued, error) {
+	if approval.IsZero() {
+		return nil, pki.Errorf(pki.KindDenied, "issue certificate", "no approval").InField("request")
+	}
+	request.RequestID = ""
+	o, err := a.admitted(ctx, grant, request)
+	if err == nil {
+		o.approval = approval
+		var issued *Issued
+		if issued, err = a.issue(ctx, o); err == nil {
+			return issued, nil
+		}
+	}
+	return nil, a.refused(ctx, grant.Principal(), request, err)
+}
+
+// NeedsApproval reports whether a profile, as it is now, demands an approval; there may be no such profile (KindNotFound).
+func (a *Authority) NeedsApproval(name string) (bool, error) {
+	p, err := a.config.Profiles.Get(name)
+	if err != nil {
+		return false, err
+	}
+	return p.Approval, nil
+}
+
+// Answered returns what became of the request id of a request before, or nil if nothing did. The grant is the same as for
+// Issue.
+func (a *Authority) Answered(ctx context.Context, grant auth.Grant, request Request) (*Answered, error) {
+	err := checkRequest(request)
+	if err == nil {
+		_, err = a.admit(grant, request.Profile)
+	}
+	if err != nil {
+		return nil, a.refused(ctx, grant.Principal(), request, err)
+	}
+	if request.RequestID == "" {
+		return nil, nil
+	}
+	answered, err := a.config.Certificates.FindRequest(ctx, grant.Principal().Account, request.RequestID)
+	switch {
+	case err == nil && answered.Digest != request.Digest():
+		return nil, a.refused(ctx, grant.Principal(), request, requestIDUsed(request.RequestID))
+	case err == nil:
+		return &answered, nil
+	case pki.KindOf(err) == pki.KindNotFound:
+		return nil, nil
+	}
+	return nil, err
+}

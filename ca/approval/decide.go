@@ -1,0 +1,211 @@
+package approval
+
+import (
+	"context"
+	"errors"
+	"time"
+	"unicode/utf8"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// Approve approves a pending request and has it issued. The grant must be to approve its profile, and its holder neither the
+// requester nor of the requester's account: four eyes. Approving again what was approved changes nothing. An error says that
+// nothing was approved; an application that comes back approved and not issued will be, by any instance: see Run.
+func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, comment string) (Answer, error) {
+	const op = "approve request"
+	a, err := d.decidable(ctx, op, grant, id, comment)
+	if err != nil {
+		return Answer{}, err
+	}
+	if a.State == Approved || a.State == Issued || a.State == Refused { // approved before, by anyone
+		return d.Get(ctx, grant, id)
+	}
+	p := grant.Principal()
+	event := eventOf(p, "request.approve", id, d.config.Now())
+	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "requester": a.Requester.ID, "comment": comment}
+	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Approved, By: p.ID, Comment: comment, Expires: d.config.Expires, Claim: d.config.Claim, Event: event})
+	if err != nil {
+		return Answer{}, d.lost(ctx, op, id, err)
+	}
+	// From here on the request is approved. If this process stops, another issues it when the claim has passed.
+	return d.settle(ctx, a), nil
+}
+
+// Deny ends a pending request. The grant is as for Approve, and a reason is required; its requester reads it.
+func (d *Desk) Deny(ctx context.Context, grant auth.Grant, id ca.ApprovalID, reason string) (Application, error) {
+	const op = "deny request"
+	if reason == "" {
+		return Application{}, pki.Errorf(pki.KindInvalid, op, "say why").InField("reason").WithHint("the requester reads it")
+	}
+	a, err := d.decidable(ctx, op, grant, id, reason)
+	if err != nil {
+		return Application{}, err
+	}
+	p := grant.Principal()
+	event := eventOf(p, "request.deny", id, d.config.Now())
+	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "requester": a.Requester.ID, "reason": reason}
+	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Denied, By: p.ID, Comment: reason, Event: event})
+	if err != nil {
+		return Application{}, d.lost(ctx, op, id, err)
+	}
+	return a, nil
+}
+
+// decidable finds an application and checks that the holder of the grant may decide it. A refusal is in the audit log.
+func (d *Desk) decidable(ctx context.Context, op string, grant auth.Grant, id ca.ApprovalID, comment string) (Application, error) {
+	if len(comment) > maxComment || !utf8.ValidString(comment) {
+		return Application{}, pki.Errorf(pki.KindInvalid, op, "want at most %d octets of text", maxComment).InField("reason").WithHint("say it shorter")
+	}
+	a, err := d.find(ctx, op, grant, id)
+	if err != nil {
+		return Application{}, err
+	}
+	p := grant.Principal()
+	switch {
+	case !grant.Allows(auth.ActionApprove, a.Request.Profile):
+		err = pki.Errorf(pki.KindDenied, op, "%s may not approve for profile %s", p.ID, a.Request.Profile).InField("request").
+			WithHint("ask an administrator, or whoever has the role approver")
+	case p.ID == a.Requester.ID || p.Account == a.Requester.Account:
+		err = pki.Errorf(pki.KindDenied, op, "%s asked for it, from account %s: somebody else must decide", a.Requester.ID, a.Requester.Account).InField("request").
+			WithHint("have it decided with a credential of another account")
+	case a.State == Denied || a.State == Expired:
+		return a, pki.Errorf(pki.KindFailedPrecondition, op, "the request is %s", a.State).InField("request").WithHint("its requester can file a new one")
+	}
+	if err == nil {
+		return a, nil
+	}
+	event := eventOf(p, "request.decide", id, d.config.Now())
+	event.Outcome, event.Detail = audit.Refused, map[string]string{"profile": a.Request.Profile, "error": err.Error()}
+	if logErr := d.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); logErr != nil {
+		return Application{}, logErr
+	}
+	return Application{}, err
+}
+
+// lost says what was decided meanwhile, where that is why a decision failed.
+func (d *Desk) lost(ctx context.Context, op string, id ca.ApprovalID, cause error) error {
+	if pki.KindOf(cause) != pki.KindFailedPrecondition {
+		return cause
+	}
+	a, err := d.config.Store.Application(ctx, id)
+	if err != nil {
+		return cause
+	}
+	return pki.Errorf(pki.KindFailedPrecondition, op, "the request is %s by now", a.State).InField("request").WithHint("signet requests show %s", id)
+}
+
+// settle issues an approved application that this instance has claimed. What cannot be issued now stays approved; what is
+// against a rule becomes refused.
+func (d *Desk) settle(ctx context.Context, a Application) Answer {
+	issued, delay := d.issue(ctx, &a)
+	if againstRule(delay) {
+		return d.refuse(ctx, a, delay)
+	}
+	// Issued, here or by another instance; or not yet: the application says which.
+	current, err := d.config.Store.Application(ctx, a.ID)
+	if err != nil {
+		return Answer{Issued: issued, Filed: &a, Delay: delay}
+	}
+	if current.State != Approved {
+		delay = nil
+	}
+	if issued == nil && current.State == Issued {
+		if issued, err = d.certificate(ctx, &current); err != nil {
+			delay = err // the application names the certificate all the same
+		}
+	}
+	return Answer{Issued: issued, Filed: &current, Delay: delay}
+}
+
+// againstRule reports whether an error will be the same tomorrow. A key or issuer that is not at this instance is at another.
+func againstRule(err error) bool {
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Kind {
+	case pki.KindInvalid, pki.KindRefused, pki.KindDenied:
+		return true
+	case pki.KindNotFound:
+		return e.Field == "profile"
+	}
+	return false
+}
+
+func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
+	grant, err := a.grant()
+	if err != nil {
+		return nil, err
+	}
+	return d.config.Authority.IssueApproved(ctx, grant, a.Request, a.ID)
+}
+
+func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
+	text := cause.Error()
+	text = text[:min(len(text), maxComment)]
+	event := eventOf(auth.System("approval"), "request.refuse", a.ID, d.config.Now())
+	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "error": text}
+	refused, err := d.config.Store.Decide(ctx, Decision{ID: a.ID, From: Approved, To: Refused, By: a.DecidedBy, Comment: text, Event: event})
+	if err != nil {
+		return Answer{Filed: &a, Delay: err} // it stays approved, and the next attempt comes to the same end
+	}
+	return Answer{Filed: &refused}
+}
+
+// Run issues what was approved and not issued, because an instance stopped in between or something did not answer, and
+// forgets what was decided long ago, until the context ends. report, if not nil, is told of every failure; the next round
+// tries again.
+func (d *Desk) Run(ctx context.Context, report func(error)) {
+	if report == nil {
+		report = func(error) {}
+	}
+	claims, sweeps := time.NewTicker(5*time.Second), time.NewTicker(time.Hour)
+	defer claims.Stop()
+	defer sweeps.Stop()
+	for {
+		round := d.IssueClaimed
+		select {
+		case <-ctx.Done():
+			return
+		case <-claims.C:
+		case <-sweeps.C:
+			round = d.Sweep
+		}
+		if err := round(ctx); err != nil && ctx.Err() == nil {
+			report(err)
+		}
+	}
+}
+
+// IssueClaimed issues what is approved and that no instance is at. Run does it every five seconds.
+func (d *Desk) IssueClaimed(ctx context.Context) error {
+	const batch = 16
+	for {
+		claimed, err := d.config.Store.Claim(ctx, d.config.Claim, batch)
+		if err != nil {
+			return err
+		}
+		var failed []error
+		for _, a := range claimed {
+			failed = append(failed, d.settle(ctx, a).Delay)
+		}
+		if len(claimed) < batch {
+			return errors.Join(failed...)
+		}
+	}
+}
+
+// Sweep forgets what was decided, or expired, longer ago than Config.Keep. The audit log keeps who decided what.
+func (d *Desk) Sweep(ctx context.Context) error {
+	const batch = 1000
+	for {
+		n, err := d.config.Store.Forget(ctx, d.config.Keep, batch)
+		if err != nil || n < batch {
+			return err
+		}
+	}
+}

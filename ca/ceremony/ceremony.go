@@ -1,0 +1,268 @@
+package ceremony
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/pki"
+)
+
+// Program is what runs the ceremony, for the record.
+type Program struct {
+	Version  string
+	Commit   string
+	Go       string
+	Platform string
+	SHA256   string // of the running binary, hexadecimal
+}
+
+// Config is what a ceremony needs.
+type Config struct {
+	Dir       string      // that outlives one ceremony; must exist
+	Keys      keys.Store  // required
+	Authority *ca.Offline // required; its clock is that of Now
+	Program   Program
+	Present   []string // "Ada Lovelace, key holder"; at least one
+	Place     string   // empty: not said
+	Rehearse  bool     // everything is said, nothing is made, signed or remembered
+
+	// Confirm is asked before each signature and before a key is made, and says how somebody agreed. An error ends the
+	// ceremony. Required.
+	Confirm func(question string) (how string, err error)
+
+	Tell func(Step)       // is shown each step when it is on the disk; zero: nobody is
+	Now  func() time.Time // zero: time.Now
+}
+
+// Ceremony holds one ceremony in one directory. It is used once, by one goroutine.
+type Ceremony struct {
+	config Config
+	state  *state
+	record *record
+	name   string // of the record
+
+	pending []revoked // not in the state before their list is about to be signed
+}
+
+// Result is what a ceremony left.
+type Result struct {
+	Record      string    `json:"record"`            // path of the JSON lines
+	Paper       string    `json:"paper"`             // path of the pages
+	Digest      string    `json:"digest"`            // SHA-256 of the last line: what the signatures on paper stand for
+	Steps       int       `json:"steps"`             //
+	Rehearsal   bool      `json:"rehearsal"`         //
+	Product     string    `json:"product,omitempty"` // path of what was signed
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	Serial      string    `json:"serial,omitempty"`
+	Number      uint64    `json:"number,omitempty"` // of a list
+	NotAfter    time.Time `json:"not_after,omitzero"`
+}
+
+// New checks the configuration and reads what earlier ceremonies left.
+func New(config Config) (*Ceremony, error) {
+	const op = "begin ceremony"
+	if config.Dir == "" || config.Keys == nil || config.Authority == nil || config.Confirm == nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "Dir, Keys, Authority and Confirm are required")
+	}
+	if len(config.Present) == 0 {
+		return nil, pki.Errorf(pki.KindInvalid, op, "nobody is named who is present").InField("--present").WithHint(`name each: --present "Ada Lovelace, key holder"`)
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	s, err := openState(config.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Ceremony{config: config, state: s}, nil
+}
+
+// hold runs the steps of a ceremony between the first and the last, which are the same for all. If they fail, the record
+// says why and ends.
+func (c *Ceremony) hold(kind, purpose string, steps func(*Result) error) (*Result, error) {
+	result := &Result{Rehearsal: c.config.Rehearse}
+	if err := c.begin(kind, purpose); err != nil {
+		return nil, err
+	}
+	result.Record, result.Paper = c.record.path+".jsonl", c.record.path+".txt"
+	err := steps(result)
+	if err != nil {
+		broken := c.record.add(StepBroken, "The ceremony ends here: "+err.Error(), nil)
+		return nil, errors.Join(err, broken, c.remember())
+	}
+	text := "The ceremony is over."
+	if c.config.Rehearse {
+		text = "The rehearsal is over. Nothing was made, signed or remembered."
+	}
+	if err := c.record.add(StepEnd, text, nil); err != nil {
+		return nil, err
+	}
+	result.Digest, result.Steps = c.record.last, len(c.record.steps)
+	return result, c.remember()
+}
+
+// remember binds the next ceremony's record to this one's.
+func (c *Ceremony) remember() error {
+	if c.config.Rehearse || c.state.KeyURI == "" {
+		return nil
+	}
+	c.state.Records = append(c.state.Records, ended{c.name, c.record.last})
+	return c.state.save()
+}
+
+// begin opens the record and writes what is known before anything happens.
+func (c *Ceremony) begin(kind, purpose string) error {
+	if c.config.Rehearse {
+		kind += "-rehearsal"
+	}
+	if err := c.openRecord(kind); err != nil {
+		return err
+	}
+	if err := c.record.add(StepBegin, purpose, func(s *Step) {
+		s.Facts = append(s.Facts, Fact{"record", c.name}, Fact{"kind", kind})
+		if c.config.Rehearse {
+			s.Facts = append(s.Facts, Fact{"rehearsal", "yes: nothing will be made, signed or remembered"})
+		}
+		if c.config.Place != "" {
+			s.Facts = append(s.Facts, Fact{"place", c.config.Place})
+		}
+		for _, name := range c.config.Present {
+			s.Facts = append(s.Facts, Fact{"present", name})
+		}
+	}); err != nil {
+		return err
+	}
+	p := c.config.Program
+	if err := c.record.add(StepProgram, "This program speaks, and will sign.", func(s *Step) {
+		s.Facts = []Fact{{"signet", p.Version}}
+		if p.Commit != "" {
+			s.Facts = append(s.Facts, Fact{"commit", p.Commit})
+		}
+		s.Facts = append(s.Facts, Fact{"built with", p.Go}, Fact{"platform", p.Platform}, Fact{"sha256 of binary", p.SHA256})
+	}); err != nil {
+		return err
+	}
+	return c.record.add(StepState, "What earlier ceremonies in this directory left.", func(s *Step) {
+		s.Facts = []Fact{{"certificates", strconv.Itoa(len(c.state.Issued))}, {"revoked", strconv.Itoa(len(c.state.Revoked))}, {"last list number", strconv.FormatUint(c.state.CRLNumber, 10)}}
+		if n := len(c.state.Records); n > 0 {
+			s.Facts = append(s.Facts, Fact{"last record", c.state.Records[n-1].Record}, Fact{"its digest", c.state.Records[n-1].SHA256})
+		}
+	})
+}
+
+// openRecord takes a name that no other record has.
+func (c *Ceremony) openRecord(kind string) error {
+	const op = "open record"
+	dir := filepath.Join(c.config.Dir, "records")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	for n := 1; n < 1000; n++ {
+		name := fmt.Sprintf("%s-%s-%d", c.config.Now().UTC().Format(time.DateOnly), kind, n)
+		f, err := os.OpenFile(filepath.Join(dir, name+".jsonl"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case err != nil:
+			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		}
+		if err := f.Close(); err != nil {
+			return &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
+		}
+		c.name = name
+		c.record = &record{path: filepath.Join(dir, name), now: c.config.Now, last: zeroDigest, tell: c.config.Tell}
+		return nil
+	}
+	return pki.Errorf(pki.KindConflict, op, "there are a thousand records of today in %s", dir)
+}
+
+// confirm asks, and writes down that somebody agreed. A rehearsal says what would be asked.
+func (c *Ceremony) confirm(question string) error {
+	if c.config.Rehearse {
+		return c.record.add(StepConfirm, "Here somebody would be asked: "+question, nil)
+	}
+	how, err := c.config.Confirm(question)
+	if err != nil {
+		return err
+	}
+	return c.record.add(StepConfirm, question, func(s *Step) { s.Facts = []Fact{{"answer", how}} })
+}
+
+// authority is the one of this directory.
+type authority struct {
+	key         *keys.Key
+	certificate *x509.Certificate
+}
+
+// open opens the key and the certificate that the first ceremony left, and says so.
+func (c *Ceremony) open(ctx context.Context) (*authority, error) {
+	const op = "open off-line authority"
+	text, err := os.ReadFile(c.rootFile())
+	if c.state.KeyURI == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil, pki.Errorf(pki.KindNotFound, op, "there is no authority in %s", c.config.Dir).InField("--dir").WithHint("make one: signet ceremony root")
+	}
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	certificate, err := parseFirst(text)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", c.rootFile(), err)
+	}
+	key, err := c.config.Keys.Open(ctx, c.state.KeyURI)
+	if err != nil {
+		return nil, err
+	}
+	if hash, err := pki.HashPublicKey(key.Public()); err != nil || hash != pki.HashSPKI(certificate.RawSubjectPublicKeyInfo) {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s is not the key of %s", c.state.KeyURI, c.rootFile()).InField("key")
+	}
+	return &authority{key, certificate}, c.sayKey("The key of the authority was opened.", key, func(s *Step) {
+		s.Facts = append(s.Facts, Fact{"authority", certificate.Subject.String()}, Fact{"its certificate", sum(certificate.Raw)}, Fact{"its end", on(certificate.NotAfter)})
+		s.Attached = []Octets{octets("certificate of the authority", TypeIssuer, certificate.Raw)}
+	})
+}
+
+func (c *Ceremony) rootFile() string { return filepath.Join(c.config.Dir, "root.pem") }
+
+func parseFirst(text []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("no PEM certificate")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
+// sayKey writes where a key is and what its public half is.
+func (c *Ceremony) sayKey(text string, key *keys.Key, more func(*Step)) error {
+	hash, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		return pki.Errorf(pki.KindInternal, "describe key", "%w", err)
+	}
+	return c.record.add(StepKey, text, func(s *Step) {
+		s.Facts = []Fact{{"where", key.URI}, {"type", keys.AlgorithmOf(key.Public()).String()}, {"sha256 of key", hash.String()}, {"issuer id", hash.Issuer().String()}}
+		if more != nil {
+			more(s)
+		}
+	})
+}
+
+// write leaves a product beside its record.
+func (c *Ceremony) write(result *Result, extension string, data []byte) error {
+	result.Product = c.record.path + extension
+	if err := durable.Replace(result.Product, data, 0o644); err != nil {
+		return writeError(err)
+	}
+	return c.record.add(StepProduct, "What was signed was written to a file beside this record.", func(s *Step) {
+		s.Facts = []Fact{{"file", filepath.Base(result.Product)}, {"octets", strconv.Itoa(len(data))}, {"sha256 of file", sum(data)}}
+	})
+}

@@ -1,0 +1,567 @@
+package ceremony_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/ceremony"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+)
+
+// room is a directory of ceremonies, with a clock moved by hand.
+type room struct {
+	t      *testing.T
+	dir    string
+	keys   keys.Store
+	now    time.Time
+	change func(*ceremony.Config) // of the next ceremonies
+	asked  []string
+}
+
+func newRoom(t *testing.T) *room {
+	return &room{t: t, dir: t.TempDir(), keys: memory{}, now: time.Now().UTC().Truncate(time.Second).Add(-10 * time.Minute)}
+}
+
+// memory keeps keys without encrypting them: stretching a passphrase takes longer than all the rest.
+type memory map[string]*keys.Key
+
+func (m memory) URI(name string) string { return "memory:" + name }
+
+func (m memory) Create(_ context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
+	if m[m.URI(name)] != nil {
+		return nil, pki.Errorf(pki.KindConflict, "create key", "there is one")
+	}
+	signer, err := keys.Generate(algorithm)
+	m[m.URI(name)] = &keys.Key{Signer: signer, URI: m.URI(name)}
+	return m[m.URI(name)], err
+}
+
+func (m memory) Open(_ context.Context, uri string) (*keys.Key, error) {
+	if key := m[uri]; key != nil {
+		return key, nil
+	}
+	return nil, pki.Errorf(pki.KindNotFound, "open key", "there is none")
+}
+
+func (r *room) ceremony() *ceremony.Ceremony {
+	r.t.Helper()
+	profiles, err := profile.Open("")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	clock := func() time.Time { return r.now }
+	offline, err := ca.NewOffline(ca.OfflineConfig{Profiles: profiles, Now: clock})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	config := ceremony.Config{Dir: r.dir, Keys: r.keys, Authority: offline, Program: ceremony.Program{Version: "v1", SHA256: "00"}, Now: clock,
+		Present: []string{"Ada Lovelace, key holder", "Charles Babbage, witness"}, Confirm: func(question string) (string, error) {
+			r.asked = append(r.asked, question)
+			return "yes", nil
+		}}
+	if r.change != nil {
+		r.change(&config)
+	}
+	c, err := ceremony.New(config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+func (r *room) root(n ca.NewIssuer) *ceremony.Result {
+	r.t.Helper()
+	if n.Subject.CommonName == "" {
+		n.Subject.CommonName = "Ceremony Root 1"
+	}
+	n.Label, n.BaseURL = "root", "http://pki.test"
+	result, err := r.ceremony().Root(r.t.Context(), n)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return result
+}
+
+// request is what signet issuer create --offline makes.
+func request(t *testing.T, name string) ceremony.Input {
+	t.Helper()
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return requestOf(t, name, key)
+}
+
+func requestOf(t *testing.T, name string, key crypto.Signer) ceremony.Input {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ceremony.Input{Name: "issuing.csr", Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})}
+}
+
+func (r *room) verified(result *ceremony.Result) *ceremony.Verified {
+	r.t.Helper()
+	v, err := ceremony.Verify(result.Record)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if v.Digest != result.Digest {
+		r.t.Errorf("%s has the digest %s, and %s was said", result.Record, v.Digest, result.Digest)
+	}
+	return v
+}
+
+func certificates(t *testing.T, path string) (all []*x509.Certificate) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func openssl(t *testing.T, arguments ...string) (string, error) {
+	t.Helper()
+	out, err := exec.Command("openssl", arguments...).CombinedOutput()
+	return string(out), err
+}
+
+// A root is made, signs an issuing CA, and lists it as revoked; openssl reads and believes each step, and each record
+// verifies.
+func TestTheWholeLife(t *testing.T) {
+	for _, algorithm := range []keys.Algorithm{keys.ECDSAP384, keys.RSA2048, keys.Ed25519} {
+		t.Run(algorithm.String(), func(t *testing.T) {
+			r := newRoom(t)
+			made := r.root(ca.NewIssuer{Algorithm: algorithm, PathLength: new(1), Permitted: profile.SubtreesConfig{DNS: []string{"corp.test"}}})
+			root := certificates(t, made.Product)[0]
+			if root.MaxPathLen != 1 || !slices.Equal(root.PermittedDNSDomains, []string{"corp.test"}) || root.Subject.CommonName != "Ceremony Root 1" {
+				t.Errorf("root: %+v", root)
+			}
+			rootFile := filepath.Join(r.dir, "root.pem")
+			signed, err := r.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			issuing := certificates(t, signed.Product)
+			id := pki.HashSPKI(root.RawSubjectPublicKeyInfo).Issuer().String()
+			if len(issuing) != 2 || !issuing[1].Equal(root) || !issuing[0].MaxPathLenZero || len(issuing[0].OCSPServer) != 0 ||
+				!slices.Equal(issuing[0].CRLDistributionPoints, []string{"http://pki.test/crl/" + id + ".crl"}) ||
+				!slices.Equal(issuing[0].IssuingCertificateURL, []string{"http://pki.test/issuers/" + id + ".cer"}) {
+				t.Errorf("issuing: %+v", issuing[0])
+			}
+			list := func(revoke ...ceremony.Revocation) *ceremony.Result {
+				t.Helper()
+				r.now = r.now.Add(time.Second)
+				result, err := r.ceremony().List(t.Context(), ceremony.ListRequest{Revoke: revoke})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return result
+			}
+			judge := func(result *ceremony.Result, revoked bool) {
+				t.Helper()
+				if out, err := openssl(t, "crl", "-inform", "DER", "-in", result.Product, "-CAfile", rootFile, "-noout", "-text", "-verify"); err != nil || !strings.Contains(out, "verify OK") {
+					t.Errorf("openssl crl: %v\n%s", err, out)
+				}
+				text := filepath.Join(r.dir, "list.pem")
+				if out, err := openssl(t, "crl", "-inform", "DER", "-in", result.Product, "-out", text); err != nil {
+					t.Fatal(out)
+				}
+				out, err := openssl(t, "verify", "-crl_check", "-CRLfile", text, "-CAfile", rootFile, signed.Product)
+				if (err != nil) != revoked || revoked && !strings.Contains(out, "certificate revoked") {
+					t.Errorf("openssl verify: %v\n%s", err, out)
+				}
+			}
+			first := list()
+			judge(first, false)
+			serial, err := pki.SerialFromBig(issuing[0].SerialNumber)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second := list(ceremony.Revocation{Serial: serial, Reason: pki.CessationOfOperation})
+			judge(second, true)
+			third := list()
+			judge(third, true) // for ever
+			if first.Number != 1 || second.Number != 2 || third.Number != 3 || !third.NotAfter.Equal(r.now.Add(365*24*time.Hour)) {
+				t.Errorf("numbers %d, %d, %d, until %s", first.Number, second.Number, third.Number, third.NotAfter)
+			}
+			for _, result := range []*ceremony.Result{made, signed, first, second, third} {
+				if v := r.verified(result); !v.Good || !v.Complete || len(v.Findings) != 6 || len(v.Present) != 2 {
+					t.Errorf("%s: %+v", result.Record, v)
+				}
+			}
+		})
+	}
+}
+
+// Roots sign each other; both ways verify, under names and key identifiers as the roots have them.
+func TestCrossSigning(t *testing.T) {
+	first, second := newRoom(t), newRoom(t)
+	first.root(ca.NewIssuer{})
+	second.root(ca.NewIssuer{Subject: ca.Subject{CommonName: "Ceremony Root 2"}, PathLength: new(3)})
+	other, err := os.ReadFile(filepath.Join(second.dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	crossed, err := first.ceremony().CrossSign(t.Context(), ceremony.Input{Name: "root-2.pem", Data: other}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, err := second.ceremony().Sign(t.Context(), request(t, "Issuing CA 2"), ca.NewIssuer{PathLength: new(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, cross := certificates(t, filepath.Join(second.dir, "root.pem"))[0], certificates(t, crossed.Product)[0]
+	if !bytes.Equal(own.RawSubject, cross.RawSubject) || !bytes.Equal(own.SubjectKeyId, cross.SubjectKeyId) || cross.MaxPathLen != 3 || own.SerialNumber.Cmp(cross.SerialNumber) == 0 {
+		t.Errorf("cross-certificate: %+v", cross)
+	}
+	for _, trusted := range []string{filepath.Join(first.dir, "root.pem"), filepath.Join(second.dir, "root.pem")} {
+		if out, err := openssl(t, "verify", "-CAfile", trusted, "-untrusted", crossed.Product, below.Product); err != nil {
+			t.Errorf("under %s: %s", trusted, out)
+		}
+	}
+	if _, err := first.ceremony().CrossSign(t.Context(), ceremony.Input{Name: "x", Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificates(t, below.Product)[0].Raw})}, 0); pki.KindOf(err) != pki.KindRefused {
+		t.Errorf("cross-signed something that is no root: %v", err)
+	}
+	mine, err := os.ReadFile(filepath.Join(first.dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.ceremony().CrossSign(t.Context(), ceremony.Input{Name: "x", Data: mine}, 0); err == nil {
+		t.Error("a root cross-signed itself")
+	}
+}
+
+// A rehearsal says everything and leaves nothing but its record.
+func TestRehearsal(t *testing.T) {
+	r := newRoom(t)
+	r.change = func(c *ceremony.Config) { c.Rehearse = true }
+	result := r.root(ca.NewIssuer{})
+	left := func() (names []string) {
+		err := filepath.WalkDir(r.dir, func(path string, entry os.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() && filepath.Base(filepath.Dir(path)) != "records" {
+				names = append(names, filepath.Base(path))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	if names := left(); len(names) != 0 || len(r.asked) != 0 || result.Product != "" {
+		t.Errorf("left %q, asked %q", names, r.asked)
+	}
+	if v := r.verified(result); !v.Good || !v.Rehearsal {
+		t.Errorf("%+v", v)
+	}
+	paper, err := os.ReadFile(result.Paper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, page := range strings.Split(string(paper), "\f") {
+		if !strings.Contains(page, "REHEARSAL: NOTHING WAS SIGNED") {
+			t.Errorf("page %d does not say that it is a rehearsal", i+1)
+		}
+	}
+	r.change = nil
+	r.root(ca.NewIssuer{})
+	before, err := os.ReadFile(filepath.Join(r.dir, "ceremony.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := left()
+	r.change = func(c *ceremony.Config) { c.Rehearse = true }
+	if _, err := r.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ceremony().List(t.Context(), ceremony.ListRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(filepath.Join(r.dir, "ceremony.json"))
+	if err != nil || !bytes.Equal(before, after) || !slices.Equal(names, left()) {
+		t.Errorf("a rehearsal was remembered: %v", err)
+	}
+}
+
+// Nobody agrees: nothing is signed, what was to be revoked is not remembered, and the record says so.
+func TestDeclined(t *testing.T) {
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	signed, err := r.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := pki.ParseSerial(signed.Serial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	no := pki.Errorf(pki.KindRefused, "confirm", "nobody said yes")
+	r.change = func(c *ceremony.Config) { c.Confirm = func(string) (string, error) { return "", no } }
+	if _, err := r.ceremony().List(t.Context(), ceremony.ListRequest{Revoke: []ceremony.Revocation{{Serial: serial}}}); !errors.Is(err, no) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := r.ceremony().Sign(t.Context(), request(t, "Other CA"), ca.NewIssuer{}); !errors.Is(err, no) {
+		t.Fatalf("got %v", err)
+	}
+	records, err := filepath.Glob(filepath.Join(r.dir, "records", "*-crl-1.jsonl"))
+	if err != nil || len(records) != 1 {
+		t.Fatal(records, err)
+	}
+	if v, err := ceremony.Verify(records[0]); err != nil || v.Good || v.Complete {
+		t.Errorf("a ceremony that broke off: %+v, %v", v, err)
+	}
+	r.change = nil
+	result, err := r.ceremony().List(t.Context(), ceremony.ListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := os.ReadFile(result.Product)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := crl.Parse(der); err != nil || list.Len() != 0 || result.Number != 1 {
+		t.Errorf("list number %d has %d entries, %v", result.Number, list.Len(), err)
+	}
+}
+
+// failing breaks off a ceremony at its signature: after the serial number was written down.
+type failing struct{ keys.Store }
+
+// noSigner has a public key and no more.
+type noSigner struct{ crypto.Signer }
+
+func (noSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("the token was pulled out")
+}
+
+func (f failing) Open(ctx context.Context, uri string) (*keys.Key, error) {
+	key, err := f.Store.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	broken := *key
+	broken.Signer = noSigner{key.Signer}
+	return &broken, nil
+}
+
+// What was about to be signed when a ceremony broke off is on the next list; a list number that was about to be used is
+// not used again.
+func TestWhatBrokeOff(t *testing.T) {
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	whole := r.keys
+	r.keys = failing{whole}
+	if _, err := r.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{}); err == nil {
+		t.Fatal("signed without a key")
+	}
+	if _, err := r.ceremony().List(t.Context(), ceremony.ListRequest{}); err == nil {
+		t.Fatal("signed without a key")
+	}
+	r.keys = whole
+	result, err := r.ceremony().List(t.Context(), ceremony.ListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := os.ReadFile(result.Product)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := crl.Parse(der)
+	if err != nil || list.Len() != 1 || result.Number != 2 {
+		t.Errorf("list number %d has %d entries, %v", result.Number, list.Len(), err)
+	}
+}
+
+// A ceremony that broke off between key and certificate is taken up with the same key.
+func TestTakenUpAgain(t *testing.T) {
+	r := newRoom(t)
+	key, err := r.keys.Create(t.Context(), "root", keys.ECDSAP384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := certificates(t, r.root(ca.NewIssuer{}).Product)[0]
+	if hash, err := pki.HashPublicKey(key.Public()); err != nil || hash != pki.HashSPKI(root.RawSubjectPublicKeyInfo) {
+		t.Error("another key was made")
+	}
+	_, err = r.ceremony().Root(t.Context(), ca.NewIssuer{Label: "root", Subject: ca.Subject{CommonName: "Again"}, BaseURL: "http://pki.test"})
+	if pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("a second root in one directory: %v", err)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	r := newRoom(t)
+	if _, err := r.ceremony().List(t.Context(), ceremony.ListRequest{}); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("a list without a root: %v", err)
+	}
+	r.root(ca.NewIssuer{PathLength: new(0)})
+	good := request(t, "Issuing CA")
+	der, _ := pem.Decode(good.Data)
+	forged := bytes.Clone(der.Bytes)
+	forged[len(forged)-1] ^= 1
+	rootKey, err := r.keys.Open(t.Context(), "memory:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, test := range map[string]struct {
+		csr  ceremony.Input
+		n    ca.NewIssuer
+		kind pki.Kind
+	}{
+		"no request":               {ceremony.Input{Name: "x", Data: []byte("hello")}, ca.NewIssuer{}, pki.KindInvalid},
+		"forged":                   {ceremony.Input{Name: "x", Data: forged}, ca.NewIssuer{}, pki.KindInvalid},
+		"below a path length of 0": {good, ca.NewIssuer{}, pki.KindRefused},
+		"no name":                  {request(t, ""), ca.NewIssuer{}, pki.KindRefused},
+		"the root's own name":      {request(t, "Ceremony Root 1"), ca.NewIssuer{}, pki.KindRefused},
+		"a bad constraint":         {good, ca.NewIssuer{Permitted: profile.SubtreesConfig{DNS: []string{".x"}}}, pki.KindInvalid},
+		"longer than the root":     {good, ca.NewIssuer{Lifetime: 30 * 365 * 24 * time.Hour}, pki.KindRefused},
+		"the root's own key":       {requestOf(t, "Other", rootKey.Signer), ca.NewIssuer{}, pki.KindRefused},
+	} {
+		if _, err := r.ceremony().Sign(t.Context(), test.csr, test.n); pki.KindOf(err) != test.kind {
+			t.Errorf("%s: %v, want %s", what, err, test.kind)
+		}
+	}
+	for what, test := range map[string]struct {
+		request ceremony.ListRequest
+		kind    pki.Kind
+	}{
+		"an unknown serial":      {ceremony.ListRequest{Revoke: []ceremony.Revocation{{Serial: pki.Serial{1}}}}, pki.KindNotFound},
+		"a file of another root": {ceremony.ListRequest{Revoke: []ceremony.Revocation{{Certificate: otherRoot(t)}}}, pki.KindRefused},
+		"for an hour":            {ceremony.ListRequest{Validity: time.Hour}, pki.KindInvalid},
+	} {
+		if _, err := r.ceremony().List(t.Context(), test.request); pki.KindOf(err) != test.kind {
+			t.Errorf("%s: %v, want %s", what, err, test.kind)
+		}
+	}
+}
+
+func otherRoot(t *testing.T) ceremony.Input {
+	other := newRoom(t)
+	text, err := os.ReadFile(other.root(ca.NewIssuer{Subject: ca.Subject{CommonName: "Other Root"}}).Product)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ceremony.Input{Name: "other.pem", Data: text}
+}
+
+// Whatever is changed in a record, its pages or its product is found.
+func TestAlteredRecordsAreFound(t *testing.T) {
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	signed, err := r.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := func(what, path string, change func([]byte) []byte) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write := func(text []byte) {
+			if err := os.WriteFile(path, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(change(bytes.Clone(text)))
+		if v, err := ceremony.Verify(signed.Record); err == nil && v.Good && v.Digest == signed.Digest {
+			t.Errorf("%s: nobody noticed", what)
+		}
+		write(text)
+	}
+	text, err := os.ReadFile(signed.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	lines = lines[:len(lines)-1]
+	for i := range lines {
+		bad("a line is gone", signed.Record, func([]byte) []byte { return bytes.Join(slices.Delete(slices.Clone(lines), i, i+1), nil) })
+		bad("a line is altered", signed.Record, func(text []byte) []byte {
+			return bytes.Replace(text, lines[i][:len(lines[i])-3], append(lines[i][:len(lines[i])-4:len(lines[i])-4], 'x'), 1)
+		})
+	}
+	bad("the pages are others", signed.Paper, func(text []byte) []byte { return bytes.Replace(text, []byte("Ada"), []byte("Eve"), 1) })
+	bad("the product is another", signed.Product, func([]byte) []byte { return otherRoot(t).Data })
+	bad("the root behind the product is gone", signed.Product, func(text []byte) []byte { return text[:bytes.Index(text[1:], []byte("-----BEGIN"))+1] })
+	// One who rewrites the whole chain has another digest, which is not the one on paper.
+	bad("everything is rewritten", signed.Record, func(text []byte) []byte { return rewritten(t, lines, "Ada Lovelace", "Eve") })
+	if v, err := ceremony.Verify(signed.Record); err != nil || !v.Good {
+		t.Errorf("unaltered: %+v, %v", v, err)
+	}
+}
+
+// rewritten is a record with another text in it and every digest made anew.
+func rewritten(t *testing.T, lines [][]byte, old, young string) (text []byte) {
+	t.Helper()
+	previous := ""
+	for _, line := range lines {
+		line = bytes.ReplaceAll(bytes.TrimSuffix(line, []byte("\n")), []byte(old), []byte(young))
+		if previous != "" {
+			at := bytes.Index(line, []byte(`"previous":"`)) + len(`"previous":"`)
+			copy(line[at:], previous)
+		}
+		digest := sha256.Sum256(line)
+		previous = hex.EncodeToString(digest[:])
+		text = append(append(text, line...), '\n')
+	}
+	return text
+}
+
+// The pages fit paper: 78 columns, 60 lines.
+func TestPagesFit(t *testing.T) {
+	r := newRoom(t)
+	r.change = func(c *ceremony.Config) {
+		c.Present = append(c.Present, strings.Repeat("Ünïcödé ", 20), "a\x1b[31m\fb")
+		c.Place = strings.Repeat("x", 200)
+	}
+	text, err := os.ReadFile(r.root(ca.NewIssuer{Algorithm: keys.RSA2048}).Paper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := strings.Split(string(text), "\f")
+	for i, page := range pages {
+		lines := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
+		if len(lines) != 60 {
+			t.Errorf("page %d has %d lines", i+1, len(lines))
+		}
+		for _, line := range lines {
+			if len([]rune(line)) > 78 || strings.ContainsAny(line, "\x1b\r\t") {
+				t.Errorf("page %d: %q", i+1, line)
+			}
+		}
+	}
+	if !strings.Contains(pages[len(pages)-1], "date and place") {
+		t.Error("there is no place for signatures")
+	}
+}

@@ -1,0 +1,110 @@
+package ceremony
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/pki"
+)
+
+const stateFormat = "signet ceremony state 1"
+
+// state is what one ceremony tells the next. It is written before what it says is done: a serial number or list number
+// that stands in it is used up.
+type state struct {
+	Format    string    `json:"format"`
+	Label     string    `json:"label"`
+	KeyURI    string    `json:"key"`
+	BaseURL   string    `json:"base_url"`
+	CRLNumber uint64    `json:"crl_number"` // of the last list that was begun
+	Issued    []issued  `json:"issued"`
+	Revoked   []revoked `json:"revoked"`
+	Records   []ended   `json:"records"`
+
+	path string
+	read []byte // the file as it was, to notice another ceremony
+}
+
+// issued is a certificate. One without a fingerprint was about to be signed when its ceremony broke off; whether a
+// signature was made nobody can tell, so it goes onto the next list.
+type issued struct {
+	Serial   string    `json:"serial"`
+	Subject  string    `json:"subject"`
+	SHA256   string    `json:"sha256,omitempty"`
+	NotAfter time.Time `json:"not_after"`
+	Record   string    `json:"record"`
+}
+
+type revoked struct {
+	Serial string    `json:"serial"`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+	Record string    `json:"record"`
+}
+
+// ended is a record and the digest of its last line.
+type ended struct {
+	Record string `json:"record"`
+	SHA256 string `json:"sha256"`
+}
+
+// openState reads the state of a directory; one that is not there is empty.
+func openState(dir string) (*state, error) {
+	const op = "read ceremony state"
+	s := &state{Format: stateFormat, path: filepath.Join(dir, "ceremony.json")}
+	text, err := os.ReadFile(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, nil
+	case err != nil:
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", s.path, err)
+	}
+	if s.Format != stateFormat {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s is not of the format %q", s.path, stateFormat)
+	}
+	s.read = text
+	return s, nil
+}
+
+// save writes the state durably, unless another ceremony wrote it meanwhile.
+func (s *state) save() error {
+	const op = "write ceremony state"
+	present, err := os.ReadFile(s.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
+	}
+	if !bytes.Equal(present, s.read) {
+		return pki.Errorf(pki.KindConflict, op, "another ceremony changed %s meanwhile", s.path).WithHint("hold one ceremony after the other")
+	}
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	text = append(text, '\n')
+	if err := durable.Replace(s.path, text, 0o600); err != nil {
+		return writeError(err)
+	}
+	s.read = text
+	return nil
+}
+
+// find returns the certificate of a serial number.
+func (s *state) find(serial string) *issued {
+	for i := range s.Issued {
+		if s.Issued[i].Serial == serial {
+			return &s.Issued[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package ca
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/x509"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/lint"
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// OfflineConfig is what an Offline is made of.
+type OfflineConfig struct {
+	Profiles *profile.Set     // required
+	WeakKeys policy.WeakKeys  // empty: none are known
+	Now      func() time.Time // zero: time.Now
+}
+
+// Offline prepares and signs the certificates of CAs where there is no database: at a ceremony. They are drafted, checked,
+// linted and signed by the same code as an Authority's; what differs is the serial number, which is drawn and not
+// reserved, so that an issuer with an off-line key counts as foreign (Issuer.Foreign). Whoever calls Sign has written down
+// the serial number before, durably.
+type Offline struct{ config OfflineConfig }
+
+// NewOffline checks the configuration.
+func NewOffline(config OfflineConfig) (*Offline, error) {
+	if config.Profiles == nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make off-line authority", "Profiles is required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Offline{config}, nil
+}
+
+// OfflineParent is the authority that signs: its key, its certificate and where its products will be served.
+type OfflineParent struct {
+	Key         *keys.Key
+	Certificate []byte // DER
+	BaseURL     string // goes into the CRL and issuer URLs of what it signs
+}
+
+// Proposal is a certificate that is ready to be signed: linted, and not changed any more.
+type Proposal struct {
+	TBS       []byte // the octets that will be signed
+	Algorithm []byte // DER AlgorithmIdentifier of the signature
+	Serial    pki.Serial
+	Subject   string // RFC 4514
+	NotBefore time.Time
+	NotAfter  time.Time
+	KeyHash   pki.KeyHash // of the key that is certified
+	CA        profile.CA  // path length and name constraints
+	URLs      []string    // of the list and of the issuer's certificate; none for a root
+	Profile   string
+	Report    lint.Report // what every rule says of TBS
+
+	parent *issuerKey
+	ticket Ticket
+}
+
+// ProposeRoot prepares the certificate of a root that signs itself. Of the description, Parent and Offline do not count.
+func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
+	n.Parent, n.Offline = pki.IssuerID{}, false
+	p, err := issuerProfile(o.config.Profiles, &n)
+	if err != nil {
+		return nil, err
+	}
+	name, err := subjectFor(p, n.Subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	spki, _, err := splitSPKI(key.Public())
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "propose root", "%w", err).InField("key")
+	}
+	hash := pki.HashSPKI(spki)
+	root, err := newIssuerKey(Issuer{ID: hash.Issuer(), Label: n.Label, Subject: name.der, SPKI: spki, KeyHash: hash, BaseURL: n.BaseURL}, key)
+	if err != nil {
+		return nil, err
+	}
+	return o.propose(order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, issuer: root, subject: name.der, self: true},
+		&x509.CertificateRequest{PublicKey: key.Public()})
+}
+
+// ProposeAuthority prepares the certificate of a CA elsewhere, from its request. Name and key come from the request, path
+// length, constraints and lifetime from the description, whose other fields do not count.
+func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer) (*Proposal, error) {
+	n.Label, n.Offline, n.BaseURL = "below", true, parent.BaseURL
+	p, err := issuerProfile(o.config.Profiles, &n)
+	if err != nil {
+		return nil, err
+	}
+	request, err := provePossession(p, csr)
+	if err != nil {
+		return nil, err
+	}
+	if len(request.RawSubject) <= 2 { // an empty SEQUENCE; RFC 5280, Section 4.1.2.6: a CA has a name
+		return nil, refuse("csr", "it names nobody: the request of a CA has its name")
+	}
+	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, subject: request.RawSubject}, request)
+}
+
+// ProposeCross prepares another certificate for the name and key of a root that exists. Its self-signature proves that
+// whoever made it has the key. Path length and constraints are those of the root's own certificate.
+func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.Duration) (*Proposal, error) {
+	const op = "propose cross-certificate"
+	root, err := checkImport(der, nil)
+	if err != nil {
+		return nil, err
+	}
+	built, err := o.config.Profiles.Get(issuingProfile)
+	if err != nil {
+		return nil, err
+	}
+	p, err := likeCertificate(built, der)
+	if err != nil {
+		return nil, err
+	}
+	if err := policy.CheckKeyShape(p, root.PublicKey); err != nil {
+		return nil, err
+	}
+	if bytes.Equal(root.Raw, parent.Certificate) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "a root cannot cross-sign itself").InField("certificate")
+	}
+	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: lifetime}, profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId},
+		&x509.CertificateRequest{PublicKey: root.PublicKey})
+}
+
+// below completes an order for an authority under a parent.
+func (o *Offline) below(parent OfflineParent, order order, request *x509.CertificateRequest) (*Proposal, error) {
+	const op = "open off-line authority"
+	certificate, err := checkImport(parent.Certificate, nil)
+	if err != nil {
+		return nil, err
+	}
+	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
+	if have, err := pki.HashPublicKey(parent.Key.Public()); err != nil || have != hash {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key is not that of the certificate of %s", certificate.Subject).InField("key")
+	}
+	if order.issuer, err = newIssuerKey(Issuer{
+		ID: hash.Issuer(), Label: certificate.Subject.CommonName, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
+		State: IssuerActive, BaseURL: parent.BaseURL, Certificates: []IssuerCertificate{{DER: parent.Certificate, NotAfter: certificate.NotAfter, Chosen: true}},
+	}, parent.Key); err != nil {
+		return nil, err
+	}
+	if err := order.issuer.usable(o.config.Now(), order.profile); err != nil {
+		return nil, err
+	}
+	if bytes.Equal(order.subject, certificate.RawSubject) {
+		return nil, refuse("csr", "it has the name of the root itself").WithHint("a new key needs a new name: add a number to the common name")
+	}
+	// Nobody answers OCSP for a key that is off-line; its complete list and certificate are served.
+	copied := *order.profile
+	copied.Status = profile.Status{CRL: profile.CRLComplete, IssuerURL: true}
+	order.profile = &copied
+	return o.propose(order, request)
+}
+
+// propose drafts, checks and lints.
+func (o *Offline) propose(order order, request *x509.CertificateRequest) (*Proposal, error) {
+	d, err := newDraft(order, request, o.config.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := d.check(order.self, o.config.WeakKeys); err != nil {
+		return nil, err
+	}
+	rules, err := lint.Compile(order.profile.LintSources, order.profile.Waivers)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proposal{Algorithm: d.issuer.algorithm.der, Subject: d.subject.text, NotBefore: d.notBefore, NotAfter: d.notAfter, Profile: order.profile.Name, parent: d.issuer}
+	p.KeyHash, p.CA = d.keyHash, *order.profile.CA
+	if list := crlURL(order.profile.Status.CRL, d.issuer.BaseURL, d.issuer.ID, pki.Position{}); list != "" {
+		p.URLs = append(p.URLs, list)
+	}
+	if order.profile.Status.IssuerURL {
+		p.URLs = append(p.URLs, issuerURL(d.issuer.BaseURL, d.issuer.ID))
+	}
+	if p.Serial, err = drawSerial(); err != nil {
+		return nil, err
+	}
+	if p.TBS, p.ticket, err = d.prepare(rules, order.self, p.Serial, pki.Position{}, d.issuer.BaseURL); err != nil {
+		return nil, err
+	}
+	p.Report, err = rules.Report(p.TBS, p.Algorithm, order.self)
+	return p, err
+}
+
+// offlineSerial is the first octet of serial numbers that are drawn: positive, and never taken for one of the scheme,
+// which begins with 0x41.
+const offlineSerial = 0x42
+
+// drawSerial draws a serial number of 20 octets, 152 bits of them from the system's CSPRNG.
+func drawSerial() (s pki.Serial, err error) {
+	if _, err := rand.Read(s[:]); err != nil {
+		return s, pki.Errorf(pki.KindInternal, "draw serial number", "%w", err)
+	}
+	s[0] = offlineSerial
+	return s, nil
+}
+
+// Sign signs what was proposed, and nothing else, and returns the certificate.
+func (p *Proposal) Sign() ([]byte, error) { return p.parent.sign(p.ticket, p.TBS) }

@@ -1,0 +1,332 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+// testApproval holds a store to approval.Store, and to what ca.CertificateStore says of approvals.
+func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
+	wide := approval.Bounds{PerAccount: 100, Total: 1000}
+	event := func(action string) audit.Event {
+		return audit.Event{Actor: "token:test", Action: action, Outcome: audit.OK}
+	}
+	application := func(n byte) approval.Application {
+		return approval.Application{
+			ID: ca.ApprovalID{0, 0, 0, 0, 0, n, 9}, State: approval.Pending,
+			Request: ca.Request{Profile: "code-signing", Issuer: pki.IssuerID{n}, CSR: []byte{0x30, n}, Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example"}},
+				Subject: ca.Subject{CommonName: "A", Organization: []string{"O\x00 ü"}}, Lifetime: time.Hour},
+			Requester: auth.Principal{ID: "token:web", Account: "web", Role: auth.RoleRequester, Profiles: []string{"code-signing"}},
+			Trial:     ca.Trial{Profile: "code-signing", Subject: "CN=A", KeyHash: pki.KeyHash{n}, NotAfter: time.Unix(1_800_000_000, 0).UTC()},
+		}
+	}
+	file := func(t *testing.T, s store.Store, a approval.Application, expires time.Duration) approval.Application {
+		t.Helper()
+		filed, err := s.File(t.Context(), a, expires, wide, event("request.file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filed
+	}
+	decide := func(s store.Store, id ca.ApprovalID, from, to approval.State) (approval.Application, error) {
+		return s.Decide(t.Context(), approval.Decision{ID: id, From: from, To: to, By: "token:boss", Comment: "so be it", Expires: time.Hour, Event: event("request.decide")})
+	}
+
+	t.Run("what is filed is found again", func(t *testing.T) {
+		s := open(t)
+		want := application(1)
+		filed := file(t, s, want, time.Hour)
+		if filed.FiledAt.IsZero() || filed.ExpiresAt.Sub(filed.FiledAt).Round(time.Second) != time.Hour {
+			t.Errorf("filed at %s, expires at %s", filed.FiledAt, filed.ExpiresAt)
+		}
+		want.FiledAt, want.ExpiresAt = filed.FiledAt, filed.ExpiresAt
+		got, err := s.Application(t.Context(), want.ID)
+		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) || got.Request.Digest() != want.Request.Digest() {
+			t.Errorf("got  %+v (%v)\nwant %+v", got, err, want)
+		}
+		if _, err := s.Application(t.Context(), ca.ApprovalID{1}); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("one that is not there: %v", err)
+		}
+	})
+
+	t.Run("only one decision counts, however many decide", func(t *testing.T) {
+		s := open(t)
+		file(t, s, application(1), time.Hour)
+		var won, lost atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				to := []approval.State{approval.Approved, approval.Denied}[i%2]
+				switch _, err := decide(s, application(1).ID, approval.Pending, to); pki.KindOf(err) {
+				case pki.KindFailedPrecondition:
+					lost.Add(1)
+				default:
+					if err != nil {
+						t.Error(err)
+					}
+					won.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if won.Load() != 1 || lost.Load() != 7 {
+			t.Errorf("%d decided, %d were refused", won.Load(), lost.Load())
+		}
+		got, err := s.Application(t.Context(), application(1).ID)
+		if err != nil || got.DecidedBy != "token:boss" || got.Comment != "so be it" || got.DecidedAt.IsZero() {
+			t.Errorf("%+v, %v", got, err)
+		}
+		head, err := s.AuditHead(t.Context())
+		if err != nil || head.Seq != 2 {
+			t.Errorf("%d audit events, want one for filing and one for the decision (%v)", head.Seq, err)
+		}
+		if _, err := decide(s, ca.ApprovalID{1}, approval.Pending, approval.Approved); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("one that is not there: %v", err)
+		}
+	})
+
+	t.Run("an expired one is decided no more", func(t *testing.T) {
+		s := open(t)
+		filed := file(t, s, application(1), -time.Second)
+		if filed.State != approval.Expired {
+			t.Errorf("state %s", filed.State)
+		}
+		if _, err := decide(s, filed.ID, approval.Pending, approval.Approved); pki.KindOf(err) != pki.KindFailedPrecondition {
+			t.Errorf("approved: %v", err)
+		}
+	})
+
+	t.Run("pending ones are bounded", func(t *testing.T) {
+		s := open(t)
+		bounds := approval.Bounds{PerAccount: 3, Total: 5}
+		var filed, full atomic.Int32
+		var wg sync.WaitGroup
+		for i := range byte(12) {
+			wg.Go(func() {
+				a := application(i + 1)
+				a.Requester.Account = []string{"web", "mail"}[i%2]
+				switch _, err := s.File(t.Context(), a, time.Hour, bounds, event("request.file")); pki.KindOf(err) {
+				case pki.KindExhausted:
+					full.Add(1)
+				default:
+					if err != nil {
+						t.Error(err)
+					}
+					filed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if filed.Load() != 5 || full.Load() != 7 {
+			t.Errorf("%d filed, %d refused", filed.Load(), full.Load())
+		}
+		own, err := s.Applications(t.Context(), approval.Filter{Account: "web"}, ca.ApprovalID{}, 10)
+		if err != nil || len(own) < 2 || len(own) > 3 {
+			t.Errorf("%d of one account: %v", len(own), err)
+		}
+		if _, err := decide(s, own[0].ID, approval.Pending, approval.Denied); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.File(t.Context(), application(20), time.Hour, bounds, event("request.file")); err != nil {
+			t.Errorf("after one was decided: %v", err)
+		}
+	})
+
+	t.Run("lists are newest first, and their pages fit together", func(t *testing.T) {
+		s := open(t)
+		for i := range byte(7) {
+			a := application(i + 1)
+			if i%2 == 1 {
+				a.Request.Profile = "server"
+			}
+			expires := time.Hour
+			if i == 6 {
+				expires = -time.Hour
+			}
+			file(t, s, a, expires)
+		}
+		if _, err := decide(s, application(3).ID, approval.Pending, approval.Approved); err != nil {
+			t.Fatal(err)
+		}
+		numbers := func(f approval.Filter, before ca.ApprovalID, limit int) (list []byte) {
+			t.Helper()
+			found, err := s.Applications(t.Context(), f, before, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range found {
+				list = append(list, a.ID[5])
+			}
+			return list
+		}
+		for _, c := range []struct {
+			what   string
+			filter approval.Filter
+			before ca.ApprovalID
+			limit  int
+			want   []byte
+		}{
+			{"all", approval.Filter{}, ca.ApprovalID{}, 10, []byte{7, 6, 5, 4, 3, 2, 1}},
+			{"first page", approval.Filter{}, ca.ApprovalID{}, 3, []byte{7, 6, 5}},
+			{"second page", approval.Filter{}, application(5).ID, 3, []byte{4, 3, 2}},
+			{"pending", approval.Filter{State: approval.Pending}, ca.ApprovalID{}, 10, []byte{6, 5, 4, 2, 1}},
+			{"approved", approval.Filter{State: approval.Approved}, ca.ApprovalID{}, 10, []byte{3}},
+			{"expired", approval.Filter{State: approval.Expired}, ca.ApprovalID{}, 10, []byte{7}},
+			{"of a profile", approval.Filter{Profiles: []string{"server"}}, ca.ApprovalID{}, 10, []byte{6, 4, 2}},
+			{"of two profiles", approval.Filter{Profiles: []string{"server", "code-signing"}}, ca.ApprovalID{}, 2, []byte{7, 6}},
+			{"of another account", approval.Filter{Account: "mail"}, ca.ApprovalID{}, 10, nil},
+		} {
+			if got := numbers(c.filter, c.before, c.limit); !slices.Equal(got, c.want) {
+				t.Errorf("%s: %v, want %v", c.what, got, c.want)
+			}
+		}
+	})
+
+	t.Run("a request id is used once", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		a := application(1)
+		a.Request.RequestID = "r1"
+		file(t, b.s, a, time.Hour)
+		found, err := b.s.FindRequest(t.Context(), "web", "r1")
+		if err != nil || found.Approval != a.ID || found.Digest != a.Request.Digest() || found.Certificate.DER != nil {
+			t.Errorf("%+v, %v", found, err)
+		}
+		again := application(2)
+		again.Request.RequestID = "r1"
+		if _, err := b.s.File(t.Context(), again, time.Hour, wide, event("request.file")); pki.KindOf(err) != pki.KindConflict {
+			t.Errorf("filed twice: %v", err)
+		}
+		if _, err := b.s.Application(t.Context(), again.ID); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("what was refused is there: %v", err)
+		}
+		r := b.reserve(1, 16, time.Minute)
+		direct := b.entry(r, 0)
+		direct.RequestID = "r1"
+		other := b.entry(r, 1)
+		other.RequestID = "r2"
+		if got := b.record(1, direct, other); got[0] != ca.RequestUsed || got[1] != ca.Recorded {
+			t.Errorf("outcomes %v", got)
+		}
+		again.Request.RequestID = "r2"
+		if _, err := b.s.File(t.Context(), again, time.Hour, wide, event("request.file")); pki.KindOf(err) != pki.KindConflict {
+			t.Errorf("the id of a certificate: %v", err)
+		}
+		if n, err := b.s.ForgetRequests(t.Context(), 10); n != 0 || err != nil {
+			t.Errorf("forgot %d, %v", n, err)
+		}
+	})
+
+	t.Run("recording takes the approval, once", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 64, time.Minute)
+		for i := range byte(3) {
+			file(t, b.s, application(i+1), time.Hour)
+		}
+		approved := func(index uint64, id ca.ApprovalID) ca.Entry {
+			e := b.entry(r, index)
+			e.Approval = id
+			return e
+		}
+		if got := b.record(1, approved(0, application(1).ID), b.entry(r, 1), approved(2, ca.ApprovalID{5})); got[0] != ca.ApprovalUsed || got[1] != ca.Recorded || got[2] != ca.ApprovalUsed {
+			t.Errorf("before the approval: %v", got)
+		}
+		for i := range byte(2) {
+			if _, err := decide(b.s, application(i+1).ID, approval.Pending, approval.Approved); err != nil {
+				t.Fatal(err)
+			}
+		}
+		outcomes := make([]ca.Outcome, 12)
+		var wg sync.WaitGroup
+		for i := range outcomes {
+			wg.Go(func() { outcomes[i] = b.record(1, approved(uint64(10+i), application(1).ID))[0] })
+		}
+		wg.Wait()
+		winner := slices.Index(outcomes, ca.Recorded)
+		for i, outcome := range outcomes {
+			if i != winner && outcome != ca.ApprovalUsed {
+				t.Errorf("caller %d: %v beside winner %d", i, outcome, winner)
+			}
+		}
+		got, err := b.s.Application(t.Context(), application(1).ID)
+		if err != nil || got.State != approval.Issued || got.Position != (pki.Position{Epoch: r.Epoch, Index: uint64(10 + winner)}) || got.Issuer != r.Issuer || got.Serial != b.serial(r, uint64(10+winner)) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if _, err := decide(b.s, application(1).ID, approval.Approved, approval.Refused); pki.KindOf(err) != pki.KindFailedPrecondition {
+			t.Errorf("refused after it was issued: %v", err)
+		}
+	})
+
+	t.Run("claims keep others away", func(t *testing.T) {
+		s := open(t)
+		for i := range byte(4) {
+			file(t, s, application(i+1), time.Hour)
+		}
+		for i := range byte(3) {
+			if _, err := decide(s, application(i+1).ID, approval.Pending, approval.Approved); err != nil { // with a claim that has passed
+				t.Fatal(err)
+			}
+		}
+		var mu sync.Mutex
+		var all []byte
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				claimed, err := s.Claim(t.Context(), time.Minute, 2)
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, a := range claimed {
+					all = append(all, a.ID[5])
+				}
+			})
+		}
+		wg.Wait()
+		slices.Sort(all)
+		if !slices.Equal(all, []byte{1, 2, 3}) {
+			t.Errorf("claimed %v, want each approved one once", all)
+		}
+	})
+
+	t.Run("what ended long ago is forgotten, with its request id", func(t *testing.T) {
+		s := open(t)
+		for i, expires := range []time.Duration{-time.Hour, -3 * time.Hour, time.Hour, time.Hour} {
+			a := application(byte(i + 1))
+			a.Request.RequestID = fmt.Sprint("r", i+1)
+			file(t, s, a, expires)
+		}
+		if _, err := decide(s, application(3).ID, approval.Pending, approval.Denied); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.Forget(t.Context(), 2*time.Hour, 10); n != 1 || err != nil {
+			t.Errorf("forgot %d, want the one that expired before the last two hours: %v", n, err)
+		}
+		if _, err := s.FindRequest(t.Context(), "web", "r2"); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("its request id is still used: %v", err)
+		}
+		if _, err := s.FindRequest(t.Context(), "web", "r1"); err != nil {
+			t.Errorf("another's request id: %v", err)
+		}
+		for want := 1; want >= 0; want-- {
+			if n, err := s.Forget(t.Context(), -time.Minute, 1); n != 1 || err != nil {
+				t.Errorf("forgot %d in a bounded batch: %v", n, err)
+			}
+		}
+		left, err := s.Applications(t.Context(), approval.Filter{}, ca.ApprovalID{}, 10)
+		if err != nil || len(left) != 1 || left[0].ID != application(4).ID {
+			t.Errorf("left %v, want the pending one: %v", left, err)
+		}
+	})
+}
