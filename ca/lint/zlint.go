@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3/lint"
 	_ "github.com/zmap/zlint/v3/lints/apple"
 	_ "github.com/zmap/zlint/v3/lints/cabf_br"
