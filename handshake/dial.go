@@ -26,7 +26,7 @@ func (c *Checker) WrapClient(config *tls.Config) (*tls.Config, error) {
 	return c.wrapClient(context.Background(), config, nil)
 }
 
-func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func(*Result)) (*tls.Config, error) {
+func (c *Checker) wrapClient(ctx context.Context, config *tls.Config, found func(*Result, tls.ConnectionState)) (*tls.Config, error) {
 	if config == nil {
 		config = &tls.Config{}
 	}
@@ -54,7 +54,7 @@ type hook struct {
 	name    string          // of the server, if it was known when the configuration was wrapped
 	inner   func(tls.ConnectionState) error
 	trust   *trust // nil if crypto/tls verifies
-	found   func(*Result)
+	found   func(*Result, tls.ConnectionState)
 }
 
 func (h *hook) verifyServer(state tls.ConnectionState) error {
@@ -97,7 +97,7 @@ func (h *hook) verify(state tls.ConnectionState) error {
 		h.checker.sessions.note(cmp.Or(h.name, state.ServerName), r, h.checker.config.MaxAge)
 	}
 	if h.found != nil {
-		h.found(r)
+		h.found(r, state)
 	}
 	return r.Err()
 }
@@ -179,8 +179,13 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	if config.ServerName == "" {
 		config.ServerName = hostOf(address)
 	}
-	var result *Result
-	wrapped, err := d.Checker.wrapClient(ctx, config, func(r *Result) { result = r })
+	guard := &Guard{}
+	wrapped, err := d.Checker.wrapClient(ctx, config, func(r *Result, state tls.ConnectionState) {
+		guard.found(r)
+		if d.Track {
+			guard.track(d.Checker, state.PeerCertificates)
+		}
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -192,19 +197,16 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	if err != nil {
 		return nil, nil, err
 	}
-	under := &watchedConn{Conn: raw}
-	conn := tls.Client(under, wrapped)
+	guard.Conn = raw
+	conn := tls.Client(guard, wrapped)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		raw.Close()
+		guard.Close()
 		if wrongTrust, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-			return nil, result, Untrusted(wrongTrust, nil, config.RootCAs, d.Checker.clock(config)())
+			return nil, guard.Result(), Untrusted(wrongTrust, nil, config.RootCAs, d.Checker.clock(config)())
 		}
-		return nil, result, err
+		return nil, guard.Result(), err
 	}
-	if d.Track {
-		under.watch(d.Checker, result.Chain, conn.ConnectionState().PeerCertificates)
-	}
-	return conn, result, nil
+	return conn, guard.Result(), nil
 }
 
 // Transport returns an http.Transport that speaks only to servers the Checker accepts, directly or through a proxy, and

@@ -15,7 +15,7 @@
 //	listener, err := checker.NewListener(inner, config)      // the same, and connections are cut when their certificate is revoked
 //	dialer := &handshake.Dialer{Checker: checker}            // shows the Result of every handshake
 //
-// Package grpccreds makes credentials for gRPC. A handshake that is refused fails with a typed error: *RevokedError,
+// A Guard gives the Result and the tracking to connections that are made otherwise. Package grpccreds makes credentials for gRPC. A handshake that is refused fails with a typed error: *RevokedError,
 // *UnavailableError, *StaleError, *EvidenceError, *MustStapleError, *ContradictionError, *UntrustedError. Find them with
 // errors.As: the error passes through net/http and friends unharmed.
 //

@@ -14,7 +14,7 @@ var ErrUnverifiedClients = errors.New("handshake: ClientAuth asks for certificat
 
 // WrapServer returns a copy of a server's tls.Config whose handshakes fail unless the Checker accepts the chain of the
 // client, if it shows one; ClientAuth says whether it must. Hooks of the original are kept and run first, and what its
-// GetConfigForClient returns is wrapped as well.
+// GetConfigForClient returns is wrapped as well. Connections over a Guard are tracked.
 //
 // A client learns of a refusal with its first read only, since in TLS 1.3 it is done before the server has looked at
 // its certificate.
@@ -23,61 +23,6 @@ func (c *Checker) WrapServer(config *tls.Config) (*tls.Config, error) {
 		return nil, errors.New("handshake: a server needs a configuration with a certificate")
 	}
 	wrapped, err := c.wrapServer(config, nil)
-	if err != nil {
-		return nil, err
-	}
-	if choose := config.GetConfigForClient; choose != nil {
-		wrapped.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			chosen, err := choose(hello)
-			if err != nil || chosen == nil {
-				return nil, err // nil: crypto/tls goes on with wrapped
-			}
-			return c.wrapServer(chosen, nil)
-		}
-	}
-	return wrapped, nil
-}
-
-func (c *Checker) wrapServer(config *tls.Config, found func(*Result, tls.ConnectionState)) (*tls.Config, error) {
-	if config.ClientAuth == tls.RequestClientCert || config.ClientAuth == tls.RequireAnyClientCert {
-		return nil, ErrUnverifiedClients
-	}
-	wrapped := config.Clone()
-	hook := &hook{checker: c, ctx: context.Background(), inner: config.VerifyConnection}
-	if c.config.Override != nil && config.VerifyPeerCertificate == nil {
-		hook.trust = &trust{roots: config.ClientCAs, usage: x509.ExtKeyUsageClientAuth, now: c.clock(config)}
-		// hook.trust verifies the same, and can ask.
-		switch config.ClientAuth {
-		case tls.VerifyClientCertIfGiven:
-			wrapped.ClientAuth = tls.RequestClientCert
-		case tls.RequireAndVerifyClientCert:
-			wrapped.ClientAuth = tls.RequireAnyClientCert
-		}
-	}
-	wrapped.VerifyConnection = hook.verifyClient
-	if found != nil {
-		wrapped.VerifyConnection = func(state tls.ConnectionState) error {
-			accepted := *hook
-			accepted.found = func(r *Result) { found(r, state) }
-			return accepted.verifyClient(state)
-		}
-	}
-	return wrapped, nil
-}
-
-// clock is the clock of a tls.Config, or the Checker's.
-func (c *Checker) clock(config *tls.Config) func() time.Time {
-	if config.Time != nil {
-		return config.Time
-	}
-	return c.config.Now
-}
-
-// NewListener wraps a listener: every accepted connection is a *tls.Conn whose client, if it shows a certificate, the
-// Checker must accept. As with tls.NewListener the handshake runs with the first read or write. Connections of clients with
-// certificates are tracked: they are closed when a certificate of theirs becomes revoked, as long as Run runs.
-func (c *Checker) NewListener(inner net.Listener, config *tls.Config) (net.Listener, error) {
-	wrapped, err := c.WrapServer(config)
 	if err != nil {
 		return nil, err
 	}
@@ -93,11 +38,58 @@ func (c *Checker) NewListener(inner net.Listener, config *tls.Config) (net.Liste
 				chosen = other
 			}
 		}
-		return c.wrapServer(chosen, func(r *Result, state tls.ConnectionState) {
-			if under, ok := hello.Conn.(*watchedConn); ok && r.Err() == nil {
-				under.watch(c, r.Chain, state.PeerCertificates)
-			}
-		})
+		guard, _ := hello.Conn.(*Guard)
+		if guard == nil && chosen == config {
+			return nil, nil // crypto/tls goes on with wrapped
+		}
+		return c.wrapServer(chosen, guard)
+	}
+	return wrapped, nil
+}
+
+// wrapServer wraps for all connections, or for the one over a Guard.
+func (c *Checker) wrapServer(config *tls.Config, guard *Guard) (*tls.Config, error) {
+	if config.ClientAuth == tls.RequestClientCert || config.ClientAuth == tls.RequireAnyClientCert {
+		return nil, ErrUnverifiedClients
+	}
+	wrapped := config.Clone()
+	hook := &hook{checker: c, ctx: context.Background(), inner: config.VerifyConnection}
+	if c.config.Override != nil && config.VerifyPeerCertificate == nil {
+		hook.trust = &trust{roots: config.ClientCAs, usage: x509.ExtKeyUsageClientAuth, now: c.clock(config)}
+		// hook.trust verifies the same, and can ask.
+		switch config.ClientAuth {
+		case tls.VerifyClientCertIfGiven:
+			wrapped.ClientAuth = tls.RequestClientCert
+		case tls.RequireAndVerifyClientCert:
+			wrapped.ClientAuth = tls.RequireAnyClientCert
+		}
+	}
+	if guard != nil {
+		hook.found = func(r *Result, state tls.ConnectionState) {
+			guard.found(r)
+			guard.track(c, state.PeerCertificates)
+		}
+	}
+	wrapped.VerifyConnection = hook.verifyClient
+	return wrapped, nil
+}
+
+// clock is the clock of a tls.Config, or the Checker's.
+func (c *Checker) clock(config *tls.Config) func() time.Time {
+	if config.Time != nil {
+		return config.Time
+	}
+	return c.config.Now
+}
+
+// NewListener wraps a listener: every accepted connection is a *tls.Conn whose client, if it shows a certificate, the
+// Checker must accept. As with tls.NewListener the handshake runs with the first read or write. Connections of clients with
+// certificates are tracked: they are closed when a certificate of theirs becomes revoked, as long as Run runs. Below each lies
+// a *Guard, which knows the Result.
+func (c *Checker) NewListener(inner net.Listener, config *tls.Config) (net.Listener, error) {
+	wrapped, err := c.WrapServer(config)
+	if err != nil {
+		return nil, err
 	}
 	return &listener{inner, wrapped}, nil
 }
@@ -113,5 +105,5 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tls.Server(&watchedConn{Conn: raw}, l.config), nil
+	return tls.Server(NewGuard(raw), l.config), nil
 }

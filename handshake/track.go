@@ -13,43 +13,33 @@ import (
 
 // Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
 // and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
-// call it when the connection is closed. Connections of NewListener, of a Transport and of a Dialer with Track are tracked already.
+// call it when the connection is closed. Connections over a Guard are tracked already.
 func (c *Checker) Track(conn *tls.Conn) (stop func()) {
 	state := conn.ConnectionState()
-	chain := state.PeerCertificates
-	if len(state.VerifiedChains) > 0 {
-		chain = state.VerifiedChains[0]
-	}
-	return c.tracked.add(conn.NetConn(), chain, state.PeerCertificates)
+	return c.tracked.add(conn.NetConn(), c.acceptedChain(conn, state), state.PeerCertificates)
 }
 
-// watchedConn lies under a tls.Conn and ends the tracking when it is closed.
-type watchedConn struct {
-	net.Conn
-
-	mu     sync.Mutex
-	stop   func() // guarded by mu; nil if not tracked
-	closed bool   // guarded by mu
+// acceptedChain is the chain that a connection rests on: the one its Guard knows, or the first that verified and has nothing in it that
+// is known to be revoked, since that is the one that was accepted.
+func (c *Checker) acceptedChain(conn *tls.Conn, state tls.ConnectionState) []*x509.Certificate {
+	if guard, ok := conn.NetConn().(*Guard); ok && guard.Result() != nil {
+		return guard.Result().Chain
+	}
+	for _, chain := range state.VerifiedChains {
+		if !c.remembersRevoked(chain) {
+			return chain
+		}
+	}
+	return state.PeerCertificates
 }
 
-func (w *watchedConn) watch(c *Checker, chain, presented []*x509.Certificate) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.closed && w.stop == nil && len(chain) > 1 {
-		w.stop = c.tracked.add(w.Conn, chain, presented)
+func (c *Checker) remembersRevoked(chain []*x509.Certificate) bool {
+	for i := range len(chain) - 1 {
+		if _, revoked := c.memory.recall(keyOf(chain[i], chain[i+1])); revoked {
+			return true
+		}
 	}
-}
-
-// Close ends the tracking and closes the connection.
-func (w *watchedConn) Close() error {
-	w.mu.Lock()
-	stop := w.stop
-	w.stop, w.closed = nil, true
-	w.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
-	return w.Conn.Close()
+	return false
 }
 
 // registry knows the live connections by the certificates they rest on.

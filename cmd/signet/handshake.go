@@ -47,6 +47,7 @@ type trustFlags struct {
 	CRL          []string      `name:"crl" sep:"none" placeholder:"FILE|URL" help:"Look at this CRL too."`
 	OCSP         []string      `name:"ocsp" sep:"none" placeholder:"URL" help:"Ask this OCSP responder first."`
 	AllowPrivate bool          `help:"Fetch CRLs and OCSP responses from private and loopback addresses too."`
+	Allow        []string      `name:"allow" placeholder:"NETWORK" help:"Fetch from this network too, though it is not public, such as 10.0.0.0/8."`
 	Offline      bool          `help:"Fetch nothing: staples and --crl files only."`
 	Budget       time.Duration `default:"5s" help:"Time for looking at revocation."`
 }
@@ -62,6 +63,13 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 	var allow []netip.Prefix
 	if f.AllowPrivate {
 		allow = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
+	for _, text := range f.Allow {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return cfg, pki.Errorf(pki.KindInvalid, "allow network", "%.60q is not a network", text).WithHint("write it as 10.0.0.0/8 or fd00::/8")
+		}
+		allow = append(allow, network)
 	}
 	var err error
 	if cfg.Fetcher, err = fetch.New(fetch.Config{Allow: allow}); err != nil {

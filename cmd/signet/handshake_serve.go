@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/handshaketest"
 	"signet.example/signet/handshake/wire"
 	"signet.example/signet/pki"
 )
@@ -26,14 +27,15 @@ const maxVisitors = 256
 
 type handshakeServeCmd struct {
 	Address    string   `arg:"" optional:"" default:"127.0.0.1:4433" help:"Where to listen."`
-	Cert       string   `required:"" placeholder:"FILE" help:"The server's certificate and its chain."`
-	Key        string   `required:"" placeholder:"FILE" help:"Its key."`
+	Cert       string   `placeholder:"FILE" help:"The server's certificate and its chain. Without it, --misbehave makes an authority of its own."`
+	Key        string   `placeholder:"FILE" help:"Its key."`
 	ClientCA   []string `name:"client-ca" sep:"none" placeholder:"FILE|DIR" help:"Ask clients for a certificate of these authorities (mutual TLS)."`
 	Optional   bool     `help:"With --client-ca: let clients in that show none."`
 	Staple     bool     `negatable:"" default:"true" help:"Fetch and staple the OCSP response, if the certificate names a responder."`
 	TLS12RSA   bool     `name:"tls1.2-rsa" help:"Speak the classical exchange only: TLS 1.2, RSA key transport. No forward secrecy."`
 	MaxVersion string   `name:"max-version" enum:"1.2,1.3" default:"1.3" help:"Newest version to speak: 1.2 or 1.3."`
-	Misbehave  string   `placeholder:"HOW" help:"Go wrong on purpose: silent, plain, cut, flip, no-close, lonely or garbage-staple."`
+	Misbehave  string   `placeholder:"FAULT" help:"Go wrong on purpose, on the wire or in what the authority says; list shows all faults."`
+	RootFile   string   `name:"root-file" default:"hostile-root.pem" placeholder:"FILE" help:"Where the root of --misbehave's own authority goes, for clients to trust."`
 	Count      int      `placeholder:"N" help:"End after this many connections."`
 	Trace      string   `enum:"text,json,none," default:"" placeholder:"FORMAT" help:"How to tell the steps of each connection: text, json or none (default: as --output)."`
 	trustFlags
@@ -47,15 +49,21 @@ Clients' certificates are looked at like servers' are by connect, revocation inc
 Examples:
   signet handshake serve --cert app.pem --key app.key
   signet handshake serve 127.0.0.1:8444 --cert app.pem --key app.key --client-ca root.pem --policy hard
-  signet handshake serve --cert app.pem --key app.key --misbehave flip`
+  signet handshake serve --cert app.pem --key app.key --misbehave flip
+  signet handshake serve --misbehave list
+  signet handshake serve --misbehave revoked-with-an-old-good-staple`
 }
 
 // Run serves until it is told to stop, or as often as it was told.
 func (c *handshakeServeCmd) Run(a *app) error {
+	if c.Misbehave == listFaults {
+		return c.showFaults(a)
+	}
 	h, err := c.prepare(a)
 	if err != nil {
 		return ownFault{err}
 	}
+	defer h.close()
 	listener, err := net.Listen("tcp", c.Address)
 	if err != nil {
 		return ownFault{pki.Errorf(pki.KindUnavailable, "listen", "%w", err).WithHint("choose another address, such as 127.0.0.1:0")}
@@ -73,9 +81,11 @@ type host struct {
 	app     *app
 	tell    *narrator
 	config  *tls.Config
-	how     wire.Misbehaviour
+	fault   fault
 	checker *handshake.Checker // nil without client certificates
 	stapler *handshake.Stapler // nil if nothing is stapled
+
+	authority *handshaketest.PKI // nil with certificates from files
 
 	out   sync.Mutex // one connection's steps at a time
 	count int        // of connections, guarded by out
@@ -84,11 +94,11 @@ type host struct {
 func (c *handshakeServeCmd) prepare(a *app) (*host, error) {
 	h := &host{handshakeServeCmd: c, app: a, tell: a.narrator(c.Trace)}
 	var err error
-	if h.how, err = wire.ParseMisbehaviour(c.Misbehave); err != nil {
+	if h.fault, err = findFault(c.Misbehave); err != nil {
 		return nil, err
 	}
 	h.config = &tls.Config{NextProtos: []string{"http/1.1"}}
-	if h.config.Certificates, err = readPair(c.Cert, c.Key); err != nil {
+	if err := h.certify(); err != nil {
 		return nil, err
 	}
 	if c.MaxVersion == "1.2" {
@@ -103,8 +113,31 @@ func (c *handshakeServeCmd) prepare(a *app) (*host, error) {
 	if err := h.keepStaple(); err != nil {
 		return nil, err
 	}
-	h.config = h.how.Spoil(h.config)
+	h.config = h.fault.how.Spoil(h.config)
 	return h, h.keepTicketKey()
+}
+
+// certify reads the certificate, or makes one with the authority that goes with a fault.
+func (h *host) certify() (err error) {
+	const op = "serve"
+	switch {
+	case h.Cert == "" && h.Key == "" && h.fault.Name != "":
+		return h.stage(h.fault)
+	case h.Cert == "" || h.Key == "":
+		return pki.Errorf(pki.KindInvalid, op, "a server needs a certificate and its key").WithHint("give --cert and --key, or a fault with --misbehave")
+	case h.fault.peer != nil:
+		return pki.Errorf(pki.KindInvalid, op, "the fault %s lies in certificates and what their authority says of them", h.fault.Name).
+			WithHint("leave out --cert and --key: it comes with an authority of its own")
+	}
+	h.config.Certificates, err = readPair(h.Cert, h.Key)
+	return err
+}
+
+// close stops the authority of a fault.
+func (h *host) close() {
+	if h.authority != nil {
+		h.authority.Close()
+	}
 }
 
 // keepTicketKey gives all connections one key for session tickets: each has a configuration of its own, and crypto/tls would
@@ -138,14 +171,17 @@ func (h *host) askClients() error {
 	if err != nil {
 		return err
 	}
-	h.checker, err = handshake.New(settings)
+	if h.checker, err = handshake.New(settings); err != nil {
+		return err
+	}
+	_, err = h.checker.WrapServer(h.config)
 	return err
 }
 
 // keepStaple has the certificate's OCSP response fetched and stapled.
 func (h *host) keepStaple() error {
 	pair := h.config.Certificates[0]
-	if !h.Staple || len(pair.Leaf.OCSPServer) == 0 || len(pair.Certificate) < 2 || h.how != "" {
+	if h.fault.Name != "" || !h.Staple || len(pair.Leaf.OCSPServer) == 0 || len(pair.Certificate) < 2 {
 		return nil
 	}
 	settings, err := h.trustFlags.config(nil)
@@ -170,10 +206,14 @@ func (h *host) ready(address string) {
 		return
 	}
 	fmt.Fprintf(h.app.out, "listening on https://%s\n", address)
-	if h.how != "" {
-		fmt.Fprintf(h.app.out, "misbehaving: %s\n", h.how)
+	next := "connect " + address + " --roots ROOT.pem --get /"
+	if h.fault.Name != "" {
+		fmt.Fprintf(h.app.out, "misbehaving: %s\n  %s\n  A good client must: %s\n", h.fault.Name, h.fault.Does, h.fault.Answer)
 	}
-	fmt.Fprintf(h.app.out, "next: signet handshake connect %s --roots ROOT.pem --get /\n\n", address)
+	if h.authority != nil {
+		next = "connect " + address + " --roots " + h.RootFile + " --servername localhost --policy hard --allow 127.0.0.0/8"
+	}
+	fmt.Fprintf(h.app.out, "next: signet handshake %s\n\n", next)
 }
 
 // serve accepts connections and hands those whose handshake succeeds to an HTTP server.
@@ -183,6 +223,9 @@ func (h *host) serve(ctx context.Context, listener net.Listener) error {
 	if h.stapler != nil {
 		h.stapler.Refresh(ctx)
 		go h.stapler.Run(ctx)
+	}
+	if h.checker != nil {
+		go h.checker.Run(ctx) // ends connections of clients that become revoked
 	}
 	context.AfterFunc(ctx, func() { listener.Close() })
 	arrived := &arrivals{address: listener.Addr(), conns: make(chan net.Conn), done: ctx.Done()}
@@ -242,17 +285,22 @@ func (v *visitor) Close() error {
 func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
 	defer raw.Close()
 	v := &visitor{from: raw.RemoteAddr().String(), ended: make(chan struct{})}
-	tap := wire.NewTap(h.how.Wrap(raw), wire.Config{Role: wire.Server, Step: func(s wire.Step) {
+	tap := wire.NewTap(h.fault.how.Wrap(raw), wire.Config{Role: wire.Server, Step: func(s wire.Step) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		v.steps = append(v.steps, s)
 	}})
 	defer h.report(v)
 	defer tap.Close()
-	v.Conn = tls.Server(tap, tap.Watch(h.judged(v, tap)))
+	guard := handshake.NewGuard(tap)
+	config, err := h.judged(v, guard, tap)
+	if err != nil {
+		return // prepare has wrapped the same configuration
+	}
+	v.Conn = tls.Server(guard, config)
 	deadline, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	err := v.Conn.HandshakeContext(deadline)
+	err = v.Conn.HandshakeContext(deadline)
 	tap.Done(err)
 	if err != nil {
 		return
@@ -266,26 +314,34 @@ func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
 	}
 }
 
-// judged is the configuration of one connection: the checker's word on the client's certificate is told to its Tap.
-func (h *host) judged(v *visitor, tap *wire.Tap) *tls.Config {
+// judged is the configuration of one connection: what the checker finds out of the client is told to its Tap.
+func (h *host) judged(v *visitor, guard *handshake.Guard, tap *wire.Tap) (*tls.Config, error) {
+	config := tap.Watch(h.config)
 	if h.checker == nil {
-		return h.config
+		return config, nil
 	}
-	cfg := h.config.Clone()
-	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		var err error
-		for _, chain := range state.VerifiedChains {
-			if v.result, err = h.checker.Check(context.Background(), chain, state.OCSPResponse); err == nil {
-				break
+	config, err := h.checker.WrapServer(config)
+	if err != nil {
+		return nil, err
+	}
+	choose := config.GetConfigForClient
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		chosen, err := choose(hello)
+		if err != nil {
+			return nil, err
+		}
+		verify := chosen.VerifyConnection
+		chosen.VerifyConnection = func(state tls.ConnectionState) error {
+			err := verify(state)
+			if v.result = guard.Result(); v.result != nil {
+				tap.Judged(trustOf(v.result))
+				tap.Checked(revocationOf(v.result, h.Policy))
 			}
+			return err
 		}
-		if v.result != nil {
-			tap.Judged(trustOf(v.result))
-			tap.Checked(revocationOf(v.result, h.Policy))
-		}
-		return err
+		return chosen, nil
 	}
-	return cfg
+	return config, nil
 }
 
 // report tells the steps of a connection that has ended.

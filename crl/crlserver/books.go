@@ -79,6 +79,7 @@ func (p *Publisher) take(ctx context.Context) (more bool, err error) {
 		if e := &change.Entries[i]; e.Kind != revocation.KindRestore {
 			p.books(e.Issuer).apply(e, now)
 		}
+		p.marks.add(&change.Entries[i])
 	}
 	more = len(change.Entries) > 0
 	if change.Seq > p.seq {

@@ -1,32 +1,96 @@
 // Package grpccreds makes gRPC transport credentials whose peers a handshake.Checker accepts. It is a package of its
 // own so that users of handshake who do not speak gRPC do not link it.
+//
+// Connections are tracked: as long as Checker.Run runs, one whose peer's certificate becomes revoked is closed, and the calls on
+// it end with codes.Unavailable. A client then connects again, and is refused.
 package grpccreds
 
 import (
+	"context"
 	"crypto/tls"
+	"net"
+	"slices"
 
 	"google.golang.org/grpc/credentials"
 
 	"signet.example/signet/handshake"
 )
 
-// NewClient returns credentials for grpc.WithTransportCredentials. config nil means the system's roots.
+// NewClient returns credentials for grpc.WithTransportCredentials. config nil means the system's roots; an empty
+// ServerName is taken from the target.
 func NewClient(checker *handshake.Checker, config *tls.Config) (credentials.TransportCredentials, error) {
 	if config == nil {
 		config = &tls.Config{}
 	}
-	wrapped, err := checker.WrapClient(config)
-	if err != nil {
+	if _, err := checker.WrapClient(config); err != nil {
 		return nil, err
 	}
-	return credentials.NewTLS(wrapped), nil
+	return newClient(checker, config.Clone()), nil
+}
+
+func newClient(checker *handshake.Checker, config *tls.Config) *client {
+	return &client{TransportCredentials: credentials.NewTLS(config), checker: checker, config: config}
+}
+
+// client is gRPC's own TLS credentials, with a configuration for every connection.
+type client struct {
+	credentials.TransportCredentials // answers what does not touch a connection
+	checker                          *handshake.Checker
+	config                           *tls.Config
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (c *client) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	config := c.config.Clone()
+	config.ServerName = authority
+	if host, _, err := net.SplitHostPort(authority); err == nil {
+		config.ServerName = host
+	}
+	guard := handshake.NewGuard(raw)
+	wrapped, err := c.checker.WrapClientConn(ctx, guard, config)
+	if err != nil {
+		raw.Close()
+		return nil, nil, err
+	}
+	return credentials.NewTLS(wrapped).ClientHandshake(ctx, authority, guard)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (c *client) Clone() credentials.TransportCredentials {
+	return newClient(c.checker, c.config.Clone())
+}
+
+// OverrideServerName implements credentials.TransportCredentials.
+func (c *client) OverrideServerName(name string) error {
+	c.config.ServerName = name
+	c.TransportCredentials = credentials.NewTLS(c.config)
+	return nil
 }
 
 // NewServer returns credentials for grpc.Creds.
 func NewServer(checker *handshake.Checker, config *tls.Config) (credentials.TransportCredentials, error) {
+	if config != nil && !slices.Contains(config.NextProtos, "h2") {
+		config = config.Clone() // credentials.NewTLS would add it to what is not used once a connection has a configuration of its own
+		config.NextProtos = append(slices.Clone(config.NextProtos), "h2")
+	}
 	wrapped, err := checker.WrapServer(config)
 	if err != nil {
 		return nil, err
 	}
-	return credentials.NewTLS(wrapped), nil
+	return server{credentials.NewTLS(wrapped)}, nil
+}
+
+// server is gRPC's own TLS credentials over connections that are tracked.
+type server struct {
+	credentials.TransportCredentials
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (s server) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return s.TransportCredentials.ServerHandshake(handshake.NewGuard(raw))
+}
+
+// Clone implements credentials.TransportCredentials.
+func (s server) Clone() credentials.TransportCredentials {
+	return server{s.TransportCredentials.Clone()}
 }

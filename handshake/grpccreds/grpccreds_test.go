@@ -13,6 +13,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/grpccreds"
 	"signet.example/signet/handshake/handshaketest"
 )
@@ -60,5 +61,62 @@ func TestMutual(t *testing.T) {
 	}
 	if err := call("server", "bad"); status.Code(err) != codes.Unavailable {
 		t.Errorf("a revoked client: %v", err)
+	}
+}
+
+// TestRevocationCuts: a stream that runs ends when the certificate of the peer becomes revoked, on either side, and no new one
+// begins.
+func TestRevocationCuts(t *testing.T) {
+	for _, side := range []string{"server", "client"} {
+		t.Run(side, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> int -> server noaia; int -> client noaia")
+			checkers := map[string]*handshake.Checker{"server": p.Checker(nil), "client": p.Checker(nil)}
+			serverConfig := p.ServerConfig(p.Cert("server"), nil)
+			serverConfig.ClientCAs, serverConfig.ClientAuth = p.Cert("server").Pool(), tls.RequireAndVerifyClientCert
+			serverCreds, err := grpccreds.NewServer(checkers["server"], serverConfig)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := grpc.NewServer(grpc.Creds(serverCreds.Clone()))
+			healthv1.RegisterHealthServer(server, health.NewServer())
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			go server.Serve(listener)
+			defer server.Stop()
+			clientConfig := p.ClientConfig(p.Cert("server"))
+			clientConfig.Certificates = []tls.Certificate{p.Cert("client").TLS(nil)}
+			clientCreds, err := grpccreds.NewClient(checkers["client"], clientConfig)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(clientCreds.Clone()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			stream, err := healthv1.NewHealthClient(conn).Watch(ctx, &healthv1.HealthCheckRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				t.Fatalf("before: %v", err)
+			}
+			revoked, judge := "server", checkers["client"]
+			if side == "client" {
+				revoked, judge = "client", checkers["server"]
+			}
+			p.Cert(revoked).Revoke(1)
+			judge.Recheck(ctx)
+			if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+				t.Errorf("the stream goes on, or ended with %v", err)
+			}
+			if _, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}); status.Code(err) != codes.Unavailable {
+				t.Errorf("a new call: %v", err)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package handshaketest
 import (
 	"crypto/tls"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -29,9 +30,24 @@ func (o Outcome) Tolerated() bool {
 	return o == Accepted || o == Unavailable || o == Stale || o == BadEvidence
 }
 
+var answers = [...]string{
+	Accepted: "accept", RevokedOutcome: "refuse: revoked", Unavailable: "refuse: nobody tells the status", Stale: "refuse: the status is too old",
+	BadEvidence: "refuse: the evidence must not be believed", Untrusted: "refuse: no trust", MustStaple: "refuse: the staple that was promised is missing",
+	Contradiction: "refuse: the certificate contradicts itself",
+}
+
+// String is what a good client under HardFail must answer, in words.
+func (o Outcome) String() string {
+	if int(o) < len(answers) {
+		return answers[o]
+	}
+	return ""
+}
+
 // Hostile is a peer that misbehaves in one way.
 type Hostile struct {
 	Name    string
+	Does    string // a sentence for people
 	Drawing string // its certificate is called leaf
 	Want    Outcome
 
@@ -64,110 +80,110 @@ func (p *PKI) replace(path string, body []byte) []byte {
 // Corpus is every hostile peer that is known here.
 func Corpus() []Hostile {
 	return []Hostile{
-		{Name: "honest, CRL", Drawing: onlyCRL, Want: Accepted},
-		{Name: "honest, OCSP", Drawing: onlyOCSP, Want: Accepted},
-		{Name: "honest, staple", Drawing: onlyStaple, Want: Accepted, Arrange: func(p *PKI, leaf *Cert) []byte { return leaf.OCSP(OCSP{}) }},
-		{Name: "honest, staple of a delegate", Drawing: onlyOCSP, Want: Accepted, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "honest, CRL", Does: "Nothing is wrong; a CRL says good.", Drawing: onlyCRL, Want: Accepted},
+		{Name: "honest, OCSP", Does: "Nothing is wrong; the responder says good.", Drawing: onlyOCSP, Want: Accepted},
+		{Name: "honest, staple", Does: "Nothing is wrong; the staple says good.", Drawing: onlyStaple, Want: Accepted, Arrange: func(p *PKI, leaf *Cert) []byte { return leaf.OCSP(OCSP{}) }},
+		{Name: "honest, staple of a delegate", Does: "Nothing is wrong; the staple is signed by a responder to whom the authority delegated it.", Drawing: onlyOCSP, Want: Accepted, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Signer: p.Cert("responder")})
 		}},
-		{Name: "honest, noRevAvail", Drawing: "root -> int -> leaf norevavail", Want: Accepted},
+		{Name: "honest, noRevAvail", Does: "Nothing is wrong; the certificate says that there is no revocation information (RFC 9608).", Drawing: "root -> int -> leaf norevavail", Want: Accepted},
 
-		{Name: "revoked, CRL", Drawing: "root -> int -> leaf noaia revoked", Want: RevokedOutcome},
-		{Name: "revoked, OCSP", Drawing: "root -> int -> leaf nocdp revoked", Want: RevokedOutcome},
-		{Name: "on hold, CRL", Drawing: "root -> int -> leaf noaia hold", Want: RevokedOutcome},
-		{Name: "revoked intermediate", Drawing: "root -> int revoked -> leaf", Want: RevokedOutcome},
-		{Name: "revoked, with an old good staple", Drawing: "root -> int -> leaf noaia revoked", Want: RevokedOutcome,
+		{Name: "revoked, CRL", Does: "The certificate is on the CRL.", Drawing: "root -> int -> leaf noaia revoked", Want: RevokedOutcome},
+		{Name: "revoked, OCSP", Does: "The responder says revoked.", Drawing: "root -> int -> leaf nocdp revoked", Want: RevokedOutcome},
+		{Name: "on hold, CRL", Does: "The certificate is on the CRL with reason certificateHold.", Drawing: "root -> int -> leaf noaia hold", Want: RevokedOutcome},
+		{Name: "revoked intermediate", Does: "The intermediate is revoked, the certificate of the server itself is not.", Drawing: "root -> int revoked -> leaf", Want: RevokedOutcome},
+		{Name: "revoked, with an old good staple", Does: "The certificate is on the CRL; the server staples a good response of before.", Drawing: "root -> int -> leaf noaia revoked", Want: RevokedOutcome,
 			Arrange: func(p *PKI, leaf *Cert) []byte {
 				return leaf.OCSP(OCSP{Force: true, Age: 2 * time.Hour, Life: time.Hour})
 			}},
-		{Name: "revoked, staple says so and has ended", Drawing: "root -> int -> leaf nocdp noaia revoked", Want: RevokedOutcome,
+		{Name: "revoked, staple says so and has ended", Does: "The only evidence is a staple that says revoked and whose nextUpdate has passed.", Drawing: "root -> int -> leaf nocdp noaia revoked", Want: RevokedOutcome,
 			Arrange: func(p *PKI, leaf *Cert) []byte { return leaf.OCSP(OCSP{Age: 48 * time.Hour}) }},
-		{Name: "revoked, in a CRL that has ended", Drawing: "root -> int -> leaf noaia revoked", Want: RevokedOutcome,
+		{Name: "revoked, in a CRL that has ended", Does: "The only evidence is a CRL that lists the certificate and whose nextUpdate has passed.", Drawing: "root -> int -> leaf noaia revoked", Want: RevokedOutcome,
 			Arrange: func(p *PKI, leaf *Cert) []byte {
 				return p.replace("/int.crl", p.Cert("int").CRL(CRL{Age: 48 * time.Hour}))
 			}},
 
-		{Name: "expired", Drawing: "root -> int -> leaf expired", Want: Untrusted},
-		{Name: "not yet valid", Drawing: "root -> int -> leaf future", Want: Untrusted},
-		{Name: "expired intermediate", Drawing: "root -> int expired -> leaf", Want: Untrusted},
-		{Name: "wrong name", Drawing: "root -> int -> leaf wrongname", Want: Untrusted},
-		{Name: "untrusted", Drawing: "root -> int -> leaf; elsewhere -> stranger", Trust: "stranger", Want: Untrusted},
-		{Name: "self-signed", Drawing: "leaf; root -> other", Trust: "other", Want: Untrusted},
+		{Name: "expired", Does: "The certificate has expired.", Drawing: "root -> int -> leaf expired", Want: Untrusted},
+		{Name: "not yet valid", Does: "The validity of the certificate has not begun.", Drawing: "root -> int -> leaf future", Want: Untrusted},
+		{Name: "expired intermediate", Does: "The intermediate has expired.", Drawing: "root -> int expired -> leaf", Want: Untrusted},
+		{Name: "wrong name", Does: "The certificate is for another host.", Drawing: "root -> int -> leaf wrongname", Want: Untrusted},
+		{Name: "untrusted", Does: "The chain leads to a root that the client does not know.", Drawing: "root -> int -> leaf; elsewhere -> stranger", Trust: "stranger", Want: Untrusted},
+		{Name: "self-signed", Does: "The certificate is signed with its own key.", Drawing: "leaf; root -> other", Trust: "other", Want: Untrusted},
 
-		{Name: "no staple, none elsewhere", Drawing: onlyStaple, Want: Unavailable},
-		{Name: "staple for another certificate", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "no staple, none elsewhere", Does: "The certificate names no source of status, and there is no staple.", Drawing: onlyStaple, Want: Unavailable},
+		{Name: "staple for another certificate", Does: "The staple is authentic and about a sibling.", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{About: p.Cert("sibling")})
 		}},
-		{Name: "staple expired", Drawing: onlyStaple, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "staple expired", Does: "The staple says good, and its nextUpdate has passed.", Drawing: onlyStaple, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Age: 2 * time.Hour, Life: time.Hour})
 		}},
-		{Name: "staple of tomorrow", Drawing: onlyStaple, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "staple of tomorrow", Does: "The staple says good, from a day in the future on.", Drawing: onlyStaple, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Age: -24 * time.Hour})
 		}},
-		{Name: "staple signed by a sibling leaf", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "staple signed by a sibling leaf", Does: "The staple says good, signed by an ordinary certificate of the same authority.", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Signer: p.Cert("sibling")})
 		}},
-		{Name: "staple signed by the leaf itself", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "staple signed by the leaf itself", Does: "The staple says good, signed by the certificate that it is about.", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Signer: leaf})
 		}},
-		{Name: "staple says unknown", Drawing: onlyStaple, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "staple says unknown", Does: "The staple is authentic and says unknown.", Drawing: onlyStaple, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Force: true, Status: ocsp.Unknown})
 		}},
-		{Name: "staple is garbage", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte { return []byte("garbage") }},
-		{Name: "staple is an unsigned tryLater", Drawing: onlyStaple, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "staple is garbage", Does: "The staple is no OCSP response.", Drawing: onlyStaple, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte { return []byte("garbage") }},
+		{Name: "staple is an unsigned tryLater", Does: "The staple is an error status, which anybody can make.", Drawing: onlyStaple, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return ocsp.TryLaterErrorResponse
 		}},
-		{Name: "must-staple without a staple", Drawing: "root -> int -> leaf muststaple", Want: MustStaple},
-		{Name: "must-staple with an expired staple", Drawing: "root -> int -> leaf muststaple", Want: MustStaple, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "must-staple without a staple", Does: "The certificate demands a staple (RFC 7633), and there is none.", Drawing: "root -> int -> leaf muststaple", Want: MustStaple},
+		{Name: "must-staple with an expired staple", Does: "The certificate demands a staple, and the one that comes has ended.", Drawing: "root -> int -> leaf muststaple", Want: MustStaple, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{Age: 2 * time.Hour, Life: time.Hour})
 		}},
-		{Name: "must-staple honoured", Drawing: "root -> int -> leaf muststaple", Want: Accepted, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "must-staple honoured", Does: "Nothing is wrong; the certificate demands a staple and it is there.", Drawing: "root -> int -> leaf muststaple", Want: Accepted, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return leaf.OCSP(OCSP{})
 		}},
-		{Name: "noRevAvail and pointers", Drawing: "root -> int -> leaf contradiction", Want: Contradiction},
+		{Name: "noRevAvail and pointers", Does: "The certificate says that there is no revocation information, and points to some (RFC 9608 forbids it).", Drawing: "root -> int -> leaf contradiction", Want: Contradiction},
 
-		{Name: "good from a responder without the usage", Drawing: onlyOCSP, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "good from a responder without the usage", Does: "The responder says good, signed by a certificate that is not for signing OCSP responses.", Drawing: onlyOCSP, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.ocsp", leaf.OCSP(OCSP{Signer: p.Cert("sibling")}))
 		}},
-		{Name: "unsigned tryLater", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "unsigned tryLater", Does: "The responder answers tryLater, which is not signed.", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.ocsp", ocsp.TryLaterErrorResponse)
 		}},
-		{Name: "unsigned unauthorized", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "unsigned unauthorized", Does: "The responder answers unauthorized, which is not signed.", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.ocsp", ocsp.UnauthorizedErrorResponse)
 		}},
-		{Name: "OCSP replayed for another certificate", Drawing: onlyOCSP, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "OCSP replayed for another certificate", Does: "The responder replays a good answer about a sibling.", Drawing: onlyOCSP, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.ocsp", p.Cert("sibling").OCSP(OCSP{}))
 		}},
-		{Name: "endless OCSP response", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "endless OCSP response", Does: "The responder's answer does not end.", Drawing: onlyOCSP, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.ocsp", Endless())
 			return nil
 		}},
-		{Name: "slow OCSP response", Drawing: onlyOCSP, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "slow OCSP response", Does: "The responder sends one octet and then nothing.", Drawing: onlyOCSP, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.ocsp", Slow())
 			return nil
 		}},
 
-		{Name: "CRL of another scope", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL of another scope", Does: "The CRL says that it is for another distribution point.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: Extensions(ScopeURL(p.URL + "/elsewhere.crl"))}))
 		}},
-		{Name: "CRL for CA certificates", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL for CA certificates", Does: "The CRL says that it is for CA certificates only.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: Extensions(ScopeCACerts())}))
 		}},
-		{Name: "CRL of another issuer", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL of another issuer", Does: "The CRL is authentic and of another authority.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("root").CRL(CRL{}))
 		}},
-		{Name: "CRL with an unknown critical extension", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL with an unknown critical extension", Does: "The CRL has a critical extension that nobody knows.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Extensions: Extensions(UnknownCritical)}))
 		}},
-		{Name: "CRL with another signature", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL with another signature", Does: "One bit of the CRL's signature is turned over.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			list := p.Cert("int").CRL(CRL{})
 			list[len(list)-1] ^= 1
 			return p.replace("/int.crl", list)
 		}},
-		{Name: "CRL expired", Drawing: onlyCRL, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL expired", Does: "The CRL's nextUpdate has passed.", Drawing: onlyCRL, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Age: 48 * time.Hour}))
 		}},
-		{Name: "CRL rolled back", Drawing: onlyCRL, Want: Stale,
+		{Name: "CRL rolled back", Does: "After one of number 10, a CRL of number 5 is served.", Drawing: onlyCRL, Want: Stale,
 			Arrange: func(p *PKI, leaf *Cert) []byte {
 				return p.replace("/int.crl", p.Cert("int").CRL(CRL{Number: 10}))
 			},
@@ -175,53 +191,64 @@ func Corpus() []Hostile {
 				p.replace("/int.crl", p.Cert("int").CRL(CRL{Number: 5, Age: time.Hour, Life: 90 * 24 * time.Hour}))
 				p.Advance(25 * time.Hour)
 			}},
-		{Name: "CRL is garbage", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL is garbage", Does: "What is served is no CRL.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", []byte("garbage"))
 		}},
-		{Name: "CRL switched off", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "CRL switched off", Does: "The CRL is not there: 404.", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", http.NotFoundHandler())
 			return nil
 		}},
-		{Name: "endless CRL", Drawing: onlyCRL, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "endless CRL", Does: "The CRL does not end.", Drawing: onlyCRL, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", Endless())
 			return nil
 		}},
-		{Name: "slow CRL", Drawing: onlyCRL, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "slow CRL", Does: "One octet of the CRL comes, and then nothing.", Drawing: onlyCRL, Want: Unavailable, Stalls: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", Slow())
 			return nil
 		}},
 
-		{Name: "redirect to a private address", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "redirect to a private address", Does: "The CRL's address redirects to one of a private network.", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", http.RedirectHandler("http://10.0.0.1/int.crl", http.StatusFound))
 			return nil
 		}},
-		{Name: "redirect to a file", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "redirect to a file", Does: "The CRL's address redirects to a file of the client.", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", http.RedirectHandler("file:///etc/hostname", http.StatusFound))
 			return nil
 		}},
-		{Name: "redirect without end", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "redirect without end", Does: "The CRL's address redirects to itself.", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", http.RedirectHandler("/int.crl", http.StatusFound))
 			return nil
 		}},
-		{Name: "LDAP URL", Drawing: "root -> int -> leaf noaia cdp=ldap://127.0.0.1/cn=int?certificateRevocationList", Want: Unavailable},
-		{Name: "file URL", Drawing: "root -> int -> leaf noaia cdp=file:///etc/hostname", Want: Unavailable},
-		{Name: "private address", Drawing: "root -> int -> leaf noaia cdp=http://192.168.0.1/int.crl", Want: Unavailable},
-		{Name: "mapped private address", Drawing: "root -> int -> leaf noaia cdp=http://[::ffff:10.0.0.1]/int.crl", Want: Unavailable},
-		{Name: "a thousand distribution points", Drawing: "root -> int -> leaf noaia points=1000", Want: Unavailable},
+		{Name: "LDAP URL", Does: "The CRL's address is of the scheme ldap.", Drawing: "root -> int -> leaf noaia cdp=ldap://127.0.0.1/cn=int?certificateRevocationList", Want: Unavailable},
+		{Name: "file URL", Does: "The CRL's address is a file of the client.", Drawing: "root -> int -> leaf noaia cdp=file:///etc/hostname", Want: Unavailable},
+		{Name: "private address", Does: "The CRL's address is one of a private network.", Drawing: "root -> int -> leaf noaia cdp=http://192.168.0.1/int.crl", Want: Unavailable},
+		{Name: "mapped private address", Does: "The CRL's address is an IPv4 address of a private network in the form of IPv6.", Drawing: "root -> int -> leaf noaia cdp=http://[::ffff:10.0.0.1]/int.crl", Want: Unavailable},
+		{Name: "a thousand distribution points", Does: "The certificate names a thousand places for its CRL, none of which answers.", Drawing: "root -> int -> leaf noaia points=1000", Want: Unavailable},
 	}
+}
+
+// Slug is the name as one word, for command lines.
+func (h Hostile) Slug() string {
+	return strings.ToLower(strings.NewReplacer(", ", "-", " ", "-").Replace(h.Name))
+}
+
+// Stage arranges the status service, and returns the certificate whose key the peer has, the one whose root the client trusts,
+// and the peer's staple.
+func (h Hostile) Stage(p *PKI) (leaf, trust *Cert, staple []byte) {
+	leaf = p.Cert("leaf")
+	if h.Arrange != nil {
+		staple = h.Arrange(p, leaf)
+	}
+	trust = leaf
+	if h.Trust != "" {
+		trust = p.Cert(h.Trust)
+	}
+	return leaf, trust, staple
 }
 
 // Peer arranges a hostile peer and starts it. It returns the infrastructure, the peer's certificate, its address, and
 // the client's configuration.
 func (h Hostile) Peer(p *PKI) (leaf *Cert, address string, client *tls.Config) {
-	leaf = p.Cert("leaf")
-	var staple []byte
-	if h.Arrange != nil {
-		staple = h.Arrange(p, leaf)
-	}
-	trust := leaf
-	if h.Trust != "" {
-		trust = p.Cert(h.Trust)
-	}
+	leaf, trust, staple := h.Stage(p)
 	return leaf, p.Listen(p.ServerConfig(leaf, staple)), p.ClientConfig(trust)
 }

@@ -1,6 +1,6 @@
 // Package handshaketest is a small public key infrastructure on loopback that misbehaves on request: authorities drawn
 // in text, their CRLs and OCSP responses over real HTTP, and TLS peers. It is for tests of whatever judges
-// certificates, ours and other people's.
+// certificates, ours and other people's, and for `signet handshake serve --misbehave`.
 package handshaketest
 
 import (
@@ -12,10 +12,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,6 +110,51 @@ func New(tb T, drawing string) *PKI {
 		}
 	}
 	return p
+}
+
+// Open is New for what is no test. Close the PKI when it is done with.
+func Open(drawing string) (p *PKI, err error) {
+	s := &stage{}
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			s.close()
+			p, err = nil, fmt.Errorf("draw a public key infrastructure: %v", trouble)
+		}
+	}()
+	return New(s, drawing), nil
+}
+
+// Close stops what a PKI of Open has running.
+func (p *PKI) Close() {
+	if s, ok := p.tb.(*stage); ok {
+		s.close()
+	}
+}
+
+// stage is the T of a PKI outside of tests: what would fail a test panics, with a mistake of the caller's.
+type stage struct {
+	mu       sync.Mutex
+	cleanups []func() // guarded by mu
+}
+
+func (s *stage) Helper()                           {}
+func (s *stage) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (s *stage) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func (s *stage) Cleanup(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cleanups = append(s.cleanups, f)
+}
+
+func (s *stage) close() {
+	s.mu.Lock()
+	cleanups := s.cleanups
+	s.cleanups = nil
+	s.mu.Unlock()
+	for _, f := range slices.Backward(cleanups) {
+		f()
+	}
 }
 
 // Cert returns a certificate of the drawing.

@@ -199,6 +199,9 @@ func (s *story) closing() Step {
 		step.fact("class", string(c.Failure.Class))
 	case us && them:
 		step.say("Both sides said close_notify: nothing was cut off at the end.")
+	case !them && t.flows[t.peer()].ended && !t.flows[t.peer()].hidden():
+		step.Outcome = Warning
+		step.say("The %s ended the connection without close_notify: what came last may have been cut off by anybody on the way (RFC 8446, Section 6.1).", t.peer())
 	case us:
 		step.say("We said close_notify. The %s had not said so yet when we closed.", t.peer())
 	case them:

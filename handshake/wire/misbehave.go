@@ -27,17 +27,41 @@ const (
 	Garbage Misbehaviour = "garbage-staple" // staples octets that are no OCSP response
 )
 
-var misbehaviours = []Misbehaviour{Silent, Plain, Cut, Flip, NoClose, Lonely, Garbage}
+// Misbehaviours are all of them.
+func Misbehaviours() []Misbehaviour {
+	return []Misbehaviour{Silent, Plain, Cut, Flip, NoClose, Lonely, Garbage}
+}
+
+// Does says in a sentence what goes wrong, and what a good client must answer.
+func (m Misbehaviour) Does() (does, answer string) {
+	switch m {
+	case Silent:
+		return "Takes the connection and never says a word.", "give up in time"
+	case Plain:
+		return "Answers in plain text.", "say that this is not TLS"
+	case Cut:
+		return "Ends the connection in the middle of its first flight.", "refuse: cut off"
+	case Flip:
+		return "One bit of its first protected record is turned over on the way.", "refuse: altered"
+	case NoClose:
+		return "Ends without close_notify: what came last may have been cut off.", "notice, and refuse what has no length of its own"
+	case Lonely:
+		return "Sends its own certificate and no intermediate.", "refuse: no trust"
+	case Garbage:
+		return "Staples octets that are no OCSP response.", "refuse a staple that must not be believed, or ask elsewhere"
+	}
+	return "", ""
+}
 
 // ParseMisbehaviour reads the name of a misbehaviour; empty is none.
 func ParseMisbehaviour(name string) (Misbehaviour, error) {
-	for _, m := range append(misbehaviours, "") {
+	for _, m := range append(Misbehaviours(), "") {
 		if string(m) == name {
 			return m, nil
 		}
 	}
 	var names []string
-	for _, m := range misbehaviours {
+	for _, m := range Misbehaviours() {
 		names = append(names, string(m))
 	}
 	return "", pki.Errorf(pki.KindInvalid, "misbehave", "%.40q: want one of %s", name, strings.Join(names, ", "))

@@ -83,6 +83,7 @@ type flow struct {
 	records, octets int // application data records, and octets of content or of ciphertext if not opened
 	finished        bool
 	closing         bool // close_notify has passed
+	ended           bool // the connection ended from this side
 	alert           *protocol.Alert
 }
 
@@ -140,6 +141,7 @@ func (t *Tap) Read(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.follow(t.peer(), p[:n])
+	t.flows[t.peer()].ended = t.flows[t.peer()].ended || errors.Is(err, io.EOF)
 	if peer := &t.flows[t.peer()]; t.demandClose && errors.Is(err, io.EOF) && !peer.closing && !peer.hidden() {
 		return n, ErrCutOff
 	}

@@ -34,6 +34,7 @@ var table = []rule{
 	{list("ca/keys", "ca/profile"), list("api/rpc")}, // names of key types and the shape of name constraints, in ca.NewIssuer
 	{list("internal/auth", "ca"), list("est")},
 	{list("crl", "ocsp", "revocation/filter", "handshake", "handshake/fetch"), list("handshake/handshaketest")},
+	{list("handshake/handshaketest"), list("cmd/signet")}, // serve --misbehave shows the hostile peers to people
 	{list(declaresStore...), list("store", "store/postgres", "store/sqlite", "store/storetest")},
 	{list("internal/auth", "internal/audit"), list("store", "store/postgres", "store/sqlite", "store/storetest")},
 	{list("store"), list("store/postgres", "store/sqlite", "store/storetest")},
@@ -64,7 +65,7 @@ var declaresStore = []string{
 }
 
 // testSupport are packages that only tests import, and that may import package testing.
-var testSupport = []string{"internal/testpki", "internal/testdb", "internal/invariant", "store/storetest", "handshake/handshaketest"}
+var testSupport = []string{"internal/testpki", "internal/testdb", "internal/invariant", "store/storetest"}
 
 // confinements keep a foreign package inside, or out of, some rooms.
 var confinements = []confinement{

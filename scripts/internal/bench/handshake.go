@@ -28,15 +28,12 @@ const trackedConnections = 10_000
 
 // shake measures full TLS 1.3 handshakes on loopback, bare and checked in random order: client and server share the processors.
 // Then the check alone, a large CRL in memory, and how fast tracked connections are closed.
-func shake(ctx context.Context, b *bench) (err error) {
-	w := &workbench{}
-	defer w.close()
-	defer func() {
-		if trouble := recover(); trouble != nil { // the test infrastructure knows only Fatal
-			err = fmt.Errorf("%v", trouble)
-		}
-	}()
-	p := handshaketest.New(w, "root -> listed noaia; root -> stapled nocdp noaia; root -> responder responder; root -> int -> deep noaia")
+func shake(ctx context.Context, b *bench) error {
+	p, err := handshaketest.Open("root -> listed noaia; root -> stapled nocdp noaia; root -> responder responder; root -> int -> deep noaia")
+	if err != nil {
+		return err
+	}
+	defer p.Close()
 	for _, measure := range []func(context.Context, *bench, *handshaketest.PKI) error{stapledHandshakes, listedHandshakes, deepHandshakes, checks} {
 		if err := measure(ctx, b, p); err != nil {
 			return err
@@ -45,21 +42,7 @@ func shake(ctx context.Context, b *bench) (err error) {
 	if err := largeList(ctx, b); err != nil {
 		return err
 	}
-	return closeTracked(ctx, b, w)
-}
-
-// workbench is the T of the infrastructure of tests.
-type workbench struct{ cleanups []func() }
-
-func (w *workbench) Helper()                           {}
-func (w *workbench) Cleanup(f func())                  { w.cleanups = append(w.cleanups, f) }
-func (w *workbench) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
-func (w *workbench) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
-
-func (w *workbench) close() {
-	for i := range w.cleanups {
-		w.cleanups[len(w.cleanups)-1-i]()
-	}
+	return closeTracked(ctx, b)
 }
 
 // visits is a load of full handshakes with a server of its own, which ends each. A nil wrap is bare crypto/tls.
@@ -279,10 +262,10 @@ func heapInUse() float64 {
 
 // closeTracked opens connections over pipes, has their certificate revoked, and measures from there until every one is
 // closed, the fetch of the new CRL included.
-func closeTracked(ctx context.Context, b *bench, w *workbench) error {
+func closeTracked(ctx context.Context, b *bench) error {
 	var runs []float64
 	for range rounds {
-		took, err := closeTrackedOnce(ctx, w)
+		took, err := closeTrackedOnce(ctx)
 		if err != nil {
 			return err
 		}
@@ -293,8 +276,12 @@ func closeTracked(ctx context.Context, b *bench, w *workbench) error {
 	return nil
 }
 
-func closeTrackedOnce(ctx context.Context, w *workbench) (time.Duration, error) {
-	p := handshaketest.New(w, "root -> leaf noaia")
+func closeTrackedOnce(ctx context.Context) (time.Duration, error) {
+	p, err := handshaketest.Open("root -> leaf noaia")
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
 	leaf, checker := p.Cert("leaf"), p.Checker(nil)
 	serverConfig := p.ServerConfig(leaf, nil)
 	clientConfig, err := checker.WrapClient(p.ClientConfig(leaf))
