@@ -84,6 +84,10 @@ func (r Revocation) depth() (depth, *fault) {
 
 // paths builds and validates paths with crypto/x509.
 func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault) {
+	leaf, intermediates, bad := c.withPolicyFlags(leaf, intermediates)
+	if bad != nil {
+		return nil, bad
+	}
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at}
 	for _, root := range roots {
 		options.Roots.AddCert(root)
@@ -196,9 +200,6 @@ func (c *Case) options(options *x509.VerifyOptions) *fault {
 			return faultf(ClassUnsupported, "ip %.40q is not an address", *c.IP)
 		}
 		options.DNSName = addr.String()
-	}
-	if c.ExplicitPolicy || c.InhibitMapping || c.InhibitAny {
-		return faultf(ClassUnsupported, "crypto/x509 takes no explicit_policy, inhibit_mapping or inhibit_any")
 	}
 	for _, text := range c.Policies {
 		oid, err := x509.ParseOID(text)
