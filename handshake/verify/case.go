@@ -57,7 +57,8 @@ type Case struct {
 // Revocation is how far and how strictly a chain is checked. Empty means off.
 type Revocation string
 
-// The strictness: for the leaf alone or for every certificate below the root; soft tolerates that nothing is known.
+// The strictness: for the leaf alone or for every certificate below the root; soft tolerates that nothing at hand speaks for a
+// certificate, not that what speaks for it is bad.
 const (
 	RevocationOff       Revocation = "off"
 	RevocationSoftLeaf  Revocation = "soft-leaf"

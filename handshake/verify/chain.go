@@ -246,12 +246,12 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 			break
 		}
 		found := e.find(chain, i)
-		r.PerCert = append(r.PerCert, found.of(chain[i]))
+		r.PerCert = append(r.PerCert, found.of(serialOf(chain[i])))
 		switch {
 		case found.status == pki.StatusRevoked:
 			r.Result, r.Class, r.Detail = Reject, ClassRevoked, "certificate "+serialOf(chain[i])+" is revoked ("+found.reason.String()+"), says "+found.source
 			return r
-		case found.status == pki.StatusInvalid || found.status == pki.StatusUnknown && depth.hard:
+		case found.status == pki.StatusInvalid || found.status == pki.StatusUnknown && (depth.hard || found.fault.spoiled()):
 			if r.Result == Accept {
 				r.Result, r.Class, r.Detail = Reject, found.fault.class, found.fault.detail
 			}
@@ -259,6 +259,10 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	}
 	return r
 }
+
+// spoiled reports whether something speaks for the certificate and must not be believed: not signed as it says, of another time, not
+// understood. That is not the absence of information that the soft modes tolerate: what was given is bad.
+func (f *fault) spoiled() bool { return f != nil && f.class != ClassNoInformation }
 
 // find asks every source about one certificate of a chain; an authentic revocation wins over any good.
 func (e *evidence) find(chain []*x509.Certificate, i int) finding {
