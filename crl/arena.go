@@ -109,6 +109,18 @@ func (a *Arena) Seq() (seq uint64) {
 	return seq
 }
 
+// Next is the sequence of the first change after seq, 0 if there is none.
+func (a *Arena) Next(seq uint64) (next uint64) {
+	if i := a.upTo(seq); i < len(a.seqs) {
+		next = a.seqs[i]
+	}
+	i := sort.Search(len(a.removals), func(i int) bool { return a.removals[i].seq > seq })
+	if i < len(a.removals) && (next == 0 || a.removals[i].seq < next) {
+		next = a.removals[i].seq
+	}
+	return next
+}
+
 // Digest is that of the entries that are live after the last change.
 func (a *Arena) Digest() Digest { return a.digest }
 

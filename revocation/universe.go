@@ -16,9 +16,6 @@ type UniverseConfig struct {
 	Log    Log    // required
 	Ranges Ranges // required
 
-	// Retain is how long after a week has passed its certificates are still answered for, by issuer. Zero: not at all.
-	Retain func(pki.IssuerID) time.Duration
-
 	// Now is the clock that tells which weeks have passed. Zero: time.Now.
 	Now func() time.Time
 }
@@ -36,6 +33,7 @@ type Universe struct {
 	mu        sync.RWMutex                  // guards what follows
 	seq       uint64                        // every entry up to here is applied
 	asOf      time.Time                     // everything that was committed before is applied
+	asked     time.Time                     // of the oldest wake-up that no reading has answered; zero: there is none
 	issuers   map[pki.IssuerID]*issuerBooks //
 	recent    []Entry                       // the entries after recentOf, for watches that are not far behind
 	recentOf  uint64                        //
@@ -67,9 +65,6 @@ const (
 func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Log == nil || config.Ranges == nil {
 		return nil, pki.Errorf(pki.KindInvalid, "make universe", "Log and Ranges are required")
-	}
-	if config.Retain == nil {
-		config.Retain = func(pki.IssuerID) time.Duration { return 0 }
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -143,6 +138,7 @@ func (u *Universe) Run(ctx context.Context, report func(error)) {
 		case ranges = <-u.nudge:
 		case <-poll.C:
 		}
+		u.wokenAt()
 		if err := u.follow(ctx, ranges); err != nil && ctx.Err() == nil && report != nil {
 			report(err)
 		}
@@ -206,6 +202,42 @@ func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	return nil
 }
 
+// Lag is for how long there may have been ledger entries that are not applied: since a wake-up that no reading of the
+// database has answered yet, or since the last of the entries that were read so far. It is 0 while memory is up to date, and
+// grows while the database does not answer.
+func (u *Universe) Lag() time.Duration {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if u.asked.IsZero() {
+		return 0
+	}
+	return max(0, u.config.Now().Sub(u.asked))
+}
+
+// wokenAt notes a wake-up.
+func (u *Universe) wokenAt() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.asked.IsZero() {
+		u.asked = u.config.Now()
+	}
+}
+
+// RecordedAfter is when the first entry after a sequence was recorded, by the database's clock; false if none is applied. For
+// a sequence far behind it is the time of the oldest entry that is kept for watches.
+func (u *Universe) RecordedAfter(seq uint64) (time.Time, bool) {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	if seq >= u.seq {
+		return time.Time{}, false
+	}
+	i, _ := slices.BinarySearchFunc(u.recent, seq+1, bySeq)
+	if i == len(u.recent) { // nothing was read since Load
+		return u.asOf, true
+	}
+	return u.recent[i].RecordedAt, true
+}
+
 // Check reports what keeps the universe from being trusted with new work: a database that went back.
 func (u *Universe) Check() error {
 	u.mu.RLock()
@@ -256,14 +288,18 @@ func (u *Universe) readLedger(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(entries) == 0 {
-			return nil
+		if len(entries) > 0 {
+			after = entries[len(entries)-1].Seq
+			u.applyEntries(entries)
 		}
-		after = entries[len(entries)-1].Seq
-		u.applyEntries(entries)
+		u.mu.Lock()
 		if len(entries) < readSize {
+			u.asked = time.Time{}
+			u.mu.Unlock()
 			return nil
 		}
+		u.asked = entries[readSize-1].RecordedAt
+		u.mu.Unlock()
 	}
 }
 
@@ -315,8 +351,8 @@ func (u *Universe) firstEpoch() pki.Epoch {
 	defer u.mu.RUnlock()
 	now := u.config.Now()
 	oldest := now
-	for id := range u.issuers {
-		if at := now.Add(-u.config.Retain(id)); at.Before(oldest) {
+	for _, books := range u.issuers {
+		if at := books.key.Retention.Cutoff(now); at.Before(oldest) {
 			oldest = at
 		}
 	}

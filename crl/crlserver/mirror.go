@@ -36,13 +36,13 @@ const (
 
 // mirror copies lists to one place until ctx ends. What fails is tried again, less and less often; meanwhile newer lists
 // take the place of those that waited.
-func (p *Publisher) mirror(ctx context.Context, m Mirror) {
+func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64) {
 	done := make(map[List]uint64) // number of the copy
 	for failures := 0; ; {
 		p.mu.RLock()
 		changed := p.changed
 		p.mu.RUnlock()
-		if err := p.copyTo(ctx, m, done); err != nil && ctx.Err() == nil {
+		if err := p.copyTo(ctx, m, done, copied); err != nil && ctx.Err() == nil {
 			failures++
 			pause := min(mirrorRest, tick<<min(failures, 6))
 			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause))
@@ -63,24 +63,28 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror) {
 	}
 }
 
-// copyTo brings a mirror up to date. It goes on after a failure and returns all of them.
-func (p *Publisher) copyTo(ctx context.Context, m Mirror, done map[List]uint64) error {
+// copyTo brings a mirror up to date. It goes on after a failure and returns all of them. copied, guarded by p.mu, is told how
+// far each copy is.
+func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]uint64) error {
 	type task struct {
 		head     Head
 		document crl.Document
 	}
 	var tasks []task
 	served := make(map[List]bool)
-	p.mu.RLock()
+	p.mu.Lock()
 	for _, b := range p.issuers {
 		for list, l := range b.lists {
 			served[list] = true
+			if _, known := copied[list]; !known {
+				copied[list] = 0
+			}
 			if done[list] < l.head.Number {
 				tasks = append(tasks, task{l.head, l.document})
 			}
 		}
 	}
-	p.mu.RUnlock()
+	p.mu.Unlock()
 	var failed []error
 	attempt := func(do func(ctx context.Context) error) bool {
 		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
@@ -94,11 +98,17 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done map[List]uint64) 
 	for _, t := range tasks {
 		if attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+t.head.List.String(), t.document, t.head) }) {
 			done[t.head.List] = t.head.Number
+			p.mu.Lock()
+			copied[t.head.List] = t.head.Seq
+			p.mu.Unlock()
 		}
 	}
 	for list := range done {
 		if !served[list] && attempt(func(ctx context.Context) error { return m.Remove(ctx, "crl/"+list.String()) }) {
 			delete(done, list)
+			p.mu.Lock()
+			delete(copied, list)
+			p.mu.Unlock()
 		}
 	}
 	return errors.Join(failed...)

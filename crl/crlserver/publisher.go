@@ -25,8 +25,8 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
-	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
-	Retain time.Duration
+	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
+	Retention pki.Retention
 
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool
@@ -42,7 +42,8 @@ type Config struct {
 	Imports      Imports              // zero: no list of an off-line issuer can be brought in
 	Universe     *revocation.Universe // required; loaded and running
 
-	// Issuers returns what is to be published now. It is asked every second, so it must not block. Required.
+	// Issuers returns what is to be published now. It is asked every second, so it must not block: the Signer
+	// of an issuer may, for as long as it takes. Required.
 	Issuers func() []Issuer
 
 	Instance revocation.InstanceID // of this process. Required.
@@ -94,9 +95,12 @@ type Publisher struct {
 	watch   *revocation.Watch // of the goroutine that follows
 	kick    chan struct{}     // wakes the scheduler
 	waiters chan struct{}     // requests that wait for the first list of a shard
+	slots   chan struct{}     // publications at work
 
-	mu      sync.RWMutex // guards what follows, and the arenas
-	seq     uint64       // every ledger entry up to here is in the arenas
+	mu      sync.RWMutex      // guards what follows, and the arenas
+	seq     uint64            // every ledger entry up to here is in the arenas
+	marks   marks             // when they were recorded
+	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
@@ -137,7 +141,11 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	return &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}, nil
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	for range config.Mirrors {
+		p.copied = append(p.copied, make(map[List]uint64))
+	}
+	return p, nil
 }
 
 // Load reads the ledger and what was published. Call it once, after the universe was loaded and before Run; the handler
@@ -173,8 +181,8 @@ func (p *Publisher) Run(ctx context.Context) {
 	running.Go(func() { p.follow(ctx) })
 	running.Go(func() { p.listen(ctx) })
 	running.Go(func() { p.schedule(ctx) })
-	for _, m := range p.config.Mirrors {
-		running.Go(func() { p.mirror(ctx, m) })
+	for i, m := range p.config.Mirrors {
+		running.Go(func() { p.mirror(ctx, m, p.copied[i]) })
 	}
 	running.Wait()
 }
@@ -267,7 +275,7 @@ func (p *Publisher) Lists() []ListStatus {
 }
 
 // Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
-// up half of the time between the rebuild that is due and their end.
+// up half of the time between the rebuild that is due and their end. The lists of off-line issuers do not count.
 func (p *Publisher) Check() error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -275,7 +283,7 @@ func (p *Publisher) Check() error {
 	failures := []error{p.halted}
 	now := p.config.Now()
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline { // see Ceremonies
 			continue
 		}
 		for _, series := range b.wanted(now) {
@@ -288,7 +296,7 @@ func (p *Publisher) Check() error {
 				switch {
 				case !ok:
 					failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
-				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late(b, served.head):
+				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late():
 					failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
 				}
 			}
@@ -300,16 +308,55 @@ func (p *Publisher) Check() error {
 	return nil
 }
 
-// late is how long before its end a list is a matter for an operator. A ceremony takes longer to arrange than a rebuild.
-func (p *Publisher) late(b *books, h Head) time.Duration {
-	if b.issuer.Offline {
-		return min(ceremonyNotice, h.NextUpdate.Sub(h.ThisUpdate)/4)
-	}
-	return (p.config.Validity - p.config.Interval) / 2
+// late is how long before its end a list is a matter for an operator.
+func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.Interval) / 2 }
+
+// ceremonyNotice is how long before its end the list of an off-line issuer is asked for, at most: a ceremony takes longer
+// to arrange than a rebuild.
+const ceremonyNotice = 30 * 24 * time.Hour
+
+// CeremonyStatus is what there is to know of the list of an off-line issuer.
+type CeremonyStatus struct {
+	Issuer     pki.IssuerID
+	NextUpdate time.Time // of the list that is served; zero: there is none
+	Waiting    bool      // something that was revoked is not on it
+	Due        bool      // hold a ceremony now
+	Why        string    // empty unless Due
 }
 
-// ceremonyNotice is how long before its end the list of an off-line issuer is asked for.
-const ceremonyNotice = 30 * 24 * time.Hour
+// Ceremonies reports the off-line issuers. What is due is for people: no instance can do anything about it.
+func (p *Publisher) Ceremonies() []CeremonyStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	now := p.config.Now()
+	var all []CeremonyStatus
+	for id, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || !b.issuer.Offline {
+			continue
+		}
+		status := CeremonyStatus{Issuer: id}
+		list := List{Series{Issuer: id}, KindComplete}
+		served, ok := b.lists[list]
+		if ok {
+			status.NextUpdate = served.head.NextUpdate
+		}
+		left := status.NextUpdate.Sub(now)
+		switch {
+		case !ok:
+			status.Why = "it has no list yet: sign one in a ceremony and bring it in"
+		case left <= 0:
+			status.Why = "its list ended at " + status.NextUpdate.Format(time.RFC3339) + ": clients that insist on a status refuse what it signed"
+		case b.touched(list) > served.head.Seq:
+			status.Waiting, status.Why = true, "a revocation waits for the list of a ceremony"
+		case left < min(ceremonyNotice, status.NextUpdate.Sub(served.head.ThisUpdate)/4):
+			status.Why = "its list ends at " + status.NextUpdate.Format(time.RFC3339)
+		}
+		status.Due = status.Why != ""
+		all = append(all, status)
+	}
+	slices.SortFunc(all, func(a, b CeremonyStatus) int { return strings.Compare(a.Issuer.String(), b.Issuer.String()) })
+	return all
+}
 
 // Document returns the octets and head of a list as they are served now.
 func (p *Publisher) Document(list List) (crl.Document, Head, bool) {

@@ -18,8 +18,8 @@ import (
 	"signet.example/signet/handshake/wire"
 )
 
-// TestForeignServers follows handshakes with OpenSSL and GnuTLS, which pick what crypto/tls would not.
-func TestForeignServers(t *testing.T) {
+// TestInteropForeignServers follows handshakes with OpenSSL and GnuTLS, which pick what crypto/tls would not.
+func TestInteropForeignServers(t *testing.T) {
 	ca := newCA(t)
 	dir := t.TempDir()
 	writePair(t, dir, "rsa", ca.leaf(t, "server.example", rsaKey(t)))

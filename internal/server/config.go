@@ -48,6 +48,10 @@ type Config struct {
 type KeysConfig struct {
 	Store  string       `yaml:"store"` // where new issuers' keys are made: softkey or pkcs11; default softkey
 	PKCS11 PKCS11Config `yaml:"pkcs11"`
+
+	Deadline time.Duration `yaml:"deadline"` // of a signature by a token, waiting included; default 5s
+	Queue    int           `yaml:"queue"`    // signatures for certificates that wait for one key; default 1024
+	Places   int           `yaml:"places"`   // calls at a time for one key of a token, for certificates; default 4
 }
 
 // PKCS11Config is a token.
@@ -188,6 +192,9 @@ func setDefault[T comparable](field *T, value T) {
 
 // validate returns the first field at fault and why.
 func (c *Config) validate() (field string, err error) {
+	if c.Keys.Deadline < 0 || c.Keys.Queue < 0 || c.Keys.Places < 0 {
+		return "keys", fmt.Errorf("deadline, queue and places cannot be negative")
+	}
 	if c.Keys.Store != "softkey" && c.Keys.Store != "pkcs11" {
 		return "keys.store", fmt.Errorf("%q: want softkey or pkcs11", c.Keys.Store)
 	}

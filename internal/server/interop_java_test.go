@@ -22,6 +22,7 @@ var javaReaders = []reader{
 	{name: "Java: PKIXRevocationChecker, PREFER_CRLS", chain: true, ask: javaValidate("get", "options=PREFER_CRLS,NO_FALLBACK")},
 	{name: "Java: PKIXRevocationChecker, SOFT_FAIL", chain: true, ask: javaValidate("get", "options=SOFT_FAIL")},
 	{name: "Java: PKIXRevocationChecker, lists at hand", chain: true, ask: javaValidate("get", "options=PREFER_CRLS,NO_FALLBACK crls=completes.pem")},
+	{name: "Java: com.sun.security.enableCRLDP", chain: true, ask: javaValidate("get", "crldp=true")},
 	{name: "Java: PKIXRevocationChecker, setOcspResponses", ask: func(j *judge, s *subject) opinion {
 		j.staple(s)
 		return javaValidate("get", "staple=staple.der"+deaf)(j, s)
@@ -86,7 +87,7 @@ func (j *judge) startJava(name string, options ...string) {
 		}
 		j.must("javac", "-Xlint:all", "-Werror", "-d", ".", source)
 	}
-	args := append([]string{"-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Djdk.tls.server.enableStatusRequestExtension=true"}, options...)
+	args := append([]string{"-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Djdk.tls.server.enableStatusRequestExtension=true", "-Dcom.sun.security.enableCRLDP=true"}, options...)
 	cmd := j.program("java", append(args, "-cp", ".", "Judge")...)
 	in, err := cmd.StdinPipe()
 	if err != nil {

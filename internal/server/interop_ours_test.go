@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"time"
 
 	"signet.example/signet/handshake"
@@ -30,6 +31,26 @@ var ourReaders = []reader{
 	{name: "signet: verify chain, by the complete list", chain: true, ask: func(j *judge, s *subject) opinion {
 		return j.verifyChain(s, "complete.crl")
 	}},
+	{name: "signet: Checker.WrapServer, of curl's certificate", chain: true, ask: ourServer},
+}
+
+// ourServer demands a certificate of curl, and looks at its status over the network.
+func ourServer(j *judge, s *subject) opinion {
+	seen := make(chan error, 1)
+	checker := j.checker(handshake.Config{Policy: handshake.HardFail, Fetcher: j.fetcher(), Observe: func(r *handshake.Result) { seen <- r.Err() }})
+	roots := x509.NewCertPool()
+	roots.AddCert(j.root)
+	config, err := checker.WrapServer(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{s.Raw, j.issuing.Raw}, PrivateKey: s.key}}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(j.serve(config)) // it has one
+	out, ok := j.run("curl", "-sS", "--cacert", "root.pem", "--cert", s.name+"-chain.pem", "--key", s.name+".key", "https://localhost:"+port+"/")
+	said := ourOpinion(<-seen)
+	if said.output += "\n" + out; ok != (said.said == good) {
+		j.t.Errorf("our server says %s, and curl was let in: %t\n%s", said.said, ok, out)
+	}
+	return said
 }
 
 func (j *judge) checker(config handshake.Config) *handshake.Checker {

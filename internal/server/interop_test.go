@@ -196,6 +196,9 @@ func newJudge(t *testing.T, database string) *judge {
 	j.site = found(t, database, func(c *server.InitConfig) {
 		j.front = newFront(t, c.PublicListen)
 		c.PublicURL = j.front.url
+		if database != "sqlite:signet.db" {
+			c.RootKey, c.IssuingKey = keys.RSA3072, keys.RSA2048 // the other kind of signature, once
+		}
 	})
 	t.Setenv("SIGNET_OCSP_NONCE", "live")
 	j.site.start(t)

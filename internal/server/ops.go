@@ -3,8 +3,11 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +41,29 @@ type ReadinessCheck struct {
 	Name   string `json:"name"`
 	State  string `json:"state"` // ok, warning or failed
 	Detail string `json:"detail,omitempty"`
+}
+
+// lagging is how old an entry may be that a product does not show before operators are told. A complete list that is large
+// is rebuilt every 15 minutes only; whoever needs more takes its delta, or the shards.
+const (
+	lagging         = time.Minute
+	laggingComplete = 30 * time.Minute
+)
+
+// checkLags says which products are behind the ledger, and by how much.
+func (s *Server) checkLags(add func(name, state, detail string)) {
+	var behind []string
+	for product, lag := range s.lags() {
+		if product == "complete" && lag > laggingComplete || product != "complete" && lag > lagging {
+			behind = append(behind, fmt.Sprintf("%s by %s", product, lag.Round(time.Second)))
+		}
+	}
+	if len(behind) == 0 {
+		add("products", "ok", "")
+		return
+	}
+	slices.Sort(behind)
+	add("products", "warning", "behind the ledger: "+strings.Join(behind, ", ")+"; what is revoked is durable, and not published everywhere")
 }
 
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
@@ -76,6 +102,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("ledger", "ok", "")
 	}
+	s.checkLags(add)
 	if why := s.fallenBack.Load(); why != nil {
 		add("history", "failed", *why)
 	} else {
@@ -92,6 +119,13 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("crl", "ok", "")
 	}
+	for _, c := range s.publisher.Ceremonies() {
+		if c.Due {
+			add("ceremony/"+s.labelOf(c.Issuer), "warning", c.Why)
+		} else {
+			add("ceremony/"+s.labelOf(c.Issuer), "ok", "list until "+c.NextUpdate.Format(time.RFC3339))
+		}
+	}
 	for _, delegate := range s.delegation.Status() {
 		name := "ocsp/" + delegate.Issuer.String()
 		switch {
@@ -103,6 +137,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 			add(name, "ok", "responder's certificate until "+delegate.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
+	s.checkKeys(ctx, add)
 	for _, issuer := range *s.issuers.known.Load() {
 		s.checkExpiry(add, issuer.Label, issuer.Certificates)
 	}

@@ -42,7 +42,7 @@ import javax.net.ssl.TrustManagerFactory;
  * Java's eyes on what Signet publishes. One process answers many questions, since a virtual machine is slow to start:
  * a line of words name=value in, one line out.
  *
- *   validate root=FILE chain=FILE [options=A,B] [crls=FILE] [staple=FILE] [responder=URL] [nonce=true]
+ *   validate root=FILE chain=FILE [options=A,B] [crls=FILE] [staple=FILE] [responder=URL] [nonce=true] [crldp=true]
  *   connect  root=FILE port=N [protocol=TEXT] [options=A,B] [responder=URL]
  *   serve    store=FILE passwordfile=FILE
  *
@@ -98,7 +98,9 @@ public class Judge {
         if (options.containsKey("staple")) {
             checker.setOcspResponses(Map.of(chain.get(0), Files.readAllBytes(Path.of(options.get("staple")))));
         }
-        parameters.addCertPathChecker(checker);
+        if (!options.containsKey("crldp")) {
+            parameters.addCertPathChecker(checker); // without it Java looks at lists, and fetches them by a system property
+        }
         if (options.containsKey("crls")) {
             try (InputStream in = Files.newInputStream(Path.of(options.get("crls")))) {
                 parameters.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(factory.generateCRLs(in))));

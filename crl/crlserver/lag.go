@@ -1,0 +1,107 @@
+package crlserver
+
+import (
+	"sort"
+	"time"
+
+	"signet.example/signet/revocation"
+)
+
+// Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
+// shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large) and "mirror
+// {name}" for each mirror. The lists of off-line issuers wait for a ceremony and do not count.
+func (p *Publisher) Lags() map[string]time.Duration {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	now := p.config.Now()
+	// What the universe has and the arenas have not may concern any list.
+	floor := time.Duration(0)
+	if at, behind := p.config.Universe.RecordedAfter(p.seq); behind {
+		floor = max(0, now.Sub(at))
+	}
+	lags := map[string]time.Duration{"shard": floor, "complete": floor, "delta": floor}
+	names := map[Kind]string{KindShard: "shard", KindComplete: "complete", KindDelta: "delta"}
+	grow := func(product string, b *books, list List, shown uint64) {
+		if seq := b.next(list, shown); seq > 0 {
+			lags[product] = max(lags[product], now.Sub(p.marks.at(seq)))
+		}
+	}
+	for i, m := range p.config.Mirrors {
+		lags["mirror "+m.String()] = floor
+		for list, shown := range p.copied[i] {
+			if b := p.issuers[list.Issuer]; b != nil && b.lists[list] != nil && !b.issuer.Offline {
+				grow("mirror "+m.String(), b, list, shown)
+			}
+		}
+	}
+	for _, b := range p.issuers {
+		if b.issuer.Key == (Issuer{}).Key || b.issuer.Offline {
+			continue
+		}
+		for _, series := range b.wanted(now) {
+			for _, list := range b.listsOf(series) {
+				shown := uint64(0)
+				if served, ok := b.lists[list]; ok {
+					shown = served.head.Seq
+				}
+				grow(names[list.Kind], b, list, shown)
+			}
+		}
+	}
+	return lags
+}
+
+// next is the first ledger entry after a sequence that concerns a list, 0 if there is none.
+func (b *books) next(list List, after uint64) (seq uint64) {
+	earlier := func(next uint64) {
+		if next > 0 && (seq == 0 || next < seq) {
+			seq = next
+		}
+	}
+	if list.Sharded {
+		if a, ok := b.weeks[list.Shard]; ok {
+			earlier(a.Next(after))
+		}
+		return seq
+	}
+	for _, a := range b.weeks {
+		earlier(a.Next(after))
+	}
+	earlier(b.foreign.Next(after))
+	return seq
+}
+
+// marks tell when ledger entries were recorded, to a tenth of a second, in the order of the ledger.
+type marks []mark
+
+// mark is a run of entries: up to which sequence, and when the first of them was recorded.
+type mark struct {
+	upTo uint64
+	at   time.Time
+}
+
+const (
+	markEvery = 100 * time.Millisecond
+	markMost  = 1 << 16 // two hours of a ledger that never rests; before that, the oldest mark stands for all
+)
+
+// add notes an entry.
+func (m *marks) add(e *revocation.Entry) {
+	if n := len(*m); n > 0 && e.RecordedAt.Sub((*m)[n-1].at) < markEvery {
+		(*m)[n-1].upTo = e.Seq
+		return
+	}
+	if len(*m) == markMost {
+		*m = append((*m)[:0], (*m)[markMost/2:]...)
+	}
+	*m = append(*m, mark{e.Seq, e.RecordedAt})
+}
+
+// at is when an entry was recorded, or a moment before.
+func (m marks) at(seq uint64) time.Time {
+	i := sort.Search(len(m), func(i int) bool { return m[i].upTo >= seq })
+	if i == len(m) {
+		return time.Time{}
+	}
+	return m[i].at
+}
