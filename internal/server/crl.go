@@ -65,16 +65,15 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
 		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
+		Retention: issuer.Retention,
 	}
 	if s.authority == nil || issuer.KeyURI == "" || s.fallenBack.Load() != nil {
 		return p
 	}
-	_, signer, err := s.authority.IssuerSigner(context.Background(), issuer.ID)
-	if err != nil {
-		s.report("CRL signing key")(err)
-		return p
+	// Without its key an issuer's lists are served as they are; checkKeys tells.
+	if signer, err := s.authority.ReadySigner(context.Background(), issuer.ID); err == nil {
+		p.Signer = signer
 	}
-	p.Signer = signer
 	return p
 }
 
