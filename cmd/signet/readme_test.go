@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +26,8 @@ func TestReadme(t *testing.T) {
 		t.Fatalf("the tour has hardly a command:\n%s", script)
 	}
 	home := t.TempDir()
-	env := append(os.Environ(), "HOME="+home, "GOFLAGS=-buildvcs=false")
+	foreign := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") } // of the shell that runs the tests
+	env := append(slices.DeleteFunc(os.Environ(), foreign), "HOME="+home, "GOFLAGS=-buildvcs=false")
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // the build must not start from nothing
 		env = append(env, name+"="+goEnv(t, name))
 	}
