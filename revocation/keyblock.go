@@ -53,12 +53,12 @@ type KeyBooks interface {
 }
 
 // BlockKey blocks a compromised key and revokes every certificate that carries it, of every issuer, with reason
-// keyCompromise. No certificate with the key can be recorded once it returns. The grant is for auth.ActionManage.
+// keyCompromise. No certificate with the key can be recorded once it returns. The grant is for auth.ActionManage, or for auth.ActionBlock of this key.
 // Errors: KindInvalid, KindDenied, KindUnavailable (it may have happened: repeat).
 func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock) (BlockReceipt, error) {
 	const op = "block key"
 	switch {
-	case !grant.Allows(auth.ActionManage, ""):
+	case !grant.Allows(auth.ActionManage, "") && !grant.Allows(auth.ActionBlock, block.SPKI.String()):
 		return BlockReceipt{}, pki.Errorf(pki.KindDenied, op, "%s may not block keys", grant.Principal().ID)
 	case l.config.Keys == nil:
 		return BlockReceipt{}, pki.Errorf(pki.KindFailedPrecondition, op, "this ledger keeps no blocked keys")

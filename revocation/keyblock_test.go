@@ -44,6 +44,13 @@ func TestBlockKey(t *testing.T) {
 		_, err = l.BlockKey(t.Context(), manage, unproved)
 		wantKind(t, "without a proof", err, pki.KindInvalid)
 
+		// Whoever holds a key may end its use and nothing else.
+		nobody := auth.Principal{ID: "token:web", Account: "web", Role: auth.RoleRequester}
+		_, err = l.BlockKey(t.Context(), nobody.HoldsKey(blockOf(2).SPKI.String()), blockOf(1))
+		wantKind(t, "with another key", err, pki.KindDenied)
+		_, err = l.BlockKey(t.Context(), nobody.HoldsKey(""), blockOf(1))
+		wantKind(t, "with no key", err, pki.KindDenied)
+
 		receipt, err := l.BlockKey(t.Context(), manage, blockOf(1))
 		if err != nil || receipt != (revocation.BlockReceipt{Revoked: 3, Seq: 5}) {
 			t.Fatalf("block: %+v, %v; want 3 revoked up to 5", receipt, err)
@@ -79,6 +86,13 @@ func TestBlockKey(t *testing.T) {
 		if err != nil || len(events) != 2 || events[0].Detail["revoked"] != "3" || events[0].Detail["comment"] != "found on a <disk> & \"sold\"\uFFFD\u2028" || events[0].RequestID != "r1" {
 			t.Errorf("audit: %+v, %v", events, err)
 		}
+
+		holder := nobody.HoldsKey(blockOf(3).SPKI.String())
+		if _, err := l.BlockKey(t.Context(), holder, blockOf(3)); err != nil {
+			t.Errorf("its holder: %v", err)
+		}
+		_, err = l.Revoke(t.Context(), holder, revocation.Request{Key: a.claim(0).Key, Reason: pki.Superseded})
+		wantKind(t, "revoke with it", err, pki.KindDenied)
 	})
 }
 

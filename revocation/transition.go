@@ -163,7 +163,9 @@ func conflict(first Entry) error {
 	err := &pki.Error{Kind: pki.KindConflict, Op: opChange, Err: &ConflictError{first}}
 	switch {
 	case stateOf(first) == revoked && first.Reason != pki.KeyCompromise:
-		err.Hint = "it stays revoked; if the key was compromised, ask for a change of the reason"
+		err.Hint = "it stays revoked, for that reason; if the key was compromised, say so with a second revocation: signet revoke --reason keyCompromise"
+	case stateOf(first) == void:
+		err.Hint = "no certificate with this serial was ever released, and it is on the CRL: there is nothing to do"
 	case stateOf(first) == revoked:
 		err.Hint = "it stays revoked, and the reason stays: there is nothing left to do"
 	}

@@ -70,6 +70,8 @@ func NewServer(c Config) (*Server, error) {
 		grpc.StreamInterceptor(c.Services.Stream),
 		grpc.MaxRecvMsgSize(c.MaxMessage),
 		grpc.MaxConcurrentStreams(256),
+		// Goroutines that are kept: to issue is a deep call, and a new one grows its stack for it, copying it each time.
+		grpc.NumStreamWorkers(128),
 		grpc.MaxHeaderListSize(64<<10),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),

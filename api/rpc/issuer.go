@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
@@ -299,6 +301,10 @@ func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
 	}
 	if len(issuer.CSR) > 0 {
 		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))
+	}
+	var name pkix.RDNSequence
+	if _, err := asn1.Unmarshal(issuer.Subject, &name); err == nil {
+		b.Subject = new(name.String())
 	}
 	for i, certificate := range issuer.Certificates {
 		parsed, err := x509.ParseCertificate(certificate.DER)

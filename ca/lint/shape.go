@@ -4,8 +4,10 @@ package lint
 
 import (
 	_ "embed"
+	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zmap/zcrypto/x509"
@@ -36,38 +38,57 @@ func dependsOnShapeOnly(l *lint.CertificateLint, table map[string]bool) bool {
 }
 
 // maxShapes bounds the shapes remembered by one set of rules; requests decide how many names of which type there are.
-const maxShapes = 4096
+const maxShapes = 1024
 
 // shapes remembers the shapes that passed the lints of the table. Those that failed are looked at again, for the reasons.
 type shapes struct {
 	mu     sync.RWMutex
-	passed map[string]struct{}
+	passed map[string]*passedShape
 }
 
-func (s *shapes) known(shape string) bool {
+// passedShape is a shape that passed the lints of the table.
+type passedShape struct {
+	pattern *pattern // nil: every certificate of the shape is parsed by zcrypto
+	seen    atomic.Uint64
+	differs atomic.Bool // the pattern gave something else than zcrypto did, once
+}
+
+func (s *shapes) find(shape []byte) *passedShape {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, ok := s.passed[shape]
-	return ok
+	return s.passed[string(shape)]
 }
 
-func (s *shapes) add(shape string) {
+func (s *shapes) add(shape []byte, passed *passedShape) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.passed == nil || len(s.passed) >= maxShapes {
-		s.passed = make(map[string]struct{})
+		s.passed = make(map[string]*passedShape)
 	}
-	s.passed[shape] = struct{}{}
+	s.passed[string(shape)] = passed
 }
 
 // run runs the lints that read values, and those of the table unless a certificate of this shape has passed them.
-func (r *Rules) run(certificate *x509.Certificate, tbs, algorithm []byte, selfSigned bool) error {
+func (r *Rules) run(der, tbs, algorithm []byte, selfSigned bool) error {
+	shape, hasShape := shapeOf(tbs, algorithm, selfSigned)
+	var known *passedShape
+	if hasShape {
+		known = r.shapes.find(shape)
+	}
+	certificate, err := known.parse(der, tbs)
+	if err != nil {
+		return unreadable(err)
+	}
+	var like *pattern
+	if hasShape && known == nil {
+		like = newPattern(certificate)
+	}
+	certificate.SelfSigned = selfSigned
 	findings := r.execute(certificate, r.byValue)
-	shape, ok := shapeOf(tbs, algorithm, selfSigned)
-	if !ok || !r.shapes.known(shape) {
+	if known == nil {
 		broken := r.execute(certificate, r.byShape)
-		if ok && len(broken) == 0 {
-			r.shapes.add(shape)
+		if hasShape && len(broken) == 0 {
+			r.shapes.add(shape, &passedShape{pattern: like})
 		}
 		findings = append(findings, broken...)
 	}
@@ -75,6 +96,25 @@ func (r *Rules) run(certificate *x509.Certificate, tbs, algorithm []byte, selfSi
 		return &Failure{findings}
 	}
 	return nil
+}
+
+// compareEvery is how often the parse by pattern is compared with that of zcrypto, beside the first time.
+const compareEvery = 256
+
+// parse parses a certificate: by pattern if there is one that can be trusted, else by zcrypto.
+func (s *passedShape) parse(der, tbs []byte) (*x509.Certificate, error) {
+	if s == nil || s.pattern == nil || s.differs.Load() {
+		return x509.ParseCertificate(der)
+	}
+	derived, ok := s.pattern.parse(der, tbs)
+	if ok && s.seen.Add(1)%compareEvery != 1 {
+		return derived, nil
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if ok && (err != nil || !reflect.DeepEqual(parsed, derived)) {
+		s.differs.Store(true)
+	}
+	return parsed, err
 }
 
 func (r *Rules) execute(certificate *x509.Certificate, lints []*lint.CertificateLint) (findings []Finding) {
@@ -90,7 +130,7 @@ func (r *Rules) execute(certificate *x509.Certificate, lints []*lint.Certificate
 // contents of object identifiers, booleans, nulls, short integers and short bit strings (key usage), of the issuer's
 // name and of the signature algorithm, and the format of times. It is read from the bytes that will be signed, not from what they were made of.
 // ok is false for what cannot be read.
-func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape string, ok bool) {
+func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape []byte, ok bool) {
 	w := shapeWriter{out: make([]byte, 0, 512)}
 	if selfSigned {
 		w.out = append(w.out, 1)
@@ -99,13 +139,13 @@ func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape string, ok bool) {
 	input := cryptobyte.String(tbs)
 	var body, issuer cryptobyte.String
 	if !input.ReadASN1(&body, asn1.SEQUENCE) || !input.Empty() {
-		return "", false
+		return nil, false
 	}
 	rest := body
 	// version, serialNumber and signature stand before the issuer.
 	if !rest.SkipOptionalASN1(asn1.Tag(0).ContextSpecific().Constructed()) || !rest.SkipASN1(asn1.INTEGER) || !rest.SkipASN1(asn1.SEQUENCE) ||
 		!rest.ReadASN1Element(&issuer, asn1.SEQUENCE) {
-		return "", false
+		return nil, false
 	}
 	w.out = append(w.out, issuer...)
 	return w.finish(body)
@@ -113,9 +153,9 @@ func shapeOf(tbs, algorithm []byte, selfSigned bool) (shape string, ok bool) {
 
 type shapeWriter struct{ out []byte }
 
-func (w *shapeWriter) finish(body cryptobyte.String) (string, bool) {
+func (w *shapeWriter) finish(body cryptobyte.String) ([]byte, bool) {
 	ok := w.walk(body, 0)
-	return string(w.out), ok
+	return w.out, ok
 }
 
 // maxDepth bounds nesting; certificates need about ten levels.

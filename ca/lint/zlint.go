@@ -76,12 +76,11 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 // signature in the place of the real one. selfSigned says that the real one will be by the key inside. A broken rule
 // is a *Failure; warnings are not failures.
 func (r *Rules) Certificate(tbs, algorithm []byte, selfSigned bool) error {
-	certificate, err := x509.ParseCertificate(assemble(tbs, algorithm))
-	if err != nil {
-		return &Failure{[]Finding{{Lint: "parse", Source: "zcrypto", Citation: "X.690", Text: "the certificate can be parsed", Details: err.Error()}}}
-	}
-	certificate.SelfSigned = selfSigned
-	return r.run(certificate, tbs, algorithm, selfSigned)
+	return r.run(assemble(tbs, algorithm), tbs, algorithm, selfSigned)
+}
+
+func unreadable(err error) *Failure {
+	return &Failure{[]Finding{{Lint: "parse", Source: "zcrypto", Citation: "X.690", Text: "the certificate can be parsed", Details: err.Error()}}}
 }
 
 // throwAway stands where the signature will be. No rule looks inside a signature.

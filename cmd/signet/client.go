@@ -121,8 +121,8 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 		issuer, serial, both := strings.Cut(r.Certificate, "/")
 		if !both {
 			serial = issuer
-		} else if filter.Issuer, err = pki.ParseIssuerID(issuer); err != nil {
-			return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		} else if filter.Issuer, err = findIssuer(a, c, issuer); err != nil {
+			return nil, err
 		}
 		if filter.Serial, err = pki.ParseSerial(serial); err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", r.Certificate).

@@ -26,7 +26,7 @@ type credentialCreateCmd struct {
 	Out        string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
 	Identifier string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
 	ClientKey  string   `placeholder:"HEX" help:"Instead of a token: SHA-256 of the SubjectPublicKeyInfo of the client certificate."`
-	Issuer     string   `placeholder:"ID" help:"The issuer of the client certificate; with --identifier or --client-key."`
+	Issuer     string   `placeholder:"NAME" help:"The issuer (id, label or name) of the client certificate; with --identifier or --client-key."`
 	serverFlags
 }
 
@@ -49,11 +49,6 @@ func (c *credentialCreateCmd) Run(a *app) error {
 		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 	}
 	request := client.CredentialRequest{Name: c.Name, Role: role, Account: c.Account, Profiles: c.Profiles, Lifetime: time.Duration(c.Lifetime), Identifier: c.Identifier}
-	if c.Issuer != "" {
-		if request.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
-			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
-		}
-	}
 	if c.ClientKey != "" {
 		if request.KeyHash, err = pki.ParseKeyHash(c.ClientKey); err != nil {
 			return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
@@ -64,6 +59,9 @@ func (c *credentialCreateCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	if c.Identifier != "" || c.ClientKey != "" {
 		return c.bind(a, api, request)
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 type crlCmd struct {
+	Import crlImportCmd `cmd:"" help:"Publish the revocation list of an off-line issuer, signed at a ceremony."`
 	Fetch  crlFetchCmd  `cmd:"" help:"Get a revocation list from the server, a URL or the URLs of a certificate."`
 	Show   crlShowCmd   `cmd:"" help:"Show what a revocation list says."`
 	Verify crlVerifyCmd `cmd:"" help:"Check who signed a revocation list and whether it is fresh."`

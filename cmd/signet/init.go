@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,12 @@ type initCmd struct {
 	APIListen       string   `name:"api-listen" default:"127.0.0.1:8443" env:"SIGNET_API_LISTEN" placeholder:"ADDR" help:"Address for gRPC and REST."`
 	PublicListen    string   `default:"127.0.0.1:8080" env:"SIGNET_PUBLIC_LISTEN" placeholder:"ADDR" help:"Address for CRL, OCSP and issuers."`
 	OpsListen       string   `default:"127.0.0.1:9090" env:"SIGNET_OPS_LISTEN" placeholder:"ADDR" help:"Address for metrics and health."`
+	OfflineRoot     string   `placeholder:"FILE" help:"Certificate of a root whose key is elsewhere (signet ceremony root): make no root, and a request for the issuing authority."`
+	Certificate     string   `placeholder:"FILE" help:"Finish below an off-line root: the certificate that the ceremony made, with the root behind it."`
+	KeysStore       string   `name:"keys-store" default:"softkey" enum:"softkey,pkcs11" env:"SIGNET_KEYS_STORE" help:"Where keys are made: softkey (encrypted files) or pkcs11 (a token)." group:"Token"`
+	Module          string   `name:"pkcs11-module" env:"SIGNET_KEYS_PKCS11_MODULE" placeholder:"FILE" help:"PKCS #11 library of the token." group:"Token"`
+	Token           string   `name:"pkcs11-token" env:"SIGNET_KEYS_PKCS11_TOKEN" placeholder:"LABEL" help:"Label of the token." group:"Token"`
+	PINFile         string   `name:"pkcs11-pin-file" env:"SIGNET_KEYS_PKCS11_PIN_FILE" placeholder:"FILE" help:"File with the user's PIN." group:"Token"`
 	UnsafeDatabase  bool     `help:"Accept a PostgreSQL that can lose what it confirmed."`
 	IfMissing       bool     `help:"Do nothing, successfully, if the directory has a signet.yaml already."`
 }
@@ -46,11 +53,17 @@ credential or the terminal, never from the command line.
 Examples:
   signet init --local
   signet init --dir /var/lib/signet --public-url http://pki.example --passphrase-file /etc/signet/passphrase
-  signet init --public-url http://pki.example --database postgres://signet@db/signet`
+  signet init --public-url http://pki.example --database postgres://signet@db/signet
+  signet init --public-url http://pki.example --keys-store pkcs11 --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --pkcs11-token ca --pkcs11-pin-file pin
+  signet init --public-url http://pki.example --offline-root root.pem
+  signet init --certificate issuing.pem`
 }
 
 // Run makes an authority.
 func (c *initCmd) Run(a *app) error {
+	if c.Certificate != "" {
+		return c.finish(a)
+	}
 	config, err := c.config(a)
 	if errors.Is(err, errPresent) {
 		return a.show(map[string]any{"dir": c.Dir, "made": false}, func(p *printer) { p.line("%s is there already; nothing was done", server.State{Dir: c.Dir}.Config()) })
@@ -63,6 +76,30 @@ func (c *initCmd) Run(a *app) error {
 		return err
 	}
 	return a.show(made, func(p *printer) { c.report(p, made) })
+}
+
+// finish gives the issuing authority below an off-line root its certificate.
+func (c *initCmd) finish(a *app) error {
+	chain, err := a.readPEM(c.Certificate)
+	if err != nil {
+		return err
+	}
+	config, err := server.LoadConfig(server.State{Dir: c.Dir}.Config(), a.getenv)
+	if err != nil {
+		return err
+	}
+	passphrase, err := a.passphrase(cmp.Or(c.PassphraseFile, config.PassphraseFilePath()), false)
+	if err != nil {
+		return err
+	}
+	issuer, err := config.ImportFirst(a.ctx, passphrase, []byte(chain), c.UnsafeDatabase)
+	if err != nil {
+		return err
+	}
+	return a.show(map[string]string{"issuer": issuer.ID.String(), "label": issuer.Label, "state": issuer.State.String()}, func(p *printer) {
+		p.line("issuer %s (%s) is %s", issuer.Label, issuer.ID, issuer.State)
+		p.next("signet serve --config %s, then signet crl import --issuer root with the list of the ceremony", config.State().Config())
+	})
 }
 
 // errPresent ends a run with --if-missing early.
@@ -82,6 +119,14 @@ func (c *initCmd) config(a *app) (server.InitConfig, error) {
 		APIListen: c.APIListen, PublicListen: c.PublicListen, OpsListen: c.OpsListen, Unsafe: c.UnsafeDatabase,
 	}
 	var err error
+	if c.OfflineRoot != "" {
+		if out.OfflineRoot, err = a.readInput(c.OfflineRoot); err != nil {
+			return out, err
+		}
+	}
+	if out.Keys, err = c.keys(); err != nil {
+		return out, err
+	}
 	if out.RootKey, err = keys.ParseAlgorithm(c.RootKey); err != nil {
 		return out, (&pki.Error{Kind: pki.KindOf(err), Op: "init", Err: err}).InField("--root-key")
 	}
@@ -98,6 +143,24 @@ func (c *initCmd) config(a *app) (server.InitConfig, error) {
 	}
 	out.Passphrase, err = a.passphrase(c.PassphraseFile, true)
 	return out, err
+}
+
+// keys says where keys are made.
+func (c *initCmd) keys() (k server.KeysConfig, err error) {
+	k = server.KeysConfig{Store: c.KeysStore, PKCS11: server.PKCS11Config{Module: c.Module, Token: c.Token, PINFile: c.PINFile}}
+	if c.KeysStore == "softkey" {
+		if c.Module != "" {
+			return k, pki.Errorf(pki.KindInvalid, "init", "a token is named, and keys are to be made in files").InField("--keys-store").WithHint("say --keys-store pkcs11")
+		}
+		return k, nil
+	}
+	if c.Module == "" || c.Token == "" || c.PINFile == "" {
+		return k, pki.Errorf(pki.KindInvalid, "init", "a token needs --pkcs11-module, --pkcs11-token and --pkcs11-pin-file").InField("--keys-store")
+	}
+	if k.PKCS11.PINFile, err = filepath.Abs(c.PINFile); err != nil {
+		return k, fileError("init", err)
+	}
+	return k, nil
 }
 
 // publicURL is what was given, what a person answers, or with --local the address of the public listener.
@@ -140,7 +203,11 @@ func (c *initCmd) report(p *printer, made *server.Initialized) {
 	for _, issuer := range made.Issuers {
 		p.line("")
 		p.line("%s  %s", issuer.Label, issuer.Subject)
-		p.fields("ends", on(issuer.NotAfter), "sha256", issuer.Fingerprint, "issuer id", issuer.Issuer, "key", issuer.KeyFile+" (encrypted)")
+		key := cmp.Or(issuer.Key, "off-line")
+		if issuer.KeyFile != "" {
+			key = issuer.KeyFile + " (encrypted)"
+		}
+		p.fields("ends", cmp.Or(on(issuer.NotAfter), "waits for its certificate"), "sha256", issuer.Fingerprint, "issuer id", issuer.Issuer, "key", key)
 	}
 	p.line("")
 	p.fields(
@@ -155,5 +222,9 @@ func (c *initCmd) report(p *printer, made *server.Initialized) {
 		p.line("Certificates carry a loopback URL: other machines cannot check whether they are revoked.")
 	}
 	p.line("Keep the passphrase and a backup (signet backup) in two places: without both the authority is lost.")
+	if made.Request != "" {
+		p.next("carry %s to the root: signet ceremony sign --csr issuing.csr; then signet init --dir %s --certificate FILE", made.Request, made.Dir)
+		return
+	}
 	p.next("signet serve --config %s", made.Config)
 }

@@ -19,7 +19,7 @@ type issueCmd struct {
 	Profile   string   `short:"p" default:"server" help:"Profile to issue under."`
 	CSR       string   `name:"csr" placeholder:"FILE" help:"Use this request (PEM or DER, - for standard input) instead of making a key."`
 	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
-	Issuer    string   `placeholder:"ID" help:"Issuer, if the profile leaves a choice."`
+	Issuer    string   `placeholder:"NAME" help:"Issuer (id, label or name), if the profile leaves a choice."`
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name)."`
 	Batch     string   `placeholder:"FILE" help:"Issue every line of a CSV or JSONL file, into the directory --out (default: FILE.out)."`
@@ -58,11 +58,6 @@ func (c *issueCmd) Run(a *app) error {
 		return err
 	}
 	request := client.IssueRequest{Profile: c.Profile, Identifiers: texts(names), Lifetime: time.Duration(c.Lifetime), RequestID: c.RequestID}
-	if c.Issuer != "" {
-		if request.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
-			return (&pki.Error{Kind: pki.KindInvalid, Op: "issue certificate", Err: err}).InField("--issuer")
-		}
-	}
 	if request.RequestID == "" {
 		request.RequestID = newRequestID()
 	}
@@ -77,6 +72,9 @@ func (c *issueCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	stem, key, err := c.prepare(a, names, &request)
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ type batch struct {
 	results *os.File
 	bar     *progress
 	room    chan struct{}
+	issuer  pki.IssuerID // zero: the profile's
 
 	mu              sync.Mutex // guards the rest, and results
 	waiting         map[string]waitingItem
@@ -109,6 +110,9 @@ func (c *issueCmd) runBatch(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if b.issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	if err := b.run(api, in); err != nil {
 		return err
 	}
@@ -292,11 +296,7 @@ func (b *batch) request(item batchItem) (q client.IssueRequest, err error) {
 		}
 		q.Lifetime = time.Duration(d)
 	}
-	if b.c.Issuer != "" {
-		if q.Issuer, err = pki.ParseIssuerID(b.c.Issuer); err != nil {
-			return q, (&pki.Error{Kind: pki.KindInvalid, Op: "read item", Err: err}).InField("--issuer")
-		}
-	}
+	q.Issuer = b.issuer
 	if q.CSR, err = b.csr(item, names); err != nil {
 		return q, err
 	}

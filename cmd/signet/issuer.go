@@ -1,11 +1,6 @@
 package main
 
-import (
-	"time"
-
-	"signet.example/signet/api/client"
-	"signet.example/signet/pki"
-)
+import "time"
 
 type issuerCmd struct {
 	List      issuerListCmd      `cmd:"" help:"List the certification authorities of the server."`
@@ -13,6 +8,11 @@ type issuerCmd struct {
 	Create    issuerCreateCmd    `cmd:"" help:"Make one: a root, one below another, or one that a parent elsewhere signs."`
 	Import    issuerImportCmd    `cmd:"" help:"Give it the certificate that a parent elsewhere made."`
 	CrossSign issuerCrossSignCmd `cmd:"" help:"Have another root sign its name and key too."`
+	Adopt     issuerAdoptCmd     `cmd:"" help:"Take up an authority that was made elsewhere: an off-line root, or one with its key."`
+	Renew     issuerRenewCmd     `cmd:"" help:"Give it a new certificate of its name and key."`
+	Choose    issuerChooseCmd    `cmd:"" help:"Choose which of its certificates is served first."`
+	Update    issuerUpdateCmd    `cmd:"" help:"Change where its products are served."`
+	Bundle    issuerBundleCmd    `cmd:"" help:"Print the chains and roots that hold at a date."`
 	State     issuerStateCmd     `cmd:"" help:"Let it issue, stop it for now, or retire it."`
 }
 
@@ -89,25 +89,11 @@ func (c *issuerShowCmd) Run(a *app) error {
 		p.fields("subject", issuer.Subject, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", "sha256 "+issuer.Fingerprint)
 		if issuer.BaseURL != "" {
-			p.fields("CRL", issuer.BaseURL+"/crl/"+issuer.ID.String()+".crl", "OCSP", issuer.BaseURL+"/ocsp/"+issuer.ID.String(),
-				"certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
+			ocsp := "" // nobody has the key that could certify a responder
+			if issuer.Online {
+				ocsp = issuer.BaseURL + "/ocsp/" + issuer.ID.String()
+			}
+			p.fields("CRL", issuer.BaseURL+"/crl/"+issuer.ID.String()+".crl", "OCSP", ocsp, "certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
 		}
 	})
-}
-
-// findIssuer takes an id as it is and looks a label up.
-func findIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
-	if id, err := pki.ParseIssuerID(name); err == nil {
-		return id, nil
-	}
-	issuers, err := api.Issuers(a.ctx)
-	if err != nil {
-		return pki.IssuerID{}, err
-	}
-	for _, i := range issuers {
-		if i.Label == name {
-			return i.ID, nil
-		}
-	}
-	return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, "find issuer", "there is no issuer %q", name).WithHint("`signet issuer list` shows ids and labels")
 }

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"encoding/pem"
 	"fmt"
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/pki"
 )
 
 type issuerCreateCmd struct {
 	Label        string   `arg:"" help:"A name for people, such as issuing-2: lower-case letters, digits, dots and hyphens."`
 	CommonName   string   `required:"" placeholder:"TEXT" help:"Common name. A new key needs a new name, such as \"Example CA 2\"."`
 	Organization string   `placeholder:"TEXT" help:"Organization in the subject."`
-	Parent       string   `placeholder:"ID" help:"Id or label of the authority that signs it; without one it is a root."`
+	Parent       string   `placeholder:"ID" help:"Id, label or name of the authority that signs it; without one it is a root."`
 	Offline      bool     `help:"Its parent is elsewhere: print a request for it, and wait for signet issuer import."`
 	KeyAlgorithm string   `default:"ecdsa-p256" placeholder:"ALG" help:"Its key."`
 	Lifetime     duration `placeholder:"DURATION" help:"How long it lives (default: 20y for a root, 10y for others)."`
@@ -55,12 +53,8 @@ func (c *issuerCreateCmd) Run(a *app) error {
 			return err
 		}
 	}
-	if n.BaseURL == "" {
-		config, err := a.loadConfig()
-		if err != nil {
-			return pki.Errorf(pki.KindInvalid, "create issuer", "--base-url is not given, and there is no configuration to take it from")
-		}
-		n.BaseURL = config.PublicURL
+	if n.BaseURL, err = a.baseURL("create issuer", n.BaseURL); err != nil {
+		return err
 	}
 	made, err := api.CreateIssuer(a.ctx, n)
 	if err != nil {
@@ -91,21 +85,18 @@ func (issuerImportCmd) Help() string {
 
 // Run hands a certificate to the issuer whose name and key are in it.
 func (c *issuerImportCmd) Run(a *app) error {
-	data, err := a.readInput(c.File)
+	text, err := a.readPEM(c.File)
 	if err != nil {
 		return err
 	}
-	if block, _ := pem.Decode(data); block == nil {
-		data = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})
-	}
 	return issuerCall(a, c.serverFlags, "has a certificate now", func(api *client.Client) (*client.Issuer, error) {
-		return api.ImportIssuerCertificate(a.ctx, string(data))
+		return api.ImportIssuerCertificate(a.ctx, text)
 	})
 }
 
 type issuerCrossSignCmd struct {
-	Issuer   string   `arg:"" help:"Id or label of the authority that is signed."`
-	Parent   string   `arg:"" help:"Id or label of the authority that signs."`
+	Issuer   string   `arg:"" help:"Id, label or name of the authority that is signed."`
+	Parent   string   `arg:"" help:"Id, label or name of the authority that signs."`
 	Lifetime duration `placeholder:"DURATION" help:"How long the certificate lives."`
 	serverFlags
 }
@@ -134,7 +125,7 @@ func (c *issuerCrossSignCmd) Run(a *app) error {
 }
 
 type issuerStateCmd struct {
-	Issuer string `arg:"" help:"Id or label."`
+	Issuer string `arg:"" help:"Id, label or name."`
 	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again."`
 	serverFlags
 }

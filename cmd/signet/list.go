@@ -13,7 +13,7 @@ type listCmd struct {
 	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
 	Standing     string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
 	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
-	Issuer       string   `placeholder:"ID" help:"From this issuer."`
+	Issuer       string   `placeholder:"NAME" help:"From this issuer: id, label or name."`
 	Account      string   `placeholder:"NAME" help:"Issued to this account."`
 	KeyHash      string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
 	Expiring     duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
@@ -50,6 +50,9 @@ func (c *listCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if filter.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
+		return err
+	}
 	switch {
 	case c.Count:
 		return c.count(a, api, filter)
@@ -82,11 +85,6 @@ func (c *listCmd) filter() (client.Filter, error) {
 	var err error
 	if f.Standing, err = client.ParseStanding(c.Standing); err != nil {
 		return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
-	}
-	if c.Issuer != "" {
-		if f.Issuer, err = pki.ParseIssuerID(c.Issuer); err != nil {
-			return f, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).WithHint("`signet issuer list` shows issuers")
-		}
 	}
 	if c.KeyHash != "" {
 		if f.KeyHash, err = pki.ParseKeyHash(c.KeyHash); err != nil {

@@ -229,6 +229,7 @@ type ocspAnswer struct {
 	Key        string     `json:"key,omitempty"` // that signed
 	Delegated  bool       `json:"delegated"`
 	Nonce      bool       `json:"nonce_matched"`
+	Hint       string     `json:"hint,omitempty"` // what to do about the problem
 }
 
 func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.Result, err error) ocspAnswer {
@@ -237,6 +238,9 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 		out.Status, out.Problem = pki.StatusInvalid.String(), err.Error()
 		if _, ok := errors.AsType[*ocsp.StaleError](err); ok {
 			out.Status = pki.StatusStale.String()
+		}
+		if e, ok := errors.AsType[*ocsp.NonceError](err); ok && e.Got == nil {
+			out.Hint = "this responder makes its answers beforehand (RFC 9919): `--nonce ask` takes one; a Signet makes them afresh with `ocsp.nonce: live`"
 		}
 		return out
 	}
@@ -255,6 +259,9 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 	if answer.Problem != "" {
 		p.line("%s: the answer must not be believed: %s", what, answer.Problem)
 		p.fields("responder", answer.Responder)
+		if answer.Hint != "" {
+			p.next("%s", answer.Hint)
+		}
 		return
 	}
 	p.line("%s: %s", what, answer.Status)

@@ -55,6 +55,11 @@ func (c *revokeCmd) Run(a *app) error {
 		}
 		p.line("%s certificate %s of issuer %s", verb, change.Serial, change.Issuer)
 		revocationFields(p, change.Revocation)
+		if issuer, err := api.Issuer(a.ctx, change.Issuer); err == nil && !issuer.Online {
+			p.line("  It is durable. The key of issuer %s is off-line: others see it when a ceremony has signed a list with it.", issuer.Label)
+			p.next("signet ceremony crl --revoke %s=%s on its machine, then signet crl import --issuer %s FILE", change.Serial, reason, issuer.Label)
+			return
+		}
 		printChange(p, change)
 		p.next("signet status %s", c.Certificate)
 	})
@@ -70,9 +75,9 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 		return client.RevokeRequest{Certificate: certificate.Raw}, nil
 	}
 	if issuer, serial, ok := strings.Cut(c.Certificate, "/"); ok { // known without asking: it may be a serial never seen here
-		id, err := pki.ParseIssuerID(issuer)
+		id, err := findIssuer(a, api, issuer)
 		if err != nil {
-			return client.RevokeRequest{}, &pki.Error{Kind: pki.KindInvalid, Op: "revoke certificate", Err: err}
+			return client.RevokeRequest{}, err
 		}
 		number, err := pki.ParseSerial(serial)
 		if err != nil {

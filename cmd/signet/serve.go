@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"runtime/debug"
 
 	"signet.example/signet/internal/server"
@@ -46,16 +47,19 @@ func (c *serveCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.getenv("GOGC") == "" {
-		// What lives long is small beside what a request makes. The collector took 9 % of the processor time of issuing
-		// in a profile; collecting less often spends some tens of megabytes against that. The gain was not measured alone.
-		debug.SetGCPercent(300)
+	log := logger(a, config)
+	if unknown := server.UnknownVariables(os.Environ()); len(unknown) > 0 {
+		log.Warn("the environment sets what is no field of the configuration", "variables", unknown, "next", "api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field")
 	}
-	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: logger(a, config)})
+	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(a.ctx))) }()
+	debug.FreeOSMemory() // stretching the passphrase took much of it
+	if a.getenv("GOGC") == "" {
+		go collectRarely(a.ctx)
+	}
 	if err := a.announce(s); err != nil {
 		return err
 	}

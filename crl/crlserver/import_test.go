@@ -2,6 +2,7 @@ package crlserver_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,10 +21,11 @@ func TestImport(t *testing.T) {
 		a, other := newAuthority(t, s, "Off-line Root"), newAuthority(t, s, "Other Root")
 		offline := a.config()
 		offline.Offline, offline.Signer, offline.Delta = true, nil, true
-		p := start(t, s, &clock{}, nil, offline)
+		now := &clock{}
+		p := start(t, s, now, nil, offline)
 		p.await(t, a.revoke(t, 1)) // does not wait for a ceremony
-		if err := p.Check(); err == nil {
-			t.Fatal("a root without a list is not reported")
+		if c := p.Ceremonies(); len(c) != 1 || !c[0].Due || !c[0].NextUpdate.IsZero() || p.Check() != nil {
+			t.Fatalf("a root without a list: %+v, %v", c, p.Check())
 		}
 		ceremony := func(number uint64, signer *authority, change func(*crl.Template), indices ...uint64) []byte {
 			template := crl.Template{Issuer: a.cert.RawSubject, KeyID: a.cert.SubjectKeyId, Number: number, ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().AddDate(0, 9, 0)}
@@ -83,9 +85,23 @@ func TestImport(t *testing.T) {
 		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1000, a, func(t *crl.Template) { t.URLs = []string{base + "/crl/" + a.issuer.String() + ".crl"} }, 1, 2)); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Check(); err != nil {
-			t.Error(err)
+		due := func(why string) {
+			t.Helper()
+			if c := p.Ceremonies(); len(c) != 1 || c[0].Due != (why != "") || !strings.Contains(c[0].Why, why) {
+				t.Errorf("want %q: %+v", why, c)
+			}
 		}
+		due("")
+		p.await(t, a.revoke(t, 3))
+		due("a revocation waits")
+		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1001, a, nil, 1, 2, 3)); err != nil {
+			t.Fatal(err)
+		}
+		due("")
+		now.move(time.Until(h.NextUpdate) - 20*24*time.Hour)
+		due("its list ends at")
+		now.move(21 * 24 * time.Hour)
+		due("its list ended at")
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "crl.import"}, 0, 100)
 		if err != nil {
 			t.Fatal(err)
@@ -94,12 +110,12 @@ func TestImport(t *testing.T) {
 		for _, e := range events {
 			outcomes[e.Outcome]++
 		}
-		if outcomes[audit.OK] != 2 || outcomes[audit.Refused] != refusals+2 || events[len(events)-1].Detail["number"] != "1000" {
+		if outcomes[audit.OK] != 3 || outcomes[audit.Refused] != refusals+2 || events[len(events)-1].Detail["number"] != "1001" {
 			t.Errorf("the audit log has %v", outcomes)
 		}
 		p.stop()
 		p = start(t, s, &clock{}, nil, offline)
-		if l := p.list(t, a, a.complete()); l.Number != crl.NumberOf(1000) || l.Len() != 2 || len(p.Lists()) != 1 {
+		if l := p.list(t, a, a.complete()); l.Number != crl.NumberOf(1001) || l.Len() != 3 || len(p.Lists()) != 1 {
 			t.Fatalf("after a restart: %s, %d entries", l.Number, l.Len())
 		}
 	})

@@ -26,8 +26,8 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
-	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
-	Retain time.Duration
+	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
+	Retention pki.Retention
 
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool
@@ -43,7 +43,8 @@ type Config struct {
 	Imports      Imports              // zero: no list of an off-line issuer can be brought in
 	Universe     *revocation.Universe // required; loaded and running
 
-	// Issuers returns what is to be published now. It is asked every second, so it must not block. Required.
+	// Issuers returns what is to be published now. It is asked every second, so it must not block: the Signer
+	// of an issuer may, for as long as it takes. Required.
 	Issuers func() []Issuer
 
 	Instance revocation.InstanceID // of this process. Required.
@@ -95,6 +96,7 @@ type Publisher struct {
 	watch   *revocation.Watch // of the goroutine that follows
 	kick    chan struct{}     // wakes the scheduler
 	waiters chan struct{}     // requests that wait for the first list of a shard
+	slots   chan struct{}     // publications at work
 	working chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
 
 	mu      sync.RWMutex      // guards what follows, and the arenas
@@ -143,7 +145,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))
 	}
@@ -244,6 +246,23 @@ func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 	}
 }
 
+// AwaitSeq returns nil when Seq is at least seq, and an error when ctx ends before.
+func (p *Publisher) AwaitSeq(ctx context.Context, seq uint64) error {
+	for {
+		p.mu.RLock()
+		reached, changed := p.seq, p.changed
+		p.mu.RUnlock()
+		if reached >= seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &pki.Error{Kind: pki.KindUnavailable, Op: "follow ledger", Err: ctx.Err()}
+		}
+	}
+}
+
 // progressed wakes Await. p.mu is held.
 func (p *Publisher) progressed() {
 	close(p.changed)
@@ -277,7 +296,7 @@ func (p *Publisher) Lists() []ListStatus {
 }
 
 // Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
-// up half of the time between the rebuild that is due and their end.
+// up half of the time between the rebuild that is due and their end. The lists of off-line issuers do not count.
 func (p *Publisher) Check() error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -285,7 +304,7 @@ func (p *Publisher) Check() error {
 	failures := []error{p.halted}
 	now := p.config.Now()
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline { // see Ceremonies
 			continue
 		}
 		for _, series := range b.wanted(now) {
@@ -298,7 +317,7 @@ func (p *Publisher) Check() error {
 				switch {
 				case !ok:
 					failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
-				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late(b, served.head):
+				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late():
 					failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
 				}
 			}
@@ -310,16 +329,55 @@ func (p *Publisher) Check() error {
 	return nil
 }
 
-// late is how long before its end a list is a matter for an operator. A ceremony takes longer to arrange than a rebuild.
-func (p *Publisher) late(b *books, h Head) time.Duration {
-	if b.issuer.Offline {
-		return min(ceremonyNotice, h.NextUpdate.Sub(h.ThisUpdate)/4)
-	}
-	return (p.config.Validity - p.config.Interval) / 2
+// late is how long before its end a list is a matter for an operator.
+func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.Interval) / 2 }
+
+// ceremonyNotice is how long before its end the list of an off-line issuer is asked for, at most: a ceremony takes longer
+// to arrange than a rebuild.
+const ceremonyNotice = 30 * 24 * time.Hour
+
+// CeremonyStatus is what there is to know of the list of an off-line issuer.
+type CeremonyStatus struct {
+	Issuer     pki.IssuerID
+	NextUpdate time.Time // of the list that is served; zero: there is none
+	Waiting    bool      // something that was revoked is not on it
+	Due        bool      // hold a ceremony now
+	Why        string    // empty unless Due
 }
 
-// ceremonyNotice is how long before its end the list of an off-line issuer is asked for.
-const ceremonyNotice = 30 * 24 * time.Hour
+// Ceremonies reports the off-line issuers. What is due is for people: no instance can do anything about it.
+func (p *Publisher) Ceremonies() []CeremonyStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	now := p.config.Now()
+	var all []CeremonyStatus
+	for id, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || !b.issuer.Offline {
+			continue
+		}
+		status := CeremonyStatus{Issuer: id}
+		list := List{Series{Issuer: id}, KindComplete}
+		served, ok := b.lists[list]
+		if ok {
+			status.NextUpdate = served.head.NextUpdate
+		}
+		left := status.NextUpdate.Sub(now)
+		switch {
+		case !ok:
+			status.Why = "it has no list yet: sign one in a ceremony and bring it in"
+		case left <= 0:
+			status.Why = "its list ended at " + status.NextUpdate.Format(time.RFC3339) + ": clients that insist on a status refuse what it signed"
+		case b.touched(list) > served.head.Seq:
+			status.Waiting, status.Why = true, "a revocation waits for the list of a ceremony"
+		case left < min(ceremonyNotice, status.NextUpdate.Sub(served.head.ThisUpdate)/4):
+			status.Why = "its list ends at " + status.NextUpdate.Format(time.RFC3339)
+		}
+		status.Due = status.Why != ""
+		all = append(all, status)
+	}
+	slices.SortFunc(all, func(a, b CeremonyStatus) int { return strings.Compare(a.Issuer.String(), b.Issuer.String()) })
+	return all
+}
 
 // Document returns the octets and head of a list as they are served now.
 func (p *Publisher) Document(list List) (crl.Document, Head, bool) {

@@ -75,10 +75,11 @@ const (
 	ActionRead           // scope: account whose certificates are read; "" means all
 	ActionAudit          // read the audit log
 	ActionManage         // issuers, profiles, credentials, jobs, key blocks
+	ActionBlock          // scope: hash of a public key; block it. Administrators have ActionManage for that
 	ActionApprove        // scope: profile name; read and decide the requests that wait for an approval
 )
 
-var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage", "approve"}
+var actionNames = [...]string{"nothing", "issue", "revoke", "read", "audit", "manage", "block keys", "approve"}
 
 // String is the lower-case verb.
 func (a Action) String() string {
@@ -175,10 +176,11 @@ func within(scope string) string {
 	return " within " + scope
 }
 
-// KeyHolder is the principal in the one matter of a private key that it has proved to hold: whoever holds a key may end
-// its use, whatever the role of the credential. The grant is for revocation.Ledger.BlockKey of that key, and the caller of
-// KeyHolder passes it to nothing else.
-func (p Principal) KeyHolder() Principal {
-	p.Role = RoleAdmin
-	return p
+// HoldsKey is the grant of whoever has proved to hold a private key: it may end the use of this key, whatever the role of
+// its credential, and nothing else. key is the hash of its public key, as text; the caller has checked the proof.
+func (p Principal) HoldsKey(key string) Grant {
+	if key == "" {
+		return Grant{}
+	}
+	return Grant{principal: p, action: ActionBlock, scope: key}
 }

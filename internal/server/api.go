@@ -111,6 +111,12 @@ func (s *Server) apiIssuer() (pki.IssuerID, error) {
 			return issuer.ID, nil
 		}
 	}
+	for _, issuer := range s.authority.Issuers() {
+		if issuer.State == ca.IssuerPending && issuer.KeyURI != "" {
+			return pki.IssuerID{}, pki.Errorf(pki.KindFailedPrecondition, "issue the API's certificate", "issuer %s waits for its certificate", issuer.Label).
+				WithHint("have its request signed (signet ceremony sign --csr issuing.csr), then signet init --certificate FILE")
+		}
+	}
 	return pki.IssuerID{}, pki.Errorf(pki.KindFailedPrecondition, "issue the API's certificate", "no issuing CA is active").
 		WithHint("this database has no issuer whose key is here: run `signet init`, or restore a backup")
 }

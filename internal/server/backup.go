@@ -32,7 +32,7 @@ const (
 
 // stateFile says which files of a state directory a backup holds, and so which a restore writes. No name leaves the
 // directory.
-var stateFile = regexp.MustCompile(`^(signet\.yaml|root\.pem|keys/[a-z0-9][a-z0-9.-]{0,63}\.key|profiles/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$`)
+var stateFile = regexp.MustCompile(`^(signet\.yaml|root\.pem|keys/[a-z0-9][a-z0-9.-]{0,63}\.(key|serial)|profiles/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$`)
 
 // Manifest says what a backup is of.
 type Manifest struct {
@@ -109,12 +109,14 @@ func (b *backup) database(ctx context.Context) ([]source, error) {
 // files lists what of a state directory goes into a backup, by the names it has there.
 func (s State) files(profiles string) ([]string, error) {
 	names := []string{"signet.yaml", "root.pem"}
-	keys, err := filepath.Glob(filepath.Join(s.Keys(), "*.key"))
-	if err != nil {
-		return nil, err
-	}
-	for _, key := range keys {
-		names = append(names, "keys/"+filepath.Base(key))
+	for _, pattern := range []string{"*.key", "*.serial"} { // what is beside a key in a token counts as much as a key
+		keys, err := filepath.Glob(filepath.Join(s.Keys(), pattern))
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			names = append(names, "keys/"+filepath.Base(key))
+		}
 	}
 	if profiles != "" {
 		found, err := filepath.Glob(filepath.Join(profiles, "*.yaml"))

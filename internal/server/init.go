@@ -6,16 +6,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"text/template"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
@@ -33,6 +35,8 @@ type InitConfig struct {
 	IssuingKey      keys.Algorithm // both zero: ECDSA P-256
 	RootLifetime    time.Duration  // zero: that of the profile root-ca
 	IssuingLifetime time.Duration  // zero: that of the profile issuing-ca
+	Keys            KeysConfig     // where the keys of issuers are made; zero: in files
+	OfflineRoot     []byte         // PEM of a root whose key is elsewhere; zero: a root is made
 	Passphrase      []byte         // of the keys; required
 	PassphraseFile  string         // written into signet.yaml, so that the server starts unattended; zero: none
 	APIListen       string         // these three zero: the defaults of Config
@@ -53,7 +57,8 @@ type Initialized struct {
 	Root      string              `json:"root_file"`
 	Token     string              `json:"token_file"`
 	TokenEnds time.Time           `json:"token_ends"`
-	Issuers   []InitializedIssuer `json:"issuers"` // the root first
+	Issuers   []InitializedIssuer `json:"issuers"`                // the root first
+	Request   string              `json:"request_file,omitempty"` // below an off-line root: what a ceremony has to sign
 }
 
 // InitializedIssuer is one authority that Initialize made.
@@ -62,9 +67,10 @@ type InitializedIssuer struct {
 	ID          pki.IssuerID `json:"-"`
 	Issuer      string       `json:"issuer"` // ID as text
 	Subject     string       `json:"subject"`
-	KeyFile     string       `json:"key_file"`
-	Fingerprint string       `json:"fingerprint"` // SHA-256 of the certificate, hexadecimal
-	NotAfter    time.Time    `json:"not_after"`
+	Key         string       `json:"key"`                   // URI; empty: off-line
+	KeyFile     string       `json:"key_file,omitempty"`    // of a key in a file
+	Fingerprint string       `json:"fingerprint,omitempty"` // SHA-256 of the certificate, hexadecimal
+	NotAfter    time.Time    `json:"not_after,omitzero"`
 }
 
 // adminLifetime is that of the first credential: long enough to make others, not for ever.
@@ -83,7 +89,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 		return nil, err
 	}
 	var undo undo // rows in a PostgreSQL stay: they are complete or absent, and a new attempt says so
-	undo.willMake(state.Config(), state.Root(), state.AdminToken())
+	undo.willMake(state.Config(), state.Root(), state.AdminToken(), state.Request())
 	undo.willMake(config.sqliteFiles()...)
 	undo.willFill(state.Keys())
 	defer func() {
@@ -91,7 +97,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 			err = errors.Join(err, undo.run())
 		}
 	}()
-	keyStore, err := softkey.New(softkey.Config{Dir: state.Keys(), Passphrase: c.Passphrase})
+	keyStore, err := config.keyStore(c.Passphrase)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +118,13 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if made.TokenEnds, err = c.makeAdmin(ctx, db, state.AdminToken()); err != nil {
 		return nil, err
 	}
+	if pending := issuers[1]; pending.CSR != nil {
+		made.Request = state.Request()
+		request := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: pending.CSR})
+		if err := WriteNew(state.Request(), request, 0o644); err != nil {
+			return nil, err
+		}
+	}
 	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuers[0].Certificates[0].DER})
 	if err := WriteNew(state.Root(), root, 0o644); err != nil {
 		return nil, err
@@ -122,6 +135,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 
 func (c *InitConfig) fillDefaults() {
 	setDefault(&c.Database, "sqlite:signet.db")
+	setDefault(&c.Keys.Store, "softkey")
 	setDefault(&c.RootName, "Signet Root CA 1")
 	setDefault(&c.IssuingName, "Signet Issuing CA 1")
 	setDefault(&c.RootKey, keys.ECDSAP256)
@@ -146,6 +160,11 @@ database: {{quote .Database}}
 {{if .PassphraseFile}}
 # The passphrase of the keys, so that the server starts unattended.
 passphrase_file: {{quote .PassphraseFile}}
+{{end}}{{if eq .Keys.Store "pkcs11"}}
+# Where the keys of issuers are made. Keys in files can be used beside it: the responder's is one.
+keys:
+  store: pkcs11
+  pkcs11: {module: {{quote .Keys.PKCS11.Module}}, token: {{quote .Keys.PKCS11.Token}}, pin_file: {{quote .Keys.PKCS11.PINFile}}}
 {{end}}
 api: {listen: {{quote .APIListen}}}        # gRPC and REST, TLS
 public: {listen: {{quote .PublicListen}}}     # CRL, OCSP, issuers; plain HTTP
@@ -190,15 +209,24 @@ func (c *InitConfig) makeAdmin(ctx context.Context, db store.Store, path string)
 func describeIssuers(state State, issuers []*ca.Issuer) ([]InitializedIssuer, error) {
 	var out []InitializedIssuer
 	for _, issuer := range issuers {
-		certificate, err := x509.ParseCertificate(issuer.Certificates[0].DER)
-		if err != nil {
-			return nil, pki.Errorf(pki.KindInternal, "read new certificate", "%w", err)
+		described := InitializedIssuer{Label: issuer.Label, ID: issuer.ID, Issuer: issuer.ID.String(), Key: issuer.KeyURI}
+		if name, ok := strings.CutPrefix(issuer.KeyURI, "softkey:"); ok {
+			described.KeyFile = state.Key(name)
 		}
-		fingerprint := sha256.Sum256(certificate.Raw)
-		out = append(out, InitializedIssuer{
-			Label: issuer.Label, ID: issuer.ID, Issuer: issuer.ID.String(), Subject: certificate.Subject.String(),
-			KeyFile: state.Key(issuer.Label), Fingerprint: hex.EncodeToString(fingerprint[:]), NotAfter: certificate.NotAfter,
-		})
+		var name pkix.RDNSequence
+		if _, err := asn1.Unmarshal(issuer.Subject, &name); err != nil {
+			return nil, pki.Errorf(pki.KindInternal, "read new issuer", "%w", err)
+		}
+		described.Subject = name.String()
+		if len(issuer.Certificates) > 0 {
+			certificate, err := x509.ParseCertificate(issuer.Certificates[0].DER)
+			if err != nil {
+				return nil, pki.Errorf(pki.KindInternal, "read new certificate", "%w", err)
+			}
+			fingerprint := sha256.Sum256(certificate.Raw)
+			described.Fingerprint, described.NotAfter = hex.EncodeToString(fingerprint[:]), certificate.NotAfter
+		}
+		out = append(out, described)
 	}
 	return out, nil
 }

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
+	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
@@ -12,13 +14,10 @@ import (
 	"signet.example/signet/store"
 )
 
-// makeIssuers makes the root and the issuing authority under it, through the pipeline of every certificate.
+// makeIssuers makes the root and the issuing authority under it, through the pipeline of every certificate. Below an
+// off-line root the issuing authority is left waiting for its certificate.
 func (c *InitConfig) makeIssuers(ctx context.Context, db store.Store, keyStore keys.Store) (issuers []*ca.Issuer, err error) {
-	profiles, err := profile.Open("")
-	if err != nil {
-		return nil, err
-	}
-	authority, err := ca.New(ctx, ca.Config{Profiles: profiles, Keys: keyStore, Issuers: db, Ranges: db, Certificates: db, Inventory: db, Audit: db, Now: c.Now})
+	authority, err := openAuthority(ctx, db, keyStore, c.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -31,24 +30,97 @@ func (c *InitConfig) makeIssuers(ctx context.Context, db store.Store, keyStore k
 	if err != nil {
 		return nil, err
 	}
-	subject := func(name string) ca.Subject {
-		s := ca.Subject{CommonName: name}
-		if c.Organization != "" {
-			s.Organization = []string{c.Organization}
-		}
-		return s
-	}
-	root, err := authority.CreateIssuer(ctx, grant, ca.NewIssuer{
-		Label: "root", Subject: subject(c.RootName), Algorithm: c.RootKey, BaseURL: c.PublicURL, Lifetime: c.RootLifetime,
-	})
+	root, err := c.makeRoot(ctx, authority, grant)
 	if err != nil {
 		return nil, err
 	}
-	issuing, err := authority.CreateIssuer(ctx, grant, ca.NewIssuer{
-		Label: "issuing", Subject: subject(c.IssuingName), Algorithm: c.IssuingKey, BaseURL: c.PublicURL, Lifetime: c.IssuingLifetime, Parent: root.ID,
-	})
+	n := ca.NewIssuer{Label: "issuing", Subject: c.subject(c.IssuingName), Algorithm: c.IssuingKey, BaseURL: c.PublicURL, Lifetime: c.IssuingLifetime, Parent: root.ID}
+	if root.KeyURI == "" {
+		n.Parent, n.Offline = pki.IssuerID{}, true
+	}
+	issuing, err := authority.CreateIssuer(ctx, grant, n)
 	if err != nil {
 		return nil, err
 	}
 	return []*ca.Issuer{&root, &issuing}, nil
+}
+
+// makeRoot makes a root here, or takes up the one that is off-line.
+func (c *InitConfig) makeRoot(ctx context.Context, authority *ca.Authority, grant auth.Grant) (ca.Issuer, error) {
+	if c.OfflineRoot == nil {
+		return authority.CreateIssuer(ctx, grant, ca.NewIssuer{
+			Label: "root", Subject: c.subject(c.RootName), Algorithm: c.RootKey, BaseURL: c.PublicURL, Lifetime: c.RootLifetime,
+		})
+	}
+	chain, err := certificatesIn(c.OfflineRoot)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	if len(chain) != 1 {
+		return ca.Issuer{}, pki.Errorf(pki.KindInvalid, "read off-line root", "%d certificates: want the root alone", len(chain)).InField("--offline-root")
+	}
+	return authority.AdoptIssuer(ctx, grant, "root", "", c.PublicURL, chain[0], nil)
+}
+
+func (c *InitConfig) subject(name string) ca.Subject {
+	s := ca.Subject{CommonName: name}
+	if c.Organization != "" {
+		s.Organization = []string{c.Organization}
+	}
+	return s
+}
+
+// openAuthority is an authority without a server around it.
+func openAuthority(ctx context.Context, db store.Store, keyStore keys.Store, now func() time.Time) (*ca.Authority, error) {
+	profiles, err := profile.Open("")
+	if err != nil {
+		return nil, err
+	}
+	return ca.New(ctx, ca.Config{Profiles: profiles, Keys: keyStore, Issuers: db, Ranges: db, Certificates: db, Inventory: db, Audit: db, Now: now})
+}
+
+// ImportFirst gives a new authority below an off-line root the certificate that a ceremony made for it: until then no
+// server can start, since none would have a certificate. chain is PEM: the certificate and the root.
+func (c *Config) ImportFirst(ctx context.Context, passphrase, chain []byte, unsafe bool) (issuer ca.Issuer, err error) {
+	certificates, err := certificatesIn(chain)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	keyStore, err := c.keyStore(passphrase)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	db, err := c.OpenDatabase(ctx, "signet init", unsafe)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	authority, err := openAuthority(ctx, db, keyStore, time.Now)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	defer func() { err = errors.Join(err, authority.Close(ctx)) }()
+	grant, err := auth.System("init").Authorize(auth.ActionManage, "")
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	issuer, err = authority.ImportIssuerCertificate(ctx, grant, certificates[0], certificates[1:])
+	if err == nil && issuer.KeyURI == "" {
+		return ca.Issuer{}, pki.Errorf(pki.KindRefused, "import first certificate", "it is that of off-line issuer %s itself", issuer.Label).InField("--certificate").
+			WithHint("give the certificate that the ceremony made for issuing.csr")
+	}
+	return issuer, err
+}
+
+// certificatesIn reads the certificates of a PEM text; there is at least one.
+func certificatesIn(text []byte) (all [][]byte, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			all = append(all, block.Bytes)
+		}
+	}
+	if len(all) == 0 {
+		return nil, pki.Errorf(pki.KindInvalid, "read certificates", "there is no certificate in PEM")
+	}
+	return all, nil
 }

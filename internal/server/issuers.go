@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
@@ -64,13 +65,17 @@ func (s *Server) loadIssuers(ctx context.Context) error {
 		if certificate == nil || issuer.KeyURI == "" { // pending, or off-line: no OCSP, and no AIA that promises it
 			continue
 		}
-		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Validity: s.config.OCSP.Lifetime}
+		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Validity: s.config.OCSP.Lifetime, Retention: issuer.Retention}
 		if s.config.OCSP.Nonce == "live" {
 			answer.Nonce = ocspserver.NonceLive
 		}
 		answered = append(answered, answer)
 	}
-	s.issuers.set(issuers)
+	paths, err := s.pathsOf(ctx, issuers)
+	if err != nil {
+		return err
+	}
+	s.issuers.set(issuers, paths)
 	return s.responder.SetIssuers(answered)
 }
 
@@ -86,11 +91,14 @@ func chosenCertificate(issuer ca.Issuer) (*x509.Certificate, error) {
 }
 
 // issuerFiles serves what AIA caIssuers points at: /issuers/{issuer}.cer, the chosen certificate in DER, and .p7c, all
-// of them (RFC 5280, Section 4.2.2.1).
+// of them (RFC 5280, Section 4.2.2.1); and, for people and scripts, the bundles of a date.
 type issuerFiles struct {
 	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
 	known   atomic.Pointer[[]ca.Issuer]
 	files   atomic.Pointer[map[string]issuerFile]
+	paths   atomic.Pointer[map[string][]ca.Path] // by issuer
+	pooled  [sha256.Size]byte                    // of the certificates that paths were found in; guarded by loading
+	now     func() time.Time
 }
 
 type issuerFile struct {
@@ -98,7 +106,7 @@ type issuerFile struct {
 	body              []byte
 }
 
-func (f *issuerFiles) set(issuers []ca.Issuer) {
+func (f *issuerFiles) set(issuers []ca.Issuer, paths map[string][]ca.Path) {
 	files := make(map[string]issuerFile)
 	for _, issuer := range issuers {
 		for suffix, file := range map[string]issuerFile{
@@ -106,22 +114,82 @@ func (f *issuerFiles) set(issuers []ca.Issuer) {
 			".p7c": {contentType: "application/pkcs7-mime", body: issuer.CertificatesFile()},
 		} {
 			if file.body != nil {
-				sum := sha256.Sum256(file.body)
-				file.etag = `"` + hex.EncodeToString(sum[:16]) + `"`
+				file.etag = etagOf(file.body)
 				files[issuer.ID.String()+suffix] = file
 			}
 		}
 	}
 	f.known.Store(&issuers)
+	f.paths.Store(&paths)
 	f.files.Store(&files)
+}
+
+// pathsOf finds the ways from every issuer to the roots, when the issuers or what was revoked of them changed. s.issuers.loading
+// is held.
+func (s *Server) pathsOf(ctx context.Context, issuers []ca.Issuer) (map[string][]ca.Path, error) {
+	pool, err := rpc.CertificatesInForce(ctx, issuers, s.universe)
+	if err != nil {
+		return nil, err
+	}
+	digest := sha256.New()
+	for _, c := range pool {
+		digest.Write(c.Raw)
+	}
+	sum := [sha256.Size]byte(digest.Sum(nil))
+	if known := s.issuers.paths.Load(); known != nil && sum == s.issuers.pooled {
+		return *known, nil
+	}
+	paths := make(map[string][]ca.Path)
+	for _, issuer := range issuers {
+		paths[issuer.ID.String()] = ca.Paths(issuer, pool)
+	}
+	s.issuers.pooled = sum
+	return paths, nil
+}
+
+// bundle makes what is served at /issuers/{issuer}/chain.pem and roots.pem: what holds at the date ?at=, or now.
+func (f *issuerFiles) bundle(issuer, name, at string) (file issuerFile, ok bool, err error) {
+	paths, known := (*f.paths.Load())[issuer]
+	if !known || name != "chain.pem" && name != "roots.pem" {
+		return file, false, nil
+	}
+	date := f.now()
+	if at != "" {
+		if date, err = time.Parse(time.RFC3339, at); err != nil {
+			date, err = time.Parse(time.DateOnly, at)
+		}
+		if err != nil {
+			return file, true, pki.Errorf(pki.KindInvalid, "get bundle", "want ?at=2027-01-31 or ?at=2027-01-31T12:00:00Z")
+		}
+	}
+	b := ca.BundleAt(paths, date)
+	file = issuerFile{contentType: "application/pem-certificate-chain", body: ca.PEM(b.Chain)}
+	if name == "roots.pem" {
+		file.body = ca.PEM(b.Roots)
+	}
+	file.etag = etagOf(file.body)
+	return file, len(file.body) > 0, nil
+}
+
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 
 // ServeHTTP answers GET and HEAD.
 func (f *issuerFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	file, ok := (*f.files.Load())[strings.TrimPrefix(r.URL.Path, "/issuers/")]
+	name := strings.TrimPrefix(r.URL.Path, "/issuers/")
+	file, ok := (*f.files.Load())[name]
+	if issuer, which, below := strings.Cut(name, "/"); below {
+		var err error
+		if file, ok, err = f.bundle(issuer, which, r.URL.Query().Get("at")); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
 	switch {
 	case !ok:
-		http.Error(w, "there is no such issuer", http.StatusNotFound)
+		http.Error(w, "there is no such issuer, or no way from it to a root that holds then", http.StatusNotFound)
 		return
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
@@ -132,6 +200,16 @@ func (f *issuerFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Etag", file.etag)
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(file.body)))
+}
+
+// labelOf names an issuer for people.
+func (s *Server) labelOf(id pki.IssuerID) string {
+	for _, issuer := range *s.issuers.known.Load() {
+		if issuer.ID == id {
+			return issuer.Label
+		}
+	}
+	return id.String()
 }
 
 // expiryWarning is the part of an issuer's life at whose end operators are warned.

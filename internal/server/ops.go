@@ -119,6 +119,13 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("crl", "ok", "")
 	}
+	for _, c := range s.publisher.Ceremonies() {
+		if c.Due {
+			add("ceremony/"+s.labelOf(c.Issuer), "warning", c.Why)
+		} else {
+			add("ceremony/"+s.labelOf(c.Issuer), "ok", "list until "+c.NextUpdate.Format(time.RFC3339))
+		}
+	}
 	for _, delegate := range s.delegation.Status() {
 		name := "ocsp/" + delegate.Issuer.String()
 		switch {
@@ -130,6 +137,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 			add(name, "ok", "responder's certificate until "+delegate.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
+	s.checkKeys(ctx, add)
 	for _, issuer := range *s.issuers.known.Load() {
 		s.checkExpiry(add, issuer.Label, issuer.Certificates)
 	}

@@ -16,6 +16,7 @@ import (
 //	signet.yaml       configuration; the directory of this file is the state directory
 //	root.pem          the roots that clients trust
 //	admin.token       the first credential
+//	issuing.csr       below an off-line root: what its ceremony has to sign
 //	keys/             one encrypted file per key, with the issuer's K
 //	signet.db         the database, if it is SQLite
 //	highwater.json    how far the database had come, so that one that went back is noticed
@@ -32,6 +33,9 @@ func (s State) Root() string { return filepath.Join(s.Dir, "root.pem") }
 
 // AdminToken is the path of the first credential.
 func (s State) AdminToken() string { return filepath.Join(s.Dir, "admin.token") }
+
+// Request is the path of what a ceremony has to sign first.
+func (s State) Request() string { return filepath.Join(s.Dir, "issuing.csr") }
 
 // Keys is the directory of key files.
 func (s State) Keys() string { return filepath.Join(s.Dir, "keys") }

@@ -8,6 +8,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -94,6 +95,9 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 		return migrations.Status{}, pki.Errorf(pki.KindNotFound, op, "%w", err).InField("database")
 	}
 	lock, err := lockFile(config.Path, config.Purpose)
+	if _, locked := errors.AsType[*LockedError](err); locked {
+		return statusInUse(ctx, config.Path)
+	}
 	if err != nil {
 		return migrations.Status{}, err
 	}
@@ -104,6 +108,21 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	}
 	defer db.Close()
 	status, err := migrations.SQLiteStatus(ctx, db)
+	return status, translate(op, err)
+}
+
+// statusInUse is Status of a file that another process has open, which has migrated it by then.
+func statusInUse(ctx context.Context, path string) (status migrations.Status, err error) {
+	const op = "read schema version"
+	if status.Latest, err = migrations.Latest("sqlite"); err != nil {
+		return status, err
+	}
+	db, err := sql.Open("sqlite", dsn(path, true, false))
+	if err != nil {
+		return status, translate(op, err)
+	}
+	defer db.Close()
+	err = db.QueryRowContext(ctx, "SELECT version, dirty FROM schema_migrations").Scan(&status.Version, &status.Dirty)
 	return status, translate(op, err)
 }
 

@@ -1,23 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"runtime"
-
-	"signet.example/signet/api/client"
 )
 
 // issue measures issuance with everything on: policy, lint, recording, audit, CRL and OCSP. CSRs are made beforehand.
@@ -52,11 +44,16 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	overGRPC := func(ctx context.Context, _, n int) error {
-		_, err := s.api.Issue(ctx, client.IssueRequest{CSR: csrs[n%len(csrs)], Profile: "server", Identifiers: []string{fmt.Sprintf("host%d.example", n)}})
+	callers, err := s.issuingCallers(csrs)
+	if err != nil {
 		return err
 	}
-	rest := s.restIssuer(csrs)
+	overGRPC, hangUp, err := callers.overGRPC()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, hangUp()) }()
+	rest := callers.overREST()
 	for _, l := range []load{
 		{name: "issue/grpc/" + name + "/c1", callers: 1, do: overGRPC},
 		{name: "issue/grpc/" + name + "/c16", callers: 16, do: overGRPC, target: target, limit: limit},
@@ -69,37 +66,6 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 		}
 	}
 	return nil
-}
-
-// restIssuer issues over REST, on connections that are kept.
-func (s *site) restIssuer(csrs [][]byte) func(context.Context, int, int) error {
-	callers := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}, MaxIdleConnsPerHost: 64}}
-	texts := make([]string, len(csrs))
-	for i, csr := range csrs {
-		texts[i] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))
-	}
-	return func(ctx context.Context, _, n int) error {
-		body, err := json.Marshal(map[string]any{"csr_pem": texts[n%len(texts)], "profile": "server", "identifiers": []string{fmt.Sprintf("rest%d.example", n)}})
-		if err != nil {
-			return err
-		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+s.addresses.API+"/v1/certificates", bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		request.Header.Set("Authorization", "Bearer "+s.token)
-		request.Header.Set("Content-Type", "application/json")
-		answer, err := callers.Do(request)
-		if err != nil {
-			return err
-		}
-		defer answer.Body.Close()
-		text, err := io.ReadAll(answer.Body)
-		if err == nil && answer.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s: %s", answer.Status, text)
-		}
-		return err
-	}
 }
 
 // cryptography is what no issuance can do without: a request's signature verified, a certificate signed.

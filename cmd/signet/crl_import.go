@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+)
+
+type crlImportCmd struct {
+	File   string `arg:"" help:"The list, in DER or PEM; - is standard input."`
+	Issuer string `required:"" placeholder:"NAME" help:"Id, label or name of the off-line issuer."`
+	serverFlags
+}
+
+// Help is shown by "signet crl import --help".
+func (crlImportCmd) Help() string {
+	return `It is refused unless the issuer signed it, its number is larger than that of every one before, it is in force, it covers everything the issuer
+signed, and everything that was revoked here is on it. Every instance serves it from then on at the URL that stands in certificates.
+
+Examples:
+  signet crl import --issuer root root.crl`
+}
+
+// Run brings in one list.
+func (c *crlImportCmd) Run(a *app) error {
+	der, err := a.readDER(c.File, "CRL", "X509 CRL")
+	if err != nil {
+		return err
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	id, err := findIssuer(a, api, c.Issuer)
+	if err != nil {
+		return err
+	}
+	made, err := api.ImportCRL(a.ctx, id, der)
+	if err != nil {
+		return err
+	}
+	return a.show(made, func(p *printer) {
+		p.line("published list number %d of issuer %s", made.Number, c.Issuer)
+		p.fields("from", on(made.ThisUpdate), "until", on(made.NextUpdate), "revoked", fmt.Sprint(made.Revoked), "sha256", made.Fingerprint, "at", made.URL)
+		p.next("hold the next ceremony well before %s; /readyz and the metric signet_ceremony_due_seconds remind", made.NextUpdate.UTC().Format("2006-01-02"))
+	})
+}

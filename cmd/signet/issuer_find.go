@@ -1,0 +1,88 @@
+package main
+
+import (
+	"strings"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+// findIssuer takes an id as it is, and looks anything else up: a label, a common name, or the beginning of one of them or
+// of an id, if only one issuer has it.
+func findIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
+	if id, err := pki.ParseIssuerID(name); err == nil {
+		return id, nil
+	}
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return pki.IssuerID{}, err
+	}
+	return chooseIssuer(issuers, name)
+}
+
+// optionalIssuer is findIssuer for a flag that may be absent.
+func optionalIssuer(a *app, api *client.Client, name string) (pki.IssuerID, error) {
+	if name == "" {
+		return pki.IssuerID{}, nil
+	}
+	return findIssuer(a, api, name)
+}
+
+// minPrefix is the shortest beginning of an id that is looked up.
+const minPrefix = 4
+
+// chooseIssuer asks the questions from the narrowest to the widest; the first that has an answer decides.
+func chooseIssuer(issuers []client.Issuer, name string) (pki.IssuerID, error) {
+	const op = "find issuer"
+	lower := strings.ToLower(name)
+	questions := []func(client.Issuer) bool{
+		func(i client.Issuer) bool { return i.Label == name },
+		func(i client.Issuer) bool {
+			return strings.EqualFold(commonNameOf(i.Subject), name) || i.Subject == name
+		},
+		func(i client.Issuer) bool {
+			return strings.HasPrefix(i.Label, lower) || strings.HasPrefix(strings.ToLower(commonNameOf(i.Subject)), lower) ||
+				len(lower) >= minPrefix && strings.HasPrefix(i.ID.String(), lower)
+		},
+	}
+	for _, matches := range questions {
+		var found []client.Issuer
+		for _, i := range issuers {
+			if name != "" && matches(i) {
+				found = append(found, i)
+			}
+		}
+		switch {
+		case len(found) == 1:
+			return found[0].ID, nil
+		case len(found) > 1:
+			var names []string
+			for _, i := range found {
+				names = append(names, i.Label+" ("+i.ID.String()+")")
+			}
+			return pki.IssuerID{}, pki.Errorf(pki.KindInvalid, op, "%q could be %s", name, sentence(names)).InField("issuer").WithHint("write more of it, or the whole id")
+		}
+	}
+	return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, op, "there is no issuer %q", name).InField("issuer").WithHint("`signet issuer list` shows ids, labels and names")
+}
+
+// commonNameOf reads the common name out of a distinguished name as RFC 4514 writes it.
+func commonNameOf(subject string) string {
+	_, rest, found := strings.Cut(","+subject, ",CN=")
+	if !found {
+		return ""
+	}
+	var name strings.Builder
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '\\' && i+1 < len(rest):
+			i++
+			name.WriteByte(rest[i])
+		case c == ',' || c == '+':
+			return name.String()
+		default:
+			name.WriteByte(c)
+		}
+	}
+	return name.String()
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
+)
+
+type issuerAdoptCmd struct {
+	Label   string `arg:"" help:"A name for people: lower-case letters, digits, dots and hyphens."`
+	File    string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
+	Key     string `placeholder:"URI" help:"Its key in the server's key store, such as softkey:old-ca (default: the key is off-line)."`
+	BaseURL string `name:"base-url" placeholder:"URL" help:"Where its lists and certificate are served (default: public_url)."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer adopt --help`.
+func (issuerAdoptCmd) Help() string {
+	return `Without --key its key is off-line, as that of a root made with signet ceremony: the server serves its certificate, and the lists that
+signet crl import brings. It has no OCSP. Its --base-url is the one that stands in what it signed.
+
+Examples:
+  signet issuer adopt root-1 root-1/root.pem --base-url http://pki.example
+  signet issuer adopt old old-ca.pem --key softkey:old`
+}
+
+// Run takes up one authority.
+func (c *issuerAdoptCmd) Run(a *app) error {
+	text, err := a.readPEM(c.File)
+	if err != nil {
+		return err
+	}
+	if c.BaseURL, err = a.baseURL("adopt issuer", c.BaseURL); err != nil {
+		return err
+	}
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	issuer, err := api.AdoptIssuer(a.ctx, c.Label, text, c.BaseURL, c.Key)
+	if err != nil {
+		return err
+	}
+	return a.show(issuer, func(p *printer) {
+		p.line("issuer %s (%s) is served here", issuer.Label, issuer.ID)
+		p.fields("subject", issuer.Subject, "certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
+		if !issuer.Online {
+			p.next("signet ceremony crl on its machine, then signet crl import --issuer %s FILE here", issuer.Label)
+		}
+	})
+}
+
+// readPEM reads certificates; DER becomes PEM.
+func (a *app) readPEM(path string) (string, error) {
+	data, err := a.readInput(path)
+	if err != nil {
+		return "", err
+	}
+	if block, _ := pem.Decode(data); block == nil {
+		data = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})
+	}
+	return string(data), nil
+}
+
+// baseURL is what was given, or that of the configuration.
+func (a *app) baseURL(op, given string) (string, error) {
+	if given != "" {
+		return strings.TrimSuffix(given, "/"), nil
+	}
+	config, err := a.loadConfig()
+	if err != nil {
+		return "", pki.Errorf(pki.KindInvalid, op, "--base-url is not given, and there is no configuration to take it from")
+	}
+	return config.PublicURL, nil
+}
+
+type issuerRenewCmd struct {
+	Issuer   string   `arg:"" help:"Id, label or name."`
+	Lifetime duration `placeholder:"DURATION" help:"How long the certificate lives (default: 20y for a root, 10y for others)."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer renew --help`.
+func (issuerRenewCmd) Help() string {
+	return `Same name, same key, same constraints; signed by the authority above it, which must be at this server, or for a root by itself. What it
+issued stays valid under either certificate. For a new key see the rollover in docs/OPERATIONS.md.
+
+Examples:
+  signet issuer renew issuing`
+}
+
+// Run renews one issuer.
+func (c *issuerRenewCmd) Run(a *app) error {
+	return issuerCall(a, c.serverFlags, "has a new certificate", func(api *client.Client) (*client.Issuer, error) {
+		issuer, err := findIssuer(a, api, c.Issuer)
+		if err != nil {
+			return nil, err
+		}
+		return api.RenewIssuer(a.ctx, issuer, time.Duration(c.Lifetime))
+	})
+}
+
+type issuerChooseCmd struct {
+	Issuer      string `arg:"" help:"Id, label or name."`
+	Certificate string `arg:"" help:"File with the certificate, or its SHA-256."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer choose --help`.
+func (issuerChooseCmd) Help() string {
+	return `Of a renewed or cross-signed issuer one certificate is served at the URL in what it issued, and sent in chains.
+
+Examples:
+  signet issuer choose issuing-2 issuing-2-by-old-root.pem`
+}
+
+// Run chooses.
+func (c *issuerChooseCmd) Run(a *app) error {
+	fingerprint := strings.ToLower(strings.ReplaceAll(c.Certificate, ":", ""))
+	if len(fingerprint) != 64 || strings.Trim(fingerprint, "0123456789abcdef") != "" {
+		certificate, err := a.readCertificate(c.Certificate)
+		if err != nil {
+			return err
+		}
+		fingerprint = fmt.Sprintf("%x", sha256.Sum256(certificate.Raw))
+	}
+	return issuerCall(a, c.serverFlags, "serves this certificate first", func(api *client.Client) (*client.Issuer, error) {
+		issuer, err := findIssuer(a, api, c.Issuer)
+		if err != nil {
+			return nil, err
+		}
+		return api.ChooseIssuerCertificate(a.ctx, issuer, fingerprint)
+	})
+}
+
+type issuerUpdateCmd struct {
+	Issuer  string `arg:"" help:"Id, label or name."`
+	BaseURL string `name:"base-url" required:"" placeholder:"URL" help:"Where its lists, OCSP and certificate are served from now on."`
+	serverFlags
+}
+
+// Help is shown by `signet issuer update --help`.
+func (issuerUpdateCmd) Help() string {
+	return `Certificates keep the URLs they were issued with, and so does the rest of a range of serial numbers that is reserved already: keep the old
+address answering until the last of them has ended.
+
+Examples:
+  signet issuer update issuing --base-url http://status.example`
+}
+
+// Run changes one issuer.
+func (c *issuerUpdateCmd) Run(a *app) error {
+	return issuerCall(a, c.serverFlags, "is served at "+c.BaseURL, func(api *client.Client) (*client.Issuer, error) {
+		issuer, err := findIssuer(a, api, c.Issuer)
+		if err != nil {
+			return nil, err
+		}
+		return api.SetIssuerBaseURL(a.ctx, issuer, strings.TrimSuffix(c.BaseURL, "/"))
+	})
+}
+
+type issuerBundleCmd struct {
+	Issuer string  `arg:"" help:"Id, label or name."`
+	At     instant `placeholder:"TIME" help:"The date that the bundle is for (default: now)."`
+	Roots  bool    `help:"Print only the roots that hold then, in PEM." xor:"what"`
+	Chain  bool    `help:"Print only the certificates between, the issuer's first, in PEM." xor:"what"`
+	serverFlags
+}
+
+// Help is shown by `signet issuer bundle --help`.
+func (issuerBundleCmd) Help() string {
+	return `Shows every way from an issuer to a root, and from when to when it holds: with renewed and cross-signed certificates there are several, and
+a client needs only one of the roots. The public listener serves the same as /issuers/ID/chain.pem and /issuers/ID/roots.pem, with ?at=DATE.
+
+Examples:
+  signet issuer bundle issuing
+  signet issuer bundle issuing --roots --at 2035-01-01 > trust-2035.pem
+  signet issuer bundle issuing --chain | openssl verify -CAfile root.pem -untrusted /dev/stdin app.pem`
+}
+
+// Run prints a bundle.
+func (c *issuerBundleCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	id, err := findIssuer(a, api, c.Issuer)
+	if err != nil {
+		return err
+	}
+	bundle, err := api.IssuerBundle(a.ctx, id, c.At.Time)
+	if err != nil {
+		return err
+	}
+	if c.Roots || c.Chain {
+		text := bundle.RootsPEM
+		if c.Chain {
+			text = bundle.ChainPEM
+		}
+		if text == "" {
+			return pki.Errorf(pki.KindNotFound, "get bundle", "no way to a root holds at %s", on(bundle.At)).WithHint("signet issuer bundle %s shows when they do", c.Issuer)
+		}
+		_, err := a.out.Write([]byte(text))
+		return err
+	}
+	return a.show(bundle, func(p *printer) {
+		p.line("ways to a root, at %s", on(bundle.At))
+		var rows [][]string
+		for _, path := range bundle.Paths {
+			holds := "no"
+			if path.Valid {
+				holds = "yes"
+			}
+			rows = append(rows, []string{holds, path.NotBefore.UTC().Format(time.DateOnly), path.NotAfter.UTC().Format(time.DateOnly), strings.Join(path.Subjects, " < ")})
+		}
+		p.table([]string{"HOLDS", "FROM", "UNTIL", "WAY"}, rows)
+		p.next("signet issuer bundle %s --roots > trust.pem", c.Issuer)
+	})
+}
