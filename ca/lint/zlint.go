@@ -3,6 +3,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -76,7 +77,12 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 // signature in the place of the real one. selfSigned says that the real one will be by the key inside. A broken rule
 // is a *Failure; warnings are not failures.
 func (r *Rules) Certificate(tbs, algorithm []byte, selfSigned bool) error {
-	return r.run(assemble(tbs, algorithm), tbs, algorithm, selfSigned)
+	err := r.run(assemble(tbs, algorithm), tbs, algorithm, selfSigned)
+	own := Refusal(lintMLDSA(tbs, algorithm))
+	if failure, ok := err.(*Failure); ok && own != nil {
+		return &Failure{append(failure.Findings, own.(*Failure).Findings...)}
+	}
+	return cmp.Or(err, own)
 }
 
 func unreadable(err error) *Failure {
@@ -112,6 +118,7 @@ func (r *Rules) Report(tbs, algorithm []byte, selfSigned bool) (Report, error) {
 		result := l.Execute(certificate, r.config)
 		report = append(report, Verdict{l.Name, string(l.Source), l.Citation, outcomeOf(result.Status), result.Details})
 	}
+	report = append(report, verdictsOf(certificateRules, lintMLDSA(tbs, algorithm))...)
 	report.sort()
 	return report, nil
 }
