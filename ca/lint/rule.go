@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// defaultSources are the RFCs: rules for everyone. The rest are rules of one community each, for profiles to name.
+var defaultSources = []string{"RFC3279", "RFC5280", "RFC5480", "RFC5891", "RFC8813"}
+
 // Rule is one rule of ours. Its identifier begins with e_ (an error) or w_ (a warning), then sg_.
 type Rule struct {
 	ID       string

@@ -24,9 +24,6 @@ import (
 	"signet.example/signet/pki"
 )
 
-// defaultSources are the RFCs: rules for everyone. The rest are rules of one community each, for profiles to name.
-var defaultSources = []string{"RFC3279", "RFC5280", "RFC5480", "RFC5891", "RFC8813"}
-
 // Rules are the rules of one profile. They are immutable and safe for concurrent use.
 type Rules struct {
 	byValue []*lint.CertificateLint
