@@ -152,6 +152,9 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.retain(ctx, o); err != nil {
+		return nil, err
+	}
 	taken, err := a.ranges.take(ctx, o.issuer, d.epoch)
 	if err != nil {
 		return nil, err

@@ -25,8 +25,8 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
-	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
-	Retain time.Duration
+	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
+	Retention pki.Retention
 
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool
@@ -238,6 +238,23 @@ func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 		case <-ctx.Done():
 			return &pki.Error{Kind: pki.KindUnavailable, Op: "await publication", Err: fmt.Errorf("lists have reached %d of %d: %w", reached, seq, ctx.Err()),
 				Hint: "the revocation is recorded and holds; only its publication is late"}
+		}
+	}
+}
+
+// AwaitSeq returns nil when Seq is at least seq, and an error when ctx ends before.
+func (p *Publisher) AwaitSeq(ctx context.Context, seq uint64) error {
+	for {
+		p.mu.RLock()
+		reached, changed := p.seq, p.changed
+		p.mu.RUnlock()
+		if reached >= seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &pki.Error{Kind: pki.KindUnavailable, Op: "follow ledger", Err: ctx.Err()}
 		}
 	}
 }
