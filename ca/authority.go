@@ -46,6 +46,7 @@ type Authority struct {
 	issuers  *issuers
 	ranges   *ranges
 	recorder *recorder
+	fixed    fixedCache
 
 	mu      sync.RWMutex // guards the rest
 	blocked map[pki.KeyHash]bool
@@ -177,6 +178,7 @@ func (a *Authority) examine(ctx context.Context, o order) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.fixed = &a.fixed
 	return d, a.checkPolicy(ctx, o, d)
 }
 
@@ -203,7 +205,7 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names}
+	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names, fixed: new(fixedCache)}
 	if o.subject != nil {
 		d.subject = subject{der: o.subject, text: describeName(o.subject)}
 	} else {
@@ -211,7 +213,7 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 			return nil, err
 		}
 	}
-	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
+	if d.spki, d.keyBits, err = ownSPKI(csr.RawSubjectPublicKeyInfo, csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
 	}
 	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
