@@ -292,7 +292,8 @@ func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, erro
 	if err != nil {
 		return nil, Ticket{}, err
 	}
-	return d.prepare(rules, o.self, taken.serial(), taken.position(), taken.from.BaseURL)
+	d.serial = taken.serial()
+	return d.prepare(rules, o.self, d.serial, taken.position(), taken.from.BaseURL)
 }
 
 // prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
@@ -373,7 +374,7 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 
 func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 	now := a.config.Now().UTC().Truncate(time.Microsecond)
-	serial := taken.serial()
+	serial := d.serial
 	entry := Entry{
 		Certificate: Certificate{
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,

@@ -17,7 +17,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// draft is everything of a certificate but its serial number and what follows from it. Its extensions come from the
+// draft is everything of a certificate but what follows from its serial number. Its extensions come from the
 // profile only; of the request it holds a key, names and what the profile takes of the subject.
 type draft struct {
 	profile   *profile.Profile
@@ -34,6 +34,7 @@ type draft struct {
 	epoch     pki.Epoch
 	copied    []pkix.Extension // from the CSR, as the profile's allow-list names them
 	fixed     *fixedCache      // of who makes many
+	serial    pki.Serial       // when an index was taken
 }
 
 var (
