@@ -242,6 +242,23 @@ func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 	}
 }
 
+// AwaitSeq returns nil when Seq is at least seq, and an error when ctx ends before.
+func (p *Publisher) AwaitSeq(ctx context.Context, seq uint64) error {
+	for {
+		p.mu.RLock()
+		reached, changed := p.seq, p.changed
+		p.mu.RUnlock()
+		if reached >= seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &pki.Error{Kind: pki.KindUnavailable, Op: "follow ledger", Err: ctx.Err()}
+		}
+	}
+}
+
 // progressed wakes Await. p.mu is held.
 func (p *Publisher) progressed() {
 	close(p.changed)
