@@ -6,11 +6,13 @@ RUN go mod download
 COPY . .
 ARG VERSION=
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=${VERSION}" -o /out/signet ./cmd/signet \
- && mkdir -p /out/state && chmod 700 /out/state
+ && mkdir -p /out/own/state /out/own/tmp && chmod 700 /out/own/state /out/own/tmp
 
 FROM scratch
 COPY --from=build /out/signet /signet
-COPY --from=build --chown=65532:65532 /out/state /state
+# The roots of the system, for storage that CRLs are copied to over https.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build --chown=65532:65532 /out/own/ /
 USER 65532:65532
 ENV SIGNET_CONFIG=/state/signet.yaml
 VOLUME /state

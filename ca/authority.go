@@ -23,7 +23,7 @@ import (
 // Config is what an Authority is made of.
 type Config struct {
 	Profiles     *profile.Set     // required
-	Keys         keys.Store       // required
+	Keys         keys.Store       // required; behind a keys.Guard where a key can be outside this process
 	Issuers      IssuerStore      // required
 	Ranges       RangeStore       // required
 	Certificates CertificateStore // required
@@ -71,7 +71,7 @@ func New(ctx context.Context, config Config) (*Authority, error) {
 	}
 	a := &Authority{
 		config:   config,
-		issuers:  &issuers{store: config.Issuers, keys: config.Keys, opened: make(map[pki.IssuerID]*issuerKey)},
+		issuers:  &issuers{store: config.Issuers, keys: config.Keys, now: config.Now, opened: make(map[pki.IssuerID]*issuerKey), opening: make(map[pki.IssuerID]*opening)},
 		ranges:   r,
 		recorder: &recorder{store: config.Certificates, owner: r.owner},
 		blocked:  make(map[pki.KeyHash]bool),
@@ -151,6 +151,9 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	d, err := a.examine(ctx, o)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.retain(ctx, o); err != nil {
 		return nil, err
 	}
 	taken, err := a.ranges.take(ctx, o.issuer, d.epoch)

@@ -49,9 +49,10 @@ type Issuer struct {
 	KeyHash      pki.KeyHash
 	Visibility   Visibility
 	State        IssuerState
-	Foreign      bool   // it ever signed outside the serial scheme: a serial that does not decode may still be its own
-	BaseURL      string // "http://pki.example", no trailing slash; goes into CDP and AIA
-	CSR          []byte // DER, while pending for a parent elsewhere
+	Foreign      bool          // it ever signed outside the serial scheme: a serial that does not decode may still be its own
+	BaseURL      string        // "http://pki.example", no trailing slash; goes into CDP and AIA
+	CSR          []byte        // DER, while pending for a parent elsewhere
+	Retention    pki.Retention // the longest that a profile it issued under demands
 	CreatedAt    time.Time
 	Certificates []IssuerCertificate // the chosen one first; empty while pending
 }

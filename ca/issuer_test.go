@@ -277,8 +277,8 @@ func TestARenewedIssuerIsTheSameIssuer(t *testing.T) {
 
 // A CA that another program ran is taken over with its key; what it issues from now on is in the books.
 func TestACAIsAdopted(t *testing.T) {
-	w := newTown(t, testdb.SQLite(t))
-	ring := w.keys.(*keyring)
+	ring := &keyring{opened: make(map[string]*keys.Key)}
+	w := newTownWith(t, testdb.SQLite(t), ring)
 	signer := newKey(t)
 	ring.opened["memory:old"] = &keys.Key{Signer: signer, URI: "memory:old", Secret: pki.SerialSecret{1}}
 	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Old CA"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),

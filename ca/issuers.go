@@ -2,9 +2,7 @@ package ca
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -29,21 +27,32 @@ type issuerKey struct {
 	below       int          // CAs that its chain allows below it; -1: any number
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
-	waiting     *atomic.Int64
-	uses        *atomic.Uint64
 }
 
 // issuers knows the issuers and opens their keys when they are first needed: thousands of issuers cost nothing at start.
 type issuers struct {
 	store IssuerStore
 	keys  keys.Store
+	now   func() time.Time
 
 	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
 
-	mu     sync.Mutex // guards the rest; held while a key is opened
-	known  []Issuer
-	opened map[pki.IssuerID]*issuerKey
+	mu      sync.Mutex // guards the rest
+	known   []Issuer
+	opened  map[pki.IssuerID]*issuerKey
+	opening map[pki.IssuerID]*opening
 }
+
+// opening is a key that is being opened, once for all who ask, or that could not be.
+type opening struct {
+	done chan struct{} // closed when the rest is set
+	key  *issuerKey
+	err  error
+	at   time.Time
+}
+
+// openAgain is how long a key that could not be opened is left alone by those who do not wait for it.
+const openAgain = 10 * time.Second
 
 // load reads the issuers again. Keys that are open stay open.
 func (s *issuers) load(ctx context.Context) error {
@@ -63,7 +72,7 @@ func (s *issuers) load(ctx context.Context) error {
 			continue
 		}
 		if k, err := newIssuerKey(issuer, old.key); err == nil {
-			k.tried, k.waiting, k.uses = old.tried, old.waiting, old.uses
+			k.tried = old.tried
 			fresh[issuer.ID] = k
 		}
 	}
@@ -126,36 +135,103 @@ func (i *Issuer) selfSigned() bool {
 	return len(i.Certificates) > 0 && len(i.Certificates[0].Chain) == 0
 }
 
-// open returns an issuer with its key.
+// open returns an issuer with its key. Whoever opens a key waits for it; nobody else does.
 func (s *issuers) open(ctx context.Context, issuer Issuer) (*issuerKey, error) {
-	const op = "open issuer"
+	k, o, err := s.begin(ctx, issuer, true)
+	if k != nil || err != nil {
+		return k, err
+	}
+	select {
+	case <-o.done:
+		return o.key, o.err
+	case <-ctx.Done():
+		return nil, pki.Errorf(pki.KindUnavailable, "open issuer", "the key of issuer %s: %w", issuer.Label, ctx.Err()).InField("issuer")
+	}
+}
+
+// ready returns an issuer whose key is open. If it is not, opening it is begun and KindUnavailable returned, or what
+// opening it came to a moment ago.
+func (s *issuers) ready(ctx context.Context, issuer Issuer) (*issuerKey, error) {
+	k, o, err := s.begin(ctx, issuer, false)
+	if k != nil || err != nil {
+		return k, err
+	}
+	select {
+	case <-o.done:
+		return o.key, o.err
+	default:
+		return nil, pki.Errorf(pki.KindUnavailable, "open issuer", "the key of issuer %s is being opened", issuer.Label).InField("issuer")
+	}
+}
+
+// begin returns the key if it is open, or how opening it goes. again opens it anew, however short ago that failed.
+func (s *issuers) begin(ctx context.Context, issuer Issuer, again bool) (*issuerKey, *opening, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if k := s.opened[issuer.ID]; k != nil {
-		return k, nil
+		return k, nil, nil
 	}
 	if issuer.KeyURI == "" {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key of issuer %s is not here", issuer.Label).InField("issuer")
+		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key of issuer %s is not here", issuer.Label).InField("issuer")
 	}
+	if o := s.opening[issuer.ID]; o != nil && (!o.ended() || !again && s.now().Sub(o.at) < openAgain) {
+		return nil, o, nil
+	}
+	o := &opening{done: make(chan struct{})}
+	s.opening[issuer.ID] = o
+	ctx = context.WithoutCancel(ctx) // others wait for it too; it ends by the deadline of whoever guards the keys
+	go func() {
+		key, err := s.unlock(ctx, issuer)
+		s.finish(issuer, o, key, err)
+	}()
+	return nil, o, nil
+}
+
+func (o *opening) ended() bool {
+	select {
+	case <-o.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// unlock opens a key and checks that it is the issuer's.
+func (s *issuers) unlock(ctx context.Context, issuer Issuer) (*keys.Key, error) {
 	key, err := s.keys.Open(ctx, issuer.KeyURI)
 	if err != nil {
 		return nil, err
 	}
 	hash, err := pki.HashPublicKey(key.Public())
 	if err != nil || hash != issuer.KeyHash {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s is not the key of issuer %s", issuer.KeyURI, issuer.Label).InField("issuer").WithHint("restore keys and database of one backup together")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "%s is not the key of issuer %s", issuer.KeyURI, issuer.Label).InField("issuer").WithHint("restore keys and database of one backup together")
 	}
-	k, err := newIssuerKey(issuer, key)
+	return key, nil
+}
+
+// finish puts an opened key to use, with what is known of its issuer by now.
+func (s *issuers) finish(issuer Issuer, o *opening, key *keys.Key, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(o.done)
+	o.at, o.err = s.now(), err
 	if err != nil {
-		return nil, err
+		return
 	}
-	s.opened[issuer.ID] = k
-	return k, nil
+	for _, known := range s.known {
+		if known.ID == issuer.ID {
+			issuer = known
+		}
+	}
+	if o.key, o.err = newIssuerKey(issuer, key); o.err == nil {
+		s.opened[issuer.ID] = o.key
+		delete(s.opening, issuer.ID)
+	}
 }
 
 func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	const op = "open issuer"
-	k := &issuerKey{Issuer: issuer, key: key, inMemory: keys.InMemory(key.Signer), tried: new(atomic.Bool), waiting: new(atomic.Int64), uses: new(atomic.Uint64)}
+	k := &issuerKey{Issuer: issuer, key: key, inMemory: keys.InMemory(key.Signer), tried: new(atomic.Bool)}
 	var err error
 	if k.algorithm, err = algorithmFor(key.Public()); err != nil {
 		return nil, &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Field: "issuer", Err: err}
@@ -246,35 +322,4 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 			WithHint("is the clock of this machine right?")
 	}
 	return nil
-}
-
-// KeyLoad says how busy the key of an issuer is.
-type KeyLoad struct {
-	Issuer     pki.IssuerID
-	Label      string
-	Signatures uint64 // made since the key was opened, of certificates and of everything else
-	Waiting    int    // certificates that wait for it now
-}
-
-// KeyLoads tells of every key that is open, for metrics.
-func (a *Authority) KeyLoads() []KeyLoad {
-	a.issuers.mu.Lock()
-	defer a.issuers.mu.Unlock()
-	var loads []KeyLoad
-	for _, issuer := range a.issuers.known {
-		if k := a.issuers.opened[issuer.ID]; k != nil {
-			loads = append(loads, KeyLoad{issuer.ID, issuer.Label, k.uses.Load(), int(k.waiting.Load())})
-		}
-	}
-	return loads
-}
-
-// countedSigner counts what others sign with an issuer's key.
-type countedSigner struct{ *issuerKey }
-
-func (s countedSigner) Public() crypto.PublicKey { return s.key.Public() }
-
-func (s countedSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s.uses.Add(1)
-	return s.key.Sign(random, digest, opts)
 }

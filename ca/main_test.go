@@ -41,7 +41,7 @@ var (
 type town struct {
 	t        testing.TB
 	store    store.Store
-	keys     keys.Store
+	keys     *keys.Guard
 	profiles *profile.Set
 	clock    *clock
 	*ca.Authority
@@ -112,7 +112,7 @@ func newTownWith(t testing.TB, s store.Store, keyStore keys.Store) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, store: s, keys: keyStore, profiles: profiles, clock: &clock{now: time.Now().UTC().Truncate(time.Second)}}
+	w := &town{t: t, store: s, keys: keys.NewGuard(keys.GuardConfig{Store: keyStore}), profiles: profiles, clock: &clock{now: time.Now().UTC().Truncate(time.Second)}}
 	w.Authority = w.instance(s)
 	w.root = w.create(ca.NewIssuer{Label: "root", Subject: ca.Subject{CommonName: "Test Root"}, BaseURL: "http://pki.test"})
 	w.issuing = w.create(ca.NewIssuer{Label: "issuing", Subject: ca.Subject{CommonName: "Test Issuing CA"}, BaseURL: "http://pki.test", Parent: w.root.ID})

@@ -110,7 +110,7 @@ func (a *Authority) SetIssuerBaseURL(ctx context.Context, grant auth.Grant, id p
 }
 
 // IssuerSigner returns the certificate and key of an issuer, for what an issuer signs besides certificates: CRLs. The
-// key is opened when it is first needed.
+// key is opened when it is first needed, and waited for.
 func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Certificate, crypto.Signer, error) {
 	issuer, err := a.issuers.find(id)
 	if err != nil {
@@ -123,7 +123,21 @@ func (a *Authority) IssuerSigner(ctx context.Context, id pki.IssuerID) (*x509.Ce
 	if key.certificate == nil {
 		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "issuer %s has no certificate yet", issuer.Label).InField("issuer")
 	}
-	return key.certificate, countedSigner{key}, nil
+	return key.certificate, key.key.For(keys.ForCRL), nil
+}
+
+// ReadySigner is the key of IssuerSigner if it is open. It does not block: a key that is not open is opened beside, and
+// meanwhile the error is of KindUnavailable.
+func (a *Authority) ReadySigner(ctx context.Context, id pki.IssuerID) (crypto.Signer, error) {
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return nil, err
+	}
+	key, err := a.issuers.ready(ctx, issuer)
+	if err != nil {
+		return nil, err
+	}
+	return key.key.For(keys.ForCRL), nil
 }
 
 func (a *Authority) mayManage(op string, grant auth.Grant) error {

@@ -46,7 +46,7 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 const sweepBatch = 1000
 
 // Sweep forgets request ids of more than a day ago and removes the certificates of epochs that passed longer ago than
-// they are to be kept: Config.KeepExpired, or what the profiles that issued in the epoch retain, if that is longer. The
+// they are to be kept: Config.KeepExpired, or the retention of the issuers that issued in the epoch, if that is longer. The
 // ledger and the audit log keep what they have. Run does it every hour.
 func (a *Authority) Sweep(ctx context.Context) error {
 	for {
@@ -58,21 +58,21 @@ func (a *Authority) Sweep(ctx context.Context) error {
 			break
 		}
 	}
-	retain := make(map[string]time.Duration)
-	var names []string
-	for _, p := range a.config.Profiles.All() {
-		if p.Retain > 0 {
-			retain[p.Name], names = p.Retain, append(names, p.Name)
-		}
+	if err := a.issuers.load(ctx); err != nil { // what another instance promised a moment ago counts
+		return err
 	}
-	passed, err := a.config.Certificates.PassedEpochs(ctx, names)
+	retain := make(map[pki.IssuerID]time.Duration)
+	for _, issuer := range a.issuers.list() {
+		retain[issuer.ID] = issuer.Retention.Keep
+	}
+	passed, err := a.config.Certificates.PassedEpochs(ctx)
 	if err != nil {
 		return err
 	}
 	for _, p := range passed {
 		keep := a.config.KeepExpired
-		for _, name := range p.Profiles {
-			keep = max(keep, retain[name])
+		for _, issuer := range p.Issuers {
+			keep = max(keep, retain[issuer])
 		}
 		if a.config.Now().Before(time.Unix(p.Epoch.Start(), 0).Add(7*24*time.Hour + keep)) {
 			continue

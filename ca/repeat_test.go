@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -233,13 +234,13 @@ func TestManyCallersShareTransactions(t *testing.T) {
 			t.Errorf("%d recorded, %d void", len(b.recorded), len(b.void))
 		}
 		signatures := make(map[string]uint64)
-		for _, load := range w.KeyLoads() {
-			signatures[load.Label] = load.Signatures
-			if load.Waiting != 0 {
-				t.Errorf("somebody waits: %+v", load)
+		for _, key := range w.keys.Usage() {
+			signatures[key.URI] = key.Purposes[keys.ForCertificate].Signatures
+			if key.Queued != 0 || key.Failing != nil {
+				t.Errorf("somebody waits, or it fails: %+v", key)
 			}
 		}
-		if signatures["root"] != 2 || signatures["issuing"] != callers*each {
+		if signatures["memory:root"] != 2 || signatures["memory:issuing"] != callers*each {
 			t.Errorf("the keys made %v signatures", signatures)
 		}
 		if counted.calls >= callers*each {

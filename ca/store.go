@@ -119,8 +119,8 @@ type Answered struct {
 
 // PassedEpoch is an epoch whose certificates have all expired.
 type PassedEpoch struct {
-	Epoch    pki.Epoch
-	Profiles []string
+	Epoch   pki.Epoch
+	Issuers []pki.IssuerID // that reserved indices in it
 }
 
 // CertificateStore records what was signed.
@@ -137,9 +137,8 @@ type CertificateStore interface {
 	// KeysBlockedSince returns the hashes, of SPKIs and of key material, that were blocked at or after a time by the database's
 	// clock, less what a transaction may take to commit, and the time to ask from next. The zero time asks for all.
 	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
-	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open, with
-	// those of the given profiles that have certificates in them.
-	PassedEpochs(ctx context.Context, profiles []string) ([]PassedEpoch, error)
+	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open.
+	PassedEpochs(ctx context.Context) ([]PassedEpoch, error)
 	// DropEpoch removes the certificates and ranges, but for open ones, of an epoch that has passed for every issuer, at most limit rows in one
 	// transaction where the database cannot drop them whole; done is true when nothing is left, or another instance is
 	// at it.
@@ -162,6 +161,9 @@ type IssuerStore interface {
 	SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState, event audit.Event) error
 	// SetIssuerBaseURL changes where the products of an issuer are served, for ranges reserved from now on.
 	SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error
+	// RaiseRetention makes the issuer answer for certificates so long after they have expired, from the database's now on;
+	// it never shortens that, and does nothing, without an event, if it is as long already.
+	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error
 	// Issuers returns every issuer with its certificates, the chosen one first, in order of creation.
 	Issuers(ctx context.Context) ([]Issuer, error)
 }

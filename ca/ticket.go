@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -74,11 +75,10 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) ([]byte, error) {
 		h.Write(tbs)
 		message = h.Sum(nil)
 	}
-	if err := k.enter(); err != nil {
-		return nil, err
+	signature, err := k.key.For(keys.ForCertificate).Sign(rand.Reader, message, k.algorithm.hash)
+	if e, ok := errors.AsType[*pki.Error](err); ok { // of the guard: it says what to do
+		return nil, &pki.Error{Kind: e.Kind, Op: op, Field: "issuer", Err: e, Hint: e.Hint}
 	}
-	signature, err := k.key.Sign(rand.Reader, message, k.algorithm.hash)
-	k.leave()
 	if err != nil {
 		return nil, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).WithHint("is the key's device or file there?")
 	}
@@ -106,17 +106,3 @@ func (k *issuerKey) verify(tbs, message, signature []byte) error {
 	k.tried.Store(true)
 	return nil
 }
-
-// maxWaiting bounds how many certificates wait for one key.
-const maxWaiting = 1024
-
-func (k *issuerKey) enter() error {
-	if k.waiting.Add(1) > maxWaiting {
-		k.waiting.Add(-1)
-		return pki.Errorf(pki.KindExhausted, "sign certificate", "%d certificates wait for the key of issuer %s", maxWaiting, k.Label).WithHint("try again later")
-	}
-	k.uses.Add(1)
-	return nil
-}
-
-func (k *issuerKey) leave() { k.waiting.Add(-1) }

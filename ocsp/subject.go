@@ -63,7 +63,10 @@ func readTime(input *cryptobyte.String, t *time.Time) bool {
 }
 
 // SerialOf returns the content octets of a certificate's serial number as they stand in the certificate.
-func SerialOf(cert *x509.Certificate) ([]byte, error) {
-	s, err := parseSubject(cert.Raw)
+func SerialOf(cert *x509.Certificate) ([]byte, error) { return SerialOfDER(cert.Raw) }
+
+// SerialOfDER is SerialOf for a certificate that crypto/x509 need not parse.
+func SerialOfDER(der []byte) ([]byte, error) {
+	s, err := parseSubject(der)
 	return s.serial, err
 }

@@ -206,7 +206,11 @@ func (e *epochBooks) at(index uint64) Range {
 
 // passed reports whether an epoch is no longer answered for.
 func (u *Universe) passed(issuer pki.IssuerID, epoch pki.Epoch) bool {
-	return epoch.Passed(u.config.Now().Add(-u.config.Retain(issuer)).Unix())
+	now := u.config.Now()
+	if books, ok := u.issuers[issuer]; ok {
+		now = books.key.Retention.Cutoff(now)
+	}
+	return epoch.Passed(now.Unix())
 }
 
 // dropPassed forgets the weeks that have passed and reports whether there were any.

@@ -85,6 +85,9 @@ type IssuerKey struct {
 	Key     pki.KeyHash
 	Foreign bool // it signed outside the scheme of dense serials
 	Public  bool // it serves the public: five reasons, no hold
+
+	// Retention is how long its certificates are answered for after their week has passed.
+	Retention pki.Retention
 }
 
 // RangeState is where a range of indices stands. Zero is no state.

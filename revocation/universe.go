@@ -16,9 +16,6 @@ type UniverseConfig struct {
 	Log    Log    // required
 	Ranges Ranges // required
 
-	// Retain is how long after a week has passed its certificates are still answered for, by issuer. Zero: not at all.
-	Retain func(pki.IssuerID) time.Duration
-
 	// Now is the clock that tells which weeks have passed. Zero: time.Now.
 	Now func() time.Time
 }
@@ -68,9 +65,6 @@ const (
 func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Log == nil || config.Ranges == nil {
 		return nil, pki.Errorf(pki.KindInvalid, "make universe", "Log and Ranges are required")
-	}
-	if config.Retain == nil {
-		config.Retain = func(pki.IssuerID) time.Duration { return 0 }
 	}
 	if config.Now == nil {
 		config.Now = time.Now
@@ -357,8 +351,8 @@ func (u *Universe) firstEpoch() pki.Epoch {
 	defer u.mu.RUnlock()
 	now := u.config.Now()
 	oldest := now
-	for id := range u.issuers {
-		if at := now.Add(-u.config.Retain(id)); at.Before(oldest) {
+	for _, books := range u.issuers {
+		if at := books.key.Retention.Cutoff(now); at.Before(oldest) {
 			oldest = at
 		}
 	}

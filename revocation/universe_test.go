@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -552,12 +553,14 @@ func TestWeekPasses(t *testing.T) {
 		b.record(t, 0)
 		var days atomic.Int64
 		clock := func() time.Time { return now.AddDate(0, 0, int(days.Load())) }
-		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock, Retain: func(id pki.IssuerID) time.Duration {
-			if id == long.id {
-				return 365 * 24 * time.Hour
+		retain := func(i *issuer) {
+			t.Helper()
+			if err := s.RaiseRetention(t.Context(), i.id, 365*24*time.Hour, audit.Event{Actor: "test", Action: "issuer.retain", Outcome: audit.OK}); err != nil {
+				t.Fatal(err)
 			}
-			return 0
-		}})
+		}
+		retain(long)
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -591,7 +594,8 @@ func TestWeekPasses(t *testing.T) {
 		}
 		cancel()
 		<-done
-		fresh, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock, Retain: func(pki.IssuerID) time.Duration { return 365 * 24 * time.Hour }})
+		retain(short)
+		fresh, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,8 +18,9 @@ type Recovery interface {
 	// Advance moves the books past everything that the lost copy may have handed out, so that nothing is handed out
 	// twice. Every (issuer, epoch) moves to the multiple of LostIndices behind the next one that was free; what it skips,
 	// and free ranges that the lost copy may have used, become lost: never issued. Sequences of the ledger, CRL numbers and
-	// range ids grow by LostSequences, with one restore entry in the ledger that accounts for the gap. One transaction,
-	// with the audit events; nobody else may be using the database.
+	// range ids grow by LostSequences, with one restore entry in the ledger that accounts for the gap. Requests that wait for
+	// an approval, or for their certificate, expire: the lost copy may have issued it. One transaction, with the audit
+	// events; nobody else may be using the database.
 	Advance(ctx context.Context, actor string, events []audit.Event) (Advanced, error)
 
 	// Witness reads, at one moment, what a process has to remember to notice such a database, and the head that the audit

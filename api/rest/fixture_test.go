@@ -16,6 +16,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -207,7 +209,11 @@ func (m *memory) Open(_ context.Context, uri string) (*keys.Key, error) {
 // found makes a root and an issuing authority.
 func (h *house) found() *profile.Set {
 	h.t.Helper()
-	profiles, err := profile.Open("")
+	dir := h.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "guarded.yaml"), []byte(guarded), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	profiles, err := profile.Open(dir)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -184,6 +184,8 @@ type crls func() ([]byte, error)
 
 func (c crls) CRL(context.Context, revocation.Scope) ([]byte, error) { return c() }
 
+func (crls) OfflineStatus(pki.IssuerID, pki.Serial) rpc.OfflineStatus { return rpc.OfflineStatus{} }
+
 func (c crls) ImportCRL(context.Context, auth.Grant, pki.IssuerID, []byte) (rpc.ImportedCRL, error) {
 	_, err := c()
 	return rpc.ImportedCRL{}, err

@@ -212,6 +212,8 @@ func TestSlowCall(t *testing.T) {
 		http.MethodGet, "/v1/issuers/"+h.issuing.ID.String()+"/crl", "", pki.KindUnavailable, http.StatusGatewayTimeout, "")
 }
 
+func (slow) OfflineStatus(pki.IssuerID, pki.Serial) rpc.OfflineStatus { return rpc.OfflineStatus{} }
+
 func (slow) ImportCRL(ctx context.Context, _ auth.Grant, _ pki.IssuerID, _ []byte) (rpc.ImportedCRL, error) {
 	<-ctx.Done()
 	return rpc.ImportedCRL{}, ctx.Err()

@@ -281,7 +281,24 @@ func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, reque
 	if err != nil && pki.KindOf(err) == pki.KindConflict && request.Reason == pki.KeyCompromise {
 		return s.api.config.Ledger.ChangeReason(ctx, grant, request)
 	}
+	if err != nil && pki.KindOf(err) == pki.KindNotFound {
+		return s.revokeOffline(ctx, request, err)
+	}
 	return receipt, err
+}
+
+// revokeOffline revokes what an off-line issuer signed, which is in no inventory: an administrator says that it exists. Of
+// any other serial the cause stands.
+func (s *certificateService) revokeOffline(ctx context.Context, request revocation.Request, cause error) (revocation.Receipt, error) {
+	issuer, err := s.api.config.Authority.Issuer(request.Issuer)
+	if err != nil || issuer.KeyURI != "" {
+		return revocation.Receipt{}, cause
+	}
+	manage, err := caller(ctx).Authorize(auth.ActionManage, "")
+	if err != nil {
+		return revocation.Receipt{}, cause
+	}
+	return s.api.config.Ledger.Import(ctx, manage, request)
 }
 
 // HoldCertificate puts on hold.

@@ -247,6 +247,9 @@ func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
 		return // another authority's to say
 	}
 	answer, err := c.api.config.Universe.Lookup(ctx, above.ID, serial)
+	if err == nil && answer.Status != pki.StatusRevoked && above.KeyURI == "" && c.offline(above, authority, serial) {
+		return
+	}
 	switch {
 	case err == nil && answer.Status == pki.StatusRevoked:
 		c.found("chain", false, "%s was revoked at %s for %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339), answer.Reason)
@@ -257,6 +260,26 @@ func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
 		c.found("chain", false, "the status of %s cannot be told now", authority.Subject)
 		c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it cannot be told now: see the evidence")
 	}
+}
+
+// offline asks the list of an off-line issuer, which alone knows what the issuer signed: what the ledger does not have as
+// revoked and a list in force does not name is in force. It reports whether it could tell.
+func (c *check) offline(above ca.Issuer, authority *x509.Certificate, serial pki.Serial) bool {
+	if c.api.config.CRLs == nil {
+		return false
+	}
+	list := c.api.config.CRLs.OfflineStatus(above.ID, serial)
+	switch {
+	case list.Number == 0 || c.at.After(list.NextUpdate):
+		c.found("chain", false, "issuer %s is off-line, and has no list in force", above.Label)
+		return false
+	case list.Revoked:
+		c.found("chain", false, "%s is revoked, by list number %d of off-line issuer %s", authority.Subject, list.Number, above.Label)
+		c.decide(signetv1.Verdict_VERDICT_REVOKED, "its issuer %s was revoked", authority.Subject)
+		return true
+	}
+	c.found("chain", true, "%s is in force, by list number %d of off-line issuer %s", authority.Subject, list.Number, above.Label)
+	return true
 }
 
 func (c *check) answer() *signetv1.CheckCertificateResponse {

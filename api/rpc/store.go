@@ -28,6 +28,15 @@ type CRLs interface {
 	CRL(ctx context.Context, scope revocation.Scope) ([]byte, error)
 	// ImportCRL publishes the complete list of an off-line issuer. The grant must allow auth.ActionManage.
 	ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (ImportedCRL, error)
+	// OfflineStatus asks the list of an off-line issuer, as it is served.
+	OfflineStatus(issuer pki.IssuerID, serial pki.Serial) OfflineStatus
+}
+
+// OfflineStatus is what the list of an off-line issuer says of a certificate. The zero value says nothing.
+type OfflineStatus struct {
+	Number     uint64 // of the list; 0: there is none
+	NextUpdate time.Time
+	Revoked    bool
 }
 
 // ImportedCRL is a list that was brought in.

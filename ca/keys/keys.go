@@ -203,7 +203,11 @@ func AlgorithmOf(pub crypto.PublicKey) Algorithm {
 
 // InMemory reports whether a key is in this process, where signing needs no device and cannot wait for one.
 func InMemory(signer crypto.Signer) bool {
-	switch signer.(type) {
+	switch signer := signer.(type) {
+	case *guardedKey:
+		return signer.inMemory
+	case purposed:
+		return signer.inMemory
 	case *ecdsa.PrivateKey, *rsa.PrivateKey, ed25519.PrivateKey:
 		return true
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -61,9 +60,6 @@ func (a *app) note(format string, args ...any) {
 
 // loadConfig reads signet.yaml with the environment's overrides.
 func (a *app) loadConfig() (*server.Config, error) {
-	if err := server.CheckEnvironment(os.Environ()); err != nil {
-		return nil, err
-	}
 	return server.LoadConfig(a.config, a.getenv)
 }
 

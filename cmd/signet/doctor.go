@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -36,6 +37,7 @@ func (c *doctorCmd) Run(a *app) error {
 		return err
 	}
 	checks := []check{
+		{"variables", checkVariables},
 		{"files", checkFiles},
 		{"keys", checkKeys},
 		{"roots", checkRoots},
@@ -99,6 +101,14 @@ func careful(hint, format string, args ...any) finding {
 
 func wrong(hint, format string, args ...any) finding {
 	return finding{State: "wrong", Detail: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// checkVariables finds what was meant to be configuration.
+func checkVariables(*app, *server.Config) finding {
+	if unknown := server.UnknownVariables(os.Environ()); len(unknown) > 0 {
+		return careful("api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field", "the environment sets %s, no field of the configuration", strings.Join(unknown, ", "))
+	}
+	return good("every variable that begins with SIGNET_ is known")
 }
 
 // checkFiles finds secrets that others can read.

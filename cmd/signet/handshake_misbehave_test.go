@@ -86,8 +86,8 @@ func TestMisbehave(t *testing.T) {
 			case f.Name == "silent":
 				arguments = append(arguments, "--timeout", "500ms")
 			case f.Name == "no-close":
-			arguments = append(arguments, "--get", "/")
-		case f.peer != nil && f.peer.Stalls:
+				arguments = append(arguments, "--get", "/")
+			case f.peer != nil && f.peer.Stalls:
 				arguments = append(arguments, "--budget", "300ms")
 			}
 			var out, errs bytes.Buffer

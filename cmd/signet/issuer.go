@@ -89,8 +89,11 @@ func (c *issuerShowCmd) Run(a *app) error {
 		p.fields("subject", issuer.Subject, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", "sha256 "+issuer.Fingerprint)
 		if issuer.BaseURL != "" {
-			p.fields("CRL", issuer.BaseURL+"/crl/"+issuer.ID.String()+".crl", "OCSP", issuer.BaseURL+"/ocsp/"+issuer.ID.String(),
-				"certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
+			ocsp := "" // nobody has the key that could certify a responder
+			if issuer.Online {
+				ocsp = issuer.BaseURL + "/ocsp/" + issuer.ID.String()
+			}
+			p.fields("CRL", issuer.BaseURL+"/crl/"+issuer.ID.String()+".crl", "OCSP", ocsp, "certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
 		}
 	})
 }

@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones.
@@ -22,7 +26,8 @@ func TestReadme(t *testing.T) {
 		t.Fatalf("the tour has hardly a command:\n%s", script)
 	}
 	home := t.TempDir()
-	env := append(os.Environ(), "HOME="+home, "GOFLAGS=-buildvcs=false")
+	foreign := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") } // of the shell that runs the tests
+	env := append(slices.DeleteFunc(os.Environ(), foreign), "HOME="+home, "GOFLAGS=-buildvcs=false")
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // the build must not start from nothing
 		env = append(env, name+"="+goEnv(t, name))
 	}
@@ -35,7 +40,11 @@ func TestReadme(t *testing.T) {
 	}
 	// Whatever happens, no server outlives the test.
 	script = "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + script
-	shell := exec.Command("bash", "-x", "-c", script)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a server that does not start is waited for in the tour
+	defer cancel()
+	shell := exec.CommandContext(ctx, "bash", "-x", "-c", script)
+	shell.Cancel = func() error { return shell.Process.Signal(syscall.SIGTERM) } // so that it ends what it started
+	shell.WaitDelay = 10 * time.Second
 	shell.Dir, shell.Env = filepath.Join("..", ".."), env
 	var out bytes.Buffer
 	shell.Stdout, shell.Stderr = &out, &out

@@ -38,9 +38,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, stories("sqlite:signet.db", "testdata/script"))
 }
 
-// TestScriptsPostgres runs the life of a certificate once more, on the other database.
+// TestScriptsPostgres runs the life of a certificate, and that of an off-line root, once more, on the other database.
 func TestScriptsPostgres(t *testing.T) {
-	testscript.Run(t, stories(testdb.Durable(t).EmptyURL(t), "", "testdata/script/life.txtar"))
+	server := testdb.Durable(t)
+	for _, story := range []string{"life", "offline"} {
+		testscript.Run(t, stories(server.EmptyURL(t), "", "testdata/script/"+story+".txtar"))
+	}
 }
 
 // stories are the scripts of a directory, or some files, on one database.

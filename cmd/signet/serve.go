@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"runtime/debug"
 
 	"signet.example/signet/internal/server"
@@ -46,7 +47,11 @@ func (c *serveCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: logger(a, config)})
+	log := logger(a, config)
+	if unknown := server.UnknownVariables(os.Environ()); len(unknown) > 0 {
+		log.Warn("the environment sets what is no field of the configuration", "variables", unknown, "next", "api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field")
+	}
+	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: log})
 	if err != nil {
 		return err
 	}

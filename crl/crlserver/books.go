@@ -128,12 +128,12 @@ func (b *books) arena(issuer pki.IssuerID, shard pki.Shard, now time.Time) *crl.
 
 // passed reports whether a week is over for this issuer.
 func (b *books) passed(epoch pki.Epoch, now time.Time) bool {
-	return epoch.Passed(now.Add(-b.issuer.Retain).Unix())
+	return epoch.Passed(b.issuer.Retention.Cutoff(now).Unix())
 }
 
 // first is the first week that is on complete lists.
 func (b *books) first(now time.Time) pki.Epoch {
-	at := now.Add(-b.issuer.Retain).Unix()
+	at := b.issuer.Retention.Cutoff(now).Unix()
 	epoch, err := pki.EpochAt(at)
 	if err != nil { // before the calendar of serials begins
 		return 0
@@ -251,8 +251,8 @@ func (b *books) content(h Head) (c content) {
 func (b *books) template(h Head) crl.Template {
 	t := crl.Template{Issuer: b.issuer.Subject, KeyID: b.issuer.KeyID, Number: h.Number, ThisUpdate: h.ThisUpdate, NextUpdate: h.NextUpdate,
 		Base: h.Base, URLs: h.URLs, UserCerts: h.List.Kind == KindShard, Freshest: h.Freshest}
-	if b.issuer.Retain > 0 {
-		t.ExpiredSince = h.ThisUpdate.Add(-b.issuer.Retain)
+	if b.issuer.Retention.Keep > 0 {
+		t.ExpiredSince = b.issuer.Retention.Cutoff(h.ThisUpdate)
 	}
 	return t
 }

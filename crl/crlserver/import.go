@@ -61,6 +61,14 @@ func notLarger(number uint64) error {
 		WithHint("a number that was used is used for ever: sign the list again, with the ceremony's own memory of numbers")
 }
 
+// Examine returns the list that der is if it may be published, and changes nothing.
+func (p *Publisher) Examine(issuer pki.IssuerID, der []byte) (*crl.List, error) {
+	if _, err := p.examine(issuer, der); err != nil {
+		return nil, err
+	}
+	return crl.Parse(der)
+}
+
 // examine says whether a list may be published, and as what.
 func (p *Publisher) examine(id pki.IssuerID, der []byte) (Head, error) {
 	const op = "import revocation list"

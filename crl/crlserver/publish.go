@@ -2,9 +2,12 @@ package crlserver
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"signet.example/signet/crl"
@@ -18,7 +21,8 @@ const (
 	restFactor  = 10                    // a series rests this many times as long as its last run took ...
 	restMax     = time.Second           // ... at most this long
 	failureMax  = 30 * time.Second      // longest pause after failures
-	concurrency = 4                     // publications in flight
+	concurrency = 4                     // publications at work, apart from those that wait for a signature
+	perIssuer   = 8                     // publications of one issuer, waiting ones included
 	readPause   = 5 * time.Millisecond  // between two readings of what others published
 	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
 	skewMax     = time.Minute           // clocks of instances may differ by so much
@@ -65,27 +69,25 @@ func (p *Publisher) wake() {
 
 // schedule starts the publications that are due. The leading edge: a series that rested long enough starts at once.
 func (p *Publisher) schedule(ctx context.Context) {
-	slots := make(chan struct{}, concurrency)
+	var flying sync.WaitGroup
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			for range concurrency { // wait for those in flight
-				slots <- struct{}{}
-			}
+			flying.Wait()
 			return
 		case <-p.kick:
 		case <-timer.C:
 		}
 		due, next := p.due()
 		for _, series := range due {
-			slots <- struct{}{}
-			go func() {
+			p.slots <- struct{}{}
+			flying.Go(func() {
 				p.publish(ctx, series)
-				<-slots
+				<-p.slots
 				p.wake()
-			}()
+			})
 		}
 		timer.Reset(next)
 	}
@@ -104,7 +106,11 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Signer == nil || b.issuer.Offline {
 			continue
 		}
+		flying := b.running()
 		for _, series := range b.wanted(now) {
+			if flying == perIssuer {
+				break
+			}
 			state := b.series[series]
 			if state == nil {
 				state = &seriesState{}
@@ -118,10 +124,35 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 				continue
 			}
 			state.running = true
+			flying++
 			due = append(due, series)
 		}
 	}
 	return due, next
+}
+
+// running counts the series that are being published.
+func (b *books) running() (n int) {
+	for _, state := range b.series {
+		if state.running {
+			n++
+		}
+	}
+	return n
+}
+
+// waitingSigner gives its slot to others while a key signs: a key that is slow, or hangs until its deadline, holds up the
+// lists of its own issuer only.
+type waitingSigner struct {
+	crypto.Signer
+	slots chan struct{}
+}
+
+// Sign implements crypto.Signer.
+func (s waitingSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	<-s.slots
+	defer func() { s.slots <- struct{}{} }()
+	return s.Signer.Sign(random, digest, opts)
 }
 
 // plan returns the heads of the lists of a series that are to be made now, without what publishing adds. It is empty if
@@ -321,7 +352,7 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	}
 	lists := make([]built, len(heads))
 	for i, h := range heads {
-		document, signature, err := templates[i].Sign(contents[i].entries, issuer.Signer)
+		document, signature, err := templates[i].Sign(contents[i].entries, waitingSigner{issuer.Signer, p.slots})
 		if err != nil {
 			return nil, err
 		}

@@ -25,8 +25,8 @@ type Issuer struct {
 	BaseURL string           // where its lists are, without a trailing slash: "http://pki.example"
 	Delta   bool             // publish deltas of the complete list too
 
-	// Retain is how long after its week has passed a certificate stays on the lists. Zero: not at all.
-	Retain time.Duration
+	// Retention is how long after its week has passed a certificate stays on the lists, which say so (expiredCertsOnCRL).
+	Retention pki.Retention
 
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool
@@ -42,7 +42,8 @@ type Config struct {
 	Imports      Imports              // zero: no list of an off-line issuer can be brought in
 	Universe     *revocation.Universe // required; loaded and running
 
-	// Issuers returns what is to be published now. It is asked every second, so it must not block. Required.
+	// Issuers returns what is to be published now. It is asked every second, so it must not block: the Signer
+	// of an issuer may, for as long as it takes. Required.
 	Issuers func() []Issuer
 
 	Instance revocation.InstanceID // of this process. Required.
@@ -94,6 +95,7 @@ type Publisher struct {
 	watch   *revocation.Watch // of the goroutine that follows
 	kick    chan struct{}     // wakes the scheduler
 	waiters chan struct{}     // requests that wait for the first list of a shard
+	slots   chan struct{}     // publications at work
 
 	mu      sync.RWMutex      // guards what follows, and the arenas
 	seq     uint64            // every ledger entry up to here is in the arenas
@@ -139,7 +141,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))
 	}
@@ -236,6 +238,23 @@ func (p *Publisher) Await(ctx context.Context, seq uint64) error {
 		case <-ctx.Done():
 			return &pki.Error{Kind: pki.KindUnavailable, Op: "await publication", Err: fmt.Errorf("lists have reached %d of %d: %w", reached, seq, ctx.Err()),
 				Hint: "the revocation is recorded and holds; only its publication is late"}
+		}
+	}
+}
+
+// AwaitSeq returns nil when Seq is at least seq, and an error when ctx ends before.
+func (p *Publisher) AwaitSeq(ctx context.Context, seq uint64) error {
+	for {
+		p.mu.RLock()
+		reached, changed := p.seq, p.changed
+		p.mu.RUnlock()
+		if reached >= seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &pki.Error{Kind: pki.KindUnavailable, Op: "follow ledger", Err: ctx.Err()}
 		}
 	}
 }

@@ -57,7 +57,8 @@ type Case struct {
 // Revocation is how far and how strictly a chain is checked. Empty means off.
 type Revocation string
 
-// The strictness: for the leaf alone or for every certificate below the root; soft tolerates that nothing is known.
+// The strictness: for the leaf alone or for every certificate below the root; soft tolerates that nothing at hand speaks for a
+// certificate, not that what speaks for it is bad.
 const (
 	RevocationOff       Revocation = "off"
 	RevocationSoftLeaf  Revocation = "soft-leaf"
@@ -190,6 +191,7 @@ func (c *Case) conditions() (conditions, *fault) {
 	if k.at, err = time.Parse(time.RFC3339, c.Time); err != nil {
 		return k, faultf(ClassUnsupported, "time %.40q is not of RFC 3339", c.Time)
 	}
+	k.at = k.at.Truncate(time.Second) // the times of certificates name whole seconds, to their end (RFC 5280, Section 4.1.2.5)
 	if c.MaxAge != nil && *c.MaxAge != "" {
 		if k.maxAge, err = time.ParseDuration(*c.MaxAge); err != nil || k.maxAge < 0 {
 			return k, faultf(ClassUnsupported, "max_age %.40q is not a duration", *c.MaxAge)

@@ -84,6 +84,10 @@ func (r Revocation) depth() (depth, *fault) {
 
 // paths builds and validates paths with crypto/x509.
 func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault) {
+	leaf, intermediates, bad := c.withPolicyFlags(leaf, intermediates)
+	if bad != nil {
+		return nil, bad
+	}
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at}
 	for _, root := range roots {
 		options.Roots.AddCert(root)
@@ -197,9 +201,6 @@ func (c *Case) options(options *x509.VerifyOptions) *fault {
 		}
 		options.DNSName = addr.String()
 	}
-	if c.ExplicitPolicy || c.InhibitMapping || c.InhibitAny {
-		return faultf(ClassUnsupported, "crypto/x509 takes no explicit_policy, inhibit_mapping or inhibit_any")
-	}
 	for _, text := range c.Policies {
 		oid, err := x509.ParseOID(text)
 		if err != nil {
@@ -245,12 +246,12 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 			break
 		}
 		found := e.find(chain, i)
-		r.PerCert = append(r.PerCert, found.of(chain[i]))
+		r.PerCert = append(r.PerCert, found.of(serialOf(chain[i])))
 		switch {
 		case found.status == pki.StatusRevoked:
 			r.Result, r.Class, r.Detail = Reject, ClassRevoked, "certificate "+serialOf(chain[i])+" is revoked ("+found.reason.String()+"), says "+found.source
 			return r
-		case found.status == pki.StatusInvalid || found.status == pki.StatusUnknown && depth.hard:
+		case found.status == pki.StatusInvalid || found.status == pki.StatusUnknown && (depth.hard || found.fault.spoiled()):
 			if r.Result == Accept {
 				r.Result, r.Class, r.Detail = Reject, found.fault.class, found.fault.detail
 			}
@@ -258,6 +259,10 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	}
 	return r
 }
+
+// spoiled reports whether something speaks for the certificate and must not be believed: not signed as it says, of another time, not
+// understood. That is not the absence of information that the soft modes tolerate: what was given is bad.
+func (f *fault) spoiled() bool { return f != nil && f.class != ClassNoInformation }
 
 // find asks every source about one certificate of a chain; an authentic revocation wins over any good.
 func (e *evidence) find(chain []*x509.Certificate, i int) finding {

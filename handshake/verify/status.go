@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"slices"
 
 	"signet.example/signet/crl"
@@ -20,8 +21,8 @@ type finding struct {
 	fault  *fault // why Unknown
 }
 
-func (f finding) of(cert *x509.Certificate) CertificateStatus {
-	s := CertificateStatus{Serial: serialOf(cert), Status: f.status.String(), Source: f.source}
+func (f finding) of(serial string) CertificateStatus {
+	s := CertificateStatus{Serial: serial, Status: f.status.String(), Source: f.source}
 	if f.status == pki.StatusRevoked {
 		s.Reason = f.reason.String()
 	}
@@ -29,19 +30,29 @@ func (f finding) of(cert *x509.Certificate) CertificateStatus {
 }
 
 // serialOf writes a serial number as pki.Serial does: whole octets without leading zeros. Others have negative ones.
-func serialOf(cert *x509.Certificate) string {
-	if cert.SerialNumber.Sign() == 0 {
-		return "00"
+func serialOf(cert *x509.Certificate) string { return serialText(cert.SerialNumber) }
+
+// serialOfOctets does the same for the content octets of an INTEGER, which may be longer than they should.
+func serialOfOctets(octets []byte) string {
+	number := new(big.Int).SetBytes(octets)
+	if len(octets) > 0 && octets[0] >= 0x80 {
+		number.Sub(number, new(big.Int).Lsh(big.NewInt(1), uint(8*len(octets))))
 	}
-	sign := ""
-	if cert.SerialNumber.Sign() < 0 {
-		sign = "-"
-	}
-	return sign + hex.EncodeToString(cert.SerialNumber.Bytes())
+	return serialText(number)
 }
 
-func (f finding) result(cert *x509.Certificate) Result {
-	r := Result{PerCert: []CertificateStatus{f.of(cert)}}
+func serialText(number *big.Int) string {
+	switch number.Sign() {
+	case 0:
+		return "00"
+	case -1:
+		return "-" + hex.EncodeToString(number.Bytes())
+	}
+	return hex.EncodeToString(number.Bytes())
+}
+
+func (f finding) result(serial string) Result {
+	r := Result{PerCert: []CertificateStatus{f.of(serial)}}
 	switch f.status {
 	case pki.StatusGood:
 		r.Result = Good
@@ -77,11 +88,19 @@ func judgeCRLs(c *Case) Result {
 	// One list was fetched for one certificate: it counts if the certificate points to it, and for what it means, not for
 	// how well its issuer keeps the rules of writing.
 	rules.Strict, rules.PointsOnly = false, true
+	pool = slices.DeleteFunc(pool, func(list *crl.List) bool { return !expects(target, list) })
 	f := findingOfLists(crl.Judge(target, pool, rules))
 	if f.status == pki.StatusUnknown && (len(pool) == 0 || len(issuers) == 0) {
 		f.fault = cmp.Or(badList, badIssuer, f.fault)
 	}
-	return f.result(leaf)
+	return f.result(serialOf(leaf))
+}
+
+// expects reports whether a list that is indirect is one the certificate points to as such: with a distribution point that names
+// the issuer of the list (RFC 5280, Section 4.2.1.13).
+func expects(target crl.Target, list *crl.List) bool {
+	return list.Scope == nil || !list.Scope.Indirect || len(target.Points) == 0 ||
+		slices.ContainsFunc(target.Points, func(point crl.DistributionPoint) bool { return point.CRLIssuer != nil })
 }
 
 func (k conditions) rules(signers func(*crl.List) []*x509.Certificate) crl.Rules {
@@ -153,16 +172,19 @@ func judgeOCSPs(c *Case) Result {
 	if bad != nil {
 		return bad.result(Unknown)
 	}
-	leaf, err := ParseCertificate(c.Leaf)
+	// Asked is what a response says, so a certificate that crypto/x509 does not parse can still be asked about, and a signature
+	// over SHA-1 is one: a handshake believes neither.
+	query := ocsp.Query{CertificateDER: c.Leaf, Time: k.at, MaxAge: k.maxAge, AllowSHA1: true}
+	serial, err := ocsp.SerialOfDER(c.Leaf)
 	if err != nil {
-		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Unknown)
+		return faultf(ClassParse, "%v", err).result(Unknown)
 	}
 	issuers, badIssuer := certificates(c.Issuers)
 	if len(issuers) == 0 {
 		return cmp.Or(badIssuer, faultf(ClassNoInformation, "no issuer is given")).result(Unknown)
 	}
-	untrusted, _ := certificates(append(c.Untrusted, c.Intermediates...)) // what does not parse among them signed nothing
-	query := ocsp.Query{Certificate: leaf, Issuers: issuers, Untrusted: untrusted, Time: k.at, MaxAge: k.maxAge}
+	query.Issuers = issuers
+	query.Untrusted, _ = certificates(append(c.Untrusted, c.Intermediates...)) // what does not parse among them signed nothing
 	if c.Nonce != nil {
 		nonce, err := hex.DecodeString(*c.Nonce)
 		if err != nil || len(nonce) == 0 {
@@ -170,7 +192,7 @@ func judgeOCSPs(c *Case) Result {
 		}
 		query.Nonce = nonce
 	}
-	return findingOfResponses(c.OCSPs, query, nil).result(leaf)
+	return findingOfResponses(c.OCSPs, query, nil).result(serialOfOctets(serial))
 }
 
 // findingOfResponses takes the strictest of several: an authentic revocation wins over any good. revoked, if not nil,

@@ -74,7 +74,7 @@ func TestChain(t *testing.T) {
 				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 			}).Raw
 		}, verify.Reject, verify.ClassUnsupported},
-		{"explicit policy", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.ExplicitPolicy = true }, verify.Reject, verify.ClassUnsupported},
+		{"explicit policy", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.ExplicitPolicy = true }, verify.Reject, verify.ClassPolicy},
 		{"no clock", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Time = "" }, verify.Reject, verify.ClassUnsupported},
 
 		{"revoked leaf", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.CRLs[1] = int.list(t, nil, leaf) }, verify.Reject, verify.ClassRevoked},

@@ -48,6 +48,10 @@ type Config struct {
 type KeysConfig struct {
 	Store  string       `yaml:"store"` // where new issuers' keys are made: softkey or pkcs11; default softkey
 	PKCS11 PKCS11Config `yaml:"pkcs11"`
+
+	Deadline time.Duration `yaml:"deadline"` // of a signature by a token, waiting included; default 5s
+	Queue    int           `yaml:"queue"`    // signatures for certificates that wait for one key; default 1024
+	Places   int           `yaml:"places"`   // calls at a time for one key of a token, for certificates; default 4
 }
 
 // PKCS11Config is a token.
@@ -188,6 +192,9 @@ func setDefault[T comparable](field *T, value T) {
 
 // validate returns the first field at fault and why.
 func (c *Config) validate() (field string, err error) {
+	if c.Keys.Deadline < 0 || c.Keys.Queue < 0 || c.Keys.Places < 0 {
+		return "keys", fmt.Errorf("deadline, queue and places cannot be negative")
+	}
 	if c.Keys.Store != "softkey" && c.Keys.Store != "pkcs11" {
 		return "keys.store", fmt.Errorf("%q: want softkey or pkcs11", c.Keys.Store)
 	}
@@ -382,9 +389,9 @@ var otherVariables = []string{"SIGNET_CONFIG", "SIGNET_OUTPUT", "SIGNET_PASSPHRA
 // orchestrated are the variables that Kubernetes and Docker set in every container for a service named signet or signet-...
 var orchestrated = regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// CheckEnvironment refuses a variable (as of os.Environ) that begins with SIGNET_ and sets nothing: what somebody meant to
-// set would be left at its default without a word.
-func CheckEnvironment(environ []string) error {
+// UnknownVariables are those of os.Environ that begin with SIGNET_ and set nothing: what somebody meant to set is left at
+// its default. They are no error, since scripts around Signet name their own variables so too.
+func UnknownVariables(environ []string) (unknown []string) {
 	known := make(map[string]bool)
 	for _, name := range otherVariables {
 		known[name] = true
@@ -394,11 +401,10 @@ func CheckEnvironment(environ []string) error {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		if value != "" && strings.HasPrefix(name, "SIGNET_") && !known[name] && !orchestrated.MatchString(name) {
-			return pki.Errorf(pki.KindInvalid, "read configuration", "the environment sets %s, which is no field of the configuration", name).
-				WithHint("api.listen is SIGNET_API_LISTEN, and docs/OPERATIONS.md lists every field; unset what is not meant for signet")
+			unknown = append(unknown, name)
 		}
 	}
-	return nil
+	return unknown
 }
 
 func envName(path []string) string {

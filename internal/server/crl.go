@@ -7,6 +7,7 @@ import (
 
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
+	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -64,16 +65,15 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
 		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
+		Retention: issuer.Retention,
 	}
 	if s.authority == nil || issuer.KeyURI == "" || s.fallenBack.Load() != nil {
 		return p
 	}
-	_, signer, err := s.authority.IssuerSigner(context.Background(), issuer.ID)
-	if err != nil {
-		s.report("CRL signing key")(err)
-		return p
+	// Without its key an issuer's lists are served as they are; checkKeys tells.
+	if signer, err := s.authority.ReadySigner(context.Background(), issuer.ID); err == nil {
+		p.Signer = signer
 	}
-	p.Signer = signer
 	return p
 }
 
@@ -83,6 +83,9 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 		return rpc.ImportedCRL{}, pki.Errorf(pki.KindFailedPrecondition, "import revocation list", "%s", *why)
 	}
 	if err := s.loadIssuers(ctx); err != nil { // one may have been adopted a moment ago
+		return rpc.ImportedCRL{}, err
+	}
+	if err := s.learnRevoked(ctx, grant, issuer, der); err != nil {
 		return rpc.ImportedCRL{}, err
 	}
 	head, err := s.publisher.Import(ctx, grant, issuer, der)
@@ -96,6 +99,53 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 		}
 	}
 	return imported, nil
+}
+
+// learnRevoked enters what a list has and the ledger has not: everything that asks the ledger then knows of a revoked
+// authority, not only those who fetch the list. A list that would be refused is left to Import to refuse.
+func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) error {
+	list, err := s.publisher.Examine(issuer, der)
+	if err != nil {
+		return nil
+	}
+	var last uint64
+	for e := range list.Entries() {
+		serial, err := pki.SerialFromBytes(e.Serial)
+		if err != nil || e.Reason == pki.CertificateHold || e.Reason == pki.RemoveFromCRL {
+			continue // no serial that the ledger could hold, or not for good
+		}
+		answer, err := s.universe.Lookup(ctx, issuer, serial)
+		if err != nil {
+			return err
+		}
+		if answer.Status == pki.StatusRevoked {
+			continue
+		}
+		receipt, err := s.ledger.Import(ctx, grant, revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt})
+		if err != nil {
+			return err
+		}
+		last = receipt.Entry.Seq
+	}
+	return s.publisher.AwaitSeq(ctx, last)
+}
+
+// OfflineStatus implements rpc.CRLs.
+func (s *Server) OfflineStatus(issuer pki.IssuerID, serial pki.Serial) rpc.OfflineStatus {
+	document, head, ok := s.publisher.Document(crlserver.List{Series: crlserver.Series{Issuer: issuer}, Kind: crlserver.KindComplete})
+	if !ok {
+		return rpc.OfflineStatus{}
+	}
+	list, err := crl.Read(document.Reader(), document.Size())
+	if err != nil {
+		return rpc.OfflineStatus{}
+	}
+	octets := serial.Bytes()
+	if len(octets) == 0 || octets[0] >= 0x80 {
+		octets = append([]byte{0}, octets...)
+	}
+	entry, listed := list.Lookup(octets, list.Issuer)
+	return rpc.OfflineStatus{Number: head.Number, NextUpdate: head.NextUpdate, Revoked: listed && entry.Reason != pki.RemoveFromCRL}
 }
 
 // CRL implements rpc.CRLs: what is published now.

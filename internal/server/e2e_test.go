@@ -38,6 +38,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "build signet: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	for _, variable := range os.Environ() { // servers under test obey the tests, not the shell that started them
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SIGNET_") {
+			os.Unsetenv(name)
+		}
+	}
 	code := 1
 	defer func() { os.RemoveAll(dir); os.Exit(code) }()
 	code = testdb.Run(m)

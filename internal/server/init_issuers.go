@@ -104,7 +104,12 @@ func (c *Config) ImportFirst(ctx context.Context, passphrase, chain []byte, unsa
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	return authority.ImportIssuerCertificate(ctx, grant, certificates[0], certificates[1:])
+	issuer, err = authority.ImportIssuerCertificate(ctx, grant, certificates[0], certificates[1:])
+	if err == nil && issuer.KeyURI == "" {
+		return ca.Issuer{}, pki.Errorf(pki.KindRefused, "import first certificate", "it is that of off-line issuer %s itself", issuer.Label).InField("--certificate").
+			WithHint("give the certificate that the ceremony made for issuing.csr")
+	}
+	return issuer, err
 }
 
 // certificatesIn reads the certificates of a PEM text; there is at least one.

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/crl/crlserver"
 )
 
@@ -21,6 +23,9 @@ var metrics = struct {
 	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
 	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
 	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
+	keyUses, keyFailures, keyRefused                 *prometheus.Desc
+	keyWait, keySign                                 *prometheus.Desc
+	keyQueue, keyHanging, keyAbandoned, keyFailing   *prometheus.Desc
 }{
 	ledger:        describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
 	lag:           describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
@@ -39,6 +44,15 @@ var metrics = struct {
 	delegateEnd:   describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
 	ceremonyDue:   describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	issuerEnd:     describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
+	keyUses:       describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
+	keyFailures:   describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
+	keyRefused:    describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
+	keyWait:       describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose"),
+	keySign:       describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose"),
+	keyQueue:      describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider"),
+	keyHanging:    describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider"),
+	keyAbandoned:  describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider"),
+	keyFailing:    describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider"),
 }
 
 // Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
@@ -84,6 +98,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, delegate := range s.delegation.Status() {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 	}
+	c.collectKeys(out, now)
 	for _, c := range s.publisher.Ceremonies() {
 		left := max(0, c.NextUpdate.Sub(now).Seconds())
 		if c.Waiting {
@@ -120,4 +135,41 @@ func (c *collector) collectList(gauge func(*prometheus.Desc, float64, ...string)
 	gauge(metrics.crlEntries, float64(list.Head.Entries), name)
 	gauge(metrics.crlSize, float64(list.Head.Size), name)
 	gauge(metrics.crlFail, failing, name)
+}
+
+// collectKeys tells of every key that was opened, under the label of its issuer, and of each purpose it was used for.
+func (c *collector) collectKeys(out chan<- prometheus.Metric, now time.Time) {
+	for _, u := range c.server.keyUsage() {
+		labels := []string{c.server.keyLabel(u), u.Provider}
+		gauge := func(desc *prometheus.Desc, value float64) {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+		}
+		gauge(metrics.keyQueue, float64(u.Queued))
+		gauge(metrics.keyHanging, float64(u.Hanging))
+		out <- prometheus.MustNewConstMetric(metrics.keyAbandoned, prometheus.CounterValue, float64(u.Abandoned), labels...)
+		failing := 0.0
+		if u.Failing != nil {
+			failing = max(now.Sub(u.Failing.Since).Seconds(), 0.001)
+		}
+		gauge(metrics.keyFailing, failing)
+		for _, p := range keys.Purposes() {
+			use, labels := u.Purposes[p], append(slices.Clip(labels), p.String())
+			if use.Wait.Count+use.Refused == 0 {
+				continue
+			}
+			for desc, n := range map[*prometheus.Desc]uint64{metrics.keyUses: use.Signatures, metrics.keyFailures: use.Failures, metrics.keyRefused: use.Refused} {
+				out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+			}
+			out <- histogram(metrics.keyWait, use.Wait, labels)
+			out <- histogram(metrics.keySign, use.Sign, labels)
+		}
+	}
+}
+
+func histogram(desc *prometheus.Desc, t keys.Timing, labels []string) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(t.Within))
+	for i, bound := range keys.TimingBounds() {
+		buckets[bound.Seconds()] = t.Within[i]
+	}
+	return prometheus.MustNewConstHistogram(desc, t.Count, t.Sum.Seconds(), buckets, labels...)
 }

@@ -3,23 +3,18 @@
 package server_test
 
 import (
-	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/crl"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
-	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
@@ -65,14 +60,7 @@ func TestMLDSA(t *testing.T) {
 // judgeMLDSA asks the public listener as a relying party does.
 func judgeMLDSA(t *testing.T, s *site, c client.Certificate, want pki.Status) {
 	t.Helper()
-	leaf, err := x509.ParseCertificate(c.DER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer, err := x509.ParseCertificate(get(t, leaf.IssuingCertificateURL[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	leaf, issuer := withIssuer(t, c.DER)
 	between := x509.NewCertPool()
 	between.AddCert(issuer)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: s.roots, Intermediates: between}); err != nil {
@@ -95,41 +83,11 @@ func judgeMLDSA(t *testing.T, s *site, c client.Certificate, want pki.Status) {
 		t.Errorf("the list is signed with %s", ours.Algorithm)
 	}
 
-	named, err := ocsp.IssuerOf(issuer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial, err := ocsp.SerialOf(leaf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request, err := ocsp.NewRequest(named.CertID(crypto.SHA256, serial)).Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, short := ocsp.URL(leaf.OCSPServer[0], request)
-	if !short {
-		t.Fatal("the request is too long for GET")
-	}
-	result, err := ocsp.Verify(get(t, address), ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: time.Now()})
-	if err != nil || result.Status != want {
-		t.Errorf("OCSP says %s, %v; want %s", result.Status, err, want)
+	result := askOCSP(t, leaf, issuer)
+	if result.Status != want {
+		t.Errorf("OCSP says %s, want %s", result.Status, want)
 	}
 	if !result.Responder.Delegated || keys.AlgorithmOf(result.Responder.Certificate.PublicKey) != keys.MLDSA44 {
 		t.Errorf("the responder's key is %s", keys.AlgorithmOf(result.Responder.Certificate.PublicKey))
 	}
-}
-
-func get(t *testing.T, url string) []byte {
-	t.Helper()
-	answer, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v", url, answer.Status, err)
-	}
-	return body
 }

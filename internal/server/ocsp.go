@@ -28,7 +28,8 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	responders := responderKeys{store: keyStore}
+	s.responderKeys = s.config.guard(keyStore)
+	responders := responderKeys{store: s.responderKeys}
 	key, err := responders.open(ctx, keys.ECDSAP256)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (cryp
 	if err != nil {
 		return nil, err
 	}
-	return key.Signer, nil
+	return key.For(keys.ForOCSP), nil
 }
 
 // onlineIssuers are those that this site can answer for.

@@ -137,6 +137,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 			add(name, "ok", "responder's certificate until "+delegate.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
+	s.checkKeys(ctx, add)
 	for _, issuer := range *s.issuers.known.Load() {
 		s.checkExpiry(add, issuer.Label, issuer.Certificates)
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -66,6 +67,8 @@ type Server struct {
 	instance revocation.InstanceID
 
 	store         store.Store
+	keys          *keys.Guard // of issuers; nil in RolePublic
+	responderKeys *keys.Guard
 	authority     *ca.Authority  // nil in RolePublic
 	requests      *approval.Desk // nil in RolePublic
 	universe      *revocation.Universe
@@ -149,8 +152,9 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.keys = s.config.guard(keyStore)
 	s.authority, err = ca.New(ctx, ca.Config{
-		Profiles: s.profiles, Keys: keyStore, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
+		Profiles: s.profiles, Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
 		Changed: s.issuersChanged,
 	})
 	if err != nil {
@@ -163,17 +167,30 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if voids > 0 {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
+	if err != nil && pki.KindOf(err) == pki.KindUnavailable { // a key whose token does not answer: Run tries again
+		s.report("reconciliation")(err)
+		return nil
+	}
 	return err
 }
 
+// guard bounds and counts the use of the keys of a store.
+func (c *Config) guard(store keys.Store) *keys.Guard {
+	return keys.NewGuard(keys.GuardConfig{Store: store, Deadline: c.Keys.Deadline, Queue: c.Keys.Queue, Places: c.Keys.Places})
+}
+
 // openKeys opens every key that is here, so that a wrong passphrase is said now. A key that was taken away, such as that
-// of a root kept off-line, is missed only by what needs it.
+// of a root kept off-line, and one whose token does not answer are missed only by what needs them.
 func (s *Server) openKeys(ctx context.Context) error {
 	for _, issuer := range s.authority.Issuers() {
 		if issuer.KeyURI == "" || issuer.State == ca.IssuerPending {
 			continue
 		}
-		if _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); err != nil && pki.KindOf(err) != pki.KindNotFound {
+		switch _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); {
+		case err == nil || pki.KindOf(err) == pki.KindNotFound:
+		case pki.KindOf(err) == pki.KindUnavailable:
+			s.report("key of " + issuer.Label)(err)
+		default:
 			return err
 		}
 	}
@@ -204,6 +221,7 @@ func OpenKeys(c KeysConfig, dir string, passphrase []byte) (keys.Schemes, error)
 	}
 	schemes.Stores["pkcs11"], err = pkcs11.New(pkcs11.Config{
 		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pin, SecretsDir: dir, Passphrase: passphrase,
+		MaxSessions: 3 * cmp.Or(c.Places, 4), // a key that hangs keeps its places, and leaves sessions for others
 	})
 	return schemes, err
 }
@@ -256,6 +274,7 @@ func (s *Server) parts() map[string]func(context.Context) error {
 		"public listener": s.servePublic,
 		"ops listener":    s.serveOps,
 		"disagreement":    s.compareProducts,
+		"keys":            s.watchKeys,
 	}
 	if s.options.Role == RoleAll {
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }

@@ -13,6 +13,8 @@ CREATE TABLE issuers (
     signed_outside boolean NOT NULL DEFAULT false, -- the `foreign` mark: it ever signed outside the serial scheme
     base_url    text NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
     csr         bytea,                          -- while a parent elsewhere has not signed yet
+    retain      bigint NOT NULL DEFAULT 0,  -- seconds that certificates are answered for after their end; only grows
+    retain_since timestamptz,                   -- what had expired before is not
     created_at  timestamptz NOT NULL
 );
 
@@ -94,6 +96,17 @@ BEGIN
 		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
 	END IF;
 	PERFORM signet_audit_append(p_audit);
+END $$;
+
+-- signet_issuer_retain raises the retention of an issuer as pki.Retention.Raise does; it never shortens it.
+CREATE FUNCTION signet_issuer_retain(p_issuer bytea, p_retain bigint, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE issuers SET retain = p_retain, retain_since = greatest(retain_since, clock_timestamp() - retain * interval '1 second') WHERE id = p_issuer AND retain < p_retain;
+	IF FOUND THEN
+		PERFORM signet_audit_append(p_audit);
+	ELSIF NOT EXISTS (SELECT FROM issuers WHERE id = p_issuer) THEN
+		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	END IF;
 END $$;
 
 -- The next index never reserved of every (issuer, epoch). Its row appears with the partition of the epoch.

@@ -33,8 +33,8 @@ type Issuer struct {
 	// MaxAge is how long caches may keep an answer without asking. Zero: 30 seconds, 5 minutes if Public, and at
 	// most half of Validity.
 	MaxAge time.Duration
-	// Retention is how long after its end a certificate is answered for; answers carry the archive cutoff. Zero: not.
-	Retention time.Duration
+	// Retention is how long after its end a certificate is answered for; answers carry the archive cutoff.
+	Retention pki.Retention
 }
 
 // hashes are the algorithms of CertIDs, in the order in which cache and issuers number them.

@@ -251,7 +251,7 @@ func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocat
 		return unauthorizedReply, issuer.Public
 	case revocation.CannotTell:
 		// What ended long ago has left the books: nobody will know later either.
-		if p, ok := serial.Unmask(issuer.key); ok && p.Epoch.Passed(now.Add(-issuer.Retention).Unix()) {
+		if p, ok := serial.Unmask(issuer.key); ok && p.Epoch.Passed(issuer.Retention.Cutoff(now).Unix()) {
 			return unauthorizedReply, true
 		}
 	}

@@ -129,8 +129,8 @@ func (q question) answer(issuer *issuerState, thisUpdate, until time.Time) ocsp.
 			answer.RevokedAt = thisUpdate
 		}
 	}
-	if issuer.Retention > 0 {
-		answer.ArchiveCutoff = thisUpdate.Add(-issuer.Retention)
+	if issuer.Retention.Keep > 0 { // RFC 6960, Section 4.4.4
+		answer.ArchiveCutoff = issuer.Retention.Cutoff(thisUpdate).Truncate(time.Second)
 	}
 	return answer
 }

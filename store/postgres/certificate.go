@@ -188,19 +188,23 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 }
 
 // PassedEpochs implements ca.CertificateStore.
-func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
+func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 	const op = "find passed epochs"
-	rows, err := s.pool.Query(ctx, `SELECT p.epoch, ARRAY(SELECT n FROM unnest($1::text[]) AS n WHERE EXISTS (SELECT FROM certificates c WHERE c.epoch = p.epoch AND c.profile = n))
+	rows, err := s.pool.Query(ctx, `SELECT p.epoch, ARRAY(SELECT e.issuer FROM epochs e WHERE e.epoch = p.epoch)
 		FROM (SELECT substring(c.relname FROM '[0-9]+$')::int AS epoch FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'certificates'::regclass
 			UNION SELECT epoch FROM ranges WHERE state <> 1) AS p
-		WHERE p.epoch < 65535 AND $2 + (p.epoch + 1) * $3::bigint + 86400 <= extract(epoch FROM clock_timestamp()) ORDER BY p.epoch`,
-		append([]string{}, profiles...), pki.Epoch(0).Start(), pki.Epoch(1).Start()-pki.Epoch(0).Start())
+		WHERE p.epoch < 65535 AND $1 + (p.epoch + 1) * $2::bigint + 86400 <= extract(epoch FROM clock_timestamp()) ORDER BY p.epoch`,
+		pki.Epoch(0).Start(), pki.Epoch(1).Start()-pki.Epoch(0).Start())
 	if err != nil {
 		return nil, translate(op, err)
 	}
 	passed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (ca.PassedEpoch, error) {
 		var p ca.PassedEpoch
-		err := row.Scan(&p.Epoch, &p.Profiles)
+		var issuers [][]byte
+		err := row.Scan(&p.Epoch, &issuers)
+		for _, issuer := range issuers {
+			p.Issuers = append(p.Issuers, pki.IssuerID(issuer))
+		}
 		return p, err
 	})
 	return passed, translate(op, err)

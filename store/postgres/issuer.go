@@ -42,10 +42,23 @@ func (s *Store) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseU
 	return translate("update issuer", err)
 }
 
+// RaiseRetention implements ca.IssuerStore.
+func (s *Store) RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error {
+	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_retain($1, $2, $3)`, issuer[:], int64(keep/time.Second), auditParam([]audit.Event{event}))
+	return translate("raise retention", err)
+}
+
+func retentionOf(seconds int64, since *time.Time) pki.Retention {
+	if since == nil {
+		return pki.Retention{}
+	}
+	return pki.Retention{Keep: time.Duration(seconds) * time.Second, Since: since.UTC()}
+}
+
 // Issuers implements ca.IssuerStore.
 func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	const op = "read issuers"
-	rows, err := s.pool.Query(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.created_at,
+	rows, err := s.pool.Query(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.created_at, i.retain, i.retain_since,
 		c.der, c.chain, c.not_after, c.chosen, c.added_at
 		FROM issuers i LEFT JOIN issuer_certificates c ON c.issuer = i.id
 		ORDER BY i.created_at, i.id, c.chosen DESC, c.added_at DESC, c.fingerprint`)
@@ -76,15 +89,18 @@ func scanIssuer(row pgx.CollectableRow) (ca.Issuer, *ca.IssuerCertificate, error
 	var certificate ca.IssuerCertificate
 	var id, chain []byte
 	var visibility, state int16
+	var retain int64
+	var since *time.Time
 	var notAfter, addedAt *time.Time
 	var chosen *bool
-	if err := row.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &visibility, &state, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &issuer.CreatedAt,
+	if err := row.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &visibility, &state, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &issuer.CreatedAt, &retain, &since,
 		&certificate.DER, &chain, &notAfter, &chosen, &addedAt); err != nil {
 		return issuer, nil, err
 	}
 	copy(issuer.ID[:], id)
 	issuer.KeyHash = pki.HashSPKI(issuer.SPKI)
 	issuer.Visibility, issuer.State, issuer.CreatedAt = ca.Visibility(visibility), ca.IssuerState(state), issuer.CreatedAt.UTC()
+	issuer.Retention = retentionOf(retain, since)
 	if certificate.DER == nil {
 		return issuer, nil, nil
 	}

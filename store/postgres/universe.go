@@ -14,14 +14,17 @@ import (
 // IssuerKeys implements revocation.Ranges.
 func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) {
 	const op = "read issuers"
-	rows, err := s.pool.Query(ctx, `SELECT spki_hash, signed_outside, visibility FROM issuers ORDER BY id`)
+	rows, err := s.pool.Query(ctx, `SELECT spki_hash, signed_outside, visibility, retain, retain_since FROM issuers ORDER BY id`)
 	if err != nil {
 		return nil, translate(op, err)
 	}
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key revocation.IssuerKey, err error) {
 		var hash []byte
 		var visibility int16
-		err = row.Scan(&hash, &key.Foreign, &visibility)
+		var retain int64
+		var since *time.Time
+		err = row.Scan(&hash, &key.Foreign, &visibility, &retain, &since)
+		key.Retention = retentionOf(retain, since)
 		copy(key.Key[:], hash)
 		key.Public = visibility == 1
 		return key, err

@@ -237,40 +237,34 @@ func (s *Store) KeysBlockedSince(ctx context.Context, since time.Time) ([]pki.Ke
 }
 
 // PassedEpochs implements ca.CertificateStore.
-func (s *Store) PassedEpochs(ctx context.Context, profiles []string) ([]ca.PassedEpoch, error) {
+func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 	const op = "find passed epochs"
-	rows, err := s.read.QueryContext(ctx, `SELECT e.epoch FROM epochs e WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch)
-		UNION SELECT epoch FROM ranges WHERE state <> 1 ORDER BY 1`)
+	rows, err := s.read.QueryContext(ctx, `SELECT p.epoch, e.issuer FROM (
+			SELECT e.epoch FROM epochs e WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.issuer = e.issuer AND c.epoch = e.epoch)
+			UNION SELECT epoch FROM ranges WHERE state <> 1) p LEFT JOIN epochs e ON e.epoch = p.epoch ORDER BY p.epoch`)
 	if err != nil {
 		return nil, translate(op, err)
 	}
 	defer rows.Close()
 	var passed []ca.PassedEpoch
 	for rows.Next() {
-		var p ca.PassedEpoch
-		if err := rows.Scan(&p.Epoch); err != nil {
+		var epoch pki.Epoch
+		var issuer []byte
+		if err := rows.Scan(&epoch, &issuer); err != nil {
 			return nil, translate(op, err)
 		}
-		if p.Epoch.Passed(s.now().Unix()) {
-			passed = append(passed, p)
+		if !epoch.Passed(s.now().Unix()) {
+			continue
+		}
+		if n := len(passed); n == 0 || passed[n-1].Epoch != epoch {
+			passed = append(passed, ca.PassedEpoch{Epoch: epoch})
+		}
+		if issuer != nil {
+			last := &passed[len(passed)-1]
+			last.Issuers = append(last.Issuers, pki.IssuerID(issuer))
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, translate(op, err)
-	}
-	for i := range passed {
-		for _, profile := range profiles {
-			var found bool
-			err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM certificates WHERE profile = ? AND epoch = ?)`, profile, int64(passed[i].Epoch)).Scan(&found)
-			if err != nil {
-				return nil, translate(op, err)
-			}
-			if found {
-				passed[i].Profiles = append(passed[i].Profiles, profile)
-			}
-		}
-	}
-	return passed, nil
+	return passed, translate(op, rows.Err())
 }
 
 // DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a

@@ -125,10 +125,42 @@ func issuerState(ctx context.Context, tx *sql.Tx, op string, issuer pki.IssuerID
 	return state, err
 }
 
+// RaiseRetention implements ca.IssuerStore.
+func (s *Store) RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error {
+	const op = "raise retention"
+	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
+		var retain int64
+		var since sql.NullInt64
+		err := tx.QueryRowContext(ctx, `SELECT retain, retain_since FROM issuers WHERE id = ?`, issuer[:]).Scan(&retain, &since)
+		if errors.Is(err, sql.ErrNoRows) {
+			return pki.Errorf(pki.KindNotFound, op, "there is no issuer of this id").InField("issuer")
+		}
+		if err != nil {
+			return err
+		}
+		before := retentionOf(retain, since)
+		raised := before.Raise(keep.Truncate(time.Second), now)
+		if raised == before {
+			return nil
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET retain = ?, retain_since = ? WHERE id = ?`, int64(raised.Keep/time.Second), raised.Since.UnixMicro(), issuer[:]); err != nil {
+			return err
+		}
+		return appendAudit(ctx, tx, []audit.Event{event})
+	})
+}
+
+func retentionOf(seconds int64, since sql.NullInt64) pki.Retention {
+	if !since.Valid {
+		return pki.Retention{}
+	}
+	return pki.Retention{Keep: time.Duration(seconds) * time.Second, Since: time.UnixMicro(since.Int64).UTC()}
+}
+
 // Issuers implements ca.IssuerStore.
 func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	const op = "read issuers"
-	rows, err := s.read.QueryContext(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.created_at,
+	rows, err := s.read.QueryContext(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.created_at, i.retain, i.retain_since,
 		c.der, c.chain, c.not_after, c.chosen, c.added_at
 		FROM issuers i LEFT JOIN issuer_certificates c ON c.issuer = i.id
 		ORDER BY i.created_at, i.id, c.chosen DESC, c.added_at DESC, c.fingerprint`)
@@ -158,15 +190,17 @@ func scanIssuer(rows *sql.Rows) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
 	var id, chain []byte
-	var createdAt int64
+	var createdAt, retain int64
+	var since sql.NullInt64
 	var notAfter, addedAt sql.NullInt64
 	var chosen sql.NullBool
-	if err := rows.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &issuer.Visibility, &issuer.State, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &createdAt,
+	if err := rows.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &issuer.Visibility, &issuer.State, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &createdAt, &retain, &since,
 		&certificate.DER, &chain, &notAfter, &chosen, &addedAt); err != nil {
 		return issuer, nil, err
 	}
 	copy(issuer.ID[:], id)
 	issuer.KeyHash, issuer.CreatedAt = pki.HashSPKI(issuer.SPKI), time.UnixMicro(createdAt).UTC()
+	issuer.Retention = retentionOf(retain, since)
 	if certificate.DER == nil {
 		return issuer, nil, nil
 	}

@@ -26,6 +26,7 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ` + changedAt(`?2`) + ` FROM epochs`,
 				[]any{store.LostIndices, now.UnixMicro()}},
 			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
+			{`UPDATE approvals SET expires_at = ? WHERE state IN (1, 2)`, []any{now.UnixMicro()}}, // the lost copy may have decided them
 			{`UPDATE publication_series SET number = number + ? WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{store.LostSequences}},
 			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
 			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},

@@ -14,7 +14,7 @@ import (
 // IssuerKeys implements revocation.Ranges.
 func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) {
 	const op = "read issuers"
-	rows, err := s.read.QueryContext(ctx, `SELECT spki_hash, signed_outside, visibility FROM issuers ORDER BY id`)
+	rows, err := s.read.QueryContext(ctx, `SELECT spki_hash, signed_outside, visibility, retain, retain_since FROM issuers ORDER BY id`)
 	if err != nil {
 		return nil, translate(op, err)
 	}
@@ -22,11 +22,12 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 	var keys []revocation.IssuerKey
 	for rows.Next() {
 		var hash []byte
-		var foreign, visibility int64
-		if err := rows.Scan(&hash, &foreign, &visibility); err != nil {
+		var foreign, visibility, retain int64
+		var since sql.NullInt64
+		if err := rows.Scan(&hash, &foreign, &visibility, &retain, &since); err != nil {
 			return nil, translate(op, err)
 		}
-		key := revocation.IssuerKey{Foreign: foreign != 0, Public: visibility == 1}
+		key := revocation.IssuerKey{Foreign: foreign != 0, Public: visibility == 1, Retention: retentionOf(retain, since)}
 		copy(key.Key[:], hash)
 		keys = append(keys, key)
 	}

@@ -267,6 +267,29 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("after a restore what was open is expired", func(t *testing.T) {
+		s := open(t)
+		for i := range byte(3) {
+			file(t, s, application(i+1), time.Hour)
+		}
+		for i, to := range []approval.State{approval.Approved, approval.Denied} {
+			if _, err := decide(s, application(byte(i+1)).ID, approval.Pending, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Advance(t.Context(), "system:restore", []audit.Event{event("database.restore")}); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []approval.State{approval.Expired, approval.Denied, approval.Expired} {
+			if a, err := s.Application(t.Context(), application(byte(i+1)).ID); err != nil || a.State != want {
+				t.Errorf("request %d is %s, want %s: %v", i+1, a.State, want, err)
+			}
+		}
+		if claimed, err := s.Claim(t.Context(), time.Minute, 10); err != nil || len(claimed) != 0 {
+			t.Errorf("claimed %v, %v", claimed, err)
+		}
+	})
+
 	t.Run("claims keep others away", func(t *testing.T) {
 		s := open(t)
 		for i := range byte(4) {

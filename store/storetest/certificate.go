@@ -195,7 +195,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("an epoch to come: %v", err)
 		}
 		listed := func() bool {
-			passed, err := b.s.PassedEpochs(t.Context(), nil)
+			passed, err := b.s.PassedEpochs(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

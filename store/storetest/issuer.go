@@ -156,4 +156,40 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 		wantKind(t, s.SetIssuerState(t.Context(), id, ca.IssuerActive, event), pki.KindFailedPrecondition, "state")
 		wantKind(t, s.SetIssuerState(t.Context(), pki.IssuerID{9}, ca.IssuerActive, event), pki.KindNotFound, "issuer")
 	})
+
+	t.Run("retention only grows", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		raise := func(keep time.Duration) pki.Retention {
+			t.Helper()
+			event := audit.Event{At: b.at, Actor: "token:web", Action: "issuer.retain", Target: "issuer", Outcome: audit.OK}
+			if err := b.s.RaiseRetention(t.Context(), b.key.Issuer(), keep, event); err != nil {
+				t.Fatal(err)
+			}
+			issuers, err := b.s.Issuers(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := b.s.IssuerKeys(t.Context())
+			if err != nil || keys[0].Retention != issuers[0].Retention {
+				t.Fatalf("%+v and %+v, %v", keys[0].Retention, issuers[0].Retention, err)
+			}
+			return issuers[0].Retention
+		}
+		hour := raise(time.Hour)
+		if age := time.Since(hour.Since); hour.Keep != time.Hour || age < -time.Minute || age > time.Minute {
+			t.Errorf("%+v, want it to begin now", hour)
+		}
+		if again := raise(time.Minute); again != hour {
+			t.Errorf("%+v after a shorter one, want %+v", again, hour)
+		}
+		if day := raise(24 * time.Hour); day.Keep != 24*time.Hour || !day.Since.Equal(hour.Since) {
+			t.Errorf("%+v, want what the hour had promised and no more", day)
+		}
+		if head, err := b.s.AuditHead(t.Context()); err != nil || head.Seq != 3 {
+			t.Errorf("%d audit events, want one for the issuer and two for the raises: %v", head.Seq, err)
+		}
+		if err := b.s.RaiseRetention(t.Context(), pki.IssuerID{1}, time.Hour, audit.Event{Actor: "a", Outcome: audit.OK}); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("an issuer that is not there: %v", err)
+		}
+	})
 }

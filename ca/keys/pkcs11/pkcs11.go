@@ -81,9 +81,8 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	if err := keys.CheckName(op, name); err != nil {
 		return nil, err
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if known, err := s.token.FindKeyPairs(nil, []byte(name)); err != nil {
+	token, _ := s.opened()
+	if known, err := token.FindKeyPairs(nil, []byte(name)); err != nil {
 		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err)
 	} else if len(known) > 0 {
 		return nil, taken(op, name)
@@ -102,7 +101,7 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	case err != nil:
 		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)
 	}
-	private, err := s.generate(name, algorithm)
+	private, err := generate(token, name, algorithm)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("algorithm").WithHint("does the token know this algorithm?")
 	}
@@ -113,21 +112,29 @@ func taken(op, name string) error {
 	return pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
 }
 
-func (s *Store) generate(name string, algorithm keys.Algorithm) (crypto.Signer, error) {
+// opened returns the token as it is open now. No lock is held while it is called: a call that does not return must not
+// keep others from logging in again.
+func (s *Store) opened() (*crypto11.Context, int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.token, s.generation
+}
+
+func generate(token *crypto11.Context, name string, algorithm keys.Algorithm) (crypto.Signer, error) {
 	id, label := []byte(name), []byte(name)
 	switch algorithm {
 	case keys.ECDSAP256:
-		return s.token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P256())
+		return token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P256())
 	case keys.ECDSAP384:
-		return s.token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P384())
+		return token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P384())
 	case keys.ECDSAP521:
-		return s.token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P521())
+		return token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P521())
 	case keys.RSA2048:
-		return s.token.GenerateRSAKeyPairWithLabel(id, label, 2048)
+		return token.GenerateRSAKeyPairWithLabel(id, label, 2048)
 	case keys.RSA3072:
-		return s.token.GenerateRSAKeyPairWithLabel(id, label, 3072)
+		return token.GenerateRSAKeyPairWithLabel(id, label, 3072)
 	case keys.RSA4096:
-		return s.token.GenerateRSAKeyPairWithLabel(id, label, 4096)
+		return token.GenerateRSAKeyPairWithLabel(id, label, 4096)
 	}
 	return nil, errors.New("PKCS #11 keys are ECDSA or RSA")
 }
@@ -159,16 +166,15 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 
 func (s *Store) find(object string) (crypto.Signer, int, error) {
 	const op = "open key"
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	pairs, err := s.token.FindKeyPairs(nil, []byte(object))
+	token, generation := s.opened()
+	pairs, err := token.FindKeyPairs(nil, []byte(object))
 	if err != nil {
 		return nil, 0, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("key")
 	}
 	if len(pairs) != 1 {
 		return nil, 0, pki.Errorf(pki.KindNotFound, op, "token %q has %d keys %q", s.config.Token, len(pairs), object).InField("key")
 	}
-	return pairs[0], s.generation, nil
+	return pairs[0], generation, nil
 }
 
 func (s *Store) key(name string, private crypto.Signer, secret pki.SerialSecret) *keys.Key {
@@ -248,18 +254,19 @@ func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) ([
 
 // current returns the key's handle of the present generation.
 func (k *signer) current() (crypto.Signer, int, error) {
-	k.store.mu.RLock()
-	now := k.store.generation
-	k.store.mu.RUnlock()
+	_, now := k.store.opened()
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.private != nil && k.generation == now {
-		return k.private, now, nil
+	private, generation := k.private, k.generation
+	k.mu.Unlock()
+	if private != nil && generation == now {
+		return private, now, nil
 	}
 	private, generation, err := k.store.find(k.object)
 	if err != nil {
 		return nil, now, err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.private, k.generation = private, generation
 	return private, generation, nil
 }
@@ -271,7 +278,8 @@ func sessionLost(err error) bool {
 	}
 	switch code {
 	case pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_OBJECT_HANDLE_INVALID,
-		pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
+		pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
+		pkcs11.CKR_OPERATION_ACTIVE: // a signature broke off and left its session in a state that no other can use
 		return true
 	}
 	return false

@@ -1,0 +1,77 @@
+package rest_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// guarded is a profile of every house, beside the built-in ones.
+const guarded = `name: guarded
+approval: required
+lifetime: 30d
+names: {min: 1, dns: {allow: [".example.com"]}}
+key_usage: [digital_signature]
+extended_key_usage: [client_auth]
+`
+
+// A request that needs an approval, through both doors, in single calls and in streams; and its renewal.
+func TestApproval(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "build", Role: auth.RoleRequester, Profiles: []string{"guarded"}})
+	chief := h.token(auth.Spec{Name: "chief", Role: auth.RoleApprover, Profiles: []string{"guarded"}})
+	build, approver := h.grpc(token, nil), h.grpc(chief, nil)
+
+	_, request := csr(t)
+	_, err := build.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "guarded", Identifiers: []string{"a.example.com"}, RequestID: "r1"})
+	pending, ok := errors.AsType[*client.PendingError](err)
+	if !ok || pending.Request.State != client.RequestPending || pending.Request.Requester != "token:build" || len(pending.Request.Identifiers) != 1 {
+		t.Fatalf("%v, %+v", err, pending)
+	}
+	id := pending.Request.ID
+	body := `{"csr_der":"` + base64.StdEncoding.EncodeToString(request) + `","profile":"guarded","identifiers":["a.example.com"],"request_id":"r1"}`
+	a := h.rest(token, nil, http.MethodPost, "/v1/certificates", body)
+	if a.Status != http.StatusAccepted || a.Body["pending"].(map[string]any)["request"] != id || a.Body["certificate"] != nil {
+		t.Errorf("over REST: %d %s", a.Status, a.Text)
+	}
+	lines := h.rest(token, nil, http.MethodPost, "/v1/certificates:issue", body)
+	if lines.Status != http.StatusOK || !strings.Contains(lines.Text, `"pending"`) || !strings.Contains(lines.Text, id) {
+		t.Errorf("in a stream: %d %s", lines.Status, lines.Text)
+	}
+
+	h.both(t, "the requester approves", token, nil, func(c *client.Client) error { _, err := c.ApproveRequest(t.Context(), id, ""); return err },
+		http.MethodPost, "/v1/requests/"+id+":approve", "{}", pki.KindDenied, http.StatusForbidden, "request")
+	h.both(t, "an id that is none", chief, nil, func(c *client.Client) error { _, err := c.Request(t.Context(), "x"); return err },
+		http.MethodGet, "/v1/requests/x", "", pki.KindInvalid, http.StatusBadRequest, "request")
+	h.both(t, "a denial without a reason", chief, nil, func(c *client.Client) error { _, err := c.DenyRequest(t.Context(), id, ""); return err },
+		http.MethodPost, "/v1/requests/"+id+":deny", "{}", pki.KindInvalid, http.StatusBadRequest, "reason")
+	h.both(t, "a NUL in a filter", chief, nil, func(c *client.Client) error {
+		_, err := c.Requests(t.Context(), client.RequestFilter{Account: "a\x00"}, "", 0)
+		return err
+	}, http.MethodGet, "/v1/requests?account=a%00", "", pki.KindInvalid, http.StatusBadRequest, "account")
+	h.both(t, "an approver who lists certificates", chief, nil, func(c *client.Client) error { _, err := c.List(t.Context(), client.Filter{}); return err },
+		http.MethodGet, "/v1/certificates", "", pki.KindDenied, http.StatusForbidden, "")
+
+	page, err := approver.Requests(t.Context(), client.RequestFilter{State: client.RequestPending}, "", 0)
+	if err != nil || len(page.Requests) != 1 || page.Requests[0].ID != id || page.Requests[0].CSR != nil {
+		t.Errorf("%+v, %v", page, err)
+	}
+	approved := h.rest(chief, nil, http.MethodPost, "/v1/requests/"+id+":approve", `{"comment":"ticket 7"}`)
+	if approved.Status != http.StatusOK || approved.Body["request"].(map[string]any)["state"] != "REQUEST_STATE_ISSUED" {
+		t.Fatalf("%d %s", approved.Status, approved.Text)
+	}
+	collected, err := build.Request(t.Context(), id)
+	if err != nil || collected.Issued == nil || collected.Request.Comment != "ticket 7" || collected.Request.Serial != collected.Issued.Certificate.Serial.String() {
+		t.Fatalf("%+v, %v", collected, err)
+	}
+	again, err := build.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "guarded", Identifiers: []string{"a.example.com"}, RequestID: "r1"})
+	if err != nil || again.Certificate.Serial != collected.Issued.Certificate.Serial || !again.Repeated {
+		t.Errorf("asked again: %+v, %v", again, err)
+	}
+}

@@ -1,0 +1,247 @@
+package keys
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// Purpose is what a signature is for: what uses of a key are counted by. Zero is none of the others.
+type Purpose uint8
+
+// The purposes.
+const (
+	ForOther       Purpose = iota // requests for its own certificate, proofs, trials
+	ForCertificate                // a TBSCertificate
+	ForCRL                        // a revocation list
+	ForOCSP                       // an OCSP response
+	purposes
+)
+
+var purposeNames = [purposes]string{"other", "certificate", "crl", "ocsp"}
+
+// String is the lower-case name, as metrics and the audit log have it.
+func (p Purpose) String() string { return purposeNames[min(p, purposes-1)] }
+
+// Purposes are all of them.
+func Purposes() []Purpose { return []Purpose{ForOther, ForCertificate, ForCRL, ForOCSP} }
+
+// For returns the key as a signer for one purpose. Of a key that a Guard opened, uses are counted and bounded by it.
+func (k *Key) For(p Purpose) crypto.Signer {
+	if g, ok := k.Signer.(*guardedKey); ok {
+		return purposed{g, p}
+	}
+	return k.Signer
+}
+
+// GuardConfig bounds the use of keys.
+type GuardConfig struct {
+	Store    Store            // required
+	Deadline time.Duration    // of one signature, waiting included; zero: 5 s
+	Opening  time.Duration    // of opening a key; zero: 20 s
+	Queue    int              // signatures for certificates that wait for one key, or are made; zero: 1024
+	Places   int              // calls at a time into the device of one key, for certificates; zero: 4
+	Now      func() time.Time // zero: time.Now
+}
+
+const (
+	statusPlaces = 2  // calls at a time for CRLs and OCSP, on top of Places: issuing does not hold up status
+	statusQueue  = 64 // that wait for them
+	openPlaces   = 8  // keys of one scheme being opened at a time
+	makeDeadline = 2 * time.Minute
+)
+
+// Guard is a Store whose keys cannot hang whoever uses them. A key in memory is only counted. A key elsewhere is called
+// from a goroutine of its own: a call that has not returned at its deadline is abandoned, since a call into a C library
+// cannot be ended, and keeps its place until it returns. So at most Places and two more calls per key ever hang, and when
+// all places hang, further calls fail at once with KindUnavailable. It is safe for concurrent use.
+type Guard struct {
+	config GuardConfig
+
+	mu      sync.Mutex // guards the rest
+	keys    map[string]*guardedKey
+	opening map[string]*lane // by scheme
+}
+
+// NewGuard guards a store.
+func NewGuard(config GuardConfig) *Guard {
+	config.Deadline = cmp.Or(config.Deadline, 5*time.Second)
+	config.Opening = cmp.Or(config.Opening, 20*time.Second)
+	config.Queue = cmp.Or(config.Queue, 1024)
+	config.Places = cmp.Or(config.Places, 4)
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Guard{config: config, keys: make(map[string]*guardedKey), opening: make(map[string]*lane)}
+}
+
+// Create implements Store.
+func (g *Guard) Create(ctx context.Context, name string, algorithm Algorithm) (*Key, error) {
+	ctx = context.WithoutCancel(ctx) // a call that is given up may still make the key: CreateIssuer takes it up
+	return g.find(g.URI(name), makeDeadline, func() (*Key, error) { return g.config.Store.Create(ctx, name, algorithm) })
+}
+
+// URI implements Store.
+func (g *Guard) URI(name string) string { return g.config.Store.URI(name) }
+
+// Open implements Store.
+func (g *Guard) Open(ctx context.Context, uri string) (*Key, error) {
+	ctx = context.WithoutCancel(ctx)
+	return g.find(uri, g.config.Opening, func() (*Key, error) { return g.config.Store.Open(ctx, uri) })
+}
+
+func (g *Guard) find(uri string, deadline time.Duration, find func() (*Key, error)) (*Key, error) {
+	provider := providerOf(uri)
+	g.mu.Lock()
+	l := g.opening[provider]
+	if l == nil {
+		l = newLane(openPlaces, g.config.Now)
+		g.opening[provider] = l
+	}
+	g.mu.Unlock()
+	key, _, err := within(l, deadline, find)
+	if late(err) {
+		return nil, pki.Errorf(pki.KindUnavailable, "open key", "%s: %w", uri, err).InField("key").
+			WithHint("is the token or its network there? the keys of other providers go on")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Key{Signer: g.guard(key, provider), URI: key.URI, Secret: key.Secret}, nil
+}
+
+// guard returns the one guard of a key, however often it is opened.
+func (g *Guard) guard(key *Key, provider string) *guardedKey {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known := g.keys[key.URI]
+	if known != nil && samePublic(known.signer.Public(), key.Public()) {
+		return known
+	}
+	hash, _ := pki.HashPublicKey(key.Public()) // the zero hash names a key that cannot be encoded, which nobody uses
+	fresh := &guardedKey{
+		config: &g.config, uri: key.URI, hash: hash, provider: provider, signer: key.Signer, inMemory: InMemory(key.Signer),
+		issuing: newLane(g.config.Places, g.config.Now), status: newLane(statusPlaces, g.config.Now),
+	}
+	g.keys[key.URI] = fresh
+	return fresh
+}
+
+func samePublic(a, b crypto.PublicKey) bool {
+	comparable, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && comparable.Equal(b)
+}
+
+func providerOf(uri string) string {
+	scheme, _, _ := strings.Cut(uri, ":")
+	return scheme
+}
+
+// Usage tells of every key that was opened, by URI.
+func (g *Guard) Usage() []Usage {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []Usage
+	for _, k := range g.keys {
+		all = append(all, k.usage())
+	}
+	slices.SortFunc(all, func(a, b Usage) int { return strings.Compare(a.URI, b.URI) })
+	return all
+}
+
+// guardedKey is one key with its bounds and counters.
+type guardedKey struct {
+	config   *GuardConfig
+	uri      string
+	hash     pki.KeyHash
+	provider string
+	signer   crypto.Signer
+	inMemory bool
+
+	issuing, status *lane // places in the device
+	queued          [2]atomic.Int64
+	abandoned       atomic.Uint64
+	meters          [purposes]meter
+	failing         atomic.Pointer[Failing]
+}
+
+// Public implements crypto.Signer.
+func (k *guardedKey) Public() crypto.PublicKey { return k.signer.Public() }
+
+// Sign implements crypto.Signer, for no purpose in particular.
+func (k *guardedKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.sign(ForOther, random, digest, opts)
+}
+
+// purposed is a guarded key for one purpose.
+type purposed struct {
+	*guardedKey
+	purpose Purpose
+}
+
+// Sign implements crypto.Signer.
+func (s purposed) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.sign(s.purpose, random, digest, opts)
+}
+
+func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	queue, most, l := &k.queued[0], int64(k.config.Queue), k.issuing
+	if p == ForCRL || p == ForOCSP {
+		queue, most, l = &k.queued[1], statusQueue, k.status
+	}
+	if queue.Add(1) > most {
+		queue.Add(-1)
+		k.meters[p].refused.Add(1)
+		return nil, pki.Errorf(pki.KindExhausted, "sign", "%d signatures wait for key %s", most, k.uri).WithHint("try again later")
+	}
+	defer queue.Add(-1)
+	begun := k.config.Now()
+	if k.inMemory {
+		signature, err := k.signer.Sign(random, digest, opts)
+		k.meters[p].count(0, k.config.Now().Sub(begun), err)
+		k.note(err)
+		return signature, err
+	}
+	digest = bytes.Clone(digest) // an abandoned call reads it for longer than the caller keeps it
+	signature, wait, err := within(l, k.config.Deadline, func() ([]byte, error) { return k.signer.Sign(random, digest, opts) })
+	k.meters[p].count(wait, k.config.Now().Sub(begun)-wait, err)
+	if late(err) {
+		if err == errAbandoned {
+			k.abandoned.Add(1)
+		}
+		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")
+	}
+	k.note(err)
+	return signature, err
+}
+
+// note remembers since when the key fails.
+func (k *guardedKey) note(err error) {
+	was := k.failing.Load()
+	switch {
+	case err == nil && was != nil:
+		k.failing.CompareAndSwap(was, nil)
+	case err != nil && was == nil:
+		k.failing.CompareAndSwap(nil, &Failing{Since: k.config.Now(), Err: err})
+	}
+}
+
+func (k *guardedKey) usage() Usage {
+	u := Usage{
+		URI: k.uri, Key: k.hash, Provider: k.provider, Queued: int(k.queued[0].Load() + k.queued[1].Load()),
+		Hanging: int(k.issuing.hanging.Load() + k.status.hanging.Load()), Abandoned: k.abandoned.Load(), Failing: k.failing.Load(),
+	}
+	for p := range purposes {
+		u.Purposes[p] = k.meters[p].use()
+	}
+	return u
+}

@@ -1,0 +1,300 @@
+package keys_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+// device is a key outside the process, which hangs or fails when told to. It stands for a C library: what is called does
+// not come back before the device does.
+type device struct {
+	crypto.Signer
+	mu    sync.Mutex
+	hang  chan struct{} // not nil: calls wait until it is closed
+	fail  error
+	calls int
+}
+
+func newDevice(t *testing.T) *device {
+	t.Helper()
+	signer, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &device{Signer: signer}
+}
+
+func (d *device) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	d.mu.Lock()
+	d.calls++
+	hang, fail := d.hang, d.fail
+	d.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	if fail != nil {
+		return nil, fail
+	}
+	return d.Signer.Sign(random, digest, opts)
+}
+
+func (d *device) set(hang chan struct{}, fail error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hang, d.fail = hang, fail
+}
+
+// rack is a store of devices.
+type rack map[string]*device
+
+func (r rack) URI(name string) string { return "rack:" + name }
+
+func (r rack) Create(context.Context, string, keys.Algorithm) (*keys.Key, error) {
+	return nil, errors.New("a rack makes no keys")
+}
+
+func (r rack) Open(_ context.Context, uri string) (*keys.Key, error) {
+	_, name, _ := strings.Cut(uri, ":")
+	d := r[name]
+	if d == nil {
+		return nil, pki.Errorf(pki.KindNotFound, "open key", "there is none")
+	}
+	return &keys.Key{Signer: d, URI: uri}, nil
+}
+
+var digest = make([]byte, 32)
+
+func sign(key *keys.Key, purpose keys.Purpose) error {
+	_, err := key.For(purpose).Sign(rand.Reader, digest, crypto.SHA256)
+	return err
+}
+
+func mustOpen(t *testing.T, g *keys.Guard, name string) *keys.Key {
+	t.Helper()
+	key, err := g.Open(t.Context(), g.URI(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func usage(t *testing.T, g *keys.Guard, uri string) keys.Usage {
+	t.Helper()
+	for _, u := range g.Usage() {
+		if u.URI == uri {
+			return u
+		}
+	}
+	t.Fatalf("no usage of %s", uri)
+	return keys.Usage{}
+}
+
+// A key that hangs costs each caller its deadline, then nothing: its places are held by calls that were given up, and
+// further ones are refused at once. Status has places of its own, other keys go on, and when the device comes back so does
+// the key.
+func TestAKeyThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad, good := newDevice(t), newDevice(t)
+		g := keys.NewGuard(keys.GuardConfig{Store: rack{"bad": bad, "good": good}, Deadline: 5 * time.Second, Places: 2, Now: time.Now})
+		slow, other := mustOpen(t, g, "bad"), mustOpen(t, g, "good")
+		back := make(chan struct{})
+		bad.set(back, nil)
+
+		begun := time.Now()
+		var wg sync.WaitGroup
+		for range 10 { // two have a place; eight wait for one
+			wg.Go(func() {
+				err := sign(slow, keys.ForCertificate)
+				if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" || !strings.Contains(e.Error(), "rack:bad") {
+					t.Errorf("a hanging key: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(begun); took != 5*time.Second {
+			t.Errorf("ten callers waited %s", took)
+		}
+		if u := usage(t, g, "rack:bad"); u.Hanging != 2 || u.Abandoned != 2 || u.Queued != 0 || u.Failing == nil || u.Purposes[keys.ForCertificate].Failures != 10 {
+			t.Errorf("usage %+v", u)
+		}
+		begun = time.Now()
+		if err := sign(slow, keys.ForCertificate); pki.KindOf(err) != pki.KindUnavailable || time.Since(begun) != 0 {
+			t.Errorf("with every place held: %v after %s", err, time.Since(begun))
+		}
+		if bad.calls != 2 {
+			t.Errorf("%d calls into a device that does not return, want 2", bad.calls)
+		}
+		// Lists of the same key are tried, in places of their own.
+		if err := sign(slow, keys.ForCRL); pki.KindOf(err) != pki.KindUnavailable || bad.calls != 3 {
+			t.Errorf("a list: %v, %d calls", err, bad.calls)
+		}
+		if err := sign(other, keys.ForCertificate); err != nil {
+			t.Errorf("another key: %v", err)
+		}
+
+		bad.set(nil, nil)
+		close(back)
+		synctest.Wait()
+		if err := sign(slow, keys.ForCertificate); err != nil {
+			t.Errorf("after it came back: %v", err)
+		}
+		if u := usage(t, g, "rack:bad"); u.Hanging != 0 || u.Abandoned != 3 || u.Failing != nil || u.Purposes[keys.ForCertificate].Signatures != 1 {
+			t.Errorf("usage after %+v", u)
+		}
+	})
+}
+
+// A key that fails is counted, and says since when.
+func TestAKeyThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t)
+		g := keys.NewGuard(keys.GuardConfig{Store: rack{"d": d}, Now: time.Now})
+		key := mustOpen(t, g, "d")
+		broken := errors.New("device error")
+		d.set(nil, broken)
+		since := time.Now()
+		for range 3 {
+			if err := sign(key, keys.ForOCSP); !errors.Is(err, broken) {
+				t.Errorf("got %v", err)
+			}
+			time.Sleep(time.Minute)
+		}
+		u := usage(t, g, "rack:d")
+		if u.Failing == nil || !u.Failing.Since.Equal(since) || !errors.Is(u.Failing.Err, broken) || u.Purposes[keys.ForOCSP].Failures != 3 || u.Purposes[keys.ForOCSP].Sign.Count != 3 {
+			t.Errorf("usage %+v", u)
+		}
+		d.set(nil, nil)
+		if err := sign(key, keys.ForOther); err != nil {
+			t.Fatal(err)
+		}
+		if u := usage(t, g, "rack:d"); u.Failing != nil || u.Purposes[keys.ForOther].Signatures != 1 {
+			t.Errorf("usage %+v", u)
+		}
+	})
+}
+
+// The queue has a bound, and time in it is counted apart from time in the device.
+func TestTheQueueOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t)
+		g := keys.NewGuard(keys.GuardConfig{Store: rack{"d": d}, Deadline: time.Minute, Queue: 3, Places: 1, Now: time.Now})
+		key := mustOpen(t, g, "d")
+		back := make(chan struct{})
+		d.set(back, nil)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if err := sign(key, keys.ForCertificate); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if err := sign(key, keys.ForCertificate); pki.KindOf(err) != pki.KindExhausted {
+			t.Errorf("a fourth in a queue of three: %v", err)
+		}
+		if u := usage(t, g, "rack:d"); u.Queued != 3 || u.Failing != nil {
+			t.Errorf("usage %+v", u)
+		}
+		time.Sleep(time.Second)
+		close(back)
+		wg.Wait()
+		use := usage(t, g, "rack:d").Purposes[keys.ForCertificate]
+		if use.Signatures != 3 || use.Refused != 1 || use.Wait.Sum != 2*time.Second || use.Sign.Sum != time.Second || use.Sign.Within[0] != 2 || use.Sign.Within[len(use.Sign.Within)-1] != 3 {
+			t.Errorf("use %+v", use)
+		}
+	})
+}
+
+// Opening may hang as well.
+func TestAStoreThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &hungStore{back: make(chan struct{})}
+		g := keys.NewGuard(keys.GuardConfig{Store: store, Now: time.Now})
+		for i := range 10 {
+			if _, err := g.Open(t.Context(), "hung:x"); pki.KindOf(err) != pki.KindUnavailable {
+				t.Errorf("open: %v", err)
+			}
+			if want := min(i+1, 8); store.calls != want {
+				t.Errorf("%d calls, want %d", store.calls, want)
+			}
+		}
+		close(store.back)
+	})
+}
+
+type hungStore struct {
+	rack
+	back  chan struct{}
+	calls int
+}
+
+func (s *hungStore) Open(context.Context, string) (*keys.Key, error) {
+	s.calls++
+	<-s.back
+	return nil, errors.New("too late")
+}
+
+// A key in memory is called directly and counted all the same.
+func TestAKeyInMemory(t *testing.T) {
+	signer, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := keys.NewGuard(keys.GuardConfig{Store: memory{signer}})
+	key := mustOpen(t, g, "x")
+	if !keys.InMemory(key.Signer) || !keys.InMemory(key.For(keys.ForCRL)) {
+		t.Error("it does not count as in memory")
+	}
+	again := mustOpen(t, g, "x")
+	for _, k := range []*keys.Key{key, again} {
+		if err := sign(k, keys.ForCRL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := g.Usage(); len(all) != 1 || all[0].Purposes[keys.ForCRL].Signatures != 2 || all[0].Provider != "memory" || all[0].Key == (pki.KeyHash{}) {
+		t.Errorf("usage %+v", all)
+	}
+}
+
+type memory struct{ signer crypto.Signer }
+
+func (m memory) URI(name string) string { return "memory:" + name }
+
+func (m memory) Create(context.Context, string, keys.Algorithm) (*keys.Key, error) { return nil, nil }
+
+func (m memory) Open(_ context.Context, uri string) (*keys.Key, error) {
+	return &keys.Key{Signer: m.signer, URI: uri}, nil
+}
+
+func BenchmarkSignInMemory(b *testing.B) {
+	signer, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		b.Fatal(err)
+	}
+	guarded, err := keys.NewGuard(keys.GuardConfig{Store: memory{signer}}).Open(b.Context(), "memory:x")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, s := range map[string]crypto.Signer{"bare": signer, "guarded": guarded.For(keys.ForCertificate)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Sign(rand.Reader, digest, crypto.SHA256); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package keys
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// Errors of calls that were given up.
+var (
+	errAbandoned = errors.New("it did not answer in time")
+	errWaited    = errors.New("there was no turn in time")
+	errStuck     = errors.New("it does not answer, and no more calls are begun until one that was given up returns")
+)
+
+func late(err error) bool { return err == errAbandoned || err == errWaited || err == errStuck }
+
+// lane bounds calls that may never return.
+type lane struct {
+	now     func() time.Time
+	places  chan struct{}
+	hanging atomic.Int64 // calls that were abandoned and have not returned; each keeps its place
+}
+
+func newLane(places int, now func() time.Time) *lane {
+	return &lane{now: now, places: make(chan struct{}, places)}
+}
+
+// enter takes a place, or fails at the deadline, or at once if every place is held by a call that was abandoned.
+func (l *lane) enter(deadline <-chan time.Time) error {
+	select {
+	case l.places <- struct{}{}:
+		return nil
+	default:
+	}
+	if int(l.hanging.Load()) >= cap(l.places) {
+		return errStuck
+	}
+	select {
+	case l.places <- struct{}{}:
+		return nil
+	case <-deadline:
+		return errWaited
+	}
+}
+
+// The states of a call.
+const (
+	callRunning int32 = iota
+	callReturned
+	callAbandoned
+)
+
+// within makes a call in its turn and returns what it returned, or one of the errors above. wait is how long the turn took.
+func within[T any](l *lane, limit time.Duration, call func() (T, error)) (value T, wait time.Duration, err error) {
+	type result struct {
+		value T
+		err   error
+	}
+	begun := l.now()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	if err := l.enter(timer.C); err != nil {
+		return value, l.now().Sub(begun), err
+	}
+	wait = l.now().Sub(begun)
+	var state atomic.Int32
+	done := make(chan result, 1)
+	go func() {
+		v, err := call()
+		if !state.CompareAndSwap(callRunning, callReturned) {
+			l.hanging.Add(-1)
+		}
+		<-l.places
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, wait, r.err
+	case <-timer.C:
+	}
+	if l.hanging.Add(1); state.CompareAndSwap(callRunning, callAbandoned) {
+		return value, wait, errAbandoned
+	}
+	l.hanging.Add(-1) // it returned at the last moment
+	r := <-done
+	return r.value, wait, r.err
+}

@@ -1,0 +1,101 @@
+//go:build cgo
+
+package pkcs11_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/pkcs11"
+	"signet.example/signet/pki"
+)
+
+// shim builds the module that hangs and fails on request, and returns the files that make it.
+func shim(t *testing.T) (built, hang, fail string) {
+	t.Helper()
+	dir := t.TempDir()
+	built, hang, fail = filepath.Join(dir, "hang.so"), filepath.Join(dir, "hang"), filepath.Join(dir, "fail")
+	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", built, "testdata/hang.c", "-ldl").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Setenv("SIGNET_TEST_MODULE", module(t))
+	t.Setenv("SIGNET_TEST_HANG", hang)
+	t.Setenv("SIGNET_TEST_FAIL", fail)
+	return built, hang, fail
+}
+
+// A C_Sign that does not return is given up; what hangs is bounded, and the key works again when the call has
+// returned. A key that fails says so until it signs again.
+func TestAModuleThatHangs(t *testing.T) {
+	path, hang, fail := shim(t)
+	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: []byte(pin), SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 100 * time.Millisecond, Places: 2})
+	key, err := g.Create(t.Context(), "hangs", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign(t, key)
+
+	digest := make([]byte, 32)
+	try := func() error {
+		_, err := key.For(keys.ForCertificate).Sign(rand.Reader, digest, crypto.SHA256)
+		return err
+	}
+	touch(t, hang)
+	for range 5 {
+		if err := try(); pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("a call that hangs: %v", err)
+		}
+	}
+	if u := g.Usage()[0]; u.Hanging != 2 || u.Abandoned != 2 || u.Purposes[keys.ForCertificate].Failures != 5 {
+		t.Errorf("usage %+v", u)
+	}
+	remove(t, hang)
+	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the calls never return")
+		}
+	}
+	sign(t, key)
+
+	touch(t, fail)
+	if err := try(); err == nil {
+		t.Error("a device error is no error")
+	}
+	if u := g.Usage()[0]; u.Failing == nil {
+		t.Errorf("usage %+v", u)
+	}
+	remove(t, fail)
+	sign(t, key)
+	if u := g.Usage()[0]; u.Failing != nil || u.Hanging != 0 {
+		t.Errorf("usage %+v", u)
+	}
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}

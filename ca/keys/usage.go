@@ -1,0 +1,95 @@
+package keys
+
+import (
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// Usage says what a key has done since this process opened it, and how it is now.
+type Usage struct {
+	URI      string
+	Key      pki.KeyHash
+	Provider string // scheme of the URI: "softkey", "pkcs11"
+
+	Queued    int      // signatures that wait or are being made
+	Hanging   int      // calls that were given up and have not returned
+	Abandoned uint64   // calls that were ever given up
+	Failing   *Failing // nil: the last signature was made
+	Purposes  [purposes]Use
+}
+
+// Failing is since when every signature of a key fails, and how the first did.
+type Failing struct {
+	Since time.Time
+	Err   error
+}
+
+// Use counts the uses of a key for one purpose.
+type Use struct {
+	Signatures uint64 // made
+	Failures   uint64 // tried and not made, late ones included
+	Refused    uint64 // not tried: the queue was full
+	Wait, Sign Timing // of all that were tried
+}
+
+// Timing is a histogram of durations.
+type Timing struct {
+	Count  uint64
+	Sum    time.Duration
+	Within [len(timingBounds)]uint64 // how many took at most TimingBounds()[i]
+}
+
+// timingBounds reach from a signature in memory to one that is given up.
+var timingBounds = [...]time.Duration{
+	100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second, 5 * time.Second,
+}
+
+// TimingBounds are the bounds of Timing.Within, ascending.
+func TimingBounds() []time.Duration { return timingBounds[:] }
+
+// meter is a Use that is being counted.
+type meter struct {
+	made, failed, refused atomic.Uint64
+	wait, sign            timer
+}
+
+func (m *meter) count(wait, sign time.Duration, err error) {
+	if err != nil {
+		m.failed.Add(1)
+	} else {
+		m.made.Add(1)
+	}
+	m.wait.add(wait)
+	m.sign.add(sign)
+}
+
+func (m *meter) use() Use {
+	return Use{m.made.Load(), m.failed.Load(), m.refused.Load(), m.wait.timing(), m.sign.timing()}
+}
+
+type timer struct {
+	sum    atomic.Int64
+	counts [len(timingBounds) + 1]atomic.Uint64 // by the first bound that holds it; the last is beyond all
+}
+
+func (t *timer) add(d time.Duration) {
+	i := 0
+	for i < len(timingBounds) && d > timingBounds[i] {
+		i++
+	}
+	t.counts[i].Add(1)
+	t.sum.Add(int64(d))
+}
+
+func (t *timer) timing() Timing {
+	out := Timing{Sum: time.Duration(t.sum.Load())}
+	for i := range t.counts {
+		out.Count += t.counts[i].Load()
+		if i < len(out.Within) {
+			out.Within[i] = out.Count
+		}
+	}
+	return out
+}

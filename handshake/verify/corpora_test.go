@@ -1,0 +1,102 @@
+package verify_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"math/big"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"signet.example/signet/handshake/verify"
+)
+
+// Points in which published corpora (of BoringSSL and of rustls' webpki) are particular, with cases of our own.
+
+// TestSoftRefusesBad: soft tolerates that nobody speaks for a certificate, not that who speaks for it is not to be believed.
+func TestSoftRefusesBad(t *testing.T) {
+	old := func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }
+	for _, tc := range []struct {
+		name   string
+		change func(q *verify.Case, root, int, leaf *entity)
+		result verify.Verdict
+		class  verify.Class
+	}{
+		{"nothing", func(q *verify.Case, root, int, leaf *entity) { q.CRLs = nil }, verify.Accept, ""},
+		{"another's CRL", func(q *verify.Case, root, int, leaf *entity) { q.CRLs = q.CRLs[:1] }, verify.Accept, ""},
+		{"another signature", func(q *verify.Case, root, int, leaf *entity) { q.CRLs[1][len(q.CRLs[1])-1] ^= 1 }, verify.Reject, verify.ClassBadSignature},
+		{"an old CRL", func(q *verify.Case, root, int, leaf *entity) { q.CRLs[1] = int.list(t, old) }, verify.Reject, verify.ClassStale},
+		{"an old CRL, ignored", func(q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1], q.CRLExpiration = int.list(t, old), "ignore"
+		}, verify.Accept, ""},
+		{"a response of another authority", func(q *verify.Case, root, int, leaf *entity) {
+			q.CRLs, q.OCSPs = nil, []verify.DER{int.response(t, ocsp.Good, nil, nil)}
+		}, verify.Accept, ""},
+		{"a response with another signature", func(q *verify.Case, root, int, leaf *entity) {
+			response := leaf.response(t, ocsp.Good, nil, nil)
+			response[len(response)-1] ^= 1
+			q.CRLs, q.OCSPs = nil, []verify.DER{response}
+		}, verify.Reject, verify.ClassBadSignature},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q, root, int, leaf := question(t)
+			q.Revocation = verify.RevocationSoftLeaf
+			tc.change(q, root, int, leaf)
+			expect(t, q, tc.result, tc.class)
+		})
+	}
+}
+
+// TestOCSPOverSHA1: what a response says is asked of old ones too; a chain does not rely on them.
+func TestOCSPOverSHA1(t *testing.T) {
+	q, _, int, leaf := question(t)
+	response := leaf.response(t, ocsp.Good, nil, func(r *ocsp.Response) { r.SignatureAlgorithm = x509.ECDSAWithSHA1 })
+	expect(t, &verify.Case{Kind: verify.KindOCSP, OCSPs: []verify.DER{response}, Issuers: ders(int), Leaf: leaf.Raw, Time: q.Time}, verify.Good, "")
+	q.CRLs, q.OCSPs, q.Revocation = nil, []verify.DER{response}, verify.RevocationHardLeaf
+	expect(t, q, verify.Reject, verify.ClassBadSignature)
+}
+
+// TestOCSPUnparsedLeaf: a certificate that crypto/x509 does not parse can still be asked about, by its octets.
+func TestOCSPUnparsedLeaf(t *testing.T) {
+	q, _, int, _ := question(t)
+	leaf := issue(t, "odd", int, false, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(0x555555) })
+	tbs := bytes.Replace(leaf.RawTBSCertificate, []byte{2, 3, 0x55, 0x55, 0x55}, []byte{2, 3, 0, 0, 0x55}, 1) // two octets too many
+	odd := resign(t, tbs, leaf, int)
+	if _, err := verify.ParseCertificate(odd); err == nil {
+		t.Fatal("the certificate parses")
+	}
+	r := expect(t, &verify.Case{Kind: verify.KindOCSP, OCSPs: []verify.DER{leaf.response(t, ocsp.Good, nil, nil)}, Issuers: ders(int), Leaf: odd, Time: q.Time}, verify.Unknown, verify.ClassNoInformation)
+	if r.PerCert[0].Serial != "55" {
+		t.Errorf("the serial number is %s", r.PerCert[0].Serial)
+	}
+}
+
+// TestIndirectUnasked: an indirect list counts for one certificate only if that points to it as such.
+func TestIndirectUnasked(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	for name, tc := range map[string]struct {
+		points []byte
+		want   verify.Verdict
+	}{
+		"the point names no CRL issuer": {uriPoint("http://crl.test/a", 0), verify.Unknown},
+		"no point":                      {nil, verify.Good},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leaf := issue(t, "leaf", root, false, func(c *x509.Certificate) {
+				if tc.points != nil {
+					c.ExtraExtensions = append(c.ExtraExtensions, points(tc.points))
+				}
+			})
+			list := root.list(t, with(scope(element(0x84, 0xff))))
+			expect(t, &verify.Case{Kind: verify.KindCRL, CRLs: []verify.DER{list}, Issuers: ders(root), Leaf: leaf.Raw, Time: now.Format(time.RFC3339)}, tc.want, classOf(tc.want))
+		})
+	}
+}
+
+func classOf(v verify.Verdict) verify.Class {
+	if v == verify.Good {
+		return ""
+	}
+	return verify.ClassNoInformation
+}

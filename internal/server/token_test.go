@@ -1,0 +1,286 @@
+package server_test
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/invariant"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+// token is a SoftHSM token behind a module that hangs or fails on request (ca/keys/pkcs11/testdata/hang.c).
+type token struct{ hang, fail string }
+
+// newToken makes a token and tells a site to keep the keys of new issuers in it.
+func newToken(t *testing.T, s *site) token {
+	t.Helper()
+	dir := t.TempDir()
+	module := filepath.Join(dir, "hang.so")
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+	}
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	softhsm := []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so", "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so"}
+	i := slices.IndexFunc(softhsm, func(path string) bool { _, err := os.Stat(path); return err == nil })
+	if i < 0 {
+		t.Fatal("install softhsm2")
+	}
+	if err := os.Mkdir(filepath.Join(dir, "tokens"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SOFTHSM2_CONF", write("softhsm2.conf", "directories.tokendir = "+filepath.Join(dir, "tokens")+"\nobjectstore.backend = file\nlog.level = ERROR\n"))
+	t.Setenv("SIGNET_TEST_MODULE", softhsm[i])
+	k := token{filepath.Join(dir, "hang"), filepath.Join(dir, "fail")}
+	t.Setenv("SIGNET_TEST_HANG", k.hang)
+	t.Setenv("SIGNET_TEST_FAIL", k.fail)
+	run("softhsm2-util", "--init-token", "--free", "--label", "site", "--so-pin", "12345678", "--pin", "87654321")
+	run("gcc", "-shared", "-fPIC", "-o", module, "../../ca/keys/pkcs11/testdata/hang.c", "-ldl")
+
+	config, err := os.OpenFile(filepath.Join(s.dir, "signet.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer config.Close()
+	if _, err := fmt.Fprintf(config, "keys: {store: pkcs11, deadline: 500ms, places: 2, pkcs11: {module: %q, token: site, pin_file: %q}}\n", module, write("pin", "87654321\n")); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readiness is what /readyz says of one check; ready is whether it answered 200.
+func (s *site) readiness(t *testing.T, check string) (state, detail string, ready bool) {
+	t.Helper()
+	answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var said server.Readiness
+	if err := json.NewDecoder(answer.Body).Decode(&said); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range said.Checks {
+		if c.Name == check {
+			return c.State, c.Detail, said.Ready
+		}
+	}
+	return "", "", said.Ready
+}
+
+// TestATokenThatHangs has one issuer in a token and one in a file. While the token does not return from C_Sign, or fails,
+// what needs its key is refused in bounded time and says what to do; the other issuer issues, every revocation is visible by OCSP,
+// every list is served, and the lists of the other issuer follow; /readyz and the metrics name the key. Afterwards all goes on by
+// itself, and the audit log has the uses of both keys.
+func TestATokenThatHangs(t *testing.T) {
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		hsm := newToken(t, s)
+		p := s.start(t)
+		issuers, err := s.api.Issuers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := issuers[slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == "root" })].ID
+		file := issuers[slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == "issuing" })].ID
+		made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "hsm", Subject: client.Subject{CommonName: "CA in a token"}, Parent: root, BaseURL: "http://" + s.addresses.Public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		issueFrom := func(issuer pki.IssuerID) (client.Certificate, error) {
+			issued, err := s.api.Issue(t.Context(), client.IssueRequest{CSR: request(t), Profile: "server", Issuer: issuer, Identifiers: []string{"host.example"}})
+			if err != nil {
+				return client.Certificate{}, err
+			}
+			return issued.Certificate, nil
+		}
+		mustIssueFrom := func(issuer pki.IssuerID) client.Certificate {
+			t.Helper()
+			c, err := issueFrom(issuer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		ours := mustIssueFrom(made.ID)
+		system := invariant.System{API: s.api, Issued: [][]byte{ours.DER}}
+		invariant.All(t, system)
+
+		for name, trouble := range map[string]string{"hangs": hsm.hang, "fails": hsm.fail} {
+			ours := mustIssueFrom(made.ID)
+			touch(t, trouble)
+			begun := time.Now()
+			for range 5 {
+				_, err := issueFrom(made.ID)
+				if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" { // the cause is for operators: log, /readyz, metrics
+					t.Errorf("%s: issued from the token: %v", name, err)
+				}
+			}
+			if took := time.Since(begun); took > 20*time.Second { // a bound on hanging, not a measurement
+				t.Errorf("%s: five refusals took %s", name, took)
+			}
+			other := mustIssueFrom(file)
+			s.revoke(t, other, pki.Superseded) // returns when every product has it
+			if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: ours.DER, Reason: pki.KeyCompromise}); err != nil {
+				t.Errorf("%s: revoke what the token signed: %v", name, err)
+			}
+			wantOCSP(t, ours.DER, pki.StatusRevoked)
+			wantOCSP(t, other.DER, pki.StatusRevoked)
+			list := "http://" + s.addresses.Public + "/crl/" + made.ID.String() + ".crl"
+			if answer, err := http.Get(list); err != nil || answer.StatusCode != http.StatusOK {
+				t.Errorf("%s: the list of the issuer in the token is not served: %v", name, err)
+			} else {
+				answer.Body.Close()
+			}
+			state, detail, ready := s.readiness(t, "key/hsm")
+			if state != "warning" || detail == "" || !ready {
+				t.Errorf("%s: /readyz says %q, %q, ready %v", name, state, detail, ready)
+			}
+			if state, _, _ := s.readiness(t, "key/issuing"); state != "ok" {
+				t.Errorf("%s: /readyz says %q of the other key", name, state)
+			}
+			text := string(get(t, "http://"+s.addresses.Ops+"/metrics"))
+			for _, want := range []string{`signet_key_failing_seconds{key="hsm",provider="pkcs11"}`, `signet_key_failures_total{key="hsm",provider="pkcs11",purpose="certificate"}`,
+				`signet_key_signatures_total{key="issuing",provider="softkey",purpose="certificate"}`, `purpose="ocsp"`, `signet_key_sign_seconds_bucket{key="hsm"`} {
+				if !strings.Contains(text, want) {
+					t.Errorf("%s: metrics lack %s", name, want)
+				}
+			}
+			remove(t, trouble)
+			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				if _, err = issueFrom(made.ID); err == nil {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: the key never comes back: %v", name, err)
+				}
+			}
+			system.Issued = append(system.Issued, ours.DER, other.DER)
+			for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) { // the lists were put off for half a minute at most
+				if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: ours.DER, Reason: pki.KeyCompromise, Published: true}); err == nil {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: the lists never follow: %v", name, err)
+				}
+			}
+			invariant.All(t, system)
+		}
+		p.stop(t)
+		s.start(t)
+		page, err := s.api.AuditEvents(t.Context(), client.AuditFilter{Action: "key.use"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		uses := make(map[string]client.AuditEvent)
+		for _, e := range page.Events {
+			uses[e.Target] = e
+		}
+		hsmUse, fileUse := uses["key/"+made.KeyHash.String()], uses["key/"+issuers[0].KeyHash.String()]
+		if hsmUse.Outcome != "failed" || hsmUse.Detail["certificate"] == "" || hsmUse.Detail["crl"] == "" || hsmUse.Detail["failures"] == "" {
+			t.Errorf("audit of the key in the token: %+v", hsmUse)
+		}
+		if fileUse.Detail["certificate"] == "" && fileUse.Detail["crl"] == "" {
+			t.Errorf("audit of a key in a file: %+v", fileUse)
+		}
+	})
+}
+
+// withIssuer parses a certificate and fetches the one above it, as AIA says.
+func withIssuer(t *testing.T, der []byte) (leaf, issuer *x509.Certificate) {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if issuer, err = x509.ParseCertificate(get(t, leaf.IssuingCertificateURL[0])); err != nil {
+		t.Fatal(err)
+	}
+	return leaf, issuer
+}
+
+func wantOCSP(t *testing.T, der []byte, want pki.Status) {
+	t.Helper()
+	leaf, issuer := withIssuer(t, der)
+	if result := askOCSP(t, leaf, issuer); result.Status != want {
+		t.Errorf("OCSP says %s, want %s", result.Status, want)
+	}
+}
+
+// askOCSP asks by GET, as a relying party does, and believes only what verifies.
+func askOCSP(t *testing.T, leaf, issuer *x509.Certificate) ocsp.Result {
+	t.Helper()
+	named, err := ocsp.IssuerOf(issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := ocsp.SerialOf(leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := ocsp.NewRequest(named.CertID(crypto.SHA256, serial)).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, short := ocsp.URL(leaf.OCSPServer[0], request)
+	if !short {
+		t.Fatal("the request is too long for GET")
+	}
+	result, err := ocsp.Verify(get(t, address), ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: time.Now()})
+	if err != nil {
+		t.Errorf("OCSP: %v", err)
+	}
+	return result
+}
+
+func get(t *testing.T, url string) []byte {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, answer.Status, err)
+	}
+	return body
+}
