@@ -27,6 +27,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
@@ -47,7 +48,7 @@ func TestInteropReaders(t *testing.T) {
 				j.collect()
 				j.startJava("get")
 				for _, r := range readers {
-					if stage.chain && !r.chain || stage.wrong && r.believes {
+					if stage.chain && !r.chain || stage.wrong && r.believes || stage.ocsp && !r.ocsp {
 						continue
 					}
 					t.Run(r.name, func(t *testing.T) {
@@ -57,7 +58,7 @@ func TestInteropReaders(t *testing.T) {
 				}
 				j.t = t
 				for _, s := range foreignServers {
-					if !stage.chain {
+					if !stage.chain && !stage.ocsp {
 						t.Run("our client of "+s.name, func(t *testing.T) {
 							j.t = t
 							s.judge(j, stage)
@@ -76,6 +77,9 @@ var stages = []stage{
 	{name: "released", happen: (*judge).release, of: "app", want: good},
 	{name: "revoked", happen: func(j *judge) { j.revoke(j.app.Raw, pki.KeyCompromise) }, of: "app", want: revoked, reason: pki.KeyCompromise},
 	{name: "another's is still good", happen: func(*judge) {}, of: "other", want: good},
+	{name: "the public URL has changed: a new one", happen: (*judge).move, of: "moved", want: good},
+	{name: "the public URL has changed: the old one", happen: func(*judge) {}, of: "app", want: revoked, reason: pki.KeyCompromise},
+	{name: "forged with the issuing key", happen: (*judge).forge, of: "forged", want: revoked, reason: pki.CertificateHold, ocsp: true},
 	{name: "one bit of everything is wrong", happen: func(j *judge) { j.front.tamper.Store(true) }, of: "other", want: anythingBut(good), wrong: true},
 	{name: "the issuing authority is revoked", happen: (*judge).revokeIssuing, of: "other", want: revoked, chain: true},
 }
@@ -88,6 +92,7 @@ type stage struct {
 	reason pki.Reason
 	chain  bool // only those are asked who look at the whole chain
 	wrong  bool // only those are asked who verify
+	ocsp   bool // only those are asked who ask the responder: lists cannot know
 }
 
 // word is what a reader says of a certificate.
@@ -121,6 +126,7 @@ func (w word) is(said word) bool {
 type reader struct {
 	name  string
 	chain bool // it looks at the status of the issuing authority, too
+	ocsp  bool // it asks the responder
 	// staples is set for those who look only at what the server staples. Only good is ever stapled: a server tells no
 	// client that it is itself revoked, so there they find nothing.
 	staples bool
@@ -180,6 +186,7 @@ func (s *subject) port(address string) string {
 // judge is a running authority behind a proxy that everybody who reads goes through.
 type judge struct {
 	t        *testing.T // of what runs now
+	whole    *testing.T // of everything: what is started for it lives to the end
 	dir      string
 	site     *site
 	front    *front
@@ -192,7 +199,7 @@ type judge struct {
 
 func newJudge(t *testing.T, database string) *judge {
 	t.Helper()
-	j := &judge{t: t, dir: t.TempDir(), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
+	j := &judge{t: t, whole: t, dir: t.TempDir(), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
 	j.site = found(t, database, func(c *server.InitConfig) {
 		j.front = newFront(t, c.PublicListen)
 		c.PublicURL = j.front.url
@@ -218,6 +225,66 @@ func newJudge(t *testing.T, database string) *judge {
 	return j
 }
 
+// move has the issuing authority publish at another address, and issues a certificate there. The old address is served still.
+func (j *judge) move() {
+	j.t.Helper()
+	elsewhere := newFront(j.whole, j.site.addresses.Public)
+	if _, err := j.site.api.SetIssuerBaseURL(j.t.Context(), j.app.record.Issuer, elsewhere.url); err != nil {
+		j.t.Fatal(err)
+	}
+	for range 100 { // what was reserved before carries the old address
+		spent, err := x509.ParseCertificate(j.site.issue(j.t, "spent.example").DER)
+		if err != nil {
+			j.t.Fatal(err)
+		}
+		if strings.HasPrefix(spent.CRLDistributionPoints[0], elsewhere.url) {
+			break
+		}
+	}
+	j.issue("moved")
+	if moved := j.subjects["moved"]; !strings.HasPrefix(moved.CRLDistributionPoints[0], elsewhere.url) || !strings.HasPrefix(moved.OCSPServer[0], elsewhere.url) {
+		j.t.Fatalf("the new certificate points to %s and %s", moved.CRLDistributionPoints, moved.OCSPServer)
+	}
+	// The shard exists, so nobody is woken for its new name: it follows within a second (docs/REVOCATION.md).
+	shard := j.subjects["moved"].CRLDistributionPoints[0]
+	for deadline := time.Now().Add(20 * time.Second); !bytes.Contains(j.download(shard), []byte(shard)); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			j.t.Fatal("the shard never named its new URL")
+		}
+	}
+}
+
+// forge makes a certificate with the stolen key of the issuing authority. Its serial number has the index of a good one, and
+// random octets that a thief cannot know.
+func (j *judge) forge() {
+	j.t.Helper()
+	store, err := softkey.New(softkey.Config{Dir: filepath.Join(j.site.dir, "keys"), Passphrase: []byte("correct horse")})
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	stolen, err := store.Open(j.t.Context(), store.URI("issuing"))
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	model := j.subjects["other"]
+	hash := pki.HashSPKI(j.issuing.RawSubjectPublicKeyInfo)
+	position, ok := model.record.Serial.Unmask(hash)
+	if !ok {
+		j.t.Fatal("the serial number has no position")
+	}
+	template := *model.Certificate
+	template.SerialNumber = pki.NewSerial(pki.RangeKey{}, hash, position).Big()
+	der, err := x509.CreateCertificate(rand.Reader, &template, j.issuing, model.key.Public(), stolen)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	forged, err := x509.ParseCertificate(der)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	j.show("forged", forged, model.key)
+}
+
 // issue makes a certificate for server and client, and the two servers that show it.
 func (j *judge) issue(name string) {
 	j.t.Helper()
@@ -235,17 +302,24 @@ func (j *judge) issue(name string) {
 	}
 	chain := parsePEM(j.t, issued.PEM)
 	j.issuing = chain[1]
+	j.show(name, chain[0], key)
+	j.subjects[name].record = issued.Certificate
+}
+
+// show writes a certificate to files, and starts the two servers that show it.
+func (j *judge) show(name string, leaf *x509.Certificate, key crypto.Signer) {
+	j.t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		j.t.Fatal(err)
 	}
 	j.writePEM(name+".key", "PRIVATE KEY", der)
-	j.writePEM(name+".pem", "CERTIFICATE", chain[0].Raw)
-	j.write(name+".der", chain[0].Raw)
-	j.write(name+"-chain.pem", issued.PEM)
+	j.writePEM(name+".pem", "CERTIFICATE", leaf.Raw)
+	j.write(name+".der", leaf.Raw)
+	j.writePEM(name+"-chain.pem", "CERTIFICATE", leaf.Raw, j.issuing.Raw)
 
-	s := &subject{Certificate: chain[0], name: name, key: key, record: issued.Certificate}
-	pair := tls.Certificate{Certificate: [][]byte{chain[0].Raw, chain[1].Raw}, PrivateKey: key}
+	s := &subject{Certificate: leaf, name: name, key: key}
+	pair := tls.Certificate{Certificate: [][]byte{leaf.Raw, j.issuing.Raw}, PrivateKey: key}
 	s.stapler, err = handshake.NewStapler(handshake.StaplerConfig{Certificate: pair, Fetcher: j.fetcher()})
 	if err != nil {
 		j.t.Fatal(err)
@@ -273,7 +347,7 @@ func (j *judge) serve(config *tls.Config) string {
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") }), TLSConfig: config, ErrorLog: quiet}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.ServeTLS(l, "", "") }) // until it is closed
-	j.t.Cleanup(func() { s.Close(); serving.Wait() })
+	j.whole.Cleanup(func() { s.Close(); serving.Wait() })
 	return l.Addr().String()
 }
 
