@@ -384,6 +384,9 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	defer func() { p.charge(began, signer) }()
 	lists := make([]built, len(heads))
 	for i, h := range heads {
+		if err := lintUnsigned(&templates[i], contents[i].entries, issuer.Public); err != nil {
+			return nil, fmt.Errorf("%s: %w", h.List, err)
+		}
 		document, signature, err := templates[i].Sign(contents[i].entries, signer)
 		if err != nil {
 			return nil, err
