@@ -352,6 +352,9 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	}
 	lists := make([]built, len(heads))
 	for i, h := range heads {
+		if err := lintUnsigned(&templates[i], contents[i].entries, issuer.Public); err != nil {
+			return nil, fmt.Errorf("%s: %w", h.List, err)
+		}
 		document, signature, err := templates[i].Sign(contents[i].entries, waitingSigner{issuer.Signer, p.slots})
 		if err != nil {
 			return nil, err
