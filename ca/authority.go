@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -407,6 +408,9 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 
 // refused writes a refusal to the audit log and returns it. What broke is "failed"; what was against a rule, "refused".
 func (a *Authority) refused(ctx context.Context, principal auth.Principal, request Request, cause error) error {
+	if e, ok := errors.AsType[*pki.Error](cause); ok && e.Kind == pki.KindRefused && e.Hint == "" {
+		e.Hint = "`signet profile show " + clip(request.Profile, 64) + "` says what the profile allows; an administrator can change it"
+	}
 	outcome := audit.Refused
 	switch pki.KindOf(cause) {
 	case pki.KindInternal, pki.KindUnavailable, pki.KindExhausted:
