@@ -24,10 +24,11 @@ import (
 type bulk struct {
 	mux    *runtime.ServeMux
 	client signetv1.CertificateServiceClient
+	now    func() time.Time
 }
 
-func newBulk(mux *runtime.ServeMux, client signetv1.CertificateServiceClient) *bulk {
-	return &bulk{mux, client}
+func newBulk(mux *runtime.ServeMux, client signetv1.CertificateServiceClient, now func() time.Time) *bulk {
+	return &bulk{mux, client, now}
 }
 
 func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string) {
@@ -57,7 +58,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 	if ids := header.Get(requestIDHeader); len(ids) > 0 {
 		w.Header().Set(requestIDHeader, ids[0])
 	}
-	out := &lines{w: w, control: control}
+	out := &lines{w: w, control: control, now: b.now}
 	sent := make(chan struct{})
 	go func() { defer close(sent); b.send(r.Body, stream, out) }()
 	wanted := true
@@ -122,6 +123,7 @@ const lineTime = time.Minute
 type lines struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	now     func() time.Time
 
 	mu      sync.Mutex
 	written bool
@@ -138,7 +140,7 @@ func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
 		l.written = true
 	}
-	_ = l.control.SetWriteDeadline(time.Now().Add(lineTime))
+	_ = l.control.SetWriteDeadline(l.now().Add(lineTime))
 	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
 	_ = l.control.Flush()
 }
