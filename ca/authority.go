@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -46,6 +47,7 @@ type Authority struct {
 	issuers  *issuers
 	ranges   *ranges
 	recorder *recorder
+	fixed    fixedCache
 
 	mu      sync.RWMutex // guards the rest
 	blocked map[pki.KeyHash]bool
@@ -180,6 +182,7 @@ func (a *Authority) examine(ctx context.Context, o order) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.fixed = &a.fixed
 	return d, a.checkPolicy(ctx, o, d)
 }
 
@@ -206,7 +209,7 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names}
+	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names, fixed: new(fixedCache)}
 	if o.subject != nil {
 		d.subject = subject{der: o.subject, text: describeName(o.subject)}
 	} else {
@@ -214,7 +217,7 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 			return nil, err
 		}
 	}
-	if d.spki, d.keyBits, err = splitSPKI(csr.PublicKey); err != nil {
+	if d.spki, d.keyBits, err = ownSPKI(csr.RawSubjectPublicKeyInfo, csr.PublicKey); err != nil {
 		return nil, refuse("csr", "public key: %w", err)
 	}
 	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
@@ -293,7 +296,8 @@ func (a *Authority) prepare(o order, d *draft, taken slot) ([]byte, Ticket, erro
 	if err != nil {
 		return nil, Ticket{}, err
 	}
-	return d.prepare(rules, o.self, taken.serial(), taken.position(), taken.from.BaseURL)
+	d.serial = taken.serial()
+	return d.prepare(rules, o.self, d.serial, taken.position(), taken.from.BaseURL)
 }
 
 // prepare encodes the certificate, lints exactly those bytes and gives the ticket for them.
@@ -374,7 +378,7 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 
 func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 	now := a.config.Now().UTC().Truncate(time.Microsecond)
-	serial := taken.serial()
+	serial := d.serial
 	entry := Entry{
 		Certificate: Certificate{
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
@@ -404,6 +408,9 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 
 // refused writes a refusal to the audit log and returns it. What broke is "failed"; what was against a rule, "refused".
 func (a *Authority) refused(ctx context.Context, principal auth.Principal, request Request, cause error) error {
+	if e, ok := errors.AsType[*pki.Error](cause); ok && e.Kind == pki.KindRefused && e.Hint == "" {
+		e.Hint = "`signet profile show " + clip(request.Profile, 64) + "` says what the profile allows; an administrator can change it"
+	}
 	outcome := audit.Refused
 	switch pki.KindOf(cause) {
 	case pki.KindInternal, pki.KindUnavailable, pki.KindExhausted:

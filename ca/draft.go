@@ -6,6 +6,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"net/netip"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -15,7 +17,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-// draft is everything of a certificate but its serial number and what follows from it. Its extensions come from the
+// draft is everything of a certificate but what follows from its serial number. Its extensions come from the
 // profile only; of the request it holds a key, names and what the profile takes of the subject.
 type draft struct {
 	profile   *profile.Profile
@@ -31,6 +33,8 @@ type draft struct {
 	notAfter  time.Time
 	epoch     pki.Epoch
 	copied    []pkix.Extension // from the CSR, as the profile's allow-list names them
+	fixed     *fixedCache      // of who makes many
+	serial    pki.Serial       // when an index was taken
 }
 
 var (
@@ -83,37 +87,118 @@ func addTime(b *cryptobyte.Builder, t time.Time) {
 }
 
 func (d *draft) addExtensions(b *cryptobyte.Builder, position pki.Position, baseURL string) {
-	p := d.profile
+	fixed, err := d.fixed.of(d, position, baseURL)
+	if err != nil {
+		b.SetError(err)
+		return
+	}
+	b.AddBytes(fixed.beforeKeyID)
+	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(d.keyID) })
+	b.AddBytes(fixed.afterKeyID)
+	if len(d.names) > 0 {
+		// RFC 5280, Section 4.2.1.6: critical if the subject is empty.
+		addExtension(b, oidSubjectAltName, len(d.subject.der) == 2, func(b *cryptobyte.Builder) { addNames(b, d.names) })
+	}
+	b.AddBytes(fixed.afterNames)
+	for _, extension := range d.copied {
+		addExtension(b, extension.Id, extension.Critical, func(b *cryptobyte.Builder) { b.AddBytes(extension.Value) })
+	}
+}
+
+// fixedExtensions are the extensions that certificates of one profile, issuer, kind of key and shard have in common,
+// encoded, in three pieces: those that differ stand between them.
+type fixedExtensions struct{ beforeKeyID, afterKeyID, afterNames []byte }
+
+// fixedCache keeps them, since they take most of the time of encoding. The zero value is ready to use.
+type fixedCache struct {
+	mu   sync.Mutex
+	kept map[fixedKey]fixedExtensions
+}
+
+// fixedKey is everything that they are made of.
+type fixedKey struct {
+	profile *profile.Profile // immutable
+	issuer  *issuerKey       // immutable in what is read here
+	usage   profile.KeyUsage
+	shard   pki.Shard
+	baseURL string
+}
+
+// maxFixed bounds a cache: in use at a time are a few shards.
+const maxFixed = 256
+
+func (c *fixedCache) of(d *draft, position pki.Position, baseURL string) (fixedExtensions, error) {
+	key := fixedKey{d.profile, d.issuer, usageFor(d.profile.KeyUsage, d.key), position.Shard(), baseURL}
+	c.mu.Lock()
+	fixed, ok := c.kept[key]
+	c.mu.Unlock()
+	if ok {
+		return fixed, nil
+	}
+	fixed, err := d.encodeFixed(key.usage, position, baseURL)
+	if err != nil {
+		return fixed, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept == nil || len(c.kept) >= maxFixed {
+		c.kept = make(map[fixedKey]fixedExtensions)
+	}
+	c.kept[key] = fixed
+	return fixed, nil
+}
+
+func (d *draft) encodeFixed(usage profile.KeyUsage, position pki.Position, baseURL string) (fixed fixedExtensions, err error) {
+	for _, piece := range []struct {
+		dst *[]byte
+		add func(*cryptobyte.Builder)
+	}{
+		{&fixed.beforeKeyID, d.addIssuerKeyID},
+		{&fixed.afterKeyID, func(b *cryptobyte.Builder) { d.addUsage(b, usage) }},
+		{&fixed.afterNames, func(b *cryptobyte.Builder) {
+			d.addPolicies(b)
+			d.addStatus(b, position, baseURL)
+		}},
+	} {
+		b := cryptobyte.NewBuilder(nil)
+		piece.add(b)
+		if *piece.dst, err = b.Bytes(); err != nil {
+			return fixed, err
+		}
+	}
+	return fixed, nil
+}
+
+func (d *draft) addIssuerKeyID(b *cryptobyte.Builder) {
 	addExtension(b, oidAuthorityKeyID, false, func(b *cryptobyte.Builder) {
 		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1(cryptobyte_asn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(d.issuer.keyID) })
 		})
 	})
-	addExtension(b, oidSubjectKeyID, false, func(b *cryptobyte.Builder) { b.AddASN1OctetString(d.keyID) })
-	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) { addKeyUsage(b, usageFor(p.KeyUsage, d.key)) })
+}
+
+func (d *draft) addUsage(b *cryptobyte.Builder, usage profile.KeyUsage) {
+	p := d.profile
+	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) { addKeyUsage(b, usage) })
 	if p.CA != nil {
 		d.addCA(b)
 	}
 	if len(p.ExtKeyUsage) > 0 {
 		addExtension(b, oidExtKeyUsage, false, func(b *cryptobyte.Builder) { addOIDs(b, p.ExtKeyUsage) })
 	}
-	if len(d.names) > 0 {
-		// RFC 5280, Section 4.2.1.6: critical if the subject is empty.
-		addExtension(b, oidSubjectAltName, len(d.subject.der) == 2, func(b *cryptobyte.Builder) { addNames(b, d.names) })
+}
+
+func (d *draft) addPolicies(b *cryptobyte.Builder) {
+	if len(d.profile.Policies) == 0 {
+		return
 	}
-	if len(p.Policies) > 0 {
-		addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) {
-			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, policy := range p.Policies {
-					b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(policy) })
-				}
-			})
+	addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for _, policy := range d.profile.Policies {
+				b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(policy) })
+			}
 		})
-	}
-	d.addStatus(b, position, baseURL)
-	for _, extension := range d.copied {
-		addExtension(b, extension.Id, extension.Critical, func(b *cryptobyte.Builder) { b.AddBytes(extension.Value) })
-	}
+	})
 }
 
 func (d *draft) addCA(b *cryptobyte.Builder) {
@@ -294,6 +379,19 @@ func maskOf(prefix netip.Prefix) []byte {
 func keyID(keyBits []byte) []byte {
 	hash := sha256.Sum256(keyBits)
 	return hash[:20]
+}
+
+// p256Head is how the DER SubjectPublicKeyInfo of every key on P-256 begins (RFC 5480, Section 2); the point follows,
+// uncompressed.
+const p256Head = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04"
+
+// ownSPKI is splitSPKI of a key that crypto/x509 parsed from raw. For the most frequent kind raw can only be what would be
+// encoded: the head is that of every key and the rest is the point.
+func ownSPKI(raw []byte, key any) (spki, bits []byte, err error) {
+	if len(raw) == len(p256Head)+64 && strings.HasPrefix(string(raw[:len(p256Head)]), p256Head) {
+		return raw, raw[len(p256Head)-1:], nil
+	}
+	return splitSPKI(key)
 }
 
 // splitSPKI returns the encoding of a public key and the contents of its BIT STRING.

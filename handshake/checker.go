@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,17 +70,17 @@ type inspection struct {
 // not verified again. The staple is the OCSP response that came with the leaf, nil if none did. The Result is never
 // nil; the error is Result.Err.
 func (c *Checker) Check(ctx context.Context, chain []*x509.Certificate, staple []byte) (*Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
-	defer cancel()
-	r := c.inspect(ctx, inspection{chain: chain, presented: chain, staple: staple})
+	budget := budget{parent: ctx, length: c.config.Budget}
+	defer budget.end()
+	r := c.inspect(&budget, inspection{chain: chain, presented: chain, staple: staple})
 	c.override(r)
 	c.observe(r)
 	return r, r.Err()
 }
 
 // inspect collects evidence for every certificate of the chain, first from what is at hand, then from the network if
-// that leaves something open, and applies the policy. The caller bounds ctx by Config.Budget.
-func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
+// that leaves something open, and applies the policy.
+func (c *Checker) inspect(budget *budget, in inspection) *Result {
 	r := &Result{Time: c.config.Now(), ServerName: in.name, Chain: in.chain, Resumed: in.resumed}
 	if len(in.chain) == 0 {
 		r.err = errors.New("handshake: no chain to check")
@@ -92,7 +93,7 @@ func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
 		c.lookAtHand(s)
 	}
 	if c.config.Network == NetworkWhenNeeded && !anyRevoked(subjects) {
-		c.askNetwork(ctx, subjects)
+		c.askNetwork(budget, subjects)
 	}
 	for i, s := range subjects {
 		c.rememberRevocation(s)
@@ -100,6 +101,28 @@ func (c *Checker) inspect(ctx context.Context, in inspection) *Result {
 	}
 	c.decide(r)
 	return r
+}
+
+// budget is the time of one handshake, Config.Budget. Its clock starts with the first question to the network: what is at hand is
+// judged in microseconds, and a timer costs as much.
+type budget struct {
+	parent context.Context
+	length time.Duration
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (b *budget) begin() context.Context {
+	if b.ctx == nil {
+		b.ctx, b.cancel = context.WithTimeout(b.parent, b.length)
+	}
+	return b.ctx
+}
+
+func (b *budget) end() {
+	if b.cancel != nil {
+		b.cancel()
+	}
 }
 
 // subject is one certificate while evidence about it is collected.
@@ -120,12 +143,13 @@ type subject struct {
 // subjects are the certificates of the chain that have an issuer in it: all but the trust anchor, which nobody but its owner can
 // revoke (RFC 5280, Section 6.1: the anchor is not part of the path).
 func (c *Checker) subjects(in inspection, at time.Time) []*subject {
-	subjects := make([]*subject, len(in.chain)-1)
+	subjects, all := make([]*subject, len(in.chain)-1), make([]subject, len(in.chain)-1)
 	for i := range subjects {
 		cert, issuer := in.chain[i], in.chain[i+1]
 		issuerKey := issuerKeyOf(issuer)
 		config, known := c.issuers[issuerKey]
-		subjects[i] = &subject{
+		subjects[i] = &all[i]
+		all[i] = subject{
 			inspection: in, at: at, cert: cert, issuer: issuer, key: issuerKey.of(cert), config: config, leaf: i == 0,
 			covered: known && len(config.CRLs)+len(config.OCSP) > 0,
 		}
@@ -173,6 +197,9 @@ func (s *subject) settled() bool {
 	return decisive != nil && decisive.Status.Conclusive()
 }
 
+// open reports whether the network may have something to say.
+func (s *subject) open() bool { return !s.settled() && s.fault == nil }
+
 func anyRevoked(subjects []*subject) bool {
 	for _, s := range subjects {
 		if d := decisive(s.evidence); d != nil && refuted(d.Status) {
@@ -188,10 +215,14 @@ func refuted(status pki.Status) bool {
 }
 
 // askNetwork asks for all certificates that are not settled at the same time.
-func (c *Checker) askNetwork(ctx context.Context, subjects []*subject) {
+func (c *Checker) askNetwork(budget *budget, subjects []*subject) {
+	if !slices.ContainsFunc(subjects, (*subject).open) {
+		return
+	}
+	ctx := budget.begin()
 	var wg sync.WaitGroup
 	for _, s := range subjects {
-		if !s.settled() && s.fault == nil {
+		if s.open() {
 			wg.Go(func() { c.ask(ctx, s) })
 		}
 	}

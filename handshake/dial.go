@@ -105,11 +105,11 @@ func (h *hook) verify(state tls.ConnectionState) error {
 // judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked
 // cross-certificate does not make a server untrusted that another chain leads to.
 func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, untrusted error) *Result {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Budget) // for all chains together
-	defer cancel()
+	budget := budget{parent: ctx, length: c.config.Budget} // for all chains together
+	defer budget.end()
 	var result *Result
 	for _, chain := range state.VerifiedChains[:min(len(state.VerifiedChains), maxChains)] {
-		r := c.inspect(ctx, inspection{
+		r := c.inspect(&budget, inspection{
 			chain: chain, presented: state.PeerCertificates, staple: state.OCSPResponse, name: state.ServerName, resumed: state.DidResume,
 		})
 		if !c.pinned(chain) {

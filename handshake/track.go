@@ -156,9 +156,9 @@ func (c *Checker) Recheck(ctx context.Context) {
 
 // closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included.
 func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.Budget)
-	defer cancel()
-	for _, result := range c.inspect(ctx, in).Certificates {
+	budget := budget{parent: ctx, length: c.config.Budget}
+	defer budget.end()
+	for _, result := range c.inspect(&budget, in).Certificates {
 		if refuted(result.Status) {
 			c.tracked.close(keyOf(result.Certificate, result.Issuer))
 		}

@@ -252,7 +252,7 @@ func (r *Response) responders(issuer *x509.Certificate, q Query) func(func(*x509
 			return
 		}
 		for _, der := range r.Certificates {
-			cert, err := x509.ParseCertificate(der)
+			cert, err := q.Known.parse(der)
 			if err == nil && !yield(cert) { // one that does not parse may be of no interest: the signature decides
 				return
 			}

@@ -50,6 +50,9 @@ type Issuer struct {
 	BaseURL      string // where its status is published
 	Foreign      bool   // it ever signed outside the serial scheme
 	CSRPEM       string // while it waits for a certificate from elsewhere
+
+	Retention     time.Duration // its certificates are answered for so long after their end; zero: not
+	RetainedSince time.Time     // what had expired before is not
 }
 
 // Issuers lists all issuers.
@@ -104,6 +107,9 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		BaseURL:      m.GetBaseUrl(),
 		Foreign:      m.GetForeign(),
 		CSRPEM:       m.GetCsrPem(),
+
+		Retention:     m.GetRetention().AsDuration(),
+		RetainedSince: instant(m.GetRetainedSince()),
 	}
 	if s := m.GetState(); s > 0 && int(s) < len(issuerStates) {
 		i.State = IssuerState(s)

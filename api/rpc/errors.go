@@ -30,6 +30,14 @@ var codeOf = map[pki.Kind]codes.Code{
 	pki.KindExhausted:          codes.ResourceExhausted,
 }
 
+// nextFor is what to do about an error that does not say so itself.
+var nextFor = map[pki.Kind]string{
+	pki.KindInvalid:  "mend the field that it names; GET /openapi.json describes every field",
+	pki.KindDenied:   "use a credential that allows it, or ask an administrator",
+	pki.KindNotFound: "list what there is, and check the name",
+	pki.KindConflict: "look at what is there before trying again",
+}
+
 // disclosed is what a caller is told about an error. The causes of internal errors and of things that do not answer are
 // for operators: they are logged under the request id.
 func disclosed(err error, requestID string) *pki.Error {
@@ -48,6 +56,9 @@ func disclosed(err error, requestID string) *pki.Error {
 	case pki.KindUnavailable:
 		told.Err, told.Field = errors.New("something that the server depends on does not answer, or took too long"), ""
 		told.Hint = "try again; if it lasts, give the request id " + requestID + " to the operators of the server"
+	}
+	if told.Hint == "" {
+		told.Hint = nextFor[told.Kind]
 	}
 	if told.Err != nil { // it may quote octets of a certificate, which would not go into a protobuf string
 		told.Err = errors.New(strings.ToValidUTF8(told.Err.Error(), "\uFFFD"))

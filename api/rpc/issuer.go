@@ -17,6 +17,8 @@ import (
 
 	"google.golang.org/genproto/googleapis/api/httpbody"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
@@ -298,6 +300,9 @@ func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
 		BaseUrl:    &issuer.BaseURL,
 		Foreign:    &issuer.Foreign,
 		Root:       new(false),
+	}
+	if issuer.Retention.Keep > 0 {
+		b.Retention, b.RetainedSince = durationpb.New(issuer.Retention.Keep), timestamp(issuer.Retention.Since)
 	}
 	if len(issuer.CSR) > 0 {
 		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))

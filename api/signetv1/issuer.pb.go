@@ -131,28 +131,30 @@ func (x Visibility) Number() protoreflect.EnumNumber {
 
 // Issuer is one subject name and one key.
 type Issuer struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Issuer       *string                `protobuf:"bytes,1,opt,name=issuer"`
-	xxx_hidden_Label        *string                `protobuf:"bytes,2,opt,name=label"`
-	xxx_hidden_Subject      *string                `protobuf:"bytes,3,opt,name=subject"`
-	xxx_hidden_State        IssuerState            `protobuf:"varint,4,opt,name=state,enum=signet.v1.IssuerState"`
-	xxx_hidden_KeyHash      *string                `protobuf:"bytes,5,opt,name=key_hash,json=keyHash"`
-	xxx_hidden_KeyType      *string                `protobuf:"bytes,6,opt,name=key_type,json=keyType"`
-	xxx_hidden_Root         bool                   `protobuf:"varint,7,opt,name=root"`
-	xxx_hidden_Online       bool                   `protobuf:"varint,8,opt,name=online"`
-	xxx_hidden_Certificates [][]byte               `protobuf:"bytes,9,rep,name=certificates"`
-	xxx_hidden_NotBefore    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_before,json=notBefore"`
-	xxx_hidden_NotAfter     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter"`
-	xxx_hidden_Pem          *string                `protobuf:"bytes,12,opt,name=pem"`
-	xxx_hidden_Fingerprint  *string                `protobuf:"bytes,13,opt,name=fingerprint"`
-	xxx_hidden_Visibility   Visibility             `protobuf:"varint,14,opt,name=visibility,enum=signet.v1.Visibility"`
-	xxx_hidden_BaseUrl      *string                `protobuf:"bytes,15,opt,name=base_url,json=baseUrl"`
-	xxx_hidden_Foreign      bool                   `protobuf:"varint,16,opt,name=foreign"`
-	xxx_hidden_CsrPem       *string                `protobuf:"bytes,17,opt,name=csr_pem,json=csrPem"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer        *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Label         *string                `protobuf:"bytes,2,opt,name=label"`
+	xxx_hidden_Subject       *string                `protobuf:"bytes,3,opt,name=subject"`
+	xxx_hidden_State         IssuerState            `protobuf:"varint,4,opt,name=state,enum=signet.v1.IssuerState"`
+	xxx_hidden_KeyHash       *string                `protobuf:"bytes,5,opt,name=key_hash,json=keyHash"`
+	xxx_hidden_KeyType       *string                `protobuf:"bytes,6,opt,name=key_type,json=keyType"`
+	xxx_hidden_Root          bool                   `protobuf:"varint,7,opt,name=root"`
+	xxx_hidden_Online        bool                   `protobuf:"varint,8,opt,name=online"`
+	xxx_hidden_Certificates  [][]byte               `protobuf:"bytes,9,rep,name=certificates"`
+	xxx_hidden_NotBefore     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_before,json=notBefore"`
+	xxx_hidden_NotAfter      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter"`
+	xxx_hidden_Pem           *string                `protobuf:"bytes,12,opt,name=pem"`
+	xxx_hidden_Fingerprint   *string                `protobuf:"bytes,13,opt,name=fingerprint"`
+	xxx_hidden_Visibility    Visibility             `protobuf:"varint,14,opt,name=visibility,enum=signet.v1.Visibility"`
+	xxx_hidden_BaseUrl       *string                `protobuf:"bytes,15,opt,name=base_url,json=baseUrl"`
+	xxx_hidden_Foreign       bool                   `protobuf:"varint,16,opt,name=foreign"`
+	xxx_hidden_CsrPem        *string                `protobuf:"bytes,17,opt,name=csr_pem,json=csrPem"`
+	xxx_hidden_Retention     *durationpb.Duration   `protobuf:"bytes,18,opt,name=retention"`
+	xxx_hidden_RetainedSince *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=retained_since,json=retainedSince"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *Issuer) Reset() {
@@ -330,44 +332,58 @@ func (x *Issuer) GetCsrPem() string {
 	return ""
 }
 
+func (x *Issuer) GetRetention() *durationpb.Duration {
+	if x != nil {
+		return x.xxx_hidden_Retention
+	}
+	return nil
+}
+
+func (x *Issuer) GetRetainedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_RetainedSince
+	}
+	return nil
+}
+
 func (x *Issuer) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 19)
 }
 
 func (x *Issuer) SetLabel(v string) {
 	x.xxx_hidden_Label = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 19)
 }
 
 func (x *Issuer) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 19)
 }
 
 func (x *Issuer) SetState(v IssuerState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 19)
 }
 
 func (x *Issuer) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 19)
 }
 
 func (x *Issuer) SetKeyType(v string) {
 	x.xxx_hidden_KeyType = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 19)
 }
 
 func (x *Issuer) SetRoot(v bool) {
 	x.xxx_hidden_Root = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 19)
 }
 
 func (x *Issuer) SetOnline(v bool) {
 	x.xxx_hidden_Online = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 19)
 }
 
 func (x *Issuer) SetCertificates(v [][]byte) {
@@ -384,32 +400,40 @@ func (x *Issuer) SetNotAfter(v *timestamppb.Timestamp) {
 
 func (x *Issuer) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 19)
 }
 
 func (x *Issuer) SetFingerprint(v string) {
 	x.xxx_hidden_Fingerprint = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 19)
 }
 
 func (x *Issuer) SetVisibility(v Visibility) {
 	x.xxx_hidden_Visibility = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 19)
 }
 
 func (x *Issuer) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 19)
 }
 
 func (x *Issuer) SetForeign(v bool) {
 	x.xxx_hidden_Foreign = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 19)
 }
 
 func (x *Issuer) SetCsrPem(v string) {
 	x.xxx_hidden_CsrPem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 19)
+}
+
+func (x *Issuer) SetRetention(v *durationpb.Duration) {
+	x.xxx_hidden_Retention = v
+}
+
+func (x *Issuer) SetRetainedSince(v *timestamppb.Timestamp) {
+	x.xxx_hidden_RetainedSince = v
 }
 
 func (x *Issuer) HasIssuer() bool {
@@ -524,6 +548,20 @@ func (x *Issuer) HasCsrPem() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
 }
 
+func (x *Issuer) HasRetention() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Retention != nil
+}
+
+func (x *Issuer) HasRetainedSince() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_RetainedSince != nil
+}
+
 func (x *Issuer) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
@@ -602,6 +640,14 @@ func (x *Issuer) ClearCsrPem() {
 	x.xxx_hidden_CsrPem = nil
 }
 
+func (x *Issuer) ClearRetention() {
+	x.xxx_hidden_Retention = nil
+}
+
+func (x *Issuer) ClearRetainedSince() {
+	x.xxx_hidden_RetainedSince = nil
+}
+
 type Issuer_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -639,6 +685,10 @@ type Issuer_builder struct {
 	Foreign *bool
 	// The certificate signing request, as PEM, while it waits for a certificate from elsewhere.
 	CsrPem *string
+	// How long its certificates are answered for after their end, because a profile demands it; absent: not at all.
+	Retention *durationpb.Duration
+	// What had expired before is not answered for; absent without retention.
+	RetainedSince *timestamppb.Timestamp
 }
 
 func (b0 Issuer_builder) Build() *Issuer {
@@ -646,64 +696,66 @@ func (b0 Issuer_builder) Build() *Issuer {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 19)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Label != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 19)
 		x.xxx_hidden_Label = b.Label
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 19)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 19)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 19)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.KeyType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 19)
 		x.xxx_hidden_KeyType = b.KeyType
 	}
 	if b.Root != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 19)
 		x.xxx_hidden_Root = *b.Root
 	}
 	if b.Online != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 19)
 		x.xxx_hidden_Online = *b.Online
 	}
 	x.xxx_hidden_Certificates = b.Certificates
 	x.xxx_hidden_NotBefore = b.NotBefore
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 19)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Fingerprint != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 19)
 		x.xxx_hidden_Fingerprint = b.Fingerprint
 	}
 	if b.Visibility != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 19)
 		x.xxx_hidden_Visibility = *b.Visibility
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 19)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
 	}
 	if b.Foreign != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 19)
 		x.xxx_hidden_Foreign = *b.Foreign
 	}
 	if b.CsrPem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 19)
 		x.xxx_hidden_CsrPem = b.CsrPem
 	}
+	x.xxx_hidden_Retention = b.Retention
+	x.xxx_hidden_RetainedSince = b.RetainedSince
 	return m0
 }
 
@@ -3892,7 +3944,7 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xb1\x04\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xad\x05\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -3914,7 +3966,9 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"visibility\x12\x19\n" +
 	"\bbase_url\x18\x0f \x01(\tR\abaseUrl\x12\x18\n" +
 	"\aforeign\x18\x10 \x01(\bR\aforeign\x12\x17\n" +
-	"\acsr_pem\x18\x11 \x01(\tR\x06csrPem\"\x14\n" +
+	"\acsr_pem\x18\x11 \x01(\tR\x06csrPem\x127\n" +
+	"\tretention\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12A\n" +
+	"\x0eretained_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rretainedSince\"\x14\n" +
 	"\x12ListIssuersRequest\"B\n" +
 	"\x13ListIssuersResponse\x12+\n" +
 	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\"/\n" +
@@ -4079,8 +4133,8 @@ var file_signet_v1_issuer_proto_goTypes = []any{
 	(*ImportCrlRequest)(nil),                // 29: signet.v1.ImportCrlRequest
 	(*ImportCrlResponse)(nil),               // 30: signet.v1.ImportCrlResponse
 	(*timestamppb.Timestamp)(nil),           // 31: google.protobuf.Timestamp
-	(*Subject)(nil),                         // 32: signet.v1.Subject
-	(*durationpb.Duration)(nil),             // 33: google.protobuf.Duration
+	(*durationpb.Duration)(nil),             // 32: google.protobuf.Duration
+	(*Subject)(nil),                         // 33: signet.v1.Subject
 	(*httpbody.HttpBody)(nil),               // 34: google.api.HttpBody
 }
 var file_signet_v1_issuer_proto_depIdxs = []int32{
@@ -4088,65 +4142,67 @@ var file_signet_v1_issuer_proto_depIdxs = []int32{
 	31, // 1: signet.v1.Issuer.not_before:type_name -> google.protobuf.Timestamp
 	31, // 2: signet.v1.Issuer.not_after:type_name -> google.protobuf.Timestamp
 	1,  // 3: signet.v1.Issuer.visibility:type_name -> signet.v1.Visibility
-	2,  // 4: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
-	2,  // 5: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	32, // 6: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
-	1,  // 7: signet.v1.CreateIssuerRequest.visibility:type_name -> signet.v1.Visibility
-	33, // 8: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
-	8,  // 9: signet.v1.CreateIssuerRequest.permitted:type_name -> signet.v1.NameConstraints
-	8,  // 10: signet.v1.CreateIssuerRequest.excluded:type_name -> signet.v1.NameConstraints
-	2,  // 11: signet.v1.CreateIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	2,  // 12: signet.v1.ImportIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
-	33, // 13: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
-	2,  // 14: signet.v1.CrossSignIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	0,  // 15: signet.v1.SetIssuerStateRequest.state:type_name -> signet.v1.IssuerState
-	2,  // 16: signet.v1.SetIssuerStateResponse.issuer:type_name -> signet.v1.Issuer
-	2,  // 17: signet.v1.AdoptIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	33, // 18: signet.v1.RenewIssuerRequest.lifetime:type_name -> google.protobuf.Duration
-	2,  // 19: signet.v1.RenewIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	2,  // 20: signet.v1.ChooseIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
-	2,  // 21: signet.v1.UpdateIssuerResponse.issuer:type_name -> signet.v1.Issuer
-	31, // 22: signet.v1.GetIssuerBundleRequest.at:type_name -> google.protobuf.Timestamp
-	31, // 23: signet.v1.GetIssuerBundleResponse.at:type_name -> google.protobuf.Timestamp
-	27, // 24: signet.v1.GetIssuerBundleResponse.paths:type_name -> signet.v1.IssuerPath
-	28, // 25: signet.v1.IssuerPath.certificates:type_name -> signet.v1.PathCertificate
-	31, // 26: signet.v1.IssuerPath.not_before:type_name -> google.protobuf.Timestamp
-	31, // 27: signet.v1.IssuerPath.not_after:type_name -> google.protobuf.Timestamp
-	31, // 28: signet.v1.PathCertificate.not_before:type_name -> google.protobuf.Timestamp
-	31, // 29: signet.v1.PathCertificate.not_after:type_name -> google.protobuf.Timestamp
-	31, // 30: signet.v1.ImportCrlResponse.this_update:type_name -> google.protobuf.Timestamp
-	31, // 31: signet.v1.ImportCrlResponse.next_update:type_name -> google.protobuf.Timestamp
-	3,  // 32: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
-	5,  // 33: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
-	9,  // 34: signet.v1.IssuerService.CreateIssuer:input_type -> signet.v1.CreateIssuerRequest
-	11, // 35: signet.v1.IssuerService.ImportIssuerCertificate:input_type -> signet.v1.ImportIssuerCertificateRequest
-	13, // 36: signet.v1.IssuerService.CrossSignIssuer:input_type -> signet.v1.CrossSignIssuerRequest
-	15, // 37: signet.v1.IssuerService.SetIssuerState:input_type -> signet.v1.SetIssuerStateRequest
-	17, // 38: signet.v1.IssuerService.AdoptIssuer:input_type -> signet.v1.AdoptIssuerRequest
-	19, // 39: signet.v1.IssuerService.RenewIssuer:input_type -> signet.v1.RenewIssuerRequest
-	21, // 40: signet.v1.IssuerService.ChooseIssuerCertificate:input_type -> signet.v1.ChooseIssuerCertificateRequest
-	23, // 41: signet.v1.IssuerService.UpdateIssuer:input_type -> signet.v1.UpdateIssuerRequest
-	25, // 42: signet.v1.IssuerService.GetIssuerBundle:input_type -> signet.v1.GetIssuerBundleRequest
-	29, // 43: signet.v1.IssuerService.ImportCrl:input_type -> signet.v1.ImportCrlRequest
-	7,  // 44: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
-	4,  // 45: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
-	6,  // 46: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
-	10, // 47: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
-	12, // 48: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
-	14, // 49: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
-	16, // 50: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
-	18, // 51: signet.v1.IssuerService.AdoptIssuer:output_type -> signet.v1.AdoptIssuerResponse
-	20, // 52: signet.v1.IssuerService.RenewIssuer:output_type -> signet.v1.RenewIssuerResponse
-	22, // 53: signet.v1.IssuerService.ChooseIssuerCertificate:output_type -> signet.v1.ChooseIssuerCertificateResponse
-	24, // 54: signet.v1.IssuerService.UpdateIssuer:output_type -> signet.v1.UpdateIssuerResponse
-	26, // 55: signet.v1.IssuerService.GetIssuerBundle:output_type -> signet.v1.GetIssuerBundleResponse
-	30, // 56: signet.v1.IssuerService.ImportCrl:output_type -> signet.v1.ImportCrlResponse
-	34, // 57: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
-	45, // [45:58] is the sub-list for method output_type
-	32, // [32:45] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	32, // 4: signet.v1.Issuer.retention:type_name -> google.protobuf.Duration
+	31, // 5: signet.v1.Issuer.retained_since:type_name -> google.protobuf.Timestamp
+	2,  // 6: signet.v1.ListIssuersResponse.issuers:type_name -> signet.v1.Issuer
+	2,  // 7: signet.v1.GetIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	33, // 8: signet.v1.CreateIssuerRequest.subject:type_name -> signet.v1.Subject
+	1,  // 9: signet.v1.CreateIssuerRequest.visibility:type_name -> signet.v1.Visibility
+	32, // 10: signet.v1.CreateIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	8,  // 11: signet.v1.CreateIssuerRequest.permitted:type_name -> signet.v1.NameConstraints
+	8,  // 12: signet.v1.CreateIssuerRequest.excluded:type_name -> signet.v1.NameConstraints
+	2,  // 13: signet.v1.CreateIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 14: signet.v1.ImportIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
+	32, // 15: signet.v1.CrossSignIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	2,  // 16: signet.v1.CrossSignIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	0,  // 17: signet.v1.SetIssuerStateRequest.state:type_name -> signet.v1.IssuerState
+	2,  // 18: signet.v1.SetIssuerStateResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 19: signet.v1.AdoptIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	32, // 20: signet.v1.RenewIssuerRequest.lifetime:type_name -> google.protobuf.Duration
+	2,  // 21: signet.v1.RenewIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 22: signet.v1.ChooseIssuerCertificateResponse.issuer:type_name -> signet.v1.Issuer
+	2,  // 23: signet.v1.UpdateIssuerResponse.issuer:type_name -> signet.v1.Issuer
+	31, // 24: signet.v1.GetIssuerBundleRequest.at:type_name -> google.protobuf.Timestamp
+	31, // 25: signet.v1.GetIssuerBundleResponse.at:type_name -> google.protobuf.Timestamp
+	27, // 26: signet.v1.GetIssuerBundleResponse.paths:type_name -> signet.v1.IssuerPath
+	28, // 27: signet.v1.IssuerPath.certificates:type_name -> signet.v1.PathCertificate
+	31, // 28: signet.v1.IssuerPath.not_before:type_name -> google.protobuf.Timestamp
+	31, // 29: signet.v1.IssuerPath.not_after:type_name -> google.protobuf.Timestamp
+	31, // 30: signet.v1.PathCertificate.not_before:type_name -> google.protobuf.Timestamp
+	31, // 31: signet.v1.PathCertificate.not_after:type_name -> google.protobuf.Timestamp
+	31, // 32: signet.v1.ImportCrlResponse.this_update:type_name -> google.protobuf.Timestamp
+	31, // 33: signet.v1.ImportCrlResponse.next_update:type_name -> google.protobuf.Timestamp
+	3,  // 34: signet.v1.IssuerService.ListIssuers:input_type -> signet.v1.ListIssuersRequest
+	5,  // 35: signet.v1.IssuerService.GetIssuer:input_type -> signet.v1.GetIssuerRequest
+	9,  // 36: signet.v1.IssuerService.CreateIssuer:input_type -> signet.v1.CreateIssuerRequest
+	11, // 37: signet.v1.IssuerService.ImportIssuerCertificate:input_type -> signet.v1.ImportIssuerCertificateRequest
+	13, // 38: signet.v1.IssuerService.CrossSignIssuer:input_type -> signet.v1.CrossSignIssuerRequest
+	15, // 39: signet.v1.IssuerService.SetIssuerState:input_type -> signet.v1.SetIssuerStateRequest
+	17, // 40: signet.v1.IssuerService.AdoptIssuer:input_type -> signet.v1.AdoptIssuerRequest
+	19, // 41: signet.v1.IssuerService.RenewIssuer:input_type -> signet.v1.RenewIssuerRequest
+	21, // 42: signet.v1.IssuerService.ChooseIssuerCertificate:input_type -> signet.v1.ChooseIssuerCertificateRequest
+	23, // 43: signet.v1.IssuerService.UpdateIssuer:input_type -> signet.v1.UpdateIssuerRequest
+	25, // 44: signet.v1.IssuerService.GetIssuerBundle:input_type -> signet.v1.GetIssuerBundleRequest
+	29, // 45: signet.v1.IssuerService.ImportCrl:input_type -> signet.v1.ImportCrlRequest
+	7,  // 46: signet.v1.IssuerService.GetCrl:input_type -> signet.v1.GetCrlRequest
+	4,  // 47: signet.v1.IssuerService.ListIssuers:output_type -> signet.v1.ListIssuersResponse
+	6,  // 48: signet.v1.IssuerService.GetIssuer:output_type -> signet.v1.GetIssuerResponse
+	10, // 49: signet.v1.IssuerService.CreateIssuer:output_type -> signet.v1.CreateIssuerResponse
+	12, // 50: signet.v1.IssuerService.ImportIssuerCertificate:output_type -> signet.v1.ImportIssuerCertificateResponse
+	14, // 51: signet.v1.IssuerService.CrossSignIssuer:output_type -> signet.v1.CrossSignIssuerResponse
+	16, // 52: signet.v1.IssuerService.SetIssuerState:output_type -> signet.v1.SetIssuerStateResponse
+	18, // 53: signet.v1.IssuerService.AdoptIssuer:output_type -> signet.v1.AdoptIssuerResponse
+	20, // 54: signet.v1.IssuerService.RenewIssuer:output_type -> signet.v1.RenewIssuerResponse
+	22, // 55: signet.v1.IssuerService.ChooseIssuerCertificate:output_type -> signet.v1.ChooseIssuerCertificateResponse
+	24, // 56: signet.v1.IssuerService.UpdateIssuer:output_type -> signet.v1.UpdateIssuerResponse
+	26, // 57: signet.v1.IssuerService.GetIssuerBundle:output_type -> signet.v1.GetIssuerBundleResponse
+	30, // 58: signet.v1.IssuerService.ImportCrl:output_type -> signet.v1.ImportCrlResponse
+	34, // 59: signet.v1.IssuerService.GetCrl:output_type -> google.api.HttpBody
+	47, // [47:60] is the sub-list for method output_type
+	34, // [34:47] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_issuer_proto_init() }

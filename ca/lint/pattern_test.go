@@ -12,7 +12,7 @@ func TestPatternsParseWhatZcryptoParses(t *testing.T) {
 	s := newSampler(t)
 	used, asked := 0, 0
 	var last []byte
-	for range 300 {
+	for range 60 {
 		group := s.alike()
 		for _, tbs := range group {
 			for _, like := range [][]byte{group[0], last} {
@@ -44,7 +44,7 @@ func TestPatternsAreCompared(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSampler(t)
-	for range 100 {
+	for range 50 {
 		for _, tbs := range s.alike() {
 			_ = rules.Certificate(tbs, ecdsaWithSHA256, false) // most are bad, which is another test's matter
 		}
@@ -56,7 +56,7 @@ func TestPatternsAreCompared(t *testing.T) {
 
 func FuzzPattern(f *testing.F) {
 	s := newSampler(f)
-	for range 60 {
+	for range 12 {
 		group := s.alike()
 		if len(group) > 1 {
 			f.Add(group[0], group[1])

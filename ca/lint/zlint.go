@@ -3,6 +3,7 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,9 +23,6 @@ import (
 
 	"signet.example/signet/pki"
 )
-
-// defaultSources are the RFCs: rules for everyone. The rest are rules of one community each, for profiles to name.
-var defaultSources = []string{"RFC3279", "RFC5280", "RFC5480", "RFC5891", "RFC8813"}
 
 // Rules are the rules of one profile. They are immutable and safe for concurrent use.
 type Rules struct {
@@ -76,7 +74,12 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 // signature in the place of the real one. selfSigned says that the real one will be by the key inside. A broken rule
 // is a *Failure; warnings are not failures.
 func (r *Rules) Certificate(tbs, algorithm []byte, selfSigned bool) error {
-	return r.run(assemble(tbs, algorithm), tbs, algorithm, selfSigned)
+	err := r.run(assemble(tbs, algorithm), tbs, algorithm, selfSigned)
+	own := Refusal(lintMLDSA(tbs, algorithm))
+	if failure, ok := err.(*Failure); ok && own != nil {
+		return &Failure{append(failure.Findings, own.(*Failure).Findings...)}
+	}
+	return cmp.Or(err, own)
 }
 
 func unreadable(err error) *Failure {
@@ -112,6 +115,7 @@ func (r *Rules) Report(tbs, algorithm []byte, selfSigned bool) (Report, error) {
 		result := l.Execute(certificate, r.config)
 		report = append(report, Verdict{l.Name, string(l.Source), l.Citation, outcomeOf(result.Status), result.Details})
 	}
+	report = append(report, verdictsOf(certificateRules, lintMLDSA(tbs, algorithm))...)
 	report.sort()
 	return report, nil
 }

@@ -89,6 +89,8 @@ type call struct {
 	pins    []*x509.Certificate
 	roots   []*x509.Certificate
 
+	sessions wire.Sessions // so that what --again resumes can be opened
+
 	tap    *wire.Tap
 	state  tls.ConnectionState
 	result *handshake.Result // of the checker; nil if it did not come to that
@@ -148,7 +150,7 @@ func (l *call) run(ctx context.Context) (decision string, err error) {
 			return "", err
 		}
 	}
-	l.tap = wire.NewTap(raw, wire.Config{Step: l.tell.step})
+	l.tap = wire.NewTap(raw, wire.Config{Step: l.tell.step, Sessions: &l.sessions})
 	defer l.tap.Close()
 	conn := tls.Client(l.tap, l.tap.Watch(l.judged()))
 	err = conn.HandshakeContext(ctx)

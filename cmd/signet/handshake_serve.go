@@ -85,6 +85,7 @@ type host struct {
 	checker *handshake.Checker // nil without client certificates
 	stapler *handshake.Stapler // nil if nothing is stapled
 
+	sessions  wire.Sessions
 	authority *handshaketest.PKI // nil with certificates from files
 
 	out   sync.Mutex // one connection's steps at a time
@@ -285,7 +286,7 @@ func (v *visitor) Close() error {
 func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
 	defer raw.Close()
 	v := &visitor{from: raw.RemoteAddr().String(), ended: make(chan struct{})}
-	tap := wire.NewTap(h.fault.how.Wrap(raw), wire.Config{Role: wire.Server, Step: func(s wire.Step) {
+	tap := wire.NewTap(h.fault.how.Wrap(raw), wire.Config{Role: wire.Server, Sessions: &h.sessions, Step: func(s wire.Step) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		v.steps = append(v.steps, s)

@@ -40,6 +40,7 @@ type commands struct {
 	CRL        crlCmd        `cmd:"" help:"Get, read and check revocation lists."`
 	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
 	Verify     verifyCmd     `cmd:"" help:"Judge certificates off-line, by what is given alone."`
+	Lint       lintCmd       `cmd:"" help:"Hold certificates, requests, CRLs and OCSP responses against the rules of their documents."`
 	Handshake  handshakeCmd  `cmd:"" help:"Make TLS connections, step by step: connect, serve, compromise."`
 	Key        keyCmd        `cmd:"" help:"Block keys that are known to others."`
 	Job        jobCmd        `cmd:"" help:"Revoke many certificates at once."`

@@ -82,12 +82,44 @@ func (r Revocation) depth() (depth, *fault) {
 	return depth{}, faultf(ClassUnsupported, "revocation %.40q is not known", string(r))
 }
 
-// paths builds and validates paths with crypto/x509.
+// paths builds and validates paths with crypto/x509, in a second attempt over copies of the certificates that say in its words what
+// it does not take otherwise.
 func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault) {
-	leaf, intermediates, bad := c.withPolicyFlags(leaf, intermediates)
+	said, between, bad := c.withPolicyFlags(leaf, intermediates)
 	if bad != nil {
 		return nil, bad
 	}
+	chains, err, bad := c.x509Paths(said, roots, between, at)
+	if bad != nil {
+		return nil, bad
+	}
+	if err != nil && faultOfPath(err).class == ClassPath && len(roots)+len(between) <= maxRespelt {
+		again := respell([]*x509.Certificate{said}, roots, between)
+		if second, failed, _ := c.x509Paths(again[0][0], again[1], again[2], at); failed == nil {
+			originals(second, []*x509.Certificate{leaf}, roots, intermediates)
+			chains = slices.DeleteFunc(second, func(chain []*x509.Certificate) bool { return !keepsPathLengths(chain) })
+			if len(chains) > 0 {
+				err = nil
+			}
+		}
+	}
+	if err != nil {
+		bad := faultOfPath(err)
+		if bad.class == ClassPath && beyondX509(err, leaf, distinct(roots, intermediates)) {
+			bad.class = ClassUnsupported
+		}
+		return nil, bad
+	}
+	originals(chains, []*x509.Certificate{leaf}, roots, intermediates)
+	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool { return !keepsNameConstraints(chain) })
+	if len(chains) == 0 {
+		return nil, faultf(ClassPath, "a name is outside of what its CA may issue for")
+	}
+	return chains, nil
+}
+
+// x509Paths is one attempt; the error is crypto/x509's, the fault one of the case.
+func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error, *fault) {
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at}
 	for _, root := range roots {
 		options.Roots.AddCert(root)
@@ -96,47 +128,25 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 		options.Intermediates.AddCert(intermediate)
 	}
 	if bad := c.options(&options); bad != nil {
-		return nil, bad
+		return nil, nil, bad
 	}
 	chains, err := leaf.Verify(options)
-	if err != nil {
-		bad := faultOfPath(err)
-		if bad.class == ClassPath && beyondX509(err, leaf, distinct(roots, intermediates)) {
-			bad.class = ClassUnsupported
-		}
-		return nil, bad
-	}
-	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool { return !keepsNameConstraints(chain) })
-	if len(chains) == 0 {
-		return nil, faultf(ClassPath, "a name is outside of what its CA may issue for")
-	}
-	return chains, nil
+	return chains, err, nil
 }
 
 // beyondX509 reports whether crypto/x509 failed at something that RFC 5280 allows and that it does not take: keys and
-// signatures of DSA or over SHA-1, names that are the same and spelt otherwise (Section 7.1), and path lengths where
-// CA certificates are self-issued (Section 6.1.4 (l)).
+// signatures of DSA or over SHA-1.
 func beyondX509(err error, leaf *x509.Certificate, pool []*x509.Certificate) bool {
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.TooManyIntermediates {
-		return slices.ContainsFunc(pool, func(c *x509.Certificate) bool {
-			return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil
-		})
-	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		return false
 	}
-	for _, c := range append(pool, leaf) {
+	return slices.ContainsFunc(append(pool, leaf), func(c *x509.Certificate) bool {
 		switch c.SignatureAlgorithm {
 		case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.DSAWithSHA256, x509.ECDSAWithSHA1:
 			return true
 		}
-		for _, issuer := range pool {
-			if !bytes.Equal(issuer.RawSubject, c.RawIssuer) && crl.SameName(issuer.RawSubject, c.RawIssuer) {
-				return true
-			}
-		}
-	}
-	return false
+		return false
+	})
 }
 
 // keepsNameConstraints is stricter than crypto/x509 in one point: a constraint on email addresses or URIs that is a

@@ -100,3 +100,34 @@ func classOf(v verify.Verdict) verify.Class {
 	}
 	return verify.ClassNoInformation
 }
+
+// TestBeyondX509: what RFC 5280 allows and crypto/x509 does not take (PKITS, sections 4.3 and 4.6): names that are the same
+// and spelt otherwise, and self-issued certificates that do not count in a path length.
+func TestBeyondX509(t *testing.T) {
+	zero := func(c *x509.Certificate) { c.MaxPathLenZero = true }
+	root := issue(t, "root", nil, true, nil)
+	int := issue(t, "Int  CA", root, true, nil)
+	alias := *int.Certificate
+	alias.RawSubject = issue(t, "int ca", root, true, nil).RawSubject
+	spelt := issue(t, "leaf", &entity{Certificate: &alias, key: int.key}, false, nil)
+	bounded := issue(t, "bounded", root, true, zero)
+	renewed := issue(t, "bounded", bounded, true, zero) // self-issued, with another key
+	below := issue(t, "below", bounded, true, nil)
+	belowRenewed := issue(t, "below", renewed, true, nil)
+	for _, tc := range []struct {
+		name          string
+		leaf          *entity
+		intermediates []*entity
+		want          verify.Verdict
+		class         verify.Class
+	}{
+		{"a name spelt otherwise", spelt, []*entity{int}, verify.Accept, ""},
+		{"self-issued below path length 0", issue(t, "leaf", renewed, false, nil), []*entity{bounded, renewed}, verify.Accept, ""},
+		{"another CA below path length 0", issue(t, "leaf", below, false, nil), []*entity{bounded, below}, verify.Reject, verify.ClassPath},
+		{"another CA below a self-issued one", issue(t, "leaf", belowRenewed, false, nil), []*entity{bounded, renewed, belowRenewed}, verify.Reject, verify.ClassPath},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			expect(t, &verify.Case{Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(tc.intermediates...), Leaf: tc.leaf.Raw, Time: now.Format(time.RFC3339), EKU: "any"}, tc.want, tc.class)
+		})
+	}
+}

@@ -69,9 +69,15 @@ func run(t testing.TB, server, client *tls.Config) *session {
 
 func runOn(t testing.TB, clientConn, serverConn net.Conn, server, client *tls.Config) *session {
 	t.Helper()
+	return runSharing(t, clientConn, serverConn, server, client, [2]*wire.Sessions{})
+}
+
+// runSharing is runOn with the sessions that the Taps of client and server know.
+func runSharing(t testing.TB, clientConn, serverConn net.Conn, server, client *tls.Config, shared [2]*wire.Sessions) *session {
+	t.Helper()
 	s := new(session)
-	s.clientTap = wire.NewTap(clientConn, wire.Config{DemandClose: true, Step: func(st wire.Step) { s.client = append(s.client, st) }})
-	s.serverTap = wire.NewTap(serverConn, wire.Config{Role: wire.Server, DemandClose: true, Step: func(st wire.Step) { s.server = append(s.server, st) }})
+	s.clientTap = wire.NewTap(clientConn, wire.Config{DemandClose: true, Sessions: shared[0], Step: func(st wire.Step) { s.client = append(s.client, st) }})
+	s.serverTap = wire.NewTap(serverConn, wire.Config{Role: wire.Server, DemandClose: true, Sessions: shared[1], Step: func(st wire.Step) { s.server = append(s.server, st) }})
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		conn := tls.Server(s.serverTap, tell(s.serverTap, server))

@@ -41,6 +41,9 @@ type Config struct {
 	// end if it comes between two records, because popular servers end so; then the only trace of it is in the last step.
 	DemandClose bool
 
+	// Sessions, shared with the Taps of other connections, lets the Tap open those that resume one of TLS 1.2. Nil: it does not.
+	Sessions *Sessions
+
 	Now func() time.Time // nil is time.Now
 }
 
@@ -56,6 +59,7 @@ type Tap struct {
 	start time.Time
 
 	demandClose bool
+	sessions    *Sessions
 
 	mu         sync.Mutex // guards everything below
 	flows      [2]flow    // by sender
@@ -63,6 +67,7 @@ type Tap struct {
 	choice     *protocol.ServerHello // the ServerHello that counts, not a HelloRetryRequest
 	transcript []byte                // handshake messages so far; dropped when both Finished have passed
 	secrets    map[string][]byte
+	ticket     []byte // that the server gave in TLS 1.2
 	keys12     *protocol.Keys12
 	lost       error // why the Tap stopped following; nil if it did not
 	closed     bool
@@ -96,7 +101,7 @@ func NewTap(conn net.Conn, cfg Config) *Tap {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	t := &Tap{Conn: conn, role: cfg.Role, now: cfg.Now, start: cfg.Now(), demandClose: cfg.DemandClose, secrets: map[string][]byte{}}
+	t := &Tap{Conn: conn, role: cfg.Role, now: cfg.Now, start: cfg.Now(), demandClose: cfg.DemandClose, sessions: cfg.Sessions, secrets: map[string][]byte{}}
 	t.story = story{tap: t, tell: cfg.Step}
 	return t
 }
@@ -162,7 +167,7 @@ func (t *Tap) Close() error {
 	if !t.closed {
 		t.closed = true
 		t.story.close()
-		t.secrets, t.keys12, t.transcript = nil, nil, nil
+		t.secrets, t.keys12, t.transcript, t.ticket = nil, nil, nil, nil
 		for i := range t.flows {
 			t.flows[i].opener, t.flows[i].waiting = nil, nil
 		}
@@ -270,6 +275,20 @@ func (t *Tap) unseal(from Role) {
 	}
 }
 
+// resume finds the master secret of a session of TLS 1.2 that is resumed: it is that of the session.
+func (t *Tap) resume() {
+	if _, known := t.secrets[labelMaster]; known || t.choice == nil || !t.choice.Resumed {
+		return
+	}
+	master := t.sessions.recall(t.hello.Ticket)
+	if master == nil {
+		return
+	}
+	t.secrets[labelMaster] = master
+	t.sessions.remember(t.ticket, master)
+	t.story.derived()
+}
+
 // content takes what was in a record.
 func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 	f := &t.flows[from]
@@ -295,6 +314,7 @@ func (t *Tap) content(from Role, kind byte, content []byte, opened bool) {
 		t.story.passed(m)
 		if v := t.version(); v != 0 && v < tls.VersionTLS13 {
 			t.story.changing(from)
+			t.resume()
 			t.seal(from, labelMaster)
 		}
 	case protocol.RecordApplication:
@@ -346,6 +366,10 @@ func (t *Tap) message(from Role, kind uint8, body, whole []byte) error {
 		return t.serverHello(body, before, whole)
 	case protocol.MsgFinished:
 		return t.readFinished(from, body, before)
+	case protocol.MsgNewSessionTicket: // of TLS 1.2: those of later versions come after the handshake
+		t.ticket = readTicket(body)
+		t.sessions.remember(t.ticket, t.secrets[labelMaster])
+		return t.story.message(from, kind, body)
 	default:
 		if t.choice == nil {
 			return fmt.Errorf("a %s before any ServerHello", protocol.MessageName(whole))
@@ -451,6 +475,9 @@ func (k *keyLog) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	t.secrets[label] = secret
+	if label == labelMaster {
+		t.sessions.remember(t.ticket, secret)
+	}
 	t.story.derived()
 	// The server's flight stands before the client's in every transcript that waits for a secret.
 	t.unseal(Server)

@@ -131,6 +131,11 @@ func TestTraceResumption(t *testing.T) {
 			server := &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version}
 			server.SetSessionTicketKeys([][32]byte{{1}}) // Tap.Watch clones; the keys must not be made anew for each clone
 			client := &tls.Config{RootCAs: ca.pool(), ServerName: "server.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+			shared := [2]*wire.Sessions{new(wire.Sessions), new(wire.Sessions)} // one for each end, as two processes have
+			run := func(t *testing.T, server, client *tls.Config) *session {
+				clientConn, serverConn := loopback(t)
+				return runSharing(t, clientConn, serverConn, server, client, shared)
+			}
 			if first := run(t, server, client); first.clientErr != nil || step(t, first.client, "server-choice").ServerChoice.Resumed {
 				t.Fatalf("first connection: %v", first.clientErr)
 			}
@@ -143,12 +148,21 @@ func TestTraceResumption(t *testing.T) {
 				if !exchange.Resumed || exchange.ForwardSecrecy != (version == tls.VersionTLS13) {
 					t.Errorf("%s: %+v", end, exchange)
 				}
-				if f := step(t, steps, "finished").Finished; (version == tls.VersionTLS13) != (f.Client && f.Server) {
+				if f := step(t, steps, "finished").Finished; !f.Opened || !f.Client || !f.Server {
 					t.Errorf("%s: %+v", end, f)
+				}
+				if data := step(t, steps, "application-data").ApplicationData; data.Sent.Octets == 0 || data.Sent.Octets > 64 {
+					t.Errorf("%s: the data was not opened: %+v", end, data.Sent)
+				}
+				if c := step(t, steps, "close").Close; !c.Clean {
+					t.Errorf("%s: %+v", end, c)
 				}
 				if slices.Contains(names(steps), "certificate") {
 					t.Errorf("%s: a resumed session told of a certificate", end)
 				}
+			}
+			if third := run(t, server, client); third.clientErr != nil || !step(t, third.client, "finished").Finished.Opened {
+				t.Errorf("a session that was resumed before is not opened: %v", third.clientErr)
 			}
 			if hello := step(t, s.client, "client-hello").ClientHello; hello.Resumption != 1 {
 				t.Errorf("offered %d sessions", hello.Resumption)

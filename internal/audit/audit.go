@@ -13,6 +13,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -42,29 +44,55 @@ type Event struct {
 // Hash is a link of the chain.
 type Hash [sha256.Size]byte
 
-// canonical is the hashed form; encoding/json writes fields in this order and map keys sorted.
-type canonical struct {
-	AtMicros  int64             `json:"at"`
-	Actor     string            `json:"actor"`
-	Action    string            `json:"action"`
-	Target    string            `json:"target"`
-	Outcome   Outcome           `json:"outcome"`
-	RequestID string            `json:"request"`
-	Source    string            `json:"source"`
-	Detail    map[string]string `json:"detail"`
+// canonical is the hashed form: JSON as encoding/json writes it, the fields in this order, keys of the detail sorted.
+func (e Event) canonical() []byte {
+	text := make([]byte, 0, 512)
+	text = append(text, `{"at":`...)
+	text = strconv.AppendInt(text, e.At.UnixMicro(), 10)
+	for _, field := range [...]struct{ name, value string }{{"actor", e.Actor}, {"action", e.Action}, {"target", e.Target}, {"outcome", string(e.Outcome)},
+		{"request", e.RequestID}, {"source", e.Source}} {
+		text = append(append(append(text, `,"`...), field.name...), `":`...)
+		text = appendString(text, field.value)
+	}
+	text = append(text, `,"detail":`...)
+	return append(e.appendDetail(text), '}')
+}
+
+func (e Event) appendDetail(text []byte) []byte {
+	var room [8]string
+	keys := room[:0]
+	for key := range e.Detail {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	text = append(text, '{')
+	for i, key := range keys {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(appendString(text, key), ':')
+		text = appendString(text, e.Detail[key])
+	}
+	return append(text, '}')
+}
+
+// appendString appends a JSON string. Most need nothing escaped.
+func appendString(text []byte, value string) []byte {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, err := json.Marshal(value)
+			if err != nil {
+				panic("audit: a string always encodes: " + err.Error())
+			}
+			return append(text, quoted...)
+		}
+	}
+	return append(append(append(text, '"'), value...), '"')
 }
 
 // Leaf hashes one event; its sequence does not take part.
 func (e Event) Leaf() Hash {
-	detail := e.Detail
-	if detail == nil {
-		detail = map[string]string{}
-	}
-	text, err := json.Marshal(canonical{e.At.UnixMicro(), e.Actor, e.Action, e.Target, e.Outcome, e.RequestID, e.Source, detail})
-	if err != nil {
-		panic("audit: an event of strings always encodes: " + err.Error())
-	}
-	return sha256.Sum256(append([]byte("signet audit event 1"), text...))
+	return sha256.Sum256(append([]byte("signet audit event 1"), e.canonical()...))
 }
 
 // BatchHash hashes the events of one transaction in order.

@@ -30,26 +30,26 @@ func (e Event) Clean() Event {
 	for _, text := range []*string{&e.Actor, &e.Action, &e.Target, &e.RequestID, &e.Source} {
 		*text = clean(*text)
 	}
-	detail := make(map[string]string, len(e.Detail))
 	for key, value := range e.Detail {
-		detail[clean(key)] = clean(value)
+		if clean(key) != key || clean(value) != value {
+			e.Detail = cleanDetail(e.Detail)
+			break
+		}
 	}
-	e.Detail = detail
 	return e
 }
 
-// DetailJSON is the canonical form of Detail: an object of strings with sorted keys, never null.
-func (e Event) DetailJSON() string {
-	detail := e.Detail
-	if detail == nil {
-		detail = map[string]string{}
+// cleanDetail returns a copy: the event may be in other hands too.
+func cleanDetail(dirty map[string]string) map[string]string {
+	detail := make(map[string]string, len(dirty))
+	for key, value := range dirty {
+		detail[clean(key)] = clean(value)
 	}
-	text, err := json.Marshal(detail)
-	if err != nil {
-		panic("audit: a map of strings always encodes: " + err.Error())
-	}
-	return string(text)
+	return detail
 }
+
+// DetailJSON is the canonical form of Detail: an object of strings with sorted keys, never null.
+func (e Event) DetailJSON() string { return string(e.appendDetail(nil)) }
 
 // ParseDetail reads DetailJSON.
 func ParseDetail(text string) (map[string]string, error) {

@@ -86,7 +86,7 @@ func TestDatabaseGone(t *testing.T) {
 	if status, said := s.run(t, "ocsp", "query", revokedFile); status != 10 || !strings.Contains(said, "keyCompromise") {
 		t.Errorf("OCSP of the revoked one: %d, %s", status, said)
 	}
-	if status, said := s.run(t, "crl", "fetch", revokedFile, "--out", filepath.Join(files, "list.crl")); status != 0 || !strings.Contains(said, "revoked  1") {
+	if status, said := s.run(t, "crl", "fetch", revokedFile, "--out", filepath.Join(files, "list.crl")); status != 0 || !strings.Contains(said, "revoked    1") {
 		t.Errorf("CRL: %d, %s", status, said)
 	}
 	if answer, err := http.Get("http://" + s.addresses.Ops + "/livez"); err != nil || answer.StatusCode != http.StatusOK {

@@ -36,7 +36,7 @@ var clientReaders = []reader{
 	}},
 	{name: "nginx: ssl_crl, of a client", chain: true, ask: nginxOfClient},
 	{name: "Go: x509.RevocationList", ask: goList},
-	{name: "Go: golang.org/x/crypto/ocsp", ask: goOCSP},
+	{name: "Go: golang.org/x/crypto/ocsp", ocsp: true, ask: goOCSP},
 }
 
 const python = `

@@ -11,10 +11,10 @@ var gnutlsReaders = []reader{
 	{name: "GnuTLS: certtool --verify, by complete lists", chain: true, believes: true, ask: gnutlsVerify("completes.pem")},
 	{name: "GnuTLS: certtool --verify, by shards", chain: true, believes: true, ask: gnutlsVerify("shards.pem")},
 	{name: "GnuTLS: certtool --verify-crl, --crl-info", ask: gnutlsLists},
-	{name: "GnuTLS: ocsptool --ask", ask: gnutlsAsk("--no-nonce")},
-	{name: "GnuTLS: ocsptool --ask --nonce", ask: gnutlsAsk("--nonce")},
-	{name: "GnuTLS: ocsptool --verify-response", ask: gnutlsResponse},
-	{name: "GnuTLS: gnutls-cli --ocsp", chain: true, ask: func(j *judge, s *subject) opinion {
+	{name: "GnuTLS: ocsptool --ask", ocsp: true, ask: gnutlsAsk("--no-nonce")},
+	{name: "GnuTLS: ocsptool --ask --nonce", ocsp: true, ask: gnutlsAsk("--nonce")},
+	{name: "GnuTLS: ocsptool --verify-response", ocsp: true, ask: gnutlsResponse},
+	{name: "GnuTLS: gnutls-cli --ocsp", chain: true, ocsp: true, ask: func(j *judge, s *subject) opinion {
 		out, status := j.exit("", "gnutls-cli", "--ocsp", "--x509cafile", "root.pem", "--port", s.port(s.bare), "localhost")
 		return opinion{said: wordIn(out, status == 0 && strings.Contains(out, "OCSP: verified"), "Certificate was revoked"), output: out}
 	}},

@@ -15,19 +15,19 @@ const deaf = " options=NO_FALLBACK,ONLY_END_ENTITY responder=http://127.0.0.1:1/
 
 // javaReaders: PKIXRevocationChecker refuses what it cannot determine, unless it is told otherwise.
 var javaReaders = []reader{
-	{name: "Java: PKIXRevocationChecker, OCSP by GET", chain: true, ask: javaValidate("get", "options=NO_FALLBACK")},
-	{name: "Java: PKIXRevocationChecker, OCSP by POST", chain: true, ask: javaValidate("post", "options=NO_FALLBACK")},
-	{name: "Java: PKIXRevocationChecker, OCSP with a nonce", chain: true, ask: javaValidate("get", "options=NO_FALLBACK nonce=true")},
-	{name: "Java: PKIXRevocationChecker, as it comes", chain: true, ask: javaValidate("get", "")},
+	{name: "Java: PKIXRevocationChecker, OCSP by GET", chain: true, ocsp: true, ask: javaValidate("get", "options=NO_FALLBACK")},
+	{name: "Java: PKIXRevocationChecker, OCSP by POST", chain: true, ocsp: true, ask: javaValidate("post", "options=NO_FALLBACK")},
+	{name: "Java: PKIXRevocationChecker, OCSP with a nonce", chain: true, ocsp: true, ask: javaValidate("get", "options=NO_FALLBACK nonce=true")},
+	{name: "Java: PKIXRevocationChecker, as it comes", chain: true, ocsp: true, ask: javaValidate("get", "")},
 	{name: "Java: PKIXRevocationChecker, PREFER_CRLS", chain: true, ask: javaValidate("get", "options=PREFER_CRLS,NO_FALLBACK")},
-	{name: "Java: PKIXRevocationChecker, SOFT_FAIL", chain: true, ask: javaValidate("get", "options=SOFT_FAIL")},
+	{name: "Java: PKIXRevocationChecker, SOFT_FAIL", chain: true, ocsp: true, ask: javaValidate("get", "options=SOFT_FAIL")},
 	{name: "Java: PKIXRevocationChecker, lists at hand", chain: true, ask: javaValidate("get", "options=PREFER_CRLS,NO_FALLBACK crls=completes.pem")},
 	{name: "Java: com.sun.security.enableCRLDP", chain: true, ask: javaValidate("get", "crldp=true")},
-	{name: "Java: PKIXRevocationChecker, setOcspResponses", ask: func(j *judge, s *subject) opinion {
+	{name: "Java: PKIXRevocationChecker, setOcspResponses", ocsp: true, ask: func(j *judge, s *subject) opinion {
 		j.staple(s)
 		return javaValidate("get", "staple=staple.der"+deaf)(j, s)
 	}},
-	{name: "Java: SSLSocket, OCSP and CRL", chain: true, ask: func(j *judge, s *subject) opinion {
+	{name: "Java: SSLSocket, OCSP and CRL", chain: true, ocsp: true, ask: func(j *judge, s *subject) opinion {
 		return j.askJava("get", "connect root=root.pem port="+s.port(s.bare))
 	}},
 	{name: "Java: SSLSocket, stapled, TLS 1.3", staples: true, ask: func(j *judge, s *subject) opinion {

@@ -9,6 +9,7 @@ var nssReaders = []reader{
 		if out, ok := j.nssWithLists(); !ok {
 			return opinion{said: nothing, output: out}
 		}
+		j.must("certutil", "-A", "-d", "sql:nss-lists", "-n", s.name, "-t", ",,", "-i", s.name+".pem")
 		return nssWord(j.run("certutil", "-V", "-n", s.name, "-u", "V", "-d", "sql:nss-lists"))
 	}},
 	{name: "NSS: crlutil -L", ask: func(j *judge, s *subject) opinion {
@@ -19,11 +20,11 @@ var nssReaders = []reader{
 		octets := strings.ReplaceAll(strings.Join(strings.Fields(out), ""), ":", "") // a serial number goes over two lines
 		return opinion{said: wordIn(octets, true, "SerialNumber"+s.record.Serial.String()), output: out}
 	}},
-	{name: "NSS: vfychain -pp, OCSP", ask: func(j *judge, s *subject) opinion {
+	{name: "NSS: vfychain -pp, OCSP", ocsp: true, ask: func(j *judge, s *subject) opinion {
 		j.nssBare()
 		return nssWord(j.run("vfychain", "-d", "sql:nss", "-pp", "-u", "1", "-g", "leaf", "-h", "requireFreshInfo", "-m", "ocsp", "-s", "failIfNoInfo", s.name+".der"))
 	}},
-	{name: "NSS: ocspclnt -V", ask: func(j *judge, s *subject) opinion {
+	{name: "NSS: ocspclnt -V", ocsp: true, ask: func(j *judge, s *subject) opinion {
 		j.nssBare()
 		out, _ := j.run("ocspclnt", "-V", s.name+".der", "-u", "s", "-d", "sql:nss") // ends well whatever it says
 		return nssWord(out, strings.Contains(out, "succeeded"))
@@ -53,12 +54,12 @@ func nssWord(out string, ok bool) opinion {
 	return opinion{said: wordIn(out, ok, "has been revoked"), output: out}
 }
 
-// nssDatabase makes a database that trusts the root and knows both certificates.
+// nssDatabase makes a database that trusts the root and knows the issuing authority.
 func (j *judge) nssDatabase(name string) {
 	j.t.Helper()
 	j.must("mkdir", name)
 	j.must("certutil", "-N", "-d", "sql:"+name, "--empty-password")
-	for nick, trust := range map[string]string{"root": "C,C,C", "issuing": ",,", "app": ",,", "other": ",,"} {
+	for nick, trust := range map[string]string{"root": "C,C,C", "issuing": ",,"} {
 		j.must("certutil", "-A", "-d", "sql:"+name, "-n", nick, "-t", trust, "-i", nick+".pem")
 	}
 }

@@ -20,12 +20,12 @@ var opensslReaders = []reader{
 		ask: opensslVerify("-x509_strict", "-extended_crl", "-use_deltas", "-crl_check_all", "-CRLfile", "held-and-delta.pem")},
 	{name: "OpenSSL: verify, downloads the shard", ask: opensslVerify("-extended_crl", "-crl_check", "-crl_download")},
 	{name: "OpenSSL: crl -verify", ask: opensslLists},
-	{name: "OpenSSL: ocsp, POST, SHA-1", ask: opensslOCSP("-no_nonce")},
-	{name: "OpenSSL: ocsp, POST, SHA-1, nonce", ask: opensslOCSP("-nonce")},
-	{name: "OpenSSL: ocsp, POST, SHA-256", ask: opensslOCSP("-no_nonce", "-sha256")},
-	{name: "OpenSSL: ocsp, POST, SHA-256, nonce", ask: opensslOCSP("-nonce", "-sha256")},
-	{name: "OpenSSL: ocsp, GET", ask: opensslGet},
-	{name: "OpenSSL: ocsp, several at once", ask: opensslSeveral},
+	{name: "OpenSSL: ocsp, POST, SHA-1", ocsp: true, ask: opensslOCSP("-no_nonce")},
+	{name: "OpenSSL: ocsp, POST, SHA-1, nonce", ocsp: true, ask: opensslOCSP("-nonce")},
+	{name: "OpenSSL: ocsp, POST, SHA-256", ocsp: true, ask: opensslOCSP("-no_nonce", "-sha256")},
+	{name: "OpenSSL: ocsp, POST, SHA-256, nonce", ocsp: true, ask: opensslOCSP("-nonce", "-sha256")},
+	{name: "OpenSSL: ocsp, GET", ocsp: true, ask: opensslGet},
+	{name: "OpenSSL: ocsp, several at once", ocsp: true, ask: opensslSeveral},
 	{name: "OpenSSL: s_client -status", staples: true, believes: true, ask: opensslStatus},
 	{name: "OpenSSL: s_client -crl_check_all", chain: true, ask: func(j *judge, s *subject) opinion {
 		return opensslWord(j.run("openssl", "s_client", "-connect", s.bare, "-CAfile", "trust-and-lists.pem", "-crl_check_all", "-verify_return_error", "-verify_hostname", "localhost"))

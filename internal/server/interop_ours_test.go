@@ -65,6 +65,9 @@ func (j *judge) checker(config handshake.Config) *handshake.Checker {
 func ourOpinion(err error) opinion {
 	output := fmt.Sprint(err)
 	if refused, ok := errors.AsType[*handshake.RevokedError](err); ok {
+		if refused.Evidence.Status == pki.StatusNotIssued {
+			return opinion{revoked, "", output} // which says more than that
+		}
 		return opinion{revoked, refused.Evidence.Reason.String(), output}
 	}
 	if err != nil {

@@ -442,7 +442,7 @@ BEGIN
 				idx = excluded.idx, approval = NULL, expires_at = excluded.expires_at WHERE q.expires_at <= clock_timestamp();
 		GET DIAGNOSTICS v_inserted = ROW_COUNT;
 		IF v_inserted <> v_requests THEN
-			RAISE EXCEPTION 'another transaction used one of the request ids meanwhile' USING ERRCODE = 'SG911';
+			RAISE EXCEPTION 'another transaction used one of the request ids meanwhile' USING ERRCODE = 'SG912';
 		END IF;
 	END IF;
 	INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)

@@ -46,6 +46,7 @@ type Responder struct {
 	cache    *cache
 	flights  *flights
 	pool     *pool
+	linted   linted
 	tryLater Reply
 	counters counters
 }

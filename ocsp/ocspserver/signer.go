@@ -103,6 +103,9 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 	if err := ocsp.Check(der, ocsp.Expected{Responder: delegate.Certificate, Answers: draft.Answers, Nonce: nonce, SkipVerify: true}); err != nil {
 		return nil, err
 	}
+	if err := r.linted.check(delegate, &draft, der); err != nil {
+		return nil, err
+	}
 	r.counters.signed.Add(1)
 	return newSigned(der, thisUpdate, until), nil
 }

@@ -74,7 +74,7 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 }
 
 func raceOr(err error) error {
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == "SG911" {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == "SG912" {
 		return errRequestRace
 	}
 	return err

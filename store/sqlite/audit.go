@@ -11,37 +11,62 @@ import (
 	"signet.example/signet/pki"
 )
 
-// appendAudit is the one function that writes audit events: one batch, as the last act of a transaction. No events
-// write nothing.
+const (
+	auditHeadText  = `SELECT seq, head FROM audit_head`
+	auditEventText = `INSERT INTO audit_events (seq, at, actor, action, target, outcome, request, source, detail)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	auditBatchText   = `INSERT INTO audit_batches (last, first, head) VALUES (?, ?, ?)`
+	auditAdvanceText = `UPDATE audit_head SET seq = ?, head = ?`
+)
+
+// auditStatements are what a batch takes, prepared in its transaction.
+type auditStatements struct{ head, event, batch, advance *sql.Stmt }
+
+// appendAudit writes events as the last act of a transaction, preparing what it takes.
 func appendAudit(ctx context.Context, tx *sql.Tx, events []audit.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	var a auditStatements
+	for _, statement := range []struct {
+		dst  **sql.Stmt
+		text string
+	}{{&a.head, auditHeadText}, {&a.event, auditEventText}, {&a.batch, auditBatchText}, {&a.advance, auditAdvanceText}} {
+		prepared, err := tx.PrepareContext(ctx, statement.text)
+		if err != nil {
+			return err
+		}
+		defer prepared.Close()
+		*statement.dst = prepared
+	}
+	return a.write(ctx, events)
+}
+
+// write is the one function that writes audit events: one batch, as the last act of a transaction. No events write
+// nothing.
+func (a auditStatements) write(ctx context.Context, events []audit.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
 	var seq int64
 	var head []byte
-	if err := tx.QueryRowContext(ctx, `SELECT seq, head FROM audit_head`).Scan(&seq, &head); err != nil {
+	if err := a.head.QueryRowContext(ctx).Scan(&seq, &head); err != nil {
 		return err
 	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO audit_events (seq, at, actor, action, target, outcome, request, source, detail)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	if err != nil {
-		return err
-	}
-	defer insert.Close()
 	cleaned := make([]audit.Event, len(events))
 	for i, e := range events {
 		e = e.Clean()
 		cleaned[i] = e
-		if _, err := insert.ExecContext(ctx, seq+int64(i)+1, e.At.UnixMicro(), e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, e.DetailJSON()); err != nil {
+		if _, err := a.event.ExecContext(ctx, seq+int64(i)+1, e.At.UnixMicro(), e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, e.DetailJSON()); err != nil {
 			return err
 		}
 	}
 	next := audit.Hash(head).Next(audit.BatchHash(cleaned))
 	last := seq + int64(len(events))
-	if _, err := tx.ExecContext(ctx, `INSERT INTO audit_batches (last, first, head) VALUES (?, ?, ?)`, last, seq+1, next[:]); err != nil {
+	if _, err := a.batch.ExecContext(ctx, last, seq+1, next[:]); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE audit_head SET seq = ?, head = ?`, last, next[:])
+	_, err := a.advance.ExecContext(ctx, last, next[:])
 	return err
 }
 

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -23,7 +24,10 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 	}
 	outcomes := make([]ca.Outcome, len(entries))
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
-		r := prepared.in(ctx, tx, owner, now)
+		r, err := prepared.in(ctx, tx, owner, now)
+		if err != nil {
+			return err
+		}
 		var events []audit.Event
 		for i := range entries {
 			if outcomes[i], err = r.record(ctx, &entries[i]); err != nil {
@@ -33,7 +37,7 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 				events = append(events, entries[i].Event)
 			}
 		}
-		return appendAudit(ctx, tx, events)
+		return r.audit.write(ctx, events)
 	})
 	if err != nil {
 		return nil, err
@@ -44,7 +48,8 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 // recordStatements are what recording runs. They are prepared once, on the one connection that writes: preparing them
 // in every transaction costs more than running them.
 type recordStatements struct {
-	inRange, blocked, request, approval, certificate, name *sql.Stmt
+	openRange, anyBlocked, blocked, request, approval, certificate, name *sql.Stmt
+	audit                                                                auditStatements
 }
 
 // recordStatements prepares them, outside of a transaction, when they are first needed.
@@ -59,7 +64,8 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 		dst  **sql.Stmt
 		text string
 	}{
-		{&r.inRange, `SELECT EXISTS (SELECT 1 FROM ranges WHERE id = ? AND state = 1 AND owner = ? AND issuer = ? AND epoch = ? AND ?5 >= from_idx AND ?5 < to_idx)`},
+		{&r.openRange, `SELECT issuer, epoch, from_idx, to_idx FROM ranges WHERE id = ? AND state = 1 AND owner = ?`},
+		{&r.anyBlocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys)`},
 		{&r.blocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE hash IN (?, ?))`},
 		{&r.request, `INSERT INTO issue_requests (account, request_id, digest, issuer, epoch, idx, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx, approval = NULL,
@@ -68,6 +74,7 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 		{&r.certificate, `INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&r.name, `INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
+		{&r.audit.head, auditHeadText}, {&r.audit.event, auditEventText}, {&r.audit.batch, auditBatchText}, {&r.audit.advance, auditAdvanceText},
 	} {
 		var err error
 		if *statement.dst, err = s.write.PrepareContext(ctx, statement.text); err != nil {
@@ -78,32 +85,69 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 	return s.recording, nil
 }
 
-// recording is a transaction that records certificates.
+// recording is a transaction that records certificates. Nobody else writes meanwhile, so what was asked once stays true.
 type recording struct {
 	recordStatements
-	owner ca.OwnerID
-	now   time.Time
+	owner      ca.OwnerID
+	now        time.Time
+	ranges     map[ca.RangeID]heldRange
+	keyBlocked bool // some key is blocked: ask about each
 }
 
-func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) recording {
+// heldRange is a range that is open and the owner's; the zero one holds nothing.
+type heldRange struct {
+	issuer   []byte
+	epoch    int64
+	from, to int64
+}
+
+func (h heldRange) holds(e *ca.Entry) bool {
+	index := int64(e.Position.Index)
+	return bytes.Equal(h.issuer, e.Issuer[:]) && h.epoch == int64(e.Position.Epoch) && index >= h.from && index < h.to
+}
+
+func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) (recording, error) {
 	of := func(statement *sql.Stmt) *sql.Stmt { return tx.StmtContext(ctx, statement) } // closed with the transaction
-	return recording{recordStatements{of(p.inRange), of(p.blocked), of(p.request), of(p.approval), of(p.certificate), of(p.name)}, owner, now}
+	r := recording{
+		recordStatements: recordStatements{of(p.openRange), of(p.anyBlocked), of(p.blocked), of(p.request), of(p.approval), of(p.certificate), of(p.name),
+			auditStatements{of(p.audit.head), of(p.audit.event), of(p.audit.batch), of(p.audit.advance)}},
+		owner: owner, now: now, ranges: make(map[ca.RangeID]heldRange),
+	}
+	return r, r.anyBlocked.QueryRowContext(ctx).Scan(&r.keyBlocked)
+}
+
+// held reads a range once.
+func (r recording) held(ctx context.Context, id ca.RangeID) (heldRange, error) {
+	h, known := r.ranges[id]
+	if known {
+		return h, nil
+	}
+	err := r.openRange.QueryRowContext(ctx, int64(id), r.owner[:]).Scan(&h.issuer, &h.epoch, &h.from, &h.to)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return h, err
+	}
+	r.ranges[id] = h
+	return h, nil
+}
+
+func (r recording) isBlocked(ctx context.Context, e *ca.Entry) (blocked bool, err error) {
+	if r.keyBlocked {
+		err = r.blocked.QueryRowContext(ctx, e.KeyHash[:], e.KeyMaterial[:]).Scan(&blocked)
+	}
+	return blocked, err
 }
 
 func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) {
 	issuer, epoch, index := e.Issuer[:], int64(e.Position.Epoch), int64(e.Position.Index)
-	var open, blocked bool
-	if err := r.inRange.QueryRowContext(ctx, int64(e.Range), r.owner[:], issuer, epoch, index).Scan(&open); err != nil {
+	place, err := r.held(ctx, e.Range)
+	if err != nil {
 		return ca.OutcomeNone, err
 	}
-	if !open {
+	if !place.holds(e) {
 		return ca.RangeLost, nil
 	}
-	if err := r.blocked.QueryRowContext(ctx, e.KeyHash[:], e.KeyMaterial[:]).Scan(&blocked); err != nil {
-		return ca.OutcomeNone, err
-	}
-	if blocked {
-		return ca.KeyBlocked, nil
+	if blocked, err := r.isBlocked(ctx, e); err != nil || blocked {
+		return ca.KeyBlocked, err
 	}
 	if e.RequestID != "" {
 		result, err := r.request.ExecContext(ctx, e.Account, e.RequestID, e.Digest[:], issuer, epoch, index, r.now.Add(requestLife).UnixMicro(), r.now.UnixMicro())

@@ -184,7 +184,8 @@ func dsn(path string, readOnly, unsafe bool) string {
 	if readOnly {
 		query["_pragma"] = append(query["_pragma"], "query_only(1)", "cache_size(-8192)") // KiB
 	} else {
-		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")", "recursive_triggers(1)", "cache_size(-65536)")
+		// A large cache is searched as a whole at every commit. A longer log writes what changes often into the file less often.
+		query["_pragma"] = append(query["_pragma"], "journal_mode(WAL)", "synchronous("+synchronous+")", "recursive_triggers(1)", "cache_size(-16384)", "wal_autocheckpoint(8000)")
 		query.Set("_txlock", "immediate")
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()

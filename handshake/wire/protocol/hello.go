@@ -26,6 +26,7 @@ type ClientHello struct {
 
 	Random    [32]byte `json:"-"`
 	SessionID []byte   `json:"-"`
+	Ticket    []byte   `json:"-"` // of a session of TLS 1.2
 }
 
 // ServerHello is the server's first answer. A HelloRetryRequest is one with a special random value.
@@ -108,7 +109,7 @@ func (h *ClientHello) readExtension(ext uint16, data cryptobyte.String) bool {
 	case extKeyShare:
 		return readKeyShares(data, &h.KeyShares)
 	case extSessionTicket:
-		if len(data) > 0 {
+		if h.Ticket = data; len(data) > 0 {
 			h.Resumption++
 		}
 	case extPreSharedKey:

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
+	"time"
 )
 
 // issue measures issuance with everything on: policy, lint, recording, audit, CRL and OCSP. CSRs are made beforehand.
@@ -53,6 +55,9 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 		return err
 	}
 	defer func() { err = errors.Join(err, hangUp()) }()
+	if b.certificates > 0 && name == "postgres" {
+		return b.memory(ctx, s, overGRPC)
+	}
 	rest := callers.overREST()
 	for _, l := range []load{
 		{name: "issue/grpc/" + name + "/c1", callers: 1, do: overGRPC},
@@ -65,6 +70,42 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 			return err
 		}
 	}
+	return nil
+}
+
+// memory issues many in one go and reports the server's memory: after a tenth it must not grow any more.
+func (b *bench) memory(ctx context.Context, s *site, issue func(context.Context, int, int) error) error {
+	const callers, tenths = 64, 10
+	r := result{Name: fmt.Sprintf("memory/grpc/postgres/%d", b.certificates), Unit: "MB", Target: 250}
+	var next atomic.Int64
+	for tenth := range tenths {
+		until := int64(b.certificates) * int64(tenth+1) / tenths
+		begin, from := time.Now(), next.Load()
+		failures := make(chan error, callers)
+		for range callers {
+			go func() {
+				var err error
+				for n := next.Add(1); n <= until && err == nil; n = next.Add(1) {
+					err = issue(ctx, 0, int(n))
+				}
+				failures <- err
+			}()
+		}
+		for range callers {
+			if err := <-failures; err != nil {
+				return err
+			}
+		}
+		next.Store(until)
+		rss := rssOf(s.pid())
+		fmt.Printf("  %8d issued: %.0f MB, %.0f/s\n", until, rss, float64(until-from)/time.Since(begin).Seconds())
+		if tenth == 0 {
+			r.Spread = [2]float64{rss, rss}
+		}
+		r.Spread = [2]float64{min(r.Spread[0], rss), max(r.Spread[1], rss)}
+		r.Value = rss
+	}
+	b.add(r)
 	return nil
 }
 

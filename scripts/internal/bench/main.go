@@ -28,7 +28,7 @@ var groups = map[string]func(context.Context, *bench) error{
 // bench is one run: what it works with, and what it found.
 type bench struct {
 	quick        bool
-	certificates int    // of the inventory; 0: a million
+	certificates int    // of the inventory, 0: a million; and issued in one go by issue, 0: none
 	only         string // cases whose name holds this, and limits
 	signet       string // path of the binary under test
 	database     string // URL of an empty PostgreSQL with every durability on
@@ -45,7 +45,7 @@ func main() {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.BoolVar(&b.quick, "quick", false, "end within two minutes")
 	flags.StringVar(&b.only, "only", "", "measure only cases whose name holds this, and limits")
-	flags.IntVar(&b.certificates, "certificates", 0, "how many the inventory holds")
+	flags.IntVar(&b.certificates, "certificates", 0, "how many the inventory holds; for issue: how many to issue in one go, to see what memory does (0: none)")
 	flags.StringVar(&file, "json", "", "write the result here too")
 	flags.StringVar(&b.signet, "signet", "", "binary under test")
 	flags.StringVar(&b.database, "database", "", "URL of an empty PostgreSQL")

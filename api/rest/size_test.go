@@ -1,0 +1,61 @@
+package rest_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// What is too large over gRPC is refused by whoever first can tell, with an error that says so; an item of a stream that is
+// too large fails alone; and the server serves on.
+func TestTooLargeOverGRPC(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
+	c := h.grpc(token, nil)
+	_, good := csr(t)
+	for what, test := range map[string]struct {
+		octets int
+		kind   pki.Kind
+		field  string
+	}{
+		"a request longer than any CSR may be": {100 << 10, pki.KindInvalid, "csr"},
+		"a call longer than 512 KiB":           {600 << 10, pki.KindInvalid, ""},
+		"a message longer than 8 MiB":          {9 << 20, pki.KindExhausted, ""},
+	} {
+		_, err := c.Issue(t.Context(), client.IssueRequest{CSR: bytes.Repeat([]byte{0x30}, test.octets), Profile: "server", Identifiers: []string{"a.example"}})
+		e, ok := errors.AsType[*pki.Error](err)
+		if !ok || e.Kind != test.kind || e.Field != test.field {
+			t.Errorf("%s: %v, want kind %s in field %q", what, err, test.kind, test.field)
+		}
+		if _, err := c.Issue(t.Context(), client.IssueRequest{CSR: good, Profile: "server", Identifiers: []string{"a.example"}}); err != nil {
+			t.Errorf("after %s: %v", what, err)
+		}
+	}
+
+	stream, err := c.IssueBatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for id, request := range map[string][]byte{"large": bytes.Repeat([]byte{0x30}, 600<<10), "good": good} {
+		if err := stream.Send(client.IssueRequest{CSR: request, Profile: "server", Identifiers: []string{"a.example"}, RequestID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream.EndOfItems(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		answer, err := stream.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refused := answer.RequestID == "large"; refused != (pki.KindOf(answer.Err) == pki.KindInvalid && answer.Err != nil) || refused == (answer.Issued != nil) {
+			t.Errorf("item %s: %+v", answer.RequestID, answer.Err)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/pem"
+
+	"signet.example/signet/ca/lint"
+	"signet.example/signet/pki"
+)
+
+type lintCmd struct {
+	Files  []string `arg:"" help:"Certificates, certificate requests, CRLs or OCSP responses, in DER or PEM; - is standard input."`
+	Public bool     `help:"Add the rules of the CA/Browser Forum, for publicly trusted authorities."`
+	Source []string `placeholder:"NAME" help:"Rules for certificates, as zlint names their sources, such as RFC5280 or CABF_BR (default: the RFCs)."`
+}
+
+// Help is shown by `signet lint --help`.
+func (lintCmd) Help() string {
+	return `Holds what anybody signed against the rules of the documents: zlint's for certificates, and Signet's own for ML-DSA in
+certificates, CRLs and OCSP responses. Each finding names its rule and the section it comes from. Whether to believe what
+is looked at is another question: see "signet verify", "signet crl verify" and "signet ocsp query".
+The exit status is 10 if a rule is broken; warnings do not count.
+
+Examples:
+  signet lint app.pem
+  signet lint --public https.crl
+  openssl ocsp -issuer ca.pem -cert app.pem -url http://ocsp.example -respout answer.der; signet lint answer.der`
+}
+
+// lintedFile is what was found in one thing of a file.
+type lintedFile struct {
+	File     string         `json:"file"`
+	Kind     string         `json:"kind,omitempty"`
+	Findings []lint.Finding `json:"findings"`
+}
+
+// Run lints files.
+func (c *lintCmd) Run(a *app) error {
+	results := []lintedFile{}
+	broken := false
+	for _, path := range c.Files {
+		data, err := a.readInput(path)
+		if err != nil {
+			return err
+		}
+		for _, der := range ders(data) {
+			kind, findings, err := lint.Foreign(der, c.Source, c.Public)
+			if err != nil {
+				return err
+			}
+			broken = broken || lint.Severe(findings)
+			results = append(results, lintedFile{path, kind, append([]lint.Finding{}, findings...)})
+		}
+	}
+	if len(results) == 0 {
+		return pki.Errorf(pki.KindInvalid, "lint", "there is nothing in the files")
+	}
+	if err := a.show(results, func(p *printer) { printLinted(p, results) }); err != nil {
+		return err
+	}
+	if broken {
+		return answerNo{"a rule is broken"}
+	}
+	return nil
+}
+
+// ders are what a file holds: DER, or every PEM block.
+func ders(data []byte) (all [][]byte) {
+	if len(data) > 0 && data[0] == 0x30 {
+		return [][]byte{data}
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		all = append(all, block.Bytes)
+	}
+	if all == nil && len(data) > 0 {
+		all = [][]byte{data} // which is no such thing, and is told so
+	}
+	return all
+}
+
+func printLinted(p *printer, results []lintedFile) {
+	for _, r := range results {
+		what := r.File
+		if r.Kind != "" {
+			what += ", " + r.Kind
+		}
+		if len(r.Findings) == 0 {
+			p.line("%s: no rule is broken", what)
+			continue
+		}
+		p.line("%s:", what)
+		for _, f := range r.Findings {
+			severity := "error  "
+			if f.Warning {
+				severity = "warning"
+			}
+			p.line("  %s %s", severity, f)
+		}
+	}
+}

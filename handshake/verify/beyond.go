@@ -1,0 +1,70 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/x509"
+
+	"signet.example/signet/crl"
+)
+
+// maxRespelt bounds the certificates of a case whose names are compared with each other.
+const maxRespelt = 512
+
+// respell returns copies of certificates for a second attempt of crypto/x509, which compares names by their octets and counts
+// self-issued certificates in path lengths. In the copies, names that are the same (RFC 5280, Section 7.1) are spelt the same, and path lengths
+// are left out: keepsPathLengths asks for them afterwards. What is signed is untouched.
+func respell(lists ...[]*x509.Certificate) [][]*x509.Certificate {
+	var spellings [][]byte
+	spelt := func(name []byte) []byte {
+		for _, known := range spellings {
+			if bytes.Equal(known, name) || crl.SameName(known, name) {
+				return known
+			}
+		}
+		spellings = append(spellings, name)
+		return name
+	}
+	copies := make([][]*x509.Certificate, len(lists))
+	for i, list := range lists {
+		for _, c := range list {
+			own := *c
+			own.RawSubject, own.RawIssuer = spelt(c.RawSubject), spelt(c.RawIssuer)
+			own.MaxPathLen, own.MaxPathLenZero = -1, false
+			copies[i] = append(copies[i], &own)
+		}
+	}
+	return copies
+}
+
+// originals replaces copies in chains by the certificates they were made of, which are found by their octets.
+func originals(chains [][]*x509.Certificate, lists ...[]*x509.Certificate) {
+	known := make(map[string]*x509.Certificate)
+	for _, list := range lists {
+		for _, c := range list {
+			known[string(c.Raw)] = c
+		}
+	}
+	for _, chain := range chains {
+		for i, c := range chain {
+			chain[i] = known[string(c.Raw)]
+		}
+	}
+}
+
+// keepsPathLengths is RFC 5280, Section 6.1.4 (l) and (m): self-issued certificates do not count. The constraint of the trust
+// anchor holds too, as crypto/x509 has it.
+func keepsPathLengths(chain []*x509.Certificate) bool {
+	below := 0 // CA certificates below, that are not self-issued, but the last certificate
+	for i, c := range chain {
+		if i == 0 {
+			continue
+		}
+		if !MayIssue(c, below) {
+			return false
+		}
+		if !selfIssued(c) {
+			below++
+		}
+	}
+	return true
+}

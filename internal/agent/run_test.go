@@ -1,0 +1,105 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"signet.example/signet/internal/agent"
+	"signet.example/signet/pki"
+)
+
+// pair writes a certificate for a.example with its key, valid for a day from now, and a root.
+func pair(t *testing.T, dir string, now time.Time) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "a.example"}, DNSNames: []string{"a.example"}, NotBefore: now, NotAfter: now.Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, text := range map[string][]byte{"a.pem": certificate, "root.pem": certificate, "a.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The authority is away for three days: the agent begins in time, tries less and less often and never gives up, the files stay
+// as they are, and it says how things stand.
+func TestTheAuthorityIsAwayForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, begun := t.TempDir(), time.Now()
+		pair(t, dir, begun)
+		text := "server: 127.0.0.1:1\nroot: root.pem\nstatus: status.json\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example]}\n"
+		path := filepath.Join(dir, "agent.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, err := agent.LoadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(filepath.Join(dir, "a.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var attempts []time.Duration
+		var kinds []pki.Kind
+		a := agent.New(*config, time.Now, func(_ agent.Status, err error) {
+			attempts, kinds = append(attempts, time.Since(begun)), append(kinds, pki.KindOf(err))
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { a.Run(ctx); close(ended) }()
+		time.Sleep(72 * time.Hour)
+		cancel()
+		<-ended
+
+		if len(attempts) == 0 || attempts[0] < 14*time.Hour || attempts[0] > 18*time.Hour {
+			t.Fatalf("the first attempt was after %v, want at about two thirds of a day", attempts[:min(len(attempts), 1)])
+		}
+		for i := 1; i < len(attempts); i++ {
+			if pause := attempts[i] - attempts[i-1]; pause < 15*time.Second || pause > time.Hour+5*time.Minute {
+				t.Errorf("attempt %d came %s after the one before", i, pause)
+			}
+		}
+		if n, last := len(attempts), attempts[len(attempts)-1]; n < 50 || n > 160 || last < 70*time.Hour {
+			t.Errorf("%d attempts, the last after %s", n, last)
+		}
+		// As long as the certificate is in force the authority is asked; then there is nothing to ask with, and no token.
+		if kinds[0] != pki.KindUnavailable || kinds[len(kinds)-1] != pki.KindUnauthenticated {
+			t.Errorf("the first failure is %s, the last %s", kinds[0], kinds[len(kinds)-1])
+		}
+		if now, err := os.ReadFile(filepath.Join(dir, "a.pem")); err != nil || !bytes.Equal(now, before) {
+			t.Errorf("the certificate changed: %v", err)
+		}
+		var status struct {
+			Certificates []agent.Status `json:"certificates"`
+		}
+		said, err := os.ReadFile(filepath.Join(dir, "status.json"))
+		if err != nil || json.Unmarshal(said, &status) != nil || len(status.Certificates) != 1 || status.Certificates[0].Failures != len(attempts) || status.Certificates[0].Error == "" {
+			t.Errorf("the status says %s, %v", said, err)
+		}
+	})
+}

@@ -1,0 +1,56 @@
+package audit_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/audit"
+)
+
+// The hashed form is what encoding/json makes of an event: logs are verified for ever, also by others.
+func FuzzLeaf(f *testing.F) {
+	f.Add("token:ci", "issuer/1/serial/2", "key", "value", "other")
+	f.Add("", "a\"b\\c<d>&e", "\u2028", "\x00\x7f\xff", "ä\ufffd\U0001f600")
+	f.Fuzz(func(t *testing.T, actor, target, key, value, other string) {
+		at := time.UnixMicro(1_795_000_000_123_456).UTC()
+		for _, detail := range []map[string]string{nil, {}, {key: value, other: target, "a": "b", "": ""}} {
+			e := audit.Event{Seq: 7, At: at, Actor: actor, Action: "certificate.issue", Target: target, Outcome: audit.OK, RequestID: other, Source: value, Detail: detail}
+			if detail == nil {
+				detail = map[string]string{}
+			}
+			text, err := json.Marshal(struct {
+				At      int64             `json:"at"`
+				Actor   string            `json:"actor"`
+				Action  string            `json:"action"`
+				Target  string            `json:"target"`
+				Outcome audit.Outcome     `json:"outcome"`
+				Request string            `json:"request"`
+				Source  string            `json:"source"`
+				Detail  map[string]string `json:"detail"`
+			}{at.UnixMicro(), actor, e.Action, target, e.Outcome, other, value, detail})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Leaf() != sha256.Sum256(append([]byte("signet audit event 1"), text...)) {
+				t.Fatalf("the hashed form is not %s", text)
+			}
+			if want, err := json.Marshal(detail); err != nil || e.DetailJSON() != string(want) {
+				t.Fatalf("detail %s, want %s (%v)", e.DetailJSON(), want, err)
+			}
+		}
+	})
+}
+
+// A batch is hashed after it was cleaned; what was clean is not copied, what was not does not change in other hands.
+func TestClean(t *testing.T) {
+	detail := map[string]string{"k\x00": "v\xff"}
+	e := audit.Event{Actor: "a\x00", Detail: detail}.Clean()
+	if e.Actor != "a\ufffd" || e.Detail["k\ufffd"] != "v\ufffd" || len(e.Detail) != 1 {
+		t.Errorf("got %+v", e)
+	}
+	if detail["k\x00"] != "v\xff" || len(detail) != 1 {
+		t.Errorf("the caller's detail became %q", detail)
+	}
+}

@@ -1,0 +1,206 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/crl"
+	"signet.example/signet/internal/invariant"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+)
+
+// limitFiles lets no file of a running process grow beyond a size, as a full disk does: its writes fail, and nothing else
+// does. It needs no privilege.
+func (p *process) limitFiles(t *testing.T, size uint64) {
+	t.Helper()
+	limit := syscall.Rlimit{Cur: size, Max: math.MaxUint64}
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(p.cmd.Process.Pid), syscall.RLIMIT_FSIZE, uintptr(unsafe.Pointer(&limit)), 0, 0, 0); errno != 0 {
+		t.Fatal("prlimit:", errno)
+	}
+}
+
+// eventually waits for what happens in the background.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// attempt is a request that can be made again.
+func (s *site) attempt(t *testing.T, name string) func() (*client.Issued, error) {
+	csr := request(t)
+	return func() (*client.Issued, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return s.api.Issue(ctx, client.IssueRequest{CSR: csr, Profile: "server", Identifiers: []string{name}, RequestID: name})
+	}
+}
+
+func wantFull(t *testing.T, what string, err error) {
+	t.Helper()
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok || e.Kind != pki.KindUnavailable || e.Hint == "" {
+		t.Errorf("%s on a full disk: %v", what, err)
+	}
+}
+
+// The disk under the embedded database is full: callers are told, nothing is released, status is served, and when there is
+// space again the same requests succeed, once.
+func TestFullDiskUnderTheDatabase(t *testing.T) {
+	s := found(t, "sqlite:signet.db")
+	p := s.start(t)
+	good := s.issue(t, "good.example")
+	p.limitFiles(t, 0)
+
+	late := s.attempt(t, "late.example")
+	for range 3 {
+		_, err := late()
+		wantFull(t, "issue", err)
+	}
+	_, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: good.DER, Reason: pki.Superseded})
+	wantFull(t, "revoke", err)
+	if found, err := s.api.Check(t.Context(), good.DER, time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
+		t.Errorf("checked on a full disk: %+v, %v", found, err)
+	}
+	if page, err := s.api.List(t.Context(), client.Filter{Identifier: "late.example"}); err != nil || len(page.Certificates) != 0 {
+		t.Errorf("what was refused is there: %+v, %v", page, err)
+	}
+
+	p.limitFiles(t, math.MaxUint64)
+	var issued *client.Issued
+	eventually(t, "there is space again, and the request succeeds", func() bool { issued, err = late(); return err == nil })
+	again, err := late()
+	if err != nil || !again.Repeated || again.Certificate.Serial != issued.Certificate.Serial {
+		t.Errorf("the request that failed and then succeeded is not one: %+v, %v", again, err)
+	}
+	s.revoke(t, good, pki.Superseded)
+	system := invariant.System{API: s.api, Issued: [][]byte{good.DER, issued.Certificate.DER}}
+	invariant.All(t, system)
+	p.stop(t)
+	s.start(t)
+	invariant.All(t, system)
+}
+
+// A disk that is really full, where the test may mount one: what SQLite can reuse it does, and then says that it is full.
+func TestFullDiskMounted(t *testing.T) {
+	mount := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(mount, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=4m,mode=700"); err != nil {
+		t.Logf("no disk may be mounted here (%v): TestFullDiskUnderTheDatabase does it in another way", err)
+		return
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	s := found(t, "sqlite:"+filepath.Join(mount, "signet.db"))
+	p := s.start(t)
+	ballast := filepath.Join(mount, "ballast")
+	file, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for block := make([]byte, 4096); err == nil; {
+		_, err = file.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	file.Close()
+	system := invariant.System{API: s.api}
+	for n := 0; ; n++ {
+		issued, err := s.attempt(t, "host"+string(rune('a'+n%26))+string(rune('a'+n/26%26))+".example")()
+		if err != nil {
+			wantFull(t, "issue", err)
+			break
+		}
+		system.Issued = append(system.Issued, issued.Certificate.DER)
+		if n == 676 {
+			t.Fatal("the disk is never full")
+		}
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	late := s.attempt(t, "late.example")
+	var issued *client.Issued
+	eventually(t, "there is space again", func() bool { issued, err = late(); return err == nil })
+	system.Issued = append(system.Issued, issued.Certificate.DER)
+	invariant.All(t, system)
+	p.stop(t)
+}
+
+// The disk under the state directory and the copies of lists is full, and the database is elsewhere: issuing, revoking and
+// serving go on; copies and marks stay whole as they were, and follow when there is space.
+func TestFullDiskUnderTheStateDirectory(t *testing.T) {
+	s := found(t, testdb.EmptyURL(t))
+	copies := filepath.Join(t.TempDir(), "copies")
+	t.Setenv("SIGNET_CRL_DIRECTORY", copies)
+	p := s.start(t)
+	first := s.issue(t, "first.example")
+	path := filepath.Join(copies, "crl", first.Issuer.String()+".crl")
+	entries := func(path string) int {
+		der, err := os.ReadFile(path)
+		if err != nil {
+			return -1
+		}
+		list, err := crl.Parse(der)
+		if err != nil {
+			t.Fatalf("%s is torn: %v", path, err)
+		}
+		return list.Len()
+	}
+	s.revoke(t, first, pki.Superseded)
+	eventually(t, "the copy of the list", func() bool { return entries(path) == 1 })
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	p.limitFiles(t, 0)
+	second := s.issue(t, "second.example")
+	s.revoke(t, second, pki.KeyCompromise)
+	if found, err := s.api.Check(t.Context(), second.DER, time.Time{}); err != nil || found.Verdict != client.VerdictRevoked {
+		t.Errorf("checked on a full disk: %+v, %v", found, err)
+	}
+	system := invariant.System{API: s.api, Issued: [][]byte{first.DER, second.DER}}
+	invariant.All(t, system) // lists are served from memory
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
+		t.Errorf("the copy changed on a full disk: %d octets, %v", len(now), err)
+	}
+	left, err := filepath.Glob(filepath.Join(copies, "crl", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	p.limitFiles(t, math.MaxUint64)
+	eventually(t, "there is space again, and the copy follows", func() bool { return entries(path) == 2 })
+	if now, err := filepath.Glob(filepath.Join(copies, "crl", "*")); err != nil || len(now) > len(left)+1 {
+		t.Errorf("files are left behind: %v, %v", now, err)
+	}
+	p.stop(t)
+	marks, err := os.ReadFile(server.State{Dir: s.dir}.HighWater())
+	if err != nil || !json.Valid(marks) {
+		t.Errorf("marks %q, %v", marks, err)
+	}
+	s.start(t)
+	invariant.All(t, system)
+}
