@@ -24,11 +24,10 @@ import (
 type bulk struct {
 	mux    *runtime.ServeMux
 	client signetv1.CertificateServiceClient
-	now    func() time.Time
 }
 
-func newBulk(mux *runtime.ServeMux, client signetv1.CertificateServiceClient, now func() time.Time) *bulk {
-	return &bulk{mux, client, now}
+func newBulk(mux *runtime.ServeMux, client signetv1.CertificateServiceClient) *bulk {
+	return &bulk{mux, client}
 }
 
 func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string) {
@@ -58,7 +57,7 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 	if ids := header.Get(requestIDHeader); len(ids) > 0 {
 		w.Header().Set(requestIDHeader, ids[0])
 	}
-	out := &lines{w: w, control: control, now: b.now}
+	out := &lines{w: w, control: control}
 	sent := make(chan struct{})
 	go func() { defer close(sent); b.send(r.Body, stream, out) }()
 	wanted := true
@@ -123,7 +122,6 @@ const lineTime = time.Minute
 type lines struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	now     func() time.Time
 
 	mu      sync.Mutex
 	written bool
@@ -140,7 +138,8 @@ func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
 		l.written = true
 	}
-	_ = l.control.SetWriteDeadline(l.now().Add(lineTime))
+	late := time.AfterFunc(lineTime, func() { _ = l.control.SetWriteDeadline(time.Unix(1, 0)) }) // writing fails from then on
+	defer late.Stop()
 	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
 	_ = l.control.Flush()
 }

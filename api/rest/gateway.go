@@ -41,7 +41,7 @@ const (
 const requestIDHeader = "X-Request-Id"
 
 // newGateway makes the REST interface of the services.
-func newGateway(services Services, bodyTime time.Duration, now func() time.Time) (*gateway, error) {
+func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
 	channel := new(inprocgrpc.Channel)
 	channel.WithServerUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		return services.Unary(withPeer(ctx), request, info, handler)
@@ -74,7 +74,7 @@ func newGateway(services Services, bodyTime time.Duration, now func() time.Time)
 		signetv1.RegisterCredentialServiceHandlerClient(ctx, mux, signetv1.NewCredentialServiceClient(channel)),
 		signetv1.RegisterAuditServiceHandlerClient(ctx, mux, signetv1.NewAuditServiceClient(channel)),
 		// Registered after the generated handler of the same path, it stands before it.
-		mux.HandlePath(http.MethodPost, "/v1/certificates:issue", newBulk(mux, signetv1.NewCertificateServiceClient(channel), now).serve),
+		mux.HandlePath(http.MethodPost, "/v1/certificates:issue", newBulk(mux, signetv1.NewCertificateServiceClient(channel)).serve),
 		mux.HandlePath(http.MethodGet, "/openapi.json", serveOpenAPI),
 	} {
 		if err != nil {

@@ -24,11 +24,10 @@ type Config struct {
 	Other      http.Handler // what is under no path of the API: further front doors; zero: nothing
 	MaxMessage int          // largest gRPC message, in octets; zero: 8 MiB
 
-	Connections int              // most open connections; zero: 4,096
-	Handshakes  int              // most TLS handshakes in flight; zero: 256
-	BodyTime    time.Duration    // how long the body of a REST call may take to arrive, the bulk interface aside; zero: 30 s
-	Now         func() time.Time // of the deadlines of connections; zero: time.Now
-	Drain       time.Duration    // how long calls in flight may go on after the end of Serve's context; zero: 10 s
+	Connections int           // most open connections; zero: 4,096
+	Handshakes  int           // most TLS handshakes in flight; zero: 256
+	BodyTime    time.Duration // how long the body of a REST call may take to arrive, the bulk interface aside; zero: 30 s
+	Drain       time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
 }
 
 // Server serves gRPC and REST on one TLS port. gRPC clients offer only HTTP/2, all others HTTP/1.1 too; on that the
@@ -57,13 +56,10 @@ func NewServer(c Config) (*Server, error) {
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
 	if c.BodyTime == 0 {
 		c.BodyTime = 30 * time.Second
 	}
-	api, err := newGateway(c.Services, c.BodyTime, c.Now)
+	api, err := newGateway(c.Services, c.BodyTime)
 	if err != nil {
 		return nil, err
 	}
