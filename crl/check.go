@@ -35,10 +35,10 @@ func (e *CheckError) Error() string {
 func (e *CheckError) Unwrap() error { return e.Err }
 
 // Check is the last look at a list before it is published: it is read back with the reader that strangers would use,
-// and everything it says is compared with what it should say. It returns the list that was read. The error is a
-// *CheckError.
+// and everything it says is compared with what it should say. It returns the list that was read, in which nothing can be looked
+// up. The error is a *CheckError.
 func Check(document Document, want Want) (*List, error) {
-	l, err := Read(document.Reader(), document.Size())
+	l, err := readUnindexed(document.Reader(), document.Size())
 	if err != nil {
 		return nil, &CheckError{"parse", err}
 	}

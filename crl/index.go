@@ -239,7 +239,7 @@ func (x *index) positions() func(yield func(uint32) bool) {
 
 // find calls yield for every record of a serial until it returns false.
 func (x *index) find(serial []byte, yield func(record) bool) {
-	if x.count == 0 {
+	if len(x.table) == 0 {
 		return
 	}
 	hash := maphash.Bytes(indexSeed, serial)

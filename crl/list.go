@@ -68,6 +68,11 @@ func Read(r io.Reader, limit int64) (*List, error) {
 	return read(&scanner{src: r, limit: limit})
 }
 
+// readUnindexed is Read for a list that is walked and not searched: making the table is a third of the work.
+func readUnindexed(r io.Reader, limit int64) (*List, error) {
+	return walk(&scanner{src: r, limit: limit}, false)
+}
+
 // Len is how many entries the list has.
 func (l *List) Len() int { return l.entries.count }
 
@@ -109,11 +114,15 @@ type reader struct {
 	scratch []extension // of the entry at hand
 }
 
-func read(s *scanner) (*List, error) {
+func read(s *scanner) (*List, error) { return walk(s, true) }
+
+func walk(s *scanner, indexed bool) (*List, error) {
 	r := &reader{scanner: *s, list: &List{}, issuer: -1}
 	err := r.certificateList()
 	if err == nil {
-		r.list.entries.build()
+		if indexed {
+			r.list.entries.build()
+		}
 		r.deviations()
 	}
 	r.wait()

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
@@ -228,3 +229,55 @@ func (e *example) clientWith(name string) *http.Client {
 
 // quiet drops what servers log of handshakes that are refused on purpose.
 var quiet = log.New(io.Discard, "", 0)
+
+// A server whose handlers see what was found out of the client of their connection. The Guard under each connection knows it, and
+// cuts the connection when the client's certificate becomes revoked, as long as Run runs.
+func ExampleGuard() {
+	type resultKey struct{}
+	server := &http.Server{
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			guard := conn.(*tls.Conn).NetConn().(*handshake.Guard) // of Checker.NewListener
+			return context.WithValue(ctx, resultKey{}, guard.Result)
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			result := r.Context().Value(resultKey{}).(func() *handshake.Result)()
+			fmt.Fprintln(w, "you are", result.Chain[0].Subject.CommonName+":", result.Decision())
+		}),
+	}
+	fmt.Println(get(server))
+	// Output: you are client: accepted
+}
+
+// get serves one request of a client with a certificate.
+func get(server *http.Server) string {
+	p, err := handshaketest.Open("root -> server; root -> client")
+	if err != nil {
+		return err.Error()
+	}
+	defer p.Close()
+	checker := p.Checker(nil)
+	config := p.ServerConfig(p.Cert("server"), nil)
+	config.ClientCAs, config.ClientAuth = p.Cert("server").Pool(), tls.RequireAndVerifyClientCert
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err.Error()
+	}
+	listener, err := checker.NewListener(inner, config)
+	if err != nil {
+		return err.Error()
+	}
+	go server.Serve(listener)
+	defer server.Close()
+	client := p.ClientConfig(p.Cert("server"))
+	client.Certificates = []tls.Certificate{p.Cert("client").TLS(nil)}
+	response, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: client}}).Get("https://" + inner.Addr().String())
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text))
+}

@@ -138,7 +138,8 @@ func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
 		l.written = true
 	}
-	_ = l.control.SetWriteDeadline(time.Now().Add(lineTime))
+	late := time.AfterFunc(lineTime, func() { _ = l.control.SetWriteDeadline(time.Unix(1, 0)) }) // writing fails from then on
+	defer late.Stop()
 	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
 	_ = l.control.Flush()
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"signet.example/signet/ca"
@@ -220,6 +221,9 @@ func (c *Ceremony) open(ctx context.Context) (*authority, error) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", c.rootFile(), err)
 	}
 	key, err := c.config.Keys.Open(ctx, c.state.KeyURI)
+	if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindFailedPrecondition && strings.HasPrefix(c.state.KeyURI, "pkcs11:") {
+		return nil, e.WithHint("the key is in a token: name it with --module, --token and --pin-file")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,7 @@ type device struct {
 	mu    sync.Mutex
 	hang  chan struct{} // not nil: calls wait until it is closed
 	fail  error
-	calls int
+	calls atomic.Int64
 }
 
 func newDevice(t *testing.T) *device {
@@ -37,7 +38,7 @@ func newDevice(t *testing.T) *device {
 
 func (d *device) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	d.mu.Lock()
-	d.calls++
+	d.calls.Add(1)
 	hang, fail := d.hang, d.fail
 	d.mu.Unlock()
 	if hang != nil {
@@ -132,12 +133,12 @@ func TestAKeyThatHangs(t *testing.T) {
 		if err := sign(slow, keys.ForCertificate); pki.KindOf(err) != pki.KindUnavailable || time.Since(begun) != 0 {
 			t.Errorf("with every place held: %v after %s", err, time.Since(begun))
 		}
-		if bad.calls != 2 {
-			t.Errorf("%d calls into a device that does not return, want 2", bad.calls)
+		if bad.calls.Load() != 2 {
+			t.Errorf("%d calls into a device that does not return, want 2", bad.calls.Load())
 		}
 		// Lists of the same key are tried, in places of their own.
-		if err := sign(slow, keys.ForCRL); pki.KindOf(err) != pki.KindUnavailable || bad.calls != 3 {
-			t.Errorf("a list: %v, %d calls", err, bad.calls)
+		if err := sign(slow, keys.ForCRL); pki.KindOf(err) != pki.KindUnavailable || bad.calls.Load() != 3 {
+			t.Errorf("a list: %v, %d calls", err, bad.calls.Load())
 		}
 		if err := sign(other, keys.ForCertificate); err != nil {
 			t.Errorf("another key: %v", err)
@@ -226,8 +227,8 @@ func TestAStoreThatHangs(t *testing.T) {
 			if _, err := g.Open(t.Context(), "hung:x"); pki.KindOf(err) != pki.KindUnavailable {
 				t.Errorf("open: %v", err)
 			}
-			if want := min(i+1, 8); store.calls != want {
-				t.Errorf("%d calls, want %d", store.calls, want)
+			if want := int64(min(i+1, 8)); store.calls.Load() != want {
+				t.Errorf("%d calls, want %d", store.calls.Load(), want)
 			}
 		}
 		close(store.back)
@@ -237,11 +238,11 @@ func TestAStoreThatHangs(t *testing.T) {
 type hungStore struct {
 	rack
 	back  chan struct{}
-	calls int
+	calls atomic.Int64
 }
 
 func (s *hungStore) Open(context.Context, string) (*keys.Key, error) {
-	s.calls++
+	s.calls.Add(1)
 	<-s.back
 	return nil, errors.New("too late")
 }

@@ -98,8 +98,11 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	for _, c := range ready {
+		p.working <- struct{}{}
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
-		if err != nil || document.Sum() != c.head.Sum {
+		same := err == nil && document.Sum() == c.head.Sum
+		<-p.working
+		if !same {
 			// The week has passed here and not where it was made, or the issuer's configuration differs.
 			if document, err = p.kept(ctx, c.head); err != nil {
 				p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)

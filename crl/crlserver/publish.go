@@ -119,11 +119,18 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 			if state.running || len(b.plan(p, series, now)) == 0 {
 				continue
 			}
+			if state.due.IsZero() || state.due.After(now) {
+				state.due = now
+			}
 			if wait := state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
 				next = min(next, wait)
 				continue
 			}
-			state.running = true
+			if wait := p.effort.wait(now); wait > 0 && now.Sub(state.due) < restMax {
+				next = min(next, wait)
+				continue
+			}
+			state.running, state.due = true, time.Time{}
 			flying++
 			due = append(due, series)
 		}
@@ -141,17 +148,24 @@ func (b *books) running() (n int) {
 	return n
 }
 
-// waitingSigner gives its slot to others while a key signs: a key that is slow, or hangs until its deadline, holds up the
-// lists of its own issuer only.
+// waitingSigner gives its slot and its turn to others while a key signs: a key that is slow, or hangs until its deadline, holds
+// up the lists of its own issuer only.
 type waitingSigner struct {
 	crypto.Signer
-	slots chan struct{}
+	publisher *Publisher
+	waited    time.Duration
 }
 
 // Sign implements crypto.Signer.
-func (s waitingSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	<-s.slots
-	defer func() { s.slots <- struct{}{} }()
+func (s *waitingSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	p, began := s.publisher, s.publisher.config.Now()
+	<-p.working
+	<-p.slots
+	defer func() {
+		p.slots <- struct{}{}
+		p.working <- struct{}{}
+		s.waited += p.config.Now().Sub(began)
+	}()
 	return s.Signer.Sign(random, digest, opts)
 }
 
@@ -263,7 +277,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	if err := p.checkNumber(series, number); err != nil {
 		return 0, err
 	}
-	lists, err := p.build(series, number)
+	lists, err := p.work(series, number)
 	if err != nil || len(lists) == 0 {
 		return 0, errors.Join(err, p.release(ctx, series, number))
 	}
@@ -287,6 +301,21 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 		p.serve(l.head, l.document)
 	}
 	return 0, nil
+}
+
+// work builds when it is its turn.
+func (p *Publisher) work(series Series, number uint64) ([]built, error) {
+	p.working <- struct{}{}
+	defer func() { <-p.working }()
+	return p.build(series, number)
+}
+
+// charge counts what a build took beside the signature.
+func (p *Publisher) charge(began time.Time, signer *waitingSigner) {
+	now := p.config.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.effort.spend(now, now.Sub(began)-signer.waited)
 }
 
 // release gives a lease back, so that no other instance waits for its end: even while this one is being stopped.
@@ -350,12 +379,15 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	if issuer.Signer == nil {
 		return nil, nil
 	}
+	signer := &waitingSigner{Signer: issuer.Signer, publisher: p}
+	began := p.config.Now()
+	defer func() { p.charge(began, signer) }()
 	lists := make([]built, len(heads))
 	for i, h := range heads {
 		if err := lintUnsigned(&templates[i], contents[i].entries, issuer.Public); err != nil {
 			return nil, fmt.Errorf("%s: %w", h.List, err)
 		}
-		document, signature, err := templates[i].Sign(contents[i].entries, waitingSigner{issuer.Signer, p.slots})
+		document, signature, err := templates[i].Sign(contents[i].entries, signer)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -96,11 +97,13 @@ type Publisher struct {
 	kick    chan struct{}     // wakes the scheduler
 	waiters chan struct{}     // requests that wait for the first list of a shard
 	slots   chan struct{}     // publications at work
+	working chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
 
 	mu      sync.RWMutex      // guards what follows, and the arenas
 	seq     uint64            // every ledger entry up to here is in the arenas
 	marks   marks             // when they were recorded
 	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy
+	effort  effort            // what may be spent on building
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
@@ -131,6 +134,7 @@ type listState struct {
 type seriesState struct {
 	running  bool
 	earliest time.Time // no run before
+	due      time.Time // since when a run is due and has not begun; zero: none is
 	failures int       // in a row
 	failure  error
 	failAt   time.Time
@@ -141,7 +145,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))
 	}

@@ -89,13 +89,13 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 	if bad != nil {
 		return nil, bad
 	}
-	chains, err, bad := c.x509Paths(said, roots, between, at)
+	chains, bad, err := c.x509Paths(said, roots, between, at)
 	if bad != nil {
 		return nil, bad
 	}
 	if err != nil && faultOfPath(err).class == ClassPath && len(roots)+len(between) <= maxRespelt {
 		again := respell([]*x509.Certificate{said}, roots, between)
-		if second, failed, _ := c.x509Paths(again[0][0], again[1], again[2], at); failed == nil {
+		if second, _, failed := c.x509Paths(again[0][0], again[1], again[2], at); failed == nil {
 			originals(second, []*x509.Certificate{leaf}, roots, intermediates)
 			chains = slices.DeleteFunc(second, func(chain []*x509.Certificate) bool { return !keepsPathLengths(chain) })
 			if len(chains) > 0 {
@@ -119,7 +119,7 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 }
 
 // x509Paths is one attempt; the error is crypto/x509's, the fault one of the case.
-func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, error, *fault) {
+func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault, error) {
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at}
 	for _, root := range roots {
 		options.Roots.AddCert(root)
@@ -128,10 +128,10 @@ func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Ce
 		options.Intermediates.AddCert(intermediate)
 	}
 	if bad := c.options(&options); bad != nil {
-		return nil, nil, bad
+		return nil, bad, nil
 	}
 	chains, err := leaf.Verify(options)
-	return chains, err, nil
+	return chains, nil, err
 }
 
 // beyondX509 reports whether crypto/x509 failed at something that RFC 5280 allows and that it does not take: keys and

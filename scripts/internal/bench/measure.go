@@ -35,6 +35,8 @@ type result struct {
 	DatabaseCPU float64    `json:"database_cpu_us,omitempty"` // of PostgreSQL, per operation
 	RSS         float64    `json:"rss_mb,omitempty"`          // of the process under test, at the end
 	Target      float64    `json:"target,omitempty"`
+	TargetP99   float64    `json:"target_p99_ms,omitempty"`
+	Less        bool       `json:"less,omitempty"` // the target is a bound from above
 	Limit       *limit     `json:"limit,omitempty"`
 	Ratio       float64    `json:"ratio,omitempty"` // value / limit; of a comparison, the median of its rounds
 
@@ -242,7 +244,7 @@ func (b *bench) add(r result) {
 }
 
 func (r result) print(w io.Writer) {
-	fmt.Fprintf(w, "%-44s %12.0f %s  (%.0f to %.0f)", r.Name, r.Value, r.Unit, r.Spread[0], r.Spread[1])
+	fmt.Fprintf(w, "%-44s %12s %s  (%s to %s)", r.Name, figure(r.Value), r.Unit, figure(r.Spread[0]), figure(r.Spread[1]))
 	if r.P50 > 0 {
 		fmt.Fprintf(w, "  p50 %.2f ms p99 %.2f ms", r.P50, r.P99)
 	}
@@ -260,8 +262,20 @@ func (r result) print(w io.Writer) {
 	}
 	if r.Target > 0 {
 		fmt.Fprintf(w, "  target %.0f", r.Target)
+		if r.TargetP99 > 0 {
+			fmt.Fprintf(w, " and %.0f", r.TargetP99)
+		}
+		fmt.Fprint(w, map[bool]string{true: ": met", false: ": MISSED"}[r.met()])
 	}
 	fmt.Fprintln(w)
+}
+
+// met reports whether the target is reached: by the rate, or by the time at the median and at the 99th percentile.
+func (r result) met() bool {
+	if !r.Less {
+		return r.Value >= r.Target
+	}
+	return r.Value <= r.Target && (r.TargetP99 == 0 || r.P99 <= r.TargetP99)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

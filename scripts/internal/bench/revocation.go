@@ -1,49 +1,167 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/crl"
-	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
-// revocations measures revoking with CRL and OCSP on, and how long it takes until each product says so.
-func revocations(ctx context.Context, b *bench) (err error) {
-	count := 2_000_000
-	if b.quick {
-		count = 240_000
+// million is how many certificates are revoked before anything is measured "at a million".
+const million = 1_000_000
+
+// revocations measures revoking with CRL and OCSP on, and how long it takes until each product of each instance says so: with
+// nothing revoked, and with a million.
+func revocations(ctx context.Context, b *bench) error {
+	for _, part := range []func(context.Context, *bench) error{listCosts, universeLoad, revocationsOnPostgres, revocationsOnSQLite} {
+		if err := part(ctx, b); err != nil {
+			return err
+		}
 	}
-	s, f, err := b.filledSite(ctx, "revocation", count, 2) // the even ones are revoked before anything is measured
+	return nil
+}
+
+// revocationsOnPostgres: single revocations, key compromise, what two instances show and when, and a job.
+func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
+	single, rest := 600_000, million
+	if b.quick {
+		single, rest = 160_000, 160_000
+	}
+	w, err := b.newRevoking(ctx, "revocation", "postgres", 2*single+rest)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer w.end(&err)
 	inserts, err := durableInserts(16)(ctx, b)
 	if err != nil {
 		return err
 	}
-	w := &visibility{site: s, filled: f, next: 1}
-	if err := w.readIssuer(); err != nil {
+	if err := w.singles(ctx, b, "postgres/0-revoked", []int{1, 16, 64}, inserts); err != nil {
 		return err
 	}
-	if err := w.measure(ctx, b, count/2); err != nil {
+	if err := w.compromise(ctx, b); err != nil {
 		return err
 	}
-	for _, callers := range []int{1, 16, 64} {
-		l := load{name: fmt.Sprintf("revoke/grpc/postgres/c%d", callers), callers: callers, pid: s.pid(), limit: inserts, do: w.revoke}
-		if callers == 64 {
+	if err := w.fillMillion(ctx, b); err != nil {
+		return err
+	}
+	twin, err := w.twin(ctx, b.signet)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, twin.halt()) }()
+	if err := w.visible(ctx, b, twin, ""); err != nil {
+		return err
+	}
+	if err := w.visibleUnderLoad(ctx, b, twin); err != nil {
+		return err
+	}
+	if err := w.singles(ctx, b, "postgres/1000000-revoked", []int{1, 16, 64}, inserts); err != nil {
+		return err
+	}
+	return w.job(ctx, b, twin)
+}
+
+// revocationsOnSQLite: single revocations.
+func revocationsOnSQLite(ctx context.Context, b *bench) (err error) {
+	single := 500_000
+	if b.quick {
+		single = 60_000
+	}
+	if b.skips("revoke/grpc/sqlite/0-revoked/c16", "revoke/grpc/sqlite/0-revoked/c64", "revoke/grpc/sqlite/1000000-revoked/c16", "revoke/grpc/sqlite/1000000-revoked/c64") {
+		return nil
+	}
+	w, err := b.newRevoking(ctx, "revocation-sqlite", "sqlite", 2*single)
+	if err != nil {
+		return err
+	}
+	defer w.end(&err)
+	syncs, err := durableWrites(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := w.singles(ctx, b, "sqlite/0-revoked", []int{16, 64}, syncs); err != nil {
+		return err
+	}
+	if err := w.fillMillion(ctx, b); err != nil {
+		return err
+	}
+	return w.singles(ctx, b, "sqlite/1000000-revoked", []int{16, 64}, syncs)
+}
+
+// revoking revokes certificates, each once, and looks at what is said of them.
+type revoking struct {
+	*site
+	*past
+	issuer *x509.Certificate
+	next   atomic.Int64
+}
+
+func (b *bench) newRevoking(ctx context.Context, name, kind string, fresh int) (*revoking, error) {
+	s, err := b.newSite(ctx, name, kind)
+	if err != nil {
+		return nil, err
+	}
+	leaf, issuing, err := s.issueOne(ctx)
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	if err := s.halt(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	p, err := newPast(ctx, s, pki.HashSPKI(issuing.RawSubjectPublicKeyInfo), leaf.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.issue(ctx, fresh); err != nil {
+		return nil, err
+	}
+	fmt.Printf("%s: loaded %d certificates in %s\n", name, fresh, time.Since(began).Round(time.Second))
+	return &revoking{site: s, past: p, issuer: issuing}, s.start(ctx, b.signet)
+}
+
+// end stops the site. One that fill left stopped has nothing more to say.
+func (w *revoking) end(err *error) {
+	if failed := w.stop(); *err == nil {
+		*err = failed
+	}
+}
+
+// pick gives a certificate that was not revoked before, each shard in turn.
+func (w *revoking) pick() (pki.Serial, error) {
+	n := int(w.next.Add(1)) - 1
+	if n >= len(w.serials) {
+		return pki.Serial{}, fmt.Errorf("all %d certificates are revoked: load more", len(w.serials))
+	}
+	return w.serials[n%fillEpochs*(len(w.serials)/fillEpochs)+n/fillEpochs], nil
+}
+
+func (w *revoking) revoke(ctx context.Context) (pki.Serial, error) {
+	serial, err := w.pick()
+	if err == nil {
+		_, err = w.api.Revoke(ctx, client.RevokeRequest{Issuer: w.past.issuer, Serial: serial, Reason: pki.Superseded})
+	}
+	return serial, err
+}
+
+// singles measures revocations of one certificate each.
+func (w *revoking) singles(ctx context.Context, b *bench, where string, callers []int, beside *limit) error {
+	for _, n := range callers {
+		l := load{name: fmt.Sprintf("revoke/grpc/%s/c%d", where, n), callers: n, pid: w.pid(), limit: beside, do: func(ctx context.Context, _, _ int) error {
+			_, err := w.revoke(ctx)
+			return err
+		}}
+		if n > 1 {
 			l.target = 5000
 		}
 		if _, err := b.measure(ctx, l); err != nil {
@@ -53,135 +171,216 @@ func revocations(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-// visibility revokes certificates and looks at what is said of them.
-type visibility struct {
-	*site
-	*filled
-	next   int // odd: the first that is not revoked
-	issuer *x509.Certificate
-}
-
-func (w *visibility) readIssuer() error {
-	issuers, err := w.api.Issuers(context.Background())
-	if err != nil {
-		return err
-	}
-	for _, i := range issuers {
-		if i.ID == w.filled.issuer {
-			w.issuer, err = x509.ParseCertificate(i.Certificates[0])
+// steadily revokes so many a second until ctx ends, late ones too.
+func (w *revoking) steadily(ctx context.Context, rate int) {
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	defer ticker.Stop()
+	slots := make(chan struct{}, 64)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			slots <- struct{}{}
+			go func() {
+				if _, err := w.revoke(ctx); err != nil && ctx.Err() == nil {
+					fmt.Fprintln(os.Stderr, "bench: load beside:", err)
+				}
+				<-slots
+			}()
 		}
 	}
-	if err == nil && w.issuer == nil {
-		err = os.ErrNotExist
+}
+
+// compromise blocks keys that a thousand certificates each have.
+func (w *revoking) compromise(ctx context.Context, b *bench) error {
+	const name, each, keys = "key-compromise/grpc/postgres/1000-certificates", 1000, 8
+	if b.skips(name) {
+		return nil
 	}
-	return err
+	var times []time.Duration
+	for k := range keys {
+		spki, err := w.shareKey(ctx, k, each)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		blocked, err := w.api.BlockKey(ctx, client.BlockRequest{SPKI: spki, Comment: "benchmark"})
+		if err != nil {
+			return err
+		}
+		if blocked.Revoked != each {
+			return fmt.Errorf("blocking a key revoked %d of %d", blocked.Revoked, each)
+		}
+		times = append(times, time.Since(began))
+	}
+	b.addTimes(name, times[1:], 10, 0)
+	return nil
 }
 
-// revoke revokes one certificate, spread over all shards.
-func (w *visibility) revoke(ctx context.Context, _, n int) error {
-	_, err := w.api.Revoke(ctx, client.RevokeRequest{Issuer: w.filled.issuer, Serial: w.pick(n), Reason: pki.Superseded})
-	return err
-}
-
-// pick gives certificates that were not revoked by fill, each week in turn.
-func (w *visibility) pick(n int) pki.Serial {
-	week := len(w.serials) / fillEpochs
-	return w.serials[(n%fillEpochs)*week+(n/fillEpochs*2+1)%(week-1)|1]
-}
-
-// measure revokes one at a time and reports the time from the acknowledgement to the first OCSP response, and to the
-// first shard, that says so.
-func (w *visibility) measure(ctx context.Context, b *bench, revoked int) error {
-	samples := 200
+// visible revokes one certificate at a time and reports the time from the acknowledgement until each product of each
+// instance says so.
+func (w *revoking) visible(ctx context.Context, b *bench, twin *site, how string) error {
+	if b.skips("visible/ocsp-here/1000000-revoked"+how, "visible/ocsp-elsewhere/1000000-revoked"+how, "visible/shard-here/1000000-revoked"+how, "visible/shard-elsewhere/1000000-revoked"+how) {
+		return nil
+	}
+	samples, p50, p99 := 300, 10.0, 100.0
 	if b.quick {
-		samples = 40
+		samples = 60
 	}
-	var ocspTimes, crlTimes []time.Duration
-	for n := range samples {
-		serial := w.pick(1_000_000_000 + n) // others than those of the loads
-		if _, err := w.api.Revoke(ctx, client.RevokeRequest{Issuer: w.filled.issuer, Serial: serial, Reason: pki.KeyCompromise}); err != nil {
+	if how != "" {
+		p50, p99 = 500, 2000
+	}
+	watched := []struct {
+		name string
+		look func(*watcher) (bool, error)
+		at   *site
+	}{
+		{"ocsp-here", (*watcher).ocspSays, w.site}, {"ocsp-elsewhere", (*watcher).ocspSays, twin},
+		{"shard-here", (*watcher).shardSays, w.site}, {"shard-elsewhere", (*watcher).shardSays, twin},
+	}
+	times := make([][]time.Duration, len(watched))
+	for range samples {
+		serial, err := w.revoke(ctx)
+		if err != nil {
 			return err
 		}
 		acknowledged := time.Now()
-		for {
-			said, err := w.askOCSP(serial)
-			if err != nil {
-				return err
-			}
-			if said == pki.StatusRevoked {
-				break
-			}
+		if said, err := (&watcher{w, w.site, serial}).ocspSays(); err != nil || !said {
+			return fmt.Errorf("OCSP of the same instance does not say revoked on the first read: %w", err)
 		}
-		ocspTimes = append(ocspTimes, time.Since(acknowledged))
-		for {
-			listed, err := w.onShard(serial)
-			if err != nil {
-				return err
-			}
-			if listed {
-				break
-			}
+		times[0] = append(times[0], time.Since(acknowledged))
+		var looking sync.WaitGroup
+		failed := make([]error, len(watched))
+		for i, product := range watched[1:] {
+			looking.Go(func() {
+				failed[i] = w.until(ctx, &watcher{w, product.at, serial}, product.look)
+				times[i+1] = append(times[i+1], time.Since(acknowledged))
+			})
 		}
-		crlTimes = append(crlTimes, time.Since(acknowledged))
+		looking.Wait()
+		if err := errors.Join(failed...); err != nil {
+			return err
+		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	for name, times := range map[string][]time.Duration{"ocsp": ocspTimes, "shard": crlTimes} {
-		slices.Sort(times)
-		b.add(result{
-			Name: fmt.Sprintf("visible/%s/%d-revoked", name, revoked), Value: milliseconds(times[len(times)/2]), Unit: "ms", Target: 10,
-			Spread: [2]float64{milliseconds(times[0]), milliseconds(times[len(times)-1])}, P50: milliseconds(times[len(times)/2]), P99: milliseconds(times[len(times)*99/100]),
-		})
+	for i, product := range watched {
+		b.addTimes("visible/"+product.name+"/1000000-revoked"+how, times[i], p50, p99)
 	}
 	return nil
 }
 
-func (w *visibility) askOCSP(serial pki.Serial) (pki.Status, error) {
-	named, err := ocsp.IssuerOf(w.issuer)
-	if err != nil {
-		return 0, err
+// visibleUnderLoad is visible while 500 other certificates a second are revoked.
+func (w *revoking) visibleUnderLoad(ctx context.Context, b *bench, twin *site) error {
+	ctx, stop := context.WithCancel(ctx)
+	var loading sync.WaitGroup
+	defer loading.Wait()
+	defer stop()
+	if !b.skips("visible/ocsp-here/1000000-revoked/at-500-a-second", "visible/shard-here/1000000-revoked/at-500-a-second") {
+		loading.Go(func() { w.steadily(ctx, 500) })
 	}
-	request, err := ocsp.NewRequest(named.CertID(crypto.SHA256, ocsp.SerialOctets(serial))).Marshal()
-	if err != nil {
-		return 0, err
-	}
-	answer, err := w.get("/ocsp/"+w.filled.issuer.String(), request)
-	if err != nil {
-		return 0, err
-	}
-	said, err := ocsp.Verify(answer, ocsp.Query{Serial: ocsp.SerialOctets(serial), Issuers: []*x509.Certificate{w.issuer}, Time: time.Now(), Skew: time.Minute})
-	return said.Status, err
+	return w.visible(ctx, b, twin, "/at-500-a-second")
 }
 
-func (w *visibility) onShard(serial pki.Serial) (bool, error) {
-	p, _ := serial.Unmask(w.key)
-	der, err := w.get("/crl/"+w.filled.issuer.String()+"/"+p.Shard().String()+".crl", nil)
-	if err != nil {
-		return false, err
+// until looks again and again, for a minute.
+func (w *revoking) until(ctx context.Context, at *watcher, look func(*watcher) (bool, error)) error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(500 * time.Microsecond) {
+		said, err := look(at)
+		if err != nil || said {
+			return err
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return errors.New("a revocation does not become visible")
+		}
 	}
-	list, err := crl.Parse(der)
-	if err != nil {
-		return false, err
-	}
-	_, listed := list.Lookup(ocsp.SerialOctets(serial), w.issuer.RawSubject)
-	return listed, nil
 }
 
-func (w *visibility) get(path string, body []byte) ([]byte, error) {
-	url := "http://" + w.addresses.Public + path
-	var answer *http.Response
-	var err error
-	if body == nil {
-		answer, err = http.Get(url)
-	} else {
-		answer, err = http.Post(url, "application/ocsp-request", bytes.NewReader(body))
+// job revokes everything that is left, and reports the rate, the time until every shard and OCSP responder of both instances
+// say so of the last certificates of every shard, and what single revocations cost meanwhile.
+func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
+	if b.skips("job/postgres/", "job/visible-everywhere/", "revoke/grpc/postgres/beside-a-job") {
+		return nil
 	}
+	singles := make([]pki.Serial, 2000) // set apart for the calls beside
+	for i := range singles {
+		var err error
+		if singles[i], err = w.pick(); err != nil {
+			return err
+		}
+	}
+	plan, err := w.api.PlanJob(ctx, client.JobRequest{Selector: client.Selector{Profile: "server"}, Reason: pki.CessationOfOperation})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", url, answer.Status)
+	count := int(plan.Job.Selected - plan.AlreadyRevoked)
+	serverCPU, databaseCPU := cpuOf(w.pid())+cpuOf(twin.pid()), cpuOfTree(b.postgresPID)
+	began := time.Now()
+	if _, err := w.api.StartJob(ctx, plan.Job.ID); err != nil {
+		return err
 	}
-	return text, err
+	var beside []time.Duration
+	var ran time.Duration
+	for i := 0; ; i++ {
+		asked := time.Now()
+		if i < len(singles) {
+			_, err := w.api.Revoke(ctx, client.RevokeRequest{Issuer: w.past.issuer, Serial: singles[i], Reason: pki.Superseded})
+			if err == nil {
+				beside = append(beside, time.Since(asked))
+			} else if pki.KindOf(err) != pki.KindConflict { // the job was there first
+				return err
+			}
+		}
+		job, err := w.api.Job(ctx, plan.Job.ID)
+		if err != nil {
+			return err
+		}
+		if job.State.Ended() {
+			ran = time.Since(began)
+			if job.State != client.JobDone {
+				return fmt.Errorf("the job is %s: %s", job.State, job.Failure)
+			}
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for week := range fillEpochs { // of every shard the last certificate, which the job reaches last
+		last := w.serials[(week+1)*(len(w.serials)/fillEpochs)-1]
+		for _, at := range []*site{w.site, twin} {
+			for _, look := range []func(*watcher) (bool, error){(*watcher).ocspSays, (*watcher).shardSays} {
+				if err := w.until(ctx, &watcher{w, at, last}, look); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	all := time.Since(began)
+	inserts, err := b.bareEntries(ctx)
+	if err != nil {
+		return err
+	}
+	rate := float64(count) / ran.Seconds()
+	b.add(result{Name: fmt.Sprintf("job/postgres/%d", count), Value: rate, Unit: "1/s", Spread: [2]float64{rate, rate}, Target: 100_000, Limit: inserts, Ratio: rate / inserts.Value,
+		ServerCPU:   float64((cpuOf(w.pid()) + cpuOf(twin.pid()) - serverCPU).Microseconds()) / float64(count),
+		DatabaseCPU: float64((cpuOfTree(b.postgresPID) - databaseCPU).Microseconds()) / float64(count), RSS: rssOf(w.pid())})
+	visible := result{Name: fmt.Sprintf("job/visible-everywhere/%d", count), Value: all.Seconds(), Unit: "s", Spread: [2]float64{all.Seconds(), all.Seconds()}}
+	visible.Target, visible.Less = 20*float64(count)/million, true
+	b.add(visible)
+	b.addTimes("revoke/grpc/postgres/beside-a-job", beside, 0, 0)
+	return nil
+}
+
+// skips reports whether none of some cases is to be measured.
+func (b *bench) skips(names ...string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, b.only) })
+}
+
+// addTimes reports the median of times, in milliseconds, with targets for it and for the 99th percentile; 0: none.
+func (b *bench) addTimes(name string, times []time.Duration, p50, p99 float64) {
+	if len(times) == 0 || !strings.Contains(name, b.only) {
+		return
+	}
+	slices.Sort(times)
+	median := milliseconds(times[len(times)/2])
+	b.add(result{Name: name, Value: median, Unit: "ms", Spread: [2]float64{milliseconds(times[0]), milliseconds(times[len(times)-1])},
+		P50: median, P99: milliseconds(times[len(times)*99/100]), Target: p50, TargetP99: p99, Less: true})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -76,6 +77,7 @@ func (s *site) start(ctx context.Context, program string) error {
 	}
 	defer log.Close()
 	s.cmd = exec.Command(program, "--config", filepath.Join(s.dir, "signet.yaml"), "serve")
+	s.cmd.Env = append(os.Environ(), "SIGNET_API_LISTEN="+s.addresses.API, "SIGNET_PUBLIC_LISTEN="+s.addresses.Public, "SIGNET_OPS_LISTEN="+s.addresses.Ops)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -95,6 +97,27 @@ func (s *site) start(ctx context.Context, program string) error {
 }
 
 func (s *site) stop() error { return errors.Join(s.api.Close(), s.halt()) }
+
+// twin serves a second instance of the same authority, on the same database. It has no client.
+func (s *site) twin(ctx context.Context, program string) (*site, error) {
+	free, err := server.FreeAddresses()
+	if err != nil {
+		return nil, err
+	}
+	twin := &site{dir: s.dir + "-twin", database: s.database, addresses: free}
+	if err := os.CopyFS(twin.dir, os.DirFS(s.dir)); err != nil {
+		return nil, err
+	}
+	if err := filepath.WalkDir(twin.dir, func(path string, entry fs.DirEntry, err error) error { // a copy has lost its modes
+		if err != nil {
+			return err
+		}
+		return os.Chmod(path, map[bool]fs.FileMode{true: 0o700, false: 0o600}[entry.IsDir()])
+	}); err != nil {
+		return nil, err
+	}
+	return twin, twin.start(ctx, program)
+}
 
 // halt ends the server; start begins it again.
 func (s *site) halt() error { return errors.Join(s.cmd.Process.Signal(syscall.SIGTERM), s.cmd.Wait()) }

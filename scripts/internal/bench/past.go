@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"database/sql"
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+// past is what was issued and revoked before a benchmark begins, put into the books of a site past its server, which must be
+// stopped: nothing signs a million certificates within a benchmark.
+type past struct {
+	issuer  pki.IssuerID
+	key     pki.KeyHash
+	model   []byte // octets that every certificate carries
+	first   pki.Epoch
+	serials []pki.Serial // issued and not revoked, week by week, as many in each
+	db      func() (*sql.DB, error)
+	sqlite  bool
+}
+
+func newPast(ctx context.Context, s *site, key pki.KeyHash, model []byte) (*past, error) {
+	first, err := pki.EpochAt(time.Now().AddDate(0, 0, 28).Unix())
+	if err != nil {
+		return nil, err
+	}
+	p := &past{issuer: key.Issuer(), key: key, model: model, first: first}
+	if name, ok := strings.CutPrefix(s.database, "sqlite:"); ok {
+		p.sqlite = true
+		p.db = func() (*sql.DB, error) {
+			return sql.Open("sqlite", "file:"+filepath.Join(s.dir, name)+"?_pragma=busy_timeout(10000)&_pragma=synchronous(OFF)&_pragma=cache_size(-262144)")
+		}
+		return p, nil
+	}
+	p.db = func() (*sql.DB, error) { return sql.Open("pgx", s.database) }
+	return p, nil
+}
+
+// at is a time as the database has it.
+func (p *past) at(t time.Time) any {
+	if p.sqlite {
+		return t.UnixMicro()
+	}
+	return t
+}
+
+// reserve adds count indices to a week, as closed ranges, and returns the first, and the key.
+func (p *past) reserve(ctx context.Context, conn *sql.Conn, epoch pki.Epoch, count int) (from int64, key pki.RangeKey, err error) {
+	const block = pki.BlockSize
+	if !p.sqlite {
+		if _, err := conn.ExecContext(ctx, "SELECT signet_epoch_partition($1)", int32(epoch)); err != nil {
+			return 0, key, err
+		}
+	}
+	err = conn.QueryRowContext(ctx, `INSERT INTO epochs (issuer, epoch, next_idx) VALUES ($1, $2, $3) ON CONFLICT (issuer, epoch) DO UPDATE SET next_idx = epochs.next_idx + $3
+		RETURNING next_idx - $3`, p.issuer[:], int64(epoch), count).Scan(&from)
+	key = pki.RangeKey(sha256.Sum256(fmt.Appendf(nil, "bench %d", epoch)))
+	for at := from; err == nil && at < from+int64(count); {
+		to := min(from+int64(count), (at/block+1)*block) // a range does not cross a block
+		_, err = conn.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
+			VALUES ($1, $2, $3, $4, 2, 0, $5, $5, 'http://127.0.0.1', $6, $7, $6)`,
+			p.issuer[:], int64(epoch), at, to, make([]byte, 16), p.at(time.Now()), key[:])
+		at = to
+	}
+	return from, key, err
+}
+
+// inWeeks runs do in a transaction for each week, and lets the database look at what came of it.
+func (p *past) inWeeks(ctx context.Context, do func(conn *sql.Conn, epoch pki.Epoch) error) error {
+	db, err := p.db()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for e := range fillEpochs {
+		if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+			return err
+		}
+		if err := do(conn, p.first+pki.Epoch(e)); err != nil {
+			return err // with the connection goes the transaction
+		}
+		if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+			return err
+		}
+	}
+	if _, err = conn.ExecContext(ctx, "ANALYZE"); err != nil || p.sqlite {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "CHECKPOINT") // what was loaded is not to be written while something is measured
+	return err
+}
+
+// issue records certificates of the profile "server", without names.
+func (p *past) issue(ctx context.Context, count int) error {
+	count /= fillEpochs
+	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
+		from, key, err := p.reserve(ctx, conn, epoch, count)
+		if err != nil {
+			return err
+		}
+		now, ends := time.Now().UTC().Truncate(time.Second), time.Unix(epoch.Start(), 0).UTC()
+		row := func(i int) []any {
+			serial := pki.NewSerial(key, p.key, pki.Position{Epoch: epoch, Index: uint64(from) + uint64(i)})
+			p.serials = append(p.serials, serial)
+			var spki [32]byte
+			binary.BigEndian.PutUint64(spki[:], uint64(epoch)<<32|uint64(i))
+			return []any{p.issuer[:], int64(epoch), from + int64(i), serial[:], int64(0), "server", fmt.Sprintf("account%d", i%100), "CN=bench", spki[:],
+				p.at(now), p.at(ends.Add(time.Duration(i%604800) * time.Second)), p.at(now), p.model}
+		}
+		columns := []string{"issuer", "epoch", "idx", "serial", "range_id", "profile", "account", "subject", "spki_hash", "not_before", "not_after", "issued_at", "der"}
+		if !p.sqlite {
+			return conn.Raw(func(driver any) error {
+				_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{fmt.Sprintf("certificates_%d", epoch)}, columns,
+					pgx.CopyFromSlice(count, func(i int) ([]any, error) { return row(i), nil }))
+				return err
+			})
+		}
+		insert, err := conn.PrepareContext(ctx, `INSERT INTO certificates (`+strings.Join(columns, ", ")+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		if err != nil {
+			return err
+		}
+		defer insert.Close()
+		for i := range count {
+			if _, err := insert.ExecContext(ctx, row(i)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// revoke puts revocations of certificates that nobody will ask for on the ledger, as many in each week.
+func (p *past) revoke(ctx context.Context, count int) error {
+	count /= fillEpochs
+	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
+		from, _, err := p.reserve(ctx, conn, epoch, count)
+		if err != nil {
+			return err
+		}
+		var last int64
+		if err := conn.QueryRowContext(ctx, "UPDATE ledger_head SET seq = seq + $1 RETURNING seq", count).Scan(&last); err != nil {
+			return err
+		}
+		numbers := `FROM generate_series(1::bigint, $1::bigint) AS n (i)`
+		serial := `'\x41'::bytea || substr(sha256(convert_to($7::text || i, 'UTF8')), 1, 19)`
+		if p.sqlite {
+			numbers = `FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) SELECT i FROM n)`
+			serial = `CAST(x'41' || substr($7, 1, 0) || randomblob(19) AS BLOB)`
+		}
+		_, err = conn.ExecContext(ctx, `INSERT INTO ledger (seq, issuer, epoch, idx, serial, kind, reason, revoked_at, recorded_at, actor)
+			SELECT $2 + i, $3, $4, $5 + i, `+serial+`, 1, 4, $6, $6, 'bench' `+numbers,
+			count, last-int64(count), p.issuer[:], int64(epoch), from-1, p.at(time.Now().UTC().Truncate(time.Second)), fmt.Sprintf("%d/", epoch))
+		return err
+	})
+}
+
+// fillMillion revokes a million certificates while the site is stopped.
+func (w *revoking) fillMillion(ctx context.Context, b *bench) error {
+	if err := w.halt(); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := w.past.revoke(ctx, million); err != nil {
+		return err
+	}
+	fmt.Printf("%s: put a million revocations on the ledger in %s\n", filepath.Base(w.dir), time.Since(began).Round(time.Second))
+	began = time.Now()
+	if err := w.start(ctx, b.signet); err != nil {
+		return err
+	}
+	fmt.Printf("%s: started over them in %s, %.0f MB\n", filepath.Base(w.dir), time.Since(began).Round(time.Millisecond), rssOf(w.pid()))
+	return nil
+}
+
+// shareKey gives certificates the same key, the k-th thousand from the end of the first week, where single revocations do not
+// come, and returns its SubjectPublicKeyInfo.
+func (w *revoking) shareKey(ctx context.Context, k, count int) ([]byte, error) {
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	hash := pki.HashSPKI(spki)
+	db, err := w.db()
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	top := int64(len(w.serials)/fillEpochs - 1 - k*count)
+	_, err = db.ExecContext(ctx, `UPDATE certificates SET spki_hash = $1 WHERE issuer = $2 AND epoch = $3 AND idx > $4 AND idx <= $5`,
+		hash[:], w.past.issuer[:], int64(w.first), top-int64(count), top)
+	return spki, err
+}
