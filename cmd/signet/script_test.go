@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -14,17 +13,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/internal/testprogram"
 )
 
-// TestMain builds the program that the stories call, as people build it: with the race detector in it, opening a key file
-// takes seconds, and a story opens many. What the program is made of runs under the detector in the tests of its packages.
+// TestMain builds the program that the stories call, with the race detector in it where the tests have it.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "signet-stories-")
 	if err != nil {
 		panic(err)
 	}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "signet"), ".").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build signet: %v\n%s", err, out)
+	if _, err := testprogram.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))

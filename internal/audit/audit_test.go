@@ -53,4 +53,7 @@ func TestClean(t *testing.T) {
 	if detail["k\x00"] != "v\xff" || len(detail) != 1 {
 		t.Errorf("the caller's detail became %q", detail)
 	}
+	if (audit.Event{}).Clean().Detail == nil {
+		t.Error("no detail is not an empty one, which is what is read back")
+	}
 }

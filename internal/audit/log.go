@@ -30,6 +30,9 @@ func (e Event) Clean() Event {
 	for _, text := range []*string{&e.Actor, &e.Action, &e.Target, &e.RequestID, &e.Source} {
 		*text = clean(*text)
 	}
+	if e.Detail == nil {
+		e.Detail = map[string]string{} // as it is read back
+	}
 	for key, value := range e.Detail {
 		if clean(key) != key || clean(value) != value {
 			e.Detail = cleanDetail(e.Detail)

@@ -22,6 +22,7 @@ import (
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/internal/testprogram"
 	"signet.example/signet/pki"
 )
 
@@ -33,9 +34,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	program = filepath.Join(dir, "signet")
-	if out, err := exec.Command("go", "build", "-o", program, "signet.example/signet/cmd/signet").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build signet: %v\n%s", err, out)
+	if program, err = testprogram.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	for _, variable := range os.Environ() { // servers under test obey the tests, not the shell that started them

@@ -1,0 +1,5 @@
+//go:build race
+
+package testprogram
+
+const race = true
