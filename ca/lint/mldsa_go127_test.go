@@ -4,6 +4,8 @@ package lint_test
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -114,4 +116,13 @@ func TestMLDSANotApplicable(t *testing.T) {
 			t.Errorf("%s is asked of ML-DSA only", name)
 		}
 	}
+}
+
+func newECDSA(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

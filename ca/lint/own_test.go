@@ -417,12 +417,3 @@ func FuzzOwnRules(f *testing.F) {
 		lint.OCSP(der, true)
 	})
 }
-
-func newECDSA(t *testing.T) crypto.Signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
