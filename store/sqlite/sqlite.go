@@ -88,7 +88,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	return s, nil
 }
 
-// Status says where the schema of a file stands, without migrating it. The file must exist and not be in use.
+// Status says where the schema of a file stands, without migrating it. The file must exist; another process may have it open.
 func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	const op = "read schema version"
 	if _, err := os.Stat(config.Path); err != nil {
