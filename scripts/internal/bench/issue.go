@@ -76,7 +76,7 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 // memory issues many in one go and reports the server's memory: after a tenth it must not grow any more.
 func (b *bench) memory(ctx context.Context, s *site, issue func(context.Context, int, int) error) error {
 	const callers, tenths = 64, 10
-	r := result{Name: fmt.Sprintf("memory/grpc/postgres/%d", b.certificates), Unit: "MB", Target: 250}
+	r := result{Name: fmt.Sprintf("memory/grpc/postgres/%d", b.certificates), Unit: "MB", Target: 250, Less: true}
 	var next atomic.Int64
 	for tenth := range tenths {
 		until := int64(b.certificates) * int64(tenth+1) / tenths
