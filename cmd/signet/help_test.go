@@ -27,9 +27,10 @@ func TestHelpExamples(t *testing.T) {
 	}
 }
 
-// exampleLines are the lines of a help page that begin with our name, long ones put together.
+// exampleLines are the lines after "Examples:" that begin with our name, long ones put together.
 func exampleLines(help string) []string {
 	var examples []string
+	_, help, _ = strings.Cut(help, "Example")
 	for line := range strings.Lines(strings.ReplaceAll(help, "\\\n", " ")) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "signet ") {
 			examples = append(examples, line)
