@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -28,7 +29,7 @@ func TestApproval(t *testing.T) {
 	chief := h.token(auth.Spec{Name: "chief", Role: auth.RoleApprover, Profiles: []string{"guarded"}})
 	build, approver := h.grpc(token, nil), h.grpc(chief, nil)
 
-	_, request := csr(t)
+	key, request := csr(t)
 	_, err := build.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "guarded", Identifiers: []string{"a.example.com"}, RequestID: "r1"})
 	pending, ok := errors.AsType[*client.PendingError](err)
 	if !ok || pending.Request.State != client.RequestPending || pending.Request.Requester != "token:build" || len(pending.Request.Identifiers) != 1 {
@@ -73,5 +74,19 @@ func TestApproval(t *testing.T) {
 	again, err := build.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "guarded", Identifiers: []string{"a.example.com"}, RequestID: "r1"})
 	if err != nil || again.Certificate.Serial != collected.Issued.Certificate.Serial || !again.Repeated {
 		t.Errorf("asked again: %+v, %v", again, err)
+	}
+
+	// The key proved its renewal, and then the certificate was revoked.
+	old := &tls.Certificate{Certificate: [][]byte{again.Certificate.DER}, PrivateKey: key}
+	_, next := csr(t)
+	_, err = h.grpc("", nil).Renew(t.Context(), h.signed(old, next, ""))
+	if pending, ok = errors.AsType[*client.PendingError](err); !ok {
+		t.Fatalf("renewed: %v", err)
+	}
+	if _, err := build.Revoke(t.Context(), client.RevokeRequest{Certificate: again.Certificate.DER, Reason: pki.Superseded}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := approver.ApproveRequest(t.Context(), pending.Request.ID, ""); pki.KindOf(err) != pki.KindFailedPrecondition || err == nil {
+		t.Errorf("the renewal of what was revoked: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package approval
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -13,8 +14,9 @@ import (
 )
 
 // Approve approves a pending request and has it issued. The grant must be to approve its profile, and its holder neither the
-// requester nor of the requester's account: four eyes. Approving again what was approved changes nothing. An error says that
-// nothing was approved; an application that comes back approved and not issued will be, by any instance: see Run.
+// requester nor of the requester's account: four eyes. Approving again what was approved changes nothing. An application
+// that comes back approved and not issued will be, by any instance: see Run. An error says that nothing was approved, unless
+// it is of KindUnavailable: then the answer of the database may be what was lost, and approving again tells.
 func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, comment string) (Answer, error) {
 	const op = "approve request"
 	a, err := d.decidable(ctx, op, grant, id, comment)
@@ -146,7 +148,7 @@ func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 
 func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
 	text := cause.Error()
-	text = text[:min(len(text), maxComment)]
+	text = strings.ToValidUTF8(text[:min(len(text), maxComment)], "") // what is cut within a character no database keeps
 	event := eventOf(auth.System("approval"), "request.refuse", a.ID, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "error": text}
 	refused, err := d.config.Store.Decide(ctx, Decision{ID: a.ID, From: Approved, To: Refused, By: a.DecidedBy, Comment: text, Event: event})
@@ -184,12 +186,12 @@ func (d *Desk) Run(ctx context.Context, report func(error)) {
 // IssueClaimed issues what is approved and that no instance is at. Run does it every five seconds.
 func (d *Desk) IssueClaimed(ctx context.Context) error {
 	const batch = 16
+	var failed []error
 	for {
 		claimed, err := d.config.Store.Claim(ctx, d.config.Claim, batch)
 		if err != nil {
-			return err
+			return errors.Join(append(failed, err)...)
 		}
-		var failed []error
 		for _, a := range claimed {
 			failed = append(failed, d.settle(ctx, a).Delay)
 		}

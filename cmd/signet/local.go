@@ -28,7 +28,7 @@ const maxInput = 64 << 20
 type keyFlags struct {
 	Key          string `placeholder:"FILE" help:"Use this private key (PEM) instead of making one."`
 	KeyAlgorithm string `default:"ecdsa-p256" placeholder:"ALG" help:"Key to make: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519; built with Go 1.27 also ml-dsa-44, ml-dsa-65, ml-dsa-87."`
-	CommonName   string `placeholder:"TEXT" help:"Common name to ask for; most profiles take names from subjectAltName only."`
+	CommonName   string `aliases:"cn" placeholder:"TEXT" help:"Common name to ask for (--cn for short); most profiles take names from subjectAltName only."`
 }
 
 // localKey is a private key on this machine. Nothing but its public half and its signatures leave it.

@@ -73,6 +73,13 @@ type verifyCRLCmd struct {
 	MaxAge string   `placeholder:"DUR" help:"How old CRLs may be, as in 168h."`
 }
 
+// Help is shown by `signet verify crl --help`.
+func (verifyCRLCmd) Help() string {
+	return `Examples:
+  signet verify crl --crl issuing.crl --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z
+  signet verify crl --crl complete.crl --crl delta.crl --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z --max-age 168h`
+}
+
 // Run judges by CRLs alone.
 func (c *verifyCRLCmd) Run(a *app) error {
 	question := verify.Case{Kind: verify.KindCRL, Time: c.Time, MaxAge: optional(c.MaxAge)}
@@ -88,6 +95,12 @@ type verifyOCSPCmd struct {
 	Nonce  string   `placeholder:"HEX" help:"Demand this nonce."`
 }
 
+// Help is shown by `signet verify ocsp --help`.
+func (verifyOCSPCmd) Help() string {
+	return `Examples:
+  signet verify ocsp --ocsp answer.der --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z`
+}
+
 // Run judges by OCSP responses alone.
 func (c *verifyOCSPCmd) Run(a *app) error {
 	question := verify.Case{Kind: verify.KindOCSP, Time: c.Time, MaxAge: optional(c.MaxAge), Nonce: optional(c.Nonce)}
@@ -100,6 +113,12 @@ type verifyResponseCmd struct {
 	Untrusted    []string `sep:"none" placeholder:"FILE" help:"Other certificates that may be needed."`
 	PartialChain bool     `help:"A trusted certificate need not be its own issuer."`
 	Time         string   `required:"" placeholder:"RFC3339" help:"When."`
+}
+
+// Help is shown by `signet verify ocsp-response --help`.
+func (verifyResponseCmd) Help() string {
+	return `Examples:
+  signet verify ocsp-response --ocsp answer.der --roots root.pem --untrusted issuing.pem --time 2026-09-01T00:00:00Z`
 }
 
 // Run judges who signed.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -92,6 +93,11 @@ func (r *Recollection) Next() ([]Fact, error) {
 	if err != nil {
 		return nil, err
 	}
+	there := make(map[string]bool, len(entries))
+	for _, entry := range entries {
+		there[entry.Name()] = true
+	}
+	maps.DeleteFunc(r.read, func(name string, _ bool) bool { return !there[name] }) // expired ones make room
 	var facts []Fact
 	for _, entry := range entries {
 		name := entry.Name()
@@ -101,6 +107,10 @@ func (r *Recollection) Next() ([]Fact, error) {
 		fact, err := r.disk.readFact(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // expired, and another process was first to remove it
+		}
+		if _, unread := errors.AsType[*fs.PathError](err); unread {
+			r.reads = 0 // too many open files, perhaps: a revocation is not given up for that
+			continue
 		}
 		r.read[name] = true
 		if err == nil { // what is damaged says nothing

@@ -441,3 +441,30 @@ func TestAnnouncedLength(t *testing.T) {
 		t.Errorf("%d octets were allocated", got)
 	}
 }
+
+// TestFactThatCannotBeReadYet: a fact that cannot be read, for want of file descriptors say, is read later.
+func TestFactThatCannotBeReadYet(t *testing.T) {
+	dir := t.TempDir()
+	f := newFetcher(t, func(c *fetch.Config) { c.Dir = dir })
+	if err := f.Remember(fetch.Fact{Name: "revoked", Until: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "facts", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	aside := filepath.Join(dir, "aside")
+	if err := errors.Join(os.Rename(files[0], aside), os.Symlink(files[0], files[0])); err != nil { // a loop: opening it fails
+		t.Fatal(err)
+	}
+	reader := f.Recollect()
+	if facts, err := reader.Next(); err != nil || len(facts) != 0 {
+		t.Fatalf("%+v, %v", facts, err)
+	}
+	if err := os.Rename(aside, files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if facts, err := reader.Next(); err != nil || len(facts) != 1 || facts[0].Name != "revoked" {
+		t.Errorf("once it can be read: %+v, %v", facts, err)
+	}
+}

@@ -61,7 +61,15 @@ func (p Principal) IsSystem() bool { return strings.HasPrefix(p.ID, "system:") }
 // profile, for its account, and nothing else. certificate is "issuer/serial". The caller of Renewal has checked the proof,
 // and that the certificate is recorded, valid and not revoked.
 func Renewal(certificate, account, profile string) Principal {
-	return Principal{ID: "renewal:" + certificate, Account: account, Role: RoleRequester, Profiles: []string{profile}}
+	return Principal{ID: renewalPrefix + certificate, Account: account, Role: RoleRequester, Profiles: []string{profile}}
+}
+
+const renewalPrefix = "renewal:"
+
+// Renewed is the certificate, "issuer/serial", that a principal of Renewal proved to hold the key of; ok is false for every
+// other principal.
+func (p Principal) Renewed() (certificate string, ok bool) {
+	return strings.CutPrefix(p.ID, renewalPrefix)
 }
 
 // Action is a privileged verb. Zero is none.

@@ -240,7 +240,7 @@ func (c *Credentials) draft(op string, grant Grant, spec Spec) (Credential, erro
 	case spec.Account == System("").Account:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "the account %q is Signet's own", spec.Account).InField("account")
 	case spec.Role != RoleAuditor && spec.Role != RoleRequester && spec.Role != RoleAdmin && spec.Role != RoleApprover:
-		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want auditor, requester or admin").InField("role")
+		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want auditor, requester, approver or admin").InField("role")
 	case len(spec.Profiles) > maxProfiles:
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "%d profiles: at most %d", len(spec.Profiles), maxProfiles).InField("profiles")
 	case len(spec.Profiles) > 0 && spec.Role != RoleRequester && spec.Role != RoleApprover:

@@ -164,6 +164,14 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
 			t.Errorf("the next number of the ceremony is refused: %v", err)
 		}
+		number(t, s, series)
+		h.Number = 1<<63 - 1 // the largest that can be brought in
+		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
+			t.Fatal(err)
+		}
+		if now, _, err := s.Witness(t.Context(), 0); err != nil || now.Lists >= 1<<62 {
+			t.Errorf("a witness after the largest number: %+v, %v", now, err)
+		}
 	})
 	t.Run("is audited in the same transaction", func(t *testing.T) {
 		s := begin(t)
