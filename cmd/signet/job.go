@@ -49,10 +49,44 @@ func (c *jobPlanCmd) Run(a *app) error {
 		return err
 	}
 	return a.show(plan, func(p *printer) {
-		p.line("%d certificates would be revoked, %s; nothing was revoked yet", plan.Job.Selected-plan.AlreadyRevoked, reason)
-		p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
+		printPlan(p, plan)
 		p.next("signet job start %s", plan.Job.ID)
 	})
+}
+
+// printPlan says what a job would do, and what it costs.
+func printPlan(p *printer, plan *client.Plan) {
+	p.line("%d certificates would be revoked, %s; nothing was revoked yet", plan.Job.Selected-plan.AlreadyRevoked, plan.Job.Reason)
+	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
+}
+
+// followJob shows how a job goes on until it ends or is paused. Stopping to look does not stop the job.
+func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
+	var bar *progress
+	seen := uint64(0)
+	for {
+		job, err := api.Job(a.ctx, id)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindOf(err), "follow job", "%w", err).WithHint("the job goes on: signet job show %s, signet job pause %s", id, id)
+		}
+		if bar == nil {
+			bar = a.progress("revocations", func() int { return int(job.Selected) })
+			defer bar.done()
+		}
+		now := job.Revoked + job.Skipped
+		bar.add(int(now - seen))
+		seen = now
+		if job.State == client.JobFailed {
+			return nil, pki.Errorf(pki.KindFailedPrecondition, "follow job", "it failed: %s", job.Failure).WithHint("what it revoked stays revoked; plan it again for the rest: signet job plan")
+		}
+		if job.State.Ended() || job.State == client.JobPaused {
+			return job, nil
+		}
+		select {
+		case <-a.ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // jobRef names a job.
@@ -82,14 +116,25 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 	})
 }
 
-type jobStartCmd struct{ jobRef }
+type jobStartCmd struct {
+	jobRef
+	Wait bool `help:"Show how it goes on, and return when it ends."`
+}
 
 // Help is shown by `signet job start --help`.
-func (jobStartCmd) Help() string { return "Examples:\n  signet job start JOB" }
+func (jobStartCmd) Help() string {
+	return "Examples:\n  signet job start JOB\n  signet job start JOB --wait"
+}
 
 // Run starts a job.
 func (c *jobStartCmd) Run(a *app) error {
-	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.StartJob(a.ctx, c.Job) })
+	return c.call(a, func(api *client.Client) (*client.Job, error) {
+		job, err := api.StartJob(a.ctx, c.Job)
+		if err != nil || !c.Wait {
+			return job, err
+		}
+		return a.followJob(api, c.Job)
+	})
 }
 
 type jobPauseCmd struct{ jobRef }

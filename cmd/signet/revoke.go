@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"strings"
 
 	"signet.example/signet/api/client"
@@ -8,10 +10,12 @@ import (
 )
 
 type revokeCmd struct {
-	certificateRef
-	Reason string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
-	LostAt instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
-	Wait   bool    `help:"Return only when every instance has published it in CRL and OCSP."`
+	Certificate string  `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
+	Where       string  `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>2026-11-01\". What would be revoked is said first."`
+	Yes         bool    `help:"With --where: revoke without asking."`
+	Reason      string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
+	LostAt      instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
+	Wait        bool    `help:"Return only when every instance has published it in CRL and OCSP."`
 	serverFlags
 }
 
@@ -20,12 +24,16 @@ func (revokeCmd) Help() string {
 	return `Revoking is for good; to suspend a certificate use "signet hold". Doing it twice changes nothing and succeeds. A reason
 may later be changed to keyCompromise, and to nothing else.
 
+With --where a job revokes everything that matches. It is planned first, and asks at a terminal before more than one certificate is
+revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped: see "signet job".
+
 Examples:
   signet revoke app.example.pem --reason superseded
-  signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait`
+  signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait
+  signet revoke --where "profile=server and issued>2026-11-01" --reason superseded`
 }
 
-// Run revokes one certificate.
+// Run revokes one certificate, or by a job what a condition selects.
 func (c *revokeCmd) Run(a *app) error {
 	reason, err := pki.ParseReason(c.Reason)
 	if err != nil {
@@ -34,11 +42,17 @@ func (c *revokeCmd) Run(a *app) error {
 	if reason == pki.CertificateHold {
 		return pki.Errorf(pki.KindInvalid, "revoke certificate", "a hold is not a revocation").InField("--reason").WithHint("signet hold %s", c.Certificate)
 	}
+	if (c.Certificate == "") == (c.Where == "") || c.Where != "" && c.Wait {
+		return pki.Errorf(pki.KindInvalid, "revoke certificate", "it wants a certificate, with or without --wait, or --where").WithHint("see `signet revoke --help`")
+	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
+	if c.Where != "" {
+		return c.runJob(a, api, reason)
+	}
 	request, err := c.request(a, api)
 	if err != nil {
 		return err
@@ -67,7 +81,8 @@ func (c *revokeCmd) Run(a *app) error {
 
 // request names the certificate by the file itself, or by issuer and serial.
 func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, error) {
-	certificate, err := c.der(a)
+	ref := certificateRef{c.Certificate}
+	certificate, err := ref.der(a)
 	if err != nil {
 		return client.RevokeRequest{}, err
 	}
@@ -85,11 +100,49 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 		}
 		return client.RevokeRequest{Issuer: id, Serial: number}, nil
 	}
-	found, err := c.find(a, api)
+	found, err := ref.find(a, api)
 	if err != nil {
 		return client.RevokeRequest{}, err
 	}
 	return client.RevokeRequest{Issuer: found.Issuer, Serial: found.Serial}, nil
+}
+
+// runJob plans a job, asks, starts it and waits for its end.
+func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error {
+	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: client.Selector{Where: c.Where}, Reason: reason, InvalidityAt: c.LostAt.Time})
+	if err != nil {
+		return err
+	}
+	if !a.json {
+		printPlan(&printer{w: a.out}, plan)
+	}
+	count := plan.Job.Selected - plan.AlreadyRevoked
+	if count > 1 && !c.Yes && !a.agreed(fmt.Sprintf("Revoke these %d certificates, for good?", count)) {
+		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
+			WithHint("signet job start %s, or say --yes", plan.Job.ID)
+	}
+	if _, err := api.StartJob(a.ctx, plan.Job.ID); err != nil {
+		return err
+	}
+	job, err := a.followJob(api, plan.Job.ID)
+	if err != nil {
+		return err
+	}
+	return a.show(job, func(p *printer) {
+		p.line("job %s is %s: %d revoked, %d were revoked before", job.ID, job.State, job.Revoked, job.Skipped)
+		p.next("signet job show %s", job.ID)
+	})
+}
+
+// agreed asks at the terminal; where there is none, nobody agreed.
+func (a *app) agreed(question string) bool {
+	terminal := a.terminal()
+	if terminal == nil {
+		return false
+	}
+	fmt.Fprintf(a.err, "%s Type yes to go on: ", question)
+	answer, err := bufio.NewReader(terminal).ReadString('\n')
+	return err == nil && strings.TrimSpace(answer) == "yes"
 }
 
 // printChange says how far a change of status has come.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
@@ -20,6 +22,7 @@ type serveCmd struct {
 // Help is shown by "signet serve --help".
 func (serveCmd) Help() string {
 	return `It runs until it is told to stop (SIGTERM, Ctrl-C), ends the calls in flight, and gives back what it had reserved.
+At SIGHUP it reads the profiles again; if one is bad, the old set stays whole, and the log says what is wrong.
 The passphrase of the keys comes from --passphrase-file, passphrase_file in signet.yaml, SIGNET_PASSPHRASE_FILE,
 SIGNET_PASSPHRASE, the systemd credential signet-passphrase, or a prompt at a terminal.
 
@@ -60,6 +63,7 @@ func (c *serveCmd) Run(a *app) (err error) {
 	if a.getenv("GOGC") == "" {
 		go collectRarely(a.ctx)
 	}
+	defer reloadOnHangup(a.ctx, s)()
 	if err := a.announce(s); err != nil {
 		return err
 	}
@@ -67,6 +71,24 @@ func (c *serveCmd) Run(a *app) (err error) {
 		return pki.Errorf(pki.KindOf(err), "serve", "%w", err)
 	}
 	return nil
+}
+
+// reloadOnHangup reads the profiles again at each SIGHUP, until the function it returns is called. The server logs how it went.
+func reloadOnHangup(ctx context.Context, s *server.Server) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				_ = s.ReloadProfiles(ctx) // the old ones stay, and the log says why
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { signal.Stop(hangups); close(done) }
 }
 
 // served is what `signet serve --output json` prints once it listens.

@@ -314,6 +314,21 @@ func (s *Server) report(part string) func(error) {
 	}
 }
 
+// ReloadProfiles reads the profiles again, while certificates are issued. Either the whole new set takes effect or, if a file is
+// bad, nothing changes and the error names what is wrong. Other instances read theirs when they are told.
+func (s *Server) ReloadProfiles(ctx context.Context) error {
+	if s.profiles == nil {
+		return nil
+	}
+	if err := s.profiles.Reload(); err != nil {
+		s.log.Error("the profiles are unchanged: the new ones do not count", "error", err.Error(), "next", "signet profile check, then reload again")
+		return err
+	}
+	s.note(ctx, "profiles.reload")
+	s.log.Info("the profiles were read again", "count", len(s.profiles.All()))
+	return nil
+}
+
 // note writes an event of this instance's own life. A log that cannot be written is told to the operator; nothing that
 // matters depends on these events.
 func (s *Server) note(ctx context.Context, action string) {
