@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// effort bounds what building lists may take from those who ask and revoke: a sixth of the processors in the long run, and a
+// effort bounds what building lists may take from those who ask and revoke: an eighth of the processors in the long run, and a
 // quarter of a second at once, so that a list that is touched now and then is rebuilt at once, and a dozen long ones under a
 // stream of revocations share what there is.
 type effort struct {
@@ -13,10 +13,7 @@ type effort struct {
 	at   time.Time // of left; zero: nothing was spent yet
 }
 
-const (
-	effortBurst = 250 * time.Millisecond
-	effortPart  = 6 // of the processors, one of so many
-)
+const effortBurst = 250 * time.Millisecond
 
 // refill adds what time has brought. A clock that went back brings nothing.
 func (e *effort) refill(now time.Time) {
@@ -24,7 +21,7 @@ func (e *effort) refill(now time.Time) {
 		e.left = effortBurst
 	}
 	if elapsed := now.Sub(e.at); !e.at.IsZero() && elapsed > 0 {
-		e.left = min(effortBurst, e.left+elapsed*time.Duration(runtime.GOMAXPROCS(0))/effortPart)
+		e.left = min(effortBurst, e.left+elapsed*time.Duration(runtime.GOMAXPROCS(0))/8)
 	}
 	e.at = now
 }
@@ -34,11 +31,11 @@ func (e *effort) wait(now time.Time) time.Duration {
 	if e.refill(now); e.left > 0 {
 		return 0
 	}
-	return max(time.Millisecond, -e.left*effortPart/time.Duration(runtime.GOMAXPROCS(0)))
+	return max(time.Millisecond, -e.left*8/time.Duration(runtime.GOMAXPROCS(0)))
 }
 
 // spend takes what a build took; a debt is bounded by what a second brings.
 func (e *effort) spend(now time.Time, took time.Duration) {
 	e.refill(now)
-	e.left = max(-restMax*time.Duration(runtime.GOMAXPROCS(0))/effortPart, e.left-max(0, took))
+	e.left = max(-restMax*time.Duration(runtime.GOMAXPROCS(0))/8, e.left-max(0, took))
 }
