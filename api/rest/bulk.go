@@ -75,11 +75,9 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 		}
 		if err != nil {
 			wanted = false
-			if !out.begun() {
+			if !out.end(signetv1.IssueCertificatesResponse_builder{Problem: streamProblem(problemOf(status.Convert(err)))}.Build()) {
 				writeError(ctx, b.mux, nil, w, r, err)
-				return
 			}
-			out.write(signetv1.IssueCertificatesResponse_builder{Problem: streamProblem(problemOf(status.Convert(err)))}.Build())
 			return
 		}
 		out.write(answer)
@@ -125,15 +123,34 @@ type lines struct {
 
 	mu      sync.Mutex
 	written bool
+	over    bool
 }
 
 func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.put(m)
+	}
+}
+
+// end writes a last line if there were others, and reports whether there were. What is written later is dropped: the one who
+// sends learns of the end by a failure to read, which is no news for the client.
+func (l *lines) end(last *signetv1.IssueCertificatesResponse) (begun bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over = true; l.written {
+		l.put(last)
+	}
+	return l.written
+}
+
+// put writes a line; l.mu is held.
+func (l *lines) put(m *signetv1.IssueCertificatesResponse) {
 	text, err := protojson.Marshal(m)
 	if err != nil {
 		return // strings that came as valid protobuf encode
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !l.written {
 		l.w.Header().Set("Content-Type", "application/x-ndjson")
 		l.written = true
@@ -142,10 +159,4 @@ func (l *lines) write(m *signetv1.IssueCertificatesResponse) {
 	defer late.Stop()
 	_, _ = l.w.Write(append(text, '\n')) // a client that is gone ends the request's context
 	_ = l.control.Flush()
-}
-
-func (l *lines) begun() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.written
 }
