@@ -16,13 +16,14 @@ import (
 	"signet.example/signet/internal/testprogram"
 )
 
-// TestMain builds the program that the stories call, with the race detector in it where the tests have it.
+// TestMain builds the program that the stories call, without the race detector: they are hundreds of short commands in a row, and
+// took five minutes with it. Servers under load run with it in internal/server.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "signet-stories-")
 	if err != nil {
 		panic(err)
 	}
-	if _, err := testprogram.Build(dir); err != nil {
+	if _, err := testprogram.Build(dir, false); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

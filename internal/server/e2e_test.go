@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	if program, err = testprogram.Build(dir); err != nil {
+	if program, err = testprogram.Build(dir, testprogram.Race); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -2,4 +2,5 @@
 
 package testprogram
 
-const race = false
+// Race says whether the race detector is in the tests.
+const Race = false

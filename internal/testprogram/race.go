@@ -2,4 +2,5 @@
 
 package testprogram
 
-const race = true
+// Race says whether the race detector is in the tests.
+const Race = true

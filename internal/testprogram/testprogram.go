@@ -1,5 +1,4 @@
-// Package testprogram builds the signet that tests of the whole program run. Where the tests have the race detector in
-// them, the program has too.
+// Package testprogram builds the signet that tests of the whole program run, with the race detector or without.
 package testprogram
 
 import (
@@ -10,7 +9,7 @@ import (
 
 // Build builds the program into a directory and returns its path. A race that it finds while it runs is written to its
 // standard error and makes it end with status 66.
-func Build(dir string) (string, error) {
+func Build(dir string, race bool) (string, error) {
 	program := filepath.Join(dir, "signet")
 	args := []string{"build", "-o", program}
 	if race {
