@@ -71,32 +71,10 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 
 // week yields the entries of one epoch with Seq <= upTo, certificate by certificate.
 func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[revocation.Entry, error] {
-	const op = "read ledger"
-	return func(yield func(revocation.Entry, error) bool) {
-		after := revocation.Entry{}
-		for {
-			rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch = $1 AND (epoch, issuer, idx, seq) > ($1, $2, $3, $4) AND seq <= $5
-				ORDER BY epoch, issuer, idx, seq LIMIT $6`, epoch, after.Issuer[:], int64(after.Position.Index), int64(after.Seq), clamp(upTo), pageSize)
-			if err != nil {
-				yield(revocation.Entry{}, translate(op, err))
-				return
-			}
-			page, err := pgx.CollectRows(rows, scanEntry)
-			if err != nil {
-				yield(revocation.Entry{}, translate(op, err))
-				return
-			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if len(page) < pageSize {
-				return
-			}
-			after = page[len(page)-1]
-		}
-	}
+	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
+		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE epoch = $1 AND (epoch, issuer, idx, seq) > ($1, $2, $3, $4) AND seq <= $5
+				ORDER BY epoch, issuer, idx, seq LIMIT $6`, []any{epoch, last.Issuer[:], int64(last.Position.Index), int64(last.Seq), clamp(upTo), pageSize}
+	})
 }
 
 // LedgerHistory implements revocation.Log.
@@ -183,11 +161,20 @@ const pageSize = 20_000
 
 // pages yields the entries that meet a condition, whose parameters begin at $4, with after < Seq <= upTo, in order.
 func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64, args ...any) iter.Seq2[revocation.Entry, error] {
-	const op = "read ledger"
 	query := `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 AND seq <= $2 AND ` + condition + ` ORDER BY seq LIMIT $3`
+	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
+		return query, append([]any{int64(max(after, last.Seq)), clamp(upTo), pageSize}, args...)
+	})
+}
+
+// paged yields entries page by page; next is the query of the page that follows an entry, the zero one before the first.
+func (s *Store) paged(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
+	const op = "read ledger"
 	return func(yield func(revocation.Entry, error) bool) {
+		last := revocation.Entry{}
 		for {
-			rows, err := s.pool.Query(ctx, query, append([]any{int64(after), clamp(upTo), pageSize}, args...)...)
+			query, args := next(last)
+			rows, err := s.pool.Query(ctx, query, args...)
 			if err != nil {
 				yield(revocation.Entry{}, translate(op, err))
 				return
@@ -205,7 +192,7 @@ func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64,
 			if len(page) < pageSize {
 				return
 			}
-			after = page[len(page)-1].Seq
+			last = page[len(page)-1]
 		}
 	}
 }
