@@ -144,3 +144,28 @@ func TestStreamsOfOneCredential(t *testing.T) {
 		t.Errorf("the first of another: %v", err)
 	}
 }
+
+// The status of a certificate is public; whose it is, and under which profile it was issued, is not.
+func TestCheckTellsNoAccount(t *testing.T) {
+	h := newHouse(t)
+	der := h.pair("server", 0, "a.example").Certificate[0]
+	for _, test := range []struct {
+		spec auth.Spec
+		told bool
+	}{
+		{auth.Spec{Name: "eye", Role: auth.RoleAuditor}, true}, {auth.Spec{Name: "twin", Role: auth.RoleRequester, Account: "pair"}, true},
+		{auth.Spec{Name: "other", Role: auth.RoleRequester}, false}, {auth.Spec{Name: "approver", Role: auth.RoleApprover}, false},
+	} {
+		found, err := h.grpc(h.token(test.spec), nil).Check(t.Context(), der, time.Time{})
+		if err != nil || found.Verdict != client.VerdictInForce {
+			t.Fatalf("%s: %+v, %v", test.spec.Name, found, err)
+		}
+		var said []string
+		for _, e := range found.Evidence {
+			said = append(said, e.Statement)
+		}
+		if told := strings.Contains(strings.Join(said, "\n"), "account pair"); told != test.told {
+			t.Errorf("%s is told %q", test.spec.Name, said)
+		}
+	}
+}
