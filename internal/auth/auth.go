@@ -3,6 +3,7 @@
 package auth
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -191,7 +192,7 @@ func within(scope string) string {
 	if scope == "" {
 		return ""
 	}
-	return " within " + scope
+	return fmt.Sprintf(" within %.64q", scope) // anything that a caller sent; it is logged, and printed
 }
 
 // HoldsKey is the grant of whoever has proved to hold a private key: it may end the use of this key, whatever the role of
