@@ -56,7 +56,7 @@ func (e Epoch) Passed(now int64) bool {
 // FirstEpoch is the first epoch that has not passed at now, in Unix seconds.
 func FirstEpoch(now int64) Epoch {
 	first, err := EpochAt(now)
-	if err != nil || first == 0 || (first-1).Passed(now) {
+	if err != nil || first == 0 || (first - 1).Passed(now) {
 		return first
 	}
 	return first - 1 // its day of grace
