@@ -381,10 +381,27 @@ func TestBadSpecs(t *testing.T) {
 			t.Errorf("%d credentials at once: %v, want invalid", limit, err)
 		}
 	}
-	if _, _, err := h.CreateToken(t.Context(), auth.Grant{}, good); pki.KindOf(err) != pki.KindDenied {
-		t.Errorf("without a grant: %v, want denied", err)
-	}
 	dns := pki.Identifier{Type: pki.DNS, Value: "agent.example"}
+	reader, err := auth.System("test").Authorize(auth.ActionRead, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, grant := range map[string]auth.Grant{"no grant": {}, "a grant to read": reader} {
+		for verb, call := range map[string]func() error{
+			"create": func() error { _, _, err := h.CreateToken(t.Context(), grant, good); return err },
+			"bind": func() error {
+				_, err := h.BindCertificate(t.Context(), grant, auth.Spec{Name: "a", Role: auth.RoleAdmin, Issuer: h.ca.id(), Identifier: dns})
+				return err
+			},
+			"get":     func() error { _, err := h.Get(t.Context(), grant, "a"); return err },
+			"list":    func() error { _, err := h.List(t.Context(), grant, "", 10); return err },
+			"disable": func() error { _, err := h.Disable(t.Context(), grant, "a"); return err },
+		} {
+			if err := call(); pki.KindOf(err) != pki.KindDenied {
+				t.Errorf("%s with %s: %v, want denied", verb, what, err)
+			}
+		}
+	}
 	for what, spec := range map[string]auth.Spec{
 		"neither":  {Name: "a", Role: auth.RoleAdmin, Issuer: h.ca.id()},
 		"both":     {Name: "a", Role: auth.RoleAdmin, Issuer: h.ca.id(), Identifier: dns, KeyHash: pki.KeyHash{1}},
@@ -409,6 +426,9 @@ func TestCredentialAudit(t *testing.T) {
 	events, err := h.store.AuditEvents(t.Context(), audit.Filter{Target: "credential/ci"}, 0, 10)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if events[0].Detail["expires"] != start.Add(auth.DefaultTokenLifetime).Format(time.RFC3339) {
+		t.Errorf("a token of no lifetime in particular is good until %s", events[0].Detail["expires"])
 	}
 	if len(events) != 2 || events[0].Action != "credential.create" || events[1].Action != "credential.disable" || events[0].Actor != "system:test" || events[0].Detail["profiles"] != "server" {
 		t.Errorf("events %+v", events)
