@@ -129,7 +129,7 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 		if err := s.FinishPublication(t.Context(), a, shard, n5, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		begin(t, s, shard, b, time.Minute) // a gave the lease back
+		begin(t, s, shard, b, time.Minute)             // a gave the lease back
 		for _, seen := range []uint64{0, n4 - 1, n4} { // n4 is published
 			if _, ok, err := s.BeginPublication(t.Context(), shard, b, seen, time.Minute); err != nil || ok != (seen == n4) {
 				t.Fatalf("number %d is published, and who has seen %d begins: %t, %v", n4, seen, ok, err)
