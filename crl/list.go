@@ -281,7 +281,7 @@ func (r *reader) issuerName() error {
 		return errors.New("name is empty")
 	}
 	r.list.Issuer = bytes.Clone(whole)
-	if _, ok := canonicalName(r.list.Issuer); !ok {
+	if _, ok := CanonicalName(r.list.Issuer); !ok {
 		return errors.New("not a name")
 	}
 	return nil

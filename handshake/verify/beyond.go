@@ -11,8 +11,8 @@ import (
 const maxRespelt = 512
 
 // respell returns copies of certificates for a second attempt of crypto/x509, which compares names by their octets and counts
-// self-issued certificates in path lengths. In the copies, names that are the same (RFC 5280, Section 7.1) are spelt the same, and path lengths
-// are left out: keepsPathLengths asks for them afterwards. What is signed is untouched.
+// self-issued certificates in path lengths and name constraints. In the copies, names that are the same (RFC 5280, Section 7.1) are spelt the same, and
+// path lengths and name constraints are left out: keepsPathLengths and constraintCheck ask for them afterwards. What is signed is untouched.
 func respell(lists ...[]*x509.Certificate) [][]*x509.Certificate {
 	var spellings [][]byte
 	spelt := func(name []byte) []byte {
@@ -30,6 +30,7 @@ func respell(lists ...[]*x509.Certificate) [][]*x509.Certificate {
 			own := *c
 			own.RawSubject, own.RawIssuer = spelt(c.RawSubject), spelt(c.RawIssuer)
 			own.MaxPathLen, own.MaxPathLenZero = -1, false
+			withoutConstraints(&own)
 			copies[i] = append(copies[i], &own)
 		}
 	}

@@ -214,7 +214,7 @@ func certificates(ders []DER) (parsed []*x509.Certificate, bad *fault) {
 		cert, err := ParseCertificate(der)
 		if err != nil {
 			if bad == nil {
-				bad = faultf(ClassParse, "certificate %d does not parse: %v", i, err)
+				bad = unread(fmt.Sprintf("certificate %d", i), der, err)
 			}
 			continue
 		}

@@ -76,7 +76,7 @@ func judgeCRLs(c *Case) Result {
 	}
 	leaf, err := ParseCertificate(c.Leaf)
 	if err != nil {
-		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Unknown)
+		return unread("the certificate", c.Leaf, err).result(Unknown)
 	}
 	issuers, badIssuer := certificates(c.Issuers)
 	pool, badList := lists(c.CRLs)

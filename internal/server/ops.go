@@ -138,8 +138,9 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 		}
 	}
 	s.checkKeys(ctx, add)
+	s.checkAPICertificate(add)
 	for _, issuer := range *s.issuers.known.Load() {
-		s.checkExpiry(add, issuer.Label, issuer.Certificates)
+		s.checkIssuer(ctx, add, issuer)
 	}
 	if r.Ready {
 		s.wasReady.Store(true)

@@ -154,8 +154,8 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	}
 	s.keys = s.config.guard(keyStore)
 	s.authority, err = ca.New(ctx, ca.Config{
-		Profiles: s.profiles, Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Now: s.options.Now,
-		Changed: s.issuersChanged,
+		Profiles: s.profiles, Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Status: s.universe,
+		Now: s.options.Now, Changed: s.issuersChanged,
 	})
 	if err != nil {
 		return err
