@@ -160,6 +160,9 @@ func (c *issueCmd) refused(err error, key *localKey, requestID string) error {
 	if key == nil {
 		return err
 	}
+	if errors.Is(err, client.ErrNotReached) {
+		return errors.Join(err, key.undo())
+	}
 	if pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal {
 		if e, ok := errors.AsType[*pki.Error](err); ok && key.made {
 			return e.WithHint("whether it was issued is not known; try again with --key %s --request-id %s, which gives the same certificate if it was", key.path, requestID)
