@@ -73,6 +73,16 @@ func (p Principal) Renewed() (certificate string, ok bool) {
 	return strings.CutPrefix(p.ID, renewalPrefix)
 }
 
+// Credential is the name of the credential that a principal proved; ok is false for those that have none: renewals and Signet
+// itself.
+func (p Principal) Credential() (name string, ok bool) {
+	kind, name, _ := strings.Cut(p.ID, ":")
+	return name, kind == tokenKind || kind == certificateKind
+}
+
+// What the id of a principal with a credential begins with.
+const tokenKind, certificateKind = "token", "certificate"
+
 // Action is a privileged verb. Zero is none.
 type Action uint8
 
