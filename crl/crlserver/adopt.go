@@ -62,6 +62,7 @@ func (p *Publisher) readHeads(ctx context.Context) error {
 		return err
 	}
 	p.mu.Lock()
+	p.skew = p.config.Now().Sub(at)
 	for _, h := range heads {
 		b := p.books(h.List.Issuer)
 		served, ok := b.lists[h.List]
@@ -69,10 +70,19 @@ func (p *Publisher) readHeads(ctx context.Context) error {
 			b.waiting[h.List] = h
 		}
 	}
-	p.headsAt = at
+	p.headsAt = notBack(since, at)
 	p.mu.Unlock()
 	p.adoptWaiting(ctx)
 	return nil
+}
+
+// notBack is where to read on from: everything once more if the database's clock was set back, since what was written
+// meanwhile seems to be old.
+func notBack(since, at time.Time) time.Time {
+	if at.Before(since) {
+		return time.Time{}
+	}
+	return at
 }
 
 // adoptWaiting rebuilds and serves the heads for which everything is at hand.
@@ -152,7 +162,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	}
 	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
 	delete(b.anew, h.List)
-	if h.Final {
+	if h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) { // or another's clock is ahead, and it will be made anew
 		delete(b.weeks, h.List.Shard)
 		delete(b.names, h.List.Shard)
 	}

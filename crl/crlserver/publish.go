@@ -45,6 +45,9 @@ func (p *Publisher) follow(ctx context.Context) {
 				p.config.Log.Warn("cannot read the base URLs of shards", "error", err)
 			}
 		}
+		if err := p.reread(ctx); err != nil && ctx.Err() == nil {
+			p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
+		}
 		if _, err := p.take(ctx); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot follow the ledger", "error", err)
 		}
@@ -99,7 +102,7 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 	defer p.mu.Unlock()
 	now := p.config.Now()
 	next = tick
-	if p.halted != nil || p.config.Universe.Check() != nil {
+	if p.halted != nil || p.gaveUp(now) || p.config.Universe.Check() != nil {
 		return nil, next
 	}
 	for _, b := range p.issuers {
@@ -375,8 +378,9 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 			previous[i] = served.head
 		}
 	}
+	gaveUp := p.gaveUp(now)
 	p.mu.Unlock()
-	if issuer.Signer == nil {
+	if issuer.Signer == nil || gaveUp {
 		return nil, nil
 	}
 	signer := &waitingSigner{Signer: issuer.Signer, publisher: p}
