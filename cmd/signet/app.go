@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
+
+	"golang.org/x/term"
 
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
@@ -56,6 +59,12 @@ func (a *app) note(format string, args ...any) {
 	if !a.json {
 		fmt.Fprintf(a.err, format+"\n", args...)
 	}
+}
+
+// toTerminal says whether the result goes to a terminal, where binary data is of no use.
+func (a *app) toTerminal() bool {
+	file, ok := a.out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // loadConfig reads signet.yaml with the environment's overrides.
@@ -174,6 +183,14 @@ func (p *printer) table(header []string, rows [][]string) {
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	p.flush(t)
+}
+
+// counted is a number with its noun: "1 certificate", "12 certificates".
+func counted[N int | int64 | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // next names the command to type next.

@@ -25,7 +25,9 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.requests, err = approval.New(approval.Config{Authority: s.authority, Store: s.store, Audit: s.store, Now: s.options.Now}); err != nil {
+	if s.requests, err = approval.New(approval.Config{
+		Authority: s.authority, Store: s.store, Credentials: s.store, Status: s.universe, Audit: s.store, Now: s.options.Now,
+	}); err != nil {
 		return err
 	}
 	if s.jobs, err = revocation.NewJobs(revocation.JobsConfig{Books: s.store, Universe: s.universe, Instance: s.instance, Now: s.options.Now}); err != nil {
