@@ -212,7 +212,8 @@ status is 10 if it must not be believed.
 
 Examples:
   signet crl verify issuing.crl --issuer issuing.pem
-  signet crl fetch app.example.pem --out app.crl; signet crl verify app.crl --issuer app.example.pem`
+  signet crl fetch app.example.pem --out app.crl
+  signet crl verify app.crl --issuer app.example.pem`
 }
 
 // Run checks one list.
