@@ -34,7 +34,7 @@ CREATE TABLE audit_events (
 	detail  text NOT NULL -- canonical JSON: an object of strings, keys sorted
 );
 CREATE INDEX audit_events_target ON audit_events (target, seq);
-CREATE INDEX audit_events_at ON audit_events (at);
+CREATE INDEX audit_events_at ON audit_events USING brin (at) WITH (autosummarize = on); -- rows are nearly in this order
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_batches FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();

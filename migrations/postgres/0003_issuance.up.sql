@@ -335,7 +335,7 @@ CREATE FUNCTION signet_range_close(p_id bigint, p_closer bytea, p_key bytea, p_s
 DECLARE
 	v_range  ranges;
 	v_now    timestamptz;
-	v_void   ledger_entry[];
+	v_void   ledger_entry[] := '{}';
 	v_cursor bigint;
 	v_run    record;
 BEGIN
@@ -352,13 +352,17 @@ BEGIN
 			WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx >= u.f AND c.idx < u.t) THEN
 		RAISE EXCEPTION 'an index that is said to be unsigned is recorded';
 	END IF;
-	v_void := ARRAY(
-		SELECT ROW(v_range.issuer, v_range.epoch, i, p_serials[i - v_range.from_idx + 1], 5, 0, v_now, NULL, NULL, p_actor, 0)::ledger_entry
-		FROM generate_series(v_range.from_idx, v_range.to_idx - 1) AS i
-		WHERE NOT EXISTS (SELECT FROM unnest(p_unsigned_from, p_unsigned_to) AS u (f, t) WHERE i >= u.f AND i < u.t)
-		  AND NOT EXISTS (SELECT FROM certificates c WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx = i)
-		  AND NOT EXISTS (SELECT FROM ledger l WHERE l.issuer = v_range.issuer AND l.epoch = v_range.epoch AND l.idx = i)
-		ORDER BY i);
+	-- Usually all are recorded, and to count is a tenth of the work of asking for each.
+	IF cardinality(p_unsigned_from) > 0 OR v_range.to_idx - v_range.from_idx >
+			(SELECT count(*) FROM certificates c WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx >= v_range.from_idx AND c.idx < v_range.to_idx) THEN
+		v_void := ARRAY(
+			SELECT ROW(v_range.issuer, v_range.epoch, i, p_serials[i - v_range.from_idx + 1], 5, 0, v_now, NULL, NULL, p_actor, 0)::ledger_entry
+			FROM generate_series(v_range.from_idx, v_range.to_idx - 1) AS i
+			WHERE NOT EXISTS (SELECT FROM unnest(p_unsigned_from, p_unsigned_to) AS u (f, t) WHERE i >= u.f AND i < u.t)
+			  AND NOT EXISTS (SELECT FROM certificates c WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx = i)
+			  AND NOT EXISTS (SELECT FROM ledger l WHERE l.issuer = v_range.issuer AND l.epoch = v_range.epoch AND l.idx = i)
+			ORDER BY i);
+	END IF;
 	IF cardinality(p_unsigned_from) = 0 THEN
 		UPDATE ranges SET state = 2, range_key = p_key, changed_at = v_now WHERE id = p_id;
 	ELSE
