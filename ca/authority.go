@@ -31,6 +31,7 @@ type Config struct {
 	Inventory    Inventory        // required
 	Audit        AuditStore       // required
 	WeakKeys     policy.WeakKeys  // empty: none are known
+	Status       Statuses         // of the issuers' own certificates; zero: none is known to be revoked, as before there is a ledger
 	Lease        time.Duration    // of reserved ranges; zero: 30 s
 	KeepExpired  time.Duration    // how long the inventory holds a certificate after its week of expiry; zero: a year
 	Now          func() time.Time // zero: time.Now
@@ -134,7 +135,7 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 
 // order finds the issuer of a request that was admitted.
 func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request) (order, error) {
-	issuer, err := a.issuers.choose(p, request.Issuer)
+	issuer, err := a.issuers.choose(p, request.Issuer, func(i Issuer) bool { return a.Standing(ctx, i.ID) == nil })
 	if err != nil {
 		return order{}, err
 	}
@@ -142,7 +143,7 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	if err != nil {
 		return order{}, err
 	}
-	if err := key.usable(a.config.Now(), p); err != nil {
+	if err := a.usable(ctx, key, p); err != nil {
 		return order{}, err
 	}
 	return order{Request: request, profile: p, issuer: key, principal: grant.Principal()}, nil

@@ -33,5 +33,8 @@ func TestingOnlyRead(p *profile.Profile, request Request) ([]pki.Identifier, err
 // TestingOnlyTick is what Run does every third of a lease.
 func (a *Authority) TestingOnlyTick(ctx context.Context) error { return a.ranges.tick(ctx) }
 
+// TestingOnlyRefresh is what Run does every few seconds.
+func (a *Authority) TestingOnlyRefresh(ctx context.Context) error { return a.refresh(ctx) }
+
 // TestingOnlyCAsBelow is what the path lengths of a chain allow.
 func TestingOnlyCAsBelow(chain [][]byte) (int, error) { return casBelow(chain) }

@@ -24,6 +24,7 @@ type issuerKey struct {
 	keyID       []byte            // subjectKeyIdentifier of its certificate
 	certificate *x509.Certificate // nil while it signs its own first
 	constraints []policy.Constraints
+	links       []link       // certificates that its signatures depend on
 	below       int          // CAs that its chain allows below it; -1: any number
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
@@ -97,8 +98,8 @@ func (s *issuers) find(id pki.IssuerID) (Issuer, error) {
 }
 
 // choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
-// entities: a root that has issuers below it is not asked by accident.
-func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID) (Issuer, error) {
+// entities: a root that has issuers below it is not asked by accident. Of several, those that do not stand are passed over.
+func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Issuer) bool) (Issuer, error) {
 	const op = "choose issuer"
 	if !asked.IsZero() {
 		issuer, err := s.find(asked)
@@ -115,6 +116,9 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID) (Issuer, error)
 		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.selfSigned() {
 			candidates = append(candidates, issuer)
 		}
+	}
+	if len(candidates) > 1 {
+		candidates = slices.DeleteFunc(candidates, func(i Issuer) bool { return !stands(i) })
 	}
 	switch {
 	case p.Issuer != "":
@@ -241,6 +245,9 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
 	k.keyID, k.below = keyID(bits), -1
+	if k.links, err = linksOf(issuer); err != nil {
+		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+	}
 	if chosen := issuer.certificate(); chosen != nil {
 		if k.certificate, err = x509.ParseCertificate(chosen.DER); err != nil {
 			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
@@ -308,9 +315,8 @@ func prefixOf(ip, mask []byte) netip.Prefix {
 // issued, so it goes on certifying its OCSP responders.
 func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	const op = "use issuer"
-	responder := p.Internal && slices.ContainsFunc(p.ExtKeyUsage, profile.OCSPSigning.Equal)
 	switch {
-	case k.State != IssuerActive && !(responder && k.State != IssuerPending):
+	case k.State != IssuerActive && !(forResponder(p) && k.State != IssuerPending):
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s", k.Label, k.State).InField("issuer")
 	case k.certificate == nil:
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", k.Label).InField("issuer")
@@ -322,4 +328,9 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 			WithHint("is the clock of this machine right?")
 	}
 	return nil
+}
+
+// forResponder reports whether a profile is that of our own OCSP responders.
+func forResponder(p *profile.Profile) bool {
+	return p.Internal && slices.ContainsFunc(p.ExtKeyUsage, profile.OCSPSigning.Equal)
 }

@@ -267,7 +267,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 	}
 	self := issuer.ID == parent.ID
 	if !self {
-		if err := signing.usable(a.config.Now(), p); err != nil {
+		if err := a.usable(ctx, signing, p); err != nil {
 			return Issuer{}, err
 		}
 	}

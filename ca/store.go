@@ -150,6 +150,13 @@ type AuditStore interface {
 	AppendAudit(ctx context.Context, events []audit.Event) error
 }
 
+// Statuses knows what became of the certificates of the issuers here. It is asked with every certificate, and must answer from
+// memory as a rule.
+type Statuses interface {
+	// StatusOf returns the status of a certificate and, if it is revoked or on hold, why. An error: it cannot be told now.
+	StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error)
+}
+
 // IssuerStore keeps issuers.
 type IssuerStore interface {
 	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already.

@@ -80,13 +80,14 @@ func SameName(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	canonicalA, okA := canonicalName(a)
-	canonicalB, okB := canonicalName(b)
+	canonicalA, okA := CanonicalName(a)
+	canonicalB, okB := CanonicalName(b)
 	return okA && okB && canonicalA == canonicalB
 }
 
-// canonicalName maps every spelling of a distinguished name to the same octets; ok is false if der is not a name.
-func canonicalName(der []byte) (canonical string, ok bool) {
+// CanonicalName maps every spelling of a distinguished name in DER to the same octets, those of a name below it beginning
+// with them (RFC 5280, Sections 4.2.1.10 and 7.1). ok is false if der is not a name.
+func CanonicalName(der []byte) (canonical string, ok bool) {
 	rdns, rest, err := expect(der, tagSequence)
 	if err != nil || len(rest) > 0 {
 		return "", false

@@ -53,6 +53,15 @@ func (e Epoch) Passed(now int64) bool {
 	return e != EpochForever && now >= e.Start()+epochLength+epochGrace
 }
 
+// FirstEpoch is the first epoch that has not passed at now, in Unix seconds.
+func FirstEpoch(now int64) Epoch {
+	first, err := EpochAt(now)
+	if err != nil || first == 0 || (first - 1).Passed(now) {
+		return first
+	}
+	return first - 1 // its day of grace
+}
+
 // String is the decimal form used in URLs.
 func (e Epoch) String() string { return strconv.FormatUint(uint64(e), 10) }
 

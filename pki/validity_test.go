@@ -48,6 +48,14 @@ func TestEpochPassed(t *testing.T) {
 			t.Errorf("epoch %d has not passed a day after its end", e)
 		}
 	}
+	for _, e := range []pki.Epoch{1, 357, 65534} {
+		if end := e.Start() + week + day; pki.FirstEpoch(end-1) != e || pki.FirstEpoch(end) != e+1 {
+			t.Errorf("around the end of epoch %d the first is %d, and then %d", e, pki.FirstEpoch(end-1), pki.FirstEpoch(end))
+		}
+	}
+	if first := pki.FirstEpoch(0); first != 0 {
+		t.Errorf("before the calendar begins the first epoch is %d", first)
+	}
 	if pki.EpochForever.Passed(1 << 62) {
 		t.Error("the last epoch passes")
 	}

@@ -206,7 +206,7 @@ func (e *epochBooks) at(index uint64) Range {
 
 // passed reports whether an epoch is no longer answered for.
 func (u *Universe) passed(issuer pki.IssuerID, epoch pki.Epoch) bool {
-	now := u.config.Now()
+	now := u.weeks.at()
 	if books, ok := u.issuers[issuer]; ok {
 		now = books.key.Retention.Cutoff(now)
 	}

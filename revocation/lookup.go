@@ -42,6 +42,12 @@ func (u *Universe) Lookup(ctx context.Context, issuer pki.IssuerID, serial pki.S
 	return answer, nil
 }
 
+// StatusOf is what Lookup answers, for those who need no more than the status and the reason.
+func (u *Universe) StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error) {
+	answer, err := u.Lookup(ctx, issuer, serial)
+	return answer.Status, answer.Reason, err
+}
+
 func (u *Universe) isForeign(issuer pki.IssuerID) bool {
 	u.mu.RLock()
 	defer u.mu.RUnlock()

@@ -25,6 +25,7 @@ type UniverseConfig struct {
 type Universe struct {
 	config  UniverseConfig
 	refresh refresh
+	weeks   weekClock
 
 	following chan struct{} // holds one token while somebody reads the database into memory: one reader at a time
 	since     time.Time     // guarded by following: the last change of a range that was read
@@ -70,7 +71,7 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 		config.Now = time.Now
 	}
 	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
-	u.refresh.universe = u
+	u.refresh.universe, u.weeks.now = u, config.Now
 	return u, nil
 }
 
@@ -256,6 +257,11 @@ func (u *Universe) follow(ctx context.Context, ranges bool) error {
 	}
 	defer u.unlock()
 	begun := u.config.Now()
+	if u.wentBack() {
+		if err := u.reload(ctx); err != nil {
+			return err
+		}
+	}
 	if !ranges {
 		return u.readLedger(ctx)
 	}
@@ -349,21 +355,14 @@ func (u *Universe) readRanges(ctx context.Context) ([]Range, time.Time, error) {
 func (u *Universe) firstEpoch() pki.Epoch {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	now := u.config.Now()
+	now := u.weeks.at()
 	oldest := now
 	for _, books := range u.issuers {
 		if at := books.key.Retention.Cutoff(now); at.Before(oldest) {
 			oldest = at
 		}
 	}
-	first, err := pki.EpochAt(oldest.Unix())
-	if err != nil || first == 0 {
-		return 0
-	}
-	if (first - 1).Passed(oldest.Unix()) {
-		return first
-	}
-	return first - 1 // its day of grace
+	return pki.FirstEpoch(oldest.Unix())
 }
 
 // Entries yields the entries of a scope with after < Seq <= upTo, in ledger order, from the database: what a publisher

@@ -619,6 +619,87 @@ func TestWeekPasses(t *testing.T) {
 	})
 }
 
+// A clock that leaps ahead and back makes nobody forget what was revoked: never good, and right again a moment later.
+func TestClockLeaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
+		i := newIssuer(t, s, "one", false)
+		held := i.reserve(t, 358, 0, 16)
+		held.record(t, 0)
+		held.record(t, 1)
+		closed := i.reserve(t, 359, 0, 16)
+		closed.record(t, 0)
+		closed.close(t, 16)
+		var days atomic.Int64
+		clock := func() time.Time { return now.AddDate(0, 0, int(days.Load())) }
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		revoke := func(span span, index uint64) {
+			t.Helper()
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(index).Key}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		revoke(held, 0)
+		revoke(closed, 0)
+		watch := u.Watch(u.Seq())
+		defer watch.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { u.Run(ctx, func(err error) { t.Error(err) }); close(done) }()
+		time.Sleep(2 * time.Second)
+		for _, leap := range []int64{60, -60, 4000, 300} {
+			days.Store(leap)
+			time.Sleep(2 * time.Second)
+			if leap == 60 {
+				revoke(held, 1) // while the week counts as passed
+			}
+			days.Store(0)
+			for _, at := range []string{"at once", "later"} {
+				for _, c := range []struct {
+					span  span
+					index uint64
+				}{{held, 0}, {held, 1}, {closed, 0}} {
+					answer := lookup(t, u, i.id, c.span.serial(c.index))
+					if answer.Status == pki.StatusGood || at == "later" && answer.Status != pki.StatusRevoked {
+						t.Errorf("after %d days and back, %s: index %d of week %d is %s", leap, at, c.index, c.span.epoch, answer.Status)
+					}
+				}
+				time.Sleep(2 * time.Second)
+			}
+			if shards := u.Shards(i.id); len(shards) != 2 {
+				t.Errorf("after %d days and back the shards are %v", leap, shards)
+			}
+		}
+		made := 0
+		for {
+			change, err := watch.Take(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if made += len(change.Made) - len(change.Gone); change.Seq == change.After {
+				break
+			}
+		}
+		if made != 0 {
+			t.Errorf("%d more shards were told made than gone", made)
+		}
+		cancel()
+		<-done
+	})
+}
+
 // slowLog reads the ledger for as long as it is told.
 type slowLog struct {
 	revocation.Log

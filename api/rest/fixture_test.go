@@ -154,7 +154,7 @@ func newHouse(t testing.TB, change ...func(*rpc.Config)) *house {
 	if h.credentials, err = auth.NewCredentials(auth.CredentialsConfig{Store: h.store, Now: h.clock, Changed: authenticator.Forget}); err != nil {
 		t.Fatal(err)
 	}
-	requests, err := approval.New(approval.Config{Authority: h.authority, Store: h.store, Audit: h.store, Now: h.clock})
+	requests, err := approval.New(approval.Config{Authority: h.authority, Store: h.store, Credentials: h.store, Status: h.universe, Audit: h.store, Now: h.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,10 @@ func (h *house) found() *profile.Set {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles, Keys: &memory{keys: map[string]*keys.Key{}}, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Now: h.clock})
+	if h.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: h.store, Ranges: h.store, Now: h.clock}); err != nil {
+		h.t.Fatal(err)
+	}
+	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles, Keys: &memory{keys: map[string]*keys.Key{}}, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Status: h.universe, Now: h.clock})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -243,9 +246,6 @@ func (h *house) found() *profile.Set {
 func (h *house) books() *revocation.Jobs {
 	h.t.Helper()
 	var err error
-	if h.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: h.store, Ranges: h.store, Now: h.clock}); err != nil {
-		h.t.Fatal(err)
-	}
 	if err := h.universe.Load(h.t.Context()); err != nil {
 		h.t.Fatal(err)
 	}

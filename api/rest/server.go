@@ -24,8 +24,7 @@ type Config struct {
 	Other      http.Handler // what is under no path of the API: further front doors; zero: nothing
 	MaxMessage int          // largest gRPC message, in octets; zero: 8 MiB
 
-	Connections int           // most open connections; zero: 4,096
-	Handshakes  int           // most TLS handshakes in flight; zero: 256
+	Connections int           // most open connections, those that have not ended their TLS handshake included; zero: 4,096
 	BodyTime    time.Duration // how long the body of a REST call may take to arrive, the bulk interface aside; zero: 30 s
 	Drain       time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
 }
@@ -49,9 +48,6 @@ func NewServer(c Config) (*Server, error) {
 	}
 	if c.Connections == 0 {
 		c.Connections = 4096
-	}
-	if c.Handshakes == 0 {
-		c.Handshakes = 256
 	}
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
@@ -120,12 +116,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer stopAccepting()
 	defer listener.Close()
 
-	handshakes := make(chan struct{}, s.config.Handshakes)
+	// Handshakes have no bound of their own: the few places would belong to whoever connects, and then says nothing.
 	for {
-		handshakes <- struct{}{}
 		connection, err := listener.Accept()
 		if err != nil {
-			<-handshakes
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -141,7 +135,6 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		}
 		go func() {
 			secured, native, err := s.handshake(ctx, connection)
-			<-handshakes
 			switch {
 			case err != nil:
 				_ = connection.Close() // it was never more than an attempt

@@ -40,7 +40,7 @@ type Config struct {
 	Log *slog.Logger     // for causes that callers are not told; zero: nothing is logged
 
 	InFlight  int           // most calls at once; zero: 1,024
-	Streams   int           // most streams at once; zero: 64
+	Streams   int           // most streams at once, a quarter of them of one credential; zero: 64
 	Idle      time.Duration // how long a stream may wait for its client to send, or to take, one message; zero: 10 min
 	Timeout   time.Duration // of a call that is no stream; zero: 60 s
 	Rate      float64       // most calls and stream items a second for one credential; zero: no limit
@@ -54,6 +54,7 @@ type API struct {
 	health   *health.Server
 	calls    chan struct{}
 	streams  chan struct{}
+	held     *shares // of the streams, by principal
 	rates    *limits // by principal
 	failures *limits // by source address
 	renewals *limits // by account and names
@@ -98,6 +99,7 @@ func New(c Config) (*API, error) {
 		health:   health.NewServer(),
 		calls:    make(chan struct{}, c.InFlight),
 		streams:  make(chan struct{}, c.Streams),
+		held:     newShares(max(1, c.Streams/4)),
 		rates:    newLimits(c.Rate, c.Burst, c.Now),
 		failures: newLimits(c.BadLogins, 0, c.Now),
 		renewals: newLimits(renewalRate, renewalBurst, c.Now),

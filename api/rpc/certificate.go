@@ -86,8 +86,12 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		if err != nil {
 			return err
 		}
-		if _, err := s.api.authenticate(ctx); err != nil { // a stream may outlive its credential
+		p, err := s.api.authenticate(ctx) // a stream may outlive its credential
+		if err != nil {
 			return err
+		}
+		if p.ID != caller(ctx).ID { // a client certificate can be bound anew
+			return pki.Errorf(pki.KindUnauthenticated, "issue certificates", "its credential is %s by now, and was %s", p.ID, caller(ctx).ID).WithHint("open another stream")
 		}
 		if err := s.api.rates.wait(ctx, caller(ctx).ID); err != nil {
 			return pki.Errorf(pki.KindUnavailable, "issue certificates", "wait for the rate limit: %w", err)

@@ -168,9 +168,17 @@ func (c *check) record(ctx context.Context) {
 	case !bytes.Equal(recorded.DER, c.certificate.Raw):
 		c.found("record", false, "another certificate was issued with this serial number")
 		c.decide(signetv1.Verdict_VERDICT_FORGED, "correctly signed, and not what was issued: the key of %s may be in other hands", c.issuer.Label)
+	case !mayRead(ctx, recorded.Account): // status is public, and whose the certificate is, is not
+		c.found("record", true, "recorded at %s", recorded.IssuedAt.UTC().Format(time.RFC3339))
 	default:
 		c.found("record", true, "recorded at %s for account %s under profile %s", recorded.IssuedAt.UTC().Format(time.RFC3339), recorded.Account, recorded.Profile)
 	}
+}
+
+// mayRead reports whether the caller may read what an account was issued.
+func mayRead(ctx context.Context, account string) bool {
+	grant, err := caller(ctx).AuthorizeOwn(auth.ActionRead)
+	return err == nil && grant.Allows(auth.ActionRead, account)
 }
 
 // ofAuthority reports whether the certificate is one of our issuers' own.

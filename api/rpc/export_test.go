@@ -36,6 +36,7 @@ var (
 	IdentifiersTo    = identifiersTo
 	PEMTo            = pemTo
 	StatusError      = statusError
+	NetworkOf        = networkOf
 )
 
 // Turns is the pool in which strangers have their proofs verified.

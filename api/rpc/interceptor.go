@@ -89,6 +89,11 @@ func (a *API) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSer
 	}
 	defer release()
 	ctx = admitted
+	leave, err := a.held.enter(caller(ctx).ID)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := stream.SendHeader(nil); err != nil { // the caller need not send anything to learn that it was let in
 		return err
 	}
@@ -169,7 +174,7 @@ func (a *API) authenticate(ctx context.Context) (auth.Principal, error) {
 // the same address must not be able to lock a caller out. There is nothing to guess either; the limit keeps what strangers
 // do out of the audit log.
 func (a *API) unproven(source string, err error) error {
-	if pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(source) {
+	if pki.KindOf(err) == pki.KindUnauthenticated && !a.failures.allow(networkOf(source)) {
 		return pki.Errorf(pki.KindExhausted, "authenticate", "too many wrong credentials from %s", source).WithHint("send a good one; the last was not")
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -21,6 +22,13 @@ import (
 const CompromiseName = "Signet key compromise"
 
 const maxComment = 1000
+
+// The bounds of a key that proves its compromise. What a key costs grows with the cube of its length: one of 64 Ki bits
+// signs for a minute. maxPrivateKey is in octets of DER.
+const (
+	maxRSABits    = 8192
+	maxPrivateKey = 16 << 10
+)
 
 // keyService implements signetv1.KeyServiceServer.
 type keyService struct {
@@ -140,6 +148,9 @@ func signedProof(op, text string) (*compromised, error) {
 	if err != nil {
 		return nil, invalid(op, field, "%w", err)
 	}
+	if err := checkLength(op, field, csr.PublicKey); err != nil {
+		return nil, err
+	}
 	if csr.Subject.CommonName != CompromiseName {
 		return nil, invalid(op, field, "its common name is not %q: it may be an ordinary request that somebody copied", CompromiseName)
 	}
@@ -156,9 +167,15 @@ func shownKey(op, text string) (*compromised, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(der) > maxPrivateKey {
+		return nil, invalid(op, field, "%d octets: at most %d", len(der), maxPrivateKey)
+	}
 	signer, err := parsePrivateKey(der)
 	if err != nil {
 		return nil, invalid(op, field, "not a private key in PKCS #8, PKCS #1 or SEC 1 without a password")
+	}
+	if err := checkLength(op, field, signer.Public()); err != nil {
+		return nil, err
 	}
 	if err := holds(signer); err != nil {
 		return nil, invalid(op, field, "it is not the private half of its public key")
@@ -168,6 +185,14 @@ func shownKey(op, text string) (*compromised, error) {
 		return nil, invalid(op, field, "a key of this type is in no certificate of ours")
 	}
 	return &compromised{signer.Public(), spki, revocation.ProofPrivateKey}, nil
+}
+
+// checkLength comes before a key is used for anything.
+func checkLength(op, field string, public crypto.PublicKey) error {
+	if key, ok := public.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+		return invalid(op, field, "an RSA key of %d bits: at most %d", key.N.BitLen(), maxRSABits).WithHint("have an administrator block it by its certificate")
+	}
+	return nil
 }
 
 func parsePrivateKey(der []byte) (crypto.Signer, error) {

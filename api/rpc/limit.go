@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -69,36 +70,50 @@ func (l *limits) allow(caller string) bool {
 	return l.limit == rate.Inf || l.of(caller).AllowN(l.now(), 1)
 }
 
+// shares bounds how many of something one caller has at a time.
+type shares struct {
+	each int
+
+	mu sync.Mutex
+	by map[string]int // guarded by mu
+}
+
+func newShares(each int) *shares { return &shares{each: each, by: map[string]int{}} }
+
+// enter counts one more of a caller, until it leaves.
+func (s *shares) enter(who string) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by[who] >= s.each {
+		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests of %s wait already, or are under way", s.each, who).WithHint("try again in a moment")
+	}
+	s.by[who]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.by[who]--; s.by[who] == 0 {
+			delete(s.by, who)
+		}
+	}, nil
+}
+
 // turns is a pool of places for work that strangers can cause. Whoever waits has its turn in order, and one source may have
 // only so many waiting: it can delay the others by those, and not shut them out.
 type turns struct {
 	places chan struct{}
-	each   int
-
-	mu sync.Mutex
-	by map[string]int // guarded by mu: in a place or waiting for one
+	shares *shares // of those in a place or waiting for one
 }
 
 // newTurns makes a pool of so many places, in which each source has at most each at work or waiting.
 func newTurns(places, each int) *turns {
-	return &turns{places: make(chan struct{}, places), each: each, by: map[string]int{}}
+	return &turns{make(chan struct{}, places), newShares(each)}
 }
 
 // take waits for a place. Whoever gets one calls leave.
 func (t *turns) take(ctx context.Context, source string) (leave func(), err error) {
-	t.mu.Lock()
-	if t.by[source] >= t.each {
-		t.mu.Unlock()
-		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests of %s wait already", t.each, source).WithHint("try again in a moment")
-	}
-	t.by[source]++
-	t.mu.Unlock()
-	gone := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.by[source]--; t.by[source] == 0 {
-			delete(t.by, source)
-		}
+	gone, err := t.shares.enter(source)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case t.places <- struct{}{}:
@@ -107,6 +122,19 @@ func (t *turns) take(ctx context.Context, source string) (leave func(), err erro
 		gone()
 		return nil, &pki.Error{Kind: pki.KindUnavailable, Op: "wait for a turn", Err: ctx.Err()}
 	}
+}
+
+// networkOf is what counts as one source: an IPv4 address, or the /64 of an IPv6 address, which is what one host is given.
+func networkOf(source string) string {
+	addr, err := netip.ParseAddr(source)
+	if err != nil || addr.Unmap().Is4() {
+		return source
+	}
+	network, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return source
+	}
+	return network.String()
 }
 
 // wait waits until a caller may make one more: a stream is slowed down, not refused.

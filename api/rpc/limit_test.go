@@ -55,3 +55,15 @@ func TestTurns(t *testing.T) {
 		}
 	})
 }
+
+// A host with IPv6 has 2^64 addresses to come from.
+func TestNetworkOf(t *testing.T) {
+	for source, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "::ffff:192.0.2.7", "": "", "@": "@",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "2001:db8:1:2::": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",
+	} {
+		if got := rpc.NetworkOf(source); got != want {
+			t.Errorf("%q counts as %q, want %q", source, got, want)
+		}
+	}
+}

@@ -76,7 +76,7 @@ const proofsWaiting = 32
 // other outcome is KindUnauthenticated, a CSR that cannot be read, too many at once, or a fault of ours.
 func (s *certificateService) proven(ctx context.Context, m *signetv1.RenewCertificateRequest) (ca.Certificate, []byte, error) {
 	// Strangers can ask for this as often as they like, and verifying signatures is what costs.
-	leave, err := s.api.proofs.take(ctx, caller(ctx).Source)
+	leave, err := s.api.proofs.take(ctx, networkOf(caller(ctx).Source))
 	if err != nil {
 		return ca.Certificate{}, nil, err
 	}

@@ -2,13 +2,11 @@ package rpc
 
 import (
 	"context"
-	"strings"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
 	"signet.example/signet/internal/auth"
-	"signet.example/signet/pki"
 )
 
 // requestService implements signetv1.RequestServiceServer.
@@ -82,9 +80,6 @@ func (s *requestService) ApproveRequest(ctx context.Context, m *signetv1.Approve
 	if err != nil {
 		return nil, err
 	}
-	if err := s.renewable(ctx, grant, id); err != nil {
-		return nil, err
-	}
 	answer, err := s.api.config.Requests.Approve(ctx, grant, id, m.GetComment())
 	if err != nil {
 		return nil, err
@@ -100,38 +95,6 @@ func (s *requestService) ApproveRequest(ctx context.Context, m *signetv1.Approve
 		b.Delay = problem(answer.Delay, requestID)
 	}
 	return b.Build(), nil
-}
-
-// renewable refuses to approve the renewal of a certificate that is not good any more: all that its requester proved is to
-// have the key, and what was revoked since may have been stolen before.
-func (s *requestService) renewable(ctx context.Context, grant auth.Grant, id ca.ApprovalID) error {
-	const op = "approve request"
-	answer, err := s.api.config.Requests.Get(ctx, grant, id)
-	if err != nil {
-		return err
-	}
-	certificate, isRenewal := answer.Filed.Requester.Renewed()
-	if !isRenewal || answer.Filed.State != approval.Pending {
-		return nil
-	}
-	issuerText, serialText, _ := strings.Cut(certificate, "/")
-	issuer, err := issuerIDFrom(op, "request", issuerText)
-	if err != nil {
-		return err
-	}
-	serial, err := serialFrom(op, serialText)
-	if err != nil {
-		return err
-	}
-	status, err := s.api.config.Universe.Lookup(ctx, issuer, serial)
-	if err != nil {
-		return err
-	}
-	if status.Status != pki.StatusGood {
-		return pki.Errorf(pki.KindFailedPrecondition, op, "the certificate %s that it renews is %s by now", serial, status.Status).InField("request").
-			WithHint("deny it: whoever filed it proved to have that certificate's key, and nothing else")
-	}
-	return nil
 }
 
 // DenyRequest denies.

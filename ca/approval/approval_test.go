@@ -81,6 +81,7 @@ type office struct {
 	keys     *keyring
 	dir      string // of profiles
 	profiles *profile.Set
+	universe *revocation.Universe
 	*ca.Authority
 	*approval.Desk
 }
@@ -93,6 +94,15 @@ func newOffice(t *testing.T, s store.Store, change ...func(*approval.Config)) *o
 	if o.profiles, err = profile.Open(o.dir); err != nil {
 		t.Fatal(err)
 	}
+	if o.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s}); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"web", "chief"} { // who files requests here
+		c := auth.Credential{Name: name, Kind: auth.KindToken, Role: auth.RoleRequester, Account: name, Digest: auth.Digest{1, byte(i)}, CreatedBy: "token:admin"}
+		if err := s.CreateCredential(t.Context(), c, audit.Event{Actor: "token:admin", Action: "credential.create", Outcome: audit.OK}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	o.Authority, o.Desk = o.instance(s, change...)
 	var parent pki.IssuerID
 	for _, label := range []string{"root", "issuing"} {
@@ -101,6 +111,9 @@ func newOffice(t *testing.T, s store.Store, change ...func(*approval.Config)) *o
 			t.Fatal(err)
 		}
 		parent = issuer.ID
+	}
+	if err := o.universe.Load(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	return o
 }
@@ -120,7 +133,7 @@ func (o *office) instance(s store.Store, change ...func(*approval.Config)) (*ca.
 		o.t.Fatal(err)
 	}
 	o.t.Cleanup(func() { _ = a.Close(context.Background()) }) // a database that a test closed does not matter here
-	config := approval.Config{Authority: a, Store: s, Audit: s}
+	config := approval.Config{Authority: a, Store: s, Credentials: s, Status: o.universe, Audit: s}
 	for _, c := range change {
 		c(&config)
 	}
@@ -557,7 +570,7 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := approval.New(approval.Config{Authority: a, Store: s, Audit: s, Claim: time.Nanosecond})
+	d, err := approval.New(approval.Config{Authority: a, Store: s, Credentials: s, Status: o.universe, Audit: s, Claim: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}

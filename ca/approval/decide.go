@@ -27,6 +27,9 @@ func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, 
 		return d.Get(ctx, grant, id)
 	}
 	p := grant.Principal()
+	if err := d.entitled(ctx, op, &a); err != nil {
+		return Answer{}, d.audited(ctx, p, &a, err)
+	}
 	event := eventOf(p, "request.approve", id, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "requester": a.Requester.ID, "comment": comment}
 	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Approved, By: p.ID, Comment: comment, Expires: d.config.Expires, Claim: d.config.Claim, Event: event})
@@ -80,12 +83,64 @@ func (d *Desk) decidable(ctx context.Context, op string, grant auth.Grant, id ca
 	if err == nil {
 		return a, nil
 	}
-	event := eventOf(p, "request.decide", id, d.config.Now())
-	event.Outcome, event.Detail = audit.Refused, map[string]string{"profile": a.Request.Profile, "error": err.Error()}
-	if logErr := d.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); logErr != nil {
-		return Application{}, logErr
+	return Application{}, d.audited(ctx, p, &a, err)
+}
+
+// audited writes the refusal of a decision to the audit log and returns it.
+func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, refusal error) error {
+	event := eventOf(p, "request.decide", a.ID, d.config.Now())
+	event.Outcome, event.Detail = audit.Refused, map[string]string{"profile": a.Request.Profile, "error": refusal.Error()}
+	if err := d.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil {
+		return err
 	}
-	return Application{}, err
+	return refusal
+}
+
+// entitled refuses, with KindFailedPrecondition of field requester, what was filed by somebody who may not ask any more: with a
+// credential that was disabled since, or as the renewal of a certificate that is not good any more. All that the requester of
+// a renewal proved is to have the key, and what was revoked since may have been stolen before. A credential that has run out
+// meanwhile was good for what was asked with it.
+func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
+	refuse := func(format string, args ...any) error {
+		return pki.Errorf(pki.KindFailedPrecondition, op, format, args...).InField("requester").
+			WithHint("deny it: whoever filed it may not ask any more, and can file a new request once they may")
+	}
+	if certificate, ok := a.Requester.Renewed(); ok {
+		issuer, serial, err := parseCertificateID(certificate)
+		if err != nil {
+			return pki.Errorf(pki.KindInternal, op, "request %s renews %q: %w", a.ID, certificate, err)
+		}
+		status, _, err := d.config.Status.StatusOf(ctx, issuer, serial)
+		if err == nil && status != pki.StatusGood {
+			err = refuse("the certificate %s that it renews is %s by now", serial, status)
+		}
+		return err
+	}
+	name, ok := a.Requester.Credential()
+	if !ok {
+		return nil // Signet's own
+	}
+	credential, err := d.config.Credentials.Credential(ctx, name)
+	switch {
+	case pki.KindOf(err) == pki.KindNotFound && err != nil:
+		return refuse("it was filed with credential %s, which does not exist", name)
+	case err != nil:
+		return err
+	case !credential.DisabledAt.IsZero():
+		return refuse("it was filed with credential %s, which was disabled at %s", name, credential.DisabledAt.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// parseCertificateID reads "issuer/serial".
+func parseCertificateID(text string) (pki.IssuerID, pki.Serial, error) {
+	before, after, _ := strings.Cut(text, "/")
+	issuer, err := pki.ParseIssuerID(before)
+	if err != nil {
+		return pki.IssuerID{}, pki.Serial{}, err
+	}
+	serial, err := pki.ParseSerial(after)
+	return issuer, serial, err
 }
 
 // lost says what was decided meanwhile, where that is why a decision failed.
@@ -134,6 +189,8 @@ func againstRule(err error) bool {
 		return true
 	case pki.KindNotFound:
 		return e.Field == "profile"
+	case pki.KindFailedPrecondition: // of entitled
+		return e.Field == "requester"
 	}
 	return false
 }
@@ -141,6 +198,9 @@ func againstRule(err error) bool {
 func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 	grant, err := a.grant()
 	if err != nil {
+		return nil, err
+	}
+	if err := d.entitled(ctx, "issue certificate", a); err != nil {
 		return nil, err
 	}
 	return d.config.Authority.IssueApproved(ctx, grant, a.Request, a.ID)

@@ -15,9 +15,11 @@ import (
 
 // Config is what a Desk is made of.
 type Config struct {
-	Authority *ca.Authority // required
-	Store     Store         // required
-	Audit     ca.AuditStore // required
+	Authority   *ca.Authority // required
+	Store       Store         // required
+	Credentials Credentials   // required
+	Status      ca.Statuses   // of certificates whose renewal waits; required
+	Audit       ca.AuditStore // required
 
 	Expires    time.Duration    // how long a request waits for a decision, and an approved one to be issued; zero: 7 days
 	Keep       time.Duration    // how long a decided or expired request can be read; zero: 30 days
@@ -37,8 +39,8 @@ type Desk struct {
 
 // New makes a Desk.
 func New(c Config) (*Desk, error) {
-	if c.Authority == nil || c.Store == nil || c.Audit == nil {
-		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store or no log")
+	if c.Authority == nil || c.Store == nil || c.Credentials == nil || c.Status == nil || c.Audit == nil {
+		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no credentials, no status or no log")
 	}
 	if c.Expires == 0 {
 		c.Expires = 7 * 24 * time.Hour

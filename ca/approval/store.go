@@ -6,6 +6,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
 )
 
 // Bounds are how many pending requests there may be.
@@ -24,6 +25,12 @@ type Decision struct {
 	Expires time.Duration // of an approved one, from now: how long the attempt to issue goes on
 	Claim   time.Duration // of an approved one, from now: how long nobody else issues it
 	Event   audit.Event
+}
+
+// Credentials keeps the credentials of requesters.
+type Credentials interface {
+	// Credential returns one, in use or not, or KindNotFound.
+	Credential(ctx context.Context, name string) (auth.Credential, error)
 }
 
 // Store keeps applications. Every method that changes something is one transaction, with its audit event; times are the

@@ -24,6 +24,22 @@ type serverFlags struct {
 	Root      string `placeholder:"FILE" help:"PEM bundle that the server's certificate must chain to (client.root)." group:"Server"`
 	Cert      string `placeholder:"FILE" help:"TLS client certificate to call with, instead of a token." group:"Server"`
 	CertKey   string `placeholder:"FILE" help:"Its private key." group:"Server"`
+
+	selfSigned string // beside the configuration: see server.State.API
+}
+
+// roots are who may answer: the root, and on the server's own machine the certificate that it signed itself, if it had to.
+func (f serverFlags) roots() (*x509.CertPool, error) {
+	pool, err := client.ReadRoots(f.Root)
+	if err != nil || f.selfSigned == "" {
+		return pool, err
+	}
+	text, err := os.ReadFile(f.selfSigned)
+	if errors.Is(err, fs.ErrNotExist) {
+		return pool, nil
+	}
+	pool.AppendCertsFromPEM(text)
+	return pool, err
 }
 
 // connect makes the client of the API.
@@ -34,7 +50,7 @@ func (a *app) connect(f serverFlags) (*client.Client, error) {
 	}
 	c := client.Config{Address: f.Server}
 	var err error
-	if c.Roots, err = client.ReadRoots(f.Root); err != nil {
+	if c.Roots, err = f.roots(); err != nil {
 		return nil, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("root").
 			WithHint("copy root.pem from the server and name it with --root; it pins who may answer")
 	}
@@ -70,7 +86,7 @@ func (f *serverFlags) fill(a *app) error {
 		f.Server = reachable(config.Client.Server)
 	}
 	if f.Root == "" {
-		f.Root = config.Path(config.Client.Root)
+		f.Root, f.selfSigned = config.Path(config.Client.Root), config.State().API()
 	}
 	if f.TokenFile == "" && f.Cert == "" {
 		f.TokenFile = config.Path(config.Client.TokenFile)
@@ -128,6 +144,9 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 			return nil, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", r.Certificate).
 				WithHint("`signet list` shows serial numbers")
 		}
+	}
+	if filter.Serial.IsZero() { // to the server that is no condition, and every certificate would match
+		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate of this server has the serial number 0").WithHint("`signet list` shows serial numbers")
 	}
 	page, err := c.List(a.ctx, filter)
 	if err != nil {

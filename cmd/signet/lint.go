@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/pem"
+	"fmt"
 
 	"signet.example/signet/ca/lint"
 	"signet.example/signet/pki"
@@ -29,6 +30,7 @@ Examples:
 // lintedFile is what was found in one thing of a file.
 type lintedFile struct {
 	File     string         `json:"file"`
+	Part     int            `json:"part,omitempty"` // 1 for the first of a file that holds several
 	Kind     string         `json:"kind,omitempty"`
 	Findings []lint.Finding `json:"findings"`
 }
@@ -42,13 +44,18 @@ func (c *lintCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		for _, der := range ders(data) {
+		parts := ders(data)
+		for i, der := range parts {
 			kind, findings, err := lint.Foreign(der, c.Source, c.Public)
 			if err != nil {
 				return err
 			}
 			broken = broken || lint.Severe(findings)
-			results = append(results, lintedFile{path, kind, append([]lint.Finding{}, findings...)})
+			part := 0
+			if len(parts) > 1 {
+				part = i + 1
+			}
+			results = append(results, lintedFile{path, part, kind, append([]lint.Finding{}, findings...)})
 		}
 	}
 	if len(results) == 0 {
@@ -82,6 +89,9 @@ func printLinted(p *printer, results []lintedFile) {
 		what := r.File
 		if r.Kind != "" {
 			what += ", " + r.Kind
+		}
+		if r.Part > 0 {
+			what += fmt.Sprintf(" %d of the file", r.Part)
 		}
 		if len(r.Findings) == 0 {
 			p.line("%s: no rule is broken", what)

@@ -87,7 +87,7 @@ func (c *renewCmd) connect(a *app, files agent.Files) (api *client.Client, overT
 		return nil, false, err
 	}
 	config := client.Config{Address: flags.Server}
-	if config.Roots, err = client.ReadRoots(flags.Root); err != nil {
+	if config.Roots, err = flags.roots(); err != nil {
 		return nil, false, (&pki.Error{Kind: pki.KindInvalid, Op: "reach the server", Err: err}).InField("root")
 	}
 	if old, err := files.Read(); err == nil && slices.Contains(old.Leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {

@@ -34,15 +34,17 @@ func (p *Publisher) listen(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	for {
+		slack := commitSlack
 		select {
 		case <-ctx.Done():
 			<-done
 			return
 		case <-wake:
+			slack = commitUsual
 		case <-timer.C:
 			p.forget(ctx)
 		}
-		if err := p.readHeads(ctx); err != nil && ctx.Err() == nil {
+		if err := p.readHeads(ctx, slack); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot read publications", "error", err)
 		}
 		select {
@@ -52,16 +54,17 @@ func (p *Publisher) listen(ctx context.Context) {
 	}
 }
 
-// readHeads takes over what was published since the last time, by whomever.
-func (p *Publisher) readHeads(ctx context.Context) error {
+// readHeads takes over what was published since the last time, by whomever, and became visible within slack.
+func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	p.mu.RLock()
-	since := p.headsAt
+	since := p.headsAt.Add(-slack)
 	p.mu.RUnlock()
 	heads, at, err := p.config.Publications.PublicationHeads(ctx, since)
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
+	p.skew = p.config.Now().Sub(at)
 	for _, h := range heads {
 		b := p.books(h.List.Issuer)
 		served, ok := b.lists[h.List]
@@ -69,10 +72,19 @@ func (p *Publisher) readHeads(ctx context.Context) error {
 			b.waiting[h.List] = h
 		}
 	}
-	p.headsAt = at
+	p.headsAt = notBack(since, at)
 	p.mu.Unlock()
 	p.adoptWaiting(ctx)
 	return nil
+}
+
+// notBack is where to read on from: everything once more if the database's clock was set back, since what was written
+// meanwhile seems to be old.
+func notBack(since, at time.Time) time.Time {
+	if at.Before(since) {
+		return time.Time{}
+	}
+	return at
 }
 
 // adoptWaiting rebuilds and serves the heads for which everything is at hand.
@@ -99,8 +111,10 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 	p.mu.Unlock()
 	for _, c := range ready {
 		p.working <- struct{}{}
+		began := p.config.Now()
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
+		p.charge(p.config.Now().Sub(began))
 		<-p.working
 		if !same {
 			// The week has passed here and not where it was made, or the issuer's configuration differs.
@@ -152,7 +166,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	}
 	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
 	delete(b.anew, h.List)
-	if h.Final {
+	if h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) { // or another's clock is ahead, and it will be made anew
 		delete(b.weeks, h.List.Shard)
 		delete(b.names, h.List.Shard)
 	}

@@ -57,7 +57,7 @@ func (p *Publisher) readBases(ctx context.Context) error {
 			b.names[base.Shard] = append(b.names[base.Shard], url)
 		}
 	}
-	p.basesAt = at
+	p.basesAt = notBack(since, at)
 	return nil
 }
 
@@ -133,15 +133,7 @@ func (b *books) passed(epoch pki.Epoch, now time.Time) bool {
 
 // first is the first week that is on complete lists.
 func (b *books) first(now time.Time) pki.Epoch {
-	at := b.issuer.Retention.Cutoff(now).Unix()
-	epoch, err := pki.EpochAt(at)
-	if err != nil { // before the calendar of serials begins
-		return 0
-	}
-	for epoch > 0 && !(epoch - 1).Passed(at) {
-		epoch--
-	}
-	return epoch
+	return pki.FirstEpoch(b.issuer.Retention.Cutoff(now).Unix())
 }
 
 // wanted returns the series that are to be published: the complete list, and every shard whose week has not passed, or

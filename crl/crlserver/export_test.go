@@ -1,6 +1,18 @@
 package crlserver
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // TestingOnlySign signs a request as the mirror would.
 func TestingOnlySign(m Mirror, request *http.Request, sum string) { m.(*s3).sign(request, sum) }
+
+// TestingOnlyEffort is the budget of builds.
+type TestingOnlyEffort struct{ effort }
+
+// Wait is wait.
+func (e *TestingOnlyEffort) Wait(now time.Time) time.Duration { return e.wait(now) }
+
+// Spend is spend.
+func (e *TestingOnlyEffort) Spend(now time.Time, took time.Duration) { e.spend(now, took) }

@@ -103,18 +103,32 @@ func (p *Publisher) serveList(w http.ResponseWriter, r *http.Request, list List)
 		header.Set("Content-Type", "application/pkix-crl") // RFC 2585, Section 4.2
 		header.Set("ETag", served.etag)
 		p.cacheFor(header, served.head.NextUpdate)
-		http.ServeContent(w, r, "", lastModified(served.head, p.config.Now()), served.document.Reader())
+		date := lastModified(served.head, p.config.Now())
+		http.ServeContent(w, ofDate(r, date), "", date, served.document.Reader())
 	}
 }
 
-// lastModified is the end of the second in which a list was made, zero before it: dates in HTTP count seconds, several
-// lists may be made in one, and whoever asks by date alone must not miss the last of them (RFC 9110, Section 8.8.2.1).
+// lastModified is the end of the second in which a list was made, zero as long as some instance's clock may still be in
+// it: dates in HTTP count seconds, several lists may be made in one, and whoever asks by date alone must not miss the last
+// of them (RFC 9110, Section 8.8.2.1).
 func lastModified(h Head, now time.Time) time.Time {
 	end := h.ThisUpdate.Truncate(time.Second).Add(time.Second)
-	if now.Before(end) {
+	if now.Before(end.Add(skewMax)) {
 		return time.Time{}
 	}
 	return end
+}
+
+// ofDate forgets a date that is not the very one of what is served: after a clock was set back the newer list has the
+// earlier date, and "not modified since" would keep clients on the older one.
+func ofDate(r *http.Request, date time.Time) *http.Request {
+	since := r.Header.Get("If-Modified-Since")
+	if since == "" || since == date.Format(http.TimeFormat) {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.Header.Del("If-Modified-Since")
+	return r
 }
 
 // whether is what there is to serve under the name of a list.

@@ -87,9 +87,11 @@ const (
 
 // add notes an entry.
 func (m *marks) add(e *revocation.Entry) {
-	if n := len(*m); n > 0 && e.RecordedAt.Sub((*m)[n-1].at) < markEvery {
-		(*m)[n-1].upTo = e.Seq
-		return
+	if n := len(*m); n > 0 {
+		if age := e.RecordedAt.Sub((*m)[n-1].at); age >= 0 && age < markEvery { // below: the clock was set back
+			(*m)[n-1].upTo = e.Seq
+			return
+		}
 	}
 	if len(*m) == markMost {
 		*m = append((*m)[:0], (*m)[markMost/2:]...)

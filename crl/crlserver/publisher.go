@@ -99,6 +99,8 @@ type Publisher struct {
 	slots   chan struct{}     // publications at work
 	working chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
 
+	latest latest // of config.Now
+
 	mu      sync.RWMutex      // guards what follows, and the arenas
 	seq     uint64            // every ledger entry up to here is in the arenas
 	marks   marks             // when they were recorded
@@ -106,9 +108,12 @@ type Publisher struct {
 	effort  effort            // what may be spent on building
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
+	skew    time.Duration // by which this instance's clock is ahead of the database's
 	basesAt time.Time     // base URLs were read up to here
 	headsAt time.Time     // heads were read up to here
 	changed chan struct{} // closed and replaced whenever Reached may have grown
+
+	rereading bool // entries are missing
 }
 
 // books are the entries and lists of one issuer.
@@ -138,6 +143,8 @@ type seriesState struct {
 	failures int       // in a row
 	failure  error
 	failAt   time.Time
+
+	seen [KindDelta + 1]crl.Seen // by kind of list; of the publication that runs
 }
 
 // New makes a publisher. Load it, then Run publishes and Handler serves.
@@ -146,6 +153,7 @@ func New(config Config) (*Publisher, error) {
 		return nil, err
 	}
 	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))
 	}
@@ -156,9 +164,6 @@ func New(config Config) (*Publisher, error) {
 // may serve before.
 func (p *Publisher) Load(ctx context.Context) error {
 	p.readIssuers()
-	if err := p.readBases(ctx); err != nil {
-		return err
-	}
 	heads, at, err := p.config.Publications.PublicationHeads(ctx, time.Time{})
 	if err != nil {
 		return err
@@ -170,10 +175,8 @@ func (p *Publisher) Load(ctx context.Context) error {
 	p.headsAt = at
 	p.mu.Unlock()
 	p.watch = p.config.Universe.Watch(0)
-	for head := p.config.Universe.Seq(); p.Seq() < head; {
-		if _, err := p.take(ctx); err != nil {
-			return err
-		}
+	if err := p.readLedger(ctx); err != nil {
+		return err
 	}
 	p.adoptWaiting(ctx)
 	return nil
@@ -189,6 +192,13 @@ func (p *Publisher) Run(ctx context.Context) {
 		running.Go(func() { p.mirror(ctx, m, p.copied[i]) })
 	}
 	running.Wait()
+}
+
+// Skew is by how much the clock of this instance is ahead of the database's.
+func (p *Publisher) Skew() time.Duration {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.skew
 }
 
 // Seq is the ledger sequence up to which lists can be built.

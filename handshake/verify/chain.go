@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"signet.example/signet/crl"
@@ -28,7 +27,7 @@ func judgeChain(c *Case) Result {
 	}
 	leaf, err := ParseCertificate(c.Leaf)
 	if err != nil {
-		return faultf(ClassParse, "the certificate does not parse: %v", err).result(Reject)
+		return unread("the certificate", c.Leaf, err).result(Reject)
 	}
 	depth, bad := c.Revocation.depth()
 	if bad != nil {
@@ -93,27 +92,31 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 	if bad != nil {
 		return nil, bad
 	}
-	if err != nil && faultOfPath(err).class == ClassPath && len(roots)+len(between) <= maxRespelt {
+	if class := classOfPath(err); (class == ClassPath || class == ClassUnsupported) && len(roots)+len(between) <= maxRespelt {
 		again := respell([]*x509.Certificate{said}, roots, between)
-		if second, _, failed := c.x509Paths(again[0][0], again[1], again[2], at); failed == nil {
-			originals(second, []*x509.Certificate{leaf}, roots, intermediates)
-			chains = slices.DeleteFunc(second, func(chain []*x509.Certificate) bool { return !keepsPathLengths(chain) })
-			if len(chains) > 0 {
-				err = nil
-			}
+		second, _, failed := c.x509Paths(again[0][0], again[1], again[2], at)
+		originals(second, []*x509.Certificate{leaf}, roots, intermediates)
+		chains = slices.DeleteFunc(second, func(chain []*x509.Certificate) bool { return !keepsPathLengths(chain) })
+		if len(chains) > 0 {
+			err = nil
+		} else if failed != nil && class == ClassUnsupported {
+			err = failed // what was not understood was the constraints, which come after
 		}
 	}
-	if err != nil {
-		bad := faultOfPath(err)
-		if bad.class == ClassPath && beyondX509(err, leaf, distinct(roots, intermediates)) {
-			bad.class = ClassUnsupported
-		}
-		return nil, bad
+	if class := classOfPath(err); class == ClassPath && beyondX509(err, leaf, distinct(roots, intermediates)) {
+		return nil, faultf(ClassUnsupported, "%v", err)
+	} else if err != nil {
+		return nil, faultf(class, "%v", err)
 	}
 	originals(chains, []*x509.Certificate{leaf}, roots, intermediates)
-	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool { return !keepsNameConstraints(chain) })
+	check := constraintCheck{left: maxComparisons}
+	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool {
+		broken := check.chain(chain)
+		bad = cmp.Or(bad, broken)
+		return broken != nil
+	})
 	if len(chains) == 0 {
-		return nil, faultf(ClassPath, "a name is outside of what its CA may issue for")
+		return nil, bad
 	}
 	return chains, nil
 }
@@ -135,7 +138,7 @@ func (c *Case) x509Paths(leaf *x509.Certificate, roots, intermediates []*x509.Ce
 }
 
 // beyondX509 reports whether crypto/x509 failed at something that RFC 5280 allows and that it does not take: keys and
-// signatures of DSA or over SHA-1.
+// signatures of DSA or over SHA-1, and kinds of keys that it does not know.
 func beyondX509(err error, leaf *x509.Certificate, pool []*x509.Certificate) bool {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		return false
@@ -145,46 +148,8 @@ func beyondX509(err error, leaf *x509.Certificate, pool []*x509.Certificate) boo
 		case x509.UnknownSignatureAlgorithm, x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.DSAWithSHA256, x509.ECDSAWithSHA1:
 			return true
 		}
-		return false
+		return c.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm
 	})
-}
-
-// keepsNameConstraints is stricter than crypto/x509 in one point: a constraint on email addresses or URIs that is a
-// host name without a leading period means that host, and no host below it (RFC 5280, Section 4.2.1.10).
-func keepsNameConstraints(chain []*x509.Certificate) bool {
-	for i, ca := range chain {
-		for _, c := range chain[:i] {
-			for _, address := range c.EmailAddresses {
-				if !permitted(ca.PermittedEmailAddresses, address, address[strings.LastIndexByte(address, '@')+1:]) {
-					return false
-				}
-			}
-			for _, uri := range c.URIs {
-				if !permitted(ca.PermittedURIDomains, "", uri.Hostname()) {
-					return false
-				}
-			}
-		}
-	}
-	return true
-}
-
-func permitted(constraints []string, mailbox, host string) bool {
-	for _, constraint := range constraints {
-		switch {
-		case strings.Contains(constraint, "@"):
-			if constraint == mailbox {
-				return true
-			}
-		case strings.HasPrefix(constraint, "."):
-			if len(host) > len(constraint) && strings.EqualFold(host[len(host)-len(constraint):], constraint) {
-				return true
-			}
-		case strings.EqualFold(host, constraint):
-			return true
-		}
-	}
-	return len(constraints) == 0
 }
 
 func (c *Case) options(options *x509.VerifyOptions) *fault {
@@ -221,22 +186,23 @@ func (c *Case) options(options *x509.VerifyOptions) *fault {
 	return nil
 }
 
-// faultOfPath finds the class of an error of crypto/x509.
-func faultOfPath(err error) *fault {
-	class := ClassPath
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		class = ClassName
+// classOfPath finds the class of an error of crypto/x509.
+func classOfPath(err error) Class {
+	if err == nil {
+		return ClassNone
+	} else if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return ClassName
 	} else if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
-		class = ClassUnsupported
+		return ClassUnsupported
 	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		switch invalid.Reason {
 		case x509.Expired:
-			class = ClassExpired
+			return ClassExpired
 		case x509.NoValidChains:
-			class = ClassPolicy // of the three things that crypto/x509 checks last, the other two have errors of their own
+			return ClassPolicy // of the three things that crypto/x509 checks last, the other two have errors of their own
 		}
 	}
-	return faultf(class, "%v", err)
+	return ClassPath
 }
 
 // evidence is everything at hand about the certificates of a case.

@@ -3,6 +3,8 @@ package verify
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
+	"slices"
 	"time"
 
 	"signet.example/signet/crl"
@@ -18,13 +20,13 @@ const (
 // leaf first, anchor last. Whether such a certificate may sign CRLs and did sign this one is for crl to check.
 //
 // The rules for paths are those of RFC 5280, Section 6.1.4 that matter between authorities: names chain, signatures verify, every
-// certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths are kept, no critical extension is
-// unknown. A certificate needs no CA bit to sign CRLs.
+// certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths and name constraints are kept, no critical
+// extension is unknown. A certificate needs no CA bit to sign CRLs.
 func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x509.Certificate {
 	signers := namedInChain(chain, subject)
 	search := &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
 	for _, c := range pool {
-		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && search.leadsToAnchor(c, 0, maxPath) {
+		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && search.leadsToAnchor(c) {
 			signers = append(signers, c)
 		}
 	}
@@ -51,35 +53,45 @@ func namedInChain(chain []*x509.Certificate, subject []byte) []*x509.Certificate
 // search looks for a path from a certificate of the pool to the validated chain.
 type search struct {
 	chain, pool []*x509.Certificate
+	anchors     bool // chain is no chain, but trust anchors
 	at          time.Time
 	signatures  int // still to be checked before the search gives up
 }
 
-// leadsToAnchor reports whether c is issued, directly or over others of the pool, by a CA of the validated chain. below
-// counts the CA certificates from c downwards that are not self-issued; the certificate at the end does not count.
-func (s *search) leadsToAnchor(c *x509.Certificate, below, depth int) bool {
-	if depth == 0 || s.at.Before(c.NotBefore) || s.at.After(c.NotAfter) || len(c.UnhandledCriticalExtensions) > 0 {
+// leadsToAnchor reports whether the last certificate of a path is issued, directly or over others of the pool, by a CA of the
+// validated chain, so that the whole path keeps path lengths and name constraints.
+func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
+	c := path[len(path)-1]
+	if len(path) > maxPath || s.at.Before(c.NotBefore) || s.at.After(c.NotAfter) || unknownCritical(c) {
 		return false
 	}
-	for _, issuer := range s.chain {
-		if s.issued(issuer, c, below) {
+	for i, issuer := range s.chain {
+		if s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) {
 			return true
 		}
 	}
 	for _, issuer := range s.pool {
-		above := below
-		if !bytes.Equal(issuer.RawSubject, issuer.RawIssuer) {
-			above++
-		}
-		if !contains(s.chain, issuer) && !issuer.Equal(c) && s.issued(issuer, c, below) && s.leadsToAnchor(issuer, above, depth-1) {
+		if !contains(s.chain, issuer) && !contains(path, issuer) && s.issued(issuer, c) && s.leadsToAnchor(append(slices.Clip(path), issuer)...) {
 			return true
 		}
 	}
 	return false
 }
 
-func (s *search) issued(issuer, c *x509.Certificate, below int) bool {
-	if !crl.SameName(issuer.RawSubject, c.RawIssuer) || s.signatures == 0 || !MayIssue(issuer, below) {
+func (s *search) above(i int) []*x509.Certificate {
+	if s.anchors {
+		return s.chain[i : i+1]
+	}
+	return s.chain[i:]
+}
+
+func (s *search) keepsLimits(path []*x509.Certificate) bool {
+	check := constraintCheck{left: maxComparisons}
+	return keepsPathLengths(path) && check.chain(path) == nil
+}
+
+func (s *search) issued(issuer, c *x509.Certificate) bool {
+	if !crl.SameName(issuer.RawSubject, c.RawIssuer) || s.signatures == 0 || !MayIssue(issuer, 0) {
 		return false
 	}
 	if s.at.Before(issuer.NotBefore) || s.at.After(issuer.NotAfter) {
@@ -87,6 +99,11 @@ func (s *search) issued(issuer, c *x509.Certificate, below int) bool {
 	}
 	s.signatures--
 	return issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}
+
+// unknownCritical reports whether a certificate has a critical extension that is not understood, here or in crypto/x509.
+func unknownCritical(c *x509.Certificate) bool {
+	return slices.ContainsFunc(c.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool { return !understood(id) })
 }
 
 // MayIssue reports whether a CA certificate may sign certificates that have that many CA certificates below them (RFC

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"crypto/x509"
 	"slices"
 )
@@ -55,8 +54,6 @@ func (c *Case) withPolicyFlags(leaf *x509.Certificate, intermediates []*x509.Cer
 	}
 	return &last, changed, nil
 }
-
-func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
 
 func hasPolicy(policies []x509.OID, policy x509.OID) bool {
 	return slices.ContainsFunc(policies, policy.Equal)

@@ -93,12 +93,12 @@ func anchored(responder ocsp.Responder, roots, known []*x509.Certificate, k cond
 		if contains(anchors, issuer) {
 			return true
 		}
-		search := &search{chain: anchors, pool: known, at: k.at, signatures: maxSignatures}
-		below := 0
-		if responder.Delegated && !bytes.Equal(issuer.RawSubject, issuer.RawIssuer) {
-			below = 1
+		path := []*x509.Certificate{issuer}
+		if responder.Delegated {
+			path = []*x509.Certificate{responder.Certificate, issuer}
 		}
-		if search.leadsToAnchor(issuer, below, maxPath) {
+		search := &search{chain: anchors, anchors: true, pool: known, at: k.at, signatures: maxSignatures}
+		if search.leadsToAnchor(path...) {
 			return true
 		}
 	}

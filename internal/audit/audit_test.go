@@ -3,8 +3,10 @@ package audit_test
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"signet.example/signet/internal/audit"
 )
@@ -52,6 +54,15 @@ func TestClean(t *testing.T) {
 	}
 	if detail["k\x00"] != "v\xff" || len(detail) != 1 {
 		t.Errorf("the caller's detail became %q", detail)
+	}
+	for _, long := range []string{strings.Repeat("x", 1<<20), strings.Repeat("é", audit.MaxText), strings.Repeat("\xff", audit.MaxText), strings.Repeat("\x00", audit.MaxText)} {
+		e := audit.Event{Target: long, Detail: map[string]string{"error": long}}.Clean()
+		if text := e.Target; len(text) > audit.MaxText || !utf8.ValidString(text) || e.Detail["error"] != text {
+			t.Errorf("a text of %d octets that begins with %q is kept as %d", len(long), long[:2], len(text))
+		}
+		if again := e.Clean(); again.Target != e.Target || again.Leaf() != e.Leaf() {
+			t.Errorf("what is clean is not clean: %d octets became %d", len(e.Target), len(again.Target))
+		}
 	}
 	if (audit.Event{}).Clean().Detail == nil {
 		t.Error("no detail is not an empty one, which is what is read back")

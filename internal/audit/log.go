@@ -6,6 +6,7 @@ import (
 	"iter"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Filter selects events; zero fields select everything.
@@ -23,8 +24,11 @@ type Batch struct {
 	Head   Hash
 }
 
-// Clean returns the event as every database can hold it: valid UTF-8 without NUL, time in UTC and whole microseconds.
-// Stores clean before they hash, so what is read back gives the same leaf.
+// MaxText is the longest text of an event, in octets. Events quote what callers sent, and are kept for ever.
+const MaxText = 8 << 10
+
+// Clean returns the event as every database can hold it: valid UTF-8 without NUL, no text longer than MaxText, time in UTC
+// and whole microseconds. Stores clean before they hash, so what is read back gives the same leaf.
 func (e Event) Clean() Event {
 	e.At = e.At.UTC().Truncate(time.Microsecond)
 	for _, text := range []*string{&e.Actor, &e.Action, &e.Target, &e.RequestID, &e.Source} {
@@ -79,5 +83,13 @@ func Verify(batches iter.Seq2[Batch, error]) (Chain, error) {
 }
 
 func clean(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) <= MaxText {
+		return text
+	}
+	end := MaxText - len("…")
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
 }

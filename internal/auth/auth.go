@@ -3,6 +3,7 @@
 package auth
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -71,6 +72,16 @@ const renewalPrefix = "renewal:"
 func (p Principal) Renewed() (certificate string, ok bool) {
 	return strings.CutPrefix(p.ID, renewalPrefix)
 }
+
+// Credential is the name of the credential that a principal proved; ok is false for those that have none: renewals and Signet
+// itself.
+func (p Principal) Credential() (name string, ok bool) {
+	kind, name, _ := strings.Cut(p.ID, ":")
+	return name, kind == tokenKind || kind == certificateKind
+}
+
+// What the id of a principal with a credential begins with.
+const tokenKind, certificateKind = "token", "certificate"
 
 // Action is a privileged verb. Zero is none.
 type Action uint8
@@ -181,7 +192,7 @@ func within(scope string) string {
 	if scope == "" {
 		return ""
 	}
-	return " within " + scope
+	return fmt.Sprintf(" within %.64q", scope) // anything that a caller sent; it is logged, and printed
 }
 
 // HoldsKey is the grant of whoever has proved to hold a private key: it may end the use of this key, whatever the role of

@@ -86,11 +86,11 @@ func (c Credential) Usable(now time.Time) error {
 
 // principal is who the credential speaks for.
 func (c Credential) principal() Principal {
-	prefix := "token:"
+	kind := tokenKind
 	if c.Kind != KindToken {
-		prefix = "certificate:"
+		kind = certificateKind
 	}
-	return Principal{ID: prefix + c.Name, Account: c.Account, Role: c.Role, Profiles: slices.Clone(c.Profiles)}
+	return Principal{ID: kind + ":" + c.Name, Account: c.Account, Role: c.Role, Profiles: slices.Clone(c.Profiles)}
 }
 
 // Spec describes a credential to be made.

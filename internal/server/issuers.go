@@ -215,6 +215,17 @@ func (s *Server) labelOf(id pki.IssuerID) string {
 // expiryWarning is the part of an issuer's life at whose end operators are warned.
 const expiryWarning = 0.1
 
+// checkIssuer warns of an issuer that issues nothing because it was revoked, and of one whose own certificate ends soon.
+func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail string), issuer ca.Issuer) {
+	if s.authority != nil && issuer.KeyURI != "" && issuer.State == ca.IssuerActive {
+		if err := s.authority.Standing(ctx, issuer.ID); err != nil {
+			add("issuer/"+issuer.Label, "warning", "it issues nothing, and its status is served: "+withHint(err))
+			return
+		}
+	}
+	s.checkExpiry(add, issuer.Label, issuer.Certificates)
+}
+
 // checkExpiry warns of an issuer whose own certificate ends soon: its successor has to be in trust stores before.
 func (s *Server) checkExpiry(add func(name, state, detail string), label string, certificates []ca.IssuerCertificate) {
 	if len(certificates) == 0 {

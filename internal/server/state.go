@@ -19,6 +19,7 @@ import (
 //	issuing.csr       below an off-line root: what its ceremony has to sign
 //	keys/             one encrypted file per key, with the issuer's K
 //	signet.db         the database, if it is SQLite
+//	api.pem           while no issuer can certify the API: the certificate that it signed itself
 //	highwater.json    how far the database had come, so that one that went back is noticed
 type State struct{ Dir string }
 
@@ -42,6 +43,9 @@ func (s State) Keys() string { return filepath.Join(s.Dir, "keys") }
 
 // Key is the path of the key file with this name.
 func (s State) Key(name string) string { return filepath.Join(s.Keys(), name+".key") }
+
+// API is the path of the certificate that the API signed itself; the file is there while that is in use.
+func (s State) API() string { return filepath.Join(s.Dir, "api.pem") }
 
 // HighWater is the path of the memory of sequences.
 func (s State) HighWater() string { return filepath.Join(s.Dir, "highwater.json") }

@@ -135,6 +135,7 @@ func testHTTP(t *testing.T, s *system, base string) {
 		{"other tag, same time", "GET", []string{"If-None-Match", `"x"`, "If-Modified-Since", httpDate(0)}, 200},
 		{"same time", "GET", []string{"If-Modified-Since", httpDate(0)}, 304},
 		{"a second earlier", "GET", []string{"If-Modified-Since", httpDate(-time.Second)}, 200},
+		{"a second later, by a clock that was set back", "GET", []string{"If-Modified-Since", httpDate(time.Second)}, 200},
 		{"no time", "GET", []string{"If-Modified-Since", "yesterday"}, 200},
 	} {
 		response, content := do(t, c.method, get, nil, c.header...)
@@ -163,6 +164,22 @@ func testHTTP(t *testing.T, s *system, base string) {
 			t.Errorf("%s: %d, want %d", c.name, response.StatusCode, c.code)
 		}
 	}
+}
+
+// Who was told in the second of a revocation that a certificate is good, and asks again by date alone, is told.
+func TestRevokedInThatSecond(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), nil)
+	serial := s.closed.serial(1)
+	der := requestFor(t, s.one, crypto.SHA1, nil, serial)
+	eachServer(t, s, func(t *testing.T, base string) {
+		get, _ := ocsp.URL(base+path(s.one), der)
+		before, good := do(t, "GET", get, nil)
+		s.revoke(t, s.one.id, serial, pki.KeyCompromise) // the clock of this test stands still; a second time changes nothing
+		after, revoked := do(t, "GET", get, nil, "If-Modified-Since", before.Header.Get("Last-Modified"))
+		if after.StatusCode != 200 || len(good) == 0 || len(revoked) == 0 || after.Header.Get("Last-Modified") != before.Header.Get("Last-Modified") {
+			t.Errorf("after the revocation: %s", after.Status)
+		}
+	})
 }
 
 // TestServerSharesConnections: OCSP and the rest on one connection, in either order, in pieces, and clients that say

@@ -23,11 +23,13 @@ type Reply struct {
 	RetryAfter   string
 	Allow        string
 
-	thisUpdate time.Time
+	byDate bool // a date alone may confirm it
 }
 
 // NotModified reports whether a request with these conditional headers is to be answered with 304 and without the body
-// (RFC 9110, Section 13.2.2: If-None-Match is looked at first, and If-Modified-Since only without it).
+// (RFC 9110, Section 13.2.2: If-None-Match is looked at first, and If-Modified-Since only without it). By date, which
+// counts seconds, only "good" is confirmed, and only that of the very date: a certificate may be revoked in the second in
+// which somebody was told that it is good, and a clock may be set back.
 func (r *Reply) NotModified(ifNoneMatch, ifModifiedSince string) bool {
 	switch {
 	case r.ETag == "":
@@ -40,11 +42,8 @@ func (r *Reply) NotModified(ifNoneMatch, ifModifiedSince string) bool {
 			}
 		}
 		return false
-	case ifModifiedSince != "":
-		since, err := time.Parse(httpTime, ifModifiedSince)
-		return err == nil && !r.thisUpdate.After(since)
 	}
-	return false
+	return r.byDate && ifModifiedSince == r.LastModified
 }
 
 // httpTime is the format of dates in HTTP (RFC 9110, Section 5.6.7).
@@ -86,14 +85,15 @@ type signed struct {
 	thisUpdate time.Time
 	refresh    time.Time // half-life: from here on a fresher one is made in the background
 	until      time.Time // nextUpdate
+	good       bool      // of every certificate that was asked about
 
 	etag, lastModified, expires string
 }
 
-func newSigned(body []byte, thisUpdate, until time.Time) *signed {
+func newSigned(body []byte, thisUpdate, until time.Time, good bool) *signed {
 	digest := sha256.Sum256(body)
 	return &signed{
-		body: body, thisUpdate: thisUpdate, refresh: thisUpdate.Add(until.Sub(thisUpdate) / 2), until: until,
+		body: body, thisUpdate: thisUpdate, refresh: thisUpdate.Add(until.Sub(thisUpdate) / 2), until: until, good: good,
 		etag: `"` + hex.EncodeToString(digest[:]) + `"`, lastModified: thisUpdate.UTC().Format(httpTime), expires: until.UTC().Format(httpTime),
 	}
 }
@@ -106,6 +106,6 @@ func (s *signed) reply(issuer *issuerState, now time.Time) Reply {
 	}
 	return Reply{
 		Code: 200, Body: s.body, ContentType: responseType, CacheControl: control,
-		ETag: s.etag, LastModified: s.lastModified, Expires: s.expires, thisUpdate: s.thisUpdate,
+		ETag: s.etag, LastModified: s.lastModified, Expires: s.expires, byDate: s.good,
 	}
 }

@@ -92,8 +92,10 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the answer would end at %s: too little is known, or the responder's certificate ends", until.Format(time.RFC3339))
 	}
 	draft := ocsp.Draft{ProducedAt: now, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
+	good := true
 	for i, q := range questions {
 		draft.Answers[i] = q.answer(issuer, thisUpdate, until)
+		good = good && draft.Answers[i].Status == pki.StatusGood
 		draft.ExtendedRevoke = draft.ExtendedRevoke || q.facts.Issuance == revocation.NeverIssued
 	}
 	der, err := delegate.Signer.Sign(draft)
@@ -107,7 +109,7 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 		return nil, err
 	}
 	r.counters.signed.Add(1)
-	return newSigned(der, thisUpdate, until), nil
+	return newSigned(der, thisUpdate, until, good), nil
 }
 
 // thisUpdate is the most recent time at which the status is known to have been right (RFC 6960, Section 2.4): now, or

@@ -1,0 +1,155 @@
+package approval_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+func (o *office) disable(name string) {
+	o.t.Helper()
+	if _, err := o.store.DisableCredential(o.t.Context(), name, time.Now(), audit.Event{Actor: "token:admin", Action: "credential.disable", Outcome: audit.OK}); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *office) state(id ca.ApprovalID) approval.State {
+	o.t.Helper()
+	a, err := o.store.Application(o.t.Context(), id)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return a.State
+}
+
+// What was filed with a credential that is disabled by now is neither approved nor, if it was approved before, issued; on no
+// instance. It can be denied.
+func TestTheCredentialWasDisabled(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s)
+		_, second := o.instance(s)
+		r := request(t, "a.example.com")
+		r.RequestID = "order-1"
+		pending, approved := o.ask(r), o.ask(request(t, "b.example.com"))
+		o.decide(approved.ID, -time.Second) // by an instance that died before it issued
+		o.disable("web")
+		for _, d := range []*approval.Desk{o.Desk, second} {
+			_, err := d.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), pending.ID, "")
+			wantKind(t, "approved", err, pki.KindFailedPrecondition, "requester")
+			if err := d.IssueClaimed(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if o.state(pending.ID) != approval.Pending || o.state(approved.ID) != approval.Refused || o.certificates() != 0 {
+			t.Errorf("they are %s and %s, with %d certificates", o.state(pending.ID), o.state(approved.ID), o.certificates())
+		}
+		want := []string{"request.approve ok token:boss", "request.decide refused token:boss", "request.refuse ok system:approval", "request.decide refused token:boss"}
+		if got := o.actions(); !slices.Equal(got[len(got)-4:], want) {
+			t.Errorf("the audit log says %q, want %q", got, want)
+		}
+		if _, err := second.Deny(t.Context(), grantOf(t, boss, auth.ActionApprove), pending.ID, "they left"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A credential that ran out was good for what was asked with it; one that never was is not.
+func TestTheCredentialRanOut(t *testing.T) {
+	o := newOffice(t, testdb.SQLite(t))
+	short := auth.Credential{Name: "short", Kind: auth.KindToken, Role: auth.RoleRequester, Account: "short", Digest: auth.Digest{2}, ExpiresAt: time.Now().Add(-time.Second)}
+	if err := o.store.CreateCredential(t.Context(), short, audit.Event{Actor: "token:admin", Action: "credential.create", Outcome: audit.OK}); err != nil {
+		t.Fatal(err)
+	}
+	for name, kind := range map[string]pki.Kind{"token:short": 0, "certificate:nobody": pki.KindFailedPrecondition} {
+		p := auth.Principal{ID: name, Account: "short", Role: auth.RoleRequester}
+		answer, err := o.Desk.Issue(t.Context(), issueGrant(t, p), request(t, "a.example.com"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), answer.Filed.ID, "")
+		if kind == 0 && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if kind != 0 {
+			wantKind(t, name, err, kind, "requester")
+		}
+	}
+}
+
+// A renewal waits for its approval as every request under the profile does. What its requester proved is to have the key of a
+// certificate in force: once that is revoked or on hold, it is neither approved nor issued.
+func TestTheRenewedCertificateWasRevoked(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s)
+		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: o.universe, Keys: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := ledger.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		first := o.ask(request(t, "a.example.com"))
+		answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), first.ID, "")
+		if err != nil || answer.Issued == nil {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		old := answer.Issued.Certificate
+		renew := func() ca.ApprovalID {
+			t.Helper()
+			r, err := o.Renewal(old, request(t, "a.example.com").CSR, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := o.Desk.Issue(t.Context(), issueGrant(t, auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)), r)
+			if err != nil || answer.Issued != nil || answer.Filed == nil {
+				t.Fatalf("%+v, %v: want it filed", answer, err)
+			}
+			return answer.Filed.ID
+		}
+		change := func(what func(*revocation.Ledger) error) {
+			t.Helper()
+			if err := what(ledger); err != nil {
+				t.Fatal(err)
+			}
+		}
+		of := revocation.Request{Key: revocation.Key{Issuer: old.Issuer, Serial: old.Serial}, Reason: pki.Superseded}
+		revoke, err := admin.Authorize(auth.ActionRevoke, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		waits, died := renew(), renew()
+		change(func(l *revocation.Ledger) error { _, err := l.Hold(t.Context(), revoke, of); return err })
+		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
+		wantKind(t, "on hold", err, pki.KindFailedPrecondition, "requester")
+		change(func(l *revocation.Ledger) error { _, err := l.Release(t.Context(), revoke, of); return err })
+		answer, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
+		if err != nil || answer.Issued == nil || answer.Issued.Account != old.Account || !strings.HasPrefix(answer.Filed.Requester.ID, "renewal:") {
+			t.Fatalf("released: %+v, %v", answer, err)
+		}
+
+		late := renew()
+		o.decide(died, -time.Second) // by an instance that died before it issued
+		change(func(l *revocation.Ledger) error { _, err := l.Revoke(t.Context(), revoke, of); return err })
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), late, "")
+		wantKind(t, "revoked", err, pki.KindFailedPrecondition, "requester")
+		if o.state(died) != approval.Refused || o.state(late) != approval.Pending || o.certificates() != 2 {
+			t.Errorf("they are %s and %s, with %d certificates", o.state(died), o.state(late), o.certificates())
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package ca
+
+import (
+	"context"
+	"crypto/x509"
+
+	"signet.example/signet/ca/profile"
+	"signet.example/signet/pki"
+)
+
+// link is a certificate that what an issuer signs depends on.
+type link struct {
+	issuer pki.IssuerID // who signed it
+	serial pki.Serial
+	own    bool // of the issuer itself, not of an authority above it
+	spare  bool // not in the chosen chain: only that its key was compromised counts
+}
+
+// linksOf are the chosen certificate of an issuer and those above it, and then the issuer's others. What has no serial number
+// that the ledger could hold is left out.
+func linksOf(issuer Issuer) ([]link, error) {
+	var links []link
+	for i, own := range issuer.Certificates {
+		chain, err := parseAll(append([][]byte{own.DER}, own.Chain...))
+		if err != nil {
+			return nil, err
+		}
+		for j, c := range chain {
+			above := chain[min(j+1, len(chain)-1)] // a root signed itself
+			if serial, err := pki.SerialFromBig(c.SerialNumber); err == nil {
+				links = append(links, link{pki.HashSPKI(above.RawSubjectPublicKeyInfo).Issuer(), serial, j == 0, i > 0})
+			}
+			if i > 0 { // of a chain that is not shown only the issuer's own certificate matters
+				break
+			}
+		}
+	}
+	return links, nil
+}
+
+func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// usable refuses an issuer that must not sign now under a profile.
+func (a *Authority) usable(ctx context.Context, k *issuerKey, p *profile.Profile) error {
+	if err := k.usable(a.config.Now(), p); err != nil || forResponder(p) {
+		return err
+	}
+	return a.standing(ctx, k.Issuer, k.links)
+}
+
+// Standing returns nil if what an issuer signs can count, as far as is known here: neither its chosen certificate nor one
+// above it is revoked or on hold, and its key was not compromised. Else it is an error of KindFailedPrecondition in field issuer,
+// and Issue refuses; CRLs, and the certificates of OCSP responders, go on. Another kind of error: it cannot be told now.
+func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
+	issuer, err := a.issuers.find(id)
+	if err != nil {
+		return err
+	}
+	links, err := linksOf(issuer)
+	if err != nil {
+		return &pki.Error{Kind: pki.KindInternal, Op: "use issuer", Field: "issuer", Err: err}
+	}
+	return a.standing(ctx, issuer, links)
+}
+
+func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) error {
+	const op = "use issuer"
+	a.mu.RLock()
+	blocked := a.blocked[issuer.KeyHash]
+	a.mu.RUnlock()
+	if blocked {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "the key of issuer %s is blocked: it was reported as compromised", issuer.Label).InField("issuer").
+			WithHint("replace it: signet issuer rollover %s", issuer.Label)
+	}
+	if a.config.Status == nil {
+		return nil
+	}
+	for _, l := range links {
+		status, reason, err := a.config.Status.StatusOf(ctx, l.issuer, l.serial)
+		if err != nil {
+			return err
+		}
+		if status != pki.StatusRevoked || l.spare && reason != pki.KeyCompromise && reason != pki.CACompromise {
+			continue
+		}
+		return revokedIssuer(issuer.Label, l, reason)
+	}
+	return nil
+}
+
+func revokedIssuer(label string, l link, reason pki.Reason) error {
+	whose := "the certificate of issuer " + label
+	if !l.own {
+		whose = "a certificate above issuer " + label
+	}
+	e := pki.Errorf(pki.KindFailedPrecondition, "use issuer", "%s, serial %s, is revoked (%s)", whose, l.serial, reason).InField("issuer")
+	switch {
+	case reason == pki.CertificateHold:
+		return e.WithHint("an administrator can release it: signet release %s/%s", l.issuer, l.serial)
+	case l.own && (reason == pki.KeyCompromise || reason == pki.CACompromise):
+		return e.WithHint("replace it by an issuer with a new key and name: signet issuer rollover %s", label)
+	}
+	return e.WithHint("choose a chain that holds (signet issuer show %[1]s, signet issuer choose), or have it certified anew: signet issuer renew %[1]s", label)
+}

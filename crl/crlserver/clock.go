@@ -1,0 +1,77 @@
+package crlserver
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/pki"
+)
+
+// latest remembers the latest time that a clock told. What has passed by then was let go of: entries, names, lists.
+type latest struct{ seconds atomic.Int64 }
+
+// watch returns the clock, watched.
+func (l *latest) watch(now func() time.Time) func() time.Time {
+	return func() time.Time {
+		at := now()
+		for {
+			was := l.seconds.Load()
+			if at.Unix() <= was || l.seconds.CompareAndSwap(was, at.Unix()) {
+				return at
+			}
+		}
+	}
+}
+
+// gaveUp reports whether weeks were let go of that have not passed, by the clock as it is now: no list is made from what is
+// left. p.mu is held.
+func (p *Publisher) gaveUp(now time.Time) bool {
+	latest := time.Unix(p.latest.seconds.Load(), 0)
+	for _, b := range p.issuers {
+		if b.issuer.Key != (pki.KeyHash{}) && b.first(now) < b.first(latest) {
+			return true
+		}
+	}
+	return p.rereading
+}
+
+// reread reads everything again if a clock leapt ahead and was set back.
+func (p *Publisher) reread(ctx context.Context) error {
+	p.mu.Lock()
+	now := p.config.Now()
+	if !p.gaveUp(now) {
+		p.mu.Unlock()
+		return nil
+	}
+	p.rereading = true
+	p.latest.seconds.Store(now.Unix())
+	p.seq, p.marks, p.basesAt = 0, nil, time.Time{}
+	for _, b := range p.issuers {
+		b.weeks, b.foreign = make(map[pki.Shard]*crl.Arena), &crl.Arena{}
+	}
+	p.mu.Unlock()
+	p.watch.Close()
+	p.watch = p.config.Universe.Watch(0)
+	if err := p.readLedger(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rereading = false
+	return nil
+}
+
+// readLedger brings names and arenas from nothing to where the universe is.
+func (p *Publisher) readLedger(ctx context.Context) error {
+	if err := p.readBases(ctx); err != nil {
+		return err
+	}
+	for head := p.config.Universe.Seq(); p.Seq() < head; {
+		if _, err := p.take(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package server_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/invariant"
+	"signet.example/signet/pki"
+)
+
+// issuerCalled finds an issuer by its label.
+func (s *site) issuerCalled(t *testing.T, label string) client.Issuer {
+	t.Helper()
+	issuers, err := s.api.Issuers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuers[slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == label })]
+}
+
+// believeItself connects as the commands on the server's machine do: they believe what the server signed itself.
+func (s *site) believeItself(t *testing.T) {
+	t.Helper()
+	s.connect(t)
+	text, err := os.ReadFile(filepath.Join(s.dir, "api.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := client.ReadToken(filepath.Join(s.dir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.roots.AppendCertsFromPEM(text)
+	if s.api, err = client.New(client.Config{Address: s.addresses.API, Roots: s.roots, Token: token}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.api.Close() })
+}
+
+func wantNotIssued(t *testing.T, s *site, why string) {
+	t.Helper()
+	_, err := s.api.Issue(t.Context(), client.IssueRequest{CSR: request(t), Profile: "server", Identifiers: []string{"host.example"}})
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || e.Field != "issuer" || e.Hint == "" || !strings.Contains(e.Error(), why) {
+		t.Errorf("issued, or refused for another reason: %v", err)
+	}
+}
+
+// TestRevokedIssuer revokes the only issuing CA: no instance issues any more, and /readyz says why; what it issued can be
+// revoked, and its lists and OCSP go on, through restarts too. Its successor is made through the API of a server that no issuer
+// can certify, and ends that state.
+func TestRevokedIssuer(t *testing.T) {
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		sites := []*site{s}
+		if strings.HasPrefix(database, "postgres") {
+			sites = append(sites, s.beside(t))
+		}
+		p := s.start(t)
+		for _, each := range sites[1:] {
+			each.start(t)
+		}
+		leaf, other := s.issue(t, "host.example"), s.issue(t, "other.example")
+		system := invariant.System{API: s.api, Issued: [][]byte{leaf.DER, other.DER}}
+		root, issuing := s.issuerCalled(t, "root"), s.issuerCalled(t, "issuing")
+		s.revoke(t, client.Certificate{DER: parsePEM(t, issuing.PEM)[0].Raw}, pki.CACompromise) // returns when every instance has it
+		for _, each := range sites {
+			wantNotIssued(t, each, "is revoked (cACompromise)")
+			if state, detail, ready := each.readiness(t, "issuer/issuing"); state != "warning" || !strings.Contains(detail, "signet issuer rollover issuing") || !ready {
+				t.Errorf("/readyz says %q, %q, ready %v", state, detail, ready)
+			}
+		}
+		s.revoke(t, leaf, pki.KeyCompromise)
+		wantOCSP(t, leaf.DER, pki.StatusRevoked)
+		wantOCSP(t, other.DER, pki.StatusGood)
+		invariant.All(t, system)
+
+		p.stop(t)
+		s.start(t)
+		wantOCSP(t, leaf.DER, pki.StatusRevoked)
+		if _, err := s.api.Issuers(t.Context()); err == nil {
+			t.Error("who trusts the root alone believes an API that no issuer certified")
+		}
+		if state, detail, ready := s.readiness(t, "api certificate"); state != "warning" || !strings.Contains(detail, "is revoked") || !ready {
+			t.Errorf("/readyz says %q, %q, ready %v", state, detail, ready)
+		}
+		s.believeItself(t)
+		system.API = s.api
+		wantNotIssued(t, s, "is revoked (cACompromise)")
+		s.revoke(t, other, pki.Superseded)
+		invariant.All(t, system)
+
+		if _, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: root.ID, BaseURL: "http://" + s.addresses.Public}); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			s.connect(t)
+			if _, err := s.api.Issuers(t.Context()); err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the API never gets a certificate of the successor")
+			}
+		}
+		if _, err := os.Stat(filepath.Join(s.dir, "api.pem")); err == nil {
+			t.Error("api.pem is still there")
+		}
+		system.API = s.api
+		system.Issued = append(system.Issued, s.issue(t, "third.example").DER) // whichever issuer stands is chosen
+		invariant.All(t, system)
+	})
+}
