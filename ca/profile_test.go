@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"signet.example/signet/ca"
@@ -78,6 +79,12 @@ subject: {common_name: first-name, take: [locality], set: {organization: [Exampl
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: %s, want %s", what, pair[0], pair[1])
+		}
+	}
+	for _, locality := range []string{"K\u202elnö", "K\u009b2J", "K\u2028", "K\x1b[2J"} { // what a terminal would obey, or show as something else
+		request.Subject.Locality[0] = locality
+		if _, err := w.issue(a, request); pki.KindOf(err) != pki.KindRefused || !strings.Contains(err.Error(), "subject.locality") {
+			t.Errorf("locality %q: %v", locality, err)
 		}
 	}
 	request = server(t, "a.example.com")

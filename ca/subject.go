@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
 )
@@ -149,7 +150,7 @@ func (r rdn) check() error {
 		return refuse(field, "begins or ends with a space")
 	}
 	for _, c := range r.value {
-		if c < ' ' || c == 0x7f || (r.printable && !printable(c)) {
+		if policy.Unprintable(c) || (r.printable && !printable(c)) {
 			return refuse(field, "has the character %q", c)
 		}
 	}

@@ -56,7 +56,7 @@ func TestSilentConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer connection.Close()
-		if i%2 == 0 {
+		if i%10 == 0 {
 			if _, err := connection.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 				t.Fatal(err)
 			}

@@ -64,7 +64,7 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 	case pki.Email:
 		host := strings.ToLower(name.Value[strings.LastIndexByte(name.Value, '@')+1:])
 		for _, constraint := range s.Email {
-			if coversHost(constraint, host) || (strings.Contains(constraint, "@") && constraint == name.Value) {
+			if coversHost(constraint, host) || coversMailbox(constraint, name.Value, excluding) {
 				return true
 			}
 		}
@@ -76,8 +76,9 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 		if _, err := netip.ParseAddr(u.Hostname()); err == nil {
 			return excluding && len(s.URI) > 0 // RFC 5280: a URI constraint speaks of host names, never of addresses
 		}
+		host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 		for _, constraint := range s.URI {
-			if coversHost(constraint, u.Hostname()) {
+			if coversHost(constraint, host) {
 				return true
 			}
 		}
@@ -97,10 +98,22 @@ func wildcardMeets(name, excluded string) bool {
 	return wildcard && excludedParent == parent
 }
 
-// coversHost is the rule for email and URI: a leading dot means every host below, no dot means that host.
+// coversHost is the rule for email and URI: a leading dot means every host below, no dot means that host. The constraint
+// may be of another's CA, in any case; the host is in lower case.
 func coversHost(constraint, host string) bool {
+	constraint = strings.ToLower(constraint)
 	if strings.HasPrefix(constraint, ".") {
 		return strings.HasSuffix(host, constraint)
 	}
-	return strings.EqualFold(constraint, host)
+	return constraint == host
+}
+
+// coversMailbox compares a constraint that is one mailbox. Its local part has its case (RFC 5280, Section 7.5), and most
+// systems deliver whatever the case: what is excluded is excluded in each.
+func coversMailbox(constraint, name string, excluding bool) bool {
+	at := strings.LastIndexByte(constraint, '@')
+	if at < 0 || !strings.EqualFold(constraint, name) {
+		return false
+	}
+	return excluding || constraint[:at] == name[:at]
 }

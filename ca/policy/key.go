@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"math/big"
@@ -24,9 +25,14 @@ const keyField = "csr"
 // CheckKeyShape refuses, cheaply, keys that must not even be used to verify the request's signature: of a kind or size
 // the profile does not take, or RSA with a modulus or exponent that makes verification meaningless.
 func CheckKeyShape(p *profile.Profile, pub crypto.PublicKey) error {
-	if key, ok := pub.(*rsa.PublicKey); ok {
+	switch key := pub.(type) {
+	case *rsa.PublicKey:
 		if err := checkRSAShape(key); err != nil {
 			return err
+		}
+	case ed25519.PublicKey:
+		if smallOrder(key) {
+			return refuse(keyField, "anybody can sign for this Ed25519 key: its point has a small order")
 		}
 	}
 	algorithm := keys.AlgorithmOf(pub)
@@ -64,6 +70,24 @@ func checkRSAShape(key *rsa.PublicKey) error {
 		return refuse(keyField, "the RSA modulus is even")
 	}
 	return nil
+}
+
+// smallOrders are the y-coordinates of the points of Ed25519 whose order divides 8, in every encoding that crypto/ed25519
+// takes: the values 0, 1 and -1, modulo the prime and not, and the two of order 8 (RFC 8032, Section 5.1.3).
+var smallOrders = [...]string{
+	"0000000000000000000000000000000000000000000000000000000000000000",
+	"0100000000000000000000000000000000000000000000000000000000000000",
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+}
+
+func smallOrder(key ed25519.PublicKey) bool {
+	y := slices.Clone(key)
+	y[len(y)-1] &= 0x7f // the sign of x
+	return slices.Contains(smallOrders[:], hex.EncodeToString(y))
 }
 
 // CheckKey refuses keys whose private half can be computed from the public one, and those on the list.

@@ -5,7 +5,12 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
+	"path"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
@@ -81,8 +86,8 @@ func matches(pattern profile.Pattern, name pki.Identifier) bool {
 		}
 		return pattern.Exact == name.Value || (pattern.Suffix != "" && strings.HasSuffix(name.Value, pattern.Suffix))
 	case pki.Email:
-		if pattern.Exact != "" {
-			return pattern.Exact == name.Value
+		if pattern.Exact != "" { // most systems deliver to a mailbox however it is written
+			return pattern.Exact == name.Value || pattern.Deny && strings.EqualFold(pattern.Exact, name.Value)
 		}
 		domain := name.Value[strings.LastIndexByte(name.Value, '@'):]
 		return domain == pattern.Suffix || (pattern.Suffix[0] == '.' && strings.HasSuffix(domain, pattern.Suffix))
@@ -90,6 +95,9 @@ func matches(pattern profile.Pattern, name pki.Identifier) bool {
 		addr, err := netip.ParseAddr(name.Value)
 		return err == nil && pattern.Net.Contains(addr)
 	case pki.URI:
+		if pattern.Deny {
+			return deniesURI(pattern, name.Value)
+		}
 		return pattern.Exact == name.Value || (pattern.Prefix != "" && strings.HasPrefix(name.Value, pattern.Prefix) && !hasDotSegment(name.Value))
 	}
 	return false
@@ -107,7 +115,39 @@ func coversWildcard(pattern profile.Pattern, base string) bool {
 // hasDotSegment finds the paths that leave a prefix again.
 func hasDotSegment(uri string) bool {
 	lower := strings.ToLower(uri)
-	return strings.Contains(lower, "/../") || strings.HasSuffix(lower, "/..") || strings.Contains(lower, "%2e") || strings.Contains(lower, "%2f")
+	return strings.Contains(lower, "/../") || strings.HasSuffix(lower, "/..") || strings.Contains(lower, "%2e") || strings.Contains(lower, "%2f") ||
+		strings.Contains(lower, `\`) || strings.Contains(lower, "%5c") // which browsers read as a slash
+}
+
+// deniesURI reports whether a URI is denied, in any of the ways in which it can be written.
+func deniesURI(pattern profile.Pattern, uri string) bool {
+	meant := plainURI(uri)
+	if pattern.Exact != "" {
+		return meant == plainURI(pattern.Exact)
+	}
+	return strings.HasPrefix(meant, plainURI(pattern.Prefix))
+}
+
+// plainURI is where a URI leads: percent-encoding undone, dot segments walked, the port of the scheme left out (RFC 3986,
+// Section 6.2).
+func plainURI(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return uri
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if port := u.Port(); port != "" && port != map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		host += ":" + port
+	}
+	walked := path.Clean("/" + strings.ReplaceAll(u.Path, `\`, "/"))
+	if strings.HasSuffix(u.Path, "/") && walked != "/" {
+		walked += "/"
+	}
+	query := ""
+	if u.RawQuery != "" {
+		query = "?" + u.RawQuery
+	}
+	return u.Scheme + "://" + host + walked + query
 }
 
 // CheckCommonName refuses a common name that reads as a host name or address and is none of the names: software that
@@ -120,25 +160,45 @@ func CheckCommonName(name string, names []pki.Identifier) error {
 		return refuse("subject.common_name", "is longer than 64 characters")
 	}
 	for _, c := range name {
-		if c < ' ' || c == 0x7f || c == 0xfffd {
+		if Unprintable(c) || c == utf8.RuneError {
 			return refuse("subject.common_name", "has a control character")
 		}
 	}
 	if !strings.ContainsAny(name, ".:") {
 		return nil
 	}
-	for _, kind := range []pki.IdentifierType{pki.DNS, pki.IP} {
-		id, err := pki.NewIdentifier(kind, name)
-		if err != nil {
-			continue
-		}
-		for _, known := range names {
-			if known == id {
-				return nil
-			}
-		}
-		return refuse("subject.common_name", "%q reads as a %s name and is not among the identifiers", name, kind).
-			WithHint("ask for it as an identifier too")
+	id, reads := readsAs(name)
+	if !reads || slices.Contains(names, id) {
+		return nil
 	}
-	return nil
+	return refuse("subject.common_name", "%q reads as a %s name and is not among the identifiers", name, id.Type).
+		WithHint("ask for it as an identifier too")
+}
+
+// likeHost makes a host name of what software takes for one, and no identifier can be: with the dot of the root behind it,
+// with an underscore, or with an asterisk anywhere.
+var likeHost = strings.NewReplacer("_", "x", "*", "x")
+
+// readsAs is what software that looks for hosts in a common name reads. What it returns for a name that no certificate can
+// have is none of the identifiers.
+func readsAs(name string) (pki.Identifier, bool) {
+	if _, err := netip.ParseAddr(name); err == nil {
+		id, err := pki.NewIdentifier(pki.IP, name)
+		if err != nil { // mapped, or with a zone
+			id.Type = pki.IP
+		}
+		return id, true
+	}
+	if id, err := pki.NewIdentifier(pki.DNS, name); err == nil {
+		return id, true
+	}
+	_, err := pki.NewIdentifier(pki.DNS, likeHost.Replace(strings.TrimSuffix(name, ".")))
+	return pki.Identifier{Type: pki.DNS}, err == nil
+}
+
+// Unprintable reports whether a character does something instead of being seen: controls, line separators, and what
+// reorders or hides text. The two joiners are letters of some scripts.
+func Unprintable(c rune) bool {
+	const zwnj, zwj = 0x200c, 0x200d
+	return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && c != zwnj && c != zwj
 }

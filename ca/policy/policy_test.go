@@ -1,17 +1,20 @@
 package policy_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/hex"
 	"fmt"
 	"math/big"
 	"strings"
 	"testing"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
@@ -61,6 +64,9 @@ func TestNames(t *testing.T) {
   uri: {allow: ["spiffe://corp.example/ns/*"]}
   email: {allow: ["@example.com", "@.corp.example", "root@example.org"]}
 `)
+	most := parse(t, `  uri: {allow: ["*"], deny: ["https://corp.example/admin/*", "spiffe://corp.example/root"]}
+  email: {allow: ["@corp.example"], deny: ["root@corp.example"]}
+`)
 	strict := parse(t, "  min: 1\n  dns: {allow: [\"*\"]}\n")
 	tests := []struct {
 		profile *profile.Profile
@@ -90,6 +96,20 @@ func TestNames(t *testing.T) {
 		{inside, "a@sub.example.com", "identifiers[0]"},
 		{inside, "a@corp.example", "identifiers[0]"},
 		{inside, "other@example.org", "identifiers[0]"},
+		{inside, `spiffe://corp.example/ns/..\root`, "identifiers[0]"},
+		{most, "https://corp.example/adm spiffe://corp.example/root2 a@corp.example", ""},
+		{most, "https://corp.example/admin/", "identifiers[0]"},
+		{most, "https://corp.example/x/../admin/y", "identifiers[0]"},
+		{most, "https://corp.example/admin/../admin/y", "identifiers[0]"},
+		{most, "https://corp.example/%61dmin/y", "identifiers[0]"},
+		{most, "https://corp.example//admin/y", "identifiers[0]"},
+		{most, `https://corp.example/x/..\admin/y`, "identifiers[0]"},
+		{most, "https://corp.example:443/admin/y", "identifiers[0]"},
+		{most, "https://CORP.example./admin/y", "identifiers[0]"},
+		{most, "https://corp.example:8443/admin/y", ""}, // another server
+		{most, "spiffe://corp.example/%72oot", "identifiers[0]"},
+		{most, "root@corp.example", "identifiers[0]"},
+		{most, "Root@corp.example", "identifiers[0]"},
 		{strict, "", "identifiers"},
 		{strict, "*.example.com", "identifiers[0]"},
 		{strict, "10.1.2.3", "identifiers[0]"},
@@ -107,6 +127,9 @@ func TestACommonNameThatLooksLikeAHostIsOneOfTheNames(t *testing.T) {
 	for name, field := range map[string]string{
 		"": "", "Alice": "", "agent 7": "", "www.example.com": "", "10.0.0.1": "", "Example Inc. Web": "",
 		"mail.example.com": "subject.common_name", "WWW2.Example.COM": "subject.common_name", "10.0.0.2": "subject.common_name",
+		"www.example.com.": "subject.common_name", "*.example.com": "subject.common_name", "w*.example.com": "subject.common_name", "www.*.com": "subject.common_name",
+		"my_host.example.com": "subject.common_name", "::ffff:10.0.0.1": "subject.common_name", "fe80::1%eth0": "subject.common_name", "Dr. Jo": "",
+		"www。example。com": "", "a\u202eb": "subject.common_name", "a\u009b2J": "subject.common_name", "a\u200db": "", "a\ufeffb": "subject.common_name",
 		"a\x00b": "subject.common_name", strings.Repeat("x", 65): "subject.common_name",
 	} {
 		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) { blame(t, policy.CheckCommonName(name, names), field) })
@@ -134,6 +157,17 @@ func TestIssuerNameConstraints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { blame(t, policy.CheckConstraints(chain, identifiers(t, name)), field) })
 	}
+	// Of a CA from elsewhere, as it wrote them.
+	foreign := []policy.Constraints{{Subject: "CN=Elsewhere", Excluded: profile.Subtrees{Email: []string{".Bad.example", "root@Corp.example"}, URI: []string{".Bad.example", "Corp.example"}}}}
+	for name, field := range map[string]string{
+		"a@x.bad.example": "identifiers[0]", "ROOT@corp.example": "identifiers[0]", "root@corp.example": "identifiers[0]", "jo@corp.example": "",
+		"https://x.bad.example/": "identifiers[0]", "https://corp.example./": "identifiers[0]", "https://x.bad.example./": "identifiers[0]", "https://www.corp.example/": "",
+	} {
+		t.Run(name, func(t *testing.T) { blame(t, policy.CheckConstraints(foreign, identifiers(t, name)), field) })
+	}
+	exact := []policy.Constraints{{Subject: "CN=Elsewhere", Permitted: profile.Subtrees{Email: []string{"Root@Corp.example"}}}}
+	blame(t, policy.CheckConstraints(exact, identifiers(t, "Root@corp.example")), "")
+	blame(t, policy.CheckConstraints(exact, identifiers(t, "root@corp.example")), "identifiers[0]")
 	if err := policy.CheckConstraints(nil, identifiers(t, "anything.example")); err != nil {
 		t.Errorf("without constraints: %v", err)
 	}
@@ -169,6 +203,40 @@ func TestKeyShapes(t *testing.T) {
 	}
 	blame(t, policy.CheckKey(good.Public(), nil), "")
 	blame(t, policy.CheckKey(ed, nil), "")
+}
+
+// Who has no private key signs for a point of small order: R the neutral point, S zero, and a message that suits.
+func TestPointsOfSmallOrderAreRefused(t *testing.T) {
+	p := parse(t, "  min: 1\n  dns: {allow: [\"*\"]}\n")
+	p.Algorithms = append(p.Algorithms, keys.Ed25519)
+	forgery := make([]byte, ed25519.SignatureSize)
+	forgery[0] = 1
+	forged := 0
+	for _, text := range policy.SmallOrders {
+		y, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sign := range []byte{0, 0x80} {
+			key := ed25519.PublicKey(bytes.Clone(y))
+			key[31] |= sign
+			for i := range byte(200) {
+				if ed25519.Verify(key, []byte{i}, forgery) {
+					forged++
+					break
+				}
+			}
+			blame(t, policy.CheckKeyShape(p, key), "csr")
+		}
+	}
+	if forged < 8 {
+		t.Errorf("%d keys could be forged for: these are not the points", forged)
+	}
+	good, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blame(t, policy.CheckKeyShape(p, good), "")
 }
 
 func TestBrokenRSAKeysAreRefused(t *testing.T) {

@@ -225,12 +225,12 @@ type faulty struct {
 	fail func(finish bool) (before, after error)
 }
 
-func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (uint64, bool, error) {
+func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (uint64, bool, error) {
 	before, after := f.fail(false)
 	if before != nil {
 		return 0, false, before
 	}
-	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, atLeast, lease)
+	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, seen, lease)
 	return number, ok, errors.Join(err, after)
 }
 

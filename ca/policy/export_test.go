@@ -1,0 +1,4 @@
+package policy
+
+// SmallOrders are y-coordinates, hexadecimal.
+var SmallOrders = smallOrders
