@@ -317,6 +317,9 @@ func (v verdict) text() string {
 	if v.Decision != "" && v.Decision != handshake.Accepted.String() {
 		text += " (" + v.Decision + ")"
 	}
+	if v.Decision == handshake.AcceptedUnproved.String() {
+		text += "\n  next: nobody told whether it is in force; to insist say --policy hard, and --allow-private if the authority is on this network"
+	}
 	return text
 }
 
