@@ -38,7 +38,7 @@ func (e *CheckError) Unwrap() error { return e.Err }
 // and everything it says is compared with what it should say. It returns the list that was read, in which nothing can be looked
 // up. The error is a *CheckError.
 func Check(document Document, want Want) (*List, error) {
-	l, err := readUnindexed(document.Reader(), document.Size())
+	l, err := readSum(document.Reader(), document.Size())
 	if err != nil {
 		return nil, &CheckError{"parse", err}
 	}

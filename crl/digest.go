@@ -24,11 +24,18 @@ func (d Digest) Plus(other Digest) Digest { return d + other }
 
 // Digest computes that of the entries of a list.
 func (l *List) Digest() (d Digest) {
+	if l.sums {
+		return l.sum
+	}
 	for position := range l.entries.positions() {
 		r, _ := l.entries.at(position)
-		d += hashEntry(bytes.TrimLeft(r.serial, "\x00"), r.at, r.reason, r.invalidity)
+		d += r.digest()
 	}
 	return d
+}
+
+func (r *record) digest() Digest {
+	return hashEntry(bytes.TrimLeft(r.serial, "\x00"), r.at, r.reason, r.invalidity)
 }
 
 func digestOf(r Revocation) Digest {

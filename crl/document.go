@@ -1,6 +1,7 @@
 package crl
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -30,12 +31,50 @@ func (d Document) Bytes() []byte {
 	return all
 }
 
-// Sum is the SHA-256 of the document.
+// Sum identifies the document: the SHA-256 of the SHA-256 of what is signed, followed by the octets after that. Whoever signs with
+// SHA-256 has most of it already. Octets that are no list are all taken for what is signed.
 func (d Document) Sum() (sum [sha256.Size]byte) {
+	signed, tail, ok := d.signed()
+	if !ok {
+		signed, tail = d, nil
+	}
 	h := sha256.New()
-	d.digest(h)
-	h.Sum(sum[:0])
-	return sum
+	signed.digest(h)
+	return sumOf(h.Sum(sum[:0]), tail)
+}
+
+// sumOf is Sum from the SHA-256 of what is signed.
+func sumOf(signed, tail []byte) [sha256.Size]byte {
+	return sha256.Sum256(append(bytes.Clone(signed), tail...))
+}
+
+// signed cuts the document into what is signed and the octets after that.
+func (d Document) signed() (signed Document, tail []byte, ok bool) {
+	head := make([]byte, 0, 2*headerMax)
+	for _, piece := range d {
+		head = append(head, piece[:min(len(piece), cap(head)-len(head))]...)
+	}
+	_, outer, _, err := header(head)
+	if err != nil {
+		return nil, nil, false
+	}
+	_, inner, length, err := header(head[outer:])
+	if err != nil || int64(outer+inner)+length > d.Size() {
+		return nil, nil, false
+	}
+	return d.between(int64(outer), int64(outer+inner)+length), d.between(int64(outer+inner)+length, d.Size()).Bytes(), true
+}
+
+// between is a part of the document.
+func (d Document) between(from, to int64) (part Document) {
+	for _, piece := range d {
+		n := int64(len(piece))
+		if begin, end := max(0, from), min(n, to); begin < end {
+			part = append(part, piece[begin:end])
+		}
+		from, to = from-n, to-n
+	}
+	return part
 }
 
 func (d Document) digest(w digest) {

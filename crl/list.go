@@ -40,6 +40,8 @@ type List struct {
 
 	critical  map[string]bool // content octets of the identifiers of critical extensions
 	entries   index
+	sums      bool   // entries has their count and nothing else,
+	sum       Digest // and this is that of all of them
 	message   signed
 	signature []byte
 
@@ -68,9 +70,9 @@ func Read(r io.Reader, limit int64) (*List, error) {
 	return read(&scanner{src: r, limit: limit})
 }
 
-// readUnindexed is Read for a list that is walked and not searched: making the table is a third of the work.
-func readUnindexed(r io.Reader, limit int64) (*List, error) {
-	return walk(&scanner{src: r, limit: limit}, false)
+// readSum is Read for a list whose entries are counted and summed, and not kept.
+func readSum(r io.Reader, limit int64) (*List, error) {
+	return walk(&scanner{src: r, limit: limit}, true)
 }
 
 // Len is how many entries the list has.
@@ -112,20 +114,28 @@ type reader struct {
 	early bool // thisUpdate or nextUpdate before 2050 is a GeneralizedTime
 
 	scratch []extension // of the entry at hand
+
+	document Document // what is read, if entries are to be passed unread,
+	seen     *Seen    // and which; nil: none
 }
 
-func read(s *scanner) (*List, error) { return walk(s, true) }
+func read(s *scanner) (*List, error) { return walk(s, false) }
 
-func walk(s *scanner, indexed bool) (*List, error) {
-	r := &reader{scanner: *s, list: &List{}, issuer: -1}
+func walk(s *scanner, sums bool) (*List, error) {
+	r := &reader{scanner: *s, list: &List{sums: sums}, issuer: -1}
 	err := r.certificateList()
 	if err == nil {
-		if indexed {
+		if !sums {
 			r.list.entries.build()
 		}
 		r.deviations()
 	}
 	r.wait()
+	return r.ending(err)
+}
+
+// ending returns what was read, or err with the place where it happened.
+func (r *reader) ending(err error) (*List, error) {
 	if err != nil {
 		if r.broken != nil {
 			return nil, r.broken
@@ -324,6 +334,11 @@ func (r *reader) revokedCertificates(tbsEnd int64) error {
 	if r.offset() == end {
 		r.unusable(&ProfileError{"5.1.2.6", "the list of revoked certificates is present and empty"})
 	}
+	if r.seen != nil {
+		if err := r.passSeen(); err != nil {
+			return err
+		}
+	}
 	for r.offset() < end {
 		start := r.offset()
 		if err := r.nextEntry(); err != nil {
@@ -381,6 +396,11 @@ func (r *reader) entry(b []byte) error {
 		}
 	}
 	e.issuer = r.issuer
+	if r.list.sums {
+		r.list.sum += e.digest()
+		r.list.entries.count++
+		return nil
+	}
 	r.list.entries.add(e)
 	return nil
 }

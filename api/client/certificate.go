@@ -141,7 +141,7 @@ func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
 	stream, err := c.certificates.IssueCertificates(ctx)
 	if err != nil {
 		cancel()
-		return nil, domainError("issue certificates", err)
+		return nil, c.failure("issue certificates", err)
 	}
 	return &Batch{stream, cancel}, nil
 }

@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -49,6 +51,30 @@ type Client struct {
 	credentials  signetv1.CredentialServiceClient
 	audit        signetv1.AuditServiceClient
 	timeout      time.Duration
+	reached      *atomic.Bool // a connection to the server was made once
+}
+
+// ErrNotReached is the cause of a call's error if there never was a connection to the server: nothing was sent, and nothing happened.
+var ErrNotReached = errors.New("the server was not reached")
+
+// watched remembers that a connection was made, with TLS.
+type watched struct {
+	credentials.TransportCredentials
+	reached *atomic.Bool
+}
+
+// ClientHandshake is called by gRPC for every connection.
+func (w watched) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err == nil {
+		w.reached.Store(true)
+	}
+	return conn, info, err
+}
+
+// Clone is called by gRPC.
+func (w watched) Clone() credentials.TransportCredentials {
+	return watched{w.TransportCredentials.Clone(), w.reached}
 }
 
 // New makes a client; it does not connect yet.
@@ -63,8 +89,9 @@ func New(c Config) (*Client, error) {
 	if c.Certificate != nil {
 		transport.Certificates = []tls.Certificate{*c.Certificate}
 	}
+	reached := new(atomic.Bool)
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(transport)),
+		grpc.WithTransportCredentials(watched{credentials.NewTLS(transport), reached}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.WithDisableServiceConfig(),
@@ -89,6 +116,7 @@ func New(c Config) (*Client, error) {
 		credentials:  signetv1.NewCredentialServiceClient(connection),
 		audit:        signetv1.NewAuditServiceClient(connection),
 		timeout:      c.Timeout,
+		reached:      reached,
 	}, nil
 }
 
@@ -163,7 +191,7 @@ func invoke[Q, A any](ctx context.Context, c *Client, op string, call func(conte
 	defer cancel()
 	a, err := call(ctx, q)
 	if err != nil {
-		return a, domainError(op, err)
+		return a, c.failure(op, err)
 	}
 	return a, nil
 }

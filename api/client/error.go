@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -41,6 +42,19 @@ func kindOfCode(c codes.Code) pki.Kind {
 		return pki.KindExhausted
 	}
 	return pki.KindInternal
+}
+
+// failure is domainError, for a call that may have failed because nobody is there.
+func (c *Client) failure(op string, err error) error {
+	if status.Code(err) != codes.Unavailable || c.reached.Load() {
+		return domainError(op, err)
+	}
+	// gRPC wraps the cause in text of its own, which says nothing to a person.
+	text := status.Convert(err).Message()
+	text = strings.TrimSuffix(strings.TrimPrefix(text, "connection error: desc = \"transport: "), "\"")
+	text = strings.ReplaceAll(strings.TrimPrefix(text, "Error while dialing: "), `\"`, `"`)
+	return pki.Errorf(pki.KindUnavailable, op, "%w: %s", ErrNotReached, text).
+		WithHint("does the server run, and are its address and root certificates right? on its machine `signet doctor` knows")
 }
 
 // domainError turns a gRPC status into a *pki.Error.

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/internal/server"
@@ -61,6 +64,12 @@ func (a *app) note(format string, args ...any) {
 	}
 }
 
+// toTerminal says whether the result goes to a terminal, where binary data is of no use.
+func (a *app) toTerminal() bool {
+	file, ok := a.out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
 // loadConfig reads signet.yaml with the environment's overrides.
 func (a *app) loadConfig() (*server.Config, error) {
 	return server.LoadConfig(a.config, a.getenv)
@@ -80,6 +89,10 @@ func (a *app) fail(err error) int {
 		return exitFailed
 	}
 	if _, ok := errors.AsType[handshakeRefused](err); ok {
+		return exitFailed
+	}
+	if foreign, ok := errors.AsType[unparsed](err); ok {
+		a.fail(foreign.error)
 		return exitFailed
 	}
 	if own, ok := errors.AsType[ownFault](err); ok {
@@ -200,6 +213,14 @@ func (p *printer) table(header []string, rows [][]string) {
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	p.flush(t)
+}
+
+// counted is a number with its noun: "1 certificate", "12 certificates".
+func counted[N int | int64 | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // next names the command to type next.

@@ -145,6 +145,9 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 				WithHint("`signet list` shows serial numbers")
 		}
 	}
+	if filter.Serial.IsZero() { // to the server that is no condition, and every certificate would match
+		return nil, pki.Errorf(pki.KindNotFound, op, "no certificate of this server has the serial number 0").WithHint("`signet list` shows serial numbers")
+	}
 	page, err := c.List(a.ctx, filter)
 	if err != nil {
 		return nil, err

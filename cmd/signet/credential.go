@@ -95,7 +95,11 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 		p.line("made credential %s", made.Credential.Name)
 		printCredential(p, &made.Credential)
 		p.fields("token", path+" (readable by you only; the server keeps a hash)")
-		p.next("signet list --token-file %s", path)
+		first := "signet list"
+		if made.Credential.Role == client.RoleApprover {
+			first = "signet requests list"
+		}
+		p.next("%s --token-file %s", first, path)
 	})
 }
 

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -49,6 +52,9 @@ func (c *crlFetchCmd) Run(a *app) error {
 	if err != nil {
 		return pki.Errorf(pki.KindInvalid, "fetch CRL", "what %s gave is not a CRL: %w", c.From, err)
 	}
+	if c.Out == "-" && !c.PEM && a.toTerminal() {
+		return pki.Errorf(pki.KindInvalid, "fetch CRL", "a list in DER is not for a terminal").WithHint("say --out FILE, or --pem, or pipe it into `signet crl show -`")
+	}
 	data := der
 	if c.PEM {
 		data = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
@@ -63,8 +69,19 @@ func (c *crlFetchCmd) Run(a *app) error {
 	return a.show(describeList(list), func(p *printer) {
 		p.line("wrote %s", c.Out)
 		printList(p, list)
-		p.next("signet crl verify %s --issuer ISSUER.pem", c.Out)
+		p.next("%s", c.verification())
 	})
+}
+
+// verification is the command that checks what was fetched. A certificate's file has its issuer's behind it, as a rule.
+func (c *crlFetchCmd) verification() string {
+	switch {
+	case strings.HasPrefix(c.From, "http"):
+		return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", c.Out)
+	case !missing(c.From):
+		return fmt.Sprintf("signet crl verify %s --issuer %s", c.Out, c.From)
+	}
+	return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", c.From, c.Out)
 }
 
 func (c *crlFetchCmd) get(a *app) ([]byte, error) {
@@ -103,7 +120,14 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 	request.MaxBytes, request.Timeout = maxInput, 30*time.Second
 	response, err := f.Do(a.ctx, request)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("check that %s can be reached from here", request.URL)
+		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.BadStatus && (failed.Status == http.StatusNotFound || failed.Status == http.StatusGone) {
+			return nil, pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, and has nothing there: look at the address")
+		}
+		host := request.URL
+		if at, parseErr := url.Parse(request.URL); parseErr == nil { // the path of an OCSP request is the request
+			host = at.Scheme + "://" + at.Host
+		}
+		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("is %s up, and can it be reached from here?", host)
 	}
 	return response.Body, nil
 }
@@ -165,7 +189,8 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 		if number, err := pki.SerialFromBytes(e.Serial); err != nil || number != serial {
 			continue
 		}
-		if err := a.show(describeEntry(e), func(p *printer) {
+		entry := describeEntry(e)
+		if err := a.show(lookedUp{serial.String(), true, &entry}, func(p *printer) {
 			p.line("%s is on the list", serial)
 			p.fields("revoked", on(e.RevokedAt), "reason", e.Reason.String(), "key lost", on(e.InvalidityAt))
 		}); err != nil {
@@ -173,12 +198,12 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 		}
 		return answerNo{"the serial is on the list"}
 	}
-	return a.show(map[string]any{"serial": serial.String(), "listed": false}, func(p *printer) { p.line("%s is not on the list", serial) })
+	return a.show(lookedUp{Serial: serial.String()}, func(p *printer) { p.line("%s is not on the list", serial) })
 }
 
 type crlVerifyCmd struct {
 	File   string `arg:"" help:"A CRL in DER or PEM; - is standard input."`
-	Issuer string `required:"" placeholder:"FILE" help:"Certificate of the issuer."`
+	Issuer string `required:"" placeholder:"FILE" help:"Certificate of the issuer; a file may hold others too."`
 }
 
 // Help is shown by `signet crl verify --help`.
@@ -187,7 +212,9 @@ func (crlVerifyCmd) Help() string {
 status is 10 if it must not be believed.
 
 Examples:
-  signet crl verify issuing.crl --issuer issuing.pem`
+  signet crl verify issuing.crl --issuer issuing.pem
+  signet crl fetch app.example.pem --out app.crl
+  signet crl verify app.crl --issuer app.example.pem`
 }
 
 // Run checks one list.
@@ -196,7 +223,7 @@ func (c *crlVerifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	issuer, err := a.readCertificate(c.Issuer)
+	issuer, err := c.issuer(a, list)
 	if err != nil {
 		return err
 	}
@@ -218,6 +245,24 @@ func (c *crlVerifyCmd) Run(a *app) error {
 		return answerNo{result.Problem}
 	}
 	return nil
+}
+
+// issuer reads the issuer's certificate: the one of the file with the list's issuer as its subject, or else the first.
+func (c *crlVerifyCmd) issuer(a *app, list *crl.List) (*x509.Certificate, error) {
+	data, err := a.readInput(c.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := parseChain(data)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", c.Issuer, err).WithHint("`signet issuer show NAME --pem` prints an issuer's")
+	}
+	for _, certificate := range chain {
+		if bytes.Equal(certificate.RawSubject, list.Issuer) {
+			return certificate, nil
+		}
+	}
+	return chain[0], nil
 }
 
 // judgeList says why a list must not be believed at a time.
@@ -267,6 +312,13 @@ type verifiedList struct {
 	listSummary
 	Believable bool   `json:"believable"`
 	Problem    string `json:"problem,omitempty"`
+}
+
+// lookedUp is what `signet crl show --serial` prints as JSON.
+type lookedUp struct {
+	Serial string     `json:"serial"`
+	Listed bool       `json:"listed"`
+	Entry  *listEntry `json:"entry,omitempty"`
 }
 
 type listEntry struct {

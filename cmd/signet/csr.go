@@ -8,8 +8,8 @@ import (
 )
 
 type csrCmd struct {
-	Names []string `arg:"" name:"name" help:"Names for the certificate: app.example, *.app.example, 192.0.2.7, jane@app.example, https://app.example/."`
-	Out   string   `short:"o" placeholder:"STEM" help:"Write STEM.key and STEM.csr (default: the first name)."`
+	Names []string `arg:"" optional:"" name:"name" help:"Names for the certificate: app.example, *.app.example, 192.0.2.7, jane@app.example, https://app.example/."`
+	Out   string   `short:"o" placeholder:"STEM" help:"Write STEM.key and STEM.csr (default: the first name, or the common name)."`
 	keyFlags
 }
 
@@ -20,6 +20,7 @@ func (csrCmd) Help() string {
 Examples:
   signet csr app.example 192.0.2.7
   signet csr --key existing.key --out new app.example
+  signet csr --cn "Release 7" --out release      # for a profile whose certificates have a common name and nothing else
   signet issue --csr app.example.csr`
 }
 
@@ -29,9 +30,9 @@ func (c *csrCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	stem := c.Out
-	if stem == "" {
-		stem = fileStem(names[0])
+	stem, err := c.stem("make certificate request", c.Out, names)
+	if err != nil {
+		return err
 	}
 	key, err := c.open(stem + ".key")
 	if err != nil {
@@ -46,9 +47,13 @@ func (c *csrCmd) Run(a *app) error {
 	}
 	result := csrResult{Names: texts(names), Key: key.path, KeyMade: key.made, CSR: stem + ".csr"}
 	return a.show(result, func(p *printer) {
-		p.line("made a certificate request for %s", sentence(values(names)))
+		p.line("made a certificate request for %s", title(names, c.CommonName))
 		p.fields("request", result.CSR, "key", describeKey(key))
-		p.next("signet issue --csr %s --profile server", result.CSR)
+		profile := "server"
+		if len(names) == 0 {
+			profile = "PROFILE      (signet profile list)"
+		}
+		p.next("signet issue --csr %s --profile %s", result.CSR, profile)
 	})
 }
 

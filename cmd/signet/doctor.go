@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +19,8 @@ import (
 )
 
 type doctorCmd struct {
-	Health bool `help:"Only ask the running server whether it is ready, as a container's health check does."`
+	Health bool     `help:"Only ask the running server whether it is ready, as a container's health check does."`
+	Wait   duration `placeholder:"DURATION" help:"With --health: ask again until it is ready, for so long, such as 30s."`
 }
 
 // Help is shown by `signet doctor --help`.
@@ -27,7 +30,8 @@ The exit status is 10 if something is wrong.
 
 Examples:
   signet doctor
-  signet doctor --health`
+  signet doctor --health
+  signet doctor --health --wait 30s      # after starting the server in the background`
 }
 
 // Run makes every check, whatever the others say.
@@ -35,6 +39,9 @@ func (c *doctorCmd) Run(a *app) error {
 	config, err := a.loadConfig()
 	if err != nil {
 		return err
+	}
+	if c.Wait > 0 && !c.Health {
+		return pki.Errorf(pki.KindInvalid, "examine", "--wait belongs to --health").WithHint("signet doctor --health --wait %s", time.Duration(c.Wait))
 	}
 	checks := []check{
 		{"variables", checkVariables},
@@ -48,7 +55,7 @@ func (c *doctorCmd) Run(a *app) error {
 		{"API", checkAPI},
 	}
 	if c.Health {
-		checks = []check{{"server", checkReady}}
+		checks = []check{{"server", c.awaitReady}}
 	}
 	report := examination{Healthy: true, Findings: []finding{}}
 	for _, check := range checks {
@@ -199,6 +206,23 @@ func checkPublicURL(a *app, config *server.Config) finding {
 	return good("%s answers", url)
 }
 
+// awaitReady asks until the server is ready or the wait is over.
+func (c *doctorCmd) awaitReady(a *app, config *server.Config) finding {
+	wait, cancel := context.WithTimeout(a.ctx, time.Duration(c.Wait))
+	defer cancel()
+	for {
+		f := checkReady(a, config)
+		if f.State != "wrong" {
+			return f
+		}
+		select {
+		case <-wait.Done():
+			return f
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // checkReady asks the ops listener.
 func checkReady(a *app, config *server.Config) finding {
 	if config.Ops.Listen == "off" {
@@ -211,8 +235,11 @@ func checkReady(a *app, config *server.Config) finding {
 		return wrong("", "%v", err)
 	}
 	answer, err := http.DefaultClient.Do(request)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return wrong("start it with `signet serve`", "it does not run, or not yet: %v", failed.Err)
+	}
 	if err != nil {
-		return wrong("start it with `signet serve`", "it does not run: %v", err)
+		return wrong("", "%v", err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, 4096))

@@ -72,13 +72,16 @@ func (c *exportCmd) Run(a *app) error {
 	if err := durable.Replace(c.Out, data, mode); err != nil {
 		return fileError("export certificate", err)
 	}
+	if c.Format == "der" { // holds one certificate
+		chain = chain[:1]
+	}
 	result := exportedFile{c.Out, c.Format, len(chain), key != nil}
 	return a.show(result, func(p *printer) {
 		with := "without a private key"
 		if key != nil {
 			with = "with its private key, readable by you only"
 		}
-		p.line("wrote %s: %s, %d certificates, %s", c.Out, c.Format, len(chain), with)
+		p.line("wrote %s: %s, %s, %s", c.Out, c.Format, counted(len(chain), "certificate"), with)
 	})
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
@@ -39,7 +38,7 @@ Examples:
   signet issue --csr app.csr
   signet issue --key app.example.key --out app.renewed app.example
   signet issue --batch fleet.csv --profile client
-  signet issue --profile code-signing --cn "Release 7" --csr release.csr --wait 8h
+  signet issue --profile code-signing --cn "Release 7" --wait 8h
 
 Under a profile that needs an approval the request is checked and filed; the exit status is 10 until there is a certificate,
 and ` + "`signet requests collect`" + ` fetches it.
@@ -61,9 +60,10 @@ func (c *issueCmd) Run(a *app) error {
 	if request.RequestID == "" {
 		request.RequestID = newRequestID()
 	}
-	if c.IfMissing && len(names) > 0 {
-		path := cmp.Or(c.Out, fileStem(names[0])) + ".pem"
-		if _, err := os.Stat(path); err == nil {
+	if c.IfMissing {
+		stem, err := c.stem("issue certificate", c.Out, names)
+		path := stem + ".pem"
+		if _, missing := os.Stat(path); err == nil && missing == nil {
 			return a.show(map[string]any{"certificate_file": path, "issued": nil}, func(p *printer) { p.line("%s is there already; nothing was done", path) })
 		}
 	}
@@ -115,11 +115,8 @@ func (c *issueCmd) prepare(a *app, names []pki.Identifier, request *client.Issue
 		stem, err = c.stemOfCSR(request.CSR, names)
 		return stem, nil, err
 	}
-	if len(names) == 0 {
-		return "", nil, pki.Errorf(pki.KindInvalid, op, "no name is given").WithHint("signet issue app.example, or signet issue --csr FILE")
-	}
-	if stem = c.Out; stem == "" {
-		stem = fileStem(names[0])
+	if stem, err = c.stem(op, c.Out, names); err != nil {
+		return "", nil, err
 	}
 	if key, err = c.open(stem + ".key"); err != nil {
 		return "", nil, err
@@ -163,6 +160,9 @@ func (c *issueCmd) refused(err error, key *localKey, requestID string) error {
 	if key == nil {
 		return err
 	}
+	if errors.Is(err, client.ErrNotReached) {
+		return errors.Join(err, key.undo())
+	}
 	if pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal {
 		if e, ok := errors.AsType[*pki.Error](err); ok && key.made {
 			return e.WithHint("whether it was issued is not known; try again with --key %s --request-id %s, which gives the same certificate if it was", key.path, requestID)
@@ -183,7 +183,7 @@ func reportIssued(a *app, issued *client.Issued, key *localKey, path string) err
 		if issued.Repeated {
 			first = "had already issued, for this request id, a certificate for "
 		}
-		p.line("%s", first+sentence(values(crt.Identifiers)))
+		p.line("%s", first+title(crt.Identifiers, crt.Subject))
 		pairs := []string{"serial", crt.Serial.String(), "issuer", crt.Issuer.String(), "profile", crt.Profile, "valid", span(crt.NotBefore, crt.NotAfter), "certificate", path + " (with its chain, as a server wants it)"}
 		if key != nil {
 			pairs = append(pairs, "key", describeKey(key))

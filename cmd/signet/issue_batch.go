@@ -118,7 +118,7 @@ func (c *issueCmd) runBatch(a *app) error {
 	}
 	summary := batchSummary{b.issued, b.skipped, b.failed, b.pending, b.dir, path}
 	if err := a.show(summary, func(p *printer) {
-		p.line("issued %d certificates, %d were there already, %d failed", b.issued, b.skipped, b.failed)
+		p.line("issued %s, %d were there already, %d failed", counted(b.issued, "certificate"), b.skipped, b.failed)
 		if b.pending > 0 {
 			p.line("%d wait for an approval; run the same command again to collect them", b.pending)
 		}
@@ -127,7 +127,7 @@ func (c *issueCmd) runBatch(a *app) error {
 		return err
 	}
 	if b.failed > 0 {
-		return pki.Errorf(pki.KindRefused, op, "%d items failed", b.failed).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", path)
+		return pki.Errorf(pki.KindRefused, op, "%s failed", counted(b.failed, "item")).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", path)
 	}
 	if b.pending > 0 {
 		return answerNo{"some items wait for an approval"}

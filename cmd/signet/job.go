@@ -56,7 +56,7 @@ func (c *jobPlanCmd) Run(a *app) error {
 
 // printPlan says what a job would do, and what it costs.
 func printPlan(p *printer, plan *client.Plan) {
-	p.line("%d certificates would be revoked, %s; nothing was revoked yet", plan.Job.Selected-plan.AlreadyRevoked, plan.Job.Reason)
+	p.line("%s would be revoked, %s; nothing was revoked yet", counted(plan.Job.Selected-plan.AlreadyRevoked, "certificate"), plan.Job.Reason)
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/pem"
+	"fmt"
 
 	"signet.example/signet/ca/lint"
 	"signet.example/signet/pki"
@@ -26,9 +27,16 @@ Examples:
   openssl ocsp -issuer ca.pem -cert app.pem -url http://ocsp.example -respout answer.der; signet lint answer.der`
 }
 
+// lintReport is what `signet lint --output json` prints.
+type lintReport struct {
+	Broken bool         `json:"broken"` // a rule, warnings aside
+	Linted []lintedFile `json:"linted"`
+}
+
 // lintedFile is what was found in one thing of a file.
 type lintedFile struct {
 	File     string         `json:"file"`
+	Part     int            `json:"part,omitempty"` // 1 for the first of a file that holds several
 	Kind     string         `json:"kind,omitempty"`
 	Findings []lint.Finding `json:"findings"`
 }
@@ -42,19 +50,24 @@ func (c *lintCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		for _, der := range ders(data) {
+		parts := ders(data)
+		for i, der := range parts {
 			kind, findings, err := lint.Foreign(der, c.Source, c.Public)
 			if err != nil {
 				return err
 			}
 			broken = broken || lint.Severe(findings)
-			results = append(results, lintedFile{path, kind, append([]lint.Finding{}, findings...)})
+			part := 0
+			if len(parts) > 1 {
+				part = i + 1
+			}
+			results = append(results, lintedFile{path, part, kind, append([]lint.Finding{}, findings...)})
 		}
 	}
 	if len(results) == 0 {
 		return pki.Errorf(pki.KindInvalid, "lint", "there is nothing in the files")
 	}
-	if err := a.show(results, func(p *printer) { printLinted(p, results) }); err != nil {
+	if err := a.show(lintReport{broken, results}, func(p *printer) { printLinted(p, results) }); err != nil {
 		return err
 	}
 	if broken {
@@ -82,6 +95,9 @@ func printLinted(p *printer, results []lintedFile) {
 		what := r.File
 		if r.Kind != "" {
 			what += ", " + r.Kind
+		}
+		if r.Part > 0 {
+			what += fmt.Sprintf(" %d of the file", r.Part)
 		}
 		if len(r.Findings) == 0 {
 			p.line("%s: no rule is broken", what)

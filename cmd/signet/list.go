@@ -156,11 +156,14 @@ func (c *listCmd) count(a *app, api *client.Client, filter client.Filter) error 
 		return err
 	}
 	return a.show(count, func(p *printer) {
-		about := ""
+		about, match := "", "match"
 		if !count.Exact {
 			about = "about "
 		}
-		p.line("%s%d certificates match", about, count.Count)
+		if count.Count == 1 {
+			match = "matches"
+		}
+		p.line("%s%s %s", about, counted(count.Count, "certificate"), match)
 	})
 }
 

@@ -34,7 +34,7 @@ func (c *listCmd) export(a *app, api *client.Client, filter client.Filter) error
 		return err
 	}
 	result := exportResult{c.Out, c.Export, written}
-	return a.show(result, func(p *printer) { p.line("wrote %d certificates to %s", written, c.Out) })
+	return a.show(result, func(p *printer) { p.line("wrote %s to %s", counted(written, "certificate"), c.Out) })
 }
 
 func (c *listCmd) stream(a *app, api *client.Client, filter client.Filter, w io.Writer) (written int, err error) {

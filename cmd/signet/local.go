@@ -39,6 +39,20 @@ type localKey struct {
 	made bool // by this command, so that it may remove it again
 }
 
+// stem is the path of the files without their ends: what was asked for, or the first name, or the common name; one of the names
+// there has to be.
+func (f keyFlags) stem(op, out string, names []pki.Identifier) (string, error) {
+	switch {
+	case len(names) == 0 && f.CommonName == "":
+		return "", pki.Errorf(pki.KindInvalid, op, "no name is given").WithHint("give names such as app.example, or --cn TEXT for a profile that takes a common name alone")
+	case out != "":
+		return out, nil
+	case len(names) > 0:
+		return fileStem(names[0]), nil
+	}
+	return fileStem(pki.Identifier{Value: f.CommonName}), nil
+}
+
 // open reads the key of the flags, or makes one and writes it to path, for the owner only.
 func (f keyFlags) open(path string) (*localKey, error) {
 	if f.Key != "" {
@@ -62,7 +76,7 @@ func (f keyFlags) open(path string) (*localKey, error) {
 	}
 	if err := server.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict {
-			return nil, e.WithHint("use that key with --key %s, or choose other files with --out", path)
+			return nil, e.WithHint("to renew its certificate use `signet renew`; for another with the same key give --key %s; else choose other files with --out", path)
 		}
 		return nil, err
 	}
@@ -275,6 +289,14 @@ func values(names []pki.Identifier) []string {
 		out[i] = name.Value
 	}
 	return out
+}
+
+// title says for people what a certificate is for: its names, or its subject if it has none.
+func title(names []pki.Identifier, subject string) string {
+	if len(names) == 0 {
+		return subject
+	}
+	return sentence(values(names))
 }
 
 // sentence joins names for people: "a, b and c".

@@ -23,41 +23,46 @@ type commands struct {
 	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
 	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json for programs."`
 
-	Init       initCmd       `cmd:"" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
-	CSR        csrCmd        `cmd:"" help:"Make a private key and a certificate request here."`
-	Issue      issueCmd      `cmd:"" help:"Get a certificate; its key is made here and stays here."`
-	Renew      renewCmd      `cmd:"" help:"Renew a certificate in its files, proved by itself."`
-	Agent      agentCmd      `cmd:"" help:"Keep certificates in files renewed."`
-	Requests   requestsCmd   `cmd:"" help:"Decide, and collect, requests that need an approval."`
-	List       listCmd       `cmd:"" help:"List certificates."`
-	Trust      trustCmd      `cmd:"" help:"Make this machine trust a root, or no longer."`
-	Show       showCmd       `cmd:"" help:"Show one certificate."`
-	Export     exportCmd     `cmd:"" help:"Write a certificate with its chain and key as PEM, DER, PKCS #7 or PKCS #12."`
-	Status     statusCmd     `cmd:"" help:"Ask whether a certificate is authentic and in force."`
-	Revoke     revokeCmd     `cmd:"" help:"Revoke a certificate for good."`
-	Hold       holdCmd       `cmd:"" help:"Suspend a certificate."`
-	Release    releaseCmd    `cmd:"" help:"End the suspension of a certificate."`
-	CRL        crlCmd        `cmd:"" help:"Get, read and check revocation lists."`
-	OCSP       ocspCmd       `cmd:"" help:"Ask OCSP responders."`
-	Verify     verifyCmd     `cmd:"" help:"Judge certificates off-line, by what is given alone."`
-	Lint       lintCmd       `cmd:"" help:"Hold certificates, requests, CRLs and OCSP responses against the rules of their documents."`
-	Handshake  handshakeCmd  `cmd:"" help:"Make TLS connections, step by step: connect, serve, compromise."`
-	Key        keyCmd        `cmd:"" help:"Block keys that are known to others."`
-	Job        jobCmd        `cmd:"" help:"Revoke many certificates at once."`
-	Issuer     issuerCmd     `cmd:"" help:"Look at the certification authorities of the server, and make more."`
-	Ceremony   ceremonyCmd   `cmd:"" help:"Make and use the key of an off-line root in front of witnesses, and record every step."`
-	Profile    profileCmd    `cmd:"" help:"Read and check profiles."`
-	Credential credentialCmd `cmd:"" help:"Decide who may call."`
-	Audit      auditCmd      `cmd:"" help:"Read and verify the audit log."`
-	Serve      serveCmd      `cmd:"" help:"Run the server."`
-	Demo       demoCmd       `cmd:"" help:"Play the whole life of a certificate, on this machine."`
-	Migrate    migrateCmd    `cmd:"" help:"Bring the schema of the database to this version."`
-	Backup     backupCmd     `cmd:"" help:"Copy database and keys, as one unit."`
-	Restore    restoreCmd    `cmd:"" help:"Bring back a backup, so that nothing is used twice."`
-	Doctor     doctorCmd     `cmd:"" help:"Look for what is wrong with this installation."`
-	Completion completionCmd `cmd:"" help:"Print a completion script for your shell."`
-	Man        manCmd        `cmd:"" help:"Print the manual page."`
-	Version    versionCmd    `cmd:"" help:"Say which version this is."`
+	CSR      csrCmd      `cmd:"" group:"Certificates" help:"Make a private key and a certificate request here."`
+	Issue    issueCmd    `cmd:"" group:"Certificates" help:"Get a certificate; its key is made here and stays here."`
+	Renew    renewCmd    `cmd:"" group:"Certificates" help:"Renew a certificate in its files, proved by itself."`
+	Agent    agentCmd    `cmd:"" group:"Certificates" help:"Keep certificates in files renewed."`
+	Requests requestsCmd `cmd:"" group:"Certificates" help:"Decide, and collect, requests that need an approval."`
+	List     listCmd     `cmd:"" group:"Certificates" help:"List certificates."`
+	Show     showCmd     `cmd:"" group:"Certificates" help:"Show one certificate."`
+	Export   exportCmd   `cmd:"" group:"Certificates" help:"Write a certificate with its chain and key as PEM, DER, PKCS #7 or PKCS #12."`
+
+	Status  statusCmd  `cmd:"" group:"Revocation" help:"Ask whether a certificate is authentic and in force."`
+	Revoke  revokeCmd  `cmd:"" group:"Revocation" help:"Revoke a certificate for good."`
+	Hold    holdCmd    `cmd:"" group:"Revocation" help:"Suspend a certificate."`
+	Release releaseCmd `cmd:"" group:"Revocation" help:"End the suspension of a certificate."`
+	Job     jobCmd     `cmd:"" group:"Revocation" help:"Revoke many certificates at once."`
+	Key     keyCmd     `cmd:"" group:"Revocation" help:"Block keys that are known to others."`
+	CRL     crlCmd     `cmd:"" group:"Revocation" help:"Get, read and check revocation lists."`
+	OCSP    ocspCmd    `cmd:"" group:"Revocation" help:"Ask OCSP responders."`
+
+	Verify    verifyCmd    `cmd:"" group:"Checking what anybody made" help:"Judge certificates off-line, by what is given alone."`
+	Lint      lintCmd      `cmd:"" group:"Checking what anybody made" help:"Hold certificates, requests, CRLs and OCSP responses against the rules of their documents."`
+	Handshake handshakeCmd `cmd:"" group:"Checking what anybody made" help:"Make TLS connections, step by step: connect, serve, compromise."`
+	Trust     trustCmd     `cmd:"" group:"Checking what anybody made" help:"Make this machine trust a root, or no longer."`
+
+	Init     initCmd     `cmd:"" group:"Authorities" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
+	Issuer   issuerCmd   `cmd:"" group:"Authorities" help:"Look at the certification authorities of the server, and make more."`
+	Ceremony ceremonyCmd `cmd:"" group:"Authorities" help:"Make and use the key of an off-line root in front of witnesses, and record every step."`
+	Profile  profileCmd  `cmd:"" group:"Authorities" help:"Read and check profiles."`
+
+	Serve      serveCmd      `cmd:"" group:"Running a server" help:"Run the server."`
+	Credential credentialCmd `cmd:"" group:"Running a server" help:"Decide who may call."`
+	Audit      auditCmd      `cmd:"" group:"Running a server" help:"Read and verify the audit log."`
+	Doctor     doctorCmd     `cmd:"" group:"Running a server" help:"Look for what is wrong with this installation."`
+	Backup     backupCmd     `cmd:"" group:"Running a server" help:"Copy database and keys, as one unit."`
+	Restore    restoreCmd    `cmd:"" group:"Running a server" help:"Bring back a backup, so that nothing is used twice."`
+	Migrate    migrateCmd    `cmd:"" group:"Running a server" help:"Bring the schema of the database to this version."`
+
+	Demo       demoCmd       `cmd:"" group:"This program" help:"Play the whole life of a certificate, on this machine."`
+	Version    versionCmd    `cmd:"" group:"This program" help:"Say which version this is."`
+	Completion completionCmd `cmd:"" group:"This program" help:"Print a completion script for your shell."`
+	Man        manCmd        `cmd:"" group:"This program" help:"Print the manual page."`
 }
 
 func main() {
@@ -73,13 +78,19 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 	var table commands
 	a := &app{ctx: ctx, in: stdin, out: stdout, err: stderr, getenv: os.Getenv}
+	helped := exitOK
+	if len(args) == 0 { // a script that lost its arguments has not got what it wanted
+		helped = exitInvalid
+	}
 	parser := kong.Must(&table,
 		kong.Name("signet"),
-		kong.Description("A certificate authority whose certificates can be checked and revoked, end to end."),
+		kong.Description("A certificate authority whose certificates can be checked and revoked, end to end.\n\n"+
+			"To begin: signet demo shows all of it; signet init --local, signet serve and signet issue app.example make an authority here."),
+		kong.Exit(func(int) { os.Exit(helped) }),
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(habits(args))
 	a.json, a.config = table.Output == "json", table.Config
 	if err != nil {
 		return a.fail(usageError(err))
@@ -88,6 +99,19 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return a.fail(err)
 	}
 	return exitOK
+}
+
+// habits turns what people type out of habit into words of ours: the name alone and "help" ask for help.
+func habits(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(args[1:len(args):len(args)], "--help")
+	case args[0] == "--version":
+		return append([]string{"version"}, args[1:]...)
+	}
+	return args
 }
 
 // usageError turns what the parser says into an error of ours that names the next command.

@@ -21,7 +21,10 @@ func (manCmd) Run(a *app, parser *kong.Kong) error {
 	m := &manual{}
 	m.macro(`.TH SIGNET 1 "" "signet ` + readVersion().Version + `" "User Commands"`)
 	m.macro(".SH NAME")
-	m.text("signet \\- " + escapeRoff(parser.Model.Help))
+	summary, begin, _ := strings.Cut(parser.Model.Help, "\n\n")
+	m.text("signet \\- " + escapeRoff(summary))
+	m.macro(".SH DESCRIPTION")
+	m.text(escapeRoff(begin))
 	m.macro(".SH SYNOPSIS")
 	m.text(`\fBsignet\fR \fICOMMAND\fR [\fIFLAGS\fR]`)
 	m.macro(".SH FLAGS OF EVERY COMMAND")

@@ -126,14 +126,24 @@ type profileShowCmd struct {
 func (profileShowCmd) Help() string {
 	return `Examples:
   signet profile show server
-  signet profile show server > profiles/web.yaml`
+  signet profile show server > profiles/server.yaml      # to change it: a file replaces the built-in profile of its name
+  signet profile show server | sed 's/^name: .*/name: web/' > profiles/web.yaml`
 }
 
 // Run prints the source of one profile.
 func (c *profileShowCmd) Run(a *app) error {
 	set, err := a.profiles()
 	if err != nil {
-		return err
+		// The shell empties profiles/server.yaml before `signet profile show server > profiles/server.yaml` begins.
+		builtin, openErr := profile.Open("")
+		if openErr != nil {
+			return openErr
+		}
+		if _, openErr := builtin.Get(c.Name); openErr != nil {
+			return err
+		}
+		a.note("signet: %v\n  this is the built-in profile", err)
+		set = builtin
 	}
 	found, err := set.Get(c.Name)
 	if err != nil {

@@ -66,18 +66,10 @@ func (c *requestsListCmd) Run(a *app) error {
 		}
 		var rows [][]string
 		for _, r := range requests {
-			rows = append(rows, []string{r.ID, r.State.String(), r.Profile, r.Account, titleOf(r), on(r.FiledAt)})
+			rows = append(rows, []string{r.ID, r.State.String(), r.Profile, r.Account, title(r.Identifiers, r.Subject), on(r.FiledAt)})
 		}
 		p.table([]string{"REQUEST", "STATE", "PROFILE", "ACCOUNT", "FOR", "FILED"}, rows)
 	})
-}
-
-// titleOf says in a few words what a request is for.
-func titleOf(r client.Request) string {
-	if len(r.Identifiers) == 0 {
-		return r.Subject
-	}
-	return sentence(values(r.Identifiers))
 }
 
 type requestsShowCmd struct {
@@ -113,7 +105,7 @@ func printRequest(p *printer, r client.Request) {
 	if r.State.Open() {
 		expires = on(r.ExpiresAt)
 	}
-	p.fields("profile", r.Profile, "for", titleOf(r), "subject", r.Subject, "key", r.KeyHash, "would end", on(r.NotAfter), "account", r.Account, "requester", r.Requester,
+	p.fields("profile", r.Profile, "for", title(r.Identifiers, r.Subject), "subject", r.Subject, "key", r.KeyHash, "would end", on(r.NotAfter), "account", r.Account, "requester", r.Requester,
 		"filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy, "comment", r.Comment, "serial", r.Serial)
 }
 
@@ -222,7 +214,7 @@ func (c *requestsCollectCmd) Run(a *app) error {
 	if stem == "" {
 		stem = stemOf(decided.Request)
 	}
-	if _, err := os.Lstat(stem + ".pem"); err == nil {
+	if _, err := os.Lstat(stem + ".pem"); err == nil && (decided.Issued != nil || decided.Request.State.Open()) {
 		return pki.Errorf(pki.KindConflict, "collect certificate", "%s.pem exists already and is not overwritten", stem).WithHint("move it away, or choose another file with --out")
 	}
 	waiting := collector{api: api, path: stem + ".pem"}

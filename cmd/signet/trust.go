@@ -60,6 +60,13 @@ type trustResult struct {
 	DryRun bool     `json:"dry_run"`
 }
 
+// storeNeeds says what a store takes, for those who do not have it.
+var storeNeeds = map[string]string{
+	"system": "put root.pem where this system keeps the roots it trusts, by hand",
+	"nss":    "it needs certutil (Debian: libnss3-tools; Fedora: nss-tools; macOS: nss) and a database, which Firefox or Chromium makes when this user starts it first",
+	"java":   "it needs keytool, and JAVA_HOME set to a JDK or JRE that has lib/security/cacerts",
+}
+
 func (f *storeFlags) run(a *app, install bool) error {
 	root, err := f.root(a)
 	if err != nil {
@@ -70,16 +77,16 @@ func (f *storeFlags) run(a *app, install bool) error {
 	for _, store := range f.Stores {
 		steps, err := f.store(store, root, install)
 		if err != nil {
-			return pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("see what it needs with --dry-run; the stores named before it are done")
+			return pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("%s; stores that were named before it are done", storeNeeds[store])
 		}
 		result.Steps = append(result.Steps, steps...)
 	}
 	return a.show(result, func(p *printer) {
-		did := map[bool]string{true: "installed", false: "uninstalled"}[install]
+		did := map[bool]string{true: "installed in", false: "removed from"}[install]
 		if f.DryRun {
-			did = "not " + did + ", as this would be"
+			did = "would be " + did
 		}
-		p.line("%s: %s in %s", root.Subject, did, sentence(f.Stores))
+		p.line("%s %s %s", root.Subject, did, sentence(f.Stores))
 		p.fields("sha256", result.Root)
 		for _, step := range result.Steps {
 			p.line("  %s", step)

@@ -34,15 +34,17 @@ func (p *Publisher) listen(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	for {
+		slack := commitSlack
 		select {
 		case <-ctx.Done():
 			<-done
 			return
 		case <-wake:
+			slack = commitUsual
 		case <-timer.C:
 			p.forget(ctx)
 		}
-		if err := p.readHeads(ctx); err != nil && ctx.Err() == nil {
+		if err := p.readHeads(ctx, slack); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot read publications", "error", err)
 		}
 		select {
@@ -52,10 +54,10 @@ func (p *Publisher) listen(ctx context.Context) {
 	}
 }
 
-// readHeads takes over what was published since the last time, by whomever.
-func (p *Publisher) readHeads(ctx context.Context) error {
+// readHeads takes over what was published since the last time, by whomever, and became visible within slack.
+func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	p.mu.RLock()
-	since := p.headsAt
+	since := p.headsAt.Add(-slack)
 	p.mu.RUnlock()
 	heads, at, err := p.config.Publications.PublicationHeads(ctx, since)
 	if err != nil {
@@ -109,8 +111,10 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 	p.mu.Unlock()
 	for _, c := range ready {
 		p.working <- struct{}{}
+		began := p.config.Now()
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
+		p.charge(p.config.Now().Sub(began))
 		<-p.working
 		if !same {
 			// The week has passed here and not where it was made, or the issuer's configuration differs.

@@ -5,15 +5,18 @@ import (
 	"time"
 )
 
-// effort bounds what building lists may take from those who ask and revoke: an eighth of the processors in the long run, and a
-// quarter of a second at once, so that a list that is touched now and then is rebuilt at once, and a dozen long ones under a
-// stream of revocations share what there is.
+// effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds: an
+// eighth of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
+// at once, and a dozen long ones under a stream of revocations share what there is.
 type effort struct {
 	left time.Duration
 	at   time.Time // of left; zero: nothing was spent yet
 }
 
-const effortBurst = 250 * time.Millisecond
+const (
+	effortBurst = 250 * time.Millisecond
+	listCost    = time.Millisecond // of any list, beside what its octets take: the database, and waking everybody
+)
 
 // refill adds what time has brought. A clock that went back brings nothing.
 func (e *effort) refill(now time.Time) {

@@ -2,6 +2,7 @@ package crlserver
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	if err != nil {
 		return Head{}, p.refusedImport(ctx, grant, issuer, err)
 	}
-	switch err := p.config.Imports.ImportPublication(ctx, h, der, p.importEvent(grant, h)); {
+	switch err := p.config.Imports.ImportPublication(ctx, h, der, p.importEvent(grant, h, sha256.Sum256(der))); {
 	case errors.Is(err, ErrFenced):
 		return Head{}, p.refusedImport(ctx, grant, issuer, notLarger(h.Number))
 	case err != nil:
@@ -134,10 +135,10 @@ func wholeScope(scope *crl.IssuingDistributionPoint, url string) bool {
 	return !narrowed && slices.Contains(scope.URLs(), url)
 }
 
-func (p *Publisher) importEvent(grant auth.Grant, h Head) audit.Event {
+func (p *Publisher) importEvent(grant auth.Grant, h Head, sum [sha256.Size]byte) audit.Event {
 	event := p.eventOf(grant, h.List.Issuer, audit.OK)
 	event.Detail = map[string]string{"number": strconv.FormatUint(h.Number, 10), "revoked": strconv.Itoa(h.Entries),
-		"this_update": h.ThisUpdate.Format(time.RFC3339), "next_update": h.NextUpdate.Format(time.RFC3339), "sha256": hex.EncodeToString(h.Sum[:])}
+		"this_update": h.ThisUpdate.Format(time.RFC3339), "next_update": h.NextUpdate.Format(time.RFC3339), "sha256": hex.EncodeToString(sum[:])}
 	return event
 }
 

@@ -23,7 +23,9 @@ const (
 	failureMax  = 30 * time.Second      // longest pause after failures
 	concurrency = 4                     // publications at work, apart from those that wait for a signature
 	perIssuer   = 8                     // publications of one issuer, waiting ones included
-	readPause   = 5 * time.Millisecond  // between two readings of what others published
+	readPause   = 20 * time.Millisecond // between two readings of what others published
+	commitSlack = time.Minute           // from the instant that a publication carries until it is visible, at most,
+	commitUsual = 2 * time.Second       // and nearly always: the others are read with the next tick
 	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
 	skewMax     = time.Minute           // clocks of instances may differ by so much
 	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, at the latest half of 24 h
@@ -270,11 +272,11 @@ func (l List) series() string {
 // attempt is one publication: number and lease, entries, signature, self-check, head. After a crash between any two
 // steps a number is lost and nothing else; the series waits for the lease to end.
 func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Duration, err error) {
-	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, 0, leaseTime)
+	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, p.newest(series), leaseTime)
 	if err != nil {
 		return 0, err
 	}
-	if !ok { // somebody is at it; what it publishes will be adopted
+	if !ok { // somebody is at it, or was a moment ago; what it publishes will be adopted
 		return busyPause, nil
 	}
 	if err := p.checkNumber(series, number); err != nil {
@@ -294,7 +296,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	err = p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, heads, der)
 	if errors.Is(err, ErrFenced) {
 		// Somebody else published something newer, or is about to.
-		return busyPause, p.readHeads(ctx)
+		return busyPause, p.readHeads(ctx, commitSlack)
 	}
 	if err != nil {
 		// It may have happened: then the head is read like another's.
@@ -313,12 +315,11 @@ func (p *Publisher) work(series Series, number uint64) ([]built, error) {
 	return p.build(series, number)
 }
 
-// charge counts what a build took beside the signature.
-func (p *Publisher) charge(began time.Time, signer *waitingSigner) {
-	now := p.config.Now()
+// charge counts what a list took beside its signature.
+func (p *Publisher) charge(took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.effort.spend(now, now.Sub(began)-signer.waited)
+	p.effort.spend(p.config.Now(), took+listCost)
 }
 
 // release gives a lease back, so that no other instance waits for its end: even while this one is being stopped.
@@ -330,6 +331,20 @@ func (p *Publisher) release(ctx context.Context, series Series, number uint64) e
 		return nil
 	}
 	return err
+}
+
+// newest is the largest number of a series that this instance has seen published and dealt with.
+func (p *Publisher) newest(series Series) (number uint64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	b := p.issuers[series.Issuer]
+	for _, list := range []List{{series, KindShard}, {series, KindComplete}, {series, KindDelta}} {
+		number = max(number, b.anew[list])
+		if served, ok := b.lists[list]; ok {
+			number = max(number, served.head.Number)
+		}
+	}
+	return number
 }
 
 // checkNumber stops all publishing if a number comes that was published before: the database was restored, or a standby
@@ -370,6 +385,7 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	now := p.config.Now().UTC().Truncate(time.Second)
 	issuer, heads := b.issuer, b.plan(p, series, p.config.Now())
 	contents, templates, previous := make([]content, len(heads)), make([]crl.Template, len(heads)), make([]Head, len(heads))
+	seen := &b.series[series].seen // one publication of a series at a time
 	for i := range heads {
 		h := &heads[i]
 		h.Number, h.ThisUpdate, h.NextUpdate = number, now, now.Add(p.config.Validity)
@@ -385,25 +401,26 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	}
 	signer := &waitingSigner{Signer: issuer.Signer, publisher: p}
 	began := p.config.Now()
-	defer func() { p.charge(began, signer) }()
+	defer func() { p.charge(p.config.Now().Sub(began) - signer.waited) }()
 	lists := make([]built, len(heads))
 	for i, h := range heads {
-		if err := lintUnsigned(&templates[i], contents[i].entries, issuer.Public); err != nil {
-			return nil, fmt.Errorf("%s: %w", h.List, err)
+		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i], now), &seen[h.List.Kind]
+		if periodic { // everything is read back
+			*seen = crl.Seen{}
 		}
-		document, signature, err := templates[i].Sign(contents[i].entries, signer)
-		if err != nil {
-			return nil, err
+		if err := lintUnsigned(&templates[i], seen.Unseen(contents[i].entries), issuer.Public); err != nil {
+			return nil, fmt.Errorf("%s: %w", h.List, err)
 		}
 		want := crl.Want{Template: templates[i], Key: issuer.Public, Previous: previous[i].Number, Count: contents[i].count, Now: p.config.Now()}
 		if h.List.Kind != KindDelta {
 			want.Digest = &contents[i].digest
 		}
-		if _, err := crl.Check(document, want); err != nil {
+		issued, err := templates[i].Issue(contents[i].entries, signer, want, seen)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", h.List, err)
 		}
-		h.Signature, h.Sum, h.Size, h.Entries = signature, document.Sum(), document.Size(), contents[i].count
-		lists[i] = built{h, document, previous[i].Number == 0 || p.elapsed(previous[i], now)}
+		h.Signature, h.Sum, h.Size, h.Entries = issued.Signature, issued.Sum, issued.Document.Size(), issued.Entries
+		lists[i] = built{h, issued.Document, periodic}
 	}
 	return lists, nil
 }

@@ -143,6 +143,8 @@ type seriesState struct {
 	failures int       // in a row
 	failure  error
 	failAt   time.Time
+
+	seen [KindDelta + 1]crl.Seen // by kind of list; of the publication that runs
 }
 
 // New makes a publisher. Load it, then Run publishes and Handler serves.

@@ -108,7 +108,7 @@ func TestReservationWakes(t *testing.T) {
 			_ = s.ListenLedger(ctx, func(ranges bool) { woken <- ranges }) // ends with ctx
 		}()
 		<-woken // it listens
-		if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, BaseURL: base, Lease: time.Minute}); err != nil {
+		if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, Lease: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 		if !<-woken {
@@ -225,12 +225,12 @@ type faulty struct {
 	fail func(finish bool) (before, after error)
 }
 
-func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (uint64, bool, error) {
+func (f faulty) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (uint64, bool, error) {
 	before, after := f.fail(false)
 	if before != nil {
 		return 0, false, before
 	}
-	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, atLeast, lease)
+	number, ok, err := f.Publications.BeginPublication(ctx, series, owner, seen, lease)
 	return number, ok, errors.Join(err, after)
 }
 

@@ -121,7 +121,11 @@ func (s *s3) swap(ctx context.Context, name string, document crl.Document, head 
 	} else {
 		header.Set("If-Match", tag)
 	}
-	response, err := s.call(ctx, http.MethodPut, name, header, hex.EncodeToString(head.Sum[:]), document)
+	digest := sha256.New()
+	if _, err := io.Copy(digest, document.Reader()); err != nil {
+		return false, err
+	}
+	response, err := s.call(ctx, http.MethodPut, name, header, hex.EncodeToString(digest.Sum(nil)), document)
 	if err != nil {
 		return false, err
 	}

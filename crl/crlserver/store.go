@@ -62,7 +62,7 @@ type Head struct {
 	URLs       []string          // of the issuing distribution point
 	Freshest   []string          // URLs of the delta
 	Signature  crl.Signature     //
-	Sum        [sha256.Size]byte // SHA-256 of the octets
+	Sum        [sha256.Size]byte // crl.Document.Sum
 	Size       int64             // octets
 	Entries    int               //
 	Final      bool              // the week has passed: there will be no other
@@ -74,10 +74,11 @@ var ErrFenced = errors.New("another publisher was faster")
 
 // Publications keeps what was published.
 type Publications interface {
-	// BeginPublication takes the next number of a series that is at least the given one, and its lease. ok is false if
+	// BeginPublication takes the next number of a series, and its lease. seen is the largest number of the series that the
+	// caller has seen published, 0 for none. ok is false if a list with a larger one is published, which is to be read first, or if
 	// another owner holds the lease. A number that is not used is lost, which nobody minds: numbers grow, and that is all
 	// they must do.
-	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (number uint64, ok bool, err error)
+	BeginPublication(ctx context.Context, series Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (number uint64, ok bool, err error)
 
 	// FinishPublication gives the lease back and stores the heads of lists made with the number, all or none, and wakes
 	// the listeners. The number is the fencing token: ErrFenced if a larger one was taken, or if a head is not newer in
@@ -85,8 +86,9 @@ type Publications interface {
 	// kept. Without heads it only gives the lease back.
 	FinishPublication(ctx context.Context, owner revocation.InstanceID, series Series, number uint64, heads []Head, der map[int][]byte) error
 
-	// PublicationHeads returns the heads published at or after since, by the database's clock, less what a transaction
-	// may take to commit, and the present time of that clock. A head may come again. The zero time asks for all.
+	// PublicationHeads returns the heads published at or after since, by the database's clock, and the present time of that
+	// clock. What was published before that time may become visible after it, by as long as a transaction takes to commit: at
+	// most a minute. The zero time asks for all.
 	PublicationHeads(ctx context.Context, since time.Time) (heads []Head, at time.Time, err error)
 
 	// PublicationBytes returns the octets of a list if they were kept: KindNotFound if not, or if the number is another.

@@ -156,7 +156,11 @@ func ParseConfig(path string, text []byte, getenv func(string) string) (*Config,
 	}
 	c.fillDefaults()
 	if field, err := c.validate(); err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", where(path, text, field), err).InField(field)
+		from := where(path, text, field)
+		if variable := envName(strings.Split(field, ".")); getenv(variable) != "" {
+			from = variable
+		}
+		return nil, pki.Errorf(pki.KindInvalid, "read "+from, "%w", err).InField(field).WithHint("docs/OPERATIONS.md says what each field takes")
 	}
 	return c, nil
 }
@@ -411,7 +415,7 @@ func envName(path []string) string {
 	return "SIGNET_" + strings.ToUpper(strings.Join(path, "_"))
 }
 
-// where is "file:line: field" for a field of the file, as far as it stands there.
+// where is "file:line" for a field of the file, as far as it stands there.
 func where(path string, text []byte, field string) string {
 	var doc yaml.Node
 	if yaml.Unmarshal(text, &doc) == nil && len(doc.Content) == 1 {
@@ -423,10 +427,10 @@ func where(path string, text []byte, field string) string {
 			line = node.Line
 		}
 		if node != nil {
-			return fmt.Sprintf("%s:%d: %s", path, line, field)
+			return fmt.Sprintf("%s:%d", path, line)
 		}
 	}
-	return path + ": " + field
+	return path
 }
 
 func mapValue(node *yaml.Node, name string) *yaml.Node {

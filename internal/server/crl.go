@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"os"
 
@@ -92,7 +93,7 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	if err != nil {
 		return rpc.ImportedCRL{}, err
 	}
-	imported := rpc.ImportedCRL{Number: head.Number, ThisUpdate: head.ThisUpdate, NextUpdate: head.NextUpdate, Revoked: head.Entries, Sum: head.Sum}
+	imported := rpc.ImportedCRL{Number: head.Number, ThisUpdate: head.ThisUpdate, NextUpdate: head.NextUpdate, Revoked: head.Entries, Sum: sha256.Sum256(der)}
 	for _, known := range *s.issuers.known.Load() {
 		if known.ID == issuer {
 			imported.URL = crlserver.URL(known.BaseURL, head.List)

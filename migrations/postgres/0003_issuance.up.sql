@@ -288,40 +288,65 @@ BEGIN
 		WHERE i.inhparent = 'certificate_names'::regclass AND c.relname = 'certificate_names_' || p_epoch);
 END $$;
 
--- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18.
-CREATE FUNCTION signet_range_reserve(p_issuer bytea, p_epoch integer, p_count bigint, p_nonce bytea, p_owner bytea, p_base_url text, p_lease interval)
-	RETURNS TABLE (o_id bigint, o_from bigint, o_to bigint) LANGUAGE plpgsql AS $$
+-- signet_range_time is when ranges change: now, and always later than what is visible of other changes. Readers ask for what
+-- changed after the last change they saw, so it must not go back when the clock is set back.
+CREATE FUNCTION signet_range_time() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+	RETURN greatest(clock_timestamp(), signet_ranges_changed() + interval '1 microsecond');
+END $$;
+
+-- signet_ranges_changed is when a range changed last.
+CREATE FUNCTION signet_ranges_changed() RETURNS timestamptz LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+BEGIN
+	RETURN coalesce((SELECT max(changed_at) FROM ranges), '-infinity');
+END $$;
+
+-- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18. A block is one
+-- shard, whose list names one base URL: when that of the issuer has changed, a new block begins and what is left of the
+-- old one is lost, so that nobody holds a certificate whose URL its list does not name yet.
+CREATE FUNCTION signet_range_reserve(p_issuer bytea, p_epoch integer, p_count bigint, p_nonce bytea, p_owner bytea, p_lease interval)
+	RETURNS TABLE (o_id bigint, o_from bigint, o_to bigint, o_base_url text) LANGUAGE plpgsql AS $$
 DECLARE
 	v_next bigint;
 	v_free record;
+	v_end  bigint;
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
 	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
 	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost
 		INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, p_base_url, clock_timestamp(), clock_timestamp() FROM restores r WHERE r.count > 0;
+			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, '', clock_timestamp(), signet_range_time() FROM restores r WHERE r.count > 0;
 	END IF;
 	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
-	-- A later statement, so that it sees what was given back or taken while this one waited.
-	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 ORDER BY from_idx LIMIT 1 FOR UPDATE;
+	-- Later statements, so that they see what was changed, given back or taken while this one waited.
+	SELECT base_url INTO o_base_url FROM issuers WHERE id = p_issuer;
+	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 AND base_url = o_base_url ORDER BY from_idx LIMIT 1 FOR UPDATE;
 	IF FOUND THEN
 		o_from := v_free.from_idx;
 		o_to := least(v_free.to_idx, o_from + p_count);
 		IF o_to = v_free.to_idx THEN
 			DELETE FROM ranges WHERE id = v_free.id;
 		ELSE
-			UPDATE ranges SET from_idx = o_to, changed_at = clock_timestamp() WHERE id = v_free.id;
+			UPDATE ranges SET from_idx = o_to, changed_at = signet_range_time() WHERE id = v_free.id;
 		END IF;
 	ELSE
+		v_end := (v_next / 262144 + 1) * 262144;
+		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 262144 AND state <> 4
+				ORDER BY from_idx DESC LIMIT 1) THEN
+			INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), signet_range_time());
+			v_next := v_end;
+			v_end := v_end + 262144;
+		END IF;
 		o_from := v_next;
-		o_to := least(o_from + p_count, (o_from / 262144 + 1) * 262144);
+		o_to := least(o_from + p_count, v_end);
 		IF o_to > 1099511627776 THEN
 			RAISE EXCEPTION 'all indices of epoch % are used', p_epoch USING ERRCODE = 'SG429';
 		END IF;
 		UPDATE epochs SET next_idx = o_to WHERE issuer = p_issuer AND epoch = p_epoch;
 	END IF;
 	INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, p_base_url, clock_timestamp() + p_lease, clock_timestamp())
+		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, o_base_url, clock_timestamp() + p_lease, signet_range_time())
 		RETURNING id INTO o_id;
 	PERFORM pg_notify('signet_ranges', ''); -- the universe reads ranges and ledger
 	RETURN NEXT;
@@ -360,18 +385,18 @@ BEGIN
 		  AND NOT EXISTS (SELECT FROM ledger l WHERE l.issuer = v_range.issuer AND l.epoch = v_range.epoch AND l.idx = i)
 		ORDER BY i);
 	IF cardinality(p_unsigned_from) = 0 THEN
-		UPDATE ranges SET state = 2, range_key = p_key, changed_at = v_now WHERE id = p_id;
+		UPDATE ranges SET state = 2, range_key = p_key, changed_at = signet_range_time() WHERE id = p_id;
 	ELSE
 		DELETE FROM ranges WHERE id = p_id;
 		v_cursor := v_range.from_idx;
 		FOR v_run IN SELECT u.f, u.t FROM unnest(p_unsigned_from || v_range.to_idx, p_unsigned_to || v_range.to_idx) AS u (f, t) ORDER BY u.f LOOP
 			IF v_run.f > v_cursor THEN
 				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
-					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, v_now);
+					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, signet_range_time());
 			END IF;
 			IF v_run.t > v_run.f THEN
 				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, v_now);
+					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, signet_range_time());
 			END IF;
 			v_cursor := v_run.t;
 		END LOOP;

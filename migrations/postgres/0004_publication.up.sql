@@ -43,15 +43,32 @@ CREATE TABLE publications (
 ALTER TABLE publications ALTER COLUMN der SET STORAGE EXTERNAL; -- random octets do not compress
 CREATE INDEX publications_at ON publications (published_at);
 
--- signet_publication_begin takes lease and number, at least the given one, in one statement; null if another owner has the lease
--- and is alive, as far as one can tell. An owner that only seemed dead loses to the fence.
-CREATE FUNCTION signet_publication_begin(p_issuer bytea, p_epoch integer, p_block bigint, p_owner bytea, p_at_least bigint, p_lease bigint) RETURNS bigint LANGUAGE sql AS $$
+-- signet_publication_begin takes lease and number; null if a list of the series is published with a larger number than p_seen, or if
+-- another owner has the lease and is alive, as far as one can tell. An owner that only seemed dead loses to the fence. The number
+-- need not be durable by itself: it is once something is published with it, and means nothing before.
+CREATE FUNCTION signet_publication_begin(p_issuer bytea, p_epoch integer, p_block bigint, p_owner bytea, p_seen bigint, p_lease bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	v_number bigint;
+BEGIN
+	-- Most who come late learn it here, without a lock and without a write.
+	IF EXISTS (SELECT FROM publications p WHERE p.issuer = p_issuer AND p.epoch = p_epoch AND p.block = p_block AND p.number > p_seen)
+		OR EXISTS (SELECT FROM publication_series s WHERE s.issuer = p_issuer AND s.epoch = p_epoch AND s.block = p_block
+			AND s.owner <> p_owner AND s.lease_until > clock_timestamp() AND NOT signet_silent(s.owner)) THEN
+		RETURN NULL;
+	END IF;
+	PERFORM set_config('synchronous_commit', 'off', true);
 	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
-		SELECT p_issuer, p_epoch, p_block, greatest(r.count * 4294967296 + 1, p_at_least), p_owner, clock_timestamp() + p_lease * interval '1 microsecond' FROM restores r
-	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = greatest(s.number + 1, p_at_least), owner = p_owner, lease_until = excluded.lease_until
+		SELECT p_issuer, p_epoch, p_block, r.count * 4294967296 + 1, p_owner, clock_timestamp() + p_lease * interval '1 microsecond' FROM restores r
+	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = s.number + 1, owner = p_owner, lease_until = excluded.lease_until
 		WHERE s.owner = p_owner OR s.lease_until <= clock_timestamp() OR signet_silent(s.owner)
-	RETURNING number
-$$;
+	RETURNING number INTO v_number;
+	-- A later statement, so that it sees what was published while this one waited for the row.
+	IF v_number IS NOT NULL AND EXISTS (SELECT FROM publications p WHERE p.issuer = p_issuer AND p.epoch = p_epoch AND p.block = p_block AND p.number > p_seen) THEN
+		UPDATE publication_series s SET lease_until = clock_timestamp() WHERE s.issuer = p_issuer AND s.epoch = p_epoch AND s.block = p_block;
+		RETURN NULL;
+	END IF;
+	RETURN v_number;
+END $$;
 
 -- signet_publication_finish checks the fence and ends the lease. SG911: somebody took a larger number.
 CREATE FUNCTION signet_publication_finish(p_issuer bytea, p_epoch integer, p_block bigint, p_owner bytea, p_number bigint) RETURNS void LANGUAGE plpgsql AS $$

@@ -25,11 +25,17 @@ var raised = map[string]pki.Kind{
 	"SG429": pki.KindExhausted,
 }
 
+// otherSchema says what to do when tables and functions are not those that the statements were written for.
+const otherSchema = "the schema is not the one of this signet: `signet migrate --check` says which it is; `signet migrate` brings an older one up to date"
+
 // hints say what to do about the server's own SQLSTATEs that a wrong connection string brings about.
 var hints = map[string]string{
 	"28P01": "check the user and its password; the password belongs into ~/.pgpass or PGPASSFILE",
 	"28000": "check the user of the connection string, and pg_hba.conf",
 	"3D000": "make the database first: createdb",
+	"42703": otherSchema, // undefined_column
+	"42P01": otherSchema, // undefined_table
+	"42883": otherSchema, // undefined_function
 }
 
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
@@ -76,7 +82,8 @@ func kindOf(code string) pki.Kind {
 	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57"), strings.HasPrefix(code, "40"), strings.HasPrefix(code, "53"),
 		code == "55P03", code == "25P03", code == "25006": // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
 		return pki.KindUnavailable
-	case code == "28P01", code == "28000", code == "3D000": // wrong password, role, database: the operator's to mend
+	case code == "28P01", code == "28000", code == "3D000", // wrong password, role, database: the operator's to mend
+		code == "42703", code == "42P01", code == "42883": // a schema of another version
 		return pki.KindFailedPrecondition
 	}
 	return pki.KindInternal

@@ -22,10 +22,10 @@ func place(s crlserver.Series) (epoch int32, block int64) {
 }
 
 // BeginPublication implements crlserver.Publications.
-func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (uint64, bool, error) {
+func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (uint64, bool, error) {
 	epoch, block := place(series)
 	var number *int64
-	err := s.pool.QueryRow(ctx, `SELECT signet_publication_begin($1, $2, $3, $4, $5, $6)`, series.Issuer[:], epoch, block, owner[:], int64(atLeast), lease.Microseconds()).Scan(&number)
+	err := s.pool.QueryRow(ctx, `SELECT signet_publication_begin($1, $2, $3, $4, $5, $6)`, series.Issuer[:], epoch, block, owner[:], int64(seen), lease.Microseconds()).Scan(&number)
 	if err != nil || number == nil {
 		return 0, false, translate("begin publication", err)
 	}
@@ -66,21 +66,23 @@ func texts(list []string) []string {
 // PublicationHeads implements crlserver.Publications.
 func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlserver.Head, time.Time, error) {
 	const op = "read publications"
-	at, err := s.clock(ctx)
-	if err != nil {
-		return nil, at, translate(op, err)
-	}
-	if !since.IsZero() {
-		since = since.Add(-commitSlack)
-	}
-	rows, err := s.pool.Query(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT clock_timestamp()`)
+	batch.Queue(`SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
 			algorithm, signature, sum, size, entries, final
 		FROM publications WHERE $1::timestamptz IS NULL OR published_at >= $1 ORDER BY issuer, epoch, block, kind`, nullTime(since))
+	answers := s.pool.SendBatch(ctx, batch) // one round trip, and the clock is read before the table
+	defer answers.Close()
+	var at time.Time
+	if err := answers.QueryRow().Scan(&at); err != nil {
+		return nil, at, translate(op, err)
+	}
+	rows, err := answers.Query()
 	if err != nil {
 		return nil, at, translate(op, err)
 	}
 	heads, err := pgx.CollectRows(rows, scanHead)
-	return heads, at, translate(op, err)
+	return heads, at.UTC(), translate(op, err)
 }
 
 func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {

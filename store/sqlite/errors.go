@@ -11,6 +11,9 @@ import (
 	"signet.example/signet/pki"
 )
 
+// otherSchema says what to do when the tables are not those that the statements were written for.
+const otherSchema = "the schema is not the one of this signet: `signet migrate --check` says which it is; `signet migrate` brings an older one up to date"
+
 // translate turns what the driver returns into a *pki.Error; nil stays nil. It is the only place that looks at result
 // codes.
 func translate(op string, err error) error {
@@ -39,6 +42,8 @@ func translate(op string, err error) error {
 	switch driver.Code() & 0xff { // the extended codes refine the primary one in the low octet
 	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_INTERRUPT:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err}
+	case codes.SQLITE_ERROR: // a table or column is missing: no statement is put together from input
+		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: otherSchema, Err: err}
 	case codes.SQLITE_FULL:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "the disk is full", Err: err}
 	case codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN, codes.SQLITE_READONLY:

@@ -26,14 +26,15 @@ func place(s crlserver.Series) (epoch, block int64) {
 const silence = 3 * time.Second
 
 // BeginPublication implements crlserver.Publications. An owner that only seemed dead loses to the fence.
-func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, atLeast uint64, lease time.Duration) (number uint64, ok bool, err error) {
+func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (number uint64, ok bool, err error) {
 	epoch, block := place(series)
 	err = s.inTx(ctx, "begin publication", func(tx *sql.Tx, now time.Time) error {
 		err := tx.QueryRowContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until)
-			SELECT ?1, ?2, ?3, max(count * 4294967296 + 1, ?7), ?4, ?5 FROM restores WHERE true
-			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = max(number + 1, ?7), owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
+			SELECT ?1, ?2, ?3, count * 4294967296 + 1, ?4, ?5 FROM restores
+			WHERE NOT EXISTS (SELECT 1 FROM publications WHERE issuer = ?1 AND epoch = ?2 AND block = ?3 AND number > ?7)
+			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = number + 1, owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
 				OR (SELECT max(at) FROM heartbeats WHERE instance = owner) < ?8
-			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(atLeast), now.Add(-silence).UnixMicro()).Scan(&number)
+			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(seen), now.Add(-silence).UnixMicro()).Scan(&number)
 		if err == sql.ErrNoRows {
 			return nil
 		}
@@ -144,7 +145,7 @@ func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlser
 	at := s.now().UTC()
 	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
 			algorithm, signature, sum, size, entries, final
-		FROM publications WHERE published_at >= ? ORDER BY issuer, epoch, block, kind`, sinceMicros(since))
+		FROM publications WHERE ? OR published_at >= ? ORDER BY issuer, epoch, block, kind`, since.IsZero(), since.UnixMicro())
 	if err != nil {
 		return nil, at, translate(op, err)
 	}

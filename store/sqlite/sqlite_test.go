@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -88,6 +89,28 @@ func TestOpenRefuses(t *testing.T) {
 	defer s.Close()
 	if _, err := os.Stat(odd); err != nil {
 		t.Errorf("a path with odd characters: %v", err)
+	}
+}
+
+// Tables that are not those the statements were written for are the operator's to mend, and he is told how.
+func TestOtherSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signet.db")
+	s, err := open(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("ALTER TABLE credentials RENAME COLUMN role TO rank"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Credential(t.Context(), "admin")
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(e.Hint, "signet migrate") {
+		t.Errorf("%v (%s)", err, pki.KindOf(err))
 	}
 }
 

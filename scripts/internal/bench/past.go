@@ -26,17 +26,18 @@ type past struct {
 	key     pki.KeyHash
 	model   []byte // octets that every certificate carries
 	first   pki.Epoch
+	weeks   int          // over which everything is spread
 	serials []pki.Serial // issued and not revoked, week by week, as many in each
 	db      func() (*sql.DB, error)
 	sqlite  bool
 }
 
-func newPast(ctx context.Context, s *site, key pki.KeyHash, model []byte) (*past, error) {
+func newPast(s *site, key pki.KeyHash, model []byte, weeks int) (*past, error) {
 	first, err := pki.EpochAt(time.Now().AddDate(0, 0, 28).Unix())
 	if err != nil {
 		return nil, err
 	}
-	p := &past{issuer: key.Issuer(), key: key, model: model, first: first}
+	p := &past{issuer: key.Issuer(), key: key, model: model, first: first, weeks: weeks}
 	if name, ok := strings.CutPrefix(s.database, "sqlite:"); ok {
 		p.sqlite = true
 		p.db = func() (*sql.DB, error) {
@@ -89,7 +90,7 @@ func (p *past) inWeeks(ctx context.Context, do func(conn *sql.Conn, epoch pki.Ep
 		return err
 	}
 	defer conn.Close()
-	for e := range fillEpochs {
+	for e := range p.weeks {
 		if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
 			return err
 		}
@@ -109,7 +110,7 @@ func (p *past) inWeeks(ctx context.Context, do func(conn *sql.Conn, epoch pki.Ep
 
 // issue records certificates of the profile "server", without names.
 func (p *past) issue(ctx context.Context, count int) error {
-	count /= fillEpochs
+	count /= p.weeks
 	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
 		from, key, err := p.reserve(ctx, conn, epoch, count)
 		if err != nil {
@@ -148,7 +149,7 @@ func (p *past) issue(ctx context.Context, count int) error {
 
 // revoke puts revocations of certificates that nobody will ask for on the ledger, as many in each week.
 func (p *past) revoke(ctx context.Context, count int) error {
-	count /= fillEpochs
+	count /= p.weeks
 	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
 		from, _, err := p.reserve(ctx, conn, epoch, count)
 		if err != nil {
@@ -206,7 +207,7 @@ func (w *revoking) shareKey(ctx context.Context, k, count int) ([]byte, error) {
 		return nil, err
 	}
 	defer db.Close()
-	top := int64(len(w.serials)/fillEpochs - 1 - k*count)
+	top := int64(len(w.serials)/w.weeks - 1 - k*count)
 	_, err = db.ExecContext(ctx, `UPDATE certificates SET spki_hash = $1 WHERE issuer = $2 AND epoch = $3 AND idx > $4 AND idx <= $5`,
 		hash[:], w.past.issuer[:], int64(w.first), top-int64(count), top)
 	return spki, err

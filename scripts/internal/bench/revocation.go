@@ -16,13 +16,20 @@ import (
 	"signet.example/signet/pki"
 )
 
-// million is how many certificates are revoked before anything is measured "at a million".
-const million = 1_000_000
+const (
+	// million is how many certificates are revoked before anything is measured "at a million".
+	million = 1_000_000
+
+	// hardWeeks is over how many weeks of expiry they are spread, one shard each: 83,000 entries. A list is made anew for every
+	// revocation on it, so this is the hardest case that a million makes in certificates of up to three months. manyWeeks is the
+	// same million in certificates of up to a year: 19,000.
+	hardWeeks, manyWeeks = 12, 52
+)
 
 // revocations measures revoking with CRL and OCSP on, and how long it takes until each product of each instance says so: with
 // nothing revoked, and with a million.
 func revocations(ctx context.Context, b *bench) error {
-	for _, part := range []func(context.Context, *bench) error{listCosts, universeLoad, revocationsOnPostgres, revocationsOnSQLite} {
+	for _, part := range []func(context.Context, *bench) error{listCosts, universeLoad, revocationsOnPostgres, visibleOverAYear, revocationsOnSQLite} {
 		if err := part(ctx, b); err != nil {
 			return err
 		}
@@ -32,11 +39,11 @@ func revocations(ctx context.Context, b *bench) error {
 
 // revocationsOnPostgres: single revocations, key compromise, what two instances show and when, and a job.
 func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
-	single, rest := 600_000, million
+	single := 600_000
 	if b.quick {
-		single, rest = 160_000, 160_000
+		single = 110_000
 	}
-	w, err := b.newRevoking(ctx, "revocation", "postgres", 2*single+rest)
+	w, err := b.newRevoking(ctx, "revocation", "postgres", hardWeeks, 4*single+million)
 	if err != nil {
 		return err
 	}
@@ -48,9 +55,53 @@ func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 	if err := w.singles(ctx, b, "postgres/0-revoked", []int{1, 16, 64}, inserts); err != nil {
 		return err
 	}
+	twin, err := w.twin(ctx, b.signet)
+	if err != nil {
+		return err
+	}
+	running := true
+	defer func() {
+		if running {
+			err = errors.Join(err, twin.halt())
+		}
+	}()
+	if err := w.singles(ctx, b, "postgres/two-instances/0-revoked", []int{1, 16, 64}, inserts); err != nil {
+		return err
+	}
 	if err := w.compromise(ctx, b); err != nil {
 		return err
 	}
+	running = false
+	if err := errors.Join(twin.halt(), w.fillMillion(ctx, b)); err != nil {
+		return err
+	}
+	if err := w.singles(ctx, b, "postgres/1000000-revoked", []int{1, 16, 64}, inserts); err != nil {
+		return err
+	}
+	if err := twin.start(ctx, b.signet); err != nil {
+		return err
+	}
+	running = true
+	if err := w.visible(ctx, b, twin, ""); err != nil {
+		return err
+	}
+	if err := w.singles(ctx, b, "postgres/two-instances/1000000-revoked", []int{1, 16, 64}, inserts); err != nil {
+		return err
+	}
+	return w.job(ctx, b, twin)
+}
+
+// visibleOverAYear is what two instances show and when, with the million spread over the weeks of a year.
+func visibleOverAYear(ctx context.Context, b *bench) (err error) {
+	const how = "-over-a-year"
+	if b.skips(visibles(how)...) {
+		return nil
+	}
+	w, err := b.newRevoking(ctx, "revocation-year", "postgres", manyWeeks, 100_000)
+	if err != nil {
+		return err
+	}
+	defer w.end(&err)
 	if err := w.fillMillion(ctx, b); err != nil {
 		return err
 	}
@@ -59,16 +110,7 @@ func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, twin.halt()) }()
-	if err := w.visible(ctx, b, twin, ""); err != nil {
-		return err
-	}
-	if err := w.visibleUnderLoad(ctx, b, twin); err != nil {
-		return err
-	}
-	if err := w.singles(ctx, b, "postgres/1000000-revoked", []int{1, 16, 64}, inserts); err != nil {
-		return err
-	}
-	return w.job(ctx, b, twin)
+	return w.visible(ctx, b, twin, how)
 }
 
 // revocationsOnSQLite: single revocations.
@@ -80,7 +122,7 @@ func revocationsOnSQLite(ctx context.Context, b *bench) (err error) {
 	if b.skips("revoke/grpc/sqlite/0-revoked/c16", "revoke/grpc/sqlite/0-revoked/c64", "revoke/grpc/sqlite/1000000-revoked/c16", "revoke/grpc/sqlite/1000000-revoked/c64") {
 		return nil
 	}
-	w, err := b.newRevoking(ctx, "revocation-sqlite", "sqlite", 2*single)
+	w, err := b.newRevoking(ctx, "revocation-sqlite", "sqlite", hardWeeks, 2*single)
 	if err != nil {
 		return err
 	}
@@ -106,7 +148,7 @@ type revoking struct {
 	next   atomic.Int64
 }
 
-func (b *bench) newRevoking(ctx context.Context, name, kind string, fresh int) (*revoking, error) {
+func (b *bench) newRevoking(ctx context.Context, name, kind string, weeks, fresh int) (*revoking, error) {
 	s, err := b.newSite(ctx, name, kind)
 	if err != nil {
 		return nil, err
@@ -119,7 +161,7 @@ func (b *bench) newRevoking(ctx context.Context, name, kind string, fresh int) (
 		return nil, err
 	}
 	began := time.Now()
-	p, err := newPast(ctx, s, pki.HashSPKI(issuing.RawSubjectPublicKeyInfo), leaf.Raw)
+	p, err := newPast(s, pki.HashSPKI(issuing.RawSubjectPublicKeyInfo), leaf.Raw, weeks)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +185,7 @@ func (w *revoking) pick() (pki.Serial, error) {
 	if n >= len(w.serials) {
 		return pki.Serial{}, fmt.Errorf("all %d certificates are revoked: load more", len(w.serials))
 	}
-	return w.serials[n%fillEpochs*(len(w.serials)/fillEpochs)+n/fillEpochs], nil
+	return w.serials[n%w.weeks*(len(w.serials)/w.weeks)+n/w.weeks], nil
 }
 
 func (w *revoking) revoke(ctx context.Context) (pki.Serial, error) {
@@ -157,7 +199,7 @@ func (w *revoking) revoke(ctx context.Context) (pki.Serial, error) {
 // singles measures revocations of one certificate each.
 func (w *revoking) singles(ctx context.Context, b *bench, where string, callers []int, beside *limit) error {
 	for _, n := range callers {
-		l := load{name: fmt.Sprintf("revoke/grpc/%s/c%d", where, n), callers: n, pid: w.pid(), limit: beside, do: func(ctx context.Context, _, _ int) error {
+		l := load{name: fmt.Sprintf("revoke/grpc/%s/c%d", where, n), callers: n, pid: w.pid(), ops: w.addresses.Ops, limit: beside, do: func(ctx context.Context, _, _ int) error {
 			_, err := w.revoke(ctx)
 			return err
 		}}
@@ -218,78 +260,103 @@ func (w *revoking) compromise(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// visible revokes one certificate at a time and reports the time from the acknowledgement until each product of each
-// instance says so.
-func (w *revoking) visible(ctx context.Context, b *bench, twin *site, how string) error {
-	if b.skips("visible/ocsp-here/1000000-revoked"+how, "visible/ocsp-elsewhere/1000000-revoked"+how, "visible/shard-here/1000000-revoked"+how, "visible/shard-elsewhere/1000000-revoked"+how) {
-		return nil
+// product is what a client asks an instance for.
+type product struct {
+	name string
+	look func(*watcher) (bool, error)
+	at   *site
+}
+
+func (w *revoking) products(twin *site) []product {
+	return []product{{"ocsp-here", (*watcher).ocspSays, w.site}, {"ocsp-elsewhere", (*watcher).ocspSays, twin},
+		{"shard-here", (*watcher).shardSays, w.site}, {"shard-elsewhere", (*watcher).shardSays, twin}}
+}
+
+// loaded is the part of a name that says that 500 other certificates are revoked every second.
+const loaded = "/at-500-a-second"
+
+// visibles are the names of the cases of visible.
+func visibles(how string) (names []string) {
+	for _, p := range (&revoking{}).products(nil) {
+		names = append(names, "visible/"+p.name+"/1000000-revoked"+how, "visible/"+p.name+"/1000000-revoked"+how+loaded)
 	}
-	samples, p50, p99 := 300, 10.0, 100.0
+	return names
+}
+
+// visible reports the time from the acknowledgement of a revocation until each product of each instance says so: one at a time,
+// and while 500 other certificates a second are revoked.
+func (w *revoking) visible(ctx context.Context, b *bench, twin *site, how string) error {
+	samples := 300
 	if b.quick {
 		samples = 60
 	}
-	if how != "" {
-		p50, p99 = 500, 2000
+	if err := w.visibleAfter(ctx, b, twin, how, samples, 10, 100); err != nil {
+		return err
 	}
-	watched := []struct {
-		name string
-		look func(*watcher) (bool, error)
-		at   *site
-	}{
-		{"ocsp-here", (*watcher).ocspSays, w.site}, {"ocsp-elsewhere", (*watcher).ocspSays, twin},
-		{"shard-here", (*watcher).shardSays, w.site}, {"shard-elsewhere", (*watcher).shardSays, twin},
+	ctx, stop := context.WithCancel(ctx)
+	var loading sync.WaitGroup
+	defer loading.Wait()
+	defer stop()
+	if !b.skips("visible/ocsp-here/1000000-revoked"+how+loaded, "visible/shard-here/1000000-revoked"+how+loaded) {
+		loading.Go(func() { w.steadily(ctx, 500) })
 	}
-	times := make([][]time.Duration, len(watched))
+	return w.visibleAfter(ctx, b, twin, how+loaded, samples, 500, 2000)
+}
+
+// visibleAfter revokes one certificate at a time and looks until everything says so.
+func (w *revoking) visibleAfter(ctx context.Context, b *bench, twin *site, how string, samples int, p50, p99 float64) error {
+	products := w.products(twin)
+	var names []string
+	for _, p := range products {
+		names = append(names, "visible/"+p.name+"/1000000-revoked"+how)
+	}
+	if b.skips(names...) {
+		return nil
+	}
+	times := make([][]time.Duration, len(products))
 	for range samples {
 		serial, err := w.revoke(ctx)
 		if err != nil {
 			return err
 		}
 		acknowledged := time.Now()
-		if said, err := (&watcher{w, w.site, serial}).ocspSays(); err != nil || !said {
+		if said, err := (&watcher{revoking: w, at: w.site, serial: serial}).ocspSays(); err != nil || !said {
 			return fmt.Errorf("OCSP of the same instance does not say revoked on the first read: %w", err)
 		}
 		times[0] = append(times[0], time.Since(acknowledged))
 		var looking sync.WaitGroup
-		failed := make([]error, len(watched))
-		for i, product := range watched[1:] {
+		watchers, failed := make([]*watcher, len(products)), make([]error, len(products))
+		for i, p := range products[1:] {
+			watchers[i+1] = &watcher{revoking: w, at: p.at, serial: serial}
 			looking.Go(func() {
-				failed[i] = w.until(ctx, &watcher{w, product.at, serial}, product.look)
+				failed[i] = w.until(ctx, watchers[i+1], p.look)
 				times[i+1] = append(times[i+1], time.Since(acknowledged))
 			})
 		}
 		looking.Wait()
+		for _, at := range watchers[1:] {
+			failed = append(failed, at.verify()) // outside of the time that counts
+		}
 		if err := errors.Join(failed...); err != nil {
 			return err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	for i, product := range watched {
-		b.addTimes("visible/"+product.name+"/1000000-revoked"+how, times[i], p50, p99)
+	for i, name := range names {
+		b.addTimes(name, times[i], p50, p99)
 	}
 	return nil
 }
 
-// visibleUnderLoad is visible while 500 other certificates a second are revoked.
-func (w *revoking) visibleUnderLoad(ctx context.Context, b *bench, twin *site) error {
-	ctx, stop := context.WithCancel(ctx)
-	var loading sync.WaitGroup
-	defer loading.Wait()
-	defer stop()
-	if !b.skips("visible/ocsp-here/1000000-revoked/at-500-a-second", "visible/shard-here/1000000-revoked/at-500-a-second") {
-		loading.Go(func() { w.steadily(ctx, 500) })
-	}
-	return w.visible(ctx, b, twin, "/at-500-a-second")
-}
-
-// until looks again and again, for a minute.
+// until looks again and again, for a minute: every half of a millisecond, and later every twentieth of the time that has passed, so
+// that looking does not become the load.
 func (w *revoking) until(ctx context.Context, at *watcher, look func(*watcher) (bool, error)) error {
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(500 * time.Microsecond) {
+	for began := time.Now(); ; time.Sleep(max(500*time.Microsecond, time.Since(began)/20)) {
 		said, err := look(at)
 		if err != nil || said {
 			return err
 		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
+		if time.Since(began) > time.Minute || ctx.Err() != nil {
 			return errors.New("a revocation does not become visible")
 		}
 	}
@@ -343,11 +410,12 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	for week := range fillEpochs { // of every shard the last certificate, which the job reaches last
-		last := w.serials[(week+1)*(len(w.serials)/fillEpochs)-1]
+	for week := range w.weeks { // of every shard the last certificate, which the job reaches last
+		last := w.serials[(week+1)*(len(w.serials)/w.weeks)-1]
 		for _, at := range []*site{w.site, twin} {
 			for _, look := range []func(*watcher) (bool, error){(*watcher).ocspSays, (*watcher).shardSays} {
-				if err := w.until(ctx, &watcher{w, at, last}, look); err != nil {
+				watched := &watcher{revoking: w, at: at, serial: last}
+				if err := errors.Join(w.until(ctx, watched, look), watched.verify()); err != nil {
 					return err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ type watcher struct {
 	*revoking
 	at     *site
 	serial pki.Serial
+	found  []byte // the shard, once it has the serial number
 }
 
 // ocspSays asks whether a response, verified as a stranger would, says revoked.
@@ -45,15 +47,11 @@ func (w *watcher) ocspSays() (bool, error) {
 	return said.Status == pki.StatusRevoked, err
 }
 
-// lists are the shards that were read last, by URL: a client asks only for what is newer.
-var lists sync.Map
+// tags are the entity tags of the shards that were read last, by URL: a client asks only for what is newer.
+var tags sync.Map
 
-type keptList struct {
-	tag  string
-	list *crl.List
-}
-
-// shardSays asks whether the shard lists the certificate. It reads the shard anew only if it changed, as clients do.
+// shardSays asks whether the shard lists the certificate. It takes the shard anew only if it changed, as clients do, whole, and finds
+// the serial number in its octets; verify looks closer.
 func (w *watcher) shardSays() (bool, error) {
 	p, _ := w.serial.Unmask(w.key)
 	url := "http://" + w.at.addresses.Public + "/crl/" + w.past.issuer.String() + "/" + p.Shard().String() + ".crl"
@@ -61,30 +59,44 @@ func (w *watcher) shardSays() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var kept keptList
-	if found, ok := lists.Load(url); ok {
-		kept = found.(keptList)
-		request.Header.Set("If-None-Match", kept.tag)
+	if tag, ok := tags.Load(url); ok {
+		request.Header.Set("If-None-Match", tag.(string))
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return false, err
 	}
+	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusNotModified {
-		answer.Body.Close()
-	} else {
-		der, err := readAll(answer)
-		if err != nil {
-			return false, err
-		}
-		if kept.list, err = crl.Parse(der); err != nil {
-			return false, err
-		}
-		kept.tag = answer.Header.Get("ETag")
-		lists.Store(url, kept)
+		return false, nil
 	}
-	_, listed := kept.list.Lookup(ocsp.SerialOctets(w.serial), w.revoking.issuer.RawSubject)
-	return listed, nil
+	if answer.StatusCode != http.StatusOK || answer.ContentLength < 0 {
+		return false, fmt.Errorf("%s: %s, %d octets", url, answer.Status, answer.ContentLength)
+	}
+	der := make([]byte, answer.ContentLength)
+	if _, err := io.ReadFull(answer.Body, der); err != nil {
+		return false, err
+	}
+	tags.Store(url, answer.Header.Get("ETag"))
+	if bytes.Contains(der, ocsp.SerialOctets(w.serial)) {
+		w.found = der
+	}
+	return w.found != nil, nil
+}
+
+// verify reads the list that was found as a relying party would, its signature too.
+func (w *watcher) verify() error {
+	if w.found == nil {
+		return nil
+	}
+	list, err := crl.Parse(w.found)
+	if err != nil {
+		return err
+	}
+	if _, listed := list.Lookup(ocsp.SerialOctets(w.serial), w.revoking.issuer.RawSubject); !listed {
+		return errors.New("a list has the serial number somewhere, and not as an entry")
+	}
+	return list.Verify(w.revoking.issuer)
 }
 
 func readAll(answer *http.Response) ([]byte, error) {
