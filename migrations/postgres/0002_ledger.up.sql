@@ -99,7 +99,7 @@ END $$;
 -- signet_ledger_write is revocation's Books.AppendLedger.
 CREATE FUNCTION signet_ledger_write(p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[], p_kind smallint[],
 	p_reason smallint[], p_revoked_at timestamptz[], p_invalidity_at timestamptz[], p_job bytea[], p_actor text[], p_expected bigint[],
-	p_audit jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	v_entries ledger_entry[];
 	v_last    bigint;
@@ -407,7 +407,7 @@ BEGIN
 END $$;
 
 -- signet_move_job moves a job from one of some states to another, and says whether it did.
-CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit audit_batch) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE jobs SET state = p_to, failure = p_failure, lease_until = NULL,
 			started_at = CASE WHEN p_to = 2 THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
