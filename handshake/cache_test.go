@@ -499,3 +499,33 @@ func TestRefusedFile(t *testing.T) {
 		t.Errorf("a file that changed was not read again: %s", got)
 	}
 }
+
+// TestOlderListIsNotTaken: a list of a smaller number is older whatever its date says, and one of an earlier date whatever
+// its number says. Neither replaces what was seen, and so neither decides once that has ended.
+func TestOlderListIsNotTaken(t *testing.T) {
+	for what, test := range map[string]struct {
+		second handshaketest.CRL
+		want   handshaketest.Outcome
+	}{
+		"a smaller number":              {handshaketest.CRL{Number: 9}, handshaketest.Stale},
+		"an earlier date":               {handshaketest.CRL{Number: 11, Age: 3 * time.Hour}, handshaketest.Stale},
+		"the same number, a later date": {handshaketest.CRL{Number: 10}, handshaketest.Accepted},
+		"newer":                         {handshaketest.CRL{Number: 11}, handshaketest.Accepted},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia")
+			root, leaf := p.Cert("root"), p.Cert("leaf")
+			now := p.Now()
+			checker := p.Checker(func(c *handshake.Config) { c.Now = func() time.Time { return now } })
+			p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Number: 10, Age: 2 * time.Hour, Life: 3 * time.Hour})))
+			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(2 * time.Hour)
+			p.Replace("/root.crl", handshaketest.Bytes(root.CRL(test.second)))
+			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
+				t.Errorf("%v, want %s", err, test.want)
+			}
+		})
+	}
+}
