@@ -59,6 +59,13 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 			{"no name", newIssuer("other", "", w.root), pki.KindRefused, "subject.common_name"},
 			{"no URL", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}}, pki.KindInvalid, "base_url"},
 			{"a slash at the end", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x/"}, pki.KindInvalid, "base_url"},
+			{"a URL of another kind", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "ftp://x"}, pki.KindInvalid, "base_url"},
+			{"a URL of no host", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http:///x"}, pki.KindInvalid, "base_url"},
+			{"a URL with a query", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x?y"}, pki.KindInvalid, "base_url"},
+			{"a URL with a fragment", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x#y"}, pki.KindInvalid, "base_url"},
+			{"a URL with a user", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://y@x"}, pki.KindInvalid, "base_url"},
+			{"a path length below none", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Parent: w.root.ID, PathLength: new(-1)}, pki.KindInvalid, "path_length"},
+			{"a path length of 17", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Parent: w.root.ID, PathLength: new(17)}, pki.KindInvalid, "path_length"},
 			{"no such parent", newIssuer("other", "Other", ca.Issuer{ID: pki.IssuerID{1}}), pki.KindNotFound, "issuer"},
 			{"below path length 0", newIssuer("below", "Below", w.issuing), pki.KindRefused, "issuer"},
 			{"longer than the root", ca.NewIssuer{Label: "long", Subject: ca.Subject{CommonName: "Long"}, BaseURL: "http://x", Parent: w.root.ID, Lifetime: 21 * 365 * 24 * time.Hour}, pki.KindRefused, "lifetime"},
@@ -73,7 +80,60 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		if _, err := w.CreateIssuer(t.Context(), w.grant(web, auth.ActionIssue, "server"), newIssuer("other", "Other", w.root)); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("a requester makes an issuer: %v", err)
 		}
+
+		middle := newIssuer("middle", "Middle", w.root)
+		middle.PathLength = new(1)
+		above, err := w.CreateIssuer(t.Context(), w.manage(), middle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		below := newIssuer("below", "Below", above)
+		below.PathLength = new(1)
+		_, err = w.CreateIssuer(t.Context(), w.manage(), below)
+		wantError(t, err, pki.KindRefused, "profile")
+		below.PathLength = new(0)
+		if _, err := w.CreateIssuer(t.Context(), w.manage(), below); err != nil {
+			t.Errorf("a path length of 0 below one of 1: %v", err)
+		}
 	})
+}
+
+// Each verb of issuers wants the grant to manage, for all of them: no other, and none for one thing.
+func TestIssuersAreManagedWithTheGrantForIt(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	for what, grant := range map[string]auth.Grant{
+		"no grant": {}, "a grant to read": w.grant(admin, auth.ActionRead, ""), "a grant to manage one thing": w.grant(admin, auth.ActionManage, "issuing"),
+	} {
+		for verb, call := range map[string]func() error{
+			"create": func() error {
+				_, err := w.CreateIssuer(t.Context(), grant, newIssuer("other", "Other", w.root))
+				return err
+			},
+			"state": func() error {
+				_, err := w.SetIssuerState(t.Context(), grant, w.issuing.ID, ca.IssuerDisabled)
+				return err
+			},
+			"URL":   func() error { _, err := w.SetIssuerBaseURL(t.Context(), grant, w.issuing.ID, "http://x"); return err },
+			"cross": func() error { _, err := w.CrossSign(t.Context(), grant, w.issuing.ID, w.root.ID, 0); return err },
+			"renew": func() error { _, err := w.RenewIssuer(t.Context(), grant, w.issuing.ID, 0); return err },
+			"choose": func() error {
+				_, err := w.ChooseIssuerCertificate(t.Context(), grant, w.issuing.ID, sha256.Sum256(w.issuing.Certificates[0].DER))
+				return err
+			},
+			"adopt": func() error {
+				_, err := w.AdoptIssuer(t.Context(), grant, "a", "memory:issuing", "http://x", w.issuing.Certificates[0].DER, nil)
+				return err
+			},
+			"import": func() error {
+				_, err := w.ImportIssuerCertificate(t.Context(), grant, w.issuing.Certificates[0].DER, nil)
+				return err
+			},
+		} {
+			if err := call(); pki.KindOf(err) != pki.KindDenied {
+				t.Errorf("%s with %s: %v, want denied", verb, what, err)
+			}
+		}
+	}
 }
 
 // A call that broke off after the key, or after the record, is taken up by the next.
