@@ -141,7 +141,7 @@ func (a *Authority) ReadySigner(ctx context.Context, id pki.IssuerID) (crypto.Si
 }
 
 func (a *Authority) mayManage(op string, grant auth.Grant) error {
-	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
+	if !grant.Allows(auth.ActionManage, "") {
 		return pki.Errorf(pki.KindDenied, op, "%s may not manage issuers", grant.Principal().ID)
 	}
 	return nil
