@@ -293,7 +293,7 @@ func authorize(cert, issuer *x509.Certificate, q Query) (Responder, error) {
 	if cert.KeyUsage != 0 && cert.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
 		return refuse("the key usage of its certificate excludes signing")
 	}
-	if len(cert.UnhandledCriticalExtensions) > 0 {
+	if slices.ContainsFunc(cert.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool { return !id.Equal(noCheckID) }) {
 		return refuse("its certificate has a critical extension that is not known")
 	}
 	if err := q.Known.checkIssued(cert, issuer, q.AllowSHA1); err != nil {

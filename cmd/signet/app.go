@@ -88,6 +88,10 @@ func (a *app) fail(err error) int {
 	if _, ok := errors.AsType[handshakeRefused](err); ok {
 		return exitFailed
 	}
+	if foreign, ok := errors.AsType[unparsed](err); ok {
+		a.fail(foreign.error)
+		return exitFailed
+	}
 	if own, ok := errors.AsType[ownFault](err); ok {
 		a.fail(own.error)
 		return exitInvalid

@@ -35,7 +35,7 @@ func (d *demo) ocspGood(ctx context.Context) (string, error) {
 }
 
 func (d *demo) askOCSP() (ocsp.Result, error) {
-	_, request, err := ocspTarget{Hash: "sha256"}.request(d.stolen.Leaf, d.issuing, nil)
+	_, request, err := ocspTarget{Hash: "sha256"}.request(d.stolen.Leaf.Raw, d.issuing, nil)
 	if err != nil {
 		return ocsp.Result{}, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/handshake/verify"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
@@ -56,7 +57,7 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	if c.Nonce != "no" {
 		nonce = randomNonce()
 	}
-	request, der, err := c.request(certificate, issuer, nonce)
+	request, der, err := c.request(certificate.Raw, issuer, nonce)
 	if err != nil {
 		return err
 	}
@@ -112,11 +113,16 @@ type ocspRequestCmd struct {
 
 // Help is shown by `signet ocsp request --help`.
 func (ocspRequestCmd) Help() string {
-	return `Examples:
+	return `The exit status is 0 if the request was written, 1 if a certificate does not parse, 2 if the command itself went wrong.
+
+Examples:
   signet ocsp request app.example.pem --out request.der
   signet ocsp request --issuer issuing.pem --leaf app.pem --hash sha256 --nonce random --out request.der
   curl -s --data-binary @request.der -H 'Content-Type: application/ocsp-request' http://pki.example/ocsp/ID > answer.der`
 }
+
+// unparsed is an error about input of others, which ends with 1: among the commands that judge, 2 is an error of our own.
+type unparsed struct{ error }
 
 // Run writes one request.
 func (c *ocspRequestCmd) Run(a *app) error {
@@ -128,22 +134,39 @@ func (c *ocspRequestCmd) Run(a *app) error {
 	if err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err).InField("nonce").WithHint("give none, random, or hexadecimal digits")
 	}
-	target := ocspTarget{Certificate: c.Certificate + c.Leaf, Issuer: c.Issuer, Hash: c.Hash}
-	certificate, issuer, err := target.read(a)
+	ders, err := a.readForeign(c.Certificate + c.Leaf)
 	if err != nil {
 		return err
 	}
-	_, der, err := target.request(certificate, issuer, nonce)
+	if c.Issuer != "" {
+		above, err := a.readForeign(c.Issuer)
+		if err != nil {
+			return err
+		}
+		ders = append(ders[:1], above...)
+	}
+	if len(ders) < 2 {
+		return pki.Errorf(pki.KindInvalid, op, "%s does not hold the certificate of the issuer", c.Certificate+c.Leaf).WithHint("name it with --issuer")
+	}
+	issuer, err := verify.ParseCertificate(ders[1])
 	if err != nil {
-		return err
+		return unparsed{pki.Errorf(pki.KindInvalid, op, "the certificate of the issuer does not parse: %w", err)}
+	}
+	_, der, err := ocspTarget{Hash: c.Hash}.request(ders[0], issuer, nonce)
+	if err != nil {
+		return unparsed{err}
 	}
 	if err := writeFile(c.Out, der); err != nil {
 		return err
 	}
-	result := map[string]any{"request_file": c.Out, "octets": len(der), "responders": certificate.OCSPServer}
+	var responders []string
+	if certificate, err := verify.ParseCertificate(ders[0]); err == nil { // one that crypto/x509 refuses can be asked about all the same
+		responders = certificate.OCSPServer
+	}
+	result := map[string]any{"request_file": c.Out, "octets": len(der), "responders": responders}
 	return a.show(result, func(p *printer) {
 		p.line("wrote an OCSP request of %d octets to %s", len(der), c.Out)
-		for _, responder := range certificate.OCSPServer {
+		for _, responder := range responders {
 			p.next("curl -s --data-binary @%s -H 'Content-Type: application/ocsp-request' %s > answer.der", c.Out, responder)
 		}
 	})
@@ -192,13 +215,13 @@ func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err err
 }
 
 // request makes the OCSP request.
-func (t ocspTarget) request(certificate, issuer *x509.Certificate, nonce []byte) (*ocsp.Request, []byte, error) {
+func (t ocspTarget) request(certificate []byte, issuer *x509.Certificate, nonce []byte) (*ocsp.Request, []byte, error) {
 	const op = "make OCSP request"
 	from, err := ocsp.IssuerOf(issuer)
 	if err != nil {
 		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
-	serial, err := ocsp.SerialOf(certificate)
+	serial, err := ocsp.SerialOfDER(certificate)
 	if err != nil {
 		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"encoding/pem"
 	"strings"
-	"time"
 
 	"signet.example/signet/handshake/verify"
 	"signet.example/signet/pki"
@@ -159,13 +158,8 @@ type inputs []struct {
 
 // judge reads the files, asks and prints.
 func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
-	if _, err := time.Parse(time.RFC3339, question.Time); err != nil {
-		return pki.Errorf(pki.KindInvalid, "verify", "%w", err).InField("time").WithHint("write it as in 2026-09-01T00:00:00Z")
-	}
-	if question.MaxAge != nil {
-		if _, err := time.ParseDuration(*question.MaxAge); err != nil {
-			return pki.Errorf(pki.KindInvalid, "verify", "%w", err).InField("max-age").WithHint("write it as in 168h")
-		}
+	if err := question.Check(); err != nil {
+		return pki.Errorf(pki.KindInvalid, "verify", "%w", err)
 	}
 	for _, input := range in {
 		for _, file := range input.files {
@@ -212,7 +206,7 @@ func printJudgement(p *printer, result verify.Result) {
 func (a *app) readForeign(path string) ([]verify.DER, error) {
 	data, err := a.readInput(path)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read input", "%w", err)
+		return nil, ownFault{err}
 	}
 	var ders []verify.DER
 	rest := bytes.TrimSpace(data)

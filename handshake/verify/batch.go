@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// MaxLine bounds one line of a batch, in octets.
+// MaxLine bounds one line of a batch, in octets. A longer one is answered as something that does not parse.
 const MaxLine = 64 << 20
 
 // Batch reads Cases as JSON lines and writes their Results as JSON lines, in the same order, judging several at once. A line that is
@@ -61,38 +61,48 @@ func Batch(in io.Reader, out io.Writer) error {
 	return errors.Join(readErr, writeErr, writer.Flush())
 }
 
-// eachLine calls use with a copy of every line that is not empty, until it returns false.
+// eachLine calls use with a copy of every line that is not empty, until it returns false. Of a line that is too long only the
+// beginning is given, one octet longer than any line may be.
 func eachLine(in io.Reader, use func([]byte) bool) error {
-	scanner := bufio.NewScanner(in)
-	scanner.Buffer(make([]byte, 0, 1<<16), MaxLine)
-	for scanner.Scan() {
-		line := bytes.TrimSpace(scanner.Bytes())
-		if len(line) > 0 && !use(bytes.Clone(line)) {
+	reader := bufio.NewReaderSize(in, 1<<16)
+	for {
+		line, err := readLine(reader)
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("read batch: %w", err)
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 && !use(line) || err == io.EOF {
 			return nil
 		}
 	}
-	if err := scanner.Err(); err != nil {
-		return fmt.Errorf("read batch: %w", err)
+}
+
+func readLine(reader *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := reader.ReadSlice('\n')
+		line = append(line, part[:min(len(part), MaxLine+1-len(line))]...)
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
 	}
-	return nil
 }
 
 func judgeLine(line []byte) []byte {
 	var c Case
-	var result Result
-	if err := json.Unmarshal(line, &c); err != nil {
+	result := Result{PerCert: []CertificateStatus{}}
+	if len(line) > MaxLine {
+		result.Result, result.Class, result.Detail = Reject, ClassParse, fmt.Sprintf("the case is longer than %d octets", MaxLine)
+	} else if err := json.Unmarshal(line, &c); err != nil {
 		var id struct {
 			ID json.RawMessage `json:"id"`
 		}
 		_ = json.Unmarshal(line, &id) // a case with a field of the wrong type still has its id
-		result = faultf(ClassParse, "the case does not parse: %v", err).result(Reject)
-		result.ID = id.ID
+		result.Result, result.Class, result.Detail, result.ID = Reject, ClassParse, fmt.Sprintf("the case does not parse: %v", err), id.ID
 	} else {
 		result = judgeGuarded(&c)
 	}
 	text, err := json.Marshal(result)
 	if err != nil {
-		text = []byte(`{"result":"reject","error_class":"parse","detail":"the result does not encode"}`)
+		text = []byte(`{"result":"reject","error_class":"parse","detail":"the result does not encode","per_cert":[]}`)
 	}
 	return append(text, '\n')
 }

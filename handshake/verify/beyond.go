@@ -3,6 +3,9 @@ package verify
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"slices"
 
 	"signet.example/signet/crl"
 )
@@ -29,12 +32,31 @@ func respell(lists ...[]*x509.Certificate) [][]*x509.Certificate {
 		for _, c := range list {
 			own := *c
 			own.RawSubject, own.RawIssuer = spelt(c.RawSubject), spelt(c.RawIssuer)
-			own.MaxPathLen, own.MaxPathLenZero = -1, false
-			withoutConstraints(&own)
+			leaveOut(&own)
 			copies[i] = append(copies[i], &own)
 		}
 	}
 	return copies
+}
+
+// leaveOut takes what is asked for here, by rules of ours, out of a copy for crypto/x509.
+func leaveOut(own *x509.Certificate) {
+	own.MaxPathLen, own.MaxPathLenZero = -1, false
+	if value, constrained := extension(own, oidNameConstraints); constrained {
+		if _, ok := parseConstraints(value); !ok {
+			return
+		}
+		own.PermittedDNSDomains, own.PermittedIPRanges, own.PermittedEmailAddresses, own.PermittedURIDomains = nil, nil, nil, nil
+		own.ExcludedDNSDomains, own.ExcludedIPRanges, own.ExcludedEmailAddresses, own.ExcludedURIDomains = nil, nil, nil, nil
+		own.Extensions = slices.DeleteFunc(slices.Clone(own.Extensions), func(e pkix.Extension) bool { return e.Id.Equal(oidNameConstraints) })
+	}
+	own.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(own.UnhandledCriticalExtensions), understood)
+}
+
+// understood reports whether a critical extension that crypto/x509 does not handle is handled here: name constraints, and
+// ocsp-nocheck (see Exempt), which need not be critical and sometimes is.
+func understood(id asn1.ObjectIdentifier) bool {
+	return id.Equal(oidNameConstraints) || id.Equal(oidNoCheck)
 }
 
 // originals replaces copies in chains by the certificates they were made of, which are found by their octets.

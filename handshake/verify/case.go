@@ -2,10 +2,13 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -132,7 +135,7 @@ type Result struct {
 	Result  Verdict             `json:"result"`
 	Class   Class               `json:"error_class,omitempty"`
 	Detail  string              `json:"detail,omitempty"`
-	PerCert []CertificateStatus `json:"per_cert,omitempty"`
+	PerCert []CertificateStatus `json:"per_cert"` // leaf first; none of what was not asked about
 }
 
 // CertificateStatus is what became known of one certificate.
@@ -147,7 +150,22 @@ type CertificateStatus struct {
 func Judge(c *Case) Result {
 	r := judge(c)
 	r.ID = c.ID
+	if r.PerCert == nil {
+		r.PerCert = []CertificateStatus{}
+	}
 	return r
+}
+
+// Check reports what is wrong with the question itself: a time, a bound or a name that cannot be read. Judge answers
+// `unsupported` to such a case; whoever asks in person is better told.
+func (c *Case) Check() error {
+	_, badCondition := c.conditions()
+	_, badDepth := c.Revocation.depth()
+	_, badNonce := c.nonce()
+	if bad := cmp.Or(badCondition, badDepth, badNonce, c.options(&x509.VerifyOptions{})); bad != nil {
+		return errors.New(bad.detail)
+	}
+	return nil
 }
 
 func judge(c *Case) Result {
@@ -189,12 +207,12 @@ func (c *Case) conditions() (conditions, *fault) {
 	var k conditions
 	var err error
 	if k.at, err = time.Parse(time.RFC3339, c.Time); err != nil {
-		return k, faultf(ClassUnsupported, "time %.40q is not of RFC 3339", c.Time)
+		return k, faultf(ClassUnsupported, "time %.40q: want one of RFC 3339, as in 2026-09-01T00:00:00Z", c.Time)
 	}
 	k.at = k.at.Truncate(time.Second) // the times of certificates name whole seconds, to their end (RFC 5280, Section 4.1.2.5)
 	if c.MaxAge != nil && *c.MaxAge != "" {
 		if k.maxAge, err = time.ParseDuration(*c.MaxAge); err != nil || k.maxAge < 0 {
-			return k, faultf(ClassUnsupported, "max_age %.40q is not a duration", *c.MaxAge)
+			return k, faultf(ClassUnsupported, "maximum age %.40q: want a duration, as in 168h", *c.MaxAge)
 		}
 	}
 	switch c.CRLExpiration {
@@ -205,6 +223,18 @@ func (c *Case) conditions() (conditions, *fault) {
 		return k, faultf(ClassUnsupported, "crl_expiration %.40q: want enforce or ignore", c.CRLExpiration)
 	}
 	return k, nil
+}
+
+// nonce is the one that is demanded; nil for none.
+func (c *Case) nonce() ([]byte, *fault) {
+	if c.Nonce == nil {
+		return nil, nil
+	}
+	nonce, err := hex.DecodeString(*c.Nonce)
+	if err != nil || len(nonce) == 0 {
+		return nil, faultf(ClassUnsupported, "nonce %.40q: want hexadecimal digits", *c.Nonce)
+	}
+	return nonce, nil
 }
 
 // certificates parses what parses; of the rest the first fault is kept. A certificate that is not needed may be

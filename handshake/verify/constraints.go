@@ -3,7 +3,6 @@ package verify
 import (
 	"bytes"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"net/url"
 	"slices"
@@ -292,21 +291,6 @@ func readGeneralName(from *cryptobyte.String, name *generalName) bool {
 	var ok bool
 	name.text, ok = crl.CanonicalName(content)
 	return ok
-}
-
-// withoutConstraints takes the name constraints that are understood here out of a copy for crypto/x509.
-func withoutConstraints(own *x509.Certificate) {
-	value, constrained := extension(own, oidNameConstraints)
-	if !constrained {
-		return
-	}
-	if _, ok := parseConstraints(value); !ok {
-		return
-	}
-	own.PermittedDNSDomains, own.PermittedIPRanges, own.PermittedEmailAddresses, own.PermittedURIDomains = nil, nil, nil, nil
-	own.ExcludedDNSDomains, own.ExcludedIPRanges, own.ExcludedEmailAddresses, own.ExcludedURIDomains = nil, nil, nil, nil
-	own.Extensions = slices.DeleteFunc(slices.Clone(own.Extensions), func(e pkix.Extension) bool { return e.Id.Equal(oidNameConstraints) })
-	own.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(own.UnhandledCriticalExtensions), oidNameConstraints.Equal)
 }
 
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }

@@ -94,6 +94,23 @@ func TestIndirectUnasked(t *testing.T) {
 	}
 }
 
+// TestKeyChange: of two issuers of one name, the one that signed the list counts, whichever comes first.
+func TestKeyChange(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	old, renewed, stranger := issue(t, "int", root, true, nil), issue(t, "int", root, true, nil), issue(t, "int", nil, true, nil)
+	leaf := issue(t, "leaf", old, false, nil)
+	for _, issuers := range [][]*entity{{old, renewed}, {renewed, old}} {
+		for _, signer := range issuers {
+			q := &verify.Case{Kind: verify.KindCRL, CRLs: []verify.DER{signer.list(t, nil, leaf)}, Issuers: ders(issuers...), Leaf: leaf.Raw, Time: now.Format(time.RFC3339)}
+			expect(t, q, verify.Revoked, verify.ClassRevoked)
+			q.CRLs[0] = signer.list(t, nil)
+			expect(t, q, verify.Good, "")
+			q.CRLs[0] = stranger.list(t, nil)
+			expect(t, q, verify.Unknown, verify.ClassBadSignature)
+		}
+	}
+}
+
 func classOf(v verify.Verdict) verify.Class {
 	if v == verify.Good {
 		return ""

@@ -103,7 +103,7 @@ func (s *search) issued(issuer, c *x509.Certificate) bool {
 
 // unknownCritical reports whether a certificate has a critical extension that is not understood, here or in crypto/x509.
 func unknownCritical(c *x509.Certificate) bool {
-	return slices.ContainsFunc(c.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool { return !id.Equal(oidNameConstraints) })
+	return slices.ContainsFunc(c.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool { return !understood(id) })
 }
 
 // MayIssue reports whether a CA certificate may sign certificates that have that many CA certificates below them (RFC

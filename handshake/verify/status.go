@@ -185,12 +185,8 @@ func judgeOCSPs(c *Case) Result {
 	}
 	query.Issuers = issuers
 	query.Untrusted, _ = certificates(append(c.Untrusted, c.Intermediates...)) // what does not parse among them signed nothing
-	if c.Nonce != nil {
-		nonce, err := hex.DecodeString(*c.Nonce)
-		if err != nil || len(nonce) == 0 {
-			return faultf(ClassUnsupported, "nonce is not hexadecimal").result(Unknown)
-		}
-		query.Nonce = nonce
+	if query.Nonce, bad = c.nonce(); bad != nil {
+		return bad.result(Unknown)
 	}
 	return findingOfResponses(c.OCSPs, query, nil).result(serialOfOctets(serial))
 }

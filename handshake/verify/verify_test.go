@@ -74,6 +74,13 @@ func TestChain(t *testing.T) {
 				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 			}).Raw
 		}, verify.Reject, verify.ClassUnsupported},
+		{"nocheck, critical", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs = q.CRLs[:1]
+			q.Leaf = issue(t, "responder", int, false, func(c *x509.Certificate) {
+				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Critical: true, Value: []byte{5, 0}}}
+			}).Raw
+		}, verify.Accept, ""},
 		{"explicit policy", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.ExplicitPolicy = true }, verify.Reject, verify.ClassPolicy},
 		{"no clock", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.Time = "" }, verify.Reject, verify.ClassUnsupported},
 
@@ -366,6 +373,12 @@ func TestOCSPStatus(t *testing.T) {
 	leaf, other := issue(t, "leaf", int, false, nil), issue(t, "other", int, false, nil)
 	signing := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} }
 	delegate := issue(t, "responder", int, false, signing)
+	critical := func(id asn1.ObjectIdentifier) *entity {
+		return issue(t, "responder", int, false, func(c *x509.Certificate) {
+			signing(c)
+			c.ExtraExtensions = []pkix.Extension{{Id: id, Critical: true, Value: []byte{5, 0}}}
+		})
+	}
 	late := issue(t, "late", int, false, func(c *x509.Certificate) { signing(c); c.NotAfter = now.Add(-time.Hour) })
 	foreign := issue(t, "foreign", root, false, signing)
 	renewed := issue(t, "int", root, true, nil)
@@ -378,6 +391,8 @@ func TestOCSPStatus(t *testing.T) {
 	}{
 		{"good", leaf.response(t, ocsp.Good, nil, nil), nil, verify.Good, ""},
 		{"good by a delegate", leaf.response(t, ocsp.Good, delegate, nil), nil, verify.Good, ""},
+		{"good by a delegate with a critical nocheck", leaf.response(t, ocsp.Good, critical(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}), nil), nil, verify.Good, ""},
+		{"good by a delegate with something critical", leaf.response(t, ocsp.Good, critical(asn1.ObjectIdentifier{1, 2, 3}), nil), nil, verify.Unknown, verify.ClassPath},
 		{"two issuers after a key change", leaf.response(t, ocsp.Good, nil, nil), []*entity{renewed, int}, verify.Good, ""},
 		{"revoked", leaf.response(t, ocsp.Revoked, nil, nil), nil, verify.Revoked, verify.ClassRevoked},
 		{"unknown", leaf.response(t, ocsp.Unknown, nil, nil), nil, verify.Unknown, verify.ClassNoInformation},
@@ -445,6 +460,9 @@ func TestBatch(t *testing.T) {
 	lines := strings.Join([]string{
 		string(good), "", `not json`, `{"id":"a","kind":"nonsense"}`, `{"id":3,"kind":"verify","roots":"wrong type"}`,
 		`{"id":4,"kind":"verify","leaf":"!!!","time":"2026-09-01T00:00:00Z"}`, `{"id":5,"kind":"crl-status","leaf":null,"crls":null,"time":"2026-09-01T00:00:00Z"}`,
+		`{"id":null,"kind":"verify","roots":null,"intermediates":null,"leaf":"AAAA","crls":null,"ocsps":null,"time":"2026-09-01T00:00:00Z","eku":null,"revocation":null,` +
+			`"policies":null,"explicit_policy":null,"inhibit_mapping":null,"inhibit_any":null,"dns":null,"ip":null,"max_age":null,"crl_expiration":null,"nonce":null,"partial_chain":null}`,
+		`{"id":6,"leaf":"` + strings.Repeat("A", verify.MaxLine) + `"}`, `{"id":[7],"kind":"ocsp-verify","time":"2026-09-01T00:00:00Z"}`,
 	}, "\n")
 	var out bytes.Buffer
 	if err := verify.Batch(strings.NewReader(lines), &out); err != nil {
@@ -458,11 +476,14 @@ func TestBatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		got = append(got, string(r.ID)+" "+string(r.Result)+" "+string(r.Class))
+		if r.PerCert == nil {
+			t.Errorf("%s: per_cert is not there", r.ID)
+		}
 		if string(r.ID) == "17" && (len(r.PerCert) != 2 || r.PerCert[0].Serial != hex.EncodeToString(leaf.SerialNumber.Bytes()) || r.PerCert[0].Status != "good" || r.PerCert[0].Source != "crl") {
 			t.Errorf("per certificate: %+v", r.PerCert)
 		}
 	}
-	want := []string{"17 accept ", " reject parse", `"a" reject unsupported`, "3 reject parse", "4 reject parse", "5 unknown parse"}
+	want := []string{"17 accept ", " reject parse", `"a" reject unsupported`, "3 reject parse", "4 reject parse", "5 unknown parse", "null reject parse", " reject parse", "[7] reject path"}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

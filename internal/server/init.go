@@ -97,7 +97,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 			err = errors.Join(err, undo.run())
 		}
 	}()
-	keyStore, err := config.keyStore(c.Passphrase)
+	keyStore, err := config.keyStore(c.Passphrase, openNow)
 	if err != nil {
 		return nil, err
 	}

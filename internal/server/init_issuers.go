@@ -86,7 +86,7 @@ func (c *Config) ImportFirst(ctx context.Context, passphrase, chain []byte, unsa
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	keyStore, err := c.keyStore(passphrase)
+	keyStore, err := c.keyStore(passphrase, openNow)
 	if err != nil {
 		return ca.Issuer{}, err
 	}

@@ -109,9 +109,10 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 		add("history", "ok", "")
 	}
 	// What is not there yet keeps an instance that starts from being asked. Later it is a warning: a new issuer, whose
-	// responder is certified within seconds, must not take every instance away from the others.
+	// responder is certified within seconds, must not take every instance away from the others; nor must a token that is away,
+	// without which some things cannot come.
 	missing := "failed"
-	if s.wasReady.Load() {
+	if here := s.checkToken(add); !here || s.wasReady.Load() {
 		missing = "warning"
 	}
 	if err := s.publisher.Check(); err != nil {

@@ -68,6 +68,7 @@ type Server struct {
 
 	store         store.Store
 	keys          *keys.Guard // of issuers; nil in RolePublic
+	late          *keys.Late  // the token, which may be away; nil: none is configured
 	responderKeys *keys.Guard
 	authority     *ca.Authority  // nil in RolePublic
 	requests      *approval.Desk // nil in RolePublic
@@ -148,7 +149,12 @@ func (s *Server) openAuthority(ctx context.Context) error {
 		return err
 	}
 	s.profiles = profiles
-	keyStore, err := s.config.keyStore(s.options.Passphrase)
+	keyStore, err := s.config.keyStore(s.options.Passphrase, func(open func() (keys.Store, error), uri func(string) string) (keys.Store, error) {
+		if s.late, err = keys.NewLate(keys.LateConfig{Open: open, URI: uri, Wait: s.config.Keys.Deadline}); err != nil {
+			return nil, err // s.late is nil
+		}
+		return s.late, nil
+	})
 	if err != nil {
 		return err
 	}
@@ -197,16 +203,51 @@ func (s *Server) openKeys(ctx context.Context) error {
 	return nil
 }
 
+// checkToken warns of a token that is away, and reports whether it is here, if one is configured.
+func (s *Server) checkToken(add func(name, state, detail string)) bool {
+	if s.late == nil {
+		return true
+	}
+	err := s.late.Away()
+	if err != nil {
+		add("token", "warning", withHint(err))
+		return false
+	}
+	add("token", "ok", "")
+	return true
+}
+
+// awaitToken opens the token that was away, and then the keys in it.
+func (s *Server) awaitToken(ctx context.Context) error {
+	s.late.Run(ctx, s.report("token"))
+	if err := s.openKeys(ctx); err != nil && ctx.Err() == nil {
+		s.report("token")(err)
+	}
+	return nil
+}
+
 // keyStore opens each key with the store of its scheme.
-func (c *Config) keyStore(passphrase []byte) (keys.Schemes, error) {
+func (c *Config) keyStore(passphrase []byte, openToken tokenOpener) (keys.Schemes, error) {
 	config := c.Keys
 	config.PKCS11.PINFile = c.Path(config.PKCS11.PINFile)
-	return OpenKeys(config, c.State().Keys(), passphrase)
+	return openKeys(config, c.State().Keys(), passphrase, openToken)
+}
+
+// tokenOpener says when and how often a token is opened.
+type tokenOpener func(open func() (keys.Store, error), uri func(name string) string) (keys.Store, error)
+
+// openNow is for those who can do nothing without the token.
+func openNow(open func() (keys.Store, error), _ func(string) string) (keys.Store, error) {
+	return open()
 }
 
 // OpenKeys opens the stores of keys: files in a directory, and a token if one is configured. Relative paths are relative
 // to the working directory.
 func OpenKeys(c KeysConfig, dir string, passphrase []byte) (keys.Schemes, error) {
+	return openKeys(c, dir, passphrase, openNow)
+}
+
+func openKeys(c KeysConfig, dir string, passphrase []byte, openToken tokenOpener) (keys.Schemes, error) {
 	soft, err := softkey.New(softkey.Config{Dir: dir, Passphrase: passphrase})
 	if err != nil {
 		return keys.Schemes{}, err
@@ -219,10 +260,11 @@ func OpenKeys(c KeysConfig, dir string, passphrase []byte) (keys.Schemes, error)
 	if err != nil {
 		return keys.Schemes{}, err
 	}
-	schemes.Stores["pkcs11"], err = pkcs11.New(pkcs11.Config{
+	token := pkcs11.Config{
 		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pin, SecretsDir: dir, Passphrase: passphrase,
 		MaxSessions: 3 * cmp.Or(c.Places, 4), // a key that hangs keeps its places, and leaves sessions for others
-	})
+	}
+	schemes.Stores["pkcs11"], err = openToken(func() (keys.Store, error) { return pkcs11.New(token) }, token.URI)
 	return schemes, err
 }
 
@@ -277,6 +319,9 @@ func (s *Server) parts() map[string]func(context.Context) error {
 		"keys":            s.watchKeys,
 	}
 	if s.options.Role == RoleAll {
+		if s.late != nil {
+			parts["token"] = s.awaitToken
+		}
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
 		parts["API certificate"] = s.renewAPICertificate
 		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }

@@ -23,8 +23,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// token is a SoftHSM token behind a module that hangs or fails on request (ca/keys/pkcs11/testdata/hang.c).
-type token struct{ hang, fail string }
+// token is a SoftHSM token behind a module that hangs or fails on request (ca/keys/pkcs11/testdata/hang.c). It is in the
+// directory dir.
+type token struct{ hang, fail, dir string }
 
 // newToken makes a token and tells a site to keep the keys of new issuers in it.
 func newToken(t *testing.T, s *site) token {
@@ -55,7 +56,7 @@ func newToken(t *testing.T, s *site) token {
 	}
 	t.Setenv("SOFTHSM2_CONF", write("softhsm2.conf", "directories.tokendir = "+filepath.Join(dir, "tokens")+"\nobjectstore.backend = file\nlog.level = ERROR\n"))
 	t.Setenv("SIGNET_TEST_MODULE", softhsm[i])
-	k := token{filepath.Join(dir, "hang"), filepath.Join(dir, "fail")}
+	k := token{filepath.Join(dir, "hang"), filepath.Join(dir, "fail"), filepath.Join(dir, "tokens")}
 	t.Setenv("SIGNET_TEST_HANG", k.hang)
 	t.Setenv("SIGNET_TEST_FAIL", k.fail)
 	run("softhsm2-util", "--init-token", "--free", "--label", "site", "--so-pin", "12345678", "--pin", "87654321")
@@ -222,6 +223,69 @@ func TestATokenThatHangs(t *testing.T) {
 			t.Errorf("audit of a key in a file: %+v", fileUse)
 		}
 	})
+}
+
+// TestATokenThatIsAway starts an instance whose token is not there: it is ready, serves what its issuers published, revokes, and issues
+// from the key in a file; what needs the token is refused and says what to do. When the token comes, all goes on by itself.
+func TestATokenThatIsAway(t *testing.T) {
+	s := found(t, "sqlite:signet.db")
+	hsm := newToken(t, s)
+	p := s.start(t)
+	made, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "hsm", Subject: client.Subject{CommonName: "CA in a token"},
+		Parent: s.issuerCalled(t, "root").ID, BaseURL: "http://" + s.addresses.Public})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issueFrom := func(issuer pki.IssuerID) (*client.Issued, error) {
+		return s.api.Issue(t.Context(), client.IssueRequest{CSR: request(t), Profile: "server", Issuer: issuer, Identifiers: []string{"host.example"}})
+	}
+	leaf, err := issueFrom(made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOCSP(t, leaf.Certificate.DER, pki.StatusGood) // its responder is certified
+	p.stop(t)
+
+	away := hsm.dir + ".away"
+	if err := os.Rename(hsm.dir, away); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t)
+	_, err = issueFrom(made.ID)
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" { // the cause is for operators
+		t.Errorf("issued without the token: %v", err)
+	}
+	if _, err := issueFrom(s.issuerCalled(t, "issuing").ID); err != nil {
+		t.Errorf("issued with the key in a file: %v", err)
+	}
+	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Certificate.DER, Reason: pki.KeyCompromise}); err != nil {
+		t.Error(err)
+	}
+	wantOCSP(t, leaf.Certificate.DER, pki.StatusRevoked)
+	get(t, "http://"+s.addresses.Public+"/crl/"+made.ID.String()+".crl")
+	for _, check := range []string{"token", "key/hsm"} {
+		if state, detail, ready := s.readiness(t, check); state != "warning" || !strings.Contains(detail, "is the token or its network there?") || !ready {
+			t.Errorf("/readyz says %q, %q of %s, ready %v", state, detail, check, ready)
+		}
+	}
+
+	if err := os.Rename(away, hsm.dir); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if _, err = issueFrom(made.ID); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the token never comes back: %v", err)
+		}
+	}
+	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Certificate.DER, Reason: pki.KeyCompromise, Published: true}); err != nil {
+		t.Errorf("its lists do not follow: %v", err)
+	}
+	if state, _, _ := s.readiness(t, "key/hsm"); state != "ok" {
+		t.Errorf("/readyz says %q", state)
+	}
 }
 
 // withIssuer parses a certificate and fetches the one above it, as AIA says.

@@ -39,6 +39,9 @@ func (c Config) check() error {
 	return nil
 }
 
+// URI is the URI of an object of the token.
+func (c Config) URI(name string) string { return uriOf(c.Token, name) }
+
 // uriOf writes the URI of an object. RFC 7512, Section 2.3: everything that is not unreserved is percent-encoded.
 func uriOf(token, object string) string {
 	return "pkcs11:token=" + escape(token) + ";object=" + escape(object)

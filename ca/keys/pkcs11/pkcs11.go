@@ -37,7 +37,8 @@ type Store struct {
 	generation int // grows whenever the token is opened again: object handles of before are void
 }
 
-// New logs in to the token.
+// New logs in to the token. One that is not there, or does not work, is an error of KindUnavailable; a module that does not exist
+// and a PIN that is refused are of KindFailedPrecondition. A module that hangs keeps New: see keys.Late.
 func New(config Config) (*Store, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -65,11 +66,27 @@ func (s *Store) login() (*crypto11.Context, error) {
 	token, err := crypto11.Configure(&crypto11.Config{
 		Path: s.config.Module, TokenLabel: s.config.Token, Pin: string(s.config.PIN), MaxSessions: s.config.MaxSessions, PoolWaitTimeout: maxWait,
 	})
-	if err != nil {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "open token", "%w", err).InField("token").
-			WithHint("is the module's path right, the token there, and the PIN that of the user?")
+	if err == nil {
+		return token, nil
 	}
-	return token, nil
+	kind := pki.KindUnavailable
+	if _, statErr := os.Stat(s.config.Module); statErr != nil || pinRefused(err) {
+		kind = pki.KindFailedPrecondition
+	}
+	return nil, pki.Errorf(kind, "open token", "%w", err).InField("token").WithHint("is the module's path right, the token there, and the PIN that of the user?")
+}
+
+// pinRefused reports what must not be tried again: a token locks itself after some wrong PINs.
+func pinRefused(err error) bool {
+	code, ok := errors.AsType[pkcs11.Error](err)
+	if !ok {
+		return false
+	}
+	switch code {
+	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
+		return true
+	}
+	return false
 }
 
 // URI names the token and the object.

@@ -1,0 +1,145 @@
+package keys
+
+import (
+	"cmp"
+	"context"
+	"sync"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// LateConfig says how a store that may be away is opened.
+type LateConfig struct {
+	Open func() (Store, error)    // required; KindUnavailable: it is away, and opened again. Any other error is for good
+	URI  func(name string) string // of Store.URI, which needs no device; required
+	Wait time.Duration            // how long NewLate waits; zero: 5 s
+}
+
+// Late is a Store in a device that may be away, or not answer, when this process starts: until it is there its verbs fail with
+// KindUnavailable, at once, and Run goes on trying. It is safe for concurrent use.
+type Late struct {
+	config LateConfig
+
+	mu    sync.Mutex // guards the rest
+	store Store      // nil: it is not open yet
+	err   error      // why
+	ended chan struct{}
+}
+
+const (
+	lateFirst = time.Second // between two attempts, doubling
+	lateMost  = time.Minute
+)
+
+// NewLate opens the store. One that is away by the end of LateConfig.Wait is no error; what is for good is.
+func NewLate(config LateConfig) (*Late, error) {
+	config.Wait = cmp.Or(config.Wait, 5*time.Second)
+	l := &Late{config: config}
+	timer := time.NewTimer(config.Wait)
+	defer timer.Stop()
+	select {
+	case <-l.begin():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.err != nil && pki.KindOf(l.err) != pki.KindUnavailable {
+			return nil, l.err
+		}
+	case <-timer.C:
+	}
+	return l, nil
+}
+
+// begin makes an attempt beside. It is never made twice at a time: one that hangs cannot be ended, and holds a thread.
+func (l *Late) begin() (ended chan struct{}) {
+	ended = make(chan struct{})
+	l.mu.Lock()
+	l.ended = ended
+	if l.err == nil {
+		l.err = pki.Errorf(pki.KindUnavailable, "open key store", "it does not answer")
+	}
+	l.mu.Unlock()
+	go func() {
+		store, err := l.config.Open()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.store, l.err = store, err
+		if err != nil {
+			l.store = nil
+		}
+		close(ended)
+	}()
+	return ended
+}
+
+// Run tries again, with a growing pause of at most a minute, until the store is open, or failed for good, or ctx ends. report,
+// if not nil, is told of every failure.
+func (l *Late) Run(ctx context.Context, report func(error)) {
+	l.mu.Lock()
+	ended := l.ended
+	l.mu.Unlock()
+	for pause := lateFirst; ; pause = min(2*pause, lateMost) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ended:
+		}
+		_, err := l.opened("open key store")
+		if err == nil {
+			return
+		}
+		if report != nil {
+			report(err)
+		}
+		if pki.KindOf(err) != pki.KindUnavailable { // a PIN that is wrong: trying it again would lock the token
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		ended = l.begin()
+	}
+}
+
+// opened is the store once it is there.
+func (l *Late) opened(op string) (Store, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.store != nil {
+		return l.store, nil
+	}
+	e := &pki.Error{Kind: pki.KindOf(l.err), Op: op, Field: "key", Err: l.err}
+	if e.Kind == pki.KindUnavailable {
+		return nil, e.WithHint("is the token or its network there? it is tried again by itself; the keys of other stores go on")
+	}
+	return nil, e.WithHint("mend the configuration under keys: and start this instance again")
+}
+
+// Away is why the store is not open; nil: it is.
+func (l *Late) Away() error {
+	_, err := l.opened("open key store")
+	return err
+}
+
+// URI implements Store.
+func (l *Late) URI(name string) string { return l.config.URI(name) }
+
+// Create implements Store.
+func (l *Late) Create(ctx context.Context, name string, algorithm Algorithm) (*Key, error) {
+	store, err := l.opened("create key")
+	if err != nil {
+		return nil, err
+	}
+	return store.Create(ctx, name, algorithm)
+}
+
+// Open implements Store.
+func (l *Late) Open(ctx context.Context, uri string) (*Key, error) {
+	store, err := l.opened("open key")
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, uri)
+}

@@ -1,0 +1,119 @@
+package keys_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+// lateDevice is a store that is away until it is brought.
+type lateDevice struct {
+	keys.Store
+	attempts int
+	answer   func(attempt int) error
+}
+
+func (d *lateDevice) open() (keys.Store, error) {
+	d.attempts++
+	return d, d.answer(d.attempts)
+}
+
+func (d *lateDevice) Create(context.Context, string, keys.Algorithm) (*keys.Key, error) {
+	return nil, nil
+}
+
+func (d *lateDevice) Open(context.Context, string) (*keys.Key, error) {
+	return &keys.Key{URI: "device:x"}, nil
+}
+
+var errAway = pki.Errorf(pki.KindUnavailable, "open device", "it is unplugged")
+
+// A store that hangs and then is away does not keep anybody, is tried one attempt at a time with growing pauses, and is there
+// when it comes.
+func TestAStoreThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &lateDevice{answer: func(attempt int) error {
+			switch {
+			case attempt == 1:
+				time.Sleep(time.Hour) // a library that does not return
+				return errAway
+			case attempt < 9:
+				return errAway
+			}
+			return nil
+		}}
+		begun := time.Now()
+		late, err := keys.NewLate(keys.LateConfig{Open: d.open, URI: func(name string) string { return "device:" + name }})
+		if err != nil || time.Since(begun) != 5*time.Second {
+			t.Fatalf("%v after %s", err, time.Since(begun))
+		}
+		if late.URI("x") != "device:x" {
+			t.Error("it cannot be named")
+		}
+		var told []error
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go late.Run(ctx, func(err error) { told = append(told, err) })
+		refused := func(when string) {
+			t.Helper()
+			synctest.Wait()
+			_, err := late.Open(t.Context(), "device:x")
+			_, made := late.Create(t.Context(), "x", keys.ECDSAP256)
+			for _, err := range []error{err, made} {
+				if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Field != "key" || e.Hint == "" {
+					t.Errorf("%s: %v", when, err)
+				}
+			}
+		}
+		refused("while it hangs")
+		time.Sleep(30 * time.Minute)
+		if refused("still"); d.attempts != 1 {
+			t.Errorf("%d attempts beside one that hangs", d.attempts)
+		}
+		time.Sleep(30 * time.Minute)
+		if refused("away"); !errors.Is(told[0], errAway) {
+			t.Errorf("told %v", told)
+		}
+		time.Sleep((1 + 2 + 4 + 8 + 16 + 32 + 60 + 59 - 5) * time.Second) // pauses: 1, 2, 4 ... 32, 60, 60 s, since 5 s ago; the last is not over
+		if refused("nearly"); d.attempts != 8 {
+			t.Errorf("%d attempts", d.attempts)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if key, err := late.Open(t.Context(), "device:x"); err != nil || key.URI != "device:x" || d.attempts != 9 || len(told) != 8 {
+			t.Errorf("%v, %v after %d attempts, told %d times", key, err, d.attempts, len(told))
+		}
+	})
+}
+
+// What is for good is said at the start; what turns out to be for good later is not tried again.
+func TestAStoreThatNeverComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wrong := pki.Errorf(pki.KindFailedPrecondition, "open device", "the PIN is wrong")
+		config := func(d *lateDevice) keys.LateConfig {
+			return keys.LateConfig{Open: d.open, URI: func(string) string { return "" }, Wait: time.Second}
+		}
+		if _, err := keys.NewLate(config(&lateDevice{answer: func(int) error { return wrong }})); !errors.Is(err, wrong) {
+			t.Errorf("got %v", err)
+		}
+		d := &lateDevice{answer: func(attempt int) error {
+			if attempt == 1 {
+				return errAway
+			}
+			return wrong
+		}}
+		late, err := keys.NewLate(config(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		late.Run(t.Context(), nil) // it ends
+		if _, err := late.Open(t.Context(), "device:x"); pki.KindOf(err) != pki.KindFailedPrecondition || d.attempts != 2 {
+			t.Errorf("%v after %d attempts", err, d.attempts)
+		}
+	})
+}
