@@ -7,7 +7,8 @@ import (
 
 // effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds: an
 // eighth of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
-// at once, and a dozen long ones under a stream of revocations share what there is.
+// at once, and a dozen long ones under a stream of revocations share what there is. Revocations come first: each takes a little of
+// what lists may spend, so that while thousands of them come every second lists are made a second apart.
 type effort struct {
 	left time.Duration
 	at   time.Time // of left; zero: nothing was spent yet
@@ -15,7 +16,8 @@ type effort struct {
 
 const (
 	effortBurst = 250 * time.Millisecond
-	listCost    = time.Millisecond // of any list, beside what its octets take: the database, and waking everybody
+	listCost    = time.Millisecond      // of any list, beside what its octets take: the database, and waking everybody
+	entryCost   = 50 * time.Microsecond // of a ledger entry
 )
 
 // refill adds what time has brought. A clock that went back brings nothing.

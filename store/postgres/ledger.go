@@ -241,7 +241,8 @@ func collectEntries(rows pgx.Rows) (entries []revocation.Entry, err error) {
 	binary, actor := false, ""
 	for rows.Next() {
 		if len(entries) == 0 {
-			binary = !slices.ContainsFunc(rows.FieldDescriptions(), func(f pgconn.FieldDescription) bool { return f.Format != pgx.BinaryFormatCode })
+			columns := rows.FieldDescriptions() // text is the same in both formats
+			binary = !slices.ContainsFunc(columns[:len(columns)-1], func(f pgconn.FieldDescription) bool { return f.Format != pgx.BinaryFormatCode })
 		}
 		var e revocation.Entry
 		if binary {
