@@ -137,7 +137,7 @@ func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch
 		return nil, pki.Errorf(pki.KindInternal, "draw range nonce", "%w", err)
 	}
 	reserved, err := r.store.Reserve(ctx, Reservation{
-		Issuer: issuer.ID, Epoch: epoch, Count: count, Nonce: nonce, Owner: r.owner, BaseURL: issuer.BaseURL, Lease: r.lease,
+		Issuer: issuer.ID, Epoch: epoch, Count: count, Nonce: nonce, Owner: r.owner, Lease: r.lease,
 	})
 	if err != nil {
 		return nil, err

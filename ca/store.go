@@ -29,13 +29,12 @@ type Range struct {
 
 // Reservation asks for at most Count indices. The lease is counted by the database's clock.
 type Reservation struct {
-	Issuer  pki.IssuerID
-	Epoch   pki.Epoch
-	Count   uint64
-	Nonce   pki.RangeNonce
-	Owner   OwnerID
-	BaseURL string
-	Lease   time.Duration
+	Issuer pki.IssuerID
+	Epoch  pki.Epoch
+	Count  uint64
+	Nonce  pki.RangeNonce
+	Owner  OwnerID
+	Lease  time.Duration
 }
 
 // Run is a run [From, To) of indices.
@@ -56,7 +55,8 @@ type Closing struct {
 // RangeStore keeps reservations. Every method is one durable transaction.
 type RangeStore interface {
 	// Reserve takes free indices first, then the next of the epoch, and makes what the epoch needs to be stored. It
-	// never crosses a block of pki.BlockSize, so that a range is in one shard.
+	// never crosses a block of pki.BlockSize, so that a range is in one shard. The ranges of a block have one base URL:
+	// that of the issuer at this moment; where another stands, the rest of the block is lost and the next one begins.
 	Reserve(ctx context.Context, r Reservation) (Range, error)
 	// RenewLeases renews every open range of the owner in one statement and returns how many there are.
 	RenewLeases(ctx context.Context, owner OwnerID, lease time.Duration) (int, error)

@@ -112,7 +112,7 @@ func TestHostile(t *testing.T) {
 						}
 						attitude.change(p, c)
 					})
-					leaf, address, config := hostile.Peer(p)
+					_, address, config := hostile.Peer(p)
 					dialer := &handshake.Dialer{Checker: checker, TLS: config}
 					if hostile.Turn != nil {
 						conn, _, err := dialer.Dial(context.Background(), "tcp", address)
@@ -120,9 +120,13 @@ func TestHostile(t *testing.T) {
 							t.Fatalf("before the turn: %v", err)
 						}
 						conn.Close()
-						hostile.Turn(p, leaf)
+						hostile.Turn(p)
+						p.Advance(hostile.Later)
 					}
 					conn, result, err := dialer.Dial(context.Background(), "tcp", address)
+					if hostile.Turn != nil && p.Hits("/int.crl") < 2 {
+						t.Error("the list was not asked for again")
+					}
 					if want, got := attitude.want(hostile.Want), outcomeOf(t, err); got != want {
 						t.Fatalf("outcome %d, want %d: %v", got, want, err)
 					}

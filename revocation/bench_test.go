@@ -34,7 +34,7 @@ func issued(b *testing.B, i *issuer, n int) (keys []revocation.Key) {
 	b.Helper()
 	owner := ca.OwnerID{1}
 	for len(keys) < n {
-		r, err := i.store.Reserve(b.Context(), ca.Reservation{Issuer: i.id, Epoch: epoch, Count: 1000, Owner: owner, BaseURL: "http://ca.example", Lease: time.Hour})
+		r, err := i.store.Reserve(b.Context(), ca.Reservation{Issuer: i.id, Epoch: epoch, Count: 1000, Owner: owner, Lease: time.Hour})
 		if err != nil {
 			b.Fatal(err)
 		}

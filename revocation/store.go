@@ -99,7 +99,7 @@ const (
 	RangeOpen              // somebody issues from it
 	RangeClosed            // every index is recorded or void
 	RangeFree              // reserved before, given back unsigned; nothing of it exists
-	RangeLost              // skipped by a restore; treated as never issued
+	RangeLost              // skipped by a restore, or when the base URL changed; treated as never issued
 )
 
 // Range is a run of reserved indices [From, To) of one issuer and epoch. Ranges of one epoch do not overlap; where two

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/pki"
@@ -16,20 +17,21 @@ type auditCmd struct {
 }
 
 type auditListCmd struct {
-	Actor  string  `placeholder:"NAME" help:"Only this actor, such as token:ci."`
-	Action string  `placeholder:"NAME" help:"Only this action, such as certificate.issue."`
-	Target string  `placeholder:"NAME" help:"Only this target."`
-	From   instant `placeholder:"TIME" help:"At or after this time."`
-	Until  instant `placeholder:"TIME" help:"Before this time."`
-	After  uint64  `placeholder:"EVENT" help:"Only events behind this one."`
-	Limit  int     `short:"n" default:"100" help:"At most this many; 0: all of them."`
+	Actor  string   `placeholder:"NAME" help:"Only this actor, such as token:ci."`
+	Action string   `placeholder:"NAME" help:"Only this action, such as certificate.issue."`
+	Target string   `placeholder:"NAME" help:"Only this target."`
+	From   instant  `placeholder:"TIME" help:"At or after this time."`
+	Since  duration `placeholder:"DURATION" help:"Of the last hours or days, such as 1h: the same as --from that long ago."`
+	Until  instant  `placeholder:"TIME" help:"Before this time."`
+	After  uint64   `placeholder:"EVENT" help:"Only events behind this one."`
+	Limit  int      `short:"n" default:"100" help:"At most this many; 0: all of them."`
 	serverFlags
 }
 
 // Help is shown by `signet audit list --help`.
 func (auditListCmd) Help() string {
 	return `Examples:
-  signet audit list
+  signet audit list --since 1h
   signet audit list --actor token:ci --from 2026-11-16
   signet audit list --action certificate.revoke --limit 0 --output json`
 }
@@ -38,6 +40,12 @@ func (auditListCmd) Help() string {
 func (c *auditListCmd) Run(a *app) error {
 	if c.Limit < 0 {
 		return pki.Errorf(pki.KindInvalid, "list audit events", "--limit: %d is negative", c.Limit)
+	}
+	if c.Since > 0 {
+		if !c.From.IsZero() {
+			return pki.Errorf(pki.KindInvalid, "list audit events", "--since and --from exclude each other")
+		}
+		c.From.Time = time.Now().UTC().Add(-time.Duration(c.Since))
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {

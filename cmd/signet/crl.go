@@ -189,7 +189,8 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 		if number, err := pki.SerialFromBytes(e.Serial); err != nil || number != serial {
 			continue
 		}
-		if err := a.show(describeEntry(e), func(p *printer) {
+		entry := describeEntry(e)
+		if err := a.show(lookedUp{serial.String(), true, &entry}, func(p *printer) {
 			p.line("%s is on the list", serial)
 			p.fields("revoked", on(e.RevokedAt), "reason", e.Reason.String(), "key lost", on(e.InvalidityAt))
 		}); err != nil {
@@ -197,7 +198,7 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 		}
 		return answerNo{"the serial is on the list"}
 	}
-	return a.show(map[string]any{"serial": serial.String(), "listed": false}, func(p *printer) { p.line("%s is not on the list", serial) })
+	return a.show(lookedUp{Serial: serial.String()}, func(p *printer) { p.line("%s is not on the list", serial) })
 }
 
 type crlVerifyCmd struct {
@@ -212,7 +213,8 @@ status is 10 if it must not be believed.
 
 Examples:
   signet crl verify issuing.crl --issuer issuing.pem
-  signet crl fetch app.example.pem --out app.crl; signet crl verify app.crl --issuer app.example.pem`
+  signet crl fetch app.example.pem --out app.crl
+  signet crl verify app.crl --issuer app.example.pem`
 }
 
 // Run checks one list.
@@ -310,6 +312,13 @@ type verifiedList struct {
 	listSummary
 	Believable bool   `json:"believable"`
 	Problem    string `json:"problem,omitempty"`
+}
+
+// lookedUp is what `signet crl show --serial` prints as JSON.
+type lookedUp struct {
+	Serial string     `json:"serial"`
+	Listed bool       `json:"listed"`
+	Entry  *listEntry `json:"entry,omitempty"`
 }
 
 type listEntry struct {

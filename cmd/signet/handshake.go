@@ -48,6 +48,7 @@ type trustFlags struct {
 	OCSP         []string      `name:"ocsp" sep:"none" placeholder:"URL" help:"Ask this OCSP responder first."`
 	AllowPrivate bool          `help:"Fetch CRLs and OCSP responses from private and loopback addresses too."`
 	Allow        []string      `name:"allow" placeholder:"NETWORK" help:"Fetch from this network too, though it is not public, such as 10.0.0.0/8."`
+	Cache        string        `placeholder:"DIR" help:"Keep CRLs, OCSP responses and revocations that were seen in this directory, for the next time."`
 	Offline      bool          `help:"Fetch nothing: staples and --crl files only."`
 	Budget       time.Duration `default:"5s" help:"Time for looking at revocation."`
 }
@@ -72,7 +73,7 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 		allow = append(allow, network)
 	}
 	var err error
-	if cfg.Fetcher, err = fetch.New(fetch.Config{Allow: allow}); err != nil {
+	if cfg.Fetcher, err = fetch.New(fetch.Config{Allow: allow, Dir: f.Cache}); err != nil {
 		return cfg, err
 	}
 	if len(f.CRL)+len(f.OCSP) == 0 {
@@ -316,6 +317,9 @@ func (v verdict) text() string {
 	if v.Decision != "" && v.Decision != handshake.Accepted.String() {
 		text += " (" + v.Decision + ")"
 	}
+	if v.Decision == handshake.AcceptedUnproved.String() {
+		text += "\n  next: nobody told whether it is in force; to insist say --policy hard, and --allow-private if the authority is on this network"
+	}
 	return text
 }
 
@@ -387,11 +391,14 @@ func subjectOf(c *x509.Certificate) string {
 	if name := c.Subject.String(); name != "" {
 		return name
 	}
-	if len(c.DNSNames) > 0 {
-		return c.DNSNames[0]
+	if names := namesOf(c); len(names) > 0 {
+		return names[0]
 	}
 	return "(no subject)"
 }
+
+// alertCertificateRequired is what a server of TLS 1.3 says to a client without a certificate (RFC 8446, Section 6).
+const alertCertificateRequired = 116
 
 // hintFor is what to do next about a refused handshake.
 func hintFor(err error) string {

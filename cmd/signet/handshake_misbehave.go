@@ -26,7 +26,7 @@ type fault struct {
 	peer *handshaketest.Hostile // nil for a fault on the wire
 }
 
-// faults are all that can be asked for. A peer that has to change while the client watches is for tests alone.
+// faults are all that can be asked for.
 func faults() []fault {
 	var all []fault
 	for _, how := range wire.Misbehaviours() {
@@ -34,9 +34,11 @@ func faults() []fault {
 		all = append(all, fault{Name: string(how), Kind: "wire", Does: does, Answer: answer, how: how})
 	}
 	for _, peer := range handshaketest.Corpus() {
-		if peer.Turn == nil {
-			all = append(all, fault{Name: peer.Slug(), Kind: "status", Does: peer.Does, Answer: peer.Want.String(), peer: &peer})
+		f := fault{Name: peer.Slug(), Kind: "status", Does: peer.Does, Answer: peer.Want.String(), peer: &peer}
+		if peer.Turn != nil {
+			f.Answer += ", " + peer.Later.String() + " after a first connection that it accepted"
 		}
+		all = append(all, f)
 	}
 	return all
 }
@@ -73,6 +75,13 @@ func (c *handshakeServeCmd) showFaults(a *app) error {
 
 // onlyCRL is drawn where a fault on the wire needs an authority of its own.
 const onlyCRL = "root -> int -> leaf noaia"
+
+// turn makes the fault one that only shows to a client that was here before.
+func (h *host) turn() {
+	if h.fault.peer != nil && h.fault.peer.Turn != nil {
+		h.turned.Do(func() { h.fault.peer.Turn(h.authority) })
+	}
+}
 
 // stage gives the host certificates of a small authority of its own, whose CRLs and responders run on loopback and go wrong as
 // the fault says.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"signet.example/signet/handshake/handshaketest"
 )
@@ -67,11 +68,15 @@ func TestMisbehave(t *testing.T) {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			root := filepath.Join(t.TempDir(), "root.pem")
+			turns, visits := f.peer != nil && f.peer.Turn != nil, "1"
+			if turns {
+				visits = "2"
+			}
 			listening, say := io.Pipe()
 			served := make(chan int, 1)
 			go func() {
 				defer say.Close()
-				served <- run([]string{"handshake", "serve", "127.0.0.1:0", "--misbehave", f.Name, "--root-file", root, "--count", "1"}, strings.NewReader(""), say, io.Discard)
+				served <- run([]string{"handshake", "serve", "127.0.0.1:0", "--misbehave", f.Name, "--root-file", root, "--count", visits}, strings.NewReader(""), say, io.Discard)
 			}()
 			lines := bufio.NewReader(listening)
 			first, err := lines.ReadString('\n')
@@ -89,6 +94,13 @@ func TestMisbehave(t *testing.T) {
 				arguments = append(arguments, "--get", "/")
 			case f.peer != nil && f.peer.Stalls:
 				arguments = append(arguments, "--budget", "300ms")
+			}
+			if turns {
+				arguments = append(arguments, "--cache", t.TempDir())
+				if status := run(arguments, strings.NewReader(""), io.Discard, io.Discard); status != 0 {
+					t.Errorf("before the turn: exit status %d", status)
+				}
+				time.Sleep(f.peer.Later) // the client is a person's, with the clock of the machine
 			}
 			var out, errs bytes.Buffer
 			status := run(arguments, strings.NewReader(""), &out, &errs)

@@ -87,6 +87,7 @@ type host struct {
 
 	sessions  wire.Sessions
 	authority *handshaketest.PKI // nil with certificates from files
+	turned    sync.Once          // the fault has shown its second face
 
 	out   sync.Mutex // one connection's steps at a time
 	count int        // of connections, guarded by out
@@ -213,6 +214,9 @@ func (h *host) ready(address string) {
 	}
 	if h.authority != nil {
 		next = "connect " + address + " --roots " + h.RootFile + " --servername localhost --policy hard --allow 127.0.0.0/8"
+		if h.fault.peer != nil && h.fault.peer.Turn != nil {
+			next += " --cache CACHE"
+		}
 	}
 	fmt.Fprintf(h.app.out, "next: signet handshake %s\n\n", next)
 }
@@ -306,6 +310,7 @@ func (h *host) visit(ctx context.Context, raw net.Conn, arrived *arrivals) {
 	if err != nil {
 		return
 	}
+	h.turn()
 	if !arrived.hand(v) {
 		return
 	}

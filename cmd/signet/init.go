@@ -111,6 +111,9 @@ func (c *initCmd) config(a *app) (server.InitConfig, error) {
 		return server.InitConfig{}, errPresent
 	}
 	if err := (server.State{Dir: c.Dir}).Vacant(); err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok && c.OfflineRoot != "" && filepath.Clean(c.OfflineRoot) == filepath.Clean((server.State{Dir: c.Dir}).Root()) {
+			return server.InitConfig{}, e.WithHint("root.pem is the file that is made here: mv %s offline-root.pem, and give that with --offline-root", c.OfflineRoot)
+		}
 		return server.InitConfig{}, err
 	}
 	out := server.InitConfig{

@@ -27,6 +27,12 @@ Examples:
   openssl ocsp -issuer ca.pem -cert app.pem -url http://ocsp.example -respout answer.der; signet lint answer.der`
 }
 
+// lintReport is what `signet lint --output json` prints.
+type lintReport struct {
+	Broken bool         `json:"broken"` // a rule, warnings aside
+	Linted []lintedFile `json:"linted"`
+}
+
 // lintedFile is what was found in one thing of a file.
 type lintedFile struct {
 	File     string         `json:"file"`
@@ -61,7 +67,7 @@ func (c *lintCmd) Run(a *app) error {
 	if len(results) == 0 {
 		return pki.Errorf(pki.KindInvalid, "lint", "there is nothing in the files")
 	}
-	if err := a.show(results, func(p *printer) { printLinted(p, results) }); err != nil {
+	if err := a.show(lintReport{broken, results}, func(p *printer) { printLinted(p, results) }); err != nil {
 		return err
 	}
 	if broken {

@@ -50,6 +50,9 @@ func (c *migrateCmd) Run(a *app) error {
 			p.line("the schema is at version %d; this binary's is %d", result.After, result.Latest)
 		}
 		p.fields("database", result.Database)
+		if result.After < result.Latest && !result.Dirty {
+			p.next("signet backup --out FILE, then signet migrate; or start the server, which migrates by itself")
+		}
 	}); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ type ocspCmd struct {
 
 // ocspTarget is a certificate in question with the one above it.
 type ocspTarget struct {
-	Certificate string `arg:"" help:"The certificate; - is standard input."`
+	Certificate string `arg:"" help:"The certificate's file; - is standard input (signet show --pem SERIAL prints one)."`
 	Issuer      string `placeholder:"FILE" help:"Certificate of its issuer (default: the second certificate of the file)."`
 	Hash        string `default:"sha1" enum:"sha1,sha256" help:"Hash that names the certificate: sha1, which every responder knows, or sha256."`
 	Nonce       string `default:"no" enum:"no,ask,demand" help:"no; ask for an answer made for this request; or demand one, and take nothing from a cache."`

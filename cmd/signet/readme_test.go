@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,14 +18,52 @@ import (
 
 // TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones.
 func TestReadme(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := snippets(string(text), "sh")
+	script := strings.Join(blocks(document(t, "README.md")), "")
 	if strings.Count(script, "signet ") < 10 {
 		t.Fatalf("the tour has hardly a command:\n%s", script)
 	}
+	follow(t, script, "made a certification authority", "app.example.pem: OK", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole")
+}
+
+// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, and a root that is
+// off-line with a server below it. Only what somebody types at a ceremony is said by flags.
+func TestOperations(t *testing.T) {
+	text := document(t, "docs/OPERATIONS.md")
+	approvals := blocks(section(t, text, "Four eyes: approvals"))
+	if len(approvals) != 2 {
+		t.Fatalf("approvals have %d blocks: want the profile, and what comes after the restart", len(approvals))
+	}
+	script := []string{`
+mkdir ~/online && cd ~/online
+echo "correct horse battery staple" > passphrase
+signet init --local --passphrase-file passphrase
+`, approvals[0], `
+signet serve > serve.log 2>&1 &
+signet doctor --health --wait 30s
+`}
+	script = append(script, blocks(section(t, text, "The API"))...)
+	script = append(script, approvals[1])
+	script = append(script, blocks(section(t, text, "Backup, restore, upgrade"))...)
+	script = append(script, `
+kill %1
+wait
+signet() {
+    case "$1 ${2:-}" in
+    "ceremony verify") command signet "$@" ;;
+    "ceremony "*) command signet "$@" --yes --passphrase-file ~/online/passphrase ;;
+    *) command signet "$@" ;;
+    esac
+}
+`)
+	script = append(script, blocks(section(t, text, "A root that is off-line"))...)
+	follow(t, strings.Join(script, ""), `"principal":"token:admin"`, "REASON_SUPERSEDED", "request [0-9a-f]{32} is pending", "approved; the certificate was issued",
+		"release.pem: authentic and in force", "Nothing is used twice", "the record [0-9-]+-root-1 is whole", "published list number 1", "app.example.pem: authentic and in force")
+}
+
+// follow runs a script of a document in the root of the repository, with an empty home and free ports in place of the usual ones, and
+// looks for what it must have shown.
+func follow(t *testing.T, script string, shown ...string) {
+	t.Helper()
 	home := t.TempDir()
 	foreign := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") } // of the shell that runs the tests
 	env := append(slices.DeleteFunc(os.Environ(), foreign), "HOME="+home, "GOFLAGS=-buildvcs=false")
@@ -40,7 +79,7 @@ func TestReadme(t *testing.T) {
 	}
 	// Whatever happens, no server outlives the test.
 	script = "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + script
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a server that does not start is waited for in the tour
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a server that does not start is waited for in the script
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-x", "-c", script)
 	shell.Cancel = func() error { return shell.Process.Signal(syscall.SIGTERM) } // so that it ends what it started
@@ -49,29 +88,57 @@ func TestReadme(t *testing.T) {
 	var out bytes.Buffer
 	shell.Stdout, shell.Stderr = &out, &out
 	if err := shell.Run(); err != nil {
-		log, _ := os.ReadFile(filepath.Join(home, "tour", "serve.log")) // what can be had
-		t.Fatalf("%v\n%s\n--- serve.log\n%s", err, out.String(), log)
+		var logs []byte
+		found, _ := filepath.Glob(filepath.Join(home, "*", "serve.log")) // the pattern is good
+		for _, path := range found {
+			log, _ := os.ReadFile(path) // what can be had
+			logs = append(append(logs, path...), log...)
+		}
+		t.Fatalf("%v\n%s\n--- logs\n%s", err, out.String(), logs)
 	}
-	for _, want := range []string{"made a certification authority", "app.example.pem: OK", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("the tour does not show %q:\n%s", want, out.String())
+	for _, want := range shown {
+		if !regexp.MustCompile(want).MatchString(out.String()) {
+			t.Errorf("it does not show %q:\n%s", want, out.String())
 		}
 	}
 }
 
-// snippets joins the fenced blocks of one language.
-func snippets(text, language string) string {
-	var b strings.Builder
+// document reads a document of the repository.
+func document(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// section is what stands under a heading of the second level.
+func section(t *testing.T, text, heading string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(text, "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("there is no section %q", heading)
+	}
+	body, _, _ := strings.Cut(rest, "\n## ")
+	return body
+}
+
+// blocks are the fenced blocks that are for a shell.
+func blocks(text string) []string {
+	var all []string
 	inside := false
 	for line := range strings.Lines(text) {
 		switch {
 		case strings.HasPrefix(line, "```"):
-			inside = strings.TrimSpace(line) == "```"+language
+			if inside = strings.TrimSpace(line) == "```sh"; inside {
+				all = append(all, "")
+			}
 		case inside:
-			b.WriteString(line)
+			all[len(all)-1] += line
 		}
 	}
-	return b.String()
+	return all
 }
 
 func goEnv(t *testing.T, name string) string {

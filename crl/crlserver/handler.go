@@ -160,10 +160,16 @@ func (p *Publisher) find(list List) (*listState, whether) {
 		return nil, passed
 	case slices.Contains(p.config.Universe.Shards(list.Issuer), list.Shard):
 		return nil, comes
-	case b.issuer.Key != (pki.KeyHash{}) && list.Shard.Block == 0: // a week's first block, just reserved
+	case b.issuer.Key != (pki.KeyHash{}) && p.follows(list): // a week's first or next block, just reserved
 		return nil, unheard
 	}
 	return nil, absent
+}
+
+// follows reports whether a shard is the first of its week, or comes right behind one that exists.
+func (p *Publisher) follows(list List) bool {
+	before := pki.Shard{Epoch: list.Shard.Epoch, Block: list.Shard.Block - 1}
+	return list.Shard.Block == 0 || slices.Contains(p.config.Universe.Shards(list.Issuer), before)
 }
 
 // patience is how long a request waits for the first list of a shard, shortPatience how long for one that this instance

@@ -6,12 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
@@ -122,7 +124,7 @@ func TestFirstCertificate(t *testing.T) {
 		p := start(t, s, &clock{}, nil, a.config())
 		eventually(t, "the complete list", func() bool { _, _, ok := p.Document(a.complete()); return ok })
 		for week := range pki.Epoch(5) {
-			if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch + week, Count: 16, BaseURL: base, Lease: time.Minute}); err != nil {
+			if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch + week, Count: 16, Lease: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
 			list := a.shard()
@@ -132,6 +134,24 @@ func TestFirstCertificate(t *testing.T) {
 			if w.Code != http.StatusOK {
 				t.Errorf("%s: status %d", list, w.Code)
 			}
+		}
+
+		// A new base URL begins a new shard: its list names it, and no list that exists has to be made anew for it.
+		const moved = "http://moved.example"
+		if err := s.SetIssuerBaseURL(t.Context(), a.issuer, moved, audit.Event{Actor: "test", Action: "issuer.update", Outcome: audit.OK}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, Lease: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := a.shard()
+		list.Shard = pki.Position{Epoch: epoch, Index: r.From}.Shard()
+		w := httptest.NewRecorder()
+		p.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/crl/"+list.String(), nil))
+		served, err := crl.Parse(w.Body.Bytes())
+		if want := crlserver.URL(moved, list); r.BaseURL != moved || err != nil || served.Scope == nil || !slices.Equal(served.Scope.URLs(), []string{want}) {
+			t.Errorf("for a certificate that carries %s: status %d, %+v (%v)", want, w.Code, served, err)
 		}
 	})
 }

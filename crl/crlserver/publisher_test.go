@@ -108,7 +108,7 @@ func TestReservationWakes(t *testing.T) {
 			_ = s.ListenLedger(ctx, func(ranges bool) { woken <- ranges }) // ends with ctx
 		}()
 		<-woken // it listens
-		if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, BaseURL: base, Lease: time.Minute}); err != nil {
+		if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, Lease: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 		if !<-woken {

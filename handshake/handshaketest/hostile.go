@@ -60,8 +60,10 @@ type Hostile struct {
 	// Stalls says that a source of status keeps the client waiting: how long it waits is its budget.
 	Stalls bool
 
-	// Turn, if not nil, is called after a first handshake that must be accepted; the second one is judged.
-	Turn func(p *PKI, leaf *Cert)
+	// Turn, if not nil, is called after a first handshake that must be accepted; one that comes Later is judged, of a client that
+	// remembers the first.
+	Turn  func(p *PKI)
+	Later time.Duration
 }
 
 // plain are chains whose status is at hand in one way only.
@@ -183,14 +185,13 @@ func Corpus() []Hostile {
 		{Name: "CRL expired", Does: "The CRL's nextUpdate has passed.", Drawing: onlyCRL, Want: Stale, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", p.Cert("int").CRL(CRL{Age: 48 * time.Hour}))
 		}},
-		{Name: "CRL rolled back", Does: "After one of number 10, a CRL of number 5 is served.", Drawing: onlyCRL, Want: Stale,
+		{Name: "CRL rolled back", Does: "After a CRL of number 10, which ends within seconds, one of number 5 is served.", Drawing: onlyCRL, Want: Stale,
 			Arrange: func(p *PKI, leaf *Cert) []byte {
-				return p.replace("/int.crl", p.Cert("int").CRL(CRL{Number: 10}))
+				p.Replace("/int.crl", p.Cert("int").listing(CRL{Number: 10, Age: time.Second, Life: 4 * time.Second}))
+				return nil
 			},
-			Turn: func(p *PKI, leaf *Cert) {
-				p.replace("/int.crl", p.Cert("int").CRL(CRL{Number: 5, Age: time.Hour, Life: 90 * 24 * time.Hour}))
-				p.Advance(25 * time.Hour)
-			}},
+			Turn:  func(p *PKI) { p.Replace("/int.crl", p.Cert("int").listing(CRL{Number: 5})) },
+			Later: 5 * time.Second},
 		{Name: "CRL is garbage", Does: "What is served is no CRL.", Drawing: onlyCRL, Want: BadEvidence, Arrange: func(p *PKI, leaf *Cert) []byte {
 			return p.replace("/int.crl", []byte("garbage"))
 		}},

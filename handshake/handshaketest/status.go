@@ -202,6 +202,11 @@ func Bytes(body []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(body) }) // a client that went away is its own business
 }
 
+// listing answers with a list that is made when it is asked for.
+func (c *Cert) listing(spec CRL) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(c.CRL(spec)) })
+}
+
 // Endless answers without end.
 func Endless() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -370,7 +370,7 @@ func (s *Server) ReloadProfiles(ctx context.Context) error {
 		return err
 	}
 	s.note(ctx, "profiles.reload")
-	s.log.Info("the profiles were read again", "count", len(s.profiles.All()))
+	s.log.Info("the profiles were read again", "count", len(s.profiles.All()), "directory", cmp.Or(s.config.ProfilesDir(), "none: built-in profiles only"))
 	return nil
 }
 

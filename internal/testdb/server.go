@@ -121,6 +121,9 @@ func (s *Server) create(t testing.TB, options string) string {
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	pid := s.cmd.Process.Pid
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil { // so that it starts no more of them
+		t.Fatalf("stop PostgreSQL: %v", err)
+	}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid)) // backends lead groups of their own
 	if err != nil {
 		t.Fatalf("list PostgreSQL's processes: %v", err)
@@ -131,10 +134,23 @@ func (s *Server) Kill(t testing.TB) {
 	for _, field := range strings.Fields(string(children)) {
 		if child, err := strconv.Atoi(field); err == nil {
 			_ = syscall.Kill(child, syscall.SIGKILL) // it may have ended by itself
+			defer awaitEnd(child)
 		}
 	}
 	_ = s.cmd.Wait() // says only that it was killed
 	s.cmd = nil
+}
+
+// awaitEnd waits until a process that was killed has let go of its memory: PostgreSQL does not start while an old backend
+// has its.
+func awaitEnd(pid int) {
+	for range 1000 {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") || strings.Contains(string(stat), ") X ") {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Start starts the server again after Kill.

@@ -99,7 +99,7 @@ END $$;
 -- signet_ledger_write is revocation's Books.AppendLedger.
 CREATE FUNCTION signet_ledger_write(p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[], p_kind smallint[],
 	p_reason smallint[], p_revoked_at timestamptz[], p_invalidity_at timestamptz[], p_job bytea[], p_actor text[], p_expected bigint[],
-	p_audit jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	v_entries ledger_entry[];
 	v_last    bigint;
@@ -164,6 +164,7 @@ CREATE TABLE jobs (
 	skipped       bigint NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      bigint NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
 	sweeps        boolean NOT NULL DEFAULT false, -- the scan is over; what was recorded behind it is looked for
+	sweeps_from   timestamptz,              -- the last change of a range when it started, whatever the clock said: the sweep begins there
 	cursor_epoch  integer NOT NULL DEFAULT -1, -- everything before (epoch, issuer, idx) is done
 	cursor_issuer bytea NOT NULL DEFAULT '',
 	cursor_idx    bigint NOT NULL DEFAULT -1,
@@ -219,8 +220,8 @@ BEGIN
 	revoked := coalesce(cardinality(v_entries), 0);
 	started := revoked > p_limit;
 	IF started THEN
-		INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, started_at)
-			VALUES (p_job, 2, p_selector, 1, p_invalidity_at, p_actor, p_comment, clock_timestamp());
+		INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, started_at, sweeps_from)
+			VALUES (p_job, 2, p_selector, 1, p_invalidity_at, p_actor, p_comment, clock_timestamp(), signet_ranges_changed());
 		revoked := 0;
 		v_entries := NULL;
 	END IF;
@@ -284,7 +285,7 @@ BEGIN
 			FROM (SELECT e.epoch, e.issuer, 0::bigint AS from_idx, e.next_idx AS to_idx FROM epochs e WHERE NOT p_job.sweeps
 				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x WHERE p_job.sweeps AND x.state = 1
 				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x
-					WHERE p_job.sweeps AND x.state = 2 AND x.changed_at >= p_job.started_at - interval '1 minute') r
+					WHERE p_job.sweeps AND x.state = 2 AND x.changed_at >= p_job.sweeps_from - interval '1 minute') r
 			WHERE (r.epoch, r.issuer) >= (p_job.cursor_epoch, p_job.cursor_issuer) AND (p_issuer IS NULL OR r.issuer = p_issuer)
 			  AND r.epoch >= p_epoch_from AND (p_epoch_to IS NULL OR r.epoch < p_epoch_to)) g
 		WHERE g.from_idx < g.to_idx ORDER BY g.epoch, g.issuer, g.from_idx LIMIT 1;
@@ -408,10 +409,11 @@ BEGIN
 END $$;
 
 -- signet_move_job moves a job from one of some states to another, and says whether it did.
-CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit audit_batch) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE jobs SET state = p_to, failure = p_failure, lease_until = NULL,
 			started_at = CASE WHEN p_to = 2 THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
+			sweeps_from = CASE WHEN p_to = 2 THEN coalesce(sweeps_from, signet_ranges_changed()) ELSE sweeps_from END,
 			ended_at = CASE WHEN p_to IN (4, 5, 6) THEN clock_timestamp() END
 		WHERE id = p_job AND state = ANY (p_from);
 	IF NOT FOUND THEN

@@ -54,6 +54,7 @@ CREATE TABLE jobs (
 	skipped       INTEGER NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      INTEGER NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
 	sweeps        INTEGER NOT NULL DEFAULT 0, -- 1: the scan is over; what was recorded behind it is looked for
+	sweeps_from   INTEGER,                  -- the last change of a range when it started, whatever the clock said: the sweep begins there
 	cursor_epoch  INTEGER NOT NULL DEFAULT -1, -- everything before (epoch, issuer, idx) is done
 	cursor_issuer BLOB NOT NULL DEFAULT x'',
 	cursor_idx    INTEGER NOT NULL DEFAULT -1,

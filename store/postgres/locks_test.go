@@ -58,7 +58,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	var err error
-	if r.open, err = r.a.Reserve(t.Context(), ca.Reservation{Issuer: key.Issuer(), Epoch: 400, Count: 16, Owner: r.owner, BaseURL: "http://pki.test", Lease: time.Minute}); err != nil {
+	if r.open, err = r.a.Reserve(t.Context(), ca.Reservation{Issuer: key.Issuer(), Epoch: 400, Count: 16, Owner: r.owner, Lease: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	for _, conn := range []**pgx.Conn{&r.hand, &r.eye} {
@@ -244,7 +244,7 @@ func TestCloseWaitsForRecord(t *testing.T) {
 // Renew against record: both lock range rows in order of id, or they lock each other up.
 func TestRenewLocksInOrder(t *testing.T) {
 	r := newRig(t)
-	later, err := r.a.Reserve(t.Context(), ca.Reservation{Issuer: r.open.Issuer, Epoch: 401, Count: 16, Nonce: pki.RangeNonce{2}, Owner: r.owner, BaseURL: "http://pki.test", Lease: time.Minute})
+	later, err := r.a.Reserve(t.Context(), ca.Reservation{Issuer: r.open.Issuer, Epoch: 401, Count: 16, Nonce: pki.RangeNonce{2}, Owner: r.owner, Lease: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,15 @@ import (
 // Reserve implements ca.RangeStore.
 func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error) {
 	var id, from, to int64
-	err := s.pool.QueryRow(ctx, `SELECT o_id, o_from, o_to FROM signet_range_reserve($1, $2, $3, $4, $5, $6, $7)`,
-		r.Issuer[:], int32(r.Epoch), int64(r.Count), r.Nonce[:], r.Owner[:], r.BaseURL, r.Lease).Scan(&id, &from, &to)
+	var baseURL string
+	err := s.pool.QueryRow(ctx, `SELECT o_id, o_from, o_to, coalesce(o_base_url, '') FROM signet_range_reserve($1, $2, $3, $4, $5, $6)`,
+		r.Issuer[:], int32(r.Epoch), int64(r.Count), r.Nonce[:], r.Owner[:], r.Lease).Scan(&id, &from, &to, &baseURL)
 	if err != nil {
 		return ca.Range{}, translate("reserve range", err)
 	}
 	return ca.Range{
 		ID: ca.RangeID(id), Issuer: r.Issuer, Epoch: r.Epoch, From: uint64(from), To: uint64(to), KeyFrom: uint64(from),
-		Nonce: r.Nonce, Owner: r.Owner, BaseURL: r.BaseURL,
+		Nonce: r.Nonce, Owner: r.Owner, BaseURL: baseURL,
 	}, nil
 }
 

@@ -18,11 +18,11 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 		}{
 			{`UPDATE restores SET count = count + 1`, nil},
 			{`SELECT setval(pg_get_serial_sequence('ranges', 'id'), coalesce((SELECT max(id) FROM ranges), 0) + $1)`, []any{int64(store.LostSequences)}},
-			{`UPDATE ranges SET state = 4, changed_at = clock_timestamp() WHERE state = 3`, nil},
+			{`UPDATE ranges SET state = 4, changed_at = signet_range_time() WHERE state = 3`, nil},
 			// What is skipped becomes one lost range for each epoch.
 			{`INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 				SELECT issuer, epoch, next_idx, (next_idx / $1 + 1) * $1, 4, next_idx, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex'), '',
-					clock_timestamp(), clock_timestamp() FROM epochs`, []any{int64(store.LostIndices)}},
+					clock_timestamp(), signet_range_time() FROM epochs`, []any{int64(store.LostIndices)}},
 			{`UPDATE epochs SET next_idx = (next_idx / $1 + 1) * $1`, []any{int64(store.LostIndices)}},
 			{`UPDATE approvals SET expires_at = clock_timestamp() WHERE state IN (1, 2)`, nil}, // the lost copy may have decided them
 			{`UPDATE publication_series SET number = number + $1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{int64(store.LostSequences)}},

@@ -166,7 +166,8 @@ func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []rev
 	if job.State == revocation.JobRunning {
 		startedAt = now.UnixMicro()
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, created_at, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, created_at, started_at, sweeps_from)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+rangesChanged+`)`,
 		job.ID[:], int64(job.State), string(selector), int64(job.Reason), nullMicros(job.InvalidityAt), job.Actor, job.Comment, int64(job.Selected), now.UnixMicro(), startedAt)
 	if err != nil || len(claims) == 0 {
 		return err
@@ -203,6 +204,7 @@ func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocat
 			ended = now.UnixMicro()
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE jobs SET state = ?2, failure = ?3, ended_at = ?4,
+			sweeps_from = CASE WHEN ?2 = 2 AND started_at IS NULL THEN `+rangesChanged+` ELSE sweeps_from END,
 			started_at = CASE WHEN ?2 = 2 THEN coalesce(started_at, ?5) ELSE started_at END WHERE id = ?1`, id[:], int64(to), failure, ended, now.UnixMicro())
 		if err != nil {
 			return err
@@ -408,8 +410,8 @@ func nextStretch(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 	places := `(SELECT epoch, issuer, 0 AS start, next_idx AS stop FROM epochs)`
 	if at.sweeps {
 		places = `(SELECT epoch, issuer, from_idx AS start, to_idx AS stop FROM ranges WHERE state = 1
-			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= ?9)`
-		args = append(args, job.StartedAt.Add(-time.Minute).UnixMicro())
+			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= (SELECT sweeps_from FROM jobs WHERE id = ?9))`
+		args = append(args, job.ID[:])
 	}
 	err = tx.QueryRowContext(ctx, `SELECT epoch, issuer, from_idx, to_idx FROM
 		(SELECT e.epoch, e.issuer, min(e.stop, coalesce(?1, e.stop)) AS to_idx,

@@ -19,26 +19,30 @@ const (
 	rangeOpen   = int64(revocation.RangeOpen)
 	rangeClosed = int64(revocation.RangeClosed)
 	rangeFree   = int64(revocation.RangeFree)
+	rangeLost   = int64(revocation.RangeLost)
 )
 
 // Reserve implements ca.RangeStore.
 func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error) {
 	const op = "reserve range"
-	reserved := ca.Range{Issuer: r.Issuer, Epoch: r.Epoch, Nonce: r.Nonce, Owner: r.Owner, BaseURL: r.BaseURL}
+	reserved := ca.Range{Issuer: r.Issuer, Epoch: r.Epoch, Nonce: r.Nonce, Owner: r.Owner}
 	err := s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
-		free, err := takeFree(ctx, tx, now, r)
+		if err := tx.QueryRowContext(ctx, `SELECT base_url FROM issuers WHERE id = ?`, r.Issuer[:]).Scan(&reserved.BaseURL); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		free, err := takeFree(ctx, tx, now, r, reserved.BaseURL)
 		if err != nil {
 			return err
 		}
 		if free == nil {
-			if free, err = takeNext(ctx, tx, now, r); err != nil {
+			if free, err = takeNext(ctx, tx, now, r, reserved.BaseURL); err != nil {
 				return err
 			}
 		}
 		reserved.From, reserved.To, reserved.KeyFrom = free.From, free.To, free.From
 		return tx.QueryRowContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, ?8, ?9, `+changedAt(`?10`)+`) RETURNING id`,
-			r.Issuer[:], int64(r.Epoch), int64(free.From), int64(free.To), rangeOpen, r.Nonce[:], r.Owner[:], r.BaseURL,
+			r.Issuer[:], int64(r.Epoch), int64(free.From), int64(free.To), rangeOpen, r.Nonce[:], r.Owner[:], reserved.BaseURL,
 			now.Add(r.Lease).UnixMicro(), now.UnixMicro()).Scan(&reserved.ID)
 	})
 	if err != nil {
@@ -51,14 +55,17 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 // changedAt is an expression for changed_at. Readers ask for what changed after the last change they saw, so it must not go
 // back when the clock is set back.
 func changedAt(now string) string {
-	return `max(` + now + `, (SELECT coalesce(max(changed_at), 0) FROM ranges))`
+	return `max(` + now + `, 1 + ` + rangesChanged + `)`
 }
 
+// rangesChanged is when a range changed last.
+const rangesChanged = `(SELECT coalesce(max(changed_at), 0) FROM ranges)`
+
 // takeFree takes indices that were given back; nil if there are none.
-func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) (*ca.Run, error) {
+func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, baseURL string) (*ca.Run, error) {
 	var id, from, to int64
-	err := tx.QueryRowContext(ctx, `SELECT id, from_idx, to_idx FROM ranges WHERE issuer = ? AND epoch = ? AND state = ? ORDER BY from_idx LIMIT 1`,
-		r.Issuer[:], int64(r.Epoch), rangeFree).Scan(&id, &from, &to)
+	err := tx.QueryRowContext(ctx, `SELECT id, from_idx, to_idx FROM ranges WHERE issuer = ? AND epoch = ? AND state = ? AND base_url = ? ORDER BY from_idx LIMIT 1`,
+		r.Issuer[:], int64(r.Epoch), rangeFree, baseURL).Scan(&id, &from, &to)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -74,8 +81,10 @@ func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) 
 	return &ca.Run{From: uint64(from), To: uint64(end)}, err
 }
 
-// takeNext takes the next indices of the epoch, within one block.
-func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) (*ca.Run, error) {
+// takeNext takes the next indices of the epoch, within one block. A block is one shard, whose list names one base URL: where
+// another stands, a new block begins and what is left of the old one is lost, so that nobody holds a certificate whose URL
+// its list does not name yet.
+func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, baseURL string) (*ca.Run, error) {
 	if err := beginEpoch(ctx, tx, now, r); err != nil {
 		return nil, err
 	}
@@ -83,11 +92,23 @@ func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) 
 	if err := tx.QueryRowContext(ctx, `SELECT next_idx FROM epochs WHERE issuer = ? AND epoch = ?`, r.Issuer[:], int64(r.Epoch)).Scan(&next); err != nil {
 		return nil, err
 	}
-	end := min(next+r.Count, (next/pki.BlockSize+1)*pki.BlockSize)
+	block := next / pki.BlockSize * pki.BlockSize
+	lost, err := affected(tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+		SELECT ?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, '', ?8, `+changedAt(`?8`)+`
+		WHERE ?10 <> (SELECT base_url FROM ranges WHERE issuer = ?1 AND epoch = ?2 AND from_idx >= ?9 AND state <> ?5 ORDER BY from_idx DESC LIMIT 1)`,
+		r.Issuer[:], int64(r.Epoch), int64(next), int64(block+pki.BlockSize), rangeLost, r.Nonce[:], r.Owner[:], now.UnixMicro(), int64(block), baseURL))
+	if err != nil {
+		return nil, err
+	}
+	if lost > 0 {
+		block += pki.BlockSize
+		next = block
+	}
+	end := min(next+r.Count, block+pki.BlockSize)
 	if end > pki.MaxIndex+1 {
 		return nil, pki.Errorf(pki.KindExhausted, "reserve range", "all indices of epoch %s are used", r.Epoch)
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE epochs SET next_idx = ? WHERE issuer = ? AND epoch = ?`, int64(end), r.Issuer[:], int64(r.Epoch))
+	_, err = tx.ExecContext(ctx, `UPDATE epochs SET next_idx = ? WHERE issuer = ? AND epoch = ?`, int64(end), r.Issuer[:], int64(r.Epoch))
 	return &ca.Run{From: next, To: end}, err
 }
 
@@ -103,8 +124,8 @@ func beginEpoch(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, ?6, ?7, `+changedAt(`?7`)+` FROM restores WHERE count > 0`,
-		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], r.BaseURL, now.UnixMicro())
+		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, '', ?6, `+changedAt(`?6`)+` FROM restores WHERE count > 0`,
+		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], now.UnixMicro())
 	return err
 }
 
@@ -170,6 +191,13 @@ func openRange(ctx context.Context, tx *sql.Tx, id ca.RangeID) (r ca.Range, leas
 
 // voidEntries makes an entry for every index that is neither unsigned nor recorded nor known to the ledger.
 func voidEntries(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.Closing) ([]revocation.NewEntry, error) {
+	if len(c.Unsigned) == 0 { // usually all are recorded, and to count is a fraction of the work of looking at each
+		var recorded uint64
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM certificates WHERE issuer = ? AND epoch = ? AND idx >= ? AND idx < ?`,
+			r.Issuer[:], int64(r.Epoch), int64(r.From), int64(r.To)).Scan(&recorded); err != nil || recorded == r.To-r.From {
+			return nil, err
+		}
+	}
 	recorded, err := indices(ctx, tx, `SELECT idx FROM certificates WHERE issuer = ? AND epoch = ? AND idx >= ? AND idx < ?`, r)
 	if err != nil {
 		return nil, err

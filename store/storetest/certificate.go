@@ -179,7 +179,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 
 	t.Run("an epoch that has passed goes, and no other", func(t *testing.T) {
 		b := newBooks(t, open(t))
-		old := ca.Reservation{Issuer: b.key.Issuer(), Epoch: 10, Count: 8, Owner: ownerID(1), BaseURL: "http://x", Lease: time.Minute}
+		old := ca.Reservation{Issuer: b.key.Issuer(), Epoch: 10, Count: 8, Owner: ownerID(1), Lease: time.Minute}
 		r, err := b.s.Reserve(t.Context(), old)
 		if err != nil {
 			t.Fatal(err)

@@ -45,7 +45,7 @@ func ownerID(n byte) ca.OwnerID { return ca.OwnerID{n, 1} }
 func (b *books) reserve(owner byte, count uint64, lease time.Duration) ca.Range {
 	b.t.Helper()
 	r, err := b.s.Reserve(b.t.Context(), ca.Reservation{Issuer: b.key.Issuer(), Epoch: testEpoch, Count: count, Nonce: pki.RangeNonce{owner},
-		Owner: ownerID(owner), BaseURL: "http://pki.test", Lease: lease})
+		Owner: ownerID(owner), Lease: lease})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -191,6 +191,48 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("a block has one base URL", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		move := func(url string) {
+			t.Helper()
+			if err := b.s.SetIssuerBaseURL(t.Context(), b.key.Issuer(), url, audit.Event{At: b.at, Actor: "system:test", Action: "issuer.update", Target: "issuer", Outcome: audit.OK}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := b.reserve(1, 16, time.Minute)
+		b.record(1, b.entry(first, 0))
+		if _, err := b.close(first, 1, ca.Run{From: 1, To: 16}); err != nil {
+			t.Fatal(err)
+		}
+		move("http://moved.test")
+		second := b.reserve(1, 16, time.Minute)
+		third := b.reserve(1, pki.BlockSize, time.Minute)
+		if first.BaseURL != "http://pki.test" || second.BaseURL != "http://moved.test" || second.From != pki.BlockSize || third.From != second.To || third.To != 2*pki.BlockSize {
+			t.Errorf("reserved %+v, %+v and %+v", first, second, third)
+		}
+		move("http://pki.test")
+		if back := b.reserve(1, 16, time.Minute); back.From != 1 || back.To != 16 || back.BaseURL != "http://pki.test" {
+			t.Errorf("what was free under the first URL: %+v", back)
+		}
+		if back := b.reserve(1, 16, time.Minute); back.From != 2*pki.BlockSize || back.BaseURL != "http://pki.test" {
+			t.Errorf("after a full block: %+v", back)
+		}
+		if got, want := b.cover(2*pki.BlockSize+16), "0-1 2; 1-16 1; 16-262144 4; 262144-262160 1; 262160-524288 1; 524288-524304 1; "; got != want {
+			t.Errorf("ranges %s, want %s", got, want)
+		}
+		bases, _, err := b.s.ShardBases(t.Context(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		urls := map[uint32]string{}
+		for _, base := range bases {
+			urls[base.Shard.Block] += base.URL
+		}
+		if len(urls) != 3 || urls[0] != "http://pki.test" || urls[1] != "http://moved.test" || urls[2] != "http://pki.test" {
+			t.Errorf("base URLs by block: %v", urls)
+		}
+	})
+
 	t.Run("nobody closes a range under its lease", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r := b.reserve(1, 4, time.Minute)
@@ -266,7 +308,7 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		var wg sync.WaitGroup
 		for n := range 12 {
 			wg.Go(func() {
-				_, err := b.s.Reserve(t.Context(), ca.Reservation{Issuer: b.key.Issuer(), Epoch: testEpoch + pki.Epoch(n/3), Count: 4, Owner: ownerID(byte(n)), BaseURL: "http://x", Lease: time.Minute})
+				_, err := b.s.Reserve(t.Context(), ca.Reservation{Issuer: b.key.Issuer(), Epoch: testEpoch + pki.Epoch(n/3), Count: 4, Owner: ownerID(byte(n)), Lease: time.Minute})
 				if err != nil {
 					t.Error(err)
 				}
@@ -274,4 +316,46 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		wg.Wait()
 	})
+}
+
+// RangesAfterSetBack holds a store to this: what changes after the clock was set back is seen by whoever asks for what
+// changed since. leap makes what was written so far look as if it were of a later time.
+func RangesAfterSetBack(t *testing.T, s store.Store, leap func()) {
+	b := newBooks(t, s)
+	read := func(since time.Time) (latest time.Time, states string) {
+		t.Helper()
+		latest = since
+		for r, err := range b.s.ChangedRanges(t.Context(), 0, since) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.At.After(latest) {
+				latest = r.At
+			}
+			states += fmt.Sprintf("%d-%d %d; ", r.From, r.To, r.State)
+		}
+		return latest, states
+	}
+	first := b.reserve(1, 16, time.Minute)
+	leap()
+	since, _ := read(time.Time{})
+	second := b.reserve(1, 16, time.Minute)
+	at, states := read(since)
+	if states != "0-16 1; 16-32 1; " || !at.After(since) {
+		t.Errorf("after a reservation: %s", states)
+	}
+	if _, err := b.close(second, 1, ca.Run{From: 16, To: 20}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.close(first, 1); err != nil {
+		t.Fatal(err)
+	}
+	after, states := read(at)
+	if states != "0-16 2; 16-20 3; 20-32 2; " || !after.After(at) {
+		t.Errorf("after closing: %s", states)
+	}
+	b.reserve(1, 2, time.Minute)
+	if _, states := read(after); states != "0-16 2; 16-18 1; 18-20 3; 20-32 2; " {
+		t.Errorf("after what was free was reserved again: %s", states)
+	}
 }

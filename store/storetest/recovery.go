@@ -34,7 +34,7 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 	reserve := func(t *testing.T, s store.Store, epoch pki.Epoch) ca.Range {
 		t.Helper()
-		r, err := s.Reserve(t.Context(), ca.Reservation{Issuer: key.Issuer(), Epoch: epoch, Count: 16, Nonce: pki.RangeNonce{7}, Owner: ca.OwnerID{7}, BaseURL: "http://pki.example", Lease: time.Minute})
+		r, err := s.Reserve(t.Context(), ca.Reservation{Issuer: key.Issuer(), Epoch: epoch, Count: 16, Nonce: pki.RangeNonce{7}, Owner: ca.OwnerID{7}, Lease: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -107,3 +107,16 @@ func TestSilentOwner(t *testing.T) {
 		}
 	})
 }
+
+// What changes after the clock was set back is seen.
+func TestClockSetBack(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		storetest.RangesAfterSetBack(t, s, func() {
+			var tomorrow any = time.Now().Add(24 * time.Hour)
+			if _, ok := s.(*sqlite.Store); ok {
+				tomorrow = time.Now().Add(24 * time.Hour).UnixMicro()
+			}
+			testdb.Exec(t, s, `UPDATE ranges SET changed_at = $1`, tomorrow)
+		})
+	})
+}
