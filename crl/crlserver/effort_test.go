@@ -72,6 +72,7 @@ func (s slowBuild) Public() crypto.PublicKey {
 // With a budget that is always overdrawn by long lists every event still reaches its list, and a short one among them is
 // not left behind.
 func TestOverdrawnEffort(t *testing.T) {
+	t.Parallel()
 	s := testdb.SQLite(t)
 	var built atomic.Int64
 	c := &clock{}
