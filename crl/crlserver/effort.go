@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds: an
+// effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds: a
 // sixth of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
 // at once, and a dozen long ones under a stream of revocations share what there is. Revocations come first: each takes a little of
 // what lists may spend, so that while thousands of them come every second lists are made a second apart.
