@@ -132,7 +132,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Iss
 	for _, c := range candidates {
 		labels = append(labels, c.Label)
 	}
-	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s", strings.Join(labels, ", "))
+	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s: --issuer NAME, or `issuer: NAME` in the profile", strings.Join(labels, ", "))
 }
 
 func (i *Issuer) selfSigned() bool {

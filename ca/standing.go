@@ -80,7 +80,7 @@ func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) e
 	a.mu.RUnlock()
 	if blocked {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "the key of issuer %s is blocked: it was reported as compromised", issuer.Label).InField("issuer").
-			WithHint("replace it: signet issuer rollover %s", issuer.Label)
+			WithHint("%s", replace(issuer))
 	}
 	if a.config.Status == nil {
 		return nil
@@ -93,22 +93,30 @@ func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) e
 		if status != pki.StatusRevoked || l.spare && reason != pki.KeyCompromise && reason != pki.CACompromise {
 			continue
 		}
-		return revokedIssuer(issuer.Label, l, reason)
+		return revokedIssuer(issuer, l, reason)
 	}
 	return nil
 }
 
-func revokedIssuer(label string, l link, reason pki.Reason) error {
-	whose := "the certificate of issuer " + label
+// replace says what to do about a key that must not be used any more.
+func replace(issuer Issuer) string {
+	if issuer.selfSigned() {
+		return "make another root, and have clients trust it and not this one: signet issuer create"
+	}
+	return "replace it by an issuer with a new key and name: signet issuer rollover " + issuer.Label
+}
+
+func revokedIssuer(issuer Issuer, l link, reason pki.Reason) error {
+	whose := "the certificate of issuer " + issuer.Label
 	if !l.own {
-		whose = "a certificate above issuer " + label
+		whose = "a certificate above issuer " + issuer.Label
 	}
 	e := pki.Errorf(pki.KindFailedPrecondition, "use issuer", "%s, serial %s, is revoked (%s)", whose, l.serial, reason).InField("issuer")
 	switch {
 	case reason == pki.CertificateHold:
 		return e.WithHint("an administrator can release it: signet release %s/%s", l.issuer, l.serial)
 	case l.own && (reason == pki.KeyCompromise || reason == pki.CACompromise):
-		return e.WithHint("replace it by an issuer with a new key and name: signet issuer rollover %s", label)
+		return e.WithHint("%s", replace(issuer))
 	}
-	return e.WithHint("choose a chain that holds (signet issuer show %[1]s, signet issuer choose), or have it certified anew: signet issuer renew %[1]s", label)
+	return e.WithHint("choose a chain that holds (signet issuer show %[1]s, signet issuer choose), or have it certified anew: signet issuer renew %[1]s", issuer.Label)
 }

@@ -216,6 +216,18 @@ func TestRefreshUnused(t *testing.T) {
 	}
 }
 
+// TestEndedJustNow: a list that ended within Skew is asked for again, and does not refuse the first who comes after its end.
+func TestEndedJustNow(t *testing.T) {
+	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")
+	checker := p.Checker(nil)
+	for range 2 {
+		if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+			t.Fatal(err)
+		}
+		p.Advance(24*time.Hour + time.Minute)
+	}
+}
+
 // TestRefreshAhead: past half the life of a CRL a handshake has it refreshed, without waiting for it.
 func TestRefreshAhead(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf noaia")

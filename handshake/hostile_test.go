@@ -124,6 +124,9 @@ func TestHostile(t *testing.T) {
 						p.Advance(hostile.Later)
 					}
 					conn, result, err := dialer.Dial(context.Background(), "tcp", address)
+					if hostile.Turn != nil && p.Hits("/int.crl") < 2 {
+						t.Error("the list was not asked for again")
+					}
 					if want, got := attitude.want(hostile.Want), outcomeOf(t, err); got != want {
 						t.Fatalf("outcome %d, want %d: %v", got, want, err)
 					}

@@ -28,6 +28,7 @@ type Store interface {
 	ca.CertificateStore
 	ca.Inventory
 	approval.Store
+	approval.Queue
 	revocation.Log
 	revocation.Books
 	revocation.Ranges

@@ -406,6 +406,23 @@ type Profile struct {
 	Algorithms  []string
 }
 
+// Reloaded says which profiles an instance has after reading them again.
+type Reloaded struct {
+	answer
+	Count        int
+	Digest       string // SHA-256 over all of them, hexadecimal: the same on instances with the same profiles
+	DigestBefore string
+}
+
+// ReloadProfiles has the instance that is asked read its profile files again: all of them take effect, or none.
+func (c *Client) ReloadProfiles(ctx context.Context) (*Reloaded, error) {
+	a, err := invoke(ctx, c, "reload profiles", c.certificates.ReloadProfiles, new(signetv1.ReloadProfilesRequest))
+	if err != nil {
+		return nil, err
+	}
+	return &Reloaded{answer{a}, int(a.GetCount()), a.GetDigest(), a.GetDigestBefore()}, nil
+}
+
 // Profiles lists the profiles that the caller may issue under.
 func (c *Client) Profiles(ctx context.Context) ([]Profile, error) {
 	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))

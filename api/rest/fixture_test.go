@@ -57,6 +57,7 @@ type house struct {
 	issuing     ca.Issuer
 	ledger      *revocation.Ledger
 	universe    *revocation.Universe
+	profiles    string // directory of profile files
 
 	mu  sync.Mutex
 	now time.Time
@@ -210,6 +211,7 @@ func (m *memory) Open(_ context.Context, uri string) (*keys.Key, error) {
 func (h *house) found() *profile.Set {
 	h.t.Helper()
 	dir := h.t.TempDir()
+	h.profiles = dir
 	if err := os.WriteFile(filepath.Join(dir, "guarded.yaml"), []byte(guarded), 0o600); err != nil {
 		h.t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ var rules = map[string]rule{
 	"/signet.v1.CertificateService/RenewCertificate":   {request: `{"csrDer":"AQ=="}`, open: true}, // whose proof is the old certificate: no role allows it
 	"/signet.v1.CertificateService/GetCertificate":     {request: `{"issuer":"ISSUER","serial":"SERIAL"}`, allowed: "admin auditor", absent: "requester"},
 	"/signet.v1.CertificateService/ListProfiles":       {allowed: everyone},
+	"/signet.v1.CertificateService/ReloadProfiles":     {allowed: "admin"},
 	"/signet.v1.CertificateService/ListCertificates":   {request: `{"account":"pair"}`, allowed: "admin auditor"},
 	"/signet.v1.CertificateService/CountCertificates":  {request: `{"account":"pair"}`, allowed: "admin auditor"},
 	"/signet.v1.CertificateService/RevokeCertificate":  {request: `{"issuer":"ISSUER","serial":"SERIAL"}`, allowed: "admin"},

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"io"
 	"sync"
@@ -182,7 +183,8 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 // ListProfiles returns the profiles that the caller may issue under.
 func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
 	p := caller(ctx)
-	b := signetv1.ListProfilesResponse_builder{}
+	digest := s.api.config.Profiles.Digest()
+	b := signetv1.ListProfilesResponse_builder{Digest: new(hex.EncodeToString(digest[:]))}
 	for _, profile := range s.api.config.Profiles.All() {
 		if _, err := p.Authorize(auth.ActionIssue, profile.Name); err != nil || !profile.MayUse(p.Role, p.Account) {
 			continue

@@ -2816,10 +2816,13 @@ func (b0 Profile_builder) Build() *Profile {
 
 // ListProfilesResponse holds the profiles.
 type ListProfilesResponse struct {
-	state               protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Profiles *[]*Profile            `protobuf:"bytes,1,rep,name=profiles"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Profiles    *[]*Profile            `protobuf:"bytes,1,rep,name=profiles"`
+	xxx_hidden_Digest      *string                `protobuf:"bytes,2,opt,name=digest"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *ListProfilesResponse) Reset() {
@@ -2856,8 +2859,35 @@ func (x *ListProfilesResponse) GetProfiles() []*Profile {
 	return nil
 }
 
+func (x *ListProfilesResponse) GetDigest() string {
+	if x != nil {
+		if x.xxx_hidden_Digest != nil {
+			return *x.xxx_hidden_Digest
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListProfilesResponse) SetProfiles(v []*Profile) {
 	x.xxx_hidden_Profiles = &v
+}
+
+func (x *ListProfilesResponse) SetDigest(v string) {
+	x.xxx_hidden_Digest = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *ListProfilesResponse) HasDigest() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ListProfilesResponse) ClearDigest() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Digest = nil
 }
 
 type ListProfilesResponse_builder struct {
@@ -2865,6 +2895,8 @@ type ListProfilesResponse_builder struct {
 
 	// The profiles, by name.
 	Profiles []*Profile
+	// SHA-256 over every profile of the instance that answers, hexadecimal: the same on instances with the same profiles.
+	Digest *string
 }
 
 func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
@@ -2872,6 +2904,199 @@ func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Profiles = &b.Profiles
+	if b.Digest != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Digest = b.Digest
+	}
+	return m0
+}
+
+// ReloadProfilesRequest names nothing: all of them are read.
+type ReloadProfilesRequest struct {
+	state         protoimpl.MessageState `protogen:"opaque.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadProfilesRequest) Reset() {
+	*x = ReloadProfilesRequest{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadProfilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadProfilesRequest) ProtoMessage() {}
+
+func (x *ReloadProfilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+type ReloadProfilesRequest_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+}
+
+func (b0 ReloadProfilesRequest_builder) Build() *ReloadProfilesRequest {
+	m0 := &ReloadProfilesRequest{}
+	b, x := &b0, m0
+	_, _ = b, x
+	return m0
+}
+
+// ReloadProfilesResponse says what is in effect now.
+type ReloadProfilesResponse struct {
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Count        int32                  `protobuf:"varint,1,opt,name=count"`
+	xxx_hidden_Digest       *string                `protobuf:"bytes,2,opt,name=digest"`
+	xxx_hidden_DigestBefore *string                `protobuf:"bytes,3,opt,name=digest_before,json=digestBefore"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *ReloadProfilesResponse) Reset() {
+	*x = ReloadProfilesResponse{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadProfilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadProfilesResponse) ProtoMessage() {}
+
+func (x *ReloadProfilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ReloadProfilesResponse) GetCount() int32 {
+	if x != nil {
+		return x.xxx_hidden_Count
+	}
+	return 0
+}
+
+func (x *ReloadProfilesResponse) GetDigest() string {
+	if x != nil {
+		if x.xxx_hidden_Digest != nil {
+			return *x.xxx_hidden_Digest
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ReloadProfilesResponse) GetDigestBefore() string {
+	if x != nil {
+		if x.xxx_hidden_DigestBefore != nil {
+			return *x.xxx_hidden_DigestBefore
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ReloadProfilesResponse) SetCount(v int32) {
+	x.xxx_hidden_Count = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *ReloadProfilesResponse) SetDigest(v string) {
+	x.xxx_hidden_Digest = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *ReloadProfilesResponse) SetDigestBefore(v string) {
+	x.xxx_hidden_DigestBefore = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *ReloadProfilesResponse) HasCount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ReloadProfilesResponse) HasDigest() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ReloadProfilesResponse) HasDigestBefore() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *ReloadProfilesResponse) ClearCount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Count = 0
+}
+
+func (x *ReloadProfilesResponse) ClearDigest() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Digest = nil
+}
+
+func (x *ReloadProfilesResponse) ClearDigestBefore() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_DigestBefore = nil
+}
+
+type ReloadProfilesResponse_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// How many profiles there are, Signet's own included.
+	Count *int32
+	// As in ListProfilesResponse.
+	Digest *string
+	// The digest of before: the same if nothing changed.
+	DigestBefore *string
+}
+
+func (b0 ReloadProfilesResponse_builder) Build() *ReloadProfilesResponse {
+	m0 := &ReloadProfilesResponse{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Count != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_Count = *b.Count
+	}
+	if b.Digest != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Digest = b.Digest
+	}
+	if b.DigestBefore != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_DigestBefore = b.DigestBefore
+	}
 	return m0
 }
 
@@ -2888,7 +3113,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3125,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3227,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3239,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3345,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3357,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +3819,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +3831,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3701,7 +3926,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3938,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4112,7 +4337,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4349,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4449,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4461,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4517,7 +4742,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[17].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[19].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -4559,7 +4784,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4571,7 +4796,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +5012,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4799,7 +5024,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4937,7 +5162,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4949,7 +5174,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5165,7 +5390,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5402,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5315,7 +5540,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5327,7 +5552,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5770,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +5782,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5708,7 +5933,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[23].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[25].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -5747,7 +5972,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5759,7 +5984,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5893,7 +6118,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5905,7 +6130,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6073,7 +6298,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6085,7 +6310,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6477,9 +6702,15 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x1e\n" +
 	"\n" +
 	"algorithms\x18\x06 \x03(\tR\n" +
-	"algorithms\"F\n" +
+	"algorithms\"^\n" +
 	"\x14ListProfilesResponse\x12.\n" +
-	"\bprofiles\x18\x01 \x03(\v2\x12.signet.v1.ProfileR\bprofiles\"Q\n" +
+	"\bprofiles\x18\x01 \x03(\v2\x12.signet.v1.ProfileR\bprofiles\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x17\n" +
+	"\x15ReloadProfilesRequest\"k\n" +
+	"\x16ReloadProfilesResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12#\n" +
+	"\rdigest_before\x18\x03 \x01(\tR\fdigestBefore\"Q\n" +
 	"\x15GetCertificateRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
@@ -6624,7 +6855,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eVERDICT_FORGED\x10\x06\x12\x19\n" +
 	"\x15VERDICT_BAD_SIGNATURE\x10\a\x12\x1a\n" +
 	"\x16VERDICT_UNKNOWN_ISSUER\x10\b\x12\x17\n" +
-	"\x13VERDICT_CANNOT_TELL\x10\t2\xf0\f\n" +
+	"\x13VERDICT_CANNOT_TELL\x10\t2\xe7\r\n" +
 	"\x12CertificateService\x12x\n" +
 	"\x10IssueCertificate\x12\".signet.v1.IssueCertificateRequest\x1a#.signet.v1.IssueCertificateResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/certificates\x12\x9e\x02\n" +
 	"\x11IssueCertificates\x12\".signet.v1.IssueCertificateRequest\x1a$.signet.v1.IssueCertificatesResponse\"\xba\x01\x92A\x95\x012\x14application/x-ndjson:\x14application/x-ndjsonJg\n" +
@@ -6634,6 +6865,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10RenewCertificate\x12\".signet.v1.RenewCertificateRequest\x1a#.signet.v1.RenewCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:renew\x12\x81\x01\n" +
 	"\x0eGetCertificate\x12 .signet.v1.GetCertificateRequest\x1a!.signet.v1.GetCertificateResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/certificates/{issuer}/{serial}\x12e\n" +
 	"\fListProfiles\x12\x1e.signet.v1.ListProfilesRequest\x1a\x1f.signet.v1.ListProfilesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/profiles\x12u\n" +
+	"\x0eReloadProfiles\x12 .signet.v1.ReloadProfilesRequest\x1a!.signet.v1.ReloadProfilesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/profiles:reload\x12u\n" +
 	"\x10ListCertificates\x12\".signet.v1.ListCertificatesRequest\x1a#.signet.v1.ListCertificatesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/certificates\x12~\n" +
 	"\x11CountCertificates\x12#.signet.v1.CountCertificatesRequest\x1a$.signet.v1.CountCertificatesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/certificates:count\x12\xb2\x01\n" +
 	"\x11RevokeCertificate\x12#.signet.v1.RevokeCertificateRequest\x1a$.signet.v1.RevokeCertificateResponse\"R\x82\xd3\xe4\x93\x02L:\x01*Z\x1c:\x01*\"\x17/v1/certificates:revoke\")/v1/certificates/{issuer}/{serial}:revoke\x12\x8c\x01\n" +
@@ -6642,7 +6874,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(RequestState)(0),                  // 0: signet.v1.RequestState
 	(Standing)(0),                      // 1: signet.v1.Standing
@@ -6658,113 +6890,117 @@ var file_signet_v1_certificate_proto_goTypes = []any{
 	(*ListProfilesRequest)(nil),        // 11: signet.v1.ListProfilesRequest
 	(*Profile)(nil),                    // 12: signet.v1.Profile
 	(*ListProfilesResponse)(nil),       // 13: signet.v1.ListProfilesResponse
-	(*GetCertificateRequest)(nil),      // 14: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 15: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 16: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 17: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 18: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 19: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 20: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 21: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 22: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 23: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 24: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 25: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 26: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 27: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 28: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 29: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 30: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 31: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 33: google.protobuf.Duration
-	(*Subject)(nil),                    // 34: signet.v1.Subject
-	(*Problem)(nil),                    // 35: signet.v1.Problem
-	(Reason)(0),                        // 36: signet.v1.Reason
-	(WaitFor)(0),                       // 37: signet.v1.WaitFor
+	(*ReloadProfilesRequest)(nil),      // 14: signet.v1.ReloadProfilesRequest
+	(*ReloadProfilesResponse)(nil),     // 15: signet.v1.ReloadProfilesResponse
+	(*GetCertificateRequest)(nil),      // 16: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 17: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 18: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 19: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 20: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 21: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 22: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 23: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 24: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 25: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 26: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 27: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 28: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 29: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 30: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 31: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 32: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 33: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 35: google.protobuf.Duration
+	(*Subject)(nil),                    // 36: signet.v1.Subject
+	(*Problem)(nil),                    // 37: signet.v1.Problem
+	(Reason)(0),                        // 38: signet.v1.Reason
+	(WaitFor)(0),                       // 39: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	30, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	31, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	32, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	32, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	32, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	33, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	32, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	34, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	32, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	33, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	34, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	34, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	34, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	35, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	34, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	36, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	3,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 9: signet.v1.IssueCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
 	0,  // 10: signet.v1.CertificateRequest.state:type_name -> signet.v1.RequestState
-	32, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	32, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
-	32, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
+	34, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	34, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
+	34, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
 	5,  // 15: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	35, // 16: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	37, // 16: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
 	9,  // 17: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
-	32, // 18: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	34, // 18: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
 	3,  // 19: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 20: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
-	33, // 21: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	33, // 22: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	35, // 21: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	35, // 22: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
 	12, // 23: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
 	3,  // 24: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	1,  // 25: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	32, // 26: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	32, // 27: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	32, // 28: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	32, // 29: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	34, // 26: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	34, // 27: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	34, // 28: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	34, // 29: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
 	3,  // 30: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
 	1,  // 31: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	32, // 32: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	32, // 33: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	32, // 34: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	32, // 35: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	36, // 36: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	32, // 37: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	37, // 38: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	30, // 39: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	31, // 40: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	32, // 41: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	37, // 42: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	30, // 43: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	31, // 44: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	32, // 45: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	37, // 46: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	30, // 47: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	32, // 48: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	32, // 49: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	32, // 50: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	34, // 32: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	34, // 33: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	34, // 34: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	34, // 35: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	38, // 36: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	34, // 37: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	39, // 38: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	32, // 39: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	33, // 40: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	34, // 41: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	39, // 42: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	32, // 43: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	33, // 44: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	34, // 45: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	39, // 46: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	32, // 47: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 48: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	34, // 49: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	34, // 50: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
 	2,  // 51: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	30, // 52: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	31, // 53: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	32, // 54: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	28, // 55: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	27, // 56: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	32, // 52: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	33, // 53: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	34, // 54: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	30, // 55: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	29, // 56: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
 	4,  // 57: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
 	4,  // 58: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
 	8,  // 59: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
-	14, // 60: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	16, // 60: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
 	11, // 61: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	16, // 62: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	18, // 63: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	20, // 64: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	22, // 65: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	24, // 66: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	26, // 67: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 68: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	7,  // 69: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	10, // 70: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
-	15, // 71: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	13, // 72: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	17, // 73: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	19, // 74: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	21, // 75: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	23, // 76: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	25, // 77: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	29, // 78: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	68, // [68:79] is the sub-list for method output_type
-	57, // [57:68] is the sub-list for method input_type
+	14, // 62: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
+	18, // 63: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	20, // 64: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	22, // 65: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	24, // 66: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	26, // 67: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	28, // 68: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 69: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	7,  // 70: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	10, // 71: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	17, // 72: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	13, // 73: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	15, // 74: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
+	19, // 75: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	21, // 76: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	23, // 77: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	25, // 78: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	27, // 79: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	31, // 80: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	69, // [69:81] is the sub-list for method output_type
+	57, // [57:69] is the sub-list for method input_type
 	57, // [57:57] is the sub-list for extension type_name
 	57, // [57:57] is the sub-list for extension extendee
 	0,  // [0:57] is the sub-list for field type_name
@@ -6788,11 +7024,11 @@ func file_signet_v1_certificate_proto_init() {
 		(*renewCertificateRequest_CsrDer)(nil),
 		(*renewCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[17].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[19].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[23].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[25].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -6802,7 +7038,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	CertificateService_RenewCertificate_FullMethodName   = "/signet.v1.CertificateService/RenewCertificate"
 	CertificateService_GetCertificate_FullMethodName     = "/signet.v1.CertificateService/GetCertificate"
 	CertificateService_ListProfiles_FullMethodName       = "/signet.v1.CertificateService/ListProfiles"
+	CertificateService_ReloadProfiles_FullMethodName     = "/signet.v1.CertificateService/ReloadProfiles"
 	CertificateService_ListCertificates_FullMethodName   = "/signet.v1.CertificateService/ListCertificates"
 	CertificateService_CountCertificates_FullMethodName  = "/signet.v1.CertificateService/CountCertificates"
 	CertificateService_RevokeCertificate_FullMethodName  = "/signet.v1.CertificateService/RevokeCertificate"
@@ -53,6 +54,10 @@ type CertificateServiceClient interface {
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under.
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
+	// Have the instance that is asked read its profile files again: the whole new set takes effect, or none of it and the error
+	// says what is wrong. Other instances read their own files when they are asked; the digests tell whether they agree.
+	// For administrators.
+	ReloadProfiles(ctx context.Context, in *ReloadProfilesRequest, opts ...grpc.CallOption) (*ReloadProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
@@ -123,6 +128,16 @@ func (c *certificateServiceClient) ListProfiles(ctx context.Context, in *ListPro
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListProfilesResponse)
 	err := c.cc.Invoke(ctx, CertificateService_ListProfiles_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *certificateServiceClient) ReloadProfiles(ctx context.Context, in *ReloadProfilesRequest, opts ...grpc.CallOption) (*ReloadProfilesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadProfilesResponse)
+	err := c.cc.Invoke(ctx, CertificateService_ReloadProfiles_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -210,6 +225,10 @@ type CertificateServiceServer interface {
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under.
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
+	// Have the instance that is asked read its profile files again: the whole new set takes effect, or none of it and the error
+	// says what is wrong. Other instances read their own files when they are asked; the digests tell whether they agree.
+	// For administrators.
+	ReloadProfiles(context.Context, *ReloadProfilesRequest) (*ReloadProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	// Count the certificates that match every given condition: exactly up to a bound, and by estimate beyond it.
@@ -247,6 +266,9 @@ func (UnimplementedCertificateServiceServer) GetCertificate(context.Context, *Ge
 }
 func (UnimplementedCertificateServiceServer) ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListProfiles not implemented")
+}
+func (UnimplementedCertificateServiceServer) ReloadProfiles(context.Context, *ReloadProfilesRequest) (*ReloadProfilesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReloadProfiles not implemented")
 }
 func (UnimplementedCertificateServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
@@ -362,6 +384,24 @@ func _CertificateService_ListProfiles_Handler(srv interface{}, ctx context.Conte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CertificateServiceServer).ListProfiles(ctx, req.(*ListProfilesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CertificateService_ReloadProfiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadProfilesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateServiceServer).ReloadProfiles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateService_ReloadProfiles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateServiceServer).ReloadProfiles(ctx, req.(*ReloadProfilesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -496,6 +536,10 @@ var CertificateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListProfiles",
 			Handler:    _CertificateService_ListProfiles_Handler,
+		},
+		{
+			MethodName: "ReloadProfiles",
+			Handler:    _CertificateService_ReloadProfiles_Handler,
 		},
 		{
 			MethodName: "ListCertificates",

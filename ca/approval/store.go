@@ -52,3 +52,16 @@ type Store interface {
 	// Forget removes at most limit applications that ended, or were decided, longer ago than keep, and says how many.
 	Forget(ctx context.Context, keep time.Duration, limit int) (int, error)
 }
+
+// Waiting is what is open.
+type Waiting struct {
+	Pending  int
+	Approved int       // and not issued yet
+	Oldest   time.Time // when the oldest pending one was filed; zero: there is none
+}
+
+// Queue counts what is open, for operators.
+type Queue interface {
+	// WaitingRequests counts by the database's clock.
+	WaitingRequests(ctx context.Context) (Waiting, error)
+}

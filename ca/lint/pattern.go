@@ -91,7 +91,8 @@ func anyElement(from *cryptobyte.String, to *[]byte) bool {
 	return from.ReadAnyASN1Element((*cryptobyte.String)(to), &tag)
 }
 
-// parse returns what zcrypto's parser returns for der, a certificate around tbs. ok is false where that is not certain.
+// parse returns what zcrypto's parser returns for der, a certificate around tbs, but for fingerprints. ok is false where
+// that is not certain.
 func (p *pattern) parse(der, tbs []byte) (parsed *x509.Certificate, ok bool) {
 	q, ok := split(tbs)
 	if !ok || !bytes.Equal(q.version, p.version) || !bytes.Equal(q.algorithm, p.algorithm) || !bytes.Equal(q.issuer, p.issuer) || len(q.extensions) != len(p.extensions) {
@@ -107,12 +108,14 @@ func (p *pattern) parse(der, tbs []byte) (parsed *x509.Certificate, ok bool) {
 	if !readSerial(&c, q.serial) || !readValidity(&c, q.notBefore, q.notAfter) || !p.readSubject(&c, q.subject) || !p.readKey(&c, q.key) || !p.readExtensions(&c, q.extensions) {
 		return nil, false
 	}
-	c.FingerprintMD5, c.FingerprintSHA1, c.FingerprintSHA256 = x509.MD5Fingerprint(der), x509.SHA1Fingerprint(der), x509.SHA256Fingerprint(der)
-	c.TBSCertificateFingerprint = x509.SHA256Fingerprint(tbs)
-	c.FingerprintNoCT = c.TBSCertificateFingerprint
-	c.SPKIFingerprint = x509.SHA256Fingerprint(q.key)
-	c.SPKISubjectFingerprint = x509.SHA256Fingerprint(append(append(make([]byte, 0, len(q.key)+len(q.subject)), q.key...), q.subject...))
+	forgetFingerprints(&c)
 	return &c, true
+}
+
+// forgetFingerprints removes what takes longest to compute and what no lint reads.
+func forgetFingerprints(c *x509.Certificate) {
+	c.FingerprintMD5, c.FingerprintSHA1, c.FingerprintSHA256 = nil, nil, nil
+	c.TBSCertificateFingerprint, c.FingerprintNoCT, c.SPKIFingerprint, c.SPKISubjectFingerprint = nil, nil, nil, nil
 }
 
 func readSerial(c *x509.Certificate, element cryptobyte.String) bool {

@@ -111,10 +111,15 @@ func (s *passedShape) parse(der, tbs []byte) (*x509.Certificate, error) {
 		return derived, nil
 	}
 	parsed, err := x509.ParseCertificate(der)
-	if ok && (err != nil || !reflect.DeepEqual(parsed, derived)) {
+	if err != nil {
+		s.differs.CompareAndSwap(false, ok)
+		return nil, err
+	}
+	forgetFingerprints(parsed)
+	if ok && !reflect.DeepEqual(parsed, derived) {
 		s.differs.Store(true)
 	}
-	return parsed, err
+	return parsed, nil
 }
 
 func (r *Rules) execute(certificate *x509.Certificate, lints []*lint.CertificateLint) (findings []Finding) {

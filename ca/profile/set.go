@@ -1,7 +1,9 @@
 package profile
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -64,6 +66,18 @@ func (s *Set) Get(name string) (*Profile, error) {
 	}
 	return nil, pki.Errorf(pki.KindNotFound, "find profile", "there is no profile %.64q", name).InField("profile").
 		WithHint("profiles here: %s", strings.Join(known, ", "))
+}
+
+// Digest is SHA-256 over the names and texts of every profile: sets that say the same have the same.
+func (s *Set) Digest() [sha256.Size]byte {
+	digest := sha256.New()
+	for _, p := range s.All() {
+		for _, part := range [][]byte{[]byte(p.Name), p.Source()} {
+			binary.Write(digest, binary.BigEndian, uint64(len(part))) // a hash takes everything
+			digest.Write(part)
+		}
+	}
+	return [sha256.Size]byte(digest.Sum(nil))
 }
 
 // All returns every profile, by name.

@@ -391,11 +391,14 @@ func subjectOf(c *x509.Certificate) string {
 	if name := c.Subject.String(); name != "" {
 		return name
 	}
-	if len(c.DNSNames) > 0 {
-		return c.DNSNames[0]
+	if names := namesOf(c); len(names) > 0 {
+		return names[0]
 	}
 	return "(no subject)"
 }
+
+// alertCertificateRequired is what a server of TLS 1.3 says to a client without a certificate (RFC 8446, Section 6).
+const alertCertificateRequired = 116
 
 // hintFor is what to do next about a refused handshake.
 func hintFor(err error) string {

@@ -388,6 +388,9 @@ func (l *call) refused(err error) error {
 			v.Class = f.Class
 			if f.By == wire.Server && f.Alert != nil {
 				v.Reason = f.Reason
+				if *f.Alert == alertCertificateRequired {
+					v.Hint = "give a certificate that it accepts, with --cert FILE and --key FILE"
+				}
 			}
 		}
 	}

@@ -11,6 +11,7 @@ type issuerCmd struct {
 	Adopt     issuerAdoptCmd     `cmd:"" help:"Take up an authority that was made elsewhere: an off-line root, or one with its key."`
 	Renew     issuerRenewCmd     `cmd:"" help:"Give it a new certificate of its name and key."`
 	Choose    issuerChooseCmd    `cmd:"" help:"Choose which of its certificates is served first."`
+	Rollover  issuerRolloverCmd  `cmd:"" help:"Replace it by a successor with a new key, step by step."`
 	Update    issuerUpdateCmd    `cmd:"" help:"Change where its products are served."`
 	Bundle    issuerBundleCmd    `cmd:"" help:"Print the chains and roots that hold at a date."`
 	State     issuerStateCmd     `cmd:"" help:"Let it issue, stop it for now, or retire it."`

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
 )
 
 type issuerCreateCmd struct {
@@ -68,8 +69,31 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	return a.show(made, func(p *printer) {
 		p.line("made issuer %s (%s)", made.Label, made.ID)
 		p.fields("subject", made.Subject, "valid", span(made.NotBefore, made.NotAfter), "fingerprint", "sha256 "+made.Fingerprint)
-		p.next("signet issue --issuer %s NAME; make a backup, which holds its key", made.ID)
+		if made.Root {
+			p.next("signet issuer create LABEL --common-name TEXT --parent %s; make a backup, which holds its key", made.Label)
+			return
+		}
+		if others := a.othersThatIssue(api, made.ID); len(others) > 0 {
+			p.line("")
+			p.line("It is not alone: %s can issue too, so a request that names no issuer, under a profile that names none, is refused now.", sentence(others))
+			p.line("Name one in the profile (issuer: %s), or let the other rest: signet issuer state %s disabled.", made.Label, others[0])
+		}
+		p.next("signet issue --issuer %s NAME; make a backup, which holds its key", made.Label)
 	})
+}
+
+// othersThatIssue are the labels of the issuing authorities beside one. Not knowing them spoils nothing.
+func (a *app) othersThatIssue(api *client.Client, one pki.IssuerID) (labels []string) {
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return nil
+	}
+	for _, issuer := range issuers {
+		if issuer.ID != one && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive {
+			labels = append(labels, issuer.Label)
+		}
+	}
+	return labels
 }
 
 type issuerImportCmd struct {

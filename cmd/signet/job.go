@@ -110,7 +110,9 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 		p.line("job %s is %s", job.ID, job.State)
 		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
 			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "failure", job.Failure)
-		if !job.State.Ended() {
+		if job.State == client.JobPlanned {
+			p.next("signet job start %s --wait      or: signet job cancel %s", job.ID, job.ID)
+		} else if !job.State.Ended() {
 			p.next("signet job show %s", job.ID)
 		}
 	})

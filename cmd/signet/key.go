@@ -69,7 +69,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 			verb = "had blocked already"
 		}
 		p.line("%s key %s", verb, blocked.KeyHash)
-		p.line("  %d certificates with it were revoked now; it will never be certified again.", blocked.Revoked)
+		p.line("  Certificates with it that were revoked now: %d. It will never be certified again.", blocked.Revoked)
 		if blocked.Job != "" {
 			p.next("the rest is being revoked: signet job show %s", blocked.Job)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"os"
 
@@ -10,9 +11,10 @@ import (
 )
 
 type profileCmd struct {
-	Check profileCheckCmd `cmd:"" help:"Check profile files without a server."`
-	List  profileListCmd  `cmd:"" help:"List the profiles of this configuration."`
-	Show  profileShowCmd  `cmd:"" help:"Print a profile as YAML, to read or to start one of your own."`
+	Check  profileCheckCmd  `cmd:"" help:"Check profile files without a server."`
+	List   profileListCmd   `cmd:"" help:"List the profiles of this configuration."`
+	Show   profileShowCmd   `cmd:"" help:"Print a profile as YAML, to read or to start one of your own."`
+	Reload profileReloadCmd `cmd:"" help:"Have a running server read its profiles again."`
 }
 
 type profileCheckCmd struct {
@@ -97,18 +99,22 @@ func (profileListCmd) Run(a *app) error {
 			list.Profiles = append(list.Profiles, listedProfile{p.Name, p.Description, p.File, int64(p.Lifetime.Seconds())})
 		}
 	}
+	digest := set.Digest()
+	list.Digest = hex.EncodeToString(digest[:])
 	return a.show(list, func(p *printer) {
 		var rows [][]string
 		for _, l := range list.Profiles {
 			rows = append(rows, []string{l.Name, l.Description, l.File})
 		}
 		p.table([]string{"NAME", "FOR", "FROM"}, rows)
+		p.fields("digest", list.Digest)
 	})
 }
 
 // profileList is what `signet profile list --output json` prints.
 type profileList struct {
 	Profiles []listedProfile `json:"profiles"`
+	Digest   string          `json:"digest"` // of the files here; a server that has read them gives the same
 }
 
 type listedProfile struct {
@@ -158,6 +164,41 @@ type shownProfile struct {
 	Name string `json:"name"`
 	File string `json:"file"`
 	YAML string `json:"yaml"`
+}
+
+type profileReloadCmd struct{ serverFlags }
+
+// Help is shown by `signet profile reload --help`.
+func (profileReloadCmd) Help() string {
+	return `The whole new set takes effect at once or, if one file is bad, none of it, and the answer names the mistakes. It is the instance that
+is asked, and no other, that reads its own files: ask each with --server, and compare the digests.
+
+Examples:
+  signet profile check profiles/*.yaml
+  signet profile reload
+  signet profile reload --server ca2.example:8443`
+}
+
+// Run asks one instance.
+func (c *profileReloadCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	reloaded, err := api.ReloadProfiles(a.ctx)
+	if err != nil {
+		return err
+	}
+	return a.show(reloaded, func(p *printer) {
+		if reloaded.Digest == reloaded.DigestBefore {
+			p.line("%s read its %d profiles again; nothing has changed", c.Server, reloaded.Count)
+		} else {
+			p.line("%s has %d profiles now", c.Server, reloaded.Count)
+		}
+		p.fields("digest", reloaded.Digest)
+		p.next("the same on every other instance: signet profile reload --server HOST:PORT")
+	})
 }
 
 // profiles reads those of the configuration, or without one the built-in ones.

@@ -26,7 +26,8 @@ func (revokeCmd) Help() string {
 may later be changed to keyCompromise, and to nothing else.
 
 With --where a job revokes everything that matches. It is planned first, and asks at a terminal before more than one certificate is
-revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped: see "signet job".
+revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped:
+"signet job list" shows it, "signet job pause JOB" and "signet job cancel JOB" stop it; "signet job plan" only plans one.
 
 Examples:
   signet revoke app.example.pem --reason superseded

@@ -29,19 +29,28 @@ import (
 type Config struct {
 	path string // of the file, for error texts
 
-	Dir            string       `yaml:"-"`               // directory of the file: the state directory
-	Database       string       `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
-	PublicURL      string       `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
-	PassphraseFile string       `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
-	Keys           KeysConfig   `yaml:"keys"`            // where the keys of issuers are kept
-	API            APIConfig    `yaml:"api"`             // gRPC and REST
-	Public         ListenConfig `yaml:"public"`          // CRL, OCSP, issuers, filter
-	Ops            ListenConfig `yaml:"ops"`             // metrics and health
-	CRL            CRLConfig    `yaml:"crl"`             //
-	OCSP           OCSPConfig   `yaml:"ocsp"`            //
-	Log            LogConfig    `yaml:"log"`             //
-	Client         ClientConfig `yaml:"client"`          // how commands reach the API
-	Profiles       string       `yaml:"profiles"`        // directory of profile files; empty: only the built-in ones
+	Dir            string         `yaml:"-"`               // directory of the file: the state directory
+	Database       string         `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
+	PublicURL      string         `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
+	PassphraseFile string         `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
+	Keys           KeysConfig     `yaml:"keys"`            // where the keys of issuers are kept
+	API            APIConfig      `yaml:"api"`             // gRPC and REST
+	Public         ListenConfig   `yaml:"public"`          // CRL, OCSP, issuers, filter
+	Ops            ListenConfig   `yaml:"ops"`             // metrics and health
+	Requests       RequestsConfig `yaml:"requests"`        // that wait for an approval
+	CRL            CRLConfig      `yaml:"crl"`             //
+	OCSP           OCSPConfig     `yaml:"ocsp"`            //
+	Log            LogConfig      `yaml:"log"`             //
+	Client         ClientConfig   `yaml:"client"`          // how commands reach the API
+	Profiles       string         `yaml:"profiles"`        // directory of profile files; empty: only the built-in ones
+}
+
+// RequestsConfig bounds the requests that wait for an approval.
+type RequestsConfig struct {
+	Lifetime   time.Duration `yaml:"lifetime"`    // until a decision and, once approved, until issued; default 168h (7 days)
+	Keep       time.Duration `yaml:"keep"`        // for which a decided or expired one can be read; default 720h (30 days)
+	PerAccount int           `yaml:"per_account"` // most pending ones of an account; default 100
+	Total      int           `yaml:"total"`       // most pending ones; default 10,000
 }
 
 // KeysConfig says where keys are kept. Keys in files are always there: the OCSP responder's is one.
@@ -177,6 +186,10 @@ func (c *Config) fillDefaults() {
 		setDefault(&crowd.Connections, 4096)
 		setDefault(&crowd.PerAddress, max(1, crowd.Connections/4))
 	}
+	setDefault(&c.Requests.Lifetime, 7*24*time.Hour)
+	setDefault(&c.Requests.Keep, 30*24*time.Hour)
+	setDefault(&c.Requests.PerAccount, 100)
+	setDefault(&c.Requests.Total, 10_000)
 	setDefault(&c.CRL.Lifetime, 72*time.Hour)
 	setDefault(&c.CRL.Interval, c.CRL.Lifetime/12)
 	setDefault(&c.OCSP.Nonce, "ignore")
@@ -198,6 +211,9 @@ func setDefault[T comparable](field *T, value T) {
 func (c *Config) validate() (field string, err error) {
 	if c.Keys.Deadline < 0 || c.Keys.Queue < 0 || c.Keys.Places < 0 {
 		return "keys", fmt.Errorf("deadline, queue and places cannot be negative")
+	}
+	if r := c.Requests; r.Lifetime < time.Minute || r.Keep < 24*time.Hour || r.PerAccount < 1 || r.Total < r.PerAccount {
+		return "requests", fmt.Errorf("want a lifetime of a minute at least, keep of a day at least (request ids count so long), and total not below per_account")
 	}
 	if c.Keys.Store != "softkey" && c.Keys.Store != "pkcs11" {
 		return "keys.store", fmt.Errorf("%q: want softkey or pkcs11", c.Keys.Store)

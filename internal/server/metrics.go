@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/crl/crlserver"
 )
@@ -24,37 +26,40 @@ var metrics = struct {
 	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
 	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
 	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
+	requestsOpen, requestsOldest                     *prometheus.Desc
 	keyUses, keyFailures, keyRefused                 *prometheus.Desc
 	keyWait, keySign                                 *prometheus.Desc
 	keyQueue, keyHanging, keyAbandoned, keyFailing   *prometheus.Desc
 }{
-	ledger:        describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
-	lag:           describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
-	age:           describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
-	disagreements: describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
-	fallenBack:    describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
-	clockSkew:     describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
-	ocspReplies:   describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
-	ocspSigned:    describe("ocsp_signatures_total", "Responses signed."),
-	ocspKept:      describe("ocsp_kept_responses", "Signed responses in memory."),
-	ocspWaiting:   describe("ocsp_waiting", "Requests that wait for a signature."),
-	crlNext:       describe("crl_next_update_seconds", "Seconds until nextUpdate of a list; negative: it is stale.", "list"),
-	crlNumber:     describe("crl_number", "CRL number of a list.", "list"),
-	crlEntries:    describe("crl_entries", "Entries of a list.", "list"),
-	crlSize:       describe("crl_bytes", "Octets of a list.", "list"),
-	crlFail:       describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
-	delegateEnd:   describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
-	ceremonyDue:   describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
-	issuerEnd:     describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
-	keyUses:       describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
-	keyFailures:   describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
-	keyRefused:    describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
-	keyWait:       describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose"),
-	keySign:       describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose"),
-	keyQueue:      describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider"),
-	keyHanging:    describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider"),
-	keyAbandoned:  describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider"),
-	keyFailing:    describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider"),
+	ledger:         describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
+	lag:            describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
+	age:            describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
+	disagreements:  describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
+	fallenBack:     describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
+	clockSkew:      describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
+	ocspReplies:    describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
+	ocspSigned:     describe("ocsp_signatures_total", "Responses signed."),
+	ocspKept:       describe("ocsp_kept_responses", "Signed responses in memory."),
+	ocspWaiting:    describe("ocsp_waiting", "Requests that wait for a signature."),
+	crlNext:        describe("crl_next_update_seconds", "Seconds until nextUpdate of a list; negative: it is stale.", "list"),
+	crlNumber:      describe("crl_number", "CRL number of a list.", "list"),
+	crlEntries:     describe("crl_entries", "Entries of a list.", "list"),
+	crlSize:        describe("crl_bytes", "Octets of a list.", "list"),
+	crlFail:        describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
+	delegateEnd:    describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	ceremonyDue:    describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
+	issuerEnd:      describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
+	requestsOpen:   describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
+	requestsOldest: describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does."),
+	keyUses:        describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
+	keyFailures:    describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
+	keyRefused:     describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
+	keyWait:        describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose"),
+	keySign:        describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose"),
+	keyQueue:       describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider"),
+	keyHanging:     describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider"),
+	keyAbandoned:   describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider"),
+	keyFailing:     describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider"),
 }
 
 // Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
@@ -101,6 +106,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, delegate := range s.delegation.Status() {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 	}
+	c.collectRequests(gauge, now)
 	c.collectKeys(out, now)
 	for _, c := range s.publisher.Ceremonies() {
 		left := max(0, c.NextUpdate.Sub(now).Seconds())
@@ -114,6 +120,23 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)
 		}
 	}
+}
+
+// collectRequests asks the database, the only thing that knows; while it does not answer there are no such metrics.
+func (c *collector) collectRequests(gauge func(*prometheus.Desc, float64, ...string), now time.Time) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	w, err := c.server.store.WaitingRequests(ctx)
+	if err != nil {
+		return
+	}
+	gauge(metrics.requestsOpen, float64(w.Pending), approval.Pending.String())
+	gauge(metrics.requestsOpen, float64(w.Approved), approval.Approved.String())
+	age := 0.0
+	if !w.Oldest.IsZero() {
+		age = max(0, now.Sub(w.Oldest).Seconds())
+	}
+	gauge(metrics.requestsOldest, age)
 }
 
 // lags tells, by product, how old the oldest ledger entry is that the product does not show: "ocsp", which answers from the

@@ -10,15 +10,16 @@ END $$;
 CREATE TABLE audit_head (
 	one  boolean PRIMARY KEY DEFAULT true CHECK (one),
 	seq  bigint NOT NULL,
-	head bytea  NOT NULL CHECK (octet_length(head) = 32)
+	head bytea  NOT NULL
 ) WITH (fillfactor = 10);
 INSERT INTO audit_head (seq, head) VALUES (0, decode(repeat('00', 32), 'hex'));
 
--- One row for each transaction that was audited: the events (first .. last) and the chain after them.
+-- One row for each transaction that was audited: the events (first .. last) and the chain after them. The tables of the log
+-- have no CHECK: PostgreSQL parses it again for every statement, and only one function, which checks, writes to them.
 CREATE TABLE audit_batches (
 	last  bigint PRIMARY KEY,
 	first bigint NOT NULL,
-	head  bytea  NOT NULL CHECK (octet_length(head) = 32)
+	head  bytea  NOT NULL
 );
 
 CREATE TABLE audit_events (
@@ -27,36 +28,49 @@ CREATE TABLE audit_events (
 	actor   text NOT NULL,
 	action  text NOT NULL,
 	target  text NOT NULL,
-	outcome text NOT NULL CHECK (outcome IN ('ok', 'refused', 'failed')),
+	outcome text NOT NULL,
 	request text NOT NULL,
 	source  text NOT NULL,
 	detail  text NOT NULL -- canonical JSON: an object of strings, keys sorted
 );
 CREATE INDEX audit_events_target ON audit_events (target, seq);
-CREATE INDEX audit_events_at ON audit_events (at);
+CREATE INDEX audit_events_at ON audit_events USING brin (at) WITH (autosummarize = on); -- rows are nearly in this order
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_batches FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
 
--- signet_audit_append writes one batch as the last act of the calling transaction. p_audit is made by the Go function
--- auditParam: {"batch": hex of audit.BatchHash, "events": [{"at": microseconds, "actor": ..., "detail": text}, ...]}.
--- NULL, or no events, writes nothing.
-CREATE FUNCTION signet_audit_append(p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+-- audit_batch is the argument of signet_audit_append: audit.BatchHash and the events, column by column. The Go type
+-- auditBatch makes it.
+CREATE TYPE audit_batch AS (
+	hash    bytea,
+	at      timestamptz[],
+	actor   text[],
+	action  text[],
+	target  text[],
+	outcome text[],
+	request text[],
+	source  text[],
+	detail  text[]
+);
+
+-- signet_audit_append writes one batch as the last act of the calling transaction. NULL, or no events, writes nothing.
+CREATE FUNCTION signet_audit_append(p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-	v_count integer := coalesce(jsonb_array_length(p_audit -> 'events'), 0);
+	v_count integer := coalesce(cardinality(p_audit.at), 0);
 	v_last  bigint;
 	v_head  bytea;
 BEGIN
 	IF v_count = 0 THEN
 		RETURN;
+	ELSIF NOT p_audit.outcome <@ ARRAY['ok', 'refused', 'failed'] THEN
+		RAISE EXCEPTION 'an audit event without an outcome';
 	END IF;
-	UPDATE audit_head SET seq = seq + v_count, head = sha256(head || decode(p_audit ->> 'batch', 'hex')) WHERE one
-		RETURNING seq, head INTO STRICT v_last, v_head;
+	UPDATE audit_head SET seq = seq + v_count, head = sha256(head || p_audit.hash) WHERE one RETURNING seq, head INTO STRICT v_last, v_head;
 	INSERT INTO audit_batches (last, first, head) VALUES (v_last, v_last - v_count + 1, v_head);
 	INSERT INTO audit_events (seq, at, actor, action, target, outcome, request, source, detail)
-		SELECT v_last - v_count + e.n, signet_time((e.v ->> 'at')::bigint), e.v ->> 'actor', e.v ->> 'action', e.v ->> 'target',
-			e.v ->> 'outcome', e.v ->> 'request', e.v ->> 'source', e.v ->> 'detail'
-		FROM jsonb_array_elements(p_audit -> 'events') WITH ORDINALITY AS e (v, n);
+		SELECT v_last - v_count + e.n, e.at, e.actor, e.action, e.target, e.outcome, e.request, e.source, e.detail
+		FROM unnest(p_audit.at, p_audit.actor, p_audit.action, p_audit.target, p_audit.outcome, p_audit.request, p_audit.source, p_audit.detail)
+			WITH ORDINALITY AS e (at, actor, action, target, outcome, request, source, detail, n);
 END $$;
 
 -- signet_time turns Unix microseconds into a time, exactly: the product is an integer below 2^53. STABLE, as the operator
@@ -97,7 +111,7 @@ $$;
 -- signet_audit_event makes the argument of signet_audit_append for one successful event whose detail is known only
 -- inside the transaction: what auditParam does in Go. p_detail is an object of strings.
 CREATE FUNCTION signet_audit_event(p_at bigint, p_actor text, p_action text, p_target text, p_request text, p_source text, p_detail jsonb)
-	RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+	RETURNS audit_batch LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	v_detail text;
 	v_leaf   bytea;
@@ -107,7 +121,6 @@ BEGIN
 	v_leaf := sha256(convert_to('signet audit event 1{"at":' || p_at || ',"actor":' || signet_json(p_actor) || ',"action":' || signet_json(p_action)
 		|| ',"target":' || signet_json(p_target) || ',"outcome":"ok","request":' || signet_json(p_request) || ',"source":' || signet_json(p_source)
 		|| ',"detail":' || v_detail || '}', 'UTF8'));
-	RETURN jsonb_build_object('batch', encode(sha256('signet audit batch 1'::bytea || int8send(1) || v_leaf), 'hex'),
-		'events', jsonb_build_array(jsonb_build_object('at', p_at, 'actor', p_actor, 'action', p_action, 'target', p_target, 'outcome', 'ok',
-			'request', p_request, 'source', p_source, 'detail', v_detail)));
+	RETURN ROW(sha256('signet audit batch 1'::bytea || int8send(1) || v_leaf), ARRAY[signet_time(p_at)], ARRAY[p_actor], ARRAY[p_action], ARRAY[p_target],
+		ARRAY['ok'], ARRAY[p_request], ARRAY[p_source], ARRAY[v_detail])::audit_batch;
 END $$;

@@ -99,7 +99,7 @@ END $$;
 -- signet_ledger_write is revocation's Books.AppendLedger.
 CREATE FUNCTION signet_ledger_write(p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[], p_kind smallint[],
 	p_reason smallint[], p_revoked_at timestamptz[], p_invalidity_at timestamptz[], p_job bytea[], p_actor text[], p_expected bigint[],
-	p_audit jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	v_entries ledger_entry[];
 	v_last    bigint;
@@ -199,9 +199,11 @@ DECLARE
 	v_count   integer;
 	v_now     timestamptz := signet_time(p_at);
 	v_entries ledger_entry[];
+	v_read    bigint;
 BEGIN
 	-- Exclusive: waits for every transaction that records certificates, and makes new ones wait.
 	PERFORM pg_advisory_xact_lock(signet_key_blocks_lock());
+	SELECT h.seq INTO v_read FROM ledger_head h; -- before anything is judged
 	INSERT INTO blocked_keys (hash, proof, comment, actor) SELECT h, p_proof, p_comment, p_actor FROM unnest(p_hashes) AS h ON CONFLICT DO NOTHING;
 	GET DIAGNOSTICS v_count = ROW_COUNT;
 	already := v_count = 0;
@@ -223,7 +225,7 @@ BEGIN
 		revoked := 0;
 		v_entries := NULL;
 	END IF;
-	seq := signet_ledger_append(v_entries);
+	seq := signet_ledger_append(v_entries, v_read);
 	PERFORM signet_audit_append(signet_audit_event(p_at, p_actor, 'key.block', 'key/' || encode(p_hashes[1], 'hex'), p_request, p_source,
 		jsonb_build_object('proof', p_proof, 'comment', p_comment, 'revoked', revoked::text, 'last', seq::text)
 			|| CASE WHEN started THEN jsonb_build_object('job', encode(p_job, 'hex')) ELSE '{}' END));
@@ -407,7 +409,7 @@ BEGIN
 END $$;
 
 -- signet_move_job moves a job from one of some states to another, and says whether it did.
-CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_move_job(p_job bytea, p_from smallint[], p_to smallint, p_failure text, p_audit audit_batch) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE jobs SET state = p_to, failure = p_failure, lease_until = NULL,
 			started_at = CASE WHEN p_to = 2 THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,

@@ -102,7 +102,7 @@ END $$;
 
 -- signet_publication_import stores a list that was made elsewhere, under the number it carries. SG911: it is not newer.
 CREATE FUNCTION signet_publication_import(p_issuer bytea, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer, p_this_update timestamptz,
-	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_der bytea, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_der bytea, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
 		VALUES (p_issuer, -1, -1, p_number, decode(repeat('00', 16), 'hex'), clock_timestamp())

@@ -24,7 +24,7 @@ CREATE UNIQUE INDEX credentials_identifier ON credentials (issuer, identifier) W
 CREATE UNIQUE INDEX credentials_key ON credentials (issuer, key_hash) WHERE disabled_at IS NULL AND kind = 3;
 
 CREATE FUNCTION signet_credential_create(p_name text, p_kind smallint, p_role smallint, p_account text, p_profiles text[], p_digest bytea,
-	p_issuer bytea, p_identifier text, p_key_hash bytea, p_created_at timestamptz, p_created_by text, p_expires_at timestamptz, p_audit jsonb)
+	p_issuer bytea, p_identifier text, p_key_hash bytea, p_created_at timestamptz, p_created_by text, p_expires_at timestamptz, p_audit audit_batch)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO credentials (name, kind, role, account, profiles, digest, issuer, identifier, key_hash, created_at, created_by, expires_at)
@@ -33,7 +33,7 @@ BEGIN
 END $$;
 
 -- signet_credential_disable writes no event for a credential that is disabled already, and fails for none.
-CREATE FUNCTION signet_credential_disable(p_name text, p_at timestamptz, p_audit jsonb) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_credential_disable(p_name text, p_at timestamptz, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE credentials SET disabled_at = p_at WHERE name = p_name AND disabled_at IS NULL;
 	IF FOUND THEN

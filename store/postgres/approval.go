@@ -89,6 +89,17 @@ func (s *Store) Forget(ctx context.Context, keep time.Duration, limit int) (int,
 	return int(tag.RowsAffected()), translate("forget requests", err)
 }
 
+// WaitingRequests implements approval.Queue.
+func (s *Store) WaitingRequests(ctx context.Context) (w approval.Waiting, err error) {
+	var oldest *time.Time
+	err = s.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE state = 1), count(*) FILTER (WHERE state = 2), min(filed_at) FILTER (WHERE state = 1)
+		FROM approvals WHERE state IN (1, 2) AND expires_at > clock_timestamp()`).Scan(&w.Pending, &w.Approved, &oldest)
+	if oldest != nil {
+		w.Oldest = oldest.UTC()
+	}
+	return w, translate("count requests", err)
+}
+
 func (s *Store) applications(ctx context.Context, op, query string, args ...any) ([]approval.Application, error) {
 	rows, err := s.pool.Query(ctx, query, args...)
 	if err != nil {

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"iter"
 	"time"
 
@@ -13,38 +11,49 @@ import (
 	"signet.example/signet/pki"
 )
 
+// auditBatch is an audit_batch of the migrations.
+type auditBatch struct {
+	hash                                                           audit.Hash
+	at                                                             []time.Time
+	actors, actions, targets, outcomes, requests, sources, details []string
+}
+
 // auditParam makes the argument of signet_audit_append, the one function that writes audit events; nil for no events.
 // Every function of the migrations that changes something takes it and passes it on as its last act.
-func auditParam(events []audit.Event) []byte {
+func auditParam(events []audit.Event) *auditBatch {
 	if len(events) == 0 {
 		return nil
 	}
-	type event struct {
-		At      int64         `json:"at"`
-		Actor   string        `json:"actor"`
-		Action  string        `json:"action"`
-		Target  string        `json:"target"`
-		Outcome audit.Outcome `json:"outcome"`
-		Request string        `json:"request"`
-		Source  string        `json:"source"`
-		Detail  string        `json:"detail"`
-	}
+	b := &auditBatch{at: make([]time.Time, len(events))}
 	cleaned := make([]audit.Event, len(events))
-	rows := make([]event, len(events))
+	for _, column := range []*[]string{&b.actors, &b.actions, &b.targets, &b.outcomes, &b.requests, &b.sources, &b.details} {
+		*column = make([]string, len(events))
+	}
 	for i, e := range events {
 		e = e.Clean()
 		cleaned[i] = e
-		rows[i] = event{e.At.UnixMicro(), e.Actor, e.Action, e.Target, e.Outcome, e.RequestID, e.Source, e.DetailJSON()}
+		b.at[i], b.actors[i], b.actions[i], b.targets[i], b.outcomes[i] = e.At, e.Actor, e.Action, e.Target, string(e.Outcome)
+		b.requests[i], b.sources[i], b.details[i] = e.RequestID, e.Source, e.DetailJSON()
 	}
-	batch := audit.BatchHash(cleaned)
-	text, err := json.Marshal(struct {
-		Batch  string  `json:"batch"`
-		Events []event `json:"events"`
-	}{hex.EncodeToString(batch[:]), rows})
-	if err != nil {
-		panic("postgres: audit events always encode: " + err.Error())
+	b.hash = audit.BatchHash(cleaned)
+	return b
+}
+
+// IsNull implements pgtype.CompositeIndexGetter.
+func (b *auditBatch) IsNull() bool { return b == nil }
+
+// Index implements pgtype.CompositeIndexGetter: the attributes in the order of the type.
+func (b *auditBatch) Index(i int) any {
+	return [...]any{b.hash[:], b.at, b.actors, b.actions, b.targets, b.outcomes, b.requests, b.sources, b.details}[i]
+}
+
+// knowTypes teaches a new connection the types of the migrations that are sent as arguments.
+func knowTypes(ctx context.Context, conn *pgx.Conn) error {
+	known, err := conn.LoadType(ctx, "audit_batch")
+	if err == nil {
+		conn.TypeMap().RegisterType(known)
 	}
-	return text
+	return err
 }
 
 // AppendAudit implements store.Audit.

@@ -1,9 +1,12 @@
 package postgres
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,10 +59,12 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 	for n, i := range left {
 		columns.add(n, &entries[i])
 	}
-	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
+	used := columns.used()
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)`,
 		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
 		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests, columns.approvals,
-		columns.nameOf, columns.names, columns.kinds, auditParam(columns.events))
+		columns.nameOf, columns.names, columns.kinds,
+		used.ranges, used.issuers, used.epochs, used.from, used.to, auditParam(columns.events))
 	if err != nil {
 		return nil, raceOr(err)
 	}
@@ -124,6 +129,33 @@ func (c *recordColumns) add(n int, e *ca.Entry) {
 			c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, reversed), append(c.kinds, kind)
 		}
 	}
+}
+
+// usedRanges are ranges with the lowest and highest index that is recorded in each, column by column, in order of id.
+type usedRanges struct {
+	ranges, from, to []int64
+	issuers          [][]byte
+	epochs           []int32
+}
+
+func (c *recordColumns) used() (u usedRanges) {
+	order := make([]int, len(c.ranges))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int {
+		return cmp.Or(cmp.Compare(c.ranges[i], c.ranges[j]), bytes.Compare(c.issuers[i], c.issuers[j]), cmp.Compare(c.epochs[i], c.epochs[j]), cmp.Compare(c.indices[i], c.indices[j]))
+	})
+	for _, i := range order {
+		last := len(u.ranges) - 1
+		if last < 0 || u.ranges[last] != c.ranges[i] || u.epochs[last] != c.epochs[i] || !bytes.Equal(u.issuers[last], c.issuers[i]) {
+			u.ranges, u.issuers, u.epochs = append(u.ranges, c.ranges[i]), append(u.issuers, c.issuers[i]), append(u.epochs, c.epochs[i])
+			u.from, u.to = append(u.from, c.indices[i]), append(u.to, c.indices[i])
+			continue
+		}
+		u.to[last] = c.indices[i]
+	}
+	return u
 }
 
 // requestsOrNil is nil if no entry has a request id: most batches have none, and the database then asks nothing about them.

@@ -43,6 +43,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := prepare(ctx, poolConfig.ConnConfig, config.Unsafe); err != nil {
 		return nil, err
 	}
+	poolConfig.AfterConnect = knowTypes
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
 		return nil, translate("open database", err)

@@ -102,6 +102,17 @@ func (s *Store) Applications(ctx context.Context, filter approval.Filter, before
 	return found, translate(op, err)
 }
 
+// WaitingRequests implements approval.Queue.
+func (s *Store) WaitingRequests(ctx context.Context) (w approval.Waiting, err error) {
+	var oldest sql.NullInt64
+	err = s.read.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE state = 1), count(*) FILTER (WHERE state = 2), min(filed_at) FILTER (WHERE state = 1)
+		FROM approvals WHERE state IN (1, 2) AND expires_at > ?`, s.now().UnixMicro()).Scan(&w.Pending, &w.Approved, &oldest)
+	if oldest.Valid {
+		w.Oldest = time.UnixMicro(oldest.Int64).UTC()
+	}
+	return w, translate("count requests", err)
+}
+
 // Decide implements approval.Store.
 func (s *Store) Decide(ctx context.Context, d approval.Decision) (decided approval.Application, err error) {
 	const op = "decide request"

@@ -43,6 +43,29 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 		return s.Decide(t.Context(), approval.Decision{ID: id, From: from, To: to, By: "token:boss", Comment: "so be it", Expires: time.Hour, Event: event("request.decide")})
 	}
 
+	t.Run("what waits is counted", func(t *testing.T) {
+		s := open(t)
+		waiting := func(pending, approved int, oldest time.Time) {
+			t.Helper()
+			w, err := s.WaitingRequests(t.Context())
+			if err != nil || w.Pending != pending || w.Approved != approved || !w.Oldest.Equal(oldest) {
+				t.Errorf("%+v, %v; want %d pending since %s, %d approved", w, err, pending, oldest, approved)
+			}
+		}
+		waiting(0, 0, time.Time{})
+		first, second := file(t, s, application(1), time.Hour), file(t, s, application(2), time.Hour)
+		file(t, s, application(3), time.Nanosecond) // has expired
+		waiting(2, 0, first.FiledAt)
+		if _, err := decide(s, first.ID, approval.Pending, approval.Approved); err != nil {
+			t.Fatal(err)
+		}
+		waiting(1, 1, second.FiledAt)
+		if _, err := decide(s, second.ID, approval.Pending, approval.Denied); err != nil {
+			t.Fatal(err)
+		}
+		waiting(0, 1, time.Time{})
+	})
+
 	t.Run("what is filed is found again", func(t *testing.T) {
 		s := open(t)
 		want := application(1)

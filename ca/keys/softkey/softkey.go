@@ -129,6 +129,12 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, pki.Errorf(pki.KindNotFound, op, "there is no key named %s in %s", name, s.config.Dir).InField("key")
+	case errors.Is(err, errUnknownKind):
+		e := pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.path(name), err).InField("key")
+		if missing := pki.MLDSA44.Supported(); missing != nil {
+			return nil, e.WithHint("if it is a key of ML-DSA, open it with a signet that is built with Go 1.27")
+		}
+		return nil, e.WithHint("was the file made by a newer signet, or damaged? restore it from a backup")
 	case err != nil:
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.path(name), err).InField("key").
 			WithHint("is this the passphrase that the key was made with?")
@@ -136,6 +142,9 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	key.URI = uri
 	return key, nil
 }
+
+// errUnknownKind is of a key that the passphrase opens and this build cannot read.
+var errUnknownKind = errors.New("the passphrase is right, and the key is of no kind that this build of signet reads")
 
 func (s *Store) path(name string) string { return filepath.Join(s.config.Dir, name+extension) }
 
@@ -162,17 +171,17 @@ func (s *Store) read(name string) (*keys.Key, error) {
 	if secretBlock == nil || secretBlock.Type != secretType {
 		return nil, fmt.Errorf("it has no PEM block %q: restore the file from a backup", secretType)
 	}
-	private, _, err := pkcs8.ParsePrivateKey(keyBlock.Bytes, s.config.Passphrase)
-	if err != nil {
-		return nil, fmt.Errorf("decrypt: %w", err)
-	}
-	signer, ok := private.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("a %T cannot sign", private)
-	}
 	secret, err := keys.OpenSecret(secretBlock.Bytes, s.config.Passphrase)
 	if err != nil {
 		return nil, err
+	}
+	private, _, err := pkcs8.ParsePrivateKey(keyBlock.Bytes, s.config.Passphrase)
+	if err != nil { // the passphrase is right: it opened the secret
+		return nil, errUnknownKind
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return nil, errUnknownKind
 	}
 	return &keys.Key{Signer: signer, Secret: secret}, nil
 }

@@ -1,12 +1,14 @@
 package softkey_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +126,42 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("correct horse")}); err == nil {
 		t.Error("a directory that others can enter was accepted")
+	}
+}
+
+// A key that this build cannot read, such as one of ML-DSA in a build with Go 1.26, is not called a wrong passphrase. OpenSSL makes one
+// of a kind that no Go reads.
+func TestAKeyOfAKindThatThisBuildDoesNotKnow(t *testing.T) {
+	dir := privateDir(t)
+	store := open(t, dir, "correct horse")
+	made, err := store.Create(t.Context(), "root", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "root.key")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("sh", "-c", "openssl genpkey -algorithm X448 | openssl pkcs8 -topk8 -scrypt -passout 'pass:correct horse'").Output()
+	if err != nil {
+		t.Fatalf("openssl: %v", err)
+	}
+	secret := text[bytes.Index(text, []byte("-----BEGIN SIGNET")):]
+	if err := os.WriteFile(path, append(out, secret...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Open(t.Context(), made.URI)
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(e.Error(), "the passphrase is right") || strings.Contains(e.Hint, "passphrase") {
+		t.Fatalf("got %v", err)
+	}
+	if needs := pki.MLDSA44.Supported() != nil; strings.Contains(e.Hint, "Go 1.27") != needs {
+		t.Errorf("hint %q", e.Hint)
+	}
+	_, err = open(t, dir, "wrong horse").Open(t.Context(), made.URI)
+	if e, ok := errors.AsType[*pki.Error](err); !ok || !strings.Contains(e.Hint, "passphrase") {
+		t.Errorf("with the wrong passphrase: %v", err)
 	}
 }
 
