@@ -158,6 +158,22 @@ func roundTrip(t *testing.T, ca authority, n int) {
 			t.Fatal(err)
 		}
 	}
+
+	forged := bytes.Clone(der)
+	forged[len(forged)-1] ^= 1
+	ours, err := crl.Parse(forged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := errors.AsType[*crl.SignatureError](ours.Verify(ca.cert)); !ok || e.Cause != crl.CauseSignature {
+		t.Errorf("a wrong signature: %v", e)
+	}
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	for _, pub := range []crypto.PublicKey{ed.Public(), newKey(t).Public(), nil} { // others of its kind, and of other kinds
+		if e, ok := errors.AsType[*crl.SignatureError](ours.VerifyKey(pub, pki.KeyHash{1})); !ok || e.Cause != crl.CauseSignature {
+			t.Errorf("verified with a %T: %v", pub, e)
+		}
+	}
 }
 
 // compare holds our reading against that of crypto/x509.

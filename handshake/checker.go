@@ -135,7 +135,8 @@ type subject struct {
 	config   Issuer // zero if the issuer is not configured
 	covered  bool
 	leaf     bool
-	fresh    bool // ask the network now, and join no fetch that has begun before
+	fresh    bool            // ask the network now, and join no fetch that has begun before
+	silent   map[string]bool // responders that are not asked, for they did not answer; nil: all are
 	evidence []Evidence
 	fault    error // of the certificate itself: a contradiction
 }

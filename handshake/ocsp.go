@@ -168,6 +168,9 @@ func (c *Checker) responders(s *subject) []string {
 func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	var all []Evidence
 	for _, url := range c.responders(&s) {
+		if s.silent[url] {
+			continue
+		}
 		reply, err := askResponder(ctx, c.config.Fetcher, question{
 			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.fresh,
 			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
@@ -178,6 +181,9 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
 		all = append(all, evidence)
+		if e, ok := errors.AsType[*fetch.Error](err); ok && s.silent != nil && (e.Why == fetch.Network || e.Why == fetch.TimedOut) {
+			s.silent[url] = true
+		}
 		if err == nil && !s.config.DemandNonce {
 			c.answers.put(s.key, reply.result, url)
 			c.keepAnswer(&s, url, reply)

@@ -137,12 +137,13 @@ func (c *Checker) Run(ctx context.Context) error {
 // now are closed.
 func (c *Checker) Recheck(ctx context.Context) {
 	_ = c.learnFromOthers()         // a directory that cannot be read any more takes nothing of what is known
-	polled := make(map[string]bool) // locations that were asked in this round
+	polled := make(map[string]bool) // locations of lists that were asked in this round
+	silent := make(map[string]bool) // responders that did not answer in this round: each is waited for once
 	for _, entry := range c.tracked.chains() {
 		in := inspection{chain: entry.chain, presented: entry.presented, recheck: true}
 		if c.config.Network == NetworkWhenNeeded {
 			for _, s := range c.subjects(in, c.config.Now()) {
-				s.fresh = true
+				s.fresh, s.silent = true, silent
 				c.poll(ctx, s, polled)
 			}
 		}

@@ -186,3 +186,42 @@ func TestRevocationIsForever(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 }
+
+// TestSilentResponder: in one round a responder that cannot be reached is waited for once, however many connections there are.
+func TestSilentResponder(t *testing.T) {
+	p := handshaketest.New(t, "root -> int noaia -> a nocdp; int -> b nocdp; int -> c nocdp; int -> d nocdp; int -> e nocdp")
+	checker := p.Checker(nil)
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		for range 2 {
+			address := p.Listen(p.ServerConfig(p.Cert(name), nil))
+			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert(name)), Track: true}).Dial(t.Context(), "tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+	}
+	before := p.Hits("/int.ocsp")
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/int.ocsp") - before; asked != 5 {
+		t.Errorf("a responder that answers was asked %d times about 5 certificates", asked)
+	}
+	before = p.Hits("/int.ocsp")
+	p.Replace("/int.ocsp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_, _ = conn.Write([]byte("not HTTP\r\n\r\n")) // without an octet net/http would ask again by itself
+			_ = conn.Close()
+		}
+	}))
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/int.ocsp") - before; asked != 1 {
+		t.Errorf("a responder that does not speak HTTP was asked %d times", asked)
+	}
+	p.On()
+	p.Cert("c").Revoke(1)
+	before = p.Hits("/int.ocsp")
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/int.ocsp") - before; asked != 5 {
+		t.Errorf("in the next round it was asked %d times", asked)
+	}
+}

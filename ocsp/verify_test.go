@@ -344,6 +344,9 @@ func TestSignatureAlgorithms(t *testing.T) {
 		if result, err := ocsp.Verify(der, w.query()); err != nil || result.Status != pki.StatusGood {
 			t.Errorf("%s: %s, %v", kind, result.Status, err)
 		}
+		if _, err := ocsp.Verify(forge(t, der), w.query()); cause(err) != "signature" {
+			t.Errorf("%s: a wrong signature: %v", kind, err)
+		}
 	}
 	key := newKey(t, "RSA").(*rsa.PrivateKey)
 	responder := issue(t, w.ca, "PSS", key, delegate)
@@ -362,6 +365,9 @@ func TestSignatureAlgorithms(t *testing.T) {
 		if result, err := ocsp.Verify(der, w.query()); err != nil || result.Status != pki.StatusGood {
 			t.Errorf("PSS with salt %d: %s, %v", salt, result.Status, err)
 		}
+		if _, err := ocsp.Verify(forge(t, der), w.query()); cause(err) != "signature" {
+			t.Errorf("PSS with salt %d, a wrong signature: %v", salt, err)
+		}
 		if _, err := ocsp.Verify(resign(t, plain, pssAlgorithm(t, salt+1), signature), w.query()); cause(err) != "signature" {
 			t.Errorf("PSS with salt %d declared as %d: %v", salt, salt+1, err)
 		}
@@ -375,6 +381,18 @@ func TestSignatureAlgorithms(t *testing.T) {
 	if result, err := ocsp.Verify(sha1, q); err != nil || result.Status != pki.StatusGood {
 		t.Errorf("SHA-1 signature, allowed: %s, %v", result.Status, err)
 	}
+}
+
+// forge changes the last octet of a response's signature.
+func forge(t *testing.T, der []byte) []byte {
+	t.Helper()
+	parsed, err := ocsp.ParseResponse(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Clone(der)
+	forged[bytes.Index(der, parsed.Signature)+len(parsed.Signature)-1] ^= 1
+	return forged
 }
 
 func TestUnknownCriticalExtensions(t *testing.T) {

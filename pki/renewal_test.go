@@ -55,6 +55,14 @@ func TestRenewalProof(t *testing.T) {
 		if err := proof.Verify(old, signature, now.Add(pki.RenewalWindow)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		for _, at := range []time.Time{now.Add(pki.RenewalWindow + 1), now.Add(-pki.RenewalWindow - 1)} { // the time is signed: only the verifier's clock moves
+			if err := proof.Verify(old, signature, at); err == nil {
+				t.Errorf("%s: a proof of %s is taken at %s", name, now, at)
+			}
+		}
+		if err := proof.Verify(old, signature, now.Add(-pki.RenewalWindow)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		for what, change := range map[string]func(*pki.Renewal){
 			"another CSR":  func(r *pki.Renewal) { r.CSR = []byte("csR") },
 			"another id":   func(r *pki.Renewal) { r.RequestID = "" },

@@ -326,7 +326,9 @@ func TestFourEyes(t *testing.T) {
 	}{
 		"the requester":                 {grantOf(t, mine, auth.ActionApprove), pki.KindDenied},
 		"another token of its account":  {grantOf(t, second, auth.ActionApprove), pki.KindDenied},
+		"the requester, elsewhere now":  {grantOf(t, auth.Principal{ID: mine.ID, Account: "elsewhere", Role: auth.RoleAdmin}, auth.ActionApprove), pki.KindDenied},
 		"a grant to read":               {read, pki.KindDenied},
+		"an auditor":                    {grantOf(t, auth.Principal{ID: "token:auditor", Account: "auditor", Role: auth.RoleAuditor}, auth.ActionRead), pki.KindDenied},
 		"an approver of other profiles": {grantOf(t, elsewhere, auth.ActionApprove), pki.KindNotFound},
 		"a grant of another action":     {grantOf(t, admin, auth.ActionManage), pki.KindNotFound},
 		"the zero grant":                {auth.Grant{}, pki.KindNotFound},
@@ -345,8 +347,8 @@ func TestFourEyes(t *testing.T) {
 			refused++
 		}
 	}
-	if refused != 6 {
-		t.Errorf("%d refusals in the audit log, want those of the first three: %q", refused, o.actions())
+	if refused != 10 {
+		t.Errorf("%d refusals in the audit log, want those of the first five: %q", refused, o.actions())
 	}
 	for role, may := range map[auth.Role]bool{auth.RoleAdmin: true, auth.RoleApprover: true, auth.RoleAuditor: false, auth.RoleRequester: false, auth.RoleNone: false} {
 		if _, err := (auth.Principal{ID: "x", Account: "y", Role: role}).AuthorizeProfiles(auth.ActionApprove); (err == nil) != may {

@@ -89,8 +89,7 @@ func matches(pattern profile.Pattern, name pki.Identifier) bool {
 		if pattern.Exact != "" { // most systems deliver to a mailbox however it is written
 			return pattern.Exact == name.Value || pattern.Deny && strings.EqualFold(pattern.Exact, name.Value)
 		}
-		domain := name.Value[strings.LastIndexByte(name.Value, '@'):]
-		return domain == pattern.Suffix || (pattern.Suffix[0] == '.' && strings.HasSuffix(domain, pattern.Suffix))
+		return strings.HasSuffix(name.Value, pattern.Suffix) // "@host" or ".domain"
 	case pki.IP:
 		addr, err := netip.ParseAddr(name.Value)
 		return err == nil && pattern.Net.Contains(addr)

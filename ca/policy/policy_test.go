@@ -61,7 +61,7 @@ func TestNames(t *testing.T) {
 	inside := parse(t, `  max: 3
   dns: {allow: [".corp.example", "www.example.com"], deny: ["secret.corp.example", ".hr.corp.example"], wildcards: allow}
   ip: {allow: ["10.0.0.0/8", "2001:db8::1"], deny: ["10.9.0.0/16"]}
-  uri: {allow: ["spiffe://corp.example/ns/*"]}
+  uri: {allow: ["spiffe://corp.example/ns/*", "https://www.example.com/one"]}
   email: {allow: ["@example.com", "@.corp.example", "root@example.org"]}
 `)
 	most := parse(t, `  uri: {allow: ["*"], deny: ["https://corp.example/admin/*", "spiffe://corp.example/root"]}
@@ -83,6 +83,8 @@ func TestNames(t *testing.T) {
 		{inside, "*.x.corp.example", ""},
 		{inside, "*.corp.example", "identifiers[0]"},    // could be secret.corp.example
 		{inside, "*.hr.corp.example", "identifiers[0]"}, // is below the denied domain
+		{inside, "hr.corp.example", ""},                 // is not
+		{inside, "*.example.com", "identifiers[0]"},     // one host of it is allowed
 		{inside, "a.corp.example A.CORP.EXAMPLE", "identifiers[1]"},
 		{inside, "a.corp.example b.corp.example c.corp.example d.corp.example", "identifiers"},
 		{inside, "10.1.2.3 2001:db8::1", ""},
@@ -91,7 +93,11 @@ func TestNames(t *testing.T) {
 		{inside, "spiffe://corp.example/ns/web", ""},
 		{inside, "spiffe://corp.example/ns/../root", "identifiers[0]"},
 		{inside, "spiffe://corp.example/ns/%2e%2e/root", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/web/..", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/..%2froot", "identifiers[0]"},
 		{inside, "spiffe://corp.example.evil/ns/web", "identifiers[0]"},
+		{inside, "https://www.example.com/one", ""},
+		{inside, "https://www.example.com/one/more", "identifiers[0]"},
 		{inside, "a@example.com root@example.org b@x.corp.example", ""},
 		{inside, "a@sub.example.com", "identifiers[0]"},
 		{inside, "a@corp.example", "identifiers[0]"},
@@ -130,7 +136,7 @@ func TestACommonNameThatLooksLikeAHostIsOneOfTheNames(t *testing.T) {
 		"www.example.com.": "subject.common_name", "*.example.com": "subject.common_name", "w*.example.com": "subject.common_name", "www.*.com": "subject.common_name",
 		"my_host.example.com": "subject.common_name", "::ffff:10.0.0.1": "subject.common_name", "fe80::1%eth0": "subject.common_name", "Dr. Jo": "",
 		"www。example。com": "", "a\u202eb": "subject.common_name", "a\u009b2J": "subject.common_name", "a\u200db": "", "a\ufeffb": "subject.common_name",
-		"a\x00b": "subject.common_name", strings.Repeat("x", 65): "subject.common_name",
+		"a\x00b": "subject.common_name", "a\x7fb": "subject.common_name", "a\xffb": "subject.common_name", strings.Repeat("x", 64): "", strings.Repeat("x", 65): "subject.common_name",
 	} {
 		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) { blame(t, policy.CheckCommonName(name, names), field) })
 	}
@@ -145,18 +151,24 @@ func TestIssuerNameConstraints(t *testing.T) {
 		return s
 	}
 	chain := []policy.Constraints{
-		{Subject: "CN=Issuing", Permitted: subtrees(profile.SubtreesConfig{DNS: []string{"example.com"}, IP: []string{"10.0.0.0/8"}, Email: []string{"example.com", ".mail.example.com"}, URI: []string{".example.com"}})},
+		{Subject: "CN=Issuing", Permitted: subtrees(profile.SubtreesConfig{DNS: []string{"example.com", "one.example.net"}, IP: []string{"10.0.0.0/8"}, Email: []string{"example.com", ".mail.example.com", "who@example.net"}, URI: []string{".example.com"}})},
 		{Subject: "CN=Root", Excluded: subtrees(profile.SubtreesConfig{DNS: []string{"bad.example.com"}, IP: []string{"10.1.0.0/16"}})},
 	}
 	for name, field := range map[string]string{
 		"example.com": "", "a.example.com": "", "*.a.example.com": "", "notexample.com": "identifiers[0]", "example.org": "identifiers[0]",
 		"bad.example.com": "identifiers[0]", "x.bad.example.com": "identifiers[0]", "*.example.com": "identifiers[0]",
 		"10.2.0.1": "", "10.1.0.1": "identifiers[0]", "192.0.2.1": "identifiers[0]", "::1": "identifiers[0]",
+		"*.example.net": "identifiers[0]", "who@example.net": "", "other@example.net": "identifiers[0]",
 		"a@example.com": "", "a@x.mail.example.com": "", "a@mail.example.com": "identifiers[0]", "a@x.example.com": "identifiers[0]",
 		"https://www.example.com/x": "", "https://example.com/x": "identifiers[0]", "https://10.2.0.1/": "identifiers[0]",
 	} {
 		t.Run(name, func(t *testing.T) { blame(t, policy.CheckConstraints(chain, identifiers(t, name)), field) })
 	}
+	excluded := []policy.Constraints{{Subject: "CN=Root", Excluded: subtrees(profile.SubtreesConfig{URI: []string{"bad.example"}})}, {Excluded: subtrees(profile.SubtreesConfig{DNS: []string{"bad.example"}})}}
+	blame(t, policy.CheckConstraints(excluded, identifiers(t, "https://good.example/", "192.0.2.1")), "")
+	blame(t, policy.CheckConstraints(excluded, identifiers(t, "https://bad.example/")), "identifiers[0]")
+	blame(t, policy.CheckConstraints(excluded, identifiers(t, "https://192.0.2.1/")), "identifiers[0]") // may be that host
+	blame(t, policy.CheckConstraints(excluded[1:], identifiers(t, "https://192.0.2.1/")), "")
 	// Of a CA from elsewhere, as it wrote them.
 	foreign := []policy.Constraints{{Subject: "CN=Elsewhere", Excluded: profile.Subtrees{Email: []string{".Bad.example", "root@Corp.example"}, URI: []string{".Bad.example", "Corp.example"}}}}
 	for name, field := range map[string]string{
@@ -195,12 +207,17 @@ func TestKeyShapes(t *testing.T) {
 		{"exponent 3", &rsa.PublicKey{N: good.N, E: 3}, "csr"},
 		{"even exponent", &rsa.PublicKey{N: good.N, E: 65538}, "csr"},
 		{"even modulus", &rsa.PublicKey{N: new(big.Int).Lsh(good.N, 1), E: 65537}, "csr"},
+		{"even modulus of a good size", &rsa.PublicKey{N: new(big.Int).SetBit(good.N, 0, 0), E: 65537}, "csr"},
 		{"odd size", &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 2000, 1), E: 65537}, "csr"},
 		{"no key", nil, "csr"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { blame(t, policy.CheckKeyShape(p, test.key), test.field) })
 	}
+	p = parse(t, "  max: 1\nkeys: {algorithms: [ecdsa-p256]}\n")
+	blame(t, policy.CheckKeyShape(p, p256.Public()), "")
+	blame(t, policy.CheckKeyShape(p, ed), "csr")
+	blame(t, policy.CheckKeyShape(p, good.Public()), "csr")
 	blame(t, policy.CheckKey(good.Public(), nil), "")
 	blame(t, policy.CheckKey(ed, nil), "")
 }

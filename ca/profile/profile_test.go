@@ -72,6 +72,40 @@ func TestContradictionsAreFoundWhereTheyAre(t *testing.T) {
 		{"basicConstraints from the CSR", "key_usage:", "csr_extensions: [2.5.29.19]\nkey_usage:", "5: csr_extensions[0]: "},
 		{"waiver without a reason", "key_usage:", "lint: {waive: [{lint: e_x}]}\nkey_usage:", "5: lint.waive[0].reason: "},
 		{"auditor issues", "key_usage:", "access: {roles: [auditor]}\nkey_usage:", "5: access.roles[0]: "},
+		{"shorter than a minute", "lifetime: 90d", "lifetime: 59s", "2: lifetime: is shorter than a minute"},
+		{"longer than a century", "lifetime: 90d", "lifetime: 36501d", "2: lifetime: "},
+		{"longer than a century, added up", "lifetime: 90d", "lifetime: 36500d1s", "2: lifetime: "},
+		{"backdated for long", "lifetime: 90d", "lifetime: 90d\nbackdate: 31d", "3: backdate: is longer than 30 days"},
+		{"an attribute unheard of is taken", "names:", "subject: {take: [shoe_size]}\nnames:", "3: subject.take[0]: want one of"},
+		{"an attribute unheard of is set", "names:", "subject: {set: {shoe_size: [x]}}\nnames:", "3: subject.set.shoe_size: want one of"},
+		{"an attribute taken and set", "names:", "subject: {take: [country], set: {country: [NL]}}\nnames:", "3: subject.take[0]: is under set as well"},
+		{"an empty attribute", "names:", "subject: {set: {organization: ['']}}\nnames:", "3: subject.set.organization[0]: is not a valid value"},
+		{"a long attribute", "names:", "subject: {set: {organization: [" + strings.Repeat("x", 65) + "]}}\nnames:", "3: subject.set.organization[0]: is not a valid value"},
+		{"a country of three", "names:", "subject: {set: {country: [NLD]}}\nnames:", "3: subject.set.country[0]: is not a valid value"},
+		{"a country in small letters", "names:", "subject: {set: {country: [nl]}}\nnames:", "3: subject.set.country[0]: is not a valid value"},
+		{"too many names", "names:", "names:\n  max: 1001", "4: names.max: want 1 to 1000"},
+		{"fewer names than none", "names:", "names:\n  max: -1", "4: names.max: want 1 to 1000"},
+		{"a minimum below none", "names:", "names:\n  min: -1", "4: names.min: "},
+		{"a first name that need not be", "names:", "subject: {common_name: first-name}\nnames:", "subject.common_name: takes the first name"},
+		{"a list that allows nothing", "{allow: [\".example.com\"]}", "{deny: [x.example]}", "4: names.dns: allows no name"},
+		{"a wildcard below a domain", `".example.com"`, `".*.example.com"`, "4: names.dns.allow[0]: "},
+		{"a prefix of half a host", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  uri: {allow: [\"https://www*\"]}", "5: names.uri.allow[0]: "},
+		{"a prefix without a scheme", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  uri: {allow: [\"www/*\"]}", "5: names.uri.allow[0]: "},
+		{"mail without an at", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  email: {allow: [\"example.com\"]}", "5: names.email.allow[0]: "},
+		{"mail at no host", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  email: {allow: [\"@\"]}", "5: names.email.allow[0]: "},
+		{"mail at a wildcard", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  email: {allow: [\"@*.example.com\"]}", "5: names.email.allow[0]: "},
+		{"a path too long", "key_usage:", "ca: {path_length: 17}\nkey_usage:", "5: ca.path_length: "},
+		{"a name constraint of a wildcard", "key_usage:", "ca: {permitted: {dns: [\"*.example\"]}}\nkey_usage:", "5: ca.permitted.dns[0]: "},
+		{"a name constraint with bits beyond its prefix", "key_usage:", "ca: {permitted: {ip: [10.0.0.1/8]}}\nkey_usage:", "5: ca.permitted.ip[0]: "},
+		{"a name constraint of no prefix", "key_usage:", "ca: {permitted: {ip: [ten]}}\nkey_usage:", "5: ca.permitted.ip[0]: "},
+		{"a name constraint of no host", "key_usage:", "ca: {excluded: {uri: [\"a b\"]}}\nkey_usage:", "5: ca.excluded.uri[0]: "},
+		{"a usage twice", "[server_auth]", "[server_auth, server_auth]", "6: extended_key_usage[1]: "},
+		{"an identifier of one number", "[server_auth]", "['1']", "6: extended_key_usage[0]: "},
+		{"an identifier that begins with 3", "[server_auth]", "[3.1.2]", "6: extended_key_usage[0]: "},
+		{"an identifier that goes on with 40", "[server_auth]", "[1.40.2]", "6: extended_key_usage[0]: "},
+		{"a waiver of nothing", "key_usage:", "lint: {waive: [{reason: because}]}\nkey_usage:", "5: lint.waive[0]: names no lint"},
+		{"a file too large", "name: web", "name: web # " + strings.Repeat("x", 1<<18), "is longer than"},
+		{"a file of nothing", good, "# nothing", "is empty"},
 		{"a key twice", "lifetime: 90d", "lifetime: 90d\nlifetime: 80d", "3: "},
 		{"not YAML", "lifetime: 90d", "lifetime: {", "did not find expected"},
 		{"two documents", "name: web", "name: web\n---\nname: other", "more than one document"},
@@ -95,6 +129,22 @@ func TestContradictionsAreFoundWhereTheyAre(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestAccess: a list of accounts is who may ask; without one, everybody of the roles.
+func TestAccess(t *testing.T) {
+	for _, test := range []struct {
+		access         string
+		ours, stranger bool
+	}{{"", true, true}, {"access: {accounts: [ours, other]}\n", true, false}, {"access: {roles: [admin], accounts: [ours]}\n", false, false}} {
+		p, err := profile.Parse("web.yaml", []byte(good+test.access))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.MayUse(auth.RoleRequester, "ours") != test.ours || p.MayUse(auth.RoleRequester, "stranger") != test.stranger {
+			t.Errorf("%q: ours %t, a stranger %t", test.access, p.MayUse(auth.RoleRequester, "ours"), p.MayUse(auth.RoleRequester, "stranger"))
+		}
 	}
 }
 

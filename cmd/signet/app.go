@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
+	"signet.example/signet/ca/policy"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
@@ -57,7 +60,7 @@ func (a *app) show(value any, text func(w *printer)) error {
 // note tells a person something beside the result, on stderr; programs that asked for JSON are not told.
 func (a *app) note(format string, args ...any) {
 	if !a.json {
-		fmt.Fprintf(a.err, format+"\n", args...)
+		fmt.Fprintln(a.err, visible(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -115,9 +118,9 @@ func (a *app) fail(err error) int {
 		_ = enc.Encode(map[string]failure{"error": {kind.String(), err.Error(), field, hint}}) // stderr is the last place to complain to
 		return exitStatus(kind)
 	}
-	fmt.Fprintf(a.err, "signet: %v\n", err)
+	fmt.Fprintf(a.err, "signet: %s\n", visible(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(a.err, "  next: %s\n", hint)
+		fmt.Fprintf(a.err, "  next: %s\n", visible(hint))
 	}
 	return exitStatus(kind)
 }
@@ -148,6 +151,29 @@ func exitStatus(kind pki.Kind) int {
 	return exitFailed
 }
 
+// visible makes text of what a terminal would obey: names, comments and errors may come from others. Lines and tabs stay.
+func visible(text string) string { return escape(text, "\n\t") }
+
+// cell is visible for one value, which neither ends its line nor its column.
+func cell(text string) string { return escape(text, "") }
+
+func escape(text, kept string) string {
+	obeyed := func(c rune) bool { return policy.Unprintable(c) && !strings.ContainsRune(kept, c) }
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, obeyed) {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range text { // what is no UTF-8 becomes U+FFFD
+		if !obeyed(c) {
+			b.WriteRune(c)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(c)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
+
 // printer writes text for people and remembers the first error, so that printing reads as a list.
 type printer struct {
 	w   io.Writer
@@ -160,7 +186,7 @@ func (p *printer) line(format string, args ...any) {
 		format = fmt.Sprintf(format, args...)
 	}
 	if p.err == nil {
-		_, p.err = io.WriteString(p.w, format+"\n")
+		_, p.err = io.WriteString(p.w, visible(format)+"\n")
 	}
 }
 
@@ -169,7 +195,7 @@ func (p *printer) fields(pairs ...string) {
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fmt.Fprintf(t, "  %s\t%s\n", pairs[i], pairs[i+1])
+			fmt.Fprintf(t, "  %s\t%s\n", pairs[i], cell(pairs[i+1]))
 		}
 	}
 	p.flush(t)
@@ -180,7 +206,11 @@ func (p *printer) table(header []string, rows [][]string) {
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.Join(header, "\t"))
 	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, text := range row {
+			cells[i] = cell(text)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	p.flush(t)
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
@@ -81,12 +83,13 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 		return err
 	}
 	made, err := api.CreateToken(a.ctx, request)
-	if err == nil {
-		err = os.WriteFile(path, []byte(made.Token+"\n"), 0o600)
-	}
 	if err != nil {
-		os.Remove(path)
-		return err
+		return errors.Join(err, os.Remove(path))
+	}
+	if err := durable.Replace(path, []byte(made.Token+"\n"), 0o600); err != nil {
+		_, disabled := api.DisableCredential(a.ctx, c.Name)
+		return errors.Join(pki.Errorf(pki.KindUnavailable, "create credential", "write its token: %w", err).
+			WithHint("credential %s is disabled again, since nobody has its token: make another, under another name", c.Name), disabled, os.Remove(path))
 	}
 	return a.show(credentialResult{&made.Credential, path}, func(p *printer) {
 		p.line("made credential %s", made.Credential.Name)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
@@ -229,9 +230,14 @@ func (a *app) readCertificate(path string) (*x509.Certificate, error) {
 	return certificate, nil
 }
 
-// writeFile writes a file that may exist: a product, not a secret.
+// writeFile writes a file that may exist: a product, not a secret. Who reads it meanwhile reads the old one; a pipe or a
+// device is written to.
 func writeFile(path string, data []byte) error {
-	if err := os.WriteFile(path, data, 0o644); err != nil {
+	write := durable.Replace
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		write = os.WriteFile
+	}
+	if err := write(path, data, 0o644); err != nil {
 		return fileError("write file", err)
 	}
 	return nil

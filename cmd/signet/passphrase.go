@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 
@@ -45,16 +46,16 @@ func (a *app) askSecret(op, what, prompt string, isNew bool, hint string) ([]byt
 	ask := func(prompt string) ([]byte, error) {
 		fmt.Fprint(a.err, prompt)
 		defer fmt.Fprintln(a.err)
-		return term.ReadPassword(int(terminal.Fd()))
+		return a.readHidden(int(terminal.Fd()))
 	}
 	secret, err := ask(prompt)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 	}
 	if isNew {
 		again, err := ask("Once more: ")
 		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+			return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
 		if !bytes.Equal(secret, again) {
 			return nil, pki.Errorf(pki.KindInvalid, op, "the two differ").WithHint("type the same %s twice; nothing was made", what)
@@ -64,4 +65,28 @@ func (a *app) askSecret(op, what, prompt string, isNew bool, hint string) ([]byt
 		return nil, pki.Errorf(pki.KindInvalid, op, "the %s is empty", what)
 	}
 	return secret, nil
+}
+
+// readHidden reads a line without echo. An interrupt ends it, and the terminal shows again what is typed: a second one, which
+// ends the process at once, would leave it silent.
+func (a *app) readHidden(terminal int) ([]byte, error) {
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := term.ReadPassword(terminal)
+		read <- line{text, err}
+	}()
+	select {
+	case got := <-read:
+		return got.text, got.err
+	case <-a.ctx.Done():
+		return nil, errors.Join(a.ctx.Err(), term.Restore(terminal, before))
+	}
 }

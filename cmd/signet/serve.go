@@ -58,7 +58,11 @@ func (c *serveCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(a.ctx))) }()
+	defer func() {
+		if err = errors.Join(err, s.Close(context.WithoutCancel(a.ctx))); err == nil {
+			log.Info("signet has stopped: calls in flight were ended, and what was reserved was given back")
+		}
+	}()
 	debug.FreeOSMemory() // stretching the passphrase took much of it
 	if a.getenv("GOGC") == "" {
 		go collectRarely(a.ctx)

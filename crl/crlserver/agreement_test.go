@@ -18,6 +18,7 @@ import (
 // says at their sequence, to three readers: ours, crypto/x509 and OpenSSL, which also verifies a certificate of every serial
 // number by each of them.
 func TestAgreement(t *testing.T) {
+	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		random := rand.New(rand.NewPCG(2, uint64(len(t.Name()))))
 		a := newAuthority(t, s, "Agreeing CA")

@@ -15,6 +15,7 @@ import (
 // A clock that leaps ahead of the end of a week and is set back: what was revoked is on every list that is made since, the
 // numbers have grown, no list is from the future, and an instance whose clock was right all the time comes to the same.
 func TestClockLeapsOverWeeks(t *testing.T) {
+	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		a := newAuthority(t, s, "Leaping CA")
 		a.reserve(t, epoch, 0, base)

@@ -27,6 +27,7 @@ func (wall) String() string                       { return "wall" }
 
 // The lag of a product is the age of the oldest entry that it does not show, and nothing once it shows all.
 func TestLags(t *testing.T) {
+	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		a := newAuthority(t, s, "one")
 		a.reserve(t, epoch, 0, base)

@@ -23,6 +23,7 @@ import (
 
 // TestPublishes follows one issuer from nothing through every kind of ledger entry.
 func TestPublishes(t *testing.T) {
+	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		a := newAuthority(t, s, "Publishing CA")
 		p := start(t, s, &clock{}, nil, a.config())
@@ -244,6 +245,7 @@ func (f faulty) FinishPublication(ctx context.Context, owner revocation.Instance
 
 // TestFaults: every so many calls one fails, before or after it happened; the lists come out all the same.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken on purpose")
 	for name, fault := range map[string]func(n int, finish bool) (before, after error){
 		"begin fails":                  func(n int, finish bool) (error, error) { return onlyIf(!finish && n%2 == 0, broken), nil },
@@ -302,6 +304,7 @@ func watchOnce(t *testing.T, s store.Store, p instance) error {
 
 // TestBaseURLs: certificates of one shard may carry different URLs; its list names them all, oldest first, for ever.
 func TestBaseURLs(t *testing.T) {
+	t.Parallel()
 	s := testdb.SQLite(t)
 	a := newAuthority(t, s, "Moving CA")
 	a.reserve(t, epoch, 0, "http://old.example")
@@ -369,6 +372,7 @@ func TestDelta(t *testing.T) {
 
 // TestPassedWeek: the last list, and then none.
 func TestPassedWeek(t *testing.T) {
+	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		a := newAuthority(t, s, "Passing CA")
 		a.reserve(t, epoch, 0, base)
@@ -501,6 +505,7 @@ func TestSharedDirectory(t *testing.T) {
 
 // TestPeriodic: lists are rebuilt although nothing happens.
 func TestPeriodic(t *testing.T) {
+	t.Parallel()
 	s := testdb.SQLite(t)
 	a := newAuthority(t, s, "Periodic CA")
 	a.reserve(t, epoch, 0, base)
@@ -544,6 +549,7 @@ func TestClockLeaps(t *testing.T) {
 
 // TestDatabaseDown: serving goes on without the database, and publishing once it is back.
 func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
 	server := testdb.Durable(t)
 	s := testdb.Open(t, server.URL(t))
 	a := newAuthority(t, s, "Patient CA")

@@ -15,6 +15,7 @@ import (
 // An issuer that retains keeps what has expired on its lists, says since when, and lets it go when the time is over; one
 // that does not drops it when its week has passed.
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	const year = 365 * 24 * time.Hour
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		long, short := newAuthority(t, s, "long"), newAuthority(t, s, "short")

@@ -168,6 +168,7 @@ func TestS3Swap(t *testing.T) {
 
 // TestS3Mirror: the bucket follows what is published, across a time when it is down.
 func TestS3Mirror(t *testing.T) {
+	t.Parallel()
 	b, m := newBucket(t)
 	down := 3
 	b.before = func(string) int {

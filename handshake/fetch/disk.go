@@ -67,16 +67,18 @@ type disk struct {
 
 	mu   sync.Mutex
 	kept int // since the last sweep; guarded by mu
+
+	facts facts
 }
 
-func openDisk(dir string, maxBytes int64, now func() time.Time) (*disk, error) {
-	d := &disk{dir: dir, maxBytes: maxBytes, now: now}
+func openDisk(dir string, maxBytes int64, maxFacts int, now func() time.Time) (*disk, error) {
+	d := &disk{dir: dir, maxBytes: maxBytes, now: now, facts: facts{max: maxFacts}}
 	for _, sub := range []string{"objects", "refs", "facts"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	d.forgetPast()
+	d.facts.room(d)
 	return d, d.sweep()
 }
 

@@ -23,14 +23,46 @@ type Fact struct {
 }
 
 const (
-	maxFacts     = 1 << 16
-	maxFactBytes = 4 << 10
-	maxFactFile  = 8 << 10
-	readAgain    = 3 // times after a change: the clock of a file system is coarse, and a later change may bear the same time
+	defaultMaxFacts = 1 << 16
+	fewFacts        = 1 << 10     // that may come between two counts, at least
+	countAgain      = time.Minute // between two counts of a directory that is full
+	maxFactBytes    = 4 << 10
+	maxFactFile     = 8 << 10
+	readAgain       = 3 // times after a change: the clock of a file system is coarse, and a later change may bear the same time
 )
+
+// facts bounds what is in the directory of facts. Each process counts for itself, so that together they may exceed the bound by what
+// came since the others counted.
+type facts struct {
+	max int
+
+	mu    sync.Mutex
+	left  int       // how many may come before the next count; guarded by mu
+	count time.Time // when a directory that is full may be counted again; guarded by mu
+}
+
+// room reports whether there may be one fact more, for which it removes those whose time is over now and then.
+func (f *facts) room(d *disk) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left == 0 && !d.now().Before(f.count) {
+		kept := d.forgetPast()
+		// As many again as there are, so that counting costs little for each.
+		f.left = max(0, min(max(kept, fewFacts), f.max-kept))
+		f.count = d.now().Add(countAgain)
+	}
+	return f.left > 0
+}
+
+func (f *facts) took() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = max(0, f.left-1)
+}
 
 // Remember keeps a fact on disk, if there is one, where every process that shares the directory finds it. Whoever can
 // write to the directory can plant facts: they are for what makes the reader stricter, never for what it then trusts.
+// The error is about the disk, or says that there are Config.MaxFacts whose time has not come.
 func (f *Fetcher) Remember(fact Fact) error {
 	if f.disk == nil {
 		return nil
@@ -42,10 +74,14 @@ func (f *Fetcher) Remember(fact Fact) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
+	if !f.disk.facts.room(f.disk) {
+		return fmt.Errorf("remember: there are %d facts, and none of them has ended", f.disk.facts.max)
+	}
 	text, err := json.Marshal(fact)
 	if err != nil {
 		return err
 	}
+	f.disk.facts.took()
 	return writeFile(path, text)
 }
 
@@ -101,7 +137,7 @@ func (r *Recollection) Next() ([]Fact, error) {
 	var facts []Fact
 	for _, entry := range entries {
 		name := entry.Name()
-		if len(name) != 2*sha256.Size || r.read[name] || len(r.read) >= maxFacts {
+		if len(name) != 2*sha256.Size || r.read[name] || len(r.read) >= r.disk.facts.max {
 			continue
 		}
 		fact, err := r.disk.readFact(filepath.Join(dir, name))
@@ -135,17 +171,20 @@ func (d *disk) readFact(path string) (Fact, error) {
 	return fact, nil
 }
 
-// forgetPast removes the facts whose time is over.
-func (d *disk) forgetPast() {
+// forgetPast removes the facts whose time is over, and counts the others.
+func (d *disk) forgetPast() (kept int) {
 	dir := filepath.Join(d.dir, "facts")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return
+		return 0 // writing into it will tell
 	}
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		if fact, err := d.readFact(path); err == nil && d.now().After(fact.Until) {
 			_ = os.Remove(path) // another process may have been first
+		} else {
+			kept++
 		}
 	}
+	return kept
 }

@@ -20,6 +20,7 @@ package fetch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,6 +44,9 @@ type Config struct {
 
 	// MaxDirBytes bounds what is kept in Dir; what was fetched longest ago goes first. Zero means 1 GiB.
 	MaxDirBytes int64
+
+	// MaxFacts bounds the facts in Dir (see Remember). Zero means 65,536.
+	MaxFacts int
 
 	// Allow lists networks that may be asked although they are not public: loopback, private, link-local.
 	Allow []netip.Prefix
@@ -101,7 +105,7 @@ func New(config Config) (*Fetcher, error) {
 	f := &Fetcher{config: config, failures: make(map[string]failure)}
 	f.client = &http.Client{Transport: f.transport(), CheckRedirect: checkRedirect}
 	if config.Dir != "" {
-		disk, err := openDisk(config.Dir, config.MaxDirBytes, config.Now)
+		disk, err := openDisk(config.Dir, config.MaxDirBytes, cmp.Or(config.MaxFacts, defaultMaxFacts), config.Now)
 		if err != nil {
 			return nil, fmt.Errorf("open cache directory: %w", err)
 		}

@@ -468,3 +468,33 @@ func TestFactThatCannotBeReadYet(t *testing.T) {
 		t.Errorf("once it can be read: %+v, %v", facts, err)
 	}
 }
+
+// TestFactsAreBounded: a directory that is full takes no more until some of its facts have ended.
+func TestFactsAreBounded(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	f := newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxFacts, c.Now = dir, 3, func() time.Time { return now } })
+	remember := func(name string, life time.Duration) error {
+		return f.Remember(fetch.Fact{Name: name, Until: now.Add(life)})
+	}
+	for name, life := range map[string]time.Duration{"a": time.Hour, "b": time.Hour, "c": 100 * time.Hour} {
+		if err := remember(name, life); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := remember("d", time.Hour); err == nil {
+		t.Error("a fourth fact was taken")
+	}
+	if err := remember("c", time.Hour); err != nil {
+		t.Errorf("one that is there already: %v", err)
+	}
+	now = now.Add(2 * time.Hour)
+	if err := errors.Join(remember("d", time.Hour), remember("e", time.Hour)); err != nil {
+		t.Errorf("after two have ended: %v", err)
+	}
+	if err := remember("f", time.Hour); err == nil {
+		t.Error("a fourth fact was taken")
+	}
+	if files, err := filepath.Glob(filepath.Join(dir, "facts", "*")); err != nil || len(files) != 3 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+}

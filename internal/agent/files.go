@@ -27,8 +27,9 @@ const maxFile = 1 << 20
 //	KEY.next alone                      the request may have been answered: ask again
 //	KEY.next, CERTIFICATE of its key    replace KEY, tell whoever uses it, remove KEY.next
 //
-// Both files are replaced whole, the certificate first. Between the two they do not match; whoever reads them then fails
-// and must try again, which is what the reload after it is for.
+// Both files are replaced whole, the certificate first; those that are there keep their mode, owner and group. Between the
+// two they do not match, for as long as it takes to rename a file; whoever reads them then fails and must try again, which is
+// what the reload after it is for.
 type Files struct{ Certificate, Key string }
 
 // Pair is a certificate that is there, with its key.
@@ -103,7 +104,7 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 	}
 	p := &pending{key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csr}
 	text := append(bytes.Clone(p.keyPEM), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})...)
-	if err := durable.Replace(f.next(), text, 0o600); err != nil {
+	if err := replace(f.next(), text, 0o600); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	return p, nil
@@ -115,7 +116,8 @@ func (p *pending) requestID(wish ...string) string {
 	return "files-" + hex.EncodeToString(digest[:16])
 }
 
-// install replaces the certificate, and then the key.
+// install replaces the certificate, and then the key. Both are durable beside the old ones before the first takes its place,
+// so that a disk that is full, or a file that cannot be given to those who had the old one, leaves both as they were.
 func (f Files) install(p *pending, chain []byte) error {
 	const op = "install certificate"
 	leaf, err := leafOf(chain)
@@ -125,17 +127,55 @@ func (f Files) install(p *pending, chain []byte) error {
 	if !isKeyOf(p.key, leaf) {
 		return pki.Errorf(pki.KindInternal, op, "the server's answer is a certificate of another key")
 	}
-	if err := durable.Replace(f.Certificate, chain, 0o644); err != nil {
+	certificate, err := prepared(f.Certificate, chain, 0o644)
+	if err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
-	return f.installKey(p)
-}
-
-func (f Files) installKey(p *pending) error {
-	if err := durable.Replace(f.Key, p.keyPEM, 0o600); err != nil {
+	defer certificate.Abandon()
+	key, err := prepared(f.Key, p.keyPEM, 0o600)
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	defer key.Abandon()
+	if err := certificate.Commit(); err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	if err := key.Commit(); err != nil {
 		return pki.Errorf(pki.KindInvalid, "install key", "%w", err)
 	}
 	return nil
+}
+
+func (f Files) installKey(p *pending) error {
+	if err := replace(f.Key, p.keyPEM, 0o600); err != nil {
+		return pki.Errorf(pki.KindInvalid, "install key", "%w", err)
+	}
+	return nil
+}
+
+// prepared is a file that only has to take its place. A file that is there keeps mode and owner.
+func prepared(path string, text []byte, mode fs.FileMode) (*durable.File, error) {
+	file, err := durable.Update(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.Write(text)
+	if err == nil {
+		err = file.Prepare()
+	}
+	if err != nil {
+		file.Abandon()
+		return nil, err
+	}
+	return file, nil
+}
+
+func replace(path string, text []byte, mode fs.FileMode) error {
+	file, err := prepared(path, text, mode)
+	if err != nil {
+		return err
+	}
+	return file.Commit()
 }
 
 // installed reports whether the certificate that is there is of the pending key.

@@ -10,7 +10,9 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"math/big"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -202,6 +204,42 @@ func TestDisabledAtOnce(t *testing.T) {
 	wantUnauthenticated(t, "disabled token", p, err, "disabled")
 }
 
+// slowStore lets something happen between what the store read and what it answers.
+type slowStore struct {
+	auth.Store
+	meanwhile func()
+}
+
+func (s slowStore) TokenCredential(ctx context.Context, digest auth.Digest) (auth.Credential, error) {
+	credential, err := s.Store.TokenCredential(ctx, digest)
+	s.meanwhile()
+	return credential, err
+}
+
+// A credential that is disabled while a call reads it is accepted by that call at most: what was read is not remembered.
+func TestDisabledMeanwhile(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(t, auth.Spec{Name: "ci", Role: auth.RoleAdmin})
+	var slow *auth.Authenticator
+	disable := sync.OnceFunc(func() {
+		if _, err := h.Disable(t.Context(), h.admin, "ci"); err != nil {
+			t.Error(err)
+		}
+		slow.Forget("ci")
+	})
+	slow, err := auth.NewAuthenticator(auth.AuthenticatorConfig{Store: slowStore{h.store, disable}, Now: func() time.Time { return h.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Token(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	p, err := slow.Token(t.Context(), token)
+	wantUnauthenticated(t, "disabled meanwhile", p, err, "disabled")
+	p, err = slow.Certificate(t.Context(), []*x509.Certificate{h.ca.client(t, nil)})
+	wantUnauthenticated(t, "a certificate where none is taken", p, err, "no client certificates")
+}
+
 // Another instance learns of it when what it remembers has aged.
 func TestDisabledElsewhere(t *testing.T) {
 	h := newHouse(t)
@@ -276,6 +314,13 @@ func TestClientCertificate(t *testing.T) {
 		t.Error("accepted although its status cannot be told")
 	}
 	h.ca.statusErr = nil
+	h.now = leaf.NotAfter
+	if _, err = h.Certificate(t.Context(), []*x509.Certificate{leaf}); err != nil {
+		t.Errorf("at its end: %v", err)
+	}
+	h.now = leaf.NotAfter.Add(time.Second - 1)
+	p, err = h.Certificate(t.Context(), []*x509.Certificate{leaf})
+	wantUnauthenticated(t, "expired and still remembered", p, err, "expired at")
 	h.now = leaf.NotAfter.Add(time.Second)
 	p, err = h.Certificate(t.Context(), []*x509.Certificate{leaf})
 	wantUnauthenticated(t, "expired meanwhile", p, err, "not valid now")
@@ -314,7 +359,16 @@ func TestBadSpecs(t *testing.T) {
 		"profiles":   func(s *auth.Spec) { s.Role, s.Profiles = auth.RoleAdmin, []string{"server"} },
 		"lifetime":   func(s *auth.Spec) { s.Lifetime = -time.Second },
 		"issuer":     func(s *auth.Spec) { s.Issuer = h.ca.id() },
+
+		"account, not a name":       func(s *auth.Spec) { s.Account = "a/b" },
+		"role, unheard of":          func(s *auth.Spec) { s.Role = auth.RoleApprover + 1 },
+		"profiles, too many":        func(s *auth.Spec) { s.Profiles = slices.Repeat([]string{"server"}, 101) },
+		"profiles, not a name":      func(s *auth.Spec) { s.Profiles = []string{"server", "a b"} },
+		"lifetime, too long":        func(s *auth.Spec) { s.Lifetime = auth.MaxLifetime + 1 },
+		"issuer, and an identifier": func(s *auth.Spec) { s.Identifier = pki.Identifier{Type: pki.DNS, Value: "agent.example"} },
+		"issuer, and a key":         func(s *auth.Spec) { s.KeyHash = pki.KeyHash{1} },
 	} {
+		field, _, _ = strings.Cut(field, ",")
 		spec := good
 		change(&spec)
 		_, _, err := h.CreateToken(t.Context(), h.admin, spec)
@@ -322,10 +376,32 @@ func TestBadSpecs(t *testing.T) {
 			t.Errorf("bad %s: %v, want an invalid field %s", field, err, field)
 		}
 	}
-	if _, _, err := h.CreateToken(t.Context(), auth.Grant{}, good); pki.KindOf(err) != pki.KindDenied {
-		t.Errorf("without a grant: %v, want denied", err)
+	for _, limit := range []int{-1, 0, 1001} {
+		if _, err := h.List(t.Context(), h.admin, "", limit); pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("%d credentials at once: %v, want invalid", limit, err)
+		}
 	}
 	dns := pki.Identifier{Type: pki.DNS, Value: "agent.example"}
+	reader, err := auth.System("test").Authorize(auth.ActionRead, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, grant := range map[string]auth.Grant{"no grant": {}, "a grant to read": reader} {
+		for verb, call := range map[string]func() error{
+			"create": func() error { _, _, err := h.CreateToken(t.Context(), grant, good); return err },
+			"bind": func() error {
+				_, err := h.BindCertificate(t.Context(), grant, auth.Spec{Name: "a", Role: auth.RoleAdmin, Issuer: h.ca.id(), Identifier: dns})
+				return err
+			},
+			"get":     func() error { _, err := h.Get(t.Context(), grant, "a"); return err },
+			"list":    func() error { _, err := h.List(t.Context(), grant, "", 10); return err },
+			"disable": func() error { _, err := h.Disable(t.Context(), grant, "a"); return err },
+		} {
+			if err := call(); pki.KindOf(err) != pki.KindDenied {
+				t.Errorf("%s with %s: %v, want denied", verb, what, err)
+			}
+		}
+	}
 	for what, spec := range map[string]auth.Spec{
 		"neither":  {Name: "a", Role: auth.RoleAdmin, Issuer: h.ca.id()},
 		"both":     {Name: "a", Role: auth.RoleAdmin, Issuer: h.ca.id(), Identifier: dns, KeyHash: pki.KeyHash{1}},
@@ -350,6 +426,9 @@ func TestCredentialAudit(t *testing.T) {
 	events, err := h.store.AuditEvents(t.Context(), audit.Filter{Target: "credential/ci"}, 0, 10)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if events[0].Detail["expires"] != start.Add(auth.DefaultTokenLifetime).Format(time.RFC3339) {
+		t.Errorf("a token of no lifetime in particular is good until %s", events[0].Detail["expires"])
 	}
 	if len(events) != 2 || events[0].Action != "credential.create" || events[1].Action != "credential.disable" || events[0].Actor != "system:test" || events[0].Detail["profiles"] != "server" {
 		t.Errorf("events %+v", events)

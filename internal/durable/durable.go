@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 )
 
 // File is a file on its way: it has a temporary name beside its own until Commit. It is not safe for concurrent use.
@@ -15,35 +17,89 @@ type File struct {
 	buf  *bufio.Writer
 	path string
 	mode fs.FileMode
+	done bool // Prepare was called
 	over bool
 }
 
 // Create begins a file that will have exactly this mode, whatever the umask; it is the owner's alone until Commit. If path
-// is a symbolic link, what it points to will be replaced and the link stays.
+// is a symbolic link, what it points to will be replaced and the link stays. What is no regular file, such as a device, is
+// an error: a file of that name is not what is wanted.
 func Create(path string, mode fs.FileMode) (*File, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*-"+filepath.Base(path))
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "replace", Path: path, Err: errors.New("not a regular file")}
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), temporary+"*-"+filepath.Base(path))
 	if err != nil {
 		return nil, err
 	}
 	return &File{file: file, buf: bufio.NewWriterSize(file, 64<<10), path: path, mode: mode}, nil
 }
 
+// Update is Create for a file that stays in use, and that others may have been given access to: if it is there, its mode
+// and owner count, and mode only if it is not. An owner or group that would lose its access, because this process may not
+// give it to them, is an error. What killed processes left of earlier updates is removed.
+func Update(path string, mode fs.FileMode) (*File, error) {
+	f, err := Create(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	err = f.sweep()
+	if info, statErr := os.Stat(f.path); err == nil && statErr == nil {
+		f.mode = info.Mode().Perm()
+		err = keepOwner(f.file, info)
+	}
+	if err != nil {
+		f.Abandon()
+		return nil, err
+	}
+	return f, nil
+}
+
+// forgotten is how long nobody has written to a temporary file whose process is gone.
+const forgotten = time.Hour
+
+// sweep removes temporary files of the same path that were forgotten. The file system has the clock.
+func (f *File) sweep() error {
+	mine, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(f.path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		random, ok := strings.CutSuffix(strings.TrimPrefix(entry.Name(), temporary), "-"+filepath.Base(f.path))
+		if !ok || !strings.HasPrefix(entry.Name(), temporary) || strings.Trim(random, "0123456789") != "" {
+			continue
+		}
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && mine.ModTime().Sub(info.ModTime()) > forgotten {
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// temporary begins the names of files on their way.
+const temporary = ".new-"
+
 // Write writes to the new file.
 func (f *File) Write(data []byte) (int, error) { return f.buf.Write(data) }
 
-// Commit makes what was written durable and gives it its name. A crash before it returns leaves the old file or the new
-// one.
-func (f *File) Commit() (err error) {
-	defer func() {
-		if err != nil {
-			f.Abandon()
-		}
-	}()
+// Prepare makes what was written durable, under the temporary name: of Commit then only the renaming is left, which needs no
+// room on the disk. Nothing can be written after it.
+func (f *File) Prepare() error {
+	if f.done {
+		return nil
+	}
 	if err := f.buf.Flush(); err != nil {
 		return err
 	}
@@ -53,7 +109,19 @@ func (f *File) Commit() (err error) {
 	if err := f.file.Sync(); err != nil {
 		return err
 	}
-	if err := f.file.Close(); err != nil {
+	f.done = true
+	return f.file.Close()
+}
+
+// Commit makes what was written durable and gives it its name. A crash before it returns leaves the old file or the new
+// one.
+func (f *File) Commit() (err error) {
+	defer func() {
+		if err != nil {
+			f.Abandon()
+		}
+	}()
+	if err := f.Prepare(); err != nil {
 		return err
 	}
 	if err := os.Rename(f.file.Name(), f.path); err != nil {

@@ -1,9 +1,13 @@
 package durable_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"signet.example/signet/internal/durable"
 )
@@ -59,6 +63,85 @@ func TestAbandonedFileLeavesTheOldOne(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// What others were given stays theirs, and what a killed process left goes.
+func TestUpdate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.key")
+	update := func(text string, mode fs.FileMode) {
+		t.Helper()
+		f, err := durable.Update(path, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := f.Prepare(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update("first", 0o600)
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("a new file has mode %v, %v", info.Mode(), err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	group := os.Getgid()
+	if os.Getuid() == 0 {
+		group = 4711
+	} else if groups, err := os.Getgroups(); err == nil && len(groups) > 0 {
+		group = groups[0]
+	}
+	if err := os.Chown(path, -1, group); err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(dir, ".new-123-a.key")
+	for _, name := range []string{old, filepath.Join(dir, ".new-124-a.key"), filepath.Join(dir, ".new-125-b-a.key"), filepath.Join(dir, "new-126-a.key")} {
+		if err := os.WriteFile(name, []byte("left by a kill"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name != filepath.Join(dir, ".new-124-a.key") { // somebody is writing this one
+			if err := os.Chtimes(name, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	update("second", 0o600)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); info.Mode() != 0o640 || int(owner.Gid) != group {
+		t.Errorf("the file has mode %v and group %d, want 0640 and %d", info.Mode(), owner.Gid, group)
+	}
+	if _, err := os.Lstat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what a kill left is there: %v", err)
+	}
+	only(t, dir, 4)
+}
+
+// A device, or a pipe, is not replaced by a file.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Replace(pipe, []byte("x"), 0o600); err == nil {
+		t.Error("a pipe was replaced")
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+		t.Errorf("the pipe is gone: %v, %v", info, err)
+	}
+	only(t, dir, 1)
 }
 
 // only fails if anything but n entries is left in a directory.

@@ -36,6 +36,7 @@ func agentOnce(config string) *exec.Cmd { return exec.Command(program, "agent", 
 // An agent that is killed at any time leaves whole files; a certificate and a key that do not match are completed by the
 // next run, without asking for another certificate than the one that was issued.
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	s.start(t)
 	names := []string{"a.example", "b.example", "c.example", "d.example"}
@@ -89,6 +90,7 @@ func TestAgentKilled(t *testing.T) {
 // Every state that a kill can leave between two steps of a replacement is completed by the next run, with the certificate
 // that was issued and no other.
 func TestAgentGoesOnFromEveryStep(t *testing.T) {
+	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	s.start(t)
 	config := s.agentOf(t, []string{"a.example"}, `, hook: [test, -e, ready]`)

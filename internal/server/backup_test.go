@@ -78,6 +78,7 @@ func backup(t *testing.T, c *server.Config) string {
 }
 
 func TestInitializeMakesAnAuthority(t *testing.T) {
+	t.Parallel()
 	for name, urls := range databases(t) {
 		t.Run(name, func(t *testing.T) {
 			made, config := initialize(t, urls[0])
@@ -124,6 +125,7 @@ func verifyAudit(ctx context.Context, db store.Store) error {
 
 // TestBackupAndRestore: everything is there again, nothing can be handed out twice, and the audit log goes on.
 func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
 	for name, urls := range databases(t) {
 		t.Run(name, func(t *testing.T) {
 			_, config := initialize(t, urls[0])
@@ -191,6 +193,7 @@ func sameIssuers(t *testing.T, before, after store.Store) {
 // TestHostileBackups: a backup is a foreign file. It writes nowhere but where a backup does, and a damaged one leaves
 // nothing behind.
 func TestHostileBackups(t *testing.T) {
+	t.Parallel()
 	_, config := initialize(t, "sqlite:signet.db")
 	good, err := os.ReadFile(backup(t, config))
 	if err != nil {

@@ -124,6 +124,7 @@ func (c *containers) up(service string) {
 
 // TestCompose runs what docker-compose.yml says, command by command, twice, and then what its first lines tell a person.
 func TestCompose(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,6 +214,26 @@ func TestStateRefusesToOverwrite(t *testing.T) {
 	}
 	if err := s.Create(); pki.KindOf(err) != pki.KindConflict {
 		t.Errorf("a second time gives %v", err)
+	}
+	// Of many at the same time one has it: whoever fails later removes the keys that it made.
+	for range 50 {
+		s := server.State{Dir: filepath.Join(t.TempDir(), "ca")}
+		var made atomic.Int64
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for range 8 {
+			all.Go(func() {
+				<-begin
+				if s.Create() == nil {
+					made.Add(1)
+				}
+			})
+		}
+		close(begin)
+		all.Wait()
+		if made.Load() != 1 {
+			t.Fatalf("%d of 8 made it", made.Load())
+		}
 	}
 }
 

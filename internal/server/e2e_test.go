@@ -48,16 +48,17 @@ func TestMain(m *testing.M) {
 	code = testdb.Run(m)
 }
 
-// onBoth runs a test against both databases, each time on an empty one.
+// onBoth runs a test against both databases at once, each an empty one.
 func onBoth(t *testing.T, test func(t *testing.T, database string)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, "sqlite:signet.db") })
-	t.Run("postgres", func(t *testing.T) { test(t, testdb.EmptyURL(t)) })
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, "sqlite:signet.db") })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, testdb.EmptyURL(t)) })
 }
 
 // site is an authority in a directory, and how it listens.
 type site struct {
 	dir       string
 	addresses server.Addresses
+	env       []string // of its processes, beside our own
 	roots     *x509.CertPool
 	api       *client.Client // to its process; survives restarts
 }
@@ -156,7 +157,7 @@ func (s *site) start(t *testing.T, flags ...string) *process {
 	defer log.Close()
 	p.cmd = exec.Command(program, "--config", filepath.Join(s.dir, "signet.yaml"), "serve", "--unsafe-database")
 	p.cmd.Args = append(p.cmd.Args, flags...)
-	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(os.Environ(), s.env...), log, log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +243,7 @@ func (s *site) revoke(t *testing.T, c client.Certificate, reason pki.Reason) *cl
 
 // TestLifeOfACertificate checks every invariant after every action.
 func TestLifeOfACertificate(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		p := s.start(t)
@@ -277,6 +279,7 @@ func TestLifeOfACertificate(t *testing.T) {
 // TestKilledWhileIssuing kills the server again and again while many callers issue and revoke, and checks that nothing
 // that was acknowledged is lost and that everything agrees.
 func TestKilledWhileIssuing(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		system := invariant.System{API: s.api}
@@ -324,6 +327,7 @@ func TestKilledWhileIssuing(t *testing.T) {
 
 // TestTwoInstances runs two processes on one PostgreSQL: what one revokes, the other's OCSP and lists say too.
 func TestTwoInstances(t *testing.T) {
+	t.Parallel()
 	one := found(t, testdb.EmptyURL(t))
 	two := one.beside(t)
 	one.start(t)

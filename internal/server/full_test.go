@@ -62,6 +62,7 @@ func wantFull(t *testing.T, what string, err error) {
 // The disk under the embedded database is full: callers are told, nothing is released, status is served, and when there is
 // space again the same requests succeed, once.
 func TestFullDiskUnderTheDatabase(t *testing.T) {
+	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	p := s.start(t)
 	good := s.issue(t, "good.example")
@@ -98,6 +99,7 @@ func TestFullDiskUnderTheDatabase(t *testing.T) {
 
 // A disk that is really full, where the test may mount one: what SQLite can reuse it does, and then says that it is full.
 func TestFullDiskMounted(t *testing.T) {
+	t.Parallel()
 	mount := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(mount, 0o700); err != nil {
 		t.Fatal(err)
@@ -151,9 +153,10 @@ func TestFullDiskMounted(t *testing.T) {
 // The disk under the state directory and the copies of lists is full, and the database is elsewhere: issuing, revoking and
 // serving go on; copies and marks stay whole as they were, and follow when there is space.
 func TestFullDiskUnderTheStateDirectory(t *testing.T) {
+	t.Parallel()
 	s := found(t, testdb.EmptyURL(t))
 	copies := filepath.Join(t.TempDir(), "copies")
-	t.Setenv("SIGNET_CRL_DIRECTORY", copies)
+	s.env = []string{"SIGNET_CRL_DIRECTORY=" + copies}
 	p := s.start(t)
 	first := s.issue(t, "first.example")
 	path := filepath.Join(copies, "crl", first.Issuer.String()+".crl")

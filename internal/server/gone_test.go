@@ -40,6 +40,7 @@ func (s *site) run(t *testing.T, args ...string) (status int, said string) {
 // TestDatabaseGone kills PostgreSQL under a running server: callers are told, status is served as before, nothing is
 // half done, and the server recovers by itself.
 func TestDatabaseGone(t *testing.T) {
+	t.Parallel()
 	database := testdb.Durable(t)
 	s := found(t, database.EmptyURL(t))
 	s.start(t)
@@ -117,6 +118,7 @@ func TestDatabaseGone(t *testing.T) {
 // TestOtherSchemas starts on the schema of a later signet, which is refused and left alone, and on that of an earlier
 // one, which is brought up to date.
 func TestOtherSchemas(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		alter(t, s, database, `UPDATE schema_migrations SET version = version + 1000`)
@@ -182,6 +184,7 @@ func alter(t *testing.T, s *site, database, statement string) {
 // TestPublicWithoutKeys runs an instance that has no issuer's key and not even a place for keys: it answers OCSP with a
 // key of its own that the others certify, serves their lists, and offers no API.
 func TestPublicWithoutKeys(t *testing.T) {
+	t.Parallel()
 	one := found(t, testdb.EmptyURL(t))
 	public := one.beside(t)
 	for _, name := range []string{"keys", "admin.token"} {
@@ -214,6 +217,7 @@ func TestPublicWithoutKeys(t *testing.T) {
 // TestNewIssuerKeepsReady creates an issuer on a running server: until its responder is certified, the instance stays in
 // rotation.
 func TestNewIssuerKeepsReady(t *testing.T) {
+	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	s.start(t)
 	issuers, err := s.api.Issuers(t.Context())

@@ -19,6 +19,7 @@ import (
 // TestDatabaseThatWentBack: the marks of what was seen refuse a database that shows less, and one that went back while it
 // was in use, until it is moved on.
 func TestDatabaseThatWentBack(t *testing.T) {
+	t.Parallel()
 	for name, marks := range map[string]string{
 		"both":                       `{"ledger":1000,"audit":100000}`,
 		"CRL numbers":                `{"ledger":0,"audit":0,"lists":1000}`,
@@ -58,6 +59,7 @@ func TestDatabaseThatWentBack(t *testing.T) {
 // TestRestoredCopyThatWasUsed: a copy of before that was used by something else, until its numbers passed the marks, is
 // noticed by its other past.
 func TestRestoredCopyThatWasUsed(t *testing.T) {
+	t.Parallel()
 	_, config := initialize(t, "sqlite:signet.db")
 	free, err := server.FreeAddresses()
 	if err != nil {
@@ -117,6 +119,7 @@ func TestRestoredCopyThatWasUsed(t *testing.T) {
 // does: it stops issuing and revoking and says so, serves on what it knows, does not start again until the database was
 // moved on, and then goes on without using anything twice.
 func TestDatabaseGoesBackWhileRunning(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		p := s.start(t)

@@ -76,7 +76,7 @@ func newJudge(t *testing.T, database string) *judge {
 			c.RootKey, c.IssuingKey = keys.RSA3072, keys.RSA2048 // the other kind of signature, once
 		}
 	})
-	t.Setenv("SIGNET_OCSP_NONCE", "live")
+	j.site.env = []string{"SIGNET_OCSP_NONCE=live"}
 	j.site.start(t)
 	for _, name := range []string{"app", "other"} {
 		j.issue(name)

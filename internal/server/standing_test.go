@@ -55,6 +55,7 @@ func wantNotIssued(t *testing.T, s *site, why string) {
 // revoked, and its lists and OCSP go on, through restarts too. Its successor is made through the API of a server that no issuer
 // can certify, and ends that state.
 func TestRevokedIssuer(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		sites := []*site{s}

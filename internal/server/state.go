@@ -70,7 +70,15 @@ func (s State) Create() error {
 	if err := s.Vacant(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.Keys(), 0o700); err != nil {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	// Of two at the same time one makes the directory of keys, and the other, when it fails later, removes nothing of it.
+	err := os.Mkdir(s.Keys(), 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return pki.Errorf(pki.KindConflict, op, "%s is being made by somebody else", s.Keys()).WithHint("wait for it, or choose another directory with --dir; nothing was changed")
+	}
+	if err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	return nil

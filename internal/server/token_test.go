@@ -34,7 +34,9 @@ func newToken(t *testing.T, s *site) token {
 	module := filepath.Join(dir, "hang.so")
 	run := func(name string, args ...string) {
 		t.Helper()
-		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		cmd := exec.Command(name, args...)
+		cmd.Env = append(os.Environ(), s.env...)
+		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", name, err, out)
 		}
 	}
@@ -54,11 +56,11 @@ func newToken(t *testing.T, s *site) token {
 	if err := os.Mkdir(filepath.Join(dir, "tokens"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("SOFTHSM2_CONF", write("softhsm2.conf", "directories.tokendir = "+filepath.Join(dir, "tokens")+"\nobjectstore.backend = file\nlog.level = ERROR\n"))
-	t.Setenv("SIGNET_TEST_MODULE", softhsm[i])
 	k := token{filepath.Join(dir, "hang"), filepath.Join(dir, "fail"), filepath.Join(dir, "tokens")}
-	t.Setenv("SIGNET_TEST_HANG", k.hang)
-	t.Setenv("SIGNET_TEST_FAIL", k.fail)
+	s.env = []string{
+		"SOFTHSM2_CONF=" + write("softhsm2.conf", "directories.tokendir = "+k.dir+"\nobjectstore.backend = file\nlog.level = ERROR\n"),
+		"SIGNET_TEST_MODULE=" + softhsm[i], "SIGNET_TEST_HANG=" + k.hang, "SIGNET_TEST_FAIL=" + k.fail,
+	}
 	run("softhsm2-util", "--init-token", "--free", "--label", "site", "--so-pin", "12345678", "--pin", "87654321")
 	run("gcc", "-shared", "-fPIC", "-o", module, "../../ca/keys/pkcs11/testdata/hang.c", "-ldl")
 
@@ -112,6 +114,7 @@ func (s *site) readiness(t *testing.T, check string) (state, detail string, read
 // every list is served, and the lists of the other issuer follow; /readyz and the metrics name the key. Afterwards all goes on by
 // itself, and the audit log has the uses of both keys.
 func TestATokenThatHangs(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
 		hsm := newToken(t, s)
@@ -228,6 +231,7 @@ func TestATokenThatHangs(t *testing.T) {
 // TestATokenThatIsAway starts an instance whose token is not there: it is ready, serves what its issuers published, revokes, and issues
 // from the key in a file; what needs the token is refused and says what to do. When the token comes, all goes on by itself.
 func TestATokenThatIsAway(t *testing.T) {
+	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	hsm := newToken(t, s)
 	p := s.start(t)

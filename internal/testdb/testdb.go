@@ -19,11 +19,11 @@ import (
 	"signet.example/signet/store/sqlite"
 )
 
-// Each runs a test on both databases, each time with a store of its own, closed when the test ends.
+// Each runs a test on both databases at once, each with a store of its own, closed when the test ends.
 func Each(t *testing.T, test func(t *testing.T, s store.Store)) {
 	t.Helper()
-	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
-	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, Postgres(t)) })
 }
 
 // raw are the ways past the stores, for Exec.

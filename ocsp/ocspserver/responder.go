@@ -264,6 +264,11 @@ func (r *Responder) make(ctx context.Context, issuer *issuerState, key certKey, 
 	name := flightKey{key, hash, facts.Issuance, facts.EventSeq}
 	under, mine := r.flights.join(name)
 	if mine {
+		// Who found nothing kept, and then no flight, may have come while one landed: what that one made is there.
+		if landed := r.cache.get(key, hash); landed != nil && facts.Issuance == revocation.Issued && landed.event == facts.EventSeq && landed.fresh(r.config.Now()) {
+			r.flights.land(name, under, landed.signed, nil)
+			return landed.signed, nil
+		}
 		return r.fly(name, under, issuer, facts, r.pool.enter)
 	}
 	select {

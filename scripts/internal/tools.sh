@@ -1,10 +1,15 @@
 # shellcheck shell=bash
 # What scripts/test and scripts/bench share: installing programs, and a throw-away PostgreSQL. Source it.
 
-# $work is a directory that is removed at the end, together with everything started below.
+# $work is a directory that is removed at the end, together with everything started below
+# and the process group $group.
 work=$(mktemp -d)
-postgres="" cluster=""
+postgres="" cluster="" group=""
 cleanup() {
+  if [ -n "$group" ]; then
+    kill -- "-$group" 2>/dev/null || true
+    wait "$group" 2>/dev/null || true
+  fi
   if [ -n "$postgres" ]; then
     kill -INT "$postgres" 2>/dev/null || true
     while kill -0 "$postgres" 2>/dev/null; do sleep 0.1; done

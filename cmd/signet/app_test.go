@@ -1,0 +1,38 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// What others wrote into names and errors does nothing to the terminal of whoever reads it, and makes no line of its own in a
+// table.
+func TestTerminalsAreNotTold(t *testing.T) {
+	const hostile = "a\x1b[2J\u009b2J\x9b2J\x07\u202eb\u2028c\x7f"
+	var out, notes bytes.Buffer
+	a := &app{out: &out, err: &notes}
+	if err := a.show(nil, func(p *printer) {
+		p.line("%s", hostile)
+		p.line(hostile)
+		p.fields("name", hostile+"\n  serial  forged")
+		p.table([]string{"ACTOR", "FACTS"}, [][]string{{hostile, "x\ny\tz\vw\r"}})
+		p.next("signet show %s", hostile)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a.note("%s", hostile)
+	a.fail(errors.New(hostile))
+	for what, text := range map[string]string{"result": out.String(), "notes": notes.String()} {
+		if strings.ContainsAny(text, "\x1b\u009b\x07\u202e\u2028\x7f\v\r\t") || strings.Contains(text, "\x9b") || !strings.Contains(text, `\x1b[2J\u009b2J`) {
+			t.Errorf("%s: %q", what, text)
+		}
+	}
+	if lines := strings.Count(out.String(), "\n"); lines != 7 {
+		t.Errorf("%d lines, want 7:\n%s", lines, out.String())
+	}
+	if text := visible("büro\n\tя\\n"); text != "büro\n\tя\\n" {
+		t.Errorf("what is harmless became %q", text)
+	}
+}
