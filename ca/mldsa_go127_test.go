@@ -14,6 +14,7 @@ import (
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 var mldsa = []keys.Algorithm{keys.MLDSA44, keys.MLDSA65, keys.MLDSA87}
@@ -55,7 +56,7 @@ func TestMLDSA(t *testing.T) {
 	}
 }
 
-// TestMLDSARequests refuses what it must: a proof by another key, a blocked key, a set that the profile does not take.
+// TestMLDSARequests refuses a forged proof of possession and a key that was blocked, and answers for a profile with other rules.
 func TestMLDSARequests(t *testing.T) {
 	w := newTown(t, testdb.SQLite(t))
 	key := generate(t, keys.MLDSA65)
@@ -79,6 +80,12 @@ func TestMLDSARequests(t *testing.T) {
 	if _, err := w.issue(w.Authority, ca.Request{Profile: "code-signing", CSR: csrOf(t, key, &x509.CertificateRequest{})}); pki.KindOf(err) == pki.KindInternal {
 		t.Errorf("code signing: %v", err)
 	}
+	block := revocation.KeyBlock{SPKI: spki, Material: material, Proof: revocation.ProofOfficer}
+	if _, err := w.store.BlockKey(t.Context(), block, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, w.clock.Now(), 100); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.issue(w.instance(w.store), ca.Request{Profile: "server", CSR: csr(t, key, "other.example")})
+	wantError(t, err, pki.KindRefused, "csr")
 }
 
 // TestMLDSAIssuerSigns is what publishers use.

@@ -58,8 +58,9 @@ func (e *RegressedError) Error() string {
 
 const (
 	pollInterval  = time.Second // in case a notification was lost
-	readSize      = 10_000      // entries read at a time
-	recentEntries = 16_384      // kept for watches
+	followPause   = 3 * time.Millisecond
+	readSize      = 10_000 // entries read at a time
+	recentEntries = 16_384 // kept for watches
 )
 
 // NewUniverse makes a universe. Load fills it; Run keeps it up to date.
@@ -143,6 +144,10 @@ func (u *Universe) Run(ctx context.Context, report func(error)) {
 		if err := u.follow(ctx, ranges); err != nil && ctx.Err() == nil && report != nil {
 			report(err)
 		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(followPause): // one reading for whatever is appended meanwhile
+		}
 	}
 }
 
@@ -201,6 +206,27 @@ func (u *Universe) Await(ctx context.Context, seq uint64) error {
 		return pki.Errorf(pki.KindFailedPrecondition, "await ledger", "the ledger ends at %d, before %d", reached, seq)
 	}
 	return nil
+}
+
+// appended is Await for a writer that knows the last entries up to seq: where nothing came between, they are applied as they are, and
+// nobody reads them back.
+func (u *Universe) appended(ctx context.Context, entries []Entry, seq uint64) error {
+	if len(entries) == 0 || entries[len(entries)-1].Seq != seq {
+		return u.Await(ctx, seq)
+	}
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	next := u.Seq() + 1
+	if next == entries[0].Seq {
+		now := u.config.Now().UTC() // the database's clock, but for a moment
+		for i := range entries {
+			entries[i].RecordedAt = now
+		}
+		u.applyEntries(entries)
+	}
+	u.unlock()
+	return u.Await(ctx, seq)
 }
 
 // Lag is for how long there may have been ledger entries that are not applied: since a wake-up that no reading of the

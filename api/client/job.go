@@ -79,6 +79,7 @@ type Job struct {
 	StartedAt    time.Time
 	EndedAt      time.Time
 	Failure      string
+	PublishedAt  time.Time // zero unless waited for
 }
 
 // ShardEffect is what a job does to one CRL shard.
@@ -163,6 +164,18 @@ func (c *Client) Job(ctx context.Context, id string) (*Job, error) {
 		return nil, err
 	}
 	return jobFrom(a.GetJob()), nil
+}
+
+// PublishedJob returns a job when every live instance has published what it has revoked so far. PublishedAt is zero if that
+// takes longer than a call may.
+func (c *Client) PublishedJob(ctx context.Context, id string) (*Job, error) {
+	a, err := invoke(ctx, c, "await job", c.jobs.GetJob, signetv1.GetJobRequest_builder{Job: &id, WaitFor: waitFor(true)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	job := jobFrom(a.GetJob())
+	job.answer, job.PublishedAt = answer{a}, instant(a.GetPublishedAt())
+	return job, nil
 }
 
 // Jobs returns one page, newest first, and the token of the next; empty at the end. A limit of zero means 100.

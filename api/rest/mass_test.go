@@ -454,8 +454,29 @@ func TestWaitForPublication(t *testing.T) {
 	if err != nil || !change.PublishedAt.Equal(when) || asked != change.Sequence {
 		t.Errorf("%+v, %v", change, err)
 	}
+	plan, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Where: "profile=server"}, Reason: pki.KeyCompromise})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.StartJob(t.Context(), plan.Job.ID); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !plan.Job.State.Ended() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		job, err := c.Job(t.Context(), plan.Job.ID)
+		if err != nil || !job.PublishedAt.IsZero() {
+			t.Fatalf("%+v, %v", job, err)
+		}
+		plan.Job = *job
+	}
+	job, err := c.PublishedJob(t.Context(), plan.Job.ID)
+	if err != nil || !job.PublishedAt.Equal(when) || job.Sequence == 0 || asked != job.Sequence || job.State != client.JobDone {
+		t.Errorf("%+v, %v; asked for %d", job, err, asked)
+	}
 	// It is not published in time: the caller hears that it is revoked, and that it is not published.
 	stuck = true
+	if job, err = c.PublishedJob(t.Context(), plan.Job.ID); err != nil || !job.PublishedAt.IsZero() || job.State != client.JobDone {
+		t.Errorf("%+v, %v", job, err)
+	}
 	change, err = c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "b.example").Certificate[0], Published: true})
 	if err != nil || !change.PublishedAt.IsZero() || change.Status != client.StatusRevoked {
 		t.Errorf("%+v, %v", change, err)

@@ -354,12 +354,9 @@ func (s *certificateService) ReleaseCertificate(ctx context.Context, m *signetv1
 // change obtains the grant, makes one change of status, and waits for its publication if that was asked for.
 func (s *certificateService) change(ctx context.Context, op string, wait signetv1.WaitFor, request revocation.Request,
 	verb func(context.Context, auth.Grant, revocation.Request) (revocation.Receipt, error)) (revocation.Receipt, time.Time, error) {
-	published, err := waitFrom(op, wait)
+	published, err := s.api.waits(op, wait)
 	if err != nil {
 		return revocation.Receipt{}, time.Time{}, err
-	}
-	if published && s.api.config.Publication == nil {
-		return revocation.Receipt{}, time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op, "this server does not follow publication").InField("wait_for")
 	}
 	grant, err := caller(ctx).AuthorizeOwn(auth.ActionRevoke)
 	if err != nil {
@@ -369,20 +366,29 @@ func (s *certificateService) change(ctx context.Context, op string, wait signetv
 	if err != nil || !published {
 		return receipt, time.Time{}, err
 	}
-	return receipt, s.published(ctx, receipt.Entry.Seq), nil
+	return receipt, s.api.published(ctx, receipt.Entry.Seq), nil
+}
+
+// waits reports whether a call is to wait for publication.
+func (a *API) waits(op string, wait signetv1.WaitFor) (bool, error) {
+	published, err := waitFrom(op, wait)
+	if err == nil && published && a.config.Publication == nil {
+		return false, pki.Errorf(pki.KindFailedPrecondition, op, "this server does not follow publication").InField("wait_for")
+	}
+	return published, err
 }
 
 // published waits until a change is published, and returns the zero time if that takes too long: the change holds, and
 // the caller must hear of it while it still listens.
-func (s *certificateService) published(ctx context.Context, seq uint64) time.Time {
+func (a *API) published(ctx context.Context, seq uint64) time.Time {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Second))
 		defer cancel()
 	}
-	at, err := s.api.config.Publication.AwaitPublished(ctx, seq)
+	at, err := a.config.Publication.AwaitPublished(ctx, seq)
 	if err != nil {
-		s.api.config.Log.Warn("a change was not published everywhere while its caller waited", "sequence", seq, "error", err)
+		a.config.Log.Warn("a change was not published everywhere while its caller waited", "sequence", seq, "error", err)
 		return time.Time{}
 	}
 	return at

@@ -82,13 +82,18 @@ func (s *jobService) CancelJob(ctx context.Context, m *signetv1.CancelJobRequest
 	return signetv1.CancelJobResponse_builder{Job: job}.Build(), nil
 }
 
-// GetJob returns one job.
+// GetJob returns one job, and if asked to waits until what it has revoked is published.
 func (s *jobService) GetJob(ctx context.Context, m *signetv1.GetJobRequest) (*signetv1.GetJobResponse, error) {
-	job, err := s.steer(ctx, "get job", m.GetJob(), s.api.config.Jobs.Get)
+	const op = "get job"
+	wait, err := s.api.waits(op, m.GetWaitFor())
 	if err != nil {
 		return nil, err
 	}
-	return signetv1.GetJobResponse_builder{Job: job}.Build(), nil
+	job, err := s.steer(ctx, op, m.GetJob(), s.api.config.Jobs.Get)
+	if err != nil || !wait {
+		return signetv1.GetJobResponse_builder{Job: job}.Build(), err
+	}
+	return signetv1.GetJobResponse_builder{Job: job, PublishedAt: timestamp(s.api.published(ctx, job.GetSequence()))}.Build(), nil
 }
 
 // ListJobs returns one page. The token of a page is the last job of the one before.

@@ -2290,6 +2290,7 @@ func (b0 CancelJobResponse_builder) Build() *CancelJobResponse {
 type GetJobRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Job         *string                `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_WaitFor     WaitFor                `protobuf:"varint,2,opt,name=wait_for,json=waitFor,enum=signet.v1.WaitFor"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2331,9 +2332,23 @@ func (x *GetJobRequest) GetJob() string {
 	return ""
 }
 
+func (x *GetJobRequest) GetWaitFor() WaitFor {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 1) {
+			return x.xxx_hidden_WaitFor
+		}
+	}
+	return WaitFor_WAIT_FOR_UNSPECIFIED
+}
+
 func (x *GetJobRequest) SetJob(v string) {
 	x.xxx_hidden_Job = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *GetJobRequest) SetWaitFor(v WaitFor) {
+	x.xxx_hidden_WaitFor = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
 func (x *GetJobRequest) HasJob() bool {
@@ -2343,9 +2358,21 @@ func (x *GetJobRequest) HasJob() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *GetJobRequest) HasWaitFor() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
 func (x *GetJobRequest) ClearJob() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Job = nil
+}
+
+func (x *GetJobRequest) ClearWaitFor() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_WaitFor = WaitFor_WAIT_FOR_UNSPECIFIED
 }
 
 type GetJobRequest_builder struct {
@@ -2353,6 +2380,8 @@ type GetJobRequest_builder struct {
 
 	// Name of the job.
 	Job *string
+	// PUBLISHED: wait until every live instance has published what the job has revoked so far.
+	WaitFor *WaitFor
 }
 
 func (b0 GetJobRequest_builder) Build() *GetJobRequest {
@@ -2360,18 +2389,23 @@ func (b0 GetJobRequest_builder) Build() *GetJobRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Job != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_Job = b.Job
+	}
+	if b.WaitFor != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_WaitFor = *b.WaitFor
 	}
 	return m0
 }
 
 // GetJobResponse is the job as it stands.
 type GetJobResponse struct {
-	state          protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Job *Job                   `protobuf:"bytes,1,opt,name=job"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Job         *Job                   `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_PublishedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=published_at,json=publishedAt"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *GetJobResponse) Reset() {
@@ -2406,8 +2440,19 @@ func (x *GetJobResponse) GetJob() *Job {
 	return nil
 }
 
+func (x *GetJobResponse) GetPublishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_PublishedAt
+	}
+	return nil
+}
+
 func (x *GetJobResponse) SetJob(v *Job) {
 	x.xxx_hidden_Job = v
+}
+
+func (x *GetJobResponse) SetPublishedAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_PublishedAt = v
 }
 
 func (x *GetJobResponse) HasJob() bool {
@@ -2417,8 +2462,19 @@ func (x *GetJobResponse) HasJob() bool {
 	return x.xxx_hidden_Job != nil
 }
 
+func (x *GetJobResponse) HasPublishedAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_PublishedAt != nil
+}
+
 func (x *GetJobResponse) ClearJob() {
 	x.xxx_hidden_Job = nil
+}
+
+func (x *GetJobResponse) ClearPublishedAt() {
+	x.xxx_hidden_PublishedAt = nil
 }
 
 type GetJobResponse_builder struct {
@@ -2426,6 +2482,9 @@ type GetJobResponse_builder struct {
 
 	// The job.
 	Job *Job
+	// If the call waited for PUBLISHED: when every live instance had published it. Absent if that took longer than the call may:
+	// what is revoked is revoked all the same.
+	PublishedAt *timestamppb.Timestamp
 }
 
 func (b0 GetJobResponse_builder) Build() *GetJobResponse {
@@ -2433,6 +2492,7 @@ func (b0 GetJobResponse_builder) Build() *GetJobResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_Job = b.Job
+	x.xxx_hidden_PublishedAt = b.PublishedAt
 	return m0
 }
 
@@ -2725,11 +2785,13 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\x10CancelJobRequest\x12\x15\n" +
 	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\"5\n" +
 	"\x11CancelJobResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"&\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"U\n" +
 	"\rGetJobRequest\x12\x15\n" +
-	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\"2\n" +
+	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\x12-\n" +
+	"\bwait_for\x18\x02 \x01(\x0e2\x12.signet.v1.WaitForR\awaitFor\"q\n" +
 	"\x0eGetJobResponse\x12 \n" +
-	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"M\n" +
+	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\x12=\n" +
+	"\fpublished_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\"M\n" +
 	"\x0fListJobsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -2781,6 +2843,7 @@ var file_signet_v1_job_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 	(Reason)(0),                   // 20: signet.v1.Reason
 	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(WaitFor)(0),                  // 22: signet.v1.WaitFor
 }
 var file_signet_v1_job_proto_depIdxs = []int32{
 	19, // 0: signet.v1.Selector.issued_after:type_name -> google.protobuf.Timestamp
@@ -2804,27 +2867,29 @@ var file_signet_v1_job_proto_depIdxs = []int32{
 	3,  // 18: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
 	3,  // 19: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
 	3,  // 20: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
-	3,  // 21: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
-	3,  // 22: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
-	4,  // 23: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
-	7,  // 24: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
-	9,  // 25: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
-	11, // 26: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
-	13, // 27: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
-	15, // 28: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
-	17, // 29: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
-	6,  // 30: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
-	8,  // 31: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
-	10, // 32: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
-	12, // 33: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
-	14, // 34: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
-	16, // 35: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
-	18, // 36: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	22, // 21: signet.v1.GetJobRequest.wait_for:type_name -> signet.v1.WaitFor
+	3,  // 22: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
+	19, // 23: signet.v1.GetJobResponse.published_at:type_name -> google.protobuf.Timestamp
+	3,  // 24: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
+	4,  // 25: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
+	7,  // 26: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
+	9,  // 27: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
+	11, // 28: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
+	13, // 29: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
+	15, // 30: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
+	17, // 31: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
+	6,  // 32: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
+	8,  // 33: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
+	10, // 34: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
+	12, // 35: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
+	14, // 36: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
+	16, // 37: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
+	18, // 38: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
+	32, // [32:39] is the sub-list for method output_type
+	25, // [25:32] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_job_proto_init() }

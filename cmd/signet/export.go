@@ -20,7 +20,7 @@ import (
 
 type exportCmd struct {
 	certificateRef
-	Format       string `default:"pem" enum:"pem,der,pkcs7,pkcs12" help:"pem, der (the certificate alone), pkcs7 or pkcs12."`
+	Format       string `default:"pem" enum:"pem,der,pkcs7,pkcs12" help:"pem, der (the certificate alone), pkcs7 (in DER) or pkcs12."`
 	PKCS12       bool   `name:"pkcs12" help:"The same as --format pkcs12."`
 	Legacy       bool   `help:"With pkcs12: 3DES and SHA-1, for programs that read nothing better."`
 	Key          string `placeholder:"FILE" help:"The private key (PEM): pkcs12 needs it, pem puts it first, the others do not hold keys."`

@@ -68,7 +68,7 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 			already = " already"
 		}
 		p.line("certificate %s of issuer %s is %s%s", change.Serial, change.Issuer, done, already)
-		printChange(p, change)
+		printPublished(p, change.PublishedAt)
 		p.next("%s", strings.ReplaceAll(next, "%s", ref.Certificate))
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -86,6 +87,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		kong.Name("signet"),
 		kong.Description("A certificate authority whose certificates can be checked and revoked, end to end.\n\n"+
 			"To begin: signet demo shows all of it; signet init --local, signet serve and signet issue app.example make an authority here."),
+		kong.ValueFormatter(func(v *kong.Value) string { return kong.DefaultHelpValueFormatter(withDefault(v)) }),
 		kong.Exit(func(int) { os.Exit(helped) }),
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -99,6 +101,16 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return a.fail(err)
 	}
 	return exitOK
+}
+
+// withDefault names the default of a flag in its help, which the parser does only for those whose value has no name.
+func withDefault(v *kong.Value) *kong.Value {
+	if !v.HasDefault || v.Default == "" || v.Tag.PlaceHolder == "" || strings.Contains(v.Help, "(default") {
+		return v
+	}
+	named := *v
+	named.Help = strings.TrimSuffix(v.Help, ".") + " (default: " + v.Default + ")."
+	return &named
 }
 
 // habits turns what people type out of habit into words of ours: the name alone and "help" ask for help.

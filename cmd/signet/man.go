@@ -87,7 +87,7 @@ func (m *manual) flags(flags []*kong.Flag) {
 			name += ` \fI` + escapeRoff(f.FormatPlaceHolder()) + `\fR`
 		}
 		m.text(name)
-		m.text(escapeRoff(f.Help))
+		m.text(escapeRoff(withDefault(f.Value).Help))
 	}
 }
 

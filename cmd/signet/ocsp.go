@@ -51,6 +51,9 @@ Examples:
 func (c *ocspQueryCmd) Run(a *app) error {
 	certificate, issuer, err := c.read(a)
 	if err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindNotFound && isSerial(c.Certificate) {
+			return e.WithHint("responders are asked with the certificate: signet show --pem %s > FILE; the server itself knows serial numbers: signet status %s", c.Certificate, c.Certificate)
+		}
 		return err
 	}
 	var nonce []byte
@@ -91,6 +94,12 @@ func (c *ocspQueryCmd) Run(a *app) error {
 		return answerNo{"the responder does not say good"}
 	}
 	return nil
+}
+
+// isSerial says whether somebody meant a serial number, and no file.
+func isSerial(text string) bool {
+	_, err := pki.ParseSerial(text)
+	return err == nil
 }
 
 // ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may.

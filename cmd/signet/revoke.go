@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"strings"
+	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/pki"
@@ -15,7 +16,7 @@ type revokeCmd struct {
 	Yes         bool    `help:"With --where: revoke without asking."`
 	Reason      string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
 	LostAt      instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
-	Wait        bool    `help:"Return only when every instance has published it in CRL and OCSP."`
+	Wait        bool    `help:"Return only when every instance has published it, or everything with --where, in CRL and OCSP."`
 	serverFlags
 }
 
@@ -31,7 +32,8 @@ revoked; elsewhere it stops there unless --yes is said. It goes on if this comma
 Examples:
   signet revoke app.example.pem --reason superseded
   signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait
-  signet revoke --where "profile=server and issued>2026-11-01" --reason superseded`
+  signet revoke --where "profile=server and issued>2026-11-01" --reason superseded
+  signet revoke --where "account=web" --reason cessationOfOperation --yes --wait`
 }
 
 // Run revokes one certificate, or by a job what a condition selects.
@@ -43,8 +45,8 @@ func (c *revokeCmd) Run(a *app) error {
 	if reason == pki.CertificateHold {
 		return pki.Errorf(pki.KindInvalid, "revoke certificate", "a hold is not a revocation").InField("--reason").WithHint("signet hold %s", c.Certificate)
 	}
-	if (c.Certificate == "") == (c.Where == "") || c.Where != "" && c.Wait {
-		return pki.Errorf(pki.KindInvalid, "revoke certificate", "it wants a certificate, with or without --wait, or --where").WithHint("see `signet revoke --help`")
+	if (c.Certificate == "") == (c.Where == "") {
+		return pki.Errorf(pki.KindInvalid, "revoke certificate", "it wants a certificate or --where, one of them").WithHint("see `signet revoke --help`")
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -75,7 +77,7 @@ func (c *revokeCmd) Run(a *app) error {
 			p.next("signet ceremony crl --revoke %s=%s on its machine, then signet crl import --issuer %s FILE", change.Serial, reason, issuer.Label)
 			return
 		}
-		printChange(p, change)
+		printPublished(p, change.PublishedAt)
 		p.next("signet status %s", c.Certificate)
 	})
 }
@@ -129,8 +131,17 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	if err != nil {
 		return err
 	}
+	if c.Wait {
+		if job, err = api.PublishedJob(a.ctx, job.ID); err != nil {
+			return err
+		}
+	}
 	return a.show(job, func(p *printer) {
 		p.line("job %s is %s: %d revoked, %d were revoked before", job.ID, job.State, job.Revoked, job.Skipped)
+		if c.Wait {
+			p.fields("started", on(job.StartedAt), "ended", on(job.EndedAt))
+			printPublished(p, job.PublishedAt)
+		}
 		p.next("signet job show %s", job.ID)
 	})
 }
@@ -146,11 +157,11 @@ func (a *app) agreed(question string) bool {
 	return err == nil && strings.TrimSpace(answer) == "yes"
 }
 
-// printChange says how far a change of status has come.
-func printChange(p *printer, change *client.Change) {
-	if change.PublishedAt.IsZero() {
+// printPublished says how far a change of status has come: since when it is published everywhere, if that is known.
+func printPublished(p *printer, at time.Time) {
+	if at.IsZero() {
 		p.line("  It is durable, and OCSP says so from now on; the CRLs follow within seconds.")
 		return
 	}
-	p.line("  Every instance had it in CRL and OCSP by %s.", on(change.PublishedAt))
+	p.line("  Every instance had it in CRL and OCSP by %s.", on(at))
 }

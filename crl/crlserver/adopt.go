@@ -33,23 +33,27 @@ func (p *Publisher) listen(ctx context.Context) {
 	}()
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
+	woken, rested := (<-chan struct{})(wake), (<-chan time.Time)(nil)
 	for {
-		slack := commitSlack
+		slack := commitUsual
 		select {
 		case <-ctx.Done():
 			<-done
 			return
-		case <-wake:
-			slack = commitUsual
+		case <-p.adopt:
+			p.adoptWaiting(ctx)
+			continue
+		case <-rested:
+			woken, rested = wake, nil
+			continue
+		case <-woken: // one reading for whatever is published in the next moment
+			woken, rested = nil, time.After(readPause)
 		case <-timer.C:
 			p.forget(ctx)
+			slack = commitSlack
 		}
 		if err := p.readHeads(ctx, slack); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot read publications", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(readPause): // one reading for whatever was published meanwhile
 		}
 	}
 }
@@ -57,8 +61,12 @@ func (p *Publisher) listen(ctx context.Context) {
 // readHeads takes over what was published since the last time, by whomever, and became visible within slack.
 func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	p.mu.RLock()
-	since := p.headsAt.Add(-slack)
+	last := p.headsAt
 	p.mu.RUnlock()
+	since := last
+	if !last.IsZero() {
+		since = last.Add(-slack)
+	}
 	heads, at, err := p.config.Publications.PublicationHeads(ctx, since)
 	if err != nil {
 		return err
@@ -72,7 +80,7 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 			b.waiting[h.List] = h
 		}
 	}
-	p.headsAt = notBack(since, at)
+	p.headsAt = notBack(last, at)
 	p.mu.Unlock()
 	p.adoptWaiting(ctx)
 	return nil
@@ -80,8 +88,8 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 
 // notBack is where to read on from: everything once more if the database's clock was set back, since what was written
 // meanwhile seems to be old.
-func notBack(since, at time.Time) time.Time {
-	if at.Before(since) {
+func notBack(last, at time.Time) time.Time {
+	if at.Before(last) {
 		return time.Time{}
 	}
 	return at
@@ -94,6 +102,8 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 		entries  crl.Entries
 		template crl.Template
 	}
+	p.adopting.Lock()
+	defer p.adopting.Unlock()
 	var ready []candidate
 	p.mu.Lock()
 	for _, b := range p.issuers {
@@ -114,7 +124,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 		began := p.config.Now()
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
-		p.charge(p.config.Now().Sub(began))
+		p.charge(listCost + p.config.Now().Sub(began))
 		<-p.working
 		if !same {
 			// The week has passed here and not where it was made, or the issuer's configuration differs.

@@ -61,15 +61,15 @@ func (p *Publisher) readBases(ctx context.Context) error {
 	return nil
 }
 
-// take applies what the ledger has new. more is true if there is more to take.
-func (p *Publisher) take(ctx context.Context) (more bool, err error) {
+// take applies what the ledger has new, and returns how many entries that was.
+func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 	change, err := p.watch.Take(ctx)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if len(change.Made) > 0 {
 		if err := p.readBases(ctx); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	p.mu.Lock()
@@ -81,12 +81,11 @@ func (p *Publisher) take(ctx context.Context) (more bool, err error) {
 		}
 		p.marks.add(&change.Entries[i])
 	}
-	more = len(change.Entries) > 0
 	if change.Seq > p.seq {
 		p.seq = change.Seq
 		p.progressed()
 	}
-	return more, nil
+	return len(change.Entries), nil
 }
 
 // apply puts one ledger entry into its arena.

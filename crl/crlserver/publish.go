@@ -50,10 +50,15 @@ func (p *Publisher) follow(ctx context.Context) {
 		if err := p.reread(ctx); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
 		}
-		if _, err := p.take(ctx); err != nil && ctx.Err() == nil {
+		taken, err := p.take(ctx)
+		if err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot follow the ledger", "error", err)
 		}
-		p.adoptWaiting(ctx)
+		p.charge(time.Duration(taken) * entryCost)
+		select {
+		case p.adopt <- struct{}{}:
+		default: // it is pending
+		}
 		p.wake()
 	}
 }
@@ -315,11 +320,11 @@ func (p *Publisher) work(series Series, number uint64) ([]built, error) {
 	return p.build(series, number)
 }
 
-// charge counts what a list took beside its signature.
+// charge takes from what may be spent on lists.
 func (p *Publisher) charge(took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.effort.spend(p.config.Now(), took+listCost)
+	p.effort.spend(p.config.Now(), took)
 }
 
 // release gives a lease back, so that no other instance waits for its end: even while this one is being stopped.
@@ -401,7 +406,7 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	}
 	signer := &waitingSigner{Signer: issuer.Signer, publisher: p}
 	began := p.config.Now()
-	defer func() { p.charge(p.config.Now().Sub(began) - signer.waited) }()
+	defer func() { p.charge(listCost + p.config.Now().Sub(began) - signer.waited) }()
 	lists := make([]built, len(heads))
 	for i, h := range heads {
 		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i], now), &seen[h.List.Kind]

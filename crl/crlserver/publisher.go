@@ -95,11 +95,14 @@ type Publisher struct {
 	config  Config
 	watch   *revocation.Watch // of the goroutine that follows
 	kick    chan struct{}     // wakes the scheduler
+	adopt   chan struct{}     // has what waits rebuilt: the ledger has grown
 	waiters chan struct{}     // requests that wait for the first list of a shard
 	slots   chan struct{}     // publications at work
 	working chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
 
 	latest latest // of config.Now
+
+	adopting sync.Mutex // held while lists of others are rebuilt: none is rebuilt twice
 
 	mu      sync.RWMutex      // guards what follows, and the arenas
 	seq     uint64            // every ledger entry up to here is in the arenas
@@ -152,7 +155,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, kick: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), adopt: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))

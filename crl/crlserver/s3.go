@@ -155,7 +155,7 @@ const emptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8
 
 // call sends one signed request and reads its answer; nothing of the body is of interest.
 func (s *s3) call(ctx context.Context, method, name string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
-	target := s.config.Endpoint + "/" + url.PathEscape(s.config.Bucket) + "/" + (&url.URL{Path: s.config.Prefix + name}).EscapedPath()
+	target := s.config.Endpoint + "/" + escaped(s.config.Bucket) + "/" + escaped(s.config.Prefix+name)
 	var body io.Reader
 	if document != nil {
 		body = document.Reader()
@@ -178,6 +178,19 @@ func (s *s3) call(ctx context.Context, method, name string, header http.Header, 
 	defer response.Body.Close()
 	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // so that the connection can be used again
 	return response, err
+}
+
+// escaped encodes a path as signatures want it: every octet but unreserved ones and slashes, which is more than URLs need.
+func escaped(path string) string {
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~/", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // sign adds an AWS Signature, version 4, over every header that is set and the host.

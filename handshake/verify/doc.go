@@ -7,8 +7,9 @@
 // A Case is the question, Judge the judgement, Batch many of them as JSON lines.
 //
 // Path building and certificate policies are those of crypto/x509. What is decided here is everything that crypto/x509
-// has no opinion on: which CRLs count for which certificate and who may sign them (RFC 5280, Section 6.3.3), which OCSP
-// responders speak for an issuer (RFC 6960, Section 4.2.2.2), and what becomes of a certificate that nobody speaks for.
+// has no opinion on, or one at odds with RFC 5280: name constraints (Section 4.2.1.10), the path lengths of self-issued CAs,
+// which CRLs count for which certificate and who may sign them (Section 6.3.3), which OCSP responders speak for an issuer (RFC
+// 6960, Section 4.2.2.2), and what becomes of a certificate that nobody speaks for.
 //
 // What others made and does not parse is a rejection of class parse, never an error of ours.
 package verify

@@ -22,6 +22,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // metrics are in the order of the help page.
 var metrics = struct {
 	ledger, lag, age, disagreements, fallenBack      *prometheus.Desc
+	clockSkew                                        *prometheus.Desc
 	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
 	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
 	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
@@ -35,6 +36,7 @@ var metrics = struct {
 	age:            describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
 	disagreements:  describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
 	fallenBack:     describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
+	clockSkew:      describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
 	ocspReplies:    describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
 	ocspSigned:     describe("ocsp_signatures_total", "Responses signed."),
 	ocspKept:       describe("ocsp_kept_responses", "Signed responses in memory."),
@@ -86,6 +88,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		fallen = 1
 	}
 	gauge(metrics.fallenBack, fallen)
+	gauge(metrics.clockSkew, s.publisher.Skew().Seconds())
 
 	ocsp := s.responder.Stats()
 	for status, n := range map[string]uint64{

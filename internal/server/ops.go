@@ -83,6 +83,10 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 // followAge is how long the universe may be behind before operators are told; it reads at least every second.
 const followAge = 15 * time.Second
 
+// clocksDiffer is by how much the clock of an instance may differ from the database's before operators are told: clients
+// refuse lists and responses from the future.
+const clocksDiffer = time.Minute
+
 // readiness makes every check, whatever the others say.
 func (s *Server) readiness(ctx context.Context) Readiness {
 	r := Readiness{Ready: true}
@@ -101,6 +105,11 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 		add("ledger", "warning", "memory is as of "+age.Round(time.Second).String()+" ago: revocations of other instances are not known here")
 	} else {
 		add("ledger", "ok", "")
+	}
+	if skew := s.publisher.Skew(); skew.Abs() > clocksDiffer {
+		add("clock", "warning", fmt.Sprintf("this instance's is %s ahead of the database's: one of them is wrong, and lists and responses carry its time", skew.Round(time.Second)))
+	} else {
+		add("clock", "ok", "")
 	}
 	s.checkLags(add)
 	if why := s.fallenBack.Load(); why != nil {

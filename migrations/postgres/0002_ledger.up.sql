@@ -199,9 +199,11 @@ DECLARE
 	v_count   integer;
 	v_now     timestamptz := signet_time(p_at);
 	v_entries ledger_entry[];
+	v_read    bigint;
 BEGIN
 	-- Exclusive: waits for every transaction that records certificates, and makes new ones wait.
 	PERFORM pg_advisory_xact_lock(signet_key_blocks_lock());
+	SELECT h.seq INTO v_read FROM ledger_head h; -- before anything is judged
 	INSERT INTO blocked_keys (hash, proof, comment, actor) SELECT h, p_proof, p_comment, p_actor FROM unnest(p_hashes) AS h ON CONFLICT DO NOTHING;
 	GET DIAGNOSTICS v_count = ROW_COUNT;
 	already := v_count = 0;
@@ -223,7 +225,7 @@ BEGIN
 		revoked := 0;
 		v_entries := NULL;
 	END IF;
-	seq := signet_ledger_append(v_entries);
+	seq := signet_ledger_append(v_entries, v_read);
 	PERFORM signet_audit_append(signet_audit_event(p_at, p_actor, 'key.block', 'key/' || encode(p_hashes[1], 'hex'), p_request, p_source,
 		jsonb_build_object('proof', p_proof, 'comment', p_comment, 'revoked', revoked::text, 'last', seq::text)
 			|| CASE WHEN started THEN jsonb_build_object('job', encode(p_job, 'hex')) ELSE '{}' END));

@@ -2,11 +2,14 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
@@ -29,7 +32,7 @@ func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]r
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	entries, err := pgx.CollectRows(rows, scanEntry)
+	entries, err := collectEntries(rows)
 	return entries, translate(op, err)
 }
 
@@ -179,7 +182,7 @@ func (s *Store) paged(ctx context.Context, next func(last revocation.Entry) (que
 				yield(revocation.Entry{}, translate(op, err))
 				return
 			}
-			page, err := pgx.CollectRows(rows, scanEntry)
+			page, err := collectEntries(rows)
 			if err != nil {
 				yield(revocation.Entry{}, translate(op, err))
 				return
@@ -230,6 +233,67 @@ func (r *entryRow) entry() revocation.Entry {
 	}
 	return e
 }
+
+// collectEntries reads rows of ledgerColumns. Every instance reads every entry, so they are decoded from PostgreSQL's binary format
+// in place; a tenth of what scanning them costs.
+func collectEntries(rows pgx.Rows) (entries []revocation.Entry, err error) {
+	defer rows.Close()
+	binary, actor := false, ""
+	for rows.Next() {
+		if len(entries) == 0 {
+			columns := rows.FieldDescriptions() // text is the same in both formats
+			binary = !slices.ContainsFunc(columns[:len(columns)-1], func(f pgconn.FieldDescription) bool { return f.Format != pgx.BinaryFormatCode })
+		}
+		var e revocation.Entry
+		if binary {
+			e, err = decodeEntry(rows.RawValues(), actor)
+		} else {
+			e, err = scanEntry(rows)
+		}
+		if err != nil {
+			return nil, err
+		}
+		actor = e.Actor
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// decodeEntry decodes one row. actor is that of the row before, which is often the same.
+func decodeEntry(raw [][]byte, actor string) (e revocation.Entry, err error) {
+	for i, want := range [...]int{8, 10, 4, 8, 20, 2, 2, 8, 8, 8, 16} { // octets by column; null has none
+		if n := len(raw[i]); n != want && raw[i] != nil {
+			return e, fmt.Errorf("column %d of the ledger has %d octets, want %d", i, n, want)
+		}
+	}
+	number := func(b []byte) (n uint64) {
+		for _, octet := range b {
+			n = n<<8 | uint64(octet)
+		}
+		return n
+	}
+	instant := func(b []byte) time.Time { return time.UnixMicro(int64(number(b)) + year2000).UTC() }
+	e.Seq, e.Kind, e.Reason = number(raw[0]), revocation.Kind(number(raw[5])), pki.Reason(number(raw[6]))
+	e.RevokedAt, e.RecordedAt = instant(raw[7]), instant(raw[9])
+	copy(e.Issuer[:], raw[1])
+	copy(e.Serial[:], raw[4])
+	copy(e.Job[:], raw[10])
+	if raw[2] != nil && raw[3] != nil {
+		e.Position = pki.Position{Epoch: pki.Epoch(number(raw[2])), Index: number(raw[3])}
+	} else {
+		e.Foreign = e.Kind != revocation.KindRestore
+	}
+	if raw[8] != nil {
+		e.InvalidityAt = instant(raw[8])
+	}
+	if e.Actor = actor; string(raw[11]) != actor {
+		e.Actor = string(raw[11])
+	}
+	return e, nil
+}
+
+// year2000 is where PostgreSQL's times begin, in Unix microseconds.
+const year2000 = 946_684_800_000_000
 
 func scanEntry(row pgx.CollectableRow) (revocation.Entry, error) {
 	var r entryRow

@@ -94,6 +94,19 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("an index outside of its range is not recorded, and is void", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		first, second := b.reserve(1, 4, time.Minute), b.reserve(1, 4, time.Minute)
+		for _, batch := range [][]ca.Entry{{b.entry(second, second.From), b.entry(second, second.From-1)}, {b.entry(first, first.From), b.entry(first, first.To)}} {
+			if got := b.record(1, batch...); !slices.Equal(got, []ca.Outcome{ca.Recorded, ca.RangeLost}) {
+				t.Errorf("outcomes %v", got)
+			}
+		}
+		if voids, err := b.close(second, 1); err != nil || voids != 3 {
+			t.Errorf("%d void of 4 of which 1 is recorded, %v", voids, err)
+		}
+	})
+
 	t.Run("the primary key is the last fence", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r := b.reserve(1, 16, time.Minute)

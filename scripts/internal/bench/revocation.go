@@ -314,7 +314,10 @@ func (w *revoking) visibleAfter(ctx context.Context, b *bench, twin *site, how s
 		return nil
 	}
 	times := make([][]time.Duration, len(products))
-	for range samples {
+	for n := range samples + w.weeks {
+		if n == w.weeks { // until here every shard was read once
+			times = make([][]time.Duration, len(products))
+		}
 		serial, err := w.revoke(ctx)
 		if err != nil {
 			return err

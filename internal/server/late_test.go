@@ -1,0 +1,140 @@
+package server_test
+
+import (
+	"context"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+// metric is the value of a metric with its labels as /metrics writes them; NaN is not told from absent.
+func (s *site) metric(t *testing.T, name string) (float64, bool) {
+	t.Helper()
+	text := string(get(t, "http://"+s.addresses.Ops+"/metrics"))
+	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(text)
+	if found == nil {
+		return 0, false
+	}
+	value, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value, true
+}
+
+// Whatever becomes late is seen from outside, in /metrics and /readyz: an instance without keys, whose clock is moved, beside
+// a ledger that goes on and issuing instances that are gone.
+func TestLate(t *testing.T) {
+	url := testdb.EmptyURL(t)
+	s := found(t, url)
+	p := s.start(t)
+	issued := s.issue(t, "late.example")
+	issuer := s.issuerCalled(t, "issuing")
+	s.revoke(t, s.issue(t, "early.example"), pki.Superseded)
+	p.stop(t)
+
+	var ahead atomic.Int64
+	config, err := server.LoadConfig(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance, err := config.Open(t.Context(), server.Options{Role: server.RolePublic, Passphrase: []byte("correct horse"), Unsafe: true,
+		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- instance.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		if err := instance.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually := func(what string, happened func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("never: %s; /metrics has\n%s", what, get(t, "http://"+s.addresses.Ops+"/metrics"))
+			}
+		}
+	}
+	eventually("it answers", func() bool { state, _, _ := s.readiness(t, "products"); return state == "ok" })
+
+	certificate, err := x509.ParseCertificate(issued.DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shard := strings.TrimPrefix(certificate.CRLDistributionPoints[0], "http://"+s.addresses.Public+"/crl/")
+	late := `signet_product_lag_seconds{product="shard"}`
+	if lag, ok := s.metric(t, late); !ok || lag > 1 {
+		t.Errorf("%s is %v before anything is late", late, lag)
+	}
+	if next, ok := s.metric(t, `signet_crl_next_update_seconds{list="`+shard+`"}`); !ok || next < 71*3600 || next > 72*3600 {
+		t.Errorf("%v seconds to nextUpdate of %s", next, shard)
+	}
+
+	// Nobody is there to publish what is revoked now.
+	position, ok := issued.Serial.Unmask(pki.HashSPKI(parsePEM(t, []byte(issuer.PEM))[0].RawSubjectPublicKeyInfo))
+	if !ok {
+		t.Fatal("the serial number has no position")
+	}
+	entry := revocation.Entry{Issuer: issued.Issuer, Serial: issued.Serial, Position: position, Kind: revocation.KindRevoke, Reason: pki.Superseded, RevokedAt: time.Now().UTC().Truncate(time.Second), Actor: "test"}
+	seq, err := testdb.Open(t, url).AppendLedger(t.Context(), []revocation.NewEntry{{Entry: entry}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually("the entry is read", func() bool { at, _ := s.metric(t, "signet_ledger_sequence"); return uint64(at) == seq })
+	ahead.Store(int64(5 * time.Minute))
+	eventually("the lag and the clock are seen", func() bool {
+		lag, _ := s.metric(t, late)
+		skew, _ := s.metric(t, "signet_clock_skew_seconds")
+		return lag >= 300 && lag < 400 && skew > 290 && skew < 310
+	})
+	if lag, ok := s.metric(t, `signet_product_lag_seconds{product="ocsp"}`); !ok || lag > 60 {
+		t.Errorf("OCSP, which answers from memory, is %v seconds behind", lag)
+	}
+	says := func(check, state, text string) {
+		t.Helper()
+		if got, detail, _ := s.readiness(t, check); got != state || !strings.Contains(detail, text) {
+			t.Errorf("/readyz says %q, %q of %s; want %s and %q", got, detail, check, state, text)
+		}
+	}
+	says("products", "warning", "shard by 5m")
+	says("clock", "warning", "ahead of the database's")
+	says("crl", "ok", "")
+	if count, ok := s.metric(t, "signet_product_disagreements_total"); !ok || count != 0 {
+		t.Errorf("%v disagreements", count)
+	}
+
+	// Nobody renews anything.
+	ahead.Store(int64(90 * time.Hour))
+	if next, _ := s.metric(t, `signet_crl_next_update_seconds{list="`+shard+`"}`); next > -17*3600 || next < -19*3600 {
+		t.Errorf("%v seconds to nextUpdate of %s, which ended 18 hours ago", next, shard)
+	}
+	says("crl", "warning", shard+" ends at")
+	says("ocsp/"+issued.Issuer.String(), "warning", "was not renewed")
+	if left, _ := s.metric(t, `signet_ocsp_delegate_expiry_seconds{issuer="`+issued.Issuer.String()+`"}`); left > 302400 || left < 200000 {
+		t.Errorf("%v seconds until the responder's certificate ends", left)
+	}
+	ahead.Store(int64(3600 * 24 * time.Hour))
+	if left, _ := s.metric(t, `signet_issuer_expiry_seconds{issuer="issuing"}`); left > 90*86400 {
+		t.Errorf("%v seconds until the issuer ends", left)
+	}
+	if state, detail, _ := s.readiness(t, "issuer/issuing"); state == "ok" || state == "" {
+		t.Errorf("/readyz says %q, %q of the issuer", state, detail)
+	}
+}
