@@ -161,7 +161,7 @@ func checkJob(t *testing.T, s store.Store, id revocation.JobID, n uint64, done b
 	if done && (job.State != revocation.JobDone || job.Revoked != n) {
 		t.Errorf("ended as %+v", job)
 	}
-	if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+	if _, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -211,7 +211,7 @@ func TestDatabaseKilled(t *testing.T) {
 	if head, err := s.LedgerHead(t.Context()); err != nil || head != n || u.Seq() != n {
 		t.Errorf("the ledger ends at %d, %v, memory at %d; want %d", head, err, u.Seq(), n)
 	}
-	if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+	if _, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -81,7 +81,7 @@ func TestVerbsUnderFaults(t *testing.T) {
 					if !slices.Equal(kinds, v.kinds) {
 						t.Errorf("the ledger has %v, want %v", kinds, v.kinds)
 					}
-					chain, err := audit.Verify(s.AuditBatches(t.Context(), 0))
+					chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -145,7 +145,7 @@ func TestJobUnderFaults(t *testing.T) {
 				if count != 3 {
 					t.Errorf("%d entries, want 3", count)
 				}
-				if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+				if _, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil {
 					t.Error(err)
 				}
 			})

@@ -234,7 +234,7 @@ func TestJobRuns(t *testing.T) {
 		if err != nil || done.State != revocation.JobDone || done.Revoked != 39 || done.Skipped != 1 || done.EndedAt.IsZero() || done.LastSeq != 42 {
 			t.Errorf("%+v, %v", done, err)
 		}
-		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil {
 			t.Error(err)
 		}
 		entries, err := s.LedgerEntries(t.Context(), 3, 100)

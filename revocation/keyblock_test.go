@@ -79,7 +79,7 @@ func TestBlockKey(t *testing.T) {
 		if err != nil || again != (revocation.BlockReceipt{Already: true, Revoked: 1, Seq: 6}) {
 			t.Errorf("block again: %+v, %v", again, err)
 		}
-		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil || chain.Seq != 4 {
+		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil || chain.Seq != 4 {
 			t.Errorf("audit: %d events, %v; want 4", chain.Seq, err)
 		}
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "key.block"}, 0, 10)
@@ -119,7 +119,7 @@ func TestBlockKeyJob(t *testing.T) {
 		if stored, err := s.Job(t.Context(), job.ID); err != nil || stored.State != revocation.JobDone || stored.Revoked != 3 {
 			t.Errorf("%+v, %v", stored, err)
 		}
-		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0)); err != nil {
+		if _, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil {
 			t.Error(err)
 		}
 	})

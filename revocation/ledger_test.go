@@ -99,7 +99,7 @@ func TestLedger(t *testing.T) {
 			t.Errorf("the certificate whose index was forged: %+v", a)
 		}
 
-		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0))
+		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{})
 		if err != nil || chain.Seq != 6 {
 			t.Errorf("audit: %d events, %v; want 6", chain.Seq, err)
 		}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"signet.example/signet/api/signetv1"
@@ -48,6 +49,9 @@ type AuditReport struct {
 	Finding string // what is wrong
 }
 
+// Kept is what to keep of a report, somewhere else than the log.
+func (r *AuditReport) Kept() string { return fmt.Sprintf("%d:%s", r.Events, r.Head) }
+
 var outcomeNames = [...]string{"", "ok", "refused", "failed"}
 
 // AuditEvents returns one page of the log.
@@ -76,9 +80,10 @@ func (c *Client) AuditEvents(ctx context.Context, f AuditFilter) (*AuditPage, er
 	return page, nil
 }
 
-// VerifyAudit lets the server recompute the hash chain over the whole log.
-func (c *Client) VerifyAudit(ctx context.Context) (*AuditReport, error) {
-	a, err := invoke(ctx, c, "verify audit log", c.audit.VerifyAuditLog, new(signetv1.VerifyAuditLogRequest))
+// VerifyAudit lets the server recompute the hash chain over the whole log. kept is Kept of an earlier report, which this log must
+// continue; empty if there is none.
+func (c *Client) VerifyAudit(ctx context.Context, kept string) (*AuditReport, error) {
+	a, err := invoke(ctx, c, "verify audit log", c.audit.VerifyAuditLog, signetv1.VerifyAuditLogRequest_builder{Kept: optional(kept)}.Build())
 	if err != nil {
 		return nil, err
 	}

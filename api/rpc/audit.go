@@ -49,12 +49,19 @@ func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAudi
 }
 
 // VerifyAuditLog recomputes the chain. A log that does not verify is an answer; one that cannot be read is an error.
-func (s *auditService) VerifyAuditLog(ctx context.Context, _ *signetv1.VerifyAuditLogRequest) (*signetv1.VerifyAuditLogResponse, error) {
+func (s *auditService) VerifyAuditLog(ctx context.Context, m *signetv1.VerifyAuditLogRequest) (*signetv1.VerifyAuditLogResponse, error) {
 	if _, err := caller(ctx).Authorize(auth.ActionAudit, ""); err != nil {
 		return nil, err
 	}
+	var kept audit.Chain
+	if m.GetKept() != "" {
+		var err error
+		if kept, err = audit.ParseChain(m.GetKept()); err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, "verify audit log", "%w", err).InField("kept")
+		}
+	}
 	var unread error
-	chain, err := audit.Verify(untilError(s.api.config.Audit.AuditBatches(ctx, 0), &unread))
+	chain, err := audit.Verify(untilError(s.api.config.Audit.AuditBatches(ctx, 0), &unread), kept)
 	if unread != nil && pki.KindOf(unread) == pki.KindUnavailable {
 		return nil, unread
 	}

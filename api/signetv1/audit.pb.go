@@ -752,11 +752,14 @@ func (b0 ListAuditEventsResponse_builder) Build() *ListAuditEventsResponse {
 	return m0
 }
 
-// VerifyAuditLogRequest asks for the whole log.
+// VerifyAuditLogRequest asks for the whole log, and whether it continues the one that an earlier answer was about.
 type VerifyAuditLogRequest struct {
-	state         protoimpl.MessageState `protogen:"opaque.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Kept        *string                `protobuf:"bytes,1,opt,name=kept"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *VerifyAuditLogRequest) Reset() {
@@ -784,15 +787,48 @@ func (x *VerifyAuditLogRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
+func (x *VerifyAuditLogRequest) GetKept() string {
+	if x != nil {
+		if x.xxx_hidden_Kept != nil {
+			return *x.xxx_hidden_Kept
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *VerifyAuditLogRequest) SetKept(v string) {
+	x.xxx_hidden_Kept = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+}
+
+func (x *VerifyAuditLogRequest) HasKept() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *VerifyAuditLogRequest) ClearKept() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Kept = nil
+}
+
 type VerifyAuditLogRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
+	// "EVENTS:HEAD" of that answer. Left out: only whether the log agrees with itself is told, which one written anew does too.
+	Kept *string
 }
 
 func (b0 VerifyAuditLogRequest_builder) Build() *VerifyAuditLogRequest {
 	m0 := &VerifyAuditLogRequest{}
 	b, x := &b0, m0
 	_, _ = b, x
+	if b.Kept != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		x.xxx_hidden_Kept = b.Kept
+	}
 	return m0
 }
 
@@ -943,7 +979,8 @@ type VerifyAuditLogResponse_builder struct {
 	Intact *bool
 	// How many events were verified.
 	Events *uint64
-	// Head of the hash chain after them, 64 hexadecimal digits: write it down elsewhere to notice a log cut short.
+	// Head of the hash chain after them, 64 hexadecimal digits. Keep "EVENTS:HEAD" elsewhere, and ask with it again: that is
+	// how a log that was cut short or written anew is noticed.
 	Head *string
 	// What is wrong; empty if nothing is.
 	Finding *string
@@ -1002,8 +1039,9 @@ const file_signet_v1_audit_proto_rawDesc = "" +
 	"\tpage_size\x18\a \x01(\rR\bpageSize\"x\n" +
 	"\x17ListAuditEventsResponse\x12-\n" +
 	"\x06events\x18\x01 \x03(\v2\x15.signet.v1.AuditEventR\x06events\x12.\n" +
-	"\x13next_after_sequence\x18\x02 \x01(\x04R\x11nextAfterSequence\"\x17\n" +
-	"\x15VerifyAuditLogRequest\"v\n" +
+	"\x13next_after_sequence\x18\x02 \x01(\x04R\x11nextAfterSequence\"+\n" +
+	"\x15VerifyAuditLogRequest\x12\x12\n" +
+	"\x04kept\x18\x01 \x01(\tR\x04kept\"v\n" +
 	"\x16VerifyAuditLogResponse\x12\x16\n" +
 	"\x06intact\x18\x01 \x01(\bR\x06intact\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x04R\x06events\x12\x12\n" +

@@ -100,16 +100,19 @@ func facts(detail map[string]string) string {
 }
 
 type auditVerifyCmd struct {
+	Kept string `placeholder:"EVENT:HASH" help:"What was printed before: the log must continue that one."`
 	serverFlags
 }
 
 // Help is shown by `signet audit verify --help`.
 func (auditVerifyCmd) Help() string {
-	return `The server recomputes the hash chain from the first event. Keep the head that is printed somewhere else: with it a log
-that was cut short is noticed too. The exit status is 10 if the log is not whole.
+	return `The server recomputes the hash chain from the first event. Whoever can write to the database can cut the log short or write all of
+it anew, and the chain with it: keep what is printed at "keep" somewhere else, and give it with --kept the next time. The
+exit status is 10 if the log is not whole, or does not continue the one that was kept.
 
 Examples:
   signet audit verify
+  signet audit verify --kept 20:633e410c9bf0586b0d3f1dc4e2aa9b4fca1de25f0d7c8fa1e9b4c1d2e3f40516
   signet audit verify --output json`
 }
 
@@ -120,17 +123,22 @@ func (c *auditVerifyCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	report, err := api.VerifyAudit(a.ctx)
+	report, err := api.VerifyAudit(a.ctx, c.Kept)
 	if err != nil {
 		return err
 	}
 	if err := a.show(report, func(p *printer) {
 		if report.Intact {
 			p.line("the audit log is whole: %d events, none changed, removed or inserted", report.Events)
+			if c.Kept != "" {
+				p.line("it continues what was kept")
+			}
 		} else {
 			p.line("THE AUDIT LOG IS NOT WHOLE: %s", report.Finding)
 		}
-		p.fields("head", report.Head)
+		if report.Intact {
+			p.fields("keep", report.Kept())
+		}
 	}); err != nil {
 		return err
 	}

@@ -237,7 +237,7 @@ func (d *demo) auditVerified(ctx context.Context) (string, error) {
 	if err := d.start(ctx); err != nil {
 		return "", err
 	}
-	report, err := d.api.VerifyAudit(ctx)
+	report, err := d.api.VerifyAudit(ctx, "")
 	if err != nil {
 		return "", err
 	}

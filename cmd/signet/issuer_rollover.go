@@ -96,7 +96,6 @@ type rollover struct {
 	api            *client.Client
 	old, successor client.Issuer // the successor is zero until it is made
 	created        client.NewIssuer
-	parent         string // label; empty: a root, or elsewhere
 	steps          []rolloverStep
 	count          uint64 // certificates of the old one that are in force
 	bundle         *client.Bundle

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -66,5 +67,58 @@ func TestClean(t *testing.T) {
 	}
 	if (audit.Event{}).Clean().Detail == nil {
 		t.Error("no detail is not an empty one, which is what is read back")
+	}
+}
+
+// A log that was cut short or written anew agrees with itself. It does not continue what was kept of the true one.
+func TestKept(t *testing.T) {
+	written := func(actors ...string) (iter.Seq2[audit.Batch, error], []audit.Chain) {
+		var batches []audit.Batch
+		var ends []audit.Chain
+		var chain audit.Chain
+		for i, actor := range actors {
+			events := []audit.Event{{Seq: uint64(2*i + 1), Actor: actor}, {Seq: uint64(2*i + 2), Actor: actor}}
+			batch := audit.Batch{Events: events, Head: chain.Head.Next(audit.BatchHash(events))}
+			if err := chain.Add(events, batch.Head); err != nil {
+				t.Fatal(err)
+			}
+			batches, ends = append(batches, batch), append(ends, chain)
+		}
+		return func(yield func(audit.Batch, error) bool) {
+			for _, batch := range batches {
+				if !yield(batch, nil) {
+					return
+				}
+			}
+		}, ends
+	}
+	log, ends := written("a", "b", "c")
+	other, others := written("a", "x", "c", "d")
+	for _, c := range []struct {
+		name  string
+		log   iter.Seq2[audit.Batch, error]
+		kept  audit.Chain
+		whole bool
+	}{
+		{"nothing kept", log, audit.Chain{}, true},
+		{"kept at its beginning", log, ends[0], true},
+		{"kept at its end", log, ends[2], true},
+		{"written anew behind it", other, ends[0], true},
+		{"written anew before it", other, ends[2], false},
+		{"the event in question written anew", other, ends[1], false},
+		{"cut short", log, others[3], false},
+		{"kept in the middle of a batch", log, audit.Chain{Seq: 3, Head: ends[1].Head}, false},
+	} {
+		if _, err := audit.Verify(c.log, c.kept); (err == nil) != c.whole {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if read, err := audit.ParseChain(ends[1].String()); err != nil || read != ends[1] {
+		t.Errorf("%s is read as %s, %v", ends[1], read, err)
+	}
+	for _, text := range []string{"", "7", "7:", "7:00", "0" + ends[1].String()[1:], "-" + ends[1].String(), ends[1].String() + "00", strings.ReplaceAll(ends[1].String(), ":", "")} {
+		if read, err := audit.ParseChain(text); err == nil {
+			t.Errorf("%q is read as %s", text, read)
+		}
 	}
 }

@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -67,19 +69,42 @@ func ParseDetail(text string) (map[string]string, error) {
 	return detail, nil
 }
 
-// Verify runs the whole log through a chain and returns where it ends. Compare the end with a head kept elsewhere: a
-// database that lost its last batches still verifies.
-func Verify(batches iter.Seq2[Batch, error]) (Chain, error) {
+// Verify runs the whole log through a chain and returns where it ends. kept is where it ended when somebody looked before, and zero
+// if nobody did: a log that was cut short or written anew agrees with itself, and does not continue that one.
+func Verify(batches iter.Seq2[Batch, error], kept Chain) (Chain, error) {
 	var chain Chain
 	for batch, err := range batches {
 		if err != nil {
 			return chain, err
 		}
+		before := chain.Seq
 		if err := chain.Add(batch.Events, batch.Head); err != nil {
 			return chain, err
 		}
+		if before < kept.Seq && kept.Seq <= chain.Seq && chain != kept {
+			return chain, fmt.Errorf("audit: event %d does not end what was kept as %s: the log was written anew since", kept.Seq, kept)
+		}
+	}
+	if chain.Seq < kept.Seq {
+		return chain, fmt.Errorf("audit: the log ends at event %d, before event %d that was kept: it was cut short", chain.Seq, kept.Seq)
 	}
 	return chain, nil
+}
+
+// String is how a head is kept: the last event and the hash after it, as ParseChain reads it.
+func (c Chain) String() string {
+	return strconv.FormatUint(c.Seq, 10) + ":" + hex.EncodeToString(c.Head[:])
+}
+
+// ParseChain reads "EVENT:HASH", the hash in 64 hexadecimal digits.
+func ParseChain(text string) (Chain, error) {
+	event, head, _ := strings.Cut(text, ":")
+	seq, err := strconv.ParseUint(event, 10, 64)
+	octets, hexErr := hex.DecodeString(head)
+	if err != nil || hexErr != nil || seq == 0 || len(octets) != len(Hash{}) {
+		return Chain{}, fmt.Errorf("audit: %q: want EVENT:HASH, a number from 1 and 64 hexadecimal digits", text)
+	}
+	return Chain{Seq: seq, Head: Hash(octets)}, nil
 }
 
 func clean(text string) string {

@@ -75,7 +75,7 @@ func Published(t testing.TB, s System) {
 // Audited checks that the audit log is whole and holds an event for every certificate and every revocation.
 func Audited(t testing.TB, s System) {
 	t.Helper()
-	report, err := s.API.VerifyAudit(t.Context())
+	report, err := s.API.VerifyAudit(t.Context(), "")
 	if err != nil {
 		t.Fatalf("verify audit log: %v", err)
 	}

@@ -29,7 +29,7 @@ func testAudit(t *testing.T, open func(t *testing.T) store.Store) {
 		if err := s.AppendAudit(t.Context(), events[1:]); err != nil {
 			t.Fatal(err)
 		}
-		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0))
+		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,12 +118,15 @@ func testAudit(t *testing.T, open func(t *testing.T) store.Store) {
 			})
 		}
 		wg.Wait()
-		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0))
+		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if chain.Seq != 8*19 {
 			t.Errorf("%d events, want %d", chain.Seq, 8*19)
+		}
+		if again, err := audit.Verify(s.AuditBatches(t.Context(), 0), chain); err != nil || again != chain {
+			t.Errorf("the log does not continue itself: %v", err)
 		}
 	})
 }

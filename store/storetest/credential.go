@@ -36,7 +36,7 @@ func testCredential(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 	events := func(t *testing.T, s store.Store, want uint64) {
 		t.Helper()
-		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0))
+		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{})
 		if err != nil || chain.Seq != want {
 			t.Errorf("the log verifies up to event %d (%v), want %d", chain.Seq, err, want)
 		}
