@@ -242,10 +242,10 @@ func (p *Publisher) elapsed(h Head, now time.Time) bool {
 
 // publish makes the lists of one series that are due, and ends its run.
 func (p *Publisher) publish(ctx context.Context, series Series) {
-	ctx, cancel := context.WithTimeout(ctx, leaseTime)
-	defer cancel()
 	began := p.config.Now()
-	pause, err := p.attempt(ctx, series)
+	attempt, cancel := context.WithTimeout(ctx, leaseTime)
+	defer cancel()
+	pause, err := p.attempt(attempt, series)
 	now := p.config.Now()
 
 	p.mu.Lock()
@@ -256,6 +256,9 @@ func (p *Publisher) publish(ctx context.Context, series Series) {
 		state.failure, state.failAt = err, now
 		state.failures++
 		state.earliest = now.Add(min(failureMax, 100*time.Millisecond<<min(state.failures, 10)))
+		if ctx.Err() != nil { // this process ends; another one publishes, or the next
+			return
+		}
 		p.config.Log.Error("cannot publish", "list", List{series, KindShard}.series(), "error", err, "again", state.earliest)
 		return
 	}

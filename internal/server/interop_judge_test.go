@@ -250,13 +250,13 @@ func (j *judge) revokeIssuing() {
 	j.revoke(j.issuing.Raw, pki.CACompromise)
 }
 
-// collect downloads every list, in PEM as most want them, and renews the staples.
-func (j *judge) collect() {
+// collect downloads every list, the shard of the certificate that is asked about, in PEM as most want them, and renews the staples.
+func (j *judge) collect(of *subject) {
 	j.t.Helper()
 	at := func(c *x509.Certificate) string { return c.CRLDistributionPoints[0] }
 	complete := j.front.url + "/crl/" + j.app.record.Issuer.String() + ".crl"
 	for name, location := range map[string]string{
-		"shard": at(j.app.Certificate), "complete": complete, "delta": strings.TrimSuffix(complete, ".crl") + "/delta.crl", "root": at(j.issuing),
+		"shard": at(of.Certificate), "complete": complete, "delta": strings.TrimSuffix(complete, ".crl") + "/delta.crl", "root": at(j.issuing),
 	} {
 		der := j.download(location)
 		j.write(name+".crl", der)

@@ -17,7 +17,7 @@ func TestInteropReaders(t *testing.T) {
 			t.Run(stage.name, func(t *testing.T) {
 				j.t = t
 				stage.happen(j)
-				j.collect()
+				j.collect(j.subjects[stage.of])
 				j.startJava("get")
 				for _, r := range readers {
 					if stage.chain && !r.chain || stage.wrong && r.believes || stage.ocsp && !r.ocsp {
