@@ -117,7 +117,7 @@ func visibleOverAYear(ctx context.Context, b *bench) (err error) {
 func revocationsOnSQLite(ctx context.Context, b *bench) (err error) {
 	single := 500_000
 	if b.quick {
-		single = 60_000
+		single = 170_000
 	}
 	if b.skips("revoke/grpc/sqlite/0-revoked/c16", "revoke/grpc/sqlite/0-revoked/c64", "revoke/grpc/sqlite/1000000-revoked/c16", "revoke/grpc/sqlite/1000000-revoked/c64") {
 		return nil
