@@ -54,31 +54,9 @@ func (c *auditListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	newest := c.After == 0 && c.Limit > 0
-	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, After: c.After, Before: c.Before, Newest: newest}
-	list, next := auditList{Events: []client.AuditEvent{}}, &filter.After
-	if newest {
-		next = &filter.Before
-	}
-	for {
-		filter.PageSize = 1000
-		if c.Limit > 0 {
-			filter.PageSize = min(1000, c.Limit-len(list.Events))
-		}
-		page, err := api.AuditEvents(a.ctx, filter)
-		if err != nil {
-			return err
-		}
-		list.Events, *next = append(list.Events, page.Events...), page.Next
-		if page.Next == 0 || len(list.Events) == c.Limit {
-			break
-		}
-	}
-	if newest {
-		slices.Reverse(list.Events)
-		list.Before = *next
-	} else {
-		list.After = *next
+	list, err := c.read(a, api)
+	if err != nil {
+		return err
 	}
 	return a.show(list, func(p *printer) {
 		if len(list.Events) == 0 {
@@ -97,6 +75,38 @@ func (c *auditListCmd) Run(a *app) error {
 			p.next("there are newer ones: signet audit list --after %d", list.After)
 		}
 	})
+}
+
+// read takes the newest events, or goes on from --after, and puts them in the order in which they were written.
+func (c *auditListCmd) read(a *app, api *client.Client) (list auditList, err error) {
+	newest := c.After == 0 && c.Limit > 0
+	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, After: c.After, Before: c.Before, Newest: newest}
+	next := &filter.After
+	list.Events = []client.AuditEvent{}
+	if newest {
+		next = &filter.Before
+	}
+	for {
+		filter.PageSize = 1000
+		if c.Limit > 0 {
+			filter.PageSize = min(1000, c.Limit-len(list.Events))
+		}
+		page, err := api.AuditEvents(a.ctx, filter)
+		if err != nil {
+			return list, err
+		}
+		list.Events, *next = append(list.Events, page.Events...), page.Next
+		if page.Next == 0 || len(list.Events) == c.Limit {
+			break
+		}
+	}
+	if newest {
+		slices.Reverse(list.Events)
+		list.Before = *next
+	} else {
+		list.After = *next
+	}
+	return list, nil
 }
 
 // auditList is what `signet audit list --output json` prints.
