@@ -55,8 +55,6 @@ var table = []rule{
 	{list("ca/keys"), list("ca/policy")},
 	// The signature of a published list is kept, and is a value of crl.
 	{list("crl"), list("store", "store/postgres", "store/sqlite", "store/storetest")},
-	// gRPC's transport credentials over handshake, apart so that the library itself does not need gRPC.
-	{list("handshake"), list("handshake/grpccreds")},
 }
 
 // declaresStore are the packages with a store.go: what they need kept.
