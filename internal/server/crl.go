@@ -23,7 +23,7 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 	}
 	s.publisher, err = crlserver.New(crlserver.Config{
 		Publications: s.store, Bases: s.store, Imports: s.store, Universe: s.universe, Issuers: s.publishedIssuers, Instance: s.instance,
-		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Mirrors: mirrors, Log: s.log, Now: s.options.Now,
+		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Mirrors: mirrors, Log: s.log, Now: s.options.Now, Span: s.span,
 	})
 	if err != nil {
 		return err
