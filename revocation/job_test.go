@@ -77,6 +77,11 @@ func TestJobSelectors(t *testing.T) {
 		testdb.Exec(t, s, `UPDATE certificates SET profile = 'client' WHERE idx = 1`)
 		testdb.Exec(t, s, `UPDATE certificates SET account = 'bob' WHERE idx = 2`)
 		testdb.Exec(t, s, `UPDATE certificates SET issued_at = $1 WHERE idx = 3`, one.dbTime(now.Add(-time.Hour)))
+		d := two.reserve(t, epoch+1, 0, 32) // Signet's own: an authority that somebody made, the API's certificate, a responder's
+		d.record(t, 20, 21, 22)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 20`)
+		testdb.Exec(t, s, `UPDATE certificates SET account = 'system' WHERE idx = 21`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'ocsp-responder', account = 'system' WHERE idx = 22`)
 		if strings.Contains(t.Name(), "postgres") {
 			testdb.Exec(t, s, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS names_%d PARTITION OF certificate_names FOR VALUES IN (%[1]d)`, epoch))
 		}
@@ -111,6 +116,11 @@ func TestJobSelectors(t *testing.T) {
 			{"key=" + blockOf(3).SPKI.String() + " and key=" + blockOf(0).SPKI.String(), nil, 6, 1, 3},
 			{"", []revocation.Key{a.claim(0).Key, b.claim(2).Key, b.claim(9).Key, far.claim(pki.BlockSize + 5).Key}, 3, 1, 3},
 			{"profile=nothing", nil, 0, 0, 0},
+			{"profile=issuing-ca", nil, 1, 0, 1},
+			{"account=system and profile=server", nil, 1, 0, 1},
+			{"account=system", nil, 2, 0, 1},
+			{"key=" + blockOf(21).SPKI.String(), nil, 1, 0, 1},
+			{"", []revocation.Key{d.claim(20).Key, d.claim(22).Key}, 2, 0, 1},
 		} {
 			t.Run(test.where, func(t *testing.T) {
 				request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded, Comment: "a drill"}
@@ -174,6 +184,9 @@ func TestJobRuns(t *testing.T) {
 			b.record(t, index)
 			c.record(t, index)
 		}
+		a.record(t, 61, 62) // Signet's own, which conditions over many leave alone
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 61`)
+		testdb.Exec(t, s, `UPDATE certificates SET account = 'system' WHERE idx = 62`)
 		u := newUniverse(t, s)
 		l := newLedger(t, s, u)
 		request := func(claim revocation.Claim, reason pki.Reason) revocation.Request {
@@ -223,7 +236,7 @@ func TestJobRuns(t *testing.T) {
 		}{
 			{a.claim(0), revocation.KindRevoke}, {a.claim(57), revocation.KindRevoke}, {b.claim(0), revocation.KindRevoke}, {b.claim(19), revocation.KindRevoke},
 			{a.claim(3), revocation.KindReasonChange}, {a.claim(6), revocation.KindRevoke}, {a.claim(9), revocation.KindRevoke},
-			{c.claim(0), revocation.KindNone}, {c.claim(19), revocation.KindNone},
+			{c.claim(0), revocation.KindNone}, {c.claim(19), revocation.KindNone}, {a.claim(61), revocation.KindNone}, {a.claim(62), revocation.KindNone},
 		} {
 			got := lookup(t, u, test.claim.Issuer, test.claim.Serial)
 			if got.Kind != test.want || (got.Kind != revocation.KindNone) != (got.Reason == pki.KeyCompromise) {

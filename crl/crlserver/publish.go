@@ -223,11 +223,12 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 		return heads // the first delta follows the first complete list
 	}
 	old, delivered := b.lists[delta]
-	if len(heads) > 0 || !delivered || b.anew[delta] > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
+	rebase := delivered && age(old.head.BaseUpdate) >= deltaRebase && served.head.Number > old.head.Base
+	if len(heads) > 0 || !delivered || rebase || b.anew[delta] > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
 		h := Head{List: delta, Seq: p.seq, From: full.From}
 		// Clients keep a complete list for hours: the delta of an older one serves them all.
 		h.Base, h.BaseSeq, h.BaseUpdate = served.head.Number, served.head.Seq, served.head.ThisUpdate
-		if delivered && age(old.head.BaseUpdate) < deltaRebase {
+		if delivered && !rebase {
 			h.Base, h.BaseSeq, h.BaseUpdate = old.head.Base, old.head.BaseSeq, old.head.BaseUpdate
 		}
 		heads = append(heads, h)
