@@ -85,7 +85,7 @@ type Server struct {
 	certificate   apiCertificate
 	issuers       issuerFiles
 	highWater     highWater
-	disagreements atomic.Uint64
+	agreement     agreement
 	wasReady      atomic.Bool            // everything was there at least once
 	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
 	fallen        chan struct{}          // closed with it
