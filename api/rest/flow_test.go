@@ -19,6 +19,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // sameJSON compares what a client value marshals to with what REST says.
