@@ -286,7 +286,6 @@ func TestIllegalTransitions(t *testing.T) {
 	good, expired := made(0), made(time.Hour)
 	superseded, compromised := revoked(made(0), pki.Superseded, time.Time{}), revoked(made(0), pki.KeyCompromise, lost)
 	void, forged := made(0), good
-	void[pki.SerialSize-1] ^= 1
 	forged[pki.SerialSize-1] ^= 1
 	claim := h.universe.Claim(revocation.Key{Issuer: h.issuing.ID, Serial: void})
 	entry := revocation.Entry{Issuer: h.issuing.ID, Serial: void, Position: claim.Position, Kind: revocation.KindVoid, RevokedAt: lost, Actor: "test"}
