@@ -100,7 +100,7 @@ func TestJobSelectors(t *testing.T) {
 			{"issuer=" + one.id.String(), nil, 9, 1, 3},
 			{"issuer=" + one.id.String() + " and epoch=400", nil, 5, 1, 2},
 			{"epoch=401", nil, 4, 0, 1},
-			{"index>=262144", nil, 1, 0, 1},
+			{"index>=16384", nil, 1, 0, 1},
 			{"index>=1 and index<3", nil, 6, 0, 3},
 			{"profile=client", nil, 3, 0, 3},
 			{`account="bob" and profile=server`, nil, 3, 0, 3},

@@ -301,7 +301,7 @@ BEGIN
 	RETURN coalesce((SELECT max(changed_at) FROM ranges), '-infinity');
 END $$;
 
--- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18. A block is one
+-- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^14. A block is one
 -- shard, whose list names one base URL: when that of the issuer has changed, a new block begins and what is left of the
 -- old one is lost, so that nobody holds a certificate whose URL its list does not name yet.
 CREATE FUNCTION signet_range_reserve(p_issuer bytea, p_epoch integer, p_count bigint, p_nonce bytea, p_owner bytea, p_lease interval)
@@ -313,7 +313,7 @@ DECLARE
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
 	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
-	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost
+	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost: store.LostIndices
 		INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, '', clock_timestamp(), signet_range_time() FROM restores r WHERE r.count > 0;
 	END IF;
@@ -330,13 +330,13 @@ BEGIN
 			UPDATE ranges SET from_idx = o_to, changed_at = signet_range_time() WHERE id = v_free.id;
 		END IF;
 	ELSE
-		v_end := (v_next / 262144 + 1) * 262144;
-		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 262144 AND state <> 4
+		v_end := (v_next / 16384 + 1) * 16384;
+		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 16384 AND state <> 4
 				ORDER BY from_idx DESC LIMIT 1) THEN
 			INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), signet_range_time());
 			v_next := v_end;
-			v_end := v_end + 262144;
+			v_end := v_end + 16384;
 		END IF;
 		o_from := v_next;
 		o_to := least(o_from + p_count, v_end);

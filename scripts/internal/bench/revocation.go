@@ -41,6 +41,9 @@ func revocations(ctx context.Context, b *bench) error {
 
 // revocationsOnPostgres: single revocations, key compromise, and a job.
 func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
+	if b.skips("limit/", "revoke/grpc/postgres/", "key-compromise/", "job/") {
+		return nil
+	}
 	single := 600_000
 	if b.quick {
 		single = 110_000
