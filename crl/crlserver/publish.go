@@ -152,11 +152,13 @@ func (p *Publisher) contenders(now time.Time) (all []contender) {
 			}
 		}
 		for series := range b.behind {
+			state := b.series[series]
 			if !b.wants(series, now) || len(b.plan(p, series, now)) == 0 {
-				delete(b.behind, series)
+				if delete(b.behind, series); state != nil { // maybe another instance published it
+					state.due = time.Time{}
+				}
 				continue
 			}
-			state := b.series[series]
 			if state == nil {
 				state = &seriesState{}
 				b.series[series] = state
@@ -171,7 +173,10 @@ func (p *Publisher) contenders(now time.Time) (all []contender) {
 		}
 	}
 	p.looked = true
-	slices.SortFunc(all, func(x, y contender) int { return x.state.due.Compare(y.state.due) })
+	// To a tenth of a second, and of those in any order: instances that all begin with the same one are in each other's way.
+	slices.SortFunc(all, func(x, y contender) int {
+		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
+	})
 	return all
 }
 
