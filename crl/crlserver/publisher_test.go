@@ -380,7 +380,7 @@ func TestLongDelta(t *testing.T) {
 	issuer.Delta = true
 	p := start(t, s, &clock{}, nil, issuer)
 	p.await(t, a.revoke(t, 0))
-	const many = 24_000 // 1.2 MiB
+	const many = 21_000 // over 1 MiB
 	entries := make([]revocation.NewEntry, many)
 	for i := range entries {
 		entries[i] = a.event(epoch, uint64(1+i), revocation.KindRevoke, pki.Superseded, 0)
