@@ -413,11 +413,19 @@ BEGIN
 	RETURN cardinality(v_void);
 END $$;
 
+-- signet_ledger_names says that an entry after p_after names one of the serials. There are few entries after what anybody has
+-- read, and a serial is 20 octets of which 12 are random: the issuer need not be compared.
+CREATE FUNCTION signet_ledger_names(p_after bigint, p_serials bytea[]) RETURNS boolean LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM ledger WHERE seq > p_after AND serial = ANY (p_serials));
+END $$;
+
 -- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
--- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used). Locks in order:
+-- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used, 6 news of an issuer). Locks in order:
 -- range rows in order of id, key blocks, approvals in order of id, audit head. p_request is NULL if no entry has a request
 -- id, p_approval if none needed an approval; no entry has a name twice. p_used are the ranges of the entries in order of id, with
--- issuer, epoch, and the lowest and highest index.
+-- issuer, epoch, and the lowest and highest index. p_footing are the serials of the issuers' certificates and of those above, and
+-- the hashes of the issuers' keys, as they were judged when the ledger ended at p_judged; NULL if no entry asks for that.
 --
 -- It runs for every batch, and for a small batch the start of a statement costs more than its rows: statements are few,
 -- planned once (the lengths of the arrays say nothing about which plan is best), and what is wrong with which entry is
@@ -426,9 +434,11 @@ CREATE FUNCTION signet_record(p_owner bytea, p_range bigint[], p_issuer bytea[],
 	p_profile text[], p_account text[], p_subject text[], p_spki_hash bytea[], p_material bytea[], p_not_before timestamptz[], p_not_after timestamptz[],
 	p_issued_at timestamptz[], p_der bytea[], p_request text[], p_digest bytea[], p_approval bytea[], p_name_of integer[], p_name text[],
 	p_name_kind smallint[], p_used bigint[], p_used_by bytea[], p_used_epoch integer[], p_used_from bigint[], p_used_to bigint[],
-	p_audit audit_batch) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+	p_judged bigint, p_footing bytea[], p_audit audit_batch) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql
+	SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	v_lost     boolean := false;
+	v_news     boolean;
 	v_locked   text;
 	v_requests integer;
 	v_inserted integer;
@@ -446,7 +456,9 @@ BEGIN
 		PERFORM FROM approvals WHERE id = ANY (p_approval) ORDER BY id FOR UPDATE;
 	END IF;
 	IF v_lost OR p_request IS NOT NULL OR p_approval IS NOT NULL
-		OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_spki_hash || p_material)) THEN
+		OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_spki_hash || p_material || p_footing))
+		OR p_judged < (SELECT max(seq) FROM ledger) AND signet_ledger_names(p_judged, p_footing) THEN
+		v_news := signet_ledger_names(p_judged, p_footing) OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_footing));
 		RETURN QUERY SELECT x.n, x.outcome FROM (
 			SELECT e.n, CASE
 				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range AND r.state = 1 AND r.owner = p_owner
@@ -456,6 +468,7 @@ BEGIN
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
 				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
 					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
+				WHEN v_news THEN 6
 				END AS outcome
 			FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request, p_approval)
 				WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, approval, n)) AS x

@@ -60,11 +60,11 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 		columns.add(n, &entries[i])
 	}
 	used := columns.used()
-	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)`,
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`,
 		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
 		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests, columns.approvals,
 		columns.nameOf, columns.names, columns.kinds,
-		used.ranges, used.issuers, used.epochs, used.from, used.to, auditParam(columns.events))
+		used.ranges, used.issuers, used.epochs, used.from, used.to, columns.judged, columns.footing, auditParam(columns.events))
 	if err != nil {
 		return nil, raceOr(err)
 	}
@@ -92,6 +92,8 @@ type recordColumns struct {
 	kinds                                            []int16
 	issuers, serials, keys, materials, ders, digests [][]byte
 	approvals                                        [][]byte // nil: nothing needed one
+	judged                                           *int64   // of the footing that was judged first
+	footing                                          [][]byte // serials and hashes of keys; nil: nothing is asked
 	profiles, accounts, subjects, requests, names    []string
 	notBefore, notAfter, issuedAt                    []time.Time
 	events                                           []audit.Event
@@ -118,6 +120,7 @@ func (c *recordColumns) add(n int, e *ca.Entry) {
 		}
 		c.approvals[n] = e.Approval[:]
 	}
+	c.stand(&e.Footing)
 	first := len(c.names)
 	for _, name := range e.Names {
 		reversed, kind := ca.ReversedName(name.Value), int16(name.Type)
@@ -127,6 +130,26 @@ func (c *recordColumns) add(n int, e *ca.Entry) {
 		}
 		if !known {
 			c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, reversed), append(c.kinds, kind)
+		}
+	}
+}
+
+func (c *recordColumns) stand(f *ca.Footing) {
+	if f.Key == (pki.KeyHash{}) {
+		return
+	}
+	if seq := int64(f.Seq); c.judged == nil || seq < *c.judged {
+		c.judged = &seq
+	}
+	has := func(fact []byte) bool {
+		return slices.ContainsFunc(c.footing, func(known []byte) bool { return bytes.Equal(known, fact) })
+	}
+	if !has(f.Key[:]) {
+		c.footing = append(c.footing, f.Key[:])
+	}
+	for i := range f.Serials {
+		if serial := f.Serials[i][:]; !has(serial) {
+			c.footing = append(c.footing, serial)
 		}
 	}
 }

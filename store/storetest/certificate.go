@@ -94,6 +94,54 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("what an entry stands on is asked when it is recorded", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		issuer, above := pki.Serial{0x41, 1}, pki.Serial{0x41, 2}
+		say := func(serial pki.Serial) uint64 {
+			seq, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.Issuer, Serial: serial, Foreign: true, Kind: revocation.KindRevoke,
+				RevokedAt: b.at, Actor: "token:admin"}}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return seq
+		}
+		index := uint64(0)
+		want := func(what string, footing ca.Footing, want ca.Outcome) {
+			t.Helper()
+			entry := b.entry(r, index)
+			entry.KeyHash[2], entry.Footing = 1, footing
+			if got := b.record(1, entry); got[0] != want {
+				t.Errorf("%s: outcome %d, want %d", what, got[0], want)
+			}
+			index++
+		}
+		standsOn := ca.Footing{Serials: []pki.Serial{issuer, above}, Key: b.key}
+		want("an empty ledger", standsOn, ca.Recorded)
+		standsOn.Seq = say(pki.Serial{0x41, 3})
+		want("all was known", standsOn, ca.Recorded)
+		say(pki.Serial{0x41, 4})
+		want("news of others", standsOn, ca.Recorded)
+		late := say(above)
+		want("news of what stands above", standsOn, ca.IssuerNews)
+		want("nothing is asked", ca.Footing{}, ca.Recorded)
+		standsOn.Seq = late
+		want("judged with the news", standsOn, ca.Recorded)
+		before := events(b)
+		stale := b.entry(r, index)
+		stale.Footing = ca.Footing{Seq: late - 1, Serials: standsOn.Serials, Key: b.key}
+		if got := b.record(1, b.entry(r, index+1), stale); got[1] != ca.IssuerNews {
+			t.Errorf("in a batch: outcome %d", got[1])
+		}
+		if n := events(b) - before; n > 1 {
+			t.Errorf("%d audit events of at most one that was recorded", n)
+		}
+		index += 2
+		block(b, b.key)
+		want("the issuer's key was blocked", standsOn, ca.IssuerNews)
+		want("nothing is asked of a blocked key either", ca.Footing{}, ca.Recorded)
+	})
+
 	t.Run("an index outside of its range is not recorded, and is void", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		first, second := b.reserve(1, 4, time.Minute), b.reserve(1, 4, time.Minute)
