@@ -356,7 +356,7 @@ func (p *Publisher) Check() error {
 
 // few joins errors, thousands of them to the first and a number.
 func few(failures []error) error {
-	const most = 8
+	const most = 32
 	failures = slices.DeleteFunc(failures, func(err error) bool { return err == nil })
 	if more := len(failures) - most; more > 0 {
 		failures = append(failures[:most], fmt.Errorf("and %d more", more))
