@@ -112,6 +112,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 		add("clock", "ok", "")
 	}
 	s.checkLags(add)
+	s.checkProfiles(add)
 	if why := s.fallenBack.Load(); why != nil {
 		add("history", "failed", *why)
 	} else {

@@ -506,3 +506,36 @@ BEGIN
 	END IF;
 	PERFORM signet_audit_append(p_audit);
 END $$;
+
+-- One row: how often every instance was asked to read its profile files; and what each said when it last did. Rows of instances
+-- that are gone go after a day.
+CREATE TABLE profile_rollout (
+	one        boolean PRIMARY KEY DEFAULT true CHECK (one),
+	generation bigint NOT NULL
+);
+INSERT INTO profile_rollout (generation) VALUES (0);
+CREATE TABLE profile_reports (
+	instance   bytea PRIMARY KEY CHECK (octet_length(instance) = 16),
+	name       text NOT NULL,
+	generation bigint NOT NULL,  -- of the row above, when it read its files
+	digest     bytea NOT NULL CHECK (octet_length(digest) = 32),
+	count      integer NOT NULL,
+	failure    text NOT NULL,    -- why its files were refused; '' if they are in effect
+	at         timestamptz NOT NULL
+);
+
+-- signet_profile_report is rollout's Store.ReportProfiles.
+CREATE FUNCTION signet_profile_report(p_ask boolean, p_instance bytea, p_name text, p_generation bigint, p_digest bytea, p_count integer, p_failure text,
+	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	IF p_ask THEN
+		UPDATE profile_rollout SET generation = generation + 1 WHERE one RETURNING generation INTO STRICT p_generation;
+	END IF;
+	DELETE FROM profile_reports r WHERE r.at < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM heartbeats h WHERE h.instance = r.instance);
+	INSERT INTO profile_reports (instance, name, generation, digest, count, failure, at)
+		VALUES (p_instance, p_name, p_generation, p_digest, p_count, p_failure, clock_timestamp())
+		ON CONFLICT (instance) DO UPDATE SET name = excluded.name, generation = excluded.generation, digest = excluded.digest, count = excluded.count,
+			failure = excluded.failure, at = excluded.at;
+	PERFORM signet_audit_append(p_audit);
+	RETURN p_generation;
+END $$;
