@@ -310,6 +310,7 @@ DECLARE
 	v_next bigint;
 	v_free record;
 	v_end  bigint;
+	v_at   timestamptz;
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
 	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
@@ -319,6 +320,7 @@ BEGIN
 	END IF;
 	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
 	-- Later statements, so that they see what was changed, given back or taken while this one waited.
+	v_at := signet_range_time(); -- before a row is deleted, which may be the one that changed last
 	SELECT base_url INTO o_base_url FROM issuers WHERE id = p_issuer;
 	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 AND base_url = o_base_url ORDER BY from_idx LIMIT 1 FOR UPDATE;
 	IF FOUND THEN
@@ -327,14 +329,14 @@ BEGIN
 		IF o_to = v_free.to_idx THEN
 			DELETE FROM ranges WHERE id = v_free.id;
 		ELSE
-			UPDATE ranges SET from_idx = o_to, changed_at = signet_range_time() WHERE id = v_free.id;
+			UPDATE ranges SET from_idx = o_to, changed_at = v_at WHERE id = v_free.id;
 		END IF;
 	ELSE
 		v_end := (v_next / 262144 + 1) * 262144;
 		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 262144 AND state <> 4
 				ORDER BY from_idx DESC LIMIT 1) THEN
 			INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), signet_range_time());
+				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), v_at);
 			v_next := v_end;
 			v_end := v_end + 262144;
 		END IF;
@@ -346,7 +348,7 @@ BEGIN
 		UPDATE epochs SET next_idx = o_to WHERE issuer = p_issuer AND epoch = p_epoch;
 	END IF;
 	INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, o_base_url, clock_timestamp() + p_lease, signet_range_time())
+		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, o_base_url, clock_timestamp() + p_lease, v_at)
 		RETURNING id INTO o_id;
 	PERFORM pg_notify('signet_ranges', ''); -- the universe reads ranges and ledger
 	RETURN NEXT;
@@ -360,6 +362,7 @@ CREATE FUNCTION signet_range_close(p_id bigint, p_closer bytea, p_key bytea, p_s
 DECLARE
 	v_range  ranges;
 	v_now    timestamptz;
+	v_at     timestamptz;
 	v_void   ledger_entry[] := '{}';
 	v_cursor bigint;
 	v_run    record;
@@ -372,6 +375,7 @@ BEGIN
 		RAISE EXCEPTION 'the range is still in use by its owner' USING ERRCODE = 'SG412', COLUMN = 'range';
 	END IF;
 	v_now := clock_timestamp();
+	v_at := signet_range_time(); -- before a row is deleted, which may be the one that changed last
 	-- A later statement, so that it sees what was recorded while this one waited for the lock.
 	IF EXISTS (SELECT FROM certificates c, unnest(p_unsigned_from, p_unsigned_to) AS u (f, t)
 			WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx >= u.f AND c.idx < u.t) THEN
@@ -389,18 +393,18 @@ BEGIN
 			ORDER BY i);
 	END IF;
 	IF cardinality(p_unsigned_from) = 0 THEN
-		UPDATE ranges SET state = 2, range_key = p_key, changed_at = signet_range_time() WHERE id = p_id;
+		UPDATE ranges SET state = 2, range_key = p_key, changed_at = v_at WHERE id = p_id;
 	ELSE
 		DELETE FROM ranges WHERE id = p_id;
 		v_cursor := v_range.from_idx;
 		FOR v_run IN SELECT u.f, u.t FROM unnest(p_unsigned_from || v_range.to_idx, p_unsigned_to || v_range.to_idx) AS u (f, t) ORDER BY u.f LOOP
 			IF v_run.f > v_cursor THEN
 				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
-					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, signet_range_time());
+					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, v_at);
 			END IF;
 			IF v_run.t > v_run.f THEN
 				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, signet_range_time());
+					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, v_at);
 			END IF;
 			v_cursor := v_run.t;
 		END LOOP;

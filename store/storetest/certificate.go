@@ -83,14 +83,31 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		otherAccount := b.entry(r, 8)
 		otherAccount.RequestID, otherAccount.Account = "r1", "mail"
 		outside := b.entry(r, 20)
+		otherIssuer, otherEpoch := b.entry(r, 9), b.entry(r, 10)
+		otherIssuer.Issuer[0] ^= 1
+		otherEpoch.Position.Epoch++
 		before := events(b)
-		got := b.record(1, b.entry(r, 0), bad, b.entry(r, 1), b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, otherAccount, outside)
-		want := []ca.Outcome{ca.Recorded, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.Recorded, ca.RangeLost}
+		got := b.record(1, b.entry(r, 0), bad, b.entry(r, 1), b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, otherAccount, outside, otherIssuer, otherEpoch)
+		want := []ca.Outcome{ca.Recorded, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RangeLost}
 		if !slices.Equal(got, want) {
 			t.Errorf("outcomes %v, want %v", got, want)
 		}
 		if n := events(b) - before; n != 3 {
 			t.Errorf("%d audit events for 3 recorded", n)
+		}
+		bad.RequestID = "r2" // nor does the id of a request that is refused count as used
+		material.RequestID = "r2"
+		for i, alone := range []ca.Entry{bad, b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, outside, otherIssuer, otherEpoch, b.entry(r, 4), b.entry(r, 5)} {
+			if i == 9 {
+				alone.KeyMaterial = material.KeyMaterial
+			}
+			if i == 8 {
+				alone.KeyHash = bad.KeyHash
+			}
+			want := []ca.Outcome{ca.KeyBlocked, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.RangeLost, ca.RangeLost, ca.RangeLost, ca.KeyBlocked, ca.KeyBlocked}[i]
+			if got := b.record(1, alone); got[0] != want {
+				t.Errorf("entry %d alone: %v, want %v", i, got[0], want)
+			}
 		}
 	})
 
@@ -298,4 +315,33 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("%d certificates are left by name, want 5", n)
 		}
 	})
+}
+
+// RequestIDEnds holds a store to this: the request id of a certificate is taken for 24 hours. pass makes time pass for what is kept.
+func RequestIDEnds(t *testing.T, s store.Store, pass func(by time.Duration)) {
+	b := newBooks(t, s)
+	r := b.reserve(1, 16, time.Minute)
+	first, second := b.entry(r, 0), b.entry(r, 1)
+	first.RequestID, second.RequestID = "r1", "r1"
+	b.record(1, first)
+	pass(24*time.Hour - time.Minute)
+	if got := b.record(1, second); got[0] != ca.RequestUsed {
+		t.Errorf("after nearly a day: %v", got)
+	}
+	if found, err := s.FindRequest(t.Context(), "web", "r1"); err != nil || found.Certificate.Serial != first.Serial {
+		t.Errorf("after nearly a day: %+v, %v", found, err)
+	}
+	pass(2 * time.Minute)
+	if _, err := s.FindRequest(t.Context(), "web", "r1"); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("after a day: %v", err)
+	}
+	if got := b.record(1, second); got[0] != ca.Recorded {
+		t.Errorf("after a day: %v", got)
+	}
+	if found, err := s.FindRequest(t.Context(), "web", "r1"); err != nil || found.Certificate.Serial != second.Serial {
+		t.Errorf("used anew: %+v, %v", found, err)
+	}
+	if n, err := s.ForgetRequests(t.Context(), 10); err != nil || n != 0 {
+		t.Errorf("forgot %d that are in use: %v", n, err)
+	}
 }
