@@ -29,16 +29,16 @@ func (events auditBatch) appendTo(b []byte, of *typeIDs) []byte {
 	if len(events) == 0 {
 		return b
 	}
-	hash := audit.BatchHash(events)
+	hash, details := audit.Encode(events)
 	b = appendBytes(binary.BigEndian.AppendUint32(b, 2), hash[:]) // fields
 	b = binary.BigEndian.AppendUint32(b, of.auditEvents)
 	b, array := append(b, 0, 0, 0, 0), len(b)
 	b = appendArray(b, of.auditEvent, len(events))
-	for _, e := range events {
+	for i, e := range events {
 		row := 0
 		b, row = beginRow(b, 8)
 		b = appendTime(b, e.At)
-		for _, text := range [...]string{e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, e.DetailJSON()} {
+		for _, text := range [...]string{e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, details[i]} {
 			b = appendText(b, text)
 		}
 		b = endRow(b, row)
