@@ -19,6 +19,7 @@ const (
 var (
 	errTruncated = errors.New("truncated")
 	errLength    = errors.New("length is not in DER")
+	errTrailing  = errors.New("trailing octets")
 	errTime      = errors.New("time is not YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ")
 )
 
@@ -90,6 +91,23 @@ func checkInteger(content []byte) error {
 		return errors.New("integer is longer than needed")
 	}
 	return nil
+}
+
+// expectOID is expect for an object identifier: it has at least one arc, each without an octet too many and the last one
+// complete (X.690, Section 8.19).
+func expectOID(b []byte) (content, rest []byte, err error) {
+	if content, rest, err = expect(b, 0x06); err != nil {
+		return nil, nil, err
+	}
+	begins, ok := true, len(content) > 0
+	for _, octet := range content {
+		ok = ok && !(begins && octet == 0x80)
+		begins = octet < 0x80
+	}
+	if !ok || !begins {
+		return nil, nil, errors.New("object identifier is not in DER")
+	}
+	return content, rest, nil
 }
 
 // appendHeader writes tag and length.

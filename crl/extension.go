@@ -66,12 +66,9 @@ func parseExtensions(all []extension, list []byte) ([]extension, error) {
 const maxExtensions = 64
 
 func parseExtension(b []byte) (e extension, err error) {
-	oid, b, err := expect(b, 0x06)
+	oid, b, err := expectOID(b)
 	if err != nil {
 		return e, err
-	}
-	if len(oid) == 0 {
-		return e, errors.New("object identifier is empty")
 	}
 	e.oid = oid
 	if len(b) > 0 && b[0] == 0x01 {
@@ -167,8 +164,7 @@ func (r *reader) listExtension(e extension) (err error) {
 			}
 		}
 	case oidAuthorityKey:
-		_, _, err = expect(e.value, tagSequence)
-		l.AuthorityKey = bytes.Clone(e.value)
+		l.AuthorityKey, err = parseAuthorityKey(e.value)
 	case oidFreshest:
 		l.Freshest, err = ParseDistributionPoints(e.value)
 	case oidExpired:
@@ -181,6 +177,24 @@ func (r *reader) listExtension(e extension) (err error) {
 		}
 	}
 	return err
+}
+
+// parseAuthorityKey checks the value of authorityKeyIdentifier (RFC 5280, Section 4.2.1.1), which is compared as it stands.
+func parseAuthorityKey(value []byte) ([]byte, error) {
+	content, rest, err := expect(value, tagSequence)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) > 0 {
+		return nil, errTrailing
+	}
+	fields, err := contextFields(content)
+	for _, f := range fields {
+		if f.tag != 0x80 && f.tag != 0xa1 && f.tag != 0x82 {
+			return nil, fmt.Errorf("unexpected tag %#02x", f.tag)
+		}
+	}
+	return bytes.Clone(value), err
 }
 
 // reasonOnly is how nearly every entry extension looks: a reason code alone. The last octet is the reason.
@@ -280,7 +294,7 @@ func (r *reader) certificateIssuer(value []byte) error {
 func parseGeneralizedTime(der []byte) (time.Time, error) {
 	content, rest, err := expect(der, tagGeneralizedTime)
 	if err == nil && len(rest) > 0 {
-		err = errors.New("trailing octets")
+		err = errTrailing
 	}
 	if err != nil {
 		return time.Time{}, err

@@ -53,7 +53,7 @@ const AllReasons ReasonFlags = 0x1fe
 func ParseDistributionPoints(value []byte) ([]DistributionPoint, error) {
 	list, rest, err := expect(value, tagSequence)
 	if err == nil && len(rest) > 0 {
-		err = errors.New("trailing octets")
+		err = errTrailing
 	}
 	if err == nil && len(list) == 0 {
 		err = errors.New("no distribution point")
@@ -111,7 +111,7 @@ func parseIDP(value []byte) (*IssuingDistributionPoint, error) {
 		return nil, err
 	}
 	if len(rest) > 0 {
-		return nil, errors.New("trailing octets")
+		return nil, errTrailing
 	}
 	fields, err := contextFields(content)
 	if err != nil {
@@ -198,17 +198,16 @@ func parsePointName(b []byte) (names []Name, relative []byte, err error) {
 		names, err = parseNames(content)
 		return names, nil, err
 	case 0xa1:
-		if len(content) == 0 {
-			return nil, nil, errors.New("relative name is empty")
-		}
-		return nil, bytes.Clone(content), nil
+		_, err := canonicalSet(content)
+		return nil, bytes.Clone(content), err
 	}
 	return nil, nil, fmt.Errorf("unexpected tag %#02x in a distribution point name", tag)
 }
 
-// parseReasonFlags reads the content of a BIT STRING. Flags beyond the standard's nine are dropped.
+// parseReasonFlags reads the content of a BIT STRING. Flags beyond the standard's nine are dropped. Unused bits must be zero (X.690, Section
+// 11.2.1), or they would be read as flags.
 func parseReasonFlags(b []byte) (ReasonFlags, error) {
-	if len(b) == 0 || b[0] > 7 || len(b) == 1 && b[0] != 0 {
+	if len(b) == 0 || b[0] > 7 || len(b) == 1 && b[0] != 0 || b[len(b)-1]&(1<<b[0]-1) != 0 {
 		return 0, errors.New("reason flags are not a bit string")
 	}
 	var flags ReasonFlags

@@ -111,7 +111,7 @@ type reader struct {
 	at     int64 // offset of the element where names
 	issuer int   // certificate issuer in force, -1: the list's own
 
-	early bool // thisUpdate or nextUpdate before 2050 is a GeneralizedTime
+	early bool // a date before 2050 is a GeneralizedTime
 
 	scratch []extension // of the entry at hand
 
@@ -317,8 +317,17 @@ func (r *reader) time(where string, absent bool) (t time.Time, ok bool, err erro
 		return time.Time{}, false, err
 	}
 	t = time.Unix(seconds, 0).UTC()
-	r.early = r.early || tag == tagGeneralizedTime && t.Year() < 2050
+	if tag == tagGeneralizedTime {
+		r.noteEarly(seconds)
+	}
 	return t, true, nil
+}
+
+// noteEarly notes a GeneralizedTime that had to be a UTCTime: from 1950 to 2049 (RFC 5280, Sections 5.1.2.4 to 5.1.2.6).
+func (r *reader) noteEarly(seconds int64) {
+	if seconds >= -631152000 && seconds < 2524608000 {
+		r.early = true
+	}
 }
 
 // revokedCertificates is the loop that everything else is arranged for.
@@ -389,6 +398,9 @@ func (r *reader) entry(b []byte) error {
 	e := record{serial: serial, invalidity: noDate}
 	if e.at, err = parseTime(tag, date); err != nil {
 		return err
+	}
+	if tag == tagGeneralizedTime {
+		r.noteEarly(e.at)
 	}
 	if len(b) > 0 {
 		if err := r.entryExtensions(b, &e); err != nil {

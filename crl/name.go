@@ -19,6 +19,9 @@ const (
 	tagNameDirectory = 0xa4 // [4] EXPLICIT Name
 )
 
+// generalNameTags are the tags of the nine kinds of names, by number.
+var generalNameTags = [...]byte{0xa0, 0x81, 0x82, 0xa3, tagNameDirectory, 0xa5, tagNameURI, 0x87, 0x88}
+
 // URIName makes the GeneralName of a URI.
 func URIName(uri string) Name { return wrap(tagNameURI, []byte(uri)) }
 
@@ -60,11 +63,11 @@ func parseNames(b []byte) ([]Name, error) {
 		if err != nil {
 			return nil, err
 		}
-		if tag&0xc0 != 0x80 || tag&0x1f > 8 {
+		if tag&0x1f > 8 || tag != generalNameTags[tag&0x1f] {
 			return nil, errors.New("not a general name")
 		}
 		if tag == tagNameDirectory {
-			if _, after, err := expect(content, tagSequence); err != nil || len(after) > 0 {
+			if _, ok := CanonicalName(content); !ok {
 				return nil, errors.New("not a directory name")
 			}
 		}
@@ -110,12 +113,15 @@ func CanonicalName(der []byte) (canonical string, ok bool) {
 }
 
 func canonicalSet(set []byte) (attributes []string, err error) {
+	if len(set) == 0 {
+		return nil, errors.New("relative name is empty")
+	}
 	for len(set) > 0 {
 		var attribute []byte
 		if attribute, set, err = expect(set, tagSequence); err != nil {
 			return nil, err
 		}
-		oid, value, err := expect(attribute, 0x06)
+		oid, value, err := expectOID(attribute)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +130,7 @@ func canonicalSet(set []byte) (attributes []string, err error) {
 			return nil, err
 		}
 		if len(rest) > 0 {
-			return nil, errors.New("trailing octets")
+			return nil, errTrailing
 		}
 		text := string(value)
 		if plain, ok := directoryString(tag, content); ok {

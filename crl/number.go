@@ -38,7 +38,7 @@ func parseNumber(der []byte) (n Number, err error) {
 		return n, err
 	}
 	if len(rest) > 0 {
-		return n, errors.New("trailing octets")
+		return n, errTrailing
 	}
 	if content[0]&0x80 != 0 {
 		return n, errors.New("number is negative")

@@ -139,18 +139,18 @@ func hashOfOID(oid []byte) crypto.Hash {
 // readCertID reads a CertID. An unknown hash algorithm is not an error: the answer to it is not malformedRequest, and
 // a response may name other certificates by it.
 func readCertID(input *cryptobyte.String, id *CertID) bool {
-	var certID, algorithm, oid, nameHash, keyHash, serial cryptobyte.String
+	var certID, nameHash, keyHash, serial cryptobyte.String
+	var algorithm algorithmIdentifier
 	if !input.ReadASN1(&certID, asn1.SEQUENCE) ||
-		!certID.ReadASN1(&algorithm, asn1.SEQUENCE) ||
-		!algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
+		!algorithm.read(&certID) ||
 		!certID.ReadASN1(&nameHash, asn1.OCTET_STRING) ||
 		!certID.ReadASN1(&keyHash, asn1.OCTET_STRING) ||
 		!certID.ReadASN1(&serial, asn1.INTEGER) || len(serial) == 0 || !certID.Empty() {
 		return false
 	}
-	*id = CertID{hashOfOID(oid), oid, nameHash, keyHash, serial}
+	*id = CertID{hashOfOID(algorithm.oid), algorithm.oid, nameHash, keyHash, serial}
 	// A hash of the wrong length is no hash of anything.
-	return id.Hash == 0 || (len(nameHash) == id.Hash.Size() && len(keyHash) == id.Hash.Size())
+	return id.Hash == 0 || (len(nameHash) == id.Hash.Size() && len(keyHash) == id.Hash.Size() && algorithm.plain())
 }
 
 // addCertID writes a CertID with NULL parameters, as RFC 6960 clients do in practice.

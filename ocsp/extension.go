@@ -117,7 +117,7 @@ func readExtensions(input *cryptobyte.String, n uint8) ([]Extension, error) {
 	for !list.Empty() {
 		var extension, id, value cryptobyte.String
 		e := Extension{}
-		if !list.ReadASN1(&extension, asn1.SEQUENCE) || !extension.ReadASN1(&id, asn1.OBJECT_IDENTIFIER) ||
+		if !list.ReadASN1(&extension, asn1.SEQUENCE) || !readOID(&extension, &id) ||
 			!readOptionalBool(&extension, &e.Critical) ||
 			!extension.ReadASN1(&value, asn1.OCTET_STRING) || !extension.Empty() {
 			return nil, errors.New("extension does not parse")
@@ -132,6 +132,22 @@ func readExtensions(input *cryptobyte.String, n uint8) ([]Extension, error) {
 		extensions = append(extensions, e)
 	}
 	return extensions, nil
+}
+
+// readOID reads the content octets of an object identifier: at least one arc, each without an octet too many and the last one complete
+// (X.690, Section 8.19).
+func readOID(input, id *cryptobyte.String) bool {
+	if !input.ReadASN1(id, asn1.OBJECT_IDENTIFIER) || id.Empty() {
+		return false
+	}
+	begins := true
+	for _, octet := range *id {
+		if begins && octet == 0x80 {
+			return false
+		}
+		begins = octet < 0x80
+	}
+	return begins
 }
 
 // readOptionalBool reads a BOOLEAN DEFAULT FALSE.

@@ -64,7 +64,8 @@ func ParseRequest(der []byte) (*Request, error) {
 
 // readSignature notes optionalSignature and checks its shape only.
 func (r *Request) readSignature(outer *cryptobyte.String) error {
-	var wrapped, signature, algorithm, certs cryptobyte.String
+	var wrapped, signature cryptobyte.String
+	var algorithm algorithmIdentifier
 	var bits []byte
 	if !outer.ReadOptionalASN1(&wrapped, &r.Signed, asn1.Tag(0).Constructed().ContextSpecific()) || !outer.Empty() {
 		return malformed("request does not parse")
@@ -72,13 +73,12 @@ func (r *Request) readSignature(outer *cryptobyte.String) error {
 	if !r.Signed {
 		return nil
 	}
-	var present bool
 	if !wrapped.ReadASN1(&signature, asn1.SEQUENCE) || !wrapped.Empty() ||
-		!signature.ReadASN1(&algorithm, asn1.SEQUENCE) || !signature.ReadASN1BitStringAsBytes(&bits) ||
-		!signature.ReadOptionalASN1(&certs, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !signature.Empty() {
+		!algorithm.read(&signature) || !signature.ReadASN1BitStringAsBytes(&bits) {
 		return malformed("signature of the request does not parse")
 	}
-	return nil
+	_, err := readCertificates(&signature)
+	return err
 }
 
 func (r *Request) readTBS(tbs *cryptobyte.String) error {
@@ -91,7 +91,9 @@ func (r *Request) readTBS(tbs *cryptobyte.String) error {
 		return malformed("request does not parse")
 	}
 	if named {
-		r.RequestorName = name
+		if r.RequestorName = name; !isGeneralName(name) {
+			return malformed("requestor name does not parse")
+		}
 	}
 	for !list.Empty() {
 		if len(r.Items) == MaxItems {
@@ -114,6 +116,13 @@ func (r *Request) readTBS(tbs *cryptobyte.String) error {
 		return malformed("request has trailing fields")
 	}
 	return r.readKnownExtensions()
+}
+
+// isGeneralName reports whether name is one element that GeneralName can have (RFC 5280, Section 4.2.1.6). Nobody looks into it.
+func isGeneralName(name cryptobyte.String) bool {
+	var content cryptobyte.String
+	var tag asn1.Tag
+	return name.ReadAnyASN1(&content, &tag) && name.Empty() && tag&0xc0 == 0x80 && tag&0x1f <= 8
 }
 
 func (r *Request) readKnownExtensions() error {

@@ -129,25 +129,35 @@ func ParseResponse(der []byte) (*Response, error) {
 
 // readBasic reads a BasicOCSPResponse.
 func (r *Response) readBasic(der cryptobyte.String) error {
-	var basic, signed, algorithm, wrapped, certs cryptobyte.String
-	var present bool
+	var basic, signed cryptobyte.String
+	var algorithm algorithmIdentifier
 	if !der.ReadASN1(&basic, asn1.SEQUENCE) || !der.Empty() || !basic.ReadASN1Element(&signed, asn1.SEQUENCE) ||
-		!basic.ReadASN1Element(&algorithm, asn1.SEQUENCE) || !basic.ReadASN1BitStringAsBytes(&r.Signature) ||
-		!basic.ReadOptionalASN1(&wrapped, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !basic.Empty() {
+		!algorithm.read(&basic) || !basic.ReadASN1BitStringAsBytes(&r.Signature) {
 		return malformed("basic response does not parse")
 	}
-	r.Signed, r.Algorithm = signed, algorithm
-	if present && (!wrapped.ReadASN1(&certs, asn1.SEQUENCE) || !wrapped.Empty()) {
-		return malformed("certificates of the response do not parse")
-	}
-	for !certs.Empty() {
-		var cert cryptobyte.String
-		if !certs.ReadASN1Element(&cert, asn1.SEQUENCE) || len(r.Certificates) == maxNestedDERs {
-			return malformed("certificates of the response do not parse, or are more than %d", maxNestedDERs)
-		}
-		r.Certificates = append(r.Certificates, cert)
+	r.Signed, r.Algorithm = signed, algorithm.der
+	var err error
+	if r.Certificates, err = readCertificates(&basic); err != nil {
+		return err
 	}
 	return r.readData(signed)
+}
+
+// readCertificates reads the optional certificates beside a signature, which end what it stands in.
+func readCertificates(input *cryptobyte.String) (all [][]byte, err error) {
+	var wrapped, certs, cert cryptobyte.String
+	var present bool
+	if !input.ReadOptionalASN1(&wrapped, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !input.Empty() ||
+		present && (!wrapped.ReadASN1(&certs, asn1.SEQUENCE) || !wrapped.Empty()) {
+		return nil, malformed("certificates beside the signature do not parse")
+	}
+	for !certs.Empty() {
+		if !certs.ReadASN1Element(&cert, asn1.SEQUENCE) || len(all) == maxNestedDERs {
+			return nil, malformed("certificates beside the signature do not parse, or are more than %d", maxNestedDERs)
+		}
+		all = append(all, cert)
+	}
+	return all, nil
 }
 
 // readData reads a ResponseData.
@@ -162,7 +172,7 @@ func (r *Response) readData(der cryptobyte.String) error {
 	if err := r.readResponderID(&data); err != nil {
 		return err
 	}
-	if !data.ReadASN1GeneralizedTime(&r.ProducedAt) || !data.ReadASN1(&list, asn1.SEQUENCE) {
+	if !readGeneralizedTime(&data, &r.ProducedAt) || !data.ReadASN1(&list, asn1.SEQUENCE) {
 		return malformed("response data does not parse")
 	}
 	for !list.Empty() {
@@ -186,7 +196,9 @@ func (r *Response) readData(der cryptobyte.String) error {
 		r.Nonce = responseNonce(value)
 	}
 	if value, found := find(r.Extensions, OIDExtendedRevoke); found {
-		r.ExtendedRevoke = isNull(value)
+		if r.ExtendedRevoke = isNull(value); !r.ExtendedRevoke {
+			return malformed("extended-revoke extension is not NULL")
+		}
 	}
 	return nil
 }
@@ -215,9 +227,9 @@ func readAnswer(list *cryptobyte.String) (Answer, error) {
 	var single, next cryptobyte.String
 	var present bool
 	if !list.ReadASN1(&single, asn1.SEQUENCE) || !readCertID(&single, &a.ID) || !readCertStatus(&single, &a) ||
-		!single.ReadASN1GeneralizedTime(&a.ThisUpdate) ||
+		!readGeneralizedTime(&single, &a.ThisUpdate) ||
 		!single.ReadOptionalASN1(&next, &present, asn1.Tag(0).Constructed().ContextSpecific()) ||
-		present && (!next.ReadASN1GeneralizedTime(&a.NextUpdate) || !next.Empty()) {
+		present && (!readGeneralizedTime(&next, &a.NextUpdate) || !next.Empty()) {
 		return Answer{}, malformed("answer does not parse")
 	}
 	var err error
@@ -246,7 +258,7 @@ func readCertStatus(single *cryptobyte.String, a *Answer) bool {
 	}
 	a.Status = pki.StatusRevoked
 	var present bool
-	if !single.ReadASN1(&content, revoked) || !content.ReadASN1GeneralizedTime(&a.RevokedAt) ||
+	if !single.ReadASN1(&content, revoked) || !readGeneralizedTime(&content, &a.RevokedAt) ||
 		!content.ReadOptionalASN1(&reason, &present, asn1.Tag(0).Constructed().ContextSpecific()) || !content.Empty() {
 		return false
 	}
@@ -267,5 +279,11 @@ func readTimeExtension(list []Extension, id OID, out *time.Time) bool {
 		return true
 	}
 	input := cryptobyte.String(value)
-	return input.ReadASN1GeneralizedTime(out) && input.Empty()
+	return readGeneralizedTime(&input, out) && input.Empty()
+}
+
+// readGeneralizedTime reads a time in UTC with seconds and without fractions: RFC 6960, Section 4.2.2.1, has the form of RFC 5280, Section
+// 4.1.2.5.2. cryptobyte would take offsets, too.
+func readGeneralizedTime(input *cryptobyte.String, out *time.Time) bool {
+	return input.ReadASN1GeneralizedTime(out) && out.Location() == time.UTC
 }

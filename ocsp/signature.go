@@ -1,7 +1,6 @@
 package ocsp
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -101,26 +100,49 @@ func (k responderKey) sign(message []byte) ([]byte, error) {
 	return k.signer.Sign(rand.Reader, sum(k.hash, message), k.hash)
 }
 
+// algorithmIdentifier is an AlgorithmIdentifier (RFC 5280, Section 4.1.1.2).
+type algorithmIdentifier struct {
+	der, oid   cryptobyte.String // the whole; content octets
+	parameters cryptobyte.String // DER of one element, empty if absent
+}
+
+func (a *algorithmIdentifier) read(input *cryptobyte.String) bool {
+	var content cryptobyte.String
+	if !input.ReadASN1Element(&a.der, asn1.SEQUENCE) {
+		return false
+	}
+	whole := a.der
+	if !whole.ReadASN1(&content, asn1.SEQUENCE) || !readOID(&content, &a.oid) {
+		return false
+	}
+	a.parameters = content
+	var tag asn1.Tag
+	return content.Empty() || content.ReadAnyASN1(&whole, &tag) && content.Empty()
+}
+
+// plain reports that there are no parameters. Some write NULL where a standard has nothing, and the other way round.
+func (a *algorithmIdentifier) plain() bool { return len(a.parameters) == 0 || isNull(a.parameters) }
+
 // checkSignature verifies a signature over signed under a DER AlgorithmIdentifier. Whoever made the message chose the
 // algorithm, so it has to be one of the key's own kind.
 func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, allowSHA1 bool) error {
 	input := cryptobyte.String(algorithm)
-	var content, id cryptobyte.String
-	if !input.ReadASN1(&content, asn1.SEQUENCE) || !input.Empty() || !content.ReadASN1(&id, asn1.OBJECT_IDENTIFIER) {
+	var a algorithmIdentifier
+	if !a.read(&input) || !input.Empty() {
 		return errAlgorithm
 	}
-	oid := OID(id)
+	oid := OID(a.oid)
 	hash := signatureHashes[oid]
 	if hash == crypto.SHA1 && !allowSHA1 {
 		return errSHA1
 	}
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
-		return checkECDSA(oid, hash, signed, signature, key)
+		return checkECDSA(a, hash, signed, signature, key)
 	case *rsa.PublicKey:
-		return checkRSA(oid, hash, content, signed, signature, key, allowSHA1)
+		return checkRSA(a, hash, signed, signature, key, allowSHA1)
 	case ed25519.PublicKey:
-		if oid != oidEd25519 || !content.Empty() {
+		if oid != oidEd25519 || len(a.parameters) > 0 {
 			return errAlgorithm
 		}
 		if !ed25519.Verify(key, signed, signature) {
@@ -128,12 +150,12 @@ func checkSignature(algorithm, signed, signature []byte, key crypto.PublicKey, a
 		}
 		return nil
 	}
-	return checkMLDSA(oid, content, signed, signature, key)
+	return checkMLDSA(a, signed, signature, key)
 }
 
-func checkMLDSA(oid OID, parameters cryptobyte.String, signed, signature []byte, key crypto.PublicKey) error {
+func checkMLDSA(a algorithmIdentifier, signed, signature []byte, key crypto.PublicKey) error {
 	set, _ := pki.MLDSAOf(key)
-	if set == pki.NoMLDSA || oid != OID(set.OID()) || !parameters.Empty() { // RFC 9881, Section 2: absent
+	if set == pki.NoMLDSA || OID(a.oid) != OID(set.OID()) || len(a.parameters) > 0 { // RFC 9881, Section 2: absent
 		return errAlgorithm
 	}
 	if !pki.VerifyMLDSA(key, signed, signature) {
@@ -142,10 +164,13 @@ func checkMLDSA(oid OID, parameters cryptobyte.String, signed, signature []byte,
 	return nil
 }
 
-func checkECDSA(oid OID, hash crypto.Hash, signed, signature []byte, key *ecdsa.PublicKey) error {
-	switch oid {
+func checkECDSA(a algorithmIdentifier, hash crypto.Hash, signed, signature []byte, key *ecdsa.PublicKey) error {
+	switch OID(a.oid) {
 	case oidECDSASHA1, oidECDSASHA256, oidECDSASHA384, oidECDSASHA512:
 	default:
+		return errAlgorithm
+	}
+	if !a.plain() { // RFC 5758, Section 3.2: absent
 		return errAlgorithm
 	}
 	if !ecdsa.VerifyASN1(key, sum(hash, signed), signature) {
@@ -154,18 +179,21 @@ func checkECDSA(oid OID, hash crypto.Hash, signed, signature []byte, key *ecdsa.
 	return nil
 }
 
-func checkRSA(oid OID, hash crypto.Hash, parameters cryptobyte.String, signed, signature []byte, key *rsa.PublicKey, allowSHA1 bool) error {
+func checkRSA(a algorithmIdentifier, hash crypto.Hash, signed, signature []byte, key *rsa.PublicKey, allowSHA1 bool) error {
 	if key.N.BitLen() > maxRSABits {
 		return fmt.Errorf("RSA key of %d bits: at most %d are used", key.N.BitLen(), maxRSABits)
 	}
-	switch oid {
+	switch OID(a.oid) {
 	case oidRSASHA1, oidRSASHA256, oidRSASHA384, oidRSASHA512:
+		if !a.plain() { // RFC 4055, Section 5: NULL
+			return errAlgorithm
+		}
 		if rsa.VerifyPKCS1v15(key, hash, sum(hash, signed), signature) != nil {
 			return errSignature
 		}
 		return nil
 	case oidRSAPSS:
-		hash, salt, ok := readPSS(parameters)
+		hash, salt, ok := readPSS(a.parameters)
 		if !ok {
 			return errAlgorithm
 		}
@@ -190,17 +218,15 @@ func readPSS(input cryptobyte.String) (hash crypto.Hash, salt int, ok bool) {
 		return 0, 0, false
 	}
 	hash, mask, salt, trailer := crypto.SHA1, crypto.SHA1, 20, 1
-	if !parameters.ReadOptionalASN1(&field, &present, tag(0)) || present && !readHash(&field, &hash) {
-		return 0, 0, false
-	}
-	if !parameters.ReadOptionalASN1(&field, &present, tag(1)) || present && !readMGF1(&field, &mask) {
-		return 0, 0, false
-	}
-	if !parameters.ReadOptionalASN1(&field, &present, tag(2)) || present && !field.ReadASN1Integer(&salt) {
-		return 0, 0, false
-	}
-	if !parameters.ReadOptionalASN1(&field, &present, tag(3)) || present && !field.ReadASN1Integer(&trailer) {
-		return 0, 0, false
+	for n, read := range [...]func() bool{
+		func() bool { return readHash(&field, &hash) },
+		func() bool { return readMGF1(&field, &mask) },
+		func() bool { return field.ReadASN1Integer(&salt) },
+		func() bool { return field.ReadASN1Integer(&trailer) },
+	} {
+		if !parameters.ReadOptionalASN1(&field, &present, tag(uint8(n))) || present && (!read() || !field.Empty()) {
+			return 0, 0, false
+		}
 	}
 	ok = parameters.Empty() && hash == mask && hash != 0 && salt >= 0 && salt <= 1024 && trailer == 1
 	// rsa.PSSSaltLengthAuto is zero: a salt of no octets would be read as "any".
@@ -208,18 +234,17 @@ func readPSS(input cryptobyte.String) (hash crypto.Hash, salt int, ok bool) {
 }
 
 func readHash(input *cryptobyte.String, hash *crypto.Hash) bool {
-	var algorithm, oid cryptobyte.String
-	if !input.ReadASN1(&algorithm, asn1.SEQUENCE) || !algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) {
+	var a algorithmIdentifier
+	if !a.read(input) {
 		return false
 	}
-	*hash = hashOfOID(oid)
-	return algorithm.Empty() || bytes.Equal(algorithm, null)
+	*hash = hashOfOID(a.oid)
+	return a.plain()
 }
 
 func readMGF1(input *cryptobyte.String, hash *crypto.Hash) bool {
-	var algorithm, oid cryptobyte.String
-	return input.ReadASN1(&algorithm, asn1.SEQUENCE) && algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) &&
-		OID(oid) == oidMGF1 && readHash(&algorithm, hash) && algorithm.Empty()
+	var a algorithmIdentifier
+	return a.read(input) && OID(a.oid) == oidMGF1 && readHash(&a.parameters, hash) // one element, as read has seen
 }
 
 // checkCertificateSignature verifies that key signed cert. It asks nothing else of the signer: who it has to be is the

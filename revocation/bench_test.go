@@ -182,6 +182,54 @@ func BenchmarkJob(b *testing.B) {
 	})
 }
 
+// BenchmarkBlockKey: the compromise of a key that 1,008 certificates carry, over twelve weeks of expiry; by a store that has done it
+// before, and by one that has not.
+func BenchmarkBlockKey(b *testing.B) {
+	const weeks, each = 12, 84
+	block := func(b *testing.B, s store.Store, again func(b *testing.B) store.Store) {
+		i := newIssuer(b, s, "one", false)
+		for week := range pki.Epoch(weeks) {
+			i.reserve(b, epoch+week, 0, uint64(b.N+1)*each)
+			for k := range b.N + 1 {
+				testdb.Exec(b, s, `INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
+					SELECT $3, $4, i, `+octets(s, 20)+`, 1, 'server', 'alice', '', $5, $6, $7, $6, $8 FROM `+numbers(s), int64(k*each), int64(k*each+each-1),
+					i.id[:], int64(epoch+week), benchKey(k), i.dbTime(now), i.dbTime(time.Unix((epoch+week).Start()+3600, 0)), make([]byte, 900))
+			}
+		}
+		testdb.Exec(b, s, `ANALYZE`)
+		u := newUniverse(b, s)
+		l := newLedger(b, s, u)
+		g := grant(b, auth.RoleAdmin, "root", auth.ActionManage)
+		for k := range b.N + 1 {
+			if k == 1 {
+				b.ResetTimer()
+			}
+			if again != nil && k > 0 {
+				b.StopTimer()
+				l = newLedger(b, again(b), u)
+				time.Sleep(200 * time.Millisecond) // a server is not asked in its first moment
+				b.StartTimer()
+			}
+			receipt, err := l.BlockKey(b.Context(), g, revocation.KeyBlock{SPKI: pki.KeyHash(benchKey(k)), Material: pki.KeyHash{1, byte(k), byte(k >> 8)}, Proof: revocation.ProofOfficer})
+			if err != nil || receipt.Revoked != weeks*each {
+				b.Fatal(receipt, err)
+			}
+		}
+	}
+	b.Run("sqlite", func(b *testing.B) { block(b, testdb.DurableSQLite(b), nil) })
+	server := testdb.Durable(b)
+	b.Run("postgres", func(b *testing.B) { block(b, testdb.Open(b, server.URL(b)), nil) })
+	b.Run("postgres-first-call", func(b *testing.B) {
+		url := server.URL(b)
+		block(b, testdb.Open(b, url), func(b *testing.B) store.Store { return testdb.Open(b, url) })
+	})
+}
+
+func benchKey(k int) []byte {
+	hash := sha256.Sum256(fmt.Append(nil, "key ", k))
+	return hash[:]
+}
+
 // BenchmarkLoad: a universe of 10,000,000 certificates in ranges of 4,096, 100,000 of them revoked, read at start.
 func BenchmarkLoad(b *testing.B) {
 	const certificates, gone = 10_000_000, 100_000

@@ -343,7 +343,7 @@ func TestJobLease(t *testing.T) {
 
 func TestParseSelectorRefuses(t *testing.T) {
 	for _, where := range []string{
-		"", "and", "profile", "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
+		"", "and", "=", "profile", "profile = and issued>=2026-11-01", `profile="=" server`, "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
 		"issued>=yesterday", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
 		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000",
 	} {
@@ -354,7 +354,7 @@ func TestParseSelectorRefuses(t *testing.T) {
 }
 
 func TestSelectorJSON(t *testing.T) {
-	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile=server and name=dns:a.example and issued>=2026-11-01")
+	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile = server and name= dns:a.example and issued >=2026-11-01")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -322,12 +322,7 @@ func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, err
 	if err != nil || repeated {
 		return entry, repeated, err
 	}
-	entry.Issuer, entry.Serial, entry.Actor = p.claim.Issuer, p.claim.Serial, p.grant.Principal().ID
-	entry.Foreign = !facts.Recorded
-	if facts.Recorded {
-		entry.Position = p.claim.Position
-	}
-	return entry, false, nil
+	return p.place(entry, facts.Recorded), false, nil
 }
 
 // answer waits until the universe has applied what was committed, and lets everyone go.

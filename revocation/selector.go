@@ -76,7 +76,7 @@ func (s Selector) validate() error {
 //
 // with issuer=, profile=, account=, name= (type:value or a bare name; may be repeated: any of them), key= (the SHA-256
 // of a SubjectPublicKeyInfo; may be repeated), epoch=, index>=, index<, issued> or issued>=, issued<, and the word
-// everything alone. Values with spaces stand in double quotes.
+// everything alone. Values with spaces stand in double quotes; spaces around =, < and > do not count.
 func ParseSelector(text string) (Selector, error) {
 	var s Selector
 	words, err := splitWords(text)
@@ -164,15 +164,21 @@ func parseTime(text string) (time.Time, error) {
 	return at.UTC(), nil
 }
 
-// splitWords splits at spaces that do not stand in double quotes.
+// splitWords splits at spaces that do not stand in double quotes, nor beside =, < or >.
 func splitWords(text string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	quoted := false
 	flush := func() {
-		if word.Len() > 0 {
-			words = append(words, word.String())
-			word.Reset()
+		const operators = "=<>"
+		next, last := word.String(), len(words)-1
+		word.Reset()
+		switch {
+		case next == "":
+		case last >= 0 && (strings.ContainsAny(next[:1], operators) || strings.ContainsAny(words[last][len(words[last])-1:], operators)):
+			words[last] += next
+		default:
+			words = append(words, next)
 		}
 	}
 	for _, r := range text {

@@ -16,6 +16,8 @@ type AuditFilter struct {
 	From     time.Time // inclusive
 	Until    time.Time // exclusive
 	After    uint64    // only events behind this position
+	Before   uint64    // only events before this position; zero: any
+	Newest   bool      // the newest first, instead of the oldest
 	PageSize int       // 1 to 1000; zero: 100
 }
 
@@ -36,8 +38,8 @@ type AuditEvent struct {
 // AuditPage is one page of the log.
 type AuditPage struct {
 	answer
-	Events []AuditEvent // oldest first
-	Next   uint64       // After of the next page; 0 at the end
+	Events []AuditEvent // oldest first, unless the filter says Newest
+	Next   uint64       // After of the next page, or its Before if the filter says Newest; 0 at the end
 }
 
 // AuditReport tells whether the log is whole.
@@ -57,19 +59,21 @@ var outcomeNames = [...]string{"", "ok", "refused", "failed"}
 // AuditEvents returns one page of the log.
 func (c *Client) AuditEvents(ctx context.Context, f AuditFilter) (*AuditPage, error) {
 	q := signetv1.ListAuditEventsRequest_builder{
-		Actor:         optional(f.Actor),
-		Action:        optional(f.Action),
-		Target:        optional(f.Target),
-		From:          timestamp(f.From),
-		Until:         timestamp(f.Until),
-		AfterSequence: &f.After,
-		PageSize:      new(uint32(f.PageSize)),
+		Actor:          optional(f.Actor),
+		Action:         optional(f.Action),
+		Target:         optional(f.Target),
+		From:           timestamp(f.From),
+		Until:          timestamp(f.Until),
+		AfterSequence:  &f.After,
+		BeforeSequence: &f.Before,
+		NewestFirst:    &f.Newest,
+		PageSize:       new(uint32(f.PageSize)),
 	}.Build()
 	a, err := invoke(ctx, c, "list audit events", c.audit.ListAuditEvents, q)
 	if err != nil {
 		return nil, err
 	}
-	page := &AuditPage{answer: answer{a}, Next: a.GetNextAfterSequence()}
+	page := &AuditPage{answer: answer{a}, Next: max(a.GetNextAfterSequence(), a.GetNextBeforeSequence())}
 	for _, m := range a.GetEvents() {
 		event := AuditEvent{answer{m}, m.GetSequence(), instant(m.GetAt()), m.GetActor(), m.GetAction(), m.GetTarget(), "", m.GetRequestId(), m.GetSource(), m.GetDetail()}
 		if o := m.GetOutcome(); o > 0 && int(o) < len(outcomeNames) {

@@ -256,6 +256,28 @@ func TestWrongCredentialsSlowDown(t *testing.T) {
 	}
 }
 
+// What strangers are refused does not fill the audit log, which is kept for ever; and the log says that something is missing.
+func TestRefusalsInTheLogAreBounded(t *testing.T) {
+	h := newHouse(t)
+	try := func(n int) []audit.Event {
+		for range n {
+			h.rest("wrong", nil, http.MethodGet, "/v1/whoami", "")
+		}
+		events, err := h.store.AuditEvents(t.Context(), audit.Filter{Action: "api.call"}, 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return events
+	}
+	if events := try(60); len(events) != 50 || events[49].Detail["left_out"] != "" {
+		t.Errorf("of 60 refusals %d are in the log, the last with %v", len(events), events[len(events)-1].Detail)
+	}
+	h.later(10 * time.Second)
+	if events := try(1); len(events) != 51 || events[50].Detail["left_out"] != "10" {
+		t.Errorf("later %d are in the log, the last with %v", len(events), events[len(events)-1].Detail)
+	}
+}
+
 func TestRatePerCredential(t *testing.T) {
 	h := newHouse(t, func(c *rpc.Config) { c.Rate, c.Burst = 1, 2 })
 	busy, calm := h.token(auth.Spec{Name: "busy", Role: auth.RoleAuditor}), h.token(auth.Spec{Name: "calm", Role: auth.RoleAuditor})

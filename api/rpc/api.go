@@ -6,6 +6,7 @@ package rpc
 import (
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -54,12 +55,13 @@ type API struct {
 	health   *health.Server
 	calls    chan struct{}
 	streams  chan struct{}
-	held     *shares // of the streams, by principal
-	rates    *limits // by principal
-	failures *limits // by source address
-	renewals *limits // by account and names
-	proofs   *turns  // verifying proofs of renewal
-	noise    *limits // bounds what refused strangers write into the audit log
+	held     *shares       // of the streams, by principal
+	rates    *limits       // by principal
+	failures *limits       // by source address
+	renewals *limits       // by account and names
+	proofs   *turns        // verifying proofs of renewal
+	noise    *limits       // bounds what refused strangers write into the audit log
+	unheard  atomic.Uint64 // refusals that were not written, since one was
 }
 
 // New makes the API.
@@ -104,7 +106,7 @@ func New(c Config) (*API, error) {
 		failures: newLimits(c.BadLogins, 0, c.Now),
 		renewals: newLimits(renewalRate, renewalBurst, c.Now),
 		proofs:   newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
-		noise:    newLimits(10, 50, c.Now),
+		noise:    newLimits(0.1, 50, c.Now),
 	}, nil
 }
 

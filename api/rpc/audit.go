@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"iter"
+	"math"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/internal/audit"
@@ -27,14 +28,14 @@ func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAudi
 	if err != nil {
 		return nil, err
 	}
-	filter := audit.Filter{Actor: m.GetActor(), Action: m.GetAction(), Target: m.GetTarget()}
+	filter := audit.Filter{Actor: m.GetActor(), Action: m.GetAction(), Target: m.GetTarget(), Before: min(m.GetBeforeSequence(), math.MaxInt64), Newest: m.GetNewestFirst()}
 	if filter.From, err = timeFrom(op, "from", m.GetFrom()); err != nil {
 		return nil, err
 	}
 	if filter.Until, err = timeFrom(op, "until", m.GetUntil()); err != nil {
 		return nil, err
 	}
-	events, err := s.api.config.Audit.AuditEvents(ctx, filter, m.GetAfterSequence(), limit)
+	events, err := s.api.config.Audit.AuditEvents(ctx, filter, min(m.GetAfterSequence(), math.MaxInt64), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,11 @@ func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAudi
 	for _, event := range events {
 		b.Events = append(b.Events, auditEventTo(event))
 	}
-	if len(events) == limit {
+	switch {
+	case len(events) < limit:
+	case filter.Newest:
+		b.NextBeforeSequence = &events[limit-1].Seq
+	default:
 		b.NextAfterSequence = &events[limit-1].Seq
 	}
 	return b.Build(), nil

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -231,7 +232,8 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 	return err
 }
 
-// auditRefusal writes down who was refused what. Strangers can cause a bounded number of events only.
+// auditRefusal writes down who was refused what. Strangers can cause a bounded number of events only, since they are kept
+// for ever; the next one says how many were left out.
 func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id string, err error) {
 	p := caller(ctx)
 	actor, source := p.ID, sourceOf(ctx)
@@ -239,11 +241,15 @@ func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id str
 		actor = "anonymous"
 	}
 	if !a.noise.allow(actor) {
+		a.unheard.Add(1)
 		log.Warn("refused, and not in the audit log: too many refusals", "source", source, "error", err)
 		return
 	}
 	event := audit.Event{At: a.config.Now(), Actor: actor, Action: "api.call", Target: method, Outcome: audit.Refused, RequestID: id, Source: source,
 		Detail: map[string]string{"error": err.Error()}}
+	if n := a.unheard.Swap(0); n > 0 {
+		event.Detail["left_out"] = strconv.FormatUint(n, 10)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // the caller may be gone; its refusal counts
 	defer cancel()
 	if err := a.config.Audit.AppendAudit(ctx, []audit.Event{event}); err != nil {

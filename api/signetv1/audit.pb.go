@@ -398,18 +398,20 @@ func (b0 AuditEvent_builder) Build() *AuditEvent {
 
 // ListAuditEventsRequest is a filter; every condition that is given must hold.
 type ListAuditEventsRequest struct {
-	state                    protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Actor         *string                `protobuf:"bytes,1,opt,name=actor"`
-	xxx_hidden_Action        *string                `protobuf:"bytes,2,opt,name=action"`
-	xxx_hidden_Target        *string                `protobuf:"bytes,3,opt,name=target"`
-	xxx_hidden_From          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=from"`
-	xxx_hidden_Until         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until"`
-	xxx_hidden_AfterSequence uint64                 `protobuf:"varint,6,opt,name=after_sequence,json=afterSequence"`
-	xxx_hidden_PageSize      uint32                 `protobuf:"varint,7,opt,name=page_size,json=pageSize"`
-	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
-	XXX_presence             [1]uint32
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state                     protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Actor          *string                `protobuf:"bytes,1,opt,name=actor"`
+	xxx_hidden_Action         *string                `protobuf:"bytes,2,opt,name=action"`
+	xxx_hidden_Target         *string                `protobuf:"bytes,3,opt,name=target"`
+	xxx_hidden_From           *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=from"`
+	xxx_hidden_Until          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until"`
+	xxx_hidden_AfterSequence  uint64                 `protobuf:"varint,6,opt,name=after_sequence,json=afterSequence"`
+	xxx_hidden_PageSize       uint32                 `protobuf:"varint,7,opt,name=page_size,json=pageSize"`
+	xxx_hidden_BeforeSequence uint64                 `protobuf:"varint,8,opt,name=before_sequence,json=beforeSequence"`
+	xxx_hidden_NewestFirst    bool                   `protobuf:"varint,9,opt,name=newest_first,json=newestFirst"`
+	XXX_raceDetectHookData    protoimpl.RaceDetectHookData
+	XXX_presence              [1]uint32
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *ListAuditEventsRequest) Reset() {
@@ -495,19 +497,33 @@ func (x *ListAuditEventsRequest) GetPageSize() uint32 {
 	return 0
 }
 
+func (x *ListAuditEventsRequest) GetBeforeSequence() uint64 {
+	if x != nil {
+		return x.xxx_hidden_BeforeSequence
+	}
+	return 0
+}
+
+func (x *ListAuditEventsRequest) GetNewestFirst() bool {
+	if x != nil {
+		return x.xxx_hidden_NewestFirst
+	}
+	return false
+}
+
 func (x *ListAuditEventsRequest) SetActor(v string) {
 	x.xxx_hidden_Actor = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
 }
 
 func (x *ListAuditEventsRequest) SetAction(v string) {
 	x.xxx_hidden_Action = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
 }
 
 func (x *ListAuditEventsRequest) SetTarget(v string) {
 	x.xxx_hidden_Target = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
 }
 
 func (x *ListAuditEventsRequest) SetFrom(v *timestamppb.Timestamp) {
@@ -520,12 +536,22 @@ func (x *ListAuditEventsRequest) SetUntil(v *timestamppb.Timestamp) {
 
 func (x *ListAuditEventsRequest) SetAfterSequence(v uint64) {
 	x.xxx_hidden_AfterSequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 9)
 }
 
 func (x *ListAuditEventsRequest) SetPageSize(v uint32) {
 	x.xxx_hidden_PageSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
+}
+
+func (x *ListAuditEventsRequest) SetBeforeSequence(v uint64) {
+	x.xxx_hidden_BeforeSequence = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+}
+
+func (x *ListAuditEventsRequest) SetNewestFirst(v bool) {
+	x.xxx_hidden_NewestFirst = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 9)
 }
 
 func (x *ListAuditEventsRequest) HasActor() bool {
@@ -577,6 +603,20 @@ func (x *ListAuditEventsRequest) HasPageSize() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
 }
 
+func (x *ListAuditEventsRequest) HasBeforeSequence() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
+func (x *ListAuditEventsRequest) HasNewestFirst() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
 func (x *ListAuditEventsRequest) ClearActor() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Actor = nil
@@ -610,6 +650,16 @@ func (x *ListAuditEventsRequest) ClearPageSize() {
 	x.xxx_hidden_PageSize = 0
 }
 
+func (x *ListAuditEventsRequest) ClearBeforeSequence() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_BeforeSequence = 0
+}
+
+func (x *ListAuditEventsRequest) ClearNewestFirst() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
+	x.xxx_hidden_NewestFirst = false
+}
+
 type ListAuditEventsRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -627,6 +677,10 @@ type ListAuditEventsRequest_builder struct {
 	AfterSequence *uint64
 	// Most events in one answer, 1 to 1000. Left out: 100.
 	PageSize *uint32
+	// Only events before this position. Left out or 0: any.
+	BeforeSequence *uint64
+	// The newest first.
+	NewestFirst *bool
 }
 
 func (b0 ListAuditEventsRequest_builder) Build() *ListAuditEventsRequest {
@@ -634,39 +688,48 @@ func (b0 ListAuditEventsRequest_builder) Build() *ListAuditEventsRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Actor != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
 		x.xxx_hidden_Actor = b.Actor
 	}
 	if b.Action != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
 		x.xxx_hidden_Action = b.Action
 	}
 	if b.Target != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
 		x.xxx_hidden_Target = b.Target
 	}
 	x.xxx_hidden_From = b.From
 	x.xxx_hidden_Until = b.Until
 	if b.AfterSequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 9)
 		x.xxx_hidden_AfterSequence = *b.AfterSequence
 	}
 	if b.PageSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
 		x.xxx_hidden_PageSize = *b.PageSize
+	}
+	if b.BeforeSequence != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
+		x.xxx_hidden_BeforeSequence = *b.BeforeSequence
+	}
+	if b.NewestFirst != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 9)
+		x.xxx_hidden_NewestFirst = *b.NewestFirst
 	}
 	return m0
 }
 
 // ListAuditEventsResponse is one page.
 type ListAuditEventsResponse struct {
-	state                        protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Events            *[]*AuditEvent         `protobuf:"bytes,1,rep,name=events"`
-	xxx_hidden_NextAfterSequence uint64                 `protobuf:"varint,2,opt,name=next_after_sequence,json=nextAfterSequence"`
-	XXX_raceDetectHookData       protoimpl.RaceDetectHookData
-	XXX_presence                 [1]uint32
-	unknownFields                protoimpl.UnknownFields
-	sizeCache                    protoimpl.SizeCache
+	state                         protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Events             *[]*AuditEvent         `protobuf:"bytes,1,rep,name=events"`
+	xxx_hidden_NextAfterSequence  uint64                 `protobuf:"varint,2,opt,name=next_after_sequence,json=nextAfterSequence"`
+	xxx_hidden_NextBeforeSequence uint64                 `protobuf:"varint,3,opt,name=next_before_sequence,json=nextBeforeSequence"`
+	XXX_raceDetectHookData        protoimpl.RaceDetectHookData
+	XXX_presence                  [1]uint32
+	unknownFields                 protoimpl.UnknownFields
+	sizeCache                     protoimpl.SizeCache
 }
 
 func (x *ListAuditEventsResponse) Reset() {
@@ -710,13 +773,25 @@ func (x *ListAuditEventsResponse) GetNextAfterSequence() uint64 {
 	return 0
 }
 
+func (x *ListAuditEventsResponse) GetNextBeforeSequence() uint64 {
+	if x != nil {
+		return x.xxx_hidden_NextBeforeSequence
+	}
+	return 0
+}
+
 func (x *ListAuditEventsResponse) SetEvents(v []*AuditEvent) {
 	x.xxx_hidden_Events = &v
 }
 
 func (x *ListAuditEventsResponse) SetNextAfterSequence(v uint64) {
 	x.xxx_hidden_NextAfterSequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *ListAuditEventsResponse) SetNextBeforeSequence(v uint64) {
+	x.xxx_hidden_NextBeforeSequence = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *ListAuditEventsResponse) HasNextAfterSequence() bool {
@@ -726,18 +801,32 @@ func (x *ListAuditEventsResponse) HasNextAfterSequence() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *ListAuditEventsResponse) HasNextBeforeSequence() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *ListAuditEventsResponse) ClearNextAfterSequence() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
 	x.xxx_hidden_NextAfterSequence = 0
 }
 
+func (x *ListAuditEventsResponse) ClearNextBeforeSequence() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_NextBeforeSequence = 0
+}
+
 type ListAuditEventsResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// The events, oldest first.
+	// The events, in the order that was asked for.
 	Events []*AuditEvent
-	// Position of the last one, to be passed on as after_sequence; 0 at the end.
+	// Position of the last one, to be passed on as after_sequence; 0 at the end, and with newest_first.
 	NextAfterSequence *uint64
+	// With newest_first: position of the last one, to be passed on as before_sequence; 0 at the end.
+	NextBeforeSequence *uint64
 }
 
 func (b0 ListAuditEventsResponse_builder) Build() *ListAuditEventsResponse {
@@ -746,8 +835,12 @@ func (b0 ListAuditEventsResponse_builder) Build() *ListAuditEventsResponse {
 	_, _ = b, x
 	x.xxx_hidden_Events = &b.Events
 	if b.NextAfterSequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_NextAfterSequence = *b.NextAfterSequence
+	}
+	if b.NextBeforeSequence != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_NextBeforeSequence = *b.NextBeforeSequence
 	}
 	return m0
 }
@@ -1028,7 +1121,7 @@ const file_signet_v1_audit_proto_rawDesc = "" +
 	"\x06detail\x18\t \x03(\v2!.signet.v1.AuditEvent.DetailEntryR\x06detail\x1a9\n" +
 	"\vDetailEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd0\x02\n" +
 	"\x16ListAuditEventsRequest\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
@@ -1036,10 +1129,13 @@ const file_signet_v1_audit_proto_rawDesc = "" +
 	"\x04from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
 	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12%\n" +
 	"\x0eafter_sequence\x18\x06 \x01(\x04R\rafterSequence\x12\x1b\n" +
-	"\tpage_size\x18\a \x01(\rR\bpageSize\"x\n" +
+	"\tpage_size\x18\a \x01(\rR\bpageSize\x12'\n" +
+	"\x0fbefore_sequence\x18\b \x01(\x04R\x0ebeforeSequence\x12!\n" +
+	"\fnewest_first\x18\t \x01(\bR\vnewestFirst\"\xaa\x01\n" +
 	"\x17ListAuditEventsResponse\x12-\n" +
 	"\x06events\x18\x01 \x03(\v2\x15.signet.v1.AuditEventR\x06events\x12.\n" +
-	"\x13next_after_sequence\x18\x02 \x01(\x04R\x11nextAfterSequence\"+\n" +
+	"\x13next_after_sequence\x18\x02 \x01(\x04R\x11nextAfterSequence\x120\n" +
+	"\x14next_before_sequence\x18\x03 \x01(\x04R\x12nextBeforeSequence\"+\n" +
 	"\x15VerifyAuditLogRequest\x12\x12\n" +
 	"\x04kept\x18\x01 \x01(\tR\x04kept\"v\n" +
 	"\x16VerifyAuditLogResponse\x12\x16\n" +

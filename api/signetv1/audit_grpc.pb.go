@@ -29,7 +29,7 @@ const (
 //
 // AuditService reads the audit log, which nobody can change without being noticed.
 type AuditServiceClient interface {
-	// List events that match every given condition, in the order they were written.
+	// List events that match every given condition, in the order they were written, or the newest first.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Recompute the hash chain over the whole log and compare it with what was recorded.
 	VerifyAuditLog(ctx context.Context, in *VerifyAuditLogRequest, opts ...grpc.CallOption) (*VerifyAuditLogResponse, error)
@@ -69,7 +69,7 @@ func (c *auditServiceClient) VerifyAuditLog(ctx context.Context, in *VerifyAudit
 //
 // AuditService reads the audit log, which nobody can change without being noticed.
 type AuditServiceServer interface {
-	// List events that match every given condition, in the order they were written.
+	// List events that match every given condition, in the order they were written, or the newest first.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Recompute the hash chain over the whole log and compare it with what was recorded.
 	VerifyAuditLog(context.Context, *VerifyAuditLogRequest) (*VerifyAuditLogResponse, error)

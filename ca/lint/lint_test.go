@@ -26,6 +26,13 @@ import (
 	"signet.example/signet/pki"
 )
 
+// TestShortKeys: whoever imports the lints goes on refusing RSA keys that crypto/rsa refuses.
+func TestShortKeys(t *testing.T) {
+	if _, err := rsa.GenerateKey(rand.Reader, 512); err == nil {
+		t.Errorf("keys of 512 bits are allowed: GODEBUG is %q", os.Getenv("GODEBUG"))
+	}
+}
+
 var ecdsaWithSHA256 = []byte("\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02")
 
 // sampler makes certificates good and bad, in values and in shape: several of each shape, with other values, since it

@@ -5,6 +5,7 @@ package lint
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -23,6 +24,14 @@ import (
 
 	"signet.example/signet/pki"
 )
+
+// zcrypto allows the whole process RSA keys of less than 1024 bits, whose signatures can be forged: as soon as it is imported it adds a setting
+// to GODEBUG, as the last one. Here that is taken back.
+func init() {
+	if others, found := strings.CutSuffix(os.Getenv("GODEBUG"), "rsa1024min=0"); found {
+		_ = os.Setenv("GODEBUG", strings.TrimSuffix(others, ","))
+	}
+}
 
 // Rules are the rules of one profile. They are immutable and safe for concurrent use.
 type Rules struct {

@@ -446,7 +446,7 @@ func (c *compiler) access() {
 	}
 	for i, text := range c.config.Access.Roles {
 		role, err := auth.ParseRole(text)
-		if err != nil || role == auth.RoleAuditor {
+		if err != nil || role != auth.RoleAdmin && role != auth.RoleRequester {
 			c.report("want admin or requester", "access", "roles", i)
 		}
 		c.p.Roles = append(c.p.Roles, role)

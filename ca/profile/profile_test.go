@@ -71,6 +71,7 @@ func TestContradictionsAreFoundWhereTheyAre(t *testing.T) {
 		{"nocheck for a server", "key_usage:", "status: {no_check: true}\nkey_usage:", "5: status.no_check: "},
 		{"basicConstraints from the CSR", "key_usage:", "csr_extensions: [2.5.29.19]\nkey_usage:", "5: csr_extensions[0]: "},
 		{"waiver without a reason", "key_usage:", "lint: {waive: [{lint: e_x}]}\nkey_usage:", "5: lint.waive[0].reason: "},
+		{"approver issues", "key_usage:", "access: {roles: [requester, approver]}\nkey_usage:", "5: access.roles[1]: "},
 		{"auditor issues", "key_usage:", "access: {roles: [auditor]}\nkey_usage:", "5: access.roles[0]: "},
 		{"shorter than a minute", "lifetime: 90d", "lifetime: 59s", "2: lifetime: is shorter than a minute"},
 		{"longer than a century", "lifetime: 90d", "lifetime: 36501d", "2: lifetime: "},

@@ -12,7 +12,7 @@ import (
 )
 
 type auditCmd struct {
-	List   auditListCmd   `cmd:"" help:"List events of the audit log, oldest first."`
+	List   auditListCmd   `cmd:"" help:"List events of the audit log, the newest last."`
 	Verify auditVerifyCmd `cmd:"" help:"Verify that no event was changed, removed or inserted."`
 }
 
@@ -23,14 +23,16 @@ type auditListCmd struct {
 	From   instant  `placeholder:"TIME" help:"At or after this time."`
 	Since  duration `placeholder:"DURATION" help:"Of the last hours or days, such as 1h: the same as --from that long ago."`
 	Until  instant  `placeholder:"TIME" help:"Before this time."`
-	After  uint64   `placeholder:"EVENT" help:"Only events behind this one."`
-	Limit  int      `short:"n" default:"100" help:"At most this many; 0: all of them."`
+	After  uint64   `placeholder:"EVENT" help:"Only events behind this one, from there on."`
+	Before uint64   `placeholder:"EVENT" help:"Only events before this one."`
+	Limit  int      `short:"n" default:"100" help:"The newest so many, or the first so many behind --after; 0: all of them."`
 	serverFlags
 }
 
 // Help is shown by `signet audit list --help`.
 func (auditListCmd) Help() string {
 	return `Examples:
+  signet audit list -n 20
   signet audit list --since 1h
   signet audit list --actor token:ci --from 2026-11-16
   signet audit list --action certificate.revoke --limit 0 --output json`
@@ -52,22 +54,10 @@ func (c *auditListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, After: c.After}
-	list := auditList{Events: []client.AuditEvent{}}
-	for first := true; first || filter.After != 0; first = false {
-		filter.PageSize = 1000
-		if c.Limit > 0 {
-			if filter.PageSize = min(1000, c.Limit-len(list.Events)); filter.PageSize == 0 {
-				break
-			}
-		}
-		page, err := api.AuditEvents(a.ctx, filter)
-		if err != nil {
-			return err
-		}
-		list.Events, filter.After = append(list.Events, page.Events...), page.Next
+	list, err := c.read(a, api)
+	if err != nil {
+		return err
 	}
-	list.Next = filter.After
 	return a.show(list, func(p *printer) {
 		if len(list.Events) == 0 {
 			p.line("no event matches")
@@ -78,16 +68,52 @@ func (c *auditListCmd) Run(a *app) error {
 			rows = append(rows, []string{fmt.Sprint(e.Sequence), on(e.At), e.Actor, e.Action, e.Outcome, e.Target, facts(e.Detail)})
 		}
 		p.table([]string{"EVENT", "TIME", "ACTOR", "ACTION", "OUTCOME", "TARGET", "FACTS"}, rows)
-		if list.Next != 0 {
-			p.next("there are more: signet audit list --after %d", list.Next)
+		if list.Before != 0 {
+			p.next("there are older ones: signet audit list --before %d", list.Before)
+		}
+		if list.After != 0 {
+			p.next("there are newer ones: signet audit list --after %d", list.After)
 		}
 	})
+}
+
+// read takes the newest events, or goes on from --after, and puts them in the order in which they were written.
+func (c *auditListCmd) read(a *app, api *client.Client) (list auditList, err error) {
+	newest := c.After == 0 && c.Limit > 0
+	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, After: c.After, Before: c.Before, Newest: newest}
+	next := &filter.After
+	list.Events = []client.AuditEvent{}
+	if newest {
+		next = &filter.Before
+	}
+	for {
+		filter.PageSize = 1000
+		if c.Limit > 0 {
+			filter.PageSize = min(1000, c.Limit-len(list.Events))
+		}
+		page, err := api.AuditEvents(a.ctx, filter)
+		if err != nil {
+			return list, err
+		}
+		list.Events, *next = append(list.Events, page.Events...), page.Next
+		if page.Next == 0 || len(list.Events) == c.Limit {
+			break
+		}
+	}
+	if newest {
+		slices.Reverse(list.Events)
+		list.Before = *next
+	} else {
+		list.After = *next
+	}
+	return list, nil
 }
 
 // auditList is what `signet audit list --output json` prints.
 type auditList struct {
 	Events []client.AuditEvent `json:"events"`
-	Next   uint64              `json:"next_after"` // 0: these were all
+	Before uint64              `json:"next_before"` // --before for older ones; 0: none
+	After  uint64              `json:"next_after"`  // --after for newer ones, where --after or no limit was said; 0: none
 }
 
 // facts writes details as "name=value", by name.

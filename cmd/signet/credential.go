@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,10 +65,30 @@ func (c *credentialCreateCmd) Run(a *app) error {
 	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
 		return err
 	}
+	if err := c.lookForProfiles(a, api); err != nil {
+		return err
+	}
 	if c.Identifier != "" || c.ClientKey != "" {
 		return c.bind(a, api, request)
 	}
 	return c.token(a, api, request)
+}
+
+// lookForProfiles tells of names that may be typing errors. A credential may be older than the profiles that it names.
+func (c *credentialCreateCmd) lookForProfiles(a *app, api *client.Client) error {
+	if len(c.Profiles) == 0 {
+		return nil
+	}
+	loaded, err := api.Profiles(a.ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.Profiles {
+		if !slices.ContainsFunc(loaded, func(p client.Profile) bool { return p.Name == name }) {
+			a.note("careful: no profile that you may use is called %q; see: signet profile list", name)
+		}
+	}
+	return nil
 }
 
 // token asks for a token. The file is made first: a token that cannot be written down would be lost.

@@ -88,17 +88,16 @@ func readLine(reader *bufio.Reader) (line []byte, err error) {
 
 func judgeLine(line []byte) []byte {
 	var c Case
-	result := Result{PerCert: []CertificateStatus{}}
-	if len(line) > MaxLine {
-		result.Result, result.Class, result.Detail = Reject, ClassParse, fmt.Sprintf("the case is longer than %d octets", MaxLine)
-	} else if err := json.Unmarshal(line, &c); err != nil {
-		var id struct {
-			ID json.RawMessage `json:"id"`
-		}
-		_ = json.Unmarshal(line, &id) // a case with a field of the wrong type still has its id
-		result.Result, result.Class, result.Detail, result.ID = Reject, ClassParse, fmt.Sprintf("the case does not parse: %v", err), id.ID
-	} else {
+	var result Result
+	err := fmt.Errorf("it is longer than %d octets", MaxLine)
+	if len(line) <= MaxLine {
+		err = json.Unmarshal(line, &c)
+	}
+	if err == nil {
 		result = judgeGuarded(&c)
+	} else {
+		result = faultf(ClassParse, "the case does not parse: %v", err).result(c.Kind.undecided())
+		result.ID, result.PerCert = idOf(line), []CertificateStatus{}
 	}
 	text, err := json.Marshal(result)
 	if err != nil {
@@ -107,13 +106,32 @@ func judgeLine(line []byte) []byte {
 	return append(text, '\n')
 }
 
+// idOf finds the id of a line that is not a case, as long as it stands before what is wrong.
+func idOf(line []byte) (id json.RawMessage) {
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
+		return nil
+	}
+	for decoder.More() {
+		var value json.RawMessage
+		name, err := decoder.Token()
+		if err != nil || decoder.Decode(&value) != nil {
+			return nil
+		}
+		if name == "id" {
+			return value
+		}
+	}
+	return nil
+}
+
 // judgeGuarded turns a panic, which would be a fault of ours or of the standard library, into the refusal of one case in
 // the place of the end of all of them.
 func judgeGuarded(c *Case) (result Result) {
 	defer func() {
 		if trouble := recover(); trouble != nil {
-			result = faultf(ClassUnsupported, "internal fault: %v", trouble).result(Reject)
-			result.ID = c.ID
+			result = faultf(ClassUnsupported, "internal fault: %v", trouble).result(c.Kind.undecided())
+			result.ID, result.PerCert = c.ID, []CertificateStatus{}
 		}
 	}()
 	return Judge(c)

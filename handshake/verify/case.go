@@ -27,6 +27,14 @@ const (
 	KindOCSPResponse Kind = "ocsp-verify" // whether who signed a response may
 )
 
+// undecided is the verdict on a question that was not understood.
+func (k Kind) undecided() Verdict {
+	if k == KindCRL || k == KindOCSP {
+		return Unknown
+	}
+	return Reject
+}
+
 // Case is one question, in the form of a line of a batch. Fields that a kind does not know are not looked at.
 type Case struct {
 	ID   json.RawMessage `json:"id,omitempty"` // repeated in the result

@@ -111,7 +111,7 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 	originals(chains, []*x509.Certificate{leaf}, roots, intermediates)
 	check := constraintCheck{left: maxComparisons}
 	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool {
-		broken := check.chain(chain)
+		broken := cmp.Or(check.chain(chain), checkForm(chain))
 		bad = cmp.Or(bad, broken)
 		return broken != nil
 	})

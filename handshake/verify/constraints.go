@@ -45,8 +45,10 @@ type generalName struct {
 	text string
 }
 
-// maxComparisons bounds the names that are compared with constraints in one case.
-const maxComparisons = 1 << 20
+const (
+	maxPairs       = 1 << 20 // of names of one certificate and constraints of one CA
+	maxComparisons = 1 << 24 // of names and constraints in one case
+)
 
 // constraintCheck is the checks of one case, which share their bound.
 type constraintCheck struct{ left int }
@@ -70,8 +72,12 @@ func (k *constraintCheck) chain(chain []*x509.Certificate) *fault {
 			if !ok {
 				return faultf(ClassPath, "the names of %.80q do not parse", c.Subject)
 			}
+			pairs := len(names) * (len(limits.permitted) + len(limits.excluded))
+			if k.left -= pairs; k.left < 0 || pairs > maxPairs {
+				return faultf(ClassUnsupported, "names and name constraints are too many to compare")
+			}
 			for _, name := range names {
-				if bad := k.name(limits, name); bad != nil {
+				if bad := limits.check(name); bad != nil {
 					return bad
 				}
 			}
@@ -80,16 +86,13 @@ func (k *constraintCheck) chain(chain []*x509.Certificate) *fault {
 	return nil
 }
 
-// name checks one name against the constraints of one CA: inside of a permitted subtree, if there are any of its form, and of no
+// check holds one name against the constraints of one CA: inside of a permitted subtree, if there are any of its form, and of no
 // excluded one.
-func (k *constraintCheck) name(limits constraints, name generalName) *fault {
+func (limits constraints) check(name generalName) *fault {
 	constrained, permitted := false, false
 	for i, tree := range slices.Concat(limits.permitted, limits.excluded) {
 		if tree.form != name.form {
 			continue
-		}
-		if k.left--; k.left < 0 {
-			return faultf(ClassUnsupported, "names and name constraints are too many to compare")
 		}
 		if tree.partial || !name.form.known() {
 			return faultf(ClassUnsupported, "a constraint on names of its form (%d) is not understood", name.form)

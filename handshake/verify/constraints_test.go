@@ -125,7 +125,9 @@ func TestNameConstraints(t *testing.T) {
 			leaf := issue(t, "leaf", int, false, func(c *x509.Certificate) {
 				c.Subject, c.DNSNames = tt.subject, nil
 				if tt.alternatives != nil {
-					c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: long(t, 0x30, tt.alternatives...)})
+					c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{
+						Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: tt.subject.CommonName == "", Value: long(t, 0x30, tt.alternatives...),
+					})
 				}
 			})
 			expectPath(t, tt.class, leaf, []*entity{root}, int)

@@ -457,12 +457,16 @@ func TestBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	lines := strings.Join([]string{
 		string(good), "", `not json`, `{"id":"a","kind":"nonsense"}`, `{"id":3,"kind":"verify","roots":"wrong type"}`,
 		`{"id":4,"kind":"verify","leaf":"!!!","time":"2026-09-01T00:00:00Z"}`, `{"id":5,"kind":"crl-status","leaf":null,"crls":null,"time":"2026-09-01T00:00:00Z"}`,
 		`{"id":null,"kind":"verify","roots":null,"intermediates":null,"leaf":"AAAA","crls":null,"ocsps":null,"time":"2026-09-01T00:00:00Z","eku":null,"revocation":null,` +
 			`"policies":null,"explicit_policy":null,"inhibit_mapping":null,"inhibit_any":null,"dns":null,"ip":null,"max_age":null,"crl_expiration":null,"nonce":null,"partial_chain":null}`,
 		`{"id":6,"leaf":"` + strings.Repeat("A", verify.MaxLine) + `"}`, `{"id":[7],"kind":"ocsp-verify","time":"2026-09-01T00:00:00Z"}`,
+		`{"id":{"n":8},"kind":"crl-status","leaf":[],"time":5}`, `{"kind":"ocsp-status","issuers":[9,null],"id":"9"}`, `{"kind":"verify","id":-10.5e3,"roots":["\xff"],"leaf":`,
+		`{"kind":"verify","id":true,"leaf":"AAAA","no such field":{"a":[1]}}`, `{"kind":"verify","id":"11","time":"yesterday","crls":{}}`, `[1]`, `"id"`, `null`, `{`,
+		strings.Repeat("[", 20000), `{"id":` + deep + `,"kind":7}`, "\x00{\"id\":12}", `{"id":13,"kind":"verify"} {"id":14}`,
 	}, "\n")
 	var out bytes.Buffer
 	if err := verify.Batch(strings.NewReader(lines), &out); err != nil {
@@ -483,7 +487,9 @@ func TestBatch(t *testing.T) {
 			t.Errorf("per certificate: %+v", r.PerCert)
 		}
 	}
-	want := []string{"17 accept ", " reject parse", `"a" reject unsupported`, "3 reject parse", "4 reject parse", "5 unknown parse", "null reject parse", " reject parse", "[7] reject path"}
+	want := []string{"17 accept ", " reject parse", `"a" reject unsupported`, "3 reject parse", "4 reject parse", "5 unknown parse", "null reject parse", "6 reject parse", "[7] reject path",
+		`{"n":8} unknown parse`, `"9" unknown parse`, "-10.5e3 reject parse", "true reject unsupported", `"11" reject parse`, " reject parse", " reject parse", " reject unsupported", " reject parse",
+		" reject parse", deep + " reject parse", " reject parse", "13 reject parse"}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

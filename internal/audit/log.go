@@ -18,6 +18,16 @@ type Filter struct {
 	Action string    // exactly this
 	From   time.Time // at or after
 	Until  time.Time // before
+	Before uint64    // only events before this position; 0: any
+	Newest bool      // the newest first, instead of the oldest
+}
+
+// Order is the filter's order of positions, in SQL.
+func (f Filter) Order() string {
+	if f.Newest {
+		return "seq DESC"
+	}
+	return "seq"
 }
 
 // Batch is what one transaction wrote, with the head of the chain after it.

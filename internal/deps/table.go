@@ -41,7 +41,7 @@ var table = []rule{
 	{list("migrations"), list("store/postgres", "store/sqlite", "cmd/signet")},
 	{list("api/signetv1"), list("api/rpc", "api/rest", "api/client")},
 	{list("api/openapi"), list("api/rest")},
-	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testdb", except+"internal/testprogram", except+"internal/invariant"),
+	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testdb", except+"internal/testder", except+"internal/testprogram", except+"internal/invariant"),
 		list("internal/server", "cmd/signet", "scripts/...")},
 	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant")},
 
@@ -55,8 +55,6 @@ var table = []rule{
 	{list("ca/keys"), list("ca/policy")},
 	// The signature of a published list is kept, and is a value of crl.
 	{list("crl"), list("store", "store/postgres", "store/sqlite", "store/storetest")},
-	// gRPC's transport credentials over handshake, apart so that the library itself does not need gRPC.
-	{list("handshake"), list("handshake/grpccreds")},
 }
 
 // declaresStore are the packages with a store.go: what they need kept.
@@ -65,7 +63,7 @@ var declaresStore = []string{
 }
 
 // testSupport are packages that only tests import, and that may import package testing.
-var testSupport = []string{"internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant", "store/storetest"}
+var testSupport = []string{"internal/testpki", "internal/testdb", "internal/testder", "internal/testprogram", "internal/invariant", "store/storetest"}
 
 // confinements keep a foreign package inside, or out of, some rooms.
 var confinements = []confinement{

@@ -103,30 +103,24 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 }
 
 // learnRevoked enters what a list has and the ledger has not: everything that asks the ledger then knows of a revoked
-// authority, not only those who fetch the list. A list that would be refused is left to Import to refuse.
+// authority, not only those who fetch the list. A list that would be refused is left to Import to refuse. Where it fails, a
+// repetition of the import goes on.
 func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) error {
 	list, err := s.publisher.Examine(issuer, der)
 	if err != nil {
 		return nil
 	}
-	var last uint64
+	var revoked []revocation.Request
 	for e := range list.Entries() {
 		serial, err := pki.SerialFromBytes(e.Serial)
 		if err != nil || e.Reason == pki.CertificateHold || e.Reason == pki.RemoveFromCRL {
 			continue // no serial that the ledger could hold, or not for good
 		}
-		answer, err := s.universe.Lookup(ctx, issuer, serial)
-		if err != nil {
-			return err
-		}
-		if answer.Status == pki.StatusRevoked {
-			continue
-		}
-		receipt, err := s.ledger.Import(ctx, grant, revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt})
-		if err != nil {
-			return err
-		}
-		last = receipt.Entry.Seq
+		revoked = append(revoked, revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt})
+	}
+	last, err := s.ledger.Learn(ctx, grant, revoked)
+	if err != nil {
+		return err
 	}
 	return s.publisher.AwaitSeq(ctx, last)
 }

@@ -3,8 +3,10 @@ package server_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"regexp"
@@ -34,7 +36,14 @@ var clientReaders = []reader{
 		out, ok := j.run("python3", "-c", python, s.port(s.bare))
 		return opinion{said: wordIn(out, ok, "certificate revoked"), output: out}
 	}},
+	{name: "Node: https.get, crl", chain: true, ask: func(j *judge, s *subject) opinion {
+		out, ok := j.run("node", "-e", nodeClient, s.port(s.bare))
+		return opinion{said: wordIn(out, ok && strings.Contains(out, "hello"), "CERT_REVOKED"), output: out}
+	}},
+	{name: "Node: https.createServer, crl, of a client", chain: true, ask: nodeOfClient},
 	{name: "nginx: ssl_crl, of a client", chain: true, ask: nginxOfClient},
+	{name: "osslsigncode verify, downloads the shard", ask: osslsigncode()},
+	{name: "osslsigncode verify -CRLfile", ask: osslsigncode("-ignore-cdp", "-CRLfile", "completes.pem")},
 	{name: "Go: x509.RevocationList", ask: goList},
 	{name: "Go: golang.org/x/crypto/ocsp", ocsp: true, ask: goOCSP},
 }
@@ -126,7 +135,48 @@ var nginxResolver = regexp.MustCompile(`(?m)^resolver .*$`)
 
 // nginxOfClient shows the certificate to nginx.
 func nginxOfClient(j *judge, s *subject) opinion {
-	address := j.nginxServer(s)
+	status, body, err := j.showTo(j.nginxServer(s), s)
+	switch {
+	case err != nil:
+		return opinion{said: nothing, output: err.Error()}
+	case status == http.StatusOK && body == "SUCCESS":
+		return opinion{said: good}
+	case status == http.StatusBadRequest: // it says why in its log only
+		return opinion{said: revoked, output: body}
+	}
+	return opinion{said: nothing, output: body}
+}
+
+const nodeClient = `
+const fs = require("fs");
+const options = {host: "localhost", family: 4, port: process.argv[1], ca: fs.readFileSync("root.pem"),
+  crl: [fs.readFileSync("complete.crl.pem"), fs.readFileSync("root.crl.pem")]};
+require("https").get(options, answer => answer.pipe(process.stdout)).on("error", e => { console.log(e.code, e.message); process.exit(1) });
+`
+
+const nodeServer = `
+const fs = require("fs");
+const options = {key: fs.readFileSync(process.argv[1] + ".key"), cert: fs.readFileSync(process.argv[1] + "-chain.pem"), requestCert: true, rejectUnauthorized: false,
+  ca: fs.readFileSync("root.pem"), crl: [fs.readFileSync("complete.crl.pem"), fs.readFileSync("root.crl.pem")]};
+require("https").createServer(options, (request, answer) => answer.end(request.socket.authorized ? "authorized" : request.socket.authorizationError))
+  .listen(process.argv[2], "127.0.0.1");
+`
+
+// nodeOfClient shows the certificate to Node, which says what it makes of it.
+func nodeOfClient(j *judge, s *subject) opinion {
+	address := j.freeAddress()
+	_, port, _ := net.SplitHostPort(address)
+	j.start(address, "node", "-e", nodeServer, s.name, port)
+	_, body, err := j.showTo(address, s)
+	if err != nil {
+		return opinion{said: nothing, output: err.Error()}
+	}
+	return opinion{said: wordIn(body, body == "authorized", "CERT_REVOKED"), output: body}
+}
+
+// showTo fetches the page of a server with the certificate as the client's.
+func (j *judge) showTo(address string, s *subject) (status int, body string, err error) {
+	j.t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(j.root)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost",
@@ -134,19 +184,57 @@ func nginxOfClient(j *judge, s *subject) opinion {
 	defer transport.CloseIdleConnections()
 	answer, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Get("https://" + address + "/")
 	if err != nil {
-		return opinion{said: nothing, output: err.Error()}
+		return 0, "", err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	page, err := io.ReadAll(answer.Body)
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	said := nothing
-	switch {
-	case answer.StatusCode == http.StatusOK && string(body) == "SUCCESS":
-		said = good
-	case answer.StatusCode == http.StatusBadRequest: // it says why in its log only
-		said = revoked
+	return answer.StatusCode, string(page), nil
+}
+
+// osslsigncode verifies a program that is signed with the certificate, as Windows would.
+func osslsigncode(options ...string) func(*judge, *subject) opinion {
+	return func(j *judge, s *subject) opinion {
+		signed := s.name + "-signed.exe"
+		if !j.exists(signed) {
+			j.write("program.exe", smallProgram())
+			j.must("osslsigncode", "sign", "-certs", s.name+"-chain.pem", "-key", s.name+".key", "-in", "program.exe", "-out", signed)
+		}
+		out, ok := j.run("osslsigncode", append([]string{"verify", "-CAfile", "root.pem", "-in", signed}, options...)...)
+		return opinion{said: wordIn(out, ok && strings.Contains(out, "Signature verification: ok"), "certificate revoked"), output: out}
 	}
-	return opinion{said: said, output: answer.Status + " " + string(body)}
+}
+
+// smallProgram is an executable of Windows that returns at once.
+func smallProgram() []byte {
+	image := make([]byte, 1024)
+	copy(image, "MZ")
+	image[0x3c] = 64
+	at := 64
+	put := func(format string, values ...uint32) {
+		for i, size := range format {
+			switch size {
+			case '2':
+				binary.LittleEndian.PutUint16(image[at:], uint16(values[i]))
+			case '4':
+				binary.LittleEndian.PutUint32(image[at:], values[i])
+			}
+			at += int(size - '0')
+		}
+	}
+	put("4", 0x4550)                                                                   // PE
+	put("2244422", 0x14c, 1, 0, 0, 0, 224, 0x102)                                      // for i386, with one section
+	put("224444444", 0x10b, 0, 512, 0, 0, 0x1000, 0x1000, 0x2000, 0x400000)            // PE32, where code begins
+	put("44222222", 0x1000, 512, 4, 0, 0, 0, 4, 0)                                     // alignments, versions
+	put("44442244444", 0, 0x2000, 512, 0, 3, 0, 0x100000, 0x1000, 0x100000, 0x1000, 0) // sizes; a console program; stack and heap
+	put("4", 16)                                                                       // empty data directories
+	at += 128
+	copy(image[at:], ".text")
+	at += 8
+	put("4444444", 1, 0x1000, 512, 512, 0, 0, 0)
+	put("4", 0x60000020)
+	image[512] = 0xc3
+	return image
 }

@@ -36,6 +36,12 @@ var javaReaders = []reader{
 	{name: "Java: SSLSocket, stapled, TLS 1.2", staples: true, ask: func(j *judge, s *subject) opinion {
 		return j.askJava("get", "connect root=root.pem protocol=TLSv1.2 port="+s.port(s.stapled)+deaf)
 	}},
+	{name: "Java: HttpsURLConnection, checkRevocation, CRL", chain: true, ask: func(j *judge, s *subject) opinion {
+		return j.askJava("get", "fetch root=root.pem ocsp=false port="+s.port(s.bare))
+	}},
+	{name: "Java: HttpsURLConnection, checkRevocation, OCSP", chain: true, ocsp: true, ask: func(j *judge, s *subject) opinion {
+		return j.askJava("get", "fetch root=root.pem ocsp=true port="+s.port(s.bare))
+	}},
 	{name: "Java: keytool -printcrl", ask: keytool},
 }
 
@@ -87,7 +93,7 @@ func (j *judge) startJava(name string, options ...string) {
 		}
 		j.must("javac", "-Xlint:all", "-Werror", "-d", ".", source)
 	}
-	args := append([]string{"-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Djdk.tls.server.enableStatusRequestExtension=true", "-Dcom.sun.security.enableCRLDP=true"}, options...)
+	args := append([]string{"-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Djdk.tls.server.enableStatusRequestExtension=true", "-Dcom.sun.security.enableCRLDP=true", "-Dcom.sun.net.ssl.checkRevocation=true"}, options...)
 	cmd := j.program("java", append(args, "-cp", ".", "Judge")...)
 	in, err := cmd.StdinPipe()
 	if err != nil {

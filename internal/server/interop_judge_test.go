@@ -66,6 +66,15 @@ type judge struct {
 	java     map[string]*javaProcess
 }
 
+// judgedProfile is for certificates that every reader can make something of.
+const judgedProfile = `name: judged
+lifetime: 90d
+max_lifetime: 398d
+names: {min: 1, max: 100, dns: {allow: ["*"]}, ip: {allow: ["*"]}}
+key_usage: [digital_signature]
+extended_key_usage: [server_auth, client_auth, code_signing]
+`
+
 func newJudge(t *testing.T, database string) *judge {
 	t.Helper()
 	j := &judge{t: t, whole: t, dir: t.TempDir(), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
@@ -76,7 +85,11 @@ func newJudge(t *testing.T, database string) *judge {
 			c.RootKey, c.IssuingKey = keys.RSA3072, keys.RSA2048 // the other kind of signature, once
 		}
 	})
-	j.site.env = []string{"SIGNET_OCSP_NONCE=live"}
+	profiles := t.TempDir()
+	if err := os.WriteFile(filepath.Join(profiles, "judged.yaml"), []byte(judgedProfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j.site.env = []string{"SIGNET_OCSP_NONCE=live", "SIGNET_PROFILES=" + profiles}
 	j.site.start(t)
 	for _, name := range []string{"app", "other"} {
 		j.issue(name)
@@ -162,7 +175,7 @@ func (j *judge) issue(name string) {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	issued, err := j.site.api.Issue(j.t.Context(), client.IssueRequest{CSR: csr, Profile: "server-client", Identifiers: []string{"localhost", "127.0.0.1"}})
+	issued, err := j.site.api.Issue(j.t.Context(), client.IssueRequest{CSR: csr, Profile: "judged", Identifiers: []string{"localhost", "127.0.0.1"}})
 	if err != nil {
 		j.t.Fatal(err)
 	}
@@ -332,7 +345,7 @@ var packages = map[string]string{
 	"openssl": "openssl", "gnutls-cli": "gnutls-bin", "gnutls-serv": "gnutls-bin", "certtool": "gnutls-bin", "ocsptool": "gnutls-bin",
 	"certutil": "libnss3-tools", "crlutil": "libnss3-tools", "ocspclnt": "libnss3-tools", "vfychain": "libnss3-tools", "tstclnt": "libnss3-tools",
 	"java": "default-jdk-headless", "javac": "default-jdk-headless", "keytool": "default-jdk-headless",
-	"curl": "curl", "wget": "wget", "python3": "python3", "nginx": "nginx-light",
+	"curl": "curl", "wget": "wget", "python3": "python3", "nginx": "nginx-light", "osslsigncode": "osslsigncode",
 }
 
 // program is a foreign command in the judge's directory. One that is not there fails the test: nothing is left out quietly.

@@ -316,6 +316,15 @@ func wantOCSP(t *testing.T, der []byte, want pki.Status) {
 // askOCSP asks by GET, as a relying party does, and believes only what verifies.
 func askOCSP(t *testing.T, leaf, issuer *x509.Certificate) ocsp.Result {
 	t.Helper()
+	result, err := ocsp.Verify(fetchOCSP(t, leaf, issuer), ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: time.Now()})
+	if err != nil {
+		t.Errorf("OCSP: %v", err)
+	}
+	return result
+}
+
+func fetchOCSP(t *testing.T, leaf, issuer *x509.Certificate) []byte {
+	t.Helper()
 	named, err := ocsp.IssuerOf(issuer)
 	if err != nil {
 		t.Fatal(err)
@@ -332,11 +341,7 @@ func askOCSP(t *testing.T, leaf, issuer *x509.Certificate) ocsp.Result {
 	if !short {
 		t.Fatal("the request is too long for GET")
 	}
-	result, err := ocsp.Verify(get(t, address), ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: time.Now()})
-	if err != nil {
-		t.Errorf("OCSP: %v", err)
-	}
-	return result
+	return get(t, address)
 }
 
 func get(t *testing.T, url string) []byte {

@@ -37,6 +37,22 @@ postgres_bin() {
   printf '%s\n' "$bin"
 }
 
+# need_node: Node whose OpenSSL knows ML-DSA, 3.5 or later. Where there is none, npm brings the one of scripts/internal/judges.
+need_node() {
+  node=$(node -p 'const [major, minor] = process.versions.openssl.split("."); major * 100 + +minor >= 305 ? "here" : ""' 2>/dev/null) || node=""
+  [ -n "$node" ] || need npm npm
+}
+
+# bring_node puts that one first in PATH, for this run.
+bring_node() {
+  [ -z "$node" ] || return 0
+  mkdir "$work/judges"
+  cp scripts/internal/judges/*.json "$work/judges"
+  echo "installing: node, from npm"
+  npm ci --prefix "$work/judges" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+  PATH=$(echo "$work"/judges/node_modules/node-*/bin):$PATH
+}
+
 # install_missing SCRIPT: installs what need remembered where that can be done, and says what to install elsewhere.
 install_missing() {
   [ ${#missing[@]} -eq 0 ] && return

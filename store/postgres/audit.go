@@ -65,9 +65,9 @@ func (s *Store) AuditEvents(ctx context.Context, filter audit.Filter, after uint
 	}
 	rows, err := s.pool.Query(ctx, `SELECT `+auditColumns+` FROM audit_events
 		WHERE seq > $1 AND ($2 = '' OR target = $2) AND ($3 = '' OR actor = $3) AND ($4 = '' OR action = $4)
-		  AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
-		ORDER BY seq LIMIT $7`,
-		int64(after), filter.Target, filter.Actor, filter.Action, nullTime(filter.From), nullTime(filter.Until), limit)
+		  AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6) AND ($8::bigint = 0 OR seq < $8)
+		ORDER BY `+filter.Order()+` LIMIT $7`,
+		int64(after), filter.Target, filter.Actor, filter.Action, nullTime(filter.From), nullTime(filter.Until), limit, int64(filter.Before))
 	if err != nil {
 		return nil, translate(op, err)
 	}

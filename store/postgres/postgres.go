@@ -21,7 +21,7 @@ type Config struct {
 	// fine, a transaction pooler is not (LISTEN, advisory locks). Required.
 	URL string
 
-	// MaxConns bounds the pool. Zero: 16.
+	// MaxConns bounds the pool. Zero: 16. One more waits for the compromise of a key, and one listens.
 	MaxConns int32
 
 	// Unsafe accepts a server that can lose what it confirmed (fsync, full_page_writes or synchronous_commit off). For
@@ -32,6 +32,7 @@ type Config struct {
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
+	keys *pgxpool.Pool // one connection, for BlockKey
 }
 
 // Open connects, refuses a server that can lose confirmed writes, and migrates the schema to what this binary knows.
@@ -43,12 +44,20 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := prepare(ctx, poolConfig.ConnConfig, config.Unsafe); err != nil {
 		return nil, err
 	}
+	keysConfig := poolConfig.Copy()
+	keysConfig.MinConns, keysConfig.MaxConns, keysConfig.AfterConnect = 1, 1, meetKeys
+	keysConfig.MaxConnLifetime = time.Minute // for what it met changes: ANALYZE and new weeks end its plans
 	poolConfig.AfterConnect = knowTypes
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
 		return nil, translate("open database", err)
 	}
-	return &Store{pool: pool}, nil
+	keys, err := pgxpool.NewWithConfig(ctx, keysConfig)
+	if err != nil {
+		pool.Close()
+		return nil, translate("open database", err)
+	}
+	return &Store{pool: pool, keys: keys}, nil
 }
 
 // Status says where the schema of a database stands, without migrating it.
@@ -68,6 +77,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // Close waits for calls in flight and closes every connection.
 func (s *Store) Close() error {
 	s.pool.Close()
+	s.keys.Close()
 	return nil
 }
 

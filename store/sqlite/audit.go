@@ -96,9 +96,9 @@ func (s *Store) AuditEvents(ctx context.Context, filter audit.Filter, after uint
 		until = filter.Until.UnixMicro()
 	}
 	rows, err := s.read.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit_events
-		WHERE seq > ?1 AND (?2 = '' OR target = ?2) AND (?3 = '' OR actor = ?3) AND (?4 = '' OR action = ?4) AND at >= ?5 AND at < ?6
-		ORDER BY seq LIMIT ?7`,
-		int64(after), filter.Target, filter.Actor, filter.Action, from, until, limit)
+		WHERE seq > ?1 AND (?2 = '' OR target = ?2) AND (?3 = '' OR actor = ?3) AND (?4 = '' OR action = ?4) AND at >= ?5 AND at < ?6 AND (?8 = 0 OR seq < ?8)
+		ORDER BY `+filter.Order()+` LIMIT ?7`,
+		int64(after), filter.Target, filter.Actor, filter.Action, from, until, limit, int64(filter.Before))
 	if err != nil {
 		return nil, translate(op, err)
 	}

@@ -75,6 +75,9 @@ func testAudit(t *testing.T, open func(t *testing.T) store.Store) {
 			{audit.Filter{Action: "action2", Actor: "actor0"}, 0, 1000, []uint64{3, 9}},
 			{audit.Filter{From: time.Unix(3, 0), Until: time.Unix(5, 0)}, 0, 1000, []uint64{4, 5}},
 			{audit.Filter{Target: "nothing"}, 0, 1000, nil},
+			{audit.Filter{Newest: true}, 0, 3, []uint64{10, 9, 8}},
+			{audit.Filter{Newest: true, Before: 8, Actor: "actor0"}, 2, 2, []uint64{7, 5}},
+			{audit.Filter{Before: 4}, 1, 1000, []uint64{2, 3}},
 		} {
 			got, err := s.AuditEvents(t.Context(), test.filter, test.after, test.limit)
 			if err != nil {

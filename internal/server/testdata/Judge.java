@@ -5,11 +5,13 @@ import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.io.OutputStream;
 import java.net.InetAddress;
+import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.KeyStore;
 import java.security.SecureRandom;
+import java.security.Security;
 import java.security.cert.CertPathValidator;
 import java.security.cert.CertPathValidatorException;
 import java.security.cert.CertStore;
@@ -31,6 +33,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import javax.net.ssl.CertPathTrustManagerParameters;
+import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLParameters;
@@ -44,6 +47,7 @@ import javax.net.ssl.TrustManagerFactory;
  *
  *   validate root=FILE chain=FILE [options=A,B] [crls=FILE] [staple=FILE] [responder=URL] [nonce=true] [crldp=true]
  *   connect  root=FILE port=N [protocol=TEXT] [options=A,B] [responder=URL]
+ *   fetch    root=FILE port=N ocsp=BOOLEAN
  *   serve    store=FILE passwordfile=FILE
  *
  * The answer is good, revoked REASON, undetermined, or refused and why; serve answers with its port.
@@ -68,6 +72,7 @@ public class Judge {
             switch (words[0]) {
                 case "validate": return validate(options);
                 case "connect": return connect(options);
+                case "fetch": return fetch(options);
                 case "serve": return serve(options);
                 default: return "refused unknown question " + words[0];
             }
@@ -133,6 +138,28 @@ public class Judge {
         }
     }
 
+    /** Fetches a page as most programs do, with a system property (and one of security) as all that is said of revocation. */
+    static String fetch(Map<String, String> options) throws Exception {
+        Security.setProperty("ocsp.enable", options.get("ocsp"));
+        try {
+            var store = KeyStore.getInstance("PKCS12");
+            store.load(null, null);
+            store.setCertificateEntry("root", certificates(options.get("root")).get(0));
+            var trust = TrustManagerFactory.getInstance("PKIX");
+            trust.init(store);
+            var context = SSLContext.getInstance("TLS");
+            context.init(null, trust.getTrustManagers(), null);
+            var connection = (HttpsURLConnection) new URI("https://localhost:" + options.get("port") + "/").toURL().openConnection();
+            connection.setSSLSocketFactory(context.getSocketFactory());
+            connection.setReadTimeout(20_000);
+            try (InputStream body = connection.getInputStream()) {
+                return new String(body.readAllBytes(), StandardCharsets.UTF_8).equals("hello\n") ? "good" : "refused another page";
+            }
+        } finally {
+            Security.setProperty("ocsp.enable", "false");
+        }
+    }
+
     /** Serves until the process ends: whoever connects gets a handshake, with a staple that Java fetched itself. */
     static String serve(Map<String, String> options) throws Exception {
         char[] password = Files.readAllLines(Path.of(options.get("passwordfile"))).get(0).toCharArray();
@@ -171,7 +198,7 @@ public class Judge {
         }
         checker.setOptions(chosen);
         if (options.containsKey("responder")) {
-            checker.setOcspResponder(new java.net.URI(options.get("responder")));
+            checker.setOcspResponder(new URI(options.get("responder")));
         }
         if (options.containsKey("nonce")) {
             checker.setOcspExtensions(List.of(new Nonce()));

@@ -1,0 +1,133 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyteasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// What the standards demand of certificates and crypto/x509 does not ask for: rules whose breach leaves a certificate without a
+// clear meaning. Rules that only tell authorities how to write (key identifiers, criticality, serial numbers) are not among them
+// (docs/decisions/1520).
+
+// minRSABits is the least that crypto/rsa verifies with; a key that is to be relied on is no shorter.
+const minRSABits = 1024
+
+var (
+	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
+	oidExtendedKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidTLSFeature       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
+
+	// neverEmpty are extensions that are sequences of at least one element (RFC 5280, Sections 4.2.1 and 4.2.2). To crypto/x509 an extended
+	// key usage without any is one for everything.
+	neverEmpty = []asn1.ObjectIdentifier{
+		oidExtendedKeyUsage, oidAlternativeName, oidPolicies, oidPoints, oidFreshest, {2, 5, 29, 33}, {1, 3, 6, 1, 5, 5, 7, 1, 1},
+	}
+
+	// knownQualifiers are id-qt-cps and id-qt-unotice (RFC 5280, Section 4.2.1.4).
+	knownQualifiers = []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 2, 1}, {1, 3, 6, 1, 5, 5, 7, 2, 2}}
+)
+
+// checkForm looks at every certificate of a chain, the anchor's included.
+func checkForm(chain []*x509.Certificate) *fault {
+	for i, c := range chain {
+		if bad := formFault(c); bad != nil {
+			return bad
+		}
+		if i > 0 && !keepsFeatures(chain[i-1], c) {
+			return faultf(ClassPath, "%.80q lacks a TLS feature that its issuer demands", chain[i-1].Subject)
+		}
+	}
+	return nil
+}
+
+func formFault(c *x509.Certificate) *fault {
+	for _, e := range c.Extensions {
+		if bytes.Equal(e.Value, emptySequence) && slices.ContainsFunc(neverEmpty, e.Id.Equal) {
+			return faultf(ClassParse, "extension %s of %.80q is empty", e.Id, c.Subject)
+		}
+	}
+	_, constrains := extension(c, oidNameConstraints)
+	_, uses := extension(c, oidKeyUsage)
+	nameless := bytes.Equal(c.RawSubject, emptySequence)
+	key, isRSA := c.PublicKey.(*rsa.PublicKey)
+	switch {
+	case constrains && !c.IsCA: // Section 4.2.1.10
+		return faultf(ClassPath, "%.80q has name constraints and is no authority", c.Subject)
+	case uses && c.KeyUsage == 0: // Section 4.2.1.3; crypto/x509 takes it for a key that may be used for everything
+		return faultf(ClassPath, "the key usage of %.80q names no use", c.Subject)
+	case nameless && c.IsCA: // Section 4.1.2.6
+		return faultf(ClassPath, "an authority has no name")
+	case nameless && !critical(c, oidAlternativeName): // Section 4.1.2.6
+		return faultf(ClassPath, "a certificate without a subject has no critical subjectAltName")
+	case critical(c, oidPolicies) && !qualifiersKnown(c):
+		return faultf(ClassUnsupported, "a critical policy of %.80q has a qualifier that is not understood", c.Subject)
+	case isRSA && key.N.BitLen() < minRSABits:
+		return faultf(ClassPath, "the RSA key of %.80q has only %d bits", c.Subject, key.N.BitLen())
+	}
+	return nil
+}
+
+var emptySequence = []byte{0x30, 0}
+
+func critical(c *x509.Certificate, id asn1.ObjectIdentifier) bool {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(id) {
+			return e.Critical
+		}
+	}
+	return false
+}
+
+// qualifiersKnown is RFC 5280, Section 4.2.1.4: who can not interpret a critical extension, qualifiers included, must reject the
+// certificate.
+func qualifiersKnown(c *x509.Certificate) bool {
+	value, _ := extension(c, oidPolicies)
+	var policies cryptobyte.String
+	input := cryptobyte.String(value)
+	if !input.ReadASN1(&policies, cryptobyteasn1.SEQUENCE) {
+		return false
+	}
+	for !policies.Empty() {
+		var policy, qualifiers, qualifier cryptobyte.String
+		var id asn1.ObjectIdentifier
+		if !policies.ReadASN1(&policy, cryptobyteasn1.SEQUENCE) || !policy.SkipASN1(cryptobyteasn1.OBJECT_IDENTIFIER) ||
+			!policy.ReadOptionalASN1(&qualifiers, nil, cryptobyteasn1.SEQUENCE) {
+			return false
+		}
+		for !qualifiers.Empty() {
+			if !qualifiers.ReadASN1(&qualifier, cryptobyteasn1.SEQUENCE) || !qualifier.ReadASN1ObjectIdentifier(&id) ||
+				!slices.ContainsFunc(knownQualifiers, id.Equal) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// keepsFeatures is RFC 7633, Section 4.2.2: the features of an authority are a constraint, and what it issues has them all.
+func keepsFeatures(c, issuer *x509.Certificate) bool {
+	has := features(c)
+	return !slices.ContainsFunc(features(issuer), func(f int64) bool { return !slices.Contains(has, f) })
+}
+
+// features are the TLS features of a certificate (RFC 7633, Section 4.1), as far as they parse.
+func features(c *x509.Certificate) (list []int64) {
+	value, _ := extension(c, oidTLSFeature)
+	var all cryptobyte.String
+	input := cryptobyte.String(value)
+	for input.ReadASN1(&all, cryptobyteasn1.SEQUENCE); !all.Empty(); {
+		var feature int64
+		if !all.ReadASN1Integer(&feature) {
+			break
+		}
+		list = append(list, feature)
+	}
+	return list
+}

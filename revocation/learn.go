@@ -1,0 +1,114 @@
+package revocation
+
+import (
+	"context"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// Learn puts on the ledger what the issuer itself has said elsewhere, on a list that it signed, and the ledger has not: serials
+// that are not revoked here, or on hold, or not yet for keyCompromise. What is revoked here already stays as it is. The grant is for
+// auth.ActionManage.
+//
+// Each group of 1,000 is one transaction. An error leaves the groups before it, and a repetition goes on behind them. It returns the
+// sequence that the ledger then reaches, applied by this instance's universe; 0 if there was nothing to learn. Errors: KindDenied,
+// KindInvalid (reason), KindNotFound (issuer), KindUnavailable (it may have happened: repeat).
+func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Request) (uint64, error) {
+	if !grant.Allows(auth.ActionManage, "") {
+		return 0, pki.Errorf(pki.KindDenied, opChange, "importing serials takes an administrator")
+	}
+	if err := l.config.Universe.Check(); err != nil {
+		return 0, err
+	}
+	var news []*pending
+	asked := map[Key]bool{}
+	for _, request := range revoked {
+		claim, _, err := l.config.Universe.claim(ctx, request.Key)
+		if err != nil {
+			return 0, err
+		}
+		p := &pending{claim: claim, grant: grant, change: change{kind: KindRevoke, reason: request.Reason, invalidityAt: request.InvalidityAt, foreign: true}}
+		// Whether the issuer serves the public says what may be asked of it, not what it may have said.
+		if err := allowed(p.change, false); err != nil {
+			return 0, err
+		}
+		if known, _, ok := l.config.Universe.lookUp(request.Issuer, request.Serial); !asked[request.Key] && (!ok || p.news(known.Kind, known.Reason)) {
+			asked[request.Key] = true
+			news = append(news, p)
+		}
+	}
+	var last uint64
+	for len(news) > 0 {
+		group := news[:min(groupSize, len(news))]
+		news = news[len(group):]
+		err := unlessStale(func() error {
+			end, err := l.learn(ctx, group)
+			last = max(last, end)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return last, l.config.Universe.Await(ctx, last)
+}
+
+// news reports whether a revocation says more than the last entry of its certificate.
+func (p *pending) news(last Kind, reason pki.Reason) bool {
+	switch stateOf(Entry{Kind: last}) {
+	case void:
+		return false
+	case revoked:
+		return p.change.reason == pki.KeyCompromise && reason != pki.KeyCompromise
+	}
+	return true
+}
+
+// learn appends what is new of a group, in one transaction, and returns the last sequence.
+func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
+	claims := make([]Claim, len(group))
+	for i, p := range group {
+		claims[i] = p.claim
+	}
+	facts, err := l.config.Books.CertificateFacts(ctx, claims)
+	if err != nil {
+		return 0, err
+	}
+	now := l.config.Now()
+	var entries []NewEntry
+	var events []audit.Event
+	var last uint64
+	for i, p := range group {
+		was := facts[i].Last
+		if !p.news(was.Kind, was.Reason) {
+			last = max(last, was.Seq)
+			continue
+		}
+		wanted := p.change
+		if stateOf(was) == revoked {
+			wanted.kind = KindReasonChange
+		}
+		entry, _, err := decide(wanted, circumstances{last: was, now: now})
+		if err != nil {
+			return 0, err
+		}
+		entry = p.place(entry, facts[i].Recorded)
+		entries = append(entries, NewEntry{entry, was.Seq})
+		events = append(events, eventOf(p, entry, now))
+	}
+	if len(entries) == 0 {
+		return last, nil
+	}
+	return l.config.Books.AppendLedger(ctx, entries, events)
+}
+
+// place says whose certificate an entry is about, and who changes it.
+func (p *pending) place(entry Entry, recorded bool) Entry {
+	entry.Issuer, entry.Serial, entry.Actor, entry.Foreign = p.claim.Issuer, p.claim.Serial, p.grant.Principal().ID, !recorded
+	if recorded {
+		entry.Position = p.claim.Position
+	}
+	return entry
+}

@@ -1,0 +1,146 @@
+package revocation_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"testing"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+	"signet.example/signet/store/storetest"
+)
+
+// failing meets a fault at one call of AppendLedger.
+type failing struct {
+	*storetest.Faulty
+	call  int // from 1
+	fault storetest.Fault
+}
+
+func (f *failing) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+	if f.call--; f.call == 0 {
+		f.Fail("AppendLedger", f.fault)
+	}
+	return f.Faulty.AppendLedger(ctx, entries, events)
+}
+
+// A list that takes two transactions, each under both faults: whoever repeats ends with every serial revoked, by one entry each.
+func TestLearn(t *testing.T) {
+	type want struct {
+		key    revocation.Key
+		kinds  []revocation.Kind
+		reason pki.Reason
+	}
+	learn := func(t *testing.T, s store.Store, call int, fault storetest.Fault) {
+		i := newIssuer(t, s, fault.String()+string(rune('0'+call)), true)
+		a := i.reserve(t, epoch, 0, 16)
+		a.record(t, 1, 2, 3)
+		u := newUniverse(t, s)
+		first := newLedger(t, s, u)
+		foreign := func(n uint32) (key revocation.Key) {
+			key.Issuer = i.id
+			binary.BigEndian.PutUint32(key.Serial[16:], n)
+			return key
+		}
+		testdb.Exec(t, s, `UPDATE issuers SET visibility = 0 WHERE id = $1`, i.id[:]) // or nothing could be held
+		for _, change := range []func() error{
+			func() error {
+				_, err := newLedger(t, s, newUniverse(t, s)).Hold(t.Context(), admin(t), revocation.Request{Key: a.claim(1).Key})
+				return err
+			},
+			func() error {
+				_, err := first.Revoke(t.Context(), admin(t), revocation.Request{Key: a.claim(2).Key, Reason: pki.Superseded})
+				return err
+			},
+			func() error {
+				_, err := first.Import(t.Context(), manager(t), revocation.Request{Key: foreign(1), Reason: pki.KeyCompromise})
+				return err
+			},
+		} {
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		testdb.Exec(t, s, `UPDATE issuers SET visibility = 1 WHERE id = $1`, i.id[:])
+
+		wants := []want{
+			{a.claim(1).Key, []revocation.Kind{revocation.KindHold, revocation.KindRevoke}, pki.Superseded},
+			{a.claim(2).Key, []revocation.Kind{revocation.KindRevoke, revocation.KindReasonChange}, pki.KeyCompromise},
+			{a.claim(3).Key, []revocation.Kind{revocation.KindRevoke}, pki.CACompromise},
+			{foreign(1), []revocation.Kind{revocation.KindRevoke}, pki.KeyCompromise},
+			{foreign(2), []revocation.Kind{revocation.KindRevoke}, pki.Unspecified},
+		}
+		var list []revocation.Request
+		for _, w := range wants {
+			list = append(list, revocation.Request{Key: w.key, Reason: w.reason})
+		}
+		list[3].Reason = pki.Superseded // it says less than what is known
+		list = append(list, list[4])
+		for n := range uint32(1000) {
+			list = append(list, revocation.Request{Key: foreign(100 + n), Reason: pki.CessationOfOperation})
+		}
+		wants = append(wants, want{foreign(100 + 999), []revocation.Kind{revocation.KindRevoke}, pki.CessationOfOperation})
+
+		f := &failing{Faulty: &storetest.Faulty{Store: s}, call: call, fault: fault}
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: f, Universe: u, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if _, err := l.Learn(t.Context(), admin(t), list); pki.KindOf(err) != pki.KindDenied {
+			t.Errorf("without the right: %v", err)
+		}
+		before, err := s.AuditHead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Learn(t.Context(), manager(t), list); !errors.Is(err, storetest.ErrFault) || pki.KindOf(err) != pki.KindUnavailable || f.Pending() {
+			t.Fatalf("under the fault: %v", err)
+		}
+		last, err := l.Learn(t.Context(), manager(t), list)
+		if err != nil {
+			t.Fatalf("repeated: %v", err)
+		}
+		if head, err := s.LedgerHead(t.Context()); err != nil || head != last || u.Seq() != last {
+			t.Errorf("the ledger ends at %d, memory at %d, %d was promised: %v", head, u.Seq(), last, err)
+		}
+		if last, err := l.Learn(t.Context(), manager(t), list); err != nil || last != 0 {
+			t.Errorf("learnt again: %d, %v", last, err)
+		}
+		for _, w := range wants {
+			history, err := s.LedgerHistory(t.Context(), u.Claim(w.key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kinds []revocation.Kind
+			for _, e := range history {
+				kinds = append(kinds, e.Kind)
+			}
+			if answer := lookup(t, u, i.id, w.key.Serial); answer.Status != pki.StatusRevoked || answer.Reason != w.reason || !slices.Equal(kinds, w.kinds) {
+				t.Errorf("%s: %v for %s by %v; want %s by %v", w.key.Serial, answer.Status, answer.Reason, kinds, w.reason, w.kinds)
+			}
+		}
+		entries := 0
+		for _, err := range s.LedgerScope(t.Context(), revocation.Whole(i.id), 0, 1<<40) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries++
+		}
+		chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{})
+		if err != nil || entries != 3+1004 || chain.Seq-before.Seq != 1004 {
+			t.Errorf("%d entries and %d audit events, want 1007 and 1004: %v", entries, chain.Seq-before.Seq, err)
+		}
+	}
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		learn(t, s, 1, storetest.FailBefore)
+		learn(t, s, 1, storetest.FailAfter)
+		learn(t, s, 2, storetest.FailBefore)
+		learn(t, s, 2, storetest.FailAfter)
+	})
+}
