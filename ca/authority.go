@@ -93,6 +93,7 @@ type order struct {
 	profile   *profile.Profile
 	issuer    *issuerKey
 	principal auth.Principal
+	footing   Footing    // what the issuer was judged by; zero: nothing is asked about it
 	approval  ApprovalID // zero: none was needed
 	subject   []byte     // DER Name, taken as it is: of an issuer of ours. nil: by profile and request
 	keyID     []byte     // subjectKeyIdentifier, of an issuer that has one already; nil: computed
@@ -143,10 +144,11 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	if err != nil {
 		return order{}, err
 	}
-	if err := a.usable(ctx, key, p); err != nil {
+	footing, err := a.judge(ctx, key, p)
+	if err != nil {
 		return order{}, err
 	}
-	return order{Request: request, profile: p, issuer: key, principal: grant.Principal()}, nil
+	return order{Request: request, profile: p, issuer: key, principal: grant.Principal(), footing: footing}, nil
 }
 
 // issue is the pipeline; every certificate comes through it.
@@ -349,7 +351,7 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 		return nil, err
 	}
 	entry := a.entry(o, d, taken, der)
-	outcome, err := a.recorder.record(ctx, entry)
+	outcome, err := a.record(ctx, o, &entry)
 	if err != nil {
 		return nil, err
 	}
@@ -373,8 +375,24 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 	case RangeLost:
 		a.ranges.lost(taken.from)
 		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "this process was away longer than its lease").WithHint("try again")
+	case IssuerNews:
+		return nil, pki.Errorf(pki.KindUnavailable, "record certificate", "what is known about issuer %s goes on changing", d.issuer.Label).WithHint("try again")
 	}
 	return nil, pki.Errorf(pki.KindInternal, "record certificate", "unknown outcome %d", outcome)
+}
+
+// record judges the issuer again, if news of it came while the certificate was signed, wherever they were written.
+func (a *Authority) record(ctx context.Context, o order, entry *Entry) (outcome Outcome, err error) {
+	const most = 3 // news of an issuer are rare
+	for range most {
+		if outcome, err = a.recorder.record(ctx, *entry); err != nil || outcome != IssuerNews {
+			break
+		}
+		if entry.Footing, err = a.judgeAgain(ctx, o.issuer, o.profile); err != nil {
+			break
+		}
+	}
+	return outcome, err
 }
 
 func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
@@ -385,7 +403,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
-		Range: taken.from.ID, Names: d.names, KeyMaterial: d.material, RequestID: o.RequestID, Approval: o.approval,
+		Range: taken.from.ID, Names: d.names, KeyMaterial: d.material, RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
 		Event: audit.Event{
 			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),
 			Outcome: audit.OK, RequestID: o.principal.RequestID, Source: o.principal.Source,

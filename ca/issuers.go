@@ -25,6 +25,7 @@ type issuerKey struct {
 	certificate *x509.Certificate // nil while it signs its own first
 	constraints []policy.Constraints
 	links       []link       // certificates that its signatures depend on
+	serials     []pki.Serial // of links
 	below       int          // CAs that its chain allows below it; -1: any number
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
@@ -247,6 +248,9 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	k.keyID, k.below = keyID(bits), -1
 	if k.links, err = linksOf(issuer); err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+	}
+	for _, l := range k.links {
+		k.serials = append(k.serials, l.serial)
 	}
 	if chosen := issuer.certificate(); chosen != nil {
 		if k.certificate, err = x509.ParseCertificate(chosen.DER); err != nil {

@@ -266,8 +266,9 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		return Issuer{}, err
 	}
 	self := issuer.ID == parent.ID
+	var footing Footing
 	if !self {
-		if err := a.usable(ctx, signing, p); err != nil {
+		if footing, err = a.judge(ctx, signing, p); err != nil {
 			return Issuer{}, err
 		}
 	}
@@ -283,7 +284,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 	}
 	issued, err := a.issue(ctx, order{
 		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
-		keyID: subjectKeyID(issuer), self: self,
+		keyID: subjectKeyID(issuer), self: self, footing: footing,
 	})
 	if err != nil {
 		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"crypto/x509"
+	"math"
 
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
@@ -50,12 +51,29 @@ func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// usable refuses an issuer that must not sign now under a profile.
-func (a *Authority) usable(ctx context.Context, k *issuerKey, p *profile.Profile) error {
+// judge refuses an issuer that must not sign now under a profile, and says what that was judged by.
+func (a *Authority) judge(ctx context.Context, k *issuerKey, p *profile.Profile) (Footing, error) {
 	if err := k.usable(a.config.Now(), p); err != nil || forResponder(p) {
-		return err
+		return Footing{}, err
 	}
-	return a.standing(ctx, k.Issuer, k.links)
+	footing := Footing{Seq: math.MaxInt64, Key: k.KeyHash}
+	if a.config.Status != nil {
+		footing.Seq, footing.Serials = a.config.Status.Seq(), k.serials
+	}
+	return footing, a.standing(ctx, k.Issuer, k.links)
+}
+
+// judgeAgain is judge, with everything that is written by now.
+func (a *Authority) judgeAgain(ctx context.Context, k *issuerKey, p *profile.Profile) (Footing, error) {
+	if a.config.Status != nil {
+		if err := a.config.Status.CatchUp(ctx); err != nil {
+			return Footing{}, err
+		}
+	}
+	if err := a.refresh(ctx); err != nil {
+		return Footing{}, err
+	}
+	return a.judge(ctx, k, p)
 }
 
 // Standing returns nil if what an issuer signs can count, as far as is known here: neither its chosen certificate nor one

@@ -93,7 +93,15 @@ type Entry struct {
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set
 	Approval    ApprovalID  // zero: none was needed; else recording needs the request to be approved, and makes it issued
+	Footing     Footing     // zero: it is recorded whatever became of its issuer
 	Event       audit.Event // written if, and in the transaction in which, the certificate is recorded
+}
+
+// Footing is what a certificate stands on, and how far the ledger was read when that was judged.
+type Footing struct {
+	Seq     uint64       // of the ledger
+	Serials []pki.Serial // of the issuer's certificates and of those above it
+	Key     pki.KeyHash  // of the issuer
 }
 
 // Outcome is what became of one entry. Zero is not an outcome.
@@ -107,6 +115,7 @@ const (
 	RequestUsed  // another certificate was recorded for the same request id
 	RangeLost    // the range is closed, or another's: this process was away longer than its lease
 	ApprovalUsed // the request is not approved, or has its certificate
+	IssuerNews   // the ledger says something later about what this or another entry of the batch stands on, or the issuer's key is blocked: judge again
 )
 
 // Answered is what became of a request id. Either Certificate or Approval is there: a request that was filed for approval
@@ -125,8 +134,8 @@ type PassedEpoch struct {
 
 // CertificateStore records what was signed.
 type CertificateStore interface {
-	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked keys,
-	// request ids and approvals in later statements. The outcomes stand in the order of the entries. An error says nothing about
+	// Record is one transaction: it locks the range rows, takes the key-blocks lock shared, and then reads blocked keys, the end of the
+	// ledger, request ids and approvals in later statements. The outcomes stand in the order of the entries. An error says nothing about
 	// any entry: it may be recorded or not.
 	Record(ctx context.Context, owner OwnerID, entries []Entry) ([]Outcome, error)
 	// FindRequest returns what was recorded for a request id within 24 hours, or filed for approval under it, or an error
@@ -153,6 +162,10 @@ type AuditStore interface {
 // Statuses knows what became of the certificates of the issuers here. It is asked with every certificate, and must answer from
 // memory as a rule.
 type Statuses interface {
+	// Seq is the sequence of the ledger up to which it knows everything.
+	Seq() uint64
+	// CatchUp reads what the ledger holds by now.
+	CatchUp(ctx context.Context) error
 	// StatusOf returns the status of a certificate and, if it is revoked or on hold, why. An error: it cannot be told now.
 	StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error)
 }

@@ -135,8 +135,7 @@ type subject struct {
 	config   Issuer // zero if the issuer is not configured
 	covered  bool
 	leaf     bool
-	fresh    bool            // ask the network now, and join no fetch that has begun before
-	silent   map[string]bool // responders that are not asked, for they did not answer; nil: all are
+	round    *round // not nil: ask the network now, and join no fetch that has begun before
 	evidence []Evidence
 	fault    error // of the certificate itself: a contradiction
 }
@@ -179,7 +178,7 @@ func (c *Checker) lookAtHand(s *subject) {
 // question is a copy for whoever goes on asking after the handshake is over.
 func (s *subject) question() subject {
 	asked := *s
-	asked.evidence = nil
+	asked.evidence, asked.round = nil, nil
 	return asked
 }
 

@@ -200,7 +200,7 @@ type fetched struct {
 // fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
 // the question conditional.
 func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
-	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.fresh}
+	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.round != nil}
 	if configured {
 		request.MaxBytes = maxCRLGiven
 	}

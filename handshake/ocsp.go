@@ -168,22 +168,27 @@ func (c *Checker) responders(s *subject) []string {
 func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	var all []Evidence
 	for _, url := range c.responders(&s) {
-		if s.silent[url] {
+		var reply reply
+		var err error
+		asked := false
+		s.round.each("responder "+url, func() bool {
+			asked = true
+			reply, err = askResponder(ctx, c.config.Fetcher, question{
+				url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.round != nil,
+				at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
+			})
+			e, failed := errors.AsType[*fetch.Error](err)
+			return !failed || e.Why != fetch.Network && e.Why != fetch.TimedOut
+		})
+		if !asked {
 			continue
 		}
-		reply, err := askResponder(ctx, c.config.Fetcher, question{
-			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.fresh,
-			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
-		})
 		if err == nil {
 			reply.result, err = c.checkResponder(&s, reply.result)
 		}
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
 		all = append(all, evidence)
-		if e, ok := errors.AsType[*fetch.Error](err); ok && s.silent != nil && (e.Why == fetch.Network || e.Why == fetch.TimedOut) {
-			s.silent[url] = true
-		}
 		if err == nil && !s.config.DemandNonce {
 			c.answers.put(s.key, reply.result, url)
 			c.keepAnswer(&s, url, reply)

@@ -6,14 +6,18 @@ import (
 	"crypto/x509"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"signet.example/signet/crl"
 )
 
 // Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
 // and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
-// call it when the connection is closed. Connections over a Guard are tracked already.
+// call it when the connection is closed. Connections over a Guard are tracked already; one that is tracked twice is closed by whichever learns first.
+// A certificate that many connections rest on is asked about once a poll, and all of them are closed.
 func (c *Checker) Track(conn *tls.Conn) (stop func()) {
 	state := conn.ConnectionState()
 	return c.tracked.add(conn.NetConn(), c.acceptedChain(conn, state), state.PeerCertificates)
@@ -54,6 +58,7 @@ type connection struct {
 	chain     []*x509.Certificate
 	presented []*x509.Certificate
 	keys      []certificateKey // of every certificate but the anchor, leaf first
+	path      string           // the keys in one
 }
 
 func newRegistry() *registry {
@@ -63,7 +68,8 @@ func newRegistry() *registry {
 func (r *registry) add(conn net.Conn, chain, presented []*x509.Certificate) (stop func()) {
 	entry := &connection{conn: conn, chain: chain, presented: presented}
 	for i := range max(0, len(chain)-1) {
-		entry.keys = append(entry.keys, keyOf(chain[i], chain[i+1]))
+		key := keyOf(chain[i], chain[i+1])
+		entry.keys, entry.path = append(entry.keys, key), entry.path+string(key[:])
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,20 +108,18 @@ func (r *registry) close(key certificateKey) {
 	}
 }
 
-// chains returns one connection for every leaf that connections rest on.
-func (r *registry) chains() []*connection {
+// chains returns one connection for every chain that connections rest on: of two with the same leaf, one may rest on an intermediate that
+// the other does not know.
+func (r *registry) chains() map[string]*connection {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []*connection
-	for key, entries := range r.byCert {
+	distinct := make(map[string]*connection)
+	for _, entries := range r.byCert {
 		for entry := range entries {
-			if entry.keys[0] == key {
-				list = append(list, entry)
-			}
-			break
+			distinct[entry.path] = entry
 		}
 	}
-	return list
+	return distinct
 }
 
 // Run refreshes what is past half its life ahead of use, and asks the sources again, every Config.Recheck, about the
@@ -133,26 +137,36 @@ func (c *Checker) Run(ctx context.Context) error {
 	}
 }
 
+// maxPolls bounds the chains that are asked about at once.
+const maxPolls = 16
+
 // Recheck is one round of Run: when it returns, tracked connections of certificates that their sources call revoked by
-// now are closed.
+// now are closed. A chain is judged as soon as its own sources have answered.
 func (c *Checker) Recheck(ctx context.Context) {
-	_ = c.learnFromOthers()         // a directory that cannot be read any more takes nothing of what is known
-	polled := make(map[string]bool) // locations of lists that were asked in this round
-	silent := make(map[string]bool) // responders that did not answer in this round: each is waited for once
+	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
+	round := newRound()
+	var polls errgroup.Group
+	polls.SetLimit(maxPolls)
 	for _, entry := range c.tracked.chains() {
-		in := inspection{chain: entry.chain, presented: entry.presented, recheck: true}
-		if c.config.Network == NetworkWhenNeeded {
-			for _, s := range c.subjects(in, c.config.Now()) {
-				s.fresh, s.silent = true, silent
-				c.poll(ctx, s, polled)
+		polls.Go(func() error {
+			if ctx.Err() == nil {
+				c.recheck(ctx, inspection{chain: entry.chain, presented: entry.presented, recheck: true}, round)
 			}
-		}
-		c.closeRefuted(ctx, in)
-		if ctx.Err() != nil {
-			return
+			return nil
+		})
+	}
+	_ = polls.Wait()
+	c.refreshDue(ctx, round)
+}
+
+func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
+	if c.config.Network == NetworkWhenNeeded {
+		for _, s := range c.subjects(in, c.config.Now()) {
+			s.round = round
+			c.poll(ctx, s)
 		}
 	}
-	c.refreshDue(ctx, polled)
+	c.closeRefuted(ctx, in)
 }
 
 // closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included.
@@ -166,45 +180,110 @@ func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
 	}
 }
 
-// poll asks the sources of one certificate again: its lists with a conditional question, once a round however many
-// certificates they cover, and only without any list its responders.
-func (c *Checker) poll(ctx context.Context, s *subject, polled map[string]bool) {
-	target, err := crl.NewTarget(s.cert)
-	if err != nil {
+// round is one round of asking: whom it asks it asks once, however many certificates or connections the answer is for. The nil round is none.
+type round struct {
+	mu    sync.Mutex
+	turns map[string]*turn // guarded by mu
+}
+
+type turn struct {
+	once   sync.Once
+	failed atomic.Bool
+}
+
+func newRound() *round { return &round{turns: make(map[string]*turn)} }
+
+func (r *round) turn(of string) *turn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.turns[of] == nil {
+		r.turns[of] = new(turn)
+	}
+	return r.turns[of]
+}
+
+// once asks unless that was asked in this round, and waits for whoever does. It reports whether it was answered.
+func (r *round) once(what string, ask func() bool) bool {
+	t := r.turn(what)
+	t.once.Do(func() { t.failed.Store(!ask()) })
+	return !t.failed.Load()
+}
+
+// each asks somebody one of many questions, unless he left one of this round without an answer. The first one goes alone, so that nobody is
+// waited for twice who is not there.
+func (r *round) each(whom string, ask func() bool) {
+	if r == nil {
+		ask()
 		return
 	}
-	listed := false
-	for _, p := range s.pointers(target) {
-		for _, location := range p.locations {
-			if !isURL(location) || polled[location] {
-				listed = true
-				continue
-			}
-			h := c.atHand(s, target, location, p.configured)
-			fresh, err := c.fetchList(ctx, s, target, location, p.configured, h)
-			polled[location] = true
-			if err == nil {
-				listed = true
-				c.withDeltas(ctx, s, target, []*heldList{fresh})
-				break // the other locations have the same list
-			}
-		}
-	}
-	if !listed {
-		c.learnFrom(s, c.askResponders(ctx, *s))
+	t, first := r.turn(whom), false
+	t.once.Do(func() { first = true; t.failed.Store(!ask()) })
+	if !first && !t.failed.Load() && !ask() {
+		t.failed.Store(true)
 	}
 }
 
+// poll asks the sources of one certificate again: its lists and their deltas with conditional questions, and only without any list its
+// responders.
+func (c *Checker) poll(ctx context.Context, s *subject) {
+	s.round.once("certificate "+string(s.key[:]), func() bool {
+		target, err := crl.NewTarget(s.cert)
+		if err == nil && !c.pollLists(ctx, s, target) {
+			c.learnFrom(s, c.askResponders(ctx, *s))
+		}
+		return true
+	})
+}
+
+// pollLists reports whether there is any list about the certificate.
+func (c *Checker) pollLists(ctx context.Context, s *subject, target crl.Target) bool {
+	var held []*heldList
+	listed := c.pollPointers(ctx, s, target, s.pointers(target), &held)
+	c.pollPointers(ctx, s, target, deltaPointers(target, held), &held)
+	return listed
+}
+
+// listTurn names a list in a round. What counts for the certificates of one issuer may not for those of another.
+func (s *subject) listTurn(location string) string {
+	issuer := issuerKeyOf(s.issuer)
+	return "list " + string(issuer[:]) + location
+}
+
+// pollPointers asks for the lists of pointers, and adds what there is to held. A file is read again when it is judged.
+func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Target, pointers []pointer, held *[]*heldList) (listed bool) {
+	for _, p := range pointers {
+		for _, location := range p.locations {
+			answered := !isURL(location)
+			if !answered {
+				answered = s.round.once(s.listTurn(location), func() bool {
+					_, err := c.fetchList(ctx, s, target, location, p.configured, c.atHand(s, target, location, p.configured))
+					return err == nil
+				})
+			}
+			if !answered {
+				continue
+			}
+			listed = true
+			if h := c.atHand(s, target, location, p.configured); h != nil {
+				*held = append(*held, h)
+			}
+			break // the other locations have the same list
+		}
+	}
+	return listed
+}
+
 // refreshDue refreshes lists that nobody uses at the moment, so that the next handshake finds them fresh.
-func (c *Checker) refreshDue(ctx context.Context, polled map[string]bool) {
+func (c *Checker) refreshDue(ctx context.Context, round *round) {
 	now := c.config.Now()
 	for h, sponsor := range c.lists.dueNow(now) {
 		asked := sponsor.question()
 		asked.at = now
 		target, err := crl.NewTarget(asked.cert)
-		if err == nil && !polled[h.location] && ctx.Err() == nil && c.config.Network == NetworkWhenNeeded {
-			c.refreshList(ctx, &asked, target, h)
+		if err != nil || ctx.Err() != nil || c.config.Network != NetworkWhenNeeded {
+			continue
 		}
+		round.once(asked.listTurn(h.location), func() bool { c.refreshList(ctx, &asked, target, h); return true })
 	}
 }
 

@@ -2,8 +2,12 @@ package handshake_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -223,5 +227,105 @@ func TestSilentResponder(t *testing.T) {
 	checker.Recheck(t.Context())
 	if asked := p.Hits("/int.ocsp") - before; asked != 5 {
 		t.Errorf("in the next round it was asked %d times", asked)
+	}
+}
+
+// tracked connects to a server with a certificate, and tracks the connection.
+func tracked(t *testing.T, p *handshaketest.PKI, checker *handshake.Checker, leaf *handshaketest.Cert, certificate tls.Certificate) net.Conn {
+	t.Helper()
+	config := p.ServerConfig(leaf, nil)
+	config.Certificates = []tls.Certificate{certificate}
+	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}).Dial(t.Context(), "tcp", p.Listen(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// TestTrackDelta: a delta that says more is asked for in every round, though the one at hand is of now.
+func TestTrackDelta(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia")
+	leaf, int, checker := p.Cert("leaf"), p.Cert("int"), p.Checker(nil)
+	freshest := handshaketest.Extensions(handshaketest.Freshest(p.URL + "/int-delta.crl"))
+	p.Replace("/int.crl", handshaketest.Bytes(int.CRL(handshaketest.CRL{Number: 5, Extensions: freshest})))
+	delta := func(number int64) {
+		p.Replace("/int-delta.crl", handshaketest.Bytes(int.CRL(handshaketest.CRL{Number: number, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))})))
+	}
+	delta(6)
+	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+	checker.Recheck(t.Context())
+	if err := handshaketest.Echo(conn.(*tls.Conn)); err != nil {
+		t.Fatal(err)
+	}
+	leaf.Revoke(1)
+	delta(7)
+	checker.Recheck(t.Context())
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+}
+
+// TestTrackTwoChains: of two connections with the same leaf, the one over a certificate of the intermediate that is revoked is closed, and
+// the one over another certificate of the same authority is not.
+func TestTrackTwoChains(t *testing.T) {
+	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")
+	leaf, int, checker := p.Cert("leaf"), p.Cert("int"), p.Checker(nil)
+	template := *int.Certificate
+	template.SerialNumber = big.NewInt(4711)
+	again, err := x509.CreateCertificate(rand.Reader, &template, int.Issuer.Certificate, int.Key.Public(), int.Issuer.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed := leaf.TLS(nil)
+	renewed.Certificate = [][]byte{leaf.Raw, again}
+	var old, fresh []net.Conn
+	for range 4 {
+		old, fresh = append(old, tracked(t, p, checker, leaf, leaf.TLS(nil))), append(fresh, tracked(t, p, checker, leaf, renewed))
+	}
+	int.Revoke(1)
+	checker.Recheck(t.Context())
+	for i := range old {
+		if !closedSoon(old[i]) {
+			t.Error("a connection over the revoked certificate lives on")
+		}
+		if err := handshaketest.Echo(fresh[i].(*tls.Conn)); err != nil {
+			t.Errorf("a connection over the other: %v", err)
+		}
+	}
+}
+
+// TestTrackMany: responders are asked about many certificates side by side, each once a round, and about an intermediate that
+// many share once.
+func TestTrackMany(t *testing.T) {
+	drawing := "root -> int nocdp"
+	for i := range 20 {
+		drawing += fmt.Sprintf("; int -> l%d nocdp", i)
+	}
+	p := handshaketest.New(t, drawing)
+	checker := p.Checker(nil)
+	for i := range 20 {
+		leaf := p.Cert(fmt.Sprintf("l%d", i))
+		tracked(t, p, checker, leaf, leaf.TLS(nil))
+	}
+	gate, waiting := make(chan struct{}), make(chan struct{}, 20)
+	p.Before("/int.ocsp", func() {
+		waiting <- struct{}{}
+		<-gate
+	})
+	beforeRoot, before := p.Hits("/root.ocsp"), p.Hits("/int.ocsp")
+	done := make(chan struct{})
+	go func() { checker.Recheck(t.Context()); close(done) }()
+	<-waiting
+	gate <- struct{}{} // the first question goes alone
+	<-waiting
+	<-waiting // and two others are under way at once
+	close(gate)
+	<-done
+	if asked := p.Hits("/int.ocsp") - before; asked != 20 {
+		t.Errorf("asked %d times about 20 certificates", asked)
+	}
+	if asked := p.Hits("/root.ocsp") - beforeRoot; asked != 1 {
+		t.Errorf("asked %d times about the intermediate", asked)
 	}
 }

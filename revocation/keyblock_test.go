@@ -2,6 +2,7 @@ package revocation_test
 
 import (
 	"testing"
+	"time"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
@@ -24,13 +25,12 @@ func TestBlockKey(t *testing.T) {
 		u := newUniverse(t, s)
 		l := newLedger(t, s, u)
 		manage := grant(t, auth.RoleAdmin, "root", auth.ActionManage)
-		revoke := func(claim revocation.Claim, reason pki.Reason) {
-			t.Helper()
-			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: claim.Key, Reason: reason}); err != nil {
-				t.Fatal(err)
-			}
+		// Revoked for another reason, an hour ago; its date stays, and what is said of the key now counts.
+		earlier := revocation.NewEntry{Entry: revocation.Entry{Issuer: two.id, Serial: b.serial(257), Position: b.claim(257).Position, Kind: revocation.KindRevoke, Reason: pki.Superseded,
+			RevokedAt: now.Add(-time.Hour), InvalidityAt: now.Add(-2 * time.Hour), Actor: "token:root"}}
+		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{earlier}, []audit.Event{{Actor: "token:root", Outcome: audit.OK}}); err != nil {
+			t.Fatal(err)
 		}
-		revoke(b.claim(257), pki.Superseded)
 		if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: a.claim(1).Key}); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,9 @@ func TestBlockKey(t *testing.T) {
 		_, err = l.BlockKey(t.Context(), nobody.HoldsKey(""), blockOf(1))
 		wantKind(t, "with no key", err, pki.KindDenied)
 
-		receipt, err := l.BlockKey(t.Context(), manage, blockOf(1))
+		doubted := blockOf(1)
+		doubted.InvalidityAt = now.Add(-3 * time.Hour)
+		receipt, err := l.BlockKey(t.Context(), manage, doubted)
 		if err != nil || receipt != (revocation.BlockReceipt{Revoked: 3, Seq: 5}) {
 			t.Fatalf("block: %+v, %v; want 3 revoked up to 5", receipt, err)
 		}
@@ -62,6 +64,9 @@ func TestBlockKey(t *testing.T) {
 			if got := lookup(t, u, test.claim.Issuer, test.claim.Serial); got.Status != pki.StatusRevoked || got.Reason != pki.KeyCompromise || got.Kind != test.kind {
 				t.Errorf("index %d: %+v", test.claim.Position.Index, got)
 			}
+		}
+		if got := lookup(t, u, two.id, b.serial(257)); !got.RevokedAt.Equal(now.Add(-time.Hour)) || !got.InvalidityAt.Equal(now.Add(-3*time.Hour)) {
+			t.Errorf("revoked before: %+v", got)
 		}
 		for _, claim := range []revocation.Claim{a.claim(0), a.claim(2), b.claim(2), b.claim(258)} {
 			if got := lookup(t, u, claim.Issuer, claim.Serial); got.Status != pki.StatusGood {
@@ -74,13 +79,24 @@ func TestBlockKey(t *testing.T) {
 		}
 
 		a.record(t, 4) // as an instance that did not look would
+		week, err := pki.EpochAt(now.Unix())
+		if err != nil {
+			t.Fatal(err)
+		}
+		one.reserve(t, week, 0, 16).record(t, 4) // has expired, and its week has not passed
 		testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1 WHERE idx = 4`, keyOf(1))
+		if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: a.claim(4).Key}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Release(t.Context(), admin(t), revocation.Request{Key: a.claim(4).Key}); err != nil {
+			t.Fatal(err)
+		}
 		again, err := l.BlockKey(t.Context(), manage, blockOf(1))
-		if err != nil || again != (revocation.BlockReceipt{Already: true, Revoked: 1, Seq: 6}) {
+		if err != nil || again != (revocation.BlockReceipt{Already: true, Revoked: 1, Seq: 8}) {
 			t.Errorf("block again: %+v, %v", again, err)
 		}
-		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil || chain.Seq != 4 {
-			t.Errorf("audit: %d events, %v; want 4", chain.Seq, err)
+		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil || chain.Seq != 6 {
+			t.Errorf("audit: %d events, %v; want 6", chain.Seq, err)
 		}
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "key.block"}, 0, 10)
 		if err != nil || len(events) != 2 || events[0].Detail["revoked"] != "3" || events[0].Detail["comment"] != "found on a <disk> & \"sold\"\uFFFD\u2028" || events[0].RequestID != "r1" {
@@ -103,6 +119,9 @@ func TestBlockKeyJob(t *testing.T) {
 		open := i.reserve(t, epoch, 0, 16)
 		open.record(t, 0, 1, 2)
 		testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1`, keyOf(7))
+		if receipt, err := s.BlockKey(t.Context(), blockOf(6), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, now, 0); err != nil || receipt.Job != (revocation.JobID{}) {
+			t.Errorf("a key of no certificate, at the limit: %+v, %v", receipt, err)
+		}
 		job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobRunning, Selector: revocation.Selector{Keys: []pki.KeyHash{blockOf(7).SPKI}},
 			Reason: pki.KeyCompromise, Actor: "a", Principal: auth.Principal{ID: "a"}}
 		receipt, err := s.BlockKey(t.Context(), blockOf(7), job, now, 2)

@@ -49,6 +49,13 @@ func TestLedger(t *testing.T) {
 		if a := lookup(t, u, i.id, open.serial(0)); a.Reason != pki.KeyCompromise || a.EventSeq != 2 {
 			t.Errorf("after the change of reason: %+v", a)
 		}
+		if again, err := l.ChangeReason(t.Context(), admin(t), request(0, 0)); err != nil || !again.Repeated || again.Entry.Seq != 2 {
+			t.Errorf("change reason again: %+v, %v", again, err)
+		}
+		twin := revocation.Request{Key: open.claim(3).Key, Reason: pki.KeyCompromise} // never issued, at the place of one that was
+		twin.Serial = pki.NewSerial(pki.RangeKey{9}, i.key, open.claim(3).Position)
+		_, err = l.Revoke(t.Context(), admin(t), twin)
+		wantKind(t, "revoke another serial of a place", err, pki.KindNotFound)
 
 		if _, err := l.Hold(t.Context(), admin(t), request(1, 0)); err != nil {
 			t.Error(err)

@@ -208,6 +208,15 @@ func (u *Universe) Await(ctx context.Context, seq uint64) error {
 	return nil
 }
 
+// CatchUp applies every entry that is in the ledger by now. KindUnavailable: ctx ended before.
+func (u *Universe) CatchUp(ctx context.Context) error {
+	if err := u.lock(ctx); err != nil {
+		return err
+	}
+	defer u.unlock()
+	return u.readLedger(ctx)
+}
+
 // appended is Await for a writer that knows the last entries up to seq: where nothing came between, they are applied as they are, and
 // nobody reads them back.
 func (u *Universe) appended(ctx context.Context, entries []Entry, seq uint64) error {

@@ -242,6 +242,18 @@ func (p *PKI) serveStatus(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r)
 		return
 	}
+	p.serveHonestly(w, r, path)
+}
+
+// Before has run called before each request for a path is answered, honestly.
+func (p *PKI) Before(path string, run func()) {
+	p.Replace(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		run()
+		p.serveHonestly(w, r, path)
+	}))
+}
+
+func (p *PKI) serveHonestly(w http.ResponseWriter, r *http.Request, path string) {
 	name, kind, _ := strings.Cut(strings.TrimPrefix(path, "/"), ".")
 	authority := p.certs[name]
 	switch {

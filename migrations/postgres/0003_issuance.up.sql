@@ -310,6 +310,7 @@ DECLARE
 	v_next bigint;
 	v_free record;
 	v_end  bigint;
+	v_at   timestamptz;
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
 	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
@@ -319,6 +320,7 @@ BEGIN
 	END IF;
 	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
 	-- Later statements, so that they see what was changed, given back or taken while this one waited.
+	v_at := signet_range_time(); -- before a row is deleted, which may be the one that changed last
 	SELECT base_url INTO o_base_url FROM issuers WHERE id = p_issuer;
 	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 AND base_url = o_base_url ORDER BY from_idx LIMIT 1 FOR UPDATE;
 	IF FOUND THEN
@@ -327,14 +329,14 @@ BEGIN
 		IF o_to = v_free.to_idx THEN
 			DELETE FROM ranges WHERE id = v_free.id;
 		ELSE
-			UPDATE ranges SET from_idx = o_to, changed_at = signet_range_time() WHERE id = v_free.id;
+			UPDATE ranges SET from_idx = o_to, changed_at = v_at WHERE id = v_free.id;
 		END IF;
 	ELSE
 		v_end := (v_next / 262144 + 1) * 262144;
 		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 262144 AND state <> 4
 				ORDER BY from_idx DESC LIMIT 1) THEN
 			INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), signet_range_time());
+				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), v_at);
 			v_next := v_end;
 			v_end := v_end + 262144;
 		END IF;
@@ -346,7 +348,7 @@ BEGIN
 		UPDATE epochs SET next_idx = o_to WHERE issuer = p_issuer AND epoch = p_epoch;
 	END IF;
 	INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, o_base_url, clock_timestamp() + p_lease, signet_range_time())
+		VALUES (p_issuer, p_epoch, o_from, o_to, 1, o_from, p_nonce, p_owner, o_base_url, clock_timestamp() + p_lease, v_at)
 		RETURNING id INTO o_id;
 	PERFORM pg_notify('signet_ranges', ''); -- the universe reads ranges and ledger
 	RETURN NEXT;
@@ -360,6 +362,7 @@ CREATE FUNCTION signet_range_close(p_id bigint, p_closer bytea, p_key bytea, p_s
 DECLARE
 	v_range  ranges;
 	v_now    timestamptz;
+	v_at     timestamptz;
 	v_void   ledger_entry[] := '{}';
 	v_cursor bigint;
 	v_run    record;
@@ -372,6 +375,7 @@ BEGIN
 		RAISE EXCEPTION 'the range is still in use by its owner' USING ERRCODE = 'SG412', COLUMN = 'range';
 	END IF;
 	v_now := clock_timestamp();
+	v_at := signet_range_time(); -- before a row is deleted, which may be the one that changed last
 	-- A later statement, so that it sees what was recorded while this one waited for the lock.
 	IF EXISTS (SELECT FROM certificates c, unnest(p_unsigned_from, p_unsigned_to) AS u (f, t)
 			WHERE c.issuer = v_range.issuer AND c.epoch = v_range.epoch AND c.idx >= u.f AND c.idx < u.t) THEN
@@ -389,18 +393,18 @@ BEGIN
 			ORDER BY i);
 	END IF;
 	IF cardinality(p_unsigned_from) = 0 THEN
-		UPDATE ranges SET state = 2, range_key = p_key, changed_at = signet_range_time() WHERE id = p_id;
+		UPDATE ranges SET state = 2, range_key = p_key, changed_at = v_at WHERE id = p_id;
 	ELSE
 		DELETE FROM ranges WHERE id = p_id;
 		v_cursor := v_range.from_idx;
 		FOR v_run IN SELECT u.f, u.t FROM unnest(p_unsigned_from || v_range.to_idx, p_unsigned_to || v_range.to_idx) AS u (f, t) ORDER BY u.f LOOP
 			IF v_run.f > v_cursor THEN
 				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
-					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, signet_range_time());
+					VALUES (v_range.issuer, v_range.epoch, v_cursor, v_run.f, 2, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, p_key, v_at);
 			END IF;
 			IF v_run.t > v_run.f THEN
 				INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, signet_range_time());
+					VALUES (v_range.issuer, v_range.epoch, v_run.f, v_run.t, 3, v_range.key_from, v_range.nonce, v_range.owner, v_range.base_url, v_range.lease_until, v_at);
 			END IF;
 			v_cursor := v_run.t;
 		END LOOP;
@@ -411,6 +415,13 @@ BEGIN
 	END IF;
 	PERFORM pg_notify('signet_ranges', ''); -- the universe reads ranges and ledger
 	RETURN cardinality(v_void);
+END $$;
+
+-- signet_ledger_names says that an entry after p_after names one of the serials. There are few entries after what anybody has
+-- read, and a serial is 20 octets of which 12 are random: the issuer need not be compared.
+CREATE FUNCTION signet_ledger_names(p_after bigint, p_serials bytea[]) RETURNS boolean LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM ledger WHERE seq > p_after AND serial = ANY (p_serials));
 END $$;
 
 -- What signet_record writes: a certificate with what is asked about it first, and a name. NULL: no request id, no approval.
@@ -442,19 +453,22 @@ CREATE TYPE issued_name AS (
 );
 
 -- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
--- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used). Locks in order:
+-- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used, 6 news of an issuer). Locks in order:
 -- range rows in order of id, key blocks, approvals in order of id, audit head. p_requests and p_approvals say whether some entry
--- has a request id, or needed an approval; no entry has a name twice. p_hashes are what keys are blocked by; p_used are the ranges of
--- the entries in order of id, with issuer, epoch, and the lowest and highest index.
+-- has a request id, or needed an approval; no entry has a name twice. p_hashes are what keys are blocked by, those in p_footing
+-- too; p_used are the ranges of the entries in order of id, with issuer, epoch, and the lowest and highest index. p_footing are the
+-- serials of the issuers' certificates and of those above, and the hashes of the issuers' keys, as they were judged when the ledger ended
+-- at p_judged; NULL if no entry asks for that.
 --
 -- It runs for every batch, and for a small batch the start of a statement costs more than its rows: statements are few,
 -- planned once (the lengths of the arrays say nothing about which plan is best), and what is wrong with which entry is
 -- asked only if something is. Entries are rows: unnest of one array starts faster than of one for each column.
 CREATE FUNCTION signet_record(p_owner bytea, p_entries issued[], p_names issued_name[], p_hashes bytea[], p_requests boolean, p_approvals boolean,
-	p_used bigint[], p_used_by bytea[], p_used_epoch integer[], p_used_from bigint[], p_used_to bigint[], p_audit audit_batch)
+	p_used bigint[], p_used_by bytea[], p_used_epoch integer[], p_used_from bigint[], p_used_to bigint[], p_judged bigint, p_footing bytea[], p_audit audit_batch)
 	RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	v_lost     boolean := false;
+	v_news     boolean;
 	v_done     text;
 	v_requests integer;
 	v_inserted integer;
@@ -471,7 +485,9 @@ BEGIN
 	IF p_approvals THEN
 		PERFORM FROM approvals WHERE id = ANY (ARRAY(SELECT e.approval FROM unnest(p_entries) AS e)) ORDER BY id FOR UPDATE;
 	END IF;
-	IF v_lost OR p_requests OR p_approvals OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_hashes)) THEN
+	IF v_lost OR p_requests OR p_approvals OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_hashes))
+		OR p_judged < (SELECT max(seq) FROM ledger) AND signet_ledger_names(p_judged, p_footing) THEN
+		v_news := signet_ledger_names(p_judged, p_footing) OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_footing));
 		RETURN QUERY SELECT x.n, x.outcome FROM (
 			SELECT e.ordinality AS n, CASE
 				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range_id AND r.state = 1 AND r.owner = p_owner
@@ -481,6 +497,7 @@ BEGIN
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
 				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
 					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
+				WHEN v_news THEN 6
 				END AS outcome
 			FROM unnest(p_entries) WITH ORDINALITY AS e) AS x
 			WHERE x.outcome IS NOT NULL;

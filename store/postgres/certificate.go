@@ -62,8 +62,9 @@ func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.En
 		batch[n] = &entries[i]
 	}
 	used, asked := batch.used(), batch.asked()
-	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		owner[:], batch, issuedNames(batch), asked.hashes, asked.requests, asked.approvals, used.ranges, used.issuers, used.epochs, used.from, used.to, auditParam(asked.events))
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		owner[:], batch, issuedNames(batch), asked.hashes, asked.requests, asked.approvals, used.ranges, used.issuers, used.epochs, used.from, used.to,
+		asked.judged, asked.footing, auditParam(asked.events))
 	if err != nil {
 		return nil, raceOr(err)
 	}
@@ -153,6 +154,8 @@ func (batch issuedNames) appendTo(b []byte, of *typeIDs) []byte {
 // asked is what is asked before a batch is written, and the events of it.
 type asked struct {
 	hashes              [][]byte // that keys are blocked by
+	judged              *int64   // of the footing that was judged first
+	footing             [][]byte // serials and hashes of keys; nil: nothing is asked
 	requests, approvals bool     // some entry has a request id, needed an approval
 	events              []audit.Event
 }
@@ -162,8 +165,30 @@ func (batch issued) asked() (a asked) {
 		a.hashes = append(a.hashes, e.KeyHash[:], e.KeyMaterial[:])
 		a.requests, a.approvals = a.requests || e.RequestID != "", a.approvals || !e.Approval.IsZero()
 		a.events = append(a.events, e.Event)
+		a.stand(&e.Footing)
 	}
+	a.hashes = append(a.hashes, a.footing...)
 	return a
+}
+
+func (a *asked) stand(f *ca.Footing) {
+	if f.Key == (pki.KeyHash{}) {
+		return
+	}
+	if seq := int64(f.Seq); a.judged == nil || seq < *a.judged {
+		a.judged = &seq
+	}
+	has := func(fact []byte) bool {
+		return slices.ContainsFunc(a.footing, func(known []byte) bool { return bytes.Equal(known, fact) })
+	}
+	if !has(f.Key[:]) {
+		a.footing = append(a.footing, f.Key[:])
+	}
+	for i := range f.Serials {
+		if serial := f.Serials[i][:]; !has(serial) {
+			a.footing = append(a.footing, serial)
+		}
+	}
 }
 
 // usedRanges are ranges with the lowest and highest index that is recorded in each, column by column, in order of id.

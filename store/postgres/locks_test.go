@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +15,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -238,6 +243,170 @@ func TestCloseWaitsForRecord(t *testing.T) {
 	<-closed
 	if want := int(r.open.To-r.open.From) - 1; outcomes[0] != ca.Recorded || voids != want {
 		t.Errorf("outcome %d, %d void; want %d: the certificate is recorded and void at once", outcomes[0], voids, want)
+	}
+}
+
+// What a job or the blocking of a key judged is not appended if another append came between: it is judged again.
+func TestJudgedAgain(t *testing.T) {
+	for _, what := range []string{"job", "block"} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			if _, err := r.a.Record(t.Context(), r.owner, []ca.Entry{r.entry(1)}); err != nil {
+				t.Fatal(err)
+			}
+			job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobPlanned, Selector: revocation.Selector{Everything: true}, Reason: pki.KeyCompromise, Actor: "a"}
+			if _, err := r.a.CreateJob(t.Context(), job, nil, r.event()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.a.MoveJob(t.Context(), job.ID, []revocation.JobState{revocation.JobPlanned}, revocation.JobRunning, "", r.event()); err != nil {
+				t.Fatal(err)
+			}
+			r.hold()
+			first := r.spawn(func() error {
+				_, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()})
+				return err
+			})
+			r.waiters(1)
+			var judged error
+			second := r.spawn(func() error {
+				if what == "job" {
+					_, judged = r.b.RunChunk(t.Context(), job, revocation.InstanceID{1}, 10, at)
+				} else {
+					_, judged = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, at, 100)
+				}
+				return nil
+			})
+			r.waiters(2, second)
+			r.release()
+			<-first
+			<-second
+			if entries, err := r.a.LedgerEntries(t.Context(), 0, 10); !errors.Is(judged, revocation.ErrStale) || err != nil || len(entries) != 1 {
+				t.Errorf("%v with %d entries, want ErrStale and one: %v", judged, len(entries), err)
+			}
+		})
+	}
+}
+
+// Record against record: two certificates for one approval; the second is told so.
+func TestApprovalIsTakenOnce(t *testing.T) {
+	r := newRig(t)
+	application := approval.Application{ID: ca.ApprovalID{1}, Request: ca.Request{Profile: "server"}, Requester: auth.Principal{Account: "web"}}
+	if _, err := r.a.File(t.Context(), application, time.Hour, approval.Bounds{PerAccount: 1, Total: 1}, r.event()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.a.Decide(t.Context(), approval.Decision{ID: application.ID, From: approval.Pending, To: approval.Approved, Expires: time.Hour, Event: r.event()}); err != nil {
+		t.Fatal(err)
+	}
+	record := func(s *postgres.Store, index uint64, outcome *ca.Outcome) <-chan struct{} {
+		return r.spawn(func() error {
+			e := r.entry(index)
+			e.Approval = application.ID
+			outcomes, err := s.Record(t.Context(), r.owner, []ca.Entry{e})
+			if err == nil {
+				*outcome = outcomes[0]
+			}
+			return err
+		})
+	}
+	var first, second ca.Outcome
+	r.hold()
+	one := record(r.a, 1, &first)
+	r.waiters(1)
+	two := record(r.b, 2, &second)
+	r.waiters(2, two)
+	r.release()
+	<-one
+	<-two
+	if first != ca.Recorded || second != ca.ApprovalUsed {
+		t.Errorf("outcomes %d and %d", first, second)
+	}
+}
+
+// File against file: the bound counts what is being filed.
+func TestFileWaitsForFile(t *testing.T) {
+	r := newRig(t)
+	file := func(s *postgres.Store, id byte) error {
+		application := approval.Application{ID: ca.ApprovalID{id}, Request: ca.Request{Profile: "server"}, Requester: auth.Principal{Account: "web"}}
+		_, err := s.File(t.Context(), application, time.Hour, approval.Bounds{PerAccount: 1, Total: 5}, r.event())
+		return err
+	}
+	r.hold()
+	first := r.spawn(func() error { return file(r.a, 1) })
+	r.waiters(1)
+	var refused error
+	second := r.spawn(func() error { refused = file(r.b, 2); return nil })
+	r.waiters(2, second)
+	r.release()
+	<-first
+	<-second
+	if pki.KindOf(refused) != pki.KindExhausted {
+		t.Errorf("one more than the bound: %v", refused)
+	}
+}
+
+// Two certificates for an issuer that has none: the first of them is chosen.
+func TestFirstCertificateIsChosen(t *testing.T) {
+	r := newRig(t)
+	add := func(s *postgres.Store, n byte) <-chan struct{} {
+		return r.spawn(func() error {
+			return s.AddIssuerCertificate(t.Context(), r.open.Issuer, ca.IssuerCertificate{DER: []byte{0x30, 1, n}, NotAfter: at, AddedAt: at}, r.event())
+		})
+	}
+	r.hold()
+	first := add(r.a, 1)
+	r.waiters(1)
+	second := add(r.b, 2)
+	r.waiters(2, second)
+	r.release()
+	<-first
+	<-second
+	if issuers, err := r.a.Issuers(t.Context()); err != nil || len(issuers[0].Certificates) != 2 || issuers[0].Certificates[0].DER[2] != 1 || issuers[0].Certificates[1].Chosen {
+		t.Errorf("%+v, %v", issuers, err)
+	}
+}
+
+// Reserve against reserve: whoever waited for the week begins where the other ended.
+func TestReserveWaitsForReserve(t *testing.T) {
+	r := newRig(t)
+	r.exec(`BEGIN; UPDATE epochs SET next_idx = next_idx + 16`)
+	var reserved ca.Range
+	done := r.spawn(func() (err error) {
+		reserved, err = r.a.Reserve(t.Context(), ca.Reservation{Issuer: r.open.Issuer, Epoch: r.open.Epoch, Count: 16, Owner: r.owner, Lease: time.Minute})
+		return err
+	})
+	r.waiters(1, done)
+	r.release()
+	<-done
+	if reserved.From != r.open.To+16 {
+		t.Errorf("reserved from %d, want %d", reserved.From, r.open.To+16)
+	}
+}
+
+// Whoever waited for a lease learns that somebody has published meanwhile, and leaves the series to others.
+func TestBeginSeesWhatWasPublished(t *testing.T) {
+	r := newRig(t)
+	series, me, other := crlserver.Series{Issuer: r.open.Issuer}, revocation.InstanceID{1}, revocation.InstanceID{2}
+	number, ok, err := r.a.BeginPublication(t.Context(), series, me, 0, 0)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	head := crlserver.Head{List: crlserver.List{Series: series, Kind: crlserver.KindComplete}, Number: number, Signature: crl.Signature{Value: []byte{1}}}
+	if err := r.a.FinishPublication(t.Context(), me, series, number, []crlserver.Head{head}, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.exec(`BEGIN; UPDATE publication_series SET number = number + 1; UPDATE publications SET number = number + 1`) // as one who publishes does
+	done := r.spawn(func() (err error) {
+		_, ok, err = r.b.BeginPublication(t.Context(), series, other, number, time.Minute)
+		return err
+	})
+	r.waiters(1, done)
+	r.release()
+	<-done
+	if ok {
+		t.Error("it begins without having seen the last list")
+	}
+	if _, ok, err := r.a.BeginPublication(t.Context(), series, me, number+1, time.Minute); err != nil || !ok {
+		t.Errorf("it keeps the lease: %t, %v", ok, err)
 	}
 }
 

@@ -48,8 +48,8 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 // recordStatements are what recording runs. They are prepared once, on the one connection that writes: preparing them
 // in every transaction costs more than running them.
 type recordStatements struct {
-	openRange, anyBlocked, blocked, request, approval, certificate, name *sql.Stmt
-	audit                                                                auditStatements
+	openRange, before, blocked, news, request, approval, certificate, name *sql.Stmt
+	audit                                                                  auditStatements
 }
 
 // recordStatements prepares them, outside of a transaction, when they are first needed.
@@ -65,8 +65,9 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 		text string
 	}{
 		{&r.openRange, `SELECT issuer, epoch, from_idx, to_idx FROM ranges WHERE id = ? AND state = 1 AND owner = ?`},
-		{&r.anyBlocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys)`},
+		{&r.before, `SELECT EXISTS (SELECT 1 FROM blocked_keys), (SELECT coalesce(max(seq), 0) FROM ledger)`},
 		{&r.blocked, `SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE hash IN (?, ?))`},
+		{&r.news, `SELECT EXISTS (SELECT 1 FROM ledger WHERE seq > ? AND serial = ?)`},
 		{&r.request, `INSERT INTO issue_requests (account, request_id, digest, issuer, epoch, idx, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx, approval = NULL,
 			expires_at = excluded.expires_at WHERE issue_requests.expires_at <= ?8`},
@@ -91,7 +92,8 @@ type recording struct {
 	owner      ca.OwnerID
 	now        time.Time
 	ranges     map[ca.RangeID]heldRange
-	keyBlocked bool // some key is blocked: ask about each
+	keyBlocked bool  // some key is blocked: ask about each
+	ledgerEnd  int64 // of whom somebody may be that was judged when it ended earlier
 }
 
 // heldRange is a range that is open and the owner's; the zero one holds nothing.
@@ -109,11 +111,11 @@ func (h heldRange) holds(e *ca.Entry) bool {
 func (p *recordStatements) in(ctx context.Context, tx *sql.Tx, owner ca.OwnerID, now time.Time) (recording, error) {
 	of := func(statement *sql.Stmt) *sql.Stmt { return tx.StmtContext(ctx, statement) } // closed with the transaction
 	r := recording{
-		recordStatements: recordStatements{of(p.openRange), of(p.anyBlocked), of(p.blocked), of(p.request), of(p.approval), of(p.certificate), of(p.name),
+		recordStatements: recordStatements{of(p.openRange), of(p.before), of(p.blocked), of(p.news), of(p.request), of(p.approval), of(p.certificate), of(p.name),
 			auditStatements{of(p.audit.head), of(p.audit.event), of(p.audit.batch), of(p.audit.advance)}},
 		owner: owner, now: now, ranges: make(map[ca.RangeID]heldRange),
 	}
-	return r, r.anyBlocked.QueryRowContext(ctx).Scan(&r.keyBlocked)
+	return r, r.before.QueryRowContext(ctx).Scan(&r.keyBlocked, &r.ledgerEnd)
 }
 
 // held reads a range once.
@@ -130,11 +132,22 @@ func (r recording) held(ctx context.Context, id ca.RangeID) (heldRange, error) {
 	return h, nil
 }
 
-func (r recording) isBlocked(ctx context.Context, e *ca.Entry) (blocked bool, err error) {
+func (r recording) isBlocked(ctx context.Context, key, material pki.KeyHash) (blocked bool, err error) {
 	if r.keyBlocked {
-		err = r.blocked.QueryRowContext(ctx, e.KeyHash[:], e.KeyMaterial[:]).Scan(&blocked)
+		err = r.blocked.QueryRowContext(ctx, key[:], material[:]).Scan(&blocked)
 	}
 	return blocked, err
+}
+
+// hasNews says that what an entry stands on has to be judged again.
+func (r recording) hasNews(ctx context.Context, f *ca.Footing) (news bool, err error) {
+	if news, err = r.isBlocked(ctx, f.Key, f.Key); int64(f.Seq) >= r.ledgerEnd {
+		return news, err
+	}
+	for i := 0; i < len(f.Serials) && err == nil && !news; i++ {
+		err = r.news.QueryRowContext(ctx, int64(f.Seq), f.Serials[i][:]).Scan(&news)
+	}
+	return news, err
 }
 
 func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) {
@@ -146,8 +159,11 @@ func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) 
 	if !place.holds(e) {
 		return ca.RangeLost, nil
 	}
-	if blocked, err := r.isBlocked(ctx, e); err != nil || blocked {
+	if blocked, err := r.isBlocked(ctx, e.KeyHash, e.KeyMaterial); err != nil || blocked {
 		return ca.KeyBlocked, err
+	}
+	if news, err := r.hasNews(ctx, &e.Footing); err != nil || news {
+		return ca.IssuerNews, err
 	}
 	if e.RequestID != "" {
 		result, err := r.request.ExecContext(ctx, e.Account, e.RequestID, e.Digest[:], issuer, epoch, index, r.now.Add(requestLife).UnixMicro(), r.now.UnixMicro())

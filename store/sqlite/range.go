@@ -30,20 +30,24 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 		if err := tx.QueryRowContext(ctx, `SELECT base_url FROM issuers WHERE id = ?`, r.Issuer[:]).Scan(&reserved.BaseURL); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		free, err := takeFree(ctx, tx, now, r, reserved.BaseURL)
+		at, err := rangeTime(ctx, tx, now)
+		if err != nil {
+			return err
+		}
+		free, err := takeFree(ctx, tx, at, r, reserved.BaseURL)
 		if err != nil {
 			return err
 		}
 		if free == nil {
-			if free, err = takeNext(ctx, tx, now, r, reserved.BaseURL); err != nil {
+			if free, err = takeNext(ctx, tx, at, r, reserved.BaseURL); err != nil {
 				return err
 			}
 		}
 		reserved.From, reserved.To, reserved.KeyFrom = free.From, free.To, free.From
 		return tx.QueryRowContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, ?8, ?9, `+changedAt(`?10`)+`) RETURNING id`,
+			VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, ?8, ?9, ?10) RETURNING id`,
 			r.Issuer[:], int64(r.Epoch), int64(free.From), int64(free.To), rangeOpen, r.Nonce[:], r.Owner[:], reserved.BaseURL,
-			now.Add(r.Lease).UnixMicro(), now.UnixMicro()).Scan(&reserved.ID)
+			now.Add(r.Lease).UnixMicro(), at).Scan(&reserved.ID)
 	})
 	if err != nil {
 		return ca.Range{}, err
@@ -52,17 +56,19 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 	return reserved, nil
 }
 
-// changedAt is an expression for changed_at. Readers ask for what changed after the last change they saw, so it must not go
-// back when the clock is set back.
-func changedAt(now string) string {
-	return `max(` + now + `, 1 + ` + rangesChanged + `)`
+// rangeTime is when ranges change: now, and always later than any change before. Readers ask for what changed after the last
+// change they saw, so it must not go back when the clock is set back. It is read before a row is deleted, which may be the
+// one that changed last.
+func rangeTime(ctx context.Context, tx *sql.Tx, now time.Time) (at int64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT max(?, 1 + `+rangesChanged+`)`, now.UnixMicro()).Scan(&at)
+	return at, err
 }
 
 // rangesChanged is when a range changed last.
 const rangesChanged = `(SELECT coalesce(max(changed_at), 0) FROM ranges)`
 
 // takeFree takes indices that were given back; nil if there are none.
-func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, baseURL string) (*ca.Run, error) {
+func takeFree(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation, baseURL string) (*ca.Run, error) {
 	var id, from, to int64
 	err := tx.QueryRowContext(ctx, `SELECT id, from_idx, to_idx FROM ranges WHERE issuer = ? AND epoch = ? AND state = ? AND base_url = ? ORDER BY from_idx LIMIT 1`,
 		r.Issuer[:], int64(r.Epoch), rangeFree, baseURL).Scan(&id, &from, &to)
@@ -76,7 +82,7 @@ func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, 
 	if end == to {
 		_, err = tx.ExecContext(ctx, `DELETE FROM ranges WHERE id = ?`, id)
 	} else {
-		_, err = tx.ExecContext(ctx, `UPDATE ranges SET from_idx = ?, changed_at = `+changedAt(`?`)+` WHERE id = ?`, end, now.UnixMicro(), id)
+		_, err = tx.ExecContext(ctx, `UPDATE ranges SET from_idx = ?, changed_at = ? WHERE id = ?`, end, at, id)
 	}
 	return &ca.Run{From: uint64(from), To: uint64(end)}, err
 }
@@ -84,8 +90,8 @@ func takeFree(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, 
 // takeNext takes the next indices of the epoch, within one block. A block is one shard, whose list names one base URL: where
 // another stands, a new block begins and what is left of the old one is lost, so that nobody holds a certificate whose URL
 // its list does not name yet.
-func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, baseURL string) (*ca.Run, error) {
-	if err := beginEpoch(ctx, tx, now, r); err != nil {
+func takeNext(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation, baseURL string) (*ca.Run, error) {
+	if err := beginEpoch(ctx, tx, at, r); err != nil {
 		return nil, err
 	}
 	var next uint64
@@ -94,9 +100,9 @@ func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, 
 	}
 	block := next / pki.BlockSize * pki.BlockSize
 	lost, err := affected(tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		SELECT ?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, '', ?8, `+changedAt(`?8`)+`
+		SELECT ?1, ?2, ?3, ?4, ?5, ?3, ?6, ?7, '', ?8, ?8
 		WHERE ?10 <> (SELECT base_url FROM ranges WHERE issuer = ?1 AND epoch = ?2 AND from_idx >= ?9 AND state <> ?5 ORDER BY from_idx DESC LIMIT 1)`,
-		r.Issuer[:], int64(r.Epoch), int64(next), int64(block+pki.BlockSize), rangeLost, r.Nonce[:], r.Owner[:], now.UnixMicro(), int64(block), baseURL))
+		r.Issuer[:], int64(r.Epoch), int64(next), int64(block+pki.BlockSize), rangeLost, r.Nonce[:], r.Owner[:], at, int64(block), baseURL))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +120,7 @@ func takeNext(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation, 
 
 // beginEpoch makes the counter of an epoch if there is none. After a restore, whatever a lost copy of these books issued
 // in this week is lost.
-func beginEpoch(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation) error {
+func beginEpoch(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation) error {
 	result, err := tx.ExecContext(ctx, `INSERT INTO epochs (issuer, epoch, next_idx) SELECT ?, ?, count * ? FROM restores WHERE true ON CONFLICT DO NOTHING`,
 		r.Issuer[:], int64(r.Epoch), pki.BlockSize)
 	if err != nil {
@@ -124,8 +130,8 @@ func beginEpoch(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Reservation
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, '', ?6, `+changedAt(`?6`)+` FROM restores WHERE count > 0`,
-		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], now.UnixMicro())
+		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, '', ?6, ?6 FROM restores WHERE count > 0`,
+		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], at)
 	return err
 }
 
@@ -242,8 +248,12 @@ func indices(ctx context.Context, tx *sql.Tx, query string, r ca.Range) (map[uin
 
 // cutRange closes what was used of a range and frees what was never signed.
 func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.Closing) error {
+	at, err := rangeTime(ctx, tx, now)
+	if err != nil {
+		return err
+	}
 	if len(c.Unsigned) == 0 {
-		_, err := tx.ExecContext(ctx, `UPDATE ranges SET state = ?, range_key = ?, changed_at = `+changedAt(`?`)+` WHERE id = ?`, rangeClosed, c.Key[:], now.UnixMicro(), int64(r.ID))
+		_, err := tx.ExecContext(ctx, `UPDATE ranges SET state = ?, range_key = ?, changed_at = ? WHERE id = ?`, rangeClosed, c.Key[:], at, int64(r.ID))
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM ranges WHERE id = ?`, int64(r.ID)); err != nil {
@@ -254,8 +264,8 @@ func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.C
 			return nil
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, range_key, changed_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+changedAt(`?`)+`)`, r.Issuer[:], int64(r.Epoch), int64(from), int64(to), state, int64(r.KeyFrom), r.Nonce[:], r.Owner[:],
-			r.BaseURL, now.UnixMicro(), key, now.UnixMicro())
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.Issuer[:], int64(r.Epoch), int64(from), int64(to), state, int64(r.KeyFrom), r.Nonce[:], r.Owner[:],
+			r.BaseURL, at, key, at)
 		return err
 	}
 	cursor := r.From

@@ -15,16 +15,20 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 	err = s.inTx(ctx, "advance books", func(tx *sql.Tx, now time.Time) error {
 		// What is skipped becomes one lost range for each epoch; the last index that may be taken comes first, so that
 		// the target is computed from it once.
+		at, err := rangeTime(ctx, tx, now)
+		if err != nil {
+			return err
+		}
 		steps := []struct {
 			statement string
 			args      []any
 		}{
 			{`UPDATE restores SET count = count + 1`, nil},
 			{`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'ranges'`, []any{store.LostSequences}},
-			{`UPDATE ranges SET state = 4, changed_at = ` + changedAt(`?`) + ` WHERE state = 3`, []any{now.UnixMicro()}},
+			{`UPDATE ranges SET state = 4, changed_at = ? WHERE state = 3`, []any{at}},
 			{`INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
-				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ` + changedAt(`?2`) + ` FROM epochs`,
-				[]any{store.LostIndices, now.UnixMicro()}},
+				SELECT issuer, epoch, next_idx, (next_idx / ?1 + 1) * ?1, 4, next_idx, zeroblob(16), zeroblob(16), '', ?2, ?2 FROM epochs`,
+				[]any{store.LostIndices, at}},
 			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
 			{`UPDATE approvals SET expires_at = ? WHERE state IN (1, 2)`, []any{now.UnixMicro()}}, // the lost copy may have decided them
 			{`UPDATE publication_series SET number = number + ? WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{store.LostSequences}},

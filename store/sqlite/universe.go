@@ -35,7 +35,7 @@ func (s *Store) IssuerKeys(ctx context.Context) ([]revocation.IssuerKey, error) 
 }
 
 // ChangedRanges implements revocation.Ranges. One transaction writes at a time and takes its instant when it holds the
-// lock, so nothing becomes visible late, and the time of a change never goes back (changedAt).
+// lock, so nothing becomes visible late, and the time of a change never goes back (rangeTime).
 func (s *Store) ChangedRanges(ctx context.Context, from pki.Epoch, since time.Time) iter.Seq2[revocation.Range, error] {
 	const op = "read ranges"
 	return func(yield func(revocation.Range, error) bool) {

@@ -132,6 +132,9 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 
 	t.Run("pending ones are bounded", func(t *testing.T) {
 		s := open(t)
+		for i := range byte(4) { // what has expired does not count
+			file(t, s, application(i+100), -time.Second)
+		}
 		bounds := approval.Bounds{PerAccount: 3, Total: 5}
 		var filed, full atomic.Int32
 		var wg sync.WaitGroup
@@ -154,7 +157,7 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 		if filed.Load() != 5 || full.Load() != 7 {
 			t.Errorf("%d filed, %d refused", filed.Load(), full.Load())
 		}
-		own, err := s.Applications(t.Context(), approval.Filter{Account: "web"}, ca.ApprovalID{}, 10)
+		own, err := s.Applications(t.Context(), approval.Filter{Account: "web", State: approval.Pending}, ca.ApprovalID{}, 10)
 		if err != nil || len(own) < 2 || len(own) > 3 {
 			t.Errorf("%d of one account: %v", len(own), err)
 		}
@@ -261,6 +264,13 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 			e.Approval = id
 			return e
 		}
+		late := approval.Decision{ID: application(3).ID, From: approval.Pending, To: approval.Approved, By: "token:boss", Expires: -time.Second, Event: event("request.decide")}
+		if _, err := b.s.Decide(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.record(1, approved(3, late.ID)); got[0] != ca.ApprovalUsed {
+			t.Errorf("approved, and not issued in time: %v", got)
+		}
 		if got := b.record(1, approved(0, application(1).ID), b.entry(r, 1), approved(2, ca.ApprovalID{5})); got[0] != ca.ApprovalUsed || got[1] != ca.Recorded || got[2] != ca.ApprovalUsed {
 			t.Errorf("before the approval: %v", got)
 		}
@@ -315,13 +325,18 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 
 	t.Run("claims keep others away", func(t *testing.T) {
 		s := open(t)
-		for i := range byte(4) {
-			file(t, s, application(i+1), time.Hour)
+		for i := range byte(5) {
+			file(t, s, application(i+1), 3*time.Hour)
 		}
 		for i := range byte(3) {
-			if _, err := decide(s, application(i+1).ID, approval.Pending, approval.Approved); err != nil { // with a claim that has passed
-				t.Fatal(err)
+			a, err := decide(s, application(i+1).ID, approval.Pending, approval.Approved) // with a claim that has passed
+			if err != nil || a.ExpiresAt.Sub(a.DecidedAt) != time.Hour {
+				t.Fatalf("decided at %s, to be issued until %s, want an hour: %v", a.DecidedAt, a.ExpiresAt, err)
 			}
+		}
+		if _, err := s.Decide(t.Context(), approval.Decision{ID: application(5).ID, From: approval.Pending, To: approval.Approved, By: "token:boss", Expires: time.Hour,
+			Claim: time.Minute, Event: event("request.decide")}); err != nil { // whoever decided is issuing it
+			t.Fatal(err)
 		}
 		var mu sync.Mutex
 		var all []byte

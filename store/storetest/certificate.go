@@ -83,15 +83,80 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		otherAccount := b.entry(r, 8)
 		otherAccount.RequestID, otherAccount.Account = "r1", "mail"
 		outside := b.entry(r, 20)
+		otherIssuer, otherEpoch := b.entry(r, 9), b.entry(r, 10)
+		otherIssuer.Issuer[0] ^= 1
+		otherEpoch.Position.Epoch++
 		before := events(b)
-		got := b.record(1, b.entry(r, 0), bad, b.entry(r, 1), b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, otherAccount, outside)
-		want := []ca.Outcome{ca.Recorded, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.Recorded, ca.RangeLost}
+		got := b.record(1, b.entry(r, 0), bad, b.entry(r, 1), b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, otherAccount, outside, otherIssuer, otherEpoch)
+		want := []ca.Outcome{ca.Recorded, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.Recorded, ca.RangeLost, ca.RangeLost, ca.RangeLost}
 		if !slices.Equal(got, want) {
 			t.Errorf("outcomes %v, want %v", got, want)
 		}
 		if n := events(b) - before; n != 3 {
 			t.Errorf("%d audit events for 3 recorded", n)
 		}
+		bad.RequestID = "r2" // nor does the id of a request that is refused count as used
+		material.RequestID = "r2"
+		for i, alone := range []ca.Entry{bad, b.entry(closed, closed.From), b.entry(others, others.From), repeated, material, outside, otherIssuer, otherEpoch, b.entry(r, 4), b.entry(r, 5)} {
+			if i == 9 {
+				alone.KeyMaterial = material.KeyMaterial
+			}
+			if i == 8 {
+				alone.KeyHash = bad.KeyHash
+			}
+			want := []ca.Outcome{ca.KeyBlocked, ca.RangeLost, ca.RangeLost, ca.RequestUsed, ca.KeyBlocked, ca.RangeLost, ca.RangeLost, ca.RangeLost, ca.KeyBlocked, ca.KeyBlocked}[i]
+			if got := b.record(1, alone); got[0] != want {
+				t.Errorf("entry %d alone: %v, want %v", i, got[0], want)
+			}
+		}
+	})
+
+	t.Run("what an entry stands on is asked when it is recorded", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		issuer, above := pki.Serial{0x41, 1}, pki.Serial{0x41, 2}
+		say := func(serial pki.Serial) uint64 {
+			seq, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.Issuer, Serial: serial, Foreign: true, Kind: revocation.KindRevoke,
+				RevokedAt: b.at, Actor: "token:admin"}}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return seq
+		}
+		index := uint64(0)
+		want := func(what string, footing ca.Footing, want ca.Outcome) {
+			t.Helper()
+			entry := b.entry(r, index)
+			entry.KeyHash[2], entry.Footing = 1, footing
+			if got := b.record(1, entry); got[0] != want {
+				t.Errorf("%s: outcome %d, want %d", what, got[0], want)
+			}
+			index++
+		}
+		standsOn := ca.Footing{Serials: []pki.Serial{issuer, above}, Key: b.key}
+		want("an empty ledger", standsOn, ca.Recorded)
+		standsOn.Seq = say(pki.Serial{0x41, 3})
+		want("all was known", standsOn, ca.Recorded)
+		say(pki.Serial{0x41, 4})
+		want("news of others", standsOn, ca.Recorded)
+		late := say(above)
+		want("news of what stands above", standsOn, ca.IssuerNews)
+		want("nothing is asked", ca.Footing{}, ca.Recorded)
+		standsOn.Seq = late
+		want("judged with the news", standsOn, ca.Recorded)
+		before := events(b)
+		stale := b.entry(r, index)
+		stale.Footing = ca.Footing{Seq: late - 1, Serials: standsOn.Serials, Key: b.key}
+		if got := b.record(1, b.entry(r, index+1), stale); got[1] != ca.IssuerNews {
+			t.Errorf("in a batch: outcome %d", got[1])
+		}
+		if n := events(b) - before; n > 1 {
+			t.Errorf("%d audit events of at most one that was recorded", n)
+		}
+		index += 2
+		block(b, b.key)
+		want("the issuer's key was blocked", standsOn, ca.IssuerNews)
+		want("nothing is asked of a blocked key either", ca.Footing{}, ca.Recorded)
 	})
 
 	t.Run("an index outside of its range is not recorded, and is void", func(t *testing.T) {
@@ -250,4 +315,33 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("%d certificates are left by name, want 5", n)
 		}
 	})
+}
+
+// RequestIDEnds holds a store to this: the request id of a certificate is taken for 24 hours. pass makes time pass for what is kept.
+func RequestIDEnds(t *testing.T, s store.Store, pass func(by time.Duration)) {
+	b := newBooks(t, s)
+	r := b.reserve(1, 16, time.Minute)
+	first, second := b.entry(r, 0), b.entry(r, 1)
+	first.RequestID, second.RequestID = "r1", "r1"
+	b.record(1, first)
+	pass(24*time.Hour - time.Minute)
+	if got := b.record(1, second); got[0] != ca.RequestUsed {
+		t.Errorf("after nearly a day: %v", got)
+	}
+	if found, err := s.FindRequest(t.Context(), "web", "r1"); err != nil || found.Certificate.Serial != first.Serial {
+		t.Errorf("after nearly a day: %+v, %v", found, err)
+	}
+	pass(2 * time.Minute)
+	if _, err := s.FindRequest(t.Context(), "web", "r1"); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("after a day: %v", err)
+	}
+	if got := b.record(1, second); got[0] != ca.Recorded {
+		t.Errorf("after a day: %v", got)
+	}
+	if found, err := s.FindRequest(t.Context(), "web", "r1"); err != nil || found.Certificate.Serial != second.Serial {
+		t.Errorf("used anew: %+v, %v", found, err)
+	}
+	if n, err := s.ForgetRequests(t.Context(), 10); err != nil || n != 0 {
+		t.Errorf("forgot %d that are in use: %v", n, err)
+	}
 }

@@ -148,6 +148,14 @@ func testCredential(t *testing.T, open func(t *testing.T) store.Store) {
 		if err := s.CreateCredential(t.Context(), again, event("credential.create")); err != nil {
 			t.Errorf("the certificate of a disabled credential cannot be bound again: %v", err)
 		}
+		if _, err := s.DisableCredential(t.Context(), byKey.Name, at, event("credential.disable")); err != nil {
+			t.Fatal(err)
+		}
+		again = byKey
+		again.Name = "root2"
+		if err := s.CreateCredential(t.Context(), again, event("credential.create")); err != nil {
+			t.Errorf("the key of a disabled credential cannot be bound again: %v", err)
+		}
 	})
 
 	t.Run("says what is absent", func(t *testing.T) {

@@ -111,7 +111,10 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		add(certificate(2, false))
 		add(certificate(3, true))
-		add(certificate(3, true))
+		add(certificate(3, false)) // a repetition takes nothing back
+		if n := events(t, s); n != 5 {
+			t.Errorf("%d audit events, want one for the issuer and one for each certificate that was added", n)
+		}
 		var order []byte
 		for _, c := range all(t, s)[0].Certificates {
 			order = append(order, c.DER[3])
@@ -123,6 +126,16 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("order %v: want the chosen one first, then the newest", order)
 		}
 		wantKind(t, s.AddIssuerCertificate(t.Context(), pki.IssuerID{9}, certificate(4, true), event), pki.KindNotFound, "issuer")
+
+		if err := s.SetIssuerState(t.Context(), id, ca.IssuerDisabled, event); err != nil {
+			t.Fatal(err)
+		}
+		longer := certificate(1, false)
+		longer.Chain = longer.Chain[:1]
+		add(longer)
+		if found = all(t, s)[0]; found.State != ca.IssuerDisabled || len(found.Certificates) != 3 || len(found.Certificates[2].Chain) != 1 {
+			t.Errorf("a certificate that comes again with another chain, for an issuer that is disabled: %+v", found)
+		}
 	})
 
 	t.Run("another base URL", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -127,8 +128,22 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		release := newEntry(1, p, revocation.KindRelease)
 		release.Expected = 1
+		last := func(want uint64) {
+			t.Helper()
+			facts, err := s.CertificateFacts(t.Context(), []revocation.Claim{claimOf(hold.Entry), claimOf(fresh.Entry), claimOf(foreign.Entry)})
+			if err != nil || facts[0].Last.Seq != want || facts[1].Last.Seq != 0 || facts[2].Last.Seq != min(want, max(2, facts[2].Last.Seq)) {
+				t.Errorf("last entries %d, %d and %d, want %d, none and that of the forgery: %v", facts[0].Last.Seq, facts[1].Last.Seq, facts[2].Last.Seq, want, err)
+			}
+		}
+		last(2) // the serial that claims the place, whoever made it
 		if last, err := s.AppendLedger(t.Context(), []revocation.NewEntry{release}, nil); err != nil || last != 3 {
 			t.Fatal(last, err)
+		}
+		last(3)
+		twin := claimOf(hold.Entry)
+		twin.Serial[19] ^= 1
+		if facts, err := s.CertificateFacts(t.Context(), []revocation.Claim{twin}); err != nil || facts[0].Last.Seq != 0 {
+			t.Errorf("another serial at the same place: %+v, %v", facts, err)
 		}
 		history, err := s.LedgerHistory(t.Context(), claimOf(hold.Entry))
 		if err != nil {
@@ -137,6 +152,15 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		if kinds := kindsOf(history); !slices.Equal(kinds, []revocation.Kind{revocation.KindHold, revocation.KindRevoke, revocation.KindRelease}) {
 			t.Errorf("history %v", kinds)
 		}
+		again := foreign // the forgery is changed again, after the certificate was
+		again.Kind, again.Expected = revocation.KindReasonChange, 2
+		elsewhere := foreign
+		elsewhere.Issuer = pki.IssuerID{2}
+		later := newEntry(1, pki.Position{Epoch: 301, Index: 5}, revocation.KindRevoke)
+		if end, err := s.AppendLedger(t.Context(), []revocation.NewEntry{again, elsewhere, later}, nil); err != nil || end != 6 {
+			t.Errorf("entries of others that look alike: %d, %v", end, err)
+		}
+		last(4)
 	})
 
 	t.Run("orders concurrent writers", func(t *testing.T) {
@@ -146,15 +170,33 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 
 	t.Run("wakes listeners", func(t *testing.T) {
 		s := open(t)
+		b := newBooks(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
-		wakes := make(chan struct{}, 100)
+		wakes := make(chan bool, 100)
 		ended := make(chan error, 1)
-		go func() { ended <- s.ListenLedger(ctx, func(bool) { wakes <- struct{}{} }) }()
-		<-wakes // it listens
+		go func() { ended <- s.ListenLedger(ctx, func(ranges bool) { wakes <- ranges }) }()
+		woken := func(what string, ranges bool) {
+			t.Helper()
+			select {
+			case got := <-wakes:
+				if ranges && !got {
+					t.Errorf("%s does not say that ranges changed", what)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s wakes nobody", what)
+			}
+		}
+		woken("listening", true)
 		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke)}, nil); err != nil {
 			t.Fatal(err)
 		}
-		<-wakes
+		woken("an entry", false)
+		r := b.reserve(1, 16, time.Minute)
+		woken("a reservation", true)
+		if _, err := b.close(r, 1, ca.Run{From: r.From, To: r.To}); err != nil {
+			t.Fatal(err)
+		}
+		woken("closing a range", true)
 		cancel()
 		if err := <-ended; pki.KindOf(err) != pki.KindUnavailable {
 			t.Errorf("ended with %v", err)

@@ -125,6 +125,9 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 		if err := finish(a, n4, 6); err != nil {
 			t.Fatalf("the refusal took the lease away: %v", err)
 		}
+		if err := finish(a, n4, 6); !errors.Is(err, crlserver.ErrFenced) {
+			t.Fatalf("a number was published twice: %v", err)
+		}
 		n5 := begin(t, s, shard, a, time.Minute)
 		if err := s.FinishPublication(t.Context(), a, shard, n5, nil, nil); err != nil {
 			t.Fatal(err)
@@ -156,11 +159,20 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 		if len(got) != 1 || got[0].Number != 9 || got[0].Entries != 5 || len(got[0].Signature.Value) != 0 || got[0].Base != 0 {
 			t.Fatalf("published is %+v", got)
 		}
-		if der, err := s.PublicationBytes(t.Context(), got[0].List, 9); err != nil || string(der) != "\x30\x09" {
+		if err := s.ForgetPublication(t.Context(), got[0].List, 9); err != nil {
+			t.Fatal(err)
+		}
+		if err := bring(9, 4); !errors.Is(err, crlserver.ErrFenced) {
+			t.Fatalf("the number of a list that was forgotten is used again: %v", err)
+		}
+		if err := bring(10, 4); err != nil {
+			t.Fatal(err)
+		}
+		if der, err := s.PublicationBytes(t.Context(), got[0].List, 10); err != nil || string(der) != "\x30\x0a" {
 			t.Fatalf("octets are %x, %v", der, err)
 		}
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "crl.import"}, 0, 10)
-		if err != nil || len(events) != 2 || events[1].Detail["number"] != "9" {
+		if err != nil || len(events) != 3 || events[1].Detail["number"] != "9" {
 			t.Fatalf("audit: %+v, %v", events, err)
 		}
 	})

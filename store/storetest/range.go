@@ -141,6 +141,9 @@ func (b *books) cover(end uint64) string {
 		if err != nil {
 			b.t.Fatal(err)
 		}
+		if r.Epoch != testEpoch {
+			continue
+		}
 		if r.From != next {
 			b.t.Errorf("a range begins at %d, the one before it ended at %d", r.From, next)
 		}
@@ -169,21 +172,29 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("what the owner never signed is reserved again", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r := b.reserve(1, 16, time.Minute)
-		b.record(1, b.entry(r, 0), b.entry(r, 1), b.entry(r, 5))
-		if n, err := b.close(r, 1, ca.Run{From: 2, To: 4}, ca.Run{From: 6, To: 16}); err != nil || n != 1 {
-			t.Fatalf("closing made %d void (%v), want index 4 alone", n, err)
+		b.record(1, b.entry(r, 0), b.entry(r, 1), b.entry(r, 4))
+		known := revocation.NewEntry{Entry: revocation.Entry{Issuer: r.Issuer, Serial: b.serial(r, 6), Position: pki.Position{Epoch: r.Epoch, Index: 6}, Kind: revocation.KindRevoke, RevokedAt: b.at, Actor: "token:web"}}
+		if _, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{known}, nil); err != nil { // it is on the lists already
+			t.Fatal(err)
 		}
-		if void := b.voids(); len(void) != 1 || void[4] != b.serial(r, 4) {
+		if n, err := b.close(r, 1, ca.Run{From: 2, To: 4}, ca.Run{From: 7, To: 16}); err != nil || n != 1 {
+			t.Fatalf("closing made %d void (%v), want index 5 alone", n, err)
+		}
+		if void := b.voids(); len(void) != 1 || void[5] != b.serial(r, 5) {
 			t.Errorf("void: %v", void)
 		}
-		if got, want := b.cover(16), "0-2 2; 2-4 3; 4-6 2; 6-16 3; "; got != want {
+		if got, want := b.cover(16), "0-2 2; 2-4 3; 4-7 2; 7-16 3; "; got != want {
 			t.Errorf("ranges %s, want %s", got, want)
 		}
 		if again := b.reserve(2, 16, time.Minute); again.From != 2 || again.To != 4 || again.KeyFrom != 2 {
 			t.Errorf("reserved again: %+v", again)
 		}
-		if again := b.reserve(2, 4, time.Minute); again.From != 6 || again.To != 10 {
+		if again := b.reserve(2, 4, time.Minute); again.From != 7 || again.To != 11 {
 			t.Errorf("reserved again: %+v", again)
+		}
+		other, err := b.s.Reserve(t.Context(), ca.Reservation{Issuer: b.key.Issuer(), Epoch: testEpoch + 1, Count: 4, Owner: ownerID(2), Lease: time.Minute})
+		if err != nil || other.From != 0 || other.To != 4 {
+			t.Errorf("of another week: %+v, %v", other, err)
 		}
 		b.cover(16)
 		if n, err := b.close(r, 1); err != nil || n != 0 {
@@ -322,17 +333,21 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 // changed since. leap makes what was written so far look as if it were of a later time.
 func RangesAfterSetBack(t *testing.T, s store.Store, leap func()) {
 	b := newBooks(t, s)
-	read := func(since time.Time) (latest time.Time, states string) {
+	read := func(since time.Time) (latest time.Time, states string) { // a star: it changed since
 		t.Helper()
 		latest = since
 		for r, err := range b.s.ChangedRanges(t.Context(), 0, since) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			changed := ""
+			if r.At.After(since) {
+				changed = "*"
+			}
 			if r.At.After(latest) {
 				latest = r.At
 			}
-			states += fmt.Sprintf("%d-%d %d; ", r.From, r.To, r.State)
+			states += fmt.Sprintf("%d-%d %d%s; ", r.From, r.To, r.State, changed)
 		}
 		return latest, states
 	}
@@ -341,7 +356,7 @@ func RangesAfterSetBack(t *testing.T, s store.Store, leap func()) {
 	since, _ := read(time.Time{})
 	second := b.reserve(1, 16, time.Minute)
 	at, states := read(since)
-	if states != "0-16 1; 16-32 1; " || !at.After(since) {
+	if states != "0-16 1; 16-32 1*; " || !at.After(since) {
 		t.Errorf("after a reservation: %s", states)
 	}
 	if _, err := b.close(second, 1, ca.Run{From: 16, To: 20}); err != nil {
@@ -351,11 +366,25 @@ func RangesAfterSetBack(t *testing.T, s store.Store, leap func()) {
 		t.Fatal(err)
 	}
 	after, states := read(at)
-	if states != "0-16 2; 16-20 3; 20-32 2; " || !after.After(at) {
+	if states != "0-16 2*; 16-20 3*; 20-32 2*; " || !after.After(at) {
 		t.Errorf("after closing: %s", states)
 	}
 	b.reserve(1, 2, time.Minute)
-	if _, states := read(after); states != "0-16 2; 16-18 1; 18-20 3; 20-32 2; " {
+	if _, states := read(after); states != "0-16 2; 16-18 1*; 18-20 3*; 20-32 2; " {
 		t.Errorf("after what was free was reserved again: %s", states)
+	}
+}
+
+// IndicesEnd holds a store to this: the last index of a week is given, and none behind it. near puts the week within 16 of its end.
+func IndicesEnd(t *testing.T, s store.Store, near func()) {
+	b := newBooks(t, s)
+	b.reserve(1, 1, time.Minute)
+	near()
+	if last := b.reserve(1, 16, time.Minute); last.To != pki.MaxIndex+1 {
+		t.Errorf("the last indices: %+v", last)
+	}
+	_, err := s.Reserve(t.Context(), ca.Reservation{Issuer: b.key.Issuer(), Epoch: testEpoch, Count: 1, Owner: ownerID(1), Lease: time.Minute})
+	if pki.KindOf(err) != pki.KindExhausted {
+		t.Errorf("behind the last: %v", err)
 	}
 }

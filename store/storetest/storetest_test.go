@@ -1,12 +1,15 @@
 package storetest_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 	"signet.example/signet/store"
@@ -33,7 +36,7 @@ func TestAppendOnly(t *testing.T) {
 		}
 		for _, statement := range []string{
 			`UPDATE ledger SET reason = 1`, `DELETE FROM ledger`, `UPDATE audit_events SET actor = 'b'`, `DELETE FROM audit_events`,
-			`UPDATE audit_batches SET first = 2`, `DELETE FROM audit_batches`,
+			`UPDATE audit_batches SET first = 2`, `DELETE FROM audit_batches`, `TRUNCATE ledger`, `TRUNCATE audit_events`, `TRUNCATE audit_batches`, // which SQLite has not
 		} {
 			if err := testdb.TryExec(s, statement); err == nil {
 				t.Errorf("%s was accepted", statement)
@@ -106,6 +109,80 @@ func TestSilentOwner(t *testing.T) {
 			t.Error("the lease of a silent instance is not taken over")
 		}
 	})
+}
+
+// The request id of a certificate is taken for a day, and then free for another.
+func TestRequestIDEnds(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		storetest.RequestIDEnds(t, s, func(by time.Duration) {
+			if _, ok := s.(*sqlite.Store); ok {
+				testdb.Exec(t, s, `UPDATE issue_requests SET expires_at = expires_at - $1`, by.Microseconds())
+				return
+			}
+			testdb.Exec(t, s, `UPDATE issue_requests SET expires_at = expires_at - $1 * interval '1 microsecond'`, by.Microseconds())
+		})
+	})
+}
+
+// The last index of a week is given, and none behind it.
+func TestIndicesEnd(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		storetest.IndicesEnd(t, s, func() { testdb.Exec(t, s, `UPDATE epochs SET next_idx = $1`, int64(pki.MaxIndex+1-16)) })
+	})
+}
+
+// A responder that has not asked for 30 days is forgotten.
+func TestResponderForgotten(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		r := ocspserver.ResponderRequest{Issuer: pki.IssuerID{1}, Key: pki.KeyHash{1}, CSR: []byte{1}}
+		if err := s.RequestResponder(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RecordResponder(t.Context(), r.Issuer, r.Key, []byte{2}); err != nil {
+			t.Fatal(err)
+		}
+		for _, days := range []int{29, 31} {
+			want := map[bool]int{true: 1, false: 0}[days < 30]
+			ago := time.Now().Add(time.Duration(-days) * 24 * time.Hour)
+			var asked any = ago
+			if _, ok := s.(*sqlite.Store); ok {
+				asked = ago.UnixMicro()
+			}
+			testdb.Exec(t, s, `UPDATE responders SET requested_at = $1`, asked)
+			if _, err := s.ClaimResponders(t.Context(), 10); err != nil {
+				t.Fatal(err)
+			}
+			if known, err := s.ResponderCertificates(t.Context(), r.Key); err != nil || len(known) != want {
+				t.Errorf("after %d days %d are known, want %d: %v", days, len(known), want, err)
+			}
+		}
+	})
+}
+
+// Instances hear of what another publishes at once.
+func TestPublicationsHeard(t *testing.T) {
+	url := testdb.URL(t)
+	a, b := testdb.Open(t, url), testdb.Open(t, url)
+	ctx, cancel := context.WithCancel(t.Context())
+	wakes, ended := make(chan struct{}, 10), make(chan error, 1)
+	go func() { ended <- b.ListenPublications(ctx, func() { wakes <- struct{}{} }) }()
+	<-wakes // it listens
+	series := crlserver.Series{Issuer: pki.IssuerID{1}}
+	number, ok, err := a.BeginPublication(t.Context(), series, revocation.InstanceID{1}, 0, time.Minute)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	head := crlserver.Head{List: crlserver.List{Series: series, Kind: crlserver.KindComplete}, Number: number, Signature: crl.Signature{Value: []byte{1}}}
+	if err := a.FinishPublication(t.Context(), revocation.InstanceID{1}, series, number, []crlserver.Head{head}, nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-wakes:
+	case <-time.After(10 * time.Second):
+		t.Error("a publication wakes nobody")
+	}
+	cancel()
+	<-ended
 }
 
 // What changes after the clock was set back is seen.
