@@ -9,11 +9,7 @@ import (
 // judge turns the evidence about one certificate into a status and, with the policy, into an error or none.
 func (c *Checker) judge(in inspection, s *subject, index int) CertificateResult {
 	result := CertificateResult{Certificate: s.cert, Issuer: s.issuer, Evidence: s.evidence, Covered: s.covered}
-	result.Policy = c.config.Policy
-	if s.config.Policy != policyUnset {
-		result.Policy = s.config.Policy
-	}
-	result.Policy = result.Policy.effective(s.covered)
+	result.Policy = c.policyFor(s.config).effective(s.covered)
 	result.Decisive = decisive(result.Evidence)
 	if result.Decisive != nil {
 		result.Status = result.Decisive.Status
@@ -29,6 +25,14 @@ func (c *Checker) judge(in inspection, s *subject, index int) CertificateResult 
 		}
 	}
 	return result
+}
+
+// policyFor is the policy for the certificates of an issuer, which is zero if it is not configured.
+func (c *Checker) policyFor(issuer Issuer) Policy {
+	if issuer.Policy != policyUnset {
+		return issuer.Policy
+	}
+	return c.config.Policy
 }
 
 // fault is the error that the policy makes of a status: nil for what it tolerates.

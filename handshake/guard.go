@@ -62,7 +62,7 @@ func (g *Guard) track(c *Checker, presented []*x509.Certificate) {
 	if g.closed || g.stop != nil || g.result == nil || g.result.Err() != nil || len(g.result.Chain) < 2 {
 		return
 	}
-	g.stop = c.tracked.add(g.Conn, g.result.Chain, presented)
+	g.stop = c.track(g.Conn, g.result.Chain, presented, g.result)
 }
 
 // WrapClientConn is WrapClient for the one connection over a Guard: its Result is the Guard's, the connection is tracked, and ctx

@@ -17,17 +17,37 @@ import (
 // Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
 // and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
 // call it when the connection is closed. Connections over a Guard are tracked already; one that is tracked twice is closed by whichever learns first.
-// A certificate that many connections rest on is asked about once a poll, and all of them are closed.
+// A certificate that many connections rest on is asked about once a poll, and all of them are closed but those that would have been accepted
+// nevertheless (ReportOnly, or an Override that accepted it revoked).
 func (c *Checker) Track(conn *tls.Conn) (stop func()) {
 	state := conn.ConnectionState()
-	return c.tracked.add(conn.NetConn(), c.acceptedChain(conn, state), state.PeerCertificates)
+	var result *Result
+	if guard, ok := conn.NetConn().(*Guard); ok {
+		result = guard.Result()
+	}
+	return c.track(conn.NetConn(), c.acceptedChain(result, state), state.PeerCertificates, result)
+}
+
+// track watches the certificates of a chain that a revocation would have refused: not those of ReportOnly, nor what was revoked when an
+// Override accepted it.
+func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, result *Result) (stop func()) {
+	entry := &connection{conn: conn, chain: chain, presented: presented}
+	for i := range max(0, len(chain)-1) {
+		key := keyOf(chain[i], chain[i+1])
+		entry.path += string(key[:])
+		accepted := result != nil && i < len(result.Certificates) && refuted(result.Certificates[i].Status)
+		if !accepted && c.policyFor(c.issuers[issuerKeyOf(chain[i+1])]) != ReportOnly {
+			entry.keys = append(entry.keys, key)
+		}
+	}
+	return c.tracked.add(entry)
 }
 
 // acceptedChain is the chain that a connection rests on: the one its Guard knows, or the first that verified and has nothing in it that
 // is known to be revoked, since that is the one that was accepted.
-func (c *Checker) acceptedChain(conn *tls.Conn, state tls.ConnectionState) []*x509.Certificate {
-	if guard, ok := conn.NetConn().(*Guard); ok && guard.Result() != nil {
-		return guard.Result().Chain
+func (c *Checker) acceptedChain(result *Result, state tls.ConnectionState) []*x509.Certificate {
+	if result != nil {
+		return result.Chain
 	}
 	for _, chain := range state.VerifiedChains {
 		if !c.remembersRevoked(chain) {
@@ -57,20 +77,15 @@ type connection struct {
 	conn      net.Conn
 	chain     []*x509.Certificate
 	presented []*x509.Certificate
-	keys      []certificateKey // of every certificate but the anchor, leaf first
-	path      string           // the keys in one
+	keys      []certificateKey // of the certificates whose revocation closes it
+	path      string           // the keys of every certificate but the anchor, in one
 }
 
 func newRegistry() *registry {
 	return &registry{byCert: make(map[certificateKey]map[*connection]struct{})}
 }
 
-func (r *registry) add(conn net.Conn, chain, presented []*x509.Certificate) (stop func()) {
-	entry := &connection{conn: conn, chain: chain, presented: presented}
-	for i := range max(0, len(chain)-1) {
-		key := keyOf(chain[i], chain[i+1])
-		entry.keys, entry.path = append(entry.keys, key), entry.path+string(key[:])
-	}
+func (r *registry) add(entry *connection) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, key := range entry.keys {

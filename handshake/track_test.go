@@ -329,3 +329,42 @@ func TestTrackMany(t *testing.T) {
 		t.Errorf("asked %d times about the intermediate", asked)
 	}
 }
+
+// TestTrackAccepted: what is revoked and was accepted all the same is not cut off afterwards: under ReportOnly, or by an Override in as many
+// words. A certificate that is revoked later is another matter for the Override, which was not asked about it.
+func TestTrackAccepted(t *testing.T) {
+	override := func(c *handshake.Config) {
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.AcceptRevokedCertificate }
+	}
+	for _, tt := range []struct {
+		name          string
+		change        func(*handshake.Config)
+		before, lives bool // revoked before the connection; it lives on
+	}{
+		{"ReportOnly, before", func(c *handshake.Config) { c.Policy = handshake.ReportOnly }, true, true},
+		{"ReportOnly, after", func(c *handshake.Config) { c.Policy = handshake.ReportOnly }, false, true},
+		{"Override, before", override, true, true},
+		{"Override, after", override, false, false},
+		{"SoftFail, after", func(c *handshake.Config) { c.Policy = handshake.SoftFail }, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia")
+			leaf, checker := p.Cert("leaf"), p.Checker(tt.change)
+			if tt.before {
+				leaf.Revoke(1)
+			}
+			conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+			if !tt.before {
+				leaf.Revoke(1)
+			}
+			checker.Recheck(t.Context())
+			if !tt.lives {
+				if !closedSoon(conn) {
+					t.Error("the connection lives on")
+				}
+			} else if err := handshaketest.Echo(conn.(*tls.Conn)); err != nil {
+				t.Errorf("the connection was cut off: %v", err)
+			}
+		})
+	}
+}

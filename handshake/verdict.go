@@ -16,14 +16,13 @@ const (
 	SourceNone        Source = iota
 	SourceMemory             // a revocation that was seen before and is remembered
 	SourceCertificate        // the certificate itself: noRevAvail, ocsp-nocheck, or no pointer to any source
-	SourceFilter             // a revocation filter
 	SourceStaple             // an OCSP response delivered in the handshake
 	SourceCRL                // a complete or sharded CRL
 	SourceDelta              // a delta CRL
 	SourceOCSP               // an OCSP responder asked over the network, or its kept answer
 )
 
-var sourceNames = [...]string{"none", "memory", "certificate", "filter", "staple", "crl", "delta", "ocsp"}
+var sourceNames = [...]string{"none", "memory", "certificate", "staple", "crl", "delta", "ocsp"}
 
 // String is a lower-case word for people and programs.
 func (s Source) String() string {

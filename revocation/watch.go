@@ -72,9 +72,6 @@ func (w *Watch) Take(ctx context.Context) (Change, error) {
 		end, _ := slices.BinarySearchFunc(entries, upTo+1, bySeq)
 		change.Entries = entries[:end]
 	}
-	if len(change.Entries) > readSize {
-		change.Entries = change.Entries[:readSize]
-	}
 	if len(change.Entries) == readSize {
 		change.Seq = change.Entries[readSize-1].Seq
 	}
@@ -106,11 +103,11 @@ func (u *Universe) wakeWatches() {
 	}
 }
 
-// recentAfter returns the entries kept in memory with Seq > after. Universe.mu is held, and after is not before
-// recentOf.
+// recentAfter returns the first entries kept in memory with Seq > after, at most readSize. Universe.mu is held, and after is not
+// before recentOf.
 func (u *Universe) recentAfter(after uint64) []Entry {
 	begin, _ := slices.BinarySearchFunc(u.recent, after+1, bySeq)
-	return slices.Clone(u.recent[begin:])
+	return slices.Clone(u.recent[begin:min(begin+readSize, len(u.recent))])
 }
 
 func bySeq(e Entry, seq uint64) int {

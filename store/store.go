@@ -65,3 +65,6 @@ type Audit interface {
 	// AuditHead returns the end of the chain, to be kept elsewhere as a witness.
 	AuditHead(ctx context.Context) (audit.Chain, error)
 }
+
+// OtherSchema says what to do when tables and functions are not those that the statements were written for.
+const OtherSchema = "the schema is not the one of this signet: `signet migrate --check` says which it is; `signet migrate` brings an older one up to date"

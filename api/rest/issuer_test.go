@@ -82,4 +82,18 @@ func TestIssuersOverREST(t *testing.T) {
 		_, err := c.AdoptIssuer(t.Context(), "again", rootPEM, "http://pki.test", "")
 		return err
 	}, http.MethodPost, "/v1/issuers:adopt", body(map[string]any{"label": "again", "pem": rootPEM, "baseUrl": "http://pki.test"}), pki.KindConflict, http.StatusConflict, "subject")
+
+	// Only an administrator's word revokes what is in no inventory, and only of an issuer whose key is not here.
+	chief, web := h.grpc(token, nil), h.grpc(h.token(auth.Spec{Name: "web", Role: auth.RoleRequester}), nil)
+	unknown := client.RevokeRequest{Issuer: pki.HashSPKI(elsewhere.certificate.RawSubjectPublicKeyInfo).Issuer(), Serial: pki.Serial{0x42, 1}, Reason: pki.Superseded}
+	if _, err := web.Revoke(t.Context(), unknown); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("a requester revokes what an off-line issuer signed: %v", err)
+	}
+	if _, err := chief.Revoke(t.Context(), unknown); err != nil {
+		t.Errorf("an administrator: %v", err)
+	}
+	unknown.Issuer = h.issuing.ID
+	if _, err := chief.Revoke(t.Context(), unknown); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("an administrator revokes what was never issued here: %v", err)
+	}
 }

@@ -386,6 +386,12 @@ func TestBlockKey(t *testing.T) {
 	if _, err := admin.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash}); fieldOf(err) != "comment" {
 		t.Errorf("an administrator who does not say why: %v", err)
 	}
+	if _, err := admin.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash, Comment: strings.Repeat("x", 1001)}); fieldOf(err) != "comment" {
+		t.Errorf("an administrator who says too much: %v", err)
+	}
+	if _, err := admin.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash, Comment: "found", InvalidityAt: time.Now().Add(time.Hour)}); fieldOf(err) != "invalidity_at" {
+		t.Errorf("a compromise to come: %v", err)
+	}
 	if blocked, err := admin.BlockKey(t.Context(), client.BlockRequest{KeyHash: hash, Comment: "found on a forum"}); err != nil || blocked.Revoked != 1 || blocked.Proof != "statement" {
 		t.Errorf("an administrator's word: %+v, %v", blocked, err)
 	}

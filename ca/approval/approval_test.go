@@ -653,10 +653,13 @@ func TestListedPageByPage(t *testing.T) {
 		"another account":     {own, approval.Filter{Account: "mail"}},
 		"another profile":     {grantOf(t, boss, auth.ActionApprove), approval.Filter{Profiles: []string{"guarded", "server"}}},
 		"with the zero grant": {auth.Grant{}, approval.Filter{}},
+		"with another action": {grantOf(t, admin, auth.ActionManage), approval.Filter{}},
 	} {
 		_, err := o.Desk.List(t.Context(), c.grant, c.filter, "", 0)
 		wantKind(t, what, err, pki.KindDenied, "")
 	}
+	_, err = o.Desk.List(t.Context(), own, approval.Filter{Account: "web"}, "", 1001)
+	wantKind(t, "a page that is too long", err, pki.KindInvalid, "limit")
 	_, err = o.Desk.List(t.Context(), own, approval.Filter{Account: "web"}, "x", 0)
 	wantKind(t, "a page token that is none", err, pki.KindInvalid, "page_token")
 }

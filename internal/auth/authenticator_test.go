@@ -324,6 +324,31 @@ func TestClientCertificate(t *testing.T) {
 	h.now = leaf.NotAfter.Add(time.Second)
 	p, err = h.Certificate(t.Context(), []*x509.Certificate{leaf})
 	wantUnauthenticated(t, "expired meanwhile", p, err, "not valid now")
+
+	// The credential ends between two calls with a certificate that goes on.
+	h.now = start
+	h.bind(t, auth.Spec{Name: "brief", Role: auth.RoleRequester, Issuer: h.ca.id(), Identifier: pki.Identifier{Type: pki.DNS, Value: "brief.example"}, Lifetime: time.Minute})
+	brief := h.ca.client(t, func(c *x509.Certificate) { c.DNSNames = []string{"brief.example"} })
+	h.now = start.Add(time.Minute - time.Millisecond)
+	if _, err = h.Certificate(t.Context(), []*x509.Certificate{brief}); err != nil {
+		t.Errorf("before the end of its credential: %v", err)
+	}
+	h.now = start.Add(time.Minute)
+	p, err = h.Certificate(t.Context(), []*x509.Certificate{brief})
+	wantUnauthenticated(t, "remembered, and its credential has ended", p, err, "expired at")
+}
+
+// Only what signs itself is an anchor: an authority whose root is not known certifies nobody.
+func TestAnchors(t *testing.T) {
+	h := newHouse(t)
+	h.bind(t, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.ca.id(), Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}})
+	rootless := &authority{root: h.ca.issuing, issuing: h.ca.issuing, status: h.ca.status}
+	a, err := auth.NewAuthenticator(auth.AuthenticatorConfig{Store: h.store, Issuers: rootless, Status: rootless, Now: func() time.Time { return h.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := a.Certificate(t.Context(), []*x509.Certificate{h.ca.client(t, nil)})
+	wantUnauthenticated(t, "without the root", p, err, "does not verify")
 }
 
 func TestClientCertificateByKey(t *testing.T) {

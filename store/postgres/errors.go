@@ -12,6 +12,7 @@ import (
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
+	"signet.example/signet/store"
 )
 
 // raised are the SQLSTATEs that the functions of the migrations raise themselves. MESSAGE becomes the cause, HINT the
@@ -25,17 +26,14 @@ var raised = map[string]pki.Kind{
 	"SG429": pki.KindExhausted,
 }
 
-// otherSchema says what to do when tables and functions are not those that the statements were written for.
-const otherSchema = "the schema is not the one of this signet: `signet migrate --check` says which it is; `signet migrate` brings an older one up to date"
-
 // hints say what to do about the server's own SQLSTATEs that a wrong connection string brings about.
 var hints = map[string]string{
 	"28P01": "check the user and its password; the password belongs into ~/.pgpass or PGPASSFILE",
 	"28000": "check the user of the connection string, and pg_hba.conf",
 	"3D000": "make the database first: createdb",
-	"42703": otherSchema, // undefined_column
-	"42P01": otherSchema, // undefined_table
-	"42883": otherSchema, // undefined_function
+	"42703": store.OtherSchema, // undefined_column
+	"42P01": store.OtherSchema, // undefined_table
+	"42883": store.OtherSchema, // undefined_function
 }
 
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.

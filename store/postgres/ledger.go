@@ -90,7 +90,7 @@ func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]re
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	entries, err := pgx.CollectRows(rows, scanEntry)
+	entries, err := collectEntries(rows)
 	return entries, translate(op, err)
 }
 

@@ -9,10 +9,8 @@ import (
 	codes "modernc.org/sqlite/lib"
 
 	"signet.example/signet/pki"
+	"signet.example/signet/store"
 )
-
-// otherSchema says what to do when the tables are not those that the statements were written for.
-const otherSchema = "the schema is not the one of this signet: `signet migrate --check` says which it is; `signet migrate` brings an older one up to date"
 
 // translate turns what the driver returns into a *pki.Error; nil stays nil. It is the only place that looks at result
 // codes.
@@ -43,7 +41,7 @@ func translate(op string, err error) error {
 	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_INTERRUPT:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err}
 	case codes.SQLITE_ERROR: // a table or column is missing: no statement is put together from input
-		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: otherSchema, Err: err}
+		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: store.OtherSchema, Err: err}
 	case codes.SQLITE_FULL:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "the disk is full", Err: err}
 	case codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN, codes.SQLITE_READONLY:

@@ -24,6 +24,38 @@ func open(path, purpose string) (*sqlite.Store, error) {
 	return s, err
 }
 
+// What somebody's ANALYZE sampled is gone when the file is opened again.
+func TestSamplesAreForgotten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signet.db")
+	samples := func(first string) (count int) {
+		s, err := open(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.Exec(first); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.QueryRow(`SELECT count(*) FROM sqlite_stat4`).Scan(&count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	if samples(`ANALYZE`) == 0 {
+		t.Fatal("this SQLite takes no samples: the test tests nothing")
+	}
+	if n := samples(`SELECT 1`); n != 0 {
+		t.Errorf("%d samples after it was opened", n)
+	}
+}
+
 // One process at a time opens a file; the second is told who the first is.
 func TestOneProcessOpensAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")

@@ -174,7 +174,9 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		r := b.reserve(1, 16, time.Minute)
 		b.record(1, b.entry(r, 0), b.entry(r, 1), b.entry(r, 4))
 		known := revocation.NewEntry{Entry: revocation.Entry{Issuer: r.Issuer, Serial: b.serial(r, 6), Position: pki.Position{Epoch: r.Epoch, Index: 6}, Kind: revocation.KindRevoke, RevokedAt: b.at, Actor: "token:web"}}
-		if _, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{known}, nil); err != nil { // it is on the lists already
+		elsewhere := known
+		elsewhere.Serial[19], elsewhere.Position = ^known.Serial[19], pki.Position{Epoch: r.Epoch + 1, Index: 5}
+		if _, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{known, elsewhere}, nil); err != nil { // it is on the lists already
 			t.Fatal(err)
 		}
 		if n, err := b.close(r, 1, ca.Run{From: 2, To: 4}, ca.Run{From: 7, To: 16}); err != nil || n != 1 {
@@ -253,6 +255,9 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		if expired, err := b.s.ExpiredRanges(t.Context(), 10); err != nil || len(expired) != 0 {
 			t.Errorf("expired: %v, %v", expired, err)
 		}
+		if n, err := b.s.RenewLeases(t.Context(), ownerID(9), -time.Second); err != nil || n != 0 {
+			t.Errorf("renewed %d leases of another: %v", n, err)
+		}
 		if n, err := b.s.RenewLeases(t.Context(), ownerID(1), -time.Second); err != nil || n != 1 {
 			t.Fatalf("renewed %d leases: %v", n, err)
 		}
@@ -265,6 +270,12 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		if n, err := b.close(r, 2); err != nil || n != 4 {
 			t.Errorf("%d void, want 4: %v", n, err)
+		}
+		if n, err := b.close(r, 1, ca.Run{From: 0, To: 4}); err != nil || n != 0 {
+			t.Errorf("closed by another, and then by its owner: %d void, %v", n, err)
+		}
+		if n, err := b.s.RenewLeases(t.Context(), ownerID(1), time.Minute); err != nil || n != 0 {
+			t.Errorf("renewed %d leases of what is closed: %v", n, err)
 		}
 		if outcome := b.record(1, b.entry(r, 0)); outcome[0] != ca.RangeLost {
 			t.Errorf("recorded in a closed range: %v", outcome)
