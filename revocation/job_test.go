@@ -239,6 +239,43 @@ func TestJobSelectors(t *testing.T) {
 	})
 }
 
+// Conditions over many leave Signet's own certificates alone: an authority that somebody made, the API's, a responder's. Who names them
+// means them.
+func TestJobSparesItsOwn(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
+		d.record(t, 19, 20, 21, 22)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 20`)
+		testdb.Exec(t, s, `UPDATE certificates SET account = 'system' WHERE idx = 21`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'ocsp-responder', account = 'system' WHERE idx = 22`)
+		jobs := newJobs(t, s, newUniverse(t, s), 1)
+		for _, test := range []struct {
+			where   string
+			serials []revocation.Key
+			want    uint64
+		}{
+			{"everything", nil, 1},
+			{"profile=server", nil, 1},
+			{"profile=issuing-ca", nil, 1},
+			{"account=system and profile=server", nil, 1},
+			{"account=system", nil, 2},
+			{"key=" + blockOf(21).SPKI.String(), nil, 1},
+			{"", []revocation.Key{d.claim(20).Key, d.claim(22).Key}, 2},
+		} {
+			request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded}
+			if test.where != "" {
+				var err error
+				if request.Selector, err = revocation.ParseSelector(test.where); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, estimate, err := jobs.Plan(t.Context(), manager(t), request); err != nil || estimate.Selected != test.want {
+				t.Errorf("%q selects %d, %v; want %d", test.where, estimate.Selected, err, test.want)
+			}
+		}
+	})
+}
+
 // A serial that is listed twice is revoked once.
 func TestJobListsTwice(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
@@ -273,6 +310,9 @@ func TestJobRuns(t *testing.T) {
 			b.record(t, index)
 			c.record(t, index)
 		}
+		a.record(t, 61, 62) // Signet's own, which conditions over many leave alone
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 61`)
+		testdb.Exec(t, s, `UPDATE certificates SET account = 'system' WHERE idx = 62`)
 		u := newUniverse(t, s)
 		l := newLedger(t, s, u)
 		request := func(claim revocation.Claim, reason pki.Reason) revocation.Request {
@@ -325,7 +365,7 @@ func TestJobRuns(t *testing.T) {
 		}{
 			{a.claim(0), revocation.KindRevoke}, {a.claim(57), revocation.KindRevoke}, {b.claim(0), revocation.KindRevoke}, {b.claim(19), revocation.KindRevoke},
 			{a.claim(3), revocation.KindReasonChange}, {a.claim(6), revocation.KindRevoke}, {a.claim(9), revocation.KindRevoke},
-			{c.claim(0), revocation.KindNone}, {c.claim(19), revocation.KindNone},
+			{c.claim(0), revocation.KindNone}, {c.claim(19), revocation.KindNone}, {a.claim(61), revocation.KindNone}, {a.claim(62), revocation.KindNone},
 		} {
 			got := lookup(t, u, test.claim.Issuer, test.claim.Serial)
 			if got.Kind != test.want || (got.Kind != revocation.KindNone) != (got.Reason == pki.KeyCompromise) {

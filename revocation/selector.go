@@ -2,13 +2,16 @@ package revocation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
 
-// Selector says which unexpired certificates a job revokes: those to which every field that is set applies. At most one
+// Selector says which unexpired certificates a job revokes: those to which every field that is set applies, and which are not Signet's
+// own (Spared). At most one
 // of Keys and Serials may be set, and then nothing else. The zero Selector selects nothing: to select everything, say
 // so. Its JSON is stored.
 type Selector struct {
@@ -38,6 +41,21 @@ func (s Selector) bounded() bool {
 	return !s.Issuer.IsZero() || s.FromEpoch != 0 || s.ToEpoch != 0 || s.FromIndex != 0 || s.ToIndex != 0 || s.Profile != "" || s.Account != "" ||
 		!s.IssuedFrom.IsZero() || !s.IssuedUntil.IsZero() || len(s.Names) > 0
 }
+
+// ownProfiles are those of Signet's own certificates: authorities on this server, and OCSP responders.
+var ownProfiles = []string{"root-ca", "issuing-ca", "ocsp-responder"}
+
+// Spared returns the profiles of what a condition over many leaves alone, beside whatever Signet issued to itself: an incident among
+// the certificates of others does not end the authority. Nil: nothing is spared, since the selector names keys, serials, an own
+// profile or Signet's account, and so means them.
+func (s Selector) Spared() []string {
+	if len(s.Keys) > 0 || s.Serials || s.Account == ownAccount || slices.Contains(ownProfiles, s.Profile) {
+		return nil
+	}
+	return ownProfiles
+}
+
+var ownAccount = auth.System("").Account
 
 // validate refuses a selector that cannot be meant.
 func (s Selector) validate() error {

@@ -68,7 +68,7 @@ type circumstances struct {
 //	good     revoke            refused              hold       refused, or repeated after a release
 //	held     revoke            refused              repeated   release
 //	revoked  repeated or       keyCompromise once,  conflict   conflict
-//	         conflict          then repeated
+//	         conflict          then as for revoke
 //	void     conflict          conflict             conflict   conflict
 func decide(c change, in circumstances) (entry Entry, repeated bool, err error) {
 	if err := allowed(c, in.public); err != nil {
@@ -79,12 +79,13 @@ func decide(c change, in circumstances) (entry Entry, repeated bool, err error) 
 	if c.invalidityAt.IsZero() {
 		entry.InvalidityAt = time.Time{}
 	}
+	agrees := c.invalidityAt.IsZero() || in.last.InvalidityAt.Equal(entry.InvalidityAt) // what was said of the key, if it was said
 	switch was := stateOf(in.last); {
 	case was == void:
 		return Entry{}, false, conflict(in.last)
 
 	case c.kind == KindRevoke && was == revoked:
-		if in.last.Reason == c.reason && (c.invalidityAt.IsZero() || in.last.InvalidityAt.Equal(entry.InvalidityAt)) {
+		if in.last.Reason == c.reason && agrees {
 			return in.last, true, nil
 		}
 		return Entry{}, false, conflict(in.last)
@@ -92,8 +93,11 @@ func decide(c change, in circumstances) (entry Entry, repeated bool, err error) 
 		return entry, false, nil
 
 	case c.kind == KindReasonChange && was == revoked:
-		if in.last.Reason == pki.KeyCompromise {
+		if in.last.Reason == pki.KeyCompromise && agrees {
 			return in.last, true, nil
+		}
+		if in.last.Reason == pki.KeyCompromise {
+			return Entry{}, false, conflict(in.last)
 		}
 		entry.RevokedAt = in.last.RevokedAt // the certificate was revoked then, whatever the reason
 		if entry.InvalidityAt.IsZero() {

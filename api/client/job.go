@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/pki"
 )
@@ -127,7 +129,7 @@ func (c *Client) StartJob(ctx context.Context, id string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jobFrom(a.GetJob()), nil
+	return answeredJob(a, a.GetJob()), nil
 }
 
 // PauseJob pauses a running job.
@@ -136,7 +138,7 @@ func (c *Client) PauseJob(ctx context.Context, id string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jobFrom(a.GetJob()), nil
+	return answeredJob(a, a.GetJob()), nil
 }
 
 // ResumeJob goes on with a paused or failed job.
@@ -145,7 +147,7 @@ func (c *Client) ResumeJob(ctx context.Context, id string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jobFrom(a.GetJob()), nil
+	return answeredJob(a, a.GetJob()), nil
 }
 
 // CancelJob ends a job for good.
@@ -154,7 +156,7 @@ func (c *Client) CancelJob(ctx context.Context, id string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jobFrom(a.GetJob()), nil
+	return answeredJob(a, a.GetJob()), nil
 }
 
 // Job returns one job.
@@ -163,7 +165,7 @@ func (c *Client) Job(ctx context.Context, id string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jobFrom(a.GetJob()), nil
+	return answeredJob(a, a.GetJob()), nil
 }
 
 // PublishedJob returns a job when every live instance has published what it has revoked so far. PublishedAt is zero if that
@@ -173,8 +175,8 @@ func (c *Client) PublishedJob(ctx context.Context, id string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	job := jobFrom(a.GetJob())
-	job.answer, job.PublishedAt = answer{a}, instant(a.GetPublishedAt())
+	job := answeredJob(a, a.GetJob())
+	job.PublishedAt = instant(a.GetPublishedAt())
 	return job, nil
 }
 
@@ -222,6 +224,13 @@ func (s Selector) message() *signetv1.Selector {
 		b.Certificates = append(b.Certificates, signetv1.CertificateName_builder{Issuer: new(name.Issuer.String()), Serial: new(name.Serial.String())}.Build())
 	}
 	return b.Build()
+}
+
+// answeredJob is the job of an answer that has nothing else, and marshals to that answer.
+func answeredJob(a proto.Message, m *signetv1.Job) *Job {
+	job := jobFrom(m)
+	job.answer = answer{a}
+	return job
 }
 
 func jobFrom(m *signetv1.Job) *Job {

@@ -19,6 +19,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // sameJSON compares what a client value marshals to with what REST says.
@@ -260,6 +261,96 @@ func TestRevokeHoldRelease(t *testing.T) {
 	}
 	if changes != 5 { // revoke, reason change, revoke by certificate, hold, release
 		t.Errorf("%d changes are in the audit log with request and address, want 5: %+v", changes, events)
+	}
+}
+
+// TestIllegalTransitions: what the ledger refuses is refused through both doors, with the same kind, and changes nothing.
+func TestIllegalTransitions(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	c := h.grpc(token, nil)
+	lost := h.clock().Add(-time.Hour).Truncate(time.Second)
+	made := func(lifetime time.Duration) pki.Serial {
+		serial, err := pki.SerialFromBig(h.pair("server", lifetime, "a.example").Leaf.SerialNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return serial
+	}
+	revoked := func(serial pki.Serial, reason pki.Reason, at time.Time) pki.Serial {
+		if _, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Reason: reason, InvalidityAt: at}); err != nil {
+			t.Fatal(err)
+		}
+		return serial
+	}
+	good, expired := made(0), made(time.Hour)
+	superseded, compromised := revoked(made(0), pki.Superseded, time.Time{}), revoked(made(0), pki.KeyCompromise, lost)
+	void, forged := made(0), good
+	forged[pki.SerialSize-1] ^= 1
+	claim := h.universe.Claim(revocation.Key{Issuer: h.issuing.ID, Serial: void})
+	entry := revocation.Entry{Issuer: h.issuing.ID, Serial: void, Position: claim.Position, Kind: revocation.KindVoid, RevokedAt: lost, Actor: "test"}
+	head, err := h.store.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: entry}}, nil)
+	if err != nil || !claim.Dense {
+		t.Fatal(claim, err)
+	}
+	h.later(2 * time.Hour)
+
+	revoke := func(reason pki.Reason, at time.Time) (string, string, func(pki.Serial) error) {
+		body := fmt.Sprintf(`{"reason":%d`, reason)
+		if !at.IsZero() {
+			body += fmt.Sprintf(`,"invalidityAt":%q`, at.UTC().Format(time.RFC3339))
+		}
+		return ":revoke", body + "}", func(serial pki.Serial) error {
+			_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Reason: reason, InvalidityAt: at})
+			return err
+		}
+	}
+	hold := func(serial pki.Serial) error {
+		_, err := c.Hold(t.Context(), h.issuing.ID, serial, false)
+		return err
+	}
+	release := func(serial pki.Serial) error {
+		_, err := c.Release(t.Context(), h.issuing.ID, serial, false)
+		return err
+	}
+	type door struct {
+		verb, body string
+		call       func(pki.Serial) error
+	}
+	revoking := func(reason pki.Reason, at time.Time) door {
+		verb, body, call := revoke(reason, at)
+		return door{verb, body, call}
+	}
+	holding, releasing := door{":hold", "{}", hold}, door{":release", "{}", release}
+	for _, test := range []struct {
+		name   string
+		door   door
+		serial pki.Serial
+		kind   pki.Kind
+		status int
+		field  string
+	}{
+		{"release what is not held", releasing, good, pki.KindFailedPrecondition, http.StatusConflict, ""},
+		{"release what is revoked", releasing, superseded, pki.KindConflict, http.StatusConflict, ""},
+		{"release what is void", releasing, void, pki.KindConflict, http.StatusConflict, ""},
+		{"release what nobody issued", releasing, forged, pki.KindNotFound, http.StatusNotFound, "serial"},
+		{"hold what expired", holding, expired, pki.KindFailedPrecondition, http.StatusConflict, ""},
+		{"hold what is revoked", holding, compromised, pki.KindConflict, http.StatusConflict, ""},
+		{"hold what is void", holding, void, pki.KindConflict, http.StatusConflict, ""},
+		{"hold what nobody issued", holding, forged, pki.KindNotFound, http.StatusNotFound, "serial"},
+		{"revoke for another reason", revoking(pki.CessationOfOperation, time.Time{}), superseded, pki.KindConflict, http.StatusConflict, ""},
+		{"revoke for less", revoking(pki.Superseded, time.Time{}), compromised, pki.KindConflict, http.StatusConflict, ""},
+		{"revoke with another date", revoking(pki.KeyCompromise, lost.Add(-time.Hour)), compromised, pki.KindConflict, http.StatusConflict, ""},
+		{"revoke what is void", revoking(pki.KeyCompromise, time.Time{}), void, pki.KindConflict, http.StatusConflict, ""},
+		{"revoke what nobody issued", revoking(pki.KeyCompromise, time.Time{}), forged, pki.KindNotFound, http.StatusNotFound, "serial"},
+		{"revoke for a hold", revoking(pki.CertificateHold, time.Time{}), good, pki.KindInvalid, http.StatusBadRequest, "reason"},
+		{"revoke for a removal", revoking(pki.RemoveFromCRL, time.Time{}), good, pki.KindInvalid, http.StatusBadRequest, "reason"},
+	} {
+		h.both(t, test.name, token, nil, func(*client.Client) error { return test.door.call(test.serial) },
+			http.MethodPost, certificatePath(h.issuing.ID, test.serial)+test.door.verb, test.door.body, test.kind, test.status, test.field)
+	}
+	if now, err := h.store.LedgerHead(t.Context()); err != nil || now != head {
+		t.Errorf("the ledger ends at %d, %v; want %d", now, err, head)
 	}
 }
 

@@ -234,9 +234,7 @@ func TestJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameJSON(t, "get job", struct {
-		Job client.Job `json:"job"`
-	}{*stored}, h.rest(token, nil, http.MethodGet, "/v1/jobs/"+plan.Job.ID, ""))
+	sameJSON(t, "get job", stored, h.rest(token, nil, http.MethodGet, "/v1/jobs/"+plan.Job.ID, ""))
 	if a := h.rest(token, nil, http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", "{}"); a.Status != http.StatusOK {
 		t.Fatalf("start: %d %s", a.Status, a.Text)
 	}

@@ -106,8 +106,11 @@ func durationFrom(op, field string, d *durationpb.Duration) (time.Duration, erro
 
 // reasonFrom refuses numbers that are no reason of the standard.
 func reasonFrom(op string, r signetv1.Reason) (pki.Reason, error) {
-	if r < 0 || r > 255 || !pki.Reason(r).Valid() || pki.Reason(r) == pki.RemoveFromCRL {
+	if r < 0 || r > 255 || !pki.Reason(r).Valid() {
 		return 0, invalid(op, "reason", "%d is no reason to revoke a certificate", int32(r))
+	}
+	if pki.Reason(r) == pki.RemoveFromCRL {
+		return 0, invalid(op, "reason", "%s is no reason to revoke a certificate", pki.Reason(r)).WithHint("what is on hold is released")
 	}
 	return pki.Reason(r), nil
 }

@@ -48,7 +48,7 @@ type GuardConfig struct {
 	Store    Store            // required
 	Deadline time.Duration    // of one signature, waiting included; zero: 5 s
 	Opening  time.Duration    // of opening a key; zero: 20 s
-	Queue    int              // signatures for certificates that wait for one key, or are made; zero: 1024
+	Queue    int              // signatures for certificates that wait for the device of one key, or are made; zero: 1024
 	Places   int              // calls at a time into the device of one key, for certificates; zero: 4
 	Now      func() time.Time // zero: time.Now
 }
@@ -198,7 +198,7 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	if p == ForCRL || p == ForOCSP {
 		queue, most, l = &k.queued[1], statusQueue, k.status
 	}
-	if queue.Add(1) > most {
+	if queue.Add(1) > most && !k.inMemory { // a key in memory waits for nothing but processors, whose users are bounded elsewhere
 		queue.Add(-1)
 		k.meters[p].refused.Add(1)
 		return nil, pki.Errorf(pki.KindExhausted, "sign", "%d signatures wait for key %s", most, k.uri).WithHint("try again later")

@@ -3,6 +3,7 @@ package keys_test
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -267,6 +268,47 @@ func TestAKeyInMemory(t *testing.T) {
 	if all := g.Usage(); len(all) != 1 || all[0].Purposes[keys.ForCRL].Signatures != 2 || all[0].Provider != "memory" || all[0].Key == (pki.KeyHash{}) {
 		t.Errorf("usage %+v", all)
 	}
+}
+
+// However many sign at once on a large machine, a key in memory refuses nobody: an OCSP responder would answer that it failed.
+func TestABurstInMemory(t *testing.T) {
+	const most = 200
+	_, signer, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meeting := &meeting{all: make(chan struct{})}
+	meeting.missing.Store(most)
+	key := mustOpen(t, keys.NewGuard(keys.GuardConfig{Store: memory{signer}, Queue: 1}), "x").For(keys.ForOCSP)
+	var burst sync.WaitGroup
+	for range most {
+		burst.Go(func() {
+			if _, err := key.Sign(rand.Reader, digest, meeting); err != nil {
+				t.Error(err)
+				meeting.come()
+			}
+		})
+	}
+	burst.Wait()
+}
+
+// meeting holds up signatures until so many are being made.
+type meeting struct {
+	missing atomic.Int64
+	all     chan struct{}
+}
+
+func (m *meeting) come() {
+	if m.missing.Add(-1) == 0 {
+		close(m.all)
+	}
+}
+
+// HashFunc implements crypto.SignerOpts.
+func (m *meeting) HashFunc() crypto.Hash {
+	m.come()
+	<-m.all
+	return 0
 }
 
 type memory struct{ signer crypto.Signer }

@@ -48,9 +48,12 @@ func (c *crlFetchCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	if block, _ := pem.Decode(der); block != nil && block.Type == "X509 CRL" { // as some serve it
+		der = block.Bytes
+	}
 	list, err := crl.Parse(der)
 	if err != nil {
-		return pki.Errorf(pki.KindInvalid, "fetch CRL", "what %s gave is not a CRL: %w", c.From, err)
+		return pki.Errorf(pki.KindInvalid, "fetch CRL", "what %s gave is not a CRL%s: %w", c.From, looksLike(der), err)
 	}
 	if c.Out == "-" && !c.PEM && a.toTerminal() {
 		return pki.Errorf(pki.KindInvalid, "fetch CRL", "a list in DER is not for a terminal").WithHint("say --out FILE, or --pem, or pipe it into `signet crl show -`")
@@ -94,10 +97,11 @@ func (c *crlFetchCmd) get(a *app) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(certificate.CRLDistributionPoints) == 0 {
-			return nil, pki.Errorf(pki.KindNotFound, op, "%s names no CRL", c.From)
+		address, err := firstHTTP(op, c.From+" names no CRL", "signet crl fetch URL asks anywhere", certificate.CRLDistributionPoints)
+		if err != nil {
+			return nil, err
 		}
-		return a.fetch(op, fetch.Request{URL: certificate.CRLDistributionPoints[0]})
+		return a.fetch(op, fetch.Request{URL: address})
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -109,6 +113,36 @@ func (c *crlFetchCmd) get(a *app) ([]byte, error) {
 		return nil, err
 	}
 	return api.CRL(a.ctx, issuer, c.Shard)
+}
+
+// firstHTTP is the first of some addresses that can be asked here; certificates of directories name others as well.
+func firstHTTP(op, none, hint string, addresses []string) (string, error) {
+	for _, address := range addresses {
+		if scheme, _, _ := strings.Cut(address, ":"); strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https") {
+			return address, nil
+		}
+	}
+	if len(addresses) > 0 {
+		none += " by HTTP, but " + strings.Join(addresses, ", ")
+	}
+	return "", pki.Errorf(pki.KindNotFound, op, "%s", none).WithHint("%s", hint)
+}
+
+// looksLike says what octets are that should have been DER, as far as a glance tells.
+func looksLike(data []byte) string {
+	text := bytes.ToLower(bytes.TrimLeft(data[:min(len(data), 512)], " \t\r\n\ufeff"))
+	block, _ := pem.Decode(data)
+	switch {
+	case len(data) == 0:
+		return ", but empty"
+	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+		return ", but compressed (gzip)"
+	case bytes.HasPrefix(text, []byte("<")):
+		return ", but a web page"
+	case block != nil:
+		return ", but PEM of a " + block.Type
+	}
+	return ""
 }
 
 // fetch gets what a person asked for. The guards against foreign URLs are open: it was asked for on the command line.
@@ -161,14 +195,14 @@ func (c *crlShowCmd) Run(a *app) error {
 		if c.Limit > 0 && len(shown.Entries) == c.Limit {
 			break
 		}
-		shown.Entries = append(shown.Entries, describeEntry(e))
+		shown.Entries = append(shown.Entries, describeEntry(list, e))
 	}
 	return a.show(shown, func(p *printer) {
 		p.line("%s", c.File)
 		printList(p, list)
 		var rows [][]string
 		for _, e := range shown.Entries {
-			rows = append(rows, []string{e.Serial, on(e.RevokedAt), e.Reason})
+			rows = append(rows, []string{e.Serial, on(e.RevokedAt), strings.TrimSuffix(e.Reason+", of "+e.Issuer, ", of ")})
 		}
 		if len(rows) > 0 {
 			p.table([]string{"SERIAL", "REVOKED", "REASON"}, rows)
@@ -189,7 +223,7 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 		if number, err := pki.SerialFromBytes(e.Serial); err != nil || number != serial {
 			continue
 		}
-		entry := describeEntry(e)
+		entry := describeEntry(list, e)
 		if err := a.show(lookedUp{serial.String(), true, &entry}, func(p *printer) {
 			p.line("%s is on the list", serial)
 			p.fields("revoked", on(e.RevokedAt), "reason", e.Reason.String(), "key lost", on(e.InvalidityAt))
@@ -208,8 +242,9 @@ type crlVerifyCmd struct {
 
 // Help is shown by `signet crl verify --help`.
 func (crlVerifyCmd) Help() string {
-	return `Checks the signature, that the issuer may sign CRLs, and that the list is neither too old nor from the future. The exit
-status is 10 if it must not be believed.
+	return `Checks the signature, that the issuer may sign CRLs, that the list is neither too old nor from the future, and that it has nothing
+critical in it that is not understood. The exit status is 10 if it must not be believed. What it covers is said; that a certificate is not
+on a delta, on a list of authorities or for some reasons only, proves nothing.
 
 Examples:
   signet crl verify issuing.crl --issuer issuing.pem
@@ -275,7 +310,7 @@ func judgeList(list *crl.List, issuer *x509.Certificate, now time.Time) error {
 	case !list.NextUpdate.After(now):
 		return fmt.Errorf("it is stale: nextUpdate was %s", on(list.NextUpdate))
 	}
-	return list.Verify(issuer)
+	return errors.Join(list.Verify(issuer), list.Unusable)
 }
 
 // readCRL reads a list in DER or PEM.
@@ -286,13 +321,14 @@ func (a *app) readCRL(path string) (*crl.List, error) {
 	}
 	list, err := crl.Parse(der)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%s: %w", path, err)
+		return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%s is not a CRL: %w", path, err)
 	}
 	return list, nil
 }
 
 // listSummary is what the crl commands print of a list.
 type listSummary struct {
+	Version    int        `json:"version"`
 	Issuer     string     `json:"issuer"`
 	Signature  string     `json:"signature"` // algorithm
 	Number     string     `json:"number,omitempty"`
@@ -300,7 +336,9 @@ type listSummary struct {
 	ThisUpdate time.Time  `json:"this_update"`
 	NextUpdate *time.Time `json:"next_update,omitempty"`
 	Entries    int        `json:"revoked"`
-	Scope      []string   `json:"scope,omitempty"` // names of the critical issuing distribution point
+	Scope      []string   `json:"scope,omitempty"`    // names of the critical issuing distribution point
+	Covers     []string   `json:"covers,omitempty"`   // what narrows or widens it; absent: everything of its issuer
+	Unusable   string     `json:"unusable,omitempty"` // why nothing may be decided by it, if that is so
 }
 
 type shownList struct {
@@ -326,10 +364,11 @@ type listEntry struct {
 	RevokedAt    time.Time  `json:"revoked_at"`
 	Reason       string     `json:"reason"`
 	InvalidityAt *time.Time `json:"invalidity_at,omitempty"`
+	Issuer       string     `json:"issuer,omitempty"` // of the certificate, if it is not the list's
 }
 
 func describeList(list *crl.List) listSummary {
-	s := listSummary{Issuer: nameText(list.Issuer), Signature: list.Algorithm.String(), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
+	s := listSummary{Version: list.Version, Issuer: nameText(list.Issuer), Signature: list.Algorithm.String(), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
 	if list.HasNumber {
 		s.Number = numberText(list.Number)
 	}
@@ -343,14 +382,44 @@ func describeList(list *crl.List) listSummary {
 		for _, name := range list.Scope.Names {
 			s.Scope = append(s.Scope, generalName(name))
 		}
+		s.Covers = coverage(list.Scope)
+	}
+	if list.Delta {
+		s.Covers = append(s.Covers, "changes only")
+	}
+	if list.Unusable != nil {
+		s.Unusable = list.Unusable.Error()
 	}
 	return s
 }
 
-func describeEntry(e crl.Entry) listEntry {
-	out := listEntry{Serial: hex.EncodeToString(e.Serial), RevokedAt: e.RevokedAt, Reason: e.Reason.String()}
+// coverage puts an issuing distribution point into words.
+func coverage(scope *crl.IssuingDistributionPoint) (words []string) {
+	for _, part := range []struct {
+		word string
+		is   bool
+	}{
+		{"user certificates only", scope.OnlyUserCerts}, {"authorities only", scope.OnlyCACerts}, {"attribute certificates only", scope.OnlyAttributeCerts},
+		{"some reasons only", scope.OnlySomeReasons != crl.AllReasons}, {"certificates of other issuers too", scope.Indirect},
+	} {
+		if part.is {
+			words = append(words, part.word)
+		}
+	}
+	return words
+}
+
+func describeEntry(list *crl.List, e crl.Entry) listEntry {
+	number := e.Serial
+	if len(number) > 1 && number[0] == 0 { // the octet that keeps an INTEGER positive, which nobody writes
+		number = number[1:]
+	}
+	out := listEntry{Serial: hex.EncodeToString(number), RevokedAt: e.RevokedAt, Reason: e.Reason.String()}
 	if !e.InvalidityAt.IsZero() {
 		out.InvalidityAt = &e.InvalidityAt
+	}
+	if !bytes.Equal(e.Issuer, list.Issuer) {
+		out.Issuer = nameText(e.Issuer)
 	}
 	return out
 }
@@ -362,5 +431,5 @@ func printList(p *printer, list *crl.List) {
 		delta = "changes since number " + s.BaseNumber
 	}
 	p.fields("issuer", s.Issuer, "number", s.Number, "delta", delta, "from", on(list.ThisUpdate), "until", on(list.NextUpdate),
-		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "revoked", fmt.Sprint(s.Entries))
+		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "covers", strings.Join(s.Covers, ", "), "unusable", s.Unusable, "revoked", fmt.Sprint(s.Entries))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -242,11 +243,38 @@ func checkReady(a *app, config *server.Config) finding {
 		return wrong("", "%v", err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 4096))
-	if err != nil || answer.StatusCode != http.StatusOK {
-		return wrong("look at its log", "it runs and is not ready: %s %s", answer.Status, body)
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxInput))
+	if err != nil {
+		return wrong("", "%v", err)
 	}
-	return good("it runs and is ready")
+	var said server.Readiness
+	if err := json.Unmarshal(body, &said); err != nil {
+		return wrong("does something else listen there?", "%s answers what no signet would: %s", request.URL, answer.Status)
+	}
+	return describeReadiness(said)
+}
+
+// describeReadiness says in a line what /readyz says in many.
+func describeReadiness(said server.Readiness) finding {
+	var failed, warned, told []string
+	for _, check := range said.Checks {
+		text := check.Name + ": " + check.Detail
+		switch {
+		case check.State == "failed":
+			failed = append(failed, text)
+		case check.State == "warning":
+			warned = append(warned, text)
+		case check.Name == server.OldURLs && check.Detail != "":
+			told = append(told, check.Detail)
+		}
+	}
+	switch {
+	case !said.Ready:
+		return wrong("look at its log", "it runs and is not ready: %s", strings.Join(append(failed, warned...), "; "))
+	case len(warned) > 0:
+		return careful("docs/OPERATIONS.md tells of every check and metric", "it runs and is ready, and warns: %s", strings.Join(append(warned, told...), "; "))
+	}
+	return good("%s", strings.Join(append([]string{"it runs and is ready"}, told...), "; "))
 }
 
 // checkDatabase reads the version of the schema. A SQLite file in use belongs to the server.

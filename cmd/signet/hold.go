@@ -62,7 +62,7 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 	if err != nil {
 		return err
 	}
-	return a.show(change, func(p *printer) {
+	if err := a.show(change, func(p *printer) {
 		already := ""
 		if change.Repeated {
 			already = " already"
@@ -70,7 +70,10 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 		p.line("certificate %s of issuer %s is %s%s", change.Serial, change.Issuer, done, already)
 		printPublished(p, change.PublishedAt)
 		p.next("%s", strings.ReplaceAll(next, "%s", ref.Certificate))
-	})
+	}); err != nil {
+		return err
+	}
+	return unpublished(wait, change)
 }
 
 // statusCall is Hold or Release of the client.

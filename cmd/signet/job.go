@@ -89,6 +89,22 @@ func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 	}
 }
 
+// awaitJob waits until every live instance has published what a job revoked, however long that takes; a call does not last so long.
+func (a *app) awaitJob(api *client.Client, id string) (*client.Job, error) {
+	bar := a.progress("published", func() int { return -1 })
+	defer bar.done()
+	for {
+		job, err := api.PublishedJob(a.ctx, id)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindOf(err), "await publication", "%w", err).WithHint("what was revoked is revoked; to wait on: signet job show %s --wait", id)
+		}
+		if !job.PublishedAt.IsZero() {
+			return job, nil
+		}
+		bar.add(1)
+	}
+}
+
 // jobRef names a job.
 type jobRef struct {
 	Job string `arg:"" help:"Id of the job."`
@@ -109,7 +125,7 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 	return a.show(job, func(p *printer) {
 		p.line("job %s is %s", job.ID, job.State)
 		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
-			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "failure", job.Failure)
+			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "published", on(job.PublishedAt), "failure", job.Failure)
 		if job.State == client.JobPlanned {
 			p.next("signet job start %s --wait      or: signet job cancel %s", job.ID, job.ID)
 		} else if !job.State.Ended() {
@@ -169,14 +185,28 @@ func (c *jobCancelCmd) Run(a *app) error {
 	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.CancelJob(a.ctx, c.Job) })
 }
 
-type jobShowCmd struct{ jobRef }
+type jobShowCmd struct {
+	jobRef
+	Wait bool `help:"Show how it goes on, and return when it has ended and every instance has published what it revoked."`
+}
 
 // Help is shown by `signet job show --help`.
-func (jobShowCmd) Help() string { return "Examples:\n  signet job show JOB" }
+func (jobShowCmd) Help() string {
+	return "Examples:\n  signet job show JOB\n  signet job show JOB --wait"
+}
 
 // Run shows a job.
 func (c *jobShowCmd) Run(a *app) error {
-	return c.call(a, func(api *client.Client) (*client.Job, error) { return api.Job(a.ctx, c.Job) })
+	return c.call(a, func(api *client.Client) (*client.Job, error) {
+		job, err := api.Job(a.ctx, c.Job)
+		if err != nil || !c.Wait || job.State == client.JobPlanned {
+			return job, err
+		}
+		if _, err := a.followJob(api, c.Job); err != nil {
+			return nil, err
+		}
+		return a.awaitJob(api, c.Job)
+	})
 }
 
 type jobListCmd struct {

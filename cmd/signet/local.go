@@ -214,7 +214,7 @@ func (a *app) readDER(path, what string, types ...string) ([]byte, error) {
 			}
 		}
 	}
-	return nil, pki.Errorf(pki.KindInvalid, "read "+what, "%s holds no %s in PEM or DER", path, what)
+	return nil, pki.Errorf(pki.KindInvalid, "read "+what, "%s holds no %s in PEM or DER%s", path, what, looksLike(data))
 }
 
 // readCertificate reads the first certificate of a file.

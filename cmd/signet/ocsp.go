@@ -66,14 +66,17 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	}
 	responder := c.URL
 	if responder == "" {
-		if len(certificate.OCSPServer) == 0 {
-			return pki.Errorf(pki.KindNotFound, "query OCSP", "%s names no responder", c.Certificate).WithHint("name one with --url")
+		if responder, err = firstHTTP("query OCSP", c.Certificate+" names no responder", "name one with --url", certificate.OCSPServer); err != nil {
+			return err
 		}
-		responder = certificate.OCSPServer[0]
 	}
 	answer, err := c.ask(a, responder, der)
 	if err != nil {
 		return err
+	}
+	if len(answer) == 0 || answer[0] != 0x30 { // no DER SEQUENCE
+		return pki.Errorf(pki.KindInvalid, "query OCSP", "what %s answered is not an OCSP response%s", responder, looksLike(answer)).
+			WithHint("is a responder at this address? --url names another")
 	}
 	if c.Response != "" {
 		if err := writeFile(c.Response, answer); err != nil {
@@ -271,6 +274,12 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 		if _, ok := errors.AsType[*ocsp.StaleError](err); ok {
 			out.Status = pki.StatusStale.String()
 		}
+		if e, ok := errors.AsType[*ocsp.UnsuccessfulError](err); ok {
+			out.Hint = map[ocsp.ResponseStatus]string{
+				ocsp.Unauthorized: "it does not answer for this issuer, or knows nothing of this certificate: is it the right responder, and --issuer the one who signed?",
+				ocsp.TryLater:     "ask again in a moment",
+			}[e.Status]
+		}
 		if e, ok := errors.AsType[*ocsp.NonceError](err); ok && e.Got == nil {
 			out.Hint = "this responder makes its answers beforehand (RFC 9919): `--nonce ask` takes one; a Signet makes them afresh with `ocsp.nonce: live`"
 		}
@@ -289,7 +298,7 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 
 func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 	if answer.Problem != "" {
-		p.line("%s: the answer must not be believed: %s", what, answer.Problem)
+		p.line("%s: nothing is known by this answer: %s", what, answer.Problem)
 		p.fields("responder", answer.Responder)
 		if answer.Hint != "" {
 			p.next("%s", answer.Hint)

@@ -16,14 +16,17 @@ import (
 	"time"
 )
 
-// TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones.
+// TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones, and what
+// docs/REVOCATION.md asks about a certificate where the tour has one.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	script := strings.Join(blocks(document(t, "README.md")), "")
+	tour := blocks(document(t, "README.md"))
+	issued := slices.IndexFunc(tour, func(block string) bool { return strings.Contains(block, "signet issue app.example") })
+	script := strings.Join(slices.Insert(tour, issued+1, blocks(document(t, "docs/REVOCATION.md"))...), "")
 	if strings.Count(script, "signet ") < 10 {
 		t.Fatalf("the tour has hardly a command:\n%s", script)
 	}
-	follow(t, script, "made a certification authority", "app.example.pem: OK", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole")
+	follow(t, script, "made a certification authority", "app.example.pem: OK", "app.example.pem: good\n", "shard.crl is authentic and fresh", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole")
 }
 
 // TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, and a root that is

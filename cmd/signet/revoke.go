@@ -26,8 +26,10 @@ func (revokeCmd) Help() string {
 may later be changed to keyCompromise, and to nothing else.
 
 With --where a job revokes everything that matches. It is planned first, and asks at a terminal before more than one certificate is
-revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped:
+revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped: "signet job show JOB --wait" waits on,
 "signet job list" shows it, "signet job pause JOB" and "signet job cancel JOB" stop it; "signet job plan" only plans one.
+Certificates of this server itself (its authorities, OCSP responders, API) are left alone unless they are named: by file or serial
+number, or with key=, account=system or profile=issuing-ca. Exit status 4: nothing matches.
 
 Examples:
   signet revoke app.example.pem --reason superseded
@@ -65,7 +67,7 @@ func (c *revokeCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.show(change, func(p *printer) {
+	if err := a.show(change, func(p *printer) {
 		verb := "revoked"
 		if change.Repeated {
 			verb = "was revoked already:"
@@ -79,7 +81,19 @@ func (c *revokeCmd) Run(a *app) error {
 		}
 		printPublished(p, change.PublishedAt)
 		p.next("signet status %s", c.Certificate)
-	})
+	}); err != nil {
+		return err
+	}
+	return unpublished(c.Wait, change)
+}
+
+// unpublished is the error of who waited, and in vain: what was done is done.
+func unpublished(waited bool, change *client.Change) error {
+	if !waited || !change.PublishedAt.IsZero() {
+		return nil
+	}
+	return pki.Errorf(pki.KindUnavailable, "await publication", "entry %d is durable, and not published everywhere yet", change.Sequence).
+		WithHint("the same command again changes nothing and waits on; /readyz of each instance says what is behind")
 }
 
 // request names the certificate by the file itself, or by issuer and serial.
@@ -119,7 +133,17 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	if !a.json {
 		printPlan(&printer{w: a.out}, plan)
 	}
+	if plan.Job.Selected == 0 {
+		if _, err := api.CancelJob(a.ctx, plan.Job.ID); err != nil {
+			return err
+		}
+		return pki.Errorf(pki.KindNotFound, "revoke certificates", "no certificate that has not expired matches: nothing was revoked").
+			WithHint("signet list shows what there is; certificates of this server itself are revoked by name")
+	}
 	count := plan.Job.Selected - plan.AlreadyRevoked
+	if reason == pki.KeyCompromise {
+		count = plan.Job.Selected // of those that are revoked the reason changes
+	}
 	if count > 1 && !c.Yes && !a.agreed(fmt.Sprintf("Revoke these %d certificates, for good?", count)) {
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
 			WithHint("signet job start %s, or say --yes", plan.Job.ID)
@@ -128,20 +152,18 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 		return err
 	}
 	job, err := a.followJob(api, plan.Job.ID)
+	if err == nil && c.Wait {
+		job, err = a.awaitJob(api, job.ID)
+	}
 	if err != nil {
 		return err
-	}
-	if c.Wait {
-		if job, err = api.PublishedJob(a.ctx, job.ID); err != nil {
-			return err
-		}
 	}
 	return a.show(job, func(p *printer) {
 		p.line("job %s is %s: %d revoked, %d were revoked before", job.ID, job.State, job.Revoked, job.Skipped)
 		if c.Wait {
 			p.fields("started", on(job.StartedAt), "ended", on(job.EndedAt))
-			printPublished(p, job.PublishedAt)
 		}
+		printPublished(p, job.PublishedAt)
 		p.next("signet job show %s", job.ID)
 	})
 }

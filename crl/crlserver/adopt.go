@@ -67,12 +67,13 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	if !last.IsZero() {
 		since = last.Add(-slack)
 	}
+	asked := p.config.Now()
 	heads, at, err := p.config.Publications.PublicationHeads(ctx, since)
 	if err != nil {
 		return err
 	}
+	p.measure(asked, at)
 	p.mu.Lock()
-	p.skew = p.config.Now().Sub(at)
 	for _, h := range heads {
 		b := p.books(h.List.Issuer)
 		served, ok := b.lists[h.List]
@@ -84,6 +85,15 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	p.mu.Unlock()
 	p.adoptWaiting(ctx)
 	return nil
+}
+
+// measure compares the clocks: the database's told at some time after asked and before now. What may be the way is no difference.
+func (p *Publisher) measure(asked, at time.Time) {
+	skew := max(0, asked.Sub(at))
+	if now := p.config.Now(); now.Before(at) {
+		skew = now.Sub(at)
+	}
+	p.skew.Store(int64(skew))
 }
 
 // notBack is where to read on from: everything once more if the database's clock was set back, since what was written

@@ -28,7 +28,7 @@ const (
 	commitUsual = 2 * time.Second       // and nearly always: the others are read with the next tick
 	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
 	skewMax     = time.Minute           // clocks of instances may differ by so much
-	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, at the latest half of 24 h
+	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
 )
 
 // follow applies the ledger as it grows.
@@ -192,7 +192,7 @@ func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
 	list := List{series, KindShard}
 	served, published := b.lists[list]
 	final := b.passed(series.Shard.Epoch, now)
-	if published && !final && b.anew[list] == 0 && !p.elapsed(served.head, now) && b.touched(list) <= served.head.Seq && b.named(served.head) {
+	if published && !final && b.anew[list] == 0 && !p.elapsed(served.head) && b.touched(list) <= served.head.Seq && b.named(served.head) {
 		return nil
 	}
 	h := Head{List: list, Seq: p.seq, From: series.Shard.Epoch, Final: final}
@@ -211,21 +211,24 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	}
 	served, published := b.lists[complete]
 	changed := published && b.touched(complete) > served.head.Seq
+	earliest, _ := p.config.Span()
+	age := func(at time.Time) time.Duration { return earliest.Sub(at) }
 	large := b.large()
 	switch {
-	case !published, b.anew[complete] > 0, p.elapsed(served.head, now), !slices.Equal(full.Freshest, served.head.Freshest),
-		changed && !large, changed && now.Sub(served.head.ThisUpdate) >= p.config.Large:
+	case !published, b.anew[complete] > 0, p.elapsed(served.head), !slices.Equal(full.Freshest, served.head.Freshest),
+		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && age(served.head.ThisUpdate) >= deltaRebase:
 		heads = append(heads, full)
 	}
 	if !b.issuer.Delta || !published {
 		return heads // the first delta follows the first complete list
 	}
 	old, delivered := b.lists[delta]
-	if len(heads) > 0 || !delivered || b.anew[delta] > 0 || p.elapsed(old.head, now) || b.touched(delta) > old.head.Seq {
+	rebase := delivered && age(old.head.BaseUpdate) >= deltaRebase && served.head.Number > old.head.Base
+	if len(heads) > 0 || !delivered || rebase || b.anew[delta] > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
 		h := Head{List: delta, Seq: p.seq, From: full.From}
 		// Clients keep a complete list for hours: the delta of an older one serves them all.
 		h.Base, h.BaseSeq, h.BaseUpdate = served.head.Number, served.head.Seq, served.head.ThisUpdate
-		if delivered && now.Sub(old.head.BaseUpdate) < deltaRebase {
+		if delivered && !rebase {
 			h.Base, h.BaseSeq, h.BaseUpdate = old.head.Base, old.head.BaseSeq, old.head.BaseUpdate
 		}
 		heads = append(heads, h)
@@ -235,9 +238,9 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 
 // elapsed reports whether the periodic rebuild of a list is due: because of its age, or because a clock went back and
 // clients would refuse a list from the future.
-func (p *Publisher) elapsed(h Head, now time.Time) bool {
-	age := now.Sub(h.ThisUpdate)
-	return age >= p.config.Interval || age < -skewMax
+func (p *Publisher) elapsed(h Head) bool {
+	earliest, latest := p.config.Span()
+	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -skewMax
 }
 
 // publish makes the lists of one series that are due, and ends its run.
@@ -390,13 +393,15 @@ func (l *built) kept() bool {
 func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	p.mu.Lock() // not for reading: an arena sorts its endings when asked
 	b := p.issuers[series.Issuer]
-	now := p.config.Now().UTC().Truncate(time.Second)
-	issuer, heads := b.issuer, b.plan(p, series, p.config.Now())
+	now := p.config.Now()
+	earliest, _ := p.config.Span()
+	thisUpdate := earliest.UTC().Truncate(time.Second)
+	issuer, heads := b.issuer, b.plan(p, series, now)
 	contents, templates, previous := make([]content, len(heads)), make([]crl.Template, len(heads)), make([]Head, len(heads))
 	seen := &b.series[series].seen // one publication of a series at a time
 	for i := range heads {
 		h := &heads[i]
-		h.Number, h.ThisUpdate, h.NextUpdate = number, now, now.Add(p.config.Validity)
+		h.Number, h.ThisUpdate, h.NextUpdate = number, thisUpdate, thisUpdate.Add(p.config.Validity)
 		contents[i], templates[i] = b.content(*h), b.template(*h)
 		if served, ok := b.lists[h.List]; ok {
 			previous[i] = served.head
@@ -412,7 +417,7 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	defer func() { p.charge(listCost + p.config.Now().Sub(began) - signer.waited) }()
 	lists := make([]built, len(heads))
 	for i, h := range heads {
-		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i], now), &seen[h.List.Kind]
+		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i]), &seen[h.List.Kind]
 		if periodic { // everything is read back
 			*seen = crl.Seen{}
 		}

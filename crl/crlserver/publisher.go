@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/crl"
@@ -55,6 +56,10 @@ type Config struct {
 	Mirrors  []Mirror              // places that every list is copied to as well
 	Log      *slog.Logger          // zero: nothing is logged
 	Now      func() time.Time      // zero: time.Now
+
+	// Span is between which times it is now, as far as clocks agree: lists carry the earliest, and one is from the future if it is
+	// beyond the latest. Zero: Now, twice. Of the Publisher it may call Skew only.
+	Span func() (earliest, latest time.Time)
 }
 
 // largeSize is the size from which the complete list no longer follows every event, and from which the octets of a
@@ -87,6 +92,9 @@ func (c *Config) validate() error {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Span == nil {
+		c.Span = func() (earliest, latest time.Time) { now := c.Now(); return now, now }
+	}
 	return nil
 }
 
@@ -100,7 +108,8 @@ type Publisher struct {
 	slots   chan struct{}     // publications at work
 	working chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
 
-	latest latest // of config.Now
+	latest latest       // of config.Now
+	skew   atomic.Int64 // nanoseconds by which this instance's clock is ahead of the database's
 
 	adopting sync.Mutex // held while lists of others are rebuilt: none is rebuilt twice
 
@@ -111,7 +120,6 @@ type Publisher struct {
 	effort  effort            // what may be spent on building
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
-	skew    time.Duration // by which this instance's clock is ahead of the database's
 	basesAt time.Time     // base URLs were read up to here
 	headsAt time.Time     // heads were read up to here
 	changed chan struct{} // closed and replaced whenever Reached may have grown
@@ -167,10 +175,12 @@ func New(config Config) (*Publisher, error) {
 // may serve before.
 func (p *Publisher) Load(ctx context.Context) error {
 	p.readIssuers()
+	asked := p.config.Now()
 	heads, at, err := p.config.Publications.PublicationHeads(ctx, time.Time{})
 	if err != nil {
 		return err
 	}
+	p.measure(asked, at)
 	p.mu.Lock()
 	for _, h := range heads {
 		p.books(h.List.Issuer).waiting[h.List] = h
@@ -198,11 +208,7 @@ func (p *Publisher) Run(ctx context.Context) {
 }
 
 // Skew is by how much the clock of this instance is ahead of the database's.
-func (p *Publisher) Skew() time.Duration {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.skew
-}
+func (p *Publisher) Skew() time.Duration { return time.Duration(p.skew.Load()) }
 
 // Seq is the ledger sequence up to which lists can be built.
 func (p *Publisher) Seq() uint64 {

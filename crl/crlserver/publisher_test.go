@@ -339,7 +339,7 @@ func TestDelta(t *testing.T) {
 		issuer := a.config()
 		issuer.Delta = true
 		c := &clock{}
-		p := start(t, s, c, nil, issuer)
+		p := start(t, s, c, func(c *crlserver.Config) { c.Interval, c.Validity = 7*24*time.Hour, 30*24*time.Hour }, issuer)
 		hold := a.append(t, a.event(epoch, 1, revocation.KindHold, pki.CertificateHold, 0))
 		p.await(t, hold)
 		kept := p.list(t, a, a.complete())
@@ -367,6 +367,11 @@ func TestDelta(t *testing.T) {
 		c.move(13 * time.Hour) // the base is old now; the next delta has a younger one
 		p.await(t, a.revoke(t, 3))
 		eventually(t, "a delta with a younger base", func() bool { return p.list(t, a, a.delta()).BaseNumber.Compare(delta.BaseNumber) > 0 })
+		c.move(25 * time.Hour) // nothing happens, and no rebuild is due for days
+		eventually(t, "a delta of a base that is not older than a day", func() bool {
+			_, delta, _ := p.Document(a.delta())
+			return c.now().Sub(delta.BaseUpdate) < 24*time.Hour
+		})
 	})
 }
 
@@ -544,6 +549,49 @@ func TestClockLeaps(t *testing.T) {
 	_, last, _ := p.Document(a.shard())
 	if !(first.Number < ahead.Number && ahead.Number < back.Number && back.Number < last.Number) || !(first.Seq < ahead.Seq && ahead.Seq <= back.Seq && back.Seq < last.Seq) {
 		t.Errorf("numbers %d %d %d %d, sequences %d %d %d %d", first.Number, ahead.Number, back.Number, last.Number, first.Seq, ahead.Seq, back.Seq, last.Seq)
+	}
+}
+
+// TestClocksThatDiffer: where two clocks tell different times, lists carry the earlier one, none is taken to be from the future that one
+// of them allows, and what by one of them would have ended at once is not published.
+func TestClocksThatDiffer(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Doubtful CA")
+	a.reserve(t, epoch, 0, base)
+	c, other := &clock{}, &clock{}
+	p := start(t, s, c, func(config *crlserver.Config) {
+		config.Span = func() (earliest, latest time.Time) {
+			if c.now().Before(other.now()) {
+				return c.now(), other.now()
+			}
+			return other.now(), c.now()
+		}
+	}, a.config())
+	c.move(7 * time.Hour) // more than the interval: by this clock, every list is due at once
+	p.await(t, a.revoke(t, 1))
+	_, first, _ := p.Document(a.shard())
+	if off := first.ThisUpdate.Sub(other.now()); off > 0 || off < -time.Minute {
+		t.Errorf("ahead by seven hours: thisUpdate is %s from the other clock", off)
+	}
+	time.Sleep(1500 * time.Millisecond) // every loop runs
+	if _, again, _ := p.Document(a.shard()); again.Number != first.Number {
+		t.Errorf("list %d follows list %d, and nothing happened", again.Number, first.Number)
+	}
+	c.move(-14 * time.Hour)
+	time.Sleep(1500 * time.Millisecond)
+	if _, again, _ := p.Document(a.shard()); again.Number != first.Number {
+		t.Errorf("behind by seven hours: list %d follows list %d, and nothing happened", again.Number, first.Number)
+	}
+	p.await(t, a.revoke(t, 2))
+	if _, h, _ := p.Document(a.shard()); h.ThisUpdate.After(c.now()) {
+		t.Errorf("behind by seven hours: thisUpdate is %s, now %s", h.ThisUpdate, c.now())
+	}
+	c.move(87 * time.Hour) // ahead by 80
+	a.revoke(t, 3)
+	eventually(t, "a refusal", func() bool { err := p.Check(); return err != nil && strings.Contains(err.Error(), "does not hold") })
+	if _, h, _ := p.Document(a.shard()); h.Entries != 2 {
+		t.Errorf("a list of %d entries was published, that ended before it began", h.Entries)
 	}
 }
 

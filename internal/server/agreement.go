@@ -3,6 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"signet.example/signet/crl/crlserver"
@@ -26,7 +30,9 @@ func (s *Server) compareProducts(ctx context.Context) error {
 		case <-timer.C:
 		}
 		began := time.Now()
-		if lists := s.publisher.Lists(); len(lists) > 0 {
+		lists := s.publisher.Lists()
+		s.agreement.forget(lists)
+		if len(lists) > 0 {
 			s.compareList(ctx, lists[round%len(lists)].Head.List)
 		}
 		timer.Reset(max(agreementInterval, agreementRest*time.Since(began)))
@@ -35,14 +41,68 @@ func (s *Server) compareProducts(ctx context.Context) error {
 
 func (s *Server) compareList(ctx context.Context, list crlserver.List) {
 	err := s.publisher.Compare(ctx, list)
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return
 	}
-	if _, ok := errors.AsType[*crlserver.DisagreementError](err); !ok {
+	_, disagree := errors.AsType[*crlserver.DisagreementError](err)
+	if err != nil && !disagree {
 		s.report("self-monitor")(err)
 		return
 	}
-	s.disagreements.Add(1)
-	s.log.Error("a published list and the ledger disagree", "list", list.String(), "error", err.Error(),
-		"next", "keep the list, the database and this log, and report it: this is a bug or damage")
+	s.agreement.note(list, err)
+	if disagree {
+		s.log.Error("a published list and the ledger disagree", "list", list.String(), "error", err.Error(), "next", whatToKeep)
+	}
+}
+
+const whatToKeep = "keep the list, the database and the log, and report it: this is a bug or damage"
+
+// agreement is what the comparisons came to.
+type agreement struct {
+	mu     sync.Mutex
+	broken uint64                    // comparisons that did not agree
+	lists  map[crlserver.List]string // that did not when they were last compared, and how
+}
+
+// note notes a comparison; err is a disagreement or nil.
+func (a *agreement) note(list crlserver.List, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.lists, list)
+	if err == nil {
+		return
+	}
+	if a.lists == nil {
+		a.lists = make(map[crlserver.List]string)
+	}
+	a.broken++
+	a.lists[list] = err.Error()
+}
+
+// forget forgets lists that are not served any more.
+func (a *agreement) forget(served []crlserver.ListStatus) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.lists, func(list crlserver.List, _ string) bool {
+		return !slices.ContainsFunc(served, func(s crlserver.ListStatus) bool { return s.Head.List == list })
+	})
+}
+
+// count is how many comparisons did not agree since this instance began.
+func (a *agreement) count() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.broken
+}
+
+// check warns of lists that are not what the ledger says.
+func (a *agreement) check(add func(name, state, detail string)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.lists) == 0 {
+		add("agreement", "ok", "")
+		return
+	}
+	what := slices.Sorted(maps.Values(a.lists))
+	add("agreement", "warning", fmt.Sprintf("%d published lists differ from the ledger, among them %s; %s", len(what), what[0], whatToKeep))
 }

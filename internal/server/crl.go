@@ -4,7 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
@@ -23,7 +27,7 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 	}
 	s.publisher, err = crlserver.New(crlserver.Config{
 		Publications: s.store, Bases: s.store, Imports: s.store, Universe: s.universe, Issuers: s.publishedIssuers, Instance: s.instance,
-		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Mirrors: mirrors, Log: s.log, Now: s.options.Now,
+		Interval: s.config.CRL.Interval, Validity: s.config.CRL.Lifetime, Mirrors: mirrors, Log: s.log, Now: s.options.Now, Span: s.span,
 	})
 	if err != nil {
 		return err
@@ -154,4 +158,37 @@ func (s *Server) CRL(_ context.Context, scope revocation.Scope) ([]byte, error) 
 		return nil, pki.Errorf(pki.KindNotFound, "get CRL", "no list %s is published", list)
 	}
 	return document.Bytes(), nil
+}
+
+// OldURLs is the check of Readiness that checkURLs makes.
+const OldURLs = "old URLs"
+
+// checkURLs tells until when URLs must go on being served under which no certificate is issued any more: relying parties ask them
+// until the last shard that names them has ended.
+func (s *Server) checkURLs(add func(name, state, detail string)) {
+	issuers := make(map[pki.IssuerID]ca.Issuer)
+	for _, issuer := range *s.issuers.known.Load() {
+		issuers[issuer.ID] = issuer
+	}
+	until := make(map[string]time.Time)
+	for _, list := range s.publisher.Lists() {
+		h := list.Head
+		issuer, known := issuers[h.List.Issuer]
+		end := h.NextUpdate
+		if !h.Final { // a day after its week a last list is made
+			end = time.Unix(h.List.Shard.Epoch.Start(), 0).Add(8*24*time.Hour + issuer.Retention.Keep + s.config.CRL.Lifetime).UTC()
+		}
+		for _, url := range h.URLs {
+			base := strings.TrimSuffix(url, crlserver.URL("", h.List))
+			if known && h.List.Sharded && base != issuer.BaseURL && end.After(until[base]) {
+				until[base] = end
+			}
+		}
+	}
+	var old []string
+	for base, end := range until {
+		old = append(old, fmt.Sprintf("%s must be served until %s", base, end.Format(time.DateOnly)))
+	}
+	slices.Sort(old)
+	add(OldURLs, "ok", strings.Join(old, "; "))
 }

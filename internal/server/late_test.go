@@ -3,11 +3,13 @@ package server_test
 import (
 	"context"
 	"crypto/x509"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,6 +35,24 @@ func (s *site) metric(t *testing.T, name string) (float64, bool) {
 	return value, true
 }
 
+// syncBuffer is a log that is read while it is written.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // Whatever becomes late is seen from outside, in /metrics and /readyz: an instance without keys, whose clock is moved, beside
 // a ledger that goes on and issuing instances that are gone.
 func TestLate(t *testing.T) {
@@ -45,11 +65,13 @@ func TestLate(t *testing.T) {
 	p.stop(t)
 
 	var ahead atomic.Int64
+	log := &syncBuffer{}
 	config, err := server.LoadConfig(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
 	if err != nil {
 		t.Fatal(err)
 	}
 	instance, err := config.Open(t.Context(), server.Options{Role: server.RolePublic, Passphrase: []byte("correct horse"), Unsafe: true,
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +94,15 @@ func TestLate(t *testing.T) {
 			}
 		}
 	}
+	// The database is damaged: what is published is held against it, and whoever looks is told.
+	db := testdb.Open(t, url)
+	swap := func() {
+		testdb.Exec(t, db, `ALTER TABLE ledger DISABLE TRIGGER append_only`)
+		testdb.Exec(t, db, `UPDATE ledger SET serial = overlay(serial placing set_byte(substring(serial from 20), 0, 255 - get_byte(serial, 19)) from 20) WHERE seq = 1`)
+		testdb.Exec(t, db, `ALTER TABLE ledger ENABLE TRIGGER append_only`)
+		instance.TestingOnlyCompare(t.Context())
+	}
+	disagreements := func() float64 { n, _ := s.metric(t, "signet_product_disagreements_total"); return n }
 	eventually("it answers", func() bool { state, _, _ := s.readiness(t, "products"); return state == "ok" })
 
 	certificate, err := x509.ParseCertificate(issued.DER)
@@ -87,13 +118,30 @@ func TestLate(t *testing.T) {
 		t.Errorf("%v seconds to nextUpdate of %s", next, shard)
 	}
 
+	if n := disagreements(); n != 0 {
+		t.Errorf("%v disagreements of a database that is whole", n)
+	}
+	swap()
+	state, detail, ready := s.readiness(t, "agreement")
+	if n := disagreements(); n < 1 || state != "warning" || !ready || !strings.Contains(detail, "differ from the ledger, among them "+issued.Issuer.String()) || !strings.Contains(detail, "report it") {
+		t.Errorf("%v disagreements; /readyz says %q, %q", n, state, detail)
+	}
+	if !strings.Contains(log.String(), `msg="a published list and the ledger disagree" list=`+shard) {
+		t.Errorf("the log says:\n%s", log.String())
+	}
+	n := disagreements()
+	swap() // and back: what was is counted, and nothing differs now
+	if state, detail, _ := s.readiness(t, "agreement"); state != "ok" || disagreements() != n {
+		t.Errorf("mended: %v disagreements after %v; /readyz says %q, %q", disagreements(), n, state, detail)
+	}
+
 	// Nobody is there to publish what is revoked now.
 	position, ok := issued.Serial.Unmask(pki.HashSPKI(parsePEM(t, []byte(issuer.PEM))[0].RawSubjectPublicKeyInfo))
 	if !ok {
 		t.Fatal("the serial number has no position")
 	}
 	entry := revocation.Entry{Issuer: issued.Issuer, Serial: issued.Serial, Position: position, Kind: revocation.KindRevoke, Reason: pki.Superseded, RevokedAt: time.Now().UTC().Truncate(time.Second), Actor: "test"}
-	seq, err := testdb.Open(t, url).AppendLedger(t.Context(), []revocation.NewEntry{{Entry: entry}}, nil)
+	seq, err := db.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: entry}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,9 +164,6 @@ func TestLate(t *testing.T) {
 	says("products", "warning", "shard by 5m")
 	says("clock", "warning", "ahead of the database's")
 	says("crl", "ok", "")
-	if count, ok := s.metric(t, "signet_product_disagreements_total"); !ok || count != 0 {
-		t.Errorf("%v disagreements", count)
-	}
 
 	// Nobody renews anything.
 	ahead.Store(int64(90 * time.Hour))

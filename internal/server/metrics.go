@@ -82,7 +82,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for product, lag := range s.lags() {
 		gauge(metrics.age, lag.Seconds(), product)
 	}
-	count(metrics.disagreements, s.disagreements.Load())
+	count(metrics.disagreements, s.agreement.count())
 	fallen := 0.0
 	if s.fallenBack.Load() != nil {
 		fallen = 1

@@ -41,7 +41,7 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	if s.delegation, err = ocspserver.NewDelegation(config); err != nil {
 		return err
 	}
-	if s.responder, err = ocspserver.New(ocspserver.Config{Universe: s.universe, Delegates: s.delegation, Now: s.options.Now, Report: s.report("OCSP responder")}); err != nil {
+	if s.responder, err = ocspserver.New(ocspserver.Config{Universe: s.universe, Delegates: s.delegation, Now: s.options.Now, Earliest: s.earliest, Report: s.report("OCSP responder")}); err != nil {
 		return err
 	}
 	if err := s.loadIssuers(ctx); err != nil {

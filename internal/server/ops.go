@@ -83,10 +83,6 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 // followAge is how long the universe may be behind before operators are told; it reads at least every second.
 const followAge = 15 * time.Second
 
-// clocksDiffer is by how much the clock of an instance may differ from the database's before operators are told: clients
-// refuse lists and responses from the future.
-const clocksDiffer = time.Minute
-
 // readiness makes every check, whatever the others say.
 func (s *Server) readiness(ctx context.Context) Readiness {
 	r := Readiness{Ready: true}
@@ -106,12 +102,10 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	} else {
 		add("ledger", "ok", "")
 	}
-	if skew := s.publisher.Skew(); skew.Abs() > clocksDiffer {
-		add("clock", "warning", fmt.Sprintf("this instance's is %s ahead of the database's: one of them is wrong, and lists and responses carry its time", skew.Round(time.Second)))
-	} else {
-		add("clock", "ok", "")
-	}
+	s.checkClock(add)
 	s.checkLags(add)
+	s.agreement.check(add)
+	s.checkURLs(add)
 	if why := s.fallenBack.Load(); why != nil {
 		add("history", "failed", *why)
 	} else {

@@ -85,7 +85,7 @@ type Server struct {
 	certificate   apiCertificate
 	issuers       issuerFiles
 	highWater     highWater
-	disagreements atomic.Uint64
+	agreement     agreement
 	wasReady      atomic.Bool            // everything was there at least once
 	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
 	fallen        chan struct{}          // closed with it
@@ -135,7 +135,7 @@ func (s *Server) openTruth(ctx context.Context) (err error) {
 	if err := s.universe.Load(ctx); err != nil {
 		return err
 	}
-	s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: s.store, Universe: s.universe, Keys: s.store, Now: s.options.Now})
+	s.ledger, err = revocation.NewLedger(revocation.LedgerConfig{Books: s.store, Universe: s.universe, Keys: s.store, Now: s.earliest})
 	return err
 }
 

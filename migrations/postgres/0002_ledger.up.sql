@@ -298,12 +298,13 @@ BEGIN
 END $$;
 
 -- signet_job_chunk does the next piece of a running job: at most p_limit certificates out of at most p_window indices.
--- The selector comes as parameters, null for whatever does not select; p_serials says that job_serials selects. state is
+-- The selector comes as parameters, null for whatever does not select; p_spared are profiles that are left alone, with what Signet
+-- issued to itself; p_serials says that job_serials selects. state is
 -- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked. Everything
 -- but the insertion itself is done before the ledger is locked.
 CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint,
 	p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
-	p_issued_from timestamptz, p_issued_to timestamptz, p_keys bytea[], p_names text[], p_serials boolean,
+	p_issued_from timestamptz, p_issued_to timestamptz, p_keys bytea[], p_names text[], p_spared text[], p_serials boolean,
 	OUT state smallint, OUT busy boolean, OUT revoked integer, OUT skipped integer, OUT seq bigint, OUT held interval)
 	LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -371,6 +372,7 @@ BEGIN
 				  AND (p_issued_from IS NULL OR c.issued_at >= p_issued_from) AND (p_issued_to IS NULL OR c.issued_at < p_issued_to)
 				  AND (p_names IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
 					WHERE n.reversed = ANY (p_names) AND n.epoch = v_epoch AND n.issuer = v_issuer AND n.idx = c.idx))
+				  AND (p_spared IS NULL OR c.account <> 'system' AND c.profile <> ALL (p_spared))
 				ORDER BY c.idx LIMIT p_limit);
 			v_job.cursor_epoch := v_epoch; v_job.cursor_issuer := v_issuer; v_job.cursor_idx := v_to - 1;
 			IF cardinality(v_chosen) = p_limit THEN

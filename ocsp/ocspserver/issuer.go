@@ -28,7 +28,7 @@ type Issuer struct {
 	Public bool
 	// Nonce is the mode for nonces.
 	Nonce NonceMode
-	// Validity is nextUpdate minus thisUpdate. Zero: 1 hour, 8 hours if Public.
+	// Validity is nextUpdate minus thisUpdate. Zero: 1 hour. Public: at least 8 hours (Baseline Requirements, Section 4.9.9).
 	Validity time.Duration
 	// MaxAge is how long caches may keep an answer without asking. Zero: 30 seconds, 5 minutes if Public, and at
 	// most half of Validity.
@@ -73,7 +73,10 @@ func newIssuerState(issuer Issuer) (*issuerState, error) {
 		s.ids[i] = named.CertID(hash, nil)
 	}
 	if s.Validity == 0 {
-		s.Validity = choose(issuer.Public, 8*time.Hour, time.Hour)
+		s.Validity = time.Hour
+	}
+	if issuer.Public {
+		s.Validity = max(s.Validity, 8*time.Hour)
 	}
 	if s.MaxAge == 0 {
 		s.MaxAge = min(choose(issuer.Public, 5*time.Minute, 30*time.Second), s.Validity/2)

@@ -83,17 +83,20 @@ var (
 type signed struct {
 	body       []byte
 	thisUpdate time.Time
-	refresh    time.Time // half-life: from here on a fresher one is made in the background
+	refresh    time.Time // half-life, four days at most: from here on a fresher one is made in the background
 	until      time.Time // nextUpdate
 	good       bool      // of every certificate that was asked about
 
 	etag, lastModified, expires string
 }
 
+// oldest is the age from which an answer is made anew, however long it lives (Baseline Requirements, Section 4.9.9).
+const oldest = 4 * 24 * time.Hour
+
 func newSigned(body []byte, thisUpdate, until time.Time, good bool) *signed {
 	digest := sha256.Sum256(body)
 	return &signed{
-		body: body, thisUpdate: thisUpdate, refresh: thisUpdate.Add(until.Sub(thisUpdate) / 2), until: until, good: good,
+		body: body, thisUpdate: thisUpdate, refresh: thisUpdate.Add(min(until.Sub(thisUpdate)/2, oldest)), until: until, good: good,
 		etag: `"` + hex.EncodeToString(digest[:]) + `"`, lastModified: thisUpdate.UTC().Format(httpTime), expires: until.UTC().Format(httpTime),
 	}
 }

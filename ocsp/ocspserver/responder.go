@@ -19,6 +19,8 @@ type Config struct {
 
 	// Now is the clock of thisUpdate. Zero: time.Now.
 	Now func() time.Time
+	// Earliest bounds the times that answers carry, beside Now: another clock, that may be behind. Zero: Now.
+	Earliest func() time.Time
 	// Answers bounds the responses kept in memory, at about a kilobyte each. Zero: 100,000.
 	Answers int
 	// Signatures bounds how many are made at once. Zero: GOMAXPROCS.
@@ -58,6 +60,9 @@ func New(config Config) (*Responder, error) {
 	}
 	if config.Now == nil {
 		config.Now = time.Now
+	}
+	if config.Earliest == nil {
+		config.Earliest = config.Now
 	}
 	setDefault(&config.Answers, 100_000)
 	setDefault(&config.Queue, 1024)
@@ -350,7 +355,10 @@ func (r *Responder) respondAfresh(ctx context.Context, issuer *issuerState, requ
 
 // failed is the reply to what could not be signed.
 func (r *Responder) failed(err error) Reply {
-	if errors.Is(err, errBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || pki.KindOf(err) == pki.KindUnavailable {
+	if errors.Is(err, errBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return r.tryLater
+	}
+	if kind := pki.KindOf(err); kind == pki.KindUnavailable || kind == pki.KindExhausted { // no delegate, or no place at the key, for now
 		return r.tryLater
 	}
 	r.counters.failed.Add(1)

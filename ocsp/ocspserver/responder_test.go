@@ -211,20 +211,56 @@ func TestTimes(t *testing.T) {
 			t.Errorf("reply %+v", reply)
 		}
 	}
-	serial := s.closed.serial(1)
+	// A shorter life is not for those who serve the public, and nothing is kept for more than four days without a look.
+	if err := s.responder.SetIssuers([]ocspserver.Issuer{{Certificate: s.two.cert, Public: true, Validity: time.Hour}, {Certificate: s.one.cert, Validity: 10 * 24 * time.Hour}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.verify(t, s.ask(t, s.two, crypto.SHA1, s.closed2.serial(2)), s.two, s.closed2.serial(2)); r.NextUpdate.Sub(r.ThisUpdate) != 8*time.Hour {
+		t.Errorf("an issuer that serves the public answers for %s", r.NextUpdate.Sub(r.ThisUpdate))
+	}
+	s.delegates.add(t, s.one, 20*24*time.Hour)
+	s.ask(t, s.one, crypto.SHA1, s.closed.serial(2))
+	s.advance(4*24*time.Hour + time.Minute)
+	s.ask(t, s.one, crypto.SHA1, s.closed.serial(2))
+	eventually(t, "refresh after four days of ten", func() bool { return s.responder.Stats().Refreshed == 1 })
+	s.advance(-4*24*time.Hour - time.Minute)
+	if err := s.responder.SetIssuers([]ocspserver.Issuer{{Certificate: s.one.cert}}); err != nil {
+		t.Fatal(err)
+	}
+
+	serial := s.closed.serial(3)
 	first := s.ask(t, s.one, crypto.SHA1, serial)
 	s.advance(time.Hour - 10*time.Second)
 	late := s.ask(t, s.one, crypto.SHA1, serial) // past its half-life: given, and made anew in the background
 	if !bytes.Equal(late.Body, first.Body) || !strings.HasPrefix(late.CacheControl, "max-age=10,") {
 		t.Errorf("ten seconds before its end: %q", late.CacheControl)
 	}
-	eventually(t, "refresh", func() bool { return s.responder.Stats().Refreshed == 1 })
+	eventually(t, "refresh", func() bool { return s.responder.Stats().Refreshed == 2 })
 	if fresh := s.ask(t, s.one, crypto.SHA1, serial); bytes.Equal(fresh.Body, first.Body) {
 		t.Error("past its half-life the answer is not made anew")
 	}
 	s.advance(-30 * time.Minute)
 	if r := s.verify(t, s.ask(t, s.one, crypto.SHA1, serial), s.one, serial); r.ThisUpdate.After(s.now()) {
 		t.Errorf("after the clock leapt back: %+v", r)
+	}
+}
+
+// TestClocksThatDiffer: answers carry the earlier of two times; one that would have ended by the later is not given.
+func TestClocksThatDiffer(t *testing.T) {
+	behind := 10 * time.Minute
+	var s *system
+	s = newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
+		c.Earliest = func() time.Time { return s.now().Add(-behind) }
+	})
+	s.delegates.add(t, s.one, 7*24*time.Hour)
+	reply := s.ask(t, s.one, crypto.SHA1, s.closed.serial(1))
+	r := s.verify(t, reply, s.one, s.closed.serial(1))
+	if want := s.now().Add(-behind); !r.ThisUpdate.Equal(want) || !r.ProducedAt.Equal(want) || !r.NextUpdate.Equal(want.Add(time.Hour)) {
+		t.Errorf("by a clock that is ten minutes ahead: %s, produced %s, until %s; want %s", r.ThisUpdate, r.ProducedAt, r.NextUpdate, want)
+	}
+	behind = 2 * time.Hour
+	if got := outcome(t, s.ask(t, s.one, crypto.SHA1, s.closed.serial(2))); got != ocsp.TryLater {
+		t.Errorf("an answer that ended before it was given: %s", got)
 	}
 }
 

@@ -82,7 +82,7 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 		return nil, err
 	}
 	now := r.config.Now().UTC().Truncate(time.Second)
-	thisUpdate := r.thisUpdate(now)
+	producedAt, thisUpdate := r.dates(now)
 	// An answer does not outlive the certificate of its responder.
 	until := thisUpdate.Add(issuer.Validity)
 	if end := delegate.Certificate.NotAfter; until.After(end) {
@@ -91,10 +91,10 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 	if !until.After(now.Add(issuer.MaxAge)) {
 		return nil, pki.Errorf(pki.KindUnavailable, "sign OCSP response", "the answer would end at %s: too little is known, or the responder's certificate ends", until.Format(time.RFC3339))
 	}
-	draft := ocsp.Draft{ProducedAt: now, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
+	draft := ocsp.Draft{ProducedAt: producedAt, Nonce: nonce, Answers: make([]ocsp.Answer, len(questions))}
 	good := true
 	for i, q := range questions {
-		draft.Answers[i] = q.answer(issuer, thisUpdate, until)
+		draft.Answers[i] = q.answer(issuer, producedAt, thisUpdate, until)
 		good = good && draft.Answers[i].Status == pki.StatusGood
 		draft.ExtendedRevoke = draft.ExtendedRevoke || q.facts.Issuance == revocation.NeverIssued
 	}
@@ -112,17 +112,25 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 	return newSigned(der, thisUpdate, until, good), nil
 }
 
-// thisUpdate is the most recent time at which the status is known to have been right (RFC 6960, Section 2.4): now, or
-// while the database does not answer the time when it last did.
-func (r *Responder) thisUpdate(now time.Time) time.Time {
+// dates are those of an answer. producedAt is now, by the clock that is behind. thisUpdate is the most recent time at which the status
+// is known to have been right (RFC 6960, Section 2.4): now, or while the database does not answer the time when it last did.
+func (r *Responder) dates(now time.Time) (producedAt, thisUpdate time.Time) {
+	producedAt = earlier(now, r.config.Earliest())
 	if asOf := r.config.Universe.AsOf(); asOf.Before(now.Add(-inTouch)) {
-		return asOf.UTC().Truncate(time.Second)
+		return producedAt, earlier(producedAt, asOf)
 	}
-	return now
+	return producedAt, producedAt
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		a = b
+	}
+	return a.UTC().Truncate(time.Second)
 }
 
 // answer puts the facts into the words of OCSP. It is called for what refuse let through.
-func (q question) answer(issuer *issuerState, thisUpdate, until time.Time) ocsp.Answer {
+func (q question) answer(issuer *issuerState, producedAt, thisUpdate, until time.Time) ocsp.Answer {
 	if q.facts.Issuance == revocation.NeverIssued {
 		return ocsp.NeverIssued(q.id, thisUpdate, until)
 	}
@@ -134,8 +142,8 @@ func (q question) answer(issuer *issuerState, thisUpdate, until time.Time) ocsp.
 			answer.RevokedAt = thisUpdate
 		}
 	}
-	if issuer.Retention.Keep > 0 { // RFC 6960, Section 4.4.4
-		answer.ArchiveCutoff = issuer.Retention.Cutoff(thisUpdate).Truncate(time.Second)
+	if issuer.Retention.Keep > 0 { // RFC 6960, Section 4.4.4: back from producedAt
+		answer.ArchiveCutoff = issuer.Retention.Cutoff(producedAt).Truncate(time.Second)
 	}
 	return answer
 }

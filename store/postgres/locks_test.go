@@ -368,13 +368,14 @@ func TestFirstCertificateIsChosen(t *testing.T) {
 // Reserve against reserve: whoever waited for the week begins where the other ended.
 func TestReserveWaitsForReserve(t *testing.T) {
 	r := newRig(t)
-	r.exec(`BEGIN; UPDATE epochs SET next_idx = next_idx + 16`)
+	r.exec(`BEGIN; SELECT FROM epochs FOR UPDATE`)
 	var reserved ca.Range
 	done := r.spawn(func() (err error) {
 		reserved, err = r.a.Reserve(t.Context(), ca.Reservation{Issuer: r.open.Issuer, Epoch: r.open.Epoch, Count: 16, Owner: r.owner, Lease: time.Minute})
 		return err
 	})
 	r.waiters(1, done)
+	r.exec(`UPDATE epochs SET next_idx = next_idx + 16`)
 	r.release()
 	<-done
 	if reserved.From != r.open.To+16 {

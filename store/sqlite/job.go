@@ -65,6 +65,13 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 		}
 		and(`EXISTS (SELECT 1 FROM certificate_names n WHERE `+in(`n.reversed`, len(names))+` AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx)`, names...)
 	}
+	if spared := s.Spared(); spared != nil {
+		var profiles []any
+		for _, profile := range spared {
+			profiles = append(profiles, profile)
+		}
+		and(`c.account <> 'system' AND NOT `+in(`c.profile`, len(profiles)), profiles...)
+	}
 	return where, args
 }
 
