@@ -207,19 +207,32 @@ func (n *node) walk(yield func(*node) bool) bool {
 	return true
 }
 
-// Prepend returns the document with octets in front of what is in the first node of a name.
-func (d Document) Prepend(name string, octets []byte) []byte {
-	instead := map[*node][]byte{}
-	found := !d.root.walk(func(n *node) bool {
+// find returns the first node of a name.
+func (d Document) find(name string) (found *node) {
+	d.root.walk(func(n *node) bool {
 		if n.name == name {
-			instead[n] = Element(n.tag, append(slices.Clone(octets), n.content(nil)...))
+			found = n
 		}
-		return len(instead) == 0
+		return found == nil
 	})
-	if !found {
+	if found == nil {
 		panic("testder: no node " + name)
 	}
-	return d.root.encode(instead)
+	return found
+}
+
+// Find returns the encoding of the first node of a name. Like the functions below it panics if there is none.
+func (d Document) Find(name string) []byte { return d.find(name).encode(nil) }
+
+// Replace returns the document with other octets for the first node of a name.
+func (d Document) Replace(name string, octets []byte) []byte {
+	return d.root.encode(map[*node][]byte{d.find(name): octets})
+}
+
+// Prepend returns the document with octets in front of what is in the first node of a name.
+func (d Document) Prepend(name string, octets []byte) []byte {
+	n := d.find(name)
+	return d.Replace(name, Element(n.tag, append(slices.Clone(octets), n.content(nil)...)))
 }
 
 // Damages yields every damage to every node. Lengths of the nodes above are right in all of them.

@@ -10,6 +10,13 @@ import (
 // Fast returns a handler for fasthttp that answers OCSP requests and hands everything else to next.
 func (h *Handler) Fast(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		// The context of fasthttp ends with the server only; Config.Patience bounds the work instead.
+		if ctx.IsGet() || ctx.IsHead() {
+			if reply, ok := h.Responder.recall(context.Background(), ctx.RequestURI()); ok {
+				reply.writeFast(ctx)
+				return
+			}
+		}
 		path, _, _ := strings.Cut(string(ctx.RequestURI()), "?")
 		if !strings.HasPrefix(path, "/") { // absolute form, as proxies get it
 			path = string(ctx.URI().PathOriginal())
@@ -18,19 +25,21 @@ func (h *Handler) Fast(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			next(ctx)
 			return
 		}
-		// The context of fasthttp ends with the server only; Config.Patience bounds the work instead.
 		reply := h.Responder.Answer(context.Background(), string(ctx.Method()), path, ctx.PostBody())
 		reply.writeFast(ctx)
 	}
 }
 
+// canonical are the names of the headers of a reply as fasthttp would spell them.
+var canonical = [...][]byte{[]byte("Cache-Control"), []byte("Etag"), []byte("Last-Modified"), []byte("Expires"), []byte("Retry-After"), []byte("Allow")}
+
 // writeFast is write for fasthttp, which knows by itself that a reply to HEAD has no body.
 func (r *Reply) writeFast(ctx *fasthttp.RequestCtx) {
 	header := &ctx.Response.Header
 	values := [...]string{r.CacheControl, r.ETag, r.LastModified, r.Expires, r.RetryAfter, r.Allow}
-	for i, name := range [...]string{"Cache-Control", "Etag", "Last-Modified", "Expires", "Retry-After", "Allow"} {
+	for i, name := range canonical {
 		if values[i] != "" {
-			header.Set(name, values[i])
+			header.SetCanonical(name, []byte(values[i]))
 		}
 	}
 	asked := &ctx.Request.Header

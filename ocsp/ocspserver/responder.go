@@ -44,7 +44,7 @@ const Prefix = "/ocsp/"
 // Responder answers OCSP requests. It is safe for concurrent use.
 type Responder struct {
 	config   Config
-	issuers  atomic.Pointer[map[string]*issuerState] // by name in addresses
+	served   atomic.Pointer[served]
 	cache    *cache
 	flights  *flights
 	pool     *pool
@@ -69,7 +69,7 @@ func New(config Config) (*Responder, error) {
 	setDefault(&config.Patience, 2*time.Second)
 	setDefault(&config.RetryAfter, 5*time.Second)
 	r := &Responder{config: config, cache: newCache(config.Answers), flights: newFlights(), pool: newPool(config.Signatures, config.Queue, config.Patience)}
-	r.issuers.Store(&map[string]*issuerState{})
+	r.served.Store(&served{})
 	r.tryLater = tryLaterReply
 	r.tryLater.RetryAfter = seconds(config.RetryAfter)
 	return r, nil
@@ -85,7 +85,7 @@ func (r *Responder) SetIssuers(issuers []Issuer) error {
 		}
 		next[state.id.String()] = state
 	}
-	r.issuers.Store(&next)
+	r.served.Store(&served{issuers: next, asked: asked{limit: r.config.Answers}})
 	return nil
 }
 
@@ -119,10 +119,21 @@ func (r *Responder) Run(ctx context.Context, watch *revocation.Watch) error {
 // follow applies one change and makes again at once what was in demand.
 func (r *Responder) follow(ctx context.Context, change revocation.Change) {
 	for _, again := range r.cache.follow(change, maxResigned) {
-		if issuer := (*r.issuers.Load())[again.issuer.String()]; issuer != nil {
+		if issuer := r.served.Load().issuers[again.issuer.String()]; issuer != nil {
 			r.refresh(ctx, issuer, again.certKey, again.hash)
 		}
 	}
+}
+
+// recall answers a GET whose address was understood before; ok is false if none was.
+func (r *Responder) recall(ctx context.Context, path []byte) (reply Reply, ok bool) {
+	q, ok := r.served.Load().asked.get(path)
+	if !ok {
+		return Reply{}, false
+	}
+	reply = r.respondOne(ctx, q)
+	r.counters.count(&reply)
+	return reply, true
 }
 
 // Answer answers one request. path is as it came over the wire, percent-encoding and all, without the query. body is
@@ -136,7 +147,8 @@ func (r *Responder) Answer(ctx context.Context, method, path string, body []byte
 func (r *Responder) answer(ctx context.Context, method, path string, body []byte) Reply {
 	below, found := strings.CutPrefix(path, Prefix)
 	name, rest, _ := strings.Cut(below, "/")
-	issuer := (*r.issuers.Load())[name]
+	served := r.served.Load()
+	issuer := served.issuers[name]
 	if !found || issuer == nil {
 		return notFoundReply
 	}
@@ -162,35 +174,43 @@ func (r *Responder) answer(ctx context.Context, method, path string, body []byte
 	if err != nil {
 		return malformedReply
 	}
-	return r.respond(ctx, issuer, request)
+	q, reply, plain := r.understand(ctx, issuer, request)
+	if !plain {
+		return reply
+	}
+	if rest != "" && request.Nonce == nil && r.cache.get(q.key, q.hash) != nil { // not for the first time
+		served.asked.add(path, q)
+	}
+	return r.respondOne(ctx, q)
 }
 
-// respond answers a request that was read.
-func (r *Responder) respond(ctx context.Context, issuer *issuerState, request *ocsp.Request) Reply {
+// understand reduces a request to an inquiry. What is more than that, or none at all, gets its reply here.
+func (r *Responder) understand(ctx context.Context, issuer *issuerState, request *ocsp.Request) (q inquiry, reply Reply, plain bool) {
 	if len(request.Items) > ocsp.MaxAnswered {
-		return malformedReply
+		return q, malformedReply, false
 	}
 	hash := 0
 	for _, item := range request.Items {
 		// Both the path and every CertID must name the issuer: an answer of one issuer never stands for another's.
 		var ok bool
 		if hash, ok = issuer.matches(item.ID); !ok {
-			return unauthorizedReply
+			return q, unauthorizedReply, false
 		}
 	}
 	live := issuer.Nonce == NonceLive && request.Nonce != nil
 	if len(request.Items) > 1 || live {
-		return r.respondAfresh(ctx, issuer, request, live)
+		return q, r.respondAfresh(ctx, issuer, request, live), false
 	}
 	serial, ok := ocsp.ParsedSerial(request.Items[0].ID.Serial)
 	if !ok { // no certificate of ours has such a serial number
-		return r.respondAfresh(ctx, issuer, request, false)
+		return q, r.respondAfresh(ctx, issuer, request, false), false
 	}
-	return r.respondOne(ctx, issuer, certKey{issuer.id, serial}, hash)
+	return inquiry{issuer, certKey{issuer.id, serial}, hash}, Reply{}, true
 }
 
 // respondOne answers about one certificate, from memory if it can.
-func (r *Responder) respondOne(ctx context.Context, issuer *issuerState, key certKey, hash int) Reply {
+func (r *Responder) respondOne(ctx context.Context, q inquiry) Reply {
+	issuer, key, hash := q.issuer, q.key, q.hash
 	seq := r.config.Universe.Seq() // read before applied and the cache: see cache.go
 	inStep := r.cache.inStep(seq)
 	now := r.config.Now()

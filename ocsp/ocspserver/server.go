@@ -62,6 +62,9 @@ func (s *Server) handOver(ctx *fasthttp.RequestCtx) {
 		ctx.SetConnectionClose()
 		return
 	}
+	if conn, ok := ctx.Conn().(*patientConn); ok {
+		conn.exact = true
+	}
 	head := bytes.Clone(request.Header.Header())
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) { s.moved.give(&replayedConn{conn, head}) })
@@ -181,13 +184,9 @@ var asks = [...][]byte{[]byte("GET " + Prefix), []byte("POST " + Prefix), []byte
 func (s *splitter) sort(conn net.Conn) {
 	begun := &begunConn{Conn: conn}
 	deadline := time.AfterFunc(requestTimeout, func() { _ = conn.Close() })
-	to := s.plain
-	for {
-		sure, is := looksLikeOCSP(begun.head())
-		if is {
-			to = s.fast
-		}
-		if sure {
+	var is bool
+	for sure := false; ; {
+		if sure, is = looksLikeOCSP(begun.head()); sure {
 			break
 		}
 		n, err := conn.Read(begun.room[begun.filled:])
@@ -201,7 +200,11 @@ func (s *splitter) sort(conn net.Conn) {
 	if !deadline.Stop() {
 		return // it has been closed
 	}
-	to.give(begun)
+	if is {
+		s.fast.give(&patientConn{Conn: begun})
+		return
+	}
+	s.plain.give(begun)
 }
 
 // looksLikeOCSP tells whether a connection begins like a request for OCSP, and whether more octets could change that.
@@ -236,6 +239,73 @@ func (c *begunConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(p)
+}
+
+// patientConn sets the deadlines that fasthttp asks for, three with every request, only when a read or a write is to come that could wait, and
+// not again for less than a second: to set them costs a twentieth of an answer from memory. A deadline may so be early by a second, and is never late. It
+// is for one goroutine that reads and writes, which is all that fasthttp has; others may close it.
+type patientConn struct {
+	net.Conn
+	read, write patience
+	exact       bool // deadlines are set as asked for: somebody else has the connection, who may move them while he reads
+}
+
+// patience is one of the two deadlines.
+type patience struct{ wanted, set time.Time }
+
+// slack is how much earlier than asked for a deadline may be.
+const slack = time.Second
+
+// apply sets the deadline if it must be.
+func (p *patience) apply(set func(time.Time) error) error {
+	if early := p.wanted.Sub(p.set); !p.wanted.IsZero() && !p.set.IsZero() && early >= 0 && early < slack {
+		return nil
+	}
+	p.set = p.wanted
+	return set(p.wanted)
+}
+
+// Read implements net.Conn.
+func (c *patientConn) Read(b []byte) (int, error) {
+	if !c.exact {
+		if err := c.read.apply(c.Conn.SetReadDeadline); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(b)
+}
+
+// Write implements net.Conn.
+func (c *patientConn) Write(b []byte) (int, error) {
+	if !c.exact {
+		if err := c.write.apply(c.Conn.SetWriteDeadline); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *patientConn) SetReadDeadline(at time.Time) error {
+	if c.exact {
+		return c.Conn.SetReadDeadline(at)
+	}
+	c.read.wanted = at
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *patientConn) SetWriteDeadline(at time.Time) error {
+	if c.exact {
+		return c.Conn.SetWriteDeadline(at)
+	}
+	c.write.wanted = at
+	return nil
+}
+
+// SetDeadline implements net.Conn.
+func (c *patientConn) SetDeadline(at time.Time) error {
+	return errors.Join(c.SetReadDeadline(at), c.SetWriteDeadline(at))
 }
 
 // half is the listener of one of the two servers.
