@@ -226,7 +226,7 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 	if o.profile.KeyUsage != 0 && usageFor(o.profile.KeyUsage, csr.PublicKey) == 0 {
 		return nil, refuse("csr", "a key of this kind can do nothing of what profile %s allows", o.profile.Name).WithHint("use a key of another kind")
 	}
-	d.keyHash = pki.HashSPKI(d.spki)
+	d.keyHash, d.material = pki.HashSPKI(d.spki), pki.HashKeyMaterial(d.key)
 	if d.keyID = o.keyID; d.keyID == nil {
 		d.keyID = keyID(d.keyBits)
 	}
@@ -403,7 +403,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
-		Range: taken.from.ID, Names: d.names, KeyMaterial: pki.HashKeyMaterial(d.key), RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
+		Range: taken.from.ID, Names: d.names, KeyMaterial: d.material, RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
 		Event: audit.Event{
 			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),
 			Outcome: audit.OK, RequestID: o.principal.RequestID, Source: o.principal.Source,

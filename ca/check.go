@@ -7,7 +7,6 @@ import (
 
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
-	"signet.example/signet/pki"
 )
 
 // checkPolicy asks every rule that does not need the final bytes.
@@ -16,7 +15,7 @@ func (a *Authority) checkPolicy(ctx context.Context, o order, d *draft) error {
 		return err
 	}
 	a.mu.RLock()
-	blocked := a.blocked[d.keyHash] || a.blocked[pki.HashKeyMaterial(d.key)]
+	blocked := a.blocked[d.keyHash] || a.blocked[d.material]
 	a.mu.RUnlock()
 	if blocked {
 		return blockedKey()

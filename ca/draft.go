@@ -27,7 +27,8 @@ type draft struct {
 	keyBits   []byte // contents of its BIT STRING
 	key       any
 	keyHash   pki.KeyHash
-	keyID     []byte // subjectKeyIdentifier
+	material  pki.KeyHash // pki.HashKeyMaterial
+	keyID     []byte      // subjectKeyIdentifier
 	names     []pki.Identifier
 	notBefore time.Time
 	notAfter  time.Time

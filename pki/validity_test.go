@@ -78,7 +78,7 @@ func TestShard(t *testing.T) {
 	for _, tc := range []struct {
 		index uint64
 		want  string
-	}{{0, "9-0"}, {pki.BlockSize - 1, "9-0"}, {pki.BlockSize, "9-1"}, {pki.MaxIndex, "9-4194303"}} {
+	}{{0, "9-0"}, {pki.BlockSize - 1, "9-0"}, {pki.BlockSize, "9-1"}, {pki.MaxIndex, "9-67108863"}} {
 		if got := (pki.Position{Epoch: 9, Index: tc.index}).Shard().String(); got != tc.want {
 			t.Errorf("index %d is in shard %s, want %s", tc.index, got, tc.want)
 		}

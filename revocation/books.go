@@ -251,6 +251,18 @@ func (u *Universe) Shards(issuer pki.IssuerID) []pki.Shard {
 	return shards
 }
 
+// HasShard reports whether Shards has a shard.
+func (u *Universe) HasShard(issuer pki.IssuerID, shard pki.Shard) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	books, ok := u.issuers[issuer]
+	if !ok {
+		return false
+	}
+	week, ok := books.epochs[shard.Epoch]
+	return ok && week.shards[shard.Block]
+}
+
 // Snapshot returns the last entry of every certificate of a scope that has one, and the sequence up to
 // which they count: what a publisher begins with, without the database. RecordedAt, Job and Actor are not kept.
 func (u *Universe) Snapshot(scope Scope) (entries []Entry, seq uint64) {

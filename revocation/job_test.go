@@ -150,7 +150,7 @@ func TestJobSelectors(t *testing.T) {
 			{"", []revocation.Key{a.claim(0).Key, b.claim(2).Key, b.claim(9).Key, twin, b.claim(4).Key, a.claim(4).Key, ends.claim(0).Key, far.claim(pki.BlockSize + 5).Key}, func(c *selectable) bool {
 				return at(c, one, epoch, 0) || at(c, one, epoch+1, 2) || at(c, one, epoch+1, 4) || at(c, one, epoch, 4) || at(c, one, epoch, pki.BlockSize+5)
 			}},
-			{"index>=262144", nil, func(c *selectable) bool { return c.claim.Position.Index >= pki.BlockSize }},
+			{"index>=16384", nil, func(c *selectable) bool { return c.claim.Position.Index >= pki.BlockSize }},
 			{"key=" + blockOf(3).SPKI.String() + " and key=" + blockOf(0).SPKI.String(), nil, func(c *selectable) bool { return c.key == 3 || c.key == 0 }},
 			{"index>=1 and index<3 and epoch=400", nil, func(c *selectable) bool {
 				return c.claim.Position.Epoch == epoch && c.claim.Position.Index >= 1 && c.claim.Position.Index < 3

@@ -6,10 +6,10 @@ import (
 	"signet.example/signet/internal/audit"
 )
 
-// The distances by which Advance moves the books. A copy that was lost can have reached no further: a week holds fewer
-// than a block of certificates between two backups, and nothing counts to 2^32 in the meantime.
+// The distances by which Advance moves the books. A copy that was lost can have reached no further: a week gets fewer
+// certificates between two backups, and nothing counts to 2^32 in the meantime.
 const (
-	LostIndices   = 1 << 18 // pki.BlockSize: what comes next is in CRL shards of its own
+	LostIndices   = 1 << 18 // a multiple of pki.BlockSize: what comes next is in CRL shards of its own
 	LostSequences = 1 << 32
 )
 

@@ -12,6 +12,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
+	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
@@ -29,6 +30,7 @@ type Store interface {
 	ca.Inventory
 	approval.Store
 	approval.Queue
+	rollout.Store
 	revocation.Log
 	revocation.Books
 	revocation.Ranges

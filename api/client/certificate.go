@@ -412,15 +412,45 @@ type Reloaded struct {
 	Count        int
 	Digest       string // SHA-256 over all of them, hexadecimal: the same on instances with the same profiles
 	DigestBefore string
+	Instances    []ProfileInstance // every one that runs, the one that was asked included
 }
 
-// ReloadProfiles has the instance that is asked read its profile files again: all of them take effect, or none.
+// ProfileInstance is what a running instance says of its profiles.
+type ProfileInstance struct {
+	answer
+	ID      string // hexadecimal
+	Name    string // its host and the address of its API
+	Digest  string
+	Count   int
+	ReadAt  time.Time
+	Failure string // why it refused its files, so that an older set is in effect; empty: they are in effect
+	Behind  bool   // it was asked to read them again, and has not yet
+}
+
+func profileInstances(ms []*signetv1.ProfileInstance) []ProfileInstance {
+	all := make([]ProfileInstance, 0, len(ms))
+	for _, m := range ms {
+		all = append(all, ProfileInstance{answer{m}, m.GetInstance(), m.GetName(), m.GetDigest(), int(m.GetCount()), m.GetReadAt().AsTime(), m.GetFailure(), m.GetBehind()})
+	}
+	return all
+}
+
+// ProfileInstances lists the running instances with the profiles that each has, for administrators and auditors; empty for others.
+func (c *Client) ProfileInstances(ctx context.Context) ([]ProfileInstance, error) {
+	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))
+	if err != nil {
+		return nil, err
+	}
+	return profileInstances(a.GetInstances()), nil
+}
+
+// ReloadProfiles has every running instance read its own profile files again: on each, all of them take effect, or none.
 func (c *Client) ReloadProfiles(ctx context.Context) (*Reloaded, error) {
 	a, err := invoke(ctx, c, "reload profiles", c.certificates.ReloadProfiles, new(signetv1.ReloadProfilesRequest))
 	if err != nil {
 		return nil, err
 	}
-	return &Reloaded{answer{a}, int(a.GetCount()), a.GetDigest(), a.GetDigestBefore()}, nil
+	return &Reloaded{answer{a}, int(a.GetCount()), a.GetDigest(), a.GetDigestBefore(), profileInstances(a.GetInstances())}, nil
 }
 
 // Profiles lists the profiles that the caller may issue under.

@@ -29,7 +29,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/ca/profile"
+	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -159,7 +159,7 @@ func newHouse(t testing.TB, change ...func(*rpc.Config)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := rpc.Config{Requests: requests, Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: h.authority, Profiles: profiles, Ledger: h.ledger,
+	config := rpc.Config{Requests: requests, Authenticator: authenticator, Credentials: h.credentials, Audit: h.store, Authority: h.authority, Rollout: profiles, Ledger: h.ledger,
 		Universe: h.universe, Jobs: jobs, BlockedKeys: h.store, Now: h.clock, Log: slog.New(slog.NewTextHandler(h.log, nil)), BadLogins: 1000}
 	for _, c := range change {
 		c(&config)
@@ -208,21 +208,21 @@ func (m *memory) Open(_ context.Context, uri string) (*keys.Key, error) {
 }
 
 // found makes a root and an issuing authority.
-func (h *house) found() *profile.Set {
+func (h *house) found() *rollout.Rollout {
 	h.t.Helper()
 	dir := h.t.TempDir()
 	h.profiles = dir
 	if err := os.WriteFile(filepath.Join(dir, "guarded.yaml"), []byte(guarded), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
-	profiles, err := profile.Open(dir)
+	profiles, err := rollout.Open(h.t.Context(), rollout.Config{Dir: dir, Store: h.store, Instance: rollout.InstanceID{1}, Name: "here", Now: h.clock})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	if h.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: h.store, Ranges: h.store, Now: h.clock}); err != nil {
 		h.t.Fatal(err)
 	}
-	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles, Keys: &memory{keys: map[string]*keys.Key{}}, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Status: h.universe, Now: h.clock})
+	h.authority, err = ca.New(h.t.Context(), ca.Config{Profiles: profiles.Profiles(), Keys: &memory{keys: map[string]*keys.Key{}}, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Status: h.universe, Now: h.clock})
 	if err != nil {
 		h.t.Fatal(err)
 	}

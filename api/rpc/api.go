@@ -16,7 +16,7 @@ import (
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
-	"signet.example/signet/ca/profile"
+	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -29,7 +29,7 @@ type Config struct {
 	Audit         AuditLog             // required
 	Authority     *ca.Authority        // required
 	Requests      *approval.Desk       // required; over the same authority
-	Profiles      *profile.Set         // required
+	Rollout       *rollout.Rollout     // required: the profiles
 	Ledger        *revocation.Ledger   // required
 	Universe      *revocation.Universe // required
 	Jobs          *revocation.Jobs     // required
@@ -68,7 +68,7 @@ type API struct {
 func New(c Config) (*API, error) {
 	for name, missing := range map[string]bool{
 		"Authenticator": c.Authenticator == nil, "Credentials": c.Credentials == nil, "Audit": c.Audit == nil, "Authority": c.Authority == nil, "Requests": c.Requests == nil,
-		"Profiles": c.Profiles == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
+		"Rollout": c.Rollout == nil, "Ledger": c.Ledger == nil, "Universe": c.Universe == nil, "Jobs": c.Jobs == nil,
 		"BlockedKeys": c.BlockedKeys == nil,
 	} {
 		if missing {

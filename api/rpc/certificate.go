@@ -183,9 +183,14 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 // ListProfiles returns the profiles that the caller may issue under.
 func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
 	p := caller(ctx)
-	digest := s.api.config.Profiles.Digest()
-	b := signetv1.ListProfilesResponse_builder{Digest: new(hex.EncodeToString(digest[:]))}
-	for _, profile := range s.api.config.Profiles.All() {
+	instances, err := s.profileInstances(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	profiles := s.api.config.Rollout.Profiles()
+	digest := profiles.Digest()
+	b := signetv1.ListProfilesResponse_builder{Digest: new(hex.EncodeToString(digest[:])), Instances: instances}
+	for _, profile := range profiles.All() {
 		if _, err := p.Authorize(auth.ActionIssue, profile.Name); err != nil || !profile.MayUse(p.Role, p.Account) {
 			continue
 		}

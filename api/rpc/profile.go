@@ -3,39 +3,55 @@ package rpc
 import (
 	"context"
 	"encoding/hex"
-	"strconv"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 )
 
-// ReloadProfiles has this instance read its profile files again. Both outcomes are in the audit log.
+// ReloadProfiles has every instance read its profile files again. What came of it is in the audit log, by instance.
 func (s *certificateService) ReloadProfiles(ctx context.Context, _ *signetv1.ReloadProfilesRequest) (*signetv1.ReloadProfilesResponse, error) {
 	p := caller(ctx)
 	if _, err := p.Authorize(auth.ActionManage, ""); err != nil {
 		return nil, err
 	}
-	profiles := s.api.config.Profiles
-	before := profiles.Digest()
-	failed := profiles.Reload()
-	after := profiles.Digest()
-	event := audit.Event{
-		At: s.api.config.Now(), Actor: p.ID, Action: "profiles.reload", Target: "instance", Outcome: audit.OK, RequestID: p.RequestID, Source: p.Source,
-		Detail: map[string]string{"digest": hex.EncodeToString(after[:]), "digest_before": hex.EncodeToString(before[:])},
-	}
-	if failed != nil {
-		event.Outcome, event.Detail["error"] = audit.Refused, failed.Error()
-	}
-	if err := s.api.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil {
+	before := s.api.config.Rollout.Own()
+	instances, err := s.api.config.Rollout.Reload(ctx, audit.Event{Actor: p.ID, RequestID: p.RequestID, Source: p.Source})
+	if err != nil {
 		return nil, err
 	}
-	if failed != nil {
-		return nil, failed
-	}
-	count := len(profiles.All())
-	s.api.config.Log.Info("the profiles were read again", "by", p.ID, "count", strconv.Itoa(count), "digest", event.Detail["digest"])
+	own := s.api.config.Rollout.Own()
 	return signetv1.ReloadProfilesResponse_builder{
-		Count: new(int32(count)), Digest: new(event.Detail["digest"]), DigestBefore: new(event.Detail["digest_before"]),
+		Count: new(int32(own.Count)), Digest: new(hex.EncodeToString(own.Digest[:])), DigestBefore: new(hex.EncodeToString(before.Digest[:])),
+		Instances: profileInstancesTo(instances),
 	}.Build(), nil
+}
+
+// profileInstances is what those who manage, or audit, are told.
+func (s *certificateService) profileInstances(ctx context.Context, p auth.Principal) ([]*signetv1.ProfileInstance, error) {
+	_, manage := p.Authorize(auth.ActionManage, "")
+	_, audits := p.Authorize(auth.ActionAudit, "")
+	if manage != nil && audits != nil {
+		return nil, nil
+	}
+	instances, err := s.api.config.Rollout.Instances(ctx)
+	return profileInstancesTo(instances), err
+}
+
+func profileInstancesTo(instances []rollout.Instance) []*signetv1.ProfileInstance {
+	var asked uint64
+	for _, i := range instances {
+		asked = max(asked, i.Generation)
+	}
+	var all []*signetv1.ProfileInstance
+	for _, i := range instances {
+		all = append(all, signetv1.ProfileInstance_builder{
+			Instance: new(hex.EncodeToString(i.ID[:])), Name: &i.Name, Digest: new(hex.EncodeToString(i.Digest[:])), Count: new(int32(i.Count)),
+			ReadAt: timestamppb.New(i.At), Failure: optional(i.Failure), Behind: new(rollout.Behind(i, asked)),
+		}.Build())
+	}
+	return all
 }

@@ -2819,6 +2819,7 @@ type ListProfilesResponse struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Profiles    *[]*Profile            `protobuf:"bytes,1,rep,name=profiles"`
 	xxx_hidden_Digest      *string                `protobuf:"bytes,2,opt,name=digest"`
+	xxx_hidden_Instances   *[]*ProfileInstance    `protobuf:"bytes,3,rep,name=instances"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2869,13 +2870,26 @@ func (x *ListProfilesResponse) GetDigest() string {
 	return ""
 }
 
+func (x *ListProfilesResponse) GetInstances() []*ProfileInstance {
+	if x != nil {
+		if x.xxx_hidden_Instances != nil {
+			return *x.xxx_hidden_Instances
+		}
+	}
+	return nil
+}
+
 func (x *ListProfilesResponse) SetProfiles(v []*Profile) {
 	x.xxx_hidden_Profiles = &v
 }
 
 func (x *ListProfilesResponse) SetDigest(v string) {
 	x.xxx_hidden_Digest = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *ListProfilesResponse) SetInstances(v []*ProfileInstance) {
+	x.xxx_hidden_Instances = &v
 }
 
 func (x *ListProfilesResponse) HasDigest() bool {
@@ -2897,6 +2911,8 @@ type ListProfilesResponse_builder struct {
 	Profiles []*Profile
 	// SHA-256 over every profile of the instance that answers, hexadecimal: the same on instances with the same profiles.
 	Digest *string
+	// What every running instance has, for administrators and auditors.
+	Instances []*ProfileInstance
 }
 
 func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
@@ -2905,8 +2921,279 @@ func (b0 ListProfilesResponse_builder) Build() *ListProfilesResponse {
 	_, _ = b, x
 	x.xxx_hidden_Profiles = &b.Profiles
 	if b.Digest != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_Digest = b.Digest
+	}
+	x.xxx_hidden_Instances = &b.Instances
+	return m0
+}
+
+// ProfileInstance is what a running instance says of its profiles.
+type ProfileInstance struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Instance    *string                `protobuf:"bytes,1,opt,name=instance"`
+	xxx_hidden_Name        *string                `protobuf:"bytes,2,opt,name=name"`
+	xxx_hidden_Digest      *string                `protobuf:"bytes,3,opt,name=digest"`
+	xxx_hidden_Count       int32                  `protobuf:"varint,4,opt,name=count"`
+	xxx_hidden_ReadAt      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=read_at,json=readAt"`
+	xxx_hidden_Failure     *string                `protobuf:"bytes,6,opt,name=failure"`
+	xxx_hidden_Behind      bool                   `protobuf:"varint,7,opt,name=behind"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *ProfileInstance) Reset() {
+	*x = ProfileInstance{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileInstance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileInstance) ProtoMessage() {}
+
+func (x *ProfileInstance) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *ProfileInstance) GetInstance() string {
+	if x != nil {
+		if x.xxx_hidden_Instance != nil {
+			return *x.xxx_hidden_Instance
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ProfileInstance) GetName() string {
+	if x != nil {
+		if x.xxx_hidden_Name != nil {
+			return *x.xxx_hidden_Name
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ProfileInstance) GetDigest() string {
+	if x != nil {
+		if x.xxx_hidden_Digest != nil {
+			return *x.xxx_hidden_Digest
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ProfileInstance) GetCount() int32 {
+	if x != nil {
+		return x.xxx_hidden_Count
+	}
+	return 0
+}
+
+func (x *ProfileInstance) GetReadAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ReadAt
+	}
+	return nil
+}
+
+func (x *ProfileInstance) GetFailure() string {
+	if x != nil {
+		if x.xxx_hidden_Failure != nil {
+			return *x.xxx_hidden_Failure
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *ProfileInstance) GetBehind() bool {
+	if x != nil {
+		return x.xxx_hidden_Behind
+	}
+	return false
+}
+
+func (x *ProfileInstance) SetInstance(v string) {
+	x.xxx_hidden_Instance = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
+}
+
+func (x *ProfileInstance) SetName(v string) {
+	x.xxx_hidden_Name = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
+}
+
+func (x *ProfileInstance) SetDigest(v string) {
+	x.xxx_hidden_Digest = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
+}
+
+func (x *ProfileInstance) SetCount(v int32) {
+	x.xxx_hidden_Count = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
+}
+
+func (x *ProfileInstance) SetReadAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ReadAt = v
+}
+
+func (x *ProfileInstance) SetFailure(v string) {
+	x.xxx_hidden_Failure = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *ProfileInstance) SetBehind(v bool) {
+	x.xxx_hidden_Behind = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
+}
+
+func (x *ProfileInstance) HasInstance() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *ProfileInstance) HasName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *ProfileInstance) HasDigest() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *ProfileInstance) HasCount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *ProfileInstance) HasReadAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ReadAt != nil
+}
+
+func (x *ProfileInstance) HasFailure() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *ProfileInstance) HasBehind() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *ProfileInstance) ClearInstance() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Instance = nil
+}
+
+func (x *ProfileInstance) ClearName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Name = nil
+}
+
+func (x *ProfileInstance) ClearDigest() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Digest = nil
+}
+
+func (x *ProfileInstance) ClearCount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Count = 0
+}
+
+func (x *ProfileInstance) ClearReadAt() {
+	x.xxx_hidden_ReadAt = nil
+}
+
+func (x *ProfileInstance) ClearFailure() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Failure = nil
+}
+
+func (x *ProfileInstance) ClearBehind() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_Behind = false
+}
+
+type ProfileInstance_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The instance, hexadecimal: drawn when it started.
+	Instance *string
+	// Its host and the address of its API.
+	Name *string
+	// SHA-256 over every profile that is in effect there, hexadecimal.
+	Digest *string
+	// How many profiles that are.
+	Count *int32
+	// When it last read its files.
+	ReadAt *timestamppb.Timestamp
+	// Why it refused them, so that an older set is in effect; empty: they are in effect.
+	Failure *string
+	// It was asked to read them again and has not done so yet. It will, as soon as it reaches the database.
+	Behind *bool
+}
+
+func (b0 ProfileInstance_builder) Build() *ProfileInstance {
+	m0 := &ProfileInstance{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Instance != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
+		x.xxx_hidden_Instance = b.Instance
+	}
+	if b.Name != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
+		x.xxx_hidden_Name = b.Name
+	}
+	if b.Digest != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
+		x.xxx_hidden_Digest = b.Digest
+	}
+	if b.Count != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
+		x.xxx_hidden_Count = *b.Count
+	}
+	x.xxx_hidden_ReadAt = b.ReadAt
+	if b.Failure != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
+		x.xxx_hidden_Failure = b.Failure
+	}
+	if b.Behind != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_Behind = *b.Behind
 	}
 	return m0
 }
@@ -2920,7 +3207,7 @@ type ReloadProfilesRequest struct {
 
 func (x *ReloadProfilesRequest) Reset() {
 	*x = ReloadProfilesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3219,7 @@ func (x *ReloadProfilesRequest) String() string {
 func (*ReloadProfilesRequest) ProtoMessage() {}
 
 func (x *ReloadProfilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,12 +3242,13 @@ func (b0 ReloadProfilesRequest_builder) Build() *ReloadProfilesRequest {
 	return m0
 }
 
-// ReloadProfilesResponse says what is in effect now.
+// ReloadProfilesResponse says what is in effect now. The first three fields are of the instance that was asked.
 type ReloadProfilesResponse struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Count        int32                  `protobuf:"varint,1,opt,name=count"`
 	xxx_hidden_Digest       *string                `protobuf:"bytes,2,opt,name=digest"`
 	xxx_hidden_DigestBefore *string                `protobuf:"bytes,3,opt,name=digest_before,json=digestBefore"`
+	xxx_hidden_Instances    *[]*ProfileInstance    `protobuf:"bytes,4,rep,name=instances"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -2969,7 +3257,7 @@ type ReloadProfilesResponse struct {
 
 func (x *ReloadProfilesResponse) Reset() {
 	*x = ReloadProfilesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3269,7 @@ func (x *ReloadProfilesResponse) String() string {
 func (*ReloadProfilesResponse) ProtoMessage() {}
 
 func (x *ReloadProfilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,19 +3307,32 @@ func (x *ReloadProfilesResponse) GetDigestBefore() string {
 	return ""
 }
 
+func (x *ReloadProfilesResponse) GetInstances() []*ProfileInstance {
+	if x != nil {
+		if x.xxx_hidden_Instances != nil {
+			return *x.xxx_hidden_Instances
+		}
+	}
+	return nil
+}
+
 func (x *ReloadProfilesResponse) SetCount(v int32) {
 	x.xxx_hidden_Count = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *ReloadProfilesResponse) SetDigest(v string) {
 	x.xxx_hidden_Digest = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *ReloadProfilesResponse) SetDigestBefore(v string) {
 	x.xxx_hidden_DigestBefore = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *ReloadProfilesResponse) SetInstances(v []*ProfileInstance) {
+	x.xxx_hidden_Instances = &v
 }
 
 func (x *ReloadProfilesResponse) HasCount() bool {
@@ -3079,6 +3380,8 @@ type ReloadProfilesResponse_builder struct {
 	Digest *string
 	// The digest of before: the same if nothing changed.
 	DigestBefore *string
+	// What every running instance has.
+	Instances []*ProfileInstance
 }
 
 func (b0 ReloadProfilesResponse_builder) Build() *ReloadProfilesResponse {
@@ -3086,17 +3389,18 @@ func (b0 ReloadProfilesResponse_builder) Build() *ReloadProfilesResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Count != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_Count = *b.Count
 	}
 	if b.Digest != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Digest = b.Digest
 	}
 	if b.DigestBefore != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_DigestBefore = b.DigestBefore
 	}
+	x.xxx_hidden_Instances = &b.Instances
 	return m0
 }
 
@@ -3113,7 +3417,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3429,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3531,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3239,7 +3543,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3649,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3357,7 +3661,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +4123,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +4135,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4230,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4242,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4641,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4349,7 +4653,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4449,7 +4753,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4461,7 +4765,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4742,7 +5046,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[19].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[20].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -4784,7 +5088,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +5100,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +5316,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5024,7 +5328,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5162,7 +5466,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5174,7 +5478,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5390,7 +5694,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5402,7 +5706,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5540,7 +5844,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5552,7 +5856,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5770,7 +6074,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5782,7 +6086,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5933,7 +6237,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[25].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[26].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -5972,7 +6276,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5984,7 +6288,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6118,7 +6422,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[27]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6130,7 +6434,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[27]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6298,7 +6602,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[28]
+	mi := &file_signet_v1_certificate_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6310,7 +6614,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[28]
+	mi := &file_signet_v1_certificate_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6702,15 +7006,25 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06issuer\x18\x05 \x01(\tR\x06issuer\x12\x1e\n" +
 	"\n" +
 	"algorithms\x18\x06 \x03(\tR\n" +
-	"algorithms\"^\n" +
+	"algorithms\"\x98\x01\n" +
 	"\x14ListProfilesResponse\x12.\n" +
 	"\bprofiles\x18\x01 \x03(\v2\x12.signet.v1.ProfileR\bprofiles\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x17\n" +
-	"\x15ReloadProfilesRequest\"k\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x128\n" +
+	"\tinstances\x18\x03 \x03(\v2\x1a.signet.v1.ProfileInstanceR\tinstances\"\xd6\x01\n" +
+	"\x0fProfileInstance\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x05R\x05count\x123\n" +
+	"\aread_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06readAt\x12\x18\n" +
+	"\afailure\x18\x06 \x01(\tR\afailure\x12\x16\n" +
+	"\x06behind\x18\a \x01(\bR\x06behind\"\x17\n" +
+	"\x15ReloadProfilesRequest\"\xa5\x01\n" +
 	"\x16ReloadProfilesResponse\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12#\n" +
-	"\rdigest_before\x18\x03 \x01(\tR\fdigestBefore\"Q\n" +
+	"\rdigest_before\x18\x03 \x01(\tR\fdigestBefore\x128\n" +
+	"\tinstances\x18\x04 \x03(\v2\x1a.signet.v1.ProfileInstanceR\tinstances\"Q\n" +
 	"\x15GetCertificateRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
@@ -6874,7 +7188,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(RequestState)(0),                  // 0: signet.v1.RequestState
 	(Standing)(0),                      // 1: signet.v1.Standing
@@ -6890,120 +7204,124 @@ var file_signet_v1_certificate_proto_goTypes = []any{
 	(*ListProfilesRequest)(nil),        // 11: signet.v1.ListProfilesRequest
 	(*Profile)(nil),                    // 12: signet.v1.Profile
 	(*ListProfilesResponse)(nil),       // 13: signet.v1.ListProfilesResponse
-	(*ReloadProfilesRequest)(nil),      // 14: signet.v1.ReloadProfilesRequest
-	(*ReloadProfilesResponse)(nil),     // 15: signet.v1.ReloadProfilesResponse
-	(*GetCertificateRequest)(nil),      // 16: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 17: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 18: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 19: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 20: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 21: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 22: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 23: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 24: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 25: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 26: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 27: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 28: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 29: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 30: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 31: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 32: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 33: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 35: google.protobuf.Duration
-	(*Subject)(nil),                    // 36: signet.v1.Subject
-	(*Problem)(nil),                    // 37: signet.v1.Problem
-	(Reason)(0),                        // 38: signet.v1.Reason
-	(WaitFor)(0),                       // 39: signet.v1.WaitFor
+	(*ProfileInstance)(nil),            // 14: signet.v1.ProfileInstance
+	(*ReloadProfilesRequest)(nil),      // 15: signet.v1.ReloadProfilesRequest
+	(*ReloadProfilesResponse)(nil),     // 16: signet.v1.ReloadProfilesResponse
+	(*GetCertificateRequest)(nil),      // 17: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 18: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 19: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 20: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 21: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 22: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 23: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 24: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 25: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 26: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 27: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 28: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 29: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 30: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 31: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 32: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 33: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 34: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
+	(*Subject)(nil),                    // 37: signet.v1.Subject
+	(*Problem)(nil),                    // 38: signet.v1.Problem
+	(Reason)(0),                        // 39: signet.v1.Reason
+	(WaitFor)(0),                       // 40: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	32, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	33, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	34, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	34, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	34, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	35, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	34, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	36, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	33, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	34, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	35, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	35, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	35, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	36, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	35, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	37, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	3,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 9: signet.v1.IssueCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
 	0,  // 10: signet.v1.CertificateRequest.state:type_name -> signet.v1.RequestState
-	34, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	34, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
-	34, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
+	35, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	35, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
+	35, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
 	5,  // 15: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	37, // 16: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	38, // 16: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
 	9,  // 17: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
-	34, // 18: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	35, // 18: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
 	3,  // 19: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 20: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
-	35, // 21: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	35, // 22: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	36, // 21: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	36, // 22: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
 	12, // 23: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
-	3,  // 24: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	1,  // 25: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	34, // 26: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	34, // 27: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	34, // 28: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	34, // 29: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	3,  // 30: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	1,  // 31: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	34, // 32: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	34, // 33: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	34, // 34: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	34, // 35: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	38, // 36: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	34, // 37: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	39, // 38: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	32, // 39: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	33, // 40: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	34, // 41: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	39, // 42: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	32, // 43: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	33, // 44: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	34, // 45: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	39, // 46: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	32, // 47: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	34, // 48: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	34, // 49: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	34, // 50: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	2,  // 51: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	32, // 52: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	33, // 53: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	34, // 54: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	30, // 55: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	29, // 56: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	4,  // 57: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	4,  // 58: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	8,  // 59: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
-	16, // 60: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	11, // 61: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	14, // 62: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
-	18, // 63: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	20, // 64: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	22, // 65: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	24, // 66: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	26, // 67: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	28, // 68: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 69: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	7,  // 70: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	10, // 71: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
-	17, // 72: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	13, // 73: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	15, // 74: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
-	19, // 75: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	21, // 76: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	23, // 77: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	25, // 78: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	27, // 79: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	31, // 80: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	69, // [69:81] is the sub-list for method output_type
-	57, // [57:69] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	14, // 24: signet.v1.ListProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
+	35, // 25: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
+	14, // 26: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
+	3,  // 27: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	1,  // 28: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	35, // 29: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	35, // 30: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	35, // 31: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	35, // 32: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	3,  // 33: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	1,  // 34: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	35, // 35: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	35, // 36: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	35, // 37: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	35, // 38: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	39, // 39: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	35, // 40: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	40, // 41: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	33, // 42: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 43: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	35, // 44: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	40, // 45: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	33, // 46: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 47: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	35, // 48: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	40, // 49: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	33, // 50: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 51: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	35, // 52: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	35, // 53: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	2,  // 54: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	33, // 55: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	34, // 56: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	35, // 57: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	31, // 58: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	30, // 59: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 60: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	4,  // 61: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	8,  // 62: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	17, // 63: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	11, // 64: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	15, // 65: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
+	19, // 66: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	21, // 67: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	23, // 68: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	25, // 69: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	27, // 70: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	29, // 71: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 72: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	7,  // 73: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	10, // 74: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	18, // 75: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	13, // 76: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	16, // 77: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
+	20, // 78: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	22, // 79: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	24, // 80: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	26, // 81: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	28, // 82: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	32, // 83: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	72, // [72:84] is the sub-list for method output_type
+	60, // [60:72] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -7024,11 +7342,11 @@ func file_signet_v1_certificate_proto_init() {
 		(*renewCertificateRequest_CsrDer)(nil),
 		(*renewCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[19].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[20].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[25].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[26].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -7038,7 +7356,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -54,9 +54,9 @@ type CertificateServiceClient interface {
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under.
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
-	// Have the instance that is asked read its profile files again: the whole new set takes effect, or none of it and the error
-	// says what is wrong. Other instances read their own files when they are asked; the digests tell whether they agree.
-	// For administrators.
+	// Have every running instance read its own profile files again. On each the whole new set takes effect, or none of it. If
+	// those of the instance that is asked are bad, the error says what is wrong, and no other is asked; else the answer says what
+	// each has now, and which refused its files and why. For administrators.
 	ReloadProfiles(ctx context.Context, in *ReloadProfilesRequest, opts ...grpc.CallOption) (*ReloadProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
@@ -225,9 +225,9 @@ type CertificateServiceServer interface {
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// List the profiles that the caller may issue under.
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
-	// Have the instance that is asked read its profile files again: the whole new set takes effect, or none of it and the error
-	// says what is wrong. Other instances read their own files when they are asked; the digests tell whether they agree.
-	// For administrators.
+	// Have every running instance read its own profile files again. On each the whole new set takes effect, or none of it. If
+	// those of the instance that is asked are bad, the error says what is wrong, and no other is asked; else the answer says what
+	// each has now, and which refused its files and why. For administrators.
 	ReloadProfiles(context.Context, *ReloadProfilesRequest) (*ReloadProfilesResponse, error)
 	// List certificates that match every given condition, page by page. A requester sees those of its own account.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)

@@ -5,6 +5,7 @@ package lint
 import (
 	_ "embed"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,8 @@ type shapes struct {
 
 // passedShape is a shape that passed the lints of the table.
 type passedShape struct {
-	pattern *pattern // nil: every certificate of the shape is parsed by zcrypto
+	byValue []*lint.CertificateLint // of the rules, but for those that ask for an extension which the shape does not have
+	pattern *pattern                // nil: every certificate of the shape is parsed by zcrypto
 	seen    atomic.Uint64
 	differs atomic.Bool // the pattern gave something else than zcrypto did, once
 }
@@ -84,11 +86,15 @@ func (r *Rules) run(der, tbs, algorithm []byte, selfSigned bool) error {
 		like = newPattern(certificate)
 	}
 	certificate.SelfSigned = selfSigned
-	findings := r.execute(certificate, r.byValue)
+	byValue := r.byValue
+	if known != nil {
+		byValue = known.byValue
+	}
+	findings := r.execute(certificate, byValue)
 	if known == nil {
 		broken := r.execute(certificate, r.byShape)
 		if hasShape && len(broken) == 0 {
-			r.shapes.add(shape, &passedShape{pattern: like})
+			r.shapes.add(shape, &passedShape{byValue: r.applicable(certificate), pattern: like})
 		}
 		findings = append(findings, broken...)
 	}
@@ -96,6 +102,32 @@ func (r *Rules) run(der, tbs, algorithm []byte, selfSigned bool) error {
 		return &Failure{findings}
 	}
 	return nil
+}
+
+// asksFor are lints that read values, and apply only to a certificate with this extension: zlint's CheckApplies asks for nothing else.
+var asksFor = map[string]string{
+	"e_ext_ian_dns_not_ia5_string":         issuerAltName,
+	"e_ext_ian_empty_name":                 issuerAltName,
+	"e_ext_ian_rfc822_format_invalid":      issuerAltName,
+	"e_ext_ian_space_dns_name":             issuerAltName,
+	"e_ext_ian_uri_format_invalid":         issuerAltName,
+	"e_ext_ian_uri_host_not_fqdn_or_ip":    issuerAltName,
+	"e_ext_ian_uri_not_ia5":                issuerAltName,
+	"e_ext_ian_uri_relative":               issuerAltName,
+	"e_name_constraint_maximum_not_absent": nameConstraints,
+	"e_name_constraint_minimum_non_zero":   nameConstraints,
+	"e_name_constraint_not_fqdn":           nameConstraints,
+}
+
+const issuerAltName, nameConstraints = "2.5.29.18", "2.5.29.30"
+
+// applicable are the lints of values that can apply to certificates of the same shape, which has the same extensions.
+func (r *Rules) applicable(certificate *x509.Certificate) []*lint.CertificateLint {
+	return slices.DeleteFunc(slices.Clone(r.byValue), func(l *lint.CertificateLint) bool {
+		extension, asks := asksFor[l.Name]
+		_, has := certificate.ExtensionsMap[extension]
+		return asks && !has
+	})
 }
 
 // compareEvery is how often the parse by pattern is compared with that of zcrypto, beside the first time.

@@ -42,16 +42,34 @@ func Open(dir string) (*Set, error) {
 // Reload reads the directory again. Either every file is good and the whole new set takes effect at once, or nothing
 // changes and the error names what is wrong in every file.
 func (s *Set) Reload() error {
-	profiles, err := readBuiltin()
+	reading, err := s.Read()
 	if err != nil {
 		return err
 	}
-	if err := readDir(s.dir, profiles); err != nil {
-		return err
-	}
-	s.current.Store(&profiles)
+	s.Use(reading)
 	return nil
 }
+
+// Reading is what a directory held: a whole set, which Use puts into effect.
+type Reading struct{ profiles map[string]*Profile }
+
+// Read reads the directory again and changes nothing. The error names what is wrong in every file.
+func (s *Set) Read() (Reading, error) {
+	profiles, err := readBuiltin()
+	if err != nil {
+		return Reading{}, err
+	}
+	if err := readDir(s.dir, profiles); err != nil {
+		return Reading{}, err
+	}
+	return Reading{profiles}, nil
+}
+
+// Use puts a reading of this set into effect, whole and at once.
+func (s *Set) Use(r Reading) { s.current.Store(&r.profiles) }
+
+// Len is the number of profiles.
+func (r Reading) Len() int { return len(r.profiles) }
 
 // Get returns a profile by name.
 func (s *Set) Get(name string) (*Profile, error) {
@@ -69,9 +87,12 @@ func (s *Set) Get(name string) (*Profile, error) {
 }
 
 // Digest is SHA-256 over the names and texts of every profile: sets that say the same have the same.
-func (s *Set) Digest() [sha256.Size]byte {
+func (s *Set) Digest() [sha256.Size]byte { return Reading{*s.current.Load()}.Digest() }
+
+// Digest is that of the set once it is in effect.
+func (r Reading) Digest() [sha256.Size]byte {
 	digest := sha256.New()
-	for _, p := range s.All() {
+	for _, p := range r.all() {
 		for _, part := range [][]byte{[]byte(p.Name), p.Source()} {
 			binary.Write(digest, binary.BigEndian, uint64(len(part))) // a hash takes everything
 			digest.Write(part)
@@ -81,9 +102,11 @@ func (s *Set) Digest() [sha256.Size]byte {
 }
 
 // All returns every profile, by name.
-func (s *Set) All() []*Profile {
+func (s *Set) All() []*Profile { return Reading{*s.current.Load()}.all() }
+
+func (r Reading) all() []*Profile {
 	var all []*Profile
-	for _, p := range *s.current.Load() {
+	for _, p := range r.profiles {
 		all = append(all, p)
 	}
 	slices.SortFunc(all, func(a, b *Profile) int { return strings.Compare(a.Name, b.Name) })

@@ -4,17 +4,21 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"strconv"
+	"time"
 
+	"signet.example/signet/api/client"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
 type profileCmd struct {
-	Check  profileCheckCmd  `cmd:"" help:"Check profile files without a server."`
-	List   profileListCmd   `cmd:"" help:"List the profiles of this configuration."`
-	Show   profileShowCmd   `cmd:"" help:"Print a profile as YAML, to read or to start one of your own."`
-	Reload profileReloadCmd `cmd:"" help:"Have a running server read its profiles again."`
+	Check     profileCheckCmd     `cmd:"" help:"Check profile files without a server."`
+	List      profileListCmd      `cmd:"" help:"List the profiles of this configuration."`
+	Show      profileShowCmd      `cmd:"" help:"Print a profile as YAML, to read or to start one of your own."`
+	Reload    profileReloadCmd    `cmd:"" help:"Have every running instance read its profiles again."`
+	Instances profileInstancesCmd `cmd:"" help:"List the running instances with the profiles that each has."`
 }
 
 type profileCheckCmd struct {
@@ -170,8 +174,9 @@ type profileReloadCmd struct{ serverFlags }
 
 // Help is shown by `signet profile reload --help`.
 func (profileReloadCmd) Help() string {
-	return `The whole new set takes effect at once or, if one file is bad, none of it, and the answer names the mistakes. It is the instance that
-is asked, and no other, that reads its own files: ask each with --server, and compare the digests.
+	return `Every instance that runs on the same database reads its own files. On each the whole new set takes effect at once or, if one file
+is bad, none of it, and the answer names instance and mistakes. If it is the one that is asked whose files are bad, no other is
+asked. The exit status is 1 unless every instance has the same profiles now. SIGHUP (systemctl reload signet) is for one instance.
 
 Examples:
   signet profile check profiles/*.yaml
@@ -179,7 +184,7 @@ Examples:
   signet profile reload --server ca2.example:8443`
 }
 
-// Run asks one instance.
+// Run asks one instance, which asks the others.
 func (c *profileReloadCmd) Run(a *app) error {
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -190,15 +195,91 @@ func (c *profileReloadCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.show(reloaded, func(p *printer) {
+	if err := a.show(reloaded, func(p *printer) {
 		if reloaded.Digest == reloaded.DigestBefore {
 			p.line("%s read its %d profiles again; nothing has changed", c.Server, reloaded.Count)
 		} else {
 			p.line("%s has %d profiles now", c.Server, reloaded.Count)
 		}
-		p.fields("digest", reloaded.Digest)
-		p.next("the same on every other instance: signet profile reload --server HOST:PORT")
-	})
+		p.instances(reloaded.Instances)
+	}); err != nil {
+		return err
+	}
+	return inStep(reloaded.Instances)
+}
+
+type profileInstancesCmd struct{ serverFlags }
+
+// Help is shown by `signet profile instances --help`.
+func (profileInstancesCmd) Help() string {
+	return `Each instance reads its own files, when it starts and when one of them is asked to reload. The same digest means the same profiles.
+The exit status is 1 unless every instance has the same.
+
+Examples:
+  signet profile instances`
+}
+
+// Run asks one instance about all.
+func (c *profileInstancesCmd) Run(a *app) error {
+	api, err := a.connect(c.serverFlags)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	instances, err := api.ProfileInstances(a.ctx)
+	if err != nil {
+		return err
+	}
+	if len(instances) == 0 { // whoever answers runs
+		return pki.Errorf(pki.KindDenied, "list instances", "administrators and auditors are told").WithHint("use their credential: --token-file, or --cert and --key")
+	}
+	if err := a.show(profileInstances{instances}, func(p *printer) { p.instances(instances) }); err != nil {
+		return err
+	}
+	return inStep(instances)
+}
+
+// profileInstances is what `signet profile instances --output json` prints.
+type profileInstances struct {
+	Instances []client.ProfileInstance `json:"instances"`
+}
+
+// instances prints a line for each, and below it why it refused its files.
+func (p *printer) instances(all []client.ProfileInstance) {
+	var rows [][]string
+	for _, i := range all {
+		state := "in effect"
+		switch {
+		case i.Behind:
+			state = "asked, not read yet"
+		case i.Failure != "":
+			state = "refused: an older set is in effect"
+		}
+		rows = append(rows, []string{i.Name, strconv.Itoa(i.Count), i.Digest[:min(16, len(i.Digest))], i.ReadAt.UTC().Format(time.RFC3339), state})
+	}
+	p.table([]string{"INSTANCE", "PROFILES", "DIGEST", "READ", "FILES"}, rows)
+	for _, i := range all {
+		if i.Failure != "" {
+			p.line("%s: %s", i.Name, i.Failure)
+		}
+	}
+}
+
+// inStep fails unless every instance has the same profiles.
+func inStep(all []client.ProfileInstance) error {
+	const op = "compare instances"
+	for _, i := range all {
+		switch {
+		case i.Failure != "":
+			return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and has the profiles of before", i.Name).InField("profiles").WithHint("mend them there, and reload again")
+		case i.Behind:
+			return pki.Errorf(pki.KindUnavailable, op, "%s has not read its files yet", i.Name).InField("profiles").WithHint("signet profile instances")
+		case i.Digest != all[0].Digest:
+			return pki.Errorf(pki.KindFailedPrecondition, op, "%s and %s have different profiles", all[0].Name, i.Name).InField("profiles").
+				WithHint("put the same files on both, and reload again")
+		}
+	}
+	return nil
 }
 
 // profiles reads those of the configuration, or without one the built-in ones.

@@ -1,8 +1,10 @@
 package crlserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"signet.example/signet/crl"
@@ -47,13 +49,17 @@ func (p *Publisher) listen(ctx context.Context) {
 			woken, rested = wake, nil
 			continue
 		case <-woken: // one reading for whatever is published in the next moment
-			woken, rested = nil, time.After(readPause)
+			woken = nil
 		case <-timer.C:
 			p.forget(ctx)
 			slack = commitSlack
 		}
+		began := p.config.Now()
 		if err := p.readHeads(ctx, slack); err != nil && ctx.Err() == nil {
 			p.config.Log.Warn("cannot read publications", "error", err)
+		}
+		if woken == nil {
+			rested = time.After(min(readPause, restFactor*p.config.Now().Sub(began)))
 		}
 	}
 }
@@ -129,12 +135,12 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 		}
 	}
 	p.mu.Unlock()
+	slices.SortFunc(ready, func(x, y candidate) int { return cmp.Compare(x.head.Size, y.head.Size) }) // none waits for a long one
 	for _, c := range ready {
 		p.working <- struct{}{}
-		began := p.config.Now()
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
-		p.charge(listCost + p.config.Now().Sub(began))
+		p.charge(costOf(c.head.Size))
 		<-p.working
 		if !same {
 			// The week has passed here and not where it was made, or the issuer's configuration differs.
@@ -169,6 +175,7 @@ func (p *Publisher) abandon(h Head) {
 	if b.waiting[h.List].Number == h.Number {
 		delete(b.waiting, h.List)
 		b.anew[h.List] = h.Number
+		b.behind[h.List.Series] = true
 	}
 }
 
@@ -186,7 +193,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	}
 	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
 	delete(b.anew, h.List)
-	if h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) { // or another's clock is ahead, and it will be made anew
+	if b.behind[h.List.Series] = true; h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) { // or another's clock is ahead, and it will be made anew
 		delete(b.weeks, h.List.Shard)
 		delete(b.names, h.List.Shard)
 	}

@@ -17,7 +17,7 @@ func (p *Publisher) books(issuer pki.IssuerID) *books {
 	b, ok := p.issuers[issuer]
 	if !ok {
 		b = &books{weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, names: make(map[pki.Shard][]string),
-			lists: make(map[List]*listState), series: make(map[Series]*seriesState), waiting: make(map[List]Head), anew: make(map[List]uint64)}
+			lists: make(map[List]*listState), series: make(map[Series]*seriesState), behind: make(map[Series]bool), waiting: make(map[List]Head), anew: make(map[List]uint64)}
 		p.issuers[issuer] = b
 	}
 	return b
@@ -31,6 +31,7 @@ func (p *Publisher) readIssuers() {
 	for _, b := range p.issuers {
 		b.issuer = Issuer{}
 	}
+	p.looked = false
 	for _, issuer := range issuers {
 		p.books(issuer.Key.Issuer()).issuer = issuer
 	}
@@ -55,6 +56,7 @@ func (p *Publisher) readBases(ctx context.Context) error {
 		url := URL(base.URL, List{Series{Issuer: base.Issuer, Shard: base.Shard, Sharded: true}, KindShard})
 		if !slices.Contains(b.names[base.Shard], url) {
 			b.names[base.Shard] = append(b.names[base.Shard], url)
+			b.behind[Series{Issuer: base.Issuer, Shard: base.Shard, Sharded: true}] = true
 		}
 	}
 	p.basesAt = notBack(since, at)
@@ -92,11 +94,13 @@ func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 func (b *books) apply(e *revocation.Entry, now time.Time) {
 	arena := b.foreign
 	if !e.Foreign {
-		arena = b.arena(e.Issuer, e.Position.Shard(), now)
+		if arena = b.arena(e.Issuer, e.Position.Shard(), now); arena == nil {
+			return
+		}
+		b.behind[Series{Issuer: e.Issuer, Shard: e.Position.Shard(), Sharded: true}] = true
 	}
-	if arena == nil {
-		return
-	}
+	b.behind[Series{Issuer: e.Issuer}] = true
+	b.seq = e.Seq
 	r := crl.Revocation{Serial: e.Serial, At: e.RevokedAt, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
 	switch e.Kind {
 	case revocation.KindRevoke, revocation.KindHold, revocation.KindVoid:
@@ -135,22 +139,14 @@ func (b *books) first(now time.Time) pki.Epoch {
 	return pki.FirstEpoch(b.issuer.Retention.Cutoff(now).Unix())
 }
 
-// wanted returns the series that are to be published: the complete list, and every shard whose week has not passed, or
-// whose list has not been published since.
+// wanted returns the series that are to be published.
 func (b *books) wanted(now time.Time) []Series {
 	issuer := b.issuer.Key.Issuer()
 	all := []Series{{Issuer: issuer}}
-	if b.issuer.Offline {
-		return all
-	}
 	add := func(shard pki.Shard) {
-		series := Series{Issuer: issuer, Shard: shard, Sharded: true}
-		if b.passed(shard.Epoch, now) {
-			if served, ok := b.lists[List{series, KindShard}]; !ok || served.head.Final || b.weeks[shard] == nil {
-				return
-			}
+		if series := (Series{Issuer: issuer, Shard: shard, Sharded: true}); b.wants(series, now) {
+			all = append(all, series)
 		}
-		all = append(all, series)
 	}
 	for shard := range b.names {
 		add(shard)
@@ -161,6 +157,19 @@ func (b *books) wanted(now time.Time) []Series {
 		}
 	}
 	return all
+}
+
+// wants reports whether a series is to be published: the complete list, and every shard whose week has not passed, or whose
+// list has not been published since.
+func (b *books) wants(series Series, now time.Time) bool {
+	if !series.Sharded {
+		return true
+	}
+	if b.issuer.Offline {
+		return false
+	}
+	served, ok := b.lists[List{series, KindShard}]
+	return !b.passed(series.Shard.Epoch, now) || ok && !served.head.Final && b.weeks[series.Shard] != nil
 }
 
 // listsOf returns the lists of a series.
@@ -182,17 +191,16 @@ func (b *books) touched(list List) (seq uint64) {
 		}
 		return seq
 	}
-	for _, a := range b.weeks {
-		seq = max(seq, a.Seq())
-	}
-	return max(seq, b.foreign.Seq())
+	return b.seq
 }
 
 // large reports whether the complete list is too large to follow every event.
 func (b *books) large() bool {
 	size := b.foreign.Size()
 	for _, a := range b.weeks {
-		size += a.Size()
+		if size += a.Size(); size > largeSize {
+			return true
+		}
 	}
 	return size > largeSize
 }

@@ -49,7 +49,7 @@ func (p *Publisher) reread(ctx context.Context) error {
 	p.latest.seconds.Store(now.Unix())
 	p.seq, p.marks, p.basesAt = 0, nil, time.Time{}
 	for _, b := range p.issuers {
-		b.weeks, b.foreign = make(map[pki.Shard]*crl.Arena), &crl.Arena{}
+		b.weeks, b.foreign, b.seq = make(map[pki.Shard]*crl.Arena), &crl.Arena{}, 0
 	}
 	p.mu.Unlock()
 	p.watch.Close()

@@ -6,20 +6,26 @@ import (
 )
 
 // effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds: a
-// sixth of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
-// at once, and a dozen long ones under a stream of revocations share what there is. Revocations come first: each takes a little of
-// what lists may spend, so that while thousands of them come every second lists are made a second apart.
+// quarter of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
+// at once, and many under a stream of revocations share what there is. It counts what lists and revocations cost and measures
+// nothing: a clock would count the work of everybody else on a busy machine. Revocations come first: each takes a little of what lists
+// may spend, so that while thousands of them come every second each list waits for waitMax.
 type effort struct {
 	left time.Duration
 	at   time.Time // of left; zero: nothing was spent yet
 }
 
 const (
-	effortShare = 6 // the part of the processors: one in so many
+	effortShare = 4 // the part of the processors: one in so many
 	effortBurst = 250 * time.Millisecond
-	listCost    = time.Millisecond      // of any list, beside what its octets take: the database, and waking everybody
-	entryCost   = 75 * time.Microsecond // of a ledger entry
+	effortDebt  = time.Second            // is paid back within this time
+	listCost    = time.Millisecond       // of any list: numbers and heads in the database, a signature, waking everybody
+	octetCost   = time.Nanosecond        // of an octet of it: put together, hashed, written to clients
+	entryCost   = 100 * time.Microsecond // of a ledger entry
 )
+
+// costOf is what it takes to publish a list, or to rebuild it, in processor time.
+func costOf(size int64) time.Duration { return listCost + time.Duration(size)*octetCost }
 
 // refill adds what time has brought. A clock that went back brings nothing.
 func (e *effort) refill(now time.Time) {
@@ -40,8 +46,8 @@ func (e *effort) wait(now time.Time) time.Duration {
 	return max(time.Millisecond, -e.left*effortShare/time.Duration(runtime.GOMAXPROCS(0)))
 }
 
-// spend takes what a build took; a debt is bounded by what a second brings.
-func (e *effort) spend(now time.Time, took time.Duration) {
+// spend takes what something cost.
+func (e *effort) spend(now time.Time, cost time.Duration) {
 	e.refill(now)
-	e.left = max(-restMax*time.Duration(runtime.GOMAXPROCS(0))/effortShare, e.left-max(0, took))
+	e.left = max(-effortDebt*time.Duration(runtime.GOMAXPROCS(0))/effortShare, e.left-cost)
 }

@@ -16,3 +16,6 @@ func (e *TestingOnlyEffort) Wait(now time.Time) time.Duration { return e.wait(no
 
 // Spend is spend.
 func (e *TestingOnlyEffort) Spend(now time.Time, took time.Duration) { e.spend(now, took) }
+
+// TestingOnlyCharge takes from what may be spent on lists.
+func (p *Publisher) TestingOnlyCharge(cost time.Duration) { p.charge(cost) }

@@ -158,7 +158,7 @@ func (p *Publisher) find(list List) (*listState, whether) {
 		return nil, absent
 	case b.passed(list.Shard.Epoch, p.config.Now()):
 		return nil, passed
-	case slices.Contains(p.config.Universe.Shards(list.Issuer), list.Shard):
+	case p.config.Universe.HasShard(list.Issuer, list.Shard):
 		return nil, comes
 	case b.issuer.Key != (pki.KeyHash{}) && p.follows(list): // a week's first or next block, just reserved
 		return nil, unheard
@@ -169,7 +169,7 @@ func (p *Publisher) find(list List) (*listState, whether) {
 // follows reports whether a shard is the first of its week, or comes right behind one that exists.
 func (p *Publisher) follows(list List) bool {
 	before := pki.Shard{Epoch: list.Shard.Epoch, Block: list.Shard.Block - 1}
-	return list.Shard.Block == 0 || slices.Contains(p.config.Universe.Shards(list.Issuer), before)
+	return list.Shard.Block == 0 || p.config.Universe.HasShard(list.Issuer, before)
 }
 
 // patience is how long a request waits for the first list of a shard, shortPatience how long for one that this instance

@@ -18,17 +18,19 @@ const (
 	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
 	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
 	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
-	restFactor  = 10                    // a series rests this many times as long as its last run took ...
+	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...
 	restMax     = time.Second           // ... at most this long
+	waitMax     = 3 * time.Second       // a series waits so long at most for what may be spent on lists
 	failureMax  = 30 * time.Second      // longest pause after failures
 	concurrency = 4                     // publications at work, apart from those that wait for a signature
 	perIssuer   = 8                     // publications of one issuer, waiting ones included
-	readPause   = 20 * time.Millisecond // between two readings of what others published
+	readPause   = 50 * time.Millisecond // between two readings of what others published, at most: ten times what one took
 	commitSlack = time.Minute           // from the instant that a publication carries until it is visible, at most,
 	commitUsual = 2 * time.Second       // and nearly always: the others are read with the next tick
 	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
 	skewMax     = time.Minute           // clocks of instances may differ by so much
 	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
+	deltaShare  = 8                     // a delta that is longer than this part of the complete list takes a younger base too
 )
 
 // follow applies the ledger as it grows.
@@ -112,40 +114,70 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 	if p.halted != nil || p.gaveUp(now) || p.config.Universe.Check() != nil {
 		return nil, next
 	}
-	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Signer == nil || b.issuer.Offline {
+	for _, c := range p.contenders(now) {
+		if wait := c.state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
+			next = min(next, wait)
 			continue
 		}
-		flying := b.running()
-		for _, series := range b.wanted(now) {
-			if flying == perIssuer {
-				break
+		if wait := p.effort.wait(now); wait > 0 && now.Sub(c.state.due) < waitMax {
+			next = min(next, wait)
+			continue
+		}
+		if c.books.running() == perIssuer {
+			continue
+		}
+		c.state.running, c.state.due = true, time.Time{}
+		due = append(due, c.series)
+	}
+	return due, next
+}
+
+// contender is a series with something to publish.
+type contender struct {
+	books  *books
+	series Series
+	state  *seriesState
+}
+
+// contenders returns the series that have something to publish and of which no publication runs, the one that waits longest first.
+// Whoever does not wait is no longer behind. p.mu is held.
+func (p *Publisher) contenders(now time.Time) (all []contender) {
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline {
+			continue
+		}
+		if !p.looked {
+			for _, series := range b.wanted(now) {
+				b.behind[series] = true
 			}
+		}
+		for series := range b.behind {
 			state := b.series[series]
+			if !b.wants(series, now) || len(b.plan(p, series, now)) == 0 {
+				if delete(b.behind, series); state != nil { // maybe another instance published it
+					state.due = time.Time{}
+				}
+				continue
+			}
 			if state == nil {
 				state = &seriesState{}
 				b.series[series] = state
 			}
-			if state.running || len(b.plan(p, series, now)) == 0 {
+			if state.running || b.issuer.Signer == nil {
 				continue
 			}
 			if state.due.IsZero() || state.due.After(now) {
 				state.due = now
 			}
-			if wait := state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
-				next = min(next, wait)
-				continue
-			}
-			if wait := p.effort.wait(now); wait > 0 && now.Sub(state.due) < restMax {
-				next = min(next, wait)
-				continue
-			}
-			state.running, state.due = true, time.Time{}
-			flying++
-			due = append(due, series)
+			all = append(all, contender{b, series, state})
 		}
 	}
-	return due, next
+	p.looked = true
+	// To a tenth of a second, and of those in any order: instances that all begin with the same one are in each other's way.
+	slices.SortFunc(all, func(x, y contender) int {
+		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
+	})
+	return all
 }
 
 // running counts the series that are being published.
@@ -163,18 +195,16 @@ func (b *books) running() (n int) {
 type waitingSigner struct {
 	crypto.Signer
 	publisher *Publisher
-	waited    time.Duration
+	turn      chan struct{} // held while not signing
 }
 
 // Sign implements crypto.Signer.
 func (s *waitingSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	p, began := s.publisher, s.publisher.config.Now()
-	<-p.working
-	<-p.slots
+	<-s.turn
+	<-s.publisher.slots
 	defer func() {
-		p.slots <- struct{}{}
-		p.working <- struct{}{}
-		s.waited += p.config.Now().Sub(began)
+		s.publisher.slots <- struct{}{}
+		s.turn <- struct{}{}
 	}()
 	return s.Signer.Sign(random, digest, opts)
 }
@@ -214,16 +244,19 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	earliest, _ := p.config.Span()
 	age := func(at time.Time) time.Duration { return earliest.Sub(at) }
 	large := b.large()
+	old, delivered := b.lists[delta]
+	// Who has to fetch a delta again and again that is nearly as long as the complete list is better off with that: after a mass
+	// revocation the delta begins anew.
+	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
 	switch {
 	case !published, b.anew[complete] > 0, p.elapsed(served.head), !slices.Equal(full.Freshest, served.head.Freshest),
-		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && age(served.head.ThisUpdate) >= deltaRebase:
+		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
 		heads = append(heads, full)
 	}
-	if !b.issuer.Delta || !published {
-		return heads // the first delta follows the first complete list
+	if !b.issuer.Delta || !published || long && len(heads) > 0 {
+		return heads // a delta of this list follows it
 	}
-	old, delivered := b.lists[delta]
-	rebase := delivered && age(old.head.BaseUpdate) >= deltaRebase && served.head.Number > old.head.Base
+	rebase := delivered && (long || age(old.head.BaseUpdate) >= deltaRebase) && served.head.Number > old.head.Base
 	if len(heads) > 0 || !delivered || rebase || b.anew[delta] > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
 		h := Head{List: delta, Seq: p.seq, From: full.From}
 		// Clients keep a complete list for hours: the delta of an older one serves them all.
@@ -248,7 +281,7 @@ func (p *Publisher) publish(ctx context.Context, series Series) {
 	began := p.config.Now()
 	attempt, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
-	pause, err := p.attempt(attempt, series)
+	rest, err := p.attempt(attempt, series)
 	now := p.config.Now()
 
 	p.mu.Lock()
@@ -266,10 +299,7 @@ func (p *Publisher) publish(ctx context.Context, series Series) {
 		return
 	}
 	state.failure, state.failures = nil, 0
-	state.earliest = began.Add(min(restMax, restFactor*now.Sub(began)))
-	if pause > 0 {
-		state.earliest = now.Add(pause)
-	}
+	state.earliest = began.Add(min(restMax, rest))
 }
 
 // series names a series for the log.
@@ -281,8 +311,8 @@ func (l List) series() string {
 }
 
 // attempt is one publication: number and lease, entries, signature, self-check, head. After a crash between any two
-// steps a number is lost and nothing else; the series waits for the lease to end.
-func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Duration, err error) {
+// steps a number is lost and nothing else; the series waits for the lease to end. It returns how long the series rests.
+func (p *Publisher) attempt(ctx context.Context, series Series) (rest time.Duration, err error) {
 	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, p.newest(series), leaseTime)
 	if err != nil {
 		return 0, err
@@ -293,7 +323,13 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	if err := p.checkNumber(series, number); err != nil {
 		return 0, err
 	}
-	lists, err := p.work(series, number)
+	turn := p.working
+	if !series.Sharded {
+		turn = p.whole
+	}
+	turn <- struct{}{}
+	lists, err := p.build(series, number, turn)
+	<-turn
 	if err != nil || len(lists) == 0 {
 		return 0, errors.Join(err, p.release(ctx, series, number))
 	}
@@ -315,15 +351,9 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (pause time.Dura
 	}
 	for _, l := range lists {
 		p.serve(l.head, l.document)
+		rest += restFactor * costOf(l.head.Size)
 	}
-	return 0, nil
-}
-
-// work builds when it is its turn.
-func (p *Publisher) work(series Series, number uint64) ([]built, error) {
-	p.working <- struct{}{}
-	defer func() { <-p.working }()
-	return p.build(series, number)
+	return rest, nil
 }
 
 // charge takes from what may be spent on lists.
@@ -389,8 +419,8 @@ func (l *built) kept() bool {
 	return l.head.Final || l.head.Size <= smallSize || l.periodic && l.head.Size <= largeSize
 }
 
-// build makes and checks the lists of a series that are due.
-func (p *Publisher) build(series Series, number uint64) ([]built, error) {
+// build makes and checks the lists of a series that are due. It gives turn to others while a key signs.
+func (p *Publisher) build(series Series, number uint64, turn chan struct{}) ([]built, error) {
 	p.mu.Lock() // not for reading: an arena sorts its endings when asked
 	b := p.issuers[series.Issuer]
 	now := p.config.Now()
@@ -412,9 +442,7 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 	if issuer.Signer == nil || gaveUp {
 		return nil, nil
 	}
-	signer := &waitingSigner{Signer: issuer.Signer, publisher: p}
-	began := p.config.Now()
-	defer func() { p.charge(listCost + p.config.Now().Sub(began) - signer.waited) }()
+	signer := &waitingSigner{issuer.Signer, p, turn}
 	lists := make([]built, len(heads))
 	for i, h := range heads {
 		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i]), &seen[h.List.Kind]
@@ -434,6 +462,7 @@ func (p *Publisher) build(series Series, number uint64) ([]built, error) {
 		}
 		h.Signature, h.Sum, h.Size, h.Entries = issued.Signature, issued.Sum, issued.Document.Size(), issued.Entries
 		lists[i] = built{h, issued.Document, periodic}
+		p.charge(costOf(h.Size))
 	}
 	return lists, nil
 }

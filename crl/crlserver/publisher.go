@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -107,6 +108,7 @@ type Publisher struct {
 	waiters chan struct{}     // requests that wait for the first list of a shard
 	slots   chan struct{}     // publications at work
 	working chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
+	whole   chan struct{}     // held instead while complete lists and deltas are built, which takes long: no shard waits for them
 
 	latest latest       // of config.Now
 	skew   atomic.Int64 // nanoseconds by which this instance's clock is ahead of the database's
@@ -118,6 +120,7 @@ type Publisher struct {
 	marks   marks             // when they were recorded
 	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy
 	effort  effort            // what may be spent on building
+	looked  bool              // every series was looked at since the configuration was; books.behind is to be trusted
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
@@ -135,6 +138,8 @@ type books struct {
 	names   map[pki.Shard][]string // URLs of a shard that stand in certificates, oldest first
 	lists   map[List]*listState
 	series  map[Series]*seriesState
+	behind  map[Series]bool // everything that may have to be published: an instance with thousands of shards looks at these at every event
+	seq     uint64          // last ledger entry that concerns a list
 	waiting map[List]Head   // heads that cannot be rebuilt yet
 	anew    map[List]uint64 // numbers of heads that cannot be rebuilt at all
 }
@@ -163,7 +168,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, kick: make(chan struct{}, 1), adopt: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p := &Publisher{config: config, kick: make(chan struct{}, 1), adopt: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), whole: make(chan struct{}, 1), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))
@@ -231,7 +236,14 @@ func (p *Publisher) reached() uint64 {
 		if b.issuer.Key == (pki.KeyHash{}) {
 			continue
 		}
-		for _, series := range b.wanted(p.config.Now()) {
+		series := slices.Collect(maps.Keys(b.behind))
+		if !p.looked {
+			series = b.wanted(p.config.Now())
+		}
+		for _, series := range series {
+			if !b.wants(series, p.config.Now()) {
+				continue
+			}
 			for _, list := range b.listsOf(series) {
 				if list.Kind == KindComplete && (b.large() || b.issuer.Offline) {
 					continue
@@ -296,7 +308,7 @@ type ListStatus struct {
 	FailAt  time.Time // of Failure
 }
 
-// Lists reports every list that is served, by name.
+// Lists reports every list that is served, in order of issuer, week and block.
 func (p *Publisher) Lists() []ListStatus {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -310,7 +322,7 @@ func (p *Publisher) Lists() []ListStatus {
 			all = append(all, status)
 		}
 	}
-	slices.SortFunc(all, func(a, b ListStatus) int { return strings.Compare(a.Head.List.String(), b.Head.List.String()) })
+	slices.SortFunc(all, func(a, b ListStatus) int { return a.Head.List.compare(b.Head.List) })
 	return all
 }
 
@@ -342,10 +354,20 @@ func (p *Publisher) Check() error {
 			}
 		}
 	}
-	if err := errors.Join(failures...); err != nil {
+	if err := few(failures); err != nil {
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err, Hint: "is an instance running that has the issuer's key, and does the database answer it?"}
 	}
 	return nil
+}
+
+// few joins errors, thousands of them to the first and a number.
+func few(failures []error) error {
+	const most = 32
+	failures = slices.DeleteFunc(failures, func(err error) bool { return err == nil })
+	if more := len(failures) - most; more > 0 {
+		failures = append(failures[:most], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(failures...)
 }
 
 // late is how long before its end a list is a matter for an operator.

@@ -375,6 +375,38 @@ func TestDelta(t *testing.T) {
 	})
 }
 
+// TestLongDelta: after a mass revocation the delta begins anew, from a complete list that has it all, and follows every event again.
+func TestLongDelta(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Mass CA")
+	a.reserve(t, epoch, 0, base)
+	issuer := a.config()
+	issuer.Delta = true
+	p := start(t, s, &clock{}, nil, issuer)
+	p.await(t, a.revoke(t, 0))
+	const many = 21_000 // over 1 MiB
+	entries := make([]revocation.NewEntry, many)
+	for i := range entries {
+		entries[i] = a.event(epoch, uint64(1+i), revocation.KindRevoke, pki.Superseded, 0)
+	}
+	a.append(t, entries...)
+	eventually(t, "a complete list, and a short delta", func() bool {
+		_, full, _ := p.Document(a.complete())
+		_, delta, ok := p.Document(a.delta())
+		return ok && full.Entries == 1+many && delta.Base == full.Number && delta.Entries == 0
+	})
+	kept := p.list(t, a, a.complete())
+	p.await(t, a.revoke(t, 1+many))
+	delta := p.list(t, a, a.delta())
+	if _, ok := has(delta, epoch, 1+many); !ok || delta.Len() != 1 || kept.Fits(delta) != nil {
+		t.Errorf("the delta has %d entries, and fits the list before it: %v", delta.Len(), kept.Fits(delta))
+	}
+	if full := p.list(t, a, a.complete()); full.Number != kept.Number {
+		t.Errorf("the complete list, which is long, followed: number %s after %s", full.Number, kept.Number)
+	}
+}
+
 // TestPassedWeek: the last list, and then none.
 func TestPassedWeek(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,8 @@
 package crlserver
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -46,6 +48,11 @@ func (l List) String() string {
 		return l.Issuer.String() + "/delta.crl"
 	}
 	return l.Issuer.String() + ".crl"
+}
+
+// compare orders lists by issuer, and the shards of an issuer by week and block.
+func (l List) compare(to List) int {
+	return cmp.Or(bytes.Compare(l.Issuer[:], to.Issuer[:]), cmp.Compare(l.Shard.Epoch, to.Shard.Epoch), cmp.Compare(l.Shard.Block, to.Shard.Block), cmp.Compare(l.Kind, to.Kind))
 }
 
 // Head is everything of a publication but its entries. Whoever has the ledger up to Seq makes the same octets from it.

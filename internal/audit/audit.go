@@ -44,18 +44,16 @@ type Event struct {
 // Hash is a link of the chain.
 type Hash [sha256.Size]byte
 
-// canonical is the hashed form: JSON as encoding/json writes it, the fields in this order, keys of the detail sorted.
-func (e Event) canonical() []byte {
-	text := make([]byte, 0, 512)
-	text = append(text, `{"at":`...)
+// leaf hashes an event whose DetailJSON is known: JSON as encoding/json writes it, the fields in this order.
+func (e Event) leaf(detail string) Hash {
+	text := append(make([]byte, 0, 768), `signet audit event 1{"at":`...)
 	text = strconv.AppendInt(text, e.At.UnixMicro(), 10)
 	for _, field := range [...]struct{ name, value string }{{"actor", e.Actor}, {"action", e.Action}, {"target", e.Target}, {"outcome", string(e.Outcome)},
 		{"request", e.RequestID}, {"source", e.Source}} {
 		text = append(append(append(text, `,"`...), field.name...), `":`...)
 		text = appendString(text, field.value)
 	}
-	text = append(text, `,"detail":`...)
-	return append(e.appendDetail(text), '}')
+	return sha256.Sum256(append(append(append(text, `,"detail":`...), detail...), '}'))
 }
 
 func (e Event) appendDetail(text []byte) []byte {
@@ -92,19 +90,27 @@ func appendString(text []byte, value string) []byte {
 
 // Leaf hashes one event; its sequence does not take part.
 func (e Event) Leaf() Hash {
-	return sha256.Sum256(append([]byte("signet audit event 1"), e.canonical()...))
+	return e.leaf(e.DetailJSON())
 }
 
 // BatchHash hashes the events of one transaction in order.
 func BatchHash(events []Event) Hash {
+	hash, _ := Encode(events)
+	return hash
+}
+
+// Encode is BatchHash with the DetailJSON of each event, which is part of what is hashed.
+func Encode(events []Event) (Hash, []string) {
+	details := make([]string, len(events))
 	h := sha256.New()
 	h.Write([]byte("signet audit batch 1"))
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(events))))
-	for _, e := range events {
-		leaf := e.Leaf()
+	for i, e := range events {
+		details[i] = e.DetailJSON()
+		leaf := e.leaf(details[i])
 		h.Write(leaf[:])
 	}
-	return Hash(h.Sum(nil))
+	return Hash(h.Sum(nil)), details
 }
 
 // Next is the head after a batch.

@@ -68,7 +68,7 @@ func cleanDetail(dirty map[string]string) map[string]string {
 }
 
 // DetailJSON is the canonical form of Detail: an object of strings with sorted keys, never null.
-func (e Event) DetailJSON() string { return string(e.appendDetail(nil)) }
+func (e Event) DetailJSON() string { return string(e.appendDetail(make([]byte, 0, 256))) }
 
 // ParseDetail reads DetailJSON.
 func ParseDetail(text string) (map[string]string, error) {

@@ -25,6 +25,8 @@ var table = []rule{
 	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
 	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
 	{list("ca/approval"), list("api/rpc")},
+	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")}, // tells instances of each other's profiles
+	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
 	{list("internal/auth", "internal/audit"), list("crl/crlserver")}, // to bring in a list is a privileged verb
@@ -59,7 +61,7 @@ var table = []rule{
 
 // declaresStore are the packages with a store.go: what they need kept.
 var declaresStore = []string{
-	"ca", "ca/approval", "ca/profile", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "revocation/filter/filterserver", "api/rpc", "acme", "est", "web",
+	"ca", "ca/approval", "ca/profile", "ca/profile/rollout", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "revocation/filter/filterserver", "api/rpc", "acme", "est", "web",
 }
 
 // testSupport are packages that only tests import, and that may import package testing.

@@ -14,16 +14,17 @@ import (
 
 const (
 	agreementInterval = 10 * time.Second
-	agreementRest     = 100 // times as long as a comparison took, so that lists of any length are compared and cost a hundredth
+	agreementRound    = agreementInterval / agreementRest
+	agreementRest     = 100 // times as long as a round took, so that lists of any length are compared and cost a hundredth
 )
 
-// compareProducts is the self-monitor: one list a round is read back from the octets that clients get, its signature
-// verified, and its entries held against the ledger at the list's own sequence. What disagrees is counted and logged; it
+// compareProducts is the self-monitor: a list, and as many more as a tenth of a second suffices for, is read back from the octets
+// that clients get, its signature verified, and its entries held against the ledger at the list's own sequence. What disagrees is counted and logged; it
 // never should.
 func (s *Server) compareProducts(ctx context.Context) error {
 	timer := time.NewTimer(agreementInterval)
 	defer timer.Stop()
-	for round := 0; ; round++ {
+	for next := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -32,8 +33,9 @@ func (s *Server) compareProducts(ctx context.Context) error {
 		began := time.Now()
 		lists := s.publisher.Lists()
 		s.agreement.forget(lists)
-		if len(lists) > 0 {
-			s.compareList(ctx, lists[round%len(lists)].Head.List)
+		for compared := 0; compared < len(lists) && (compared == 0 || time.Since(began) < agreementRound); compared++ {
+			s.compareList(ctx, lists[next%len(lists)].Head.List)
+			next++
 		}
 		timer.Reset(max(agreementInterval, agreementRest*time.Since(began)))
 	}

@@ -35,7 +35,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 		return err
 	}
 	if s.api, err = rpc.New(rpc.Config{
-		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Requests: s.requests, Profiles: s.profiles, Ledger: s.ledger,
+		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Requests: s.requests, Rollout: s.profiles, Ledger: s.ledger,
 		Universe: s.universe, Jobs: s.jobs, BlockedKeys: s.store, CRLs: s, Publication: s.board, Now: s.options.Now, Log: s.log,
 	}); err != nil {
 		return err

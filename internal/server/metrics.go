@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -21,15 +22,15 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // metrics are in the order of the help page.
 var metrics = struct {
-	ledger, lag, age, disagreements, fallenBack      *prometheus.Desc
-	clockSkew                                        *prometheus.Desc
-	ocspReplies, ocspSigned, ocspKept, ocspWaiting   *prometheus.Desc
-	crlNext, crlNumber, crlEntries, crlSize, crlFail *prometheus.Desc
-	delegateEnd, issuerEnd, ceremonyDue              *prometheus.Desc
-	requestsOpen, requestsOldest                     *prometheus.Desc
-	keyUses, keyFailures, keyRefused                 *prometheus.Desc
-	keyWait, keySign                                 *prometheus.Desc
-	keyQueue, keyHanging, keyAbandoned, keyFailing   *prometheus.Desc
+	ledger, lag, age, disagreements, fallenBack     *prometheus.Desc
+	clockSkew                                       *prometheus.Desc
+	ocspReplies, ocspSigned, ocspKept, ocspWaiting  *prometheus.Desc
+	crlNext, crlCount, crlEntries, crlSize, crlFail *prometheus.Desc
+	delegateEnd, issuerEnd, ceremonyDue             *prometheus.Desc
+	requestsOpen, requestsOldest                    *prometheus.Desc
+	keyUses, keyFailures, keyRefused                *prometheus.Desc
+	keyWait, keySign                                *prometheus.Desc
+	keyQueue, keyHanging, keyAbandoned, keyFailing  *prometheus.Desc
 }{
 	ledger:         describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
 	lag:            describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
@@ -41,11 +42,11 @@ var metrics = struct {
 	ocspSigned:     describe("ocsp_signatures_total", "Responses signed."),
 	ocspKept:       describe("ocsp_kept_responses", "Signed responses in memory."),
 	ocspWaiting:    describe("ocsp_waiting", "Requests that wait for a signature."),
-	crlNext:        describe("crl_next_update_seconds", "Seconds until nextUpdate of a list; negative: it is stale.", "list"),
-	crlNumber:      describe("crl_number", "CRL number of a list.", "list"),
-	crlEntries:     describe("crl_entries", "Entries of a list.", "list"),
-	crlSize:        describe("crl_bytes", "Octets of a list.", "list"),
-	crlFail:        describe("crl_failing", "1 if the last attempt to publish a list failed.", "list"),
+	crlNext:        describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale.", "list"),
+	crlCount:       describe("crl_count", "Lists under this name: 1, or the shards of a week.", "list"),
+	crlEntries:     describe("crl_entries", "Their entries.", "list"),
+	crlSize:        describe("crl_bytes", "Their octets.", "list"),
+	crlFail:        describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
 	delegateEnd:    describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
 	ceremonyDue:    describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	issuerEnd:      describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
@@ -100,8 +101,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(metrics.ocspKept, float64(ocsp.Answers))
 	gauge(metrics.ocspWaiting, float64(ocsp.Waiting))
 
-	for _, list := range s.publisher.Lists() {
-		c.collectList(gauge, list, now)
+	for name, lists := range byWeek(s.publisher.Lists()) {
+		collectLists(gauge, name, lists, now)
 	}
 	for _, delegate := range s.delegation.Status() {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
@@ -150,17 +151,35 @@ func (s *Server) lags() map[string]time.Duration {
 	return all
 }
 
-func (c *collector) collectList(gauge func(*prometheus.Desc, float64, ...string), list crlserver.ListStatus, now time.Time) {
-	name := list.Head.List.String()
-	failing := 0.0
-	if list.Failure != nil {
-		failing = 1
+// byWeek puts the shards of an issuer that belong to one week together: there may be thousands of them, and one that is late is
+// what counts.
+func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
+	weeks := make(map[string][]crlserver.ListStatus)
+	for _, list := range lists {
+		name := list.Head.List.String()
+		if list.Head.List.Sharded {
+			name = list.Head.List.Issuer.String() + "/" + list.Head.List.Shard.Epoch.String()
+		}
+		weeks[name] = append(weeks[name], list)
 	}
-	gauge(metrics.crlNext, list.Head.NextUpdate.Sub(now).Seconds(), name)
-	gauge(metrics.crlNumber, float64(list.Head.Number), name)
-	gauge(metrics.crlEntries, float64(list.Head.Entries), name)
-	gauge(metrics.crlSize, float64(list.Head.Size), name)
-	gauge(metrics.crlFail, failing, name)
+	return weeks
+}
+
+// collectLists tells of lists under one name: when the first of them ends, what they hold together, and whether one fails.
+func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string, lists []crlserver.ListStatus, now time.Time) {
+	next, entries, size, failing := math.Inf(1), 0, int64(0), 0
+	for _, list := range lists {
+		next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
+		entries, size = entries+list.Head.Entries, size+list.Head.Size
+		if list.Failure != nil {
+			failing++
+		}
+	}
+	gauge(metrics.crlNext, next, name)
+	gauge(metrics.crlCount, float64(len(lists)), name)
+	gauge(metrics.crlEntries, float64(entries), name)
+	gauge(metrics.crlSize, float64(size), name)
+	gauge(metrics.crlFail, float64(failing), name)
 }
 
 // collectKeys tells of every key that was opened, under the label of its issuer, and of each purpose it was used for.

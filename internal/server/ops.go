@@ -104,6 +104,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	}
 	s.checkClock(add)
 	s.checkLags(add)
+	s.checkProfiles(add)
 	s.agreement.check(add)
 	s.checkURLs(add)
 	if why := s.fallenBack.Load(); why != nil {

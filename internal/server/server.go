@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/pkcs11"
 	"signet.example/signet/ca/keys/softkey"
-	"signet.example/signet/ca/profile"
+	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
@@ -79,9 +80,9 @@ type Server struct {
 	publisher     *crlserver.Publisher
 	delegation    *ocspserver.Delegation
 	responder     *ocspserver.Responder
-	profiles      *profile.Set // nil in RolePublic
-	api           *rpc.API     // nil in RolePublic
-	apiServer     *rest.Server // nil in RolePublic
+	profiles      *rollout.Rollout // nil in RolePublic
+	api           *rpc.API         // nil in RolePublic
+	apiServer     *rest.Server     // nil in RolePublic
 	certificate   apiCertificate
 	issuers       issuerFiles
 	highWater     highWater
@@ -144,11 +145,12 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if s.options.Role == RolePublic {
 		return nil
 	}
-	profiles, err := profile.Open(s.config.ProfilesDir())
-	if err != nil {
+	var err error
+	if s.profiles, err = rollout.Open(ctx, rollout.Config{
+		Dir: s.config.ProfilesDir(), Store: s.store, Instance: rollout.InstanceID(s.instance), Name: s.config.name(), Log: s.log, Now: s.options.Now,
+	}); err != nil {
 		return err
 	}
-	s.profiles = profiles
 	keyStore, err := s.config.keyStore(s.options.Passphrase, func(open func() (keys.Store, error), uri func(string) string) (keys.Store, error) {
 		if s.late, err = keys.NewLate(keys.LateConfig{Open: open, URI: uri, Wait: s.config.Keys.Deadline}); err != nil {
 			return nil, err // s.late is nil
@@ -160,7 +162,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	}
 	s.keys = s.config.guard(keyStore)
 	s.authority, err = ca.New(ctx, ca.Config{
-		Profiles: s.profiles, Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Status: s.universe,
+		Profiles: s.profiles.Profiles(), Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Status: s.universe,
 		Now: s.options.Now, Changed: s.issuersChanged,
 	})
 	if err != nil {
@@ -323,6 +325,7 @@ func (s *Server) parts() map[string]func(context.Context) error {
 			parts["token"] = s.awaitToken
 		}
 		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
+		parts["profiles"] = func(ctx context.Context) error { s.profiles.Run(ctx, s.report("profiles")); return nil }
 		parts["API certificate"] = s.renewAPICertificate
 		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
 		parts["revocation jobs"] = s.unlessFallen(func(ctx context.Context) { s.jobs.Run(ctx, s.report("revocation jobs")) })
@@ -359,19 +362,38 @@ func (s *Server) report(part string) func(error) {
 	}
 }
 
-// ReloadProfiles reads the profiles again, while certificates are issued. Either the whole new set takes effect or, if a file is
-// bad, nothing changes and the error names what is wrong. Other instances read theirs when they are told.
+// ReloadProfiles has this instance, and no other, read its profiles again, while certificates are issued. Either the whole new set takes
+// effect or, if a file is bad, nothing changes and the error names what is wrong.
 func (s *Server) ReloadProfiles(ctx context.Context) error {
 	if s.profiles == nil {
 		return nil
 	}
-	if err := s.profiles.Reload(); err != nil {
+	err := s.profiles.ReloadHere(ctx, audit.Event{Actor: auth.System("server").ID})
+	if err != nil {
 		s.log.Error("the profiles are unchanged: the new ones do not count", "error", err.Error(), "next", "signet profile check, then reload again")
-		return err
 	}
-	s.note(ctx, "profiles.reload")
-	s.log.Info("the profiles were read again", "count", len(s.profiles.All()), "directory", cmp.Or(s.config.ProfilesDir(), "none: built-in profiles only"))
-	return nil
+	return err
+}
+
+// checkProfiles warns of files that were refused.
+func (s *Server) checkProfiles(add func(name, state, detail string)) {
+	if s.profiles == nil {
+		return
+	}
+	if why := s.profiles.Own().Failure; why != "" {
+		add("profiles", "warning", "the files were refused, and the profiles of before are in effect: "+why)
+		return
+	}
+	add("profiles", "ok", "")
+}
+
+// name is what people call this instance.
+func (c *Config) name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return host + " " + c.API.Listen
 }
 
 // note writes an event of this instance's own life. A log that cannot be written is told to the operator; nothing that

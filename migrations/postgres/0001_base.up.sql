@@ -39,38 +39,41 @@ CREATE INDEX audit_events_at ON audit_events USING brin (at) WITH (autosummarize
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_batches FOR EACH STATEMENT EXECUTE FUNCTION signet_append_only();
 
--- audit_batch is the argument of signet_audit_append: audit.BatchHash and the events, column by column. The Go type
--- auditBatch makes it.
-CREATE TYPE audit_batch AS (
-	hash    bytea,
-	at      timestamptz[],
-	actor   text[],
-	action  text[],
-	target  text[],
-	outcome text[],
-	request text[],
-	source  text[],
-	detail  text[]
+CREATE TYPE audit_event AS (
+	at      timestamptz,
+	actor   text,
+	action  text,
+	target  text,
+	outcome text,
+	request text,
+	source  text,
+	detail  text
 );
 
--- signet_audit_append writes one batch as the last act of the calling transaction. NULL, or no events, writes nothing.
+-- audit_batch is the argument of signet_audit_append: audit.BatchHash, and the events in order. In Go it is auditBatch.
+CREATE TYPE audit_batch AS (
+	hash   bytea,
+	events audit_event[]
+);
+
+-- signet_audit_append writes one batch as the last act of the calling transaction. NULL, or no events, writes nothing. It is
+-- one statement, since every batch of certificates waits for it; no row of a later part is written before the head is locked.
 CREATE FUNCTION signet_audit_append(p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-	v_count integer := coalesce(cardinality(p_audit.at), 0);
-	v_last  bigint;
-	v_head  bytea;
+	v_count integer := coalesce(cardinality(p_audit.events), 0);
 BEGIN
 	IF v_count = 0 THEN
 		RETURN;
-	ELSIF NOT p_audit.outcome <@ ARRAY['ok', 'refused', 'failed'] THEN
-		RAISE EXCEPTION 'an audit event without an outcome';
 	END IF;
-	UPDATE audit_head SET seq = seq + v_count, head = sha256(head || p_audit.hash) WHERE one RETURNING seq, head INTO STRICT v_last, v_head;
-	INSERT INTO audit_batches (last, first, head) VALUES (v_last, v_last - v_count + 1, v_head);
+	WITH h AS (UPDATE audit_head SET seq = seq + v_count, head = sha256(head || p_audit.hash) WHERE one RETURNING seq, head),
+		b AS (INSERT INTO audit_batches (last, first, head) SELECT h.seq, h.seq - v_count + 1, h.head FROM h)
 	INSERT INTO audit_events (seq, at, actor, action, target, outcome, request, source, detail)
-		SELECT v_last - v_count + e.n, e.at, e.actor, e.action, e.target, e.outcome, e.request, e.source, e.detail
-		FROM unnest(p_audit.at, p_audit.actor, p_audit.action, p_audit.target, p_audit.outcome, p_audit.request, p_audit.source, p_audit.detail)
-			WITH ORDINALITY AS e (at, actor, action, target, outcome, request, source, detail, n);
+		SELECT h.seq - v_count + e.ordinality, e.at, e.actor, e.action, e.target, CASE WHEN e.outcome IN ('ok', 'refused', 'failed') THEN e.outcome END,
+			e.request, e.source, e.detail
+		FROM h, unnest(p_audit.events) WITH ORDINALITY AS e;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'the audit log has no head';
+	END IF;
 END $$;
 
 -- signet_time turns Unix microseconds into a time, exactly: the product is an integer below 2^53. STABLE, as the operator
@@ -121,6 +124,6 @@ BEGIN
 	v_leaf := sha256(convert_to('signet audit event 1{"at":' || p_at || ',"actor":' || signet_json(p_actor) || ',"action":' || signet_json(p_action)
 		|| ',"target":' || signet_json(p_target) || ',"outcome":"ok","request":' || signet_json(p_request) || ',"source":' || signet_json(p_source)
 		|| ',"detail":' || v_detail || '}', 'UTF8'));
-	RETURN ROW(sha256('signet audit batch 1'::bytea || int8send(1) || v_leaf), ARRAY[signet_time(p_at)], ARRAY[p_actor], ARRAY[p_action], ARRAY[p_target],
-		ARRAY['ok'], ARRAY[p_request], ARRAY[p_source], ARRAY[v_detail])::audit_batch;
+	RETURN ROW(sha256('signet audit batch 1'::bytea || int8send(1) || v_leaf),
+		ARRAY[ROW(signet_time(p_at), p_actor, p_action, p_target, 'ok', p_request, p_source, v_detail)::audit_event])::audit_batch;
 END $$;

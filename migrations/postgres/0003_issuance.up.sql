@@ -301,7 +301,7 @@ BEGIN
 	RETURN coalesce((SELECT max(changed_at) FROM ranges), '-infinity');
 END $$;
 
--- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^18. A block is one
+-- signet_range_reserve takes free indices first, then the next ones of the epoch, within one block of 2^14. A block is one
 -- shard, whose list names one base URL: when that of the issuer has changed, a new block begins and what is left of the
 -- old one is lost, so that nobody holds a certificate whose URL its list does not name yet.
 CREATE FUNCTION signet_range_reserve(p_issuer bytea, p_epoch integer, p_count bigint, p_nonce bytea, p_owner bytea, p_lease interval)
@@ -314,7 +314,7 @@ DECLARE
 BEGIN
 	PERFORM signet_epoch_partition(p_epoch);
 	INSERT INTO epochs (issuer, epoch, next_idx) SELECT p_issuer, p_epoch, r.count * 262144 FROM restores r ON CONFLICT DO NOTHING;
-	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost
+	IF FOUND THEN -- after a restore, whatever a lost copy of these books issued in this week is lost: store.LostIndices
 		INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 			SELECT p_issuer, p_epoch, 0, r.count * 262144, 4, 0, p_nonce, p_owner, '', clock_timestamp(), signet_range_time() FROM restores r WHERE r.count > 0;
 	END IF;
@@ -332,13 +332,13 @@ BEGIN
 			UPDATE ranges SET from_idx = o_to, changed_at = v_at WHERE id = v_free.id;
 		END IF;
 	ELSE
-		v_end := (v_next / 262144 + 1) * 262144;
-		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 262144 AND state <> 4
+		v_end := (v_next / 16384 + 1) * 16384;
+		IF o_base_url <> (SELECT base_url FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND from_idx >= v_end - 16384 AND state <> 4
 				ORDER BY from_idx DESC LIMIT 1) THEN
 			INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 				VALUES (p_issuer, p_epoch, v_next, v_end, 4, v_next, p_nonce, p_owner, '', clock_timestamp(), v_at);
 			v_next := v_end;
-			v_end := v_end + 262144;
+			v_end := v_end + 16384;
 		END IF;
 		o_from := v_next;
 		o_to := least(o_from + p_count, v_end);
@@ -424,26 +424,52 @@ BEGIN
 	RETURN EXISTS (SELECT FROM ledger WHERE seq > p_after AND serial = ANY (p_serials));
 END $$;
 
+-- What signet_record writes: a certificate with what is asked about it first, and a name. NULL: no request id, no approval.
+CREATE TYPE issued AS (
+	issuer     bytea,
+	epoch      integer,
+	idx        bigint,
+	serial     bytea,
+	range_id   bigint,
+	profile    text,
+	account    text,
+	subject    text,
+	spki_hash  bytea,
+	not_before timestamptz,
+	not_after  timestamptz,
+	issued_at  timestamptz,
+	der        bytea,
+	material   bytea,
+	request    text,
+	digest     bytea,
+	approval   bytea
+);
+CREATE TYPE issued_name AS (
+	reversed text,
+	kind     smallint,
+	issuer   bytea,
+	epoch    integer,
+	idx      bigint
+);
+
 -- signet_record records what was signed, all of it or none: if some entries cannot be recorded it writes nothing and
 -- returns their numbers and outcomes (2 key blocked, 3 request id used, 4 range lost, 5 approval used, 6 news of an issuer). Locks in order:
--- range rows in order of id, key blocks, approvals in order of id, audit head. p_request is NULL if no entry has a request
--- id, p_approval if none needed an approval; no entry has a name twice. p_used are the ranges of the entries in order of id, with
--- issuer, epoch, and the lowest and highest index. p_footing are the serials of the issuers' certificates and of those above, and
--- the hashes of the issuers' keys, as they were judged when the ledger ended at p_judged; NULL if no entry asks for that.
+-- range rows in order of id, key blocks, approvals in order of id, audit head. p_requests and p_approvals say whether some entry
+-- has a request id, or needed an approval; no entry has a name twice. p_hashes are what keys are blocked by, those in p_footing
+-- too; p_used are the ranges of the entries in order of id, with issuer, epoch, and the lowest and highest index. p_footing are the
+-- serials of the issuers' certificates and of those above, and the hashes of the issuers' keys, as they were judged when the ledger ended
+-- at p_judged; NULL if no entry asks for that.
 --
 -- It runs for every batch, and for a small batch the start of a statement costs more than its rows: statements are few,
 -- planned once (the lengths of the arrays say nothing about which plan is best), and what is wrong with which entry is
--- asked only if something is.
-CREATE FUNCTION signet_record(p_owner bytea, p_range bigint[], p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[],
-	p_profile text[], p_account text[], p_subject text[], p_spki_hash bytea[], p_material bytea[], p_not_before timestamptz[], p_not_after timestamptz[],
-	p_issued_at timestamptz[], p_der bytea[], p_request text[], p_digest bytea[], p_approval bytea[], p_name_of integer[], p_name text[],
-	p_name_kind smallint[], p_used bigint[], p_used_by bytea[], p_used_epoch integer[], p_used_from bigint[], p_used_to bigint[],
-	p_judged bigint, p_footing bytea[], p_audit audit_batch) RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql
-	SET plan_cache_mode = force_generic_plan AS $$
+-- asked only if something is. Entries are rows: unnest of one array starts faster than of one for each column.
+CREATE FUNCTION signet_record(p_owner bytea, p_entries issued[], p_names issued_name[], p_hashes bytea[], p_requests boolean, p_approvals boolean,
+	p_used bigint[], p_used_by bytea[], p_used_epoch integer[], p_used_from bigint[], p_used_to bigint[], p_judged bigint, p_footing bytea[], p_audit audit_batch)
+	RETURNS TABLE (o_entry bigint, o_outcome integer) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	v_lost     boolean := false;
 	v_news     boolean;
-	v_locked   text;
+	v_done     text;
 	v_requests integer;
 	v_inserted integer;
 BEGIN
@@ -455,39 +481,36 @@ BEGIN
 	END LOOP;
 	-- As signet_blocked_keys does; an assignment starts no query. The later statement sees what was blocked while this
 	-- one waited.
-	v_locked := pg_advisory_xact_lock_shared(signet_key_blocks_lock())::text;
-	IF p_approval IS NOT NULL THEN
-		PERFORM FROM approvals WHERE id = ANY (p_approval) ORDER BY id FOR UPDATE;
+	v_done := pg_advisory_xact_lock_shared(signet_key_blocks_lock())::text;
+	IF p_approvals THEN
+		PERFORM FROM approvals WHERE id = ANY (ARRAY(SELECT e.approval FROM unnest(p_entries) AS e)) ORDER BY id FOR UPDATE;
 	END IF;
-	IF v_lost OR p_request IS NOT NULL OR p_approval IS NOT NULL
-		OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_spki_hash || p_material || p_footing))
+	IF v_lost OR p_requests OR p_approvals OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_hashes))
 		OR p_judged < (SELECT max(seq) FROM ledger) AND signet_ledger_names(p_judged, p_footing) THEN
 		v_news := signet_ledger_names(p_judged, p_footing) OR EXISTS (SELECT FROM blocked_keys WHERE hash = ANY (p_footing));
 		RETURN QUERY SELECT x.n, x.outcome FROM (
-			SELECT e.n, CASE
-				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range AND r.state = 1 AND r.owner = p_owner
+			SELECT e.ordinality AS n, CASE
+				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range_id AND r.state = 1 AND r.owner = p_owner
 					AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
-				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki, e.material)) THEN 2
-				WHEN e.request <> '' AND EXISTS (SELECT FROM issue_requests q
+				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki_hash, e.material)) THEN 2
+				WHEN e.request IS NOT NULL AND EXISTS (SELECT FROM issue_requests q
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
 				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
 					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
 				WHEN v_news THEN 6
 				END AS outcome
-			FROM unnest(p_range, p_issuer, p_epoch, p_idx, p_spki_hash, p_material, p_account, p_request, p_approval)
-				WITH ORDINALITY AS e (range, issuer, epoch, idx, spki, material, account, request, approval, n)) AS x
+			FROM unnest(p_entries) WITH ORDINALITY AS e) AS x
 			WHERE x.outcome IS NOT NULL;
 		IF FOUND THEN
 			RETURN;
 		END IF;
 	END IF;
-	IF p_request IS NOT NULL THEN
-		SELECT count(*) INTO v_requests FROM unnest(p_request) AS r WHERE r <> '';
+	IF p_requests THEN
+		SELECT count(e.request) INTO v_requests FROM unnest(p_entries) AS e;
 		-- In one order, so that two batches with the same ids wait for each other and do not lock up.
 		INSERT INTO issue_requests AS q (account, request_id, digest, issuer, epoch, idx, expires_at)
 			SELECT e.account, e.request, e.digest, e.issuer, e.epoch, e.idx, clock_timestamp() + interval '24 hours'
-			FROM unnest(p_account, p_request, p_digest, p_issuer, p_epoch, p_idx) AS e (account, request, digest, issuer, epoch, idx)
-			WHERE e.request <> '' ORDER BY e.account, e.request
+			FROM unnest(p_entries) AS e WHERE e.request IS NOT NULL ORDER BY e.account, e.request
 			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch,
 				idx = excluded.idx, approval = NULL, expires_at = excluded.expires_at WHERE q.expires_at <= clock_timestamp();
 		GET DIAGNOSTICS v_inserted = ROW_COUNT;
@@ -496,17 +519,49 @@ BEGIN
 		END IF;
 	END IF;
 	INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
-		SELECT * FROM unnest(p_issuer, p_epoch, p_idx, p_serial, p_range, p_profile, p_account, p_subject, p_spki_hash, p_not_before, p_not_after, p_issued_at, p_der);
-	INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx)
-		SELECT n.name, n.kind, p_issuer[n.entry], p_epoch[n.entry], p_idx[n.entry] FROM unnest(p_name_of, p_name, p_name_kind) AS n (entry, name, kind);
-	IF p_approval IS NOT NULL THEN
+		SELECT e.issuer, e.epoch, e.idx, e.serial, e.range_id, e.profile, e.account, e.subject, e.spki_hash, e.not_before, e.not_after, e.issued_at, e.der
+		FROM unnest(p_entries) AS e;
+	INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) SELECT n.reversed, n.kind, n.issuer, n.epoch, n.idx FROM unnest(p_names) AS n;
+	IF p_approvals THEN
 		UPDATE approvals a SET state = 3, issuer = e.issuer, epoch = e.epoch, idx = e.idx, serial = e.serial
-			FROM unnest(p_approval, p_issuer, p_epoch, p_idx, p_serial) AS e (approval, issuer, epoch, idx, serial)
-			WHERE a.id = e.approval AND a.state = 2;
+			FROM unnest(p_entries) AS e WHERE a.id = e.approval AND a.state = 2;
 		GET DIAGNOSTICS v_inserted = ROW_COUNT;
-		IF v_inserted <> cardinality(array_remove(p_approval, NULL)) THEN
+		IF v_inserted <> (SELECT count(e.approval) FROM unnest(p_entries) AS e) THEN
 			RAISE EXCEPTION 'two certificates for one approval';
 		END IF;
 	END IF;
+	v_done := signet_audit_append(p_audit)::text;
+END $$;
+
+-- One row: how often every instance was asked to read its profile files; and what each said when it last did. Rows of instances
+-- that are gone go after a day.
+CREATE TABLE profile_rollout (
+	one        boolean PRIMARY KEY DEFAULT true CHECK (one),
+	generation bigint NOT NULL
+);
+INSERT INTO profile_rollout (generation) VALUES (0);
+CREATE TABLE profile_reports (
+	instance   bytea PRIMARY KEY CHECK (octet_length(instance) = 16),
+	name       text NOT NULL,
+	generation bigint NOT NULL,  -- of the row above, when it read its files
+	digest     bytea NOT NULL CHECK (octet_length(digest) = 32),
+	count      integer NOT NULL,
+	failure    text NOT NULL,    -- why its files were refused; '' if they are in effect
+	at         timestamptz NOT NULL
+);
+
+-- signet_profile_report is rollout's Store.ReportProfiles.
+CREATE FUNCTION signet_profile_report(p_ask boolean, p_instance bytea, p_name text, p_generation bigint, p_digest bytea, p_count integer, p_failure text,
+	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	IF p_ask THEN
+		UPDATE profile_rollout SET generation = generation + 1 WHERE one RETURNING generation INTO STRICT p_generation;
+	END IF;
+	DELETE FROM profile_reports r WHERE r.at < clock_timestamp() - interval '1 day' AND NOT EXISTS (SELECT FROM heartbeats h WHERE h.instance = r.instance);
+	INSERT INTO profile_reports (instance, name, generation, digest, count, failure, at)
+		VALUES (p_instance, p_name, p_generation, p_digest, p_count, p_failure, clock_timestamp())
+		ON CONFLICT (instance) DO UPDATE SET name = excluded.name, generation = excluded.generation, digest = excluded.digest, count = excluded.count,
+			failure = excluded.failure, at = excluded.at;
 	PERFORM signet_audit_append(p_audit);
+	RETURN p_generation;
 END $$;

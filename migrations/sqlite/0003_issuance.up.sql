@@ -135,3 +135,19 @@ CREATE TABLE approvals (
     CHECK ((state = 3) = (issuer IS NOT NULL AND epoch IS NOT NULL AND idx IS NOT NULL AND serial IS NOT NULL))
 );
 CREATE INDEX approvals_open ON approvals (state, id) WHERE state IN (1, 2);
+
+-- One row: how often every instance was asked to read its profile files; and what each said when it last did.
+CREATE TABLE profile_rollout (
+	one        INTEGER PRIMARY KEY CHECK (one = 1),
+	generation INTEGER NOT NULL
+) STRICT;
+INSERT INTO profile_rollout (one, generation) VALUES (1, 0);
+CREATE TABLE profile_reports (
+	instance   BLOB PRIMARY KEY CHECK (length(instance) = 16),
+	name       TEXT NOT NULL,
+	generation INTEGER NOT NULL,
+	digest     BLOB NOT NULL CHECK (length(digest) = 32),
+	count      INTEGER NOT NULL,
+	failure    TEXT NOT NULL,
+	at         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

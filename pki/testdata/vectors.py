@@ -63,12 +63,12 @@ def main():
         issuer = sha(b"subject public key info of ", name.encode())
         k = sha(b"K of ", name.encode())
         for epoch in [0, 1, 357, 65534, 65535]:
-            for first, index in [(0, 0), (0, 15), (16, 16), (0, 4095), (262143, 262143), (262144, 262144), (2**32, 2**32 + 1), (2**40 - 16, 2**40 - 1)]:
+            for first, index in [(0, 0), (0, 15), (16, 16), (0, 4095), (16383, 16383), (16384, 16384), (2**32, 2**32 + 1), (2**40 - 16, 2**40 - 1)]:
                 nonce = sha(b"nonce", name.encode(), position(epoch, first))[:16]
                 key = range_key(k, nonce, issuer, epoch, first)
                 serials.append({
                     "issuerKeyHash": issuer.hex(), "k": k.hex(), "nonce": nonce.hex(), "from": first,
-                    "epoch": epoch, "index": index, "block": index // 2**18,
+                    "epoch": epoch, "index": index, "block": index // 2**14,
                     "rangeKey": key.hex(), "serial": serial(key, issuer, epoch, index).hex(),
                 })
     with open("serials.json", "w") as out:

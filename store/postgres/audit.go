@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"iter"
 	"time"
 
@@ -11,49 +12,38 @@ import (
 	"signet.example/signet/pki"
 )
 
-// auditBatch is an audit_batch of the migrations.
-type auditBatch struct {
-	hash                                                           audit.Hash
-	at                                                             []time.Time
-	actors, actions, targets, outcomes, requests, sources, details []string
-}
+// auditBatch is an audit_batch of the migrations; no events are NULL.
+type auditBatch []audit.Event
 
-// auditParam makes the argument of signet_audit_append, the one function that writes audit events; nil for no events.
-// Every function of the migrations that changes something takes it and passes it on as its last act.
-func auditParam(events []audit.Event) *auditBatch {
-	if len(events) == 0 {
-		return nil
-	}
-	b := &auditBatch{at: make([]time.Time, len(events))}
-	cleaned := make([]audit.Event, len(events))
-	for _, column := range []*[]string{&b.actors, &b.actions, &b.targets, &b.outcomes, &b.requests, &b.sources, &b.details} {
-		*column = make([]string, len(events))
-	}
+// auditParam makes the argument of signet_audit_append, the one function that writes audit events. Every function of the
+// migrations that changes something takes it and passes it on as its last act.
+func auditParam(events []audit.Event) auditBatch {
+	cleaned := make(auditBatch, len(events))
 	for i, e := range events {
-		e = e.Clean()
-		cleaned[i] = e
-		b.at[i], b.actors[i], b.actions[i], b.targets[i], b.outcomes[i] = e.At, e.Actor, e.Action, e.Target, string(e.Outcome)
-		b.requests[i], b.sources[i], b.details[i] = e.RequestID, e.Source, e.DetailJSON()
+		cleaned[i] = e.Clean()
 	}
-	b.hash = audit.BatchHash(cleaned)
-	return b
+	return cleaned
 }
 
-// IsNull implements pgtype.CompositeIndexGetter.
-func (b *auditBatch) IsNull() bool { return b == nil }
-
-// Index implements pgtype.CompositeIndexGetter: the attributes in the order of the type.
-func (b *auditBatch) Index(i int) any {
-	return [...]any{b.hash[:], b.at, b.actors, b.actions, b.targets, b.outcomes, b.requests, b.sources, b.details}[i]
-}
-
-// knowTypes teaches a new connection the types of the migrations that are sent as arguments.
-func knowTypes(ctx context.Context, conn *pgx.Conn) error {
-	known, err := conn.LoadType(ctx, "audit_batch")
-	if err == nil {
-		conn.TypeMap().RegisterType(known)
+func (events auditBatch) appendTo(b []byte, of *typeIDs) []byte {
+	if len(events) == 0 {
+		return b
 	}
-	return err
+	hash, details := audit.Encode(events)
+	b = appendBytes(binary.BigEndian.AppendUint32(b, 2), hash[:]) // fields
+	b = binary.BigEndian.AppendUint32(b, of.auditEvents)
+	b, array := append(b, 0, 0, 0, 0), len(b)
+	b = appendArray(b, of.auditEvent, len(events))
+	for i, e := range events {
+		row := 0
+		b, row = beginRow(b, 8)
+		b = appendTime(b, e.At)
+		for _, text := range [...]string{e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, details[i]} {
+			b = appendText(b, text)
+		}
+		b = endRow(b, row)
+	}
+	return endRow(b, array)
 }
 
 // AppendAudit implements store.Audit.

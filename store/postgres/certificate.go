@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"signet.example/signet/ca"
@@ -55,23 +57,24 @@ func (s *Store) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry
 
 // recordAll calls signet_record for the entries that are left. The map holds those that it refuses.
 func (s *Store) recordAll(ctx context.Context, owner ca.OwnerID, entries []ca.Entry, left []int) (map[int]ca.Outcome, error) {
-	columns := newRecordColumns(len(left))
+	batch := make(issued, len(left))
 	for n, i := range left {
-		columns.add(n, &entries[i])
+		batch[n] = &entries[i]
 	}
-	used := columns.used()
-	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`,
-		owner[:], columns.ranges, columns.issuers, columns.epochs, columns.indices, columns.serials, columns.profiles, columns.accounts, columns.subjects,
-		columns.keys, columns.materials, columns.notBefore, columns.notAfter, columns.issuedAt, columns.ders, columns.requestsOrNil(), columns.digests, columns.approvals,
-		columns.nameOf, columns.names, columns.kinds,
-		used.ranges, used.issuers, used.epochs, used.from, used.to, columns.judged, columns.footing, auditParam(columns.events))
+	used, asked := batch.used(), batch.asked()
+	rows, err := s.pool.Query(ctx, `SELECT o_entry, o_outcome FROM signet_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		owner[:], batch, issuedNames(batch), asked.hashes, asked.requests, asked.approvals, used.ranges, used.issuers, used.epochs, used.from, used.to,
+		asked.judged, asked.footing, auditParam(asked.events))
 	if err != nil {
 		return nil, raceOr(err)
 	}
-	refused := make(map[int]ca.Outcome)
+	var refused map[int]ca.Outcome
 	var entry int64
 	var outcome int32
 	_, err = pgx.ForEachRow(rows, []any{&entry, &outcome}, func() error {
+		if refused == nil {
+			refused = make(map[int]ca.Outcome)
+		}
 		refused[int(entry)-1] = ca.Outcome(outcome)
 		return nil
 	})
@@ -85,71 +88,105 @@ func raceOr(err error) error {
 	return err
 }
 
-// recordColumns are the entries of a batch, column by column.
-type recordColumns struct {
-	ranges, indices                                  []int64
-	epochs, nameOf                                   []int32
-	kinds                                            []int16
-	issuers, serials, keys, materials, ders, digests [][]byte
-	approvals                                        [][]byte // nil: nothing needed one
-	judged                                           *int64   // of the footing that was judged first
-	footing                                          [][]byte // serials and hashes of keys; nil: nothing is asked
-	profiles, accounts, subjects, requests, names    []string
-	notBefore, notAfter, issuedAt                    []time.Time
-	events                                           []audit.Event
+// issued are the entries of a batch, in the columns of the type of this name.
+type issued []*ca.Entry
+
+func (batch issued) appendTo(b []byte, of *typeIDs) []byte {
+	b = appendArray(b, of.issued, len(batch))
+	for _, e := range batch {
+		row := 0
+		b, row = beginRow(b, 17)
+		b = appendInt8(appendInt4(appendBytes(b, e.Issuer[:]), int32(e.Position.Epoch)), int64(e.Position.Index))
+		b = appendInt8(appendBytes(b, e.Serial[:]), int64(e.Range))
+		b = appendText(appendText(appendText(b, e.Profile), e.Account), e.Subject)
+		b = appendBytes(b, e.KeyHash[:])
+		b = appendTime(appendTime(appendTime(b, e.NotBefore), e.NotAfter), e.IssuedAt)
+		b = appendBytes(appendBytes(b, e.DER), e.KeyMaterial[:])
+		if e.RequestID == "" {
+			b = appendNull(appendNull(b, pgtype.TextOID), pgtype.ByteaOID)
+		} else {
+			b = appendBytes(appendText(b, e.RequestID), e.Digest[:])
+		}
+		if e.Approval.IsZero() {
+			b = appendNull(b, pgtype.ByteaOID)
+		} else {
+			b = appendBytes(b, e.Approval[:])
+		}
+		b = endRow(b, row)
+	}
+	return b
 }
 
-func newRecordColumns(n int) *recordColumns {
-	return &recordColumns{
-		ranges: make([]int64, n), indices: make([]int64, n), epochs: make([]int32, n),
-		issuers: make([][]byte, n), serials: make([][]byte, n), keys: make([][]byte, n), materials: make([][]byte, n), ders: make([][]byte, n), digests: make([][]byte, n),
-		profiles: make([]string, n), accounts: make([]string, n), subjects: make([]string, n), requests: make([]string, n),
-		notBefore: make([]time.Time, n), notAfter: make([]time.Time, n), issuedAt: make([]time.Time, n), events: make([]audit.Event, n),
-		names: []string{}, nameOf: []int32{}, kinds: []int16{},
+// issuedNames are the names of a batch, each of a certificate once: it may be said twice, or in upper and lower case.
+type issuedNames []*ca.Entry
+
+func (batch issuedNames) appendTo(b []byte, of *typeIDs) []byte {
+	type name struct {
+		reversed string
+		kind     pki.IdentifierType
 	}
+	var known []name
+	count := 0
+	begin := len(b)
+	b = appendArray(b, of.issuedName, 1)
+	for _, e := range batch {
+		known = known[:0]
+		for _, n := range e.Names {
+			one := name{ca.ReversedName(n.Value), n.Type}
+			if slices.Contains(known, one) {
+				continue
+			}
+			known = append(known, one)
+			row := 0
+			b, row = beginRow(b, 5)
+			b = appendInt2(appendText(b, one.reversed), int16(one.kind))
+			b = endRow(appendInt8(appendInt4(appendBytes(b, e.Issuer[:]), int32(e.Position.Epoch)), int64(e.Position.Index)), row)
+			count++
+		}
+	}
+	if count == 0 {
+		return appendArray(b[:begin], of.issuedName, 0)
+	}
+	binary.BigEndian.PutUint32(b[begin+12:], uint32(count))
+	return b
 }
 
-func (c *recordColumns) add(n int, e *ca.Entry) {
-	c.ranges[n], c.epochs[n], c.indices[n] = int64(e.Range), int32(e.Position.Epoch), int64(e.Position.Index)
-	c.issuers[n], c.serials[n], c.keys[n], c.materials[n], c.ders[n], c.digests[n] = e.Issuer[:], e.Serial[:], e.KeyHash[:], e.KeyMaterial[:], e.DER, e.Digest[:]
-	c.profiles[n], c.accounts[n], c.subjects[n], c.requests[n] = e.Profile, e.Account, e.Subject, e.RequestID
-	c.notBefore[n], c.notAfter[n], c.issuedAt[n], c.events[n] = e.NotBefore, e.NotAfter, e.IssuedAt, e.Event
-	if !e.Approval.IsZero() {
-		if c.approvals == nil {
-			c.approvals = make([][]byte, len(c.ranges))
-		}
-		c.approvals[n] = e.Approval[:]
-	}
-	c.stand(&e.Footing)
-	first := len(c.names)
-	for _, name := range e.Names {
-		reversed, kind := ca.ReversedName(name.Value), int16(name.Type)
-		known := false // said twice, or in upper and lower case
-		for i := first; i < len(c.names) && !known; i++ {
-			known = c.names[i] == reversed && c.kinds[i] == kind
-		}
-		if !known {
-			c.nameOf, c.names, c.kinds = append(c.nameOf, int32(n+1)), append(c.names, reversed), append(c.kinds, kind)
-		}
-	}
+// asked is what is asked before a batch is written, and the events of it.
+type asked struct {
+	hashes              [][]byte // that keys are blocked by
+	judged              *int64   // of the footing that was judged first
+	footing             [][]byte // serials and hashes of keys; nil: nothing is asked
+	requests, approvals bool     // some entry has a request id, needed an approval
+	events              []audit.Event
 }
 
-func (c *recordColumns) stand(f *ca.Footing) {
+func (batch issued) asked() (a asked) {
+	for _, e := range batch {
+		a.hashes = append(a.hashes, e.KeyHash[:], e.KeyMaterial[:])
+		a.requests, a.approvals = a.requests || e.RequestID != "", a.approvals || !e.Approval.IsZero()
+		a.events = append(a.events, e.Event)
+		a.stand(&e.Footing)
+	}
+	a.hashes = append(a.hashes, a.footing...)
+	return a
+}
+
+func (a *asked) stand(f *ca.Footing) {
 	if f.Key == (pki.KeyHash{}) {
 		return
 	}
-	if seq := int64(f.Seq); c.judged == nil || seq < *c.judged {
-		c.judged = &seq
+	if seq := int64(f.Seq); a.judged == nil || seq < *a.judged {
+		a.judged = &seq
 	}
 	has := func(fact []byte) bool {
-		return slices.ContainsFunc(c.footing, func(known []byte) bool { return bytes.Equal(known, fact) })
+		return slices.ContainsFunc(a.footing, func(known []byte) bool { return bytes.Equal(known, fact) })
 	}
 	if !has(f.Key[:]) {
-		c.footing = append(c.footing, f.Key[:])
+		a.footing = append(a.footing, f.Key[:])
 	}
 	for i := range f.Serials {
 		if serial := f.Serials[i][:]; !has(serial) {
-			c.footing = append(c.footing, serial)
+			a.footing = append(a.footing, serial)
 		}
 	}
 }
@@ -161,34 +198,20 @@ type usedRanges struct {
 	epochs           []int32
 }
 
-func (c *recordColumns) used() (u usedRanges) {
-	order := make([]int, len(c.ranges))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(i, j int) int {
-		return cmp.Or(cmp.Compare(c.ranges[i], c.ranges[j]), bytes.Compare(c.issuers[i], c.issuers[j]), cmp.Compare(c.epochs[i], c.epochs[j]), cmp.Compare(c.indices[i], c.indices[j]))
+func (batch issued) used() (u usedRanges) {
+	ordered := slices.SortedFunc(slices.Values(batch), func(x, y *ca.Entry) int {
+		return cmp.Or(cmp.Compare(x.Range, y.Range), bytes.Compare(x.Issuer[:], y.Issuer[:]), cmp.Compare(x.Position.Epoch, y.Position.Epoch), cmp.Compare(x.Position.Index, y.Position.Index))
 	})
-	for _, i := range order {
-		last := len(u.ranges) - 1
-		if last < 0 || u.ranges[last] != c.ranges[i] || u.epochs[last] != c.epochs[i] || !bytes.Equal(u.issuers[last], c.issuers[i]) {
-			u.ranges, u.issuers, u.epochs = append(u.ranges, c.ranges[i]), append(u.issuers, c.issuers[i]), append(u.epochs, c.epochs[i])
-			u.from, u.to = append(u.from, c.indices[i]), append(u.to, c.indices[i])
+	for _, e := range ordered {
+		last, epoch, index := len(u.ranges)-1, int32(e.Position.Epoch), int64(e.Position.Index)
+		if last < 0 || u.ranges[last] != int64(e.Range) || u.epochs[last] != epoch || !bytes.Equal(u.issuers[last], e.Issuer[:]) {
+			u.ranges, u.issuers, u.epochs = append(u.ranges, int64(e.Range)), append(u.issuers, e.Issuer[:]), append(u.epochs, epoch)
+			u.from, u.to = append(u.from, index), append(u.to, index)
 			continue
 		}
-		u.to[last] = c.indices[i]
+		u.to[last] = index
 	}
 	return u
-}
-
-// requestsOrNil is nil if no entry has a request id: most batches have none, and the database then asks nothing about them.
-func (c *recordColumns) requestsOrNil() []string {
-	for _, id := range c.requests {
-		if id != "" {
-			return c.requests
-		}
-	}
-	return nil
 }
 
 // FindRequest implements ca.CertificateStore.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '10min'`); err != nil { // it may read every certificate, and locks nothing
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT c.issuer, c.epoch, c.idx / 262144 AS block, count(*),
+		rows, err := tx.Query(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+` AS block, count(*),
 				count(*) FILTER (WHERE (SELECT l.kind FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) IN (1, 2, 5))
 			FROM `+from+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
 		if err != nil {

@@ -55,13 +55,15 @@ func (a auditStatements) write(ctx context.Context, events []audit.Event) error 
 	}
 	cleaned := make([]audit.Event, len(events))
 	for i, e := range events {
-		e = e.Clean()
-		cleaned[i] = e
-		if _, err := a.event.ExecContext(ctx, seq+int64(i)+1, e.At.UnixMicro(), e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, e.DetailJSON()); err != nil {
+		cleaned[i] = e.Clean()
+	}
+	hash, details := audit.Encode(cleaned)
+	for i, e := range cleaned {
+		if _, err := a.event.ExecContext(ctx, seq+int64(i)+1, e.At.UnixMicro(), e.Actor, e.Action, e.Target, string(e.Outcome), e.RequestID, e.Source, details[i]); err != nil {
 			return err
 		}
 	}
-	next := audit.Hash(head).Next(audit.BatchHash(cleaned))
+	next := audit.Hash(head).Next(hash)
 	last := seq + int64(len(events))
 	if _, err := a.batch.ExecContext(ctx, last, seq+1, next[:]); err != nil {
 		return err

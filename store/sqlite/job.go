@@ -85,7 +85,7 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 		return s.countListed(ctx, claims, at)
 	}
 	where, args := conditions(selector, at)
-	rows, err := s.read.QueryContext(ctx, `SELECT c.issuer, c.epoch, c.idx / 262144, count(*), count(*) FILTER (WHERE `+lastKind+` IN (1, 2, 5))
+	rows, err := s.read.QueryContext(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+`, count(*), count(*) FILTER (WHERE `+lastKind+` IN (1, 2, 5))
 		FROM certificates c WHERE `+where+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
 	if err != nil {
 		return estimate, translate(op, err)

@@ -12,6 +12,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
+	"signet.example/signet/store"
 )
 
 // The states of a range, as revocation.RangeState numbers them.
@@ -122,7 +123,7 @@ func takeNext(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation, baseU
 // in this week is lost.
 func beginEpoch(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation) error {
 	result, err := tx.ExecContext(ctx, `INSERT INTO epochs (issuer, epoch, next_idx) SELECT ?, ?, count * ? FROM restores WHERE true ON CONFLICT DO NOTHING`,
-		r.Issuer[:], int64(r.Epoch), pki.BlockSize)
+		r.Issuer[:], int64(r.Epoch), store.LostIndices)
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func beginEpoch(ctx context.Context, tx *sql.Tx, at int64, r ca.Reservation) err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
 		SELECT ?1, ?2, 0, count * ?3, 4, 0, ?4, ?5, '', ?6, ?6 FROM restores WHERE count > 0`,
-		r.Issuer[:], int64(r.Epoch), pki.BlockSize, r.Nonce[:], r.Owner[:], at)
+		r.Issuer[:], int64(r.Epoch), store.LostIndices, r.Nonce[:], r.Owner[:], at)
 	return err
 }
 

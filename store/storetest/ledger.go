@@ -39,7 +39,7 @@ func claimOf(e revocation.Entry) revocation.Claim {
 func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("reads back", func(t *testing.T) {
 		s := open(t)
-		bare := newEntry(1, pki.Position{Epoch: 300, Index: 1 << 18}, revocation.KindVoid)
+		bare := newEntry(1, pki.Position{Epoch: 300, Index: pki.BlockSize}, revocation.KindVoid)
 		bare.Reason, bare.InvalidityAt, bare.Job = 0, time.Time{}, revocation.JobID{}
 		foreign := newEntry(1, pki.Position{}, revocation.KindRevoke)
 		foreign.Foreign, foreign.Serial = true, pki.Serial{0xff}

@@ -230,7 +230,7 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		if back := b.reserve(1, 16, time.Minute); back.From != 2*pki.BlockSize || back.BaseURL != "http://pki.test" {
 			t.Errorf("after a full block: %+v", back)
 		}
-		if got, want := b.cover(2*pki.BlockSize+16), "0-1 2; 1-16 1; 16-262144 4; 262144-262160 1; 262160-524288 1; 524288-524304 1; "; got != want {
+		if got, want := b.cover(2*pki.BlockSize+16), "0-1 2; 1-16 1; 16-16384 4; 16384-16400 1; 16400-32768 1; 32768-32784 1; "; got != want {
 			t.Errorf("ranges %s, want %s", got, want)
 		}
 		bases, _, err := b.s.ShardBases(t.Context(), time.Time{})

@@ -17,6 +17,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("inventory", func(t *testing.T) { testInventory(t, open) })
 	t.Run("issuer", func(t *testing.T) { testIssuer(t, open) })
 	t.Run("ledger", func(t *testing.T) { testLedger(t, open) })
+	t.Run("profile", func(t *testing.T) { testProfile(t, open) })
 	t.Run("publication", func(t *testing.T) { testPublication(t, open) })
 	t.Run("recovery", func(t *testing.T) { testRecovery(t, open) })
 	t.Run("range", func(t *testing.T) { testRange(t, open) })

@@ -14,10 +14,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"signet.example/signet/api/client"
@@ -61,13 +57,12 @@ func (c *issuingCallers) check(der []byte, n int, name string) error {
 }
 
 // overGRPC issues over one connection, as the ordinary client does.
-func (c *issuingCallers) overGRPC() (func(context.Context, int, int) error, func() error, error) {
-	connection, err := grpc.NewClient("passthrough:///"+c.site.addresses.API, grpc.WithDisableServiceConfig(),
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: c.site.roots, MinVersion: tls.VersionTLS13})))
+func (c *issuingCallers) overGRPC(ctx context.Context) (func(context.Context, int, int) error, func() error, error) {
+	connection, err := dialWire(ctx, c.site.addresses.API, &tls.Config{RootCAs: c.site.roots, MinVersion: tls.VersionTLS13},
+		"/signet.v1.CertificateService/IssueCertificate", c.site.token)
 	if err != nil {
 		return nil, nil, err
 	}
-	token := metadata.Pairs("authorization", "Bearer "+c.site.token)
 	heads := make([][]byte, len(c.csrs)) // CSR and profile; the name follows
 	for i, csr := range c.csrs {
 		heads[i] = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), csr)
@@ -83,33 +78,16 @@ func (c *issuingCallers) overGRPC() (func(context.Context, int, int) error, func
 			return c.check(issued.Certificate.DER, n, name)
 		}
 		head := heads[n%len(heads)]
-		message := append(make([]byte, 0, len(head)+len(name)+2), head...)
+		message := append(grpcMessage(len(head)+len(name)+2), head...)
 		message = protowire.AppendString(protowire.AppendTag(message, 4, protowire.BytesType), name)
-		var length int
-		if err := connection.Invoke(metadata.NewOutgoingContext(ctx, token), "/signet.v1.CertificateService/IssueCertificate", message, &length, grpc.ForceCodecV2(octets{})); err != nil {
-			return err
+		length, err := connection.call(ctx, message)
+		if err == nil && length < 1000 {
+			err = fmt.Errorf("an answer of %d octets holds no certificate and chain", length)
 		}
-		if length < 1000 {
-			return fmt.Errorf("an answer of %d octets holds no certificate and chain", length)
-		}
-		return nil
+		return err
 	}
 	return issue, connection.Close, nil
 }
-
-// octets is a codec that sends encoded messages, and of answers keeps the length.
-type octets struct{}
-
-func (octets) Marshal(message any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(message.([]byte))}, nil
-}
-
-func (octets) Unmarshal(answer mem.BufferSlice, length any) error {
-	*length.(*int) = answer.Len()
-	return nil
-}
-
-func (octets) Name() string { return "proto" }
 
 // overREST issues on one kept connection per caller.
 func (c *issuingCallers) overREST() func(context.Context, int, int) error {

@@ -50,7 +50,7 @@ func issueOn(ctx context.Context, b *bench, name string, csrs [][]byte, target, 
 	if err != nil {
 		return err
 	}
-	overGRPC, hangUp, err := callers.overGRPC()
+	overGRPC, hangUp, err := callers.overGRPC(ctx)
 	if err != nil {
 		return err
 	}

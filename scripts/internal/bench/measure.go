@@ -33,6 +33,7 @@ type result struct {
 	P99         float64    `json:"p99_ms,omitempty"`
 	ServerCPU   float64    `json:"server_cpu_us,omitempty"`   // of the process under test, per operation
 	DatabaseCPU float64    `json:"database_cpu_us,omitempty"` // of PostgreSQL, per operation
+	CallersCPU  float64    `json:"callers_cpu_us,omitempty"`  // of this process, per operation
 	RSS         float64    `json:"rss_mb,omitempty"`          // of the process under test, at the end
 	Target      float64    `json:"target,omitempty"`
 	TargetP99   float64    `json:"target_p99_ms,omitempty"`
@@ -99,7 +100,7 @@ func (b *bench) once(ctx context.Context, l load, length time.Duration) (result,
 	callers := max(l.callers, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	serverCPU, databaseCPU := cpuOf(l.pid), cpuOfTree(b.postgresPID)
+	serverCPU, callersCPU, databaseCPU := cpuOf(l.pid), cpuOf(os.Getpid()), cpuOfTree(b.postgresPID)
 	times := make([][]time.Duration, callers)
 	var count atomic.Int64
 	var failed error
@@ -132,6 +133,7 @@ func (b *bench) once(ctx context.Context, l load, length time.Duration) (result,
 	r := result{Name: l.name, Unit: "1/s", Value: n / elapsed.Seconds(), P50: milliseconds(all[len(all)/2]), P99: milliseconds(all[len(all)*99/100])}
 	if l.pid != 0 {
 		r.ServerCPU = float64((cpuOf(l.pid) - serverCPU).Microseconds()) / n
+		r.CallersCPU = float64((cpuOf(os.Getpid()) - callersCPU).Microseconds()) / n
 		r.RSS = rssOf(l.pid)
 	}
 	r.DatabaseCPU = float64((cpuOfTree(b.postgresPID) - databaseCPU).Microseconds()) / n
@@ -249,7 +251,7 @@ func (r result) print(w io.Writer) {
 		fmt.Fprintf(w, "  p50 %.2f ms p99 %.2f ms", r.P50, r.P99)
 	}
 	if r.ServerCPU > 0 {
-		fmt.Fprintf(w, "  server %.0f us, %.0f MB", r.ServerCPU, r.RSS)
+		fmt.Fprintf(w, "  server %.0f us, %.0f MB, callers %.0f us", r.ServerCPU, r.RSS, r.CallersCPU)
 	}
 	if r.DatabaseCPU >= 1 {
 		fmt.Fprintf(w, "  database %.0f us", r.DatabaseCPU)

@@ -27,17 +27,20 @@ type past struct {
 	model   []byte // octets that every certificate carries
 	first   pki.Epoch
 	weeks   int          // over which everything is spread
+	fresh   int          // certificates of a week that are recorded and not revoked
+	revoked int          // of a week that revoke revokes, a million in all: among the fresh ones everywhere, so in every shard
+	from    []int64      // first index of each week
 	serials []pki.Serial // issued and not revoked, week by week, as many in each
 	db      func() (*sql.DB, error)
 	sqlite  bool
 }
 
-func newPast(s *site, key pki.KeyHash, model []byte, weeks int) (*past, error) {
+func newPast(s *site, key pki.KeyHash, model []byte, weeks, fresh int) (*past, error) {
 	first, err := pki.EpochAt(time.Now().AddDate(0, 0, 28).Unix())
 	if err != nil {
 		return nil, err
 	}
-	p := &past{issuer: key.Issuer(), key: key, model: model, first: first, weeks: weeks}
+	p := &past{issuer: key.Issuer(), key: key, model: model, first: first, weeks: weeks, fresh: fresh / weeks, revoked: million / weeks}
 	if name, ok := strings.CutPrefix(s.database, "sqlite:"); ok {
 		p.sqlite = true
 		p.db = func() (*sql.DB, error) {
@@ -111,28 +114,43 @@ func (p *past) inWeeks(ctx context.Context, do func(conn *sql.Conn, epoch pki.Ep
 	return err
 }
 
-// issue records certificates of the profile "server", without names.
-func (p *past) issue(ctx context.Context, count int) error {
-	count /= p.weeks
+// shards is over how many shards a week is spread.
+func (p *past) shards() int { return (p.fresh + p.revoked + pki.BlockSize - 1) / pki.BlockSize }
+
+// index is which of the indices of a week the i-th fresh certificate has.
+func (p *past) index(i int) int64 {
+	return int64(((i+1)*(p.fresh+p.revoked)+p.fresh-1)/p.fresh - 1)
+}
+
+// last is the last fresh certificate of a shard.
+func (p *past) last(week, shard int) pki.Serial {
+	all := p.fresh + p.revoked
+	return p.serials[week*p.fresh+min(all, (shard+1)*pki.BlockSize)*p.fresh/all-1]
+}
+
+// issue records certificates of the profile "server", without names, and leaves indices for revoke.
+func (p *past) issue(ctx context.Context) error {
 	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
-		from, key, err := p.reserve(ctx, conn, epoch, count)
+		from, key, err := p.reserve(ctx, conn, epoch, p.fresh+p.revoked)
 		if err != nil {
 			return err
 		}
+		p.from = append(p.from, from)
 		now, ends := time.Now().UTC().Truncate(time.Second), time.Unix(epoch.Start(), 0).UTC()
 		row := func(i int) []any {
-			serial := pki.NewSerial(key, p.key, pki.Position{Epoch: epoch, Index: uint64(from) + uint64(i)})
+			index := from + p.index(i)
+			serial := pki.NewSerial(key, p.key, pki.Position{Epoch: epoch, Index: uint64(index)})
 			p.serials = append(p.serials, serial)
 			var spki [32]byte
 			binary.BigEndian.PutUint64(spki[:], uint64(epoch)<<32|uint64(i))
-			return []any{p.issuer[:], int64(epoch), from + int64(i), serial[:], int64(0), "server", fmt.Sprintf("account%d", i%100), "CN=bench", spki[:],
+			return []any{p.issuer[:], int64(epoch), index, serial[:], int64(0), "server", fmt.Sprintf("account%d", i%100), "CN=bench", spki[:],
 				p.at(now), p.at(ends.Add(time.Duration(i%604800) * time.Second)), p.at(now), p.model}
 		}
 		columns := []string{"issuer", "epoch", "idx", "serial", "range_id", "profile", "account", "subject", "spki_hash", "not_before", "not_after", "issued_at", "der"}
 		if !p.sqlite {
 			return conn.Raw(func(driver any) error {
 				_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{fmt.Sprintf("certificates_%d", epoch)}, columns,
-					pgx.CopyFromSlice(count, func(i int) ([]any, error) { return row(i), nil }))
+					pgx.CopyFromSlice(p.fresh, func(i int) ([]any, error) { return row(i), nil }))
 				return err
 			})
 		}
@@ -141,7 +159,7 @@ func (p *past) issue(ctx context.Context, count int) error {
 			return err
 		}
 		defer insert.Close()
-		for i := range count {
+		for i := range p.fresh {
 			if _, err := insert.ExecContext(ctx, row(i)...); err != nil {
 				return err
 			}
@@ -150,27 +168,24 @@ func (p *past) issue(ctx context.Context, count int) error {
 	})
 }
 
-// revoke puts revocations of certificates that nobody will ask for on the ledger, as many in each week.
-func (p *past) revoke(ctx context.Context, count int) error {
-	count /= p.weeks
+// revoke puts a million revocations of certificates that nobody will ask for on the ledger, as many in each week.
+func (p *past) revoke(ctx context.Context) error {
 	return p.inWeeks(ctx, func(conn *sql.Conn, epoch pki.Epoch) error {
-		from, _, err := p.reserve(ctx, conn, epoch, count)
-		if err != nil {
-			return err
-		}
 		var last int64
-		if err := conn.QueryRowContext(ctx, "UPDATE ledger_head SET seq = seq + $1 RETURNING seq", count).Scan(&last); err != nil {
+		if err := conn.QueryRowContext(ctx, "UPDATE ledger_head SET seq = seq + $1 RETURNING seq", p.revoked).Scan(&last); err != nil {
 			return err
 		}
-		numbers := `FROM generate_series(1::bigint, $1::bigint) AS n (i)`
+		numbers := `FROM generate_series(0::bigint, $1::bigint - 1) AS n (i)`
 		serial := `'\x41'::bytea || substr(sha256(convert_to($7::text || i, 'UTF8')), 1, 19)`
 		if p.sqlite {
-			numbers = `FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) SELECT i FROM n)`
+			numbers = `FROM (WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < $1 - 1) SELECT i FROM n)`
 			serial = `CAST(x'41' || substr($7, 1, 0) || randomblob(19) AS BLOB)`
 		}
-		_, err = conn.ExecContext(ctx, `INSERT INTO ledger (seq, issuer, epoch, idx, serial, kind, reason, revoked_at, recorded_at, actor)
-			SELECT $2 + i, $3, $4, $5 + i, `+serial+`, 1, 4, $6, $6, 'bench' `+numbers,
-			count, last-int64(count), p.issuer[:], int64(epoch), from-1, p.at(time.Now().UTC().Truncate(time.Second)), fmt.Sprintf("%d/", epoch))
+		// Every index that index does not give.
+		_, err := conn.ExecContext(ctx, `INSERT INTO ledger (seq, issuer, epoch, idx, serial, kind, reason, revoked_at, recorded_at, actor)
+			SELECT $2 + i - i * $8 / $1, $3, $4, $5 + i, `+serial+`, 1, 4, $6, $6, 'bench' `+numbers+` WHERE i * $8 / $1 = (i + 1) * $8 / $1`,
+			int64(p.fresh+p.revoked), last-int64(p.revoked)+1, p.issuer[:], int64(epoch), p.from[epoch-p.first], p.at(time.Now().UTC().Truncate(time.Second)),
+			fmt.Sprintf("%d/", epoch), int64(p.fresh))
 		return err
 	})
 }
@@ -181,7 +196,7 @@ func (w *revoking) fillMillion(ctx context.Context, b *bench) error {
 		return err
 	}
 	began := time.Now()
-	if err := w.past.revoke(ctx, million); err != nil {
+	if err := w.past.revoke(ctx); err != nil {
 		return err
 	}
 	fmt.Printf("%s: put a million revocations on the ledger in %s\n", filepath.Base(w.dir), time.Since(began).Round(time.Second))
@@ -193,8 +208,8 @@ func (w *revoking) fillMillion(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// shareKey gives certificates the same key, the k-th thousand from the end of the first week, where single revocations do not
-// come, and returns its SubjectPublicKeyInfo.
+// shareKey gives certificates the same key, the k-th thousand from the end of the first week, which are set apart, and returns its
+// SubjectPublicKeyInfo.
 func (w *revoking) shareKey(ctx context.Context, k, count int) ([]byte, error) {
 	key, err := keys.Generate(keys.ECDSAP256)
 	if err != nil {
@@ -210,8 +225,8 @@ func (w *revoking) shareKey(ctx context.Context, k, count int) ([]byte, error) {
 		return nil, err
 	}
 	defer db.Close()
-	top := int64(len(w.serials)/w.weeks - 1 - k*count)
+	top := w.fresh - 1 - k*count
 	_, err = db.ExecContext(ctx, `UPDATE certificates SET spki_hash = $1 WHERE issuer = $2 AND epoch = $3 AND idx > $4 AND idx <= $5`,
-		hash[:], w.past.issuer[:], int64(w.first), top-int64(count), top)
+		hash[:], w.past.issuer[:], int64(w.first), w.from[0]+w.index(top-count), w.from[0]+w.index(top))
 	return spki, err
 }

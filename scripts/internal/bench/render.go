@@ -54,10 +54,10 @@ func (r report) section(picture string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "## %s\n\n`scripts/bench %s`, commit %s, %d x %s, %.0f GB, %s, PostgreSQL %s\n\n![%s](%s)\n\n", r.Bench, r.Bench, r.Commit,
 		r.Machine.CPUs, r.Machine.CPU, r.Machine.MemoryGB, r.Machine.Go, r.Machine.Postgres, r.Bench, picture)
-	s.WriteString("| case | value | spread | p50 / p99 ms | server CPU us | database CPU us | RSS MB | target | of the limit |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	s.WriteString("| case | value | spread | p50 / p99 ms | server CPU us | database CPU us | callers CPU us | RSS MB | target | of the limit |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, c := range r.Cases {
-		fmt.Fprintf(&s, "| %s | %s %s | %s to %s | %s | %s | %s | %s | %s | %s |\n", c.Name, figure(c.Value), c.Unit, figure(c.Spread[0]), figure(c.Spread[1]),
-			c.latency(), optional(c.ServerCPU), optional(c.DatabaseCPU), optional(c.RSS), optional(c.Target), c.share())
+		fmt.Fprintf(&s, "| %s | %s %s | %s to %s | %s | %s | %s | %s | %s | %s | %s |\n", c.Name, figure(c.Value), c.Unit, figure(c.Spread[0]), figure(c.Spread[1]),
+			c.latency(), optional(c.ServerCPU), optional(c.DatabaseCPU), optional(c.CallersCPU), optional(c.RSS), optional(c.Target), c.share())
 	}
 	s.WriteString("\n")
 	return s.String()

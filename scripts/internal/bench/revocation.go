@@ -20,16 +20,18 @@ const (
 	// million is how many certificates are revoked before anything is measured "at a million".
 	million = 1_000_000
 
-	// hardWeeks is over how many weeks of expiry they are spread, one shard each: 83,000 entries. A list is made anew for every
-	// revocation on it, so this is the hardest case that a million makes in certificates of up to three months. manyWeeks is the
-	// same million in certificates of up to a year: 19,000.
+	// hardWeeks is over how many weeks of expiry they are spread: a million in certificates of up to three months. manyWeeks is the same
+	// million in certificates of up to a year.
 	hardWeeks, manyWeeks = 12, 52
+
+	// nearlyAll is how many certificates are left where visibility is measured: of eleven ten are revoked, so shards are as long as they get.
+	nearlyAll = 100_000
 )
 
 // revocations measures revoking with CRL and OCSP on, and how long it takes until each product of each instance says so: with
 // nothing revoked, and with a million.
 func revocations(ctx context.Context, b *bench) error {
-	for _, part := range []func(context.Context, *bench) error{listCosts, universeLoad, revocationsOnPostgres, visibleOverAYear, revocationsOnSQLite} {
+	for _, part := range []func(context.Context, *bench) error{listCosts, universeLoad, revocationsOnPostgres, visibleOverWeeks(hardWeeks, ""), visibleOverWeeks(manyWeeks, "-over-a-year"), revocationsOnSQLite} {
 		if err := part(ctx, b); err != nil {
 			return err
 		}
@@ -37,8 +39,11 @@ func revocations(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// revocationsOnPostgres: single revocations, key compromise, what two instances show and when, and a job.
+// revocationsOnPostgres: single revocations, key compromise, and a job.
 func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
+	if b.skips("limit/", "revoke/grpc/postgres/", "key-compromise/", "job/") {
+		return nil
+	}
 	single := 600_000
 	if b.quick {
 		single = 110_000
@@ -48,6 +53,7 @@ func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer w.end(&err)
+	w.each -= compromised * 1000
 	inserts, err := durableInserts(16)(ctx, b)
 	if err != nil {
 		return err
@@ -82,35 +88,33 @@ func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	running = true
-	if err := w.visible(ctx, b, twin, ""); err != nil {
-		return err
-	}
 	if err := w.singles(ctx, b, "postgres/two-instances/1000000-revoked", []int{1, 16, 64}, inserts); err != nil {
 		return err
 	}
 	return w.job(ctx, b, twin)
 }
 
-// visibleOverAYear is what two instances show and when, with the million spread over the weeks of a year.
-func visibleOverAYear(ctx context.Context, b *bench) (err error) {
-	const how = "-over-a-year"
-	if b.skips(visibles(how)...) {
-		return nil
+// visibleOverWeeks is what two instances show and when, with the million spread over so many weeks.
+func visibleOverWeeks(weeks int, how string) func(context.Context, *bench) error {
+	return func(ctx context.Context, b *bench) (err error) {
+		if b.skips(visibles(how)...) {
+			return nil
+		}
+		w, err := b.newRevoking(ctx, "revocation"+how+"-visible", "postgres", weeks, nearlyAll)
+		if err != nil {
+			return err
+		}
+		defer w.end(&err)
+		if err := w.fillMillion(ctx, b); err != nil {
+			return err
+		}
+		twin, err := w.twin(ctx, b.signet)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, twin.halt()) }()
+		return w.visible(ctx, b, twin, how)
 	}
-	w, err := b.newRevoking(ctx, "revocation-year", "postgres", manyWeeks, 100_000)
-	if err != nil {
-		return err
-	}
-	defer w.end(&err)
-	if err := w.fillMillion(ctx, b); err != nil {
-		return err
-	}
-	twin, err := w.twin(ctx, b.signet)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, twin.halt()) }()
-	return w.visible(ctx, b, twin, how)
 }
 
 // revocationsOnSQLite: single revocations.
@@ -145,6 +149,7 @@ type revoking struct {
 	*site
 	*past
 	issuer *x509.Certificate
+	each   int // certificates of a week that pick gives
 	next   atomic.Int64
 }
 
@@ -161,15 +166,15 @@ func (b *bench) newRevoking(ctx context.Context, name, kind string, weeks, fresh
 		return nil, err
 	}
 	began := time.Now()
-	p, err := newPast(s, pki.HashSPKI(issuing.RawSubjectPublicKeyInfo), leaf.Raw, weeks)
+	p, err := newPast(s, pki.HashSPKI(issuing.RawSubjectPublicKeyInfo), leaf.Raw, weeks, fresh)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.issue(ctx, fresh); err != nil {
+	if err := p.issue(ctx); err != nil {
 		return nil, err
 	}
-	fmt.Printf("%s: loaded %d certificates in %s\n", name, fresh, time.Since(began).Round(time.Second))
-	return &revoking{site: s, past: p, issuer: issuing}, s.start(ctx, b.signet)
+	fmt.Printf("%s: loaded %d certificates in %s, %d shards\n", name, fresh, time.Since(began).Round(time.Second), weeks*p.shards())
+	return &revoking{site: s, past: p, issuer: issuing, each: p.fresh}, s.start(ctx, b.signet)
 }
 
 // end stops the site. One that fill left stopped has nothing more to say.
@@ -179,13 +184,25 @@ func (w *revoking) end(err *error) {
 	}
 }
 
-// pick gives a certificate that was not revoked before, each shard in turn.
+// pick gives a certificate that was not revoked before, each week in turn, and evenly over the shards of a week: steps of the golden
+// section never crowd, and come to everything as long as they have no divisor in common with the whole.
 func (w *revoking) pick() (pki.Serial, error) {
-	n := int(w.next.Add(1)) - 1
-	if n >= len(w.serials) {
-		return pki.Serial{}, fmt.Errorf("all %d certificates are revoked: load more", len(w.serials))
+	step := w.each * 618 / 1000
+	for gcd(step, w.each) > 1 {
+		step++
 	}
-	return w.serials[n%w.weeks*(len(w.serials)/w.weeks)+n/w.weeks], nil
+	n := int(w.next.Add(1)) - 1
+	if n >= w.each*w.weeks {
+		return pki.Serial{}, fmt.Errorf("all %d certificates are revoked: load more", n)
+	}
+	return w.serials[n%w.weeks*w.fresh+n/w.weeks*step%w.each], nil
+}
+
+func gcd(a, b int) int {
+	for b > 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 func (w *revoking) revoke(ctx context.Context) (pki.Serial, error) {
@@ -234,14 +251,17 @@ func (w *revoking) steadily(ctx context.Context, rate int) {
 	}
 }
 
+// compromised is how many keys are, of a thousand certificates each.
+const compromised = 8
+
 // compromise blocks keys that a thousand certificates each have.
 func (w *revoking) compromise(ctx context.Context, b *bench) error {
-	const name, each, keys = "key-compromise/grpc/postgres/1000-certificates", 1000, 8
+	const name, each = "key-compromise/grpc/postgres/1000-certificates", 1000
 	if b.skips(name) {
 		return nil
 	}
 	var times []time.Duration
-	for k := range keys {
+	for k := range compromised {
 		spki, err := w.shareKey(ctx, k, each)
 		if err != nil {
 			return err
@@ -314,8 +334,9 @@ func (w *revoking) visibleAfter(ctx context.Context, b *bench, twin *site, how s
 		return nil
 	}
 	times := make([][]time.Duration, len(products))
-	for n := range samples + w.weeks {
-		if n == w.weeks { // until here every shard was read once
+	warm := 2 * w.weeks * w.shards()
+	for n := range samples + warm {
+		if n == warm { // until here every shard was read once
 			times = make([][]time.Duration, len(products))
 		}
 		serial, err := w.revoke(ctx)
@@ -413,11 +434,10 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	for week := range w.weeks { // of every shard the last certificate, which the job reaches last
-		last := w.serials[(week+1)*(len(w.serials)/w.weeks)-1]
+	for i := range w.weeks * w.shards() { // of every shard the last certificate, which the job reaches last
 		for _, at := range []*site{w.site, twin} {
 			for _, look := range []func(*watcher) (bool, error){(*watcher).ocspSays, (*watcher).shardSays} {
-				watched := &watcher{revoking: w, at: at, serial: last}
+				watched := &watcher{revoking: w, at: at, serial: w.last(i/w.shards(), i%w.shards())}
 				if err := errors.Join(w.until(ctx, watched, look), watched.verify()); err != nil {
 					return err
 				}
