@@ -155,11 +155,22 @@ func backOff(failures int) time.Duration {
 
 // attend brings one certificate up to date.
 func (a *Agent) attend(ctx context.Context, k Certificate) (changed bool, err error) {
-	told := func() error { return k.runHook(ctx) }
-	if done, err := k.Files.complete(told); done || err != nil {
+	var untold error
+	told := func() error { untold = k.runHook(ctx); return untold }
+	done, err := k.Files.complete(told)
+	if done || err != nil && untold == nil {
 		return done, err
 	}
 	pair, err := k.Files.Read()
+	if untold != nil {
+		// A hook that fails is tried again, but not until the certificate ends: then the next one's hook tells of both.
+		if err != nil || a.now().Before(k.patience(pair.Leaf)) {
+			return false, errors.Join(untold, err)
+		}
+		if err := k.Files.finish(); err != nil {
+			return false, err
+		}
+	}
 	switch {
 	case err != nil && pki.KindOf(err) == pki.KindNotFound:
 		return a.issue(ctx, k, told)
@@ -224,6 +235,12 @@ func (a *Agent) connect(withToken bool) (*client.Client, error) {
 		}
 	}
 	return client.New(c)
+}
+
+// patience is how long a renewal waits for the hook of the one before: half of the time that it has itself.
+func (k Certificate) patience(leaf *x509.Certificate) time.Time {
+	due := k.due(leaf)
+	return due.Add(leaf.NotAfter.Sub(due) / 2)
 }
 
 // due is when a certificate is to be renewed. The spread follows from its serial number, so that a restart moves nothing.

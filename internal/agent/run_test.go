@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,6 +101,49 @@ func TestTheAuthorityIsAwayForLong(t *testing.T) {
 		said, err := os.ReadFile(filepath.Join(dir, "status.json"))
 		if err != nil || json.Unmarshal(said, &status) != nil || len(status.Certificates) != 1 || status.Certificates[0].Failures != len(attempts) || status.Certificates[0].Error == "" {
 			t.Errorf("the status says %s, %v", said, err)
+		}
+	})
+}
+
+// A hook that fails for ever is told of, and tried again, but the certificate is renewed before it ends.
+func TestAHookThatAlwaysFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, begun := t.TempDir(), time.Now()
+		pair(t, dir, begun)
+		next, err := os.ReadFile(filepath.Join(dir, "a.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		next = append(next, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{0x30, 0}})...)
+		text := "server: 127.0.0.1:1\nroot: root.pem\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example], hook: [\"false\"]}\n"
+		path := filepath.Join(dir, "agent.yaml")
+		for name, text := range map[string][]byte{"a.key.next": next, "agent.yaml": []byte(text)} {
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		config, err := agent.LoadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var hooks int
+		var renewed time.Duration // when the authority was asked first
+		a := agent.New(*config, time.Now, func(_ agent.Status, err error) {
+			switch {
+			case strings.Contains(err.Error(), "run hook"):
+				hooks++
+			case renewed == 0:
+				renewed = time.Since(begun)
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { a.Run(ctx); close(ended) }()
+		time.Sleep(24 * time.Hour)
+		cancel()
+		<-ended
+		if hooks < 10 || renewed < 19*time.Hour || renewed > 22*time.Hour {
+			t.Errorf("the hook was tried %d times; the authority was asked after %s, want at about five sixths of a day", hooks, renewed)
 		}
 	})
 }

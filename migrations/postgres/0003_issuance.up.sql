@@ -248,10 +248,14 @@ END $$;
 -- signet_approval_decide moves a request from one state to another. p_expires and p_claim are NULL but for an approval.
 CREATE FUNCTION signet_approval_decide(p_id bytea, p_from smallint, p_to smallint, p_by text, p_comment text, p_expires interval, p_claim interval,
 	p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_now timestamptz; -- one time for all of it, read once the row is ours
 BEGIN
-	UPDATE approvals SET state = p_to, decided_at = clock_timestamp(), decided_by = p_by, comment = p_comment,
-		expires_at = coalesce(clock_timestamp() + p_expires, expires_at), claimed_until = clock_timestamp() + p_claim
-		WHERE id = p_id AND state = p_from AND expires_at > clock_timestamp();
+	PERFORM FROM approvals WHERE id = p_id FOR UPDATE;
+	v_now := clock_timestamp();
+	UPDATE approvals SET state = p_to, decided_at = v_now, decided_by = p_by, comment = p_comment,
+		expires_at = coalesce(v_now + p_expires, expires_at), claimed_until = v_now + p_claim
+		WHERE id = p_id AND state = p_from AND expires_at > v_now;
 	IF FOUND THEN
 		PERFORM signet_audit_append(p_audit);
 	ELSIF EXISTS (SELECT FROM approvals WHERE id = p_id) THEN
