@@ -28,6 +28,11 @@ func (c *agentCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	release, err := agent.Lock(c.File)
+	if err != nil {
+		return err
+	}
+	defer release()
 	keeper := agent.New(*config, time.Now, func(s agent.Status, err error) {
 		if err != nil {
 			a.note("%s: attempt %d: %v; next at %s", s.Certificate, s.Failures, err, on(s.NextTry))

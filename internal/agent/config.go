@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/gofrs/flock"
 	"go.yaml.in/yaml/v3"
 
 	"signet.example/signet/ca/keys"
@@ -58,6 +60,21 @@ func LoadConfig(path string) (*Config, error) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).InField(field)
 	}
 	return c, nil
+}
+
+// Lock keeps other agents with the same configuration away, until it is released or the process ends: two that renew the same
+// files would get in each other's way.
+func Lock(path string) (release func() error, err error) {
+	const op = "begin to keep certificates"
+	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "lock %s: %w", path, err)
+	}
+	if !ok {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "another agent runs with %s", path).WithHint("it renews what is due; to look once more now, stop it first")
+	}
+	return lock.Close, nil
 }
 
 func (c *Config) validate(dir string) (field string, err error) {

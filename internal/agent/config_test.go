@@ -88,3 +88,25 @@ func TestNothingToRenewWith(t *testing.T) {
 		t.Errorf("it left %v", entries)
 	}
 }
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	if _, err := agent.Lock(path); pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		release, err := agent.Lock(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := agent.Lock(path); pki.KindOf(err) != pki.KindFailedPrecondition {
+			t.Errorf("a second agent: %v", err)
+		}
+		if err := release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
