@@ -1,12 +1,17 @@
 package rest_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/api/rpc"
@@ -256,5 +261,63 @@ func TestBoundedCallsInFlight(t *testing.T) {
 	}
 	if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
 		t.Errorf("when there is room again: %d %s", a.Status, a.Text)
+	}
+}
+
+// imports is where lists of off-line issuers go, as a test wants it.
+type imports func(issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error)
+
+func (imports) CRL(context.Context, revocation.Scope) ([]byte, error) { return nil, nil }
+
+func (imports) OfflineStatus(pki.IssuerID, pki.Serial) rpc.OfflineStatus { return rpc.OfflineStatus{} }
+
+func (i imports) ImportCRL(_ context.Context, _ auth.Grant, issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error) {
+	return i(issuer, der)
+}
+
+// A list reaches the publisher as it is, through both doors, and both say the same of it and of what is wrong.
+func TestImportThroughBothDoors(t *testing.T) {
+	list := []byte{0x30, 3, 2, 1, 0xff}
+	begins := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	made := rpc.ImportedCRL{Number: 7, ThisUpdate: begins, NextUpdate: begins.AddDate(1, 0, 0), Revoked: 2, Sum: [32]byte{0xab}, URL: "http://pki.example/crl/x.crl"}
+	var h *house
+	h = newHouse(t, func(c *rpc.Config) {
+		c.CRLs = imports(func(issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error) {
+			if issuer != h.issuing.ID || !bytes.Equal(der, list) {
+				return rpc.ImportedCRL{}, pki.Errorf(pki.KindRefused, "import revocation list", "its number is not larger").InField("crl")
+			}
+			return made, nil
+		})
+	})
+	token, path := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), "/v1/issuers/"+h.issuing.ID.String()+"/crl:import"
+	over, err := h.grpc(token, nil).ImportCRL(t.Context(), h.issuing.ID, list)
+	if err != nil || over.Number != 7 || !over.ThisUpdate.Equal(made.ThisUpdate) || !over.NextUpdate.Equal(made.NextUpdate) || over.Revoked != 2 || over.URL != made.URL || over.Fingerprint != hex.EncodeToString(made.Sum[:]) {
+		t.Errorf("over gRPC: %+v, %v", over, err)
+	}
+	a := h.rest(token, nil, http.MethodPost, path, `{"crl":"MAMCAf8="}`)
+	want := map[string]any{"number": "7", "thisUpdate": "2026-11-01T00:00:00Z", "nextUpdate": "2027-11-01T00:00:00Z", "revoked": 2.0, "url": made.URL, "fingerprint": hex.EncodeToString(made.Sum[:])}
+	if diff := cmp.Diff(want, a.Body); a.Status != http.StatusOK || diff != "" {
+		t.Errorf("over REST: %d %s", a.Status, diff)
+	}
+	for _, test := range []struct {
+		what   string
+		der    []byte
+		body   string
+		kind   pki.Kind
+		status int
+		field  string
+	}{
+		{"another list", []byte{0x30, 0}, `{"crl":"MAA="}`, pki.KindRefused, http.StatusUnprocessableEntity, "crl"},
+		{"no list", nil, `{}`, pki.KindInvalid, http.StatusBadRequest, "crl"},
+	} {
+		h.both(t, test.what, token, nil, func(c *client.Client) error {
+			_, err := c.ImportCRL(t.Context(), h.issuing.ID, test.der)
+			return err
+		}, http.MethodPost, path, test.body, test.kind, test.status, test.field)
+	}
+	for _, body := range []string{`{"crl":"%"}`, `{"crl":7}`, `{"list":""}`, `[]`, ``} {
+		if a := h.rest(token, nil, http.MethodPost, path, body); a.Status != http.StatusBadRequest {
+			t.Errorf("%q: %d %s", body, a.Status, a.Text)
+		}
 	}
 }
