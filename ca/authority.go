@@ -388,6 +388,9 @@ func (a *Authority) record(ctx context.Context, o order, entry *Entry) (outcome 
 		if outcome, err = a.recorder.record(ctx, *entry); err != nil || outcome != IssuerNews {
 			break
 		}
+		if entry.Footing.Key == (pki.KeyHash{}) { // not judged: the news are of another entry of the same transaction
+			continue
+		}
 		if entry.Footing, err = a.judgeAgain(ctx, o.issuer, o.profile); err != nil {
 			break
 		}

@@ -73,6 +73,13 @@ func (a *Authority) judgeAgain(ctx context.Context, k *issuerKey, p *profile.Pro
 	if err := a.refresh(ctx); err != nil {
 		return Footing{}, err
 	}
+	issuer, err := a.issuers.find(k.ID)
+	if err != nil {
+		return Footing{}, err
+	}
+	if k, err = a.issuers.open(ctx, issuer); err != nil {
+		return Footing{}, err
+	}
 	return a.judge(ctx, k, p)
 }
 

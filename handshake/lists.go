@@ -20,7 +20,9 @@ import (
 )
 
 const (
-	maxLists        = 256              // kept in memory
+	maxLists        = 8192             // kept in memory: an authority has one for each 16,384 certificates, say
+	maxEntries      = 6 << 20          // of all of them: about 40 octets each
+	maxTried        = 4096             // locations that were looked for on disk
 	tryDiskAgain    = 10 * time.Second // for something that was not on disk: another process may have put it there
 	refreshAtLeast  = 10 * time.Second // between two attempts to refresh the same list
 	pemProbeLength  = 11
@@ -46,6 +48,7 @@ type lists struct {
 
 	mu      sync.Mutex
 	held    map[string]*heldList // guarded by mu
+	entries int                  // of held; guarded by mu
 	tried   map[string]time.Time // when a location was last looked for on disk; guarded by mu
 	sponsor map[string]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
 	refused map[string]refused   // configured files whose list is not held as they are now; guarded by mu
@@ -81,7 +84,7 @@ func (l *lists) tryDisk(location string, at time.Time) bool {
 	if last, tried := l.tried[location]; tried && at.Sub(last) < tryDiskAgain {
 		return false
 	}
-	if len(l.tried) >= 16*maxLists {
+	if len(l.tried) >= maxTried {
 		clear(l.tried)
 	}
 	l.tried[location] = at
@@ -102,16 +105,22 @@ func (l *lists) put(h *heldList, s *subject) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.held[h.location]; old != nil && bytes.Equal(old.list.Issuer, h.list.Issuer) && old.list.Delta == h.list.Delta {
-		older := old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0
-		if older || h.list.ThisUpdate.Before(old.list.ThisUpdate) {
+		// The number says which is newer (RFC 5280, Section 5.2.3): instances of an authority publish by clocks that differ a little.
+		order := 0
+		if old.list.HasNumber && h.list.HasNumber {
+			order = h.list.Number.Compare(old.list.Number)
+		}
+		if order < 0 || order == 0 && h.list.ThisUpdate.Before(old.list.ThisUpdate) {
 			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
 		}
 	}
-	if _, known := l.held[h.location]; !known && len(l.held) >= maxLists {
+	l.drop(h.location)
+	for len(l.held) > 0 && (len(l.held) >= maxLists || l.entries+h.list.Len() > maxEntries) {
 		l.makeRoom()
 	}
 	h.used, h.next = s.at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
 	l.held[h.location], l.sponsor[h.location] = h, &sponsor
+	l.entries += h.list.Len()
 	return nil
 }
 
@@ -123,8 +132,16 @@ func (l *lists) makeRoom() {
 			oldest = h
 		}
 	}
-	delete(l.held, oldest.location)
-	delete(l.sponsor, oldest.location)
+	l.drop(oldest.location)
+}
+
+// drop forgets a list. The caller holds mu.
+func (l *lists) drop(location string) {
+	if h := l.held[location]; h != nil {
+		l.entries -= h.list.Len()
+		delete(l.held, location)
+		delete(l.sponsor, location)
+	}
 }
 
 // due reports whether a list should be refreshed now, and if so reserves the attempt.

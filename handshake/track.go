@@ -28,8 +28,8 @@ func (c *Checker) Track(conn *tls.Conn) (stop func()) {
 	return c.track(conn.NetConn(), c.acceptedChain(result, state), state.PeerCertificates, result)
 }
 
-// track watches the certificates of a chain that a revocation would have refused: not those of ReportOnly, nor what was revoked when an
-// Override accepted it.
+// track watches the certificates of a chain that a revocation would have refused: not those of ReportOnly, nor, over a Guard,
+// what was revoked when an Override accepted it.
 func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, result *Result) (stop func()) {
 	entry := &connection{conn: conn, chain: chain, presented: presented}
 	for i := range max(0, len(chain)-1) {

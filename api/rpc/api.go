@@ -60,7 +60,8 @@ type API struct {
 	failures *limits       // by source address
 	renewals *limits       // by account and names
 	proofs   *turns        // verifying proofs of renewal
-	noise    *limits       // bounds what refused strangers write into the audit log
+	noise    *limits       // bounds what somebody who is refused writes into the audit log
+	anyone   *limits       // the same, of all that show no credential
 	unheard  atomic.Uint64 // refusals that were not written, since one was
 }
 
@@ -106,7 +107,8 @@ func New(c Config) (*API, error) {
 		failures: newLimits(c.BadLogins, 0, c.Now),
 		renewals: newLimits(renewalRate, renewalBurst, c.Now),
 		proofs:   newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
-		noise:    newLimits(0.1, 50, c.Now),
+		noise:    newLimits(10, 50, c.Now),
+		anyone:   newLimits(0.1, 50, c.Now),
 	}, nil
 }
 

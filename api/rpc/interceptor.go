@@ -232,27 +232,29 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 	return err
 }
 
-// auditRefusal writes down who was refused what. Strangers can cause a bounded number of events only, since they are kept
-// for ever; the next one says how many were left out.
+// auditRefusal writes down who was refused what. Everybody can cause a bounded number of events only, strangers few, since they
+// are kept for ever; the next one says how many were left out since the last.
 func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id string, err error) {
 	p := caller(ctx)
-	actor, source := p.ID, sourceOf(ctx)
+	actor, source, noise := p.ID, sourceOf(ctx), a.noise
 	if actor == "" {
-		actor = "anonymous"
+		actor, noise = "anonymous", a.anyone
 	}
-	if !a.noise.allow(actor) {
+	if !noise.allow(actor) {
 		a.unheard.Add(1)
 		log.Warn("refused, and not in the audit log: too many refusals", "source", source, "error", err)
 		return
 	}
 	event := audit.Event{At: a.config.Now(), Actor: actor, Action: "api.call", Target: method, Outcome: audit.Refused, RequestID: id, Source: source,
 		Detail: map[string]string{"error": err.Error()}}
-	if n := a.unheard.Swap(0); n > 0 {
-		event.Detail["left_out"] = strconv.FormatUint(n, 10)
+	left := a.unheard.Swap(0)
+	if left > 0 {
+		event.Detail["left_out"] = strconv.FormatUint(left, 10)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // the caller may be gone; its refusal counts
 	defer cancel()
 	if err := a.config.Audit.AppendAudit(ctx, []audit.Event{event}); err != nil {
+		a.unheard.Add(left + 1)
 		log.Error("a refusal could not be written into the audit log", "error", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
 )
 
 // ReloadProfiles has every instance read its profile files again. What came of it is in the audit log, by instance.
@@ -38,6 +39,9 @@ func (s *certificateService) profileInstances(ctx context.Context, p auth.Princi
 		return nil, nil
 	}
 	instances, err := s.api.config.Rollout.Instances(ctx)
+	if pki.KindOf(err) == pki.KindUnavailable { // what the caller may issue under is known without the others
+		instances, err = []rollout.Instance{s.api.config.Rollout.Own()}, nil
+	}
 	return profileInstancesTo(instances), err
 }
 

@@ -28,7 +28,7 @@ func (c *agentCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	release, err := agent.Lock(c.File)
+	release, err := config.Lock()
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type auditListCmd struct {
 	From   instant  `placeholder:"TIME" help:"At or after this time."`
 	Since  duration `placeholder:"DURATION" help:"Of the last hours or days, such as 1h: the same as --from that long ago."`
 	Until  instant  `placeholder:"TIME" help:"Before this time."`
-	After  uint64   `placeholder:"EVENT" help:"Only events behind this one, from there on."`
+	After  *uint64  `placeholder:"EVENT" help:"Only events behind this one, from there on; 0: from the first."`
 	Before uint64   `placeholder:"EVENT" help:"Only events before this one."`
 	Limit  int      `short:"n" default:"100" help:"The newest so many, or the first so many behind --after; 0: all of them."`
 	serverFlags
@@ -79,8 +79,11 @@ func (c *auditListCmd) Run(a *app) error {
 
 // read takes the newest events, or goes on from --after, and puts them in the order in which they were written.
 func (c *auditListCmd) read(a *app, api *client.Client) (list auditList, err error) {
-	newest := c.After == 0 && c.Limit > 0
-	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, After: c.After, Before: c.Before, Newest: newest}
+	newest := c.After == nil && c.Limit > 0
+	filter := client.AuditFilter{Actor: c.Actor, Action: c.Action, Target: c.Target, From: c.From.Time, Until: c.Until.Time, Before: c.Before, Newest: newest}
+	if c.After != nil {
+		filter.After = *c.After
+	}
 	next := &filter.After
 	list.Events = []client.AuditEvent{}
 	if newest {

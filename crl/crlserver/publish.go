@@ -16,6 +16,8 @@ import (
 
 const (
 	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
+	lookRest    = 4                     // looking for what is due rests this many times as long as a look took ...
+	lookMax     = 10 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
 	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
 	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
 	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...
@@ -92,7 +94,9 @@ func (p *Publisher) schedule(ctx context.Context) {
 		case <-p.kick:
 		case <-timer.C:
 		}
+		looked := p.config.Now()
 		due, next := p.due()
+		rest := min(lookMax, lookRest*p.config.Now().Sub(looked))
 		for _, series := range due {
 			p.slots <- struct{}{}
 			flying.Go(func() {
@@ -102,6 +106,10 @@ func (p *Publisher) schedule(ctx context.Context) {
 			})
 		}
 		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+		case <-time.After(rest):
+		}
 	}
 }
 
@@ -114,6 +122,10 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 	if p.halted != nil || p.gaveUp(now) || p.config.Universe.Check() != nil {
 		return nil, next
 	}
+	running := make(map[*books]int)
+	for _, b := range p.issuers {
+		running[b] = b.running()
+	}
 	for _, c := range p.contenders(now) {
 		if wait := c.state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
 			next = min(next, wait)
@@ -123,9 +135,10 @@ func (p *Publisher) due() (due []Series, next time.Duration) {
 			next = min(next, wait)
 			continue
 		}
-		if c.books.running() == perIssuer {
+		if running[c.books] == perIssuer {
 			continue
 		}
+		running[c.books]++
 		c.state.running, c.state.due = true, time.Time{}
 		due = append(due, c.series)
 	}
@@ -273,7 +286,7 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 // clients would refuse a list from the future.
 func (p *Publisher) elapsed(h Head) bool {
 	earliest, latest := p.config.Span()
-	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -skewMax
+	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -2*skewMax // two clocks, each off by so much
 }
 
 // publish makes the lists of one series that are due, and ends its run.
@@ -431,13 +444,17 @@ func (p *Publisher) build(series Series, number uint64, turn chan struct{}) ([]b
 	seen := &b.series[series].seen // one publication of a series at a time
 	for i := range heads {
 		h := &heads[i]
-		h.Number, h.ThisUpdate, h.NextUpdate = number, thisUpdate, thisUpdate.Add(p.config.Validity)
-		contents[i], templates[i] = b.content(*h), b.template(*h)
+		h.Number, h.ThisUpdate = number, thisUpdate
 		if served, ok := b.lists[h.List]; ok {
 			previous[i] = served.head
+			if at := served.head.ThisUpdate; at.After(thisUpdate) && !at.After(now) { // by a clock that is a little ahead: no list is older than the one before
+				h.ThisUpdate = at
+			}
 		}
+		h.NextUpdate = h.ThisUpdate.Add(p.config.Validity)
+		contents[i], templates[i] = b.content(*h), b.template(*h)
 	}
-	gaveUp := p.gaveUp(now)
+	gaveUp := p.gaveUp(earliest) // what was let go of by the later clock is missing in a list of the earlier one
 	p.mu.Unlock()
 	if issuer.Signer == nil || gaveUp {
 		return nil, nil

@@ -51,6 +51,8 @@ type Status struct {
 	Failures    int       `json:"failures"`         // in a row
 	NextTry     time.Time `json:"next_try,omitzero"`
 	Error       string    `json:"error,omitempty"` // of the last attempt
+
+	owed bool // the hook failed for what is installed, and somebody may still use what was there before
 }
 
 // New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
@@ -117,7 +119,7 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	if a.now().Before(s.NextTry) {
 		return nil
 	}
-	changed, err := a.attend(ctx, k)
+	changed, err := a.attend(ctx, k, &s.owed)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -154,15 +156,23 @@ func backOff(failures int) time.Duration {
 }
 
 // attend brings one certificate up to date.
-func (a *Agent) attend(ctx context.Context, k Certificate) (changed bool, err error) {
+func (a *Agent) attend(ctx context.Context, k Certificate, owed *bool) (changed bool, err error) {
 	var untold error
-	told := func() error { untold = k.runHook(ctx); return untold }
+	told := func() error {
+		untold = k.runHook(ctx)
+		*owed = untold != nil
+		return untold
+	}
 	done, err := k.Files.complete(told)
 	if done || err != nil && untold == nil {
 		return done, err
 	}
+	stuck := untold != nil
+	if !stuck && *owed {
+		_ = told() // what the renewal says is more urgent
+	}
 	pair, err := k.Files.Read()
-	if untold != nil {
+	if stuck {
 		// A hook that fails is tried again, but not until the certificate ends: then the next one's hook tells of both.
 		if err != nil || a.now().Before(k.patience(pair.Leaf)) {
 			return false, errors.Join(untold, err)

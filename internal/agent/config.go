@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -62,17 +61,17 @@ func LoadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
-// Lock keeps other agents with the same configuration away, until it is released or the process ends: two that renew the same
-// files would get in each other's way.
-func Lock(path string) (release func() error, err error) {
+// Lock keeps other agents of the first certificate away, until it is released or the process ends: two that renew the same
+// files would get in each other's way. The file stays, beside the key: a configuration is replaced while an agent runs.
+func (c *Config) Lock() (release func() error, err error) {
 	const op = "begin to keep certificates"
-	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	lock := flock.New(c.Certificates[0].Files.Key+".lock", flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "lock %s: %w", path, err)
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	if !ok {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "another agent runs with %s", path).WithHint("it renews what is due; to look once more now, stop it first")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "another agent keeps %s", c.Certificates[0].Files.Certificate).WithHint("it renews what is due; to look once more now, stop it first")
 	}
 	return lock.Close, nil
 }

@@ -90,19 +90,27 @@ func TestNothingToRenewWith(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "agent.yaml")
-	if _, err := agent.Lock(path); pki.KindOf(err) != pki.KindInvalid {
-		t.Errorf("a file that is not there: %v", err)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(path, []byte("server: ca.example:8443\nroot: root.pem\ncertificates:\n  - {certificate: keys/a.pem, key: keys/a.key, names: [a.example]}\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, nil, 0o400); err != nil {
+	config, err := agent.LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Lock(); pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "keys"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		release, err := agent.Lock(path)
+		release, err := config.Lock()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := agent.Lock(path); pki.KindOf(err) != pki.KindFailedPrecondition {
+		if _, err := config.Lock(); pki.KindOf(err) != pki.KindFailedPrecondition {
 			t.Errorf("a second agent: %v", err)
 		}
 		if err := release(); err != nil {

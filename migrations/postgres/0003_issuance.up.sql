@@ -324,10 +324,10 @@ BEGIN
 	END IF;
 	SELECT next_idx INTO STRICT v_next FROM epochs WHERE issuer = p_issuer AND epoch = p_epoch FOR UPDATE;
 	-- Later statements, so that they see what was changed, given back or taken while this one waited.
-	v_at := signet_range_time(); -- before a row is deleted, which may be the one that changed last
 	SELECT base_url INTO o_base_url FROM issuers WHERE id = p_issuer;
 	SELECT id, from_idx, to_idx INTO v_free FROM ranges WHERE issuer = p_issuer AND epoch = p_epoch AND state = 3 AND base_url = o_base_url ORDER BY from_idx LIMIT 1 FOR UPDATE;
-	IF FOUND THEN
+	v_at := signet_range_time(); -- after the row is ours, and before it is deleted: it may be the one that changed last
+	IF v_free.id IS NOT NULL THEN
 		o_from := v_free.from_idx;
 		o_to := least(v_free.to_idx, o_from + p_count);
 		IF o_to = v_free.to_idx THEN

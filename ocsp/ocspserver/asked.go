@@ -9,6 +9,7 @@ import (
 // served are the issuers that are answered for, and what was asked about their certificates. It is replaced as a whole, so what is
 // remembered never outlives the issuers that it was read for.
 type served struct {
+	given   []Issuer
 	issuers map[string]*issuerState // by name in addresses
 	asked   asked
 }

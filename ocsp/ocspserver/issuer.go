@@ -37,6 +37,12 @@ type Issuer struct {
 	Retention pki.Retention
 }
 
+func (i Issuer) equal(other Issuer) bool {
+	same := i.Certificate.Equal(other.Certificate)
+	i.Certificate, other.Certificate = nil, nil
+	return same && i == other
+}
+
 // hashes are the algorithms of CertIDs, in the order in which cache and issuers number them.
 var hashes = [...]crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
 

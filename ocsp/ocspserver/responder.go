@@ -3,6 +3,7 @@ package ocspserver
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -75,8 +76,12 @@ func New(config Config) (*Responder, error) {
 	return r, nil
 }
 
-// SetIssuers replaces the issuers that are answered for. Answers of issuers that stay are kept.
+// SetIssuers replaces the issuers that are answered for. Answers of issuers that stay are kept, and with the same issuers
+// everything is.
 func (r *Responder) SetIssuers(issuers []Issuer) error {
+	if slices.EqualFunc(r.served.Load().given, issuers, Issuer.equal) {
+		return nil
+	}
 	next := make(map[string]*issuerState, len(issuers))
 	for _, issuer := range issuers {
 		state, err := newIssuerState(issuer)
@@ -85,7 +90,7 @@ func (r *Responder) SetIssuers(issuers []Issuer) error {
 		}
 		next[state.id.String()] = state
 	}
-	r.served.Store(&served{issuers: next, asked: asked{limit: r.config.Answers}})
+	r.served.Store(&served{given: slices.Clone(issuers), issuers: next, asked: asked{limit: r.config.Answers}})
 	return nil
 }
 
@@ -178,7 +183,8 @@ func (r *Responder) answer(ctx context.Context, method, path string, body []byte
 	if !plain {
 		return reply
 	}
-	if rest != "" && request.Nonce == nil && r.cache.get(q.key, q.hash) != nil { // not for the first time
+	// What a POST asks stands in its body: under its address it would answer the GETs of others. Not for the first time.
+	if method != "POST" && request.Nonce == nil && r.cache.get(q.key, q.hash) != nil {
 		served.asked.add(path, q)
 	}
 	return r.respondOne(ctx, q)

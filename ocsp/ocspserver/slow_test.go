@@ -151,6 +151,15 @@ func TestAskedAgain(t *testing.T) {
 	if response, _ := do(t, "POST", base+target, []byte("x")); response.Header.Get("Etag") != "" {
 		t.Error("a POST was answered by its address")
 	}
+	// Nor does one put its own question in the place of the address: that would answer for another certificate.
+	other := s.closed.serial(5)
+	if response, _ := do(t, "GET", base+path(s.one)+"/"+url.QueryEscape(encode(requestFor(t, s.one, crypto.SHA1, nil, other))), nil); response.StatusCode != http.StatusOK {
+		t.Fatal(response.Status)
+	}
+	do(t, "POST", base+target, requestFor(t, s.one, crypto.SHA1, nil, other))
+	if _, body := do(t, "GET", base+target, nil); string(body) != bodies[0] {
+		t.Error("an address is answered by what was asked in a POST to it")
+	}
 	s.revoke(t, s.one.id, serial, 1)
 	if _, body := do(t, "GET", base+target, nil); string(body) == bodies[0] {
 		t.Error("an address that was asked before still says good after the revocation")

@@ -46,7 +46,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	keysConfig := poolConfig.Copy()
 	keysConfig.MinConns, keysConfig.MaxConns, keysConfig.AfterConnect = 1, 1, meetKeys
-	keysConfig.MaxConnLifetime = time.Minute // for what it met changes: ANALYZE and new weeks end its plans
+	keysConfig.MaxConnLifetime = time.Minute   // for what it met changes: ANALYZE and new weeks end its plans
+	keysConfig.HealthCheckPeriod = time.Second // so that the next one is there soon
 	poolConfig.AfterConnect = knowTypes
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {

@@ -3,13 +3,16 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/ca/profile"
@@ -22,6 +25,7 @@ const (
 	lookInterval = time.Second           // between looks whether somebody asked
 	waitInterval = 50 * time.Millisecond // between looks whether the others have answered
 	silence      = 5 * time.Second       // after which an instance counts as gone, and how long others are waited for
+	patience     = 10 * time.Second      // with the database
 	maxFailure   = 2000                  // octets of what is wrong with files
 )
 
@@ -40,8 +44,10 @@ type Rollout struct {
 	config   Config
 	profiles *profile.Set
 
-	mu  sync.Mutex // held from reading files to reporting them, so that the last report is of what is in effect
-	own Instance   // guarded by mu
+	own  atomic.Pointer[Instance] // replaced while mu is held
+	told atomic.Bool              // the others can know of own
+
+	mu sync.Mutex // held from reading files to reporting them, so that the last report is of what is in effect
 }
 
 // Open reads the profiles of this instance; a bad file is an error. Run reports them and follows the others.
@@ -63,33 +69,24 @@ func Open(ctx context.Context, config Config) (*Rollout, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rollout{config: config, profiles: profiles, own: Instance{ID: config.Instance, Name: config.Name, Generation: generation, At: config.Now().UTC()}}
-	r.own.Digest, r.own.Count = profiles.Digest(), len(profiles.All())
+	r := &Rollout{config: config, profiles: profiles}
+	r.own.Store(&Instance{ID: config.Instance, Name: plain(config.Name), Generation: generation, Digest: profiles.Digest(), Count: len(profiles.All()), At: config.Now().UTC()})
 	return r, nil
 }
 
 // Profiles returns the set of this instance, which follows every reading.
 func (r *Rollout) Profiles() *profile.Set { return r.profiles }
 
-// Own is what this instance says of itself.
-func (r *Rollout) Own() Instance {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.own
-}
+// Own is what this instance says of itself. It does not wait for the database.
+func (r *Rollout) Own() Instance { return *r.own.Load() }
 
 // Run tells the others what this instance has, and has it read its files when another was asked, until ctx ends. report,
 // if not nil, is told what went wrong; bad files are logged, and told to the others.
 func (r *Rollout) Run(ctx context.Context, report func(error)) {
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
-	told := false
 	for {
-		err := error(nil)
-		if !told {
-			err = r.introduce(ctx)
-			told = err == nil
-		}
+		err := r.introduce(ctx)
 		if err == nil {
 			err = r.follow(ctx)
 		}
@@ -104,23 +101,33 @@ func (r *Rollout) Run(ctx context.Context, report func(error)) {
 	}
 }
 
+// introduce says what is in effect here, unless that was said.
 func (r *Rollout) introduce(ctx context.Context) error {
+	if r.told.Load() {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, err := r.config.Store.ReportProfiles(ctx, r.own, false, nil)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := r.config.Store.ReportProfiles(ctx, r.Own(), false, nil)
+	r.told.Store(err == nil)
 	return err
 }
 
 // follow reads the files if somebody asked since they were read last.
 func (r *Rollout) follow(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	generation, err := r.config.Store.ProfileGeneration(ctx)
-	if err != nil || generation == r.own.Generation {
+	generation, err := r.generation(ctx)
+	if err != nil || generation <= r.Own().Generation {
 		return err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if generation <= r.Own().Generation { // read meanwhile
+		return nil
+	}
 	event := audit.Event{Actor: auth.System("profiles").ID}
-	failed, err := r.read(ctx, generation, false, event)
+	_, failed, err := r.read(ctx, generation, false, event)
 	if failed != nil {
 		r.config.Log.Error("another instance was asked to read profiles again, and this one's files are bad: its profiles are unchanged",
 			"error", failed.Error(), "next", "signet profile check, then signet profile reload")
@@ -128,67 +135,90 @@ func (r *Rollout) follow(ctx context.Context) error {
 	return err
 }
 
+func (r *Rollout) generation(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return r.config.Store.ProfileGeneration(ctx)
+}
+
 // Reload has every running instance read its own files. If those of this instance are bad, it says so, and nobody else is
 // asked. Else it waits for the others, up to 5 s, and returns what each of them has: see Behind and Instance.Failure. Of the
 // event, which goes into the audit log, only who asked counts.
 func (r *Rollout) Reload(ctx context.Context, event audit.Event) ([]Instance, error) {
-	r.mu.Lock()
-	failed, err := r.read(ctx, 0, true, event)
-	generation := r.own.Generation
-	r.mu.Unlock()
-	if failed != nil || err != nil {
-		if err == nil {
-			err = failed
-		}
+	asked, err := r.ask(ctx, event)
+	if err != nil {
 		return nil, err
 	}
-	return r.await(ctx, generation)
+	return r.await(ctx, asked)
+}
+
+func (r *Rollout) ask(ctx context.Context, event audit.Event) (asked uint64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, err := r.generation(ctx) // before the files: if somebody else asks while they are read, they are read again
+	if err != nil {
+		return 0, err
+	}
+	asked, failed, err := r.read(ctx, before, true, event)
+	return asked, either(failed, err)
 }
 
 // ReloadHere is Reload for this instance only.
 func (r *Rollout) ReloadHere(ctx context.Context, event audit.Event) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	failed, err := r.read(ctx, r.own.Generation, false, event)
-	if err == nil {
-		err = failed
+	_, failed, err := r.read(ctx, r.Own().Generation, false, event)
+	return either(failed, err)
+}
+
+// either is what is wrong with files, or what kept that from being told, or both.
+func either(failed, err error) error {
+	if failed != nil && err != nil {
+		return errors.Join(failed, err)
 	}
-	return err
+	return cmp.Or(failed, err)
 }
 
 // read reads the files and reports what came of it, with the event in the audit log; then, if they are good, they take effect.
-// failed is what is wrong with them, and err what kept it from being reported: either way the profiles are as before.
-// r.mu is held.
-func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event audit.Event) (failed, err error) {
+// failed is what is wrong with them, and err what kept it from being reported: either way the profiles are as before; what all
+// were asked may have reached the database, and is followed then. generation is the newest that was known before the files
+// were read, asked the one of the report. r.mu is held.
+func (r *Rollout) read(ctx context.Context, generation uint64, ask bool, event audit.Event) (asked uint64, failed, err error) {
 	reading, failed := r.profiles.Read()
-	next := r.own
+	next := r.Own()
 	next.Generation, next.At = generation, r.config.Now().UTC()
 	if failed == nil {
 		next.Digest, next.Count, next.Failure = reading.Digest(), reading.Len(), ""
 	} else {
 		next.Failure = clip(failed.Error())
 		if ask {
-			ask, next.Generation = false, r.own.Generation
+			ask, next.Generation = false, r.Own().Generation
 		}
 	}
 	event = r.completed(event, next, failed)
-	next.Generation, err = r.config.Store.ReportProfiles(context.WithoutCancel(ctx), next, ask, []audit.Event{event})
-	if err != nil {
-		return failed, err
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if asked, err = r.config.Store.ReportProfiles(ctx, next, ask, []audit.Event{event}); err != nil {
+		r.told.Store(false) // it may have happened: what is in effect is said again
+		return 0, failed, err
+	}
+	if !ask || asked == generation+1 { // else somebody asked meanwhile: follow reads again
+		next.Generation = asked
 	}
 	if failed == nil {
 		r.profiles.Use(reading)
 		r.config.Log.Info("the profiles were read again", "by", event.Actor, "count", strconv.Itoa(next.Count), "digest", event.Detail["digest"])
 	}
-	r.own = next
-	return failed, nil
+	r.own.Store(&next)
+	return asked, failed, nil
 }
 
 // completed is the event of a reading.
 func (r *Rollout) completed(event audit.Event, next Instance, failed error) audit.Event {
 	event.At, event.Action, event.Target, event.Outcome = r.config.Now(), "profiles.reload", "instance", audit.OK
+	before := r.Own().Digest
 	event.Detail = map[string]string{
-		"instance": hex.EncodeToString(next.ID[:]), "name": next.Name, "digest": hex.EncodeToString(next.Digest[:]), "digest_before": hex.EncodeToString(r.own.Digest[:]),
+		"instance": hex.EncodeToString(next.ID[:]), "name": next.Name, "digest": hex.EncodeToString(next.Digest[:]), "digest_before": hex.EncodeToString(before[:]),
 	}
 	if failed != nil {
 		event.Outcome, event.Detail["error"] = audit.Refused, next.Failure
@@ -240,7 +270,12 @@ func (r *Rollout) Instances(ctx context.Context) ([]Instance, error) {
 
 func clip(text string) string {
 	if len(text) <= maxFailure {
-		return text
+		return plain(text)
 	}
-	return strings.ToValidUTF8(text[:maxFailure], "") + "…"
+	return strings.ToValidUTF8(plain(text)[:maxFailure], "") + "…"
+}
+
+// plain is text that a database takes: YAML's errors quote files, and cut what they quote.
+func plain(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
