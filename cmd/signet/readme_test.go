@@ -89,6 +89,12 @@ func follow(t *testing.T, script string, shown ...string) {
 	shell := exec.CommandContext(ctx, "bash", "-x", "-c", script)
 	shell.Cancel = func() error { return shell.Process.Signal(syscall.SIGTERM) } // so that it ends what it started
 	shell.WaitDelay = 10 * time.Second
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	t.Cleanup(func() { // what a part of the script began that is a shell of its own
+		if shell.Process != nil {
+			_ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) // nobody may be left
+		}
+	})
 	shell.Dir, shell.Env = filepath.Join("..", ".."), env
 	var out bytes.Buffer
 	shell.Stdout, shell.Stderr = &out, &out
