@@ -437,6 +437,7 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 	for i := range w.weeks * w.shards() { // of every shard the last certificate, which the job reaches last
 		for _, at := range []*site{w.site, twin} {
 			for _, look := range []func(*watcher) (bool, error){(*watcher).ocspSays, (*watcher).shardSays} {
+				tags.Clear() // the shard may have been read for another certificate, and not changed since
 				watched := &watcher{revoking: w, at: at, serial: w.last(i/w.shards(), i%w.shards())}
 				if err := errors.Join(w.until(ctx, watched, look), watched.verify()); err != nil {
 					return err
