@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds: a
-// quarter of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
+// effort bounds what lists may take from those who ask and revoke, those of this instance and those of others that it rebuilds:
+// half of the processors in the long run, and a quarter of a second at once, so that a list that is touched now and then is rebuilt
 // at once, and many under a stream of revocations share what there is. It counts what lists and revocations cost and measures
 // nothing: a clock would count the work of everybody else on a busy machine. Revocations come first: each takes a little of what lists
 // may spend, so that while thousands of them come every second each list waits for waitMax.
@@ -16,12 +16,12 @@ type effort struct {
 }
 
 const (
-	effortShare = 4 // the part of the processors: one in so many
+	effortShare = 2 // the part of the processors: one in so many
 	effortBurst = 250 * time.Millisecond
 	effortDebt  = time.Second            // is paid back within this time
-	listCost    = time.Millisecond       // of any list: numbers and heads in the database, a signature, waking everybody
+	listCost    = 4 * time.Millisecond   // of any list: numbers and heads in the database, a signature, waking everybody
 	octetCost   = time.Nanosecond        // of an octet of it: put together, hashed, written to clients
-	entryCost   = 100 * time.Microsecond // of a ledger entry
+	entryCost   = 200 * time.Microsecond // of a ledger entry
 )
 
 // costOf is what it takes to publish a list, or to rebuild it, in processor time.
