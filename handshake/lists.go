@@ -105,12 +105,8 @@ func (l *lists) put(h *heldList, s *subject) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.held[h.location]; old != nil && bytes.Equal(old.list.Issuer, h.list.Issuer) && old.list.Delta == h.list.Delta {
-		// The number says which is newer (RFC 5280, Section 5.2.3): instances of an authority publish by clocks that differ a little.
-		order := 0
-		if old.list.HasNumber && h.list.HasNumber {
-			order = h.list.Number.Compare(old.list.Number)
-		}
-		if order < 0 || order == 0 && h.list.ThisUpdate.Before(old.list.ThisUpdate) {
+		older := old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0
+		if older || h.list.ThisUpdate.Before(old.list.ThisUpdate) {
 			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
 		}
 	}

@@ -454,10 +454,14 @@ func (p *Publisher) build(series Series, number uint64, turn chan struct{}) ([]b
 		h.NextUpdate = h.ThisUpdate.Add(p.config.Validity)
 		contents[i], templates[i] = b.content(*h), b.template(*h)
 	}
-	gaveUp := p.gaveUp(earliest) // what was let go of by the later clock is missing in a list of the earlier one
+	gaveUp, doubtful := p.gaveUp(now), p.gaveUp(earliest)
 	p.mu.Unlock()
 	if issuer.Signer == nil || gaveUp {
 		return nil, nil
+	}
+	if doubtful { // what was let go of by the later clock would be missing in a list of the earlier one
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list", "the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
+			WithHint("set the clocks right")
 	}
 	signer := &waitingSigner{issuer.Signer, p, turn}
 	lists := make([]built, len(heads))
