@@ -248,6 +248,14 @@ func TestATokenThatIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOCSP(t, leaf.Certificate.DER, pki.StatusGood) // its responder is certified
+	eventually(t, "its first list", func() bool {
+		answer, err := http.Get("http://" + s.addresses.Public + "/crl/" + made.ID.String() + ".crl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
+	})
 	p.stop(t)
 
 	away := hsm.dir + ".away"
