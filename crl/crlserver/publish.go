@@ -16,8 +16,8 @@ import (
 
 const (
 	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
-	lookRest    = 4                     // looking for what is due rests this many times as long as a look took ...
-	lookMax     = 10 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
+	lookRest    = 16                    // looking for what is due rests this many times as long as a look took ...
+	lookMax     = 25 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
 	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
 	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
 	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...

@@ -318,7 +318,7 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 			epoch[i], idx[i] = new(int32(c.Position.Epoch)), new(int64(c.Position.Index))
 		}
 	}
-	rows, err := s.pool.Query(ctx, `SELECT o_not_after, o_profile, o_account, (o_last).seq, (o_last).issuer, (o_last).epoch, (o_last).idx, (o_last).serial,
+	rows, err := s.pool.Query(ctx, `SELECT o_not_after, o_account, (o_last).seq, (o_last).issuer, (o_last).epoch, (o_last).idx, (o_last).serial,
 			(o_last).kind, (o_last).reason, (o_last).revoked_at, (o_last).invalidity_at, (o_last).recorded_at, (o_last).job, (o_last).actor
 		FROM signet_certificate_facts($1, $2, $3, $4)`, issuer, serial, epoch, idx)
 	if err != nil {
@@ -331,14 +331,14 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 func scanFacts(row pgx.CollectableRow) (revocation.Facts, error) {
 	var f revocation.Facts
 	var notAfter *time.Time
-	var profile, account *string
+	var account *string
 	var e entryRow
-	err := row.Scan(append([]any{&notAfter, &profile, &account}, e.fields()...)...)
+	err := row.Scan(append([]any{&notAfter, &account}, e.fields()...)...)
 	if err != nil {
 		return f, err
 	}
 	if notAfter != nil {
-		f.Recorded, f.NotAfter, f.Profile, f.Account = true, notAfter.UTC(), *profile, *account
+		f.Recorded, f.NotAfter, f.Account = true, notAfter.UTC(), *account
 	}
 	if e.seq != nil {
 		f.Last = e.entry()
