@@ -166,7 +166,7 @@ func (p *Publisher) contenders(now time.Time) (all []contender) {
 		}
 		for series := range b.behind {
 			state := b.series[series]
-			if !b.wants(series, now) || len(b.plan(p, series, now)) == 0 {
+			if !b.wants(series, now) || !b.lacks(p, series, now) {
 				if delete(b.behind, series); state != nil { // maybe another instance published it
 					state.due = time.Time{}
 				}
@@ -231,15 +231,22 @@ func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
 	return b.planComplete(p, series, now)
 }
 
-func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+// lacks reports whether plan would not be empty. It is asked of every shard that was touched, again and again.
+func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
+	if !series.Sharded {
+		return len(b.planComplete(p, series, now)) > 0
+	}
 	list := List{series, KindShard}
 	served, published := b.lists[list]
-	final := b.passed(series.Shard.Epoch, now)
-	if published && !final && b.anew[list] == 0 && !p.elapsed(served.head) && b.touched(list) <= served.head.Seq && b.named(served.head) {
+	return !published || b.touched(list) > served.head.Seq || b.anew[list] > 0 || b.passed(series.Shard.Epoch, now) || p.elapsed(served.head) || !b.named(served.head)
+}
+
+func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+	if !b.lacks(p, series, now) {
 		return nil
 	}
-	h := Head{List: list, Seq: p.seq, From: series.Shard.Epoch, Final: final}
-	if published {
+	h := Head{List: List{series, KindShard}, Seq: p.seq, From: series.Shard.Epoch, Final: b.passed(series.Shard.Epoch, now)}
+	if served, published := b.lists[h.List]; published {
 		h.URLs = served.head.URLs
 	}
 	h.URLs = b.urls(series, h.URLs)

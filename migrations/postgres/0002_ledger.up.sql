@@ -97,17 +97,10 @@ BEGIN
 END $$;
 
 -- signet_ledger_write is revocation's Books.AppendLedger.
-CREATE FUNCTION signet_ledger_write(p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[], p_kind smallint[],
-	p_reason smallint[], p_revoked_at timestamptz[], p_invalidity_at timestamptz[], p_job bytea[], p_actor text[], p_expected bigint[],
-	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_ledger_write(p_entries ledger_entry[], p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-	v_entries ledger_entry[];
-	v_last    bigint;
+	v_last bigint := signet_ledger_append(p_entries);
 BEGIN
-	v_entries := ARRAY(SELECT ROW(e.issuer, e.epoch, e.idx, e.serial, e.kind, e.reason, e.revoked_at, e.invalidity_at, e.job, e.actor, e.expected)::ledger_entry
-		FROM unnest(p_issuer, p_epoch, p_idx, p_serial, p_kind, p_reason, p_revoked_at, p_invalidity_at, p_job, p_actor, p_expected)
-			WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n) ORDER BY e.n);
-	v_last := signet_ledger_append(v_entries);
 	PERFORM signet_audit_append(p_audit);
 	RETURN v_last;
 END $$;
