@@ -458,6 +458,11 @@ func TestWatch(t *testing.T) {
 		if change, err := again.Take(t.Context()); err != nil || change.After != 1 || change.Seq != 4 || len(change.Entries) != 3 {
 			t.Errorf("after a restart: %+v, %v", change, err)
 		}
+		last := restarted.Watch(3)
+		defer last.Close()
+		if change, err := last.Take(t.Context()); err != nil || change.Seq != 4 || len(change.Entries) != 1 {
+			t.Errorf("the last one, after a restart: %+v, %v", change, err)
+		}
 		if len(restarted.Shards(i.id)) != 1 {
 			t.Errorf("shards %v", restarted.Shards(i.id))
 		}
@@ -735,5 +740,11 @@ func TestAwaitEndsWithItsContext(t *testing.T) {
 	close(log.go_on)
 	if err := <-first; err != nil || u.Seq() != 1 {
 		t.Errorf("at %d, %v", u.Seq(), err)
+	}
+	watch := u.Watch(0)
+	defer watch.Close()
+	readings := len(log.reading)
+	if change, err := watch.Take(t.Context()); err != nil || len(change.Entries) != 1 || len(log.reading) != readings {
+		t.Errorf("%+v, %v, after %d more readings: it was in memory", change, err, len(log.reading)-readings)
 	}
 }
