@@ -278,6 +278,25 @@ func TestWhatEachIsTold(t *testing.T) {
 // A report that was lost changes nothing here, whether it reached the database or not; what was asked of all is followed.
 func TestReportsAreLost(t *testing.T) {
 	for _, fault := range storetest.Faults {
+		t.Run(fault.String()+", for this instance only", func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *hooked) {
+				a, f := open(t, s, 1)
+				before := a.Own()
+				run(t, s, a)
+				synctest.Wait()
+				f.put("web", "20d")
+				s.Fail("ReportProfiles", fault)
+				if err := a.ReloadHere(t.Context(), chief); !errors.Is(err, storetest.ErrFault) || s.Pending() {
+					t.Errorf("%v", err)
+				}
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+				reports, err := s.ProfileReports(t.Context(), time.Hour)
+				if err != nil || len(reports) != 1 || reports[0].Digest != before.Digest || a.Own() != before {
+					t.Errorf("the database says %+v, %v, and it %+v", reports, err, a.Own())
+				}
+			})
+		})
 		t.Run(fault.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *hooked) {
 				a, f := open(t, s, 1)
@@ -311,16 +330,16 @@ func TestReportsAreLost(t *testing.T) {
 // What is wrong with a file that is no plain text reaches both databases as text.
 func TestFilesThatAreNoText(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		for name, text := range map[string]string{
-			"Latin-1":  "name: web\nlifetime: \xe9ternel\n",
-			"NUL":      "name: web\nlifetime: \"a\\0b\"\n",
-			"raw NUL":  "name: web\x00\n",
-			"cut rune": "name: " + strings.Repeat("é", 3000) + "\n",
-			"binary":   "\x1f\x8b\x08\x00\xff\xfe",
-			"long":     strings.Repeat("unknown_field_é: 1\n", 500),
+		for name, bad := range map[string]struct{ file, text string }{
+			"Latin-1":                {"web.yaml", "name: web\nlifetime: \xe9ternel\n"},
+			"a name in Latin-1":      {"d\xe9j\xe0.web.yaml", "name: web\n"},
+			"NUL":                    {"web.yaml", "\"a\\0b\": 1\n"},
+			"binary":                 {"web.yaml", "\x1f\x8b\x08\x00\xff\xfe"},
+			"cut between characters": {"web.yaml", strings.Repeat("é", 1500) + ": 1\n"},
+			"cut within one":         {"web.yaml", "x" + strings.Repeat("é", 1500) + ": 1\n"},
 		} {
 			a, f := open(t, s, 1)
-			if err := os.WriteFile(filepath.Join(f.dir, "web.yaml"), []byte(text), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(f.dir, bad.file), []byte(bad.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := a.ReloadHere(t.Context(), chief); err == nil || pki.KindOf(err) != pki.KindInvalid {
