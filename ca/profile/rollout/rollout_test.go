@@ -330,13 +330,17 @@ func TestReportsAreLost(t *testing.T) {
 // What is wrong with a file that is no plain text reaches both databases as text.
 func TestFilesThatAreNoText(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
+		var long string
+		for i := range 4 {
+			long += fmt.Sprintf("%d%s: 1\n", i, strings.Repeat("é", 400))
+		}
 		for name, bad := range map[string]struct{ file, text string }{
 			"Latin-1":                {"web.yaml", "name: web\nlifetime: \xe9ternel\n"},
 			"a name in Latin-1":      {"d\xe9j\xe0.web.yaml", "name: web\n"},
 			"NUL":                    {"web.yaml", "\"a\\0b\": 1\n"},
 			"binary":                 {"web.yaml", "\x1f\x8b\x08\x00\xff\xfe"},
-			"cut between characters": {"web.yaml", strings.Repeat("é", 1500) + ": 1\n"},
-			"cut within one":         {"web.yaml", "x" + strings.Repeat("é", 1500) + ": 1\n"},
+			"cut between characters": {"web.yaml", long},
+			"cut within one":         {"web.yaml", "x" + long},
 		} {
 			a, f := open(t, s, 1)
 			if err := os.WriteFile(filepath.Join(f.dir, bad.file), []byte(bad.text), 0o600); err != nil {
@@ -396,4 +400,34 @@ func TestReloadsAtTheSameTime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A second reading, begun while the first is being reported, waits: else the first, which has the older files, would be the last word.
+func TestReadingsFollowEachOther(t *testing.T) {
+	for name, first := range map[string]func(context.Context, *rollout.Rollout) error{
+		"all":  func(ctx context.Context, r *rollout.Rollout) error { _, err := r.Reload(ctx, chief); return err },
+		"here": func(ctx context.Context, r *rollout.Rollout) error { return r.ReloadHere(ctx, chief) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &hooked{Faulty: &storetest.Faulty{Store: testdb.SQLite(t)}}
+			a, f := open(t, s, 1)
+			second := make(chan error, 1)
+			s.beforeReport = func() {
+				f.put("web", "20d")
+				go func() { second <- a.ReloadHere(t.Context(), chief) }()
+				select { // one that does not wait is through by then
+				case err := <-second:
+					second <- err
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+			if err := first(t.Context(), a); err != nil {
+				t.Error(err)
+			}
+			if err := <-second; err != nil {
+				t.Error(err)
+			}
+			has(t, a, f, a.Own().Generation)
+		})
+	}
 }
