@@ -16,8 +16,8 @@ import (
 
 const (
 	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
-	lookRest    = 4                     // looking for what is due rests this many times as long as a look took ...
-	lookMax     = 10 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
+	lookRest    = 16                    // looking for what is due rests this many times as long as a look took ...
+	lookMax     = 25 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
 	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
 	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
 	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...
@@ -166,7 +166,7 @@ func (p *Publisher) contenders(now time.Time) (all []contender) {
 		}
 		for series := range b.behind {
 			state := b.series[series]
-			if !b.wants(series, now) || len(b.plan(p, series, now)) == 0 {
+			if !b.wants(series, now) || !b.lacks(p, series, now) {
 				if delete(b.behind, series); state != nil { // maybe another instance published it
 					state.due = time.Time{}
 				}
@@ -232,15 +232,22 @@ func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
 	return b.planComplete(p, series, now)
 }
 
-func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+// lacks reports whether plan would not be empty. It is asked of every shard that was touched, again and again.
+func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
+	if !series.Sharded {
+		return len(b.planComplete(p, series, now)) > 0
+	}
 	list := List{series, KindShard}
 	served, published := b.lists[list]
-	final := b.passed(series.Shard.Epoch, now)
-	if published && !final && b.anew[list] == 0 && !p.elapsed(served.head) && b.touched(list) <= served.head.Seq && b.named(served.head) {
+	return !published || b.touched(list) > served.head.Seq || b.anew[list] > 0 || b.passed(series.Shard.Epoch, now) || p.elapsed(served.head) || !b.named(served.head)
+}
+
+func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+	if !b.lacks(p, series, now) {
 		return nil
 	}
-	h := Head{List: list, Seq: p.seq, From: series.Shard.Epoch, Final: final}
-	if published {
+	h := Head{List: List{series, KindShard}, Seq: p.seq, From: series.Shard.Epoch, Final: b.passed(series.Shard.Epoch, now)}
+	if served, published := b.lists[h.List]; published {
 		h.URLs = served.head.URLs
 	}
 	h.URLs = b.urls(series, h.URLs)
