@@ -244,10 +244,12 @@ func TestJobSelectors(t *testing.T) {
 func TestJobSparesItsOwn(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
-		d.record(t, 19, 20, 21, 22)
+		d.record(t, 19, 20, 21, 22, 23, 24)
 		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 20`)
 		testdb.Exec(t, s, `UPDATE certificates SET account = 'system' WHERE idx = 21`)
 		testdb.Exec(t, s, `UPDATE certificates SET profile = 'ocsp-responder', account = 'system' WHERE idx = 22`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'root-ca' WHERE idx = 23`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'ocsp-responder' WHERE idx = 24`)
 		jobs := newJobs(t, s, newUniverse(t, s), 1)
 		for _, test := range []struct {
 			where   string
@@ -257,6 +259,8 @@ func TestJobSparesItsOwn(t *testing.T) {
 			{"everything", nil, 1},
 			{"profile=server", nil, 1},
 			{"profile=issuing-ca", nil, 1},
+			{"profile=root-ca", nil, 1},
+			{"profile=ocsp-responder", nil, 2},
 			{"account=system and profile=server", nil, 1},
 			{"account=system", nil, 2},
 			{"key=" + blockOf(21).SPKI.String(), nil, 1},

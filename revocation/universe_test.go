@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -461,6 +462,11 @@ func TestWatch(t *testing.T) {
 		if change, err := again.Take(t.Context()); err != nil || change.After != 1 || change.Seq != 4 || len(change.Entries) != 3 {
 			t.Errorf("after a restart: %+v, %v", change, err)
 		}
+		last := restarted.Watch(3)
+		defer last.Close()
+		if change, err := last.Take(t.Context()); err != nil || change.Seq != 4 || len(change.Entries) != 1 {
+			t.Errorf("the last one, after a restart: %+v, %v", change, err)
+		}
 		if len(restarted.Shards(i.id)) != 1 {
 			t.Errorf("shards %v", restarted.Shards(i.id))
 		}
@@ -752,6 +758,49 @@ func TestAwaitEndsWithItsContext(t *testing.T) {
 	close(log.go_on)
 	if err := <-first; err != nil || u.Seq() != 1 {
 		t.Errorf("at %d, %v", u.Seq(), err)
+	}
+	watch := u.Watch(0)
+	defer watch.Close()
+	readings := len(log.reading)
+	if change, err := watch.Take(t.Context()); err != nil || len(change.Entries) != 1 || len(log.reading) != readings {
+		t.Errorf("%+v, %v, after %d more readings: it was in memory", change, err, len(log.reading)-readings)
+	}
+}
+
+// A damaged row of the ledger, with an index far beyond everything that was reserved, takes no more memory than another: a bit for every
+// index up to it would be a gigabyte.
+func TestARowFarBeyondItsRange(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	span := i.reserve(t, epoch, 0, 16)
+	span.close(t, 16)
+	far := span.claim(1)
+	far.Position.Index = 1 << 33
+	var entries []revocation.NewEntry
+	for _, claim := range []revocation.Claim{span.claim(0), far} {
+		entries = append(entries, revocation.NewEntry{Entry: revocation.Entry{Issuer: i.id, Serial: claim.Key.Serial, Position: claim.Position, Kind: revocation.KindRevoke,
+			Reason: pki.Superseded, RevokedAt: now, Actor: "test"}})
+	}
+	if _, err := s.AppendLedger(t.Context(), entries, nil); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	u := newUniverse(t, s)
+	all, _ := u.Snapshot(revocation.Whole(i.id))
+	block, _ := u.Snapshot(revocation.OfShard(i.id, far.Position.Shard()))
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+		t.Errorf("two entries took %d MiB", took>>20)
+	}
+	if len(all) != 2 || all[0].Position.Index != 0 || all[1].Position.Index != 1<<33 || len(block) != 1 || block[0].Position != far.Position {
+		t.Errorf("all: %v; of its block: %v", all, block)
+	}
+	if answer := lookup(t, u, i.id, span.serial(0)); answer.Status != pki.StatusRevoked {
+		t.Errorf("a sound row: %+v", answer)
+	}
+	if answer := lookup(t, u, i.id, span.serial(2)); answer.Status != pki.StatusGood {
+		t.Errorf("what no row is about: %+v", answer)
 	}
 }
 

@@ -397,9 +397,6 @@ func subjectOf(c *x509.Certificate) string {
 	return "(no subject)"
 }
 
-// alertCertificateRequired is what a server of TLS 1.3 says to a client without a certificate (RFC 8446, Section 6).
-const alertCertificateRequired = 116
-
 // hintFor is what to do next about a refused handshake.
 func hintFor(err error) string {
 	untrusted, ok := errors.AsType[*handshake.UntrustedError](err)

@@ -17,6 +17,7 @@ import (
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/wire"
+	"signet.example/signet/handshake/wire/protocol"
 	"signet.example/signet/handshake/wire/starttls"
 	"signet.example/signet/pki"
 )
@@ -31,7 +32,7 @@ type handshakeConnectCmd struct {
 	Pin         []string      `sep:"none" placeholder:"FILE" help:"Demand that the chain leads through this issuer."`
 	Cert        string        `placeholder:"FILE" help:"Our own certificate and its chain, for mutual TLS."`
 	Key         string        `placeholder:"FILE" help:"Its key."`
-	StartTLS    string        `name:"starttls" enum:"smtp,imap,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, ldap or postgres."`
+	StartTLS    string        `name:"starttls" enum:"smtp,imap,pop3,ftp,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, pop3, ftp, ldap or postgres."`
 	TLS12RSA    bool          `name:"tls1.2-rsa" help:"The classical exchange: TLS 1.2, the secret encrypted to the server's RSA key. No forward secrecy."`
 	MaxVersion  string        `name:"max-version" enum:"1.2,1.3" default:"1.3" help:"Newest version to offer: 1.2 or 1.3."`
 	ALPN        []string      `name:"alpn" placeholder:"PROTOCOL" help:"Application protocols to offer, such as h2,http/1.1."`
@@ -172,11 +173,13 @@ func (l *call) run(ctx context.Context) (decision string, err error) {
 // again makes ready for a second connection, and says so.
 func (l *call) again() {
 	l.told, l.result = false, nil
-	switch l.tell.format {
-	case "json":
+	switch _, has := l.config.ClientSessionCache.Get(l.config.ServerName); {
+	case l.tell.format == "json":
 		l.tell.object(map[string]string{"step": "again"})
-	case "text":
+	case l.tell.format == "text" && has:
 		fmt.Fprintf(l.app.out, "Again, with the session of before.\n\n")
+	case l.tell.format == "text":
+		fmt.Fprintf(l.app.out, "Again, anew: the server gave no ticket to resume the session of before.\n\n")
 	}
 }
 
@@ -284,7 +287,7 @@ func (l *call) startTLS(ctx context.Context, raw net.Conn) error {
 	}
 	_, declined := errors.AsType[*starttls.DeclinedError](err)
 	if err != nil && !declined && !errors.Is(err, starttls.ErrInjected) {
-		return ownFault{pki.Errorf(pki.KindUnavailable, "connect", "%w", err)}
+		return ownFault{pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("is it %s that is spoken at %s?", l.StartTLS, l.address)}
 	}
 	return err
 }
@@ -382,15 +385,24 @@ func (l *call) end(conn *tls.Conn) {
 
 func (l *call) refused(err error) error {
 	v := verdict{Result: "refused", Server: l.address, Reason: strings.TrimPrefix(err.Error(), "tls: "), Hint: hintFor(err)}
+	if _, declined := errors.AsType[*starttls.DeclinedError](err); declined {
+		v.Hint = declinedHint(l.StartTLS)
+	}
 	if l.tap != nil {
 		l.tap.Close()
 		if f := l.tap.Explain(err); f != nil {
 			v.Class = f.Class
 			if f.By == wire.Server && f.Alert != nil {
 				v.Reason = f.Reason
-				if *f.Alert == alertCertificateRequired {
+				switch {
+				case *f.Alert == protocol.AlertCertificateRequired:
 					v.Hint = "give a certificate that it accepts, with --cert FILE and --key FILE"
+				case *f.Alert == protocol.AlertHandshakeFailure && l.TLS12RSA:
+					v.Hint = "few servers still take the classical exchange; signet handshake survey shows what this one takes"
 				}
+			}
+			if f.Class == wire.ClassTruncated && l.result == nil {
+				v.Reason, v.Hint = f.Reason, "it may speak something else; a protocol that begins in plain text needs --starttls"
 			}
 		}
 	}
@@ -403,10 +415,15 @@ func (l *call) refused(err error) error {
 	return handshakeRefused{v.Reason}
 }
 
+// declinedHint is what to look at when a server does not begin TLS.
+func declinedHint(protocol string) string {
+	return fmt.Sprintf("is it %s that is spoken there? If so, the server does not offer TLS, or somebody on the way keeps it from us", protocol)
+}
+
 func (l *call) accepted(decision string) error {
 	group := ""
 	if l.state.CurveID != 0 {
-		group = l.state.CurveID.String()
+		group = protocol.Group(l.state.CurveID).String()
 	}
 	err := l.tell.verdict(verdict{Result: "accepted", Decision: decision, Server: l.address, Version: tls.VersionName(l.state.Version),
 		Suite: tls.CipherSuiteName(l.state.CipherSuite), Group: group, Protocol: l.state.NegotiatedProtocol})

@@ -19,6 +19,7 @@ import (
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/handshaketest"
 	"signet.example/signet/handshake/wire"
+	"signet.example/signet/handshake/wire/protocol"
 	"signet.example/signet/pki"
 )
 
@@ -435,7 +436,7 @@ func (v *visitor) greeting() greeting {
 	g := greeting{Version: tls.VersionName(state.Version), Suite: tls.CipherSuiteName(state.CipherSuite), Protocol: state.NegotiatedProtocol,
 		Asked: state.ServerName, Resumed: state.DidResume}
 	if state.CurveID != 0 {
-		g.Group = state.CurveID.String()
+		g.Group = protocol.Group(state.CurveID).String()
 	}
 	g.You.Address = v.from
 	if len(state.PeerCertificates) > 0 {

@@ -18,7 +18,7 @@ import (
 type handshakeSurveyCmd struct {
 	Server     string        `arg:"" name:"host:port" help:"Whom to ask; the port may be left out."`
 	ServerName string        `name:"servername" placeholder:"NAME" help:"Ask for this name (default: the host)."`
-	StartTLS   string        `name:"starttls" enum:"smtp,imap,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, ldap or postgres."`
+	StartTLS   string        `name:"starttls" enum:"smtp,imap,pop3,ftp,ldap,postgres," default:"" placeholder:"PROTOCOL" help:"Begin in plain text: smtp, imap, pop3, ftp, ldap or postgres."`
 	Timeout    time.Duration `default:"5s" help:"Time for one connection."`
 	Most       int           `default:"120" help:"Connections to make at most."`
 }
@@ -52,17 +52,22 @@ func (c *handshakeSurveyCmd) Run(a *app) error {
 	}
 	report, err := survey.Run(a.ctx, survey.Config{ServerName: name, Timeout: c.Timeout, Most: c.Most, Dial: func(ctx context.Context) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-		if err == nil && c.StartTLS != "" {
-			_, err = starttls.Upgrade(ctx, conn, starttls.Protocol(c.StartTLS), "")
+		if err != nil || c.StartTLS == "" {
+			return conn, err
+		}
+		if _, err = starttls.Upgrade(ctx, conn, starttls.Protocol(c.StartTLS), ""); err != nil {
+			conn.Close()
 		}
 		return conn, err
 	}})
 	if err != nil {
 		kind, hint := pki.KindUnavailable, fmt.Sprintf("check that %s can be reached from here", address)
-		if errors.Is(err, survey.ErrNotTLS) {
+		if _, declined := errors.AsType[*starttls.DeclinedError](err); declined {
+			kind, hint = pki.KindInvalid, declinedHint(c.StartTLS)
+		} else if errors.Is(err, survey.ErrNotTLS) {
 			kind, hint = pki.KindInvalid, "that port speaks something else; a protocol that begins in plain text needs --starttls"
 		}
-		return ownFault{(&pki.Error{Kind: kind, Op: "survey", Err: err}).WithHint("%s", hint)}
+		return ownFault{(&pki.Error{Kind: kind, Op: "handshake", Err: err}).WithHint("%s", hint)}
 	}
 	answer := surveyed{address, report, remarks(report)}
 	if err := a.show(answer, answer.print); err != nil {
@@ -77,7 +82,11 @@ func (s surveyed) print(p *printer) {
 	var rows [][]string
 	for _, v := range s.Versions {
 		if len(v.Suites) == 0 {
-			rows = append(rows, []string{"  " + v.Version.String(), "not spoken", v.Refusal})
+			word := "not spoken"
+			if v.Refusal == "" {
+				word = "not asked"
+			}
+			rows = append(rows, []string{"  " + v.Version.String(), word, v.Refusal})
 		}
 		for i, suite := range v.Suites {
 			head := ""
@@ -106,7 +115,9 @@ func remarks(r *survey.Report) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	var weak, old []string
+	spoken := false
 	for _, v := range r.Versions {
+		spoken = spoken || len(v.Suites) > 0
 		if len(v.Suites) > 0 && v.Version < tls.VersionTLS12 {
 			old = append(old, v.Version.String())
 		}
@@ -115,11 +126,13 @@ func remarks(r *survey.Report) []string {
 				weak = append(weak, s.String())
 			}
 		}
-		if len(v.Suites) > 1 {
+		if len(v.Suites) > 1 && r.Complete { // else nobody knows
 			say("%s", orderOf(v))
 		}
 	}
 	switch {
+	case !spoken:
+		say("It took none of our hellos: it may speak something else than TLS, or demand another name (--servername), or begin in plain text (--starttls).")
 	case len(r.Versions[0].Suites) == 0:
 		say("It does not speak TLS 1.3.")
 	case len(r.Groups) > 0 && !anyPostQuantum(r.Groups):
@@ -167,7 +180,7 @@ func anyPostQuantum(groups []protocol.Group) bool {
 func splitServer(server, protocol string) (host, address string, err error) {
 	host, port, splitErr := net.SplitHostPort(server)
 	if splitErr != nil {
-		host, port = strings.Trim(server, "[]"), map[string]string{"": "443", "smtp": "25", "imap": "143", "ldap": "389", "postgres": "5432"}[protocol]
+		host, port = strings.Trim(server, "[]"), map[string]string{"": "443", "smtp": "25", "imap": "143", "pop3": "110", "ftp": "21", "ldap": "389", "postgres": "5432"}[protocol]
 	}
 	if host == "" || strings.ContainsAny(host, "/ ") {
 		return "", "", pki.Errorf(pki.KindInvalid, "connect", "%q is no HOST:PORT", server).WithHint("write it as www.example.com:443")

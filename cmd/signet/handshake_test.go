@@ -19,20 +19,10 @@ import (
 	"signet.example/signet/handshake/wire/laboratory"
 )
 
-// mailServer speaks just enough SMTP to be upgraded, with what it says to STARTTLS given, and greets again over TLS.
+// mailServer speaks just enough SMTP to be upgraded, with what it says to STARTTLS given, and greets again over TLS. It gives
+// no tickets.
 func mailServer(t *testing.T, cert tls.Certificate, answer string) (address string) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		conn, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
+	return listen(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
 		io.WriteString(conn, "220 mail.example ESMTP\r\n")
 		in.ReadString('\n')
@@ -41,11 +31,31 @@ func mailServer(t *testing.T, cert tls.Certificate, answer string) (address stri
 		if io.WriteString(conn, answer); !strings.HasPrefix(answer, "220") {
 			return
 		}
-		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: []tls.CurveID{tls.CurveP256}, SessionTicketsDisabled: true})
 		defer secure.Close()
 		in = bufio.NewReader(secure)
 		if line, err := in.ReadString('\n'); err == nil {
 			fmt.Fprintf(secure, "250 you said %s", line)
+		}
+	})
+}
+
+// listen gives connections to a function, one after the other, and closes them afterwards.
+func listen(t *testing.T, each func(net.Conn)) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			each(conn)
+			conn.Close()
 		}
 	}()
 	return ln.Addr().String()
@@ -64,21 +74,31 @@ func TestConnectSTARTTLS(t *testing.T) {
 	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate.Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	connect := func(more ...string) []string {
+		return append([]string{"handshake", "connect", "--servername", "mail.example", "--roots", roots, "--offline"}, more...)
+	}
+	closing := listen(t, func(conn net.Conn) { conn.Read(make([]byte, 4096)) })
+	silent := listen(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	for _, tt := range []struct {
-		name, answer string
-		status       int
-		want         []string
+		name   string
+		args   []string
+		status int
+		want   []string // in what it printed
 	}{
-		{"upgraded", "220 go ahead\r\n", 0, []string{" 0  In plain text: smtp", "→ STARTTLS", "← 220 go ahead", " 3  Certificate", "│ 250 you said EHLO again", "accepted: "}},
-		{"declined", "454 no\r\n", 1, []string{"← 454 no", `refused: `, `does not offer TLS: it says "454 no"`}},
-		{"injected", "220 go ahead\r\n250 forged\r\n", 1, []string{"refused: ", "injected by the peer or on the way"}},
+		{"upgraded", connect(mailServer(t, cert, "220 go ahead\r\n"), "--starttls", "smtp", "--again", "--data", `EHLO again\r\n`), 0, []string{" 0  In plain text: smtp", "→ STARTTLS", "← 220 go ahead", " 3  Certificate",
+			"│ 250 you said EHLO again", "Again, anew: the server gave no ticket", "accepted: ", " over P-256"}},
+		{"declined", connect(mailServer(t, cert, "454 no\r\n"), "--starttls", "smtp"), 1, []string{"← 454 no", `refused: `, `does not offer TLS: it says "454 no"`, "next: is it smtp that is spoken there?"}},
+		{"injected", connect(mailServer(t, cert, "220 go ahead\r\n250 forged\r\n"), "--starttls", "smtp"), 1, []string{"refused: ", "injected by the peer or on the way"}},
+		{"another protocol", connect(silent, "--starttls", "ldap", "--timeout", "50ms"), 2, []string{"deadline exceeded: read", "next: is it ldap that is spoken at 127.0.0.1:"}},
+		{"closed", connect(closing), 1, []string{"refused: ", "closed the connection and did not answer our hello", "next: it may speak something else", "--starttls"}},
+		{"classical, with a key that cannot", connect(listen(t, func(conn net.Conn) { tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake() }), "--tls1.2-rsa"), 1, []string{"handshake_failure", "next: few servers still take"}},
+		{"survey, declined", []string{"handshake", "survey", mailServer(t, cert, "454 no\r\n"), "--starttls", "smtp"}, 2, []string{`it says "454 no"`, "next: is it smtp that is spoken there?"}},
+		{"survey, closed", []string{"handshake", "survey", closing}, 0, []string{"TLS 1.3  not spoken  closed the connection", "- It took none of our hellos"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var out, errs bytes.Buffer
-			status := run([]string{"handshake", "connect", mailServer(t, cert, tt.answer), "--starttls", "smtp", "--servername", "mail.example",
-				"--roots", roots, "--offline", "--data", `EHLO again\r\n`}, strings.NewReader(""), &out, &errs)
-			if status != tt.status {
-				t.Errorf("exit status %d, want %d: %s", status, tt.status, errs.String())
+			var out bytes.Buffer
+			if status := run(tt.args, strings.NewReader(""), &out, &out); status != tt.status {
+				t.Errorf("exit status %d, want %d", status, tt.status)
 			}
 			for _, text := range tt.want {
 				if !strings.Contains(out.String(), text) {

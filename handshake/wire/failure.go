@@ -63,6 +63,9 @@ func (t *Tap) explain(err error) *Failure {
 		if t.lost != nil && f.Class == ClassNotTLS {
 			f.Reason = clean(t.lost.Error())
 		}
+		if f.Class == ClassTruncated && t.choice == nil && t.role == Client {
+			f.Reason = "the server closed the connection and did not answer our hello"
+		}
 		return f
 	}
 	f.Class = classOf(*f.Alert)

@@ -91,8 +91,11 @@ func tellChoice(role Role, h *protocol.ClientHello, retry, sh *protocol.ServerHe
 		step.fact("group", c.Group.String())
 	}
 	step.fact("protocol", orNone(strings.Join(printable([]string{c.ALPN}), "")))
-	if c.Resumed {
+	switch {
+	case c.Resumed:
 		step.fact("session", "resumed")
+	case h.Resumption > 0 && c.Version == tls.VersionTLS13: // before, a ServerHello alone does not show it
+		step.fact("session", "new: what was offered for resumption was not taken")
 	}
 	return step
 }

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -166,6 +167,11 @@ func TestTraceResumption(t *testing.T) {
 			}
 			if hello := step(t, s.client, "client-hello").ClientHello; hello.Resumption != 1 {
 				t.Errorf("offered %d sessions", hello.Resumption)
+			}
+			for offered, told := range map[*session]bool{s: false, run(t, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version}, client): version == tls.VersionTLS13} {
+				if offered.clientErr != nil || strings.Contains(fmt.Sprint(step(t, offered.client, "server-choice").Facts), "was not taken") != told {
+					t.Errorf("%v: %+v, want it told that the ticket was not taken: %v", offered.clientErr, step(t, offered.client, "server-choice").Facts, told)
+				}
 			}
 		})
 	}

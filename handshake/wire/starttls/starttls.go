@@ -1,5 +1,6 @@
-// Package starttls takes a connection that begins in plain text to the point where TLS begins, in four protocols: SMTP
-// (RFC 3207), IMAP (RFC 9051, Section 6.2.1), LDAP (RFC 4511, Section 4.14) and PostgreSQL (its SSLRequest message).
+// Package starttls takes a connection that begins in plain text to the point where TLS begins, in six protocols: SMTP
+// (RFC 3207), IMAP (RFC 9051, Section 6.2.1), POP3 (RFC 2595, Section 4), FTP (RFC 4217, Section 4), LDAP (RFC 4511,
+// Section 4.14) and PostgreSQL (its SSLRequest message).
 //
 // All that is said before is in the clear and open to change by anybody on the way. So the package trusts none of it: a
 // peer that declines is an error and never a reason to go on without TLS, and octets that arrive before our ClientHello
@@ -29,6 +30,8 @@ type Protocol string
 const (
 	SMTP     Protocol = "smtp"
 	IMAP     Protocol = "imap"
+	POP3     Protocol = "pop3"
+	FTP      Protocol = "ftp"
 	LDAP     Protocol = "ldap"
 	Postgres Protocol = "postgres"
 )
@@ -89,9 +92,9 @@ func Upgrade(ctx context.Context, conn net.Conn, protocol Protocol, name string)
 	if err != nil {
 		switch {
 		case ctx.Err() != nil:
-			err = errors.Join(ctx.Err(), err)
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		case errors.Is(err, os.ErrDeadlineExceeded): // the connection's clock was a little faster than the context's
-			err = errors.Join(context.DeadlineExceeded, err)
+			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
 		return d.lines, fmt.Errorf("start TLS: %s: %w", protocol, err)
 	}
@@ -111,22 +114,26 @@ func (d *dialogue) upgrade(name string) error {
 		return d.smtp(name)
 	case IMAP:
 		return d.imap()
+	case POP3:
+		return d.pop3()
+	case FTP:
+		return d.ftp()
 	case LDAP:
 		return d.ldap()
 	case Postgres:
 		return d.postgres()
 	}
-	return pki.Errorf(pki.KindInvalid, "choose protocol", "%q: want smtp, imap, ldap or postgres", d.protocol)
+	return pki.Errorf(pki.KindInvalid, "choose protocol", "%q: want smtp, imap, pop3, ftp, ldap or postgres", d.protocol)
 }
 
 func (d *dialogue) smtp(name string) error {
-	if _, err := d.smtpReply("220"); err != nil {
+	if _, err := d.reply("220"); err != nil {
 		return err
 	}
 	if err := d.say("EHLO " + name); err != nil {
 		return err
 	}
-	offers, err := d.smtpReply("250")
+	offers, err := d.reply("250")
 	if err != nil {
 		return err
 	}
@@ -140,23 +147,25 @@ func (d *dialogue) smtp(name string) error {
 	if err := d.say("STARTTLS"); err != nil {
 		return err
 	}
-	_, err = d.smtpReply("220")
+	_, err = d.reply("220")
 	return err
 }
 
-// smtpReply reads one reply of one or more lines (RFC 5321, Section 4.2) and returns their texts.
-func (d *dialogue) smtpReply(want string) ([]string, error) {
+// reply reads one reply of SMTP or FTP, which has one or more lines (RFC 5321, Section 4.2), and returns their texts. In FTP
+// the lines between the first and the last need not repeat the code (RFC 959, Section 4.2).
+func (d *dialogue) reply(want string) ([]string, error) {
 	var texts []string
-	for range maxLines {
+	for i := range maxLines {
 		line, err := d.hear()
 		if err != nil {
 			return nil, err
 		}
-		if len(line) < 3 || line[:3] != want {
-			return nil, &DeclinedError{SMTP, printable(line)}
+		text, coded := strings.CutPrefix(line, want)
+		if !coded && (d.protocol != FTP || i == 0) {
+			return nil, &DeclinedError{d.protocol, printable(line)}
 		}
-		texts = append(texts, line[min(4, len(line)):])
-		if len(line) == 3 || line[3] != '-' {
+		texts = append(texts, text[min(1, len(text)):])
+		if coded && !strings.HasPrefix(text, "-") {
 			return texts, nil
 		}
 	}
@@ -192,6 +201,39 @@ func (d *dialogue) imap() error {
 		}
 	}
 	return fmt.Errorf("an answer of more than %d lines", maxLines)
+}
+
+func (d *dialogue) pop3() error {
+	if err := d.positive(); err != nil {
+		return err
+	}
+	if err := d.say("STLS"); err != nil {
+		return err
+	}
+	return d.positive()
+}
+
+// positive reads one line of POP3, which must be a positive response (RFC 1939, Section 3).
+func (d *dialogue) positive() error {
+	line, err := d.hear()
+	if err != nil {
+		return err
+	}
+	if word, _, _ := strings.Cut(line, " "); word != "+OK" {
+		return &DeclinedError{POP3, printable(line)}
+	}
+	return nil
+}
+
+func (d *dialogue) ftp() error {
+	if _, err := d.reply("220"); err != nil {
+		return err
+	}
+	if err := d.say("AUTH TLS"); err != nil {
+		return err
+	}
+	_, err := d.reply("234")
+	return err
 }
 
 // ldapStartTLS is an LDAPMessage with number 1 that holds an ExtendedRequest for 1.3.6.1.4.1.1466.20037.

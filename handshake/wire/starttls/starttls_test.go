@@ -63,6 +63,15 @@ func TestUpgrade(t *testing.T) {
 		{"imap, already authenticated", starttls.IMAP, []string{"> * PREAUTH hello\r\n"}, "declined"},
 		{"imap, response injected", starttls.IMAP, []string{"> * OK hello\r\n", "< s1 STARTTLS\r\n", "> s1 OK go\r\n* forged\r\n"}, "injected"},
 		{"imap, escape sequence", starttls.IMAP, []string{"> \x1b[2J\r\n"}, `"?[2J"`},
+		{"pop3", starttls.POP3, []string{"> +OK hello\r\n", "< STLS\r\n", "> +OK\r\n"}, ""},
+		{"pop3 that will not", starttls.POP3, []string{"> +OK hello\r\n", "< STLS\r\n", "> -ERR what\r\n"}, "declined"},
+		{"pop3, another word", starttls.POP3, []string{"> +OKAY hello\r\n"}, "declined"},
+		{"pop3, response injected", starttls.POP3, []string{"> +OK hello\r\n", "< STLS\r\n", "> +OK go\r\n+OK forged\r\n"}, "injected"},
+		{"ftp", starttls.FTP, []string{"> 220-files\r\nof every kind\r\n220 ready\r\n", "< AUTH TLS\r\n", "> 234 go\r\n"}, ""},
+		{"ftp that will not", starttls.FTP, []string{"> 220 ready\r\n", "< AUTH TLS\r\n", "> 530 log in\r\n"}, "declined"},
+		{"ftp, not ready", starttls.FTP, []string{"> 120 in a minute\r\n"}, "declined"},
+		{"ftp, endless answer", starttls.FTP, []string{"> 220-x\r\n" + strings.Repeat("x\r\n", 100)}, "more than 64 lines"},
+		{"ftp, response injected", starttls.FTP, []string{"> 220 ready\r\n", "< AUTH TLS\r\n", "> 234 go\r\n230 forged\r\n"}, "injected"},
 		{"ldap", starttls.LDAP, []string{"< " + ldapRequest, "> " + ldapYes}, ""},
 		{"ldap that will not", starttls.LDAP, []string{"< " + ldapRequest, "> " + ldapNo}, "declined"},
 		{"ldap, injected", starttls.LDAP, []string{"< " + ldapRequest, "> " + ldapYes + "\x30"}, "injected"},
@@ -75,7 +84,7 @@ func TestUpgrade(t *testing.T) {
 		{"postgres, injected", starttls.Postgres, []string{"< " + pgRequest, "> SR\x00\x00\x00\x08\x00\x00\x00\x00"}, "injected"},
 		{"postgres, error", starttls.Postgres, []string{"< " + pgRequest, "> E\x00\x00\x00\x10evil"}, "declined"},
 		{"postgres, no postgres", starttls.Postgres, []string{"< " + pgRequest, "> HTTP/1.1 400"}, "0x48"},
-		{"unknown protocol", "gopher", nil, "want smtp"},
+		{"unknown protocol", "gopher", nil, "want smtp, imap, pop3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			client, server := loopback(t)
@@ -91,6 +100,9 @@ func TestUpgrade(t *testing.T) {
 			client.Close()
 			<-done
 			checkOutcome(t, err, tt.want)
+			if err != nil && strings.Contains(err.Error(), "\n") {
+				t.Errorf("an error of several lines: %q", err)
+			}
 			if tt.want == "" && len(lines) == 0 {
 				t.Error("nothing of the conversation was kept")
 			}
@@ -142,13 +154,15 @@ func loopback(t *testing.T) (client, server net.Conn) {
 }
 
 func FuzzUpgrade(f *testing.F) {
-	for _, seed := range []string{"220 a\r\n250 STARTTLS\r\n220 b\r\n", "* OK\r\ns1 OK\r\n", ldapYes, ldapNo, "S", "N"} {
-		f.Add(uint8(len(seed)%4), []byte(seed))
+	for _, seed := range []string{"220 a\r\n250 STARTTLS\r\n220 b\r\n", "* OK\r\ns1 OK\r\n", "+OK\r\n+OK\r\n", "220-a\r\nb\r\n220 c\r\n234 d\r\n", ldapYes, ldapNo, "S", "N"} {
+		for i := range uint8(6) {
+			f.Add(i, []byte(seed))
+		}
 	}
-	all := []starttls.Protocol{starttls.SMTP, starttls.IMAP, starttls.LDAP, starttls.Postgres}
+	all := []starttls.Protocol{starttls.SMTP, starttls.IMAP, starttls.POP3, starttls.FTP, starttls.LDAP, starttls.Postgres}
 	f.Fuzz(func(t *testing.T, which uint8, answer []byte) {
 		conn := &recorded{Reader: bytes.NewReader(answer)}
-		lines, err := starttls.Upgrade(context.Background(), conn, all[which%4], "client.example")
+		lines, err := starttls.Upgrade(context.Background(), conn, all[which%6], "client.example")
 		if err == nil && conn.Reader.Len() > 0 {
 			t.Errorf("upgraded with %d octets unread after %v", conn.Reader.Len(), lines)
 		}
