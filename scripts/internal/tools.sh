@@ -72,8 +72,8 @@ install_missing() {
   exit 1
 }
 
-# start_postgres [OPTION...] sets $database; options are those of postgres. fsync, full_page_writes and synchronous_commit stay on. PostgreSQL refuses to run as
-# root, so root drops to the user that Debian made for it.
+# start_postgres [OPTION...] sets $database; options are those of postgres. fsync, full_page_writes and synchronous_commit
+# stay on. PostgreSQL refuses to run as root, so root drops to the user that Debian made for it.
 start_postgres() {
   local bin user=()
   bin=$(postgres_bin)
