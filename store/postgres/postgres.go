@@ -105,6 +105,7 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		"statement_timeout":                   "30s",
 		"lock_timeout":                        "10s",
 		"jit":                                 "off", // compiling a plan takes longer than any of ours runs
+		"max_parallel_workers_per_gather":     "0",   // starting them does too, and they are many where a table has grown since it was analysed
 	} {
 		if _, set := params[name]; !set {
 			params[name] = value
