@@ -103,7 +103,7 @@ func (u *Universe) applyEntries(entries []Entry) {
 	u.recent = append(u.recent, entries...)
 	if excess := len(u.recent) - recentEntries; excess > recentEntries {
 		u.recentOf = u.recent[excess-1].Seq
-		u.recent = slices.Clone(u.recent[excess:])
+		u.recent = slices.Delete(u.recent, 0, excess) // in place: readers have copies
 	}
 	u.wakeWatches()
 }
