@@ -35,7 +35,7 @@ var ErrSerial = errors.New("not a serial number of at most 20 octets")
 // ParseSerial reads a serial as people and tools write it: hexadecimal in either case, with or without a leading 0x,
 // with colons or spaces between octets.
 func ParseSerial(text string) (Serial, error) {
-	digits := strings.NewReplacer(":", "", " ", "").Replace(strings.TrimSpace(text))
+	digits := strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(text), ":", ""), " ", "")
 	digits = strings.TrimPrefix(strings.TrimPrefix(digits, "0x"), "0X")
 	if digits == "" || len(digits) > 2*SerialSize+2 {
 		return Serial{}, fmt.Errorf("serial %q: %w", clip(text), ErrSerial)

@@ -3,6 +3,7 @@ package revocation
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"math/bits"
 	"slices"
 	"time"
@@ -36,27 +37,37 @@ type record struct {
 	reason       pki.Reason
 }
 
-// bitmap is a set of indices.
-type bitmap []uint64
+// bitmap is a set of indices, by block: a row of the ledger that is damaged, with an index far beyond all that was ever reserved, costs
+// two kilobytes, as any other may.
+type bitmap map[uint64]*[pki.BlockSize / 64]uint64
 
 func (b bitmap) has(i uint64) bool {
-	return i/64 < uint64(len(b)) && b[i/64]&(1<<(i%64)) != 0
+	block := b[i/pki.BlockSize]
+	return block != nil && block[i%pki.BlockSize/64]&(1<<(i%64)) != 0
 }
 
-func (b *bitmap) add(i uint64) {
-	if word := i / 64; word >= uint64(len(*b)) {
-		*b = append(*b, make(bitmap, word+1-uint64(len(*b)))...)
+func (b bitmap) add(i uint64) {
+	block := b[i/pki.BlockSize]
+	if block == nil {
+		block = new([pki.BlockSize / 64]uint64)
+		b[i/pki.BlockSize] = block
 	}
-	(*b)[i/64] |= 1 << (i % 64)
+	block[i%pki.BlockSize/64] |= 1 << (i % 64)
 }
 
-// between yields the members in [from, to), in order; both are multiples of 64.
-func (b bitmap) between(from, to uint64) iter.Seq[uint64] {
+// of yields the members in blocks, in the order of these.
+func (b bitmap) of(blocks ...uint64) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
-		for word := from / 64; word < min(to/64, uint64(len(b))); word++ {
-			for rest := b[word]; rest != 0; rest &= rest - 1 {
-				if !yield(word*64 + uint64(bits.TrailingZeros64(rest))) {
-					return
+		for _, at := range blocks {
+			block := b[at]
+			if block == nil {
+				continue
+			}
+			for word, rest := range block {
+				for ; rest != 0; rest &= rest - 1 {
+					if !yield(at*pki.BlockSize + uint64(word*64+bits.TrailingZeros64(rest))) {
+						return
+					}
 				}
 			}
 		}
@@ -75,7 +86,7 @@ func (u *Universe) books(id pki.IssuerID) *issuerBooks {
 func (b *issuerBooks) epoch(epoch pki.Epoch) *epochBooks {
 	books := b.epochs[epoch]
 	if books == nil {
-		books = &epochBooks{last: map[uint64]record{}, recorded: map[uint64]pki.Serial{}, shards: map[uint32]bool{}}
+		books = &epochBooks{last: map[uint64]record{}, recorded: map[uint64]pki.Serial{}, changed: bitmap{}, shards: map[uint32]bool{}}
 		b.epochs[epoch] = books
 	}
 	return books
@@ -177,17 +188,7 @@ func cut(r Range, from, to uint64) Range { r.From, r.To = from, to; return r }
 
 // forget drops the serials seen in a range that is no longer open: its key answers from now on.
 func (e *epochBooks) forget(from, to uint64) {
-	if to-from > uint64(len(e.recorded)) {
-		for i := range e.recorded {
-			if i >= from && i < to {
-				delete(e.recorded, i)
-			}
-		}
-		return
-	}
-	for i := from; i < to; i++ {
-		delete(e.recorded, i)
-	}
+	maps.DeleteFunc(e.recorded, func(i uint64, _ pki.Serial) bool { return i >= from && i < to })
 }
 
 // at returns the range that holds an index; its State is RangeNone if none does.
@@ -273,15 +274,13 @@ func (u *Universe) Snapshot(scope Scope) (entries []Entry, seq uint64) {
 		return nil, u.seq
 	}
 	for epoch, week := range books.epochs {
-		from, to := uint64(0), uint64(len(week.changed))*64
-		if scope.Sharded {
-			if epoch != scope.Shard.Epoch {
-				continue
-			}
-			from = uint64(scope.Shard.Block) * pki.BlockSize
-			to = from + pki.BlockSize
+		blocks := []uint64{uint64(scope.Shard.Block)}
+		if !scope.Sharded {
+			blocks = slices.Sorted(maps.Keys(week.changed))
+		} else if epoch != scope.Shard.Epoch {
+			continue
 		}
-		for index := range week.changed.between(from, to) {
+		for index := range week.changed.of(blocks...) {
 			entries = append(entries, week.last[index].entry(scope.Issuer, pki.Position{Epoch: epoch, Index: index}, false))
 		}
 	}

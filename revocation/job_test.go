@@ -244,10 +244,12 @@ func TestJobSelectors(t *testing.T) {
 func TestJobSparesItsOwn(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
-		d.record(t, 19, 20, 21, 22)
+		d.record(t, 19, 20, 21, 22, 23, 24)
 		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 20`)
 		testdb.Exec(t, s, `UPDATE certificates SET account = 'system' WHERE idx = 21`)
 		testdb.Exec(t, s, `UPDATE certificates SET profile = 'ocsp-responder', account = 'system' WHERE idx = 22`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'root-ca' WHERE idx = 23`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'ocsp-responder' WHERE idx = 24`)
 		jobs := newJobs(t, s, newUniverse(t, s), 1)
 		for _, test := range []struct {
 			where   string
@@ -257,6 +259,8 @@ func TestJobSparesItsOwn(t *testing.T) {
 			{"everything", nil, 1},
 			{"profile=server", nil, 1},
 			{"profile=issuing-ca", nil, 1},
+			{"profile=root-ca", nil, 1},
+			{"profile=ocsp-responder", nil, 2},
 			{"account=system and profile=server", nil, 1},
 			{"account=system", nil, 2},
 			{"key=" + blockOf(21).SPKI.String(), nil, 1},
@@ -298,6 +302,25 @@ func TestJobListsTwice(t *testing.T) {
 			t.Errorf("the ledger ends at %d, %v; want 2", head, err)
 		}
 	})
+}
+
+// A list is bounded, and names certificates of ours.
+func TestJobListRefused(t *testing.T) {
+	s := testdb.SQLite(t)
+	span := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16)
+	span.record(t, 0)
+	jobs := newJobs(t, s, newUniverse(t, s), 1)
+	plan := func(keys []revocation.Key) error {
+		_, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Serials: keys, Reason: pki.Superseded})
+		return err
+	}
+	most := slices.Repeat([]revocation.Key{span.claim(0).Key}, 1_000_000)
+	if err := plan(most); err != nil {
+		t.Errorf("a million: %v", err)
+	}
+	wantKind(t, "more than a million", plan(append(most, most[0])), pki.KindInvalid)
+	wantKind(t, "a serial of another shape", plan([]revocation.Key{{Issuer: span.issuer.id, Serial: pki.Serial{1}}}), pki.KindNotFound)
+	wantKind(t, "another's issuer", plan([]revocation.Key{{Issuer: pki.IssuerID{1}, Serial: span.serial(0)}}), pki.KindNotFound)
 }
 
 // A job revokes exactly what it selects, in chunks, through every shape of the books.

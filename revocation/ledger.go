@@ -223,8 +223,10 @@ func (l *Ledger) gather(group []*pending, company int, until <-chan time.Time) [
 func (l *Ledger) commit(group []*pending) (settled []*pending, entries []Entry, last uint64, later []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
+	fromMemory := true
 	err := unlessStale(func() (err error) {
-		settled, entries, last, later, err = l.tryCommit(ctx, group)
+		settled, entries, last, later, err = l.tryCommit(ctx, group, fromMemory)
+		fromMemory = false // it was behind
 		return err
 	})
 	if err == nil {
@@ -248,15 +250,11 @@ func unlessStale(do func() error) error {
 	return pki.Errorf(pki.KindUnavailable, opChange, "other instances change the same certificates").WithHint("try again in a moment")
 }
 
-func (l *Ledger) tryCommit(ctx context.Context, group []*pending) (settled []*pending, appended []Entry, last uint64, later []*pending, err error) {
+func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory bool) (settled []*pending, appended []Entry, last uint64, later []*pending, err error) {
 	for _, p := range group {
 		p.receipt, p.err = Receipt{}, nil
 	}
-	claims := make([]Claim, len(group))
-	for i, p := range group {
-		claims[i] = p.claim
-	}
-	facts, err := l.config.Books.CertificateFacts(ctx, claims)
+	facts, err := l.facts(ctx, group, fromMemory)
 	if err != nil {
 		return nil, nil, 0, nil, err
 	}
@@ -298,6 +296,32 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending) (settled []*pe
 		appended = append(appended, entries[i].Entry)
 	}
 	return settled, appended, max(last, end), later, nil
+}
+
+// facts are what decides about each request. Who may revoke any certificate asks nothing that memory does not know, if it is to be
+// believed, of one that nothing has happened to: should something have happened meanwhile, AppendLedger notices.
+func (l *Ledger) facts(ctx context.Context, group []*pending, fromMemory bool) ([]Facts, error) {
+	facts := make([]Facts, len(group))
+	var claims []Claim
+	var asked []*Facts
+	for i, p := range group {
+		if fromMemory && p.grant.All() && p.change.kind == KindRevoke && !p.change.foreign && l.config.Universe.untouched(p.claim.Key) {
+			facts[i].Recorded = true
+			continue
+		}
+		claims, asked = append(claims, p.claim), append(asked, &facts[i])
+	}
+	if len(claims) == 0 {
+		return facts, nil
+	}
+	read, err := l.config.Books.CertificateFacts(ctx, claims)
+	if err != nil {
+		return nil, err
+	}
+	for i := range read {
+		*asked[i] = read[i]
+	}
+	return facts, nil
 }
 
 // judge decides about one request: whether it may be made of this certificate, by this principal, now.

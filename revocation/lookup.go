@@ -118,6 +118,12 @@ func (u *Universe) lookUp(issuer pki.IssuerID, serial pki.Serial) (answer Answer
 	return answer, question{issuer, position}, false
 }
 
+// untouched reports whether memory knows that a certificate was issued and is in no ledger entry up to now.
+func (u *Universe) untouched(key Key) bool {
+	answer, _, ok := u.lookUp(key.Issuer, key.Serial)
+	return ok && answer.Issuance == Issued && answer.EventSeq == 0
+}
+
 // never says that the serial was never issued, unless the issuer ever signed outside the scheme: then nobody can tell.
 func (a *Answer) never(foreign bool) {
 	if !foreign {

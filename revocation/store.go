@@ -58,9 +58,8 @@ type NewEntry struct {
 
 // Facts is what the books say of one certificate.
 type Facts struct {
-	Recorded bool      // a certificate of this serial is recorded; the next three follow from it
+	Recorded bool      // a certificate of this serial is recorded; the next two follow from it
 	NotAfter time.Time //
-	Profile  string    //
 	Account  string    //
 	Last     Entry     // the last entry of the ledger; Last.Seq is 0 if there is none
 }

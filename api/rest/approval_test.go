@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/auth"
@@ -88,5 +89,23 @@ func TestApproval(t *testing.T) {
 	}
 	if _, err := approver.ApproveRequest(t.Context(), pending.Request.ID, ""); pki.KindOf(err) != pki.KindFailedPrecondition || err == nil {
 		t.Errorf("the renewal of what was revoked: %v", err)
+	}
+
+	// A client certificate proved who asks, and then it was revoked.
+	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.issuing.ID,
+		Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	pair := h.pair("client", 48*time.Hour, "agent.example")
+	_, err = h.grpc("", pair).Issue(t.Context(), client.IssueRequest{CSR: next, Profile: "guarded", Identifiers: []string{"b.example.com"}})
+	if pending, ok = errors.AsType[*client.PendingError](err); !ok || pending.Request.Requester != "certificate:agent" {
+		t.Fatalf("with a client certificate: %v", err)
+	}
+	root := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	if _, err := root.Revoke(t.Context(), client.RevokeRequest{Certificate: pair.Certificate[0], Reason: pki.KeyCompromise}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := approver.ApproveRequest(t.Context(), pending.Request.ID, ""); pki.KindOf(err) != pki.KindFailedPrecondition || err == nil || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("asked with what was revoked: %v", err)
 	}
 }

@@ -133,7 +133,7 @@ func (o *office) instance(s store.Store, change ...func(*approval.Config)) (*ca.
 		o.t.Fatal(err)
 	}
 	o.t.Cleanup(func() { _ = a.Close(context.Background()) }) // a database that a test closed does not matter here
-	config := approval.Config{Authority: a, Store: s, Credentials: s, Status: o.universe, Audit: s}
+	config := approval.Config{Authority: a, Store: s, Credentials: s, Audit: s}
 	for _, c := range change {
 		c(&config)
 	}
@@ -572,7 +572,7 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := approval.New(approval.Config{Authority: a, Store: s, Credentials: s, Status: o.universe, Audit: s, Claim: time.Nanosecond})
+	d, err := approval.New(approval.Config{Authority: a, Store: s, Credentials: s, Audit: s, Claim: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}

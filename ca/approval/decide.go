@@ -97,24 +97,30 @@ func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, re
 }
 
 // entitled refuses, with KindFailedPrecondition of field requester, what was filed by somebody who may not ask any more: with a
-// credential that was disabled since, or as the renewal of a certificate that is not good any more. All that the requester of
-// a renewal proved is to have the key, and what was revoked since may have been stolen before. A credential that has run out
-// meanwhile was good for what was asked with it.
+// credential that was disabled since, or a certificate, be it a client's or one that is to be renewed, that was revoked or put
+// on hold since. All that its holder proved is to have the key, and that may have been stolen before. A credential or
+// certificate that has run out meanwhile was good for what was asked with it.
 func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
 	refuse := func(format string, args ...any) error {
 		return pki.Errorf(pki.KindFailedPrecondition, op, format, args...).InField("requester").
 			WithHint("deny it: whoever filed it may not ask any more, and can file a new request once they may")
 	}
-	if certificate, ok := a.Requester.Renewed(); ok {
+	if certificate := a.Requester.Certificate; certificate != "" {
 		issuer, serial, err := parseCertificateID(certificate)
 		if err != nil {
-			return pki.Errorf(pki.KindInternal, op, "request %s renews %q: %w", a.ID, certificate, err)
+			return pki.Errorf(pki.KindInternal, op, "request %s was proved by %q: %w", a.ID, certificate, err)
 		}
-		status, _, err := d.config.Status.StatusOf(ctx, issuer, serial)
-		if err == nil && status != pki.StatusGood {
-			err = refuse("the certificate %s that it renews is %s by now", serial, status)
+		read, err := auth.System("approval").Authorize(auth.ActionRead, "")
+		if err != nil {
+			return err
 		}
-		return err
+		revoked, err := d.config.Authority.Count(ctx, read, ca.Filter{Issuer: issuer, Serial: serial, Status: ca.StatusRevoked}) // by any instance, up to now
+		if err != nil {
+			return err
+		}
+		if revoked.N > 0 {
+			return refuse("it was filed with certificate %s, which is revoked or on hold by now", serial)
+		}
 	}
 	name, ok := a.Requester.Credential()
 	if !ok {

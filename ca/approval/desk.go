@@ -18,7 +18,6 @@ type Config struct {
 	Authority   *ca.Authority // required
 	Store       Store         // required
 	Credentials Credentials   // required
-	Status      ca.Statuses   // of certificates whose renewal waits; required
 	Audit       ca.AuditStore // required
 
 	Expires    time.Duration    // how long a request waits for a decision, and an approved one to be issued; zero: 7 days
@@ -39,8 +38,8 @@ type Desk struct {
 
 // New makes a Desk.
 func New(c Config) (*Desk, error) {
-	if c.Authority == nil || c.Store == nil || c.Credentials == nil || c.Status == nil || c.Audit == nil {
-		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no credentials, no status or no log")
+	if c.Authority == nil || c.Store == nil || c.Credentials == nil || c.Audit == nil {
+		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no credentials or no log")
 	}
 	if c.Expires == 0 {
 		c.Expires = 7 * 24 * time.Hour

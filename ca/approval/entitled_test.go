@@ -2,7 +2,6 @@ package approval_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -86,9 +85,25 @@ func TestTheCredentialRanOut(t *testing.T) {
 	}
 }
 
-// A renewal waits for its approval as every request under the profile does. What its requester proved is to have the key of a
-// certificate in force: once that is revoked or on hold, it is neither approved nor issued.
-func TestTheRenewedCertificateWasRevoked(t *testing.T) {
+// What was filed with a client certificate, or as the renewal of a certificate, waits for its approval as every request does. What its
+// requester proved is to have the key of a certificate in force: once that is revoked or on hold, on any instance, it is neither
+// approved nor issued.
+func TestTheCertificateWasRevoked(t *testing.T) {
+	renewal := func(o *office, old *ca.Certificate) (auth.Principal, ca.Request) {
+		r, err := o.Renewal(*old, request(o.t, "a.example.com").CSR, "")
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		return auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile), r
+	}
+	mutual := func(o *office, old *ca.Certificate) (auth.Principal, ca.Request) {
+		return auth.Principal{ID: "certificate:chief", Account: "chief", Role: auth.RoleRequester, Certificate: old.Issuer.String() + "/" + old.Serial.String()}, request(o.t, "b.example.com")
+	}
+	t.Run("to be renewed", func(t *testing.T) { certificateWasRevoked(t, renewal) })
+	t.Run("of a client", func(t *testing.T) { certificateWasRevoked(t, mutual) })
+}
+
+func certificateWasRevoked(t *testing.T, asking func(*office, *ca.Certificate) (auth.Principal, ca.Request)) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		o := newOffice(t, s)
 		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: o.universe, Keys: s})
@@ -106,13 +121,11 @@ func TestTheRenewedCertificateWasRevoked(t *testing.T) {
 			t.Fatalf("%+v, %v", answer, err)
 		}
 		old := answer.Issued.Certificate
+		_, second := o.instance(s)
 		renew := func() ca.ApprovalID {
 			t.Helper()
-			r, err := o.Renewal(old, request(t, "a.example.com").CSR, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer, err := o.Desk.Issue(t.Context(), issueGrant(t, auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)), r)
+			p, r := asking(o, &old)
+			answer, err := o.Desk.Issue(t.Context(), issueGrant(t, p), r)
 			if err != nil || answer.Issued != nil || answer.Filed == nil {
 				t.Fatalf("%+v, %v: want it filed", answer, err)
 			}
@@ -136,18 +149,20 @@ func TestTheRenewedCertificateWasRevoked(t *testing.T) {
 		wantKind(t, "on hold", err, pki.KindFailedPrecondition, "requester")
 		change(func(l *revocation.Ledger) error { _, err := l.Release(t.Context(), revoke, of); return err })
 		answer, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
-		if err != nil || answer.Issued == nil || answer.Issued.Account != old.Account || !strings.HasPrefix(answer.Filed.Requester.ID, "renewal:") {
+		if err != nil || answer.Issued == nil || answer.Issued.Account != answer.Filed.Requester.Account || answer.Filed.Requester.Certificate == "" {
 			t.Fatalf("released: %+v, %v", answer, err)
 		}
 
 		late := renew()
 		o.decide(died, -time.Second) // by an instance that died before it issued
 		change(func(l *revocation.Ledger) error { _, err := l.Revoke(t.Context(), revoke, of); return err })
-		if err := o.IssueClaimed(t.Context()); err != nil {
+		if err := second.IssueClaimed(t.Context()); err != nil {
 			t.Error(err)
 		}
-		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), late, "")
-		wantKind(t, "revoked", err, pki.KindFailedPrecondition, "requester")
+		for _, d := range []*approval.Desk{o.Desk, second} {
+			_, err = d.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), late, "")
+			wantKind(t, "revoked", err, pki.KindFailedPrecondition, "requester")
+		}
 		if o.state(died) != approval.Refused || o.state(late) != approval.Pending || o.certificates() != 2 {
 			t.Errorf("they are %s and %s, with %d certificates", o.state(died), o.state(late), o.certificates())
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,7 @@ func (c *doctorCmd) Run(a *app) error {
 		{"server", checkReady},
 		{"database", checkDatabase},
 		{"API", checkAPI},
+		{"instances", checkInstances},
 	}
 	if c.Health {
 		checks = []check{{"server", c.awaitReady}}
@@ -312,4 +314,32 @@ func checkAPI(a *app, _ *server.Config) finding {
 		return wrong("make a credential with `signet credential create`", "%s may do nothing", me.Principal)
 	}
 	return good("it answers, and you are %s (%s)", me.Principal, me.Role)
+}
+
+// checkInstances compares the profiles of every instance that runs.
+func checkInstances(a *app, _ *server.Config) finding {
+	api, err := a.connect(serverFlags{})
+	if err != nil {
+		return careful(hintOf(err), "%v", err)
+	}
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
+	defer cancel()
+	instances, err := api.ProfileInstances(ctx)
+	if err != nil {
+		return wrong(hintOf(err), "%v", err)
+	}
+	if len(instances) == 0 {
+		return good("not compared: administrators and auditors are told what profiles each has")
+	}
+	var refused []string
+	for _, i := range instances {
+		if i.Failure != "" {
+			refused = append(refused, i.Name+" refused its files, and has the profiles of before: "+i.Failure)
+		}
+	}
+	if err := inStep(instances); err != nil {
+		return careful(hintOf(err), "%s", cmp.Or(strings.Join(refused, "; "), err.Error()))
+	}
+	return good("%d, with the same %d profiles", len(instances), instances[0].Count)
 }

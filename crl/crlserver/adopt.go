@@ -43,7 +43,7 @@ func (p *Publisher) listen(ctx context.Context) {
 			<-done
 			return
 		case <-p.adopt:
-			p.adoptWaiting(ctx)
+			p.adoptSoon(ctx)
 			continue
 		case <-rested:
 			woken, rested = wake, nil
@@ -89,8 +89,29 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	}
 	p.headsAt = notBack(last, at)
 	p.mu.Unlock()
-	p.adoptWaiting(ctx)
+	p.adoptSoon(ctx)
 	return nil
+}
+
+// adoptSoon has complete lists rebuilt by adoptWhole, and rebuilds shards.
+func (p *Publisher) adoptSoon(ctx context.Context) {
+	select {
+	case p.whollyWaiting <- struct{}{}:
+	default: // it is pending
+	}
+	p.adoptWaiting(ctx, true)
+}
+
+// adoptWhole rebuilds complete lists and deltas of others, when woken: they take long, and no shard waits for them.
+func (p *Publisher) adoptWhole(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.whollyWaiting:
+			p.adoptWaiting(ctx, false)
+		}
+	}
 }
 
 // measure compares the clocks: the database's told at some time after asked and before now. What may be the way is no difference.
@@ -111,15 +132,19 @@ func notBack(last, at time.Time) time.Time {
 	return at
 }
 
-// adoptWaiting rebuilds and serves the heads for which everything is at hand.
-func (p *Publisher) adoptWaiting(ctx context.Context) {
+// adoptWaiting rebuilds and serves the heads for which everything is at hand: of shards, or of complete lists and their deltas.
+func (p *Publisher) adoptWaiting(ctx context.Context, sharded bool) {
 	type candidate struct {
 		head     Head
 		entries  crl.Entries
 		template crl.Template
 	}
-	p.adopting.Lock()
-	defer p.adopting.Unlock()
+	adopting, turn := &p.adopting, p.working
+	if !sharded {
+		adopting, turn = &p.adoptingWhole, p.whole
+	}
+	adopting.Lock()
+	defer adopting.Unlock()
 	var ready []candidate
 	p.mu.Lock()
 	for _, b := range p.issuers {
@@ -127,6 +152,9 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 			continue
 		}
 		for list, h := range b.waiting {
+			if list.Sharded != sharded {
+				continue
+			}
 			if served, ok := b.lists[list]; ok && served.head.Number >= h.Number {
 				delete(b.waiting, list)
 			} else if h.Seq <= p.seq {
@@ -137,11 +165,11 @@ func (p *Publisher) adoptWaiting(ctx context.Context) {
 	p.mu.Unlock()
 	slices.SortFunc(ready, func(x, y candidate) int { return cmp.Compare(x.head.Size, y.head.Size) }) // none waits for a long one
 	for _, c := range ready {
-		p.working <- struct{}{}
+		turn <- struct{}{}
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
 		p.charge(costOf(c.head.Size))
-		<-p.working
+		<-turn
 		if !same {
 			// The week has passed here and not where it was made, or the issuer's configuration differs.
 			if document, err = p.kept(ctx, c.head); err != nil {

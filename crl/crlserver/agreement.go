@@ -68,7 +68,7 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 
 // ledgerSet folds the ledger of a list's scope: up to its sequence, and for a delta from that of its base.
 func (p *Publisher) ledgerSet(ctx context.Context, head Head) (revokedSet, error) {
-	set := revokedSet{weeks: map[pki.Epoch][]uint64{}, foreign: map[pki.Serial]bool{}}
+	set := revokedSet{shards: map[pki.Shard]*[pki.BlockSize / 64]uint64{}, foreign: map[pki.Serial]bool{}}
 	scope := revocation.Whole(head.List.Issuer)
 	if head.List.Sharded {
 		scope = revocation.OfShard(head.List.Issuer, head.List.Shard)
@@ -88,7 +88,7 @@ func (p *Publisher) ledgerSet(ctx context.Context, head Head) (revokedSet, error
 // of them their number and a sum over their serials. Two sets with the same number and sum are the same, but for one chance
 // in 2^64: it guards against our own mistakes, and a list of a million costs 125 kB.
 type revokedSet struct {
-	weeks   map[pki.Epoch][]uint64 // bits by index
+	shards  map[pki.Shard]*[pki.BlockSize / 64]uint64 // bits by index
 	foreign map[pki.Serial]bool
 	count   int
 	sum     uint64
@@ -114,14 +114,15 @@ func (r *revokedSet) set(e *revocation.Entry, is bool) (was bool) {
 		r.foreign[e.Serial] = is
 		return was
 	}
-	week, word, bit := r.weeks[e.Position.Epoch], e.Position.Index/64, uint64(1)<<(e.Position.Index%64)
-	if need := int(word) + 1 - len(week); need > 0 {
-		week = append(week, make([]uint64, need)...)
-		r.weeks[e.Position.Epoch] = week
+	shard := r.shards[e.Position.Shard()]
+	if shard == nil {
+		shard = new([pki.BlockSize / 64]uint64)
+		r.shards[e.Position.Shard()] = shard
 	}
-	was = week[word]&bit != 0
-	if week[word] &^= bit; is {
-		week[word] |= bit
+	word, bit := &shard[e.Position.Index%pki.BlockSize/64], uint64(1)<<(e.Position.Index%64)
+	was = *word&bit != 0
+	if *word &^= bit; is {
+		*word |= bit
 	}
 	return was
 }

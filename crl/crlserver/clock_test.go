@@ -2,6 +2,8 @@ package crlserver_test
 
 import (
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,4 +72,100 @@ func TestClockLeapsOverWeeks(t *testing.T) {
 			t.Error("a later revocation is not on the shard")
 		}
 	})
+}
+
+// twoClocks starts a publisher that has a clock of its own and is told of another, both moved alike before.
+func twoClocks(t *testing.T, s store.Store, ahead time.Duration, a *authority) (p instance, own, other *clock) {
+	t.Helper()
+	own, other = &clock{}, &clock{}
+	own.move(ahead)
+	other.move(ahead)
+	p = start(t, s, own, func(config *crlserver.Config) {
+		config.Span = func() (earliest, latest time.Time) {
+			if own.now().Before(other.now()) {
+				return own.now(), other.now()
+			}
+			return other.now(), own.now()
+		}
+	}, a.config())
+	return p, own, other
+}
+
+// A list is not dated before the one that it replaces, though a clock that is behind has come between.
+func TestThisUpdateDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Steady CA")
+	a.reserve(t, epoch, 0, base)
+	p, _, other := twoClocks(t, s, 0, a)
+	p.await(t, a.revoke(t, 1))
+	lists := []crlserver.List{a.shard(), a.complete()}
+	dates := func() (all []time.Time) {
+		for _, l := range lists {
+			_, head, _ := p.Document(l)
+			all = append(all, head.ThisUpdate)
+		}
+		return all
+	}
+	before := dates()
+	other.move(-10 * time.Minute)
+	p.await(t, a.revoke(t, 2))
+	for i, after := range dates() {
+		if !after.Equal(before[i]) {
+			t.Errorf("%s of %s follows one of %s", lists[i], after, before[i])
+		}
+	}
+}
+
+// While a week has passed by one clock and not by the other, no list is made: what was let go of by the one would be missing from a list
+// that carries the time of the other. What was published is served on, and once the clocks agree everything follows.
+func TestAWeekThatPassedByOneClock(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Weekly CA")
+	a.reserve(t, epoch, 0, base)
+	passes := time.Unix((epoch + 1).Start(), 0).Add(24 * time.Hour)
+	p, own, other := twoClocks(t, s, time.Until(passes.Add(-time.Hour)), a)
+	p.await(t, a.revoke(t, 1))
+
+	own.move(2 * time.Hour)
+	a.revoke(t, 2)
+	eventually(t, "it is said of every list", func() bool {
+		lists := p.Lists()
+		return len(lists) == 2 && !slices.ContainsFunc(lists, func(l crlserver.ListStatus) bool {
+			return l.Failure == nil || !strings.Contains(l.Failure.Error(), "by one of them only")
+		})
+	})
+	for _, l := range []crlserver.List{a.shard(), a.complete()} {
+		if _, head, _ := p.Document(l); head.Entries != 1 || head.Final {
+			t.Errorf("%s has %d entries, for the last time %t", l, head.Entries, head.Final)
+		}
+	}
+	other.move(2 * time.Hour)
+	eventually(t, "the week has passed", func() bool {
+		_, shard, _ := p.Document(a.shard())
+		_, complete, _ := p.Document(a.complete())
+		return shard.Final && complete.Entries == 0
+	})
+}
+
+// A list of an instance whose clock is a little ahead is not undone by one whose clock is right: they would do so in turns, for ever.
+func TestAListThatIsALittleAhead(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a, other := newAuthority(t, s, "Early CA"), newAuthority(t, s, "Other CA")
+	a.reserve(t, epoch, 0, base)
+	ahead := &clock{}
+	ahead.move(90 * time.Second)
+	p := start(t, s, ahead, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	p.stop()
+	_, early, _ := p.Document(a.shard())
+
+	p = start(t, s, &clock{}, nil, a.config(), other.config())
+	eventually(t, "every list was looked at", func() bool { _, _, ok := p.Document(other.complete()); return ok })
+	p.await(t, a.revoke(t, 2))
+	if _, head, _ := p.Document(a.shard()); head.Number != early.Number+1 {
+		t.Errorf("list %d follows list %d after one revocation", head.Number, early.Number)
+	}
 }

@@ -3,6 +3,7 @@ package crlserver_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -114,4 +115,23 @@ func TestCompare(t *testing.T) {
 		testdb.Exec(t, s, `UPDATE ledger SET serial = $1 WHERE idx = 3`, odd[:]) // as many, and not the same
 		compare("another serial", true)
 	})
+}
+
+// A damaged row of the ledger, with an index far beyond everything that was reserved, is compared like any other: a bit for every index up to it
+// would be a gigabyte.
+func TestCompareFarBeyond(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "one")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, nil, a.config())
+	p.await(t, a.append(t, a.event(epoch, 0, revocation.KindRevoke, pki.Superseded, 0), a.event(epoch, 1<<33, revocation.KindRevoke, pki.Superseded, 0)))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := p.Compare(t.Context(), a.complete()); err != nil {
+		t.Error(err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+		t.Errorf("two entries took %d MiB", took>>20)
+	}
 }

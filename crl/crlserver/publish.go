@@ -16,8 +16,8 @@ import (
 
 const (
 	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
-	lookRest    = 4                     // looking for what is due rests this many times as long as a look took ...
-	lookMax     = 10 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
+	lookRest    = 16                    // looking for what is due rests this many times as long as a look took ...
+	lookMax     = 25 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
 	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
 	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
 	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...
@@ -166,7 +166,7 @@ func (p *Publisher) contenders(now time.Time) (all []contender) {
 		}
 		for series := range b.behind {
 			state := b.series[series]
-			if !b.wants(series, now) || len(b.plan(p, series, now)) == 0 {
+			if !b.wants(series, now) || !b.lacks(p, series, now) {
 				if delete(b.behind, series); state != nil { // maybe another instance published it
 					state.due = time.Time{}
 				}
@@ -203,21 +203,22 @@ func (b *books) running() (n int) {
 	return n
 }
 
-// waitingSigner gives its slot and its turn to others while a key signs: a key that is slow, or hangs until its deadline, holds
-// up the lists of its own issuer only.
+// waitingSigner gives to others what a publication holds while a key signs: a key that is slow, or hangs until its deadline,
+// holds up the lists of its own issuer only.
 type waitingSigner struct {
 	crypto.Signer
-	publisher *Publisher
-	turn      chan struct{} // held while not signing
+	held []chan struct{} // while not signing; taken in this order, as everywhere
 }
 
 // Sign implements crypto.Signer.
 func (s *waitingSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	<-s.turn
-	<-s.publisher.slots
+	for _, place := range s.held {
+		<-place
+	}
 	defer func() {
-		s.publisher.slots <- struct{}{}
-		s.turn <- struct{}{}
+		for _, place := range s.held {
+			place <- struct{}{}
+		}
 	}()
 	return s.Signer.Sign(random, digest, opts)
 }
@@ -231,15 +232,22 @@ func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
 	return b.planComplete(p, series, now)
 }
 
-func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+// lacks reports whether plan would not be empty. It is asked of every shard that was touched, again and again.
+func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
+	if !series.Sharded {
+		return len(b.planComplete(p, series, now)) > 0
+	}
 	list := List{series, KindShard}
 	served, published := b.lists[list]
-	final := b.passed(series.Shard.Epoch, now)
-	if published && !final && b.anew[list] == 0 && !p.elapsed(served.head) && b.touched(list) <= served.head.Seq && b.named(served.head) {
+	return !published || b.touched(list) > served.head.Seq || b.anew[list] > 0 || b.passed(series.Shard.Epoch, now) || p.elapsed(served.head) || !b.named(served.head)
+}
+
+func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+	if !b.lacks(p, series, now) {
 		return nil
 	}
-	h := Head{List: list, Seq: p.seq, From: series.Shard.Epoch, Final: final}
-	if published {
+	h := Head{List: List{series, KindShard}, Seq: p.seq, From: series.Shard.Epoch, Final: b.passed(series.Shard.Epoch, now)}
+	if served, published := b.lists[h.List]; published {
 		h.URLs = served.head.URLs
 	}
 	h.URLs = b.urls(series, h.URLs)
@@ -289,8 +297,14 @@ func (p *Publisher) elapsed(h Head) bool {
 	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -2*skewMax // two clocks, each off by so much
 }
 
-// publish makes the lists of one series that are due, and ends its run.
+// publish makes the lists of one series that are due, and ends its run. It has a slot; a complete list and its delta wait for their
+// turn without one, and before they take a lease: long ones of several issuers would hold up every shard.
 func (p *Publisher) publish(ctx context.Context, series Series) {
+	if !series.Sharded {
+		<-p.slots
+		p.whole <- struct{}{}
+		defer func() { <-p.whole; p.slots <- struct{}{} }()
+	}
 	began := p.config.Now()
 	attempt, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
@@ -336,13 +350,14 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (rest time.Durat
 	if err := p.checkNumber(series, number); err != nil {
 		return 0, err
 	}
-	turn := p.working
-	if !series.Sharded {
-		turn = p.whole
+	var lists []built
+	if series.Sharded {
+		p.working <- struct{}{}
+		lists, err = p.build(series, number, p.slots, p.working)
+		<-p.working
+	} else {
+		lists, err = p.build(series, number, p.whole)
 	}
-	turn <- struct{}{}
-	lists, err := p.build(series, number, turn)
-	<-turn
 	if err != nil || len(lists) == 0 {
 		return 0, errors.Join(err, p.release(ctx, series, number))
 	}
@@ -432,12 +447,14 @@ func (l *built) kept() bool {
 	return l.head.Final || l.head.Size <= smallSize || l.periodic && l.head.Size <= largeSize
 }
 
-// build makes and checks the lists of a series that are due. It gives turn to others while a key signs.
-func (p *Publisher) build(series Series, number uint64, turn chan struct{}) ([]built, error) {
+// build makes and checks the lists of a series that are due. It gives what is held to others while a key signs.
+func (p *Publisher) build(series Series, number uint64, held ...chan struct{}) ([]built, error) {
 	p.mu.Lock() // not for reading: an arena sorts its endings when asked
 	b := p.issuers[series.Issuer]
 	now := p.config.Now()
 	earliest, _ := p.config.Span()
+	// Lists of one second, and the first complete list and its delta, share this time: consumers tell them apart by their numbers, and
+	// HTTP by entity tags (see lastModified).
 	thisUpdate := earliest.UTC().Truncate(time.Second)
 	issuer, heads := b.issuer, b.plan(p, series, now)
 	contents, templates, previous := make([]content, len(heads)), make([]crl.Template, len(heads)), make([]Head, len(heads))
@@ -463,7 +480,7 @@ func (p *Publisher) build(series Series, number uint64, turn chan struct{}) ([]b
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list", "the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
 			WithHint("set the clocks right")
 	}
-	signer := &waitingSigner{issuer.Signer, p, turn}
+	signer := &waitingSigner{issuer.Signer, held}
 	lists := make([]built, len(heads))
 	for i, h := range heads {
 		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i]), &seen[h.List.Kind]

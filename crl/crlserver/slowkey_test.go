@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 
 	"signet.example/signet/crl/crlserver"
@@ -54,6 +55,85 @@ func TestKeysThatHang(t *testing.T) {
 			good.revoke(t, index)
 			eventually(t, "a revocation on the shard", served(good.shard(), index))
 			eventually(t, "a revocation on the complete list", served(good.complete(), index))
+		}
+	})
+}
+
+// slowToBuild is a key whose lists take until the test ends to be put together.
+type slowToBuild struct {
+	crypto.Signer
+	until <-chan struct{}
+}
+
+func (s slowToBuild) Public() crypto.PublicKey { // the first thing that building a list asks for
+	<-s.until
+	return s.Signer.Public()
+}
+
+// However many issuers have complete lists that take long, shards are published meanwhile.
+func TestLongCompleteLists(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		end := make(chan struct{})
+		var issuers []crlserver.Issuer
+		for i := range 5 { // more than are at work at a time; none has a shard
+			config := newAuthority(t, s, fmt.Sprintf("Long CA %d", i)).config()
+			config.Signer = slowToBuild{config.Signer, end}
+			issuers = append(issuers, config)
+		}
+		short := newAuthority(t, s, "Short CA")
+		short.reserve(t, epoch, 0, base)
+		i := start(t, s, &clock{}, nil, append(issuers, short.config())...)
+		finish := sync.OnceFunc(func() { close(end) })
+		t.Cleanup(finish) // before the publisher is stopped: it waits for what is in flight
+		for index := range uint64(3) {
+			seq := short.revoke(t, index)
+			eventually(t, "a revocation on the shard", func() bool {
+				_, head, _ := i.Document(short.shard())
+				return head.Seq >= seq && head.Entries == int(index)+1
+			})
+		}
+		finish()
+		eventually(t, "all complete lists", func() bool { return len(i.Lists()) == 7 })
+	})
+}
+
+// Shards of others are rebuilt while complete lists are, of whatever length, and the other way round: each waits for its like.
+func TestAdoptsBesideCompleteLists(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Adopted CA")
+		a.reserve(t, epoch, 0, base)
+		keyed := start(t, s, &clock{}, nil, a.config())
+		keyed.await(t, a.revoke(t, 0))
+		keyless := a.config()
+		keyless.Signer = nil
+		reader := start(t, s, &clock{}, nil, keyless)
+		entries := func(l crlserver.List) int { _, head, _ := reader.Document(l); return head.Entries }
+		adopted := func(l crlserver.List, n int) {
+			t.Helper()
+			eventually(t, l.String()+" is adopted", func() bool { return entries(l) == n })
+		}
+		index := uint64(0)
+		for _, step := range []struct {
+			whole        bool
+			moves, waits crlserver.List
+			times        int // while shards wait for their turn, nobody reads what else was published
+		}{{true, a.shard(), a.complete(), 2}, {false, a.complete(), a.shard(), 1}} {
+			before := int(index) + 1
+			adopted(step.waits, before)
+			release := sync.OnceFunc(reader.TestingOnlyTakeTurns(step.whole)) // a list that takes long is made or rebuilt here
+			t.Cleanup(release)
+			for range step.times {
+				index++
+				keyed.await(t, a.revoke(t, index))
+				adopted(step.moves, int(index)+1)
+			}
+			if after := entries(step.waits); after != before {
+				t.Errorf("%s went from %d to %d entries out of turn", step.waits, before, after)
+			}
+			release()
+			adopted(step.waits, int(index)+1)
 		}
 	})
 }

@@ -48,6 +48,9 @@ type Principal struct {
 	Profiles  []string // the only profiles it may issue under, or approve; empty means every profile that allows its role
 	Source    string   // network address
 	RequestID string   // of this call
+
+	// Certificate, "issuer/serial", is the client certificate that proved the credential, or whose renewal it is; empty: neither.
+	Certificate string
 }
 
 // System is the principal of Signet itself: reconciliation, responder certificates, schedules.
@@ -62,15 +65,7 @@ func (p Principal) IsSystem() bool { return strings.HasPrefix(p.ID, "system:") }
 // profile, for its account, and nothing else. certificate is "issuer/serial". The caller of Renewal has checked the proof,
 // and that the certificate is recorded, valid and not revoked.
 func Renewal(certificate, account, profile string) Principal {
-	return Principal{ID: renewalPrefix + certificate, Account: account, Role: RoleRequester, Profiles: []string{profile}}
-}
-
-const renewalPrefix = "renewal:"
-
-// Renewed is the certificate, "issuer/serial", that a principal of Renewal proved to hold the key of; ok is false for every
-// other principal.
-func (p Principal) Renewed() (certificate string, ok bool) {
-	return strings.CutPrefix(p.ID, renewalPrefix)
+	return Principal{ID: "renewal:" + certificate, Account: account, Role: RoleRequester, Profiles: []string{profile}, Certificate: certificate}
 }
 
 // Credential is the name of the credential that a principal proved; ok is false for those that have none: renewals and Signet

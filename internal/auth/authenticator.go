@@ -141,7 +141,9 @@ func (a *Authenticator) Certificate(ctx context.Context, presented []*x509.Certi
 	if !ok {
 		a.remember(fingerprint, m, age)
 	}
-	return m.credential.principal(), nil
+	p := m.credential.principal()
+	p.Certificate = m.issuer.String() + "/" + m.serial.String()
+	return p, nil
 }
 
 // prove finds out who issued a client certificate and which credential it belongs to.

@@ -267,8 +267,18 @@ func TestClientCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.ID != "certificate:agent" || p.Account != "agent" || p.Role != auth.RoleRequester {
-		t.Errorf("principal %+v", p)
+	again, err := h.Certificate(t.Context(), []*x509.Certificate{leaf}) // from memory
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := pki.SerialFromBig(leaf.SerialNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []auth.Principal{p, again} {
+		if p.ID != "certificate:agent" || p.Account != "agent" || p.Role != auth.RoleRequester || p.Certificate != h.ca.id().String()+"/"+serial.String() {
+			t.Errorf("principal %+v", p)
+		}
 	}
 
 	stranger := newAuthority(t)
@@ -300,7 +310,7 @@ func TestClientCertificate(t *testing.T) {
 	wantUnauthenticated(t, "none", p, err, "no client certificate")
 
 	// Accepted before, and remembered: what happens to it afterwards counts with the next call all the same.
-	serial, err := pki.SerialFromBig(leaf.SerialNumber)
+	serial, err = pki.SerialFromBig(leaf.SerialNumber)
 	if err != nil {
 		t.Fatal(err)
 	}

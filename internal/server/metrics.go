@@ -28,39 +28,41 @@ var metrics = struct {
 	crlNext, crlCount, crlEntries, crlSize, crlFail *prometheus.Desc
 	delegateEnd, issuerEnd, ceremonyDue             *prometheus.Desc
 	requestsOpen, requestsOldest                    *prometheus.Desc
+	profilesRefused                                 *prometheus.Desc
 	keyUses, keyFailures, keyRefused                *prometheus.Desc
 	keyWait, keySign                                *prometheus.Desc
 	keyQueue, keyHanging, keyAbandoned, keyFailing  *prometheus.Desc
 }{
-	ledger:         describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
-	lag:            describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
-	age:            describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
-	disagreements:  describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
-	fallenBack:     describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
-	clockSkew:      describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
-	ocspReplies:    describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
-	ocspSigned:     describe("ocsp_signatures_total", "Responses signed."),
-	ocspKept:       describe("ocsp_kept_responses", "Signed responses in memory."),
-	ocspWaiting:    describe("ocsp_waiting", "Requests that wait for a signature."),
-	crlNext:        describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale.", "list"),
-	crlCount:       describe("crl_count", "Lists under this name: 1, or the shards of a week.", "list"),
-	crlEntries:     describe("crl_entries", "Their entries.", "list"),
-	crlSize:        describe("crl_bytes", "Their octets.", "list"),
-	crlFail:        describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
-	delegateEnd:    describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
-	ceremonyDue:    describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
-	issuerEnd:      describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
-	requestsOpen:   describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
-	requestsOldest: describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does."),
-	keyUses:        describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
-	keyFailures:    describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
-	keyRefused:     describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
-	keyWait:        describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose"),
-	keySign:        describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose"),
-	keyQueue:       describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider"),
-	keyHanging:     describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider"),
-	keyAbandoned:   describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider"),
-	keyFailing:     describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider"),
+	ledger:          describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
+	lag:             describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
+	age:             describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
+	disagreements:   describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
+	fallenBack:      describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
+	clockSkew:       describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
+	ocspReplies:     describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
+	ocspSigned:      describe("ocsp_signatures_total", "Responses signed."),
+	ocspKept:        describe("ocsp_kept_responses", "Signed responses in memory."),
+	ocspWaiting:     describe("ocsp_waiting", "Requests that wait for a signature."),
+	crlNext:         describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale.", "list"),
+	crlCount:        describe("crl_count", "Lists under this name: 1, or the shards of a week.", "list"),
+	crlEntries:      describe("crl_entries", "Their entries.", "list"),
+	crlSize:         describe("crl_bytes", "Their octets.", "list"),
+	crlFail:         describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
+	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	ceremonyDue:     describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
+	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
+	requestsOpen:    describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
+	requestsOldest:  describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does."),
+	profilesRefused: describe("profiles_refused", "1 if this instance refused its profile files when it last read them, and the profiles of before are in effect."),
+	keyUses:         describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
+	keyFailures:     describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
+	keyRefused:      describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
+	keyWait:         describe("key_wait_seconds", "Time that signatures waited for their turn at the key.", "key", "provider", "purpose"),
+	keySign:         describe("key_sign_seconds", "Time that the key took for signatures.", "key", "provider", "purpose"),
+	keyQueue:        describe("key_queue", "Signatures that wait for a key or are being made.", "key", "provider"),
+	keyHanging:      describe("key_hanging_calls", "Calls to the device of a key that were given up and have not returned.", "key", "provider"),
+	keyAbandoned:    describe("key_abandoned_calls_total", "Calls to the device of a key that were given up.", "key", "provider"),
+	keyFailing:      describe("key_failing_seconds", "For how long every signature of a key has failed; 0: the last was made.", "key", "provider"),
 }
 
 // Describe sends nothing: the collector is unchecked, since lists and issuers come and go.
@@ -84,11 +86,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(metrics.age, lag.Seconds(), product)
 	}
 	count(metrics.disagreements, s.agreement.count())
-	fallen := 0.0
-	if s.fallenBack.Load() != nil {
-		fallen = 1
-	}
-	gauge(metrics.fallenBack, fallen)
+	gauge(metrics.fallenBack, truth(s.fallenBack.Load() != nil))
 	gauge(metrics.clockSkew, s.publisher.Skew().Seconds())
 
 	ocsp := s.responder.Stats()
@@ -108,6 +106,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 	}
 	c.collectRequests(gauge, now)
+	if s.profiles != nil {
+		gauge(metrics.profilesRefused, truth(s.profiles.Own().Failure != ""))
+	}
 	c.collectKeys(out, now)
 	for _, c := range s.publisher.Ceremonies() {
 		left := max(0, c.NextUpdate.Sub(now).Seconds())
@@ -121,6 +122,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)
 		}
 	}
+}
+
+// truth is 1 for what is so.
+func truth(so bool) float64 {
+	if so {
+		return 1
+	}
+	return 0
 }
 
 // collectRequests asks the database, the only thing that knows; while it does not answer there are no such metrics.

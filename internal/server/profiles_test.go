@@ -3,6 +3,7 @@ package server_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -76,6 +77,14 @@ func TestProfilesOfEveryInstance(t *testing.T) {
 		}
 		if profiles, err := last.api.Profiles(t.Context()); err != nil || !has(profiles, "web") || refused != 1 {
 			t.Errorf("%d refused, and half a set is in effect: %v", refused, err)
+		}
+		for i, s := range sites {
+			if refuses, ok := s.metric(t, "signet_profiles_refused"); !ok || refuses != float64(i) {
+				t.Errorf("signet_profiles_refused of instance %d is %v, %v", i+1, refuses, ok)
+			}
+		}
+		if _, said := first.run(t, "doctor"); !regexp.MustCompile(`(?m)^careful +instances .*refused its files.*web.yaml:2`).MatchString(said) {
+			t.Errorf("signet doctor of the first: %s", said)
 		}
 		if state, why, _ := last.readiness(t, "profiles"); state != "warning" || !strings.Contains(why, "web.yaml:2") {
 			t.Errorf("/readyz says %s %s", state, why)

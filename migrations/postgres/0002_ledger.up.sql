@@ -97,17 +97,10 @@ BEGIN
 END $$;
 
 -- signet_ledger_write is revocation's Books.AppendLedger.
-CREATE FUNCTION signet_ledger_write(p_issuer bytea[], p_epoch integer[], p_idx bigint[], p_serial bytea[], p_kind smallint[],
-	p_reason smallint[], p_revoked_at timestamptz[], p_invalidity_at timestamptz[], p_job bytea[], p_actor text[], p_expected bigint[],
-	p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_ledger_write(p_entries ledger_entry[], p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-	v_entries ledger_entry[];
-	v_last    bigint;
+	v_last bigint := signet_ledger_append(p_entries);
 BEGIN
-	v_entries := ARRAY(SELECT ROW(e.issuer, e.epoch, e.idx, e.serial, e.kind, e.reason, e.revoked_at, e.invalidity_at, e.job, e.actor, e.expected)::ledger_entry
-		FROM unnest(p_issuer, p_epoch, p_idx, p_serial, p_kind, p_reason, p_revoked_at, p_invalidity_at, p_job, p_actor, p_expected)
-			WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n) ORDER BY e.n);
-	v_last := signet_ledger_append(v_entries);
 	PERFORM signet_audit_append(p_audit);
 	RETURN v_last;
 END $$;
@@ -115,12 +108,12 @@ END $$;
 -- signet_certificate_facts is revocation's Books.CertificateFacts: for each claim the certificate recorded there under the
 -- serial, and the last entry of the serial; null where there is none, epoch and idx null where no position is claimed.
 CREATE FUNCTION signet_certificate_facts(p_issuer bytea[], p_serial bytea[], p_epoch integer[], p_idx bigint[])
-	RETURNS TABLE (o_not_after timestamptz, o_profile text, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64
+	RETURNS TABLE (o_not_after timestamptz, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-	RETURN QUERY SELECT c.not_after, c.profile, c.account, CASE WHEN coalesce((d.e).seq, 0) >= coalesce((f.e).seq, 0) THEN d.e ELSE f.e END
+	RETURN QUERY SELECT c.not_after, c.account, CASE WHEN coalesce((d.e).seq, 0) >= coalesce((f.e).seq, 0) THEN d.e ELSE f.e END
 		FROM unnest(p_issuer, p_serial, p_epoch, p_idx) WITH ORDINALITY AS k (issuer, serial, epoch, idx, n)
-		LEFT JOIN LATERAL (SELECT x.not_after, x.profile, x.account FROM certificates x
+		LEFT JOIN LATERAL (SELECT x.not_after, x.account FROM certificates x
 			WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial LIMIT 1) c ON true
 		LEFT JOIN LATERAL (SELECT x AS e FROM ledger x WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial
 			ORDER BY x.seq + 0 DESC LIMIT 1) d ON true

@@ -264,6 +264,44 @@ func TestClocksThatDiffer(t *testing.T) {
 	}
 }
 
+// TestDates: producedAt is the earlier of two clocks; thisUpdate is that too while the database answers, and after that when it last did, if
+// that was earlier. No answer says that a certificate was revoked after its own time.
+func TestDates(t *testing.T) {
+	for name, test := range map[string]struct {
+		other, answered      time.Duration // the other clock, and when the database last answered, from this clock
+		produced, thisUpdate time.Duration
+	}{
+		"one time":                                  {0, 0, 0, 0},
+		"the other is ahead":                        {5 * time.Minute, 0, 0, 0},
+		"the other is behind":                       {-5 * time.Minute, 0, -5 * time.Minute, -5 * time.Minute},
+		"the database answered a moment ago":        {0, -9 * time.Second, 0, 0},
+		"the database has fallen silent":            {0, -11 * time.Second, 0, -11 * time.Second},
+		"it fell silent, the other is ahead":        {5 * time.Minute, -11 * time.Second, 0, -11 * time.Second},
+		"it fell silent, the other is behind":       {-5 * time.Minute, -11 * time.Second, -5 * time.Minute, -5 * time.Minute},
+		"it fell silent long ago, the other behind": {-5 * time.Minute, -20 * time.Minute, -5 * time.Minute, -20 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s *system
+			s = newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
+				c.Earliest = func() time.Time { return s.now().Add(test.other) }
+			})
+			serial := s.closed.serial(1)
+			s.revoke(t, s.one.id, serial, pki.Superseded)
+			s.catchUp(t)
+			if test.answered != 0 {
+				s.silent.Store(int64(test.answered))
+			}
+			r := s.verify(t, s.ask(t, s.one, crypto.SHA1, serial), s.one, serial)
+			if produced, thisUpdate := r.ProducedAt.Sub(s.now()), r.ThisUpdate.Sub(s.now()); produced != test.produced || thisUpdate != test.thisUpdate {
+				t.Errorf("produced at %s, this update %s; want %s and %s", produced, thisUpdate, test.produced, test.thisUpdate)
+			}
+			if r.Status != pki.StatusRevoked || !r.RevokedAt.Equal(r.ThisUpdate) {
+				t.Errorf("%s at %s, by an answer of %s", r.Status, r.RevokedAt, r.ThisUpdate)
+			}
+		})
+	}
+}
+
 // TestDelegateEnds: no answer outlives the certificate of its responder, and without one there is no answer.
 func TestDelegateEnds(t *testing.T) {
 	s := newSystem(t, testdb.SQLite(t), nil)

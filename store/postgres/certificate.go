@@ -107,12 +107,7 @@ func (batch issued) appendTo(b []byte, of *typeIDs) []byte {
 		} else {
 			b = appendBytes(appendText(b, e.RequestID), e.Digest[:])
 		}
-		if e.Approval.IsZero() {
-			b = appendNull(b, pgtype.ByteaOID)
-		} else {
-			b = appendBytes(b, e.Approval[:])
-		}
-		b = endRow(b, row)
+		b = endRow(appendBytesIf(b, !e.Approval.IsZero(), e.Approval[:]), row)
 	}
 	return b
 }

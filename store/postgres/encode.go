@@ -12,23 +12,26 @@ import (
 )
 
 // argument is a value of a type of the migrations, or an array of one, that writes itself in PostgreSQL's binary format. Batches
-// of certificates go this way: pgx's own way, through a plan for every field of every row, took four times as long.
+// of certificates and ledger entries go this way: pgx's own way, through a plan for every field of every row, took four times as long.
 type argument interface {
 	appendTo(b []byte, of *typeIDs) []byte // as it was: the argument is NULL
 }
 
 // typeIDs are the object ids that the format wants beside the values.
-type typeIDs struct{ auditBatch, auditEvent, auditEvents, issued, issuedArray, issuedName, issuedNames uint32 }
+type typeIDs struct {
+	auditBatch, auditEvent, auditEvents, issued, issuedArray, issuedName, issuedNames, ledgerEntry, ledgerEntries uint32
+}
 
 // knowTypes teaches a new connection the types of the migrations that are sent as arguments.
 func knowTypes(ctx context.Context, conn *pgx.Conn) error {
 	var of typeIDs
 	if err := conn.QueryRow(ctx, `SELECT 'audit_batch'::regtype::oid, 'audit_event'::regtype::oid, 'audit_event[]'::regtype::oid,
-		'issued'::regtype::oid, 'issued[]'::regtype::oid, 'issued_name'::regtype::oid, 'issued_name[]'::regtype::oid`).
-		Scan(&of.auditBatch, &of.auditEvent, &of.auditEvents, &of.issued, &of.issuedArray, &of.issuedName, &of.issuedNames); err != nil {
+		'issued'::regtype::oid, 'issued[]'::regtype::oid, 'issued_name'::regtype::oid, 'issued_name[]'::regtype::oid,
+		'ledger_entry'::regtype::oid, 'ledger_entry[]'::regtype::oid`).
+		Scan(&of.auditBatch, &of.auditEvent, &of.auditEvents, &of.issued, &of.issuedArray, &of.issuedName, &of.issuedNames, &of.ledgerEntry, &of.ledgerEntries); err != nil {
 		return err
 	}
-	for name, id := range map[string]uint32{"audit_batch": of.auditBatch, "issued[]": of.issuedArray, "issued_name[]": of.issuedNames} {
+	for name, id := range map[string]uint32{"audit_batch": of.auditBatch, "issued[]": of.issuedArray, "issued_name[]": of.issuedNames, "ledger_entry[]": of.ledgerEntries} {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: name, OID: id, Codec: argumentCodec{&of}})
 	}
 	return nil
@@ -104,6 +107,14 @@ func appendField[T string | []byte](b []byte, of uint32, value T) []byte {
 func appendText(b []byte, value string) []byte { return appendField(b, pgtype.TextOID, value) }
 
 func appendBytes(b, value []byte) []byte { return appendField(b, pgtype.ByteaOID, value) }
+
+// appendBytesIf appends NULL where there is nothing to say.
+func appendBytesIf(b []byte, there bool, value []byte) []byte {
+	if !there {
+		return appendNull(b, pgtype.ByteaOID)
+	}
+	return appendBytes(b, value)
+}
 
 func appendNull(b []byte, of uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, of), 1<<32-1)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
@@ -132,31 +133,37 @@ func (s *Store) listen(ctx context.Context, op, statement string, wake func(chan
 
 // AppendLedger implements revocation.Books. One call, one transaction: a client stopped at any point holds no lock.
 func (s *Store) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
-	n := len(entries)
-	issuer, serial, job := make([][]byte, n), make([][]byte, n), make([][]byte, n)
-	epoch, idx := make([]*int32, n), make([]*int64, n)
-	kind, reason := make([]int16, n), make([]int16, n)
-	revokedAt, invalidityAt := make([]time.Time, n), make([]*time.Time, n)
-	actor, expected := make([]string, n), make([]int64, n)
-	for i := range entries {
-		e := &entries[i]
-		if e.Kind != revocation.KindRestore {
-			issuer[i], serial[i] = e.Issuer[:], e.Serial[:]
-		}
-		if !e.Foreign && e.Kind != revocation.KindRestore {
-			epoch[i], idx[i] = new(int32(e.Position.Epoch)), new(int64(e.Position.Index))
-		}
-		if e.Job != (revocation.JobID{}) {
-			job[i] = e.Job[:]
-		}
-		kind[i], reason[i] = int16(e.Kind), int16(e.Reason)
-		revokedAt[i], invalidityAt[i] = e.RevokedAt, nullTime(e.InvalidityAt)
-		actor[i], expected[i] = e.Actor, int64(e.Expected)
-	}
 	var last int64
-	err := s.pool.QueryRow(ctx, `SELECT signet_ledger_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		issuer, epoch, idx, serial, kind, reason, revokedAt, invalidityAt, job, actor, expected, auditParam(events)).Scan(&last)
+	err := s.pool.QueryRow(ctx, `SELECT signet_ledger_write($1, $2)`, ledgerEntries(entries), auditParam(events)).Scan(&last)
 	return uint64(last), translate("append to ledger", err)
+}
+
+// ledgerEntries are a ledger_entry[] of the migrations.
+type ledgerEntries []revocation.NewEntry
+
+func (entries ledgerEntries) appendTo(b []byte, of *typeIDs) []byte {
+	b = appendArray(b, of.ledgerEntry, len(entries))
+	for i := range entries {
+		e, row := &entries[i], 0
+		b, row = beginRow(b, 11)
+		restore := e.Kind == revocation.KindRestore // concerns no certificate
+		b = appendBytesIf(b, !restore, e.Issuer[:])
+		if restore || e.Foreign {
+			b = appendNull(appendNull(b, pgtype.Int4OID), pgtype.Int8OID)
+		} else {
+			b = appendInt8(appendInt4(b, int32(e.Position.Epoch)), int64(e.Position.Index))
+		}
+		b = appendBytesIf(b, !restore, e.Serial[:])
+		b = appendTime(appendInt2(appendInt2(b, int16(e.Kind)), int16(e.Reason)), e.RevokedAt)
+		if e.InvalidityAt.IsZero() {
+			b = appendNull(b, pgtype.TimestamptzOID)
+		} else {
+			b = appendTime(b, e.InvalidityAt)
+		}
+		b = appendBytesIf(b, e.Job != (revocation.JobID{}), e.Job[:])
+		b = endRow(appendInt8(appendText(b, e.Actor), int64(e.Expected)), row)
+	}
+	return b
 }
 
 // pageSize is how many entries are read at once: a slow consumer holds no connection, and no statement lasts long.
@@ -318,7 +325,7 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 			epoch[i], idx[i] = new(int32(c.Position.Epoch)), new(int64(c.Position.Index))
 		}
 	}
-	rows, err := s.pool.Query(ctx, `SELECT o_not_after, o_profile, o_account, (o_last).seq, (o_last).issuer, (o_last).epoch, (o_last).idx, (o_last).serial,
+	rows, err := s.pool.Query(ctx, `SELECT o_not_after, o_account, (o_last).seq, (o_last).issuer, (o_last).epoch, (o_last).idx, (o_last).serial,
 			(o_last).kind, (o_last).reason, (o_last).revoked_at, (o_last).invalidity_at, (o_last).recorded_at, (o_last).job, (o_last).actor
 		FROM signet_certificate_facts($1, $2, $3, $4)`, issuer, serial, epoch, idx)
 	if err != nil {
@@ -331,14 +338,14 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 func scanFacts(row pgx.CollectableRow) (revocation.Facts, error) {
 	var f revocation.Facts
 	var notAfter *time.Time
-	var profile, account *string
+	var account *string
 	var e entryRow
-	err := row.Scan(append([]any{&notAfter, &profile, &account}, e.fields()...)...)
+	err := row.Scan(append([]any{&notAfter, &account}, e.fields()...)...)
 	if err != nil {
 		return f, err
 	}
 	if notAfter != nil {
-		f.Recorded, f.NotAfter, f.Profile, f.Account = true, notAfter.UTC(), *profile, *account
+		f.Recorded, f.NotAfter, f.Account = true, notAfter.UTC(), *account
 	}
 	if e.seq != nil {
 		f.Last = e.entry()

@@ -274,7 +274,7 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 	}
 	defer func() { _ = tx.Rollback() }() // it only read
 	query, err := tx.PrepareContext(ctx, `WITH k AS (SELECT ?1 AS issuer, ?2 AS serial, ?3 AS epoch, ?4 AS idx)
-		SELECT c.not_after, c.profile, c.account,
+		SELECT c.not_after, c.account,
 			l.seq, l.issuer, l.epoch, l.idx, l.serial, l.kind, l.reason, l.revoked_at, l.invalidity_at, l.recorded_at, l.job, l.actor
 		FROM k
 		LEFT JOIN certificates c ON c.issuer = k.issuer AND c.epoch = k.epoch AND c.idx = k.idx AND c.serial = k.serial
@@ -293,14 +293,14 @@ func (s *Store) CertificateFacts(ctx context.Context, claims []revocation.Claim)
 			epoch, idx = int64(c.Position.Epoch), int64(c.Position.Index)
 		}
 		var notAfter sql.NullInt64
-		var profile, account sql.NullString
+		var account sql.NullString
 		var e entryRow
-		err := query.QueryRowContext(ctx, c.Issuer[:], c.Serial[:], epoch, idx).Scan(append([]any{&notAfter, &profile, &account}, e.fields()...)...)
+		err := query.QueryRowContext(ctx, c.Issuer[:], c.Serial[:], epoch, idx).Scan(append([]any{&notAfter, &account}, e.fields()...)...)
 		if err != nil {
 			return nil, translate(op, err)
 		}
 		if notAfter.Valid {
-			f.Recorded, f.NotAfter, f.Profile, f.Account = true, time.UnixMicro(notAfter.Int64).UTC(), profile.String, account.String
+			f.Recorded, f.NotAfter, f.Account = true, time.UnixMicro(notAfter.Int64).UTC(), account.String
 		}
 		if e.seq.Valid {
 			f.Last = e.entry()

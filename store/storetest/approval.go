@@ -27,7 +27,7 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 			ID: ca.ApprovalID{0, 0, 0, 0, 0, n, 9}, State: approval.Pending,
 			Request: ca.Request{Profile: "code-signing", Issuer: pki.IssuerID{n}, CSR: []byte{0x30, n}, Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example"}},
 				Subject: ca.Subject{CommonName: "A", Organization: []string{"O\x00 ü"}}, Lifetime: time.Hour},
-			Requester: auth.Principal{ID: "token:web", Account: "web", Role: auth.RoleRequester, Profiles: []string{"code-signing"}},
+			Requester: auth.Principal{ID: "certificate:web", Account: "web", Role: auth.RoleRequester, Profiles: []string{"code-signing"}, Certificate: "issuer/serial"},
 			Trial:     ca.Trial{Profile: "code-signing", Subject: "CN=A", KeyHash: pki.KeyHash{n}, NotAfter: time.Unix(1_800_000_000, 0).UTC()},
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -131,4 +132,9 @@ func (f *Faulty) CloseRange(ctx context.Context, c ca.Closing) (int, error) {
 // Record implements ca.CertificateStore.
 func (f *Faulty) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
 	return faulty(f, "Record", func() ([]ca.Outcome, error) { return f.Store.Record(ctx, owner, entries) })
+}
+
+// ReportProfiles implements rollout.Store.
+func (f *Faulty) ReportProfiles(ctx context.Context, report rollout.Instance, ask bool, events []audit.Event) (uint64, error) {
+	return faulty(f, "ReportProfiles", func() (uint64, error) { return f.Store.ReportProfiles(ctx, report, ask, events) })
 }
