@@ -188,17 +188,7 @@ func cut(r Range, from, to uint64) Range { r.From, r.To = from, to; return r }
 
 // forget drops the serials seen in a range that is no longer open: its key answers from now on.
 func (e *epochBooks) forget(from, to uint64) {
-	if to-from > uint64(len(e.recorded)) {
-		for i := range e.recorded {
-			if i >= from && i < to {
-				delete(e.recorded, i)
-			}
-		}
-		return
-	}
-	for i := from; i < to; i++ {
-		delete(e.recorded, i)
-	}
+	maps.DeleteFunc(e.recorded, func(i uint64, _ pki.Serial) bool { return i >= from && i < to })
 }
 
 // at returns the range that holds an index; its State is RangeNone if none does.

@@ -304,6 +304,25 @@ func TestJobListsTwice(t *testing.T) {
 	})
 }
 
+// A list is bounded, and names certificates of ours.
+func TestJobListRefused(t *testing.T) {
+	s := testdb.SQLite(t)
+	span := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16)
+	span.record(t, 0)
+	jobs := newJobs(t, s, newUniverse(t, s), 1)
+	plan := func(keys []revocation.Key) error {
+		_, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Serials: keys, Reason: pki.Superseded})
+		return err
+	}
+	most := slices.Repeat([]revocation.Key{span.claim(0).Key}, 1_000_000)
+	if err := plan(most); err != nil {
+		t.Errorf("a million: %v", err)
+	}
+	wantKind(t, "more than a million", plan(append(most, most[0])), pki.KindInvalid)
+	wantKind(t, "a serial of another shape", plan([]revocation.Key{{Issuer: span.issuer.id, Serial: pki.Serial{1}}}), pki.KindNotFound)
+	wantKind(t, "another's issuer", plan([]revocation.Key{{Issuer: pki.IssuerID{1}, Serial: span.serial(0)}}), pki.KindNotFound)
+}
+
 // A job revokes exactly what it selects, in chunks, through every shape of the books.
 func TestJobRuns(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {

@@ -1,6 +1,8 @@
 package revocation_test
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +41,8 @@ func TestBlockKey(t *testing.T) {
 		wantKind(t, "without the right", err, pki.KindDenied)
 		_, err = l.BlockKey(t.Context(), manage, revocation.KeyBlock{SPKI: pki.KeyHash{1}, Proof: revocation.ProofOfficer})
 		wantKind(t, "half a key", err, pki.KindInvalid)
+		_, err = l.BlockKey(t.Context(), manage, revocation.KeyBlock{Material: pki.KeyHash{1}, Proof: revocation.ProofOfficer})
+		wantKind(t, "the other half", err, pki.KindInvalid)
 		unproved := blockOf(1)
 		unproved.Proof = ""
 		_, err = l.BlockKey(t.Context(), manage, unproved)
@@ -142,4 +146,49 @@ func TestBlockKeyJob(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// blocks writes down what is asked of the books.
+type blocks struct {
+	store.Store
+	jobs []revocation.Job
+}
+
+func (b *blocks) BlockKey(_ context.Context, _ revocation.KeyBlock, job revocation.Job, _ time.Time, _ int) (revocation.BlockReceipt, error) {
+	b.jobs = append(b.jobs, job)
+	return revocation.BlockReceipt{Job: job.ID}, nil
+}
+
+// The job that a block may come to is complete, and each is another.
+func TestBlockKeyAsksForAJob(t *testing.T) {
+	s := testdb.SQLite(t)
+	u := newUniverse(t, s)
+	b := &blocks{Store: s}
+	l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Keys: b, Universe: u, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	seen := map[revocation.JobID]bool{{}: true}
+	for range 2 {
+		block := blockOf(1)
+		block.InvalidityAt = now.Add(-time.Hour)
+		receipt, err := l.BlockKey(t.Context(), manager(t), block)
+		if err != nil || seen[receipt.Job] {
+			t.Errorf("%+v, %v", receipt, err)
+		}
+		seen[receipt.Job] = true
+		job := b.jobs[len(b.jobs)-1]
+		if job.State != revocation.JobRunning || job.Reason != pki.KeyCompromise || !job.InvalidityAt.Equal(block.InvalidityAt) || job.Actor != "token:root" ||
+			job.Principal.ID != "token:root" || !slices.Equal(job.Selector.Keys, []pki.KeyHash{block.SPKI, block.Material}) {
+			t.Errorf("%+v", job)
+		}
+	}
+	keyless, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keyless.Close()
+	_, err = keyless.BlockKey(t.Context(), manager(t), blockOf(1))
+	wantKind(t, "where no keys are kept", err, pki.KindFailedPrecondition)
 }

@@ -144,3 +144,38 @@ func TestLearn(t *testing.T) {
 		learn(t, s, 2, storetest.FailAfter)
 	})
 }
+
+// What cannot be meant is refused as a whole, a void stays void, and what another instance has learnt meanwhile is not learnt again.
+func TestLearnBesides(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", true)
+	a := i.reserve(t, epoch, 0, 16)
+	a.record(t, 0)
+	a.close(t, 2, 1)
+	u, other := newUniverse(t, s), newUniverse(t, s)
+	l := newLedger(t, s, u)
+	good := revocation.Request{Key: a.claim(0).Key, Reason: pki.Superseded}
+	for _, test := range []struct {
+		what    string
+		request revocation.Request
+		kind    pki.Kind
+	}{
+		{"another's issuer", revocation.Request{Key: revocation.Key{Issuer: pki.IssuerID{1}, Serial: a.serial(0)}}, pki.KindNotFound},
+		{"no reason", revocation.Request{Key: a.claim(0).Key, Reason: 7}, pki.KindInvalid},
+		{"hold", revocation.Request{Key: a.claim(0).Key, Reason: pki.CertificateHold}, pki.KindInvalid},
+	} {
+		_, err := l.Learn(t.Context(), manager(t), []revocation.Request{good, test.request})
+		wantKind(t, test.what, err, test.kind)
+	}
+	void := revocation.Request{Key: a.claim(1).Key, Reason: pki.KeyCompromise}
+	if last, err := l.Learn(t.Context(), manager(t), []revocation.Request{void}); err != nil || last != 0 {
+		t.Errorf("a void: %d, %v", last, err)
+	}
+	last, err := l.Learn(t.Context(), manager(t), []revocation.Request{good})
+	if err != nil || last != 2 {
+		t.Fatalf("learnt up to %d, %v; want 2, behind the void", last, err)
+	}
+	if last, err := newLedger(t, s, other).Learn(t.Context(), manager(t), []revocation.Request{good}); err != nil || last != 2 || other.Seq() != 2 {
+		t.Errorf("where that is not known yet: up to %d, memory at %d, %v", last, other.Seq(), err)
+	}
+}

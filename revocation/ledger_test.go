@@ -3,9 +3,11 @@ package revocation_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"signet.example/signet/internal/audit"
@@ -323,4 +325,67 @@ func TestLedgerCallerGone(t *testing.T) {
 	if receipt, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key}); err != nil || !receipt.Repeated {
 		t.Errorf("%+v, %v", receipt, err)
 	}
+}
+
+// Nothing is made of half a configuration.
+func TestIncomplete(t *testing.T) {
+	s := testdb.SQLite(t)
+	u := newUniverse(t, s)
+	id := revocation.InstanceID{1}
+	for name, make := range map[string]func() error{
+		"ledger without books":    func() error { _, err := revocation.NewLedger(revocation.LedgerConfig{Universe: u}); return err },
+		"ledger without universe": func() error { _, err := revocation.NewLedger(revocation.LedgerConfig{Books: s}); return err },
+		"universe without log":    func() error { _, err := revocation.NewUniverse(revocation.UniverseConfig{Ranges: s}); return err },
+		"universe without ranges": func() error { _, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s}); return err },
+		"jobs without books": func() error {
+			_, err := revocation.NewJobs(revocation.JobsConfig{Universe: u, Instance: id})
+			return err
+		},
+		"jobs without universe":     func() error { _, err := revocation.NewJobs(revocation.JobsConfig{Books: s, Instance: id}); return err },
+		"jobs without an instance":  func() error { _, err := revocation.NewJobs(revocation.JobsConfig{Books: s, Universe: u}); return err },
+		"board without a store":     func() error { _, err := revocation.NewBoard(revocation.BoardConfig{Instance: id}); return err },
+		"board without an instance": func() error { _, err := revocation.NewBoard(revocation.BoardConfig{Store: s}); return err },
+	} {
+		wantKind(t, name, make(), pki.KindInvalid)
+	}
+}
+
+// Close waits for what is under way, and its callers are answered.
+func TestLedgerCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0)
+		gate := make(chan struct{})
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: &gatedBooks{Store: s, gate: gate}, Universe: newUniverse(t, s), Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered, closed := make(chan error, 1), make(chan struct{})
+		go func() {
+			_, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key})
+			answered <- err
+		}()
+		synctest.Wait()
+		go func() { l.Close(); close(closed) }()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("closed before the change was committed")
+		default:
+		}
+		close(gate)
+		<-closed
+		synctest.Wait()
+		select {
+		case err := <-answered:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("closed before the caller was answered")
+		}
+	})
 }

@@ -2,7 +2,10 @@ package revocation_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"iter"
+	"math/rand/v2"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -469,6 +472,11 @@ func TestWatch(t *testing.T) {
 		}
 		i.reserve(t, epoch, pki.BlockSize-1, pki.BlockSize+1)
 		lookup(t, restarted, i.id, i.reserve(t, epoch+1, 0, 1).serial(0)) // a question finds the range
+		select {
+		case <-again.C:
+		default:
+			t.Error("a shard came to exist, and the watch is not woken")
+		}
 		change, err := again.Take(t.Context())
 		if want := []revocation.Scope{revocation.OfShard(i.id, pki.Shard{Epoch: epoch + 1})}; err != nil || !slices.Equal(change.Made, want) {
 			t.Errorf("made %v, %v; want %v", change.Made, err, want)
@@ -541,6 +549,10 @@ func TestUniverseRegressed(t *testing.T) {
 		wantKind(t, "check", u.Check(), pki.KindFailedPrecondition)
 		_, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(1).Key})
 		wantKind(t, "revoke", err, pki.KindFailedPrecondition)
+		_, err = l.BlockKey(t.Context(), manager(t), blockOf(1))
+		wantKind(t, "block", err, pki.KindFailedPrecondition)
+		_, err = l.Learn(t.Context(), manager(t), []revocation.Request{{Key: open.claim(1).Key}})
+		wantKind(t, "learn", err, pki.KindFailedPrecondition)
 		if answer := lookup(t, u, i.id, open.serial(0)); answer.Status != pki.StatusRevoked {
 			t.Errorf("%+v", answer)
 		}
@@ -594,6 +606,11 @@ func TestWeekPasses(t *testing.T) {
 		}
 		days.Store(15)
 		time.Sleep(2 * time.Second)
+		select {
+		case <-watch.C:
+		default:
+			t.Error("the week passed, and the watch is not woken")
+		}
 		change, err := watch.Take(t.Context())
 		if want := []revocation.Scope{revocation.OfShard(short.id, pki.Shard{Epoch: soon})}; err != nil || !slices.Equal(change.Gone, want) {
 			t.Errorf("gone %v, %v; want %v", change.Gone, err, want)
@@ -784,5 +801,260 @@ func TestARowFarBeyondItsRange(t *testing.T) {
 	}
 	if answer := lookup(t, u, i.id, span.serial(2)); answer.Status != pki.StatusGood {
 		t.Errorf("what no row is about: %+v", answer)
+	}
+}
+
+// feed tells of ranges as it likes.
+type feed struct {
+	revocation.Ranges
+	ranges []revocation.Range
+}
+
+func (f *feed) ChangedRanges(context.Context, pki.Epoch, time.Time) iter.Seq2[revocation.Range, error] {
+	return func(yield func(revocation.Range, error) bool) {
+		for _, r := range f.ranges {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Readings overtake each other: of ranges that overlap the newest counts, in whatever order they come. Each closed range has a key of
+// its own here, so that one serial tells which range answers for an index.
+func TestRangesOverlap(t *testing.T) {
+	const size = 12
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		f := &feed{Ranges: s}
+		for n := range 1 + random.IntN(6) {
+			from := random.Uint64N(size)
+			r := revocation.Range{Issuer: i.id, Epoch: epoch, From: from, To: from + 1 + random.Uint64N(size-from), State: revocation.RangeClosed,
+				Key: pki.RangeKey{byte(n + 1)}, At: now.Add(time.Duration(n) * time.Second)}
+			if random.IntN(4) == 0 {
+				r.State = revocation.RangeLost
+			}
+			f.ranges = append(f.ranges, r)
+		}
+		random.Shuffle(len(f.ranges), func(a, b int) { f.ranges[a], f.ranges[b] = f.ranges[b], f.ranges[a] })
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: f, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for index := range uint64(size) {
+			var newest revocation.Range
+			for _, r := range f.ranges {
+				if r.From <= index && index < r.To && r.At.After(newest.At) {
+					newest = r
+				}
+			}
+			if newest.State == revocation.RangeNone {
+				continue
+			}
+			for _, r := range f.ranges {
+				want := pki.StatusNotIssued
+				if r.Key == newest.Key && newest.State == revocation.RangeClosed {
+					want = pki.StatusGood
+				}
+				serial := pki.NewSerial(r.Key, i.key, pki.Position{Epoch: epoch, Index: index})
+				if got := lookup(t, u, i.id, serial); got.Status != want {
+					t.Fatalf("%+v: a serial of key %x at %d is %s, want %s", f.ranges, r.Key[0], index, got.Status, want)
+				}
+			}
+		}
+	}
+}
+
+// A shard exists from its first range on: up to the last index of the range and no further, and not for what was lost.
+func TestShardsOfRanges(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	for _, test := range []struct {
+		from, to uint64
+		state    revocation.RangeState
+		blocks   []uint32
+	}{
+		{0, pki.BlockSize, revocation.RangeOpen, []uint32{0}},
+		{pki.BlockSize - 1, pki.BlockSize + 1, revocation.RangeFree, []uint32{0, 1}},
+		{pki.BlockSize, 3*pki.BlockSize + 1, revocation.RangeClosed, []uint32{1, 2, 3}},
+		{0, pki.BlockSize, revocation.RangeLost, nil},
+		{5, 5, revocation.RangeOpen, nil},
+	} {
+		f := &feed{s, []revocation.Range{{Issuer: i.id, Epoch: epoch, From: test.from, To: test.to, State: test.state, At: now}}}
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: f, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var blocks []uint32
+		for _, shard := range u.Shards(i.id) {
+			blocks = append(blocks, shard.Block)
+		}
+		if !slices.Equal(blocks, test.blocks) {
+			t.Errorf("[%d, %d) %d: blocks %v, want %v", test.from, test.to, test.state, blocks, test.blocks)
+		}
+		for block := range uint32(5) {
+			if has := u.HasShard(i.id, pki.Shard{Epoch: epoch, Block: block}); has != slices.Contains(blocks, block) {
+				t.Errorf("[%d, %d) %d: has block %d: %t", test.from, test.to, test.state, block, has)
+			}
+		}
+		for _, stranger := range []revocation.Scope{revocation.OfShard(i.id, pki.Shard{Epoch: epoch + 1}), revocation.OfShard(pki.IssuerID{1}, pki.Shard{Epoch: epoch})} {
+			entries, _ := u.Snapshot(revocation.Whole(stranger.Issuer))
+			if u.HasShard(stranger.Issuer, stranger.Shard) || len(entries) > 0 || len(u.Shards(pki.IssuerID{1})) > 0 {
+				t.Errorf("there is something of %+v", stranger)
+			}
+		}
+	}
+}
+
+// An index in front of a range that is closed is not of that range: the database is asked.
+func TestLookupInAGap(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	open := i.reserve(t, epoch, 0, 8)
+	open.record(t, 3)
+	f := &feed{s, []revocation.Range{{Issuer: i.id, Epoch: epoch, From: 8, To: 12, State: revocation.RangeClosed, Key: pki.RangeKey{1}, At: now}}}
+	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: f, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := lookup(t, u, i.id, open.serial(3)); got.Status != pki.StatusGood {
+		t.Errorf("what another instance has issued meanwhile: %+v", got)
+	}
+}
+
+// A snapshot has the last entry of each certificate of its scope, and nothing of other scopes.
+func TestSnapshot(t *testing.T) {
+	s := testdb.SQLite(t)
+	one, two := newIssuer(t, s, "one", false), newIssuer(t, s, "two", false)
+	a, b, c := one.reserve(t, epoch, 0, pki.BlockSize), one.reserve(t, epoch, pki.BlockSize, 2*pki.BlockSize), one.reserve(t, epoch+1, 0, 16)
+	other := two.reserve(t, epoch, 0, 16)
+	a.record(t, 0, pki.BlockSize-1)
+	b.record(t, pki.BlockSize)
+	c.record(t, 0)
+	other.record(t, 0)
+	u := newUniverse(t, s)
+	l := newLedger(t, s, u)
+	for _, key := range []revocation.Key{a.claim(0).Key, a.claim(pki.BlockSize - 1).Key, b.claim(pki.BlockSize).Key, c.claim(0).Key, other.claim(0).Key} {
+		if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	doubted := revocation.Request{Key: a.claim(0).Key, Reason: pki.KeyCompromise, InvalidityAt: now.Add(-time.Hour)}
+	if _, err := l.Revoke(t.Context(), admin(t), doubted); err != nil {
+		t.Fatal(err)
+	}
+	foreign := pki.Serial{19: 9}
+	if _, err := l.Import(t.Context(), manager(t), revocation.Request{Key: revocation.Key{Issuer: one.id, Serial: foreign}}); err != nil {
+		t.Fatal(err)
+	}
+	shard := func(epoch pki.Epoch, block uint32) revocation.Scope {
+		return revocation.OfShard(one.id, pki.Shard{Epoch: epoch, Block: block})
+	}
+	for _, test := range []struct {
+		scope revocation.Scope
+		want  []pki.Serial
+	}{
+		{shard(epoch, 0), []pki.Serial{a.serial(pki.BlockSize - 1), a.serial(0)}},
+		{shard(epoch, 1), []pki.Serial{b.serial(pki.BlockSize)}},
+		{shard(epoch, 2), nil},
+		{shard(epoch+1, 0), []pki.Serial{c.serial(0)}},
+		{revocation.Whole(one.id), []pki.Serial{a.serial(pki.BlockSize - 1), b.serial(pki.BlockSize), c.serial(0), a.serial(0), foreign}},
+		{revocation.Whole(two.id), []pki.Serial{other.serial(0)}},
+	} {
+		entries, seq := u.Snapshot(test.scope)
+		slices.SortFunc(entries, func(a, b revocation.Entry) int { return int(a.Seq) - int(b.Seq) })
+		var got []pki.Serial
+		for _, e := range entries {
+			got = append(got, e.Serial)
+			if !test.scope.Covers(e) {
+				t.Errorf("%+v holds %+v", test.scope, e)
+			}
+			if wantAt := e.Serial == doubted.Serial; wantAt != e.InvalidityAt.Equal(doubted.InvalidityAt) || !wantAt && !e.InvalidityAt.IsZero() {
+				t.Errorf("%s: invalid since %s", e.Serial, e.InvalidityAt)
+			}
+		}
+		if !slices.Equal(got, test.want) || seq != 7 {
+			t.Errorf("%+v at %d: %v, want %v at 7", test.scope, seq, got, test.want)
+		}
+	}
+}
+
+// longLog is a ledger of many entries.
+type longLog struct {
+	revocation.Log
+	issuer pki.IssuerID
+	head   uint64
+}
+
+func (l *longLog) LedgerEntries(_ context.Context, after uint64, limit int) (entries []revocation.Entry, err error) {
+	for seq := after + 1; seq <= l.head && len(entries) < limit; seq++ {
+		e := revocation.Entry{Seq: seq, Issuer: l.issuer, Foreign: true, Kind: revocation.KindRevoke, RevokedAt: now, RecordedAt: now}
+		binary.BigEndian.PutUint64(e.Serial[12:], seq)
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// A watch that is further behind than what is kept for watches misses nothing: it reads the ledger, and then memory.
+func TestWatchFarBehind(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	log := &longLog{Log: s, issuer: i.id}
+	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	watch := u.Watch(0)
+	defer watch.Close()
+	for _, log.head = range []uint64{30_000, 30_000 + 2*16_384, 70_000} {
+		if err := u.Await(t.Context(), log.head); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log.head += 5 // in the ledger, and not applied: not told yet
+	told := uint64(0)
+	for range 100 {
+		select {
+		case <-watch.C:
+		default:
+			t.Fatalf("not woken at %d", told)
+		}
+		change, err := watch.Take(t.Context())
+		if err != nil || change.After != told {
+			t.Fatalf("after %d: from %d, %v", told, change.After, err)
+		}
+		for _, e := range change.Entries {
+			if told++; e.Seq != told {
+				t.Fatalf("entry %d in the place of %d", e.Seq, told)
+			}
+		}
+		if change.Seq != told {
+			t.Fatalf("told up to %d, and says %d", told, change.Seq)
+		}
+		if told == u.Seq() {
+			break
+		}
+	}
+	if told != 70_000 {
+		t.Errorf("told up to %d", told)
+	}
+	select {
+	case <-watch.C:
+		t.Error("woken for nothing")
+	default:
 	}
 }
