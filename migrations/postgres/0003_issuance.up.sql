@@ -13,6 +13,7 @@ CREATE TABLE issuers (
     signed_outside boolean NOT NULL DEFAULT false, -- the `foreign` mark: it ever signed outside the serial scheme
     base_url    text NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
     csr         bytea,                          -- while a parent elsewhere has not signed yet
+    succeeds    bytea REFERENCES issuers (id),  -- while that one issues, this one is used only where it is named
     retain      bigint NOT NULL DEFAULT 0,  -- seconds that certificates are answered for after their end; only grows
     retain_since timestamptz,                   -- what had expired before is not
     created_at  timestamptz NOT NULL
@@ -31,10 +32,10 @@ CREATE UNIQUE INDEX issuer_certificates_chosen ON issuer_certificates (issuer) W
 
 -- signet_issuer_create inserts an issuer that is new in label, name and key.
 CREATE FUNCTION signet_issuer_create(p_id bytea, p_label text, p_key_uri text, p_subject bytea, p_spki bytea, p_spki_hash bytea, p_visibility smallint,
-	p_state smallint, p_foreign boolean, p_base_url text, p_csr bytea, p_created_at timestamptz, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
+	p_state smallint, p_foreign boolean, p_base_url text, p_csr bytea, p_succeeds bytea, p_created_at timestamptz, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, created_at)
-		VALUES (p_id, p_label, p_key_uri, p_subject, p_spki, p_spki_hash, p_visibility, p_state, p_foreign, p_base_url, p_csr, p_created_at)
+	INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, succeeds, created_at)
+		VALUES (p_id, p_label, p_key_uri, p_subject, p_spki, p_spki_hash, p_visibility, p_state, p_foreign, p_base_url, p_csr, p_succeeds, p_created_at)
 		ON CONFLICT DO NOTHING;
 	IF FOUND THEN
 		PERFORM signet_audit_append(p_audit);

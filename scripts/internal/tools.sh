@@ -72,7 +72,7 @@ install_missing() {
   exit 1
 }
 
-# start_postgres sets $database. fsync, full_page_writes and synchronous_commit stay on. PostgreSQL refuses to run as
+# start_postgres [OPTION...] sets $database; options are those of postgres. fsync, full_page_writes and synchronous_commit stay on. PostgreSQL refuses to run as
 # root, so root drops to the user that Debian made for it.
 start_postgres() {
   local bin user=()
@@ -85,7 +85,7 @@ start_postgres() {
   (
     cd "$cluster"
     "${user[@]}" "$bin/initdb" -D "$cluster/data" -U postgres --auth=trust --no-locale -E UTF8 --no-instructions >"$work/initdb.log"
-    "${user[@]}" "$bin/postgres" -D "$cluster/data" -k "$cluster" -c listen_addresses= >"$work/postgres.log" 2>&1 &
+    "${user[@]}" "$bin/postgres" -D "$cluster/data" -k "$cluster" -c listen_addresses= "$@" >"$work/postgres.log" 2>&1 &
     echo $! >"$work/postgres.pid"
   )
   postgres=$(cat "$work/postgres.pid")
