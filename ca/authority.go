@@ -136,19 +136,31 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 
 // order finds the issuer of a request that was admitted.
 func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request) (order, error) {
-	issuer, err := a.issuers.choose(p, request.Issuer, func(i Issuer) bool { return a.Standing(ctx, i.ID) == nil })
+	stands := func(i Issuer) bool { return a.Standing(ctx, i.ID) == nil }
+	issuer, err := a.issuers.choose(p, request.Issuer, stands)
 	if err != nil {
 		return order{}, err
 	}
-	key, err := a.issuers.open(ctx, issuer)
-	if err != nil {
-		return order{}, err
+	key, footing, err := a.engage(ctx, issuer, p)
+	if err != nil { // it may have given way to another after it was chosen
+		if next, none := a.issuers.choose(p, request.Issuer, stands); none == nil && next.ID != issuer.ID {
+			key, footing, err = a.engage(ctx, next, p)
+		}
 	}
-	footing, err := a.judge(ctx, key, p)
 	if err != nil {
 		return order{}, err
 	}
 	return order{Request: request, profile: p, issuer: key, principal: grant.Principal(), footing: footing}, nil
+}
+
+// engage opens the key of an issuer and judges it.
+func (a *Authority) engage(ctx context.Context, issuer Issuer, p *profile.Profile) (*issuerKey, Footing, error) {
+	key, err := a.issuers.open(ctx, issuer)
+	if err != nil {
+		return nil, Footing{}, err
+	}
+	footing, err := a.judge(ctx, key, p)
+	return key, footing, err
 }
 
 // issue is the pipeline; every certificate comes through it.

@@ -2,11 +2,13 @@ package ca_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,6 +227,108 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 		}
 		wantError(t, set(ca.IssuerActive), pki.KindFailedPrecondition, "state")
 	})
+}
+
+// While an authority gives way to its successor, and back, requests that name no issuer are issued without a pause, by one or the
+// other; where the successor is named it issues from the start.
+func TestASuccessorTakesOverInOneStep(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		instances := []*ca.Authority{w.Authority, w.instance(s)}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var all sync.WaitGroup
+		for _, a := range instances {
+			for range 3 {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := w.issue(a, server(t, "app.example")); err != nil {
+							t.Errorf("while it is rolled over: %v", err)
+							return
+						}
+					}
+				})
+			}
+		}
+		by := func(when string, want ca.Issuer) {
+			t.Helper()
+			for i, a := range instances {
+				if err := a.TestingOnlyRefresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if issued, err := w.issue(a, server(t, "app.example")); err != nil || issued.Issuer != want.ID {
+					t.Errorf("%s, instance %d: %+v, %v; want it from %s", when, i, issued, err, want.Label)
+				}
+			}
+		}
+		set := func(issuer ca.Issuer, state ca.IssuerState) {
+			t.Helper()
+			if _, err := w.SetIssuerState(t.Context(), w.manage(), issuer.ID, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		description := newIssuer("issuing-2", "Test Issuing CA 2", w.root)
+		description.Succeeds = w.issuing.ID
+		second := w.create(description)
+		by("made", w.issuing)
+		request := server(t, "app.example")
+		request.Issuer = second.ID
+		if issued := w.mustIssue(request); issued.Issuer != second.ID {
+			t.Errorf("named: %+v", issued)
+		}
+		for range 10 {
+			set(w.issuing, ca.IssuerDisabled)
+			by("disabled", second)
+			set(w.issuing, ca.IssuerActive)
+			by("active again", w.issuing)
+		}
+		description = newIssuer("issuing-3", "Test Issuing CA 3", w.root)
+		description.Succeeds = second.ID
+		third := w.create(description)
+		by("two wait", w.issuing)
+		set(second, ca.IssuerDisabled)
+		set(w.issuing, ca.IssuerDisabled)
+		by("both are disabled", third)
+		cancel()
+		all.Wait()
+
+		description = newIssuer("issuing-4", "Test Issuing CA 4", w.root)
+		description.Succeeds = pki.IssuerID{1}
+		_, err := w.CreateIssuer(t.Context(), w.manage(), description)
+		wantError(t, err, pki.KindNotFound, "succeeds")
+	})
+}
+
+// whenAsked is a ledger without entries, before whose first answer something happens.
+type whenAsked struct{ first func() }
+
+func (*whenAsked) Seq() uint64                   { return 0 }
+func (*whenAsked) CatchUp(context.Context) error { return nil }
+func (w *whenAsked) StatusOf(context.Context, pki.IssuerID, pki.Serial) (pki.Status, pki.Reason, error) {
+	if do := w.first; do != nil {
+		w.first = nil
+		do()
+	}
+	return pki.StatusGood, pki.Unspecified, nil
+}
+
+// An authority that is disabled after it was chosen has been succeeded: the request goes on with its successor.
+func TestAnAuthorityIsSucceededInTheMiddle(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	description := newIssuer("issuing-2", "Test Issuing CA 2", w.root)
+	description.Succeeds = w.issuing.ID
+	second := w.create(description)
+	asked := &whenAsked{}
+	w.status = asked
+	w.Authority = w.instance(w.store)
+	asked.first = func() {
+		if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
+			t.Error(err)
+		}
+	}
+	if issued := w.mustIssue(server(t, "app.example")); issued.Issuer != second.ID || asked.first != nil {
+		t.Errorf("it is from %s", issued.Issuer)
+	}
 }
 
 // An off-line root elsewhere signs our issuer: CSR out, certificate in; then a renewed and a cross-signed one.

@@ -99,7 +99,8 @@ func (s *issuers) find(id pki.IssuerID) (Issuer, error) {
 }
 
 // choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
-// entities: a root that has issuers below it is not asked by accident. Of several, those that do not stand are passed over.
+// entities: a root that has issuers below it is not asked by accident. Of several, those that do not stand are passed over, and those
+// that succeed another one of them: until that is disabled it is the one, and from then on its successor.
 func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Issuer) bool) (Issuer, error) {
 	const op = "choose issuer"
 	if !asked.IsZero() {
@@ -120,6 +121,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Iss
 	}
 	if len(candidates) > 1 {
 		candidates = slices.DeleteFunc(candidates, func(i Issuer) bool { return !stands(i) })
+		candidates = firstOf(candidates, s.list())
 	}
 	switch {
 	case p.Issuer != "":
@@ -134,6 +136,22 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Iss
 		labels = append(labels, c.Label)
 	}
 	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s: --issuer NAME, or `issuer: NAME` in the profile", strings.Join(labels, ", "))
+}
+
+// firstOf leaves out the candidates that succeed another one of them, directly or through others.
+func firstOf(candidates, known []Issuer) []Issuer {
+	succeeds := make(map[pki.IssuerID]pki.IssuerID)
+	for _, i := range known {
+		succeeds[i.ID] = i.Succeeds // who was there before it: this ends
+	}
+	return slices.DeleteFunc(slices.Clone(candidates), func(i Issuer) bool {
+		for before := i.Succeeds; !before.IsZero(); before = succeeds[before] {
+			if slices.ContainsFunc(candidates, func(other Issuer) bool { return other.ID == before }) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (i *Issuer) selfSigned() bool {

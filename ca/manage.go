@@ -29,6 +29,7 @@ type NewIssuer struct {
 	Parent     pki.IssuerID  // zero: a root, signed by its own key
 	Offline    bool          // the parent is elsewhere: make a CSR and wait for ImportIssuerCertificate
 	PathLength *int          // CAs allowed below it; nil: any number for a root, 0 for others
+	Succeeds   pki.IssuerID  // who is to give way to it: while that one issues, requests that name no issuer stay with it; zero: nobody
 	Permitted  profile.SubtreesConfig
 	Excluded   profile.SubtreesConfig
 }
@@ -219,6 +220,11 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 				WithHint("a new key needs a new name: add a number to the common name")
 		}
 	}
+	if !n.Succeeds.IsZero() {
+		if _, err := a.issuers.find(n.Succeeds); err != nil {
+			return Issuer{}, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s to succeed", n.Succeeds).InField("succeeds")
+		}
+	}
 	key, err := a.issuerKeyFor(ctx, n)
 	if err != nil {
 		return Issuer{}, err
@@ -234,7 +240,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	hash := pki.HashSPKI(spki)
 	issuer := Issuer{
 		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: subject.der, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
-		BaseURL: n.BaseURL, CSR: csr, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
+		BaseURL: n.BaseURL, CSR: csr, Succeeds: n.Succeeds, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
 	}
 	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.create", issuer)); err != nil {
 		return Issuer{}, err

@@ -150,6 +150,7 @@ type NewIssuer struct {
 	Parent     pki.IssuerID  // zero: a root, unless Offline
 	Offline    bool          // the parent is elsewhere: see Issuer.CSRPEM
 	PathLength *int          // nil: any number for a root, 0 for others
+	Succeeds   pki.IssuerID  // while that one issues, requests that name no issuer stay with it; zero: nobody
 	Permitted  NameConstraints
 	Excluded   NameConstraints
 }
@@ -163,6 +164,7 @@ func (c *Client) CreateIssuer(ctx context.Context, n NewIssuer) (*Issuer, error)
 		BaseUrl:   &n.BaseURL,
 		Lifetime:  duration(n.Lifetime),
 		Parent:    issuerText(n.Parent),
+		Succeeds:  issuerText(n.Succeeds),
 		Offline:   &n.Offline,
 		Permitted: n.Permitted.message(),
 		Excluded:  n.Excluded.message(),

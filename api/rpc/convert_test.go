@@ -202,7 +202,7 @@ func TestIssuerTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := ca.Issuer{ID: pki.IssuerID{1}, Label: "a", KeyURI: "softkey:a", Subject: parsed.RawSubject, SPKI: parsed.RawSubjectPublicKeyInfo, KeyHash: pki.KeyHash{2},
-		Visibility: ca.Public, State: ca.IssuerActive, Foreign: true, BaseURL: "http://a", CSR: []byte{1}, CreatedAt: at, Retention: pki.Retention{Keep: time.Hour, Since: at},
+		Visibility: ca.Public, State: ca.IssuerActive, Foreign: true, BaseURL: "http://a", CSR: []byte{1}, Succeeds: pki.IssuerID{3}, CreatedAt: at, Retention: pki.Retention{Keep: time.Hour, Since: at},
 		Certificates: []ca.IssuerCertificate{{DER: der, NotAfter: at, Chosen: true, AddedAt: at}}}
 	m, err := rpc.IssuerTo(i)
 	if err != nil {

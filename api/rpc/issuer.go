@@ -235,6 +235,11 @@ func newIssuerFrom(op string, m *signetv1.CreateIssuerRequest) (ca.NewIssuer, er
 			return n, err
 		}
 	}
+	if text := m.GetSucceeds(); text != "" {
+		if n.Succeeds, err = issuerIDFrom(op, "succeeds", text); err != nil {
+			return n, err
+		}
+	}
 	if m.HasPathLength() {
 		if m.GetPathLength() > 100 {
 			return n, invalid(op, "path_length", "%d: at most 100", m.GetPathLength())
@@ -303,6 +308,9 @@ func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
 	}
 	if issuer.Retention.Keep > 0 {
 		b.Retention, b.RetainedSince = durationpb.New(issuer.Retention.Keep), timestamp(issuer.Retention.Since)
+	}
+	if !issuer.Succeeds.IsZero() {
+		b.Succeeds = new(issuer.Succeeds.String())
 	}
 	if len(issuer.CSR) > 0 {
 		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))

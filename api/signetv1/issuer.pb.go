@@ -151,6 +151,7 @@ type Issuer struct {
 	xxx_hidden_CsrPem        *string                `protobuf:"bytes,17,opt,name=csr_pem,json=csrPem"`
 	xxx_hidden_Retention     *durationpb.Duration   `protobuf:"bytes,18,opt,name=retention"`
 	xxx_hidden_RetainedSince *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=retained_since,json=retainedSince"`
+	xxx_hidden_Succeeds      *string                `protobuf:"bytes,20,opt,name=succeeds"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -346,44 +347,54 @@ func (x *Issuer) GetRetainedSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Issuer) GetSucceeds() string {
+	if x != nil {
+		if x.xxx_hidden_Succeeds != nil {
+			return *x.xxx_hidden_Succeeds
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *Issuer) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 20)
 }
 
 func (x *Issuer) SetLabel(v string) {
 	x.xxx_hidden_Label = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 20)
 }
 
 func (x *Issuer) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 20)
 }
 
 func (x *Issuer) SetState(v IssuerState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 20)
 }
 
 func (x *Issuer) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 20)
 }
 
 func (x *Issuer) SetKeyType(v string) {
 	x.xxx_hidden_KeyType = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 20)
 }
 
 func (x *Issuer) SetRoot(v bool) {
 	x.xxx_hidden_Root = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 20)
 }
 
 func (x *Issuer) SetOnline(v bool) {
 	x.xxx_hidden_Online = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 20)
 }
 
 func (x *Issuer) SetCertificates(v [][]byte) {
@@ -400,32 +411,32 @@ func (x *Issuer) SetNotAfter(v *timestamppb.Timestamp) {
 
 func (x *Issuer) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 20)
 }
 
 func (x *Issuer) SetFingerprint(v string) {
 	x.xxx_hidden_Fingerprint = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 20)
 }
 
 func (x *Issuer) SetVisibility(v Visibility) {
 	x.xxx_hidden_Visibility = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 20)
 }
 
 func (x *Issuer) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 20)
 }
 
 func (x *Issuer) SetForeign(v bool) {
 	x.xxx_hidden_Foreign = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 20)
 }
 
 func (x *Issuer) SetCsrPem(v string) {
 	x.xxx_hidden_CsrPem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 20)
 }
 
 func (x *Issuer) SetRetention(v *durationpb.Duration) {
@@ -434,6 +445,11 @@ func (x *Issuer) SetRetention(v *durationpb.Duration) {
 
 func (x *Issuer) SetRetainedSince(v *timestamppb.Timestamp) {
 	x.xxx_hidden_RetainedSince = v
+}
+
+func (x *Issuer) SetSucceeds(v string) {
+	x.xxx_hidden_Succeeds = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 19, 20)
 }
 
 func (x *Issuer) HasIssuer() bool {
@@ -562,6 +578,13 @@ func (x *Issuer) HasRetainedSince() bool {
 	return x.xxx_hidden_RetainedSince != nil
 }
 
+func (x *Issuer) HasSucceeds() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 19)
+}
+
 func (x *Issuer) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
@@ -648,6 +671,11 @@ func (x *Issuer) ClearRetainedSince() {
 	x.xxx_hidden_RetainedSince = nil
 }
 
+func (x *Issuer) ClearSucceeds() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 19)
+	x.xxx_hidden_Succeeds = nil
+}
+
 type Issuer_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -689,6 +717,8 @@ type Issuer_builder struct {
 	Retention *durationpb.Duration
 	// What had expired before is not answered for; absent without retention.
 	RetainedSince *timestamppb.Timestamp
+	// Issuer id of the authority that gives way to it: while that one issues, requests that name no issuer stay with that one.
+	Succeeds *string
 }
 
 func (b0 Issuer_builder) Build() *Issuer {
@@ -696,66 +726,70 @@ func (b0 Issuer_builder) Build() *Issuer {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 20)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Label != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 20)
 		x.xxx_hidden_Label = b.Label
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 20)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 20)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 20)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.KeyType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 20)
 		x.xxx_hidden_KeyType = b.KeyType
 	}
 	if b.Root != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 20)
 		x.xxx_hidden_Root = *b.Root
 	}
 	if b.Online != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 20)
 		x.xxx_hidden_Online = *b.Online
 	}
 	x.xxx_hidden_Certificates = b.Certificates
 	x.xxx_hidden_NotBefore = b.NotBefore
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 20)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Fingerprint != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 20)
 		x.xxx_hidden_Fingerprint = b.Fingerprint
 	}
 	if b.Visibility != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 20)
 		x.xxx_hidden_Visibility = *b.Visibility
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 20)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
 	}
 	if b.Foreign != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 20)
 		x.xxx_hidden_Foreign = *b.Foreign
 	}
 	if b.CsrPem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 20)
 		x.xxx_hidden_CsrPem = b.CsrPem
 	}
 	x.xxx_hidden_Retention = b.Retention
 	x.xxx_hidden_RetainedSince = b.RetainedSince
+	if b.Succeeds != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 19, 20)
+		x.xxx_hidden_Succeeds = b.Succeeds
+	}
 	return m0
 }
 
@@ -1246,6 +1280,7 @@ type CreateIssuerRequest struct {
 	xxx_hidden_PathLength  uint32                 `protobuf:"varint,9,opt,name=path_length,json=pathLength"`
 	xxx_hidden_Permitted   *NameConstraints       `protobuf:"bytes,10,opt,name=permitted"`
 	xxx_hidden_Excluded    *NameConstraints       `protobuf:"bytes,11,opt,name=excluded"`
+	xxx_hidden_Succeeds    *string                `protobuf:"bytes,12,opt,name=succeeds"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1368,9 +1403,19 @@ func (x *CreateIssuerRequest) GetExcluded() *NameConstraints {
 	return nil
 }
 
+func (x *CreateIssuerRequest) GetSucceeds() string {
+	if x != nil {
+		if x.xxx_hidden_Succeeds != nil {
+			return *x.xxx_hidden_Succeeds
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *CreateIssuerRequest) SetLabel(v string) {
 	x.xxx_hidden_Label = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 12)
 }
 
 func (x *CreateIssuerRequest) SetSubject(v *Subject) {
@@ -1379,17 +1424,17 @@ func (x *CreateIssuerRequest) SetSubject(v *Subject) {
 
 func (x *CreateIssuerRequest) SetAlgorithm(v string) {
 	x.xxx_hidden_Algorithm = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 12)
 }
 
 func (x *CreateIssuerRequest) SetVisibility(v Visibility) {
 	x.xxx_hidden_Visibility = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 12)
 }
 
 func (x *CreateIssuerRequest) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 12)
 }
 
 func (x *CreateIssuerRequest) SetLifetime(v *durationpb.Duration) {
@@ -1398,17 +1443,17 @@ func (x *CreateIssuerRequest) SetLifetime(v *durationpb.Duration) {
 
 func (x *CreateIssuerRequest) SetParent(v string) {
 	x.xxx_hidden_Parent = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 12)
 }
 
 func (x *CreateIssuerRequest) SetOffline(v bool) {
 	x.xxx_hidden_Offline = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 12)
 }
 
 func (x *CreateIssuerRequest) SetPathLength(v uint32) {
 	x.xxx_hidden_PathLength = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 11)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 12)
 }
 
 func (x *CreateIssuerRequest) SetPermitted(v *NameConstraints) {
@@ -1417,6 +1462,11 @@ func (x *CreateIssuerRequest) SetPermitted(v *NameConstraints) {
 
 func (x *CreateIssuerRequest) SetExcluded(v *NameConstraints) {
 	x.xxx_hidden_Excluded = v
+}
+
+func (x *CreateIssuerRequest) SetSucceeds(v string) {
+	x.xxx_hidden_Succeeds = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 12)
 }
 
 func (x *CreateIssuerRequest) HasLabel() bool {
@@ -1496,6 +1546,13 @@ func (x *CreateIssuerRequest) HasExcluded() bool {
 	return x.xxx_hidden_Excluded != nil
 }
 
+func (x *CreateIssuerRequest) HasSucceeds() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 11)
+}
+
 func (x *CreateIssuerRequest) ClearLabel() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Label = nil
@@ -1547,6 +1604,11 @@ func (x *CreateIssuerRequest) ClearExcluded() {
 	x.xxx_hidden_Excluded = nil
 }
 
+func (x *CreateIssuerRequest) ClearSucceeds() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 11)
+	x.xxx_hidden_Succeeds = nil
+}
+
 type CreateIssuerRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1573,6 +1635,9 @@ type CreateIssuerRequest_builder struct {
 	Permitted *NameConstraints
 	// Names not allowed below it.
 	Excluded *NameConstraints
+	// Issuer id of the authority that is to give way to it. While that one issues, requests that name no issuer stay with that one;
+	// once it is disabled they go to this one. Left out: nobody.
+	Succeeds *string
 }
 
 func (b0 CreateIssuerRequest_builder) Build() *CreateIssuerRequest {
@@ -1580,37 +1645,41 @@ func (b0 CreateIssuerRequest_builder) Build() *CreateIssuerRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Label != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 12)
 		x.xxx_hidden_Label = b.Label
 	}
 	x.xxx_hidden_Subject = b.Subject
 	if b.Algorithm != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 12)
 		x.xxx_hidden_Algorithm = b.Algorithm
 	}
 	if b.Visibility != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 12)
 		x.xxx_hidden_Visibility = *b.Visibility
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 12)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
 	}
 	x.xxx_hidden_Lifetime = b.Lifetime
 	if b.Parent != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 12)
 		x.xxx_hidden_Parent = b.Parent
 	}
 	if b.Offline != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 12)
 		x.xxx_hidden_Offline = *b.Offline
 	}
 	if b.PathLength != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 11)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 12)
 		x.xxx_hidden_PathLength = *b.PathLength
 	}
 	x.xxx_hidden_Permitted = b.Permitted
 	x.xxx_hidden_Excluded = b.Excluded
+	if b.Succeeds != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 12)
+		x.xxx_hidden_Succeeds = b.Succeeds
+	}
 	return m0
 }
 
@@ -3944,7 +4013,7 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xad\x05\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xc9\x05\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -3968,7 +4037,8 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\aforeign\x18\x10 \x01(\bR\aforeign\x12\x17\n" +
 	"\acsr_pem\x18\x11 \x01(\tR\x06csrPem\x127\n" +
 	"\tretention\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12A\n" +
-	"\x0eretained_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rretainedSince\"\x14\n" +
+	"\x0eretained_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rretainedSince\x12\x1a\n" +
+	"\bsucceeds\x18\x14 \x01(\tR\bsucceeds\"\x14\n" +
 	"\x12ListIssuersRequest\"B\n" +
 	"\x13ListIssuersResponse\x12+\n" +
 	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\"/\n" +
@@ -3983,7 +4053,7 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\x03dns\x18\x01 \x03(\tR\x03dns\x12\x0e\n" +
 	"\x02ip\x18\x02 \x03(\tR\x02ip\x12\x14\n" +
 	"\x05email\x18\x03 \x03(\tR\x05email\x12\x10\n" +
-	"\x03uri\x18\x04 \x03(\tR\x03uri\"\xd4\x03\n" +
+	"\x03uri\x18\x04 \x03(\tR\x03uri\"\xf0\x03\n" +
 	"\x13CreateIssuerRequest\x12\x19\n" +
 	"\x05label\x18\x01 \x01(\tB\x03\xe0A\x02R\x05label\x121\n" +
 	"\asubject\x18\x02 \x01(\v2\x12.signet.v1.SubjectB\x03\xe0A\x02R\asubject\x12\x1c\n" +
@@ -3999,7 +4069,8 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"pathLength\x128\n" +
 	"\tpermitted\x18\n" +
 	" \x01(\v2\x1a.signet.v1.NameConstraintsR\tpermitted\x126\n" +
-	"\bexcluded\x18\v \x01(\v2\x1a.signet.v1.NameConstraintsR\bexcluded\"A\n" +
+	"\bexcluded\x18\v \x01(\v2\x1a.signet.v1.NameConstraintsR\bexcluded\x12\x1a\n" +
+	"\bsucceeds\x18\f \x01(\tR\bsucceeds\"A\n" +
 	"\x14CreateIssuerResponse\x12)\n" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"7\n" +
 	"\x1eImportIssuerCertificateRequest\x12\x15\n" +

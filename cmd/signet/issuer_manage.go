@@ -13,6 +13,7 @@ type issuerCreateCmd struct {
 	CommonName   string   `required:"" placeholder:"TEXT" help:"Common name. A new key needs a new name, such as \"Example CA 2\"."`
 	Organization string   `placeholder:"TEXT" help:"Organization in the subject."`
 	Parent       string   `placeholder:"ID" help:"Id, label or name of the authority that signs it; without one it is a root."`
+	Succeeds     string   `placeholder:"ID" help:"Id, label or name of the authority that gives way to it: requests that name none stay with that one until it is disabled."`
 	Offline      bool     `help:"Its parent is elsewhere: print a request for it, and wait for signet issuer import."`
 	KeyAlgorithm string   `default:"ecdsa-p256" placeholder:"ALG" help:"Its key."`
 	Lifetime     duration `placeholder:"DURATION" help:"How long it lives (default: 20y for a root, 10y for others)."`
@@ -31,6 +32,7 @@ func (issuerCreateCmd) Help() string {
 
 Examples:
   signet issuer create issuing-2 --common-name "Example Issuing CA 2" --parent root
+  signet issuer create issuing-2 --common-name "Example Issuing CA 2" --parent root --succeeds issuing
   signet issuer create plant --common-name "Plant CA" --parent root --permit-dns plant.example --permit-ip 10.1.0.0/16
   signet issuer create bridge --common-name "Bridge CA" --offline > bridge.csr`
 }
@@ -54,6 +56,11 @@ func (c *issuerCreateCmd) Run(a *app) error {
 			return err
 		}
 	}
+	if c.Succeeds != "" {
+		if n.Succeeds, err = findIssuer(a, api, c.Succeeds); err != nil {
+			return err
+		}
+	}
 	if n.BaseURL, err = a.baseURL("create issuer", n.BaseURL); err != nil {
 		return err
 	}
@@ -73,7 +80,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 			p.next("signet issuer create LABEL --common-name TEXT --parent %s; make a backup, which holds its key", made.Label)
 			return
 		}
-		if others := a.othersThatIssue(api, made.ID); len(others) > 0 {
+		if others := a.othersThatIssue(api, made.ID); len(others) > 0 && c.Succeeds == "" {
 			p.line("")
 			p.line("It is not alone: %s can issue too, so a request that names no issuer, under a profile that names none, is refused now.", sentence(others))
 			p.line("Name one in the profile (issuer: %s), or let the other rest: signet issuer state %s disabled.", made.Label, others[0])

@@ -33,10 +33,12 @@ func (issuerRolloverCmd) Help() string {
 	return `A new key needs a new name, so an authority is replaced by a successor. The plan is shown first. Every step looks at what is there, so
 that the same command again goes on where it stopped, and does nothing when all is done.
 
-A root: its successor is made, and each signs the other, so that clients that know either verify everything. Then roll over what is below
-it, with --parent. An authority below a root: its successor is made under the same name rules and path length, and then the old one stops
-issuing (disabled). Its lists and OCSP go on; nothing that it issued is touched. Profiles that name the old one hold that step back.
-While both are active, a request that names no issuer is refused for a moment, and can be repeated.
+A root: its successor is made, and each signs the other, so that clients that know either verify everything. If the root was revoked, or its
+key blocked, neither signs the other: clients have to be given the new one. Then roll over what is below it, with --parent.
+
+An authority below a root: its successor is made under the same name rules and path length, and then the old one stops issuing (disabled).
+Its lists and OCSP go on; nothing that it issued is touched. Profiles that name the old one hold that step back. Requests that name no issuer
+are issued all the time: by the old one until it stops, and from then on by its successor.
 
 Examples:
   signet issuer rollover issuing --plan
@@ -99,6 +101,7 @@ type rollover struct {
 	steps          []rolloverStep
 	count          uint64 // certificates of the old one that are in force
 	bundle         *client.Bundle
+	broken         string // why the old one, a root, signs nothing any more, and nothing signs it; empty: it stands
 }
 
 // rolloverStep is one step. What waits for somebody else is neither done nor can it be done here.
@@ -113,6 +116,7 @@ type rolloverStep struct {
 // rolloverPlan is what --output json prints.
 type rolloverPlan struct {
 	Issuer    string         `json:"issuer"`
+	Broken    string         `json:"broken,omitempty"` // why the two roots do not sign each other
 	Successor string         `json:"successor"`
 	Steps     []rolloverStep `json:"steps"`
 	Done      bool           `json:"done"`
@@ -121,7 +125,7 @@ type rolloverPlan struct {
 }
 
 func (r *rollover) plan() rolloverPlan {
-	return rolloverPlan{r.old.Label, r.created.Label, r.steps, !r.open() && r.waiting() == "", r.count, r.old.NotAfter.UTC().Format(time.RFC3339)}
+	return rolloverPlan{r.old.Label, r.broken, r.created.Label, r.steps, !r.open() && r.waiting() == "", r.count, r.old.NotAfter.UTC().Format(time.RFC3339)}
 }
 
 // next is the first step that can be done now; nil: there is none.
@@ -240,6 +244,7 @@ func (c *issuerRolloverCmd) describe(a *app, api *client.Client, issuers []clien
 			}
 		}
 	}
+	n.Succeeds = old.ID
 	if n.Offline = !known || !parent.Online; !n.Offline {
 		n.Parent = parent.ID
 	}
@@ -282,7 +287,20 @@ func (c *issuerRolloverCmd) addSteps(a *app, r *rollover, issuers []client.Issue
 	}
 	r.steps = append(r.steps, create)
 	if r.old.Root {
-		r.steps = append(r.steps, c.crossSign(a, r, r.successor, r.old, r.created.Label, r.old.Label), c.crossSign(a, r, r.old, r.successor, r.old.Label, r.created.Label))
+		if r.broken, err = c.standing(a, r); err != nil {
+			return err
+		}
+		if r.broken != "" {
+			disown, any, err := c.disown(a, r)
+			if err != nil {
+				return err
+			}
+			if any {
+				r.steps = append(r.steps, disown)
+			}
+		} else {
+			r.steps = append(r.steps, c.crossSign(a, r, r.successor, r.old, r.created.Label, r.old.Label), c.crossSign(a, r, r.old, r.successor, r.old.Label, r.created.Label))
+		}
 	} else {
 		if r.created.Offline {
 			waits := ""
@@ -345,6 +363,53 @@ func (c *issuerRolloverCmd) crossSign(a *app, r *rollover, subject, parent clien
 	return step
 }
 
+// standing says why nothing may depend on the old root any more; empty: it stands. The server would not let it sign, and whoever has
+// stolen its key would have, by a certificate of its successor, what the successor has.
+func (c *issuerRolloverCmd) standing(a *app, r *rollover) (string, error) {
+	if blocked, err := r.api.KeyIsBlocked(a.ctx, r.old.KeyHash); err != nil || blocked {
+		return "its key is blocked: it was reported as compromised", err
+	}
+	for i, der := range r.old.Certificates {
+		check, err := r.api.Check(a.ctx, der, time.Time{})
+		if err != nil {
+			return "", err
+		}
+		if check.Status != client.StatusRevoked || check.Revocation == nil {
+			continue
+		}
+		if reason := check.Revocation.Reason; i == 0 || reason == pki.KeyCompromise || reason == pki.CACompromise { // as the server judges
+			return fmt.Sprintf("it is revoked (%s)", reason), nil
+		}
+	}
+	return "", nil
+}
+
+// disown is the step in which the successor takes back what it signed for a root that turned out to be broken; ok: there is such a thing.
+func (c *issuerRolloverCmd) disown(a *app, r *rollover) (step rolloverStep, ok bool, err error) {
+	step = rolloverStep{What: fmt.Sprintf("revoke what %s signed for %s", r.created.Label, r.old.Label), Done: true}
+	for _, der := range r.old.Certificates {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			continue
+		}
+		if _, signed := signerOf([]client.Issuer{r.successor}, certificate); !signed {
+			continue
+		}
+		check, err := r.api.Check(a.ctx, der, time.Time{})
+		if err != nil {
+			return step, false, err
+		}
+		if ok = true; check.Status == client.StatusGood {
+			step.Done = false
+			step.do = func() error {
+				_, err := r.api.Revoke(a.ctx, client.RevokeRequest{Certificate: der, Reason: pki.CACompromise})
+				return err
+			}
+		}
+	}
+	return step, ok, nil
+}
+
 // stop is the step after which the old authority issues nothing more.
 func (c *issuerRolloverCmd) stop(a *app, r *rollover, made bool) (rolloverStep, error) {
 	step := rolloverStep{What: fmt.Sprintf("stop %s from issuing (disabled); its lists and OCSP go on", r.old.Label), Done: r.old.State != client.IssuerActive}
@@ -380,6 +445,9 @@ func inForce(a *app, r *rollover) (uint64, error) {
 // print shows the plan.
 func (r *rollover) print(p *printer) {
 	p.line("%s gives way to %s", r.old.Label, r.created.Label)
+	if r.broken != "" {
+		p.line("  %s: %s. So neither is to sign the other: clients verify nothing of %s until they have it.", r.old.Label, r.broken, r.created.Label)
+	}
 	var rows [][]string
 	for i, s := range r.steps {
 		state := "to do"
@@ -413,6 +481,11 @@ func (r *rollover) end(p *printer) {
 		p.table([]string{"FROM", "UNTIL", "WAY"}, rows)
 	}
 	end := r.old.NotAfter.UTC().Format(time.DateOnly)
+	if r.broken != "" {
+		p.line("  %s: %s. Clients have to trust %s, and no longer %s.", r.old.Label, r.broken, r.successor.Label, r.old.Label)
+		p.next("hand out signet issuer bundle %s --roots > trust.pem; signet issuer rollover AUTHORITY --parent %s for each that is below it; make a backup", r.successor.Label, r.successor.Label)
+		return
+	}
 	if r.old.Root {
 		p.line("  %s ends at %s. It may be retired when every client trusts %s, and nothing below it issues.", r.old.Label, end, r.successor.Label)
 		p.next("hand out signet issuer bundle %s --roots > trust.pem; then signet issuer rollover AUTHORITY --parent %s for each that is below it; make a backup", r.successor.Label, r.successor.Label)

@@ -84,9 +84,9 @@ func (r Revocation) depth() (depth, *fault) {
 // paths builds and validates paths with crypto/x509, in a second attempt over copies of the certificates that say in its words what
 // it does not take otherwise.
 func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certificate, at time.Time) ([][]*x509.Certificate, *fault) {
-	said, between, bad := c.withPolicyFlags(leaf, intermediates)
-	if bad != nil {
-		return nil, bad
+	said, between := leaf, intermediates
+	if c.judgesPolicies() {
+		said, between = withoutPolicies([]*x509.Certificate{leaf})[0], withoutPolicies(intermediates)
 	}
 	chains, bad, err := c.x509Paths(said, roots, between, at)
 	if bad != nil {
@@ -112,6 +112,9 @@ func (c *Case) paths(leaf *x509.Certificate, roots, intermediates []*x509.Certif
 	check := constraintCheck{left: maxComparisons}
 	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool {
 		broken := cmp.Or(check.chain(chain), checkForm(chain))
+		if broken == nil && c.judgesPolicies() {
+			broken = c.keepsPolicies(chain)
+		}
 		bad = cmp.Or(bad, broken)
 		return broken != nil
 	})

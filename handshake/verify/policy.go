@@ -2,12 +2,12 @@ package verify
 
 import (
 	"crypto/x509"
+	"maps"
 	"slices"
 )
 
-// The initial flags of RFC 5280, Section 6.1.1 (e) to (g), have no exported place in x509.VerifyOptions. Each of them says
-// the same as something that certificates of the path can say themselves, so a path whose certificates say it is given to
-// crypto/x509 instead: parsed copies, whose signed octets stay what they were.
+// crypto/x509 judges the policies of a path unless a case sets one of the initial flags of RFC 5280, Section 6.1.1 (e) to (g), which have no
+// exported place in x509.VerifyOptions. Then it sees copies of the certificates that say nothing of policies, and keepsPolicies judges the paths.
 
 var anyPolicy = mustOID("2.5.29.32.0")
 
@@ -19,46 +19,134 @@ func mustOID(text string) x509.OID {
 	return oid
 }
 
-// withPolicyFlags returns the certificates as crypto/x509 has to see them so that the case's initial flags hold.
-func (c *Case) withPolicyFlags(leaf *x509.Certificate, intermediates []*x509.Certificate) (*x509.Certificate, []*x509.Certificate, *fault) {
-	if !c.ExplicitPolicy && !c.InhibitMapping && !c.InhibitAny {
-		return leaf, intermediates, nil
+// judgesPolicies reports whether the policies of paths are judged here and not by crypto/x509.
+func (c *Case) judgesPolicies() bool { return c.ExplicitPolicy || c.InhibitMapping || c.InhibitAny }
+
+// withoutPolicies returns copies that say nothing of policies.
+func withoutPolicies(certs []*x509.Certificate) []*x509.Certificate {
+	copies := make([]*x509.Certificate, len(certs))
+	for i, c := range certs {
+		own := *c
+		own.Policies, own.PolicyMappings = nil, nil
+		own.RequireExplicitPolicy, own.RequireExplicitPolicyZero = 0, false
+		own.InhibitPolicyMapping, own.InhibitPolicyMappingZero = 0, false
+		own.InhibitAnyPolicy, own.InhibitAnyPolicyZero = 0, false
+		copies[i] = &own
 	}
-	changed := make([]*x509.Certificate, len(intermediates))
-	for i, intermediate := range intermediates {
-		own := *intermediate
-		if c.InhibitAny && !selfIssued(intermediate) {
-			own.Policies = withoutPolicy(own.Policies, anyPolicy)
-		}
-		if c.InhibitMapping && len(own.PolicyMappings) > 0 {
-			if hasPolicy(own.Policies, anyPolicy) {
-				// What anyPolicy stands for here depends on the path above: no certificate can say "any but these".
-				return nil, nil, faultf(ClassUnsupported, "inhibit_mapping with a certificate that maps policies and asserts anyPolicy")
-			}
-			// Section 6.1.4 (b) (2): what may not be mapped is deleted.
-			for _, mapping := range own.PolicyMappings {
-				own.Policies = withoutPolicy(own.Policies, mapping.IssuerDomainPolicy)
-			}
-			own.PolicyMappings = nil
-		}
-		changed[i] = &own
-	}
-	last := *leaf
-	if c.InhibitAny { // Section 6.1.3 (d) (2): in the last certificate even if it is self-issued
-		last.Policies = withoutPolicy(last.Policies, anyPolicy)
-	}
-	if c.ExplicitPolicy {
-		// Once there is no policy left there never is one again, so to demand one at the end (Section 6.1.5 (b)) is to demand
-		// one all the way.
-		last.RequireExplicitPolicyZero, last.RequireExplicitPolicy = true, 0
-	}
-	return &last, changed, nil
+	return copies
 }
 
-func hasPolicy(policies []x509.OID, policy x509.OID) bool {
-	return slices.ContainsFunc(policies, policy.Equal)
+// policyLevel is the deepest level of the valid policy graph of RFC 9618, which replaces the tree of RFC 5280, Section 6.1.2 (a). The levels
+// above are not kept: all that the end of a path needs of them is whether a policy descends from one of the user's.
+type policyLevel struct {
+	any   bool            // there is a node for anyPolicy
+	named map[string]bool // the other policies that the next certificate may assert, in DER; true if of the user's
 }
 
-func withoutPolicy(policies []x509.OID, policy x509.OID) []x509.OID {
-	return slices.DeleteFunc(slices.Clone(policies), policy.Equal)
+// keepsPolicies is what RFC 5280, Section 6.1, says of policies, with the initial flags of the case, for a path that is leaf first and anchor
+// last.
+func (c *Case) keepsPolicies(chain []*x509.Certificate) *fault {
+	user := c.userPolicies()
+	n := len(chain) - 1
+	// Section 6.1.2 (d) to (f): how many more certificates may do without a policy, use anyPolicy and map.
+	initially := func(flag bool) int {
+		if flag {
+			return 0
+		}
+		return n + 1
+	}
+	explicit, anyLeft, mapLeft := initially(c.ExplicitPolicy), initially(c.InhibitAny), initially(c.InhibitMapping)
+	level := policyLevel{any: true}
+	for i, cert := range slices.Backward(chain[:n]) {
+		level = level.below(cert, anyLeft > 0 || i > 0 && selfIssued(cert), user)
+		if i == 0 {
+			break
+		}
+		for _, m := range cert.PolicyMappings { // Section 6.1.4 (a)
+			if m.IssuerDomainPolicy.Equal(anyPolicy) || m.SubjectDomainPolicy.Equal(anyPolicy) {
+				return faultf(ClassPolicy, "%.80q maps anyPolicy", cert.Subject)
+			}
+		}
+		level = level.mapped(cert.PolicyMappings, mapLeft > 0, user)
+		if !selfIssued(cert) { // Section 6.1.4 (h)
+			explicit, anyLeft, mapLeft = max(explicit-1, 0), max(anyLeft-1, 0), max(mapLeft-1, 0)
+		}
+		// Section 6.1.4 (i) and (j)
+		explicit = lower(explicit, cert.RequireExplicitPolicy, cert.RequireExplicitPolicyZero)
+		mapLeft = lower(mapLeft, cert.InhibitPolicyMapping, cert.InhibitPolicyMappingZero)
+		anyLeft = lower(anyLeft, cert.InhibitAnyPolicy, cert.InhibitAnyPolicyZero)
+	}
+	// Section 6.1.5 (a), (b) and (g). anyPolicy at the end stands for each of the user's. Once there is no policy left there never is one again,
+	// so to demand one here is to demand one all the way (Section 6.1.3 (f)).
+	demanded := explicit <= 1 || chain[0].RequireExplicitPolicyZero
+	if demanded && !level.any && !slices.Contains(slices.Collect(maps.Values(level.named)), true) {
+		return faultf(ClassPolicy, "no certificate policy that is asked for holds for the whole path, and one is demanded")
+	}
+	return nil
+}
+
+// userPolicies is the user-initial-policy-set of Section 6.1.1 (c), as a question.
+func (c *Case) userPolicies() func(policy string) bool {
+	set := make(map[string]bool)
+	for _, text := range c.Policies {
+		if oid, err := x509.ParseOID(text); err == nil { // otherwise options has said so
+			set[policyKey(oid)] = true
+		}
+	}
+	return func(policy string) bool { return len(set) == 0 || set[policy] || set[policyKey(anyPolicy)] }
+}
+
+// below is the next level, of the policies that a certificate asserts (Section 6.1.3 (d) and (e)).
+func (l policyLevel) below(cert *x509.Certificate, mayAny bool, user func(string) bool) policyLevel {
+	next := policyLevel{named: make(map[string]bool)}
+	for _, policy := range cert.Policies {
+		key := policyKey(policy)
+		ofUser, expected := l.named[key]
+		switch {
+		case policy.Equal(anyPolicy): // (2)
+			next.any = l.any && mayAny
+		case expected: // (1) (i)
+			next.named[key] = ofUser
+		case l.any: // (1) (ii)
+			next.named[key] = user(key)
+		}
+	}
+	if mayAny && slices.ContainsFunc(cert.Policies, anyPolicy.Equal) { // (2): what is expected and not asserted by name
+		for key, ofUser := range l.named {
+			next.named[key] = ofUser // as above, if it is
+		}
+	}
+	return next
+}
+
+// mapped is a level whose policies expect what they are mapped to, or are gone if nothing may be mapped (Section 6.1.4 (b)).
+func (l policyLevel) mapped(mappings []x509.PolicyMapping, may bool, user func(string) bool) policyLevel {
+	next := policyLevel{any: l.any, named: maps.Clone(l.named)}
+	for _, m := range mappings {
+		delete(next.named, policyKey(m.IssuerDomainPolicy))
+	}
+	for _, m := range mappings {
+		from, to := policyKey(m.IssuerDomainPolicy), policyKey(m.SubjectDomainPolicy)
+		ofUser, has := l.named[from]
+		if !has && l.any {
+			ofUser, has = user(from), true
+		}
+		if may && has {
+			next.named[to] = next.named[to] || ofUser
+		}
+	}
+	return next
+}
+
+func policyKey(policy x509.OID) string {
+	der, _ := policy.MarshalBinary() // it never fails
+	return string(der)
+}
+
+// lower is what is left of a count when a certificate may have a bound on it.
+func lower(left, bound int, zero bool) int {
+	if bound > 0 || zero {
+		return min(left, bound)
+	}
+	return left
 }

@@ -13,6 +13,7 @@ CREATE TABLE issuers (
     signed_outside boolean NOT NULL DEFAULT false, -- the `foreign` mark: it ever signed outside the serial scheme
     base_url    text NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
     csr         bytea,                          -- while a parent elsewhere has not signed yet
+    succeeds    bytea REFERENCES issuers (id),  -- while that one issues, this one is used only where it is named
     retain      bigint NOT NULL DEFAULT 0,  -- seconds that certificates are answered for after their end; only grows
     retain_since timestamptz,                   -- what had expired before is not
     created_at  timestamptz NOT NULL
@@ -31,10 +32,10 @@ CREATE UNIQUE INDEX issuer_certificates_chosen ON issuer_certificates (issuer) W
 
 -- signet_issuer_create inserts an issuer that is new in label, name and key.
 CREATE FUNCTION signet_issuer_create(p_id bytea, p_label text, p_key_uri text, p_subject bytea, p_spki bytea, p_spki_hash bytea, p_visibility smallint,
-	p_state smallint, p_foreign boolean, p_base_url text, p_csr bytea, p_created_at timestamptz, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
+	p_state smallint, p_foreign boolean, p_base_url text, p_csr bytea, p_succeeds bytea, p_created_at timestamptz, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, created_at)
-		VALUES (p_id, p_label, p_key_uri, p_subject, p_spki, p_spki_hash, p_visibility, p_state, p_foreign, p_base_url, p_csr, p_created_at)
+	INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, succeeds, created_at)
+		VALUES (p_id, p_label, p_key_uri, p_subject, p_spki, p_spki_hash, p_visibility, p_state, p_foreign, p_base_url, p_csr, p_succeeds, p_created_at)
 		ON CONFLICT DO NOTHING;
 	IF FOUND THEN
 		PERFORM signet_audit_append(p_audit);
@@ -497,11 +498,11 @@ BEGIN
 				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range_id AND r.state = 1 AND r.owner = p_owner
 					AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
 				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki_hash, e.material)) THEN 2
+				WHEN v_news THEN 6
 				WHEN e.request IS NOT NULL AND EXISTS (SELECT FROM issue_requests q
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
 				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
 					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
-				WHEN v_news THEN 6
 				END AS outcome
 			FROM unnest(p_entries) WITH ORDINALITY AS e) AS x
 			WHERE x.outcome IS NOT NULL;

@@ -14,6 +14,7 @@ CREATE TABLE issuers (
     signed_outside INTEGER NOT NULL DEFAULT 0, -- the `foreign` mark: it ever signed outside the serial scheme
     base_url    TEXT NOT NULL,                  -- goes into CDP and AIA of what it issues, without a trailing slash
     csr         BLOB,                          -- while a parent elsewhere has not signed yet
+    succeeds    BLOB REFERENCES issuers (id),  -- while that one issues, this one is used only where it is named
     retain      INTEGER NOT NULL DEFAULT 0,  -- seconds that certificates are answered for after their end; only grows
     retain_since INTEGER,                   -- what had expired before is not
     created_at  INTEGER NOT NULL

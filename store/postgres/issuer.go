@@ -16,10 +16,18 @@ import (
 
 // CreateIssuer implements ca.IssuerStore.
 func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.Event) error {
-	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		issuer.ID[:], issuer.Label, issuer.KeyURI, issuer.Subject, issuer.SPKI, issuer.KeyHash[:], int16(issuer.Visibility), int16(issuer.State),
-		issuer.Foreign, issuer.BaseURL, issuer.CSR, issuer.CreatedAt, auditParam([]audit.Event{event}))
+		issuer.Foreign, issuer.BaseURL, issuer.CSR, succeeds(issuer), issuer.CreatedAt, auditParam([]audit.Event{event}))
 	return translate("create issuer", err)
+}
+
+// succeeds is nil for an issuer that succeeds nobody.
+func succeeds(issuer ca.Issuer) []byte {
+	if issuer.Succeeds.IsZero() {
+		return nil
+	}
+	return issuer.Succeeds[:]
 }
 
 // AddIssuerCertificate implements ca.IssuerStore.
@@ -58,7 +66,7 @@ func retentionOf(seconds int64, since *time.Time) pki.Retention {
 // Issuers implements ca.IssuerStore.
 func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	const op = "read issuers"
-	rows, err := s.pool.Query(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.created_at, i.retain, i.retain_since,
+	rows, err := s.pool.Query(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.succeeds, i.created_at, i.retain, i.retain_since,
 		c.der, c.chain, c.not_after, c.chosen, c.added_at
 		FROM issuers i LEFT JOIN issuer_certificates c ON c.issuer = i.id
 		ORDER BY i.created_at, i.id, c.chosen DESC, c.added_at DESC, c.fingerprint`)
@@ -87,17 +95,18 @@ func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 func scanIssuer(row pgx.CollectableRow) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
-	var id, chain []byte
+	var id, chain, succeeded []byte
 	var visibility, state int16
 	var retain int64
 	var since *time.Time
 	var notAfter, addedAt *time.Time
 	var chosen *bool
-	if err := row.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &visibility, &state, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &issuer.CreatedAt, &retain, &since,
+	if err := row.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &visibility, &state, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &succeeded, &issuer.CreatedAt, &retain, &since,
 		&certificate.DER, &chain, &notAfter, &chosen, &addedAt); err != nil {
 		return issuer, nil, err
 	}
 	copy(issuer.ID[:], id)
+	copy(issuer.Succeeds[:], succeeded)
 	issuer.KeyHash = pki.HashSPKI(issuer.SPKI)
 	issuer.Visibility, issuer.State, issuer.CreatedAt = ca.Visibility(visibility), ca.IssuerState(state), issuer.CreatedAt.UTC()
 	issuer.Retention = retentionOf(retain, since)

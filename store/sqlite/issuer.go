@@ -19,10 +19,10 @@ import (
 func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.Event) error {
 	const op = "create issuer"
 	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
-		result, err := tx.ExecContext(ctx, `INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, created_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		result, err := tx.ExecContext(ctx, `INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, succeeds, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			issuer.ID[:], issuer.Label, issuer.KeyURI, issuer.Subject, issuer.SPKI, issuer.KeyHash[:], issuer.Visibility, issuer.State,
-			issuer.Foreign, issuer.BaseURL, issuer.CSR, issuer.CreatedAt.UnixMicro())
+			issuer.Foreign, issuer.BaseURL, issuer.CSR, succeeds(issuer), issuer.CreatedAt.UnixMicro())
 		if err != nil {
 			return err
 		}
@@ -51,6 +51,14 @@ func knownIssuer(ctx context.Context, tx *sql.Tx, op string, issuer ca.Issuer) e
 		return pki.Errorf(pki.KindConflict, op, "there is an issuer with this subject name already: a new key means a new name").InField("subject")
 	}
 	return pki.Errorf(pki.KindConflict, op, "there is an issuer with this key already: a new name means a new key").InField("key")
+}
+
+// succeeds is nil for an issuer that succeeds nobody.
+func succeeds(issuer ca.Issuer) []byte {
+	if issuer.Succeeds.IsZero() {
+		return nil
+	}
+	return issuer.Succeeds[:]
 }
 
 // AddIssuerCertificate implements ca.IssuerStore.
@@ -160,7 +168,7 @@ func retentionOf(seconds int64, since sql.NullInt64) pki.Retention {
 // Issuers implements ca.IssuerStore.
 func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 	const op = "read issuers"
-	rows, err := s.read.QueryContext(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.created_at, i.retain, i.retain_since,
+	rows, err := s.read.QueryContext(ctx, `SELECT i.id, i.label, i.key_uri, i.subject, i.spki, i.visibility, i.state, i.signed_outside, i.base_url, i.csr, i.succeeds, i.created_at, i.retain, i.retain_since,
 		c.der, c.chain, c.not_after, c.chosen, c.added_at
 		FROM issuers i LEFT JOIN issuer_certificates c ON c.issuer = i.id
 		ORDER BY i.created_at, i.id, c.chosen DESC, c.added_at DESC, c.fingerprint`)
@@ -189,16 +197,17 @@ func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 func scanIssuer(rows *sql.Rows) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
-	var id, chain []byte
+	var id, chain, succeeded []byte
 	var createdAt, retain int64
 	var since sql.NullInt64
 	var notAfter, addedAt sql.NullInt64
 	var chosen sql.NullBool
-	if err := rows.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &issuer.Visibility, &issuer.State, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &createdAt, &retain, &since,
+	if err := rows.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &issuer.Visibility, &issuer.State, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &succeeded, &createdAt, &retain, &since,
 		&certificate.DER, &chain, &notAfter, &chosen, &addedAt); err != nil {
 		return issuer, nil, err
 	}
 	copy(issuer.ID[:], id)
+	copy(issuer.Succeeds[:], succeeded)
 	issuer.KeyHash, issuer.CreatedAt = pki.HashSPKI(issuer.SPKI), time.UnixMicro(createdAt).UTC()
 	issuer.Retention = retentionOf(retain, since)
 	if certificate.DER == nil {

@@ -60,13 +60,17 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("keeps every field, in order of creation", func(t *testing.T) {
 		s := open(t)
 		create(t, s, issuer(2))
-		create(t, s, issuer(1))
+		first := issuer(1)
+		first.Succeeds = issuer(2).ID
+		create(t, s, first)
 		found := all(t, s)
 		if len(found) != 2 || found[0].Label != "issuer-1" {
 			t.Fatalf("found %+v", found)
 		}
-		if got, want := fmt.Sprintf("%+v", found[1]), fmt.Sprintf("%+v", issuer(2)); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
+		for i, want := range []ca.Issuer{first, issuer(2)} {
+			if got, want := fmt.Sprintf("%+v", found[i]), fmt.Sprintf("%+v", want); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
 		}
 		if n := events(t, s); n != 2 {
 			t.Errorf("%d audit events, want 2", n)
