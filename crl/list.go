@@ -124,10 +124,11 @@ func read(s *scanner) (*List, error) { return walk(s, false) }
 func walk(s *scanner, sums bool) (*List, error) {
 	r := &reader{scanner: *s, list: &List{sums: sums}, issuer: -1}
 	err := r.certificateList()
+	if err == nil && !sums {
+		r.in("revokedCertificates")
+		err = r.list.entries.build()
+	}
 	if err == nil {
-		if !sums {
-			r.list.entries.build()
-		}
 		r.deviations()
 	}
 	r.wait()
