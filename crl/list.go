@@ -58,7 +58,7 @@ type Entry struct {
 }
 
 // Parse reads a list from memory. It keeps no reference to der unless the list is signed with an algorithm that needs
-// the whole message to verify (Ed25519, ML-DSA). The error is a *ParseError.
+// the whole message to verify (Ed25519, ML-DSA). A list with more than 1,024 entries of one serial number is refused. The error is a *ParseError.
 func Parse(der []byte) (*List, error) {
 	return read(&scanner{buf: der})
 }
