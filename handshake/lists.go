@@ -17,6 +17,7 @@ import (
 
 	"signet.example/signet/crl"
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/pki"
 )
 
 const (
@@ -166,6 +167,44 @@ func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 	return c.lists.put(h, s)
 }
 
+// admitForAny takes in a list that a round asks for once, for whichever certificate of the round it counts for: who asks for a configured
+// list first may be in the scope of another. The one for which the last list from there was taken in may have no connection now.
+func (c *Checker) admitForAny(s *subject, target crl.Target, h *heldList) error {
+	err := c.admit(s, target, h)
+	failed, ok := errors.AsType[*ListError](err)
+	if s.round == nil || !ok || statusOfCause(failed.Cause) != pki.StatusNotCovered {
+		return err
+	}
+	admit := func(other *subject) bool {
+		target, err := crl.NewTarget(other.cert)
+		return err == nil && c.admit(other, target, h) == nil
+	}
+	if sponsor := c.lists.sponsorOf(h.location, s.at); sponsor != nil && admit(sponsor) {
+		return nil
+	}
+	issuer := issuerKeyOf(s.issuer)
+	for _, in := range s.round.chains {
+		for _, other := range c.subjects(in, s.at) {
+			if other.key != s.key && issuerKeyOf(other.issuer) == issuer && admit(other) {
+				return nil
+			}
+		}
+	}
+	return err
+}
+
+// sponsorOf is for whom the list from a location was admitted, as of now; nil if none was.
+func (l *lists) sponsorOf(location string, at time.Time) *subject {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sponsor[location] == nil {
+		return nil
+	}
+	sponsor := l.sponsor[location].question()
+	sponsor.at = at
+	return &sponsor
+}
+
 // admitDelta takes a delta that is signed; whether it fits a complete list shows when they are judged together.
 func (c *Checker) admitDelta(rules crl.Rules, h *heldList, s *subject) error {
 	err := errors.New("nobody at hand may sign this delta")
@@ -228,7 +267,7 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 		return old, nil
 	}
 	h := &heldList{list: got.list, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
-	if err := c.admit(s, target, h); err != nil {
+	if err := c.admitForAny(s, target, h); err != nil {
 		return nil, err
 	}
 	// The list is in memory; a disk that is full costs one more fetch after a restart.

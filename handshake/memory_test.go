@@ -1,6 +1,7 @@
 package handshake_test
 
 import (
+	"crypto"
 	"crypto/tls"
 	"io/fs"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
 )
 
 // sharing is a Checker, as of another process, over a directory.
@@ -133,5 +136,79 @@ func TestFactsOnDisk(t *testing.T) {
 	sharing(t, p, dir)
 	if _, err := os.Stat(files[0]); !os.IsNotExist(err) {
 		t.Errorf("after the end of the certificate: %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+// TestWhichAnswerCounts: of two answers of a responder the later one counts, in this process and in a later one; but a hold that was signed later,
+// or at the same time, is not taken for the older answer because its thisUpdate is early.
+func TestWhichAnswerCounts(t *testing.T) {
+	type answer struct {
+		status               pki.Status
+		produced, thisUpdate time.Duration
+	}
+	good := func(produced, thisUpdate time.Duration) answer { return answer{pki.StatusGood, produced, thisUpdate} }
+	hold := func(produced, thisUpdate time.Duration) answer {
+		return answer{pki.StatusRevoked, produced, thisUpdate}
+	}
+	for name, test := range map[string]struct {
+		first, second answer
+		want          handshaketest.Outcome
+	}{
+		"a hold, signed later, dated before":   {good(0, 0), hold(time.Minute, -5*time.Minute), handshaketest.RevokedOutcome},
+		"a hold of the same second":            {good(0, 0), hold(0, 0), handshaketest.RevokedOutcome},
+		"a hold, replayed":                     {good(time.Minute, time.Minute), hold(0, 0), handshaketest.Accepted},
+		"a good of the same second":            {hold(0, 0), good(0, 0), handshaketest.RevokedOutcome},
+		"a good, signed later, dated before":   {hold(0, 0), good(time.Minute, -5*time.Minute), handshaketest.RevokedOutcome},
+		"a good, dated later, signed before":   {hold(2*time.Minute, 0), good(time.Minute, time.Minute), handshaketest.RevokedOutcome},
+		"a release":                            {hold(0, 0), good(time.Minute, time.Minute), handshaketest.Accepted},
+		"a good that follows one":              {good(0, 0), good(time.Minute, time.Minute), handshaketest.Accepted},
+		"a hold after a good that came before": {good(0, 0), hold(time.Minute, time.Minute), handshaketest.RevokedOutcome},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf nocdp")
+			leaf, root, dir := p.Cert("leaf"), p.Cert("root"), t.TempDir()
+			signer, err := ocsp.NewSigner(root.Key, root.Certificate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			issuer, err := ocsp.IssuerOf(root.Certificate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			serial, err := ocsp.SerialOf(leaf.Certificate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			base := p.Now().Add(-10 * time.Minute).UTC().Truncate(time.Second)
+			says := func(a answer) {
+				thisUpdate := base.Add(a.thisUpdate)
+				said := ocsp.Answer{ID: issuer.CertID(crypto.SHA256, serial), Status: a.status, ThisUpdate: thisUpdate, NextUpdate: thisUpdate.Add(time.Hour)}
+				if a.status == pki.StatusRevoked {
+					said.Reason, said.RevokedAt = pki.CertificateHold, thisUpdate.Add(-time.Minute)
+				}
+				der, err := signer.Sign(ocsp.Draft{ProducedAt: base.Add(a.produced), Answers: []ocsp.Answer{said}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Replace("/root.ocsp", handshaketest.Bytes(der))
+			}
+			checker := sharing(t, p, dir)
+			conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			checker.Track(conn)
+			says(test.first)
+			_, _ = checker.Check(t.Context(), leaf.Chain(), nil) // whatever comes of it
+			says(test.second)
+			checker.Recheck(t.Context())
+			p.Off()
+			for name, checker := range map[string]*handshake.Checker{"this process": checker, "a later one": sharing(t, p, dir)} {
+				if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
 	}
 }

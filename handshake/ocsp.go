@@ -48,12 +48,12 @@ func (a *answers) get(key certificateKey) (answer, bool) {
 	return *kept, true
 }
 
-// put keeps an answer unless a newer one is there.
-func (a *answers) put(key certificateKey, result ocsp.Result, location string) {
+// put keeps an answer unless one is there that counts more, and reports whether it did.
+func (a *answers) put(key certificateKey, result ocsp.Result, location string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if old, ok := a.kept[key]; ok && old.result.ThisUpdate.After(result.ThisUpdate) {
-		return
+	if old, ok := a.kept[key]; ok && outdoes(old.result, result) {
+		return false
 	}
 	if len(a.kept) >= maxAnswers {
 		for other := range a.kept {
@@ -62,6 +62,25 @@ func (a *answers) put(key certificateKey, result ocsp.Result, location string) {
 		}
 	}
 	a.kept[key] = &answer{result, location, halfLife(result.ThisUpdate, result.NextUpdate)}
+	return true
+}
+
+// outdoes reports whether an answer that is kept counts more than one that comes. thisUpdate is when its status was last known to be right,
+// so the later one counts; producedAt is only when that was signed (RFC 6960, Section 2.4). But a responder that has lost touch with its
+// authority, or whose clock was set right, gives early dates to what it has just learned: against a hold, good counts only if it is later and
+// was not signed before it. A revocation that cannot be taken back is remembered whatever its dates.
+func outdoes(old, next ocsp.Result) bool {
+	refutes := func(r ocsp.Result) bool { return r.Status == pki.StatusRevoked } // what was never issued too
+	overcomes := func(good, hold ocsp.Result) bool {
+		return good.ThisUpdate.After(hold.ThisUpdate) && !good.ProducedAt.Before(hold.ProducedAt)
+	}
+	switch {
+	case refutes(old) && !refutes(next):
+		return !overcomes(next, old)
+	case refutes(next) && !refutes(old):
+		return overcomes(old, next)
+	}
+	return old.ThisUpdate.After(next.ThisUpdate)
 }
 
 // due reports whether it is time to refresh, and if so reserves the next attempt.
@@ -189,8 +208,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
 		all = append(all, evidence)
-		if err == nil && !s.config.DemandNonce {
-			c.answers.put(s.key, reply.result, url)
+		if err == nil && !s.config.DemandNonce && c.answers.put(s.key, reply.result, url) {
 			c.keepAnswer(&s, url, reply)
 		}
 		if evidence.Status.Conclusive() || ctx.Err() != nil {
@@ -348,7 +366,8 @@ func (s *subject) answerKey(url string) string {
 
 // keepAnswer writes an answer to disk for other processes and for the next start. Failing to is no reason to refuse a peer.
 func (c *Checker) keepAnswer(s *subject, url string, r reply) {
-	object := fetch.Object{Key: s.answerKey(url), Version: versionAt(r.result.ThisUpdate), Body: r.body, Fetched: s.at}
+	// What has taken the place of another in memory was signed after it, whatever its thisUpdate.
+	object := fetch.Object{Key: s.answerKey(url), Version: versionAt(r.result.ProducedAt, r.result.ThisUpdate), Body: r.body, Fetched: s.at}
 	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
 }
 
@@ -370,8 +389,9 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 	return answer{}, false
 }
 
-// versionAt orders objects by their thisUpdate alone.
-func versionAt(t time.Time) (version fetch.Version) {
-	binary.BigEndian.PutUint64(version[fetch.VersionSize-8:], uint64(max(0, t.Unix())))
+// versionAt orders objects by two times of theirs.
+func versionAt(first, second time.Time) (version fetch.Version) {
+	binary.BigEndian.PutUint64(version[fetch.VersionSize-16:], uint64(max(0, first.Unix())))
+	binary.BigEndian.PutUint64(version[fetch.VersionSize-8:], uint64(max(0, second.Unix())))
 	return version
 }

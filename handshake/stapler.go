@@ -311,7 +311,7 @@ func (s *Stapler) staple(answer reply) {
 
 // keep writes an answer for the next start.
 func (s *Stapler) keep(answer reply) {
-	object := fetch.Object{Key: s.key(), Version: versionAt(answer.result.ThisUpdate), Body: answer.body, Fetched: s.config.Now()}
+	object := fetch.Object{Key: s.key(), Version: versionAt(answer.result.ThisUpdate, answer.result.ProducedAt), Body: answer.body, Fetched: s.config.Now()}
 	_ = s.config.Fetcher.Keep(object) // it has had its effect; a full disk costs one question after a restart
 }
 

@@ -159,13 +159,16 @@ const maxPolls = 16
 // now are closed. A chain is judged as soon as its own sources have answered.
 func (c *Checker) Recheck(ctx context.Context) {
 	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
-	round := newRound()
+	round := &round{turns: make(map[string]*turn)}
+	for _, entry := range c.tracked.chains() {
+		round.chains = append(round.chains, inspection{chain: entry.chain, presented: entry.presented, recheck: true})
+	}
 	var polls errgroup.Group
 	polls.SetLimit(maxPolls)
-	for _, entry := range c.tracked.chains() {
+	for _, in := range round.chains {
 		polls.Go(func() error {
 			if ctx.Err() == nil {
-				c.recheck(ctx, inspection{chain: entry.chain, presented: entry.presented, recheck: true}, round)
+				c.recheck(ctx, in, round)
 			}
 			return nil
 		})
@@ -197,6 +200,8 @@ func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
 
 // round is one round of asking: whom it asks it asks once, however many certificates or connections the answer is for. The nil round is none.
 type round struct {
+	chains []inspection // of tracked connections
+
 	mu    sync.Mutex
 	turns map[string]*turn // guarded by mu
 }
@@ -205,8 +210,6 @@ type turn struct {
 	once   sync.Once
 	failed atomic.Bool
 }
-
-func newRound() *round { return &round{turns: make(map[string]*turn)} }
 
 func (r *round) turn(of string) *turn {
 	r.mu.Lock()
@@ -238,8 +241,8 @@ func (r *round) each(whom string, ask func() bool) {
 	}
 }
 
-// poll asks the sources of one certificate again: its lists and their deltas with conditional questions, and only without any list its
-// responders.
+// poll asks the sources of one certificate again: its lists and their deltas with conditional questions, and only where none of them tells
+// its responders.
 func (c *Checker) poll(ctx context.Context, s *subject) {
 	s.round.once("certificate "+string(s.key[:]), func() bool {
 		target, err := crl.NewTarget(s.cert)
@@ -250,22 +253,22 @@ func (c *Checker) poll(ctx context.Context, s *subject) {
 	})
 }
 
-// pollLists reports whether there is any list about the certificate.
+// pollLists reports whether lists that were to be had tell the status of the certificate. Those that are configured need not be about it.
 func (c *Checker) pollLists(ctx context.Context, s *subject, target crl.Target) bool {
-	var held []*heldList
-	listed := c.pollPointers(ctx, s, target, s.pointers(target), &held)
-	c.pollPointers(ctx, s, target, deltaPointers(target, held), &held)
-	return listed
+	held := c.pollPointers(ctx, s, target, s.pointers(target))
+	held = append(held, c.pollPointers(ctx, s, target, deltaPointers(target, held))...)
+	return c.judgeLists(s, target, held).Status.Conclusive()
 }
 
-// listTurn names a list in a round. What counts for the certificates of one issuer may not for those of another.
+// listTurn names a list in a round. What counts for the certificates of one issuer may not for those of another; of one issuer's it is
+// taken in for the first that it counts for (admitForAny).
 func (s *subject) listTurn(location string) string {
 	issuer := issuerKeyOf(s.issuer)
 	return "list " + string(issuer[:]) + location
 }
 
-// pollPointers asks for the lists of pointers, and adds what there is to held. A file is read again when it is judged.
-func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Target, pointers []pointer, held *[]*heldList) (listed bool) {
+// pollPointers asks for the lists of pointers, and returns what there is. A file is read again when it is judged.
+func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Target, pointers []pointer) (held []*heldList) {
 	for _, p := range pointers {
 		for _, location := range p.locations {
 			answered := !isURL(location)
@@ -278,14 +281,13 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 			if !answered {
 				continue
 			}
-			listed = true
 			if h := c.atHand(s, target, location, p.configured); h != nil {
-				*held = append(*held, h)
+				held = append(held, h)
 			}
 			break // the other locations have the same list
 		}
 	}
-	return listed
+	return held
 }
 
 // refreshDue refreshes lists that nobody uses at the moment, so that the next handshake finds them fresh.

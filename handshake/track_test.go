@@ -296,6 +296,49 @@ func TestTrackTwoChains(t *testing.T) {
 	}
 }
 
+// TestTrackShards: of shards that are configured by hand each is asked for once a round, and taken in, whichever certificate asks first; a
+// certificate that none of them is about has its responder asked.
+func TestTrackShards(t *testing.T) {
+	const most = 20 // in the first shard, one in each of the others: one of the first, nearly always, asks for both lists first
+	drawing := "root -> int noaia -> b noaia cdp=http://127.0.0.1:1/2.crl; int -> c cdp=http://127.0.0.1:1/3.crl"
+	for i := range most {
+		drawing += fmt.Sprintf("; int -> a%d noaia cdp=http://127.0.0.1:1/1.crl", i)
+	}
+	p := handshaketest.New(t, drawing)
+	authority := p.Cert("int")
+	issuer := handshake.Issuer{Certificate: authority.Certificate}
+	for _, shard := range []string{"1", "2"} {
+		p.Replace("/s"+shard+".crl", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write(authority.CRL(handshaketest.CRL{Extensions: handshaketest.Extensions(handshaketest.ScopeURL("http://127.0.0.1:1/" + shard + ".crl"))}))
+		}))
+		issuer.CRLs = append(issuer.CRLs, p.URL+"/s"+shard+".crl")
+	}
+	checker := p.Checker(func(c *handshake.Config) { c.Issuers = []handshake.Issuer{issuer} })
+	conns := make(map[string]net.Conn)
+	connect := func(name string) { conns[name] = tracked(t, p, checker, p.Cert(name), p.Cert(name).TLS(nil)) }
+	for i := range most {
+		connect(fmt.Sprintf("a%d", i))
+	}
+	connect("b")
+	connect("c")
+	for _, name := range []string{"a7", "b", "c"} {
+		p.Cert(name).Revoke(1)
+	}
+	before := [2]int{p.Hits("/s1.crl"), p.Hits("/s2.crl")}
+	checker.Recheck(t.Context())
+	if after := [2]int{p.Hits("/s1.crl"), p.Hits("/s2.crl")}; after != [2]int{before[0] + 1, before[1] + 1} {
+		t.Errorf("the lists were asked for %d and %d times", after[0]-before[0], after[1]-before[1])
+	}
+	for _, name := range []string{"a7", "b", "c"} {
+		if !closedSoon(conns[name]) {
+			t.Errorf("the connection of %s lives on", name)
+		}
+	}
+	if err := handshaketest.Echo(conns["a8"].(*tls.Conn)); err != nil {
+		t.Errorf("another connection: %v", err)
+	}
+}
+
 // TestTrackMany: responders are asked about many certificates side by side, each once a round, and about an intermediate that
 // many share once.
 func TestTrackMany(t *testing.T) {

@@ -184,9 +184,6 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
 	job := Job{State: JobPlanned, Selector: request.Selector, Reason: request.Reason, InvalidityAt: request.InvalidityAt.UTC().Truncate(time.Second),
 		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected}
-	if request.InvalidityAt.IsZero() {
-		job.InvalidityAt = time.Time{}
-	}
 	rand.Read(job.ID[:])
 	event := j.event(grant, job.ID, "job.plan")
 	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}

@@ -565,11 +565,73 @@ func TestJobLease(t *testing.T) {
 func TestParseSelectorRefuses(t *testing.T) {
 	for _, where := range []string{
 		"", "and", "=", "profile", "profile = and issued>=2026-11-01", `profile="=" server`, "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
-		"issued>=yesterday", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
+		"issued>=yesterday", "issued<2026-13-01", "profile=server or profile=client", "everything everything everything", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
 		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000",
 	} {
 		if s, err := revocation.ParseSelector(where); err == nil || pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%q: %+v, %v", where, s, err)
+		}
+	}
+}
+
+// Each condition is enough to select by, lists stand alone, and bounds are those that are documented.
+func TestSelectorBounds(t *testing.T) {
+	s := testdb.SQLite(t)
+	id := newIssuer(t, s, "one", false).id
+	jobs := newJobs(t, s, newUniverse(t, s), 1)
+	names := func(n int) (names []pki.Identifier) {
+		return slices.Repeat([]pki.Identifier{{Type: pki.DNS, Value: "a.example"}}, n)
+	}
+	keys := func(n int) []pki.KeyHash { return slices.Repeat([]pki.KeyHash{{1}}, n) }
+	for _, test := range []struct {
+		what     string
+		selector revocation.Selector
+		valid    bool
+	}{
+		{"nothing", revocation.Selector{}, false},
+		{"everything", revocation.Selector{Everything: true}, true},
+		{"everything of an issuer", revocation.Selector{Everything: true, Issuer: id}, false},
+		{"from a week", revocation.Selector{FromEpoch: 1}, true},
+		{"up to a week", revocation.Selector{ToEpoch: 1}, true},
+		{"an empty week", revocation.Selector{FromEpoch: 5, ToEpoch: 5}, false},
+		{"one week", revocation.Selector{FromEpoch: 5, ToEpoch: 6}, true},
+		{"from an index", revocation.Selector{FromIndex: 1}, true},
+		{"up to an index", revocation.Selector{ToIndex: 1}, true},
+		{"no index", revocation.Selector{FromIndex: 5, ToIndex: 5}, false},
+		{"the last index", revocation.Selector{FromIndex: pki.MaxIndex, ToIndex: pki.MaxIndex + 1}, true},
+		{"behind the last index", revocation.Selector{FromIndex: pki.MaxIndex + 1}, false},
+		{"up to behind the last index", revocation.Selector{ToIndex: pki.MaxIndex + 2}, false},
+		{"no time", revocation.Selector{IssuedFrom: now, IssuedUntil: now}, false},
+		{"a moment", revocation.Selector{IssuedFrom: now, IssuedUntil: now.Add(time.Second)}, true},
+		{"most names", revocation.Selector{Names: names(1_000)}, true},
+		{"too many names", revocation.Selector{Names: names(1_001)}, false},
+		{"most keys", revocation.Selector{Keys: keys(10_000)}, true},
+		{"too many keys", revocation.Selector{Keys: keys(10_001)}, false},
+		{"keys of an issuer", revocation.Selector{Keys: keys(1), Issuer: id}, false},
+		{"keys and everything", revocation.Selector{Keys: keys(1), Everything: true}, false},
+	} {
+		_, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: test.selector, Reason: pki.Superseded})
+		if test.valid && err != nil || !test.valid && pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("%s: %v", test.what, err)
+		}
+	}
+	_, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Keys: keys(1)}, Serials: []revocation.Key{{Issuer: id}}, Reason: pki.Superseded})
+	wantKind(t, "keys and serials", err, pki.KindInvalid)
+}
+
+func TestParseSelector(t *testing.T) {
+	for where, want := range map[string]revocation.Selector{
+		"everything":                           {Everything: true},
+		"account=\"web  team\"":                {Account: "web  team"},
+		"\tprofile=server\nAND account = bob ": {Profile: "server", Account: "bob"},
+		"epoch=400":                            {FromEpoch: 400, ToEpoch: 401},
+		"epoch=65535":                          {FromEpoch: 65535},
+		"index>=3 and index<9":                 {FromIndex: 3, ToIndex: 9},
+		"issued>2026-11-01 and issued<2026-11-02T01:00:00+01:00": {IssuedFrom: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), IssuedUntil: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)},
+	} {
+		got, err := revocation.ParseSelector(where)
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%q: %v\n%s", where, err, diff)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package revocation_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -135,10 +136,20 @@ func TestReleaseOfAnothersHold(t *testing.T) {
 			_, err := l.Release(t.Context(), alice, request)
 			if index == 0 {
 				wantKind(t, "release an administrator's hold", err, pki.KindDenied)
-				_, err = l.Release(t.Context(), admin(t), request)
+				_, err = l.Release(t.Context(), grant(t, auth.RoleAdmin, "second", auth.ActionRevoke), request)
 			}
 			if err != nil {
 				t.Errorf("hold %d: %v", index, err)
+			}
+			if again, err := l.Release(t.Context(), alice, request); err != nil || !again.Repeated { // by whomever it was
+				t.Errorf("release %d again: %+v, %v", index, again, err)
+			}
+			if _, err := l.Hold(t.Context(), admin(t), request); err != nil {
+				t.Fatal(err)
+			}
+			request.Reason = pki.KeyCompromise
+			if _, err := l.Revoke(t.Context(), alice, request); err != nil {
+				t.Errorf("revoke what an administrator holds: %v", err)
 			}
 		}
 	})
@@ -388,4 +399,70 @@ func TestLedgerCloses(t *testing.T) {
 			t.Error("closed before the caller was answered")
 		}
 	})
+}
+
+// stale is a ledger that somebody else always changes first.
+type stale struct {
+	store.Store
+	tries int
+}
+
+func (s *stale) AppendLedger(context.Context, []revocation.NewEntry, []audit.Event) (uint64, error) {
+	s.tries++
+	return 0, revocation.ErrStale
+}
+
+// Against changes that never end a group gives up; nothing happened.
+func TestLedgerGivesUp(t *testing.T) {
+	s := testdb.SQLite(t)
+	open := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16)
+	open.record(t, 0)
+	books := &stale{Store: s}
+	_, err := newLedger(t, books, newUniverse(t, s)).Revoke(t.Context(), admin(t), revocation.Request{Key: open.claim(0).Key})
+	wantKind(t, "revoke", err, pki.KindUnavailable)
+	if books.tries < 2 {
+		t.Errorf("%d tries", books.tries)
+	}
+}
+
+// The audit log says what was done, to what, and why.
+func TestLedgerIsAudited(t *testing.T) {
+	s := testdb.SQLite(t)
+	i := newIssuer(t, s, "one", false)
+	open := i.reserve(t, epoch, 0, 16)
+	open.record(t, 0)
+	l := newLedger(t, s, newUniverse(t, s))
+	own, foreign := open.claim(0).Key, revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 1}}
+	since := now.Add(-time.Hour)
+	for _, step := range []struct {
+		do      func(context.Context, auth.Grant, revocation.Request) (revocation.Receipt, error)
+		grant   auth.Grant
+		request revocation.Request
+		action  string
+		detail  map[string]string
+	}{
+		{l.Hold, admin(t), revocation.Request{Key: own}, "certificate.hold", map[string]string{"reason": "certificateHold"}},
+		{l.Release, admin(t), revocation.Request{Key: own}, "certificate.release", nil},
+		{l.Revoke, admin(t), revocation.Request{Key: own, Reason: pki.Superseded}, "certificate.revoke", map[string]string{"reason": "superseded"}},
+		{l.ChangeReason, admin(t), revocation.Request{Key: own, InvalidityAt: since}, "certificate.change-reason",
+			map[string]string{"reason": "keyCompromise", "invalidity_at": since.Format(time.RFC3339)}},
+		{l.Import, manager(t), revocation.Request{Key: foreign, Reason: pki.Superseded}, "certificate.import", map[string]string{"reason": "superseded"}},
+		{l.ChangeReason, admin(t), revocation.Request{Key: foreign}, "certificate.change-reason", map[string]string{"reason": "keyCompromise"}},
+	} {
+		before, err := s.AuditHead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := step.do(t.Context(), step.grant, step.request); err != nil {
+			t.Fatalf("%s: %v", step.action, err)
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{}, before.Seq, 10)
+		if err != nil || len(events) != 1 {
+			t.Fatalf("%s: %d events, %v", step.action, len(events), err)
+		}
+		target := "issuer/" + i.id.String() + "/serial/" + step.request.Serial.String()
+		if e := events[0]; e.Action != step.action || !maps.Equal(e.Detail, step.detail) || e.Target != target || e.Actor != "token:root" || e.RequestID != "r1" || e.Outcome != audit.OK {
+			t.Errorf("%+v, want %s of %s with %v", e, step.action, target, step.detail)
+		}
+	}
 }

@@ -150,9 +150,7 @@ func (s *Selector) add(condition string) error {
 		s.Keys = append(s.Keys, key)
 	case "epoch=":
 		s.FromEpoch, err = pki.ParseEpoch(value)
-		if s.ToEpoch = s.FromEpoch + 1; s.FromEpoch == pki.EpochForever {
-			s.ToEpoch = 0
-		}
+		s.ToEpoch = s.FromEpoch + 1 // of the last epoch 0: no bound
 	case "index>=":
 		_, err = fmt.Sscan(value, &s.FromIndex)
 	case "index<":

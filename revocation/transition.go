@@ -76,9 +76,6 @@ func decide(c change, in circumstances) (entry Entry, repeated bool, err error) 
 	}
 	now := in.now.UTC().Truncate(time.Second)
 	entry = Entry{Kind: c.kind, Reason: c.reason, RevokedAt: now, InvalidityAt: c.invalidityAt.UTC().Truncate(time.Second)}
-	if c.invalidityAt.IsZero() {
-		entry.InvalidityAt = time.Time{}
-	}
 	agrees := c.invalidityAt.IsZero() || in.last.InvalidityAt.Equal(entry.InvalidityAt) // what was said of the key, if it was said
 	switch was := stateOf(in.last); {
 	case was == void:

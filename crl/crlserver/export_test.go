@@ -20,18 +20,8 @@ func (e *TestingOnlyEffort) Spend(now time.Time, took time.Duration) { e.spend(n
 // TestingOnlyCharge takes from what may be spent on lists.
 func (p *Publisher) TestingOnlyCharge(cost time.Duration) { p.charge(cost) }
 
-// TestingOnlyTakeTurns takes the turns of complete lists, or all those of shards, as lists that take long would.
-func (p *Publisher) TestingOnlyTakeTurns(whole bool) (release func()) {
-	turns := p.working
-	if whole {
-		turns = p.whole
-	}
-	for range cap(turns) {
-		turns <- struct{}{}
-	}
-	return func() {
-		for range cap(turns) {
-			<-turns
-		}
-	}
+// TestingOnlyTakeTurnOfCompleteLists takes it, as one that takes long would.
+func (p *Publisher) TestingOnlyTakeTurnOfCompleteLists() (release func()) {
+	p.whole <- struct{}{}
+	return func() { <-p.whole }
 }

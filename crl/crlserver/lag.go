@@ -28,9 +28,11 @@ func (p *Publisher) Lags() map[string]time.Duration {
 	}
 	for i, m := range p.config.Mirrors {
 		lags["mirror "+m.String()] = floor
-		for list, shown := range p.copied[i] {
-			if b := p.issuers[list.Issuer]; b != nil && b.lists[list] != nil && !b.issuer.Offline {
-				grow("mirror "+m.String(), b, list, shown)
+		for _, b := range p.issuers {
+			for list := range b.lists {
+				if !b.issuer.Offline {
+					grow("mirror "+m.String(), b, list, p.copied[i][list])
+				}
 			}
 		}
 	}

@@ -66,21 +66,14 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64
 // copyTo brings a mirror up to date. It goes on after a failure and returns all of them. copied, guarded by p.mu, is told how
 // far each copy is.
 func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]uint64) error {
-	type task struct {
-		head     Head
-		document crl.Document
-	}
-	var tasks []task
+	var waiting []List // what they are is seen when their turn comes: during an outage that is long after
 	served := make(map[List]bool)
 	p.mu.Lock()
 	for _, b := range p.issuers {
 		for list, l := range b.lists {
 			served[list] = true
-			if _, known := copied[list]; !known {
-				copied[list] = 0
-			}
 			if done[list] < l.head.Number {
-				tasks = append(tasks, task{l.head, l.document})
+				waiting = append(waiting, list)
 			}
 		}
 	}
@@ -95,11 +88,12 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 		}
 		return err == nil
 	}
-	for _, t := range tasks {
-		if attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+t.head.List.String(), t.document, t.head) }) {
-			done[t.head.List] = t.head.Number
+	for _, list := range waiting {
+		document, head, ok := p.Document(list)
+		if ok && attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head) }) {
+			done[list] = head.Number
 			p.mu.Lock()
-			copied[t.head.List] = t.head.Seq
+			copied[list] = head.Seq
 			p.mu.Unlock()
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // bucket is an object store in a process: HEAD, PUT with conditions, DELETE. It checks what any store checks of a
@@ -27,6 +30,8 @@ type bucket struct {
 	mu      sync.Mutex
 	objects map[string]object
 	before  func(method string) int // status to answer with instead, 0: none
+	up      chan struct{}           // not nil: until it is closed nobody is answered, and then with an error
+	puts    []string                // what was written: path and number
 }
 
 type object struct {
@@ -43,6 +48,15 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		!strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=id/") || strings.Contains(r.Header.Get("Authorization"), "secret") {
 		w.WriteHeader(http.StatusForbidden)
 		return
+	}
+	if b.up != nil {
+		select {
+		case <-b.up:
+		default:
+			<-b.up
+			w.WriteHeader(http.StatusGatewayTimeout)
+			return
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,6 +81,7 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusPreconditionFailed)
 			return
 		}
+		b.puts = append(b.puts, r.URL.Path+" "+r.Header.Get("X-Amz-Meta-Signet-Crl-Number"))
 		tag := md5.Sum(body)
 		b.objects[r.URL.Path] = object{string(body), http.Header{"Etag": {`"` + hex.EncodeToString(tag[:]) + `"`}, "Content-Type": r.Header["Content-Type"],
 			"Cache-Control": r.Header["Cache-Control"], "X-Amz-Meta-Signet-Crl-Number": r.Header["X-Amz-Meta-Signet-Crl-Number"]}}
@@ -220,6 +235,60 @@ func TestS3Mirror(t *testing.T) {
 				return ok && o.body == string(document.Bytes())
 			})
 		}
+	}
+}
+
+// TestS3Outage: of a time when the bucket does not answer, however many lists are published in it, nothing is kept but what is published anyway:
+// afterwards the last of each list is written, once, and nothing of lists that came and went. Meanwhile the lag grows.
+func TestS3Outage(t *testing.T) {
+	t.Parallel()
+	b, m := newBucket(t)
+	b.up = make(chan struct{})
+	back := sync.OnceFunc(func() { close(b.up) })
+	t.Cleanup(back) // before the server is closed: it waits for its requests
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Copied CA")
+	a.reserve(t, epoch, 0, base)
+	a.reserve(t, epoch+8, 0, base)
+	c := &clock{}
+	p := start(t, s, c, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{m} }, a.config())
+	long := a.shard()
+	long.Shard.Epoch += 8
+	for index := range uint64(10) {
+		a.revoke(t, index)
+		p.await(t, a.append(t, a.event(epoch+8, index, revocation.KindRevoke, pki.Superseded, 0)))
+	}
+	c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+	eventually(t, "the last list of a week", func() bool { _, h, ok := p.Document(a.shard()); return ok && h.Final })
+	c.move(73 * time.Hour)
+	eventually(t, "no list of that week", func() bool { _, _, ok := p.Document(a.shard()); return !ok })
+	p.await(t, a.append(t, a.event(epoch+8, 99, revocation.KindRevoke, pki.Superseded, 0)))
+	eventually(t, "lists of now", func() bool {
+		_, shard, _ := p.Document(long)
+		_, complete, _ := p.Document(a.complete())
+		return shard.Entries == 11 && complete.Entries == 11 && c.now().Sub(shard.ThisUpdate) < time.Hour && c.now().Sub(complete.ThisUpdate) < time.Hour
+	})
+	lag := func() time.Duration { return p.Lags()["mirror "+m.String()] }
+	if lags := p.Lags(); lag() < 73*time.Hour || lags["shard"] != 0 || lags["complete"] != 0 {
+		t.Errorf("the bucket has nothing since days, and the lags are %v", lags)
+	}
+
+	back()
+	eventually(t, "no lag", func() bool { return lag() == 0 })
+	var want []string
+	for _, list := range []crlserver.List{long, a.complete()} {
+		document, head, _ := p.Document(list)
+		path := "/lists/pki/crl/" + list.String()
+		want = append(want, path+" "+strconv.FormatUint(head.Number, 10))
+		if o, ok := b.get(path); !ok || o.body != string(document.Bytes()) {
+			t.Errorf("%s is not in the bucket as it is served", list)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	slices.Sort(want)
+	if slices.Sort(b.puts); !slices.Equal(b.puts, want) || len(b.objects) != 2 {
+		t.Errorf("written: %v, want %v; there are %d objects", b.puts, want, len(b.objects))
 	}
 }
 

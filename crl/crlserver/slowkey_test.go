@@ -98,7 +98,7 @@ func TestLongCompleteLists(t *testing.T) {
 	})
 }
 
-// Shards of others are rebuilt while complete lists are, of whatever length, and the other way round: each waits for its like.
+// Shards of others are rebuilt while complete lists are, of whatever length; those wait for their turn.
 func TestAdoptsBesideCompleteLists(t *testing.T) {
 	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
@@ -109,31 +109,21 @@ func TestAdoptsBesideCompleteLists(t *testing.T) {
 		keyless := a.config()
 		keyless.Signer = nil
 		reader := start(t, s, &clock{}, nil, keyless)
-		entries := func(l crlserver.List) int { _, head, _ := reader.Document(l); return head.Entries }
-		adopted := func(l crlserver.List, n int) {
+		adopted := func(l crlserver.List, entries int) {
 			t.Helper()
-			eventually(t, l.String()+" is adopted", func() bool { return entries(l) == n })
+			eventually(t, l.String()+" is adopted", func() bool { _, head, _ := reader.Document(l); return head.Entries == entries })
 		}
-		index := uint64(0)
-		for _, step := range []struct {
-			whole        bool
-			moves, waits crlserver.List
-			times        int // while shards wait for their turn, nobody reads what else was published
-		}{{true, a.shard(), a.complete(), 2}, {false, a.complete(), a.shard(), 1}} {
-			before := int(index) + 1
-			adopted(step.waits, before)
-			release := sync.OnceFunc(reader.TestingOnlyTakeTurns(step.whole)) // a list that takes long is made or rebuilt here
-			t.Cleanup(release)
-			for range step.times {
-				index++
-				keyed.await(t, a.revoke(t, index))
-				adopted(step.moves, int(index)+1)
-			}
-			if after := entries(step.waits); after != before {
-				t.Errorf("%s went from %d to %d entries out of turn", step.waits, before, after)
-			}
-			release()
-			adopted(step.waits, int(index)+1)
+		adopted(a.complete(), 1)
+		release := sync.OnceFunc(reader.TestingOnlyTakeTurnOfCompleteLists()) // one that takes long is made or rebuilt here
+		t.Cleanup(release)
+		for index := range uint64(3) {
+			keyed.await(t, a.revoke(t, 1+index))
+			adopted(a.shard(), int(index)+2)
 		}
+		if _, head, _ := reader.Document(a.complete()); head.Entries != 1 {
+			t.Errorf("a complete list of %d entries was adopted out of turn", head.Entries)
+		}
+		release()
+		adopted(a.complete(), 4)
 	})
 }

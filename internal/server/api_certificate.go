@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -18,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signet.example/signet/api/client"
+	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/durable"
@@ -29,8 +32,8 @@ const apiCertificateLifetime = 7 * 24 * time.Hour
 
 // apiCertificate is swapped whole.
 type apiCertificate struct {
-	current    atomic.Pointer[tls.Certificate]
-	selfSigned atomic.Pointer[string] // why the current one signs itself; nil: it was issued
+	current atomic.Pointer[tls.Certificate]
+	local   atomic.Pointer[string] // why only commands on this machine believe the current one; nil: the roots of client.root verify it
 }
 
 func (c *apiCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -40,36 +43,58 @@ func (c *apiCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return nil, errors.New("the API has no certificate yet")
 }
 
-// certifyAPI has the first issuer that can issue the API's certificate. While none can (the token with the key is away, the only issuer
-// is disabled or was revoked), status is served all the same, and the API answers with a certificate that signs itself, so
-// that an administrator can mend it: the commands on this machine find it in the state directory, and nobody else believes
-// it. An instance that has no issuer to serve is an error.
+// certifyAPI has the first issuer that can issue the API's certificate, of those first that client.root verifies: the roots that
+// clients of this installation were given. While none can (the token with the key is away, the only issuer is disabled or was
+// revoked), status is served all the same, and the API answers with a certificate that signs itself, so that an administrator can
+// mend it. That, and one under a root that clients may not have yet, the commands on this machine find in the state directory.
+// An instance that has no issuer to serve is an error.
 func (s *Server) certifyAPI(ctx context.Context) error {
-	candidates, err := s.apiIssuers()
+	candidates, err := s.apiIssuers(ctx)
 	if err != nil {
 		return err
 	}
-	failed := pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "no issuing CA is active").WithHint("signet issuer list; signet issuer state LABEL active")
-	cause := error(failed)
-	for _, issuer := range candidates {
-		if issuer.State != ca.IssuerActive {
+	present := s.certificate.current.Load()
+	if present != nil && !s.options.Now().Before(present.Leaf.NotAfter) {
+		present = nil
+	}
+	cause := error(pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "no issuing CA is active").WithHint("signet issuer list; signet issuer state LABEL active"))
+	for _, candidate := range candidates {
+		if candidate.State != ca.IssuerActive {
 			continue
 		}
-		if cause = s.issueAPICertificate(ctx, issuer.ID); cause == nil {
-			return s.forgetSelfSigned()
+		if !candidate.believed && present != nil && s.certificate.local.Load() == nil {
+			cause = s.unbelieved(candidate) // what clients believe is kept while it lasts
+			continue
+		}
+		if cause = s.issueAPICertificate(ctx, candidate); cause == nil {
+			return s.tellLocally(candidate)
 		}
 	}
-	if present := s.certificate.current.Load(); present != nil && s.options.Now().Before(present.Leaf.NotAfter) {
+	if present != nil {
 		return cause
 	}
 	s.report("API certificate")(cause)
 	return s.signAPICertificateItself(cause)
 }
 
+// tellLocally puts an issued certificate where the commands on this machine look, if client.root does not verify it.
+func (s *Server) tellLocally(issuer apiIssuer) error {
+	if issuer.believed {
+		return s.forgetLocal()
+	}
+	s.certificate.local.Store(new(withHint(s.unbelieved(issuer))))
+	return s.writeLocal(s.certificate.current.Load().Certificate[0])
+}
+
+func (s *Server) unbelieved(issuer apiIssuer) error {
+	return pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "%s has no root above issuer %s", s.config.Client.Root, issuer.Label).
+		WithHint("add it to %s (signet issuer bundle %s --roots), and give it to clients of the API", s.config.Client.Root, issuer.Label)
+}
+
 const apiCertificateOp = "issue the API's certificate"
 
 // issueAPICertificate has an issuer issue one, by the path that every certificate takes.
-func (s *Server) issueAPICertificate(ctx context.Context, issuer pki.IssuerID) error {
+func (s *Server) issueAPICertificate(ctx context.Context, issuer apiIssuer) error {
 	const profile = "server"
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -87,7 +112,7 @@ func (s *Server) issueAPICertificate(ctx context.Context, issuer pki.IssuerID) e
 	if err != nil {
 		return err
 	}
-	issued, err := s.authority.Issue(ctx, grant, ca.Request{Profile: profile, Issuer: issuer, CSR: csr, Names: names, Lifetime: apiCertificateLifetime})
+	issued, err := s.authority.Issue(ctx, grant, ca.Request{Profile: profile, Issuer: issuer.ID, CSR: csr, Names: names, Lifetime: apiCertificateLifetime})
 	if err != nil {
 		return err
 	}
@@ -95,7 +120,7 @@ func (s *Server) issueAPICertificate(ctx context.Context, issuer pki.IssuerID) e
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
-	s.certificate.current.Store(&tls.Certificate{Certificate: append([][]byte{issued.DER}, issued.Chain...), PrivateKey: key, Leaf: leaf})
+	s.certificate.current.Store(&tls.Certificate{Certificate: append([][]byte{issued.DER}, issuer.chain...), PrivateKey: key, Leaf: leaf})
 	return nil
 }
 
@@ -133,16 +158,23 @@ func (s *Server) signAPICertificateItself(cause error) error {
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
-	if err := durable.Replace(s.config.State().API(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
+	if err := s.writeLocal(der); err != nil {
+		return err
 	}
-	s.certificate.selfSigned.Store(new(withHint(cause)))
+	s.certificate.local.Store(new("it signs itself: " + withHint(cause)))
 	s.certificate.current.Store(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf})
 	return nil
 }
 
-func (s *Server) forgetSelfSigned() error {
-	s.certificate.selfSigned.Store(nil)
+func (s *Server) writeLocal(der []byte) error {
+	if err := durable.Replace(s.config.State().API(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
+	}
+	return nil
+}
+
+func (s *Server) forgetLocal() error {
+	s.certificate.local.Store(nil)
 	if err := durable.Remove(s.config.State().API()); err != nil {
 		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
 	}
@@ -155,21 +187,43 @@ func (s *Server) checkAPICertificate(add func(name, state, detail string)) {
 	if current == nil { // of a public instance
 		return
 	}
-	if why := s.certificate.selfSigned.Load(); why != nil {
+	if why := s.certificate.local.Load(); why != nil {
 		sum := sha256.Sum256(current.Certificate[0])
-		add("api certificate", "warning", "signs itself (SHA-256 "+hex.EncodeToString(sum[:])+"): only commands on this machine reach the API; "+*why)
+		add("api certificate", "warning", "SHA-256 "+hex.EncodeToString(sum[:])+": only commands on this machine reach the API; "+*why)
 		return
 	}
 	add("api certificate", "ok", "until "+current.Leaf.NotAfter.UTC().Format(time.RFC3339))
 }
 
-// apiIssuers are the issuers below a root whose key is here: first the one that init made.
-func (s *Server) apiIssuers() (candidates []ca.Issuer, err error) {
-	for _, issuer := range s.authority.Issuers() {
-		if issuer.KeyURI != "" && len(issuer.Certificates) > 0 && len(issuer.Certificates[0].Chain) > 0 {
-			candidates = append(candidates, issuer)
-		}
+// apiIssuer is an issuer that could certify the API.
+type apiIssuer struct {
+	ca.Issuer
+	chain    [][]byte // what is sent behind its certificates: all that leads to a root that clients may have
+	believed bool     // client.root holds such a root, or cannot be read, and then nothing is known of clients
+}
+
+// apiIssuers are the issuers below a root whose key is here, those that are believed first, and then the one that init made.
+func (s *Server) apiIssuers(ctx context.Context) (candidates []apiIssuer, err error) {
+	known, err := rpc.CertificatesInForce(ctx, s.authority.Issuers(), s.universe)
+	if err != nil {
+		return nil, err
 	}
+	roots, unreadable := client.ReadRoots(s.config.Path(s.config.Client.Root))
+	for _, issuer := range s.authority.Issuers() {
+		if issuer.KeyURI == "" || len(issuer.Certificates) == 0 || len(issuer.Certificates[0].Chain) == 0 {
+			continue
+		}
+		candidate := apiIssuer{Issuer: issuer, chain: issuer.Chain(), believed: unreadable != nil}
+		if bundle := ca.BundleAt(ca.Paths(issuer, known), s.options.Now()); len(bundle.Chain) > 0 {
+			candidate.chain = nil
+			for _, c := range bundle.Chain {
+				candidate.chain = append(candidate.chain, c.Raw)
+			}
+			candidate.believed = candidate.believed || s.verifies(roots, bundle.Chain)
+		}
+		candidates = append(candidates, candidate)
+	}
+	slices.SortStableFunc(candidates, func(a, b apiIssuer) int { return cmp.Compare(preference(a), preference(b)) })
 	if len(candidates) > 0 {
 		return candidates, nil
 	}
@@ -181,6 +235,23 @@ func (s *Server) apiIssuers() (candidates []ca.Issuer, err error) {
 	}
 	return nil, pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "there is no issuing CA").
 		WithHint("this database has no issuer whose key is here: run `signet init`, or restore a backup")
+}
+
+func preference(i apiIssuer) int {
+	if i.believed {
+		return 0
+	}
+	return 1
+}
+
+// verifies reports whether roots verify the first certificate of a chain now.
+func (s *Server) verifies(roots *x509.CertPool, chain []*x509.Certificate) bool {
+	above := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		above.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: s.options.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	return err == nil
 }
 
 // apiNames are the names that clients may reach the API by.
@@ -208,8 +279,8 @@ func (c *Config) apiNames() ([]pki.Identifier, error) {
 // apiCertificateLook is how often the API's certificate is looked at.
 const apiCertificateLook = 5 * time.Second
 
-// renewAPICertificate renews at half of the lifetime, and tries again every minute while that fails; one that signs itself gives
-// way as soon as an issuer can issue.
+// renewAPICertificate renews at half of the lifetime, and tries again every minute while that fails; one that only this machine believes
+// gives way as soon as something better can be had.
 func (s *Server) renewAPICertificate(ctx context.Context) error {
 	ticker := time.NewTicker(apiCertificateLook)
 	defer ticker.Stop()
@@ -221,7 +292,7 @@ func (s *Server) renewAPICertificate(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		now, leaf := s.options.Now(), s.certificate.current.Load().Leaf
-		due := s.certificate.selfSigned.Load() != nil && s.canIssue(ctx)
+		due := s.certificate.local.Load() != nil && s.canIssue(ctx, leaf.Issuer.String() == leaf.Subject.String())
 		if half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2); !now.Before(half) && now.Sub(tried) >= time.Minute {
 			due = true
 		}
@@ -235,11 +306,11 @@ func (s *Server) renewAPICertificate(ctx context.Context) error {
 	}
 }
 
-// canIssue reports whether an issuer of the API's certificate looks as if it could issue.
-func (s *Server) canIssue(ctx context.Context) bool {
-	candidates, err := s.apiIssuers()
-	return err == nil && slices.ContainsFunc(candidates, func(i ca.Issuer) bool {
-		if i.State != ca.IssuerActive || s.authority.Standing(ctx, i.ID) != nil {
+// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with any, some.
+func (s *Server) canIssue(ctx context.Context, any bool) bool {
+	candidates, err := s.apiIssuers(ctx)
+	return err == nil && slices.ContainsFunc(candidates, func(i apiIssuer) bool {
+		if i.State != ca.IssuerActive || !any && !i.believed || s.authority.Standing(ctx, i.ID) != nil {
 			return false
 		}
 		_, err := s.authority.ReadySigner(ctx, i.ID)

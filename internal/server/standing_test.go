@@ -116,3 +116,78 @@ func TestRevokedIssuer(t *testing.T) {
 		invariant.All(t, system)
 	})
 }
+
+// TestAPICertificateIsBelieved rolls the root over, and then once more without cross-signing. With root.pem as it was, clients believe the
+// API whenever the roots lead there; else only the commands on this machine do, until root.pem there has the new root.
+func TestAPICertificateIsBelieved(t *testing.T) {
+	t.Parallel()
+	s := found(t, "sqlite:signet.db")
+	p := s.start(t)
+	create := func(label, name string, parent, succeeds pki.IssuerID) client.Issuer {
+		t.Helper()
+		i, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: label, Subject: client.Subject{CommonName: name}, BaseURL: "http://" + s.addresses.Public, Parent: parent, Succeeds: succeeds})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *i
+	}
+	disable := func(i client.Issuer) {
+		t.Helper()
+		if _, err := s.api.SetIssuerState(t.Context(), i.ID, client.IssuerDisabled); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart := func() error {
+		t.Helper()
+		p.stop(t)
+		p = s.start(t)
+		s.connect(t)
+		_, err := s.api.Issuers(t.Context())
+		return err
+	}
+	local := func() bool { _, err := os.Stat(filepath.Join(s.dir, "api.pem")); return err == nil }
+
+	root, issuing := s.issuerCalled(t, "root"), s.issuerCalled(t, "issuing")
+	second := create("root-2", "Second Root", pki.IssuerID{}, pki.IssuerID{})
+	if _, err := s.api.CrossSignIssuer(t.Context(), second.ID, root.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	issuing2 := create("issuing-2", "Issuing CA 2", second.ID, issuing.ID)
+	disable(issuing)
+	if err := restart(); err != nil || local() {
+		t.Errorf("below a root that the first has signed: %v; api.pem is there: %v", err, local())
+	}
+
+	third := create("root-3", "Third Root", pki.IssuerID{}, pki.IssuerID{})
+	issuing3 := create("issuing-3", "Issuing CA 3", third.ID, issuing2.ID)
+	if err := restart(); err != nil { // the one that is believed certifies the API, whichever is the default
+		t.Errorf("beside one that clients do not believe: %v", err)
+	}
+	disable(issuing2)
+	if err := restart(); err == nil || !local() {
+		t.Errorf("below a root that nobody has: %v; api.pem is there: %v", err, local())
+	}
+	if state, detail, ready := s.readiness(t, "api certificate"); state != "warning" || !strings.Contains(detail, "root.pem has no root above issuer issuing-3") || !ready {
+		t.Errorf("/readyz says %q, %q, ready %v", state, detail, ready)
+	}
+	s.believeItself(t)
+	if issued := s.issue(t, "third.example"); issued.Issuer != issuing3.ID {
+		t.Errorf("issued by %s", issued.Issuer)
+	}
+	text, err := os.ReadFile(filepath.Join(s.dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "root.pem"), append(text, third.PEM...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); local(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("api.pem stays")
+		}
+	}
+	s.connect(t)
+	if _, err := s.api.Issuers(t.Context()); err != nil {
+		t.Errorf("once root.pem has it: %v", err)
+	}
+}

@@ -86,6 +86,80 @@ func TestAModuleThatHangs(t *testing.T) {
 	}
 }
 
+// A login that does not return, after sessions were lost, keeps nobody whose sessions work, and not Close; who needs it is given up at the
+// deadline, and all goes on when it returns.
+func TestALoginThatHangs(t *testing.T) {
+	path, _, fail := shim(t)
+	hang := filepath.Join(t.TempDir(), "login")
+	t.Setenv("SIGNET_TEST_HANG_LOGIN", hang)
+	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: []byte(pin), SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 100 * time.Millisecond, Places: 2})
+	guarded, err := g.Create(t.Context(), "lost", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare, err := store.Create(t.Context(), "works", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign(t, bare)
+	try := func() error {
+		_, err := guarded.For(keys.ForCertificate).Sign(rand.Reader, make([]byte, 32), crypto.SHA256)
+		return err
+	}
+	loseSession := func() {
+		t.Helper()
+		touch(t, hang)
+		touch(t, fail)
+		if err := try(); pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("a login that hangs: %v", err)
+		}
+		remove(t, fail)
+	}
+	soon := func(what string, do func()) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() { defer close(done); do() }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s waits for the login", what)
+		}
+	}
+
+	loseSession()
+	soon("another key", func() { sign(t, bare) })
+	soon("the same key", func() {
+		if err := try(); err != nil {
+			t.Errorf("the sessions work again: %v", err)
+		}
+	})
+	remove(t, hang)
+	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the login never returns")
+		}
+	}
+	sign(t, guarded)
+	sign(t, bare) // with handles of the new login
+
+	loseSession()
+	soon("Close", func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	remove(t, hang)
+	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the login never returns")
+		}
+	}
+}
+
 func touch(t *testing.T, path string) {
 	t.Helper()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

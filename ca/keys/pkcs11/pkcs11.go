@@ -24,7 +24,7 @@ import (
 
 const (
 	secretType = "SIGNET SERIAL SECRET"
-	// maxWait is how long a signature waits for a session before it fails as exhausted.
+	// maxWait is how long a signature waits for a session, or for the token to be opened again, before it fails.
 	maxWait = 10 * time.Second
 )
 
@@ -34,7 +34,15 @@ type Store struct {
 
 	mu         sync.RWMutex // guards the rest
 	token      *crypto11.Context
-	generation int // grows whenever the token is opened again: object handles of before are void
+	generation int      // grows whenever the token is opened again: object handles of before are void
+	opening    *opening // nil: it is not being opened again
+	closed     bool
+}
+
+// opening is a token that is being opened again, for all who ask.
+type opening struct {
+	done chan struct{} // closed when err is set
+	err  error
 }
 
 // New logs in to the token. One that is not there, or does not work, is an error of KindUnavailable; a module that does not exist
@@ -55,11 +63,13 @@ func New(config Config) (*Store, error) {
 	return s, nil
 }
 
-// Close logs out.
+// Close logs out. It does not wait for a token that is being opened again: that is closed once it is open.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.token.Close()
+	s.closed = true
+	token := s.token
+	s.mu.Unlock()
+	return token.Close()
 }
 
 func (s *Store) login() (*crypto11.Context, error) {
@@ -214,23 +224,44 @@ func (s *Store) readSecret(name string) (pki.SerialSecret, error) {
 	return keys.OpenSecret(block.Bytes, s.config.Passphrase)
 }
 
-// reopen logs in again, unless another call did since the generation that failed.
+// reopen logs in again, unless another call did since the generation that failed. A login that does not return keeps nobody whose
+// sessions work; who waits for it gives up after maxWait, and joins it when asking again.
 func (s *Store) reopen(failed int) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.generation != failed {
+		s.mu.Unlock()
 		return nil
 	}
-	// The new one first: the module is unloaded with its last user.
-	token, err := s.login()
-	if err != nil {
-		return err
+	o := s.opening
+	if o == nil {
+		o = &opening{done: make(chan struct{})}
+		s.opening = o
+		go s.loginAgain(o)
 	}
-	old := s.token
-	s.token = token
-	s.generation++
-	go old.Close() // it waits for its sessions, some of which may never come back
-	return nil
+	s.mu.Unlock()
+	select {
+	case <-o.done:
+		return o.err
+	case <-time.After(maxWait):
+		return pki.Errorf(pki.KindUnavailable, "open token", "logging in has not returned for %s", maxWait).InField("token")
+	}
+}
+
+func (s *Store) loginAgain(o *opening) {
+	token, err := s.login() // before the old one goes: the module is unloaded with its last user
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(o.done)
+	s.opening, o.err = nil, err
+	switch {
+	case err != nil:
+	case s.closed:
+		go token.Close()
+	default:
+		go s.token.Close() // it waits for its sessions, some of which may never come back
+		s.token = token
+		s.generation++
+	}
 }
 
 // signer is a key of the token that outlives the sessions it is used through.

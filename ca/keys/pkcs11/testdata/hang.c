@@ -1,5 +1,6 @@
 /* A PKCS #11 module for tests: the one at SIGNET_TEST_MODULE, whose C_Sign does not return while the file
-   SIGNET_TEST_HANG exists, and fails with CKR_DEVICE_ERROR while the file SIGNET_TEST_FAIL does. */
+   SIGNET_TEST_HANG exists, and fails with CKR_DEVICE_ERROR while the file SIGNET_TEST_FAIL does; its C_Login does not return while
+   the file SIGNET_TEST_HANG_LOGIN exists. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -7,12 +8,14 @@
 typedef unsigned long CK_RV;
 typedef unsigned long CK_ULONG;
 
-/* CK_FUNCTION_LIST of PKCS #11 2.40: a version and 68 functions; C_Sign is the 44th. */
+/* CK_FUNCTION_LIST of PKCS #11 2.40: a version and 68 functions; C_Login is the 19th, C_Sign the 44th. */
 struct list { unsigned char version[2]; void *function[68]; };
-enum { SIGN = 43 };
+enum { LOGIN = 18, SIGN = 43 };
 
 static struct list ours;
 static CK_RV (*sign)(CK_ULONG, unsigned char *, CK_ULONG, unsigned char *, CK_ULONG *);
+
+static CK_RV (*login)(CK_ULONG, CK_ULONG, unsigned char *, CK_ULONG);
 
 static int exists(const char *variable) {
 	const char *path = getenv(variable);
@@ -23,6 +26,11 @@ static CK_RV slow_sign(CK_ULONG session, unsigned char *data, CK_ULONG length, u
 	while (exists("SIGNET_TEST_HANG")) usleep(2000);
 	if (exists("SIGNET_TEST_FAIL")) return 0x30;
 	return sign(session, data, length, out, room);
+}
+
+static CK_RV slow_login(CK_ULONG session, CK_ULONG user, unsigned char *pin, CK_ULONG length) {
+	while (exists("SIGNET_TEST_HANG_LOGIN")) usleep(2000);
+	return login(session, user, pin, length);
 }
 
 CK_RV C_GetFunctionList(struct list **out) {
@@ -38,6 +46,8 @@ CK_RV C_GetFunctionList(struct list **out) {
 	ours = *theirs;
 	*(void **)&sign = ours.function[SIGN];
 	ours.function[SIGN] = (void *)slow_sign;
+	*(void **)&login = ours.function[LOGIN];
+	ours.function[LOGIN] = (void *)slow_login;
 	*out = &ours;
 	return 0;
 }
