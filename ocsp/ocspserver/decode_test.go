@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/base64"
-	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 
@@ -87,51 +85,6 @@ func TestGETAsItArrives(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-}
-
-// TestSlashesPutBack: as many slashes as a proxy can have taken are put back, whatever the form of the length in front; no more.
-func TestSlashesPutBack(t *testing.T) {
-	s := newSystem(t, testdb.SQLite(t), nil)
-	serial, tried := s.closed.serial(1), 0
-	for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
-		for _, items := range []int{1, 3} {
-			for missing := 1; missing <= 4; missing++ {
-				if missing == 3 && items == 3 {
-					continue // with as many other slashes, there may be more places than are tried
-				}
-				collapsed := collapsedRequest(t, s.one, hash, slices.Repeat([]pki.Serial{serial}, items), missing)
-				if collapsed == "" {
-					continue // the hashes are those of fresh keys, and have more slashes themselves
-				}
-				tried++
-				name := fmt.Sprintf("%s, %d items, %d missing", hash, items, missing)
-				reply := s.responder.Answer(t.Context(), "GET", path(s.one)+"/"+collapsed, nil)
-				if got := outcome(t, reply); (got == ocsp.Successful) != (missing < 4) {
-					t.Errorf("%s: %s", name, got)
-				} else if missing < 4 && s.verify(t, reply, s.one, serial).Status != pki.StatusGood {
-					t.Errorf("%s: %+v", name, reply)
-				}
-			}
-		}
-	}
-	if tried < 8 {
-		t.Errorf("only %d of 14 requests could be made", tried)
-	}
-}
-
-// collapsedRequest is a request of which so many slashes are gone, each of a pair; empty if none is found.
-func collapsedRequest(t *testing.T, a *authority, hash crypto.Hash, serials []pki.Serial, missing int) string {
-	for pairs := missing; pairs >= 0; pairs-- {
-		for shift := range 3 {
-			nonce := append(make([]byte, 1+shift), bytes.Repeat([]byte{0, 0x0f, 0xff, 0, 0, 0}, pairs)...)
-			text := encode(requestFor(t, a, hash, nonce, serials...))
-			collapsed := strings.ReplaceAll(text, "//", "/")
-			if !strings.Contains(collapsed, "//") && len(text)-len(collapsed) == missing {
-				return collapsed
-			}
-		}
-	}
-	return ""
 }
 
 // FuzzAnswer: whatever arrives is answered, without a panic, and never with good but for a certificate that is.
