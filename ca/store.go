@@ -107,7 +107,8 @@ type Footing struct {
 // Outcome is what became of one entry. Zero is not an outcome.
 type Outcome uint8
 
-// The outcomes of recording. Whatever is not Recorded is not issued, and its index is void once its range closes.
+// The outcomes of recording. Whatever is not Recorded is not issued, and its index is void once its range closes. Of several that
+// hold for an entry it is RangeLost, else KeyBlocked, IssuerNews, RequestUsed, ApprovalUsed.
 const (
 	OutcomeNone Outcome = iota
 	Recorded

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"net"
+
+	"signet.example/signet/crl/crlserver"
 )
 
 // TestingOnlyCrowd is what the listeners are wrapped in.
@@ -13,4 +15,19 @@ func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	for _, list := range s.publisher.Lists() {
 		s.compareList(ctx, list.Head.List)
 	}
+}
+
+// TestingOnlyAgreement is what comparisons came to.
+type TestingOnlyAgreement struct{ agreement }
+
+// Note is note.
+func (a *TestingOnlyAgreement) Note(list crlserver.List, err error) { a.note(list, err) }
+
+// Forget is forget.
+func (a *TestingOnlyAgreement) Forget(served []crlserver.ListStatus) { a.forget(served) }
+
+// Check is check, and count.
+func (a *TestingOnlyAgreement) Check() (state, detail string, count uint64) {
+	a.check(func(_, s, d string) { state, detail = s, d })
+	return state, detail, a.count()
 }

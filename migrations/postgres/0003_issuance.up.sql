@@ -498,11 +498,11 @@ BEGIN
 				WHEN NOT EXISTS (SELECT FROM ranges r WHERE r.id = e.range_id AND r.state = 1 AND r.owner = p_owner
 					AND r.issuer = e.issuer AND r.epoch = e.epoch AND e.idx >= r.from_idx AND e.idx < r.to_idx) THEN 4
 				WHEN EXISTS (SELECT FROM blocked_keys b WHERE b.hash IN (e.spki_hash, e.material)) THEN 2
+				WHEN v_news THEN 6
 				WHEN e.request IS NOT NULL AND EXISTS (SELECT FROM issue_requests q
 					WHERE q.account = e.account AND q.request_id = e.request AND q.expires_at > clock_timestamp()) THEN 3
 				WHEN e.approval IS NOT NULL AND NOT EXISTS (SELECT FROM approvals a
 					WHERE a.id = e.approval AND a.state = 2 AND a.expires_at > clock_timestamp()) THEN 5
-				WHEN v_news THEN 6
 				END AS outcome
 			FROM unnest(p_entries) WITH ORDINALITY AS e) AS x
 			WHERE x.outcome IS NOT NULL;

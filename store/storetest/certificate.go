@@ -154,6 +154,36 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("%d audit events of at most one that was recorded", n)
 		}
 		index += 2
+
+		// Of several reasons one is told: an entry has all of them, and then one less each time.
+		standsOn.Seq = late - 1
+		all := b.entry(r, index)
+		all.KeyHash[2], all.RequestID, all.Approval = 1, "used", ca.ApprovalID{1} // there is no such approval
+		first := all
+		first.Approval, first.Position.Index = ca.ApprovalID{}, index+1
+		if got := b.record(1, first); got[0] != ca.Recorded {
+			t.Fatalf("outcome %d", got[0])
+		}
+		all.Footing, all.KeyHash, all.Range = standsOn, pki.KeyHash{7, 7}, all.Range+1000
+		block(b, all.KeyHash)
+		for _, each := range []struct {
+			want ca.Outcome
+			less func()
+		}{
+			{ca.RangeLost, func() { all.Range = r.ID }},
+			{ca.KeyBlocked, func() { all.KeyHash = pki.KeyHash{2} }},
+			{ca.IssuerNews, func() { all.Footing.Seq = late }},
+			{ca.RequestUsed, func() { all.RequestID = "" }},
+			{ca.ApprovalUsed, func() { all.Approval = ca.ApprovalID{} }},
+			{ca.Recorded, func() {}},
+		} {
+			if got := b.record(1, all); got[0] != each.want {
+				t.Errorf("of several reasons: outcome %d, want %d", got[0], each.want)
+			}
+			each.less()
+		}
+		index += 2
+		standsOn.Seq = late
 		block(b, b.key)
 		want("the issuer's key was blocked", standsOn, ca.IssuerNews)
 		want("nothing is asked of a blocked key either", ca.Footing{}, ca.Recorded)
