@@ -38,3 +38,6 @@ func (a *Authority) TestingOnlyRefresh(ctx context.Context) error { return a.ref
 
 // TestingOnlyCAsBelow is what the path lengths of a chain allow.
 func TestingOnlyCAsBelow(chain [][]byte) (int, error) { return casBelow(chain) }
+
+// TestingOnlyRuns joins sorted indices.
+func TestingOnlyRuns(sorted []uint64) []Run { return runs(sorted) }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,6 +141,81 @@ func TestCAsBelow(t *testing.T) {
 	} {
 		if got, err := ca.TestingOnlyCAsBelow(test.chain); err != nil || got != test.want {
 			t.Errorf("%s: %d, %v; want %d", test.name, got, err, test.want)
+		}
+	}
+}
+
+// gated is a store whose recordings wait at a gate.
+type gated struct {
+	store.Store
+	entered, gate chan struct{}
+}
+
+func (g *gated) Record(ctx context.Context, owner ca.OwnerID, entries []ca.Entry) ([]ca.Outcome, error) {
+	g.entered <- struct{}{}
+	<-g.gate
+	return g.Store.Record(ctx, owner, entries)
+}
+
+// A range is not closed before what was signed in it is recorded, and then at once; what was not used is given back.
+func TestRangeWaitsForWhatIsInFlight(t *testing.T) {
+	s := testdb.SQLite(t)
+	w := newTown(t, s)
+	g := &gated{Store: s, entered: make(chan struct{}), gate: make(chan struct{})}
+	a := w.instance(g)
+	request := server(t, "a.example.com")
+	issued := make(chan error, 1)
+	go func() {
+		_, err := w.issue(a, request)
+		issued <- err
+	}()
+	<-g.entered
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.shape(t); got != "0-16 open " {
+		t.Errorf("while a certificate is being recorded: %q", got)
+	}
+	close(g.gate)
+	if err := <-issued; err != nil {
+		t.Errorf("what was in flight: %v", err)
+	}
+	if got := w.shape(t); got != "0-1 closed 1-16 free " {
+		t.Errorf("afterwards: %q", got)
+	}
+}
+
+// Whoever halts for a database that went back leaves the ranges to others, and gives out nothing.
+func TestHaltLeavesTheRanges(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	a := w.instance(w.store)
+	request := server(t, "a.example.com")
+	if _, err := w.issue(a, request); err != nil {
+		t.Fatal(err)
+	}
+	a.Halt()
+	_, err := w.issue(a, request)
+	wantError(t, err, pki.KindUnavailable, "")
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.shape(t); got != "0-16 open " {
+		t.Errorf("ranges: %q", got)
+	}
+}
+
+// What was not signed is told exactly: an index between two of them was.
+func TestRuns(t *testing.T) {
+	for _, test := range []struct {
+		sorted []uint64
+		want   []ca.Run
+	}{
+		{nil, nil},
+		{[]uint64{5}, []ca.Run{{From: 5, To: 6}}},
+		{[]uint64{0, 1, 2, 4, 7, 8}, []ca.Run{{From: 0, To: 3}, {From: 4, To: 5}, {From: 7, To: 9}}},
+	} {
+		if got := ca.TestingOnlyRuns(test.sorted); !slices.Equal(got, test.want) {
+			t.Errorf("%v: %v, want %v", test.sorted, got, test.want)
 		}
 	}
 }

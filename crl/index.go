@@ -3,6 +3,7 @@ package crl
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/maphash"
 	"runtime"
 	"slices"
@@ -29,7 +30,7 @@ import (
 type index struct {
 	chunks  [][]byte
 	last    int      // octets used in the last chunk
-	table   []uint64 // open addressing; half of a hash, and 1 + position of a record; 0 for none
+	table   []uint64 // open addressing; half of a hash, and 1 + position of a record (see slotOf); 0 for none
 	count   int
 	twice   bool     // a certificate is listed twice
 	issuers [][]byte // certificate issuers of an indirect list
@@ -124,32 +125,54 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 // indexSeed is drawn at start, so nobody can write a list whose look-ups are slow.
 var indexSeed = maphash.MakeSeed()
 
+// repeats is what a builder of the table finds: a certificate is listed twice, or a serial number more often than is looked up in bounded time.
+type repeats struct{ twice, crowded bool }
+
+// maxAlike is how many entries one serial number may have: in an indirect list those of different issuers. Without a bound, a list of a million
+// times the same would keep a processor busy for minutes before its signature can be looked at.
+const maxAlike = 1024
+
 // build makes the table once all records are in. A long list is a third of the work of reading it: every processor takes a part.
-func (x *index) build() {
+// What bounds the time of a million entries in memory, on two processors: hashing for the signature and walking the entries, side by side;
+// then the table, in which memory counts: 12 MB of it, 27 MB of records, and 8 MB to sort the former by the latter.
+func (x *index) build() error {
 	x.table = make([]uint64, x.count+x.count/2+4)
 	builders := 1
-	if x.count > inserterMin {
+	if x.count > sortMin {
 		builders = min(runtime.GOMAXPROCS(0), len(x.chunks))
 	}
-	twice := make([]bool, builders)
+	found := make([]repeats, builders)
+	part := func(b int) {
+		found[b] = x.insertChunks(b*regions/builders, b*len(x.chunks)/builders, (b+1)*len(x.chunks)/builders)
+	}
 	var building sync.WaitGroup
 	for b := range builders - 1 {
-		building.Go(func() { twice[b] = x.insertChunks(b*len(x.chunks)/builders, (b+1)*len(x.chunks)/builders) })
+		building.Go(func() { part(b) })
 	}
-	last := builders - 1
-	twice[last] = x.insertChunks(last*len(x.chunks)/builders, len(x.chunks))
+	part(builders - 1)
 	building.Wait()
-	if x.twice = slices.Contains(twice, true); x.twice && builders > 1 { // what is listed twice is found in the order of the list
-		clear(x.table)
-		x.insertChunks(0, len(x.chunks))
+	if slices.ContainsFunc(found, func(r repeats) bool { return r.crowded }) {
+		return fmt.Errorf("a serial number has more than %d entries", maxAlike)
 	}
+	x.twice = slices.ContainsFunc(found, func(r repeats) bool { return r.twice })
+	if x.twice && builders > 1 { // what is listed twice is found in the order of the list
+		clear(x.table)
+		x.insertChunks(0, 0, len(x.chunks))
+	}
+	return nil
 }
 
-// insertChunks puts the records of some chunks into the table and reports whether one is there already.
-func (x *index) insertChunks(from, to int) (twice bool) {
-	var in *inserter
-	if x.count > inserterMin {
-		in = &inserter{}
+// insertChunks puts the records of some chunks into the table. Those of a long list are sorted by regions of the table first, so that memory
+// is visited region by region and not at random. Builders begin with different regions, to keep out of each other's way.
+func (x *index) insertChunks(first, from, to int) (found repeats) {
+	var sorted [regions][]uint64
+	if x.count > sortMin {
+		mean := x.count * (to - from) / len(x.chunks) / regions
+		size := mean + mean/8 // what falls on a region differs little from the mean; append sees to those that need more
+		room := make([]uint64, regions*size)
+		for i := range sorted {
+			sorted[i] = room[i*size : i*size : (i+1)*size]
+		}
 	}
 	for c := from; c < to; c++ {
 		for position, end := x.chunk(c); position < end; {
@@ -157,73 +180,60 @@ func (x *index) insertChunks(from, to int) (twice bool) {
 			if len(serial) == 0 {
 				break
 			}
-			if hash := maphash.Bytes(indexSeed, serial); in == nil {
-				twice = x.insert(hash, position) || twice
+			slot := slotOf(maphash.Bytes(indexSeed, serial), position)
+			if x.count <= sortMin {
+				x.insert(slot, &found)
 			} else {
-				in.add(x, hash, position)
+				region := slot >> (64 - regionBits)
+				sorted[region] = append(sorted[region], slot)
 			}
 			position = next
 		}
 	}
-	if in == nil {
-		return twice
+	for i := range regions {
+		for _, slot := range sorted[(first+i)%regions] {
+			x.insert(slot, &found)
+		}
 	}
-	for region := range in.n {
-		in.flush(x, region)
-	}
-	return in.twice
+	return found
 }
 
-// insert puts one record into the table, beside others that do, and reports whether it is there already.
-func (x *index) insert(hash uint64, position uint32) (twice bool) {
-	entry := hash<<32 | uint64(position+1)
-	for slot := x.slot(hash); ; slot = x.after(slot) {
-		found := atomic.LoadUint64(&x.table[slot])
-		if found == 0 {
-			if atomic.CompareAndSwapUint64(&x.table[slot], 0, entry) {
-				return twice
+const (
+	sortMin    = 1 << 14 // entries from which sorting pays
+	regionBits = 8
+	regions    = 1 << regionBits
+)
+
+// slotOf is what stands in the table for a record: the upper half of its hash, which is where it belongs, and 1 + its position.
+func slotOf(hash uint64, position uint32) uint64 { return hash&^(1<<32-1) | uint64(position+1) }
+
+// place is where in the table a slot belongs, if nothing is there.
+func (x *index) place(slot uint64) uint64 { return slot >> 32 * uint64(len(x.table)) >> 32 }
+
+// insert puts one record into the table, beside others that do, and notes whether it is there already.
+func (x *index) insert(slot uint64, found *repeats) {
+	if found.crowded {
+		return
+	}
+	alike := 0
+	for at := x.place(slot); ; at = x.after(at) {
+		there := atomic.LoadUint64(&x.table[at])
+		if there == 0 {
+			if atomic.CompareAndSwapUint64(&x.table[at], 0, slot) {
+				return
 			}
-			found = atomic.LoadUint64(&x.table[slot])
+			there = atomic.LoadUint64(&x.table[at])
 		}
-		if uint32(found>>32) == uint32(hash) && !twice {
-			twice = x.same(position, uint32(found)-1)
+		if there>>32 != slot>>32 {
+			continue
 		}
+		if alike++; alike >= maxAlike {
+			found.crowded = true
+			return
+		}
+		found.twice = found.twice || x.same(uint32(slot)-1, uint32(there)-1)
 	}
 }
-
-// inserterMin is the number of entries from which an inserter pays.
-const inserterMin = 1 << 14
-
-// inserter collects what goes to the same region of the table, so that memory is visited region by region and not at
-// random: in a table of many megabytes that is half of the time.
-type inserter struct {
-	pairs [256][32]pair
-	n     [256]int
-	twice bool // a record was there already
-}
-
-type pair struct {
-	hash     uint64
-	position uint32
-}
-
-func (in *inserter) add(x *index, hash uint64, position uint32) {
-	region := hash >> 56
-	in.pairs[region][in.n[region]] = pair{hash, position}
-	if in.n[region]++; in.n[region] == len(in.pairs[region]) {
-		in.flush(x, int(region))
-	}
-}
-
-func (in *inserter) flush(x *index, region int) {
-	for _, p := range in.pairs[region][:in.n[region]] {
-		in.twice = x.insert(p.hash, p.position) || in.twice
-	}
-	in.n[region] = 0
-}
-
-// slot maps the upper half of a hash to the table; the lower half is kept there.
-func (x *index) slot(hash uint64) uint64 { return hash >> 32 * uint64(len(x.table)) >> 32 }
 
 func (x *index) after(slot uint64) uint64 {
 	if slot++; slot == uint64(len(x.table)) {
@@ -274,12 +284,12 @@ func (x *index) find(serial []byte, yield func(record) bool) {
 	if len(x.table) == 0 {
 		return
 	}
-	hash := maphash.Bytes(indexSeed, serial)
-	for slot := x.slot(hash); x.table[slot] != 0; slot = x.after(slot) {
-		if uint32(x.table[slot]>>32) != uint32(hash) {
+	want := slotOf(maphash.Bytes(indexSeed, serial), 0)
+	for at := x.place(want); x.table[at] != 0; at = x.after(at) {
+		if x.table[at]>>32 != want>>32 {
 			continue
 		}
-		if r, _ := x.at(uint32(x.table[slot]) - 1); bytes.Equal(r.serial, serial) && !yield(r) {
+		if r, _ := x.at(uint32(x.table[at]) - 1); bytes.Equal(r.serial, serial) && !yield(r) {
 			return
 		}
 	}

@@ -58,7 +58,7 @@ type Entry struct {
 }
 
 // Parse reads a list from memory. It keeps no reference to der unless the list is signed with an algorithm that needs
-// the whole message to verify (Ed25519, ML-DSA). The error is a *ParseError.
+// the whole message to verify (Ed25519, ML-DSA). A list with more than 1,024 entries of one serial number is refused. The error is a *ParseError.
 func Parse(der []byte) (*List, error) {
 	return read(&scanner{buf: der})
 }
@@ -124,10 +124,11 @@ func read(s *scanner) (*List, error) { return walk(s, false) }
 func walk(s *scanner, sums bool) (*List, error) {
 	r := &reader{scanner: *s, list: &List{sums: sums}, issuer: -1}
 	err := r.certificateList()
+	if err == nil && !sums {
+		r.in("revokedCertificates")
+		err = r.list.entries.build()
+	}
 	if err == nil {
-		if !sums {
-			r.list.entries.build()
-		}
 		r.deviations()
 	}
 	r.wait()

@@ -283,3 +283,30 @@ func TestDeviations(t *testing.T) {
 		}
 	}
 }
+
+// TestManyAlike: a list of many times the same serial number is refused before it costs more than its length, and a million hostile octets
+// no minutes. Short lists and long ones are indexed in different ways.
+func TestManyAlike(t *testing.T) {
+	ca := newAuthority(t, "Crowded CA", newKey(t))
+	for _, tt := range []struct {
+		others, alike int
+		refused       bool
+	}{{0, 1024, false}, {0, 1025, true}, {20_000, 1024, false}, {20_000, 1025, true}, {0, 200_000, true}} {
+		s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key, extensions: []extension{numberExtension(1)}}
+		for i := range tt.others {
+			s.entries = append(s.entries, strangeEntry{serial: serial(i).Bytes()})
+		}
+		for range tt.alike {
+			s.entries = append(s.entries, strangeEntry{serial: []byte{5}})
+		}
+		list, err := crl.Parse(s.der(t))
+		if _, typed := errors.AsType[*crl.ParseError](err); typed != tt.refused || !tt.refused && (err != nil || list.Len() != tt.others+tt.alike) {
+			t.Errorf("%d others and %d alike: %v", tt.others, tt.alike, err)
+		}
+		if err == nil {
+			if _, ok := list.Lookup([]byte{5}, list.Issuer); !ok || list.Deviations[0].Section != "5.1.2.6" {
+				t.Errorf("%d others and %d alike: not found, or not told: %v", tt.others, tt.alike, list.Deviations)
+			}
+		}
+	}
+}

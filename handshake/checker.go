@@ -96,8 +96,8 @@ func (c *Checker) inspect(budget *budget, in inspection) *Result {
 		c.askNetwork(budget, subjects)
 	}
 	for i, s := range subjects {
-		c.rememberRevocation(s)
-		r.Certificates[i] = c.judge(in, s, i)
+		c.learnFrom(s, s.evidence)
+		r.Certificates[i] = c.judge(s)
 	}
 	c.decide(r)
 	return r
@@ -201,12 +201,10 @@ func (s *subject) settled() bool {
 func (s *subject) open() bool { return !s.settled() && s.fault == nil }
 
 func anyRevoked(subjects []*subject) bool {
-	for _, s := range subjects {
-		if d := decisive(s.evidence); d != nil && refuted(d.Status) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(subjects, func(s *subject) bool {
+		d := decisive(s.evidence)
+		return d != nil && refuted(d.Status)
+	})
 }
 
 // refuted reports whether a status says that the certificate must not be accepted.
@@ -244,9 +242,7 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 			ctx, done := c.outlive(ctx)
 			defer done()
 			evidence := source(ctx, asked)
-			if d := decisive(evidence); d != nil && d.Final {
-				c.learn(asked.key, asked.cert, *d)
-			}
+			c.learnFrom(&asked, evidence)
 			answered <- answer{evidence, i}
 		}()
 	}
@@ -280,17 +276,10 @@ func (c *Checker) outlive(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// rememberRevocation keeps what must never be forgotten, and acts on it.
-func (c *Checker) rememberRevocation(s *subject) {
-	if d := decisive(s.evidence); d != nil && d.Final {
-		c.learn(s.key, s.cert, *d)
-	}
-}
-
-// learn remembers a revocation that cannot be taken back and closes tracked connections of the certificate.
-func (c *Checker) learn(key certificateKey, cert *x509.Certificate, evidence Evidence) {
-	if c.memory.remember(key, evidence, cert.NotAfter, c.config.Now()) {
-		c.tracked.close(key)
+// learnFrom remembers a revocation that cannot be taken back and closes tracked connections of the certificate.
+func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
+	if d := decisive(evidence); d != nil && d.Final && c.memory.remember(s.key, *d, s.cert.NotAfter, c.config.Now()) {
+		c.tracked.close(s.key)
 	}
 }
 
@@ -339,10 +328,5 @@ func weight(status pki.Status) int {
 		pki.StatusNotCovered, pki.StatusTooNew, pki.StatusUnreachable, pki.StatusUnknown, pki.StatusInvalid, pki.StatusStale,
 		pki.StatusExempt, pki.StatusGood, pki.StatusNotIssued, pki.StatusRevoked,
 	}
-	for i, s := range order {
-		if s == status {
-			return i
-		}
-	}
-	return -1
+	return slices.Index(order[:], status)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,7 +146,7 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 func (c *Checker) judgeLists(s *subject, target crl.Target, held []*heldList) Evidence {
 	rules := c.rules(s, held)
 	judgement := crl.Judge(target, listsOf(held), rules)
-	if judgement.Status == crl.Undetermined && rejectedFor(judgement, crl.CauseStale) {
+	if judgement.Status == crl.Undetermined && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
 		// A revocation that cannot be taken back counts at any age: only good wears off.
 		rules.IgnoreExpiration = true
 		if old := crl.Judge(target, listsOf(held), rules); old.Status == crl.Revoked && old.Entry.Reason != pki.CertificateHold {
@@ -184,15 +185,6 @@ func listsOf(held []*heldList) []*crl.List {
 		lists[i] = h.list
 	}
 	return lists
-}
-
-func rejectedFor(j crl.Judgement, cause crl.Cause) bool {
-	for _, r := range j.Rejected {
-		if r.Cause == cause {
-			return true
-		}
-	}
-	return false
 }
 
 // evidenceOfJudgement describes a judgement by the list that decided it, or by the rejection that explains most.

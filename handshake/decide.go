@@ -2,12 +2,13 @@ package handshake
 
 import (
 	"errors"
+	"slices"
 
 	"signet.example/signet/pki"
 )
 
 // judge turns the evidence about one certificate into a status and, with the policy, into an error or none.
-func (c *Checker) judge(in inspection, s *subject, index int) CertificateResult {
+func (c *Checker) judge(s *subject) CertificateResult {
 	result := CertificateResult{Certificate: s.cert, Issuer: s.issuer, Evidence: s.evidence, Covered: s.covered}
 	result.Policy = c.policyFor(s.config).effective(s.covered)
 	result.Decisive = decisive(result.Evidence)
@@ -19,8 +20,8 @@ func (c *Checker) judge(in inspection, s *subject, index int) CertificateResult 
 	case refuted(result.Status): // what the authority says comes before what the certificate demands
 	case s.fault != nil:
 		result.Status, result.Err = pki.StatusInvalid, s.fault
-	case s.leaf && !in.recheck && mustStaple(s.cert):
-		if err := missingStaple(&result, in.resumed); err != nil {
+	case s.leaf && !s.recheck && mustStaple(s.cert):
+		if err := missingStaple(&result, s.resumed); err != nil {
 			result.Err = err
 		}
 	}
@@ -125,17 +126,9 @@ func (c *Checker) override(r *Result) {
 	if r.decision != Refused || c.config.Override == nil {
 		return
 	}
-	revoked := false
-	for _, result := range r.Certificates {
-		revoked = revoked || refuted(result.Status)
-	}
-	switch c.config.Override(r) {
-	case AcceptRevokedCertificate:
+	revoked := slices.ContainsFunc(r.Certificates, func(result CertificateResult) bool { return refuted(result.Status) })
+	if answer := c.config.Override(r); answer == AcceptRevokedCertificate || answer == Accept && !revoked {
 		r.decision = AcceptedOverridden
-	case Accept:
-		if !revoked {
-			r.decision = AcceptedOverridden
-		}
 	}
 }
 

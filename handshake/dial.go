@@ -179,13 +179,11 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	if config.ServerName == "" {
 		config.ServerName = hostOf(address)
 	}
-	guard := &Guard{}
-	wrapped, err := d.Checker.wrapClient(ctx, config, func(r *Result, state tls.ConnectionState) {
-		guard.found(r)
-		if d.Track {
-			guard.track(d.Checker, state.PeerCertificates)
-		}
-	})
+	guard, tracker := &Guard{}, d.Checker
+	if !d.Track {
+		tracker = nil
+	}
+	wrapped, err := d.Checker.wrapClient(ctx, config, guard.found(tracker))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -3,7 +3,6 @@ package handshake
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"sync"
 )
@@ -49,27 +48,21 @@ func (g *Guard) Close() error {
 	return g.Conn.Close()
 }
 
-func (g *Guard) found(r *Result) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.result = r
-}
-
-// track has the connection closed when a certificate of the chain that was accepted becomes revoked.
-func (g *Guard) track(c *Checker, presented []*x509.Certificate) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed || g.stop != nil || g.result == nil || g.result.Err() != nil || len(g.result.Chain) < 2 {
-		return
+// found takes what the check found out, and has the connection closed when a certificate of the chain that was accepted becomes revoked. Without
+// a Checker it is not tracked.
+func (g *Guard) found(tracker *Checker) func(*Result, tls.ConnectionState) {
+	return func(r *Result, state tls.ConnectionState) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.result = r
+		if tracker != nil && !g.closed && g.stop == nil && r.Err() == nil && len(r.Chain) >= 2 {
+			g.stop = tracker.track(g.Conn, r.Chain, state.PeerCertificates, r)
+		}
 	}
-	g.stop = c.track(g.Conn, g.result.Chain, presented, g.result)
 }
 
 // WrapClientConn is WrapClient for the one connection over a Guard: its Result is the Guard's, the connection is tracked, and ctx
 // bounds the check too. Name the server in config.ServerName.
 func (c *Checker) WrapClientConn(ctx context.Context, guard *Guard, config *tls.Config) (*tls.Config, error) {
-	return c.wrapClient(ctx, config, func(r *Result, state tls.ConnectionState) {
-		guard.found(r)
-		guard.track(c, state.PeerCertificates)
-	})
+	return c.wrapClient(ctx, config, guard.found(c))
 }

@@ -65,10 +65,7 @@ func (c *Checker) wrapServer(config *tls.Config, guard *Guard) (*tls.Config, err
 		}
 	}
 	if guard != nil {
-		hook.found = func(r *Result, state tls.ConnectionState) {
-			guard.found(r)
-			guard.track(c, state.PeerCertificates)
-		}
+		hook.found = guard.found(c)
 	}
 	wrapped.VerifyConnection = hook.verifyClient
 	return wrapped, nil

@@ -123,13 +123,6 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	}
 }
 
-// learnFrom acts on what a refresh in the background found out.
-func (c *Checker) learnFrom(s *subject, evidence []Evidence) {
-	if d := decisive(evidence); d != nil && d.Final {
-		c.learn(s.key, s.cert, *d)
-	}
-}
-
 // background runs something in a goroutine if there is a place for it.
 func (c *Checker) background(limit time.Duration, run func(context.Context)) {
 	select {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -127,12 +128,7 @@ func trustedName(roots *x509.CertPool, name []byte) bool {
 		return false
 	}
 	//lint:ignore SA1019 the roots of the system are left out, which only costs precision
-	for _, subject := range roots.Subjects() {
-		if bytes.Equal(subject, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(roots.Subjects(), func(subject []byte) bool { return bytes.Equal(subject, name) })
 }
 
 // pinned reports whether the chain holds one of the pins above the leaf, or there are none.
@@ -140,14 +136,9 @@ func (c *Checker) pinned(chain []*x509.Certificate) bool {
 	if len(c.config.Pins) == 0 {
 		return true
 	}
-	for _, issuer := range chain[min(1, len(chain)):] {
-		for _, pin := range c.config.Pins {
-			if issuerKeyOf(issuer) == issuerKeyOf(pin) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(chain[min(1, len(chain)):], func(issuer *x509.Certificate) bool {
+		return slices.ContainsFunc(c.config.Pins, func(pin *x509.Certificate) bool { return issuerKeyOf(issuer) == issuerKeyOf(pin) })
+	})
 }
 
 func notPinned(presented []*x509.Certificate) *UntrustedError {

@@ -97,7 +97,7 @@ func TestSourceFails(t *testing.T) {
 				t.Errorf("loaded without %s: %v", method, err)
 			}
 		}
-		for _, method := range []string{"IssuerKeys", "ChangedRanges", "LedgerHead", "LedgerEntries"} {
+		for _, method := range []string{"IssuerKeys", "ChangedRanges", "LedgerHead", "LedgerEntries", ""} {
 			f := &source{Store: s}
 			at := now
 			var mu sync.Mutex
@@ -119,6 +119,12 @@ func TestSourceFails(t *testing.T) {
 			time.Sleep(2500 * time.Millisecond)
 			cancel()
 			<-done
+			if method == "" {
+				if asOf := u.AsOf(); len(reported) > 0 || !asOf.Equal(now.Add(time.Minute)) || u.Lag() != 0 {
+					t.Errorf("all is well, and memory is right as of %s, %s behind", asOf, u.Lag())
+				}
+				continue
+			}
 			if len(reported) == 0 {
 				t.Fatalf("%s fails and nobody is told", method)
 			}
@@ -299,7 +305,7 @@ func TestParseJobID(t *testing.T) {
 	if got, err := revocation.ParseJobID(id.String()); err != nil || got != id {
 		t.Errorf("%s, %v", got, err)
 	}
-	for _, text := range []string{"", "0", id.String()[1:], id.String()[2:], id.String() + "00", "zz" + id.String()[2:]} {
+	for _, text := range []string{"", "0", id.String()[1:], id.String()[2:], id.String() + "0", id.String() + "00", "zz" + id.String()[2:]} {
 		if got, err := revocation.ParseJobID(text); err == nil || got != (revocation.JobID{}) {
 			t.Errorf("%q: %s, %v", text, got, err)
 		}

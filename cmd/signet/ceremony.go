@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -120,12 +119,19 @@ func (f *ceremonyFlags) who(a *app) error {
 	if len(f.Present) > 0 || terminal == nil {
 		return nil
 	}
-	lines := bufio.NewScanner(terminal)
 	fmt.Fprintln(a.err, "Who is present? One a line, such as: Ada Lovelace, key holder. An empty line ends.")
-	for lines.Scan() && strings.TrimSpace(lines.Text()) != "" {
-		f.Present = append(f.Present, strings.TrimSpace(lines.Text()))
+	for {
+		name, err := a.readLine(terminal)
+		if name != "" {
+			f.Present = append(f.Present, name)
+		}
+		if err == io.EOF || err == nil && name == "" {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return lines.Err()
 }
 
 // confirm asks somebody, who has to write the whole word.
@@ -134,8 +140,7 @@ func (f *ceremonyFlags) confirm(a *app, question string) (string, error) {
 		return "yes, by --yes on the command line", nil
 	}
 	fmt.Fprintf(a.err, "\n%s\nType yes to go on: ", question)
-	answer, err := bufio.NewReader(a.terminal()).ReadString('\n')
-	if err != nil || strings.TrimSpace(answer) != "yes" {
+	if answer, err := a.readLine(a.terminal()); err != nil || answer != "yes" {
 		return "", pki.Errorf(pki.KindRefused, "confirm", "nobody said yes").WithHint("nothing was signed; hold the ceremony again when everybody agrees")
 	}
 	return "yes, typed at the terminal", nil

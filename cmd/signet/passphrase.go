@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 
@@ -74,19 +77,35 @@ func (a *app) readHidden(terminal int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	type line struct {
-		text []byte
-		err  error
+	text, err := interruptible(a.ctx, func() ([]byte, error) { return term.ReadPassword(terminal) })
+	if a.ctx.Err() != nil {
+		return nil, errors.Join(a.ctx.Err(), term.Restore(terminal, before))
 	}
-	read := make(chan line, 1)
+	return text, err
+}
+
+// readLine reads a line of a terminal, without its end. An interrupt ends it: whoever interrupts a question has not answered it.
+func (a *app) readLine(terminal *os.File) (string, error) {
+	line, err := interruptible(a.ctx, func() (string, error) { return bufio.NewReader(terminal).ReadString('\n') })
+	return strings.TrimSpace(line), err
+}
+
+// interruptible is what read returns, or an error as soon as ctx ends; then read goes on until the process ends.
+func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
 	go func() {
-		text, err := term.ReadPassword(terminal)
-		read <- line{text, err}
+		value, err := read()
+		done <- result{value, err}
 	}()
 	select {
-	case got := <-read:
-		return got.text, got.err
-	case <-a.ctx.Done():
-		return nil, errors.Join(a.ctx.Err(), term.Restore(terminal, before))
+	case got := <-done:
+		return got.value, got.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"strings"
 	"time"
@@ -175,8 +174,8 @@ func (a *app) agreed(question string) bool {
 		return false
 	}
 	fmt.Fprintf(a.err, "%s Type yes to go on: ", question)
-	answer, err := bufio.NewReader(terminal).ReadString('\n')
-	return err == nil && strings.TrimSpace(answer) == "yes"
+	answer, err := a.readLine(terminal)
+	return err == nil && answer == "yes"
 }
 
 // printPublished says how far a change of status has come: since when it is published everywhere, if that is known.

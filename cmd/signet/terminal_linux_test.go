@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -70,5 +74,134 @@ func TestInterruptedPassphrase(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("the question goes on")
+	}
+}
+
+// seated is somebody at a terminal, in front of a program.
+type seated struct {
+	t                *testing.T
+	keyboard, screen *os.File
+	program          *exec.Cmd
+	before           syscall.Termios
+	said             chan byte
+	all              strings.Builder
+}
+
+// ceremonyAt begins a root ceremony at a terminal that the program is the foreground of.
+func ceremonyAt(t *testing.T) *seated {
+	t.Helper()
+	s := &seated{t: t, said: make(chan byte, 1<<20)}
+	s.keyboard, s.screen = terminal(t)
+	s.before = s.termios()
+	s.program = exec.Command("signet", "ceremony", "root", "--dir", filepath.Join(t.TempDir(), "root"), "--common-name", "Example Root CA 1", "--base-url", "http://pki.example", "--present", "Ada")
+	s.program.Stdin, s.program.Stdout, s.program.Stderr = s.screen, s.screen, s.screen
+	s.program.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SIGNET_") }), "HOME="+t.TempDir())
+	s.program.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := s.program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.program.Process.Kill() }) // usually it has ended
+	go func() {
+		buffer := make([]byte, 1)
+		for {
+			if _, err := s.keyboard.Read(buffer); err != nil {
+				return
+			}
+			s.said <- buffer[0]
+		}
+	}()
+	return s
+}
+
+func (s *seated) termios() (now syscall.Termios) {
+	s.t.Helper()
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, s.screen.Fd(), syscall.TCGETS, uintptr(unsafe.Pointer(&now))); errno != 0 {
+		s.t.Fatal(errno)
+	}
+	return now
+}
+
+// sees waits until a text is on the screen, and then until the terminal echoes, or not, as it is to.
+func (s *seated) sees(text string, echo bool) {
+	s.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for part := ""; !strings.Contains(part, text); {
+		select {
+		case octet := <-s.said:
+			part += string(octet)
+			s.all.WriteByte(octet)
+		case <-deadline:
+			s.t.Fatalf("%q never comes: %q", text, s.all.String())
+		}
+	}
+	for s.termios().Lflag&syscall.ECHO != 0 != echo {
+		select {
+		case <-deadline:
+			s.t.Fatalf("after %q the terminal echoes: %t", text, !echo)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (s *seated) types(text string) {
+	s.t.Helper()
+	if _, err := s.keyboard.WriteString(text); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// ends waits for the program, and finds the terminal as it was, and nothing secret on the screen.
+func (s *seated) ends(status int) {
+	s.t.Helper()
+	done := make(chan struct{})
+	go func() { _ = s.program.Wait(); close(done) }() // how it ended is in ProcessState
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		s.t.Fatalf("the program goes on: %q", s.all.String())
+	}
+	if got := s.program.ProcessState.ExitCode(); got != status {
+		s.t.Errorf("status %d, want %d: %q", got, status, s.all.String())
+	}
+	if now := s.termios(); now != s.before {
+		s.t.Errorf("the terminal is %+v, and was %+v", now, s.before)
+	}
+	for len(s.said) > 0 {
+		s.all.WriteByte(<-s.said)
+	}
+	if strings.Contains(s.all.String(), "horse") {
+		s.t.Errorf("the passphrase is on the screen: %q", s.all.String())
+	}
+}
+
+// A ceremony at a terminal: the passphrase is not shown, what is asked afterwards is, and a key stroke that interrupts ends it at every
+// question, with the terminal as it was and nothing signed.
+func TestCeremonyAtATerminal(t *testing.T) {
+	const passphrase, interrupt = "correct horse\n", "\x03"
+	questions := []struct {
+		says        string
+		hidden      bool
+		answer      string
+		interrupted int // status
+	}{
+		{"Passphrase of the keys: ", true, passphrase, 7}, {"Once more: ", true, passphrase, 7},
+		{"Make the key softkey:root (ecdsa-p384)?\r\nType yes to go on: ", false, "yes\n", 3}, {"Type yes to go on: ", false, "yes\n", 3},
+	}
+	for stop := range len(questions) + 1 {
+		t.Run(fmt.Sprintf("%d answers", stop), func(t *testing.T) {
+			t.Parallel()
+			s := ceremonyAt(t)
+			for _, q := range questions[:stop] {
+				s.sees(q.says, !q.hidden)
+				s.types(q.answer)
+			}
+			if stop == len(questions) {
+				s.ends(exitOK)
+				return
+			}
+			s.sees(questions[stop].says, !questions[stop].hidden)
+			s.types(interrupt)
+			s.ends(questions[stop].interrupted)
+		})
 	}
 }

@@ -1,7 +1,12 @@
 package crlserver_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +19,18 @@ import (
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
+
+// distributionPoint is an issuing distribution point (RFC 5280, Section 5.2.5).
+type distributionPoint struct {
+	Name struct {
+		Full []asn1.RawValue `asn1:"optional,tag:0"`
+	} `asn1:"optional,tag:0"`
+	UserCerts      bool           `asn1:"optional,tag:1"`
+	CACerts        bool           `asn1:"optional,tag:2"`
+	SomeReasons    asn1.BitString `asn1:"optional,tag:3"`
+	Indirect       bool           `asn1:"optional,tag:4"`
+	AttributeCerts bool           `asn1:"optional,tag:5"`
+}
 
 // TestImport brings in the lists of an off-line root, good ones and bad ones.
 func TestImport(t *testing.T) {
@@ -69,6 +86,41 @@ func TestImport(t *testing.T) {
 			t.UserCerts, t.URLs = true, []string{base + "/crl/" + a.issuer.String() + ".crl"}
 		}, 1), pki.KindRefused)
 		refused("for another URL", ceremony(1, a, func(t *crl.Template) { t.URLs = []string{"http://other.example/x.crl"} }, 1), pki.KindRefused)
+		url := base + "/crl/" + a.issuer.String() + ".crl"
+		plain := func(number *big.Int, reason int, extensions ...pkix.Extension) []byte {
+			octets := serial(epoch, 1)
+			return must(x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+				Number: number, ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().AddDate(0, 9, 0), ExtraExtensions: extensions,
+				RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: new(big.Int).SetBytes(octets[:]), RevocationTime: time.Now(), ReasonCode: reason}},
+			}, a.cert, a.key))
+		}
+		one := big.NewInt(1)
+		refused("no number that counts", plain(new(big.Int), 0), pki.KindRefused)
+		refused("a number too large to keep", plain(new(big.Int).Lsh(one, 63), 0), pki.KindRefused)
+		refused("a number of 80 bits", plain(new(big.Int).Lsh(one, 80), 0), pki.KindRefused)
+		refused("what is revoked taken off", plain(one, int(pki.RemoveFromCRL)), pki.KindRefused)
+		refused("an extension that nobody understands", plain(one, 0, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}), pki.KindRefused)
+		for name, point := range map[string]distributionPoint{
+			"for authorities only":       {CACerts: true},
+			"for attribute certificates": {AttributeCerts: true},
+			"of several issuers":         {Indirect: true},
+			"for some reasons":           {SomeReasons: asn1.BitString{Bytes: []byte{0x40}, BitLength: 2}},
+		} {
+			point.Name.Full = []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(url)}}
+			refused(name, plain(one, 0, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: must(asn1.Marshal(point))}), pki.KindRefused)
+		}
+		whole := distributionPoint{}
+		whole.Name.Full = []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(url)}}
+		if _, err := p.Examine(a.issuer, plain(one, 1, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: must(asn1.Marshal(whole))})); err != nil {
+			t.Errorf("a list that has none of these faults: %v", err)
+		}
+		revoker, err := auth.Principal{ID: "token:admin", Role: auth.RoleAdmin}.Authorize(auth.ActionRevoke, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Import(t.Context(), revoker, a.issuer, ceremony(1, a, nil, 1)); pki.KindOf(err) != pki.KindDenied {
+			t.Errorf("with the right to revoke: %v", err)
+		}
 		if _, err := p.Import(t.Context(), admin, other.issuer, ceremony(1, other, nil, 1)); pki.KindOf(err) != pki.KindNotFound {
 			t.Errorf("of an issuer that is not off-line here: %v", err)
 		}

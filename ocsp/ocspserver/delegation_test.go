@@ -2,6 +2,7 @@ package ocspserver_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -289,9 +290,64 @@ func TestDelegationRun(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("run ended with %v", err)
 	}
-	for _, config := range []ocspserver.DelegationConfig{{}, {Key: newKey(t), Store: testdb.SQLite(t), Issuers: issuersOf(one), Lifetime: time.Hour}} {
+	db := testdb.SQLite(t)
+	for _, config := range []ocspserver.DelegationConfig{
+		{Store: db, Issuers: issuersOf(one)}, {Key: newKey(t), Issuers: issuersOf(one)}, {Key: newKey(t), Store: db},
+		{Key: newKey(t), Store: db, Issuers: issuersOf(one), Lifetime: time.Hour}, {Key: newKey(t), Store: db, Issuers: issuersOf(one), Lifetime: 24 * time.Hour},
+	} {
 		if _, err := ocspserver.NewDelegation(config); pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("configuration %+v: %v", config, err)
+		}
+	}
+}
+
+// asking counts what is asked for.
+type asking struct {
+	store.Store
+	requests int
+}
+
+func (a *asking) RequestResponder(ctx context.Context, request ocspserver.ResponderRequest) error {
+	a.requests++
+	return a.Store.RequestResponder(ctx, request)
+}
+
+// TestDelegationAsksAgain: a request that nobody answers is made anew every minute, also after a clock was set back; the key for an
+// issuer is made once; and a certificate is used from its first second to its last.
+func TestDelegationAsksAgain(t *testing.T) {
+	now := start
+	one := newAuthority(t, "One")
+	db := &asking{Store: testdb.SQLite(t)}
+	key, made := newKey(t), 0
+	d := newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Now: func() time.Time { return now },
+		KeyFor: func(context.Context, *x509.Certificate) (crypto.Signer, error) { made++; return key, nil }})
+	for _, step := range []struct {
+		at       time.Duration
+		requests int
+	}{{0, 1}, {59 * time.Second, 1}, {time.Minute, 2}, {90 * time.Second, 2}, {-time.Hour, 3}, {-time.Hour + time.Second, 3}} {
+		now = start.Add(step.at)
+		if err := d.Round(t.Context()); err != nil || db.requests != step.requests || made != 1 {
+			t.Errorf("after %s: asked %d times, %d keys made, %v; want %d and 1", step.at, db.requests, made, err, step.requests)
+		}
+	}
+	hash, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := one.delegate(key.Public(), start, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.RecordResponder(t.Context(), one.id, hash, der); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for at, valid := range map[time.Duration]bool{-time.Second: false, 0: true, time.Hour - time.Second: true, time.Hour: false} {
+		now = start.Add(at)
+		if _, err := d.Current(one.id); (err == nil) != valid {
+			t.Errorf("at %s: %v", at, err)
 		}
 	}
 }
