@@ -111,13 +111,13 @@ CREATE FUNCTION signet_certificate_facts(p_issuer bytea[], p_serial bytea[], p_e
 	RETURNS TABLE (o_not_after timestamptz, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-	RETURN QUERY SELECT c.not_after, c.account, CASE WHEN coalesce((d.e).seq, 0) >= coalesce((f.e).seq, 0) THEN d.e ELSE f.e END
+	RETURN QUERY SELECT c.not_after, c.account, l
 		FROM unnest(p_issuer, p_serial, p_epoch, p_idx) WITH ORDINALITY AS k (issuer, serial, epoch, idx, n)
 		LEFT JOIN LATERAL (SELECT x.not_after, x.account FROM certificates x
 			WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial LIMIT 1) c ON true
-		LEFT JOIN LATERAL (SELECT x AS e FROM ledger x WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial
-			ORDER BY x.seq + 0 DESC LIMIT 1) d ON true
-		LEFT JOIN LATERAL (SELECT x AS e FROM ledger x WHERE x.epoch IS NULL AND x.issuer = k.issuer AND x.serial = k.serial ORDER BY x.seq + 0 DESC LIMIT 1) f ON true
+		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial) d ON true
+		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch IS NULL AND x.issuer = k.issuer AND x.serial = k.serial) f ON true
+		LEFT JOIN ledger l ON l.seq = greatest(d.seq, f.seq)
 		ORDER BY k.n;
 END $$;
 
@@ -212,7 +212,8 @@ BEGIN
 			coalesce(p_invalidity_at, s.invalidity_at), NULL, p_actor, coalesce(s.seq, 0))::ledger_entry)
 		INTO v_entries
 		FROM (SELECT c.issuer, c.epoch, c.idx, c.serial, l.seq, l.kind, l.revoked_at, l.invalidity_at
-			FROM certificates c LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) l ON true
+			FROM certificates c LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch = c.epoch AND x.issuer = c.issuer AND x.idx = c.idx) m ON true
+				LEFT JOIN ledger l ON l.seq = m.seq
 			WHERE c.spki_hash = ANY (p_hashes) AND c.epoch >= p_epoch AND (c.not_after > v_now) IS TRUE
 			  AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND l.reason <> 1)
 			LIMIT p_limit + 1) s;
