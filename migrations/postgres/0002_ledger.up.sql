@@ -267,7 +267,8 @@ BEGIN
 				CASE WHEN l.kind IN (1, 2) THEN l.revoked_at ELSE date_trunc('second', p_now) END,
 				coalesce(p_job.invalidity_at, l.invalidity_at), p_job.id, p_job.actor, coalesce(l.seq, 0))::ledger_entry
 		FROM unnest(p_chosen) WITH ORDINALITY AS c (issuer, epoch, idx, serial, n)
-		LEFT JOIN LATERAL (SELECT * FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) l ON true
+		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch = c.epoch AND x.issuer = c.issuer AND x.idx = c.idx) m ON true
+		LEFT JOIN ledger l ON l.seq = m.seq
 		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND p_job.reason = 1 AND l.reason <> 1)
 		ORDER BY c.n);
 END $$;
