@@ -466,3 +466,60 @@ func TestLedgerIsAudited(t *testing.T) {
 		}
 	}
 }
+
+// unasked are books that nobody may ask about certificates.
+type unasked struct{ store.Store }
+
+func (unasked) CertificateFacts(context.Context, []revocation.Claim) ([]revocation.Facts, error) {
+	return nil, errBroken
+}
+
+// Who may revoke any certificate asks the database about those only of which memory cannot tell; what another instance
+// did meanwhile still comes first.
+func TestRevokeFromMemory(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		closed := i.reserve(t, epoch, 0, 16)
+		closed.record(t, 0, 1, 2, 3, 4, 6, 7)
+		closed.close(t, 8, 5)
+		passed := i.reserve(t, 2, 0, 16)
+		passed.record(t, 0)
+		passed.close(t, 1)
+		u := newUniverse(t, s)
+		l, elsewhere := newLedger(t, unasked{s}, u), newLedger(t, s, newUniverse(t, s))
+		request := func(span span, index uint64) revocation.Request {
+			return revocation.Request{Key: span.claim(index).Key, Reason: pki.Superseded}
+		}
+
+		receipt, err := l.Revoke(t.Context(), admin(t), request(closed, 0))
+		if err != nil || receipt.Repeated || receipt.Entry.Position != closed.claim(0).Position || receipt.Entry.Foreign {
+			t.Errorf("what memory knows: %+v, %v", receipt, err)
+		}
+		if a := lookup(t, u, i.id, closed.serial(0)); a.Status != pki.StatusRevoked || a.EventSeq != receipt.Entry.Seq {
+			t.Errorf("revoked from memory: %+v", a)
+		}
+		if _, err := elsewhere.Revoke(t.Context(), admin(t), request(closed, 1)); err != nil {
+			t.Fatal(err)
+		}
+		forged := request(closed, 2)
+		forged.Serial[19] ^= 1
+		owner := grant(t, auth.RoleRequester, "alice", auth.ActionRevoke)
+		for what, ask := range map[string]func() (revocation.Receipt, error){
+			"revoked already":             func() (revocation.Receipt, error) { return l.Revoke(t.Context(), admin(t), request(closed, 0)) },
+			"revoked elsewhere meanwhile": func() (revocation.Receipt, error) { return l.Revoke(t.Context(), admin(t), request(closed, 1)) },
+			"one's own":                   func() (revocation.Receipt, error) { return l.Revoke(t.Context(), owner, request(closed, 2)) },
+			"a hold":                      func() (revocation.Receipt, error) { return l.Hold(t.Context(), admin(t), request(closed, 3)) },
+			"a void index":                func() (revocation.Receipt, error) { return l.Revoke(t.Context(), admin(t), request(closed, 5)) },
+			"an index beyond the range":   func() (revocation.Receipt, error) { return l.Revoke(t.Context(), admin(t), request(closed, 9)) },
+			"a forged serial":             func() (revocation.Receipt, error) { return l.Revoke(t.Context(), admin(t), forged) },
+			"a week that has passed":      func() (revocation.Receipt, error) { return l.Revoke(t.Context(), admin(t), request(passed, 0)) },
+		} {
+			if _, err := ask(); !errors.Is(err, errBroken) {
+				t.Errorf("%s: %v; want the database to be asked", what, err)
+			}
+		}
+		if _, err := newLedger(t, s, newUniverse(t, s)).Revoke(t.Context(), admin(t), request(closed, 1)); err != nil {
+			t.Errorf("the same elsewhere: %v", err)
+		}
+	})
+}
