@@ -172,12 +172,17 @@ func (c *ocspRequestCmd) Run(a *app) error {
 		return err
 	}
 	var responders []string
+	stranger := false
 	if certificate, err := verify.ParseCertificate(ders[0]); err == nil { // one that crypto/x509 refuses can be asked about all the same
 		responders = certificate.OCSPServer
+		stranger = issuer.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature) != nil
 	}
-	result := map[string]any{"request_file": c.Out, "octets": len(der), "responders": responders}
+	result := map[string]any{"request_file": c.Out, "octets": len(der), "responders": responders, "issuer_did_not_sign": stranger}
 	return a.show(result, func(p *printer) {
 		p.line("wrote an OCSP request of %d octets to %s", len(der), c.Out)
+		if stranger {
+			p.line("note: the issuer that was named did not sign this certificate: a responder will not know it")
+		}
 		for _, responder := range responders {
 			p.next("curl -s --data-binary @%s -H 'Content-Type: application/ocsp-request' %s > answer.der", c.Out, responder)
 		}
