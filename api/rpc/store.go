@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -93,12 +92,9 @@ func CertificatesInForce(ctx context.Context, issuers []ca.Issuer, universe *rev
 	return all, nil
 }
 
-// revokedAuthority reports whether an issuer of ours has revoked the certificate of an authority. Whoever has the key of such an
-// authority can give a client a serial number that is in force.
+// revokedAuthority reports whether an issuer of ours has revoked the certificate of an authority; a root is its own issuer. Whoever has
+// the key of such an authority can give a client a serial number that is in force.
 func revokedAuthority(ctx context.Context, issuers []ca.Issuer, universe *revocation.Universe, authority *x509.Certificate) (bool, error) {
-	if bytes.Equal(authority.RawIssuer, authority.RawSubject) {
-		return false, nil // nobody can revoke a root
-	}
 	above, signed := signer(issuers, authority)
 	serial, err := pki.SerialFromBig(authority.SerialNumber)
 	if !signed || err != nil {

@@ -13,12 +13,12 @@ CREATE TABLE responders (
 CREATE INDEX responders_open ON responders (requested_at) WHERE open;
 CREATE INDEX responders_key ON responders (key_hash);
 
--- signet_responder_claim removes responders that have gone and claims open requests, oldest first.
-CREATE FUNCTION signet_responder_claim(p_limit integer) RETURNS TABLE (r_issuer bytea, r_key_hash bytea, r_csr bytea) LANGUAGE plpgsql AS $$
+-- signet_responder_claim removes responders that have gone and claims open requests of all issuers but some, oldest first.
+CREATE FUNCTION signet_responder_claim(p_except bytea[], p_limit integer) RETURNS TABLE (r_issuer bytea, r_key_hash bytea, r_csr bytea) LANGUAGE plpgsql AS $$
 BEGIN
 	DELETE FROM responders WHERE requested_at < clock_timestamp() - interval '30 days';
 	RETURN QUERY WITH picked AS (
-		SELECT issuer, key_hash FROM responders WHERE open AND claimed_until <= clock_timestamp()
+		SELECT issuer, key_hash FROM responders WHERE open AND claimed_until <= clock_timestamp() AND issuer <> ALL (p_except)
 		ORDER BY requested_at LIMIT p_limit FOR UPDATE SKIP LOCKED
 	), claimed AS (
 		UPDATE responders r SET claimed_until = clock_timestamp() + interval '1 minute'

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -45,8 +46,9 @@ type DelegationConfig struct {
 
 // Limits of one round.
 const (
-	askAgain    = time.Minute // a request that nobody answered is made anew after this
-	claimLimit  = 64          // requests that are certified in one round
+	askAgain    = time.Minute     // a request that nobody answered is made anew after this
+	claimLimit  = 64              // requests that are certified in one round
+	leaveFor    = 5 * time.Second // an issuer for which this instance cannot certify is left to others for so long
 	recordGrace = 10 * time.Second
 )
 
@@ -60,6 +62,7 @@ type Delegation struct {
 	mu      sync.RWMutex
 	current map[pki.IssuerID][]*Delegate // guarded by mu; valid or about to be, newest last
 	asked   map[pki.IssuerID]time.Time   // guarded by rounds
+	failed  map[pki.IssuerID]time.Time   // when certifying did; guarded by rounds
 	keys    map[pki.IssuerID]*ownKey     // guarded by rounds
 }
 
@@ -104,7 +107,7 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 		config.KeyFor = func(context.Context, *x509.Certificate) (crypto.Signer, error) { return config.Key, nil }
 	}
 	return &Delegation{
-		config: config, current: make(map[pki.IssuerID][]*Delegate), asked: make(map[pki.IssuerID]time.Time), keys: make(map[pki.IssuerID]*ownKey),
+		config: config, current: make(map[pki.IssuerID][]*Delegate), asked: make(map[pki.IssuerID]time.Time), failed: make(map[pki.IssuerID]time.Time), keys: make(map[pki.IssuerID]*ownKey),
 	}, nil
 }
 
@@ -252,10 +255,12 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 	return nil
 }
 
-// certify signs what this and other instances ask for. What fails is claimed for a minute, and then tried again by
-// whoever comes first.
+// certify signs what this and other instances ask for. What fails is given back, and left to others for a moment: they may have the key
+// of the issuer.
 func (d *Delegation) certify(ctx context.Context) error {
-	requests, err := d.config.Store.ClaimResponders(ctx, claimLimit)
+	now := d.config.Now()
+	maps.DeleteFunc(d.failed, func(_ pki.IssuerID, at time.Time) bool { return now.Sub(at) >= leaveFor || now.Before(at) })
+	requests, err := d.config.Store.ClaimResponders(ctx, slices.Collect(maps.Keys(d.failed)), claimLimit)
 	if err != nil {
 		return err
 	}
@@ -269,8 +274,8 @@ func (d *Delegation) certify(ctx context.Context) error {
 			cancel()
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("certify responder %s of issuer %s: %w", request.Key, request.Issuer, err))
-			delete(d.asked, request.Issuer)
+			d.failed[request.Issuer] = now
+			failed = append(failed, fmt.Errorf("certify responder %s of issuer %s: %w", request.Key, request.Issuer, err), d.config.Store.RequestResponder(ctx, request))
 		}
 	}
 	return errors.Join(failed...)

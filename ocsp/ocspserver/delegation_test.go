@@ -260,10 +260,11 @@ func TestDelegationWhenTheCAFails(t *testing.T) {
 		t.Errorf("a round in which the ca fails: %v", err)
 	}
 	ca.fails = nil
-	if err := d.Round(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := d.Round(t.Context()); err != nil || ca.issued != 0 {
+		t.Errorf("it is left to others for a moment: %d were issued, %v", ca.issued, err)
 	}
-	for range 3 {
+	now = now.Add(5 * time.Second)
+	for range 4 {
 		if err := d.Round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -275,6 +276,31 @@ func TestDelegationWhenTheCAFails(t *testing.T) {
 	if err := d.Round(t.Context()); err != nil || ca.issued != 2 {
 		t.Errorf("at half-life: %d issued, %v", ca.issued, err)
 	}
+}
+
+// TestDelegationOfAnotherInstance: an instance without the key of an issuer asks and looks first, always, and gets its certificate from the one
+// that has the key.
+func TestDelegationOfAnotherInstance(t *testing.T) {
+	clock := func() time.Time { return start }
+	one := newAuthority(t, "One")
+	db := testdb.SQLite(t)
+	config := ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Now: clock}
+	config.Certifier = &certifier{now: clock, authorities: []*authority{one}, fails: errors.New("there is no such key")}
+	without := newDelegation(t, config)
+	config.Certifier = &certifier{now: clock, authorities: []*authority{one}}
+	with := newDelegation(t, config)
+	if err := without.Round(t.Context()); err == nil {
+		t.Error("a round without the key tells nobody")
+	}
+	for range 2 {
+		for _, d := range []*ocspserver.Delegation{without, with} {
+			if err := d.Round(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	current(t, without, one)
+	current(t, with, one)
 }
 
 func TestDelegationRun(t *testing.T) {

@@ -49,9 +49,9 @@ type Responders interface {
 	// open or after it was answered, opens it anew.
 	RequestResponder(ctx context.Context, request ResponderRequest) error
 
-	// ClaimResponders returns open requests, oldest first, at most limit, that nobody has claimed in the last minute, and
-	// claims them. Rows of responders that have not asked for 30 days are removed.
-	ClaimResponders(ctx context.Context, limit int) ([]ResponderRequest, error)
+	// ClaimResponders returns open requests of all issuers but some, oldest first, at most limit, that nobody has claimed in the
+	// last minute, and claims them. Rows of responders that have not asked for 30 days are removed.
+	ClaimResponders(ctx context.Context, except []pki.IssuerID, limit int) ([]ResponderRequest, error)
 
 	// RecordResponder stores the certificate (DER) that answers a request and closes it. KindNotFound if there is none.
 	RecordResponder(ctx context.Context, issuer pki.IssuerID, key pki.KeyHash, certificate []byte) error

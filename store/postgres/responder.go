@@ -19,9 +19,13 @@ func (s *Store) RequestResponder(ctx context.Context, request ocspserver.Respond
 }
 
 // ClaimResponders implements ocspserver.Responders.
-func (s *Store) ClaimResponders(ctx context.Context, limit int) ([]ocspserver.ResponderRequest, error) {
+func (s *Store) ClaimResponders(ctx context.Context, except []pki.IssuerID, limit int) ([]ocspserver.ResponderRequest, error) {
 	const op = "claim responder requests"
-	rows, err := s.pool.Query(ctx, `SELECT r_issuer, r_key_hash, r_csr FROM signet_responder_claim($1)`, limit)
+	others := make([][]byte, len(except))
+	for i := range except {
+		others[i] = except[i][:]
+	}
+	rows, err := s.pool.Query(ctx, `SELECT r_issuer, r_key_hash, r_csr FROM signet_responder_claim($1, $2)`, others, limit)
 	if err != nil {
 		return nil, translate(op, err)
 	}

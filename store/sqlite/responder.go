@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"signet.example/signet/ocsp/ocspserver"
@@ -26,25 +27,27 @@ func (s *Store) RequestResponder(ctx context.Context, request ocspserver.Respond
 }
 
 // ClaimResponders implements ocspserver.Responders.
-func (s *Store) ClaimResponders(ctx context.Context, limit int) ([]ocspserver.ResponderRequest, error) {
+func (s *Store) ClaimResponders(ctx context.Context, except []pki.IssuerID, limit int) ([]ocspserver.ResponderRequest, error) {
 	var requests []ocspserver.ResponderRequest
 	err := s.inTx(ctx, "claim responder requests", func(tx *sql.Tx, now time.Time) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM responders WHERE requested_at < ?`, now.Add(-responderMemory).UnixMicro()); err != nil {
 			return err
 		}
-		rows, err := tx.QueryContext(ctx, `SELECT issuer, key_hash, csr FROM responders WHERE open AND claimed_until <= ? ORDER BY requested_at LIMIT ?`, now.UnixMicro(), limit)
+		rows, err := tx.QueryContext(ctx, `SELECT issuer, key_hash, csr FROM responders WHERE open AND claimed_until <= ? ORDER BY requested_at`, now.UnixMicro())
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		for rows.Next() {
+		for len(requests) < limit && rows.Next() {
 			var issuer, key []byte
 			var r ocspserver.ResponderRequest
 			if err := rows.Scan(&issuer, &key, &r.CSR); err != nil {
 				return err
 			}
 			r.Issuer, r.Key = pki.IssuerID(issuer), pki.KeyHash(key)
-			requests = append(requests, r)
+			if !slices.Contains(except, r.Issuer) {
+				requests = append(requests, r)
+			}
 		}
 		if err := rows.Err(); err != nil {
 			return err

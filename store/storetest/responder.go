@@ -23,9 +23,9 @@ func testResponder(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Fatal(err)
 		}
 	}
-	claim := func(t *testing.T, s store.Store, limit int) []ocspserver.ResponderRequest {
+	claim := func(t *testing.T, s store.Store, limit int, except ...pki.IssuerID) []ocspserver.ResponderRequest {
 		t.Helper()
-		claimed, err := s.ClaimResponders(t.Context(), limit)
+		claimed, err := s.ClaimResponders(t.Context(), except, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,6 +41,19 @@ func testResponder(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("an empty table gave %+v", claimed)
 		}
 		want := []ocspserver.ResponderRequest{request(1, 0), request(0, 1), request(0, 0)}
+		for _, r := range want {
+			ask(t, s, r)
+		}
+		if claimed := claim(t, s, 10, issuers[0], issuers[1]); len(claimed) != 0 {
+			t.Errorf("of no issuer: %+v", claimed)
+		}
+		if claimed := claim(t, s, 10, issuers[0]); len(claimed) != 1 || !same(claimed[0], want[0]) {
+			t.Errorf("of the second issuer: %+v", claimed)
+		}
+		ask(t, s, want[0])
+		if claimed := claim(t, s, 1, issuers[1]); len(claimed) != 1 || !same(claimed[0], want[1]) {
+			t.Errorf("of the first issuer: %+v", claimed)
+		}
 		for _, r := range want {
 			ask(t, s, r)
 		}
@@ -100,7 +113,7 @@ func testResponder(t *testing.T, open func(t *testing.T) store.Store) {
 		for range 4 {
 			wg.Go(func() {
 				for {
-					claimed, err := s.ClaimResponders(t.Context(), 3)
+					claimed, err := s.ClaimResponders(t.Context(), nil, 3)
 					if err != nil {
 						t.Error(err)
 						return

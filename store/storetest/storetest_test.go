@@ -149,7 +149,7 @@ func TestResponderForgotten(t *testing.T) {
 				asked = ago.UnixMicro()
 			}
 			testdb.Exec(t, s, `UPDATE responders SET requested_at = $1`, asked)
-			if _, err := s.ClaimResponders(t.Context(), 10); err != nil {
+			if _, err := s.ClaimResponders(t.Context(), nil, 10); err != nil {
 				t.Fatal(err)
 			}
 			if known, err := s.ResponderCertificates(t.Context(), r.Key); err != nil || len(known) != want {
