@@ -2,9 +2,11 @@ package crl_test
 
 import (
 	"bytes"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -307,6 +309,35 @@ func TestManyAlike(t *testing.T) {
 			if _, ok := list.Lookup([]byte{5}, list.Issuer); !ok || list.Deviations[0].Section != "5.1.2.6" {
 				t.Errorf("%d others and %d alike: not found, or not told: %v", tt.others, tt.alike, list.Deviations)
 			}
+		}
+	}
+}
+
+// TestManyIssuersAlike: what the entries of one serial number cost together is bounded too, however many numbers there are.
+func TestManyIssuersAlike(t *testing.T) {
+	ca := newAuthority(t, "Crowded indirect CA", newKey(t))
+	for _, tt := range []struct {
+		issuers, numbers int
+		refused          bool
+	}{{1024, 2, false}, {1024, 3, true}, {1024, 17, true}, {30, 1000, false}, {200, 100, true}} {
+		s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key,
+			extensions: []extension{numberExtension(1), idpExtension(indirect)}}
+		for i := range tt.issuers {
+			name, err := asn1.Marshal(pkix.Name{CommonName: strconv.Itoa(i)}.ToRDNSequence())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range tt.numbers {
+				entry := strangeEntry{serial: serial(n).Bytes()}
+				if n == 0 {
+					entry.extensions = []extension{certificateIssuerExtension(name)}
+				}
+				s.entries = append(s.entries, entry)
+			}
+		}
+		list, err := crl.Parse(s.der(t))
+		if _, typed := errors.AsType[*crl.ParseError](err); typed != tt.refused || !tt.refused && (err != nil || list.Len() != tt.issuers*tt.numbers) {
+			t.Errorf("%d issuers with the same %d numbers: %v", tt.issuers, tt.numbers, err)
 		}
 	}
 }

@@ -188,6 +188,12 @@ func cut(r Range, from, to uint64) Range { r.From, r.To = from, to; return r }
 
 // forget drops the serials seen in a range that is no longer open: its key answers from now on.
 func (e *epochBooks) forget(from, to uint64) {
+	if to-from < uint64(len(e.recorded)) { // the most usual: look-ups wait meanwhile
+		for i := from; i < to; i++ {
+			delete(e.recorded, i)
+		}
+		return
+	}
 	maps.DeleteFunc(e.recorded, func(i uint64, _ pki.Serial) bool { return i >= from && i < to })
 }
 

@@ -79,10 +79,14 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	}
 	rand.Read(job.ID[:])
 	var receipt BlockReceipt
+	seen := l.config.Universe.Seq()
 	err := unlessStale(func() (err error) {
 		receipt, err = l.config.Keys.BlockKey(ctx, block, job, l.config.Now(), blockLimit)
 		return err
 	})
+	if err == nil {
+		err = l.config.Universe.notBack(seen, receipt.Seq-uint64(receipt.Revoked))
+	}
 	if err != nil {
 		return BlockReceipt{}, err
 	}

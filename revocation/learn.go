@@ -101,7 +101,7 @@ func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 	if len(entries) == 0 {
 		return last, nil
 	}
-	return l.config.Books.AppendLedger(ctx, entries, events)
+	return l.append(ctx, entries, events)
 }
 
 // place says whose certificate an entry is about, and who changes it.

@@ -286,7 +286,7 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 	if len(entries) == 0 {
 		return settled, nil, last, later, nil
 	}
-	end, err := l.config.Books.AppendLedger(ctx, entries, events)
+	end, err := l.append(ctx, entries, events)
 	if err != nil {
 		return nil, nil, 0, nil, err
 	}
@@ -296,6 +296,16 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 		appended = append(appended, entries[i].Entry)
 	}
 	return settled, appended, max(last, end), later, nil
+}
+
+// append writes to the ledger. Where that then ends before what memory has seen of it, it is an older one, of a standby or a backup, and
+// nothing is acknowledged.
+func (l *Ledger) append(ctx context.Context, entries []NewEntry, events []audit.Event) (end uint64, err error) {
+	seen := l.config.Universe.Seq()
+	if end, err = l.config.Books.AppendLedger(ctx, entries, events); err != nil {
+		return 0, err
+	}
+	return end, l.config.Universe.notBack(seen, end-uint64(len(entries)))
 }
 
 // facts are what decides about each request. Who may revoke any certificate asks nothing that memory does not know, if it is to be

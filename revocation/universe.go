@@ -348,11 +348,19 @@ func (u *Universe) readLedger(ctx context.Context) error {
 func (u *Universe) checkHead(ctx context.Context) error {
 	seen := u.Seq()
 	head, err := u.config.Log.LedgerHead(ctx)
-	if err != nil || head >= seen {
+	if err != nil {
 		return err
 	}
+	return u.notBack(seen, head)
+}
+
+// notBack stops new work if the ledger was found to end before what had been seen of it.
+func (u *Universe) notBack(seen, found uint64) error {
+	if found >= seen {
+		return nil
+	}
 	u.mu.Lock()
-	u.regressed = &RegressedError{Seen: seen, Found: head}
+	u.regressed = &RegressedError{Seen: seen, Found: found}
 	u.mu.Unlock()
 	return u.Check()
 }

@@ -63,16 +63,14 @@ func (p *Publisher) readBases(ctx context.Context) error {
 	return nil
 }
 
-// take applies what the ledger has new, and returns how many entries that was.
+// take applies what the ledger has new, and returns how many entries that was, whatever the error: they do not come again.
 func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 	change, err := p.watch.Take(ctx)
 	if err != nil {
 		return 0, err
 	}
 	if len(change.Made) > 0 {
-		if err := p.readBases(ctx); err != nil {
-			return 0, err
-		}
+		err = p.readBases(ctx) // they are read again with the next tick
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,7 +85,7 @@ func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 		p.seq = change.Seq
 		p.progressed()
 	}
-	return len(change.Entries), nil
+	return len(change.Entries), err
 }
 
 // apply puts one ledger entry into its arena.

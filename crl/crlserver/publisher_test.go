@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -679,6 +680,44 @@ func TestConfig(t *testing.T) {
 		change(&config)
 		if _, err := crlserver.New(config); pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// failingBases cannot read base URLs while it fails.
+type failingBases struct {
+	crlserver.Bases
+	fails atomic.Bool
+}
+
+func (b *failingBases) ShardBases(ctx context.Context, since time.Time) ([]crlserver.ShardBase, time.Time, error) {
+	if b.fails.Load() {
+		return nil, time.Time{}, errors.New("broken on purpose")
+	}
+	return b.Bases.ShardBases(ctx, since)
+}
+
+// A revocation that comes with a new shard is not lost if that shard's base URLs cannot be read just then.
+func TestBasesThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "One CA")
+	bases := &failingBases{Bases: s}
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Bases = bases }, a.config())
+	bases.fails.Store(true)
+	const weeks = 40 // some come together with their revocation
+	var last uint64
+	for week := range pki.Epoch(weeks) {
+		a.reserve(t, epoch+week, 0, base)
+		last = a.append(t, a.event(epoch+week, 0, revocation.KindRevoke, pki.Superseded, 0))
+	}
+	p.await(t, last)
+	bases.fails.Store(false)
+	for week := range pki.Epoch(weeks) {
+		list := a.shard()
+		list.Shard.Epoch += week
+		if _, ok := has(p.list(t, a, list), epoch+week, 0); !ok {
+			t.Errorf("%s lacks its certificate", list)
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 
 const (
 	agreementInterval = 10 * time.Second
-	agreementRound    = agreementInterval / agreementRest
-	agreementRest     = 100 // times as long as a round took, so that lists of any length are compared and cost a hundredth
+	agreementRound    = agreementInterval / 100
+	agreementRest     = 10 // times as long as a round took; while it compares a long list it rests nine tenths of that, so it costs a hundredth
 )
 
 // compareProducts is the self-monitor: a list, and as many more as a tenth of a second suffices for, is read back from the octets
