@@ -160,6 +160,69 @@ func TestALoginThatHangs(t *testing.T) {
 	}
 }
 
+// A PIN that is refused when sessions were lost is not tried again, which would lock the token; nor does a store that is closed log in.
+func TestARefusedPINIsNotTriedAgain(t *testing.T) {
+	path, hang, fail := shim(t)
+	refuse := filepath.Join(t.TempDir(), "refuse")
+	t.Setenv("SIGNET_TEST_REFUSE", refuse)
+	made := func(name string) (*pkcs11.Store, *keys.Key, func() error) {
+		store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: []byte(pin), SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := store.Create(t.Context(), name, keys.ECDSAP256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign(t, key)
+		return store, key, func() error {
+			_, err := key.Sign(rand.Reader, make([]byte, 32), crypto.SHA256)
+			return err
+		}
+	}
+	refused, key, try := made("refused")
+	closed, other, tryClosed := made("closed")
+
+	touch(t, fail)
+	touch(t, refuse)
+	if err := try(); pki.KindOf(err) != pki.KindFailedPrecondition {
+		t.Errorf("a PIN that is refused: %v", err)
+	}
+	remove(t, refuse)
+	if err := try(); pki.KindOf(err) != pki.KindFailedPrecondition { // a login would succeed, and the signature fail in the device
+		t.Errorf("after a PIN that was refused: %v", err)
+	}
+	remove(t, fail)
+	sign(t, key) // the sessions that are left work
+	if err := refused.Close(); err != nil {
+		t.Error(err)
+	}
+
+	touch(t, hang)
+	touch(t, fail)
+	touch(t, refuse)
+	signed, ended := make(chan error, 1), make(chan error, 1)
+	go func() { signed <- tryClosed() }()
+	until := func(what string, happened func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	until("it never signs", func() bool { info, err := os.Stat(hang); return err == nil && info.Size() > 0 })
+	go func() { ended <- closed.Close() }()
+	until("it never closes", func() bool { _, err := closed.Open(t.Context(), other.URI); return err != nil })
+	remove(t, hang)
+	if err := <-signed; pki.KindOf(err) != pki.KindUnavailable { // KindFailedPrecondition: it logged in
+		t.Errorf("a session that is lost when the store is closed: %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func touch(t *testing.T, path string) {
 	t.Helper()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

@@ -36,7 +36,7 @@ type Store struct {
 	token      *crypto11.Context
 	generation int      // grows whenever the token is opened again: object handles of before are void
 	opening    *opening // nil: it is not being opened again
-	closed     bool
+	over       error    // why it is never opened again; nil: it may be
 }
 
 // opening is a token that is being opened again, for all who ask.
@@ -66,7 +66,7 @@ func New(config Config) (*Store, error) {
 // Close logs out. It does not wait for a token that is being opened again: that is closed once it is open.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	s.closed = true
+	s.over = pki.Errorf(pki.KindUnavailable, "open token", "the store is closed").InField("token")
 	token := s.token
 	s.mu.Unlock()
 	return token.Close()
@@ -225,12 +225,16 @@ func (s *Store) readSecret(name string) (pki.SerialSecret, error) {
 }
 
 // reopen logs in again, unless another call did since the generation that failed. A login that does not return keeps nobody whose
-// sessions work; who waits for it gives up after maxWait, and joins it when asking again.
+// sessions work; who waits for it gives up after maxWait, and joins it when asking again. A PIN that was refused is not tried again:
+// every signature would, and the token lock itself.
 func (s *Store) reopen(failed int) error {
 	s.mu.Lock()
-	if s.generation != failed {
-		s.mu.Unlock()
-		return nil
+	if s.generation != failed || s.over != nil {
+		defer s.mu.Unlock()
+		if s.generation != failed {
+			return nil
+		}
+		return s.over
 	}
 	o := s.opening
 	if o == nil {
@@ -254,10 +258,14 @@ func (s *Store) loginAgain(o *opening) {
 	defer close(o.done)
 	s.opening, o.err = nil, err
 	switch {
-	case err != nil:
-	case s.closed:
-		go token.Close()
-	default:
+	case s.over != nil: // closed meanwhile
+		o.err = s.over
+		if err == nil {
+			go token.Close()
+		}
+	case pinRefused(err):
+		s.over = err
+	case err == nil:
 		go s.token.Close() // it waits for its sessions, some of which may never come back
 		s.token = token
 		s.generation++

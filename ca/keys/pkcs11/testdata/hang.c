@@ -1,6 +1,6 @@
 /* A PKCS #11 module for tests: the one at SIGNET_TEST_MODULE, whose C_Sign does not return while the file
    SIGNET_TEST_HANG exists, and fails with CKR_DEVICE_ERROR while the file SIGNET_TEST_FAIL does; its C_Login does not return while
-   the file SIGNET_TEST_HANG_LOGIN exists. */
+   the file SIGNET_TEST_HANG_LOGIN exists, and refuses the PIN (CKR_PIN_INCORRECT) while the file SIGNET_TEST_REFUSE does. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -23,6 +23,7 @@ static int exists(const char *variable) {
 }
 
 static CK_RV slow_sign(CK_ULONG session, unsigned char *data, CK_ULONG length, unsigned char *out, CK_ULONG *room) {
+	if (exists("SIGNET_TEST_HANG")) (void)!truncate(getenv("SIGNET_TEST_HANG"), 1); /* says that it hangs */
 	while (exists("SIGNET_TEST_HANG")) usleep(2000);
 	if (exists("SIGNET_TEST_FAIL")) return 0x30;
 	return sign(session, data, length, out, room);
@@ -30,6 +31,7 @@ static CK_RV slow_sign(CK_ULONG session, unsigned char *data, CK_ULONG length, u
 
 static CK_RV slow_login(CK_ULONG session, CK_ULONG user, unsigned char *pin, CK_ULONG length) {
 	while (exists("SIGNET_TEST_HANG_LOGIN")) usleep(2000);
+	if (exists("SIGNET_TEST_REFUSE")) return 0xa0;
 	return login(session, user, pin, length);
 }
 
