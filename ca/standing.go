@@ -65,12 +65,7 @@ func (a *Authority) judge(ctx context.Context, k *issuerKey, p *profile.Profile)
 
 // judgeAgain is judge, with everything that is written by now.
 func (a *Authority) judgeAgain(ctx context.Context, k *issuerKey, p *profile.Profile) (Footing, error) {
-	if a.config.Status != nil {
-		if err := a.config.Status.CatchUp(ctx); err != nil {
-			return Footing{}, err
-		}
-	}
-	if err := a.refresh(ctx); err != nil {
+	if err := a.catchUp(ctx); err != nil {
 		return Footing{}, err
 	}
 	issuer, err := a.issuers.find(k.ID)
@@ -81,6 +76,23 @@ func (a *Authority) judgeAgain(ctx context.Context, k *issuerKey, p *profile.Pro
 		return Footing{}, err
 	}
 	return a.judge(ctx, k, p)
+}
+
+func (a *Authority) catchUp(ctx context.Context) error {
+	if a.config.Status != nil {
+		if err := a.config.Status.CatchUp(ctx); err != nil {
+			return err
+		}
+	}
+	return a.refresh(ctx)
+}
+
+// StandingByNow is Standing, with everything that any instance has written by now.
+func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
+	if err := a.catchUp(ctx); err != nil {
+		return err
+	}
+	return a.Standing(ctx, id)
 }
 
 // Standing returns nil if what an issuer signs can count, as far as is known here: neither its chosen certificate nor one

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,11 +125,22 @@ func (x *index) serialAt(position uint32) (serial []byte, next uint32) {
 var indexSeed = maphash.MakeSeed()
 
 // repeats is what a builder of the table finds: a certificate is listed twice, or a serial number more often than is looked up in bounded time.
-type repeats struct{ twice, crowded bool }
+type repeats struct {
+	twice, crowded bool
+	compared       int // pairs of entries
+}
 
 // maxAlike is how many entries one serial number may have: in an indirect list those of different issuers. Without a bound, a list of a million
-// times the same would keep a processor busy for minutes before its signature can be looked at.
-const maxAlike = 1024
+// times the same would keep a processor busy for minutes before its signature can be looked at; and so would a thousand issuers, each with the
+// same thousand numbers. So entries of one number are compared perEntry times for each entry of the list at most, in the mean: enough for 30
+// issuers that all have the same numbers.
+const (
+	maxAlike = 1024
+	perEntry = 16
+)
+
+// mayCompare is how many pairs of entries a list may have that are of one serial number. A few numbers may have all that are allowed.
+func (x *index) mayCompare() int { return maxAlike*maxAlike + perEntry*x.count }
 
 // build makes the table once all records are in. A long list is a third of the work of reading it: every processor takes a part.
 // What bounds the time of a million entries in memory, on two processors: hashing for the signature and walking the entries, side by side;
@@ -151,10 +161,14 @@ func (x *index) build() error {
 	}
 	part(builders - 1)
 	building.Wait()
-	if slices.ContainsFunc(found, func(r repeats) bool { return r.crowded }) {
-		return fmt.Errorf("a serial number has more than %d entries", maxAlike)
+	var all repeats
+	for _, r := range found {
+		all = repeats{all.twice || r.twice, all.crowded || r.crowded, all.compared + r.compared}
 	}
-	x.twice = slices.ContainsFunc(found, func(r repeats) bool { return r.twice })
+	if all.crowded || all.compared > x.mayCompare() {
+		return fmt.Errorf("a serial number has more than %d entries, or too many have many", maxAlike)
+	}
+	x.twice = all.twice
 	if x.twice && builders > 1 { // what is listed twice is found in the order of the list
 		clear(x.table)
 		x.insertChunks(0, 0, len(x.chunks))
@@ -168,7 +182,7 @@ func (x *index) insertChunks(first, from, to int) (found repeats) {
 	var sorted [regions][]uint64
 	if x.count > sortMin {
 		mean := x.count * (to - from) / len(x.chunks) / regions
-		size := mean + mean/8 // what falls on a region differs little from the mean; append sees to those that need more
+		size := mean + mean/8 // what falls on a region differs little from the mean, or is many times the same
 		room := make([]uint64, regions*size)
 		for i := range sorted {
 			sorted[i] = room[i*size : i*size : (i+1)*size]
@@ -184,18 +198,26 @@ func (x *index) insertChunks(first, from, to int) (found repeats) {
 			if x.count <= sortMin {
 				x.insert(slot, &found)
 			} else {
-				region := slot >> (64 - regionBits)
-				sorted[region] = append(sorted[region], slot)
+				region := &sorted[slot>>(64-regionBits)]
+				if len(*region) == cap(*region) {
+					x.insertAll(*region, &found)
+					*region = (*region)[:0]
+				}
+				*region = append(*region, slot)
 			}
 			position = next
 		}
 	}
 	for i := range regions {
-		for _, slot := range sorted[(first+i)%regions] {
-			x.insert(slot, &found)
-		}
+		x.insertAll(sorted[(first+i)%regions], &found)
 	}
 	return found
+}
+
+func (x *index) insertAll(slots []uint64, found *repeats) {
+	for _, slot := range slots {
+		x.insert(slot, found)
+	}
 }
 
 const (
@@ -227,7 +249,9 @@ func (x *index) insert(slot uint64, found *repeats) {
 		if there>>32 != slot>>32 {
 			continue
 		}
-		if alike++; alike >= maxAlike {
+		alike++
+		found.compared++
+		if alike >= maxAlike || found.compared > x.mayCompare() {
 			found.crowded = true
 			return
 		}

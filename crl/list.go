@@ -58,14 +58,15 @@ type Entry struct {
 }
 
 // Parse reads a list from memory. It keeps no reference to der unless the list is signed with an algorithm that needs
-// the whole message to verify (Ed25519, ML-DSA). A list with more than 1,024 entries of one serial number is refused. The error is a *ParseError.
+// the whole message to verify (Ed25519, ML-DSA). A list with more than 1,024 entries of one serial number is refused, and one
+// in which so many numbers have many entries that they make more than 16 pairs for each entry of the list, and a million. The error is a *ParseError.
 func Parse(der []byte) (*List, error) {
 	return read(&scanner{buf: der})
 }
 
 // Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (about 40 octets
-// an entry) and, for the algorithms named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r
-// returned.
+// an entry with a serial number of 20, and 9 more while it is made, which is before the signature can be verified) and, for the algorithms
+// named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r returned.
 func Read(r io.Reader, limit int64) (*List, error) {
 	return read(&scanner{src: r, limit: limit})
 }

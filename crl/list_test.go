@@ -2,9 +2,12 @@ package crl_test
 
 import (
 	"bytes"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"io"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -285,7 +288,7 @@ func TestDeviations(t *testing.T) {
 }
 
 // TestManyAlike: a list of many times the same serial number is refused before it costs more than its length, and a million hostile octets
-// no minutes. Short lists and long ones are indexed in different ways.
+// no minutes, in memory that is bounded by the number of entries. Short lists and long ones are indexed in different ways.
 func TestManyAlike(t *testing.T) {
 	ca := newAuthority(t, "Crowded CA", newKey(t))
 	for _, tt := range []struct {
@@ -299,14 +302,51 @@ func TestManyAlike(t *testing.T) {
 		for range tt.alike {
 			s.entries = append(s.entries, strangeEntry{serial: []byte{5}})
 		}
-		list, err := crl.Parse(s.der(t))
+		s.entries[tt.others].extensions = []extension{reasonExtension(3)}
+		der := s.der(t)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		list, err := crl.Read(bytes.NewReader(der), 1<<30)
+		runtime.ReadMemStats(&after)
+		if took, most := after.TotalAlloc-before.TotalAlloc, uint64(2<<20+40*(tt.others+tt.alike)); took > most {
+			t.Errorf("%d others and %d alike: took %d octets of memory, want %d at most", tt.others, tt.alike, took, most)
+		}
 		if _, typed := errors.AsType[*crl.ParseError](err); typed != tt.refused || !tt.refused && (err != nil || list.Len() != tt.others+tt.alike) {
 			t.Errorf("%d others and %d alike: %v", tt.others, tt.alike, err)
 		}
 		if err == nil {
-			if _, ok := list.Lookup([]byte{5}, list.Issuer); !ok || list.Deviations[0].Section != "5.1.2.6" {
-				t.Errorf("%d others and %d alike: not found, or not told: %v", tt.others, tt.alike, list.Deviations)
+			if first, ok := list.Lookup([]byte{5}, list.Issuer); !ok || first.Reason != pki.AffiliationChanged || list.Deviations[0].Section != "5.1.2.6" {
+				t.Errorf("%d others and %d alike: not the first is found, or not told: %v", tt.others, tt.alike, list.Deviations)
 			}
+		}
+	}
+}
+
+// TestManyIssuersAlike: what the entries of one serial number cost together is bounded too, however many numbers there are.
+func TestManyIssuersAlike(t *testing.T) {
+	ca := newAuthority(t, "Crowded indirect CA", newKey(t))
+	for _, tt := range []struct {
+		issuers, numbers int
+		refused          bool
+	}{{1024, 2, false}, {1024, 3, true}, {1024, 17, true}, {30, 1000, false}, {200, 100, true}} {
+		s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key,
+			extensions: []extension{numberExtension(1), idpExtension(indirect)}}
+		for i := range tt.issuers {
+			name, err := asn1.Marshal(pkix.Name{CommonName: strconv.Itoa(i)}.ToRDNSequence())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range tt.numbers {
+				entry := strangeEntry{serial: serial(n).Bytes()}
+				if n == 0 {
+					entry.extensions = []extension{certificateIssuerExtension(name)}
+				}
+				s.entries = append(s.entries, entry)
+			}
+		}
+		list, err := crl.Parse(s.der(t))
+		if _, typed := errors.AsType[*crl.ParseError](err); typed != tt.refused || !tt.refused && (err != nil || list.Len() != tt.issuers*tt.numbers) {
+			t.Errorf("%d issuers with the same %d numbers: %v", tt.issuers, tt.numbers, err)
 		}
 	}
 }

@@ -167,12 +167,13 @@ func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 	return c.lists.put(h, s)
 }
 
-// admitForAny takes in a list that a round asks for once, for whichever certificate of the round it counts for: who asks for a configured
-// list first may be in the scope of another. The one for which the last list from there was taken in may have no connection now.
-func (c *Checker) admitForAny(s *subject, target crl.Target, h *heldList) error {
+// admitForAny takes in a configured list that a round asks for once, for whichever certificate of the round it counts for: who asks for it
+// first may be in the scope of another. The one for which the last list from there was taken in may have no connection now. What a
+// distribution point leads to must count for who asks: for anybody else, the list of one shard would take the place of another's.
+func (c *Checker) admitForAny(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
 	err := c.admit(s, target, h)
 	failed, ok := errors.AsType[*ListError](err)
-	if s.round == nil || !ok || statusOfCause(failed.Cause) != pki.StatusNotCovered {
+	if s.round == nil || !h.configured || !ok || statusOfCause(failed.Cause) != pki.StatusNotCovered {
 		return err
 	}
 	admit := func(other *subject) bool {
@@ -184,6 +185,9 @@ func (c *Checker) admitForAny(s *subject, target crl.Target, h *heldList) error 
 	}
 	issuer := issuerKeyOf(s.issuer)
 	for _, in := range s.round.chains {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		for _, other := range c.subjects(in, s.at) {
 			if other.key != s.key && issuerKeyOf(other.issuer) == issuer && admit(other) {
 				return nil
@@ -267,7 +271,7 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 		return old, nil
 	}
 	h := &heldList{list: got.list, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
-	if err := c.admitForAny(s, target, h); err != nil {
+	if err := c.admitForAny(ctx, s, target, h); err != nil {
 		return nil, err
 	}
 	// The list is in memory; a disk that is full costs one more fetch after a restart.

@@ -163,6 +163,7 @@ func TestWhichAnswerCounts(t *testing.T) {
 		"a release":                            {hold(0, 0), good(time.Minute, time.Minute), handshaketest.Accepted},
 		"a good that follows one":              {good(0, 0), good(time.Minute, time.Minute), handshaketest.Accepted},
 		"a hold after a good that came before": {good(0, 0), hold(time.Minute, time.Minute), handshaketest.RevokedOutcome},
+		"a hold, signed before, dated later":   {good(9*time.Minute, 0), hold(5*time.Minute, 5*time.Minute), handshaketest.RevokedOutcome},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := handshaketest.New(t, "root -> leaf nocdp")

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +35,8 @@ type answers struct {
 type answer struct {
 	result   ocsp.Result
 	location string
-	next     time.Time // when a refresh is due; guarded by answers.mu
+	version  fetch.Version // on disk
+	next     time.Time     // when a refresh is due; guarded by answers.mu
 }
 
 func newAnswers() *answers { return &answers{kept: make(map[certificateKey]*answer)} }
@@ -48,12 +51,16 @@ func (a *answers) get(key certificateKey) (answer, bool) {
 	return *kept, true
 }
 
-// put keeps an answer unless one is there that counts more, and reports whether it did.
-func (a *answers) put(key certificateKey, result ocsp.Result, location string) bool {
+// put keeps an answer unless one is there that counts more, and reports whether it did. The version under which it counts on disk too is
+// of the later times of its own and of what it displaces: a hold may have been signed before the good that it takes the place of.
+func (a *answers) put(key certificateKey, result ocsp.Result, location string, version fetch.Version) (fetch.Version, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if old, ok := a.kept[key]; ok && outdoes(old.result, result) {
-		return false
+	if old, ok := a.kept[key]; ok {
+		if outdoes(old.result, result) {
+			return old.version, false
+		}
+		version = latestOf(version, old.version)
 	}
 	if len(a.kept) >= maxAnswers {
 		for other := range a.kept {
@@ -61,8 +68,8 @@ func (a *answers) put(key certificateKey, result ocsp.Result, location string) b
 			break
 		}
 	}
-	a.kept[key] = &answer{result, location, halfLife(result.ThisUpdate, result.NextUpdate)}
-	return true
+	a.kept[key] = &answer{result, location, version, halfLife(result.ThisUpdate, result.NextUpdate)}
+	return version, true
 }
 
 // outdoes reports whether an answer that is kept counts more than one that comes. thisUpdate is when its status was last known to be right,
@@ -201,7 +208,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
 		all = append(all, evidence)
-		if err == nil && !s.config.DemandNonce && c.answers.put(s.key, reply.result, url) {
+		if err == nil && !s.config.DemandNonce {
 			c.keepAnswer(&s, url, reply)
 		}
 		if evidence.Status.Conclusive() || ctx.Err() != nil {
@@ -357,10 +364,14 @@ func (s *subject) answerKey(url string) string {
 	return "ocsp " + hex.EncodeToString(s.key[:]) + " " + url
 }
 
-// keepAnswer writes an answer to disk for other processes and for the next start. Failing to is no reason to refuse a peer.
+// keepAnswer keeps an answer in memory and, if it counts there, writes it to disk for other processes and for the next start. Failing to is
+// no reason to refuse a peer.
 func (c *Checker) keepAnswer(s *subject, url string, r reply) {
-	// What has taken the place of another in memory was signed after it, whatever its thisUpdate.
-	object := fetch.Object{Key: s.answerKey(url), Version: versionAt(r.result.ProducedAt, r.result.ThisUpdate), Body: r.body, Fetched: s.at}
+	version, kept := c.answers.put(s.key, r.result, url, versionAt(r.result.ProducedAt, r.result.ThisUpdate))
+	if !kept {
+		return
+	}
+	object := fetch.Object{Key: s.answerKey(url), Version: version, Body: r.body, Fetched: s.at}
 	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
 }
 
@@ -375,7 +386,7 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 			Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
 		})
 		if err == nil {
-			c.answers.put(s.key, result, url)
+			c.answers.put(s.key, result, url, object.Version)
 			return c.answers.get(s.key)
 		}
 	}
@@ -386,5 +397,13 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 func versionAt(first, second time.Time) (version fetch.Version) {
 	binary.BigEndian.PutUint64(version[fetch.VersionSize-16:], uint64(max(0, first.Unix())))
 	binary.BigEndian.PutUint64(version[fetch.VersionSize-8:], uint64(max(0, second.Unix())))
+	return version
+}
+
+// latestOf is the version of the later first and the later second times of two.
+func latestOf(a, b fetch.Version) (version fetch.Version) {
+	const second = fetch.VersionSize - 8
+	copy(version[:second], slices.MaxFunc([][]byte{a[:second], b[:second]}, bytes.Compare))
+	copy(version[second:], slices.MaxFunc([][]byte{a[second:], b[second:]}, bytes.Compare))
 	return version
 }

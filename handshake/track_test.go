@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -336,6 +337,39 @@ func TestTrackShards(t *testing.T) {
 	}
 	if err := handshaketest.Echo(conns["a8"].(*tls.Conn)); err != nil {
 		t.Errorf("another connection: %v", err)
+	}
+}
+
+// TestTrackShardsSwapped: on the way to the list of one shard somebody answers with the genuine list of another, for whose certificates it
+// counts. It does not take the place of the first, whose next list, of a smaller number, is taken in.
+func TestTrackShardsSwapped(t *testing.T) {
+	var answer [2]atomic.Pointer[[]byte]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(*answer[r.URL.Path[1]-'a'].Load())
+	}))
+	defer server.Close()
+	p := handshaketest.New(t, "root -> int noaia -> a noaia cdp="+server.URL+"/a; int -> b noaia cdp="+server.URL+"/b")
+	list := func(shard string, number int64) *[]byte {
+		scope := handshaketest.Extensions(handshaketest.ScopeURL(server.URL + "/" + shard))
+		return new(p.Cert("int").CRL(handshaketest.CRL{Number: number, Extensions: scope}))
+	}
+	answer[0].Store(list("a", 1))
+	answer[1].Store(list("b", 100))
+	checker := p.Checker(nil)
+	conns := make(map[string]net.Conn)
+	for _, name := range []string{"a", "b"} {
+		conns[name] = tracked(t, p, checker, p.Cert(name), p.Cert(name).TLS(nil))
+	}
+	answer[0].Store(answer[1].Load())
+	checker.Recheck(t.Context())
+	p.Cert("a").Revoke(1)
+	answer[0].Store(list("a", 2))
+	checker.Recheck(t.Context())
+	if !closedSoon(conns["a"]) {
+		t.Error("the connection of the certificate that was revoked lives on")
+	}
+	if err := handshaketest.Echo(conns["b"].(*tls.Conn)); err != nil {
+		t.Errorf("the other connection: %v", err)
 	}
 }
 

@@ -97,6 +97,9 @@ func newOffice(t *testing.T, s store.Store, change ...func(*approval.Config)) *o
 	if o.universe, err = revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s}); err != nil {
 		t.Fatal(err)
 	}
+	if err := o.universe.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for i, name := range []string{"web", "chief"} { // who files requests here
 		c := auth.Credential{Name: name, Kind: auth.KindToken, Role: auth.RoleRequester, Account: name, Digest: auth.Digest{1, byte(i)}, CreatedBy: "token:admin"}
 		if err := s.CreateCredential(t.Context(), c, audit.Event{Actor: "token:admin", Action: "credential.create", Outcome: audit.OK}); err != nil {
@@ -128,7 +131,7 @@ func (o *office) write(more string) {
 // instance is another process on the same database.
 func (o *office) instance(s store.Store, change ...func(*approval.Config)) (*ca.Authority, *approval.Desk) {
 	o.t.Helper()
-	a, err := ca.New(o.t.Context(), ca.Config{Profiles: o.profiles, Keys: o.keys, Issuers: s, Ranges: s, Certificates: o.store, Inventory: s, Audit: s})
+	a, err := ca.New(o.t.Context(), ca.Config{Profiles: o.profiles, Keys: o.keys, Issuers: s, Ranges: s, Certificates: o.store, Inventory: s, Audit: s, Status: o.universe})
 	if err != nil {
 		o.t.Fatal(err)
 	}

@@ -98,8 +98,9 @@ func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, re
 
 // entitled refuses, with KindFailedPrecondition of field requester, what was filed by somebody who may not ask any more: with a
 // credential that was disabled since, or a certificate, be it a client's or one that is to be renewed, that was revoked or put
-// on hold since. All that its holder proved is to have the key, and that may have been stolen before. A credential or
-// certificate that has run out meanwhile was good for what was asked with it.
+// on hold since, or whose issuer does not stand any more. All that its holder proved is to have the key, and that, or the
+// issuer's, may have been stolen before. A credential or certificate that has run out meanwhile was good for what was asked with
+// it.
 func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
 	refuse := func(format string, args ...any) error {
 		return pki.Errorf(pki.KindFailedPrecondition, op, format, args...).InField("requester").
@@ -121,10 +122,20 @@ func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
 		if revoked.N > 0 {
 			return refuse("it was filed with certificate %s, which is revoked or on hold by now", serial)
 		}
+		// Whoever has the key of its issuer has made another certificate with that serial: of this one nothing is known.
+		switch err := d.config.Authority.StandingByNow(ctx, issuer); {
+		case err != nil && pki.KindOf(err) == pki.KindFailedPrecondition:
+			return refuse("it was filed with certificate %s, whose issuer does not stand: %w", serial, err)
+		case err != nil:
+			return err
+		}
 	}
 	name, ok := a.Requester.Credential()
 	if !ok {
-		return nil // Signet's own
+		if a.Requester.Certificate == "" && !a.Requester.IsSystem() { // nothing says that they may
+			return refuse("it was filed by %s, who proved neither a credential nor a certificate", a.Requester.ID)
+		}
+		return nil
 	}
 	credential, err := d.config.Credentials.Credential(ctx, name)
 	switch {

@@ -1,6 +1,7 @@
 package approval_test
 
 import (
+	"crypto/x509"
 	"slices"
 	"testing"
 	"time"
@@ -62,14 +63,14 @@ func TestTheCredentialWasDisabled(t *testing.T) {
 	})
 }
 
-// A credential that ran out was good for what was asked with it; one that never was is not.
+// A credential that ran out was good for what was asked with it; one that never was is not, nor whoever proved nothing.
 func TestTheCredentialRanOut(t *testing.T) {
 	o := newOffice(t, testdb.SQLite(t))
 	short := auth.Credential{Name: "short", Kind: auth.KindToken, Role: auth.RoleRequester, Account: "short", Digest: auth.Digest{2}, ExpiresAt: time.Now().Add(-time.Second)}
 	if err := o.store.CreateCredential(t.Context(), short, audit.Event{Actor: "token:admin", Action: "credential.create", Outcome: audit.OK}); err != nil {
 		t.Fatal(err)
 	}
-	for name, kind := range map[string]pki.Kind{"token:short": 0, "certificate:nobody": pki.KindFailedPrecondition} {
+	for name, kind := range map[string]pki.Kind{"token:short": 0, "certificate:nobody": pki.KindFailedPrecondition, "renewal:": pki.KindFailedPrecondition, "visitor:short": pki.KindFailedPrecondition, "system:schedule": 0} {
 		p := auth.Principal{ID: name, Account: "short", Role: auth.RoleRequester}
 		answer, err := o.Desk.Issue(t.Context(), issueGrant(t, p), request(t, "a.example.com"))
 		if err != nil {
@@ -83,6 +84,85 @@ func TestTheCredentialRanOut(t *testing.T) {
 			wantKind(t, name, err, kind, "requester")
 		}
 	}
+}
+
+// Whoever has the key of an issuer makes client certificates with serials that are in force. Once that issuer does not stand, what was
+// filed with one is neither approved nor issued, not even by an instance that has not heard of it.
+func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s)
+		elsewhere, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := elsewhere.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: elsewhere, Keys: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := ledger.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		issuers, err := s.Issuers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, issuing := issuers[0], issuers[1]
+		beside, err := o.CreateIssuer(t.Context(), grantOf(t, admin, auth.ActionManage), ca.NewIssuer{Label: "beside", Subject: ca.Subject{CommonName: "beside"}, BaseURL: "http://pki.test", Parent: root.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request(t, "a.example.com")
+		r.Issuer = beside.ID
+		answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), o.ask(r).ID, "")
+		if err != nil || answer.Issued == nil {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		serial := answer.Issued.Serial.String() // in force below beside; below issuing it need not even exist
+		ask := func(by pki.IssuerID) ca.ApprovalID {
+			t.Helper()
+			p := auth.Principal{ID: "certificate:chief", Account: "chief", Role: auth.RoleRequester, Certificate: by.String() + "/" + serial}
+			r := request(t, "b.example.com")
+			r.Issuer = beside.ID
+			answer, err := o.Desk.Issue(t.Context(), issueGrant(t, p), r)
+			if err != nil || answer.Filed == nil {
+				t.Fatalf("%+v, %v: want it filed", answer, err)
+			}
+			return answer.Filed.ID
+		}
+		forged, died, sound := ask(issuing.ID), ask(issuing.ID), ask(beside.ID)
+		o.decide(died, -time.Second) // by an instance that died before it issued
+		certificate, err := x509.ParseCertificate(issuing.Certificates[0].DER)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := pki.SerialFromBig(certificate.SerialNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoke, err := admin.Authorize(auth.ActionRevoke, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ledger.Revoke(t.Context(), revoke, revocation.Request{Key: revocation.Key{Issuer: root.ID, Serial: own}, Reason: pki.CACompromise}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), forged, "")
+		wantKind(t, "its issuer is revoked", err, pki.KindFailedPrecondition, "requester")
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if o.state(forged) != approval.Pending || o.state(died) != approval.Refused {
+			t.Errorf("they are %s and %s", o.state(forged), o.state(died))
+		}
+		if answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), sound, ""); err != nil || answer.Issued == nil {
+			t.Errorf("another's: %+v, %v", answer, err)
+		}
+	})
 }
 
 // What was filed with a client certificate, or as the renewal of a certificate, waits for its approval as every request does. What its

@@ -152,7 +152,8 @@ func (d *dialogue) smtp(name string) error {
 }
 
 // reply reads one reply of SMTP or FTP, which has one or more lines (RFC 5321, Section 4.2), and returns their texts. In FTP
-// the lines between the first and the last need not repeat the code (RFC 959, Section 4.2).
+// the lines between the first and the last need not repeat the code, and may begin with any digits: the last has the code and a space
+// (RFC 959, Section 4.2).
 func (d *dialogue) reply(want string) ([]string, error) {
 	var texts []string
 	for i := range maxLines {
@@ -161,11 +162,13 @@ func (d *dialogue) reply(want string) ([]string, error) {
 			return nil, err
 		}
 		text, coded := strings.CutPrefix(line, want)
-		if !coded && (d.protocol != FTP || i == 0) {
+		last := coded && (text == "" || text[0] == ' ')
+		more := coded && strings.HasPrefix(text, "-") || d.protocol == FTP && i > 0
+		if !last && !more {
 			return nil, &DeclinedError{d.protocol, printable(line)}
 		}
 		texts = append(texts, text[min(1, len(text)):])
-		if coded && !strings.HasPrefix(text, "-") {
+		if last {
 			return texts, nil
 		}
 	}

@@ -68,6 +68,7 @@ func TestUpgrade(t *testing.T) {
 		{"pop3, another word", starttls.POP3, []string{"> +OKAY hello\r\n"}, "declined"},
 		{"pop3, response injected", starttls.POP3, []string{"> +OK hello\r\n", "< STLS\r\n", "> +OK go\r\n+OK forged\r\n"}, "injected"},
 		{"ftp", starttls.FTP, []string{"> 220-files\r\nof every kind\r\n220 ready\r\n", "< AUTH TLS\r\n", "> 234 go\r\n"}, ""},
+		{"ftp, lines that begin with digits", starttls.FTP, []string{"> 220-files\r\n2205 users online\r\n220\tor so\r\n220 ready\r\n", "< AUTH TLS\r\n", "> 234 go\r\n"}, ""},
 		{"ftp that will not", starttls.FTP, []string{"> 220 ready\r\n", "< AUTH TLS\r\n", "> 530 log in\r\n"}, "declined"},
 		{"ftp, not ready", starttls.FTP, []string{"> 120 in a minute\r\n"}, "declined"},
 		{"ftp, endless answer", starttls.FTP, []string{"> 220-x\r\n" + strings.Repeat("x\r\n", 100)}, "more than 64 lines"},
