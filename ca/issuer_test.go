@@ -15,6 +15,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -296,6 +297,25 @@ func TestASuccessorTakesOverInOneStep(t *testing.T) {
 		description.Succeeds = pki.IssuerID{1}
 		_, err := w.CreateIssuer(t.Context(), w.manage(), description)
 		wantError(t, err, pki.KindNotFound, "succeeds")
+
+		// A call that broke off is taken up again by one that says the same.
+		description.Succeeds, description.Parent, description.Offline = third.ID, pki.IssuerID{}, true
+		fourth := w.create(description)
+		if w.create(description).ID != fourth.ID {
+			t.Error("the same again made another")
+		}
+		for _, other := range []pki.IssuerID{second.ID, {}} {
+			description.Succeeds = other
+			_, err := w.CreateIssuer(t.Context(), w.manage(), description)
+			wantError(t, err, pki.KindConflict, "succeeds")
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.create"}, 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := events[len(events)-1]; last.Detail["succeeds"] != third.ID.String() {
+			t.Errorf("the audit log says %v", last.Detail)
+		}
 	})
 }
 
