@@ -182,7 +182,7 @@ func (x *index) insertChunks(first, from, to int) (found repeats) {
 	var sorted [regions][]uint64
 	if x.count > sortMin {
 		mean := x.count * (to - from) / len(x.chunks) / regions
-		size := mean + mean/8 // what falls on a region differs little from the mean; append sees to those that need more
+		size := mean + mean/8 // what falls on a region differs little from the mean, or is many times the same
 		room := make([]uint64, regions*size)
 		for i := range sorted {
 			sorted[i] = room[i*size : i*size : (i+1)*size]
@@ -198,18 +198,26 @@ func (x *index) insertChunks(first, from, to int) (found repeats) {
 			if x.count <= sortMin {
 				x.insert(slot, &found)
 			} else {
-				region := slot >> (64 - regionBits)
-				sorted[region] = append(sorted[region], slot)
+				region := &sorted[slot>>(64-regionBits)]
+				if len(*region) == cap(*region) {
+					x.insertAll(*region, &found)
+					*region = (*region)[:0]
+				}
+				*region = append(*region, slot)
 			}
 			position = next
 		}
 	}
 	for i := range regions {
-		for _, slot := range sorted[(first+i)%regions] {
-			x.insert(slot, &found)
-		}
+		x.insertAll(sorted[(first+i)%regions], &found)
 	}
 	return found
+}
+
+func (x *index) insertAll(slots []uint64, found *repeats) {
+	for _, slot := range slots {
+		x.insert(slot, found)
+	}
 }
 
 const (

@@ -65,9 +65,8 @@ func Parse(der []byte) (*List, error) {
 }
 
 // Read reads a list of at most limit octets from r, up to its end, in constant memory but for the index (about 40 octets
-// an entry with a serial number of 20; while it is made 9 more, and as many as 30 if most of a hostile list is one number) and, for the
-// algorithms named at Parse, the list itself. The index is made before the signature can be verified. The error is a *LimitError, a *ParseError
-// or what r returned.
+// an entry with a serial number of 20, and 9 more while it is made, which is before the signature can be verified) and, for the algorithms
+// named at Parse, the list itself. The error is a *LimitError, a *ParseError or what r returned.
 func Read(r io.Reader, limit int64) (*List, error) {
 	return read(&scanner{src: r, limit: limit})
 }

@@ -25,16 +25,16 @@ type serverFlags struct {
 	Cert      string `placeholder:"FILE" help:"TLS client certificate to call with, instead of a token." group:"Server"`
 	CertKey   string `placeholder:"FILE" help:"Its private key." group:"Server"`
 
-	selfSigned string // beside the configuration: see server.State.API
+	apiFile string // beside the configuration: see server.State.API
 }
 
-// roots are who may answer: the root, and on the server's own machine the certificate that it signed itself, if it had to.
+// roots are who may answer: the root, and on the server's own machine the certificate that it has while the root does not verify it.
 func (f serverFlags) roots() (*x509.CertPool, error) {
 	pool, err := client.ReadRoots(f.Root)
-	if err != nil || f.selfSigned == "" {
+	if err != nil || f.apiFile == "" {
 		return pool, err
 	}
-	text, err := os.ReadFile(f.selfSigned)
+	text, err := os.ReadFile(f.apiFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return pool, nil
 	}
@@ -86,7 +86,7 @@ func (f *serverFlags) fill(a *app) error {
 		f.Server = reachable(config.Client.Server)
 	}
 	if f.Root == "" {
-		f.Root, f.selfSigned = config.Path(config.Client.Root), config.State().API()
+		f.Root, f.apiFile = config.Path(config.Client.Root), config.State().API()
 	}
 	if f.TokenFile == "" && f.Cert == "" {
 		f.TokenFile = config.Path(config.Client.TokenFile)

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -53,22 +53,29 @@ func (s *Server) certifyAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present := s.certificate.current.Load()
-	if present != nil && !s.options.Now().Before(present.Leaf.NotAfter) {
+	now, present := s.options.Now(), s.certificate.current.Load()
+	if present != nil && !now.Before(present.Leaf.NotAfter) {
 		present = nil
 	}
+	// What clients believe is kept while it lasts, and what an issuer made until it is due.
+	keep := present != nil && (s.certificate.local.Load() == nil || !signsItself(present.Leaf) && now.Before(halfLife(present.Leaf)))
 	cause := error(pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "no issuing CA is active").WithHint("signet issuer list; signet issuer state LABEL active"))
 	for _, candidate := range candidates {
 		if candidate.State != ca.IssuerActive {
 			continue
 		}
-		if !candidate.believed && present != nil && s.certificate.local.Load() == nil {
-			cause = s.unbelieved(candidate) // what clients believe is kept while it lasts
+		if !candidate.believed && keep {
+			cause = s.unbelieved(candidate)
 			continue
 		}
-		if cause = s.issueAPICertificate(ctx, candidate); cause == nil {
-			return s.tellLocally(candidate)
+		var issued *tls.Certificate
+		if issued, cause = s.issueAPICertificate(ctx, candidate); cause != nil {
+			continue
 		}
+		if candidate.believed {
+			return s.serveEverybody(issued)
+		}
+		return s.serveLocally(issued, withHint(s.unbelieved(candidate)))
 	}
 	if present != nil {
 		return cause
@@ -77,13 +84,31 @@ func (s *Server) certifyAPI(ctx context.Context) error {
 	return s.signAPICertificateItself(cause)
 }
 
-// tellLocally puts an issued certificate where the commands on this machine look, if client.root does not verify it.
-func (s *Server) tellLocally(issuer apiIssuer) error {
-	if issuer.believed {
-		return s.forgetLocal()
+// serveEverybody puts a certificate into use that client.root verifies.
+func (s *Server) serveEverybody(certificate *tls.Certificate) error {
+	s.certificate.current.Store(certificate)
+	s.certificate.local.Store(nil)
+	if err := durable.Remove(s.config.State().API()); err != nil {
+		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
 	}
-	s.certificate.local.Store(new(withHint(s.unbelieved(issuer))))
-	return s.writeLocal(s.certificate.current.Load().Certificate[0])
+	return nil
+}
+
+// serveLocally puts a certificate into use that only commands on this machine believe, once they can find it.
+func (s *Server) serveLocally(certificate *tls.Certificate, why string) error {
+	if err := durable.Replace(s.config.State().API(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Leaf.Raw}), 0o644); err != nil {
+		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
+	}
+	s.certificate.local.Store(&why)
+	s.certificate.current.Store(certificate)
+	return nil
+}
+
+func signsItself(leaf *x509.Certificate) bool { return bytes.Equal(leaf.RawIssuer, leaf.RawSubject) }
+
+// halfLife is when a certificate is due to be renewed.
+func halfLife(leaf *x509.Certificate) time.Time {
+	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 }
 
 func (s *Server) unbelieved(issuer apiIssuer) error {
@@ -94,34 +119,33 @@ func (s *Server) unbelieved(issuer apiIssuer) error {
 const apiCertificateOp = "issue the API's certificate"
 
 // issueAPICertificate has an issuer issue one, by the path that every certificate takes.
-func (s *Server) issueAPICertificate(ctx context.Context, issuer apiIssuer) error {
+func (s *Server) issueAPICertificate(ctx context.Context, issuer apiIssuer) (*tls.Certificate, error) {
 	const profile = "server"
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
+		return nil, pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
-		return pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
+		return nil, pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
 	names, err := s.config.apiNames()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	grant, err := auth.System("api").Authorize(auth.ActionIssue, profile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	issued, err := s.authority.Issue(ctx, grant, ca.Request{Profile: profile, Issuer: issuer.ID, CSR: csr, Names: names, Lifetime: apiCertificateLifetime})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	leaf, err := x509.ParseCertificate(issued.DER)
 	if err != nil {
-		return pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
+		return nil, pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
-	s.certificate.current.Store(&tls.Certificate{Certificate: append([][]byte{issued.DER}, issuer.chain...), PrivateKey: key, Leaf: leaf})
-	return nil
+	return &tls.Certificate{Certificate: append([][]byte{issued.DER}, issuer.chain...), PrivateKey: key, Leaf: leaf}, nil
 }
 
 // signAPICertificateItself makes the certificate of an API that no issuer can certify, and tells this machine of it.
@@ -158,27 +182,7 @@ func (s *Server) signAPICertificateItself(cause error) error {
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
-	if err := s.writeLocal(der); err != nil {
-		return err
-	}
-	s.certificate.local.Store(new("it signs itself: " + withHint(cause)))
-	s.certificate.current.Store(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf})
-	return nil
-}
-
-func (s *Server) writeLocal(der []byte) error {
-	if err := durable.Replace(s.config.State().API(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
-	}
-	return nil
-}
-
-func (s *Server) forgetLocal() error {
-	s.certificate.local.Store(nil)
-	if err := durable.Remove(s.config.State().API()); err != nil {
-		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
-	}
-	return nil
+	return s.serveLocally(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, "it signs itself: "+withHint(cause))
 }
 
 // checkAPICertificate warns of an API that only this machine believes.
@@ -208,6 +212,7 @@ func (s *Server) apiIssuers(ctx context.Context) (candidates []apiIssuer, err er
 	if err != nil {
 		return nil, err
 	}
+	var others []apiIssuer // that are not believed
 	roots, unreadable := client.ReadRoots(s.config.Path(s.config.Client.Root))
 	for _, issuer := range s.authority.Issuers() {
 		if issuer.KeyURI == "" || len(issuer.Certificates) == 0 || len(issuer.Certificates[0].Chain) == 0 {
@@ -219,12 +224,15 @@ func (s *Server) apiIssuers(ctx context.Context) (candidates []apiIssuer, err er
 			for _, c := range bundle.Chain {
 				candidate.chain = append(candidate.chain, c.Raw)
 			}
-			candidate.believed = candidate.believed || s.verifies(roots, bundle.Chain)
+			candidate.believed = candidate.believed || s.verifies(roots, issuer, bundle.Chain)
 		}
-		candidates = append(candidates, candidate)
+		if candidate.believed {
+			candidates = append(candidates, candidate)
+		} else {
+			others = append(others, candidate)
+		}
 	}
-	slices.SortStableFunc(candidates, func(a, b apiIssuer) int { return cmp.Compare(preference(a), preference(b)) })
-	if len(candidates) > 0 {
+	if candidates = append(candidates, others...); len(candidates) > 0 {
 		return candidates, nil
 	}
 	for _, issuer := range s.authority.Issuers() {
@@ -237,21 +245,19 @@ func (s *Server) apiIssuers(ctx context.Context) (candidates []apiIssuer, err er
 		WithHint("this database has no issuer whose key is here: run `signet init`, or restore a backup")
 }
 
-func preference(i apiIssuer) int {
-	if i.believed {
-		return 0
-	}
-	return 1
-}
-
-// verifies reports whether roots verify the first certificate of a chain now.
-func (s *Server) verifies(roots *x509.CertPool, chain []*x509.Certificate) bool {
+// verifies reports whether roots verify one of an issuer's certificates in a chain now.
+func (s *Server) verifies(roots *x509.CertPool, issuer ca.Issuer, chain []*x509.Certificate) bool {
 	above := x509.NewCertPool()
-	for _, c := range chain[1:] {
+	for _, c := range chain {
 		above.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: s.options.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-	return err == nil
+	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool {
+		if !bytes.Equal(c.RawSubject, issuer.Subject) || !bytes.Equal(c.RawSubjectPublicKeyInfo, issuer.SPKI) {
+			return false
+		}
+		_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: s.options.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err == nil
+	})
 }
 
 // apiNames are the names that clients may reach the API by.
@@ -279,8 +285,7 @@ func (c *Config) apiNames() ([]pki.Identifier, error) {
 // apiCertificateLook is how often the API's certificate is looked at.
 const apiCertificateLook = 5 * time.Second
 
-// renewAPICertificate renews at half of the lifetime, and tries again every minute while that fails; one that only this machine believes
-// gives way as soon as something better can be had.
+// renewAPICertificate keeps looking whether there is a better certificate of the API to be had.
 func (s *Server) renewAPICertificate(ctx context.Context) error {
 	ticker := time.NewTicker(apiCertificateLook)
 	defer ticker.Stop()
@@ -290,27 +295,32 @@ func (s *Server) renewAPICertificate(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-		}
-		now, leaf := s.options.Now(), s.certificate.current.Load().Leaf
-		due := s.certificate.local.Load() != nil && s.canIssue(ctx, leaf.Issuer.String() == leaf.Subject.String())
-		if half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2); !now.Before(half) && now.Sub(tried) >= time.Minute {
-			due = true
-		}
-		if !due {
-			continue
-		}
-		tried = now
-		if err := s.certifyAPI(ctx); err != nil && ctx.Err() == nil {
-			s.report("API certificate")(err)
+			tried = s.lookAtAPICertificate(ctx, tried)
 		}
 	}
 }
 
-// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with any, some.
-func (s *Server) canIssue(ctx context.Context, any bool) bool {
+// lookAtAPICertificate renews at half of the lifetime, and one that only this machine believes as soon as something better looks as if it
+// could be had; but not within a minute of the last attempt, which may have failed. It returns when that was.
+func (s *Server) lookAtAPICertificate(ctx context.Context, tried time.Time) time.Time {
+	now, leaf := s.options.Now(), s.certificate.current.Load().Leaf
+	if now.Sub(tried) < time.Minute {
+		return tried
+	}
+	if now.Before(halfLife(leaf)) && (s.certificate.local.Load() == nil || !s.canIssue(ctx, signsItself(leaf))) {
+		return tried
+	}
+	if err := s.certifyAPI(ctx); err != nil && ctx.Err() == nil {
+		s.report("API certificate")(err)
+	}
+	return now
+}
+
+// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with unbelieved, any.
+func (s *Server) canIssue(ctx context.Context, unbelieved bool) bool {
 	candidates, err := s.apiIssuers(ctx)
 	return err == nil && slices.ContainsFunc(candidates, func(i apiIssuer) bool {
-		if i.State != ca.IssuerActive || !any && !i.believed || s.authority.Standing(ctx, i.ID) != nil {
+		if i.State != ca.IssuerActive || !unbelieved && !i.believed || s.authority.Standing(ctx, i.ID) != nil {
 			return false
 		}
 		_, err := s.authority.ReadySigner(ctx, i.ID)

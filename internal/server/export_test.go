@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
+	"time"
 
 	"signet.example/signet/crl/crlserver"
 )
@@ -15,6 +17,12 @@ func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	for _, list := range s.publisher.Lists() {
 		s.compareList(ctx, list.Head.List)
 	}
+}
+
+// TestingOnlyLookAtAPICertificate is lookAtAPICertificate, and the certificate that is served then.
+func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time.Time) (time.Time, *x509.Certificate) {
+	tried = s.lookAtAPICertificate(ctx, tried)
+	return tried, s.certificate.current.Load().Leaf
 }
 
 // TestingOnlyAgreement is what comparisons came to.

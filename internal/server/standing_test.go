@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/invariant"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -160,8 +163,11 @@ func TestAPICertificateIsBelieved(t *testing.T) {
 
 	third := create("root-3", "Third Root", pki.IssuerID{}, pki.IssuerID{})
 	issuing3 := create("issuing-3", "Issuing CA 3", third.ID, issuing2.ID)
-	if err := restart(); err != nil { // the one that is believed certifies the API, whichever is the default
-		t.Errorf("beside one that clients do not believe: %v", err)
+	if _, err := s.api.CrossSignIssuer(t.Context(), issuing2.ID, third.ID, 15*365*24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := restart(); err != nil || local() { // the one that is believed certifies the API, whichever is the default, and whichever way lasts longest
+		t.Errorf("beside one that clients do not believe: %v; api.pem is there: %v", err, local())
 	}
 	disable(issuing2)
 	if err := restart(); err == nil || !local() {
@@ -189,5 +195,89 @@ func TestAPICertificateIsBelieved(t *testing.T) {
 	s.connect(t)
 	if _, err := s.api.Issuers(t.Context()); err != nil {
 		t.Errorf("once root.pem has it: %v", err)
+	}
+}
+
+// TestAPICertificateStays has the API certified below a root that root.pem lacks, while an issuer below root.pem's stands that may not
+// certify its names: one certificate is issued, not one with every look, and none is served that the commands on this machine cannot find.
+func TestAPICertificateStays(t *testing.T) {
+	t.Parallel()
+	s := found(t, "sqlite:signet.db")
+	p := s.start(t)
+	create := func(n client.NewIssuer) pki.IssuerID {
+		t.Helper()
+		n.BaseURL = "http://" + s.addresses.Public
+		i, err := s.api.CreateIssuer(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.ID
+	}
+	create(client.NewIssuer{Label: "plant", Subject: client.Subject{CommonName: "Plant CA"}, Parent: s.issuerCalled(t, "root").ID, Permitted: client.NameConstraints{DNS: []string{"plant.example"}}})
+	other := create(client.NewIssuer{Label: "root-2", Subject: client.Subject{CommonName: "Second Root"}})
+	create(client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: other})
+	if _, err := s.api.SetIssuerState(t.Context(), s.issuerCalled(t, "issuing").ID, client.IssuerDisabled); err != nil {
+		t.Fatal(err)
+	}
+	p.stop(t)
+
+	now := time.Now()
+	config, err := server.LoadConfig(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance, err := config.Open(t.Context(), server.Options{Passphrase: []byte("correct horse"), Unsafe: true, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := instance.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	var tried time.Time
+	look := func(later time.Duration, wantTried bool) *x509.Certificate {
+		t.Helper()
+		now = now.Add(later)
+		var served *x509.Certificate
+		if tried, served = instance.TestingOnlyLookAtAPICertificate(t.Context(), tried); tried.Equal(now) != wantTried {
+			t.Errorf("after %s more: tried at %s, and it is %s", later, tried, now)
+		}
+		return served
+	}
+	api := filepath.Join(s.dir, "api.pem")
+	same := func(served *x509.Certificate) {
+		t.Helper()
+		if text, err := os.ReadFile(api); err != nil || !parsePEM(t, text)[0].Equal(served) {
+			t.Errorf("api.pem is not what is served: %v", err)
+		}
+	}
+	first := look(0, true)
+	same(first)
+	if first.Issuer.CommonName != "Issuing CA 2" {
+		t.Errorf("it is of %s", first.Issuer)
+	}
+	if !look(59*time.Second, false).Equal(first) || !look(time.Second, true).Equal(first) {
+		t.Error("issued again")
+	}
+	second := look(4*24*time.Hour, true)
+	if same(second); second.Equal(first) {
+		t.Error("it is not renewed")
+	}
+	if err := os.Remove(api); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(api, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !look(4*24*time.Hour, true).Equal(second) {
+		t.Error("one is served that api.pem does not have")
+	}
+	if err := os.RemoveAll(api); err != nil {
+		t.Fatal(err)
+	}
+	third := look(time.Minute, true)
+	if same(third); third.Equal(second) {
+		t.Error("it is not renewed once it can be")
 	}
 }

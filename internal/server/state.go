@@ -19,7 +19,7 @@ import (
 //	issuing.csr       below an off-line root: what its ceremony has to sign
 //	keys/             one encrypted file per key, with the issuer's K
 //	signet.db         the database, if it is SQLite
-//	api.pem           while no issuer can certify the API: the certificate that it signed itself
+//	api.pem           while the roots that clients trust do not verify the API's certificate: that certificate
 //	highwater.json    how far the database had come, so that one that went back is noticed
 type State struct{ Dir string }
 
@@ -44,7 +44,8 @@ func (s State) Keys() string { return filepath.Join(s.Dir, "keys") }
 // Key is the path of the key file with this name.
 func (s State) Key(name string) string { return filepath.Join(s.Keys(), name+".key") }
 
-// API is the path of the certificate that the API signed itself; the file is there while that is in use.
+// API is the path of a certificate of the API that only commands on this machine believe, because the API signed it itself or the roots
+// that clients trust lack the one above it; the file is there while that is in use.
 func (s State) API() string { return filepath.Join(s.Dir, "api.pem") }
 
 // HighWater is the path of the memory of sequences.
