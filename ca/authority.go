@@ -136,14 +136,14 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 
 // order finds the issuer of a request that was admitted.
 func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request) (order, error) {
-	stands := func(i Issuer) bool { return a.Standing(ctx, i.ID) == nil }
-	issuer, err := a.issuers.choose(p, request.Issuer, stands)
+	could := func(i Issuer) bool { return a.couldSign(ctx, i) }
+	issuer, err := a.issuers.choose(p, request.Issuer, could)
 	if err != nil {
 		return order{}, err
 	}
 	key, footing, err := a.engage(ctx, issuer, p)
 	if err != nil { // it may have given way to another after it was chosen
-		if next, none := a.issuers.choose(p, request.Issuer, stands); none == nil && next.ID != issuer.ID {
+		if next, none := a.issuers.choose(p, request.Issuer, could); none == nil && next.ID != issuer.ID {
 			key, footing, err = a.engage(ctx, next, p)
 		}
 	}

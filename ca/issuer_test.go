@@ -15,6 +15,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -296,6 +297,25 @@ func TestASuccessorTakesOverInOneStep(t *testing.T) {
 		description.Succeeds = pki.IssuerID{1}
 		_, err := w.CreateIssuer(t.Context(), w.manage(), description)
 		wantError(t, err, pki.KindNotFound, "succeeds")
+
+		// A call that broke off is taken up again by one that says the same.
+		description.Succeeds, description.Parent, description.Offline = third.ID, pki.IssuerID{}, true
+		fourth := w.create(description)
+		if w.create(description).ID != fourth.ID {
+			t.Error("the same again made another")
+		}
+		for _, other := range []pki.IssuerID{second.ID, {}} {
+			description.Succeeds = other
+			_, err := w.CreateIssuer(t.Context(), w.manage(), description)
+			wantError(t, err, pki.KindConflict, "succeeds")
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.create"}, 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := events[len(events)-1]; last.Detail["succeeds"] != third.ID.String() {
+			t.Errorf("the audit log says %v", last.Detail)
+		}
 	})
 }
 
@@ -328,6 +348,70 @@ func TestAnAuthorityIsSucceededInTheMiddle(t *testing.T) {
 	}
 	if issued := w.mustIssue(server(t, "app.example")); issued.Issuer != second.ID || asked.first != nil {
 		t.Errorf("it is from %s", issued.Issuer)
+	}
+}
+
+// An authority that has ended has given way to its successor, disabled or not.
+func TestAnAuthorityThatEndedIsSucceeded(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
+		t.Fatal(err)
+	}
+	description := newIssuer("short", "Short CA", w.root)
+	description.Lifetime = 48 * time.Hour
+	short := w.create(description)
+	description = newIssuer("short-2", "Short CA 2", w.root)
+	description.Succeeds = short.ID
+	second := w.create(description)
+	if issued := w.mustIssue(server(t, "app.example")); issued.Issuer != short.ID {
+		t.Errorf("before its end: %s", issued.Issuer)
+	}
+	w.clock.advance(49 * time.Hour)
+	if issued := w.mustIssue(server(t, "app.example")); issued.Issuer != second.ID {
+		t.Errorf("after its end: %s", issued.Issuer)
+	}
+}
+
+// silentAbout cannot tell of one certificate.
+type silentAbout struct{ serial pki.Serial }
+
+func (silentAbout) Seq() uint64                   { return 0 }
+func (silentAbout) CatchUp(context.Context) error { return nil }
+func (s silentAbout) StatusOf(_ context.Context, _ pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error) {
+	if serial == s.serial {
+		return pki.StatusGood, pki.Unspecified, pki.Errorf(pki.KindUnavailable, "look up", "not now")
+	}
+	return pki.StatusGood, pki.Unspecified, nil
+}
+
+// An authority of which it cannot be told now whether it stands is not succeeded for that, nor said to be gone.
+func TestAnAuthorityThatCannotBeToldOfIsNotSucceeded(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	description := newIssuer("issuing-2", "Test Issuing CA 2", w.root)
+	description.Succeeds = w.issuing.ID
+	w.create(description)
+	serial, err := pki.SerialFromBig(parse(t, w.issuing.Certificates[0].DER).SerialNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.status = silentAbout{serial}
+	w.Authority = w.instance(w.store)
+	_, err = w.issue(w.Authority, server(t, "app.example"))
+	wantError(t, err, pki.KindUnavailable, "")
+}
+
+// To ask whether an issuer stands costs no parsing of its certificates, though it never signed here.
+func TestTheChainIsReadOnce(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	for _, id := range []pki.IssuerID{w.issuing.ID, w.create(newIssuer("issuing-2", "Test Issuing CA 2", w.root)).ID} {
+		allocations := testing.AllocsPerRun(20, func() {
+			if err := w.Standing(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+		if allocations > 8 {
+			t.Errorf("it takes %v allocations", allocations)
+		}
 	}
 }
 

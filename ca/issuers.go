@@ -41,6 +41,7 @@ type issuers struct {
 
 	mu      sync.Mutex // guards the rest
 	known   []Issuer
+	links   map[pki.IssuerID][]link // of known, as far as they were asked for
 	opened  map[pki.IssuerID]*issuerKey
 	opening map[pki.IssuerID]*opening
 }
@@ -66,7 +67,7 @@ func (s *issuers) load(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known = known
+	s.known, s.links = known, make(map[pki.IssuerID][]link)
 	fresh := make(map[pki.IssuerID]*issuerKey, len(s.opened))
 	for _, issuer := range known {
 		old := s.opened[issuer.ID]
@@ -90,7 +91,11 @@ func (s *issuers) list() []Issuer {
 }
 
 func (s *issuers) find(id pki.IssuerID) (Issuer, error) {
-	for _, issuer := range s.list() {
+	return findIn(s.list(), id)
+}
+
+func findIn(known []Issuer, id pki.IssuerID) (Issuer, error) {
+	for _, issuer := range known {
 		if issuer.ID == id {
 			return issuer, nil
 		}
@@ -99,9 +104,9 @@ func (s *issuers) find(id pki.IssuerID) (Issuer, error) {
 }
 
 // choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
-// entities: a root that has issuers below it is not asked by accident. Of several, those that do not stand are passed over, and those
-// that succeed another one of them: until that is disabled it is the one, and from then on its successor.
-func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Issuer) bool) (Issuer, error) {
+// entities: a root that has issuers below it is not asked by accident. Of several, those that could not sign are passed over, and those
+// that succeed another one of them: until that is disabled or has ended it is the one, and from then on its successor.
+func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issuer) bool) (Issuer, error) {
 	const op = "choose issuer"
 	if !asked.IsZero() {
 		issuer, err := s.find(asked)
@@ -120,7 +125,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, stands func(Iss
 		}
 	}
 	if len(candidates) > 1 {
-		candidates = slices.DeleteFunc(candidates, func(i Issuer) bool { return !stands(i) })
+		candidates = slices.DeleteFunc(candidates, func(i Issuer) bool { return !could(i) })
 		candidates = firstOf(candidates, s.list())
 	}
 	switch {
@@ -156,6 +161,24 @@ func firstOf(candidates, known []Issuer) []Issuer {
 
 func (i *Issuer) selfSigned() bool {
 	return len(i.Certificates) > 0 && len(i.Certificates[0].Chain) == 0
+}
+
+// linked finds an issuer and its links, which are parsed once after each load and not for every request.
+func (s *issuers) linked(id pki.IssuerID) (Issuer, []link, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	issuer, err := findIn(s.known, id)
+	if err != nil {
+		return Issuer{}, nil, err
+	}
+	links, ok := s.links[id]
+	if !ok {
+		if links, err = linksOf(issuer); err != nil {
+			return Issuer{}, nil, &pki.Error{Kind: pki.KindInternal, Op: "use issuer", Field: "issuer", Err: err}
+		}
+		s.links[id] = links
+	}
+	return issuer, links, nil
 }
 
 // open returns an issuer with its key. Whoever opens a key waits for it; nobody else does.

@@ -210,6 +210,10 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	}
 	for _, known := range a.issuers.list() {
 		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, subject.der) {
+			if known.Succeeds != n.Succeeds {
+				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
+					WithHint("signet issuer show %s says whom it succeeds; say the same again, or choose another label and name", n.Label)
+			}
 			return known, nil
 		}
 		if known.Label == n.Label {
@@ -242,7 +246,11 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: subject.der, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
 		BaseURL: n.BaseURL, CSR: csr, Succeeds: n.Succeeds, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
 	}
-	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.create", issuer)); err != nil {
+	event := a.issuerEvent(grant, "issuer.create", issuer)
+	if !issuer.Succeeds.IsZero() {
+		event.Detail["succeeds"] = issuer.Succeeds.String()
+	}
+	if err := a.config.Issuers.CreateIssuer(ctx, issuer, event); err != nil {
 		return Issuer{}, err
 	}
 	return a.reloaded(ctx, issuer.ID)

@@ -99,15 +99,21 @@ func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
 // above it is revoked or on hold, and its key was not compromised. Else it is an error of KindFailedPrecondition in field issuer,
 // and Issue refuses; CRLs, and the certificates of OCSP responders, go on. Another kind of error: it cannot be told now.
 func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
-	issuer, err := a.issuers.find(id)
+	issuer, links, err := a.issuers.linked(id)
 	if err != nil {
 		return err
 	}
-	links, err := linksOf(issuer)
-	if err != nil {
-		return &pki.Error{Kind: pki.KindInternal, Op: "use issuer", Field: "issuer", Err: err}
-	}
 	return a.standing(ctx, issuer, links)
+}
+
+// couldSign reports whether an issuer is one to choose from: its certificate has not ended, and nothing says that it does not stand.
+// That it cannot be told now is no reason to go to another, which may not be told of either.
+func (a *Authority) couldSign(ctx context.Context, issuer Issuer) bool {
+	if chosen := issuer.certificate(); chosen == nil || a.config.Now().After(chosen.NotAfter) {
+		return false
+	}
+	err := a.Standing(ctx, issuer.ID)
+	return err == nil || pki.KindOf(err) != pki.KindFailedPrecondition
 }
 
 func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) error {

@@ -316,7 +316,8 @@ func (u *Universe) follow(ctx context.Context, ranges bool) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.since, u.asOf = since, begun
-	if u.applyRanges(changed) || u.dropPassed() {
+	made, gone := u.applyRanges(changed), u.dropPassed()
+	if made || gone {
 		u.wakeWatches()
 	}
 	return nil

@@ -629,12 +629,13 @@ func TestWeekPasses(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { u.Run(ctx, func(err error) { t.Error(err) }); close(done) }()
-		time.Sleep(2 * time.Second)
+		time.Sleep(2500 * time.Millisecond) // between two polls
 		if change, err := watch.Take(t.Context()); err != nil || len(change.Gone) != 0 {
 			t.Errorf("before the end: %+v, %v", change, err)
 		}
 		days.Store(15)
-		time.Sleep(2 * time.Second)
+		newIssuer(t, s, "other", false).reserve(t, soon+3, 0, 16) // a shard comes to exist in the round in which another goes
+		time.Sleep(time.Second)                                   // one poll
 		select {
 		case <-watch.C:
 		default:

@@ -44,12 +44,13 @@ type Issuer struct {
 	Certificates [][]byte // DER; the one that is served first
 	NotBefore    time.Time
 	NotAfter     time.Time
-	PEM          []byte // from the first certificate to the root
-	Fingerprint  string // SHA-256 of the first certificate, hexadecimal
-	Public       bool   // publicly trusted
-	BaseURL      string // where its status is published
-	Foreign      bool   // it ever signed outside the serial scheme
-	CSRPEM       string // while it waits for a certificate from elsewhere
+	PEM          []byte       // from the first certificate to the root
+	Fingerprint  string       // SHA-256 of the first certificate, hexadecimal
+	Public       bool         // publicly trusted
+	BaseURL      string       // where its status is published
+	Foreign      bool         // it ever signed outside the serial scheme
+	CSRPEM       string       // while it waits for a certificate from elsewhere
+	Succeeds     pki.IssuerID // while that one issues, requests that name no issuer stay with it; zero: nobody
 
 	Retention     time.Duration // its certificates are answered for so long after their end; zero: not
 	RetainedSince time.Time     // what had expired before is not
@@ -120,6 +121,11 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 	}
 	if i.KeyHash, err = pki.ParseKeyHash(m.GetKeyHash()); err != nil {
 		return nil, unreadable(err)
+	}
+	if text := m.GetSucceeds(); text != "" {
+		if i.Succeeds, err = pki.ParseIssuerID(text); err != nil {
+			return nil, unreadable(err)
+		}
 	}
 	return i, nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"signet.example/signet/api/client"
 )
 
 // What others wrote into names and errors does nothing to the terminal of whoever reads it, and makes no line of its own in a
@@ -34,5 +36,15 @@ func TestTerminalsAreNotTold(t *testing.T) {
 	}
 	if text := visible("büro\n\tя\\n"); text != "büro\n\tя\\n" {
 		t.Errorf("what is harmless became %q", text)
+	}
+}
+
+// An instance that refused its files is what is told, whoever is listed first: the others differ from it for that.
+func TestInStepTellsOfRefusedFiles(t *testing.T) {
+	a, b, refused := client.ProfileInstance{Name: "a", Digest: "1"}, client.ProfileInstance{Name: "b", Digest: "2", Behind: true}, client.ProfileInstance{Name: "c", Digest: "3", Failure: "line 1"}
+	for _, all := range [][]client.ProfileInstance{{refused, a, b}, {a, b, refused}, {b, refused, a}} {
+		if err := inStep(all); err == nil || !strings.HasPrefix(hintOf(err), "mend them there") {
+			t.Errorf("%+v: %v; next: %s", all, err, hintOf(err))
+		}
 	}
 }

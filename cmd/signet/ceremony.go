@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/ceremony"
 	"signet.example/signet/ca/keys"
@@ -139,19 +137,10 @@ func (f *ceremonyFlags) confirm(a *app, question string) (string, error) {
 	if f.Yes {
 		return "yes, by --yes on the command line", nil
 	}
-	fmt.Fprintf(a.err, "\n%s\nType yes to go on: ", question)
-	if answer, err := a.readLine(a.terminal()); err != nil || answer != "yes" {
+	if answer, err := a.ask("\n" + question + "\nType yes to go on: "); err != nil || answer != "yes" {
 		return "", pki.Errorf(pki.KindRefused, "confirm", "nobody said yes").WithHint("nothing was signed; hold the ceremony again when everybody agrees")
 	}
 	return "yes, typed at the terminal", nil
-}
-
-// terminal is where somebody can be asked; nil: nowhere.
-func (a *app) terminal() *os.File {
-	if file, ok := a.in.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		return file
-	}
-	return nil
 }
 
 // tell shows a step as it is on paper, without what is attached.

@@ -45,6 +45,7 @@ func (c *doctorCmd) Run(a *app) error {
 	if c.Wait > 0 && !c.Health {
 		return pki.Errorf(pki.KindInvalid, "examine", "--wait belongs to --health").WithHint("signet doctor --health --wait %s", time.Duration(c.Wait))
 	}
+	var api finding
 	checks := []check{
 		{"variables", checkVariables},
 		{"files", checkFiles},
@@ -54,8 +55,13 @@ func (c *doctorCmd) Run(a *app) error {
 		{"public URL", checkPublicURL},
 		{"server", checkReady},
 		{"database", checkDatabase},
-		{"API", checkAPI},
-		{"instances", checkInstances},
+		{"API", func(a *app, config *server.Config) finding { api = checkAPI(a, config); return api }},
+		{"instances", func(a *app, config *server.Config) finding {
+			if api.State != "good" { // it would wait as long, for the same answer
+				return careful("", "not compared: see API")
+			}
+			return checkInstances(a, config)
+		}},
 	}
 	if c.Health {
 		checks = []check{{"server", c.awaitReady}}

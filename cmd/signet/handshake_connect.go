@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/wire"
@@ -228,11 +225,11 @@ func (l *call) show(r *handshake.Result) {
 // ask asks a person at a terminal, and nobody else, whether to go on with what the policy refuses. It never asks about a
 // certificate that is revoked.
 func (l *call) ask(r *handshake.Result) handshake.Answer {
-	if revoked(r) || l.tell.format == "json" || l.app.json || !isTerminal(l.app.in) {
+	if revoked(r) || l.tell.format == "json" || l.app.json || l.app.terminal() == nil {
 		return handshake.Refuse
 	}
 	l.show(r)
-	if l.app.ask("Go on all the same? Type accept to go on; anything else refuses: ") == "accept" {
+	if answer, err := l.app.ask("Go on all the same? Type accept to go on; anything else refuses: "); err == nil && answer == "accept" {
 		return handshake.Accept
 	}
 	return handshake.Refuse
@@ -247,11 +244,6 @@ func revoked(r *handshake.Result) bool {
 	return false
 }
 
-func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
-}
-
 // blame says whether somebody refused or something broke.
 func (l *call) blame(err error) error {
 	if l.app.ctx.Err() != nil {
@@ -263,7 +255,7 @@ func (l *call) blame(err error) error {
 	case wire.ClassNetwork:
 		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err)}
 	case wire.ClassNotTLS:
-		return ownFault{pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).WithHint("that port speaks something else; a protocol that begins in plain text needs --starttls")}
+		return ownFault{pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).WithHint("that port speaks something else; %s", plainTextHint(l.StartTLS))}
 	}
 	return err
 }
@@ -341,7 +333,7 @@ func (l *call) showAnswer(answer []byte) {
 			Octets int    `json:"octets"`
 			Text   string `json:"text"`
 		}{"data", "server", len(answer), string(answer)})
-	case l.tell.format == "none" && !isTerminal(l.app.out):
+	case l.tell.format == "none" && terminalOf(l.app.out) == nil:
 		_, _ = l.app.out.Write(answer) // a reader who went away is noticed at the end
 	default:
 		for line := range strings.Lines(string(answer)) {
@@ -402,7 +394,7 @@ func (l *call) refused(err error) error {
 				}
 			}
 			if f.Class == wire.ClassTruncated && l.result == nil {
-				v.Reason, v.Hint = f.Reason, "it may speak something else; a protocol that begins in plain text needs --starttls"
+				v.Reason, v.Hint = f.Reason, "it may speak something else; "+plainTextHint(l.StartTLS)
 			}
 		}
 	}
@@ -413,6 +405,14 @@ func (l *call) refused(err error) error {
 		return ownFault{err}
 	}
 	return handshakeRefused{v.Reason}
+}
+
+// plainTextHint is what to look at when what a server says is not TLS.
+func plainTextHint(protocol string) string {
+	if protocol == "" {
+		return "a protocol that begins in plain text needs --starttls"
+	}
+	return "is it TLS that is spoken after STARTTLS?"
 }
 
 // declinedHint is what to look at when a server does not begin TLS.

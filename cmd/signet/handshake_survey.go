@@ -65,7 +65,7 @@ func (c *handshakeSurveyCmd) Run(a *app) error {
 		if _, declined := errors.AsType[*starttls.DeclinedError](err); declined {
 			kind, hint = pki.KindInvalid, declinedHint(c.StartTLS)
 		} else if errors.Is(err, survey.ErrNotTLS) {
-			kind, hint = pki.KindInvalid, "that port speaks something else; a protocol that begins in plain text needs --starttls"
+			kind, hint = pki.KindInvalid, "that port speaks something else; "+plainTextHint(c.StartTLS)
 		}
 		return ownFault{(&pki.Error{Kind: kind, Op: "handshake", Err: err}).WithHint("%s", hint)}
 	}
@@ -131,6 +131,8 @@ func remarks(r *survey.Report) []string {
 		}
 	}
 	switch {
+	case !spoken && !r.Complete:
+		say("It took none of our hellos so far: not enough connections to tell (--most).")
 	case !spoken:
 		say("It took none of our hellos: it may speak something else than TLS, or demand another name (--servername), or begin in plain text (--starttls).")
 	case len(r.Versions[0].Suites) == 0:

@@ -78,6 +78,24 @@ func TestConnectSTARTTLS(t *testing.T) {
 		return append([]string{"handshake", "connect", "--servername", "mail.example", "--roots", roots, "--offline"}, more...)
 	}
 	closing := listen(t, func(conn net.Conn) { conn.Read(make([]byte, 4096)) })
+	upgraded := func(answer string) string { // what it says instead of TLS, after STARTTLS
+		return listen(t, func(conn net.Conn) {
+			in := bufio.NewReader(conn)
+			for _, line := range []string{"220 mail.example ESMTP\r\n", "250-mail.example\r\n250 STARTTLS\r\n", "220 go ahead\r\n"} {
+				io.WriteString(conn, line)
+				if !strings.HasPrefix(line, "220 go") {
+					in.ReadString('\n')
+				}
+			}
+			in.Peek(16)
+			in.Discard(in.Buffered())
+			io.WriteString(conn, answer)
+		})
+	}
+	newest := listen(t, func(conn net.Conn) {
+		tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}).Handshake()
+	})
+	plain := listen(t, func(conn net.Conn) { io.WriteString(conn, "220 mail.example ESMTP\r\n"); conn.Read(make([]byte, 4096)) })
 	silent := listen(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	for _, tt := range []struct {
 		name   string
@@ -91,9 +109,14 @@ func TestConnectSTARTTLS(t *testing.T) {
 		{"injected", connect(mailServer(t, cert, "220 go ahead\r\n250 forged\r\n"), "--starttls", "smtp"), 1, []string{"refused: ", "injected by the peer or on the way"}},
 		{"another protocol", connect(silent, "--starttls", "ldap", "--timeout", "50ms"), 2, []string{"deadline exceeded: read", "next: is it ldap that is spoken at 127.0.0.1:"}},
 		{"closed", connect(closing), 1, []string{"refused: ", "closed the connection and did not answer our hello", "next: it may speak something else", "--starttls"}},
+		{"closed after STARTTLS", connect(upgraded(""), "--starttls", "smtp"), 1, []string{"closed the connection and did not answer our hello", "next: it may speak something else; is it TLS that is spoken after STARTTLS?"}},
+		{"another protocol after STARTTLS", connect(upgraded("500 what?\r\n"), "--starttls", "smtp"), 2, []string{"next: that port speaks something else; is it TLS that is spoken after STARTTLS?"}},
+		{"not TLS", connect(plain), 2, []string{"next: that port speaks something else; a protocol that begins in plain text needs --starttls"}},
 		{"classical, with a key that cannot", connect(listen(t, func(conn net.Conn) { tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake() }), "--tls1.2-rsa"), 1, []string{"handshake_failure", "next: few servers still take"}},
 		{"survey, declined", []string{"handshake", "survey", mailServer(t, cert, "454 no\r\n"), "--starttls", "smtp"}, 2, []string{`it says "454 no"`, "next: is it smtp that is spoken there?"}},
-		{"survey, closed", []string{"handshake", "survey", closing}, 0, []string{"TLS 1.3  not spoken  closed the connection", "- It took none of our hellos"}},
+		{"survey, closed", []string{"handshake", "survey", closing}, 0, []string{"TLS 1.3  not spoken  closed the connection", "- It took none of our hellos: it may speak something else"}},
+		{"survey, not TLS after STARTTLS", []string{"handshake", "survey", upgraded("500 what?\r\n"), "--starttls", "smtp"}, 2, []string{"is it TLS that is spoken after STARTTLS?"}},
+		{"survey, ended before TLS 1.2", []string{"handshake", "survey", newest, "--most", "1"}, 0, []string{"TLS 1.2  not asked", "- It took none of our hellos so far: not enough connections to tell (--most).\n- The survey is not complete"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/server"
@@ -169,11 +165,15 @@ func (c *initCmd) keys() (k server.KeysConfig, err error) {
 // publicURL is what was given, what a person answers, or with --local the address of the public listener.
 func (c *initCmd) publicURL(a *app) (string, error) {
 	const op = "init"
-	url := strings.TrimSuffix(c.PublicURL, "/")
+	url := c.PublicURL
 	if url == "" && !c.Local {
-		url = a.ask("Base URL at which other machines will reach CRL and OCSP (such as http://pki.example; empty: this machine only): ")
+		var err error
+		url, err = a.ask("Base URL at which other machines will reach CRL and OCSP (such as http://pki.example; empty: this machine only): ")
+		if err != nil {
+			return "", &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+		}
 	}
-	if url == "" {
+	if url = strings.TrimSuffix(url, "/"); url == "" {
 		url = "http://" + reachable(c.PublicListen)
 	}
 	if err := server.CheckPublicURL(url); err != nil {
@@ -184,20 +184,6 @@ func (c *initCmd) publicURL(a *app) (string, error) {
 			WithHint("give --public-url http://NAME that others can reach, or say --local if only this machine will ever check")
 	}
 	return url, nil
-}
-
-// ask asks a person, and nobody else.
-func (a *app) ask(question string) string {
-	terminal, ok := a.in.(*os.File)
-	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return ""
-	}
-	fmt.Fprint(a.err, question)
-	answer, err := bufio.NewReader(terminal).ReadString('\n')
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(strings.TrimSpace(answer), "/")
 }
 
 // report tells a person what there is now and what to do with it.

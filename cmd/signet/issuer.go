@@ -43,9 +43,15 @@ func (c *issuerListCmd) Run(a *app) error {
 			if i.Root {
 				kind = "root"
 			}
-			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), i.KeyType, i.NotAfter.UTC().Format(time.DateOnly), i.Subject})
+			succeeds := "-"
+			for _, before := range issuers {
+				if before.ID == i.Succeeds {
+					succeeds = before.Label
+				}
+			}
+			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), i.KeyType, i.NotAfter.UTC().Format(time.DateOnly), succeeds, i.Subject})
 		}
-		p.table([]string{"ID", "LABEL", "KIND", "STATE", "KEY", "ENDS", "SUBJECT"}, rows)
+		p.table([]string{"ID", "LABEL", "KIND", "STATE", "KEY", "ENDS", "SUCCEEDS", "SUBJECT"}, rows)
 	})
 }
 
@@ -87,7 +93,11 @@ func (c *issuerShowCmd) Run(a *app) error {
 		if issuer.Online {
 			keyAt = "at this server"
 		}
-		p.fields("subject", issuer.Subject, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
+		succeeds := ""
+		if !issuer.Succeeds.IsZero() {
+			succeeds = issuer.Succeeds.String()
+		}
+		p.fields("subject", issuer.Subject, "succeeds", succeeds, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", "sha256 "+issuer.Fingerprint)
 		if issuer.BaseURL != "" {
 			ocsp := "" // nobody has the key that could certify a responder

@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/pki"
 )
 
 type issuerCreateCmd struct {
@@ -80,7 +80,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 			p.next("signet issuer create LABEL --common-name TEXT --parent %s; make a backup, which holds its key", made.Label)
 			return
 		}
-		if others := a.othersThatIssue(api, made.ID); len(others) > 0 && c.Succeeds == "" {
+		if others := a.othersThatIssue(api, *made); len(others) > 0 {
 			p.line("")
 			p.line("It is not alone: %s can issue too, so a request that names no issuer, under a profile that names none, is refused now.", sentence(others))
 			p.line("Name one in the profile (issuer: %s), or let the other rest: signet issuer state %s disabled.", made.Label, others[0])
@@ -89,17 +89,22 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	})
 }
 
-// othersThatIssue are the labels of the issuing authorities beside one. Not knowing them spoils nothing.
-func (a *app) othersThatIssue(api *client.Client, one pki.IssuerID) (labels []string) {
+// othersThatIssue are the labels of the issuing authorities beside one and those that it succeeds, directly or through others. Not
+// knowing them spoils nothing.
+func (a *app) othersThatIssue(api *client.Client, one client.Issuer) (labels []string) {
 	issuers, err := api.Issuers(a.ctx)
 	if err != nil {
 		return nil
 	}
-	for _, issuer := range issuers {
-		if issuer.ID != one && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive {
+	line := one
+	for _, issuer := range slices.Backward(issuers) { // in order of creation: whom one succeeds was there before it
+		if issuer.ID == line.Succeeds {
+			line = issuer
+		} else if issuer.ID != one.ID && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive {
 			labels = append(labels, issuer.Label)
 		}
 	}
+	slices.Reverse(labels)
 	return labels
 }
 

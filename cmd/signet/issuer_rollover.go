@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,8 @@ func (issuerRolloverCmd) Help() string {
 that the same command again goes on where it stopped, and does nothing when all is done.
 
 A root: its successor is made, and each signs the other, so that clients that know either verify everything. If the root was revoked, or its
-key blocked, neither signs the other: clients have to be given the new one. Then roll over what is below it, with --parent.
+key blocked, neither signs the other: clients have to be given the new one. While it is on hold nothing is done. Then roll over what is
+below it, with --parent.
 
 An authority below a root: its successor is made under the same name rules and path length, and then the old one stops issuing (disabled).
 Its lists and OCSP go on; nothing that it issued is touched. Profiles that name the old one hold that step back. Requests that name no issuer
@@ -101,7 +103,8 @@ type rollover struct {
 	steps          []rolloverStep
 	count          uint64 // certificates of the old one that are in force
 	bundle         *client.Bundle
-	broken         string // why the old one, a root, signs nothing any more, and nothing signs it; empty: it stands
+	broken         string     // why the old one, a root, signs nothing any more, and nothing signs it; empty: it stands
+	reason         pki.Reason // what its successor revokes with what it signed for it, if it is broken
 }
 
 // rolloverStep is one step. What waits for somebody else is neither done nor can it be done here.
@@ -287,8 +290,12 @@ func (c *issuerRolloverCmd) addSteps(a *app, r *rollover, issuers []client.Issue
 	}
 	r.steps = append(r.steps, create)
 	if r.old.Root {
-		if r.broken, err = c.standing(a, r); err != nil {
+		hold, err := c.standing(a, r)
+		if err != nil {
 			return err
+		}
+		if hold != "" {
+			r.steps = slices.Insert(r.steps, 0, rolloverStep{What: "settle whether " + r.old.Label + ", which is on hold, is to be trusted", Waits: hold})
 		}
 		if r.broken != "" {
 			disown, any, err := c.disown(a, r)
@@ -363,25 +370,35 @@ func (c *issuerRolloverCmd) crossSign(a *app, r *rollover, subject, parent clien
 	return step
 }
 
-// standing says why nothing may depend on the old root any more; empty: it stands. The server would not let it sign, and whoever has
-// stolen its key would have, by a certificate of its successor, what the successor has.
-func (c *issuerRolloverCmd) standing(a *app, r *rollover) (string, error) {
-	if blocked, err := r.api.KeyIsBlocked(a.ctx, r.old.KeyHash); err != nil || blocked {
-		return "its key is blocked: it was reported as compromised", err
+// standing finds out whether the old root is broken, so that nothing may depend on it any more: the server would not let it sign, and
+// whoever has stolen its key would have, by a certificate of its successor, what the successor has. A root on hold may turn out either
+// way, and the steps are others then: hold says what is to be decided first.
+func (c *issuerRolloverCmd) standing(a *app, r *rollover) (hold string, err error) {
+	blocked, err := r.api.KeyIsBlocked(a.ctx, r.old.KeyHash)
+	if err != nil {
+		return "", err
+	}
+	if blocked {
+		r.broken, r.reason = "its key is blocked: it was reported as compromised", pki.CACompromise
+		return "", nil
 	}
 	for i, der := range r.old.Certificates {
 		check, err := r.api.Check(a.ctx, der, time.Time{})
 		if err != nil {
 			return "", err
 		}
+		if i == 0 && check.Status == client.StatusOnHold {
+			hold = fmt.Sprintf("an end of the hold on %s: release it (signet release), or revoke it (signet revoke)", r.old.Label)
+		}
 		if check.Status != client.StatusRevoked || check.Revocation == nil {
 			continue
 		}
 		if reason := check.Revocation.Reason; i == 0 || reason == pki.KeyCompromise || reason == pki.CACompromise { // as the server judges
-			return fmt.Sprintf("it is revoked (%s)", reason), nil
+			r.broken, r.reason = fmt.Sprintf("it is revoked (%s)", reason), reason
+			return "", nil
 		}
 	}
-	return "", nil
+	return hold, nil
 }
 
 // disown is the step in which the successor takes back what it signed for a root that turned out to be broken; ok: there is such a thing.
@@ -402,7 +419,7 @@ func (c *issuerRolloverCmd) disown(a *app, r *rollover) (step rolloverStep, ok b
 		if ok = true; check.Status == client.StatusGood {
 			step.Done = false
 			step.do = func() error {
-				_, err := r.api.Revoke(a.ctx, client.RevokeRequest{Certificate: der, Reason: pki.CACompromise})
+				_, err := r.api.Revoke(a.ctx, client.RevokeRequest{Certificate: der, Reason: r.reason})
 				return err
 			}
 		}

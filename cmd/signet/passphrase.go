@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -42,8 +43,8 @@ func (a *app) askPassphrase(op string, isNew bool) ([]byte, error) {
 
 // askSecret asks at the terminal, without echo, and twice for a new one. The hint says what to do without a terminal.
 func (a *app) askSecret(op, what, prompt string, isNew bool, hint string) ([]byte, error) {
-	terminal, ok := a.in.(*os.File)
-	if !ok || !term.IsTerminal(int(terminal.Fd())) {
+	terminal := a.terminal()
+	if terminal == nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "there is no %s, and no terminal to ask at", what).WithHint("%s", hint)
 	}
 	ask := func(prompt string) ([]byte, error) {
@@ -84,13 +85,38 @@ func (a *app) readHidden(terminal int) ([]byte, error) {
 	return text, err
 }
 
+// terminal is where somebody can be asked; nil: nowhere.
+func (a *app) terminal() *os.File { return terminalOf(a.in) }
+
+// terminalOf is the terminal that a stream is; nil: it is none.
+func terminalOf(stream any) *os.File {
+	if file, ok := stream.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		return file
+	}
+	return nil
+}
+
+// ask asks a person, and nobody else: without a terminal, or at the end of the input, the answer is empty.
+func (a *app) ask(question string) (string, error) {
+	terminal := a.terminal()
+	if terminal == nil {
+		return "", nil
+	}
+	fmt.Fprint(a.err, question)
+	answer, err := a.readLine(terminal)
+	if err == io.EOF {
+		return "", nil
+	}
+	return answer, err
+}
+
 // readLine reads a line of a terminal, without its end. An interrupt ends it: whoever interrupts a question has not answered it.
 func (a *app) readLine(terminal *os.File) (string, error) {
 	line, err := interruptible(a.ctx, func() (string, error) { return bufio.NewReader(terminal).ReadString('\n') })
 	return strings.TrimSpace(line), err
 }
 
-// interruptible is what read returns, or an error as soon as ctx ends; then read goes on until the process ends.
+// interruptible is what read returns, or an error as soon as ctx ends, whatever is read beside that; then read goes on until the process ends.
 func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
 		value T
@@ -103,9 +129,11 @@ func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error
 	}()
 	select {
 	case got := <-done:
-		return got.value, got.err
+		if ctx.Err() == nil {
+			return got.value, got.err
+		}
 	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
 	}
+	var none T
+	return none, ctx.Err()
 }

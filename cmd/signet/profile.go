@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -268,10 +269,11 @@ func (p *printer) instances(all []client.ProfileInstance) {
 // inStep fails unless every instance has the same profiles.
 func inStep(all []client.ProfileInstance) error {
 	const op = "compare instances"
+	if i := slices.IndexFunc(all, func(i client.ProfileInstance) bool { return i.Failure != "" }); i >= 0 { // the others may differ for that
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and has the profiles of before", all[i].Name).InField("profiles").WithHint("mend them there, and reload again")
+	}
 	for _, i := range all {
 		switch {
-		case i.Failure != "":
-			return pki.Errorf(pki.KindFailedPrecondition, op, "%s refused its files, and has the profiles of before", i.Name).InField("profiles").WithHint("mend them there, and reload again")
 		case i.Behind:
 			return pki.Errorf(pki.KindUnavailable, op, "%s has not read its files yet", i.Name).InField("profiles").WithHint("signet profile instances")
 		case i.Digest != all[0].Digest:

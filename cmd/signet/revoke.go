@@ -169,12 +169,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 
 // agreed asks at the terminal; where there is none, nobody agreed.
 func (a *app) agreed(question string) bool {
-	terminal := a.terminal()
-	if terminal == nil {
-		return false
-	}
-	fmt.Fprintf(a.err, "%s Type yes to go on: ", question)
-	answer, err := a.readLine(terminal)
+	answer, err := a.ask(question + " Type yes to go on: ")
 	return err == nil && answer == "yes"
 }
 

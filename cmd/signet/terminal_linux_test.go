@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/term"
+
+	"signet.example/signet/handshake/wire/laboratory"
 )
 
 // terminal opens a pseudo-terminal: what is written to the first is typed at the second.
@@ -77,6 +81,48 @@ func TestInterruptedPassphrase(t *testing.T) {
 	}
 }
 
+// endsBeside has ended, just after somebody who waited for its end or an answer was woken by the answer.
+type endsBeside struct{ context.Context }
+
+func (endsBeside) Done() <-chan struct{} { return nil }
+func (endsBeside) Err() error            { return context.Canceled }
+
+// Whoever interrupts a question has not answered it, whatever was typed beside the interrupt.
+func TestInterruptedAnswer(t *testing.T) {
+	answer, err := interruptible(endsBeside{t.Context()}, func() (string, error) { return "yes", nil })
+	if answer != "" || !errors.Is(err, context.Canceled) {
+		t.Errorf("answered %q, %v", answer, err)
+	}
+}
+
+// The first interrupt ends the questions of init and of handshake connect, too.
+func TestInterruptedQuestions(t *testing.T) {
+	authority, err := laboratory.NewAuthority(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.Server("app.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listen(t, func(conn net.Conn) { tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake() })
+	for _, tt := range []struct {
+		question  string
+		status    int
+		arguments []string
+	}{
+		{"Base URL at which", 7, []string{"init", "--dir", filepath.Join(t.TempDir(), "made")}},
+		{"Go on all the same?", 2, []string{"handshake", "connect", address, "--servername", "other.example", "--offline"}},
+	} {
+		t.Run(tt.arguments[0], func(t *testing.T) {
+			s := signetAt(t, tt.arguments...)
+			s.sees(tt.question, true)
+			s.types("\x03")
+			s.ends(tt.status)
+		})
+	}
+}
+
 // seated is somebody at a terminal, in front of a program.
 type seated struct {
 	t                *testing.T
@@ -87,13 +133,13 @@ type seated struct {
 	all              strings.Builder
 }
 
-// ceremonyAt begins a root ceremony at a terminal that the program is the foreground of.
-func ceremonyAt(t *testing.T) *seated {
+// signetAt starts signet at a terminal that it is the foreground of.
+func signetAt(t *testing.T, arguments ...string) *seated {
 	t.Helper()
 	s := &seated{t: t, said: make(chan byte, 1<<20)}
 	s.keyboard, s.screen = terminal(t)
 	s.before = s.termios()
-	s.program = exec.Command("signet", "ceremony", "root", "--dir", filepath.Join(t.TempDir(), "root"), "--common-name", "Example Root CA 1", "--base-url", "http://pki.example", "--present", "Ada")
+	s.program = exec.Command("signet", arguments...)
 	s.program.Stdin, s.program.Stdout, s.program.Stderr = s.screen, s.screen, s.screen
 	s.program.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SIGNET_") }), "HOME="+t.TempDir())
 	s.program.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -190,7 +236,7 @@ func TestCeremonyAtATerminal(t *testing.T) {
 	for stop := range len(questions) + 1 {
 		t.Run(fmt.Sprintf("%d answers", stop), func(t *testing.T) {
 			t.Parallel()
-			s := ceremonyAt(t)
+			s := signetAt(t, "ceremony", "root", "--dir", filepath.Join(t.TempDir(), "root"), "--common-name", "Example Root CA 1", "--base-url", "http://pki.example", "--present", "Ada")
 			for _, q := range questions[:stop] {
 				s.sees(q.says, !q.hidden)
 				s.types(q.answer)

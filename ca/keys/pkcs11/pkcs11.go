@@ -289,8 +289,11 @@ func (k *signer) Public() crypto.PublicKey { return k.public }
 // more and tries again.
 func (k *signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	signature, generation, err := k.try(random, digest, opts)
-	if err == nil || !sessionLost(err) {
-		return signature, err
+	if err == nil {
+		return signature, nil
+	}
+	if _, now := k.store.opened(); now == generation && !sessionLost(err) { // else the old login may have been closed beneath it
+		return nil, err
 	}
 	if err := k.store.reopen(generation); err != nil {
 		return nil, err
