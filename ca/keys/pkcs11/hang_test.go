@@ -64,12 +64,7 @@ func TestAModuleThatHangs(t *testing.T) {
 	if u := g.Usage()[0]; u.Hanging != 2 || u.Abandoned != 2 || u.Purposes[keys.ForCertificate].Failures != 5 {
 		t.Errorf("usage %+v", u)
 	}
-	remove(t, hang)
-	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the calls never return")
-		}
-	}
+	letGo(t, hang, g)
 	sign(t, key)
 
 	touch(t, fail)
@@ -137,12 +132,7 @@ func TestALoginThatHangs(t *testing.T) {
 			t.Errorf("the sessions work again: %v", err)
 		}
 	})
-	remove(t, hang)
-	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the login never returns")
-		}
-	}
+	letGo(t, hang, g)
 	sign(t, guarded)
 	sign(t, bare) // with handles of the new login
 
@@ -152,12 +142,7 @@ func TestALoginThatHangs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	remove(t, hang)
-	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the login never returns")
-		}
-	}
+	letGo(t, hang, g)
 }
 
 // A PIN that is refused when sessions were lost is not tried again, which would lock the token; nor does a store that is closed log in.
@@ -227,6 +212,17 @@ func touch(t *testing.T, path string) {
 	t.Helper()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// letGo ends the hanging of calls, and returns when all of them have.
+func letGo(t *testing.T, hang string, g *keys.Guard) {
+	t.Helper()
+	remove(t, hang)
+	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the calls never return")
+		}
 	}
 }
 
