@@ -69,18 +69,6 @@ func (s *source) LookUpSerials(ctx context.Context, issuer pki.IssuerID, positio
 	return s.Store.LookUpSerials(ctx, issuer, positions)
 }
 
-func universeOf(t *testing.T, s *source) *revocation.Universe {
-	t.Helper()
-	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := u.Load(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
 // A database that does not answer is never taken for one that has nothing: not at the start, and not later.
 func TestSourceFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -146,7 +134,7 @@ func TestSourceFails(t *testing.T) {
 			}
 		}
 		f := &source{Store: s}
-		u := universeOf(t, f)
+		u := newUniverse(t, f)
 		wantKind(t, "what is not in the ledger", u.Await(t.Context(), 99), pki.KindFailedPrecondition)
 		f.broken = "LedgerEntries"
 		wantKind(t, "a ledger that cannot be read", u.Await(t.Context(), 99), pki.KindUnavailable)
@@ -188,7 +176,7 @@ func TestLookupAsks(t *testing.T) {
 			}
 			return slices.Repeat([]revocation.Recorded{r}, len(positions))
 		}}
-		u := universeOf(t, f)
+		u := newUniverse(t, f)
 		for range 2 { // what was remembered says the same
 			if got := lookup(t, u, i.id, serial); got.Status != test.want {
 				t.Errorf("%s: %+v, want %s", test.what, got, test.want)
@@ -207,7 +195,7 @@ func TestRevokedWhileAsking(t *testing.T) {
 	open := i.reserve(t, epoch, 0, 16)
 	open.record(t, 0)
 	f := &source{Store: s}
-	u := universeOf(t, f)
+	u := newUniverse(t, f)
 	l := newLedger(t, s, u)
 	f.answer = func(positions []pki.Position) []revocation.Recorded {
 		found, err := s.LookUpSerials(t.Context(), i.id, positions)
