@@ -305,6 +305,16 @@ func checkDatabase(a *app, config *server.Config) finding {
 
 // checkAPI makes a call with the credential of this configuration.
 func checkAPI(a *app, _ *server.Config) finding {
+	return overAPI(a, (*client.Client).WhoAmI, func(me *client.Identity) finding {
+		if me.Role == client.RoleNone {
+			return wrong("make a credential with `signet credential create`", "%s may do nothing", me.Principal)
+		}
+		return good("it answers, and you are %s (%s)", me.Principal, me.Role)
+	})
+}
+
+// overAPI judges the answer to a call.
+func overAPI[T any](a *app, call func(*client.Client, context.Context) (T, error), judge func(T) finding) finding {
 	api, err := a.connect(serverFlags{})
 	if err != nil {
 		return careful(hintOf(err), "%v", err)
@@ -312,29 +322,19 @@ func checkAPI(a *app, _ *server.Config) finding {
 	defer api.Close()
 	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
 	defer cancel()
-	me, err := api.WhoAmI(ctx)
+	answer, err := call(api, ctx)
 	if err != nil {
 		return wrong(hintOf(err), "%v", err)
 	}
-	if me.Role == client.RoleNone {
-		return wrong("make a credential with `signet credential create`", "%s may do nothing", me.Principal)
-	}
-	return good("it answers, and you are %s (%s)", me.Principal, me.Role)
+	return judge(answer)
 }
 
 // checkInstances compares the profiles of every instance that runs.
 func checkInstances(a *app, _ *server.Config) finding {
-	api, err := a.connect(serverFlags{})
-	if err != nil {
-		return careful(hintOf(err), "%v", err)
-	}
-	defer api.Close()
-	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
-	defer cancel()
-	instances, err := api.ProfileInstances(ctx)
-	if err != nil {
-		return wrong(hintOf(err), "%v", err)
-	}
+	return overAPI(a, (*client.Client).ProfileInstances, judgeInstances)
+}
+
+func judgeInstances(instances []client.ProfileInstance) finding {
 	if len(instances) == 0 {
 		return good("not compared: administrators and auditors are told what profiles each has")
 	}
