@@ -33,7 +33,8 @@ func (e *DisagreementError) Unwrap() error { return e.Err }
 
 // Compare reads a list back from the octets that clients get, verifies its signature, and holds its entries against the
 // ledger in the database: nothing of what it was made from is trusted. It reads the ledger of the list's scope, whatever its
-// length, with rests, so that the database has nine tenths of its time for others, and takes about 40 octets an entry. The error is a *DisagreementError, or what kept it from comparing.
+// length, with rests, so that the database has nine tenths of its time for others, and takes about 40 octets an entry. The error
+// is a *DisagreementError, or what kept it from comparing.
 func (p *Publisher) Compare(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
 	if !ok {

@@ -19,7 +19,7 @@ const (
 	lookRest    = 16                    // looking for what is due rests this many times as long as a look took ...
 	lookMax     = 25 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
 	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
-	busyPause   = 20 * time.Millisecond // before asking again for a lease that another has
+	busyPause   = 20 * time.Millisecond // a series rests at least: somebody may be at it, or was faster
 	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...
 	restMax     = time.Second           // ... at most this long
 	waitMax     = 3 * time.Second       // a series waits so long at most for what may be spent on lists
@@ -101,7 +101,6 @@ func (p *Publisher) schedule(ctx context.Context) {
 			p.slots <- struct{}{}
 			flying.Go(func() {
 				p.publish(ctx, series)
-				<-p.slots
 				p.wake()
 			})
 		}
@@ -297,14 +296,16 @@ func (p *Publisher) elapsed(h Head) bool {
 	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -2*skewMax // two clocks, each off by so much
 }
 
-// publish makes the lists of one series that are due, and ends its run. It has a slot; a complete list and its delta wait for their
-// turn without one, and before they take a lease: long ones of several issuers would hold up every shard.
+// publish makes the lists of one series that are due, and ends its run. It is given a slot, and frees it; a complete list and its delta
+// wait for their turn without one, and before they take a lease: long ones of several issuers would hold up every shard.
 func (p *Publisher) publish(ctx context.Context, series Series) {
+	place := p.slots
 	if !series.Sharded {
 		<-p.slots
 		p.whole <- struct{}{}
-		defer func() { <-p.whole; p.slots <- struct{}{} }()
+		place = p.whole
 	}
+	defer func() { <-place }()
 	began := p.config.Now()
 	attempt, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
@@ -327,6 +328,9 @@ func (p *Publisher) publish(ctx context.Context, series Series) {
 	}
 	state.failure, state.failures = nil, 0
 	state.earliest = began.Add(min(restMax, rest))
+	if soon := now.Add(busyPause); state.earliest.Before(soon) {
+		state.earliest = soon
+	}
 }
 
 // series names a series for the log.
@@ -345,7 +349,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (rest time.Durat
 		return 0, err
 	}
 	if !ok { // somebody is at it, or was a moment ago; what it publishes will be adopted
-		return busyPause, nil
+		return 0, nil
 	}
 	if err := p.checkNumber(series, number); err != nil {
 		return 0, err
@@ -371,7 +375,7 @@ func (p *Publisher) attempt(ctx context.Context, series Series) (rest time.Durat
 	err = p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, heads, der)
 	if errors.Is(err, ErrFenced) {
 		// Somebody else published something newer, or is about to.
-		return busyPause, p.readHeads(ctx, commitSlack)
+		return 0, p.readHeads(ctx, commitSlack)
 	}
 	if err != nil {
 		// It may have happened: then the head is read like another's.
