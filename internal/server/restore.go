@@ -100,8 +100,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if done.Advanced, err = advance(ctx, db, r.Now(), map[string]string{"backup": manifest.Made.Format(time.RFC3339)}); err != nil {
 		return nil, err
 	}
-	c := InitConfig{Now: r.Now, adminName: "admin-" + r.Now().UTC().Format("20060102-150405")}
-	_, err = c.makeAdmin(ctx, db, state.AdminToken())
+	_, err = makeAdmin(ctx, db, r.Now, "restore", "admin-"+r.Now().UTC().Format("20060102-150405"), state.AdminToken())
 	return done, err
 }
 
