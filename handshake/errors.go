@@ -15,7 +15,7 @@ var errNoDecision = errors.New("handshake: no decision was made")
 
 // ErrInsecureSkipVerify is returned for a tls.Config that does not verify chains: a revocation check of a chain that
 // nobody verified would prove nothing.
-var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check")
+var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check; trust an authority of your own with RootCAs")
 
 // RevokedError says that a certificate of the chain is revoked, or was never issued by the authority it names.
 type RevokedError struct {
