@@ -30,7 +30,7 @@ func TestBlockKey(t *testing.T) {
 		// Revoked for another reason, an hour ago; its date stays, and what is said of the key now counts.
 		earlier := revocation.NewEntry{Entry: revocation.Entry{Issuer: two.id, Serial: b.serial(257), Position: b.claim(257).Position, Kind: revocation.KindRevoke, Reason: pki.Superseded,
 			RevokedAt: now.Add(-time.Hour), InvalidityAt: now.Add(-2 * time.Hour), Actor: "token:root"}}
-		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{earlier}, []audit.Event{{Actor: "token:root", Outcome: audit.OK}}); err != nil {
+		if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{earlier}, []audit.Event{{Actor: "token:root", Outcome: audit.OK}}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: a.claim(1).Key}); err != nil {

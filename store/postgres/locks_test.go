@@ -142,12 +142,12 @@ func TestAppendWaitsForAppend(t *testing.T) {
 	r := newRig(t)
 	r.hold()
 	first := r.spawn(func() error {
-		_, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()})
+		_, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()})
 		return err
 	})
 	r.waiters(1)
 	second := r.spawn(func() error { // without an event it needs no audit head
-		_, err := r.b.AppendLedger(t.Context(), r.revocation(2), nil)
+		_, err := r.b.AppendLedger(t.Context(), 0, r.revocation(2), nil)
 		return err
 	})
 	r.waiters(2, second)
@@ -263,7 +263,7 @@ func TestJudgedAgain(t *testing.T) {
 			}
 			r.hold()
 			first := r.spawn(func() error {
-				_, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()})
+				_, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()})
 				return err
 			})
 			r.waiters(1)
@@ -457,7 +457,7 @@ func TestStoppedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	// lock_timeout of the pool is 10 s: only the server's own timeout on the stopped process lets this through.
-	if last, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()}); err != nil || last != 1 {
+	if last, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()}); err != nil || last != 1 {
 		t.Errorf("append beside a stopped process: %d, %v", last, err)
 	}
 }

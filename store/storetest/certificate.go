@@ -116,7 +116,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		r := b.reserve(1, 16, time.Minute)
 		issuer, above := pki.Serial{0x41, 1}, pki.Serial{0x41, 2}
 		say := func(serial pki.Serial) uint64 {
-			seq, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.Issuer, Serial: serial, Foreign: true, Kind: revocation.KindRevoke,
+			seq, err := b.s.AppendLedger(t.Context(), 0, []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.Issuer, Serial: serial, Foreign: true, Kind: revocation.KindRevoke,
 				RevokedAt: b.at, Actor: "token:admin"}}}, nil)
 			if err != nil {
 				t.Fatal(err)

@@ -95,8 +95,8 @@ func (f *Faulty) AppendAudit(ctx context.Context, events []audit.Event) error {
 }
 
 // AppendLedger implements revocation.Books.
-func (f *Faulty) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
-	return faulty(f, "AppendLedger", func() (uint64, error) { return f.Store.AppendLedger(ctx, entries, events) })
+func (f *Faulty) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+	return faulty(f, "AppendLedger", func() (uint64, error) { return f.Store.AppendLedger(ctx, read, entries, events) })
 }
 
 // BlockKey implements revocation.KeyBooks.
