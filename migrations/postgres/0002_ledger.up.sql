@@ -53,7 +53,8 @@ CREATE TYPE ledger_entry AS (
 -- before the caller read what it expects, here or in memory: only what came afterwards can be news, and mostly nothing did.
 --
 -- Plans are cached, and one made while a table was small outlives that: so sequential scans and hash joins are off here
--- and below, and the last entry of a certificate is found by "seq + 0", or the planner would walk back the primary key.
+-- and below; the last entry of a certificate is found by "seq + 0", or the planner would walk back the primary key; and it is read by
+-- a subquery with LIMIT, since a join could go through the whole ledger for each certificate.
 CREATE FUNCTION signet_ledger_append(p_entries ledger_entry[], p_read bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
@@ -115,13 +116,13 @@ CREATE FUNCTION signet_certificate_facts(p_issuer bytea[], p_serial bytea[], p_e
 	RETURNS TABLE (o_not_after timestamptz, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-	RETURN QUERY SELECT c.not_after, c.account, l
+	RETURN QUERY SELECT c.not_after, c.account, l.entry
 		FROM unnest(p_issuer, p_serial, p_epoch, p_idx) WITH ORDINALITY AS k (issuer, serial, epoch, idx, n)
 		LEFT JOIN LATERAL (SELECT x.not_after, x.account FROM certificates x
 			WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial LIMIT 1) c ON true
 		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial) d ON true
 		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch IS NULL AND x.issuer = k.issuer AND x.serial = k.serial) f ON true
-		LEFT JOIN ledger l ON l.seq = greatest(d.seq, f.seq)
+		LEFT JOIN LATERAL (SELECT x AS entry FROM ledger x WHERE x.seq = greatest(d.seq, f.seq) LIMIT 1) l ON true
 		ORDER BY k.n;
 END $$;
 
@@ -217,7 +218,7 @@ BEGIN
 		INTO v_entries
 		FROM (SELECT c.issuer, c.epoch, c.idx, c.serial, l.seq, l.kind, l.revoked_at, l.invalidity_at
 			FROM certificates c LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch = c.epoch AND x.issuer = c.issuer AND x.idx = c.idx) m ON true
-				LEFT JOIN ledger l ON l.seq = m.seq
+				LEFT JOIN LATERAL (SELECT * FROM ledger x WHERE x.seq = m.seq LIMIT 1) l ON true
 			WHERE c.spki_hash = ANY (p_hashes) AND c.epoch >= p_epoch AND (c.not_after > v_now) IS TRUE
 			  AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND l.reason <> 1)
 			LIMIT p_limit + 1) s;
@@ -272,7 +273,7 @@ BEGIN
 				coalesce(p_job.invalidity_at, l.invalidity_at), p_job.id, p_job.actor, coalesce(l.seq, 0))::ledger_entry
 		FROM unnest(p_chosen) WITH ORDINALITY AS c (issuer, epoch, idx, serial, n)
 		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch = c.epoch AND x.issuer = c.issuer AND x.idx = c.idx) m ON true
-		LEFT JOIN ledger l ON l.seq = m.seq
+		LEFT JOIN LATERAL (SELECT * FROM ledger x WHERE x.seq = m.seq LIMIT 1) l ON true
 		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND p_job.reason = 1 AND l.reason <> 1)
 		ORDER BY c.n);
 END $$;

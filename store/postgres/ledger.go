@@ -26,10 +26,12 @@ func (s *Store) LedgerHead(ctx context.Context) (uint64, error) {
 	return uint64(seq), translate("read ledger head", err)
 }
 
+const ledgerEntriesAfter = `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 ORDER BY seq LIMIT $2`
+
 // LedgerEntries implements revocation.Log.
 func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
 	const op = "read ledger"
-	rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE seq > $1 ORDER BY seq LIMIT $2`, int64(after), limit)
+	rows, err := s.pool.Query(ctx, ledgerEntriesAfter, int64(after), limit)
 	if err != nil {
 		return nil, translate(op, err)
 	}

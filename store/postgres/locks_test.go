@@ -178,7 +178,7 @@ func TestBlockWaitsForRecord(t *testing.T) {
 	})
 	r.waiters(1)
 	blocked := r.spawn(func() (err error) {
-		receipt, err = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100)
+		receipt, _, err = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100, 0)
 		return err
 	})
 	r.waiters(2, blocked)
@@ -196,7 +196,7 @@ func TestRecordWaitsForBlock(t *testing.T) {
 	var outcomes []ca.Outcome
 	r.hold()
 	blocked := r.spawn(func() error {
-		_, err := r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100)
+		_, _, err := r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100, 0)
 		return err
 	})
 	r.waiters(1)
@@ -272,7 +272,7 @@ func TestJudgedAgain(t *testing.T) {
 				if what == "job" {
 					_, judged = r.b.RunChunk(t.Context(), job, revocation.InstanceID{1}, 10, at)
 				} else {
-					_, judged = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, at, 100)
+					_, _, judged = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, at, 100, 0)
 				}
 				return nil
 			})
