@@ -143,7 +143,7 @@ func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) e
 
 // replace says what to do about a key that must not be used any more.
 func replace(issuer Issuer) string {
-	if issuer.selfSigned() {
+	if issuer.SelfSigned() {
 		return "make another root, and have clients trust it and not this one: signet issuer rollover " + issuer.Label
 	}
 	return "replace it by an issuer with a new key and name: signet issuer rollover " + issuer.Label

@@ -107,6 +107,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
 	s.issuers.now = options.Now
+	s.certificate.failed = make(map[pki.IssuerID]apiFailure)
 	opened := s // a return sets s before the deferred call
 	defer func() {
 		if err != nil {
@@ -195,7 +196,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 			continue
 		}
 		switch _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); {
-		case err == nil || pki.KindOf(err) == pki.KindNotFound:
+		case err == nil || errors.Is(err, ca.ErrKeyElsewhere):
 		case pki.KindOf(err) == pki.KindUnavailable:
 			s.report("key of " + issuer.Label)(err)
 		default:
