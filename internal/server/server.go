@@ -259,12 +259,12 @@ func openKeys(c KeysConfig, dir string, passphrase []byte, openToken tokenOpener
 	if c.PKCS11.Module == "" {
 		return schemes, nil
 	}
-	pin, err := readPassphrase(c.PKCS11.PINFile)
-	if err != nil {
+	pin := func() ([]byte, error) { return readPassphrase(c.PKCS11.PINFile) }
+	if _, err := pin(); err != nil {
 		return keys.Schemes{}, err
 	}
 	token := pkcs11.Config{
-		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pin, SecretsDir: dir, Passphrase: passphrase,
+		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pkcs11.NewPIN(pin), SecretsDir: dir, Passphrase: passphrase,
 		MaxSessions: 3 * cmp.Or(c.Places, 4), // a key that hangs keeps its places, and leaves sessions for others
 	}
 	schemes.Stores["pkcs11"], err = openToken(func() (keys.Store, error) { return pkcs11.New(token) }, token.URI)
