@@ -369,7 +369,7 @@ func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken 
 	}
 	switch outcome {
 	case Recorded:
-		return &Issued{Certificate: entry.Certificate, Chain: d.issuer.Chain()}, nil
+		return &Issued{Certificate: entry.Certificate, Chain: a.chain(ctx, &d.issuer.Issuer)}, nil
 	case KeyBlocked:
 		a.mu.Lock()
 		a.blocked[d.keyHash] = true

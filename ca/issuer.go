@@ -56,6 +56,8 @@ type Issuer struct {
 	Retention    pki.Retention // the longest that a profile it issued under demands
 	CreatedAt    time.Time
 	Certificates []IssuerCertificate // the chosen one first; empty while pending
+
+	crosses []cross // from its root to others; set when issuers are loaded
 }
 
 // IssuerCertificate is one certificate of an issuer's name and key.
@@ -75,8 +77,7 @@ func (i *Issuer) certificate() *IssuerCertificate {
 	return &i.Certificates[0]
 }
 
-// Chain returns the chosen certificate and those above it, without the root unless it is the root: what a TLS server
-// sends behind a certificate of this issuer.
+// Chain returns the chosen certificate and those above it, without the root unless it is the root.
 func (i *Issuer) Chain() [][]byte {
 	chosen := i.certificate()
 	if chosen == nil {

@@ -69,6 +69,9 @@ func (s *issuers) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := crossings(known, s.now()); err != nil {
+		return &pki.Error{Kind: pki.KindInternal, Op: "read issuers", Err: err}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known, s.links = known, make(map[pki.IssuerID][]link)

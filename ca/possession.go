@@ -194,7 +194,7 @@ func (a *Authority) repeat(ctx context.Context, account string, request Request)
 	}
 	issued := &Issued{Certificate: answered.Certificate, Repeated: true}
 	if issuer, err := a.issuers.find(answered.Certificate.Issuer); err == nil {
-		issued.Chain = issuer.Chain()
+		issued.Chain = a.chain(ctx, &issuer)
 	}
 	return issued, nil
 }

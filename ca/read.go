@@ -34,7 +34,7 @@ func (a *Authority) get(ctx context.Context, grant auth.Grant, issuer Issuer, se
 	if !grant.Allows(auth.ActionRead, certificate.Account) {
 		return nil, absent
 	}
-	return &Issued{Certificate: certificate, Chain: issuer.Chain()}, nil
+	return &Issued{Certificate: certificate, Chain: a.chain(ctx, &issuer)}, nil
 }
 
 // Find returns every certificate that has this serial, of any issuer, that the grant lets its holder see. None is an

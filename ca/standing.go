@@ -23,18 +23,30 @@ type link struct {
 func linksOf(issuer Issuer) ([]link, error) {
 	var links []link
 	for i, own := range issuer.Certificates {
-		chain, err := parseAll(append([][]byte{own.DER}, own.Chain...))
+		chain, err := linksOfChain(append([][]byte{own.DER}, own.Chain...))
 		if err != nil {
 			return nil, err
 		}
-		for j, c := range chain {
-			above := chain[min(j+1, len(chain)-1)] // a root signed itself
-			if serial, err := pki.SerialFromBig(c.SerialNumber); err == nil {
-				links = append(links, link{pki.HashSPKI(above.RawSubjectPublicKeyInfo).Issuer(), serial, j == 0, i > 0})
+		for _, l := range chain {
+			if l.spare = i > 0; l.own || !l.spare { // of a chain that is not shown only the issuer's own certificate matters
+				links = append(links, l)
 			}
-			if i > 0 { // of a chain that is not shown only the issuer's own certificate matters
-				break
-			}
+		}
+	}
+	return links, nil
+}
+
+// linksOfChain are a chain that ends in a root, each with who signed it.
+func linksOfChain(ders [][]byte) ([]link, error) {
+	chain, err := parseAll(ders)
+	if err != nil {
+		return nil, err
+	}
+	var links []link
+	for i, c := range chain {
+		above := chain[min(i+1, len(chain)-1)] // a root signed itself
+		if serial, err := pki.SerialFromBig(c.SerialNumber); err == nil {
+			links = append(links, link{issuer: pki.HashSPKI(above.RawSubjectPublicKeyInfo).Issuer(), serial: serial, own: i == 0})
 		}
 	}
 	return links, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Fits reports, as nil, that a delta can be combined with this complete list: same issuer, scope and key, and numbers
@@ -26,6 +27,28 @@ func (l *List) Fits(delta *List) error {
 		return fmt.Errorf("the delta ends at number %s, and the complete list is %s already", delta.Number, l.Number)
 	}
 	return nil
+}
+
+// SameSeries reports whether two lists are versions of one, whose numbers grow (RFC 5280, Section 5.2.3): both complete or both deltas, of
+// one issuer and for one scope. The places a list is published at may change in time: they must share one.
+func (l *List) SameSeries(other *List) bool {
+	return l.Delta == other.Delta && SameName(l.Issuer, other.Issuer) && l.Scope.coversLike(other.Scope)
+}
+
+func (p *IssuingDistributionPoint) coversLike(other *IssuingDistributionPoint) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
+	places := func(p *IssuingDistributionPoint) []Name {
+		if p.Relative != nil {
+			return []Name{p.Relative}
+		}
+		return p.Names
+	}
+	mine, theirs := places(p), places(other)
+	shared := slices.ContainsFunc(mine, func(n Name) bool { return slices.ContainsFunc(theirs, n.Equal) })
+	return (shared || len(mine)+len(theirs) == 0) && p.OnlyUserCerts == other.OnlyUserCerts && p.OnlyCACerts == other.OnlyCACerts &&
+		p.OnlyAttributeCerts == other.OnlyAttributeCerts && p.OnlySomeReasons == other.OnlySomeReasons && p.Indirect == other.Indirect
 }
 
 func sameScope(a, b *IssuingDistributionPoint) bool {

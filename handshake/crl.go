@@ -301,7 +301,7 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 	var old *heldList
 	var failures []Evidence
 	for _, location := range p.locations {
-		h := c.atHand(s, target, location, p.configured)
+		h := c.own(s, target, location, p.configured)
 		// No skew is allowed for: it would keep a list that judgeLists, which allows none either, does not take.
 		if h != nil && c.outdated(h.list.ThisUpdate, h.list.NextUpdate, s.at.Add(c.config.Skew)) == nil {
 			return h, failures

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,15 +101,43 @@ func (e *RollbackError) Error() string {
 	return fmt.Sprintf("the CRL went back from number %s to %s", e.Had, e.Offered)
 }
 
-// put keeps a list unless the one that is there is newer. A list of the same number and a later date replaces it.
+// atHome reports whether a list says itself that it is published where it came from.
+func (h *heldList) atHome() bool {
+	return h.list.Scope != nil && slices.Contains(h.list.Scope.URLs(), h.location)
+}
+
+// mayReplace compares a list with the one that is held from the same place. Of the same series the newer one counts: the one with the larger
+// number, or with the same and a later date. Of another series, which is what somebody on the path of plain HTTP can answer with (the list of another shard,
+// a delta), only one that covers everything, or that is at home there, takes the place of a list that has not ended.
+func (h *heldList) mayReplace(old *heldList, at time.Time) error {
+	switch {
+	case !bytes.Equal(old.list.Issuer, h.list.Issuer):
+		return nil
+	case h.list.SameSeries(old.list):
+		if old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0 {
+			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
+		}
+	case h.list.Delta || h.list.Scope != nil && !h.atHome():
+		if at.Before(old.list.NextUpdate) {
+			return errors.New("the list that came is another than the one to be had there")
+		}
+	case h.atHome() && !old.atHome():
+		return nil
+	}
+	if h.list.ThisUpdate.Before(old.list.ThisUpdate) {
+		return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
+	}
+	return nil
+}
+
+// put keeps a list in its place, if it may be there.
 func (l *lists) put(h *heldList, s *subject) error {
 	sponsor := s.question()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.held[h.location]; old != nil && bytes.Equal(old.list.Issuer, h.list.Issuer) && old.list.Delta == h.list.Delta {
-		older := old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0
-		if older || h.list.ThisUpdate.Before(old.list.ThisUpdate) {
-			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
+	if old := l.held[h.location]; old != nil {
+		if err := h.mayReplace(old, s.at); err != nil {
+			return err
 		}
 	}
 	l.drop(h.location)
@@ -155,16 +184,42 @@ func (l *lists) due(h *heldList, at time.Time) bool {
 // admit takes a list into memory if it counts for the certificate at hand: signed by somebody who may, about its issuer,
 // in scope. Whoever sits on the path of a plain HTTP fetch can offer any bytes, and another genuine list too.
 func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
-	rules := c.rules(s, []*heldList{h})
-	rules.IgnoreExpiration = true
-	if h.list.Delta {
-		return c.admitDelta(rules, h, s)
+	if h.list.Delta && !leadsTo(target, h.location) {
+		return c.admitDelta(h, s)
 	}
-	judgement := crl.Judge(target, []*crl.List{h.list}, rules)
-	if len(judgement.Used) == 0 {
-		return firstRejection(judgement)
+	if rejection := c.rejection(s, target, h); rejection != nil {
+		return rejection
 	}
 	return c.lists.put(h, s)
+}
+
+// rejection is why a complete list does not count for a certificate, whatever its age.
+func (c *Checker) rejection(s *subject, target crl.Target, h *heldList) *ListError {
+	rules := c.rules(s, []*heldList{h})
+	rules.IgnoreExpiration = true
+	judgement := crl.Judge(target, []*crl.List{h.list}, rules)
+	if len(judgement.Used) > 0 {
+		return nil
+	}
+	return firstRejection(judgement)
+}
+
+// leadsTo reports whether a distribution point of the certificate, which leads to complete lists, is at a location.
+func leadsTo(target crl.Target, location string) bool {
+	return slices.ContainsFunc(target.Points, func(p crl.DistributionPoint) bool { return slices.Contains(p.URLs(), location) })
+}
+
+// own is what is at hand from a location, unless the certificate's own distribution point leads there and it is a list of something else:
+// one that was configured, say, and came for another certificate. That one is asked for anew.
+func (c *Checker) own(s *subject, target crl.Target, location string, configured bool) *heldList {
+	h := c.atHand(s, target, location, configured)
+	if h == nil || !leadsTo(target, location) {
+		return h
+	}
+	if rejection := c.rejection(s, target, h); rejection != nil && statusOfCause(rejection.Cause) == pki.StatusNotCovered {
+		return nil
+	}
+	return h
 }
 
 // admitForAny takes in a configured list that a round asks for once, for whichever certificate of the round it counts for: who asks for it
@@ -210,9 +265,9 @@ func (l *lists) sponsorOf(location string, at time.Time) *subject {
 }
 
 // admitDelta takes a delta that is signed; whether it fits a complete list shows when they are judged together.
-func (c *Checker) admitDelta(rules crl.Rules, h *heldList, s *subject) error {
+func (c *Checker) admitDelta(h *heldList, s *subject) error {
 	err := errors.New("nobody at hand may sign this delta")
-	for _, signer := range rules.Signers(h.list) {
+	for _, signer := range c.rules(s, []*heldList{h}).Signers(h.list) {
 		if err = h.list.Verify(signer); err == nil {
 			return c.lists.put(h, s)
 		}
@@ -234,7 +289,7 @@ func (e *ListError) Error() string {
 // Unwrap returns the explanation of package crl.
 func (e *ListError) Unwrap() error { return e.Err }
 
-func firstRejection(j crl.Judgement) error {
+func firstRejection(j crl.Judgement) *ListError {
 	if len(j.Rejected) == 0 {
 		return &ListError{Cause: crl.CauseScope, Err: errors.New("it does not cover the certificate")}
 	}
@@ -276,7 +331,7 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 	}
 	// The list is in memory; a disk that is full costs one more fetch after a restart.
 	_ = c.config.Fetcher.Keep(fetch.Object{
-		Key: "crl " + location, Version: versionOf(h.list), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
+		Key: "crl " + location, Version: h.version(), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
 	})
 	return h, nil
 }
@@ -317,9 +372,14 @@ func decodePEM(body []byte) []byte {
 	return body
 }
 
-func versionOf(list *crl.List) (version fetch.Version) {
+// version orders the lists of one place on disk: by their numbers, but those that are at home elsewhere before all others.
+func (h *heldList) version() (version fetch.Version) {
+	list := h.list
 	copy(version[:], list.Number[:])
 	binary.BigEndian.PutUint64(version[len(list.Number):], uint64(max(0, list.ThisUpdate.Unix())))
+	if list.Scope == nil || h.atHome() {
+		version[0] |= 0x80
+	}
 	return version
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -207,6 +208,50 @@ func TestWhichAnswerCounts(t *testing.T) {
 			p.Off()
 			for name, checker := range map[string]*handshake.Checker{"this process": checker, "a later one": sharing(t, p, dir)} {
 				if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+// TestAnswersOfSeveralResponders: of what several responders said the later counts after a restart too, whichever of them is asked first.
+func TestAnswersOfSeveralResponders(t *testing.T) {
+	for name, holdFirst := range map[string]bool{"the first said good, then the second hold": false, "the first said hold, then the second good": true} {
+		t.Run(name, func(t *testing.T) {
+			p, dir := handshaketest.New(t, "root -> leaf nocdp"), t.TempDir()
+			leaf, now := p.Cert("leaf"), p.Now()
+			good := leaf.OCSP(handshaketest.OCSP{At: now, Age: 10 * time.Minute})
+			leaf.Revoke(6)
+			hold := leaf.OCSP(handshaketest.OCSP{At: now, Age: 10 * time.Minute})
+			later := handshaketest.OCSP{At: now}
+			want := handshaketest.RevokedOutcome
+			first, second := good, leaf.OCSP(later)
+			if holdFirst {
+				later.Force = true // good is zero
+				first, second, want = hold, leaf.OCSP(later), handshaketest.Accepted
+			}
+			checker := func() *handshake.Checker {
+				return p.Checker(func(c *handshake.Config) {
+					onDisk(t, p, dir)(c)
+					c.Policy, c.Issuers = handshake.SoftFail, []handshake.Issuer{{Certificate: p.Cert("root").Certificate, OCSP: []string{p.URL + "/first.ocsp"}}}
+				})
+			}
+			p.Replace("/first.ocsp", handshaketest.Bytes(first))
+			running := checker()
+			conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = running.Check(t.Context(), leaf.Chain(), nil) // whatever comes of it
+			running.Track(conn)
+			p.Replace("/first.ocsp", http.NotFoundHandler())
+			p.Replace("/root.ocsp", handshaketest.Bytes(second))
+			running.Recheck(t.Context())
+			p.Off()
+			for name, checker := range map[string]*handshake.Checker{"this process": running, "a later one": checker()} {
+				if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
 					t.Errorf("%s: %v", name, err)
 				}
 			}

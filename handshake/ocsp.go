@@ -375,7 +375,8 @@ func (c *Checker) keepAnswer(s *subject, url string, r reply) {
 	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
 }
 
-// loadAnswer looks for an answer on disk and verifies it again.
+// loadAnswer looks for answers on disk and verifies them again. Of those of several responders the one that counts most is kept, as when
+// they came.
 func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 	for _, url := range c.responders(s) {
 		object, err := c.config.Fetcher.Load(s.answerKey(url))
@@ -386,11 +387,13 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 			Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
 		})
 		if err == nil {
+			result, err = c.checkResponder(s, result)
+		}
+		if err == nil {
 			c.answers.put(s.key, result, url, object.Version)
-			return c.answers.get(s.key)
 		}
 	}
-	return answer{}, false
+	return c.answers.get(s.key)
 }
 
 // versionAt orders objects by two times of theirs.

@@ -274,7 +274,7 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 			answered := !isURL(location)
 			if !answered {
 				answered = s.round.once(s.listTurn(location), func() bool {
-					_, err := c.fetchList(ctx, s, target, location, p.configured, c.atHand(s, target, location, p.configured))
+					_, err := c.fetchList(ctx, s, target, location, p.configured, c.own(s, target, location, p.configured))
 					return err == nil
 				})
 			}

@@ -1,10 +1,12 @@
 package handshake_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"io"
 	"math/big"
@@ -371,6 +373,87 @@ func TestTrackShardsSwapped(t *testing.T) {
 	if err := handshaketest.Echo(conns["b"].(*tls.Conn)); err != nil {
 		t.Errorf("the other connection: %v", err)
 	}
+}
+
+// TestShardsSwapped: the lists of two shards are configured by hand, at home there or in mirrors, and somebody on the way answers the question for
+// one with another genuine list of the same authority. It takes no place that is not its own: neither from a list that is held, nor for
+// longer than until the right one comes.
+func TestShardsSwapped(t *testing.T) {
+	delta := handshaketest.DeltaOf(1)
+	for name, test := range map[string]struct {
+		home    string // what the lists say where they are published, before /a and /b; empty is the truth
+		with    func(place string) []pkix.Extension
+		only    bool // only the first is configured
+		atFirst bool // nothing is held yet
+	}{
+		"a list that is held, at home":     {with: scopeOf},
+		"a list that is held, in a mirror": {home: "http://127.0.0.1:1", with: scopeOf},
+		"a delta, against a list":          {with: func(string) []pkix.Extension { return handshaketest.Extensions(delta) }},
+		"both are configured":              {with: scopeOf, atFirst: true},
+		"one is configured":                {with: scopeOf, atFirst: true, only: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var answer [2]atomic.Pointer[[]byte]
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("ETag", `"the same for ever"`)
+				if r.Header.Get("If-None-Match") != "" && answer[r.URL.Path[1]-'a'].Load() == nil {
+					w.WriteHeader(http.StatusNotModified)
+				} else if list := answer[r.URL.Path[1]-'a'].Load(); list != nil {
+					_, _ = w.Write(*list)
+				} else {
+					http.NotFound(w, r)
+				}
+			}))
+			defer server.Close()
+			home := cmp.Or(test.home, server.URL)
+			p := handshaketest.New(t, "root -> int noaia -> a noaia cdp="+home+"/a; int -> b noaia cdp="+home+"/b")
+			list := func(age time.Duration, number int64, extensions []pkix.Extension) *[]byte {
+				return new(p.Cert("int").CRL(handshaketest.CRL{Age: age, Number: number, Extensions: extensions}))
+			}
+			dir, issuer := t.TempDir(), handshake.Issuer{Certificate: p.Cert("int").Certificate, CRLs: []string{server.URL + "/a", server.URL + "/b"}}
+			if test.only {
+				issuer.CRLs = issuer.CRLs[:1]
+			}
+			checker := func() *handshake.Checker {
+				return p.Checker(func(c *handshake.Config) {
+					onDisk(t, p, dir)(c)
+					c.Issuers = []handshake.Issuer{issuer}
+				})
+			}
+			right := list(time.Hour, 1, scopeOf(home+"/a"))
+			wrong := list(0, 100, test.with(home+"/b"))
+			answer[0].Store(right)
+			answer[1].Store(list(0, 100, scopeOf(home+"/b")))
+			running := checker()
+			if test.atFirst {
+				answer[0].Store(wrong)
+				if _, err := running.Check(t.Context(), p.Cert("b").Chain(), nil); err != nil {
+					t.Fatalf("the other shard: %v", err)
+				}
+				answer[0].Store(right)
+			} else {
+				tracked(t, p, running, p.Cert("a"), p.Cert("a").TLS(nil))
+				tracked(t, p, running, p.Cert("b"), p.Cert("b").TLS(nil))
+				answer[0].Store(wrong)
+				running.Recheck(t.Context())
+				answer[0].Store(nil)
+				answer[1].Store(nil)
+				p.Off()
+			}
+			if _, err := running.Check(t.Context(), p.Cert("a").Chain(), nil); err != nil {
+				t.Errorf("this process: %v", err)
+			}
+			p.Off()
+			server.Close()
+			if _, err := checker().Check(t.Context(), p.Cert("a").Chain(), nil); err != nil {
+				t.Errorf("a later one: %v", err)
+			}
+		})
+	}
+}
+
+func scopeOf(place string) []pkix.Extension {
+	return handshaketest.Extensions(handshaketest.ScopeURL(place))
 }
 
 // TestTrackMany: responders are asked about many certificates side by side, each once a round, and about an intermediate that

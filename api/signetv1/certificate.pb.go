@@ -1198,8 +1198,8 @@ type IssueCertificateResponse_builder struct {
 
 	// The certificate.
 	Certificate *Certificate
-	// The certificate followed by those of the issuing authorities up to but without the root, as PEM: what a TLS server
-	// wants as its chain file.
+	// The certificate followed by those of the issuing authorities up to but without the root, and by those that lead to
+	// other roots, as PEM: what a TLS server wants as its chain file.
 	Pem *string
 	// Whether this is the answer to an earlier request with the same id.
 	Repeated *bool

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"slices"
@@ -21,15 +22,17 @@ type credentialCmd struct {
 }
 
 type credentialCreateCmd struct {
-	Name       string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
-	Role       string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
-	Account    string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
-	Profiles   []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve."`
-	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
-	Out        string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
-	Identifier string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
-	ClientKey  string   `placeholder:"HEX" help:"Instead of a token: SHA-256 of the SubjectPublicKeyInfo of the client certificate."`
-	Issuer     string   `placeholder:"NAME" help:"The issuer (id, label or name) of the client certificate; with --identifier or --client-key."`
+	Name           string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
+	Role           string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
+	Account        string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
+	Profiles       []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve."`
+	Lifetime       duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
+	Out            string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
+	Identifier     string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
+	ClientKey      string   `placeholder:"HEX" help:"Instead of a token: SHA-256 of the SubjectPublicKeyInfo of the client certificate."`
+	Issuer         string   `placeholder:"NAME" help:"The issuer (id, label or name) of the client certificate; with --identifier or --client-key."`
+	UnsafeDatabase bool     `hidden:"" help:"Accept a PostgreSQL that can lose what it confirmed."`
+	Recover        bool     `help:"Make an administrator in the database of this configuration, without a server or a credential: for when nobody has one that counts. A server on SQLite is stopped for it."`
 	serverFlags
 }
 
@@ -41,7 +44,8 @@ Examples:
   signet credential create ci --role requester --profiles server
   signet credential create security --role approver --profiles code-signing
   signet credential create watcher --role auditor --lifetime 30d --out /etc/watcher.token
-  signet credential create agent --role requester --identifier agent.example --issuer 0123456789abcdef0123`
+  signet credential create agent --role requester --identifier agent.example --issuer 0123456789abcdef0123
+  signet credential create admin-2 --role admin --recover      # on the server's machine: the last token of an administrator is lost`
 }
 
 // Run makes one credential.
@@ -50,6 +54,9 @@ func (c *credentialCreateCmd) Run(a *app) error {
 	role, err := client.ParseRole(c.Role)
 	if err != nil {
 		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	}
+	if c.Recover {
+		return c.recover(a)
 	}
 	request := client.CredentialRequest{Name: c.Name, Role: role, Account: c.Account, Profiles: c.Profiles, Lifetime: time.Duration(c.Lifetime), Identifier: c.Identifier}
 	if c.ClientKey != "" {
@@ -91,14 +98,51 @@ func (c *credentialCreateCmd) lookForProfiles(a *app, api *client.Client) error 
 	return nil
 }
 
+// recover makes an administrator where the database is.
+func (c *credentialCreateCmd) recover(a *app) error {
+	const op = "create credential"
+	if c.Role != "admin" || c.Account != "" || len(c.Profiles) > 0 || c.Lifetime != 0 || c.Identifier != "" || c.ClientKey != "" {
+		return pki.Errorf(pki.KindInvalid, op, "--recover makes an administrator's token and nothing else").WithHint("signet credential create %s --role admin --recover; it can make the others", c.Name)
+	}
+	config, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	path, err := c.file()
+	if err != nil {
+		return err
+	}
+	ends, err := server.CreateAdmin(a.ctx, config, c.Name, path, c.UnsafeDatabase)
+	if err != nil {
+		return err
+	}
+	return a.show(recovered{c.Name, path, ends}, func(p *printer) {
+		p.line("made credential %s, of an administrator; it ends %s", c.Name, on(ends))
+		p.fields("token", path+" (readable by you only; the server keeps a hash)")
+		p.next("signet credential list --token-file %s; what nobody uses any more: signet credential disable NAME", path)
+	})
+}
+
+// recovered is what `signet credential create --recover --output json` prints.
+type recovered struct {
+	Name      string    `json:"name"`
+	TokenFile string    `json:"token_file"`
+	Ends      time.Time `json:"ends"`
+}
+
+// file is where the token is written.
+func (c *credentialCreateCmd) file() (string, error) {
+	if strings.ContainsAny(c.Name, "/\\") && c.Out == "" {
+		return "", pki.Errorf(pki.KindInvalid, "create credential", "%q is no name", c.Name)
+	}
+	return cmp.Or(c.Out, c.Name+".token"), nil
+}
+
 // token asks for a token. The file is made first: a token that cannot be written down would be lost.
 func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.CredentialRequest) error {
-	path := c.Out
-	if path == "" {
-		path = c.Name + ".token"
-	}
-	if strings.ContainsAny(c.Name, "/\\") && c.Out == "" {
-		return pki.Errorf(pki.KindInvalid, "create credential", "%q is no name", c.Name)
+	path, err := c.file()
+	if err != nil {
+		return err
 	}
 	if err := server.WriteNew(path, nil, 0o600); err != nil {
 		return err
@@ -192,6 +236,7 @@ type credentialList struct {
 
 type credentialDisableCmd struct {
 	Name string `arg:"" help:"Its name."`
+	Yes  bool   `help:"Disable the one that you use without asking."`
 	serverFlags
 }
 
@@ -210,14 +255,29 @@ func (c *credentialDisableCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if err := c.consider(a, api); err != nil {
+		return err
+	}
 	disabled, err := api.DisableCredential(a.ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	return a.show(disabled, func(p *printer) {
 		p.line("credential %s is disabled for good", disabled.Name)
-		p.next("revoke what it was issued: signet list --account %s", disabled.Account)
+		p.next("signet list --account %[1]s shows what it was issued, signet revoke --where account=%[1]s revokes that", disabled.Account)
 	})
+}
+
+// consider asks before somebody locks himself out.
+func (c *credentialDisableCmd) consider(a *app, api *client.Client) error {
+	me, err := api.WhoAmI(a.ctx)
+	if err != nil {
+		return err
+	}
+	if _, own, _ := strings.Cut(me.Principal, ":"); own != c.Name {
+		return nil // an administrator is left: who asks
+	}
+	return a.sure("disable credential", c.Yes, c.Name+" is the credential that you use. Disable it, for good?")
 }
 
 type credentialWhoamiCmd struct{ serverFlags }

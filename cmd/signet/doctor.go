@@ -305,12 +305,43 @@ func checkDatabase(a *app, config *server.Config) finding {
 
 // checkAPI makes a call with the credential of this configuration.
 func checkAPI(a *app, _ *server.Config) finding {
-	return overAPI(a, (*client.Client).WhoAmI, func(me *client.Identity) finding {
-		if me.Role == client.RoleNone {
+	type caller struct {
+		*client.Identity
+		ends time.Time
+	}
+	return overAPI(a, func(api *client.Client, ctx context.Context) (caller, error) {
+		me, err := api.WhoAmI(ctx)
+		if err != nil {
+			return caller{}, err
+		}
+		return caller{me, endOf(ctx, api, me)}, nil
+	}, func(me caller) finding {
+		switch {
+		case me.Role == client.RoleNone:
 			return wrong("make a credential with `signet credential create`", "%s may do nothing", me.Principal)
+		case !me.ends.IsZero() && time.Until(me.ends) < 30*24*time.Hour:
+			return careful("make the next one while this one counts: `signet credential create`", "it answers, and you are %s (%s), until %s", me.Principal, me.Role, on(me.ends))
 		}
 		return good("it answers, and you are %s (%s)", me.Principal, me.Role)
 	})
+}
+
+// endOf is when the credential of a caller ends; zero if it does not, or if the caller is not told of credentials.
+func endOf(ctx context.Context, api *client.Client, me *client.Identity) time.Time {
+	_, name, _ := strings.Cut(me.Principal, ":")
+	for token, first := "", true; first || token != ""; first = false {
+		page, err := api.Credentials(ctx, 1000, token)
+		if err != nil {
+			break
+		}
+		for _, c := range page.Credentials {
+			if c.Name == name {
+				return c.ExpiresAt
+			}
+		}
+		token = page.Next
+	}
+	return time.Time{}
 }
 
 // overAPI judges the answer to a call.

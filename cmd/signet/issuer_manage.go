@@ -163,16 +163,19 @@ func (c *issuerCrossSignCmd) Run(a *app) error {
 type issuerStateCmd struct {
 	Issuer string `arg:"" help:"Id, label or name."`
 	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again."`
+	Yes    bool   `help:"Retire it without asking."`
 	serverFlags
 }
 
 // Help is shown by `signet issuer state --help`.
 func (issuerStateCmd) Help() string {
-	return `Whatever its state, its CRLs and OCSP go on: certificates that are out there must stay checkable.
+	return `Whatever its state, its CRLs and OCSP go on: certificates that are out there must stay checkable. From disabled there is
+a way back, from retired there is none.
 
 Examples:
   signet issuer state issuing disabled
-  signet issuer state issuing active`
+  signet issuer state issuing active
+  signet issuer state issuing retired --yes`
 }
 
 // Run changes what an issuer does.
@@ -181,6 +184,9 @@ func (c *issuerStateCmd) Run(a *app) error {
 	return issuerCall(a, c.serverFlags, "is "+c.State, func(api *client.Client) (*client.Issuer, error) {
 		issuer, err := findIssuer(a, api, c.Issuer)
 		if err != nil {
+			return nil, err
+		}
+		if err := a.sure("change issuer", c.Yes || c.State != "retired", c.Issuer+" will never issue again. Retire it, for good?"); err != nil {
 			return nil, err
 		}
 		return api.SetIssuerState(a.ctx, issuer, states[c.State])

@@ -66,8 +66,8 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 	if !a.json {
 		r.print(&printer{w: a.out})
 	}
-	if r.open() && !c.Yes && !a.agreed("Do this?") {
-		return pki.Errorf(pki.KindRefused, rolloverOp, "nobody said yes: nothing was changed").WithHint("say --yes")
+	if err := a.sure(rolloverOp, c.Yes || !r.open(), "Do this?"); err != nil {
+		return err
 	}
 	for r.open() {
 		step := r.next()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"time"
@@ -12,7 +13,7 @@ import (
 type revokeCmd struct {
 	Certificate string  `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
 	Where       string  `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>2026-11-01\". What would be revoked is said first."`
-	Yes         bool    `help:"With --where: revoke without asking."`
+	Yes         bool    `help:"Revoke without asking: what --where selects, or an authority."`
 	Reason      string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
 	LostAt      instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
 	Wait        bool    `help:"Return only when every instance has published it, or everything with --where, in CRL and OCSP."`
@@ -29,6 +30,8 @@ revoked; elsewhere it stops there unless --yes is said. It goes on if this comma
 "signet job list" shows it, "signet job pause JOB" and "signet job cancel JOB" stop it; "signet job plan" only plans one.
 Certificates of this server itself (its authorities, OCSP responders, API) are left alone unless they are named: by file or serial
 number, or with key=, account=system or profile=issuing-ca. Exit status 4: nothing matches.
+
+The certificate of an authority is revoked after a question, or with --yes: everything below it goes with it.
 
 Examples:
   signet revoke app.example.pem --reason superseded
@@ -60,6 +63,11 @@ func (c *revokeCmd) Run(a *app) error {
 	request, err := c.request(a, api)
 	if err != nil {
 		return err
+	}
+	if name := authority(a, api, request); name != "" {
+		if err := a.sure("revoke certificate", c.Yes, name+" is an authority: whatever is below it counts no more. Revoke it, for good?"); err != nil {
+			return err
+		}
 	}
 	request.Reason, request.InvalidityAt, request.Published = reason, c.LostAt.Time, c.Wait
 	change, err := api.Revoke(a.ctx, request)
@@ -123,6 +131,22 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 	return client.RevokeRequest{Issuer: found.Issuer, Serial: found.Serial}, nil
 }
 
+// authority is the subject of a certificate that makes others; "" if it is none, or not known here.
+func authority(a *app, api *client.Client, request client.RevokeRequest) string {
+	der := request.Certificate
+	if der == nil {
+		got, err := api.Get(a.ctx, request.Issuer, request.Serial)
+		if err != nil {
+			return ""
+		}
+		der = got.Certificate.DER
+	}
+	if c, err := x509.ParseCertificate(der); err == nil && c.IsCA {
+		return c.Subject.String()
+	}
+	return ""
+}
+
 // runJob plans a job, asks, starts it and waits for its end.
 func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error {
 	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: client.Selector{Where: c.Where}, Reason: reason, InvalidityAt: c.LostAt.Time})
@@ -143,7 +167,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	if reason == pki.KeyCompromise {
 		count = plan.Job.Selected // of those that are revoked the reason changes
 	}
-	if count > 1 && !c.Yes && !a.agreed(fmt.Sprintf("Revoke these %d certificates, for good?", count)) {
+	if err := a.sure("revoke certificates", c.Yes || count <= 1, fmt.Sprintf("Revoke these %d certificates, for good?", count)); err != nil {
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
 			WithHint("signet job start %s, or say --yes", plan.Job.ID)
 	}
@@ -167,10 +191,15 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	})
 }
 
-// agreed asks at the terminal; where there is none, nobody agreed.
-func (a *app) agreed(question string) bool {
-	answer, err := a.ask(question + " Type yes to go on: ")
-	return err == nil && answer == "yes"
+// sure asks at the terminal before what has no way back, unless --yes was said; where there is no terminal, nobody agreed.
+func (a *app) sure(op string, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if answer, err := a.ask(question + " Type yes to go on: "); err == nil && answer == "yes" {
+		return nil
+	}
+	return pki.Errorf(pki.KindRefused, op, "nobody said yes: nothing was changed").WithHint("say --yes")
 }
 
 // printPublished says how far a change of status has come: since when it is published everywhere, if that is known.

@@ -32,7 +32,7 @@ import (
 const VersionSize = 28
 
 // Version orders the objects of one key. A CRL has its number (20 octets, big-endian) and thisUpdate (8 octets, Unix
-// seconds, big-endian); an OCSP response has zeros and two times, producedAt and thisUpdate in the one order or the other.
+// seconds, big-endian), and the first bit unless it says that it is published elsewhere; an OCSP response has zeros and two times, producedAt and thisUpdate in the one order or the other.
 type Version [VersionSize]byte
 
 // Object is something fetched, and what is needed to ask whether it is still current.

@@ -151,6 +151,10 @@ func (p Principal) Authorize(action Action, scope string) (Grant, error) {
 	if p.may(action, scope) {
 		return g, nil
 	}
+	if len(p.Profiles) > 0 && (Principal{Role: p.Role}).may(action, scope) { // the list of profiles is what is in the way
+		return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "%s may %s within %s only, not%s", p.ID, action, strings.Join(p.Profiles, ", "), within(scope)).
+			WithHint("name one of these profiles")
+	}
 	return Grant{}, pki.Errorf(pki.KindDenied, "authorize", "role %s of %s does not allow to %s%s", p.Role, p.ID, action, within(scope)).
 		WithHint("ask an administrator for a credential with another role")
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -12,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"text/template"
 	"time"
@@ -19,6 +19,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
@@ -44,8 +45,6 @@ type InitConfig struct {
 	OpsListen       string
 	Unsafe          bool             // accept a PostgreSQL that can lose what it confirmed
 	Now             func() time.Time // zero: time.Now
-
-	adminName string // zero: "admin"
 }
 
 // Initialized is what Initialize made.
@@ -115,7 +114,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if made.Issuers, err = describeIssuers(state, issuers); err != nil {
 		return nil, err
 	}
-	if made.TokenEnds, err = c.makeAdmin(ctx, db, state.AdminToken()); err != nil {
+	if made.TokenEnds, err = makeAdmin(ctx, db, c.Now, "init", "admin", state.AdminToken()); err != nil {
 		return nil, err
 	}
 	if pending := issuers[1]; pending.CSR != nil {
@@ -188,21 +187,41 @@ func (c *InitConfig) config() (*Config, []byte, error) {
 	return config, text.Bytes(), err
 }
 
-// makeAdmin makes the first credential and writes its token.
-func (c *InitConfig) makeAdmin(ctx context.Context, db store.Store, path string) (ends time.Time, err error) {
-	credentials, err := auth.NewCredentials(auth.CredentialsConfig{Store: db, Now: c.Now})
+// CreateAdmin makes an administrator in the database itself and writes the token to a new file, for whoever runs this machine and has
+// no credential left that counts. It gives the time when the token ends.
+func CreateAdmin(ctx context.Context, config *Config, name, path string, unsafe bool) (ends time.Time, err error) {
+	db, err := config.OpenDatabase(ctx, "signet credential create", unsafe)
 	if err != nil {
 		return time.Time{}, err
 	}
-	grant, err := auth.System("init").Authorize(auth.ActionManage, "")
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return makeAdmin(ctx, db, time.Now, "recovery", name, path)
+}
+
+// makeAdmin makes a credential of an administrator, as a part of the system, and writes its token. The file is made first: a token
+// that cannot be written down would be lost.
+func makeAdmin(ctx context.Context, db store.Store, now func() time.Time, part, name, path string) (ends time.Time, err error) {
+	if err := WriteNew(path, nil, 0o600); err != nil {
+		return time.Time{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	credentials, err := auth.NewCredentials(auth.CredentialsConfig{Store: db, Now: now})
 	if err != nil {
 		return time.Time{}, err
 	}
-	credential, token, err := credentials.CreateToken(ctx, grant, auth.Spec{Name: cmp.Or(c.adminName, "admin"), Role: auth.RoleAdmin, Lifetime: adminLifetime})
+	grant, err := auth.System(part).Authorize(auth.ActionManage, "")
 	if err != nil {
 		return time.Time{}, err
 	}
-	return credential.ExpiresAt, WriteNew(path, []byte(token+"\n"), 0o600)
+	credential, token, err := credentials.CreateToken(ctx, grant, auth.Spec{Name: name, Role: auth.RoleAdmin, Lifetime: adminLifetime})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return credential.ExpiresAt, durable.Replace(path, []byte(token+"\n"), 0o600)
 }
 
 // describeIssuers says what a person wants to compare and write down.

@@ -64,8 +64,10 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}
 	state := config.State()
 	if path, ok := config.sqlitePath(); ok {
-		if _, err := os.Stat(path); err == nil {
-			return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", path).WithHint("move it away, or name another with --database")
+		for _, file := range []string{path, path + "-wal"} { // SQLite would play a log that is there into the restored file
+			if _, err := os.Stat(file); err == nil {
+				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).WithHint("move it away, or name another with --database")
+			}
 		}
 	}
 	if err := state.Create(); err != nil {
@@ -98,8 +100,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if done.Advanced, err = advance(ctx, db, r.Now(), map[string]string{"backup": manifest.Made.Format(time.RFC3339)}); err != nil {
 		return nil, err
 	}
-	c := InitConfig{Now: r.Now, adminName: "admin-" + r.Now().UTC().Format("20060102-150405")}
-	_, err = c.makeAdmin(ctx, db, state.AdminToken())
+	_, err = makeAdmin(ctx, db, r.Now, "restore", "admin-"+r.Now().UTC().Format("20060102-150405"), state.AdminToken())
 	return done, err
 }
 

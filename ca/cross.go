@@ -1,0 +1,75 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// cross is a way from a root to another one that signed it: what has to be sent to whoever knows only the other.
+type cross struct {
+	chain [][]byte // the root's certificate by the other, and what is above that but for the root
+	links []link   // that it depends on
+}
+
+// crossings sets the crosses of the issuers below each root that has been signed by others. One whose own root is retired is left out:
+// nobody is expected to know only that one.
+func crossings(known []Issuer, now time.Time) error {
+	roots := make(map[string]*Issuer) // by what they signed for themselves
+	for i := range known {
+		for _, c := range known[i].Certificates {
+			if len(c.Chain) == 0 {
+				roots[string(c.DER)] = &known[i]
+			}
+		}
+	}
+	for i := range known {
+		chosen := known[i].certificate()
+		if chosen == nil || len(chosen.Chain) == 0 {
+			continue
+		}
+		root := roots[string(chosen.Chain[len(chosen.Chain)-1])]
+		if root == nil {
+			continue
+		}
+		for _, c := range root.Certificates {
+			if len(c.Chain) == 0 || now.After(c.NotAfter) {
+				continue
+			}
+			above := c.Chain[len(c.Chain)-1]
+			if other := roots[string(above)]; other != nil && other.State == IssuerRetired {
+				continue
+			}
+			chain := append([][]byte{c.DER}, c.Chain...)
+			links, err := linksOfChain(chain)
+			if err != nil {
+				return err
+			}
+			known[i].crosses = append(known[i].crosses, cross{chain[:len(chain)-1], links})
+		}
+	}
+	return nil
+}
+
+// chain is what a TLS server sends behind a certificate of an issuer: Issuer.Chain, and the crosses that are in force, so that
+// clients that know another root than the issuer's verify it too.
+func (a *Authority) chain(ctx context.Context, issuer *Issuer) [][]byte {
+	chain := issuer.Chain()
+	for _, way := range issuer.crosses {
+		if a.config.Status != nil && slices.ContainsFunc(way.links, func(l link) bool {
+			status, _, err := a.config.Status.StatusOf(ctx, l.issuer, l.serial)
+			return err == nil && status == pki.StatusRevoked // of what cannot be told now the client judges
+		}) {
+			continue
+		}
+		for _, der := range way.chain {
+			if !slices.ContainsFunc(chain, func(known []byte) bool { return bytes.Equal(known, der) }) {
+				chain = append(chain, der)
+			}
+		}
+	}
+	return chain
+}
