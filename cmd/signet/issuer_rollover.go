@@ -71,7 +71,7 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 	}
 	for r.open() {
 		step := r.next()
-		if step.question != "" && !c.Yes && !a.agreed(step.question) {
+		if a.sure(rolloverOp, c.Yes || step.question == "", step.question) != nil {
 			return pki.Errorf(pki.KindRefused, rolloverOp, "nobody said yes to: %s", step.What).WithHint("the same command goes on here")
 		}
 		if err := step.do(); err != nil {
