@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -196,11 +197,13 @@ func (c *profileReloadCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	server := cmp.Or(c.Server, "the server")
 	if err := a.show(reloaded, func(p *printer) {
 		if reloaded.Digest == reloaded.DigestBefore {
-			p.line("%s read its %d profiles again; nothing has changed", c.Server, reloaded.Count)
+			p.line("%s read its %d profiles again; nothing has changed", server, reloaded.Count)
+			p.line("  Where they are (profiles in signet.yaml) is read when a server starts.")
 		} else {
-			p.line("%s has %d profiles now", c.Server, reloaded.Count)
+			p.line("%s has %d profiles now", server, reloaded.Count)
 		}
 		p.instances(reloaded.Instances)
 	}); err != nil {
