@@ -154,7 +154,7 @@ func (c *profileShowCmd) Run(a *app) error {
 		if _, openErr := builtin.Get(c.Name); openErr != nil {
 			return err
 		}
-		a.note("signet: %v\n  this is the built-in profile", err)
+		a.note("careful: %v; so this is the built-in profile, as it should be if that file is being written now", err)
 		set = builtin
 	}
 	found, err := set.Get(c.Name)
