@@ -19,7 +19,7 @@ type Issued struct {
 	Entries   int
 }
 
-// Seen remembers which entries of a list were read back when it was last issued. Entries of an arena never change, so as long as
+// Seen remembers which entries of a list were read back when it was last made. Entries of an arena never change, so as long as
 // the list only grows they are hashed and not read again: its last entries cost what they are. The zero value has seen nothing. It
 // is not safe for concurrent use.
 type Seen struct {
@@ -55,17 +55,27 @@ func (s *Seen) begins(entries Entries) bool {
 	return true
 }
 
-// Issue makes a list, reads it back with the reader that strangers would use, holds it against what it should say, and signs what was
-// read: every octet is hashed once. seen, if not nil, says what of it needs no reading, and learns the rest. want.Key is the
-// signer's. The error is a *CheckError, or why it could not be signed.
-func (t *Template) Issue(entries Entries, signer crypto.Signer, want Want, seen *Seen) (Issued, error) {
-	algorithm, err := AlgorithmFor(signer.Public())
+// Draft is a list that was made and checked, but for its signature.
+type Draft struct {
+	list      *List
+	algorithm Algorithm
+	scheme    scheme
+	tbs       Document
+	digest    []byte // SHA-256 of tbs
+	want      Want
+}
+
+// Draft makes a list, reads it back with the reader that strangers would use, and holds it against what it should say: what takes
+// long with a long list. seen, if not nil, says what of it needs no reading, and learns the rest. The error is a *CheckError, or why
+// there is no such list.
+func (t *Template) Draft(entries Entries, want Want, seen *Seen) (*Draft, error) {
+	algorithm, err := AlgorithmFor(want.Key)
 	if err != nil {
-		return Issued{}, err
+		return nil, err
 	}
 	tbs, err := t.unsigned(entries, algorithm)
 	if err != nil {
-		return Issued{}, err
+		return nil, err
 	}
 	var known *Seen
 	if seen != nil && seen.begins(entries) {
@@ -73,41 +83,47 @@ func (t *Template) Issue(entries Entries, signer crypto.Signer, want Want, seen 
 	}
 	l, err := readBack(tbs, known)
 	if err != nil {
-		return Issued{}, &CheckError{"parse", err}
+		return nil, &CheckError{"parse", err}
 	}
 	for _, rule := range rules[:len(rules)-1] {
 		if err := rule.check(l, &want); err != nil {
-			return Issued{}, &CheckError{rule.name, err}
+			return nil, &CheckError{rule.name, err}
 		}
 	}
 	scheme, ok := schemeOf(algorithm)
 	if !ok || l.Algorithm != algorithm {
-		return Issued{}, &CheckError{"profile", fmt.Errorf("the algorithm is %s", l.Algorithm)}
+		return nil, &CheckError{"profile", fmt.Errorf("the algorithm is %s", l.Algorithm)}
 	}
-	value, err := signer.Sign(rand.Reader, l.message.sum, scheme.hash)
-	if err != nil {
-		return Issued{}, fmt.Errorf("sign revocation list: %w", err)
-	}
-	l.signature = value
-	if err := checkSignature(l, &want); err != nil {
-		return Issued{}, &CheckError{"signature", err}
-	}
-	signature := Signature{algorithm, value}
-	document := signature.close(slices.Clone(tbs))
-	signed, tail, ok := document.signed()
-	if !ok || !framed(document, tbs, signed, tail, signature) {
-		return Issued{}, &CheckError{"parse", errors.New("what is signed is not what is in the list")}
-	}
-	sum := l.message.sum
+	digest := l.message.sum
 	if scheme.hash != crypto.SHA256 {
 		h := sha256.New()
 		tbs.digest(h)
-		sum = h.Sum(nil)
+		digest = h.Sum(nil)
 	}
 	if seen != nil {
 		*seen = Seen{slices.Clone(entries), l.Len(), l.Digest()}
 	}
-	return Issued{document, signature, sumOf(sum, tail), l.Len()}, nil
+	return &Draft{l, algorithm, scheme, tbs, digest, want}, nil
+}
+
+// Sign signs what was read back, so that every octet is hashed once. The signer's key is that of Want. The error is a *CheckError,
+// or why it could not be signed.
+func (d *Draft) Sign(signer crypto.Signer) (Issued, error) {
+	value, err := signer.Sign(rand.Reader, d.list.message.sum, d.scheme.hash)
+	if err != nil {
+		return Issued{}, fmt.Errorf("sign revocation list: %w", err)
+	}
+	d.list.signature = value
+	if err := checkSignature(d.list, &d.want); err != nil {
+		return Issued{}, &CheckError{"signature", err}
+	}
+	signature := Signature{d.algorithm, value}
+	document := signature.close(slices.Clone(d.tbs))
+	signed, tail, ok := document.signed()
+	if !ok || !framed(document, d.tbs, signed, tail, signature) {
+		return Issued{}, &CheckError{"parse", errors.New("what is signed is not what is in the list")}
+	}
+	return Issued{document, signature, sumOf(d.digest, tail), d.list.Len()}, nil
 }
 
 // framed reports whether a document consists of what was signed, where it was, its algorithm and its signature, and of nothing

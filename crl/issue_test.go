@@ -15,9 +15,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// TestIssue: a list that is issued again and again as it grows, shrinks and changes is every time the list that a stranger reads, with
+// TestDraft: a list that is issued again and again as it grows, shrinks and changes is every time the list that a stranger reads, with
 // every kind of key, whatever of it was read back before.
-func TestIssue(t *testing.T) {
+func TestDraft(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,11 @@ func TestIssue(t *testing.T) {
 			if step.unseen >= 0 && unseen != step.unseen {
 				t.Errorf("%T, %s: %d entries are to be read back, want %d", key, step.name, unseen, step.unseen)
 			}
-			issued, err := template.Issue(entries, key, crl.Want{Template: template, Key: key.Public(), Previous: uint64(6 + n), Count: count, Digest: &digest, Now: now}, seen)
+			draft, err := template.Draft(entries, crl.Want{Template: template, Key: key.Public(), Previous: uint64(6 + n), Count: count, Digest: &digest, Now: now}, seen)
+			if err != nil {
+				t.Fatalf("%T, %s: %v", key, step.name, err)
+			}
+			issued, err := draft.Sign(key)
 			if err != nil {
 				t.Fatalf("%T, %s: %v", key, step.name, err)
 			}
@@ -100,8 +104,8 @@ func (s falseSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpt
 	return s.Signer.Sign(random, make([]byte, len(digest)), opts)
 }
 
-// TestIssueRefuses: what is not as it should be is not signed, or not given out, however much of it was read back before.
-func TestIssueRefuses(t *testing.T) {
+// TestDraftRefuses: what is not as it should be is not signed, or not given out, however much of it was read back before.
+func TestDraftRefuses(t *testing.T) {
 	ca := newAuthority(t, "Refusing CA", newKey(t))
 	arena := filled(1000)
 	entries, _ := arena.At(1000)
@@ -109,7 +113,10 @@ func TestIssueRefuses(t *testing.T) {
 	digest := arena.Digest()
 	issue := func(entries crl.Entries, count int, signer crypto.Signer) string {
 		template := ca.template()
-		_, err := template.Issue(entries, signer, crl.Want{Template: template, Key: ca.key.Public(), Count: count, Digest: &digest, Now: now}, seen)
+		draft, err := template.Draft(entries, crl.Want{Template: template, Key: ca.key.Public(), Count: count, Digest: &digest, Now: now}, seen)
+		if err == nil {
+			_, err = draft.Sign(signer)
+		}
 		broken, ok := errors.AsType[*crl.CheckError](err)
 		if err != nil && !ok {
 			t.Fatal(err)

@@ -431,8 +431,25 @@ func TestCheck(t *testing.T) {
 	}
 	sameJSON(t, "check", check("revoked", good.Certificate[0], at, client.VerdictRevoked), h.rest(token, nil, http.MethodPost, "/v1/certificates:check", string(text)))
 
-	// When an issuing authority is revoked, what it issued is in force no more.
+	// When an authority above is suspended or revoked, what is below it is in force no more; a root is its own issuer.
 	leaf := h.pair("server", 0, "b.example")
+	own, err := x509.ParseCertificate(h.root.Certificates[0].DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := pki.SerialFromBig(own.SerialNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Hold(t.Context(), h.root.ID, root, false); err != nil {
+		t.Fatal(err)
+	}
+	check("below a root on hold", leaf.Certificate[0], time.Time{}, client.VerdictOnHold)
+	check("the authority below a root on hold", h.issuing.Certificates[0].DER, time.Time{}, client.VerdictOnHold)
+	if _, err := c.Release(t.Context(), h.root.ID, root, false); err != nil {
+		t.Fatal(err)
+	}
+	check("below a root that was released", leaf.Certificate[0], time.Time{}, client.VerdictInForce)
 	if _, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.issuing.Certificates[0].DER, Reason: pki.CACompromise}); err != nil {
 		t.Fatal(err)
 	}

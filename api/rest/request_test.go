@@ -77,6 +77,10 @@ func TestBadFieldIsNamed(t *testing.T) {
 		{http.MethodGet, "/v1/certificates?issuer=12", "", "issuer"},
 		{http.MethodGet, "/v1/certificates?serial=xyz", "", "serial"},
 		{http.MethodGet, "/v1/certificates?%00failure=a&%00failure=b", "", "\x00failure"},
+		{http.MethodGet, "/v1/certificates?profile=%ff", "", "profile"}, // JSON and protobuf are UTF-8; addresses are octets
+		{http.MethodGet, "/v1/audit/events?actor=a%c3", "", "actor"},
+		{http.MethodGet, "/v1/credentials/%ff", "", "credential"},
+		{http.MethodPost, "/v1/credentials/%ff:disable", `{}`, "credential"},
 		{http.MethodGet, "/v1/issuers/12", "", "issuer"},
 		{http.MethodGet, "/v1/audit/events?pageSize=5000", "", "page_size"},
 	} {

@@ -244,21 +244,23 @@ func (c *check) authorities(ctx context.Context) {
 	}
 }
 
-// authority looks at the status of one authority that is not a root.
+// authority looks at the status of one authority. A root is its own issuer: nobody asks its list, but what the ledger says of it counts,
+// as it does where certificates are issued.
 func (c *check) authority(ctx context.Context, authority *x509.Certificate) {
-	if bytes.Equal(authority.RawIssuer, authority.RawSubject) {
-		return // nobody can revoke a root
-	}
 	above, signed := signer(c.issuers, authority)
 	serial, err := pki.SerialFromBig(authority.SerialNumber)
 	if !signed || err != nil {
 		return // another authority's to say
 	}
+	root := bytes.Equal(authority.RawIssuer, authority.RawSubject)
 	answer, err := c.api.config.Universe.Lookup(ctx, above.ID, serial)
-	if err == nil && answer.Status != pki.StatusRevoked && above.KeyURI == "" && c.offline(above, authority, serial) {
+	if err == nil && answer.Status != pki.StatusRevoked && (root || above.KeyURI == "" && c.offline(above, authority, serial)) {
 		return
 	}
 	switch {
+	case err == nil && answer.Status == pki.StatusRevoked && answer.Reason == pki.CertificateHold:
+		c.found("chain", false, "%s is on hold since %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339))
+		c.decide(signetv1.Verdict_VERDICT_ON_HOLD, "its issuer %s is on hold since %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339))
 	case err == nil && answer.Status == pki.StatusRevoked:
 		c.found("chain", false, "%s was revoked at %s for %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339), answer.Reason)
 		c.decide(signetv1.Verdict_VERDICT_REVOKED, "its issuer %s was revoked at %s", authority.Subject, answer.RevokedAt.Format(time.RFC3339))

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -9,17 +10,17 @@ import (
 	"signet.example/signet/pki"
 )
 
-// checkTexts refuses a request with a NUL in any of its texts: no name has one, and no database keeps it. Whether a text is
-// UTF-8 protobuf has checked.
+// checkTexts refuses a request with a text that no database keeps: no name has a NUL, and what is no UTF-8 is no text. Protobuf and JSON
+// have checked the latter; what stands in the address of a REST call came past both.
 func checkTexts(m proto.Message) error {
-	if field, found := withNUL(m.ProtoReflect()); found {
-		return pki.Errorf(pki.KindInvalid, "read request", "it holds a NUL character").InField(field).WithHint("leave the character out")
+	if field, found := unkept(m.ProtoReflect()); found {
+		return pki.Errorf(pki.KindInvalid, "read request", "it holds a NUL character, or is no UTF-8").InField(field).WithHint("leave the character out")
 	}
 	return nil
 }
 
-// withNUL finds the first field, as the API names it, with a NUL.
-func withNUL(m protoreflect.Message) (path string, found bool) {
+// unkept finds the first field, as the API names it, with such a text.
+func unkept(m protoreflect.Message) (path string, found bool) {
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		if f.IsMap() || f.Kind() != protoreflect.StringKind && f.Kind() != protoreflect.MessageKind {
 			return true
@@ -41,8 +42,8 @@ func withNUL(m protoreflect.Message) (path string, found bool) {
 
 func within(name string, f protoreflect.FieldDescriptor, v protoreflect.Value) (string, bool) {
 	if f.Kind() == protoreflect.StringKind {
-		return name, strings.IndexByte(v.String(), 0) >= 0
+		return name, strings.IndexByte(v.String(), 0) >= 0 || !utf8.ValidString(v.String())
 	}
-	inner, found := withNUL(v.Message())
+	inner, found := unkept(v.Message())
 	return name + "." + inner, found
 }

@@ -13,17 +13,12 @@ import (
 
 // listen reads what others publish, when woken and every second.
 func (p *Publisher) listen(ctx context.Context) {
-	wake := make(chan struct{}, 1)
+	wake := make(bell, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			err := p.config.Publications.ListenPublications(ctx, func() {
-				select {
-				case wake <- struct{}{}:
-				default: // one is pending
-				}
-			})
+			err := p.config.Publications.ListenPublications(ctx, wake.ring)
 			if ctx.Err() == nil {
 				p.config.Log.Warn("cannot listen to publications", "error", err)
 			}
@@ -35,16 +30,13 @@ func (p *Publisher) listen(ctx context.Context) {
 	}()
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	woken, rested := (<-chan struct{})(wake), (<-chan time.Time)(nil)
+	woken, rested := wake, (<-chan time.Time)(nil)
 	for {
 		slack := commitUsual
 		select {
 		case <-ctx.Done():
 			<-done
 			return
-		case <-p.adopt:
-			p.adoptSoon(ctx)
-			continue
 		case <-rested:
 			woken, rested = wake, nil
 			continue
@@ -89,28 +81,20 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	}
 	p.headsAt = notBack(last, at)
 	p.mu.Unlock()
-	p.adoptSoon(ctx)
+	p.shards.stale.ring()
+	p.wholes.stale.ring()
 	return nil
 }
 
-// adoptSoon has complete lists rebuilt by adoptWhole, and rebuilds shards.
-func (p *Publisher) adoptSoon(ctx context.Context) {
-	select {
-	case p.whollyWaiting <- struct{}{}:
-	default: // it is pending
-	}
-	p.adoptWaiting(ctx, true)
-}
-
-// adoptWhole rebuilds complete lists and deltas of others, when woken: they take long, and no shard waits for them.
-func (p *Publisher) adoptWhole(ctx context.Context) {
+// adopt rebuilds lists that others published, when woken.
+func (p *Publisher) adopt(ctx context.Context, l *lane) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.whollyWaiting:
-			p.adoptWaiting(ctx, false)
+		case <-l.stale:
 		}
+		_ = p.adoptWaiting(ctx, l) // ends with ctx
 	}
 }
 
@@ -132,19 +116,17 @@ func notBack(last, at time.Time) time.Time {
 	return at
 }
 
-// adoptWaiting rebuilds and serves the heads for which everything is at hand: of shards, or of complete lists and their deltas.
-func (p *Publisher) adoptWaiting(ctx context.Context, sharded bool) {
+// adoptWaiting rebuilds and serves the heads of a lane for which everything is at hand. The error is that of ctx.
+func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 	type candidate struct {
 		head     Head
 		entries  crl.Entries
 		template crl.Template
 	}
-	adopting, turn := &p.adopting, p.working
-	if !sharded {
-		adopting, turn = &p.adoptingWhole, p.whole
+	if err := l.adopting.take(ctx); err != nil {
+		return err
 	}
-	adopting.Lock()
-	defer adopting.Unlock()
+	defer l.adopting.free()
 	var ready []candidate
 	p.mu.Lock()
 	for _, b := range p.issuers {
@@ -152,7 +134,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, sharded bool) {
 			continue
 		}
 		for list, h := range b.waiting {
-			if list.Sharded != sharded {
+			if list.Sharded != l.sharded {
 				continue
 			}
 			if served, ok := b.lists[list]; ok && served.head.Number >= h.Number {
@@ -165,21 +147,27 @@ func (p *Publisher) adoptWaiting(ctx context.Context, sharded bool) {
 	p.mu.Unlock()
 	slices.SortFunc(ready, func(x, y candidate) int { return cmp.Compare(x.head.Size, y.head.Size) }) // none waits for a long one
 	for _, c := range ready {
-		turn <- struct{}{}
+		if err := l.turn.take(ctx); err != nil {
+			return err
+		}
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
 		p.charge(costOf(c.head.Size))
-		<-turn
-		if !same {
-			// The week has passed here and not where it was made, or the issuer's configuration differs.
-			if document, err = p.kept(ctx, c.head); err != nil {
-				p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)
-				p.abandon(c.head)
-				continue
-			}
+		l.turn.free()
+		if !same { // the week has passed here and not where it was made, or the issuer's configuration differs
+			document, err = p.kept(ctx, c.head)
 		}
-		p.serve(c.head, document)
+		switch {
+		case err == nil:
+			p.serve(c.head, document)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
+			p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)
+			p.abandon(c.head)
+		}
 	}
+	return nil
 }
 
 // kept reads the octets of a list from the database.

@@ -22,6 +22,6 @@ func (p *Publisher) TestingOnlyCharge(cost time.Duration) { p.charge(cost) }
 
 // TestingOnlyTakeTurnOfCompleteLists takes it, as one that takes long would.
 func (p *Publisher) TestingOnlyTakeTurnOfCompleteLists() (release func()) {
-	p.whole <- struct{}{}
-	return func() { <-p.whole }
+	p.wholes.turn <- struct{}{}
+	return p.wholes.turn.free
 }

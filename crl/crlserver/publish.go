@@ -2,12 +2,8 @@ package crlserver
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"sync"
 	"time"
 
 	"signet.example/signet/crl"
@@ -35,286 +31,17 @@ const (
 	deltaShare  = 8                     // a delta that is longer than this part of the complete list takes a younger base too
 )
 
-// follow applies the ledger as it grows.
-func (p *Publisher) follow(ctx context.Context) {
-	timer := time.NewTicker(tick)
-	defer timer.Stop()
-	defer p.watch.Close()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.watch.C:
-		case <-timer.C:
-			p.readIssuers()
-			if err := p.readBases(ctx); err != nil && ctx.Err() == nil {
-				p.config.Log.Warn("cannot read the base URLs of shards", "error", err)
-			}
-		}
-		if err := p.reread(ctx); err != nil && ctx.Err() == nil {
-			p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
-		}
-		taken, err := p.take(ctx)
-		if err != nil && ctx.Err() == nil {
-			p.config.Log.Warn("cannot follow the ledger", "error", err)
-		}
-		p.charge(time.Duration(taken) * entryCost)
-		select {
-		case p.adopt <- struct{}{}:
-		default: // it is pending
-		}
-		p.wake()
-	}
-}
-
-// Reload asks for the issuers again, now, and publishes what is missing of them.
-func (p *Publisher) Reload() {
-	p.readIssuers()
-	p.wake()
-}
-
-// wake wakes the scheduler.
-func (p *Publisher) wake() {
-	select {
-	case p.kick <- struct{}{}:
-	default: // one is pending
-	}
-}
-
-// schedule starts the publications that are due. The leading edge: a series that rested long enough starts at once.
-func (p *Publisher) schedule(ctx context.Context) {
-	var flying sync.WaitGroup
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			flying.Wait()
-			return
-		case <-p.kick:
-		case <-timer.C:
-		}
-		looked := p.config.Now()
-		due, next := p.due()
-		rest := min(lookMax, lookRest*p.config.Now().Sub(looked))
-		for _, series := range due {
-			p.slots <- struct{}{}
-			flying.Go(func() {
-				p.publish(ctx, series)
-				p.wake()
-			})
-		}
-		timer.Reset(next)
-		select {
-		case <-ctx.Done():
-		case <-time.After(rest):
-		}
-	}
-}
-
-// due returns the series to be published now, marked as running, and when to look again at the latest.
-func (p *Publisher) due() (due []Series, next time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.config.Now()
-	next = tick
-	if p.halted != nil || p.gaveUp(now) || p.config.Universe.Check() != nil {
-		return nil, next
-	}
-	running := make(map[*books]int)
-	for _, b := range p.issuers {
-		running[b] = b.running()
-	}
-	for _, c := range p.contenders(now) {
-		if wait := c.state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
-			next = min(next, wait)
-			continue
-		}
-		if wait := p.effort.wait(now); wait > 0 && now.Sub(c.state.due) < waitMax {
-			next = min(next, wait)
-			continue
-		}
-		if running[c.books] == perIssuer {
-			continue
-		}
-		running[c.books]++
-		c.state.running, c.state.due = true, time.Time{}
-		due = append(due, c.series)
-	}
-	return due, next
-}
-
-// contender is a series with something to publish.
-type contender struct {
-	books  *books
-	series Series
-	state  *seriesState
-}
-
-// contenders returns the series that have something to publish and of which no publication runs, the one that waits longest first.
-// Whoever does not wait is no longer behind. p.mu is held.
-func (p *Publisher) contenders(now time.Time) (all []contender) {
-	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline {
-			continue
-		}
-		if !p.looked {
-			for _, series := range b.wanted(now) {
-				b.behind[series] = true
-			}
-		}
-		for series := range b.behind {
-			state := b.series[series]
-			if !b.wants(series, now) || !b.lacks(p, series, now) {
-				if delete(b.behind, series); state != nil { // maybe another instance published it
-					state.due = time.Time{}
-				}
-				continue
-			}
-			if state == nil {
-				state = &seriesState{}
-				b.series[series] = state
-			}
-			if state.running || b.issuer.Signer == nil {
-				continue
-			}
-			if state.due.IsZero() || state.due.After(now) {
-				state.due = now
-			}
-			all = append(all, contender{b, series, state})
-		}
-	}
-	p.looked = true
-	// To a tenth of a second, and of those in any order: instances that all begin with the same one are in each other's way.
-	slices.SortFunc(all, func(x, y contender) int {
-		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
-	})
-	return all
-}
-
-// running counts the series that are being published.
-func (b *books) running() (n int) {
-	for _, state := range b.series {
-		if state.running {
-			n++
-		}
-	}
-	return n
-}
-
-// waitingSigner gives to others what a publication holds while a key signs: a key that is slow, or hangs until its deadline,
-// holds up the lists of its own issuer only.
-type waitingSigner struct {
-	crypto.Signer
-	held []chan struct{} // while not signing; taken in this order, as everywhere
-}
-
-// Sign implements crypto.Signer.
-func (s *waitingSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	for _, place := range s.held {
-		<-place
-	}
-	defer func() {
-		for _, place := range s.held {
-			place <- struct{}{}
-		}
-	}()
-	return s.Signer.Sign(random, digest, opts)
-}
-
-// plan returns the heads of the lists of a series that are to be made now, without what publishing adds. It is empty if
-// nothing is due.
-func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
-	if series.Sharded {
-		return b.planShard(p, series, now)
-	}
-	return b.planComplete(p, series, now)
-}
-
-// lacks reports whether plan would not be empty. It is asked of every shard that was touched, again and again.
-func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
-	if !series.Sharded {
-		return len(b.planComplete(p, series, now)) > 0
-	}
-	list := List{series, KindShard}
-	served, published := b.lists[list]
-	return !published || b.touched(list) > served.head.Seq || b.anew[list] > 0 || b.passed(series.Shard.Epoch, now) || p.elapsed(served.head) || !b.named(served.head)
-}
-
-func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
-	if !b.lacks(p, series, now) {
-		return nil
-	}
-	h := Head{List: List{series, KindShard}, Seq: p.seq, From: series.Shard.Epoch, Final: b.passed(series.Shard.Epoch, now)}
-	if served, published := b.lists[h.List]; published {
-		h.URLs = served.head.URLs
-	}
-	h.URLs = b.urls(series, h.URLs)
-	return []Head{h}
-}
-
-func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads []Head) {
-	complete, delta := List{series, KindComplete}, List{series, KindDelta}
-	full := Head{List: complete, Seq: p.seq, From: b.first(now)}
-	if b.issuer.Delta {
-		full.Freshest = []string{URL(b.issuer.BaseURL, delta)}
-	}
-	served, published := b.lists[complete]
-	changed := published && b.touched(complete) > served.head.Seq
-	earliest, _ := p.config.Span()
-	age := func(at time.Time) time.Duration { return earliest.Sub(at) }
-	large := b.large()
-	old, delivered := b.lists[delta]
-	// Who has to fetch a delta again and again that is nearly as long as the complete list is better off with that: after a mass
-	// revocation the delta begins anew.
-	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
-	switch {
-	case !published, b.anew[complete] > 0, p.elapsed(served.head), !slices.Equal(full.Freshest, served.head.Freshest),
-		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
-		heads = append(heads, full)
-	}
-	if !b.issuer.Delta || !published || long && len(heads) > 0 {
-		return heads // a delta of this list follows it
-	}
-	rebase := delivered && (long || age(old.head.BaseUpdate) >= deltaRebase) && served.head.Number > old.head.Base
-	if len(heads) > 0 || !delivered || rebase || b.anew[delta] > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
-		h := Head{List: delta, Seq: p.seq, From: full.From}
-		// Clients keep a complete list for hours: the delta of an older one serves them all.
-		h.Base, h.BaseSeq, h.BaseUpdate = served.head.Number, served.head.Seq, served.head.ThisUpdate
-		if delivered && !rebase {
-			h.Base, h.BaseSeq, h.BaseUpdate = old.head.Base, old.head.BaseSeq, old.head.BaseUpdate
-		}
-		heads = append(heads, h)
-	}
-	return heads
-}
-
-// elapsed reports whether the periodic rebuild of a list is due: because of its age, or because a clock went back and
-// clients would refuse a list from the future.
-func (p *Publisher) elapsed(h Head) bool {
-	earliest, latest := p.config.Span()
-	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -2*skewMax // two clocks, each off by so much
-}
-
-// publish makes the lists of one series that are due, and ends its run. It is given a slot, and frees it; a complete list and its delta
-// wait for their turn without one, and before they take a lease: long ones of several issuers would hold up every shard.
-func (p *Publisher) publish(ctx context.Context, series Series) {
-	place := p.slots
-	if !series.Sharded {
-		<-p.slots
-		p.whole <- struct{}{}
-		place = p.whole
-	}
-	defer func() { <-place }()
+// publish makes the lists of one series that are due, and ends its run. It is given a slot.
+func (p *Publisher) publish(ctx context.Context, l *lane, c contender) {
 	began := p.config.Now()
 	attempt, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
-	rest, err := p.attempt(attempt, series)
+	rest, err := p.attempt(attempt, l, c)
 	now := p.config.Now()
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	state := p.books(series.Issuer).series[series]
+	state := c.state
 	state.running = false
 	if err != nil {
 		state.failure, state.failAt = err, now
@@ -323,7 +50,7 @@ func (p *Publisher) publish(ctx context.Context, series Series) {
 		if ctx.Err() != nil { // this process ends; another one publishes, or the next
 			return
 		}
-		p.config.Log.Error("cannot publish", "list", List{series, KindShard}.series(), "error", err, "again", state.earliest)
+		p.config.Log.Error("cannot publish", "list", List{c.series, KindShard}.series(), "error", err, "again", state.earliest)
 		return
 	}
 	state.failure, state.failures = nil, 0
@@ -341,51 +68,86 @@ func (l List) series() string {
 	return l.String()
 }
 
-// attempt is one publication: number and lease, entries, signature, self-check, head. After a crash between any two
-// steps a number is lost and nothing else; the series waits for the lease to end. It returns how long the series rests.
-func (p *Publisher) attempt(ctx context.Context, series Series) (rest time.Duration, err error) {
-	number, ok, err := p.config.Publications.BeginPublication(ctx, series, p.config.Instance, p.newest(series), leaseTime)
-	if err != nil {
+// attempt is one publication: number and lease, entries, self-check, signature, head. After a crash between any two
+// steps a number is lost and nothing else; the series waits for the lease to end. It returns how long the series rests. While a key
+// signs it holds nothing but the lease: a key that is slow, or hangs until its deadline, holds up the lists of its own issuer only.
+func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest time.Duration, err error) {
+	number, drafts, err := p.begin(ctx, l, c)
+	if number == 0 { // somebody is at it, or was a moment ago; what it publishes will be adopted
 		return 0, err
 	}
-	if !ok { // somebody is at it, or was a moment ago; what it publishes will be adopted
-		return 0, nil
+	if err == nil {
+		err = p.sign(drafts)
 	}
-	if err := p.checkNumber(series, number); err != nil {
-		return 0, err
+	if err == nil && len(drafts) > 0 {
+		err = p.store(ctx, l, c.series, number, drafts)
 	}
-	var lists []built
-	if series.Sharded {
-		p.working <- struct{}{}
-		lists, err = p.build(series, number, p.slots, p.working)
-		<-p.working
-	} else {
-		lists, err = p.build(series, number, p.whole)
+	switch {
+	case errors.Is(err, ErrFenced): // somebody else published something newer, or is about to
+		return 0, errors.Join(p.readHeads(ctx, commitSlack), p.adoptWaiting(ctx, l))
+	case err != nil || len(drafts) == 0: // it may have been stored: then the head is read like another's
+		return 0, errors.Join(err, p.release(ctx, c.series, number))
 	}
-	if err != nil || len(lists) == 0 {
-		return 0, errors.Join(err, p.release(ctx, series, number))
-	}
-	heads, der := make([]Head, len(lists)), make(map[int][]byte)
-	for i, l := range lists {
-		heads[i] = l.head
-		if l.kept() {
-			der[i] = l.document.Bytes()
-		}
-	}
-	err = p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, heads, der)
-	if errors.Is(err, ErrFenced) {
-		// Somebody else published something newer, or is about to.
-		return 0, p.readHeads(ctx, commitSlack)
-	}
-	if err != nil {
-		// It may have happened: then the head is read like another's.
-		return 0, errors.Join(err, p.release(ctx, series, number))
-	}
-	for _, l := range lists {
-		p.serve(l.head, l.document)
-		rest += restFactor * costOf(l.head.Size)
+	for _, d := range drafts {
+		p.serve(d.head, d.document)
+		rest += restFactor * costOf(d.head.Size)
 	}
 	return rest, nil
+}
+
+// begin takes the next number of a series, and its lease, and makes and checks the lists that are due, and frees the slot that it is
+// given. No number: another instance is at it. No drafts: nothing is due any more.
+func (p *Publisher) begin(ctx context.Context, l *lane, c contender) (number uint64, drafts []draft, err error) {
+	defer l.slots.free()
+	number, ok, err := p.config.Publications.BeginPublication(ctx, c.series, p.config.Instance, p.newest(c.series), leaseTime)
+	if err != nil || !ok {
+		return 0, nil, err
+	}
+	if err := p.checkNumber(c.series, number); err != nil {
+		return number, nil, err
+	}
+	if err := l.turn.take(ctx); err != nil {
+		return number, nil, fmt.Errorf("wait for the turn to build: %w", err)
+	}
+	defer l.turn.free()
+	drafts, err = p.drafts(c, number)
+	for i := range drafts {
+		if err := drafts[i].check(p.config.Now()); err != nil {
+			return number, nil, fmt.Errorf("%s: %w", drafts[i].head.List, err)
+		}
+	}
+	return number, drafts, err
+}
+
+// sign signs lists that were checked.
+func (p *Publisher) sign(drafts []draft) error {
+	for i := range drafts {
+		d := &drafts[i]
+		issued, err := d.checked.Sign(d.issuer.Signer)
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.head.List, err)
+		}
+		d.head.Signature, d.head.Sum, d.head.Size, d.head.Entries = issued.Signature, issued.Sum, issued.Document.Size(), issued.Entries
+		d.document = issued.Document
+		p.charge(costOf(d.head.Size))
+	}
+	return nil
+}
+
+// store makes lists the published ones.
+func (p *Publisher) store(ctx context.Context, l *lane, series Series, number uint64, drafts []draft) error {
+	if err := l.slots.take(ctx); err != nil {
+		return fmt.Errorf("wait to store: %w", err)
+	}
+	defer l.slots.free()
+	heads, der := make([]Head, len(drafts)), make(map[int][]byte)
+	for i, d := range drafts {
+		heads[i] = d.head
+		if d.kept() {
+			der[i] = d.document.Bytes()
+		}
+	}
+	return p.config.Publications.FinishPublication(ctx, p.config.Instance, series, number, heads, der)
 }
 
 // charge takes from what may be spent on lists.
@@ -437,74 +199,72 @@ func (p *Publisher) checkNumber(series Series, number uint64) error {
 	return nil
 }
 
-// built is a list that is signed and not yet published.
-type built struct {
-	head     Head
-	document crl.Document
-	periodic bool // not an event but the clock asked for it
+// draft is a list that is not published yet.
+type draft struct {
+	issuer   Issuer
+	head     Head // without what the signature tells, until it is signed
+	template crl.Template
+	content  content
+	previous uint64    // number of the list that it replaces, 0 if it is the first
+	periodic bool      // not an event but the clock asked for it
+	seen     *crl.Seen // what was read back of the list before
+
+	checked  *crl.Draft
+	document crl.Document // once it is signed
+}
+
+// drafts are the lists of a series that are due.
+func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
+	p.mu.Lock() // not for reading: an arena sorts its endings when asked
+	defer p.mu.Unlock()
+	b, now := c.books, p.config.Now()
+	earliest, _ := p.config.Span()
+	if b.issuer.Signer == nil || p.gaveUp(now) {
+		return nil, nil
+	}
+	if p.gaveUp(earliest) { // what was let go of by the later clock would be missing in a list of the earlier one
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list", "the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
+			WithHint("set the clocks right")
+	}
+	var drafts []draft
+	for _, h := range b.plan(p, c.series, now) {
+		served, published := b.lists[h.List]
+		// Lists of one second, and the first complete list and its delta, share this time: consumers tell them apart by their numbers, and
+		// HTTP by entity tags (see lastModified).
+		h.Number, h.ThisUpdate = number, earliest.UTC().Truncate(time.Second)
+		d := draft{issuer: b.issuer, periodic: true, seen: &c.state.seen[h.List.Kind]} // one publication of a series at a time
+		if published {
+			d.previous, d.periodic = served.head.Number, p.elapsed(served.head)
+			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) { // by a clock that is a little ahead: no list is older than the one before
+				h.ThisUpdate = at
+			}
+		}
+		h.NextUpdate = h.ThisUpdate.Add(p.config.Validity)
+		d.head, d.content, d.template = h, b.content(h), b.template(h)
+		drafts = append(drafts, d)
+	}
+	return drafts, nil
+}
+
+// check makes the list, and holds it against what it should be and against the rules for lists.
+func (d *draft) check(now time.Time) (err error) {
+	if d.periodic { // everything is read back
+		*d.seen = crl.Seen{}
+	}
+	if err := lintUnsigned(&d.template, d.seen.Unseen(d.content.entries), d.issuer.Public); err != nil {
+		return err
+	}
+	want := crl.Want{Template: d.template, Key: d.issuer.Public, Previous: d.previous, Count: d.content.count, Now: now}
+	if d.head.List.Kind != KindDelta {
+		want.Digest = &d.content.digest
+	}
+	d.checked, err = d.template.Draft(d.content.entries, want, d.seen)
+	return err
 }
 
 // kept reports whether the octets go into the database. They are for an instance that cannot rebuild the list: after the
 // week has passed, or with another configuration. Long lists are not written at every event: a thousand revocations would
 // be a gigabyte.
-func (l *built) kept() bool {
-	return l.head.Final || l.head.Size <= smallSize || l.periodic && l.head.Size <= largeSize
-}
-
-// build makes and checks the lists of a series that are due. It gives what is held to others while a key signs.
-func (p *Publisher) build(series Series, number uint64, held ...chan struct{}) ([]built, error) {
-	p.mu.Lock() // not for reading: an arena sorts its endings when asked
-	b := p.issuers[series.Issuer]
-	now := p.config.Now()
-	earliest, _ := p.config.Span()
-	// Lists of one second, and the first complete list and its delta, share this time: consumers tell them apart by their numbers, and
-	// HTTP by entity tags (see lastModified).
-	thisUpdate := earliest.UTC().Truncate(time.Second)
-	issuer, heads := b.issuer, b.plan(p, series, now)
-	contents, templates, previous := make([]content, len(heads)), make([]crl.Template, len(heads)), make([]Head, len(heads))
-	seen := &b.series[series].seen // one publication of a series at a time
-	for i := range heads {
-		h := &heads[i]
-		h.Number, h.ThisUpdate = number, thisUpdate
-		if served, ok := b.lists[h.List]; ok {
-			previous[i] = served.head
-			if at := served.head.ThisUpdate; at.After(thisUpdate) && !at.After(now) { // by a clock that is a little ahead: no list is older than the one before
-				h.ThisUpdate = at
-			}
-		}
-		h.NextUpdate = h.ThisUpdate.Add(p.config.Validity)
-		contents[i], templates[i] = b.content(*h), b.template(*h)
-	}
-	gaveUp, doubtful := p.gaveUp(now), p.gaveUp(earliest)
-	p.mu.Unlock()
-	if issuer.Signer == nil || gaveUp {
-		return nil, nil
-	}
-	if doubtful { // what was let go of by the later clock would be missing in a list of the earlier one
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list", "the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
-			WithHint("set the clocks right")
-	}
-	signer := &waitingSigner{issuer.Signer, held}
-	lists := make([]built, len(heads))
-	for i, h := range heads {
-		periodic, seen := previous[i].Number == 0 || p.elapsed(previous[i]), &seen[h.List.Kind]
-		if periodic { // everything is read back
-			*seen = crl.Seen{}
-		}
-		if err := lintUnsigned(&templates[i], seen.Unseen(contents[i].entries), issuer.Public); err != nil {
-			return nil, fmt.Errorf("%s: %w", h.List, err)
-		}
-		want := crl.Want{Template: templates[i], Key: issuer.Public, Previous: previous[i].Number, Count: contents[i].count, Now: p.config.Now()}
-		if h.List.Kind != KindDelta {
-			want.Digest = &contents[i].digest
-		}
-		issued, err := templates[i].Issue(contents[i].entries, signer, want, seen)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", h.List, err)
-		}
-		h.Signature, h.Sum, h.Size, h.Entries = issued.Signature, issued.Sum, issued.Document.Size(), issued.Entries
-		lists[i] = built{h, issued.Document, periodic}
-		p.charge(costOf(h.Size))
-	}
-	return lists, nil
+func (d *draft) kept() bool {
+	return d.head.Final || d.head.Size <= smallSize || d.periodic && d.head.Size <= largeSize
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -101,20 +100,14 @@ func (c *Config) validate() error {
 
 // Publisher publishes and serves the lists of every issuer. It is safe for concurrent use.
 type Publisher struct {
-	config        Config
-	watch         *revocation.Watch // of the goroutine that follows
-	kick          chan struct{}     // wakes the scheduler
-	adopt         chan struct{}     // has what waits rebuilt: the ledger has grown
-	whollyWaiting chan struct{}     // has the complete lists among it rebuilt
-	waiters       chan struct{}     // requests that wait for the first list of a shard
-	slots         chan struct{}     // publications at work
-	working       chan struct{}     // held while lists are built or rebuilt: the other processors are for those who ask
-	whole         chan struct{}     // held instead while complete lists and deltas are made or rebuilt, which takes long: no shard waits for them
+	config  Config
+	watch   *revocation.Watch // of the goroutine that follows
+	waiters chan struct{}     // requests that wait for the first list of a shard
+	shards  lane
+	wholes  lane // complete lists and deltas
 
 	latest latest       // of config.Now
 	skew   atomic.Int64 // nanoseconds by which this instance's clock is ahead of the database's
-
-	adopting, adoptingWhole sync.Mutex // held while shards of others, and their complete lists, are rebuilt: none is rebuilt twice
 
 	mu      sync.RWMutex      // guards what follows, and the arenas
 	seq     uint64            // every ledger entry up to here is in the arenas
@@ -169,7 +162,8 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, kick: make(chan struct{}, 1), adopt: make(chan struct{}, 1), whollyWaiting: make(chan struct{}, 1), waiters: make(chan struct{}, waiters), slots: make(chan struct{}, concurrency), working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), whole: make(chan struct{}, 1), issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
+	p := &Publisher{config: config, waiters: make(chan struct{}, waiters), shards: newShards(), wholes: newWholes(),
+		issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
 		p.copied = append(p.copied, make(map[List]uint64))
@@ -197,9 +191,7 @@ func (p *Publisher) Load(ctx context.Context) error {
 	if err := p.readLedger(ctx); err != nil {
 		return err
 	}
-	p.adoptWaiting(ctx, true)
-	p.adoptWaiting(ctx, false)
-	return nil
+	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
 }
 
 // Run follows the ledger and publishes until ctx ends. It returns when the publications in flight have ended.
@@ -207,8 +199,10 @@ func (p *Publisher) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { p.follow(ctx) })
 	running.Go(func() { p.listen(ctx) })
-	running.Go(func() { p.adoptWhole(ctx) })
-	running.Go(func() { p.schedule(ctx) })
+	for _, l := range []*lane{&p.shards, &p.wholes} {
+		running.Go(func() { p.adopt(ctx, l) })
+		running.Go(func() { p.schedule(ctx, l) })
+	}
 	for i, m := range p.config.Mirrors {
 		running.Go(func() { p.mirror(ctx, m, p.copied[i]) })
 	}

@@ -4,12 +4,14 @@ import (
 	"crypto"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store"
 )
 
@@ -59,42 +61,65 @@ func TestKeysThatHang(t *testing.T) {
 	})
 }
 
-// slowToBuild is a key whose lists take until the test ends to be put together.
-type slowToBuild struct {
-	crypto.Signer
-	until <-chan struct{}
-}
-
-func (s slowToBuild) Public() crypto.PublicKey { // the first thing that building a list asks for
-	<-s.until
-	return s.Signer.Public()
-}
-
-// However many issuers have complete lists that take long, shards are published meanwhile.
+// However many issuers have complete lists that take long, shards are published and rebuilt meanwhile; and a publisher whose complete
+// lists wait for their turn stops at once, and leaves no lease behind.
 func TestLongCompleteLists(t *testing.T) {
 	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		end := make(chan struct{})
-		var issuers []crlserver.Issuer
-		for i := range 5 { // more than are at work at a time; none has a shard
-			config := newAuthority(t, s, fmt.Sprintf("Long CA %d", i)).config()
-			config.Signer = slowToBuild{config.Signer, end}
-			issuers = append(issuers, config)
+		var all []*authority
+		var issuers, keyless []crlserver.Issuer
+		for i := range 6 { // more than are at work at a time
+			a := newAuthority(t, s, fmt.Sprintf("Long CA %d", i))
+			all, issuers, keyless = append(all, a), append(issuers, a.config()), append(keyless, a.config())
+			keyless[i].Signer = nil
 		}
-		short := newAuthority(t, s, "Short CA")
-		short.reserve(t, epoch, 0, base)
-		i := start(t, s, &clock{}, nil, append(issuers, short.config())...)
-		finish := sync.OnceFunc(func() { close(end) })
-		t.Cleanup(finish) // before the publisher is stopped: it waits for what is in flight
-		for index := range uint64(3) {
-			seq := short.revoke(t, index)
-			eventually(t, "a revocation on the shard", func() bool {
-				_, head, _ := i.Document(short.shard())
-				return head.Seq >= seq && head.Entries == int(index)+1
+		keyed, reader := start(t, s, &clock{}, nil, issuers...), start(t, s, &clock{}, nil, keyless...)
+		shows := func(i instance, entries func(a *authority) int, list func(a *authority) crlserver.List) {
+			t.Helper()
+			eventually(t, "all lists", func() bool {
+				return !slices.ContainsFunc(all, func(a *authority) bool {
+					_, head, ok := i.Document(list(a))
+					return !ok || head.Entries != entries(a)
+				})
 			})
 		}
-		finish()
-		eventually(t, "all complete lists", func() bool { return len(i.Lists()) == 7 })
+		none := func(*authority) int { return 0 }
+		shows(reader, none, (*authority).complete)
+		t.Cleanup(reader.TestingOnlyTakeTurnOfCompleteLists())
+		keyed.await(t, all[0].revoke(t, 0))
+		t.Cleanup(keyed.TestingOnlyTakeTurnOfCompleteLists())
+		for index := range uint64(3) {
+			for _, a := range all {
+				a.revoke(t, 1+index)
+			}
+			want := func(a *authority) int {
+				if a == all[0] {
+					return int(index) + 2
+				}
+				return int(index) + 1
+			}
+			shows(keyed, want, (*authority).shard)
+			shows(reader, want, (*authority).shard)
+		}
+		shows(reader, none, (*authority).complete)
+		reader.stop()
+		keyed.stop()
+		if len(keyed.Lists()) != 12 {
+			t.Errorf("%d lists", len(keyed.Lists()))
+		}
+		for _, a := range all[1:] {
+			_, head, _ := keyed.Document(a.complete())
+			if head.Entries != 0 {
+				t.Errorf("a complete list of %d entries was made out of turn", head.Entries)
+			}
+			if _, free, err := s.BeginPublication(t.Context(), a.complete().Series, revocation.InstanceID{0xff}, head.Number, 0); err != nil || !free {
+				t.Errorf("a lease is left behind: %t, %v", !free, err)
+			}
+		}
+		shows(start(t, s, &clock{}, nil, issuers...), func(a *authority) int {
+			_, head, _ := keyed.Document(a.shard())
+			return head.Entries
+		}, (*authority).complete)
 	})
 }
 

@@ -165,6 +165,33 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 }
 
+// A log of another file's writes, which somebody left when the file was moved away, would be played into the restored one.
+func TestRestoreBesideALog(t *testing.T) {
+	t.Parallel()
+	_, config := initialize(t, "sqlite:signet.db")
+	archive := backup(t, config)
+	db := open(t, config)
+	if err := db.AppendAudit(t.Context(), []audit.Event{{Actor: "later", Action: "a.b", Outcome: audit.OK}}); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(config.Dir, "signet.db-wal"))
+	if err != nil || len(log) == 0 {
+		t.Fatalf("a log of %d octets, %v", len(log), err)
+	}
+	dir := t.TempDir()
+	left := filepath.Join(dir, "signet.db-wal")
+	if err := os.WriteFile(left, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Unsafe: true})
+	if pki.KindOf(err) != pki.KindConflict || err == nil || !strings.Contains(err.Error(), left) {
+		t.Errorf("restored beside the log of another file: %v", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("what was there: %v, %v", files, err)
+	}
+}
+
 // sameIssuers compares the issuers and their certificates, which live in partitions.
 func sameIssuers(t *testing.T, before, after store.Store) {
 	t.Helper()

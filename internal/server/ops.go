@@ -93,7 +93,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	// Without the database nothing is issued or revoked, but what is published is served on: a load balancer must not
 	// take the public listener away for it.
 	if err := s.store.Ping(ctx); err != nil {
-		add("database", "warning", "it does not answer: nothing is issued or revoked; CRLs and OCSP are served from memory")
+		add("database", "warning", "it does not answer, or cannot be written: nothing is issued or revoked; CRLs and OCSP are served from memory")
 	} else {
 		add("database", "ok", s.config.DatabaseName())
 	}

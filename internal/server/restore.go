@@ -64,8 +64,10 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}
 	state := config.State()
 	if path, ok := config.sqlitePath(); ok {
-		if _, err := os.Stat(path); err == nil {
-			return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", path).WithHint("move it away, or name another with --database")
+		for _, file := range []string{path, path + "-wal"} { // SQLite would play a log that is there into the restored file
+			if _, err := os.Stat(file); err == nil {
+				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).WithHint("move it away, or name another with --database")
+			}
 		}
 	}
 	if err := state.Create(); err != nil {

@@ -71,9 +71,17 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	return status, translate("read schema version", err)
 }
 
-// Ping asks whether the database answers.
+// Ping asks whether the database answers, and can be written.
 func (s *Store) Ping(ctx context.Context) error {
-	return translate("ping database", s.pool.Ping(ctx))
+	const op = "ping database"
+	var readOnly bool
+	if err := s.pool.QueryRow(ctx, `SELECT current_setting('transaction_read_only')::boolean`).Scan(&readOnly); err != nil {
+		return translate(op, err)
+	}
+	if readOnly {
+		return pki.Errorf(pki.KindUnavailable, op, "it can only be read").WithHint("is it a standby, or was it made read-only?")
+	}
+	return nil
 }
 
 // Close waits for calls in flight and closes every connection.
@@ -97,6 +105,7 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 	if parsed.ConnConfig.ConnectTimeout == 0 {
 		parsed.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
+	parsed.AfterRelease = writable
 	params := parsed.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name":                    "signet",
@@ -113,6 +122,13 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		}
 	}
 	return parsed, nil
+}
+
+// writable keeps a connection in the pool unless its server has said that nothing can be written on it: it leads to a standby, or
+// the database was made read-only. The next one may lead elsewhere, by the same name. Servers before PostgreSQL 14 do not say.
+func writable(conn *pgx.Conn) bool {
+	server := conn.PgConn()
+	return server.ParameterStatus("in_hot_standby") != "on" && server.ParameterStatus("default_transaction_read_only") != "on"
 }
 
 // prepare checks the server and brings the schema up to date, before there is a pool.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/store/postgres"
@@ -68,5 +69,42 @@ func TestOpenRefuses(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the password is in the error: %v", err)
 		}
+	}
+}
+
+// A connection on which nothing can be written does not outlive that: it was made to a standby, or while the database was read-only.
+// Nor does the database answer by it.
+func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
+	url := testdb.EmptyURL(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Unsafe: true, MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	readOnly := "ALTER DATABASE " + pgx.Identifier{conn.Config().Database}.Sanitize() + " SET default_transaction_read_only = "
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(readOnly + "on")
+	exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	_ = s.Ping(t.Context()) // finds out that its connection is gone
+	if err := s.Ping(t.Context()); pki.KindOf(err) != pki.KindUnavailable || err == nil {
+		t.Errorf("a read-only database answers: %v", err)
+	}
+	event := []audit.Event{{Actor: "a", Action: "b.c", Outcome: audit.OK}}
+	if err := s.AppendAudit(t.Context(), event); pki.KindOf(err) != pki.KindUnavailable || err == nil {
+		t.Errorf("written to a read-only database: %v", err)
+	}
+	exec(readOnly + "off")
+	if err := errors.Join(s.AppendAudit(t.Context(), event), s.Ping(t.Context())); err != nil {
+		t.Errorf("the database can be written again: %v", err)
 	}
 }

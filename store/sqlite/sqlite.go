@@ -208,6 +208,9 @@ func dsn(path string, readOnly, unsafe bool) string {
 // lockFile takes the lock that lets one process at a time open a database, and signs it.
 func lockFile(path, purpose string) (*flock.Flock, error) {
 	const op = "open database"
+	if target, err := filepath.EvalSymlinks(path); err == nil { // one file has one lock, by whatever name
+		path = target
+	}
 	name := path + ".lock"
 	lock := flock.New(name, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()

@@ -68,6 +68,13 @@ func TestOneProcessOpensAFile(t *testing.T) {
 	if want := fmt.Sprintf("signet serve (process %d)", os.Getpid()); !ok || pki.KindOf(err) != pki.KindFailedPrecondition || locked.Holder != want {
 		t.Fatalf("second open: %v; want it to name %q", err, want)
 	}
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = open(link, "signet serve"); pki.KindOf(err) != pki.KindFailedPrecondition || err == nil {
+		t.Errorf("opened a second time by another name: %v", err)
+	}
 	if status, err := sqlite.Status(t.Context(), sqlite.Config{Path: path}); err != nil || status.Version == 0 || status.Version != status.Latest {
 		t.Errorf("status beside a running process: %+v, %v", status, err)
 	}

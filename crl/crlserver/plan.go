@@ -1,0 +1,80 @@
+package crlserver
+
+import (
+	"slices"
+	"time"
+)
+
+// plan returns the heads of the lists of a series that are to be made now, without what publishing adds. It is empty if
+// nothing is due.
+func (b *books) plan(p *Publisher, series Series, now time.Time) []Head {
+	if series.Sharded {
+		return b.planShard(p, series, now)
+	}
+	return b.planComplete(p, series, now)
+}
+
+// lacks reports whether plan would not be empty. It is asked of every shard that was touched, again and again.
+func (b *books) lacks(p *Publisher, series Series, now time.Time) bool {
+	if !series.Sharded {
+		return len(b.planComplete(p, series, now)) > 0
+	}
+	list := List{series, KindShard}
+	served, published := b.lists[list]
+	return !published || b.touched(list) > served.head.Seq || b.anew[list] > 0 || b.passed(series.Shard.Epoch, now) || p.elapsed(served.head) || !b.named(served.head)
+}
+
+func (b *books) planShard(p *Publisher, series Series, now time.Time) []Head {
+	if !b.lacks(p, series, now) {
+		return nil
+	}
+	h := Head{List: List{series, KindShard}, Seq: p.seq, From: series.Shard.Epoch, Final: b.passed(series.Shard.Epoch, now)}
+	if served, published := b.lists[h.List]; published {
+		h.URLs = served.head.URLs
+	}
+	h.URLs = b.urls(series, h.URLs)
+	return []Head{h}
+}
+
+func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads []Head) {
+	complete, delta := List{series, KindComplete}, List{series, KindDelta}
+	full := Head{List: complete, Seq: p.seq, From: b.first(now)}
+	if b.issuer.Delta {
+		full.Freshest = []string{URL(b.issuer.BaseURL, delta)}
+	}
+	served, published := b.lists[complete]
+	changed := published && b.touched(complete) > served.head.Seq
+	earliest, _ := p.config.Span()
+	age := func(at time.Time) time.Duration { return earliest.Sub(at) }
+	large := b.large()
+	old, delivered := b.lists[delta]
+	// Who has to fetch a delta again and again that is nearly as long as the complete list is better off with that: after a mass
+	// revocation the delta begins anew.
+	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
+	switch {
+	case !published, b.anew[complete] > 0, p.elapsed(served.head), !slices.Equal(full.Freshest, served.head.Freshest),
+		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
+		heads = append(heads, full)
+	}
+	if !b.issuer.Delta || !published || long && len(heads) > 0 {
+		return heads // a delta of this list follows it
+	}
+	rebase := delivered && (long || age(old.head.BaseUpdate) >= deltaRebase) && served.head.Number > old.head.Base
+	if len(heads) > 0 || !delivered || rebase || b.anew[delta] > 0 || p.elapsed(old.head) || b.touched(delta) > old.head.Seq {
+		h := Head{List: delta, Seq: p.seq, From: full.From}
+		// Clients keep a complete list for hours: the delta of an older one serves them all.
+		h.Base, h.BaseSeq, h.BaseUpdate = served.head.Number, served.head.Seq, served.head.ThisUpdate
+		if delivered && !rebase {
+			h.Base, h.BaseSeq, h.BaseUpdate = old.head.Base, old.head.BaseSeq, old.head.BaseUpdate
+		}
+		heads = append(heads, h)
+	}
+	return heads
+}
+
+// elapsed reports whether the periodic rebuild of a list is due: because of its age, or because a clock went back and
+// clients would refuse a list from the future.
+func (p *Publisher) elapsed(h Head) bool {
+	earliest, latest := p.config.Span()
+	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -2*skewMax // two clocks, each off by so much
+}

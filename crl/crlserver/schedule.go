@@ -1,0 +1,225 @@
+package crlserver
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// lane is what lists of one sort share. Shards have one, and complete lists and their deltas another: those take long, and no shard
+// waits for one, however many issuers there are.
+type lane struct {
+	sharded  bool
+	kick     bell   // wakes the scheduler
+	stale    bell   // wakes who rebuilds what others published
+	slots    places // of publications at work, but while a key signs
+	turn     places // while lists are built or rebuilt, which takes processors and memory: the others are for those who ask
+	adopting places // while lists of others are rebuilt: none is rebuilt twice
+}
+
+func newLane(sharded bool, turns int) lane {
+	return lane{sharded, make(bell, 1), make(bell, 1), make(places, concurrency), make(places, turns), make(places, 1)}
+}
+
+// newShards is the lane of shards, which are built on half of the processors at most.
+func newShards() lane { return newLane(true, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// newWholes is the lane of complete lists and deltas, which are built one at a time.
+func newWholes() lane { return newLane(false, 1) }
+
+// bell wakes a goroutine that waits for it, or will.
+type bell chan struct{}
+
+func (b bell) ring() {
+	select {
+	case b <- struct{}{}:
+	default: // it is ringing
+	}
+}
+
+// places are for so many at once. Who came first is first.
+type places chan struct{}
+
+// take waits for a place until ctx ends.
+func (p places) take(ctx context.Context) error {
+	select {
+	case p <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p places) free() { <-p }
+
+// follow applies the ledger as it grows.
+func (p *Publisher) follow(ctx context.Context) {
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	defer p.watch.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.watch.C:
+		case <-timer.C:
+			p.readIssuers()
+			if err := p.readBases(ctx); err != nil && ctx.Err() == nil {
+				p.config.Log.Warn("cannot read the base URLs of shards", "error", err)
+			}
+		}
+		if err := p.reread(ctx); err != nil && ctx.Err() == nil {
+			p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
+		}
+		taken, err := p.take(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.config.Log.Warn("cannot follow the ledger", "error", err)
+		}
+		p.charge(time.Duration(taken) * entryCost)
+		p.shards.stale.ring()
+		p.wholes.stale.ring()
+		p.wake()
+	}
+}
+
+// Reload asks for the issuers again, now, and publishes what is missing of them.
+func (p *Publisher) Reload() {
+	p.readIssuers()
+	p.wake()
+}
+
+// wake has everything looked at that may be due.
+func (p *Publisher) wake() {
+	p.shards.kick.ring()
+	p.wholes.kick.ring()
+}
+
+// schedule starts the publications that are due. The leading edge: a series that rested long enough starts at once.
+func (p *Publisher) schedule(ctx context.Context, l *lane) {
+	var flying sync.WaitGroup
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			flying.Wait()
+			return
+		case <-l.kick:
+		case <-timer.C:
+		}
+		looked := p.config.Now()
+		due, next := p.due(l)
+		rest := min(lookMax, lookRest*p.config.Now().Sub(looked))
+		for _, c := range due {
+			if l.slots.take(ctx) != nil {
+				break
+			}
+			flying.Go(func() {
+				p.publish(ctx, l, c)
+				l.kick.ring()
+			})
+		}
+		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+		case <-time.After(rest):
+		}
+	}
+}
+
+// due returns the series of a lane to be published now, marked as running, and when to look again at the latest.
+func (p *Publisher) due(l *lane) (due []contender, next time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.config.Now()
+	next = tick
+	if p.halted != nil || p.gaveUp(now) || p.config.Universe.Check() != nil {
+		return nil, next
+	}
+	running := make(map[*books]int)
+	for _, b := range p.issuers {
+		running[b] = b.running(l.sharded)
+	}
+	for _, c := range p.contenders(l, now) {
+		if wait := c.state.earliest.Sub(now); wait > 0 && wait <= failureMax { // a longer one is a clock that went back
+			next = min(next, wait)
+			continue
+		}
+		if wait := p.effort.wait(now); wait > 0 && now.Sub(c.state.due) < waitMax {
+			next = min(next, wait)
+			continue
+		}
+		if running[c.books] == perIssuer {
+			continue
+		}
+		running[c.books]++
+		c.state.running, c.state.due = true, time.Time{}
+		due = append(due, c)
+	}
+	return due, next
+}
+
+// contender is a series with something to publish.
+type contender struct {
+	books  *books
+	series Series
+	state  *seriesState
+}
+
+// contenders returns the series of a lane that have something to publish and of which no publication runs, the one that waits longest first.
+// Whoever does not wait is no longer behind. p.mu is held.
+func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline {
+			continue
+		}
+		if !p.looked {
+			for _, series := range b.wanted(now) {
+				b.behind[series] = true
+			}
+		}
+		for series := range b.behind {
+			if series.Sharded != l.sharded {
+				continue
+			}
+			state := b.series[series]
+			if !b.wants(series, now) || !b.lacks(p, series, now) {
+				if delete(b.behind, series); state != nil { // maybe another instance published it
+					state.due = time.Time{}
+				}
+				continue
+			}
+			if state == nil {
+				state = &seriesState{}
+				b.series[series] = state
+			}
+			if state.running || b.issuer.Signer == nil {
+				continue
+			}
+			if state.due.IsZero() || state.due.After(now) {
+				state.due = now
+			}
+			all = append(all, contender{b, series, state})
+		}
+	}
+	p.looked = true
+	// To a tenth of a second, and of those in any order: instances that all begin with the same one are in each other's way.
+	slices.SortFunc(all, func(x, y contender) int {
+		return x.state.due.Truncate(100 * time.Millisecond).Compare(y.state.due.Truncate(100 * time.Millisecond))
+	})
+	return all
+}
+
+// running counts the shards that are being published, or says whether the complete list is.
+func (b *books) running(sharded bool) (n int) {
+	for series, state := range b.series {
+		if state.running && series.Sharded == sharded {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,136 @@
+package crlserver_test
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+	"signet.example/signet/store"
+)
+
+// watched tells of what is begun and finished before it is.
+type watched struct {
+	crlserver.Publications
+	begin, finish func(ctx context.Context, series crlserver.Series) error
+}
+
+func (w watched) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (uint64, bool, error) {
+	if w.begin != nil {
+		if err := w.begin(ctx, series); err != nil {
+			return 0, false, err
+		}
+	}
+	return w.Publications.BeginPublication(ctx, series, owner, seen, lease)
+}
+
+func (w watched) FinishPublication(ctx context.Context, owner revocation.InstanceID, series crlserver.Series, number uint64, heads []crlserver.Head, der map[int][]byte) error {
+	if w.finish != nil && len(heads) > 0 {
+		if err := w.finish(ctx, series); err != nil {
+			return err
+		}
+	}
+	return w.Publications.FinishPublication(ctx, owner, series, number, heads, der)
+}
+
+// A complete list that waits for the database holds up no other: neither while it takes its number nor while it is stored.
+func TestCompleteListsWaitForTheDatabaseAlone(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	good := newAuthority(t, s, "Good CA")
+	issuers := []crlserver.Issuer{good.config()}
+	for i := range 3 { // fewer than are at work at a time
+		issuers = append(issuers, newAuthority(t, s, fmt.Sprintf("Waiting CA %d", i)).config())
+	}
+	wait := func(ctx context.Context, series crlserver.Series) error {
+		if series.Issuer == good.issuer {
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for name, where := range map[string]watched{"number": {begin: wait}, "head": {finish: wait}} {
+		p := start(t, s, &clock{}, func(c *crlserver.Config) { where.Publications = s; c.Publications = where }, issuers...)
+		eventually(t, name+": all but one wait", func() bool { return len(p.Lists()) == 1 })
+		p.stop()
+		testdb.Exec(t, s, `DELETE FROM publications`)
+	}
+}
+
+// turnTaker signs when somebody else has the turn of complete lists, for good.
+type turnTaker struct {
+	crypto.Signer
+	take func()
+}
+
+func (s turnTaker) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	s.take()
+	return s.Signer.Sign(random, digest, opts)
+}
+
+// A list that is signed does not wait for its turn again: its lease is running.
+func TestSignedListsWaitForNoTurn(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Signing CA")
+	started := make(chan instance, 1)
+	config := a.config()
+	config.Delta = true
+	config.Signer = turnTaker{a.key, sync.OnceFunc(func() { t.Cleanup((<-started).TestingOnlyTakeTurnOfCompleteLists()) })}
+	p := start(t, s, &clock{}, nil, config)
+	started <- p
+	eventually(t, "the complete list", func() bool { _, _, ok := p.Document(a.complete()); return ok })
+}
+
+// Who was overtaken takes over what the winner published before it tries again.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Contested CA")
+		var armed atomic.Bool
+		var begun atomic.Int64
+		late, goOn := make(chan struct{}), make(chan struct{})
+		loser := start(t, s, &clock{}, func(c *crlserver.Config) {
+			c.Publications = watched{s, func(context.Context, crlserver.Series) error { begun.Add(1); return nil },
+				func(_ context.Context, series crlserver.Series) error {
+					if !series.Sharded && armed.CompareAndSwap(true, false) {
+						close(late)
+						<-goOn
+					}
+					return nil
+				}}
+		}, a.config())
+		foreign := a.event(0, 1, revocation.KindRevoke, pki.KeyCompromise, 0) // on no shard
+		foreign.Foreign, foreign.Position = true, pki.Position{}
+		eventually(t, "the first list", func() bool { _, _, ok := loser.Document(a.complete()); return ok })
+		armed.Store(true)
+		seq := a.append(t, foreign)
+		<-late
+		testdb.Exec(t, s, `UPDATE publication_series SET lease_until = $1`, a.time(time.Unix(0, 0)))
+		winner := start(t, s, &clock{}, nil, a.config())
+		winner.await(t, seq)
+		_, want, _ := winner.Document(a.complete())
+
+		release := sync.OnceFunc(loser.TestingOnlyTakeTurnOfCompleteLists())
+		t.Cleanup(release)
+		begun.Store(0)
+		close(goOn)
+		time.Sleep(200 * time.Millisecond) // ten times as long as a series rests
+		if n := begun.Load(); n != 0 {
+			t.Errorf("it began %d times before it had the winner's list", n)
+		}
+		release()
+		loser.await(t, seq)
+		if _, head, _ := loser.Document(a.complete()); head.Number != want.Number {
+			t.Errorf("it serves number %d, the winner %d", head.Number, want.Number)
+		}
+	})
+}
