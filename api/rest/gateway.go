@@ -99,7 +99,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store") // answers depend on who asks, and some hold secrets
 	header.Set("X-Content-Type-Options", "nosniff")
 	e := &exchange{peer: peerOf(r)}
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)) // a copy
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet // net/http keeps the body back
+	}
 	if !jsonBody(r) {
 		writeProblem(w, r, problem{Status: http.StatusUnsupportedMediaType, Kind: "invalid", Detail: "the body must be JSON",
 			Hint: "send Content-Type: application/json"})

@@ -63,6 +63,7 @@ type API struct {
 	failures  *limits       // by source address
 	renewals  *limits       // by account and names
 	proofs    *turns        // verifying proofs of renewal
+	verifying *turns        // reading the whole audit log
 	noise     *limits       // bounds what somebody who is refused writes into the audit log
 	anyone    *limits       // the same, of all that show no credential
 	unheard   atomic.Uint64 // refusals that were not written, since one was
@@ -113,6 +114,7 @@ func New(c Config) (*API, error) {
 		failures:  newLimits(c.BadLogins, 0, c.Now),
 		renewals:  newLimits(renewalRate, renewalBurst, c.Now),
 		proofs:    newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
+		verifying: newTurns(2, 2),
 		noise:     newLimits(10, 50, c.Now),
 		anyone:    newLimits(0.1, 50, c.Now),
 	}, nil

@@ -134,14 +134,15 @@ func (s *admittedStream) bounded(why string, do func() error) error {
 // anybody more than a share. arrived is to be called once the message is there, or will never be. known says that a credential was
 // asked for; the interceptors ask again, which is remembered.
 func (a *API) Admit(ctx context.Context, method string) (arrived func(), known bool, err error) {
-	id := requestID(ctx)
-	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
-	defer cancel()
 	defer func() {
-		if err = a.finish(ctx, method, id, recover(), err); err != nil {
+		if panicked := recover(); panicked != nil || err != nil {
+			id := requestID(ctx)
 			_ = grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, id)) // over REST it is in the answer
+			err = a.finish(ctx, method, id, panicked, err)
 		}
 	}()
+	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
+	defer cancel()
 	if open[method] {
 		arrived, err = a.strangers.enter(networkOf(sourceOf(ctx)))
 		return arrived, false, err
