@@ -141,8 +141,6 @@ func (a *API) Admit(ctx context.Context, method string) (arrived func(), known b
 			err = a.finish(ctx, method, id, panicked, err)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
-	defer cancel()
 	if open[method] {
 		arrived, err = a.strangers.enter(networkOf(sourceOf(ctx)))
 		return arrived, false, err
@@ -218,8 +216,7 @@ func (a *API) unproven(source string, err error) error {
 }
 
 func (a *API) present(ctx context.Context) (auth.Principal, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	switch values := md.Get("authorization"); {
+	switch values := metadata.ValueFromIncomingContext(ctx, "authorization"); {
 	case len(values) > 1:
 		return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "more than one authorization header")
 	case len(values) == 1:
@@ -297,8 +294,7 @@ func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id str
 
 // requestID is what the caller chose, if that can be believed in logs, and else random.
 func requestID(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if values := md.Get(RequestIDHeader); len(values) == 1 && goodRequestID(values[0]) {
+	if values := metadata.ValueFromIncomingContext(ctx, RequestIDHeader); len(values) == 1 && goodRequestID(values[0]) {
 		return values[0]
 	}
 	var random [8]byte
