@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha256" // the digests of the table below
 	_ "crypto/sha512"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +69,22 @@ func (a Algorithm) String() string {
 	if s, ok := schemeOf(a); ok {
 		return s.name
 	}
-	return fmt.Sprintf("unsupported algorithm %x", string(a))
+	var id pkix.AlgorithmIdentifier
+	if _, err := asn1.Unmarshal([]byte(a), &id); err != nil {
+		return fmt.Sprintf("unsupported algorithm %x", string(a))
+	}
+	if name, weak := broken[id.Algorithm.String()]; weak {
+		return name + ", which is not believed any more"
+	}
+	return "unsupported algorithm " + id.Algorithm.String()
+}
+
+// broken are algorithms that old lists are signed with.
+var broken = map[string]string{
+	"1.2.840.113549.1.1.4": "RSA with MD5",
+	"1.2.840.113549.1.1.5": "RSA with SHA-1",
+	"1.2.840.10045.4.1":    "ECDSA with SHA-1",
+	"1.2.840.10040.4.3":    "DSA with SHA-1",
 }
 
 // AlgorithmFor is the algorithm that Sign uses with a key.

@@ -46,8 +46,11 @@ type UnavailableError struct {
 // Error names certificate and what each source answered.
 func (e *UnavailableError) Error() string {
 	text := fmt.Sprintf("status of certificate %s is not available", describe(e.Certificate))
+	if len(e.Evidence) == 0 {
+		return text + ": nothing at hand tells it, and there is nobody to ask"
+	}
 	for _, ev := range e.Evidence {
-		text += "; " + describeEvidence(ev)
+		text += "; " + ev.String()
 	}
 	return text
 }
@@ -79,7 +82,7 @@ type EvidenceError struct {
 
 // Error names certificate, source and fault.
 func (e *EvidenceError) Error() string {
-	return fmt.Sprintf("status of certificate %s: %s", describe(e.Certificate), describeEvidence(e.Evidence))
+	return fmt.Sprintf("status of certificate %s: %s", describe(e.Certificate), e.Evidence)
 }
 
 // Unwrap returns the fault of the source.
@@ -188,18 +191,6 @@ func describe(c *x509.Certificate) string {
 		serial = serial[:2*pki.SerialSize] + "…"
 	}
 	return fmt.Sprintf("%.80q (serial %s)", name, serial)
-}
-
-func describeEvidence(ev Evidence) string {
-	text := ev.Source.String()
-	if ev.Location != "" {
-		text += fmt.Sprintf(" %.200s", ev.Location)
-	}
-	text += ": " + ev.Status.String()
-	if ev.Err != nil {
-		text += ": " + ev.Err.Error()
-	}
-	return text
 }
 
 func evidenceErrors(list []Evidence) []error {

@@ -2,9 +2,12 @@ package handshake
 
 import (
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"math/big"
 	"time"
 
+	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/pki"
 )
 
@@ -49,6 +52,23 @@ type Evidence struct {
 	Number     *big.Int      // CRL number; nil if there is none
 
 	Err error // why Status is Stale, Unreachable or Invalid; nil otherwise
+}
+
+// String says in a line where the evidence comes from, what it says, and why it does not count if it does not.
+func (e Evidence) String() string {
+	text := e.Source.String()
+	if e.Location != "" {
+		text += fmt.Sprintf(" %.200s", e.Location)
+	}
+	text += ": " + e.Status.String()
+	cause := e.Err
+	if failed, ok := errors.AsType[*fetch.Error](e.Err); ok {
+		cause = failed.Err // where from has been said
+	}
+	if cause != nil {
+		text += ": " + cause.Error()
+	}
+	return text
 }
 
 // CertificateResult is what became known of one certificate of the chain.

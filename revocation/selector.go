@@ -217,5 +217,5 @@ func splitWords(text string) ([]string, error) {
 
 func badSelector(format string, args ...any) error {
 	return pki.Errorf(pki.KindInvalid, "read selector", format, args...).InField("where").
-		WithHint("write conditions such as: profile=server and issued>=2026-11-01")
+		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer= (its id), profile=, account=, name=, key=, issued>=, issued< and everything")
 }

@@ -53,8 +53,11 @@ func (c *Client) failure(op string, err error) error {
 	text := status.Convert(err).Message()
 	text = strings.TrimSuffix(strings.TrimPrefix(text, "connection error: desc = \"transport: "), "\"")
 	text = strings.ReplaceAll(strings.TrimPrefix(text, "Error while dialing: "), `\"`, `"`)
-	return pki.Errorf(pki.KindUnavailable, op, "%w: %s", ErrNotReached, text).
-		WithHint("does the server run, and are its address and root certificates right? on its machine `signet doctor` knows")
+	hint := "does the server run, and are its address and root certificates right? on its machine `signet doctor` knows"
+	if strings.Contains(text, "x509: certificate is ") { // valid for other names, or not valid for any
+		hint = "call it by a name in its certificate, or add this one to api.names in its signet.yaml and start it again"
+	}
+	return pki.Errorf(pki.KindUnavailable, op, "%w: %s", ErrNotReached, text).WithHint("%s", hint)
 }
 
 // domainError turns a gRPC status into a *pki.Error.

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -25,6 +26,12 @@ type marshaler struct{ runtime.JSONPb }
 
 func newMarshaler() *marshaler {
 	return &marshaler{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{EmitDefaultValues: true}}}
+}
+
+// Marshal ends an answer as a line ends, for people at a terminal.
+func (m *marshaler) Marshal(value any) ([]byte, error) {
+	text, err := m.JSONPb.Marshal(value)
+	return append(text, '\n'), err
 }
 
 // NewDecoder reads one JSON value, and nothing may follow it.
@@ -61,7 +68,23 @@ func decode(text []byte, into proto.Message) *problem {
 	if fieldErr != nil {
 		err = fieldErr
 	}
-	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + plain(err), Field: field}
+	hint := "GET /openapi.json describes every field"
+	if f := into.ProtoReflect().Descriptor().Fields().ByTextName(field); f != nil {
+		hint = cmp.Or(values(f), hint)
+	}
+	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + plain(err), Field: field, Hint: hint}
+}
+
+// values says what an enumeration takes; empty for other fields.
+func values(f protoreflect.FieldDescriptor) string {
+	if f.Enum() == nil {
+		return ""
+	}
+	var names []string
+	for i := range f.Enum().Values().Len() {
+		names = append(names, string(f.Enum().Values().Get(i).Name()))
+	}
+	return "want one of " + strings.Join(names, ", ")
 }
 
 // culprit finds the member of an object that cannot be read, by reading one at a time.
@@ -163,19 +186,19 @@ type queryParser struct{ runtime.DefaultQueryParser }
 const queryFailure = "\x00failure"
 
 // Parse reads query parameters into a message.
-func (q queryParser) Parse(target proto.Message, values url.Values, filter *utilities.DoubleArray) error {
+func (q queryParser) Parse(target proto.Message, query url.Values, filter *utilities.DoubleArray) error {
 	fields := target.ProtoReflect().Descriptor().Fields()
-	for name, value := range values {
+	for name, value := range query {
 		f := fields.ByJSONName(name)
 		if f == nil {
 			f = fields.ByTextName(name)
 		}
 		if f == nil {
-			values[queryFailure] = []string{name, "no such parameter"}
+			query[queryFailure] = []string{name, "no such parameter", "GET /openapi.json describes every parameter"}
 			return errors.New("no such parameter")
 		}
 		if err := q.DefaultQueryParser.Parse(target, url.Values{name: value}, filter); err != nil {
-			values[queryFailure] = []string{string(f.Name()), plain(err)}
+			query[queryFailure] = []string{string(f.Name()), plain(err), values(f)}
 			return err
 		}
 	}
@@ -185,8 +208,8 @@ func (q queryParser) Parse(target proto.Message, values url.Values, filter *util
 // queryProblem is what Parse left.
 func queryProblem(form url.Values) *problem {
 	left := form[queryFailure]
-	if len(left) != 2 {
+	if len(left) != 3 {
 		return nil
 	}
-	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + left[0] + ": " + left[1], Field: left[0]}
+	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + left[0] + ": " + left[1], Field: left[0], Hint: left[2]}
 }

@@ -89,6 +89,9 @@ func TestBadFieldIsNamed(t *testing.T) {
 		if a.Status != http.StatusBadRequest || a.Body["kind"] != "invalid" || field != test.field {
 			t.Errorf("%s %s %.80s: %d %.300s, want field %q", test.method, test.path, test.body, a.Status, a.Text, test.field)
 		}
+		if hint, _ := a.Body["hint"].(string); (field == "standing" || test.body == `{"reason":"REASON_BOREDOM"}`) && !strings.Contains(hint, "want one of ") {
+			t.Errorf("%s %.80s: the hint %q does not say what is right", test.path, test.body, hint)
+		}
 	}
 	if strings.Contains(h.log.String(), "level=ERROR") {
 		t.Errorf("bad requests are logged as errors:\n%s", h.log)

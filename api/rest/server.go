@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -136,6 +137,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			secured, native, err := s.handshake(ctx, connection)
 			switch {
 			case err != nil:
+				if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && isHTTP(e.RecordHeader) {
+					_, _ = io.WriteString(connection, plainAnswer) // it may be gone
+				}
 				_ = connection.Close() // it was never more than an attempt
 			case native:
 				forGRPC.put(secured)
@@ -144,6 +148,14 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			}
 		}()
 	}
+}
+
+// plainAnswer is for whoever forgot the s of https.
+const plainAnswer = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS: write https:// and name root.pem as the authority (curl --cacert root.pem)\n"
+
+// isHTTP reports whether what came instead of a TLS record begins a request.
+func isHTTP(header [5]byte) bool {
+	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "OPTIO"}, string(header[:]))
 }
 
 // stop lets calls in flight end.

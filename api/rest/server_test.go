@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,11 @@ func TestSilentConnections(t *testing.T) {
 		if i%10 == 0 {
 			if _, err := connection.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 				t.Fatal(err)
+			}
+		}
+		if i == 290 { // whoever forgot the s of https is told
+			if answer, err := io.ReadAll(connection); err != nil || !strings.Contains(string(answer), "400 Bad Request") || !strings.Contains(string(answer), "HTTPS") {
+				t.Errorf("without TLS: %q, %v", answer, err)
 			}
 		}
 	}

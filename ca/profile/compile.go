@@ -202,6 +202,9 @@ func parsePattern(kind pki.IdentifierType, text string) (Pattern, error) {
 			return pattern, nil
 		}
 	case pki.DNS, pki.Email:
+		if below, ok := strings.CutPrefix(text, "*."); ok && kind == pki.DNS { // elsewhere it means what is below; to deny just one name would be a hole
+			return pattern, fmt.Errorf("%.64q: write %.64q for every name below; wildcards says whether names with an asterisk are among them", text, "."+below)
+		}
 		host, isEmail := text, false
 		if kind == pki.Email {
 			local, after, found := strings.Cut(text, "@")

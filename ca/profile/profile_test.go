@@ -89,6 +89,7 @@ func TestContradictionsAreFoundWhereTheyAre(t *testing.T) {
 		{"a minimum below none", "names:", "names:\n  min: -1", "4: names.min: "},
 		{"a first name that need not be", "names:", "subject: {common_name: first-name}\nnames:", "subject.common_name: takes the first name"},
 		{"a list that allows nothing", "{allow: [\".example.com\"]}", "{deny: [x.example]}", "4: names.dns: allows no name"},
+		{"a domain as elsewhere", `".example.com"`, `"*.example.com"`, `4: names.dns.allow[0]: "*.example.com": write ".example.com"`},
 		{"a wildcard below a domain", `".example.com"`, `".*.example.com"`, "4: names.dns.allow[0]: "},
 		{"a prefix of half a host", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  uri: {allow: [\"https://www*\"]}", "5: names.uri.allow[0]: "},
 		{"a prefix without a scheme", "{allow: [\".example.com\"]}", "{allow: [\"*\"]}\n  uri: {allow: [\"www/*\"]}", "5: names.uri.allow[0]: "},

@@ -19,7 +19,7 @@ type auditCmd struct {
 type auditListCmd struct {
 	Actor  string   `placeholder:"NAME" help:"Only this actor, such as token:ci."`
 	Action string   `placeholder:"NAME" help:"Only this action, such as certificate.issue."`
-	Target string   `placeholder:"NAME" help:"Only this target."`
+	Target string   `placeholder:"NAME" help:"Only this target, such as issuer/ID/serial/SERIAL, credential/ci or request/ID."`
 	From   instant  `placeholder:"TIME" help:"At or after this time."`
 	Since  duration `placeholder:"DURATION" help:"Of the last hours or days, such as 1h: the same as --from that long ago."`
 	Until  instant  `placeholder:"TIME" help:"Before this time."`

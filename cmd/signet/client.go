@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/profile"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -70,18 +72,28 @@ func (a *app) connect(f serverFlags) (*client.Client, error) {
 	return client.New(c)
 }
 
-// fill takes what no flag gave from the configuration, which may be missing if the flags suffice.
+// fill takes what no flag gave from the configuration. Where there is none, on a machine that only calls, the variables that would
+// override it are enough.
 func (f *serverFlags) fill(a *app) error {
 	config, err := a.loadConfig()
-	if err != nil {
-		if pki.KindOf(err) == pki.KindNotFound && f.Server != "" && f.Root != "" && (f.TokenFile != "" || f.Cert != "") {
-			return nil
+	if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindNotFound {
+		f.Server, f.Root = cmp.Or(f.Server, a.getenv("SIGNET_CLIENT_SERVER")), cmp.Or(f.Root, a.getenv("SIGNET_CLIENT_ROOT"))
+		if f.Cert == "" {
+			f.TokenFile = cmp.Or(f.TokenFile, a.getenv("SIGNET_CLIENT_TOKEN_FILE"))
 		}
-		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindNotFound {
-			return e.WithHint("name the configuration with --config, or give --server, --root and --token-file")
+		if f.Server == "" || f.Root == "" || f.TokenFile == "" && f.Cert == "" {
+			return e.WithHint("name the configuration with --config; on a machine that has none give --server, --root and --token-file, or set SIGNET_CLIENT_SERVER, SIGNET_CLIENT_ROOT and SIGNET_CLIENT_TOKEN_FILE")
 		}
+	} else if err != nil {
 		return err
+	} else {
+		f.fillFrom(config)
 	}
+	f.Server, err = dialed(f.Server)
+	return err
+}
+
+func (f *serverFlags) fillFrom(config *server.Config) {
 	if f.Server == "" {
 		f.Server = reachable(config.Client.Server)
 	}
@@ -91,7 +103,15 @@ func (f *serverFlags) fill(a *app) error {
 	if f.TokenFile == "" && f.Cert == "" {
 		f.TokenFile = config.Path(config.Client.TokenFile)
 	}
-	return nil
+}
+
+// dialed is the address of a server as people write it: a URL of its REST interface does too.
+func dialed(given string) (string, error) {
+	address := strings.TrimSuffix(strings.TrimPrefix(given, "https://"), "/")
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return "", pki.Errorf(pki.KindInvalid, "reach the server", "%q is no address", given).InField("server").WithHint("write HOST:PORT, such as ca.example:8443")
+	}
+	return address, nil
 }
 
 // reachable turns an address to listen at into one to connect to: no host, or every host, is this machine.
@@ -137,12 +157,15 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 		issuer, serial, both := strings.Cut(r.Certificate, "/")
 		if !both {
 			serial = issuer
-		} else if filter.Issuer, err = findIssuer(a, c, issuer); err != nil {
-			return nil, err
 		}
 		if filter.Serial, err = pki.ParseSerial(serial); err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", r.Certificate).
 				WithHint("`signet list` shows serial numbers")
+		}
+		if both {
+			if filter.Issuer, err = findIssuer(a, c, issuer); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if filter.Serial.IsZero() { // to the server that is no condition, and every certificate would match

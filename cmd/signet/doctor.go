@@ -210,7 +210,11 @@ func checkPublicURL(a *app, config *server.Config) finding {
 	}
 	url := config.PublicURL + "/crl/" + pki.HashSPKI(chain[0].RawSubjectPublicKeyInfo).Issuer().String() + ".crl"
 	if _, err := a.fetch("fetch", fetch.Request{URL: url}); err != nil {
-		return careful("clients that check status will fail or wait; look at DNS, firewall and proxy", "%s does not answer here: %v", url, err)
+		hint := "clients that check status will fail or wait; look at DNS, firewall and proxy"
+		if server.Loopback("http://" + config.Public.Listen) {
+			hint += ", and at public.listen: " + config.Public.Listen + " is for this machine alone"
+		}
+		return careful(hint, "%s does not answer here: %v", url, err)
 	}
 	return good("%s answers", url)
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -20,7 +22,7 @@ import (
 
 type exportCmd struct {
 	certificateRef
-	Format       string `default:"pem" enum:"pem,der,pkcs7,pkcs12" help:"pem, der (the certificate alone), pkcs7 (in DER) or pkcs12."`
+	Format       string `default:"" enum:",pem,der,pkcs7,pkcs12" placeholder:"FORMAT" help:"pem, der (the certificate alone), pkcs7 (in DER) or pkcs12 (default: what FILE ends in says, else pem)."`
 	PKCS12       bool   `name:"pkcs12" help:"The same as --format pkcs12."`
 	Legacy       bool   `help:"With pkcs12: 3DES and SHA-1, for programs that read nothing better."`
 	Key          string `placeholder:"FILE" help:"The private key (PEM): pkcs12 needs it, pem puts it first, the others do not hold keys."`
@@ -36,9 +38,9 @@ func (exportCmd) Help() string {
 the chain that is in it, without asking the server; for a serial number the server gives the chain.
 
 Examples:
-  signet export app.example.pem --format pkcs12 --key app.example.key --out app.p12
-  signet export 41aa... --format pkcs7 --out app.p7b
-  signet export app.example.pem --pkcs12 --legacy --key app.example.key --password-file pass --out old.p12`
+  signet export app.example.pem --key app.example.key --out app.p12
+  signet export 41aa... --out app.p7b
+  signet export app.example.pem --legacy --key app.example.key --password-file pass --out old.p12`
 }
 
 // Run writes one certificate with its chain, and its key where the format holds one.
@@ -46,6 +48,8 @@ func (c *exportCmd) Run(a *app) error {
 	if c.PKCS12 {
 		c.Format = "pkcs12"
 	}
+	endings := map[string]string{".p12": "pkcs12", ".pfx": "pkcs12", ".p7b": "pkcs7", ".p7c": "pkcs7", ".der": "der"}
+	c.Format = cmp.Or(c.Format, endings[strings.ToLower(filepath.Ext(c.Out))], "pem")
 	if err := c.check(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -323,13 +324,6 @@ func (v verdict) text() string {
 	return text
 }
 
-// nearMisses are the words for programs.
-var nearMisses = map[handshake.NearMiss]string{
-	handshake.MissUnknownIssuer: "unknown-issuer", handshake.MissSelfSigned: "self-signed", handshake.MissMissingIntermediate: "missing-intermediate",
-	handshake.MissExpired: "expired", handshake.MissNotYetValid: "not-yet-valid", handshake.MissWrongName: "wrong-name",
-	handshake.MissSameNameOtherKey: "same-name-other-key", handshake.MissUsage: "usage", handshake.MissConstraint: "constraint", handshake.MissNotPinned: "not-pinned",
-}
-
 // trustOf puts a checker's result into the words of step 4.
 func trustOf(r *handshake.Result) wire.Trust {
 	t := wire.Trust{Accepted: r.Trust == nil}
@@ -344,7 +338,7 @@ func trustOf(r *handshake.Result) wire.Trust {
 	}
 	t.Problem = r.Trust.Error()
 	if e, ok := errors.AsType[*handshake.UntrustedError](r.Trust); ok {
-		t.Miss = nearMisses[e.Miss]
+		t.Miss, t.Problem = e.Miss.String(), cmp.Or(e.Explanation, t.Problem)
 	}
 	if r.Decision() == handshake.AcceptedOverridden || r.Decision() == handshake.AcceptedReportOnly {
 		t.Accepted, t.Note = true, "Decision: "+r.Decision().String()+"."
@@ -357,6 +351,9 @@ func revocationOf(r *handshake.Result, policy string) wire.Revocation {
 	out := wire.Revocation{Accepted: r.Err() == nil, Policy: policy, Decision: r.Decision().String()}
 	if err := r.Objection(); err != nil {
 		out.Problem = err.Error()
+		if unavailable, ok := errors.AsType[*handshake.UnavailableError](err); ok {
+			out.Problem = fmt.Sprintf("nobody told the status of %s", subjectOf(unavailable.Certificate)) // what was asked follows
+		}
 	} else if r.Decision() == handshake.AcceptedUnproved {
 		out.Problem = "not everything is proved, and the policy tolerates it"
 	}
@@ -382,7 +379,7 @@ func statusOf(c *handshake.CertificateResult) wire.CertificateStatus {
 		if e.Err == nil || e.Source == handshake.SourceNone && e.Status.Conclusive() {
 			continue
 		}
-		s.Asked = append(s.Asked, strings.TrimSpace(fmt.Sprintf("%s %s", e.Source, e.Location))+": "+e.Err.Error())
+		s.Asked = append(s.Asked, e.String())
 	}
 	return s
 }

@@ -93,6 +93,7 @@ type call struct {
 	state  tls.ConnectionState
 	result *handshake.Result // of the checker; nil if it did not come to that
 	told   bool              // steps 4 and 5
+	asked  bool              // the server asked for our certificate
 }
 
 func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
@@ -148,7 +149,7 @@ func (l *call) run(ctx context.Context) (decision string, err error) {
 			return "", err
 		}
 	}
-	l.tap = wire.NewTap(raw, wire.Config{Step: l.tell.step, Sessions: &l.sessions})
+	l.tap = wire.NewTap(raw, wire.Config{Step: l.step, Sessions: &l.sessions})
 	defer l.tap.Close()
 	conn := tls.Client(l.tap, l.tap.Watch(l.judged()))
 	err = conn.HandshakeContext(ctx)
@@ -165,6 +166,11 @@ func (l *call) run(ctx context.Context) (decision string, err error) {
 	}
 	l.end(conn)
 	return decision, nil
+}
+
+func (l *call) step(s wire.Step) {
+	l.asked = l.asked || s.Certificate != nil && s.Certificate.Asked != nil
+	l.tell.step(s)
 }
 
 // again makes ready for a second connection, and says so.
@@ -385,13 +391,7 @@ func (l *call) refused(err error) error {
 		if f := l.tap.Explain(err); f != nil {
 			v.Class = f.Class
 			if f.By == wire.Server && f.Alert != nil {
-				v.Reason = f.Reason
-				switch {
-				case *f.Alert == protocol.AlertCertificateRequired:
-					v.Hint = "give a certificate that it accepts, with --cert FILE and --key FILE"
-				case *f.Alert == protocol.AlertHandshakeFailure && l.TLS12RSA:
-					v.Hint = "few servers still take the classical exchange; signet handshake survey shows what this one takes"
-				}
+				v.Reason, v.Hint = f.Reason, l.alertHint(f)
 			}
 			if f.Class == wire.ClassTruncated && l.result == nil {
 				v.Reason, v.Hint = f.Reason, "it may speak something else; "+plainTextHint(l.StartTLS)
@@ -405,6 +405,27 @@ func (l *call) refused(err error) error {
 		return ownFault{err}
 	}
 	return handshakeRefused{v.Reason}
+}
+
+// alertHint is what to do about a refusal of the server's.
+func (l *call) alertHint(f *wire.Failure) string {
+	switch {
+	case *f.Alert == protocol.AlertCertificateRequired && l.Cert != "":
+		return "the server asks for certificates of other authorities than that of --cert; step 3 names them"
+	case *f.Alert == protocol.AlertCertificateRequired || l.asked && l.Cert == "": // TLS 1.2 has no alert of its own for it
+		return "give a certificate that it accepts, with --cert FILE and --key FILE"
+	case f.Class == wire.ClassCertificate && l.Cert != "":
+		return "--cert must be of an authority that the server trusts, with all certificates below that in the file, in force and for clients"
+	case *f.Alert == protocol.AlertUnrecognizedName:
+		return "ask for a name that it serves, with --servername NAME"
+	case *f.Alert == protocol.AlertNoApplicationProtocol:
+		return "offer another protocol with --alpn, or none"
+	case f.Class == wire.ClassMismatch && l.TLS12RSA:
+		return "few servers still take the classical exchange; signet handshake survey shows what this one takes"
+	case f.Class == wire.ClassMismatch:
+		return "signet handshake survey shows what this server takes; --tls1.2-rsa offers the suites of old"
+	}
+	return ""
 }
 
 // plainTextHint is what to look at when what a server says is not TLS.

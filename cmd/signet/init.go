@@ -209,6 +209,9 @@ func (c *initCmd) report(p *printer, made *server.Initialized) {
 	if server.Loopback(made.PublicURL) {
 		p.line("")
 		p.line("Certificates carry a loopback URL: other machines cannot check whether they are revoked.")
+	} else if server.Loopback("http://" + c.PublicListen) {
+		p.line("")
+		p.line("It listens on this machine only. Have %s forwarded to public.listen, or open public.listen and api.listen in %s.", made.PublicURL, made.Config)
 	}
 	p.line("Keep the passphrase and a backup (signet backup) in two places: without both the authority is lost.")
 	if made.Request != "" {

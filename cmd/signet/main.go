@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -22,7 +23,7 @@ import (
 // help page, a Help() string with examples.
 type commands struct {
 	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
-	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json for programs."`
+	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json (or --json) for programs."`
 
 	CSR      csrCmd      `cmd:"" group:"Certificates" help:"Make a private key and a certificate request here."`
 	Issue    issueCmd    `cmd:"" group:"Certificates" help:"Get a certificate; its key is made here and stays here."`
@@ -92,9 +93,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
-	parsed, err := parser.Parse(habits(args))
+	args = habits(args)
+	parsed, err := parser.Parse(args)
 	a.json, a.config = table.Output == "json", table.Config
 	if err != nil {
+		a.json = a.json || a.getenv("SIGNET_OUTPUT") == "json" || strings.Contains(strings.Join(args, "="), "--output=json") // it may not have come so far
 		return a.fail(usageError(err))
 	}
 	if err := parsed.Run(a, parser); err != nil {
@@ -113,8 +116,11 @@ func withDefault(v *kong.Value) *kong.Value {
 	return &named
 }
 
-// habits turns what people type out of habit into words of ours: the name alone and "help" ask for help.
+// habits turns what people type out of habit into words of ours: the name alone and "help" ask for help, --json is --output json.
 func habits(args []string) []string {
+	if i := slices.Index(args, "--json"); i >= 0 {
+		args = slices.Concat(args[:i], []string{"--output=json"}, args[i+1:])
+	}
 	switch {
 	case len(args) == 0:
 		return []string{"--help"}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -153,7 +154,7 @@ func (c *profileShowCmd) Run(a *app) error {
 		if _, openErr := builtin.Get(c.Name); openErr != nil {
 			return err
 		}
-		a.note("signet: %v\n  this is the built-in profile", err)
+		a.note("careful: %v; so this is the built-in profile, as it should be if that file is being written now", err)
 		set = builtin
 	}
 	found, err := set.Get(c.Name)
@@ -196,11 +197,13 @@ func (c *profileReloadCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	server := cmp.Or(c.Server, "the server")
 	if err := a.show(reloaded, func(p *printer) {
 		if reloaded.Digest == reloaded.DigestBefore {
-			p.line("%s read its %d profiles again; nothing has changed", c.Server, reloaded.Count)
+			p.line("%s read its %d profiles again; nothing has changed", server, reloaded.Count)
+			p.line("  Where they are (profiles in signet.yaml) is read when a server starts.")
 		} else {
-			p.line("%s has %d profiles now", c.Server, reloaded.Count)
+			p.line("%s has %d profiles now", server, reloaded.Count)
 		}
 		p.instances(reloaded.Instances)
 	}); err != nil {

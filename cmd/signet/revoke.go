@@ -114,13 +114,13 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 		return client.RevokeRequest{Certificate: certificate.Raw}, nil
 	}
 	if issuer, serial, ok := strings.Cut(c.Certificate, "/"); ok { // known without asking: it may be a serial never seen here
+		number, err := pki.ParseSerial(serial)
+		if err != nil {
+			return client.RevokeRequest{}, pki.Errorf(pki.KindInvalid, "revoke certificate", "%q is neither a file here nor ISSUER/SERIAL: %w", c.Certificate, err)
+		}
 		id, err := findIssuer(a, api, issuer)
 		if err != nil {
 			return client.RevokeRequest{}, err
-		}
-		number, err := pki.ParseSerial(serial)
-		if err != nil {
-			return client.RevokeRequest{}, &pki.Error{Kind: pki.KindInvalid, Op: "revoke certificate", Err: err}
 		}
 		return client.RevokeRequest{Issuer: id, Serial: number}, nil
 	}

@@ -134,7 +134,7 @@ func (f *storeFlags) store(name string, root *x509.Certificate, install bool) (s
 			err = trust.PreCheck()
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("there is no database of NSS here, or no certutil: %w", err)
 		}
 		steps = []string{fmt.Sprintf("run certutil on every database of this user, as %q", label)}
 		options = append(options, truststore.WithTrust(trust))

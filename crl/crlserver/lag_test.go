@@ -23,8 +23,9 @@ type wall struct{}
 func (wall) Put(context.Context, string, crl.Document, crlserver.Head) error {
 	return errors.New("full")
 }
-func (wall) Remove(context.Context, string) error { return errors.New("full") }
-func (wall) String() string                       { return "wall" }
+func (wall) Names(context.Context) ([]string, error) { return nil, nil }
+func (wall) Remove(context.Context, string) error    { return errors.New("full") }
+func (wall) String() string                          { return "wall" }
 
 // The lag of a product is the age of the oldest entry that it does not show, and nothing once it shows all.
 func TestLags(t *testing.T) {

@@ -8,19 +8,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 
 	"signet.example/signet/crl"
+	"signet.example/signet/pki"
 )
 
-// Mirror is a place that lists are copied to, from where others serve them. Both methods may be called again after an
+// Mirror is a place that lists are copied to, from where others serve them. All methods may be called again after an
 // error, and by several instances at once.
 type Mirror interface {
 	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has one with the same or a larger number.
 	Put(ctx context.Context, name string, document crl.Document, head Head) error
+
+	// Names returns the names of what the place has below "crl/", whoever put it there.
+	Names(ctx context.Context) ([]string, error)
 
 	// Remove removes a list. It is no error if there is none.
 	Remove(ctx context.Context, name string) error
@@ -32,12 +37,14 @@ type Mirror interface {
 const (
 	mirrorTimeout = time.Minute // of one copy
 	mirrorRest    = time.Minute // longest pause after failures
+	mirrorLook    = time.Hour   // so often what is there is looked through
 )
 
 // mirror copies lists to one place until ctx ends. What fails is tried again, less and less often; meanwhile newer lists
 // take the place of those that waited.
 func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64) {
 	done := make(map[List]uint64) // number of the copy
+	var looked time.Time
 	for failures := 0; ; {
 		p.mu.RLock()
 		changed := p.changed
@@ -54,6 +61,12 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64
 			continue
 		}
 		failures = 0
+		if now := p.config.Now(); now.Sub(looked).Abs() >= mirrorLook {
+			if err := findCopies(ctx, m, done); err != nil && ctx.Err() == nil {
+				p.config.Log.Warn("cannot look for copies of lists that are over", "in", m.String(), "error", err)
+			}
+			looked = now
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -63,21 +76,39 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64
 	}
 }
 
+// findCopies adds the lists that are in a mirror to those that were copied there by this process: whoever copied them may have ended
+// before they were over.
+func findCopies(ctx context.Context, m Mirror, done map[List]uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
+	defer cancel()
+	names, err := m.Names(ctx)
+	for _, name := range names {
+		list, err := ParseList(strings.TrimPrefix(name, "crl/"))
+		if _, known := done[list]; err == nil && !known {
+			done[list] = 0
+		}
+	}
+	return err
+}
+
 // copyTo brings a mirror up to date. It goes on after a failure and returns all of them. copied, guarded by p.mu, is told how
 // far each copy is.
 func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]uint64) error {
-	var waiting []List // what they are is seen when their turn comes: during an outage that is long after
-	served := make(map[List]bool)
-	p.mu.Lock()
+	var waiting, over []List // what they are is seen when their turn comes: during an outage that is long after
+	p.mu.RLock()
 	for _, b := range p.issuers {
 		for list, l := range b.lists {
-			served[list] = true
 			if done[list] < l.head.Number {
 				waiting = append(waiting, list)
 			}
 		}
 	}
-	p.mu.Unlock()
+	for list := range done {
+		if p.over(list) {
+			over = append(over, list)
+		}
+	}
+	p.mu.RUnlock()
 	var failed []error
 	attempt := func(do func(ctx context.Context) error) bool {
 		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
@@ -97,8 +128,8 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 			p.mu.Unlock()
 		}
 	}
-	for list := range done {
-		if !served[list] && attempt(func(ctx context.Context) error { return m.Remove(ctx, "crl/"+list.String()) }) {
+	for _, list := range over {
+		if attempt(func(ctx context.Context) error { return m.Remove(ctx, "crl/"+list.String()) }) {
 			delete(done, list)
 			p.mu.Lock()
 			delete(copied, list)
@@ -106,6 +137,18 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// over reports whether nobody needs a list any more: the week of its shard has passed, its last list has ended, and it is forgotten. Of
+// an issuer that is not configured here nothing is known. Complete lists are never over. p.mu is held.
+func (p *Publisher) over(list List) bool {
+	b, known := p.issuers[list.Issuer]
+	if !known || b.issuer.Key == (pki.KeyHash{}) || !list.Sharded || !b.passed(list.Shard.Epoch, p.config.Now().Add(-p.config.Validity)) {
+		return false
+	}
+	_, served := b.lists[list]
+	_, waiting := b.waiting[list]
+	return !served && !waiting && b.anew[list] == 0
 }
 
 // directory is a mirror in the file system.
@@ -205,6 +248,20 @@ func replace(path string, document crl.Document) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// Names lists files.
+func (d *directory) Names(ctx context.Context) (names []string, err error) {
+	err = fs.WalkDir(os.DirFS(d.path), "crl", func(name string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // nothing was copied yet, or this was removed just now
+			return nil
+		}
+		if err == nil && entry.Type().IsRegular() {
+			names = append(names, name)
+		}
+		return errors.Join(err, ctx.Err())
+	})
+	return names, err
 }
 
 // Remove removes a file.

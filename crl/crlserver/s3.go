@@ -1,10 +1,13 @@
 package crlserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -92,7 +95,7 @@ func (s *s3) Put(ctx context.Context, name string, document crl.Document, head H
 
 // stat returns the entity tag and the number of an object; the tag is empty if there is none.
 func (s *s3) stat(ctx context.Context, name string) (tag string, number uint64, err error) {
-	response, err := s.call(ctx, http.MethodHead, name, nil, emptySum, nil)
+	response, err := s.call(ctx, http.MethodHead, s.object(name), nil, emptySum, nil)
 	if err != nil {
 		return "", 0, err
 	}
@@ -125,7 +128,7 @@ func (s *s3) swap(ctx context.Context, name string, document crl.Document, head 
 	if _, err := io.Copy(digest, document.Reader()); err != nil {
 		return false, err
 	}
-	response, err := s.call(ctx, http.MethodPut, name, header, hex.EncodeToString(digest.Sum(nil)), document)
+	response, err := s.call(ctx, http.MethodPut, s.object(name), header, hex.EncodeToString(digest.Sum(nil)), document)
 	if err != nil {
 		return false, err
 	}
@@ -140,7 +143,7 @@ func (s *s3) swap(ctx context.Context, name string, document crl.Document, head 
 
 // Remove removes an object.
 func (s *s3) Remove(ctx context.Context, name string) error {
-	response, err := s.call(ctx, http.MethodDelete, name, nil, emptySum, nil)
+	response, err := s.call(ctx, http.MethodDelete, s.object(name), nil, emptySum, nil)
 	if err != nil {
 		return err
 	}
@@ -150,12 +153,59 @@ func (s *s3) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
+// Names lists objects, a thousand at a time.
+func (s *s3) Names(ctx context.Context) (names []string, err error) {
+	for token := ""; ; {
+		response, err := s.call(ctx, http.MethodGet, s.listing(token), nil, emptySum, nil)
+		if err != nil {
+			return names, err
+		}
+		if response.StatusCode != http.StatusOK {
+			return names, fmt.Errorf("list objects: %s", response.Status)
+		}
+		var page struct {
+			Contents              []struct{ Key string }
+			IsTruncated           bool
+			NextContinuationToken string
+		}
+		if err := xml.NewDecoder(response.Body).Decode(&page); err != nil {
+			return names, fmt.Errorf("list objects: %w", err)
+		}
+		for _, object := range page.Contents {
+			names = append(names, strings.TrimPrefix(object.Key, s.config.Prefix))
+		}
+		if !page.IsTruncated {
+			return names, nil
+		}
+		if token = page.NextContinuationToken; token == "" {
+			return names, errors.New("list objects: the store does not say where it goes on")
+		}
+	}
+}
+
+// object is where an object is.
+func (s *s3) object(name string) string {
+	return s.config.Endpoint + "/" + escaped(s.config.Bucket) + "/" + escaped(s.config.Prefix+name)
+}
+
+// listing is where the names of objects are, from a token on. Its parameters are in the order that signatures want.
+func (s *s3) listing(token string) string {
+	parameter := func(name, value string) string { return name + "=" + strings.ReplaceAll(escaped(value), "/", "%2F") }
+	query := "list-type=2&" + parameter("prefix", s.config.Prefix+"crl/")
+	if token != "" {
+		query = parameter("continuation-token", token) + "&" + query
+	}
+	return s.config.Endpoint + "/" + escaped(s.config.Bucket) + "?" + query
+}
+
 // emptySum is the SHA-256 of nothing.
 const emptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// call sends one signed request and reads its answer; nothing of the body is of interest.
-func (s *s3) call(ctx context.Context, method, name string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
-	target := s.config.Endpoint + "/" + escaped(s.config.Bucket) + "/" + escaped(s.config.Prefix+name)
+// answerMax bounds what is read of an answer: a thousand names of a kilobyte, and what XML adds.
+const answerMax = 4 << 20
+
+// call sends one signed request and reads its answer, so that the connection can be used again.
+func (s *s3) call(ctx context.Context, method, target string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
 	var body io.Reader
 	if document != nil {
 		body = document.Reader()
@@ -176,7 +226,8 @@ func (s *s3) call(ctx context.Context, method, name string, header http.Header, 
 		return nil, err
 	}
 	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // so that the connection can be used again
+	answer, err := io.ReadAll(io.LimitReader(response.Body, answerMax))
+	response.Body = io.NopCloser(bytes.NewReader(answer))
 	return response, err
 }
 

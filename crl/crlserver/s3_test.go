@@ -6,9 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +73,8 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	have, ok := b.objects[r.URL.Path]
 	switch r.Method {
+	case http.MethodGet:
+		b.list(w, r.URL.Path, r.URL.Query())
 	case http.MethodHead:
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)
@@ -89,6 +96,29 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		delete(b.objects, r.URL.Path)
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// list answers with two names at a time; a token is the last name before it.
+func (b *bucket) list(w http.ResponseWriter, path string, query url.Values) {
+	if path != "/lists" || query.Get("list-type") != "2" {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	fmt.Fprint(w, `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>lists</Name>`)
+	listed, last := 0, query.Get("continuation-token")
+	for _, path := range slices.Sorted(maps.Keys(b.objects)) {
+		key := strings.TrimPrefix(path, "/lists/")
+		if !strings.HasPrefix(key, query.Get("prefix")) || key <= last && last != "" {
+			continue
+		}
+		if listed == 2 {
+			fmt.Fprintf(w, "<IsTruncated>true</IsTruncated><NextContinuationToken>%s</NextContinuationToken>", last)
+			break
+		}
+		fmt.Fprintf(w, "<Contents><Key>%s</Key><Size>1</Size></Contents>", key)
+		listed, last = listed+1, key
+	}
+	fmt.Fprint(w, "</ListBucketResult>")
 }
 
 func (b *bucket) get(path string) (object, bool) {
@@ -128,6 +158,15 @@ func TestS3Signature(t *testing.T) {
 		t.Errorf("authorization is\n%s, want\n%s", got, want)
 	}
 
+	// The example of a listing, whose parameters are signed as they are.
+	if r, err = http.NewRequest(http.MethodGet, "https://examplebucket.s3.amazonaws.com/?max-keys=2&prefix=J", nil); err != nil {
+		t.Fatal(err)
+	}
+	crlserver.TestingOnlySign(m, r, hex.EncodeToString(empty[:]))
+	if got := r.Header.Get("Authorization"); !strings.HasSuffix(got, "Signature=34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7") {
+		t.Errorf("authorization of a listing is\n%s", got)
+	}
+
 	// The example of a PUT, whose name has an octet that URLs leave alone and signatures do not.
 	if r, err = http.NewRequest(http.MethodPut, "https://examplebucket.s3.amazonaws.com/test%24file.text", nil); err != nil {
 		t.Fatal(err)
@@ -143,9 +182,9 @@ func TestS3Signature(t *testing.T) {
 
 // What is sent is what was signed: every octet of a name that signatures want encoded is.
 func TestS3Names(t *testing.T) {
-	var asked string
+	var asked, query string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked, _, _ = strings.Cut(r.RequestURI, "?")
+		asked, query, _ = strings.Cut(r.RequestURI, "?")
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(server.Close)
@@ -155,6 +194,9 @@ func TestS3Names(t *testing.T) {
 	}
 	if err := m.Remove(t.Context(), "crl/x.crl"); err != nil || asked != "/lists/a%2Bb%3Dc%40d%2Ce%24%20f~/crl/x.crl" {
 		t.Errorf("asked for %s, %v", asked, err)
+	}
+	if _, err := m.Names(t.Context()); err == nil || asked != "/lists" || query != "list-type=2&prefix=a%2Bb%3Dc%40d%2Ce%24%20f~%2Fcrl%2F" {
+		t.Errorf("asked for %s with %s, %v", asked, query, err)
 	}
 }
 
@@ -299,8 +341,9 @@ func (stuck) Put(ctx context.Context, _ string, _ crl.Document, _ crlserver.Head
 	<-ctx.Done()
 	return ctx.Err()
 }
-func (stuck) Remove(context.Context, string) error { return errors.New("never asked") }
-func (stuck) String() string                       { return "a place that never answers" }
+func (stuck) Names(context.Context) ([]string, error) { return nil, errors.New("never asked") }
+func (stuck) Remove(context.Context, string) error    { return errors.New("never asked") }
+func (stuck) String() string                          { return "a place that never answers" }
 
 // TestStuckMirror: a place that does not answer delays nothing, and the publisher still stops.
 func TestStuckMirror(t *testing.T) {
@@ -324,5 +367,72 @@ func TestS3Config(t *testing.T) {
 		if _, err := crlserver.S3(config); pki.KindOf(err) != pki.KindInvalid || strings.Contains(err.Error(), "secret:") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A copy of a list that is over is removed, by a process that did not put it there: not before it has ended, and nothing else is.
+func TestCopiesOfListsThatAreOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, inBucket := newBucket(t)
+	for name, place := range map[string]struct {
+		crlserver.Mirror
+		put func(name string)
+		has func(name string) bool
+	}{
+		"directory": {crlserver.Directory(dir), func(name string) {
+			path := filepath.Join(dir, "crl", name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}, func(name string) bool { _, err := os.Stat(filepath.Join(dir, "crl", name)); return err == nil }},
+		"bucket": {inBucket, func(name string) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.objects["/lists/pki/crl/"+name] = object{}
+		}, func(name string) bool { _, ok := b.get("/lists/pki/crl/" + name); return ok }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testdb.SQLite(t)
+			a := newAuthority(t, s, "Copied CA")
+			a.reserve(t, epoch, 0, base)
+			a.reserve(t, epoch+8, 0, base)
+			a.reserve(t, epoch-1, 0, base)
+			elsewhere := newAuthority(t, s, "CA of another instance")
+			elsewhere.reserve(t, epoch, 0, base)
+			mirrored := func(validity time.Duration) func(c *crlserver.Config) {
+				return func(c *crlserver.Config) { c.Mirrors, c.Validity = []crlserver.Mirror{place}, validity }
+			}
+			c := &clock{}
+			p := start(t, s, c, mirrored(0), a.config())
+			later, earlier := a.shard(), a.shard()
+			later.Shard.Epoch, earlier.Shard.Epoch = epoch+8, epoch-1
+			stay := []string{later.String(), earlier.String(), a.complete().String(), a.delta().String(), "ffffffffffffffffffff/1-0.crl", elsewhere.issuer.String() + "/1-0.crl", "notes.txt", a.issuer.String() + "/1-0.txt"}
+			for _, name := range append(stay[:3:3], a.shard().String()) {
+				eventually(t, "the copy "+name, func() bool { return place.has(name) })
+			}
+			p.stop()
+			for _, name := range stay[3:] {
+				place.put(name)
+			}
+
+			check := func(when string, validity time.Duration, over string, stay ...string) {
+				t.Helper()
+				place.put(over)
+				p := start(t, s, c, mirrored(validity), a.config())
+				eventually(t, when+": no copy "+over, func() bool { return !place.has(over) })
+				p.stop()
+				for _, name := range stay {
+					if !place.has(name) {
+						t.Errorf("%s: %s is gone", when, name)
+					}
+				}
+			}
+			testdb.Exec(t, s, `DELETE FROM publications WHERE epoch = 400`) // nobody knows of the shard's list any more
+			c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+			check("when the week has passed", 24*time.Hour*30, a.issuer.String()+"/1-0.crl", append(stay, a.shard().String())...)
+			c.move(73 * time.Hour)
+			check("when its last list has ended", 0, a.shard().String(), stay...)
+		})
 	}
 }

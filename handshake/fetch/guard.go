@@ -52,7 +52,7 @@ type AddressError struct{ Addr netip.Addr }
 
 // Error names the address.
 func (e *AddressError) Error() string {
-	return fmt.Sprintf("address %s is not public and not allowed by configuration", e.Addr)
+	return fmt.Sprintf("address %s is not public, and not allowed (fetch.Config.Allow)", e.Addr)
 }
 
 type tooLarge struct{ limit int64 }

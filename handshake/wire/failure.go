@@ -70,9 +70,23 @@ func (t *Tap) explain(err error) *Failure {
 	}
 	f.Class = classOf(*f.Alert)
 	if f.By != t.role {
-		f.Reason = fmt.Sprintf("the %s ended it with the alert %s: %s", f.By, *f.Alert, meaningOf(*f.Alert))
+		f.Reason = reasonOf(f.By, *f.Alert)
 	}
 	return f
+}
+
+func reasonOf(by Role, a protocol.Alert) string {
+	return fmt.Sprintf("the %s ended it with the alert %s: %s", by, a, meaningOf(a))
+}
+
+// refusedLate is a refusal of the peer after a handshake that was complete for us: a server of TLS 1.3 judges our certificate only then.
+func (t *Tap) refusedLate() *Failure {
+	peer := t.peer()
+	a := t.flows[peer].alert
+	if a == nil || *a == protocol.AlertCloseNotify || t.flows[peer].closing {
+		return nil
+	}
+	return &Failure{Class: classOf(*a), Alert: a, By: peer, Reason: reasonOf(peer, *a)}
 }
 
 // endedBy is the alert that ended the connection, and who sent it. Ours comes first: it is what we found, and the peer's
@@ -192,7 +206,14 @@ func (s *story) closing() Step {
 		c.NotFollows = clean(t.lost.Error())
 	}
 	us, them := t.flows[t.role].closing, t.flows[t.peer()].closing
-	switch c.Failure = t.explain(s.fail); {
+	if c.Failure = t.explain(s.fail); c.Failure == nil {
+		c.Failure = t.refusedLate()
+	}
+	switch {
+	case c.Failure != nil && s.fail == nil:
+		step.Outcome = Failed
+		step.say("%s.", c.Failure.Reason)
+		step.fact("class", string(c.Failure.Class))
 	case c.Failure != nil:
 		step.Outcome, step.Title = Failed, "Close: the handshake failed"
 		step.say("%s.", c.Failure.Reason)

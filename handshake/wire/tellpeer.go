@@ -225,15 +225,12 @@ func tellRevocation(peer Role, r Revocation) Step {
 }
 
 func (c *CertificateStatus) lines() []string {
-	line := c.Status.String()
-	if c.Source != "" {
-		line += ", says " + c.Source
+	lines := []string{c.Status.String()}
+	told := c.Status != pki.StatusUnreachable && c.Status != pki.StatusInvalid // else what was asked follows, and why it told nothing
+	if c.Source != "" && told {
+		lines[0] += ", says " + c.Source + ", " + ageText(c.Age) + " old"
 	}
-	if c.Source != "" {
-		line += ", " + ageText(c.Age) + " old"
-	}
-	lines := []string{line}
-	if c.Location != "" {
+	if c.Location != "" && told {
 		lines = append(lines, clean(c.Location))
 	}
 	if c.RevokedAt != nil || c.Reason != "" {
@@ -255,6 +252,8 @@ func (c *CertificateStatus) lines() []string {
 // ageText rounds to what a person wants to know.
 func ageText(d time.Duration) string {
 	switch {
+	case d.Truncate(time.Second) == time.Second:
+		return "1 second"
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%d seconds", int(d.Seconds()))
 	case d < 2*time.Hour:

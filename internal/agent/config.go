@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -42,6 +44,8 @@ type Certificate struct {
 	algorithm keys.Algorithm
 }
 
+var typeOfField = regexp.MustCompile(` not found in type \S+`)
+
 // LoadConfig reads and validates a file. Errors name file and field.
 func LoadConfig(path string) (*Config, error) {
 	const op = "read configuration of the agent"
@@ -53,6 +57,9 @@ func LoadConfig(path string) (*Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		if unknown, ok := errors.AsType[*yaml.TypeError](err); ok { // it names types of this program
+			err = errors.New(typeOfField.ReplaceAllString(strings.Join(unknown.Errors, "; "), " is no field here"))
+		}
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).WithHint("docs/OPERATIONS.md lists every field")
 	}
 	if field, err := c.validate(filepath.Dir(path)); err != nil {

@@ -165,7 +165,7 @@ keys:
   store: pkcs11
   pkcs11: {module: {{quote .Keys.PKCS11.Module}}, token: {{quote .Keys.PKCS11.Token}}, pin_file: {{quote .Keys.PKCS11.PINFile}}}
 {{end}}
-api: {listen: {{quote .APIListen}}}        # gRPC and REST, TLS
+api: {listen: {{quote .APIListen}}, names: []}        # gRPC and REST, TLS; names: by which others call it
 public: {listen: {{quote .PublicListen}}}     # CRL, OCSP, issuers; plain HTTP
 ops: {listen: {{quote .OpsListen}}}        # metrics and health; keep it private
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -54,6 +55,9 @@ func translate(op string, err error) error {
 	if _, ok := errors.AsType[*pki.Error](err); ok {
 		return err
 	}
+	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		err = unreached{failed}
+	}
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if typedError, ok := typed[server.Code]; ok {
 			return typedError(op, server)
@@ -70,6 +74,15 @@ func translate(op string, err error) error {
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err}
 	}
 	return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "is the database running and reachable?", Err: err}
+}
+
+// unreached says in one line what pgx says in several: it tries a host with TLS and without, and both fail alike.
+type unreached struct{ *pgconn.ConnectError }
+
+func (e unreached) Error() string {
+	tried := strings.Split(e.Unwrap().Error(), "\n")
+	slices.Sort(tried)
+	return fmt.Sprintf("connect to %s as %s: %s", e.Config.Database, e.Config.User, strings.Join(slices.Compact(tried), "; "))
 }
 
 // kindOf classifies the server's own SQLSTATEs (PostgreSQL manual, appendix A).

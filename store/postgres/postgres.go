@@ -67,7 +67,8 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	if err != nil {
 		return migrations.Status{}, err
 	}
-	return migrations.PostgresStatus(ctx, poolConfig.ConnConfig)
+	status, err := migrations.PostgresStatus(ctx, poolConfig.ConnConfig)
+	return status, translate("read schema version", err)
 }
 
 // Ping asks whether the database answers, and can be written.

@@ -57,8 +57,11 @@ func TestOpenRefuses(t *testing.T) {
 		{url + "&user=nobody&password=" + secret, pki.KindFailedPrecondition},
 	} {
 		_, err := postgres.Open(t.Context(), postgres.Config{URL: test.url, Unsafe: true})
-		if err == nil || pki.KindOf(err) != test.kind {
-			t.Errorf("%s: %v (%s); want %s", test.url, err, pki.KindOf(err), test.kind)
+		if err == nil || pki.KindOf(err) != test.kind || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v (%s); want %s, in one line", test.url, err, pki.KindOf(err), test.kind)
+		}
+		if _, err := postgres.Status(t.Context(), postgres.Config{URL: test.url}); pki.KindOf(err) != test.kind {
+			t.Errorf("%s: the status of the schema: %v; want %s", test.url, err, test.kind)
 		}
 		if e, ok := errors.AsType[*pki.Error](err); test.kind == pki.KindFailedPrecondition && (!ok || e.Hint == "") {
 			t.Errorf("%s: no hint in %v", test.url, err)

@@ -184,11 +184,11 @@ var extensionNames = map[uint16]string{
 // AlertCloseNotify says that its sender will send no more (RFC 8446, Section 6.1).
 const AlertCloseNotify Alert = 0
 
-// AlertHandshakeFailure says that the two have nothing in common, and AlertCertificateRequired that a client of TLS 1.3 has to
-// show a certificate (RFC 8446, Section 6.2).
+// Alerts that end a handshake and tell what to change in the next (RFC 8446, Section 6.2; RFC 7301, Section 3.2).
 const (
-	AlertHandshakeFailure    Alert = 40
-	AlertCertificateRequired Alert = 116
+	AlertUnrecognizedName      Alert = 112
+	AlertCertificateRequired   Alert = 116
+	AlertNoApplicationProtocol Alert = 120
 )
 
 // The types of records (RFC 8446, Section 5.1).
