@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -53,6 +54,9 @@ type opening struct {
 	err  error
 	at   time.Time
 }
+
+// ErrKeyElsewhere is of a key that was taken away from this instance, or never brought to it: another may have it.
+var ErrKeyElsewhere = errors.New("not at this instance")
 
 // openAgain is how long a key that could not be opened is left alone by those who do not wait for it.
 const openAgain = 10 * time.Second
@@ -123,7 +127,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 		if p.Issuer != "" && issuer.Label == p.Issuer {
 			return issuer, nil
 		}
-		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.selfSigned() {
+		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.SelfSigned() {
 			candidates = append(candidates, issuer)
 		}
 	}
@@ -162,7 +166,8 @@ func firstOf(candidates, known []Issuer) []Issuer {
 	})
 }
 
-func (i *Issuer) selfSigned() bool {
+// SelfSigned reports whether it is a root, by its chosen certificate.
+func (i *Issuer) SelfSigned() bool {
 	return len(i.Certificates) > 0 && len(i.Certificates[0].Chain) == 0
 }
 
@@ -221,7 +226,8 @@ func (s *issuers) begin(ctx context.Context, issuer Issuer, again bool) (*issuer
 		return k, nil, nil
 	}
 	if issuer.KeyURI == "" {
-		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key of issuer %s is not here", issuer.Label).InField("issuer")
+		return nil, nil, pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key of issuer %s is off-line", issuer.Label).InField("issuer").
+			WithHint("what it signs is signed where the key is: signet ceremony")
 	}
 	if o := s.opening[issuer.ID]; o != nil && (!o.ended() || !again && s.now().Sub(o.at) < openAgain) {
 		return nil, o, nil
@@ -249,6 +255,10 @@ func (o *opening) ended() bool {
 func (s *issuers) unlock(ctx context.Context, issuer Issuer) (*keys.Key, error) {
 	key, err := s.keys.Open(ctx, issuer.KeyURI)
 	if err != nil {
+		if pki.KindOf(err) == pki.KindNotFound {
+			err = pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key of issuer %s is %w: %w", issuer.Label, ErrKeyElsewhere, err).InField("issuer").
+				WithHint("ask an instance that has it, or bring it here: from keys/ in the state directory of the instance that made it, or from a backup of that one")
+		}
 		return nil, err
 	}
 	hash, err := pki.HashPublicKey(key.Public())

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"math"
 
 	"signet.example/signet/ca/profile"
@@ -118,6 +119,18 @@ func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	return a.standing(ctx, issuer, links)
 }
 
+// ErrOnHold is of what may be released again: trying later is not in vain.
+var ErrOnHold = errors.New("on hold")
+
+// OnHold reports whether a certificate is on hold, as far as is known here. An error: it cannot be told now.
+func (a *Authority) OnHold(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (bool, error) {
+	if a.config.Status == nil {
+		return false, nil
+	}
+	status, reason, err := a.config.Status.StatusOf(ctx, issuer, serial)
+	return status == pki.StatusRevoked && reason == pki.CertificateHold, err
+}
+
 // couldSign reports whether an issuer is one to choose from: its certificate has not ended, and nothing says that it does not stand.
 // That it cannot be told now is no reason to go to another, which may not be told of either.
 func (a *Authority) couldSign(ctx context.Context, issuer Issuer) bool {
@@ -155,7 +168,7 @@ func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) e
 
 // replace says what to do about a key that must not be used any more.
 func replace(issuer Issuer) string {
-	if issuer.selfSigned() {
+	if issuer.SelfSigned() {
 		return "make another root, and have clients trust it and not this one: signet issuer rollover " + issuer.Label
 	}
 	return "replace it by an issuer with a new key and name: signet issuer rollover " + issuer.Label
@@ -166,10 +179,13 @@ func revokedIssuer(issuer Issuer, l link, reason pki.Reason) error {
 	if !l.own {
 		whose = "a certificate above issuer " + issuer.Label
 	}
-	e := pki.Errorf(pki.KindFailedPrecondition, "use issuer", "%s, serial %s, is revoked (%s)", whose, l.serial, reason).InField("issuer")
+	const op = "use issuer"
+	if reason == pki.CertificateHold {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%s, serial %s, is %w", whose, l.serial, ErrOnHold).InField("issuer").
+			WithHint("an administrator can release it: signet release %s/%s", l.issuer, l.serial)
+	}
+	e := pki.Errorf(pki.KindFailedPrecondition, op, "%s, serial %s, is revoked (%s)", whose, l.serial, reason).InField("issuer")
 	switch {
-	case reason == pki.CertificateHold:
-		return e.WithHint("an administrator can release it: signet release %s/%s", l.issuer, l.serial)
 	case l.own && (reason == pki.KeyCompromise || reason == pki.CACompromise):
 		return e.WithHint("%s", replace(issuer))
 	}

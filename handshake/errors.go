@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ var errNoDecision = errors.New("handshake: no decision was made")
 
 // ErrInsecureSkipVerify is returned for a tls.Config that does not verify chains: a revocation check of a chain that
 // nobody verified would prove nothing.
-var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check")
+var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check; trust an authority of your own with RootCAs")
 
 // RevokedError says that a certificate of the chain is revoked, or was never issued by the authority it names.
 type RevokedError struct {
@@ -49,11 +50,17 @@ func (e *UnavailableError) Error() string {
 	if len(e.Evidence) == 0 {
 		return text + ": nothing at hand tells it, and there is nobody to ask"
 	}
-	for _, ev := range e.Evidence {
+	for _, ev := range e.Evidence[:min(len(e.Evidence), maxTold)] {
 		text += "; " + ev.String()
+	}
+	if more := len(e.Evidence) - maxTold; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
 	}
 	return text
 }
+
+// maxTold bounds the sources of one error text: a certificate may name many.
+const maxTold = 4
 
 // Unwrap returns what went wrong with each source.
 func (e *UnavailableError) Unwrap() []error { return evidenceErrors(e.Evidence) }
@@ -184,13 +191,24 @@ func describe(c *x509.Certificate) string {
 		name = c.DNSNames[0]
 	}
 	if name == "" {
-		name = c.Subject.String()
+		name = cmp.Or(append([]string{c.Subject.String()}, otherNames(c)...)...)
 	}
 	serial := c.SerialNumber.Text(16)
 	if len(serial) > 2*pki.SerialSize+1 {
 		serial = serial[:2*pki.SerialSize] + "…"
 	}
 	return fmt.Sprintf("%.80q (serial %s)", name, serial)
+}
+
+func otherNames(c *x509.Certificate) (names []string) {
+	names = append(names, c.EmailAddresses...)
+	for _, uri := range c.URIs {
+		names = append(names, uri.String())
+	}
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
 }
 
 func evidenceErrors(list []Evidence) []error {

@@ -61,12 +61,14 @@ func (e Evidence) String() string {
 		text += fmt.Sprintf(" %.200s", e.Location)
 	}
 	text += ": " + e.Status.String()
-	cause := e.Err
-	if failed, ok := errors.AsType[*fetch.Error](e.Err); ok {
-		cause = failed.Err // where from has been said
-	}
-	if cause != nil {
-		text += ": " + cause.Error()
+	failed, ok := errors.AsType[*fetch.Error](e.Err)
+	switch {
+	case ok && failed.Why == fetch.TimedOut:
+		return text + ": no answer in time"
+	case ok:
+		return text + ": " + failed.Err.Error() // where from has been said
+	case e.Err != nil:
+		return text + ": " + e.Err.Error()
 	}
 	return text
 }
@@ -109,7 +111,7 @@ func (d Decision) String() string {
 // Result refuses.
 type Result struct {
 	Time         time.Time
-	ServerName   string              // the name that was checked; empty for a client's certificate
+	ServerName   string              // the name or address that was checked; empty for a client's certificate
 	Chain        []*x509.Certificate // leaf first, trust anchor last; as presented if no chain leads to an anchor
 	Trust        error               // nil, or an *UntrustedError
 	Certificates []CertificateResult // leaf first; the trust anchor has none

@@ -99,54 +99,70 @@ func (d *Desk) audited(ctx context.Context, p auth.Principal, a *Application, re
 // entitled refuses, with KindFailedPrecondition of field requester, what was filed by somebody who may not ask any more: with a
 // credential that was disabled since, or a certificate, be it a client's or one that is to be renewed, that was revoked or put
 // on hold since, or whose issuer does not stand any more. All that its holder proved is to have the key, and that, or the
-// issuer's, may have been stolen before. A credential or certificate that has run out meanwhile was good for what was asked with
-// it.
+// issuer's, may have been stolen before. A hold can end: the error is ca.ErrOnHold then. A credential or certificate that has run out
+// meanwhile was good for what was asked with it.
 func (d *Desk) entitled(ctx context.Context, op string, a *Application) error {
-	refuse := func(format string, args ...any) error {
-		return pki.Errorf(pki.KindFailedPrecondition, op, format, args...).InField("requester").
-			WithHint("deny it: whoever filed it may not ask any more, and can file a new request once they may")
-	}
-	if certificate := a.Requester.Certificate; certificate != "" {
-		issuer, serial, err := parseCertificateID(certificate)
-		if err != nil {
-			return pki.Errorf(pki.KindInternal, op, "request %s was proved by %q: %w", a.ID, certificate, err)
-		}
-		read, err := auth.System("approval").Authorize(auth.ActionRead, "")
-		if err != nil {
-			return err
-		}
-		revoked, err := d.config.Authority.Count(ctx, read, ca.Filter{Issuer: issuer, Serial: serial, Status: ca.StatusRevoked}) // by any instance, up to now
-		if err != nil {
-			return err
-		}
-		if revoked.N > 0 {
-			return refuse("it was filed with certificate %s, which is revoked or on hold by now", serial)
-		}
-		// Whoever has the key of its issuer has made another certificate with that serial: of this one nothing is known.
-		switch err := d.config.Authority.StandingByNow(ctx, issuer); {
-		case err != nil && pki.KindOf(err) == pki.KindFailedPrecondition:
-			return refuse("it was filed with certificate %s, whose issuer does not stand: %w", serial, err)
-		case err != nil:
+	if a.Requester.Certificate != "" {
+		if err := d.certificateCounts(ctx, op, a); err != nil {
 			return err
 		}
 	}
 	name, ok := a.Requester.Credential()
 	if !ok {
 		if a.Requester.Certificate == "" && !a.Requester.IsSystem() { // nothing says that they may
-			return refuse("it was filed by %s, who proved neither a credential nor a certificate", a.Requester.ID)
+			return mayNotAsk(op, "it was filed by %s, who proved neither a credential nor a certificate", a.Requester.ID)
 		}
 		return nil
 	}
 	credential, err := d.config.Credentials.Credential(ctx, name)
 	switch {
 	case pki.KindOf(err) == pki.KindNotFound && err != nil:
-		return refuse("it was filed with credential %s, which does not exist", name)
+		return mayNotAsk(op, "it was filed with credential %s, which does not exist", name)
 	case err != nil:
 		return err
 	case !credential.DisabledAt.IsZero():
-		return refuse("it was filed with credential %s, which was disabled at %s", name, credential.DisabledAt.UTC().Format(time.RFC3339))
+		return mayNotAsk(op, "it was filed with credential %s, which was disabled at %s", name, credential.DisabledAt.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// certificateCounts is entitled, of the certificate that an application was filed with.
+func (d *Desk) certificateCounts(ctx context.Context, op string, a *Application) error {
+	issuer, serial, err := parseCertificateID(a.Requester.Certificate)
+	if err != nil {
+		return pki.Errorf(pki.KindInternal, op, "request %s was proved by %q: %w", a.ID, a.Requester.Certificate, err)
+	}
+	// Whoever has the key of its issuer has made another certificate with that serial: of this one nothing is known.
+	switch err := d.config.Authority.StandingByNow(ctx, issuer); {
+	case err != nil && pki.KindOf(err) == pki.KindFailedPrecondition:
+		return mayNotAsk(op, "it was filed with certificate %s, whose issuer does not stand: %w", serial, err)
+	case err != nil:
+		return err
+	}
+	read, err := auth.System("approval").Authorize(auth.ActionRead, "")
+	if err != nil {
+		return err
+	}
+	revoked, err := d.config.Authority.Count(ctx, read, ca.Filter{Issuer: issuer, Serial: serial, Status: ca.StatusRevoked}) // by any instance, up to now
+	if err != nil || revoked.N == 0 {
+		return err
+	}
+	held, err := d.config.Authority.OnHold(ctx, issuer, serial)
+	switch {
+	case err != nil:
+		return err
+	case held:
+		return mayNotAsk(op, "it was filed with certificate %s, which is %w", serial, ca.ErrOnHold)
+	}
+	return mayNotAsk(op, "it was filed with certificate %s, which is revoked by now", serial)
+}
+
+func mayNotAsk(op, format string, args ...any) error {
+	e := pki.Errorf(pki.KindFailedPrecondition, op, format, args...).InField("requester")
+	if errors.Is(e, ca.ErrOnHold) {
+		return e.WithHint("once it is released the request can be approved, or, if it was, is issued by itself; or deny it")
+	}
+	return e.WithHint("deny it: whoever filed it may not ask any more, and can file a new request once they may")
 }
 
 // parseCertificateID reads "issuer/serial".
@@ -207,7 +223,7 @@ func againstRule(err error) bool {
 	case pki.KindNotFound:
 		return e.Field == "profile"
 	case pki.KindFailedPrecondition: // of entitled
-		return e.Field == "requester"
+		return e.Field == "requester" && !errors.Is(err, ca.ErrOnHold)
 	}
 	return false
 }

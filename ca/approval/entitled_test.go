@@ -2,6 +2,7 @@ package approval_test
 
 import (
 	"crypto/x509"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -90,7 +91,7 @@ func TestTheCredentialRanOut(t *testing.T) {
 // filed with one is neither approved nor issued, not even by an instance that has not heard of it.
 func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s)
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
 		elsewhere, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})
 		if err != nil {
 			t.Fatal(err)
@@ -148,7 +149,14 @@ func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ledger.Revoke(t.Context(), revoke, revocation.Request{Key: revocation.Key{Issuer: root.ID, Serial: own}, Reason: pki.CACompromise}); err != nil {
+		authority := revocation.Key{Issuer: root.ID, Serial: own}
+		if _, err := ledger.Hold(t.Context(), revoke, revocation.Request{Key: authority}); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.IssueClaimed(t.Context()); !errors.Is(err, ca.ErrOnHold) || o.state(died) != approval.Approved {
+			t.Errorf("its issuer is on hold: %s, %v", o.state(died), err)
+		}
+		if _, err := ledger.Revoke(t.Context(), revoke, revocation.Request{Key: authority, Reason: pki.CACompromise}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), forged, "")
@@ -201,7 +209,7 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *ca.Certificate) (
 			t.Fatalf("%+v, %v", answer, err)
 		}
 		old := answer.Issued.Certificate
-		_, second := o.instance(s)
+		_, second := o.instance(s, func(c *approval.Config) { c.Claim = time.Nanosecond })
 		renew := func() ca.ApprovalID {
 			t.Helper()
 			p, r := asking(o, &old)
@@ -223,11 +231,18 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *ca.Certificate) (
 			t.Fatal(err)
 		}
 
-		waits, died := renew(), renew()
+		waits, died, held := renew(), renew(), renew()
+		o.decide(held, -time.Second) // by an instance that died before it issued
 		change(func(l *revocation.Ledger) error { _, err := l.Hold(t.Context(), revoke, of); return err })
 		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
 		wantKind(t, "on hold", err, pki.KindFailedPrecondition, "requester")
+		if err := second.IssueClaimed(t.Context()); !errors.Is(err, ca.ErrOnHold) || o.state(held) != approval.Approved {
+			t.Errorf("approved, and on hold: %s, %v", o.state(held), err)
+		}
 		change(func(l *revocation.Ledger) error { _, err := l.Release(t.Context(), revoke, of); return err })
+		if err := second.IssueClaimed(t.Context()); err != nil || o.state(held) != approval.Issued {
+			t.Errorf("approved, and released: %s, %v", o.state(held), err)
+		}
 		answer, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
 		if err != nil || answer.Issued == nil || answer.Issued.Account != answer.Filed.Requester.Account || answer.Filed.Requester.Certificate == "" {
 			t.Fatalf("released: %+v, %v", answer, err)
@@ -243,7 +258,7 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *ca.Certificate) (
 			_, err = d.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), late, "")
 			wantKind(t, "revoked", err, pki.KindFailedPrecondition, "requester")
 		}
-		if o.state(died) != approval.Refused || o.state(late) != approval.Pending || o.certificates() != 2 {
+		if o.state(died) != approval.Refused || o.state(late) != approval.Pending || o.certificates() != 3 {
 			t.Errorf("they are %s and %s, with %d certificates", o.state(died), o.state(late), o.certificates())
 		}
 	})

@@ -3,6 +3,7 @@ package keys
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -91,7 +92,7 @@ func (l *Late) Run(ctx context.Context, report func(error)) {
 		if report != nil {
 			report(err)
 		}
-		if pki.KindOf(err) != pki.KindUnavailable { // a PIN that is wrong: trying it again would lock the token
+		if pki.KindOf(err) != pki.KindUnavailable {
 			return
 		}
 		select {
@@ -111,10 +112,13 @@ func (l *Late) opened(op string) (Store, error) {
 		return l.store, nil
 	}
 	e := &pki.Error{Kind: pki.KindOf(l.err), Op: op, Field: "key", Err: l.err}
-	if e.Kind == pki.KindUnavailable {
-		return nil, e.WithHint("is the token or its network there? it is tried again by itself; the keys of other stores go on")
+	if e.Kind != pki.KindUnavailable {
+		return nil, e.WithHint("mend the configuration under keys: and start this instance again")
 	}
-	return nil, e.WithHint("mend the configuration under keys: and start this instance again")
+	if cause, ok := errors.AsType[*pki.Error](l.err); ok && cause.Hint != "" {
+		return nil, e.WithHint("%s; the keys of other stores go on", cause.Hint)
+	}
+	return nil, e.WithHint("is the token or its network there? it is tried again by itself; the keys of other stores go on")
 }
 
 // Away is why the store is not open; nil: it is.

@@ -95,7 +95,7 @@ func TestAStoreThatComesLate(t *testing.T) {
 // What is for good is said at the start; what turns out to be for good later is not tried again.
 func TestAStoreThatNeverComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		wrong := pki.Errorf(pki.KindFailedPrecondition, "open device", "the PIN is wrong")
+		wrong := pki.Errorf(pki.KindFailedPrecondition, "open device", "no such library")
 		config := func(d *lateDevice) keys.LateConfig {
 			return keys.LateConfig{Open: d.open, URI: func(string) string { return "" }, Wait: time.Second}
 		}

@@ -16,16 +16,18 @@ type Constraints struct {
 	Excluded  profile.Subtrees
 }
 
+const constrained = "no profile changes the name constraints of an authority: ask another issuer, or for another name"
+
 // CheckConstraints refuses names that a CA of the chain does not permit (RFC 5280, Section 4.2.1.10): better here than
 // in every verifier.
 func CheckConstraints(chain []Constraints, names []pki.Identifier) error {
 	for _, c := range chain {
 		for i, name := range names {
 			if covers(c.Excluded, name, true) {
-				return refuse(NameField(i), "%s excludes %s", c.Subject, name)
+				return refuse(NameField(i), "%s excludes %s", c.Subject, name).WithHint(constrained)
 			}
 			if constrains(c.Permitted, name.Type) && !covers(c.Permitted, name, false) {
-				return refuse(NameField(i), "%s does not permit %s", c.Subject, name)
+				return refuse(NameField(i), "%s does not permit %s", c.Subject, name).WithHint(constrained)
 			}
 		}
 	}

@@ -115,7 +115,9 @@ func ofAnother(source string, c *x509.Certificate, issuers []*x509.Certificate) 
 func absolute(sources []string) ([]string, error) {
 	var out []string
 	for _, s := range sources {
-		if !strings.Contains(s, "://") {
+		if scheme, _, ok := strings.Cut(s, "://"); ok && scheme != "http" && scheme != "https" {
+			return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%.200q: only http and https are fetched", s).WithHint("save the list to a file, and give that")
+		} else if !ok {
 			if _, err := os.Stat(s); err != nil {
 				return nil, fileError("read CRL", err)
 			}

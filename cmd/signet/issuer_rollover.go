@@ -71,6 +71,9 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 	}
 	for r.open() {
 		step := r.next()
+		if a.sure(rolloverOp, c.Yes || step.question == "", step.question) != nil {
+			return pki.Errorf(pki.KindRefused, rolloverOp, "nobody said yes to: %s", step.What).WithHint("the same command goes on here")
+		}
 		if err := step.do(); err != nil {
 			return fmt.Errorf("step %q: %w", step.What, err)
 		}
@@ -113,7 +116,8 @@ type rolloverStep struct {
 	Done  bool   `json:"done"`
 	Waits string `json:"waits_for,omitempty"`
 
-	do func() error
+	do       func() error
+	question string // asked before it is done; empty: nothing is
 }
 
 // rolloverPlan is what --output json prints.
@@ -434,8 +438,19 @@ func (c *issuerRolloverCmd) stop(a *app, r *rollover, made bool) (rolloverStep, 
 		_, err := r.api.SetIssuerState(a.ctx, r.old.ID, client.IssuerDisabled)
 		return err
 	}
+	if step.Done {
+		return step, nil
+	}
+	instances, err := r.api.ProfileInstances(a.ctx)
+	if err != nil {
+		return step, err
+	}
+	if n := len(instances); n > 1 { // one that lacks it would refuse what names no issuer, and only it knows
+		step.What += fmt.Sprintf(". First each of the %d instances needs the key of %s: /readyz of one that lacks it warns", n, r.created.Label)
+		step.question = fmt.Sprintf("Has each of the %d instances the key of %s?", n, r.created.Label)
+	}
 	profiles, err := r.api.Profiles(a.ctx)
-	if err != nil || step.Done || !made {
+	if err != nil || !made {
 		return step, err
 	}
 	var bound []string

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"math/big"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +36,18 @@ const apiCertificateLifetime = 7 * 24 * time.Hour
 type apiCertificate struct {
 	current atomic.Pointer[tls.Certificate]
 	local   atomic.Pointer[string] // why only commands on this machine believe the current one; nil: the roots of client.root verify it
+	trouble atomic.Pointer[string] // why the last attempt came to nothing; nil: it did not
+
+	// Of certifyAPI, which nobody calls twice at a time.
+	failed map[pki.IssuerID]apiFailure
+	spare  *tls.Certificate // issued and not served, since api.pem could not be written
+}
+
+// apiFailure is of an issuer that could not certify the API. Each attempt is one more refusal in the audit log.
+type apiFailure struct {
+	err   error
+	pause time.Duration // doubles from a minute to an hour
+	until time.Time     // it is left alone
 }
 
 func (c *apiCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -59,23 +73,28 @@ func (s *Server) certifyAPI(ctx context.Context) error {
 	}
 	// What clients believe is kept while it lasts, and what an issuer made until it is due.
 	keep := present != nil && (s.certificate.local.Load() == nil || !signsItself(present.Leaf) && now.Before(halfLife(present.Leaf)))
-	cause := error(pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "no issuing CA is active").WithHint("signet issuer list; signet issuer state LABEL active"))
+	var cause error // of the first
 	for _, candidate := range candidates {
 		if candidate.State != ca.IssuerActive {
 			continue
 		}
+		unbelieved := s.unbelieved(candidate)
 		if !candidate.believed && keep {
-			cause = s.unbelieved(candidate)
+			cause = cmp.Or(cause, unbelieved)
 			continue
 		}
-		var issued *tls.Certificate
-		if issued, cause = s.issueAPICertificate(ctx, candidate); cause != nil {
-			continue
-		}
-		if candidate.believed {
+		issued, err := s.apiCertificateOf(ctx, candidate)
+		switch {
+		case err != nil:
+			cause = cmp.Or(cause, err)
+		case candidate.believed:
 			return s.serveEverybody(issued)
+		default:
+			return s.serveLocally(issued, withHint(unbelieved))
 		}
-		return s.serveLocally(issued, withHint(s.unbelieved(candidate)))
+	}
+	if cause == nil {
+		cause = pki.Errorf(pki.KindFailedPrecondition, apiCertificateOp, "no issuing CA is active").WithHint("signet issuer list; signet issuer state LABEL active")
 	}
 	if present != nil {
 		return cause
@@ -88,6 +107,7 @@ func (s *Server) certifyAPI(ctx context.Context) error {
 func (s *Server) serveEverybody(certificate *tls.Certificate) error {
 	s.certificate.current.Store(certificate)
 	s.certificate.local.Store(nil)
+	s.certificate.spare = nil
 	if err := durable.Remove(s.config.State().API()); err != nil {
 		return pki.Errorf(pki.KindUnavailable, apiCertificateOp, "%w", err)
 	}
@@ -101,6 +121,7 @@ func (s *Server) serveLocally(certificate *tls.Certificate, why string) error {
 	}
 	s.certificate.local.Store(&why)
 	s.certificate.current.Store(certificate)
+	s.certificate.spare = nil
 	return nil
 }
 
@@ -117,6 +138,28 @@ func (s *Server) unbelieved(issuer apiIssuer) error {
 }
 
 const apiCertificateOp = "issue the API's certificate"
+
+// apiCertificateOf is the certificate that an issuer issued before and that could not be served, or a new one, or why this issuer failed
+// a while ago.
+func (s *Server) apiCertificateOf(ctx context.Context, issuer apiIssuer) (*tls.Certificate, error) {
+	c, now := &s.certificate, s.options.Now()
+	if spare := c.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) && now.Before(halfLife(spare.Leaf)) {
+		return spare, nil
+	}
+	failure := c.failed[issuer.ID]
+	if now.Before(failure.until) {
+		return nil, failure.err
+	}
+	issued, err := s.issueAPICertificate(ctx, issuer)
+	if err != nil {
+		pause := min(max(2*failure.pause, time.Minute), time.Hour)
+		c.failed[issuer.ID] = apiFailure{err, pause, now.Add(pause)}
+		return nil, err
+	}
+	delete(c.failed, issuer.ID)
+	c.spare = issued
+	return issued, nil
+}
 
 // issueAPICertificate has an issuer issue one, by the path that every certificate takes.
 func (s *Server) issueAPICertificate(ctx context.Context, issuer apiIssuer) (*tls.Certificate, error) {
@@ -185,18 +228,22 @@ func (s *Server) signAPICertificateItself(cause error) error {
 	return s.serveLocally(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, "it signs itself: "+withHint(cause))
 }
 
-// checkAPICertificate warns of an API that only this machine believes.
+// checkAPICertificate warns of an API that only this machine believes, and of a certificate that is not renewed.
 func (s *Server) checkAPICertificate(add func(name, state, detail string)) {
 	current := s.certificate.current.Load()
 	if current == nil { // of a public instance
 		return
 	}
-	if why := s.certificate.local.Load(); why != nil {
+	state, detail := "ok", "until "+current.Leaf.NotAfter.UTC().Format(time.RFC3339)
+	local, trouble := s.certificate.local.Load(), s.certificate.trouble.Load()
+	if local != nil {
 		sum := sha256.Sum256(current.Certificate[0])
-		add("api certificate", "warning", "SHA-256 "+hex.EncodeToString(sum[:])+": only commands on this machine reach the API; "+*why)
-		return
+		state, detail = "warning", "SHA-256 "+hex.EncodeToString(sum[:])+": only commands on this machine reach the API; "+*local
 	}
-	add("api certificate", "ok", "until "+current.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	if trouble != nil && (local == nil || !strings.HasSuffix(*local, *trouble)) {
+		state, detail = "warning", detail+"; it could not be replaced: "+*trouble
+	}
+	add("api certificate", state, detail)
 }
 
 // apiIssuer is an issuer that could certify the API.
@@ -215,7 +262,7 @@ func (s *Server) apiIssuers(ctx context.Context) (candidates []apiIssuer, err er
 	var others []apiIssuer // that are not believed
 	roots, unreadable := client.ReadRoots(s.config.Path(s.config.Client.Root))
 	for _, issuer := range s.authority.Issuers() {
-		if issuer.KeyURI == "" || len(issuer.Certificates) == 0 || len(issuer.Certificates[0].Chain) == 0 {
+		if issuer.KeyURI == "" || len(issuer.Certificates) == 0 || issuer.SelfSigned() {
 			continue
 		}
 		candidate := apiIssuer{Issuer: issuer, chain: issuer.Chain(), believed: unreadable != nil}
@@ -310,17 +357,30 @@ func (s *Server) lookAtAPICertificate(ctx context.Context, tried time.Time) time
 	if now.Before(halfLife(leaf)) && (s.certificate.local.Load() == nil || !s.canIssue(ctx, signsItself(leaf))) {
 		return tried
 	}
-	if err := s.certifyAPI(ctx); err != nil && ctx.Err() == nil {
-		s.report("API certificate")(err)
+	if err := s.certifyAPI(ctx); ctx.Err() == nil {
+		s.noteAPITrouble(err)
 	}
 	return now
 }
 
-// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with unbelieved, any.
+// noteAPITrouble keeps what came of an attempt for /readyz, and logs what was not said before.
+func (s *Server) noteAPITrouble(err error) {
+	if err == nil {
+		s.certificate.trouble.Store(nil)
+		return
+	}
+	text := withHint(err)
+	if before := s.certificate.trouble.Swap(&text); before == nil || *before != text {
+		s.report("API certificate")(err)
+	}
+}
+
+// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with unbelieved, any. One
+// that failed a while ago, or of which nothing can be told now, does not.
 func (s *Server) canIssue(ctx context.Context, unbelieved bool) bool {
 	candidates, err := s.apiIssuers(ctx)
 	return err == nil && slices.ContainsFunc(candidates, func(i apiIssuer) bool {
-		if i.State != ca.IssuerActive || !unbelieved && !i.believed || s.authority.Standing(ctx, i.ID) != nil {
+		if i.State != ca.IssuerActive || !unbelieved && !i.believed || s.options.Now().Before(s.certificate.failed[i.ID].until) || s.authority.Standing(ctx, i.ID) != nil {
 			return false
 		}
 		_, err := s.authority.ReadySigner(ctx, i.ID)

@@ -19,10 +19,11 @@ func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	}
 }
 
-// TestingOnlyLookAtAPICertificate is lookAtAPICertificate, and the certificate that is served then.
-func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time.Time) (time.Time, *x509.Certificate) {
+// TestingOnlyLookAtAPICertificate is lookAtAPICertificate, with the certificate that is served then and what /readyz says of it.
+func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time.Time) (_ time.Time, served *x509.Certificate, said string) {
 	tried = s.lookAtAPICertificate(ctx, tried)
-	return tried, s.certificate.current.Load().Leaf
+	s.checkAPICertificate(func(_, state, detail string) { said = state + ": " + detail })
+	return tried, s.certificate.current.Load().Leaf, said
 }
 
 // TestingOnlyAgreement is what comparisons came to.

@@ -218,7 +218,12 @@ const expiryWarning = 0.1
 // checkIssuer warns of an issuer that issues nothing because it was revoked, and of one whose own certificate ends soon.
 func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail string), issuer ca.Issuer) {
 	if s.authority != nil && issuer.KeyURI != "" && issuer.State == ca.IssuerActive {
-		if err := s.authority.Standing(ctx, issuer.ID); err != nil {
+		err := s.authority.Standing(ctx, issuer.ID)
+		if err != nil && pki.KindOf(err) != pki.KindFailedPrecondition {
+			add("issuer/"+issuer.Label, "warning", "whether it stands cannot be told now: "+withHint(err))
+			return
+		}
+		if err != nil {
 			add("issuer/"+issuer.Label, "warning", "it issues nothing, and its status is served: "+withHint(err))
 			return
 		}

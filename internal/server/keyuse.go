@@ -146,7 +146,7 @@ func (s *Server) checkKeys(ctx context.Context, add func(name, state, detail str
 		name, u := "key/"+issuer.Label, byKey[issuer.KeyHash]
 		_, err := s.authority.ReadySigner(ctx, issuer.ID)
 		switch {
-		case pki.KindOf(err) == pki.KindNotFound && err != nil: // taken away on purpose, such as that of a root
+		case errors.Is(err, ca.ErrKeyElsewhere) && (issuer.SelfSigned() || issuer.State != ca.IssuerActive): // taken away on purpose
 			add(name, "ok", "the key is not at this instance")
 		case err != nil:
 			add(name, "warning", "cannot be opened: "+withHint(err))

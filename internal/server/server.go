@@ -107,6 +107,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
 	s.issuers.now = options.Now
+	s.certificate.failed = make(map[pki.IssuerID]apiFailure)
 	opened := s // a return sets s before the deferred call
 	defer func() {
 		if err != nil {
@@ -195,7 +196,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 			continue
 		}
 		switch _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); {
-		case err == nil || pki.KindOf(err) == pki.KindNotFound:
+		case err == nil || errors.Is(err, ca.ErrKeyElsewhere):
 		case pki.KindOf(err) == pki.KindUnavailable:
 			s.report("key of " + issuer.Label)(err)
 		default:
@@ -258,12 +259,12 @@ func openKeys(c KeysConfig, dir string, passphrase []byte, openToken tokenOpener
 	if c.PKCS11.Module == "" {
 		return schemes, nil
 	}
-	pin, err := readPassphrase(c.PKCS11.PINFile)
-	if err != nil {
+	pin := func() ([]byte, error) { return readPassphrase(c.PKCS11.PINFile) }
+	if _, err := pin(); err != nil {
 		return keys.Schemes{}, err
 	}
 	token := pkcs11.Config{
-		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pin, SecretsDir: dir, Passphrase: passphrase,
+		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pkcs11.NewPIN(pin), SecretsDir: dir, Passphrase: passphrase,
 		MaxSessions: 3 * cmp.Or(c.Places, 4), // a key that hangs keeps its places, and leaves sessions for others
 	}
 	schemes.Stores["pkcs11"], err = openToken(func() (keys.Store, error) { return pkcs11.New(token) }, token.URI)

@@ -14,6 +14,7 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 )
 
@@ -118,6 +119,55 @@ func TestRevokedIssuer(t *testing.T) {
 		system.Issued = append(system.Issued, s.issue(t, "third.example").DER) // whichever issuer stands is chosen
 		invariant.All(t, system)
 	})
+}
+
+// TestTheKeyOfASuccessor rolls an authority over at one of two instances. The other lacks the new key: it says so before anything depends
+// on it, the rollover asks, and what is refused there afterwards says why, until the key is brought, without a restart.
+func TestTheKeyOfASuccessor(t *testing.T) {
+	t.Parallel()
+	one := found(t, testdb.EmptyURL(t))
+	two := one.beside(t)
+	remove(t, filepath.Join(two.dir, "keys/root.key")) // on purpose: a root is kept in one place
+	one.start(t)
+	two.start(t)
+	code, out := one.run(t, "issuer", "rollover", "issuing", "--key-algorithm", "ecdsa-p256")
+	if code != 3 || !strings.Contains(out, "nobody said yes") {
+		t.Errorf("exit status %d: %s", code, out)
+	}
+	old := one.issuerCalled(t, "issuing")
+	if _, err := one.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Signet Issuing CA 2"},
+		Parent: one.issuerCalled(t, "root").ID, Succeeds: old.ID, BaseURL: "http://" + one.addresses.Public}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other instance warns", func() bool {
+		state, detail, ready := two.readiness(t, "key/issuing-2")
+		return state == "warning" && strings.Contains(detail, "not at this instance") && ready
+	})
+	for _, check := range []string{"key/issuing", "key/root"} {
+		if state, _, _ := two.readiness(t, check); state != "ok" {
+			t.Errorf("%s: %s", check, state)
+		}
+	}
+	two.issue(t, "before.example") // by the old one
+	if code, out = one.run(t, "issuer", "rollover", "issuing", "--plan"); code != 0 || !strings.Contains(out, "each of the 2 instances needs the key of issuing-2") {
+		t.Errorf("exit status %d: %s", code, out)
+	}
+	if code, out = one.run(t, "issuer", "rollover", "issuing", "--yes"); code != 0 {
+		t.Errorf("exit status %d: %s", code, out)
+	}
+	one.issue(t, "after.example")
+	eventually(t, "the other instance hears of it", func() bool { return two.issuerCalled(t, "issuing").State == client.IssuerDisabled })
+	wantNotIssued(t, two, "the key of issuer issuing-2 is not at this instance")
+	const key = "keys/issuing-2.key"
+	text, err := os.ReadFile(filepath.Join(one.dir, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(two.dir, key), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	two.issue(t, "again.example")
+	eventually(t, "the other instance is content", func() bool { state, _, _ := two.readiness(t, "key/issuing-2"); return state == "ok" })
 }
 
 // TestAPICertificateIsBelieved rolls the root over, and then once more without cross-signing. With root.pem as it was, clients believe the
@@ -236,11 +286,12 @@ func TestAPICertificateStays(t *testing.T) {
 		}
 	})
 	var tried time.Time
+	var said string
 	look := func(later time.Duration, wantTried bool) *x509.Certificate {
 		t.Helper()
 		now = now.Add(later)
 		var served *x509.Certificate
-		if tried, served = instance.TestingOnlyLookAtAPICertificate(t.Context(), tried); tried.Equal(now) != wantTried {
+		if tried, served, said = instance.TestingOnlyLookAtAPICertificate(t.Context(), tried); tried.Equal(now) != wantTried {
 			t.Errorf("after %s more: tried at %s, and it is %s", later, tried, now)
 		}
 		return served
@@ -252,13 +303,19 @@ func TestAPICertificateStays(t *testing.T) {
 			t.Errorf("api.pem is not what is served: %v", err)
 		}
 	}
-	first := look(0, true)
+	first := look(0, false) // opening it did
 	same(first)
 	if first.Issuer.CommonName != "Issuing CA 2" {
 		t.Errorf("it is of %s", first.Issuer)
 	}
-	if !look(59*time.Second, false).Equal(first) || !look(time.Second, true).Equal(first) {
-		t.Error("issued again")
+	// The issuer that fails is asked again after one minute, two, four, ... and after an hour.
+	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		if !look(pause*time.Minute-time.Second, false).Equal(first) || !look(time.Second, true).Equal(first) {
+			t.Error("issued again")
+		}
+	}
+	if !strings.HasPrefix(said, "warning: ") || !strings.Contains(said, "only commands on this machine reach the API") || !strings.Contains(said, "could not be replaced: ") || !strings.Contains(said, "Plant CA") {
+		t.Errorf("/readyz says %q", said)
 	}
 	second := look(4*24*time.Hour, true)
 	if same(second); second.Equal(first) {
@@ -270,8 +327,10 @@ func TestAPICertificateStays(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(api, "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if !look(4*24*time.Hour, true).Equal(second) {
-		t.Error("one is served that api.pem does not have")
+	for range 3 { // what is issued first waits for api.pem
+		if !look(4*24*time.Hour/3, true).Equal(second) {
+			t.Error("one is served that api.pem does not have")
+		}
 	}
 	if err := os.RemoveAll(api); err != nil {
 		t.Fatal(err)
@@ -279,5 +338,8 @@ func TestAPICertificateStays(t *testing.T) {
 	third := look(time.Minute, true)
 	if same(third); third.Equal(second) {
 		t.Error("it is not renewed once it can be")
+	}
+	if age := third.NotBefore.Sub(second.NotBefore); age != 4*24*time.Hour {
+		t.Errorf("it was issued %s after the one before", age)
 	}
 }

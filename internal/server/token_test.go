@@ -229,7 +229,8 @@ func TestATokenThatHangs(t *testing.T) {
 }
 
 // TestATokenThatIsAway starts an instance whose token is not there: it is ready, serves what its issuers published, revokes, and issues
-// from the key in a file; what needs the token is refused and says what to do. When the token comes, all goes on by itself.
+// from the key in a file; what needs the token is refused and says what to do. When the token comes, and the PIN file, which was wrong, is
+// mended, all goes on by itself.
 func TestATokenThatIsAway(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
@@ -281,7 +282,22 @@ func TestATokenThatIsAway(t *testing.T) {
 		}
 	}
 
+	pin := filepath.Join(filepath.Dir(hsm.dir), "pin")
+	right, err := os.ReadFile(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(pin, []byte("12345\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Rename(away, hsm.dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is told of the PIN", func() bool {
+		state, detail, ready := s.readiness(t, "token")
+		return state == "warning" && ready && strings.Contains(detail, "put the right PIN into the PIN file")
+	})
+	if err := os.WriteFile(pin, right, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {

@@ -13,8 +13,8 @@ const maxGET = 1 << 10
 
 // decodeGET reads a request from the part of an address behind the issuer, as it came over the wire, of at most maxGET
 // octets. What clients and proxies do to it is undone: URL-safe base64, percent-encoding done twice, a plus sign turned
-// into a space, padding left out, slashes doubled in front or collapsed within.
-func decodeGET(text string) (*ocsp.Request, error) {
+// into a space, padding left out, slashes doubled in front or collapsed within. ours tells a request about the issuer that is asked.
+func decodeGET(text string, ours func(*ocsp.Request) bool) (*ocsp.Request, error) {
 	var room [maxGET]byte
 	plain := append(room[:0], text...)
 	for range 2 {
@@ -35,7 +35,7 @@ func decodeGET(text string) (*ocsp.Request, error) {
 	if err == nil {
 		return request, nil
 	}
-	if mended, ok := decodeCollapsed(plain); ok {
+	if mended, ok := decodeCollapsed(plain, ours); ok {
 		return mended, nil
 	}
 	return nil, err
@@ -84,32 +84,32 @@ func decodeBase64(plain []byte) (*ocsp.Request, error) {
 }
 
 // decodeCollapsed puts back the slashes that a proxy collapsed into one. The length in front of the DER says how many
-// are missing; where, is tried. A wrong guess yields another serial number or hash, which the client then refuses: it
-// cannot make an answer say anything false.
-func decodeCollapsed(text []byte) (*ocsp.Request, bool) {
+// are missing; where, is tried until the hashes are the issuer's. A wrong guess within the serial number yields another one, of which an answer
+// says nothing false and which the client refuses: one request in a thousand behind such a proxy.
+func decodeCollapsed(text []byte, ours func(*ocsp.Request) bool) (*ocsp.Request, bool) {
 	missing := base64.RawStdEncoding.EncodedLen(announcedLength(text)) - len(text)
 	if missing < 1 || missing > 3 {
 		return nil, false
 	}
 	tries := 256
-	return insertSlashes(text, 0, missing, &tries)
+	return insertSlashes(text, 0, missing, &tries, ours)
 }
 
 // insertSlashes tries every way to put the missing slashes beside those that are there, from an offset on.
-func insertSlashes(text []byte, from, missing int, tries *int) (*ocsp.Request, bool) {
+func insertSlashes(text []byte, from, missing int, tries *int, ours func(*ocsp.Request) bool) (*ocsp.Request, bool) {
 	for i := from; i < len(text) && *tries > 0; i++ {
 		if text[i] != '/' {
 			continue
 		}
 		longer := slices.Insert(slices.Clone(text), i, '/')
 		if missing > 1 {
-			if request, ok := insertSlashes(longer, i+1, missing-1, tries); ok {
+			if request, ok := insertSlashes(longer, i+1, missing-1, tries, ours); ok {
 				return request, true
 			}
 			continue
 		}
 		*tries--
-		if request, err := decodeBase64(longer); err == nil {
+		if request, err := decodeBase64(longer); err == nil && ours(request) {
 			return request, true
 		}
 	}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/base64"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
 
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/ocsp"
+	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
 )
 
@@ -84,6 +86,44 @@ func TestGETAsItArrives(t *testing.T) {
 		if got := outcome(t, s.responder.Answer(t.Context(), "GET", path(s.one)+"/"+text, nil)); got != ocsp.MalformedRequest {
 			t.Errorf("%s: %s", name, got)
 		}
+	}
+}
+
+// TestSlashesInHashes: where a proxy left out a slash of the issuer's own hashes, which are in every request, a guess that makes another
+// issuer of it is not the last.
+func TestSlashesInHashes(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), nil)
+	serial, named := s.closed.serial(1), *s.one.cert
+	for i := 0; ; i++ {
+		named.RawSubject = fmt.Appendf(nil, "name %d", i)
+		issuer, err := ocsp.IssuerOf(&named)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, ocsp.SerialOctets(serial))}}}
+		der, err := request.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := encode(der)
+		before, after, found := strings.Cut(text, "//")
+		earlier, between, alone := strings.Cut(before, "/")
+		if !found || !alone || strings.HasPrefix(after, "/") || strings.Contains(after, "//") {
+			continue
+		}
+		wrong, err := base64.StdEncoding.DecodeString(earlier + "//" + between + "/" + after)
+		if _, fails := ocsp.ParseRequest(wrong); err != nil || fails != nil {
+			continue
+		}
+		if err := s.responder.SetIssuers([]ocspserver.Issuer{{Certificate: &named}}); err != nil {
+			t.Fatal(err)
+		}
+		reply := s.responder.Answer(t.Context(), "GET", path(s.one)+"/"+before+"/"+after, nil)
+		response, err := ocsp.ParseResponse(reply.Body)
+		if err != nil || len(response.Answers) != 1 || !issuer.Matches(response.Answers[0].ID) || response.Answers[0].Status != pki.StatusGood {
+			t.Errorf("%s without a slash gave %+v, %v", text, response, err)
+		}
+		return
 	}
 }
 

@@ -107,6 +107,16 @@ func (s *issuerState) matches(id ocsp.CertID) (int, bool) {
 	return i, bytes.Equal(id.NameHash, s.ids[i].NameHash) && bytes.Equal(id.KeyHash, s.ids[i].KeyHash)
 }
 
+// asked reports whether a request names this issuer only.
+func (s *issuerState) asked(request *ocsp.Request) bool {
+	for _, item := range request.Items {
+		if _, ok := s.matches(item.ID); !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // certID names the certificate of this issuer with these INTEGER content octets.
 func (s *issuerState) certID(hash int, serial []byte) ocsp.CertID {
 	id := s.ids[hash]

@@ -167,7 +167,7 @@ func (r *Responder) answer(ctx context.Context, method, path string, body []byte
 		if len(rest) > maxGET {
 			return tooLongReply
 		}
-		request, err = decodeGET(rest)
+		request, err = decodeGET(rest, issuer.asked)
 	case "POST":
 		if len(body) > ocsp.MaxRequest {
 			return tooLargeReply

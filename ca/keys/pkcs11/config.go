@@ -7,8 +7,10 @@
 package pkcs11
 
 import (
+	"bytes"
 	"net/url"
 	"strings"
+	"sync"
 
 	"signet.example/signet/pki"
 )
@@ -17,7 +19,7 @@ import (
 type Config struct {
 	Module      string // path of the vendor's library; required
 	Token       string // label of the token; required
-	PIN         []byte // of the user; required
+	PIN         *PIN   // of the user; required
 	MaxSessions int    // signatures at the same time; zero: 8; at least 2
 	SecretsDir  string // where serial secrets are kept; required, readable by nobody else
 	Passphrase  []byte // seals them; at least 8 octets
@@ -28,7 +30,7 @@ func (c Config) check() error {
 	for _, required := range []struct {
 		empty bool
 		field string
-	}{{c.Module == "", "module"}, {c.Token == "", "token"}, {len(c.PIN) == 0, "pin"}, {c.SecretsDir == "", "secrets_dir"}, {len(c.Passphrase) < 8, "passphrase"}} {
+	}{{c.Module == "", "module"}, {c.Token == "", "token"}, {c.PIN == nil, "pin"}, {c.SecretsDir == "", "secrets_dir"}, {len(c.Passphrase) < 8, "passphrase"}} {
 		if required.empty {
 			return pki.Errorf(pki.KindInvalid, op, "is required").InField(required.field)
 		}
@@ -37,6 +39,43 @@ func (c Config) check() error {
 		return pki.Errorf(pki.KindInvalid, op, "want at least 2").InField("max_sessions")
 	}
 	return nil
+}
+
+// PIN is read with each login, so that one that was mended counts without a restart. One that a token refused is not given to it a
+// second time, or it would lock itself. It is safe for concurrent use, by stores of one token.
+type PIN struct {
+	read func() ([]byte, error)
+
+	mu      sync.Mutex // guards the rest
+	refused []byte     // the last that was; nil: none
+	why     error
+}
+
+// NewPIN makes a PIN of where it is read.
+func NewPIN(read func() ([]byte, error)) *PIN { return &PIN{read: read} }
+
+// get returns what to log in with, or an error of KindUnavailable.
+func (p *PIN) get() ([]byte, error) {
+	pin, err := p.read()
+	if err != nil {
+		return nil, pki.Errorf(pki.KindUnavailable, "open token", "read its PIN: %w", err).InField("pin")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refused != nil && bytes.Equal(pin, p.refused) {
+		return nil, p.why
+	}
+	return pin, nil
+}
+
+// refuse remembers a PIN that the token refused, and returns what to say of it.
+func (p *PIN) refuse(pin []byte, cause error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = pin
+	p.why = pki.Errorf(pki.KindUnavailable, "open token", "it refuses the PIN, which is not tried again: %w", cause).InField("pin").
+		WithHint("put the right PIN into the PIN file: it is read again by itself. If it was the token's PIN that was wrong, start again")
+	return p.why
 }
 
 // URI is the URI of an object of the token.

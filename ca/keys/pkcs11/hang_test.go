@@ -5,9 +5,11 @@ package pkcs11_test
 import (
 	"crypto"
 	"crypto/rand"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +36,7 @@ func shim(t *testing.T) (built, hang, fail string) {
 // returned. A key that fails says so until it signs again.
 func TestAModuleThatHangs(t *testing.T) {
 	path, hang, fail := shim(t)
-	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: []byte(pin), SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: theirs, SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +89,7 @@ func TestALoginThatHangs(t *testing.T) {
 	path, _, fail := shim(t)
 	hang := filepath.Join(t.TempDir(), "login")
 	t.Setenv("SIGNET_TEST_HANG_LOGIN", hang)
-	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: []byte(pin), SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: theirs, SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,13 +147,21 @@ func TestALoginThatHangs(t *testing.T) {
 	letGo(t, hang, g)
 }
 
-// A PIN that is refused when sessions were lost is not tried again, which would lock the token; nor does a store that is closed log in.
+// A PIN that is refused when sessions were lost is not tried again, which would lock the token, by nobody; one that was mended is, by
+// itself. Nor does a store that is closed log in.
 func TestARefusedPINIsNotTriedAgain(t *testing.T) {
 	path, hang, fail := shim(t)
 	refuse := filepath.Join(t.TempDir(), "refuse")
 	t.Setenv("SIGNET_TEST_REFUSE", refuse)
-	made := func(name string) (*pkcs11.Store, *keys.Key, func() error) {
-		store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: []byte(pin), SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	text := pin
+	mended := pkcs11.NewPIN(func() ([]byte, error) {
+		if text == "" {
+			return nil, os.ErrNotExist
+		}
+		return []byte(text), nil
+	})
+	made := func(name string, pin *pkcs11.PIN) (*pkcs11.Store, *keys.Key, func() error) {
+		store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: pin, SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,17 +175,30 @@ func TestARefusedPINIsNotTriedAgain(t *testing.T) {
 			return err
 		}
 	}
-	refused, key, try := made("refused")
-	closed, other, tryClosed := made("closed")
+	refused, key, try := made("refused", mended)
+	closed, other, tryClosed := made("closed", theirs)
 
 	touch(t, fail)
 	touch(t, refuse)
-	if err := try(); pki.KindOf(err) != pki.KindFailedPrecondition {
-		t.Errorf("a PIN that is refused: %v", err)
+	wantPIN := func(when string, err error) {
+		t.Helper()
+		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Field != "pin" {
+			t.Errorf("%s: %v", when, err)
+		}
 	}
-	remove(t, refuse)
-	if err := try(); pki.KindOf(err) != pki.KindFailedPrecondition { // a login would succeed, and the signature fail in the device
-		t.Errorf("after a PIN that was refused: %v", err)
+	err := try()
+	if wantPIN("a PIN that is refused", err); !strings.Contains(err.Error(), "refuses the PIN") {
+		t.Error(err)
+	}
+	remove(t, refuse) // a login would succeed from here on, and the signature fail in the device
+	wantPIN("after a PIN that was refused", try())
+	_, err = pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: mended, SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	wantPIN("by another store", err)
+	text = ""
+	wantPIN("while it cannot be read", try())
+	text = pin + "0" // the token is logged in to, and takes any
+	if e, ok := errors.AsType[*pki.Error](try()); ok {
+		t.Errorf("another PIN: %v, want an error of the device", e)
 	}
 	remove(t, fail)
 	sign(t, key) // the sessions that are left work
@@ -200,7 +223,7 @@ func TestARefusedPINIsNotTriedAgain(t *testing.T) {
 	go func() { ended <- closed.Close() }()
 	until("it never closes", func() bool { _, err := closed.Open(t.Context(), other.URI); return err != nil })
 	remove(t, hang)
-	if err := <-signed; pki.KindOf(err) != pki.KindUnavailable { // KindFailedPrecondition: it logged in
+	if err := <-signed; err == nil || !strings.Contains(err.Error(), "closed") { // the PIN is refused: it logged in
 		t.Errorf("a session that is lost when the store is closed: %v", err)
 	}
 	if err := <-ended; err != nil {

@@ -36,7 +36,7 @@ type Store struct {
 	token      *crypto11.Context
 	generation int      // grows whenever the token is opened again: object handles of before are void
 	opening    *opening // nil: it is not being opened again
-	over       error    // why it is never opened again; nil: it may be
+	closed     bool
 }
 
 // opening is a token that is being opened again, for all who ask.
@@ -45,8 +45,8 @@ type opening struct {
 	err  error
 }
 
-// New logs in to the token. One that is not there, or does not work, is an error of KindUnavailable; a module that does not exist
-// and a PIN that is refused are of KindFailedPrecondition. A module that hangs keeps New: see keys.Late.
+// New logs in to the token. One that is not there, does not work, or refuses the PIN is an error of KindUnavailable; a module that
+// does not exist is of KindFailedPrecondition. A module that hangs keeps New: see keys.Late.
 func New(config Config) (*Store, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -63,27 +63,36 @@ func New(config Config) (*Store, error) {
 	return s, nil
 }
 
+var errClosed = pki.Errorf(pki.KindUnavailable, "open token", "the store is closed").InField("token")
+
 // Close logs out. It does not wait for a token that is being opened again: that is closed once it is open.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	s.over = pki.Errorf(pki.KindUnavailable, "open token", "the store is closed").InField("token")
+	s.closed = true
 	token := s.token
 	s.mu.Unlock()
 	return token.Close()
 }
 
 func (s *Store) login() (*crypto11.Context, error) {
+	pin, err := s.config.PIN.get()
+	if err != nil {
+		return nil, err
+	}
 	token, err := crypto11.Configure(&crypto11.Config{
-		Path: s.config.Module, TokenLabel: s.config.Token, Pin: string(s.config.PIN), MaxSessions: s.config.MaxSessions, PoolWaitTimeout: maxWait,
+		Path: s.config.Module, TokenLabel: s.config.Token, Pin: string(pin), MaxSessions: s.config.MaxSessions, PoolWaitTimeout: maxWait,
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		return token, nil
+	case pinRefused(err):
+		return nil, s.config.PIN.refuse(pin, err)
 	}
 	kind := pki.KindUnavailable
-	if _, statErr := os.Stat(s.config.Module); statErr != nil || pinRefused(err) {
+	if _, statErr := os.Stat(s.config.Module); statErr != nil {
 		kind = pki.KindFailedPrecondition
 	}
-	return nil, pki.Errorf(kind, "open token", "%w", err).InField("token").WithHint("is the module's path right, the token there, and the PIN that of the user?")
+	return nil, pki.Errorf(kind, "open token", "%w", err).InField("token").WithHint("is the token or its network there? are the module's path and the token's label right?")
 }
 
 // pinRefused reports what must not be tried again: a token locks itself after some wrong PINs.
@@ -229,12 +238,12 @@ func (s *Store) readSecret(name string) (pki.SerialSecret, error) {
 // every signature would, and the token lock itself.
 func (s *Store) reopen(failed int) error {
 	s.mu.Lock()
-	if s.generation != failed || s.over != nil {
+	if s.generation != failed || s.closed {
 		defer s.mu.Unlock()
 		if s.generation != failed {
 			return nil
 		}
-		return s.over
+		return errClosed
 	}
 	o := s.opening
 	if o == nil {
@@ -258,13 +267,11 @@ func (s *Store) loginAgain(o *opening) {
 	defer close(o.done)
 	s.opening, o.err = nil, err
 	switch {
-	case s.over != nil: // closed meanwhile
-		o.err = s.over
+	case s.closed: // meanwhile
+		o.err = errClosed
 		if err == nil {
 			go token.Close()
 		}
-	case pinRefused(err):
-		s.over = err
 	case err == nil:
 		go s.token.Close() // it waits for its sessions, some of which may never come back
 		s.token = token

@@ -57,6 +57,8 @@ func TestMain(m *testing.M) {
 
 const pin = "87654321"
 
+var theirs = pkcs11.NewPIN(func() ([]byte, error) { return []byte(pin), nil })
+
 // module finds SoftHSM where distributions put it.
 func module(t *testing.T) string {
 	t.Helper()
@@ -70,7 +72,7 @@ func module(t *testing.T) string {
 
 func open(t *testing.T, dir string) *pkcs11.Store {
 	t.Helper()
-	store, err := pkcs11.New(pkcs11.Config{Module: module(t), Token: "signet test", PIN: []byte(pin), SecretsDir: dir, Passphrase: []byte("correct horse")})
+	store, err := pkcs11.New(pkcs11.Config{Module: module(t), Token: "signet test", PIN: theirs, SecretsDir: dir, Passphrase: []byte("correct horse")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +156,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := pkcs11.Config{Module: module(t), Token: "signet test", PIN: []byte(pin), SecretsDir: dir, Passphrase: []byte("correct horse")}
+	good := pkcs11.Config{Module: module(t), Token: "signet test", PIN: theirs, SecretsDir: dir, Passphrase: []byte("correct horse")}
 	with := func(change func(*pkcs11.Config)) func() error {
 		return func() error {
 			config := good
