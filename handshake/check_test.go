@@ -92,7 +92,10 @@ func TestWholeChain(t *testing.T) {
 func TestClientCertificate(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> server; int -> client")
 	server, client := p.Cert("server"), p.Cert("client")
-	checker := p.Checker(nil)
+	var names []string
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Observe = func(r *handshake.Result) { names = append(names, r.ServerName) }
+	})
 	config := p.ServerConfig(server, nil)
 	config.ClientCAs, config.ClientAuth = server.Pool(), tls.RequireAndVerifyClientCert
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -118,5 +121,8 @@ func TestClientCertificate(t *testing.T) {
 	p.Advance(25 * 60 * 60 * 1e9) // past the CRL that the server has kept
 	if err := connect(); err == nil {
 		t.Fatal("the server accepted a revoked client")
+	}
+	if len(names) != 2 || names[0]+names[1] != "" {
+		t.Errorf("clients were checked for the names %q", names)
 	}
 }

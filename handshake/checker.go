@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -258,7 +259,7 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 		}
 	}
 	if collected[0] == nil && collected[1] == nil && ctx.Err() != nil {
-		s.add(Evidence{Source: SourceNone, Status: pki.StatusUnreachable, Err: ctx.Err()})
+		s.add(Evidence{Source: SourceNone, Status: pki.StatusUnreachable, Err: fmt.Errorf("no answer within the budget: %w", ctx.Err())})
 	}
 	s.add(collected[0]...)
 	s.add(collected[1]...)

@@ -3,6 +3,8 @@ package handshake
 import (
 	"crypto/x509"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
@@ -116,6 +118,11 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+func isWebURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
 func (c Config) validate() error {
 	if !c.Policy.valid() {
 		return fmt.Errorf("policy %d does not exist", c.Policy)
@@ -126,6 +133,16 @@ func (c Config) validate() error {
 	for i, issuer := range c.Issuers {
 		if issuer.Certificate == nil {
 			return fmt.Errorf("issuer %d has no certificate", i)
+		}
+		for _, place := range issuer.CRLs {
+			if !isWebURL(place) && !filepath.IsAbs(place) {
+				return fmt.Errorf("issuer %d: CRL %.200q is neither a URL of http or https nor an absolute file name", i, place)
+			}
+		}
+		for _, place := range issuer.OCSP {
+			if !isWebURL(place) {
+				return fmt.Errorf("issuer %d: responder %.200q is no URL of http or https", i, place)
+			}
 		}
 		if issuer.Policy != policyUnset && !issuer.Policy.valid() {
 			return fmt.Errorf("issuer %d: policy %d does not exist", i, issuer.Policy)

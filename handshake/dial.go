@@ -92,10 +92,12 @@ func (h *hook) verify(state tls.ConnectionState) error {
 			return err
 		}
 	}
-	r := h.checker.judgeConnection(h.ctx, state, untrusted)
+	name := ""
 	if h.client {
-		h.checker.sessions.note(cmp.Or(h.name, state.ServerName), r, h.checker.config.MaxAge)
+		name = cmp.Or(h.name, state.ServerName) // an address is not sent, and so not in state
 	}
+	r := h.checker.judgeConnection(h.ctx, state, name, untrusted)
+	h.checker.sessions.note(name, r, h.checker.config.MaxAge)
 	if h.found != nil {
 		h.found(r, state)
 	}
@@ -104,13 +106,13 @@ func (h *hook) verify(state tls.ConnectionState) error {
 
 // judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked
 // cross-certificate does not make a server untrusted that another chain leads to.
-func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, untrusted error) *Result {
+func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, name string, untrusted error) *Result {
 	budget := budget{parent: ctx, length: c.config.Budget} // for all chains together
 	defer budget.end()
 	var result *Result
 	for _, chain := range state.VerifiedChains[:min(len(state.VerifiedChains), maxChains)] {
 		r := c.inspect(&budget, inspection{
-			chain: chain, presented: state.PeerCertificates, staple: state.OCSPResponse, name: state.ServerName, resumed: state.DidResume,
+			chain: chain, presented: state.PeerCertificates, staple: state.OCSPResponse, name: name, resumed: state.DidResume,
 		})
 		if !c.pinned(chain) {
 			r.Trust = notPinned(state.PeerCertificates)
@@ -125,7 +127,7 @@ func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState
 	}
 	if result == nil {
 		// Nothing is fetched for a chain that leads nowhere (RFC 9919: verify the chain before contacting a URL in it).
-		result = &Result{Time: c.config.Now(), ServerName: state.ServerName, Chain: state.PeerCertificates, Trust: untrusted, Resumed: state.DidResume}
+		result = &Result{Time: c.config.Now(), ServerName: name, Chain: state.PeerCertificates, Trust: untrusted, Resumed: state.DidResume}
 		c.decide(result)
 	}
 	c.override(result)

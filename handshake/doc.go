@@ -15,6 +15,12 @@
 //	listener, err := checker.NewListener(inner, config)      // the same, and connections are cut when their certificate is revoked
 //	dialer := &handshake.Dialer{Checker: checker}            // shows the Result of every handshake
 //
+// An authority on a private network has private addresses, which are asked only if they are allowed; and what was learned outlives the process
+// if there is a place for it:
+//
+//	fetcher, err := fetch.New(fetch.Config{Dir: "/var/cache/app/status", Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+//	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: fetcher})
+//
 // A Guard gives the Result and the tracking to connections that are made otherwise. Package grpccreds makes credentials for gRPC. A handshake that is refused fails with a typed error: *RevokedError,
 // *UnavailableError, *StaleError, *EvidenceError, *MustStapleError, *ContradictionError, *UntrustedError. Find them with
 // errors.As: the error passes through net/http and friends unharmed.

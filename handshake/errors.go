@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ var errNoDecision = errors.New("handshake: no decision was made")
 
 // ErrInsecureSkipVerify is returned for a tls.Config that does not verify chains: a revocation check of a chain that
 // nobody verified would prove nothing.
-var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check")
+var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check; trust an authority of your own with RootCAs")
 
 // RevokedError says that a certificate of the chain is revoked, or was never issued by the authority it names.
 type RevokedError struct {
@@ -49,14 +50,27 @@ func (e *UnavailableError) Error() string {
 	if len(e.Evidence) == 0 {
 		return text + ": nothing at hand tells it, and there is nobody to ask"
 	}
-	for _, ev := range e.Evidence {
+	for _, ev := range e.Evidence[:min(len(e.Evidence), maxTold)] {
 		text += "; " + ev.String()
+	}
+	if more := len(e.Evidence) - maxTold; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
 	}
 	return text
 }
 
+// maxTold bounds the sources of one error text: a certificate may name many.
+const maxTold = 4
+
 // Unwrap returns what went wrong with each source.
-func (e *UnavailableError) Unwrap() []error { return evidenceErrors(e.Evidence) }
+func (e *UnavailableError) Unwrap() (errs []error) {
+	for _, ev := range e.Evidence {
+		if ev.Err != nil {
+			errs = append(errs, ev.Err)
+		}
+	}
+	return errs
+}
 
 // StaleError says that the only information about a certificate is too old to be believed.
 type StaleError struct {
@@ -64,10 +78,10 @@ type StaleError struct {
 	Evidence    Evidence
 }
 
-// Error names certificate, source and age.
+// Error names certificate, source, date and why that is too old.
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("status of certificate %s is stale: %s of %s was due to be replaced by %s", describe(e.Certificate),
-		e.Evidence.Source, e.Evidence.ThisUpdate.UTC().Format(time.RFC3339), e.Evidence.NextUpdate.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("status of certificate %s is stale: %s of %s: %v", describe(e.Certificate),
+		e.Evidence.place(), e.Evidence.ThisUpdate.UTC().Format(time.RFC3339), e.Evidence.Err)
 }
 
 // Unwrap returns why the evidence was found stale.
@@ -184,7 +198,7 @@ func describe(c *x509.Certificate) string {
 		name = c.DNSNames[0]
 	}
 	if name == "" {
-		name = c.Subject.String()
+		name = cmp.Or(append([]string{c.Subject.String()}, otherNames(c)...)...)
 	}
 	serial := c.SerialNumber.Text(16)
 	if len(serial) > 2*pki.SerialSize+1 {
@@ -193,12 +207,13 @@ func describe(c *x509.Certificate) string {
 	return fmt.Sprintf("%.80q (serial %s)", name, serial)
 }
 
-func evidenceErrors(list []Evidence) []error {
-	var errs []error
-	for _, ev := range list {
-		if ev.Err != nil {
-			errs = append(errs, ev.Err)
-		}
+func otherNames(c *x509.Certificate) (names []string) {
+	names = append(names, c.EmailAddresses...)
+	for _, uri := range c.URIs {
+		names = append(names, uri.String())
 	}
-	return errs
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
 }

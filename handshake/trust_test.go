@@ -205,6 +205,9 @@ func TestConfigRefused(t *testing.T) {
 		"no such policy, an issuer": {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, Policy: 99}}},
 		"an issuer without name":    {Issuers: []handshake.Issuer{{}}},
 		"a negative budget":         {Budget: -1},
+		"a list without a scheme":   {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{"crl.example/root.crl"}}}},
+		"a list of ldap":            {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{"ldap://crl.example/root"}}}},
+		"a responder in a file":     {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, OCSP: []string{"/root.ocsp"}}}},
 	} {
 		if _, err := handshake.New(config); err == nil {
 			t.Errorf("%s: no error", name)
@@ -230,7 +233,9 @@ func TestAddressNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, asking := range []bool{false, true} {
+		var name string
 		checker := p.Checker(func(c *handshake.Config) {
+			c.Observe = func(r *handshake.Result) { name = r.ServerName }
 			if asking {
 				c.Override = func(*handshake.Result) handshake.Answer { return handshake.Refuse }
 			}
@@ -239,6 +244,9 @@ func TestAddressNames(t *testing.T) {
 		for host, ok := range map[string]bool{"127.0.0.1": true, "localhost": true, "127.0.0.2": false} {
 			if _, err := dial(t, checker, config, net.JoinHostPort(host, port)); (err == nil) != ok {
 				t.Errorf("%s: %v", host, err)
+			}
+			if ok && name != host {
+				t.Errorf("%s: the Result says that %q was checked", host, name)
 			}
 		}
 	}

@@ -56,19 +56,25 @@ type Evidence struct {
 
 // String says in a line where the evidence comes from, what it says, and why it does not count if it does not.
 func (e Evidence) String() string {
-	text := e.Source.String()
-	if e.Location != "" {
-		text += fmt.Sprintf(" %.200s", e.Location)
-	}
-	text += ": " + e.Status.String()
-	cause := e.Err
-	if failed, ok := errors.AsType[*fetch.Error](e.Err); ok {
-		cause = failed.Err // where from has been said
-	}
-	if cause != nil {
-		text += ": " + cause.Error()
+	text := e.place() + ": " + e.Status.String()
+	failed, ok := errors.AsType[*fetch.Error](e.Err)
+	switch {
+	case ok && failed.Why == fetch.TimedOut:
+		return text + ": no answer in time"
+	case ok:
+		return text + ": " + failed.Err.Error() // where from has been said
+	case e.Err != nil:
+		return text + ": " + e.Err.Error()
 	}
 	return text
+}
+
+// place says where the evidence comes from.
+func (e Evidence) place() string {
+	if e.Location == "" {
+		return e.Source.String()
+	}
+	return fmt.Sprintf("%s %.200s", e.Source, e.Location)
 }
 
 // CertificateResult is what became known of one certificate of the chain.
@@ -109,7 +115,7 @@ func (d Decision) String() string {
 // Result refuses.
 type Result struct {
 	Time         time.Time
-	ServerName   string              // the name that was checked; empty for a client's certificate
+	ServerName   string              // the name or address that was checked; empty for a client's certificate
 	Chain        []*x509.Certificate // leaf first, trust anchor last; as presented if no chain leads to an anchor
 	Trust        error               // nil, or an *UntrustedError
 	Certificates []CertificateResult // leaf first; the trust anchor has none

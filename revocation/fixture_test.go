@@ -135,7 +135,7 @@ func (s span) close(t testing.TB, signed uint64, voids ...uint64) {
 		entries = append(entries, revocation.NewEntry{Entry: revocation.Entry{Issuer: s.issuer.id, Serial: s.serial(index),
 			Position: pki.Position{Epoch: s.epoch, Index: index}, Kind: revocation.KindVoid, RevokedAt: now, Actor: "system:reconcile"}})
 	}
-	if _, err := s.issuer.store.AppendLedger(t.Context(), entries, nil); err != nil {
+	if _, err := s.issuer.store.AppendLedger(t.Context(), 0, entries, nil); err != nil {
 		t.Fatal(err)
 	}
 	at := s.issuer.time()

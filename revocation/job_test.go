@@ -345,7 +345,7 @@ func TestJobRuns(t *testing.T) {
 			func() (revocation.Receipt, error) {
 				earlier := revocation.NewEntry{Entry: revocation.Entry{Issuer: one.id, Serial: a.serial(3), Position: a.claim(3).Position, Kind: revocation.KindRevoke,
 					Reason: pki.Superseded, RevokedAt: now.Add(-time.Hour), Actor: "token:root"}}
-				_, err := s.AppendLedger(t.Context(), []revocation.NewEntry{earlier}, nil)
+				_, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{earlier}, nil)
 				return revocation.Receipt{}, err
 			},
 			func() (revocation.Receipt, error) {

@@ -45,8 +45,9 @@ const blockLimit = 10_000
 type KeyBooks interface {
 	// BlockKey blocks both hashes and, unless more than limit certificates carry the key, revokes all that have not
 	// expired, across issuers, in one transaction that excludes the recording of certificates; above it, job is stored,
-	// running, in the same transaction. A key that is blocked already is swept again. ErrStale: try again.
-	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int) (BlockReceipt, error)
+	// running, in the same transaction. A key that is blocked already is swept again. Where it costs a round trip to
+	// read back what was appended, it returns the first entries with Seq > after, in order, at most limit. ErrStale: try again.
+	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int, after uint64) (BlockReceipt, []Entry, error)
 
 	// BlockedKeys returns those of the hashes that are blocked.
 	BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error)
@@ -79,9 +80,10 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	}
 	rand.Read(job.ID[:])
 	var receipt BlockReceipt
+	var news []Entry
 	seen := l.config.Universe.Seq()
 	err := unlessStale(func() (err error) {
-		receipt, err = l.config.Keys.BlockKey(ctx, block, job, l.config.Now(), blockLimit)
+		receipt, news, err = l.config.Keys.BlockKey(ctx, block, job, l.config.Now(), blockLimit, seen)
 		return err
 	})
 	if err == nil {
@@ -90,5 +92,5 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	if err != nil {
 		return BlockReceipt{}, err
 	}
-	return receipt, l.config.Universe.Await(ctx, receipt.Seq)
+	return receipt, l.config.Universe.appended(ctx, news, receipt.Seq)
 }

@@ -30,7 +30,7 @@ func TestBlockKey(t *testing.T) {
 		// Revoked for another reason, an hour ago; its date stays, and what is said of the key now counts.
 		earlier := revocation.NewEntry{Entry: revocation.Entry{Issuer: two.id, Serial: b.serial(257), Position: b.claim(257).Position, Kind: revocation.KindRevoke, Reason: pki.Superseded,
 			RevokedAt: now.Add(-time.Hour), InvalidityAt: now.Add(-2 * time.Hour), Actor: "token:root"}}
-		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{earlier}, []audit.Event{{Actor: "token:root", Outcome: audit.OK}}); err != nil {
+		if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{earlier}, []audit.Event{{Actor: "token:root", Outcome: audit.OK}}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: a.claim(1).Key}); err != nil {
@@ -55,11 +55,18 @@ func TestBlockKey(t *testing.T) {
 		_, err = l.BlockKey(t.Context(), nobody.HoldsKey(""), blockOf(1))
 		wantKind(t, "with no key", err, pki.KindDenied)
 
+		elsewhere := revocation.NewEntry{Entry: revocation.Entry{Issuer: one.id, Serial: a.serial(3), Position: a.claim(3).Position, Kind: revocation.KindRevoke, RevokedAt: now}} // before this universe hears of it
+		if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{elsewhere}, nil); err != nil {
+			t.Fatal(err)
+		}
 		doubted := blockOf(1)
 		doubted.InvalidityAt = now.Add(-3 * time.Hour)
 		receipt, err := l.BlockKey(t.Context(), manage, doubted)
-		if err != nil || receipt != (revocation.BlockReceipt{Revoked: 3, Seq: 5}) {
-			t.Fatalf("block: %+v, %v; want 3 revoked up to 5", receipt, err)
+		if err != nil || receipt != (revocation.BlockReceipt{Revoked: 3, Seq: 6}) {
+			t.Fatalf("block: %+v, %v; want 3 revoked up to 6", receipt, err)
+		}
+		if got := lookup(t, u, one.id, a.serial(3)); got.Status != pki.StatusRevoked {
+			t.Errorf("what came before: %+v", got)
 		}
 		for _, test := range []struct {
 			claim revocation.Claim
@@ -96,7 +103,7 @@ func TestBlockKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		again, err := l.BlockKey(t.Context(), manage, blockOf(1))
-		if err != nil || again != (revocation.BlockReceipt{Already: true, Revoked: 1, Seq: 8}) {
+		if err != nil || again != (revocation.BlockReceipt{Already: true, Revoked: 1, Seq: 9}) {
 			t.Errorf("block again: %+v, %v", again, err)
 		}
 		if chain, err := audit.Verify(s.AuditBatches(t.Context(), 0), audit.Chain{}); err != nil || chain.Seq != 6 {
@@ -123,12 +130,12 @@ func TestBlockKeyJob(t *testing.T) {
 		open := i.reserve(t, epoch, 0, 16)
 		open.record(t, 0, 1, 2)
 		testdb.Exec(t, s, `UPDATE certificates SET spki_hash = $1`, keyOf(7))
-		if receipt, err := s.BlockKey(t.Context(), blockOf(6), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, now, 0); err != nil || receipt.Job != (revocation.JobID{}) {
+		if receipt, _, err := s.BlockKey(t.Context(), blockOf(6), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, now, 0, 0); err != nil || receipt.Job != (revocation.JobID{}) {
 			t.Errorf("a key of no certificate, at the limit: %+v, %v", receipt, err)
 		}
 		job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobRunning, Selector: revocation.Selector{Keys: []pki.KeyHash{blockOf(7).SPKI}},
 			Reason: pki.KeyCompromise, Actor: "a", Principal: auth.Principal{ID: "a"}}
-		receipt, err := s.BlockKey(t.Context(), blockOf(7), job, now, 2)
+		receipt, _, err := s.BlockKey(t.Context(), blockOf(7), job, now, 2, 0)
 		if err != nil || receipt != (revocation.BlockReceipt{Job: job.ID}) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
@@ -154,9 +161,9 @@ type blocks struct {
 	jobs []revocation.Job
 }
 
-func (b *blocks) BlockKey(_ context.Context, _ revocation.KeyBlock, job revocation.Job, _ time.Time, _ int) (revocation.BlockReceipt, error) {
+func (b *blocks) BlockKey(_ context.Context, _ revocation.KeyBlock, job revocation.Job, _ time.Time, _ int, _ uint64) (revocation.BlockReceipt, []revocation.Entry, error) {
 	b.jobs = append(b.jobs, job)
-	return revocation.BlockReceipt{Job: job.ID}, nil
+	return revocation.BlockReceipt{Job: job.ID}, nil, nil
 }
 
 // The job that a block may come to is complete, and each is another.

@@ -72,6 +72,7 @@ func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 	for i, p := range group {
 		claims[i] = p.claim
 	}
+	read := l.config.Universe.Seq()
 	facts, err := l.config.Books.CertificateFacts(ctx, claims)
 	if err != nil {
 		return 0, err
@@ -101,7 +102,7 @@ func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 	if len(entries) == 0 {
 		return last, nil
 	}
-	return l.append(ctx, entries, events)
+	return l.append(ctx, read, entries, events)
 }
 
 // place says whose certificate an entry is about, and who changes it.

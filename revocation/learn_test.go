@@ -22,11 +22,11 @@ type failing struct {
 	fault storetest.Fault
 }
 
-func (f *failing) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+func (f *failing) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	if f.call--; f.call == 0 {
 		f.Fail("AppendLedger", f.fault)
 	}
-	return f.Faulty.AppendLedger(ctx, entries, events)
+	return f.Faulty.AppendLedger(ctx, read, entries, events)
 }
 
 // A list that takes two transactions, each under both faults: whoever repeats ends with every serial revoked, by one entry each.

@@ -254,6 +254,7 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 	for _, p := range group {
 		p.receipt, p.err = Receipt{}, nil
 	}
+	read := l.config.Universe.Seq() // at least, for the facts that follow
 	facts, err := l.facts(ctx, group, fromMemory)
 	if err != nil {
 		return nil, nil, 0, nil, err
@@ -286,26 +287,25 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 	if len(entries) == 0 {
 		return settled, nil, last, later, nil
 	}
-	end, err := l.append(ctx, entries, events)
+	end, err := l.append(ctx, read, entries, events)
 	if err != nil {
 		return nil, nil, 0, nil, err
 	}
 	for i, p := range writers {
-		entries[i].Seq = end - uint64(len(entries)-1-i)
+		entries[i].Seq, entries[i].RecordedAt = end-uint64(len(entries)-1-i), now // by the database's clock, but for a moment
 		p.receipt = Receipt{Entry: entries[i].Entry}
 		appended = append(appended, entries[i].Entry)
 	}
 	return settled, appended, max(last, end), later, nil
 }
 
-// append writes to the ledger. Where that then ends before what memory has seen of it, it is an older one, of a standby or a backup, and
+// append writes to the ledger, which was read up to a sequence before. Where it then ends before what memory has seen of it, it is an older one, of a standby or a backup, and
 // nothing is acknowledged.
-func (l *Ledger) append(ctx context.Context, entries []NewEntry, events []audit.Event) (end uint64, err error) {
-	seen := l.config.Universe.Seq()
-	if end, err = l.config.Books.AppendLedger(ctx, entries, events); err != nil {
+func (l *Ledger) append(ctx context.Context, read uint64, entries []NewEntry, events []audit.Event) (end uint64, err error) {
+	if end, err = l.config.Books.AppendLedger(ctx, read, entries, events); err != nil {
 		return 0, err
 	}
-	return end, l.config.Universe.notBack(seen, end-uint64(len(entries)))
+	return end, l.config.Universe.notBack(read, end-uint64(len(entries)))
 }
 
 // facts are what decides about each request. Who may revoke any certificate asks nothing that memory does not know, if it is to be

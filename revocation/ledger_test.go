@@ -259,13 +259,13 @@ type gatedBooks struct {
 	entered, gate chan struct{} // each append says that it began, if somebody can hear it, and waits
 }
 
-func (b *gatedBooks) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+func (b *gatedBooks) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	select {
 	case b.entered <- struct{}{}:
 	default:
 	}
 	<-b.gate
-	return b.Store.AppendLedger(ctx, entries, events)
+	return b.Store.AppendLedger(ctx, read, entries, events)
 }
 
 // A full queue says so, and nothing in it is lost.
@@ -407,7 +407,7 @@ type stale struct {
 	tries int
 }
 
-func (s *stale) AppendLedger(context.Context, []revocation.NewEntry, []audit.Event) (uint64, error) {
+func (s *stale) AppendLedger(context.Context, uint64, []revocation.NewEntry, []audit.Event) (uint64, error) {
 	s.tries++
 	return 0, revocation.ErrStale
 }

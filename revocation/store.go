@@ -46,8 +46,9 @@ type Books interface {
 
 	// AppendLedger adds entries (at most 10,000, no two of one certificate) and audit events in one transaction, and
 	// wakes the listeners. It returns the sequence of the last entry; they are consecutive, in the order given. An
-	// entry that is not the successor of its Expected gives ErrStale.
-	AppendLedger(ctx context.Context, entries []NewEntry, events []audit.Event) (last uint64, err error)
+	// entry that is not the successor of its Expected gives ErrStale: read says that every Expected takes the ledger up to there into
+	// account, so that only what came afterwards is looked at; 0 promises nothing.
+	AppendLedger(ctx context.Context, read uint64, entries []NewEntry, events []audit.Event) (last uint64, err error)
 }
 
 // NewEntry is an entry to be appended. The database sets Seq and RecordedAt.

@@ -217,8 +217,8 @@ func (u *Universe) CatchUp(ctx context.Context) error {
 	return u.readLedger(ctx)
 }
 
-// appended is Await for a writer that knows the last entries up to seq: where nothing came between, they are applied as they are, and
-// nobody reads them back.
+// appended is Await for a writer that knows the last entries up to seq: where nothing is missing before them, they are applied as they
+// are, and nobody reads them back.
 func (u *Universe) appended(ctx context.Context, entries []Entry, seq uint64) error {
 	if len(entries) == 0 || entries[len(entries)-1].Seq != seq {
 		return u.Await(ctx, seq)
@@ -226,13 +226,8 @@ func (u *Universe) appended(ctx context.Context, entries []Entry, seq uint64) er
 	if err := u.lock(ctx); err != nil {
 		return err
 	}
-	next := u.Seq() + 1
-	if next == entries[0].Seq {
-		now := u.config.Now().UTC() // the database's clock, but for a moment
-		for i := range entries {
-			entries[i].RecordedAt = now
-		}
-		u.applyEntries(entries)
+	if i, found := slices.BinarySearchFunc(entries, u.Seq()+1, bySeq); found {
+		u.applyEntries(entries[i:])
 	}
 	u.unlock()
 	return u.Await(ctx, seq)

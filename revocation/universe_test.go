@@ -811,7 +811,7 @@ func TestARowFarBeyondItsRange(t *testing.T) {
 		entries = append(entries, revocation.NewEntry{Entry: revocation.Entry{Issuer: i.id, Serial: claim.Key.Serial, Position: claim.Position, Kind: revocation.KindRevoke,
 			Reason: pki.Superseded, RevokedAt: now, Actor: "test"}})
 	}
-	if _, err := s.AppendLedger(t.Context(), entries, nil); err != nil {
+	if _, err := s.AppendLedger(t.Context(), 0, entries, nil); err != nil {
 		t.Fatal(err)
 	}
 	var before, after runtime.MemStats

@@ -289,7 +289,7 @@ func TestIllegalTransitions(t *testing.T) {
 	forged[pki.SerialSize-1] ^= 1
 	claim := h.universe.Claim(revocation.Key{Issuer: h.issuing.ID, Serial: void})
 	entry := revocation.Entry{Issuer: h.issuing.ID, Serial: void, Position: claim.Position, Kind: revocation.KindVoid, RevokedAt: lost, Actor: "test"}
-	head, err := h.store.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: entry}}, nil)
+	head, err := h.store.AppendLedger(t.Context(), 0, []revocation.NewEntry{{Entry: entry}}, nil)
 	if err != nil || !claim.Dense {
 		t.Fatal(claim, err)
 	}

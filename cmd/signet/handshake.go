@@ -115,7 +115,9 @@ func ofAnother(source string, c *x509.Certificate, issuers []*x509.Certificate) 
 func absolute(sources []string) ([]string, error) {
 	var out []string
 	for _, s := range sources {
-		if !strings.Contains(s, "://") {
+		if scheme, _, ok := strings.Cut(s, "://"); ok && scheme != "http" && scheme != "https" {
+			return nil, pki.Errorf(pki.KindInvalid, "read CRL", "%.200q: only http and https are fetched", s).WithHint("save the list to a file, and give that")
+		} else if !ok {
 			if _, err := os.Stat(s); err != nil {
 				return nil, fileError("read CRL", err)
 			}
@@ -400,6 +402,9 @@ func hintFor(err error) string {
 	if !ok {
 		if _, ok := errors.AsType[*handshake.UnavailableError](err); ok {
 			return "give a source with --crl or --ocsp (and --allow-private if it is on this network), or say --policy soft"
+		}
+		if _, ok := errors.AsType[*handshake.StaleError](err); ok {
+			return "if the clock of this machine is right, the authority is late; --policy soft goes on without it"
 		}
 		return ""
 	}

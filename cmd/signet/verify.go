@@ -176,6 +176,7 @@ func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 			return err
 		}
 		question.Leaf = ders[0]
+		question.Intermediates = append(question.Intermediates, ders[1:]...) // of a file with the whole chain
 	}
 	result := verify.Judge(question)
 	if err := a.show(result, func(p *printer) { printJudgement(p, result) }); err != nil {
@@ -215,7 +216,9 @@ func (a *app) readForeign(path string) ([]verify.DER, error) {
 		if block == nil {
 			break
 		}
-		ders, rest = append(ders, block.Bytes), after
+		if rest = after; !strings.HasSuffix(block.Type, "KEY") && !strings.HasSuffix(block.Type, "PARAMETERS") { // with which a server's file may begin
+			ders = append(ders, block.Bytes)
+		}
 	}
 	if len(ders) == 0 {
 		return []verify.DER{data}, nil

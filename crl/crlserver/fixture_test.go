@@ -116,7 +116,7 @@ func (a *authority) event(epoch pki.Epoch, index uint64, kind revocation.Kind, r
 // append writes to the ledger and returns its new end.
 func (a *authority) append(t testing.TB, entries ...revocation.NewEntry) uint64 {
 	t.Helper()
-	seq, err := a.store.AppendLedger(t.Context(), entries, nil)
+	seq, err := a.store.AppendLedger(t.Context(), 0, entries, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -668,7 +668,7 @@ func TestDatabaseDown(t *testing.T) {
 	var seq uint64
 	eventually(t, "the ledger takes a revocation", func() bool {
 		var err error
-		seq, err = s.AppendLedger(t.Context(), []revocation.NewEntry{a.event(epoch, 2, revocation.KindRevoke, pki.KeyCompromise, 0)}, nil)
+		seq, err = s.AppendLedger(t.Context(), 0, []revocation.NewEntry{a.event(epoch, 2, revocation.KindRevoke, pki.KeyCompromise, 0)}, nil)
 		return err == nil
 	})
 	p.await(t, seq)

@@ -2,7 +2,8 @@
 // own so that users of handshake who do not speak gRPC do not link it.
 //
 // Connections are tracked: as long as Checker.Run runs, one whose peer's certificate becomes revoked is closed, and the calls on
-// it end with codes.Unavailable. A client then connects again, and is refused.
+// it end with codes.Unavailable. A client then connects again, and is refused. gRPC tells why in words only: for the typed error, and to
+// count, use handshake.Config.Observe.
 package grpccreds
 
 import (

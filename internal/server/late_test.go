@@ -142,7 +142,7 @@ func TestLate(t *testing.T) {
 		t.Fatal("the serial number has no position")
 	}
 	entry := revocation.Entry{Issuer: issued.Issuer, Serial: issued.Serial, Position: position, Kind: revocation.KindRevoke, Reason: pki.Superseded, RevokedAt: time.Now().UTC().Truncate(time.Second), Actor: "test"}
-	seq, err := db.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: entry}}, nil)
+	seq, err := db.AppendLedger(t.Context(), 0, []revocation.NewEntry{{Entry: entry}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,15 +50,17 @@ CREATE TYPE ledger_entry AS (
 -- signet_ledger_append is the one function that inserts into the ledger. Call it inside the transaction of the mutation,
 -- after every lock but that of the audit head; no two entries may be of one certificate. It returns the last sequence,
 -- and raises SG910 if an entry is not the successor of what it expects. p_read, if not null, is where the ledger ended
--- before the caller read what it expects: only what came afterwards can be news, and the ledger is held for a shorter time.
+-- before the caller read what it expects, here or in memory: only what came afterwards can be news, and mostly nothing did.
 --
 -- Plans are cached, and one made while a table was small outlives that: so sequential scans and hash joins are off here
--- and below, and the last entry of a certificate is found by "seq + 0", or the planner would walk back the primary key.
+-- and below; the last entry of a certificate is found by "seq + 0", or the planner would walk back the primary key; and it is read by
+-- a subquery with LIMIT, since a join could go through the whole ledger for each certificate.
 CREATE FUNCTION signet_ledger_append(p_entries ledger_entry[], p_read bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
 	v_count integer := coalesce(cardinality(p_entries), 0);
 	v_last  bigint;
+	v_had   bigint;
 	v_now   timestamptz;
 	v_stale bytea;
 BEGIN
@@ -66,10 +68,12 @@ BEGIN
 		RETURN (SELECT seq FROM ledger_head);
 	END IF;
 	UPDATE ledger_head SET seq = seq + v_count WHERE one RETURNING seq INTO STRICT v_last;
-	-- A later statement, so that it sees what was committed while this one waited for the lock.
-	IF p_read IS NOT NULL THEN
+	v_had := v_last - v_count;
+	-- Later statements, so that they see what was committed while this one waited for the lock. A ledger that ends before p_read is
+	-- another one, of which the caller knows nothing.
+	IF v_had > p_read THEN
 		v_stale := signet_ledger_stale(p_entries, p_read);
-	ELSE
+	ELSIF p_read IS NULL OR v_had < p_read THEN
 		SELECT e.serial INTO v_stale FROM unnest(p_entries) AS e
 			WHERE e.expected <> coalesce(CASE WHEN e.epoch IS NULL
 				THEN (SELECT max(l.seq + 0) FROM ledger l WHERE l.epoch IS NULL AND l.issuer = e.issuer AND l.serial = e.serial)
@@ -81,25 +85,26 @@ BEGIN
 	END IF;
 	v_now := clock_timestamp();
 	INSERT INTO ledger (seq, issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, recorded_at, job, actor)
-		SELECT v_last - v_count + e.n, e.issuer, e.epoch, e.idx, e.serial, e.kind, e.reason, e.revoked_at, e.invalidity_at, v_now, e.job, e.actor
+		SELECT v_had + e.n, e.issuer, e.epoch, e.idx, e.serial, e.kind, e.reason, e.revoked_at, e.invalidity_at, v_now, e.job, e.actor
 		FROM unnest(p_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n);
 	PERFORM pg_notify('signet_ledger', ''); -- a hint without data; sent once, at commit
 	RETURN v_last;
 END $$;
 
--- signet_ledger_stale returns the serial of an entry whose certificate, in the scheme of dense serials, has an entry after
--- p_read that it does not expect. A hash join, whichever side is the larger.
+-- signet_ledger_stale returns the serial of an entry whose certificate has an entry after p_read that it does not expect. A hash
+-- join, whichever side is the larger.
 CREATE FUNCTION signet_ledger_stale(p_entries ledger_entry[], p_read bigint) RETURNS bytea LANGUAGE plpgsql STABLE
 	SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = off AS $$
 BEGIN
-	RETURN (SELECT e.serial FROM ledger l JOIN unnest(p_entries) AS e ON l.idx = e.idx AND l.epoch = e.epoch AND l.issuer = e.issuer AND l.seq > e.expected
+	RETURN (SELECT e.serial FROM ledger l JOIN unnest(p_entries) AS e
+			ON l.serial = e.serial AND l.issuer = e.issuer AND l.epoch IS NOT DISTINCT FROM e.epoch AND l.seq > e.expected
 		WHERE l.seq > p_read LIMIT 1);
 END $$;
 
 -- signet_ledger_write is revocation's Books.AppendLedger.
-CREATE FUNCTION signet_ledger_write(p_entries ledger_entry[], p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION signet_ledger_write(p_entries ledger_entry[], p_read bigint, p_audit audit_batch) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-	v_last bigint := signet_ledger_append(p_entries);
+	v_last bigint := signet_ledger_append(p_entries, p_read);
 BEGIN
 	PERFORM signet_audit_append(p_audit);
 	RETURN v_last;
@@ -111,13 +116,13 @@ CREATE FUNCTION signet_certificate_facts(p_issuer bytea[], p_serial bytea[], p_e
 	RETURNS TABLE (o_not_after timestamptz, o_account text, o_last ledger) LANGUAGE plpgsql STABLE ROWS 64
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-	RETURN QUERY SELECT c.not_after, c.account, l
+	RETURN QUERY SELECT c.not_after, c.account, l.entry
 		FROM unnest(p_issuer, p_serial, p_epoch, p_idx) WITH ORDINALITY AS k (issuer, serial, epoch, idx, n)
 		LEFT JOIN LATERAL (SELECT x.not_after, x.account FROM certificates x
 			WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial LIMIT 1) c ON true
 		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.issuer = k.issuer AND x.epoch = k.epoch AND x.idx = k.idx AND x.serial = k.serial) d ON true
 		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch IS NULL AND x.issuer = k.issuer AND x.serial = k.serial) f ON true
-		LEFT JOIN ledger l ON l.seq = greatest(d.seq, f.seq)
+		LEFT JOIN LATERAL (SELECT x AS entry FROM ledger x WHERE x.seq = greatest(d.seq, f.seq) LIMIT 1) l ON true
 		ORDER BY k.n;
 END $$;
 
@@ -213,7 +218,7 @@ BEGIN
 		INTO v_entries
 		FROM (SELECT c.issuer, c.epoch, c.idx, c.serial, l.seq, l.kind, l.revoked_at, l.invalidity_at
 			FROM certificates c LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch = c.epoch AND x.issuer = c.issuer AND x.idx = c.idx) m ON true
-				LEFT JOIN ledger l ON l.seq = m.seq
+				LEFT JOIN LATERAL (SELECT * FROM ledger x WHERE x.seq = m.seq LIMIT 1) l ON true
 			WHERE c.spki_hash = ANY (p_hashes) AND c.epoch >= p_epoch AND (c.not_after > v_now) IS TRUE
 			  AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND l.reason <> 1)
 			LIMIT p_limit + 1) s;
@@ -268,7 +273,7 @@ BEGIN
 				coalesce(p_job.invalidity_at, l.invalidity_at), p_job.id, p_job.actor, coalesce(l.seq, 0))::ledger_entry
 		FROM unnest(p_chosen) WITH ORDINALITY AS c (issuer, epoch, idx, serial, n)
 		LEFT JOIN LATERAL (SELECT max(x.seq + 0) AS seq FROM ledger x WHERE x.epoch = c.epoch AND x.issuer = c.issuer AND x.idx = c.idx) m ON true
-		LEFT JOIN ledger l ON l.seq = m.seq
+		LEFT JOIN LATERAL (SELECT * FROM ledger x WHERE x.seq = m.seq LIMIT 1) l ON true
 		WHERE c.serial IS NOT NULL AND (l.kind IS NULL OR l.kind IN (3, 4) OR l.kind IN (1, 2) AND p_job.reason = 1 AND l.reason <> 1)
 		ORDER BY c.n);
 END $$;

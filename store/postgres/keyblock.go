@@ -12,26 +12,40 @@ import (
 )
 
 // BlockKey implements revocation.KeyBooks.
-func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int) (receipt revocation.BlockReceipt, err error) {
+func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, after uint64) (receipt revocation.BlockReceipt, news []revocation.Entry, err error) {
 	const op = "block key"
 	selector, err := json.Marshal(job.Selector)
 	if err != nil {
-		return receipt, translate(op, err)
+		return receipt, nil, translate(op, err)
 	}
 	var seq int64
 	var started bool
-	err = s.keys.QueryRow(ctx, blockKey,
+	batch := blocking(int64(after), limit,
 		[][]byte{block.SPKI[:], block.Material[:]}, string(block.Proof), plain(block.Comment), nullTime(block.InvalidityAt), firstEpoch(at), limit,
-		job.ID[:], string(selector), at.UnixMicro(), plain(job.Principal.ID), plain(job.Principal.RequestID), plain(job.Principal.Source)).
-		Scan(&receipt.Already, &receipt.Revoked, &seq, &started)
-	if err != nil {
-		return revocation.BlockReceipt{}, translate(op, err)
+		job.ID[:], string(selector), at.UnixMicro(), plain(job.Principal.ID), plain(job.Principal.RequestID), plain(job.Principal.Source))
+	batch.QueuedQueries[0].QueryRow(func(row pgx.Row) error {
+		return row.Scan(&receipt.Already, &receipt.Revoked, &seq, &started)
+	})
+	batch.QueuedQueries[1].Query(func(rows pgx.Rows) error {
+		news, err = collectEntries(rows)
+		return err
+	})
+	if err := s.keys.SendBatch(ctx, batch).Close(); err != nil { // the commit is at the end
+		return revocation.BlockReceipt{}, nil, translate(op, err)
 	}
 	receipt.Seq = uint64(seq)
 	if started {
 		receipt.Job = job.ID
 	}
-	return receipt, nil
+	return receipt, news, nil
+}
+
+// blocking is one message to the database, and so one transaction: the key is blocked, and the end of the ledger read.
+func blocking(after int64, limit int, args ...any) *pgx.Batch {
+	batch := &pgx.Batch{}
+	batch.Queue(blockKey, args...)
+	batch.Queue(ledgerEntriesAfter, after, limit)
+	return batch
 }
 
 const blockKey = `SELECT already, revoked, seq, started FROM signet_block_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
@@ -39,8 +53,7 @@ const blockKey = `SELECT already, revoked, seq, started FROM signet_block_key($1
 // meetKeys blocks nothing on a new connection. The compromise of a key is rare, and a connection that meets every week's partition for the
 // first time takes longer to plan than a thousand revocations take.
 func meetKeys(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, blockKey, [][]byte{}, "", "", nil, int32(0), 0, []byte{}, "", int64(0), "", "", "")
-	return err
+	return conn.SendBatch(ctx, blocking(0, 0, [][]byte{}, "", "", nil, int32(0), 0, []byte{}, "", int64(0), "", "", "")).Close()
 }
 
 // BlockedKeys implements revocation.KeyBooks.

@@ -26,10 +26,12 @@ func (s *Store) LedgerHead(ctx context.Context) (uint64, error) {
 	return uint64(seq), translate("read ledger head", err)
 }
 
+const ledgerEntriesAfter = `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 ORDER BY seq LIMIT $2`
+
 // LedgerEntries implements revocation.Log.
 func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
 	const op = "read ledger"
-	rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE seq > $1 ORDER BY seq LIMIT $2`, int64(after), limit)
+	rows, err := s.pool.Query(ctx, ledgerEntriesAfter, int64(after), limit)
 	if err != nil {
 		return nil, translate(op, err)
 	}
@@ -132,9 +134,9 @@ func (s *Store) listen(ctx context.Context, op, statement string, wake func(chan
 }
 
 // AppendLedger implements revocation.Books. One call, one transaction: a client stopped at any point holds no lock.
-func (s *Store) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
 	var last int64
-	err := s.pool.QueryRow(ctx, `SELECT signet_ledger_write($1, $2)`, ledgerEntries(entries), auditParam(events)).Scan(&last)
+	err := s.pool.QueryRow(ctx, `SELECT signet_ledger_write($1, nullif($2::bigint, 0), $3)`, ledgerEntries(entries), int64(read), auditParam(events)).Scan(&last)
 	return uint64(last), translate("append to ledger", err)
 }
 

@@ -142,12 +142,12 @@ func TestAppendWaitsForAppend(t *testing.T) {
 	r := newRig(t)
 	r.hold()
 	first := r.spawn(func() error {
-		_, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()})
+		_, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()})
 		return err
 	})
 	r.waiters(1)
 	second := r.spawn(func() error { // without an event it needs no audit head
-		_, err := r.b.AppendLedger(t.Context(), r.revocation(2), nil)
+		_, err := r.b.AppendLedger(t.Context(), 0, r.revocation(2), nil)
 		return err
 	})
 	r.waiters(2, second)
@@ -178,7 +178,7 @@ func TestBlockWaitsForRecord(t *testing.T) {
 	})
 	r.waiters(1)
 	blocked := r.spawn(func() (err error) {
-		receipt, err = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100)
+		receipt, _, err = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100, 0)
 		return err
 	})
 	r.waiters(2, blocked)
@@ -196,7 +196,7 @@ func TestRecordWaitsForBlock(t *testing.T) {
 	var outcomes []ca.Outcome
 	r.hold()
 	blocked := r.spawn(func() error {
-		_, err := r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100)
+		_, _, err := r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{1}, Actor: "a"}, at, 100, 0)
 		return err
 	})
 	r.waiters(1)
@@ -263,7 +263,7 @@ func TestJudgedAgain(t *testing.T) {
 			}
 			r.hold()
 			first := r.spawn(func() error {
-				_, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()})
+				_, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()})
 				return err
 			})
 			r.waiters(1)
@@ -272,7 +272,7 @@ func TestJudgedAgain(t *testing.T) {
 				if what == "job" {
 					_, judged = r.b.RunChunk(t.Context(), job, revocation.InstanceID{1}, 10, at)
 				} else {
-					_, judged = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, at, 100)
+					_, _, judged = r.b.BlockKey(t.Context(), r.block(), revocation.Job{ID: revocation.JobID{2}, Actor: "a"}, at, 100, 0)
 				}
 				return nil
 			})
@@ -457,7 +457,7 @@ func TestStoppedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	// lock_timeout of the pool is 10 s: only the server's own timeout on the stopped process lets this through.
-	if last, err := r.a.AppendLedger(t.Context(), r.revocation(1), []audit.Event{r.event()}); err != nil || last != 1 {
+	if last, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()}); err != nil || last != 1 {
 		t.Errorf("append beside a stopped process: %d, %v", last, err)
 	}
 }

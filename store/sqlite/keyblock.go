@@ -42,7 +42,7 @@ func (s *Store) BlockedKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.Ke
 }
 
 // BlockKey implements revocation.KeyBooks.
-func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int) (receipt revocation.BlockReceipt, err error) {
+func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, _ uint64) (receipt revocation.BlockReceipt, _ []revocation.Entry, err error) {
 	const op = "block key"
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		receipt = revocation.BlockReceipt{Already: true}
@@ -86,10 +86,10 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 			RequestID: who.RequestID, Source: who.Source, Detail: detail}})
 	})
 	if err != nil {
-		return revocation.BlockReceipt{}, err
+		return revocation.BlockReceipt{}, nil, err
 	}
 	s.wakeLedger()
-	return receipt, nil
+	return receipt, nil, nil
 }
 
 // candidate is a certificate that a job selected; not recorded if a list names none.

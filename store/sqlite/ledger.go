@@ -15,28 +15,14 @@ import (
 
 const ledgerColumns = `seq, issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, recorded_at, job, actor`
 
-// appendLedger is the one function that inserts into the ledger, inside the transaction of the mutation. No two entries
-// may be of one certificate. It returns the last sequence, and revocation.ErrStale if an entry is not the successor of
-// what it expects. After the commit, call wakeLedger.
+// appendLedger is the one function that inserts into the ledger, inside the transaction of the mutation, in which it was seen that
+// every entry is the successor of what it expects. No two may be of one certificate. It returns the last sequence. After the commit,
+// call wakeLedger.
 func appendLedger(ctx context.Context, tx *sql.Tx, now time.Time, entries []revocation.NewEntry) (uint64, error) {
 	var seq int64
-	if len(entries) == 0 {
-		err := tx.QueryRowContext(ctx, `SELECT seq FROM ledger_head`).Scan(&seq)
-		return uint64(seq), err
-	}
 	if err := tx.QueryRowContext(ctx, `UPDATE ledger_head SET seq = seq + ? RETURNING seq - ?`, len(entries), len(entries)).Scan(&seq); err != nil {
 		return 0, err
 	}
-	lastDense, err := tx.PrepareContext(ctx, `SELECT coalesce(max(seq), 0) FROM ledger WHERE issuer = ? AND epoch = ? AND idx = ?`)
-	if err != nil {
-		return 0, err
-	}
-	defer lastDense.Close()
-	lastForeign, err := tx.PrepareContext(ctx, `SELECT coalesce(max(seq), 0) FROM ledger WHERE epoch IS NULL AND issuer = ? AND serial = ?`)
-	if err != nil {
-		return 0, err
-	}
-	defer lastForeign.Close()
 	insert, err := tx.PrepareContext(ctx, `INSERT INTO ledger (`+ledgerColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	if err != nil {
 		return 0, err
@@ -45,22 +31,11 @@ func appendLedger(ctx context.Context, tx *sql.Tx, now time.Time, entries []revo
 	for i := range entries {
 		e := &entries[i]
 		var issuer, epoch, idx, serial, invalidityAt, job any
-		var last int64
-		var err error
-		switch {
-		case e.Kind == revocation.KindRestore:
-		case e.Foreign:
+		if e.Kind != revocation.KindRestore {
 			issuer, serial = e.Issuer[:], e.Serial[:]
-			err = lastForeign.QueryRowContext(ctx, issuer, serial).Scan(&last)
-		default:
-			issuer, serial, epoch, idx = e.Issuer[:], e.Serial[:], int64(e.Position.Epoch), int64(e.Position.Index)
-			err = lastDense.QueryRowContext(ctx, issuer, epoch, idx).Scan(&last)
-		}
-		if err != nil {
-			return 0, err
-		}
-		if uint64(last) != e.Expected {
-			return 0, &pki.Error{Kind: pki.KindConflict, Op: "append to ledger", Err: fmt.Errorf("%w: %s", revocation.ErrStale, e.Serial)}
+			if !e.Foreign {
+				epoch, idx = int64(e.Position.Epoch), int64(e.Position.Index)
+			}
 		}
 		if !e.InvalidityAt.IsZero() {
 			invalidityAt = e.InvalidityAt.UnixMicro()
@@ -75,6 +50,35 @@ func appendLedger(ctx context.Context, tx *sql.Tx, now time.Time, entries []revo
 		}
 	}
 	return uint64(seq), nil
+}
+
+// checkExpected returns revocation.ErrStale if an entry is not the successor of what it expects.
+func checkExpected(ctx context.Context, tx *sql.Tx, entries []revocation.NewEntry) error {
+	dense, err := tx.PrepareContext(ctx, `SELECT coalesce(max(seq), 0) FROM ledger WHERE issuer = ? AND epoch = ? AND idx = ?`)
+	if err != nil {
+		return err
+	}
+	defer dense.Close()
+	foreign, err := tx.PrepareContext(ctx, `SELECT coalesce(max(seq), 0) FROM ledger WHERE epoch IS NULL AND issuer = ? AND serial = ?`)
+	if err != nil {
+		return err
+	}
+	defer foreign.Close()
+	for i := range entries {
+		e := &entries[i]
+		last, args := dense, []any{e.Issuer[:], int64(e.Position.Epoch), int64(e.Position.Index)}
+		if e.Foreign {
+			last, args = foreign, []any{e.Issuer[:], e.Serial[:]}
+		}
+		var seq int64
+		if err := last.QueryRowContext(ctx, args...).Scan(&seq); err != nil {
+			return err
+		}
+		if uint64(seq) != e.Expected {
+			return &pki.Error{Kind: pki.KindConflict, Op: "append to ledger", Err: fmt.Errorf("%w: %s", revocation.ErrStale, e.Serial)}
+		}
+	}
+	return nil
 }
 
 // wakeLedger wakes whoever listens to the ledger.
@@ -165,8 +169,17 @@ func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error 
 }
 
 // AppendLedger implements revocation.Books.
-func (s *Store) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (last uint64, err error) {
+func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (last uint64, err error) {
 	err = s.inTx(ctx, "append to ledger", func(tx *sql.Tx, now time.Time) error {
+		var head int64
+		if err := tx.QueryRowContext(ctx, `SELECT seq FROM ledger_head`).Scan(&head); err != nil {
+			return err
+		}
+		if read == 0 || uint64(head) != read {
+			if err := checkExpected(ctx, tx, entries); err != nil {
+				return err
+			}
+		}
 		if last, err = appendLedger(ctx, tx, now, entries); err != nil {
 			return err
 		}

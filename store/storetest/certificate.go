@@ -25,7 +25,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 	block := func(b *books, key pki.KeyHash) {
 		b.t.Helper()
-		_, err := b.s.BlockKey(b.t.Context(), revocation.KeyBlock{SPKI: key, Material: pki.KeyHash{0xff, key[0]}}, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, b.at, 100)
+		_, _, err := b.s.BlockKey(b.t.Context(), revocation.KeyBlock{SPKI: key, Material: pki.KeyHash{0xff, key[0]}}, revocation.Job{ID: revocation.JobID{1}, Actor: "token:admin"}, b.at, 100, 0)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		r := b.reserve(1, 16, time.Minute)
 		issuer, above := pki.Serial{0x41, 1}, pki.Serial{0x41, 2}
 		say := func(serial pki.Serial) uint64 {
-			seq, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.Issuer, Serial: serial, Foreign: true, Kind: revocation.KindRevoke,
+			seq, err := b.s.AppendLedger(t.Context(), 0, []revocation.NewEntry{{Entry: revocation.Entry{Issuer: r.Issuer, Serial: serial, Foreign: true, Kind: revocation.KindRevoke,
 				RevokedAt: b.at, Actor: "token:admin"}}}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -262,7 +262,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			wg.Go(func() {
 				var err error
 				job := revocation.Job{ID: revocation.JobID{2, byte(i)}, Actor: "token:admin"}
-				if receipt, err = b.s.BlockKey(t.Context(), revocation.KeyBlock{SPKI: entry.KeyHash, Material: entry.KeyMaterial}, job, b.at, 100); err != nil {
+				if receipt, _, err = b.s.BlockKey(t.Context(), revocation.KeyBlock{SPKI: entry.KeyHash, Material: entry.KeyMaterial}, job, b.at, 100, 0); err != nil {
 					t.Error(err)
 				}
 			})

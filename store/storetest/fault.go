@@ -95,13 +95,17 @@ func (f *Faulty) AppendAudit(ctx context.Context, events []audit.Event) error {
 }
 
 // AppendLedger implements revocation.Books.
-func (f *Faulty) AppendLedger(ctx context.Context, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
-	return faulty(f, "AppendLedger", func() (uint64, error) { return f.Store.AppendLedger(ctx, entries, events) })
+func (f *Faulty) AppendLedger(ctx context.Context, read uint64, entries []revocation.NewEntry, events []audit.Event) (uint64, error) {
+	return faulty(f, "AppendLedger", func() (uint64, error) { return f.Store.AppendLedger(ctx, read, entries, events) })
 }
 
 // BlockKey implements revocation.KeyBooks.
-func (f *Faulty) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int) (revocation.BlockReceipt, error) {
-	return faulty(f, "BlockKey", func() (revocation.BlockReceipt, error) { return f.Store.BlockKey(ctx, block, job, at, limit) })
+func (f *Faulty) BlockKey(ctx context.Context, block revocation.KeyBlock, job revocation.Job, at time.Time, limit int, after uint64) (receipt revocation.BlockReceipt, news []revocation.Entry, err error) {
+	receipt, err = faulty(f, "BlockKey", func() (revocation.BlockReceipt, error) {
+		receipt, news, err = f.Store.BlockKey(ctx, block, job, at, limit, after)
+		return receipt, err
+	})
+	return receipt, news, err
 }
 
 // CreateJob implements revocation.JobBooks.

@@ -150,7 +150,7 @@ func fillInventory(b *books) (all []stocked) {
 		}
 		var last uint64
 		for _, kind := range steps {
-			seq, err := b.s.AppendLedger(b.t.Context(), []revocation.NewEntry{{Expected: last, Entry: revocation.Entry{
+			seq, err := b.s.AppendLedger(b.t.Context(), 0, []revocation.NewEntry{{Expected: last, Entry: revocation.Entry{
 				Issuer: c.Issuer, Serial: c.Serial, Position: c.Position, Kind: kind, RevokedAt: b.at, Actor: "token:web",
 			}}}, []audit.Event{c.Event})
 			if err != nil {

@@ -47,7 +47,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		restore := revocation.NewEntry{Entry: revocation.Entry{Kind: revocation.KindRestore, RevokedAt: time.Unix(1, 0).UTC(), Actor: "cli"}}
 		entries := []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke), bare, foreign, other, restore}
 		event := audit.Event{At: time.Unix(5, 0), Actor: "token:test", Action: "certificate.revoke", Outcome: audit.OK}
-		last, err := s.AppendLedger(t.Context(), entries, []audit.Event{event})
+		last, err := s.AppendLedger(t.Context(), 0, entries, []audit.Event{event})
 		if err != nil || last != 5 {
 			t.Fatalf("append: %d, %v; want 5", last, err)
 		}
@@ -108,7 +108,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		foreign := newEntry(1, pki.Position{}, revocation.KindRevoke)
 		foreign.Foreign, foreign.Serial = true, serialAt(p) // a forgery that reuses the serial is another certificate
 		hold := newEntry(1, p, revocation.KindHold)
-		if last, err := s.AppendLedger(t.Context(), []revocation.NewEntry{hold, foreign}, nil); err != nil || last != 2 {
+		if last, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{hold, foreign}, nil); err != nil || last != 2 {
 			t.Fatal(last, err)
 		}
 		fresh := newEntry(1, pki.Position{Epoch: 300, Index: 6}, revocation.KindRevoke)
@@ -116,7 +116,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 			release := newEntry(1, p, revocation.KindRelease)
 			release.Expected = expected
 			events := []audit.Event{{Actor: "a", Outcome: audit.OK}}
-			if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{fresh, release}, events); !errors.Is(err, revocation.ErrStale) || pki.KindOf(err) != pki.KindConflict {
+			if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{fresh, release}, events); !errors.Is(err, revocation.ErrStale) || pki.KindOf(err) != pki.KindConflict {
 				t.Errorf("expecting %d where 1 is last: %v, want ErrStale", expected, err)
 			}
 		}
@@ -136,7 +136,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 			}
 		}
 		last(2) // the serial that claims the place, whoever made it
-		if last, err := s.AppendLedger(t.Context(), []revocation.NewEntry{release}, nil); err != nil || last != 3 {
+		if last, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{release}, nil); err != nil || last != 3 {
 			t.Fatal(last, err)
 		}
 		last(3)
@@ -157,10 +157,25 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		elsewhere := foreign
 		elsewhere.Issuer = pki.IssuerID{2}
 		later := newEntry(1, pki.Position{Epoch: 301, Index: 5}, revocation.KindRevoke)
-		if end, err := s.AppendLedger(t.Context(), []revocation.NewEntry{again, elsewhere, later}, nil); err != nil || end != 6 {
+		if end, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{again, elsewhere, later}, nil); err != nil || end != 6 {
 			t.Errorf("entries of others that look alike: %d, %v", end, err)
 		}
 		last(4)
+		// Who read up to 2 or 3 knows nothing of 4, and who read up to 60 read another ledger.
+		change := newEntry(1, p, revocation.KindRevoke)
+		for _, test := range []struct {
+			read     uint64
+			entry    revocation.NewEntry
+			expected uint64
+			stale    bool
+		}{
+			{2, change, 1, true}, {2, foreign, 2, true}, {3, foreign, 2, true}, {3, change, 3, false}, {60, change, 3, true}, {60, foreign, 4, false},
+		} {
+			test.entry.Expected = test.expected
+			if _, err := s.AppendLedger(t.Context(), test.read, []revocation.NewEntry{test.entry}, nil); err != nil && !test.stale || errors.Is(err, revocation.ErrStale) != test.stale {
+				t.Errorf("read up to %d, expecting %d: %v, want stale %t", test.read, test.expected, err, test.stale)
+			}
+		}
 	})
 
 	t.Run("orders concurrent writers", func(t *testing.T) {
@@ -187,7 +202,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 			}
 		}
 		woken("listening", true)
-		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke)}, nil); err != nil {
+		if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke)}, nil); err != nil {
 			t.Fatal(err)
 		}
 		woken("an entry", false)
@@ -226,7 +241,7 @@ func HuntLateCommits(t *testing.T, reader store.Store, writers ...store.Store) {
 					batch = append(batch, newEntry(byte(w+1), pki.Position{Epoch: 300, Index: uint64(i)}, revocation.KindRevoke))
 					i++
 				}
-				if _, err := s.AppendLedger(t.Context(), batch, nil); err != nil {
+				if _, err := s.AppendLedger(t.Context(), 0, batch, nil); err != nil {
 					t.Error(err)
 					return
 				}

@@ -176,7 +176,7 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		known := revocation.NewEntry{Entry: revocation.Entry{Issuer: r.Issuer, Serial: b.serial(r, 6), Position: pki.Position{Epoch: r.Epoch, Index: 6}, Kind: revocation.KindRevoke, RevokedAt: b.at, Actor: "token:web"}}
 		elsewhere := known
 		elsewhere.Serial[19], elsewhere.Position = ^known.Serial[19], pki.Position{Epoch: r.Epoch + 1, Index: 5}
-		if _, err := b.s.AppendLedger(t.Context(), []revocation.NewEntry{known, elsewhere}, nil); err != nil { // it is on the lists already
+		if _, err := b.s.AppendLedger(t.Context(), 0, []revocation.NewEntry{known, elsewhere}, nil); err != nil { // it is on the lists already
 			t.Fatal(err)
 		}
 		if n, err := b.close(r, 1, ca.Run{From: 2, To: 4}, ca.Run{From: 7, To: 16}); err != nil || n != 1 {

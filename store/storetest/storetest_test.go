@@ -31,7 +31,7 @@ func TestPostgres(t *testing.T) {
 func TestAppendOnly(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		entry := revocation.NewEntry{Entry: revocation.Entry{Issuer: pki.IssuerID{1}, Kind: revocation.KindRevoke, RevokedAt: time.Unix(1, 0), Actor: "a"}}
-		if _, err := s.AppendLedger(t.Context(), []revocation.NewEntry{entry}, []audit.Event{{Actor: "a", Outcome: audit.OK}}); err != nil {
+		if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{entry}, []audit.Event{{Actor: "a", Outcome: audit.OK}}); err != nil {
 			t.Fatal(err)
 		}
 		for _, statement := range []string{
