@@ -181,10 +181,18 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 		a.ranges.giveBack(ctx, taken)
 		return nil, err
 	}
-	// From here on the index is used up. If this process stops before the certificate is recorded, reconciliation finds
-	// the range open, recomputes the serial, and makes it void.
+	// From here on, if this process stops before the certificate is recorded, reconciliation finds the range open, recomputes
+	// the serial, and makes it void.
+	der, unsigned, err := d.issuer.sign(ticket, tbs)
+	if unsigned { // or a token that is away would fill the lists with voids
+		a.ranges.giveBack(ctx, taken)
+		return nil, err
+	}
 	defer a.ranges.signed(ctx, taken)
-	return a.signAndRecord(ctx, o, d, taken, tbs, ticket)
+	if err != nil {
+		return nil, err
+	}
+	return a.release(ctx, o, d, taken, der)
 }
 
 // examine asks of a request everything that can be asked before it has an index.
@@ -356,12 +364,8 @@ func (a *Authority) rulesOf(p *profile.Profile) (*lint.Rules, error) {
 	return rules, nil
 }
 
-// signAndRecord signs, and releases the certificate only when it is recorded.
-func (a *Authority) signAndRecord(ctx context.Context, o order, d *draft, taken slot, tbs []byte, ticket Ticket) (*Issued, error) {
-	der, err := d.issuer.sign(ticket, tbs)
-	if err != nil {
-		return nil, err
-	}
+// release records the certificate, and only then lets it out.
+func (a *Authority) release(ctx context.Context, o order, d *draft, taken slot, der []byte) (*Issued, error) {
 	entry := a.entry(o, d, taken, der)
 	outcome, err := a.record(ctx, o, &entry)
 	if err != nil {

@@ -205,4 +205,7 @@ func drawSerial() (s pki.Serial, err error) {
 }
 
 // Sign signs what was proposed, and nothing else, and returns the certificate.
-func (p *Proposal) Sign() ([]byte, error) { return p.parent.sign(p.ticket, p.TBS) }
+func (p *Proposal) Sign() ([]byte, error) {
+	der, _, err := p.parent.sign(p.ticket, p.TBS)
+	return der, err
+}

@@ -1,14 +1,19 @@
 package ca_test
 
 import (
+	"context"
+	"crypto"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/lint"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/testdb"
@@ -114,4 +119,83 @@ func TestALintFailureGivesTheIndexBack(t *testing.T) {
 			t.Errorf("index %d, want %d", issued.Position.Index, i)
 		}
 	}
+}
+
+// trouble is a keyring whose keys are in a device that fails, or does not answer, on demand.
+type trouble struct {
+	keyring
+	fails atomic.Bool
+	hangs atomic.Bool
+	hang  chan struct{} // closed: what hangs returns
+}
+
+type troubled struct {
+	crypto.Signer
+	device *trouble
+}
+
+func (k *trouble) Create(ctx context.Context, name string, algorithm keys.Algorithm) (*keys.Key, error) {
+	if _, err := k.keyring.Create(ctx, name, algorithm); err != nil {
+		return nil, err
+	}
+	return k.Open(ctx, k.URI(name))
+}
+
+func (k *trouble) Open(ctx context.Context, uri string) (*keys.Key, error) {
+	key, err := k.keyring.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	return &keys.Key{Signer: troubled{key.Signer, k}, URI: key.URI, Secret: key.Secret}, nil
+}
+
+func (s troubled) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	switch {
+	case s.device.fails.Load():
+		return nil, errors.New("device error")
+	case s.device.hangs.Load():
+		<-s.device.hang
+	}
+	return s.Signer.Sign(random, digest, opts)
+}
+
+// What a device does not sign costs no index, or an hour of its absence would fill the lists with voids. What it may still sign does.
+func TestAKeyThatFailsCostsNoIndex(t *testing.T) {
+	device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}, hang: make(chan struct{})}
+	w := newTownWith(t, testdb.SQLite(t), device)
+	w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 50 * time.Millisecond, Places: 2})
+	a := w.instance(w.store)
+	next := func(when string, want uint64) {
+		t.Helper()
+		issued, err := w.issue(a, server(t, "a.example.com"))
+		if err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+		if got := issued.Position.Index; got != want {
+			t.Errorf("%s: index %d, want %d", when, got, want)
+		}
+	}
+	refused := func(times int) {
+		t.Helper()
+		for range times {
+			_, err := w.issue(a, server(t, "a.example.com"))
+			wantError(t, err, pki.KindUnavailable, "issuer")
+		}
+	}
+	next("at first", 0)
+	device.fails.Store(true)
+	refused(20)
+	device.fails.Store(false)
+	next("after it failed", 1)
+	device.hangs.Store(true)
+	refused(2) // two calls hang, and then none is made any more
+	refused(20)
+	device.hangs.Store(false)
+	close(device.hang)
+	for deadline := time.Now().Add(10 * time.Second); w.keys.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the calls never return")
+		}
+	}
+	next("after it did not answer", 4)
 }

@@ -41,6 +41,9 @@ var attributes = []attribute{
 	}},
 }
 
+// maxValues bounds how often an attribute stands in a name that is asked for.
+const maxValues = 16
+
 var commonName = attribute{"common_name", "CN", asn1.ObjectIdentifier{2, 5, 4, 3}, false, 64, nil}
 
 // subject is a distinguished name.
@@ -61,6 +64,8 @@ func subjectFor(p *profile.Profile, requested Subject, names []pki.Identifier) (
 			values = set
 		case len(values) > 0 && !slices.Contains(p.Subject.Take, a.name):
 			return subject{}, refuse("subject."+a.name, "profile %s does not take it from a request", p.Name)
+		case len(values) > maxValues:
+			return subject{}, refuse("subject."+a.name, "%d values are more than %d", len(values), maxValues)
 		}
 		for _, value := range values {
 			rdns = append(rdns, rdn{a, value})

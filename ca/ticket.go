@@ -58,12 +58,13 @@ func algorithmFor(pub crypto.PublicKey) (signatureAlgorithm, error) {
 	return signatureAlgorithm{}, fmt.Errorf("no signature algorithm for a %T", pub)
 }
 
-// sign signs the bytes that the ticket is for, and no others, and assembles the certificate around exactly them.
-func (k *issuerKey) sign(ticket Ticket, tbs []byte) ([]byte, error) {
+// sign signs the bytes that the ticket is for, and no others, and assembles the certificate around exactly them. With an error,
+// unsigned says that there is no signature, and will be none.
+func (k *issuerKey) sign(ticket Ticket, tbs []byte) (der []byte, unsigned bool, err error) {
 	const op = "sign certificate"
 	digest := sha256.Sum256(tbs)
 	if !ticket.valid || ticket.digest != digest {
-		return nil, pki.Errorf(pki.KindInternal, op, "what is to be signed is not what was linted")
+		return nil, true, pki.Errorf(pki.KindInternal, op, "what is to be signed is not what was linted")
 	}
 	message := digest[:]
 	switch k.algorithm.hash {
@@ -76,14 +77,15 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) ([]byte, error) {
 		message = h.Sum(nil)
 	}
 	signature, err := k.key.For(keys.ForCertificate).Sign(rand.Reader, message, k.algorithm.hash)
+	unsigned = err != nil && !errors.Is(err, keys.ErrAbandoned)
 	if e, ok := errors.AsType[*pki.Error](err); ok { // of the guard: it says what to do
-		return nil, &pki.Error{Kind: e.Kind, Op: op, Field: "issuer", Err: e, Hint: e.Hint}
+		return nil, unsigned, &pki.Error{Kind: e.Kind, Op: op, Field: "issuer", Err: e, Hint: e.Hint}
 	}
 	if err != nil {
-		return nil, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).WithHint("is the key's device or file there?")
+		return nil, unsigned, pki.Errorf(pki.KindUnavailable, op, "key of issuer %s: %w", k.Label, err).InField("issuer").WithHint("is the key's device or file there?")
 	}
 	if err := k.verify(tbs, message, signature); err != nil {
-		return nil, pki.Errorf(pki.KindInternal, op, "key of issuer %s made a signature that does not verify: %w", k.Label, err)
+		return nil, false, pki.Errorf(pki.KindInternal, op, "key of issuer %s made a signature that does not verify: %w", k.Label, err)
 	}
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(k.algorithm.der)+len(signature)+16))
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -91,7 +93,8 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) ([]byte, error) {
 		b.AddBytes(k.algorithm.der)
 		b.AddASN1BitString(signature)
 	})
-	return b.Bytes()
+	der, err = b.Bytes()
+	return der, false, err
 }
 
 // verify checks a signature where it was made outside this process. Keys in memory sign with the standard library,

@@ -63,7 +63,14 @@ func (e *UnavailableError) Error() string {
 const maxTold = 4
 
 // Unwrap returns what went wrong with each source.
-func (e *UnavailableError) Unwrap() []error { return evidenceErrors(e.Evidence) }
+func (e *UnavailableError) Unwrap() (errs []error) {
+	for _, ev := range e.Evidence {
+		if ev.Err != nil {
+			errs = append(errs, ev.Err)
+		}
+	}
+	return errs
+}
 
 // StaleError says that the only information about a certificate is too old to be believed.
 type StaleError struct {
@@ -71,10 +78,10 @@ type StaleError struct {
 	Evidence    Evidence
 }
 
-// Error names certificate, source and age.
+// Error names certificate, source, date and why that is too old.
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("status of certificate %s is stale: %s of %s was due to be replaced by %s", describe(e.Certificate),
-		e.Evidence.Source, e.Evidence.ThisUpdate.UTC().Format(time.RFC3339), e.Evidence.NextUpdate.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("status of certificate %s is stale: %s of %s: %v", describe(e.Certificate),
+		e.Evidence.place(), e.Evidence.ThisUpdate.UTC().Format(time.RFC3339), e.Evidence.Err)
 }
 
 // Unwrap returns why the evidence was found stale.
@@ -209,14 +216,4 @@ func otherNames(c *x509.Certificate) (names []string) {
 		names = append(names, ip.String())
 	}
 	return names
-}
-
-func evidenceErrors(list []Evidence) []error {
-	var errs []error
-	for _, ev := range list {
-		if ev.Err != nil {
-			errs = append(errs, ev.Err)
-		}
-	}
-	return errs
 }

@@ -170,10 +170,14 @@ func (l *lists) drop(location string) {
 	}
 }
 
-// due reports whether a list should be refreshed now, and if so reserves the attempt.
 func (l *lists) due(h *heldList, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return h.due(at)
+}
+
+// due reports whether a list should be refreshed now, and if so reserves the attempt. The caller holds mu.
+func (h *heldList) due(at time.Time) bool {
 	if at.Before(h.next) {
 		return false
 	}

@@ -310,8 +310,7 @@ func (l *lists) dueNow(at time.Time) map[*heldList]*subject {
 	defer l.mu.Unlock()
 	due := make(map[*heldList]*subject)
 	for location, h := range l.held {
-		if s := l.sponsor[location]; s != nil && isURL(location) && !at.Before(h.next) {
-			h.next = at.Add(max(refreshAtLeast, h.list.NextUpdate.Sub(at)/2))
+		if s := l.sponsor[location]; s != nil && isURL(location) && h.due(at) {
 			due[h] = s
 		}
 	}

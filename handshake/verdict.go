@@ -56,11 +56,7 @@ type Evidence struct {
 
 // String says in a line where the evidence comes from, what it says, and why it does not count if it does not.
 func (e Evidence) String() string {
-	text := e.Source.String()
-	if e.Location != "" {
-		text += fmt.Sprintf(" %.200s", e.Location)
-	}
-	text += ": " + e.Status.String()
+	text := e.place() + ": " + e.Status.String()
 	failed, ok := errors.AsType[*fetch.Error](e.Err)
 	switch {
 	case ok && failed.Why == fetch.TimedOut:
@@ -71,6 +67,14 @@ func (e Evidence) String() string {
 		return text + ": " + e.Err.Error()
 	}
 	return text
+}
+
+// place says where the evidence comes from.
+func (e Evidence) place() string {
+	if e.Location == "" {
+		return e.Source.String()
+	}
+	return fmt.Sprintf("%s %.200s", e.Source, e.Location)
 }
 
 // CertificateResult is what became known of one certificate of the chain.

@@ -130,17 +130,22 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem) {
 		header.Set("WWW-Authenticate", `Bearer realm="signet"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
-	case http.StatusMethodNotAllowed:
-		header.Set("Allow", "GET, POST")
+	case http.StatusMethodNotAllowed: // RFC 9110, Section 15.5.6: what is served there, one of them at least
+		switch r.Method {
+		case http.MethodGet:
+			header.Set("Allow", "POST")
+		case http.MethodPost:
+			header.Set("Allow", "GET, HEAD")
+		default:
+			header.Set("Allow", "GET, HEAD, POST")
+		}
 	}
 	text, err := json.Marshal(p)
 	if err != nil {
 		panic("rest: strings and numbers always encode: " + err.Error())
 	}
 	w.WriteHeader(p.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(append(text, '\n')) // a client that is gone cannot be told
-	}
+	_, _ = w.Write(append(text, '\n')) // a client that is gone cannot be told
 }
 
 // streamProblem is a problem as an item of a stream.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
@@ -26,6 +27,7 @@ import (
 // Services is what there is to be served: package rpc.
 type Services interface {
 	Register(grpc.ServiceRegistrar)
+	Admit(ctx context.Context, method string) (arrived func(), known bool, err error)
 	Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error)
 	Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error
 }
@@ -81,13 +83,14 @@ func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
 			return nil, err
 		}
 	}
-	return &gateway{mux, bodyTime}, nil
+	return &gateway{services, mux, bodyTime}, nil
 }
 
-// gateway bounds bodies and hands over who is at the other end.
+// gateway bounds bodies, asks for a credential before it reads one, and hands over who is at the other end.
 type gateway struct {
+	services Services
 	mux      *runtime.ServeMux
-	bodyTime time.Duration // how long a body may take to arrive: nobody has been asked for a credential yet
+	bodyTime time.Duration // how long a body may take to arrive
 }
 
 // ServeHTTP serves one request.
@@ -96,7 +99,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store") // answers depend on who asks, and some hold secrets
 	header.Set("X-Content-Type-Options", "nosniff")
 	e := &exchange{peer: peerOf(r)}
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)) // a copy
+	if r.Method == http.MethodHead {
+		r.Method = http.MethodGet // net/http keeps the body back
+	}
 	if !jsonBody(r) {
 		writeProblem(w, r, problem{Status: http.StatusUnsupportedMediaType, Kind: "invalid", Detail: "the body must be JSON",
 			Hint: "send Content-Type: application/json"})
@@ -107,10 +113,28 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/jobs" {
 			most = maxLargeBody
 		}
-		r.Body = g.bounded(w, r, most, e)
+		method := "POST " + r.URL.Path // for the log: which method it is, the multiplexer finds out
+		if r.URL.Path == "/v1/certificates:renew" {
+			method = signetv1.CertificateService_RenewCertificate_FullMethodName
+		}
+		arrived, _, err := g.services.Admit(presented(r, e.peer), method)
+		if err != nil {
+			writeError(r.Context(), g.mux, nil, w, r, err)
+			return
+		}
+		r.Body = g.bounded(w, r, most, e, arrived)
 		defer r.Body.Close()
 	}
 	g.mux.ServeHTTP(w, r)
+}
+
+// presented is the context of a gRPC call with the credential of a request, and the id that it chose.
+func presented(r *http.Request, p *peer.Peer) context.Context {
+	md := metadata.MD{}
+	for _, name := range []string{"Authorization", requestIDHeader} {
+		md.Set(name, r.Header.Values(name)...)
+	}
+	return metadata.NewIncomingContext(peer.NewContext(r.Context(), p), md)
 }
 
 // jsonBody reports whether a body, if there is one, says that it is JSON. Browsers send such a request to another site

@@ -1,11 +1,13 @@
 package rest_test
 
 import (
+	"context"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"iter"
 	"math/big"
 	"strings"
 	"testing"
@@ -142,6 +144,46 @@ func TestStreamsOfOneCredential(t *testing.T) {
 	}
 	if err := watch(other); err != nil {
 		t.Errorf("the first of another: %v", err)
+	}
+}
+
+// slowLog takes as long to read as a test wants.
+type slowLog struct {
+	rpc.AuditLog
+	entered, leave chan struct{}
+}
+
+func (l slowLog) AuditBatches(context.Context, uint64) iter.Seq2[audit.Batch, error] {
+	return func(func(audit.Batch, error) bool) { l.entered <- struct{}{}; <-l.leave }
+}
+
+// Whoever may read the log cannot have it read whole any number of times at once.
+func TestVerifyingTheLogIsBounded(t *testing.T) {
+	log := slowLog{entered: make(chan struct{}), leave: make(chan struct{})}
+	h := newHouse(t, func(c *rpc.Config) { log.AuditLog, c.Audit = c.Audit, &log })
+	c := h.grpc(h.token(auth.Spec{Name: "eye", Role: auth.RoleAuditor}), nil)
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { _, err := c.VerifyAudit(t.Context(), ""); ended <- err }()
+		<-log.entered
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	go func() {
+		select {
+		case <-log.entered:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := c.VerifyAudit(ctx, ""); pki.KindOf(err) != pki.KindExhausted || err == nil {
+		t.Errorf("a third time at once: %v", err)
+	}
+	close(log.leave)
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

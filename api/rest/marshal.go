@@ -141,27 +141,27 @@ func readProblem(err error) *problem {
 type body struct {
 	io.ReadCloser
 	exchange *exchange
-	late     *time.Timer
+	arrived  func() // stops the clock and gives the place back
 }
 
-func (g *gateway) bounded(w http.ResponseWriter, r *http.Request, most int64, e *exchange) *body {
+func (g *gateway) bounded(w http.ResponseWriter, r *http.Request, most int64, e *exchange, leave func()) *body {
 	control := http.NewResponseController(w)
 	late := time.AfterFunc(g.bodyTime, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }) // reading fails from then on
-	return &body{http.MaxBytesReader(w, r.Body, most), e, late}
+	return &body{http.MaxBytesReader(w, r.Body, most), e, sync.OnceFunc(func() { late.Stop(); leave() })}
 }
 
 // Read stops the clock at the end of the body: a deadline that passes later would look like a client that is gone.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		b.late.Stop()
+		b.arrived()
 	}
 	return n, err
 }
 
 // Close stops the clock too.
 func (b *body) Close() error {
-	b.late.Stop()
+	b.arrived()
 	return b.ReadCloser.Close()
 }
 

@@ -138,6 +138,8 @@ func TestBadHTTP(t *testing.T) {
 		{"nothing there", http.MethodGet, "/v1/nothing", "", http.StatusNotFound},
 		{"another path", http.MethodGet, "/etc/passwd", "", http.StatusNotFound},
 		{"a wrong method", http.MethodDelete, "/v1/certificates", "", http.StatusMethodNotAllowed},
+		{"reading what is only done", http.MethodGet, "/v1/certificates:check", "", http.StatusMethodNotAllowed},
+		{"doing what is only read", http.MethodPost, "/v1/whoami", "{}", http.StatusMethodNotAllowed},
 		{"a large body", http.MethodPost, "/v1/certificates", `{"profile":"` + strings.Repeat("a", 600<<10) + `"}`, http.StatusRequestEntityTooLarge},
 		{"no such credential", http.MethodGet, "/v1/credentials/nobody", "", http.StatusNotFound},
 		{"no such issuer", http.MethodGet, "/v1/issuers/00000000000000000001", "", http.StatusNotFound},
@@ -146,6 +148,17 @@ func TestBadHTTP(t *testing.T) {
 		if a.Status != test.status || a.Body["detail"] == nil || a.Body["kind"] == nil || a.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %d %v %s, want %d", test.what, a.Status, a.Header, a.Text, test.status)
 		}
+	}
+	for path, allow := range map[string]string{"/v1/certificates:check": "POST", "/v1/nothing": ""} {
+		if a := h.rest(admin, nil, http.MethodHead, path, ""); a.Status < 400 || a.Header.Get("Allow") != allow || a.Text != "" {
+			t.Errorf("HEAD %s: %d %v %q", path, a.Status, a.Header, a.Text)
+		}
+	}
+	if a := h.rest(admin, nil, http.MethodPost, "/v1/whoami", "{}"); a.Header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("what is read may be asked for by %q", a.Header.Get("Allow"))
+	}
+	if a := h.rest(admin, nil, http.MethodHead, "/v1/whoami", ""); a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Text != "" {
+		t.Errorf("HEAD is GET without its body (RFC 9110, Section 9.3.2): %d %v %q", a.Status, a.Header, a.Text)
 	}
 	// What a form on another site can make a browser send is not taken, credential or not.
 	for _, media := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"} {
@@ -239,35 +252,51 @@ func TestInternalCausesStayInside(t *testing.T) {
 	}
 }
 
+// There is room for so many calls, and a quarter of it for those of one credential.
 func TestBoundedCallsInFlight(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	h := newHouse(t, func(c *rpc.Config) {
-		c.InFlight = 2
+		c.InFlight = 4
 		c.CRLs = crls(func() ([]byte, error) { entered <- struct{}{}; <-leave; return []byte{0x30, 0}, nil })
 	})
-	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	var tokens []string
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		tokens = append(tokens, h.token(auth.Spec{Name: name, Role: auth.RoleAdmin}))
+	}
+	refused := func(what, token string) {
+		t.Helper()
+		if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusTooManyRequests || a.Body["kind"] != "exhausted" {
+			t.Errorf("%s over REST: %d %s", what, a.Status, a.Text)
+		}
+		if _, err := h.grpc(token, nil).WhoAmI(t.Context()); pki.KindOf(err) != pki.KindExhausted {
+			t.Errorf("%s over gRPC: %v", what, err)
+		}
+	}
 	done := make(chan string)
-	for range 2 {
+	for i, token := range tokens[:4] {
 		go func() {
 			a := h.rest(token, nil, http.MethodGet, "/v1/issuers/"+h.issuing.ID.String()+"/crl", "")
 			done <- fmt.Sprint(a.Status)
 		}()
 		<-entered
+		if i == 0 {
+			refused("a second call of one credential", token)
+			if a := h.rest(tokens[4], nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
+				t.Errorf("the first of another: %d %s", a.Status, a.Text)
+			}
+		}
 	}
-	if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusTooManyRequests || a.Body["kind"] != "exhausted" {
-		t.Errorf("the third call over REST: %d %s", a.Status, a.Text)
-	}
-	if _, err := h.grpc(token, nil).WhoAmI(t.Context()); pki.KindOf(err) != pki.KindExhausted {
-		t.Errorf("the third call over gRPC: %v", err)
-	}
+	refused("the fifth call", tokens[4])
 	close(leave)
-	for range 2 {
+	for range 4 {
 		if status := <-done; status != "200" {
 			t.Errorf("a call that was let in: %s", status)
 		}
 	}
-	if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
-		t.Errorf("when there is room again: %d %s", a.Status, a.Text)
+	for _, token := range tokens {
+		if a := h.rest(token, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
+			t.Errorf("when there is room again: %d %s", a.Status, a.Text)
+		}
 	}
 }
 

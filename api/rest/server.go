@@ -26,7 +26,7 @@ type Config struct {
 	MaxMessage int          // largest gRPC message, in octets; zero: 8 MiB
 
 	Connections int           // most open connections, those that have not ended their TLS handshake included; zero: 4,096
-	BodyTime    time.Duration // how long the body of a REST call may take to arrive, the bulk interface aside; zero: 30 s
+	BodyTime    time.Duration // how long the body of a REST call, the bulk interface aside, or a stranger's message may take to arrive; zero: 30 s
 	Drain       time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
 }
 
@@ -63,8 +63,7 @@ func NewServer(c Config) (*Server, error) {
 	s := &Server{config: c, tls: serverTLS(c.TLS)}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(handshaked{}),
-		grpc.UnaryInterceptor(c.Services.Unary),
-		grpc.StreamInterceptor(c.Services.Stream),
+		grpc.StreamInterceptor(streams(c.Services)),
 		grpc.MaxRecvMsgSize(c.MaxMessage),
 		grpc.MaxConcurrentStreams(256),
 		// Goroutines that are kept: to issue is a deep call, and a new one grows its stack for it, copying it each time.
@@ -74,7 +73,7 @@ func NewServer(c Config) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
 	)
-	c.Services.Register(s.grpc)
+	c.Services.Register(early{s.grpc, c.Services, c.BodyTime})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)

@@ -190,6 +190,7 @@ func TestSlowBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Authorization", "Bearer "+token)
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots, NextProtos: []string{protocol}}, ForceAttemptHTTP2: protocol == "h2"}
 		defer transport.CloseIdleConnections()
 		response, err := (&http.Client{Transport: transport}).Do(request)

@@ -40,7 +40,7 @@ type Config struct {
 	Now func() time.Time // zero: time.Now
 	Log *slog.Logger     // for causes that callers are not told; zero: nothing is logged
 
-	InFlight  int           // most calls at once; zero: 1,024
+	InFlight  int           // most calls at once, a quarter of them of one credential; zero: 1,024
 	Streams   int           // most streams at once, a quarter of them of one credential; zero: 64
 	Idle      time.Duration // how long a stream may wait for its client to send, or to take, one message; zero: 10 min
 	Timeout   time.Duration // of a call that is no stream; zero: 60 s
@@ -51,18 +51,22 @@ type Config struct {
 
 // API is every service with its interceptors. It is safe for concurrent use.
 type API struct {
-	config   Config
-	health   *health.Server
-	calls    chan struct{}
-	streams  chan struct{}
-	held     *shares       // of the streams, by principal
-	rates    *limits       // by principal
-	failures *limits       // by source address
-	renewals *limits       // by account and names
-	proofs   *turns        // verifying proofs of renewal
-	noise    *limits       // bounds what somebody who is refused writes into the audit log
-	anyone   *limits       // the same, of all that show no credential
-	unheard  atomic.Uint64 // refusals that were not written, since one was
+	config    Config
+	health    *health.Server
+	calls     chan struct{}
+	streams   chan struct{}
+	running   *shares       // of the calls, by principal
+	held      *shares       // of the streams, by principal
+	arriving  *shares       // of the calls whose message is on its way, by principal
+	strangers *shares       // the same, of those without a credential, by network
+	rates     *limits       // by principal
+	failures  *limits       // by source address
+	renewals  *limits       // by account and names
+	proofs    *turns        // verifying proofs of renewal
+	verifying *turns        // reading the whole audit log
+	noise     *limits       // bounds what somebody who is refused writes into the audit log
+	anyone    *limits       // the same, of all that show no credential
+	unheard   atomic.Uint64 // refusals that were not written, since one was
 }
 
 // New makes the API.
@@ -98,17 +102,21 @@ func New(c Config) (*API, error) {
 		c.BadLogins = 5
 	}
 	return &API{
-		config:   c,
-		health:   health.NewServer(),
-		calls:    make(chan struct{}, c.InFlight),
-		streams:  make(chan struct{}, c.Streams),
-		held:     newShares(max(1, c.Streams/4)),
-		rates:    newLimits(c.Rate, c.Burst, c.Now),
-		failures: newLimits(c.BadLogins, 0, c.Now),
-		renewals: newLimits(renewalRate, renewalBurst, c.Now),
-		proofs:   newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
-		noise:    newLimits(10, 50, c.Now),
-		anyone:   newLimits(0.1, 50, c.Now),
+		config:    c,
+		health:    health.NewServer(),
+		calls:     make(chan struct{}, c.InFlight),
+		streams:   make(chan struct{}, c.Streams),
+		running:   newShares(0, max(1, c.InFlight/4)),
+		held:      newShares(0, max(1, c.Streams/4)),
+		arriving:  newShares(0, max(1, c.InFlight/4)),
+		strangers: newShares(8*proofsWaiting, proofsWaiting),
+		rates:     newLimits(c.Rate, c.Burst, c.Now),
+		failures:  newLimits(c.BadLogins, 0, c.Now),
+		renewals:  newLimits(renewalRate, renewalBurst, c.Now),
+		proofs:    newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),
+		verifying: newTurns(2, 2),
+		noise:     newLimits(10, 50, c.Now),
+		anyone:    newLimits(0.1, 50, c.Now),
 	}, nil
 }
 

@@ -58,9 +58,13 @@ func (s *auditService) VerifyAuditLog(ctx context.Context, m *signetv1.VerifyAud
 	if _, err := caller(ctx).Authorize(auth.ActionAudit, ""); err != nil {
 		return nil, err
 	}
+	leave, err := s.api.verifying.take(ctx, caller(ctx).ID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	var kept audit.Chain
 	if m.GetKept() != "" {
-		var err error
 		if kept, err = audit.ParseChain(m.GetKept()); err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, "verify audit log", "%w", err).InField("kept")
 		}

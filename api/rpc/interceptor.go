@@ -60,7 +60,7 @@ func (a *API) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo
 	if err := grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, id)); err != nil {
 		return nil, err
 	}
-	ctx, release, err := a.admit(ctx, info.FullMethod, id, a.calls)
+	ctx, release, err := a.admit(ctx, info.FullMethod, id, a.calls, a.running)
 	if err != nil {
 		return nil, err
 	}
@@ -84,17 +84,12 @@ func (a *API) Stream(service any, stream grpc.ServerStream, info *grpc.StreamSer
 	if err := stream.SetHeader(metadata.Pairs(RequestIDHeader, id)); err != nil {
 		return err
 	}
-	admitted, release, err := a.admit(ctx, info.FullMethod, id, a.streams)
+	admitted, release, err := a.admit(ctx, info.FullMethod, id, a.streams, a.held)
 	if err != nil {
 		return err
 	}
 	defer release()
 	ctx = admitted
-	leave, err := a.held.enter(caller(ctx).ID)
-	if err != nil {
-		return err
-	}
-	defer leave()
 	if err := stream.SendHeader(nil); err != nil { // the caller need not send anything to learn that it was let in
 		return err
 	}
@@ -135,28 +130,67 @@ func (s *admittedStream) bounded(why string, do func() error) error {
 	}
 }
 
-// admit lets a call in: there must be room for it, and its credential must be good.
-func (a *API) admit(ctx context.Context, method, id string, room chan struct{}) (context.Context, func(), error) {
-	const op = "accept call"
+// Admit is asked before the message of a call that is no stream is read: a stranger cannot have the server keep what it sends, nor
+// anybody more than a share. arrived is to be called once the message is there, or will never be. known says that a credential was
+// asked for; the interceptors ask again, which is remembered.
+func (a *API) Admit(ctx context.Context, method string) (arrived func(), known bool, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil || err != nil {
+			id := requestID(ctx)
+			_ = grpc.SetHeader(ctx, metadata.Pairs(RequestIDHeader, id)) // over REST it is in the answer
+			err = a.finish(ctx, method, id, panicked, err)
+		}
+	}()
+	if open[method] {
+		arrived, err = a.strangers.enter(networkOf(sourceOf(ctx)))
+		return arrived, false, err
+	}
+	leave, err := enter(a.calls)
+	if err != nil {
+		return nil, false, err
+	}
+	defer leave()
+	p, err := a.authenticate(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	arrived, err = a.arriving.enter(p.ID)
+	return arrived, true, err
+}
+
+// enter takes a place of all, if there is one.
+func enter(room chan struct{}) (leave func(), err error) {
 	select {
 	case room <- struct{}{}:
+		return func() { <-room }, nil
 	default:
-		return ctx, nil, pki.Errorf(pki.KindExhausted, op, "%d calls are being answered already", cap(room)).WithHint("try again in a moment")
+		return nil, pki.Errorf(pki.KindExhausted, "accept call", "%d calls are being answered already", cap(room)).WithHint("try again in a moment")
 	}
-	release := func() { <-room }
+}
+
+// admit lets a call in: there must be room for it, its credential must be good, and may have so many at once.
+func (a *API) admit(ctx context.Context, method, id string, room chan struct{}, held *shares) (context.Context, func(), error) {
+	leave, err := enter(room)
+	if err != nil {
+		return ctx, nil, err
+	}
 	if open[method] { // the principal of nobody, who may do nothing, carries what the log needs
-		return context.WithValue(ctx, principalKey{}, auth.Principal{Source: sourceOf(ctx), RequestID: id}), release, nil
+		return context.WithValue(ctx, principalKey{}, auth.Principal{Source: sourceOf(ctx), RequestID: id}), leave, nil
 	}
 	p, err := a.authenticate(ctx)
 	if err == nil && !a.rates.allow(p.ID) {
-		err = pki.Errorf(pki.KindExhausted, op, "%s makes more calls than it may", p.ID).WithHint("slow down, or ask for a higher rate")
+		err = pki.Errorf(pki.KindExhausted, "accept call", "%s makes more calls than it may", p.ID).WithHint("slow down, or ask for a higher rate")
+	}
+	var part func()
+	if err == nil {
+		part, err = held.enter(p.ID)
 	}
 	if err != nil {
-		release()
+		leave()
 		return ctx, nil, err
 	}
 	p.RequestID = id
-	return context.WithValue(ctx, principalKey{}, p), release, nil
+	return context.WithValue(ctx, principalKey{}, p), func() { part(); leave() }, nil
 }
 
 // authenticate turns what the caller presented into a Principal. A bearer token counts before a client certificate: it
@@ -182,8 +216,7 @@ func (a *API) unproven(source string, err error) error {
 }
 
 func (a *API) present(ctx context.Context) (auth.Principal, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	switch values := md.Get("authorization"); {
+	switch values := metadata.ValueFromIncomingContext(ctx, "authorization"); {
 	case len(values) > 1:
 		return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "more than one authorization header")
 	case len(values) == 1:
@@ -261,8 +294,7 @@ func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id str
 
 // requestID is what the caller chose, if that can be believed in logs, and else random.
 func requestID(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if values := md.Get(RequestIDHeader); len(values) == 1 && goodRequestID(values[0]) {
+	if values := metadata.ValueFromIncomingContext(ctx, RequestIDHeader); len(values) == 1 && goodRequestID(values[0]) {
 		return values[0]
 	}
 	var random [8]byte

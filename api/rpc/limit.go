@@ -70,27 +70,33 @@ func (l *limits) allow(caller string) bool {
 	return l.limit == rate.Inf || l.of(caller).AllowN(l.now(), 1)
 }
 
-// shares bounds how many of something one caller has at a time.
+// shares bounds how many of something one caller has at a time, and all of them together.
 type shares struct {
-	each int
+	most, each int // most 0: somebody else counts all
 
-	mu sync.Mutex
-	by map[string]int // guarded by mu
+	mu  sync.Mutex
+	all int // guarded by mu, and so is by
+	by  map[string]int
 }
 
-func newShares(each int) *shares { return &shares{each: each, by: map[string]int{}} }
+func newShares(most, each int) *shares { return &shares{most: most, each: each, by: map[string]int{}} }
 
 // enter counts one more of a caller, until it leaves.
 func (s *shares) enter(who string) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.most > 0 && s.all >= s.most {
+		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests wait already, or are under way", s.all).WithHint("try again in a moment")
+	}
 	if s.by[who] >= s.each {
 		return nil, pki.Errorf(pki.KindExhausted, "wait for a turn", "%d requests of %s wait already, or are under way", s.each, who).WithHint("try again in a moment")
 	}
+	s.all++
 	s.by[who]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.all--
 		if s.by[who]--; s.by[who] == 0 {
 			delete(s.by, who)
 		}
@@ -106,7 +112,7 @@ type turns struct {
 
 // newTurns makes a pool of so many places, in which each source has at most each at work or waiting.
 func newTurns(places, each int) *turns {
-	return &turns{make(chan struct{}, places), newShares(each)}
+	return &turns{make(chan struct{}, places), newShares(0, each)}
 }
 
 // take waits for a place. Whoever gets one calls leave.

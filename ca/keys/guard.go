@@ -215,7 +215,7 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	signature, wait, err := within(l, k.config.Deadline, func() ([]byte, error) { return k.signer.Sign(random, digest, opts) })
 	k.meters[p].count(wait, k.config.Now().Sub(begun)-wait, err)
 	if late(err) {
-		if err == errAbandoned {
+		if err == ErrAbandoned {
 			k.abandoned.Add(1)
 		}
 		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")

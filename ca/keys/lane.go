@@ -6,14 +6,16 @@ import (
 	"time"
 )
 
-// Errors of calls that were given up.
+// ErrAbandoned is of a call that was given up while it was made: what it was asked for may still be done.
+var ErrAbandoned = errors.New("it did not answer in time")
+
+// Errors of calls that were never made.
 var (
-	errAbandoned = errors.New("it did not answer in time")
-	errWaited    = errors.New("there was no turn in time")
-	errStuck     = errors.New("it does not answer, and no more calls are begun until one that was given up returns")
+	errWaited = errors.New("there was no turn in time")
+	errStuck  = errors.New("it does not answer, and no more calls are begun until one that was given up returns")
 )
 
-func late(err error) bool { return err == errAbandoned || err == errWaited || err == errStuck }
+func late(err error) bool { return err == ErrAbandoned || err == errWaited || err == errStuck }
 
 // lane bounds calls that may never return.
 type lane struct {
@@ -80,7 +82,7 @@ func within[T any](l *lane, limit time.Duration, call func() (T, error)) (value 
 	case <-timer.C:
 	}
 	if l.hanging.Add(1); state.CompareAndSwap(callRunning, callAbandoned) {
-		return value, wait, errAbandoned
+		return value, wait, ErrAbandoned
 	}
 	l.hanging.Add(-1) // it returned at the last moment
 	r := <-done

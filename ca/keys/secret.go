@@ -20,26 +20,32 @@ func NewSecret(passphrase []byte) (pki.SerialSecret, []byte, error) {
 	if _, err := rand.Read(secret[:]); err != nil {
 		return secret, nil, fmt.Errorf("draw serial secret: %w", err)
 	}
+	sealed, err := SealSecret(secret, passphrase)
+	return secret, sealed, err
+}
+
+// SealSecret seals a K under a passphrase.
+func SealSecret(secret pki.SerialSecret, passphrase []byte) ([]byte, error) {
 	recipient, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
-		return secret, nil, fmt.Errorf("seal serial secret: %w", err)
+		return nil, fmt.Errorf("seal serial secret: %w", err)
 	}
 	recipient.SetWorkFactor(workFactor)
 	var sealed bytes.Buffer
 	w, err := age.Encrypt(&sealed, recipient)
 	if err != nil {
-		return secret, nil, fmt.Errorf("seal serial secret: %w", err)
+		return nil, fmt.Errorf("seal serial secret: %w", err)
 	}
 	if _, err := w.Write(secret[:]); err != nil {
-		return secret, nil, fmt.Errorf("seal serial secret: %w", err)
+		return nil, fmt.Errorf("seal serial secret: %w", err)
 	}
 	if err := w.Close(); err != nil {
-		return secret, nil, fmt.Errorf("seal serial secret: %w", err)
+		return nil, fmt.Errorf("seal serial secret: %w", err)
 	}
-	return secret, sealed.Bytes(), nil
+	return sealed.Bytes(), nil
 }
 
-// OpenSecret opens what NewSecret sealed.
+// OpenSecret opens what SealSecret sealed.
 func OpenSecret(sealed, passphrase []byte) (pki.SerialSecret, error) {
 	var secret pki.SerialSecret
 	identity, err := age.NewScryptIdentity(string(passphrase))

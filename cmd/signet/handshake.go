@@ -403,6 +403,9 @@ func hintFor(err error) string {
 		if _, ok := errors.AsType[*handshake.UnavailableError](err); ok {
 			return "give a source with --crl or --ocsp (and --allow-private if it is on this network), or say --policy soft"
 		}
+		if _, ok := errors.AsType[*handshake.StaleError](err); ok {
+			return "if the clock of this machine is right, the authority is late; --policy soft goes on without it"
+		}
 		return ""
 	}
 	switch untrusted.Miss {

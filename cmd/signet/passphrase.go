@@ -29,10 +29,18 @@ func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isNew && len(passphrase) < minPassphrase {
-		return nil, pki.Errorf(pki.KindInvalid, op, "the passphrase has fewer than %d octets", minPassphrase).WithHint("choose a longer one; `openssl rand -base64 24` makes one")
+	if isNew {
+		err = longEnough(passphrase)
 	}
-	return passphrase, nil
+	return passphrase, err
+}
+
+// longEnough refuses a new passphrase that is easily found.
+func longEnough(passphrase []byte) error {
+	if len(passphrase) < minPassphrase {
+		return pki.Errorf(pki.KindInvalid, "read passphrase", "the passphrase has fewer than %d octets", minPassphrase).WithHint("choose a longer one; `openssl rand -base64 24` makes one")
+	}
+	return nil
 }
 
 // askPassphrase asks for the passphrase of the keys.

@@ -61,7 +61,18 @@ func TestPublishes(t *testing.T) {
 				t.Errorf("%s: a foreign serial: %t", name, ok)
 			}
 		}
-		p.await(t, a.append(t, a.event(epoch, 8, revocation.KindRelease, pki.Unspecified, held-1)))
+		released := a.append(t, a.event(epoch, 8, revocation.KindRelease, pki.Unspecified, held-1), a.event(epoch, 10, revocation.KindRevoke, pki.Superseded, 0))
+		p.await(t, a.append(t, a.event(epoch, 10, revocation.KindReasonChange, pki.KeyCompromise, released)))
+		for _, name := range []crlserver.List{a.shard(), a.complete()} {
+			l := p.list(t, a, name)
+			if reason, ok := has(l, epoch, 10); !ok || reason != pki.KeyCompromise {
+				t.Errorf("%s: a reason that changed: %t, %s", name, ok, reason)
+			}
+			document, head, _ := p.Document(name)
+			if der, err := s.PublicationBytes(t.Context(), name, head.Number); err != nil || string(der) != string(document.Bytes()) {
+				t.Errorf("%s: a short list is not kept in the database: %v", name, err)
+			}
+		}
 		if _, ok := has(p.list(t, a, a.shard()), epoch, 8); ok {
 			t.Error("a released certificate is still listed")
 		}
@@ -275,6 +286,11 @@ func TestFaults(t *testing.T) {
 					t.Fatalf("%d entries after %d revocations", l.Len(), index+1)
 				}
 			}
+			for _, list := range p.Lists() {
+				if list.Failure != nil || list.Behind {
+					t.Errorf("%s was published, and is behind %t or failed: %v", list.Head.List, list.Behind, list.Failure)
+				}
+			}
 			if err := watchOnce(t, s, p); err != nil {
 				t.Fatal(err)
 			}
@@ -347,8 +363,8 @@ func TestDelta(t *testing.T) {
 		if len(kept.Freshest) != 1 || kept.Freshest[0].URLs()[0] != base+"/crl/"+a.issuer.String()+"/delta.crl" {
 			t.Fatalf("the base points to %+v", kept.Freshest)
 		}
-		a.append(t, a.event(epoch, 1, revocation.KindRelease, pki.Unspecified, hold))
-		p.await(t, a.revoke(t, 2))
+		p.await(t, a.append(t, a.event(epoch, 1, revocation.KindRelease, pki.Unspecified, hold)))
+		p.await(t, a.revoke(t, 2)) // with the same base, although there is a younger one
 		delta := p.list(t, a, a.delta())
 		if err := kept.Fits(delta); err != nil {
 			t.Fatalf("%v (base %s, delta %s to %s)", err, kept.Number, delta.BaseNumber, delta.Number)
@@ -404,6 +420,10 @@ func TestLongDelta(t *testing.T) {
 	delta := p.list(t, a, a.delta())
 	if _, ok := has(delta, epoch, 1+many); !ok || delta.Len() != before+1 || kept.Fits(delta) != nil {
 		t.Errorf("the delta has %d entries, and fits the list before it: %v", delta.Len(), kept.Fits(delta))
+	}
+	_, full, _ := p.Document(a.complete())
+	if _, err := s.PublicationBytes(t.Context(), a.complete(), full.Number); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("a complete list of %d octets is kept in the database: %v", full.Size, err)
 	}
 	if full := p.list(t, a, a.complete()); full.Number != kept.Number {
 		t.Errorf("the complete list, which is long, followed: number %s after %s", full.Number, kept.Number)
@@ -461,7 +481,7 @@ func TestWentBack(t *testing.T) {
 	p := start(t, s, &clock{}, nil, a.config())
 	p.await(t, a.revoke(t, 1))
 	_, before, _ := p.Document(a.shard())
-	testdb.Exec(t, s, `UPDATE publication_series SET number = 0`)
+	testdb.Exec(t, s, `UPDATE publication_series SET number = number - 1`)
 	testdb.Exec(t, s, `DELETE FROM publications`)
 	a.revoke(t, 2)
 	eventually(t, "a complaint", func() bool { err := p.Check(); return err != nil && strings.Contains(err.Error(), "went back") })

@@ -14,8 +14,11 @@ import (
 	"signet.example/signet/pki"
 )
 
-// maxRemembered bounds what an Authenticator remembers.
-const maxRemembered = 10_000
+// maxRemembered bounds what an Authenticator remembers, and patience how long it waits for what it does not.
+const (
+	maxRemembered = 10_000
+	patience      = 10 * time.Second
+)
 
 // Issuers gives the certificates of the authorities whose client certificates count: every issuer's own, and what is
 // above them. Those that sign themselves are the anchors.
@@ -88,6 +91,8 @@ func (a *Authenticator) Token(ctx context.Context, token string) (Principal, err
 	digest := DigestToken(token)
 	m, ok, age := a.recall(digest)
 	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
 		credential, err := a.config.Store.TokenCredential(ctx, digest)
 		if pki.KindOf(err) == pki.KindNotFound && err != nil {
 			return Principal{}, unauthenticated("the token is not known")
@@ -148,6 +153,8 @@ func (a *Authenticator) Certificate(ctx context.Context, presented []*x509.Certi
 
 // prove finds out who issued a client certificate and which credential it belongs to.
 func (a *Authenticator) prove(ctx context.Context, leaf *x509.Certificate) (memory, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	issuer, err := a.verifyChain(ctx, leaf)
 	if err != nil {
 		return memory{}, err

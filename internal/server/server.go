@@ -176,7 +176,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if voids > 0 {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
-	if err != nil && pki.KindOf(err) == pki.KindUnavailable { // a key whose token does not answer: Run tries again
+	if pki.KindOf(err) == pki.KindUnavailable && err != nil || errors.Is(err, ca.ErrKeyElsewhere) { // Run tries again, or whoever has the key does
 		s.report("reconciliation")(err)
 		return nil
 	}
