@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/internal/auth"
@@ -18,25 +16,21 @@ import (
 // door is where calls are made over one connection, whose messages never come.
 type door struct {
 	t    *testing.T
-	conn *http2.ClientConn
+	conn *http.ClientConn
 	grpc bool
 }
 
 // door opens one of the three ways to the same services.
 func (h *house) door(t *testing.T, name string) door {
-	offers := []string{"h2", "http/1.1"}
-	if name == "gRPC" {
-		offers = offers[:1]
-	}
-	raw, err := tls.Dial("tcp", h.address, &tls.Config{RootCAs: h.roots, NextProtos: offers})
+	offers := &http.Protocols{}
+	offers.SetHTTP2(true)
+	offers.SetHTTP1(name != "gRPC")
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}, Protocols: offers}
+	conn, err := transport.NewClientConn(t.Context(), "https", h.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { raw.Close() })
-	conn, err := new(http2.Transport).NewClientConn(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { conn.Close() })
 	return door{t, conn, name != "REST"}
 }
 
