@@ -176,19 +176,19 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 	if err != nil {
 		return nil, err
 	}
+	settle := a.ranges.signed // unless it is certain that nothing was, so also if what follows panics
+	defer func() { settle(ctx, taken) }()
 	tbs, ticket, err := a.prepare(o, d, taken)
 	if err != nil {
-		a.ranges.giveBack(ctx, taken)
+		settle = a.ranges.giveBack
 		return nil, err
 	}
 	// From here on, if this process stops before the certificate is recorded, reconciliation finds the range open, recomputes
 	// the serial, and makes it void.
 	der, unsigned, err := d.issuer.sign(ticket, tbs)
 	if unsigned { // or a token that is away would fill the lists with voids
-		a.ranges.giveBack(ctx, taken)
-		return nil, err
+		settle = a.ranges.giveBack
 	}
-	defer a.ranges.signed(ctx, taken)
 	if err != nil {
 		return nil, err
 	}

@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/lint"
 	"signet.example/signet/ca/profile"
@@ -121,13 +123,20 @@ func TestALintFailureGivesTheIndexBack(t *testing.T) {
 	}
 }
 
-// trouble is a keyring whose keys are in a device that fails, or does not answer, on demand.
+// trouble is a keyring whose keys are in a device that does what it is told to.
 type trouble struct {
 	keyring
-	fails atomic.Bool
-	hangs atomic.Bool
-	hang  chan struct{} // closed: what hangs returns
+	does atomic.Value  // one of the below; nothing: it signs
+	hang chan struct{} // closed: what hangs returns
 }
+
+const (
+	signs      = "signs"
+	failsAfter = "fails after it has signed"
+	isNotAsked = "is not asked"
+	hangs      = "hangs"
+	panics     = "panics"
+)
 
 type troubled struct {
 	crypto.Signer
@@ -150,52 +159,104 @@ func (k *trouble) Open(ctx context.Context, uri string) (*keys.Key, error) {
 }
 
 func (s troubled) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	switch {
-	case s.device.fails.Load():
+	switch s.device.does.Load() {
+	case failsAfter:
+		if _, err := s.Signer.Sign(random, digest, opts); err != nil {
+			return nil, err
+		}
 		return nil, errors.New("device error")
-	case s.device.hangs.Load():
+	case isNotAsked:
+		return nil, fmt.Errorf("%w: the token is not present", keys.ErrNotAsked)
+	case hangs:
 		<-s.device.hang
+	case panics:
+		panic("in the middle of a signature")
 	}
 	return s.Signer.Sign(random, digest, opts)
 }
 
-// What a device does not sign costs no index, or an hour of its absence would fill the lists with voids. What it may still sign does.
-func TestAKeyThatFailsCostsNoIndex(t *testing.T) {
-	device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}, hang: make(chan struct{})}
+// What a key was certainly not asked for costs no index, or an hour of its absence would fill the lists with voids. What it may have
+// signed, or may still sign, is void: whatever comes of it has a name.
+func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}, hang: make(chan struct{})}
+		w := newTownWith(t, s, device)
+		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 50 * time.Millisecond, Places: 2})
+		a := w.instance(w.store)
+		next := func(when string, want uint64) {
+			t.Helper()
+			device.does.Store(signs)
+			issued, err := w.issue(a, server(t, "a.example.com"))
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			if got := issued.Position.Index; got != want {
+				t.Errorf("%s: index %d, want %d", when, got, want)
+			}
+		}
+		refused := func(does string, times int) {
+			t.Helper()
+			device.does.Store(does)
+			for range times {
+				_, err := w.issue(a, server(t, "a.example.com"))
+				wantError(t, err, pki.KindUnavailable, "issuer")
+			}
+		}
+		next("at first", 0)
+		refused(failsAfter, 2)
+		next("after it failed", 3)
+		refused(isNotAsked, 20)
+		next("after it was not asked", 4)
+		refused(hangs, 2) // two calls hang, and then none is made any more
+		refused(hangs, 20)
+		close(device.hang)
+		for deadline := time.Now().Add(10 * time.Second); w.keys.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the calls never return")
+			}
+		}
+		next("after it did not answer", 7)
+		if err := a.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b := readBooks(t, s)
+		b.check(t, w.Issuers())
+		var void []uint64
+		for at := range b.void {
+			void = append(void, at.Index)
+		}
+		if slices.Sort(void); !slices.Equal(void, []uint64{1, 2, 5, 6}) {
+			t.Errorf("void are %v, want what was asked for and not recorded", void)
+		}
+	})
+}
+
+// A signature that panics leaves a range that can be closed, with its index void.
+func TestAKeyThatPanics(t *testing.T) {
+	device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}}
 	w := newTownWith(t, testdb.SQLite(t), device)
-	w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 50 * time.Millisecond, Places: 2})
-	a := w.instance(w.store)
-	next := func(when string, want uint64) {
-		t.Helper()
-		issued, err := w.issue(a, server(t, "a.example.com"))
-		if err != nil {
-			t.Fatalf("%s: %v", when, err)
-		}
-		if got := issued.Position.Index; got != want {
-			t.Errorf("%s: index %d, want %d", when, got, want)
-		}
+	s := w.store
+	a, err := ca.New(t.Context(), ca.Config{Profiles: w.profiles, Keys: device, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s})
+	if err != nil {
+		t.Fatal(err)
 	}
-	refused := func(times int) {
-		t.Helper()
-		for range times {
-			_, err := w.issue(a, server(t, "a.example.com"))
-			wantError(t, err, pki.KindUnavailable, "issuer")
-		}
+	device.does.Store(panics)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("nothing panicked")
+			}
+		}()
+		_, err := w.issue(a, server(t, "a.example.com"))
+		t.Errorf("issued: %v", err)
+	}()
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	next("at first", 0)
-	device.fails.Store(true)
-	refused(20)
-	device.fails.Store(false)
-	next("after it failed", 1)
-	device.hangs.Store(true)
-	refused(2) // two calls hang, and then none is made any more
-	refused(20)
-	device.hangs.Store(false)
-	close(device.hang)
-	for deadline := time.Now().Add(10 * time.Second); w.keys.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the calls never return")
-		}
+	if got := w.shape(t); got != "0-1 closed 1-16 free " {
+		t.Errorf("ranges: %q", got)
 	}
-	next("after it did not answer", 4)
+	if b := readBooks(t, s); len(b.void) != 1 {
+		t.Errorf("void are %v, want one", b.void)
+	}
 }

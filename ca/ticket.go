@@ -77,7 +77,7 @@ func (k *issuerKey) sign(ticket Ticket, tbs []byte) (der []byte, unsigned bool, 
 		message = h.Sum(nil)
 	}
 	signature, err := k.key.For(keys.ForCertificate).Sign(rand.Reader, message, k.algorithm.hash)
-	unsigned = err != nil && !errors.Is(err, keys.ErrAbandoned)
+	unsigned = errors.Is(err, keys.ErrNotAsked)
 	if e, ok := errors.AsType[*pki.Error](err); ok { // of the guard: it says what to do
 		return nil, unsigned, &pki.Error{Kind: e.Kind, Op: op, Field: "issuer", Err: e, Hint: e.Hint}
 	}

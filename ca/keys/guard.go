@@ -201,7 +201,7 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	if queue.Add(1) > most && !k.inMemory { // a key in memory waits for nothing but processors, whose users are bounded elsewhere
 		queue.Add(-1)
 		k.meters[p].refused.Add(1)
-		return nil, pki.Errorf(pki.KindExhausted, "sign", "%d signatures wait for key %s", most, k.uri).WithHint("try again later")
+		return nil, pki.Errorf(pki.KindExhausted, "sign", "%d signatures wait for key %s: %w", most, k.uri, ErrNotAsked).WithHint("try again later")
 	}
 	defer queue.Add(-1)
 	begun := k.config.Now()
@@ -215,7 +215,7 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	signature, wait, err := within(l, k.config.Deadline, func() ([]byte, error) { return k.signer.Sign(random, digest, opts) })
 	k.meters[p].count(wait, k.config.Now().Sub(begun)-wait, err)
 	if late(err) {
-		if err == ErrAbandoned {
+		if err == errAbandoned {
 			k.abandoned.Add(1)
 		}
 		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")

@@ -203,7 +203,7 @@ func TestTheQueueOfAKey(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if err := sign(key, keys.ForCertificate); pki.KindOf(err) != pki.KindExhausted {
+		if err := sign(key, keys.ForCertificate); pki.KindOf(err) != pki.KindExhausted || !errors.Is(err, keys.ErrNotAsked) {
 			t.Errorf("a fourth in a queue of three: %v", err)
 		}
 		if u := usage(t, g, "rack:d"); u.Queued != 3 || u.Failing != nil {

@@ -2,20 +2,22 @@ package keys
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
 
-// ErrAbandoned is of a call that was given up while it was made: what it was asked for may still be done.
-var ErrAbandoned = errors.New("it did not answer in time")
+// ErrNotAsked is of a key that was not asked: there is no signature, and will be none. Every other error of a key leaves that open:
+// a device may have signed, or go on to, and only its answer be lost.
+var ErrNotAsked = errors.New("it was not asked")
 
-// Errors of calls that were never made.
 var (
-	errWaited = errors.New("there was no turn in time")
-	errStuck  = errors.New("it does not answer, and no more calls are begun until one that was given up returns")
+	errAbandoned = errors.New("it did not answer in time") // the call goes on
+	errWaited    = fmt.Errorf("%w: there was no turn in time", ErrNotAsked)
+	errStuck     = fmt.Errorf("%w: it does not answer, and no more calls are begun until one that was given up returns", ErrNotAsked)
 )
 
-func late(err error) bool { return err == ErrAbandoned || err == errWaited || err == errStuck }
+func late(err error) bool { return err == errAbandoned || err == errWaited || err == errStuck }
 
 // lane bounds calls that may never return.
 type lane struct {
@@ -82,7 +84,7 @@ func within[T any](l *lane, limit time.Duration, call func() (T, error)) (value 
 	case <-timer.C:
 	}
 	if l.hanging.Add(1); state.CompareAndSwap(callRunning, callAbandoned) {
-		return value, wait, ErrAbandoned
+		return value, wait, errAbandoned
 	}
 	l.hanging.Add(-1) // it returned at the last moment
 	r := <-done

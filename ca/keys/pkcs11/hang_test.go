@@ -231,6 +231,41 @@ func TestARefusedPINIsNotTriedAgain(t *testing.T) {
 	}
 }
 
+// A key says that it was not asked only of a call in which no signature was asked for: not of one whose first attempt came as far as the
+// device, however it went on.
+func TestAKeyThatWasNotAsked(t *testing.T) {
+	path, _, fail := shim(t)
+	refuse := filepath.Join(t.TempDir(), "refuse")
+	t.Setenv("SIGNET_TEST_REFUSE", refuse)
+	store, err := pkcs11.New(pkcs11.Config{Module: path, Token: "signet test", PIN: pkcs11.NewPIN(func() ([]byte, error) { return []byte(pin), nil }),
+		SecretsDir: t.TempDir(), Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := store.Create(t.Context(), "asked", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign(t, key)
+	want := func(when string, notAsked bool) {
+		t.Helper()
+		_, err := key.Sign(rand.Reader, make([]byte, 32), crypto.SHA256)
+		if err == nil || errors.Is(err, keys.ErrNotAsked) != notAsked {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	touch(t, fail)
+	want("a device error, twice", false)
+	touch(t, refuse)
+	want("a device error, and a login that is refused", false)
+	closeSessions(t)
+	want("no session, and no login", true)
+	want("nor the next time", true)
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func touch(t *testing.T, path string) {
 	t.Helper()
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

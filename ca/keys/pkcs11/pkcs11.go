@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -293,29 +294,34 @@ type signer struct {
 func (k *signer) Public() crypto.PublicKey { return k.public }
 
 // Sign signs in the token. If the sessions are lost (the token was pulled, the network HSM restarted) it logs in once
-// more and tries again.
+// more and tries again. An error is keys.ErrNotAsked if no attempt came as far as to ask for a signature.
 func (k *signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	signature, generation, err := k.try(random, digest, opts)
-	if err == nil {
-		return signature, nil
+	signature, generation, asked, err := k.try(random, digest, opts)
+	if _, now := k.store.opened(); err != nil && (now != generation || sessionLost(err)) { // of another: the old login may have been closed beneath it
+		if err = k.store.reopen(generation); err == nil {
+			var again bool
+			signature, _, again, err = k.try(random, digest, opts)
+			asked = asked || again
+		}
 	}
-	if _, now := k.store.opened(); now == generation && !sessionLost(err) { // else the old login may have been closed beneath it
-		return nil, err
+	if err != nil && !asked {
+		err = fmt.Errorf("%w: %w", keys.ErrNotAsked, err)
 	}
-	if err := k.store.reopen(generation); err != nil {
-		return nil, err
-	}
-	signature, _, err = k.try(random, digest, opts)
 	return signature, err
 }
 
-func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, int, error) {
+// try asks for a signature once, and says whether it came as far as that.
+func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) (signature []byte, generation int, asked bool, err error) {
 	private, generation, err := k.current()
 	if err != nil {
-		return nil, generation, err
+		return nil, generation, false, err
 	}
-	signature, err := private.Sign(random, digest, opts)
-	return signature, generation, err
+	if signature, err = private.Sign(random, digest, opts); err != nil {
+		k.mu.Lock()
+		k.private = nil // the next call looks for it first, which a token that is away fails at no cost
+		k.mu.Unlock()
+	}
+	return signature, generation, true, err
 }
 
 // current returns the key's handle of the present generation.
