@@ -2,12 +2,16 @@ package rest
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // early registers services with grpc-go so that a call is admitted before its message is read. grpc-go reads the message of a unary
@@ -34,7 +38,11 @@ func (e early) RegisterService(desc *grpc.ServiceDesc, service any) {
 				if known {
 					return stream.RecvMsg(message)
 				}
-				return within(stream.Context(), e.patience, func() error { return stream.RecvMsg(message) })
+				most, patience := maxStranger, e.patience
+				if name == healthv1.Health_Check_FullMethodName { // shares no places: there may be as many as come
+					most, patience = maxHealth, min(patience, time.Second)
+				}
+				return within(stream.Context(), patience, func() error { return receive(stream.Context(), message, most) })
 			}, e.services.Unary)
 			if err != nil {
 				return err
@@ -67,4 +75,37 @@ func within(ctx context.Context, patience time.Duration, receive func() error) e
 	case <-ctx.Done():
 		return status.Error(codes.DeadlineExceeded, "the message of the call takes too long")
 	}
+}
+
+// receive reads a message of at most so many octets. To grpc-go there is one bound, for all methods. What it reads a stream from has
+// methods to know the length first; should a newer one have them no more, strangers are refused.
+func receive(ctx context.Context, message any, most int) error {
+	wire, ok := grpc.ServerTransportStreamFromContext(ctx).(interface {
+		ReadMessageHeader(header []byte) error
+		Read(n int) (mem.BufferSlice, error)
+	})
+	into, known := message.(proto.Message)
+	if !ok || !known {
+		return status.Error(codes.Internal, "the message cannot be read")
+	}
+	var header [5]byte // whether it is compressed, and its length: Length-Prefixed-Message of "gRPC over HTTP2"
+	if err := wire.ReadMessageHeader(header[:]); err != nil {
+		return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
+	}
+	length := binary.BigEndian.Uint32(header[1:])
+	switch {
+	case header[0] != 0:
+		return status.Error(codes.Unimplemented, "the message is compressed")
+	case int64(length) > int64(most):
+		return status.Errorf(codes.ResourceExhausted, "the message has %d octets, more than %d", length, most)
+	}
+	data, err := wire.Read(int(length))
+	if err != nil {
+		return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
+	}
+	defer data.Free()
+	if err := proto.Unmarshal(data.Materialize(), into); err != nil {
+		return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,12 +38,29 @@ func (h *house) door(t *testing.T, name string) door {
 // begin makes a call without its message and returns how it ended; "" if the server still waits for the message.
 func (d door) begin(ctx context.Context, method, path, token string) string {
 	d.t.Helper()
-	url, media := "https://signet"+path, "application/json"
 	if d.grpc {
-		url, media = "https://signet/signet.v1."+method, "application/grpc"
+		path = "/signet.v1." + method
 	}
+	return d.call(ctx, path, token, begun(""))
+}
+
+// begun is a message that goes no further until it is closed.
+func begun(text string) io.ReadCloser {
 	silent, _ := io.Pipe()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, silent)
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(text), silent), silent}
+}
+
+// call makes a call and returns how it ended; "" if it did not before ctx.
+func (d door) call(ctx context.Context, path, token string, message io.Reader) string {
+	d.t.Helper()
+	media := "application/json"
+	if d.grpc {
+		media = "application/grpc"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://signet"+path, message)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -108,7 +126,7 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 	for _, name := range []string{"gRPC", "gRPC through net/http", "REST"} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			end := h.listen(t, rest.Config{BodyTime: 50 * time.Millisecond, Drain: time.Millisecond})
+			end := h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, Drain: time.Millisecond})
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			if got := h.door(t, name).begin(ctx, "CertificateService/RenewCertificate", "/v1/certificates:renew", ""); got != "grpc 4" && got != "408" {
@@ -117,6 +135,38 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 			end()
 			defer h.listen(t, rest.Config{Drain: time.Millisecond})()
 			h.door(t, name).refuses("CertificateService/RenewCertificate", "/v1/certificates:renew", "", 32)
+			if name == "REST" {
+				return
+			}
+			for what, c := range map[string]struct{ path, message, want string }{ // while those that were let in wait
+				"a health check":               {"/grpc.health.v1.Health/Check", "\x00\x00\x00\x00\x00", "grpc 0"},
+				"of an unknown service":        {"/grpc.health.v1.Health/Check", "\x00\x00\x00\x00\x03\x0a\x01x", "grpc 5"},
+				"a large health check":         {"/grpc.health.v1.Health/Check", "\x00\x00\x00\x10\x01", "grpc 8"},
+				"one that is compressed":       {"/grpc.health.v1.Health/Check", "\x01\x00\x00\x00\x00", "grpc 12"},
+				"one that is no message":       {"/grpc.health.v1.Health/Check", "\x00\x00\x00\x00\x01\xff", "grpc 3"},
+				"one that says nothing":        {"/grpc.health.v1.Health/Check", "", "grpc 4"},
+				"one that breaks off half way": {"/grpc.health.v1.Health/Check", "\x00\x00\x00\x00\x09x", "grpc 4"},
+			} {
+				if got := h.door(t, name).call(ctx, c.path, "", begun(c.message)); got != c.want {
+					t.Errorf("%s: %q, want %q", what, got, c.want)
+				}
+			}
 		})
+	}
+}
+
+// What is kept of a stranger's message is small: the length of another is enough to refuse it.
+func TestStrangersWhoSayTooMuch(t *testing.T) {
+	h := newHouse(t)
+	defer h.listen(t, rest.Config{Drain: time.Millisecond})()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	for _, name := range []string{"gRPC", "gRPC through net/http"} {
+		if got := h.door(t, name).call(ctx, "/signet.v1.CertificateService/RenewCertificate", "", begun("\x00\x00\x02\x00\x01")); got != "grpc 8" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := h.door(t, "REST").call(ctx, "/v1/certificates:renew", "", strings.NewReader(`{"csrPem":"`+strings.Repeat("x", 128<<10)+`"}`)); got != "413" {
+		t.Errorf("REST: %q", got)
 	}
 }

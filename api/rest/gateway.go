@@ -33,8 +33,10 @@ type Services interface {
 }
 
 // The bounds of a body, in octets. Only the plan of a mass revocation, which may list serials, is a large request; the
-// bulk interface bounds each line.
+// bulk interface bounds each line. A stranger's message is kept before anybody is known to answer for it.
 const (
+	maxHealth    = 4 << 10
+	maxStranger  = 128 << 10
 	maxBody      = 512 << 10
 	maxLargeBody = 8 << 20
 	maxLine      = 512 << 10
@@ -43,7 +45,7 @@ const (
 const requestIDHeader = "X-Request-Id"
 
 // newGateway makes the REST interface of the services.
-func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
+func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gateway, error) {
 	channel := new(inprocgrpc.Channel)
 	channel.WithServerUnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		return services.Unary(withPeer(ctx), request, info, handler)
@@ -83,14 +85,15 @@ func newGateway(services Services, bodyTime time.Duration) (*gateway, error) {
 			return nil, err
 		}
 	}
-	return &gateway{services, mux, bodyTime}, nil
+	return &gateway{services, mux, bodyTime, strangerTime}, nil
 }
 
 // gateway bounds bodies, asks for a credential before it reads one, and hands over who is at the other end.
 type gateway struct {
-	services Services
-	mux      *runtime.ServeMux
-	bodyTime time.Duration // how long a body may take to arrive
+	services     Services
+	mux          *runtime.ServeMux
+	bodyTime     time.Duration // how long a body may take to arrive
+	strangerTime time.Duration // the same, of a caller without a credential
 }
 
 // ServeHTTP serves one request.
@@ -109,20 +112,21 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodPost && r.URL.Path != "/v1/certificates:issue" {
-		most := int64(maxBody)
+		most, patience := int64(maxBody), g.bodyTime
 		if r.URL.Path == "/v1/jobs" {
 			most = maxLargeBody
 		}
 		method := "POST " + r.URL.Path // for the log: which method it is, the multiplexer finds out
 		if r.URL.Path == "/v1/certificates:renew" {
 			method = signetv1.CertificateService_RenewCertificate_FullMethodName
+			most, patience = maxStranger, g.strangerTime
 		}
 		arrived, _, err := g.services.Admit(presented(r, e.peer), method)
 		if err != nil {
 			writeError(r.Context(), g.mux, nil, w, r, err)
 			return
 		}
-		r.Body = g.bounded(w, r, most, e, arrived)
+		r.Body = bounded(w, r, most, patience, e, arrived)
 		defer r.Body.Close()
 	}
 	g.mux.ServeHTTP(w, r)

@@ -144,9 +144,9 @@ type body struct {
 	arrived  func() // stops the clock and gives the place back
 }
 
-func (g *gateway) bounded(w http.ResponseWriter, r *http.Request, most int64, e *exchange, leave func()) *body {
+func bounded(w http.ResponseWriter, r *http.Request, most int64, patience time.Duration, e *exchange, leave func()) *body {
 	control := http.NewResponseController(w)
-	late := time.AfterFunc(g.bodyTime, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }) // reading fails from then on
+	late := time.AfterFunc(patience, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }) // reading fails from then on
 	return &body{http.MaxBytesReader(w, r.Body, most), e, sync.OnceFunc(func() { late.Stop(); leave() })}
 }
 

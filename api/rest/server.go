@@ -25,9 +25,10 @@ type Config struct {
 	Other      http.Handler // what is under no path of the API: further front doors; zero: nothing
 	MaxMessage int          // largest gRPC message, in octets; zero: 8 MiB
 
-	Connections int           // most open connections, those that have not ended their TLS handshake included; zero: 4,096
-	BodyTime    time.Duration // how long the body of a REST call, the bulk interface aside, or a stranger's message may take to arrive; zero: 30 s
-	Drain       time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
+	Connections  int           // most open connections, those that have not ended their TLS handshake included; zero: 4,096
+	BodyTime     time.Duration // how long the body of a REST call, the bulk interface aside, may take to arrive; zero: 30 s
+	StrangerTime time.Duration // how long the message of a caller without a credential may take to arrive, that of a health check 1 s at most; zero: 5 s
+	Drain        time.Duration // how long calls in flight may go on after the end of Serve's context; zero: 10 s
 }
 
 // Server serves gRPC and REST on one TLS port. gRPC clients offer only HTTP/2, all others HTTP/1.1 too; on that the
@@ -56,7 +57,10 @@ func NewServer(c Config) (*Server, error) {
 	if c.BodyTime == 0 {
 		c.BodyTime = 30 * time.Second
 	}
-	api, err := newGateway(c.Services, c.BodyTime)
+	if c.StrangerTime == 0 {
+		c.StrangerTime = 5 * time.Second
+	}
+	api, err := newGateway(c.Services, c.BodyTime, c.StrangerTime)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +77,7 @@ func NewServer(c Config) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
 	)
-	c.Services.Register(early{s.grpc, c.Services, c.BodyTime})
+	c.Services.Register(early{s.grpc, c.Services, c.StrangerTime})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)

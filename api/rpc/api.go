@@ -109,7 +109,7 @@ func New(c Config) (*API, error) {
 		running:   newShares(0, max(1, c.InFlight/4)),
 		held:      newShares(0, max(1, c.Streams/4)),
 		arriving:  newShares(0, max(1, c.InFlight/4)),
-		strangers: newShares(8*proofsWaiting, proofsWaiting),
+		strangers: newShares(strangersArriving, proofsWaiting),
 		rates:     newLimits(c.Rate, c.Burst, c.Now),
 		failures:  newLimits(c.BadLogins, 0, c.Now),
 		renewals:  newLimits(renewalRate, renewalBurst, c.Now),

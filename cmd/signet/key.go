@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"crypto/x509"
 	"encoding/pem"
 	"path/filepath"
+	"strings"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys/softkey"
@@ -22,12 +24,14 @@ type keyBlockCmd struct {
 	Proof       string  `xor:"what" placeholder:"FILE" help:"A request signed with the key, common name \"Signet key compromise\"."`
 	Comment     string  `placeholder:"TEXT" help:"What happened; it is kept."`
 	LostAt      instant `placeholder:"TIME" help:"Since when the key must be doubted."`
+	Yes         bool    `help:"Block the key of an authority without asking."`
 	serverFlags
 }
 
 // Help is shown by `signet key block --help`.
 func (keyBlockCmd) Help() string {
-	return `For a key that somebody else has. Every unexpired certificate with it is revoked for keyCompromise, whoever it belongs to.
+	return `For a key that somebody else has. Every unexpired certificate with it is revoked for keyCompromise, whoever it belongs to. The
+key of an authority of this server is blocked after a question, or with --yes: everything below it goes with it.
 
 Examples:
   signet key block --certificate app.example.pem --comment "found in a public repository"
@@ -38,24 +42,32 @@ Examples:
 func (c *keyBlockCmd) Run(a *app) error {
 	const op = "block key"
 	request := client.BlockRequest{Comment: c.Comment, InvalidityAt: c.LostAt.Time}
+	var key pki.KeyHash
 	switch {
 	case c.Certificate != "":
 		certificate, err := a.readCertificate(c.Certificate)
 		if err != nil {
 			return err
 		}
+		key = pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
 		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
 	case c.Proof != "":
 		der, err := a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 		if err != nil {
 			return err
 		}
+		csr, err := x509.ParseCertificateRequest(der)
+		if err != nil {
+			return (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--proof")
+		}
+		key = pki.HashSPKI(csr.RawSubjectPublicKeyInfo)
 		request.ProofCSRPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 	case c.Hash != "":
 		var err error
-		if request.KeyHash, err = pki.ParseKeyHash(c.Hash); err != nil {
+		if key, err = pki.ParseKeyHash(c.Hash); err != nil {
 			return (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--hash")
 		}
+		request.KeyHash = key
 	default:
 		return pki.Errorf(pki.KindInvalid, op, "no key is named").WithHint("give --certificate, --hash or --proof")
 	}
@@ -64,6 +76,18 @@ func (c *keyBlockCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return err
+	}
+	for _, issuer := range issuers {
+		if issuer.KeyHash != key {
+			continue
+		}
+		if err := a.sure(op, c.Yes, issuer.Subject+" is an authority with this key: whatever is below it counts no more. Block it, for good?"); err != nil {
+			return err
+		}
+	}
 	blocked, err := api.BlockKey(a.ctx, request)
 	if err != nil {
 		return err
@@ -91,7 +115,7 @@ type keyPassphraseCmd struct {
 func (keyPassphraseCmd) Help() string {
 	return `Encrypts every key file of this machine anew, and nothing else: keys and certificates stay. A file that the new passphrase opens
 already is left alone, so an attempt that broke off is gone on with. Servers that run have their keys open; give them the new passphrase, and start them
-again. Backups that were made before keep the old one.
+again; make no new issuer in between, its key would get the old one. Backups that were made before keep the old one.
 
 Examples:
   signet key passphrase --new-passphrase-file new.passphrase
@@ -117,36 +141,69 @@ func (c *keyPassphraseCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	changed := resealed{Dir: dir, Changed: []string{}, Before: []string{}}
-	texts := make(map[string][]byte)
+	changed, err := c.reseal(a, dir, before, after)
+	if err != nil {
+		return err
+	}
+	return a.show(changed, func(p *printer) {
+		p.line("%s of %s: the new passphrase opens them", counted(len(changed.Changed)+len(changed.Before), "key file"), dir)
+		p.next("give it to the server (passphrase_file), start that again, and make a backup: those from before keep the old one")
+	})
+}
+
+// reseal makes every file ready beside the one it replaces before it replaces the first.
+func (c *keyPassphraseCmd) reseal(a *app, dir string, before, after []byte) (*resealed, error) {
+	const op = "change passphrase"
+	done := &resealed{Dir: dir, Changed: []string{}, Before: []string{}}
+	var files []*durable.File
+	defer func() {
+		for _, file := range files {
+			file.Abandon()
+		}
+	}()
+	var ready []string
 	for _, pattern := range []string{"*.key", "*.serial"} { // a key in a token has its secret in a file
 		paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are good
 		for _, path := range paths {
+			if strings.HasPrefix(filepath.Base(path), ".") { // what a killed process left on its way
+				continue
+			}
 			text, err := a.readInput(path)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if texts[path], err = softkey.Reseal(text, before, after); err == nil {
-				changed.Changed = append(changed.Changed, path)
-			} else if _, done := softkey.Reseal(text, after, after); done == nil {
-				changed.Before = append(changed.Before, path)
-			} else {
-				return pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w; nothing was changed", path, err).WithHint("is the present passphrase right?")
+			sealed, err := softkey.Reseal(text, before, after)
+			if err != nil {
+				if _, err := softkey.Reseal(text, after, after); err == nil {
+					done.Before = append(done.Before, path)
+					continue
+				}
+				return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w; nothing was changed", path, err).WithHint("is the present passphrase right?")
+			}
+			file, err := durable.Update(path, 0o600)
+			if err != nil {
+				return nil, fileError(op, err)
+			}
+			files, ready = append(files, file), append(ready, path)
+			if _, err := file.Write(sealed); err != nil {
+				return nil, fileError(op, err)
+			}
+			if err := file.Prepare(); err != nil {
+				return nil, fileError(op, err)
 			}
 		}
 	}
-	if len(texts) == 0 {
-		return pki.Errorf(pki.KindNotFound, op, "there is no key file in %s", dir)
+	if len(ready)+len(done.Before) == 0 {
+		return nil, pki.Errorf(pki.KindNotFound, op, "there is no key file in %s", dir)
 	}
-	for _, path := range changed.Changed {
-		if err := durable.Replace(path, texts[path], 0o600); err != nil {
-			return fileError(op, err)
+	for i, file := range files {
+		if err := file.Commit(); err != nil {
+			return nil, pki.Errorf(pki.KindUnavailable, op, "replace %s: %w; the new passphrase opens only %q", ready[i], err, append(done.Before, ready[:i]...)).
+				WithHint("the same command again goes on with the others")
 		}
+		done.Changed = append(done.Changed, ready[i])
 	}
-	return a.show(changed, func(p *printer) {
-		p.line("%s of %s: the new passphrase opens them", counted(len(texts), "key file"), dir)
-		p.next("give it to the server (passphrase_file), start that again, and make a backup: those from before keep the old one")
-	})
+	return done, nil
 }
 
 // ask reads the new passphrase.

@@ -8,6 +8,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 type revokeCmd struct {
@@ -31,7 +32,8 @@ revoked; elsewhere it stops there unless --yes is said. It goes on if this comma
 Certificates of this server itself (its authorities, OCSP responders, API) are left alone unless they are named: by file or serial
 number, or with key=, account=system or profile=issuing-ca. Exit status 4: nothing matches.
 
-The certificate of an authority is revoked after a question, or with --yes: everything below it goes with it.
+The certificate of an authority is revoked after a question, or with --yes: everything below it goes with it. So is one that the server
+does not know, and whatever --where selects when it names what may be an authority.
 
 Examples:
   signet revoke app.example.pem --reason superseded
@@ -64,10 +66,12 @@ func (c *revokeCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if name := authority(a, api, request); name != "" {
-		if err := a.sure("revoke certificate", c.Yes, name+" is an authority: whatever is below it counts no more. Revoke it, for good?"); err != nil {
-			return err
-		}
+	question, err := doubt(a, api, request)
+	if err == nil && question != "" {
+		err = a.sure("revoke certificate", c.Yes, question+" Revoke it, for good?")
+	}
+	if err != nil {
+		return err
 	}
 	request.Reason, request.InvalidityAt, request.Published = reason, c.LostAt.Time, c.Wait
 	change, err := api.Revoke(a.ctx, request)
@@ -131,20 +135,47 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 	return client.RevokeRequest{Issuer: found.Issuer, Serial: found.Serial}, nil
 }
 
-// authority is the subject of a certificate that makes others; "" if it is none, or not known here.
-func authority(a *app, api *client.Client, request client.RevokeRequest) string {
-	der := request.Certificate
+// doubt is why a person is asked before a certificate is revoked: it makes others, or may, since nobody here knows it; "" if there is
+// no reason.
+func doubt(a *app, api *client.Client, request client.RevokeRequest) (string, error) {
+	der, err := request.Certificate, error(nil)
 	if der == nil {
-		got, err := api.Get(a.ctx, request.Issuer, request.Serial)
-		if err != nil {
-			return ""
+		der, err = known(a, api, request)
+	}
+	if err != nil {
+		return "", err
+	}
+	c, err := x509.ParseCertificate(der)
+	switch {
+	case err != nil:
+		return "Nobody here knows this certificate: if it is an authority's, whatever is below it counts no more.", nil
+	case c.IsCA:
+		return c.Subject.String() + " is an authority: whatever is below it counts no more.", nil
+	}
+	return "", nil
+}
+
+// known is a certificate of the inventory, or of an issuer: what an off-line root signed is in no inventory. Nil if it is neither.
+func known(a *app, api *client.Client, request client.RevokeRequest) ([]byte, error) {
+	got, err := api.Get(a.ctx, request.Issuer, request.Serial)
+	if err == nil {
+		return got.Certificate.DER, nil
+	}
+	if pki.KindOf(err) != pki.KindNotFound {
+		return nil, err
+	}
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, issuer := range issuers {
+		for _, der := range issuer.Certificates {
+			if c, err := x509.ParseCertificate(der); err == nil && c.SerialNumber.Cmp(request.Serial.Big()) == 0 {
+				return der, nil
+			}
 		}
-		der = got.Certificate.DER
 	}
-	if c, err := x509.ParseCertificate(der); err == nil && c.IsCA {
-		return c.Subject.String()
-	}
-	return ""
+	return nil, nil
 }
 
 // runJob plans a job, asks, starts it and waits for its end.
@@ -167,7 +198,9 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	if reason == pki.KeyCompromise {
 		count = plan.Job.Selected // of those that are revoked the reason changes
 	}
-	if err := a.sure("revoke certificates", c.Yes || count <= 1, fmt.Sprintf("Revoke these %d certificates, for good?", count)); err != nil {
+	selector, err := revocation.ParseSelector(c.Where)
+	spared := err == nil && selector.Spared() != nil // else an authority may be among them
+	if err := a.sure("revoke certificates", c.Yes || count == 0 || count == 1 && spared, fmt.Sprintf("Revoke %s, for good?", counted(count, "certificate"))); err != nil {
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
 			WithHint("signet job start %s, or say --yes", plan.Job.ID)
 	}

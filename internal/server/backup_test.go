@@ -178,17 +178,19 @@ func TestRestoreBesideALog(t *testing.T) {
 	if err != nil || len(log) == 0 {
 		t.Fatalf("a log of %d octets, %v", len(log), err)
 	}
-	dir := t.TempDir()
-	left := filepath.Join(dir, "signet.db-wal")
-	if err := os.WriteFile(left, log, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err = server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Unsafe: true})
-	if pki.KindOf(err) != pki.KindConflict || err == nil || !strings.Contains(err.Error(), left) {
-		t.Errorf("restored beside the log of another file: %v", err)
-	}
-	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
-		t.Errorf("what was there: %v, %v", files, err)
+	for _, name := range []string{"signet.db-wal", "signet.db-journal"} {
+		dir := t.TempDir()
+		left := filepath.Join(dir, name)
+		if err := os.WriteFile(left, log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Unsafe: true})
+		if pki.KindOf(err) != pki.KindConflict || err == nil || !strings.Contains(err.Error(), left) {
+			t.Errorf("restored beside the log of another file: %v", err)
+		}
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+			t.Errorf("what was there: %v, %v", files, err)
+		}
 	}
 }
 

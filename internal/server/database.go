@@ -71,7 +71,7 @@ func (c *Config) sqlitePath() (string, bool) {
 // sqliteFiles are the SQLite file, its logs and its locks; none for another database.
 func (c *Config) sqliteFiles() (files []string) {
 	if path, ok := c.sqlitePath(); ok {
-		for _, suffix := range []string{"", "-wal", "-shm", ".lock", ".migrate.lock"} {
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", ".migrate.lock"} {
 			files = append(files, path+suffix)
 		}
 	}

@@ -188,8 +188,23 @@ func (c *InitConfig) config() (*Config, []byte, error) {
 }
 
 // CreateAdmin makes an administrator in the database itself and writes the token to a new file, for whoever runs this machine and has
-// no credential left that counts. It gives the time when the token ends.
+// no credential left that counts. It gives the time when the token ends. The database must be there, and is not migrated: that of
+// another configuration would be made, or one taken from servers that run.
 func CreateAdmin(ctx context.Context, config *Config, name, path string, unsafe bool) (ends time.Time, err error) {
+	const op = "create administrator"
+	status, err := config.DatabaseStatus(ctx)
+	if err == nil && status.Version == 0 {
+		err = pki.Errorf(pki.KindNotFound, op, "the database (%s) is empty", config.DatabaseName())
+	}
+	switch {
+	case pki.KindOf(err) == pki.KindNotFound:
+		return time.Time{}, pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("name the server's database: --config, and SIGNET_DATABASE where the server has it")
+	case err != nil:
+		return time.Time{}, err
+	case status.Version < status.Latest:
+		return time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op, "the schema of the database (%s) is at version %d, this signet's at %d", config.DatabaseName(), status.Version, status.Latest).
+			WithHint("use the signet that the servers run, or finish the upgrade first: signet migrate")
+	}
 	db, err := config.OpenDatabase(ctx, "signet credential create", unsafe)
 	if err != nil {
 		return time.Time{}, err

@@ -64,7 +64,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}
 	state := config.State()
 	if path, ok := config.sqlitePath(); ok {
-		for _, file := range []string{path, path + "-wal"} { // SQLite would play a log that is there into the restored file
+		for _, file := range []string{path, path + "-wal", path + "-journal"} { // SQLite would play what is there into the restored file
 			if _, err := os.Stat(file); err == nil {
 				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).WithHint("move it away, or name another with --database")
 			}

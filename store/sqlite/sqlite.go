@@ -44,7 +44,7 @@ type Config struct {
 type Store struct {
 	write *sql.DB // one connection
 	read  *sql.DB
-	lock  *flock.Flock
+	lock  locks
 	now   func() time.Time
 
 	mu        sync.Mutex
@@ -205,12 +205,41 @@ func dsn(path string, readOnly, unsafe bool) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
 }
 
-// lockFile takes the lock that lets one process at a time open a database, and signs it.
-func lockFile(path, purpose string) (*flock.Flock, error) {
-	const op = "open database"
-	if target, err := filepath.EvalSymlinks(path); err == nil { // one file has one lock, by whatever name
-		path = target
+// locks are held together, by one process.
+type locks []*flock.Flock
+
+// Close gives them back.
+func (l locks) Close() (err error) {
+	for _, lock := range l {
+		err = errors.Join(err, lock.Close())
 	}
+	return err
+}
+
+// lockFile takes the lock that lets one process at a time open a database. A symbolic link has a lock of its own beside that of its
+// target, which may be there only after the link was locked. Hard links and bind mounts are not seen through.
+func lockFile(path, purpose string) (held locks, err error) {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil { // else one lock could be asked for by two names
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	names := []string{path}
+	if target, err := filepath.EvalSymlinks(path); err == nil && target != path {
+		names = append(names, target)
+	}
+	for _, name := range names {
+		lock, err := lockName(name, purpose)
+		if err != nil {
+			_ = held.Close() // the error that matters is the one that is returned
+			return nil, err
+		}
+		held = append(held, lock)
+	}
+	return held, nil
+}
+
+// lockName takes one lock, and signs it.
+func lockName(path, purpose string) (*flock.Flock, error) {
+	const op = "open database"
 	name := path + ".lock"
 	lock := flock.New(name, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()

@@ -97,6 +97,43 @@ func TestOneProcessOpensAFile(t *testing.T) {
 	}
 }
 
+// A link is locked by its own name too: when its target was not there yet, there was no other.
+func TestOneProcessOpensALink(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(filepath.Join(t.TempDir(), "signet.db"), link); err != nil {
+		t.Fatal(err)
+	}
+	first, err := open(link, "signet serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := open(link, "signet serve")
+	if _, ok := errors.AsType[*sqlite.LockedError](err); !ok {
+		t.Errorf("second open: %v", err)
+	}
+	if err == nil {
+		second.Close()
+	}
+}
+
+// A directory under two names has one file with one lock.
+func TestOpenThroughALinkedDirectory(t *testing.T) {
+	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	first, err := open(filepath.Join(link, "signet.db"), "signet serve")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if again, err := open(filepath.Join(dir, "signet.db"), "signet serve"); err == nil {
+		again.Close()
+		t.Error("opened a second time")
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	garbage := filepath.Join(dir, "garbage")

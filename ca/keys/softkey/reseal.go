@@ -1,41 +1,77 @@
 package softkey
 
 import (
+	"bytes"
+	"crypto"
 	"encoding/pem"
 	"fmt"
+	"slices"
 
 	"github.com/youmark/pkcs8"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
 )
 
 // Reseal takes the text of a key file, or of the secret that is kept beside a key in a token, from one passphrase to another: key and
-// serial secret stay.
+// serial secret stay. A file with anything else in it is an error, and what is returned was opened once with the new passphrase.
 func Reseal(text, before, after []byte) (resealed []byte, err error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		switch block.Type {
-		case keyType:
-			private, _, parseErr := pkcs8.ParsePrivateKey(block.Bytes, before)
-			if parseErr != nil {
-				return nil, fmt.Errorf("open private key: %w", parseErr)
-			}
-			block.Bytes, err = pkcs8.MarshalPrivateKey(private, after, &protection)
-		case secretType:
-			secret, openErr := keys.OpenSecret(block.Bytes, before)
-			if openErr != nil {
-				return nil, openErr
-			}
-			block.Bytes, err = keys.SealSecret(secret, after)
+	blocks, err := blocksOf(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, block := range blocks {
+		plain, err := unseal(block, before)
+		if err != nil {
+			return nil, err
+		}
+		switch content := plain.(type) {
+		case pki.SerialSecret:
+			block.Bytes, err = keys.SealSecret(content, after)
 		default:
-			err = fmt.Errorf("a PEM block %q is neither key nor secret", block.Type)
+			block.Bytes, err = pkcs8.MarshalPrivateKey(content, after, &protection)
 		}
 		if err != nil {
 			return nil, err
 		}
+		again, err := unseal(block, after)
+		if err != nil {
+			return nil, fmt.Errorf("open what was sealed: %w", err)
+		}
+		if key, ok := plain.(interface{ Equal(crypto.PrivateKey) bool }); ok && !key.Equal(again) || !ok && again != plain {
+			return nil, fmt.Errorf("what was sealed opens to another key")
+		}
 		resealed = append(resealed, pem.EncodeToMemory(block)...)
 	}
-	if resealed == nil {
-		return nil, fmt.Errorf("it holds no key")
-	}
 	return resealed, nil
+}
+
+// blocksOf reads a key and its secret, or a secret: all of the text.
+func blocksOf(text []byte) (blocks []*pem.Block, err error) {
+	begin := []byte("-----BEGIN ")
+	var types []string
+	for len(bytes.TrimSpace(text)) > 0 {
+		block, rest := pem.Decode(text)
+		read := bytes.TrimSpace(text[:len(text)-len(rest)]) // pem.Decode steps over what it cannot read
+		if block == nil || !bytes.HasPrefix(read, begin) || bytes.Count(read, begin) != 1 || len(block.Headers) > 0 {
+			return nil, fmt.Errorf("something in it is neither key nor secret, or damaged: restore the file from a backup")
+		}
+		blocks, types, text = append(blocks, block), append(types, block.Type), rest
+	}
+	if !slices.Equal(types, []string{keyType, secretType}) && !slices.Equal(types, []string{secretType}) {
+		return nil, fmt.Errorf("it holds %q, not a key and its secret, or a secret", types)
+	}
+	return blocks, nil
+}
+
+// unseal returns a private key, or a pki.SerialSecret.
+func unseal(block *pem.Block, passphrase []byte) (any, error) {
+	if block.Type == secretType {
+		return keys.OpenSecret(block.Bytes, passphrase)
+	}
+	private, _, err := pkcs8.ParsePrivateKey(block.Bytes, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("open private key: %w", err)
+	}
+	return private, nil
 }

@@ -186,3 +186,45 @@ func TestAKeyOfAnotherCAIsImported(t *testing.T) {
 		t.Errorf("imported over another: %v", err)
 	}
 }
+
+// What is not understood to the last octet is not replaced: it would be lost.
+func TestReseal(t *testing.T) {
+	dir := privateDir(t)
+	before, after := []byte("correct horse"), []byte("battery staple")
+	made, err := open(t, dir, string(before)).Create(t.Context(), "ca", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "ca.key")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, rest := pem.Decode(text)
+	secret, _ := pem.Decode(rest)
+	one, other := string(pem.EncodeToMemory(key)), string(pem.EncodeToMemory(secret))
+	damaged := strings.Replace(other, "\n", "\n!", 1)
+	for name, bad := range map[string]string{
+		"nothing": "", "text before": "x\n" + one + other, "text between": one + "x\n" + other, "text after": one + other + "x\n",
+		"a damaged block after": one + other + damaged, "a damaged block between": one + damaged + other, "a block cut short": one + other[:len(other)/2],
+		"a key without its secret": one, "the secret first": other + one, "two secrets": one + other + other, "another block": one + other + "-----BEGIN NOTE-----\n-----END NOTE-----\n",
+	} {
+		if sealed, err := softkey.Reseal([]byte(bad), before, after); err == nil {
+			t.Errorf("%s: was made %q", name, sealed)
+		}
+	}
+	sealed, err := softkey.Reseal([]byte(one+"\n"+other+"\n"), before, after)
+	if err == nil {
+		err = os.WriteFile(path, sealed, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := open(t, dir, string(after)).Open(t.Context(), made.URI)
+	if err != nil || found.Secret != made.Secret || !found.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(made.Public()) {
+		t.Errorf("what was sealed again: %v, %v", found, err)
+	}
+	if _, err := softkey.Reseal([]byte(other), before, after); err != nil {
+		t.Errorf("the secret beside a key in a token: %v", err)
+	}
+}
