@@ -256,6 +256,10 @@ func TestAKeyThatWasNotAsked(t *testing.T) {
 	}
 	touch(t, fail)
 	want("a device error, twice", false)
+	remove(t, fail)
+	logout(t) // the token hides what it has, and does not say why
+	sign(t, key)
+	touch(t, fail)
 	touch(t, refuse)
 	want("a device error, and a login that is refused", false)
 	closeSessions(t)

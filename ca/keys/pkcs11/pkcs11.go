@@ -208,10 +208,14 @@ func (s *Store) find(object string) (crypto.Signer, int, error) {
 	if err != nil {
 		return nil, 0, pki.Errorf(pki.KindUnavailable, op, "%w", err).InField("key")
 	}
-	if len(pairs) != 1 {
-		return nil, 0, pki.Errorf(pki.KindNotFound, op, "token %q has %d keys %q", s.config.Token, len(pairs), object).InField("key")
+	switch len(pairs) {
+	case 0:
+		return nil, 0, pki.Errorf(pki.KindNotFound, op, "token %q has no key %q", s.config.Token, object).InField("key")
+	case 1:
+		return pairs[0], generation, nil
 	}
-	return pairs[0], generation, nil
+	return nil, 0, pki.Errorf(pki.KindFailedPrecondition, op, "token %q has %d keys %q", s.config.Token, len(pairs), object).InField("key").
+		WithHint("give all but one another label: a key is found by its label alone")
 }
 
 func (s *Store) key(name string, private crypto.Signer, secret pki.SerialSecret) *keys.Key {
@@ -318,7 +322,9 @@ func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) (s
 	}
 	if signature, err = private.Sign(random, digest, opts); err != nil {
 		k.mu.Lock()
-		k.private = nil // the next call looks for it first, which a token that is away fails at no cost
+		if k.generation == generation {
+			k.private = nil // the next call looks for it first, which a token that is away fails at no cost
+		}
 		k.mu.Unlock()
 	}
 	return signature, generation, true, err
@@ -328,13 +334,16 @@ func (k *signer) try(random io.Reader, digest []byte, opts crypto.SignerOpts) (s
 func (k *signer) current() (crypto.Signer, int, error) {
 	_, now := k.store.opened()
 	k.mu.Lock()
-	private, generation := k.private, k.generation
+	private, known := k.private, k.generation
 	k.mu.Unlock()
-	if private != nil && generation == now {
+	if private != nil && known == now {
 		return private, now, nil
 	}
 	private, generation, err := k.store.find(k.object)
 	if err != nil {
+		if known == now && pki.KindOf(err) == pki.KindNotFound {
+			err = fmt.Errorf("%w: %w", errLoggedOut, err)
+		}
 		return nil, now, err
 	}
 	k.mu.Lock()
@@ -343,7 +352,13 @@ func (k *signer) current() (crypto.Signer, int, error) {
 	return private, generation, nil
 }
 
+// errLoggedOut is of a key that this login has seen and does not find: a token shows private keys only while it is logged in to.
+var errLoggedOut = errors.New("the login may have ended")
+
 func sessionLost(err error) bool {
+	if errors.Is(err, errLoggedOut) {
+		return true
+	}
 	code, ok := errors.AsType[pkcs11.Error](err)
 	if !ok {
 		return false

@@ -5,6 +5,7 @@ package pkcs11_test
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -18,6 +19,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ThalesGroup/crypto11"
 	p11 "github.com/miekg/pkcs11"
 
 	"signet.example/signet/ca"
@@ -156,6 +158,22 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	twin, err := store.Create(t.Context(), "twin", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside, err := crypto11.Configure(&crypto11.Config{Path: module(t), TokenLabel: "signet test", Pin: pin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := beside.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := beside.GenerateECDSAKeyPairWithLabel([]byte("another"), []byte("twin"), elliptic.P256()); err != nil {
+		t.Fatal(err)
+	}
 	good := pkcs11.Config{Module: module(t), Token: "signet test", PIN: theirs, SecretsDir: dir, Passphrase: []byte("correct horse")}
 	with := func(change func(*pkcs11.Config)) func() error {
 		return func() error {
@@ -179,6 +197,7 @@ func TestRefusals(t *testing.T) {
 		{"another token", with(func(c *pkcs11.Config) { c.Token = "other" }), pki.KindUnavailable}, // it may come,
 		{"one session", with(func(c *pkcs11.Config) { c.MaxSessions = 1 }), pki.KindInvalid},
 		{"no such key", uri("pkcs11:token=signet%20test;object=nobody"), pki.KindNotFound},
+		{"two keys of the name", uri(twin.URI), pki.KindFailedPrecondition},
 		{"a key elsewhere", uri("pkcs11:token=other;object=alone"), pki.KindFailedPrecondition},
 		{"a PIN in the URI", uri(key.URI + "?pin-value=" + pin), pki.KindInvalid},
 		{"a module in the URI", uri(key.URI + "?module-path=/x.so"), pki.KindInvalid},
@@ -255,6 +274,26 @@ func TestATokenIssuesAndSignsACRL(t *testing.T) {
 			t.Error(err)
 		}
 		closeSessions(t)
+	}
+}
+
+// logout ends the login of this process behind the store's back.
+func logout(t *testing.T) {
+	t.Helper()
+	library := p11.New(module(t))
+	slots, err := library.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range slots {
+		session, err := library.OpenSession(slot, p11.CKF_SERIAL_SESSION)
+		if err == nil {
+			_ = library.Logout(session) // of a slot that is not logged in to, there is nothing to end
+			err = library.CloseSession(session)
+		}
+		if err != nil && err != p11.Error(p11.CKR_TOKEN_NOT_RECOGNIZED) {
+			t.Fatal(err)
+		}
 	}
 }
 
