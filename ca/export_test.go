@@ -33,6 +33,9 @@ func TestingOnlyRead(p *profile.Profile, request Request) ([]pki.Identifier, err
 // TestingOnlyTick is what Run does every third of a lease.
 func (a *Authority) TestingOnlyTick(ctx context.Context) error { return a.ranges.tick(ctx) }
 
+// TestingOnlyReconcile is what Run does beside that.
+func (a *Authority) TestingOnlyReconcile(ctx context.Context) error { return a.reconcile(ctx) }
+
 // TestingOnlyRefresh is what Run does every few seconds.
 func (a *Authority) TestingOnlyRefresh(ctx context.Context) error { return a.refresh(ctx) }
 

@@ -260,3 +260,52 @@ func TestAKeyThatPanics(t *testing.T) {
 		t.Errorf("void are %v, want one", b.void)
 	}
 }
+
+// Ranges of an issuer whose key is not here, however many, hide no range of another; and one whose key does not come keeps nobody
+// who renews leases.
+func TestReconcilingBesideKeysThatAreAway(t *testing.T) {
+	ring := &keyring{opened: make(map[string]*keys.Key)}
+	w := newTownWith(t, testdb.SQLite(t), ring)
+	reserve := func(issuer ca.Issuer, n int) {
+		t.Helper()
+		for range n {
+			if _, err := w.store.Reserve(t.Context(), ca.Reservation{Issuer: issuer.ID, Epoch: 3000, Count: 1, Owner: ca.OwnerID{1}, Lease: -time.Second}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	reserve(w.root, 101)
+	reserve(w.issuing, 1)
+	w.keys = keys.NewGuard(keys.GuardConfig{Store: &keyring{opened: map[string]*keys.Key{w.issuing.KeyURI: ring.opened[w.issuing.KeyURI]}}})
+	a := w.instance(w.store)
+	voids, err := a.Reconcile(t.Context())
+	if voids != 1 || !errors.Is(err, ca.ErrKeyElsewhere) || strings.Count(err.Error(), ca.ErrKeyElsewhere.Error()) != 1 {
+		t.Errorf("%d void, %v", voids, err)
+	}
+
+	never := &absent{keyring: ring, hang: make(chan struct{})}
+	defer close(never.hang)
+	w.keys = keys.NewGuard(keys.GuardConfig{Store: never, Opening: time.Hour})
+	a = w.instance(w.store)
+	reconciled := make(chan error, 1)
+	go func() { reconciled <- a.TestingOnlyReconcile(t.Context()) }()
+	select {
+	case err := <-reconciled:
+		if pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for a key")
+	}
+}
+
+// absent is a store of keys that does not answer.
+type absent struct {
+	*keyring
+	hang chan struct{}
+}
+
+func (k *absent) Open(ctx context.Context, uri string) (*keys.Key, error) {
+	<-k.hang
+	return k.keyring.Open(ctx, uri)
+}

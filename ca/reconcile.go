@@ -130,50 +130,50 @@ func (a *Authority) refresh(ctx context.Context) error {
 }
 
 // Reconcile closes the ranges of processes that are gone: their leases have passed. What they had signed and not
-// recorded becomes void, by serial. Run does it at start and on a timer; it returns how many indices became void.
+// recorded becomes void, by serial. Run does it at start and on a timer; it returns how many indices became void. It waits for keys
+// to be opened; an issuer whose key cannot be is an error, one for all its ranges, and keeps no other's.
 func (a *Authority) Reconcile(ctx context.Context) (voids int, err error) {
-	const most = 100
-	for {
-		expired, err := a.config.Ranges.ExpiredRanges(ctx, most)
-		if err != nil {
-			return voids, err
-		}
-		closed, failed := 0, []error(nil)
-		for _, r := range expired {
-			if r.Owner == a.ranges.owner {
-				continue // renewing was late: the next tick does it, and only the owner knows what it has not signed
-			}
-			n, err := a.closeExpired(ctx, r)
-			if err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			closed++
-			voids += n
-		}
-		if len(expired) < most || closed == 0 {
-			return voids, errors.Join(failed...)
-		}
-	}
+	return a.closeExpired(ctx, a.issuers.open)
 }
 
+// reconcile is Reconcile for whoever renews leases beside: it waits for no key.
 func (a *Authority) reconcile(ctx context.Context) error {
-	_, err := a.Reconcile(ctx)
+	_, err := a.closeExpired(ctx, a.issuers.ready)
 	return err
 }
 
-func (a *Authority) closeExpired(ctx context.Context, r Range) (int, error) {
-	issuer, err := a.issuers.find(r.Issuer)
-	if err != nil {
-		return 0, err
+func (a *Authority) closeExpired(ctx context.Context, open func(context.Context, Issuer) (*issuerKey, error)) (voids int, err error) {
+	const most = 100
+	var failed []error
+	away := make(map[pki.IssuerID]bool) // without K nobody here can name the serials; an instance that holds the key will
+	for after := RangeID(0); ; {
+		expired, err := a.config.Ranges.ExpiredRanges(ctx, after, most)
+		if err != nil {
+			return voids, errors.Join(append(failed, err)...)
+		}
+		for _, r := range expired {
+			after = r.ID
+			if r.Owner == a.ranges.owner || away[r.Issuer] {
+				continue // of ours, renewing was late: the next tick does it, and only the owner knows what it has not signed
+			}
+			issuer, err := a.issuers.find(r.Issuer)
+			var key *issuerKey
+			if err == nil {
+				key, err = open(ctx, issuer)
+			}
+			if err != nil {
+				away[r.Issuer] = true
+				failed = append(failed, err)
+				continue
+			}
+			n, err := a.config.Ranges.CloseRange(ctx, closingOf(key, r, a.ranges.owner, rangeKey(key, r), a.config.Now()))
+			if err != nil && pki.KindOf(err) != pki.KindFailedPrecondition { // else its owner is back and renewed the lease, or another instance was first
+				failed = append(failed, err)
+			}
+			voids += n
+		}
+		if len(expired) < most {
+			return voids, errors.Join(failed...)
+		}
 	}
-	key, err := a.issuers.open(ctx, issuer)
-	if err != nil {
-		return 0, err // without K nobody here can name the serials; an instance that holds the key will
-	}
-	n, err := a.config.Ranges.CloseRange(ctx, closingOf(key, r, a.ranges.owner, rangeKey(key, r), a.config.Now()))
-	if pki.KindOf(err) == pki.KindFailedPrecondition && err != nil {
-		return 0, nil // its owner is back and renewed the lease, or another instance was first
-	}
-	return n, err
 }

@@ -62,8 +62,8 @@ type RangeStore interface {
 	RenewLeases(ctx context.Context, owner OwnerID, lease time.Duration) (int, error)
 	// CloseRange returns how many indices became void. Closing a range that is closed already does nothing.
 	CloseRange(ctx context.Context, c Closing) (voids int, err error)
-	// ExpiredRanges returns at most limit open ranges whose lease has passed, oldest first.
-	ExpiredRanges(ctx context.Context, limit int) ([]Range, error)
+	// ExpiredRanges returns at most limit open ranges whose lease has passed, in order of id, after one (zero: from the first).
+	ExpiredRanges(ctx context.Context, after RangeID, limit int) ([]Range, error)
 }
 
 // Certificate is one row of the inventory.

@@ -3,6 +3,7 @@ package handshake_test
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -113,9 +114,9 @@ func TestConfiguredFile(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia nocdp")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
 	path := filepath.Join(t.TempDir(), "root.crl")
-	write := func() {
+	write := func(scope ...pkix.Extension) {
 		t.Helper()
-		if err := os.WriteFile(path, root.CRL(handshaketest.CRL{}), 0o600); err != nil {
+		if err := os.WriteFile(path, root.CRL(handshaketest.CRL{Extensions: scope}), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -137,7 +138,7 @@ func TestConfiguredFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf.Revoke(4)
-	write()
+	write(handshaketest.ScopeUserCerts()) // who writes the file says what is in it, unlike somebody on the path of plain HTTP
 	_, err := checker.Check(t.Context(), leaf.Chain(), nil)
 	if revoked, ok := errors.AsType[*handshake.RevokedError](err); !ok || revoked.Evidence.Reason != pki.Superseded || revoked.Evidence.Location != path {
 		t.Fatalf("after the file changed: %v", err)

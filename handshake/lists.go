@@ -117,7 +117,7 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 		if old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0 {
 			return &RollbackError{Had: old.list.Number, Offered: h.list.Number}
 		}
-	case h.list.Delta || h.list.Scope != nil && !h.atHome():
+	case isURL(h.location) && (h.list.Delta || h.list.Scope != nil && !h.atHome()):
 		if at.Before(old.list.NextUpdate) {
 			return errors.New("the list that came is another than the one to be had there")
 		}

@@ -46,7 +46,7 @@ type KeyBooks interface {
 	// BlockKey blocks both hashes and, unless more than limit certificates carry the key, revokes all that have not
 	// expired, across issuers, in one transaction that excludes the recording of certificates; above it, job is stored,
 	// running, in the same transaction. A key that is blocked already is swept again. Where it costs a round trip to
-	// read back what was appended, it returns the first entries with Seq > after, in order, at most limit. ErrStale: try again.
+	// read back what was appended, it returns the first entries with Seq > after, in order, perhaps not all. ErrStale: try again.
 	BlockKey(ctx context.Context, block KeyBlock, job Job, at time.Time, limit int, after uint64) (BlockReceipt, []Entry, error)
 
 	// BlockedKeys returns those of the hashes that are blocked.

@@ -292,7 +292,7 @@ func (l *Ledger) tryCommit(ctx context.Context, group []*pending, fromMemory boo
 		return nil, nil, 0, nil, err
 	}
 	for i, p := range writers {
-		entries[i].Seq, entries[i].RecordedAt = end-uint64(len(entries)-1-i), now // by the database's clock, but for a moment
+		entries[i].Seq, entries[i].RecordedAt = end-uint64(len(entries)-1-i), now.UTC().Truncate(time.Microsecond) // by the database's clock, but for a moment
 		p.receipt = Receipt{Entry: entries[i].Entry}
 		appended = append(appended, entries[i].Entry)
 	}

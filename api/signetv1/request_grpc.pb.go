@@ -40,7 +40,7 @@ type RequestServiceClient interface {
 	// asked. Everything is checked again, as the profile and policy are now; an answer with the state approved means that
 	// the certificate will be issued as soon as that is possible. Approving again changes nothing.
 	ApproveRequest(ctx context.Context, in *ApproveRequestRequest, opts ...grpc.CallOption) (*ApproveRequestResponse, error)
-	// Deny a pending request, and say why.
+	// Deny a request that is pending, or approved and not issued, and say why.
 	DenyRequest(ctx context.Context, in *DenyRequestRequest, opts ...grpc.CallOption) (*DenyRequestResponse, error)
 }
 
@@ -107,7 +107,7 @@ type RequestServiceServer interface {
 	// asked. Everything is checked again, as the profile and policy are now; an answer with the state approved means that
 	// the certificate will be issued as soon as that is possible. Approving again changes nothing.
 	ApproveRequest(context.Context, *ApproveRequestRequest) (*ApproveRequestResponse, error)
-	// Deny a pending request, and say why.
+	// Deny a request that is pending, or approved and not issued, and say why.
 	DenyRequest(context.Context, *DenyRequestRequest) (*DenyRequestResponse, error)
 	mustEmbedUnimplementedRequestServiceServer()
 }

@@ -40,7 +40,8 @@ func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, 
 	return d.settle(ctx, a), nil
 }
 
-// Deny ends a pending request. The grant is as for Approve, and a reason is required; its requester reads it.
+// Deny ends a request that is pending, or approved and not issued: one that waits, perhaps for a hold to end. What is being issued at that
+// moment is recorded or denied, whichever comes first. The grant is as for Approve, and a reason is required; its requester reads it.
 func (d *Desk) Deny(ctx context.Context, grant auth.Grant, id ca.ApprovalID, reason string) (Application, error) {
 	const op = "deny request"
 	if reason == "" {
@@ -50,10 +51,14 @@ func (d *Desk) Deny(ctx context.Context, grant auth.Grant, id ca.ApprovalID, rea
 	if err != nil {
 		return Application{}, err
 	}
+	from := Pending
+	if a.State == Approved {
+		from = Approved
+	}
 	p := grant.Principal()
 	event := eventOf(p, "request.deny", id, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "requester": a.Requester.ID, "reason": reason}
-	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: Pending, To: Denied, By: p.ID, Comment: reason, Event: event})
+	a, err = d.config.Store.Decide(ctx, Decision{ID: id, From: from, To: Denied, By: p.ID, Comment: reason, Event: event})
 	if err != nil {
 		return Application{}, d.lost(ctx, op, id, err)
 	}

@@ -231,17 +231,24 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *ca.Certificate) (
 			t.Fatal(err)
 		}
 
-		waits, died, held := renew(), renew(), renew()
+		waits, died, held, given := renew(), renew(), renew(), renew()
 		o.decide(held, -time.Second) // by an instance that died before it issued
+		o.decide(given, -time.Second)
 		change(func(l *revocation.Ledger) error { _, err := l.Hold(t.Context(), revoke, of); return err })
 		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
 		wantKind(t, "on hold", err, pki.KindFailedPrecondition, "requester")
 		if err := second.IssueClaimed(t.Context()); !errors.Is(err, ca.ErrOnHold) || o.state(held) != approval.Approved {
 			t.Errorf("approved, and on hold: %s, %v", o.state(held), err)
 		}
+		if a, err := o.Deny(t.Context(), grantOf(t, boss, auth.ActionApprove), given, "not worth the wait"); err != nil || a.State != approval.Denied {
+			t.Errorf("approved, on hold, and denied: %+v, %v", a, err)
+		}
 		change(func(l *revocation.Ledger) error { _, err := l.Release(t.Context(), revoke, of); return err })
 		if err := second.IssueClaimed(t.Context()); err != nil || o.state(held) != approval.Issued {
 			t.Errorf("approved, and released: %s, %v", o.state(held), err)
+		}
+		if o.state(given) != approval.Denied {
+			t.Errorf("denied, and released: %s", o.state(given))
 		}
 		answer, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
 		if err != nil || answer.Issued == nil || answer.Issued.Account != answer.Filed.Requester.Account || answer.Filed.Requester.Certificate == "" {

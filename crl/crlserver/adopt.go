@@ -162,6 +162,8 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 			p.serve(c.head, document)
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
+			p.config.Log.Warn("cannot read a list that others made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 		default:
 			p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 			p.abandon(c.head)
@@ -218,7 +220,7 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 
 // forget removes the lists of weeks that passed once their last list has ended, or cannot be made any more.
 func (p *Publisher) forget(ctx context.Context) {
-	now := p.config.Now()
+	now, _ := p.config.Span() // no clock that is ahead ends a list
 	var gone []Head
 	p.mu.Lock()
 	for _, b := range p.issuers {

@@ -38,6 +38,7 @@ const (
 	mirrorTimeout = time.Minute // of one copy
 	mirrorRest    = time.Minute // longest pause after failures
 	mirrorLook    = time.Hour   // so often what is there is looked through
+	removals      = 32          // at most, before what has changed meanwhile is copied
 )
 
 // mirror copies lists to one place until ctx ends. What fails is tried again, less and less often; meanwhile newer lists
@@ -128,13 +129,16 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 			p.mu.Unlock()
 		}
 	}
-	for _, list := range over {
-		if attempt(func(ctx context.Context) error { return m.Remove(ctx, "crl/"+list.String()) }) {
-			delete(done, list)
-			p.mu.Lock()
-			delete(copied, list)
-			p.mu.Unlock()
+	for _, list := range over[:min(len(over), removals)] {
+		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
+		if err := m.Remove(ctx, "crl/"+list.String()); err != nil && ctx.Err() == nil { // no copy waits for that; it is found again
+			p.config.Log.Warn("cannot remove the copy of a list that is over", "list", list.String(), "in", m.String(), "error", err)
 		}
+		cancel()
+		delete(done, list)
+		p.mu.Lock()
+		delete(copied, list)
+		p.mu.Unlock()
 	}
 	return errors.Join(failed...)
 }
@@ -143,7 +147,8 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 // an issuer that is not configured here nothing is known. Complete lists are never over. p.mu is held.
 func (p *Publisher) over(list List) bool {
 	b, known := p.issuers[list.Issuer]
-	if !known || b.issuer.Key == (pki.KeyHash{}) || !list.Sharded || !b.passed(list.Shard.Epoch, p.config.Now().Add(-p.config.Validity)) {
+	earliest, _ := p.config.Span() // no clock that is ahead removes what clients fetch
+	if !known || b.issuer.Key == (pki.KeyHash{}) || !list.Sharded || !b.passed(list.Shard.Epoch, earliest.Add(-p.config.Validity)) {
 		return false
 	}
 	_, served := b.lists[list]

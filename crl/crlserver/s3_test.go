@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -435,4 +436,47 @@ func TestCopiesOfListsThatAreOver(t *testing.T) {
 			check("when its last list has ended", 0, a.shard().String(), stay...)
 		})
 	}
+}
+
+// A copy that cannot be removed holds up no other, and is not tried again and again.
+func TestCopiesThatStay(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Copied CA")
+	a.reserve(t, epoch+8, 0, base)
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "crl", a.issuer.String()), 0o755), os.WriteFile(filepath.Join(dir, "crl", a.shard().String()), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	c, place := &clock{}, &unremovable{Mirror: crlserver.Directory(dir)}
+	c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(31 * 24 * time.Hour)))
+	p := start(t, s, c, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{place} }, a.config())
+	eventually(t, "it is tried", func() bool { return place.tried.Load() > 0 })
+	for index := range uint64(3) {
+		seq := a.append(t, a.event(epoch+8, index, revocation.KindRevoke, pki.Superseded, 0))
+		eventually(t, "the copy of another list", func() bool { return place.reached.Load() >= seq })
+	}
+	p.stop()
+	if n := place.tried.Load(); n != 1 {
+		t.Errorf("it was tried %d times within an hour", n)
+	}
+}
+
+type unremovable struct {
+	crlserver.Mirror
+	tried   atomic.Int32
+	reached atomic.Uint64
+}
+
+func (m *unremovable) Put(ctx context.Context, name string, document crl.Document, head crlserver.Head) error {
+	err := m.Mirror.Put(ctx, name, document, head)
+	if head.List.Sharded && err == nil {
+		m.reached.Store(head.Seq)
+	}
+	return err
+}
+
+func (m *unremovable) Remove(context.Context, string) error {
+	m.tried.Add(1)
+	return errors.New("not allowed")
 }

@@ -50,6 +50,11 @@ func ScopeCACerts() pkix.Extension {
 	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0x82, []byte{0xff}))}
 }
 
+// ScopeUserCerts is a critical issuing distribution point that covers everything but CA certificates.
+func ScopeUserCerts() pkix.Extension {
+	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0x81, []byte{0xff}))}
+}
+
 // DeltaOf is a critical delta indicator (RFC 5280, Section 5.2.4).
 func DeltaOf(base int64) pkix.Extension {
 	value, err := asn1.Marshal(big.NewInt(base))

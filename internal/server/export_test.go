@@ -12,6 +12,9 @@ import (
 // TestingOnlyCrowd is what the listeners are wrapped in.
 func TestingOnlyCrowd(l net.Listener, most, each int) net.Listener { return newCrowd(l, most, each) }
 
+// TestingOnlyCanWait is what a start goes on beside.
+func TestingOnlyCanWait(err error) bool { return canWait(err) }
+
 // TestingOnlyCompare compares every list that is served with the ledger now: the self-monitor takes one in ten seconds.
 func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	for _, list := range s.publisher.Lists() {

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -182,5 +184,25 @@ func TestLate(t *testing.T) {
 	}
 	if state, detail, _ := s.readiness(t, "issuer/issuing"); state == "ok" || state == "" {
 		t.Errorf("/readyz says %q, %q of the issuer", state, detail)
+	}
+}
+
+// A start goes on beside keys that are elsewhere and what does not answer, and hides nothing else behind them.
+func TestWhatAStartGoesOnBeside(t *testing.T) {
+	elsewhere := pki.Errorf(pki.KindFailedPrecondition, "open issuer", "the key is %w", ca.ErrKeyElsewhere)
+	away, fault := pki.Errorf(pki.KindUnavailable, "open token", "it is away"), errors.New("wrong")
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{elsewhere, true},
+		{errors.Join(elsewhere, away), true},
+		{errors.Join(elsewhere, fault), false},
+		{errors.Join(away, fault), false},
+		{fault, false},
+	} {
+		if got := server.TestingOnlyCanWait(test.err); got != test.want {
+			t.Errorf("%v: %t", test.err, got)
+		}
 	}
 }

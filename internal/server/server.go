@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -176,11 +177,19 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if voids > 0 {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
-	if pki.KindOf(err) == pki.KindUnavailable && err != nil || errors.Is(err, ca.ErrKeyElsewhere) { // Run tries again, or whoever has the key does
+	if err != nil && canWait(err) { // Run tries again, or whoever has the key does
 		s.report("reconciliation")(err)
 		return nil
 	}
 	return err
+}
+
+// canWait reports whether all that went wrong is that something does not answer, or that keys are at other instances.
+func canWait(err error) bool {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !canWait(err) })
+	}
+	return pki.KindOf(err) == pki.KindUnavailable || errors.Is(err, ca.ErrKeyElsewhere)
 }
 
 // guard bounds and counts the use of the keys of a store.

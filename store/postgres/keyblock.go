@@ -20,7 +20,7 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 	}
 	var seq int64
 	var started bool
-	batch := blocking(int64(after), limit,
+	batch := blocking(int64(after),
 		[][]byte{block.SPKI[:], block.Material[:]}, string(block.Proof), plain(block.Comment), nullTime(block.InvalidityAt), firstEpoch(at), limit,
 		job.ID[:], string(selector), at.UnixMicro(), plain(job.Principal.ID), plain(job.Principal.RequestID), plain(job.Principal.Source))
 	batch.QueuedQueries[0].QueryRow(func(row pgx.Row) error {
@@ -40,11 +40,15 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 	return receipt, news, nil
 }
 
+// newsLimit is how many entries come with the answer, before the commit: what fits into a socket that nobody reads from, so that a client
+// that was stopped holds no lock.
+const newsLimit = 1000
+
 // blocking is one message to the database, and so one transaction: the key is blocked, and the end of the ledger read.
-func blocking(after int64, limit int, args ...any) *pgx.Batch {
+func blocking(after int64, args ...any) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(blockKey, args...)
-	batch.Queue(ledgerEntriesAfter, after, limit)
+	batch.Queue(ledgerEntriesAfter, after, newsLimit)
 	return batch
 }
 
@@ -53,7 +57,7 @@ const blockKey = `SELECT already, revoked, seq, started FROM signet_block_key($1
 // meetKeys blocks nothing on a new connection. The compromise of a key is rare, and a connection that meets every week's partition for the
 // first time takes longer to plan than a thousand revocations take.
 func meetKeys(ctx context.Context, conn *pgx.Conn) error {
-	return conn.SendBatch(ctx, blocking(0, 0, [][]byte{}, "", "", nil, int32(0), 0, []byte{}, "", int64(0), "", "", "")).Close()
+	return conn.SendBatch(ctx, blocking(0, [][]byte{}, "", "", nil, int32(0), 0, []byte{}, "", int64(0), "", "", "")).Close()
 }
 
 // BlockedKeys implements revocation.KeyBooks.

@@ -51,10 +51,10 @@ func (s *Store) CloseRange(ctx context.Context, c ca.Closing) (int, error) {
 }
 
 // ExpiredRanges implements ca.RangeStore.
-func (s *Store) ExpiredRanges(ctx context.Context, limit int) ([]ca.Range, error) {
+func (s *Store) ExpiredRanges(ctx context.Context, after ca.RangeID, limit int) ([]ca.Range, error) {
 	const op = "find expired ranges"
 	rows, err := s.pool.Query(ctx, `SELECT id, issuer, epoch, from_idx, to_idx, key_from, nonce, owner, base_url FROM ranges
-		WHERE state = 1 AND lease_until <= clock_timestamp() ORDER BY lease_until LIMIT $1`, limit)
+		WHERE state = 1 AND lease_until <= clock_timestamp() AND id > $1 ORDER BY id LIMIT $2`, int64(after), limit)
 	if err != nil {
 		return nil, translate(op, err)
 	}

@@ -283,10 +283,10 @@ func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.C
 }
 
 // ExpiredRanges implements ca.RangeStore.
-func (s *Store) ExpiredRanges(ctx context.Context, limit int) ([]ca.Range, error) {
+func (s *Store) ExpiredRanges(ctx context.Context, after ca.RangeID, limit int) ([]ca.Range, error) {
 	const op = "find expired ranges"
 	rows, err := s.read.QueryContext(ctx, `SELECT id, issuer, epoch, from_idx, to_idx, key_from, nonce, owner, base_url FROM ranges
-		WHERE state = ? AND lease_until <= ? ORDER BY lease_until LIMIT ?`, rangeOpen, s.now().UnixMicro(), limit)
+		WHERE state = ? AND lease_until <= ? AND id > ? ORDER BY id LIMIT ?`, rangeOpen, s.now().UnixMicro(), int64(after), limit)
 	if err != nil {
 		return nil, translate(op, err)
 	}

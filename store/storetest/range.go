@@ -252,7 +252,7 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		if _, err := b.close(r, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
 			t.Errorf("closed under a lease: %v", err)
 		}
-		if expired, err := b.s.ExpiredRanges(t.Context(), 10); err != nil || len(expired) != 0 {
+		if expired, err := b.s.ExpiredRanges(t.Context(), 0, 10); err != nil || len(expired) != 0 {
 			t.Errorf("expired: %v, %v", expired, err)
 		}
 		if n, err := b.s.RenewLeases(t.Context(), ownerID(9), -time.Second); err != nil || n != 0 {
@@ -261,9 +261,12 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		if n, err := b.s.RenewLeases(t.Context(), ownerID(1), -time.Second); err != nil || n != 1 {
 			t.Fatalf("renewed %d leases: %v", n, err)
 		}
-		expired, err := b.s.ExpiredRanges(t.Context(), 10)
+		expired, err := b.s.ExpiredRanges(t.Context(), 0, 10)
 		if err != nil || len(expired) != 1 || expired[0] != r {
 			t.Fatalf("expired: %+v (%v), want %+v", expired, err, r)
+		}
+		if expired, err := b.s.ExpiredRanges(t.Context(), r.ID, 10); err != nil || len(expired) != 0 {
+			t.Errorf("expired after it: %v, %v", expired, err)
 		}
 		if _, err := b.close(r, 2, ca.Run{From: 0, To: 1}); pki.KindOf(err) != pki.KindFailedPrecondition {
 			t.Errorf("another claims to know what was signed: %v", err)
