@@ -32,7 +32,14 @@ func TestCreateAdminWhereNoServerWas(t *testing.T) {
 	if _, err := db.Exec(`UPDATE schema_migrations SET version = version - 1`); err != nil {
 		t.Fatal(err)
 	}
+	before, err := config.DatabaseStatus(t.Context())
+	if err != nil || before.Version+1 != before.Latest {
+		t.Fatalf("%+v, %v", before, err)
+	}
 	refused("an older schema", pki.KindFailedPrecondition)
+	if after, err := config.DatabaseStatus(t.Context()); err != nil || after != before {
+		t.Errorf("an older schema: now it is %+v, %v", after, err)
+	}
 	config.Database = "sqlite:elsewhere.db"
 	refused("no database", pki.KindNotFound)
 	if _, err := os.Stat(config.Path("elsewhere.db")); err == nil {
