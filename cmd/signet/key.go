@@ -124,7 +124,6 @@ Examples:
 
 // Run changes the passphrase of all files, or, if one of them does not open, of none.
 func (c *keyPassphraseCmd) Run(a *app) error {
-	const op = "change passphrase"
 	dir, file := c.Dir, c.PassphraseFile
 	if dir == "" {
 		config, err := a.loadConfig()
