@@ -70,8 +70,8 @@ BEGIN
 	UPDATE ledger_head SET seq = seq + v_count WHERE one RETURNING seq INTO STRICT v_last;
 	v_had := v_last - v_count;
 	-- Later statements, so that they see what was committed while this one waited for the lock. A ledger that ends before p_read is
-	-- another one, of which the caller knows nothing; one that goes on far behind it takes longer to read than a few certificates.
-	IF v_had > p_read AND v_had <= p_read + 1000 + 8 * v_count THEN
+	-- another one, of which the caller knows nothing. Looking up a few certificates is faster than reading what is new.
+	IF v_count > 100 AND v_had > p_read AND v_had <= p_read + 8 * v_count THEN
 		v_stale := signet_ledger_stale(p_entries, p_read);
 	ELSIF v_had IS DISTINCT FROM p_read THEN
 		SELECT e.serial INTO v_stale FROM unnest(p_entries) AS e

@@ -164,16 +164,22 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		// Who read up to 2 or 3 knows nothing of 4, and who read up to 60 read another ledger.
 		change := newEntry(1, p, revocation.KindRevoke)
 		for _, test := range []struct {
+			others   int // in the same call
 			read     uint64
 			entry    revocation.NewEntry
 			expected uint64
 			stale    bool
 		}{
-			{2, change, 1, true}, {2, foreign, 2, true}, {3, foreign, 2, true}, {3, change, 3, false}, {60, change, 3, true}, {60, foreign, 4, false},
+			{0, 2, change, 1, true}, {0, 2, foreign, 2, true}, {0, 60, change, 1, true},
+			{150, 2, change, 1, true}, {150, 2, foreign, 2, true}, {150, 3, foreign, 2, true}, {150, 3, change, 3, false},
 		} {
 			test.entry.Expected = test.expected
-			if _, err := s.AppendLedger(t.Context(), test.read, []revocation.NewEntry{test.entry}, nil); err != nil && !test.stale || errors.Is(err, revocation.ErrStale) != test.stale {
-				t.Errorf("read up to %d, expecting %d: %v, want stale %t", test.read, test.expected, err, test.stale)
+			entries := []revocation.NewEntry{test.entry}
+			for index := range test.others {
+				entries = append(entries, newEntry(1, pki.Position{Epoch: 302, Index: uint64(index)}, revocation.KindRevoke))
+			}
+			if _, err := s.AppendLedger(t.Context(), test.read, entries, nil); err != nil && !test.stale || errors.Is(err, revocation.ErrStale) != test.stale {
+				t.Errorf("%d, read up to %d, expecting %d: %v, want stale %t", len(entries), test.read, test.expected, err, test.stale)
 			}
 		}
 	})
