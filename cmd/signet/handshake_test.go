@@ -61,15 +61,22 @@ func listen(t *testing.T, each func(net.Conn)) (address string) {
 	return ln.Addr().String()
 }
 
-func TestConnectSTARTTLS(t *testing.T) {
+// certified is a certificate for a server, of an authority of its own.
+func certified(t *testing.T, name string) (*laboratory.Authority, tls.Certificate) {
+	t.Helper()
 	authority, err := laboratory.NewAuthority(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := authority.Server("mail.example")
+	cert, err := authority.Server(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return authority, cert
+}
+
+func TestConnectSTARTTLS(t *testing.T) {
+	authority, cert := certified(t, "mail.example")
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate.Raw}), 0o600); err != nil {
 		t.Fatal(err)
@@ -135,14 +142,7 @@ func TestConnectSTARTTLS(t *testing.T) {
 // TestConnectInteractive talks to the page of `handshake serve` through standard input and output.
 func TestConnectInteractive(t *testing.T) {
 	dir := t.TempDir()
-	authority, err := laboratory.NewAuthority(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := authority.Server("app.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	authority, cert := certified(t, "app.example")
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/term"
-
-	"signet.example/signet/handshake/wire/laboratory"
 )
 
 // terminal opens a pseudo-terminal: what is written to the first is typed at the second.
@@ -97,14 +95,7 @@ func TestInterruptedAnswer(t *testing.T) {
 
 // The first interrupt ends the questions of init and of handshake connect, too.
 func TestInterruptedQuestions(t *testing.T) {
-	authority, err := laboratory.NewAuthority(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := authority.Server("app.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, cert := certified(t, "app.example")
 	address := listen(t, func(conn net.Conn) { tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake() })
 	for _, tt := range []struct {
 		question  string

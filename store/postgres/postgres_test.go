@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -13,24 +14,31 @@ import (
 	"signet.example/signet/store/postgres"
 )
 
+// openBeside opens a store on a database of its own, and a connection to it that is not the store's.
+func openBeside(t *testing.T, config postgres.Config) (*postgres.Store, *pgx.Conn) {
+	t.Helper()
+	config.URL = testdb.EmptyURL(t)
+	s, err := postgres.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	conn, err := pgx.Connect(t.Context(), config.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return s, conn
+}
+
 // Tables and functions that are not those the statements were written for are the operator's to mend, and he is told how.
 func TestOtherSchema(t *testing.T) {
-	url := testdb.EmptyURL(t)
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Unsafe: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
+	s, conn := openBeside(t, postgres.Config{Unsafe: true})
 	for _, change := range []string{"ALTER TABLE credentials RENAME COLUMN role TO rank", "ALTER TABLE credentials RENAME TO passes"} {
 		if _, err := conn.Exec(t.Context(), change); err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.Credential(t.Context(), "admin")
+		_, err := s.Credential(t.Context(), "admin")
 		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(e.Hint, "signet migrate") {
 			t.Errorf("%s: %v (%s)", change, err, pki.KindOf(err))
 		}
@@ -75,17 +83,7 @@ func TestOpenRefuses(t *testing.T) {
 // A connection on which nothing can be written does not outlive that: it was made to a standby, or while the database was read-only.
 // Nor does the database answer by it.
 func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
-	url := testdb.EmptyURL(t)
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Unsafe: true, MaxConns: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
+	s, conn := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
 	readOnly := "ALTER DATABASE " + pgx.Identifier{conn.Config().Database}.Sanitize() + " SET default_transaction_read_only = "
 	exec := func(statement string) {
 		t.Helper()
