@@ -47,6 +47,10 @@ var table = []rule{
 		list("internal/server", "cmd/signet", "scripts/...")},
 	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant")},
 
+	// The directory, keys and database of a Signet are opened, made, backed up and restored apart from the server that runs on them.
+	{list("internal/settings", "internal/durable", "internal/auth", "internal/audit", "ca", "ca/keys", "ca/keys/pkcs11", "ca/keys/softkey", "ca/profile",
+		"store", "store/postgres", "store/sqlite", "migrations"), list("internal/installation")},
+
 	{list("internal/durable"), list("internal/agent")},
 	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
 

@@ -172,7 +172,7 @@ func (s *Server) issueAPICertificate(ctx context.Context, issuer apiIssuer) (*tl
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
-	names, err := s.config.apiNames()
+	names, err := s.apiNames()
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (s *Server) signAPICertificateItself(cause error) error {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "Signet API, signed by itself"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(apiCertificateLifetime),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
 	}
-	names, err := s.config.apiNames()
+	names, err := s.apiNames()
 	if err != nil {
 		return err
 	}
@@ -308,9 +308,9 @@ func (s *Server) verifies(roots *x509.CertPool, issuer ca.Issuer, chain []*x509.
 }
 
 // apiNames are the names that clients may reach the API by.
-func (c *Config) apiNames() ([]pki.Identifier, error) {
-	texts := append([]string{"localhost", "127.0.0.1", "::1"}, c.API.Names...)
-	if host, _, err := net.SplitHostPort(c.API.Listen); err == nil && host != "" {
+func (s *Server) apiNames() ([]pki.Identifier, error) {
+	texts := append([]string{"localhost", "127.0.0.1", "::1"}, s.config.API.Names...)
+	if host, _, err := net.SplitHostPort(s.config.API.Listen); err == nil && host != "" {
 		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
 			texts = append(texts, host)
 		}

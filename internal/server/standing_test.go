@@ -272,11 +272,7 @@ func TestAPICertificateStays(t *testing.T) {
 	p.stop(t)
 
 	now := time.Now()
-	config, err := server.LoadConfig(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance, err := config.Open(t.Context(), server.Options{Passphrase: []byte("correct horse"), Unsafe: true, Now: func() time.Time { return now }})
+	instance, err := server.Open(t.Context(), s.config(t), server.Options{Passphrase: []byte("correct horse"), Unsafe: true, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
