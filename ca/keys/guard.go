@@ -223,7 +223,11 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 		if err := k.rested(p); err != nil { // in its turn: those that waited for one while others failed are spared too
 			return nil, err
 		}
-		return k.signer.Sign(random, digest, opts)
+		signature, err := k.signer.Sign(random, digest, opts)
+		if err != nil {
+			k.note(p, err) // before the next one has its turn
+		}
+		return signature, err
 	})
 	if errors.Is(err, errResting) {
 		k.meters[p].refused.Add(1)
@@ -235,8 +239,11 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 			k.abandoned.Add(1)
 		}
 		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")
+		k.note(p, err)
 	}
-	k.note(p, err)
+	if err == nil {
+		k.note(p, nil)
+	}
 	return signature, err
 }
 
