@@ -139,11 +139,11 @@ func (s *Server) unbelieved(issuer apiIssuer) error {
 
 const apiCertificateOp = "issue the API's certificate"
 
-// apiCertificateOf is the certificate that an issuer issued before and that could not be served, or a new one, or why this issuer failed
+// apiCertificateOf is the certificate that an issuer that still stands issued before and that could not be served, or a new one, or why this issuer failed
 // a while ago.
 func (s *Server) apiCertificateOf(ctx context.Context, issuer apiIssuer) (*tls.Certificate, error) {
 	c, now := &s.certificate, s.options.Now()
-	if spare := c.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) && now.Before(halfLife(spare.Leaf)) {
+	if spare := c.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) && now.Before(halfLife(spare.Leaf)) && s.authority.Standing(ctx, issuer.ID) == nil {
 		return spare, nil
 	}
 	failure := c.failed[issuer.ID]
