@@ -22,9 +22,10 @@ var table = []rule{
 	{list("ca/profile"), list("ca/policy")},
 	{list("crl", "ocsp"), list("ca/lint")},
 	{list("ca/keys"), list("ca/keys/...")},
-	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
+	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint", "ca/inventory"), list("ca")},
 	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
 	{list("ca/approval"), list("api/rpc")},
+	{list("ca/inventory"), list("ca/approval", "api/rpc", "store", "store/postgres", "store/sqlite", "store/storetest")}, // rows and pages are its values
 	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")}, // tells instances of each other's profiles
 	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -41,7 +41,7 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 	}
 	var names []string
 	for _, name := range s.Names {
-		names = append(names, ca.ReversedName(name.Value))
+		names = append(names, inventory.ReversedName(name.Value))
 	}
 	return []any{issuer, max(int32(s.FromEpoch), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
 		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), keys, names, s.Spared()}
