@@ -325,7 +325,8 @@ func (j *Jobs) move(ctx context.Context, grant auth.Grant, id JobID, action stri
 func (j *Jobs) reasonAllowed(request JobRequest) error {
 	for _, issuer := range j.config.Universe.Issuers() {
 		id := issuer.Key.Issuer()
-		touched := request.Selector.Issuer.IsZero() || request.Selector.Issuer == id
+		issuers := request.Selector.Issuers()
+		touched := issuers == nil || slices.Contains(issuers, id)
 		if request.Selector.Serials {
 			touched = slices.ContainsFunc(request.Serials, func(key Key) bool { return key.Issuer == id })
 		}

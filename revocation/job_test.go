@@ -145,6 +145,13 @@ func TestJobSelectors(t *testing.T) {
 			selects func(c *selectable) bool
 		}{
 			{"profile=nothing", nil, func(c *selectable) bool { return false }},
+			{"index>=5 and expires>" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return at(c, one, epoch+1, 5) }},
+			{"expires>=" + weekOf(epoch+1) + " and under=two", nil, func(c *selectable) bool { return false }},
+			{"under=one and expires<" + weekOf(epoch) + "T01:00:00Z", nil, func(c *selectable) bool { return false }},
+			{"under=two and index>=3 and expires<" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return c.claim.Issuer == two.id && c.claim.Position.Index >= 3 }},
+			{"under=one and epoch=400 and index>=5 and expires>=" + weekOf(epoch) + "T01:00:00Z", nil, func(c *selectable) bool { // of both
+				return c.claim.Position.Epoch == epoch && c.claim.Position.Index >= 5
+			}},
 			{"name=a.example", nil, func(c *selectable) bool { return at(c, one, epoch, 0) }},
 			{"name=Jane.Doe@a.example", nil, func(c *selectable) bool { return at(c, one, epoch, 1) }},
 			{"", []revocation.Key{a.claim(0).Key, b.claim(2).Key, b.claim(9).Key, twin, b.claim(4).Key, a.claim(4).Key, ends.claim(0).Key, far.claim(pki.BlockSize + 5).Key}, func(c *selectable) bool {
@@ -162,13 +169,14 @@ func TestJobSelectors(t *testing.T) {
 			{"epoch=401", nil, func(c *selectable) bool { return c.claim.Position.Epoch == epoch+1 }},
 			{"issuer=" + one.id.String(), nil, func(c *selectable) bool { return c.claim.Issuer == one.id }},
 			{"issued>=2026-11-21T12:00:00Z", nil, func(c *selectable) bool { return !c.issued.Before(now) }},
+			{"under=one", nil, func(c *selectable) bool { return true }},
 			{"everything", nil, func(c *selectable) bool { return true }},
 		} {
 			t.Run(test.where, func(t *testing.T) {
 				request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded, Comment: "a drill"}
 				if test.where != "" {
 					var err error
-					if request.Selector, err = revocation.ParseSelector(test.where); err != nil {
+					if request.Selector, err = revocation.ParseSelector(test.where, family(one, two)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -269,7 +277,7 @@ func TestJobSparesItsOwn(t *testing.T) {
 			request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded}
 			if test.where != "" {
 				var err error
-				if request.Selector, err = revocation.ParseSelector(test.where); err != nil {
+				if request.Selector, err = revocation.ParseSelector(test.where, family()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -562,13 +570,31 @@ func TestJobLease(t *testing.T) {
 	}
 }
 
+// family finds issuers by their ids, and two by name as well: "one", and below it "two".
+func family(issuers ...*issuer) func(string) (pki.IssuerID, []pki.IssuerID, error) {
+	return func(name string) (pki.IssuerID, []pki.IssuerID, error) {
+		if len(issuers) == 2 && name == "one" {
+			return issuers[0].id, []pki.IssuerID{issuers[1].id}, nil
+		}
+		if len(issuers) == 2 && name == "two" {
+			return issuers[1].id, nil, nil
+		}
+		id, err := pki.ParseIssuerID(name)
+		return id, nil, err
+	}
+}
+
+// weekOf is the day on which a week of expiry begins.
+func weekOf(week pki.Epoch) string { return time.Unix(week.Start(), 0).UTC().Format(time.DateOnly) }
+
 func TestParseSelectorRefuses(t *testing.T) {
 	for _, where := range []string{
 		"", "and", "=", "profile", "profile = and issued>=2026-11-01", `profile="=" server`, "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
 		"issued>=yesterday", "profile=server and issued>=yesterday", "profile=server and issued<2026-13-01", "profile=server or profile=client", "everything everything everything", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
-		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000",
+		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one",
+		"issuer=0102030405060708090a and under=0102030405060708090a", "expires<tomorrow", "expires=2026-11-01", "expires>=2026-11-02 and expires<2026-11-02",
 	} {
-		if s, err := revocation.ParseSelector(where); err == nil || pki.KindOf(err) != pki.KindInvalid {
+		if s, err := revocation.ParseSelector(where, family()); err == nil || pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%q: %+v, %v", where, s, err)
 		}
 	}
@@ -607,6 +633,12 @@ func TestSelectorBounds(t *testing.T) {
 		{"too many names", revocation.Selector{Names: names(1_001)}, false},
 		{"most keys", revocation.Selector{Keys: keys(10_000)}, true},
 		{"too many keys", revocation.Selector{Keys: keys(10_001)}, false},
+		{"those below an issuer", revocation.Selector{Under: id, Below: []pki.IssuerID{{1}}}, true},
+		{"an issuer and those below it", revocation.Selector{Issuer: id, Under: id}, false},
+		{"everything below an issuer", revocation.Selector{Everything: true, Under: id}, false},
+		{"no end", revocation.Selector{ExpiresFrom: now, ExpiresUntil: now}, false},
+		{"what ends from then on", revocation.Selector{ExpiresFrom: now}, true},
+		{"what ends by then", revocation.Selector{ExpiresUntil: now}, true},
 		{"keys of an issuer", revocation.Selector{Keys: keys(1), Issuer: id}, false},
 		{"keys and everything", revocation.Selector{Keys: keys(1), Everything: true}, false},
 	} {
@@ -621,23 +653,47 @@ func TestSelectorBounds(t *testing.T) {
 
 func TestParseSelector(t *testing.T) {
 	for where, want := range map[string]revocation.Selector{
-		"everything":                           {Everything: true},
-		"account=\"web  team\"":                {Account: "web  team"},
-		"\tprofile=server\nAND account = bob ": {Profile: "server", Account: "bob"},
-		"epoch=400":                            {FromEpoch: 400, ToEpoch: 401},
-		"epoch=65535":                          {FromEpoch: 65535},
-		"index>=3 and index<9":                 {FromIndex: 3, ToIndex: 9},
+		"everything":                                   {Everything: true},
+		"account=\"web  team\"":                        {Account: "web  team"},
+		"\tprofile=server\nAND account = bob ":         {Profile: "server", Account: "bob"},
+		"epoch=400":                                    {FromEpoch: 400, ToEpoch: 401},
+		"epoch=65535":                                  {FromEpoch: 65535},
+		"index>=3 and index<9":                         {FromIndex: 3, ToIndex: 9},
+		"under=0102030405060708090a":                   {Under: pki.IssuerID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
+		"expires>=2026-12-01 and expires < 2027-01-01": {ExpiresFrom: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), ExpiresUntil: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
 		"issued>2026-11-01 and issued<2026-11-02T01:00:00+01:00": {IssuedFrom: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), IssuedUntil: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)},
 	} {
-		got, err := revocation.ParseSelector(where)
+		got, err := revocation.ParseSelector(where, family())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%q: %v\n%s", where, err, diff)
 		}
 	}
 }
 
+// Whatever is not selected by its end is in other weeks, which nobody looks at.
+func TestSelectorWeeks(t *testing.T) {
+	at := func(week pki.Epoch) time.Time { return time.Unix(week.Start(), 0) }
+	for what, test := range map[string]struct {
+		selector revocation.Selector
+		from, to pki.Epoch
+	}{
+		"everything":               {revocation.Selector{Everything: true}, 0, 0},
+		"weeks":                    {revocation.Selector{FromEpoch: 5, ToEpoch: 9}, 5, 9},
+		"ends":                     {revocation.Selector{ExpiresFrom: at(5), ExpiresUntil: at(8)}, 5, 9},
+		"the last moment of weeks": {revocation.Selector{ExpiresFrom: at(6).Add(-time.Second), ExpiresUntil: at(9).Add(-time.Second)}, 5, 9},
+		"ends within weeks":        {revocation.Selector{FromEpoch: 5, ToEpoch: 9, ExpiresFrom: at(7), ExpiresUntil: at(20)}, 7, 9},
+		"weeks within ends":        {revocation.Selector{FromEpoch: 5, ToEpoch: 9, ExpiresFrom: at(2), ExpiresUntil: at(6)}, 5, 7},
+		"for ever":                 {revocation.Selector{ExpiresFrom: at(5), ExpiresUntil: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}, 5, 0},
+		"before there were weeks":  {revocation.Selector{ExpiresFrom: at(0).Add(-time.Second), ExpiresUntil: at(3)}, 0, 4},
+	} {
+		if from, to := test.selector.Weeks(); from != test.from || to != test.to {
+			t.Errorf("%s: %d to %d; want %d to %d", what, from, to, test.from, test.to)
+		}
+	}
+}
+
 func TestSelectorJSON(t *testing.T) {
-	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile = server and name= dns:a.example and issued >=2026-11-01")
+	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile = server and name= dns:a.example and issued >=2026-11-01", family())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -665,7 +721,7 @@ func FuzzParseSelector(f *testing.F) {
 		f.Add(where)
 	}
 	f.Fuzz(func(t *testing.T, where string) {
-		s, err := revocation.ParseSelector(where)
+		s, err := revocation.ParseSelector(where, family())
 		if err != nil {
 			if pki.KindOf(err) != pki.KindInvalid {
 				t.Errorf("%q: %v", where, err)

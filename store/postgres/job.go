@@ -21,15 +21,16 @@ const (
 	jobLease  = 10 * time.Second // for which a runner has a job to itself after a chunk
 )
 
-// selectorArgs are the parameters that a selector becomes: $1 to $12 where a query takes it alone.
+// selectorArgs are the parameters that a selector becomes: $1 to $14 where a query takes it alone.
 func selectorArgs(s revocation.Selector, at time.Time) []any {
-	var issuer []byte
-	if !s.Issuer.IsZero() {
-		issuer = s.Issuer[:]
+	var issuers [][]byte
+	for _, issuer := range s.Issuers() {
+		issuers = append(issuers, issuer[:])
 	}
+	from, to := s.Weeks()
 	var epochTo *int32
-	if s.ToEpoch != 0 {
-		epochTo = new(int32(s.ToEpoch))
+	if to != 0 {
+		epochTo = new(int32(to))
 	}
 	var idxTo *int64
 	if s.ToIndex != 0 {
@@ -43,21 +44,22 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 	for _, name := range s.Names {
 		names = append(names, ca.ReversedName(name.Value))
 	}
-	return []any{issuer, max(int32(s.FromEpoch), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
-		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), keys, names, s.Spared()}
+	return []any{issuers, max(int32(from), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
+		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), nullTime(s.ExpiresFrom), nullTime(s.ExpiresUntil), keys, names, s.Spared()}
 }
 
 // CountSelected implements revocation.JobBooks.
 func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (revocation.Estimate, error) {
 	const op = "count selected certificates"
-	from := `certificates c WHERE c.epoch >= $2 AND c.not_after > $13
-		AND ($1::bytea IS NULL OR c.issuer = $1) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
+	from := `certificates c WHERE c.epoch >= $2 AND c.not_after > $15
+		AND ($1::bytea[] IS NULL OR c.issuer = ANY ($1)) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
 		AND ($6::text IS NULL OR c.profile = $6) AND ($7::text IS NULL OR c.account = $7)
 		AND ($8::timestamptz IS NULL OR c.issued_at >= $8) AND ($9::timestamptz IS NULL OR c.issued_at < $9)
-		AND ($10::bytea[] IS NULL OR c.spki_hash = ANY ($10))
-		AND ($11::text[] IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
-			WHERE n.reversed = ANY ($11) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))
-		AND ($12::text[] IS NULL OR c.account <> 'system' AND c.profile <> ALL ($12))`
+		AND ($10::timestamptz IS NULL OR c.not_after >= $10) AND ($11::timestamptz IS NULL OR c.not_after < $11)
+		AND ($12::bytea[] IS NULL OR c.spki_hash = ANY ($12))
+		AND ($13::text[] IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
+			WHERE n.reversed = ANY ($13) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))
+		AND ($14::text[] IS NULL OR c.account <> 'system' AND c.profile <> ALL ($14))`
 	args := append(selectorArgs(selector, at), at)
 	if selector.Serials {
 		issuer, epoch, idx, serial := claimColumns(claims)
@@ -183,7 +185,7 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocat
 	var seq int64
 	args := append([]any{job.ID[:], runner[:], jobLease, limit, int64(jobWindow), at.UnixMicro()}, selectorArgs(job.Selector, at)...)
 	err = s.pool.QueryRow(ctx, `SELECT state, busy, revoked, skipped, seq, held
-		FROM signet_job_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`, append(args, job.Selector.Serials)...).
+		FROM signet_job_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`, append(args, job.Selector.Serials)...).
 		Scan(&state, &chunk.Busy, &chunk.Revoked, &chunk.Skipped, &seq, &chunk.Held)
 	chunk.State, chunk.Seq = revocation.JobState(state), uint64(seq)
 	return chunk, translate("run job", err)

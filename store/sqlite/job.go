@@ -26,12 +26,13 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 		where += " AND " + condition
 		args = append(args, values...)
 	}
-	where, args = `c.epoch >= ? AND c.not_after > ?`, []any{max(int64(s.FromEpoch), firstEpoch(at)), at.UnixMicro()}
-	if !s.Issuer.IsZero() {
-		and(`c.issuer = ?`, s.Issuer[:])
+	from, to := s.Weeks()
+	where, args = `c.epoch >= ? AND c.not_after > ?`, []any{max(int64(from), firstEpoch(at)), at.UnixMicro()}
+	if issuers := issuersOf(s); issuers != nil {
+		and(in(`c.issuer`, len(issuers)), issuers...)
 	}
-	if s.ToEpoch != 0 {
-		and(`c.epoch < ?`, int64(s.ToEpoch))
+	if to != 0 {
+		and(`c.epoch < ?`, int64(to))
 	}
 	if s.FromIndex != 0 {
 		and(`c.idx >= ?`, int64(s.FromIndex))
@@ -50,6 +51,12 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	}
 	if !s.IssuedUntil.IsZero() {
 		and(`c.issued_at < ?`, s.IssuedUntil.UnixMicro())
+	}
+	if !s.ExpiresFrom.IsZero() {
+		and(`c.not_after >= ?`, s.ExpiresFrom.UnixMicro())
+	}
+	if !s.ExpiresUntil.IsZero() {
+		and(`c.not_after < ?`, s.ExpiresUntil.UnixMicro())
 	}
 	if len(s.Keys) > 0 {
 		var keys []any
@@ -73,6 +80,14 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 		and(`c.account <> 'system' AND NOT `+in(`c.profile`, len(profiles)), profiles...)
 	}
 	return where, args
+}
+
+// issuersOf are those that a selector narrows to, as arguments. Nil: it does not.
+func issuersOf(s revocation.Selector) (issuers []any) {
+	for _, issuer := range s.Issuers() {
+		issuers = append(issuers, issuer[:])
+	}
+	return issuers
 }
 
 // lastKind is the kind of the last ledger entry of certificate c.
@@ -404,26 +419,28 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 // sweep goes through.
 func nextStretch(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, now time.Time) (group cursor, to int64, err error) {
 	s := job.Selector
-	args := []any{nil, int64(s.FromIndex), at.epoch, at.issuer, at.idx, nil, max(int64(s.FromEpoch), firstEpoch(now)), nil}
+	fromWeek, toWeek := s.Weeks()
+	args := []any{nil, int64(s.FromIndex), at.epoch, at.issuer, at.idx, max(int64(fromWeek), firstEpoch(now)), nil}
 	if s.ToIndex != 0 {
 		args[0] = int64(s.ToIndex)
 	}
-	if !s.Issuer.IsZero() {
-		args[5] = s.Issuer[:]
-	}
-	if s.ToEpoch != 0 {
-		args[7] = int64(s.ToEpoch)
+	if toWeek != 0 {
+		args[6] = int64(toWeek)
 	}
 	places := `(SELECT epoch, issuer, 0 AS start, next_idx AS stop FROM epochs)`
 	if at.sweeps {
 		places = `(SELECT epoch, issuer, from_idx AS start, to_idx AS stop FROM ranges WHERE state = 1
-			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= (SELECT sweeps_from FROM jobs WHERE id = ?9))`
+			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= (SELECT sweeps_from FROM jobs WHERE id = ?8))`
 		args = append(args, job.ID[:])
+	}
+	narrowed := ""
+	if issuers := issuersOf(s); issuers != nil {
+		narrowed, args = ` AND `+in(`e.issuer`, len(issuers)), append(args, issuers...)
 	}
 	err = tx.QueryRowContext(ctx, `SELECT epoch, issuer, from_idx, to_idx FROM
 		(SELECT e.epoch, e.issuer, min(e.stop, coalesce(?1, e.stop)) AS to_idx,
 			max(e.start, ?2, CASE WHEN e.epoch = ?3 AND e.issuer = ?4 THEN ?5 + 1 ELSE 0 END) AS from_idx
-		FROM `+places+` e WHERE (e.epoch, e.issuer) >= (?3, ?4) AND (?6 IS NULL OR e.issuer = ?6) AND e.epoch >= ?7 AND (?8 IS NULL OR e.epoch < ?8))
+		FROM `+places+` e WHERE (e.epoch, e.issuer) >= (?3, ?4) AND e.epoch >= ?6 AND (?7 IS NULL OR e.epoch < ?7)`+narrowed+`)
 		WHERE from_idx < to_idx ORDER BY epoch, issuer, from_idx LIMIT 1`, args...).
 		Scan(&group.epoch, &group.issuer, &group.idx, &to)
 	return group, to, err
