@@ -214,7 +214,7 @@ func TestJobSelectors(t *testing.T) {
 					t.Errorf("a dry run wrote: %d, %v", head, err)
 				}
 
-				if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 					t.Fatal(err)
 				}
 				for steps := 0; job.State != revocation.JobDone; steps++ {
@@ -288,6 +288,45 @@ func TestJobSparesItsOwn(t *testing.T) {
 	})
 }
 
+// What ends an authority is counted apart, however it is selected, and is started by whoever says that it is meant.
+func TestJobEndsAuthorities(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
+		d.record(t, 1, 2, 3)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'sub-ca' WHERE idx = 2`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 3`)
+		jobs := newJobs(t, s, newUniverse(t, s), 1)
+		key := func(index uint64) pki.KeyHash { return blockOf(index).SPKI }
+		for _, test := range []struct {
+			what    string
+			request revocation.JobRequest
+			want    uint64
+		}{
+			{"a leaf by its number", revocation.JobRequest{Serials: []revocation.Key{d.claim(1).Key}}, 0},
+			{"numbers", revocation.JobRequest{Serials: []revocation.Key{d.claim(1).Key, d.claim(2).Key, d.claim(3).Key}}, 2},
+			{"a leaf by its key", revocation.JobRequest{Selector: revocation.Selector{Keys: []pki.KeyHash{key(1)}}}, 0},
+			{"keys", revocation.JobRequest{Selector: revocation.Selector{Keys: []pki.KeyHash{key(1), key(3)}}}, 1},
+			{"a profile", revocation.JobRequest{Selector: revocation.Selector{Profile: "server"}}, 0},
+			{"everything", revocation.JobRequest{Selector: revocation.Selector{Everything: true}}, 1},
+		} {
+			test.request.Authorities = []string{"issuing-ca", "sub-ca"}
+			job, estimate, err := jobs.Plan(t.Context(), manager(t), test.request)
+			if err != nil || estimate.Authorities != test.want || job.Authorities != test.want {
+				t.Errorf("%s: %d and %d, %v; want %d", test.what, estimate.Authorities, job.Authorities, err, test.want)
+			}
+			if test.want > 0 {
+				_, err := jobs.Start(t.Context(), manager(t), job.ID, false)
+				wantKind(t, test.what+", not meant", err, pki.KindFailedPrecondition)
+			}
+			for _, meant := range []bool{test.want > 0, false} { // the second time it runs
+				if started, err := jobs.Start(t.Context(), manager(t), job.ID, meant); err != nil || started.State != revocation.JobRunning || started.Authorities != test.want {
+					t.Errorf("%s: %+v, %v", test.what, started, err)
+				}
+			}
+		}
+	})
+}
+
 // A serial that is listed twice is revoked once.
 func TestJobListsTwice(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
@@ -300,7 +339,7 @@ func TestJobListsTwice(t *testing.T) {
 		if err != nil || estimate.Selected != 2 {
 			t.Fatalf("dry run: %+v, %v; want 2 selected", estimate, err)
 		}
-		if _, err := jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+		if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := jobs.RunOnce(t.Context()); err != nil {
@@ -372,7 +411,7 @@ func TestJobRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
+		if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
 			t.Fatalf("%+v, %v", job, err)
 		}
 		for steps := 0; ; steps++ { // small chunks, each by another instance whose lease the last one left
@@ -451,6 +490,9 @@ func TestJobStates(t *testing.T) {
 			return job.ID
 		}
 		type verb func(context.Context, auth.Grant, revocation.JobID) (revocation.Job, error)
+		start := func(ctx context.Context, grant auth.Grant, id revocation.JobID) (revocation.Job, error) {
+			return jobs.Start(ctx, grant, id, false)
+		}
 		id := plan()
 		for _, step := range []struct {
 			name string
@@ -460,10 +502,10 @@ func TestJobStates(t *testing.T) {
 		}{
 			{"pause a plan", jobs.Pause, 0, pki.KindConflict},
 			{"resume a plan", jobs.Resume, 0, pki.KindConflict},
-			{"start", jobs.Start, revocation.JobRunning, 0},
-			{"start again", jobs.Start, revocation.JobRunning, 0},
+			{"start", start, revocation.JobRunning, 0},
+			{"start again", start, revocation.JobRunning, 0},
 			{"pause", jobs.Pause, revocation.JobPaused, 0},
-			{"start what is paused", jobs.Start, 0, pki.KindConflict},
+			{"start what is paused", start, 0, pki.KindConflict},
 			{"resume", jobs.Resume, revocation.JobRunning, 0},
 			{"cancel", jobs.Cancel, revocation.JobCancelled, 0},
 			{"cancel again", jobs.Cancel, revocation.JobCancelled, 0},
@@ -476,16 +518,16 @@ func TestJobStates(t *testing.T) {
 				t.Errorf("%s: %+v, %v", step.name, job, err)
 			}
 		}
-		_, err := jobs.Start(t.Context(), manager(t), revocation.JobID{9})
+		_, err := start(t.Context(), manager(t), revocation.JobID{9})
 		wantKind(t, "start what is not there", err, pki.KindNotFound)
-		_, err = jobs.Start(t.Context(), admin(t), plan())
+		_, err = start(t.Context(), admin(t), plan())
 		wantKind(t, "start without the right", err, pki.KindDenied)
 		cancelled, err := s.Job(t.Context(), id)
 		if err != nil || cancelled.StartedAt.IsZero() || cancelled.EndedAt.Before(cancelled.StartedAt) {
 			t.Errorf("%+v, %v", cancelled, err)
 		}
 		paused := plan()
-		for _, do := range []verb{jobs.Start, jobs.Pause} {
+		for _, do := range []verb{start, jobs.Pause} {
 			if _, err := do(t.Context(), manager(t), paused); err != nil {
 				t.Fatal(err)
 			}
@@ -525,7 +567,7 @@ func TestJobLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 		t.Fatal(err)
 	}
 	run := func(instance byte) revocation.Chunk {
@@ -769,7 +811,7 @@ func TestJobFindsWhatTheScanMissed(t *testing.T) {
 				if stored, err := s.Job(t.Context(), job.ID); err != nil || !stored.CreatedAt.Equal(job.CreatedAt) {
 					t.Errorf("planned at %s, stored as %s, %v", job.CreatedAt, stored.CreatedAt, err)
 				}
-				if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 					t.Fatal(err)
 				}
 				for step := 0; ; step++ {

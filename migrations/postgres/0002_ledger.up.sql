@@ -158,6 +158,7 @@ CREATE TABLE jobs (
 	actor         text NOT NULL,            -- who made it; its entries carry this actor
 	comment       text NOT NULL,
 	selected      bigint NOT NULL DEFAULT 0, -- by the dry run
+	authorities   bigint NOT NULL DEFAULT 0, -- of them, certificates of authorities
 	revoked       bigint NOT NULL DEFAULT 0, -- entries appended
 	skipped       bigint NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      bigint NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
