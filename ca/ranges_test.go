@@ -181,7 +181,7 @@ func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}, hang: make(chan struct{})}
 		w := newTownWith(t, s, device)
-		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 50 * time.Millisecond, Places: 2})
+		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 50 * time.Millisecond, Places: 2, Now: w.clock.Now})
 		a := w.instance(w.store)
 		next := func(when string, want uint64) {
 			t.Helper()
@@ -216,6 +216,9 @@ func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
 			}
 		}
 		next("after it did not answer", 7)
+		refused(failsAfter, 20) // eight are tried, and then none before a second has passed
+		w.clock.advance(time.Second)
+		next("after it went on failing", 16)
 		if err := a.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +228,7 @@ func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
 		for at := range b.void {
 			void = append(void, at.Index)
 		}
-		if slices.Sort(void); !slices.Equal(void, []uint64{1, 2, 5, 6}) {
+		if slices.Sort(void); !slices.Equal(void, []uint64{1, 2, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15}) {
 			t.Errorf("void are %v, want what was asked for and not recorded", void)
 		}
 	})

@@ -51,6 +51,7 @@ type Issuer struct {
 	Foreign      bool         // it ever signed outside the serial scheme
 	CSRPEM       string       // while it waits for a certificate from elsewhere
 	Succeeds     pki.IssuerID // while that one issues, requests that name no issuer stay with it; zero: nobody
+	Fault        string       // why nothing that it signs can count, whatever its state; empty: it stands
 
 	Retention     time.Duration // its certificates are answered for so long after their end; zero: not
 	RetainedSince time.Time     // what had expired before is not
@@ -108,6 +109,7 @@ func issuerFrom(m *signetv1.Issuer) (*Issuer, error) {
 		BaseURL:      m.GetBaseUrl(),
 		Foreign:      m.GetForeign(),
 		CSRPEM:       m.GetCsrPem(),
+		Fault:        m.GetFault(),
 
 		Retention:     m.GetRetention().AsDuration(),
 		RetainedSince: instant(m.GetRetainedSince()),

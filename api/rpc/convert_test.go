@@ -204,23 +204,26 @@ func TestIssuerTo(t *testing.T) {
 	i := ca.Issuer{ID: pki.IssuerID{1}, Label: "a", KeyURI: "softkey:a", Subject: parsed.RawSubject, SPKI: parsed.RawSubjectPublicKeyInfo, KeyHash: pki.KeyHash{2},
 		Visibility: ca.Public, State: ca.IssuerActive, Foreign: true, BaseURL: "http://a", CSR: []byte{1}, Succeeds: pki.IssuerID{3}, CreatedAt: at, Retention: pki.Retention{Keep: time.Hour, Since: at},
 		Certificates: []ca.IssuerCertificate{{DER: der, NotAfter: at, Chosen: true, AddedAt: at}}}
-	m, err := rpc.IssuerTo(i)
+	m, err := rpc.IssuerTo(i, pki.Errorf(pki.KindFailedPrecondition, "use issuer", "it is revoked"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	complete(t, m)
+	if unknown, err := rpc.IssuerTo(i, errors.New("no answer")); err != nil || unknown.GetFault() != "it cannot be told now: no answer" || m.GetFault() != "it is revoked" {
+		t.Errorf("%q and %q: %v", m.GetFault(), unknown.GetFault(), err)
+	}
 	if !m.GetRoot() || m.GetKeyType() != "ECDSA P-256" || !m.GetOnline() {
 		t.Errorf("%v", m)
 	}
 	matters(t, i, func(i ca.Issuer) any {
-		m, err := rpc.IssuerTo(i)
+		m, err := rpc.IssuerTo(i, nil)
 		if err != nil {
 			return err
 		}
 		return m
 	}, "Subject", "CSR", "CreatedAt", "SPKI") // told by the certificate, or of no use to a caller; a key that is missing is an error
 	i.SPKI = nil
-	if _, err := rpc.IssuerTo(i); err == nil {
+	if _, err := rpc.IssuerTo(i, nil); err == nil {
 		t.Error("an issuer without a key was converted")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func (s *issuerService) ListIssuers(ctx context.Context, _ *signetv1.ListIssuers
 	list := make([]*signetv1.Issuer, len(issuers))
 	for i, issuer := range issuers {
 		var err error
-		if list[i], err = issuerTo(issuer); err != nil {
+		if list[i], err = s.show(ctx, issuer); err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +58,7 @@ func (s *issuerService) GetIssuer(ctx context.Context, m *signetv1.GetIssuerRequ
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func (s *issuerService) CreateIssuer(ctx context.Context, m *signetv1.CreateIssu
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (s *issuerService) ImportIssuerCertificate(ctx context.Context, m *signetv1
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +130,7 @@ func (s *issuerService) CrossSignIssuer(ctx context.Context, m *signetv1.CrossSi
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func (s *issuerService) SetIssuerState(ctx context.Context, m *signetv1.SetIssue
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +286,12 @@ func chainFrom(op, text string) (chain [][]byte, err error) {
 	return chain, nil
 }
 
-func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
+// show is issuerTo, of an issuer as it stands now.
+func (s *issuerService) show(ctx context.Context, issuer ca.Issuer) (*signetv1.Issuer, error) {
+	return issuerTo(issuer, s.api.config.Authority.Standing(ctx, issuer.ID))
+}
+
+func issuerTo(issuer ca.Issuer, standing error) (*signetv1.Issuer, error) {
 	key, err := x509.ParsePKIXPublicKey(issuer.SPKI)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer key", "%w", err)
@@ -311,6 +317,11 @@ func issuerTo(issuer ca.Issuer) (*signetv1.Issuer, error) {
 	}
 	if !issuer.Succeeds.IsZero() {
 		b.Succeeds = new(issuer.Succeeds.String())
+	}
+	if e, ok := errors.AsType[*pki.Error](standing); ok && e.Kind == pki.KindFailedPrecondition {
+		b.Fault = new(e.Err.Error())
+	} else if standing != nil {
+		b.Fault = new("it cannot be told now: " + standing.Error())
 	}
 	if len(issuer.CSR) > 0 {
 		b.CsrPem = new(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: issuer.CSR})))

@@ -26,7 +26,7 @@ func (s *issuerService) AdoptIssuer(ctx context.Context, m *signetv1.AdoptIssuer
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *issuerService) RenewIssuer(ctx context.Context, m *signetv1.RenewIssuer
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *issuerService) ChooseIssuerCertificate(ctx context.Context, m *signetv1
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (s *issuerService) UpdateIssuer(ctx context.Context, m *signetv1.UpdateIssu
 	if err != nil {
 		return nil, err
 	}
-	message, err := issuerTo(issuer)
+	message, err := s.show(ctx, issuer)
 	if err != nil {
 		return nil, err
 	}

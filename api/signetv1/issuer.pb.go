@@ -152,6 +152,7 @@ type Issuer struct {
 	xxx_hidden_Retention     *durationpb.Duration   `protobuf:"bytes,18,opt,name=retention"`
 	xxx_hidden_RetainedSince *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=retained_since,json=retainedSince"`
 	xxx_hidden_Succeeds      *string                `protobuf:"bytes,20,opt,name=succeeds"`
+	xxx_hidden_Fault         *string                `protobuf:"bytes,21,opt,name=fault"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -357,44 +358,54 @@ func (x *Issuer) GetSucceeds() string {
 	return ""
 }
 
+func (x *Issuer) GetFault() string {
+	if x != nil {
+		if x.xxx_hidden_Fault != nil {
+			return *x.xxx_hidden_Fault
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *Issuer) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 21)
 }
 
 func (x *Issuer) SetLabel(v string) {
 	x.xxx_hidden_Label = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 21)
 }
 
 func (x *Issuer) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 21)
 }
 
 func (x *Issuer) SetState(v IssuerState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 21)
 }
 
 func (x *Issuer) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 21)
 }
 
 func (x *Issuer) SetKeyType(v string) {
 	x.xxx_hidden_KeyType = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 21)
 }
 
 func (x *Issuer) SetRoot(v bool) {
 	x.xxx_hidden_Root = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 21)
 }
 
 func (x *Issuer) SetOnline(v bool) {
 	x.xxx_hidden_Online = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 21)
 }
 
 func (x *Issuer) SetCertificates(v [][]byte) {
@@ -411,32 +422,32 @@ func (x *Issuer) SetNotAfter(v *timestamppb.Timestamp) {
 
 func (x *Issuer) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 21)
 }
 
 func (x *Issuer) SetFingerprint(v string) {
 	x.xxx_hidden_Fingerprint = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 21)
 }
 
 func (x *Issuer) SetVisibility(v Visibility) {
 	x.xxx_hidden_Visibility = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 21)
 }
 
 func (x *Issuer) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 21)
 }
 
 func (x *Issuer) SetForeign(v bool) {
 	x.xxx_hidden_Foreign = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 21)
 }
 
 func (x *Issuer) SetCsrPem(v string) {
 	x.xxx_hidden_CsrPem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 21)
 }
 
 func (x *Issuer) SetRetention(v *durationpb.Duration) {
@@ -449,7 +460,12 @@ func (x *Issuer) SetRetainedSince(v *timestamppb.Timestamp) {
 
 func (x *Issuer) SetSucceeds(v string) {
 	x.xxx_hidden_Succeeds = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 19, 20)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 19, 21)
+}
+
+func (x *Issuer) SetFault(v string) {
+	x.xxx_hidden_Fault = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 20, 21)
 }
 
 func (x *Issuer) HasIssuer() bool {
@@ -585,6 +601,13 @@ func (x *Issuer) HasSucceeds() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 19)
 }
 
+func (x *Issuer) HasFault() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 20)
+}
+
 func (x *Issuer) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
@@ -676,6 +699,11 @@ func (x *Issuer) ClearSucceeds() {
 	x.xxx_hidden_Succeeds = nil
 }
 
+func (x *Issuer) ClearFault() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 20)
+	x.xxx_hidden_Fault = nil
+}
+
 type Issuer_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -719,6 +747,9 @@ type Issuer_builder struct {
 	RetainedSince *timestamppb.Timestamp
 	// Issuer id of the authority that gives way to it: while that one issues, requests that name no issuer stay with that one.
 	Succeeds *string
+	// Why nothing that it signs can count, whatever its state: its certificate or one above it is revoked or on hold, or its key was
+	// compromised. Absent: it stands, as far as is known here.
+	Fault *string
 }
 
 func (b0 Issuer_builder) Build() *Issuer {
@@ -726,69 +757,73 @@ func (b0 Issuer_builder) Build() *Issuer {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 21)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Label != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 21)
 		x.xxx_hidden_Label = b.Label
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 21)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 21)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 21)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.KeyType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 21)
 		x.xxx_hidden_KeyType = b.KeyType
 	}
 	if b.Root != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 21)
 		x.xxx_hidden_Root = *b.Root
 	}
 	if b.Online != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 21)
 		x.xxx_hidden_Online = *b.Online
 	}
 	x.xxx_hidden_Certificates = b.Certificates
 	x.xxx_hidden_NotBefore = b.NotBefore
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 21)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.Fingerprint != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 21)
 		x.xxx_hidden_Fingerprint = b.Fingerprint
 	}
 	if b.Visibility != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 21)
 		x.xxx_hidden_Visibility = *b.Visibility
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 21)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
 	}
 	if b.Foreign != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 21)
 		x.xxx_hidden_Foreign = *b.Foreign
 	}
 	if b.CsrPem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 21)
 		x.xxx_hidden_CsrPem = b.CsrPem
 	}
 	x.xxx_hidden_Retention = b.Retention
 	x.xxx_hidden_RetainedSince = b.RetainedSince
 	if b.Succeeds != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 19, 20)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 19, 21)
 		x.xxx_hidden_Succeeds = b.Succeeds
+	}
+	if b.Fault != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 20, 21)
+		x.xxx_hidden_Fault = b.Fault
 	}
 	return m0
 }
@@ -4013,7 +4048,7 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xc9\x05\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xdf\x05\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -4038,7 +4073,8 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\acsr_pem\x18\x11 \x01(\tR\x06csrPem\x127\n" +
 	"\tretention\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12A\n" +
 	"\x0eretained_since\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\rretainedSince\x12\x1a\n" +
-	"\bsucceeds\x18\x14 \x01(\tR\bsucceeds\"\x14\n" +
+	"\bsucceeds\x18\x14 \x01(\tR\bsucceeds\x12\x14\n" +
+	"\x05fault\x18\x15 \x01(\tR\x05fault\"\x14\n" +
 	"\x12ListIssuersRequest\"B\n" +
 	"\x13ListIssuersResponse\x12+\n" +
 	"\aissuers\x18\x01 \x03(\v2\x11.signet.v1.IssuerR\aissuers\"/\n" +

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -58,12 +60,17 @@ const (
 	statusQueue  = 64 // that wait for them
 	openPlaces   = 8  // keys of one scheme being opened at a time
 	makeDeadline = 2 * time.Minute
+
+	restAfter = 8           // signatures of certificates that failed: each costs an index, for there may be one
+	restFirst = time.Second // pauses from then on, doubling
+	restMost  = time.Minute
 )
 
 // Guard is a Store whose keys cannot hang whoever uses them. A key in memory is only counted. A key elsewhere is called
 // from a goroutine of its own: a call that has not returned at its deadline is abandoned, since a call into a C library
 // cannot be ended, and keeps its place until it returns. So at most Places and two more calls per key ever hang, and when
-// all places hang, further calls fail at once with KindUnavailable. It is safe for concurrent use.
+// all places hang, further calls fail at once with KindUnavailable. A key elsewhere that failed eight certificates in a row is asked
+// for one more after each pause only. It is safe for concurrent use.
 type Guard struct {
 	config GuardConfig
 
@@ -208,31 +215,79 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 	if k.inMemory {
 		signature, err := k.signer.Sign(random, digest, opts)
 		k.meters[p].count(0, k.config.Now().Sub(begun), err)
-		k.note(err)
+		k.note(p, err)
 		return signature, err
 	}
 	digest = bytes.Clone(digest) // an abandoned call reads it for longer than the caller keeps it
-	signature, wait, err := within(l, k.config.Deadline, func() ([]byte, error) { return k.signer.Sign(random, digest, opts) })
+	signature, wait, err := within(l, k.config.Deadline, func() ([]byte, error) {
+		if err := k.rested(p); err != nil { // in its turn: those that waited for one while others failed are spared too
+			return nil, err
+		}
+		signature, err := k.signer.Sign(random, digest, opts)
+		if err != nil {
+			k.note(p, err) // before the next one has its turn
+		}
+		return signature, err
+	})
+	if errors.Is(err, errResting) {
+		k.meters[p].refused.Add(1)
+		return nil, pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("try again later; /readyz tells when the key signs again")
+	}
 	k.meters[p].count(wait, k.config.Now().Sub(begun)-wait, err)
 	if late(err) {
 		if err == errAbandoned {
 			k.abandoned.Add(1)
 		}
 		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")
+		k.note(p, err)
 	}
-	k.note(err)
+	if err == nil {
+		k.note(p, nil)
+	}
 	return signature, err
 }
 
 // note remembers since when the key fails.
-func (k *guardedKey) note(err error) {
-	was := k.failing.Load()
-	switch {
-	case err == nil && was != nil:
-		k.failing.CompareAndSwap(was, nil)
-	case err != nil && was == nil:
-		k.failing.CompareAndSwap(nil, &Failing{Since: k.config.Now(), Err: err})
+func (k *guardedKey) note(p Purpose, err error) {
+	for {
+		was := k.failing.Load()
+		var is *Failing
+		switch {
+		case err == nil && was == nil:
+			return
+		case err != nil && was == nil:
+			is = &Failing{Since: k.config.Now(), Err: err}
+		case err != nil:
+			is = new(*was)
+		}
+		if p == ForCertificate && err != nil && !errors.Is(err, ErrNotAsked) {
+			is.Times++
+			is.rest(k.config.Now())
+		}
+		if k.failing.CompareAndSwap(was, is) {
+			return
+		}
 	}
+}
+
+// rested refuses to ask a key that rests. It is asked for lists and OCSP however often it failed, for certificates once after
+// each pause.
+func (k *guardedKey) rested(p Purpose) error {
+	for p == ForCertificate {
+		was, now := k.failing.Load(), k.config.Now()
+		if was == nil || was.Until.IsZero() {
+			break
+		}
+		if now.Before(was.Until) {
+			return fmt.Errorf("%w; it is tried again at %s: %w", errResting, was.Until.UTC().Format(time.RFC3339), was.Err)
+		}
+		trial := new(*was)
+		trial.rest(now) // for the others, while this one is tried
+		if k.failing.CompareAndSwap(was, trial) {
+			break
+		}
+	}
+	return nil
 }
 
 func (k *guardedKey) usage() Usage {

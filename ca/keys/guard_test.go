@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -182,6 +183,88 @@ func TestAKeyThatFails(t *testing.T) {
 		}
 		if u := usage(t, g, "rack:d"); u.Failing != nil || u.Purposes[keys.ForOther].Signatures != 1 {
 			t.Errorf("usage %+v", u)
+		}
+	})
+}
+
+// A device that fails whatever it is asked, though it may have signed, is not asked for every certificate: each costs an index. It is
+// tried once after each pause, by one caller however many wait; lists and OCSP are signed as soon as it can.
+func TestAKeyThatGoesOnFailing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t)
+		broken := errors.New("device error")
+		var g *keys.Guard
+		var key *keys.Key
+		guarded := func(places int) {
+			g = keys.NewGuard(keys.GuardConfig{Store: rack{"d": d}, Places: places, Now: time.Now})
+			key = mustOpen(t, g, "d")
+		}
+		crowd := func() {
+			t.Helper()
+			var wg sync.WaitGroup
+			for range 100 {
+				wg.Go(func() {
+					err := sign(key, keys.ForCertificate)
+					if rests := strings.Contains(fmt.Sprint(err), "tried again at"); !errors.Is(err, broken) || rests && (pki.KindOf(err) != pki.KindUnavailable || !errors.Is(err, keys.ErrNotAsked)) {
+						t.Errorf("got %v", err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		calls := func(when string, least, most int64) {
+			t.Helper()
+			if n := d.calls.Swap(0); n < least || n > most {
+				t.Errorf("%s: %d calls, want %d to %d", when, n, least, most)
+			}
+		}
+		guarded(4)
+		d.set(nil, broken)
+		crowd()
+		calls("with four places", 8, 11)
+		guarded(1)
+		d.set(nil, fmt.Errorf("%w: no session: %w", keys.ErrNotAsked, broken))
+		crowd()
+		calls("what was not asked costs nothing", 100, 100)
+		d.set(nil, broken)
+		for range 20 {
+			if err := sign(key, keys.ForCRL); !errors.Is(err, broken) {
+				t.Errorf("a list: %v", err)
+			}
+		}
+		calls("lists cost nothing either", 20, 20)
+		crowd()
+		calls("at first", 8, 8)
+		for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+			time.Sleep(pause*time.Second - 1)
+			crowd()
+			calls("in a pause", 0, 0)
+			if u := usage(t, g, "rack:d"); u.Failing == nil || u.Failing.Until != time.Now().Add(1) {
+				t.Errorf("usage %+v, want it to rest until %s", u.Failing, time.Now().Add(1))
+			}
+			time.Sleep(time.Nanosecond)
+			crowd()
+			calls("after a pause", 1, 1)
+		}
+		if err := sign(key, keys.ForCRL); !errors.Is(err, broken) || errors.Is(err, keys.ErrNotAsked) {
+			t.Errorf("a list: %v", err)
+		}
+		calls("a list", 1, 1)
+		use := usage(t, g, "rack:d").Purposes[keys.ForCertificate]
+		if use.Refused+use.Failures != 1800 || use.Failures != 116 {
+			t.Errorf("use %+v", use)
+		}
+		d.set(nil, nil)
+		if err := sign(key, keys.ForCertificate); !errors.Is(err, keys.ErrNotAsked) {
+			t.Errorf("before the pause is over: %v", err)
+		}
+		if err := sign(key, keys.ForCRL); err != nil {
+			t.Error(err)
+		}
+		for range 2 { // any signature ends it
+			if err := sign(key, keys.ForCertificate); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -14,6 +14,7 @@ var ErrNotAsked = errors.New("it was not asked")
 var (
 	errAbandoned = errors.New("it did not answer in time") // the call goes on
 	errWaited    = fmt.Errorf("%w: there was no turn in time", ErrNotAsked)
+	errResting   = fmt.Errorf("%w: it failed many times in a row", ErrNotAsked)
 	errStuck     = fmt.Errorf("%w: it does not answer, and no more calls are begun until one that was given up returns", ErrNotAsked)
 )
 

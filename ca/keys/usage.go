@@ -24,13 +24,22 @@ type Usage struct {
 type Failing struct {
 	Since time.Time
 	Err   error
+	Times int       // how often that was a certificate's, and may have been made and only its answer lost
+	Until time.Time // it is asked for no certificate before; zero: it is
+}
+
+// rest begins a pause, if there were failures enough.
+func (f *Failing) rest(now time.Time) {
+	if over := f.Times - restAfter; over >= 0 {
+		f.Until = now.Add(min(restFirst<<min(over, 6), restMost))
+	}
 }
 
 // Use counts the uses of a key for one purpose.
 type Use struct {
 	Signatures uint64 // made
 	Failures   uint64 // tried and not made, late ones included
-	Refused    uint64 // not tried: the queue was full
+	Refused    uint64 // not tried: the queue was full, or the key rested
 	Wait, Sign Timing // of all that were tried
 }
 

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"signet.example/signet/ca/policy"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -71,8 +71,8 @@ func (a *app) toTerminal() bool {
 }
 
 // loadConfig reads signet.yaml with the environment's overrides.
-func (a *app) loadConfig() (*server.Config, error) {
-	return server.LoadConfig(a.config, a.getenv)
+func (a *app) loadConfig() (*settings.Config, error) {
+	return settings.Load(a.config, a.getenv)
 }
 
 // answerNo is returned by a command that worked and whose answer is no. It has been printed already.

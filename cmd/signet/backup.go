@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/pki"
 )
 
@@ -31,7 +31,7 @@ func (c *backupCmd) Run(a *app) error {
 		return err
 	}
 	if c.Out == "-" {
-		_, err := server.Backup(a.ctx, config, a.out, time.Now())
+		_, err := installation.Backup(a.ctx, config, a.out, time.Now())
 		return err
 	}
 	file, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -41,7 +41,7 @@ func (c *backupCmd) Run(a *app) error {
 	if err != nil {
 		return fileError("back up", err)
 	}
-	manifest, err := server.Backup(a.ctx, config, file, time.Now())
+	manifest, err := installation.Backup(a.ctx, config, file, time.Now())
 	if err == nil {
 		err = file.Sync()
 	}
@@ -63,7 +63,7 @@ func (c *backupCmd) Run(a *app) error {
 
 // backupResult is what `signet backup --output json` prints.
 type backupResult struct {
-	File     string          `json:"file"`
-	Size     int64           `json:"size"`
-	Manifest server.Manifest `json:"manifest"`
+	File     string                `json:"file"`
+	Size     int64                 `json:"size"`
+	Manifest installation.Manifest `json:"manifest"`
 }

@@ -14,7 +14,9 @@ import (
 	"signet.example/signet/ca/ceremony"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/internal/installation"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -68,7 +70,7 @@ func (f *ceremonyFlags) open(a *app, isNew bool) (*ceremony.Ceremony, func() err
 	if err != nil {
 		return nil, nil, err
 	}
-	stores, err := server.OpenKeys(server.KeysConfig{Store: f.Store, PKCS11: server.PKCS11Config{Module: f.Module, Token: f.Token, PINFile: f.PINFile}}, keysDir, passphrase)
+	stores, err := installation.OpenKeys(settings.KeysConfig{Store: f.Store, PKCS11: settings.PKCS11Config{Module: f.Module, Token: f.Token, PINFile: f.PINFile}}, keysDir, passphrase, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -197,7 +199,7 @@ func (f *ceremonyFlags) finish(a *app, result *ceremony.Result, out, next string
 		if err != nil {
 			return fileError("copy what was signed", err)
 		}
-		if err := server.WriteNew(out, data, 0o644); err != nil {
+		if err := durable.WriteNew(out, data, 0o644); err != nil {
 			return err
 		}
 		done.Out = out

@@ -14,7 +14,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/profile"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -27,7 +27,7 @@ type serverFlags struct {
 	Cert      string `placeholder:"FILE" help:"TLS client certificate to call with, instead of a token." group:"Server"`
 	CertKey   string `placeholder:"FILE" help:"Its private key." group:"Server"`
 
-	apiFile string // beside the configuration: see server.State.API
+	apiFile string // beside the configuration: see settings.State.API
 }
 
 // roots are who may answer: the root, and on the server's own machine the certificate that it has while the root does not verify it.
@@ -93,7 +93,7 @@ func (f *serverFlags) fill(a *app) error {
 	return err
 }
 
-func (f *serverFlags) fillFrom(config *server.Config) {
+func (f *serverFlags) fillFrom(config *settings.Config) {
 	if f.Server == "" {
 		f.Server = reachable(config.Client.Server)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/durable"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/pki"
 )
 
@@ -112,7 +112,7 @@ func (c *credentialCreateCmd) recover(a *app) error {
 	if err != nil {
 		return err
 	}
-	ends, err := server.CreateAdmin(a.ctx, config, c.Name, path, c.UnsafeDatabase)
+	ends, err := installation.CreateAdmin(a.ctx, config, c.Name, path, c.UnsafeDatabase)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 	if err != nil {
 		return err
 	}
-	if err := server.WriteNew(path, nil, 0o600); err != nil {
+	if err := durable.WriteNew(path, nil, 0o600); err != nil {
 		return err
 	}
 	made, err := api.CreateToken(a.ctx, request)

@@ -4,7 +4,7 @@ import (
 	"encoding/pem"
 	"errors"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/durable"
 )
 
 type csrCmd struct {
@@ -40,7 +40,7 @@ func (c *csrCmd) Run(a *app) error {
 	}
 	der, err := key.request(c.CommonName, names)
 	if err == nil {
-		err = server.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
+		err = durable.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
 	}
 	if err != nil {
 		return errors.Join(err, key.undo())

@@ -26,6 +26,8 @@ import (
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
@@ -191,10 +193,10 @@ func (d *demo) init(ctx context.Context) (string, error) {
 		return "", err
 	}
 	passphrase := []byte(hex.EncodeToString(secret))
-	if err := server.WriteNew(filepath.Join(d.dir, "passphrase"), append(passphrase, '\n'), 0o600); err != nil {
+	if err := durable.WriteNew(filepath.Join(d.dir, "passphrase"), append(passphrase, '\n'), 0o600); err != nil {
 		return "", err
 	}
-	made, err := server.Initialize(ctx, server.InitConfig{
+	made, err := installation.Initialize(ctx, installation.InitConfig{
 		Dir: d.dir, Database: d.database, PublicURL: "http://" + d.addresses.Public, Passphrase: passphrase, PassphraseFile: "passphrase",
 		APIListen: d.addresses.API, PublicListen: d.addresses.Public, OpsListen: d.addresses.Ops, Unsafe: d.unsafe,
 	})

@@ -16,7 +16,9 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -55,8 +57,8 @@ func (c *doctorCmd) Run(a *app) error {
 		{"public URL", checkPublicURL},
 		{"server", checkReady},
 		{"database", checkDatabase},
-		{"API", func(a *app, config *server.Config) finding { api = checkAPI(a, config); return api }},
-		{"instances", func(a *app, config *server.Config) finding {
+		{"API", func(a *app, config *settings.Config) finding { api = checkAPI(a, config); return api }},
+		{"instances", func(a *app, config *settings.Config) finding {
 			if api.State != "good" { // it would wait as long, for the same answer
 				return careful("", "not compared: see API")
 			}
@@ -91,7 +93,7 @@ func (c *doctorCmd) Run(a *app) error {
 
 type check struct {
 	name string
-	run  func(*app, *server.Config) finding
+	run  func(*app, *settings.Config) finding
 }
 
 // examination is what `signet doctor --output json` prints.
@@ -120,15 +122,15 @@ func wrong(hint, format string, args ...any) finding {
 }
 
 // checkVariables finds what was meant to be configuration.
-func checkVariables(*app, *server.Config) finding {
-	if unknown := server.UnknownVariables(os.Environ()); len(unknown) > 0 {
+func checkVariables(*app, *settings.Config) finding {
+	if unknown := settings.UnknownVariables(os.Environ()); len(unknown) > 0 {
 		return careful("api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field", "the environment sets %s, no field of the configuration", strings.Join(unknown, ", "))
 	}
 	return good("every variable that begins with SIGNET_ is known")
 }
 
 // checkFiles finds secrets that others can read.
-func checkFiles(_ *app, config *server.Config) finding {
+func checkFiles(_ *app, config *settings.Config) finding {
 	state := config.State()
 	secret := []string{state.Keys(), config.Path(config.Client.TokenFile)}
 	files, _ := filepath.Glob(filepath.Join(state.Keys(), "*.key")) // the pattern is good
@@ -145,12 +147,12 @@ func checkFiles(_ *app, config *server.Config) finding {
 }
 
 // checkKeys finds out whether the server could start unattended.
-func checkKeys(a *app, config *server.Config) finding {
+func checkKeys(a *app, config *settings.Config) finding {
 	files, _ := filepath.Glob(filepath.Join(config.State().Keys(), "*.key")) // the pattern is good
 	if len(files) == 0 {
 		return careful("run `signet init`, or restore the keys from a backup", "there is no key here: this instance can publish, and cannot sign")
 	}
-	_, ok, err := server.PassphraseSource{File: config.PassphraseFilePath(), Getenv: a.getenv}.Read()
+	_, ok, err := settings.PassphraseSource{File: config.PassphraseFilePath(), Getenv: a.getenv}.Read()
 	switch {
 	case err != nil:
 		return wrong(hintOf(err), "%v", err)
@@ -166,7 +168,7 @@ func checkKeys(a *app, config *server.Config) finding {
 }
 
 // checkRoots reads what clients trust.
-func checkRoots(a *app, config *server.Config) finding {
+func checkRoots(a *app, config *settings.Config) finding {
 	path := config.Path(config.Client.Root)
 	data, err := a.readInput(path)
 	if err != nil {
@@ -187,7 +189,7 @@ func checkRoots(a *app, config *server.Config) finding {
 	return good("%s, until %s", chain[0].Subject, on(chain[0].NotAfter))
 }
 
-func checkProfiles(_ *app, config *server.Config) finding {
+func checkProfiles(_ *app, config *settings.Config) finding {
 	set, err := openProfiles(config)
 	if err != nil {
 		return wrong("`signet profile check FILE` names every mistake", "%v", err)
@@ -196,8 +198,8 @@ func checkProfiles(_ *app, config *server.Config) finding {
 }
 
 // checkPublicURL asks as a relying party would.
-func checkPublicURL(a *app, config *server.Config) finding {
-	if server.Loopback(config.PublicURL) {
+func checkPublicURL(a *app, config *settings.Config) finding {
+	if settings.Loopback(config.PublicURL) {
 		return careful("make another authority with --public-url before other machines use its certificates", "certificates point to %s, which only this machine can reach", config.PublicURL)
 	}
 	data, err := a.readInput(config.Path(config.Client.Root))
@@ -211,7 +213,7 @@ func checkPublicURL(a *app, config *server.Config) finding {
 	url := config.PublicURL + "/crl/" + pki.HashSPKI(chain[0].RawSubjectPublicKeyInfo).Issuer().String() + ".crl"
 	if _, err := a.fetch("fetch", fetch.Request{URL: url}); err != nil {
 		hint := "clients that check status will fail or wait; look at DNS, firewall and proxy"
-		if server.Loopback("http://" + config.Public.Listen) {
+		if settings.Loopback("http://" + config.Public.Listen) {
 			hint += ", and at public.listen: " + config.Public.Listen + " is for this machine alone"
 		}
 		return careful(hint, "%s does not answer here: %v", url, err)
@@ -220,7 +222,7 @@ func checkPublicURL(a *app, config *server.Config) finding {
 }
 
 // awaitReady asks until the server is ready or the wait is over.
-func (c *doctorCmd) awaitReady(a *app, config *server.Config) finding {
+func (c *doctorCmd) awaitReady(a *app, config *settings.Config) finding {
 	wait, cancel := context.WithTimeout(a.ctx, time.Duration(c.Wait))
 	defer cancel()
 	for {
@@ -237,7 +239,7 @@ func (c *doctorCmd) awaitReady(a *app, config *server.Config) finding {
 }
 
 // checkReady asks the ops listener.
-func checkReady(a *app, config *server.Config) finding {
+func checkReady(a *app, config *settings.Config) finding {
 	if config.Ops.Listen == "off" {
 		return careful("", "ops.listen is off, so nobody can ask whether the server is ready")
 	}
@@ -290,10 +292,10 @@ func describeReadiness(said server.Readiness) finding {
 }
 
 // checkDatabase reads the version of the schema. A SQLite file in use belongs to the server.
-func checkDatabase(a *app, config *server.Config) finding {
-	status, err := config.DatabaseStatus(a.ctx)
+func checkDatabase(a *app, config *settings.Config) finding {
+	status, err := installation.DatabaseStatus(a.ctx, config)
 	switch {
-	case server.IsLocked(err):
+	case installation.IsLocked(err):
 		return good("%s, in use by a running process", config.DatabaseName())
 	case err != nil:
 		return wrong(hintOf(err), "%v", err)
@@ -308,7 +310,7 @@ func checkDatabase(a *app, config *server.Config) finding {
 }
 
 // checkAPI makes a call with the credential of this configuration.
-func checkAPI(a *app, _ *server.Config) finding {
+func checkAPI(a *app, _ *settings.Config) finding {
 	type caller struct {
 		*client.Identity
 		ends time.Time
@@ -365,7 +367,7 @@ func overAPI[T any](a *app, call func(*client.Client, context.Context) (T, error
 }
 
 // checkInstances compares the profiles of every instance that runs.
-func checkInstances(a *app, _ *server.Config) finding {
+func checkInstances(a *app, _ *settings.Config) finding {
 	return overAPI(a, (*client.Client).ProfileInstances, judgeInstances)
 }
 

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -62,12 +63,12 @@ func (c *initCmd) Run(a *app) error {
 	}
 	config, err := c.config(a)
 	if errors.Is(err, errPresent) {
-		return a.show(map[string]any{"dir": c.Dir, "made": false}, func(p *printer) { p.line("%s is there already; nothing was done", server.State{Dir: c.Dir}.Config()) })
+		return a.show(map[string]any{"dir": c.Dir, "made": false}, func(p *printer) { p.line("%s is there already; nothing was done", settings.State{Dir: c.Dir}.Config()) })
 	}
 	if err != nil {
 		return err
 	}
-	made, err := server.Initialize(a.ctx, config)
+	made, err := installation.Initialize(a.ctx, config)
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (c *initCmd) finish(a *app) error {
 	if err != nil {
 		return err
 	}
-	config, err := server.LoadConfig(server.State{Dir: c.Dir}.Config(), a.getenv)
+	config, err := settings.Load(settings.State{Dir: c.Dir}.Config(), a.getenv)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (c *initCmd) finish(a *app) error {
 	if err != nil {
 		return err
 	}
-	issuer, err := config.ImportFirst(a.ctx, passphrase, []byte(chain), c.UnsafeDatabase)
+	issuer, err := installation.ImportFirst(a.ctx, config, passphrase, []byte(chain), c.UnsafeDatabase)
 	if err != nil {
 		return err
 	}
@@ -102,17 +103,17 @@ func (c *initCmd) finish(a *app) error {
 var errPresent = errors.New("the state directory is there already")
 
 // config asks for what is missing, before anything is made.
-func (c *initCmd) config(a *app) (server.InitConfig, error) {
-	if _, err := os.Stat(server.State{Dir: c.Dir}.Config()); c.IfMissing && !errors.Is(err, fs.ErrNotExist) {
-		return server.InitConfig{}, errPresent
+func (c *initCmd) config(a *app) (installation.InitConfig, error) {
+	if _, err := os.Stat(settings.State{Dir: c.Dir}.Config()); c.IfMissing && !errors.Is(err, fs.ErrNotExist) {
+		return installation.InitConfig{}, errPresent
 	}
-	if err := (server.State{Dir: c.Dir}).Vacant(); err != nil {
-		if e, ok := errors.AsType[*pki.Error](err); ok && c.OfflineRoot != "" && filepath.Clean(c.OfflineRoot) == filepath.Clean((server.State{Dir: c.Dir}).Root()) {
-			return server.InitConfig{}, e.WithHint("root.pem is the file that is made here: mv %s offline-root.pem, and give that with --offline-root", c.OfflineRoot)
+	if err := (settings.State{Dir: c.Dir}).Vacant(); err != nil {
+		if e, ok := errors.AsType[*pki.Error](err); ok && c.OfflineRoot != "" && filepath.Clean(c.OfflineRoot) == filepath.Clean((settings.State{Dir: c.Dir}).Root()) {
+			return installation.InitConfig{}, e.WithHint("root.pem is the file that is made here: mv %s offline-root.pem, and give that with --offline-root", c.OfflineRoot)
 		}
-		return server.InitConfig{}, err
+		return installation.InitConfig{}, err
 	}
-	out := server.InitConfig{
+	out := installation.InitConfig{
 		Dir: c.Dir, Database: c.Database, Organization: c.Organization, RootName: c.RootName, IssuingName: c.IssuingName,
 		RootLifetime: time.Duration(c.RootLifetime), IssuingLifetime: time.Duration(c.IssuingLifetime),
 		APIListen: c.APIListen, PublicListen: c.PublicListen, OpsListen: c.OpsListen, Unsafe: c.UnsafeDatabase,
@@ -145,8 +146,8 @@ func (c *initCmd) config(a *app) (server.InitConfig, error) {
 }
 
 // keys says where keys are made.
-func (c *initCmd) keys() (k server.KeysConfig, err error) {
-	k = server.KeysConfig{Store: c.KeysStore, PKCS11: server.PKCS11Config{Module: c.Module, Token: c.Token, PINFile: c.PINFile}}
+func (c *initCmd) keys() (k settings.KeysConfig, err error) {
+	k = settings.KeysConfig{Store: c.KeysStore, PKCS11: settings.PKCS11Config{Module: c.Module, Token: c.Token, PINFile: c.PINFile}}
 	if c.KeysStore == "softkey" {
 		if c.Module != "" {
 			return k, pki.Errorf(pki.KindInvalid, "init", "a token is named, and keys are to be made in files").InField("--keys-store").WithHint("say --keys-store pkcs11")
@@ -176,10 +177,10 @@ func (c *initCmd) publicURL(a *app) (string, error) {
 	if url = strings.TrimSuffix(url, "/"); url == "" {
 		url = "http://" + reachable(c.PublicListen)
 	}
-	if err := server.CheckPublicURL(url); err != nil {
+	if err := settings.CheckPublicURL(url); err != nil {
 		return "", (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--public-url")
 	}
-	if server.Loopback(url) && !c.Local {
+	if settings.Loopback(url) && !c.Local {
 		return "", pki.Errorf(pki.KindInvalid, op, "certificates would carry %s, a loopback URL that other machines cannot check", url).InField("--public-url").
 			WithHint("give --public-url http://NAME that others can reach, or say --local if only this machine will ever check")
 	}
@@ -187,7 +188,7 @@ func (c *initCmd) publicURL(a *app) (string, error) {
 }
 
 // report tells a person what there is now and what to do with it.
-func (c *initCmd) report(p *printer, made *server.Initialized) {
+func (c *initCmd) report(p *printer, made *installation.Initialized) {
 	p.line("made a certification authority in %s", made.Dir)
 	for _, issuer := range made.Issuers {
 		p.line("")
@@ -206,10 +207,10 @@ func (c *initCmd) report(p *printer, made *server.Initialized) {
 		"settings", made.Config,
 		"public URL", made.PublicURL+"  goes into every certificate",
 	)
-	if server.Loopback(made.PublicURL) {
+	if settings.Loopback(made.PublicURL) {
 		p.line("")
 		p.line("Certificates carry a loopback URL: other machines cannot check whether they are revoked.")
-	} else if server.Loopback("http://" + c.PublicListen) {
+	} else if settings.Loopback("http://" + c.PublicListen) {
 		p.line("")
 		p.line("It listens on this machine only. Have %s forwarded to public.listen, or open public.listen and api.listen in %s.", made.PublicURL, made.Config)
 	}

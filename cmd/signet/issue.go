@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
 
@@ -95,7 +95,7 @@ func (c *issueCmd) Run(a *app) error {
 	if err != nil {
 		return c.refused(err, key, request.RequestID)
 	}
-	if err := server.WriteNew(stem+".pem", issued.PEM, 0o644); err != nil {
+	if err := durable.WriteNew(stem+".pem", issued.PEM, 0o644); err != nil {
 		return errors.Join(err, pki.Errorf(pki.KindConflict, "issue certificate", "certificate %s was issued, and is not in a file", issued.Certificate.Serial).
 			WithHint("signet show --pem %s", issued.Certificate.Serial))
 	}

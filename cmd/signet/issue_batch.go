@@ -20,7 +20,6 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/durable"
-	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -330,7 +329,7 @@ func (b *batch) csr(item batchItem, names []pki.Identifier) ([]byte, error) {
 	if err != nil {
 		return nil, errors.Join(err, key.undo())
 	}
-	return der, server.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
+	return der, durable.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
 }
 
 // stem names the files of an item: its line keeps two items with one name apart, its names a changed line from the old.

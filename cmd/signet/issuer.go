@@ -22,7 +22,10 @@ type issuerListCmd struct{ serverFlags }
 // Help is shown by `signet issuer list --help`.
 func (issuerListCmd) Help() string {
 	return `Examples:
-  signet issuer list`
+  signet issuer list
+
+One that does not stand issues nothing, whatever its state: its certificate or one above it is revoked or on hold, or its key was compromised.
+Its lists and OCSP are served all the same.`
 }
 
 // Run prints every issuer.
@@ -49,9 +52,18 @@ func (c *issuerListCmd) Run(a *app) error {
 					succeeds = before.Label
 				}
 			}
-			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), i.KeyType, i.NotAfter.UTC().Format(time.DateOnly), succeeds, i.Subject})
+			stands := "yes"
+			if i.Fault != "" {
+				stands = "NO"
+			}
+			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), stands, i.KeyType, i.NotAfter.UTC().Format(time.DateOnly), succeeds, i.Subject})
 		}
-		p.table([]string{"ID", "LABEL", "KIND", "STATE", "KEY", "ENDS", "SUCCEEDS", "SUBJECT"}, rows)
+		p.table([]string{"ID", "LABEL", "KIND", "STATE", "STANDS", "KEY", "ENDS", "SUCCEEDS", "SUBJECT"}, rows)
+		for _, i := range issuers {
+			if i.Fault != "" {
+				p.line("%s does not stand: %s", i.Label, i.Fault)
+			}
+		}
 	})
 }
 
@@ -97,7 +109,7 @@ func (c *issuerShowCmd) Run(a *app) error {
 		if !issuer.Succeeds.IsZero() {
 			succeeds = issuer.Succeeds.String()
 		}
-		p.fields("subject", issuer.Subject, "succeeds", succeeds, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
+		p.fields("subject", issuer.Subject, "fault", issuer.Fault, "succeeds", succeeds, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", "sha256 "+issuer.Fingerprint)
 		if issuer.BaseURL != "" {
 			ocsp := "" // nobody has the key that could certify a responder

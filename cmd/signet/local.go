@@ -18,7 +18,6 @@ import (
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/durable"
-	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -74,7 +73,7 @@ func (f keyFlags) open(path string) (*localKey, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "make key", "%w", err)
 	}
-	if err := server.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := durable.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		if e, ok := errors.AsType[*pki.Error](err); ok && e.Kind == pki.KindConflict {
 			return nil, e.WithHint("to renew its certificate use `signet renew`; for another with the same key give --key %s; else choose other files with --out", path)
 		}

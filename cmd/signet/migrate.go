@@ -1,6 +1,7 @@
 package main
 
 import (
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
 )
@@ -25,13 +26,13 @@ func (c *migrateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	before, err := config.DatabaseStatus(a.ctx)
+	before, err := installation.DatabaseStatus(a.ctx, config)
 	if err != nil {
 		return err
 	}
 	result := migrateResult{Database: config.DatabaseName(), Before: before.Version, After: before.Version, Latest: before.Latest, Dirty: before.Dirty}
 	if !c.Check {
-		opened, err := config.OpenDatabase(a.ctx, "signet migrate", false)
+		opened, err := installation.OpenDatabase(a.ctx, config, "signet migrate", false)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/term"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -22,7 +22,7 @@ const minPassphrase = 8
 // passphrase reads the passphrase from the first source that has one, or asks at a terminal: twice for a new one.
 func (a *app) passphrase(file string, isNew bool) ([]byte, error) {
 	const op = "read passphrase"
-	passphrase, ok, err := server.PassphraseSource{File: file, Getenv: a.getenv}.Read()
+	passphrase, ok, err := settings.PassphraseSource{File: file, Getenv: a.getenv}.Read()
 	if err == nil && !ok {
 		passphrase, err = a.askPassphrase(op, isNew)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/profile"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -299,6 +299,6 @@ func (a *app) profiles() (*profile.Set, error) {
 	return openProfiles(config)
 }
 
-func openProfiles(config *server.Config) (*profile.Set, error) {
+func openProfiles(config *settings.Config) (*profile.Set, error) {
 	return profile.Open(config.ProfilesDir())
 }

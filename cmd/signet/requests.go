@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
 
@@ -260,7 +260,7 @@ func (c *collector) collect(a *app, r client.Request, wait time.Duration) error 
 	if decided.Issued == nil {
 		return c.without(a, decided.Request)
 	}
-	if err := server.WriteNew(c.path, decided.Issued.PEM, 0o644); err != nil {
+	if err := durable.WriteNew(c.path, decided.Issued.PEM, 0o644); err != nil {
 		return errors.Join(err, pki.Errorf(pki.KindConflict, "collect certificate", "certificate %s was issued, and is not in a file", decided.Issued.Certificate.Serial).
 			WithHint("signet show --pem %s", decided.Issued.Certificate.Serial))
 	}

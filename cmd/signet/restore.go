@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
@@ -40,7 +40,7 @@ func (c *restoreCmd) Run(a *app) error {
 	case c.Backup == "" || c.Dir == "":
 		return pki.Errorf(pki.KindInvalid, op, "a backup and --dir are needed").WithHint("signet restore FILE --dir DIR")
 	}
-	done, err := server.Restore(a.ctx, server.RestoreConfig{Archive: c.Backup, Dir: c.Dir, Database: c.Database, Unsafe: c.UnsafeDatabase})
+	done, err := installation.Restore(a.ctx, installation.RestoreConfig{Archive: c.Backup, Dir: c.Dir, Database: c.Database, Unsafe: c.UnsafeDatabase})
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *restoreCmd) inPlace(a *app) error {
 	if err != nil {
 		return err
 	}
-	advanced, err := server.Advance(a.ctx, config, c.UnsafeDatabase, time.Now())
+	advanced, err := installation.Advance(a.ctx, config, c.UnsafeDatabase, time.Now())
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -51,10 +52,10 @@ func (c *serveCmd) Run(a *app) (err error) {
 		return err
 	}
 	log := logger(a, config)
-	if unknown := server.UnknownVariables(os.Environ()); len(unknown) > 0 {
+	if unknown := settings.UnknownVariables(os.Environ()); len(unknown) > 0 {
 		log.Warn("the environment sets what is no field of the configuration", "variables", unknown, "next", "api.listen is SIGNET_API_LISTEN; docs/OPERATIONS.md lists every field")
 	}
-	s, err := config.Open(a.ctx, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: log})
+	s, err := server.Open(a.ctx, config, server.Options{Role: role, Passphrase: passphrase, Unsafe: c.UnsafeDatabase, Log: log})
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (a *app) announce(s *server.Server) error {
 	})
 }
 
-func logger(a *app, config *server.Config) *slog.Logger {
+func logger(a *app, config *settings.Config) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(config.Log.Level)); err != nil {
 		level = slog.LevelInfo // the configuration was validated; this is for a level that slog does not know

@@ -29,6 +29,7 @@ var table = []rule{
 	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
+	{list("crl"), list("crl/mirror")},
 	{list("internal/auth", "internal/audit"), list("crl/crlserver")}, // to bring in a list is a privileged verb
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
 	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
@@ -43,9 +44,13 @@ var table = []rule{
 	{list("migrations"), list("store/postgres", "store/sqlite", "cmd/signet")},
 	{list("api/signetv1"), list("api/rpc", "api/rest", "api/client")},
 	{list("api/openapi"), list("api/rest")},
-	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testdb", except+"internal/testder", except+"internal/testprogram", except+"internal/invariant"),
+	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testbucket", except+"internal/testdb", except+"internal/testder", except+"internal/testprogram", except+"internal/invariant"),
 		list("internal/server", "cmd/signet", "scripts/...")},
 	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant")},
+
+	// The directory, keys and database of a Signet are opened, made, backed up and restored apart from the server that runs on them.
+	{list("internal/settings", "internal/durable", "internal/auth", "internal/audit", "ca", "ca/keys", "ca/keys/pkcs11", "ca/keys/softkey", "ca/profile",
+		"store", "store/postgres", "store/sqlite", "migrations"), list("internal/installation")},
 
 	{list("internal/durable"), list("internal/agent")},
 	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
@@ -65,7 +70,7 @@ var declaresStore = []string{
 }
 
 // testSupport are packages that only tests import, and that may import package testing.
-var testSupport = []string{"internal/testpki", "internal/testdb", "internal/testder", "internal/testprogram", "internal/invariant", "store/storetest"}
+var testSupport = []string{"internal/testbucket", "internal/testpki", "internal/testdb", "internal/testder", "internal/testprogram", "internal/invariant", "store/storetest"}
 
 // confinements keep a foreign package inside, or out of, some rooms.
 var confinements = []confinement{

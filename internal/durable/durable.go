@@ -1,4 +1,5 @@
-// Package durable replaces files so that a reader, and a machine that loses power, sees the old one or the new one whole.
+// Package durable replaces files so that a reader, and a machine that loses power, sees the old one or the new one whole, and writes files that
+// must not be there yet.
 package durable
 
 import (

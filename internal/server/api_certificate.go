@@ -139,11 +139,11 @@ func (s *Server) unbelieved(issuer apiIssuer) error {
 
 const apiCertificateOp = "issue the API's certificate"
 
-// apiCertificateOf is the certificate that an issuer issued before and that could not be served, or a new one, or why this issuer failed
+// apiCertificateOf is the certificate that an issuer that still stands issued before and that could not be served, or a new one, or why this issuer failed
 // a while ago.
 func (s *Server) apiCertificateOf(ctx context.Context, issuer apiIssuer) (*tls.Certificate, error) {
 	c, now := &s.certificate, s.options.Now()
-	if spare := c.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) && now.Before(halfLife(spare.Leaf)) {
+	if spare := c.spare; spare != nil && bytes.Equal(spare.Leaf.RawIssuer, issuer.Subject) && now.Before(halfLife(spare.Leaf)) && s.authority.Standing(ctx, issuer.ID) == nil {
 		return spare, nil
 	}
 	failure := c.failed[issuer.ID]
@@ -172,7 +172,7 @@ func (s *Server) issueAPICertificate(ctx context.Context, issuer apiIssuer) (*tl
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, apiCertificateOp, "%w", err)
 	}
-	names, err := s.config.apiNames()
+	names, err := s.apiNames()
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (s *Server) signAPICertificateItself(cause error) error {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "Signet API, signed by itself"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(apiCertificateLifetime),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
 	}
-	names, err := s.config.apiNames()
+	names, err := s.apiNames()
 	if err != nil {
 		return err
 	}
@@ -308,9 +308,9 @@ func (s *Server) verifies(roots *x509.CertPool, issuer ca.Issuer, chain []*x509.
 }
 
 // apiNames are the names that clients may reach the API by.
-func (c *Config) apiNames() ([]pki.Identifier, error) {
-	texts := append([]string{"localhost", "127.0.0.1", "::1"}, c.API.Names...)
-	if host, _, err := net.SplitHostPort(c.API.Listen); err == nil && host != "" {
+func (s *Server) apiNames() ([]pki.Identifier, error) {
+	texts := append([]string{"localhost", "127.0.0.1", "::1"}, s.config.API.Names...)
+	if host, _, err := net.SplitHostPort(s.config.API.Listen); err == nil && host != "" {
 		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
 			texts = append(texts, host)
 		}

@@ -14,6 +14,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/crl/mirror"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -21,7 +22,7 @@ import (
 
 // openCRL makes the publisher and loads what was published.
 func (s *Server) openCRL(ctx context.Context) (err error) {
-	mirrors, err := s.config.crlMirrors()
+	mirrors, err := s.crlMirrors()
 	if err != nil {
 		return err
 	}
@@ -37,12 +38,13 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 
 // crlMirrors are the places that lists are copied to. The credentials of a bucket come from the environment, by the
 // names that every S3 client knows.
-func (c *Config) crlMirrors() (mirrors []crlserver.Mirror, err error) {
-	if c.CRL.Directory != "" {
-		mirrors = append(mirrors, crlserver.Directory(c.Path(c.CRL.Directory)))
+func (s *Server) crlMirrors() (mirrors []crlserver.Mirror, err error) {
+	c := s.config.CRL
+	if c.Directory != "" {
+		mirrors = append(mirrors, mirror.NewDirectory(s.config.Path(c.Directory)))
 	}
-	if c.CRL.S3.Bucket != "" {
-		bucket, err := crlserver.S3(crlserver.S3Config{Endpoint: c.CRL.S3.Endpoint, Region: c.CRL.S3.Region, Bucket: c.CRL.S3.Bucket, Prefix: c.CRL.S3.Prefix,
+	if c.S3.Bucket != "" {
+		bucket, err := mirror.NewS3(mirror.S3Config{Endpoint: c.S3.Endpoint, Region: c.S3.Region, Bucket: c.S3.Bucket, Prefix: c.S3.Prefix,
 			AccessKey: os.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), Session: os.Getenv("AWS_SESSION_TOKEN")})
 		if err != nil {
 			return nil, err

@@ -19,8 +19,10 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/internal/testprogram"
 	"signet.example/signet/pki"
@@ -64,25 +66,35 @@ type site struct {
 }
 
 // found makes an authority.
-func found(t *testing.T, database string, changes ...func(*server.InitConfig)) *site {
+func found(t *testing.T, database string, changes ...func(*installation.InitConfig)) *site {
 	t.Helper()
 	s := &site{dir: filepath.Join(t.TempDir(), "state"), addresses: freeAddresses(t)}
 	passphrase := filepath.Join(t.TempDir(), "passphrase")
 	if err := os.WriteFile(passphrase, []byte("correct horse\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	config := server.InitConfig{
+	config := installation.InitConfig{
 		Dir: s.dir, Database: database, PublicURL: "http://" + s.addresses.Public, Passphrase: []byte("correct horse"), PassphraseFile: passphrase,
 		APIListen: s.addresses.API, PublicListen: s.addresses.Public, OpsListen: s.addresses.Ops, Unsafe: true,
 	}
 	for _, change := range changes {
 		change(&config)
 	}
-	if _, err := server.Initialize(t.Context(), config); err != nil {
+	if _, err := installation.Initialize(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
 	s.connect(t)
 	return s
+}
+
+// config reads its configuration, as a process would.
+func (s *site) config(t *testing.T) *settings.Config {
+	t.Helper()
+	config, err := settings.Load(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 func (s *site) connect(t *testing.T) {

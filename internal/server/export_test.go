@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 )
 
 // TestingOnlyCrowd is what the listeners are wrapped in.
@@ -27,6 +30,20 @@ func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time
 	tried = s.lookAtAPICertificate(ctx, tried)
 	s.checkAPICertificate(func(_, state, detail string) { said = state + ": " + detail })
 	return tried, s.certificate.current.Load().Leaf, said
+}
+
+// TestingOnlyRevoke revokes what an issuer signed, without the API.
+func (s *Server) TestingOnlyRevoke(ctx context.Context, issuer pki.IssuerID, signed *x509.Certificate) error {
+	grant, err := auth.System("test").Authorize(auth.ActionRevoke, "")
+	if err != nil {
+		return err
+	}
+	serial, err := pki.SerialFromBig(signed.SerialNumber)
+	if err != nil {
+		return err
+	}
+	_, err = s.ledger.Revoke(ctx, grant, revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: pki.Superseded})
+	return err
 }
 
 // TestingOnlyAgreement is what comparisons came to.

@@ -16,7 +16,7 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/crl"
 	"signet.example/signet/internal/invariant"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 )
@@ -200,7 +200,7 @@ func TestFullDiskUnderTheStateDirectory(t *testing.T) {
 		t.Errorf("files are left behind: %v, %v", now, err)
 	}
 	p.stop(t)
-	marks, err := os.ReadFile(server.State{Dir: s.dir}.HighWater())
+	marks, err := os.ReadFile(settings.State{Dir: s.dir}.HighWater())
 	if err != nil || !json.Valid(marks) {
 		t.Errorf("marks %q, %v", marks, err)
 	}

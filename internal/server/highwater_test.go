@@ -11,6 +11,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
@@ -27,17 +28,12 @@ func TestDatabaseThatWentBack(t *testing.T) {
 		"and its numbers grew since": `{"ledger":0,"audit":0,"went_back":true}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, config := initialize(t, "sqlite:signet.db")
-			free, err := server.FreeAddresses()
-			if err != nil {
-				t.Fatal(err)
-			}
-			config.API.Listen, config.Public.Listen, config.Ops.Listen = free.API, free.Public, free.Ops
+			config := found(t, "sqlite:signet.db").config(t)
 			if err := os.WriteFile(config.State().HighWater(), []byte(marks), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			start := func() error {
-				s, err := config.Open(t.Context(), server.Options{Passphrase: passphrase})
+				s, err := server.Open(t.Context(), config, server.Options{Passphrase: []byte("correct horse")})
 				if err != nil {
 					return err
 				}
@@ -46,7 +42,7 @@ func TestDatabaseThatWentBack(t *testing.T) {
 			if err := start(); pki.KindOf(err) != pki.KindFailedPrecondition {
 				t.Fatalf("it was opened: %v", err)
 			}
-			if _, err := server.Advance(t.Context(), config, false, time.Now()); err != nil {
+			if _, err := installation.Advance(t.Context(), config, false, time.Now()); err != nil {
 				t.Fatal(err)
 			}
 			if err := start(); err != nil {
@@ -60,14 +56,9 @@ func TestDatabaseThatWentBack(t *testing.T) {
 // noticed by its other past.
 func TestRestoredCopyThatWasUsed(t *testing.T) {
 	t.Parallel()
-	_, config := initialize(t, "sqlite:signet.db")
-	free, err := server.FreeAddresses()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.API.Listen, config.Public.Listen, config.Ops.Listen = free.API, free.Public, free.Ops
+	config := found(t, "sqlite:signet.db").config(t)
 	start := func() error {
-		s, err := config.Open(t.Context(), server.Options{Passphrase: passphrase})
+		s, err := server.Open(t.Context(), config, server.Options{Passphrase: []byte("correct horse")})
 		if err != nil {
 			return err
 		}
@@ -75,7 +66,7 @@ func TestRestoredCopyThatWasUsed(t *testing.T) {
 	}
 	use := func(events int, actor string) {
 		t.Helper()
-		db, err := config.OpenDatabase(t.Context(), "test", false)
+		db, err := installation.OpenDatabase(t.Context(), config, "test", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +98,7 @@ func TestRestoredCopyThatWasUsed(t *testing.T) {
 	if err := start(); pki.KindOf(err) != pki.KindFailedPrecondition || !strings.Contains(err.Error(), "another past") {
 		t.Fatalf("it was opened: %v", err)
 	}
-	if _, err := server.Advance(t.Context(), config, false, time.Now()); err != nil {
+	if _, err := installation.Advance(t.Context(), config, false, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := start(); err != nil {

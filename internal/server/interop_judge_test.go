@@ -31,7 +31,7 @@ import (
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/pki"
 )
 
@@ -78,7 +78,7 @@ extended_key_usage: [server_auth, client_auth, code_signing]
 func newJudge(t *testing.T, database string) *judge {
 	t.Helper()
 	j := &judge{t: t, whole: t, dir: t.TempDir(), subjects: make(map[string]*subject), java: make(map[string]*javaProcess)}
-	j.site = found(t, database, func(c *server.InitConfig) {
+	j.site = found(t, database, func(c *installation.InitConfig) {
 		j.front = newFront(t, c.PublicListen)
 		c.PublicURL = j.front.url
 		if database != "sqlite:signet.db" {

@@ -22,7 +22,7 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/crl"
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
@@ -31,7 +31,7 @@ import (
 // responses by each parameter set, keys in files, and handshakes in both directions.
 func TestInteropMLDSA(t *testing.T) {
 	node := newNode(t)
-	s := found(t, "sqlite:signet.db", func(c *server.InitConfig) { c.RootKey, c.IssuingKey = keys.MLDSA87, keys.MLDSA65 })
+	s := found(t, "sqlite:signet.db", func(c *installation.InitConfig) { c.RootKey, c.IssuingKey = keys.MLDSA87, keys.MLDSA65 })
 	s.start(t)
 	files := t.TempDir()
 	stem := filepath.Join(files, "app")

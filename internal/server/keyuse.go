@@ -153,11 +153,18 @@ func (s *Server) checkKeys(ctx context.Context, add func(name, state, detail str
 		case u.Hanging > 0:
 			add(name, "warning", fmt.Sprintf("%d calls do not return, %d wait: nothing of this issuer is signed until its token answers; other keys go on", u.Hanging, u.Queued))
 		case u.Failing != nil:
-			add(name, "warning", "fails since "+u.Failing.Since.UTC().Format(time.RFC3339)+": "+withHint(u.Failing.Err))
+			add(name, "warning", "fails since "+u.Failing.Since.UTC().Format(time.RFC3339)+": "+withHint(u.Failing.Err)+resting(u.Failing))
 		default:
 			add(name, "ok", "")
 		}
 	}
+}
+
+func resting(f *keys.Failing) string {
+	if f.Until.IsZero() {
+		return ""
+	}
+	return "; after " + strconv.Itoa(f.Times) + " failures it is asked for no certificate before " + f.Until.UTC().Format(time.RFC3339)
 }
 
 func withHint(err error) string {

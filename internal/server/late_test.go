@@ -5,8 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -68,11 +66,7 @@ func TestLate(t *testing.T) {
 
 	var ahead atomic.Int64
 	log := &syncBuffer{}
-	config, err := server.LoadConfig(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance, err := config.Open(t.Context(), server.Options{Role: server.RolePublic, Passphrase: []byte("correct horse"), Unsafe: true,
+	instance, err := server.Open(t.Context(), s.config(t), server.Options{Role: server.RolePublic, Passphrase: []byte("correct horse"), Unsafe: true,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
 )
@@ -29,7 +30,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 	return err
 }
 
-func listen(ctx context.Context, field, address string, bounds CrowdConfig) (net.Listener, error) {
+func listen(ctx context.Context, field, address string, bounds settings.CrowdConfig) (net.Listener, error) {
 	if address == "off" {
 		return nil, nil
 	}

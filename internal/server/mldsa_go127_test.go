@@ -13,8 +13,8 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/crl"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/invariant"
-	"signet.example/signet/internal/server"
 	"signet.example/signet/pki"
 )
 
@@ -23,7 +23,7 @@ import (
 // certificates, by those of crypto/x509.
 func TestMLDSA(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
-		s := found(t, database, func(c *server.InitConfig) { c.RootKey, c.IssuingKey = keys.MLDSA65, keys.MLDSA44 })
+		s := found(t, database, func(c *installation.InitConfig) { c.RootKey, c.IssuingKey = keys.MLDSA65, keys.MLDSA44 })
 		s.start(t)
 		system := invariant.System{API: s.api}
 

@@ -9,6 +9,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
@@ -24,11 +25,11 @@ func (s *Server) openOCSP(ctx context.Context) error {
 			return pki.Errorf(pki.KindFailedPrecondition, "make key directory", "%w", err)
 		}
 	}
-	keyStore, err := s.config.softKeys(s.options.Passphrase)
+	keyStore, err := softkey.New(softkey.Config{Dir: s.config.State().Keys(), Passphrase: s.options.Passphrase})
 	if err != nil {
 		return err
 	}
-	s.responderKeys = s.config.guard(keyStore)
+	s.responderKeys = s.guard(keyStore)
 	responders := responderKeys{store: s.responderKeys}
 	key, err := responders.open(ctx, keys.ECDSAP256)
 	if err != nil {

@@ -1,7 +1,8 @@
+// Package server puts Signet together: it opens what the configuration names, builds every component from what the others
+// declare, and runs the listeners. It has no business logic of its own.
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,12 +21,12 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/ca/keys/pkcs11"
-	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/installation"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -63,7 +64,7 @@ type Options struct {
 
 // Server is a running instance of Signet: every component, wired.
 type Server struct {
-	config   *Config
+	config   *settings.Config
 	options  Options
 	log      *slog.Logger
 	instance revocation.InstanceID
@@ -96,14 +97,14 @@ type Server struct {
 
 // Open builds every component and binds every address, so that what is wrong is said before anything is served. Run
 // serves; Close gives everything back.
-func (c *Config) Open(ctx context.Context, options Options) (s *Server, err error) {
+func Open(ctx context.Context, config *settings.Config, options Options) (s *Server, err error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{config: c, options: options, log: options.Log, fallen: make(chan struct{})}
+	s = &Server{config: config, options: options, log: options.Log, fallen: make(chan struct{})}
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
@@ -126,7 +127,7 @@ func (c *Config) Open(ctx context.Context, options Options) (s *Server, err erro
 }
 
 func (s *Server) openStore(ctx context.Context) (err error) {
-	s.store, err = s.config.OpenDatabase(ctx, "signet serve", s.options.Unsafe)
+	s.store, err = installation.OpenDatabase(ctx, s.config, "signet serve", s.options.Unsafe)
 	return err
 }
 
@@ -149,11 +150,11 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	}
 	var err error
 	if s.profiles, err = rollout.Open(ctx, rollout.Config{
-		Dir: s.config.ProfilesDir(), Store: s.store, Instance: rollout.InstanceID(s.instance), Name: s.config.name(), Log: s.log, Now: s.options.Now,
+		Dir: s.config.ProfilesDir(), Store: s.store, Instance: rollout.InstanceID(s.instance), Name: s.name(), Log: s.log, Now: s.options.Now,
 	}); err != nil {
 		return err
 	}
-	keyStore, err := s.config.keyStore(s.options.Passphrase, func(open func() (keys.Store, error), uri func(string) string) (keys.Store, error) {
+	keyStore, err := installation.OpenKeys(s.config.KeyStores(), s.config.State().Keys(), s.options.Passphrase, func(open func() (keys.Store, error), uri func(string) string) (keys.Store, error) {
 		if s.late, err = keys.NewLate(keys.LateConfig{Open: open, URI: uri, Wait: s.config.Keys.Deadline}); err != nil {
 			return nil, err // s.late is nil
 		}
@@ -162,7 +163,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.keys = s.config.guard(keyStore)
+	s.keys = s.guard(keyStore)
 	s.authority, err = ca.New(ctx, ca.Config{
 		Profiles: s.profiles.Profiles(), Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Status: s.universe,
 		Now: s.options.Now, Changed: s.issuersChanged,
@@ -193,8 +194,9 @@ func canWait(err error) bool {
 }
 
 // guard bounds and counts the use of the keys of a store.
-func (c *Config) guard(store keys.Store) *keys.Guard {
-	return keys.NewGuard(keys.GuardConfig{Store: store, Deadline: c.Keys.Deadline, Queue: c.Keys.Queue, Places: c.Keys.Places})
+func (s *Server) guard(store keys.Store) *keys.Guard {
+	c := s.config.Keys
+	return keys.NewGuard(keys.GuardConfig{Store: store, Deadline: c.Deadline, Queue: c.Queue, Places: c.Places})
 }
 
 // openKeys opens every key that is here, so that a wrong passphrase is said now. A key that was taken away, such as that
@@ -236,53 +238,6 @@ func (s *Server) awaitToken(ctx context.Context) error {
 		s.report("token")(err)
 	}
 	return nil
-}
-
-// keyStore opens each key with the store of its scheme.
-func (c *Config) keyStore(passphrase []byte, openToken tokenOpener) (keys.Schemes, error) {
-	config := c.Keys
-	config.PKCS11.PINFile = c.Path(config.PKCS11.PINFile)
-	return openKeys(config, c.State().Keys(), passphrase, openToken)
-}
-
-// tokenOpener says when and how often a token is opened.
-type tokenOpener func(open func() (keys.Store, error), uri func(name string) string) (keys.Store, error)
-
-// openNow is for those who can do nothing without the token.
-func openNow(open func() (keys.Store, error), _ func(string) string) (keys.Store, error) {
-	return open()
-}
-
-// OpenKeys opens the stores of keys: files in a directory, and a token if one is configured. Relative paths are relative
-// to the working directory.
-func OpenKeys(c KeysConfig, dir string, passphrase []byte) (keys.Schemes, error) {
-	return openKeys(c, dir, passphrase, openNow)
-}
-
-func openKeys(c KeysConfig, dir string, passphrase []byte, openToken tokenOpener) (keys.Schemes, error) {
-	soft, err := softkey.New(softkey.Config{Dir: dir, Passphrase: passphrase})
-	if err != nil {
-		return keys.Schemes{}, err
-	}
-	schemes := keys.Schemes{Default: c.Store, Stores: map[string]keys.Store{"softkey": soft}}
-	if c.PKCS11.Module == "" {
-		return schemes, nil
-	}
-	pin := func() ([]byte, error) { return readPassphrase(c.PKCS11.PINFile) }
-	if _, err := pin(); err != nil {
-		return keys.Schemes{}, err
-	}
-	token := pkcs11.Config{
-		Module: c.PKCS11.Module, Token: c.PKCS11.Token, PIN: pkcs11.NewPIN(pin), SecretsDir: dir, Passphrase: passphrase,
-		MaxSessions: 3 * cmp.Or(c.Places, 4), // a key that hangs keeps its places, and leaves sessions for others
-	}
-	schemes.Stores["pkcs11"], err = openToken(func() (keys.Store, error) { return pkcs11.New(token) }, token.URI)
-	return schemes, err
-}
-
-// softKeys are the keys in files.
-func (c *Config) softKeys(passphrase []byte) (*softkey.Store, error) {
-	return softkey.New(softkey.Config{Dir: c.State().Keys(), Passphrase: passphrase})
 }
 
 // openBoard makes the place where this instance tells the others how far its products are.
@@ -398,12 +353,12 @@ func (s *Server) checkProfiles(add func(name, state, detail string)) {
 }
 
 // name is what people call this instance.
-func (c *Config) name() string {
+func (s *Server) name() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
 	}
-	return host + " " + c.API.Listen
+	return host + " " + s.config.API.Listen
 }
 
 // note writes an event of this instance's own life. A log that cannot be written is told to the operator; nothing that

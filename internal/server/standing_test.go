@@ -254,29 +254,25 @@ func TestAPICertificateStays(t *testing.T) {
 	t.Parallel()
 	s := found(t, "sqlite:signet.db")
 	p := s.start(t)
-	create := func(n client.NewIssuer) pki.IssuerID {
+	create := func(n client.NewIssuer) *client.Issuer {
 		t.Helper()
 		n.BaseURL = "http://" + s.addresses.Public
 		i, err := s.api.CreateIssuer(t.Context(), n)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return i.ID
+		return i
 	}
 	create(client.NewIssuer{Label: "plant", Subject: client.Subject{CommonName: "Plant CA"}, Parent: s.issuerCalled(t, "root").ID, Permitted: client.NameConstraints{DNS: []string{"plant.example"}}})
-	other := create(client.NewIssuer{Label: "root-2", Subject: client.Subject{CommonName: "Second Root"}})
-	create(client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: other})
+	other := create(client.NewIssuer{Label: "root-2", Subject: client.Subject{CommonName: "Second Root"}}).ID
+	certificate := parsePEM(t, create(client.NewIssuer{Label: "issuing-2", Subject: client.Subject{CommonName: "Issuing CA 2"}, Parent: other}).PEM)[0]
 	if _, err := s.api.SetIssuerState(t.Context(), s.issuerCalled(t, "issuing").ID, client.IssuerDisabled); err != nil {
 		t.Fatal(err)
 	}
 	p.stop(t)
 
 	now := time.Now()
-	config, err := server.LoadConfig(filepath.Join(s.dir, "signet.yaml"), os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance, err := config.Open(t.Context(), server.Options{Passphrase: []byte("correct horse"), Unsafe: true, Now: func() time.Time { return now }})
+	instance, err := server.Open(t.Context(), s.config(t), server.Options{Passphrase: []byte("correct horse"), Unsafe: true, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,5 +337,24 @@ func TestAPICertificateStays(t *testing.T) {
 	}
 	if age := third.NotBefore.Sub(second.NotBefore); age != 4*24*time.Hour {
 		t.Errorf("it was issued %s after the one before", age)
+	}
+	// One that was issued and waits for api.pem is not served once its issuer was revoked.
+	if err := os.Remove(api); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(api, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !look(4*24*time.Hour, true).Equal(third) {
+		t.Error("one is served that api.pem does not have")
+	}
+	if err := os.RemoveAll(api); err != nil {
+		t.Fatal(err)
+	}
+	if err := instance.TestingOnlyRevoke(t.Context(), other, certificate); err != nil {
+		t.Fatal(err)
+	}
+	if !look(time.Minute, true).Equal(third) {
+		t.Error("its issuer was revoked, and it is served")
 	}
 }

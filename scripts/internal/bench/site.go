@@ -19,6 +19,7 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/server"
 )
 
@@ -51,7 +52,7 @@ func (b *bench) newSite(ctx context.Context, name, kind string) (*site, error) {
 	if err := os.WriteFile(passphrase, []byte("only for a benchmark\n"), 0o600); err != nil {
 		return nil, err
 	}
-	if _, err := server.Initialize(ctx, server.InitConfig{
+	if _, err := installation.Initialize(ctx, installation.InitConfig{
 		Dir: s.dir, Database: database, PublicURL: "http://" + s.addresses.Public, Passphrase: []byte("only for a benchmark"), PassphraseFile: passphrase,
 		APIListen: s.addresses.API, PublicListen: s.addresses.Public, OpsListen: s.addresses.Ops,
 	}); err != nil {

@@ -1,4 +1,4 @@
-package server
+package installation
 
 import (
 	"archive/tar"
@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"time"
 
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 	"signet.example/signet/store/postgres"
 	"signet.example/signet/store/sqlite"
@@ -44,24 +45,24 @@ type Manifest struct {
 }
 
 // Backup writes a backup of everything that the configuration names. Instances may be running.
-func Backup(ctx context.Context, c *Config, w io.Writer, now time.Time) (*Manifest, error) {
+func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time) (*Manifest, error) {
 	temporary, err := os.MkdirTemp("", "signet-backup-")
 	if err != nil {
 		return nil, pki.Errorf(pki.KindUnavailable, "back up", "%w", err)
 	}
 	defer os.RemoveAll(temporary)
 	b := &backup{config: c, temporary: temporary, manifest: Manifest{Format: backupFormat, Made: now.UTC().Truncate(time.Second), Database: "postgres"}}
-	if _, ok := c.sqlitePath(); ok {
+	if _, ok := c.SQLitePath(); ok {
 		b.manifest.Database = "sqlite"
 	}
-	if b.manifest.Schema, err = c.schemaVersion(ctx); err != nil {
+	if b.manifest.Schema, err = schemaVersion(ctx, c); err != nil {
 		return nil, err
 	}
 	database, err := b.database(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if b.manifest.Files, err = c.State().files(c.ProfilesDir()); err != nil {
+	if b.manifest.Files, err = stateFiles(c.State(), c.ProfilesDir()); err != nil {
 		return nil, err
 	}
 	if err := b.write(w, database); err != nil {
@@ -71,16 +72,16 @@ func Backup(ctx context.Context, c *Config, w io.Writer, now time.Time) (*Manife
 }
 
 // schemaVersion is that of a database which this binary knows; a SQLite file in use has it by construction.
-func (c *Config) schemaVersion(ctx context.Context) (uint, error) {
-	if path, ok := c.sqlitePath(); ok {
+func schemaVersion(ctx context.Context, c *settings.Config) (uint, error) {
+	if path, ok := c.SQLitePath(); ok {
 		return sqlite.Version(ctx, path)
 	}
-	status, err := c.DatabaseStatus(ctx)
+	status, err := DatabaseStatus(ctx, c)
 	return status.Version, err
 }
 
 type backup struct {
-	config    *Config
+	config    *settings.Config
 	temporary string // directory for what must be measured before it goes into a tar
 	manifest  Manifest
 }
@@ -90,7 +91,7 @@ type source struct{ name, path string }
 
 // database writes the database into temporary files, in the order in which it is restored.
 func (b *backup) database(ctx context.Context) ([]source, error) {
-	if file, ok := b.config.sqlitePath(); ok {
+	if file, ok := b.config.SQLitePath(); ok {
 		copied := filepath.Join(b.temporary, "signet.db")
 		return []source{{sqliteName, copied}}, sqlite.Backup(ctx, file, copied)
 	}
@@ -106,8 +107,8 @@ func (b *backup) database(ctx context.Context) ([]source, error) {
 	return files, err
 }
 
-// files lists what of a state directory goes into a backup, by the names it has there.
-func (s State) files(profiles string) ([]string, error) {
+// stateFiles lists what of a state directory goes into a backup, by the names it has there.
+func stateFiles(s settings.State, profiles string) ([]string, error) {
 	names := []string{"signet.yaml", "root.pem"}
 	for _, pattern := range []string{"*.key", "*.serial"} { // what is beside a key in a token counts as much as a key
 		keys, err := filepath.Glob(filepath.Join(s.Keys(), pattern))
@@ -152,10 +153,10 @@ func (b *backup) write(w io.Writer, database []source) error {
 	all := database
 	for _, name := range b.manifest.Files { // the configuration may have another name here
 		if name == "signet.yaml" {
-			all = append(all, source{name, b.config.path})
+			all = append(all, source{name, b.config.File})
 			continue
 		}
-		all = append(all, source{name, b.config.restored(name)})
+		all = append(all, source{name, restored(b.config, name)})
 	}
 	for _, s := range all {
 		if err := addFile(archive, s, b.manifest.Made); err != nil {

@@ -1,8 +1,7 @@
-package server
+package settings
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -83,62 +82,4 @@ func (s State) Create() error {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	return nil
-}
-
-// WriteNew writes a file that must not exist yet and makes it durable. mode is exact, whatever the umask.
-func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return pki.Errorf(pki.KindConflict, "write file", "%s exists already and is not overwritten", path).
-			WithHint("choose another name, or move the file away")
-	}
-	if err != nil {
-		return pki.Errorf(pki.KindInvalid, "write file", "%w", err)
-	}
-	defer func() {
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(path))
-		}
-	}()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// undo removes what a failed command made, and nothing that was there before.
-type undo struct {
-	files   []string
-	folders []string
-}
-
-// willMake remembers files that are not there yet.
-func (u *undo) willMake(files ...string) {
-	for _, file := range files {
-		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
-			u.files = append(u.files, file)
-		}
-	}
-}
-
-// willFill remembers a directory that was made by this command, whole.
-func (u *undo) willFill(folder string) { u.folders = append(u.folders, folder) }
-
-func (u *undo) run() error {
-	var failed error
-	for _, file := range u.files {
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = errors.Join(failed, err)
-		}
-	}
-	for _, folder := range u.folders {
-		failed = errors.Join(failed, os.RemoveAll(folder))
-	}
-	return failed
 }

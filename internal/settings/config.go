@@ -1,6 +1,6 @@
-// Package server puts Signet together: it reads the configuration, opens the state and the database, builds every
-// component from what the others declare, and runs the listeners. It has no business logic of its own.
-package server
+// Package settings reads what people decide about a Signet: signet.yaml and the environment, the paths of its state
+// directory, and where the passphrase of its keys comes from. What they name is opened elsewhere.
+package settings
 
 import (
 	"bytes"
@@ -13,8 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,9 +25,8 @@ import (
 // capitals, words joined by underscores (api.listen is SIGNET_API_LISTEN; lists are separated by commas). Relative
 // paths are relative to the directory of the file.
 type Config struct {
-	path string // of the file, for error texts
-
-	Dir            string         `yaml:"-"`               // directory of the file: the state directory
+	File           string         `yaml:"-"`               // path of the file
+	Dir            string         `yaml:"-"`               // its directory: the state directory
 	Database       string         `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
 	PublicURL      string         `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
 	PassphraseFile string         `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
@@ -131,9 +128,9 @@ type ClientConfig struct {
 // configLimit bounds the file, in octets.
 const configLimit = 1 << 20
 
-// LoadConfig reads and validates the file at path with the overrides of the environment (os.Getenv). Errors name
+// Load reads and validates the file at path with the overrides of the environment (os.Getenv). Errors name
 // file, line and field.
-func LoadConfig(path string, getenv func(string) string) (*Config, error) {
+func Load(path string, getenv func(string) string) (*Config, error) {
 	const op = "read configuration"
 	text, err := readBounded(path, configLimit)
 	switch {
@@ -143,17 +140,17 @@ func LoadConfig(path string, getenv func(string) string) (*Config, error) {
 	case err != nil:
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).WithHint("check the owner and mode of the file")
 	}
-	c, err := ParseConfig(path, text, getenv)
+	c, err := Parse(path, text, getenv)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// ParseConfig is LoadConfig for a text already read.
-func ParseConfig(path string, text []byte, getenv func(string) string) (*Config, error) {
+// Parse is Load for a text already read.
+func Parse(path string, text []byte, getenv func(string) string) (*Config, error) {
 	const op = "read configuration"
-	c := &Config{path: path, Dir: filepath.Dir(path)}
+	c := &Config{File: path, Dir: filepath.Dir(path)}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
@@ -327,6 +324,23 @@ func (c *Config) Path(name string) string {
 	return filepath.Join(c.Dir, name)
 }
 
+// DatabaseName names the database without any password, for people.
+func (c *Config) DatabaseName() string {
+	if path, ok := c.SQLitePath(); ok {
+		return "SQLite, " + path
+	}
+	return "PostgreSQL"
+}
+
+// SQLitePath is the path of the SQLite file, if the database is one.
+func (c *Config) SQLitePath() (string, bool) {
+	name, ok := strings.CutPrefix(c.Database, "sqlite:")
+	if !ok {
+		return "", false
+	}
+	return c.Path(name), true
+}
+
 // PassphraseFilePath is the path of the file with the passphrase; empty: none is configured.
 func (c *Config) PassphraseFilePath() string {
 	if c.PassphraseFile == "" {
@@ -335,146 +349,19 @@ func (c *Config) PassphraseFilePath() string {
 	return c.Path(c.PassphraseFile)
 }
 
+// KeyStores is Keys with its paths resolved.
+func (c *Config) KeyStores() KeysConfig {
+	stores := c.Keys
+	stores.PKCS11.PINFile = c.Path(stores.PKCS11.PINFile)
+	return stores
+}
+
 // ProfilesDir is the directory of profile files; empty: only the built-in ones.
 func (c *Config) ProfilesDir() string {
 	if c.Profiles == "" {
 		return ""
 	}
 	return c.Path(c.Profiles)
-}
-
-// overrideFromEnv sets every leaf field whose variable is set; path is that of the struct.
-func overrideFromEnv(v reflect.Value, path []string, getenv func(string) string) (field []string, err error) {
-	for i := range v.NumField() {
-		tag := v.Type().Field(i).Tag.Get("yaml")
-		if tag == "" || tag == "-" {
-			continue
-		}
-		at := append(path[:len(path):len(path)], tag)
-		if tag == inline {
-			at = path
-		}
-		if v.Field(i).Kind() == reflect.Struct {
-			if field, err := overrideFromEnv(v.Field(i), at, getenv); err != nil {
-				return field, err
-			}
-			continue
-		}
-		text := getenv(envName(at))
-		if text == "" {
-			continue
-		}
-		if err := setField(v.Field(i), text); err != nil {
-			return at, err
-		}
-	}
-	return nil, nil
-}
-
-func setField(v reflect.Value, text string) error {
-	switch p := v.Addr().Interface().(type) {
-	case *string:
-		*p = text
-	case *[]string:
-		*p = strings.Split(text, ",")
-	case *time.Duration:
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return fmt.Errorf("%q is not a duration such as 24h", text)
-		}
-		*p = d
-	case *int:
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return fmt.Errorf("%q is not a number", text)
-		}
-		*p = n
-	case *bool:
-		b, err := strconv.ParseBool(text)
-		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
-		}
-		*p = b
-	}
-	return nil
-}
-
-// inline is the tag of a struct whose fields stand among those of the struct around it.
-const inline = ",inline"
-
-// otherVariables are those that mean something besides the fields of the configuration: the last two are given to the
-// commands that the agent runs.
-var otherVariables = []string{"SIGNET_CONFIG", "SIGNET_OUTPUT", "SIGNET_PASSPHRASE", "SIGNET_CERTIFICATE", "SIGNET_KEY"}
-
-// orchestrated are the variables that Kubernetes and Docker set in every container for a service named signet or signet-...
-var orchestrated = regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
-
-// UnknownVariables are those of os.Environ that begin with SIGNET_ and set nothing: what somebody meant to set is left at
-// its default. They are no error, since scripts around Signet name their own variables so too.
-func UnknownVariables(environ []string) (unknown []string) {
-	known := make(map[string]bool)
-	for _, name := range otherVariables {
-		known[name] = true
-	}
-	var c Config
-	_, _ = overrideFromEnv(reflect.ValueOf(&c).Elem(), nil, func(name string) string { known[name] = true; return "" }) // sets nothing
-	for _, variable := range environ {
-		name, value, _ := strings.Cut(variable, "=")
-		if value != "" && strings.HasPrefix(name, "SIGNET_") && !known[name] && !orchestrated.MatchString(name) {
-			unknown = append(unknown, name)
-		}
-	}
-	return unknown
-}
-
-func envName(path []string) string {
-	return "SIGNET_" + strings.ToUpper(strings.Join(path, "_"))
-}
-
-// where is "file:line" for a field of the file, as far as it stands there.
-func where(path string, text []byte, field string) string {
-	var doc yaml.Node
-	if yaml.Unmarshal(text, &doc) == nil && len(doc.Content) == 1 {
-		node, line := doc.Content[0], 0
-		for _, name := range strings.Split(field, ".") {
-			if node = mapValue(node, name); node == nil {
-				break
-			}
-			line = node.Line
-		}
-		if node != nil {
-			return fmt.Sprintf("%s:%d", path, line)
-		}
-	}
-	return path
-}
-
-func mapValue(node *yaml.Node, name string) *yaml.Node {
-	if node.Kind != yaml.MappingNode {
-		return nil
-	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == name {
-			return node.Content[i+1]
-		}
-	}
-	return nil
-}
-
-// plainYAML keeps the library's lines and drops its Go type names.
-func plainYAML(err error) error {
-	e, ok := errors.AsType[*yaml.TypeError](err)
-	if !ok {
-		return err
-	}
-	var lines []string
-	for _, line := range e.Errors {
-		if before, _, ok := strings.Cut(line, " not found in type "); ok {
-			line = before + " is not a field of the configuration"
-		}
-		lines = append(lines, line)
-	}
-	return errors.New(strings.Join(lines, "; "))
 }
 
 // readBounded reads a file of at most limit octets.

@@ -1,12 +1,12 @@
-package server
+package installation
 
 import (
 	"context"
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
@@ -16,9 +16,9 @@ import (
 
 // OpenDatabase opens the database of the configuration and migrates it. purpose is what is told to whoever finds a
 // SQLite file locked; unsafe accepts a PostgreSQL that can lose what it confirmed.
-func (c *Config) OpenDatabase(ctx context.Context, purpose string, unsafe bool) (store.Store, error) {
+func OpenDatabase(ctx context.Context, c *settings.Config, purpose string, unsafe bool) (store.Store, error) {
 	// Errors are returned apart: a nil *Store in an interface is not nil.
-	if path, ok := c.sqlitePath(); ok {
+	if path, ok := c.SQLitePath(); ok {
 		db, err := sqlite.Open(ctx, sqlite.Config{Path: path, Purpose: purpose})
 		if err != nil {
 			return nil, err
@@ -33,8 +33,8 @@ func (c *Config) OpenDatabase(ctx context.Context, purpose string, unsafe bool) 
 }
 
 // DatabaseStatus says where the schema stands, without migrating it. A SQLite file that is not there yet stands at 0.
-func (c *Config) DatabaseStatus(ctx context.Context) (migrations.Status, error) {
-	path, ok := c.sqlitePath()
+func DatabaseStatus(ctx context.Context, c *settings.Config) (migrations.Status, error) {
+	path, ok := c.SQLitePath()
 	if !ok {
 		return postgres.Status(ctx, postgres.Config{URL: c.Database})
 	}
@@ -51,26 +51,9 @@ func IsLocked(err error) bool {
 	return locked
 }
 
-// DatabaseName names the database without any password, for people.
-func (c *Config) DatabaseName() string {
-	if path, ok := c.sqlitePath(); ok {
-		return "SQLite, " + path
-	}
-	return "PostgreSQL"
-}
-
-// sqlitePath is the path of the SQLite file, if the database is one.
-func (c *Config) sqlitePath() (string, bool) {
-	name, ok := strings.CutPrefix(c.Database, "sqlite:")
-	if !ok {
-		return "", false
-	}
-	return c.Path(name), true
-}
-
 // sqliteFiles are the SQLite file, its logs and its locks; none for another database.
-func (c *Config) sqliteFiles() (files []string) {
-	if path, ok := c.sqlitePath(); ok {
+func sqliteFiles(c *settings.Config) (files []string) {
+	if path, ok := c.SQLitePath(); ok {
 		for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", ".migrate.lock"} {
 			files = append(files, path+suffix)
 		}

@@ -1,7 +1,10 @@
-package server
+// Package installation is what of a Signet outlives its processes: a state directory, keys and a database. It opens them as the
+// configuration says, makes them for a new authority, backs them up and restores them.
+package installation
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -11,36 +14,34 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"text/template"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/durable"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
-	"signet.example/signet/store"
 )
 
 // InitConfig says what a new authority is to be.
 type InitConfig struct {
 	Dir             string // state directory; made if it does not exist
 	Database        string // zero: "sqlite:signet.db"
-	PublicURL       string // required; see CheckPublicURL
+	PublicURL       string // required; see settings.CheckPublicURL
 	Organization    string // in the subjects of both authorities; zero: none
 	RootName        string // common name; zero: "Signet Root CA 1"
 	IssuingName     string // common name; zero: "Signet Issuing CA 1"
 	RootKey         keys.Algorithm
-	IssuingKey      keys.Algorithm // both zero: ECDSA P-256
-	RootLifetime    time.Duration  // zero: that of the profile root-ca
-	IssuingLifetime time.Duration  // zero: that of the profile issuing-ca
-	Keys            KeysConfig     // where the keys of issuers are made; zero: in files
-	OfflineRoot     []byte         // PEM of a root whose key is elsewhere; zero: a root is made
-	Passphrase      []byte         // of the keys; required
-	PassphraseFile  string         // written into signet.yaml, so that the server starts unattended; zero: none
-	APIListen       string         // these three zero: the defaults of Config
+	IssuingKey      keys.Algorithm      // both zero: ECDSA P-256
+	RootLifetime    time.Duration       // zero: that of the profile root-ca
+	IssuingLifetime time.Duration       // zero: that of the profile issuing-ca
+	Keys            settings.KeysConfig // where the keys of issuers are made; zero: in files
+	OfflineRoot     []byte              // PEM of a root whose key is elsewhere; zero: a root is made
+	Passphrase      []byte              // of the keys; required
+	PassphraseFile  string              // written into signet.yaml, so that the server starts unattended; zero: none
+	APIListen       string              // these three zero: the defaults of settings.Config
 	PublicListen    string
 	OpsListen       string
 	Unsafe          bool             // accept a PostgreSQL that can lose what it confirmed
@@ -72,9 +73,6 @@ type InitializedIssuer struct {
 	NotAfter    time.Time    `json:"not_after,omitzero"`
 }
 
-// adminLifetime is that of the first credential: long enough to make others, not for ever.
-const adminLifetime = 365 * 24 * time.Hour
-
 // Initialize makes a root, an issuing authority under it, the database, the first credential and the configuration.
 // Nothing that exists is overwritten. If it fails, the files it made are removed again.
 func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error) {
@@ -89,18 +87,18 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	}
 	var undo undo // rows in a PostgreSQL stay: they are complete or absent, and a new attempt says so
 	undo.willMake(state.Config(), state.Root(), state.AdminToken(), state.Request())
-	undo.willMake(config.sqliteFiles()...)
+	undo.willMake(sqliteFiles(config)...)
 	undo.willFill(state.Keys())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, undo.run())
 		}
 	}()
-	keyStore, err := config.keyStore(c.Passphrase, openNow)
+	keyStore, err := OpenKeys(config.KeyStores(), state.Keys(), c.Passphrase, nil)
 	if err != nil {
 		return nil, err
 	}
-	db, err := config.OpenDatabase(ctx, "signet init", c.Unsafe)
+	db, err := OpenDatabase(ctx, config, "signet init", c.Unsafe)
 	if err != nil {
 		return nil, err
 	}
@@ -120,28 +118,28 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if pending := issuers[1]; pending.CSR != nil {
 		made.Request = state.Request()
 		request := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: pending.CSR})
-		if err := WriteNew(state.Request(), request, 0o644); err != nil {
+		if err := durable.WriteNew(state.Request(), request, 0o644); err != nil {
 			return nil, err
 		}
 	}
 	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuers[0].Certificates[0].DER})
-	if err := WriteNew(state.Root(), root, 0o644); err != nil {
+	if err := durable.WriteNew(state.Root(), root, 0o644); err != nil {
 		return nil, err
 	}
 	// Last, since it is what says that a state directory is complete.
-	return made, WriteNew(state.Config(), text, 0o600)
+	return made, durable.WriteNew(state.Config(), text, 0o600)
 }
 
 func (c *InitConfig) fillDefaults() {
-	setDefault(&c.Database, "sqlite:signet.db")
-	setDefault(&c.Keys.Store, "softkey")
-	setDefault(&c.RootName, "Signet Root CA 1")
-	setDefault(&c.IssuingName, "Signet Issuing CA 1")
-	setDefault(&c.RootKey, keys.ECDSAP256)
-	setDefault(&c.IssuingKey, keys.ECDSAP256)
-	setDefault(&c.APIListen, "127.0.0.1:8443")
-	setDefault(&c.PublicListen, "127.0.0.1:8080")
-	setDefault(&c.OpsListen, "127.0.0.1:9090")
+	c.Database = cmp.Or(c.Database, "sqlite:signet.db")
+	c.Keys.Store = cmp.Or(c.Keys.Store, "softkey")
+	c.RootName = cmp.Or(c.RootName, "Signet Root CA 1")
+	c.IssuingName = cmp.Or(c.IssuingName, "Signet Issuing CA 1")
+	c.RootKey = cmp.Or(c.RootKey, keys.ECDSAP256)
+	c.IssuingKey = cmp.Or(c.IssuingKey, keys.ECDSAP256)
+	c.APIListen = cmp.Or(c.APIListen, "127.0.0.1:8443")
+	c.PublicListen = cmp.Or(c.PublicListen, "127.0.0.1:8080")
+	c.OpsListen = cmp.Or(c.OpsListen, "127.0.0.1:9090")
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -177,70 +175,18 @@ ops: {listen: {{quote .OpsListen}}}        # metrics and health; keep it private
 func quoteYAML(text string) string { return fmt.Sprintf("%q", text) }
 
 // config makes signet.yaml and reads it, so that what is written is what a server will accept.
-func (c *InitConfig) config() (*Config, []byte, error) {
+func (c *InitConfig) config() (*settings.Config, []byte, error) {
 	var text bytes.Buffer
 	if err := configTemplate.Execute(&text, c); err != nil {
 		return nil, nil, pki.Errorf(pki.KindInternal, "write configuration", "%w", err)
 	}
-	path := State{c.Dir}.Config()
-	config, err := ParseConfig(path, text.Bytes(), func(string) string { return "" })
+	path := settings.State{Dir: c.Dir}.Config()
+	config, err := settings.Parse(path, text.Bytes(), func(string) string { return "" })
 	return config, text.Bytes(), err
 }
 
-// CreateAdmin makes an administrator in the database itself and writes the token to a new file, for whoever runs this machine and has
-// no credential left that counts. It gives the time when the token ends. The database must be there, and is not migrated: that of
-// another configuration would be made, or one taken from servers that run.
-func CreateAdmin(ctx context.Context, config *Config, name, path string, unsafe bool) (ends time.Time, err error) {
-	const op = "create administrator"
-	status, err := config.DatabaseStatus(ctx)
-	if err == nil && status.Version == 0 {
-		err = pki.Errorf(pki.KindNotFound, op, "the database (%s) is empty", config.DatabaseName())
-	}
-	switch {
-	case pki.KindOf(err) == pki.KindNotFound:
-		return time.Time{}, pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("name the server's database: --config, and SIGNET_DATABASE where the server has it")
-	case err != nil:
-		return time.Time{}, err
-	case status.Version < status.Latest:
-		return time.Time{}, pki.Errorf(pki.KindFailedPrecondition, op, "the schema of the database (%s) is at version %d, this signet's at %d", config.DatabaseName(), status.Version, status.Latest).
-			WithHint("use the signet that the servers run, or finish the upgrade first: signet migrate")
-	}
-	db, err := config.OpenDatabase(ctx, "signet credential create", unsafe)
-	if err != nil {
-		return time.Time{}, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return makeAdmin(ctx, db, time.Now, "recovery", name, path)
-}
-
-// makeAdmin makes a credential of an administrator, as a part of the system, and writes its token. The file is made first: a token
-// that cannot be written down would be lost.
-func makeAdmin(ctx context.Context, db store.Store, now func() time.Time, part, name, path string) (ends time.Time, err error) {
-	if err := WriteNew(path, nil, 0o600); err != nil {
-		return time.Time{}, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
-	credentials, err := auth.NewCredentials(auth.CredentialsConfig{Store: db, Now: now})
-	if err != nil {
-		return time.Time{}, err
-	}
-	grant, err := auth.System(part).Authorize(auth.ActionManage, "")
-	if err != nil {
-		return time.Time{}, err
-	}
-	credential, token, err := credentials.CreateToken(ctx, grant, auth.Spec{Name: name, Role: auth.RoleAdmin, Lifetime: adminLifetime})
-	if err != nil {
-		return time.Time{}, err
-	}
-	return credential.ExpiresAt, durable.Replace(path, []byte(token+"\n"), 0o600)
-}
-
 // describeIssuers says what a person wants to compare and write down.
-func describeIssuers(state State, issuers []*ca.Issuer) ([]InitializedIssuer, error) {
+func describeIssuers(state settings.State, issuers []*ca.Issuer) ([]InitializedIssuer, error) {
 	var out []InitializedIssuer
 	for _, issuer := range issuers {
 		described := InitializedIssuer{Label: issuer.Label, ID: issuer.ID, Issuer: issuer.ID.String(), Key: issuer.KeyURI}

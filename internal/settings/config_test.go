@@ -1,7 +1,6 @@
-package server_test
+package settings_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
 
@@ -26,7 +25,7 @@ func env(pairs ...string) func(string) string {
 }
 
 func TestParseConfigDefaults(t *testing.T) {
-	c, err := server.ParseConfig("state/signet.yaml", []byte("public_url: http://pki.example\n"), env())
+	c, err := settings.Parse("state/signet.yaml", []byte("public_url: http://pki.example\n"), env())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +55,7 @@ func TestParseConfigDefaults(t *testing.T) {
 // TestEnvironmentOverrides: every kind of field can be set from outside, and a bad value names the variable.
 func TestEnvironmentOverrides(t *testing.T) {
 	text := []byte("public_url: http://pki.example\napi: {listen: 127.0.0.1:1}\n")
-	c, err := server.ParseConfig("signet.yaml", text, env(
+	c, err := settings.Parse("signet.yaml", text, env(
 		"SIGNET_API_LISTEN", "0.0.0.0:9443", "SIGNET_API_NAMES", "pki.example,192.0.2.1", "SIGNET_CRL_LIFETIME", "48h", "SIGNET_DATABASE", "postgres://db/signet", "SIGNET_PASSPHRASE_FILE", "pass"))
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +63,7 @@ func TestEnvironmentOverrides(t *testing.T) {
 	if c.API.Listen != "0.0.0.0:9443" || len(c.API.Names) != 2 || c.CRL.Lifetime != 48*time.Hour || c.Database != "postgres://db/signet" || c.PassphraseFile != "pass" {
 		t.Errorf("got %+v", c)
 	}
-	_, err = server.ParseConfig("signet.yaml", text, env("SIGNET_CRL_LIFETIME", "soon"))
+	_, err = settings.Parse("signet.yaml", text, env("SIGNET_CRL_LIFETIME", "soon"))
 	if err == nil || !strings.Contains(err.Error(), "SIGNET_CRL_LIFETIME") {
 		t.Errorf("a bad variable gives %v", err)
 	}
@@ -81,7 +80,7 @@ func TestUnknownVariables(t *testing.T) {
 		{"SIGNET_SERVICE_HOST=10.0.0.1", true}, {"SIGNET_PORT=tcp://10.0.0.1:8443", true}, {"SIGNET_API_PORT_8443_TCP_ADDR=10.0.0.1", true}, {"SIGNET_API_SERVICE_PORT_HTTPS=8443", true},
 		{"SIGNET_APILISTEN=x", false}, {"SIGNET_API=x", false}, {"SIGNET_API_CROWDCONFIG=x", false}, {"SIGNET_CRL_LIFE_TIME=1h", false}, {"SIGNET_PASS_PHRASE=x", false},
 	} {
-		unknown := server.UnknownVariables([]string{"HOME=/", tc.variable})
+		unknown := settings.UnknownVariables([]string{"HOME=/", tc.variable})
 		name, _, _ := strings.Cut(tc.variable, "=")
 		if tc.good && len(unknown) > 0 || !tc.good && (len(unknown) != 1 || unknown[0] != name) {
 			t.Errorf("%s: %v", tc.variable, unknown)
@@ -119,7 +118,7 @@ func TestBadConfig(t *testing.T) {
 		{"log level", good + "log: {level: loud}\n", "signet.yaml:2: log.level"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := server.ParseConfig("signet.yaml", []byte(tc.text), env())
+			_, err := settings.Parse("signet.yaml", []byte(tc.text), env())
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v, want %q in it", err, tc.want)
 			}
@@ -132,7 +131,7 @@ func TestBadConfig(t *testing.T) {
 
 // TestDatabasePasswordStaysOut: a database URL with a mistake must not end up in a log.
 func TestDatabasePasswordStaysOut(t *testing.T) {
-	_, err := server.ParseConfig("signet.yaml", []byte("public_url: http://pki.example\ndatabase: postgre://me:hunter2@db/x\n"), env())
+	_, err := settings.Parse("signet.yaml", []byte("public_url: http://pki.example\ndatabase: postgre://me:hunter2@db/x\n"), env())
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
 	}
@@ -140,17 +139,17 @@ func TestDatabasePasswordStaysOut(t *testing.T) {
 
 func TestLoadConfigBounds(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := server.LoadConfig(filepath.Join(dir, "signet.yaml"), env()); pki.KindOf(err) != pki.KindNotFound {
+	if _, err := settings.Load(filepath.Join(dir, "signet.yaml"), env()); pki.KindOf(err) != pki.KindNotFound {
 		t.Errorf("a missing file gives %v", err)
 	}
 	big := filepath.Join(dir, "big.yaml")
 	if err := os.WriteFile(big, []byte(strings.Repeat("#", 2<<20)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.LoadConfig(big, env()); pki.KindOf(err) != pki.KindInvalid {
+	if _, err := settings.Load(big, env()); pki.KindOf(err) != pki.KindInvalid {
 		t.Errorf("a huge file gives %v", err)
 	}
-	if _, err := server.LoadConfig(dir, env()); pki.KindOf(err) != pki.KindInvalid {
+	if _, err := settings.Load(dir, env()); pki.KindOf(err) != pki.KindInvalid {
 		t.Errorf("a directory gives %v", err)
 	}
 }
@@ -160,7 +159,7 @@ func TestLoopback(t *testing.T) {
 		"http://127.0.0.1:8080": true, "http://localhost": true, "http://[::1]:80": true, "http://a.localhost": true,
 		"http://pki.example": false, "http://192.168.1.1": false, "http://localhost.example": false,
 	} {
-		if server.Loopback(url) != want {
+		if settings.Loopback(url) != want {
 			t.Errorf("Loopback(%s) = %v", url, !want)
 		}
 	}
@@ -179,33 +178,33 @@ func TestPassphraseSources(t *testing.T) {
 	write("signet-passphrase", "from systemd")
 	for _, tc := range []struct {
 		name   string
-		source server.PassphraseSource
+		source settings.PassphraseSource
 		want   string
 	}{
-		{"flag first", server.PassphraseSource{flag, env("SIGNET_PASSPHRASE_FILE", fromEnv, "SIGNET_PASSPHRASE", "x")}, "from flag"},
-		{"then the file of the environment", server.PassphraseSource{"", env("SIGNET_PASSPHRASE_FILE", fromEnv, "SIGNET_PASSPHRASE", "x")}, "from env file"},
-		{"then the environment", server.PassphraseSource{"", env("SIGNET_PASSPHRASE", " spaces count ", "CREDENTIALS_DIRECTORY", dir)}, " spaces count "},
-		{"then systemd", server.PassphraseSource{"", env("CREDENTIALS_DIRECTORY", dir)}, "from systemd"},
+		{"flag first", settings.PassphraseSource{flag, env("SIGNET_PASSPHRASE_FILE", fromEnv, "SIGNET_PASSPHRASE", "x")}, "from flag"},
+		{"then the file of the environment", settings.PassphraseSource{"", env("SIGNET_PASSPHRASE_FILE", fromEnv, "SIGNET_PASSPHRASE", "x")}, "from env file"},
+		{"then the environment", settings.PassphraseSource{"", env("SIGNET_PASSPHRASE", " spaces count ", "CREDENTIALS_DIRECTORY", dir)}, " spaces count "},
+		{"then systemd", settings.PassphraseSource{"", env("CREDENTIALS_DIRECTORY", dir)}, "from systemd"},
 	} {
 		got, ok, err := tc.source.Read()
 		if err != nil || !ok || string(got) != tc.want {
 			t.Errorf("%s: %q, %v, %v; want %q", tc.name, got, ok, err, tc.want)
 		}
 	}
-	for _, none := range []server.PassphraseSource{{"", env()}, {"", env("CREDENTIALS_DIRECTORY", t.TempDir())}} {
+	for _, none := range []settings.PassphraseSource{{"", env()}, {"", env("CREDENTIALS_DIRECTORY", t.TempDir())}} {
 		if got, ok, err := none.Read(); ok || err != nil || got != nil {
 			t.Errorf("no source gives %q, %v, %v", got, ok, err)
 		}
 	}
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "missing"), "empty": write("empty", "\n"), "two lines": write("two", "a\nb\n"), "huge": write("huge", strings.Repeat("a", 5000))} {
-		if got, ok, err := (server.PassphraseSource{path, env()}).Read(); err == nil || ok {
+		if got, ok, err := (settings.PassphraseSource{path, env()}).Read(); err == nil || ok {
 			t.Errorf("%s: %q, %v, want an error", name, got, ok)
 		}
 	}
 }
 
 func TestStateRefusesToOverwrite(t *testing.T) {
-	s := server.State{Dir: filepath.Join(t.TempDir(), "ca")}
+	s := settings.State{Dir: filepath.Join(t.TempDir(), "ca")}
 	if err := s.Create(); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +216,7 @@ func TestStateRefusesToOverwrite(t *testing.T) {
 	}
 	// Of many at the same time one has it: whoever fails later removes the keys that it made.
 	for range 50 {
-		s := server.State{Dir: filepath.Join(t.TempDir(), "ca")}
+		s := settings.State{Dir: filepath.Join(t.TempDir(), "ca")}
 		var made atomic.Int64
 		var all sync.WaitGroup
 		begin := make(chan struct{})
@@ -234,22 +233,5 @@ func TestStateRefusesToOverwrite(t *testing.T) {
 		if made.Load() != 1 {
 			t.Fatalf("%d of 8 made it", made.Load())
 		}
-	}
-}
-
-func TestWriteNew(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	if err := server.WriteNew(path, []byte("one"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	err := server.WriteNew(path, []byte("two"), 0o600)
-	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindConflict || e.Hint == "" {
-		t.Errorf("overwriting gives %v", err)
-	}
-	if text, err := os.ReadFile(path); err != nil || string(text) != "one" {
-		t.Errorf("the file now holds %q, %v", text, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }

@@ -1,4 +1,4 @@
-package server
+package installation
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
@@ -81,16 +82,16 @@ func openAuthority(ctx context.Context, db store.Store, keyStore keys.Store, now
 
 // ImportFirst gives a new authority below an off-line root the certificate that a ceremony made for it: until then no
 // server can start, since none would have a certificate. chain is PEM: the certificate and the root.
-func (c *Config) ImportFirst(ctx context.Context, passphrase, chain []byte, unsafe bool) (issuer ca.Issuer, err error) {
+func ImportFirst(ctx context.Context, c *settings.Config, passphrase, chain []byte, unsafe bool) (issuer ca.Issuer, err error) {
 	certificates, err := certificatesIn(chain)
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	keyStore, err := c.keyStore(passphrase, openNow)
+	keyStore, err := OpenKeys(c.KeyStores(), c.State().Keys(), passphrase, nil)
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	db, err := c.OpenDatabase(ctx, "signet init", unsafe)
+	db, err := OpenDatabase(ctx, c, "signet init", unsafe)
 	if err != nil {
 		return ca.Issuer{}, err
 	}

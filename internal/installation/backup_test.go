@@ -1,10 +1,9 @@
-package server_test
+package installation_test
 
 import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,61 +12,17 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
-	"signet.example/signet/internal/server"
-	"signet.example/signet/internal/testdb"
+	"signet.example/signet/internal/installation"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
 
-var passphrase = []byte("correct horse battery staple")
-
-// databases returns, for each kind of database, the URLs of two empty ones.
-func databases(t *testing.T) map[string][2]string {
-	return map[string][2]string{
-		"sqlite":   {"sqlite:signet.db", ""},
-		"postgres": {testdb.EmptyURL(t), testdb.EmptyURL(t)},
-	}
-}
-
-func initialize(t *testing.T, database string) (*server.Initialized, *server.Config) {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
-	made, err := server.Initialize(t.Context(), server.InitConfig{Dir: dir, Database: database, PublicURL: "http://pki.example", Passphrase: passphrase, Unsafe: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made, load(t, made.Config)
-}
-
-func load(t *testing.T, path string) *server.Config {
-	t.Helper()
-	c, err := server.LoadConfig(path, env())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// open opens the database of a configuration for the length of the test.
-func open(t *testing.T, c *server.Config) store.Store {
-	t.Helper()
-	db, err := c.OpenDatabase(t.Context(), "test", true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
-}
-
 // backup writes a backup into a file.
-func backup(t *testing.T, c *server.Config) string {
+func backup(t *testing.T, c *settings.Config) string {
 	t.Helper()
 	var out bytes.Buffer
-	if _, err := server.Backup(t.Context(), c, &out, time.Now()); err != nil {
+	if _, err := installation.Backup(t.Context(), c, &out, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "signet.backup")
@@ -75,52 +30,6 @@ func backup(t *testing.T, c *server.Config) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func TestInitializeMakesAnAuthority(t *testing.T) {
-	t.Parallel()
-	for name, urls := range databases(t) {
-		t.Run(name, func(t *testing.T) {
-			made, config := initialize(t, urls[0])
-			db := open(t, config)
-			issuers, err := db.Issuers(t.Context())
-			if err != nil || len(issuers) != 2 {
-				t.Fatalf("%d issuers, %v", len(issuers), err)
-			}
-			for i, issuer := range issuers {
-				if issuer.State != ca.IssuerActive || issuer.ID != made.Issuers[i].ID || issuer.BaseURL != "http://pki.example" {
-					t.Errorf("issuer %+v, want %+v", issuer, made.Issuers[i])
-				}
-			}
-			if err := verifyAudit(t.Context(), db); err != nil {
-				t.Error(err)
-			}
-			// A second authority in the same database would share its books by accident.
-			if name == "postgres" {
-				dir := filepath.Join(t.TempDir(), "second")
-				_, err := server.Initialize(t.Context(), server.InitConfig{Dir: dir, Database: urls[0], PublicURL: "http://pki.example", Passphrase: passphrase, Unsafe: true})
-				if pki.KindOf(err) != pki.KindConflict {
-					t.Errorf("a second authority in the database gives %v", err)
-				}
-				if _, err := os.Stat(filepath.Join(dir, "keys")); err == nil {
-					t.Error("a failed init left its keys behind")
-				}
-			}
-		})
-	}
-}
-
-func verifyAudit(ctx context.Context, db store.Store) error {
-	var chain audit.Chain
-	for batch, err := range db.AuditBatches(ctx, 0) {
-		if err != nil {
-			return err
-		}
-		if err := chain.Add(batch.Events, batch.Head); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // TestBackupAndRestore: everything is there again, nothing can be handed out twice, and the audit log goes on.
@@ -131,7 +40,7 @@ func TestBackupAndRestore(t *testing.T) {
 			_, config := initialize(t, urls[0])
 			archive := backup(t, config)
 			dir := filepath.Join(t.TempDir(), "restored")
-			done, err := server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Database: urls[1], Unsafe: true})
+			done, err := installation.Restore(t.Context(), installation.RestoreConfig{Archive: archive, Dir: dir, Database: urls[1], Unsafe: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -152,11 +61,11 @@ func TestBackupAndRestore(t *testing.T) {
 					t.Errorf("%s is not what it was: %v", key, err)
 				}
 			}
-			if _, err := server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Database: urls[1], Unsafe: true}); pki.KindOf(err) != pki.KindConflict {
+			if _, err := installation.Restore(t.Context(), installation.RestoreConfig{Archive: archive, Dir: dir, Database: urls[1], Unsafe: true}); pki.KindOf(err) != pki.KindConflict {
 				t.Errorf("restoring over what is there gives %v", err)
 			}
 			if name == "postgres" {
-				_, err := server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: filepath.Join(t.TempDir(), "new"), Database: urls[0], Unsafe: true})
+				_, err := installation.Restore(t.Context(), installation.RestoreConfig{Archive: archive, Dir: filepath.Join(t.TempDir(), "new"), Database: urls[0], Unsafe: true})
 				if pki.KindOf(err) != pki.KindConflict {
 					t.Errorf("restoring into a database in use gives %v", err)
 				}
@@ -184,7 +93,7 @@ func TestRestoreBesideALog(t *testing.T) {
 		if err := os.WriteFile(left, log, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = server.Restore(t.Context(), server.RestoreConfig{Archive: archive, Dir: dir, Unsafe: true})
+		_, err = installation.Restore(t.Context(), installation.RestoreConfig{Archive: archive, Dir: dir, Unsafe: true})
 		if pki.KindOf(err) != pki.KindConflict || err == nil || !strings.Contains(err.Error(), left) {
 			t.Errorf("restored beside the log of another file: %v", err)
 		}
@@ -252,7 +161,7 @@ func TestHostileBackups(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := filepath.Join(parent, "a", "restored")
-			if _, err := server.Restore(t.Context(), server.RestoreConfig{Archive: path, Dir: dir}); err == nil {
+			if _, err := installation.Restore(t.Context(), installation.RestoreConfig{Archive: path, Dir: dir}); err == nil {
 				t.Fatal("it was restored")
 			}
 			left, err := filepath.Glob(filepath.Join(parent, "a", "*", "*"))

@@ -1,4 +1,4 @@
-package server
+package settings
 
 import (
 	"bytes"
@@ -40,6 +40,9 @@ func (s PassphraseSource) Read() (passphrase []byte, ok bool, err error) {
 	}
 	return nil, false, nil
 }
+
+// PIN reads the user's PIN of the token. A relative path is relative to the working directory: see Config.KeyStores.
+func (c PKCS11Config) PIN() ([]byte, error) { return readPassphrase(c.PINFile) }
 
 func readPassphrase(path string) ([]byte, error) {
 	const op = "read passphrase"

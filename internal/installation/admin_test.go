@@ -1,4 +1,4 @@
-package server_test
+package installation_test
 
 import (
 	"database/sql"
@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/pki"
 )
 
@@ -17,7 +17,7 @@ func TestCreateAdminWhereNoServerWas(t *testing.T) {
 	refused := func(what string, want pki.Kind) {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "token")
-		if _, err := server.CreateAdmin(t.Context(), config, "rescue", path, true); pki.KindOf(err) != want || err == nil {
+		if _, err := installation.CreateAdmin(t.Context(), config, "rescue", path, true); pki.KindOf(err) != want || err == nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if _, err := os.Stat(path); err == nil {
@@ -32,12 +32,12 @@ func TestCreateAdminWhereNoServerWas(t *testing.T) {
 	if _, err := db.Exec(`UPDATE schema_migrations SET version = version - 1`); err != nil {
 		t.Fatal(err)
 	}
-	before, err := config.DatabaseStatus(t.Context())
+	before, err := installation.DatabaseStatus(t.Context(), config)
 	if err != nil || before.Version+1 != before.Latest {
 		t.Fatalf("%+v, %v", before, err)
 	}
 	refused("an older schema", pki.KindFailedPrecondition)
-	if after, err := config.DatabaseStatus(t.Context()); err != nil || after != before {
+	if after, err := installation.DatabaseStatus(t.Context(), config); err != nil || after != before {
 		t.Errorf("an older schema: now it is %+v, %v", after, err)
 	}
 	config.Database = "sqlite:elsewhere.db"

@@ -1,8 +1,7 @@
-package server
+package installation
 
 import (
 	"archive/tar"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -15,10 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/internal/settings"
 	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
@@ -63,7 +62,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 		return nil, err
 	}
 	state := config.State()
-	if path, ok := config.sqlitePath(); ok {
+	if path, ok := config.SQLitePath(); ok {
 		for _, file := range []string{path, path + "-wal", path + "-journal"} { // SQLite would play what is there into the restored file
 			if _, err := os.Stat(file); err == nil {
 				return nil, pki.Errorf(pki.KindConflict, "restore", "%s exists already", file).WithHint("move it away, or name another with --database")
@@ -75,7 +74,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}
 	var undo undo
 	undo.willMake(state.AdminToken())
-	undo.willMake(config.sqliteFiles()...)
+	undo.willMake(sqliteFiles(config)...)
 	undo.willFill(state.Keys())
 	defer func() {
 		if err != nil {
@@ -83,8 +82,8 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 		}
 	}()
 	for name, text := range small {
-		undo.willMake(config.restored(name))
-		if err := config.writeRestored(name, text); err != nil {
+		undo.willMake(restored(config, name))
+		if err := writeRestored(config, name, text); err != nil {
 			return nil, err
 		}
 	}
@@ -92,7 +91,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 		return nil, err
 	}
 	done = &Restored{Manifest: *manifest, Dir: r.Dir, Config: state.Config(), Database: config.DatabaseName(), Token: state.AdminToken()}
-	db, err := config.OpenDatabase(ctx, "signet restore", r.Unsafe)
+	db, err := OpenDatabase(ctx, config, "signet restore", r.Unsafe)
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +104,8 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 }
 
 // Advance moves the books of a database that went back by another way than Restore: a promoted standby, a snapshot.
-func Advance(ctx context.Context, config *Config, unsafe bool, now time.Time) (done store.Advanced, err error) {
-	db, err := config.OpenDatabase(ctx, "signet restore", unsafe)
+func Advance(ctx context.Context, config *settings.Config, unsafe bool, now time.Time) (done store.Advanced, err error) {
+	db, err := OpenDatabase(ctx, config, "signet restore", unsafe)
 	if err != nil {
 		return done, err
 	}
@@ -189,47 +188,23 @@ func (r RestoreConfig) readSmall() (map[string][]byte, *Manifest, error) {
 }
 
 // config is the configuration of the backup, with another database if one was asked for.
-func (r RestoreConfig) config(files map[string][]byte) (*Config, error) {
+func (r RestoreConfig) config(files map[string][]byte) (*settings.Config, error) {
 	text := files["signet.yaml"]
 	if r.Database != "" {
-		changed, err := setYAML(text, "database", r.Database)
+		changed, err := settings.SetField(text, "database", r.Database)
 		if err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, "restore", "the configuration in the backup: %w", err)
 		}
 		files["signet.yaml"], text = changed, changed
 	}
-	return ParseConfig(State{r.Dir}.Config(), text, func(string) string { return "" })
-}
-
-// setYAML sets one field of a mapping and leaves the rest, comments included, as it is.
-func setYAML(text []byte, field, value string) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, err
-	}
-	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, errors.New("it is not a mapping")
-	}
-	if node := mapValue(doc.Content[0], field); node != nil {
-		node.SetString(value)
-	} else {
-		var name, content yaml.Node
-		name.SetString(field)
-		content.SetString(value)
-		doc.Content[0].Content = append(doc.Content[0].Content, &name, &content)
-	}
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	err := enc.Encode(&doc)
-	return out.Bytes(), err
+	return settings.Parse(settings.State{Dir: r.Dir}.Config(), text, func(string) string { return "" })
 }
 
 // fits refuses what this binary, or the database asked for, cannot take.
-func (m *Manifest) fits(config *Config) error {
+func (m *Manifest) fits(config *settings.Config) error {
 	const op = "restore"
 	kind := "postgres"
-	if _, ok := config.sqlitePath(); ok {
+	if _, ok := config.SQLitePath(); ok {
 		kind = "sqlite"
 	}
 	if m.Database != kind {
@@ -247,7 +222,7 @@ func (m *Manifest) fits(config *Config) error {
 }
 
 // database fills the database from the archive.
-func (r RestoreConfig) database(ctx context.Context, config *Config) error {
+func (r RestoreConfig) database(ctx context.Context, config *settings.Config) error {
 	file, archive, _, err := r.open()
 	if err != nil {
 		return err
@@ -264,10 +239,10 @@ func (r RestoreConfig) database(ctx context.Context, config *Config) error {
 			}
 		}
 	}
-	if path, ok := config.sqlitePath(); ok {
+	if path, ok := config.SQLitePath(); ok {
 		return writeSQLite(path, next)
 	}
-	db, err := config.OpenDatabase(ctx, "signet restore", r.Unsafe) // makes the schema
+	db, err := OpenDatabase(ctx, config, "signet restore", r.Unsafe) // makes the schema
 	if err != nil {
 		return err
 	}
@@ -293,20 +268,20 @@ func writeSQLite(path string, next func() (string, io.Reader, error)) error {
 }
 
 // restored is where a file of a backup belongs.
-func (c *Config) restored(name string) string {
+func restored(c *settings.Config, name string) string {
 	if file, ok := strings.CutPrefix(name, "profiles/"); ok {
 		return filepath.Join(c.ProfilesDir(), file)
 	}
 	return filepath.Join(c.Dir, filepath.FromSlash(name))
 }
 
-func (c *Config) writeRestored(name string, text []byte) error {
-	to, mode := c.restored(name), fs.FileMode(0o600)
+func writeRestored(c *settings.Config, name string, text []byte) error {
+	to, mode := restored(c, name), fs.FileMode(0o600)
 	if name == "root.pem" || strings.HasPrefix(name, "profiles/") {
 		mode = 0o644
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return pki.Errorf(pki.KindUnavailable, "restore", "%w", err)
 	}
-	return WriteNew(to, text, mode)
+	return durable.WriteNew(to, text, mode)
 }
