@@ -26,7 +26,7 @@ var table = []rule{
 	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
 	{list("ca/approval"), list("api/rpc")},
 	{list("ca/inventory"), list("ca/approval", "api/rpc", "store", "store/postgres", "store/sqlite", "store/storetest")}, // rows and pages are its values
-	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")}, // tells instances of each other's profiles
+	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")},                                  // tells instances of each other's profiles
 	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
