@@ -47,6 +47,7 @@ type Job struct {
 	Actor        string // who planned it; its ledger entries carry this
 	Comment      string
 	Selected     uint64 // by the dry run
+	Authorities  uint64 // of them, certificates of authorities: whatever is below one counts no more
 	Revoked      uint64 // entries appended so far
 	Skipped      uint64 // selected, and revoked before
 	Examined     uint64 // indices, keys' certificates or list entries passed so far
@@ -61,11 +62,12 @@ type Job struct {
 
 // Estimate is what a dry run finds.
 type Estimate struct {
-	Selected uint64        // certificates selected that have not expired
-	Already  uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
-	Shards   []ShardEffect // by issuer, epoch and block
-	CRLBytes uint64        // by which all shards together will grow, about
-	Takes    time.Duration // about, on PostgreSQL
+	Selected    uint64        // certificates selected that have not expired
+	Already     uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
+	Authorities uint64        // of those selected, issued under one of the profiles of authorities
+	Shards      []ShardEffect // by issuer, epoch and block
+	CRLBytes    uint64        // by which all shards together will grow, about
+	Takes       time.Duration // about, on PostgreSQL
 }
 
 // ShardEffect is how many entries one CRL shard will gain.
@@ -93,8 +95,8 @@ type Chunk struct {
 
 // JobBooks keeps jobs.
 type JobBooks interface {
-	// CountSelected counts what a selector selects, by shard.
-	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
+	// CountSelected counts what a selector selects, by shard, and of all how many were issued under the profiles of authorities.
+	CountSelected(ctx context.Context, selector Selector, claims []Claim, authorities []string, at time.Time) (Estimate, error)
 
 	// CreateJob stores a job, the certificates that it lists, and the audit event, and returns when, by the database's
 	// clock, to the microsecond.
@@ -157,6 +159,7 @@ type JobRequest struct {
 	Reason       pki.Reason
 	InvalidityAt time.Time
 	Comment      string
+	Authorities  []string // profiles of authorities, whose certificates are counted apart
 }
 
 // Plan makes the dry run and stores the job, to be started. Every verb of Jobs demands a grant for auth.ActionManage.
@@ -176,14 +179,14 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 		return Job{}, Estimate{}, err
 	}
 	now := j.config.Now()
-	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, now)
+	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, request.Authorities, now)
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
 	estimate.CRLBytes = estimate.Selected * crlEntryBytes
 	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
 	job := Job{State: JobPlanned, Selector: request.Selector, Reason: request.Reason, InvalidityAt: request.InvalidityAt.UTC().Truncate(time.Second),
-		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected}
+		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected, Authorities: estimate.Authorities}
 	rand.Read(job.ID[:])
 	event := j.event(grant, job.ID, "job.plan")
 	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}
@@ -192,8 +195,16 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	return job, estimate, err
 }
 
-// Start lets a planned job run.
-func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID) (Job, error) {
+// Start lets a planned job run; one that selected certificates of authorities only if authorities says that they are meant.
+func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authorities bool) (Job, error) {
+	job, err := j.Get(ctx, grant, id)
+	if err != nil {
+		return Job{}, err
+	}
+	if job.State == JobPlanned && job.Authorities > 0 && !authorities {
+		return Job{}, pki.Errorf(pki.KindFailedPrecondition, "start job", "%d of the certificates selected are those of authorities: whatever is below them counts no more", job.Authorities).
+			InField("authorities").WithHint("if they are meant, say so: authorities: true")
+	}
 	return j.move(ctx, grant, id, "job.start", JobRunning, JobPlanned)
 }
 
@@ -291,8 +302,8 @@ func nextSize(size int, chunk Chunk) int {
 	switch {
 	case chunk.Held > ledgerHeldFor:
 		return max(minChunk, size*2/3)
-	case chunk.Held < ledgerHeldFor/2 && chunk.Revoked == size:
-		return min(maxChunk, size*3/2)
+	case chunk.Held < ledgerHeldFor*3/4 && chunk.Revoked == size:
+		return min(maxChunk, size*5/4)
 	}
 	return size
 }
@@ -325,7 +336,8 @@ func (j *Jobs) move(ctx context.Context, grant auth.Grant, id JobID, action stri
 func (j *Jobs) reasonAllowed(request JobRequest) error {
 	for _, issuer := range j.config.Universe.Issuers() {
 		id := issuer.Key.Issuer()
-		touched := request.Selector.Issuer.IsZero() || request.Selector.Issuer == id
+		issuers := request.Selector.Issuers()
+		touched := issuers == nil || slices.Contains(issuers, id)
 		if request.Selector.Serials {
 			touched = slices.ContainsFunc(request.Serials, func(key Key) bool { return key.Issuer == id })
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -107,7 +107,7 @@ func TestJobSelectors(t *testing.T) {
 			testdb.Exec(t, s, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS names_%d PARTITION OF certificate_names FOR VALUES IN (%[1]d)`, epoch))
 		}
 		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, 'elpmaxe.a', 1, $2, 0)`, int64(epoch), one.id[:])
-		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, $2, $3, $4, 1)`, int64(epoch), ca.ReversedName("Jane.Doe@a.example"), int64(pki.Email), one.id[:])
+		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, $2, $3, $4, 1)`, int64(epoch), inventory.ReversedName("Jane.Doe@a.example"), int64(pki.Email), one.id[:])
 		u := newUniverse(t, s)
 		jobs := newJobs(t, s, u, 1)
 		l := newLedger(t, s, u)
@@ -145,6 +145,13 @@ func TestJobSelectors(t *testing.T) {
 			selects func(c *selectable) bool
 		}{
 			{"profile=nothing", nil, func(c *selectable) bool { return false }},
+			{"index>=5 and expires>" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return at(c, one, epoch+1, 5) }},
+			{"expires>=" + weekOf(epoch+1) + " and under=two", nil, func(c *selectable) bool { return false }},
+			{"under=one and expires<" + weekOf(epoch) + "T01:00:00Z", nil, func(c *selectable) bool { return false }},
+			{"under=two and index>=3 and expires<" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return c.claim.Issuer == two.id && c.claim.Position.Index >= 3 }},
+			{"under=one and epoch=400 and index>=5 and expires>=" + weekOf(epoch) + "T01:00:00Z", nil, func(c *selectable) bool { // of both
+				return c.claim.Position.Epoch == epoch && c.claim.Position.Index >= 5
+			}},
 			{"name=a.example", nil, func(c *selectable) bool { return at(c, one, epoch, 0) }},
 			{"name=Jane.Doe@a.example", nil, func(c *selectable) bool { return at(c, one, epoch, 1) }},
 			{"", []revocation.Key{a.claim(0).Key, b.claim(2).Key, b.claim(9).Key, twin, b.claim(4).Key, a.claim(4).Key, ends.claim(0).Key, far.claim(pki.BlockSize + 5).Key}, func(c *selectable) bool {
@@ -162,13 +169,14 @@ func TestJobSelectors(t *testing.T) {
 			{"epoch=401", nil, func(c *selectable) bool { return c.claim.Position.Epoch == epoch+1 }},
 			{"issuer=" + one.id.String(), nil, func(c *selectable) bool { return c.claim.Issuer == one.id }},
 			{"issued>=2026-11-21T12:00:00Z", nil, func(c *selectable) bool { return !c.issued.Before(now) }},
+			{"under=one", nil, func(c *selectable) bool { return true }},
 			{"everything", nil, func(c *selectable) bool { return true }},
 		} {
 			t.Run(test.where, func(t *testing.T) {
 				request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded, Comment: "a drill"}
 				if test.where != "" {
 					var err error
-					if request.Selector, err = revocation.ParseSelector(test.where); err != nil {
+					if request.Selector, err = revocation.ParseSelector(test.where, family(one, two)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -206,7 +214,7 @@ func TestJobSelectors(t *testing.T) {
 					t.Errorf("a dry run wrote: %d, %v", head, err)
 				}
 
-				if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 					t.Fatal(err)
 				}
 				for steps := 0; job.State != revocation.JobDone; steps++ {
@@ -269,12 +277,51 @@ func TestJobSparesItsOwn(t *testing.T) {
 			request := revocation.JobRequest{Serials: test.serials, Reason: pki.Superseded}
 			if test.where != "" {
 				var err error
-				if request.Selector, err = revocation.ParseSelector(test.where); err != nil {
+				if request.Selector, err = revocation.ParseSelector(test.where, family()); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if _, estimate, err := jobs.Plan(t.Context(), manager(t), request); err != nil || estimate.Selected != test.want {
 				t.Errorf("%q selects %d, %v; want %d", test.where, estimate.Selected, err, test.want)
+			}
+		}
+	})
+}
+
+// What ends an authority is counted apart, however it is selected, and is started by whoever says that it is meant.
+func TestJobEndsAuthorities(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
+		d.record(t, 1, 2, 3)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'sub-ca' WHERE idx = 2`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 3`)
+		jobs := newJobs(t, s, newUniverse(t, s), 1)
+		key := func(index uint64) pki.KeyHash { return blockOf(index).SPKI }
+		for _, test := range []struct {
+			what    string
+			request revocation.JobRequest
+			want    uint64
+		}{
+			{"a leaf by its number", revocation.JobRequest{Serials: []revocation.Key{d.claim(1).Key}}, 0},
+			{"numbers", revocation.JobRequest{Serials: []revocation.Key{d.claim(1).Key, d.claim(2).Key, d.claim(3).Key}}, 2},
+			{"a leaf by its key", revocation.JobRequest{Selector: revocation.Selector{Keys: []pki.KeyHash{key(1)}}}, 0},
+			{"keys", revocation.JobRequest{Selector: revocation.Selector{Keys: []pki.KeyHash{key(1), key(3)}}}, 1},
+			{"a profile", revocation.JobRequest{Selector: revocation.Selector{Profile: "server"}}, 0},
+			{"everything", revocation.JobRequest{Selector: revocation.Selector{Everything: true}}, 1},
+		} {
+			test.request.Authorities = []string{"issuing-ca", "sub-ca"}
+			job, estimate, err := jobs.Plan(t.Context(), manager(t), test.request)
+			if err != nil || estimate.Authorities != test.want || job.Authorities != test.want {
+				t.Errorf("%s: %d and %d, %v; want %d", test.what, estimate.Authorities, job.Authorities, err, test.want)
+			}
+			if test.want > 0 {
+				_, err := jobs.Start(t.Context(), manager(t), job.ID, false)
+				wantKind(t, test.what+", not meant", err, pki.KindFailedPrecondition)
+			}
+			for _, meant := range []bool{test.want > 0, false} { // the second time it runs
+				if started, err := jobs.Start(t.Context(), manager(t), job.ID, meant); err != nil || started.State != revocation.JobRunning || started.Authorities != test.want {
+					t.Errorf("%s: %+v, %v", test.what, started, err)
+				}
 			}
 		}
 	})
@@ -292,7 +339,7 @@ func TestJobListsTwice(t *testing.T) {
 		if err != nil || estimate.Selected != 2 {
 			t.Fatalf("dry run: %+v, %v; want 2 selected", estimate, err)
 		}
-		if _, err := jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+		if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := jobs.RunOnce(t.Context()); err != nil {
@@ -364,7 +411,7 @@ func TestJobRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
+		if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
 			t.Fatalf("%+v, %v", job, err)
 		}
 		for steps := 0; ; steps++ { // small chunks, each by another instance whose lease the last one left
@@ -443,6 +490,9 @@ func TestJobStates(t *testing.T) {
 			return job.ID
 		}
 		type verb func(context.Context, auth.Grant, revocation.JobID) (revocation.Job, error)
+		start := func(ctx context.Context, grant auth.Grant, id revocation.JobID) (revocation.Job, error) {
+			return jobs.Start(ctx, grant, id, false)
+		}
 		id := plan()
 		for _, step := range []struct {
 			name string
@@ -452,10 +502,10 @@ func TestJobStates(t *testing.T) {
 		}{
 			{"pause a plan", jobs.Pause, 0, pki.KindConflict},
 			{"resume a plan", jobs.Resume, 0, pki.KindConflict},
-			{"start", jobs.Start, revocation.JobRunning, 0},
-			{"start again", jobs.Start, revocation.JobRunning, 0},
+			{"start", start, revocation.JobRunning, 0},
+			{"start again", start, revocation.JobRunning, 0},
 			{"pause", jobs.Pause, revocation.JobPaused, 0},
-			{"start what is paused", jobs.Start, 0, pki.KindConflict},
+			{"start what is paused", start, 0, pki.KindConflict},
 			{"resume", jobs.Resume, revocation.JobRunning, 0},
 			{"cancel", jobs.Cancel, revocation.JobCancelled, 0},
 			{"cancel again", jobs.Cancel, revocation.JobCancelled, 0},
@@ -468,16 +518,16 @@ func TestJobStates(t *testing.T) {
 				t.Errorf("%s: %+v, %v", step.name, job, err)
 			}
 		}
-		_, err := jobs.Start(t.Context(), manager(t), revocation.JobID{9})
+		_, err := start(t.Context(), manager(t), revocation.JobID{9})
 		wantKind(t, "start what is not there", err, pki.KindNotFound)
-		_, err = jobs.Start(t.Context(), admin(t), plan())
+		_, err = start(t.Context(), admin(t), plan())
 		wantKind(t, "start without the right", err, pki.KindDenied)
 		cancelled, err := s.Job(t.Context(), id)
 		if err != nil || cancelled.StartedAt.IsZero() || cancelled.EndedAt.Before(cancelled.StartedAt) {
 			t.Errorf("%+v, %v", cancelled, err)
 		}
 		paused := plan()
-		for _, do := range []verb{jobs.Start, jobs.Pause} {
+		for _, do := range []verb{start, jobs.Pause} {
 			if _, err := do(t.Context(), manager(t), paused); err != nil {
 				t.Fatal(err)
 			}
@@ -517,7 +567,7 @@ func TestJobLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 		t.Fatal(err)
 	}
 	run := func(instance byte) revocation.Chunk {
@@ -562,13 +612,31 @@ func TestJobLease(t *testing.T) {
 	}
 }
 
+// family finds issuers by their ids, and two by name as well: "one", and below it "two".
+func family(issuers ...*issuer) func(string) (pki.IssuerID, []pki.IssuerID, error) {
+	return func(name string) (pki.IssuerID, []pki.IssuerID, error) {
+		if len(issuers) == 2 && name == "one" {
+			return issuers[0].id, []pki.IssuerID{issuers[1].id}, nil
+		}
+		if len(issuers) == 2 && name == "two" {
+			return issuers[1].id, nil, nil
+		}
+		id, err := pki.ParseIssuerID(name)
+		return id, nil, err
+	}
+}
+
+// weekOf is the day on which a week of expiry begins.
+func weekOf(week pki.Epoch) string { return time.Unix(week.Start(), 0).UTC().Format(time.DateOnly) }
+
 func TestParseSelectorRefuses(t *testing.T) {
 	for _, where := range []string{
 		"", "and", "=", "profile", "profile = and issued>=2026-11-01", `profile="=" server`, "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
 		"issued>=yesterday", "profile=server and issued>=yesterday", "profile=server and issued<2026-13-01", "profile=server or profile=client", "everything everything everything", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
-		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000",
+		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one",
+		"issuer=0102030405060708090a and under=0102030405060708090a", "expires<tomorrow", "expires=2026-11-01", "expires>=2026-11-02 and expires<2026-11-02",
 	} {
-		if s, err := revocation.ParseSelector(where); err == nil || pki.KindOf(err) != pki.KindInvalid {
+		if s, err := revocation.ParseSelector(where, family()); err == nil || pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%q: %+v, %v", where, s, err)
 		}
 	}
@@ -607,6 +675,12 @@ func TestSelectorBounds(t *testing.T) {
 		{"too many names", revocation.Selector{Names: names(1_001)}, false},
 		{"most keys", revocation.Selector{Keys: keys(10_000)}, true},
 		{"too many keys", revocation.Selector{Keys: keys(10_001)}, false},
+		{"those below an issuer", revocation.Selector{Under: id, Below: []pki.IssuerID{{1}}}, true},
+		{"an issuer and those below it", revocation.Selector{Issuer: id, Under: id}, false},
+		{"everything below an issuer", revocation.Selector{Everything: true, Under: id}, false},
+		{"no end", revocation.Selector{ExpiresFrom: now, ExpiresUntil: now}, false},
+		{"what ends from then on", revocation.Selector{ExpiresFrom: now}, true},
+		{"what ends by then", revocation.Selector{ExpiresUntil: now}, true},
 		{"keys of an issuer", revocation.Selector{Keys: keys(1), Issuer: id}, false},
 		{"keys and everything", revocation.Selector{Keys: keys(1), Everything: true}, false},
 	} {
@@ -621,23 +695,47 @@ func TestSelectorBounds(t *testing.T) {
 
 func TestParseSelector(t *testing.T) {
 	for where, want := range map[string]revocation.Selector{
-		"everything":                           {Everything: true},
-		"account=\"web  team\"":                {Account: "web  team"},
-		"\tprofile=server\nAND account = bob ": {Profile: "server", Account: "bob"},
-		"epoch=400":                            {FromEpoch: 400, ToEpoch: 401},
-		"epoch=65535":                          {FromEpoch: 65535},
-		"index>=3 and index<9":                 {FromIndex: 3, ToIndex: 9},
+		"everything":                                   {Everything: true},
+		"account=\"web  team\"":                        {Account: "web  team"},
+		"\tprofile=server\nAND account = bob ":         {Profile: "server", Account: "bob"},
+		"epoch=400":                                    {FromEpoch: 400, ToEpoch: 401},
+		"epoch=65535":                                  {FromEpoch: 65535},
+		"index>=3 and index<9":                         {FromIndex: 3, ToIndex: 9},
+		"under=0102030405060708090a":                   {Under: pki.IssuerID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
+		"expires>=2026-12-01 and expires < 2027-01-01": {ExpiresFrom: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), ExpiresUntil: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
 		"issued>2026-11-01 and issued<2026-11-02T01:00:00+01:00": {IssuedFrom: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), IssuedUntil: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)},
 	} {
-		got, err := revocation.ParseSelector(where)
+		got, err := revocation.ParseSelector(where, family())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%q: %v\n%s", where, err, diff)
 		}
 	}
 }
 
+// Whatever is not selected by its end is in other weeks, which nobody looks at.
+func TestSelectorWeeks(t *testing.T) {
+	at := func(week pki.Epoch) time.Time { return time.Unix(week.Start(), 0) }
+	for what, test := range map[string]struct {
+		selector revocation.Selector
+		from, to pki.Epoch
+	}{
+		"everything":               {revocation.Selector{Everything: true}, 0, 0},
+		"weeks":                    {revocation.Selector{FromEpoch: 5, ToEpoch: 9}, 5, 9},
+		"ends":                     {revocation.Selector{ExpiresFrom: at(5), ExpiresUntil: at(8)}, 5, 9},
+		"the last moment of weeks": {revocation.Selector{ExpiresFrom: at(6).Add(-time.Second), ExpiresUntil: at(9).Add(-time.Second)}, 5, 9},
+		"ends within weeks":        {revocation.Selector{FromEpoch: 5, ToEpoch: 9, ExpiresFrom: at(7), ExpiresUntil: at(20)}, 7, 9},
+		"weeks within ends":        {revocation.Selector{FromEpoch: 5, ToEpoch: 9, ExpiresFrom: at(2), ExpiresUntil: at(6)}, 5, 7},
+		"for ever":                 {revocation.Selector{ExpiresFrom: at(5), ExpiresUntil: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}, 5, 0},
+		"before there were weeks":  {revocation.Selector{ExpiresFrom: at(0).Add(-time.Second), ExpiresUntil: at(3)}, 0, 4},
+	} {
+		if from, to := test.selector.Weeks(); from != test.from || to != test.to {
+			t.Errorf("%s: %d to %d; want %d to %d", what, from, to, test.from, test.to)
+		}
+	}
+}
+
 func TestSelectorJSON(t *testing.T) {
-	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile = server and name= dns:a.example and issued >=2026-11-01")
+	s, err := revocation.ParseSelector("issuer=0102030405060708090a and profile = server and name= dns:a.example and issued >=2026-11-01", family())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -665,7 +763,7 @@ func FuzzParseSelector(f *testing.F) {
 		f.Add(where)
 	}
 	f.Fuzz(func(t *testing.T, where string) {
-		s, err := revocation.ParseSelector(where)
+		s, err := revocation.ParseSelector(where, family())
 		if err != nil {
 			if pki.KindOf(err) != pki.KindInvalid {
 				t.Errorf("%q: %v", where, err)
@@ -713,7 +811,7 @@ func TestJobFindsWhatTheScanMissed(t *testing.T) {
 				if stored, err := s.Job(t.Context(), job.ID); err != nil || !stored.CreatedAt.Equal(job.CreatedAt) {
 					t.Errorf("planned at %s, stored as %s, %v", job.CreatedAt, stored.CreatedAt, err)
 				}
-				if job, err = jobs.Start(t.Context(), manager(t), job.ID); err != nil {
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
 					t.Fatal(err)
 				}
 				for step := 0; ; step++ {

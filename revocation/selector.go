@@ -15,19 +15,24 @@ import (
 // of Keys and Serials may be set, and then nothing else. The zero Selector selects nothing: to select everything, say
 // so. Its JSON is stored.
 type Selector struct {
-	Everything  bool             `json:"everything,omitempty"`
-	Issuer      pki.IssuerID     `json:"issuer,omitzero"`
-	FromEpoch   pki.Epoch        `json:"from_epoch,omitempty"`
-	ToEpoch     pki.Epoch        `json:"to_epoch,omitempty"` // exclusive; 0: no bound
-	FromIndex   uint64           `json:"from_index,omitempty"`
-	ToIndex     uint64           `json:"to_index,omitempty"` // exclusive; 0: no bound
-	Profile     string           `json:"profile,omitempty"`
-	Account     string           `json:"account,omitempty"`
-	IssuedFrom  time.Time        `json:"issued_from,omitzero"`
-	IssuedUntil time.Time        `json:"issued_until,omitzero"` // exclusive
-	Names       []pki.Identifier `json:"names,omitempty"`       // any of them, in whatever case; at most 1,000
-	Keys        []pki.KeyHash    `json:"keys,omitempty"`        // of the SubjectPublicKeyInfo; at most 10,000
-	Serials     bool             `json:"serials,omitempty"`     // those listed when the job was planned
+	Everything  bool           `json:"everything,omitempty"`
+	Issuer      pki.IssuerID   `json:"issuer,omitzero"`
+	Under       pki.IssuerID   `json:"under,omitzero"`  // this issuer and those of Below; not beside Issuer
+	Below       []pki.IssuerID `json:"below,omitempty"` // the issuers below Under when the job was planned
+	FromEpoch   pki.Epoch      `json:"from_epoch,omitempty"`
+	ToEpoch     pki.Epoch      `json:"to_epoch,omitempty"` // exclusive; 0: no bound
+	FromIndex   uint64         `json:"from_index,omitempty"`
+	ToIndex     uint64         `json:"to_index,omitempty"` // exclusive; 0: no bound
+	Profile     string         `json:"profile,omitempty"`
+	Account     string         `json:"account,omitempty"`
+	IssuedFrom  time.Time      `json:"issued_from,omitzero"`
+	IssuedUntil time.Time      `json:"issued_until,omitzero"` // exclusive
+
+	ExpiresFrom  time.Time        `json:"expires_from,omitzero"`
+	ExpiresUntil time.Time        `json:"expires_until,omitzero"` // exclusive
+	Names        []pki.Identifier `json:"names,omitempty"`        // any of them, in whatever case; at most 1,000
+	Keys         []pki.KeyHash    `json:"keys,omitempty"`         // of the SubjectPublicKeyInfo; at most 10,000
+	Serials      bool             `json:"serials,omitempty"`      // those listed when the job was planned
 }
 
 const (
@@ -38,8 +43,31 @@ const (
 
 // bounded reports whether any field narrows the selection.
 func (s Selector) bounded() bool {
-	return !s.Issuer.IsZero() || s.FromEpoch != 0 || s.ToEpoch != 0 || s.FromIndex != 0 || s.ToIndex != 0 || s.Profile != "" || s.Account != "" ||
-		!s.IssuedFrom.IsZero() || !s.IssuedUntil.IsZero() || len(s.Names) > 0
+	return s.Issuers() != nil || s.FromEpoch != 0 || s.ToEpoch != 0 || s.FromIndex != 0 || s.ToIndex != 0 || s.Profile != "" || s.Account != "" ||
+		!s.IssuedFrom.IsZero() || !s.IssuedUntil.IsZero() || !s.ExpiresFrom.IsZero() || !s.ExpiresUntil.IsZero() || len(s.Names) > 0
+}
+
+// Issuers returns those whose certificates are selected. Nil: those of all.
+func (s Selector) Issuers() []pki.IssuerID {
+	switch {
+	case !s.Issuer.IsZero():
+		return []pki.IssuerID{s.Issuer}
+	case !s.Under.IsZero():
+		return append([]pki.IssuerID{s.Under}, s.Below...)
+	}
+	return nil
+}
+
+// Weeks returns the weeks of expiry in which what is selected ends: those from one up to, and not including, another; 0: no bound.
+func (s Selector) Weeks() (from, to pki.Epoch) {
+	from, to = s.FromEpoch, s.ToEpoch
+	if first, err := pki.EpochAt(s.ExpiresFrom.Unix()); err == nil {
+		from = max(from, first)
+	}
+	if last, err := pki.EpochAt(s.ExpiresUntil.Unix()); err == nil && last < pki.EpochForever && (to == 0 || last < to) {
+		to = last + 1
+	}
+	return from, to
 }
 
 // ownProfiles are those of Signet's own certificates: authorities on this server, and OCSP responders.
@@ -76,11 +104,14 @@ func (s Selector) validate() error {
 		return pki.Errorf(pki.KindInvalid, opPlan, "the selector is empty").InField("selector").WithHint("to revoke every certificate, say everything")
 	case s.Everything && s.bounded():
 		return invalid("selector", "everything cannot be narrowed")
+	case !s.Issuer.IsZero() && !s.Under.IsZero():
+		return invalid("selector", "issuer and under are not said together: under is the issuer and those below it")
 	case len(s.Names) > maxNames:
 		return invalid("selector.names", "more than %d names", maxNames)
 	case len(s.Keys) > maxKeys:
 		return invalid("selector.keys", "more than %d keys", maxKeys)
-	case s.ToEpoch != 0 && s.ToEpoch <= s.FromEpoch, s.ToIndex != 0 && s.ToIndex <= s.FromIndex, !s.IssuedUntil.IsZero() && !s.IssuedFrom.Before(s.IssuedUntil):
+	case s.ToEpoch != 0 && s.ToEpoch <= s.FromEpoch, s.ToIndex != 0 && s.ToIndex <= s.FromIndex, !s.IssuedUntil.IsZero() && !s.IssuedFrom.Before(s.IssuedUntil),
+		!s.ExpiresUntil.IsZero() && !s.ExpiresFrom.Before(s.ExpiresUntil):
 		return invalid("selector", "an interval is empty")
 	case s.ToIndex > pki.MaxIndex+1, s.FromIndex > pki.MaxIndex:
 		return invalid("selector", "indices end at %d", uint64(pki.MaxIndex))
@@ -92,10 +123,11 @@ func (s Selector) validate() error {
 //
 //	profile=server and issued>=2026-11-01 and issued<2026-11-08T12:00:00Z
 //
-// with issuer=, profile=, account=, name= (type:value or a bare name; may be repeated: any of them), key= (the SHA-256
-// of a SubjectPublicKeyInfo; may be repeated), epoch=, index>=, index<, issued> or issued>=, issued<, and the word
-// everything alone. Values with spaces stand in double quotes; spaces around =, < and > do not count.
-func ParseSelector(text string) (Selector, error) {
+// with issuer=, under= (an issuer and those below it), profile=, account=, name= (type:value or a bare name; may be repeated: any of
+// them), key= (the SHA-256 of a SubjectPublicKeyInfo; may be repeated), epoch=, index>=, index<, issued> or issued>=, issued<,
+// expires> or expires>=, expires<, and the word everything alone. Values with spaces stand in double quotes; spaces around =, < and > do
+// not count. find returns the issuer of a name or id, and those below it.
+func ParseSelector(text string, find func(name string) (issuer pki.IssuerID, below []pki.IssuerID, err error)) (Selector, error) {
 	var s Selector
 	words, err := splitWords(text)
 	if err != nil {
@@ -111,14 +143,14 @@ func ParseSelector(text string) (Selector, error) {
 			}
 			continue
 		}
-		if err := s.add(word); err != nil {
+		if err := s.add(word, find); err != nil {
 			return s, err
 		}
 	}
 	return s, s.validate()
 }
 
-func (s *Selector) add(condition string) error {
+func (s *Selector) add(condition string, find func(string) (pki.IssuerID, []pki.IssuerID, error)) error {
 	if condition == "everything" {
 		s.Everything = true
 		return nil
@@ -135,7 +167,9 @@ func (s *Selector) add(condition string) error {
 	var err error
 	switch field + operator {
 	case "issuer=":
-		s.Issuer, err = pki.ParseIssuerID(value)
+		s.Issuer, _, err = find(value)
+	case "under=":
+		s.Under, s.Below, err = find(value)
 	case "profile=":
 		s.Profile = value
 	case "account=":
@@ -159,6 +193,10 @@ func (s *Selector) add(condition string) error {
 		s.IssuedFrom, err = parseTime(value)
 	case "issued<":
 		s.IssuedUntil, err = parseTime(value)
+	case "expires>", "expires>=":
+		s.ExpiresFrom, err = parseTime(value)
+	case "expires<":
+		s.ExpiresUntil, err = parseTime(value)
 	default:
 		return badSelector("%.64q is no condition", condition)
 	}
@@ -217,5 +255,5 @@ func splitWords(text string) ([]string, error) {
 
 func badSelector(format string, args ...any) error {
 	return pki.Errorf(pki.KindInvalid, "read selector", format, args...).InField("where").
-		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer= (its id), profile=, account=, name=, key=, issued>=, issued< and everything")
+		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer=, under= (an issuer and those below it), profile=, account=, name=, key=, issued>=, issued<, expires>=, expires< and everything")
 }

@@ -19,20 +19,23 @@ type CertificateName struct {
 // Selector chooses unexpired certificates: those to which every condition that is not zero applies. Where, KeyHashes and
 // Certificates each select alone. The zero Selector is refused.
 type Selector struct {
-	Where        string // "profile=server and issued>=2026-11-01"
-	Everything   bool
-	Issuer       pki.IssuerID
-	EpochFrom    pki.Epoch
-	EpochTo      pki.Epoch // exclusive; zero: no bound
-	IndexFrom    uint64
-	IndexTo      uint64 // exclusive; zero: no bound
-	Profile      string
-	Account      string
-	IssuedAfter  time.Time // inclusive
-	IssuedBefore time.Time
-	Identifiers  []string // any of them
-	KeyHashes    []pki.KeyHash
-	Certificates []CertificateName // at most 50,000
+	Where         string // "profile=server and issued>=2026-11-01"
+	Everything    bool
+	Issuer        pki.IssuerID
+	Under         pki.IssuerID // this issuer and those below it; not beside Issuer
+	EpochFrom     pki.Epoch
+	EpochTo       pki.Epoch // exclusive; zero: no bound
+	IndexFrom     uint64
+	IndexTo       uint64 // exclusive; zero: no bound
+	Profile       string
+	Account       string
+	IssuedAfter   time.Time // inclusive
+	IssuedBefore  time.Time
+	ExpiresAfter  time.Time // inclusive
+	ExpiresBefore time.Time
+	Identifiers   []string // any of them
+	KeyHashes     []pki.KeyHash
+	Certificates  []CertificateName // at most 50,000
 }
 
 // JobState is where a mass revocation stands.
@@ -71,6 +74,7 @@ type Job struct {
 	InvalidityAt time.Time
 	Comment      string
 	Selected     uint64 // found by the plan
+	Authorities  uint64 // of them, certificates of authorities: whatever is below one counts no more
 	Revoked      uint64 // by this job
 	Skipped      uint64 // revoked before
 	Examined     uint64
@@ -123,9 +127,9 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	return plan, nil
 }
 
-// StartJob starts a planned job.
-func (c *Client) StartJob(ctx context.Context, id string) (*Job, error) {
-	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id}.Build())
+// StartJob starts a planned job; one that selected certificates of authorities only if authorities says that they are meant.
+func (c *Client) StartJob(ctx context.Context, id string, authorities bool) (*Job, error) {
+	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id, Authorities: &authorities}.Build())
 	if err != nil {
 		return nil, err
 	}
@@ -194,13 +198,16 @@ func (c *Client) Jobs(ctx context.Context, token string, limit int) (jobs []Job,
 
 func (s Selector) message() *signetv1.Selector {
 	b := signetv1.Selector_builder{
-		Where:        optional(s.Where),
-		Issuer:       issuerText(s.Issuer),
-		Profile:      optional(s.Profile),
-		Account:      optional(s.Account),
-		IssuedAfter:  timestamp(s.IssuedAfter),
-		IssuedBefore: timestamp(s.IssuedBefore),
-		Identifiers:  s.Identifiers,
+		Where:         optional(s.Where),
+		Issuer:        issuerText(s.Issuer),
+		Under:         issuerText(s.Under),
+		ExpiresAfter:  timestamp(s.ExpiresAfter),
+		ExpiresBefore: timestamp(s.ExpiresBefore),
+		Profile:       optional(s.Profile),
+		Account:       optional(s.Account),
+		IssuedAfter:   timestamp(s.IssuedAfter),
+		IssuedBefore:  timestamp(s.IssuedBefore),
+		Identifiers:   s.Identifiers,
 	}
 	if s.Everything {
 		b.Everything = &s.Everything
@@ -240,6 +247,7 @@ func jobFrom(m *signetv1.Job) *Job {
 		Reason:       pki.Reason(m.GetReason()),
 		InvalidityAt: instant(m.GetInvalidityAt()),
 		Selected:     m.GetSelected(),
+		Authorities:  m.GetAuthorities(),
 		Revoked:      m.GetRevoked(),
 		Skipped:      m.GetSkipped(),
 		Comment:      m.GetComment(),

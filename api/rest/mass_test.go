@@ -276,8 +276,33 @@ func TestJobs(t *testing.T) {
 	if err != nil || cancelled.State != client.JobCancelled {
 		t.Errorf("cancel: %+v, %v", cancelled, err)
 	}
-	h.both(t, "starting a cancelled job", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), second.Job.ID); return err },
+	h.both(t, "starting a cancelled job", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), second.Job.ID, false); return err },
 		http.MethodPost, "/v1/jobs/"+second.Job.ID+":start", "{}", pki.KindConflict, http.StatusConflict, "")
+
+	// Issuers are named by label or id, and with those below them; what ends an authority must be meant.
+	end := time.Now().AddDate(2, 0, 0)
+	for _, test := range []struct {
+		selector              client.Selector
+		selected, authorities uint64
+	}{
+		{client.Selector{Where: "issuer=root and profile=issuing-ca"}, 1, 1},
+		{client.Selector{Where: "under=issuing and profile=client"}, 1, 0},
+		{client.Selector{Where: "under=root"}, 6, 0},
+		{client.Selector{Where: "issuer=root"}, 0, 0},
+		{client.Selector{Under: h.root.ID, ExpiresBefore: end}, 6, 0},
+		{client.Selector{Under: h.root.ID, ExpiresAfter: end}, 0, 0},
+		{client.Selector{Under: h.issuing.ID, Profile: "server"}, 5, 0},
+		{client.Selector{Under: h.root.ID, Profile: "issuing-ca"}, 1, 1},
+	} {
+		plan, err := c.PlanJob(t.Context(), client.JobRequest{Selector: test.selector})
+		if err != nil || plan.Job.Selected != test.selected || plan.Job.Authorities != test.authorities {
+			t.Fatalf("%+v: %+v, %v", test.selector, plan, err)
+		}
+		if plan.Job.Authorities > 0 {
+			h.both(t, "an authority that is not meant", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), plan.Job.ID, false); return err },
+				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", "{}", pki.KindFailedPrecondition, http.StatusConflict, "authorities")
+		}
+	}
 
 	requester := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
 	for _, test := range []struct {
@@ -292,6 +317,8 @@ func TestJobs(t *testing.T) {
 		{"no condition", token, client.JobRequest{}, `{"selector":{}}`, pki.KindInvalid, http.StatusBadRequest, "selector"},
 		{"bad text", token, client.JobRequest{Selector: client.Selector{Where: "profile"}}, `{"selector":{"where":"profile"}}`, pki.KindInvalid, http.StatusBadRequest, "where"},
 		{"text and more", token, client.JobRequest{Selector: client.Selector{Where: "profile=a", Account: "b"}}, `{"selector":{"where":"profile=a","account":"b"}}`, pki.KindInvalid, http.StatusBadRequest, "selector.where"},
+		{"an issuer that is not there", token, client.JobRequest{Selector: client.Selector{Where: "under=nobody"}}, `{"selector":{"where":"under=nobody"}}`, pki.KindInvalid, http.StatusBadRequest, "where"},
+		{"an issuer of another id", token, client.JobRequest{Selector: client.Selector{Under: pki.IssuerID{1}}}, fmt.Sprintf(`{"selector":{"under":%q}}`, pki.IssuerID{1}), pki.KindInvalid, http.StatusBadRequest, "selector.under"},
 		{"a bad name", token, client.JobRequest{Selector: client.Selector{Identifiers: []string{"a", "b c"}}}, `{"selector":{"identifiers":["a","b c"]}}`, pki.KindInvalid, http.StatusBadRequest, "selector.identifiers[1]"},
 		{"a hold", token, client.JobRequest{Selector: client.Selector{Profile: "a"}, Reason: pki.CertificateHold}, `{"selector":{"profile":"a"},"reason":6}`, pki.KindInvalid, http.StatusBadRequest, "reason"},
 		{"a certificate that is not there", token, client.JobRequest{Selector: client.Selector{Certificates: []client.CertificateName{{Issuer: h.issuing.ID, Serial: pki.Serial{19: 1}}}}},
@@ -462,7 +489,7 @@ func TestWaitForPublication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.StartJob(t.Context(), plan.Job.ID); err != nil {
+	if _, err := c.StartJob(t.Context(), plan.Job.ID, false); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); !plan.Job.State.Ended() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

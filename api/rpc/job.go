@@ -1,8 +1,11 @@
 package rpc
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"signet.example/signet/api/signetv1"
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -35,7 +39,7 @@ func (s *jobService) PlanJob(ctx context.Context, m *signetv1.PlanJobRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	request, err := jobRequestFrom("plan job", m, s.api.config.Now())
+	request, err := s.jobRequestFrom("plan job", m)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +52,9 @@ func (s *jobService) PlanJob(ctx context.Context, m *signetv1.PlanJobRequest) (*
 
 // StartJob starts a planned job.
 func (s *jobService) StartJob(ctx context.Context, m *signetv1.StartJobRequest) (*signetv1.StartJobResponse, error) {
-	job, err := s.steer(ctx, "start job", m.GetJob(), s.api.config.Jobs.Start)
+	job, err := s.steer(ctx, "start job", m.GetJob(), func(ctx context.Context, grant auth.Grant, id revocation.JobID) (revocation.Job, error) {
+		return s.api.config.Jobs.Start(ctx, grant, id, m.GetAuthorities())
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +148,13 @@ func (s *jobService) steer(ctx context.Context, op, text string, verb func(conte
 	return jobTo(job, s.api.config.Now()), nil
 }
 
-func jobRequestFrom(op string, m *signetv1.PlanJobRequest, now time.Time) (revocation.JobRequest, error) {
+func (s *jobService) jobRequestFrom(op string, m *signetv1.PlanJobRequest) (revocation.JobRequest, error) {
 	r := revocation.JobRequest{Comment: m.GetComment()}
+	for _, profile := range s.api.config.Rollout.Profiles().All() {
+		if profile.CA != nil {
+			r.Authorities = append(r.Authorities, profile.Name)
+		}
+	}
 	var err error
 	if len(r.Comment) > maxComment {
 		return r, invalid(op, "comment", "at most %d characters", maxComment)
@@ -157,24 +168,59 @@ func jobRequestFrom(op string, m *signetv1.PlanJobRequest, now time.Time) (revoc
 	if r.InvalidityAt, err = timeFrom(op, "invalidity_at", m.GetInvalidityAt()); err != nil {
 		return r, err
 	}
-	if r.InvalidityAt.After(now) {
+	if r.InvalidityAt.After(s.api.config.Now()) {
 		return r, invalid(op, "invalidity_at", "it is in the future")
 	}
-	if r.Selector, err = selectorFrom(op, m.GetSelector()); err != nil {
+	if r.Selector, err = s.selectorFrom(op, m.GetSelector()); err != nil {
 		return r, err
 	}
 	r.Serials, err = listedFrom(op, m.GetSelector().GetCertificates())
 	return r, err
 }
 
-func selectorFrom(op string, m *signetv1.Selector) (revocation.Selector, error) {
+func (s *jobService) selectorFrom(op string, m *signetv1.Selector) (revocation.Selector, error) {
 	if where := m.GetWhere(); where != "" {
-		return whereFrom(op, m)
+		return whereFrom(op, m, s.family)
 	}
+	return fieldsFrom(op, m, s.family)
+}
+
+// family finds an issuer by its id or label, and those below it: the chain that they show leads through its key.
+func (s *jobService) family(name string) (pki.IssuerID, []pki.IssuerID, error) {
+	all := s.api.config.Authority.Issuers()
+	head := slices.IndexFunc(all, func(i ca.Issuer) bool { return i.Label == name || i.ID.String() == name })
+	if head < 0 {
+		return pki.IssuerID{}, nil, fmt.Errorf("there is no issuer %.64q", name)
+	}
+	var below []pki.IssuerID
+	for i := range all {
+		if i == head || len(all[i].Certificates) == 0 {
+			continue
+		}
+		for _, der := range all[i].Certificates[0].Chain { // of the chosen one
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				return pki.IssuerID{}, nil, err
+			}
+			if bytes.Equal(c.RawSubjectPublicKeyInfo, all[head].SPKI) {
+				below = append(below, all[i].ID)
+			}
+		}
+	}
+	return all[head].ID, below, nil
+}
+
+// fieldsFrom reads the conditions that are given one by one.
+func fieldsFrom(op string, m *signetv1.Selector, family func(string) (pki.IssuerID, []pki.IssuerID, error)) (revocation.Selector, error) {
 	s := revocation.Selector{Everything: m.GetEverything(), FromIndex: m.GetIndexFrom(), ToIndex: m.GetIndexTo(), Profile: m.GetProfile(), Account: m.GetAccount()}
 	var err error
 	if s.Issuer, err = optionalIssuerIDFrom(op, m.GetIssuer()); err != nil {
 		return s, err
+	}
+	if m.GetUnder() != "" {
+		if s.Under, s.Below, err = family(m.GetUnder()); err != nil {
+			return s, invalid(op, "selector.under", "%w", err)
+		}
 	}
 	for _, bound := range []struct {
 		field string
@@ -190,6 +236,12 @@ func selectorFrom(op string, m *signetv1.Selector) (revocation.Selector, error) 
 		return s, err
 	}
 	if s.IssuedUntil, err = timeFrom(op, "selector.issued_before", m.GetIssuedBefore()); err != nil {
+		return s, err
+	}
+	if s.ExpiresFrom, err = timeFrom(op, "selector.expires_after", m.GetExpiresAfter()); err != nil {
+		return s, err
+	}
+	if s.ExpiresUntil, err = timeFrom(op, "selector.expires_before", m.GetExpiresBefore()); err != nil {
 		return s, err
 	}
 	if len(m.GetIdentifiers()) > maxSelectorNames {
@@ -212,13 +264,13 @@ func selectorFrom(op string, m *signetv1.Selector) (revocation.Selector, error) 
 }
 
 // whereFrom reads the conditions that are given as text, and refuses others beside them.
-func whereFrom(op string, m *signetv1.Selector) (revocation.Selector, error) {
+func whereFrom(op string, m *signetv1.Selector, family func(string) (pki.IssuerID, []pki.IssuerID, error)) (revocation.Selector, error) {
 	others := proto.Clone(m).(*signetv1.Selector)
 	others.ClearWhere()
 	if proto.Size(others) > 0 {
 		return revocation.Selector{}, invalid(op, "selector.where", "conditions as text stand alone")
 	}
-	return revocation.ParseSelector(m.GetWhere())
+	return revocation.ParseSelector(m.GetWhere(), family)
 }
 
 // listedFrom reads certificates that are named one by one.
@@ -256,6 +308,7 @@ func jobTo(j revocation.Job, now time.Time) *signetv1.Job {
 		InvalidityAt: timestamp(j.InvalidityAt),
 		Comment:      &j.Comment,
 		Selected:     &j.Selected,
+		Authorities:  &j.Authorities,
 		Revoked:      &j.Revoked,
 		Skipped:      &j.Skipped,
 		Examined:     &j.Examined,
@@ -286,16 +339,21 @@ func remaining(j revocation.Job, now time.Time) (time.Duration, bool) {
 
 func selectorTo(s revocation.Selector) *signetv1.Selector {
 	b := signetv1.Selector_builder{
-		Profile:      optional(s.Profile),
-		Account:      optional(s.Account),
-		IssuedAfter:  timestamp(s.IssuedFrom),
-		IssuedBefore: timestamp(s.IssuedUntil),
+		Profile:       optional(s.Profile),
+		Account:       optional(s.Account),
+		IssuedAfter:   timestamp(s.IssuedFrom),
+		IssuedBefore:  timestamp(s.IssuedUntil),
+		ExpiresAfter:  timestamp(s.ExpiresFrom),
+		ExpiresBefore: timestamp(s.ExpiresUntil),
 	}
 	if s.Everything {
 		b.Everything = &s.Everything
 	}
 	if !s.Issuer.IsZero() {
 		b.Issuer = new(s.Issuer.String())
+	}
+	if !s.Under.IsZero() {
+		b.Under = new(s.Under.String())
 	}
 	if s.FromEpoch != 0 || s.ToEpoch != 0 {
 		b.EpochFrom, b.EpochTo = new(uint32(s.FromEpoch)), new(uint32(s.ToEpoch))

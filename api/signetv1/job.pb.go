@@ -205,25 +205,28 @@ func (b0 CertificateName_builder) Build() *CertificateName {
 // Selector chooses unexpired certificates: those to which every condition that is given applies. One of where, key_hashes
 // and certificates selects alone. A selector without any condition selects nothing and is refused.
 type Selector struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Where        *string                `protobuf:"bytes,1,opt,name=where"`
-	xxx_hidden_Everything   bool                   `protobuf:"varint,2,opt,name=everything"`
-	xxx_hidden_Issuer       *string                `protobuf:"bytes,3,opt,name=issuer"`
-	xxx_hidden_EpochFrom    uint32                 `protobuf:"varint,4,opt,name=epoch_from,json=epochFrom"`
-	xxx_hidden_EpochTo      uint32                 `protobuf:"varint,5,opt,name=epoch_to,json=epochTo"`
-	xxx_hidden_IndexFrom    uint64                 `protobuf:"varint,6,opt,name=index_from,json=indexFrom"`
-	xxx_hidden_IndexTo      uint64                 `protobuf:"varint,7,opt,name=index_to,json=indexTo"`
-	xxx_hidden_Profile      *string                `protobuf:"bytes,8,opt,name=profile"`
-	xxx_hidden_Account      *string                `protobuf:"bytes,9,opt,name=account"`
-	xxx_hidden_IssuedAfter  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=issued_after,json=issuedAfter"`
-	xxx_hidden_IssuedBefore *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_before,json=issuedBefore"`
-	xxx_hidden_Identifiers  []string               `protobuf:"bytes,12,rep,name=identifiers"`
-	xxx_hidden_KeyHashes    []string               `protobuf:"bytes,13,rep,name=key_hashes,json=keyHashes"`
-	xxx_hidden_Certificates *[]*CertificateName    `protobuf:"bytes,14,rep,name=certificates"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Where         *string                `protobuf:"bytes,1,opt,name=where"`
+	xxx_hidden_Everything    bool                   `protobuf:"varint,2,opt,name=everything"`
+	xxx_hidden_Issuer        *string                `protobuf:"bytes,3,opt,name=issuer"`
+	xxx_hidden_EpochFrom     uint32                 `protobuf:"varint,4,opt,name=epoch_from,json=epochFrom"`
+	xxx_hidden_EpochTo       uint32                 `protobuf:"varint,5,opt,name=epoch_to,json=epochTo"`
+	xxx_hidden_IndexFrom     uint64                 `protobuf:"varint,6,opt,name=index_from,json=indexFrom"`
+	xxx_hidden_IndexTo       uint64                 `protobuf:"varint,7,opt,name=index_to,json=indexTo"`
+	xxx_hidden_Profile       *string                `protobuf:"bytes,8,opt,name=profile"`
+	xxx_hidden_Account       *string                `protobuf:"bytes,9,opt,name=account"`
+	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=issued_after,json=issuedAfter"`
+	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_before,json=issuedBefore"`
+	xxx_hidden_Identifiers   []string               `protobuf:"bytes,12,rep,name=identifiers"`
+	xxx_hidden_KeyHashes     []string               `protobuf:"bytes,13,rep,name=key_hashes,json=keyHashes"`
+	xxx_hidden_Certificates  *[]*CertificateName    `protobuf:"bytes,14,rep,name=certificates"`
+	xxx_hidden_Under         *string                `protobuf:"bytes,15,opt,name=under"`
+	xxx_hidden_ExpiresAfter  *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=expires_after,json=expiresAfter"`
+	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=expires_before,json=expiresBefore"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *Selector) Reset() {
@@ -363,49 +366,73 @@ func (x *Selector) GetCertificates() []*CertificateName {
 	return nil
 }
 
+func (x *Selector) GetUnder() string {
+	if x != nil {
+		if x.xxx_hidden_Under != nil {
+			return *x.xxx_hidden_Under
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *Selector) GetExpiresAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ExpiresAfter
+	}
+	return nil
+}
+
+func (x *Selector) GetExpiresBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_ExpiresBefore
+	}
+	return nil
+}
+
 func (x *Selector) SetWhere(v string) {
 	x.xxx_hidden_Where = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
 }
 
 func (x *Selector) SetEverything(v bool) {
 	x.xxx_hidden_Everything = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
 }
 
 func (x *Selector) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 17)
 }
 
 func (x *Selector) SetEpochFrom(v uint32) {
 	x.xxx_hidden_EpochFrom = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
 }
 
 func (x *Selector) SetEpochTo(v uint32) {
 	x.xxx_hidden_EpochTo = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 17)
 }
 
 func (x *Selector) SetIndexFrom(v uint64) {
 	x.xxx_hidden_IndexFrom = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
 }
 
 func (x *Selector) SetIndexTo(v uint64) {
 	x.xxx_hidden_IndexTo = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 17)
 }
 
 func (x *Selector) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
 }
 
 func (x *Selector) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
 }
 
 func (x *Selector) SetIssuedAfter(v *timestamppb.Timestamp) {
@@ -426,6 +453,19 @@ func (x *Selector) SetKeyHashes(v []string) {
 
 func (x *Selector) SetCertificates(v []*CertificateName) {
 	x.xxx_hidden_Certificates = &v
+}
+
+func (x *Selector) SetUnder(v string) {
+	x.xxx_hidden_Under = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
+}
+
+func (x *Selector) SetExpiresAfter(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresAfter = v
+}
+
+func (x *Selector) SetExpiresBefore(v *timestamppb.Timestamp) {
+	x.xxx_hidden_ExpiresBefore = v
 }
 
 func (x *Selector) HasWhere() bool {
@@ -505,6 +545,27 @@ func (x *Selector) HasIssuedBefore() bool {
 	return x.xxx_hidden_IssuedBefore != nil
 }
 
+func (x *Selector) HasUnder() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
+}
+
+func (x *Selector) HasExpiresAfter() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ExpiresAfter != nil
+}
+
+func (x *Selector) HasExpiresBefore() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_ExpiresBefore != nil
+}
+
 func (x *Selector) ClearWhere() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Where = nil
@@ -558,11 +619,24 @@ func (x *Selector) ClearIssuedBefore() {
 	x.xxx_hidden_IssuedBefore = nil
 }
 
+func (x *Selector) ClearUnder() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 14)
+	x.xxx_hidden_Under = nil
+}
+
+func (x *Selector) ClearExpiresAfter() {
+	x.xxx_hidden_ExpiresAfter = nil
+}
+
+func (x *Selector) ClearExpiresBefore() {
+	x.xxx_hidden_ExpiresBefore = nil
+}
+
 type Selector_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Conditions as text, joined by "and": issuer=, profile=, account=, name= (may be repeated: any of them), key=, epoch=,
-	// index>=, index<, issued>=, issued<, or the word everything. "profile=server and issued>=2026-11-01".
+	// Conditions as text, joined by "and": issuer= and under= (id or label), profile=, account=, name= (may be repeated: any of them), key=,
+	// epoch=, index>=, index<, issued>=, issued<, expires>=, expires<, or the word everything. "profile=server and issued>=2026-11-01".
 	Where *string
 	// Every certificate. It cannot be narrowed.
 	Everything *bool
@@ -590,6 +664,12 @@ type Selector_builder struct {
 	KeyHashes []string
 	// These certificates; at most 50,000.
 	Certificates []*CertificateName
+	// Issuer id: of this issuer, and of those below it when the job is planned. Not beside issuer.
+	Under *string
+	// Ending at or after this time.
+	ExpiresAfter *timestamppb.Timestamp
+	// Ending before this time.
+	ExpiresBefore *timestamppb.Timestamp
 }
 
 func (b0 Selector_builder) Build() *Selector {
@@ -597,39 +677,39 @@ func (b0 Selector_builder) Build() *Selector {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Where != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
 		x.xxx_hidden_Where = b.Where
 	}
 	if b.Everything != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
 		x.xxx_hidden_Everything = *b.Everything
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 17)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.EpochFrom != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
 		x.xxx_hidden_EpochFrom = *b.EpochFrom
 	}
 	if b.EpochTo != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 17)
 		x.xxx_hidden_EpochTo = *b.EpochTo
 	}
 	if b.IndexFrom != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
 		x.xxx_hidden_IndexFrom = *b.IndexFrom
 	}
 	if b.IndexTo != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 17)
 		x.xxx_hidden_IndexTo = *b.IndexTo
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
 		x.xxx_hidden_Account = b.Account
 	}
 	x.xxx_hidden_IssuedAfter = b.IssuedAfter
@@ -637,6 +717,12 @@ func (b0 Selector_builder) Build() *Selector {
 	x.xxx_hidden_Identifiers = b.Identifiers
 	x.xxx_hidden_KeyHashes = b.KeyHashes
 	x.xxx_hidden_Certificates = &b.Certificates
+	if b.Under != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
+		x.xxx_hidden_Under = b.Under
+	}
+	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
+	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
 	return m0
 }
 
@@ -660,6 +746,7 @@ type Job struct {
 	xxx_hidden_StartedAt    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=started_at,json=startedAt"`
 	xxx_hidden_EndedAt      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt"`
 	xxx_hidden_Failure      *string                `protobuf:"bytes,17,opt,name=failure"`
+	xxx_hidden_Authorities  uint64                 `protobuf:"varint,18,opt,name=authorities"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -826,14 +913,21 @@ func (x *Job) GetFailure() string {
 	return ""
 }
 
+func (x *Job) GetAuthorities() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Authorities
+	}
+	return 0
+}
+
 func (x *Job) SetJob(v string) {
 	x.xxx_hidden_Job = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 18)
 }
 
 func (x *Job) SetState(v JobState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 18)
 }
 
 func (x *Job) SetSelector(v *Selector) {
@@ -842,7 +936,7 @@ func (x *Job) SetSelector(v *Selector) {
 
 func (x *Job) SetReason(v Reason) {
 	x.xxx_hidden_Reason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 18)
 }
 
 func (x *Job) SetInvalidityAt(v *timestamppb.Timestamp) {
@@ -851,27 +945,27 @@ func (x *Job) SetInvalidityAt(v *timestamppb.Timestamp) {
 
 func (x *Job) SetComment(v string) {
 	x.xxx_hidden_Comment = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 18)
 }
 
 func (x *Job) SetSelected(v uint64) {
 	x.xxx_hidden_Selected = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 18)
 }
 
 func (x *Job) SetRevoked(v uint64) {
 	x.xxx_hidden_Revoked = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 18)
 }
 
 func (x *Job) SetSkipped(v uint64) {
 	x.xxx_hidden_Skipped = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 18)
 }
 
 func (x *Job) SetExamined(v uint64) {
 	x.xxx_hidden_Examined = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 18)
 }
 
 func (x *Job) SetRemaining(v *durationpb.Duration) {
@@ -880,12 +974,12 @@ func (x *Job) SetRemaining(v *durationpb.Duration) {
 
 func (x *Job) SetSequence(v uint64) {
 	x.xxx_hidden_Sequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 18)
 }
 
 func (x *Job) SetActor(v string) {
 	x.xxx_hidden_Actor = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 18)
 }
 
 func (x *Job) SetPlannedAt(v *timestamppb.Timestamp) {
@@ -902,7 +996,12 @@ func (x *Job) SetEndedAt(v *timestamppb.Timestamp) {
 
 func (x *Job) SetFailure(v string) {
 	x.xxx_hidden_Failure = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 18)
+}
+
+func (x *Job) SetAuthorities(v uint64) {
+	x.xxx_hidden_Authorities = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 17, 18)
 }
 
 func (x *Job) HasJob() bool {
@@ -1024,6 +1123,13 @@ func (x *Job) HasFailure() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
 }
 
+func (x *Job) HasAuthorities() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 17)
+}
+
 func (x *Job) ClearJob() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Job = nil
@@ -1103,6 +1209,11 @@ func (x *Job) ClearFailure() {
 	x.xxx_hidden_Failure = nil
 }
 
+func (x *Job) ClearAuthorities() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 17)
+	x.xxx_hidden_Authorities = 0
+}
+
 type Job_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1140,6 +1251,8 @@ type Job_builder struct {
 	EndedAt *timestamppb.Timestamp
 	// Why it failed.
 	Failure *string
+	// How many of those selected are certificates of authorities: whatever is below one counts no more.
+	Authorities *uint64
 }
 
 func (b0 Job_builder) Build() *Job {
@@ -1147,54 +1260,58 @@ func (b0 Job_builder) Build() *Job {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Job != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 18)
 		x.xxx_hidden_Job = b.Job
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 18)
 		x.xxx_hidden_State = *b.State
 	}
 	x.xxx_hidden_Selector = b.Selector
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 18)
 		x.xxx_hidden_Reason = *b.Reason
 	}
 	x.xxx_hidden_InvalidityAt = b.InvalidityAt
 	if b.Comment != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 18)
 		x.xxx_hidden_Comment = b.Comment
 	}
 	if b.Selected != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 18)
 		x.xxx_hidden_Selected = *b.Selected
 	}
 	if b.Revoked != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 18)
 		x.xxx_hidden_Revoked = *b.Revoked
 	}
 	if b.Skipped != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 18)
 		x.xxx_hidden_Skipped = *b.Skipped
 	}
 	if b.Examined != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 18)
 		x.xxx_hidden_Examined = *b.Examined
 	}
 	x.xxx_hidden_Remaining = b.Remaining
 	if b.Sequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 18)
 		x.xxx_hidden_Sequence = *b.Sequence
 	}
 	if b.Actor != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 18)
 		x.xxx_hidden_Actor = b.Actor
 	}
 	x.xxx_hidden_PlannedAt = b.PlannedAt
 	x.xxx_hidden_StartedAt = b.StartedAt
 	x.xxx_hidden_EndedAt = b.EndedAt
 	if b.Failure != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 18)
 		x.xxx_hidden_Failure = b.Failure
+	}
+	if b.Authorities != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 17, 18)
+		x.xxx_hidden_Authorities = *b.Authorities
 	}
 	return m0
 }
@@ -1690,6 +1807,7 @@ func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
 type StartJobRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Job         *string                `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_Authorities bool                   `protobuf:"varint,2,opt,name=authorities"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1731,9 +1849,21 @@ func (x *StartJobRequest) GetJob() string {
 	return ""
 }
 
+func (x *StartJobRequest) GetAuthorities() bool {
+	if x != nil {
+		return x.xxx_hidden_Authorities
+	}
+	return false
+}
+
 func (x *StartJobRequest) SetJob(v string) {
 	x.xxx_hidden_Job = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *StartJobRequest) SetAuthorities(v bool) {
+	x.xxx_hidden_Authorities = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
 func (x *StartJobRequest) HasJob() bool {
@@ -1743,9 +1873,21 @@ func (x *StartJobRequest) HasJob() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *StartJobRequest) HasAuthorities() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
 func (x *StartJobRequest) ClearJob() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Job = nil
+}
+
+func (x *StartJobRequest) ClearAuthorities() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Authorities = false
 }
 
 type StartJobRequest_builder struct {
@@ -1753,6 +1895,8 @@ type StartJobRequest_builder struct {
 
 	// Name of the job.
 	Job *string
+	// The certificates of authorities among those selected are meant. Without it a job that selected any is not started.
+	Authorities *bool
 }
 
 func (b0 StartJobRequest_builder) Build() *StartJobRequest {
@@ -1760,8 +1904,12 @@ func (b0 StartJobRequest_builder) Build() *StartJobRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Job != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_Job = b.Job
+	}
+	if b.Authorities != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Authorities = *b.Authorities
 	}
 	return m0
 }
@@ -2711,7 +2859,7 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\x13signet/v1/job.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"K\n" +
 	"\x0fCertificateName\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
-	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"\x81\x04\n" +
+	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"\x9b\x05\n" +
 	"\bSelector\x12\x14\n" +
 	"\x05where\x18\x01 \x01(\tR\x05where\x12\x1e\n" +
 	"\n" +
@@ -2732,7 +2880,10 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\videntifiers\x18\f \x03(\tR\videntifiers\x12\x1d\n" +
 	"\n" +
 	"key_hashes\x18\r \x03(\tR\tkeyHashes\x12>\n" +
-	"\fcertificates\x18\x0e \x03(\v2\x1a.signet.v1.CertificateNameR\fcertificates\"\x97\x05\n" +
+	"\fcertificates\x18\x0e \x03(\v2\x1a.signet.v1.CertificateNameR\fcertificates\x12\x14\n" +
+	"\x05under\x18\x0f \x01(\tR\x05under\x12?\n" +
+	"\rexpires_after\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\fexpiresAfter\x12A\n" +
+	"\x0eexpires_before\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\"\xb9\x05\n" +
 	"\x03Job\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.signet.v1.JobStateR\x05state\x12/\n" +
@@ -2753,7 +2904,8 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
 	"\bended_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x18\n" +
-	"\afailure\x18\x11 \x01(\tR\afailure\"\xcc\x01\n" +
+	"\afailure\x18\x11 \x01(\tR\afailure\x12 \n" +
+	"\vauthorities\x18\x12 \x01(\x04R\vauthorities\"\xcc\x01\n" +
 	"\x0ePlanJobRequest\x124\n" +
 	"\bselector\x18\x01 \x01(\v2\x13.signet.v1.SelectorB\x03\xe0A\x02R\bselector\x12)\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x11.signet.v1.ReasonR\x06reason\x12?\n" +
@@ -2769,9 +2921,10 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"crl_growth\x18\x03 \x01(\x04R\tcrlGrowth\x12/\n" +
 	"\x05takes\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05takes\x12.\n" +
-	"\x06shards\x18\x05 \x03(\v2\x16.signet.v1.ShardEffectR\x06shards\"(\n" +
+	"\x06shards\x18\x05 \x03(\v2\x16.signet.v1.ShardEffectR\x06shards\"J\n" +
 	"\x0fStartJobRequest\x12\x15\n" +
-	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\"4\n" +
+	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\x12 \n" +
+	"\vauthorities\x18\x02 \x01(\bR\vauthorities\"4\n" +
 	"\x10StartJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"(\n" +
 	"\x0fPauseJobRequest\x12\x15\n" +
@@ -2849,47 +3002,49 @@ var file_signet_v1_job_proto_depIdxs = []int32{
 	19, // 0: signet.v1.Selector.issued_after:type_name -> google.protobuf.Timestamp
 	19, // 1: signet.v1.Selector.issued_before:type_name -> google.protobuf.Timestamp
 	1,  // 2: signet.v1.Selector.certificates:type_name -> signet.v1.CertificateName
-	0,  // 3: signet.v1.Job.state:type_name -> signet.v1.JobState
-	2,  // 4: signet.v1.Job.selector:type_name -> signet.v1.Selector
-	20, // 5: signet.v1.Job.reason:type_name -> signet.v1.Reason
-	19, // 6: signet.v1.Job.invalidity_at:type_name -> google.protobuf.Timestamp
-	21, // 7: signet.v1.Job.remaining:type_name -> google.protobuf.Duration
-	19, // 8: signet.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
-	19, // 9: signet.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	19, // 10: signet.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
-	2,  // 11: signet.v1.PlanJobRequest.selector:type_name -> signet.v1.Selector
-	20, // 12: signet.v1.PlanJobRequest.reason:type_name -> signet.v1.Reason
-	19, // 13: signet.v1.PlanJobRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	3,  // 14: signet.v1.PlanJobResponse.job:type_name -> signet.v1.Job
-	21, // 15: signet.v1.PlanJobResponse.takes:type_name -> google.protobuf.Duration
-	5,  // 16: signet.v1.PlanJobResponse.shards:type_name -> signet.v1.ShardEffect
-	3,  // 17: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job
-	3,  // 18: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
-	3,  // 19: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
-	3,  // 20: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
-	22, // 21: signet.v1.GetJobRequest.wait_for:type_name -> signet.v1.WaitFor
-	3,  // 22: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
-	19, // 23: signet.v1.GetJobResponse.published_at:type_name -> google.protobuf.Timestamp
-	3,  // 24: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
-	4,  // 25: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
-	7,  // 26: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
-	9,  // 27: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
-	11, // 28: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
-	13, // 29: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
-	15, // 30: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
-	17, // 31: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
-	6,  // 32: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
-	8,  // 33: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
-	10, // 34: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
-	12, // 35: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
-	14, // 36: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
-	16, // 37: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
-	18, // 38: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
-	32, // [32:39] is the sub-list for method output_type
-	25, // [25:32] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	19, // 3: signet.v1.Selector.expires_after:type_name -> google.protobuf.Timestamp
+	19, // 4: signet.v1.Selector.expires_before:type_name -> google.protobuf.Timestamp
+	0,  // 5: signet.v1.Job.state:type_name -> signet.v1.JobState
+	2,  // 6: signet.v1.Job.selector:type_name -> signet.v1.Selector
+	20, // 7: signet.v1.Job.reason:type_name -> signet.v1.Reason
+	19, // 8: signet.v1.Job.invalidity_at:type_name -> google.protobuf.Timestamp
+	21, // 9: signet.v1.Job.remaining:type_name -> google.protobuf.Duration
+	19, // 10: signet.v1.Job.planned_at:type_name -> google.protobuf.Timestamp
+	19, // 11: signet.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	19, // 12: signet.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	2,  // 13: signet.v1.PlanJobRequest.selector:type_name -> signet.v1.Selector
+	20, // 14: signet.v1.PlanJobRequest.reason:type_name -> signet.v1.Reason
+	19, // 15: signet.v1.PlanJobRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	3,  // 16: signet.v1.PlanJobResponse.job:type_name -> signet.v1.Job
+	21, // 17: signet.v1.PlanJobResponse.takes:type_name -> google.protobuf.Duration
+	5,  // 18: signet.v1.PlanJobResponse.shards:type_name -> signet.v1.ShardEffect
+	3,  // 19: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job
+	3,  // 20: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
+	3,  // 21: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
+	3,  // 22: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
+	22, // 23: signet.v1.GetJobRequest.wait_for:type_name -> signet.v1.WaitFor
+	3,  // 24: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
+	19, // 25: signet.v1.GetJobResponse.published_at:type_name -> google.protobuf.Timestamp
+	3,  // 26: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
+	4,  // 27: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
+	7,  // 28: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
+	9,  // 29: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
+	11, // 30: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
+	13, // 31: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
+	15, // 32: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
+	17, // 33: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
+	6,  // 34: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
+	8,  // 35: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
+	10, // 36: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
+	12, // 37: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
+	14, // 38: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
+	16, // 39: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
+	18, // 40: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
+	34, // [34:41] is the sub-list for method output_type
+	27, // [27:34] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_job_proto_init() }

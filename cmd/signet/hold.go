@@ -10,13 +10,15 @@ import (
 
 type holdCmd struct {
 	certificateRef
+	Yes  bool `help:"Put an authority on hold without asking."`
 	Wait bool `help:"Return only when every instance has published it in CRL and OCSP."`
 	serverFlags
 }
 
 // Help is shown by `signet hold --help`.
 func (holdCmd) Help() string {
-	return `A certificate on hold counts as revoked until it is released or revoked for good.
+	return `A certificate on hold counts as revoked until it is released or revoked for good. That of an authority is put on hold after a
+question, or with --yes: everything below it counts as little meanwhile.
 
 Examples:
   signet hold app.example.pem
@@ -25,7 +27,17 @@ Examples:
 
 // Run puts one certificate on hold.
 func (c *holdCmd) Run(a *app) error {
-	return changeStatus(a, c.serverFlags, c.certificateRef, (*client.Client).Hold, c.Wait, "on hold", "signet release %s, or signet revoke %s")
+	hold := func(api *client.Client, ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*client.Change, error) {
+		question, err := doubt(a, api, client.RevokeRequest{Issuer: issuer, Serial: serial})
+		if err == nil && question != "" {
+			err = a.sure("hold certificate", c.Yes, question+" Put it on hold?")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return api.Hold(ctx, issuer, serial, published)
+	}
+	return changeStatus(a, c.serverFlags, c.certificateRef, hold, c.Wait, "on hold", "signet release %s, or signet revoke %s")
 }
 
 type releaseCmd struct {

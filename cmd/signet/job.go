@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -28,8 +29,12 @@ type jobPlanCmd struct {
 
 // Help is shown by `signet job plan --help`.
 func (jobPlanCmd) Help() string {
-	return `Examples:
+	return `Conditions are joined by "and": issuer= (its label or id), under= (an issuer and those below it), profile=, account=, name= (may be
+repeated: any of them), key= (SHA-256 of the SubjectPublicKeyInfo), issued>=, issued<, expires>=, expires<, or the word everything.
+
+Examples:
   signet job plan --where "profile=server and issued>=2026-11-01" --reason superseded
+  signet job plan --where "under=root and expires<2026-12-01" --reason cessationOfOperation
   signet job start JOB`
 }
 
@@ -57,7 +62,18 @@ func (c *jobPlanCmd) Run(a *app) error {
 // printPlan says what a job would do, and what it costs.
 func printPlan(p *printer, plan *client.Plan) {
 	p.line("%s would be revoked, %s; nothing was revoked yet", counted(plan.Job.Selected-plan.AlreadyRevoked, "certificate"), plan.Job.Reason)
+	if plan.Job.Authorities > 0 {
+		p.line("  %s", strings.TrimSpace(authoritiesSelected(&plan.Job)))
+	}
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
+}
+
+// authoritiesSelected says how many of the certificates that a job selected are those of authorities; "" if none is.
+func authoritiesSelected(job *client.Job) string {
+	if job.Authorities == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Authorities among %s: %d. Whatever is below an authority counts no more. ", counted(job.Selected, "certificate"), job.Authorities)
 }
 
 // followJob shows how a job goes on until it ends or is paused. Stopping to look does not stop the job.
@@ -123,8 +139,12 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 		return err
 	}
 	return a.show(job, func(p *printer) {
+		authorities := ""
+		if job.Authorities > 0 {
+			authorities = fmt.Sprint(job.Authorities)
+		}
 		p.line("job %s is %s", job.ID, job.State)
-		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
+		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "authorities", authorities, "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
 			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "published", on(job.PublishedAt), "failure", job.Failure)
 		if job.State == client.JobPlanned {
 			p.next("signet job start %s --wait      or: signet job cancel %s", job.ID, job.ID)
@@ -136,18 +156,31 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 
 type jobStartCmd struct {
 	jobRef
+	Yes  bool `help:"Start it without asking, authorities among what it selected or not."`
 	Wait bool `help:"Show how it goes on, and return when it ends."`
 }
 
 // Help is shown by `signet job start --help`.
 func (jobStartCmd) Help() string {
-	return "Examples:\n  signet job start JOB\n  signet job start JOB --wait"
+	return `A job that selected certificates of authorities is started after a question, or with --yes: everything below them goes with them.
+
+Examples:
+  signet job start JOB
+  signet job start JOB --wait`
 }
 
 // Run starts a job.
 func (c *jobStartCmd) Run(a *app) error {
 	return c.call(a, func(api *client.Client) (*client.Job, error) {
-		job, err := api.StartJob(a.ctx, c.Job)
+		planned, err := api.Job(a.ctx, c.Job)
+		if err != nil {
+			return nil, err
+		}
+		asks := planned.State == client.JobPlanned && planned.Authorities > 0
+		if err := a.sure("start job", c.Yes || !asks, authoritiesSelected(planned)+"Revoke what was selected, for good?"); err != nil {
+			return nil, err
+		}
+		job, err := api.StartJob(a.ctx, c.Job, true)
 		if err != nil || !c.Wait {
 			return job, err
 		}

@@ -8,7 +8,6 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/pki"
-	"signet.example/signet/revocation"
 )
 
 type revokeCmd struct {
@@ -33,13 +32,14 @@ Certificates of this server itself (its authorities, OCSP responders, API) are l
 number, or with key=, account=system or profile=issuing-ca. Exit status 4: nothing matches.
 
 The certificate of an authority is revoked after a question, or with --yes: everything below it goes with it. So is one that the server
-does not know, and whatever --where selects when it names what may be an authority.
+does not know, and an authority that --where selects.
 
 Examples:
   signet revoke app.example.pem --reason superseded
   signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait
   signet revoke --where "profile=server and issued>2026-11-01" --reason superseded
-  signet revoke --where "account=web" --reason cessationOfOperation --yes --wait`
+  signet revoke --where "account=web" --reason cessationOfOperation --yes --wait
+  signet revoke --where "under=issuing and expires>=2026-12-01" --reason cessationOfOperation`
 }
 
 // Run revokes one certificate, or by a job what a condition selects.
@@ -198,13 +198,11 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 	if reason == pki.KeyCompromise {
 		count = plan.Job.Selected // of those that are revoked the reason changes
 	}
-	selector, err := revocation.ParseSelector(c.Where)
-	spared := err == nil && selector.Spared() != nil // else an authority may be among them
-	if err := a.sure("revoke certificates", c.Yes || count == 0 || count == 1 && spared, fmt.Sprintf("Revoke %s, for good?", counted(count, "certificate"))); err != nil {
+	if err := a.sure("revoke certificates", c.Yes || count == 0 || count == 1 && plan.Job.Authorities == 0, authoritiesSelected(&plan.Job)+fmt.Sprintf("Revoke %s, for good?", counted(count, "certificate"))); err != nil {
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
 			WithHint("signet job start %s, or say --yes", plan.Job.ID)
 	}
-	if _, err := api.StartJob(a.ctx, plan.Job.ID); err != nil {
+	if _, err := api.StartJob(a.ctx, plan.Job.ID, true); err != nil {
 		return err
 	}
 	job, err := a.followJob(api, plan.Job.ID)

@@ -1,12 +1,6 @@
 package crlserver
 
-import (
-	"net/http"
-	"time"
-)
-
-// TestingOnlySign signs a request as the mirror would.
-func TestingOnlySign(m Mirror, request *http.Request, sum string) { m.(*s3).sign(request, sum) }
+import "time"
 
 // TestingOnlyEffort is the budget of builds.
 type TestingOnlyEffort struct{ effort }

@@ -20,7 +20,7 @@ import (
 // wall is a mirror that takes nothing.
 type wall struct{}
 
-func (wall) Put(context.Context, string, crl.Document, crlserver.Head) error {
+func (wall) Put(context.Context, string, crl.Document, uint64) error {
 	return errors.New("full")
 }
 func (wall) Names(context.Context) ([]string, error) { return nil, nil }

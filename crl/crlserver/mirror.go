@@ -3,36 +3,11 @@ package crlserver
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
-	"signet.example/signet/crl"
 	"signet.example/signet/pki"
 )
-
-// Mirror is a place that lists are copied to, from where others serve them. All methods may be called again after an
-// error, and by several instances at once.
-type Mirror interface {
-	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has one with the same or a larger number.
-	Put(ctx context.Context, name string, document crl.Document, head Head) error
-
-	// Names returns the names of what the place has below "crl/", whoever put it there.
-	Names(ctx context.Context) ([]string, error)
-
-	// Remove removes a list. It is no error if there is none.
-	Remove(ctx context.Context, name string) error
-
-	// String names the place, for the log.
-	String() string
-}
 
 const (
 	mirrorTimeout = time.Minute // of one copy
@@ -122,7 +97,7 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 	}
 	for _, list := range waiting {
 		document, head, ok := p.Document(list)
-		if ok && attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head) }) {
+		if ok && attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head.Number) }) {
 			done[list] = head.Number
 			p.mu.Lock()
 			copied[list] = head.Seq
@@ -154,130 +129,4 @@ func (p *Publisher) over(list List) bool {
 	_, served := b.lists[list]
 	_, waiting := b.waiting[list]
 	return !served && !waiting && b.anew[list] == 0
-}
-
-// directory is a mirror in the file system.
-type directory struct {
-	path string
-
-	mu    sync.Mutex             // one copy at a time: the lock below is the process's
-	wrote map[string]writtenFile // guarded by mu
-}
-
-// writtenFile is a file as this instance left it: while it is still that, its number need not be read from it.
-type writtenFile struct {
-	info   fs.FileInfo
-	number uint64
-}
-
-// Directory returns a mirror that writes files below a folder. Several instances may write to one folder, if its file
-// system has locks: none replaces a list by an older one.
-func Directory(path string) Mirror {
-	return &directory{path: path, wrote: make(map[string]writtenFile)}
-}
-
-func (d *directory) String() string { return d.path }
-
-// lockName is the file below the folder that instances lock against each other.
-const lockName = ".signet.lock"
-
-// Put replaces a file at once: a reader, or a crash at any point, finds the old one or the new one.
-func (d *directory) Put(ctx context.Context, name string, document crl.Document, head Head) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	path := filepath.Join(d.path, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	lock := flock.New(filepath.Join(d.path, lockName), flock.SetPermissions(0o664))
-	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Path(), err)
-	}
-	defer lock.Close()
-	newer, err := d.hasNumber(path, head.Number)
-	if err != nil || newer {
-		return err
-	}
-	if err := replace(path, document); err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	d.wrote[path] = writtenFile{info, head.Number}
-	return nil
-}
-
-// hasNumber reports whether a file is a list with this number or a larger one. What is no list is replaced.
-func (d *directory) hasNumber(path string, number uint64) (bool, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	if last, ok := d.wrote[path]; ok && os.SameFile(last.info, info) && last.info.ModTime().Equal(info.ModTime()) && last.info.Size() == info.Size() {
-		return last.number >= number, nil
-	}
-	list, err := crl.Read(f, info.Size())
-	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
-		return false, err
-	}
-	return err == nil && list.Number.Compare(crl.NumberOf(number)) >= 0, nil
-}
-
-// replace writes a file and gives it its name durably.
-func replace(path string, document crl.Document) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".signet-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = io.Copy(f, document.Reader())
-	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	folder, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// Names lists files.
-func (d *directory) Names(ctx context.Context) (names []string, err error) {
-	err = fs.WalkDir(os.DirFS(d.path), "crl", func(name string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // nothing was copied yet, or this was removed just now
-			return nil
-		}
-		if err == nil && entry.Type().IsRegular() {
-			names = append(names, name)
-		}
-		return errors.Join(err, ctx.Err())
-	})
-	return names, err
-}
-
-// Remove removes a file.
-func (d *directory) Remove(_ context.Context, name string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	path := filepath.Join(d.path, filepath.FromSlash(name))
-	delete(d.wrote, path)
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

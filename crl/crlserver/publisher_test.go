@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"signet.example/signet/ca"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
@@ -487,79 +485,6 @@ func TestWentBack(t *testing.T) {
 	eventually(t, "a complaint", func() bool { err := p.Check(); return err != nil && strings.Contains(err.Error(), "went back") })
 	if _, after, ok := p.Document(a.shard()); !ok || after.Sum != before.Sum {
 		t.Fatal("what was served is served no more")
-	}
-}
-
-// TestDirectory: the copy on disk is the list, replaced as it changes.
-func TestDirectory(t *testing.T) {
-	s := testdb.SQLite(t)
-	a := newAuthority(t, s, "Filed CA")
-	a.reserve(t, epoch, 0, base)
-	dir := t.TempDir()
-	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{crlserver.Directory(dir)} }, a.config())
-	for index := range uint64(2) {
-		p.await(t, a.revoke(t, index))
-		for _, list := range []crlserver.List{a.shard(), a.complete()} {
-			eventually(t, "the file", func() bool {
-				document, _, _ := p.Document(list)
-				data, err := os.ReadFile(filepath.Join(dir, "crl", list.String()))
-				return err == nil && string(data) == string(document.Bytes())
-			})
-		}
-	}
-	if left, err := filepath.Glob(filepath.Join(dir, "crl", "*", ".signet-*")); err != nil || len(left) != 0 {
-		t.Errorf("temporary files are left: %v", left)
-	}
-}
-
-// TestSharedDirectory: of instances that write to one folder, none replaces a list by an older one, whether it wrote the
-// newer one or finds it; what is no list is replaced.
-func TestSharedDirectory(t *testing.T) {
-	s := testdb.SQLite(t)
-	a := newAuthority(t, s, "Shared CA")
-	a.reserve(t, epoch, 0, base)
-	p := start(t, s, &clock{}, nil, a.config())
-	p.await(t, a.revoke(t, 0))
-	old, oldHead, _ := p.Document(a.shard())
-	p.await(t, a.revoke(t, 1))
-	young, youngHead, _ := p.Document(a.shard())
-	if oldHead.Number >= youngHead.Number {
-		t.Fatalf("numbers %d and %d", oldHead.Number, youngHead.Number)
-	}
-	dir := t.TempDir()
-	one, two := crlserver.Directory(dir), crlserver.Directory(dir)
-	name := "crl/" + a.shard().String()
-	for i, step := range []struct {
-		to   crlserver.Mirror
-		doc  crl.Document
-		head crlserver.Head
-		want crl.Document
-	}{{one, young, youngHead, young}, {two, old, oldHead, young}, {one, old, oldHead, young}, {two, young, youngHead, young}} {
-		if err := step.to.Put(t.Context(), name, step.doc, step.head); err != nil {
-			t.Fatal(err)
-		}
-		if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(data) != string(step.want.Bytes()) {
-			t.Errorf("after step %d the file is another: %v", i, err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, name), []byte("no list"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := two.Put(t.Context(), name, old, oldHead); err != nil {
-		t.Fatal(err)
-	}
-	if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(data) != string(old.Bytes()) {
-		t.Errorf("what was no list is still there: %v", err)
-	}
-	held := flock.New(filepath.Join(dir, ".signet.lock"))
-	if ok, err := held.TryLock(); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	defer held.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := one.Put(ctx, name, young, youngHead); err == nil {
-		t.Error("it wrote while another instance was writing")
 	}
 }
 

@@ -133,3 +133,19 @@ type ShardBase struct {
 	Shard  pki.Shard
 	URL    string
 }
+
+// Mirror is a place that lists are copied to, from where others serve them. All methods may be called again after an
+// error, and by several instances at once.
+type Mirror interface {
+	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has one with the same or a larger CRL number.
+	Put(ctx context.Context, name string, document crl.Document, number uint64) error
+
+	// Names returns the names of what the place has below "crl/", whoever put it there.
+	Names(ctx context.Context) ([]string, error)
+
+	// Remove removes a list. It is no error if there is none.
+	Remove(ctx context.Context, name string) error
+
+	// String names the place, for the log.
+	String() string
+}

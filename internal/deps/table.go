@@ -22,13 +22,15 @@ var table = []rule{
 	{list("ca/profile"), list("ca/policy")},
 	{list("crl", "ocsp"), list("ca/lint")},
 	{list("ca/keys"), list("ca/keys/...")},
-	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
+	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint", "ca/inventory"), list("ca")},
 	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
 	{list("ca/approval"), list("api/rpc")},
-	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")}, // tells instances of each other's profiles
+	{list("ca/inventory"), list("ca/approval", "api/rpc", "store", "store/postgres", "store/sqlite", "store/storetest")}, // rows and pages are its values
+	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")},                                  // tells instances of each other's profiles
 	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
+	{list("crl"), list("crl/mirror")},
 	{list("internal/auth", "internal/audit"), list("crl/crlserver")}, // to bring in a list is a privileged verb
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
 	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
@@ -43,7 +45,7 @@ var table = []rule{
 	{list("migrations"), list("store/postgres", "store/sqlite", "cmd/signet")},
 	{list("api/signetv1"), list("api/rpc", "api/rest", "api/client")},
 	{list("api/openapi"), list("api/rest")},
-	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testdb", except+"internal/testder", except+"internal/testprogram", except+"internal/invariant"),
+	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testbucket", except+"internal/testdb", except+"internal/testder", except+"internal/testprogram", except+"internal/invariant"),
 		list("internal/server", "cmd/signet", "scripts/...")},
 	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant")},
 
@@ -69,7 +71,7 @@ var declaresStore = []string{
 }
 
 // testSupport are packages that only tests import, and that may import package testing.
-var testSupport = []string{"internal/testpki", "internal/testdb", "internal/testder", "internal/testprogram", "internal/invariant", "store/storetest"}
+var testSupport = []string{"internal/testbucket", "internal/testpki", "internal/testdb", "internal/testder", "internal/testprogram", "internal/invariant", "store/storetest"}
 
 // confinements keep a foreign package inside, or out of, some rooms.
 var confinements = []confinement{

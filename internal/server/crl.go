@@ -14,6 +14,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/crl/mirror"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -40,10 +41,10 @@ func (s *Server) openCRL(ctx context.Context) (err error) {
 func (s *Server) crlMirrors() (mirrors []crlserver.Mirror, err error) {
 	c := s.config.CRL
 	if c.Directory != "" {
-		mirrors = append(mirrors, crlserver.Directory(s.config.Path(c.Directory)))
+		mirrors = append(mirrors, mirror.NewDirectory(s.config.Path(c.Directory)))
 	}
 	if c.S3.Bucket != "" {
-		bucket, err := crlserver.S3(crlserver.S3Config{Endpoint: c.S3.Endpoint, Region: c.S3.Region, Bucket: c.S3.Bucket, Prefix: c.S3.Prefix,
+		bucket, err := mirror.NewS3(mirror.S3Config{Endpoint: c.S3.Endpoint, Region: c.S3.Region, Bucket: c.S3.Bucket, Prefix: c.S3.Prefix,
 			AccessKey: os.Getenv("AWS_ACCESS_KEY_ID"), SecretKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), Session: os.Getenv("AWS_SESSION_TOKEN")})
 		if err != nil {
 			return nil, err

@@ -158,6 +158,7 @@ CREATE TABLE jobs (
 	actor         text NOT NULL,            -- who made it; its entries carry this actor
 	comment       text NOT NULL,
 	selected      bigint NOT NULL DEFAULT 0, -- by the dry run
+	authorities   bigint NOT NULL DEFAULT 0, -- of them, certificates of authorities
 	revoked       bigint NOT NULL DEFAULT 0, -- entries appended
 	skipped       bigint NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      bigint NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
@@ -281,7 +282,7 @@ END $$;
 -- signet_job_stretch returns the next indices that a job looks at, [o_from, o_to) of one week of one issuer; null at the end.
 -- A scan goes through everything that was reserved. What is recorded behind it meanwhile lies in ranges that were open after
 -- the job started: those the sweep goes through.
-CREATE FUNCTION signet_job_stretch(p_job jobs, p_window bigint, p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint,
+CREATE FUNCTION signet_job_stretch(p_job jobs, p_window bigint, p_issuers bytea[], p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint,
 	OUT o_epoch integer, OUT o_issuer bytea, OUT o_from bigint, OUT o_to bigint) LANGUAGE plpgsql STABLE
 	SET enable_seqscan = off AS $$
 BEGIN
@@ -292,7 +293,7 @@ BEGIN
 				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x WHERE p_job.sweeps AND x.state = 1
 				UNION ALL SELECT x.epoch, x.issuer, x.from_idx, x.to_idx FROM ranges x
 					WHERE p_job.sweeps AND x.state = 2 AND x.changed_at >= p_job.sweeps_from - interval '1 minute') r
-			WHERE (r.epoch, r.issuer) >= (p_job.cursor_epoch, p_job.cursor_issuer) AND (p_issuer IS NULL OR r.issuer = p_issuer)
+			WHERE (r.epoch, r.issuer) >= (p_job.cursor_epoch, p_job.cursor_issuer) AND (p_issuers IS NULL OR r.issuer = ANY (p_issuers))
 			  AND r.epoch >= p_epoch_from AND (p_epoch_to IS NULL OR r.epoch < p_epoch_to)) g
 		WHERE g.from_idx < g.to_idx ORDER BY g.epoch, g.issuer, g.from_idx LIMIT 1;
 END $$;
@@ -303,8 +304,8 @@ END $$;
 -- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked. Everything
 -- but the insertion itself is done before the ledger is locked.
 CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint,
-	p_issuer bytea, p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
-	p_issued_from timestamptz, p_issued_to timestamptz, p_keys bytea[], p_names text[], p_spared text[], p_serials boolean,
+	p_issuers bytea[], p_epoch_from integer, p_epoch_to integer, p_idx_from bigint, p_idx_to bigint, p_profile text, p_account text,
+	p_issued_from timestamptz, p_issued_to timestamptz, p_ends_from timestamptz, p_ends_to timestamptz, p_keys bytea[], p_names text[], p_spared text[], p_serials boolean,
 	OUT state smallint, OUT busy boolean, OUT revoked integer, OUT skipped integer, OUT seq bigint, OUT held interval)
 	LANGUAGE plpgsql
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -321,6 +322,7 @@ DECLARE
 	v_chosen  job_candidate[];
 	v_last    job_candidate;
 	v_entries ledger_entry[];
+	v_serials text;    -- of the entries, hashed
 	v_ended   boolean; -- this pass
 BEGIN
 	SELECT * INTO v_job FROM jobs WHERE id = p_job FOR UPDATE;
@@ -363,13 +365,14 @@ BEGIN
 		END IF;
 	ELSE
 		SELECT o_epoch, o_issuer, o_from, o_to INTO v_epoch, v_issuer, v_from, v_to
-			FROM signet_job_stretch(v_job, p_window, p_issuer, p_epoch_from, p_epoch_to, p_idx_from, p_idx_to);
+			FROM signet_job_stretch(v_job, p_window, p_issuers, p_epoch_from, p_epoch_to, p_idx_from, p_idx_to);
 		v_ended := v_to IS NULL;
 		IF NOT v_ended THEN
 			v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
 				WHERE c.epoch = v_epoch AND c.issuer = v_issuer AND c.idx >= v_from AND c.idx < v_to AND c.not_after > v_now
 				  AND (p_profile IS NULL OR c.profile = p_profile) AND (p_account IS NULL OR c.account = p_account)
 				  AND (p_issued_from IS NULL OR c.issued_at >= p_issued_from) AND (p_issued_to IS NULL OR c.issued_at < p_issued_to)
+				  AND (p_ends_from IS NULL OR c.not_after >= p_ends_from) AND (p_ends_to IS NULL OR c.not_after < p_ends_to)
 				  AND (p_names IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
 					WHERE n.reversed = ANY (p_names) AND n.epoch = v_epoch AND n.issuer = v_issuer AND n.idx = c.idx))
 				  AND (p_spared IS NULL OR c.account <> 'system' AND c.profile <> ALL (p_spared))
@@ -404,16 +407,18 @@ BEGIN
 	IF revoked = 0 AND state = 2 THEN
 		RETURN;
 	END IF;
-	v_locked := clock_timestamp();
+	v_serials := encode(sha256((SELECT string_agg(e.serial, '' ORDER BY e.n)
+		FROM unnest(v_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n))), 'hex');
 	IF revoked > 0 THEN
+		PERFORM FROM ledger_head FOR UPDATE; -- waiting for it holds up nobody
+		v_locked := clock_timestamp();
 		seq := signet_ledger_append(v_entries, v_read);
 		UPDATE jobs SET last_seq = signet_job_chunk.seq WHERE id = p_job;
 	END IF;
 	PERFORM signet_audit_append(signet_audit_event(p_at, v_job.actor, CASE WHEN state = 4 THEN 'job.finish' ELSE 'job.chunk' END,
 		'job/' || encode(p_job, 'hex'), '', '', jsonb_build_object('revoked', revoked::text, 'skipped', skipped::text, 'last', seq::text,
-			'serials_sha256', coalesce((SELECT encode(sha256(string_agg(e.serial, '' ORDER BY e.n)), 'hex')
-				FROM unnest(v_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n)), ''))));
-	held := clock_timestamp() - v_locked;
+			'serials_sha256', coalesce(v_serials, ''))));
+	held := coalesce(clock_timestamp() - v_locked, held);
 END $$;
 
 -- signet_move_job moves a job from one of some states to another, and says whether it did.

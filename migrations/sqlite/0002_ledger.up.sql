@@ -50,6 +50,7 @@ CREATE TABLE jobs (
 	actor         TEXT NOT NULL,              -- who made it; its entries carry this actor
 	comment       TEXT NOT NULL,
 	selected      INTEGER NOT NULL DEFAULT 0, -- by the dry run
+	authorities   INTEGER NOT NULL DEFAULT 0, -- of them, certificates of authorities
 	revoked       INTEGER NOT NULL DEFAULT 0, -- entries appended
 	skipped       INTEGER NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      INTEGER NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -21,15 +21,16 @@ const (
 	jobLease  = 10 * time.Second // for which a runner has a job to itself after a chunk
 )
 
-// selectorArgs are the parameters that a selector becomes: $1 to $12 where a query takes it alone.
+// selectorArgs are the parameters that a selector becomes: $1 to $14 where a query takes it alone.
 func selectorArgs(s revocation.Selector, at time.Time) []any {
-	var issuer []byte
-	if !s.Issuer.IsZero() {
-		issuer = s.Issuer[:]
+	var issuers [][]byte
+	for _, issuer := range s.Issuers() {
+		issuers = append(issuers, issuer[:])
 	}
+	from, to := s.Weeks()
 	var epochTo *int32
-	if s.ToEpoch != 0 {
-		epochTo = new(int32(s.ToEpoch))
+	if to != 0 {
+		epochTo = new(int32(to))
 	}
 	var idxTo *int64
 	if s.ToIndex != 0 {
@@ -41,29 +42,32 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 	}
 	var names []string
 	for _, name := range s.Names {
-		names = append(names, ca.ReversedName(name.Value))
+		names = append(names, inventory.ReversedName(name.Value))
 	}
-	return []any{issuer, max(int32(s.FromEpoch), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
-		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), keys, names, s.Spared()}
+	return []any{issuers, max(int32(from), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
+		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), nullTime(s.ExpiresFrom), nullTime(s.ExpiresUntil), keys, names, s.Spared()}
 }
 
 // CountSelected implements revocation.JobBooks.
-func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (revocation.Estimate, error) {
+func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, authorities []string, at time.Time) (revocation.Estimate, error) {
 	const op = "count selected certificates"
-	from := `certificates c WHERE c.epoch >= $2 AND c.not_after > $13
-		AND ($1::bytea IS NULL OR c.issuer = $1) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
+	from := `certificates c WHERE c.epoch >= $2 AND c.not_after > $15
+		AND ($1::bytea[] IS NULL OR c.issuer = ANY ($1)) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
 		AND ($6::text IS NULL OR c.profile = $6) AND ($7::text IS NULL OR c.account = $7)
 		AND ($8::timestamptz IS NULL OR c.issued_at >= $8) AND ($9::timestamptz IS NULL OR c.issued_at < $9)
-		AND ($10::bytea[] IS NULL OR c.spki_hash = ANY ($10))
-		AND ($11::text[] IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
-			WHERE n.reversed = ANY ($11) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))
-		AND ($12::text[] IS NULL OR c.account <> 'system' AND c.profile <> ALL ($12))`
-	args := append(selectorArgs(selector, at), at)
+		AND ($10::timestamptz IS NULL OR c.not_after >= $10) AND ($11::timestamptz IS NULL OR c.not_after < $11)
+		AND ($12::bytea[] IS NULL OR c.spki_hash = ANY ($12))
+		AND ($13::text[] IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
+			WHERE n.reversed = ANY ($13) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))
+		AND ($14::text[] IS NULL OR c.account <> 'system' AND c.profile <> ALL ($14))`
+	profiles := "$16::text[]"
+	args := append(selectorArgs(selector, at), at, authorities)
 	if selector.Serials {
 		issuer, epoch, idx, serial := claimColumns(claims)
 		from = `unnest($1::bytea[], $2::integer[], $3::bigint[], $4::bytea[]) AS s (issuer, epoch, idx, serial)
 			JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial WHERE c.not_after > $5`
-		args = []any{issuer, epoch, idx, serial, at}
+		profiles = "$6::text[]"
+		args = []any{issuer, epoch, idx, serial, at, authorities}
 	}
 	var estimate revocation.Estimate
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -71,7 +75,8 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+` AS block, count(*),
-				count(*) FILTER (WHERE (SELECT l.kind FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) IN (1, 2, 5))
+				count(*) FILTER (WHERE (SELECT l.kind FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) IN (1, 2, 5)),
+				count(*) FILTER (WHERE c.profile = ANY (`+profiles+`))
 			FROM `+from+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
 		if err != nil {
 			return err
@@ -85,10 +90,11 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
 	var issuer []byte
 	var epoch int32
-	var block, count, already int64
-	_, err = pgx.ForEachRow(rows, []any{&issuer, &epoch, &block, &count, &already}, func() error {
+	var block, count, already, authorities int64
+	_, err = pgx.ForEachRow(rows, []any{&issuer, &epoch, &block, &count, &already, &authorities}, func() error {
 		estimate.Selected += uint64(count)
 		estimate.Already += uint64(already)
+		estimate.Authorities += uint64(authorities)
 		scope := revocation.OfShard(pki.IssuerID(issuer), pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)})
 		estimate.Shards = append(estimate.Shards, revocation.ShardEffect{Scope: scope, Entries: uint64(count - already)})
 		return nil
@@ -105,8 +111,8 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 		return createdAt, translate(op, err)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING created_at`,
-			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected)).Scan(&createdAt)
+		err := tx.QueryRow(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, authorities) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING created_at`,
+			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected), int64(job.Authorities)).Scan(&createdAt)
 		if err != nil {
 			return err
 		}
@@ -123,7 +129,7 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return createdAt.UTC(), translate(op, err)
 }
 
-const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
+const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
 
 // MoveJob implements revocation.JobBooks.
 func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (revocation.Job, error) {
@@ -183,7 +189,7 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocat
 	var seq int64
 	args := append([]any{job.ID[:], runner[:], jobLease, limit, int64(jobWindow), at.UnixMicro()}, selectorArgs(job.Selector, at)...)
 	err = s.pool.QueryRow(ctx, `SELECT state, busy, revoked, skipped, seq, held
-		FROM signet_job_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`, append(args, job.Selector.Serials)...).
+		FROM signet_job_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)`, append(args, job.Selector.Serials)...).
 		Scan(&state, &chunk.Busy, &chunk.Revoked, &chunk.Skipped, &seq, &chunk.Held)
 	chunk.State, chunk.Seq = revocation.JobState(state), uint64(seq)
 	return chunk, translate("run job", err)
@@ -193,16 +199,16 @@ func scanJob(row pgx.CollectableRow) (job revocation.Job, err error) {
 	var id []byte
 	var state, reason int16
 	var selector string
-	var selected, revoked, skipped, examined, lastSeq int64
+	var selected, authorities, revoked, skipped, examined, lastSeq int64
 	var invalidityAt, startedAt, endedAt *time.Time
-	err = row.Scan(&id, &state, &selector, &reason, &invalidityAt, &job.Actor, &job.Comment, &selected, &revoked, &skipped, &examined, &lastSeq,
+	err = row.Scan(&id, &state, &selector, &reason, &invalidityAt, &job.Actor, &job.Comment, &selected, &authorities, &revoked, &skipped, &examined, &lastSeq,
 		&job.Failure, &job.CreatedAt, &startedAt, &endedAt)
 	if err != nil {
 		return job, err
 	}
 	copy(job.ID[:], id)
 	job.State, job.Reason = revocation.JobState(state), pki.Reason(reason)
-	job.Selected, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
+	job.Selected, job.Authorities, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(authorities), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
 	job.CreatedAt, job.InvalidityAt, job.StartedAt, job.EndedAt = job.CreatedAt.UTC(), timeOf(invalidityAt), timeOf(startedAt), timeOf(endedAt)
 	return job, json.Unmarshal([]byte(selector), &job.Selector)
 }

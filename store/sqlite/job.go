@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -26,12 +26,13 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 		where += " AND " + condition
 		args = append(args, values...)
 	}
-	where, args = `c.epoch >= ? AND c.not_after > ?`, []any{max(int64(s.FromEpoch), firstEpoch(at)), at.UnixMicro()}
-	if !s.Issuer.IsZero() {
-		and(`c.issuer = ?`, s.Issuer[:])
+	from, to := s.Weeks()
+	where, args = `c.epoch >= ? AND c.not_after > ?`, []any{max(int64(from), firstEpoch(at)), at.UnixMicro()}
+	if issuers := issuersOf(s); issuers != nil {
+		and(in(`c.issuer`, len(issuers)), issuers...)
 	}
-	if s.ToEpoch != 0 {
-		and(`c.epoch < ?`, int64(s.ToEpoch))
+	if to != 0 {
+		and(`c.epoch < ?`, int64(to))
 	}
 	if s.FromIndex != 0 {
 		and(`c.idx >= ?`, int64(s.FromIndex))
@@ -51,6 +52,12 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	if !s.IssuedUntil.IsZero() {
 		and(`c.issued_at < ?`, s.IssuedUntil.UnixMicro())
 	}
+	if !s.ExpiresFrom.IsZero() {
+		and(`c.not_after >= ?`, s.ExpiresFrom.UnixMicro())
+	}
+	if !s.ExpiresUntil.IsZero() {
+		and(`c.not_after < ?`, s.ExpiresUntil.UnixMicro())
+	}
 	if len(s.Keys) > 0 {
 		var keys []any
 		for i := range s.Keys {
@@ -61,44 +68,58 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	if len(s.Names) > 0 {
 		var names []any
 		for _, name := range s.Names {
-			names = append(names, ca.ReversedName(name.Value))
+			names = append(names, inventory.ReversedName(name.Value))
 		}
 		and(`EXISTS (SELECT 1 FROM certificate_names n WHERE `+in(`n.reversed`, len(names))+` AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx)`, names...)
 	}
-	if spared := s.Spared(); spared != nil {
-		var profiles []any
-		for _, profile := range spared {
-			profiles = append(profiles, profile)
-		}
-		and(`c.account <> 'system' AND NOT `+in(`c.profile`, len(profiles)), profiles...)
+	if spared := profilesOf(s.Spared()); spared != nil {
+		and(`c.account <> 'system' AND NOT `+in(`c.profile`, len(spared)), spared...)
 	}
 	return where, args
+}
+
+// profilesOf are names of profiles as arguments.
+func profilesOf(names []string) (profiles []any) {
+	for _, name := range names {
+		profiles = append(profiles, name)
+	}
+	return profiles
+}
+
+// issuersOf are those that a selector narrows to, as arguments. Nil: it does not.
+func issuersOf(s revocation.Selector) (issuers []any) {
+	for _, issuer := range s.Issuers() {
+		issuers = append(issuers, issuer[:])
+	}
+	return issuers
 }
 
 // lastKind is the kind of the last ledger entry of certificate c.
 const lastKind = `(SELECT l.kind FROM ledger l WHERE l.issuer = c.issuer AND l.epoch = c.epoch AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1)`
 
 // CountSelected implements revocation.JobBooks.
-func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (estimate revocation.Estimate, err error) {
+func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, authorities []string, at time.Time) (estimate revocation.Estimate, err error) {
 	const op = "count selected certificates"
 	if selector.Serials {
-		return s.countListed(ctx, claims, at)
+		return s.countListed(ctx, claims, authorities, at)
 	}
 	where, args := conditions(selector, at)
-	rows, err := s.read.QueryContext(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+`, count(*), count(*) FILTER (WHERE `+lastKind+` IN (1, 2, 5))
-		FROM certificates c WHERE `+where+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
+	counted := profilesOf(authorities)
+	rows, err := s.read.QueryContext(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+`, count(*), count(*) FILTER (WHERE `+lastKind+` IN (1, 2, 5)), count(*) FILTER (WHERE `+in(`c.profile`, len(counted))+`)
+		FROM certificates c WHERE `+where+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, append(counted, args...)...)
 	if err != nil {
 		return estimate, translate(op, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var issuer []byte
-		var epoch, block, count, already int64
-		if err := rows.Scan(&issuer, &epoch, &block, &count, &already); err != nil {
+		var epoch, block, count, already, authorities int64
+		if err := rows.Scan(&issuer, &epoch, &block, &count, &already, &authorities); err != nil {
 			return estimate, translate(op, err)
 		}
 		estimate.Selected += uint64(count)
 		estimate.Already += uint64(already)
+		estimate.Authorities += uint64(authorities)
 		scope := revocation.OfShard(pki.IssuerID(issuer), pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)})
 		estimate.Shards = append(estimate.Shards, revocation.ShardEffect{Scope: scope, Entries: uint64(count - already)})
 	}
@@ -106,9 +127,9 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 }
 
 // countListed is CountSelected for a list of serials.
-func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at time.Time) (estimate revocation.Estimate, err error) {
+func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, authorities []string, at time.Time) (estimate revocation.Estimate, err error) {
 	const op = "count listed certificates"
-	query, err := s.read.PrepareContext(ctx, `SELECT coalesce(`+lastKind+`, 0) FROM certificates c
+	query, err := s.read.PrepareContext(ctx, `SELECT c.profile, coalesce(`+lastKind+`, 0) FROM certificates c
 		WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ? AND c.serial = ? AND c.not_after > ?`)
 	if err != nil {
 		return estimate, translate(op, err)
@@ -117,8 +138,9 @@ func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at t
 	shards := map[revocation.Scope]uint64{}
 	for i := range claims {
 		c := &claims[i]
+		var profile string
 		var kind revocation.Kind
-		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:], at.UnixMicro()).Scan(&kind)
+		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:], at.UnixMicro()).Scan(&profile, &kind)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue
 		}
@@ -126,6 +148,9 @@ func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at t
 			return estimate, translate(op, err)
 		}
 		estimate.Selected++
+		if slices.Contains(authorities, profile) {
+			estimate.Authorities++
+		}
 		scope := revocation.OfShard(c.Issuer, c.Position.Shard())
 		switch kind {
 		case revocation.KindRevoke, revocation.KindReasonChange, revocation.KindVoid:
@@ -173,9 +198,9 @@ func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []rev
 	if job.State == revocation.JobRunning {
 		startedAt = now.UnixMicro()
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, created_at, started_at, sweeps_from)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+rangesChanged+`)`,
-		job.ID[:], int64(job.State), string(selector), int64(job.Reason), nullMicros(job.InvalidityAt), job.Actor, job.Comment, int64(job.Selected), now.UnixMicro(), startedAt)
+	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, created_at, started_at, sweeps_from)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+rangesChanged+`)`,
+		job.ID[:], int64(job.State), string(selector), int64(job.Reason), nullMicros(job.InvalidityAt), job.Actor, job.Comment, int64(job.Selected), int64(job.Authorities), now.UnixMicro(), startedAt)
 	if err != nil || len(claims) == 0 {
 		return err
 	}
@@ -193,7 +218,7 @@ func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []rev
 	return nil
 }
 
-const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
+const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
 
 // MoveJob implements revocation.JobBooks.
 func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (job revocation.Job, err error) {
@@ -404,26 +429,28 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 // sweep goes through.
 func nextStretch(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor, now time.Time) (group cursor, to int64, err error) {
 	s := job.Selector
-	args := []any{nil, int64(s.FromIndex), at.epoch, at.issuer, at.idx, nil, max(int64(s.FromEpoch), firstEpoch(now)), nil}
+	fromWeek, toWeek := s.Weeks()
+	args := []any{nil, int64(s.FromIndex), at.epoch, at.issuer, at.idx, max(int64(fromWeek), firstEpoch(now)), nil}
 	if s.ToIndex != 0 {
 		args[0] = int64(s.ToIndex)
 	}
-	if !s.Issuer.IsZero() {
-		args[5] = s.Issuer[:]
-	}
-	if s.ToEpoch != 0 {
-		args[7] = int64(s.ToEpoch)
+	if toWeek != 0 {
+		args[6] = int64(toWeek)
 	}
 	places := `(SELECT epoch, issuer, 0 AS start, next_idx AS stop FROM epochs)`
 	if at.sweeps {
 		places = `(SELECT epoch, issuer, from_idx AS start, to_idx AS stop FROM ranges WHERE state = 1
-			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= (SELECT sweeps_from FROM jobs WHERE id = ?9))`
+			UNION ALL SELECT epoch, issuer, from_idx, to_idx FROM ranges WHERE state = 2 AND changed_at >= (SELECT sweeps_from FROM jobs WHERE id = ?8))`
 		args = append(args, job.ID[:])
+	}
+	narrowed := ""
+	if issuers := issuersOf(s); issuers != nil {
+		narrowed, args = ` AND `+in(`e.issuer`, len(issuers)), append(args, issuers...)
 	}
 	err = tx.QueryRowContext(ctx, `SELECT epoch, issuer, from_idx, to_idx FROM
 		(SELECT e.epoch, e.issuer, min(e.stop, coalesce(?1, e.stop)) AS to_idx,
 			max(e.start, ?2, CASE WHEN e.epoch = ?3 AND e.issuer = ?4 THEN ?5 + 1 ELSE 0 END) AS from_idx
-		FROM `+places+` e WHERE (e.epoch, e.issuer) >= (?3, ?4) AND (?6 IS NULL OR e.issuer = ?6) AND e.epoch >= ?7 AND (?8 IS NULL OR e.epoch < ?8))
+		FROM `+places+` e WHERE (e.epoch, e.issuer) >= (?3, ?4) AND e.epoch >= ?6 AND (?7 IS NULL OR e.epoch < ?7)`+narrowed+`)
 		WHERE from_idx < to_idx ORDER BY epoch, issuer, from_idx LIMIT 1`, args...).
 		Scan(&group.epoch, &group.issuer, &group.idx, &to)
 	return group, to, err
@@ -434,17 +461,17 @@ type row interface{ Scan(...any) error }
 
 func scanJob(row row) (job revocation.Job, err error) {
 	var id []byte
-	var state, reason, selected, revoked, skipped, examined, lastSeq, createdAt int64
+	var state, reason, selected, authorities, revoked, skipped, examined, lastSeq, createdAt int64
 	var selector string
 	var invalidityAt, startedAt, endedAt sql.NullInt64
-	err = row.Scan(&id, &state, &selector, &reason, &invalidityAt, &job.Actor, &job.Comment, &selected, &revoked, &skipped, &examined, &lastSeq,
+	err = row.Scan(&id, &state, &selector, &reason, &invalidityAt, &job.Actor, &job.Comment, &selected, &authorities, &revoked, &skipped, &examined, &lastSeq,
 		&job.Failure, &createdAt, &startedAt, &endedAt)
 	if err != nil {
 		return job, err
 	}
 	copy(job.ID[:], id)
 	job.State, job.Reason = revocation.JobState(state), pki.Reason(reason)
-	job.Selected, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
+	job.Selected, job.Authorities, job.Revoked, job.Skipped, job.Examined, job.LastSeq = uint64(selected), uint64(authorities), uint64(revoked), uint64(skipped), uint64(examined), uint64(lastSeq)
 	job.CreatedAt, job.InvalidityAt, job.StartedAt, job.EndedAt = time.UnixMicro(createdAt).UTC(), timeOf(invalidityAt), timeOf(startedAt), timeOf(endedAt)
 	return job, json.Unmarshal([]byte(selector), &job.Selector)
 }

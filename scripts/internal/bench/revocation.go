@@ -406,7 +406,7 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 	count := int(plan.Job.Selected - plan.AlreadyRevoked)
 	serverCPU, databaseCPU := cpuOf(w.pid())+cpuOf(twin.pid()), cpuOfTree(b.postgresPID)
 	began := time.Now()
-	if _, err := w.api.StartJob(ctx, plan.Job.ID); err != nil {
+	if _, err := w.api.StartJob(ctx, plan.Job.ID, false); err != nil {
 		return err
 	}
 	var beside []time.Duration

@@ -1,4 +1,4 @@
-package crlserver
+package mirror
 
 import (
 	"bytes"
@@ -36,13 +36,13 @@ type S3Config struct {
 	Now       func() time.Time // zero: time.Now
 }
 
-// s3 is a mirror in an S3-compatible object store.
-type s3 struct{ config S3Config }
-
-// S3 returns a mirror in a bucket. Objects carry the CRL number, and are replaced by compare-and-swap on their entity tag,
-// so that any number of instances may write and a larger number is never replaced by a smaller one. The store must
+// S3 is a bucket of an S3-compatible object store. Objects carry the CRL number, and are replaced by compare-and-swap on their
+// entity tag, so that any number of instances may write and a larger number is never replaced by a smaller one. The store must
 // honour If-Match and If-None-Match on PUT.
-func S3(config S3Config) (Mirror, error) {
+type S3 struct{ config S3Config }
+
+// NewS3 checks the configuration; nothing is asked of the store.
+func NewS3(config S3Config) (*S3, error) {
 	const op = "make S3 mirror"
 	if config.Endpoint == "" || config.Bucket == "" || config.AccessKey == "" || config.SecretKey == "" {
 		return nil, pki.Errorf(pki.KindInvalid, op, "endpoint, bucket, access key and secret key are required")
@@ -64,10 +64,11 @@ func S3(config S3Config) (Mirror, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &s3{config}, nil
+	return &S3{config}, nil
 }
 
-func (s *s3) String() string { return s.config.Endpoint + "/" + s.config.Bucket }
+// String names the bucket.
+func (s *S3) String() string { return s.config.Endpoint + "/" + s.config.Bucket }
 
 // numberHeader is where an object carries its CRL number.
 const numberHeader = "X-Amz-Meta-Signet-Crl-Number"
@@ -76,16 +77,16 @@ const numberHeader = "X-Amz-Meta-Signet-Crl-Number"
 const swaps = 5
 
 // Put stores a list unless the object has the same or a larger number.
-func (s *s3) Put(ctx context.Context, name string, document crl.Document, head Head) error {
+func (s *S3) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
 	for range swaps {
-		tag, number, err := s.stat(ctx, name)
+		tag, has, err := s.stat(ctx, name)
 		if err != nil {
 			return err
 		}
-		if tag != "" && number >= head.Number {
+		if tag != "" && has >= number {
 			return nil
 		}
-		swapped, err := s.swap(ctx, name, document, head, tag)
+		swapped, err := s.swap(ctx, name, document, number, tag)
 		if err != nil || swapped {
 			return err
 		}
@@ -94,7 +95,7 @@ func (s *s3) Put(ctx context.Context, name string, document crl.Document, head H
 }
 
 // stat returns the entity tag and the number of an object; the tag is empty if there is none.
-func (s *s3) stat(ctx context.Context, name string) (tag string, number uint64, err error) {
+func (s *S3) stat(ctx context.Context, name string) (tag string, number uint64, err error) {
 	response, err := s.call(ctx, http.MethodHead, s.object(name), nil, emptySum, nil)
 	if err != nil {
 		return "", 0, err
@@ -114,11 +115,11 @@ func (s *s3) stat(ctx context.Context, name string) (tag string, number uint64, 
 }
 
 // swap writes an object if it still has the tag, or is still absent if the tag is empty.
-func (s *s3) swap(ctx context.Context, name string, document crl.Document, head Head, tag string) (bool, error) {
+func (s *S3) swap(ctx context.Context, name string, document crl.Document, number uint64, tag string) (bool, error) {
 	header := http.Header{}
 	header.Set("Content-Type", "application/pkix-crl")
 	header.Set("Cache-Control", fmt.Sprintf("public, max-age=%d, must-revalidate", int(s.config.MaxAge/time.Second)))
-	header.Set(numberHeader, strconv.FormatUint(head.Number, 10))
+	header.Set(numberHeader, strconv.FormatUint(number, 10))
 	if tag == "" {
 		header.Set("If-None-Match", "*")
 	} else {
@@ -142,7 +143,7 @@ func (s *s3) swap(ctx context.Context, name string, document crl.Document, head 
 }
 
 // Remove removes an object.
-func (s *s3) Remove(ctx context.Context, name string) error {
+func (s *S3) Remove(ctx context.Context, name string) error {
 	response, err := s.call(ctx, http.MethodDelete, s.object(name), nil, emptySum, nil)
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (s *s3) Remove(ctx context.Context, name string) error {
 }
 
 // Names lists objects, a thousand at a time.
-func (s *s3) Names(ctx context.Context) (names []string, err error) {
+func (s *S3) Names(ctx context.Context) (names []string, err error) {
 	for token := ""; ; {
 		response, err := s.call(ctx, http.MethodGet, s.listing(token), nil, emptySum, nil)
 		if err != nil {
@@ -184,12 +185,12 @@ func (s *s3) Names(ctx context.Context) (names []string, err error) {
 }
 
 // object is where an object is.
-func (s *s3) object(name string) string {
+func (s *S3) object(name string) string {
 	return s.config.Endpoint + "/" + escaped(s.config.Bucket) + "/" + escaped(s.config.Prefix+name)
 }
 
 // listing is where the names of objects are, from a token on. Its parameters are in the order that signatures want.
-func (s *s3) listing(token string) string {
+func (s *S3) listing(token string) string {
 	parameter := func(name, value string) string { return name + "=" + strings.ReplaceAll(escaped(value), "/", "%2F") }
 	query := "list-type=2&" + parameter("prefix", s.config.Prefix+"crl/")
 	if token != "" {
@@ -205,7 +206,7 @@ const emptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8
 const answerMax = 4 << 20
 
 // call sends one signed request and reads its answer, so that the connection can be used again.
-func (s *s3) call(ctx context.Context, method, target string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
+func (s *S3) call(ctx context.Context, method, target string, header http.Header, sum string, document crl.Document) (*http.Response, error) {
 	var body io.Reader
 	if document != nil {
 		body = document.Reader()
@@ -245,7 +246,7 @@ func escaped(path string) string {
 }
 
 // sign adds an AWS Signature, version 4, over every header that is set and the host.
-func (s *s3) sign(request *http.Request, sum string) {
+func (s *S3) sign(request *http.Request, sum string) {
 	now := s.config.Now().UTC()
 	request.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
 	request.Header.Set("X-Amz-Content-Sha256", sum)

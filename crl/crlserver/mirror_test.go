@@ -1,0 +1,262 @@
+package crlserver_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/crl/mirror"
+	"signet.example/signet/internal/testbucket"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
+)
+
+func newBucket(t *testing.T) (*testbucket.Bucket, *mirror.S3) {
+	b := testbucket.New(t)
+	m, err := mirror.NewS3(mirror.S3Config{Endpoint: b.Endpoint, Bucket: "lists", Prefix: "pki/", AccessKey: "id", SecretKey: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, m
+}
+
+// TestDirectory: the copy on disk is the list, replaced as it changes.
+func TestDirectory(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Filed CA")
+	a.reserve(t, epoch, 0, base)
+	dir := t.TempDir()
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{mirror.NewDirectory(dir)} }, a.config())
+	for index := range uint64(2) {
+		p.await(t, a.revoke(t, index))
+		for _, list := range []crlserver.List{a.shard(), a.complete()} {
+			eventually(t, "the file", func() bool {
+				document, _, _ := p.Document(list)
+				data, err := os.ReadFile(filepath.Join(dir, "crl", list.String()))
+				return err == nil && string(data) == string(document.Bytes())
+			})
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "crl", "*", ".signet-*")); err != nil || len(left) != 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
+// TestS3Mirror: the bucket follows what is published, across a time when it is down.
+func TestS3Mirror(t *testing.T) {
+	t.Parallel()
+	b, m := newBucket(t)
+	down := 3
+	b.Before = func(string) int {
+		if down > 0 {
+			down--
+			return http.StatusInternalServerError
+		}
+		return 0
+	}
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Mirrored CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{m} }, a.config())
+	for index := range uint64(2) {
+		p.await(t, a.revoke(t, index))
+		for _, list := range []crlserver.List{a.shard(), a.complete()} {
+			eventually(t, "the object", func() bool {
+				document, _, _ := p.Document(list)
+				o, ok := b.Get("/lists/pki/crl/" + list.String())
+				return ok && o.Body == string(document.Bytes())
+			})
+		}
+	}
+}
+
+// TestS3Outage: of a time when the bucket does not answer, however many lists are published in it, nothing is kept but what is published anyway:
+// afterwards the last of each list is written, once, and nothing of lists that came and went. Meanwhile the lag grows.
+func TestS3Outage(t *testing.T) {
+	t.Parallel()
+	b, m := newBucket(t)
+	b.Up = make(chan struct{})
+	back := sync.OnceFunc(func() { close(b.Up) })
+	t.Cleanup(back) // before the server is closed: it waits for its requests
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Copied CA")
+	a.reserve(t, epoch, 0, base)
+	a.reserve(t, epoch+8, 0, base)
+	c := &clock{}
+	p := start(t, s, c, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{m} }, a.config())
+	long := a.shard()
+	long.Shard.Epoch += 8
+	for index := range uint64(10) {
+		a.revoke(t, index)
+		p.await(t, a.append(t, a.event(epoch+8, index, revocation.KindRevoke, pki.Superseded, 0)))
+	}
+	c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+	eventually(t, "the last list of a week", func() bool { _, h, ok := p.Document(a.shard()); return ok && h.Final })
+	c.move(73 * time.Hour)
+	eventually(t, "no list of that week", func() bool { _, _, ok := p.Document(a.shard()); return !ok })
+	p.await(t, a.append(t, a.event(epoch+8, 99, revocation.KindRevoke, pki.Superseded, 0)))
+	eventually(t, "lists of now", func() bool {
+		_, shard, _ := p.Document(long)
+		_, complete, _ := p.Document(a.complete())
+		return shard.Entries == 11 && complete.Entries == 11 && c.now().Sub(shard.ThisUpdate) < time.Hour && c.now().Sub(complete.ThisUpdate) < time.Hour
+	})
+	lag := func() time.Duration { return p.Lags()["mirror "+m.String()] }
+	if lags := p.Lags(); lag() < 73*time.Hour || lags["shard"] != 0 || lags["complete"] != 0 {
+		t.Errorf("the bucket has nothing since days, and the lags are %v", lags)
+	}
+
+	back()
+	eventually(t, "no lag", func() bool { return lag() == 0 })
+	var want []string
+	for _, list := range []crlserver.List{long, a.complete()} {
+		document, head, _ := p.Document(list)
+		path := "/lists/pki/crl/" + list.String()
+		want = append(want, path+" "+strconv.FormatUint(head.Number, 10))
+		if o, ok := b.Get(path); !ok || o.Body != string(document.Bytes()) {
+			t.Errorf("%s is not in the bucket as it is served", list)
+		}
+	}
+	slices.Sort(want)
+	if puts := slices.Sorted(slices.Values(b.Puts())); !slices.Equal(puts, want) || len(b.Paths()) != 2 {
+		t.Errorf("written: %v, want %v; there is %v", puts, want, b.Paths())
+	}
+}
+
+// stuck is a mirror that never answers in time.
+type stuck struct{}
+
+func (stuck) Put(ctx context.Context, _ string, _ crl.Document, _ uint64) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+func (stuck) Names(context.Context) ([]string, error) { return nil, errors.New("never asked") }
+func (stuck) Remove(context.Context, string) error    { return errors.New("never asked") }
+func (stuck) String() string                          { return "a place that never answers" }
+
+// TestStuckMirror: a place that does not answer delays nothing, and the publisher still stops.
+func TestStuckMirror(t *testing.T) {
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Stuck CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{stuck{}} }, a.config())
+	p.await(t, a.revoke(t, 1))
+	p.stop()
+}
+
+// A copy of a list that is over is removed, by a process that did not put it there: not before it has ended, and nothing else is.
+func TestCopiesOfListsThatAreOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b, inBucket := newBucket(t)
+	for name, place := range map[string]struct {
+		crlserver.Mirror
+		put func(name string)
+		has func(name string) bool
+	}{
+		"directory": {mirror.NewDirectory(dir), func(name string) {
+			path := filepath.Join(dir, "crl", name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}, func(name string) bool { _, err := os.Stat(filepath.Join(dir, "crl", name)); return err == nil }},
+		"bucket": {inBucket, func(name string) { b.Put("/lists/pki/crl/"+name, testbucket.Object{}) }, func(name string) bool { _, ok := b.Get("/lists/pki/crl/" + name); return ok }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testdb.SQLite(t)
+			a := newAuthority(t, s, "Copied CA")
+			a.reserve(t, epoch, 0, base)
+			a.reserve(t, epoch+8, 0, base)
+			a.reserve(t, epoch-1, 0, base)
+			elsewhere := newAuthority(t, s, "CA of another instance")
+			elsewhere.reserve(t, epoch, 0, base)
+			mirrored := func(validity time.Duration) func(c *crlserver.Config) {
+				return func(c *crlserver.Config) { c.Mirrors, c.Validity = []crlserver.Mirror{place}, validity }
+			}
+			c := &clock{}
+			p := start(t, s, c, mirrored(0), a.config())
+			later, earlier := a.shard(), a.shard()
+			later.Shard.Epoch, earlier.Shard.Epoch = epoch+8, epoch-1
+			stay := []string{later.String(), earlier.String(), a.complete().String(), a.delta().String(), "ffffffffffffffffffff/1-0.crl", elsewhere.issuer.String() + "/1-0.crl", "notes.txt", a.issuer.String() + "/1-0.txt"}
+			for _, name := range append(stay[:3:3], a.shard().String()) {
+				eventually(t, "the copy "+name, func() bool { return place.has(name) })
+			}
+			p.stop()
+			for _, name := range stay[3:] {
+				place.put(name)
+			}
+
+			check := func(when string, validity time.Duration, over string, stay ...string) {
+				t.Helper()
+				place.put(over)
+				p := start(t, s, c, mirrored(validity), a.config())
+				eventually(t, when+": no copy "+over, func() bool { return !place.has(over) })
+				p.stop()
+				for _, name := range stay {
+					if !place.has(name) {
+						t.Errorf("%s: %s is gone", when, name)
+					}
+				}
+			}
+			testdb.Exec(t, s, `DELETE FROM publications WHERE epoch = 400`) // nobody knows of the shard's list any more
+			c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+			check("when the week has passed", 24*time.Hour*30, a.issuer.String()+"/1-0.crl", append(stay, a.shard().String())...)
+			c.move(73 * time.Hour)
+			check("when its last list has ended", 0, a.shard().String(), stay...)
+		})
+	}
+}
+
+// A copy that cannot be removed holds up no other, and is not tried again and again.
+func TestCopiesThatStay(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Copied CA")
+	a.reserve(t, epoch+8, 0, base)
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "crl", a.issuer.String()), 0o755), os.WriteFile(filepath.Join(dir, "crl", a.shard().String()), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	c, place := &clock{}, &unremovable{Mirror: mirror.NewDirectory(dir)}
+	c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(31 * 24 * time.Hour)))
+	p := start(t, s, c, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{place} }, a.config())
+	eventually(t, "it is tried", func() bool { return place.tried.Load() > 0 })
+	for index := range uint64(3) {
+		a.append(t, a.event(epoch+8, index, revocation.KindRevoke, pki.Superseded, 0))
+		eventually(t, "the copy of another list", func() bool { return place.entries.Load() > int64(index) })
+	}
+	p.stop()
+	if n := place.tried.Load(); n != 1 {
+		t.Errorf("it was tried %d times within an hour", n)
+	}
+}
+
+type unremovable struct {
+	crlserver.Mirror
+	tried   atomic.Int32
+	entries atomic.Int64 // of the copy of a shard's list
+}
+
+func (m *unremovable) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
+	err := m.Mirror.Put(ctx, name, document, number)
+	if copied, parseErr := crl.Parse(document.Bytes()); parseErr == nil && err == nil && strings.HasSuffix(name, "-0.crl") {
+		m.entries.Store(int64(copied.Len()))
+	}
+	return err
+}
+
+func (m *unremovable) Remove(context.Context, string) error {
+	m.tried.Add(1)
+	return errors.New("not allowed")
+}

@@ -1,0 +1,79 @@
+package mirror_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/crl/mirror"
+)
+
+// list is a list with a number.
+func list(t *testing.T, number uint64) crl.Document {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := asn1.Marshal(pkix.Name{CommonName: "Shared CA"}.ToRDNSequence())
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := crl.Template{Issuer: name, KeyID: []byte("shared"), Number: number, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	document, _, err := template.Sign(nil, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return document
+}
+
+// TestSharedDirectory: of instances that write to one folder, none replaces a list by an older one, whether it wrote the
+// newer one or finds it; what is no list is replaced.
+func TestSharedDirectory(t *testing.T) {
+	old, young := list(t, 1), list(t, 2)
+	dir := t.TempDir()
+	one, two := mirror.NewDirectory(dir), mirror.NewDirectory(dir)
+	name := "crl/x.crl"
+	for i, step := range []struct {
+		to     *mirror.Directory
+		doc    crl.Document
+		number uint64
+		want   crl.Document
+	}{{one, young, 2, young}, {two, old, 1, young}, {one, old, 1, young}, {two, young, 2, young}} {
+		if err := step.to.Put(t.Context(), name, step.doc, step.number); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(data) != string(step.want.Bytes()) {
+			t.Errorf("after step %d the file is another: %v", i, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("no list"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.Put(t.Context(), name, old, 1); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(data) != string(old.Bytes()) {
+		t.Errorf("what was no list is still there: %v", err)
+	}
+	held := flock.New(filepath.Join(dir, ".signet.lock"))
+	if ok, err := held.TryLock(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	defer held.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := one.Put(ctx, name, young, 2); err == nil {
+		t.Error("it wrote while another instance was writing")
+	}
+}
