@@ -3,7 +3,6 @@ package crlserver_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -11,10 +10,7 @@ import (
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/testdb"
-	"signet.example/signet/pki"
-	"signet.example/signet/revocation"
 	"signet.example/signet/store"
-	"signet.example/signet/store/sqlite"
 )
 
 // wall is a mirror that takes nothing.
