@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/lint"
 	"signet.example/signet/ca/policy"
@@ -418,7 +419,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 	now := a.config.Now().UTC().Truncate(time.Microsecond)
 	serial := d.serial
 	entry := Entry{
-		Certificate: Certificate{
+		Certificate: inventory.Certificate{
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
@@ -433,7 +434,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 		},
 	}
 	if d.subject.common != "" {
-		entry.Names = append(slices.Clip(entry.Names), Name{Value: strings.ToLower(d.subject.common)})
+		entry.Names = append(slices.Clip(entry.Names), inventory.Name{Value: strings.ToLower(d.subject.common)})
 	}
 	if o.RequestID != "" {
 		entry.Digest = o.Request.Digest()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 )
@@ -93,7 +94,7 @@ func (a *Authority) checkReuse(ctx context.Context, o order, d *draft) error {
 	if d.profile.Reuse == profile.ReuseAllow {
 		return nil
 	}
-	f := Filter{KeyHash: d.keyHash, ExpiresFrom: a.config.Now()}
+	f := inventory.Filter{KeyHash: d.keyHash, ExpiresFrom: a.config.Now()}
 	if d.profile.Reuse == profile.ReuseAccount {
 		f.NotAccount = o.principal.Account
 	}

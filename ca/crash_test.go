@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
@@ -42,7 +43,7 @@ func readBooks(t *testing.T, s store.Store) books {
 	b := books{recorded: make(map[place]pki.Serial), void: make(map[place]pki.Serial)}
 	cursor := ""
 	for {
-		page, err := s.ListCertificates(t.Context(), ca.Filter{}, cursor, 1000)
+		page, err := s.ListCertificates(t.Context(), inventory.Filter{}, cursor, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
@@ -58,32 +59,32 @@ func (a *Authority) Find(ctx context.Context, grant auth.Grant, serial pki.Seria
 
 // List returns a page of at most limit (1 to 1,000; zero: 100) certificates behind a cursor (empty: from the first). A
 // grant for one account sees that account.
-func (a *Authority) List(ctx context.Context, grant auth.Grant, filter Filter, cursor string, limit int) (Page, error) {
+func (a *Authority) List(ctx context.Context, grant auth.Grant, filter inventory.Filter, cursor string, limit int) (inventory.Page, error) {
 	const op = "list certificates"
 	if limit == 0 {
 		limit = 100
 	}
 	if limit < 0 || limit > 1000 {
-		return Page{}, pki.Errorf(pki.KindInvalid, op, "want 1 to 1,000").InField("limit")
+		return inventory.Page{}, pki.Errorf(pki.KindInvalid, op, "want 1 to 1,000").InField("limit")
 	}
 	filter, err := a.narrow(op, grant, filter)
 	if err != nil {
-		return Page{}, err
+		return inventory.Page{}, err
 	}
 	return a.config.Inventory.ListCertificates(ctx, filter, cursor, limit)
 }
 
 // Count counts certificates, exactly up to a bound and by estimate beyond it.
-func (a *Authority) Count(ctx context.Context, grant auth.Grant, filter Filter) (Count, error) {
+func (a *Authority) Count(ctx context.Context, grant auth.Grant, filter inventory.Filter) (inventory.Count, error) {
 	filter, err := a.narrow("count certificates", grant, filter)
 	if err != nil {
-		return Count{}, err
+		return inventory.Count{}, err
 	}
 	return a.config.Inventory.CountCertificates(ctx, filter)
 }
 
 // narrow lets a grant for one account see that account only.
-func (a *Authority) narrow(op string, grant auth.Grant, filter Filter) (Filter, error) {
+func (a *Authority) narrow(op string, grant auth.Grant, filter inventory.Filter) (inventory.Filter, error) {
 	if filter.Now.IsZero() {
 		filter.Now = a.config.Now()
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/pki"
 )
 
@@ -12,7 +13,7 @@ import (
 // the CSR. The new one lives no longer than the old one did, and no longer than the profile gives today. A CSR that names
 // anything else than the old certificate is refused; so is renewing an authority. Whether the caller may ask at all is
 // decided before; Issue checks everything against the profile of today.
-func (a *Authority) Renewal(old Certificate, csr []byte, requestID string) (Request, error) {
+func (a *Authority) Renewal(old inventory.Certificate, csr []byte, requestID string) (Request, error) {
 	const op = "renew certificate"
 	leaf, err := x509.ParseCertificate(old.DER)
 	if err != nil {

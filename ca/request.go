@@ -3,6 +3,7 @@ package ca
 import (
 	"time"
 
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/pki"
 )
 
@@ -38,7 +39,7 @@ type Subject struct {
 
 // Issued is a certificate that is durably recorded.
 type Issued struct {
-	Certificate
+	inventory.Certificate
 	Chain    [][]byte // DER certificates above it, nearest first, without the root
 	Repeated bool     // answered from an earlier call with the same request id
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 )
@@ -66,29 +67,11 @@ type RangeStore interface {
 	ExpiredRanges(ctx context.Context, after RangeID, limit int) ([]Range, error)
 }
 
-// Certificate is one row of the inventory.
-type Certificate struct {
-	Issuer    pki.IssuerID
-	Position  pki.Position
-	Serial    pki.Serial
-	Profile   string
-	Account   string
-	Subject   string // RFC 4514
-	KeyHash   pki.KeyHash
-	NotBefore time.Time
-	NotAfter  time.Time
-	IssuedAt  time.Time
-	DER       []byte
-}
-
-// Name is a searchable name of a certificate. Type zero is the common name.
-type Name = pki.Identifier
-
 // Entry is one certificate to record, with the proof that its index is still ours and what it must not collide with.
 type Entry struct {
-	Certificate
+	inventory.Certificate
 	Range       RangeID
-	Names       []Name
+	Names       []inventory.Name
 	KeyMaterial pki.KeyHash // SHA-256 of the key material; see pki.HashKeyMaterial
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set
@@ -123,7 +106,7 @@ const (
 // is answered by its approval, whatever became of it.
 type Answered struct {
 	Digest      [32]byte // of the request
-	Certificate Certificate
+	Certificate inventory.Certificate
 	Approval    ApprovalID
 }
 
@@ -192,48 +175,9 @@ type IssuerStore interface {
 // Inventory is what can be asked about certificates that were issued.
 type Inventory interface {
 	// GetCertificate returns KindNotFound if nothing is recorded there under this serial.
-	GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (Certificate, error)
+	GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (inventory.Certificate, error)
 	// ListCertificates returns at most limit certificates behind the cursor, in the order that the filter implies.
-	ListCertificates(ctx context.Context, filter Filter, cursor string, limit int) (Page, error)
+	ListCertificates(ctx context.Context, filter inventory.Filter, cursor string, limit int) (inventory.Page, error)
 	// CountCertificates counts up to a bound, and estimates beyond it.
-	CountCertificates(ctx context.Context, filter Filter) (Count, error)
-}
-
-// CertificateStatus filters by status. Zero is any.
-type CertificateStatus uint8
-
-// The statuses to filter by.
-const (
-	StatusAny CertificateStatus = iota
-	StatusValid
-	StatusRevoked // on hold included
-	StatusExpired
-)
-
-// Filter selects certificates; zero fields select everything. Times are [from, to).
-type Filter struct {
-	Name                   string // exact name, lower case
-	NameSuffix             string // names that end so: "example.com" finds it and everything below it
-	Serial                 pki.Serial
-	KeyHash                pki.KeyHash
-	Issuer                 pki.IssuerID
-	Profile                string
-	Account                string
-	NotAccount             string // of any account but this
-	Status                 CertificateStatus
-	Now                    time.Time // for Status
-	ExpiresFrom, ExpiresTo time.Time
-	IssuedFrom, IssuedTo   time.Time
-}
-
-// Page is part of a list. Next is empty on the last page.
-type Page struct {
-	Certificates []Certificate
-	Next         string
-}
-
-// Count is a number of certificates.
-type Count struct {
-	N     int64
-	Exact bool
+	CountCertificates(ctx context.Context, filter inventory.Filter) (inventory.Count, error)
 }

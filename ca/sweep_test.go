@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -39,7 +40,7 @@ func TestPassedEpochsAreSweptUnlessRetained(t *testing.T) {
 		count := func() int64 {
 			total := int64(0)
 			for _, issuer := range []ca.Issuer{old, signs} {
-				c, err := s.CountCertificates(t.Context(), ca.Filter{Issuer: issuer.ID})
+				c, err := s.CountCertificates(t.Context(), inventory.Filter{Issuer: issuer.ID})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -44,7 +45,7 @@ func issued(b *testing.B, i *issuer, n int) (keys []revocation.Key) {
 			p := pki.Position{Epoch: epoch, Index: index}
 			var number [8]byte
 			binary.BigEndian.PutUint64(number[:], index)
-			entries = append(entries, ca.Entry{Range: r.ID, KeyMaterial: sha256.Sum256(number[:]), Certificate: ca.Certificate{Issuer: i.id, Position: p,
+			entries = append(entries, ca.Entry{Range: r.ID, KeyMaterial: sha256.Sum256(number[:]), Certificate: inventory.Certificate{Issuer: i.id, Position: p,
 				Serial: pki.NewSerial(key, i.key, p), Profile: "server", Account: "alice", KeyHash: sha256.Sum256(number[1:]), NotBefore: now,
 				NotAfter: time.Unix(epoch.Start()+3600, 0), IssuedAt: now, DER: make([]byte, 900)},
 				Event: audit.Event{At: now, Actor: "token:alice", Action: "certificate.issue", Outcome: audit.OK}})

@@ -302,8 +302,8 @@ func nextSize(size int, chunk Chunk) int {
 	switch {
 	case chunk.Held > ledgerHeldFor:
 		return max(minChunk, size*2/3)
-	case chunk.Held < ledgerHeldFor/2 && chunk.Revoked == size:
-		return min(maxChunk, size*3/2)
+	case chunk.Held < ledgerHeldFor*3/4 && chunk.Revoked == size:
+		return min(maxChunk, size*5/4)
 	}
 	return size
 }

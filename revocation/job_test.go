@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -107,7 +107,7 @@ func TestJobSelectors(t *testing.T) {
 			testdb.Exec(t, s, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS names_%d PARTITION OF certificate_names FOR VALUES IN (%[1]d)`, epoch))
 		}
 		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, 'elpmaxe.a', 1, $2, 0)`, int64(epoch), one.id[:])
-		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, $2, $3, $4, 1)`, int64(epoch), ca.ReversedName("Jane.Doe@a.example"), int64(pki.Email), one.id[:])
+		testdb.Exec(t, s, `INSERT INTO certificate_names (epoch, reversed, kind, issuer, idx) VALUES ($1, $2, $3, $4, 1)`, int64(epoch), inventory.ReversedName("Jane.Doe@a.example"), int64(pki.Email), one.id[:])
 		u := newUniverse(t, s)
 		jobs := newJobs(t, s, u, 1)
 		l := newLedger(t, s, u)

@@ -26,7 +26,7 @@ type Log interface {
 	// LedgerScope yields the entries of a scope with after < Seq <= upTo, in order. An error ends it.
 	LedgerScope(ctx context.Context, scope Scope, after, upTo uint64) iter.Seq2[Entry, error]
 
-	// LedgerLoad yields every entry with Seq <= upTo that is foreign or whose epoch is at least from. Entries of one
+	// LedgerLoad yields every entry with Seq <= upTo that is foreign, or whose epoch is at least from; no KindRestore. Entries of one
 	// certificate come in order; entries of different ones need not. An error ends it.
 	LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error]
 

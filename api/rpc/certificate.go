@@ -13,6 +13,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -243,7 +244,7 @@ func (s *certificateService) CountCertificates(ctx context.Context, m *signetv1.
 	return signetv1.CountCertificatesResponse_builder{Count: new(uint64(count.N)), Exact: &count.Exact}.Build(), nil
 }
 
-func (s *certificateService) selected(ctx context.Context, op string, m filtering) (ca.Filter, auth.Grant, error) {
+func (s *certificateService) selected(ctx context.Context, op string, m filtering) (inventory.Filter, auth.Grant, error) {
 	filter, err := filterFrom(op, m, s.api.config.Now())
 	if err != nil {
 		return filter, auth.Grant{}, err
@@ -253,7 +254,7 @@ func (s *certificateService) selected(ctx context.Context, op string, m filterin
 }
 
 // lookUp asks for the status of many certificates at once: those of open ranges share one question to the database.
-func (s *certificateService) lookUp(ctx context.Context, certificates []ca.Certificate) ([]revocation.Answer, error) {
+func (s *certificateService) lookUp(ctx context.Context, certificates []inventory.Certificate) ([]revocation.Answer, error) {
 	answers := make([]revocation.Answer, len(certificates))
 	failures := make([]error, len(certificates))
 	var all sync.WaitGroup

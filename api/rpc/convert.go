@@ -14,6 +14,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -129,18 +130,18 @@ func roleFrom(op string, r signetv1.Role) (auth.Role, error) {
 	return auth.RoleNone, invalid(op, "role", "%d is no role: want ROLE_AUDITOR, ROLE_REQUESTER, ROLE_APPROVER or ROLE_ADMIN", int32(r))
 }
 
-func standingFrom(op string, s signetv1.Standing) (ca.CertificateStatus, error) {
+func standingFrom(op string, s signetv1.Standing) (inventory.CertificateStatus, error) {
 	switch s {
 	case signetv1.Standing_STANDING_UNSPECIFIED:
-		return ca.StatusAny, nil
+		return inventory.StatusAny, nil
 	case signetv1.Standing_STANDING_VALID:
-		return ca.StatusValid, nil
+		return inventory.StatusValid, nil
 	case signetv1.Standing_STANDING_REVOKED:
-		return ca.StatusRevoked, nil
+		return inventory.StatusRevoked, nil
 	case signetv1.Standing_STANDING_EXPIRED:
-		return ca.StatusExpired, nil
+		return inventory.StatusExpired, nil
 	}
-	return ca.StatusAny, invalid(op, "standing", "%d is no standing", int32(s))
+	return inventory.StatusAny, invalid(op, "standing", "%d is no standing", int32(s))
 }
 
 func waitFrom(op string, w signetv1.WaitFor) (published bool, err error) {
@@ -278,8 +279,8 @@ type filtering interface {
 	GetIssuedBefore() *timestamppb.Timestamp
 }
 
-func filterFrom(op string, m filtering, now time.Time) (ca.Filter, error) {
-	f := ca.Filter{Profile: m.GetProfile(), Account: m.GetAccount(), Now: now}
+func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error) {
+	f := inventory.Filter{Profile: m.GetProfile(), Account: m.GetAccount(), Now: now}
 	if text := m.GetIdentifier(); text != "" {
 		name, err := pki.ParseIdentifier(text)
 		if err != nil {
@@ -362,7 +363,7 @@ func statusTo(a revocation.Answer) (signetv1.CertificateStatus, *signetv1.Revoca
 	return signetv1.CertificateStatus_CERTIFICATE_STATUS_REVOKED, facts
 }
 
-func certificateTo(c ca.Certificate, a revocation.Answer) *signetv1.Certificate {
+func certificateTo(c inventory.Certificate, a revocation.Answer) *signetv1.Certificate {
 	fingerprint := sha256.Sum256(c.DER)
 	status, facts := statusTo(a)
 	return signetv1.Certificate_builder{

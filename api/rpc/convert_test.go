@@ -24,6 +24,7 @@ import (
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -125,13 +126,13 @@ func everyField(t *testing.T, m proto.Message, convert func(proto.Message) (any,
 
 func TestCertificateTo(t *testing.T) {
 	der := selfSigned(t)
-	c := ca.Certificate{Issuer: pki.IssuerID{1}, Serial: pki.Serial{2}, Profile: "server", Account: "web", Subject: "CN=x", KeyHash: pki.KeyHash{3},
+	c := inventory.Certificate{Issuer: pki.IssuerID{1}, Serial: pki.Serial{2}, Profile: "server", Account: "web", Subject: "CN=x", KeyHash: pki.KeyHash{3},
 		NotBefore: at, NotAfter: at.Add(time.Hour), IssuedAt: at.Add(time.Minute), DER: der}
 	revoked := revocation.Answer{Status: pki.StatusRevoked, Reason: pki.KeyCompromise, RevokedAt: at, InvalidityAt: at.Add(-time.Hour), EventSeq: 7}
 	m := rpc.CertificateTo(c, revoked)
 	complete(t, m)
 	complete(t, m.GetRevocation())
-	matters(t, c, func(c ca.Certificate) any { return rpc.CertificateTo(c, revoked) }, "Position") // told by the serial
+	matters(t, c, func(c inventory.Certificate) any { return rpc.CertificateTo(c, revoked) }, "Position") // told by the serial
 	want := []string{"dns:a.example", "dns:*.b.example", "email:me@a.example", "ip:192.0.2.1", "ip:2001:db8::1", "uri:spiffe://a.example/x"}
 	if !reflect.DeepEqual(m.GetIdentifiers(), want) {
 		t.Errorf("identifiers %v, want %v", m.GetIdentifiers(), want)

@@ -10,7 +10,7 @@ import (
 	"errors"
 
 	"signet.example/signet/api/signetv1"
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -264,7 +264,7 @@ func (s *keyService) recorded(ctx context.Context, op, text string) (*compromise
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.api.config.Authority.List(ctx, grant, ca.Filter{KeyHash: hash}, "", 1)
+	page, err := s.api.config.Authority.List(ctx, grant, inventory.Filter{KeyHash: hash}, "", 1)
 	if err != nil {
 		return nil, err
 	}

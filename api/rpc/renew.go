@@ -14,6 +14,7 @@ import (
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -62,7 +63,7 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 }
 
 // sameNames is what renewals are counted by.
-func sameNames(c ca.Certificate) string {
+func sameNames(c inventory.Certificate) string {
 	names := append(identifiersTo(c.DER), c.Subject)
 	slices.Sort(names)
 	digest := sha256.Sum256([]byte(strings.Join(names, "\x00")))
@@ -74,29 +75,29 @@ const proofsWaiting = 32
 
 // proven returns the recorded certificate whose private key the caller has proved to hold and which is in force. Every
 // other outcome is KindUnauthenticated, a CSR that cannot be read, too many at once, or a fault of ours.
-func (s *certificateService) proven(ctx context.Context, m *signetv1.RenewCertificateRequest) (ca.Certificate, []byte, error) {
+func (s *certificateService) proven(ctx context.Context, m *signetv1.RenewCertificateRequest) (inventory.Certificate, []byte, error) {
 	// Strangers can ask for this as often as they like, and verifying signatures is what costs.
 	leave, err := s.api.proofs.take(ctx, networkOf(caller(ctx).Source))
 	if err != nil {
-		return ca.Certificate{}, nil, err
+		return inventory.Certificate{}, nil, err
 	}
 	defer leave()
 	leaf, err := claimed(ctx, m) // before anything else: who proves nothing learns nothing
 	if err != nil {
-		return ca.Certificate{}, nil, err
+		return inventory.Certificate{}, nil, err
 	}
 	csr, err := csrFrom("renew certificate", m)
 	if err != nil {
-		return ca.Certificate{}, nil, err
+		return inventory.Certificate{}, nil, err
 	}
 	issuer, signed := signer(s.api.config.Authority.Issuers(), leaf)
 	if !signed { // before its key is used, which may be of any size
-		return ca.Certificate{}, nil, unproven("the certificate is not from an issuer of this server")
+		return inventory.Certificate{}, nil, unproven("the certificate is not from an issuer of this server")
 	}
 	if m.HasProof() {
 		renewal := pki.Renewal{CSR: csr, RequestID: m.GetRequestId(), At: m.GetProof().GetSignedAt().AsTime()}
 		if err := renewal.Verify(leaf, m.GetProof().GetSignature(), s.api.config.Now()); err != nil {
-			return ca.Certificate{}, nil, unproven("%w", err)
+			return inventory.Certificate{}, nil, unproven("%w", err)
 		}
 	}
 	old, err := s.inForce(ctx, issuer, leaf)
@@ -142,31 +143,31 @@ func presented(ctx context.Context) (*x509.Certificate, error) {
 }
 
 // inForce finds the record of a certificate and lets it pass if it is exactly what was issued, valid now and not revoked.
-func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf *x509.Certificate) (ca.Certificate, error) {
+func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf *x509.Certificate) (inventory.Certificate, error) {
 	serial, err := pki.SerialFromBig(leaf.SerialNumber)
 	if err != nil {
-		return ca.Certificate{}, unproven("the serial number is not one of this server")
+		return inventory.Certificate{}, unproven("the serial number is not one of this server")
 	}
 	if now := s.api.config.Now(); now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-		return ca.Certificate{}, unproven("the certificate is not valid now")
+		return inventory.Certificate{}, unproven("the certificate is not valid now")
 	}
 	answer, err := s.api.config.Universe.Lookup(ctx, issuer.ID, serial)
 	if err != nil {
-		return ca.Certificate{}, err
+		return inventory.Certificate{}, err
 	}
 	if answer.Issuance != revocation.Issued || answer.Status != pki.StatusGood {
-		return ca.Certificate{}, unproven("the status of the certificate is %s", answer.Status)
+		return inventory.Certificate{}, unproven("the status of the certificate is %s", answer.Status)
 	}
 	grant, err := auth.System("renewal").Authorize(auth.ActionRead, "")
 	if err != nil {
-		return ca.Certificate{}, err
+		return inventory.Certificate{}, err
 	}
 	recorded, err := s.api.config.Authority.Get(ctx, grant, issuer.ID, serial)
 	if err != nil && pki.KindOf(err) != pki.KindNotFound {
-		return ca.Certificate{}, err
+		return inventory.Certificate{}, err
 	}
 	if err != nil || !bytes.Equal(recorded.DER, leaf.Raw) {
-		return ca.Certificate{}, unproven("the certificate is not what was issued")
+		return inventory.Certificate{}, unproven("the certificate is not what was issued")
 	}
 	return recorded.Certificate, nil
 }

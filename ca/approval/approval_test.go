@@ -19,6 +19,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/audit"
@@ -189,7 +190,7 @@ func (o *office) ask(r ca.Request) *approval.Application {
 
 func (o *office) certificates() int64 {
 	o.t.Helper()
-	n, err := o.store.CountCertificates(o.t.Context(), ca.Filter{Profile: "guarded"})
+	n, err := o.store.CountCertificates(o.t.Context(), inventory.Filter{Profile: "guarded"})
 	if err != nil {
 		o.t.Fatal(err)
 	}

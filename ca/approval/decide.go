@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -148,7 +149,7 @@ func (d *Desk) certificateCounts(ctx context.Context, op string, a *Application)
 	if err != nil {
 		return err
 	}
-	revoked, err := d.config.Authority.Count(ctx, read, ca.Filter{Issuer: issuer, Serial: serial, Status: ca.StatusRevoked}) // by any instance, up to now
+	revoked, err := d.config.Authority.Count(ctx, read, inventory.Filter{Issuer: issuer, Serial: serial, Status: inventory.StatusRevoked}) // by any instance, up to now
 	if err != nil || revoked.N == 0 {
 		return err
 	}

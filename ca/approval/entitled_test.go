@@ -9,6 +9,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
@@ -177,21 +178,21 @@ func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 // requester proved is to have the key of a certificate in force: once that is revoked or on hold, on any instance, it is neither
 // approved nor issued.
 func TestTheCertificateWasRevoked(t *testing.T) {
-	renewal := func(o *office, old *ca.Certificate) (auth.Principal, ca.Request) {
+	renewal := func(o *office, old *inventory.Certificate) (auth.Principal, ca.Request) {
 		r, err := o.Renewal(*old, request(o.t, "a.example.com").CSR, "")
 		if err != nil {
 			o.t.Fatal(err)
 		}
 		return auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile), r
 	}
-	mutual := func(o *office, old *ca.Certificate) (auth.Principal, ca.Request) {
+	mutual := func(o *office, old *inventory.Certificate) (auth.Principal, ca.Request) {
 		return auth.Principal{ID: "certificate:chief", Account: "chief", Role: auth.RoleRequester, Certificate: old.Issuer.String() + "/" + old.Serial.String()}, request(o.t, "b.example.com")
 	}
 	t.Run("to be renewed", func(t *testing.T) { certificateWasRevoked(t, renewal) })
 	t.Run("of a client", func(t *testing.T) { certificateWasRevoked(t, mutual) })
 }
 
-func certificateWasRevoked(t *testing.T, asking func(*office, *ca.Certificate) (auth.Principal, ca.Request)) {
+func certificateWasRevoked(t *testing.T, asking func(*office, *inventory.Certificate) (auth.Principal, ca.Request)) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		o := newOffice(t, s)
 		ledger, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: o.universe, Keys: s})

@@ -22,10 +22,11 @@ var table = []rule{
 	{list("ca/profile"), list("ca/policy")},
 	{list("crl", "ocsp"), list("ca/lint")},
 	{list("ca/keys"), list("ca/keys/...")},
-	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint"), list("ca")},
+	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint", "ca/inventory"), list("ca")},
 	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
 	{list("ca/approval"), list("api/rpc")},
-	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")}, // tells instances of each other's profiles
+	{list("ca/inventory"), list("ca/approval", "api/rpc", "store", "store/postgres", "store/sqlite", "store/storetest")}, // rows and pages are its values
+	{list("internal/auth", "internal/audit", "ca/profile"), list("ca/profile/rollout")},                                  // tells instances of each other's profiles
 	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
@@ -51,6 +52,10 @@ var table = []rule{
 	// The directory, keys and database of a Signet are opened, made, backed up and restored apart from the server that runs on them.
 	{list("internal/settings", "internal/durable", "internal/auth", "internal/audit", "ca", "ca/keys", "ca/keys/pkcs11", "ca/keys/softkey", "ca/profile",
 		"store", "store/postgres", "store/sqlite", "migrations"), list("internal/installation")},
+
+	// Parts of the server that have rules of their own; what they are given, and when they run, is the server's.
+	{list("internal/settings", "internal/durable", "internal/auth", "api/client", "api/rpc", "ca", "revocation"), list("internal/server/apicert")},
+	{list("internal/durable", "internal/audit", "store"), list("internal/server/highwater")},
 
 	{list("internal/durable"), list("internal/agent")},
 	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/settings"
@@ -122,7 +122,7 @@ func sameIssuers(t *testing.T, before, after store.Store) {
 			t.Errorf("issuer %d is %+v, want %+v", i, is[i], was[i])
 		}
 	}
-	count, err := after.CountCertificates(t.Context(), ca.Filter{Now: time.Now()})
+	count, err := after.CountCertificates(t.Context(), inventory.Filter{Now: time.Now()})
 	if err != nil || count.N != 2 {
 		t.Errorf("%d certificates, %v; want those of both issuers", count.N, err)
 	}

@@ -322,6 +322,7 @@ DECLARE
 	v_chosen  job_candidate[];
 	v_last    job_candidate;
 	v_entries ledger_entry[];
+	v_serials text;    -- of the entries, hashed
 	v_ended   boolean; -- this pass
 BEGIN
 	SELECT * INTO v_job FROM jobs WHERE id = p_job FOR UPDATE;
@@ -406,16 +407,18 @@ BEGIN
 	IF revoked = 0 AND state = 2 THEN
 		RETURN;
 	END IF;
-	v_locked := clock_timestamp();
+	v_serials := encode(sha256((SELECT string_agg(e.serial, '' ORDER BY e.n)
+		FROM unnest(v_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n))), 'hex');
 	IF revoked > 0 THEN
+		PERFORM FROM ledger_head FOR UPDATE; -- waiting for it holds up nobody
+		v_locked := clock_timestamp();
 		seq := signet_ledger_append(v_entries, v_read);
 		UPDATE jobs SET last_seq = signet_job_chunk.seq WHERE id = p_job;
 	END IF;
 	PERFORM signet_audit_append(signet_audit_event(p_at, v_job.actor, CASE WHEN state = 4 THEN 'job.finish' ELSE 'job.chunk' END,
 		'job/' || encode(p_job, 'hex'), '', '', jsonb_build_object('revoked', revoked::text, 'skipped', skipped::text, 'last', seq::text,
-			'serials_sha256', coalesce((SELECT encode(sha256(string_agg(e.serial, '' ORDER BY e.n)), 'hex')
-				FROM unnest(v_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n)), ''))));
-	held := clock_timestamp() - v_locked;
+			'serials_sha256', coalesce(v_serials, ''))));
+	held := coalesce(clock_timestamp() - v_locked, held);
 END $$;
 
 -- signet_move_job moves a job from one of some states to another, and says whether it did.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -51,9 +52,9 @@ func BenchmarkRecord(b *testing.B) {
 					}
 					next = r.From
 				}
-				e := ca.Entry{Certificate: ca.Certificate{Issuer: issuer.Issuer(), Position: pki.Position{Epoch: epoch, Index: next}, Profile: "server", Account: "web",
+				e := ca.Entry{Certificate: inventory.Certificate{Issuer: issuer.Issuer(), Position: pki.Position{Epoch: epoch, Index: next}, Profile: "server", Account: "web",
 					NotBefore: now, NotAfter: now.Add(90 * 24 * time.Hour), IssuedAt: time.Now().UTC(), DER: make([]byte, 700)}, Range: r.ID,
-					Names: []ca.Name{{Type: pki.DNS, Value: fmt.Sprintf("host%d.example", next)}},
+					Names: []inventory.Name{{Type: pki.DNS, Value: fmt.Sprintf("host%d.example", next)}},
 					Event: audit.Event{At: now, Actor: "token:web", Action: "certificate.issue", Target: fmt.Sprintf("issuer/%s/serial/%040x", issuer.Issuer(), next), Outcome: audit.OK,
 						Detail: map[string]string{"profile": "server", "account": "web", "key": issuer.String(), "not_after": now.Format(time.RFC3339), "names": "1"}}}
 				for i := range 4 { // as hashes are: anywhere in their index

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 )
@@ -127,7 +128,7 @@ func (batch issuedNames) appendTo(b []byte, of *typeIDs) []byte {
 	for _, e := range batch {
 		known = known[:0]
 		for _, n := range e.Names {
-			one := name{ca.ReversedName(n.Value), n.Type}
+			one := name{inventory.ReversedName(n.Value), n.Type}
 			if slices.Contains(known, one) {
 				continue
 			}
@@ -229,7 +230,7 @@ func (s *Store) FindRequest(ctx context.Context, account, requestID string) (fou
 	if err != nil {
 		return found, translate(op, err)
 	}
-	found.Certificate, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (ca.Certificate, error) { return scanCertificate(row) })
+	found.Certificate, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (inventory.Certificate, error) { return scanCertificate(row) })
 	return found, translate(op, err)
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/pki"
 )
 
@@ -24,14 +24,14 @@ const revoked = `coalesce((SELECT l.kind IN (1, 2, 3) FROM ledger l WHERE l.issu
 const exactCount = 10_000
 
 // GetCertificate implements ca.Inventory.
-func (s *Store) GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (ca.Certificate, error) {
+func (s *Store) GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (inventory.Certificate, error) {
 	const op = "get certificate"
 	rows, err := s.pool.Query(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE c.issuer = $1 AND c.epoch = $2 AND c.idx = $3 AND c.serial = $4`,
 		issuer[:], int32(position.Epoch), int64(position.Index), serial[:])
 	if err != nil {
-		return ca.Certificate{}, translate(op, err)
+		return inventory.Certificate{}, translate(op, err)
 	}
-	c, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (ca.Certificate, error) { return scanCertificate(row) })
+	c, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (inventory.Certificate, error) { return scanCertificate(row) })
 	if pki.KindOf(translate(op, err)) == pki.KindNotFound {
 		return c, pki.Errorf(pki.KindNotFound, op, "this issuer has recorded no certificate with serial %s", serial).InField("serial")
 	}
@@ -39,50 +39,50 @@ func (s *Store) GetCertificate(ctx context.Context, issuer pki.IssuerID, serial 
 }
 
 // ListCertificates implements ca.Inventory.
-func (s *Store) ListCertificates(ctx context.Context, filter ca.Filter, cursor string, limit int) (ca.Page, error) {
+func (s *Store) ListCertificates(ctx context.Context, filter inventory.Filter, cursor string, limit int) (inventory.Page, error) {
 	const op = "list certificates"
 	at, issuer, after, err := filter.From(cursor)
 	if err != nil {
-		return ca.Page{}, err
+		return inventory.Page{}, err
 	}
 	q := &selection{limit: limit + 1}
 	if after {
 		q.after(filter.Order(), at, issuer)
 	}
 	if err := s.selectCertificates(ctx, q, filter); err != nil {
-		return ca.Page{}, translate(op, err)
+		return inventory.Page{}, translate(op, err)
 	}
 	rows, err := s.pool.Query(ctx, q.text(), q.args...)
 	if err != nil {
-		return ca.Page{}, translate(op, err)
+		return inventory.Page{}, translate(op, err)
 	}
 	found, err := pgx.CollectRows(rows, scanListed)
 	if err != nil {
-		return ca.Page{}, translate(op, err)
+		return inventory.Page{}, translate(op, err)
 	}
-	return ca.Cut(filter, found, limit), nil
+	return inventory.Cut(filter, found, limit), nil
 }
 
 // CountCertificates implements ca.Inventory. Beyond exactCount it is the planner's estimate, from statistics.
-func (s *Store) CountCertificates(ctx context.Context, filter ca.Filter) (ca.Count, error) {
+func (s *Store) CountCertificates(ctx context.Context, filter inventory.Filter) (inventory.Count, error) {
 	const op = "count certificates"
 	q := &selection{limit: exactCount + 1}
 	if err := s.selectCertificates(ctx, q, filter); err != nil {
-		return ca.Count{}, translate(op, err)
+		return inventory.Count{}, translate(op, err)
 	}
 	q.order = ""
 	counted := `SELECT count(DISTINCT (issuer, epoch, idx)) FROM (` + q.text() + `) AS q`
 	var n int64
 	if err := s.pool.QueryRow(ctx, counted, q.args...).Scan(&n); err != nil {
-		return ca.Count{}, translate(op, err)
+		return inventory.Count{}, translate(op, err)
 	}
 	if n <= exactCount {
-		return ca.Count{N: n, Exact: true}, nil
+		return inventory.Count{N: n, Exact: true}, nil
 	}
 	q.limit = 0
 	var plan []byte
 	if err := s.pool.QueryRow(ctx, `EXPLAIN (FORMAT JSON) `+q.text(), q.args...).Scan(&plan); err != nil {
-		return ca.Count{}, translate(op, err)
+		return inventory.Count{}, translate(op, err)
 	}
 	var explained []struct {
 		Plan struct {
@@ -90,9 +90,9 @@ func (s *Store) CountCertificates(ctx context.Context, filter ca.Filter) (ca.Cou
 		}
 	}
 	if err := json.Unmarshal(plan, &explained); err != nil || len(explained) != 1 {
-		return ca.Count{}, pki.Errorf(pki.KindInternal, op, "the plan cannot be read")
+		return inventory.Count{}, pki.Errorf(pki.KindInternal, op, "the plan cannot be read")
 	}
-	return ca.Count{N: max(int64(explained[0].Plan.Rows), n)}, nil
+	return inventory.Count{N: max(int64(explained[0].Plan.Rows), n)}, nil
 }
 
 // selection is a query over certificates c that grows by conditions.
@@ -131,38 +131,38 @@ func (q *selection) text() string {
 }
 
 // after continues behind a cursor.
-func (q *selection) after(order ca.Order, at ca.Cursor, issuer pki.IssuerID) {
+func (q *selection) after(order inventory.Order, at inventory.Cursor, issuer pki.IssuerID) {
 	epoch, idx, when := int32(at.Epoch), int64(at.Index), time.UnixMicro(at.Micros)
 	switch order {
-	case ca.ByIssuance:
+	case inventory.ByIssuance:
 		q.and(`(c.issued_at, c.issuer, c.epoch, c.idx) < (%s, %s, %s, %s)`, when, issuer[:], epoch, idx)
-	case ca.ByExpiry:
+	case inventory.ByExpiry:
 		q.and(`(c.not_after, c.issuer, c.epoch, c.idx) > (%s, %s, %s, %s)`, when, issuer[:], epoch, idx)
-	case ca.ByPosition, ca.BySerial:
+	case inventory.ByPosition, inventory.BySerial:
 		q.and(`(c.epoch, c.idx) < (%s, %s)`, epoch, idx)
-	case ca.ByLedger:
+	case inventory.ByLedger:
 		q.and(`l.seq < %s`, int64(at.Seq))
-	case ca.ByName:
+	case inventory.ByName:
 		q.and(`(n.reversed, n.kind, n.issuer, n.epoch, n.idx) > (%s, %s, %s, %s, %s)`, at.Name, int16(at.Kind), issuer[:], epoch, idx)
 	}
 }
 
 // selectCertificates completes the query with the order and the conditions of a filter.
-func (s *Store) selectCertificates(ctx context.Context, q *selection, f ca.Filter) error {
+func (s *Store) selectCertificates(ctx context.Context, q *selection, f inventory.Filter) error {
 	q.lead, q.from = `0::bigint, '', 0::smallint`, `certificates c`
 	switch f.Order() {
-	case ca.ByIssuance:
+	case inventory.ByIssuance:
 		q.order = ` ORDER BY c.issued_at DESC, c.issuer DESC, c.epoch DESC, c.idx DESC`
-	case ca.ByExpiry:
+	case inventory.ByExpiry:
 		q.order = ` ORDER BY c.not_after, c.issuer, c.epoch, c.idx`
-	case ca.ByPosition:
+	case inventory.ByPosition:
 		q.order = ` ORDER BY c.epoch DESC, c.idx DESC`
-	case ca.ByLedger:
+	case inventory.ByLedger:
 		q.lead, q.from = `l.seq, '', 0::smallint`, `ledger l JOIN certificates c ON c.issuer = l.issuer AND c.epoch = l.epoch AND c.idx = l.idx`
 		q.and(`l.epoch IS NOT NULL AND l.kind IN (1, 2, 3) AND NOT EXISTS (SELECT FROM ledger m
 			WHERE m.issuer = l.issuer AND m.epoch = l.epoch AND m.idx = l.idx AND m.seq > l.seq)`)
 		q.order = ` ORDER BY l.seq DESC`
-	case ca.ByName:
+	case inventory.ByName:
 		q.lead, q.from = `0::bigint, n.reversed, n.kind`, `certificate_names n JOIN certificates c ON c.issuer = n.issuer AND c.epoch = n.epoch AND c.idx = n.idx`
 		from, to := f.NameRange()
 		q.and(`n.reversed >= %s AND n.reversed < %s`, from, to)
@@ -170,7 +170,7 @@ func (s *Store) selectCertificates(ctx context.Context, q *selection, f ca.Filte
 			q.and(`(n.reversed = %s OR substr(n.reversed, length(%s) + 1, 1) = '.')`, from, from)
 		}
 		q.order = ` ORDER BY n.reversed, n.kind, n.issuer, n.epoch, n.idx`
-	case ca.BySerial:
+	case inventory.BySerial:
 		if err := s.whereSerial(ctx, q, f.Serial); err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ func (s *Store) whereSerial(ctx context.Context, q *selection, serial pki.Serial
 }
 
 // filter adds the conditions that no order implies.
-func (q *selection) filter(f ca.Filter) {
+func (q *selection) filter(f inventory.Filter) {
 	if !f.Issuer.IsZero() {
 		q.and(`c.issuer = %s`, f.Issuer[:])
 	}
@@ -225,18 +225,18 @@ func (q *selection) filter(f ca.Filter) {
 		}
 	}
 	switch f.Status {
-	case ca.StatusValid:
+	case inventory.StatusValid:
 		q.and(`c.not_after >= %s AND NOT `+revoked, f.Now)
-	case ca.StatusExpired:
+	case inventory.StatusExpired:
 		q.and(`c.not_after < %s`, f.Now)
-	case ca.StatusRevoked:
-		if f.Order() != ca.ByLedger {
+	case inventory.StatusRevoked:
+		if f.Order() != inventory.ByLedger {
 			q.and(revoked)
 		}
 	}
 }
 
-func scanListed(row pgx.CollectableRow) (listed ca.Listed, err error) {
+func scanListed(row pgx.CollectableRow) (listed inventory.Listed, err error) {
 	var seq int64
 	var kind int16
 	listed.Certificate, err = scanCertificate(row, &seq, &listed.Name, &kind)
@@ -245,8 +245,8 @@ func scanListed(row pgx.CollectableRow) (listed ca.Listed, err error) {
 }
 
 // scanCertificate reads certificateColumns behind other columns.
-func scanCertificate(row pgx.CollectableRow, before ...any) (ca.Certificate, error) {
-	var c ca.Certificate
+func scanCertificate(row pgx.CollectableRow, before ...any) (inventory.Certificate, error) {
+	var c inventory.Certificate
 	var issuer, serial, key []byte
 	var epoch int32
 	var idx int64

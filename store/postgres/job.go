@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -42,7 +42,7 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 	}
 	var names []string
 	for _, name := range s.Names {
-		names = append(names, ca.ReversedName(name.Value))
+		names = append(names, inventory.ReversedName(name.Value))
 	}
 	return []any{issuers, max(int32(from), firstEpoch(at)), epochTo, int64(s.FromIndex), idxTo, nullText(s.Profile), nullText(s.Account),
 		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), nullTime(s.ExpiresFrom), nullTime(s.ExpiresUntil), keys, names, s.Spared()}

@@ -41,17 +41,41 @@ func (s *Store) LedgerEntries(ctx context.Context, after uint64, limit int) ([]r
 
 // LedgerScope implements revocation.Log.
 func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
-	if !scope.Sharded {
-		return s.pages(ctx, `issuer = $4`, after, upTo, scope.Issuer[:])
+	if scope.Sharded {
+		return s.shard(ctx, scope, after, upTo)
 	}
-	from := int64(scope.Shard.Block) * pki.BlockSize
-	return s.pages(ctx, `issuer = $4 AND epoch = $5 AND idx >= $6 AND idx < $7`, after, upTo, scope.Issuer[:], int32(scope.Shard.Epoch), from, from+pki.BlockSize)
+	return s.inOrder(ctx, func(last revocation.Entry) (string, []any) {
+		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 AND seq <= $2 AND issuer = $3 ORDER BY seq LIMIT $4`,
+			[]any{int64(max(after, last.Seq)), clamp(upTo), scope.Issuer[:], pageSize}
+	})
+}
+
+// shard yields the entries of a shard with after < Seq <= upTo, in order, read at once: it has 16,384 certificates.
+func (s *Store) shard(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
+	return func(yield func(revocation.Entry, error) bool) {
+		from := int64(scope.Shard.Block) * pki.BlockSize
+		rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE issuer = $1 AND epoch = $2 AND idx >= $3 AND idx < $4 AND seq > $5 AND seq <= $6 ORDER BY seq`,
+			scope.Issuer[:], int32(scope.Shard.Epoch), from, from+pki.BlockSize, int64(after), clamp(upTo))
+		var entries []revocation.Entry
+		if err == nil {
+			entries, err = collectEntries(rows)
+		}
+		if err != nil {
+			yield(revocation.Entry{}, translate("read ledger", err))
+			return
+		}
+		for _, e := range entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
 }
 
 // LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
-		for e, err := range s.pages(ctx, `epoch IS NULL`, 0, upTo) {
+		for e, err := range s.foreign(ctx, upTo) {
 			if !yield(e, err) || err != nil {
 				return
 			}
@@ -75,9 +99,17 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 	}
 }
 
+// foreign yields the entries of imported and forged serials with Seq <= upTo, serial by serial.
+func (s *Store) foreign(ctx context.Context, upTo uint64) iter.Seq2[revocation.Entry, error] {
+	return s.inOrder(ctx, func(last revocation.Entry) (string, []any) {
+		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE epoch IS NULL AND (issuer, serial, seq) > ($1, $2, $3) AND seq <= $4
+				ORDER BY issuer, serial, seq LIMIT $5`, []any{last.Issuer[:], last.Serial[:], int64(last.Seq), clamp(upTo), pageSize}
+	})
+}
+
 // week yields the entries of one epoch with Seq <= upTo, certificate by certificate.
 func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[revocation.Entry, error] {
-	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
+	return s.inOrder(ctx, func(last revocation.Entry) (string, []any) {
 		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE epoch = $1 AND (epoch, issuer, idx, seq) > ($1, $2, $3, $4) AND seq <= $5
 				ORDER BY epoch, issuer, idx, seq LIMIT $6`, []any{epoch, last.Issuer[:], int64(last.Position.Index), int64(last.Seq), clamp(upTo), pageSize}
 	})
@@ -171,29 +203,16 @@ func (entries ledgerEntries) appendTo(b []byte, of *typeIDs) []byte {
 // pageSize is how many entries are read at once: a slow consumer holds no connection, and no statement lasts long.
 const pageSize = 20_000
 
-// pages yields the entries that meet a condition, whose parameters begin at $4, with after < Seq <= upTo, in order.
-func (s *Store) pages(ctx context.Context, condition string, after, upTo uint64, args ...any) iter.Seq2[revocation.Entry, error] {
-	query := `SELECT ` + ledgerColumns + ` FROM ledger WHERE seq > $1 AND seq <= $2 AND ` + condition + ` ORDER BY seq LIMIT $3`
-	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
-		return query, append([]any{int64(max(after, last.Seq)), clamp(upTo), pageSize}, args...)
-	})
-}
-
-// paged yields entries page by page; next is the query of the page that follows an entry, the zero one before the first.
-func (s *Store) paged(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
-	const op = "read ledger"
+// inOrder yields entries in the order of an index, page by page; next is the query of the page that follows an entry, the zero one
+// before the first.
+func (s *Store) inOrder(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		last := revocation.Entry{}
 		for {
 			query, args := next(last)
-			rows, err := s.pool.Query(ctx, query, args...)
+			page, err := s.page(ctx, query, args...)
 			if err != nil {
-				yield(revocation.Entry{}, translate(op, err))
-				return
-			}
-			page, err := collectEntries(rows)
-			if err != nil {
-				yield(revocation.Entry{}, translate(op, err))
+				yield(revocation.Entry{}, translate("read ledger", err))
 				return
 			}
 			for _, e := range page {
@@ -207,6 +226,23 @@ func (s *Store) paged(ctx context.Context, next func(last revocation.Entry) (que
 			last = page[len(page)-1]
 		}
 	}
+}
+
+// page reads a page along an index. Of a ledger that has grown since it was analysed the planner expects a few rows: it would collect
+// all that is left and sort it, for every page anew (a second at a million).
+func (s *Store) page(ctx context.Context, query string, args ...any) (page []revocation.Entry, err error) {
+	err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		page, err = collectEntries(rows)
+		return err
+	})
+	return page, err
 }
 
 // entryRow is a row of the ledger as it is scanned: everything may be null, for outer joins.
@@ -263,6 +299,9 @@ func collectEntries(rows pgx.Rows) (entries []revocation.Entry, err error) {
 			return nil, err
 		}
 		actor = e.Actor
+		if len(entries) == cap(entries) {
+			entries = slices.Grow(entries, 32+7*len(entries)) // entries are large, and rows come by ones or by thousands
+		}
 		entries = append(entries, e)
 	}
 	return entries, rows.Err()

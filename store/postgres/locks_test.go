@@ -16,6 +16,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/crl"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
@@ -122,7 +123,7 @@ func (r *rig) spawn(do func() error) <-chan struct{} {
 
 func (r *rig) entry(index uint64) ca.Entry {
 	return ca.Entry{
-		Certificate: ca.Certificate{Issuer: r.open.Issuer, Position: pki.Position{Epoch: r.open.Epoch, Index: index}, Serial: pki.Serial{0x41, byte(index)}, Profile: "server",
+		Certificate: inventory.Certificate{Issuer: r.open.Issuer, Position: pki.Position{Epoch: r.open.Epoch, Index: index}, Serial: pki.Serial{0x41, byte(index)}, Profile: "server",
 			Account: "web", KeyHash: sha256.Sum256([]byte("key")), NotBefore: at, NotAfter: time.Unix(r.open.Epoch.Start(), 0).UTC(), IssuedAt: at, DER: []byte{0x30, 0}},
 		Range: r.open.ID, KeyMaterial: pki.KeyHash{2}, Event: r.event(),
 	}

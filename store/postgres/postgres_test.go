@@ -1,8 +1,10 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store/postgres"
 )
 
@@ -104,5 +107,44 @@ func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 	exec(readOnly + "off")
 	if err := errors.Join(s.AppendAudit(t.Context(), event), s.Ping(t.Context())); err != nil {
 		t.Errorf("the database can be written again: %v", err)
+	}
+}
+
+// TestPagesOfAnUnknownLedger: a ledger that was never analysed is read once from its beginning to its end, and not once for each page.
+func TestPagesOfAnUnknownLedger(t *testing.T) {
+	store := testdb.Open(t, testdb.URL(t))
+	const entries = 100_000 // half of them of certificates, half of imported serials; pages are of 20,000
+	pool := store.TestingOnlyPool()
+	_, err := pool.Exec(t.Context(), `DO $$ BEGIN
+		ALTER TABLE ledger SET (autovacuum_enabled = off);
+		INSERT INTO ledger (seq, epoch, idx, issuer, serial, kind, reason, revoked_at, recorded_at, actor)
+			SELECT i, CASE WHEN i % 2 = 0 THEN 300 END, CASE WHEN i % 2 = 0 THEN i END, decode(repeat('01', 10), 'hex'), decode(lpad(to_hex(i), 40, '0'), 'hex'),
+				1, 1, now(), now(), 'user:a' FROM generate_series(1, 100000) AS i;
+	END $$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetched := func() (rows int) {
+		_, err := pool.Exec(t.Context(), `SELECT pg_stat_force_next_flush()`)
+		if err = errors.Join(err, pool.QueryRow(t.Context(), `SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'ledger'`).Scan(&rows)); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	issuer := pki.IssuerID(bytes.Repeat([]byte{1}, 10))
+	for name, all := range map[string]iter.Seq2[revocation.Entry, error]{
+		"a list":   store.LedgerScope(t.Context(), revocation.Whole(issuer), 0, entries),
+		"start-up": store.LedgerLoad(t.Context(), 1, entries),
+	} {
+		before, read := fetched(), 0
+		for _, err := range all {
+			if err != nil {
+				t.Fatal(err)
+			}
+			read++
+		}
+		if rows := fetched() - before; read != entries || rows > entries+10 {
+			t.Errorf("%s: %d entries were read, and %d rows fetched for them; want %d", name, read, rows, entries)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 )
@@ -185,7 +186,7 @@ func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) 
 		return ca.OutcomeNone, err
 	}
 	for _, name := range e.Names {
-		if _, err := r.name.ExecContext(ctx, ca.ReversedName(name.Value), int64(name.Type), issuer, epoch, index); err != nil {
+		if _, err := r.name.ExecContext(ctx, inventory.ReversedName(name.Value), int64(name.Type), issuer, epoch, index); err != nil {
 			return ca.OutcomeNone, err
 		}
 	}
@@ -317,7 +318,7 @@ func dropNames(ctx context.Context, tx *sql.Tx, epoch pki.Epoch, limit int) erro
 	type row struct {
 		issuer []byte
 		idx    int64
-		names  []ca.Name
+		names  []inventory.Name
 	}
 	var going []row
 	for rows.Next() {
@@ -326,7 +327,7 @@ func dropNames(ctx context.Context, tx *sql.Tx, epoch pki.Epoch, limit int) erro
 		if err := rows.Scan(&r.issuer, &r.idx, &der); err != nil {
 			return err
 		}
-		if r.names, err = ca.NamesOf(der); err != nil {
+		if r.names, err = inventory.NamesOf(der); err != nil {
 			return err
 		}
 		going = append(going, r)
@@ -337,7 +338,7 @@ func dropNames(ctx context.Context, tx *sql.Tx, epoch pki.Epoch, limit int) erro
 	for _, r := range going {
 		for _, name := range r.names {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM certificate_names WHERE reversed = ? AND kind = ? AND issuer = ? AND epoch = ? AND idx = ?`,
-				ca.ReversedName(name.Value), int64(name.Type), r.issuer, int64(epoch), r.idx); err != nil {
+				inventory.ReversedName(name.Value), int64(name.Type), r.issuer, int64(epoch), r.idx); err != nil {
 				return err
 			}
 		}

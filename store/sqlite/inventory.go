@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/pki"
 )
 
@@ -22,70 +22,70 @@ const revoked = `coalesce((SELECT l.kind IN (1, 2, 3) FROM ledger l WHERE l.issu
 const exactCount = 100_000
 
 // GetCertificate implements ca.Inventory.
-func (s *Store) GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (ca.Certificate, error) {
+func (s *Store) GetCertificate(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, position pki.Position) (inventory.Certificate, error) {
 	const op = "get certificate"
 	rows, err := s.read.QueryContext(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ? AND c.serial = ?`,
 		issuer[:], position.Epoch, position.Index, serial[:])
 	if err != nil {
-		return ca.Certificate{}, translate(op, err)
+		return inventory.Certificate{}, translate(op, err)
 	}
 	defer rows.Close()
 	if !rows.Next() {
 		if err := rows.Err(); err != nil {
-			return ca.Certificate{}, translate(op, err)
+			return inventory.Certificate{}, translate(op, err)
 		}
-		return ca.Certificate{}, pki.Errorf(pki.KindNotFound, op, "this issuer has recorded no certificate with serial %s", serial).InField("serial")
+		return inventory.Certificate{}, pki.Errorf(pki.KindNotFound, op, "this issuer has recorded no certificate with serial %s", serial).InField("serial")
 	}
 	c, err := scanCertificate(rows)
 	return c, translate(op, err)
 }
 
 // ListCertificates implements ca.Inventory.
-func (s *Store) ListCertificates(ctx context.Context, filter ca.Filter, cursor string, limit int) (ca.Page, error) {
+func (s *Store) ListCertificates(ctx context.Context, filter inventory.Filter, cursor string, limit int) (inventory.Page, error) {
 	const op = "list certificates"
 	at, issuer, after, err := filter.From(cursor)
 	if err != nil {
-		return ca.Page{}, err
+		return inventory.Page{}, err
 	}
 	q := &selection{limit: limit + 1}
 	if after {
 		q.after(filter.Order(), at, issuer)
 	}
 	if err := s.selectCertificates(ctx, q, filter); err != nil {
-		return ca.Page{}, translate(op, err)
+		return inventory.Page{}, translate(op, err)
 	}
 	rows, err := s.read.QueryContext(ctx, q.text(), q.args...)
 	if err != nil {
-		return ca.Page{}, translate(op, err)
+		return inventory.Page{}, translate(op, err)
 	}
 	defer rows.Close()
-	var found []ca.Listed
+	var found []inventory.Listed
 	for rows.Next() {
-		var listed ca.Listed
+		var listed inventory.Listed
 		if listed.Certificate, err = scanCertificate(rows, &listed.Seq, &listed.Name, &listed.Kind); err != nil {
-			return ca.Page{}, translate(op, err)
+			return inventory.Page{}, translate(op, err)
 		}
 		found = append(found, listed)
 	}
 	if err := rows.Err(); err != nil {
-		return ca.Page{}, translate(op, err)
+		return inventory.Page{}, translate(op, err)
 	}
-	return ca.Cut(filter, found, limit), nil
+	return inventory.Cut(filter, found, limit), nil
 }
 
 // CountCertificates implements ca.Inventory. Beyond exactCount it says that there are at least so many.
-func (s *Store) CountCertificates(ctx context.Context, filter ca.Filter) (ca.Count, error) {
+func (s *Store) CountCertificates(ctx context.Context, filter inventory.Filter) (inventory.Count, error) {
 	const op = "count certificates"
 	q := &selection{limit: exactCount + 1}
 	if err := s.selectCertificates(ctx, q, filter); err != nil {
-		return ca.Count{}, translate(op, err)
+		return inventory.Count{}, translate(op, err)
 	}
 	q.order = ""
 	var n int64
 	if err := s.read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT DISTINCT issuer, epoch, idx FROM (`+q.text()+`))`, q.args...).Scan(&n); err != nil {
-		return ca.Count{}, translate(op, err)
+		return inventory.Count{}, translate(op, err)
 	}
-	return ca.Count{N: min(n, exactCount), Exact: n <= exactCount}, nil
+	return inventory.Count{N: min(n, exactCount), Exact: n <= exactCount}, nil
 }
 
 // selection is a query over certificates c that grows by conditions.
@@ -124,38 +124,38 @@ func (q *selection) text() string {
 }
 
 // after continues behind a cursor.
-func (q *selection) after(order ca.Order, at ca.Cursor, issuer pki.IssuerID) {
+func (q *selection) after(order inventory.Order, at inventory.Cursor, issuer pki.IssuerID) {
 	epoch, idx, when := at.Epoch, at.Index, at.Micros
 	switch order {
-	case ca.ByIssuance:
+	case inventory.ByIssuance:
 		q.and(`(c.issued_at, c.issuer, c.epoch, c.idx) < (%s, %s, %s, %s)`, when, issuer[:], epoch, idx)
-	case ca.ByExpiry:
+	case inventory.ByExpiry:
 		q.and(`(c.not_after, c.issuer, c.epoch, c.idx) > (%s, %s, %s, %s)`, when, issuer[:], epoch, idx)
-	case ca.ByPosition, ca.BySerial:
+	case inventory.ByPosition, inventory.BySerial:
 		q.and(`(c.epoch, c.idx) < (%s, %s)`, epoch, idx)
-	case ca.ByLedger:
+	case inventory.ByLedger:
 		q.and(`l.seq < %s`, at.Seq)
-	case ca.ByName:
+	case inventory.ByName:
 		q.and(`(n.reversed, n.kind, n.issuer, n.epoch, n.idx) > (%s, %s, %s, %s, %s)`, at.Name, at.Kind, issuer[:], epoch, idx)
 	}
 }
 
 // selectCertificates completes the query with the order and the conditions of a filter.
-func (s *Store) selectCertificates(ctx context.Context, q *selection, f ca.Filter) error {
+func (s *Store) selectCertificates(ctx context.Context, q *selection, f inventory.Filter) error {
 	q.lead, q.from = `0, '', 0`, `certificates c`
 	switch f.Order() {
-	case ca.ByIssuance:
+	case inventory.ByIssuance:
 		q.order = ` ORDER BY c.issued_at DESC, c.issuer DESC, c.epoch DESC, c.idx DESC`
-	case ca.ByExpiry:
+	case inventory.ByExpiry:
 		q.order = ` ORDER BY c.not_after, c.issuer, c.epoch, c.idx`
-	case ca.ByPosition:
+	case inventory.ByPosition:
 		q.order = ` ORDER BY c.epoch DESC, c.idx DESC`
-	case ca.ByLedger:
+	case inventory.ByLedger:
 		q.lead, q.from = `l.seq, '', 0`, `ledger l JOIN certificates c ON c.issuer = l.issuer AND c.epoch = l.epoch AND c.idx = l.idx`
 		q.and(`l.epoch IS NOT NULL AND l.kind IN (1, 2, 3) AND NOT EXISTS (SELECT 1 FROM ledger m
 			WHERE m.issuer = l.issuer AND m.epoch = l.epoch AND m.idx = l.idx AND m.seq > l.seq)`)
 		q.order = ` ORDER BY l.seq DESC`
-	case ca.ByName:
+	case inventory.ByName:
 		q.lead, q.from = `0, n.reversed, n.kind`, `certificate_names n JOIN certificates c ON c.issuer = n.issuer AND c.epoch = n.epoch AND c.idx = n.idx`
 		from, to := f.NameRange()
 		q.and(`n.reversed >= %s AND n.reversed < %s`, from, to)
@@ -163,7 +163,7 @@ func (s *Store) selectCertificates(ctx context.Context, q *selection, f ca.Filte
 			q.and(`(n.reversed = %s OR substr(n.reversed, length(%s) + 1, 1) = '.')`, from, from)
 		}
 		q.order = ` ORDER BY n.reversed, n.kind, n.issuer, n.epoch, n.idx`
-	case ca.BySerial:
+	case inventory.BySerial:
 		if err := s.whereSerial(ctx, q, f.Serial); err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func (s *Store) whereSerial(ctx context.Context, q *selection, serial pki.Serial
 }
 
 // filter adds the conditions that no order implies.
-func (q *selection) filter(f ca.Filter) {
+func (q *selection) filter(f inventory.Filter) {
 	if !f.Issuer.IsZero() {
 		q.and(`c.issuer = %s`, f.Issuer[:])
 	}
@@ -216,20 +216,20 @@ func (q *selection) filter(f ca.Filter) {
 		}
 	}
 	switch f.Status {
-	case ca.StatusValid:
+	case inventory.StatusValid:
 		q.and(`c.not_after >= %s AND NOT `+revoked, f.Now.UnixMicro())
-	case ca.StatusExpired:
+	case inventory.StatusExpired:
 		q.and(`c.not_after < %s`, f.Now.UnixMicro())
-	case ca.StatusRevoked:
-		if f.Order() != ca.ByLedger {
+	case inventory.StatusRevoked:
+		if f.Order() != inventory.ByLedger {
 			q.and(revoked)
 		}
 	}
 }
 
 // scanCertificate reads certificateColumns behind other columns.
-func scanCertificate(rows *sql.Rows, before ...any) (ca.Certificate, error) {
-	var c ca.Certificate
+func scanCertificate(rows *sql.Rows, before ...any) (inventory.Certificate, error) {
+	var c inventory.Certificate
 	var issuer, serial, key []byte
 	var notBefore, notAfter, issuedAt int64
 	err := rows.Scan(append(before, &issuer, &c.Position.Epoch, &c.Position.Index, &serial, &c.Profile, &c.Account, &c.Subject, &key, &notBefore, &notAfter, &issuedAt, &c.DER)...)

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -68,7 +68,7 @@ func conditions(s revocation.Selector, at time.Time) (where string, args []any) 
 	if len(s.Names) > 0 {
 		var names []any
 		for _, name := range s.Names {
-			names = append(names, ca.ReversedName(name.Value))
+			names = append(names, inventory.ReversedName(name.Value))
 		}
 		and(`EXISTS (SELECT 1 FROM certificate_names n WHERE `+in(`n.reversed`, len(names))+` AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx)`, names...)
 	}

@@ -113,7 +113,7 @@ func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, 
 // LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
-		for e, err := range s.pages(ctx, `epoch IS NULL`, 0, upTo) {
+		for e, err := range s.pages(ctx, `epoch IS NULL AND issuer IS NOT NULL`, 0, upTo) {
 			if !yield(e, err) || err != nil {
 				return
 			}

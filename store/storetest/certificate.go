@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 	"signet.example/signet/store"
@@ -42,7 +43,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want.Certificate) {
 			t.Errorf("got  %+v (%v)\nwant %+v", got, err, want.Certificate)
 		}
-		page, err := b.s.ListCertificates(t.Context(), ca.Filter{Name: "n3.example.com"}, "", 10)
+		page, err := b.s.ListCertificates(t.Context(), inventory.Filter{Name: "n3.example.com"}, "", 10)
 		if err != nil || len(page.Certificates) != 1 {
 			t.Errorf("by name: %+v, %v", page, err)
 		}
@@ -55,12 +56,12 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		b := newBooks(t, open(t))
 		r := b.reserve(1, 16, time.Minute)
 		twice := b.entry(r, 0)
-		twice.Names = []ca.Name{{Type: pki.DNS, Value: "same.example"}, {Type: pki.DNS, Value: "SAME.example"}, {Type: pki.DNS, Value: "same.example"}, {Type: pki.Email, Value: "a@same.example"}}
+		twice.Names = []inventory.Name{{Type: pki.DNS, Value: "same.example"}, {Type: pki.DNS, Value: "SAME.example"}, {Type: pki.DNS, Value: "same.example"}, {Type: pki.Email, Value: "a@same.example"}}
 		twice.DER = certificateWith(t, twice.Names)
 		if got := b.record(1, twice, b.entry(r, 1)); got[0] != ca.Recorded || got[1] != ca.Recorded {
 			t.Fatalf("outcomes %v", got)
 		}
-		page, err := b.s.ListCertificates(t.Context(), ca.Filter{Name: "same.example"}, "", 10)
+		page, err := b.s.ListCertificates(t.Context(), inventory.Filter{Name: "same.example"}, "", 10)
 		if err != nil || len(page.Certificates) != 1 {
 			t.Errorf("by name: %+v, %v", page, err)
 		}
@@ -322,14 +323,14 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 				break
 			}
 		}
-		count := func(f ca.Filter) int64 {
+		count := func(f inventory.Filter) int64 {
 			c, err := b.s.CountCertificates(t.Context(), f)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return c.N
 		}
-		if n := count(ca.Filter{}); n != 5 {
+		if n := count(inventory.Filter{}); n != 5 {
 			t.Errorf("%d certificates are left, want 5", n)
 		}
 		if listed() {
@@ -341,7 +342,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		if done, err := b.s.DropEpoch(t.Context(), 10, 2); err != nil || !done || listed() {
 			t.Errorf("the row of the last range is left: %t, %v", done, err)
 		}
-		if n := count(ca.Filter{NameSuffix: "example.com"}); n != 5 {
+		if n := count(inventory.Filter{NameSuffix: "example.com"}); n != 5 {
 			t.Errorf("%d certificates are left by name, want 5", n)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -50,14 +51,14 @@ func testInventory(t *testing.T, open func(t *testing.T) store.Store) {
 	})
 
 	t.Run("a page token belongs to its filter", func(t *testing.T) {
-		page, err := b.s.ListCertificates(t.Context(), ca.Filter{}, "", 1)
+		page, err := b.s.ListCertificates(t.Context(), inventory.Filter{}, "", 1)
 		if err != nil || page.Next == "" {
 			t.Fatalf("first page: %+v, %v", page, err)
 		}
 		for _, attempt := range []struct {
-			filter ca.Filter
+			filter inventory.Filter
 			token  string
-		}{{ca.Filter{Profile: "server"}, page.Next}, {ca.Filter{}, "nonsense"}, {ca.Filter{}, "!"}} {
+		}{{inventory.Filter{Profile: "server"}, page.Next}, {inventory.Filter{}, "nonsense"}, {inventory.Filter{}, "!"}} {
 			_, err := b.s.ListCertificates(t.Context(), attempt.filter, attempt.token, 1)
 			if e, ok := err.(*pki.Error); !ok || e.Kind != pki.KindInvalid || e.Field != "page_token" {
 				t.Errorf("token %q for %+v: %v", attempt.token, attempt.filter, err)
@@ -66,7 +67,7 @@ func testInventory(t *testing.T, open func(t *testing.T) store.Store) {
 	})
 
 	t.Run("a list that grows loses nothing", func(t *testing.T) {
-		first, err := b.s.ListCertificates(t.Context(), ca.Filter{}, "", 5)
+		first, err := b.s.ListCertificates(t.Context(), inventory.Filter{}, "", 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,7 @@ func testInventory(t *testing.T, open func(t *testing.T) store.Store) {
 		b.record(9, late)
 		seen := len(first.Certificates)
 		for next := first.Next; next != ""; {
-			page, err := b.s.ListCertificates(t.Context(), ca.Filter{}, next, 5)
+			page, err := b.s.ListCertificates(t.Context(), inventory.Filter{}, next, 5)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +127,7 @@ func fillInventory(b *books) (all []stocked) {
 		e.IssuedAt = b.at.Add(time.Duration(i/5) * time.Minute)
 		e.NotAfter = b.at.Add(time.Duration(i*7%count) * time.Hour)
 		if i%2 == 0 {
-			e.Names = append(e.Names, ca.Name{Type: pki.DNS, Value: fmt.Sprintf("m%d.example.com", i%5)}, ca.Name{Type: pki.Email, Value: "ops@example.com"})
+			e.Names = append(e.Names, inventory.Name{Type: pki.DNS, Value: fmt.Sprintf("m%d.example.com", i%5)}, inventory.Name{Type: pki.Email, Value: "ops@example.com"})
 			e.DER = certificateWith(b.t, e.Names)
 		}
 		entries = append(entries, e)
@@ -163,9 +164,9 @@ func fillInventory(b *books) (all []stocked) {
 }
 
 // randomFilter makes a filter of the values that exist, and some that do not.
-func randomFilter(b *books, random *rand.Rand, all []stocked) ca.Filter {
+func randomFilter(b *books, random *rand.Rand, all []stocked) inventory.Filter {
 	some := all[random.IntN(len(all))]
-	f := ca.Filter{Now: b.at.Add(20 * time.Hour)}
+	f := inventory.Filter{Now: b.at.Add(20 * time.Hour)}
 	one := func(n int) bool { return random.IntN(n) == 0 }
 	switch random.IntN(6) {
 	case 0:
@@ -190,7 +191,7 @@ func randomFilter(b *books, random *rand.Rand, all []stocked) ca.Filter {
 		f.NotAccount = some.Account
 	}
 	if one(2) {
-		f.Status = ca.CertificateStatus(random.IntN(4))
+		f.Status = inventory.CertificateStatus(random.IntN(4))
 	}
 	if one(4) {
 		f.ExpiresFrom, f.ExpiresTo = some.NotAfter.Add(-5*time.Hour), some.NotAfter.Add(time.Hour)
@@ -205,7 +206,7 @@ func randomFilter(b *books, random *rand.Rand, all []stocked) ca.Filter {
 }
 
 // selectedBy is the filter in plain words.
-func (c stocked) selectedBy(f ca.Filter) bool {
+func (c stocked) selectedBy(f inventory.Filter) bool {
 	named := f.Name == "" && f.NameSuffix == ""
 	for _, name := range c.Names {
 		switch {
@@ -219,11 +220,11 @@ func (c stocked) selectedBy(f ca.Filter) bool {
 	}
 	status := true
 	switch f.Status {
-	case ca.StatusValid:
+	case inventory.StatusValid:
 		status = !c.NotAfter.Before(f.Now) && !c.revoked
-	case ca.StatusRevoked:
+	case inventory.StatusRevoked:
 		status = c.revoked
-	case ca.StatusExpired:
+	case inventory.StatusExpired:
 		status = c.NotAfter.Before(f.Now)
 	}
 	return named && status &&
@@ -233,7 +234,7 @@ func (c stocked) selectedBy(f ca.Filter) bool {
 		(f.IssuedFrom.IsZero() || !c.IssuedAt.Before(f.IssuedFrom)) && (f.IssuedTo.IsZero() || c.IssuedAt.Before(f.IssuedTo))
 }
 
-func listAll(t *testing.T, s store.Store, f ca.Filter, size int) (all []ca.Certificate) {
+func listAll(t *testing.T, s store.Store, f inventory.Filter, size int) (all []inventory.Certificate) {
 	t.Helper()
 	for next, pages := "", 0; ; pages++ {
 		page, err := s.ListCertificates(t.Context(), f, next, size)
@@ -250,16 +251,16 @@ func listAll(t *testing.T, s store.Store, f ca.Filter, size int) (all []ca.Certi
 }
 
 // checkOrder checks the orders that a caller can see.
-func checkOrder(t *testing.T, f ca.Filter, found []ca.Certificate) {
+func checkOrder(t *testing.T, f inventory.Filter, found []inventory.Certificate) {
 	t.Helper()
 	sorted := true
 	switch f.Order() {
-	case ca.ByIssuance:
-		sorted = slices.IsSortedFunc(found, func(x, y ca.Certificate) int { return y.IssuedAt.Compare(x.IssuedAt) })
-	case ca.ByExpiry:
-		sorted = slices.IsSortedFunc(found, func(x, y ca.Certificate) int { return x.NotAfter.Compare(y.NotAfter) })
-	case ca.ByPosition:
-		sorted = slices.IsSortedFunc(found, func(x, y ca.Certificate) int { return int(y.Position.Index) - int(x.Position.Index) })
+	case inventory.ByIssuance:
+		sorted = slices.IsSortedFunc(found, func(x, y inventory.Certificate) int { return y.IssuedAt.Compare(x.IssuedAt) })
+	case inventory.ByExpiry:
+		sorted = slices.IsSortedFunc(found, func(x, y inventory.Certificate) int { return x.NotAfter.Compare(y.NotAfter) })
+	case inventory.ByPosition:
+		sorted = slices.IsSortedFunc(found, func(x, y inventory.Certificate) int { return int(y.Position.Index) - int(x.Position.Index) })
 	}
 	if !sorted {
 		t.Errorf("%+v: out of order", f)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
@@ -71,9 +72,9 @@ func (b *books) close(r ca.Range, closer byte, unsigned ...ca.Run) (int, error) 
 
 func (b *books) entry(r ca.Range, index uint64) ca.Entry {
 	return ca.Entry{
-		Certificate: ca.Certificate{Issuer: r.Issuer, Position: pki.Position{Epoch: r.Epoch, Index: index}, Serial: b.serial(r, index), Profile: "server", Account: "web",
+		Certificate: inventory.Certificate{Issuer: r.Issuer, Position: pki.Position{Epoch: r.Epoch, Index: index}, Serial: b.serial(r, index), Profile: "server", Account: "web",
 			Subject: "CN=x", KeyHash: pki.KeyHash{1, byte(index)}, NotBefore: b.at, NotAfter: time.Unix(r.Epoch.Start(), 0).UTC(), IssuedAt: b.at, DER: certificateFor(b.t, fmt.Sprintf("n%d.example.com", index))},
-		Range: r.ID, KeyMaterial: pki.KeyHash{2, byte(index)}, Names: []ca.Name{{Type: pki.DNS, Value: fmt.Sprintf("n%d.example.com", index)}},
+		Range: r.ID, KeyMaterial: pki.KeyHash{2, byte(index)}, Names: []inventory.Name{{Type: pki.DNS, Value: fmt.Sprintf("n%d.example.com", index)}},
 		Event: audit.Event{At: b.at, Actor: "token:web", Action: "certificate.issue", Target: fmt.Sprint(index), Outcome: audit.OK},
 	}
 }
@@ -81,11 +82,11 @@ func (b *books) entry(r ca.Range, index uint64) ca.Entry {
 // certificateFor is a certificate with one name; nothing else of it counts here.
 func certificateFor(t *testing.T, name string) []byte {
 	t.Helper()
-	return certificateWith(t, []ca.Name{{Type: pki.DNS, Value: name}})
+	return certificateWith(t, []inventory.Name{{Type: pki.DNS, Value: name}})
 }
 
 // certificateWith is a certificate with DNS names and mailboxes.
-func certificateWith(t *testing.T, names []ca.Name) []byte {
+func certificateWith(t *testing.T, names []inventory.Name) []byte {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

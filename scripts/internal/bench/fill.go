@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/pki"
 )
 
@@ -104,7 +104,7 @@ func (f *filled) rows(ctx context.Context, tx pgx.Tx, epoch pki.Epoch, key pki.R
 	}
 	if _, err := tx.CopyFrom(ctx, pgx.Identifier{fmt.Sprintf("certificate_names_%d", epoch)}, []string{"epoch", "reversed", "kind", "issuer", "idx"},
 		pgx.CopyFromSlice(count, func(i int) ([]any, error) {
-			return []any{int32(epoch), ca.ReversedName(name(i)), int16(pki.DNS), f.issuer[:], from + int64(i)}, nil
+			return []any{int32(epoch), inventory.ReversedName(name(i)), int16(pki.DNS), f.issuer[:], from + int64(i)}, nil
 		})); err != nil || every == 0 {
 		return err
 	}

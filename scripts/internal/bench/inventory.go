@@ -10,8 +10,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// inventory measures the first page of every kind of list, by the API, over a filled database.
-func inventory(ctx context.Context, b *bench) (err error) {
+// askInventory measures the first page of every kind of list, by the API, over a filled database.
+func askInventory(ctx context.Context, b *bench) (err error) {
 	count := 1_000_000
 	if b.quick {
 		count = 100_000

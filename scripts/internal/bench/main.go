@@ -20,7 +20,7 @@ import (
 // groups are what can be measured; one file each.
 var groups = map[string]func(context.Context, *bench) error{
 	"handshake":  shake,
-	"inventory":  inventory,
+	"inventory":  askInventory,
 	"issue":      issue,
 	"limits":     limits,
 	"ocsp":       answering,

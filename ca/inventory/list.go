@@ -1,4 +1,4 @@
-package ca
+package inventory
 
 import (
 	"crypto/sha256"
@@ -66,7 +66,7 @@ func (f Filter) At(c Cursor, issuer pki.IssuerID, p pki.Position) string {
 	c.Issuer, c.Epoch, c.Index = issuer.String(), p.Epoch, p.Index
 	text, err := json.Marshal(sealedCursor{c, f.digest()})
 	if err != nil {
-		panic("ca: a cursor of strings and numbers always encodes: " + err.Error())
+		panic("inventory: a cursor of strings and numbers always encodes: " + err.Error())
 	}
 	return base64.RawURLEncoding.EncodeToString(text)
 }
