@@ -3,11 +3,16 @@ package ca_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"math/big"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +61,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 			kind  pki.Kind
 			field string
 		}{
+			{"the same again", newIssuer("issuing", "Test Issuing CA", w.root), pki.KindConflict, "label"},
 			{"the label again", newIssuer("issuing", "Other", w.root), pki.KindConflict, "label"},
 			{"the name again", newIssuer("other", "Test Issuing CA", w.root), pki.KindConflict, "subject"},
 			{"a bad label", newIssuer("../x", "Other", w.root), pki.KindInvalid, "name"},
@@ -95,8 +101,24 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		_, err = w.CreateIssuer(t.Context(), w.manage(), below)
 		wantError(t, err, pki.KindRefused, "profile")
 		below.PathLength = new(0)
-		if _, err := w.CreateIssuer(t.Context(), w.manage(), below); err != nil {
-			t.Errorf("a path length of 0 below one of 1: %v", err)
+		made, err := w.CreateIssuer(t.Context(), w.manage(), below)
+		if err != nil {
+			t.Fatalf("a path length of 0 below one of 1: %v", err)
+		}
+		own, chain := made.Certificates[0].DER, made.Certificates[0].Chain
+		if len(chain) != 2 || !bytes.Equal(chain[0], above.Certificates[0].DER) || !bytes.Equal(chain[1], root.Raw) || !slices.EqualFunc(made.Chain(), [][]byte{own, chain[0]}, bytes.Equal) {
+			t.Errorf("two below the root: a chain of %d, shown as %d", len(chain), len(made.Chain()))
+		}
+
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "profile/issuing-ca"}, 0, 1000)
+		if err != nil || len(events) == 0 || events[0].Outcome != audit.Refused || !strings.Contains(events[0].Detail["error"], "path length is 0") {
+			t.Errorf("of what was refused the audit log says %+v, %v", events, err)
+		}
+		if events, err = s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.certificate"}, 0, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(own); events[len(events)-1].Detail["fingerprint"] != hex.EncodeToString(sum[:]) {
+			t.Errorf("of the certificate it says %+v", events[len(events)-1])
 		}
 	})
 }
@@ -150,12 +172,135 @@ func TestCreationIsTakenUpAgain(t *testing.T) {
 	if hash, err := pki.HashPublicKey(key.Public()); err != nil || made.KeyHash != hash {
 		t.Error("the key that was there was not used")
 	}
+	if _, err := w.keys.Create(t.Context(), "other-kind", keys.Ed25519); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.CreateIssuer(t.Context(), w.manage(), newIssuer("other-kind", "Other CA", w.root))
+	wantError(t, err, pki.KindConflict, "name") // a key of another algorithm is not taken for what was asked
 	pending, err := w.CreateIssuer(t.Context(), w.manage(), ca.NewIssuer{Label: "third", Subject: ca.Subject{CommonName: "Third CA"}, BaseURL: "http://pki.test", Offline: true})
 	if err != nil || pending.State != ca.IssuerPending {
 		t.Fatal(pending.State, err)
 	}
+	_, err = w.CreateIssuer(t.Context(), w.manage(), newIssuer("third", "Another CA", w.root))
+	wantError(t, err, pki.KindConflict, "label")
 	if made := w.create(newIssuer("third", "Third CA", w.root)); made.ID != pending.ID || made.State != ca.IssuerActive {
 		t.Errorf("got %+v", made)
+	}
+}
+
+// What has no certificate yet does nothing but wait for it.
+func TestAPendingIssuer(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	description := newIssuer("third", "Third CA", ca.Issuer{})
+	description.Offline = true
+	pending := w.create(description)
+	if pending.Chain() != nil || pending.CertificateFile() != nil || pending.CertificatesFile() != nil || pending.SelfSigned() {
+		t.Errorf("it has certificates: %+v", pending)
+	}
+	system, err := auth.System("ocsp-delegation").Authorize(auth.ActionIssue, "ocsp-responder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := server(t, "a.example.com")
+	request.Issuer = pending.ID
+	for what, test := range map[string]struct {
+		call  func() error
+		kind  pki.Kind
+		field string
+	}{
+		"it issues": {func() error { _, err := w.issue(w.Authority, request); return err }, pki.KindFailedPrecondition, "issuer"},
+		"it certifies a responder": {func() error {
+			_, err := w.Issue(t.Context(), system, ca.Request{Profile: "ocsp-responder", Issuer: pending.ID, CSR: csr(t, newKey(t)), Subject: ca.Subject{CommonName: "OCSP"}})
+			return err
+		}, pki.KindFailedPrecondition, "issuer"},
+		"it signs lists": {func() error { _, _, err := w.IssuerSigner(t.Context(), pending.ID); return err }, pki.KindFailedPrecondition, "issuer"},
+		"it is renewed":  {func() error { _, err := w.RenewIssuer(t.Context(), w.manage(), pending.ID, 0); return err }, pki.KindFailedPrecondition, "issuer"},
+		"it is said to be active": {func() error {
+			_, err := w.SetIssuerState(t.Context(), w.manage(), pending.ID, ca.IssuerActive)
+			return err
+		}, pki.KindFailedPrecondition, "state"},
+		"another becomes so": {func() error {
+			_, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerPending)
+			return err
+		}, pki.KindFailedPrecondition, "state"},
+		"it signs itself across": {func() error { _, err := w.CrossSign(t.Context(), w.manage(), pending.ID, pending.ID, 0); return err }, pki.KindInvalid, "parent"},
+	} {
+		t.Run(what, func(t *testing.T) { wantError(t, test.call(), test.kind, test.field) })
+	}
+}
+
+// Where products are served is changed for what is to come, and the audit log says who changed it from what to what.
+func TestTheURLOfAnIssuer(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	told := 0
+	w.changed = func(context.Context) { told++ }
+	w.Authority = w.instance(w.store)
+	who := admin
+	who.RequestID, who.Source = "r-17", "192.0.2.7"
+	manage := w.grant(who, auth.ActionManage, "")
+	_, err := w.SetIssuerBaseURL(t.Context(), manage, w.issuing.ID, "http://new.test/")
+	wantError(t, err, pki.KindInvalid, "base_url")
+	if changed, err := w.SetIssuerBaseURL(t.Context(), manage, w.issuing.ID, "http://new.test"); err != nil || changed.BaseURL != "http://new.test" || told != 1 {
+		t.Errorf("%+v, %v; told %d times", changed, err, told)
+	}
+	events, err := w.store.AuditEvents(t.Context(), audit.Filter{Action: "issuer.update"}, 0, 10)
+	if err != nil || len(events) != 1 {
+		t.Fatal(events, err)
+	}
+	if e := events[0]; e.Detail["base_url"] != "http://new.test" || e.Detail["base_url_before"] != "http://pki.test" || e.RequestID != "r-17" || e.Source != "192.0.2.7" || e.Actor != admin.ID {
+		t.Errorf("the audit log says %+v", e)
+	}
+}
+
+// What an issuer signs besides certificates is counted, and has its turn, as lists do.
+func TestListsAreSignedAsLists(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	_, signer, err := w.IssuerSigner(t.Context(), w.issuing.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, err := w.ReadySigner(t.Context(), w.issuing.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []crypto.Signer{signer, ready} {
+		if _, err := s.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, u := range w.keys.Usage() {
+		if u.Key == w.issuing.KeyHash && (u.Purposes[keys.ForCRL].Signatures != 2 || u.Purposes[keys.ForCertificate].Signatures != 0) {
+			t.Errorf("usage %+v", u)
+		}
+	}
+}
+
+// Constraints of every type, permitting or excluding alone, bind what is below, however far.
+func TestNameConstraintsOfEveryType(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	all := profile.SubtreesConfig{DNS: []string{"corp.example"}, IP: []string{"10.0.0.0/8"}, Email: []string{"corp.example"}, URI: []string{".corp.example"}}
+	inside := []pki.Identifier{{Type: pki.DNS, Value: "a.corp.example"}, {Type: pki.IP, Value: "10.1.2.3"}, {Type: pki.Email, Value: "a@corp.example"}, {Type: pki.URI, Value: "https://a.corp.example/"}}
+	outside := []pki.Identifier{{Type: pki.DNS, Value: "a.example"}, {Type: pki.IP, Value: "192.0.2.1"}, {Type: pki.Email, Value: "a@example.com"}, {Type: pki.URI, Value: "https://a.example/"}}
+	for label, sides := range map[string][2]profile.SubtreesConfig{"permitting": {all, {}}, "excluding": {{}, all}} {
+		n := newIssuer(label, label+" CA", w.root)
+		n.Permitted, n.Excluded, n.PathLength = sides[0], sides[1], new(1)
+		above := w.create(n)
+		below := w.create(newIssuer(label+"-below", label+" CA below", above))
+		for _, issuer := range []ca.Issuer{above, below} {
+			for i := range inside {
+				for name, refused := range map[pki.Identifier]bool{inside[i]: label == "excluding", outside[i]: label == "permitting"} {
+					request := ca.Request{Profile: "client", Issuer: issuer.ID, CSR: csr(t, newKey(t)), Names: []pki.Identifier{name}}
+					if name.Type == pki.IP {
+						request.Profile = "server"
+					}
+					if _, err := w.issue(w.Authority, request); refused {
+						wantError(t, err, pki.KindRefused, "identifiers[0]")
+					} else if err != nil {
+						t.Errorf("%s, %s: %v", issuer.Label, name, err)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -220,6 +365,9 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 		if _, err := w.issue(w.Authority, request); err != nil {
 			t.Fatal(err)
 		}
+		w.clock.advance(-48 * time.Hour)
+		_, err = w.issue(w.Authority, request)
+		wantError(t, err, pki.KindFailedPrecondition, "issuer")
 		w.clock.advance(11 * 365 * 24 * time.Hour)
 		_, err = w.issue(w.Authority, request)
 		wantError(t, err, pki.KindFailedPrecondition, "issuer")
@@ -227,6 +375,17 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantError(t, set(ca.IssuerActive), pki.KindFailedPrecondition, "state")
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "issuer/" + w.issuing.ID.String()}, 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var actions []string
+		for _, e := range events {
+			actions = append(actions, e.Action)
+		}
+		if want := []string{"issuer.create", "issuer.certificate", "issuer.disabled", "issuer.active", "issuer.retired"}; !slices.Equal(actions, want) {
+			t.Errorf("the audit log has %v, want %v", actions, want)
+		}
 	})
 }
 
@@ -480,6 +639,9 @@ func TestAnOfflineRoot(t *testing.T) {
 			t.Fatalf("cross-signed: %d certificates, %v", len(crossed.Certificates), err)
 		}
 		cross := parse(t, crossed.Certificates[1].DER)
+		if !bytes.Equal(cross.SubjectKeyId, []byte{1, 2, 3, 4, 5}) {
+			t.Errorf("the cross certificate calls the key %x", cross.SubjectKeyId)
+		}
 		if err := leaf.CheckSignatureFrom(cross); err != nil {
 			t.Errorf("the leaf under the cross certificate: %v", err)
 		}
@@ -511,6 +673,9 @@ func TestARenewedIssuerIsTheSameIssuer(t *testing.T) {
 			}
 			if err := parse(t, before.DER).CheckSignatureFrom(now); issuer.ID == corp.ID && err != nil {
 				t.Errorf("what was issued before: %v", err)
+			}
+			if both := renewed.CertificatesFile(); !bytes.Contains(both, old.Raw) || !bytes.Contains(both, now.Raw) {
+				t.Errorf("%s: the .p7c file lacks one of its certificates", issuer.Label)
 			}
 			chosen, err := w.ChooseIssuerCertificate(t.Context(), w.manage(), issuer.ID, sha256.Sum256(old.Raw))
 			if err != nil || !bytes.Equal(chosen.CertificateFile(), old.Raw) {
@@ -545,6 +710,49 @@ func TestACAIsAdopted(t *testing.T) {
 	request.Issuer = adopted.ID
 	if err := parse(t, w.mustIssue(request).DER).CheckSignatureFrom(parse(t, der)); err != nil {
 		t.Error(err)
+	}
+	// Below it stand one that has name constraints, written as other programs do, and one whose key is off-line.
+	below := func(label string, permitted ...string) ([]byte, *ecdsa.PrivateKey) {
+		t.Helper()
+		key, child := newKey(t), *template
+		child.Subject, child.SubjectKeyId, child.PermittedDNSDomains = pkix.Name{CommonName: label}, []byte(label), permitted
+		der, err := x509.CreateCertificate(rand.Reader, &child, template, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der, key
+	}
+	narrow, key := below("narrow", ".Example.COM")
+	ring.opened["memory:narrow"] = &keys.Key{Signer: key, URI: "memory:narrow", Secret: pki.SerialSecret{2}}
+	taken, err := w.AdoptIssuer(t.Context(), w.manage(), "narrow", "memory:narrow", "http://pki.test", narrow, [][]byte{der})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, field := range map[string]string{"a.example.com": "", "a.example.org": "identifiers[0]"} {
+		request := server(t, name)
+		request.Issuer = taken.ID
+		if _, err := w.issue(w.Authority, request); field != "" {
+			wantError(t, err, pki.KindRefused, field)
+		} else if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := w.SetIssuerState(t.Context(), w.manage(), taken.ID, ca.IssuerDisabled); err != nil {
+		t.Fatal(err)
+	}
+	offline, _ := below("off-line")
+	_, err = w.AdoptIssuer(t.Context(), w.manage(), "Off Line", "", "http://pki.test", offline, [][]byte{der})
+	wantError(t, err, pki.KindInvalid, "name")
+	if taken, err = w.AdoptIssuer(t.Context(), w.manage(), "off-line", "", "http://pki.test", offline, [][]byte{der}); err != nil || taken.State != ca.IssuerActive {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	if issued := w.mustIssue(server(t, "a.example.com")); issued.Issuer != w.issuing.ID {
+		t.Errorf("beside one whose key is off-line it is from %s", issued.Issuer)
+	}
+	request.Issuer = taken.ID
+	_, err = w.issue(w.Authority, request)
+	if wantError(t, err, pki.KindFailedPrecondition, "issuer"); err == nil || !strings.Contains(err.Error(), "off-line") {
+		t.Errorf("from it: %v", err)
 	}
 	_, err = w.AdoptIssuer(t.Context(), w.manage(), "again", "memory:old", "http://pki.test", der, nil)
 	if pki.KindOf(err) != pki.KindConflict {

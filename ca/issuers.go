@@ -374,7 +374,7 @@ func prefixOf(ip, mask []byte) netip.Prefix {
 func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	const op = "use issuer"
 	switch {
-	case k.State != IssuerActive && !(forResponder(p) && k.State != IssuerPending):
+	case k.State != IssuerActive && !forResponder(p):
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s", k.Label, k.State).InField("issuer")
 	case k.certificate == nil:
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", k.Label).InField("issuer")

@@ -44,7 +44,8 @@ type town struct {
 	keys     *keys.Guard
 	profiles *profile.Set
 	clock    *clock
-	status   ca.Statuses // of instances made from now on; nil: they know of no revocation
+	status   ca.Statuses           // of instances made from now on; nil: they know of no revocation
+	changed  func(context.Context) // of instances made from now on
 	*ca.Authority
 	root, issuing ca.Issuer
 }
@@ -124,7 +125,7 @@ func newTownWith(t testing.TB, s store.Store, keyStore keys.Store) *town {
 func (w *town) instance(s store.Store) *ca.Authority {
 	w.t.Helper()
 	a, err := ca.New(context.Background(), ca.Config{
-		Profiles: w.profiles, Keys: w.keys, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s, Status: w.status, Now: w.clock.Now,
+		Profiles: w.profiles, Keys: w.keys, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s, Status: w.status, Changed: w.changed, Now: w.clock.Now,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -259,7 +259,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 // issuerKeyFor makes the key, or opens one that a call which broke off left behind.
 func (a *Authority) issuerKeyFor(ctx context.Context, n NewIssuer) (*keys.Key, error) {
 	key, err := a.config.Keys.Create(ctx, n.Label, n.Algorithm)
-	if pki.KindOf(err) != pki.KindConflict || err == nil {
+	if pki.KindOf(err) != pki.KindConflict {
 		return key, err
 	}
 	key, openErr := a.config.Keys.Open(ctx, a.config.Keys.URI(n.Label))

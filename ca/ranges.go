@@ -35,7 +35,7 @@ type ranges struct {
 
 	mu       sync.Mutex // guards the rest
 	places   map[place]*queue
-	drawn    map[RangeID]bool // ids of every range this process reserved
+	newest   RangeID // of the ranges that this process reserved
 	shut     bool
 	halted   bool         // the database is not to be written to any more
 	unclosed []*openRange // could not be closed; tick tries again, since their leases are renewed with the others
@@ -77,7 +77,7 @@ func (s slot) serial() pki.Serial {
 }
 
 func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ranges, error) {
-	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue), drawn: make(map[RangeID]bool)}
+	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue)}
 	if _, err := rand.Read(r.owner[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "draw owner id", "%w", err)
 	}
@@ -136,31 +136,29 @@ func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "draw range nonce", "%w", err)
 	}
+	before := r.draw(0)
 	reserved, err := r.store.Reserve(ctx, Reservation{
 		Issuer: issuer.ID, Epoch: epoch, Count: count, Nonce: nonce, Owner: r.owner, Lease: r.lease,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if !r.draw(reserved.ID) {
-		// The ids of ranges are what recording goes by: an entry signed in the range that was lost would be recorded in
-		// this one, whose serials are others.
+	if newest := r.draw(reserved.ID); reserved.ID <= before || reserved.ID == newest {
+		// The ids of ranges are what recording goes by, and grow with every reservation: an entry signed in a range that was
+		// lost would be recorded in this one, whose serials are others.
 		r.halt()
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "reserve indices", "range %d is given out a second time: this database went back in time", reserved.ID).
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "reserve indices", "range %d is given out after range %d: this database went back in time", reserved.ID, newest).
 			WithHint("stop every instance and take `signet restore --in-place`")
 	}
 	return &openRange{Range: reserved, issuer: issuer, next: reserved.From, key: rangeKey(issuer, reserved)}, nil
 }
 
-// draw remembers the id of a range, and reports whether it is new.
-func (r *ranges) draw(id RangeID) bool {
+// draw remembers the id of a range, and returns the newest that was drawn before.
+func (r *ranges) draw(id RangeID) (newest RangeID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.drawn[id] {
-		return false
-	}
-	r.drawn[id] = true
-	return true
+	newest, r.newest = r.newest, max(r.newest, id)
+	return newest
 }
 
 func rangeKey(issuer *issuerKey, r Range) pki.RangeKey {

@@ -44,11 +44,12 @@ func TestRangeThatIsNotClosedFailsNobody(t *testing.T) {
 	}
 }
 
-// forgetful is a store that gives out the id of a range again, as a database does that went back.
+// forgetful is a store that gives out the id of the first range again, or one before it, as a database does that went back.
 type forgetful struct {
 	store.Store
-	mu    sync.Mutex
-	first ca.RangeID
+	before ca.RangeID
+	mu     sync.Mutex
+	first  ca.RangeID
 }
 
 func (f *forgetful) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error) {
@@ -57,29 +58,32 @@ func (f *forgetful) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, er
 	defer f.mu.Unlock()
 	if f.first == 0 {
 		f.first = got.ID
+		return got, err
 	}
-	got.ID = f.first
+	got.ID = f.first - f.before
 	return got, err
 }
 
-// An id that comes a second time is a database that went back: nothing is signed in the range, and nothing after it.
+// An id that comes a second time, or after a later one, is a database that went back: nothing is signed in the range, and nothing after it.
 func TestRangeIDGivenOutTwice(t *testing.T) {
-	s := testdb.SQLite(t)
-	w := newTown(t, s)
-	a := w.instance(&forgetful{Store: s})
-	request := server(t, "a.example.com")
-	for range 16 {
-		if _, err := w.issue(a, request); err != nil {
-			t.Fatal(err)
+	for before, want := range map[ca.RangeID]string{0: "range 3 is given out after range 3", 1: "range 2 is given out after range 3"} {
+		s := testdb.SQLite(t)
+		w := newTown(t, s)
+		a := w.instance(&forgetful{Store: s, before: before})
+		request := server(t, "a.example.com")
+		for range 16 {
+			if _, err := w.issue(a, request); err != nil {
+				t.Fatal(err)
+			}
 		}
+		_, err := w.issue(a, request)
+		wantError(t, err, pki.KindFailedPrecondition, "")
+		if !strings.Contains(err.Error(), "went back") || !strings.Contains(err.Error(), want) {
+			t.Errorf("it says %v, want %q", err, want)
+		}
+		_, err = w.issue(a, request)
+		wantError(t, err, pki.KindUnavailable, "")
 	}
-	_, err := w.issue(a, request)
-	wantError(t, err, pki.KindFailedPrecondition, "")
-	if !strings.Contains(err.Error(), "went back") {
-		t.Errorf("it says %v", err)
-	}
-	_, err = w.issue(a, request)
-	wantError(t, err, pki.KindUnavailable, "")
 }
 
 // The rule on reused keys sees every certificate, however many the account itself has.

@@ -109,6 +109,7 @@ func TestARevokedIssuerIssuesNothing(t *testing.T) {
 		first := d.issuing.Certificates[0].DER
 		d.change((*revocation.Ledger).Revoke, d.root, first, pki.Superseded)
 		d.want("revoked", d.issuing.ID, true)
+		d.want("revoked, and no other is there", pki.IssuerID{}, true)
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "certificate.issue"}, 0, 1000)
 		if err != nil {
 			t.Fatal(err)

@@ -60,6 +60,12 @@ const (
 	StapleRevoked                            // the responder says that our own certificate is revoked
 )
 
+// String is a word or two.
+func (k StapleEventKind) String() string {
+	names := [...]string{"none", "fresh", "failed", "expired", "revoked"}
+	return names[min(int(k), len(names)-1)]
+}
+
 const (
 	stapleRetry  = time.Minute // the least time between two attempts
 	stapleSkew   = 5 * time.Minute

@@ -71,6 +71,14 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	return e
 }
 
+// Explain is the text of an error and, behind it, what to do next.
+func Explain(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok && e.Hint != "" {
+		return e.Error() + "; " + e.Hint
+	}
+	return err.Error()
+}
+
 // KindOf returns the kind of the first Error in the chain, KindInternal if there is none.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {

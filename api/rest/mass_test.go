@@ -2,11 +2,14 @@ package rest_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -421,6 +424,27 @@ func TestBlockKey(t *testing.T) {
 		t.Errorf("an administrator's word: %+v, %v", blocked, err)
 	}
 
+	// In another encoding it is the same key, to whoever blocks it and to whoever asks for a certificate.
+	for name, block := range map[string]func(odd []byte, signer crypto.Signer) client.BlockRequest{
+		"f.example": func(odd []byte, _ crypto.Signer) client.BlockRequest {
+			return client.BlockRequest{SPKI: odd, Comment: "found"}
+		},
+		"g.example": func(odd []byte, signer crypto.Signer) client.BlockRequest {
+			return client.BlockRequest{ProofCSRPEM: pemText(t, "CERTIFICATE REQUEST", requestWith(t, odd, rpc.CompromiseName, signer), nil)}
+		},
+	} {
+		pair := h.pair("server", 0, name)
+		signer := pair.PrivateKey.(crypto.Signer)
+		odd := oddly(t, pair.Leaf.RawSubjectPublicKeyInfo)
+		if blocked, err := admin.BlockKey(t.Context(), block(odd, signer)); err != nil || blocked.Revoked != 1 || blocked.KeyHash != pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo) {
+			t.Errorf("%s, by another encoding of its key: %+v, %v", name, blocked, err)
+		}
+		_, err := admin.Issue(t.Context(), client.IssueRequest{CSR: requestWith(t, odd, "", signer), Profile: "server", Identifiers: []string{"b.example"}})
+		if pki.KindOf(err) != pki.KindRefused || !strings.Contains(err.Error(), "blocked") {
+			t.Errorf("%s: issuing for another encoding of a blocked key: %v", name, err)
+		}
+	}
+
 	// What proves nothing.
 	victim := h.pair("server", 0, "e.example")
 	ordinary, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), victim.PrivateKey)
@@ -437,6 +461,65 @@ func TestBlockKey(t *testing.T) {
 		}
 	}
 	blockedIs("the victim", pki.HashSPKI(victim.Leaf.RawSubjectPublicKeyInfo), false)
+}
+
+// oddly encodes a key in a way that no certificate of ours has, and that crypto/x509 reads: with something behind its parameters.
+func oddly(t *testing.T, spki []byte) []byte {
+	t.Helper()
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		t.Fatal(err)
+	}
+	odd, err := asn1.Marshal(struct {
+		Algorithm struct {
+			Algorithm  asn1.ObjectIdentifier
+			Parameters asn1.RawValue
+			Odd        asn1.RawValue
+		}
+		Key asn1.BitString
+	}{struct {
+		Algorithm  asn1.ObjectIdentifier
+		Parameters asn1.RawValue
+		Odd        asn1.RawValue
+	}{info.Algorithm.Algorithm, info.Algorithm.Parameters, asn1.NullRawValue}, info.Key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return odd
+}
+
+// requestWith is a request with this encoding of the P-256 key that signs it.
+func requestWith(t *testing.T, spki []byte, name string, signer crypto.Signer) []byte {
+	t.Helper()
+	subject, err := asn1.Marshal(pkix.Name{CommonName: name}.ToRDNSequence())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tbs, err := asn1.Marshal(struct {
+		Version      int
+		Subject, Key asn1.RawValue
+		Attributes   []asn1.RawValue `asn1:"tag:0,set"`
+	}{Subject: asn1.RawValue{FullBytes: subject}, Key: asn1.RawValue{FullBytes: spki}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(tbs)
+	signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request
 }
 
 // strangersModulus is a private key whose public half is somebody else's.

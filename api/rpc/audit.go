@@ -35,7 +35,7 @@ func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAudi
 	if filter.Until, err = timeFrom(op, "until", m.GetUntil()); err != nil {
 		return nil, err
 	}
-	events, err := s.api.config.Audit.AuditEvents(ctx, filter, min(m.GetAfterSequence(), math.MaxInt64), limit)
+	events, next, err := auditPage(ctx, s.api.config.Audit, filter, min(m.GetAfterSequence(), math.MaxInt64), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -44,13 +44,43 @@ func (s *auditService) ListAuditEvents(ctx context.Context, m *signetv1.ListAudi
 		b.Events = append(b.Events, auditEventTo(event))
 	}
 	switch {
-	case len(events) < limit:
+	case next == 0:
 	case filter.Newest:
-		b.NextBeforeSequence = &events[limit-1].Seq
+		b.NextBeforeSequence = &next
 	default:
-		b.NextAfterSequence = &events[limit-1].Seq
+		b.NextAfterSequence = &next
 	}
 	return b.Build(), nil
+}
+
+// auditSpan is how many events are searched for one page, where no index leads to those that are asked for.
+const auditSpan = 1_000_000
+
+// auditPage returns at most limit events, and the position to go on from; 0: there are no more. A page that is not full may have a next
+// one, or the search of a long log for what it does not hold would end with its time and nothing said.
+func auditPage(ctx context.Context, log AuditLog, filter audit.Filter, after uint64, limit int) (events []audit.Event, next uint64, err error) {
+	newest, err := log.AuditEvents(ctx, audit.Filter{Newest: true}, 0, 1)
+	if err != nil || len(newest) == 0 {
+		return nil, 0, err
+	}
+	end := newest[0].Seq + 1
+	if filter.Before != 0 {
+		end = min(end, filter.Before)
+	}
+	filter.Before = end
+	switch {
+	case filter.Target != "" || after >= end || end-after <= auditSpan: // targets have an index
+	case filter.Newest:
+		after = end - auditSpan
+		next = after + 1
+	default:
+		filter.Before = after + auditSpan
+		next = filter.Before - 1
+	}
+	if events, err = log.AuditEvents(ctx, filter, after, limit); len(events) == limit {
+		next = events[limit-1].Seq
+	}
+	return events, next, err
 }
 
 // VerifyAuditLog recomputes the chain. A log that does not verify is an answer; one that cannot be read is an error.

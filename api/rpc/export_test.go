@@ -23,6 +23,7 @@ var (
 	CredentialTo     = credentialTo
 	AuditEventTo     = auditEventTo
 	IssuerTo         = issuerTo
+	AuditPage        = auditPage
 	StatusTo         = statusTo
 	RoleTo           = roleTo
 	IssueRequestFrom = issueRequestFrom

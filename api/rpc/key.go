@@ -57,7 +57,6 @@ func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) 
 		return nil, err
 	}
 	if key == nil {
-		block.Proof = revocation.ProofOfficer
 		if grant, err = caller(ctx).Authorize(auth.ActionManage, ""); err != nil {
 			return nil, err
 		}
@@ -67,10 +66,8 @@ func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) 
 		if key, err = s.named(ctx, op, m); err != nil {
 			return nil, err
 		}
-	} else {
-		block.Proof = key.proof
 	}
-	block.SPKI, block.Material = pki.HashSPKI(key.spki), pki.HashKeyMaterial(key.public)
+	block.SPKI, block.Material, block.Proof = key.hash, pki.HashKeyMaterial(key.public), key.proof
 	receipt, err := s.api.config.Ledger.BlockKey(ctx, grant, block)
 	if err != nil {
 		return nil, err
@@ -117,8 +114,17 @@ var proofs = map[revocation.Proof]signetv1.BlockProof{
 // compromised is a public key and how its compromise was proved.
 type compromised struct {
 	public crypto.PublicKey
-	spki   []byte
+	hash   pki.KeyHash // of the encoding that our certificates have, whatever was sent
 	proof  revocation.Proof
+}
+
+func newCompromised(op, field string, public crypto.PublicKey, proof revocation.Proof) (*compromised, error) {
+	hash, err := pki.HashPublicKey(public)
+	if err != nil {
+		return nil, invalid(op, field, "a key of this kind or encoding is in no certificate of ours").
+			WithHint("of the encodings of one key, send the ordinary one: rsaEncryption, or a named curve and an uncompressed point")
+	}
+	return &compromised{public, hash, proof}, nil
 }
 
 // proved returns the key if the request itself proves its compromise, and nil if it does not claim to.
@@ -134,7 +140,7 @@ func (s *keyService) proved(p auth.Principal, op string, m *signetv1.BlockKeyReq
 	if key == nil || err != nil {
 		return auth.Grant{}, nil, err
 	}
-	return p.HoldsKey(pki.HashSPKI(key.spki).String()), key, nil
+	return p.HoldsKey(key.hash.String()), key, nil
 }
 
 // signedProof reads a request that says by its common name what it is for, and verifies its signature.
@@ -157,7 +163,7 @@ func signedProof(op, text string) (*compromised, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, invalid(op, field, "%w", err)
 	}
-	return &compromised{csr.PublicKey, csr.RawSubjectPublicKeyInfo, revocation.ProofCSR}, nil
+	return newCompromised(op, field, csr.PublicKey, revocation.ProofCSR)
 }
 
 // shownKey reads a private key. Errors do not repeat what was sent.
@@ -180,11 +186,7 @@ func shownKey(op, text string) (*compromised, error) {
 	if err := holds(signer); err != nil {
 		return nil, invalid(op, field, "it is not the private half of its public key")
 	}
-	spki, err := x509.MarshalPKIXPublicKey(signer.Public())
-	if err != nil {
-		return nil, invalid(op, field, "a key of this type is in no certificate of ours")
-	}
-	return &compromised{signer.Public(), spki, revocation.ProofPrivateKey}, nil
+	return newCompromised(op, field, signer.Public(), revocation.ProofPrivateKey)
 }
 
 // checkLength comes before a key is used for anything.
@@ -237,7 +239,7 @@ func (s *keyService) named(ctx context.Context, op string, m *signetv1.BlockKeyR
 		if err != nil {
 			return nil, invalid(op, "spki_der", "%w", err)
 		}
-		return &compromised{public: public, spki: m.GetSpkiDer()}, nil
+		return newCompromised(op, "spki_der", public, revocation.ProofOfficer)
 	case signetv1.BlockKeyRequest_CertificatePem_case:
 		der, err := derFrom(op, "certificate_pem", m.GetCertificatePem(), "CERTIFICATE")
 		if err != nil {
@@ -247,7 +249,7 @@ func (s *keyService) named(ctx context.Context, op string, m *signetv1.BlockKeyR
 		if err != nil {
 			return nil, invalid(op, "certificate_pem", "%w", err)
 		}
-		return &compromised{public: certificate.PublicKey, spki: certificate.RawSubjectPublicKeyInfo}, nil
+		return newCompromised(op, "certificate_pem", certificate.PublicKey, revocation.ProofOfficer)
 	}
 	return nil, invalid(op, "key", "which key?")
 }
@@ -273,5 +275,5 @@ func (s *keyService) recorded(ctx context.Context, op, text string) (*compromise
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	return &compromised{public: certificate.PublicKey, spki: certificate.RawSubjectPublicKeyInfo}, nil
+	return newCompromised(op, "key_hash", certificate.PublicKey, revocation.ProofOfficer)
 }

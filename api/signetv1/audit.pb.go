@@ -823,9 +823,10 @@ type ListAuditEventsResponse_builder struct {
 
 	// The events, in the order that was asked for.
 	Events []*AuditEvent
-	// Position of the last one, to be passed on as after_sequence; 0 at the end, and with newest_first.
+	// Position up to which was searched, to be passed on as after_sequence; 0 at the end, and with newest_first. One page is searched for
+	// in a million events at most, so one that is not full, or empty, may have a next one.
 	NextAfterSequence *uint64
-	// With newest_first: position of the last one, to be passed on as before_sequence; 0 at the end.
+	// With newest_first: position down to which was searched, to be passed on as before_sequence; 0 at the end.
 	NextBeforeSequence *uint64
 }
 

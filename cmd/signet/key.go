@@ -49,7 +49,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		key = pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
+		key = pki.HashKeyMaterial(certificate.PublicKey)
 		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
 	case c.Proof != "":
 		der, err := a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
@@ -60,7 +60,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 		if err != nil {
 			return (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--proof")
 		}
-		key = pki.HashSPKI(csr.RawSubjectPublicKeyInfo)
+		key = pki.HashKeyMaterial(csr.PublicKey)
 		request.ProofCSRPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 	case c.Hash != "":
 		var err error
@@ -81,7 +81,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 		return err
 	}
 	for _, issuer := range issuers {
-		if issuer.KeyHash != key {
+		if !hasKey(issuer, key) {
 			continue
 		}
 		if err := a.sure(op, c.Yes, issuer.Subject+" is an authority with this key: whatever is below it counts no more. Block it, for good?"); err != nil {
@@ -103,6 +103,16 @@ func (c *keyBlockCmd) Run(a *app) error {
 			p.next("the rest is being revoked: signet job show %s", blocked.Job)
 		}
 	})
+}
+
+// hasKey reports whether an issuer has a key, by the hash of its encoding or, however it was encoded, of its material.
+func hasKey(issuer client.Issuer, key pki.KeyHash) bool {
+	for _, der := range issuer.Certificates {
+		if c, err := x509.ParseCertificate(der); err == nil && pki.HashKeyMaterial(c.PublicKey) == key {
+			return true
+		}
+	}
+	return issuer.KeyHash == key
 }
 
 type keyPassphraseCmd struct {

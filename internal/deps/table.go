@@ -53,6 +53,10 @@ var table = []rule{
 	{list("internal/settings", "internal/durable", "internal/auth", "internal/audit", "ca", "ca/keys", "ca/keys/pkcs11", "ca/keys/softkey", "ca/profile",
 		"store", "store/postgres", "store/sqlite", "migrations"), list("internal/installation")},
 
+	// Parts of the server that have rules of their own; what they are given, and when they run, is the server's.
+	{list("internal/settings", "internal/durable", "internal/auth", "api/client", "api/rpc", "ca", "revocation"), list("internal/server/apicert")},
+	{list("internal/durable", "internal/audit", "store"), list("internal/server/highwater")},
+
 	{list("internal/durable"), list("internal/agent")},
 	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
 

@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"time"
 
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca/approval"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/server/apicert"
 	"signet.example/signet/revocation"
 )
 
@@ -40,9 +42,28 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if err := s.certifyAPI(ctx); err != nil {
+	s.certificate = apicert.New(apicert.Config{Authority: s.authority, Universe: s.universe, Settings: s.config, Now: s.options.Now, Report: s.report("API certificate")})
+	if err := s.certificate.Certify(ctx); err != nil {
 		return err
 	}
-	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, Connections: s.config.API.Connections, TLS: &tls.Config{GetCertificate: s.certificate.get, MinVersion: tls.VersionTLS12}})
+	s.apiServer, err = rest.NewServer(rest.Config{Services: s.api, Connections: s.config.API.Connections, TLS: &tls.Config{GetCertificate: s.certificate.Get, MinVersion: tls.VersionTLS12}})
 	return err
+}
+
+// apiCertificateLook is how often the API's certificate is looked at.
+const apiCertificateLook = 5 * time.Second
+
+// renewAPICertificate keeps looking whether there is a better certificate of the API to be had.
+func (s *Server) renewAPICertificate(ctx context.Context) error {
+	ticker := time.NewTicker(apiCertificateLook)
+	defer ticker.Stop()
+	var tried time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			tried = s.certificate.Look(ctx, tried)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"time"
 
 	"signet.example/signet/crl/crlserver"
@@ -11,9 +10,6 @@ import (
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 )
-
-// TestingOnlyCrowd is what the listeners are wrapped in.
-func TestingOnlyCrowd(l net.Listener, most, each int) net.Listener { return newCrowd(l, most, each) }
 
 // TestingOnlyCanWait is what a start goes on beside.
 func TestingOnlyCanWait(err error) bool { return canWait(err) }
@@ -25,11 +21,12 @@ func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	}
 }
 
-// TestingOnlyLookAtAPICertificate is lookAtAPICertificate, with the certificate that is served then and what /readyz says of it.
+// TestingOnlyLookAtAPICertificate is Look of the API's certificate, with the certificate that is served then and what /readyz says of it.
 func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time.Time) (_ time.Time, served *x509.Certificate, said string) {
-	tried = s.lookAtAPICertificate(ctx, tried)
-	s.checkAPICertificate(func(_, state, detail string) { said = state + ": " + detail })
-	return tried, s.certificate.current.Load().Leaf, said
+	tried = s.certificate.Look(ctx, tried)
+	s.certificate.Check(func(_, state, detail string) { said = state + ": " + detail })
+	current, _ := s.certificate.Get(nil) // there always is one
+	return tried, current.Leaf, said
 }
 
 // TestingOnlyRevoke revokes what an issuer signed, without the API.

@@ -52,6 +52,22 @@ func TestDatabaseThatWentBack(t *testing.T) {
 	}
 }
 
+// Marks that cannot be read are refused, and stay as they are for whoever looks into it.
+func TestDamagedMarks(t *testing.T) {
+	t.Parallel()
+	const damaged = `{"ledger":"1000","audit":1}`
+	config := found(t, "sqlite:signet.db").config(t)
+	if err := os.WriteFile(config.State().HighWater(), []byte(damaged), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Open(t.Context(), config, server.Options{Passphrase: []byte("correct horse")}); pki.KindOf(err) != pki.KindFailedPrecondition {
+		t.Errorf("it was opened: %v", err)
+	}
+	if left, err := os.ReadFile(config.State().HighWater()); err != nil || string(left) != damaged {
+		t.Errorf("the marks are %s now, %v", left, err)
+	}
+}
+
 // TestRestoredCopyThatWasUsed: a copy of before that was used by something else, until its numbers passed the marks, is
 // noticed by its other past.
 func TestRestoredCopyThatWasUsed(t *testing.T) {

@@ -220,11 +220,11 @@ func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail s
 	if s.authority != nil && issuer.KeyURI != "" && issuer.State == ca.IssuerActive {
 		err := s.authority.Standing(ctx, issuer.ID)
 		if err != nil && pki.KindOf(err) != pki.KindFailedPrecondition {
-			add("issuer/"+issuer.Label, "warning", "whether it stands cannot be told now: "+withHint(err))
+			add("issuer/"+issuer.Label, "warning", "whether it stands cannot be told now: "+pki.Explain(err))
 			return
 		}
 		if err != nil {
-			add("issuer/"+issuer.Label, "warning", "it issues nothing, and its status is served: "+withHint(err))
+			add("issuer/"+issuer.Label, "warning", "it issues nothing, and its status is served: "+pki.Explain(err))
 			return
 		}
 	}

@@ -149,11 +149,11 @@ func (s *Server) checkKeys(ctx context.Context, add func(name, state, detail str
 		case errors.Is(err, ca.ErrKeyElsewhere) && (issuer.SelfSigned() || issuer.State != ca.IssuerActive): // taken away on purpose
 			add(name, "ok", "the key is not at this instance")
 		case err != nil:
-			add(name, "warning", "cannot be opened: "+withHint(err))
+			add(name, "warning", "cannot be opened: "+pki.Explain(err))
 		case u.Hanging > 0:
 			add(name, "warning", fmt.Sprintf("%d calls do not return, %d wait: nothing of this issuer is signed until its token answers; other keys go on", u.Hanging, u.Queued))
 		case u.Failing != nil:
-			add(name, "warning", "fails since "+u.Failing.Since.UTC().Format(time.RFC3339)+": "+withHint(u.Failing.Err)+resting(u.Failing))
+			add(name, "warning", "fails since "+u.Failing.Since.UTC().Format(time.RFC3339)+": "+pki.Explain(u.Failing.Err)+resting(u.Failing))
 		default:
 			add(name, "ok", "")
 		}
@@ -165,11 +165,4 @@ func resting(f *keys.Failing) string {
 		return ""
 	}
 	return "; after " + strconv.Itoa(f.Times) + " failures it is asked for no certificate before " + f.Until.UTC().Format(time.RFC3339)
-}
-
-func withHint(err error) string {
-	if e, ok := errors.AsType[*pki.Error](err); ok && e.Hint != "" {
-		return e.Error() + "; " + e.Hint
-	}
-	return err.Error()
 }

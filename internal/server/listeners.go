@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"signet.example/signet/internal/server/crowd"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
@@ -39,7 +40,7 @@ func listen(ctx context.Context, field, address string, bounds settings.CrowdCon
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "listen", "%w", err).InField(field).
 			WithHint("is another process using %s? choose another address in signet.yaml", address)
 	}
-	return newCrowd(l, bounds.Connections, bounds.PerAddress), nil
+	return crowd.New(l, bounds.Connections, bounds.PerAddress), nil
 }
 
 func (l *listeners) close() (failed error) {

@@ -143,7 +143,9 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 		}
 	}
 	s.checkKeys(ctx, add)
-	s.checkAPICertificate(add)
+	if s.certificate != nil {
+		s.certificate.Check(add)
+	}
 	for _, issuer := range *s.issuers.known.Load() {
 		s.checkIssuer(ctx, add, issuer)
 	}

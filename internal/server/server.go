@@ -26,6 +26,8 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/installation"
+	"signet.example/signet/internal/server/apicert"
+	"signet.example/signet/internal/server/highwater"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
@@ -82,12 +84,12 @@ type Server struct {
 	publisher     *crlserver.Publisher
 	delegation    *ocspserver.Delegation
 	responder     *ocspserver.Responder
-	profiles      *rollout.Rollout // nil in RolePublic
-	api           *rpc.API         // nil in RolePublic
-	apiServer     *rest.Server     // nil in RolePublic
-	certificate   apiCertificate
+	profiles      *rollout.Rollout     // nil in RolePublic
+	api           *rpc.API             // nil in RolePublic
+	apiServer     *rest.Server         // nil in RolePublic
+	certificate   *apicert.Certificate // nil in RolePublic
 	issuers       issuerFiles
-	highWater     highWater
+	highWater     *highwater.Memory
 	agreement     agreement
 	wasReady      atomic.Bool            // everything was there at least once
 	fallenBack    atomic.Pointer[string] // why this instance no longer issues or publishes; nil: it does
@@ -109,7 +111,6 @@ func Open(ctx context.Context, config *settings.Config, options Options) (s *Ser
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
 	s.issuers.now = options.Now
-	s.certificate.failed = make(map[pki.IssuerID]apiFailure)
 	opened := s // a return sets s before the deferred call
 	defer func() {
 		if err != nil {
@@ -224,7 +225,7 @@ func (s *Server) checkToken(add func(name, state, detail string)) bool {
 	}
 	err := s.late.Away()
 	if err != nil {
-		add("token", "warning", withHint(err))
+		add("token", "warning", pki.Explain(err))
 		return false
 	}
 	add("token", "ok", "")
@@ -382,7 +383,10 @@ func (s *Server) Close(ctx context.Context) error {
 		failed = errors.Join(failed, s.authority.Close(ctx))
 	}
 	if s.store != nil {
-		failed = errors.Join(failed, s.highWater.save(), s.store.Close())
+		if s.highWater != nil {
+			failed = errors.Join(failed, s.highWater.Save())
+		}
+		failed = errors.Join(failed, s.store.Close())
 	}
 	return failed
 }

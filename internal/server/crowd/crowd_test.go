@@ -1,4 +1,4 @@
-package server_test
+package crowd_test
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/server/crowd"
 )
 
 // from is a listener whose connections come from addresses of one's choice.
@@ -38,7 +38,7 @@ func TestCrowd(t *testing.T) {
 		t.Fatal(err)
 	}
 	addresses := make(chan string, 1)
-	crowd := server.TestingOnlyCrowd(from{inner, addresses}, 4, 2)
+	crowd := crowd.New(from{inner, addresses}, 4, 2)
 	accepted := make(chan net.Conn, 10)
 	ended := make(chan error, 1)
 	go func() {

@@ -1,4 +1,5 @@
-package server
+// Package crowd bounds how many connections of a listener are open, and how many of them one address has.
+package crowd
 
 import (
 	"net"
@@ -6,9 +7,9 @@ import (
 	"sync"
 )
 
-// crowd is a listener that bounds how many connections are open, and how many of them one address has. Beyond the first
-// bound it does not accept, so that the kernel's queue holds those who wait; beyond the second it closes what it accepted.
-type crowd struct {
+// Listener bounds its connections. Beyond the bound of all it does not accept, so that the kernel's queue holds those who wait;
+// beyond that of an address it closes what it accepted.
+type Listener struct {
 	net.Listener
 	room chan struct{} // one for each open connection
 	each int
@@ -19,39 +20,39 @@ type crowd struct {
 	from map[netip.Prefix]int // guarded by mu
 }
 
-// newCrowd bounds a listener: most connections at once, each of one address at most.
-func newCrowd(l net.Listener, most, each int) *crowd {
-	return &crowd{Listener: l, room: make(chan struct{}, most), each: each, done: make(chan struct{}), from: make(map[netip.Prefix]int)}
+// New bounds a listener: most connections at once, each of one address at most.
+func New(l net.Listener, most, each int) *Listener {
+	return &Listener{Listener: l, room: make(chan struct{}, most), each: each, done: make(chan struct{}), from: make(map[netip.Prefix]int)}
 }
 
 // Accept returns the next connection that is within the bounds.
-func (c *crowd) Accept() (net.Conn, error) {
+func (c *Listener) Accept() (net.Conn, error) {
 	select {
 	case c.room <- struct{}{}:
 	case <-c.done:
 		return nil, net.ErrClosed
 	}
 	for {
-		conn, err := c.Listener.Accept()
+		accepted, err := c.Listener.Accept()
 		if err != nil {
 			<-c.room
 			return nil, err
 		}
-		network := networkOf(conn.RemoteAddr())
+		network := networkOf(accepted.RemoteAddr())
 		if c.enter(network) {
-			return &crowdConn{Conn: conn, leave: func() { c.leave(network) }}, nil
+			return &conn{Conn: accepted, leave: func() { c.leave(network) }}, nil
 		}
-		_ = conn.Close() // it has enough of them
+		_ = accepted.Close() // it has enough of them
 	}
 }
 
 // Close stops accepting.
-func (c *crowd) Close() error {
+func (c *Listener) Close() error {
 	c.once.Do(func() { close(c.done) })
 	return c.Listener.Close()
 }
 
-func (c *crowd) enter(network netip.Prefix) bool {
+func (c *Listener) enter(network netip.Prefix) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.from[network] >= c.each {
@@ -61,7 +62,7 @@ func (c *crowd) enter(network netip.Prefix) bool {
 	return true
 }
 
-func (c *crowd) leave(network netip.Prefix) {
+func (c *Listener) leave(network netip.Prefix) {
 	c.mu.Lock()
 	if c.from[network]--; c.from[network] == 0 {
 		delete(c.from, network)
@@ -88,15 +89,15 @@ func networkOf(addr net.Addr) netip.Prefix {
 	return network
 }
 
-// crowdConn gives its place back when it is closed.
-type crowdConn struct {
+// conn gives its place back when it is closed.
+type conn struct {
 	net.Conn
 	once  sync.Once
 	leave func()
 }
 
 // Close closes the connection.
-func (c *crowdConn) Close() error {
+func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(c.leave)
 	return err

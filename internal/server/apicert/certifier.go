@@ -1,0 +1,110 @@
+package apicert
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"net"
+	"slices"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/api/rpc"
+	"signet.example/signet/ca"
+	"signet.example/signet/pki"
+)
+
+// certifier is an issuer that could certify the API.
+type certifier struct {
+	ca.Issuer
+	chain    [][]byte // what is sent behind its certificates: all that leads to a root that clients may have
+	believed bool     // client.root holds such a root, or cannot be read, and then nothing is known of clients
+}
+
+// certifiers are the issuers below a root whose key is here, those that are believed first, and then the one that init made.
+func (a *Certificate) certifiers(ctx context.Context) (candidates []certifier, err error) {
+	known, err := rpc.CertificatesInForce(ctx, a.config.Authority.Issuers(), a.config.Universe)
+	if err != nil {
+		return nil, err
+	}
+	var others []certifier // that are not believed
+	roots, unreadable := client.ReadRoots(a.config.Settings.Path(a.config.Settings.Client.Root))
+	for _, issuer := range a.config.Authority.Issuers() {
+		if issuer.KeyURI == "" || len(issuer.Certificates) == 0 || issuer.SelfSigned() {
+			continue
+		}
+		candidate := certifier{Issuer: issuer, chain: issuer.Chain(), believed: unreadable != nil}
+		if bundle := ca.BundleAt(ca.Paths(issuer, known), a.config.Now()); len(bundle.Chain) > 0 {
+			candidate.chain = nil
+			for _, c := range bundle.Chain {
+				candidate.chain = append(candidate.chain, c.Raw)
+			}
+			candidate.believed = candidate.believed || a.verifies(roots, issuer, bundle.Chain)
+		}
+		if candidate.believed {
+			candidates = append(candidates, candidate)
+		} else {
+			others = append(others, candidate)
+		}
+	}
+	if candidates = append(candidates, others...); len(candidates) > 0 {
+		return candidates, nil
+	}
+	for _, issuer := range a.config.Authority.Issuers() {
+		if issuer.State == ca.IssuerPending && issuer.KeyURI != "" {
+			return nil, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s waits for its certificate", issuer.Label).
+				WithHint("have its request signed (signet ceremony sign --csr issuing.csr), then signet init --certificate FILE")
+		}
+	}
+	return nil, pki.Errorf(pki.KindFailedPrecondition, op, "there is no issuing CA").
+		WithHint("this database has no issuer whose key is here: run `signet init`, or restore a backup")
+}
+
+// verifies reports whether roots verify one of an issuer's certificates in a chain now.
+func (a *Certificate) verifies(roots *x509.CertPool, issuer ca.Issuer, chain []*x509.Certificate) bool {
+	above := x509.NewCertPool()
+	for _, c := range chain {
+		above.AddCert(c)
+	}
+	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool {
+		if !bytes.Equal(c.RawSubject, issuer.Subject) || !bytes.Equal(c.RawSubjectPublicKeyInfo, issuer.SPKI) {
+			return false
+		}
+		_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: a.config.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err == nil
+	})
+}
+
+// names are the names that clients may reach the API by.
+func (a *Certificate) names() ([]pki.Identifier, error) {
+	texts := append([]string{"localhost", "127.0.0.1", "::1"}, a.config.Settings.API.Names...)
+	if host, _, err := net.SplitHostPort(a.config.Settings.API.Listen); err == nil && host != "" {
+		if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+			texts = append(texts, host)
+		}
+	}
+	var names []pki.Identifier
+	seen := make(map[pki.Identifier]bool)
+	for _, text := range texts {
+		name, err := pki.ParseIdentifier(text)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("api.names")
+		}
+		if !seen[name] {
+			names, seen[name] = append(names, name), true
+		}
+	}
+	return names, nil
+}
+
+// canIssue reports whether an issuer of the API's certificate looks as if it could issue one that is believed, or, with unbelieved, any. One
+// that failed a while ago, or of which nothing can be told now, does not.
+func (a *Certificate) canIssue(ctx context.Context, unbelieved bool) bool {
+	candidates, err := a.certifiers(ctx)
+	return err == nil && slices.ContainsFunc(candidates, func(i certifier) bool {
+		if i.State != ca.IssuerActive || !unbelieved && !i.believed || a.config.Now().Before(a.failed[i.ID].until) || a.config.Authority.Standing(ctx, i.ID) != nil {
+			return false
+		}
+		_, err := a.config.Authority.ReadySigner(ctx, i.ID)
+		return err == nil
+	})
+}

@@ -1,0 +1,142 @@
+// Package highwater remembers, on disk too, how far the database had come when this process and those before it last looked. One
+// that shows less, or another past, went back in time: it was restored, cloned, or failed over to a replica that was
+// behind. Numbers would be used twice, so nothing may be issued or published from it (docs/OPERATIONS.md, "A database that went
+// back").
+package highwater
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/durable"
+	"signet.example/signet/pki"
+	"signet.example/signet/store"
+)
+
+// Memory is what was seen of a database. It is safe for concurrent use.
+type Memory struct {
+	path string
+	db   store.Recovery
+
+	mu   sync.Mutex // guards the rest
+	seen marks
+	kept marks
+}
+
+// marks are a store.Witness as it is kept in a file.
+type marks struct {
+	Ledger uint64 `json:"ledger"`
+	Audit  uint64 `json:"audit"`
+	Head   string `json:"head,omitempty"`  // of the audit chain at Audit: a copy that grew past the numbers since has another one there
+	Lists  uint64 `json:"lists,omitempty"` // CRL numbers
+
+	// WentBack is set when the database went back while this instance ran, and counts until `signet restore` has moved it
+	// on, whatever it shows at the next start.
+	WentBack bool `json:"went_back,omitempty"`
+}
+
+func marksOf(w store.Witness) marks {
+	m := marks{Ledger: w.Ledger, Audit: w.Audit.Seq, Lists: w.Lists}
+	if w.Audit.Seq > 0 {
+		m.Head = hex.EncodeToString(w.Audit.Head[:])
+	}
+	return m
+}
+
+// era is how often `signet restore` moved a ledger on (store.Recovery). What was seen before says nothing after it: the
+// audit log and part of the ledger go on from where the older copy ended.
+func era(ledger uint64) uint64 { return ledger / store.LostSequences }
+
+// Open reads what is remembered in the file at path, and compares. A database that went back while nobody looked is an error of
+// KindFailedPrecondition.
+func Open(ctx context.Context, path string, db store.Recovery) (*Memory, error) {
+	m := &Memory{path: path, db: db}
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "read high water marks", "%w", err)
+	default:
+		if err := json.Unmarshal(text, &m.seen); err != nil {
+			return nil, pki.Errorf(pki.KindFailedPrecondition, "read high water marks", "%s: %w", path, err).
+				WithHint("the file is damaged; if you are sure that the database was not restored from a backup, remove the file")
+		}
+		m.kept = m.seen
+	}
+	if err := m.Compare(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Compare returns an error of KindFailedPrecondition if the database shows less than was seen, or another past.
+func (m *Memory) Compare(ctx context.Context) error {
+	m.mu.Lock()
+	seen := m.seen
+	m.mu.Unlock()
+	witness, then, err := m.db.Witness(ctx, seen.Audit)
+	if err != nil {
+		return err
+	}
+	if era(witness.Ledger) <= era(seen.Ledger) {
+		if err := seen.compare(witness, then, m.path); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen = marksOf(witness)
+	return nil
+}
+
+// compare holds what the database shows now, and the head that its audit chain had at m.Audit, against the marks.
+func (m marks) compare(now store.Witness, then audit.Hash, path string) error {
+	const op, hint = "compare high water marks", "issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost"
+	if m.WentBack {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "this database went back in time while it was in use, and was not moved on since").
+			WithHint("issuing from it would use numbers twice: take `signet restore --in-place`; only if the database that did not go back is in its place again, remove %s", path)
+	}
+	for _, each := range []struct {
+		name      string
+		now, seen uint64
+	}{{"ledger ends at", now.Ledger, m.Ledger}, {"audit log ends at", now.Audit.Seq, m.Audit}, {"sum of CRL numbers is", now.Lists, m.Lists}} {
+		if each.now < each.seen {
+			return pki.Errorf(pki.KindFailedPrecondition, op, "the %s %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen).WithHint(hint)
+		}
+	}
+	if m.Head != "" && m.Head != hex.EncodeToString(then[:]) {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "the audit log has another past than was seen at event %d: this database went back in time, and was used since", m.Audit).WithHint(hint)
+	}
+	return nil
+}
+
+// WentBack makes the next start refuse the database too.
+func (m *Memory) WentBack() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen.WentBack = true
+}
+
+// Save writes the marks if they changed.
+func (m *Memory) Save() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen == m.kept {
+		return nil
+	}
+	text, err := json.Marshal(m.seen)
+	if err != nil {
+		return err
+	}
+	if err := durable.Replace(m.path, append(text, '\n'), 0o600); err != nil {
+		return pki.Errorf(pki.KindUnavailable, "write high water marks", "%w", err).WithHint("is the disk full, or the state directory read-only?")
+	}
+	m.kept = m.seen
+	return nil
+}
