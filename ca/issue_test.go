@@ -196,6 +196,12 @@ func TestBadRequests(t *testing.T) {
 		{"CA:TRUE", ca.Request{Profile: "server", CSR: csrOf(t, key, extension(asn1.ObjectIdentifier{2, 5, 29, 19}, []byte{0x30, 3, 1, 1, 0xff}))}, pki.KindRefused, "csr"},
 		{"basicConstraints that cannot be read", ca.Request{Profile: "server", CSR: csrOf(t, key, extension(asn1.ObjectIdentifier{2, 5, 29, 19}, []byte{0x30, 9, 1, 1, 0xff}))}, pki.KindRefused, "csr"},
 		{"OCSP signing", ca.Request{Profile: "server", CSR: eku(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 9})}, pki.KindRefused, "csr"},
+		{"code signing", ca.Request{Profile: "server", CSR: eku(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3})}, pki.KindRefused, "csr"},
+		{"usages and something behind them", ca.Request{Profile: "server", CSR: csrOf(t, key, extension(asn1.ObjectIdentifier{2, 5, 29, 37}, append(mustMarshal(t, []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 1}}), 5, 0)))}, pki.KindRefused, "csr"},
+		{"basicConstraints and something behind them", ca.Request{Profile: "server", CSR: csrOf(t, key, extension(asn1.ObjectIdentifier{2, 5, 29, 19}, []byte{0x30, 0, 5, 0}))}, pki.KindRefused, "csr"},
+		{"a lifetime below none", ca.Request{Profile: "server", CSR: good, Lifetime: -time.Hour}, pki.KindInvalid, "lifetime"},
+		{"a request id of 129", ca.Request{Profile: "server", CSR: good, RequestID: strings.Repeat("a", 129)}, pki.KindInvalid, "request_id"},
+		{"a request id beyond ASCII", ca.Request{Profile: "server", CSR: good, RequestID: "\u00e9"}, pki.KindInvalid, "request_id"},
 		{"time stamping", ca.Request{Profile: "server", CSR: eku(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 8})}, pki.KindRefused, "csr"},
 		{"any usage", ca.Request{Profile: "server", CSR: eku(asn1.ObjectIdentifier{2, 5, 29, 37, 0})}, pki.KindRefused, "csr"},
 		{"ocsp-nocheck", ca.Request{Profile: "server", CSR: csrOf(t, key, extension(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, []byte{5, 0}))}, pki.KindRefused, "csr"},
@@ -237,6 +243,12 @@ func TestBadRequests(t *testing.T) {
 	}
 	if issued := w.mustIssue(server(t, "first.example.com")); issued.Position.Index != 0 {
 		t.Errorf("refusals used up %d indices", issued.Position.Index)
+	}
+	// What the profile gives may be asked for.
+	nameless := extension(asn1.ObjectIdentifier{2, 5, 29, 37}, mustMarshal(t, []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 3}}))
+	nameless.DNSNames = nil
+	if _, err := w.Issue(t.Context(), w.grant(admin, auth.ActionIssue, "code-signing"), ca.Request{Profile: "code-signing", CSR: csrOf(t, key, nameless), Subject: ca.Subject{CommonName: "Signer"}}); err != nil {
+		t.Errorf("code signing under its profile: %v", err)
 	}
 }
 
