@@ -613,13 +613,14 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*crlserver.Config){
-		"no store":      func(c *crlserver.Config) { c.Publications = nil },
-		"no bases":      func(c *crlserver.Config) { c.Bases = nil },
-		"no universe":   func(c *crlserver.Config) { c.Universe = nil },
-		"no issuers":    func(c *crlserver.Config) { c.Issuers = nil },
-		"no instance":   func(c *crlserver.Config) { c.Instance = revocation.InstanceID{} },
-		"lapsing lists": func(c *crlserver.Config) { c.Validity = time.Hour },
-		"negative age":  func(c *crlserver.Config) { c.MaxAge = -1 },
+		"no store":                  func(c *crlserver.Config) { c.Publications = nil },
+		"no bases":                  func(c *crlserver.Config) { c.Bases = nil },
+		"no universe":               func(c *crlserver.Config) { c.Universe = nil },
+		"no issuers":                func(c *crlserver.Config) { c.Issuers = nil },
+		"no instance":               func(c *crlserver.Config) { c.Instance = revocation.InstanceID{} },
+		"lapsing lists":             func(c *crlserver.Config) { c.Validity = time.Hour },
+		"lists rebuilt as they end": func(c *crlserver.Config) { c.Validity = 6 * time.Hour },
+		"negative age":              func(c *crlserver.Config) { c.MaxAge = -1 },
 	} {
 		config := good
 		change(&config)
