@@ -11,24 +11,24 @@ import (
 )
 
 const (
-	tick        = time.Second           // in case a wake-up was lost; configuration and clock are looked at as often
-	lookRest    = 16                    // looking for what is due rests this many times as long as a look took ...
-	lookMax     = 25 * time.Millisecond // ... at most this long: every ledger entry wakes it, and there may be many shards
-	leaseTime   = 10 * time.Second      // of one publication, from taking a number to storing the head
-	busyPause   = 20 * time.Millisecond // a series rests at least: somebody may be at it, or was faster
-	restFactor  = 10                    // a series rests this many times as long as its lists cost (costOf) ...
-	restMax     = time.Second           // ... at most this long
-	waitMax     = 3 * time.Second       // a series waits so long at most for what may be spent on lists
-	failureMax  = 30 * time.Second      // longest pause after failures
-	concurrency = 4                     // publications at work, apart from those that wait for a signature
-	perIssuer   = 8                     // publications of one issuer, waiting ones included
-	readPause   = 50 * time.Millisecond // between two readings of what others published, at most: ten times what one took
-	commitSlack = time.Minute           // from the instant that a publication carries until it is visible, at most,
-	commitUsual = 2 * time.Second       // and nearly always: the others are read with the next tick
-	smallSize   = 64 << 10              // up to this size the octets of a list are always kept in the database
-	skewMax     = time.Minute           // clocks of instances may differ by so much
-	deltaRebase = 12 * time.Hour        // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
-	deltaShare  = 8                     // a delta that is longer than this part of the complete list takes a younger base too
+	tick        = time.Second            // in case a wake-up was lost; configuration and clock are looked at as often
+	lookRest    = 16                     // looking for what is due rests this many times as long as a look took ...
+	lookMax     = 25 * time.Millisecond  // ... at most this long: every ledger entry wakes it, and there may be many shards
+	leaseTime   = 10 * time.Second       // of one publication, from taking a number to storing the head
+	busyPause   = 20 * time.Millisecond  // a series rests at least: somebody may be at it, or was faster
+	restFactor  = 10                     // a series rests this many times as long as its lists cost (costOf) ...
+	restMax     = time.Second            // ... at most this long
+	waitMax     = 3 * time.Second        // a series waits so long at most for what may be spent on lists
+	failureMax  = 30 * time.Second       // longest pause after failures
+	concurrency = 4                      // publications at work, apart from those that wait for a signature
+	perIssuer   = 8                      // publications of one issuer, waiting ones included
+	readPause   = 50 * time.Millisecond  // between two readings of what others published, at most: ten times what one took
+	commitSlack = time.Minute            // from the instant that a publication carries until it is visible, at most,
+	commitUsual = 200 * time.Millisecond // and nearly always: the others are read with the next tick
+	smallSize   = 4 << 10                // up to this size the octets of a list are always kept in the database
+	skewMax     = time.Minute            // clocks of instances may differ by so much
+	deltaRebase = 12 * time.Hour         // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
+	deltaShare  = 8                      // a delta that is longer than this part of the complete list takes a younger base too
 )
 
 // publish makes the lists of one series that are due, and ends its run. It is given a slot.

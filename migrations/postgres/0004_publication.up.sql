@@ -37,11 +37,15 @@ CREATE TABLE publications (
 	final        boolean NOT NULL,
 	der          bytea,            -- null where every instance rebuilds it
 	published_at timestamptz NOT NULL,
+	published_in bigint NOT NULL,  -- published_at in units of 16 seconds
 	PRIMARY KEY (issuer, epoch, block, kind),
 	FOREIGN KEY (issuer, epoch, block) REFERENCES publication_series
-);
+) WITH (fillfactor = 50);
 ALTER TABLE publications ALTER COLUMN der SET STORAGE EXTERNAL; -- random octets do not compress
-CREATE INDEX publications_at ON publications (published_at);
+-- A list may be published many times a second. While no column of an index changes, PostgreSQL writes the new row beside the old one and clears that
+-- away as it goes; with published_at itself in an index, each publication had to find its way through all rows since the last vacuum.
+CREATE INDEX publications_in ON publications (published_in);
+CREATE FUNCTION signet_published_in(p_at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT floor(extract(epoch FROM p_at) / 16)::bigint $$;
 
 -- signet_publication_begin takes lease and number; null if a list of the series is published with a larger number than p_seen, or if
 -- another owner has the lease and is alive, as far as one can tell. An owner that only seemed dead loses to the fence. The number
@@ -84,15 +88,17 @@ END $$;
 CREATE FUNCTION signet_publication_put(p_issuer bytea, p_epoch integer, p_block bigint, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer,
 	p_this_update timestamptz, p_next_update timestamptz, p_base bigint, p_base_seq bigint, p_base_update timestamptz, p_urls text[], p_freshest text[], p_algorithm bytea,
 	p_signature bytea, p_sum bytea, p_size bigint, p_entries bigint, p_final boolean, p_der bytea) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	v_now timestamptz := clock_timestamp();
 BEGIN
 	INSERT INTO publications AS p (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
-			algorithm, signature, sum, size, entries, final, der, published_at)
+			algorithm, signature, sum, size, entries, final, der, published_at, published_in)
 		VALUES (p_issuer, p_epoch, p_block, p_kind, p_number, p_seq, p_from_epoch, p_this_update, p_next_update, p_base, p_base_seq, p_base_update, p_urls, p_freshest,
-			p_algorithm, p_signature, p_sum, p_size, p_entries, p_final, p_der, clock_timestamp())
+			p_algorithm, p_signature, p_sum, p_size, p_entries, p_final, p_der, v_now, signet_published_in(v_now))
 	ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
 			this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq,
 			base_update = excluded.base_update, urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
-			size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
+			size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at, published_in = excluded.published_in
 		WHERE p.number < excluded.number AND p.seq <= excluded.seq;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'what is published of series %/%-% is newer', encode(p_issuer, 'hex'), p_epoch, p_block USING ERRCODE = 'SG911';

@@ -66,11 +66,15 @@ func texts(list []string) []string {
 // PublicationHeads implements crlserver.Publications.
 func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlserver.Head, time.Time, error) {
 	const op = "read publications"
+	heads := `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
+			algorithm, signature, sum, size, entries, final FROM publications`
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`)
-	batch.Queue(`SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
-			algorithm, signature, sum, size, entries, final
-		FROM publications WHERE $1::timestamptz IS NULL OR published_at >= $1 ORDER BY issuer, epoch, block, kind`, nullTime(since))
+	if since.IsZero() {
+		batch.Queue(heads + ` ORDER BY issuer, epoch, block, kind`)
+	} else {
+		batch.Queue(heads+` WHERE published_in >= signet_published_in($1) AND published_at >= $1 ORDER BY issuer, epoch, block, kind`, since)
+	}
 	answers := s.pool.SendBatch(ctx, batch) // one round trip, and the clock is read before the table
 	defer answers.Close()
 	var at time.Time
@@ -81,8 +85,8 @@ func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlser
 	if err != nil {
 		return nil, at, translate(op, err)
 	}
-	heads, err := pgx.CollectRows(rows, scanHead)
-	return heads, at.UTC(), translate(op, err)
+	read, err := pgx.CollectRows(rows, scanHead)
+	return read, at.UTC(), translate(op, err)
 }
 
 func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {

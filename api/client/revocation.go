@@ -1,0 +1,78 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
+)
+
+// Revocation holds the facts of a revocation or hold.
+type Revocation struct {
+	Reason       pki.Reason
+	RevokedAt    time.Time
+	InvalidityAt time.Time // zero: nobody said
+	Sequence     uint64
+}
+
+// RevokeRequest says what to revoke and why; either Issuer and Serial or Certificate.
+type RevokeRequest struct {
+	Issuer       pki.IssuerID
+	Serial       pki.Serial
+	Certificate  []byte // DER
+	Reason       pki.Reason
+	InvalidityAt time.Time // zero: not said
+	Published    bool      // wait until every live instance has published it
+}
+
+// Change tells what the ledger says after a change of status.
+type Change struct {
+	answer
+	Issuer      pki.IssuerID
+	Serial      pki.Serial
+	Status      Status
+	Revocation  *Revocation // nil after a release
+	Sequence    uint64      // entry of the ledger
+	Repeated    bool        // the ledger said so already
+	PublishedAt time.Time   // zero unless waited for
+}
+
+// Revoke revokes for good.
+func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*Change, error) {
+	m := signetv1.RevokeCertificateRequest_builder{
+		Issuer:       issuerText(q.Issuer),
+		Serial:       serialText(q.Serial),
+		Reason:       new(signetv1.Reason(q.Reason)),
+		InvalidityAt: timestamp(q.InvalidityAt),
+		WaitFor:      waitFor(q.Published),
+	}.Build()
+	if len(q.Certificate) > 0 {
+		m.SetCertificateDer(q.Certificate)
+	}
+	a, err := invoke(ctx, c, "revoke certificate", c.certificates.RevokeCertificate, m)
+	if err != nil {
+		return nil, err
+	}
+	return changeFrom(a, a.GetRevocation(), a.GetRevocation().GetSequence())
+}
+
+// Hold puts a certificate on hold.
+func (c *Client) Hold(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*Change, error) {
+	a, err := invoke(ctx, c, "hold certificate", c.certificates.HoldCertificate, signetv1.HoldCertificateRequest_builder{
+		Issuer: new(issuer.String()), Serial: new(serial.String()), WaitFor: waitFor(published)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return changeFrom(a, a.GetRevocation(), a.GetRevocation().GetSequence())
+}
+
+// Release releases a certificate from hold.
+func (c *Client) Release(ctx context.Context, issuer pki.IssuerID, serial pki.Serial, published bool) (*Change, error) {
+	a, err := invoke(ctx, c, "release certificate", c.certificates.ReleaseCertificate, signetv1.ReleaseCertificateRequest_builder{
+		Issuer: new(issuer.String()), Serial: new(serial.String()), WaitFor: waitFor(published)}.Build())
+	if err != nil {
+		return nil, err
+	}
+	return changeFrom(a, nil, a.GetSequence())
+}

@@ -1,0 +1,131 @@
+package crlserver
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"signet.example/signet/pki"
+)
+
+// ListStatus is what there is to know of one list.
+type ListStatus struct {
+	Head    Head
+	Behind  bool // ledger entries touched it that are not on it yet
+	Failure error
+	FailAt  time.Time // of Failure
+}
+
+// Lists reports every list that is served, in order of issuer, week and block.
+func (p *Publisher) Lists() []ListStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var all []ListStatus
+	for _, b := range p.issuers {
+		for list, served := range b.lists {
+			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq}
+			if series := b.series[list.Series]; series != nil {
+				status.Failure, status.FailAt = series.failure, series.failAt
+			}
+			all = append(all, status)
+		}
+	}
+	slices.SortFunc(all, func(a, b ListStatus) int { return a.Head.List.compare(b.Head.List) })
+	return all
+}
+
+// Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
+// up half of the time between the rebuild that is due and their end. The lists of off-line issuers do not count.
+func (p *Publisher) Check() error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	const op = "publish revocation lists"
+	failures := []error{p.halted}
+	now := p.config.Now()
+	for _, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline { // see Ceremonies
+			continue
+		}
+		for _, series := range b.wanted(now) {
+			why := ""
+			if state := b.series[series]; state != nil && state.failure != nil {
+				why = ": " + state.failure.Error()
+			}
+			for _, list := range b.listsOf(series) {
+				served, ok := b.lists[list]
+				switch {
+				case !ok:
+					failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
+				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late():
+					failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
+				}
+			}
+		}
+	}
+	if err := few(failures); err != nil {
+		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err, Hint: "is an instance running that has the issuer's key, and does the database answer it?"}
+	}
+	return nil
+}
+
+// few joins errors, thousands of them to the first and a number.
+func few(failures []error) error {
+	const most = 32
+	failures = slices.DeleteFunc(failures, func(err error) bool { return err == nil })
+	if more := len(failures) - most; more > 0 {
+		failures = append(failures[:most], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(failures...)
+}
+
+// late is how long before its end a list is a matter for an operator.
+func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.Interval) / 2 }
+
+// ceremonyNotice is how long before its end the list of an off-line issuer is asked for, at most: a ceremony takes longer
+// to arrange than a rebuild.
+const ceremonyNotice = 30 * 24 * time.Hour
+
+// CeremonyStatus is what there is to know of the list of an off-line issuer.
+type CeremonyStatus struct {
+	Issuer     pki.IssuerID
+	NextUpdate time.Time // of the list that is served; zero: there is none
+	Waiting    bool      // something that was revoked is not on it
+	Due        bool      // hold a ceremony now
+	Why        string    // empty unless Due
+}
+
+// Ceremonies reports the off-line issuers. What is due is for people: no instance can do anything about it.
+func (p *Publisher) Ceremonies() []CeremonyStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	now := p.config.Now()
+	var all []CeremonyStatus
+	for id, b := range p.issuers {
+		if b.issuer.Key == (pki.KeyHash{}) || !b.issuer.Offline {
+			continue
+		}
+		status := CeremonyStatus{Issuer: id}
+		list := List{Series{Issuer: id}, KindComplete}
+		served, ok := b.lists[list]
+		if ok {
+			status.NextUpdate = served.head.NextUpdate
+		}
+		left := status.NextUpdate.Sub(now)
+		switch {
+		case !ok:
+			status.Why = "it has no list yet: sign one in a ceremony and bring it in"
+		case left <= 0:
+			status.Why = "its list ended at " + status.NextUpdate.Format(time.RFC3339) + ": clients that insist on a status refuse what it signed"
+		case b.touched(list) > served.head.Seq:
+			status.Waiting, status.Why = true, "a revocation waits for the list of a ceremony"
+		case left < min(ceremonyNotice, status.NextUpdate.Sub(served.head.ThisUpdate)/4):
+			status.Why = "its list ends at " + status.NextUpdate.Format(time.RFC3339)
+		}
+		status.Due = status.Why != ""
+		all = append(all, status)
+	}
+	slices.SortFunc(all, func(a, b CeremonyStatus) int { return strings.Compare(a.Issuer.String(), b.Issuer.String()) })
+	return all
+}
