@@ -1,6 +1,8 @@
 package ca_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,6 +110,85 @@ func TestBundlesOfARollover(t *testing.T) {
 	text := string(ca.PEM(ca.BundleAt(after, year(9.5)).Chain))
 	if first := strings.Index(text, "BEGIN"); first < 0 || !strings.HasPrefix(text, string(ca.PEM([]*x509.Certificate{parse(t, issuing2.Certificates[0].DER)}))) {
 		t.Error("the issuer's own certificate is not the first of the chain")
+	}
+}
+
+// revokedSerials is a ledger in which some certificates are revoked.
+type revokedSerials map[pki.Serial]bool
+
+func (revokedSerials) Seq() uint64                   { return 0 }
+func (revokedSerials) CatchUp(context.Context) error { return nil }
+func (r revokedSerials) StatusOf(_ context.Context, _ pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error) {
+	if r[serial] {
+		return pki.StatusRevoked, pki.Superseded, nil
+	}
+	return pki.StatusGood, pki.Unspecified, nil
+}
+
+// What is sent behind a certificate leads to the root and to those that signed it, while they do.
+func TestChainsOfARollover(t *testing.T) {
+	w, second, issuing2, _ := rollover(t)
+	revoked := make(revokedSerials)
+	w.status = revoked
+	w.Authority = w.instance(w.store)
+	sent := func(when string, issuer ca.Issuer, want ...[]byte) {
+		t.Helper()
+		request := server(t, "app.example")
+		request.Issuer = issuer.ID
+		if chain := w.mustIssue(request).Chain; !slices.EqualFunc(chain, want, bytes.Equal) {
+			t.Errorf("%s: %d certificates behind one of %s, want %d", when, len(chain), issuer.Label, len(want))
+		}
+	}
+	certificates := func(issuer ca.Issuer) (own, cross []byte) {
+		t.Helper()
+		known, err := w.Issuer(issuer.ID)
+		if err != nil || len(known.Certificates) != 2 {
+			t.Fatal(len(known.Certificates), err)
+		}
+		return known.Certificates[0].DER, known.Certificates[1].DER
+	}
+	_, oldByNew := certificates(w.root)
+	_, newByOld := certificates(second)
+	first, next := w.issuing.Certificates[0].DER, issuing2.Certificates[0].DER
+	sent("in between", w.issuing, first, oldByNew)
+	sent("in between", issuing2, next, newByOld)
+
+	serial, err := pki.SerialFromBig(parse(t, newByOld).SerialNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked[serial] = true
+	sent("when the old root revoked what it signed", issuing2, next)
+	delete(revoked, serial)
+
+	if _, err := w.SetIssuerState(t.Context(), w.manage(), w.root.ID, ca.IssuerRetired); err != nil {
+		t.Fatal(err)
+	}
+	sent("when the old root is retired", issuing2, next)
+	sent("when the old root is retired", w.issuing, first, oldByNew)
+
+	w.clock.advance(5 * 24 * time.Hour * 365)
+	if _, err := w.RenewIssuer(t.Context(), w.manage(), second.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	sent("when the new root has another certificate of its own", issuing2, next)
+}
+
+// A cross-certificate is sent as long as it lasts.
+func TestCrossCertificatesEnd(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	second := w.create(newIssuer("root-2", "Test Root 2", ca.Issuer{}))
+	if _, err := w.CrossSign(t.Context(), w.manage(), w.root.ID, second.ID, 48*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{2, 1} {
+		if chain := w.mustIssue(server(t, "app.example")).Chain; len(chain) != want {
+			t.Errorf("%d certificates are sent, want %d", len(chain), want)
+		}
+		w.clock.advance(49 * time.Hour)
+		if err := w.TestingOnlyRefresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -668,7 +668,7 @@ func TestARenewedIssuerIsTheSameIssuer(t *testing.T) {
 			}
 			old, now := parse(t, issuer.Certificates[0].DER), parse(t, renewed.Certificates[0].DER)
 			if renewed.ID != issuer.ID || len(renewed.Certificates) != 2 || !now.NotAfter.After(old.NotAfter) && issuer.ID == w.root.ID ||
-				now.MaxPathLen != old.MaxPathLen || len(now.PermittedDNSDomains) != len(old.PermittedDNSDomains) || !bytes.Equal(now.SubjectKeyId, old.SubjectKeyId) {
+				now.MaxPathLen != old.MaxPathLen || len(now.PermittedDNSDomains) != len(old.PermittedDNSDomains) || !slices.Equal(now.CRLDistributionPoints, old.CRLDistributionPoints) || !bytes.Equal(now.SubjectKeyId, old.SubjectKeyId) {
 				t.Errorf("%s: renewed %+v", issuer.Label, renewed.Certificates)
 			}
 			if err := parse(t, before.DER).CheckSignatureFrom(now); issuer.ID == corp.ID && err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/internal/auth"
@@ -83,6 +84,53 @@ func TestRangeIDGivenOutTwice(t *testing.T) {
 		}
 		_, err = w.issue(a, request)
 		wantError(t, err, pki.KindUnavailable, "")
+	}
+}
+
+// busy is a store in which closing the ranges of others does not end, and which tells when leases were renewed.
+type busy struct {
+	store.Store
+	closing, end chan struct{}
+	renewed      chan struct{}
+}
+
+func (b *busy) ExpiredRanges(ctx context.Context, after ca.RangeID, limit int) ([]ca.Range, error) {
+	close(b.closing)
+	<-b.end
+	return nil, nil
+}
+
+func (b *busy) RenewLeases(ctx context.Context, owner ca.OwnerID, lease time.Duration) (int, error) {
+	<-b.closing
+	select {
+	case b.renewed <- struct{}{}:
+	case <-ctx.Done():
+	}
+	return b.Store.RenewLeases(ctx, owner, lease)
+}
+
+// However long it takes to see to what others left, the leases of this process are renewed in time.
+func TestLeasesWaitForNothing(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	b := &busy{Store: w.store, closing: make(chan struct{}), end: make(chan struct{}), renewed: make(chan struct{})}
+	a, err := ca.New(t.Context(), ca.Config{Profiles: w.profiles, Keys: w.keys, Issuers: b, Ranges: b, Certificates: b, Inventory: b, Audit: b, Lease: 3 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- a.Run(ctx, nil) }()
+	for range 3 {
+		select {
+		case <-b.renewed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("no lease is renewed while the ranges of others are closed")
+		}
+	}
+	cancel()
+	close(b.end)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

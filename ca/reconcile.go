@@ -3,43 +3,47 @@ package ca
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"signet.example/signet/pki"
 )
 
 // Run renews leases, reconciles, and keeps up with what other instances change, until the context ends. It returns nil
-// then; report, if not nil, is told of every failure, and the next round tries again.
+// then; report, if not nil, is told of every failure, by several at a time, and the next round tries again.
 func (a *Authority) Run(ctx context.Context, report func(error)) error {
 	if report == nil {
 		report = func(error) {}
 	}
-	round := func(do func(context.Context) error) {
-		if a.ranges.isHalted() {
-			return
-		}
-		if err := do(ctx); err != nil && ctx.Err() == nil {
-			report(err)
-		}
+	var all sync.WaitGroup
+	for _, duty := range []struct {
+		do      func(context.Context) error
+		every   time.Duration
+		atStart bool
+	}{ // each by itself: a lease that is renewed late, because something else took long, is a range lost
+		{a.ranges.tick, a.config.Lease / 3, false},
+		{a.reconcile, a.config.Lease / 3, true},
+		{a.refresh, 2 * time.Second, false},
+		{a.Sweep, time.Hour, false},
+	} {
+		all.Go(func() {
+			ticker := time.NewTicker(duty.every)
+			defer ticker.Stop()
+			for round := 0; ctx.Err() == nil; round++ {
+				if (round > 0 || duty.atStart) && !a.ranges.isHalted() {
+					if err := duty.do(ctx); err != nil && ctx.Err() == nil {
+						report(err)
+					}
+				}
+				select {
+				case <-ctx.Done():
+				case <-ticker.C:
+				}
+			}
+		})
 	}
-	leases, changes, sweeps := time.NewTicker(a.config.Lease/3), time.NewTicker(2*time.Second), time.NewTicker(time.Hour)
-	defer leases.Stop()
-	defer changes.Stop()
-	defer sweeps.Stop()
-	round(a.reconcile)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-leases.C:
-			round(a.ranges.tick)
-			round(a.reconcile)
-		case <-changes.C:
-			round(a.refresh)
-		case <-sweeps.C:
-			round(a.Sweep)
-		}
-	}
+	all.Wait()
+	return nil
 }
 
 // sweepBatch bounds what one transaction of a sweep removes.
