@@ -150,7 +150,9 @@ func TestImport(t *testing.T) {
 			t.Fatal(err)
 		}
 		due("")
-		now.move(time.Until(h.NextUpdate) - 20*24*time.Hour)
+		now.move(time.Until(h.NextUpdate) - 31*24*time.Hour)
+		due("") // of a life of months
+		now.move(11 * 24 * time.Hour)
 		due("its list ends at")
 		now.move(21 * 24 * time.Hour)
 		due("its list ended at")

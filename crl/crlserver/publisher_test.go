@@ -613,13 +613,14 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*crlserver.Config){
-		"no store":      func(c *crlserver.Config) { c.Publications = nil },
-		"no bases":      func(c *crlserver.Config) { c.Bases = nil },
-		"no universe":   func(c *crlserver.Config) { c.Universe = nil },
-		"no issuers":    func(c *crlserver.Config) { c.Issuers = nil },
-		"no instance":   func(c *crlserver.Config) { c.Instance = revocation.InstanceID{} },
-		"lapsing lists": func(c *crlserver.Config) { c.Validity = time.Hour },
-		"negative age":  func(c *crlserver.Config) { c.MaxAge = -1 },
+		"no store":                  func(c *crlserver.Config) { c.Publications = nil },
+		"no bases":                  func(c *crlserver.Config) { c.Bases = nil },
+		"no universe":               func(c *crlserver.Config) { c.Universe = nil },
+		"no issuers":                func(c *crlserver.Config) { c.Issuers = nil },
+		"no instance":               func(c *crlserver.Config) { c.Instance = revocation.InstanceID{} },
+		"lapsing lists":             func(c *crlserver.Config) { c.Validity = time.Hour },
+		"lists rebuilt as they end": func(c *crlserver.Config) { c.Validity = 6 * time.Hour },
+		"negative age":              func(c *crlserver.Config) { c.MaxAge = -1 },
 	} {
 		config := good
 		change(&config)
@@ -665,4 +666,43 @@ func TestBasesThatCannotBeRead(t *testing.T) {
 			t.Errorf("%s lacks its certificate", list)
 		}
 	}
+}
+
+// outOfReach has lists whose octets cannot be read while the database is away.
+type outOfReach struct {
+	crlserver.Publications
+	away  *atomic.Bool
+	tried *atomic.Int64
+}
+
+func (o outOfReach) PublicationBytes(ctx context.Context, list crlserver.List, number uint64) ([]byte, error) {
+	o.tried.Add(1)
+	if o.away.Load() {
+		return nil, pki.Errorf(pki.KindUnavailable, "read publication", "away on purpose")
+	}
+	return o.Publications.PublicationBytes(ctx, list, number)
+}
+
+// A list that cannot be rebuilt here, and whose octets cannot be read for a moment, is served once they can be: on an instance that has
+// not the key nobody would make it anew.
+func TestOctetsOutOfReach(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Distant CA")
+	a.reserve(t, epoch, 0, base)
+	first := start(t, s, &clock{}, nil, a.config())
+	first.await(t, a.revoke(t, 1))
+	first.stop()
+	_, want, _ := first.Document(a.shard())
+
+	follower := a.config()
+	follower.Signer, follower.KeyID = nil, []byte("another") // whose rebuilt lists have other octets
+	o := outOfReach{s, new(atomic.Bool), new(atomic.Int64)}
+	o.away.Store(true)
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Publications = o }, follower)
+	if _, _, ok := p.Document(a.shard()); ok || o.tried.Load() == 0 {
+		t.Fatalf("served %t after %d readings", ok, o.tried.Load())
+	}
+	o.away.Store(false)
+	eventually(t, "the list", func() bool { _, head, ok := p.Document(a.shard()); return ok && head.Number == want.Number })
 }

@@ -91,6 +91,11 @@ func revocationsOnPostgres(ctx context.Context, b *bench) (err error) {
 	if err := w.singles(ctx, b, "postgres/two-instances/1000000-revoked", []int{1, 16, 64}, inserts); err != nil {
 		return err
 	}
+	running = false
+	if err := errors.Join(twin.halt(), w.jobAlone(ctx, b), twin.start(ctx, b.signet)); err != nil {
+		return err
+	}
+	running = true
 	return w.job(ctx, b, twin)
 }
 
@@ -386,10 +391,27 @@ func (w *revoking) until(ctx context.Context, at *watcher, look func(*watcher) (
 	}
 }
 
-// job revokes everything that is left, and reports the rate, the time until every shard and OCSP responder of both instances
-// say so of the last certificates of every shard, and what single revocations cost meanwhile.
+// jobAlone revokes a quarter of the weeks, one instance and nothing beside.
+func (w *revoking) jobAlone(ctx context.Context, b *bench) error {
+	if b.skips("job/postgres/one-instance/") {
+		return nil
+	}
+	serverCPU, databaseCPU := cpuOf(w.pid()), cpuOfTree(b.postgresPID)
+	count, ran, _, err := w.runJob(ctx, client.Selector{Profile: "server", EpochTo: w.first + pki.Epoch(w.weeks/4)}, nil)
+	if err != nil {
+		return err
+	}
+	inserts, err := b.bareEntries(ctx)
+	if err != nil {
+		return err
+	}
+	b.addJob(fmt.Sprintf("job/postgres/one-instance/%d", count), count, ran, inserts, cpuOf(w.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU, rssOf(w.pid()))
+	return nil
+}
+
+// job revokes what is left, followed by a second instance, with single revocations beside; and waits until everything of both instances says so.
 func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
-	if b.skips("job/postgres/", "job/visible-everywhere/", "revoke/grpc/postgres/beside-a-job") {
+	if b.skips("job/postgres/two-instances/", "job/visible-everywhere/", "revoke/grpc/postgres/beside-a-job") {
 		return nil
 	}
 	singles := make([]pki.Serial, 2000) // set apart for the calls beside
@@ -399,40 +421,11 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 			return err
 		}
 	}
-	plan, err := w.api.PlanJob(ctx, client.JobRequest{Selector: client.Selector{Profile: "server"}, Reason: pki.CessationOfOperation})
-	if err != nil {
-		return err
-	}
-	count := int(plan.Job.Selected - plan.AlreadyRevoked)
 	serverCPU, databaseCPU := cpuOf(w.pid())+cpuOf(twin.pid()), cpuOfTree(b.postgresPID)
 	began := time.Now()
-	if _, err := w.api.StartJob(ctx, plan.Job.ID, false); err != nil {
+	count, ran, beside, err := w.runJob(ctx, client.Selector{Profile: "server"}, singles)
+	if err != nil {
 		return err
-	}
-	var beside []time.Duration
-	var ran time.Duration
-	for i := 0; ; i++ {
-		asked := time.Now()
-		if i < len(singles) {
-			_, err := w.api.Revoke(ctx, client.RevokeRequest{Issuer: w.past.issuer, Serial: singles[i], Reason: pki.Superseded})
-			if err == nil {
-				beside = append(beside, time.Since(asked))
-			} else if pki.KindOf(err) != pki.KindConflict { // the job was there first
-				return err
-			}
-		}
-		job, err := w.api.Job(ctx, plan.Job.ID)
-		if err != nil {
-			return err
-		}
-		if job.State.Ended() {
-			ran = time.Since(began)
-			if job.State != client.JobDone {
-				return fmt.Errorf("the job is %s: %s", job.State, job.Failure)
-			}
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	for i := range w.weeks * w.shards() { // of every shard the last certificate, which the job reaches last
 		for _, at := range []*site{w.site, twin} {
@@ -450,15 +443,53 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 	if err != nil {
 		return err
 	}
-	rate := float64(count) / ran.Seconds()
-	b.add(result{Name: fmt.Sprintf("job/postgres/%d", count), Value: rate, Unit: "1/s", Spread: [2]float64{rate, rate}, Target: 100_000, Limit: inserts, Ratio: rate / inserts.Value,
-		ServerCPU:   float64((cpuOf(w.pid()) + cpuOf(twin.pid()) - serverCPU).Microseconds()) / float64(count),
-		DatabaseCPU: float64((cpuOfTree(b.postgresPID) - databaseCPU).Microseconds()) / float64(count), RSS: rssOf(w.pid())})
+	b.addJob(fmt.Sprintf("job/postgres/two-instances/%d", count), count, ran, inserts, cpuOf(w.pid())+cpuOf(twin.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU, rssOf(w.pid()))
 	visible := result{Name: fmt.Sprintf("job/visible-everywhere/%d", count), Value: all.Seconds(), Unit: "s", Spread: [2]float64{all.Seconds(), all.Seconds()}}
 	visible.Target, visible.Less = 20*float64(count)/million, true
 	b.add(visible)
 	b.addTimes("revoke/grpc/postgres/beside-a-job", beside, 0, 0)
 	return nil
+}
+
+// runJob plans a job and runs it, and returns how many certificates it revoked and how long it ran. Single revocations, one after the other until
+// it ends, take as long as beside says.
+func (w *revoking) runJob(ctx context.Context, selector client.Selector, singles []pki.Serial) (count int, ran time.Duration, beside []time.Duration, err error) {
+	plan, err := w.api.PlanJob(ctx, client.JobRequest{Selector: selector, Reason: pki.CessationOfOperation})
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	began := time.Now()
+	if _, err := w.api.StartJob(ctx, plan.Job.ID, false); err != nil {
+		return 0, 0, nil, err
+	}
+	for i := 0; ; i++ {
+		asked := time.Now()
+		if i < len(singles) {
+			_, err := w.api.Revoke(ctx, client.RevokeRequest{Issuer: w.past.issuer, Serial: singles[i], Reason: pki.Superseded})
+			if err == nil {
+				beside = append(beside, time.Since(asked))
+			} else if pki.KindOf(err) != pki.KindConflict { // the job was there first
+				return 0, 0, nil, err
+			}
+		}
+		job, err := w.api.Job(ctx, plan.Job.ID)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		if job.State.Ended() {
+			if job.State != client.JobDone {
+				err = fmt.Errorf("the job is %s: %s", job.State, job.Failure)
+			}
+			return int(plan.Job.Selected - plan.AlreadyRevoked), time.Since(began), beside, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (b *bench) addJob(name string, count int, ran time.Duration, inserts *limit, server, database time.Duration, rss float64) {
+	rate, each := float64(count)/ran.Seconds(), float64(time.Microsecond)*float64(count)
+	b.add(result{Name: name, Value: rate, Unit: "1/s", Spread: [2]float64{rate, rate}, Target: 100_000, Limit: inserts, Ratio: rate / inserts.Value,
+		ServerCPU: float64(server) / each, DatabaseCPU: float64(database) / each, RSS: rss})
 }
 
 // skips reports whether none of some cases is to be measured.
