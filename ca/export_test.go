@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"errors"
 
 	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
@@ -31,7 +32,9 @@ func TestingOnlyRead(p *profile.Profile, request Request) ([]pki.Identifier, err
 }
 
 // TestingOnlyTick is what Run does every third of a lease.
-func (a *Authority) TestingOnlyTick(ctx context.Context) error { return a.ranges.tick(ctx) }
+func (a *Authority) TestingOnlyTick(ctx context.Context) error {
+	return errors.Join(a.ranges.renew(ctx), a.ranges.tick(ctx))
+}
 
 // TestingOnlyReconcile is what Run does beside that.
 func (a *Authority) TestingOnlyReconcile(ctx context.Context) error { return a.reconcile(ctx) }

@@ -21,6 +21,7 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 		every   time.Duration
 		atStart bool
 	}{ // each by itself: a lease that is renewed late, because something else took long, is a range lost
+		{a.ranges.renew, a.config.Lease / 3, false},
 		{a.ranges.tick, a.config.Lease / 3, false},
 		{a.reconcile, a.config.Lease / 3, true},
 		{a.refresh, 2 * time.Second, false},

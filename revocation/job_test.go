@@ -633,7 +633,7 @@ func TestParseSelectorRefuses(t *testing.T) {
 	for _, where := range []string{
 		"", "and", "=", "profile", "profile = and issued>=2026-11-01", `profile="=" server`, "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
 		"issued>=yesterday", "profile=server and issued>=yesterday", "profile=server and issued<2026-13-01", "profile=server or profile=client", "everything everything everything", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
-		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one",
+		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one", "under=one and under=two", "profile=a and profile=b", "expires>2026-11-01 and expires>=2026-11-02",
 		"issuer=0102030405060708090a and under=0102030405060708090a", "expires<tomorrow", "expires=2026-11-01", "expires>=2026-11-02 and expires<2026-11-02",
 	} {
 		if s, err := revocation.ParseSelector(where, family()); err == nil || pki.KindOf(err) != pki.KindInvalid {

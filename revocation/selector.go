@@ -129,6 +129,7 @@ func (s Selector) validate() error {
 // not count. find returns the issuer of a name or id, and those below it.
 func ParseSelector(text string, find func(name string) (issuer pki.IssuerID, below []pki.IssuerID, err error)) (Selector, error) {
 	var s Selector
+	said := map[string]bool{}
 	words, err := splitWords(text)
 	if err != nil {
 		return s, err
@@ -143,14 +144,14 @@ func ParseSelector(text string, find func(name string) (issuer pki.IssuerID, bel
 			}
 			continue
 		}
-		if err := s.add(word, find); err != nil {
+		if err := s.add(word, said, find); err != nil {
 			return s, err
 		}
 	}
 	return s, s.validate()
 }
 
-func (s *Selector) add(condition string, find func(string) (pki.IssuerID, []pki.IssuerID, error)) error {
+func (s *Selector) add(condition string, said map[string]bool, find func(string) (pki.IssuerID, []pki.IssuerID, error)) error {
 	if condition == "everything" {
 		s.Everything = true
 		return nil
@@ -163,6 +164,11 @@ func (s *Selector) add(condition string, find func(string) (pki.IssuerID, []pki.
 	if rest, ok := strings.CutPrefix(value, "="); ok && operator != "=" {
 		operator, value = operator+"=", rest
 	}
+	kind := field + operator[:1] // expires> is expires>=
+	if said[kind] && field != "name" && field != "key" {
+		return badSelector("%.64q is the second condition of its kind: only name= and key= may be repeated", condition)
+	}
+	said[kind] = true
 	value = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
 	var err error
 	switch field + operator {

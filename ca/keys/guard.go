@@ -224,7 +224,7 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 			return nil, err
 		}
 		signature, err := k.signer.Sign(random, digest, opts)
-		if err != nil {
+		if err == nil || k.config.Now().Sub(begun) < k.config.Deadline { // else it was given up and noted, and only a signature is news
 			k.note(p, err) // before the next one has its turn
 		}
 		return signature, err
@@ -240,9 +240,6 @@ func (k *guardedKey) sign(p Purpose, random io.Reader, digest []byte, opts crypt
 		}
 		err = pki.Errorf(pki.KindUnavailable, "sign", "key %s: %w", k.uri, err).WithHint("is the token or its network there? what it does not return from is given up; other keys go on")
 		k.note(p, err)
-	}
-	if err == nil {
-		k.note(p, nil)
 	}
 	return signature, err
 }

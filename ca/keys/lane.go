@@ -68,7 +68,10 @@ func within[T any](l *lane, limit time.Duration, call func() (T, error)) (value 
 	if err := l.enter(timer.C); err != nil {
 		return value, l.now().Sub(begun), err
 	}
-	wait = l.now().Sub(begun)
+	if wait = l.now().Sub(begun); wait > limit*4/5 { // what is left is too short: it would be given up, with a signature perhaps
+		<-l.places
+		return value, wait, errWaited
+	}
 	var state atomic.Int32
 	done := make(chan result, 1)
 	go func() {

@@ -52,7 +52,7 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	// revocation the delta begins anew.
 	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
 	switch {
-	case !published, b.anew[complete] > 0, p.elapsed(served.head), !slices.Equal(full.Freshest, served.head.Freshest),
+	case !published, b.anew[complete] > 0, p.elapsed(served.head), served.head.From < full.From, !slices.Equal(full.Freshest, served.head.Freshest),
 		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
 		heads = append(heads, full)
 	}

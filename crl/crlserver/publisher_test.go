@@ -437,7 +437,13 @@ func TestPassedWeek(t *testing.T) {
 		c := &clock{}
 		p := start(t, s, c, nil, a.config())
 		p.await(t, a.revoke(t, 1))
-		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(24*time.Hour - 20*time.Minute)))
+		before := time.Unix((epoch + 1).Start(), 0).Add(23 * time.Hour)
+		eventually(t, "the last complete list with the week", func() bool {
+			_, h, ok := p.Document(a.complete())
+			return ok && h.ThisUpdate.After(before) && h.Entries == 1
+		})
+		c.move(time.Hour) // its next is not due for hours, but for the end of the week
 		eventually(t, "the last list of the shard", func() bool { _, h, ok := p.Document(a.shard()); return ok && h.Final })
 		if l := p.list(t, a, a.shard()); l.Len() != 1 {
 			t.Fatalf("the last list has %d entries", l.Len())

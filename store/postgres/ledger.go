@@ -50,26 +50,17 @@ func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, 
 	})
 }
 
-// shard yields the entries of a shard with after < Seq <= upTo, in order, read at once: it has 16,384 certificates.
+// shard yields the entries of a shard with after < Seq <= upTo, in order: found by position, and sorted.
 func (s *Store) shard(ctx context.Context, scope revocation.Scope, after, upTo uint64) iter.Seq2[revocation.Entry, error] {
-	return func(yield func(revocation.Entry, error) bool) {
-		from := int64(scope.Shard.Block) * pki.BlockSize
-		rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE issuer = $1 AND epoch = $2 AND idx >= $3 AND idx < $4 AND seq > $5 AND seq <= $6 ORDER BY seq`,
-			scope.Issuer[:], int32(scope.Shard.Epoch), from, from+pki.BlockSize, int64(after), clamp(upTo))
-		var entries []revocation.Entry
-		if err == nil {
-			entries, err = collectEntries(rows)
-		}
+	from := int64(scope.Shard.Block) * pki.BlockSize
+	return paged(func(last revocation.Entry) ([]revocation.Entry, error) {
+		rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE issuer = $1 AND epoch = $2 AND idx >= $3 AND idx < $4 AND seq > $5 AND seq <= $6 ORDER BY seq LIMIT $7`,
+			scope.Issuer[:], int32(scope.Shard.Epoch), from, from+pki.BlockSize, int64(max(after, last.Seq)), clamp(upTo), pageSize)
 		if err != nil {
-			yield(revocation.Entry{}, translate("read ledger", err))
-			return
+			return nil, err
 		}
-		for _, e := range entries {
-			if !yield(e, nil) {
-				return
-			}
-		}
-	}
+		return collectEntries(rows)
+	})
 }
 
 // LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
@@ -201,16 +192,14 @@ func (entries ledgerEntries) appendTo(b []byte, of *typeIDs) []byte {
 }
 
 // pageSize is how many entries are read at once: a slow consumer holds no connection, and no statement lasts long.
-const pageSize = 20_000
+const pageSize = 16_000
 
-// inOrder yields entries in the order of an index, page by page; next is the query of the page that follows an entry, the zero one
-// before the first.
-func (s *Store) inOrder(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
+// paged yields entries page by page; read reads the page that follows an entry, the zero one before the first.
+func paged(read func(last revocation.Entry) ([]revocation.Entry, error)) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		last := revocation.Entry{}
 		for {
-			query, args := next(last)
-			page, err := s.page(ctx, query, args...)
+			page, err := read(last)
 			if err != nil {
 				yield(revocation.Entry{}, translate("read ledger", err))
 				return
@@ -228,21 +217,25 @@ func (s *Store) inOrder(ctx context.Context, next func(last revocation.Entry) (q
 	}
 }
 
-// page reads a page along an index. Of a ledger that has grown since it was analysed the planner expects a few rows: it would collect
-// all that is left and sort it, for every page anew (a second at a million).
-func (s *Store) page(ctx context.Context, query string, args ...any) (page []revocation.Entry, err error) {
-	err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
-			return err
+// inOrder yields entries in the order of an index; next is the query of the page that follows an entry. Of a ledger that has grown since it was
+// analysed the planner expects a few rows: it would collect all that is left and sort it, for every page anew (a second at a million).
+func (s *Store) inOrder(ctx context.Context, next func(last revocation.Entry) (query string, args []any)) iter.Seq2[revocation.Entry, error] {
+	return paged(func(last revocation.Entry) ([]revocation.Entry, error) {
+		tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+		if err != nil {
+			return nil, err
 		}
+		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing was written
+		if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
+			return nil, err
+		}
+		query, args := next(last)
 		rows, err := tx.Query(ctx, query, args...)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		page, err = collectEntries(rows)
-		return err
+		return collectEntries(rows)
 	})
-	return page, err
 }
 
 // entryRow is a row of the ledger as it is scanned: everything may be null, for outer joins.

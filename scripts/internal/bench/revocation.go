@@ -397,7 +397,7 @@ func (w *revoking) jobAlone(ctx context.Context, b *bench) error {
 		return nil
 	}
 	serverCPU, databaseCPU := cpuOf(w.pid()), cpuOfTree(b.postgresPID)
-	count, ran, _, err := w.runJob(ctx, client.Selector{Profile: "server", EpochTo: w.first + pki.Epoch(w.weeks/4)}, nil)
+	count, ran, _, err := w.runJob(ctx, client.Selector{Profile: "server", EpochTo: w.fourth()}, nil)
 	if err != nil {
 		return err
 	}
@@ -408,6 +408,9 @@ func (w *revoking) jobAlone(ctx context.Context, b *bench) error {
 	b.addJob(fmt.Sprintf("job/postgres/one-instance/%d", count), count, ran, inserts, cpuOf(w.pid())-serverCPU, cpuOfTree(b.postgresPID)-databaseCPU, rssOf(w.pid()))
 	return nil
 }
+
+// fourth is the first week that jobAlone leaves.
+func (w *revoking) fourth() pki.Epoch { return w.first + pki.Epoch(w.weeks/4) }
 
 // job revokes what is left, followed by a second instance, with single revocations beside; and waits until everything of both instances says so.
 func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
@@ -423,7 +426,7 @@ func (w *revoking) job(ctx context.Context, b *bench, twin *site) error {
 	}
 	serverCPU, databaseCPU := cpuOf(w.pid())+cpuOf(twin.pid()), cpuOfTree(b.postgresPID)
 	began := time.Now()
-	count, ran, beside, err := w.runJob(ctx, client.Selector{Profile: "server"}, singles)
+	count, ran, beside, err := w.runJob(ctx, client.Selector{Profile: "server", EpochFrom: w.fourth()}, singles)
 	if err != nil {
 		return err
 	}
