@@ -190,6 +190,70 @@ func TestAKeyThatFails(t *testing.T) {
 	})
 }
 
+// A turn that comes when the time is nearly over is not taken: the call would be given up, and a signature made of which nobody knows.
+func TestATurnThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t)
+		d.takes = 3 * time.Second
+		g := keys.NewGuard(keys.GuardConfig{Store: rack{"d": d}, Places: 1, Deadline: 7 * time.Second, Now: time.Now})
+		key := mustOpen(t, g, "d")
+		var wg sync.WaitGroup
+		var made, refused atomic.Int64
+		for range 3 { // the third has its turn after six seconds
+			wg.Go(func() {
+				switch err := sign(key, keys.ForCertificate); {
+				case err == nil:
+					made.Add(1)
+				case errors.Is(err, keys.ErrNotAsked):
+					refused.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if made.Load() != 2 || refused.Load() != 1 || d.calls.Load() != 2 {
+			t.Errorf("%d made, %d refused, %d calls; want 2, 1, 2", made.Load(), refused.Load(), d.calls.Load())
+		}
+	})
+}
+
+// What a call answers after it was given up: a failure was noted then, a signature shows that the key is well.
+func TestAnswersThatComeLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t)
+		g := keys.NewGuard(keys.GuardConfig{Store: rack{"d": d}, Places: 4, Now: time.Now})
+		key := mustOpen(t, g, "d")
+		giveUp := func(calls int, late error) (answer func()) {
+			hang := make(chan struct{})
+			d.set(hang, late)
+			var wg sync.WaitGroup
+			for range calls {
+				wg.Go(func() {
+					if err := sign(key, keys.ForCertificate); pki.KindOf(err) != pki.KindUnavailable {
+						t.Errorf("a call that hangs: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			d.set(nil, nil)
+			return func() { close(hang); synctest.Wait() }
+		}
+		answer := giveUp(3, errors.New("the session is gone"))
+		if err := sign(key, keys.ForCRL); err != nil {
+			t.Fatal(err)
+		}
+		if answer(); usage(t, g, "rack:d").Failing != nil {
+			t.Errorf("a key that signs fails because of what it was asked before: %+v", usage(t, g, "rack:d").Failing)
+		}
+		answer = giveUp(3, nil)
+		if f := usage(t, g, "rack:d").Failing; f == nil || f.Times != 3 {
+			t.Errorf("failing %+v, want it three times", f)
+		}
+		if answer(); usage(t, g, "rack:d").Failing != nil {
+			t.Error("a key that has signed, though late, still fails")
+		}
+	})
+}
+
 // A device that fails whatever it is asked, though it may have signed, is not asked for every certificate: each costs an index. It is
 // tried once after each pause, by one caller however many wait; lists and OCSP are signed as soon as it can.
 func TestAKeyThatGoesOnFailing(t *testing.T) {
