@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,13 +38,18 @@ func terminal(t *testing.T) (keyboard, screen *os.File) {
 	if screen, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
 	}
-	screens = append(screens, screen)
+	screens.Lock()
+	defer screens.Unlock()
+	screens.open = append(screens.open, screen)
 	return keyboard, screen
 }
 
 // screens stay open: who reads from one when a question is interrupted reads until the process ends, and must not meet
 // another file of its number.
-var screens []*os.File
+var screens struct {
+	sync.Mutex
+	open []*os.File
+}
 
 // Whoever interrupts the question for a passphrase gets back a terminal that shows what is typed.
 func TestInterruptedPassphrase(t *testing.T) {

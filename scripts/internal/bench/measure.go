@@ -84,7 +84,7 @@ func (b *bench) measure(ctx context.Context, l load) (result, error) {
 		}
 		runs = append(runs, r)
 	}
-	slices.SortFunc(runs, func(x, y result) int { return int(x.Value - y.Value) })
+	slices.SortFunc(runs, func(x, y result) int { return cmp.Compare(x.Value, y.Value) })
 	r := runs[rounds/2]
 	r.Spread = [2]float64{runs[0].Value, runs[rounds-1].Value}
 	r.Target, r.Limit = l.target, l.limit

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -220,7 +221,7 @@ func (b *bench) wrk(ctx context.Context, l wrkLoad) (result, error) {
 		}
 		runs = append(runs, r)
 	}
-	slices.SortFunc(runs, func(x, y result) int { return int(x.Value - y.Value) })
+	slices.SortFunc(runs, func(x, y result) int { return cmp.Compare(x.Value, y.Value) })
 	r := runs[rounds/2]
 	r.Spread = [2]float64{runs[0].Value, runs[rounds-1].Value}
 	r.Target, r.Limit = l.target, l.limit
