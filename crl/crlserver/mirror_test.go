@@ -23,15 +23,6 @@ import (
 	"signet.example/signet/revocation"
 )
 
-func newBucket(t *testing.T) (*testbucket.Bucket, *mirror.S3) {
-	b := testbucket.New(t)
-	m, err := mirror.NewS3(mirror.S3Config{Endpoint: b.Endpoint, Bucket: "lists", Prefix: "pki/", AccessKey: "id", SecretKey: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b, m
-}
-
 // TestDirectory: the copy on disk is the list, replaced as it changes.
 func TestDirectory(t *testing.T) {
 	s := testdb.SQLite(t)
@@ -49,7 +40,7 @@ func TestDirectory(t *testing.T) {
 			})
 		}
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "crl", "*", ".signet-*")); err != nil || len(left) != 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "crl", "*", ".*")); err != nil || len(left) != 0 {
 		t.Errorf("temporary files are left: %v", left)
 	}
 }
@@ -57,7 +48,7 @@ func TestDirectory(t *testing.T) {
 // TestS3Mirror: the bucket follows what is published, across a time when it is down.
 func TestS3Mirror(t *testing.T) {
 	t.Parallel()
-	b, m := newBucket(t)
+	b, m := testbucket.New(t)
 	down := 3
 	b.Before = func(string) int {
 		if down > 0 {
@@ -86,7 +77,7 @@ func TestS3Mirror(t *testing.T) {
 // afterwards the last of each list is written, once, and nothing of lists that came and went. Meanwhile the lag grows.
 func TestS3Outage(t *testing.T) {
 	t.Parallel()
-	b, m := newBucket(t)
+	b, m := testbucket.New(t)
 	b.Up = make(chan struct{})
 	back := sync.OnceFunc(func() { close(b.Up) })
 	t.Cleanup(back) // before the server is closed: it waits for its requests
@@ -159,7 +150,7 @@ func TestStuckMirror(t *testing.T) {
 func TestCopiesOfListsThatAreOver(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b, inBucket := newBucket(t)
+	b, inBucket := testbucket.New(t)
 	for name, place := range map[string]struct {
 		crlserver.Mirror
 		put func(name string)

@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"signet.example/signet/crl"
+	"signet.example/signet/internal/durable"
 )
 
 // Directory is a folder in the file system. Several instances may write to one, if its file system has locks: none replaces a list
@@ -98,24 +99,15 @@ func (d *Directory) hasNumber(path string, number uint64) (bool, error) {
 
 // replace writes a file and gives it its name durably.
 func replace(path string, document crl.Document) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".signet-*")
+	f, err := durable.Create(path, 0o644)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = io.Copy(f, document.Reader())
-	if err := errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	defer f.Abandon()
+	if _, err := io.Copy(f, document.Reader()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	folder, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return f.Commit()
 }
 
 // Names lists files.

@@ -15,15 +15,6 @@ import (
 	"signet.example/signet/pki"
 )
 
-func newBucket(t *testing.T) (*testbucket.Bucket, *mirror.S3) {
-	b := testbucket.New(t)
-	m, err := mirror.NewS3(mirror.S3Config{Endpoint: b.Endpoint, Bucket: "lists", Prefix: "pki/", AccessKey: "id", SecretKey: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b, m
-}
-
 // TestS3Signature is the example of the signature's specification: GET of a range, with known keys and answer.
 func TestS3Signature(t *testing.T) {
 	m, err := mirror.NewS3(mirror.S3Config{Endpoint: "https://examplebucket.s3.amazonaws.com", Bucket: "x", AccessKey: "AKIAIOSFODNN7EXAMPLE", SecretKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -87,7 +78,7 @@ func TestS3Names(t *testing.T) {
 
 // TestS3Swap: a larger number is never replaced by a smaller one, and a lost race is run again.
 func TestS3Swap(t *testing.T) {
-	b, m := newBucket(t)
+	b, m := testbucket.New(t)
 	put := func(number uint64) error {
 		return m.Put(t.Context(), "crl/x.crl", crl.Document{[]byte("list "), {byte('0' + number)}}, number)
 	}

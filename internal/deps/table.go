@@ -30,7 +30,7 @@ var table = []rule{
 	{list("ca/profile/rollout"), list("api/rpc")},
 	{list("internal/auth", "internal/audit"), list("revocation")},
 	{list("crl", "ca/lint", "revocation"), list("crl/crlserver")},
-	{list("crl"), list("crl/mirror")},
+	{list("crl", "internal/durable"), list("crl/mirror")},
 	{list("internal/auth", "internal/audit"), list("crl/crlserver")}, // to bring in a list is a privileged verb
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
 	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
@@ -47,7 +47,7 @@ var table = []rule{
 	{list("api/openapi"), list("api/rest")},
 	{list("...", except+"api/signetv1", except+"internal/testpki", except+"internal/testbucket", except+"internal/testdb", except+"internal/testder", except+"internal/testprogram", except+"internal/invariant"),
 		list("internal/server", "cmd/signet", "scripts/...")},
-	{list("...", except+"api/signetv1"), list("internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant")},
+	{list("...", except+"api/signetv1"), list("internal/testbucket", "internal/testpki", "internal/testdb", "internal/testprogram", "internal/invariant")},
 
 	// The directory, keys and database of a Signet are opened, made, backed up and restored apart from the server that runs on them.
 	{list("internal/settings", "internal/durable", "internal/auth", "internal/audit", "ca", "ca/keys", "ca/keys/pkcs11", "ca/keys/softkey", "ca/profile",

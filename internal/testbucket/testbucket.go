@@ -15,15 +15,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"signet.example/signet/crl/mirror"
 )
 
 // Bucket is an object store in a process: GET, HEAD, PUT with conditions, DELETE, of a bucket called "lists", for the access key "id"
 // with the secret "secret". It checks what any store checks of a signature without knowing how signatures are made. Set Before and
 // Up before it is asked.
 type Bucket struct {
-	Endpoint string
-	Before   func(method string) int // status to answer with instead, 0: none; one call at a time
-	Up       chan struct{}           // not nil: until it is closed nobody is answered, and then with an error
+	Before func(method string) int // status to answer with instead, 0: none; one call at a time
+	Up     chan struct{}           // not nil: until it is closed nobody is answered, and then with an error
 
 	t       testing.TB
 	mu      sync.Mutex // guards the rest
@@ -37,13 +38,16 @@ type Object struct {
 	Header http.Header
 }
 
-// New starts a store that is there until the test ends.
-func New(t testing.TB) *Bucket {
+// New starts a store that is there until the test ends, and gives the mirror that copies to it, below "pki/".
+func New(t testing.TB) (*Bucket, *mirror.S3) {
 	b := &Bucket{t: t, objects: make(map[string]Object)}
 	server := httptest.NewServer(b)
 	t.Cleanup(server.Close)
-	b.Endpoint = server.URL
-	return b
+	m, err := mirror.NewS3(mirror.S3Config{Endpoint: server.URL, Bucket: "lists", Prefix: "pki/", AccessKey: "id", SecretKey: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, m
 }
 
 // ServeHTTP answers as a store would.
