@@ -1,6 +1,7 @@
 package ocspserver
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,7 @@ import (
 // The rule of this file: whoever asks after a change of status was acknowledged is not answered with what was true
 // before. The ledger acknowledges when the universe has applied the entry, so the universe is the measure:
 //
-//   - follow drops what an entry names, and then raises applied to the entry's sequence. A kept answer is given without
+//   - follow drops what an entry names and was made before it, and then raises applied to the entry's sequence. A kept answer is given without
 //     asking the universe only if applied has reached Universe.Seq, read first.
 //   - Otherwise the universe is asked, and the kept answer counts only if it was made after the certificate's last event.
 //   - A signature begun before an event is not stored after it: known is raised before anything is dropped, and store
@@ -112,25 +113,28 @@ func (s *cacheShard) evict(c *cache) {
 			break
 		}
 	}
-	c.remove(s, victim)
+	c.remove(s, victim, math.MaxUint64)
 }
 
-// remove drops everything about a certificate and returns what was hot. The shard's lock is held.
-func (c *cache) remove(s *cacheShard, key certKey) (hot []int) {
+// remove drops what was made about a certificate before its event and returns what of it was hot. The shard's lock is held.
+func (c *cache) remove(s *cacheShard, key certKey, event uint64) (hot []int) {
 	slot := s.answers[key]
 	if slot == nil {
 		return nil
 	}
 	for hash, answer := range slot {
-		if answer == nil {
+		if answer == nil || answer.event >= event {
 			continue
 		}
+		slot[hash] = nil
 		c.size.Add(-1)
 		if answer.hot.Load() {
 			hot = append(hot, hash)
 		}
 	}
-	delete(s.answers, key)
+	if *slot == [len(hashes)]*kept{} {
+		delete(s.answers, key)
+	}
 	return hot
 }
 
@@ -144,7 +148,7 @@ func (c *cache) begin(seq uint64) {
 		shard := &c.shards[i]
 		shard.mu.Lock()
 		for key := range shard.answers {
-			c.remove(shard, key)
+			c.remove(shard, key, math.MaxUint64)
 		}
 		shard.mu.Unlock()
 	}
@@ -166,7 +170,7 @@ func (c *cache) follow(change revocation.Change, most int) []wanted {
 		key := certKey{entry.Issuer, entry.Serial}
 		shard := c.shard(key)
 		shard.mu.Lock()
-		hot := c.remove(shard, key)
+		hot := c.remove(shard, key, entry.Seq)
 		shard.mu.Unlock()
 		for _, hash := range hot {
 			if len(again) < most {

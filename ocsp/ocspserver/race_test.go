@@ -78,6 +78,20 @@ func TestWithoutFollowing(t *testing.T) {
 	}
 }
 
+// TestAskedBeforeTheEventIsFollowed: an answer that was made after an event is kept when the event is followed.
+func TestAskedBeforeTheEventIsFollowed(t *testing.T) {
+	s := newSystem(t, testdb.SQLite(t), nil)
+	const certificates = 200 // the responder follows at once: a few of them are asked for before
+	for i := range uint64(certificates) {
+		s.revoke(t, s.one.id, s.closed.serial(i), pki.Superseded)
+		s.ask(t, s.one, crypto.SHA1, s.closed.serial(i))
+	}
+	s.catchUp(t)
+	if stats := s.responder.Stats(); stats.Answers != certificates {
+		t.Errorf("%d answers are kept of %d: %+v", stats.Answers, certificates, stats)
+	}
+}
+
 // slow is a Universe whose answers are held back after they were computed: a flight begun before an event ends after it.
 type slow struct {
 	ocspserver.Universe
