@@ -3,13 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"signet.example/signet/internal/testport"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,7 +75,7 @@ func follow(t *testing.T, script string, shown ...string) {
 		env = append(env, name+"="+goEnv(t, name))
 	}
 	for usual, variable := range map[string]string{"8443": "SIGNET_API_LISTEN", "8080": "SIGNET_PUBLIC_LISTEN", "9090": "SIGNET_OPS_LISTEN", "4443": ""} {
-		port := freePort(t)
+		port := testport.Free(t)
 		script = strings.ReplaceAll(script, ":"+usual, ":"+port)
 		if variable != "" {
 			env = append(env, variable+"=127.0.0.1:"+port)
@@ -159,14 +158,4 @@ func goEnv(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
