@@ -169,7 +169,7 @@ func (c *ocspRequestCmd) Run(a *app) error {
 		return unparsed{err}
 	}
 	if err := writeFile(c.Out, der); err != nil {
-		return err
+		return ownFault{err}
 	}
 	var responders []string
 	stranger := false
