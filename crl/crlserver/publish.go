@@ -44,6 +44,10 @@ func (p *Publisher) publish(ctx context.Context, l *lane, c contender) {
 	state := c.state
 	state.running = false
 	if err != nil {
+		if _, ok := errors.AsType[*crl.CheckError](err); ok {
+			err = (&pki.Error{Kind: pki.KindInternal, Op: "check revocation list", Err: err}).
+				WithHint("what is published is served on; keep the database and the log, and report it: this is a bug or damage")
+		}
 		state.failure, state.failAt = err, now
 		state.failures++
 		state.earliest = now.Add(min(failureMax, 100*time.Millisecond<<min(state.failures, 10)))

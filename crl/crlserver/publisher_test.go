@@ -3,6 +3,7 @@ package crlserver_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -463,6 +464,27 @@ func TestPassedWeek(t *testing.T) {
 	})
 }
 
+// failures is a log of which the errors count. As many as fit are kept.
+type failures struct {
+	slog.Handler
+	errors chan error
+}
+
+func (failures) Enabled(context.Context, slog.Level) bool { return true }
+
+func (f failures) Handle(_ context.Context, line slog.Record) error {
+	line.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			select {
+			case f.errors <- err:
+			default:
+			}
+		}
+		return true
+	})
+	return nil
+}
+
 // TestSelfCheck: a key that signs wrongly publishes nothing, and it is said.
 func TestSelfCheck(t *testing.T) {
 	s := testdb.SQLite(t)
@@ -470,8 +492,17 @@ func TestSelfCheck(t *testing.T) {
 	a.reserve(t, epoch, 0, base)
 	wrong := a.config()
 	wrong.Signer = other.key
-	p := start(t, s, &clock{}, nil, wrong)
+	log := failures{slog.DiscardHandler, make(chan error, 100)}
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Log = slog.New(log) }, wrong)
 	eventually(t, "a complaint", func() bool { err := p.Check(); return err != nil && strings.Contains(err.Error(), "signature") })
+	eventually(t, "a word on what to do", func() bool {
+		select {
+		case err := <-log.errors:
+			return strings.HasSuffix(pki.Explain(err), "report it: this is a bug or damage")
+		default:
+			return false
+		}
+	})
 	if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 0 || len(p.Lists()) != 0 {
 		t.Fatalf("published: %v %v", heads, err)
 	}
