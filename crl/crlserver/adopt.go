@@ -44,6 +44,7 @@ func (p *Publisher) listen(ctx context.Context) {
 			woken = nil
 		case <-timer.C:
 			p.forget(ctx)
+			p.lookAgain()
 			slack = commitSlack
 		}
 		began := p.config.Now()
@@ -165,7 +166,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
 			p.config.Log.Warn("cannot read a list that others made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 		default:
-			p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)
+			p.config.Log.Warn("cannot rebuild a list; who has the key makes it anew, others try again", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 			p.abandon(c.head)
 		}
 	}
@@ -194,6 +195,24 @@ func (p *Publisher) abandon(h Head) {
 		delete(b.waiting, h.List)
 		b.anew[h.List] = h.Number
 		b.behind[h.List.Series] = true
+	}
+}
+
+// lookAgain has what was abandoned tried once more, every now and then, where the key is not: nobody may publish another list for hours,
+// and what stood in the way, such as a configuration that differed, may be gone.
+func (p *Publisher) lookAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.config.Now()
+	if now.Sub(p.again).Abs() < abandonRest {
+		return
+	}
+	p.again = now
+	for _, b := range p.issuers {
+		if b.issuer.Signer == nil && len(b.anew) > 0 {
+			clear(b.anew)
+			p.headsAt = time.Time{} // all of them are read
+		}
 	}
 }
 
