@@ -181,7 +181,7 @@ func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}, hang: make(chan struct{})}
 		w := newTownWith(t, s, device)
-		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 50 * time.Millisecond, Places: 2, Now: w.clock.Now})
+		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 500 * time.Millisecond, Places: 2, Now: w.clock.Now})
 		a := w.instance(w.store)
 		next := func(when string, want uint64) {
 			t.Helper()

@@ -369,7 +369,7 @@ func TestCheckNothing(t *testing.T) {
 func awaitKept(t *testing.T, dir string) {
 	t.Helper()
 	before := ""
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		names, err := filepath.Glob(filepath.Join(dir, "*", "*", "*"))
 		if err != nil || time.Now().After(deadline) {
 			t.Fatal("objects are still being written", names, err)

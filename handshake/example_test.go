@@ -54,6 +54,90 @@ func ExampleChecker_Transport() {
 	// refused: keyCompromise
 }
 
+// Everything that takes a tls.Config takes a wrapped one: drivers, SMTP clients, tls.Dial.
+func ExampleChecker_WrapClient() {
+	web := newExample("root -> issuing -> shop; issuing -> stolen revoked")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	config, err := checker.WrapClient(&tls.Config{RootCAs: web.roots})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, name := range []string{"shop", "stolen"} {
+		conn, err := tls.Dial("tcp", web.address(name), config)
+		_, revoked := errors.AsType[*handshake.RevokedError](err)
+		fmt.Println(name, "connected:", err == nil, "revoked:", revoked)
+		if err == nil {
+			conn.Close()
+		}
+	}
+	// Output:
+	// shop connected: true revoked: false
+	// stolen connected: false revoked: true
+}
+
+// A server with a configuration for each client: what GetConfigForClient returns is wrapped too.
+func ExampleChecker_WrapServer() {
+	web := newExample("root -> issuing -> server; issuing -> alice; issuing -> mallory revoked")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	forEach := &tls.Config{Certificates: []tls.Certificate{web.certificate("server")}, ClientCAs: web.roots, ClientAuth: tls.RequireAndVerifyClientCert}
+	config, err := checker.WrapServer(&tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return forEach, nil }})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.TLS, server.Config.ErrorLog = config, quiet
+	server.StartTLS()
+	defer server.Close()
+
+	for _, name := range []string{"alice", "mallory"} {
+		_, err := web.clientWith(name).Get(server.URL)
+		fmt.Println(name, "is refused:", err != nil)
+	}
+	// Output:
+	// alice is refused: false
+	// mallory is refused: true
+}
+
+// Without a connection: a chain, leaf first, and a staple if there is one.
+func ExampleChecker_Check() {
+	web := newExample("root -> issuing noaia -> shop noaia; issuing -> stolen noaia revoked")
+	defer web.close()
+
+	checker, err := handshake.New(handshake.Config{Policy: handshake.HardFail, Fetcher: web.fetcher})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, name := range []string{"shop", "stolen"} {
+		result, err := checker.Check(context.Background(), web.Cert(name).Chain(), nil)
+		fmt.Println(name, "may be used:", err == nil)
+		for _, certificate := range result.Certificates {
+			fmt.Println(certificate.Certificate.Subject.CommonName, "is", certificate.Status, "says", certificate.Decisive.Source)
+		}
+	}
+	// Output:
+	// shop may be used: true
+	// shop is good says crl
+	// issuing is good says crl
+	// stolen may be used: false
+	// stolen is revoked says crl
+	// issuing is good says crl
+}
+
 // The Result says of every certificate which source said what.
 func ExampleDialer() {
 	web := newExample("root -> issuing -> shop")

@@ -21,6 +21,7 @@ import (
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/internal/testport"
 )
 
 // files writes what foreign tools need of a certificate: its chain, its key, its root and the CRLs of its issuers.
@@ -53,18 +54,6 @@ func files(t *testing.T, c *handshaketest.Cert) (chain, key, root, crls string) 
 	key = write("key.pem", &pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 	root = write("root.pem", &pem.Block{Type: "CERTIFICATE", Bytes: c.Root().Raw})
 	return chain, key, root, write("crls.pem", lists...)
-}
-
-// freePort finds a port for a server that is told its port.
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener := listen(t)
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // start runs a foreign server until the test ends and waits until it listens.
@@ -114,7 +103,7 @@ func TestInteropOpenSSLServer(t *testing.T) {
 				if err := os.WriteFile(staple, leaf.OCSP(handshaketest.OCSP{}), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				port := freePort(t)
+				port := testport.Free(t)
 				start(t, "127.0.0.1:"+port, "openssl", "s_server", "-accept", "127.0.0.1:"+port, "-cert", chain, "-cert_chain", chain, "-key", key, "-status_file", staple, version, "-quiet")
 				conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).Dial(context.Background(), "tcp", "127.0.0.1:"+port)
 				if (err != nil) != revoked || result == nil || result.Certificates[0].Decisive.Source != handshake.SourceStaple {
@@ -177,7 +166,7 @@ func TestInteropNginx(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf nocdp; int -> alice; int -> mallory revoked")
 	leaf := p.Cert("leaf")
 	chain, key, root, crls := files(t, leaf)
-	port, dir := freePort(t), t.TempDir()
+	port, dir := testport.Free(t), t.TempDir()
 	config := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
 events {}
@@ -254,7 +243,7 @@ func TestInteropGnuTLS(t *testing.T) {
 			if err := os.WriteFile(staple, body, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			port := freePort(t)
+			port := testport.Free(t)
 			start(t, "127.0.0.1:"+port, "gnutls-serv", "--quiet", "--disable-client-cert", "--port", port, "--x509certfile", chain, "--x509keyfile", key, "--ocsp-response", staple, "--ignore-ocsp-response-errors")
 			conn, result, err := (&handshake.Dialer{Checker: p.Checker(nil), TLS: p.ClientConfig(leaf)}).Dial(t.Context(), "tcp", "127.0.0.1:"+port)
 			if (err != nil) != revoked || result == nil || result.Certificates[0].Decisive.Source != handshake.SourceStaple {

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -260,16 +259,6 @@ func TestStaplerConfiguration(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-}
-
-// listen opens a loopback listener.
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return listener
 }
 
 // TestStapleIsReadable: a staple names the certificate by SHA-1, the only way that Java, NSS and curl find it, unless the

@@ -71,7 +71,7 @@ type WrongCertificateError struct {
 }
 
 func (e *WrongCertificateError) Error() string {
-	return fmt.Sprintf("OCSP response names %d certificates, and not the one with serial %x of this issuer", e.Named, e.Serial)
+	return fmt.Sprintf("OCSP response is about other certificates (%d), and not about the one with serial %x of this issuer", e.Named, e.Serial)
 }
 
 // StaleError says that the response is authentic, and its time has passed or not come.

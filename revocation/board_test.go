@@ -35,13 +35,13 @@ func TestBoard(t *testing.T) {
 		go func() { b.Run(leave, func(err error) { t.Error(err) }); close(gone) }()
 
 		crlA.Store(7)
-		for { // until b has reported at all
+		for seen := (map[byte]uint64{}); len(seen) < 2 || seen[1] < 7; { // until b has reported at all, and a what it has
 			reports, err := s.ReadProgress(t.Context(), time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(reports) == 2 {
-				break
+			for _, r := range reports {
+				seen[r.Instance[0]] = r.Seq
 			}
 			time.Sleep(time.Millisecond) // another goroutine reports to a real database
 		}

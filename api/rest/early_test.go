@@ -83,7 +83,7 @@ func (d door) call(ctx context.Context, path, token string, message io.Reader) s
 // refuses makes twice as many calls as may be on their way, and reports whether so many are refused.
 func (d door) refuses(method, path, token string, most int) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	d.t.Cleanup(cancel)
 	ended := make(chan string, 2*most)
 	for range 2 * most {
@@ -109,7 +109,7 @@ func TestRefusedBeforeTheMessage(t *testing.T) {
 			d := h.door(t, name)
 			greedy, other := h.token(auth.Spec{Name: "greedy", Role: auth.RoleRequester}), h.token(auth.Spec{Name: "other", Role: auth.RoleAdmin})
 			for what, token := range map[string]string{"nobody": "", "a wrong token": other[:len(other)-2] + "xx"} {
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				if got := d.begin(ctx, "JobService/PlanJob", "/v1/jobs", token); got != "grpc 16" && got != "401" {
 					t.Errorf("%s: %q", what, got)
 				}
@@ -127,7 +127,7 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
 			end := h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, Drain: time.Millisecond})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if got := h.door(t, name).begin(ctx, "CertificateService/RenewCertificate", "/v1/certificates:renew", ""); got != "grpc 4" && got != "408" {
 				t.Errorf("a message that does not arrive: %q", got)

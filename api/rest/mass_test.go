@@ -154,15 +154,15 @@ func TestBatchOutlivesCredential(t *testing.T) {
 
 // A stream whose client is silent gives its place to others, over both doors.
 func TestIdleBatchEnds(t *testing.T) {
-	h := newHouse(t, func(c *rpc.Config) { c.Streams, c.Idle = 1, 200*time.Millisecond })
+	h := newHouse(t, func(c *rpc.Config) { c.Streams, c.Idle = 1, 600*time.Millisecond })
 	token := h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}})
 	api := h.grpc(token, nil)
+	_, request := csr(t)
 	batch, err := api.IssueBatch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer batch.Close()
-	_, request := csr(t)
 	if err := batch.Send(client.IssueRequest{CSR: request, Identifiers: []string{"a.example"}, RequestID: "1"}); err != nil {
 		t.Fatal(err)
 	}

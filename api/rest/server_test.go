@@ -169,9 +169,9 @@ func (h *house) listen(t *testing.T, c rest.Config) (end func()) {
 // A body that does not arrive holds nothing for long, and a call that takes longer than a body may is not disturbed.
 func TestSlowBody(t *testing.T) {
 	h := newHouse(t, func(c *rpc.Config) {
-		c.CRLs = crls(func() ([]byte, error) { time.Sleep(300 * time.Millisecond); return []byte{0x30, 0}, nil })
+		c.CRLs = crls(func() ([]byte, error) { time.Sleep(600 * time.Millisecond); return []byte{0x30, 0}, nil })
 		c.Publication = published(func(context.Context, uint64) (time.Time, error) {
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(600 * time.Millisecond)
 			return time.Unix(1, 0), nil
 		})
 	})
@@ -181,7 +181,7 @@ func TestSlowBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
-	defer h.listen(t, rest.Config{BodyTime: 100 * time.Millisecond})()
+	defer h.listen(t, rest.Config{BodyTime: 500 * time.Millisecond})()
 	for _, protocol := range []string{"http/1.1", "h2"} {
 		body, hold := io.Pipe()
 		defer hold.Close()

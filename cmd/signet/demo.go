@@ -144,6 +144,9 @@ func (d *demo) conclude() error {
 	p := &printer{w: d.app.out}
 	p.line("")
 	p.line("%s", text)
+	if _, err := exec.LookPath("signet"); err != nil { // it was go run ./cmd/signet demo
+		p.next("put signet on your PATH: GOBIN=$HOME/bin go install ./cmd/signet; export PATH=$HOME/bin:$PATH")
+	}
 	if d.keep {
 		p.next("signet --config %s serve, and look around: signet --config %[1]s list", filepath.Join(d.dir, "signet.yaml"))
 	} else {

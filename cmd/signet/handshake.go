@@ -330,7 +330,7 @@ func (v verdict) text() string {
 func trustOf(r *handshake.Result) wire.Trust {
 	t := wire.Trust{Accepted: r.Trust == nil}
 	for _, c := range r.Chain {
-		t.Path = append(t.Path, subjectOf(c))
+		t.Path = append(t.Path, wire.NameOf(c))
 	}
 	if r.Trust == nil {
 		if len(t.Path) > 0 {
@@ -354,7 +354,7 @@ func revocationOf(r *handshake.Result, policy string) wire.Revocation {
 	if err := r.Objection(); err != nil {
 		out.Problem = err.Error()
 		if unavailable, ok := errors.AsType[*handshake.UnavailableError](err); ok {
-			out.Problem = fmt.Sprintf("nobody told the status of %s", subjectOf(unavailable.Certificate)) // what was asked follows
+			out.Problem = fmt.Sprintf("nobody told the status of %s", wire.NameOf(unavailable.Certificate)) // what was asked follows
 		}
 	} else if r.Decision() == handshake.AcceptedUnproved {
 		out.Problem = "not everything is proved, and the policy tolerates it"
@@ -366,7 +366,7 @@ func revocationOf(r *handshake.Result, policy string) wire.Revocation {
 }
 
 func statusOf(c *handshake.CertificateResult) wire.CertificateStatus {
-	s := wire.CertificateStatus{Subject: subjectOf(c.Certificate), Serial: c.Certificate.SerialNumber.Text(16), Status: c.Status}
+	s := wire.CertificateStatus{Subject: wire.NameOf(c.Certificate), Serial: c.Certificate.SerialNumber.Text(16), Status: c.Status}
 	if d := c.Decisive; d != nil {
 		s.Source, s.Location, s.Age = d.Source.String(), d.Location, d.Age
 		if !d.NextUpdate.IsZero() {
@@ -384,16 +384,6 @@ func statusOf(c *handshake.CertificateResult) wire.CertificateStatus {
 		s.Asked = append(s.Asked, e.String())
 	}
 	return s
-}
-
-func subjectOf(c *x509.Certificate) string {
-	if name := c.Subject.String(); name != "" {
-		return name
-	}
-	if names := namesOf(c); len(names) > 0 {
-		return names[0]
-	}
-	return "(no subject)"
 }
 
 // hintFor is what to do next about a refused handshake.
@@ -416,7 +406,7 @@ func hintFor(err error) string {
 	case handshake.MissWrongName:
 		return "check the name, or demand another with --servername NAME"
 	case handshake.MissNotPinned:
-		return "the chain is good and does not lead to the pinned issuer"
+		return "if the server has a new issuer, pin that with --pin; if not, somebody else issued this"
 	}
 	return ""
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -440,7 +439,7 @@ func (v *visitor) greeting() greeting {
 	}
 	g.You.Address = v.from
 	if len(state.PeerCertificates) > 0 {
-		g.You.Certificate, g.You.Names = subjectOf(state.PeerCertificates[0]), namesOf(state.PeerCertificates[0])
+		g.You.Certificate, g.You.Names = wire.NameOf(state.PeerCertificates[0]), wire.NamesOf(state.PeerCertificates[0])
 	}
 	if v.result != nil {
 		g.You.Status = map[string]any{"decision": v.result.Decision().String()}
@@ -449,14 +448,6 @@ func (v *visitor) greeting() greeting {
 	defer v.mu.Unlock()
 	g.Steps = slices.Clone(v.steps)
 	return g
-}
-
-func namesOf(c *x509.Certificate) []string {
-	names := append(slices.Clone(c.DNSNames), c.EmailAddresses...)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	return names
 }
 
 // page answers every request with who connected.

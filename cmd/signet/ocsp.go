@@ -170,7 +170,7 @@ func (c *ocspRequestCmd) Run(a *app) error {
 		return unparsed{err}
 	}
 	if err := writeFile(c.Out, der); err != nil {
-		return err
+		return ownFault{err}
 	}
 	var responders []string
 	stranger := false

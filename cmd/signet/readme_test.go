@@ -3,13 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"signet.example/signet/internal/testport"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +22,7 @@ func TestReadme(t *testing.T) {
 	tour := blocks(document(t, "README.md"))
 	issued := slices.IndexFunc(tour, func(block string) bool { return strings.Contains(block, "signet issue app.example") })
 	script := strings.Join(slices.Insert(tour, issued+1, blocks(document(t, "docs/REVOCATION.md"))...), "")
+	script = strings.Replace(script, "\nsleep 2\n", "\nuntil grep -q listening handshake.log; do sleep 0.1; done\n", 1) // a busy machine needs longer
 	if strings.Count(script, "signet ") < 10 {
 		t.Fatalf("the tour has hardly a command:\n%s", script)
 	}
@@ -76,7 +76,7 @@ func follow(t *testing.T, script string, shown ...string) {
 		env = append(env, name+"="+goEnv(t, name))
 	}
 	for usual, variable := range map[string]string{"8443": "SIGNET_API_LISTEN", "8080": "SIGNET_PUBLIC_LISTEN", "9090": "SIGNET_OPS_LISTEN", "4443": ""} {
-		port := freePort(t)
+		port := testport.Free(t)
 		script = strings.ReplaceAll(script, ":"+usual, ":"+port)
 		if variable != "" {
 			env = append(env, variable+"=127.0.0.1:"+port)
@@ -159,14 +159,4 @@ func goEnv(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/internal/testport"
 	"signet.example/signet/internal/testprogram"
 )
 
@@ -72,17 +73,13 @@ func stories(database, dir string, files ...string) testscript.Params {
 	}
 }
 
-// ports NAME... sets each variable to a port that is free now.
+// ports NAME... sets each variable to a port that is free, and stays so until the script ends.
 func ports(ts *testscript.TestScript, neg bool, args []string) {
-	var listeners []net.Listener
-	for _, name := range args { // all are held before the first is given back, so that no two are equal
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for _, name := range args {
+		port, giveBack, err := testport.Claim()
 		ts.Check(err)
-		listeners = append(listeners, l)
-		ts.Setenv(name, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
-	}
-	for _, l := range listeners {
-		ts.Check(l.Close())
+		ts.Defer(giveBack)
+		ts.Setenv(name, port)
 	}
 }
 

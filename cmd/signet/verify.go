@@ -42,7 +42,8 @@ type verifyChainCmd struct {
 	Revocation    string   `default:"off" enum:"off,soft-leaf,soft-chain,hard-leaf,hard-chain" help:"off, or how far and how strictly: soft-leaf, soft-chain, hard-leaf, hard-chain."`
 	CRLExpiration string   `name:"crl-expiration" default:"enforce" enum:"enforce,ignore" help:"enforce the nextUpdate of CRLs, or ignore it."`
 	MaxAge        string   `placeholder:"DUR" help:"How old CRLs and responses may be, as in 168h."`
-	Policy        []string `sep:"none" placeholder:"OID" help:"Acceptable certificate policies."`
+	Policy        []string `sep:"none" placeholder:"OID" help:"Acceptable certificate policies. They bind where a certificate of the chain demands a policy; see --explicit-policy."`
+	Explicit      bool     `name:"explicit-policy" help:"Demand that one of --policy, or any without, holds for the whole chain."`
 }
 
 // Help is shown by `signet verify chain --help`.
@@ -57,7 +58,7 @@ func (verifyChainCmd) Help() string {
 func (c *verifyChainCmd) Run(a *app) error {
 	question := verify.Case{
 		Kind: verify.KindChain, Time: c.Time, EKU: c.EKU, DNS: optional(c.DNS), IP: optional(c.IP), Revocation: verify.Revocation(c.Revocation),
-		CRLExpiration: c.CRLExpiration, MaxAge: optional(c.MaxAge), Policies: c.Policy,
+		CRLExpiration: c.CRLExpiration, MaxAge: optional(c.MaxAge), Policies: c.Policy, ExplicitPolicy: c.Explicit,
 	}
 	return a.judge(&question, inputs{
 		{c.Roots, &question.Roots}, {c.Intermediates, &question.Intermediates}, {c.CRL, &question.CRLs}, {c.OCSP, &question.OCSPs},

@@ -251,9 +251,10 @@ func TestOneForMany(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	var wg sync.WaitGroup
+	joined := &waiting{Context: t.Context()}
 	for range 20 {
 		wg.Go(func() {
-			if response, err := f.Do(t.Context(), request); err != nil || string(response.Body) != "body" {
+			if response, err := f.Do(joined, request); err != nil || string(response.Body) != "body" {
 				t.Errorf("%v", err)
 			}
 		})
@@ -262,12 +263,25 @@ func TestOneForMany(t *testing.T) {
 	if err := <-first; err == nil || why(t, err) != fetch.TimedOut {
 		t.Errorf("the impatient one: %v", err)
 	}
-	time.Sleep(20 * time.Millisecond) // let the others queue up behind the first
+	for joined.by.Load() < 20 { // the others are behind the first
+		time.Sleep(time.Millisecond)
+	}
 	close(release)
 	wg.Wait()
-	if n := asked.Load(); n > 2 {
+	if n := asked.Load(); n != 1 {
 		t.Errorf("the server was asked %d times", n)
 	}
+}
+
+// waiting counts those who wait for its end, or for something else.
+type waiting struct {
+	context.Context
+	by atomic.Int32
+}
+
+func (w *waiting) Done() <-chan struct{} {
+	w.by.Add(1)
+	return w.Context.Done()
 }
 
 // TestNegativeCache: what failed is not asked again at once, then again, then at ever longer intervals.

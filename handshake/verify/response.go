@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/x509"
+	"errors"
 
 	"signet.example/signet/ocsp"
 )
@@ -44,16 +45,19 @@ func judgeOneResponse(der DER, roots, untrusted []*x509.Certificate, k condition
 		responder, err := response.VerifyResponder(ocsp.Query{
 			Issuers: []*x509.Certificate{issuer}, Untrusted: distinct(untrusted, sent), Time: k.at, AllowSHA1: true,
 		})
+		if _, other := errors.AsType[*ocsp.WrongCertificateError](err); other {
+			continue
+		}
 		if err != nil {
-			first = moreTelling(first, faultOfResponse(err))
+			first = cmp.Or(first, faultOfResponse(err))
 			continue
 		}
 		if anchored(responder, roots, known, k, partial) {
 			return nil
 		}
-		first = moreTelling(first, faultf(ClassPath, "the responder's issuer does not lead to a root"))
+		first = cmp.Or(first, faultf(ClassPath, "the responder's issuer does not lead to a root"))
 	}
-	return first
+	return cmp.Or(first, faultf(ClassNoInformation, "the response is about certificates whose issuer is not at hand"))
 }
 
 func sentAlong(response *ocsp.Response) []*x509.Certificate {
@@ -66,7 +70,7 @@ func sentAlong(response *ocsp.Response) []*x509.Certificate {
 	return sent
 }
 
-// moreTelling keeps the fault of the issuer that was meant over "these are not its certificates".
+// moreTelling keeps what went wrong over "nothing here is about it".
 func moreTelling(a, b *fault) *fault {
 	if a == nil || a.class == ClassNoInformation {
 		return b

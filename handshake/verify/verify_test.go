@@ -442,9 +442,12 @@ func TestOCSPResponse(t *testing.T) {
 		{"error status", verify.DER(ocsp.UnauthorizedErrorResponse), []*entity{int}, nil, true, verify.Reject, verify.ClassNoInformation},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			expect(t, &verify.Case{
+			got := expect(t, &verify.Case{
 				Kind: verify.KindOCSPResponse, OCSPs: []verify.DER{tc.response}, Roots: ders(tc.roots...), Untrusted: ders(tc.untrusted...), PartialChain: tc.partial, Time: now.Format(time.RFC3339),
 			}, tc.result, tc.class)
+			if told := strings.Contains(got.Detail, "whose issuer is not at hand"); told != strings.Contains(tc.name, "issuer not at hand") {
+				t.Errorf("detail %q", got.Detail)
+			}
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"signet.example/signet/handshake/wire"
+	"signet.example/signet/internal/testport"
 )
 
 // TestInteropForeignServers follows handshakes with OpenSSL and GnuTLS, which pick what crypto/tls would not.
@@ -104,13 +105,8 @@ func visitForeign(t *testing.T, raw net.Conn, cfg *tls.Config) []wire.Step {
 // startForeign starts a server on a free port and connects to it.
 func startForeign(t *testing.T, command []string) net.Conn {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := ln.Addr().String()
-	ln.Close()
-	_, port, _ := net.SplitHostPort(address) // it was made by net
+	port := testport.Free(t)
+	address := net.JoinHostPort("127.0.0.1", port)
 	args := slices.Clone(command)
 	if i := slices.Index(args, "PORT"); i >= 0 {
 		args[i] = port

@@ -52,6 +52,9 @@ func tellClientHello(role Role, h *protocol.ClientHello) Step {
 	if h.Resumption > 0 {
 		step.fact("resumption", fmt.Sprintf("offered, %s of an earlier session", count(h.Resumption, "ticket")))
 	}
+	if len(h.Extensions) > 0 {
+		step.fact("extensions", join(withoutGREASE(h.Extensions)))
+	}
 	return step
 }
 
@@ -91,6 +94,9 @@ func tellChoice(role Role, h *protocol.ClientHello, retry, sh *protocol.ServerHe
 		step.fact("group", c.Group.String())
 	}
 	step.fact("protocol", orNone(strings.Join(printable([]string{c.ALPN}), "")))
+	if len(c.Extensions) > 0 {
+		step.fact("extensions", join(c.Extensions))
+	}
 	switch {
 	case c.Resumed:
 		step.fact("session", "resumed")
@@ -201,12 +207,14 @@ func withoutGREASE[T ~uint16](list []T) []T {
 	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return protocol.IsGREASE(uint16(v)) })
 }
 
-func join[T fmt.Stringer](list []T) string {
-	words := make([]string, len(list))
+func join[T fmt.Stringer](list []T) string { return strings.Join(words(list), ", ") }
+
+func words[T fmt.Stringer](list []T) []string {
+	texts := make([]string, len(list))
 	for i, v := range list {
-		words[i] = v.String()
+		texts[i] = v.String()
 	}
-	return strings.Join(words, ", ")
+	return texts
 }
 
 func orNone(text string) string {

@@ -159,7 +159,7 @@ func (s *story) clientProof(step *Step) {
 		return
 	}
 	if len(s.client.Certs) > 0 {
-		step.fact("client", clean(subjectOf(s.client.Certs[0])))
+		step.fact("client", clean(NameOf(s.client.Certs[0])))
 	}
 	step.say("%s sent a certificate too, and proved it by signing the handshake.", who)
 	if k.ClientSignature != 0 {

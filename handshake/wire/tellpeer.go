@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,8 @@ type Certificate struct {
 	NotAfter    time.Time `json:"not_after"`
 	DNSNames    []string  `json:"dns_names,omitempty"`
 	Addresses   []string  `json:"addresses,omitempty"`
+	Emails      []string  `json:"emails,omitempty"`
+	URIs        []string  `json:"uris,omitempty"`
 	Key         string    `json:"key"`
 	Signature   string    `json:"signature"`
 	Fingerprint string    `json:"sha256"`
@@ -65,7 +69,7 @@ func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *pro
 	c := describeCertificate(leaf)
 	c.Of = of
 	for i, cert := range m.Certs {
-		c.Sent = append(c.Sent, Sent{Subject: clean(subjectOf(cert)), Issuer: clean(cert.Issuer.String()),
+		c.Sent = append(c.Sent, Sent{Subject: clean(NameOf(cert)), Issuer: clean(cert.Issuer.String()),
 			Stapled: i < len(m.Staples) && m.Staples[i] || i == 0 && stapled})
 	}
 	step.Certificate = &c
@@ -75,7 +79,7 @@ func tellCertificate(role, of Role, m *protocol.CertificateMessage, request *pro
 		step.say("The certificate passed in the clear. It is only a claim yet: whoever sends it still has to prove that the key is theirs.")
 	}
 	step.fact("name", c.Subject)
-	step.facts("valid for", shorten(append(printable(c.DNSNames), c.Addresses...), 8))
+	step.facts("valid for", shorten(printable(NamesOf(leaf)), 8))
 	step.fact("authority", c.Issuer)
 	step.fact("key", c.Key)
 	step.fact("signed with", c.Signature)
@@ -125,26 +129,22 @@ func (s *Step) askedFor(role Role, r *protocol.CertificateRequest) {
 
 func describeCertificate(c *x509.Certificate) Certificate {
 	sum := sha256.Sum256(c.Raw)
-	d := Certificate{
-		Subject: clean(subjectOf(c)), Issuer: clean(c.Issuer.String()), Serial: clean(c.SerialNumber.Text(16)),
-		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), DNSNames: c.DNSNames,
+	return Certificate{
+		Subject: clean(NameOf(c)), Issuer: clean(c.Issuer.String()), Serial: clean(c.SerialNumber.Text(16)),
+		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+		DNSNames: c.DNSNames, Addresses: words(c.IPAddresses), Emails: c.EmailAddresses, URIs: words(c.URIs),
 		Key: keyOf(c), Signature: c.SignatureAlgorithm.String(), Fingerprint: hex.EncodeToString(sum[:]),
 	}
-	for _, ip := range c.IPAddresses {
-		d.Addresses = append(d.Addresses, ip.String())
-	}
-	return d
 }
 
-// subjectOf is the subject's name, or the first alternative name of a certificate without.
-func subjectOf(c *x509.Certificate) string {
-	switch name := c.Subject.String(); {
-	case name != "":
-		return name
-	case len(c.DNSNames) > 0:
-		return c.DNSNames[0]
-	}
-	return "(no subject)"
+// NameOf is the name of a certificate in the steps: its subject, or the first alternative name of one without.
+func NameOf(c *x509.Certificate) string {
+	return cmp.Or(slices.Concat([]string{c.Subject.String()}, NamesOf(c), []string{"(no subject)"})...)
+}
+
+// NamesOf lists the alternative names of a certificate: hosts, addresses, people, programs.
+func NamesOf(c *x509.Certificate) []string {
+	return slices.Concat(c.DNSNames, words(c.IPAddresses), c.EmailAddresses, words(c.URIs))
 }
 
 func keyOf(c *x509.Certificate) string {

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"crypto/tls"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ func without(list []string, drop ...string) []string {
 // TestTrace takes the Tap through the kinds of handshake that crypto/tls knows, at both ends.
 func TestTrace(t *testing.T) {
 	ca := newCA(t)
-	ecdsaCert, rsaCert, clientCert := ca.leaf(t, "server.example", nil), ca.leaf(t, "server.example", rsaKey(t)), ca.leaf(t, "client.example", nil)
+	ecdsaCert, rsaCert, clientCert := ca.leaf(t, "server.example", nil), ca.leaf(t, "server.example", rsaKey(t)), ca.person(t, "alice@client.example", &url.URL{Scheme: "spiffe", Host: "client.example"})
 	tls12 := func(suites ...uint16) func(s, c *tls.Config) {
 		return func(s, c *tls.Config) {
 			c.MaxVersion, s.CipherSuites, c.CipherSuites = tls.VersionTLS12, suites, suites
@@ -105,6 +106,19 @@ func TestTrace(t *testing.T) {
 			}
 			if cert := step(t, s.client, "certificate").Certificate; cert.Subject != "CN=server.example" || cert.Issuer != "CN=Test Root" || len(cert.Sent) != 2 || (cert.Asked != nil) != tt.mutual {
 				t.Errorf("certificate %+v", cert)
+			}
+			if tt.mutual {
+				if told := fmt.Sprint(step(t, s.client, "key-exchange").Facts); !strings.Contains(told, "alice@client.example") {
+					t.Errorf("we are not named: %s", told)
+				}
+				if told := fmt.Sprint(step(t, s.server, "client-certificate").Facts); !strings.Contains(told, "{name [alice@client.example]}") || !strings.Contains(told, "spiffe://client.example") {
+					t.Errorf("the client is not named: %s", told)
+				}
+			}
+			for name, extension := range map[string]string{"client-hello": "supported_groups", "server-choice": "_"} {
+				if told := fmt.Sprint(step(t, s.client, name).Facts); !strings.Contains(told, "{extensions [") || !strings.Contains(told, extension) {
+					t.Errorf("%s does not tell the extensions: %s", name, told)
+				}
 			}
 			if hello := step(t, s.client, "client-hello").ClientHello; hello.ServerName != "server.example" || !hello.Status || len(hello.Suites) == 0 {
 				t.Errorf("hello %+v", hello)

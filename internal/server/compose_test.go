@@ -3,7 +3,6 @@ package server_test
 import (
 	"bytes"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,14 +145,11 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	free := freeAddresses(t)
-	_, port, err := net.SplitHostPort(freeAddresses(t).API)
-	if err != nil {
-		t.Fatal(err)
-	}
+	app := freeAddress(t)
 	database := testdb.Durable(t)
 	c.places = strings.NewReplacer("postgres://signet@database/signet", database.EmptyURL(t),
 		"0.0.0.0:8443", free.API, "signet:8443", free.API, "0.0.0.0:8080", free.Public, "signet:8080", free.Public, "0.0.0.0:9090", free.Ops,
-		"0.0.0.0:4443", "127.0.0.1:"+port, "app:4443", "127.0.0.1:"+port)
+		"0.0.0.0:4443", app, "app:4443", app)
 
 	c.run(0, "secrets")
 	c.run(0, "init")

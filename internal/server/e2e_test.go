@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ import (
 	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/internal/testport"
 	"signet.example/signet/internal/testprogram"
 	"signet.example/signet/pki"
 )
@@ -143,13 +145,10 @@ func (s *site) beside(t *testing.T) *site {
 }
 
 func freeAddresses(t *testing.T) server.Addresses {
-	t.Helper()
-	free, err := server.FreeAddresses()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return free
+	return server.Addresses{API: freeAddress(t), Public: freeAddress(t), Ops: freeAddress(t)}
 }
+
+func freeAddress(t *testing.T) string { return net.JoinHostPort("127.0.0.1", testport.Free(t)) }
 
 // process is a running `signet serve`.
 type process struct {

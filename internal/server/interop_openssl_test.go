@@ -140,15 +140,7 @@ func (j *judge) staple(s *subject) {
 	j.write("staple.der", j.download(s.OCSPServer[0]+"/"+url.PathEscape(base64.StdEncoding.EncodeToString(j.read("request.der")))))
 }
 
-func (j *judge) freeAddress() string {
-	j.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func (j *judge) freeAddress() string { return freeAddress(j.t) }
 
 // start runs somebody else's server until the test that asked for it ends, and waits until it listens.
 func (j *judge) start(address, name string, args ...string) {

@@ -113,7 +113,7 @@ func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 // TestPagesOfAnUnknownLedger: a ledger that was never analysed is read once from its beginning to its end, and not once for each page.
 func TestPagesOfAnUnknownLedger(t *testing.T) {
 	store, _ := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1}) // a connection tells what it counted when it likes, or is asked to
-	const entries = 100_000 // half of them of certificates, half of imported serials; pages are of 16,000
+	const entries = 100_000                                               // half of them of certificates, half of imported serials; pages are of 16,000
 	pool := store.TestingOnlyPool()
 	_, err := pool.Exec(t.Context(), `DO $$ BEGIN
 		ALTER TABLE ledger SET (autovacuum_enabled = off);

@@ -45,7 +45,7 @@ func TestAModuleThatHangs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 100 * time.Millisecond, Places: 2})
+	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 500 * time.Millisecond, Places: 2})
 	key, err := g.Create(t.Context(), "hangs", keys.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestALoginThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 100 * time.Millisecond, Places: 2})
+	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 500 * time.Millisecond, Places: 2})
 	guarded, err := g.Create(t.Context(), "lost", keys.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)

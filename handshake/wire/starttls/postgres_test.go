@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"signet.example/signet/handshake/wire/starttls"
+	"signet.example/signet/internal/testport"
 )
 
 // TestRealPostgreSQL upgrades to TLS with a PostgreSQL server, one that does not speak TLS and one that does.
@@ -70,7 +71,7 @@ func startPostgres(t *testing.T, files map[string]string, args ...string) (dial 
 			}
 		}
 	}
-	address := freeAddress(t)
+	address := net.JoinHostPort("127.0.0.1", testport.Free(t))
 	_, port, _ := net.SplitHostPort(address) // it was made by net
 	server := run("postgres", append([]string{"-D", data, "-k", dir, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"}, args...)...)
 	if err := server.Start(); err != nil {
@@ -129,16 +130,6 @@ func postgresProgram(t *testing.T, name string) string {
 		t.Fatalf("%v: apt-get install postgresql", err)
 	}
 	return path
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func selfSigned(t *testing.T, name string) (cert, key string, pool *x509.CertPool) {
