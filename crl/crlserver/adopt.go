@@ -31,6 +31,7 @@ func (p *Publisher) listen(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	woken, rested := wake, (<-chan time.Time)(nil)
+	var again time.Time // when lookAgain was last called
 	for {
 		slack := commitUsual
 		select {
@@ -44,7 +45,10 @@ func (p *Publisher) listen(ctx context.Context) {
 			woken = nil
 		case <-timer.C:
 			p.forget(ctx)
-			p.lookAgain()
+			if now := p.config.Now(); now.Sub(again).Abs() >= abandonRest {
+				p.lookAgain()
+				again = now
+			}
 			slack = commitSlack
 		}
 		began := p.config.Now()
@@ -198,16 +202,11 @@ func (p *Publisher) abandon(h Head) {
 	}
 }
 
-// lookAgain has what was abandoned tried once more, every now and then, where the key is not: nobody may publish another list for hours,
+// lookAgain has what was abandoned tried once more where the key is not: nobody may publish another list for hours,
 // and what stood in the way, such as a configuration that differed, may be gone.
 func (p *Publisher) lookAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.config.Now()
-	if now.Sub(p.again).Abs() < abandonRest {
-		return
-	}
-	p.again = now
 	for _, b := range p.issuers {
 		if b.issuer.Signer == nil && len(b.anew) > 0 {
 			clear(b.anew)

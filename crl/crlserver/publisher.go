@@ -118,7 +118,6 @@ type Publisher struct {
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
 	headsAt time.Time     // heads were read up to here
-	again   time.Time     // when lookAgain last looked
 	changed chan struct{} // closed and replaced whenever Reached may have grown
 
 	rereading bool // entries are missing
