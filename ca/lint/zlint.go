@@ -42,6 +42,24 @@ type Rules struct {
 	waived  []Verdict
 }
 
+// CheckSource refuses the name of a source of which there are no rules.
+func CheckSource(name string) error {
+	known := lint.GlobalRegistry().CertificateLints().Sources()
+	if slices.Contains(known, lint.LintSource(name)) {
+		return nil
+	}
+	slices.Sort(known)
+	return fmt.Errorf("there are no rules of %.64q: want one of %s", name, strings.ReplaceAll(strings.Trim(fmt.Sprint(known), "[]"), " ", ", "))
+}
+
+// CheckWaivable refuses the name of a lint that does not exist.
+func CheckWaivable(name string) error {
+	if lint.GlobalRegistry().CertificateLints().ByName(name) == nil {
+		return fmt.Errorf("there is no lint %.64q to waive", name)
+	}
+	return nil
+}
+
 // Compile selects the rules of the sources (none: the RFCs) less the waived ones, and of them those that can fail:
 // zlint's names say which only warn. A source or lint that does not exist is an error: a waiver with a slip of the pen
 // would waive nothing.
@@ -50,17 +68,17 @@ func Compile(sources []string, waivers map[string]string) (*Rules, error) {
 	if len(sources) == 0 {
 		sources = defaultSources
 	}
-	registry := lint.GlobalRegistry()
 	for i, source := range sources {
-		if !slices.Contains(registry.CertificateLints().Sources(), lint.LintSource(source)) {
-			return nil, pki.Errorf(pki.KindInvalid, op, "there are no rules of %.64q", source).InField(fmt.Sprintf("lint.sources[%d]", i))
+		if err := CheckSource(source); err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField(fmt.Sprintf("lint.sources[%d]", i))
 		}
 	}
 	for name := range waivers {
-		if registry.CertificateLints().ByName(name) == nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "there is no lint %.64q to waive", name).InField("lint.waive")
+		if err := CheckWaivable(name); err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("lint.waive")
 		}
 	}
+	registry := lint.GlobalRegistry()
 	rules, table := &Rules{config: registry.GetConfiguration()}, shapeLints()
 	lints := registry.CertificateLints().Lints()
 	slices.SortFunc(lints, func(a, b *lint.CertificateLint) int { return strings.Compare(a.Name, b.Name) })

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,8 @@ import (
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
 )
+
+const newKey = "make a new key, with other software or hardware; no profile allows this one"
 
 // keyField is blamed for everything about the key.
 const keyField = "csr"
@@ -32,7 +35,7 @@ func CheckKeyShape(p *profile.Profile, pub crypto.PublicKey) error {
 		}
 	case ed25519.PublicKey:
 		if smallOrder(key) {
-			return refuse(keyField, "anybody can sign for this Ed25519 key: its point has a small order")
+			return refuse(keyField, "anybody can sign for this Ed25519 key: its point has a small order").WithHint(newKey)
 		}
 	}
 	algorithm := keys.AlgorithmOf(pub)
@@ -64,10 +67,10 @@ func describe(pub crypto.PublicKey) string {
 func checkRSAShape(key *rsa.PublicKey) error {
 	// CA/Browser Forum Baseline Requirements, Section 6.1.6: odd, from 2^16 + 1.
 	if key.E < 65537 || key.E%2 == 0 {
-		return refuse(keyField, "RSA exponent %d: want an odd one of at least 65537", key.E)
+		return refuse(keyField, "RSA exponent %d: want an odd one of at least 65537", key.E).WithHint(newKey)
 	}
 	if key.N.Bit(0) == 0 {
-		return refuse(keyField, "the RSA modulus is even")
+		return refuse(keyField, "the RSA modulus is even").WithHint(newKey)
 	}
 	return nil
 }
@@ -106,7 +109,7 @@ func CheckKey(pub crypto.PublicKey, weak WeakKeys) error {
 	}
 	for _, hash := range []pki.KeyHash{spki, pki.HashKeyMaterial(pub)} {
 		if reason, known := weak[hash]; known {
-			return refuse(keyField, "the key is on the list of weak keys: %s", reason)
+			return refuse(keyField, "the key is on the list of weak keys: %s", reason).WithHint(newKey)
 		}
 	}
 	return nil
@@ -115,13 +118,13 @@ func CheckKey(pub crypto.PublicKey, weak WeakKeys) error {
 func checkRSAFactors(n *big.Int) error {
 	tables := smallPrimes()
 	if new(big.Int).GCD(nil, nil, n, tables.product).BitLen() > 1 {
-		return refuse(keyField, "the RSA modulus has a small factor")
+		return refuse(keyField, "the RSA modulus has a small factor").WithHint(newKey)
 	}
 	if tables.roca(n) {
-		return refuse(keyField, "the RSA key has the structure of a broken generator (ROCA, CVE-2017-15361)").WithHint("make a new key, with other hardware or firmware")
+		return refuse(keyField, "the RSA key has the structure of a broken generator (ROCA, CVE-2017-15361)").WithHint(newKey)
 	}
 	if closePrimes(n) {
-		return refuse(keyField, "the RSA primes are so close that Fermat's method finds them")
+		return refuse(keyField, "the RSA primes are so close that Fermat's method finds them").WithHint(newKey)
 	}
 	return nil
 }
@@ -199,6 +202,23 @@ func (t primeTables) roca(n *big.Int) bool {
 
 // WeakKeys are keys that must not be certified, by the SHA-256 of their SPKI or by pki.HashKeyMaterial, with the reason.
 type WeakKeys map[pki.KeyHash]string
+
+// OpenWeakKeys reads the list in a file; an empty path means none.
+func OpenWeakKeys(path string) (WeakKeys, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "%w", err).InField("weak_keys")
+	}
+	defer f.Close()
+	weak, err := ReadWeakKeys(f)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read "+path, "%w", err).InField("weak_keys")
+	}
+	return weak, nil
+}
 
 // ReadWeakKeys reads one key a line: 64 hexadecimal digits, optionally followed by the reason. Empty lines and lines that
 // begin with # do not count.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/lint"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
@@ -459,10 +460,17 @@ func (c *compiler) access() {
 
 func (c *compiler) lint() {
 	c.p.LintSources = c.config.Lint.Sources
+	for i, source := range c.config.Lint.Sources {
+		if err := lint.CheckSource(source); err != nil {
+			c.report(err.Error(), "lint", "sources", i)
+		}
+	}
 	c.p.Waivers = make(map[string]string, len(c.config.Lint.Waive))
 	for i, waiver := range c.config.Lint.Waive {
 		if waiver.Lint == "" {
 			c.report("names no lint", "lint", "waive", i)
+		} else if err := lint.CheckWaivable(waiver.Lint); err != nil {
+			c.report(err.Error(), "lint", "waive", i, "lint")
 		}
 		if strings.TrimSpace(waiver.Reason) == "" {
 			c.report("is required: say why this rule may fail", "lint", "waive", i, "reason")

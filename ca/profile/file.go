@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -63,6 +65,9 @@ func parseFile(file string, text []byte, internal bool) (*Profile, []error) {
 		if errors.Is(err, io.EOF) {
 			return nil, []error{&FileError{File: file, Text: "is empty"}}
 		}
+		if found := misfits(root.Content[0], reflect.TypeFor[Config](), nil); len(found) > 0 {
+			return nil, fileErrors(file, &root, found)
+		}
 		return nil, yamlErrors(file, err)
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -73,12 +78,71 @@ func parseFile(file string, text []byte, internal bool) (*Profile, []error) {
 		p.File, p.source = file, text
 		return p, nil
 	}
-	var all []error
+	return nil, fileErrors(file, &root, problems)
+}
+
+// fileErrors says where in a document its problems are, from the top down.
+func fileErrors(file string, root *yaml.Node, problems []problem) []error {
+	var found []*FileError
 	for _, problem := range problems {
-		line, field := locate(&root, problem.path)
-		all = append(all, &FileError{File: file, Line: line, Field: field, Text: problem.text})
+		line, field := locate(root, problem.path)
+		found = append(found, &FileError{File: file, Line: line, Field: field, Text: problem.text})
 	}
-	return nil, all
+	slices.SortStableFunc(found, func(a, b *FileError) int { return a.Line - b.Line })
+	var all []error
+	for _, e := range found {
+		all = append(all, e)
+	}
+	return all
+}
+
+// misfits finds what the decoder would not take, by field: its own errors name lines and Go types.
+func misfits(node *yaml.Node, want reflect.Type, path []any) (found []problem) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if want.Kind() == reflect.Pointer {
+		want = want.Elem()
+	}
+	at := func(step any) []any { return append(path[:len(path):len(path)], step) }
+	switch {
+	case node.Kind == yaml.SequenceNode && want.Kind() == reflect.Slice:
+		for i, item := range node.Content {
+			found = append(found, misfits(item, want.Elem(), at(i))...)
+		}
+	case node.Kind == yaml.MappingNode && (want.Kind() == reflect.Struct || want.Kind() == reflect.Map):
+		seen := make(map[string]bool)
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			name := node.Content[i].Value
+			inside, known := fieldType(want, name)
+			switch {
+			case !known:
+				found = append(found, problem{at(name), "there is no such field here"})
+			case seen[name]:
+				found = append(found, problem{at(name), "stands here twice"})
+			default:
+				found = append(found, misfits(node.Content[i+1], inside, at(name))...)
+			}
+			seen[name] = true
+		}
+	case node.Decode(reflect.New(want).Interface()) != nil:
+		what := map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping", yaml.ScalarNode: fmt.Sprintf("%.64q", node.Value)}
+		found = append(found, problem{path, what[node.Kind] + " is not what belongs here"})
+	}
+	return found
+}
+
+// fieldType is the type of what a name stands for in a struct of Config, or in a map.
+func fieldType(of reflect.Type, name string) (inside reflect.Type, known bool) {
+	if of.Kind() == reflect.Map {
+		return of.Elem(), true
+	}
+	for i := range of.NumField() {
+		if f := of.Field(i); f.Tag.Get("yaml") == name {
+			return f.Type, true
+		}
+	}
+	return nil, false
 }
 
 // locate follows a path through the document and returns the line of the deepest node that exists, and the path as
@@ -112,7 +176,7 @@ func child(node *yaml.Node, key string, line int) (*yaml.Node, int) {
 	if node == nil || node.Kind != yaml.MappingNode {
 		return nil, line
 	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
+	for i := len(node.Content) - 2; i >= 0; i -= 2 { // of two, the second is one too many
 		if node.Content[i].Value == key {
 			return node.Content[i+1], node.Content[i].Line
 		}
@@ -120,13 +184,9 @@ func child(node *yaml.Node, key string, line int) (*yaml.Node, int) {
 	return nil, line
 }
 
-var (
-	yamlLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-	yamlUnknown = regexp.MustCompile(`^field (.*) not found in type .*$`)
-	yamlType    = regexp.MustCompile(`^cannot unmarshal !!(\w+)(.*) into (.*)$`)
-)
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
 
-// yamlErrors turns the decoder's texts, which name Go types, into FileErrors.
+// yamlErrors turns what the decoder says of text that is no YAML into FileErrors.
 func yamlErrors(file string, err error) []error {
 	texts := []string{err.Error()}
 	if typeErr, ok := errors.AsType[*yaml.TypeError](err); ok {
@@ -138,12 +198,6 @@ func yamlErrors(file string, err error) []error {
 		if m := yamlLine.FindStringSubmatch(text); m != nil {
 			e.Line, _ = strconv.Atoi(m[1]) // digits, by the expression
 			e.Text = m[2]
-		}
-		if m := yamlUnknown.FindStringSubmatch(e.Text); m != nil {
-			e.Field, e.Text = m[1], "there is no such field here"
-		}
-		if m := yamlType.FindStringSubmatch(e.Text); m != nil {
-			e.Text = fmt.Sprintf("%s%s is not what belongs here", m[1], m[2])
 		}
 		all = append(all, e)
 	}

@@ -62,8 +62,8 @@ var table = []rule{
 
 	// A ceremony uses the authority's own draft, rules and lists where there is no database.
 	{list("ca", "ca/keys", "ca/lint", "ca/profile", "crl", "internal/durable"), list("ca/ceremony")},
-	// Profiles and policy speak of key algorithms and roles, which are values of these packages.
-	{list("ca/keys", "internal/auth"), list("ca/profile")},
+	// Profiles and policy speak of key algorithms, roles and lint rules, which are values of these packages.
+	{list("ca/keys", "ca/lint", "internal/auth"), list("ca/profile")},
 	{list("ca/keys"), list("ca/policy")},
 	// The signature of a published list is kept, and is a value of crl.
 	{list("crl"), list("store", "store/postgres", "store/sqlite", "store/storetest")},

@@ -21,6 +21,7 @@ import (
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile/rollout"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/audit"
@@ -164,10 +165,14 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	weak, err := policy.OpenWeakKeys(s.config.WeakKeysPath())
+	if err != nil {
+		return err
+	}
 	s.keys = s.guard(keyStore)
 	s.authority, err = ca.New(ctx, ca.Config{
 		Profiles: s.profiles.Profiles(), Keys: s.keys, Issuers: s.store, Ranges: s.store, Certificates: s.store, Inventory: s.store, Audit: s.store, Status: s.universe,
-		Now: s.options.Now, Changed: s.issuersChanged,
+		WeakKeys: weak, Now: s.options.Now, Changed: s.issuersChanged,
 	})
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type Config struct {
 	Log            LogConfig      `yaml:"log"`             //
 	Client         ClientConfig   `yaml:"client"`          // how commands reach the API
 	Profiles       string         `yaml:"profiles"`        // directory of profile files; empty: only the built-in ones
+	WeakKeys       string         `yaml:"weak_keys"`       // file with the hashes of keys that are never certified; empty: none
 }
 
 // RequestsConfig bounds the requests that wait for an approval.
@@ -362,6 +363,14 @@ func (c *Config) ProfilesDir() string {
 		return ""
 	}
 	return c.Path(c.Profiles)
+}
+
+// WeakKeysPath is the path of the list of weak keys; empty: none is configured.
+func (c *Config) WeakKeysPath() string {
+	if c.WeakKeys == "" {
+		return ""
+	}
+	return c.Path(c.WeakKeys)
 }
 
 // readBounded reads a file of at most limit octets.

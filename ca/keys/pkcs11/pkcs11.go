@@ -118,6 +118,9 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	if err := keys.CheckName(op, name); err != nil {
 		return nil, err
 	}
+	if curves[algorithm] == nil && bits[algorithm] == 0 {
+		return nil, pki.Errorf(pki.KindInvalid, op, "keys in a token are ECDSA or RSA").InField("algorithm").WithHint("choose such a one; %s keys are made where keys.store is softkey", algorithm)
+	}
 	token, _ := s.opened()
 	if known, err := token.FindKeyPairs(nil, []byte(name)); err != nil {
 		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err)
@@ -157,23 +160,18 @@ func (s *Store) opened() (*crypto11.Context, int) {
 	return s.token, s.generation
 }
 
+// The kinds of key that a token makes here.
+var (
+	curves = map[keys.Algorithm]elliptic.Curve{keys.ECDSAP256: elliptic.P256(), keys.ECDSAP384: elliptic.P384(), keys.ECDSAP521: elliptic.P521()}
+	bits   = map[keys.Algorithm]int{keys.RSA2048: 2048, keys.RSA3072: 3072, keys.RSA4096: 4096}
+)
+
 func generate(token *crypto11.Context, name string, algorithm keys.Algorithm) (crypto.Signer, error) {
 	id, label := []byte(name), []byte(name)
-	switch algorithm {
-	case keys.ECDSAP256:
-		return token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P256())
-	case keys.ECDSAP384:
-		return token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P384())
-	case keys.ECDSAP521:
-		return token.GenerateECDSAKeyPairWithLabel(id, label, elliptic.P521())
-	case keys.RSA2048:
-		return token.GenerateRSAKeyPairWithLabel(id, label, 2048)
-	case keys.RSA3072:
-		return token.GenerateRSAKeyPairWithLabel(id, label, 3072)
-	case keys.RSA4096:
-		return token.GenerateRSAKeyPairWithLabel(id, label, 4096)
+	if curve := curves[algorithm]; curve != nil {
+		return token.GenerateECDSAKeyPairWithLabel(id, label, curve)
 	}
-	return nil, errors.New("PKCS #11 keys are ECDSA or RSA")
+	return token.GenerateRSAKeyPairWithLabel(id, label, bits[algorithm])
 }
 
 // Open finds a key in the token.

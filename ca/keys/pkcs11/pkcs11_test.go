@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 		{"an unknown attribute", uri(key.URI + ";serial=1"), pki.KindInvalid},
 		{"a path", uri("pkcs11:token=signet%20test;object=..%2Fx"), pki.KindInvalid},
 		{"another scheme", uri("softkey:alone"), pki.KindInvalid},
-		{"Ed25519", func() error { _, err := store.Create(t.Context(), "ed", keys.Ed25519); return err }, pki.KindUnavailable},
+		{"Ed25519", func() error { _, err := store.Create(t.Context(), "ed", keys.Ed25519); return err }, pki.KindInvalid},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
