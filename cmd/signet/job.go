@@ -145,13 +145,21 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 		}
 		p.line("job %s is %s", job.ID, job.State)
 		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "authorities", authorities, "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
-			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "published", on(job.PublishedAt), "failure", job.Failure)
+			"to go", lasts(job.Remaining), "by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "published", on(job.PublishedAt), "failure", job.Failure)
 		if job.State == client.JobPlanned {
 			p.next("signet job start %s --wait      or: signet job cancel %s", job.ID, job.ID)
 		} else if !job.State.Ended() {
 			p.next("signet job show %s", job.ID)
 		}
 	})
+}
+
+// lasts is an estimate for people; "" if there is none.
+func lasts(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return max(time.Second, d.Round(time.Second)).String()
 }
 
 type jobStartCmd struct {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
+	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -77,7 +79,7 @@ func (k *constraintCheck) chain(chain []*x509.Certificate) *fault {
 				return faultf(ClassUnsupported, "names and name constraints are too many to compare")
 			}
 			for _, name := range names {
-				if bad := limits.check(name); bad != nil {
+				if bad := limits.check(name, c); bad != nil {
 					return bad
 				}
 			}
@@ -88,7 +90,7 @@ func (k *constraintCheck) chain(chain []*x509.Certificate) *fault {
 
 // check holds one name against the constraints of one CA: inside of a permitted subtree, if there are any of its form, and of no
 // excluded one.
-func (limits constraints) check(name generalName) *fault {
+func (limits constraints) check(name generalName, of *x509.Certificate) *fault {
 	constrained, permitted := false, false
 	for i, tree := range slices.Concat(limits.permitted, limits.excluded) {
 		if tree.form != name.form {
@@ -98,20 +100,31 @@ func (limits constraints) check(name generalName) *fault {
 			return faultf(ClassUnsupported, "a constraint on names of its form (%d) is not understood", name.form)
 		}
 		if !name.comparable() {
-			return faultf(ClassPath, "name %.80q can not be compared with the constraint on it", name.text)
+			return faultf(ClassPath, "%s can not be compared with the constraint on it", name.told(of))
 		}
 		if i >= len(limits.permitted) {
 			if name.within(tree.base) || name.reaches(tree.base) {
-				return faultf(ClassPath, "name %.80q is excluded by a constraint", name.text)
+				return faultf(ClassPath, "%s is excluded by a constraint", name.told(of))
 			}
 			continue
 		}
 		constrained, permitted = true, permitted || name.within(tree.base)
 	}
 	if constrained && !permitted {
-		return faultf(ClassPath, "name %.80q is not permitted by any constraint", name.text)
+		return faultf(ClassPath, "%s is not permitted by any constraint", name.told(of))
 	}
 	return nil
+}
+
+// told is a name for people; of a directory name, which is in a form for comparing, whose it is.
+func (n generalName) told(of *x509.Certificate) string {
+	switch n.form {
+	case formDirectory:
+		return fmt.Sprintf("a directory name of %.80q", of.Subject)
+	case formIP:
+		return "address " + net.IP(n.text).String()
+	}
+	return fmt.Sprintf("name %.80q", n.text)
 }
 
 func (f form) known() bool {

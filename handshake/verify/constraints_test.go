@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,7 +142,10 @@ func expectPath(t *testing.T, class verify.Class, leaf *entity, roots []*entity,
 	if class != "" {
 		want = verify.Reject
 	}
-	expect(t, &verify.Case{Kind: verify.KindChain, Roots: ders(roots...), Intermediates: ders(intermediates...), Leaf: leaf.Raw, Time: now.Format(time.RFC3339), EKU: "any"}, want, class)
+	got := expect(t, &verify.Case{Kind: verify.KindChain, Roots: ders(roots...), Intermediates: ders(intermediates...), Leaf: leaf.Raw, Time: now.Format(time.RFC3339), EKU: "any"}, want, class)
+	if strings.Contains(got.Detail, `\x`) {
+		t.Errorf("the detail is not for people: %s", got.Detail)
+	}
 }
 
 // TestWhomConstraintsBind: those below the CA, but not self-issued CAs (RFC 5280, Section 6.1.3), and who signs lists.

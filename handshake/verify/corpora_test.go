@@ -3,6 +3,7 @@ package verify_test
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"testing"
 	"time"
@@ -145,6 +146,39 @@ func TestBeyondX509(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			expect(t, &verify.Case{Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(tc.intermediates...), Leaf: tc.leaf.Raw, Time: now.Format(time.RFC3339), EKU: "any"}, tc.want, tc.class)
+		})
+	}
+}
+
+// TestNamesake: an end entity that has the name of a CRL issuer signs lists only if its certificate says so. An authority may be silent.
+func TestNamesake(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	for _, tc := range []struct {
+		name   string
+		ca     bool
+		usage  x509.KeyUsage
+		result verify.Verdict
+	}{
+		{"end entity for lists", false, x509.KeyUsageCRLSign, verify.Accept},
+		{"end entity for something else", false, x509.KeyUsageDigitalSignature, verify.Reject},
+		{"end entity for nothing", false, 0, verify.Reject},
+		{"authority for nothing", true, 0, verify.Accept},
+		{"authority for certificates", true, x509.KeyUsageCertSign, verify.Reject},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lister := issue(t, "lister", root, tc.ca, func(c *x509.Certificate) { c.KeyUsage = tc.usage })
+			cRLIssuer := element(0x30, element(0xa2, element(0xa4, lister.RawSubject...)...)...)
+			leaf := issue(t, "leaf", root, false, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{points(cRLIssuer)} })
+			signer := *lister.Certificate
+			signer.KeyUsage = x509.KeyUsageCRLSign // so that crypto/x509 makes the list
+			list := (&entity{Certificate: &signer, key: lister.key}).list(t, with(scope(element(0x84, 0xff))))
+			q := &verify.Case{
+				Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(lister), Leaf: leaf.Raw, CRLs: []verify.DER{list}, Time: now.Format(time.RFC3339),
+				EKU: "any", Revocation: verify.RevocationHardLeaf,
+			}
+			if got := verify.Judge(q); got.Result != tc.result {
+				t.Errorf("%s (%s), want %s", got.Result, got.Detail, tc.result)
+			}
 		})
 	}
 }

@@ -54,13 +54,14 @@ func formFault(c *x509.Certificate) *fault {
 		}
 	}
 	_, constrains := extension(c, oidNameConstraints)
-	_, uses := extension(c, oidKeyUsage)
 	nameless := bytes.Equal(c.RawSubject, emptySequence)
 	key, isRSA := c.PublicKey.(*rsa.PublicKey)
 	switch {
+	case hasMore(c): // Section 4.1.2.9
+		return faultf(ClassParse, "%.80q has extensions, and is of version %d", c.Subject, c.Version)
 	case constrains && !c.IsCA: // Section 4.2.1.10
 		return faultf(ClassPath, "%.80q has name constraints and is no authority", c.Subject)
-	case uses && c.KeyUsage == 0: // Section 4.2.1.3; crypto/x509 takes it for a key that may be used for everything
+	case hasUsage(c) && c.KeyUsage == 0: // Section 4.2.1.3; crypto/x509 takes it for a key that may be used for everything
 		return faultf(ClassPath, "the key usage of %.80q names no use", c.Subject)
 	case nameless && c.IsCA: // Section 4.1.2.6
 		return faultf(ClassPath, "an authority has no name")
@@ -72,6 +73,17 @@ func formFault(c *x509.Certificate) *fault {
 		return faultf(ClassPath, "the RSA key of %.80q has only %d bits", c.Subject, key.N.BitLen())
 	}
 	return nil
+}
+
+// hasMore reports whether a certificate has more than those of its version; crypto/x509 passes over it.
+func hasMore(c *x509.Certificate) bool {
+	_, after, _ := bytes.Cut(c.RawTBSCertificate, c.RawSubjectPublicKeyInfo)
+	more := cryptobyte.String(after)
+	if c.Version == 2 { // unique identifiers, Section 4.1.2.8
+		more.SkipOptionalASN1(cryptobyteasn1.Tag(1).ContextSpecific())
+		more.SkipOptionalASN1(cryptobyteasn1.Tag(2).ContextSpecific())
+	}
+	return c.Version < 3 && !more.Empty()
 }
 
 var emptySequence = []byte{0x30, 0}

@@ -1,9 +1,11 @@
 package verify_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -72,6 +74,27 @@ func TestForm(t *testing.T) {
 			int := issue(t, "int", root, true, tt.int)
 			expectPath(t, tt.class, issue(t, "leaf", int, false, tt.leaf), []*entity{root}, int)
 		})
+	}
+}
+
+// TestVersions: extensions are of version 3 (RFC 5280, Section 4.1.2.9); crypto/x509 passes over those of older ones.
+func TestVersions(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	leaf := issue(t, "leaf", root, false, nil)
+	version := func(v byte) []byte { return []byte{0xa0, 3, 2, 1, v} }
+	for v, class := range []verify.Class{verify.ClassParse, verify.ClassParse, ""} {
+		tbs := bytes.Replace(leaf.RawTBSCertificate, version(2), version(byte(v)), 1)
+		sum := sha256.Sum256(tbs)
+		signature, err := root.key.Sign(rand.Reader, sum[:], crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ecdsaWithSHA256 := element(0x30, element(6, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2)...)
+		cert, err := verify.ParseCertificate(long(t, 0x30, tbs, ecdsaWithSHA256, long(t, 3, []byte{0}, signature)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectPath(t, class, &entity{Certificate: cert}, []*entity{root})
 	}
 }
 

@@ -21,16 +21,23 @@ const (
 //
 // The rules for paths are those of RFC 5280, Section 6.1.4 that matter between authorities: names chain, signatures verify, every
 // certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths and name constraints are kept, no critical
-// extension is unknown. A certificate needs no CA bit to sign CRLs.
+// extension is unknown. A certificate needs no CA bit to sign CRLs; one without has to say that it is for them, since an end entity may
+// have the name of a CRL issuer by chance.
 func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x509.Certificate {
 	signers := namedInChain(chain, subject)
 	search := &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
 	for _, c := range pool {
-		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && search.leadsToAnchor(c) {
+		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && (hasUsage(c) || MayIssue(c, 0)) && search.leadsToAnchor(c) {
 			signers = append(signers, c)
 		}
 	}
 	return signers
+}
+
+// hasUsage reports whether a certificate says what its key is for (RFC 5280, Section 4.2.1.3).
+func hasUsage(c *x509.Certificate) bool {
+	_, says := extension(c, oidKeyUsage)
+	return says
 }
 
 // namedInChain finds the certificates of a chain with a name. Other spellings of it are looked for only if nobody has it
