@@ -708,7 +708,12 @@ func TestACAIsAdopted(t *testing.T) {
 	}
 	request := server(t, "a.example.com")
 	request.Issuer = adopted.ID
-	if err := parse(t, w.mustIssue(request).DER).CheckSignatureFrom(parse(t, der)); err != nil {
+	_, err = w.issue(w.Authority, request) // a root certifies others only where a profile names it
+	wantError(t, err, pki.KindRefused, "issuer")
+	single := ca.Request{Profile: "single", CSR: request.CSR, Issuer: adopted.ID}
+	if issued, err := w.issue(w.withProfiles(t, map[string]string{"single": "issuer: old\n"}), single); err != nil {
+		t.Error(err)
+	} else if err := parse(t, issued.DER).CheckSignatureFrom(parse(t, der)); err != nil {
 		t.Error(err)
 	}
 	// Below it stand one that has name constraints, written as other programs do, and one whose key is off-line.
@@ -728,7 +733,7 @@ func TestACAIsAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, field := range map[string]string{"a.example.com": "", "a.example.org": "identifiers[0]"} {
+	for name, field := range map[string]string{"a.example.com": "", "a.example.org": "identifiers[0]", "example.com": "identifiers[0]"} {
 		request := server(t, name)
 		request.Issuer = taken.ID
 		if _, err := w.issue(w.Authority, request); field != "" {
