@@ -62,6 +62,9 @@ func (c *jobPlanCmd) Run(a *app) error {
 // printPlan says what a job would do, and what it costs.
 func printPlan(p *printer, plan *client.Plan) {
 	p.line("%s would be revoked, %s; nothing was revoked yet", counted(plan.Job.Selected-plan.AlreadyRevoked, "certificate"), plan.Job.Reason)
+	if plan.Job.Reason == pki.KeyCompromise && plan.AlreadyRevoked > 0 {
+		p.line("  Of %s that are revoked already the reason becomes keyCompromise, unless it is.", counted(plan.AlreadyRevoked, "certificate"))
+	}
 	if plan.Job.Authorities > 0 {
 		p.line("  %s", strings.TrimSpace(authoritiesSelected(&plan.Job)))
 	}
