@@ -107,6 +107,19 @@ func TestBundlesOfARollover(t *testing.T) {
 	if len(before) != 2 || len(after) != 2 || !after[0].Until.Equal(after[1].Until) || !before[0].From.Equal(parse(t, w.issuing.Certificates[0].DER).NotBefore) {
 		t.Errorf("paths: %+v, %+v", before, after)
 	}
+	way := before[0]
+	if way.ValidAt(way.From.Add(-time.Second)) || !way.ValidAt(way.From) || !way.ValidAt(way.Until) || way.ValidAt(way.Until.Add(time.Second)) {
+		t.Error("both ends of a way belong to it, and nothing more")
+	}
+	key := newKey(t)
+	template := &x509.Certificate{RawSubject: w.issuing.Subject, SerialNumber: big.NewInt(1), NotBefore: year(0), NotAfter: year(20), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ways := ca.Paths(w.issuing, append(all, parse(t, der))); len(ways) != 2 {
+		t.Errorf("with a certificate of another key with its name, %d ways", len(ways))
+	}
 	text := string(ca.PEM(ca.BundleAt(after, year(9.5)).Chain))
 	if first := strings.Index(text, "BEGIN"); first < 0 || !strings.HasPrefix(text, string(ca.PEM([]*x509.Certificate{parse(t, issuing2.Certificates[0].DER)}))) {
 		t.Error("the issuer's own certificate is not the first of the chain")
