@@ -86,6 +86,9 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 				wantError(t, err, test.kind, test.field)
 			})
 		}
+		if left := w.Issuers(); len(left) != 2 {
+			t.Errorf("what was refused left an issuer behind: %s", left[2].Label)
+		}
 		if _, err := w.CreateIssuer(t.Context(), w.grant(web, auth.ActionIssue, "server"), newIssuer("other", "Other", w.root)); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("a requester makes an issuer: %v", err)
 		}
@@ -111,7 +114,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		}
 
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "profile/issuing-ca"}, 0, 1000)
-		if err != nil || len(events) == 0 || events[0].Outcome != audit.Refused || !strings.Contains(events[0].Detail["error"], "path length is 0") {
+		if err != nil || len(events) != 4 || events[1].Outcome != audit.Refused || !strings.Contains(events[1].Detail["error"], "path length is 0") {
 			t.Errorf("of what was refused the audit log says %+v, %v", events, err)
 		}
 		if events, err = s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.certificate"}, 0, 1000); err != nil {
@@ -708,7 +711,12 @@ func TestACAIsAdopted(t *testing.T) {
 	}
 	request := server(t, "a.example.com")
 	request.Issuer = adopted.ID
-	if err := parse(t, w.mustIssue(request).DER).CheckSignatureFrom(parse(t, der)); err != nil {
+	_, err = w.issue(w.Authority, request) // a root certifies others only where a profile names it
+	wantError(t, err, pki.KindRefused, "issuer")
+	single := ca.Request{Profile: "single", CSR: request.CSR, Issuer: adopted.ID}
+	if issued, err := w.issue(w.withProfiles(t, map[string]string{"single": "issuer: old\n"}), single); err != nil {
+		t.Error(err)
+	} else if err := parse(t, issued.DER).CheckSignatureFrom(parse(t, der)); err != nil {
 		t.Error(err)
 	}
 	// Below it stand one that has name constraints, written as other programs do, and one whose key is off-line.
@@ -728,7 +736,7 @@ func TestACAIsAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, field := range map[string]string{"a.example.com": "", "a.example.org": "identifiers[0]"} {
+	for name, field := range map[string]string{"a.example.com": "", "a.example.org": "identifiers[0]", "example.com": "identifiers[0]"} {
 		request := server(t, name)
 		request.Issuer = taken.ID
 		if _, err := w.issue(w.Authority, request); field != "" {

@@ -111,16 +111,22 @@ func findIn(known []Issuer, id pki.IssuerID) (Issuer, error) {
 }
 
 // choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
-// entities: a root that has issuers below it is not asked by accident. Of several, those that could not sign are passed over, and those
+// entities. A root issues for them only where a profile names it: that is for administrators to decide, not for who asks. Of several, those that could not sign are passed over, and those
 // that succeed another one of them: until that is disabled or has ended it is the one, and from then on its successor.
 func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issuer) bool) (Issuer, error) {
 	const op = "choose issuer"
 	if !asked.IsZero() {
 		issuer, err := s.find(asked)
-		if err == nil && p.Issuer != "" && issuer.Label != p.Issuer {
+		switch {
+		case err != nil:
+			return Issuer{}, err
+		case p.Issuer != "" && issuer.Label != p.Issuer:
 			return Issuer{}, refuse("issuer", "profile %s is for issuer %s", p.Name, p.Issuer)
+		case p.Issuer == "" && issuer.SelfSigned() && p.CA == nil && !forResponder(p):
+			return Issuer{}, refuse("issuer", "issuer %s is a root, and certifies authorities", issuer.Label).
+				WithHint("ask an authority below it, or write `issuer: %s` into profile %s", issuer.Label, p.Name)
 		}
-		return issuer, err
+		return issuer, nil
 	}
 	var candidates []Issuer
 	for _, issuer := range s.list() {
@@ -334,8 +340,8 @@ func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 		}
 		constraints := policy.Constraints{
 			Subject:   c.Subject.String(),
-			Permitted: profile.Subtrees{DNS: dotless(c.PermittedDNSDomains), Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
-			Excluded:  profile.Subtrees{DNS: dotless(c.ExcludedDNSDomains), Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
+			Permitted: profile.Subtrees{DNS: lower(c.PermittedDNSDomains), Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
+			Excluded:  profile.Subtrees{DNS: lower(c.ExcludedDNSDomains), Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
 		}
 		for _, n := range c.PermittedIPRanges {
 			constraints.Permitted.IP = append(constraints.Permitted.IP, prefixOf(n.IP, n.Mask))
@@ -350,10 +356,10 @@ func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 	return all, nil
 }
 
-func dotless(names []string) []string {
+func lower(names []string) []string {
 	var out []string
 	for _, name := range names {
-		out = append(out, strings.ToLower(strings.TrimPrefix(name, ".")))
+		out = append(out, strings.ToLower(name))
 	}
 	return out
 }

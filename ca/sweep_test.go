@@ -20,8 +20,8 @@ func TestPassedEpochsAreSweptUnlessRetained(t *testing.T) {
 		w := newTown(t, s)
 		real := w.clock.now
 		w.clock.now = time.Date(2021, 3, 1, 12, 0, 0, 0, time.UTC)
-		old := w.create(newIssuer("old-root", "Old Root", ca.Issuer{}))
-		signs := w.create(newIssuer("old-signer", "Old Signer", ca.Issuer{}))
+		root := w.create(newIssuer("old-root", "Old Root", ca.Issuer{}))
+		old, signs := w.create(newIssuer("old", "Old", root)), w.create(newIssuer("old-signer", "Old Signer", root))
 		for range 3 {
 			request := server(t, "old.example.com")
 			request.Issuer = old.ID
@@ -39,7 +39,7 @@ func TestPassedEpochsAreSweptUnlessRetained(t *testing.T) {
 		}
 		count := func() int64 {
 			total := int64(0)
-			for _, issuer := range []ca.Issuer{old, signs} {
+			for _, issuer := range []ca.Issuer{root, old, signs} {
 				c, err := s.CountCertificates(t.Context(), inventory.Filter{Issuer: issuer.ID})
 				if err != nil {
 					t.Fatal(err)
@@ -49,16 +49,16 @@ func TestPassedEpochsAreSweptUnlessRetained(t *testing.T) {
 			return total
 		}
 		w.clock.now = time.Date(2021, 9, 1, 0, 0, 0, 0, time.UTC) // a year after expiry has not gone by
-		if err := w.Sweep(t.Context()); err != nil || count() != 6 {
+		if err := w.Sweep(t.Context()); err != nil || count() != 7 {
 			t.Fatalf("%d left, %v", count(), err)
 		}
 		w.clock.now = real
-		if err := w.Sweep(t.Context()); err != nil || count() != 3 {
-			t.Errorf("%d left, want the roots and what is retained: %v", count(), err)
+		if err := w.Sweep(t.Context()); err != nil || count() != 4 {
+			t.Errorf("%d left, want the authorities and what is retained: %v", count(), err)
 		}
 		w.clock.now = real.Add(10 * 365 * 24 * time.Hour)
-		if err := w.Sweep(t.Context()); err != nil || count() != 2 {
-			t.Errorf("%d left, want the roots: %v", count(), err)
+		if err := w.Sweep(t.Context()); err != nil || count() != 3 {
+			t.Errorf("%d left, want the authorities: %v", count(), err)
 		}
 	})
 }

@@ -60,6 +60,19 @@ type Job struct {
 	Principal auth.Principal // while it is being stored: for the audit event; not read back
 }
 
+// Remaining is the time to go if the rest takes as long as what is done did, and false unless the job runs and has done something. A pause
+// makes it too long.
+func (j Job) Remaining(now time.Time) (time.Duration, bool) {
+	done, elapsed := j.Revoked+j.Skipped, now.Sub(j.StartedAt)
+	if j.State != JobRunning || done == 0 || j.StartedAt.IsZero() || elapsed <= 0 {
+		return 0, false
+	}
+	if done >= j.Selected {
+		return 0, true
+	}
+	return time.Duration(float64(elapsed) * float64(j.Selected-done) / float64(done)).Truncate(time.Millisecond), true
+}
+
 // Estimate is what a dry run finds.
 type Estimate struct {
 	Selected    uint64        // certificates selected that have not expired

@@ -13,11 +13,14 @@ type BlockRequest struct {
 	KeyHash        pki.KeyHash // of a certificate of the server
 	SPKI           []byte      // DER
 	CertificatePEM string      // a certificate with the key
-	ProofCSRPEM    string      // signed with the key, common name "Signet key compromise"
+	ProofCSRPEM    string      // signed with the key, common name CompromiseName
 	PrivateKeyPEM  string      // the key itself; the server does not keep it
 	Comment        string      // what happened; required unless the key itself is the proof
 	InvalidityAt   time.Time   // since when the key must be doubted; zero: not said
 }
+
+// CompromiseName is the common name of a certificate request that proves the compromise of the key that signed it.
+const CompromiseName = "Signet key compromise"
 
 // Blocked tells what blocking a key did.
 type Blocked struct {

@@ -382,7 +382,9 @@ func TestCheck(t *testing.T) {
 	check("before its start", good.Certificate[0], time.Now().Add(-24*time.Hour), client.VerdictNotYetValid)
 	check("after its end", good.Certificate[0], time.Now().Add(72*time.Hour), client.VerdictExpired)
 	check("the issuing authority", h.issuing.Certificates[0].DER, time.Time{}, client.VerdictInForce)
-	check("the root", h.root.Certificates[0].DER, time.Time{}, client.VerdictInForce)
+	if alone := check("the root", h.root.Certificates[0].DER, time.Time{}, client.VerdictInForce); len(alone.Chain) != 1 {
+		t.Errorf("the chain of a root: %+v", alone.Chain)
+	}
 
 	elsewhere := newAuthority(t, "elsewhere")
 	check("another authority's", elsewhere.leaf(t, 5, func(*x509.Certificate) {}).Certificate[0], time.Time{}, client.VerdictUnknownIssuer)

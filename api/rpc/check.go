@@ -232,7 +232,9 @@ func (c *check) authorities(ctx context.Context) {
 			c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "a certificate above it cannot be read")
 			return
 		}
-		c.chain = append(c.chain, parsed)
+		if !parsed.Equal(c.certificate) { // nothing is above a root
+			c.chain = append(c.chain, parsed)
+		}
 	}
 	for _, authority := range c.chain {
 		if c.at.After(authority.NotAfter) || c.at.Before(authority.NotBefore) {

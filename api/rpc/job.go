@@ -319,22 +319,10 @@ func jobTo(j revocation.Job, now time.Time) *signetv1.Job {
 		EndedAt:      timestamp(j.EndedAt),
 		Failure:      optional(j.Failure),
 	}
-	if left, ok := remaining(j, now); ok {
+	if left, ok := j.Remaining(now); ok {
 		b.Remaining = durationpb.New(left)
 	}
 	return b.Build()
-}
-
-// remaining is the time to go if the rest takes as long as what is done did. A pause makes it too long.
-func remaining(j revocation.Job, now time.Time) (time.Duration, bool) {
-	done, elapsed := j.Revoked+j.Skipped, now.Sub(j.StartedAt)
-	if j.State != revocation.JobRunning || done == 0 || j.StartedAt.IsZero() || elapsed <= 0 {
-		return 0, false
-	}
-	if done >= j.Selected {
-		return 0, true
-	}
-	return time.Duration(float64(elapsed) * float64(j.Selected-done) / float64(done)).Truncate(time.Millisecond), true
 }
 
 func selectorTo(s revocation.Selector) *signetv1.Selector {

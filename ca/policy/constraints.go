@@ -52,7 +52,7 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 	switch name.Type {
 	case pki.DNS:
 		for _, base := range s.DNS {
-			if below(name.Value, base) || (excluding && wildcardMeets(name.Value, base)) {
+			if below(name.Value, base, excluding) {
 				return true
 			}
 		}
@@ -88,9 +88,14 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 	return false
 }
 
-// below reports whether a DNS name is the base or lies below it; "*.base" lies below base.
-func below(name, base string) bool {
-	return name == base || strings.HasSuffix(name, "."+base)
+// below reports whether a DNS name is the base or lies below it; "*.base" lies below base. A leading period, which other
+// programs write, demands another label of what is permitted, as verifiers have it (decision 1260).
+func below(name, base string, excluding bool) bool {
+	bare, dotted := strings.CutPrefix(base, ".")
+	if strings.HasSuffix(name, "."+bare) || name == bare && (excluding || !dotted) {
+		return true
+	}
+	return excluding && wildcardMeets(name, bare)
 }
 
 // wildcardMeets reports whether "*.parent" could stand for the excluded name itself.

@@ -177,6 +177,13 @@ func TestIssuerNameConstraints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { blame(t, policy.CheckConstraints(foreign, identifiers(t, name)), field) })
 	}
+	dotted := []policy.Constraints{{Subject: "CN=Elsewhere", Permitted: profile.Subtrees{DNS: []string{".corp.example"}}, Excluded: profile.Subtrees{DNS: []string{".bad.corp.example"}}}}
+	for name, field := range map[string]string{
+		"a.corp.example": "", "*.corp.example": "identifiers[0]", "*.a.corp.example": "", "corp.example": "identifiers[0]",
+		"bad.corp.example": "identifiers[0]", "x.bad.corp.example": "identifiers[0]", "xbad.corp.example": "",
+	} {
+		t.Run("dotted "+name, func(t *testing.T) { blame(t, policy.CheckConstraints(dotted, identifiers(t, name)), field) })
+	}
 	exact := []policy.Constraints{{Subject: "CN=Elsewhere", Permitted: profile.Subtrees{Email: []string{"Root@Corp.example"}}}}
 	blame(t, policy.CheckConstraints(exact, identifiers(t, "Root@corp.example")), "")
 	blame(t, policy.CheckConstraints(exact, identifiers(t, "root@corp.example")), "identifiers[0]")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -72,19 +73,31 @@ func (c *crlFetchCmd) Run(a *app) error {
 	return a.show(describeList(list), func(p *printer) {
 		p.line("wrote %s", c.Out)
 		printList(p, list)
-		p.next("%s", c.verification())
+		p.next("%s", c.verification(a, list))
 	})
 }
 
 // verification is the command that checks what was fetched. A certificate's file has its issuer's behind it, as a rule.
-func (c *crlFetchCmd) verification() string {
-	switch {
-	case strings.HasPrefix(c.From, "http"):
-		return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", c.Out)
-	case !missing(c.From):
-		return fmt.Sprintf("signet crl verify %s --issuer %s", c.Out, c.From)
+func (c *crlFetchCmd) verification(a *app, list *crl.List) string {
+	if !strings.HasPrefix(c.From, "http") && missing(c.From) {
+		return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", c.From, c.Out)
 	}
-	return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", c.From, c.Out)
+	if data, err := a.readInput(c.From); err == nil {
+		if chain, err := parseChain(data); err == nil && issuerOf(list, chain) != nil {
+			return fmt.Sprintf("signet crl verify %s --issuer %s", c.Out, c.From)
+		}
+	}
+	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", c.Out)
+}
+
+// issuerOf is the certificate among some whose subject is the issuer of a list, or nil.
+func issuerOf(list *crl.List, chain []*x509.Certificate) *x509.Certificate {
+	for _, certificate := range chain {
+		if bytes.Equal(certificate.RawSubject, list.Issuer) {
+			return certificate
+		}
+	}
+	return nil
 }
 
 func (c *crlFetchCmd) get(a *app) ([]byte, error) {
@@ -265,6 +278,8 @@ func (c *crlVerifyCmd) Run(a *app) error {
 	result := verifiedList{listSummary: describeList(list), Believable: true}
 	if err := judgeList(list, issuer, time.Now()); err != nil {
 		result.Believable, result.Problem = false, err.Error()
+	} else {
+		result.Checks = []string{"the signature", "that its issuer may sign lists", "that it is in force now", "that nothing critical in it is unknown"}
 	}
 	if err := a.show(result, func(p *printer) {
 		if result.Believable {
@@ -273,6 +288,7 @@ func (c *crlVerifyCmd) Run(a *app) error {
 			p.line("%s must not be believed: %s", c.File, result.Problem)
 		}
 		printList(p, list)
+		p.fields("checked", strings.Join(result.Checks, ", "))
 	}); err != nil {
 		return err
 	}
@@ -292,12 +308,7 @@ func (c *crlVerifyCmd) issuer(a *app, list *crl.List) (*x509.Certificate, error)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", c.Issuer, err).WithHint("`signet issuer show NAME --pem` prints an issuer's")
 	}
-	for _, certificate := range chain {
-		if bytes.Equal(certificate.RawSubject, list.Issuer) {
-			return certificate, nil
-		}
-	}
-	return chain[0], nil
+	return cmp.Or(issuerOf(list, chain), chain[0]), nil
 }
 
 // judgeList says why a list must not be believed at a time.
@@ -348,8 +359,9 @@ type shownList struct {
 
 type verifiedList struct {
 	listSummary
-	Believable bool   `json:"believable"`
-	Problem    string `json:"problem,omitempty"`
+	Believable bool     `json:"believable"`
+	Problem    string   `json:"problem,omitempty"`
+	Checks     []string `json:"checks,omitempty"` // that were made, and found nothing; absent if there is a problem
 }
 
 // lookedUp is what `signet crl show --serial` prints as JSON.
@@ -426,10 +438,10 @@ func describeEntry(list *crl.List, e crl.Entry) listEntry {
 
 func printList(p *printer, list *crl.List) {
 	s := describeList(list)
-	delta := ""
+	delta, entries := "", "revoked"
 	if list.Delta {
-		delta = "changes since number " + s.BaseNumber
+		delta, entries = "changes since number "+s.BaseNumber, "changed" // some may be released
 	}
 	p.fields("issuer", s.Issuer, "number", s.Number, "delta", delta, "from", on(list.ThisUpdate), "until", on(list.NextUpdate),
-		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "covers", strings.Join(s.Covers, ", "), "unusable", s.Unusable, "revoked", fmt.Sprint(s.Entries))
+		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "covers", strings.Join(s.Covers, ", "), "unusable", s.Unusable, entries, fmt.Sprint(s.Entries))
 }

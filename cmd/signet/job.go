@@ -62,6 +62,9 @@ func (c *jobPlanCmd) Run(a *app) error {
 // printPlan says what a job would do, and what it costs.
 func printPlan(p *printer, plan *client.Plan) {
 	p.line("%s would be revoked, %s; nothing was revoked yet", counted(plan.Job.Selected-plan.AlreadyRevoked, "certificate"), plan.Job.Reason)
+	if plan.Job.Reason == pki.KeyCompromise && plan.AlreadyRevoked > 0 {
+		p.line("  Of %s that are revoked already the reason becomes keyCompromise, unless it is.", counted(plan.AlreadyRevoked, "certificate"))
+	}
 	if plan.Job.Authorities > 0 {
 		p.line("  %s", strings.TrimSpace(authoritiesSelected(&plan.Job)))
 	}
@@ -145,13 +148,21 @@ func (r jobRef) call(a *app, call func(*client.Client) (*client.Job, error)) err
 		}
 		p.line("job %s is %s", job.ID, job.State)
 		p.fields("reason", job.Reason.String(), "selected", fmt.Sprint(job.Selected), "authorities", authorities, "revoked", fmt.Sprint(job.Revoked), "skipped", fmt.Sprint(job.Skipped),
-			"by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "published", on(job.PublishedAt), "failure", job.Failure)
+			"to go", lasts(job.Remaining), "by", job.Actor, "planned", on(job.PlannedAt), "started", on(job.StartedAt), "ended", on(job.EndedAt), "published", on(job.PublishedAt), "failure", job.Failure)
 		if job.State == client.JobPlanned {
 			p.next("signet job start %s --wait      or: signet job cancel %s", job.ID, job.ID)
 		} else if !job.State.Ended() {
 			p.next("signet job show %s", job.ID)
 		}
 	})
+}
+
+// lasts is an estimate for people; "" if there is none.
+func lasts(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return max(time.Second, d.Round(time.Second)).String()
 }
 
 type jobStartCmd struct {

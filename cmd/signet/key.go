@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"path/filepath"
 	"strings"
@@ -22,7 +24,8 @@ type keyBlockCmd struct {
 	Certificate string  `xor:"what" placeholder:"FILE" help:"A certificate with the key."`
 	Hash        string  `xor:"what" placeholder:"HEX" help:"SHA-256 of the SubjectPublicKeyInfo."`
 	Proof       string  `xor:"what" placeholder:"FILE" help:"A request signed with the key, common name \"Signet key compromise\"."`
-	Comment     string  `placeholder:"TEXT" help:"What happened; it is kept."`
+	Key         string  `xor:"what" placeholder:"FILE" help:"The private key itself. Such a request is signed with it here; the key is not sent."`
+	Comment     string  `placeholder:"TEXT" help:"What happened; it is kept. Required unless the key itself is the proof."`
 	LostAt      instant `placeholder:"TIME" help:"Since when the key must be doubted."`
 	Yes         bool    `help:"Block the key of an authority without asking."`
 	serverFlags
@@ -35,6 +38,7 @@ key of an authority of this server is blocked after a question, or with --yes: e
 
 Examples:
   signet key block --certificate app.example.pem --comment "found in a public repository"
+  signet key block --key found.key
   signet key block --proof compromise.csr`
 }
 
@@ -51,8 +55,8 @@ func (c *keyBlockCmd) Run(a *app) error {
 		}
 		key = pki.HashKeyMaterial(certificate.PublicKey)
 		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
-	case c.Proof != "":
-		der, err := a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+	case c.Proof != "" || c.Key != "":
+		der, err := c.proof(a)
 		if err != nil {
 			return err
 		}
@@ -69,7 +73,10 @@ func (c *keyBlockCmd) Run(a *app) error {
 		}
 		request.KeyHash = key
 	default:
-		return pki.Errorf(pki.KindInvalid, op, "no key is named").WithHint("give --certificate, --hash or --proof")
+		return pki.Errorf(pki.KindInvalid, op, "no key is named").WithHint("give --certificate, --hash, --key or --proof")
+	}
+	if c.Comment == "" && request.ProofCSRPEM == "" {
+		return pki.Errorf(pki.KindInvalid, op, "nobody said what happened: without the key itself it is the only record of why").WithHint("say it with --comment, or prove it with --key or --proof")
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -103,6 +110,18 @@ func (c *keyBlockCmd) Run(a *app) error {
 			p.next("the rest is being revoked: signet job show %s", blocked.Job)
 		}
 	})
+}
+
+// proof reads the request that proves the loss, or makes it with the key.
+func (c *keyBlockCmd) proof(a *app) ([]byte, error) {
+	if c.Proof != "" {
+		return a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+	}
+	key, err := readKey(c.Key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: client.CompromiseName}}, key)
 }
 
 // hasKey reports whether an issuer has a key, by the hash of its encoding or, however it was encoded, of its material.

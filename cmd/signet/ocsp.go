@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"signet.example/signet/ca/keys"
@@ -268,6 +269,7 @@ type ocspAnswer struct {
 	SignedBy   string     `json:"signed_by,omitempty"`
 	Key        string     `json:"key,omitempty"` // that signed
 	Delegated  bool       `json:"delegated"`
+	Checks     []string   `json:"checks,omitempty"` // that were made, and found nothing; absent if there is a problem
 	Nonce      bool       `json:"nonce_matched"`
 	Hint       string     `json:"hint,omitempty"` // what to do about the problem
 }
@@ -291,6 +293,13 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 		return out
 	}
 	out.ThisUpdate, out.SignedBy, out.Delegated = &said.ThisUpdate, said.Responder.Certificate.Subject.String(), said.Responder.Delegated
+	out.Checks = []string{"issuer and serial number", "the signature"}
+	if said.Responder.Delegated {
+		out.Checks = append(out.Checks, "that the issuer appointed the responder")
+	}
+	if out.Checks = append(out.Checks, "that it is in force now"); said.NonceMatched {
+		out.Checks = append(out.Checks, "that it was made for this request")
+	}
 	out.Key = keys.AlgorithmOf(said.Responder.Certificate.PublicKey).String()
 	if !said.NextUpdate.IsZero() {
 		out.NextUpdate = &said.NextUpdate
@@ -315,10 +324,7 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 	if answer.Delegated {
 		signer += ", appointed by the issuer"
 	}
-	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "key", answer.Key, "responder", answer.Responder)
-	if answer.Nonce {
-		p.line("  The answer was made for this request.")
-	}
+	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "key", answer.Key, "responder", answer.Responder, "checked", strings.Join(answer.Checks, ", "))
 }
 
 // parseChain reads every certificate of a PEM file, or one in DER.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"fmt"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys"
@@ -63,7 +64,7 @@ func revocationFields(p *printer, r *client.Revocation) {
 	if r == nil {
 		return
 	}
-	p.fields("revoked", on(r.RevokedAt), "reason", r.Reason.String(), "key lost", on(r.InvalidityAt))
+	p.fields("revoked", on(r.RevokedAt), "reason", r.Reason.String(), "key lost", on(r.InvalidityAt), "entry", fmt.Sprint(r.Sequence))
 }
 
 // keyText is the kind of a certificate's key and its hash.

@@ -72,7 +72,11 @@ func printCheck(p *printer, what string, check *client.Check) {
 	p.fields(pairs...)
 	revocationFields(p, check.Revocation)
 	if len(check.Evidence) > 0 {
-		p.line("evidence, with the ledger up to entry %d:", check.Sequence)
+		if check.Issuer.IsZero() {
+			p.line("evidence:")
+		} else {
+			p.line("evidence, with the ledger up to entry %d:", check.Sequence)
+		}
 		var rows []string
 		for _, e := range check.Evidence {
 			sign := "no  "

@@ -31,6 +31,7 @@ func (p *Publisher) listen(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	woken, rested := wake, (<-chan time.Time)(nil)
+	var again time.Time // when lookAgain was last called
 	for {
 		slack := commitUsual
 		select {
@@ -44,6 +45,10 @@ func (p *Publisher) listen(ctx context.Context) {
 			woken = nil
 		case <-timer.C:
 			p.forget(ctx)
+			if now := p.config.Now(); now.Sub(again).Abs() >= abandonRest {
+				p.lookAgain()
+				again = now
+			}
 			slack = commitSlack
 		}
 		began := p.config.Now()
@@ -165,7 +170,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
 			p.config.Log.Warn("cannot read a list that others made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 		default:
-			p.config.Log.Warn("cannot rebuild a list; it will be published anew", "list", c.head.List.String(), "number", c.head.Number, "error", err)
+			p.config.Log.Warn("cannot rebuild a list; who has the key makes it anew, others try again", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 			p.abandon(c.head)
 		}
 	}
@@ -194,6 +199,19 @@ func (p *Publisher) abandon(h Head) {
 		delete(b.waiting, h.List)
 		b.anew[h.List] = h.Number
 		b.behind[h.List.Series] = true
+	}
+}
+
+// lookAgain has what was abandoned tried once more where the key is not: nobody may publish another list for hours,
+// and what stood in the way, such as a configuration that differed, may be gone.
+func (p *Publisher) lookAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.issuers {
+		if b.issuer.Signer == nil && len(b.anew) > 0 {
+			clear(b.anew)
+			p.headsAt = time.Time{} // all of them are read
+		}
 	}
 }
 

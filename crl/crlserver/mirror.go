@@ -28,7 +28,8 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64
 		if err := p.copyTo(ctx, m, done, copied); err != nil && ctx.Err() == nil {
 			failures++
 			pause := min(mirrorRest, tick<<min(failures, 6))
-			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause))
+			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause),
+				"next", "what is published is served here all the same; see to the space, the permissions and the credentials there")
 			select {
 			case <-ctx.Done():
 				return

@@ -25,6 +25,7 @@ const (
 	readPause   = 50 * time.Millisecond  // between two readings of what others published, at most: ten times what one took
 	commitSlack = time.Minute            // from the instant that a publication carries until it is visible, at most,
 	commitUsual = 200 * time.Millisecond // and nearly always: the others are read with the next tick
+	abandonRest = time.Minute            // before an instance without the key tries again what it could not rebuild
 	smallSize   = 4 << 10                // up to this size the octets of a list are always kept in the database
 	skewMax     = time.Minute            // clocks of instances may differ by so much
 	deltaRebase = 12 * time.Hour         // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
@@ -44,6 +45,10 @@ func (p *Publisher) publish(ctx context.Context, l *lane, c contender) {
 	state := c.state
 	state.running = false
 	if err != nil {
+		if _, ok := errors.AsType[*crl.CheckError](err); ok {
+			err = (&pki.Error{Kind: pki.KindInternal, Op: "check revocation list", Err: err}).
+				WithHint("what is published is served on; keep the database and the log, and report it: this is a bug or damage")
+		}
 		state.failure, state.failAt = err, now
 		state.failures++
 		state.earliest = now.Add(min(failureMax, 100*time.Millisecond<<min(state.failures, 10)))

@@ -1,10 +1,17 @@
 package server_test
 
 import (
+	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/pki"
 )
 
 // TestAlertsNameMetrics holds the alert rules of the documents to the metrics that a server exports.
@@ -20,6 +27,46 @@ func TestAlertsNameMetrics(t *testing.T) {
 	for _, name := range regexp.MustCompile(`signet_[a-z_]+`).FindAllString(string(rules), -1) {
 		if !strings.Contains(string(source), `describe("`+strings.TrimPrefix(name, "signet_")+`"`) {
 			t.Errorf("docs/alerts.yaml speaks of %s, which no server exports", name)
+		}
+	}
+}
+
+// Nobody is alarmed by a list that shall end: after the last one of a week there is no other.
+func TestLastListsMayEnd(t *testing.T) {
+	now := time.Now()
+	ends := func(in time.Duration, final bool) crlserver.ListStatus {
+		return crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now.Add(in), Final: final}}
+	}
+	for _, test := range []struct {
+		lists []crlserver.ListStatus
+		want  float64
+		ok    bool
+	}{
+		{[]crlserver.ListStatus{ends(time.Hour, true)}, 0, false},
+		{[]crlserver.ListStatus{ends(time.Hour, true), ends(3*time.Hour, false), ends(2*time.Hour, false)}, 7200, true},
+	} {
+		if got, ok := server.TestingOnlyNextUpdate(test.lists, now); got != test.want || ok != test.ok {
+			t.Errorf("next update in %v (%t), want %v (%t)", got, ok, test.want, test.ok)
+		}
+	}
+}
+
+// Whoever logs an error logs what to do about it.
+func TestLogSaysWhatToDo(t *testing.T) {
+	var text strings.Builder
+	log := server.TestingOnlyHinting(slog.NewTextHandler(&text, nil)).With("part", "lists").WithGroup("group")
+	failed := fmt.Errorf("list 7: %w", pki.Errorf(pki.KindUnavailable, "sign", "away").WithHint("bring it back"))
+	for _, line := range []struct {
+		err  any
+		want string
+	}{
+		{failed, ` msg=failed part=lists group.list=7 group.error="list 7: sign: away" group.next="bring it back"` + "\n"},
+		{pki.Errorf(pki.KindUnavailable, "sign", "away"), ` group.error="sign: away"` + "\n"},
+		{"bring it back", ` group.error="bring it back"` + "\n"},
+	} {
+		text.Reset()
+		if log.Error("failed", "list", 7, "error", line.err); !strings.HasSuffix(text.String(), line.want) {
+			t.Errorf("the log says %s want ...%s", text.String(), line.want)
 		}
 	}
 }

@@ -162,6 +162,31 @@ func (s *Server) CRL(_ context.Context, scope revocation.Scope) ([]byte, error) 
 	return document.Bytes(), nil
 }
 
+// listEnds tells, by issuer, how many lists are served and when the first of them ends. The last list of a week shall end.
+func (s *Server) listEnds() string {
+	type lists struct {
+		count int
+		first time.Time
+	}
+	issuers := make(map[pki.IssuerID]lists)
+	for _, list := range s.publisher.Lists() {
+		if list.Head.Final {
+			continue
+		}
+		l := issuers[list.Head.List.Issuer]
+		if l.count++; l.first.IsZero() || list.Head.NextUpdate.Before(l.first) {
+			l.first = list.Head.NextUpdate
+		}
+		issuers[list.Head.List.Issuer] = l
+	}
+	var ends []string
+	for issuer, l := range issuers {
+		ends = append(ends, fmt.Sprintf("%s: %d, until %s at least", s.labelOf(issuer), l.count, l.first.Format(time.RFC3339)))
+	}
+	slices.Sort(ends)
+	return strings.Join(ends, "; ")
+}
+
 // OldURLs is the check of Readiness that checkURLs makes.
 const OldURLs = "old URLs"
 

@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 	"crypto/x509"
+	"log/slog"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/auth"
@@ -57,3 +60,16 @@ func (a *TestingOnlyAgreement) Check() (state, detail string, count uint64) {
 	a.check(func(_, s, d string) { state, detail = s, d })
 	return state, detail, a.count()
 }
+
+// TestingOnlyNextUpdate is signet_crl_next_update_seconds of lists under one name, if there is one.
+func TestingOnlyNextUpdate(lists []crlserver.ListStatus, now time.Time) (seconds float64, ok bool) {
+	collectLists(func(desc *prometheus.Desc, value float64, _ ...string) {
+		if desc == metrics.crlNext {
+			seconds, ok = value, true
+		}
+	}, "name", lists, now)
+	return seconds, ok
+}
+
+// TestingOnlyHinting is the log that a server writes.
+func TestingOnlyHinting(handler slog.Handler) *slog.Logger { return slog.New(hinting{handler}) }

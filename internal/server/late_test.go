@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -160,7 +161,30 @@ func TestLate(t *testing.T) {
 	}
 	says("products", "warning", "shard by 5m")
 	says("clock", "warning", "ahead of the database's")
-	says("crl", "ok", "")
+	says("crl", "ok", "issuing: 4, until ") // two shards, the complete list and its delta
+
+	// Nobody is there to work on a job either, and how far it is can be seen all the same.
+	job := revocation.Job{ID: revocation.JobID{7}, State: revocation.JobRunning, Reason: pki.Superseded, Actor: "test", Selected: 4, Selector: revocation.Selector{Profile: "server"}}
+	if _, err := db.CreateJob(t.Context(), job, nil, audit.Event{At: time.Now(), Actor: "test", Action: "job.plan", Target: "job", Outcome: audit.OK}); err != nil {
+		t.Fatal(err)
+	}
+	of := `{job="` + job.ID.String() + `"}`
+	if left, ok := s.metric(t, "signet_job_remaining_seconds"+of); ok {
+		t.Errorf("a job that did nothing takes %v seconds more", left)
+	}
+	testdb.Exec(t, db, `UPDATE jobs SET revoked = 2, skipped = 1, started_at = now() - interval '3 hours'`)
+	for name, want := range map[string]float64{`signet_jobs{state="running"}`: 1, `signet_jobs{state="paused"}`: 0, `signet_jobs{state="failed"}`: 0, "signet_job_selected" + of: 4, "signet_job_done" + of: 3} {
+		if got, ok := s.metric(t, name); !ok || got != want {
+			t.Errorf("%s is %v (%t), want %v", name, got, ok, want)
+		}
+	}
+	if left, ok := s.metric(t, "signet_job_remaining_seconds"+of); !ok || left < 3600 || left > 4200 { // the clock here is ahead
+		t.Errorf("the job takes %v seconds more", left)
+	}
+	testdb.Exec(t, db, `UPDATE jobs SET state = 6`)
+	if failed, _ := s.metric(t, `signet_jobs{state="failed"}`); failed != 1 {
+		t.Errorf("%v jobs failed", failed)
+	}
 
 	// Nobody renews anything.
 	ahead.Store(int64(90 * time.Hour))

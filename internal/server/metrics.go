@@ -11,6 +11,7 @@ import (
 	"signet.example/signet/ca/approval"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/revocation"
 )
 
 // collector turns what the components say of themselves into metrics when they are asked for.
@@ -28,6 +29,7 @@ var metrics = struct {
 	crlNext, crlCount, crlEntries, crlSize, crlFail *prometheus.Desc
 	delegateEnd, issuerEnd, ceremonyDue             *prometheus.Desc
 	requestsOpen, requestsOldest                    *prometheus.Desc
+	jobs, jobSelected, jobDone, jobRemaining        *prometheus.Desc
 	profilesRefused                                 *prometheus.Desc
 	keyUses, keyFailures, keyRefused                *prometheus.Desc
 	keyWait, keySign                                *prometheus.Desc
@@ -43,7 +45,7 @@ var metrics = struct {
 	ocspSigned:      describe("ocsp_signatures_total", "Responses signed."),
 	ocspKept:        describe("ocsp_kept_responses", "Signed responses in memory."),
 	ocspWaiting:     describe("ocsp_waiting", "Requests that wait for a signature."),
-	crlNext:         describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale.", "list"),
+	crlNext:         describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale. None once the last list of a week was made.", "list"),
 	crlCount:        describe("crl_count", "Lists under this name: 1, or the shards of a week.", "list"),
 	crlEntries:      describe("crl_entries", "Their entries.", "list"),
 	crlSize:         describe("crl_bytes", "Their octets.", "list"),
@@ -53,6 +55,10 @@ var metrics = struct {
 	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
 	requestsOpen:    describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
 	requestsOldest:  describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does."),
+	jobs:            describe("jobs", "Mass revocations that have begun and not ended, by state; at most 100 are counted.", "state"),
+	jobSelected:     describe("job_selected", "Certificates that a mass revocation selected.", "job"),
+	jobDone:         describe("job_done", "Certificates that a mass revocation has revoked, or found revoked.", "job"),
+	jobRemaining:    describe("job_remaining_seconds", "Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job"),
 	profilesRefused: describe("profiles_refused", "1 if this instance refused its profile files when it last read them, and the profiles of before are in effect."),
 	keyUses:         describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
 	keyFailures:     describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
@@ -106,6 +112,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 	}
 	c.collectRequests(gauge, now)
+	c.collectJobs(gauge, now)
 	if s.profiles != nil {
 		gauge(metrics.profilesRefused, truth(s.profiles.Own().Failure != ""))
 	}
@@ -149,6 +156,26 @@ func (c *collector) collectRequests(gauge func(*prometheus.Desc, float64, ...str
 	gauge(metrics.requestsOldest, age)
 }
 
+// collectJobs asks the database how far mass revocations are, as collectRequests does.
+func (c *collector) collectJobs(gauge func(*prometheus.Desc, float64, ...string), now time.Time) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, state := range []revocation.JobState{revocation.JobRunning, revocation.JobPaused, revocation.JobFailed} {
+		jobs, err := c.server.store.Jobs(ctx, state, revocation.JobID{}, 100)
+		if err != nil {
+			return
+		}
+		gauge(metrics.jobs, float64(len(jobs)), state.String())
+		for _, job := range jobs {
+			gauge(metrics.jobSelected, float64(job.Selected), job.ID.String())
+			gauge(metrics.jobDone, float64(job.Revoked+job.Skipped), job.ID.String())
+			if left, ok := job.Remaining(now); ok {
+				gauge(metrics.jobRemaining, left.Seconds(), job.ID.String())
+			}
+		}
+	}
+}
+
 // lags tells, by product, how old the oldest ledger entry is that the product does not show: "ocsp", which answers from the
 // universe, and those of the publisher.
 func (s *Server) lags() map[string]time.Duration {
@@ -178,13 +205,17 @@ func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string, lists []crlserver.ListStatus, now time.Time) {
 	next, entries, size, failing := math.Inf(1), 0, int64(0), 0
 	for _, list := range lists {
-		next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
+		if !list.Head.Final { // that one shall end
+			next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
+		}
 		entries, size = entries+list.Head.Entries, size+list.Head.Size
 		if list.Failure != nil {
 			failing++
 		}
 	}
-	gauge(metrics.crlNext, next, name)
+	if !math.IsInf(next, 1) {
+		gauge(metrics.crlNext, next, name)
+	}
 	gauge(metrics.crlCount, float64(len(lists)), name)
 	gauge(metrics.crlEntries, float64(entries), name)
 	gauge(metrics.crlSize, float64(size), name)

@@ -122,7 +122,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	if err := s.publisher.Check(); err != nil {
 		add("crl", missing, err.Error())
 	} else {
-		add("crl", "ok", "")
+		add("crl", "ok", s.listEnds())
 	}
 	for _, c := range s.publisher.Ceremonies() {
 		if c.Due {

@@ -107,7 +107,7 @@ func Open(ctx context.Context, config *settings.Config, options Options) (s *Ser
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{config: config, options: options, log: options.Log, fallen: make(chan struct{})}
+	s = &Server{config: config, options: options, log: slog.New(hinting{options.Log.Handler()}), fallen: make(chan struct{})}
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
@@ -325,11 +325,7 @@ func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) e
 // report logs what went wrong in the background, with the hint of what to do.
 func (s *Server) report(part string) func(error) {
 	return func(err error) {
-		attributes := []any{"part", part, "error", err.Error()}
-		if e, ok := errors.AsType[*pki.Error](err); ok && e.Hint != "" {
-			attributes = append(attributes, "next", e.Hint)
-		}
-		s.log.Error("something failed and will be tried again", attributes...)
+		s.log.Error("something failed and will be tried again", "part", part, "error", err)
 	}
 }
 

@@ -242,6 +242,10 @@ func TestATokenIssuesAndSignsACRL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	issuing, err := authority.CreateIssuer(t.Context(), manage, ca.NewIssuer{Label: "hsm-issuing", Subject: ca.Subject{CommonName: "Issuing in a Token"}, BaseURL: "http://pki.test", Parent: root.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
 	leaf, err := keys.Generate(keys.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
@@ -255,11 +259,11 @@ func TestATokenIssuesAndSignsACRL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		issued, err := authority.Issue(t.Context(), issue, ca.Request{Profile: "server", Issuer: root.ID, CSR: csr})
+		issued, err := authority.Issue(t.Context(), issue, ca.Request{Profile: "server", Issuer: issuing.ID, CSR: csr})
 		if err != nil {
 			t.Fatal(err)
 		}
-		certificate, signer, err := authority.IssuerSigner(t.Context(), root.ID)
+		certificate, signer, err := authority.IssuerSigner(t.Context(), issuing.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
