@@ -54,15 +54,18 @@ func (d *draft) checkPath(self bool) error {
 	if d.keyHash == d.issuer.KeyHash {
 		return refuse("csr", "this is the key of the issuer itself")
 	}
-	limit := d.issuer.below
-	if d.profile.CA == nil || limit < 0 {
+	return d.issuer.allowsBelow(d.profile.CA)
+}
+
+// allowsBelow refuses a CA that the path lengths of an issuer's chain forbid; nil is none.
+func (k *issuerKey) allowsBelow(ca *profile.CA) error {
+	switch {
+	case ca == nil || k.below < 0:
 		return nil
-	}
-	if limit == 0 {
-		return refuse("issuer", "issuer %s may not have CAs below it: its path length is 0", d.issuer.Label)
-	}
-	if d.profile.CA.PathLength < 0 || d.profile.CA.PathLength >= limit {
-		return refuse("profile", "below issuer %s the path length can be %d at most", d.issuer.Label, limit-1)
+	case k.below == 0:
+		return refuse("issuer", "issuer %s may not have CAs below it: its path length is 0", k.Label).WithHint("ask the authority above it")
+	case ca.PathLength < 0 || ca.PathLength >= k.below:
+		return refuse("profile", "below issuer %s the path length can be %d at most", k.Label, k.below-1).WithHint("ask for less, or the authority above it")
 	}
 	return nil
 }

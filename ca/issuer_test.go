@@ -86,6 +86,9 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 				wantError(t, err, test.kind, test.field)
 			})
 		}
+		if left := w.Issuers(); len(left) != 2 {
+			t.Errorf("what was refused left an issuer behind: %s", left[2].Label)
+		}
 		if _, err := w.CreateIssuer(t.Context(), w.grant(web, auth.ActionIssue, "server"), newIssuer("other", "Other", w.root)); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("a requester makes an issuer: %v", err)
 		}
@@ -111,7 +114,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		}
 
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "profile/issuing-ca"}, 0, 1000)
-		if err != nil || len(events) == 0 || events[0].Outcome != audit.Refused || !strings.Contains(events[0].Detail["error"], "path length is 0") {
+		if err != nil || len(events) != 4 || events[1].Outcome != audit.Refused || !strings.Contains(events[1].Detail["error"], "path length is 0") {
 			t.Errorf("of what was refused the audit log says %+v, %v", events, err)
 		}
 		if events, err = s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.certificate"}, 0, 1000); err != nil {

@@ -50,6 +50,12 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	if err != nil {
 		return Issuer{}, err
 	}
+	var parent Issuer
+	if !n.Parent.IsZero() && !n.Offline {
+		if parent, err = a.parentFor(ctx, n, p); err != nil { // before there is a key, and a name that is taken
+			return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
+		}
+	}
 	issuer, err := a.pendingIssuer(ctx, grant, n, p)
 	if err != nil {
 		return Issuer{}, err
@@ -57,13 +63,27 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	if n.Offline {
 		return issuer, nil
 	}
-	parent := issuer
-	if !n.Parent.IsZero() {
-		if parent, err = a.issuers.find(n.Parent); err != nil {
-			return Issuer{}, err
-		}
+	if n.Parent.IsZero() {
+		parent = issuer
 	}
 	return a.certify(ctx, grant, issuer, parent, p, n.Lifetime, true)
+}
+
+// parentFor finds the issuer above a new one, and refuses one that could not sign it.
+func (a *Authority) parentFor(ctx context.Context, n NewIssuer, p *profile.Profile) (Issuer, error) {
+	parent, err := a.issuers.find(n.Parent)
+	if err != nil {
+		return Issuer{}, err
+	}
+	key, _, err := a.engage(ctx, parent, p)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if err := key.allowsBelow(p.CA); err != nil {
+		return Issuer{}, err
+	}
+	trial := draft{profile: p, issuer: key}
+	return parent, trial.setValidity(order{Request: Request{Lifetime: n.Lifetime}}, a.config.Now())
 }
 
 // SetIssuerState disables, enables or retires an issuer. Its status information is served in every state. The grant

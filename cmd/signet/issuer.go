@@ -52,11 +52,15 @@ func (c *issuerListCmd) Run(a *app) error {
 					succeeds = before.Label
 				}
 			}
+			ends := "-" // no certificate yet
+			if !i.NotAfter.IsZero() {
+				ends = i.NotAfter.UTC().Format(time.DateOnly)
+			}
 			stands := "yes"
 			if i.Fault != "" {
 				stands = "NO"
 			}
-			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), stands, i.KeyType, i.NotAfter.UTC().Format(time.DateOnly), succeeds, i.Subject})
+			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), stands, i.KeyType, ends, succeeds, i.Subject})
 		}
 		p.table([]string{"ID", "LABEL", "KIND", "STATE", "STANDS", "KEY", "ENDS", "SUCCEEDS", "SUBJECT"}, rows)
 		for _, i := range issuers {
@@ -69,15 +73,17 @@ func (c *issuerListCmd) Run(a *app) error {
 
 type issuerShowCmd struct {
 	Issuer string `arg:"" help:"Id or label."`
-	PEM    bool   `name:"pem" help:"Print its certificate and those above it in PEM, and nothing else."`
+	PEM    bool   `name:"pem" help:"Print its certificate and those above it, the root too, in PEM, and nothing else."`
 	serverFlags
 }
 
 // Help is shown by `signet issuer show --help`.
 func (issuerShowCmd) Help() string {
-	return `Examples:
+	return `What a TLS server sends is the chain without the root: signet issuer bundle --chain.
+
+Examples:
   signet issuer show issuing
-  signet issuer show --pem 0123456789abcdef0123 > chain.pem`
+  signet issuer show --pem 0123456789abcdef0123 > chain-and-root.pem`
 }
 
 // Run prints one issuer.
@@ -109,8 +115,12 @@ func (c *issuerShowCmd) Run(a *app) error {
 		if !issuer.Succeeds.IsZero() {
 			succeeds = issuer.Succeeds.String()
 		}
-		p.fields("subject", issuer.Subject, "fault", issuer.Fault, "succeeds", succeeds, "valid", span(issuer.NotBefore, issuer.NotAfter), "key", issuer.KeyType+", "+keyAt,
-			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", "sha256 "+issuer.Fingerprint)
+		valid, fingerprint := "not yet: it has no certificate", ""
+		if issuer.Fingerprint != "" {
+			valid, fingerprint = span(issuer.NotBefore, issuer.NotAfter), "sha256 "+issuer.Fingerprint
+		}
+		p.fields("subject", issuer.Subject, "fault", issuer.Fault, "succeeds", succeeds, "valid", valid, "key", issuer.KeyType+", "+keyAt,
+			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", fingerprint)
 		if issuer.BaseURL != "" {
 			ocsp := "" // nobody has the key that could certify a responder
 			if issuer.Online {

@@ -22,6 +22,11 @@ type issuerCreateCmd struct {
 	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains."`
 	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains."`
 	PermitIP     []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
+	ExcludeIP    []string `name:"exclude-ip" placeholder:"PREFIX" help:"No addresses in these networks."`
+	PermitEmail  []string `name:"permit-email" placeholder:"MAIL" help:"Only these mail addresses, or those of these hosts, or of every host below a .domain."`
+	ExcludeEmail []string `name:"exclude-email" placeholder:"MAIL" help:"None of these."`
+	PermitURI    []string `name:"permit-uri" placeholder:"HOST" help:"Only URIs of these hosts, or of every host below a .domain."`
+	ExcludeURI   []string `name:"exclude-uri" placeholder:"HOST" help:"None of these."`
 	Public       bool     `help:"It serves the public: stricter rules of revocation."`
 	serverFlags
 }
@@ -46,7 +51,8 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	defer api.Close()
 	n := client.NewIssuer{
 		Label: c.Label, Subject: client.Subject{CommonName: c.CommonName}, Algorithm: c.KeyAlgorithm, Public: c.Public, BaseURL: c.BaseURL, Lifetime: time.Duration(c.Lifetime),
-		Offline: c.Offline, PathLength: c.PathLength, Permitted: client.NameConstraints{DNS: c.PermitDNS, IP: c.PermitIP}, Excluded: client.NameConstraints{DNS: c.ExcludeDNS},
+		Offline: c.Offline, PathLength: c.PathLength, Permitted: client.NameConstraints{DNS: c.PermitDNS, IP: c.PermitIP, Email: c.PermitEmail, URI: c.PermitURI},
+		Excluded: client.NameConstraints{DNS: c.ExcludeDNS, IP: c.ExcludeIP, Email: c.ExcludeEmail, URI: c.ExcludeURI},
 	}
 	if c.Organization != "" {
 		n.Subject.Organization = []string{c.Organization}

@@ -17,6 +17,8 @@ type listCmd struct {
 	Account      string   `placeholder:"NAME" help:"Issued to this account."`
 	KeyHash      string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
 	Expiring     duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
+	EndingAfter  instant  `placeholder:"TIME" help:"Ending at or after this time."`
+	EndingBefore instant  `placeholder:"TIME" help:"Ending before this time."`
 	IssuedAfter  instant  `placeholder:"TIME" help:"Issued at or after this time."`
 	IssuedBefore instant  `placeholder:"TIME" help:"Issued before this time."`
 	Limit        *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
@@ -35,6 +37,7 @@ Examples:
   signet list
   signet list app.example
   signet list --expiring 30d --standing valid --under example
+  signet list --ending-after 2027-03-01 --ending-before 2027-04-01
   signet list --limit 0 --output json
   signet list --export csv --out certificates.csv`
 }
@@ -91,6 +94,7 @@ func (c *listCmd) filter() (client.Filter, error) {
 			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
 	}
+	f.ExpiresAfter, f.ExpiresBefore = c.EndingAfter.Time, c.EndingBefore.Time
 	if c.Expiring > 0 {
 		f.ExpiresAfter = time.Now().UTC()
 		f.ExpiresBefore = f.ExpiresAfter.Add(time.Duration(c.Expiring))
@@ -107,6 +111,8 @@ func (c *listCmd) checkForm(op string) error {
 		return pki.Errorf(pki.KindInvalid, op, "--export: %q: want csv or jsonl", c.Export)
 	case c.Out != "" && c.Export == "":
 		return pki.Errorf(pki.KindInvalid, op, "--out belongs to --export").WithHint("add --export csv or --export jsonl")
+	case c.Expiring > 0 && (!c.EndingAfter.IsZero() || !c.EndingBefore.IsZero()):
+		return pki.Errorf(pki.KindInvalid, op, "--expiring says when they end: give it, or --ending-after and --ending-before")
 	case c.Count && c.Export != "":
 		return pki.Errorf(pki.KindInvalid, op, "give --count or --export, not both")
 	}
