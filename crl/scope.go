@@ -250,8 +250,7 @@ func (j *judge) issuedFor(list *List, point DistributionPoint) (Cause, error) {
 		return CauseNone, nil
 	}
 	named := slices.ContainsFunc(point.CRLIssuer, func(n Name) bool {
-		directory := n.Directory()
-		return directory != nil && SameName(directory, list.Issuer)
+		return SameName(n.Directory(), list.Issuer)
 	})
 	if !named {
 		return CauseIssuer, errors.New("it is of another issuer than the distribution point names")
@@ -305,11 +304,9 @@ func (j *judge) meets(list *List, point DistributionPoint) bool {
 	}
 	wanted := point.Names
 	switch {
-	case point.Relative != nil && point.CRLIssuer != nil:
-		// Section 4.2.1.13: relative to a cRLIssuer that is one name; issuedFor has matched it.
-		wanted = fullName(list.Issuer, point.Relative)
 	case point.Relative != nil:
-		wanted = fullName(j.target.Issuer, point.Relative)
+		// Section 4.2.1.13: relative to the cRLIssuer, or else to the issuer of the certificate; issuedFor has matched it.
+		wanted = fullName(list.Issuer, point.Relative)
 	case wanted == nil:
 		wanted = point.CRLIssuer
 	}

@@ -1,6 +1,7 @@
 package crl_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -159,10 +160,13 @@ func TestJudge(t *testing.T) {
 			lists(all(by(w.other), with(idpExtension(plain, indirect)))), nil, crl.Unrevoked, nil},
 		{"b1 point names another issuer, whose list is not indirect", w.leaf(t, nil, cdp(cat(plain, cRLIssuer(w.other.cert.RawSubject)))),
 			lists(all(by(w.other), with(idpExtension(plain)))), nil, crl.Undetermined, []crl.Cause{crl.CauseScope, crl.CauseIssuer}},
+		{"b1 point names another issuer, whose list has no scope", w.leaf(t, nil, cdp(cat(plain, cRLIssuer(w.other.cert.RawSubject)))),
+			lists(by(w.other)), nil, crl.Undetermined, []crl.Cause{crl.CauseScope, crl.CauseIssuer}},
 		{"b1 point names another issuer, and there is only the certificate issuer's list", w.leaf(t, nil, cdp(cat(plain, cRLIssuer(w.other.cert.RawSubject)))),
 			lists(revoking), nil, crl.Revoked, []crl.Cause{crl.CauseIssuer}},
 		{"b1 the same, and only lists of the points count", w.leaf(t, nil, cdp(cat(plain, cRLIssuer(w.other.cert.RawSubject)))),
 			lists(nil), pointsOnly, crl.Undetermined, []crl.Cause{crl.CauseIssuer}},
+		{"b1 only lists of the points count, and there is no point", w.leaf(t, nil), lists(nil), pointsOnly, crl.Unrevoked, nil},
 
 		{"b2i names meet", w.leaf(t, nil, cdp(pointName(there, here))), lists(with(idpExtension(pointName(uri("http://x/"), here)))), nil, crl.Unrevoked, nil},
 		{"b2i names do not meet", w.leaf(t, nil, cdp(plain)), lists(all(with(idpExtension(pointName(there))), revoking)), nil, crl.Undetermined, []crl.Cause{crl.CauseScope, crl.CauseScope}},
@@ -346,8 +350,25 @@ func TestJudgeTells(t *testing.T) {
 	if j.Status != crl.Revoked || j.Entry.Reason != pki.CertificateHold || !j.Entry.RevokedAt.Equal(now.Add(-time.Hour)) || j.List != j.Used[0] {
 		t.Fatalf("judgement is %+v", j)
 	}
+	base, silent, loud := w.list(t, revoking), w.list(t, delta(10, 11)), w.list(t, all(delta(10, 11), revoking))
+	for want, lists := range map[*crl.List][]*crl.List{base: {base, silent}, loud: {w.list(t, nil), loud}} {
+		if j := crl.Judge(w.leaf(t, nil), lists, crl.Rules{At: now, Signers: signers(w.ca.cert)}); j.Status != crl.Revoked || j.List != want {
+			t.Errorf("the list that names it is not told: %+v", j)
+		}
+	}
 	if j := crl.Judge(w.leaf(t, nil), []*crl.List{w.list(t, nil)}, crl.Rules{At: now}); j.Status != crl.Undetermined {
 		t.Fatal("without Signers the zero value does not deny")
+	}
+}
+
+// TestSerialOfVersion1: certificates of version 1 say no version, so that the serial number comes first.
+func TestSerialOfVersion1(t *testing.T) {
+	target, err := crl.NewTarget(&x509.Certificate{RawTBSCertificate: tlv(0x30, tlv(2, []byte{5}), tlv(0x30))})
+	if err != nil || !bytes.Equal(target.Serial, []byte{5}) {
+		t.Errorf("serial %x, %v", target.Serial, err)
+	}
+	if _, err := crl.NewTarget(&x509.Certificate{RawTBSCertificate: tlv(0x30)}); err == nil {
+		t.Error("a certificate of nothing was read")
 	}
 }
 

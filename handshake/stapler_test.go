@@ -259,6 +259,9 @@ func TestStaplerConfiguration(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+	if _, err := handshake.NewStapler(handshake.StaplerConfig{Issuer: p.Cert("int").Certificate}); err == nil {
+		t.Error("an issuer and nothing: no error")
+	}
 }
 
 // TestStapleIsReadable: a staple names the certificate by SHA-1, the only way that Java, NSS and curl find it, unless the

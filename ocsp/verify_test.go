@@ -172,6 +172,10 @@ func TestVerify(t *testing.T) {
 			delegate(c)
 			c.KeyUsage = x509.KeyUsageKeyAgreement
 		}), w.good(t)), nil, "unauthorized", 0},
+		{"no key usage excludes nothing", sign(t, issue(t, w.ca, "silent", newKey(t, ""), func(c *x509.Certificate) {
+			delegate(c)
+			c.KeyUsage = 0
+		}), w.good(t)), nil, "", pki.StatusGood},
 		{"delegate with unknown critical extension", sign(t, issue(t, w.ca, "critical", newKey(t, ""), func(c *x509.Certificate) {
 			delegate(c)
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})

@@ -15,7 +15,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-func TestRenewalProof(t *testing.T) {
+// Proofs of possession, of a renewal and of a compromise.
+func TestProofs(t *testing.T) {
 	now := time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)
 	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,27 +53,49 @@ func TestRenewalProof(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := proof.Verify(old, signature, now.Add(pki.RenewalWindow)); err != nil {
+		if err := proof.Verify(old, signature, now.Add(pki.ProofWindow)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		for _, at := range []time.Time{now.Add(pki.RenewalWindow + 1), now.Add(-pki.RenewalWindow - 1)} { // the time is signed: only the verifier's clock moves
+		for _, at := range []time.Time{now.Add(pki.ProofWindow + 1), now.Add(-pki.ProofWindow - 1)} { // the time is signed: only the verifier's clock moves
 			if err := proof.Verify(old, signature, at); err == nil {
 				t.Errorf("%s: a proof of %s is taken at %s", name, now, at)
 			}
 		}
-		if err := proof.Verify(old, signature, now.Add(-pki.RenewalWindow)); err != nil {
+		if err := proof.Verify(old, signature, now.Add(-pki.ProofWindow)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		for what, change := range map[string]func(*pki.Renewal){
 			"another CSR":  func(r *pki.Renewal) { r.CSR = []byte("csR") },
 			"another id":   func(r *pki.Renewal) { r.RequestID = "" },
 			"another time": func(r *pki.Renewal) { r.At = now.Add(time.Second) },
-			"too old":      func(r *pki.Renewal) { r.At = now.Add(-pki.RenewalWindow - time.Second) },
+			"too old":      func(r *pki.Renewal) { r.At = now.Add(-pki.ProofWindow - time.Second) },
 		} {
 			other := proof
 			change(&other)
 			if err := other.Verify(old, signature, now); err == nil {
 				t.Errorf("%s: %s is taken", name, what)
+			}
+		}
+
+		lost := pki.Compromise{SPKI: old.RawSubjectPublicKeyInfo, At: now}
+		if err := lost.Verify(key.Public(), signature, now); err == nil {
+			t.Errorf("%s: a renewal is taken for a compromise", name)
+		}
+		if signature, err = lost.Sign(key); err != nil {
+			t.Fatal(err)
+		}
+		if err := lost.Verify(key.Public(), signature, now.Add(pki.ProofWindow)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for what, change := range map[string]func(*pki.Compromise){
+			"another key":  func(c *pki.Compromise) { c.SPKI = c.SPKI[1:] },
+			"another time": func(c *pki.Compromise) { c.At = now.Add(time.Second) },
+			"too old":      func(c *pki.Compromise) { c.At = now.Add(-pki.ProofWindow - time.Second) },
+		} {
+			other := lost
+			change(&other)
+			if err := other.Verify(key.Public(), signature, now); err == nil {
+				t.Errorf("%s: %s is taken for a compromise", name, what)
 			}
 		}
 	}

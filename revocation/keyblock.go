@@ -15,7 +15,7 @@ type Proof string
 
 // The proofs that are accepted.
 const (
-	ProofChallenge  Proof = "challenge"   // the key signed a challenge of ours
+	ProofChallenge  Proof = "challenge"   // the key signed the time
 	ProofCSR        Proof = "csr"         // the key signed a request with the common name that says so
 	ProofPrivateKey Proof = "private-key" // the private key was shown; it is never kept
 	ProofOfficer    Proof = "officer"     // an administrator's word

@@ -344,7 +344,7 @@ func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, err
 	case p.change.foreign:
 	case !facts.Recorded && !facts.Last.Foreign:
 		return Entry{}, false, pki.Errorf(pki.KindNotFound, opChange, "issuer %s has no certificate with serial %s", p.claim.Issuer, p.claim.Serial).
-			InField("serial").WithHint("a serial that Signet did not issue is imported by an administrator")
+			InField("serial").WithHint("what Signet did not issue is revoked by an administrator, with the certificate itself")
 	case p.change.kind == KindRelease && facts.Last.Kind == KindHold && !p.grant.All() && facts.Last.Actor != p.grant.Principal().ID:
 		// A hold that an administrator put on is not for the holder of the certificate to end.
 		return Entry{}, false, pki.Errorf(pki.KindDenied, opChange, "the hold was put on by %s", facts.Last.Actor).WithHint("ask them, or an administrator")

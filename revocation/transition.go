@@ -136,7 +136,7 @@ var publicReasons = map[pki.Reason]bool{
 
 // allowed judges the reason, whatever the certificate.
 func allowed(c change, public bool) error {
-	refused := func(format string, args ...any) error {
+	refused := func(format string, args ...any) *pki.Error {
 		return pki.Errorf(pki.KindRefused, opChange, format, args...).InField("reason")
 	}
 	switch {
@@ -145,7 +145,7 @@ func allowed(c change, public bool) error {
 	case !c.reason.Valid():
 		return pki.Errorf(pki.KindInvalid, opChange, "%s is not a reason of RFC 5280", c.reason).InField("reason")
 	case c.kind == KindHold && public:
-		return refused("an issuer that serves the public does not hold certificates")
+		return refused("an issuer that serves the public does not hold certificates").WithHint("revoke it, if it must not be used")
 	case c.kind == KindHold:
 		return nil
 	case c.reason == pki.CertificateHold:
@@ -153,7 +153,8 @@ func allowed(c change, public bool) error {
 	case c.reason == pki.RemoveFromCRL: // RFC 5280, Section 5.3.1: in delta CRLs only
 		return pki.Errorf(pki.KindInvalid, opChange, "removeFromCRL is no reason to revoke").InField("reason").WithHint("ask for a release")
 	case public && !publicReasons[c.reason]:
-		return refused("an issuer that serves the public does not revoke for %s", c.reason)
+		return refused("an issuer that serves the public does not revoke for %s", c.reason).
+			WithHint("give unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn")
 	}
 	return nil
 }

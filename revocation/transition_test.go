@@ -124,8 +124,8 @@ func TestDecide(t *testing.T) {
 				}
 			default:
 				want := map[int]pki.Kind{fails: pki.KindFailedPrecondition, refuses: pki.KindRefused, invalid: pki.KindInvalid}[test.want]
-				if err == nil || pki.KindOf(err) != want {
-					t.Fatalf("got %v; want %s", err, want)
+				if err == nil || pki.KindOf(err) != want || test.want == refuses && pki.Explain(err) == err.Error() {
+					t.Fatalf("got %v; want %s, and what to do if it is refused", err, want)
 				}
 			}
 		})

@@ -2,7 +2,11 @@ package client
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/pki"
@@ -15,8 +19,30 @@ type BlockRequest struct {
 	CertificatePEM string      // a certificate with the key
 	ProofCSRPEM    string      // signed with the key, common name CompromiseName
 	PrivateKeyPEM  string      // the key itself; the server does not keep it
+	Challenge      *Challenge  // signed with the key
 	Comment        string      // what happened; required unless the key itself is the proof
 	InvalidityAt   time.Time   // since when the key must be doubted; zero: not said
+}
+
+// Challenge is the time, signed with a key (pki.Compromise).
+type Challenge struct {
+	SPKI      []byte    // DER
+	At        time.Time // seconds count; at most five minutes from now
+	Signature []byte
+}
+
+// SignChallenge shows that the caller has a key, which is not sent.
+func SignChallenge(key crypto.Signer, at time.Time) (*Challenge, error) {
+	const op = "sign challenge"
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	signature, err := pki.Compromise{SPKI: spki, At: at}.Sign(key)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return &Challenge{spki, at, signature}, nil
 }
 
 // CompromiseName is the common name of a certificate request that proves the compromise of the key that signed it.
@@ -26,7 +52,7 @@ const CompromiseName = "Signet key compromise"
 type Blocked struct {
 	answer
 	KeyHash  pki.KeyHash
-	Proof    string // "statement", "signed-request", "private-key"
+	Proof    string // "statement", "signed-request", "private-key", "signed-challenge"
 	Revoked  uint64 // certificates that this call revoked, or changed the reason of
 	Sequence uint64 // entry of the ledger up to which all of that is done
 	Job      string // revokes the rest; empty: there is no rest
@@ -42,6 +68,9 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 		PrivateKeyPem:  optional(q.PrivateKeyPEM),
 		Comment:        optional(q.Comment),
 		InvalidityAt:   timestamp(q.InvalidityAt),
+	}
+	if q.Challenge != nil {
+		m.SignedChallenge = signetv1.SignedChallenge_builder{SpkiDer: q.Challenge.SPKI, SignedAt: &timestamppb.Timestamp{Seconds: q.Challenge.At.Unix()}, Signature: q.Challenge.Signature}.Build()
 	}
 	if q.KeyHash != (pki.KeyHash{}) {
 		m.KeyHash = new(q.KeyHash.String())
@@ -61,7 +90,7 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 	return &Blocked{answer{a}, hash, proof, a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated()}, nil
 }
 
-var proofNames = [...]string{"unknown", "statement", "signed-request", "private-key"}
+var proofNames = [...]string{"unknown", "statement", "signed-request", "private-key", "signed-challenge"}
 
 // KeyIsBlocked asks whether a key is blocked.
 func (c *Client) KeyIsBlocked(ctx context.Context, hash pki.KeyHash) (bool, error) {

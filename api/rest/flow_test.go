@@ -354,6 +354,13 @@ func TestIllegalTransitions(t *testing.T) {
 	}
 }
 
+// revokeOnly revokes, and tells no more than whether it did.
+func revokeOnly(t *testing.T, c *client.Client, request client.RevokeRequest) error {
+	t.Helper()
+	_, err := c.Revoke(t.Context(), request)
+	return err
+}
+
 func TestCheck(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
@@ -398,6 +405,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var forged []byte
 	for what, serial := range map[string]*big.Int{"any serial": big.NewInt(77), "the serial of another": good.Leaf.SerialNumber} {
 		template := &x509.Certificate{SerialNumber: serial, NotBefore: good.Leaf.NotBefore, NotAfter: good.Leaf.NotAfter, DNSNames: []string{"evil.example"}}
 		der, err := x509.CreateCertificate(rand.Reader, template, parent, newKey(t).Public(), signer)
@@ -405,6 +413,25 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("forged with "+what, der, time.Time{}, client.VerdictForged)
+		if serial != good.Leaf.SerialNumber {
+			forged = der
+		}
+	}
+	// An administrator who has it can revoke it; nobody else, and not by a number, which may be mistyped.
+	requester := h.grpc(h.token(auth.Spec{Name: "web", Role: auth.RoleRequester, Profiles: []string{"server"}}), nil)
+	for what, refused := range map[string]error{
+		"by a requester": revokeOnly(t, requester, client.RevokeRequest{Certificate: forged, Reason: pki.KeyCompromise}),
+		"by its number":  revokeOnly(t, c, client.RevokeRequest{Issuer: h.issuing.ID, Serial: pki.Serial{19: 77}, Reason: pki.KeyCompromise}),
+	} {
+		if pki.KindOf(refused) != pki.KindNotFound {
+			t.Errorf("a forged certificate, revoked %s: %v", what, refused)
+		}
+	}
+	if err := revokeOnly(t, c, client.RevokeRequest{Certificate: forged, Reason: pki.KeyCompromise}); err != nil {
+		t.Error(err)
+	}
+	if after := check("forged and revoked", forged, time.Time{}, client.VerdictRevoked); after.Revocation == nil || after.Revocation.Reason != pki.KeyCompromise {
+		t.Errorf("forged and revoked: %+v", after)
 	}
 
 	serial, err := pki.SerialFromBig(good.Leaf.SerialNumber)

@@ -64,6 +64,14 @@ func TestProofsByKeysOfAnyLength(t *testing.T) {
 	if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != "proof_csr_pem" || !strings.Contains(err.Error(), "8193 bits") {
 		t.Errorf("a request for a long key: %v", err)
 	}
+	spki, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: long, E: 65537})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stranger.BlockKey(t.Context(), client.BlockRequest{Challenge: &client.Challenge{SPKI: spki, At: time.Now(), Signature: make([]byte, 1025)}})
+	if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != "signed_challenge" || !strings.Contains(err.Error(), "8193 bits") {
+		t.Errorf("a challenge signed by a long key: %v", err)
+	}
 	_, err = stranger.BlockKey(t.Context(), client.BlockRequest{PrivateKeyPEM: pemText(t, "RSA PRIVATE KEY", make([]byte, 17<<10), nil)})
 	if pki.KindOf(err) != pki.KindInvalid || fieldOf(err) != "private_key_pem" || !strings.Contains(err.Error(), "17408 octets") {
 		t.Errorf("a long private key: %v", err)

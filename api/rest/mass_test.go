@@ -404,6 +404,22 @@ func TestBlockKey(t *testing.T) {
 		t.Errorf("by a signed request: %+v, %v", blocked, err)
 	}
 
+	// By a signed challenge.
+	pair = h.pair("server", 0, "h.example")
+	challenge, err := client.SignChallenge(pair.PrivateKey.(crypto.Signer), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if blocked, err := stranger.BlockKey(t.Context(), client.BlockRequest{Challenge: challenge}); err != nil || blocked.Revoked != 1 || blocked.Proof != "signed-challenge" {
+		t.Errorf("by a signed challenge: %+v, %v", blocked, err)
+	}
+	if body, err = json.Marshal(map[string]any{"signedChallenge": map[string]any{"spkiDer": challenge.SPKI, "signedAt": challenge.At.UTC().Truncate(time.Second), "signature": challenge.Signature}}); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.rest(token, nil, http.MethodPost, "/v1/keys:block", string(body)); a.Status != http.StatusOK || a.Body["repeated"] != true || a.Body["proof"] != "BLOCK_PROOF_SIGNED_CHALLENGE" {
+		t.Errorf("the same over REST: %d %s", a.Status, a.Text)
+	}
+
 	// By an administrator's word.
 	pair = h.pair("server", 0, "d.example")
 	hash = pki.HashSPKI(pair.Leaf.RawSubjectPublicKeyInfo)
@@ -447,6 +463,10 @@ func TestBlockKey(t *testing.T) {
 
 	// What proves nothing.
 	victim := h.pair("server", 0, "e.example")
+	yesterday, err := client.SignChallenge(victim.PrivateKey.(crypto.Signer), time.Now().AddDate(0, 0, -1))
+	if err != nil {
+		t.Fatal(err)
+	}
 	ordinary, err := x509.CreateCertificateRequest(rand.Reader, new(x509.CertificateRequest), victim.PrivateKey)
 	copied := pemText(t, "CERTIFICATE REQUEST", ordinary, err)
 	forged := pemText(t, "CERTIFICATE REQUEST", flipped(proof), nil)
@@ -455,6 +475,9 @@ func TestBlockKey(t *testing.T) {
 		"a request with a bad signature":      {ProofCSRPEM: forged},
 		"no key":                              {PrivateKeyPEM: "hello"},
 		"a stranger's modulus":                {PrivateKeyPEM: strangersModulus(t)},
+		"a challenge signed by another key":   {Challenge: &client.Challenge{SPKI: victim.Leaf.RawSubjectPublicKeyInfo, At: challenge.At, Signature: challenge.Signature}},
+		"a challenge of yesterday":            {Challenge: yesterday},
+		"a challenge by no key":               {Challenge: &client.Challenge{At: challenge.At, Signature: challenge.Signature}},
 	} {
 		if _, err := stranger.BlockKey(t.Context(), q); pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%s: %v", what, err)

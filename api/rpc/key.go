@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"time"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca/inventory"
@@ -109,6 +110,7 @@ var proofs = map[revocation.Proof]signetv1.BlockProof{
 	revocation.ProofOfficer:    signetv1.BlockProof_BLOCK_PROOF_STATEMENT,
 	revocation.ProofCSR:        signetv1.BlockProof_BLOCK_PROOF_SIGNED_REQUEST,
 	revocation.ProofPrivateKey: signetv1.BlockProof_BLOCK_PROOF_PRIVATE_KEY,
+	revocation.ProofChallenge:  signetv1.BlockProof_BLOCK_PROOF_SIGNED_CHALLENGE,
 }
 
 // compromised is a public key and how its compromise was proved.
@@ -136,6 +138,8 @@ func (s *keyService) proved(p auth.Principal, op string, m *signetv1.BlockKeyReq
 		key, err = signedProof(op, m.GetProofCsrPem())
 	case signetv1.BlockKeyRequest_PrivateKeyPem_case:
 		key, err = shownKey(op, m.GetPrivateKeyPem())
+	case signetv1.BlockKeyRequest_SignedChallenge_case:
+		key, err = signedChallenge(op, m.GetSignedChallenge(), s.api.config.Now())
 	}
 	if key == nil || err != nil {
 		return auth.Grant{}, nil, err
@@ -164,6 +168,23 @@ func signedProof(op, text string) (*compromised, error) {
 		return nil, invalid(op, field, "%w", err)
 	}
 	return newCompromised(op, field, csr.PublicKey, revocation.ProofCSR)
+}
+
+// signedChallenge verifies a signature over the time.
+func signedChallenge(op string, m *signetv1.SignedChallenge, now time.Time) (*compromised, error) {
+	const field = "signed_challenge"
+	public, err := x509.ParsePKIXPublicKey(m.GetSpkiDer())
+	if err != nil {
+		return nil, invalid(op, field, "%w", err)
+	}
+	if err := checkLength(op, field, public); err != nil {
+		return nil, err
+	}
+	challenge := pki.Compromise{SPKI: m.GetSpkiDer(), At: m.GetSignedAt().AsTime()}
+	if err := challenge.Verify(public, m.GetSignature(), now); err != nil {
+		return nil, invalid(op, field, "%w", err)
+	}
+	return newCompromised(op, field, public, revocation.ProofChallenge)
 }
 
 // shownKey reads a private key. Errors do not repeat what was sent.

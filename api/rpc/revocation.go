@@ -18,7 +18,9 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 	if err != nil {
 		return nil, err
 	}
-	receipt, published, err := s.change(ctx, op, m.GetWaitFor(), request, s.revoke)
+	receipt, published, err := s.change(ctx, op, m.GetWaitFor(), request, func(ctx context.Context, grant auth.Grant, request revocation.Request) (revocation.Receipt, error) {
+		return s.revoke(ctx, grant, request, m.HasCertificate())
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -33,23 +35,24 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 	}.Build(), nil
 }
 
-// revoke revokes, and for key compromise changes the reason of a certificate that is revoked for another one already.
-func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, request revocation.Request) (revocation.Receipt, error) {
+// revoke revokes, and for key compromise changes the reason of a certificate that is revoked for another one already. shown says that
+// the caller has the certificate, and that the issuer's key signed it.
+func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, request revocation.Request, shown bool) (revocation.Receipt, error) {
 	receipt, err := s.api.config.Ledger.Revoke(ctx, grant, request)
 	if err != nil && pki.KindOf(err) == pki.KindConflict && request.Reason == pki.KeyCompromise {
 		return s.api.config.Ledger.ChangeReason(ctx, grant, request)
 	}
 	if err != nil && pki.KindOf(err) == pki.KindNotFound {
-		return s.revokeOffline(ctx, request, err)
+		return s.revokeUnknown(ctx, request, shown, err)
 	}
 	return receipt, err
 }
 
-// revokeOffline revokes what an off-line issuer signed, which is in no inventory: an administrator says that it exists. Of
-// any other serial the cause stands.
-func (s *certificateService) revokeOffline(ctx context.Context, request revocation.Request, cause error) (revocation.Receipt, error) {
+// revokeUnknown revokes for an administrator what is in no inventory: what an off-line issuer signed, and what an issuer's key signed
+// elsewhere, such as in the hands of a thief or before it came here, if the certificate is there to show it. Of any other serial the cause stands.
+func (s *certificateService) revokeUnknown(ctx context.Context, request revocation.Request, shown bool, cause error) (revocation.Receipt, error) {
 	issuer, err := s.api.config.Authority.Issuer(request.Issuer)
-	if err != nil || issuer.KeyURI != "" {
+	if err != nil || issuer.KeyURI != "" && !shown {
 		return revocation.Receipt{}, cause
 	}
 	manage, err := caller(ctx).Authorize(auth.ActionManage, "")

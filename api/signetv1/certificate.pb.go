@@ -4997,7 +4997,8 @@ type RevokeCertificateRequest_builder struct {
 	Issuer *string
 	// Serial number in hexadecimal.
 	Serial *string
-	// The certificate instead of issuer and serial.
+	// The certificate instead of issuer and serial. With it an administrator revokes also what an issuer's key signed and the server did not
+	// issue: what a thief of the key made, or an earlier authority with the same key.
 
 	// Fields of oneof xxx_hidden_Certificate:
 	// As DER.

@@ -35,6 +35,8 @@ const (
 	BlockProof_BLOCK_PROOF_SIGNED_REQUEST BlockProof = 2
 	// The private key was shown. It is not kept.
 	BlockProof_BLOCK_PROOF_PRIVATE_KEY BlockProof = 3
+	// A challenge was signed with it.
+	BlockProof_BLOCK_PROOF_SIGNED_CHALLENGE BlockProof = 4
 )
 
 // Enum value maps for BlockProof.
@@ -44,12 +46,14 @@ var (
 		1: "BLOCK_PROOF_STATEMENT",
 		2: "BLOCK_PROOF_SIGNED_REQUEST",
 		3: "BLOCK_PROOF_PRIVATE_KEY",
+		4: "BLOCK_PROOF_SIGNED_CHALLENGE",
 	}
 	BlockProof_value = map[string]int32{
-		"BLOCK_PROOF_UNSPECIFIED":    0,
-		"BLOCK_PROOF_STATEMENT":      1,
-		"BLOCK_PROOF_SIGNED_REQUEST": 2,
-		"BLOCK_PROOF_PRIVATE_KEY":    3,
+		"BLOCK_PROOF_UNSPECIFIED":      0,
+		"BLOCK_PROOF_STATEMENT":        1,
+		"BLOCK_PROOF_SIGNED_REQUEST":   2,
+		"BLOCK_PROOF_PRIVATE_KEY":      3,
+		"BLOCK_PROOF_SIGNED_CHALLENGE": 4,
 	}
 )
 
@@ -75,6 +79,147 @@ func (x BlockProof) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// SignedChallenge shows that the caller has a key. The challenge is the time.
+type SignedChallenge struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_SpkiDer     []byte                 `protobuf:"bytes,1,opt,name=spki_der,json=spkiDer"`
+	xxx_hidden_SignedAt    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=signed_at,json=signedAt"`
+	xxx_hidden_Signature   []byte                 `protobuf:"bytes,3,opt,name=signature"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *SignedChallenge) Reset() {
+	*x = SignedChallenge{}
+	mi := &file_signet_v1_key_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedChallenge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedChallenge) ProtoMessage() {}
+
+func (x *SignedChallenge) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_key_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *SignedChallenge) GetSpkiDer() []byte {
+	if x != nil {
+		return x.xxx_hidden_SpkiDer
+	}
+	return nil
+}
+
+func (x *SignedChallenge) GetSignedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_SignedAt
+	}
+	return nil
+}
+
+func (x *SignedChallenge) GetSignature() []byte {
+	if x != nil {
+		return x.xxx_hidden_Signature
+	}
+	return nil
+}
+
+func (x *SignedChallenge) SetSpkiDer(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_SpkiDer = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *SignedChallenge) SetSignedAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_SignedAt = v
+}
+
+func (x *SignedChallenge) SetSignature(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Signature = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *SignedChallenge) HasSpkiDer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *SignedChallenge) HasSignedAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_SignedAt != nil
+}
+
+func (x *SignedChallenge) HasSignature() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *SignedChallenge) ClearSpkiDer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_SpkiDer = nil
+}
+
+func (x *SignedChallenge) ClearSignedAt() {
+	x.xxx_hidden_SignedAt = nil
+}
+
+func (x *SignedChallenge) ClearSignature() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Signature = nil
+}
+
+type SignedChallenge_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The SubjectPublicKeyInfo of the key as DER.
+	SpkiDer []byte
+	// When it was signed, to the second; it counts for five minutes before and after.
+	SignedAt *timestamppb.Timestamp
+	// By the key, over these octets: 64 spaces, "signet key compromise 1", a zero octet, the SHA-256 of spki_der, and signed_at as
+	// seconds since 1970 in 8 octets, big-endian. The algorithms are those of RenewalProof.
+	Signature []byte
+}
+
+func (b0 SignedChallenge_builder) Build() *SignedChallenge {
+	m0 := &SignedChallenge{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.SpkiDer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_SpkiDer = b.SpkiDer
+	}
+	x.xxx_hidden_SignedAt = b.SignedAt
+	if b.Signature != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Signature = b.Signature
+	}
+	return m0
+}
+
 // BlockKeyRequest names the key and proves the loss. Whoever proves it with the key itself needs no right to manage.
 type BlockKeyRequest struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
@@ -89,7 +234,7 @@ type BlockKeyRequest struct {
 
 func (x *BlockKeyRequest) Reset() {
 	*x = BlockKeyRequest{}
-	mi := &file_signet_v1_key_proto_msgTypes[0]
+	mi := &file_signet_v1_key_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -101,7 +246,7 @@ func (x *BlockKeyRequest) String() string {
 func (*BlockKeyRequest) ProtoMessage() {}
 
 func (x *BlockKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_key_proto_msgTypes[0]
+	mi := &file_signet_v1_key_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,6 +302,15 @@ func (x *BlockKeyRequest) GetPrivateKeyPem() string {
 	return ""
 }
 
+func (x *BlockKeyRequest) GetSignedChallenge() *SignedChallenge {
+	if x != nil {
+		if x, ok := x.xxx_hidden_Key.(*blockKeyRequest_SignedChallenge); ok {
+			return x.SignedChallenge
+		}
+	}
+	return nil
+}
+
 func (x *BlockKeyRequest) GetComment() string {
 	if x != nil {
 		if x.xxx_hidden_Comment != nil {
@@ -195,6 +349,14 @@ func (x *BlockKeyRequest) SetProofCsrPem(v string) {
 
 func (x *BlockKeyRequest) SetPrivateKeyPem(v string) {
 	x.xxx_hidden_Key = &blockKeyRequest_PrivateKeyPem{v}
+}
+
+func (x *BlockKeyRequest) SetSignedChallenge(v *SignedChallenge) {
+	if v == nil {
+		x.xxx_hidden_Key = nil
+		return
+	}
+	x.xxx_hidden_Key = &blockKeyRequest_SignedChallenge{v}
 }
 
 func (x *BlockKeyRequest) SetComment(v string) {
@@ -253,6 +415,14 @@ func (x *BlockKeyRequest) HasPrivateKeyPem() bool {
 	return ok
 }
 
+func (x *BlockKeyRequest) HasSignedChallenge() bool {
+	if x == nil {
+		return false
+	}
+	_, ok := x.xxx_hidden_Key.(*blockKeyRequest_SignedChallenge)
+	return ok
+}
+
 func (x *BlockKeyRequest) HasComment() bool {
 	if x == nil {
 		return false
@@ -301,6 +471,12 @@ func (x *BlockKeyRequest) ClearPrivateKeyPem() {
 	}
 }
 
+func (x *BlockKeyRequest) ClearSignedChallenge() {
+	if _, ok := x.xxx_hidden_Key.(*blockKeyRequest_SignedChallenge); ok {
+		x.xxx_hidden_Key = nil
+	}
+}
+
 func (x *BlockKeyRequest) ClearComment() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
 	x.xxx_hidden_Comment = nil
@@ -316,6 +492,7 @@ const BlockKeyRequest_SpkiDer_case case_BlockKeyRequest_Key = 2
 const BlockKeyRequest_CertificatePem_case case_BlockKeyRequest_Key = 3
 const BlockKeyRequest_ProofCsrPem_case case_BlockKeyRequest_Key = 4
 const BlockKeyRequest_PrivateKeyPem_case case_BlockKeyRequest_Key = 5
+const BlockKeyRequest_SignedChallenge_case case_BlockKeyRequest_Key = 8
 
 func (x *BlockKeyRequest) WhichKey() case_BlockKeyRequest_Key {
 	if x == nil {
@@ -332,6 +509,8 @@ func (x *BlockKeyRequest) WhichKey() case_BlockKeyRequest_Key {
 		return BlockKeyRequest_ProofCsrPem_case
 	case *blockKeyRequest_PrivateKeyPem:
 		return BlockKeyRequest_PrivateKeyPem_case
+	case *blockKeyRequest_SignedChallenge:
+		return BlockKeyRequest_SignedChallenge_case
 	default:
 		return BlockKeyRequest_Key_not_set_case
 	}
@@ -353,6 +532,8 @@ type BlockKeyRequest_builder struct {
 	ProofCsrPem *string
 	// The private key itself (PKCS #8, PKCS #1 or SEC 1) as PEM. It is not kept and not logged.
 	PrivateKeyPem *string
+	// A challenge, signed with it.
+	SignedChallenge *SignedChallenge
 	// -- end of xxx_hidden_Key
 	// What happened, for the audit log; at most 1,000 characters. Required unless the key itself is the proof.
 	Comment *string
@@ -379,6 +560,9 @@ func (b0 BlockKeyRequest_builder) Build() *BlockKeyRequest {
 	if b.PrivateKeyPem != nil {
 		x.xxx_hidden_Key = &blockKeyRequest_PrivateKeyPem{*b.PrivateKeyPem}
 	}
+	if b.SignedChallenge != nil {
+		x.xxx_hidden_Key = &blockKeyRequest_SignedChallenge{b.SignedChallenge}
+	}
 	if b.Comment != nil {
 		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_Comment = b.Comment
@@ -390,7 +574,7 @@ func (b0 BlockKeyRequest_builder) Build() *BlockKeyRequest {
 type case_BlockKeyRequest_Key protoreflect.FieldNumber
 
 func (x case_BlockKeyRequest_Key) String() string {
-	md := file_signet_v1_key_proto_msgTypes[0].Descriptor()
+	md := file_signet_v1_key_proto_msgTypes[1].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -426,6 +610,11 @@ type blockKeyRequest_PrivateKeyPem struct {
 	PrivateKeyPem string `protobuf:"bytes,5,opt,name=private_key_pem,json=privateKeyPem,oneof"`
 }
 
+type blockKeyRequest_SignedChallenge struct {
+	// A challenge, signed with it.
+	SignedChallenge *SignedChallenge `protobuf:"bytes,8,opt,name=signed_challenge,json=signedChallenge,oneof"`
+}
+
 func (*blockKeyRequest_KeyHash) isBlockKeyRequest_Key() {}
 
 func (*blockKeyRequest_SpkiDer) isBlockKeyRequest_Key() {}
@@ -435,6 +624,8 @@ func (*blockKeyRequest_CertificatePem) isBlockKeyRequest_Key() {}
 func (*blockKeyRequest_ProofCsrPem) isBlockKeyRequest_Key() {}
 
 func (*blockKeyRequest_PrivateKeyPem) isBlockKeyRequest_Key() {}
+
+func (*blockKeyRequest_SignedChallenge) isBlockKeyRequest_Key() {}
 
 // BlockedKey is a key that gets no certificate.
 type BlockedKey struct {
@@ -448,7 +639,7 @@ type BlockedKey struct {
 
 func (x *BlockedKey) Reset() {
 	*x = BlockedKey{}
-	mi := &file_signet_v1_key_proto_msgTypes[1]
+	mi := &file_signet_v1_key_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +651,7 @@ func (x *BlockedKey) String() string {
 func (*BlockedKey) ProtoMessage() {}
 
 func (x *BlockedKey) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_key_proto_msgTypes[1]
+	mi := &file_signet_v1_key_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +724,7 @@ type BlockKeyResponse struct {
 
 func (x *BlockKeyResponse) Reset() {
 	*x = BlockKeyResponse{}
-	mi := &file_signet_v1_key_proto_msgTypes[2]
+	mi := &file_signet_v1_key_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +736,7 @@ func (x *BlockKeyResponse) String() string {
 func (*BlockKeyResponse) ProtoMessage() {}
 
 func (x *BlockKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_key_proto_msgTypes[2]
+	mi := &file_signet_v1_key_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +951,7 @@ type GetBlockedKeyRequest struct {
 
 func (x *GetBlockedKeyRequest) Reset() {
 	*x = GetBlockedKeyRequest{}
-	mi := &file_signet_v1_key_proto_msgTypes[3]
+	mi := &file_signet_v1_key_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +963,7 @@ func (x *GetBlockedKeyRequest) String() string {
 func (*GetBlockedKeyRequest) ProtoMessage() {}
 
 func (x *GetBlockedKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_key_proto_msgTypes[3]
+	mi := &file_signet_v1_key_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1029,7 @@ type GetBlockedKeyResponse struct {
 
 func (x *GetBlockedKeyResponse) Reset() {
 	*x = GetBlockedKeyResponse{}
-	mi := &file_signet_v1_key_proto_msgTypes[4]
+	mi := &file_signet_v1_key_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1041,7 @@ func (x *GetBlockedKeyResponse) String() string {
 func (*GetBlockedKeyResponse) ProtoMessage() {}
 
 func (x *GetBlockedKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_key_proto_msgTypes[4]
+	mi := &file_signet_v1_key_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,13 +1093,18 @@ var File_signet_v1_key_proto protoreflect.FileDescriptor
 
 const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x02\n" +
+	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
+	"\x0fSignedChallenge\x12\x19\n" +
+	"\bspki_der\x18\x01 \x01(\fR\aspkiDer\x127\n" +
+	"\tsigned_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xf1\x02\n" +
 	"\x0fBlockKeyRequest\x12\x1b\n" +
 	"\bkey_hash\x18\x01 \x01(\tH\x00R\akeyHash\x12\x1b\n" +
 	"\bspki_der\x18\x02 \x01(\fH\x00R\aspkiDer\x12)\n" +
 	"\x0fcertificate_pem\x18\x03 \x01(\tH\x00R\x0ecertificatePem\x12$\n" +
 	"\rproof_csr_pem\x18\x04 \x01(\tH\x00R\vproofCsrPem\x12(\n" +
-	"\x0fprivate_key_pem\x18\x05 \x01(\tH\x00R\rprivateKeyPem\x12\x18\n" +
+	"\x0fprivate_key_pem\x18\x05 \x01(\tH\x00R\rprivateKeyPem\x12G\n" +
+	"\x10signed_challenge\x18\b \x01(\v2\x1a.signet.v1.SignedChallengeH\x00R\x0fsignedChallenge\x12\x18\n" +
 	"\acomment\x18\x06 \x01(\tR\acomment\x12?\n" +
 	"\rinvalidity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAtB\x05\n" +
 	"\x03key\"'\n" +
@@ -925,43 +1121,47 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\x14GetBlockedKeyRequest\x12\x1e\n" +
 	"\bkey_hash\x18\x01 \x01(\tB\x03\xe0A\x02R\akeyHash\"@\n" +
 	"\x15GetBlockedKeyResponse\x12'\n" +
-	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key*\x81\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key*\xa3\x01\n" +
 	"\n" +
 	"BlockProof\x12\x1b\n" +
 	"\x17BLOCK_PROOF_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BLOCK_PROOF_STATEMENT\x10\x01\x12\x1e\n" +
 	"\x1aBLOCK_PROOF_SIGNED_REQUEST\x10\x02\x12\x1b\n" +
-	"\x17BLOCK_PROOF_PRIVATE_KEY\x10\x032\xe5\x01\n" +
+	"\x17BLOCK_PROOF_PRIVATE_KEY\x10\x03\x12 \n" +
+	"\x1cBLOCK_PROOF_SIGNED_CHALLENGE\x10\x042\xe5\x01\n" +
 	"\n" +
 	"KeyService\x12^\n" +
 	"\bBlockKey\x12\x1a.signet.v1.BlockKeyRequest\x1a\x1b.signet.v1.BlockKeyResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/keys:block\x12w\n" +
 	"\rGetBlockedKey\x12\x1f.signet.v1.GetBlockedKeyRequest\x1a .signet.v1.GetBlockedKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/keys/blocked/{key_hash}B5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_key_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_signet_v1_key_proto_goTypes = []any{
 	(BlockProof)(0),               // 0: signet.v1.BlockProof
-	(*BlockKeyRequest)(nil),       // 1: signet.v1.BlockKeyRequest
-	(*BlockedKey)(nil),            // 2: signet.v1.BlockedKey
-	(*BlockKeyResponse)(nil),      // 3: signet.v1.BlockKeyResponse
-	(*GetBlockedKeyRequest)(nil),  // 4: signet.v1.GetBlockedKeyRequest
-	(*GetBlockedKeyResponse)(nil), // 5: signet.v1.GetBlockedKeyResponse
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*SignedChallenge)(nil),       // 1: signet.v1.SignedChallenge
+	(*BlockKeyRequest)(nil),       // 2: signet.v1.BlockKeyRequest
+	(*BlockedKey)(nil),            // 3: signet.v1.BlockedKey
+	(*BlockKeyResponse)(nil),      // 4: signet.v1.BlockKeyResponse
+	(*GetBlockedKeyRequest)(nil),  // 5: signet.v1.GetBlockedKeyRequest
+	(*GetBlockedKeyResponse)(nil), // 6: signet.v1.GetBlockedKeyResponse
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_signet_v1_key_proto_depIdxs = []int32{
-	6, // 0: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	2, // 1: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
-	0, // 2: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
-	2, // 3: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
-	1, // 4: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
-	4, // 5: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest
-	3, // 6: signet.v1.KeyService.BlockKey:output_type -> signet.v1.BlockKeyResponse
-	5, // 7: signet.v1.KeyService.GetBlockedKey:output_type -> signet.v1.GetBlockedKeyResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	7, // 0: signet.v1.SignedChallenge.signed_at:type_name -> google.protobuf.Timestamp
+	1, // 1: signet.v1.BlockKeyRequest.signed_challenge:type_name -> signet.v1.SignedChallenge
+	7, // 2: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	3, // 3: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
+	0, // 4: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
+	3, // 5: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
+	2, // 6: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
+	5, // 7: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest
+	4, // 8: signet.v1.KeyService.BlockKey:output_type -> signet.v1.BlockKeyResponse
+	6, // 9: signet.v1.KeyService.GetBlockedKey:output_type -> signet.v1.GetBlockedKeyResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_key_proto_init() }
@@ -969,12 +1169,13 @@ func file_signet_v1_key_proto_init() {
 	if File_signet_v1_key_proto != nil {
 		return
 	}
-	file_signet_v1_key_proto_msgTypes[0].OneofWrappers = []any{
+	file_signet_v1_key_proto_msgTypes[1].OneofWrappers = []any{
 		(*blockKeyRequest_KeyHash)(nil),
 		(*blockKeyRequest_SpkiDer)(nil),
 		(*blockKeyRequest_CertificatePem)(nil),
 		(*blockKeyRequest_ProofCsrPem)(nil),
 		(*blockKeyRequest_PrivateKeyPem)(nil),
+		(*blockKeyRequest_SignedChallenge)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -982,7 +1183,7 @@ func file_signet_v1_key_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_key_proto_rawDesc), len(file_signet_v1_key_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3,6 +3,7 @@ package crlserver
 import (
 	"cmp"
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -63,6 +64,91 @@ func (p *Publisher) readBases(ctx context.Context) error {
 	return nil
 }
 
+// readLedger brings names and arenas from nothing to where the universe is, and watches what comes afterwards. A ledger grows for ever: weeks
+// that have passed are not looked at.
+func (p *Publisher) readLedger(ctx context.Context) error {
+	head := p.config.Universe.Seq()
+	p.watch = p.config.Universe.Watch(head)
+	if err := p.readBases(ctx); err != nil {
+		return err
+	}
+	now := p.config.Now()
+	var together, last []revocation.Entry // of a shard, or all that are foreign; the end of the ledger
+	for e, err := range p.published(ctx, head, now) {
+		if err != nil {
+			return err
+		}
+		if len(together) > 0 && !sameArena(&together[0], &e) {
+			p.fill(together, now)
+			together = together[:0]
+		}
+		together = append(together, e)
+		if e.Seq+markLoad > head {
+			last = append(last, e)
+		}
+	}
+	p.fill(together, now)
+	slices.SortFunc(last, inOrder)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range last {
+		p.marks.add(&last[i])
+	}
+	p.seq = head
+	p.progressed()
+	return nil
+}
+
+// published yields the entries that are on a list, or were on one that is still to be served: the foreign ones and those of a shard together.
+func (p *Publisher) published(ctx context.Context, head uint64, now time.Time) iter.Seq2[revocation.Entry, error] {
+	return func(yield func(revocation.Entry, error) bool) {
+		from, passed := p.oldest(now)
+		for _, shard := range passed {
+			for e, err := range p.config.Universe.Entries(ctx, shard, 0, head) {
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+		p.config.Universe.LoadEntries(ctx, from, head)(yield)
+	}
+}
+
+// oldest is the first week of which anything is published, and the shards before it that wait for their last list.
+func (p *Publisher) oldest(now time.Time) (from pki.Epoch, passed []revocation.Scope) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	from = pki.FirstEpoch(now.Unix())
+	for _, b := range p.issuers {
+		from = min(from, b.first(now))
+	}
+	for issuer, b := range p.issuers {
+		for list, head := range b.waiting {
+			if list.Sharded && list.Shard.Epoch < from && !head.Final {
+				passed = append(passed, revocation.OfShard(issuer, list.Shard))
+			}
+		}
+	}
+	return from, passed
+}
+
+// fill puts the entries of arenas that are empty into them, in the order of the ledger.
+func (p *Publisher) fill(entries []revocation.Entry, now time.Time) {
+	slices.SortFunc(entries, inOrder)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range entries {
+		p.books(entries[i].Issuer).apply(&entries[i], now)
+	}
+}
+
+func inOrder(a, b revocation.Entry) int { return cmp.Compare(a.Seq, b.Seq) }
+
+// sameArena reports whether two entries come together: of one shard, or foreign ones, which are not told issuer by issuer.
+func sameArena(a, b *revocation.Entry) bool {
+	return a.Foreign && b.Foreign || a.Foreign == b.Foreign && a.Issuer == b.Issuer && a.Position.Shard() == b.Position.Shard()
+}
+
 // take applies what the ledger has new, and returns how many entries that was, whatever the error: they do not come again.
 func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 	change, err := p.watch.Take(ctx)
@@ -98,7 +184,7 @@ func (b *books) apply(e *revocation.Entry, now time.Time) {
 		b.behind[Series{Issuer: e.Issuer, Shard: e.Position.Shard(), Sharded: true}] = true
 	}
 	b.behind[Series{Issuer: e.Issuer}] = true
-	b.seq = e.Seq
+	b.seq = max(b.seq, e.Seq)
 	r := crl.Revocation{Serial: e.Serial, At: e.RevokedAt, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
 	switch e.Kind {
 	case revocation.KindRevoke, revocation.KindHold, revocation.KindVoid:

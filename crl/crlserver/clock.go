@@ -53,25 +53,11 @@ func (p *Publisher) reread(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	p.watch.Close()
-	p.watch = p.config.Universe.Watch(0)
 	if err := p.readLedger(ctx); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rereading = false
-	return nil
-}
-
-// readLedger brings names and arenas from nothing to where the universe is.
-func (p *Publisher) readLedger(ctx context.Context) error {
-	if err := p.readBases(ctx); err != nil {
-		return err
-	}
-	for head := p.config.Universe.Seq(); p.Seq() < head; {
-		if _, err := p.take(ctx); err != nil {
-			return err
-		}
-	}
 	return nil
 }

@@ -11,6 +11,9 @@ func (e *TestingOnlyEffort) Wait(now time.Time) time.Duration { return e.wait(no
 // Spend is spend.
 func (e *TestingOnlyEffort) Spend(now time.Time, took time.Duration) { e.spend(now, took) }
 
+// TestingOnlyUnheard sets how long a request waits for a list of which this instance has not heard. Call it before Handler is used.
+func (p *Publisher) TestingOnlyUnheard(patience time.Duration) { p.unheard = patience }
+
 // TestingOnlyCharge takes from what may be spent on lists.
 func (p *Publisher) TestingOnlyCharge(cost time.Duration) { p.charge(cost) }
 

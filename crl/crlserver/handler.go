@@ -85,7 +85,7 @@ func ParseList(text string) (List, error) {
 func (p *Publisher) serveList(w http.ResponseWriter, r *http.Request, list List) {
 	served, found := p.find(list)
 	if found == unheard {
-		served, found = p.soon(r.Context(), list, shortPatience)
+		served, found = p.soon(r.Context(), list, p.unheard)
 	}
 	if found == comes {
 		served, found = p.soon(r.Context(), list, patience)

@@ -122,6 +122,7 @@ func TestFirstCertificate(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		a := newAuthority(t, s, "First CA")
 		p := start(t, s, &clock{}, nil, a.config())
+		p.TestingOnlyUnheard(30 * time.Second) // on a busy machine
 		eventually(t, "the complete list", func() bool { _, _, ok := p.Document(a.complete()); return ok })
 		for week := range pki.Epoch(5) {
 			if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch + week, Count: 16, Lease: time.Minute}); err != nil {

@@ -85,6 +85,7 @@ type mark struct {
 const (
 	markEvery = 100 * time.Millisecond
 	markMost  = 1 << 16 // two hours of a ledger that never rests; before that, the oldest mark stands for all
+	markLoad  = 10_000  // entries of the ledger's end that are noted at a start
 )
 
 // add notes an entry.

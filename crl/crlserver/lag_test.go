@@ -43,10 +43,14 @@ func TestLags(t *testing.T) {
 		reader := start(t, s, c, func(config *crlserver.Config) { config.Mirrors = []crlserver.Mirror{wall{}} }, keyless)
 		seq := a.revoke(t, 2)
 		eventually(t, "the keyless instance has read it", func() bool { return reader.Seq() == seq })
+		started := start(t, s, c, nil, keyless)
 		c.move(10*time.Minute + 5*time.Minute)
 		for _, product := range []string{"shard", "complete", "delta", "mirror wall"} {
 			if lag := reader.Lags()[product]; lag < 5*time.Minute || lag > 7*time.Minute {
 				t.Errorf("%s: %s, want five minutes", product, lag)
+			}
+			if lag := started.Lags()[product]; product != "mirror wall" && (lag < 5*time.Minute || lag > 7*time.Minute) {
+				t.Errorf("%s, in a process that found it at its start: %s, want five minutes", product, lag)
 			}
 		}
 		again := start(t, s, c, nil, issuer)

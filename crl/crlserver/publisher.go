@@ -102,6 +102,7 @@ type Publisher struct {
 	config  Config
 	watch   *revocation.Watch // of the goroutine that follows
 	waiters chan struct{}     // requests that wait for the first list of a shard
+	unheard time.Duration     // how long they wait for one of which this instance has not heard
 	shards  lane
 	wholes  lane // complete lists and deltas
 
@@ -161,7 +162,7 @@ func New(config Config) (*Publisher, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: config, waiters: make(chan struct{}, waiters), shards: newShards(), wholes: newWholes(),
+	p := &Publisher{config: config, waiters: make(chan struct{}, waiters), unheard: shortPatience, shards: newShards(), wholes: newWholes(),
 		issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
@@ -186,7 +187,6 @@ func (p *Publisher) Load(ctx context.Context) error {
 	}
 	p.headsAt = at
 	p.mu.Unlock()
-	p.watch = p.config.Universe.Watch(0)
 	if err := p.readLedger(ctx); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package crlserver_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -461,6 +462,65 @@ func TestPassedWeek(t *testing.T) {
 			return err == nil && len(heads) == 1
 		})
 	})
+}
+
+// TestStart: who starts late makes the same octets as who followed, whatever the order in which it reads the ledger; and it does not read
+// what has passed, but for a shard whose last list is still to be made.
+func TestStart(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Restarting CA")
+		a.reserve(t, epoch, 0, base)
+		c := &clock{}
+		early := start(t, s, c, nil, a.config())
+		for _, index := range rand.Perm(200) { // too many for the octets to be kept
+			entry := a.event(epoch+pki.Epoch(index%2), uint64(index), revocation.KindRevoke, pki.KeyCompromise, 0)
+			if index%3 == 0 {
+				entry.Foreign, entry.Position = true, pki.Position{}
+			}
+			a.append(t, entry)
+		}
+		keyless := a.config()
+		keyless.Signer = nil
+		late := start(t, s, c, nil, keyless)
+		seq := a.revoke(t, 200)
+		early.await(t, seq)
+		late.await(t, seq)
+		for _, list := range []crlserver.List{a.shard(), a.complete()} {
+			eventually(t, "both serve the same "+list.String(), func() bool {
+				one, _, _ := early.Document(list)
+				other, _, _ := late.Document(list)
+				return one.Sum() == other.Sum()
+			})
+		}
+		listed := early.list(t, a, a.shard()).Len()
+		early.stop()
+		late.stop()
+
+		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+		seq = a.append(t, a.event(epoch+1, 201, revocation.KindRevoke, pki.KeyCompromise, 0))
+		ledger := &whole{Store: s, end: seq}
+		after := start(t, ledger, c, nil, a.config())
+		after.await(t, seq)
+		eventually(t, "the last list of the week", func() bool { _, h, ok := after.Document(a.shard()); return ok && h.Final && h.Entries == listed })
+		if ledger.read.Load() {
+			t.Error("the whole ledger was read")
+		}
+	})
+}
+
+// whole notes whether what the ledger had at the start is read entry by entry.
+type whole struct {
+	store.Store
+	end  uint64
+	read atomic.Bool
+}
+
+func (w *whole) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
+	if after < w.end {
+		w.read.Store(true)
+	}
+	return w.Store.LedgerEntries(ctx, after, limit)
 }
 
 // TestSelfCheck: a key that signs wrongly publishes nothing, and it is said.

@@ -82,8 +82,13 @@ func TestRetention(t *testing.T) {
 
 		// A restart in the middle of it finds the same.
 		p.stop()
+		seq = long.append(t, long.event(epoch, pki.BlockSize, revocation.KindRevoke, pki.KeyCompromise, 0)) // of a shard that was never published
 		p = start(t, s, c, validity, configs...)
 		see("after a restart", true, time.Now().Add(-time.Minute/2))
+		p.await(t, seq)
+		if _, found := has(p.list(t, long, long.complete()), epoch, pki.BlockSize); !found {
+			t.Error("what was revoked meanwhile is not on the list")
+		}
 		seq = long.append(t, long.event(epoch, 2, revocation.KindRevoke, pki.KeyCompromise, 0)) // an expired one can still be revoked
 		p.await(t, seq)
 		if _, found := has(p.list(t, long, long.complete()), epoch, 2); !found {

@@ -72,8 +72,11 @@ func (p *Publisher) follow(ctx context.Context) {
 				p.config.Log.Warn("cannot read the base URLs of shards", "error", err)
 			}
 		}
-		if err := p.reread(ctx); err != nil && ctx.Err() == nil {
-			p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
+		if err := p.reread(ctx); err != nil {
+			if ctx.Err() == nil {
+				p.config.Log.Warn("cannot read the ledger again after the clock was set back", "error", err)
+			}
+			continue // arenas that are not whole take nothing new; it is tried again with the next tick
 		}
 		taken, err := p.take(ctx)
 		if err != nil && ctx.Err() == nil {

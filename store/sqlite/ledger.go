@@ -113,7 +113,7 @@ func (s *Store) LedgerScope(ctx context.Context, scope revocation.Scope, after, 
 // LedgerLoad implements revocation.Log. It goes epoch by epoch, so that what has passed is not even looked at.
 func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
-		for e, err := range s.pages(ctx, `epoch IS NULL AND issuer IS NOT NULL`, 0, upTo) {
+		for e, err := range s.foreign(ctx, upTo) {
 			if !yield(e, err) || err != nil {
 				return
 			}
@@ -135,6 +135,15 @@ func (s *Store) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) ite
 			}
 		}
 	}
+}
+
+// foreign yields the entries of imported and forged serials with Seq <= upTo, serial by serial: in the order of the ledger, all of it would be
+// searched for them.
+func (s *Store) foreign(ctx context.Context, upTo uint64) iter.Seq2[revocation.Entry, error] {
+	return s.paged(ctx, func(last revocation.Entry) (string, []any) {
+		return `SELECT ` + ledgerColumns + ` FROM ledger WHERE epoch IS NULL AND (issuer, serial, seq) > (?1, ?2, ?3) AND seq <= ?4
+				ORDER BY issuer, serial, seq LIMIT ?5`, []any{last.Issuer[:], last.Serial[:], int64(last.Seq), clamp(upTo), pageSize}
+	})
 }
 
 // week yields the entries of one epoch with Seq <= upTo, certificate by certificate.

@@ -102,6 +102,37 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("loads the foreign ones, and then shard by shard", func(t *testing.T) {
+		s := open(t)
+		for i := range uint64(24) {
+			e := newEntry(byte(1+i%2), pki.Position{Epoch: pki.Epoch(300 + i/2%2), Index: i/4%2*pki.BlockSize + 23 - i}, revocation.KindRevoke)
+			if i%3 == 0 {
+				e.Foreign, e.Position = true, pki.Position{}
+			}
+			if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{e}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen := make(map[revocation.Scope]bool)
+		var last revocation.Scope
+		for e, err := range s.LedgerLoad(t.Context(), 0, 24) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			scope := revocation.OfShard(e.Issuer, e.Position.Shard())
+			if e.Foreign {
+				scope = revocation.Scope{}
+			}
+			if scope != last && (seen[scope] || e.Foreign) {
+				t.Errorf("entry %d comes apart from the others of %+v", e.Seq, scope)
+			}
+			seen[scope], last = true, scope
+		}
+		if len(seen) != 9 {
+			t.Errorf("entries of %d shards and foreign ones; want 9", len(seen))
+		}
+	})
+
 	t.Run("expects the last entry", func(t *testing.T) {
 		s := open(t)
 		p := pki.Position{Epoch: 300, Index: 5}
