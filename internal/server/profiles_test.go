@@ -83,7 +83,7 @@ func TestProfilesOfEveryInstance(t *testing.T) {
 				t.Errorf("signet_profiles_refused of instance %d is %v, %v", i+1, refuses, ok)
 			}
 		}
-		if _, said := first.run(t, "doctor"); !regexp.MustCompile(`(?m)^careful +instances .*refused its files.*web.yaml:2`).MatchString(said) {
+		if _, said := first.run(t, "doctor"); !regexp.MustCompile(`(?ms)^careful +instances .*refused its files.*web.yaml:2`).MatchString(said) {
 			t.Errorf("signet doctor of the first: %s", said)
 		}
 		if state, why, _ := last.readiness(t, "profiles"); state != "warning" || !strings.Contains(why, "web.yaml:2") {
