@@ -264,7 +264,7 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 	}
 	switch pki.KindOf(err) {
 	case pki.KindInternal, pki.KindUnavailable:
-		if !errors.Is(err, context.Canceled) { // the caller went away: nobody's fault
+		if !errors.Is(err, context.Canceled) && !errors.Is(ctx.Err(), context.Canceled) { // the caller went away: nobody's fault
 			log.Error("call failed", "error", err)
 		}
 	case pki.KindUnauthenticated, pki.KindDenied:

@@ -233,7 +233,8 @@ func ReadWeakKeys(r io.Reader) (WeakKeys, error) {
 		text, reason, _ := strings.Cut(line, " ")
 		hash, err := pki.ParseKeyHash(text)
 		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "line %d: %w", number, err)
+			// What stands there is not repeated: the file may be another one, with a secret in it.
+			return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "line %d does not begin with the SHA-256 of a key, 64 hexadecimal digits", number)
 		}
 		weak[hash] = strings.TrimSpace(reason)
 	}

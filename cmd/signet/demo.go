@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -247,6 +248,8 @@ func (d *demo) start(ctx context.Context) (err error) {
 		args = append(args, "--unsafe-database")
 	}
 	d.child = exec.Command(program, args...)
+	ours := func(variable string) bool { return strings.HasPrefix(variable, "SIGNET_") } // of another Signet, on the same machine
+	d.child.Env = slices.DeleteFunc(os.Environ(), ours)
 	d.child.Stdout, d.child.Stderr = d.childLog, d.childLog
 	if err := d.child.Start(); err != nil {
 		return pki.Errorf(pki.KindInternal, op, "%w", err)

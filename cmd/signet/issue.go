@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -20,7 +21,7 @@ type issueCmd struct {
 	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
 	Issuer    string   `placeholder:"NAME" help:"Issuer (id, label or name), if the profile leaves a choice."`
 	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
-	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name)."`
+	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name); STEM.pem is taken for STEM."`
 	Batch     string   `placeholder:"FILE" help:"Issue every line of a CSV or JSONL file, into the directory --out (default: FILE.out)."`
 	Wait      duration `placeholder:"DURATION" help:"If the profile needs an approval, wait so long for it, such as 1h."`
 	IfMissing bool     `help:"Do nothing, successfully, if STEM.pem is there already."`
@@ -52,6 +53,7 @@ func (c *issueCmd) Run(a *app) error {
 	if c.Batch != "" {
 		return c.runBatch(a)
 	}
+	c.Out = strings.TrimSuffix(c.Out, ".pem")
 	names, err := parseNames(c.Names)
 	if err != nil {
 		return err
