@@ -122,9 +122,9 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 			return Issuer{}, err
 		case p.Issuer != "" && issuer.Label != p.Issuer:
 			return Issuer{}, refuse("issuer", "profile %s is for issuer %s", p.Name, p.Issuer)
-		case p.Issuer == "" && issuer.SelfSigned() && p.CA == nil && !forResponder(p):
+		case p.Issuer == "" && issuer.isRoot() && p.CA == nil && !forResponder(p):
 			return Issuer{}, refuse("issuer", "issuer %s is a root, and certifies authorities", issuer.Label).
-				WithHint("ask an authority below it, or write `issuer: %s` into profile %s", issuer.Label, p.Name)
+				WithHint("ask an authority below it, or have a profile of its own made that says `issuer: %s`", issuer.Label)
 		}
 		return issuer, nil
 	}
@@ -133,7 +133,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 		if p.Issuer != "" && issuer.Label == p.Issuer {
 			return issuer, nil
 		}
-		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.SelfSigned() {
+		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.isRoot() {
 			candidates = append(candidates, issuer)
 		}
 	}
@@ -170,6 +170,11 @@ func firstOf(candidates, known []Issuer) []Issuer {
 		}
 		return false
 	})
+}
+
+// isRoot reports whether it is a root, whatever other roots have signed of it.
+func (i *Issuer) isRoot() bool {
+	return slices.ContainsFunc(i.Certificates, func(c IssuerCertificate) bool { return len(c.Chain) == 0 })
 }
 
 // SelfSigned reports whether it is a root, by its chosen certificate.

@@ -40,7 +40,7 @@ func (a *Authority) Renewal(old inventory.Certificate, csr []byte, requestID str
 	if lifetime := leaf.NotAfter.Sub(leaf.NotBefore.Add(p.Backdate)) + time.Second; lifetime > 0 && lifetime < p.Lifetime {
 		r.Lifetime = lifetime
 	}
-	if issuer, err := a.issuers.find(old.Issuer); err == nil && p.Issuer == "" && issuer.State == IssuerActive {
+	if issuer, err := a.issuers.find(old.Issuer); err == nil && p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() {
 		r.Issuer = issuer.ID
 	}
 	return r, nil

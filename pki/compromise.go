@@ -19,7 +19,7 @@ func (c Compromise) message() []byte {
 // Sign proves possession of the key.
 func (c Compromise) Sign(key crypto.Signer) ([]byte, error) { return signProof(key, c.message()) }
 
-// Verify checks a proof by the key, and that it was made about now.
+// Verify checks a proof by the key, which must be the one read from SPKI, and that it was made about now.
 func (c Compromise) Verify(key crypto.PublicKey, signature []byte, now time.Time) error {
 	return verifyProof(key, c.message(), signature, c.At, now)
 }

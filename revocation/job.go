@@ -70,7 +70,8 @@ func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 	if done >= j.Selected {
 		return 0, true
 	}
-	return time.Duration(float64(elapsed) * float64(j.Selected-done) / float64(done)).Truncate(time.Millisecond), true
+	left := float64(elapsed) * float64(j.Selected-done) / float64(done)
+	return time.Duration(min(left, 1<<62)).Truncate(time.Millisecond), true // 146 years say enough
 }
 
 // Estimate is what a dry run finds.

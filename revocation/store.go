@@ -27,7 +27,7 @@ type Log interface {
 	LedgerScope(ctx context.Context, scope Scope, after, upTo uint64) iter.Seq2[Entry, error]
 
 	// LedgerLoad yields every entry with Seq <= upTo that is foreign, or whose epoch is at least from; no KindRestore. The foreign
-	// ones come first, and then shard by shard. Entries of one certificate come in order; entries of different ones need not. An error ends it.
+	// ones come first, issuer by issuer, and then shard by shard. Entries of one certificate come in order; entries of different ones need not. An error ends it.
 	LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error]
 
 	// LedgerHistory returns the entries of one certificate, in order.

@@ -411,7 +411,7 @@ func (u *Universe) Entries(ctx context.Context, scope Scope, after, upTo uint64)
 }
 
 // LoadEntries yields what any list may have: every entry with Seq <= upTo that is foreign, or whose epoch is at least from, from the
-// database. The foreign ones come together, and then shard by shard; the entries of a certificate are in order. upTo must not be above Seq.
+// database. The foreign ones come first, issuer by issuer, and then shard by shard; the entries of a certificate are in order. upTo must not be above Seq.
 func (u *Universe) LoadEntries(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error] {
 	return u.config.Log.LedgerLoad(ctx, from, upTo)
 }

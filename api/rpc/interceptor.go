@@ -264,7 +264,11 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 	}
 	switch pki.KindOf(err) {
 	case pki.KindInternal, pki.KindUnavailable:
-		if !errors.Is(err, context.Canceled) && !errors.Is(ctx.Err(), context.Canceled) { // the caller went away: nobody's fault
+		switch {
+		case errors.Is(err, context.Canceled): // the caller went away: nobody's fault
+		case errors.Is(ctx.Err(), context.Canceled): // nor, mostly, this
+			log.Info("call failed, and its caller is gone", "error", err)
+		default:
 			log.Error("call failed", "error", err)
 		}
 	case pki.KindUnauthenticated, pki.KindDenied:

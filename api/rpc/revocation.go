@@ -18,8 +18,13 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 	if err != nil {
 		return nil, err
 	}
+	shown := false
+	if m.HasCertificate() { // what has expired needs no entry, which would stand on lists for ever
+		certificate, err := certificateFrom(op, m)
+		shown = err == nil && s.api.config.Now().Before(certificate.NotAfter)
+	}
 	receipt, published, err := s.change(ctx, op, m.GetWaitFor(), request, func(ctx context.Context, grant auth.Grant, request revocation.Request) (revocation.Receipt, error) {
-		return s.revoke(ctx, grant, request, m.HasCertificate())
+		return s.revoke(ctx, grant, request, shown)
 	})
 	if err != nil {
 		return nil, err
@@ -36,7 +41,7 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 }
 
 // revoke revokes, and for key compromise changes the reason of a certificate that is revoked for another one already. shown says that
-// the caller has the certificate, and that the issuer's key signed it.
+// the caller has the certificate, that the issuer's key signed it, and that it has not expired.
 func (s *certificateService) revoke(ctx context.Context, grant auth.Grant, request revocation.Request, shown bool) (revocation.Receipt, error) {
 	receipt, err := s.api.config.Ledger.Revoke(ctx, grant, request)
 	if err != nil && pki.KindOf(err) == pki.KindConflict && request.Reason == pki.KeyCompromise {
@@ -58,6 +63,10 @@ func (s *certificateService) revokeUnknown(ctx context.Context, request revocati
 	manage, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
 		return revocation.Receipt{}, cause
+	}
+	if issuer.KeyURI != "" {
+		s.api.config.Log.Warn("a certificate that was never issued here, and that the issuer's key signed, is being revoked",
+			"issuer", issuer.Label, "serial", request.Serial.String(), "next", "unless it was made before the key came here: the key is in other hands")
 	}
 	return s.api.config.Ledger.Import(ctx, manage, request)
 }

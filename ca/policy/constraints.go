@@ -88,11 +88,11 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 	return false
 }
 
-// below reports whether a DNS name is the base or lies below it; "*.base" lies below base. A leading period, which other
+// below reports whether a DNS name is the base or lies below it; "*.base" lies below base, and everything below the empty one. A leading period, which other
 // programs write, demands another label of what is permitted, as verifiers have it (decision 1260).
 func below(name, base string, excluding bool) bool {
 	bare, dotted := strings.CutPrefix(base, ".")
-	if strings.HasSuffix(name, "."+bare) || name == bare && (excluding || !dotted) {
+	if base == "" || strings.HasSuffix(name, "."+bare) || name == bare && (excluding || !dotted) {
 		return true
 	}
 	return excluding && wildcardMeets(name, bare)
@@ -105,11 +105,11 @@ func wildcardMeets(name, excluded string) bool {
 	return wildcard && excludedParent == parent
 }
 
-// coversHost is the rule for email and URI: a leading dot means every host below, no dot means that host. The constraint
+// coversHost is the rule for email and URI: a leading dot means every host below, no dot means that host, nothing at all every host. The constraint
 // may be of another's CA, in any case; the host is in lower case.
 func coversHost(constraint, host string) bool {
 	constraint = strings.ToLower(constraint)
-	if strings.HasPrefix(constraint, ".") {
+	if constraint == "" || strings.HasPrefix(constraint, ".") {
 		return strings.HasSuffix(host, constraint)
 	}
 	return constraint == host

@@ -210,12 +210,13 @@ func OpenWeakKeys(path string) (WeakKeys, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "%w", err).InField("weak_keys")
+		return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "%w", err).InField("weak_keys").
+			WithHint("put the file there, which is not in a backup, or leave weak_keys out of signet.yaml and certify weak keys")
 	}
 	defer f.Close()
 	weak, err := ReadWeakKeys(f)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read "+path, "%w", err).InField("weak_keys")
+		return nil, pki.Errorf(pki.KindInvalid, "open weak keys", "%s: %w", path, err).InField("weak_keys")
 	}
 	return weak, nil
 }
@@ -230,7 +231,7 @@ func ReadWeakKeys(r io.Reader) (WeakKeys, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		text, reason, _ := strings.Cut(line, " ")
+		text, reason, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
 		hash, err := pki.ParseKeyHash(text)
 		if err != nil {
 			// What stands there is not repeated: the file may be another one, with a secret in it.

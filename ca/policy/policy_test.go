@@ -184,6 +184,11 @@ func TestIssuerNameConstraints(t *testing.T) {
 	} {
 		t.Run("dotted "+name, func(t *testing.T) { blame(t, policy.CheckConstraints(dotted, identifiers(t, name)), field) })
 	}
+	for kind, name := range map[string]string{"DNS": "a.example", "email": "a@b.example", "URI": "https://a.example/"} { // as other programs say "none" and "any"
+		all := profile.Subtrees{DNS: []string{""}, Email: []string{""}, URI: []string{""}}
+		blame(t, policy.CheckConstraints([]policy.Constraints{{Subject: "CN=" + kind, Excluded: all}}, identifiers(t, name)), "identifiers[0]")
+		blame(t, policy.CheckConstraints([]policy.Constraints{{Subject: "CN=" + kind, Permitted: all}}, identifiers(t, name)), "")
+	}
 	exact := []policy.Constraints{{Subject: "CN=Elsewhere", Permitted: profile.Subtrees{Email: []string{"Root@Corp.example"}}}}
 	blame(t, policy.CheckConstraints(exact, identifiers(t, "Root@corp.example")), "")
 	blame(t, policy.CheckConstraints(exact, identifiers(t, "root@corp.example")), "identifiers[0]")
@@ -319,7 +324,7 @@ func TestWeakKeysAreListedBySPKIOrByMaterial(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, hash := range []pki.KeyHash{spki, pki.HashKeyMaterial(key.Public())} {
-		weak, err := policy.ReadWeakKeys(strings.NewReader("# keys\n\n" + hash.String() + "  printed in a manual\n"))
+		weak, err := policy.ReadWeakKeys(strings.NewReader("# keys\n\n" + hash.String() + "\tprinted in a manual\n"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,6 +116,7 @@ func misfits(node *yaml.Node, want reflect.Type, path []any) (found []problem) {
 			name := node.Content[i].Value
 			inside, known := fieldType(want, name)
 			switch {
+			case name == "<<": // a merge, which the decoder takes
 			case !known:
 				found = append(found, problem{at(name), "there is no such field here"})
 			case seen[name]:

@@ -7,12 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"signet.example/signet/internal/testport"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"signet.example/signet/internal/testport"
 )
 
 // TestReadme runs the tour of README.md word by word, in one shell, with free ports in place of the usual ones, and what

@@ -80,7 +80,7 @@ func (p *Publisher) readHeads(ctx context.Context, slack time.Duration) error {
 	for _, h := range heads {
 		b := p.books(h.List.Issuer)
 		served, ok := b.lists[h.List]
-		if (!ok || h.Number > served.head.Number) && h.Number > b.anew[h.List] {
+		if (!ok || h.Number > served.head.Number) && h.Number > b.anew[h.List].Number {
 			b.waiting[h.List] = h
 		}
 	}
@@ -197,7 +197,7 @@ func (p *Publisher) abandon(h Head) {
 	b := p.books(h.List.Issuer)
 	if b.waiting[h.List].Number == h.Number {
 		delete(b.waiting, h.List)
-		b.anew[h.List] = h.Number
+		b.anew[h.List] = h
 		b.behind[h.List.Series] = true
 	}
 }
@@ -208,9 +208,11 @@ func (p *Publisher) lookAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, b := range p.issuers {
-		if b.issuer.Signer == nil && len(b.anew) > 0 {
-			clear(b.anew)
-			p.headsAt = time.Time{} // all of them are read
+		for list, head := range b.anew {
+			if b.issuer.Signer == nil && b.waiting[list].Number < head.Number {
+				delete(b.anew, list)
+				b.waiting[list] = head
+			}
 		}
 	}
 }

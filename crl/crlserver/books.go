@@ -18,7 +18,7 @@ func (p *Publisher) books(issuer pki.IssuerID) *books {
 	b, ok := p.issuers[issuer]
 	if !ok {
 		b = &books{weeks: make(map[pki.Shard]*crl.Arena), foreign: &crl.Arena{}, names: make(map[pki.Shard][]string),
-			lists: make(map[List]*listState), series: make(map[Series]*seriesState), behind: make(map[Series]bool), waiting: make(map[List]Head), anew: make(map[List]uint64)}
+			lists: make(map[List]*listState), series: make(map[Series]*seriesState), behind: make(map[Series]bool), waiting: make(map[List]Head), anew: make(map[List]Head)}
 		p.issuers[issuer] = b
 	}
 	return b
@@ -73,7 +73,8 @@ func (p *Publisher) readLedger(ctx context.Context) error {
 		return err
 	}
 	now := p.config.Now()
-	var together, last []revocation.Entry // of a shard, or all that are foreign; the end of the ledger
+	var together []revocation.Entry // of a shard, or the foreign ones of an issuer
+	var recorded marks              // of every entry, in the order of what is read
 	for e, err := range p.published(ctx, head, now) {
 		if err != nil {
 			return err
@@ -83,23 +84,21 @@ func (p *Publisher) readLedger(ctx context.Context) error {
 			together = together[:0]
 		}
 		together = append(together, e)
-		if e.Seq+markLoad > head {
-			last = append(last, e)
-		}
+		recorded = append(recorded, mark{e.Seq, e.RecordedAt})
 	}
 	p.fill(together, now)
-	slices.SortFunc(last, inOrder)
+	slices.SortFunc(recorded, func(a, b mark) int { return cmp.Compare(a.upTo, b.upTo) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range last {
-		p.marks.add(&last[i])
+	for _, m := range recorded {
+		p.marks.add(m)
 	}
 	p.seq = head
 	p.progressed()
 	return nil
 }
 
-// published yields the entries that are on a list, or were on one that is still to be served: the foreign ones and those of a shard together.
+// published yields the entries that are on a list, or were on one that is still to be served: those of a shard together, and the foreign ones of an issuer.
 func (p *Publisher) published(ctx context.Context, head uint64, now time.Time) iter.Seq2[revocation.Entry, error] {
 	return func(yield func(revocation.Entry, error) bool) {
 		from, passed := p.oldest(now)
@@ -134,7 +133,7 @@ func (p *Publisher) oldest(now time.Time) (from pki.Epoch, passed []revocation.S
 
 // fill puts the entries of arenas that are empty into them, in the order of the ledger.
 func (p *Publisher) fill(entries []revocation.Entry, now time.Time) {
-	slices.SortFunc(entries, inOrder)
+	slices.SortFunc(entries, func(a, b revocation.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range entries {
@@ -142,11 +141,8 @@ func (p *Publisher) fill(entries []revocation.Entry, now time.Time) {
 	}
 }
 
-func inOrder(a, b revocation.Entry) int { return cmp.Compare(a.Seq, b.Seq) }
-
-// sameArena reports whether two entries come together: of one shard, or foreign ones, which are not told issuer by issuer.
 func sameArena(a, b *revocation.Entry) bool {
-	return a.Foreign && b.Foreign || a.Foreign == b.Foreign && a.Issuer == b.Issuer && a.Position.Shard() == b.Position.Shard()
+	return a.Foreign == b.Foreign && a.Issuer == b.Issuer && (a.Foreign || a.Position.Shard() == b.Position.Shard())
 }
 
 // take applies what the ledger has new, and returns how many entries that was, whatever the error: they do not come again.
@@ -165,7 +161,7 @@ func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 		if e := &change.Entries[i]; e.Kind != revocation.KindRestore {
 			p.books(e.Issuer).apply(e, now)
 		}
-		p.marks.add(&change.Entries[i])
+		p.marks.add(mark{change.Entries[i].Seq, change.Entries[i].RecordedAt})
 	}
 	if change.Seq > p.seq {
 		p.seq = change.Seq

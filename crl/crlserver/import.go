@@ -164,7 +164,7 @@ func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, entries crl.Entries
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b, known := p.issuers[id]
-	if !known || !b.issuer.Offline {
+	if !known || !b.issuer.Offline || p.gaveUp(p.config.Now()) {
 		return Issuer{}, nil, 0, false
 	}
 	h := Head{List: List{Series{Issuer: id}, KindComplete}, Seq: p.seq, From: b.first(p.config.Now())}

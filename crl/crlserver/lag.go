@@ -3,8 +3,6 @@ package crlserver
 import (
 	"sort"
 	"time"
-
-	"signet.example/signet/revocation"
 )
 
 // Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
@@ -85,21 +83,20 @@ type mark struct {
 const (
 	markEvery = 100 * time.Millisecond
 	markMost  = 1 << 16 // two hours of a ledger that never rests; before that, the oldest mark stands for all
-	markLoad  = 10_000  // entries of the ledger's end that are noted at a start
 )
 
 // add notes an entry.
-func (m *marks) add(e *revocation.Entry) {
+func (m *marks) add(entry mark) {
 	if n := len(*m); n > 0 {
-		if age := e.RecordedAt.Sub((*m)[n-1].at); age >= 0 && age < markEvery { // below: the clock was set back
-			(*m)[n-1].upTo = e.Seq
+		if age := entry.at.Sub((*m)[n-1].at); age >= 0 && age < markEvery { // below: the clock was set back
+			(*m)[n-1].upTo = entry.upTo
 			return
 		}
 	}
 	if len(*m) == markMost {
 		*m = append((*m)[:0], (*m)[markMost/2:]...)
 	}
-	*m = append(*m, mark{e.Seq, e.RecordedAt})
+	*m = append(*m, entry)
 }
 
 // at is when an entry was recorded, or a moment before.

@@ -129,5 +129,5 @@ func (p *Publisher) over(list List) bool {
 	}
 	_, served := b.lists[list]
 	_, waiting := b.waiting[list]
-	return !served && !waiting && b.anew[list] == 0
+	return !served && !waiting && b.anew[list].Number == 0
 }

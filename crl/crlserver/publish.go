@@ -179,7 +179,7 @@ func (p *Publisher) newest(series Series) (number uint64) {
 	defer p.mu.RUnlock()
 	b := p.issuers[series.Issuer]
 	for _, list := range []List{{series, KindShard}, {series, KindComplete}, {series, KindDelta}} {
-		number = max(number, b.anew[list])
+		number = max(number, b.anew[list].Number)
 		if served, ok := b.lists[list]; ok {
 			number = max(number, served.head.Number)
 		}
@@ -239,7 +239,7 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 		h.Number, h.ThisUpdate = number, earliest.UTC().Truncate(time.Second)
 		d := draft{issuer: b.issuer, periodic: true, seen: &c.state.seen[h.List.Kind]} // one publication of a series at a time
 		if published {
-			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.anew[h.List] > 0 // who could not rebuild one gets the octets of the next
+			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.anew[h.List].Number > 0 // who could not rebuild one gets the octets of the next
 			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) {               // by a clock that is a little ahead: no list is older than the one before
 				h.ThisUpdate = at
 			}

@@ -135,7 +135,7 @@ type books struct {
 	behind  map[Series]bool // everything that may have to be published: an instance with thousands of shards looks at these at every event
 	seq     uint64          // last ledger entry that concerns a list
 	waiting map[List]Head   // heads that cannot be rebuilt yet
-	anew    map[List]uint64 // numbers of heads that cannot be rebuilt at all
+	anew    map[List]Head   // heads that cannot be rebuilt at all
 }
 
 // listState is one list as it is served.

@@ -3,7 +3,6 @@ package crlserver_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -473,17 +472,20 @@ func TestStart(t *testing.T) {
 		a.reserve(t, epoch, 0, base)
 		c := &clock{}
 		early := start(t, s, c, nil, a.config())
-		for _, index := range rand.Perm(200) { // too many for the octets to be kept
+		var entries []revocation.NewEntry
+		for i := range 600 { // too many for the octets to be kept
+			index := i * 7 % 600 // in no order of the certificates
 			entry := a.event(epoch+pki.Epoch(index%2), uint64(index), revocation.KindRevoke, pki.KeyCompromise, 0)
 			if index%3 == 0 {
 				entry.Foreign, entry.Position = true, pki.Position{}
 			}
-			a.append(t, entry)
+			entries = append(entries, entry)
 		}
+		a.append(t, entries...)
 		keyless := a.config()
 		keyless.Signer = nil
 		late := start(t, s, c, nil, keyless)
-		seq := a.revoke(t, 200)
+		seq := a.revoke(t, 600)
 		early.await(t, seq)
 		late.await(t, seq)
 		for _, list := range []crlserver.List{a.shard(), a.complete()} {
@@ -498,7 +500,7 @@ func TestStart(t *testing.T) {
 		late.stop()
 
 		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
-		seq = a.append(t, a.event(epoch+1, 201, revocation.KindRevoke, pki.KeyCompromise, 0))
+		seq = a.append(t, a.event(epoch+1, 602, revocation.KindRevoke, pki.KeyCompromise, 0))
 		ledger := &whole{Store: s, end: seq}
 		after := start(t, ledger, c, nil, a.config())
 		after.await(t, seq)

@@ -60,7 +60,7 @@ func (p places) free() { <-p }
 func (p *Publisher) follow(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	defer p.watch.Close()
+	defer func() { p.watch.Close() }() // not the one of now
 	for {
 		select {
 		case <-ctx.Done():

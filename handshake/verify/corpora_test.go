@@ -2,9 +2,14 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,15 +167,19 @@ func TestNamesake(t *testing.T) {
 		{"end entity for lists", false, x509.KeyUsageCRLSign, verify.Accept},
 		{"end entity for something else", false, x509.KeyUsageDigitalSignature, verify.Reject},
 		{"end entity for nothing", false, 0, verify.Reject},
+		{"end entity of version 1", false, 0, verify.Reject},
 		{"authority for nothing", true, 0, verify.Accept},
 		{"authority for certificates", true, x509.KeyUsageCertSign, verify.Reject},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			lister := issue(t, "lister", root, tc.ca, func(c *x509.Certificate) { c.KeyUsage = tc.usage })
+			if strings.HasSuffix(tc.name, "version 1") {
+				lister = versionOne(t, lister)
+			}
 			cRLIssuer := element(0x30, element(0xa2, element(0xa4, lister.RawSubject...)...)...)
 			leaf := issue(t, "leaf", root, false, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{points(cRLIssuer)} })
 			signer := *lister.Certificate
-			signer.KeyUsage = x509.KeyUsageCRLSign // so that crypto/x509 makes the list
+			signer.KeyUsage, signer.SubjectKeyId = x509.KeyUsageCRLSign, []byte{1} // so that crypto/x509 makes the list
 			list := (&entity{Certificate: &signer, key: lister.key}).list(t, with(scope(element(0x84, 0xff))))
 			q := &verify.Case{
 				Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(lister), Leaf: leaf.Raw, CRLs: []verify.DER{list}, Time: now.Format(time.RFC3339),
@@ -181,4 +190,63 @@ func TestNamesake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEndEntitiesVouchForNobody: who holds the key of a certificate of version 1, or of the leaf itself, makes no signer of its CA's lists.
+func TestEndEntitiesVouchForNobody(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	old := versionOne(t, issue(t, "old", root, false, nil))
+	leaf := issue(t, "leaf", root, false, nil)
+	imposter := func(name string, issuer *entity) *entity {
+		return issue(t, name, issuer, true, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
+	}
+	namesake := issue(t, "root", root, false, func(c *x509.Certificate) { c.KeyUsage = 0 })
+	for _, tc := range []struct {
+		name         string
+		leaf, signer *entity
+		pool         []verify.DER
+		result       verify.Verdict
+	}{
+		{"the CA", leaf, root, nil, verify.Accept},
+		{"below a certificate of version 1", leaf, imposter("root", old), ders(old), verify.Reject},
+		{"below a leaf of version 1", old, imposter("root", old), nil, verify.Reject},
+		{"a leaf with the name of its CA", namesake, namesake, nil, verify.Reject},
+	} {
+		signer := *tc.signer.Certificate
+		signer.KeyUsage = x509.KeyUsageCRLSign // so that crypto/x509 makes the list
+		q := &verify.Case{
+			Kind: verify.KindChain, Roots: ders(root), Intermediates: append(ders(tc.signer), tc.pool...), Leaf: tc.leaf.Raw,
+			CRLs: []verify.DER{(&entity{Certificate: &signer, key: tc.signer.key}).list(t, nil)}, Time: now.Format(time.RFC3339), EKU: "any", Revocation: verify.RevocationHardLeaf,
+		}
+		if got := verify.Judge(q); got.Result != tc.result {
+			t.Errorf("%s: %s (%s), want %s", tc.name, got.Result, got.Detail, tc.result)
+		}
+	}
+}
+
+// versionOne makes what it was before there were extensions, by the same issuer.
+func versionOne(t *testing.T, e *entity) *entity {
+	t.Helper()
+	var parts []asn1.RawValue
+	if _, err := asn1.Unmarshal(e.RawTBSCertificate, &parts); err != nil {
+		t.Fatal(err)
+	}
+	tbs, err := asn1.Marshal(parts[1 : len(parts)-1]) // not the version, not the extensions
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(tbs)
+	signature, err := e.issuer.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := asn1.Marshal([]asn1.RawValue{{FullBytes: tbs}, parts[2], {Tag: asn1.TagBitString, Bytes: append([]byte{0}, signature...)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := verify.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &entity{Certificate: c, key: e.key, issuer: e.issuer}
 }

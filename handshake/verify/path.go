@@ -27,7 +27,7 @@ func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x
 	signers := namedInChain(chain, subject)
 	search := &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
 	for _, c := range pool {
-		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && (hasUsage(c) || MayIssue(c, 0)) && search.leadsToAnchor(c) {
+		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && maySignLists(c) && search.leadsToAnchor(c) {
 			signers = append(signers, c)
 		}
 	}
@@ -40,13 +40,19 @@ func hasUsage(c *x509.Certificate) bool {
 	return says
 }
 
-// namedInChain finds the certificates of a chain with a name. Other spellings of it are looked for only if nobody has it
+// maySignLists reports whether a certificate is an authority's, or says what its key is for.
+func maySignLists(c *x509.Certificate) bool { return hasUsage(c) || isAuthority(c) }
+
+// isAuthority asks for the CA bit, which a certificate of version 1 cannot have: an anchor may do without (RFC 5280, Section 6.1.4 (k)).
+func isAuthority(c *x509.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
+
+// namedInChain finds the certificates of a chain with a name, but for an end entity that has it by chance. Other spellings of it are looked for only if nobody has it
 // as it stands: this runs in every handshake, and names are compared octet by octet much faster than by the rules.
 func namedInChain(chain []*x509.Certificate, subject []byte) []*x509.Certificate {
 	for _, same := range []func(a, b []byte) bool{bytes.Equal, crl.SameName} {
 		var found []*x509.Certificate
-		for _, c := range chain {
-			if same(c.RawSubject, subject) && !contains(found, c) {
+		for i, c := range chain {
+			if same(c.RawSubject, subject) && !contains(found, c) && (i > 0 || len(chain) == 1 || maySignLists(c)) {
 				found = append(found, c)
 			}
 		}
@@ -73,12 +79,12 @@ func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
 		return false
 	}
 	for i, issuer := range s.chain {
-		if s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) {
+		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) {
 			return true
 		}
 	}
 	for _, issuer := range s.pool {
-		if !contains(s.chain, issuer) && !contains(path, issuer) && s.issued(issuer, c) && s.leadsToAnchor(append(slices.Clip(path), issuer)...) {
+		if !contains(s.chain, issuer) && !contains(path, issuer) && isAuthority(issuer) && s.issued(issuer, c) && s.leadsToAnchor(append(slices.Clip(path), issuer)...) {
 			return true
 		}
 	}

@@ -160,6 +160,7 @@ func (c *collector) collectRequests(gauge func(*prometheus.Desc, float64, ...str
 func (c *collector) collectJobs(gauge func(*prometheus.Desc, float64, ...string), now time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	seen := make(map[revocation.JobID]bool) // one may change its state in between
 	for _, state := range []revocation.JobState{revocation.JobRunning, revocation.JobPaused, revocation.JobFailed} {
 		jobs, err := c.server.store.Jobs(ctx, state, revocation.JobID{}, 100)
 		if err != nil {
@@ -167,6 +168,10 @@ func (c *collector) collectJobs(gauge func(*prometheus.Desc, float64, ...string)
 		}
 		gauge(metrics.jobs, float64(len(jobs)), state.String())
 		for _, job := range jobs {
+			if seen[job.ID] {
+				continue
+			}
+			seen[job.ID] = true
 			gauge(metrics.jobSelected, float64(job.Selected), job.ID.String())
 			gauge(metrics.jobDone, float64(job.Revoked+job.Skipped), job.ID.String())
 			if left, ok := job.Remaining(now); ok {
