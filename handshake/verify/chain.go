@@ -281,15 +281,20 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 	if err != nil {
 		return finding{fault: faultf(ClassParse, "%v", err)}
 	}
+	asked := make(map[*crl.List][]*x509.Certificate) // lists are looked at more than once
 	rules := e.rules(func(list *crl.List) []*x509.Certificate {
-		signers := Signers(list.Issuer, chain, e.pool, e.at)
-		allowed := signers[:0:0]
-		for _, signer := range signers {
-			// Certificates of the chain are checked in their own turn; to ask here would go round in circles.
-			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || e.findInLists(chain, signer, depth-1).status != pki.StatusRevoked {
+		if allowed, ok := asked[list]; ok {
+			return allowed
+		}
+		var allowed []*x509.Certificate
+		for _, signer := range Signers(list.Issuer, chain, e.pool, e.at) {
+			// Certificates of the chain are checked in their own turn; to ask here would go round in circles. Who did not sign the list is
+			// not asked about: that would be many, each with lists of its own.
+			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || list.Verify(signer) != nil || e.findInLists(chain, signer, depth-1).status != pki.StatusRevoked {
 				allowed = append(allowed, signer)
 			}
 		}
+		asked[list] = allowed
 		return allowed
 	})
 	judgement := crl.Judge(target, e.lists, rules)
