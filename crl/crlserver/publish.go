@@ -240,7 +240,7 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 		d := draft{issuer: b.issuer, periodic: true, seen: &c.state.seen[h.List.Kind]} // one publication of a series at a time
 		if published {
 			d.previous, d.periodic = served.head.Number, p.elapsed(served.head) || b.anew[h.List].Number > 0 // who could not rebuild one gets the octets of the next
-			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) {               // by a clock that is a little ahead: no list is older than the one before
+			if at := served.head.ThisUpdate; at.After(h.ThisUpdate) && !at.After(now) {                      // by a clock that is a little ahead: no list is older than the one before
 				h.ThisUpdate = at
 			}
 		}
