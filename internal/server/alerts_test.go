@@ -52,7 +52,7 @@ func TestLastListsMayEnd(t *testing.T) {
 }
 
 // Whoever logs an error logs what to do about it.
-func TestLogSaysWhatToDo(t *testing.T) {
+func TestLogSaysWhatHelps(t *testing.T) {
 	var text strings.Builder
 	log := server.TestingOnlyHinting(slog.NewTextHandler(&text, nil)).With("part", "lists").WithGroup("group")
 	failed := fmt.Errorf("list 7: %w", pki.Errorf(pki.KindUnavailable, "sign", "away").WithHint("bring it back"))
