@@ -111,8 +111,9 @@ func findIn(known []Issuer, id pki.IssuerID) (Issuer, error) {
 }
 
 // choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
-// entities. A root issues for them only where a profile names it: that is for administrators to decide, not for who asks. Of several, those that could not sign are passed over, and those
-// that succeed another one of them: until that is disabled or has ended it is the one, and from then on its successor.
+// entities. A root issues for them only where a profile names it: that is for administrators to decide, not for who
+// asks. Of several, those that could not sign are passed over, and those that succeed another one of them: until that
+// is disabled or has ended it is the one, and from then on its successor.
 func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issuer) bool) (Issuer, error) {
 	const op = "choose issuer"
 	if !asked.IsZero() {

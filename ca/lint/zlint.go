@@ -48,8 +48,12 @@ func CheckSource(name string) error {
 	if slices.Contains(known, lint.LintSource(name)) {
 		return nil
 	}
-	slices.Sort(known)
-	return fmt.Errorf("there are no rules of %.64q: want one of %s", name, strings.ReplaceAll(strings.Trim(fmt.Sprint(known), "[]"), " ", ", "))
+	var names []string
+	for _, source := range known {
+		names = append(names, string(source))
+	}
+	slices.Sort(names)
+	return fmt.Errorf("there are no rules of %.64q: want one of %s", name, strings.Join(names, ", "))
 }
 
 // CheckWaivable refuses the name of a lint that does not exist.

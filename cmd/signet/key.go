@@ -2,12 +2,11 @@ package main
 
 import (
 	"cmp"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/ca/keys/softkey"
@@ -24,7 +23,7 @@ type keyBlockCmd struct {
 	Certificate string  `xor:"what" placeholder:"FILE" help:"A certificate with the key."`
 	Hash        string  `xor:"what" placeholder:"HEX" help:"SHA-256 of the SubjectPublicKeyInfo."`
 	Proof       string  `xor:"what" placeholder:"FILE" help:"A request signed with the key, common name \"Signet key compromise\"."`
-	Key         string  `xor:"what" placeholder:"FILE" help:"The private key itself. Such a request is signed with it here; the key is not sent."`
+	Key         string  `xor:"what" placeholder:"FILE" help:"The private key itself. It signs a challenge here, and is not sent."`
 	Comment     string  `placeholder:"TEXT" help:"What happened; it is kept. Required unless the key itself is the proof."`
 	LostAt      instant `placeholder:"TIME" help:"Since when the key must be doubted."`
 	Yes         bool    `help:"Block the key of an authority without asking."`
@@ -55,8 +54,17 @@ func (c *keyBlockCmd) Run(a *app) error {
 		}
 		key = pki.HashKeyMaterial(certificate.PublicKey)
 		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
-	case c.Proof != "" || c.Key != "":
-		der, err := c.proof(a)
+	case c.Key != "":
+		signer, err := readKey(c.Key)
+		if err != nil {
+			return err
+		}
+		key = pki.HashKeyMaterial(signer.Public())
+		if request.Challenge, err = client.SignChallenge(signer, time.Now()); err != nil {
+			return err
+		}
+	case c.Proof != "":
+		der, err := a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 		if err != nil {
 			return err
 		}
@@ -75,7 +83,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 	default:
 		return pki.Errorf(pki.KindInvalid, op, "no key is named").WithHint("give --certificate, --hash, --key or --proof")
 	}
-	if c.Comment == "" && request.ProofCSRPEM == "" {
+	if c.Comment == "" && c.Key == "" && c.Proof == "" {
 		return pki.Errorf(pki.KindInvalid, op, "nobody said what happened: without the key itself it is the only record of why").WithHint("say it with --comment, or prove it with --key or --proof")
 	}
 	api, err := a.connect(c.serverFlags)
@@ -110,18 +118,6 @@ func (c *keyBlockCmd) Run(a *app) error {
 			p.next("the rest is being revoked: signet job show %s", blocked.Job)
 		}
 	})
-}
-
-// proof reads the request that proves the loss, or makes it with the key.
-func (c *keyBlockCmd) proof(a *app) ([]byte, error) {
-	if c.Proof != "" {
-		return a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
-	}
-	key, err := readKey(c.Key)
-	if err != nil {
-		return nil, err
-	}
-	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: client.CompromiseName}}, key)
 }
 
 // hasKey reports whether an issuer has a key, by the hash of its encoding or, however it was encoded, of its material.
