@@ -1,9 +1,12 @@
 package crlserver_test
 
 import (
+	"context"
+	"iter"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store"
 )
 
@@ -24,7 +28,11 @@ func TestClockLeapsOverWeeks(t *testing.T) {
 		issuer := a.config()
 		issuer.Delta = true
 		c := &clock{}
-		p := start(t, s, c, nil, issuer)
+		breaks := &breaking{Store: s}
+		p := start(t, breaks, c, nil, issuer)
+		foreign := a.event(0, 1, revocation.KindRevoke, pki.Superseded, 0) // is on the complete list for good
+		foreign.Foreign, foreign.Position = true, pki.Position{}
+		a.append(t, foreign)
 		p.await(t, a.revoke(t, 1))
 		steady := issuer
 		steady.Signer = nil
@@ -35,11 +43,12 @@ func TestClockLeapsOverWeeks(t *testing.T) {
 		const leap = 500 * 24 * time.Hour
 		c.move(leap)
 		eventually(t, "the last list of the week", func() bool { _, head, ok := p.Document(a.shard()); return ok && head.Final })
-		eventually(t, "a complete list without the week", func() bool { _, head, _ := p.Document(a.complete()); return head.Entries == 0 })
-		eventually(t, "the other instance has adopted it", func() bool { _, head, _ := reader.Document(a.complete()); return head.Entries == 0 })
+		eventually(t, "a complete list without the week", func() bool { _, head, _ := p.Document(a.complete()); return head.Entries == 1 })
+		eventually(t, "the other instance has adopted it", func() bool { _, head, _ := reader.Document(a.complete()); return head.Entries == 1 })
 		leapt := number(a.complete())
 		seq := a.revoke(t, 2) // whose week seems to have passed
 		eventually(t, "it is read", func() bool { return p.Seq() >= seq })
+		breaks.armed.Store(true) // what was read until it broke off is not kept
 		c.move(-leap)
 
 		for _, i := range []instance{p, reader} {
@@ -52,12 +61,18 @@ func TestClockLeapsOverWeeks(t *testing.T) {
 					continue // its base may have both already
 				}
 				read := i.list(t, a, l)
+				if l == a.complete() && read.Len() != 3 {
+					t.Errorf("%s has %d entries, want 3", l, read.Len())
+				}
 				for index := range uint64(2) {
 					if _, ok := has(read, epoch, index+1); !ok {
 						t.Errorf("%s lacks certificate %d", l, index+1)
 					}
 				}
 			}
+		}
+		if breaks.armed.Load() {
+			t.Error("the ledger was not read again")
 		}
 		if after := number(a.complete()); leapt <= before || after <= leapt {
 			t.Errorf("numbers of the complete list: %d, %d, %d", before, leapt, after)
@@ -167,5 +182,25 @@ func TestAListThatIsALittleAhead(t *testing.T) {
 	p.await(t, a.revoke(t, 2))
 	if _, head, _ := p.Document(a.shard()); head.Number != early.Number+1 {
 		t.Errorf("list %d follows list %d after one revocation", head.Number, early.Number)
+	}
+}
+
+// breaking is a store that, once armed, breaks off once, when it has loaded the foreign entries.
+type breaking struct {
+	store.Store
+	armed atomic.Bool
+}
+
+func (b *breaking) LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[revocation.Entry, error] {
+	return func(yield func(revocation.Entry, error) bool) {
+		for e, err := range b.Store.LedgerLoad(ctx, from, upTo) {
+			if !yield(e, err) {
+				return
+			}
+			if !e.Foreign && b.armed.CompareAndSwap(true, false) {
+				yield(revocation.Entry{}, pki.Errorf(pki.KindUnavailable, "read ledger", "broken off"))
+				return
+			}
+		}
 	}
 }
