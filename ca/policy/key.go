@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -202,24 +201,6 @@ func (t primeTables) roca(n *big.Int) bool {
 
 // WeakKeys are keys that must not be certified, by the SHA-256 of their SPKI or by pki.HashKeyMaterial, with the reason.
 type WeakKeys map[pki.KeyHash]string
-
-// OpenWeakKeys reads the list in a file; an empty path means none.
-func OpenWeakKeys(path string) (WeakKeys, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "%w", err).InField("weak_keys").
-			WithHint("put the file there, which is not in a backup, or leave weak_keys out of signet.yaml and certify weak keys")
-	}
-	defer f.Close()
-	weak, err := ReadWeakKeys(f)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "open weak keys", "%s: %w", path, err).InField("weak_keys")
-	}
-	return weak, nil
-}
 
 // ReadWeakKeys reads one key a line: 64 hexadecimal digits, optionally followed by the reason. Empty lines and lines that
 // begin with # do not count.

@@ -165,7 +165,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	weak, err := policy.OpenWeakKeys(s.config.WeakKeysPath())
+	weak, err := readWeakKeys(s.config.WeakKeysPath())
 	if err != nil {
 		return err
 	}
@@ -197,6 +197,24 @@ func canWait(err error) bool {
 		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !canWait(err) })
 	}
 	return pki.KindOf(err) == pki.KindUnavailable || errors.Is(err, ca.ErrKeyElsewhere)
+}
+
+// readWeakKeys reads the list in a file; an empty path means none.
+func readWeakKeys(path string) (policy.WeakKeys, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read weak keys", "%w", err).InField("weak_keys").
+			WithHint("put the file there, which is not in a backup, or leave weak_keys out of signet.yaml and certify weak keys")
+	}
+	defer f.Close()
+	weak, err := policy.ReadWeakKeys(f)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "open weak keys", "%s: %w", path, err).InField("weak_keys")
+	}
+	return weak, nil
 }
 
 // guard bounds and counts the use of the keys of a store.
