@@ -1,9 +1,12 @@
 package server_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -29,6 +32,28 @@ func TestAlertsNameMetrics(t *testing.T) {
 			t.Errorf("docs/alerts.yaml speaks of %s, which no server exports", name)
 		}
 	}
+}
+
+// TestInteropPrometheus has Prometheus judge what its users are given: the rules fire as their own tests say, and it finds no fault with
+// the names, types and help of what a server exports.
+func TestInteropPrometheus(t *testing.T) {
+	promtool := func(stdin []byte, args ...string) {
+		t.Helper()
+		cmd := exec.Command("promtool", args...)
+		cmd.Dir, cmd.Stdin = "../../docs", bytes.NewReader(stdin)
+		if said, err := cmd.CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
+			t.Fatalf("%v: run scripts/test interop, which brings it, or install Debian's package prometheus", err)
+		} else if err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, said)
+		}
+	}
+	promtool(nil, "check", "rules", "alerts.yaml")
+	promtool(nil, "test", "rules", "alerts_test.yaml")
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		s.start(t)
+		promtool(get(t, "http://"+s.addresses.Ops+"/metrics"), "check", "metrics")
+	})
 }
 
 // Nobody is alarmed by a list that shall end: after the last one of a week there is no other.

@@ -46,7 +46,7 @@ var metrics = struct {
 	ocspKept:        describe("ocsp_kept_responses", "Signed responses in memory."),
 	ocspWaiting:     describe("ocsp_waiting", "Requests that wait for a signature."),
 	crlNext:         describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale. None once the last list of a week was made.", "list"),
-	crlCount:        describe("crl_count", "Lists under this name: 1, or the shards of a week.", "list"),
+	crlCount:        describe("crls", "Lists under this name: 1, or the shards of a week.", "list"),
 	crlEntries:      describe("crl_entries", "Their entries.", "list"),
 	crlSize:         describe("crl_bytes", "Their octets.", "list"),
 	crlFail:         describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),

@@ -53,6 +53,21 @@ bring_node() {
   PATH=$(echo "$work"/judges/node_modules/node-*/bin):$PATH
 }
 
+# bring_promtool puts Prometheus's checker in PATH, for this run. Debian has it beside the server, which nobody here wants to run: so the
+# package is unpacked and not installed.
+bring_promtool() {
+  command -v promtool >/dev/null 2>&1 && return
+  command -v apt-get >/dev/null 2>&1 || { echo "promtool is missing: it comes with Prometheus" >&2; exit 1; }
+  echo "bringing: promtool, from the package prometheus"
+  mkdir "$work/prometheus"
+  (
+    cd "$work/prometheus"
+    apt-get download -qq prometheus >/dev/null 2>&1 || { [ "$(id -u)" != 0 ] || apt-get update -qq; apt-get download -qq prometheus >/dev/null; }
+    dpkg-deb -x prometheus_*.deb .
+  )
+  PATH=$work/prometheus/usr/bin:$PATH
+}
+
 # install_missing SCRIPT: installs what need remembered where that can be done, and says what to install elsewhere.
 install_missing() {
   [ ${#missing[@]} -eq 0 ] && return
