@@ -59,18 +59,24 @@ func (a *Authority) try(ctx context.Context, grant auth.Grant, request Request) 
 	if err != nil {
 		return Trial{}, err
 	}
-	rules, err := a.rulesOf(d.profile)
-	if err != nil {
-		return Trial{}, err
-	}
-	position := pki.Position{Epoch: d.epoch}
-	if _, err := d.lint(rules, o.self, pki.NewSerial(pki.RangeKey{}, d.issuer.KeyHash, position), position, d.issuer.BaseURL); err != nil {
+	if err := a.lintTrial(o, d); err != nil {
 		return Trial{}, err
 	}
 	return Trial{
 		Profile: d.profile.Name, Issuer: d.issuer.ID, Subject: d.subject.text, Names: d.names, KeyHash: d.keyHash,
 		NotBefore: d.notBefore, NotAfter: d.notAfter,
 	}, nil
+}
+
+// lintTrial lints a draft as it would be encoded, with a serial that nobody will have.
+func (a *Authority) lintTrial(o order, d *draft) error {
+	rules, err := a.rulesOf(d.profile)
+	if err != nil {
+		return err
+	}
+	position := pki.Position{Epoch: d.epoch}
+	_, err = d.lint(rules, o.self, pki.NewSerial(pki.RangeKey{}, d.issuer.KeyHash, position), position, d.issuer.BaseURL)
+	return err
 }
 
 // admitted is a request that may be asked by its caller, without a word on approval.

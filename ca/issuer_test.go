@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"math/big"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -44,7 +45,9 @@ func newIssuer(label, name string, parent ca.Issuer) ca.NewIssuer {
 
 func TestIssuersAreCreatedOnce(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		w := newTown(t, s)
+		ring := &keyring{opened: make(map[string]*keys.Key)}
+		w := newTownWith(t, s, ring)
+		elsewhere := w.instance(s)
 		root, issuing := parse(t, w.root.Certificates[0].DER), parse(t, w.issuing.Certificates[0].DER)
 		if err := issuing.CheckSignatureFrom(root); err != nil {
 			t.Error(err)
@@ -78,16 +81,22 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 			{"no such parent", newIssuer("other", "Other", ca.Issuer{ID: pki.IssuerID{1}}), pki.KindNotFound, "issuer"},
 			{"below path length 0", newIssuer("below", "Below", w.issuing), pki.KindRefused, "issuer"},
 			{"longer than the root", ca.NewIssuer{Label: "long", Subject: ca.Subject{CommonName: "Long"}, BaseURL: "http://x", Parent: w.root.ID, Lifetime: 21 * 365 * 24 * time.Hour}, pki.KindRefused, "lifetime"},
+			{"a root of more than 40 years", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Lifetime: 41 * 365 * 24 * time.Hour}, pki.KindRefused, "lifetime"},
+			{"a root that has ended", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Lifetime: -time.Hour}, pki.KindRefused, "lifetime"},
+			{"a root against a rule of zlint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Permitted: profile.SubtreesConfig{URI: []string{"internal"}}}, pki.KindRefused, ""},
+			{"a CA against a rule of zlint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Parent: w.root.ID, Permitted: profile.SubtreesConfig{URI: []string{"internal"}}}, pki.KindRefused, ""},
+			{"nobody to succeed", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Succeeds: pki.IssuerID{1}}, pki.KindNotFound, "succeeds"},
+			{"no name, off-line", ca.NewIssuer{Label: "other", BaseURL: "http://x", Offline: true}, pki.KindRefused, "subject.common_name"},
 			{"a bad constraint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Permitted: profile.SubtreesConfig{DNS: []string{".x"}}}, pki.KindInvalid, "permitted"},
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
 				_, err := w.CreateIssuer(t.Context(), w.manage(), test.n)
 				wantError(t, err, test.kind, test.field)
+				if left := w.Issuers(); len(left) != 2 || len(ring.opened) != 2 {
+					t.Errorf("what was refused left something behind: %d issuers, %d keys; want 2", len(left), len(ring.opened))
+				}
 			})
-		}
-		if left := w.Issuers(); len(left) != 2 {
-			t.Errorf("what was refused left an issuer behind: %s", left[2].Label)
 		}
 		if _, err := w.CreateIssuer(t.Context(), w.grant(web, auth.ActionIssue, "server"), newIssuer("other", "Other", w.root)); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("a requester makes an issuer: %v", err)
@@ -98,6 +107,10 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		above, err := w.CreateIssuer(t.Context(), w.manage(), middle)
 		if err != nil {
 			t.Fatal(err)
+		}
+		_, err = elsewhere.CreateIssuer(t.Context(), w.manage(), newIssuer("unlike", "Middle", w.root)) // it has not heard of that one
+		if wantError(t, err, pki.KindConflict, "subject"); len(ring.opened) != 3 {
+			t.Errorf("another instance, which was refused, left a key behind: %d, want 3", len(ring.opened))
 		}
 		below := newIssuer("below", "Below", above)
 		below.PathLength = new(1)
@@ -114,7 +127,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		}
 
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "profile/issuing-ca"}, 0, 1000)
-		if err != nil || len(events) != 4 || events[1].Outcome != audit.Refused || !strings.Contains(events[1].Detail["error"], "path length is 0") {
+		if err != nil || len(events) != 5 || events[1].Outcome != audit.Refused || !strings.Contains(events[1].Detail["error"], "path length is 0") {
 			t.Errorf("of what was refused the audit log says %+v, %v", events, err)
 		}
 		if events, err = s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.certificate"}, 0, 1000); err != nil {
@@ -765,5 +778,66 @@ func TestACAIsAdopted(t *testing.T) {
 	_, err = w.AdoptIssuer(t.Context(), w.manage(), "again", "memory:old", "http://pki.test", der, nil)
 	if pki.KindOf(err) != pki.KindConflict {
 		t.Errorf("adopted twice: %v", err)
+	}
+}
+
+// The successor of a CA that another program made has the same name constraints, in a spelling that is refused of anybody else.
+func TestASuccessorHasTheSameConstraints(t *testing.T) {
+	ring := &keyring{opened: make(map[string]*keys.Key)}
+	w := newTownWith(t, testdb.SQLite(t), ring)
+	signer := newKey(t)
+	ring.opened["memory:narrow"] = &keys.Key{Signer: signer, URI: "memory:narrow", Secret: pki.SerialSecret{1}}
+	network := func(text string) []*net.IPNet {
+		_, n, err := net.ParseCIDR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*net.IPNet{n}
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Narrow"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{7, 7},
+		PermittedDNSDomains: []string{".Example.COM", "example.net"}, PermittedIPRanges: network("10.0.0.0/8"), PermittedEmailAddresses: []string{"Root@example.com"}, PermittedURIDomains: []string{".example.com"},
+		ExcludedDNSDomains: []string{".bad.Example.COM"}, ExcludedIPRanges: network("10.1.0.0/16"), ExcludedEmailAddresses: []string{"example.net"}, ExcludedURIDomains: []string{"bad.example.com"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.AdoptIssuer(t.Context(), w.manage(), "narrow", "memory:narrow", "http://pki.test", der, nil); err != nil {
+		t.Fatal(err)
+	}
+	like := func() ca.NewIssuer {
+		n := newIssuer("narrow-2", "Narrow 2", w.root)
+		n.Permitted = profile.SubtreesConfig{DNS: []string{".Example.COM", "example.net"}, IP: []string{"10.0.0.0/8"}, Email: []string{"Root@example.com"}, URI: []string{".example.com"}}
+		n.Excluded = profile.SubtreesConfig{DNS: []string{".bad.Example.COM"}, IP: []string{"10.1.0.0/16"}, Email: []string{"example.net"}, URI: []string{"bad.example.com"}}
+		return n
+	}
+	for what, change := range map[string]func(*ca.NewIssuer){
+		"less":                      func(n *ca.NewIssuer) { n.Excluded = profile.SubtreesConfig{} },
+		"another permitted host":    func(n *ca.NewIssuer) { n.Permitted.DNS[1] = "example.org" },
+		"another permitted address": func(n *ca.NewIssuer) { n.Permitted.IP[0] = "10.0.0.0/7" },
+		"another permitted mailbox": func(n *ca.NewIssuer) { n.Permitted.Email[0] = "root@example.com" },
+		"another permitted URI":     func(n *ca.NewIssuer) { n.Permitted.URI[0] = "example.com" },
+		"one excluded host more":    func(n *ca.NewIssuer) { n.Excluded.DNS = append(n.Excluded.DNS, "example.org") },
+		"one excluded address less": func(n *ca.NewIssuer) { n.Excluded.IP = nil },
+		"another excluded mailbox":  func(n *ca.NewIssuer) { n.Excluded.Email[0] = ".example.net" },
+		"another excluded URI":      func(n *ca.NewIssuer) { n.Excluded.URI[0] = "example.com" },
+	} {
+		n := like()
+		change(&n)
+		_, err := w.CreateIssuer(t.Context(), w.manage(), n)
+		t.Run(what, func(t *testing.T) { wantError(t, err, pki.KindInvalid, "permitted") })
+	}
+	for _, parent := range []ca.Issuer{w.root, {}} { // below another, and a root
+		n := like()
+		n.Parent = parent.ID
+		n.Label, n.Subject.CommonName = n.Label+parent.Label, n.Subject.CommonName+parent.Label
+		c := parse(t, w.create(n).Certificates[0].DER)
+		if !c.PermittedDNSDomainsCritical || !slices.Equal(c.PermittedDNSDomains, template.PermittedDNSDomains) || !slices.Equal(c.PermittedEmailAddresses, template.PermittedEmailAddresses) ||
+			!slices.Equal(c.PermittedURIDomains, template.PermittedURIDomains) || len(c.PermittedIPRanges) != 1 || c.PermittedIPRanges[0].String() != "10.0.0.0/8" ||
+			!slices.Equal(c.ExcludedDNSDomains, template.ExcludedDNSDomains) || !slices.Equal(c.ExcludedEmailAddresses, template.ExcludedEmailAddresses) ||
+			!slices.Equal(c.ExcludedURIDomains, template.ExcludedURIDomains) || len(c.ExcludedIPRanges) != 1 || c.ExcludedIPRanges[0].String() != "10.1.0.0/16" {
+			t.Errorf("permitted %v %v %v %v, excluded %v %v %v %v", c.PermittedDNSDomains, c.PermittedIPRanges, c.PermittedEmailAddresses, c.PermittedURIDomains,
+				c.ExcludedDNSDomains, c.ExcludedIPRanges, c.ExcludedEmailAddresses, c.ExcludedURIDomains)
+		}
 	}
 }

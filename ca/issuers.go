@@ -336,7 +336,7 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	return k, nil
 }
 
-// constraintsOf collects the name constraints of a chain.
+// constraintsOf collects the name constraints of a chain, as they are written.
 func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 	var all []policy.Constraints
 	for _, der := range chain {
@@ -346,8 +346,8 @@ func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 		}
 		constraints := policy.Constraints{
 			Subject:   c.Subject.String(),
-			Permitted: profile.Subtrees{DNS: lower(c.PermittedDNSDomains), Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
-			Excluded:  profile.Subtrees{DNS: lower(c.ExcludedDNSDomains), Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
+			Permitted: profile.Subtrees{DNS: c.PermittedDNSDomains, Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
+			Excluded:  profile.Subtrees{DNS: c.ExcludedDNSDomains, Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
 		}
 		for _, n := range c.PermittedIPRanges {
 			constraints.Permitted.IP = append(constraints.Permitted.IP, prefixOf(n.IP, n.Mask))
@@ -360,14 +360,6 @@ func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 		}
 	}
 	return all, nil
-}
-
-func lower(names []string) []string {
-	var out []string
-	for _, name := range names {
-		out = append(out, strings.ToLower(name))
-	}
-	return out
 }
 
 func prefixOf(ip, mask []byte) netip.Prefix {

@@ -6,12 +6,14 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
@@ -39,51 +41,83 @@ const (
 	issuingProfile = "issuing-ca"
 )
 
-// CreateIssuer makes a key and an issuer. The grant must allow auth.ActionManage. If it breaks off after the key was
-// made, the same call takes it up again.
+// CreateIssuer makes a key and an issuer. The grant must allow auth.ActionManage. What is refused leaves no key behind.
+// If it breaks off after the key was made, the same call takes it up again.
 func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIssuer) (Issuer, error) {
 	const op = "create issuer"
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
-	p, err := issuerProfile(a.config.Profiles, &n)
+	if err := a.issuers.load(ctx); err != nil { // another instance may have taken the label or the name
+		return Issuer{}, err
+	}
+	p, err := issuerProfile(a.config.Profiles, &n, a.issuers.list())
 	if err != nil {
 		return Issuer{}, err
 	}
-	var parent Issuer
-	if !n.Parent.IsZero() && !n.Offline {
-		if parent, err = a.parentFor(ctx, n, p); err != nil { // before there is a key, and a name that is taken
+	name, err := subjectFor(p, n.Subject, nil)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if !n.Offline {
+		if err := a.rehearse(ctx, n, p, name); err != nil { // before there is a key, and a name that is taken
 			return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
 		}
 	}
-	issuer, err := a.pendingIssuer(ctx, grant, n, p)
+	issuer, err := a.pendingIssuer(ctx, grant, n, name)
 	if err != nil {
 		return Issuer{}, err
 	}
 	if n.Offline {
 		return issuer, nil
 	}
-	if n.Parent.IsZero() {
-		parent = issuer
+	parent := issuer
+	if !n.Parent.IsZero() {
+		if parent, err = a.issuers.find(n.Parent); err != nil {
+			return Issuer{}, err
+		}
 	}
 	return a.certify(ctx, grant, issuer, parent, p, n.Lifetime, true)
 }
 
-// parentFor finds the issuer above a new one, and refuses one that could not sign it.
-func (a *Authority) parentFor(ctx context.Context, n NewIssuer, p *profile.Profile) (Issuer, error) {
-	parent, err := a.issuers.find(n.Parent)
+// rehearse asks of the certificate of a new issuer everything that can be asked before its key is made. A key that is thrown
+// away stands for it.
+func (a *Authority) rehearse(ctx context.Context, n NewIssuer, p *profile.Profile, name subject) error {
+	signer, err := keys.Generate(keys.ECDSAP256)
 	if err != nil {
-		return Issuer{}, err
+		return pki.Errorf(pki.KindInternal, "create issuer", "%w", err)
 	}
-	key, _, err := a.engage(ctx, parent, p)
+	o := order{Request: Request{Lifetime: n.Lifetime}, profile: p, subject: name.der, self: n.Parent.IsZero()}
+	if o.self {
+		o.issuer, err = newRoot(&keys.Key{Signer: signer}, n, name)
+	} else {
+		var parent Issuer
+		if parent, err = a.issuers.find(n.Parent); err != nil {
+			return err
+		}
+		o.issuer, _, err = a.engage(ctx, parent, p)
+	}
 	if err != nil {
-		return Issuer{}, err
+		return err
 	}
-	if err := key.allowsBelow(p.CA); err != nil {
-		return Issuer{}, err
+	d, err := newDraft(o, &x509.CertificateRequest{PublicKey: signer.Public()}, a.config.Now())
+	if err != nil {
+		return err
 	}
-	trial := draft{profile: p, issuer: key}
-	return parent, trial.setValidity(order{Request: Request{Lifetime: n.Lifetime}}, a.config.Now())
+	if err := d.check(o.self, nil); err != nil {
+		return err
+	}
+	return a.lintTrial(o, d)
+}
+
+// newRoot is a root that has a key and is about to sign its own certificate.
+func newRoot(key *keys.Key, n NewIssuer, name subject) (*issuerKey, error) {
+	spki, _, err := splitSPKI(key.Public())
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "make root", "%w", err).InField("key")
+	}
+	hash := pki.HashSPKI(spki)
+	return newIssuerKey(Issuer{ID: hash.Issuer(), Label: n.Label, Subject: name.der, SPKI: spki, KeyHash: hash, BaseURL: n.BaseURL}, key)
 }
 
 // SetIssuerState disables, enables or retires an issuer. Its status information is served in every state. The grant
@@ -168,8 +202,8 @@ func (a *Authority) mayManage(op string, grant auth.Grant) error {
 	return nil
 }
 
-// issuerProfile narrows the built-in profile to what was asked for.
-func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error) {
+// issuerProfile narrows the built-in profile to what was asked for. known are the issuers that are there already.
+func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profile.Profile, error) {
 	const op = "create issuer"
 	if err := checkLabelAndURL(op, n.Label, n.BaseURL); err != nil {
 		return nil, err
@@ -193,6 +227,10 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error
 	}
 	copied := *p
 	copied.CA = &profile.CA{PathLength: length}
+	if like, ok := sameConstraints(n, known); ok {
+		copied.CA.Permitted, copied.CA.Excluded = like.Permitted, like.Excluded
+		return &copied, nil
+	}
 	for _, side := range []struct {
 		config profile.SubtreesConfig
 		dst    *profile.Subtrees
@@ -203,6 +241,32 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer) (*profile.Profile, error
 		}
 	}
 	return &copied, nil
+}
+
+// sameConstraints finds the name constraints that were asked for at an issuer that is there. A successor has them as they are, also
+// as another program wrote them and profile.ParseSubtrees would not.
+func sameConstraints(n *NewIssuer, known []Issuer) (policy.Constraints, bool) {
+	for _, issuer := range known {
+		present := issuer.certificate()
+		if present == nil {
+			continue
+		}
+		own, err := constraintsOf([][]byte{present.DER})
+		if err != nil {
+			continue // it cannot be like that one
+		}
+		for _, c := range own {
+			if saidAs(c.Permitted, n.Permitted) && saidAs(c.Excluded, n.Excluded) {
+				return c, true
+			}
+		}
+	}
+	return policy.Constraints{}, false
+}
+
+func saidAs(s profile.Subtrees, said profile.SubtreesConfig) bool {
+	return slices.Equal(s.DNS, said.DNS) && slices.Equal(s.Email, said.Email) && slices.Equal(s.URI, said.URI) &&
+		slices.EqualFunc(s.IP, said.IP, func(p netip.Prefix, text string) bool { return p.String() == text })
 }
 
 func checkLabelAndURL(op, label, baseURL string) error {
@@ -222,14 +286,10 @@ func checkBaseURL(op, baseURL string) error {
 }
 
 // pendingIssuer makes the key and the record, or finds those of a call that broke off.
-func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, p *profile.Profile) (Issuer, error) {
+func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject) (Issuer, error) {
 	const op = "create issuer"
-	subject, err := subjectFor(p, n.Subject, nil)
-	if err != nil {
-		return Issuer{}, err
-	}
 	for _, known := range a.issuers.list() {
-		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, subject.der) {
+		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, name.der) {
 			if known.Succeeds != n.Succeeds {
 				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
 					WithHint("signet issuer show %s says whom it succeeds; say the same again, or choose another label and name", n.Label)
@@ -239,7 +299,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 		if known.Label == n.Label {
 			return Issuer{}, pki.Errorf(pki.KindConflict, op, "there is an issuer %s already", n.Label).InField("label")
 		}
-		if bytes.Equal(known.Subject, subject.der) {
+		if bytes.Equal(known.Subject, name.der) {
 			return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s has this name already", known.Label).InField("subject").
 				WithHint("a new key needs a new name: add a number to the common name")
 		}
@@ -257,13 +317,13 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: subject.der}, key.Signer)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: name.der}, key.Signer)
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "make request: %w", err)
 	}
 	hash := pki.HashSPKI(spki)
 	issuer := Issuer{
-		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: subject.der, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
+		ID: hash.Issuer(), Label: n.Label, KeyURI: key.URI, Subject: name.der, SPKI: spki, KeyHash: hash, Visibility: n.Visibility,
 		BaseURL: n.BaseURL, CSR: csr, Succeeds: n.Succeeds, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
 	}
 	event := a.issuerEvent(grant, "issuer.create", issuer)

@@ -65,7 +65,7 @@ type Proposal struct {
 // ProposeRoot prepares the certificate of a root that signs itself. Of the description, Parent and Offline do not count.
 func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 	n.Parent, n.Offline = pki.IssuerID{}, false
-	p, err := issuerProfile(o.config.Profiles, &n)
+	p, err := issuerProfile(o.config.Profiles, &n, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +73,7 @@ func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	spki, _, err := splitSPKI(key.Public())
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "propose root", "%w", err).InField("key")
-	}
-	hash := pki.HashSPKI(spki)
-	root, err := newIssuerKey(Issuer{ID: hash.Issuer(), Label: n.Label, Subject: name.der, SPKI: spki, KeyHash: hash, BaseURL: n.BaseURL}, key)
+	root, err := newRoot(key, n, name)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +85,7 @@ func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 // length, constraints and lifetime from the description, whose other fields do not count.
 func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer) (*Proposal, error) {
 	n.Label, n.Offline, n.BaseURL = "below", true, parent.BaseURL
-	p, err := issuerProfile(o.config.Profiles, &n)
+	p, err := issuerProfile(o.config.Profiles, &n, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -89,9 +89,10 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 }
 
 // below reports whether a DNS name is the base or lies below it; "*.base" lies below base, and everything below the empty one. A leading period, which other
-// programs write, demands another label of what is permitted, as verifiers have it (decision 1260).
+// programs write, demands another label of what is permitted, as verifiers have it (decision 1260). The base may be of another's CA, in any case; the name is in
+// lower case.
 func below(name, base string, excluding bool) bool {
-	bare, dotted := strings.CutPrefix(base, ".")
+	bare, dotted := strings.CutPrefix(strings.ToLower(base), ".")
 	if base == "" || strings.HasSuffix(name, "."+bare) || name == bare && (excluding || !dotted) {
 		return true
 	}
