@@ -64,7 +64,6 @@ type inspection struct {
 	staple    []byte
 	name      string
 	resumed   bool
-	recheck   bool // of a connection that was accepted before: a staple is not expected
 }
 
 // Check judges a chain that has been verified up to its trust anchor: leaf first, anchor last. Signatures and names are

@@ -20,10 +20,8 @@ func (c *Checker) judge(s *subject) CertificateResult {
 	case refuted(result.Status): // what the authority says comes before what the certificate demands
 	case s.fault != nil:
 		result.Status, result.Err = pki.StatusInvalid, s.fault
-	case s.leaf && !s.recheck && mustStaple(s.cert):
-		if err := missingStaple(&result, s.resumed); err != nil {
-			result.Err = err
-		}
+	case s.leaf && mustStaple(s.cert):
+		result.Err = missingStaple(&result, s.resumed)
 	}
 	return result
 }
@@ -53,7 +51,7 @@ func fault(result *CertificateResult) error {
 	return &UnavailableError{Certificate: result.Certificate, Evidence: result.Evidence}
 }
 
-// missingStaple enforces RFC 7633, Section 4.2.3.1: a certificate that demands a stapled status is refused without a
+// missingStaple enforces RFC 7633, Section 4.2.3.1: a certificate that is not revoked and demands a stapled status is refused without a
 // good one, whatever the policy tolerates otherwise, since the authority and the server both promised it. A resumed
 // session has the staple of its first connection, which was accepted then: there it suffices that some source says good now.
 func missingStaple(result *CertificateResult, resumed bool) error {
@@ -73,23 +71,20 @@ func missingStaple(result *CertificateResult, resumed bool) error {
 
 // decide makes the decision of the whole chain.
 func (c *Checker) decide(r *Result) {
-	r.err, r.decision = nil, Accepted
-	reported := false
+	r.decision, r.err = Refused, c.refusal(r)
+	if r.err != nil {
+		return
+	}
+	r.decision = Accepted
 	for i := range r.Certificates {
 		result := &r.Certificates[i]
-		if result.Err != nil && result.Policy == ReportOnly {
-			reported = true
-			continue
+		if result.Err != nil { // which ReportOnly let pass
+			r.decision = AcceptedReportOnly
+			return
 		}
-		if result.Err == nil && !result.Status.Conclusive() && r.decision == Accepted {
+		if !result.Status.Conclusive() {
 			r.decision = AcceptedUnproved
 		}
-	}
-	if reported {
-		r.decision = AcceptedReportOnly
-	}
-	if err := c.refusal(r); err != nil {
-		r.decision, r.err = Refused, err
 	}
 }
 
@@ -108,7 +103,7 @@ func worst(certificates []CertificateResult, counts func(*CertificateResult) boo
 	var first error
 	for i := range certificates {
 		c := &certificates[i]
-		if c.Err == nil || !counts(c) {
+		if !counts(c) {
 			continue
 		}
 		if _, revoked := errors.AsType[*RevokedError](c.Err); revoked {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,11 +46,11 @@ type resumption struct {
 }
 
 func newResumption(t *testing.T, version uint16, side, source string) *resumption {
-	words := map[string]string{"staple": "nocdp noaia", "CRL": "noaia", "OCSP": "nocdp"}[source]
+	words := map[string]string{"staple": "nocdp noaia", "CRL": "noaia", "OCSP": "nocdp", "staple and CRL": "noaia muststaple"}[source]
 	p := handshaketest.New(t, "root -> int -> judged "+words+"; int -> peer")
 	r := &resumption{p: p, judged: p.Cert("judged"), checker: p.Checker(nil), source: source, side: side}
 	r.staple = func() []byte {
-		if source == "staple" {
+		if strings.HasPrefix(source, "staple") {
 			return r.judged.OCSP(handshaketest.OCSP{})
 		}
 		return nil

@@ -161,7 +161,7 @@ func (c *Checker) Recheck(ctx context.Context) {
 	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
 	round := &round{turns: make(map[string]*turn)}
 	for _, entry := range c.tracked.chains() {
-		round.chains = append(round.chains, inspection{chain: entry.chain, presented: entry.presented, recheck: true})
+		round.chains = append(round.chains, inspection{chain: entry.chain, presented: entry.presented})
 	}
 	var polls errgroup.Group
 	polls.SetLimit(maxPolls)
@@ -187,7 +187,8 @@ func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
 	c.closeRefuted(ctx, in)
 }
 
-// closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included.
+// closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included. That nobody tells a
+// status any more closes none, nor that there is no staple here for a certificate that demands one: it came with the handshake.
 func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
 	budget := budget{parent: ctx, length: c.config.Budget}
 	defer budget.end()
