@@ -57,8 +57,8 @@ func formFault(c *x509.Certificate) *fault {
 	nameless := bytes.Equal(c.RawSubject, emptySequence)
 	key, isRSA := c.PublicKey.(*rsa.PublicKey)
 	switch {
-	case hasMore(c): // Section 4.1.2.9
-		return faultf(ClassParse, "%.80q has extensions, and is of version %d", c.Subject, c.Version)
+	case beyondVersion(c) != "":
+		return faultf(ClassParse, "%.80q has %s, and is of version %d", c.Subject, beyondVersion(c), c.Version)
 	case constrains && !c.IsCA: // Section 4.2.1.10
 		return faultf(ClassPath, "%.80q has name constraints and is no authority", c.Subject)
 	case hasUsage(c) && c.KeyUsage == 0: // Section 4.2.1.3; crypto/x509 takes it for a key that may be used for everything
@@ -75,15 +75,25 @@ func formFault(c *x509.Certificate) *fault {
 	return nil
 }
 
-// hasMore reports whether a certificate has more than those of its version; crypto/x509 passes over it.
-func hasMore(c *x509.Certificate) bool {
+// beyondVersion names what a certificate has after its key and its version does not have there; crypto/x509 passes over it.
+func beyondVersion(c *x509.Certificate) string {
 	_, after, _ := bytes.Cut(c.RawTBSCertificate, c.RawSubjectPublicKeyInfo)
-	more := cryptobyte.String(after)
-	if c.Version == 2 { // unique identifiers, Section 4.1.2.8
-		more.SkipOptionalASN1(cryptobyteasn1.Tag(1).ContextSpecific())
-		more.SkipOptionalASN1(cryptobyteasn1.Tag(2).ContextSpecific())
+	rest := cryptobyte.String(after)
+	for tag := cryptobyteasn1.Tag(1); tag <= 2; tag++ {
+		if c.Version == 1 && rest.PeekASN1Tag(tag.ContextSpecific()) {
+			return "unique identifiers" // Section 4.1.2.8
+		}
+		rest.SkipOptionalASN1(tag.ContextSpecific())
 	}
-	return c.Version < 3 && !more.Empty()
+	extensions := cryptobyteasn1.Tag(3).ContextSpecific().Constructed()
+	if c.Version < 3 && rest.PeekASN1Tag(extensions) {
+		return "extensions" // Section 4.1.2.9
+	}
+	rest.SkipOptionalASN1(extensions)
+	if !rest.Empty() {
+		return "something that no certificate has" // Section 4.1: a TBSCertificate ends here
+	}
+	return ""
 }
 
 var emptySequence = []byte{0x30, 0}

@@ -5,12 +5,13 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"strings"
 	"testing"
+	"time"
 
 	"signet.example/signet/handshake/verify"
 )
@@ -77,26 +78,56 @@ func TestForm(t *testing.T) {
 	}
 }
 
-// TestVersions: extensions are of version 3 (RFC 5280, Section 4.1.2.9); crypto/x509 passes over those of older ones.
+// TestVersions: unique identifiers are of version 2, extensions of version 3, and nothing follows (RFC 5280, Sections 4.1, 4.1.2.8 and
+// 4.1.2.9); crypto/x509 passes over what is there too much.
 func TestVersions(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
 	leaf := issue(t, "leaf", root, false, nil)
-	version := func(v byte) []byte { return []byte{0xa0, 3, 2, 1, v} }
-	for v, class := range []verify.Class{verify.ClassParse, verify.ClassParse, ""} {
-		tbs := bytes.Replace(leaf.RawTBSCertificate, version(2), version(byte(v)), 1)
-		sum := sha256.Sum256(tbs)
-		signature, err := root.key.Sign(rand.Reader, sum[:], crypto.SHA256)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ecdsaWithSHA256 := element(0x30, element(6, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2)...)
-		cert, err := verify.ParseCertificate(long(t, 0x30, tbs, ecdsaWithSHA256, long(t, 3, []byte{0}, signature)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		expectPath(t, class, &entity{Certificate: cert}, []*entity{root})
+	upToKey, extensions, _ := bytes.Cut(leaf.RawTBSCertificate[4:], leaf.RawSubjectPublicKeyInfo) // without tag and length
+	upToKey = append(upToKey[len(version(2)):len(upToKey):len(upToKey)], leaf.RawSubjectPublicKeyInfo...)
+	byIssuer, bySubject := element(0x81, 0, 0x55), element(0x82, 0, 0x55)
+	const tooMuch = "has something that no certificate has"
+	for _, tt := range []struct {
+		name    string
+		version byte
+		rest    [][]byte
+		detail  string
+	}{
+		{"1", 0, nil, ""},
+		{"1 with an identifier of the issuer", 0, [][]byte{byIssuer}, "has unique identifiers, and is of version 1"},
+		{"1 with an identifier of the subject", 0, [][]byte{bySubject}, "has unique identifiers, and is of version 1"},
+		{"1 with extensions", 0, [][]byte{extensions}, "has extensions, and is of version 1"},
+		{"1 with something", 0, [][]byte{{5, 0}}, tooMuch},
+		{"2", 1, nil, ""},
+		{"2 with identifiers", 1, [][]byte{byIssuer, bySubject}, ""},
+		{"2 with one identifier", 1, [][]byte{bySubject}, ""},
+		{"2 with extensions", 1, [][]byte{bySubject, extensions}, "has extensions, and is of version 2"},
+		{"2 with identifiers in the wrong order", 1, [][]byte{bySubject, byIssuer}, tooMuch},
+		{"3", 2, [][]byte{extensions}, ""},
+		{"3 with identifiers", 2, [][]byte{byIssuer, bySubject, extensions}, ""},
+		{"3 with extensions twice", 2, [][]byte{extensions, extensions}, tooMuch},
+		{"3 with something", 2, [][]byte{extensions, {5, 0}}, tooMuch},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tbs := long(t, 0x30, version(tt.version), upToKey, bytes.Join(tt.rest, nil))
+			cert, err := verify.ParseCertificate(resign(t, tbs, leaf, root))
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := &verify.Case{Kind: verify.KindChain, Roots: ders(root), Leaf: cert.Raw, Time: now.Format(time.RFC3339), EKU: "any"}
+			if tt.detail == "" {
+				expect(t, q, verify.Accept, "")
+				return
+			}
+			if got := expect(t, q, verify.Reject, verify.ClassParse); !strings.Contains(got.Detail, tt.detail) {
+				t.Errorf("%s, want %s", got.Detail, tt.detail)
+			}
+		})
 	}
 }
+
+// version is the field of a certificate; that of version 1 is written out, against DER, and read all the same.
+func version(v byte) []byte { return []byte{0xa0, 3, 2, 1, v} }
 
 // TestShortKeys: an RSA key that can be broken proves nothing, whoever has signed it.
 func TestShortKeys(t *testing.T) {
