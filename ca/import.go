@@ -200,8 +200,8 @@ func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
 	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, refuse("certificate", "it is not the certificate of a CA")
 	}
-	if len(certificate.UnhandledCriticalExtensions) > 0 {
-		return nil, refuse("certificate", "it has a critical extension that Signet does not enforce: %s", certificate.UnhandledCriticalExtensions[0])
+	if err := checkCritical("certificate", certificate); err != nil {
+		return nil, err
 	}
 	below := certificate
 	for i, der := range chain {
@@ -212,12 +212,24 @@ func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
 		if err := below.CheckSignatureFrom(above); err != nil || !bytes.Equal(below.RawIssuer, above.RawSubject) {
 			return nil, refuse("chain", "certificate %d did not sign the one before it", i)
 		}
+		if err := checkCritical("chain", above); err != nil {
+			return nil, err
+		}
 		below = above
 	}
 	if err := below.CheckSignatureFrom(below); err != nil {
 		return nil, refuse("chain", "it does not end in a self-signed root").WithHint("append the certificates up to the root, nearest first")
 	}
 	return certificate, nil
+}
+
+// checkCritical refuses what restricts certificates below it in a way that is not enforced here: they would be issued, and verifiers would
+// refuse them.
+func checkCritical(field string, c *x509.Certificate) error {
+	if len(c.UnhandledCriticalExtensions) > 0 {
+		return refuse(field, "%s has a critical extension that Signet does not enforce: %s", c.Subject, c.UnhandledCriticalExtensions[0])
+	}
+	return nil
 }
 
 // owner finds the issuer that has both the name and the key of a certificate.

@@ -618,6 +618,17 @@ func TestAnOfflineRoot(t *testing.T) {
 		root := self("Off-line Root", 4000, nil, rootKey.Public(), rootKey, nil, true)
 		parent := parse(t, root)
 		good := self("", 2000, parent, request.PublicKey, rootKey, request.RawSubject, true)
+		// What restricts those below it and is not enforced here, on the certificate or above it.
+		strict := func(key crypto.PublicKey, subject []byte, parent *x509.Certificate, signer crypto.Signer) []byte {
+			der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(78), Subject: pkix.Name{CommonName: "Strict"}, RawSubject: subject, NotBefore: w.clock.Now(), NotAfter: w.clock.Now().Add(time.Hour),
+				IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, ExtraExtensions: []pkix.Extension{{Id: []int{1, 3, 6, 1, 4, 1, 55555, 1}, Critical: true, Value: []byte{5, 0}}}}, parent, key, signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return der
+		}
+		between := newKey(t)
+		above := strict(between.Public(), nil, parent, rootKey)
 		tests := []struct {
 			name  string
 			der   []byte
@@ -632,6 +643,8 @@ func TestAnOfflineRoot(t *testing.T) {
 			{"another key", self("", 2000, parent, newKey(t).Public(), rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "certificate"},
 			{"a stranger", self("Stranger", 2000, parent, newKey(t).Public(), rootKey, nil, true), [][]byte{root}, pki.KindNotFound, "certificate"},
 			{"garbage", []byte("x"), [][]byte{root}, pki.KindInvalid, "certificate"},
+			{"a critical extension", strict(request.PublicKey, request.RawSubject, parent, rootKey), [][]byte{root}, pki.KindRefused, "certificate"},
+			{"a critical extension above", self("", 2000, parse(t, above), request.PublicKey, between, request.RawSubject, true), [][]byte{above, root}, pki.KindRefused, "chain"},
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {

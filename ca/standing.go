@@ -44,12 +44,16 @@ func linksOfChain(ders [][]byte) ([]link, error) {
 	}
 	var links []link
 	for i, c := range chain {
-		above := chain[min(i+1, len(chain)-1)] // a root signed itself
 		if serial, err := pki.SerialFromBig(c.SerialNumber); err == nil {
-			links = append(links, link{issuer: pki.HashSPKI(above.RawSubjectPublicKeyInfo).Issuer(), serial: serial, own: i == 0})
+			links = append(links, link{issuer: signerIn(chain, i), serial: serial, own: i == 0})
 		}
 	}
 	return links, nil
+}
+
+// signerIn is who signed one certificate of a chain that ends in a root, which signed itself.
+func signerIn(chain []*x509.Certificate, i int) pki.IssuerID {
+	return pki.HashSPKI(chain[min(i+1, len(chain)-1)].RawSubjectPublicKeyInfo).Issuer()
 }
 
 func parseAll(ders [][]byte) ([]*x509.Certificate, error) {
@@ -119,6 +123,51 @@ func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	return a.standing(ctx, issuer, links)
 }
 
+// CertificatesInForce returns every certificate of the issuers, and those above them, less what is revoked or on hold by the ledger and
+// those whose key was reported as compromised: no ledger of ours has what another authority signed. Whoever has the key of such an
+// authority could give anybody a serial number that is in force. An error: it cannot be told now.
+func (a *Authority) CertificatesInForce(ctx context.Context, issuers []Issuer) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for _, issuer := range issuers {
+		for _, own := range issuer.Certificates {
+			chain, err := parseAll(append([][]byte{own.DER}, own.Chain...))
+			if err != nil {
+				return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "issuer %s: %w", issuer.Label, err)
+			}
+			for i, c := range chain {
+				in, err := a.inForce(ctx, c, signerIn(chain, i))
+				if err != nil {
+					return nil, err
+				}
+				if in {
+					all = append(all, c)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+func (a *Authority) inForce(ctx context.Context, c *x509.Certificate, signer pki.IssuerID) (bool, error) {
+	if a.KeyBlocked(pki.HashSPKI(c.RawSubjectPublicKeyInfo)) {
+		return false, nil
+	}
+	serial, err := pki.SerialFromBig(c.SerialNumber)
+	if err != nil || a.config.Status == nil {
+		return true, nil // another authority's, which no ledger of ours can hold
+	}
+	status, _, err := a.config.Status.StatusOf(ctx, signer, serial)
+	return status != pki.StatusRevoked, err
+}
+
+// KeyBlocked reports whether a key was reported as compromised, as far as is known here: what another instance blocked is known two seconds
+// later at most. The hash is of the SubjectPublicKeyInfo or of the key material.
+func (a *Authority) KeyBlocked(hash pki.KeyHash) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.blocked[hash]
+}
+
 // ErrOnHold is of what may be released again: trying later is not in vain.
 var ErrOnHold = errors.New("on hold")
 
@@ -143,10 +192,7 @@ func (a *Authority) couldSign(ctx context.Context, issuer Issuer) bool {
 
 func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) error {
 	const op = "use issuer"
-	a.mu.RLock()
-	blocked := a.blocked[issuer.KeyHash]
-	a.mu.RUnlock()
-	if blocked {
+	if a.KeyBlocked(issuer.KeyHash) {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "the key of issuer %s is blocked: it was reported as compromised", issuer.Label).InField("issuer").
 			WithHint("%s", replace(issuer))
 	}

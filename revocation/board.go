@@ -14,7 +14,7 @@ type BoardConfig struct {
 	Store    Progress   // required
 	Instance InstanceID // required: tells this process from others
 
-	// Products gives, by name ("crl", "ocsp", "filter"), the sequence that each product of this instance has reached.
+	// Products gives, by name ("crl", "ocsp"), the sequence that each product of this instance has reached.
 	// The functions must be cheap and safe for concurrent use.
 	Products map[string]func() uint64
 

@@ -1,5 +1,5 @@
 // Package revocation is the only writer of a certificate's status. Every change is an entry of one append-only, totally
-// ordered ledger; what CRL, OCSP and filter say are functions of (ledger prefix, clock).
+// ordered ledger; what CRL and OCSP say are functions of (ledger prefix, clock).
 //
 //   - Ledger changes status: Revoke, ChangeReason, Hold, Release, Import, Learn, BlockKey.
 //   - Universe follows the ledger in memory and answers for serials: Lookup. Publishers read a Scope of it and are

@@ -140,7 +140,7 @@ type InstanceID [16]byte
 // ProductProgress is one report.
 type ProductProgress struct {
 	Instance InstanceID
-	Product  string // "universe", "crl", "ocsp", "filter"
+	Product  string // "crl", "ocsp"
 	Seq      uint64
 	At       time.Time
 }

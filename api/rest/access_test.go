@@ -3,7 +3,9 @@ package rest_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -190,6 +192,59 @@ func TestClientCertificates(t *testing.T) {
 	}
 	h.later(2 * time.Second) // what was proved is remembered for one
 	refused("a client certificate below a revoked authority", "", late)
+}
+
+// TestClientsOfAStolenAuthority: what another authority certified no ledger of ours can revoke; that its key is blocked is enough.
+func TestClientsOfAStolenAuthority(t *testing.T) {
+	h := newHouse(t)
+	root := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	waiting, err := root.CreateIssuer(t.Context(), client.NewIssuer{Label: "waiting", Subject: client.Subject{CommonName: "Waiting CA"}, BaseURL: "http://pki.test", Offline: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(waiting.CSRPEM))
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := newAuthority(t, "Parent elsewhere")
+	signed := parent.sign(t, &x509.Certificate{SerialNumber: big.NewInt(9), RawSubject: request.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, request.PublicKey)
+	if _, err := root.ImportIssuerCertificate(t.Context(), pemText(t, "CERTIFICATE", signed.Raw, nil)+pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor, Issuer: waiting.ID,
+		Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	key, csr := csr(t)
+	issued, err := root.Issue(t.Context(), client.IssueRequest{CSR: csr, Profile: "client", Identifiers: []string{"agent.example"}, Issuer: waiting.ID, Lifetime: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := &tls.Certificate{Certificate: [][]byte{issued.Certificate.DER}, PrivateKey: key}
+	checked := func(what string, der []byte, want client.Verdict) {
+		t.Helper()
+		if found, err := root.Check(t.Context(), der, time.Time{}); err != nil || found.Verdict != want {
+			t.Errorf("%s: %+v, %v, want %s", what, found, err, want)
+		}
+	}
+	if _, err := h.grpc("", good).WhoAmI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	checked("below it", good.Certificate[0], client.VerdictInForce)
+	checked("itself", signed.Raw, client.VerdictUnknownIssuer) // the parent is not of this server
+
+	if blocked, err := root.BlockKey(t.Context(), client.BlockRequest{CertificatePEM: pemText(t, "CERTIFICATE", signed.Raw, nil), Comment: "stolen"}); err != nil || blocked.Revoked != 0 {
+		t.Fatalf("%+v, %v", blocked, err)
+	}
+	if err := h.authority.StandingByNow(t.Context(), waiting.ID); pki.KindOf(err) != pki.KindFailedPrecondition { // what its background does every two seconds
+		t.Errorf("its standing: %v", err)
+	}
+	checked("below a stolen authority", good.Certificate[0], client.VerdictRevoked)
+	h.later(2 * time.Second) // what was proved is remembered for one
+	h.both(t, "a client certificate below a stolen authority", "", good, func(c *client.Client) error { _, err := c.WhoAmI(t.Context()); return err },
+		http.MethodGet, "/v1/whoami", "", pki.KindUnauthenticated, http.StatusUnauthorized, "")
 }
 
 func TestWrongRole(t *testing.T) {

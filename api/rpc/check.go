@@ -61,6 +61,7 @@ func (c *check) run(ctx context.Context) {
 		return
 	}
 	c.ledger(ctx)
+	c.key()
 	c.record(ctx)
 	c.validity()
 	c.authorities(ctx)
@@ -142,6 +143,19 @@ func (c *check) ledger(ctx context.Context) {
 	default:
 		c.found("ledger", false, "the status is %s", c.status.Status)
 	}
+}
+
+// key looks whether the key was reported as compromised. The certificates with it that were issued here are revoked; of an authority that
+// another one certified only this tells.
+func (c *check) key() {
+	if c.blocked(c.certificate) {
+		c.found("key", false, "its key is blocked: it was reported as compromised")
+		c.decide(signetv1.Verdict_VERDICT_REVOKED, "its key was reported as compromised")
+	}
+}
+
+func (c *check) blocked(certificate *x509.Certificate) bool {
+	return c.api.config.Authority.KeyBlocked(pki.HashSPKI(certificate.RawSubjectPublicKeyInfo))
 }
 
 // record compares with what was recorded when the certificate was issued.
@@ -240,6 +254,11 @@ func (c *check) authorities(ctx context.Context) {
 		if c.at.After(authority.NotAfter) || c.at.Before(authority.NotBefore) {
 			c.found("chain", false, "%s is valid from %s to %s", authority.Subject, authority.NotBefore.Format(time.RFC3339), authority.NotAfter.Format(time.RFC3339))
 			c.decide(signetv1.Verdict_VERDICT_EXPIRED, "the certificate of %s is not valid at the time asked about", authority.Subject)
+			continue
+		}
+		if c.blocked(authority) {
+			c.found("chain", false, "the key of %s is blocked: it was reported as compromised", authority.Subject)
+			c.decide(signetv1.Verdict_VERDICT_REVOKED, "the key of its issuer %s was reported as compromised", authority.Subject)
 			continue
 		}
 		c.authority(ctx, authority)

@@ -29,8 +29,8 @@ import (
 	"signet.example/signet/revocation"
 )
 
-// issuerService implements signetv1.IssuerServiceServer. Issuers and their lists are public: every credential may read
-// them.
+// issuerService implements signetv1.IssuerServiceServer. Issuers and their lists are public: every credential that may read
+// anything may read them.
 type issuerService struct {
 	signetv1.UnimplementedIssuerServiceServer
 	api *API

@@ -108,7 +108,7 @@ func (s *issuerService) GetIssuerBundle(ctx context.Context, m *signetv1.GetIssu
 		}
 		at = m.GetAt().AsTime()
 	}
-	pool, err := CertificatesInForce(ctx, s.api.config.Authority.Issuers(), s.api.config.Universe)
+	pool, err := s.api.config.Authority.CertificatesInForce(ctx, s.api.config.Authority.Issuers())
 	if err != nil {
 		return nil, err
 	}

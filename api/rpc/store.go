@@ -64,44 +64,9 @@ type ClientCertificates struct {
 	Universe  *revocation.Universe
 }
 
-// IssuerCertificates implements auth.Issuers: what CertificatesInForce gives.
+// IssuerCertificates implements auth.Issuers.
 func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error) {
-	return CertificatesInForce(ctx, c.Authority.Issuers(), c.Universe)
-}
-
-// CertificatesInForce returns every certificate of every issuer, and those above them, less what an issuer of ours revoked.
-func CertificatesInForce(ctx context.Context, issuers []ca.Issuer, universe *revocation.Universe) ([]*x509.Certificate, error) {
-	var all []*x509.Certificate
-	for _, issuer := range issuers {
-		for _, certificate := range issuer.Certificates {
-			for _, der := range append([][]byte{certificate.DER}, certificate.Chain...) {
-				parsed, err := x509.ParseCertificate(der)
-				if err != nil {
-					return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "%w", err)
-				}
-				revoked, err := revokedAuthority(ctx, issuers, universe, parsed)
-				if err != nil {
-					return nil, err
-				}
-				if !revoked {
-					all = append(all, parsed)
-				}
-			}
-		}
-	}
-	return all, nil
-}
-
-// revokedAuthority reports whether an issuer of ours has revoked the certificate of an authority; a root is its own issuer. Whoever has
-// the key of such an authority can give a client a serial number that is in force.
-func revokedAuthority(ctx context.Context, issuers []ca.Issuer, universe *revocation.Universe, authority *x509.Certificate) (bool, error) {
-	above, signed := signer(issuers, authority)
-	serial, err := pki.SerialFromBig(authority.SerialNumber)
-	if !signed || err != nil {
-		return false, nil // another authority's to say
-	}
-	answer, err := universe.Lookup(ctx, above.ID, serial)
-	return answer.Status == pki.StatusRevoked, err
+	return c.Authority.CertificatesInForce(ctx, c.Authority.Issuers())
 }
 
 // CertificateStatus implements auth.Status.

@@ -54,9 +54,10 @@ type Authenticator struct {
 	forgotten  uint64                       // counts Forget: what was read before one is not remembered after it
 }
 
-// memory is what a caller proved a moment ago.
+// memory is what a caller proved a moment ago, or failed to.
 type memory struct {
 	credential Credential
+	refused    error        // of a client certificate that proves nothing: a stranger must not have the same signatures verified with every call
 	issuer     pki.IssuerID // client certificates only, and so are the next two
 	serial     pki.Serial
 	notAfter   time.Time
@@ -129,9 +130,15 @@ func (a *Authenticator) Certificate(ctx context.Context, presented []*x509.Certi
 	m, ok, age := a.recall(fingerprint)
 	if !ok {
 		var err error
-		if m, err = a.prove(ctx, leaf); err != nil {
+		if m, err = a.prove(ctx, leaf); pki.KindOf(err) == pki.KindUnauthenticated {
+			m = memory{refused: err}
+			a.remember(fingerprint, m, age)
+		} else if err != nil {
 			return Principal{}, err
 		}
+	}
+	if m.refused != nil {
+		return Principal{}, m.refused
 	}
 	now := a.config.Now()
 	if now.After(m.notAfter) {
@@ -278,13 +285,13 @@ func identifiers(leaf *x509.Certificate) []pki.Identifier {
 	return names
 }
 
-// Forget makes the next call with a credential ask the store again.
+// Forget makes the next call with a credential ask the store again; and with certificates that were refused, which may belong to it now.
 func (a *Authenticator) Forget(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.forgotten++
 	for key, m := range a.remembered {
-		if m.credential.Name == name {
+		if m.credential.Name == name || m.refused != nil {
 			delete(a.remembered, key)
 		}
 	}

@@ -30,6 +30,7 @@ type authority struct {
 	status        map[pki.Serial]pki.Status
 	statusErr     error
 	serial        int64
+	asked         int // for the certificates that count
 }
 
 var start = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -69,6 +70,7 @@ func newAuthority(t *testing.T) *authority {
 }
 
 func (a *authority) IssuerCertificates(context.Context) ([]*x509.Certificate, error) {
+	a.asked++
 	return []*x509.Certificate{a.root, a.issuing}, nil
 }
 
@@ -349,6 +351,30 @@ func TestClientCertificate(t *testing.T) {
 }
 
 // Only what signs itself is an anchor: an authority whose root is not known certifies nobody.
+// TestStrangerIsRemembered: whoever is refused has its signatures verified once a second, however often it calls; and is let in at once
+// when its credential is made.
+func TestStrangerIsRemembered(t *testing.T) {
+	h := newHouse(t)
+	leaf := h.ca.client(t, nil)
+	for range 3 {
+		p, err := h.Certificate(t.Context(), []*x509.Certificate{leaf})
+		wantUnauthenticated(t, "a stranger", p, err, "no credential")
+	}
+	if h.ca.asked != 1 {
+		t.Errorf("verified %d times", h.ca.asked)
+	}
+	h.now = h.now.Add(time.Second)
+	p, err := h.Certificate(t.Context(), []*x509.Certificate{leaf})
+	wantUnauthenticated(t, "a stranger a second later", p, err, "no credential")
+	if h.ca.asked != 2 {
+		t.Errorf("verified %d times, a second later", h.ca.asked)
+	}
+	h.bind(t, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.ca.id(), Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}})
+	if _, err := h.Certificate(t.Context(), []*x509.Certificate{leaf}); err != nil {
+		t.Errorf("bound meanwhile: %v", err)
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	h := newHouse(t)
 	h.bind(t, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.ca.id(), Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}})

@@ -116,7 +116,7 @@ type Credentials struct {
 type CredentialsConfig struct {
 	Store   Store             // required
 	Now     func() time.Time  // zero: time.Now
-	Changed func(name string) // called after a credential was disabled, see Authenticator.Forget; zero: nobody is told
+	Changed func(name string) // called after a certificate was bound or a credential disabled, see Authenticator.Forget; zero: nobody is told
 }
 
 // NewCredentials makes a Credentials.
@@ -181,6 +181,7 @@ func (c *Credentials) BindCertificate(ctx context.Context, grant Grant, spec Spe
 	if err := c.create(ctx, op, grant, credential); err != nil {
 		return Credential{}, err
 	}
+	c.changed(credential.Name)
 	return credential, nil
 }
 

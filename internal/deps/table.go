@@ -54,7 +54,7 @@ var table = []rule{
 		"store", "store/postgres", "store/sqlite", "migrations"), list("internal/installation")},
 
 	// Parts of the server that have rules of their own; what they are given, and when they run, is the server's.
-	{list("internal/settings", "internal/durable", "internal/auth", "api/client", "api/rpc", "ca", "revocation"), list("internal/server/apicert")},
+	{list("internal/settings", "internal/durable", "internal/auth", "api/client", "ca"), list("internal/server/apicert")},
 	{list("internal/durable", "internal/audit", "store"), list("internal/server/highwater")},
 
 	{list("internal/durable"), list("internal/agent")},

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
@@ -127,7 +126,7 @@ func (f *issuerFiles) set(issuers []ca.Issuer, paths map[string][]ca.Path) {
 // pathsOf finds the ways from every issuer to the roots, when the issuers or what was revoked of them changed. s.issuers.loading
 // is held.
 func (s *Server) pathsOf(ctx context.Context, issuers []ca.Issuer) (map[string][]ca.Path, error) {
-	pool, err := rpc.CertificatesInForce(ctx, issuers, s.universe)
+	pool, err := s.authority.CertificatesInForce(ctx, issuers)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ type Config struct {
 	PassphraseFile string         `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
 	Keys           KeysConfig     `yaml:"keys"`            // where the keys of issuers are kept
 	API            APIConfig      `yaml:"api"`             // gRPC and REST
-	Public         ListenConfig   `yaml:"public"`          // CRL, OCSP, issuers, filter
+	Public         ListenConfig   `yaml:"public"`          // CRL, OCSP, issuers
 	Ops            ListenConfig   `yaml:"ops"`             // metrics and health
 	Requests       RequestsConfig `yaml:"requests"`        // that wait for an approval
 	CRL            CRLConfig      `yaml:"crl"`             //

@@ -27,7 +27,6 @@ import (
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
-	"signet.example/signet/revocation"
 )
 
 // The API's own certificate lives a week and is renewed at half of it; its key never touches a disk.
@@ -36,7 +35,6 @@ const lifetime = 7 * 24 * time.Hour
 // Config is what a Certificate is made of. All of it is required.
 type Config struct {
 	Authority *ca.Authority
-	Universe  *revocation.Universe
 	Settings  *settings.Config
 	Now       func() time.Time
 	Report    func(error) // of what goes wrong and is tried again

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/api/rpc"
 	"signet.example/signet/ca"
 	"signet.example/signet/pki"
 )
@@ -22,7 +21,7 @@ type certifier struct {
 
 // certifiers are the issuers below a root whose key is here, those that are believed first, and then the one that init made.
 func (a *Certificate) certifiers(ctx context.Context) (candidates []certifier, err error) {
-	known, err := rpc.CertificatesInForce(ctx, a.config.Authority.Issuers(), a.config.Universe)
+	known, err := a.config.Authority.CertificatesInForce(ctx, a.config.Authority.Issuers())
 	if err != nil {
 		return nil, err
 	}
