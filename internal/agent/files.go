@@ -24,8 +24,10 @@ const maxFile = 1 << 20
 // Files are where a certificate with its chain and its private key live. Beside the key, with the suffix ".next", the key
 // and the request of an unfinished renewal are kept, so that repeating it after a crash asks for the same certificate:
 //
-//	KEY.next alone                      the request may have been answered: ask again
-//	KEY.next, CERTIFICATE of its key    replace KEY, tell whoever uses it, remove KEY.next
+//	KEY.next, CERTIFICATE as it was              the request may have been answered: ask again
+//	KEY.next, another CERTIFICATE of its key     replace KEY, tell whoever uses it, remove KEY.next
+//
+// The digest in KEY.next says how it was: the key alone does not, where it is kept.
 //
 // Both files are replaced whole, the certificate first; those that are there keep their mode, owner and group. Between the
 // two they do not match, for as long as it takes to rename a file; whoever reads them then fails and must try again, which is
@@ -63,11 +65,16 @@ func (f Files) Read() (*Pair, error) {
 // next is the path of what is unfinished.
 func (f Files) next() string { return f.Key + ".next" }
 
+// replaces is the header of the request in KEY.next that holds the SHA-256 of the certificate that was there, in hexadecimal;
+// without it none was.
+const replaces = "Replaces"
+
 // pending is a key with a request for it.
 type pending struct {
-	key    crypto.Signer
-	keyPEM []byte
-	csr    []byte
+	key      crypto.Signer
+	keyPEM   []byte
+	csr      []byte
+	replaces string // as in the header; empty: there was no certificate
 }
 
 // unfinished returns what an earlier attempt left, or nil.
@@ -88,10 +95,11 @@ func (f Files) unfinished() (*pending, error) {
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no request behind its key", f.next()).WithHint("remove it: no certificate of its key is in use")
 	}
-	return &pending{key, text[:len(text)-len(rest)], block.Bytes}, nil
+	return &pending{key, text[:len(text)-len(rest)], block.Bytes, block.Headers[replaces]}, nil
 }
 
-// begin makes a request for a key and keeps both, for the owner only, before anybody hears of them.
+// begin makes a request for a key and keeps both, for the owner only, before anybody hears of them, with the digest of the
+// certificate that is there.
 func (f Files) begin(key crypto.Signer) (*pending, error) {
 	const op = "begin renewal"
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -102,8 +110,16 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	p := &pending{key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csr}
-	text := append(bytes.Clone(p.keyPEM), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})...)
+	p := &pending{key: key, keyPEM: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csr: csr}
+	request := &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}
+	switch _, old, err := readChain(f.Certificate); {
+	case err == nil:
+		p.replaces = digestOf(old)
+		request.Headers = map[string]string{replaces: p.replaces}
+	case pki.KindOf(err) != pki.KindNotFound:
+		return nil, err
+	}
+	text := append(bytes.Clone(p.keyPEM), pem.EncodeToMemory(request)...)
 	if err := replace(f.next(), text, 0o600); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
@@ -178,10 +194,15 @@ func replace(path string, text []byte, mode fs.FileMode) error {
 	return file.Commit()
 }
 
-// installed reports whether the certificate that is there is of the pending key.
+// installed reports whether the certificate that is there is of the pending key, and not the one that was there before.
 func (f Files) installed(p *pending) bool {
 	_, leaf, err := readChain(f.Certificate)
-	return err == nil && isKeyOf(p.key, leaf)
+	return err == nil && isKeyOf(p.key, leaf) && digestOf(leaf) != p.replaces
+}
+
+func digestOf(leaf *x509.Certificate) string {
+	digest := sha256.Sum256(leaf.Raw)
+	return hex.EncodeToString(digest[:])
 }
 
 // finish forgets what was pending: it is in its place, or of no use.

@@ -47,12 +47,18 @@ func pair(t *testing.T, dir string, now time.Time) {
 }
 
 // The authority is away for three days: the agent begins in time, tries less and less often and never gives up, the files stay
-// as they are, and it says how things stand.
+// as they are, nobody is told of a renewal, and it says how things stand.
 func TestTheAuthorityIsAwayForLong(t *testing.T) {
+	for what, reuse := range map[string]string{"a new key": "false", "the same key": "true"} {
+		t.Run(what, func(t *testing.T) { theAuthorityIsAwayForLong(t, reuse) })
+	}
+}
+
+func theAuthorityIsAwayForLong(t *testing.T, reuse string) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, begun := t.TempDir(), time.Now()
 		pair(t, dir, begun)
-		text := "server: 127.0.0.1:1\nroot: root.pem\nstatus: status.json\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example]}\n"
+		text := "server: 127.0.0.1:1\nroot: root.pem\nstatus: status.json\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example], key_reuse: " + reuse + ", hook: [touch, " + filepath.Join(dir, "told") + "]}\n"
 		path := filepath.Join(dir, "agent.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,6 +100,9 @@ func TestTheAuthorityIsAwayForLong(t *testing.T) {
 		}
 		if now, err := os.ReadFile(filepath.Join(dir, "a.pem")); err != nil || !bytes.Equal(now, before) {
 			t.Errorf("the certificate changed: %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "told")); err == nil {
+			t.Error("the hook ran, and nothing had changed")
 		}
 		var status struct {
 			Certificates []agent.Status `json:"certificates"`
