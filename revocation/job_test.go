@@ -635,6 +635,9 @@ func TestParseSelectorRefuses(t *testing.T) {
 		"issued>=yesterday", "profile=server and issued>=yesterday", "profile=server and issued<2026-13-01", "profile=server or profile=client", "everything everything everything", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
 		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one", "under=one and under=two", "profile=a and profile=b", "expires>2026-11-01 and expires>=2026-11-02",
 		"issuer=0102030405060708090a and under=0102030405060708090a", "expires<tomorrow", "expires=2026-11-01", "expires>=2026-11-02 and expires<2026-11-02",
+		"index>=10,000", "index>=10k", "index>=1e6", "index>=0x10", "index>=+1", "index>=-1", "index>=1_000", `index>="10 000"`, "index<9 9", "index<10.5", "index<1k", "index>=18446744073709551616",
+		// A bound that would narrow nothing, beside one that does.
+		"index>=1 and index<0", `issuer=0102030405060708090a and profile=""`, `issuer=0102030405060708090a and account=""`, `issuer=0102030405060708090a and issued<0001-01-01`, "profile=server and expires<0001-01-01T01:00:00+01:00",
 	} {
 		if s, err := revocation.ParseSelector(where, family()); err == nil || pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%q: %+v, %v", where, s, err)
@@ -695,14 +698,15 @@ func TestSelectorBounds(t *testing.T) {
 
 func TestParseSelector(t *testing.T) {
 	for where, want := range map[string]revocation.Selector{
-		"everything":                                   {Everything: true},
-		"account=\"web  team\"":                        {Account: "web  team"},
-		"\tprofile=server\nAND account = bob ":         {Profile: "server", Account: "bob"},
-		"epoch=400":                                    {FromEpoch: 400, ToEpoch: 401},
-		"epoch=65535":                                  {FromEpoch: 65535},
-		"index>=3 and index<9":                         {FromIndex: 3, ToIndex: 9},
-		"under=0102030405060708090a":                   {Under: pki.IssuerID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
-		"expires>=2026-12-01 and expires < 2027-01-01": {ExpiresFrom: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), ExpiresUntil: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"everything":                                             {Everything: true},
+		"account=\"web  team\"":                                  {Account: "web  team"},
+		"\tprofile=server\nAND account = bob ":                   {Profile: "server", Account: "bob"},
+		"epoch=400":                                              {FromEpoch: 400, ToEpoch: 401},
+		"epoch=65535":                                            {FromEpoch: 65535},
+		"index>=3 and index<9":                                   {FromIndex: 3, ToIndex: 9},
+		"index>=010 and index < 1099511627776":                   {FromIndex: 10, ToIndex: pki.MaxIndex + 1},
+		"under=0102030405060708090a":                             {Under: pki.IssuerID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
+		"expires>=2026-12-01 and expires < 2027-01-01":           {ExpiresFrom: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), ExpiresUntil: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
 		"issued>2026-11-01 and issued<2026-11-02T01:00:00+01:00": {IssuedFrom: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), IssuedUntil: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)},
 	} {
 		got, err := revocation.ParseSelector(where, family())

@@ -3,6 +3,7 @@ package revocation
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -169,7 +170,9 @@ func (s *Selector) add(condition string, said map[string]bool, find func(string)
 		return badSelector("%.64q is the second condition of its kind: only name= and key= may be repeated", condition)
 	}
 	said[kind] = true
-	value = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
+	if value = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); value == "" { // in a Selector what is empty narrows nothing
+		return badSelector("%.64q says no value", condition)
+	}
 	var err error
 	switch field + operator {
 	case "issuer=":
@@ -192,9 +195,11 @@ func (s *Selector) add(condition string, said map[string]bool, find func(string)
 		s.FromEpoch, err = pki.ParseEpoch(value)
 		s.ToEpoch = s.FromEpoch + 1 // of the last epoch 0: no bound
 	case "index>=":
-		_, err = fmt.Sscan(value, &s.FromIndex)
+		s.FromIndex, err = parseIndex(value)
 	case "index<":
-		_, err = fmt.Sscan(value, &s.ToIndex)
+		if s.ToIndex, err = parseIndex(value); err == nil && s.ToIndex == 0 {
+			return badSelector("%.64q selects nothing", condition)
+		}
 	case "issued>", "issued>=":
 		s.IssuedFrom, err = parseTime(value)
 	case "issued<":
@@ -212,13 +217,22 @@ func (s *Selector) add(condition string, said map[string]bool, find func(string)
 	return nil
 }
 
+// parseIndex reads a decimal number, and nothing behind it: half of "10,000" would select another multitude of certificates.
+func parseIndex(text string) (uint64, error) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("index %.64q: write a decimal number without signs or separators, such as 10000", text)
+	}
+	return n, nil
+}
+
 // parseTime reads a day, which begins at midnight UTC, or an instant of RFC 3339.
 func parseTime(text string) (time.Time, error) {
-	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		return day, nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
+	at, err := time.Parse(time.DateOnly, text)
 	if err != nil {
+		at, err = time.Parse(time.RFC3339, text)
+	}
+	if err != nil || at.IsZero() { // the zero Time bounds nothing
 		return time.Time{}, fmt.Errorf("%.64q: write 2026-11-01 or 2026-11-01T12:00:00Z", text)
 	}
 	return at.UTC(), nil
@@ -261,5 +275,5 @@ func splitWords(text string) ([]string, error) {
 
 func badSelector(format string, args ...any) error {
 	return pki.Errorf(pki.KindInvalid, "read selector", format, args...).InField("where").
-		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer=, under= (an issuer and those below it), profile=, account=, name=, key=, issued>=, issued<, expires>=, expires< and everything")
+		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer=, under= (an issuer and those below it), profile=, account=, name=, key=, epoch=, index>=, index<, issued>=, issued<, expires>=, expires< and everything")
 }

@@ -30,7 +30,8 @@ type jobPlanCmd struct {
 // Help is shown by `signet job plan --help`.
 func (jobPlanCmd) Help() string {
 	return `Conditions are joined by "and": issuer= (its label or id), under= (an issuer and those below it), profile=, account=, name= (may be
-repeated: any of them), key= (SHA-256 of the SubjectPublicKeyInfo), issued>=, issued<, expires>=, expires<, or the word everything.
+repeated: any of them), key= (SHA-256 of the SubjectPublicKeyInfo), epoch= (week of expiry), index>=, index<, issued>=, issued<, expires>=,
+expires<, or the word everything.
 
 Examples:
   signet job plan --where "profile=server and issued>=2026-11-01" --reason superseded
