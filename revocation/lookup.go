@@ -124,11 +124,13 @@ func (u *Universe) untouched(key Key) bool {
 	return ok && answer.Issuance == Issued && answer.EventSeq == 0
 }
 
-// never says that the serial was never issued, unless the issuer ever signed outside the scheme: then nobody can tell.
+// never says that the serial was never issued, unless the issuer ever signed outside the scheme: then nobody will ever be able to tell.
 func (a *Answer) never(foreign bool) {
-	if !foreign {
-		a.Issuance, a.Status = NeverIssued, pki.StatusNotIssued
+	if foreign {
+		a.Issuance = NotCovered
+		return
 	}
+	a.Issuance, a.Status = NeverIssued, pki.StatusNotIssued
 }
 
 // answer says what the last entry of a certificate makes of it.

@@ -107,12 +107,13 @@ type Issuance uint8
 
 // What the books can say.
 const (
-	CannotTell  Issuance = iota // issuer not ours, week passed, or the database is needed and does not answer
+	CannotTell  Issuance = iota // issuer not ours, week passed, in an open range, or the database is needed and does not answer
 	NeverIssued                 // no certificate with this serial was ever made by this issuer, as far as Signet's books go
 	Issued                      // it was issued, or it is known to exist: imported or forged serials that are on the ledger
+	NotCovered                  // Signet did not issue it, and its issuer signed elsewhere too: no books will ever tell
 )
 
-var issuanceNames = [...]string{"cannot-tell", "never-issued", "issued"}
+var issuanceNames = [...]string{"cannot-tell", "never-issued", "issued", "not-covered"}
 
 // String is a lower-case word.
 func (i Issuance) String() string {

@@ -416,10 +416,19 @@ func TestLookupForeignIssuer(t *testing.T) {
 	if answer := lookup(t, u, i.id, span.serial(0)); answer.Status != pki.StatusGood {
 		t.Errorf("its own: %+v", answer)
 	}
-	for _, serial := range []pki.Serial{{1}, {0x41, 5}, remask(pki.Serial{19: 1}, span.serial(0), i.key)} {
-		if answer := lookup(t, u, i.id, serial); answer.Issuance == revocation.NeverIssued && serial[0] != 0x41 {
-			t.Errorf("%s: %+v", serial, answer)
+	forged := func(position pki.Position) pki.Serial { return pki.NewSerial(pki.RangeKey{9}, i.key, position) }
+	for what, serial := range map[string]pki.Serial{
+		"of another scheme": {1}, "like ours": {0x41, 5}, "no serial": {},
+		"in place of one that was issued": forged(span.claim(0).Position), "in place of one of the void": forged(span.claim(2).Position),
+		"in a range that was never reserved": forged(pki.Position{Epoch: epoch, Index: 5000}), "in a week without ranges": forged(pki.Position{Epoch: epoch + 1}),
+	} {
+		if answer := lookup(t, u, i.id, serial); answer.Issuance != revocation.NotCovered || answer.Status != pki.StatusUnknown {
+			t.Errorf("%s: %+v", what, answer)
 		}
+	}
+	open := i.reserve(t, epoch, 16, 32)
+	if answer := lookup(t, u, i.id, open.serial(17)); answer.Issuance != revocation.CannotTell {
+		t.Errorf("about to be issued: %+v", answer)
 	}
 	if answer := lookup(t, u, pki.IssuerID{1}, span.serial(0)); answer.Issuance != revocation.CannotTell {
 		t.Errorf("another's issuer: %+v", answer)

@@ -64,7 +64,7 @@ func (s *Server) loadIssuers(ctx context.Context) error {
 		if certificate == nil || issuer.KeyURI == "" { // pending, or off-line: no OCSP, and no AIA that promises it
 			continue
 		}
-		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Validity: s.config.OCSP.Lifetime, Retention: issuer.Retention}
+		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Foreign: issuer.Foreign, Validity: s.config.OCSP.Lifetime, Retention: issuer.Retention}
 		if s.config.OCSP.Nonce == "live" {
 			answer.Nonce = ocspserver.NonceLive
 		}

@@ -26,6 +26,8 @@ type Issuer struct {
 	// Public: the issuer serves the public. A serial it never issued is answered with unauthorized, not with a signed
 	// statement; times are longer.
 	Public bool
+	// Foreign: certificates were signed with its key elsewhere too. Of a serial that stands in no book nothing is stated.
+	Foreign bool
 	// Nonce is the mode for nonces.
 	Nonce NonceMode
 	// Validity is nextUpdate minus thisUpdate. Zero: 1 hour. Public: at least 8 hours (Baseline Requirements, Section 4.9.9).

@@ -280,7 +280,9 @@ func (r *Responder) refuse(issuer *issuerState, serial pki.Serial, facts revocat
 			return Reply{}, false
 		}
 	case revocation.NeverIssued:
-		return unauthorizedReply, issuer.Public
+		return unauthorizedReply, issuer.Public || issuer.Foreign
+	case revocation.NotCovered:
+		return unauthorizedReply, true
 	case revocation.CannotTell:
 		// What ended long ago has left the books: nobody will know later either.
 		if p, ok := serial.Unmask(issuer.key); ok && p.Epoch.Passed(issuer.Retention.Cutoff(now).Unix()) {

@@ -3,6 +3,7 @@ package ocspserver_test
 import (
 	"bytes"
 	"crypto"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,49 @@ func TestUnknownSerials(t *testing.T) {
 		past := pki.NewSerial(pki.RangeKey{}, s.one.hash, pki.Position{Epoch: 1})
 		if got := outcome(t, s.ask(t, s.one, crypto.SHA256, past)); got != ocsp.Unauthorized {
 			t.Errorf("week that has passed: %s", got)
+		}
+	}
+}
+
+// TestAdoptedIssuer: another CA may have issued what the books of an adopted issuer have not. Nobody will know later either, so the
+// answer is not tryLater; and it is no "never issued".
+func TestAdoptedIssuer(t *testing.T) {
+	for _, public := range []bool{false, true} {
+		db := testdb.SQLite(t)
+		s := newSystem(t, db, func(_ *ocspserver.Config, issuers []ocspserver.Issuer) {
+			issuers[0].Public, issuers[0].Foreign = public, true
+		})
+		testdb.Exec(t, db, `UPDATE issuers SET signed_outside = 1 WHERE id = $1`, s.one.id[:])
+		go s.universe.Run(t.Context(), nil)
+		eventually(t, "the universe knows that it was adopted", func() bool {
+			return slices.ContainsFunc(s.universe.Issuers(), func(i revocation.IssuerKey) bool { return i.Foreign })
+		})
+		for name, serial := range map[string]pki.Serial{
+			"of the other CA": {0: 0x42, 19: 1}, "small": {19: 5}, "like one of ours": s.one.span(1, 2).serial(1), "beyond every range": s.one.span(5000, 6000).serial(5000),
+		} {
+			for what, serials := range map[string][]pki.Serial{"alone": {serial}, "beside one of ours": {s.closed.serial(1), serial}} {
+				if got := outcome(t, s.ask(t, s.one, crypto.SHA256, serials...)); got != ocsp.Unauthorized {
+					t.Errorf("public %v, %s, %s: %s", public, name, what, got)
+				}
+			}
+		}
+		one, err := ocsp.IssuerOf(s.one.cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		long, err := (&ocsp.Request{Items: []ocsp.Item{{ID: one.CertID(crypto.SHA256, bytes.Repeat([]byte{1}, 21))}}}).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := outcome(t, s.responder.Answer(t.Context(), "POST", path(s.one), long)); got != ocsp.Unauthorized {
+			t.Errorf("public %v, 21 octets: %s", public, got)
+		}
+		own := s.closed.serial(1)
+		if r := s.verify(t, s.ask(t, s.one, crypto.SHA256, own), s.one, own); r.Status != pki.StatusGood {
+			t.Errorf("public %v, its own: %+v", public, r)
+		}
+		if got := outcome(t, s.ask(t, s.one, crypto.SHA256, s.open.serial(1500))); got != ocsp.TryLater {
+			t.Errorf("public %v, open range, not recorded: %s", public, got)
 		}
 	}
 }
