@@ -356,6 +356,10 @@ func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, err
 	if err != nil || repeated {
 		return entry, repeated, err
 	}
+	if facts.Recorded && p.claim.Position.Epoch.Passed(issuer.Retention.Cutoff(now).Unix()) { // an acknowledgement would promise what no product shows
+		return Entry{}, false, precondition("the certificate has expired, and by the clock of this server (%s) its week has passed: no list and no OCSP answer has it any more", now.UTC().Format(time.RFC3339)).
+			WithHint("if that is the time, whoever accepts the certificate does not look at its end, and would see no revocation; what carries its key is refused after: signet key block")
+	}
 	return p.place(entry, facts.Recorded), false, nil
 }
 

@@ -523,3 +523,75 @@ func TestRevokeFromMemory(t *testing.T) {
 		}
 	})
 }
+
+// What ended so long ago that no product shows it is not changed any more: an acknowledgement would be worth nothing. As long as it is
+// shown it can be, and what was changed in time is still acknowledged.
+func TestRevokeWhatHasPassed(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		short, long := newIssuer(t, s, "short", false), newIssuer(t, s, "long", false)
+		week, err := pki.EpochAt(now.Unix())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RaiseRetention(t.Context(), long.id, 10*365*24*time.Hour, audit.Event{At: now, Actor: "test", Action: "issuer.retain", Outcome: audit.OK}); err != nil {
+			t.Fatal(err)
+		}
+		testdb.Exec(t, s, `UPDATE issuers SET retain_since = $1 WHERE id = $2`, long.dbTime(now.Add(-365*24*time.Hour)), long.id[:])
+		spans := map[string]span{
+			"week passed": short.reserve(t, week-2, 0, 16), "week not passed": short.reserve(t, week, 0, 16), "week passed, and retained": long.reserve(t, week-2, 0, 16),
+		}
+		for _, span := range spans {
+			span.record(t, 0, 1, 2)
+		}
+		at := now.AddDate(0, 0, -21)
+		u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s, Now: clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: func() time.Time { return at }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		for what, span := range spans { // three weeks ago
+			if _, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: span.claim(1).Key}); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(2).Key, Reason: pki.Superseded}); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		at = now
+		for what, span := range spans {
+			for change, ask := range map[string]func() (revocation.Receipt, error){
+				"revoke": func() (revocation.Receipt, error) {
+					return l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(0).Key})
+				},
+				"release": func() (revocation.Receipt, error) {
+					return l.Release(t.Context(), admin(t), revocation.Request{Key: span.claim(1).Key})
+				},
+				"change reason": func() (revocation.Receipt, error) {
+					return l.ChangeReason(t.Context(), admin(t), revocation.Request{Key: span.claim(2).Key})
+				},
+			} {
+				if _, err := ask(); what != "week passed" && err != nil || what == "week passed" && pki.KindOf(err) != pki.KindFailedPrecondition {
+					t.Errorf("%s, %s: %v", what, change, err)
+				}
+			}
+		}
+		receipt, err := l.Hold(t.Context(), admin(t), revocation.Request{Key: spans["week passed"].claim(1).Key})
+		if err != nil || !receipt.Repeated {
+			t.Errorf("what was done in time: %+v, %v", receipt, err)
+		}
+		if _, err := l.Import(t.Context(), manager(t), revocation.Request{Key: revocation.Key{Issuer: short.id, Serial: pki.Serial{19: 7}}}); err != nil {
+			t.Errorf("a serial of another CA, whose end nobody knows: %v", err)
+		}
+	})
+}
