@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"iter"
+	"maps"
 	"time"
 
 	"signet.example/signet/crl"
@@ -32,7 +34,8 @@ func (e *DisagreementError) Error() string {
 func (e *DisagreementError) Unwrap() error { return e.Err }
 
 // Compare reads a list back from the octets that clients get, verifies its signature, and holds its entries against the
-// ledger in the database: nothing of what it was made from is trusted. It reads the ledger of the list's scope, whatever its
+// ledger in the database: nothing of what it was made from is trusted. The list of an off-line issuer was made from other books and may
+// say more than the ledger: what the ledger has must be on it. It reads the ledger of the list's scope, whatever its
 // length, with rests, so that the database has nine tenths of its time for others, and takes about 40 octets an entry. The error
 // is a *DisagreementError, or what kept it from comparing.
 func (p *Publisher) Compare(ctx context.Context, list List) error {
@@ -52,6 +55,9 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 	}
 	if err != nil {
 		return &DisagreementError{head, err}
+	}
+	if issuer.Offline {
+		return p.compareImported(ctx, read, head)
 	}
 	want, err := p.ledgerSet(ctx, head)
 	if err != nil {
@@ -73,31 +79,65 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 	return nil
 }
 
-// ledgerSet folds the ledger of a list's scope: up to its sequence, and for a delta from that of its base.
+// compareImported is Compare for what Import brought in: holds of the ceremony, and serial numbers that no ledger entry could hold,
+// are on such a list too.
+func (p *Publisher) compareImported(ctx context.Context, list *crl.List, head Head) error {
+	revoked := make(map[pki.Serial]bool)
+	for entry, err := range p.ledgerEntries(ctx, head) {
+		if err != nil {
+			return err
+		}
+		if revoked[entry.Serial] = true; !entry.Kind.Revokes() {
+			delete(revoked, entry.Serial)
+		}
+	}
+	if missing := missingFrom(list, maps.Keys(revoked)); missing != nil {
+		return &DisagreementError{head, missing}
+	}
+	return nil
+}
+
+// ledgerSet folds the ledger of a list's scope.
 func (p *Publisher) ledgerSet(ctx context.Context, head Head) (revokedSet, error) {
 	set := revokedSet{shards: map[pki.Shard]*[pki.BlockSize / 64]uint64{}, foreign: map[pki.Serial]bool{}}
+	for entry, err := range p.ledgerEntries(ctx, head) {
+		if err != nil {
+			return set, err
+		}
+		set.apply(&entry)
+	}
+	return set, nil
+}
+
+// ledgerEntries yields, in order and with rests, the ledger entries that make a list: up to its sequence, and for a delta from that of its
+// base.
+func (p *Publisher) ledgerEntries(ctx context.Context, head Head) iter.Seq2[revocation.Entry, error] {
 	scope := revocation.Whole(head.List.Issuer)
 	if head.List.Sharded {
 		scope = revocation.OfShard(head.List.Issuer, head.List.Shard)
 	}
-	began, read := p.config.Now(), 0
-	for entry, err := range p.config.Universe.Entries(ctx, scope, head.BaseSeq, head.Seq) {
-		if err != nil {
-			return set, err
-		}
-		if read++; read%compareRun == 0 {
-			select {
-			case <-ctx.Done():
-				return set, ctx.Err()
-			case <-time.After(min(restMax, compareRest*p.config.Now().Sub(began))):
+	return func(yield func(revocation.Entry, error) bool) {
+		began, read := p.config.Now(), 0
+		for entry, err := range p.config.Universe.Entries(ctx, scope, head.BaseSeq, head.Seq) {
+			if err != nil {
+				yield(entry, err)
+				return
 			}
-			began = p.config.Now()
-		}
-		if entry.Kind != revocation.KindRestore && (head.List.Sharded || entry.Foreign || entry.Position.Epoch >= head.From) {
-			set.apply(&entry)
+			if read++; read%compareRun == 0 {
+				select {
+				case <-ctx.Done():
+					yield(entry, ctx.Err())
+					return
+				case <-time.After(min(restMax, compareRest*p.config.Now().Sub(began))):
+				}
+				began = p.config.Now()
+			}
+			listed := head.List.Sharded || entry.Foreign || entry.Position.Epoch >= head.From
+			if entry.Kind != revocation.KindRestore && listed && !yield(entry, nil) {
+				return
+			}
 		}
 	}
-	return set, nil
 }
 
 // revokedSet is a set of revoked certificates, folded from ledger entries in order: of the dense ones a bit each, and of all

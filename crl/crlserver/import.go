@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,22 +79,21 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte) (Head, error) {
 		return Head{}, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("crl")
 	}
 	p.readIssuers()
-	issuer, entries, seq, ok := p.offline(id)
+	issuer, due, content, ok := p.offline(id)
 	if !ok {
 		return Head{}, pki.Errorf(pki.KindNotFound, op, "no off-line issuer has this id").InField("issuer").WithHint("adopt it first: signet issuer adopt")
 	}
-	series := List{Series{Issuer: id}, KindComplete}
-	number, err := p.acceptable(list, issuer, URL(issuer.BaseURL, series))
+	number, err := p.acceptable(list, issuer, URL(issuer.BaseURL, due.List))
 	if err != nil {
 		return Head{}, (&pki.Error{Kind: pki.KindRefused, Op: op, Err: err}).InField("crl")
 	}
-	if served, ok := p.served(series); ok && number <= served.Number {
+	if served, ok := p.served(due.List); ok && number <= served.Number {
 		return Head{}, notLarger(number)
 	}
-	if missing := missingFrom(list, entries); missing != nil {
+	if missing := missingFrom(list, content.entries.Serials()); missing != nil {
 		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing, Hint: "make the list again with every revoked certificate on it"}
 	}
-	h := Head{List: series, Number: number, Seq: seq, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
+	h := Head{List: due.List, Number: number, Seq: due.Seq, From: due.From, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
 		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // it is in the octets, which are kept
 		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len()}
 	if list.Scope != nil {
@@ -159,16 +159,16 @@ func (p *Publisher) eventOf(grant auth.Grant, issuer pki.IssuerID, outcome audit
 		RequestID: principal.RequestID, Source: principal.Source}
 }
 
-// offline finds an off-line issuer, and what the ledger has of it.
-func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, entries crl.Entries, seq uint64, ok bool) {
+// offline finds an off-line issuer, and what the ledger has of it: due is the sequence and the first week of what must be on its list.
+func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, due Head, must content, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b, known := p.issuers[id]
 	if !known || !b.issuer.Offline || p.gaveUp(p.config.Now()) {
-		return Issuer{}, nil, 0, false
+		return Issuer{}, Head{}, content{}, false
 	}
-	h := Head{List: List{Series{Issuer: id}, KindComplete}, Seq: p.seq, From: b.first(p.config.Now())}
-	return b.issuer, b.content(h).entries, p.seq, true
+	due = Head{List: List{Series{Issuer: id}, KindComplete}, Seq: p.seq, From: b.first(p.config.Now())}
+	return b.issuer, due, b.content(due), true
 }
 
 // served is the head of a list as it is served now.
@@ -178,9 +178,9 @@ func (p *Publisher) served(list List) (Head, bool) {
 }
 
 // missingFrom compares a list with what must be on it.
-func missingFrom(list *crl.List, entries crl.Entries) error {
+func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial]) error {
 	missing := &MissingError{}
-	for serial := range entries.Serials() {
+	for serial := range revoked {
 		octets := serial.Bytes()
 		if len(octets) == 0 || octets[0] >= 0x80 {
 			octets = append([]byte{0}, octets...)

@@ -17,7 +17,9 @@ import (
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store"
+	"signet.example/signet/store/sqlite"
 )
 
 // distributionPoint is an issuing distribution point (RFC 5280, Section 5.2.5).
@@ -172,5 +174,61 @@ func TestImport(t *testing.T) {
 		if l := p.list(t, a, a.complete()); l.Number != crl.NumberOf(1001) || l.Len() != 3 || len(p.Lists()) != 1 {
 			t.Fatalf("after a restart: %s, %d entries", l.Number, l.Len())
 		}
+	})
+}
+
+// A list that was brought in may say more than the ledger, holds and serial numbers of 21 octets, and agrees with it for as long as everything that
+// was revoked here by then, and has not left the lists with its week since, is on it.
+func TestCompareImported(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Off-line Root")
+		offline := a.config()
+		offline.Offline, offline.Signer = true, nil
+		now := &clock{}
+		p := start(t, s, now, nil, offline)
+		held := a.append(t, a.event(epoch, 2, revocation.KindHold, pki.CertificateHold, 0))
+		p.await(t, a.append(t, a.event(epoch, 1, revocation.KindRevoke, pki.Superseded, 0), a.event(epoch, 2, revocation.KindRelease, 0, held)))
+		entry := func(serial []byte, reason pki.Reason) x509.RevocationListEntry {
+			return x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(serial), RevocationTime: time.Now(), ReasonCode: int(reason)}
+		}
+		one, two := serial(epoch, 1), serial(epoch, 2)
+		bring := func(number int64, entries ...x509.RevocationListEntry) {
+			t.Helper()
+			der := must(x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: time.Now().Add(-time.Hour),
+				NextUpdate: time.Now().AddDate(2, 0, 0), RevokedCertificateEntries: entries}, a.cert, a.key))
+			admin := must(auth.Principal{ID: "token:admin", Role: auth.RoleAdmin}.Authorize(auth.ActionManage, ""))
+			if _, err := p.Import(t.Context(), admin, a.issuer, der); err != nil {
+				t.Fatal(err)
+			}
+		}
+		agrees := func(what string) {
+			t.Helper()
+			if err := p.Compare(t.Context(), a.complete()); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		bring(1, entry(one[:], pki.Superseded), entry(two[:], pki.CertificateHold), entry(append([]byte{0x11}, one[:]...), pki.Unspecified))
+		agrees("with more than the ledger has")
+		p.await(t, a.revoke(t, 3))
+		agrees("with less than was revoked since")
+
+		if _, ok := s.(*sqlite.Store); ok {
+			testdb.Exec(t, s, `DROP TRIGGER ledger_no_update`)
+		} else {
+			testdb.Exec(t, s, `ALTER TABLE ledger DISABLE TRIGGER append_only`)
+		}
+		odd := serial(epoch, 77)
+		testdb.Exec(t, s, `UPDATE ledger SET serial = $1 WHERE idx = 1`, odd[:])
+		err := p.Compare(t.Context(), a.complete())
+		if missing, ok := errors.AsType[*crlserver.MissingError](err); !ok || missing.Count != 1 || missing.Serials[0] != odd {
+			t.Errorf("without what the ledger has: %v", err)
+		}
+		if _, ok := errors.AsType[*crlserver.DisagreementError](err); !ok {
+			t.Errorf("%v is no disagreement", err)
+		}
+
+		now.move(time.Until(time.Unix((epoch+1).Start(), 0)) + 25*time.Hour) // the week has passed
+		bring(2)
+		agrees("without what left the lists with its week")
 	})
 }
