@@ -33,7 +33,7 @@ type Recovery interface {
 type Witness struct {
 	Ledger uint64      // last sequence
 	Audit  audit.Chain // end of the chain; every mutation of issuers, certificates and status is in it
-	Lists  uint64      // CRL numbers begun here, of all series together: those are not in the audit log
+	Lists  uint64      // CRL numbers that something was published with, how many: those are not in the audit log
 }
 
 // Advanced says what Advance did.

@@ -8,6 +8,7 @@ CREATE TABLE publication_series (
 	epoch       integer NOT NULL,
 	block       bigint NOT NULL,
 	number      bigint NOT NULL,
+	published   bigint NOT NULL DEFAULT 0, -- how many were finished with: durable, as a number that was only taken is not
 	owner       bytea NOT NULL CHECK (octet_length(owner) = 16),
 	lease_until timestamptz NOT NULL,
 	PRIMARY KEY (issuer, epoch, block)
@@ -74,10 +75,10 @@ BEGIN
 	RETURN v_number;
 END $$;
 
--- signet_publication_finish checks the fence and ends the lease. SG911: somebody took a larger number.
+-- signet_publication_finish checks the fence, ends the lease and counts. SG911: somebody took a larger number.
 CREATE FUNCTION signet_publication_finish(p_issuer bytea, p_epoch integer, p_block bigint, p_owner bytea, p_number bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	UPDATE publication_series SET lease_until = clock_timestamp()
+	UPDATE publication_series SET lease_until = clock_timestamp(), published = published + 1
 		WHERE issuer = p_issuer AND epoch = p_epoch AND block = p_block AND owner = p_owner AND number = p_number;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'number % of series %/%-% was overtaken', p_number, encode(p_issuer, 'hex'), p_epoch, p_block USING ERRCODE = 'SG911';
@@ -110,9 +111,9 @@ END $$;
 CREATE FUNCTION signet_publication_import(p_issuer bytea, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer, p_this_update timestamptz,
 	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_der bytea, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
-		VALUES (p_issuer, -1, -1, p_number, decode(repeat('00', 16), 'hex'), clock_timestamp())
-	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, lease_until = excluded.lease_until WHERE s.number < excluded.number;
+	INSERT INTO publication_series AS s (issuer, epoch, block, number, published, owner, lease_until)
+		VALUES (p_issuer, -1, -1, p_number, 1, decode(repeat('00', 16), 'hex'), clock_timestamp())
+	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, published = s.published + 1, lease_until = excluded.lease_until WHERE s.number < excluded.number;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'number % of issuer % is not larger than the last', p_number, encode(p_issuer, 'hex') USING ERRCODE = 'SG911';
 	END IF;

@@ -7,6 +7,7 @@ CREATE TABLE publication_series (
 	epoch       INTEGER NOT NULL,
 	block       INTEGER NOT NULL,
 	number      INTEGER NOT NULL,
+	published   INTEGER NOT NULL DEFAULT 0, -- how many were finished with
 	owner       BLOB NOT NULL CHECK (length(owner) = 16),
 	lease_until INTEGER NOT NULL,
 	PRIMARY KEY (issuer, epoch, block)

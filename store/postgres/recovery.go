@@ -25,7 +25,7 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 					clock_timestamp(), signet_range_time() FROM epochs`, []any{int64(store.LostIndices)}},
 			{`UPDATE epochs SET next_idx = (next_idx / $1 + 1) * $1`, []any{int64(store.LostIndices)}},
 			{`UPDATE approvals SET expires_at = clock_timestamp() WHERE state IN (1, 2)`, nil}, // the lost copy may have decided them
-			{`UPDATE publication_series SET number = number + $1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{int64(store.LostSequences)}},
+			{`UPDATE publication_series SET number = number + $1, published = published + $1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{int64(store.LostSequences)}},
 			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
 			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},
 		}
@@ -51,13 +51,12 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 	return done, translate("advance books", err)
 }
 
-// Witness implements store.Recovery. The lists of off-line issuers do not count: each import is in the audit log, and the numbers, which others give, can be so
-// large that their sum does not fit.
+// Witness implements store.Recovery. A number that was only taken does not count: signet_publication_begin waits for no disk, so a crash may take one back that
+// was read here.
 func (s *Store) Witness(ctx context.Context, seq uint64) (now store.Witness, then audit.Hash, err error) {
 	var ledger, end, lists int64
 	var head, before []byte
-	err = s.pool.QueryRow(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(number), 0)::bigint FROM publication_series
-			WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')),
+	err = s.pool.QueryRow(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(published), 0)::bigint FROM publication_series),
 		(SELECT head FROM audit_batches WHERE last = $1) FROM ledger_head l, audit_head a`, int64(seq)).Scan(&ledger, &end, &head, &lists, &before)
 	if err != nil {
 		return now, then, translate("read witness", err)

@@ -49,7 +49,7 @@ func (s *Store) FinishPublication(ctx context.Context, owner revocation.Instance
 	const op = "finish publication"
 	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		epoch, block := place(series)
-		n, err := affected(tx.ExecContext(ctx, `UPDATE publication_series SET lease_until = ? WHERE issuer = ? AND epoch = ? AND block = ? AND owner = ? AND number = ?`,
+		n, err := affected(tx.ExecContext(ctx, `UPDATE publication_series SET lease_until = ?, published = published + 1 WHERE issuer = ? AND epoch = ? AND block = ? AND owner = ? AND number = ?`,
 			now.UnixMicro(), series.Issuer[:], epoch, block, owner[:], int64(number)))
 		if err != nil {
 			return err
@@ -102,8 +102,8 @@ func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []b
 	const op = "import publication"
 	return s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
 		epoch, block := place(h.List.Series)
-		n, err := affected(tx.ExecContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until) VALUES (?, ?, ?, ?, zeroblob(16), ?)
-			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, lease_until = excluded.lease_until WHERE number < excluded.number`,
+		n, err := affected(tx.ExecContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, published, owner, lease_until) VALUES (?, ?, ?, ?, 1, zeroblob(16), ?)
+			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = excluded.number, published = published + 1, lease_until = excluded.lease_until WHERE number < excluded.number`,
 			h.List.Issuer[:], epoch, block, int64(h.Number), now.UnixMicro()))
 		if err != nil {
 			return err

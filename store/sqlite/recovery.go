@@ -31,7 +31,7 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 				[]any{store.LostIndices, at}},
 			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
 			{`UPDATE approvals SET expires_at = ? WHERE state IN (1, 2)`, []any{now.UnixMicro()}}, // the lost copy may have decided them
-			{`UPDATE publication_series SET number = number + ? WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{store.LostSequences}},
+			{`UPDATE publication_series SET number = number + ?1, published = published + ?1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{store.LostSequences}},
 			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
 			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},
 		}
@@ -55,13 +55,11 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 	return done, err
 }
 
-// Witness implements store.Recovery. The lists of off-line issuers do not count: each import is in the audit log, and the numbers, which others give, can be so
-// large that their sum does not fit.
+// Witness implements store.Recovery.
 func (s *Store) Witness(ctx context.Context, seq uint64) (now store.Witness, then audit.Hash, err error) {
 	var ledger, end, lists int64
 	var head, before []byte
-	err = s.read.QueryRowContext(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(number), 0) FROM publication_series
-			WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')),
+	err = s.read.QueryRowContext(ctx, `SELECT l.seq, a.seq, a.head, (SELECT coalesce(sum(published), 0) FROM publication_series),
 		(SELECT head FROM audit_batches WHERE last = ?) FROM ledger_head l, audit_head a`, int64(seq)).Scan(&ledger, &end, &head, &lists, &before)
 	if err != nil {
 		return now, then, translate("read witness", err)

@@ -34,7 +34,7 @@ type marks struct {
 	Ledger uint64 `json:"ledger"`
 	Audit  uint64 `json:"audit"`
 	Head   string `json:"head,omitempty"`  // of the audit chain at Audit: a copy that grew past the numbers since has another one there
-	Lists  uint64 `json:"lists,omitempty"` // CRL numbers
+	Lists  uint64 `json:"lists,omitempty"` // publications
 
 	// WentBack is set when the database went back while this instance ran, and counts until `signet restore` has moved it
 	// on, whatever it shows at the next start.
@@ -105,7 +105,7 @@ func (m marks) compare(now store.Witness, then audit.Hash, path string) error {
 	for _, each := range []struct {
 		name      string
 		now, seen uint64
-	}{{"ledger ends at", now.Ledger, m.Ledger}, {"audit log ends at", now.Audit.Seq, m.Audit}, {"sum of CRL numbers is", now.Lists, m.Lists}} {
+	}{{"ledger ends at", now.Ledger, m.Ledger}, {"audit log ends at", now.Audit.Seq, m.Audit}, {"number of publications is", now.Lists, m.Lists}} {
 		if each.now < each.seen {
 			return pki.Errorf(pki.KindFailedPrecondition, op, "the %s %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen).WithHint(hint)
 		}

@@ -66,7 +66,7 @@ func TestOpen(t *testing.T) {
 		{"nothing", marks{}, ""},
 		{"more of the ledger", marks{Ledger: now.Ledger + 1}, "the ledger ends at 0, and 1 was seen"},
 		{"more of the audit log", marks{Audit: now.Audit.Seq + 1}, "the audit log ends at 2, and 3 was seen"},
-		{"more lists", marks{Lists: now.Lists + 1}, "the sum of CRL numbers is 0, and 1 was seen"},
+		{"more lists", marks{Lists: now.Lists + 1}, "the number of publications is 0, and 1 was seen"},
 		{"another past", marks{Audit: first.Audit.Seq, Head: head(now)}, "another past than was seen at event 1"},
 		{"that it went back", marks{WentBack: true}, "was not moved on since"},
 	} {
