@@ -1,6 +1,7 @@
 package crlserver_test
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -11,6 +12,51 @@ import (
 	"signet.example/signet/revocation"
 	"signet.example/signet/store"
 )
+
+// The list of a week that has passed ends whether or not it was ever made for a last time: one on which nothing ever was is not. Before,
+// and while the last one is to be made, it does not.
+func TestListsThatEnd(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "one")
+		c := new(clock)
+		validity := func(config *crlserver.Config) { config.Validity = 4 * 365 * 24 * time.Hour }
+		a.reserve(t, epoch, 0, base)
+		a.reserve(t, epoch+1, 0, base)
+		a.reserve(t, epoch, pki.BlockSize, base)
+		p := start(t, s, c, validity, a.config())
+		p.await(t, a.revoke(t, 1))
+		touched, empty, later := a.shard(), a.shard(), a.shard()
+		empty.Shard.Block, later.Shard.Epoch = 1, epoch+1
+		ending := func(p instance) map[crlserver.List]bool {
+			all := make(map[crlserver.List]bool)
+			for _, l := range p.Lists() {
+				if all[l.Head.List] = l.Ending; l.Head.Final && !l.Ending {
+					t.Errorf("%s was made for the last time, and does not end", l.Head.List)
+				}
+			}
+			return all
+		}
+		eventually(t, "the lists", func() bool { return len(ending(p)) == 4 })
+		if got, want := ending(p), (map[crlserver.List]bool{touched: false, empty: false, later: false, a.complete(): false}); !maps.Equal(got, want) {
+			t.Errorf("in their weeks: %v", got)
+		}
+		p.stop()
+		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+		want := map[crlserver.List]bool{touched: false, empty: true, later: false, a.complete(): false}
+		keyless := a.config()
+		keyless.Signer = nil // nobody makes the last list
+		if got := ending(start(t, s, c, validity, keyless)); !maps.Equal(got, want) {
+			t.Errorf("when the week has passed: %v, want %v", got, want)
+		}
+		p = start(t, s, c, validity, a.config())
+		want[touched] = true
+		eventually(t, "the last list", func() bool { return maps.Equal(ending(p), want) })
+		if _, h, _ := p.Document(empty); h.Final {
+			t.Error("a list on which nothing ever was is made for a last time")
+		}
+	})
+}
 
 // An issuer that retains keeps what has expired on its lists, says since when, and lets it go when the time is over; one
 // that does not drops it when its week has passed.

@@ -14,6 +14,7 @@ import (
 type ListStatus struct {
 	Head    Head
 	Behind  bool // ledger entries touched it that are not on it yet
+	Ending  bool // its week has passed and there will be no other: it shall end
 	Failure error
 	FailAt  time.Time // of Failure
 }
@@ -22,10 +23,11 @@ type ListStatus struct {
 func (p *Publisher) Lists() []ListStatus {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
+	now := p.config.Now()
 	var all []ListStatus
 	for _, b := range p.issuers {
 		for list, served := range b.lists {
-			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq}
+			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq, Ending: b.ending(list.Series, now)}
 			if series := b.series[list.Series]; series != nil {
 				status.Failure, status.FailAt = series.failure, series.failAt
 			}

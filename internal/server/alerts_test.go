@@ -59,8 +59,8 @@ func TestInteropPrometheus(t *testing.T) {
 // Nobody is alarmed by a list that shall end: after the last one of a week there is no other.
 func TestLastListsMayEnd(t *testing.T) {
 	now := time.Now()
-	ends := func(in time.Duration, final bool) crlserver.ListStatus {
-		return crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now.Add(in), Final: final}}
+	ends := func(in time.Duration, ending bool) crlserver.ListStatus {
+		return crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now.Add(in)}, Ending: ending}
 	}
 	for _, test := range []struct {
 		lists []crlserver.ListStatus

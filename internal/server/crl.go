@@ -170,7 +170,7 @@ func (s *Server) listEnds() string {
 	}
 	issuers := make(map[pki.IssuerID]lists)
 	for _, list := range s.publisher.Lists() {
-		if list.Head.Final {
+		if list.Ending {
 			continue
 		}
 		l := issuers[list.Head.List.Issuer]
@@ -202,7 +202,7 @@ func (s *Server) checkURLs(add func(name, state, detail string)) {
 		h := list.Head
 		issuer, known := issuers[h.List.Issuer]
 		end := h.NextUpdate
-		if !h.Final { // a day after its week a last list is made
+		if !list.Ending { // a day after its week a last list is made
 			end = time.Unix(h.List.Shard.Epoch.Start(), 0).Add(8*24*time.Hour + issuer.Retention.Keep + s.config.CRL.Lifetime).UTC()
 		}
 		for _, url := range h.URLs {

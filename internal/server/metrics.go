@@ -210,7 +210,7 @@ func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string, lists []crlserver.ListStatus, now time.Time) {
 	next, entries, size, failing := math.Inf(1), 0, int64(0), 0
 	for _, list := range lists {
-		if !list.Head.Final { // that one shall end
+		if !list.Ending { // that one shall end
 			next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
 		}
 		entries, size = entries+list.Head.Entries, size+list.Head.Size
