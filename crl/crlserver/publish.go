@@ -101,14 +101,16 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 }
 
 // begin takes the next number of a series, and its lease, and makes and checks the lists that are due, and frees the slot that it is
-// given. No number: another instance is at it. No drafts: nothing is due any more.
+// given. No number: another instance is at it. No drafts: nothing is due any more. ErrFenced: a larger number was published before the
+// answer of the database was here.
 func (p *Publisher) begin(ctx context.Context, l *lane, c contender) (number uint64, drafts []draft, err error) {
 	defer l.slots.free()
-	number, ok, err := p.config.Publications.BeginPublication(ctx, c.series, p.config.Instance, p.newest(c.series), leaseTime)
+	seen := p.newest(c.series)
+	number, ok, err := p.config.Publications.BeginPublication(ctx, c.series, p.config.Instance, seen, leaseTime)
 	if err != nil || !ok {
 		return 0, nil, err
 	}
-	if err := p.checkNumber(c.series, number); err != nil {
+	if err := p.checkNumber(c.series, number, seen); err != nil {
 		return number, nil, err
 	}
 	if err := l.turn.take(ctx); err != nil {
@@ -177,7 +179,10 @@ func (p *Publisher) release(ctx context.Context, series Series, number uint64) e
 func (p *Publisher) newest(series Series) (number uint64) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	b := p.issuers[series.Issuer]
+	return p.issuers[series.Issuer].newest(series)
+}
+
+func (b *books) newest(series Series) (number uint64) {
 	for _, list := range []List{{series, KindShard}, {series, KindComplete}, {series, KindDelta}} {
 		number = max(number, b.anew[list].Number)
 		if served, ok := b.lists[list]; ok {
@@ -187,21 +192,19 @@ func (p *Publisher) newest(series Series) (number uint64) {
 	return number
 }
 
-// checkNumber stops all publishing if a number comes that was published before: the database was restored, or a standby
-// was promoted that had not received everything, and its other numbers and sequences would be used twice as well.
-func (p *Publisher) checkNumber(series Series, number uint64) error {
+// checkNumber stops all publishing if a number comes that was published before it was asked for: the database was restored, or a standby
+// was promoted that had not received everything, and its other numbers and sequences would be used twice as well. What was published
+// since then does not count: the answer may have been long on its way, and others were faster.
+func (p *Publisher) checkNumber(series Series, number, seen uint64) error {
+	if number > seen {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.books(series.Issuer)
-	for _, list := range []List{{series, KindShard}, {series, KindComplete}, {series, KindDelta}} {
-		if served, ok := b.lists[list]; ok && number <= served.head.Number {
-			p.halted = (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "publish revocation list",
-				Err: fmt.Errorf("the database gives number %d for %s, and %d was published: it went back", number, list, served.head.Number)}).
-				WithHint("stop every instance and run signet restore: numbers must not be used twice")
-			return p.halted
-		}
-	}
-	return nil
+	p.halted = (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "publish revocation list",
+		Err: fmt.Errorf("the database gives number %d for %s, and %d was published: it went back", number, List{series, KindShard}.series(), seen)}).
+		WithHint("stop every instance and run signet restore: numbers must not be used twice")
+	return p.halted
 }
 
 // draft is a list that is not published yet.
@@ -218,7 +221,7 @@ type draft struct {
 	document crl.Document // once it is signed
 }
 
-// drafts are the lists of a series that are due.
+// drafts are the lists of a series that are due. ErrFenced: one with a larger number is published by now.
 func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 	p.mu.Lock() // not for reading: an arena sorts its endings when asked
 	defer p.mu.Unlock()
@@ -230,6 +233,9 @@ func (p *Publisher) drafts(c contender, number uint64) ([]draft, error) {
 	if p.gaveUp(earliest) { // what was let go of by the later clock would be missing in a list of the earlier one
 		return nil, pki.Errorf(pki.KindFailedPrecondition, "publish revocation list", "the time of this instance does not hold by the database's clock, and a week has passed by one of them only").
 			WithHint("set the clocks right")
+	}
+	if b.newest(c.series) >= number {
+		return nil, ErrFenced
 	}
 	var drafts []draft
 	for _, h := range b.plan(p, c.series, now) {

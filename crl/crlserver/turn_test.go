@@ -134,3 +134,57 @@ func TestOvertaken(t *testing.T) {
 		}
 	})
 }
+
+// slow holds back the answer to the first Begin after it was armed, whose lease has ended when it comes.
+type slow struct {
+	crlserver.Publications
+	armed *atomic.Bool
+	begun func(number uint64)
+}
+
+func (s slow) BeginPublication(ctx context.Context, series crlserver.Series, owner revocation.InstanceID, seen uint64, lease time.Duration) (uint64, bool, error) {
+	if series.Sharded || !s.armed.CompareAndSwap(true, false) {
+		return s.Publications.BeginPublication(ctx, series, owner, seen, lease)
+	}
+	number, ok, err := s.Publications.BeginPublication(ctx, series, owner, seen, 0)
+	s.begun(number)
+	return number, ok, err
+}
+
+// Whose number arrives when a larger one is published already lets it go, and goes on: the database did not go back.
+func TestOvertakenBeforeItBegins(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Contested CA")
+		foreign := func(index uint64) revocation.NewEntry { // on no shard
+			e := a.event(0, index, revocation.KindRevoke, pki.KeyCompromise, 0)
+			e.Foreign, e.Position = true, pki.Position{}
+			return e
+		}
+		config := a.config()
+		config.Delta = true
+		armed := new(atomic.Bool)
+		begun, goOn := make(chan uint64), make(chan struct{})
+		late := start(t, s, &clock{}, func(c *crlserver.Config) {
+			c.Publications = slow{s, armed, func(number uint64) { begun <- number; <-goOn }}
+		}, config)
+		late.await(t, a.append(t, foreign(1)))
+		armed.Store(true)
+		seq := a.append(t, foreign(2))
+		lost := <-begun
+		winner := start(t, s, &clock{}, nil, config)
+		winner.await(t, seq)
+		eventually(t, "it serves the larger number", func() bool { _, h, _ := late.Document(a.complete()); return h.Number > lost })
+		close(goOn)
+		winner.stop()
+		late.await(t, a.append(t, foreign(3)))
+		if err := late.Check(); err != nil {
+			t.Error(err)
+		}
+		for _, l := range late.Lists() {
+			if l.Failure != nil {
+				t.Errorf("%s: %v", l.Head.List, l.Failure)
+			}
+		}
+	})
+}
