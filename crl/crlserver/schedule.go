@@ -192,7 +192,7 @@ func (p *Publisher) contenders(l *lane, now time.Time) (all []contender) {
 			state := b.series[series]
 			if !b.wants(series, now) || !b.lacks(p, series, now) {
 				if delete(b.behind, series); state != nil { // maybe another instance published it
-					state.due = time.Time{}
+					state.due, state.failure, state.failures = time.Time{}, nil, 0
 				}
 				continue
 			}

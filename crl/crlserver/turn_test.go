@@ -3,6 +3,7 @@ package crlserver_test
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -186,5 +187,40 @@ func TestOvertakenBeforeItBegins(t *testing.T) {
 				t.Errorf("%s: %v", l.Head.List, l.Failure)
 			}
 		}
+	})
+}
+
+// powerless signs nothing.
+type powerless struct{ crypto.Signer }
+
+func (powerless) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("no power")
+}
+
+// What one instance could not publish and another did has not failed any more.
+func TestFailureThatAnotherMadeGood(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Powerless CA")
+		a.reserve(t, epoch, 0, base)
+		good, bad := a.config(), a.config()
+		bad.Signer = powerless{a.key}
+		first := start(t, s, &clock{}, nil, good)
+		first.await(t, a.revoke(t, 1))
+		first.stop()
+		failing := start(t, s, &clock{}, nil, bad)
+		failures := func() (n int) {
+			for _, l := range failing.Lists() {
+				if l.Failure != nil {
+					n++
+				}
+			}
+			return n
+		}
+		seq := a.revoke(t, 2)
+		eventually(t, "shard and complete list fail", func() bool { return failures() == 2 })
+		start(t, s, &clock{}, nil, good)
+		failing.await(t, seq)
+		eventually(t, "nothing fails", func() bool { return failures() == 0 })
 	})
 }
