@@ -2,12 +2,14 @@ package crlserver
 
 import (
 	"sort"
+	"strings"
 	"time"
 )
 
 // Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
-// shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large) and "mirror
-// {name}" for each mirror. The lists of off-line issuers wait for a ceremony and do not count.
+// shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each mirror
+// "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process tried to copy
+// it: until then only what came since Load counts there. The lists of off-line issuers wait for a ceremony and do not count.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -25,11 +27,20 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		}
 	}
 	for i, m := range p.config.Mirrors {
-		lags["mirror "+m.String()] = floor
+		mirror := "mirror " + m.String()
+		lags[mirror], lags[mirror+ofComplete] = floor, floor
 		for _, b := range p.issuers {
 			for list := range b.lists {
-				if !b.issuer.Offline {
-					grow("mirror "+m.String(), b, list, p.copied[i][list])
+				shown, tried := p.copied[i][list]
+				if !tried {
+					shown = p.loaded
+				}
+				switch {
+				case b.issuer.Offline:
+				case list.Kind == KindComplete:
+					grow(mirror+ofComplete, b, list, shown)
+				default:
+					grow(mirror, b, list, shown)
 				}
 			}
 		}
@@ -49,6 +60,14 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		}
 	}
 	return lags
+}
+
+// ofComplete ends the name of the product of a mirror that has the complete lists.
+const ofComplete = " complete"
+
+// FollowsEvents reports whether a product of Lags follows every event: complete lists do not once they are large.
+func FollowsEvents(product string) bool {
+	return product != "complete" && !strings.HasSuffix(product, ofComplete)
 }
 
 // next is the first ledger entry after a sequence that concerns a list, 0 if there is none.

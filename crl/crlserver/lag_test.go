@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,11 +46,11 @@ func TestLags(t *testing.T) {
 		eventually(t, "the keyless instance has read it", func() bool { return reader.Seq() == seq })
 		started := start(t, s, c, nil, keyless)
 		c.move(10*time.Minute + 5*time.Minute)
-		for _, product := range []string{"shard", "complete", "delta", "mirror wall"} {
+		for _, product := range []string{"shard", "complete", "delta", "mirror wall", "mirror wall complete"} {
 			if lag := reader.Lags()[product]; lag < 5*time.Minute || lag > 7*time.Minute {
 				t.Errorf("%s: %s, want five minutes", product, lag)
 			}
-			if lag := started.Lags()[product]; product != "mirror wall" && (lag < 5*time.Minute || lag > 7*time.Minute) {
+			if lag := started.Lags()[product]; !strings.HasPrefix(product, "mirror") && (lag < 5*time.Minute || lag > 7*time.Minute) {
 				t.Errorf("%s, in a process that found it at its start: %s, want five minutes", product, lag)
 			}
 		}
@@ -60,6 +61,41 @@ func TestLags(t *testing.T) {
 			t.Errorf("a mirror that takes nothing is %s behind", lag)
 		}
 	})
+}
+
+// fussy is a mirror that takes no complete list.
+type fussy struct{ wall }
+
+func (fussy) Put(_ context.Context, name string, _ crl.Document, _ uint64) error {
+	if strings.Count(name, "/") == 1 {
+		return errors.New("too large")
+	}
+	return nil
+}
+
+// The complete lists of a mirror are a product of their own, which may be late as the complete list itself may; and after a start no
+// mirror lags before a copy was tried.
+func TestLagsOfMirrors(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "one")
+		a.reserve(t, epoch, 0, base)
+		c := &clock{}
+		first := start(t, s, c, nil, a.config())
+		first.await(t, a.revoke(t, 1))
+		first.stop()
+		c.move(5 * time.Minute)
+		p := start(t, s, c, func(config *crlserver.Config) { config.Mirrors = []crlserver.Mirror{fussy{}, stuck{}} }, a.config())
+		eventually(t, "a complete list that is not copied", func() bool { return p.Lags()["mirror wall complete"] >= 5*time.Minute })
+		if lags := p.Lags(); !zero(lags, "mirror wall", "mirror "+stuck{}.String(), "mirror "+stuck{}.String()+" complete") {
+			t.Errorf("%v", lags)
+		}
+	})
+	for product, follows := range map[string]bool{"shard": true, "delta": true, "ocsp": true, "mirror b": true, "complete": false, "mirror b complete": false} {
+		if got := crlserver.FollowsEvents(product); got != follows {
+			t.Errorf("%s follows events: %t", product, got)
+		}
+	}
 }
 
 func zero(lags map[string]time.Duration, products ...string) bool {

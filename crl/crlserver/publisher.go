@@ -112,7 +112,8 @@ type Publisher struct {
 	mu      sync.RWMutex      // guards what follows, and the arenas
 	seq     uint64            // every ledger entry up to here is in the arenas
 	marks   marks             // when they were recorded
-	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy
+	loaded  uint64            // the ledger sequence of Load
+	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy that was tried, 0 if it failed
 	effort  effort            // what may be spent on building
 	looked  bool              // every series was looked at since the configuration was; books.behind is to be trusted
 	issuers map[pki.IssuerID]*books
@@ -190,6 +191,9 @@ func (p *Publisher) Load(ctx context.Context) error {
 	if err := p.readLedger(ctx); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.loaded = p.seq
+	p.mu.Unlock()
 	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
 }
 

@@ -54,7 +54,11 @@ const (
 func (s *Server) checkLags(add func(name, state, detail string)) {
 	var behind []string
 	for product, lag := range s.lags() {
-		if product == "complete" && lag > laggingComplete || product != "complete" && lag > lagging {
+		most := laggingComplete
+		if crlserver.FollowsEvents(product) {
+			most = lagging
+		}
+		if lag > most {
 			behind = append(behind, fmt.Sprintf("%s by %s", product, lag.Round(time.Second)))
 		}
 	}
