@@ -108,7 +108,8 @@ func (h *heldList) atHome() bool {
 
 // mayReplace compares a list with the one that is held from the same place. Of the same series the newer one counts: the one with the larger
 // number, or with the same and a later date. Of another series, which is what somebody on the path of plain HTTP can answer with (the list of another shard,
-// a delta), only one that covers everything, or that is at home there, takes the place of a list that has not ended.
+// a delta), only one that covers everything, or that is at home there, takes the place of a list that has not ended. What is at home drives out
+// a list of something else of any date, but not one that covers everything: over that, an older list of its own series could come back.
 func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	switch {
 	case !bytes.Equal(old.list.Issuer, h.list.Issuer):
@@ -121,7 +122,7 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 		if at.Before(old.list.NextUpdate) {
 			return errors.New("the list that came is another than the one to be had there")
 		}
-	case h.atHome() && !old.atHome():
+	case h.atHome() && !old.atHome() && (old.list.Delta || old.list.Scope != nil):
 		return nil
 	}
 	if h.list.ThisUpdate.Before(old.list.ThisUpdate) {
@@ -220,7 +221,7 @@ func (c *Checker) own(s *subject, target crl.Target, location string, configured
 	if h == nil || !leadsTo(target, location) {
 		return h
 	}
-	if rejection := c.rejection(s, target, h); rejection != nil && statusOfCause(rejection.Cause) == pki.StatusNotCovered {
+	if rejection := c.rejection(s, target, h); rejection != nil && (h.list.Delta || statusOfCause(rejection.Cause) == pki.StatusNotCovered) {
 		return nil
 	}
 	return h
@@ -376,12 +377,12 @@ func decodePEM(body []byte) []byte {
 	return body
 }
 
-// version orders the lists of one place on disk: by their numbers, but those that are at home elsewhere before all others.
+// version orders the lists of one place on disk: by their numbers, but deltas and those that are at home elsewhere before all others.
 func (h *heldList) version() (version fetch.Version) {
 	list := h.list
 	copy(version[:], list.Number[:])
 	binary.BigEndian.PutUint64(version[len(list.Number):], uint64(max(0, list.ThisUpdate.Unix())))
-	if list.Scope == nil || h.atHome() {
+	if !list.Delta && list.Scope == nil || h.atHome() {
 		version[0] |= 0x80
 	}
 	return version

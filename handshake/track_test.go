@@ -389,6 +389,7 @@ func TestShardsSwapped(t *testing.T) {
 		"a list that is held, at home":     {with: scopeOf},
 		"a list that is held, in a mirror": {home: "http://127.0.0.1:1", with: scopeOf},
 		"a delta, against a list":          {with: func(string) []pkix.Extension { return handshaketest.Extensions(delta) }},
+		"a delta at first":                 {with: func(string) []pkix.Extension { return handshaketest.Extensions(delta) }, atFirst: true},
 		"both are configured":              {with: scopeOf, atFirst: true},
 		"one is configured":                {with: scopeOf, atFirst: true, only: true},
 	} {
@@ -447,6 +448,39 @@ func TestShardsSwapped(t *testing.T) {
 			server.Close()
 			if _, err := checker().Check(t.Context(), p.Cert("a").Chain(), nil); err != nil {
 				t.Errorf("a later one: %v", err)
+			}
+		})
+	}
+}
+
+// TestShardOverCompleteList: somebody on the way answers with the genuine complete list, which is newer, and then with the shard of before a
+// revocation, which has not ended. A shard that is newer than the complete list comes back to its place.
+func TestShardOverCompleteList(t *testing.T) {
+	for name, test := range map[string]struct {
+		age   time.Duration // of the shard that comes after the complete list
+		taken bool
+	}{
+		"an older shard": {3 * time.Hour, false},
+		"a newer shard":  {0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var answer atomic.Pointer[[]byte]
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(*answer.Load()) }))
+			defer server.Close()
+			p := handshaketest.New(t, "root -> int noaia -> a noaia cdp="+server.URL+"; int -> b noaia cdp="+server.URL)
+			b, checker := p.Cert("b"), p.Checker(nil)
+			publish := func(number int64, age time.Duration, revoked []handshaketest.Revocation, scope []pkix.Extension) {
+				answer.Store(new(p.Cert("int").CRL(handshaketest.CRL{Number: number, Age: age, Only: revoked, Extensions: scope})))
+			}
+			withB, withoutB := []handshaketest.Revocation{{Serial: b.SerialNumber, At: p.Now(), Reason: 1}}, []handshaketest.Revocation{}
+			publish(10, 2*time.Hour, withB, scopeOf(server.URL))
+			tracked(t, p, checker, p.Cert("a"), p.Cert("a").TLS(nil))
+			publish(7, time.Hour, withB, nil)
+			checker.Recheck(t.Context())
+			publish(5, test.age, withoutB, scopeOf(server.URL))
+			checker.Recheck(t.Context())
+			if _, err := checker.Check(t.Context(), b.Chain(), nil); (err == nil) != test.taken {
+				t.Errorf("%v", err)
 			}
 		})
 	}
