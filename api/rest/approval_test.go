@@ -1,15 +1,21 @@
 package rest_test
 
 import (
+	"crypto"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/approval"
+	"signet.example/signet/internal/agent"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
@@ -107,5 +113,58 @@ func TestApproval(t *testing.T) {
 	}
 	if _, err := approver.ApproveRequest(t.Context(), pending.Request.ID, ""); pki.KindOf(err) != pki.KindFailedPrecondition || err == nil || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("asked with what was revoked: %v", err)
+	}
+}
+
+// A renewal that nobody decided in time is of no use any more: the next attempt files another request.
+func TestRenewalThatExpired(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	files := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
+	fresh := func() (crypto.Signer, error) { return newKey(t), nil }
+	quiet := func() error { return nil }
+	requester := h.grpc(h.token(auth.Spec{Name: "build", Role: auth.RoleRequester, Profiles: []string{"guarded"}}), nil)
+	issue := func() error {
+		_, err := files.Issue(t.Context(), requester, client.IssueRequest{Profile: "guarded", Identifiers: []string{"a.example.com"}}, fresh, quiet)
+		return err
+	}
+	api := h.grpc("", nil)
+	renew := func() error {
+		_, err := files.Renew(t.Context(), api, false, func(crypto.Signer) (crypto.Signer, error) { return fresh() }, h.clock(), quiet)
+		return err
+	}
+	filed := func(err error) ca.ApprovalID {
+		t.Helper()
+		pending, ok := errors.AsType[*client.PendingError](err)
+		if !ok {
+			t.Fatalf("a renewal that needs an approval: %v", err)
+		}
+		id, err := ca.ParseApprovalID(pending.Request.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	asked := filed(issue())
+	if _, err := h.grpc(h.token(auth.Spec{Name: "chief", Role: auth.RoleApprover, Profiles: []string{"guarded"}}), nil).ApproveRequest(t.Context(), asked.String(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := issue(); err != nil {
+		t.Fatalf("after the approval: %v", err)
+	}
+	first := filed(renew())
+	if second := filed(renew()); second != first {
+		t.Errorf("while request %s waits, %s was filed", first, second)
+	}
+	// It is approved, and could not be issued in time.
+	if _, err := h.store.Decide(t.Context(), approval.Decision{ID: first, From: approval.Pending, To: approval.Approved, By: "token:chief", Expires: time.Nanosecond,
+		Event: audit.Event{At: h.clock(), Actor: "token:chief", Action: "request.approve", Target: "request/" + first.String(), Outcome: audit.OK}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := renew(); pki.KindOf(err) != pki.KindFailedPrecondition || !strings.Contains(err.Error(), "expired") {
+		t.Fatalf("after it expired: %v", err)
+	}
+	if second := filed(renew()); second == first {
+		t.Errorf("request %s, which expired, is asked for again", first)
 	}
 }

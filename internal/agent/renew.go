@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -78,13 +79,12 @@ func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 // settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
 // answered, and is repeated.
 func (f Files) settle(p *pending, issued *client.Issued, err error, told func() error) (*client.Issued, error) {
-	if err != nil {
-		switch pki.KindOf(err) {
-		case pki.KindInvalid, pki.KindRefused, pki.KindConflict:
-			if err := f.finish(); err != nil {
-				return nil, err
-			}
+	if err != nil && useless(err) {
+		if err := f.finish(); err != nil {
+			return nil, err
 		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := f.install(p, issued.PEM); err != nil {
@@ -94,4 +94,21 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, told func() 
 		return issued, err
 	}
 	return issued, f.finish()
+}
+
+// useless reports whether the same request would be answered by the same error for ever. The state of the server may change,
+// and the request wait for an approval until then; but if the request id is what it does not allow, the request expired
+// undecided.
+func useless(err error) bool {
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Kind {
+	case pki.KindInvalid, pki.KindRefused, pki.KindConflict:
+		return true
+	case pki.KindFailedPrecondition:
+		return e.Field == "request_id"
+	}
+	return false
 }
