@@ -137,7 +137,7 @@ func (n generalName) comparable() bool {
 	switch n.form {
 	case formEmail:
 		local, host := mailbox(n.text)
-		return local != "" && isHost(host)
+		return isLocalPart(local) && isHost(host)
 	case formDNS:
 		return isHost(n.text)
 	case formURI:
@@ -202,6 +202,13 @@ func mailbox(address string) (local, host string) {
 		return "", address
 	}
 	return address[:at], address[at+1:]
+}
+
+// isLocalPart reports whether what stands before the host in an address is a Dot-string, as far as its characters go, or a Quoted-string (RFC
+// 5321, Section 4.1.2): who reads another @ than the last one finds another host.
+func isLocalPart(local string) bool {
+	quoted := len(local) > 1 && local[0] == '"' && local[len(local)-1] == '"'
+	return quoted || local != "" && !strings.ContainsAny(local, "@\"(),:;<>[] ")
 }
 
 // uriHost is the host of a URI by name; empty if it has none, or an address.

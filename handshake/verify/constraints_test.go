@@ -96,6 +96,13 @@ func TestNameConstraints(t *testing.T) {
 		{"address, below the host", names(mail("x.test")), nil, below, names(mail("a@b.x.test")), class},
 		{"address, below the excluded host", nil, names(mail("x.test")), below, names(mail("a@b.x.test")), ""},
 		{"address, the domain", names(mail(".x.test")), nil, below, names(mail("a@b.x.test")), ""},
+		{"address, two hosts", names(mail("x.test")), nil, below, names(mail("a@b.test@x.test")), class},
+		{"address, two hosts, the excluded one", nil, names(mail("b.test")), below, names(mail("a@b.test@x.test")), class},
+		{"address, a quoted @", names(mail("x.test")), nil, below, names(mail(`"a@b.test"@x.test`)), ""},
+		{"address, half a quotation", names(mail("x.test")), nil, below, names(mail(`"@x.test`)), class},
+		{"address, an opened quotation", names(mail("x.test")), nil, below, names(mail(`"a@x.test`)), class},
+		{"address, a closed quotation", names(mail("x.test")), nil, below, names(mail(`a"@x.test`)), class},
+		{"address, nobody", names(mail("x.test")), nil, below, names(mail("@x.test")), class},
 		{"address, not the domain itself", names(mail(".x.test")), nil, below, names(mail("a@x.test")), class},
 		{"address, in the subject of before", nil, names(mail("x.test")), pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
 			{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: "a@x.test"},
