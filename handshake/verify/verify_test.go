@@ -366,6 +366,41 @@ func TestIndirect(t *testing.T) {
 	}
 }
 
+// TestWhoSignedIsAsked: of those who have the name of a CRL issuer, only who signed the list is asked about. To ask about all of them would be to
+// search, for each, every list, and for each of these all of them again: it is as exponential as it is needless, and tells a list that nobody
+// signed, as here, for one whose signer is revoked.
+func TestWhoSignedIsAsked(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	int := issue(t, "int", root, true, nil)
+	lists := func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }
+	lister, twin, stranger := issue(t, "lister", root, false, lists), issue(t, "lister", root, false, lists), issue(t, "lister", nil, false, lists)
+	cRLIssuer := element(0x30, element(0xa2, element(0xa4, lister.RawSubject...)...)...)
+	leaf := issue(t, "leaf", int, false, func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{points(cRLIssuer)} })
+	both := []*entity{lister, twin}
+	for _, tc := range []struct {
+		name    string
+		listers []*entity
+		signer  *entity
+		revoked []*entity
+		result  verify.Verdict
+		class   verify.Class
+	}{
+		{"who signed is not revoked", both, lister, nil, verify.Accept, ""},
+		{"who signed is not revoked, his twin is", both, lister, []*entity{twin}, verify.Accept, ""},
+		{"who signed is revoked", both[:1], lister, []*entity{lister}, verify.Reject, verify.ClassPath},
+		{"who signed is revoked, his twin is not", both, lister, []*entity{lister}, verify.Reject, verify.ClassBadSignature},
+		{"nobody signed", both, stranger, nil, verify.Reject, verify.ClassBadSignature},
+		{"nobody signed, and all are revoked", both, stranger, both, verify.Reject, verify.ClassBadSignature},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			expect(t, &verify.Case{
+				Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(append([]*entity{int}, tc.listers...)...), Leaf: leaf.Raw, Time: now.Format(time.RFC3339), EKU: "any",
+				CRLs: []verify.DER{root.list(t, nil, tc.revoked...), tc.signer.list(t, with(scope(element(0x84, 0xff))))}, Revocation: verify.RevocationHardLeaf,
+			}, tc.result, tc.class)
+		})
+	}
+}
+
 // TestOCSPStatus: what a response says counts only from who may say it, in its time, about this certificate.
 func TestOCSPStatus(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
