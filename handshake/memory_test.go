@@ -1,12 +1,17 @@
 package handshake_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/tls"
+	"crypto/x509"
 	"io/fs"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -254,6 +259,97 @@ func TestAnswersOfSeveralResponders(t *testing.T) {
 				if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
 					t.Errorf("%s: %v", name, err)
 				}
+			}
+		})
+	}
+}
+
+// TestOthersRevocationCutsAtOnce: what another process has seen revoked ends our connections with the next check of whatever chain, not only
+// with the next round.
+func TestOthersRevocationCutsAtOnce(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp noaia; root -> other nocdp noaia")
+	leaf, dir := p.Cert("leaf"), t.TempDir()
+	ours := sharing(t, p, dir)
+	conn := tracked(t, p, ours, leaf, leaf.TLS(nil))
+	leaf.Revoke(1)
+	if _, err := sharing(t, p, dir).Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); err == nil {
+		t.Fatal("not revoked")
+	}
+	p.Advance(2 * time.Second)
+	if _, err := ours.Check(t.Context(), p.Cert("other").Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+}
+
+// TestWhoseRevocation: a revocation is remembered of one serial number under one name and one key, and of nothing that looks like it.
+func TestWhoseRevocation(t *testing.T) {
+	p, namesake := handshaketest.New(t, "root -> leaf revoked"), handshaketest.New(t, "root -> leaf") // the same names and serial numbers
+	leaf, root := p.Cert("leaf"), p.Cert("root")
+	checker := p.Checker(func(c *handshake.Config) { c.Policy, c.Network = handshake.SoftFail, handshake.NetworkNever })
+	if _, err := checker.Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Fatal(err)
+	}
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Errorf("the certificate itself: %v", err)
+	}
+	renamed, negative := *root.Certificate, *leaf.Certificate
+	renamed.RawSubject = leaf.RawSubject
+	negative.SerialNumber = new(big.Int).Neg(leaf.SerialNumber)
+	for name, chain := range map[string][]*x509.Certificate{
+		"the same name and another key":   namesake.Cert("leaf").Chain(),
+		"the same key and another name":   {leaf.Certificate, &renamed},
+		"the same number below zero":      {&negative, root.Certificate},
+		"the certificate of its issuer's": {root.Certificate, root.Certificate},
+	} {
+		if _, err := checker.Check(t.Context(), chain, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestFactsThatAreNone: in the directory, which others write to, a fact counts that is a revocation of a certificate, for good, whose time has not come.
+func TestFactsThatAreNone(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf nocdp noaia revoked"), t.TempDir()
+	leaf := p.Cert("leaf")
+	if _, err := sharing(t, p, dir).Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); err == nil {
+		t.Fatal("not revoked")
+	}
+	reader, err := fetch.New(fetch.Config{Dir: dir, Now: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts, err := reader.Recollect().Next()
+	if err != nil || len(facts) != 1 {
+		t.Fatalf("%d facts, %v", len(facts), err)
+	}
+	for name, test := range map[string]struct {
+		change  func(*fetch.Fact)
+		revoked bool
+	}{
+		"as it was":                   {func(*fetch.Fact) {}, true},
+		"of another kind":             {func(f *fetch.Fact) { f.Name = "pinned" + strings.TrimPrefix(f.Name, "revoked") }, false},
+		"of no certificate":           {func(f *fetch.Fact) { f.Name += "z" }, false},
+		"of more than a certificate":  {func(f *fetch.Fact) { f.Name += "00" }, false},
+		"that does not parse":         {func(f *fetch.Fact) { f.Body = f.Body[1:] }, false},
+		"with a field of later times": {func(f *fetch.Fact) { f.Body = append([]byte(`{"later":1,`), f.Body[1:]...) }, true},
+		"of a hold":                   {func(f *fetch.Fact) { f.Body = bytes.Replace(f.Body, []byte(`"reason":1`), []byte(`"reason":6`), 1) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fact, dir := facts[0], t.TempDir()
+			fact.Body = slices.Clone(fact.Body)
+			test.change(&fact)
+			writer, err := fetch.New(fetch.Config{Dir: dir, Now: p.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := writer.Remember(fact); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := sharing(t, p, dir).Check(t.Context(), leaf.Chain(), nil); (err != nil) != test.revoked {
+				t.Errorf("%v", err)
 			}
 		})
 	}

@@ -388,6 +388,7 @@ func TestShardsSwapped(t *testing.T) {
 	}{
 		"a list that is held, at home":     {with: scopeOf},
 		"a list that is held, in a mirror": {home: "http://127.0.0.1:1", with: scopeOf},
+		"a delta, against a list, mirrors": {home: "http://127.0.0.1:1", with: func(string) []pkix.Extension { return handshaketest.Extensions(delta) }},
 		"a delta, against a list":          {with: func(string) []pkix.Extension { return handshaketest.Extensions(delta) }},
 		"a delta at first":                 {with: func(string) []pkix.Extension { return handshaketest.Extensions(delta) }, atFirst: true},
 		"both are configured":              {with: scopeOf, atFirst: true},
@@ -561,5 +562,123 @@ func TestTrackAccepted(t *testing.T) {
 				t.Errorf("the connection was cut off: %v", err)
 			}
 		})
+	}
+}
+
+// TestTrackHold: a hold closes a connection too, though it is not remembered.
+func TestTrackHold(t *testing.T) {
+	for _, source := range []string{"noaia", "nocdp"} {
+		p := handshaketest.New(t, "root -> leaf "+source)
+		leaf, checker := p.Cert("leaf"), p.Checker(nil)
+		conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+		leaf.Revoke(6)
+		checker.Recheck(t.Context())
+		if !closedSoon(conn) {
+			t.Errorf("%s: the connection lives on", source)
+		}
+	}
+}
+
+// TestTrackAsksNoMore: about a connection that a revocation closed nobody is asked any more, though whoever tracked it by hand has not ended that.
+func TestTrackAsksNoMore(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	checker.Track(conn)
+	leaf.Revoke(1)
+	checker.Recheck(t.Context())
+	before := p.Hits("/root.ocsp")
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/root.ocsp") - before; before != 1 || asked != 0 {
+		t.Errorf("asked %d times, and %d times after it was closed", before, asked)
+	}
+}
+
+// TestTrackListsFirst: a round asks a responder only about a certificate whose lists do not tell.
+func TestTrackListsFirst(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	checker.Track(conn)
+	checker.Recheck(t.Context())
+	if lists, answers := p.Hits("/root.crl"), p.Hits("/root.ocsp"); lists != 1 || answers != 0 {
+		t.Errorf("the list was asked for %d times, the responder %d times", lists, answers)
+	}
+	p.Replace("/root.crl", http.NotFoundHandler())
+	p.Advance(25 * time.Hour) // the list at hand ends
+	leaf.Revoke(1)
+	checker.Recheck(t.Context())
+	if !closedSoon(conn) {
+		t.Error("no list tells: the connection lives on")
+	}
+}
+
+// TestTrackUnderAGuard: a connection of a Dialer, tracked by hand, is watched for what its Override was not asked about.
+func TestTrackUnderAGuard(t *testing.T) {
+	for name, test := range map[string]struct {
+		drawing, later string
+		lives          bool
+	}{
+		"accepted although revoked":                    {drawing: "root -> int -> leaf revoked", lives: true},
+		"accepted although revoked, and another later": {drawing: "root -> int -> leaf revoked", later: "int"},
+		"accepted although nobody trusts it":           {drawing: "elsewhere -> int -> leaf; root -> trusted", lives: true},
+		"and revoked later":                            {drawing: "elsewhere -> int -> leaf; root -> trusted", later: "leaf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, test.drawing)
+			leaf, trusted := p.Cert("leaf"), p.Cert("leaf")
+			if p.Has("trusted") {
+				trusted = p.Cert("trusted")
+			}
+			checker := p.Checker(func(c *handshake.Config) {
+				c.Override = func(*handshake.Result) handshake.Answer { return handshake.AcceptRevokedCertificate }
+			})
+			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(trusted)}).Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			checker.Track(conn)
+			if test.later != "" {
+				p.Cert(test.later).Revoke(1)
+				p.Advance(25 * time.Hour)
+			}
+			checker.Recheck(t.Context())
+			if !test.lives {
+				if !closedSoon(conn) {
+					t.Error("the connection lives on")
+				}
+			} else if err := handshaketest.Echo(conn); err != nil {
+				t.Errorf("the connection was cut off: %v", err)
+			}
+		})
+	}
+}
+
+// TestTrackNetworkNever: a round asks nobody if nobody may be asked, though a list that is kept on disk has passed half its life.
+func TestTrackNetworkNever(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
+	leaf := p.Cert("leaf")
+	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	checker := p.Checker(func(c *handshake.Config) {
+		onDisk(t, p, dir)(c)
+		c.Network = handshake.NetworkNever
+	})
+	tracked(t, p, checker, leaf, leaf.TLS(nil))
+	before := p.Hits("/root.crl")
+	p.Advance(13 * time.Hour)
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/root.crl") - before; asked != 0 {
+		t.Errorf("asked %d times", asked)
 	}
 }
