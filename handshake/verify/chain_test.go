@@ -1,0 +1,198 @@
+package verify_test
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+
+	"signet.example/signet/handshake/verify"
+)
+
+// TestExempt: noRevAvail (RFC 9608) exempts, and contradicts what else a certificate says of its status; ocsp-nocheck exempts responders
+// only, and no authority.
+func TestExempt(t *testing.T) {
+	null := []byte{5, 0}
+	noRevAvail, noCheck := raw(false, asn1.ObjectIdentifier{2, 5, 29, 56}, null...), raw(false, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, null...)
+	freshest := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 46}, Value: points(uriPoint("http://crl.test/a", 0)).Value}
+	usages := func(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
+	}
+	root := issue(t, "root", nil, true, nil)
+	for _, tt := range []struct {
+		name        string
+		ca          bool
+		change      func(*x509.Certificate)
+		extensions  []pkix.Extension
+		exempt      bool
+		contradicts string
+	}{
+		{"nothing", false, nil, nil, false, ""},
+		{"noRevAvail", false, nil, []pkix.Extension{noRevAvail}, true, ""},
+		{"noRevAvail with something in it", false, nil, []pkix.Extension{raw(false, noRevAvail.Id, 4, 0)}, true, "noRevAvail is not NULL"},
+		{"noRevAvail of an authority", true, nil, []pkix.Extension{noRevAvail}, true, "noRevAvail in a CA certificate"},
+		{"noRevAvail and points", false, nil, []pkix.Extension{noRevAvail, points(uriPoint("http://crl.test/a", 0))}, true, "noRevAvail together with CRL distribution points"},
+		{"noRevAvail and a freshest CRL", false, nil, []pkix.Extension{noRevAvail, freshest}, true, "noRevAvail together with a freshest CRL"},
+		{"noRevAvail and a responder", false, func(c *x509.Certificate) { c.OCSPServer = []string{"http://ocsp.test"} }, []pkix.Extension{noRevAvail}, true, "noRevAvail together with an OCSP responder"},
+		{"nocheck of a responder", false, usages(x509.ExtKeyUsageOCSPSigning), []pkix.Extension{noCheck}, true, ""},
+		{"nocheck of a responder that does more", false, usages(x509.ExtKeyUsageOCSPSigning, x509.ExtKeyUsageServerAuth), []pkix.Extension{noCheck}, true, ""},
+		{"a responder", false, usages(x509.ExtKeyUsageOCSPSigning), nil, false, ""},
+		{"nocheck of a server", false, usages(x509.ExtKeyUsageServerAuth), []pkix.Extension{noCheck}, false, ""},
+		{"nocheck for no usage in particular", false, nil, []pkix.Extension{noCheck}, false, ""},
+		{"nocheck of an authority", true, usages(x509.ExtKeyUsageOCSPSigning), []pkix.Extension{noCheck}, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cert := issue(t, "leaf", root, tt.ca, func(c *x509.Certificate) {
+				if tt.change != nil {
+					tt.change(c)
+				}
+				c.ExtraExtensions = tt.extensions
+			})
+			exempt, err := verify.Exempt(cert.Certificate)
+			if exempt != tt.exempt || (err != nil) != (tt.contradicts != "") || err != nil && err.Error() != tt.contradicts {
+				t.Errorf("exempt %v, %v", exempt, err)
+			}
+		})
+	}
+}
+
+// TestWayOfAListSigner: who signs lists leads to the anchor over authorities of the pool, each of which signed the next and has nothing
+// critical that is not understood.
+func TestWayOfAListSigner(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	int, sub := issue(t, "int", root, true, nil), issue(t, "sub", root, true, nil)
+	imposter := issue(t, "sub", nil, true, nil) // of its own making
+	odd := extended(raw(true, asn1.ObjectIdentifier{1, 2, 3}, 5, 0))
+	lister := func(issuer *entity, changes ...func(*x509.Certificate)) *entity {
+		return issue(t, "lister", issuer, false, func(c *x509.Certificate) {
+			c.KeyUsage = x509.KeyUsageCRLSign
+			for _, change := range changes {
+				change(c)
+			}
+		})
+	}
+	oddSub := issue(t, "odd", root, true, odd)
+	leafIssuer := issue(t, "end", root, false, nil)
+	for _, tt := range []struct {
+		name   string
+		lister *entity
+		pool   []*entity
+		result verify.Verdict
+	}{
+		{"below an authority of the chain", lister(root), nil, verify.Accept},
+		{"below another authority", lister(sub), []*entity{sub}, verify.Accept},
+		{"below another authority that is not at hand", lister(sub), nil, verify.Reject},
+		{"below somebody of its name", lister(imposter), []*entity{imposter}, verify.Reject},
+		{"below somebody of its name, which is at hand too", lister(imposter), []*entity{imposter, sub}, verify.Reject},
+		{"below an end entity", lister(leafIssuer), []*entity{leafIssuer}, verify.Reject},
+		{"something critical in it", lister(root, odd), nil, verify.Reject},
+		{"something critical above it", lister(oddSub), []*entity{oddSub}, verify.Reject},
+		{"expired", lister(root, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }), nil, verify.Reject},
+		{"of the future", lister(root, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }), nil, verify.Reject},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cRLIssuer := element(0x30, element(0xa2, element(0xa4, tt.lister.RawSubject...)...)...)
+			leaf := issue(t, "leaf", int, false, extended(points(cRLIssuer)))
+			q := &verify.Case{
+				Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(append([]*entity{int, tt.lister}, tt.pool...)...), Leaf: leaf.Raw,
+				CRLs: []verify.DER{tt.lister.list(t, with(scope(element(0x84, 0xff))))}, Time: now.Format(time.RFC3339), EKU: "any", Revocation: verify.RevocationHardLeaf,
+			}
+			if got := verify.Judge(q); got.Result != tt.result {
+				t.Errorf("%s (%s), want %s", got.Result, got.Detail, tt.result)
+			}
+		})
+	}
+}
+
+// TestOldLists: of a list that has ended a revocation counts that cannot be taken back; a hold does not, nor that nothing is said.
+func TestOldLists(t *testing.T) {
+	for reason, class := range map[int]verify.Class{1: verify.ClassRevoked, 6: verify.ClassStale, -1: verify.ClassStale} {
+		q, _, int, leaf := question(t)
+		q.CRLs[1] = int.list(t, func(l *x509.RevocationList) {
+			l.NextUpdate = now.Add(-time.Minute)
+			if reason > 0 {
+				l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: leaf.SerialNumber, RevocationTime: now.Add(-2 * time.Hour), ReasonCode: reason}}
+			}
+		})
+		expect(t, q, verify.Reject, class)
+	}
+}
+
+// TestListsAndResponses: a responder of its own is believed unless a list says that it is revoked; who says good is the list, then the responder.
+func TestListsAndResponses(t *testing.T) {
+	root := issue(t, "root", nil, true, nil)
+	leaf := issue(t, "leaf", root, false, nil)
+	delegate := issue(t, "responder", root, false, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} })
+	old := func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }
+	for _, tt := range []struct {
+		name   string
+		list   verify.DER
+		said   int
+		result verify.Verdict
+		class  verify.Class
+		source string
+	}{
+		{"both say good", root.list(t, nil), ocsp.Good, verify.Accept, "", "crl"},
+		{"an old list, and the responder says good", root.list(t, old), ocsp.Good, verify.Accept, "", "ocsp"},
+		{"an old list, and the responder does not know", root.list(t, old), ocsp.Unknown, verify.Reject, verify.ClassStale, ""},
+		{"a list says good, and the responder does not know", root.list(t, nil), ocsp.Unknown, verify.Accept, "", "crl"},
+		{"a list says good, and the responder revoked", root.list(t, nil), ocsp.Revoked, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"the responder is revoked, and says revoked", root.list(t, nil, delegate), ocsp.Revoked, verify.Accept, "", "crl"},
+		{"the responder is revoked, says an old list", root.list(t, old, delegate), ocsp.Good, verify.Reject, verify.ClassStale, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := expect(t, &verify.Case{
+				Kind: verify.KindChain, Roots: ders(root), Leaf: leaf.Raw, CRLs: []verify.DER{tt.list}, OCSPs: []verify.DER{leaf.response(t, tt.said, delegate, nil)},
+				Time: now.Format(time.RFC3339), EKU: "any", Revocation: verify.RevocationHardLeaf,
+			}, tt.result, tt.class)
+			if got.PerCert[0].Source != tt.source {
+				t.Errorf("the source is %q, want %q", got.PerCert[0].Source, tt.source)
+			}
+		})
+	}
+}
+
+// TestAsked: names, uses and policies are held against the leaf as they were asked for, and what cannot be asked for is said.
+func TestAsked(t *testing.T) {
+	text := func(s string) *string { return &s }
+	explicit := raw(true, asn1.ObjectIdentifier{2, 5, 29, 36}, element(0x30, element(0x80, 0)...)...)
+	policy := raw(false, asn1.ObjectIdentifier{2, 5, 29, 32}, element(0x30, element(0x30, element(6, 0x2a, 3)...)...)...)
+	root := issue(t, "root", nil, true, nil)
+	int := issue(t, "int", root, true, extended(explicit, policy))
+	client := issue(t, "client", int, false, func(c *x509.Certificate) {
+		c.ExtKeyUsage, c.ExtraExtensions = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, []pkix.Extension{policy}
+	})
+	for _, tt := range []struct {
+		name  string
+		ask   func(q *verify.Case)
+		class verify.Class
+	}{
+		{"a client", func(q *verify.Case) { q.EKU = "clientAuth" }, ""},
+		{"a server", func(q *verify.Case) { q.EKU = "serverAuth" }, verify.ClassPath},
+		{"an unknown use", func(q *verify.Case) { q.EKU = "clientauth" }, verify.ClassUnsupported},
+		{"its name", func(q *verify.Case) { q.DNS = text("client.test") }, ""},
+		{"its name, and no address", func(q *verify.Case) { q.DNS, q.IP = text("client.test"), text("") }, ""},
+		{"another name", func(q *verify.Case) { q.DNS = text("other.test") }, verify.ClassName},
+		{"an address", func(q *verify.Case) { q.IP = text("192.0.2.1") }, verify.ClassName},
+		{"no name, and an address", func(q *verify.Case) { q.DNS, q.IP = text(""), text("192.0.2.1") }, verify.ClassName},
+		{"a name and an address", func(q *verify.Case) { q.DNS, q.IP = text("client.test"), text("192.0.2.1") }, verify.ClassUnsupported},
+		{"no address", func(q *verify.Case) { q.IP = text("") }, ""},
+		{"an address that is none", func(q *verify.Case) { q.IP = text("client.test") }, verify.ClassUnsupported},
+		{"its policy", func(q *verify.Case) { q.Policies = []string{"1.2.3"} }, ""},
+		{"another policy", func(q *verify.Case) { q.Policies = []string{"1.2.4"} }, verify.ClassPolicy},
+		{"a policy that is none", func(q *verify.Case) { q.Policies = []string{"one"} }, verify.ClassUnsupported},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			want := verify.Accept
+			if tt.class != "" {
+				want = verify.Reject
+			}
+			q := &verify.Case{Kind: verify.KindChain, Roots: ders(root), Intermediates: ders(int), Leaf: client.Raw, Time: now.Format(time.RFC3339), EKU: "any"}
+			tt.ask(q)
+			expect(t, q, want, tt.class)
+		})
+	}
+}
