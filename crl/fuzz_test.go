@@ -26,6 +26,9 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(der)
 	}
+	for left := range 8 {
+		f.Add(leaving(ca, left).der(f))
+	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		ours, err := crl.Parse(der)
 		streamed, streamErr := crl.Read(bytes.NewReader(der), 1<<20)

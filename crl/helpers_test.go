@@ -1,6 +1,7 @@
 package crl_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -137,6 +138,12 @@ func reasonExtension(code byte) extension {
 	return extension{oid: asn1.ObjectIdentifier{2, 5, 29, 21}, value: []byte{0x0a, 1, code}}
 }
 
+func invalidityExtension(at time.Time) extension {
+	var b cryptobyte.Builder
+	b.AddASN1GeneralizedTime(at)
+	return extension{oid: asn1.ObjectIdentifier{2, 5, 29, 24}, value: b.BytesOrPanic()}
+}
+
 func certificateIssuerExtension(name []byte) extension {
 	return extension{asn1.ObjectIdentifier{2, 5, 29, 29}, true, tlv(0x30, tlv(0xa4, name))}
 }
@@ -149,6 +156,33 @@ func integer(n int64) []byte {
 	var b cryptobyte.Builder
 	b.AddASN1Int64(n)
 	return b.BytesOrPanic()
+}
+
+// leaving describes a list whose records leave so many octets of each of the first two chunks that the reader keeps them in (see index), 15 at
+// most, and one entry more. A record has 10 octets before its serial if its issuer is kept, and 15 if its invalidity date is too.
+func leaving(ca authority, left int) strange {
+	const longest = 15 + 255
+	s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, next: now.AddDate(0, 0, 1), signer: ca.key,
+		extensions: []extension{numberExtension(1), idpExtension(indirect)}}
+	add := func(size int, extensions ...extension) {
+		serial := bytes.Repeat([]byte{1}, size)
+		serial[0], serial[1] = 0x41+byte(len(s.entries)>>8), byte(len(s.entries))
+		s.entries = append(s.entries, strangeEntry{serial: serial, extensions: extensions})
+	}
+	for _, chunk := range []int{4 << 10, 64 << 10} {
+		for room := chunk - longest; room > 0; { // as long as it is not less than longest, the chunk is not full
+			size := min(room, 10+255)
+			if rest := room - size; 0 < rest && rest < 10+2 {
+				size -= 10 + 2
+			}
+			add(size - 10)
+			room -= size
+		}
+		add(longest-left-15, invalidityExtension(now))
+	}
+	add(20)
+	s.entries[0].extensions = []extension{certificateIssuerExtension(s.issuer)}
+	return s
 }
 
 // tlv encodes one element.

@@ -27,7 +27,7 @@ import (
 // in chunks that are never moved, so that reading a long list copies nothing twice. Serials over 255 octets are
 // refused by the reader; RFC 5280 allows 20.
 type index struct {
-	chunks  [][]byte
+	chunks  [][]byte // all but the last end where their last record does
 	last    int      // octets used in the last chunk
 	table   []uint64 // open addressing; half of a hash, and 1 + position of a record (see slotOf); 0 for none
 	count   int
@@ -60,6 +60,9 @@ const noDate = -1 << 63
 // add appends a record.
 func (x *index) add(r record) {
 	if n := len(x.chunks); n == 0 || len(x.chunks[n-1])-x.last < recordMax {
+		if n > 0 {
+			x.chunks[n-1] = x.chunks[n-1][:x.last]
+		}
 		x.chunks = append(x.chunks, make([]byte, chunkSize>>max(0, 8-4*n))) // most lists are short
 		x.last = 0
 	}
@@ -191,9 +194,6 @@ func (x *index) insertChunks(first, from, to int) (found repeats) {
 	for c := from; c < to; c++ {
 		for position, end := x.chunk(c); position < end; {
 			serial, next := x.serialAt(position)
-			if len(serial) == 0 {
-				break
-			}
 			slot := slotOf(maphash.Bytes(indexSeed, serial), position)
 			if x.count <= sortMin {
 				x.insert(slot, &found)
@@ -276,7 +276,7 @@ func (x *index) same(a, b uint32) bool {
 	return first.issuer == second.issuer || first.issuer >= 0 && second.issuer >= 0 && bytes.Equal(x.issuers[first.issuer], x.issuers[second.issuer])
 }
 
-// chunk returns the positions where a chunk begins and where it ends at the latest: an empty serial ends it before.
+// chunk returns the positions where the records of a chunk begin and end.
 func (x *index) chunk(c int) (from, to uint32) {
 	from = uint32(c) << chunkBits
 	if c == len(x.chunks)-1 {
@@ -290,10 +290,7 @@ func (x *index) positions() func(yield func(uint32) bool) {
 	return func(yield func(uint32) bool) {
 		for c := range x.chunks {
 			for position, end := x.chunk(c); position < end; {
-				serial, next := x.serialAt(position)
-				if len(serial) == 0 {
-					break
-				}
+				_, next := x.serialAt(position)
 				if !yield(position) {
 					return
 				}

@@ -155,6 +155,42 @@ func TestForeignSerials(t *testing.T) {
 	}
 }
 
+// TestChunksOfRecords: a list is read whole whatever its entries leave of the memory they are kept in, from nothing to more than a record's fixed
+// part. Records are kept in chunks of 4 KiB, 64 KiB and then 1 MiB, each begun when the one before has less room than the longest record.
+func TestChunksOfRecords(t *testing.T) {
+	ca := newAuthority(t, "Chunk CA", newKey(t))
+	for left := range 10 {
+		s := leaving(ca, left)
+		der := s.der(t)
+		parsed, err := crl.Parse(der)
+		if err != nil {
+			t.Fatalf("%d octets left: %v", left, err)
+		}
+		streamed, err := crl.Read(bytes.NewReader(der), 1<<20)
+		if err != nil {
+			t.Fatalf("%d octets left: %v", left, err)
+		}
+		for _, l := range []*crl.List{parsed, streamed} {
+			if l.Len() != len(s.entries) || l.Unusable != nil || len(l.Deviations) > 0 {
+				t.Fatalf("%d octets left: %d of %d entries, %v, %v", left, l.Len(), len(s.entries), l.Unusable, l.Deviations)
+			}
+			n := 0
+			for e := range l.Entries() {
+				if !bytes.Equal(e.Serial, s.entries[n].serial) {
+					t.Fatalf("%d octets left: entry %d is %x, want %x", left, n, e.Serial, s.entries[n].serial)
+				}
+				if _, ok := l.Lookup(e.Serial, ca.cert.RawSubject); !ok {
+					t.Fatalf("%d octets left: entry %d is not found", left, n)
+				}
+				n++
+			}
+			if n != len(s.entries) {
+				t.Fatalf("%d octets left: %d entries are walked, %d are there", left, n, len(s.entries))
+			}
+		}
+	}
+}
+
 // TestIndirect: the certificate issuer holds until the next one is named.
 //
 //	entry 1          -> the list's issuer
