@@ -133,9 +133,6 @@ func (r *reader) extensions() error {
 			return fmt.Errorf("extension %s: %w", oidString(e.oid), err)
 		}
 	}
-	if r.issuer >= 0 && (r.list.Scope == nil || !r.list.Scope.Indirect) {
-		r.unusable(&ProfileError{"5.3.3", "entries name another issuer, and the list does not say that it is indirect"})
-	}
 	return nil
 }
 

@@ -243,6 +243,9 @@ func (r *reader) tbsCertList(outerEnd int64) (algorithm []byte, err error) {
 		r.in("tbsCertList")
 		return nil, errors.New("its content does not end where it says")
 	}
+	if r.issuer >= 0 && (r.list.Scope == nil || !r.list.Scope.Indirect) {
+		r.unusable(&ProfileError{"5.3.3", "entries name another issuer, and the list does not say that it is indirect"})
+	}
 	r.endDigest()
 	return algorithm, nil
 }

@@ -107,6 +107,9 @@ func TestUnusable(t *testing.T) {
 		{"certificate issuer in a direct list", func(s *strange) {
 			s.entries[0].extensions = []extension{certificateIssuerExtension(s.issuer)}
 		}, "5.3.3"},
+		{"certificate issuer in a list without extensions", func(s *strange) {
+			s.entries[0].extensions, s.extensions = []extension{certificateIssuerExtension(s.issuer)}, nil
+		}, "5.3.3"},
 		{"unknown extensions that are not critical", func(s *strange) {
 			s.extensions = append(s.extensions, unknownExtension(false))
 			s.entries[0].extensions = []extension{unknownExtension(false), reasonExtension(4)}
