@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Fits reports, as nil, that a delta can be combined with this complete list: same issuer, scope and key, and numbers
@@ -13,7 +12,7 @@ func (l *List) Fits(delta *List) error {
 	switch {
 	case l.Delta || !delta.Delta:
 		return errors.New("not a complete list and a delta")
-	case !SameName(l.Issuer, delta.Issuer):
+	case l.name != delta.name:
 		return errors.New("the delta is of another issuer")
 	case !sameScope(l.Scope, delta.Scope):
 		return errors.New("the delta has another scope")
@@ -32,22 +31,18 @@ func (l *List) Fits(delta *List) error {
 // SameSeries reports whether two lists are versions of one, whose numbers grow (RFC 5280, Section 5.2.3): both complete or both deltas, of
 // one issuer and for one scope. The places a list is published at may change in time: they must share one.
 func (l *List) SameSeries(other *List) bool {
-	return l.Delta == other.Delta && SameName(l.Issuer, other.Issuer) && l.Scope.coversLike(other.Scope)
+	return l.Delta == other.Delta && l.name == other.name && l.Scope.coversLike(other.Scope)
 }
 
 func (p *IssuingDistributionPoint) coversLike(other *IssuingDistributionPoint) bool {
 	if p == nil || other == nil {
 		return p == other
 	}
-	places := func(p *IssuingDistributionPoint) []Name {
-		if p.Relative != nil {
-			return []Name{p.Relative}
-		}
-		return p.Names
+	shared := false
+	for place := range p.places {
+		shared = shared || other.places[place]
 	}
-	mine, theirs := places(p), places(other)
-	shared := slices.ContainsFunc(mine, func(n Name) bool { return slices.ContainsFunc(theirs, n.Equal) })
-	return (shared || len(mine)+len(theirs) == 0) && p.OnlyUserCerts == other.OnlyUserCerts && p.OnlyCACerts == other.OnlyCACerts &&
+	return (shared || len(p.places)+len(other.places) == 0) && p.OnlyUserCerts == other.OnlyUserCerts && p.OnlyCACerts == other.OnlyCACerts &&
 		p.OnlyAttributeCerts == other.OnlyAttributeCerts && p.OnlySomeReasons == other.OnlySomeReasons && p.Indirect == other.Indirect
 }
 

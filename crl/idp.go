@@ -27,7 +27,8 @@ type IssuingDistributionPoint struct {
 	OnlySomeReasons    ReasonFlags // AllReasons if the field is absent
 	Indirect           bool        // indirectCRL
 
-	raw []byte // the extension's value, to compare the scopes of a delta and its base
+	raw    []byte          // the extension's value, to compare the scopes of a delta and its base
+	places map[string]bool // canonical forms of Names, or Relative
 }
 
 // URLs returns the names that are URIs, in order.
@@ -67,6 +68,9 @@ func ParseDistributionPoints(value []byte) ([]DistributionPoint, error) {
 		if content, list, err = expect(list, tagSequence); err != nil {
 			return nil, fmt.Errorf("parse distribution points: %w", err)
 		}
+		if len(points) == maxPoints {
+			return nil, fmt.Errorf("parse distribution points: more than %d", maxPoints)
+		}
 		point, err := parseDistributionPoint(content)
 		if err != nil {
 			return nil, fmt.Errorf("parse distribution point %d: %w", len(points), err)
@@ -75,6 +79,9 @@ func ParseDistributionPoints(value []byte) ([]DistributionPoint, error) {
 	}
 	return points, nil
 }
+
+// maxPoints bounds how often every list at hand is looked at for one certificate.
+const maxPoints = 1024
 
 func parseDistributionPoint(b []byte) (p DistributionPoint, err error) {
 	fields, err := contextFields(b)
@@ -138,6 +145,10 @@ func parseIDP(value []byte) (*IssuingDistributionPoint, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	idp.places = canonicalNames(idp.Names)
+	if idp.Relative != nil {
+		idp.places[string(idp.Relative)] = true
 	}
 	return idp, nil
 }

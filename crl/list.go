@@ -38,6 +38,7 @@ type List struct {
 	// Rules.Strict says whether such a list counts.
 	Deviations []*ProfileError
 
+	name      string          // canonical form of Issuer
 	critical  map[string]bool // content octets of the identifiers of critical extensions
 	entries   index
 	sums      bool   // entries has their count and nothing else,
@@ -74,6 +75,15 @@ func Read(r io.Reader, limit int64) (*List, error) {
 // readSum is Read for a list whose entries are counted and summed, and not kept.
 func readSum(r io.Reader, limit int64) (*List, error) {
 	return walk(&scanner{src: r, limit: limit}, true)
+}
+
+// issuedBy reports whether the list's issuer has this name, given in DER.
+func (l *List) issuedBy(name []byte) bool {
+	if bytes.Equal(name, l.Issuer) {
+		return true
+	}
+	canonical, ok := CanonicalName(name)
+	return ok && canonical == l.name
 }
 
 // Len is how many entries the list has.
@@ -296,7 +306,8 @@ func (r *reader) issuerName() error {
 		return errors.New("name is empty")
 	}
 	r.list.Issuer = bytes.Clone(whole)
-	if _, ok := CanonicalName(r.list.Issuer); !ok {
+	var ok bool
+	if r.list.name, ok = CanonicalName(r.list.Issuer); !ok {
 		return errors.New("not a name")
 	}
 	return nil

@@ -45,11 +45,26 @@ func (n Name) Directory() []byte {
 
 // Equal compares two names.
 func (n Name) Equal(other Name) bool {
-	if bytes.Equal(n, other) {
-		return true
+	return bytes.Equal(n, other) || n.canonical() == other.canonical()
+}
+
+// canonical is the same octets for every spelling of a name. No name begins with the octet that stands before those of a directory name.
+func (n Name) canonical() string {
+	if len(n) > 0 && n[0] == tagNameDirectory {
+		if name, ok := CanonicalName(n.Directory()); ok {
+			return "\x00" + name
+		}
 	}
-	a, b := n.Directory(), other.Directory()
-	return a != nil && b != nil && SameName(a, b)
+	return string(n)
+}
+
+// canonicalNames are the canonical forms of names, so that finding one in many does not take as many comparisons.
+func canonicalNames(names []Name) map[string]bool {
+	canonical := make(map[string]bool, len(names))
+	for _, n := range names {
+		canonical[n.canonical()] = true
+	}
+	return canonical
 }
 
 // parseNames reads the content of a GeneralNames.

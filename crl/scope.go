@@ -154,6 +154,7 @@ func (c Cause) String() string {
 // lists with the same scope the youngest counts.
 func Judge(c Target, lists []*List, rules Rules) Judgement {
 	j := &judge{target: c, rules: rules}
+	j.issuer, _ = CanonicalName(c.Issuer)
 	for _, l := range lists {
 		if l.Delta {
 			j.deltas = append(j.deltas, l)
@@ -188,6 +189,7 @@ func Judge(c Target, lists []*List, rules Rules) Judgement {
 type judge struct {
 	Judgement
 	target Target
+	issuer string // canonical form of target's, empty if that is no name
 	rules  Rules
 	bases  []*List // complete lists, youngest first
 	deltas []*List // largest number first
@@ -244,13 +246,13 @@ func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, err
 // issuedFor is step (b)(1).
 func (j *judge) issuedFor(list *List, point DistributionPoint) (Cause, error) {
 	if point.CRLIssuer == nil {
-		if !SameName(list.Issuer, j.target.Issuer) {
+		if list.name != j.issuer {
 			return CauseIssuer, errors.New("it is of another issuer than the certificate")
 		}
 		return CauseNone, nil
 	}
 	named := slices.ContainsFunc(point.CRLIssuer, func(n Name) bool {
-		return SameName(n.Directory(), list.Issuer)
+		return list.issuedBy(n.Directory())
 	})
 	if !named {
 		return CauseIssuer, errors.New("it is of another issuer than the distribution point names")
@@ -298,9 +300,9 @@ func (j *judge) covers(list *List, point DistributionPoint) error {
 
 // meets is step (b)(2)(i).
 func (j *judge) meets(list *List, point DistributionPoint) bool {
-	issued := list.Scope.Names
+	issued := list.Scope.places
 	if list.Scope.Relative != nil {
-		issued = fullName(list.Issuer, list.Scope.Relative)
+		issued = canonicalNames(fullName(list.Issuer, list.Scope.Relative))
 	}
 	wanted := point.Names
 	switch {
@@ -310,7 +312,7 @@ func (j *judge) meets(list *List, point DistributionPoint) bool {
 	case wanted == nil:
 		wanted = point.CRLIssuer
 	}
-	return slices.ContainsFunc(issued, func(n Name) bool { return slices.ContainsFunc(wanted, n.Equal) })
+	return slices.ContainsFunc(wanted, func(n Name) bool { return issued[n.canonical()] })
 }
 
 func fullName(base, relative []byte) []Name {

@@ -8,6 +8,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -395,5 +397,65 @@ func TestBadPoints(t *testing.T) {
 	p, err := crl.ParseDistributionPoints(points(many...))
 	if err != nil || len(p) != 1000 || len(p[999].Names) != 3 || len(p[999].URLs()) != 1 || p[0].Reasons != crl.AllReasons {
 		t.Fatalf("%d points, %v", len(p), err)
+	}
+}
+
+// TestManyNames: names are compared before any signature is looked at, and a list and a certificate may have thousands. The work grows with their
+// number, not with its square: for each of the 4,000,000 pairs there would be an octet of memory at least.
+func TestManyNames(t *testing.T) {
+	w := newWorld(t)
+	const many = 2000
+	urls := func(host string) (names [][]byte) {
+		for i := range many {
+			names = append(names, uri(host+strconv.Itoa(i)))
+		}
+		return names
+	}
+	directories := func(text string) (names [][]byte) {
+		for i := range many {
+			names = append(names, directory(named(text+strconv.Itoa(i))))
+		}
+		return names
+	}
+	for _, tt := range []struct {
+		name           string
+		wanted, issued [][]byte
+		want           crl.Status
+	}{
+		{"URLs", urls("http://a/"), urls("http://b/"), crl.Undetermined},
+		{"URLs of which the last is shared", append(urls("http://a/"), uri("http://c/")), append(urls("http://b/"), uri("http://c/")), crl.Unrevoked},
+		{"directory names", directories("a"), directories("b"), crl.Undetermined},
+		{"directory names of which the last is shared", append(directories("a"), directory(named("c"))), append(directories("b"), directory(named("C "))), crl.Unrevoked},
+	} {
+		target := w.leaf(t, nil, cdp(pointName(tt.wanted...)))
+		list := w.list(t, with(idpExtension(pointName(tt.issued...))))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		j := crl.Judge(target, []*crl.List{list}, crl.Rules{At: now, PointsOnly: true, Signers: signers(w.ca.cert)})
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 4_000_000 {
+			t.Errorf("%s: took %d octets of memory", tt.name, took)
+		}
+		if j.Status != tt.want {
+			t.Errorf("%s: %s, want %s: %v", tt.name, j.Status, tt.want, j.Rejected)
+		}
+	}
+}
+
+// named is a name of one attribute.
+func named(commonName string) []byte {
+	return tlv(0x30, tlv(0x31, tlv(0x30, []byte{6, 3, 0x55, 4, 3}, tlv(0x0c, []byte(commonName)))))
+}
+
+// TestManyPoints: every list at hand is looked at for every distribution point, so there is an end of them.
+func TestManyPoints(t *testing.T) {
+	for n, ok := range map[int]bool{1024: true, 1025: false} {
+		each := make([][]byte, n)
+		for i := range each {
+			each[i] = pointName(uri("http://crl.example/" + strconv.Itoa(i)))
+		}
+		if read, err := crl.ParseDistributionPoints(points(each...)); (err == nil) != ok || ok && len(read) != n {
+			t.Errorf("%d points: %d are read, %v", n, len(read), err)
+		}
 	}
 }

@@ -51,7 +51,7 @@ func (m *signed) end() {
 // success is remembered, so a list is verified once per key. It says nothing of whether signer itself is to be
 // believed, nor of times. The error is a *SignatureError.
 func (l *List) Verify(signer *x509.Certificate) error {
-	if !SameName(signer.RawSubject, l.Issuer) {
+	if !l.issuedBy(signer.RawSubject) {
 		return &SignatureError{CauseIssuer, fmt.Errorf("the list is of another issuer than %q", signer.Subject)}
 	}
 	// KeyUsage is zero only if the extension is absent: crypto/x509 refuses none of its bits, and an all-zero one
