@@ -99,9 +99,10 @@ type ImportedCRL struct {
 	URL         string // where it is served
 }
 
-// ImportCRL publishes the list of an off-line issuer, as DER.
-func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte) (*ImportedCRL, error) {
-	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der}.Build())
+// ImportCRL publishes the list of an off-line issuer, as DER. Everything revoked must be on it but for what is expired: serial numbers of
+// certificates that have left it since.
+func (c *Client) ImportCRL(ctx context.Context, issuer pki.IssuerID, der []byte, expired []string) (*ImportedCRL, error) {
+	a, err := invoke(ctx, c, "import revocation list", c.issuers.ImportCrl, signetv1.ImportCrlRequest_builder{Issuer: new(issuer.String()), Crl: der, Expired: expired}.Build())
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,7 +212,7 @@ func (c crls) CRL(context.Context, revocation.Scope) ([]byte, error) { return c(
 
 func (crls) OfflineStatus(pki.IssuerID, pki.Serial) rpc.OfflineStatus { return rpc.OfflineStatus{} }
 
-func (c crls) ImportCRL(context.Context, auth.Grant, pki.IssuerID, []byte) (rpc.ImportedCRL, error) {
+func (c crls) ImportCRL(context.Context, auth.Grant, pki.IssuerID, []byte, []pki.Serial) (rpc.ImportedCRL, error) {
 	_, err := c()
 	return rpc.ImportedCRL{}, err
 }
@@ -301,14 +302,14 @@ func TestBoundedCallsInFlight(t *testing.T) {
 }
 
 // imports is where lists of off-line issuers go, as a test wants it.
-type imports func(issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error)
+type imports func(issuer pki.IssuerID, der []byte, expired []pki.Serial) (rpc.ImportedCRL, error)
 
 func (imports) CRL(context.Context, revocation.Scope) ([]byte, error) { return nil, nil }
 
 func (imports) OfflineStatus(pki.IssuerID, pki.Serial) rpc.OfflineStatus { return rpc.OfflineStatus{} }
 
-func (i imports) ImportCRL(_ context.Context, _ auth.Grant, issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error) {
-	return i(issuer, der)
+func (i imports) ImportCRL(_ context.Context, _ auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (rpc.ImportedCRL, error) {
+	return i(issuer, der, expired)
 }
 
 // A list reaches the publisher as it is, through both doors, and both say the same of it and of what is wrong.
@@ -318,19 +319,19 @@ func TestImportThroughBothDoors(t *testing.T) {
 	made := rpc.ImportedCRL{Number: 7, ThisUpdate: begins, NextUpdate: begins.AddDate(1, 0, 0), Revoked: 2, Sum: [32]byte{0xab}, URL: "http://pki.example/crl/x.crl"}
 	var h *house
 	h = newHouse(t, func(c *rpc.Config) {
-		c.CRLs = imports(func(issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error) {
-			if issuer != h.issuing.ID || !bytes.Equal(der, list) {
+		c.CRLs = imports(func(issuer pki.IssuerID, der []byte, expired []pki.Serial) (rpc.ImportedCRL, error) {
+			if issuer != h.issuing.ID || !bytes.Equal(der, list) || !slices.Equal(expired, []pki.Serial{{18: 1, 19: 2}}) {
 				return rpc.ImportedCRL{}, pki.Errorf(pki.KindRefused, "import revocation list", "its number is not larger").InField("crl")
 			}
 			return made, nil
 		})
 	})
 	token, path := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), "/v1/issuers/"+h.issuing.ID.String()+"/crl:import"
-	over, err := h.grpc(token, nil).ImportCRL(t.Context(), h.issuing.ID, list)
+	over, err := h.grpc(token, nil).ImportCRL(t.Context(), h.issuing.ID, list, []string{"0102"})
 	if err != nil || over.Number != 7 || !over.ThisUpdate.Equal(made.ThisUpdate) || !over.NextUpdate.Equal(made.NextUpdate) || over.Revoked != 2 || over.URL != made.URL || over.Fingerprint != hex.EncodeToString(made.Sum[:]) {
 		t.Errorf("over gRPC: %+v, %v", over, err)
 	}
-	a := h.rest(token, nil, http.MethodPost, path, `{"crl":"MAMCAf8="}`)
+	a := h.rest(token, nil, http.MethodPost, path, `{"crl":"MAMCAf8=","expired":["0102"]}`)
 	want := map[string]any{"number": "7", "thisUpdate": "2026-11-01T00:00:00Z", "nextUpdate": "2027-11-01T00:00:00Z", "revoked": 2.0, "url": made.URL, "fingerprint": hex.EncodeToString(made.Sum[:])}
 	if diff := cmp.Diff(want, a.Body); a.Status != http.StatusOK || diff != "" {
 		t.Errorf("over REST: %d %s", a.Status, diff)
@@ -338,16 +339,19 @@ func TestImportThroughBothDoors(t *testing.T) {
 	for _, test := range []struct {
 		what   string
 		der    []byte
+		serial []string
 		body   string
 		kind   pki.Kind
 		status int
 		field  string
 	}{
-		{"another list", []byte{0x30, 0}, `{"crl":"MAA="}`, pki.KindRefused, http.StatusUnprocessableEntity, "crl"},
-		{"no list", nil, `{}`, pki.KindInvalid, http.StatusBadRequest, "crl"},
+		{"another list", []byte{0x30, 0}, nil, `{"crl":"MAA="}`, pki.KindRefused, http.StatusUnprocessableEntity, "crl"},
+		{"no list", nil, nil, `{}`, pki.KindInvalid, http.StatusBadRequest, "crl"},
+		{"nothing that has expired", list, nil, `{"crl":"MAMCAf8="}`, pki.KindRefused, http.StatusUnprocessableEntity, "crl"},
+		{"no serial number", list, []string{"x"}, `{"crl":"MAMCAf8=","expired":["x"]}`, pki.KindInvalid, http.StatusBadRequest, "expired"},
 	} {
 		h.both(t, test.what, token, nil, func(c *client.Client) error {
-			_, err := c.ImportCRL(t.Context(), h.issuing.ID, test.der)
+			_, err := c.ImportCRL(t.Context(), h.issuing.ID, test.der, test.serial)
 			return err
 		}, http.MethodPost, path, test.body, test.kind, test.status, test.field)
 	}

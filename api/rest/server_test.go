@@ -223,7 +223,7 @@ func TestSlowCall(t *testing.T) {
 
 func (slow) OfflineStatus(pki.IssuerID, pki.Serial) rpc.OfflineStatus { return rpc.OfflineStatus{} }
 
-func (slow) ImportCRL(ctx context.Context, _ auth.Grant, _ pki.IssuerID, _ []byte) (rpc.ImportedCRL, error) {
+func (slow) ImportCRL(ctx context.Context, _ auth.Grant, _ pki.IssuerID, _ []byte, _ []pki.Serial) (rpc.ImportedCRL, error) {
 	<-ctx.Done()
 	return rpc.ImportedCRL{}, ctx.Err()
 }

@@ -128,7 +128,15 @@ func (s *issuerService) ImportCrl(ctx context.Context, m *signetv1.ImportCrlRequ
 	if len(m.GetCrl()) == 0 {
 		return nil, invalid(op, "crl", "there is none")
 	}
-	made, err := s.api.config.CRLs.ImportCRL(ctx, grant, id, m.GetCrl())
+	var expired []pki.Serial
+	for _, text := range m.GetExpired() {
+		serial, err := pki.ParseSerial(text)
+		if err != nil {
+			return nil, invalid(op, "expired", "%w", err)
+		}
+		expired = append(expired, serial)
+	}
+	made, err := s.api.config.CRLs.ImportCRL(ctx, grant, id, m.GetCrl(), expired)
 	if err != nil {
 		return nil, err
 	}

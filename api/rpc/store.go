@@ -25,8 +25,9 @@ type AuditLog interface {
 type CRLs interface {
 	// CRL returns the complete list, or that of a shard. KindNotFound if there is no such list.
 	CRL(ctx context.Context, scope revocation.Scope) ([]byte, error)
-	// ImportCRL publishes the complete list of an off-line issuer. The grant must allow auth.ActionManage.
-	ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (ImportedCRL, error)
+	// ImportCRL publishes the complete list of an off-line issuer, on which everything revoked must be that is not among expired. The
+	// grant must allow auth.ActionManage.
+	ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (ImportedCRL, error)
 	// OfflineStatus asks the list of an off-line issuer, as it is served.
 	OfflineStatus(issuer pki.IssuerID, serial pki.Serial) OfflineStatus
 }

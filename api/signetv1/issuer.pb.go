@@ -3707,6 +3707,7 @@ type ImportCrlRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
 	xxx_hidden_Crl         []byte                 `protobuf:"bytes,2,opt,name=crl"`
+	xxx_hidden_Expired     []string               `protobuf:"bytes,3,rep,name=expired"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -3755,9 +3756,16 @@ func (x *ImportCrlRequest) GetCrl() []byte {
 	return nil
 }
 
+func (x *ImportCrlRequest) GetExpired() []string {
+	if x != nil {
+		return x.xxx_hidden_Expired
+	}
+	return nil
+}
+
 func (x *ImportCrlRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
 }
 
 func (x *ImportCrlRequest) SetCrl(v []byte) {
@@ -3765,7 +3773,11 @@ func (x *ImportCrlRequest) SetCrl(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_Crl = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *ImportCrlRequest) SetExpired(v []string) {
+	x.xxx_hidden_Expired = v
 }
 
 func (x *ImportCrlRequest) HasIssuer() bool {
@@ -3799,6 +3811,8 @@ type ImportCrlRequest_builder struct {
 	Issuer *string
 	// The list as DER.
 	Crl []byte
+	// Serial numbers, hexadecimal, of revoked certificates that have left the list because they have expired. They need not be on later lists either.
+	Expired []string
 }
 
 func (b0 ImportCrlRequest_builder) Build() *ImportCrlRequest {
@@ -3806,13 +3820,14 @@ func (b0 ImportCrlRequest_builder) Build() *ImportCrlRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Crl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_Crl = b.Crl
 	}
+	x.xxx_hidden_Expired = b.Expired
 	return m0
 }
 
@@ -4166,10 +4181,11 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x129\n" +
 	"\n" +
 	"not_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
-	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"F\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"`\n" +
 	"\x10ImportCrlRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x15\n" +
-	"\x03crl\x18\x02 \x01(\fB\x03\xe0A\x02R\x03crl\"\xf3\x01\n" +
+	"\x03crl\x18\x02 \x01(\fB\x03\xe0A\x02R\x03crl\x12\x18\n" +
+	"\aexpired\x18\x03 \x03(\tR\aexpired\"\xf3\x01\n" +
 	"\x11ImportCrlResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12;\n" +
 	"\vthis_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +

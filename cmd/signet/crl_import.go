@@ -5,15 +5,17 @@ import (
 )
 
 type crlImportCmd struct {
-	File   string `arg:"" help:"The list, in DER or PEM; - is standard input."`
-	Issuer string `required:"" placeholder:"NAME" help:"Id, label or name of the off-line issuer."`
+	File    string   `arg:"" help:"The list, in DER or PEM; - is standard input."`
+	Issuer  string   `required:"" placeholder:"NAME" help:"Id, label or name of the off-line issuer."`
+	Expired []string `placeholder:"SERIAL" help:"This revoked certificate is not on the list because it has expired. Give one for each, or several with commas."`
 	serverFlags
 }
 
 // Help is shown by "signet crl import --help".
 func (crlImportCmd) Help() string {
 	return `It is refused unless the issuer signed it, its number is larger than that of every one before, it is in force, it covers everything the issuer
-signed, and everything that was revoked here is on it. Every instance serves it from then on at the URL that stands in certificates.
+signed, and everything that was revoked here is on it. Other programs leave out what has expired: --expired names it, once for
+this list and those after it, and the audit log keeps it. Every instance serves it from then on at the URL that stands in certificates.
 
 Examples:
   signet crl import --issuer root root.crl`
@@ -34,7 +36,7 @@ func (c *crlImportCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	made, err := api.ImportCRL(a.ctx, id, der)
+	made, err := api.ImportCRL(a.ctx, id, der, c.Expired)
 	if err != nil {
 		return err
 	}

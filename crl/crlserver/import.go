@@ -1,6 +1,7 @@
 package crlserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -32,11 +33,12 @@ func (e *MissingError) Error() string {
 const missingShown = 10
 
 // Import publishes the complete list of an off-line issuer, made at a ceremony. It is refused unless the issuer signed
-// it, it is complete, current and newer than the one it replaces, and everything that the ledger has as revoked is on it.
+// it, it is complete, current and newer than the one it replaces, and everything that the ledger has as revoked is on it, but for
+// what is expired: certificates that the caller knows to have expired, which then need not be on later lists either.
 // The grant must allow auth.ActionManage; a refusal of what a caller sent is in the audit log, as the import is.
 // Errors: KindDenied, KindInvalid (not a list), KindNotFound (no off-line issuer), KindRefused, KindConflict (number not
 // larger), KindUnavailable.
-func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (Head, error) {
+func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (Head, error) {
 	const op = "import revocation list"
 	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
 		return Head{}, pki.Errorf(pki.KindDenied, op, "%s may not publish lists", grant.Principal().ID)
@@ -44,7 +46,7 @@ func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	if p.config.Imports == nil {
 		return Head{}, pki.Errorf(pki.KindFailedPrecondition, op, "this publisher keeps no lists from elsewhere")
 	}
-	h, err := p.examine(issuer, der)
+	h, err := p.examine(issuer, der, expired)
 	if err != nil {
 		return Head{}, p.refusedImport(ctx, grant, issuer, err)
 	}
@@ -64,15 +66,15 @@ func notLarger(number uint64) error {
 }
 
 // Examine returns the list that der is if it may be published, and changes nothing.
-func (p *Publisher) Examine(issuer pki.IssuerID, der []byte) (*crl.List, error) {
-	if _, err := p.examine(issuer, der); err != nil {
+func (p *Publisher) Examine(issuer pki.IssuerID, der []byte, expired []pki.Serial) (*crl.List, error) {
+	if _, err := p.examine(issuer, der, expired); err != nil {
 		return nil, err
 	}
 	return crl.Parse(der)
 }
 
 // examine says whether a list may be published, and as what.
-func (p *Publisher) examine(id pki.IssuerID, der []byte) (Head, error) {
+func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (Head, error) {
 	const op = "import revocation list"
 	list, err := crl.Parse(der)
 	if err != nil {
@@ -87,15 +89,19 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte) (Head, error) {
 	if err != nil {
 		return Head{}, (&pki.Error{Kind: pki.KindRefused, Op: op, Err: err}).InField("crl")
 	}
-	if served, ok := p.served(due.List); ok && number <= served.Number {
+	served, ok := p.served(due.List)
+	if ok && number <= served.Number {
 		return Head{}, notLarger(number)
 	}
-	if missing := missingFrom(list, content.entries.Serials()); missing != nil {
-		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing, Hint: "make the list again with every revoked certificate on it"}
+	// RFC 5280, Section 3.3: an entry may leave the list once it was on one that was made after the end of its certificate.
+	expired = append(slices.Clone(served.Expired), expired...)
+	if missing := missingFrom(list, content.entries.Serials(), expired); missing != nil {
+		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing,
+			Hint: "make the list again with every revoked certificate on it, or say which are not because they have expired: signet crl import --expired"}
 	}
 	h := Head{List: due.List, Number: number, Seq: due.Seq, From: due.From, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
 		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // it is in the octets, which are kept
-		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len()}
+		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len(), Expired: unlisted(list, expired)}
 	if list.Scope != nil {
 		h.URLs = list.Scope.URLs()
 	}
@@ -139,6 +145,9 @@ func (p *Publisher) importEvent(grant auth.Grant, h Head, sum [sha256.Size]byte)
 	event := p.eventOf(grant, h.List.Issuer, audit.OK)
 	event.Detail = map[string]string{"number": strconv.FormatUint(h.Number, 10), "revoked": strconv.Itoa(h.Entries),
 		"this_update": h.ThisUpdate.Format(time.RFC3339), "next_update": h.NextUpdate.Format(time.RFC3339), "sha256": hex.EncodeToString(sum[:])}
+	if len(h.Expired) > 0 {
+		event.Detail["expired"] = fmt.Sprint(h.Expired)
+	}
 	return event
 }
 
@@ -178,14 +187,14 @@ func (p *Publisher) served(list List) (Head, bool) {
 }
 
 // missingFrom compares a list with what must be on it.
-func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial]) error {
+func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial], expired []pki.Serial) error {
 	missing := &MissingError{}
+	excused := make(map[pki.Serial]bool)
+	for _, serial := range expired {
+		excused[serial] = true
+	}
 	for serial := range revoked {
-		octets := serial.Bytes()
-		if len(octets) == 0 || octets[0] >= 0x80 {
-			octets = append([]byte{0}, octets...)
-		}
-		if e, found := list.Lookup(octets, list.Issuer); !found || e.Reason == pki.RemoveFromCRL {
+		if !excused[serial] && !onList(list, serial) {
 			if missing.Count++; len(missing.Serials) < missingShown {
 				missing.Serials = append(missing.Serials, serial)
 			}
@@ -195,4 +204,20 @@ func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial]) error {
 		return nil
 	}
 	return missing
+}
+
+func onList(list *crl.List, serial pki.Serial) bool {
+	octets := serial.Bytes()
+	if len(octets) == 0 || octets[0] >= 0x80 {
+		octets = append([]byte{0}, octets...)
+	}
+	e, found := list.Lookup(octets, list.Issuer)
+	return found && e.Reason != pki.RemoveFromCRL
+}
+
+// unlisted returns the serials that are not on a list, each once, in order.
+func unlisted(list *crl.List, serials []pki.Serial) []pki.Serial {
+	serials = slices.DeleteFunc(slices.Clone(serials), func(s pki.Serial) bool { return onList(list, s) })
+	slices.SortFunc(serials, func(a, b pki.Serial) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(serials)
 }

@@ -70,11 +70,11 @@ func TestImport(t *testing.T) {
 		refused := func(what string, der []byte, kind pki.Kind) {
 			t.Helper()
 			refusals++
-			if _, err := p.Import(t.Context(), admin, a.issuer, der); err == nil || pki.KindOf(err) != kind {
+			if _, err := p.Import(t.Context(), admin, a.issuer, der, nil); err == nil || pki.KindOf(err) != kind {
 				t.Errorf("%s: %v, want %s", what, err, kind)
 			}
 		}
-		if _, err := p.Import(t.Context(), auth.Grant{}, a.issuer, ceremony(1, a, nil, 1)); pki.KindOf(err) != pki.KindDenied {
+		if _, err := p.Import(t.Context(), auth.Grant{}, a.issuer, ceremony(1, a, nil, 1), nil); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("without a grant: %v", err)
 		}
 		refused("no list", []byte{0x30}, pki.KindInvalid)
@@ -113,30 +113,30 @@ func TestImport(t *testing.T) {
 		}
 		whole := distributionPoint{}
 		whole.Name.Full = []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(url)}}
-		if _, err := p.Examine(a.issuer, plain(one, 1, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: must(asn1.Marshal(whole))})); err != nil {
+		if _, err := p.Examine(a.issuer, plain(one, 1, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: must(asn1.Marshal(whole))}), nil); err != nil {
 			t.Errorf("a list that has none of these faults: %v", err)
 		}
 		revoker, err := auth.Principal{ID: "token:admin", Role: auth.RoleAdmin}.Authorize(auth.ActionRevoke, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Import(t.Context(), revoker, a.issuer, ceremony(1, a, nil, 1)); pki.KindOf(err) != pki.KindDenied {
+		if _, err := p.Import(t.Context(), revoker, a.issuer, ceremony(1, a, nil, 1), nil); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("with the right to revoke: %v", err)
 		}
-		if _, err := p.Import(t.Context(), admin, other.issuer, ceremony(1, other, nil, 1)); pki.KindOf(err) != pki.KindNotFound {
+		if _, err := p.Import(t.Context(), admin, other.issuer, ceremony(1, other, nil, 1), nil); pki.KindOf(err) != pki.KindNotFound {
 			t.Errorf("of an issuer that is not off-line here: %v", err)
 		}
-		_, err = p.Import(t.Context(), admin, a.issuer, ceremony(1, a, nil, 2))
+		_, err = p.Import(t.Context(), admin, a.issuer, ceremony(1, a, nil, 2), nil)
 		if missing, ok := errors.AsType[*crlserver.MissingError](err); !ok || missing.Count != 1 || missing.Serials[0] != serial(epoch, 1) {
 			t.Errorf("a list without what is revoked: %v", err)
 		}
-		h, err := p.Import(t.Context(), admin, a.issuer, ceremony(41, a, nil, 1))
+		h, err := p.Import(t.Context(), admin, a.issuer, ceremony(41, a, nil, 1), nil)
 		if err != nil || h.Number != 41 {
 			t.Fatal(h, err)
 		}
 		refused("the same number", ceremony(41, a, nil, 1), pki.KindConflict)
 		refused("a smaller number", ceremony(40, a, nil, 1), pki.KindConflict)
-		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1000, a, func(t *crl.Template) { t.URLs = []string{base + "/crl/" + a.issuer.String() + ".crl"} }, 1, 2)); err != nil {
+		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1000, a, func(t *crl.Template) { t.URLs = []string{base + "/crl/" + a.issuer.String() + ".crl"} }, 1, 2), nil); err != nil {
 			t.Fatal(err)
 		}
 		due := func(why string) {
@@ -148,7 +148,7 @@ func TestImport(t *testing.T) {
 		due("")
 		p.await(t, a.revoke(t, 3))
 		due("a revocation waits")
-		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1001, a, nil, 1, 2, 3)); err != nil {
+		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1001, a, nil, 1, 2, 3), nil); err != nil {
 			t.Fatal(err)
 		}
 		due("")
@@ -197,7 +197,7 @@ func TestCompareImported(t *testing.T) {
 			der := must(x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: time.Now().Add(-time.Hour),
 				NextUpdate: time.Now().AddDate(2, 0, 0), RevokedCertificateEntries: entries}, a.cert, a.key))
 			admin := must(auth.Principal{ID: "token:admin", Role: auth.RoleAdmin}.Authorize(auth.ActionManage, ""))
-			if _, err := p.Import(t.Context(), admin, a.issuer, der); err != nil {
+			if _, err := p.Import(t.Context(), admin, a.issuer, der, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -230,5 +230,59 @@ func TestCompareImported(t *testing.T) {
 		now.move(time.Until(time.Unix((epoch+1).Start(), 0)) + 25*time.Hour) // the week has passed
 		bring(2)
 		agrees("without what left the lists with its week")
+	})
+}
+
+// What has expired may leave a list when its serial number is named (RFC 5280, Section 3.3), which is audited, and then need not be on later
+// lists, here and after a restart.
+func TestImportWithoutExpired(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Off-line Root")
+		offline := a.config()
+		offline.Offline, offline.Signer = true, nil
+		p := start(t, s, &clock{}, nil, offline)
+		for index := range uint64(4) {
+			p.await(t, a.revoke(t, index))
+		}
+		admin := must(auth.Principal{ID: "token:admin", Role: auth.RoleAdmin}.Authorize(auth.ActionManage, ""))
+		bring := func(number int64, expired []pki.Serial, indices ...uint64) (crlserver.Head, error) {
+			template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().AddDate(1, 0, 0)}
+			for _, index := range indices {
+				octets := serial(epoch, index)
+				template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: new(big.Int).SetBytes(octets[:]), RevocationTime: time.Now()})
+			}
+			return p.Import(t.Context(), admin, a.issuer, must(x509.CreateRevocationList(rand.Reader, template, a.cert, a.key)), expired)
+		}
+		lacks := func(what string, err error, index uint64) {
+			t.Helper()
+			if missing, ok := errors.AsType[*crlserver.MissingError](err); !ok || missing.Count != 1 || missing.Serials[0] != serial(epoch, index) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		zero, one, two := serial(epoch, 0), serial(epoch, 1), serial(epoch, 2)
+		_, err := bring(1, []pki.Serial{one}, 2, 3)
+		lacks("one of two is named", err, 0)
+		if _, err := bring(1, []pki.Serial{one, two, zero, one}, 2, 3); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Compare(t.Context(), a.complete()); err != nil {
+			t.Error(err)
+		}
+		events := must(s.AuditEvents(t.Context(), audit.Filter{Action: "crl.import"}, 0, 100))
+		named := events[len(events)-1].Detail["expired"]
+		if !strings.Contains(named, zero.String()) || !strings.Contains(named, one.String()) || strings.Contains(named, two.String()) {
+			t.Errorf("the audit log names %q", named)
+		}
+		p.stop()
+		p = start(t, s, &clock{}, nil, offline)
+		_, err = bring(2, nil, 3)
+		lacks("what was named and still on the list", err, 2)
+		h, err := bring(2, nil, 0, 2, 3)
+		if err != nil || len(h.Expired) != 1 || h.Expired[0] != one {
+			t.Errorf("%+v, %v", h, err)
+		}
+		if err := p.Compare(t.Context(), a.complete()); err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -73,6 +73,7 @@ type Head struct {
 	Size       int64             // octets
 	Entries    int               //
 	Final      bool              // the week has passed: there will be no other
+	Expired    []pki.Serial      // of imported lists: revoked certificates that need not be on it
 }
 
 // ErrFenced is returned by Finish when somebody else has begun since, or has published something newer: nothing was

@@ -85,17 +85,17 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 }
 
 // ImportCRL implements rpc.CRLs.
-func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) (rpc.ImportedCRL, error) {
+func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (rpc.ImportedCRL, error) {
 	if why := s.fallenBack.Load(); why != nil {
 		return rpc.ImportedCRL{}, pki.Errorf(pki.KindFailedPrecondition, "import revocation list", "%s", *why)
 	}
 	if err := s.loadIssuers(ctx); err != nil { // one may have been adopted a moment ago
 		return rpc.ImportedCRL{}, err
 	}
-	if err := s.learnRevoked(ctx, grant, issuer, der); err != nil {
+	if err := s.learnRevoked(ctx, grant, issuer, der, expired); err != nil {
 		return rpc.ImportedCRL{}, err
 	}
-	head, err := s.publisher.Import(ctx, grant, issuer, der)
+	head, err := s.publisher.Import(ctx, grant, issuer, der, expired)
 	if err != nil {
 		return rpc.ImportedCRL{}, err
 	}
@@ -111,8 +111,8 @@ func (s *Server) ImportCRL(ctx context.Context, grant auth.Grant, issuer pki.Iss
 // learnRevoked enters what a list has and the ledger has not: everything that asks the ledger then knows of a revoked
 // authority, not only those who fetch the list. A list that would be refused is left to Import to refuse. Where it fails, a
 // repetition of the import goes on.
-func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte) error {
-	list, err := s.publisher.Examine(issuer, der)
+func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) error {
+	list, err := s.publisher.Examine(issuer, der, expired)
 	if err != nil {
 		return nil
 	}

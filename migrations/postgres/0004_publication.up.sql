@@ -36,6 +36,7 @@ CREATE TABLE publications (
 	size         bigint NOT NULL,
 	entries      bigint NOT NULL,
 	final        boolean NOT NULL,
+	expired      bytea NOT NULL DEFAULT '' CHECK (octet_length(expired) % 20 = 0), -- serials that an imported list need not have
 	der          bytea,            -- null where every instance rebuilds it
 	published_at timestamptz NOT NULL,
 	published_in bigint NOT NULL,  -- published_at in units of 16 seconds
@@ -109,7 +110,7 @@ END $$;
 
 -- signet_publication_import stores a list that was made elsewhere, under the number it carries. SG911: it is not newer.
 CREATE FUNCTION signet_publication_import(p_issuer bytea, p_kind smallint, p_number bigint, p_seq bigint, p_from_epoch integer, p_this_update timestamptz,
-	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_der bytea, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
+	p_next_update timestamptz, p_urls text[], p_algorithm bytea, p_sum bytea, p_size bigint, p_entries bigint, p_expired bytea, p_der bytea, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO publication_series AS s (issuer, epoch, block, number, published, owner, lease_until)
 		VALUES (p_issuer, -1, -1, p_number, 1, decode(repeat('00', 16), 'hex'), clock_timestamp())
@@ -119,5 +120,6 @@ BEGIN
 	END IF;
 	PERFORM signet_publication_put(p_issuer, -1, -1, p_kind, p_number, p_seq, p_from_epoch, p_this_update, p_next_update, 0, 0, p_this_update, p_urls, '{}',
 		p_algorithm, '', p_sum, p_size, p_entries, false, p_der);
+	UPDATE publications SET expired = p_expired WHERE issuer = p_issuer AND epoch = -1 AND block = -1 AND kind = p_kind;
 	PERFORM signet_audit_append(p_audit);
 END $$;

@@ -35,6 +35,7 @@ CREATE TABLE publications (
 	size         INTEGER NOT NULL,
 	entries      INTEGER NOT NULL,
 	final        INTEGER NOT NULL,
+	expired      BLOB NOT NULL CHECK (length(expired) % 20 = 0), -- serials that an imported list need not have
 	der          BLOB,             -- null where every instance rebuilds it
 	published_at INTEGER NOT NULL,
 	PRIMARY KEY (issuer, epoch, block, kind),

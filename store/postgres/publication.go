@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,10 +50,26 @@ func (s *Store) FinishPublication(ctx context.Context, owner revocation.Instance
 
 // ImportPublication implements crlserver.Imports.
 func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []byte, event audit.Event) error {
-	_, err := s.pool.Exec(ctx, `SELECT signet_publication_import($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+	_, err := s.pool.Exec(ctx, `SELECT signet_publication_import($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 		h.List.Issuer[:], int16(h.List.Kind), int64(h.Number), int64(h.Seq), int32(h.From), h.ThisUpdate, h.NextUpdate, texts(h.URLs), []byte(h.Signature.Algorithm), h.Sum[:],
-		h.Size, int64(h.Entries), der, auditParam([]audit.Event{event}))
+		h.Size, int64(h.Entries), joinSerials(h.Expired), der, auditParam([]audit.Event{event}))
 	return translate("import publication", err)
+}
+
+// joinSerials writes serials one behind the other.
+func joinSerials(serials []pki.Serial) []byte {
+	octets := []byte{}
+	for _, s := range serials {
+		octets = append(octets, s[:]...)
+	}
+	return octets
+}
+
+func splitSerials(octets []byte) (serials []pki.Serial) {
+	for s := range slices.Chunk(octets, len(pki.Serial{})) {
+		serials = append(serials, pki.Serial(s))
+	}
+	return serials
 }
 
 // texts makes an absent list an empty one: the column is not null.
@@ -67,7 +84,7 @@ func texts(list []string) []string {
 func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlserver.Head, time.Time, error) {
 	const op = "read publications"
 	heads := `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
-			algorithm, signature, sum, size, entries, final FROM publications`
+			algorithm, signature, sum, size, entries, final, expired FROM publications`
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`)
 	if since.IsZero() {
@@ -90,12 +107,12 @@ func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlser
 }
 
 func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
-	var issuer, algorithm, sum []byte
+	var issuer, algorithm, sum, expired []byte
 	var epoch, from int32
 	var kind int16
 	var block, number, seq, base, baseSeq, entries int64
 	err = row.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &h.ThisUpdate, &h.NextUpdate, &base, &baseSeq, &h.BaseUpdate, &h.URLs, &h.Freshest,
-		&algorithm, &h.Signature.Value, &sum, &h.Size, &entries, &h.Final)
+		&algorithm, &h.Signature.Value, &sum, &h.Size, &entries, &h.Final, &expired)
 	copy(h.List.Issuer[:], issuer)
 	copy(h.Sum[:], sum)
 	if h.List.Kind = crlserver.Kind(kind); epoch >= 0 {
@@ -103,7 +120,7 @@ func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
 	}
 	h.Number, h.Seq, h.From, h.Base, h.BaseSeq, h.Entries = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq), int(entries)
 	h.ThisUpdate, h.NextUpdate, h.BaseUpdate = h.ThisUpdate.UTC(), h.NextUpdate.UTC(), h.BaseUpdate.UTC()
-	h.Signature.Algorithm = crl.Algorithm(algorithm)
+	h.Signature.Algorithm, h.Expired = crl.Algorithm(algorithm), splitSerials(expired)
 	return h, err
 }
 

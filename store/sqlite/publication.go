@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"signet.example/signet/crl"
@@ -79,15 +80,15 @@ func putHead(ctx context.Context, tx *sql.Tx, now time.Time, op string, h crlser
 		return err
 	}
 	n, err := affected(tx.ExecContext(ctx, `INSERT INTO publications (issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update,
-			urls, freshest, algorithm, signature, sum, size, entries, final, der, published_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			urls, freshest, algorithm, signature, sum, size, entries, final, expired, der, published_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (issuer, epoch, block, kind) DO UPDATE SET number = excluded.number, seq = excluded.seq, from_epoch = excluded.from_epoch,
 			this_update = excluded.this_update, next_update = excluded.next_update, base = excluded.base, base_seq = excluded.base_seq, base_update = excluded.base_update,
 			urls = excluded.urls, freshest = excluded.freshest, algorithm = excluded.algorithm, signature = excluded.signature, sum = excluded.sum,
-			size = excluded.size, entries = excluded.entries, final = excluded.final, der = excluded.der, published_at = excluded.published_at
+			size = excluded.size, entries = excluded.entries, final = excluded.final, expired = excluded.expired, der = excluded.der, published_at = excluded.published_at
 		WHERE number < excluded.number AND seq <= excluded.seq`,
 		h.List.Issuer[:], epoch, block, int64(h.List.Kind), int64(number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
-		int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, der, now.UnixMicro()))
+		int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, joinSerials(h.Expired), der, now.UnixMicro()))
 	if err != nil {
 		return err
 	}
@@ -127,6 +128,22 @@ func affected(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
+// joinSerials writes serials one behind the other.
+func joinSerials(serials []pki.Serial) []byte {
+	octets := []byte{}
+	for _, s := range serials {
+		octets = append(octets, s[:]...)
+	}
+	return octets
+}
+
+func splitSerials(octets []byte) (serials []pki.Serial) {
+	for s := range slices.Chunk(octets, len(pki.Serial{})) {
+		serials = append(serials, pki.Serial(s))
+	}
+	return serials
+}
+
 // encodeTexts writes two lists as JSON; an absent one is empty.
 func encodeTexts(a, b []string) (first, second string, err error) {
 	encode := func(list []string) string {
@@ -144,7 +161,7 @@ func (s *Store) PublicationHeads(ctx context.Context, since time.Time) ([]crlser
 	const op = "read publications"
 	at := s.now().UTC()
 	rows, err := s.read.QueryContext(ctx, `SELECT issuer, epoch, block, kind, number, seq, from_epoch, this_update, next_update, base, base_seq, base_update, urls, freshest,
-			algorithm, signature, sum, size, entries, final
+			algorithm, signature, sum, size, entries, final, expired
 		FROM publications WHERE ? OR published_at >= ? ORDER BY issuer, epoch, block, kind`, since.IsZero(), since.UnixMicro())
 	if err != nil {
 		return nil, at, translate(op, err)
@@ -171,11 +188,11 @@ func sinceMicros(since time.Time) int64 {
 }
 
 func scanHead(rows *sql.Rows) (h crlserver.Head, err error) {
-	var issuer, algorithm, sum []byte
+	var issuer, algorithm, sum, expired []byte
 	var epoch, block, kind, number, seq, from, this, next, base, baseSeq, baseUpdate int64
 	var urls, freshest string
 	if err = rows.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &this, &next, &base, &baseSeq, &baseUpdate, &urls, &freshest,
-		&algorithm, &h.Signature.Value, &sum, &h.Size, &h.Entries, &h.Final); err != nil {
+		&algorithm, &h.Signature.Value, &sum, &h.Size, &h.Entries, &h.Final, &expired); err != nil {
 		return h, err
 	}
 	copy(h.List.Issuer[:], issuer)
@@ -185,7 +202,7 @@ func scanHead(rows *sql.Rows) (h crlserver.Head, err error) {
 	}
 	h.Number, h.Seq, h.From, h.Base, h.BaseSeq = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq)
 	h.ThisUpdate, h.NextUpdate, h.Signature.Algorithm = time.UnixMicro(this).UTC(), time.UnixMicro(next).UTC(), crl.Algorithm(algorithm)
-	h.BaseUpdate = time.UnixMicro(baseUpdate).UTC()
+	h.BaseUpdate, h.Expired = time.UnixMicro(baseUpdate).UTC(), splitSerials(expired)
 	if err = json.Unmarshal([]byte(urls), &h.URLs); err == nil {
 		err = json.Unmarshal([]byte(freshest), &h.Freshest)
 	}

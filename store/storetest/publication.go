@@ -144,6 +144,7 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 		s := open(t)
 		bring := func(number, seq uint64) error {
 			h := head(whole, crlserver.KindComplete, number, seq)
+			h.Expired = []pki.Serial{{byte(number)}, {19: 0xff}}
 			event := audit.Event{At: time.Now(), Actor: "token:admin", Action: "crl.import", Target: "issuer", Outcome: audit.OK, Detail: map[string]string{"number": fmt.Sprint(number)}}
 			return s.ImportPublication(t.Context(), h, []byte{0x30, byte(number)}, event)
 		}
@@ -156,7 +157,8 @@ func testPublication(t *testing.T, open func(t *testing.T) store.Store) {
 			}
 		}
 		got := heads(t, s, time.Time{})
-		if len(got) != 1 || got[0].Number != 9 || got[0].Entries != 5 || len(got[0].Signature.Value) != 0 || got[0].Base != 0 {
+		if len(got) != 1 || got[0].Number != 9 || got[0].Entries != 5 || len(got[0].Signature.Value) != 0 || got[0].Base != 0 ||
+			!slices.Equal(got[0].Expired, []pki.Serial{{9}, {19: 0xff}}) {
 			t.Fatalf("published is %+v", got)
 		}
 		if err := s.ForgetPublication(t.Context(), got[0].List, 9); err != nil {
