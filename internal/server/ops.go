@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"signet.example/signet/crl/crlserver"
 )
 
 // serveOps serves metrics, health and profiles. It has no credentials: keep it on an address that only operators reach.
