@@ -100,10 +100,13 @@ func (c *issueCmd) runBatch(a *app) error {
 	if b.done, err = issuedBefore(path); err != nil {
 		return err
 	}
-	if b.results, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+	if b.results, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o644); err != nil {
 		return fileError(op, err)
 	}
 	defer b.results.Close()
+	if err := endLine(b.results); err != nil {
+		return fileError(op, err)
+	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
@@ -341,7 +344,7 @@ func (i batchItem) stem() string {
 	return fmt.Sprintf("%06d-%s-%x", i.line, fileStem(pki.Identifier{Value: first}), digest[:3])
 }
 
-// issuedBefore reads which request ids the result file of an earlier run calls issued. A last line that was cut short by a
+// issuedBefore reads which request ids the result file of an earlier run calls issued. A line that was cut short by a
 // crash counts for nothing.
 func issuedBefore(path string) (map[string]bool, error) {
 	done := map[string]bool{}
@@ -362,6 +365,20 @@ func issuedBefore(path string) (map[string]bool, error) {
 		}
 	}
 	return done, lines.Err()
+}
+
+// endLine ends a last line that was cut short, so that what is appended is not taken for the rest of it.
+func endLine(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	var last [1]byte
+	if _, err := file.ReadAt(last[:], info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = file.Write([]byte{'\n'})
+	return err
 }
 
 // readItems reads a CSV file with a header, or JSON lines, by the name of the file. An error with a line is of that item;
