@@ -45,7 +45,8 @@ Under a profile that needs an approval the request is checked and filed; the exi
 and ` + "`signet requests collect`" + ` fetches it.
 
 A batch has the columns (or JSON fields) names, profile, lifetime and csr; names are separated by spaces. A line that fails
-does not stop the others. Running it again goes on where it ended; results.jsonl beside the certificates tells all.`
+does not stop the others. Running it again goes on where it ended, also if lines came or went; results.jsonl beside the
+certificates tells which file belongs to which line.`
 }
 
 // Run asks for one certificate and writes it beside its key.

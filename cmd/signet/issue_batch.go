@@ -23,7 +23,10 @@ import (
 	"signet.example/signet/pki"
 )
 
-// batchWindow is how many items are on their way at once; what is needed of memory does not grow with the file.
+// aRequest is what messages call a CSR.
+const aRequest = "certificate request"
+
+// batchWindow is how many items are on their way at once.
 const batchWindow = 128
 
 // batchItem is one line: JSON has these fields, CSV these columns.
@@ -56,7 +59,8 @@ type batch struct {
 	results *os.File
 	bar     *progress
 	room    chan struct{}
-	issuer  pki.IssuerID // zero: the profile's
+	issuer  pki.IssuerID     // zero: the profile's
+	seen    map[[16]byte]int // how often each wish was met so far; of the goroutine that sends
 
 	mu              sync.Mutex // guards the rest, and results
 	waiting         map[string]waitingItem
@@ -89,7 +93,7 @@ func (c *issueCmd) runBatch(a *app) error {
 		return fileError(op, err)
 	}
 	defer in.Close()
-	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}}
+	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}, seen: map[[16]byte]int{}}
 	if b.dir == "" {
 		b.dir = strings.TrimSuffix(c.Batch, filepath.Ext(c.Batch)) + ".out"
 	}
@@ -179,8 +183,9 @@ func (b *batch) sendAll(ctx context.Context, stream *client.Batch, in io.Reader)
 			return stream.EndOfItems()
 		}
 		var q client.IssueRequest
+		var stem string
 		if err == nil {
-			q, err = b.request(item)
+			q, stem, err = b.request(item)
 		}
 		if err != nil {
 			if item.line == 0 { // the file itself cannot be read on
@@ -204,7 +209,7 @@ func (b *batch) sendAll(ctx context.Context, stream *client.Batch, in io.Reader)
 			return context.Cause(ctx)
 		}
 		b.mu.Lock()
-		b.waiting[q.RequestID] = waitingItem{item.line, filepath.Join(b.dir, item.stem()+".pem")}
+		b.waiting[q.RequestID] = waitingItem{item.line, stem + ".pem"}
 		b.mu.Unlock()
 		if err := stream.Send(q); err != nil {
 			return err
@@ -280,45 +285,68 @@ func (b *batch) write(r batchResult) error {
 	return nil
 }
 
-// request makes what to send for an item. A key and a request that an earlier run made are used again, so that the request
-// id, which follows from the request and what is wished, is the same again.
-func (b *batch) request(item batchItem) (q client.IssueRequest, err error) {
+// request makes what to send for an item, and the path of its files without their ends. Both follow from what is wished, and not
+// from where it stands, so that lines may come and go between two runs. A key and a request that an earlier run made are used
+// again, and the request id is the same again.
+func (b *batch) request(item batchItem) (q client.IssueRequest, stem string, err error) {
 	names, err := parseNames(item.Names)
 	if err != nil {
-		return q, err
+		return q, "", err
 	}
-	q = client.IssueRequest{Profile: b.c.Profile, Identifiers: texts(names), Lifetime: time.Duration(b.c.Lifetime)}
+	q = client.IssueRequest{Profile: b.c.Profile, Issuer: b.issuer, Identifiers: texts(names), Lifetime: time.Duration(b.c.Lifetime)}
 	if item.Profile != "" {
 		q.Profile = item.Profile
 	}
 	if item.Lifetime != "" {
 		var d duration
 		if err := d.UnmarshalText([]byte(item.Lifetime)); err != nil {
-			return q, &pki.Error{Kind: pki.KindInvalid, Op: "read item", Field: "lifetime", Err: err}
+			return q, "", &pki.Error{Kind: pki.KindInvalid, Op: "read item", Field: "lifetime", Err: err}
 		}
 		q.Lifetime = time.Duration(d)
 	}
-	q.Issuer = b.issuer
-	if q.CSR, err = b.csr(item, names); err != nil {
-		return q, err
+	if item.CSR != "" {
+		if q.CSR, err = b.a.readDER(item.CSR, aRequest, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
+			return q, "", err
+		}
 	}
-	wish := fmt.Sprintf("%d\x00%s\x00%s\x00%s\x00%s\x00", item.line, q.Profile, strings.Join(q.Identifiers, " "), q.Lifetime, b.c.Issuer)
-	digest := sha256.Sum256(append([]byte(wish), q.CSR...))
+	wish := b.nth(q)
+	stem = filepath.Join(b.dir, fmt.Sprintf("%s-%x", batchName(names), wish[:8]))
+	if item.CSR == "" {
+		if q.CSR, err = b.csr(stem, names); err != nil {
+			return q, "", err
+		}
+	}
+	digest := sha256.Sum256(append(wish[:], q.CSR...))
 	q.RequestID = "batch-" + hex.EncodeToString(digest[:16])
-	return q, nil
+	return q, stem, nil
 }
 
-func (b *batch) csr(item batchItem, names []pki.Identifier) ([]byte, error) {
-	const what = "certificate request"
-	if item.CSR != "" {
-		return b.a.readDER(item.CSR, what, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+// nth digests what is wished and how often it was until now: nothing else tells equal items apart, and each is to have its
+// certificate.
+func (b *batch) nth(q client.IssueRequest) [sha256.Size]byte {
+	wish := fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%s", q.Profile, strings.Join(q.Identifiers, " "), q.Lifetime, q.Issuer, q.CSR)
+	digest := sha256.Sum256([]byte(wish))
+	key := [16]byte(digest[:])
+	b.seen[key]++
+	return sha256.Sum256(fmt.Appendf(digest[:], "\x00%d", b.seen[key]))
+}
+
+// batchName begins the names of an item's files, for people; what is behind it tells items apart.
+func batchName(names []pki.Identifier) string {
+	if len(names) == 0 {
+		return "request"
 	}
+	first := fileStem(names[0])
+	return first[:min(len(first), 64)]
+}
+
+// csr is the request of an item that brings none, with the key that is made for it.
+func (b *batch) csr(stem string, names []pki.Identifier) ([]byte, error) {
 	if len(names) == 0 {
 		return nil, pki.Errorf(pki.KindInvalid, "read item", "neither names nor a request").InField("names")
 	}
-	stem := filepath.Join(b.dir, item.stem())
 	if !missing(stem + ".csr") {
-		return b.a.readDER(stem+".csr", what, "CERTIFICATE REQUEST")
+		return b.a.readDER(stem+".csr", aRequest, "CERTIFICATE REQUEST")
 	}
 	flags := b.c.keyFlags
 	if !missing(stem + ".key") { // a run ended between the two files
@@ -333,15 +361,6 @@ func (b *batch) csr(item batchItem, names []pki.Identifier) ([]byte, error) {
 		return nil, errors.Join(err, key.undo())
 	}
 	return der, durable.WriteNew(stem+".csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), 0o644)
-}
-
-// stem names the files of an item: its line keeps two items with one name apart, its names a changed line from the old.
-func (i batchItem) stem() string {
-	first, digest := "request", sha256.Sum256([]byte(strings.Join(i.Names, " ")))
-	if len(i.Names) > 0 {
-		first = i.Names[0][:min(len(i.Names[0]), 64)]
-	}
-	return fmt.Sprintf("%06d-%s-%x", i.line, fileStem(pki.Identifier{Value: first}), digest[:3])
 }
 
 // issuedBefore reads which request ids the result file of an earlier run calls issued. A line that was cut short by a
