@@ -35,6 +35,11 @@ func (d *draft) check(self bool, weak policy.WeakKeys) error {
 	if err := policy.CheckConstraints(d.issuer.constraints, d.names); err != nil {
 		return err
 	}
+	if d.profile.CA != nil {
+		if err := policy.CheckSubtrees(d.issuer.constraints, d.profile.CA); err != nil {
+			return err
+		}
+	}
 	if err := policy.CheckKey(d.key, weak); err != nil {
 		return err
 	}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"time"
 
+	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -104,7 +106,7 @@ func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, label, ke
 	if err := checkLabelAndURL(op, label, baseURL); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(der, chain)
+	certificate, err := checkImport(der, chain, a.config.WeakKeys)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -173,7 +175,7 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(der, chain)
+	certificate, err := checkImport(der, chain, a.config.WeakKeys)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -190,8 +192,8 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})
 }
 
-// checkImport checks that a certificate is one of a CA and that its chain holds.
-func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
+// checkImport checks that a certificate is one of a CA and that its chain holds, and refuses keys in it that anybody could have.
+func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certificate, error) {
 	const op = "import issuer certificate"
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -200,7 +202,7 @@ func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
 	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, refuse("certificate", "it is not the certificate of a CA")
 	}
-	if err := checkCritical("certificate", certificate); err != nil {
+	if err := checkAuthority("certificate", certificate, weak); err != nil {
 		return nil, err
 	}
 	below := certificate
@@ -212,7 +214,7 @@ func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
 		if err := below.CheckSignatureFrom(above); err != nil || !bytes.Equal(below.RawIssuer, above.RawSubject) {
 			return nil, refuse("chain", "certificate %d did not sign the one before it", i)
 		}
-		if err := checkCritical("chain", above); err != nil {
+		if err := checkAuthority("chain", above, weak); err != nil {
 			return nil, err
 		}
 		below = above
@@ -223,13 +225,17 @@ func checkImport(der []byte, chain [][]byte) (*x509.Certificate, error) {
 	return certificate, nil
 }
 
-// checkCritical refuses what restricts certificates below it in a way that is not enforced here: they would be issued, and verifiers would
-// refuse them.
-func checkCritical(field string, c *x509.Certificate) error {
+// checkAuthority refuses what restricts certificates below it in a way that is not enforced here: they would be issued, and verifiers would
+// refuse them. And it is policy.CheckKey for the key of a CA.
+func checkAuthority(field string, c *x509.Certificate, weak policy.WeakKeys) error {
 	if len(c.UnhandledCriticalExtensions) > 0 {
 		return refuse(field, "%s has a critical extension that Signet does not enforce: %s", c.Subject, c.UnhandledCriticalExtensions[0])
 	}
-	return nil
+	err := policy.CheckKey(c.PublicKey, weak)
+	if e, ok := errors.AsType[*pki.Error](err); ok {
+		return e.InField(field)
+	}
+	return err
 }
 
 // owner finds the issuer that has both the name and the key of a certificate.

@@ -103,7 +103,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		}
 
 		middle := newIssuer("middle", "Middle", w.root)
-		middle.PathLength = new(1)
+		middle.PathLength, middle.Permitted.DNS = new(1), []string{"corp.example"}
 		above, err := w.CreateIssuer(t.Context(), w.manage(), middle)
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +116,12 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		below.PathLength = new(1)
 		_, err = w.CreateIssuer(t.Context(), w.manage(), below)
 		wantError(t, err, pki.KindRefused, "profile")
-		below.PathLength = new(0)
+		below.PathLength, below.Permitted.DNS = new(0), []string{"other.example"}
+		_, err = w.CreateIssuer(t.Context(), w.manage(), below)
+		if wantError(t, err, pki.KindRefused, "permitted"); len(ring.opened) != 3 {
+			t.Errorf("outside what the CA above permits: %d keys, want 3", len(ring.opened))
+		}
+		below.Permitted.DNS = nil
 		made, err := w.CreateIssuer(t.Context(), w.manage(), below)
 		if err != nil {
 			t.Fatalf("a path length of 0 below one of 1: %v", err)
@@ -127,7 +132,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 		}
 
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "profile/issuing-ca"}, 0, 1000)
-		if err != nil || len(events) != 5 || events[1].Outcome != audit.Refused || !strings.Contains(events[1].Detail["error"], "path length is 0") {
+		if err != nil || len(events) != 6 || events[1].Outcome != audit.Refused || !strings.Contains(events[1].Detail["error"], "path length is 0") {
 			t.Errorf("of what was refused the audit log says %+v, %v", events, err)
 		}
 		if events, err = s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.certificate"}, 0, 1000); err != nil {

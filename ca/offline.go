@@ -16,7 +16,6 @@ import (
 // OfflineConfig is what an Offline is made of.
 type OfflineConfig struct {
 	Profiles *profile.Set     // required
-	WeakKeys policy.WeakKeys  // empty: none are known
 	Now      func() time.Time // zero: time.Now
 }
 
@@ -103,7 +102,7 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 // whoever made it has the key. Path length and constraints are those of the root's own certificate.
 func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.Duration) (*Proposal, error) {
 	const op = "propose cross-certificate"
-	root, err := checkImport(der, nil)
+	root, err := checkImport(der, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +127,7 @@ func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.D
 // below completes an order for an authority under a parent.
 func (o *Offline) below(parent OfflineParent, order order, request *x509.CertificateRequest) (*Proposal, error) {
 	const op = "open off-line authority"
-	certificate, err := checkImport(parent.Certificate, nil)
+	certificate, err := checkImport(parent.Certificate, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +160,7 @@ func (o *Offline) propose(order order, request *x509.CertificateRequest) (*Propo
 	if err != nil {
 		return nil, err
 	}
-	if err := d.check(order.self, o.config.WeakKeys); err != nil {
+	if err := d.check(order.self, nil); err != nil {
 		return nil, err
 	}
 	rules, err := lint.Compile(order.profile.LintSources, order.profile.Waivers)

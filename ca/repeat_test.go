@@ -3,8 +3,12 @@ package ca_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/big"
 	"sync"
 	"testing"
 	"time"
@@ -102,6 +106,29 @@ func TestBlockedAndWeakKeysAreRefused(t *testing.T) {
 		}
 		_, err = w.issue(weak, ca.Request{Profile: "server", CSR: csr(t, weakKey, "a.example.com")})
 		wantError(t, err, pki.KindRefused, "csr")
+
+		// Nor is a CA taken that has such a key, or is below one.
+		template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Weak"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(time.Hour),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		root, err := x509.CreateCertificate(rand.Reader, template, template, weakKey.Public(), weakKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		below := *template
+		below.Subject.CommonName = "Below"
+		issuing, err := x509.CreateCertificate(rand.Reader, &below, template, newKey(t).Public(), weakKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = weak.AdoptIssuer(t.Context(), w.manage(), "weak", "", "http://pki.test", root, nil)
+		wantError(t, err, pki.KindRefused, "certificate")
+		_, err = weak.AdoptIssuer(t.Context(), w.manage(), "weak", "", "http://pki.test", issuing, [][]byte{root})
+		wantError(t, err, pki.KindRefused, "chain")
+		_, err = weak.ImportIssuerCertificate(t.Context(), w.manage(), issuing, [][]byte{root})
+		wantError(t, err, pki.KindRefused, "chain")
+		if _, err := w.AdoptIssuer(t.Context(), w.manage(), "weak", "", "http://pki.test", issuing, [][]byte{root}); err != nil {
+			t.Errorf("where no key is on the list: %v", err)
+		}
 		if err := weak.Close(t.Context()); err != nil {
 			t.Error(err)
 		}

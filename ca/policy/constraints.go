@@ -64,9 +64,8 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 			}
 		}
 	case pki.Email:
-		host := strings.ToLower(name.Value[strings.LastIndexByte(name.Value, '@')+1:])
 		for _, constraint := range s.Email {
-			if coversHost(constraint, host) || coversMailbox(constraint, name.Value, excluding) {
+			if belowMail(name.Value, constraint, excluding) {
 				return true
 			}
 		}
@@ -78,9 +77,9 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 		if _, err := netip.ParseAddr(u.Hostname()); err == nil {
 			return excluding && len(s.URI) > 0 // RFC 5280: a URI constraint speaks of host names, never of addresses
 		}
-		host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+		host := strings.TrimSuffix(u.Hostname(), ".")
 		for _, constraint := range s.URI {
-			if coversHost(constraint, host) {
+			if belowHost(host, constraint, excluding) {
 				return true
 			}
 		}
@@ -89,10 +88,10 @@ func covers(s profile.Subtrees, name pki.Identifier, excluding bool) bool {
 }
 
 // below reports whether a DNS name is the base or lies below it; "*.base" lies below base, and everything below the empty one. A leading period, which other
-// programs write, demands another label of what is permitted, as verifiers have it (decision 1260). The base may be of another's CA, in any case; the name is in
-// lower case.
+// programs write, demands another label of what is permitted, as verifiers have it (decision 1260). Both in any case: the base may be of another's CA.
 func below(name, base string, excluding bool) bool {
-	bare, dotted := strings.CutPrefix(strings.ToLower(base), ".")
+	name, base = strings.ToLower(name), strings.ToLower(base)
+	bare, dotted := strings.CutPrefix(base, ".")
 	if base == "" || strings.HasSuffix(name, "."+bare) || name == bare && (excluding || !dotted) {
 		return true
 	}
@@ -106,14 +105,18 @@ func wildcardMeets(name, excluded string) bool {
 	return wildcard && excludedParent == parent
 }
 
-// coversHost is the rule for email and URI: a leading dot means every host below, no dot means that host, nothing at all every host. The constraint
-// may be of another's CA, in any case; the host is in lower case.
-func coversHost(constraint, host string) bool {
-	constraint = strings.ToLower(constraint)
-	if constraint == "" || strings.HasPrefix(constraint, ".") {
-		return strings.HasSuffix(host, constraint)
+// belowHost is the rule for email and URI: a leading dot means every host below, no dot means that host, nothing at all every host. Both in any case.
+func belowHost(host, base string, _ bool) bool {
+	host, base = strings.ToLower(host), strings.ToLower(base)
+	if base == "" || strings.HasPrefix(base, ".") {
+		return strings.HasSuffix(host, base)
 	}
-	return constraint == host
+	return base == host
+}
+
+// belowMail is that for a mailbox, of whose host it is asked, or for another constraint.
+func belowMail(name, base string, excluding bool) bool {
+	return belowHost(name[strings.LastIndexByte(name, '@')+1:], base, excluding) || coversMailbox(base, name, excluding)
 }
 
 // coversMailbox compares a constraint that is one mailbox. Its local part has its case (RFC 5280, Section 7.5), and most

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -195,6 +196,84 @@ func TestIssuerNameConstraints(t *testing.T) {
 	if err := policy.CheckConstraints(nil, identifiers(t, "anything.example")); err != nil {
 		t.Errorf("without constraints: %v", err)
 	}
+}
+
+// A CA below another is refused if nothing is left of what it is to permit, whatever spelling either side has.
+func TestSubtreesOfACABelow(t *testing.T) {
+	type side = profile.Subtrees
+	prefixes := func(texts ...string) (s side) {
+		for _, text := range texts {
+			s.IP = append(s.IP, netip.MustParsePrefix(text))
+		}
+		return s
+	}
+	dns := func(names ...string) side { return side{DNS: names} }
+	email := func(names ...string) side { return side{Email: names} }
+	uri := func(names ...string) side { return side{URI: names} }
+	for name, test := range map[string]struct {
+		permitted, excluded       side // of the CA above
+		ownPermitted, ownExcluded side
+		want                      string // in the refusal; empty: there is none
+	}{
+		"nothing said":               {},
+		"the CA above permits":       {permitted: dns("corp.example")},
+		"the CA permits":             {ownPermitted: dns("corp.example")},
+		"the same":                   {permitted: dns("corp.example"), ownPermitted: dns("Corp.example")},
+		"within":                     {permitted: dns("corp.example"), ownPermitted: dns("a.corp.example")},
+		"around":                     {permitted: dns("a.corp.example"), ownPermitted: dns("corp.example")},
+		"one of two":                 {permitted: dns("other.example", "corp.example"), ownPermitted: dns("elsewhere.example", "a.corp.example")},
+		"outside":                    {permitted: dns("corp.example"), ownPermitted: dns("other.example"), want: `DNS subtrees that it permits, ["other.example"]: CN=Above permits only ["corp.example"]`},
+		"ends like it":               {permitted: dns("corp.example"), ownPermitted: dns("notcorp.example"), want: "permits only"},
+		"another type":               {permitted: dns("corp.example"), ownPermitted: email("other.example")},
+		"another type beside one":    {permitted: dns("corp.example"), ownPermitted: side{DNS: []string{"other.example"}, Email: []string{"other.example"}}, want: "DNS"},
+		"dotted within":              {permitted: dns("corp.example"), ownPermitted: dns(".corp.example")},
+		"dotted around":              {permitted: dns(".corp.example"), ownPermitted: dns("corp.example")},
+		"dotted outside":             {permitted: dns(".corp.example"), ownPermitted: dns(".orp.example"), want: "permits only"},
+		"everything above":           {permitted: dns(""), ownPermitted: dns("corp.example")},
+		"excluded above":             {excluded: dns("corp.example"), ownPermitted: dns("a.corp.example"), want: `["a.corp.example"]: CN=Above excludes ["corp.example"]`},
+		"excluded above, dotted":     {excluded: dns(".corp.example"), ownPermitted: dns("corp.example"), want: "CN=Above excludes"},
+		"excluded itself":            {ownPermitted: dns("corp.example"), ownExcluded: dns("corp.example"), want: `it excludes ["corp.example"]`},
+		"excluded in part":           {ownPermitted: dns("corp.example"), ownExcluded: dns("a.corp.example")},
+		"one of two excluded":        {ownPermitted: dns("corp.example", "other.example"), ownExcluded: dns("corp.example")},
+		"each excluded by another":   {excluded: dns("corp.example"), ownPermitted: dns("corp.example", "other.example"), ownExcluded: dns("other.example"), want: `it excludes ["other.example"]`},
+		"what both permit excluded":  {permitted: dns("a.corp.example"), ownPermitted: dns("corp.example"), ownExcluded: dns("a.corp.example"), want: `it excludes ["a.corp.example"]`},
+		"no names of the type":       {permitted: dns("corp.example"), ownExcluded: dns("corp.example")},
+		"a prefix within":            {permitted: prefixes("10.0.0.0/8"), ownPermitted: prefixes("10.1.0.0/16")},
+		"a prefix around":            {permitted: prefixes("10.1.0.0/16"), ownPermitted: prefixes("10.0.0.0/8")},
+		"the same prefix":            {permitted: prefixes("10.0.0.0/8"), ownPermitted: prefixes("10.0.0.0/8")},
+		"a prefix outside":           {permitted: prefixes("10.0.0.0/8"), ownPermitted: prefixes("192.168.0.0/16"), want: `IP subtrees that it permits, ["192.168.0.0/16"]: CN=Above permits only ["10.0.0.0/8"]`},
+		"a prefix of the other kind": {permitted: prefixes("0.0.0.0/0"), ownPermitted: prefixes("::/0"), want: "permits only"},
+		"a prefix excluded":          {excluded: prefixes("10.0.0.0/8"), ownPermitted: prefixes("10.1.0.0/16"), want: "CN=Above excludes"},
+		"a prefix excluded in part":  {excluded: prefixes("10.1.0.0/16"), ownPermitted: prefixes("10.0.0.0/8")},
+		"a host of mail within":      {permitted: email(".corp.example"), ownPermitted: email("Mail.corp.example")},
+		"a mailbox within":           {permitted: email("corp.example"), ownPermitted: email("jo@Corp.example")},
+		"a mailbox itself":           {permitted: email("jo@corp.example"), ownPermitted: email("jo@corp.example")},
+		"around a mailbox":           {permitted: email("jo@corp.example"), ownPermitted: email("corp.example")},
+		"another mailbox":            {permitted: email("jo@corp.example"), ownPermitted: email("Jo@corp.example"), want: "email"},
+		"an excluded mailbox":        {excluded: email("jo@corp.example"), ownPermitted: email("Jo@corp.example"), want: "excludes"},
+		"a host is not below itself": {permitted: email(".corp.example"), ownPermitted: email("corp.example"), want: "email"},
+		"the hosts below are not it": {permitted: email("corp.example"), ownPermitted: email(".corp.example"), want: "email"},
+		"a URI within":               {permitted: uri(".corp.example"), ownPermitted: uri("www.corp.example")},
+		"a URI outside":              {permitted: uri("corp.example"), ownPermitted: uri("www.corp.example"), want: `URI subtrees that it permits, ["www.corp.example"]: CN=Above permits only ["corp.example"]`},
+		"a URI excluded":             {excluded: uri(""), ownPermitted: uri("www.corp.example"), want: "excludes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			above := policy.Constraints{Subject: "CN=Above", Permitted: test.permitted, Excluded: test.excluded}
+			root := policy.Constraints{Subject: "CN=Root", Permitted: side{DNS: []string{"example"}}}
+			err := policy.CheckSubtrees([]policy.Constraints{above, root}, &profile.CA{Permitted: test.ownPermitted, Excluded: test.ownExcluded})
+			if test.want == "" {
+				blame(t, err, "")
+				return
+			}
+			if blame(t, err, "permitted"); err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("it says %v, want %s", err, test.want)
+			}
+		})
+	}
+	far := []policy.Constraints{{Subject: "CN=Above", Permitted: dns("a.example", "b.example")}, {Subject: "CN=Root", Permitted: dns("b.example")}}
+	blame(t, policy.CheckSubtrees(far, &profile.CA{Permitted: dns("a.example")}), "permitted") // each CA above permits it or the other
+	blame(t, policy.CheckSubtrees(far, &profile.CA{Permitted: dns("example"), Excluded: dns("b.example")}), "permitted")
+	blame(t, policy.CheckSubtrees(far, &profile.CA{Permitted: dns("example"), Excluded: dns("a.example")}), "")
 }
 
 func TestKeyShapes(t *testing.T) {

@@ -1,0 +1,73 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+
+	"signet.example/signet/ca/profile"
+)
+
+// CheckSubtrees refuses a CA that could issue nothing of what its own certificate says that it may: it permits subtrees of a
+// type of names, and each of them is outside what a CA of the chain permits, or excluded by one of them or by itself. Verifiers
+// intersect what is permitted and unite what is excluded (RFC 5280, Section 6.1.4 (g)). What is covered only by several excluded
+// subtrees together is not found. A CA that permits nothing of a type has what the chain permits of it, or excludes that to
+// have no names of the type at all.
+func CheckSubtrees(chain []Constraints, ca *profile.CA) error {
+	own := Constraints{Subject: "it", Permitted: ca.Permitted, Excluded: ca.Excluded}
+	if err := leavesSome(chain, own, "DNS", func(s profile.Subtrees) []string { return s.DNS }, below); err != nil {
+		return err
+	}
+	if err := leavesSome(chain, own, "IP", func(s profile.Subtrees) []netip.Prefix { return s.IP }, belowPrefix); err != nil {
+		return err
+	}
+	if err := leavesSome(chain, own, "email", func(s profile.Subtrees) []string { return s.Email }, belowMail); err != nil {
+		return err
+	}
+	return leavesSome(chain, own, "URI", func(s profile.Subtrees) []string { return s.URI }, belowHost)
+}
+
+// leavesSome is CheckSubtrees for one type of names. within reports whether a whole subtree is in a base that permits or excludes.
+func leavesSome[T string | netip.Prefix](chain []Constraints, own Constraints, kind string, of func(profile.Subtrees) []T, within func(subtree, base T, excluding bool) bool) error {
+	left := of(own.Permitted)
+	if len(left) == 0 {
+		return nil
+	}
+	refused := func(by Constraints, does string, bases []T) error {
+		return refuse("permitted", "nothing is left of the %s subtrees that it permits, %q: %s %s %q", kind, of(own.Permitted), by.Subject, does, bases).
+			WithHint("permit what those above permit, or make it below another issuer")
+	}
+	for _, above := range chain {
+		if permitted := of(above.Permitted); len(permitted) > 0 {
+			if left = intersect(left, permitted, within); len(left) == 0 {
+				return refused(above, "permits only", permitted)
+			}
+		}
+	}
+	for _, c := range append(slices.Clip(chain), own) {
+		left = slices.DeleteFunc(slices.Clone(left), func(l T) bool {
+			return slices.ContainsFunc(of(c.Excluded), func(e T) bool { return within(l, e, true) })
+		})
+		if len(left) == 0 {
+			return refused(c, "excludes", of(c.Excluded))
+		}
+	}
+	return nil
+}
+
+// intersect is what is in a subtree of either side: of two subtrees one is within the other, or they have nothing in common.
+func intersect[T any](some, others []T, within func(subtree, base T, excluding bool) bool) (both []T) {
+	for _, s := range some {
+		for _, o := range others {
+			if within(s, o, false) {
+				both = append(both, s)
+			} else if within(o, s, false) {
+				both = append(both, o)
+			}
+		}
+	}
+	return both
+}
+
+func belowPrefix(prefix, base netip.Prefix, _ bool) bool {
+	return base.Bits() <= prefix.Bits() && base.Contains(prefix.Addr())
+}
