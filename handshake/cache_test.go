@@ -194,6 +194,50 @@ func TestHoldAgainstGood(t *testing.T) {
 	}
 }
 
+// TestHoldBetweenOthers: of three sources the one that speaks last counts, whatever the order in which they are asked and though two agree.
+func TestHoldBetweenOthers(t *testing.T) {
+	const hold, good = true, false
+	for name, test := range map[string]struct {
+		staple, list, answer bool // of these, the answer is neither the oldest nor the newest
+		stapleAge, listAge   time.Duration
+	}{
+		"an old hold and a new one":                      {hold, hold, good, 3 * time.Hour, time.Hour},
+		"an old good and a new one":                      {good, good, hold, 3 * time.Hour, time.Hour},
+		"an old hold and a new one, the other way about": {hold, hold, good, time.Hour, 3 * time.Hour},
+		"an old good and a new one, the other way about": {good, good, hold, time.Hour, 3 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf nocdp")
+			root, leaf, now := p.Cert("root"), p.Cert("leaf"), p.Now()
+			path := filepath.Join(t.TempDir(), "root.crl")
+			checker := p.Checker(func(c *handshake.Config) {
+				c.Policy, c.Now = handshake.HardFailIfCovered, func() time.Time { return now }
+				c.Issuers = []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{path}}}
+			})
+			say := func(held bool) {
+				leaf.Release()
+				if held {
+					leaf.Revoke(6)
+				}
+			}
+			say(test.answer)
+			p.Replace("/root.ocsp", handshaketest.Bytes(leaf.OCSP(handshaketest.OCSP{Age: 2 * time.Hour, Life: 12 * time.Hour, At: now})))
+			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); (err == nil) == test.answer {
+				t.Fatalf("the answer of the responder: %v", err)
+			}
+			say(test.list)
+			if err := os.WriteFile(path, root.CRL(handshaketest.CRL{Age: test.listAge, At: now}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			say(test.staple)
+			staple := leaf.OCSP(handshaketest.OCSP{Age: test.stapleAge, Life: 12 * time.Hour, At: now})
+			if _, err := checker.Check(t.Context(), leaf.Chain(), staple); (err == nil) == test.staple {
+				t.Errorf("all three: %v", err)
+			}
+		})
+	}
+}
+
 // TestRefreshUnused: a round of Run refreshes what is past half its life, though no connection rests on it.
 func TestRefreshUnused(t *testing.T) {
 	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")

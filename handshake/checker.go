@@ -292,8 +292,8 @@ func (c *Checker) learnFromOthers() error {
 	return err
 }
 
-// decisive picks the evidence that a status rests on: a revocation that cannot be taken back before everything; between good
-// and a hold the later one; else exempt; else the reason why nothing is known that says most.
+// decisive picks the evidence that a status rests on: a revocation that cannot be taken back before everything; of what says good
+// or hold the latest; else exempt; else the reason why nothing is known that says most.
 func decisive(list []Evidence) *Evidence {
 	var best *Evidence
 	for i := range list {
@@ -308,13 +308,10 @@ func outweighs(a, b *Evidence) bool {
 	if a.Final != b.Final {
 		return a.Final
 	}
-	if said(a) && said(b) && a.Status != b.Status {
+	if said(a) && said(b) && !a.ThisUpdate.Equal(b.ThisUpdate) {
 		// A hold, or an answer for a serial that was never issued, can be taken back: the later word counts, and of two
-		// of the same moment the stricter one.
-		if !a.ThisUpdate.Equal(b.ThisUpdate) {
-			return a.ThisUpdate.After(b.ThisUpdate)
-		}
-		return refuted(a.Status)
+		// of the same moment the stricter one, which weighs more. Of two that agree too: a third must not come between them.
+		return a.ThisUpdate.After(b.ThisUpdate)
 	}
 	return weight(a.Status) > weight(b.Status)
 }

@@ -2,15 +2,18 @@ package handshake
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync"
 	"time"
+
+	"signet.example/signet/pki"
 )
 
 // maxSessionNames bounds the names whose sessions are watched.
 const maxSessionNames = 4096
 
-// sessionEnds knows until when the evidence of a session lasts that rests on a staple: crypto/tls hands over the staple of the
-// first connection for as long as the session lives.
+// sessionEnds knows until when the staple of a session lasts: crypto/tls hands over that of the first connection for as long as the
+// session lives.
 type sessionEnds struct {
 	mu   sync.Mutex
 	ends map[string]time.Time // by name of the server; guarded by mu
@@ -23,19 +26,20 @@ func (s *sessionEnds) note(name string, r *Result, maxAge time.Duration) {
 	if name == "" || r.Resumed || len(r.Certificates) == 0 {
 		return
 	}
-	d := r.Certificates[0].Decisive
+	evidence := r.Certificates[0].Evidence
+	staple := slices.IndexFunc(evidence, func(e Evidence) bool { return e.Source == SourceStaple && e.Status == pki.StatusGood })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d == nil || d.Source != SourceStaple {
+	if staple < 0 {
 		delete(s.ends, name)
 		return
 	}
 	if len(s.ends) >= maxSessionNames {
 		clear(s.ends) // costs some full handshakes, or some refused ones
 	}
-	end := d.NextUpdate
+	end := evidence[staple].NextUpdate
 	if maxAge > 0 {
-		end = earliest(end, d.ThisUpdate.Add(maxAge))
+		end = earliest(end, evidence[staple].ThisUpdate.Add(maxAge))
 	}
 	s.ends[name] = end
 }
