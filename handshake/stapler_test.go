@@ -1,14 +1,17 @@
 package handshake_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -297,5 +300,177 @@ func TestStapleIsReadable(t *testing.T) {
 	}))
 	if got := hash(); got != crypto.SHA256 {
 		t.Errorf("of a responder that knows SHA-256 only, the staple names the certificate by %s", got)
+	}
+}
+
+// TestStaplerEnds: a staple is taken away for good at its end, which is that of the certificate if it comes first, and the attempts become
+// more frequent towards it.
+func TestStaplerEnds(t *testing.T) {
+	for _, test := range []struct {
+		drawing  string
+		wait     time.Duration // until the next attempt, after a success and then after a failure
+		retry    time.Duration
+		good, to time.Duration // it is served until here, and not there
+	}{
+		{"root -> leaf", 30 * time.Minute, 28 * time.Minute, 58 * time.Minute, 61 * time.Minute},
+		{"root -> leaf ends=20m", 10 * time.Minute, 8 * time.Minute, 18 * time.Minute, 21 * time.Minute},
+	} {
+		p := handshaketest.New(t, test.drawing)
+		stapler, seen := newStapler(t, p, "leaf", "")
+		start := p.Now()
+		about := func(what string, next time.Time, want time.Duration) {
+			t.Helper()
+			if got := next.Sub(p.Now()); got < want-90*time.Second || got > want+90*time.Second {
+				t.Errorf("%s: %s: the next attempt is in %s, want %s", test.drawing, what, got, want)
+			}
+		}
+		about("fresh", stapler.Refresh(t.Context()), test.wait)
+		p.Off()
+		p.Advance(4 * time.Minute)
+		about("failed", stapler.Refresh(t.Context()), test.retry)
+		p.Advance(test.good - p.Now().Sub(start))
+		if stapleOf(t, stapler) == nil {
+			t.Errorf("%s: it is taken away too early", test.drawing)
+		}
+		p.Advance(test.to - p.Now().Sub(start))
+		stapler.Refresh(t.Context())
+		stapler.Refresh(t.Context())
+		var kinds []handshake.StapleEventKind
+		for _, event := range seen.list {
+			kinds = append(kinds, event.Kind)
+		}
+		want := []handshake.StapleEventKind{
+			handshake.StapleFresh, handshake.StapleFailed, handshake.StapleExpired, handshake.StapleFailed, handshake.StapleFailed,
+		}
+		if stapleOf(t, stapler) != nil || !slices.Equal(kinds, want) {
+			t.Errorf("%s: a staple of %d octets, events %v", test.drawing, len(stapleOf(t, stapler)), kinds)
+		}
+		if failed := seen.list[1]; failed.Err == nil || failed.Evidence.Location != p.URL+"/root.ocsp" || !failed.Next.After(start) {
+			t.Errorf("%s: the failure is told as %+v", test.drawing, failed)
+		}
+	}
+}
+
+// TestStaplerOlderAnswer: an older answer, from a cache on the way, does not take the place of a newer one, here or on disk.
+func TestStaplerOlderAnswer(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf"), t.TempDir()
+	leaf, now := p.Cert("leaf"), p.Now()
+	newer, older := leaf.OCSP(handshaketest.OCSP{At: now}), leaf.OCSP(handshaketest.OCSP{At: now, Age: 30 * time.Minute})
+	stapler, _ := newStapler(t, p, "leaf", dir)
+	for _, answer := range [][]byte{newer, older} {
+		p.Replace("/root.ocsp", handshaketest.Bytes(answer))
+		stapler.Refresh(t.Context())
+		again, _ := newStapler(t, p, "leaf", dir)
+		for name, s := range map[string]*handshake.Stapler{"this process": stapler, "a later one": again} {
+			if got := stapleOf(t, s); !bytes.Equal(got, newer) {
+				t.Errorf("%s staples the older answer, or none: %d octets", name, len(got))
+			}
+		}
+	}
+}
+
+// TestStaplerTakes: the issuer is the next certificate of the chain unless it is given, the responder the one that is configured before the
+// one that the certificate names, and a staple that the certificate brings along is not served, since nobody has looked at it.
+func TestStaplerTakes(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf ocsp=http://127.0.0.1:1/nobody")
+	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+		Certificate: p.Cert("leaf").TLS([]byte("brought along")), Responder: p.URL + "/int.ocsp", Fetcher: fetcher, Now: p.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if staple := stapleOf(t, stapler); staple != nil {
+		t.Errorf("the staple is %q", staple)
+	}
+	stapler.Refresh(t.Context())
+	if stapleOf(t, stapler) == nil {
+		t.Error("no staple of the responder that is configured")
+	}
+}
+
+// TestStaplerConfigures: what Configure returns serves the certificate to both sides and nothing else, and leaves what it was given, and
+// what is chosen for a client, as it was.
+func TestStaplerConfigures(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf; root -> other")
+	stapler, _ := newStapler(t, p, "leaf", "")
+	if bare := stapler.Configure(nil); bare.GetCertificate == nil {
+		t.Error("of no configuration, one without a certificate")
+	}
+	var chosen *tls.Config
+	failure := errors.New("nobody is served")
+	given := p.ServerConfig(p.Cert("other"), nil)
+	given.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if chosen == nil {
+			return nil, failure
+		}
+		return chosen, nil
+	}
+	configured := stapler.Configure(given)
+	if configured.Certificates != nil || configured.GetClientCertificate == nil || len(given.Certificates) != 1 || given.GetCertificate != nil || given.WrapSession != nil {
+		t.Error("the configuration was changed, or not enough")
+	}
+	if got, err := configured.GetConfigForClient(nil); got != nil || err != failure {
+		t.Errorf("a failure to choose is %v, %v", got, err)
+	}
+	chosen = p.ServerConfig(p.Cert("other"), nil)
+	got, err := configured.GetConfigForClient(nil)
+	if err != nil || got.Certificates != nil || got.GetCertificate == nil || got.WrapSession == nil || got.UnwrapSession == nil {
+		t.Errorf("chosen %+v, %v", got, err)
+	}
+	if len(chosen.Certificates) != 1 || chosen.GetCertificate != nil || chosen.WrapSession != nil {
+		t.Error("what was chosen was changed")
+	}
+	given.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }
+	if got, err := stapler.Configure(given).GetConfigForClient(nil); got != nil || err != nil {
+		t.Errorf("of no choice, %v, %v", got, err)
+	}
+}
+
+// TestStaplerForeignTickets: who has tickets of his own keeps them, in his form and with nothing of ours in them when he reads them.
+func TestStaplerForeignTickets(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	leaf := p.Cert("leaf")
+	stapler, _ := newStapler(t, p, "leaf", "")
+	own := &tls.Config{Time: p.Now}
+	var wrapped, unwrapped atomic.Int32
+	own.WrapSession = func(_ tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+		wrapped.Add(1)
+		session.Extra = append(session.Extra, []byte("his"))
+		return session.Bytes()
+	}
+	own.UnwrapSession = func(ticket []byte, _ tls.ConnectionState) (*tls.SessionState, error) {
+		unwrapped.Add(1)
+		return tls.ParseSessionState(ticket)
+	}
+	configured := stapler.Configure(own)
+	unwrap := configured.UnwrapSession
+	configured.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
+		session, err := unwrap(ticket, state)
+		if session != nil && (len(session.Extra) != 1 || string(session.Extra[0]) != "his") {
+			t.Errorf("the session has %q", session.Extra)
+		}
+		return session, err
+	}
+	address, client := p.Listen(configured), p.ClientConfig(leaf)
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for i := range 2 {
+		conn, err := tls.Dial("tcp", address, client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := handshaketest.Echo(conn); err != nil || conn.ConnectionState().DidResume != (i > 0) {
+			t.Errorf("connection %d: resumed %v, %v", i, conn.ConnectionState().DidResume, err)
+		}
+		conn.Close()
+	}
+	if wrapped.Load() == 0 || unwrapped.Load() != 1 {
+		t.Errorf("wrapped %d times, unwrapped %d times", wrapped.Load(), unwrapped.Load())
+	}
+	if session, err := unwrap([]byte("no ticket"), tls.ConnectionState{}); session != nil || err == nil {
+		t.Errorf("of no ticket, %v, %v", session, err)
 	}
 }
