@@ -383,6 +383,30 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
+// TestEndedRevocationWins: a revocation that is final counts at any age, and so against an older list that has not ended; a hold does not.
+func TestEndedRevocationWins(t *testing.T) {
+	for reason, want := range map[int]handshaketest.Outcome{1: handshaketest.RevokedOutcome, 6: handshaketest.Accepted} {
+		p := handshaketest.New(t, "root -> leaf noaia nocdp")
+		root, leaf, dir := p.Cert("root"), p.Cert("leaf"), t.TempDir()
+		write := func(name string, spec handshaketest.CRL) string {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, root.CRL(spec), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		current := write("current.crl", handshaketest.CRL{Age: 2 * time.Hour})
+		leaf.Revoke(reason)
+		ended := write("ended.crl", handshaketest.CRL{Age: time.Hour, Life: 30 * time.Minute})
+		_, err := p.Checker(func(c *handshake.Config) {
+			c.Issuers = []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{current, ended}}}
+		}).Check(t.Context(), leaf.Chain(), nil)
+		if outcomeOf(t, err) != want {
+			t.Errorf("reason %d: %v, want %s", reason, err, want)
+		}
+	}
+}
+
 // TestSkew: clocks may differ by minutes, not by hours.
 func TestSkew(t *testing.T) {
 	for ahead, want := range map[time.Duration]handshaketest.Outcome{2 * time.Minute: handshaketest.Accepted, time.Hour: handshaketest.BadEvidence} {

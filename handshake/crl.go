@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
-	"slices"
 	"strings"
 	"time"
 
@@ -144,16 +143,7 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 
 // judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence.
 func (c *Checker) judgeLists(s *subject, target crl.Target, held []*heldList) Evidence {
-	rules := c.rules(s, held)
-	judgement := crl.Judge(target, listsOf(held), rules)
-	if judgement.Status == crl.Undetermined && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
-		// A revocation that cannot be taken back counts at any age: only good wears off.
-		rules.IgnoreExpiration = true
-		if old := crl.Judge(target, listsOf(held), rules); old.Status == crl.Revoked && old.Entry.Reason != pki.CertificateHold {
-			judgement = old
-		}
-	}
-	return evidenceOfJudgement(judgement, held)
+	return evidenceOfJudgement(verify.JudgeLists(target, listsOf(held), c.rules(s, held)), held)
 }
 
 // rules are the conditions of a judgement. A list from a clock that is a little ahead of ours is of now.

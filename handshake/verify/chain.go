@@ -297,19 +297,25 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		asked[list] = allowed
 		return allowed
 	})
-	judgement := crl.Judge(target, e.lists, rules)
-	if judgement.Status == crl.Undetermined {
-		// A revocation that cannot be taken back counts at any age: only good wears off.
-		rules.IgnoreExpiration = true
-		if old := crl.Judge(target, e.lists, rules); old.Status == crl.Revoked && old.Entry.Reason != pki.CertificateHold {
-			judgement = old
-		}
-	}
-	found := findingOfLists(judgement)
+	found := findingOfLists(JudgeLists(target, e.lists, rules))
 	if found.status == pki.StatusUnknown && len(e.lists) == 0 && e.badList != nil {
 		found.fault = e.badList
 	}
 	return found
+}
+
+// JudgeLists is crl.Judge with one rule more: a revocation that cannot be taken back counts at any age, and so whatever a list that has not ended
+// says. Only good wears off, and a hold.
+func JudgeLists(target crl.Target, lists []*crl.List, rules crl.Rules) crl.Judgement {
+	final := func(j crl.Judgement) bool { return j.Status == crl.Revoked && j.Entry.Reason != pki.CertificateHold }
+	judgement := crl.Judge(target, lists, rules)
+	if !final(judgement) && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
+		rules.IgnoreExpiration = true
+		if old := crl.Judge(target, lists, rules); final(old) {
+			return old
+		}
+	}
+	return judgement
 }
 
 var (

@@ -109,6 +109,27 @@ func TestChain(t *testing.T) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
 			q.CRLExpiration = "ignore"
 		}, verify.Accept, ""},
+		{"stale CRL that revokes, and an older one that has not ended", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.ThisUpdate = now.Add(-2 * time.Hour) })
+			q.CRLs = append(q.CRLs, int.list(t, func(l *x509.RevocationList) { l.NextUpdate, l.Number = now.Add(-time.Minute), big.NewInt(8) }, leaf))
+		}, verify.Reject, verify.ClassRevoked},
+		{"stale CRL that holds, and an older one that has not ended", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.ThisUpdate = now.Add(-2 * time.Hour) })
+			q.CRLs = append(q.CRLs, int.list(t, func(l *x509.RevocationList) {
+				l.NextUpdate, l.Number, l.RevokedCertificateEntries[0].ReasonCode = now.Add(-time.Minute), big.NewInt(8), 6
+			}, leaf))
+		}, verify.Accept, ""},
+		{"stale CRL that revokes, and an older one that holds and has not ended", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) {
+				l.ThisUpdate, l.RevokedCertificateEntries[0].ReasonCode = now.Add(-2*time.Hour), 6
+			}, leaf)
+			q.CRLs = append(q.CRLs, int.list(t, func(l *x509.RevocationList) { l.NextUpdate, l.Number = now.Add(-time.Minute), big.NewInt(8) }, leaf))
+		}, verify.Reject, verify.ClassRevoked},
+		{"stale delta that revokes", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs = append(q.CRLs, int.list(t, func(l *x509.RevocationList) {
+				l.NextUpdate, l.Number, l.ExtraExtensions = now.Add(-time.Minute), big.NewInt(8), []pkix.Extension{deltaOf(7)}
+			}, leaf))
+		}, verify.Reject, verify.ClassRevoked},
 		{"CRL too old for me", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.MaxAge = text("30m") }, verify.Reject, verify.ClassStale},
 		{"CRL of tomorrow", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) {
