@@ -215,11 +215,19 @@ type evidence struct {
 	lists     []*crl.List
 	responses []DER
 	badList   *fault
+	revoked   map[asked]bool // what was found of the signers of lists, in the chain at hand
+}
+
+// asked is a question about a signer of lists: how far to look is part of it.
+type asked struct {
+	signer *x509.Certificate
+	depth  int
 }
 
 // judge checks the certificates of a chain that verified.
 func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	r := Result{Result: Accept}
+	e.revoked = make(map[asked]bool)
 	for i := range chain[:len(chain)-1] {
 		if !depth.leaf || i > 0 && !depth.chain {
 			break
@@ -260,7 +268,7 @@ func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	answered := findingOfResponses(e.responses, ocsp.Query{
 		Certificate: cert, Issuers: []*x509.Certificate{issuer}, Untrusted: e.pool, Time: e.at, MaxAge: e.maxAge,
 	}, func(responder *x509.Certificate) bool {
-		return e.findInLists(chain, responder, maxSignerDepth).status == pki.StatusRevoked
+		return e.isRevoked(chain, responder, maxSignerDepth)
 	})
 	switch {
 	case answered.status == pki.StatusRevoked, answered.status == pki.StatusGood && listed.status != pki.StatusGood:
@@ -281,20 +289,20 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 	if err != nil {
 		return finding{fault: faultf(ClassParse, "%v", err)}
 	}
-	asked := make(map[*crl.List][]*x509.Certificate) // lists are looked at more than once
+	known := make(map[*crl.List][]*x509.Certificate) // lists are looked at more than once
 	rules := e.rules(func(list *crl.List) []*x509.Certificate {
-		if allowed, ok := asked[list]; ok {
+		if allowed, ok := known[list]; ok {
 			return allowed
 		}
 		var allowed []*x509.Certificate
 		for _, signer := range Signers(list.Issuer, chain, e.pool, e.at) {
 			// Certificates of the chain are checked in their own turn; to ask here would go round in circles. Who did not sign the list is
 			// not asked about: that would be many, each with lists of its own.
-			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || list.Verify(signer) != nil || e.findInLists(chain, signer, depth-1).status != pki.StatusRevoked {
+			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || list.Verify(signer) != nil || !e.isRevoked(chain, signer, depth-1) {
 				allowed = append(allowed, signer)
 			}
 		}
-		asked[list] = allowed
+		known[list] = allowed
 		return allowed
 	})
 	found := findingOfLists(JudgeLists(target, e.lists, rules))
@@ -302,6 +310,17 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		found.fault = e.badList
 	}
 	return found
+}
+
+// isRevoked asks the lists about a signer of lists, once for all lists that it signed: each would ask about all the others again.
+func (e *evidence) isRevoked(chain []*x509.Certificate, signer *x509.Certificate, depth int) bool {
+	question := asked{signer, depth}
+	revoked, known := e.revoked[question]
+	if !known {
+		revoked = e.findInLists(chain, signer, depth).status == pki.StatusRevoked
+		e.revoked[question] = revoked
+	}
+	return revoked
 }
 
 // JudgeLists is crl.Judge with one rule more: a revocation that cannot be taken back counts at any age, and so whatever a list that has not ended

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math/big"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,28 @@ func expect(t *testing.T, q *verify.Case, result verify.Verdict, class verify.Cl
 		t.Errorf("%s %q (%s), want %s %q", got.Result, got.Class, got.Detail, result, class)
 	}
 	return got
+}
+
+// TestManyStaleLists: who signed a list is asked about once, however many lists he signed. N lists that two signers made alternately, each to be
+// judged by all of them, are no work that grows with the fourth power of N.
+func TestManyStaleLists(t *testing.T) {
+	q, _, ca, _ := question(t)
+	signers := []*entity{issue(t, "int", ca, true, nil), issue(t, "int", ca, true, nil)}
+	q.Intermediates = append(q.Intermediates, ders(signers...)...)
+	took := func(n int) uint64 {
+		q.CRLs = q.CRLs[:1]
+		for i := range n {
+			q.CRLs = append(q.CRLs, signers[i%2].list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }))
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		expect(t, q, verify.Reject, verify.ClassStale)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if few, many := took(4), took(16); many > 16*few {
+		t.Errorf("4 lists took %d octets of memory, 16 took %d", few, many)
+	}
 }
 
 // TestChain takes a chain through every class of fault, and one of each that is none.
