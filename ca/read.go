@@ -38,25 +38,6 @@ func (a *Authority) get(ctx context.Context, grant auth.Grant, issuer Issuer, se
 	return &Issued{Certificate: certificate, Chain: a.chain(ctx, &issuer)}, nil
 }
 
-// Find returns every certificate that has this serial, of any issuer, that the grant lets its holder see. None is an
-// error of KindNotFound.
-func (a *Authority) Find(ctx context.Context, grant auth.Grant, serial pki.Serial) ([]Issued, error) {
-	var found []Issued
-	for _, issuer := range a.issuers.list() {
-		issued, err := a.get(ctx, grant, issuer, serial)
-		switch {
-		case err == nil:
-			found = append(found, *issued)
-		case pki.KindOf(err) != pki.KindNotFound:
-			return nil, err
-		}
-	}
-	if len(found) == 0 {
-		return nil, pki.Errorf(pki.KindNotFound, "find certificate", "no certificate has serial %s", serial).InField("serial")
-	}
-	return found, nil
-}
-
 // List returns a page of at most limit (1 to 1,000; zero: 100) certificates behind a cursor (empty: from the first). A
 // grant for one account sees that account.
 func (a *Authority) List(ctx context.Context, grant auth.Grant, filter inventory.Filter, cursor string, limit int) (inventory.Page, error) {

@@ -30,9 +30,6 @@ type Log interface {
 	// ones come first, issuer by issuer, and then shard by shard. Entries of one certificate come in order; entries of different ones need not. An error ends it.
 	LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error]
 
-	// LedgerHistory returns the entries of one certificate, in order.
-	LedgerHistory(ctx context.Context, claim Claim) ([]Entry, error)
-
 	// ListenLedger calls wake(true) when it has begun to listen, and then after any instance may have appended entries,
 	// with true if ranges may have been reserved or closed as well; wake must not block. It returns when ctx ends or the
 	// connection breaks.

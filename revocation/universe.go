@@ -416,11 +416,6 @@ func (u *Universe) LoadEntries(ctx context.Context, from pki.Epoch, upTo uint64)
 	return u.config.Log.LedgerLoad(ctx, from, upTo)
 }
 
-// History returns every entry of one certificate, in order, from the database.
-func (u *Universe) History(ctx context.Context, key Key) ([]Entry, error) {
-	return u.config.Log.LedgerHistory(ctx, u.Claim(key))
-}
-
 // Issuers returns the issuers that the universe covers, by identifier.
 func (u *Universe) Issuers() []IssuerKey {
 	u.mu.RLock()

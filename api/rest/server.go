@@ -20,10 +20,8 @@ import (
 
 // Config says what a Server serves, and its bounds.
 type Config struct {
-	Services   Services     // required
-	TLS        *tls.Config  // with the server's certificate; required. What it says of client certificates and protocols is overridden
-	Other      http.Handler // what is under no path of the API: further front doors; zero: nothing
-	MaxMessage int          // largest gRPC message, in octets; zero: 8 MiB
+	Services Services    // required
+	TLS      *tls.Config // with the server's certificate; required. What it says of client certificates and protocols is overridden
 
 	Connections  int           // most open connections, those that have not ended their TLS handshake included; zero: 4,096
 	BodyTime     time.Duration // how long the body of a REST call, the bulk interface aside, may take to arrive; zero: 30 s
@@ -45,9 +43,6 @@ func NewServer(c Config) (*Server, error) {
 	if c.Services == nil || c.TLS == nil {
 		return nil, errors.New("make API server: services and a TLS configuration are required")
 	}
-	if c.MaxMessage == 0 {
-		c.MaxMessage = maxLargeBody
-	}
 	if c.Connections == 0 {
 		c.Connections = 4096
 	}
@@ -68,7 +63,7 @@ func NewServer(c Config) (*Server, error) {
 	s.grpc = grpc.NewServer(
 		grpc.Creds(handshaked{}),
 		grpc.StreamInterceptor(streams(c.Services)),
-		grpc.MaxRecvMsgSize(c.MaxMessage),
+		grpc.MaxRecvMsgSize(maxLargeBody),
 		grpc.MaxConcurrentStreams(256),
 		// Goroutines that are kept: to issue is a deep call, and a new one grows its stack for it, copying it each time.
 		grpc.NumStreamWorkers(128),
@@ -83,7 +78,7 @@ func NewServer(c Config) (*Server, error) {
 	protocols.SetHTTP2(true)
 	s.http = &http.Server{
 		Protocols:         protocols,
-		Handler:           route(s.grpc, api, c.Other),
+		Handler:           route(s.grpc, api),
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      15 * time.Minute, // the slowest call, and some; the bulk interface lifts it
 		IdleTimeout:       2 * time.Minute,
@@ -92,17 +87,14 @@ func NewServer(c Config) (*Server, error) {
 	return s, nil
 }
 
-// route tells calls of the API from what is under other paths.
-func route(g *grpc.Server, api, other http.Handler) http.Handler {
+// route lets gRPC clients in that also offered HTTP/1.1: slower, and it works.
+func route(g *grpc.Server, api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
-			g.ServeHTTP(w, r) // a gRPC client that also offered HTTP/1.1: slower, and it works
-		case other == nil, strings.HasPrefix(r.URL.Path, "/v1/"), r.URL.Path == "/openapi.json", r.URL.Path == "/healthz":
-			api.ServeHTTP(w, r)
-		default:
-			other.ServeHTTP(w, r)
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			g.ServeHTTP(w, r)
+			return
 		}
+		api.ServeHTTP(w, r)
 	})
 }
 

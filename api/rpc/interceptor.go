@@ -24,12 +24,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// MaxMessage is the largest message accepted, in octets: the serial list of a mass revocation. Every other request is
-// at most maxRequest.
-const (
-	MaxMessage = 8 << 20
-	maxRequest = 512 << 10
-)
+// maxRequest is the largest message accepted, in octets, but for the methods in large: package rest bounds those.
+const maxRequest = 512 << 10
 
 // RequestIDHeader carries the id that ties an answer, log lines and audit events together. A caller may choose it.
 const RequestIDHeader = "x-request-id"

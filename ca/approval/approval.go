@@ -9,7 +9,6 @@ package approval
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 
 	"signet.example/signet/ca"
@@ -39,14 +38,6 @@ func (s State) String() string {
 		return stateNames[s]
 	}
 	return "none"
-}
-
-// ParseState reads what String wrote, but for "none".
-func ParseState(text string) (State, error) {
-	if i := slices.Index(stateNames[:], text); i > 0 {
-		return State(i), nil
-	}
-	return StateNone, pki.Errorf(pki.KindInvalid, "parse state", "%.32q: want one of %v", text, stateNames[1:]).InField("state")
 }
 
 // Open reports whether something can still become of it.

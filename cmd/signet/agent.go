@@ -12,7 +12,6 @@ type agentCmd struct {
 	Once bool   `help:"Look once, renew what is due, say how all stand, and end."`
 }
 
-// Help is shown by `signet agent --help`.
 func (agentCmd) Help() string {
 	return `Keeps certificates in files renewed. The first one is obtained with a token, later ones by the old certificate. Files are
 replaced whole, and then the hook is run. docs/OPERATIONS.md describes the file.

@@ -29,7 +29,6 @@ type auditListCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet audit list --help`.
 func (auditListCmd) Help() string {
 	return `Examples:
   signet audit list -n 20
@@ -133,7 +132,6 @@ type auditVerifyCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet audit verify --help`.
 func (auditVerifyCmd) Help() string {
 	return `The server recomputes the hash chain from the first event. Whoever can write to the database can cut the log short or write all of
 it anew, and the chain with it: keep what is printed at "keep" somewhere else, and give it with --kept the next time. The

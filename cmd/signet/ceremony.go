@@ -259,7 +259,6 @@ func (f constraintFlags) apply(n *ca.NewIssuer) {
 	n.Excluded = profile.SubtreesConfig{DNS: f.ExcludeDNS}
 }
 
-// Help is shown by `signet ceremony root --help`.
 func (ceremonyRootCmd) Help() string {
 	return `For a machine without database and network. Every step is shown, and written down before the next: as JSON lines for
 programs, each carrying the digest of the one before, and as pages for signatures. Hold it with --rehearse first.
@@ -312,7 +311,6 @@ type ceremonySignCmd struct {
 	ceremonyFlags
 }
 
-// Help is shown by `signet ceremony sign --help`.
 func (ceremonySignCmd) Help() string {
 	return `Name and key come from the request, everything else from here. Compare the request's SHA-256 with what those who made it read to you.
 
@@ -357,7 +355,6 @@ type ceremonyCrossCmd struct {
 	ceremonyFlags
 }
 
-// Help is shown by `signet ceremony cross-sign --help`.
 func (ceremonyCrossCmd) Help() string {
 	return `Who trusts this root then trusts what is below the other. Path length and name constraints are those of the other's own certificate.
 

@@ -13,7 +13,6 @@ type completionCmd struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// Help is shown by `signet completion --help`.
 func (completionCmd) Help() string {
 	return `Examples:
   signet completion bash > /etc/bash_completion.d/signet

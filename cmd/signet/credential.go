@@ -36,7 +36,6 @@ type credentialCreateCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet credential create --help`.
 func (credentialCreateCmd) Help() string {
 	return `The token goes into a file, never to the screen: screens are logged.
 
@@ -193,7 +192,6 @@ func printCredential(p *printer, c *client.Credential) {
 
 type credentialListCmd struct{ serverFlags }
 
-// Help is shown by `signet credential list --help`.
 func (credentialListCmd) Help() string {
 	return `Examples:
   signet credential list`
@@ -240,7 +238,6 @@ type credentialDisableCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet credential disable --help`.
 func (credentialDisableCmd) Help() string {
 	return `Calls that carry it are refused from then on. There is no way back: make a new one.
 
@@ -282,7 +279,6 @@ func (c *credentialDisableCmd) consider(a *app, api *client.Client) error {
 
 type credentialWhoamiCmd struct{ serverFlags }
 
-// Help is shown by `signet credential whoami --help`.
 func (credentialWhoamiCmd) Help() string {
 	return `Examples:
   signet credential whoami --token-file ci.token`

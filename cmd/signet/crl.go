@@ -35,7 +35,6 @@ type crlFetchCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet crl fetch --help`.
 func (crlFetchCmd) Help() string {
 	return `Examples:
   signet crl fetch issuing --out issuing.crl
@@ -185,7 +184,6 @@ type crlShowCmd struct {
 	Limit  int    `short:"n" default:"20" help:"Print at most this many entries; 0: all of them."`
 }
 
-// Help is shown by `signet crl show --help`.
 func (crlShowCmd) Help() string {
 	return `It shows what the list says; whether to believe it is what "signet crl verify" tells.
 
@@ -253,7 +251,6 @@ type crlVerifyCmd struct {
 	Issuer string `required:"" placeholder:"FILE" help:"Certificate of the issuer; a file may hold others too."`
 }
 
-// Help is shown by `signet crl verify --help`.
 func (crlVerifyCmd) Help() string {
 	return `Checks the signature, that the issuer may sign CRLs, that the list is neither too old nor from the future, and that it has nothing
 critical in it that is not understood. The exit status is 10 if it must not be believed. What it covers is said; that a certificate is not

@@ -13,7 +13,6 @@ type csrCmd struct {
 	keyFlags
 }
 
-// Help is shown by `signet csr --help`.
 func (csrCmd) Help() string {
 	return `The private key is made here and stays here; the request holds its public half and the names.
 

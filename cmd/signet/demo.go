@@ -39,7 +39,6 @@ type demoCmd struct {
 	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed."`
 }
 
-// Help is shown by `signet demo --help`.
 func (demoCmd) Help() string {
 	return `The whole life of a certificate over real sockets: an authority is made and served, a certificate is asked for over the API,
 accepted in a TLS handshake, revoked, published as revoked by OCSP and CRL, and refused in the next handshake.

@@ -27,7 +27,6 @@ type doctorCmd struct {
 	Wait   duration `placeholder:"DURATION" help:"With --health: ask again until it is ready, for so long, such as 30s."`
 }
 
-// Help is shown by `signet doctor --help`.
 func (doctorCmd) Help() string {
 	return `Looks at the configuration, the files, the database and the running server, and says what to mend. It changes nothing.
 The exit status is 10 if something is wrong.

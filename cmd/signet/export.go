@@ -32,7 +32,6 @@ type exportCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet export --help`.
 func (exportCmd) Help() string {
 	return `The certificate comes first, then each authority behind the one it issued; the root stays out. A file is exported with
 the chain that is in it, without asking the server; for a serial number the server gives the chain.

@@ -17,7 +17,6 @@ type handshakeCompromiseCmd struct {
 	Name string `default:"bank.example" placeholder:"NAME" help:"Name of the server in the laboratory."`
 }
 
-// Help is shown by `signet handshake compromise --help`.
 func (handshakeCompromiseCmd) Help() string {
 	return `Everything happens on this machine, with a certificate made for the occasion. A session of TLS 1.2 with RSA key transport is
 recorded and decrypted with the leaked key; one of TLS 1.3 is recorded and is not. Then the key is used for what it is still good for, and

@@ -43,7 +43,6 @@ type handshakeConnectCmd struct {
 	trustFlags
 }
 
-// Help is shown by `signet handshake connect --help`.
 func (handshakeConnectCmd) Help() string {
 	return `Every step is told as it happens. The exit status is 0 if both sides accepted, 1 if one refused, 2 if the command itself went wrong.
 At a terminal you are asked whether to go on with a server that is not trusted, or whose status is not known; never with one that is revoked.

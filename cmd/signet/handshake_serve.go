@@ -41,7 +41,6 @@ type handshakeServeCmd struct {
 	trustFlags
 }
 
-// Help is shown by `signet handshake serve --help`.
 func (handshakeServeCmd) Help() string {
 	return `Whoever connects gets a page that says who it is taken for and what was negotiated; with Accept: application/json the same for programs.
 Clients' certificates are looked at like servers' are by connect, revocation included.

@@ -23,7 +23,6 @@ type handshakeSurveyCmd struct {
 	Most       int           `default:"120" help:"Connections to make at most."`
 }
 
-// Help is shown by `signet handshake survey --help`.
 func (handshakeSurveyCmd) Help() string {
 	return `One handshake shows what a server picked; this shows what it could have picked: every version, cipher suite and group, in its order of preference.
 It takes some dozens of connections, none of which is finished. Ask only servers whose owners would not mind.

@@ -15,7 +15,6 @@ type holdCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet hold --help`.
 func (holdCmd) Help() string {
 	return `A certificate on hold counts as revoked until it is released or revoked for good. That of an authority is put on hold after a
 question, or with --yes: everything below it counts as little meanwhile.
@@ -46,7 +45,6 @@ type releaseCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet release --help`.
 func (releaseCmd) Help() string {
 	return `Only a certificate on hold can be released; a revocation is for good.
 

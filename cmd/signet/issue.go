@@ -29,7 +29,6 @@ type issueCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issue --help`.
 func (issueCmd) Help() string {
 	return `The private key is made here, written for you only, and never leaves this machine: the server sees a signed request.
 

@@ -19,7 +19,6 @@ type issuerCmd struct {
 
 type issuerListCmd struct{ serverFlags }
 
-// Help is shown by `signet issuer list --help`.
 func (issuerListCmd) Help() string {
 	return `Examples:
   signet issuer list
@@ -77,7 +76,6 @@ type issuerShowCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer show --help`.
 func (issuerShowCmd) Help() string {
 	return `What a TLS server sends is the chain without the root: signet issuer bundle --chain.
 

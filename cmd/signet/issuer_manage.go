@@ -31,7 +31,6 @@ type issuerCreateCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer create --help`.
 func (issuerCreateCmd) Help() string {
 	return `Its key is made by the server and stays there, encrypted.
 
@@ -119,7 +118,6 @@ type issuerImportCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer import --help`.
 func (issuerImportCmd) Help() string {
 	return `Examples:
   signet issuer import bridge.pem`
@@ -143,7 +141,6 @@ type issuerCrossSignCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer cross-sign --help`.
 func (issuerCrossSignCmd) Help() string {
 	return `Makes another certificate of the same name and key, under another root: clients that trust either can check.
 
@@ -173,7 +170,6 @@ type issuerStateCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer state --help`.
 func (issuerStateCmd) Help() string {
 	return `Whatever its state, its CRLs and OCSP go on: certificates that are out there must stay checkable. From disabled there is
 a way back, from retired there is none.

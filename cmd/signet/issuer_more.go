@@ -19,7 +19,6 @@ type issuerAdoptCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer adopt --help`.
 func (issuerAdoptCmd) Help() string {
 	return `Without --key its key is off-line, as that of a root made with signet ceremony: the server serves its certificate, and the lists that
 signet crl import brings. It has no OCSP. Its --base-url is the one that stands in what it signed.
@@ -86,7 +85,6 @@ type issuerRenewCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer renew --help`.
 func (issuerRenewCmd) Help() string {
 	return `Same name, same key, same constraints; signed by the authority above it, which must be at this server, or for a root by itself. What it
 issued stays valid under either certificate. For a new key see the rollover in docs/OPERATIONS.md.
@@ -112,7 +110,6 @@ type issuerChooseCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer choose --help`.
 func (issuerChooseCmd) Help() string {
 	return `Of a renewed or cross-signed issuer one certificate is served at the URL in what it issued, and sent in chains.
 
@@ -145,7 +142,6 @@ type issuerUpdateCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer update --help`.
 func (issuerUpdateCmd) Help() string {
 	return `Certificates keep the URLs they were issued with, and so does the rest of a range of serial numbers that is reserved already: keep the old
 address answering until the last of them has ended.
@@ -173,7 +169,6 @@ type issuerBundleCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet issuer bundle --help`.
 func (issuerBundleCmd) Help() string {
 	return `Shows every way from an issuer to a root, and from when to when it holds: with renewed and cross-signed certificates there are several, and
 a client needs only one of the roots. The public listener serves the same as /issuers/ID/chain.pem and /issuers/ID/roots.pem, with ?at=DATE.

@@ -27,7 +27,6 @@ type jobPlanCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet job plan --help`.
 func (jobPlanCmd) Help() string {
 	return `Conditions are joined by "and": issuer= (its label or id), under= (an issuer and those below it), profile=, account=, name= (may be
 repeated: any of them), key= (SHA-256 of the SubjectPublicKeyInfo), epoch= (week of expiry), index>=, index<, issued>=, issued<, expires>=,
@@ -172,7 +171,6 @@ type jobStartCmd struct {
 	Wait bool `help:"Show how it goes on, and return when it ends."`
 }
 
-// Help is shown by `signet job start --help`.
 func (jobStartCmd) Help() string {
 	return `A job that selected certificates of authorities is started after a question, or with --yes: everything below them goes with them.
 
@@ -202,7 +200,6 @@ func (c *jobStartCmd) Run(a *app) error {
 
 type jobPauseCmd struct{ jobRef }
 
-// Help is shown by `signet job pause --help`.
 func (jobPauseCmd) Help() string { return "Examples:\n  signet job pause JOB" }
 
 // Run pauses a job.
@@ -212,7 +209,6 @@ func (c *jobPauseCmd) Run(a *app) error {
 
 type jobResumeCmd struct{ jobRef }
 
-// Help is shown by `signet job resume --help`.
 func (jobResumeCmd) Help() string { return "Examples:\n  signet job resume JOB" }
 
 // Run goes on with a job.
@@ -222,7 +218,6 @@ func (c *jobResumeCmd) Run(a *app) error {
 
 type jobCancelCmd struct{ jobRef }
 
-// Help is shown by `signet job cancel --help`.
 func (jobCancelCmd) Help() string { return "Examples:\n  signet job cancel JOB" }
 
 // Run ends a job.
@@ -235,7 +230,6 @@ type jobShowCmd struct {
 	Wait bool `help:"Show how it goes on, and return when it has ended and every instance has published what it revoked."`
 }
 
-// Help is shown by `signet job show --help`.
 func (jobShowCmd) Help() string {
 	return "Examples:\n  signet job show JOB\n  signet job show JOB --wait"
 }
@@ -259,7 +253,6 @@ type jobListCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet job list --help`.
 func (jobListCmd) Help() string { return "Examples:\n  signet job list" }
 
 // Run lists jobs.

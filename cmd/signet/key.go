@@ -30,7 +30,6 @@ type keyBlockCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet key block --help`.
 func (keyBlockCmd) Help() string {
 	return `For a key that somebody else has. Every unexpired certificate with it is revoked for keyCompromise, whoever it belongs to. The
 key of an authority of this server is blocked after a question, or with --yes: everything below it goes with it.
@@ -136,7 +135,6 @@ type keyPassphraseCmd struct {
 	Dir            string `placeholder:"DIR" help:"Directory of the key files, such as that of a ceremony (default: keys, beside signet.yaml)."`
 }
 
-// Help is shown by `signet key passphrase --help`.
 func (keyPassphraseCmd) Help() string {
 	return `Encrypts every key file of this machine anew, and nothing else: keys and certificates stay. A file that the new passphrase opens
 already is left alone, so an attempt that broke off is gone on with. Servers that run have their keys open; give them the new passphrase, and start them

@@ -14,7 +14,6 @@ type lintCmd struct {
 	Source []string `placeholder:"NAME" help:"Rules for certificates, as zlint names their sources, such as RFC5280 or CABF_BR (default: the RFCs)."`
 }
 
-// Help is shown by `signet lint --help`.
 func (lintCmd) Help() string {
 	return `Holds what anybody signed against the rules of the documents: zlint's for certificates, and Signet's own for ML-DSA in
 certificates, CRLs and OCSP responses. Each finding names its rule and the section it comes from. Whether to believe what

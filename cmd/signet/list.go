@@ -29,7 +29,6 @@ type listCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet list --help`.
 func (listCmd) Help() string {
 	return `Newest first, unless a condition implies another order. Every condition that is given must hold.
 

@@ -9,7 +9,6 @@ import (
 
 type manCmd struct{}
 
-// Help is shown by `signet man --help`.
 func (manCmd) Help() string {
 	return `Examples:
   signet man | man -l -

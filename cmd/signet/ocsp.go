@@ -38,7 +38,6 @@ type ocspQueryCmd struct {
 	Response string `placeholder:"FILE" help:"Write the answer here, in DER."`
 }
 
-// Help is shown by `signet ocsp query --help`.
 func (ocspQueryCmd) Help() string {
 	return `The answer counts only if it is about this certificate, fresh, and signed by the issuer or by a responder it appointed.
 The exit status is 0 for good and 10 for anything else.
@@ -124,7 +123,6 @@ type ocspRequestCmd struct {
 	Out         string `short:"o" required:"" placeholder:"FILE" help:"Write the request here, in DER."`
 }
 
-// Help is shown by `signet ocsp request --help`.
 func (ocspRequestCmd) Help() string {
 	return `The exit status is 0 if the request was written, 1 if a certificate does not parse, 2 if the command itself went wrong.
 

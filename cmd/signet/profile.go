@@ -27,7 +27,6 @@ type profileCheckCmd struct {
 	Files []string `arg:"" name:"file" help:"Profile files."`
 }
 
-// Help is shown by `signet profile check --help`.
 func (profileCheckCmd) Help() string {
 	return `Every mistake of every file is printed with its line and field.
 
@@ -87,7 +86,6 @@ type checkedProfile struct {
 
 type profileListCmd struct{}
 
-// Help is shown by `signet profile list --help`.
 func (profileListCmd) Help() string {
 	return `Examples:
   signet profile list`
@@ -134,7 +132,6 @@ type profileShowCmd struct {
 	Name string `arg:"" help:"Name of the profile."`
 }
 
-// Help is shown by `signet profile show --help`.
 func (profileShowCmd) Help() string {
 	return `Examples:
   signet profile show server
@@ -174,7 +171,6 @@ type shownProfile struct {
 
 type profileReloadCmd struct{ serverFlags }
 
-// Help is shown by `signet profile reload --help`.
 func (profileReloadCmd) Help() string {
 	return `Every instance that runs on the same database reads its own files. On each the whole new set takes effect at once or, if one file
 is bad, none of it, and the answer names instance and mistakes. If it is the one that is asked whose files are bad, no other is
@@ -214,7 +210,6 @@ func (c *profileReloadCmd) Run(a *app) error {
 
 type profileInstancesCmd struct{ serverFlags }
 
-// Help is shown by `signet profile instances --help`.
 func (profileInstancesCmd) Help() string {
 	return `Each instance reads its own files, when it starts and when one of them is asked to reload. The same digest means the same profiles.
 The exit status is 1 unless every instance has the same.

@@ -23,7 +23,6 @@ type renewCmd struct {
 	Root         string `placeholder:"FILE" help:"PEM bundle that the server's certificate must chain to (client.root)." group:"Server"`
 }
 
-// Help is shown by `signet renew --help`.
 func (renewCmd) Help() string {
 	return `The same names, for a new key. The old certificate is the only proof that is needed, while it is valid and not revoked: it is
 presented over TLS if it is for TLS clients, or else its key signs the request. Both files are replaced whole. An attempt

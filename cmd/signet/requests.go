@@ -28,7 +28,6 @@ type requestsListCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet requests list --help`.
 func (requestsListCmd) Help() string {
 	return `Administrators and auditors see every request, approvers those of their profiles, requesters those of their account.
 
@@ -77,7 +76,6 @@ type requestsShowCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet requests show --help`.
 func (requestsShowCmd) Help() string { return "Examples:\n  signet requests show REQUEST" }
 
 // Run shows a request.
@@ -115,7 +113,6 @@ type requestsApproveCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet requests approve --help`.
 func (requestsApproveCmd) Help() string {
 	return `Look at it first: ` + "`signet requests show`" + `. You must have the role approver or admin, and be of another account than who asked.
 Everything is checked again, as profile and policy are now, and then the certificate is issued, once.
@@ -164,7 +161,6 @@ type requestsDenyCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet requests deny --help`.
 func (requestsDenyCmd) Help() string {
 	return "Examples:\n  signet requests deny REQUEST --reason \"no such release\""
 }
@@ -190,7 +186,6 @@ type requestsCollectCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet requests collect --help`.
 func (requestsCollectCmd) Help() string {
 	return `The exit status is 10 as long as there is no certificate.
 

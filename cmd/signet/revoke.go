@@ -20,7 +20,6 @@ type revokeCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet revoke --help`.
 func (revokeCmd) Help() string {
 	return `Revoking is for good; to suspend a certificate use "signet hold". Doing it twice changes nothing and succeeds. A reason
 may later be changed to keyCompromise, and to nothing else.

@@ -14,7 +14,6 @@ type showCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet show --help`.
 func (showCmd) Help() string {
 	return `Examples:
   signet show 41aa...

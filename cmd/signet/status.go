@@ -12,7 +12,6 @@ type statusCmd struct {
 	serverFlags
 }
 
-// Help is shown by `signet status --help`.
 func (statusCmd) Help() string {
 	return `Answers "is this certificate authentic and in force?" with the evidence. The exit status is 0 only for yes, and 10 for
 any other answer.

@@ -27,7 +27,6 @@ type storeFlags struct {
 
 type trustInstallCmd struct{ storeFlags }
 
-// Help is shown by `signet trust install --help`.
 func (trustInstallCmd) Help() string {
 	return `Whoever has the key of this root can then pose as any site to programs that use the store. Changing the store of the system
 needs root; sudo is asked if it is there.
@@ -43,7 +42,6 @@ func (c *trustInstallCmd) Run(a *app) error { return c.run(a, true) }
 
 type trustUninstallCmd struct{ storeFlags }
 
-// Help is shown by `signet trust uninstall --help`.
 func (trustUninstallCmd) Help() string {
 	return `Examples:
   signet trust uninstall root.pem --stores system,nss,java`

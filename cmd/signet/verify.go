@@ -22,7 +22,6 @@ type verifyCmd struct {
 	Batch        verifyBatchCmd    `cmd:"" help:"Judge many cases: JSON lines in, JSON lines out."`
 }
 
-// Help is shown by `signet verify --help`.
 func (verifyCmd) Help() string {
 	return `Everything that is looked at is given: no network, no clock, no roots of the system. Files are DER or PEM.
 The exit status is 0 for accepted or good, 1 for rejected, revoked or unknown, 2 if the command itself went wrong. Input of
@@ -46,7 +45,6 @@ type verifyChainCmd struct {
 	Explicit      bool     `name:"explicit-policy" help:"Demand that one of --policy, or any without, holds for the whole chain."`
 }
 
-// Help is shown by `signet verify chain --help`.
 func (verifyChainCmd) Help() string {
 	return `Examples:
   signet verify chain --roots root.pem --intermediates issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z --dns app.example
@@ -73,7 +71,6 @@ type verifyCRLCmd struct {
 	MaxAge string   `placeholder:"DUR" help:"How old CRLs may be, as in 168h."`
 }
 
-// Help is shown by `signet verify crl --help`.
 func (verifyCRLCmd) Help() string {
 	return `Examples:
   signet verify crl --crl issuing.crl --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z
@@ -95,7 +92,6 @@ type verifyOCSPCmd struct {
 	Nonce  string   `placeholder:"HEX" help:"Demand this nonce."`
 }
 
-// Help is shown by `signet verify ocsp --help`.
 func (verifyOCSPCmd) Help() string {
 	return `Examples:
   signet verify ocsp --ocsp answer.der --issuer issuing.pem --leaf app.pem --time 2026-09-01T00:00:00Z`
@@ -115,7 +111,6 @@ type verifyResponseCmd struct {
 	Time         string   `required:"" placeholder:"RFC3339" help:"When."`
 }
 
-// Help is shown by `signet verify ocsp-response --help`.
 func (verifyResponseCmd) Help() string {
 	return `Examples:
   signet verify ocsp-response --ocsp answer.der --roots root.pem --untrusted issuing.pem --time 2026-09-01T00:00:00Z`
@@ -129,7 +124,6 @@ func (c *verifyResponseCmd) Run(a *app) error {
 
 type verifyBatchCmd struct{}
 
-// Help is shown by `signet verify batch --help`.
 func (verifyBatchCmd) Help() string {
 	return `One case a line, in the fields of the other commands, with binary fields in base64 of DER and "kind" one of verify, crl-status,
 ocsp-status, ocsp-verify. One result a line, in the same order. The exit status is 0 if every line was answered.

@@ -10,7 +10,6 @@ var release = ""
 
 type versionCmd struct{}
 
-// Help is shown by `signet version --help`.
 func (versionCmd) Help() string {
 	return `Examples:
   signet version

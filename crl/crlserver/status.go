@@ -16,7 +16,6 @@ type ListStatus struct {
 	Behind  bool // ledger entries touched it that are not on it yet
 	Ending  bool // its week has passed and there will be no other: it shall end
 	Failure error
-	FailAt  time.Time // of Failure
 }
 
 // Lists reports every list that is served, in order of issuer, week and block.
@@ -29,7 +28,7 @@ func (p *Publisher) Lists() []ListStatus {
 		for list, served := range b.lists {
 			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq, Ending: b.ending(list.Series, now)}
 			if series := b.series[list.Series]; series != nil {
-				status.Failure, status.FailAt = series.failure, series.failAt
+				status.Failure = series.failure
 			}
 			all = append(all, status)
 		}

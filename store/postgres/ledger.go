@@ -106,20 +106,6 @@ func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[re
 	})
 }
 
-// LedgerHistory implements revocation.Log.
-func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]revocation.Entry, error) {
-	const op = "read history"
-	rows, err := s.pool.Query(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch IS NULL AND issuer = $1 AND serial = $2
-		UNION ALL SELECT `+ledgerColumns+` FROM ledger WHERE $3 AND issuer = $1 AND epoch = $4 AND idx = $5 AND serial = $2
-		ORDER BY seq`,
-		claim.Issuer[:], claim.Serial[:], claim.Dense, int32(claim.Position.Epoch), int64(claim.Position.Index))
-	if err != nil {
-		return nil, translate(op, err)
-	}
-	entries, err := collectEntries(rows)
-	return entries, translate(op, err)
-}
-
 // ListenLedger implements revocation.Log.
 func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
 	first := true

@@ -154,14 +154,6 @@ func (s *Store) week(ctx context.Context, epoch int64, upTo uint64) iter.Seq2[re
 	})
 }
 
-// LedgerHistory implements revocation.Log.
-func (s *Store) LedgerHistory(ctx context.Context, claim revocation.Claim) ([]revocation.Entry, error) {
-	return s.entries(ctx, `SELECT `+ledgerColumns+` FROM ledger WHERE epoch IS NULL AND issuer = ?1 AND serial = ?2
-		UNION ALL SELECT `+ledgerColumns+` FROM ledger WHERE ?3 AND issuer = ?1 AND epoch = ?4 AND idx = ?5 AND serial = ?2
-		ORDER BY seq`,
-		claim.Issuer[:], claim.Serial[:], claim.Dense, int64(claim.Position.Epoch), int64(claim.Position.Index))
-}
-
 // ListenLedger implements revocation.Log. There is one process, so there is no connection that could break.
 func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
 	for {
