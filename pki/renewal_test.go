@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,5 +99,20 @@ func TestProofs(t *testing.T) {
 				t.Errorf("%s: %s is taken for a compromise", name, what)
 			}
 		}
+	}
+}
+
+// A key of another kind than those that are certified signs no proof, and verifies none.
+func TestProofsOfOtherKeys(t *testing.T) {
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := pki.Compromise{SPKI: []byte("spki"), At: time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)}
+	if _, err := c.Sign(p224); err == nil {
+		t.Error("it signs")
+	}
+	if err := c.Verify(p224.Public(), []byte("signature"), c.At); err == nil || !strings.Contains(err.Error(), "cannot sign a proof") {
+		t.Errorf("it verifies: %v", err)
 	}
 }
