@@ -199,7 +199,7 @@ func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certif
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("certificate")
 	}
-	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
+	if !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, refuse("certificate", "it is not the certificate of a CA")
 	}
 	if err := checkAuthority("certificate", certificate, weak); err != nil {

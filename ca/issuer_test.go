@@ -623,6 +623,13 @@ func TestAnOfflineRoot(t *testing.T) {
 		root := self("Off-line Root", 4000, nil, rootKey.Public(), rootKey, nil, true)
 		parent := parse(t, root)
 		good := self("", 2000, parent, request.PublicKey, rootKey, request.RawSubject, true)
+		renamed := *parent
+		renamed.RawSubject, renamed.Subject = nil, pkix.Name{CommonName: "Renamed"}
+		lists, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(78), RawSubject: request.RawSubject, NotAfter: w.clock.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCRLSign},
+			parent, request.PublicKey, rootKey)
+		if err != nil {
+			t.Fatal(err)
+		}
 		// What restricts those below it and is not enforced here, on the certificate or above it.
 		strict := func(key crypto.PublicKey, subject []byte, parent *x509.Certificate, signer crypto.Signer) []byte {
 			der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(78), Subject: pkix.Name{CommonName: "Strict"}, RawSubject: subject, NotBefore: w.clock.Now(), NotAfter: w.clock.Now().Add(time.Hour),
@@ -644,6 +651,8 @@ func TestAnOfflineRoot(t *testing.T) {
 			{"no chain", good, nil, pki.KindRefused, "chain"},
 			{"another root", good, [][]byte{w.root.Certificates[0].DER}, pki.KindRefused, "chain"},
 			{"no CA", self("", 2000, parent, request.PublicKey, rootKey, request.RawSubject, false), [][]byte{root}, pki.KindRefused, "certificate"},
+			{"a CA that signs lists only", lists, [][]byte{root}, pki.KindRefused, "certificate"},
+			{"signed in another name", self("", 2000, &renamed, request.PublicKey, rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "chain"},
 			{"another name", self("Other", 2000, parent, request.PublicKey, rootKey, nil, true), [][]byte{root}, pki.KindRefused, "certificate"},
 			{"another key", self("", 2000, parent, newKey(t).Public(), rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "certificate"},
 			{"a stranger", self("Stranger", 2000, parent, newKey(t).Public(), rootKey, nil, true), [][]byte{root}, pki.KindNotFound, "certificate"},
@@ -689,13 +698,13 @@ func TestARenewedIssuerIsTheSameIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		w := newTown(t, s)
 		n := newIssuer("corp", "Corp CA", w.root)
-		n.Permitted = profile.SubtreesConfig{DNS: []string{"corp.example"}}
+		n.Permitted, n.PathLength = profile.SubtreesConfig{DNS: []string{"corp.example"}}, new(1)
 		corp := w.create(n)
 		request := server(t, "a.corp.example")
 		request.Issuer = corp.ID
 		before := w.mustIssue(request)
 		w.clock.advance(30 * 24 * time.Hour)
-		for _, issuer := range []ca.Issuer{corp, w.root} {
+		for _, issuer := range []ca.Issuer{corp, w.issuing, w.root} {
 			renewed, err := w.RenewIssuer(t.Context(), w.manage(), issuer.ID, 0)
 			if err != nil {
 				t.Fatal(err)
