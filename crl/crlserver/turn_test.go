@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,8 +168,10 @@ func TestOvertakenBeforeItBegins(t *testing.T) {
 		config.Delta = true
 		armed := new(atomic.Bool)
 		begun, goOn := make(chan uint64), make(chan struct{})
+		var logged strings.Builder
 		late := start(t, s, &clock{}, func(c *crlserver.Config) {
 			c.Publications = slow{s, armed, func(number uint64) { begun <- number; <-goOn }}
+			c.Log = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError}))
 		}, config)
 		late.await(t, a.append(t, foreign(1)))
 		armed.Store(true)
@@ -176,16 +180,17 @@ func TestOvertakenBeforeItBegins(t *testing.T) {
 		winner := start(t, s, &clock{}, nil, config)
 		winner.await(t, seq)
 		eventually(t, "it serves the larger number", func() bool { _, h, _ := late.Document(a.complete()); return h.Number > lost })
-		close(goOn)
 		winner.stop()
-		late.await(t, a.append(t, foreign(3)))
+		seq = a.append(t, foreign(3))
+		eventually(t, "more is to be published when the number arrives", func() bool { return late.Seq() == seq })
+		close(goOn)
+		late.await(t, seq)
 		if err := late.Check(); err != nil {
 			t.Error(err)
 		}
-		for _, l := range late.Lists() {
-			if l.Failure != nil {
-				t.Errorf("%s: %v", l.Head.List, l.Failure)
-			}
+		late.stop()
+		if logged.Len() > 0 {
+			t.Error(logged.String())
 		}
 	})
 }
