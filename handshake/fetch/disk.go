@@ -57,7 +57,8 @@ const (
 	maxRefBytes    = 16 << 10
 	maxObjectBytes = 256 << 20
 	sweepEvery     = 256       // objects kept between two sweeps
-	youngObject    = time.Hour // an object without a ref may be about to get one
+	youngObject    = time.Hour // an object without a ref may be about to get one, and so may a directory, and a temporary file its name
+	temporary      = ".tmp-"   // begins the names of files that are not complete
 )
 
 type disk struct {
@@ -220,7 +221,8 @@ type sweptRef struct {
 	fetched time.Time
 }
 
-// sweep drops references until what they name fits the bound, those fetched longest ago first, and then objects that nobody refers to.
+// sweep drops references until what they name fits the bound, those fetched longest ago first, then objects that nobody refers to, and what is
+// left of keys and of writers that crashed.
 func (d *disk) sweep() error {
 	refs := d.allRefs()
 	sizes, err := d.objectSizes()
@@ -245,8 +247,41 @@ func (d *disk) sweep() error {
 			_ = os.Remove(d.objectPath(name)) // another process may have been first
 		}
 	}
+	d.sweepRemains()
 	return nil
 }
+
+// sweepRemains removes temporary files that nobody completes any more (those among the objects went as objects do), and the directories of keys
+// of which nothing is kept.
+func (d *disk) sweepRemains() {
+	refs := filepath.Join(d.dir, "refs")
+	keys, err := os.ReadDir(refs)
+	if err != nil {
+		return // the next sweep tries again
+	}
+	for _, key := range keys {
+		dir := filepath.Join(refs, key.Name())
+		if info, err := key.Info(); err == nil && d.old(info) {
+			d.removeTemporary(dir)
+			_ = os.Remove(dir) // fails if something is kept there
+		}
+	}
+	d.removeTemporary(filepath.Join(d.dir, "facts"))
+}
+
+func (d *disk) removeTemporary(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // the next sweep tries again
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && strings.HasPrefix(entry.Name(), temporary) && d.old(info) {
+			_ = os.Remove(filepath.Join(dir, entry.Name())) // another process may have been first
+		}
+	}
+}
+
+func (d *disk) old(info fs.FileInfo) bool { return d.now().Sub(info.ModTime()) > youngObject }
 
 func (d *disk) allRefs() []sweptRef {
 	var refs []sweptRef
@@ -320,7 +355,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 // writeFile makes a file appear complete or not at all: temporary name, sync, rename, sync of the directory.
 func writeFile(path string, content []byte) (err error) {
 	dir := filepath.Dir(path)
-	file, err := os.CreateTemp(dir, ".tmp-*")
+	file, err := os.CreateTemp(dir, temporary+"*")
 	if err != nil {
 		return err
 	}

@@ -410,6 +410,48 @@ func TestDiskBound(t *testing.T) {
 	}
 }
 
+// TestDiskRemains: of a key whose last version made room, and of a writer that crashed, nothing stays; a file that is being written does.
+func TestDiskRemains(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	open := func() *fetch.Fetcher {
+		return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes, c.Now = dir, 1500, func() time.Time { return now } })
+	}
+	f := open()
+	for i, key := range []string{"gone", "kept"} {
+		if err := f.Keep(fetch.Object{Key: key, Version: version(1), Body: bytes.Repeat([]byte{byte(i)}, 1000), Fetched: now.Add(time.Duration(i) * time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	find := func(pattern ...string) []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(append([]string{dir}, pattern...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	crashed := append(find("refs", "*"), filepath.Join(dir, "facts"), filepath.Join(dir, "objects"))
+	for _, place := range crashed {
+		if err := os.WriteFile(filepath.Join(place, ".tmp-1"), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	temporary := func() int { return len(find("*", ".tmp-*")) + len(find("refs", "*", ".tmp-*")) }
+	open()
+	if n, keys := temporary(), len(find("refs", "*")); n != len(crashed) || keys != 2 {
+		t.Errorf("at once: %d of %d temporary files and %d of 2 keys are left", n, len(crashed), keys)
+	}
+	now = now.Add(2 * time.Hour)
+	f = open()
+	if n, keys := temporary(), len(find("refs", "*")); n != 0 || keys != 1 {
+		t.Errorf("later: %d temporary files and %d keys are left, want 0 and 1", n, keys)
+	}
+	if object, err := f.Load("kept"); err != nil || len(object.Body) != 1000 {
+		t.Errorf("what is kept: %v", err)
+	}
+}
+
 // TestCancelledFresh: that a caller gave up is no failure of the server's.
 func TestCancelledFresh(t *testing.T) {
 	var asked atomic.Int32
