@@ -122,22 +122,45 @@ func (p *Publisher) oldest(now time.Time) (from pki.Epoch, passed []revocation.S
 		from = min(from, b.first(now))
 	}
 	for issuer, b := range p.issuers {
-		for list, head := range b.waiting {
-			if list.Sharded && list.Shard.Epoch < from && !head.Final {
-				passed = append(passed, revocation.OfShard(issuer, list.Shard))
+		shards := make(map[pki.Shard]bool)
+		for _, lists := range []iter.Seq[List]{maps.Keys(b.waiting), maps.Keys(b.lists)} {
+			for list := range lists {
+				if list.Sharded && list.Shard.Epoch < from && b.lastToCome(issuer, list.Shard) {
+					shards[list.Shard] = true
+				}
 			}
+		}
+		for shard := range shards {
+			passed = append(passed, revocation.OfShard(issuer, shard))
 		}
 	}
 	return from, passed
 }
 
-// fill puts the entries of arenas that are empty into them, in the order of the ledger.
+// lastToCome reports whether a shard was published, and not for the last time.
+func (b *books) lastToCome(issuer pki.IssuerID, shard pki.Shard) bool {
+	list := List{Series{Issuer: issuer, Shard: shard, Sharded: true}, KindShard}
+	if h, waits := b.waiting[list]; waits {
+		return !h.Final
+	}
+	served, ok := b.lists[list]
+	return ok && !served.head.Final
+}
+
+// fill puts the entries of an arena that is empty into it, all of them, in the order of the ledger.
 func (p *Publisher) fill(entries []revocation.Entry, now time.Time) {
+	if len(entries) == 0 {
+		return
+	}
 	slices.SortFunc(entries, func(a, b revocation.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	b, first := p.books(entries[0].Issuer), &entries[0]
+	if shard := first.Position.Shard(); !first.Foreign && b.lastToCome(first.Issuer, shard) {
+		b.weeks[shard] = &crl.Arena{} // whatever week it is of
+	}
 	for i := range entries {
-		p.books(entries[i].Issuer).apply(&entries[i], now)
+		b.apply(&entries[i], now)
 	}
 }
 
@@ -174,7 +197,7 @@ func (p *Publisher) take(ctx context.Context) (taken int, err error) {
 func (b *books) apply(e *revocation.Entry, now time.Time) {
 	arena := b.foreign
 	if !e.Foreign {
-		if arena = b.arena(e.Issuer, e.Position.Shard(), now); arena == nil {
+		if arena = b.arena(e.Position.Shard(), now); arena == nil {
 			return
 		}
 		b.behind[Series{Issuer: e.Issuer, Shard: e.Position.Shard(), Sharded: true}] = true
@@ -192,17 +215,14 @@ func (b *books) apply(e *revocation.Entry, now time.Time) {
 	}
 }
 
-// arena returns that of a shard, and makes it unless the week has passed: then there is nothing to publish any more, but
-// for a list that waits for its last time.
-func (b *books) arena(issuer pki.IssuerID, shard pki.Shard, now time.Time) *crl.Arena {
+// arena returns that of a shard, and makes it unless the week has passed: what was in the ledger before may never have been read then, and
+// a list would lack it.
+func (b *books) arena(shard pki.Shard, now time.Time) *crl.Arena {
 	if a, ok := b.weeks[shard]; ok {
 		return a
 	}
 	if b.passed(shard.Epoch, now) {
-		list := List{Series{Issuer: issuer, Shard: shard, Sharded: true}, KindShard}
-		if h, ok := b.waiting[list]; !ok || h.Final {
-			return nil
-		}
+		return nil
 	}
 	a := &crl.Arena{}
 	b.weeks[shard] = a

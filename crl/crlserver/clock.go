@@ -37,6 +37,15 @@ func (p *Publisher) gaveUp(now time.Time) bool {
 	return p.rereading
 }
 
+// final reports whether a list is the last of its week: one from the future was made by a clock that had leapt ahead.
+func (p *Publisher) final(h Head) bool { return h.Final && !p.fromTheFuture(h) }
+
+// fromTheFuture reports whether clients would refuse a list, by any clock.
+func (p *Publisher) fromTheFuture(h Head) bool {
+	_, latest := p.config.Span()
+	return h.ThisUpdate.Sub(latest) > 2*skewMax // two clocks, each off by so much
+}
+
 // reread reads everything again if a clock leapt ahead and was set back.
 func (p *Publisher) reread(ctx context.Context) error {
 	p.mu.Lock()
@@ -50,6 +59,9 @@ func (p *Publisher) reread(ctx context.Context) error {
 	p.seq, p.marks, p.basesAt = 0, nil, time.Time{}
 	for _, b := range p.issuers {
 		b.weeks, b.foreign, b.seq = make(map[pki.Shard]*crl.Arena), &crl.Arena{}, 0
+		for _, served := range b.lists {
+			served.head.Final = p.final(served.head)
+		}
 	}
 	p.mu.Unlock()
 	p.watch.Close()

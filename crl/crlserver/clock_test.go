@@ -164,6 +164,114 @@ func TestAWeekThatPassedByOneClock(t *testing.T) {
 	})
 }
 
+// A week that passes while a clock is ahead, and whose last list was not made by that clock, or was and is from the future, gets its last list
+// once the clock was set right: from who went through all of it, and from who was started afterwards.
+func TestAWeekThatPassedWhileAClockWasAhead(t *testing.T) {
+	t.Parallel()
+	const leap = 500 * 24 * time.Hour
+	last := func(t *testing.T, a *authority, p instance, c *clock) {
+		t.Helper()
+		eventually(t, "the last list of the week", func() bool {
+			_, head, ok := p.Document(a.shard())
+			return ok && head.Final && !head.ThisUpdate.After(c.now())
+		})
+		if list := p.list(t, a, a.shard()); list.Len() != 2 {
+			t.Errorf("the last list has %d entries, want 2", list.Len())
+		}
+	}
+	// fromTheFuture has the last list of the week made by a clock that leaps.
+	fromTheFuture := func(t *testing.T, s store.Store) (*authority, instance, *clock) {
+		a := newAuthority(t, s, "Future CA")
+		a.reserve(t, epoch, 0, base)
+		c := &clock{}
+		c.move(untilTheEnd(-time.Hour))
+		p := start(t, s, c, nil, a.config())
+		a.revoke(t, 1)
+		p.await(t, a.revoke(t, 2))
+		c.move(leap)
+		eventually(t, "the last list of the week, from the future", func() bool { _, head, ok := p.Document(a.shard()); return ok && head.Final })
+		return a, p, c
+	}
+	t.Run("none was made", func(t *testing.T) {
+		t.Parallel()
+		testdb.Each(t, func(t *testing.T, s store.Store) {
+			a := newAuthority(t, s, "Leaping CA")
+			a.reserve(t, epoch, 0, base)
+			p, own, other := twoClocks(t, s, untilTheEnd(-time.Hour), a)
+			p.await(t, a.revoke(t, 1))
+			own.move(leap)
+			seq := a.revoke(t, 2)
+			eventually(t, "no list is made while the clocks differ", func() bool {
+				return p.Seq() >= seq && slices.ContainsFunc(p.Lists(), func(l crlserver.ListStatus) bool { return l.Head.List == a.shard() && l.Failure != nil })
+			})
+			other.move(2 * time.Hour)
+			own.move(2*time.Hour - leap)
+			last(t, a, p, own)
+		})
+	})
+	t.Run("one from the future", func(t *testing.T) {
+		t.Parallel()
+		testdb.Each(t, func(t *testing.T, s store.Store) {
+			a, p, c := fromTheFuture(t, s)
+			c.move(2*time.Hour - leap)
+			last(t, a, p, c)
+		})
+	})
+	t.Run("one from the future, and a restart", func(t *testing.T) {
+		t.Parallel()
+		testdb.Each(t, func(t *testing.T, s store.Store) {
+			a, p, c := fromTheFuture(t, s)
+			p.stop()
+			c.move(2*time.Hour - leap)
+			last(t, a, start(t, s, c, nil, a.config()), c)
+		})
+	})
+}
+
+// untilTheEnd is from now until after the week has passed.
+func untilTheEnd(after time.Duration) time.Duration {
+	return time.Until(time.Unix((epoch + 1).Start(), 0).Add(24*time.Hour + after))
+}
+
+// A week whose entries were not read, since it had passed and its last list been made, is not published from what comes later alone: if another
+// clock is behind, and has made a list since that is not the last, that one stands.
+func TestAWeekThatWasNotRead(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Late CA")
+		a.reserve(t, epoch, 0, base)
+		behind, right := &clock{}, &clock{}
+		behind.move(untilTheEnd(-time.Hour))
+		right.move(untilTheEnd(time.Hour))
+		p := start(t, s, behind, nil, a.config())
+		p.await(t, a.revoke(t, 1))
+		p.stop()
+		p = start(t, s, right, nil, a.config())
+		eventually(t, "the last list", func() bool { _, head, ok := p.Document(a.shard()); return ok && head.Final })
+		p.stop()
+
+		o := outOfReach{s, new(atomic.Bool), new(atomic.Int64)}
+		p = start(t, s, right, func(c *crlserver.Config) { c.Publications = o }, a.config())
+		o.away.Store(true)
+		other := start(t, s, behind, nil, a.config())
+		eventually(t, "a list that is not the last", func() bool { _, head, ok := other.Document(a.shard()); return ok && !head.Final })
+		eventually(t, "it is read", func() bool { return o.tried.Load() > 1 })
+		other.await(t, a.revoke(t, 2))
+		_, want, _ := other.Document(a.shard())
+		other.stop()
+		eventually(t, "the revocation is read", func() bool { return p.Seq() >= want.Seq })
+		o.away.Store(false)
+		eventually(t, "the list is served", func() bool { _, head, ok := p.Document(a.shard()); return ok && head.Number == want.Number })
+		a.reserve(t, epoch+1, 0, base)
+		for index := range uint64(3) {
+			p.await(t, a.append(t, a.event(epoch+1, index, revocation.KindRevoke, pki.Superseded, 0)))
+		}
+		if list := p.list(t, a, a.shard()); list.Len() != 2 {
+			t.Errorf("the list of the week has %d entries, want 2", list.Len())
+		}
+	})
+}
+
 // A list of an instance whose clock is a little ahead is not undone by one whose clock is right: they would do so in turns, for ever.
 func TestAListThatIsALittleAhead(t *testing.T) {
 	t.Parallel()

@@ -75,6 +75,6 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 // elapsed reports whether the periodic rebuild of a list is due: because of its age, or because a clock went back and
 // clients would refuse a list from the future.
 func (p *Publisher) elapsed(h Head) bool {
-	earliest, latest := p.config.Span()
-	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || latest.Sub(h.ThisUpdate) < -2*skewMax // two clocks, each off by so much
+	earliest, _ := p.config.Span()
+	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || p.fromTheFuture(h)
 }

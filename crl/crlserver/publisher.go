@@ -184,6 +184,7 @@ func (p *Publisher) Load(ctx context.Context) error {
 	p.measure(asked, at)
 	p.mu.Lock()
 	for _, h := range heads {
+		h.Final = p.final(h)
 		p.books(h.List.Issuer).waiting[h.List] = h
 	}
 	p.headsAt = at
