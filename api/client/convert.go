@@ -228,7 +228,8 @@ func changeFrom(m changed, revocation *signetv1.Revocation, sequence uint64) (*C
 	if err != nil {
 		return nil, err
 	}
-	return &Change{answer{m}, issuer, serial, statusFrom(m.GetStatus()), revocationFrom(revocation), sequence, m.GetRepeated(), instant(m.GetPublishedAt())}, nil
+	return &Change{answer: answer{m}, Issuer: issuer, Serial: serial, Status: statusFrom(m.GetStatus()), Revocation: revocationFrom(revocation), Sequence: sequence,
+		Repeated: m.GetRepeated(), PublishedAt: instant(m.GetPublishedAt())}, nil
 }
 
 func checkFrom(m *signetv1.CheckCertificateResponse) (*Check, error) {

@@ -36,6 +36,10 @@ type Change struct {
 	Sequence    uint64      // entry of the ledger
 	Repeated    bool        // the ledger said so already
 	PublishedAt time.Time   // zero unless waited for
+
+	// IssuedElsewhere says that a certificate was revoked that was never issued here, though the issuer's key, which the server has, signed it:
+	// unless that was before the key came there, somebody else has it.
+	IssuedElsewhere bool
 }
 
 // Revoke revokes for good.
@@ -54,7 +58,12 @@ func (c *Client) Revoke(ctx context.Context, q RevokeRequest) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return changeFrom(a, a.GetRevocation(), a.GetRevocation().GetSequence())
+	change, err := changeFrom(a, a.GetRevocation(), a.GetRevocation().GetSequence())
+	if err != nil {
+		return nil, err
+	}
+	change.IssuedElsewhere = a.GetIssuedElsewhere()
+	return change, nil
 }
 
 // Hold puts a certificate on hold.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -361,6 +362,11 @@ func revokeOnly(t *testing.T, c *client.Client, request client.RevokeRequest) er
 	return err
 }
 
+// inOtherHands finds the evidence that somebody else has the issuer's key.
+func inOtherHands(e client.Evidence) bool {
+	return strings.Contains(e.Statement, "that key is in other hands")
+}
+
 func TestCheck(t *testing.T) {
 	h := newHouse(t)
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
@@ -427,10 +433,14 @@ func TestCheck(t *testing.T) {
 			t.Errorf("a forged certificate, revoked %s: %v", what, refused)
 		}
 	}
-	if err := revokeOnly(t, c, client.RevokeRequest{Certificate: forged, Reason: pki.KeyCompromise}); err != nil {
-		t.Error(err)
+	for _, repeated := range []bool{false, true} { // it is said each time
+		change, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: forged, Reason: pki.KeyCompromise})
+		if err != nil || change.Repeated != repeated || !change.IssuedElsewhere {
+			t.Errorf("a forged certificate, revoked: %+v, %v", change, err)
+		}
 	}
-	if after := check("forged and revoked", forged, time.Time{}, client.VerdictRevoked); after.Revocation == nil || after.Revocation.Reason != pki.KeyCompromise {
+	after := check("forged and revoked", forged, time.Time{}, client.VerdictRevoked)
+	if after.Revocation == nil || after.Revocation.Reason != pki.KeyCompromise || !slices.ContainsFunc(after.Evidence, inOtherHands) {
 		t.Errorf("forged and revoked: %+v", after)
 	}
 
@@ -442,11 +452,11 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("on hold", good.Certificate[0], time.Time{}, client.VerdictOnHold)
-	if _, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: good.Certificate[0], Reason: pki.KeyCompromise}); err != nil {
-		t.Fatal(err)
+	if change, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: good.Certificate[0], Reason: pki.KeyCompromise}); err != nil || change.IssuedElsewhere {
+		t.Fatal(change, err)
 	}
 	revoked := check("revoked", good.Certificate[0], time.Time{}, client.VerdictRevoked)
-	if revoked.Revocation == nil || revoked.Revocation.Reason != pki.KeyCompromise || revoked.Status != client.StatusRevoked {
+	if revoked.Revocation == nil || revoked.Revocation.Reason != pki.KeyCompromise || revoked.Status != client.StatusRevoked || slices.ContainsFunc(revoked.Evidence, inOtherHands) {
 		t.Errorf("revoked: %+v", revoked)
 	}
 	check("revoked and expired", good.Certificate[0], time.Now().Add(72*time.Hour), client.VerdictRevoked)

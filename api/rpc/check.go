@@ -175,6 +175,8 @@ func (c *check) record(ctx context.Context) {
 	}
 	recorded, err := c.api.config.Authority.Get(ctx, grant, c.issuer.ID, serial)
 	switch {
+	case err != nil && pki.KindOf(err) == pki.KindNotFound && c.signedElsewhere():
+		c.found("record", false, "there is no record of it: unless %s signed it before its key came here, that key is in other hands", c.issuer.Label)
 	case err != nil && pki.KindOf(err) == pki.KindNotFound:
 		c.found("record", false, "there is no record of it")
 	case err != nil:
@@ -187,6 +189,12 @@ func (c *check) record(ctx context.Context) {
 	default:
 		c.found("record", true, "recorded at %s for account %s under profile %s", recorded.IssuedAt.UTC().Format(time.RFC3339), recorded.Account, recorded.Profile)
 	}
+}
+
+// signedElsewhere reports whether what is in no record was revoked by who had the certificate, of an issuer whose key is at this server: it is
+// no void, and no record was swept, since it has not expired.
+func (c *check) signedElsewhere() bool {
+	return c.issuer.KeyURI != "" && c.status.Status == pki.StatusRevoked && c.status.Kind != revocation.KindVoid && c.certificate.NotAfter.After(c.api.config.Now())
 }
 
 // mayRead reports whether the caller may read what an account was issued.

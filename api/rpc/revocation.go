@@ -30,13 +30,15 @@ func (s *certificateService) RevokeCertificate(ctx context.Context, m *signetv1.
 		return nil, err
 	}
 	status, facts := entryTo(receipt.Entry)
+	issuer, err := s.api.config.Authority.Issuer(request.Issuer)
 	return signetv1.RevokeCertificateResponse_builder{
-		Issuer:      new(request.Issuer.String()),
-		Serial:      new(request.Serial.String()),
-		Status:      &status,
-		Revocation:  facts,
-		Repeated:    &receipt.Repeated,
-		PublishedAt: timestamp(published),
+		Issuer:          new(request.Issuer.String()),
+		Serial:          new(request.Serial.String()),
+		Status:          &status,
+		Revocation:      facts,
+		Repeated:        &receipt.Repeated,
+		PublishedAt:     timestamp(published),
+		IssuedElsewhere: new(err == nil && issuer.KeyURI != "" && receipt.Entry.Foreign), // an off-line issuer signs elsewhere
 	}.Build(), nil
 }
 

@@ -5074,17 +5074,18 @@ func (*revokeCertificateRequest_CertificatePem) isRevokeCertificateRequest_Certi
 
 // RevokeCertificateResponse tells what the ledger now says.
 type RevokeCertificateResponse struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
-	xxx_hidden_Serial      *string                `protobuf:"bytes,2,opt,name=serial"`
-	xxx_hidden_Status      CertificateStatus      `protobuf:"varint,3,opt,name=status,enum=signet.v1.CertificateStatus"`
-	xxx_hidden_Revocation  *Revocation            `protobuf:"bytes,4,opt,name=revocation"`
-	xxx_hidden_Repeated    bool                   `protobuf:"varint,5,opt,name=repeated"`
-	xxx_hidden_PublishedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=published_at,json=publishedAt"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                      protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Issuer          *string                `protobuf:"bytes,1,opt,name=issuer"`
+	xxx_hidden_Serial          *string                `protobuf:"bytes,2,opt,name=serial"`
+	xxx_hidden_Status          CertificateStatus      `protobuf:"varint,3,opt,name=status,enum=signet.v1.CertificateStatus"`
+	xxx_hidden_Revocation      *Revocation            `protobuf:"bytes,4,opt,name=revocation"`
+	xxx_hidden_Repeated        bool                   `protobuf:"varint,5,opt,name=repeated"`
+	xxx_hidden_PublishedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=published_at,json=publishedAt"`
+	xxx_hidden_IssuedElsewhere bool                   `protobuf:"varint,7,opt,name=issued_elsewhere,json=issuedElsewhere"`
+	XXX_raceDetectHookData     protoimpl.RaceDetectHookData
+	XXX_presence               [1]uint32
+	unknownFields              protoimpl.UnknownFields
+	sizeCache                  protoimpl.SizeCache
 }
 
 func (x *RevokeCertificateResponse) Reset() {
@@ -5162,19 +5163,26 @@ func (x *RevokeCertificateResponse) GetPublishedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RevokeCertificateResponse) GetIssuedElsewhere() bool {
+	if x != nil {
+		return x.xxx_hidden_IssuedElsewhere
+	}
+	return false
+}
+
 func (x *RevokeCertificateResponse) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *RevokeCertificateResponse) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *RevokeCertificateResponse) SetStatus(v CertificateStatus) {
 	x.xxx_hidden_Status = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *RevokeCertificateResponse) SetRevocation(v *Revocation) {
@@ -5183,11 +5191,16 @@ func (x *RevokeCertificateResponse) SetRevocation(v *Revocation) {
 
 func (x *RevokeCertificateResponse) SetRepeated(v bool) {
 	x.xxx_hidden_Repeated = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *RevokeCertificateResponse) SetPublishedAt(v *timestamppb.Timestamp) {
 	x.xxx_hidden_PublishedAt = v
+}
+
+func (x *RevokeCertificateResponse) SetIssuedElsewhere(v bool) {
+	x.xxx_hidden_IssuedElsewhere = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *RevokeCertificateResponse) HasIssuer() bool {
@@ -5232,6 +5245,13 @@ func (x *RevokeCertificateResponse) HasPublishedAt() bool {
 	return x.xxx_hidden_PublishedAt != nil
 }
 
+func (x *RevokeCertificateResponse) HasIssuedElsewhere() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *RevokeCertificateResponse) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
@@ -5260,6 +5280,11 @@ func (x *RevokeCertificateResponse) ClearPublishedAt() {
 	x.xxx_hidden_PublishedAt = nil
 }
 
+func (x *RevokeCertificateResponse) ClearIssuedElsewhere() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_IssuedElsewhere = false
+}
+
 type RevokeCertificateResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -5276,6 +5301,9 @@ type RevokeCertificateResponse_builder struct {
 	// When every live instance had published it; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer than the
 	// call; the change holds all the same.
 	PublishedAt *timestamppb.Timestamp
+	// Whether the certificate was never issued here, though the issuer's key, which this server has, signed it. Unless that was before the key
+	// came here, somebody else has the key: raise the alarm.
+	IssuedElsewhere *bool
 }
 
 func (b0 RevokeCertificateResponse_builder) Build() *RevokeCertificateResponse {
@@ -5283,23 +5311,27 @@ func (b0 RevokeCertificateResponse_builder) Build() *RevokeCertificateResponse {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_Serial = b.Serial
 	}
 	if b.Status != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_Status = *b.Status
 	}
 	x.xxx_hidden_Revocation = b.Revocation
 	if b.Repeated != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_Repeated = *b.Repeated
 	}
 	x.xxx_hidden_PublishedAt = b.PublishedAt
+	if b.IssuedElsewhere != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_IssuedElsewhere = *b.IssuedElsewhere
+	}
 	return m0
 }
 
@@ -7083,7 +7115,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\x0e2\x11.signet.v1.ReasonR\x06reason\x12?\n" +
 	"\rinvalidity_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\x12-\n" +
 	"\bwait_for\x18\a \x01(\x0e2\x12.signet.v1.WaitForR\awaitForB\r\n" +
-	"\vcertificate\"\x93\x02\n" +
+	"\vcertificate\"\xbe\x02\n" +
 	"\x19RevokeCertificateResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x16\n" +
 	"\x06serial\x18\x02 \x01(\tR\x06serial\x124\n" +
@@ -7092,7 +7124,8 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"revocation\x18\x04 \x01(\v2\x15.signet.v1.RevocationR\n" +
 	"revocation\x12\x1a\n" +
 	"\brepeated\x18\x05 \x01(\bR\brepeated\x12=\n" +
-	"\fpublished_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\"\x81\x01\n" +
+	"\fpublished_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12)\n" +
+	"\x10issued_elsewhere\x18\a \x01(\bR\x0fissuedElsewhere\"\x81\x01\n" +
 	"\x16HoldCertificateRequest\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\x12-\n" +

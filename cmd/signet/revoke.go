@@ -90,6 +90,10 @@ func (c *revokeCmd) Run(a *app) error {
 			return
 		}
 		printPublished(p, change.PublishedAt)
+		if change.IssuedElsewhere {
+			p.line("  It was never issued here, and its issuer's key signed it: unless that was before the key came here, the key is in other hands.")
+			p.line("  Then revoke the certificate of the issuer itself for cACompromise, and replace it with signet issuer rollover.")
+		}
 		p.next("signet status %s", c.Certificate)
 	}); err != nil {
 		return err

@@ -2,8 +2,11 @@ package server_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/testdb"
@@ -119,6 +123,43 @@ func TestRevokedIssuer(t *testing.T) {
 		system.Issued = append(system.Issued, s.issue(t, "third.example").DER) // whichever issuer stands is chosen
 		invariant.All(t, system)
 	})
+}
+
+// TestForged revokes what a thief signed with the key of an issuer: who does it reads what it means, and so does whoever asks afterwards.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	s := found(t, "sqlite:signet.db")
+	s.start(t)
+	stolen, err := softkey.New(softkey.Config{Dir: filepath.Join(s.dir, "keys"), Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := stolen.Open(t.Context(), stolen.URI("issuing"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := parsePEM(t, s.issuerCalled(t, "issuing").PEM)[0]
+	template := &x509.Certificate{SerialNumber: big.NewInt(77), NotBefore: time.Now(), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"evil.example"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Signer.Public(), key.Signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		der    []byte
+		forged bool
+	}{{"forged.pem", der, true}, {"good.pem", s.issue(t, "good.example").DER, false}} {
+		path := filepath.Join(t.TempDir(), c.name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if status, said := s.run(t, "revoke", path, "--reason", "superseded"); status != 0 || strings.Contains(said, "the key is in other hands") != c.forged {
+			t.Errorf("%s is revoked with status %d: %s", c.name, status, said)
+		}
+		if status, said := s.run(t, "status", path); status != 10 || strings.Contains(said, "that key is in other hands") != c.forged {
+			t.Errorf("%s: status %d: %s", c.name, status, said)
+		}
+	}
 }
 
 // TestTheKeyOfASuccessor rolls an authority over at one of two instances. The other lacks the new key: it says so before anything depends
