@@ -163,13 +163,13 @@ func (s *Server) CRL(_ context.Context, scope revocation.Scope) ([]byte, error) 
 }
 
 // listEnds tells, by issuer, how many lists are served and when the first of them ends. The last list of a week shall end.
-func (s *Server) listEnds() string {
+func (s *Server) listEnds(served []crlserver.ListStatus) string {
 	type lists struct {
 		count int
 		first time.Time
 	}
 	issuers := make(map[pki.IssuerID]lists)
-	for _, list := range s.publisher.Lists() {
+	for _, list := range served {
 		if list.Ending {
 			continue
 		}
@@ -192,13 +192,13 @@ const OldURLs = "old URLs"
 
 // checkURLs tells until when URLs must go on being served under which no certificate is issued any more: relying parties ask them
 // until the last shard that names them has ended.
-func (s *Server) checkURLs(add func(name, state, detail string)) {
+func (s *Server) checkURLs(add func(name, state, detail string), served []crlserver.ListStatus) {
 	issuers := make(map[pki.IssuerID]ca.Issuer)
 	for _, issuer := range *s.issuers.known.Load() {
 		issuers[issuer.ID] = issuer
 	}
 	until := make(map[string]time.Time)
-	for _, list := range s.publisher.Lists() {
+	for _, list := range served {
 		h := list.Head
 		issuer, known := issuers[h.List.Issuer]
 		end := h.NextUpdate

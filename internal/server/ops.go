@@ -112,7 +112,8 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	s.checkLags(add)
 	s.checkProfiles(add)
 	s.agreement.check(add)
-	s.checkURLs(add)
+	lists := s.publisher.Lists()
+	s.checkURLs(add, lists)
 	if why := s.fallenBack.Load(); why != nil {
 		add("history", "failed", *why)
 	} else {
@@ -128,7 +129,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	if err := s.publisher.Check(); err != nil {
 		add("crl", missing, err.Error())
 	} else {
-		add("crl", "ok", s.listEnds())
+		add("crl", "ok", s.listEnds(lists))
 	}
 	for _, c := range s.publisher.Ceremonies() {
 		if c.Due {
