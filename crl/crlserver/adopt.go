@@ -31,7 +31,6 @@ func (p *Publisher) listen(ctx context.Context) {
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	woken, rested := wake, (<-chan time.Time)(nil)
-	var again time.Time // when lookAgain was last called
 	for {
 		slack := commitUsual
 		select {
@@ -45,10 +44,7 @@ func (p *Publisher) listen(ctx context.Context) {
 			woken = nil
 		case <-timer.C:
 			p.forget(ctx)
-			if now := p.config.Now(); now.Sub(again).Abs() >= abandonRest {
-				p.lookAgain()
-				again = now
-			}
+			p.lookAgain()
 			slack = commitSlack
 		}
 		began := p.config.Now()
@@ -170,8 +166,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
 			p.config.Log.Warn("cannot read a list that others made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 		default:
-			p.config.Log.Warn("cannot rebuild a list; who has the key makes it anew, others try again", "list", c.head.List.String(), "number", c.head.Number, "error", err)
-			p.abandon(c.head)
+			p.abandon(c.head, err)
 		}
 	}
 	return nil
@@ -190,15 +185,33 @@ func (p *Publisher) kept(ctx context.Context, h Head) (crl.Document, error) {
 	return document, nil
 }
 
-// abandon gives up a head that cannot be served. The list counts as never published, so whoever has the key makes it anew.
-func (p *Publisher) abandon(h Head) {
+// abandoned is a head that could not be served.
+type abandoned struct {
+	Head
+	cause pki.Kind      // why
+	pause time.Duration // until it is tried once more; doubles from abandonRest to abandonMax
+	at    time.Time     // when it was tried last
+}
+
+// abandon gives up a head that cannot be served, and says so unless it was said of this list before. The list counts as never published,
+// so whoever has the key makes it anew.
+func (p *Publisher) abandon(h Head, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.books(h.List.Issuer)
-	if b.waiting[h.List].Number == h.Number {
-		delete(b.waiting, h.List)
-		b.anew[h.List] = h
-		b.behind[h.List.Series] = true
+	if b.waiting[h.List].Number != h.Number {
+		return
+	}
+	delete(b.waiting, h.List)
+	before, again := b.anew[h.List]
+	now := abandoned{h, pki.KindOf(cause), abandonRest, p.config.Now()}
+	if before.Number == h.Number {
+		now.pause = min(2*before.pause, abandonMax)
+	}
+	b.anew[h.List] = now
+	b.behind[h.List.Series] = true
+	if !again || before.cause != now.cause {
+		p.config.Log.Warn("cannot rebuild a list; who has the key makes it anew, others try again", "list", h.List.String(), "number", h.Number, "error", cause)
 	}
 }
 
@@ -207,11 +220,11 @@ func (p *Publisher) abandon(h Head) {
 func (p *Publisher) lookAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.config.Now()
 	for _, b := range p.issuers {
-		for list, head := range b.anew {
-			if b.issuer.Signer == nil && b.waiting[list].Number < head.Number {
-				delete(b.anew, list)
-				b.waiting[list] = head
+		for list, tried := range b.anew {
+			if b.issuer.Signer == nil && b.waiting[list].Number < tried.Number && now.Sub(tried.at).Abs() >= tried.pause {
+				b.waiting[list] = tried.Head
 			}
 		}
 	}

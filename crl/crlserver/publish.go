@@ -25,7 +25,8 @@ const (
 	readPause   = 50 * time.Millisecond  // between two readings of what others published, at most: ten times what one took
 	commitSlack = time.Minute            // from the instant that a publication carries until it is visible, at most,
 	commitUsual = 200 * time.Millisecond // and nearly always: the others are read with the next tick
-	abandonRest = time.Minute            // before an instance without the key tries again what it could not rebuild
+	abandonRest = time.Minute            // before an instance without the key tries again what it could not rebuild,
+	abandonMax  = 15 * time.Minute       // and longer each time, up to this
 	smallSize   = 4 << 10                // up to this size the octets of a list are always kept in the database
 	skewMax     = time.Minute            // clocks of instances may differ by so much
 	deltaRebase = 12 * time.Hour         // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h

@@ -133,10 +133,10 @@ type books struct {
 	names   map[pki.Shard][]string // URLs of a shard that stand in certificates, oldest first
 	lists   map[List]*listState
 	series  map[Series]*seriesState
-	behind  map[Series]bool // everything that may have to be published: an instance with thousands of shards looks at these at every event
-	seq     uint64          // last ledger entry that concerns a list
-	waiting map[List]Head   // heads that cannot be rebuilt yet
-	anew    map[List]Head   // heads that cannot be rebuilt at all
+	behind  map[Series]bool    // everything that may have to be published: an instance with thousands of shards looks at these at every event
+	seq     uint64             // last ledger entry that concerns a list
+	waiting map[List]Head      // heads that cannot be rebuilt yet
+	anew    map[List]abandoned // heads that cannot be rebuilt at all
 }
 
 // listState is one list as it is served.
