@@ -199,6 +199,9 @@ func TestAWeekThatPassedWhileAClockWasAhead(t *testing.T) {
 			a.reserve(t, epoch, 0, base)
 			p, own, other := twoClocks(t, s, untilTheEnd(-time.Hour), a)
 			p.await(t, a.revoke(t, 1))
+			block := a.shard()
+			block.Shard.Block = 1
+			p.await(t, a.revoke(t, pki.BlockSize))
 			own.move(leap)
 			seq := a.revoke(t, 2)
 			eventually(t, "no list is made while the clocks differ", func() bool {
@@ -207,6 +210,7 @@ func TestAWeekThatPassedWhileAClockWasAhead(t *testing.T) {
 			other.move(2 * time.Hour)
 			own.move(2*time.Hour - leap)
 			last(t, a, p, own)
+			eventually(t, "the last list of another block", func() bool { _, head, _ := p.Document(block); return head.Final && head.Entries == 1 })
 		})
 	})
 	t.Run("one from the future", func(t *testing.T) {

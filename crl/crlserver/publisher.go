@@ -70,7 +70,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Publications == nil || c.Bases == nil || c.Universe == nil || c.Issuers == nil || c.Instance == revocation.InstanceID{}:
 		return pki.Errorf(pki.KindInvalid, op, "Publications, Bases, Universe, Issuers and Instance are required")
-	case c.Interval < 0 || c.Validity < 0 || c.Large < 0 || c.MaxAge < 0:
+	case c.Interval < 0 || c.Large < 0 || c.MaxAge < 0: // Validity is longer than Interval
 		return pki.Errorf(pki.KindInvalid, op, "a duration is negative")
 	}
 	defaults := func(d *time.Duration, zero time.Duration) {

@@ -670,6 +670,62 @@ func TestDatabaseDown(t *testing.T) {
 	}
 }
 
+// An issuer that is configured no more is not published, and others are; when it is there again, everything follows.
+func TestIssuerThatIsGone(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a, other := newAuthority(t, s, "Leaving CA"), newAuthority(t, s, "Staying CA")
+	a.reserve(t, epoch, 0, base)
+	other.reserve(t, epoch, 0, base)
+	var gone atomic.Bool
+	p := start(t, s, &clock{}, func(c *crlserver.Config) {
+		c.Issuers = func() []crlserver.Issuer {
+			if gone.Load() {
+				return []crlserver.Issuer{other.config()}
+			}
+			return []crlserver.Issuer{a.config(), other.config()}
+		}
+	})
+	p.await(t, a.revoke(t, 1))
+	_, before, _ := p.Document(a.shard())
+	gone.Store(true)
+	p.Reload()
+	a.revoke(t, 2)
+	for index := range uint64(3) {
+		p.await(t, other.revoke(t, index))
+	}
+	if _, head, ok := p.Document(a.shard()); !ok || head.Number != before.Number {
+		t.Errorf("served %t, number %d after %d", ok, head.Number, before.Number)
+	}
+	gone.Store(false)
+	p.Reload()
+	p.await(t, p.Seq())
+	if list := p.list(t, a, a.shard()); list.Len() != 2 {
+		t.Errorf("the list has %d entries, want 2", list.Len())
+	}
+}
+
+// A week that has passed before anybody published a list of it is published no more.
+func TestWeekThatWasNeverPublished(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a, other := newAuthority(t, s, "Keyless CA"), newAuthority(t, s, "Other CA")
+	a.reserve(t, epoch, 0, base)
+	other.reserve(t, epoch+1, 0, base)
+	keyless := a.config()
+	keyless.Signer = nil
+	c := &clock{}
+	p := start(t, s, c, func(c *crlserver.Config) { c.Interval, c.Validity = time.Hour, 100*365*24*time.Hour }, keyless, other.config())
+	if err := p.Check(); err == nil || !strings.Contains(err.Error(), a.shard().String()+" was never published") {
+		t.Errorf("a list that is missing: %v", err)
+	}
+	c.move(untilTheEnd(time.Hour))
+	eventually(t, "nobody misses it", func() bool {
+		err := p.Check()
+		return err != nil && !strings.Contains(err.Error(), a.shard().String()) && strings.Contains(err.Error(), a.complete().String())
+	})
+}
+
 func TestConfig(t *testing.T) {
 	s := testdb.SQLite(t)
 	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})
@@ -689,6 +745,9 @@ func TestConfig(t *testing.T) {
 		"lapsing lists":             func(c *crlserver.Config) { c.Validity = time.Hour },
 		"lists rebuilt as they end": func(c *crlserver.Config) { c.Validity = 6 * time.Hour },
 		"negative age":              func(c *crlserver.Config) { c.MaxAge = -1 },
+		"negative interval":         func(c *crlserver.Config) { c.Interval = -1 },
+		"negative validity":         func(c *crlserver.Config) { c.Validity = -1 },
+		"negative rest":             func(c *crlserver.Config) { c.Large = -1 },
 	} {
 		config := good
 		change(&config)
