@@ -111,6 +111,16 @@ func TestUnbelieved(t *testing.T) {
 	if tried := c.Look(t.Context(), time.Time{}); !tried.IsZero() || leaf(t, c) != local {
 		t.Error("replaced, though nothing better can be had")
 	}
+	err := c.Certify(t.Context())
+	wantError(t, err, pki.KindFailedPrecondition)
+	if leaf(t, c) != local || !strings.Contains(err.Error(), "has no root above issuer issuing") {
+		t.Errorf("replaced before half of its life, or no word of why: %v", err)
+	}
+	w.later(week / 2)
+	if err := c.Certify(t.Context()); err != nil || leaf(t, c) == local || !leaf(t, c).Equal(w.published(t)) {
+		t.Errorf("not replaced after half of its life: %v", err)
+	}
+	local = leaf(t, c)
 	w.trust(t, other, w.root)
 	if c.Look(t.Context(), time.Time{}); leaf(t, c) == local || w.published(t) != nil {
 		t.Error("not replaced by one that everybody believes, or api.pem is still there")
@@ -195,6 +205,11 @@ func TestNobodyCanIssue(t *testing.T) {
 		t.Error("replaced, though nobody can issue")
 	}
 	w.set(t, ca.IssuerActive)
+	w.trust(t, w.create(t, ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other Root"}}))
+	if err := c.Certify(t.Context()); err != nil || signsItself(leaf(t, c)) || !leaf(t, c).Equal(w.published(t)) { // better than its own, though nobody else believes it
+		t.Errorf("not replaced by what an issuer issued: %v", err)
+	}
+	w.trust(t, w.root)
 	if c.Look(t.Context(), time.Time{}); signsItself(leaf(t, c)) || w.published(t) != nil {
 		t.Error("not replaced once an issuer can issue, or api.pem is still there")
 	}
@@ -234,7 +249,7 @@ func TestWrongKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			own := leaf(t, c)
-			if !signsItself(own) || len(w.reports()) != 1 {
+			if !signsItself(own) || len(w.reports()) != 1 || strings.Contains(w.reports()[0].Error(), "no issuing CA is active") {
 				t.Fatalf("served is one of %s; reported: %v", own.Issuer, w.reports())
 			}
 			w.later(time.Minute)

@@ -140,7 +140,7 @@ func (w *world) reports() []error {
 }
 
 func (w *world) certificate(authority *ca.Authority) *apicert.Certificate {
-	return apicert.New(apicert.Config{Authority: authority, Universe: w.universe, Settings: w.settings, Now: w.now, Report: func(err error) {
+	return apicert.New(apicert.Config{Authority: authority, Settings: w.settings, Now: w.now, Report: func(err error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.reported = append(w.reported, err)
