@@ -14,7 +14,8 @@ import (
 const maxChains = 8
 
 // WrapClient returns a copy of a client's tls.Config (nil means a zero one: the system's roots) whose handshakes fail
-// unless the Checker accepts the server's chain. A VerifyConnection of the original is kept and runs first.
+// unless the Checker accepts the server's chain. A VerifyConnection of the original is kept and runs first, except for a peer that is not
+// trusted: for that one it runs after the Override has accepted it, and sees no verified chain.
 //
 // The hook is VerifyConnection, never VerifyPeerCertificate: crypto/tls skips the latter on resumed sessions. It has no
 // context, so Config.Budget bounds it.
@@ -67,10 +68,7 @@ func (h *hook) verifyServer(state tls.ConnectionState) error {
 // verifyClient lets a client pass that shows no certificate: whether it may is for tls.Config.ClientAuth to say.
 func (h *hook) verifyClient(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {
-		if h.inner != nil {
-			return h.inner(state)
-		}
-		return nil
+		return h.callInner(state)
 	}
 	return h.verify(state)
 }
@@ -87,8 +85,8 @@ func (h *hook) verify(state tls.ConnectionState) error {
 	if len(state.VerifiedChains) == 0 && untrusted == nil {
 		return ErrInsecureSkipVerify
 	}
-	if h.inner != nil {
-		if err := h.inner(state); err != nil {
+	if untrusted == nil {
+		if err := h.callInner(state); err != nil {
 			return err
 		}
 	}
@@ -97,11 +95,24 @@ func (h *hook) verify(state tls.ConnectionState) error {
 		name = cmp.Or(h.name, state.ServerName) // an address is not sent, and so not in state
 	}
 	r := h.checker.judgeConnection(h.ctx, state, name, untrusted)
+	if untrusted != nil && r.Err() == nil { // crypto/tls shows the hook nobody it has not verified; the Override said yes
+		if err := h.callInner(state); err != nil {
+			return err
+		}
+	}
 	h.checker.sessions.note(name, r, h.checker.config.MaxAge)
 	if h.found != nil {
 		h.found(r, state)
 	}
 	return r.Err()
+}
+
+// callInner calls the VerifyConnection of the original configuration.
+func (h *hook) callInner(state tls.ConnectionState) error {
+	if h.inner == nil {
+		return nil
+	}
+	return h.inner(state)
 }
 
 // judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked

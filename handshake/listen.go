@@ -13,8 +13,8 @@ import (
 var ErrUnverifiedClients = errors.New("handshake: ClientAuth asks for certificates and does not verify them: there is no verified chain to check")
 
 // WrapServer returns a copy of a server's tls.Config whose handshakes fail unless the Checker accepts the chain of the
-// client, if it shows one; ClientAuth says whether it must. Hooks of the original are kept and run first, and what its
-// GetConfigForClient returns is wrapped as well. Connections over a Guard are tracked.
+// client, if it shows one; ClientAuth says whether it must. Hooks of the original are kept and run first (but see WrapClient for a peer
+// that is not trusted), and what its GetConfigForClient returns is wrapped as well. Connections over a Guard are tracked.
 //
 // A client learns of a refusal with its first read only, since in TLS 1.3 it is done before the server has looked at
 // its certificate.

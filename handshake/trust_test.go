@@ -197,6 +197,49 @@ func TestInnerHook(t *testing.T) {
 	}
 }
 
+// TestInnerHookUntrusted: of a peer that does not verify a VerifyConnection of one's own learns only once the Override has accepted it, and
+// may still refuse it. Nobody takes that for an acceptance.
+func TestInnerHookUntrusted(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf; root -> server; elsewhere -> stranger")
+	mine := errors.New("mine")
+	for _, answer := range []handshake.Answer{handshake.Refuse, handshake.Accept} {
+		asked, called := 0, 0
+		checker := p.Checker(func(c *handshake.Config) {
+			c.Override = func(*handshake.Result) handshake.Answer {
+				if called > 0 {
+					t.Error("the hook ran before anybody was asked")
+				}
+				asked++
+				return answer
+			}
+		})
+		inner := func(tls.ConnectionState) error { called++; return mine }
+		config := p.ClientConfig(p.Cert("leaf"))
+		config.VerifyConnection = inner
+		_, err := dial(t, checker, config, p.Listen(p.ServerConfig(p.Cert("stranger"), nil)))
+		if accepted := answer == handshake.Accept; err == nil || asked != 1 || (called == 1) != accepted || errors.Is(err, mine) != accepted {
+			t.Errorf("a server, answer %d: asked %d times, called %d times, %v", answer, asked, called, err)
+		}
+		asked, called = 0, 0
+		server := p.ServerConfig(p.Cert("server"), nil)
+		server.ClientCAs, server.ClientAuth, server.VerifyConnection = p.Cert("server").Pool(), tls.RequireAndVerifyClientCert, inner
+		wrapped, err := checker.WrapServer(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clientConfig, stranger := p.ClientConfig(p.Cert("server")), p.Cert("stranger").TLS(nil)
+		clientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil }
+		conn, err := tls.Dial("tcp", p.Listen(wrapped), clientConfig)
+		if err == nil {
+			err = handshaketest.Echo(conn)
+			conn.Close()
+		}
+		if accepted := answer == handshake.Accept; err == nil || asked != 1 || (called == 1) != accepted {
+			t.Errorf("a client, answer %d: asked %d times, called %d times, %v", answer, asked, called, err)
+		}
+	}
+}
+
 // TestConfigRefused: a configuration that means nothing is refused at once.
 func TestConfigRefused(t *testing.T) {
 	p := handshaketest.New(t, "root")
