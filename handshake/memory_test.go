@@ -78,7 +78,9 @@ func TestOthersRevocationCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ours.Track(conn)
+	if _, err := ours.Track(conn); err != nil {
+		t.Fatal(err)
+	}
 	leaf.Revoke(1)
 	if _, err := sharing(t, p, dir).Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); err == nil {
 		t.Fatal("not revoked")
@@ -205,7 +207,9 @@ func TestWhichAnswerCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			checker.Track(conn)
+			if _, err := checker.Track(conn); err != nil {
+				t.Fatal(err)
+			}
 			says(test.first)
 			_, _ = checker.Check(t.Context(), leaf.Chain(), nil) // whatever comes of it
 			says(test.second)
@@ -250,7 +254,9 @@ func TestAnswersOfSeveralResponders(t *testing.T) {
 			}
 			defer conn.Close()
 			_, _ = running.Check(t.Context(), leaf.Chain(), nil) // whatever comes of it
-			running.Track(conn)
+			if _, err := running.Track(conn); err != nil {
+				t.Fatal(err)
+			}
 			p.Replace("/first.ocsp", http.NotFoundHandler())
 			p.Replace("/root.ocsp", handshaketest.Bytes(second))
 			running.Recheck(t.Context())

@@ -18,14 +18,19 @@ import (
 // and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
 // call it when the connection is closed. Connections over a Guard are tracked already; one that is tracked twice is closed by whichever learns first.
 // A certificate that many connections rest on is asked about once a poll, and all of them are closed but those that would have been accepted
-// nevertheless (ReportOnly, or an Override that accepted it revoked).
-func (c *Checker) Track(conn *tls.Conn) (stop func()) {
+// nevertheless (ReportOnly, or an Override that accepted it revoked). It is ErrNoVerifiedChain if it cannot be told what the connection
+// rests on: with an Override only a Guard knows.
+func (c *Checker) Track(conn *tls.Conn) (stop func(), err error) {
 	state := conn.ConnectionState()
 	var result *Result
 	if guard, ok := conn.NetConn().(*Guard); ok {
 		result = guard.Result()
 	}
-	return c.track(conn.NetConn(), c.acceptedChain(result, state), state.PeerCertificates, result)
+	chain := c.acceptedChain(result, state)
+	if len(chain) == 0 && (len(state.PeerCertificates) > 0 || !state.HandshakeComplete) {
+		return nil, ErrNoVerifiedChain
+	}
+	return c.track(conn.NetConn(), chain, state.PeerCertificates, result), nil
 }
 
 // track watches the certificates of a chain that a revocation would have refused: not those of ReportOnly, nor, over a Guard,
@@ -44,17 +49,20 @@ func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, res
 }
 
 // acceptedChain is the chain that a connection rests on: the one its Guard knows, or the first that verified and has nothing in it that
-// is known to be revoked, since that is the one that was accepted.
+// is known to be revoked, since that is the one that was accepted. What a peer sent is none: nobody says that one of it issued the next.
 func (c *Checker) acceptedChain(result *Result, state tls.ConnectionState) []*x509.Certificate {
-	if result != nil {
+	switch {
+	case result != nil:
 		return result.Chain
+	case len(state.VerifiedChains) == 0:
+		return nil
 	}
 	for _, chain := range state.VerifiedChains {
 		if !c.remembersRevoked(chain) {
 			return chain
 		}
 	}
-	return state.PeerCertificates
+	return state.VerifiedChains[0]
 }
 
 func (c *Checker) remembersRevoked(chain []*x509.Certificate) bool {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -127,8 +128,13 @@ func TestTrackByHand(t *testing.T) {
 		}
 		defer conns[i].Close()
 	}
-	checker.Track(conns[0])
-	stop := checker.Track(conns[1])
+	if _, err := checker.Track(conns[0]); err != nil {
+		t.Fatal(err)
+	}
+	stop, err := checker.Track(conns[1])
+	if err != nil {
+		t.Fatal(err)
+	}
 	stop()
 	leaf.Revoke(1)
 	checker.Recheck(t.Context())
@@ -137,6 +143,35 @@ func TestTrackByHand(t *testing.T) {
 	}
 	if err := handshaketest.Echo(conns[1]); err != nil {
 		t.Errorf("the other one: %v", err)
+	}
+}
+
+// TestTrackUnverified: crypto/tls knows no verified chain of a connection that an Override may be asked about, and without a Guard there is
+// nothing to track it by. That is said.
+func TestTrackUnverified(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	leaf := p.Cert("leaf")
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Refuse }
+	})
+	wrapped, err := checker.WrapClient(p.ClientConfig(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(leaf, nil)), wrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := checker.Track(conn); !errors.Is(err, handshake.ErrNoVerifiedChain) {
+		t.Errorf("with an Override: %v", err)
+	}
+	if _, err := checker.Track(tls.Client(conn.NetConn(), wrapped)); !errors.Is(err, handshake.ErrNoVerifiedChain) {
+		t.Errorf("before the handshake: %v", err)
+	}
+	guarded := tracked(t, p, checker, leaf, leaf.TLS(nil)).(*tls.Conn)
+	if _, err := checker.Track(guarded); err != nil {
+		t.Errorf("over a Guard: %v", err)
 	}
 }
 

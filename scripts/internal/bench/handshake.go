@@ -296,7 +296,9 @@ func closeTrackedOnce(ctx context.Context) (time.Duration, error) {
 		if err := client.HandshakeContext(ctx); err != nil {
 			return 0, err
 		}
-		checker.Track(client)
+		if _, err := checker.Track(client); err != nil {
+			return 0, err
+		}
 		closed.Go(func() { _, _ = client.Read(make([]byte, 1)) })
 	}
 	leaf.Revoke(1)
