@@ -159,14 +159,15 @@ func (c *Checker) rules(s *subject, held []*heldList) crl.Rules {
 	}}
 }
 
-// pool is where the certificates of CRL issuers may be found beside the chain: what the peer sent and what is
-// configured. Neither is believed before it leads to the anchor of the chain.
+// pool is where the certificates of CRL issuers may be found beside the chain: what is configured and what the peer
+// sent. Neither is believed before it leads to the anchor of the chain. What the peer sent comes last: with many certificates of the right
+// name it could exhaust the search (verify.Signers checks 64 signatures).
 func (c *Checker) pool(s *subject) []*x509.Certificate {
-	pool := s.presented[:len(s.presented):len(s.presented)]
+	pool := make([]*x509.Certificate, 0, len(c.config.Issuers)+len(s.presented))
 	for _, issuer := range c.config.Issuers {
 		pool = append(pool, issuer.Certificate)
 	}
-	return pool
+	return append(pool, s.presented...)
 }
 
 func listsOf(held []*heldList) []*crl.List {

@@ -2,7 +2,13 @@ package handshake_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"strconv"
 	"strings"
 	"testing"
@@ -166,4 +172,48 @@ func TestThousandPoints(t *testing.T) {
 	if asked == 0 || asked > 16 {
 		t.Errorf("%d of 1000 distribution points were asked", asked)
 	}
+}
+
+// TestManySigners: a peer that sends many certificates of the name of the CRL's issuer does not keep the one that is configured from being
+// found.
+func TestManySigners(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer, imposter := crlSigner(t, root, root), crlSigner(t, root, leaf)
+	leaf.Revoke(1)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer})))
+	server := p.ServerConfig(leaf, nil)
+	for range 100 {
+		server.Certificates[0].Certificate = append(server.Certificates[0].Certificate, imposter.Raw)
+	}
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Policy, c.Issuers = handshake.SoftFail, []handshake.Issuer{{Certificate: signer.Certificate}}
+	})
+	if _, err := dial(t, checker, p.ClientConfig(leaf), p.Listen(server)); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Errorf("%v", err)
+	}
+}
+
+// crlSigner makes a key that may sign CRLs in the name of root, as a certificate says that is signed with the key of another.
+func crlSigner(t *testing.T, root, by *handshaketest.Cert) *handshaketest.Cert {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: root.Name}, SubjectKeyId: []byte("signer"), KeyUsage: x509.KeyUsageCRLSign,
+		NotBefore: root.NotBefore, NotAfter: root.NotAfter,
+	}
+	parent := *root.Certificate
+	parent.PublicKey = by.Key.Public()
+	der, err := x509.CreateCertificate(rand.Reader, template, &parent, key.Public(), by.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &handshaketest.Cert{Certificate: certificate, Name: root.Name, Key: key}
 }
