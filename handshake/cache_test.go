@@ -108,6 +108,34 @@ func TestDelta(t *testing.T) {
 	}
 }
 
+// TestDeltaThatFailed: a delta that could not be had when its complete list came is asked for again long before that is half through.
+func TestDeltaThatFailed(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	freshest := handshaketest.Extensions(handshaketest.Freshest(p.URL + "/root-delta.crl"))
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Number: 5, Extensions: freshest})))
+	p.Replace("/root-delta.crl", http.NotFoundHandler())
+	checker := p.Checker(nil)
+	check := func() error { _, err := checker.Check(t.Context(), leaf.Chain(), nil); return err }
+	if err := check(); err != nil {
+		t.Fatal(err)
+	}
+	leaf.Revoke(1)
+	p.Replace("/root-delta.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Number: 6, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))})))
+	for deadline := time.Now().Add(20 * time.Second); check() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody asked for the delta again")
+		}
+		p.Advance(time.Second) // within the half day that the list is young
+		if hits := p.Hits("/root.crl"); hits != 1 {
+			t.Fatal("the complete list was asked for again, which proves nothing of the delta")
+		}
+	}
+	if outcome := outcomeOf(t, check()); outcome != handshaketest.RevokedOutcome {
+		t.Errorf("%s", outcome)
+	}
+}
+
 // TestConfiguredFile: a CRL in a file covers certificates that point nowhere, without the network, and is read again
 // when it changes.
 func TestConfiguredFile(t *testing.T) {

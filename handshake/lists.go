@@ -24,8 +24,8 @@ import (
 const (
 	maxLists        = 8192             // kept in memory: an authority has one for each 16,384 certificates, say
 	maxEntries      = 6 << 20          // of all of them: about 40 octets each
-	maxTried        = 4096             // locations that were looked for on disk
-	tryDiskAgain    = 10 * time.Second // for something that was not on disk: another process may have put it there
+	maxTried        = 4096             // locations on disk and deltas that were looked for
+	tryNotBefore    = 10 * time.Second // for something that was not there: by now it may be
 	refreshAtLeast  = 10 * time.Second // between two attempts to refresh the same list
 	pemProbeLength  = 11
 	pemProbePattern = "-----BEGIN "
@@ -51,7 +51,7 @@ type lists struct {
 	mu      sync.Mutex
 	held    map[string]*heldList // guarded by mu
 	entries int                  // of held; guarded by mu
-	tried   map[string]time.Time // when a location was last looked for on disk; guarded by mu
+	tried   map[string]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
 	sponsor map[string]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
 	refused map[string]refused   // configured files whose list is not held as they are now; guarded by mu
 }
@@ -79,17 +79,17 @@ func (l *lists) get(location string, at time.Time) *heldList {
 	return h
 }
 
-// tryDisk reports whether it is time to look on disk for a location, and notes that somebody does.
-func (l *lists) tryDisk(location string, at time.Time) bool {
+// tryAgain reports whether it is time to look for what was not there: a location on disk, or a delta. It notes that somebody does.
+func (l *lists) tryAgain(what string, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last, tried := l.tried[location]; tried && at.Sub(last) < tryDiskAgain {
+	if last, tried := l.tried[what]; tried && at.Sub(last) < tryNotBefore {
 		return false
 	}
 	if len(l.tried) >= maxTried {
 		clear(l.tried)
 	}
-	l.tried[location] = at
+	l.tried[what] = at
 	return true
 }
 
@@ -456,12 +456,22 @@ func readListFile(path string) (*crl.List, error) {
 }
 
 // refreshSoon starts refreshes in the background for the lists that are past half their life, and fetches deltas that are not at
-// hand yet.
+// hand: one that could not be had once would be missed until its complete list is half through.
 func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	for _, h := range held {
 		if isURL(h.location) && c.lists.due(h, s.at) {
 			c.refreshInBackground(s, target, h)
 		}
+	}
+	missing := func(p pointer) bool {
+		location := p.locations[0]
+		return isURL(location) && !slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location }) && c.lists.tryAgain("delta "+location, s.at)
+	}
+	if slices.ContainsFunc(deltaPointers(target, held), missing) {
+		asked := s.question()
+		c.background(crlTimeout, func(ctx context.Context) {
+			c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held))})
+		})
 	}
 }
 
