@@ -221,8 +221,9 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 }
 
 // Transport returns an http.Transport that speaks only to servers the Checker accepts, directly or through a proxy, and
-// whose connections are tracked: one that was made before a revocation does not outlive it, as long as Run runs. config is the client's TLS configuration; nil
-// means the system's roots.
+// whose direct connections are tracked: one that was made before a revocation does not outlive it, as long as Run runs. Those through the
+// proxy of the environment are judged and not tracked, and no Override is asked about an untrusted server, since http.Transport
+// makes the TLS connection itself: set Proxy to nil, or bound IdleConnTimeout. config is the client's TLS configuration; nil means the system's roots.
 func (c *Checker) Transport(config *tls.Config) (*http.Transport, error) {
 	if config == nil {
 		config = &tls.Config{}
