@@ -61,7 +61,9 @@ func Untrusted(err error, presented []*x509.Certificate, roots *x509.CertPool, n
 
 func explainName(e x509.HostnameError) string {
 	var names []string
-	names = append(names, e.Certificate.DNSNames...)
+	for _, name := range e.Certificate.DNSNames {
+		names = append(names, fmt.Sprintf("%.100q", name)) // crypto/x509 lets escape sequences pass
+	}
 	for _, ip := range e.Certificate.IPAddresses {
 		names = append(names, ip.String())
 	}
@@ -98,15 +100,15 @@ func explainUnknown(e x509.UnknownAuthorityError, presented []*x509.Certificate,
 	}
 	top := topmost(presented)
 	if trustedName(roots, top.RawIssuer) {
-		return MissSameNameOtherKey, fmt.Sprintf("a trusted root is called %.100s, and it has another key than the one that signed", top.Issuer)
+		return MissSameNameOtherKey, fmt.Sprintf("a trusted root is called %.100q, and it has another key than the one that signed", top.Issuer.String())
 	}
 	if len(presented) == 1 {
-		return MissMissingIntermediate, fmt.Sprintf("the peer sent only its own certificate, and its issuer %.100s is not a trusted root", leaf.Issuer)
+		return MissMissingIntermediate, fmt.Sprintf("the peer sent only its own certificate, and its issuer %.100q is not a trusted root", leaf.Issuer.String())
 	}
 	if !bytes.Equal(top.RawSubject, top.RawIssuer) && top.Equal(leaf) {
-		return MissMissingIntermediate, fmt.Sprintf("none of the certificates sent is its issuer %.100s", leaf.Issuer)
+		return MissMissingIntermediate, fmt.Sprintf("none of the certificates sent is its issuer %.100q", leaf.Issuer.String())
 	}
-	return MissUnknownIssuer, fmt.Sprintf("its chain ends at %.100s, which is not trusted", top.Issuer)
+	return MissUnknownIssuer, fmt.Sprintf("its chain ends at %.100q, which is not trusted", top.Issuer.String())
 }
 
 // topmost follows the names upwards from the leaf, as far as what was sent goes.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/handshaketest"
@@ -54,6 +58,26 @@ func TestNearMiss(t *testing.T) {
 					t.Errorf("asked %d times", asked)
 				}
 			})
+		}
+	}
+}
+
+// TestExplanationsAreVisible: names that a terminal would obey are told as text: crypto/x509 lets them pass, and these texts end up in logs.
+func TestExplanationsAreVisible(t *testing.T) {
+	const name = "\x1b]0;owned\a"
+	leaf := &x509.Certificate{Raw: []byte{1}, RawSubject: []byte{1}, RawIssuer: []byte{2}, SerialNumber: big.NewInt(1), DNSNames: []string{name}, Issuer: pkix.Name{CommonName: name}}
+	above := &x509.Certificate{Raw: []byte{2}, RawSubject: []byte{2}, RawIssuer: []byte{3}, Issuer: pkix.Name{CommonName: name}}
+	sameName := x509.NewCertPool()
+	sameName.AddCert(&x509.Certificate{Raw: []byte{3}, RawSubject: []byte{2}})
+	for what, untrusted := range map[string]*handshake.UntrustedError{
+		"another name":            handshake.Untrusted(x509.HostnameError{Certificate: leaf, Host: "good.test"}, []*x509.Certificate{leaf}, nil, time.Now()),
+		"the leaf alone":          handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf}, nil, time.Now()),
+		"without its issuer":      handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf, leaf}, nil, time.Now()),
+		"an issuer without trust": handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf, above}, nil, time.Now()),
+		"another key":             handshake.Untrusted(x509.UnknownAuthorityError{Cert: leaf}, []*x509.Certificate{leaf}, sameName, time.Now()),
+	} {
+		if text := untrusted.Error(); strings.ContainsAny(text, "\x1b\a") || !strings.Contains(untrusted.Explanation, "owned") {
+			t.Errorf("%s: %q", what, text)
 		}
 	}
 }

@@ -287,7 +287,7 @@ func (n *narrator) verdict(v verdict) error {
 		n.object(v)
 		return nil
 	}
-	_, err := fmt.Fprintln(n.app.out, v.text())
+	_, err := fmt.Fprintln(n.app.out, visible(v.text())) // a certificate may name what a terminal would obey
 	return err
 }
 

@@ -235,7 +235,7 @@ func (l *call) ask(r *handshake.Result) handshake.Answer {
 	}
 	l.show(r)
 	if l.tell.format == "none" { // nobody has said yet what is wrong
-		fmt.Fprintf(l.app.err, "%s: %v\n", l.address, r.Objection())
+		fmt.Fprintf(l.app.err, "%s: %s\n", l.address, visible(r.Objection().Error()))
 	}
 	if answer, err := l.app.ask("Go on all the same? Type accept to go on; anything else refuses: "); err == nil && answer == "accept" {
 		return handshake.Accept
