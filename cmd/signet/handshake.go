@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,6 +18,7 @@ import (
 
 	"golang.org/x/term"
 
+	"signet.example/signet/crl"
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/wire"
@@ -91,24 +91,46 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 	return cfg, nil
 }
 
-// ofAnother reports whether a source is a CRL in a file whose issuer is another one of issuers than c. What is fetched, and
-// indirect lists of issuers that are not known here, are for all.
+// ofAnother reports whether a source is a CRL in a file whose issuer is another one of issuers than c. What is fetched, indirect
+// lists, and those of issuers that are not known here are for all.
 func ofAnother(source string, c *x509.Certificate, issuers []*x509.Certificate) bool {
+	issuer := issuerOfFile(source)
+	return issuer != nil && !crl.SameName(issuer, c.RawSubject) && isNamed(issuer, issuers)
+}
+
+// issuerOfFile is the name of the issuer of a CRL in a file, about whose certificates it is. It is nil for what is fetched, for indirect
+// lists, and for what does not parse: the checker will say so.
+func issuerOfFile(source string) []byte {
 	if strings.Contains(source, "://") {
-		return false
+		return nil
 	}
 	text, err := os.ReadFile(source)
 	if err != nil {
-		return false // the checker will say so
+		return nil
 	}
 	if block, _ := pem.Decode(text); block != nil {
 		text = block.Bytes
 	}
-	list, err := x509.ParseRevocationList(text)
-	if err != nil || bytes.Equal(list.RawIssuer, c.RawSubject) {
-		return false
+	list, err := crl.Parse(text)
+	if err != nil || list.Scope != nil && list.Scope.Indirect {
+		return nil
 	}
-	return slices.ContainsFunc(issuers, func(other *x509.Certificate) bool { return bytes.Equal(list.RawIssuer, other.RawSubject) })
+	return list.Issuer
+}
+
+func isNamed(issuer []byte, issuers []*x509.Certificate) bool {
+	return slices.ContainsFunc(issuers, func(c *x509.Certificate) bool { return crl.SameName(issuer, c.RawSubject) })
+}
+
+// strangersList is an error if the issuer of a CRL in a file is none of issuers: nothing it says would be heard.
+func (f *trustFlags) strangersList(issuers []*x509.Certificate) error {
+	for _, source := range f.CRL {
+		if issuer := issuerOfFile(source); issuer != nil && !isNamed(issuer, issuers) {
+			return pki.Errorf(pki.KindInvalid, "read CRL", "the issuer of %s is none of the certificates of --client-ca and --cert, so the list would not be looked at", source).
+				WithHint("add the certificate of its issuer to a file of --client-ca or of --cert")
+		}
+	}
+	return nil
 }
 
 // absolute makes file names absolute and leaves URLs alone.

@@ -185,6 +185,23 @@ func (l *call) again() {
 	}
 }
 
+// issuers are those that the sources of --crl and --ocsp are for: the certificates of --roots, what the server sent, and what its chains
+// lead over and end at, which may be a root of the system. A chain that does not verify the checker will tell of.
+func (l *call) issuers(state tls.ConnectionState) []*x509.Certificate {
+	issuers := slices.Concat(l.roots, state.PeerCertificates)
+	options := x509.VerifyOptions{Roots: l.config.RootCAs, Intermediates: x509.NewCertPool()}
+	for _, c := range state.PeerCertificates[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	chains, _ := state.PeerCertificates[0].Verify(options)
+	for _, c := range slices.Concat(chains...) {
+		if !slices.ContainsFunc(issuers, c.Equal) {
+			issuers = append(issuers, c)
+		}
+	}
+	return issuers
+}
+
 // judged is the configuration whose VerifyConnection asks the checker. The checker is made when the server has shown its
 // certificates, since the sources of --crl and --ocsp are for its issuers; it verifies chain and name itself, which
 // InsecureSkipVerify keeps crypto/tls from doing first, because only so can a person be asked.
@@ -193,7 +210,7 @@ func (l *call) judged() *tls.Config {
 	cfg := l.config.Clone()
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		settings, err := l.trustFlags.config(slices.Concat(l.roots, state.PeerCertificates))
+		settings, err := l.trustFlags.config(l.issuers(state))
 		if err != nil {
 			return err
 		}

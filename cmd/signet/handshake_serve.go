@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -168,7 +169,16 @@ func (h *host) askClients() error {
 	if h.Optional {
 		h.config.ClientAuth = tls.VerifyClientCertIfGiven
 	}
-	settings, err := h.trustFlags.config(cas)
+	issuers := slices.Clone(cas)
+	for _, der := range h.config.Certificates[0].Certificate[1:] { // clients may have the server's own issuer, without sending for its trust
+		if c, err := x509.ParseCertificate(der); err == nil {
+			issuers = append(issuers, c)
+		}
+	}
+	if err := h.trustFlags.strangersList(issuers); err != nil {
+		return err
+	}
+	settings, err := h.trustFlags.config(issuers)
 	if err != nil {
 		return err
 	}

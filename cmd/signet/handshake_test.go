@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"signet.example/signet/handshake/handshaketest"
 	"signet.example/signet/handshake/wire/laboratory"
 )
 
@@ -182,5 +185,67 @@ func TestConnectInteractive(t *testing.T) {
 	}
 	if status := <-served; status != 0 {
 		t.Errorf("the server ended with %d", status)
+	}
+}
+
+// TestVerdictIsVisible: what a terminal would obey in a reason, which a certificate may bring, is shown and not done.
+func TestVerdictIsVisible(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{out: &out}
+	if err := a.narrator("text").verdict(verdict{Result: "refused", Server: "localhost", Reason: "\x1b[2J"}); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); strings.Contains(text, "\x1b") || !strings.Contains(text, `\x1b[2J`) {
+		t.Errorf("%q", text)
+	}
+}
+
+// TestIssuersOfSources: --crl and --ocsp reach the root that a chain ends at, though no file of --roots names it.
+func TestIssuersOfSources(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf")
+	l := &call{config: &tls.Config{RootCAs: p.Cert("leaf").Pool()}}
+	state := tls.ConnectionState{PeerCertificates: p.Cert("leaf").Chain()[:2]}
+	issuers := l.issuers(state)
+	if len(issuers) != 3 || !issuers[2].Equal(p.Cert("root").Certificate) {
+		t.Errorf("%d issuers", len(issuers))
+	}
+	l.config.RootCAs = x509.NewCertPool()
+	if issuers := l.issuers(state); len(issuers) != 2 {
+		t.Errorf("of a chain that does not verify, %d issuers", len(issuers))
+	}
+}
+
+// TestListOfAStranger: a server is told that a file of --crl would not be looked at. What is fetched, and what cannot be told whose it is,
+// passes.
+func TestListOfAStranger(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf")
+	root, int := p.Cert("root"), p.Cert("int")
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ofRoot, ofInt := write("root.crl", root.CRL(handshaketest.CRL{})), write("int.crl", int.CRL(handshaketest.CRL{}))
+	indirect := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x84, 1, 0xff}}
+	for _, tt := range []struct {
+		name    string
+		source  string
+		issuers []*x509.Certificate
+		refused bool
+	}{
+		{"the list of the root", ofRoot, []*x509.Certificate{root.Certificate}, false},
+		{"the list of an authority below it", ofInt, []*x509.Certificate{root.Certificate}, true},
+		{"which is known", ofInt, []*x509.Certificate{root.Certificate, int.Certificate}, false},
+		{"an indirect list", write("indirect.crl", int.CRL(handshaketest.CRL{Extensions: handshaketest.Extensions(indirect)})), []*x509.Certificate{root.Certificate}, false},
+		{"a URL", "http://127.0.0.1/int.crl", []*x509.Certificate{root.Certificate}, false},
+		{"no list", write("no.crl", []byte("no list")), []*x509.Certificate{root.Certificate}, false},
+	} {
+		f := trustFlags{CRL: []string{tt.source}}
+		if err := f.strangersList(tt.issuers); (err != nil) != tt.refused {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }
