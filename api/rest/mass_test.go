@@ -18,6 +18,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -683,7 +684,11 @@ func TestIssuersOverAPI(t *testing.T) {
 	if err != nil || len(profiles) != 1 || profiles[0].Name != "server" || profiles[0].Lifetime == 0 || len(profiles[0].Algorithms) == 0 {
 		t.Errorf("profiles of a limited credential: %+v, %v", profiles, err)
 	}
-	if profiles, err = c.Profiles(t.Context()); err != nil || len(profiles) < 3 {
+	internal := func(p client.Profile) bool { return p.Name == "ocsp-responder" } // which nobody may use
+	if profiles, err = h.grpc(h.token(auth.Spec{Name: "any", Role: auth.RoleRequester}), nil).Profiles(t.Context()); err != nil || len(profiles) < 3 || slices.ContainsFunc(profiles, internal) {
+		t.Errorf("profiles of a requester: %+v, %v", profiles, err)
+	}
+	if profiles, err = c.Profiles(t.Context()); err != nil || !slices.ContainsFunc(profiles, internal) {
 		t.Errorf("profiles of an administrator: %+v, %v", profiles, err)
 	}
 }

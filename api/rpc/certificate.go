@@ -179,7 +179,8 @@ func (s *certificateService) GetCertificate(ctx context.Context, m *signetv1.Get
 	}.Build(), nil
 }
 
-// ListProfiles returns the profiles that the caller may issue under.
+// ListProfiles returns the profiles that the caller may issue under, and all of them to those who manage them: what is kept
+// for others counts too when an issuer is to be disabled.
 func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListProfilesRequest) (*signetv1.ListProfilesResponse, error) {
 	p := caller(ctx)
 	instances, err := s.profileInstances(ctx, p)
@@ -189,8 +190,9 @@ func (s *certificateService) ListProfiles(ctx context.Context, _ *signetv1.ListP
 	profiles := s.api.config.Rollout.Profiles()
 	digest := profiles.Digest()
 	b := signetv1.ListProfilesResponse_builder{Digest: new(hex.EncodeToString(digest[:])), Instances: instances}
+	_, denied := p.Authorize(auth.ActionManage, "")
 	for _, profile := range profiles.All() {
-		if _, err := p.Authorize(auth.ActionIssue, profile.Name); err != nil || !profile.MayUse(p.Role, p.Account) {
+		if _, err := p.Authorize(auth.ActionIssue, profile.Name); denied != nil && (err != nil || !profile.MayUse(p.Role, p.Account)) {
 			continue
 		}
 		m := signetv1.Profile_builder{Profile: &profile.Name, Description: &profile.Description, Lifetime: durationpb.New(profile.Lifetime),

@@ -52,7 +52,7 @@ type CertificateServiceClient interface {
 	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
-	// List the profiles that the caller may issue under.
+	// List the profiles that the caller may issue under; for administrators, all of them.
 	ListProfiles(ctx context.Context, in *ListProfilesRequest, opts ...grpc.CallOption) (*ListProfilesResponse, error)
 	// Have every running instance read its own profile files again. On each the whole new set takes effect, or none of it. If
 	// those of the instance that is asked are bad, the error says what is wrong, and no other is asked; else the answer says what
@@ -223,7 +223,7 @@ type CertificateServiceServer interface {
 	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	// Get one certificate and its status.
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
-	// List the profiles that the caller may issue under.
+	// List the profiles that the caller may issue under; for administrators, all of them.
 	ListProfiles(context.Context, *ListProfilesRequest) (*ListProfilesResponse, error)
 	// Have every running instance read its own profile files again. On each the whole new set takes effect, or none of it. If
 	// those of the instance that is asked are bad, the error says what is wrong, and no other is asked; else the answer says what

@@ -91,7 +91,7 @@ func (c *credentialCreateCmd) lookForProfiles(a *app, api *client.Client) error 
 	}
 	for _, name := range c.Profiles {
 		if !slices.ContainsFunc(loaded, func(p client.Profile) bool { return p.Name == name }) {
-			a.note("careful: no profile that you may use is called %q; see: signet profile list", name)
+			a.note("careful: no profile is called %q; see: signet profile list", name)
 		}
 	}
 	return nil
