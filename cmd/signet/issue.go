@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"os"
 	"strings"
@@ -95,7 +96,7 @@ func (c *issueCmd) Run(a *app) error {
 		return waiting.collect(a, pending.Request, time.Duration(c.Wait))
 	}
 	if err != nil {
-		return c.refused(err, key, request.RequestID)
+		return c.refused(err, key, stem, request)
 	}
 	if err := durable.WriteNew(stem+".pem", issued.PEM, 0o644); err != nil {
 		return errors.Join(err, pki.Errorf(pki.KindConflict, "issue certificate", "certificate %s was issued, and is not in a file", issued.Certificate.Serial).
@@ -158,20 +159,35 @@ func (c *issueCmd) stemOfCSR(der []byte, names []pki.Identifier) (string, error)
 }
 
 // refused removes a key that was made for nothing, unless the certificate may exist all the same.
-func (c *issueCmd) refused(err error, key *localKey, requestID string) error {
+func (c *issueCmd) refused(err error, key *localKey, stem string, request client.IssueRequest) error {
+	unknown := pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal
+	if unknown && !errors.Is(err, client.ErrNotReached) {
+		return c.unknown(err, key, stem, request)
+	}
 	if key == nil {
 		return err
 	}
-	if errors.Is(err, client.ErrNotReached) {
-		return errors.Join(err, key.undo())
-	}
-	if pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal {
-		if e, ok := errors.AsType[*pki.Error](err); ok && key.made {
-			return e.WithHint("whether it was issued is not known; try again with --key %s --request-id %s, which gives the same certificate if it was", key.path, requestID)
-		}
-		return err
-	}
 	return errors.Join(err, key.undo())
+}
+
+// unknown keeps a request whose answer was lost, and says how to ask again. A second request for the same key would be another
+// one, for its signature is drawn anew, and the server gives its first answer to the same octets only.
+func (c *issueCmd) unknown(err error, key *localKey, stem string, request client.IssueRequest) error {
+	path, instead := c.CSR, ""
+	if key != nil {
+		path = stem + ".csr"
+		if err := durable.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request.CSR}), 0o644); err != nil {
+			return errors.Join(err, pki.Errorf(pki.KindUnavailable, "issue certificate", "whether it was issued is not known, and its request could not be kept").
+				WithHint("look for it with `signet list`; the key is in %s", key.path))
+		}
+		if !key.made {
+			instead = " in place of --key"
+		}
+	}
+	if e, ok := errors.AsType[*pki.Error](err); ok {
+		return e.WithHint("whether it was issued is not known; the same command with --csr %s --request-id %s%s gives the same certificate if it was", path, request.RequestID, instead)
+	}
+	return err
 }
 
 func reportIssued(a *app, issued *client.Issued, key *localKey, path string) error {
