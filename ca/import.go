@@ -93,23 +93,44 @@ func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Gran
 	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "issuer %s has no such certificate", issuer.Label).InField("fingerprint")
 }
 
+// Adoption describes a CA that was run by something else.
+type Adoption struct {
+	Label   string   // unique, for people
+	KeyURI  string   // of a key that was brought into the key store; empty: it is off-line
+	BaseURL string   // where its products will be served
+	DER     []byte   // its certificate
+	Chain   [][]byte // above it, nearest first, up to a self-signed root
+}
+
 // AdoptIssuer takes over a CA that was run by something else: a key that was brought into the key store, with its
 // certificate and the chain above it. With an empty key URI the key is off-line, as that of a root made in a ceremony: what
 // the CA signs is imported, and its certificate and lists are served. What a CA issued before is not in the books, so it is
-// marked as foreign: a serial number that does not decode may still be one of its own. The grant must allow
-// auth.ActionManage.
-func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, label, keyURI, baseURL string, der []byte, chain [][]byte) (Issuer, error) {
+// marked as foreign: a serial number that does not decode may still be one of its own. Lists of one whose key is here are made from the
+// ledger from then on, so what it revoked before must be there: where it ever signed a list, take BeginAdoption, bring that to the
+// ledger, and only then FinishAdoption. The grant must allow auth.ActionManage.
+func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption Adoption) (Issuer, error) {
+	issuer, err := a.BeginAdoption(ctx, grant, adoption)
+	if err != nil {
+		return Issuer{}, err
+	}
+	return a.FinishAdoption(ctx, grant, issuer, adoption)
+}
+
+// BeginAdoption is the first half of AdoptIssuer: the issuer is pending, and nothing is signed or served for it. One that began before with the
+// same words, and did not finish, is returned.
+func (a *Authority) BeginAdoption(ctx context.Context, grant auth.Grant, adoption Adoption) (Issuer, error) {
 	const op = "adopt issuer"
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
-	if err := checkLabelAndURL(op, label, baseURL); err != nil {
+	if err := checkLabelAndURL(op, adoption.Label, adoption.BaseURL); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(der, chain, a.config.WeakKeys)
+	certificate, err := checkImport(adoption.DER, adoption.Chain, a.config.WeakKeys)
 	if err != nil {
 		return Issuer{}, err
 	}
+	keyURI := adoption.KeyURI
 	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
 	if keyURI != "" {
 		key, err := a.config.Keys.Open(ctx, keyURI)
@@ -122,14 +143,33 @@ func (a *Authority) AdoptIssuer(ctx context.Context, grant auth.Grant, label, ke
 		keyURI = key.URI
 	}
 	issuer := Issuer{
-		ID: hash.Issuer(), Label: label, KeyURI: keyURI, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
-		Foreign: true, BaseURL: baseURL, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
+		ID: hash.Issuer(), Label: adoption.Label, KeyURI: keyURI, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
+		Foreign: true, BaseURL: adoption.BaseURL, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
+	}
+	if begun, err := a.issuers.find(issuer.ID); err == nil && begun.unfinished() && begun.Label == issuer.Label && begun.KeyURI == keyURI &&
+		begun.BaseURL == issuer.BaseURL && bytes.Equal(begun.Subject, issuer.Subject) {
+		return begun, nil
 	}
 	if err := a.config.Issuers.CreateIssuer(ctx, issuer, a.issuerEvent(grant, "issuer.adopt", issuer)); err != nil {
 		return Issuer{}, err
 	}
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: true})
+	return a.reloaded(ctx, issuer.ID)
 }
+
+// FinishAdoption is the second half of AdoptIssuer: the issuer gets its certificate, and with it everything begins.
+func (a *Authority) FinishAdoption(ctx context.Context, grant auth.Grant, issuer Issuer, adoption Adoption) (Issuer, error) {
+	if err := a.mayManage("adopt issuer", grant); err != nil {
+		return Issuer{}, err
+	}
+	certificate, err := checkImport(adoption.DER, adoption.Chain, a.config.WeakKeys)
+	if err != nil {
+		return Issuer{}, err
+	}
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: adoption.DER, Chain: adoption.Chain, NotAfter: certificate.NotAfter, Chosen: true})
+}
+
+// unfinished reports whether the issuer's adoption began and did not end: everything else that is pending never signed elsewhere.
+func (i *Issuer) unfinished() bool { return i.Foreign && i.State == IssuerPending }
 
 // profileLike is a built-in profile narrowed to what an issuer's certificate says of itself already.
 func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, error) {
@@ -187,6 +227,10 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 		if bytes.Equal(known.DER, der) {
 			return issuer, nil
 		}
+	}
+	if issuer.unfinished() {
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s was to be adopted, and that did not end: what it revoked before may not be here", issuer.Label).
+			InField("certificate").WithHint("say again what was said then: signet issuer adopt")
 	}
 	chosen := issuer.State == IssuerPending
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})

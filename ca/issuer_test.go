@@ -167,7 +167,7 @@ func TestIssuersAreManagedWithTheGrantForIt(t *testing.T) {
 				return err
 			},
 			"adopt": func() error {
-				_, err := w.AdoptIssuer(t.Context(), grant, "a", "memory:issuing", "http://x", w.issuing.Certificates[0].DER, nil)
+				_, err := w.AdoptIssuer(t.Context(), grant, ca.Adoption{Label: "a", KeyURI: "memory:issuing", BaseURL: "http://x", DER: w.issuing.Certificates[0].DER})
 				return err
 			},
 			"import": func() error {
@@ -743,9 +743,9 @@ func TestACAIsAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.AdoptIssuer(t.Context(), w.manage(), "old", w.issuing.KeyURI, "http://pki.test", der, nil)
+	_, err = w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "old", KeyURI: w.issuing.KeyURI, BaseURL: "http://pki.test", DER: der})
 	wantError(t, err, pki.KindRefused, "key")
-	adopted, err := w.AdoptIssuer(t.Context(), w.manage(), "old", "memory:old", "http://pki.test", der, nil)
+	adopted, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "old", KeyURI: "memory:old", BaseURL: "http://pki.test", DER: der})
 	if err != nil || !adopted.Foreign || adopted.State != ca.IssuerActive {
 		t.Fatalf("%+v, %v", adopted, err)
 	}
@@ -772,7 +772,7 @@ func TestACAIsAdopted(t *testing.T) {
 	}
 	narrow, key := below("narrow", ".Example.COM")
 	ring.opened["memory:narrow"] = &keys.Key{Signer: key, URI: "memory:narrow", Secret: pki.SerialSecret{2}}
-	taken, err := w.AdoptIssuer(t.Context(), w.manage(), "narrow", "memory:narrow", "http://pki.test", narrow, [][]byte{der})
+	taken, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "narrow", KeyURI: "memory:narrow", BaseURL: "http://pki.test", DER: narrow, Chain: [][]byte{der}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -789,9 +789,9 @@ func TestACAIsAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	offline, _ := below("off-line")
-	_, err = w.AdoptIssuer(t.Context(), w.manage(), "Off Line", "", "http://pki.test", offline, [][]byte{der})
+	_, err = w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "Off Line", BaseURL: "http://pki.test", DER: offline, Chain: [][]byte{der}})
 	wantError(t, err, pki.KindInvalid, "name")
-	if taken, err = w.AdoptIssuer(t.Context(), w.manage(), "off-line", "", "http://pki.test", offline, [][]byte{der}); err != nil || taken.State != ca.IssuerActive {
+	if taken, err = w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "off-line", BaseURL: "http://pki.test", DER: offline, Chain: [][]byte{der}}); err != nil || taken.State != ca.IssuerActive {
 		t.Fatalf("%+v, %v", taken, err)
 	}
 	if issued := w.mustIssue(server(t, "a.example.com")); issued.Issuer != w.issuing.ID {
@@ -802,7 +802,7 @@ func TestACAIsAdopted(t *testing.T) {
 	if wantError(t, err, pki.KindFailedPrecondition, "issuer"); err == nil || !strings.Contains(err.Error(), "off-line") {
 		t.Errorf("from it: %v", err)
 	}
-	_, err = w.AdoptIssuer(t.Context(), w.manage(), "again", "memory:old", "http://pki.test", der, nil)
+	_, err = w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "again", KeyURI: "memory:old", BaseURL: "http://pki.test", DER: der})
 	if pki.KindOf(err) != pki.KindConflict {
 		t.Errorf("adopted twice: %v", err)
 	}
@@ -829,7 +829,7 @@ func TestASuccessorHasTheSameConstraints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.AdoptIssuer(t.Context(), w.manage(), "narrow", "memory:narrow", "http://pki.test", der, nil); err != nil {
+	if _, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "narrow", KeyURI: "memory:narrow", BaseURL: "http://pki.test", DER: der}); err != nil {
 		t.Fatal(err)
 	}
 	like := func() ca.NewIssuer {
@@ -866,5 +866,47 @@ func TestASuccessorHasTheSameConstraints(t *testing.T) {
 			t.Errorf("permitted %v %v %v %v, excluded %v %v %v %v", c.PermittedDNSDomains, c.PermittedIPRanges, c.PermittedEmailAddresses, c.PermittedURIDomains,
 				c.ExcludedDNSDomains, c.ExcludedIPRanges, c.ExcludedEmailAddresses, c.ExcludedURIDomains)
 		}
+	}
+}
+
+// An adoption that broke off goes on with the same words, and ends in no other way: what the CA revoked may not be known yet.
+func TestAnAdoptionGoesOn(t *testing.T) {
+	ring := &keyring{opened: make(map[string]*keys.Key)}
+	w := newTownWith(t, testdb.SQLite(t), ring)
+	signer := newKey(t)
+	ring.opened["memory:old"] = &keys.Key{Signer: signer, URI: "memory:old", Secret: pki.SerialSecret{1}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Old CA"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{7, 7}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	adoption := ca.Adoption{Label: "old", KeyURI: "memory:old", BaseURL: "http://pki.test", DER: der}
+	begun, err := w.BeginAdoption(t.Context(), w.manage(), adoption)
+	if err != nil || begun.State != ca.IssuerPending || len(begun.Certificates) != 0 || !begun.Foreign {
+		t.Fatalf("%+v, %v", begun, err)
+	}
+	_, err = w.ImportIssuerCertificate(t.Context(), w.manage(), der, nil)
+	wantError(t, err, pki.KindFailedPrecondition, "certificate")
+	for what, other := range map[string]ca.Adoption{
+		"label": {Label: "older", KeyURI: "memory:old", BaseURL: "http://pki.test", DER: der}, "URL": {Label: "old", KeyURI: "memory:old", BaseURL: "http://other.test", DER: der},
+		"key": {Label: "old", BaseURL: "http://pki.test", DER: der},
+	} {
+		if _, err := w.BeginAdoption(t.Context(), w.manage(), other); pki.KindOf(err) != pki.KindConflict {
+			t.Errorf("with another %s: %v", what, err)
+		}
+	}
+	again, err := w.BeginAdoption(t.Context(), w.manage(), adoption)
+	if err != nil || again.ID != begun.ID {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	if _, err := w.FinishAdoption(t.Context(), auth.Grant{}, again, adoption); pki.KindOf(err) != pki.KindDenied {
+		t.Errorf("without a grant: %v", err)
+	}
+	if ended, err := w.FinishAdoption(t.Context(), w.manage(), again, adoption); err != nil || ended.State != ca.IssuerActive {
+		t.Fatalf("%+v, %v", ended, err)
+	}
+	if _, err := w.BeginAdoption(t.Context(), w.manage(), adoption); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("adopted twice: %v", err)
 	}
 }

@@ -120,13 +120,13 @@ func TestBlockedAndWeakKeysAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = weak.AdoptIssuer(t.Context(), w.manage(), "weak", "", "http://pki.test", root, nil)
+		_, err = weak.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "weak", BaseURL: "http://pki.test", DER: root})
 		wantError(t, err, pki.KindRefused, "certificate")
-		_, err = weak.AdoptIssuer(t.Context(), w.manage(), "weak", "", "http://pki.test", issuing, [][]byte{root})
+		_, err = weak.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "weak", BaseURL: "http://pki.test", DER: issuing, Chain: [][]byte{root}})
 		wantError(t, err, pki.KindRefused, "chain")
 		_, err = weak.ImportIssuerCertificate(t.Context(), w.manage(), issuing, [][]byte{root})
 		wantError(t, err, pki.KindRefused, "chain")
-		if _, err := w.AdoptIssuer(t.Context(), w.manage(), "weak", "", "http://pki.test", issuing, [][]byte{root}); err != nil {
+		if _, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "weak", BaseURL: "http://pki.test", DER: issuing, Chain: [][]byte{root}}); err != nil {
 			t.Errorf("where no key is on the list: %v", err)
 		}
 		if err := weak.Close(t.Context()); err != nil {

@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"context"
+	"time"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
@@ -16,6 +17,27 @@ import (
 // sequence that the ledger then reaches, applied by this instance's universe; 0 if there was nothing to learn. Errors: KindDenied,
 // KindInvalid (reason), KindNotFound (issuer), KindUnavailable (it may have happened: repeat).
 func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Request) (uint64, error) {
+	said := make([]Said, len(revoked))
+	for i, request := range revoked {
+		said[i].Request = request
+	}
+	return l.enter(ctx, grant, said, false)
+}
+
+// Said is an entry of a list that an issuer signed elsewhere.
+type Said struct {
+	Request
+	RevokedAt time.Time // zero, or later than now: now
+}
+
+// TakeOver is Learn for the last list of an issuer whose lists are made here from now on: what was on hold stays on hold, and what was revoked
+// keeps its date.
+func (l *Ledger) TakeOver(ctx context.Context, grant auth.Grant, list []Said) (uint64, error) {
+	return l.enter(ctx, grant, list, true)
+}
+
+// enter puts on the ledger what is news, holds among them or not.
+func (l *Ledger) enter(ctx context.Context, grant auth.Grant, said []Said, holds bool) (uint64, error) {
 	if !grant.Allows(auth.ActionManage, "") {
 		return 0, pki.Errorf(pki.KindDenied, opChange, "importing serials takes an administrator")
 	}
@@ -24,12 +46,15 @@ func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Request)
 	}
 	var news []*pending
 	asked := map[Key]bool{}
-	for _, request := range revoked {
+	for _, request := range said {
 		claim, _, err := l.config.Universe.claim(ctx, request.Key)
 		if err != nil {
 			return 0, err
 		}
-		p := &pending{claim: claim, grant: grant, change: change{kind: KindRevoke, reason: request.Reason, invalidityAt: request.InvalidityAt, foreign: true}}
+		p := &pending{claim: claim, grant: grant, change: change{kind: KindRevoke, reason: request.Reason, at: request.RevokedAt, invalidityAt: request.InvalidityAt, foreign: true}}
+		if holds && request.Reason == pki.CertificateHold {
+			p.change.kind = KindHold
+		}
 		// Whether the issuer serves the public says what may be asked of it, not what it may have said.
 		if err := allowed(p.change, false); err != nil {
 			return 0, err
@@ -60,6 +85,8 @@ func (p *pending) news(last Kind, reason pki.Reason) bool {
 	switch stateOf(Entry{Kind: last}) {
 	case void:
 		return false
+	case held:
+		return p.change.kind == KindRevoke
 	case revoked:
 		return p.change.reason == pki.KeyCompromise && reason != pki.KeyCompromise
 	}
@@ -91,9 +118,12 @@ func (l *Ledger) learn(ctx context.Context, group []*pending) (uint64, error) {
 		if stateOf(was) == revoked {
 			wanted.kind = KindReasonChange
 		}
-		entry, _, err := decide(wanted, circumstances{last: was, now: now})
+		entry, _, err := decide(wanted, circumstances{last: was, now: now, notAfter: now}) // when it ends is not known, and a hold may be of what has not
 		if err != nil {
 			return 0, err
+		}
+		if at := wanted.at; !at.IsZero() && at.Before(entry.RevokedAt) && entry.Kind != KindReasonChange {
+			entry.RevokedAt = at.UTC().Truncate(time.Second)
 		}
 		entry = p.place(entry, facts[i].Recorded)
 		entries = append(entries, NewEntry{entry, was.Seq})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
@@ -180,4 +181,58 @@ func TestLearnBesides(t *testing.T) {
 	if last, err := newLedger(t, s, other).Learn(t.Context(), manager(t), []revocation.Request{good}); err != nil || last != 2 || other.Seq() != 2 {
 		t.Errorf("where that is not known yet: up to %d, memory at %d, %v", last, other.Seq(), err)
 	}
+}
+
+// What an issuer held stays on hold, and what it revoked keeps its date, unless that is to come; who repeats adds what is new, and a
+// hold is no news of what is revoked.
+func TestTakeOver(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "old", false)
+		l := newLedger(t, s, newUniverse(t, s))
+		since, doubted := time.Now().AddDate(-1, 0, 0).UTC().Truncate(time.Second), time.Now().AddDate(-2, 0, 0).UTC().Truncate(time.Second)
+		said := func(n byte, reason pki.Reason, at time.Time) revocation.Said {
+			request := revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: n}}, Reason: reason}
+			if reason == pki.KeyCompromise {
+				request.InvalidityAt = doubted
+			}
+			return revocation.Said{Request: request, RevokedAt: at}
+		}
+		take := func(want uint64, list ...revocation.Said) {
+			t.Helper()
+			if last, err := l.TakeOver(t.Context(), manager(t), list); err != nil || last != want {
+				t.Fatalf("up to %d, %v; want %d", last, err, want)
+			}
+		}
+		if _, err := l.TakeOver(t.Context(), admin(t), []revocation.Said{said(1, pki.Superseded, since)}); pki.KindOf(err) != pki.KindDenied {
+			t.Errorf("with the right to revoke: %v", err)
+		}
+		list := []revocation.Said{said(1, pki.KeyCompromise, since), said(2, pki.CertificateHold, since), said(3, pki.Superseded, time.Now().AddDate(1, 0, 0))}
+		take(3, list...)
+		take(0, list...)
+		take(0, said(1, pki.CertificateHold, since))
+		take(5, said(2, pki.Superseded, since), said(3, pki.KeyCompromise, since))
+		entries, err := s.LedgerEntries(t.Context(), 0, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []struct {
+			kind   revocation.Kind
+			reason pki.Reason
+			dated  bool
+		}{
+			{revocation.KindRevoke, pki.KeyCompromise, true}, {revocation.KindHold, pki.CertificateHold, true}, {revocation.KindRevoke, pki.Superseded, false},
+			{revocation.KindRevoke, pki.Superseded, true}, {revocation.KindReasonChange, pki.KeyCompromise, false},
+		}
+		if len(entries) != len(want) {
+			t.Fatalf("%d entries: %+v", len(entries), entries)
+		}
+		for n, e := range entries {
+			if w := want[n]; e.Kind != w.kind || e.Reason != w.reason || e.RevokedAt.Equal(since) != w.dated || e.RevokedAt.After(time.Now()) || !e.Foreign {
+				t.Errorf("entry %d is %+v, want %+v", n, e, w)
+			}
+		}
+		if !entries[0].InvalidityAt.Equal(doubted) || !entries[4].RevokedAt.Equal(entries[2].RevokedAt) {
+			t.Errorf("%+v, %+v", entries[0], entries[4])
+		}
+	})
 }

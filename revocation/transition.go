@@ -49,6 +49,7 @@ func stateOf(last Entry) state {
 type change struct {
 	kind         Kind // KindRevoke, KindReasonChange, KindHold or KindRelease
 	reason       pki.Reason
+	at           time.Time // when it happened, of what was said elsewhere; zero: now
 	invalidityAt time.Time
 	foreign      bool // of a serial that Signet did not issue
 }

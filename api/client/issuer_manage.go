@@ -10,11 +10,20 @@ import (
 	"signet.example/signet/pki"
 )
 
-// AdoptIssuer takes up an authority that the server did not make: its certificate and those above it in PEM, and the URI of
-// its key in the server's key store; "" is an off-line key.
-func (c *Client) AdoptIssuer(ctx context.Context, label, pem, baseURL, keyURI string) (*Issuer, error) {
-	a, err := invoke(ctx, c, "adopt issuer", c.issuers.AdoptIssuer,
-		signetv1.AdoptIssuerRequest_builder{Label: &label, Pem: &pem, BaseUrl: &baseURL, KeyUri: optional(keyURI)}.Build())
+// Adoption describes an authority that the server did not make.
+type Adoption struct {
+	Label   string // unique
+	PEM     string // its certificate and those above it
+	BaseURL string // where its lists and certificate will be served
+	KeyURI  string // of its key in the server's key store; "": the key is off-line
+	CRL     []byte // with KeyURI: the last list that it signed, as DER
+	NoCRL   bool   // with KeyURI: it never signed one
+}
+
+// AdoptIssuer takes up an authority that the server did not make.
+func (c *Client) AdoptIssuer(ctx context.Context, adoption Adoption) (*Issuer, error) {
+	a, err := invoke(ctx, c, "adopt issuer", c.issuers.AdoptIssuer, signetv1.AdoptIssuerRequest_builder{Label: &adoption.Label, Pem: &adoption.PEM,
+		BaseUrl: &adoption.BaseURL, KeyUri: optional(adoption.KeyURI), Crl: adoption.CRL, NoCrl: &adoption.NoCRL}.Build())
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	Jobs          *revocation.Jobs     // required
 	BlockedKeys   BlockedKeys          // required
 	CRLs          CRLs                 // zero: GetCrl fails
+	Adoptions     Adoptions            // zero: no CA that ever signed a list can be adopted with its key
 	Publication   Publication          // zero: waiting for publication fails
 
 	Now func() time.Time // zero: time.Now

@@ -14,15 +14,32 @@ import (
 
 // AdoptIssuer takes up an authority that exists.
 func (s *issuerService) AdoptIssuer(ctx context.Context, m *signetv1.AdoptIssuerRequest) (*signetv1.AdoptIssuerResponse, error) {
+	const op = "adopt issuer"
 	grant, err := caller(ctx).Authorize(auth.ActionManage, "")
 	if err != nil {
 		return nil, err
 	}
-	chain, err := chainFrom("adopt issuer", m.GetPem())
+	chain, err := chainFrom(op, m.GetPem())
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := s.api.config.Authority.AdoptIssuer(ctx, grant, m.GetLabel(), m.GetKeyUri(), m.GetBaseUrl(), chain[0], chain[1:])
+	adoption := ca.Adoption{Label: m.GetLabel(), KeyURI: m.GetKeyUri(), BaseURL: m.GetBaseUrl(), DER: chain[0], Chain: chain[1:]}
+	online, list := m.GetKeyUri() != "", len(m.GetCrl()) > 0
+	var issuer ca.Issuer
+	switch {
+	case list && (!online || m.GetNoCrl()):
+		return nil, invalid(op, "crl", "the last list is of a CA whose key comes here and that signed one; those of an off-line one are imported")
+	case list && s.api.config.Adoptions == nil:
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "this server publishes no CRLs")
+	case list:
+		issuer, err = s.api.config.Adoptions.AdoptIssuer(ctx, grant, adoption, m.GetCrl())
+	case online && !m.GetNoCrl():
+		// Without it the first list made here would bring back everything that was revoked, under number 1.
+		return nil, pki.Errorf(pki.KindInvalid, op, "the last list that it signed is missing").InField("crl").
+			WithHint("give it: signet issuer adopt --crl FILE; only for a CA that never signed one: --no-crl")
+	default:
+		issuer, err = s.api.config.Authority.AdoptIssuer(ctx, grant, adoption)
+	}
 	if err != nil {
 		return nil, err
 	}

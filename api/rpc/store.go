@@ -32,6 +32,13 @@ type CRLs interface {
 	OfflineStatus(issuer pki.IssuerID, serial pki.Serial) OfflineStatus
 }
 
+// Adoptions takes over CAs that signed lists elsewhere.
+type Adoptions interface {
+	// AdoptIssuer takes over a CA with its key and its last list: what that revokes, or holds, is on the ledger and on every list of the issuer
+	// before anything is published for it, under larger numbers. What broke off goes on when it is repeated. The grant must allow auth.ActionManage.
+	AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.Adoption, last []byte) (ca.Issuer, error)
+}
+
 // OfflineStatus is what the list of an off-line issuer says of a certificate. The zero value says nothing.
 type OfflineStatus struct {
 	Number     uint64 // of the list; 0: there is none

@@ -2338,6 +2338,8 @@ type AdoptIssuerRequest struct {
 	xxx_hidden_Pem         *string                `protobuf:"bytes,2,opt,name=pem"`
 	xxx_hidden_BaseUrl     *string                `protobuf:"bytes,3,opt,name=base_url,json=baseUrl"`
 	xxx_hidden_KeyUri      *string                `protobuf:"bytes,4,opt,name=key_uri,json=keyUri"`
+	xxx_hidden_Crl         []byte                 `protobuf:"bytes,5,opt,name=crl"`
+	xxx_hidden_NoCrl       bool                   `protobuf:"varint,6,opt,name=no_crl,json=noCrl"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2409,24 +2411,51 @@ func (x *AdoptIssuerRequest) GetKeyUri() string {
 	return ""
 }
 
+func (x *AdoptIssuerRequest) GetCrl() []byte {
+	if x != nil {
+		return x.xxx_hidden_Crl
+	}
+	return nil
+}
+
+func (x *AdoptIssuerRequest) GetNoCrl() bool {
+	if x != nil {
+		return x.xxx_hidden_NoCrl
+	}
+	return false
+}
+
 func (x *AdoptIssuerRequest) SetLabel(v string) {
 	x.xxx_hidden_Label = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *AdoptIssuerRequest) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *AdoptIssuerRequest) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *AdoptIssuerRequest) SetKeyUri(v string) {
 	x.xxx_hidden_KeyUri = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+}
+
+func (x *AdoptIssuerRequest) SetCrl(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Crl = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *AdoptIssuerRequest) SetNoCrl(v bool) {
+	x.xxx_hidden_NoCrl = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *AdoptIssuerRequest) HasLabel() bool {
@@ -2457,6 +2486,20 @@ func (x *AdoptIssuerRequest) HasKeyUri() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *AdoptIssuerRequest) HasCrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *AdoptIssuerRequest) HasNoCrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *AdoptIssuerRequest) ClearLabel() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Label = nil
@@ -2477,6 +2520,16 @@ func (x *AdoptIssuerRequest) ClearKeyUri() {
 	x.xxx_hidden_KeyUri = nil
 }
 
+func (x *AdoptIssuerRequest) ClearCrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Crl = nil
+}
+
+func (x *AdoptIssuerRequest) ClearNoCrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_NoCrl = false
+}
+
 type AdoptIssuerRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -2488,6 +2541,11 @@ type AdoptIssuerRequest_builder struct {
 	BaseUrl *string
 	// URI of its key in the server's key store, such as "softkey:old-ca". Left out: the key is off-line.
 	KeyUri *string
+	// With key_uri: the last list that it signed, as DER. What is revoked or on hold there stays so on the lists that are made from now on, which
+	// have larger numbers.
+	Crl []byte
+	// With key_uri, instead of crl: it never signed a list.
+	NoCrl *bool
 }
 
 func (b0 AdoptIssuerRequest_builder) Build() *AdoptIssuerRequest {
@@ -2495,20 +2553,28 @@ func (b0 AdoptIssuerRequest_builder) Build() *AdoptIssuerRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Label != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_Label = b.Label
 	}
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_Pem = b.Pem
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
 	}
 	if b.KeyUri != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_KeyUri = b.KeyUri
+	}
+	if b.Crl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		x.xxx_hidden_Crl = b.Crl
+	}
+	if b.NoCrl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_NoCrl = *b.NoCrl
 	}
 	return m0
 }
@@ -4138,12 +4204,14 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.signet.v1.IssuerStateB\x03\xe0A\x02R\x05state\"C\n" +
 	"\x16SetIssuerStateResponse\x12)\n" +
-	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"\x7f\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"\xa8\x01\n" +
 	"\x12AdoptIssuerRequest\x12\x19\n" +
 	"\x05label\x18\x01 \x01(\tB\x03\xe0A\x02R\x05label\x12\x15\n" +
 	"\x03pem\x18\x02 \x01(\tB\x03\xe0A\x02R\x03pem\x12\x1e\n" +
 	"\bbase_url\x18\x03 \x01(\tB\x03\xe0A\x02R\abaseUrl\x12\x17\n" +
-	"\akey_uri\x18\x04 \x01(\tR\x06keyUri\"@\n" +
+	"\akey_uri\x18\x04 \x01(\tR\x06keyUri\x12\x10\n" +
+	"\x03crl\x18\x05 \x01(\fR\x03crl\x12\x15\n" +
+	"\x06no_crl\x18\x06 \x01(\bR\x05noCrl\"@\n" +
 	"\x13AdoptIssuerResponse\x12)\n" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"h\n" +
 	"\x12RenewIssuerRequest\x12\x1b\n" +

@@ -64,11 +64,11 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 		return err
 	}
 	defer api.Close()
-	found, err := ref.find(a, api)
+	issuer, serial, err := ref.key(a, api, "find certificate")
 	if err != nil {
 		return err
 	}
-	change, err := call(api, a.ctx, found.Issuer, found.Serial, wait)
+	change, err := call(api, a.ctx, issuer, serial, wait)
 	if err != nil {
 		return err
 	}

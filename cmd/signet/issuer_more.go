@@ -15,6 +15,8 @@ type issuerAdoptCmd struct {
 	Label   string `arg:"" help:"A name for people: lower-case letters, digits, dots and hyphens."`
 	File    string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
 	Key     string `placeholder:"URI" help:"Its key in the server's key store, such as softkey:old-ca (default: the key is off-line)."`
+	CRL     string `name:"crl" placeholder:"FILE" help:"With --key: the last list that it signed, in DER or PEM."`
+	NoCRL   bool   `name:"no-crl" help:"With --key: it never signed a list."`
 	BaseURL string `name:"base-url" placeholder:"URL" help:"Where its lists and certificate are served (default: public_url)."`
 	serverFlags
 }
@@ -23,9 +25,13 @@ func (issuerAdoptCmd) Help() string {
 	return `Without --key its key is off-line, as that of a root made with signet ceremony: the server serves its certificate, and the lists that
 signet crl import brings. It has no OCSP. Its --base-url is the one that stands in what it signed.
 
+With --key its lists are made here from now on, and --crl is the last one that it signed: what is revoked or on hold there stays so, and the
+numbers go on from there. Stop what ran it before that list is made, and point the URL that stands in its certificates at the complete list here.
+If the command breaks off, give it again.
+
 Examples:
   signet issuer adopt root-1 root-1/root.pem --base-url http://pki.example
-  signet issuer adopt old old-ca.pem --key softkey:old`
+  signet issuer adopt old old-ca.pem --key softkey:old --crl old-ca.crl`
 }
 
 // Run takes up one authority.
@@ -37,12 +43,18 @@ func (c *issuerAdoptCmd) Run(a *app) error {
 	if c.BaseURL, err = a.baseURL("adopt issuer", c.BaseURL); err != nil {
 		return err
 	}
+	adoption := client.Adoption{Label: c.Label, PEM: text, BaseURL: c.BaseURL, KeyURI: c.Key, NoCRL: c.NoCRL}
+	if c.CRL != "" {
+		if adoption.CRL, err = a.readDER(c.CRL, "CRL", "X509 CRL"); err != nil {
+			return err
+		}
+	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	issuer, err := api.AdoptIssuer(a.ctx, c.Label, text, c.BaseURL, c.Key)
+	issuer, err := api.AdoptIssuer(a.ctx, adoption)
 	if err != nil {
 		return err
 	}

@@ -120,22 +120,30 @@ func (c *revokeCmd) request(a *app, api *client.Client) (client.RevokeRequest, e
 	if certificate != nil {
 		return client.RevokeRequest{Certificate: certificate.Raw}, nil
 	}
-	if issuer, serial, ok := strings.Cut(c.Certificate, "/"); ok { // known without asking: it may be a serial never seen here
-		number, err := pki.ParseSerial(serial)
-		if err != nil {
-			return client.RevokeRequest{}, pki.Errorf(pki.KindInvalid, "revoke certificate", "%q is neither a file here nor ISSUER/SERIAL: %w", c.Certificate, err)
-		}
-		id, err := findIssuer(a, api, issuer)
-		if err != nil {
-			return client.RevokeRequest{}, err
-		}
-		return client.RevokeRequest{Issuer: id, Serial: number}, nil
-	}
-	found, err := ref.find(a, api)
+	issuer, serial, err := ref.key(a, api, "revoke certificate")
+	return client.RevokeRequest{Issuer: issuer, Serial: serial}, err
+}
+
+// key is the issuer and the serial number of the certificate. ISSUER/SERIAL is known without asking: it may be of a certificate that another
+// program issued.
+func (r certificateRef) key(a *app, api *client.Client, op string) (id pki.IssuerID, number pki.Serial, err error) {
+	certificate, err := r.der(a)
 	if err != nil {
-		return client.RevokeRequest{}, err
+		return id, number, err
 	}
-	return client.RevokeRequest{Issuer: found.Issuer, Serial: found.Serial}, nil
+	issuer, serial, both := strings.Cut(r.Certificate, "/")
+	if certificate != nil || !both {
+		found, err := r.find(a, api)
+		if err != nil {
+			return id, number, err
+		}
+		return found.Issuer, found.Serial, nil
+	}
+	if number, err = pki.ParseSerial(serial); err != nil {
+		return id, number, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor ISSUER/SERIAL: %w", r.Certificate, err)
+	}
+	id, err = findIssuer(a, api, issuer)
+	return id, number, err
 }
 
 // doubt is why a person is asked before a certificate is revoked: it makes others, or may, since nobody here knows it; "" if there is

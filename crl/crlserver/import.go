@@ -99,17 +99,36 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing,
 			Hint: "make the list again with every revoked certificate on it, or say which are not because they have expired: signet crl import --expired"}
 	}
+	h := headOf(due, list, number, der)
+	h.Expired = unlisted(list, expired)
+	return h, nil
+}
+
+// headOf describes a list that was made elsewhere; due is where it stands in the ledger.
+func headOf(due Head, list *crl.List, number uint64, der []byte) Head {
 	h := Head{List: due.List, Number: number, Seq: due.Seq, From: due.From, ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
 		Signature: crl.Signature{Algorithm: list.Algorithm, Value: []byte{}}, // it is in the octets, which are kept
-		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len(), Expired: unlisted(list, expired)}
+		Sum:       crl.Document{der}.Sum(), Size: int64(len(der)), Entries: list.Len()}
 	if list.Scope != nil {
 		h.URLs = list.Scope.URLs()
 	}
-	return h, nil
+	return h
 }
 
 // acceptable checks what the list says of itself, and who signed it.
 func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (number uint64, err error) {
+	switch now := p.config.Now(); {
+	case !wholeScope(list.Scope, url):
+		// RFC 5280, Section 6.3.3 (b)(2): who follows the URL in a certificate uses a list only if it covers the certificate.
+		return 0, fmt.Errorf("its issuing distribution point narrows it, or does not name %s", url)
+	case !list.NextUpdate.IsZero() && !list.NextUpdate.After(now):
+		return 0, fmt.Errorf("it holds from %s to %s, not now", list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
+	}
+	return p.genuine(list, issuer)
+}
+
+// genuine checks that a list is the issuer's, complete, and one that a series can go on from.
+func (p *Publisher) genuine(list *crl.List, issuer Issuer) (number uint64, err error) {
 	number, small := list.Number.Uint64()
 	now := p.config.Now()
 	switch {
@@ -119,14 +138,11 @@ func (p *Publisher) acceptable(list *crl.List, issuer Issuer, url string) (numbe
 		return 0, list.Unusable
 	case list.Delta:
 		return 0, errors.New("it is a delta, not a complete list")
-	case !wholeScope(list.Scope, url):
-		// RFC 5280, Section 6.3.3 (b)(2): who follows the URL in a certificate uses a list only if it covers the certificate.
-		return 0, fmt.Errorf("its issuing distribution point narrows it, or does not name %s", url)
 	case !list.HasNumber || !small || number == 0 || number > 1<<63-1:
 		return 0, errors.New("it has no CRL number that can be kept")
 	case list.NextUpdate.IsZero():
 		return 0, errors.New("it has no nextUpdate")
-	case list.ThisUpdate.After(now) || !list.NextUpdate.After(now):
+	case list.ThisUpdate.After(now):
 		return 0, fmt.Errorf("it holds from %s to %s, not now", list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
 	}
 	return number, list.VerifyKey(issuer.Public, issuer.Key)
@@ -137,8 +153,12 @@ func wholeScope(scope *crl.IssuingDistributionPoint, url string) bool {
 	if scope == nil {
 		return true
 	}
-	narrowed := scope.OnlyUserCerts || scope.OnlyCACerts || scope.OnlyAttributeCerts || scope.Indirect || scope.OnlySomeReasons != crl.AllReasons || scope.Relative != nil
-	return !narrowed && slices.Contains(scope.URLs(), url)
+	return !narrowed(scope) && slices.Contains(scope.URLs(), url)
+}
+
+// narrowed reports whether a list leaves out some of what its issuer signed.
+func narrowed(scope *crl.IssuingDistributionPoint) bool {
+	return scope != nil && (scope.OnlyUserCerts || scope.OnlyCACerts || scope.OnlyAttributeCerts || scope.Indirect || scope.OnlySomeReasons != crl.AllReasons || scope.Relative != nil)
 }
 
 func (p *Publisher) importEvent(grant auth.Grant, h Head, sum [sha256.Size]byte) audit.Event {

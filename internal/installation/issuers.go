@@ -60,7 +60,7 @@ func (c *InitConfig) makeRoot(ctx context.Context, authority *ca.Authority, gran
 	if len(chain) != 1 {
 		return ca.Issuer{}, pki.Errorf(pki.KindInvalid, "read off-line root", "%d certificates: want the root alone", len(chain)).InField("--offline-root")
 	}
-	return authority.AdoptIssuer(ctx, grant, "root", "", c.PublicURL, chain[0], nil)
+	return authority.AdoptIssuer(ctx, grant, ca.Adoption{Label: "root", BaseURL: c.PublicURL, DER: chain[0]})
 }
 
 func (c *InitConfig) subject(name string) ca.Subject {

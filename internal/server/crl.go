@@ -131,6 +131,52 @@ func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.
 	return s.publisher.AwaitSeq(ctx, last)
 }
 
+// AdoptIssuer implements rpc.Adoptions: the issuer begins when the ledger has what its last list has, and its lists go on from the number of that. What
+// broke off goes on when it is repeated.
+func (s *Server) AdoptIssuer(ctx context.Context, grant auth.Grant, adoption ca.Adoption, last []byte) (ca.Issuer, error) {
+	const op = "adopt issuer"
+	if why := s.fallenBack.Load(); why != nil {
+		return ca.Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "%s", *why)
+	}
+	certificate, err := x509.ParseCertificate(adoption.DER)
+	if err != nil {
+		return ca.Issuer{}, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("certificate")
+	}
+	published := crlserver.Issuer{Key: pki.HashSPKI(certificate.RawSubjectPublicKeyInfo), Subject: certificate.RawSubject, Public: certificate.PublicKey}
+	list, err := s.publisher.ExamineLast(published, last)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	said, err := saidBy(list, published.Key.Issuer())
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	issuer, err := s.authority.BeginAdoption(ctx, grant, adoption)
+	if err != nil {
+		return ca.Issuer{}, err
+	}
+	if _, err := s.ledger.TakeOver(ctx, grant, said); err != nil {
+		return ca.Issuer{}, err
+	}
+	if err := s.publisher.TakeOver(ctx, grant, published, last, s.universe.Seq()); err != nil {
+		return ca.Issuer{}, err
+	}
+	return s.authority.FinishAdoption(ctx, grant, issuer, adoption)
+}
+
+// saidBy is what a list says of certificates of its issuer.
+func saidBy(list *crl.List, issuer pki.IssuerID) (said []revocation.Said, err error) {
+	for e := range list.Entries() {
+		serial, err := pki.SerialFromBytes(e.Serial)
+		if err != nil || e.Reason == pki.RemoveFromCRL {
+			return nil, pki.Errorf(pki.KindRefused, "adopt issuer", "the entry of serial number %x on its last list cannot be kept, and would be lost", e.Serial).InField("crl")
+		}
+		request := revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
+		said = append(said, revocation.Said{Request: request, RevokedAt: e.RevokedAt})
+	}
+	return said, nil
+}
+
 // OfflineStatus implements rpc.CRLs.
 func (s *Server) OfflineStatus(issuer pki.IssuerID, serial pki.Serial) rpc.OfflineStatus {
 	document, head, ok := s.publisher.Document(crlserver.List{Series: crlserver.Series{Issuer: issuer}, Kind: crlserver.KindComplete})
