@@ -249,13 +249,6 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 	})
 }
 
-func kindsOf(entries []revocation.Entry) (kinds []revocation.Kind) {
-	for _, e := range entries {
-		kinds = append(kinds, e.Kind)
-	}
-	return kinds
-}
-
 // HuntLateCommits appends from several stores on one database at once while a reader follows with `seq > last`, and
 // fails if the reader misses an entry that was committed late.
 func HuntLateCommits(t *testing.T, reader store.Store, writers ...store.Store) {
