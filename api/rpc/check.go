@@ -120,6 +120,10 @@ func signer(issuers []ca.Issuer, certificate *x509.Certificate) (named ca.Issuer
 // ledger asks for the status.
 func (c *check) ledger(ctx context.Context) {
 	serial, err := pki.SerialFromBig(c.certificate.SerialNumber)
+	if err != nil && c.issuer.Foreign {
+		c.elsewhere()
+		return
+	}
 	if err != nil {
 		c.found("ledger", false, "the serial number is not one that this issuer gives")
 		c.decide(signetv1.Verdict_VERDICT_FORGED, "correctly signed, and never issued: the key of %s may be in other hands", c.issuer.Label)
@@ -138,11 +142,19 @@ func (c *check) ledger(ctx context.Context) {
 	case c.status.Status == pki.StatusRevoked:
 		c.found("ledger", false, "revoked at %s for %s (entry %d)", c.status.RevokedAt.Format(time.RFC3339), c.status.Reason, c.status.EventSeq)
 		c.decide(signetv1.Verdict_VERDICT_REVOKED, "revoked at %s for %s", c.status.RevokedAt.Format(time.RFC3339), c.status.Reason)
+	case c.status.Issuance == revocation.NotCovered && c.status.Status != pki.StatusRevoked:
+		c.elsewhere()
 	case c.status.Status == pki.StatusGood:
 		c.found("ledger", true, "issued and not revoked (as of entry %d)", c.status.Seq)
 	default:
 		c.found("ledger", false, "the status is %s", c.status.Status)
 	}
+}
+
+// elsewhere is of an issuer that also signs, or signed, outside of this server.
+func (c *check) elsewhere() {
+	c.found("ledger", false, "issued by %s outside of this server, which knows only that it was not revoked here", c.issuer.Label)
+	c.decide(signetv1.Verdict_VERDICT_CANNOT_TELL, "it was issued outside of this server, and not revoked here")
 }
 
 // key looks whether the key was reported as compromised. The certificates with it that were issued here are revoked; of an authority that

@@ -132,6 +132,11 @@ func TestTheLastListOfAnAdoptedCA(t *testing.T) {
 				t.Errorf("%x is listed as %+v", e.SerialNumber, got)
 			}
 		}
+		// What it issued and did not revoke is not forged: this server cannot know.
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(0x2001), NotBefore: since, NotAfter: time.Now().AddDate(1, 0, 0)}, old.certificate, old.key.Public(), old.key)
+		if status, said := s.run(t, "status", keep(t, "legacy.pem", "CERTIFICATE", der)); err != nil || status != 10 || !strings.Contains(said, "issued outside of this server") {
+			t.Errorf("what it issued before: %d, %s, %v", status, said, err)
+		}
 		if status, said := s.run(t, "release", "old/1003"); status != 0 {
 			t.Errorf("the hold never ends: %d, %s", status, said)
 		}

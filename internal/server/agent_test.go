@@ -87,10 +87,18 @@ func TestAgentKilled(t *testing.T) {
 // Every state that a kill can leave between two steps of a replacement is completed by the next run, with the certificate
 // that was issued and no other.
 func TestAgentGoesOnFromEveryStep(t *testing.T) {
-	t.Parallel()
+	for name, more := range map[string]string{"a new key": "", "the same key": ", key_reuse: true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testAgentGoesOn(t, more)
+		})
+	}
+}
+
+func testAgentGoesOn(t *testing.T, more string) {
 	s := found(t, "sqlite:signet.db")
 	s.start(t)
-	config := s.agentOf(t, []string{"a.example"}, `, hook: [test, -e, ready]`)
+	config := s.agentOf(t, []string{"a.example"}, `, hook: [test, -e, ready]`+more)
 	dir := filepath.Dir(config)
 	path := func(suffix string) string { return filepath.Join(dir, "a.example"+suffix) }
 	once := func(ready bool) error {
