@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"math"
+	"slices"
 
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
@@ -123,11 +124,20 @@ func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	return a.standing(ctx, issuer, links)
 }
 
+// CertificatesInForce returns what the function of this name does, of every issuer.
+func (a *Authority) CertificatesInForce(ctx context.Context) ([]*x509.Certificate, error) {
+	return CertificatesInForce(ctx, a.Issuers(), a.config.Status, func(_ context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
+		return slices.DeleteFunc(hashes, func(hash pki.KeyHash) bool { return !a.KeyBlocked(hash) }), nil
+	})
+}
+
 // CertificatesInForce returns every certificate of the issuers, and those above them, less what is revoked or on hold by the ledger and
 // those whose key was reported as compromised: no ledger of ours has what another authority signed. Whoever has the key of such an
-// authority could give anybody a serial number that is in force. An error: it cannot be told now.
-func (a *Authority) CertificatesInForce(ctx context.Context, issuers []Issuer) ([]*x509.Certificate, error) {
+// authority could give anybody a serial number that is in force. blocked returns those of the keys that are blocked, status may be nil. An
+// error: it cannot be told now.
+func CertificatesInForce(ctx context.Context, issuers []Issuer, status Statuses, blocked func(context.Context, []pki.KeyHash) ([]pki.KeyHash, error)) ([]*x509.Certificate, error) {
 	var all []*x509.Certificate
+	var keys []pki.KeyHash
 	for _, issuer := range issuers {
 		for _, own := range issuer.Certificates {
 			chain, err := parseAll(append([][]byte{own.DER}, own.Chain...))
@@ -135,29 +145,30 @@ func (a *Authority) CertificatesInForce(ctx context.Context, issuers []Issuer) (
 				return nil, pki.Errorf(pki.KindInternal, "read issuer certificate", "issuer %s: %w", issuer.Label, err)
 			}
 			for i, c := range chain {
-				in, err := a.inForce(ctx, c, signerIn(chain, i))
+				in, err := inForce(ctx, status, signerIn(chain, i), c)
 				if err != nil {
 					return nil, err
 				}
 				if in {
-					all = append(all, c)
+					all, keys = append(all, c), append(keys, pki.HashSPKI(c.RawSubjectPublicKeyInfo))
 				}
 			}
 		}
 	}
-	return all, nil
+	gone, err := blocked(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(c *x509.Certificate) bool { return slices.Contains(gone, pki.HashSPKI(c.RawSubjectPublicKeyInfo)) }), nil
 }
 
-func (a *Authority) inForce(ctx context.Context, c *x509.Certificate, signer pki.IssuerID) (bool, error) {
-	if a.KeyBlocked(pki.HashSPKI(c.RawSubjectPublicKeyInfo)) {
-		return false, nil
-	}
+func inForce(ctx context.Context, status Statuses, signer pki.IssuerID, c *x509.Certificate) (bool, error) {
 	serial, err := pki.SerialFromBig(c.SerialNumber)
-	if err != nil || a.config.Status == nil {
+	if err != nil || status == nil {
 		return true, nil // another authority's, which no ledger of ours can hold
 	}
-	status, _, err := a.config.Status.StatusOf(ctx, signer, serial)
-	return status != pki.StatusRevoked, err
+	said, _, err := status.StatusOf(ctx, signer, serial)
+	return said != pki.StatusRevoked, err
 }
 
 // KeyBlocked reports whether a key was reported as compromised, as far as is known here: what another instance blocked is known two seconds

@@ -125,7 +125,7 @@ func (s *issuerService) GetIssuerBundle(ctx context.Context, m *signetv1.GetIssu
 		}
 		at = m.GetAt().AsTime()
 	}
-	pool, err := s.api.config.Authority.CertificatesInForce(ctx, s.api.config.Authority.Issuers())
+	pool, err := s.api.config.Authority.CertificatesInForce(ctx)
 	if err != nil {
 		return nil, err
 	}

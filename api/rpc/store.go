@@ -74,7 +74,7 @@ type ClientCertificates struct {
 
 // IssuerCertificates implements auth.Issuers.
 func (c ClientCertificates) IssuerCertificates(ctx context.Context) ([]*x509.Certificate, error) {
-	return c.Authority.CertificatesInForce(ctx, c.Authority.Issuers())
+	return c.Authority.CertificatesInForce(ctx)
 }
 
 // CertificateStatus implements auth.Status.

@@ -126,7 +126,7 @@ func (f *issuerFiles) set(issuers []ca.Issuer, paths map[string][]ca.Path) {
 // pathsOf finds the ways from every issuer to the roots, when the issuers or what was revoked of them changed. s.issuers.loading
 // is held.
 func (s *Server) pathsOf(ctx context.Context, issuers []ca.Issuer) (map[string][]ca.Path, error) {
-	pool, err := s.authority.CertificatesInForce(ctx, issuers)
+	pool, err := ca.CertificatesInForce(ctx, issuers, s.universe, s.store.BlockedKeys)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type certifier struct {
 
 // certifiers are the issuers below a root whose key is here, those that are believed first, and then the one that init made.
 func (a *Certificate) certifiers(ctx context.Context) (candidates []certifier, err error) {
-	known, err := a.config.Authority.CertificatesInForce(ctx, a.config.Authority.Issuers())
+	known, err := a.config.Authority.CertificatesInForce(ctx)
 	if err != nil {
 		return nil, err
 	}
