@@ -91,7 +91,7 @@ func (p *Publisher) compareImported(ctx context.Context, list *crl.List, head He
 			delete(revoked, entry.Serial)
 		}
 	}
-	if missing := missingFrom(list, maps.Keys(revoked), head.Expired); missing != nil {
+	if _, missing := missingFrom(list, maps.Keys(revoked), head.Expired); missing != nil {
 		return &DisagreementError{head, missing}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package crlserver
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -34,7 +33,7 @@ const missingShown = 10
 
 // Import publishes the complete list of an off-line issuer, made at a ceremony. It is refused unless the issuer signed
 // it, it is complete, current and newer than the one it replaces, and everything that the ledger has as revoked is on it, but for
-// what is expired: certificates that the caller knows to have expired, which then need not be on later lists either.
+// what is expired: revoked certificates that the caller knows to have expired, which then need not be on later lists either.
 // The grant must allow auth.ActionManage; a refusal of what a caller sent is in the audit log, as the import is.
 // Errors: KindDenied, KindInvalid (not a list), KindNotFound (no off-line issuer), KindRefused, KindConflict (number not
 // larger), KindUnavailable.
@@ -94,13 +93,13 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 		return Head{}, notLarger(number)
 	}
 	// RFC 5280, Section 3.3: an entry may leave the list once it was on one that was made after the end of its certificate.
-	expired = append(slices.Clone(served.Expired), expired...)
-	if missing := missingFrom(list, content.entries.Serials(), expired); missing != nil {
+	excused, missing := missingFrom(list, content.entries.Serials(), append(slices.Clone(served.Expired), expired...))
+	if missing != nil {
 		return Head{}, &pki.Error{Kind: pki.KindRefused, Op: op, Field: "crl", Err: missing,
 			Hint: "make the list again with every revoked certificate on it, or say which are not because they have expired: signet crl import --expired"}
 	}
 	h := headOf(due, list, number, der)
-	h.Expired = unlisted(list, expired)
+	h.Expired = excused
 	return h, nil
 }
 
@@ -206,24 +205,29 @@ func (p *Publisher) served(list List) (Head, bool) {
 	return head, ok
 }
 
-// missingFrom compares a list with what must be on it.
-func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial], expired []pki.Serial) error {
+// missingFrom compares a list with what must be on it: excused is what is not and was named as expired. What was named and is not revoked is
+// excused from nothing, as it may be revoked tomorrow. The error is a MissingError.
+func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial], expired []pki.Serial) (excused []pki.Serial, err error) {
 	missing := &MissingError{}
-	excused := make(map[pki.Serial]bool)
+	named := make(map[pki.Serial]bool)
 	for _, serial := range expired {
-		excused[serial] = true
+		named[serial] = true
 	}
 	for serial := range revoked {
-		if !excused[serial] && !onList(list, serial) {
+		switch {
+		case onList(list, serial):
+		case named[serial]:
+			excused = append(excused, serial)
+		default:
 			if missing.Count++; len(missing.Serials) < missingShown {
 				missing.Serials = append(missing.Serials, serial)
 			}
 		}
 	}
 	if missing.Count == 0 {
-		return nil
+		return excused, nil
 	}
-	return missing
+	return nil, missing
 }
 
 func onList(list *crl.List, serial pki.Serial) bool {
@@ -233,11 +237,4 @@ func onList(list *crl.List, serial pki.Serial) bool {
 	}
 	e, found := list.Lookup(octets, list.Issuer)
 	return found && e.Reason != pki.RemoveFromCRL
-}
-
-// unlisted returns the serials that are not on a list, each once, in order.
-func unlisted(list *crl.List, serials []pki.Serial) []pki.Serial {
-	serials = slices.DeleteFunc(slices.Clone(serials), func(s pki.Serial) bool { return onList(list, s) })
-	slices.SortFunc(serials, func(a, b pki.Serial) int { return bytes.Compare(a[:], b[:]) })
-	return slices.Compact(serials)
 }

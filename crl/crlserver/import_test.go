@@ -234,7 +234,7 @@ func TestCompareImported(t *testing.T) {
 }
 
 // What has expired may leave a list when its serial number is named (RFC 5280, Section 3.3), which is audited, and then need not be on later
-// lists, here and after a restart.
+// lists, here and after a restart. A name does not excuse what is revoked only afterwards.
 func TestImportWithoutExpired(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		a := newAuthority(t, s, "Off-line Root")
@@ -259,10 +259,10 @@ func TestImportWithoutExpired(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		zero, one, two := serial(epoch, 0), serial(epoch, 1), serial(epoch, 2)
+		zero, one, two, five := serial(epoch, 0), serial(epoch, 1), serial(epoch, 2), serial(epoch, 5)
 		_, err := bring(1, []pki.Serial{one}, 2, 3)
 		lacks("one of two is named", err, 0)
-		if _, err := bring(1, []pki.Serial{one, two, zero, one}, 2, 3); err != nil {
+		if _, err := bring(1, []pki.Serial{one, two, five, zero, one}, 2, 3); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.Compare(t.Context(), a.complete()); err != nil {
@@ -270,7 +270,7 @@ func TestImportWithoutExpired(t *testing.T) {
 		}
 		events := must(s.AuditEvents(t.Context(), audit.Filter{Action: "crl.import"}, 0, 100))
 		named := events[len(events)-1].Detail["expired"]
-		if !strings.Contains(named, zero.String()) || !strings.Contains(named, one.String()) || strings.Contains(named, two.String()) {
+		if !strings.Contains(named, zero.String()) || !strings.Contains(named, one.String()) || strings.Contains(named, two.String()) || strings.Contains(named, five.String()) {
 			t.Errorf("the audit log names %q", named)
 		}
 		p.stop()
@@ -284,5 +284,8 @@ func TestImportWithoutExpired(t *testing.T) {
 		if err := p.Compare(t.Context(), a.complete()); err != nil {
 			t.Error(err)
 		}
+		p.await(t, a.revoke(t, 5))
+		_, err = bring(3, nil, 0, 2, 3)
+		lacks("what was revoked after it was named", err, 5)
 	})
 }
