@@ -17,8 +17,9 @@ var errNoDecision = errors.New("handshake: no decision was made")
 // nobody verified would prove nothing.
 var ErrInsecureSkipVerify = errors.New("handshake: InsecureSkipVerify is set: there is no verified chain to check; trust an authority of your own with RootCAs")
 
-// ErrNoVerifiedChain is returned by Track for a connection of which it cannot be told what certificates it rests on.
-var ErrNoVerifiedChain = errors.New("handshake: no verified chain is known of this connection, so it cannot be tracked: complete the handshake first, and with an Override put a Guard under it (WrapClientConn)")
+// ErrNoVerifiedChain is returned by Track for a connection of which it cannot be told what certificates it rests on: also of one
+// whose peer no trusted root leads to and an Override accepted.
+var ErrNoVerifiedChain = errors.New("handshake: no verified chain is known of this connection, so it cannot be tracked: complete the handshake first, and with an Override put a Guard under it (WrapClientConn); a peer that the Override accepted untrusted has none")
 
 // RevokedError says that a certificate of the chain is revoked, or was never issued by the authority it names.
 type RevokedError struct {

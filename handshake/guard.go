@@ -55,8 +55,8 @@ func (g *Guard) found(tracker *Checker) func(*Result, tls.ConnectionState) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.result = r
-		if tracker != nil && !g.closed && g.stop == nil && r.Err() == nil && len(r.Chain) >= 2 {
-			g.stop = tracker.track(g.Conn, r.Chain, state.PeerCertificates, r)
+		if tracker != nil && !g.closed && g.stop == nil && r.Err() == nil {
+			g.stop = tracker.track(g.Conn, tracker.acceptedChain(r, state), state.PeerCertificates, r)
 		}
 	}
 }

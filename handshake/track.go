@@ -19,7 +19,7 @@ import (
 // call it when the connection is closed. Connections over a Guard are tracked already; one that is tracked twice is closed by whichever learns first.
 // A certificate that many connections rest on is asked about once a poll, and all of them are closed but those that would have been accepted
 // nevertheless (ReportOnly, or an Override that accepted it revoked). It is ErrNoVerifiedChain if it cannot be told what the connection
-// rests on: with an Override only a Guard knows.
+// rests on: with an Override only a Guard knows, and of a peer that an Override accepted untrusted nobody does.
 func (c *Checker) Track(conn *tls.Conn) (stop func(), err error) {
 	state := conn.ConnectionState()
 	var result *Result
@@ -52,6 +52,8 @@ func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, res
 // is known to be revoked, since that is the one that was accepted. What a peer sent is none: nobody says that one of it issued the next.
 func (c *Checker) acceptedChain(result *Result, state tls.ConnectionState) []*x509.Certificate {
 	switch {
+	case result != nil && result.Trust != nil && len(result.Certificates) == 0:
+		return nil // as it was presented: an Override took it without a chain
 	case result != nil:
 		return result.Chain
 	case len(state.VerifiedChains) == 0:

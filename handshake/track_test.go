@@ -623,7 +623,9 @@ func TestTrackAsksNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	checker.Track(conn)
+	if _, err := checker.Track(conn); err != nil {
+		t.Fatal(err)
+	}
 	leaf.Revoke(1)
 	checker.Recheck(t.Context())
 	before := p.Hits("/root.ocsp")
@@ -642,7 +644,9 @@ func TestTrackListsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	checker.Track(conn)
+	if _, err := checker.Track(conn); err != nil {
+		t.Fatal(err)
+	}
 	checker.Recheck(t.Context())
 	if lists, answers := p.Hits("/root.crl"), p.Hits("/root.ocsp"); lists != 1 || answers != 0 {
 		t.Errorf("the list was asked for %d times, the responder %d times", lists, answers)
@@ -664,24 +668,18 @@ func TestTrackUnderAGuard(t *testing.T) {
 	}{
 		"accepted although revoked":                    {drawing: "root -> int -> leaf revoked", lives: true},
 		"accepted although revoked, and another later": {drawing: "root -> int -> leaf revoked", later: "int"},
-		"accepted although nobody trusts it":           {drawing: "elsewhere -> int -> leaf; root -> trusted", lives: true},
-		"and revoked later":                            {drawing: "elsewhere -> int -> leaf; root -> trusted", later: "leaf"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := handshaketest.New(t, test.drawing)
-			leaf, trusted := p.Cert("leaf"), p.Cert("leaf")
-			if p.Has("trusted") {
-				trusted = p.Cert("trusted")
-			}
-			checker := p.Checker(func(c *handshake.Config) {
-				c.Override = func(*handshake.Result) handshake.Answer { return handshake.AcceptRevokedCertificate }
-			})
-			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(trusted)}).Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, nil)))
+			leaf, checker := p.Cert("leaf"), acceptingAll(p)
+			conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf)}).Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			checker.Track(conn)
+			if _, err := checker.Track(conn); err != nil {
+				t.Fatal(err)
+			}
 			if test.later != "" {
 				p.Cert(test.later).Revoke(1)
 				p.Advance(25 * time.Hour)
@@ -695,6 +693,77 @@ func TestTrackUnderAGuard(t *testing.T) {
 				t.Errorf("the connection was cut off: %v", err)
 			}
 		})
+	}
+}
+
+// acceptingAll is a Checker whose Override accepts whatever it is asked about.
+func acceptingAll(p *handshaketest.PKI) *handshake.Checker {
+	return p.Checker(func(c *handshake.Config) {
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.AcceptRevokedCertificate }
+	})
+}
+
+// TestTrackUntrusted: of a peer that an Override accepted untrusted nobody asks, by hand or by itself: its certificates say what it likes.
+func TestTrackUntrusted(t *testing.T) {
+	p := handshaketest.New(t, "elsewhere -> int -> leaf revoked; root -> trusted")
+	checker := acceptingAll(p)
+	dialer := handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert("trusted")), Track: true}
+	conn, _, err := dialer.Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(p.Cert("leaf"), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := checker.Track(conn); !errors.Is(err, handshake.ErrNoVerifiedChain) {
+		t.Errorf("tracked by hand: %v", err)
+	}
+	checker.Recheck(t.Context())
+	for _, path := range []string{"/elsewhere.crl", "/elsewhere.ocsp", "/int.crl", "/int.ocsp"} {
+		if hits := p.Hits(path); hits != 0 {
+			t.Errorf("%s was asked for %d times", path, hits)
+		}
+	}
+	if err := handshaketest.Echo(conn); err != nil {
+		t.Errorf("the connection was cut off: %v", err)
+	}
+}
+
+// TestTrackUntrustedPoison: a stranger that an Override accepts shows a certificate with the serial and the issuer's name of another's, the
+// real certificate of that issuer, and one of its own in that name, which signs a list. Nothing is learned from it about the real certificate.
+func TestTrackUntrustedPoison(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia; root -> trusted; int -> stranger")
+	leaf, key := p.Cert("leaf"), p.Cert("stranger").Key
+	forge := func(template, parent *x509.Certificate) *x509.Certificate {
+		template.NotBefore, template.NotAfter = leaf.NotBefore, leaf.NotAfter
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return forged
+	}
+	own := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: p.Cert("int").Subject, BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCRLSign | x509.KeyUsageCertSign,
+	}
+	own = forge(own, own)
+	forged := forge(&x509.Certificate{SerialNumber: leaf.SerialNumber, DNSNames: leaf.DNSNames, CRLDistributionPoints: []string{p.URL + "/poison.crl"}}, own)
+	p.Replace("/poison.crl", handshaketest.Bytes(p.Cert("int").CRL(handshaketest.CRL{
+		Signer: &handshaketest.Cert{Certificate: own, Key: key}, Only: []handshaketest.Revocation{{Serial: leaf.SerialNumber, At: leaf.NotBefore, Reason: 1}},
+	})))
+	config := p.ServerConfig(leaf, nil)
+	config.Certificates = []tls.Certificate{{Certificate: [][]byte{forged.Raw, p.Cert("int").Raw, own.Raw}, PrivateKey: key}}
+	checker := acceptingAll(p)
+	conn, _, err := (&handshake.Dialer{Checker: checker, TLS: p.ClientConfig(p.Cert("trusted")), Track: true}).Dial(t.Context(), "tcp", p.Listen(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	checker.Recheck(t.Context())
+	result, err := checker.Check(t.Context(), leaf.Chain(), nil)
+	if err != nil || result.Decision() != handshake.Accepted {
+		t.Errorf("the real certificate: %v, %v", result, err)
 	}
 }
 
