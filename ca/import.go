@@ -146,6 +146,9 @@ func (a *Authority) BeginAdoption(ctx context.Context, grant auth.Grant, adoptio
 		ID: hash.Issuer(), Label: adoption.Label, KeyURI: keyURI, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
 		Foreign: true, BaseURL: adoption.BaseURL, CreatedAt: a.config.Now().UTC().Truncate(time.Microsecond),
 	}
+	if err := a.issuers.load(ctx); err != nil { // it may have begun at another instance
+		return Issuer{}, err
+	}
 	if begun, err := a.issuers.find(issuer.ID); err == nil && begun.unfinished() && begun.Label == issuer.Label && begun.KeyURI == keyURI &&
 		begun.BaseURL == issuer.BaseURL && bytes.Equal(begun.Subject, issuer.Subject) {
 		return begun, nil

@@ -65,7 +65,7 @@ func (c *Client) ReloadProfiles(ctx context.Context) (*Reloaded, error) {
 	return &Reloaded{answer{a}, int(a.GetCount()), a.GetDigest(), a.GetDigestBefore(), profileInstances(a.GetInstances())}, nil
 }
 
-// Profiles lists the profiles that the caller may issue under.
+// Profiles lists the profiles that the caller may issue under, for administrators all of them.
 func (c *Client) Profiles(ctx context.Context) ([]Profile, error) {
 	a, err := invoke(ctx, c, "list profiles", c.certificates.ListProfiles, new(signetv1.ListProfilesRequest))
 	if err != nil {

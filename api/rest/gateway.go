@@ -32,8 +32,7 @@ type Services interface {
 	Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error
 }
 
-// The bounds of a body, in octets. Only the plan of a mass revocation, which may list serials, is a large request; the
-// bulk interface bounds each line. A stranger's message is kept before anybody is known to answer for it.
+// The bounds of a body, in octets. Large are the plan of a mass revocation, which may list serials, and whatever brings a CRL; the bulk interface bounds each line. A stranger's message is kept before anybody is known to answer for it.
 const (
 	maxHealth    = 4 << 10
 	maxStranger  = 128 << 10
@@ -113,7 +112,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method == http.MethodPost && r.URL.Path != "/v1/certificates:issue" {
 		most, patience := int64(maxBody), g.bodyTime
-		if r.URL.Path == "/v1/jobs" {
+		if r.URL.Path == "/v1/jobs" || r.URL.Path == "/v1/issuers:adopt" || strings.HasSuffix(r.URL.Path, "/crl:import") {
 			most = maxLargeBody
 		}
 		method := "POST " + r.URL.Path // for the log: which method it is, the multiplexer finds out

@@ -2,7 +2,10 @@ package rest_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 
 	"signet.example/signet/api/client"
@@ -34,6 +37,20 @@ func TestTooLargeOverGRPC(t *testing.T) {
 		if _, err := c.Issue(t.Context(), client.IssueRequest{CSR: good, Profile: "server", Identifiers: []string{"a.example"}}); err != nil {
 			t.Errorf("after %s: %v", what, err)
 		}
+	}
+
+	// What brings a list is longer: it is read, and is none.
+	admin := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	adoption := client.Adoption{Label: "old", KeyURI: "memory:old", BaseURL: "http://pki.test", PEM: pemText(t, "CERTIFICATE", h.root.Certificates[0].DER, nil), CRL: bytes.Repeat([]byte{0x30}, 5<<20)}
+	if _, err := h.grpc(admin, nil).AdoptIssuer(t.Context(), adoption); pki.KindOf(err) != pki.KindFailedPrecondition {
+		t.Errorf("a long list at an adoption: %v", err) // this server publishes none
+	}
+	body, err := json.Marshal(map[string]any{"label": "old", "keyUri": "memory:old", "baseUrl": "http://pki.test", "pem": adoption.PEM, "crl": adoption.CRL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := h.rest(admin, nil, http.MethodPost, "/v1/issuers:adopt", string(body)); a.Status != http.StatusConflict || !strings.Contains(a.Text, "publishes no CRLs") {
+		t.Errorf("a long list at an adoption over REST: %d %s", a.Status, a.Text)
 	}
 
 	stream, err := c.IssueBatch(t.Context())

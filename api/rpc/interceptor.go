@@ -38,7 +38,7 @@ const strangersArriving = 512
 var open = map[string]bool{healthv1.Health_Check_FullMethodName: true, "/signet.v1.CertificateService/RenewCertificate": true}
 
 // large are the methods that take more than maxRequest.
-var large = map[string]bool{"/signet.v1.JobService/PlanJob": true}
+var large = map[string]bool{"/signet.v1.JobService/PlanJob": true, "/signet.v1.IssuerService/AdoptIssuer": true, "/signet.v1.IssuerService/ImportCrl": true}
 
 // slow are the methods that may take longer than Config.Timeout: they read everything.
 var slow = map[string]time.Duration{"/signet.v1.AuditService/VerifyAuditLog": 10 * time.Minute}

@@ -50,7 +50,7 @@ func (p *Publisher) publish(ctx context.Context, l *lane, c contender) {
 			err = (&pki.Error{Kind: pki.KindInternal, Op: "check revocation list", Err: err}).
 				WithHint("what is published is served on; keep the database and the log, and report it: this is a bug or damage")
 		}
-		state.failure, state.failAt = err, now
+		state.failure = err
 		state.failures++
 		state.earliest = now.Add(min(failureMax, 100*time.Millisecond<<min(state.failures, 10)))
 		if ctx.Err() != nil { // this process ends; another one publishes, or the next

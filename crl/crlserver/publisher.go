@@ -153,7 +153,6 @@ type seriesState struct {
 	due      time.Time // since when a run is due and has not begun; zero: none is
 	failures int       // in a row
 	failure  error
-	failAt   time.Time
 
 	seen [KindDelta + 1]crl.Seen // by kind of list; of the publication that runs
 }

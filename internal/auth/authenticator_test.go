@@ -350,7 +350,6 @@ func TestClientCertificate(t *testing.T) {
 	wantUnauthenticated(t, "remembered, and its credential has ended", p, err, "expired at")
 }
 
-// Only what signs itself is an anchor: an authority whose root is not known certifies nobody.
 // TestStrangerIsRemembered: whoever is refused has its signatures verified once a second, however often it calls; and is let in at once
 // when its credential is made.
 func TestStrangerIsRemembered(t *testing.T) {
@@ -375,6 +374,7 @@ func TestStrangerIsRemembered(t *testing.T) {
 	}
 }
 
+// Only what signs itself is an anchor: an authority whose root is not known certifies nobody.
 func TestAnchors(t *testing.T) {
 	h := newHouse(t)
 	h.bind(t, auth.Spec{Name: "agent", Role: auth.RoleRequester, Issuer: h.ca.id(), Identifier: pki.Identifier{Type: pki.DNS, Value: "agent.example"}})

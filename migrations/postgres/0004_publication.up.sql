@@ -65,7 +65,7 @@ BEGIN
 	PERFORM set_config('synchronous_commit', 'off', true);
 	INSERT INTO publication_series AS s (issuer, epoch, block, number, owner, lease_until)
 		SELECT p_issuer, p_epoch, p_block, r.count * 4294967296 + 1, p_owner, clock_timestamp() + p_lease * interval '1 microsecond' FROM restores r
-	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = s.number + 1, owner = p_owner, lease_until = excluded.lease_until
+	ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = greatest(s.number + 1, excluded.number), owner = p_owner, lease_until = excluded.lease_until
 		WHERE s.owner = p_owner OR s.lease_until <= clock_timestamp() OR signet_silent(s.owner)
 	RETURNING number INTO v_number;
 	-- A later statement, so that it sees what was published while this one waited for the row.

@@ -33,7 +33,7 @@ func (s *Store) BeginPublication(ctx context.Context, series crlserver.Series, o
 		err := tx.QueryRowContext(ctx, `INSERT INTO publication_series (issuer, epoch, block, number, owner, lease_until)
 			SELECT ?1, ?2, ?3, count * 4294967296 + 1, ?4, ?5 FROM restores
 			WHERE NOT EXISTS (SELECT 1 FROM publications WHERE issuer = ?1 AND epoch = ?2 AND block = ?3 AND number > ?7)
-			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = number + 1, owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
+			ON CONFLICT (issuer, epoch, block) DO UPDATE SET number = max(number + 1, excluded.number), owner = ?4, lease_until = ?5 WHERE owner = ?4 OR lease_until <= ?6
 				OR (SELECT max(at) FROM heartbeats WHERE instance = owner) < ?8
 			RETURNING number`, series.Issuer[:], epoch, block, owner[:], now.Add(lease).UnixMicro(), now.UnixMicro(), int64(seen), now.Add(-silence).UnixMicro()).Scan(&number)
 		if err == sql.ErrNoRows {

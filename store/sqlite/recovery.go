@@ -31,9 +31,9 @@ func (s *Store) Advance(ctx context.Context, actor string, events []audit.Event)
 				[]any{store.LostIndices, at}},
 			{`UPDATE epochs SET next_idx = (next_idx / ?1 + 1) * ?1`, []any{store.LostIndices}},
 			{`UPDATE approvals SET expires_at = ? WHERE state IN (1, 2)`, []any{now.UnixMicro()}}, // the lost copy may have decided them
-			{`UPDATE publication_series SET number = number + ?1, published = published + ?1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, []any{store.LostSequences}},
+			{`UPDATE publication_series SET number = number + ?1, published = published + ?1 WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '' OR state = 0 AND signed_outside)`, []any{store.LostSequences}},
 			// They carry old numbers; the next ones are complete lists. An off-line issuer's number is its ceremony's to give.
-			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '')`, nil},
+			{`DELETE FROM publications WHERE issuer NOT IN (SELECT id FROM issuers WHERE key_uri = '' OR state = 0 AND signed_outside)`, nil},
 		}
 		for _, step := range steps {
 			if _, err := tx.ExecContext(ctx, step.statement, step.args...); err != nil {

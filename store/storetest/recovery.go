@@ -173,6 +173,24 @@ func testRecovery(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Errorf("a witness after the largest number: %+v, %v", now, err)
 		}
 	})
+	t.Run("the last list of a CA that is being adopted stays, and ours go on above what a lost copy published", func(t *testing.T) {
+		s := begin(t)
+		old := ca.Issuer{ID: pki.IssuerID{8}, Label: "old", KeyURI: "softkey:old", Foreign: true, Subject: []byte{0x30, 1, 8}, SPKI: []byte{0x30, 2, 5, 8}, KeyHash: pki.KeyHash{8}, BaseURL: "http://pki.example", CreatedAt: at}
+		if err := s.CreateIssuer(t.Context(), old, event); err != nil {
+			t.Fatal(err)
+		}
+		h := crlserver.Head{List: crlserver.List{Series: crlserver.Series{Issuer: old.ID}, Kind: crlserver.KindComplete}, Number: 5000, ThisUpdate: at, NextUpdate: at.AddDate(1, 0, 0), Size: 2}
+		if err := s.ImportPublication(t.Context(), h, []byte{0x30, 0}, event); err != nil {
+			t.Fatal(err)
+		}
+		advance(t, s)
+		if heads, _, err := s.PublicationHeads(t.Context(), time.Time{}); err != nil || len(heads) != 1 || heads[0].Number != 5000 {
+			t.Errorf("after a restore: %+v, %v", heads, err)
+		}
+		if n, ok, err := s.BeginPublication(t.Context(), h.List.Series, revocation.InstanceID{1}, 5000, time.Minute); err != nil || !ok || n <= store.LostSequences {
+			t.Errorf("the first of ours is number %d, %t, %v", n, ok, err)
+		}
+	})
 	t.Run("is audited in the same transaction", func(t *testing.T) {
 		s := begin(t)
 		advance(t, s)
