@@ -187,9 +187,10 @@ func (h *heldList) due(at time.Time) bool {
 }
 
 // admit takes a list into memory if it counts for the certificate at hand: signed by somebody who may, about its issuer,
-// in scope. Whoever sits on the path of a plain HTTP fetch can offer any bytes, and another genuine list too.
+// in scope. Whoever sits on the path of a plain HTTP fetch can offer any bytes, and another genuine list too: where only a pointer to
+// deltas leads, a complete list would keep the deltas away for as long as it lives.
 func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
-	if h.list.Delta && !leadsTo(target, h.location) {
+	if !leadsTo(target, h.location) && (h.list.Delta || !h.configured) {
 		return c.admitDelta(h, s)
 	}
 	if rejection := c.rejection(s, target, h); rejection != nil {
@@ -271,6 +272,9 @@ func (l *lists) sponsorOf(location string, at time.Time) *subject {
 
 // admitDelta takes a delta that is signed; whether it fits a complete list shows when they are judged together.
 func (c *Checker) admitDelta(h *heldList, s *subject) error {
+	if !h.list.Delta {
+		return errors.New("a complete list came where a delta is to be had")
+	}
 	err := errors.New("nobody at hand may sign this delta")
 	for _, signer := range c.rules(s, []*heldList{h}).Signers(h.list) {
 		if err = h.list.Verify(signer); err == nil {

@@ -660,6 +660,24 @@ func TestTrackListsFirst(t *testing.T) {
 	}
 }
 
+// TestTrackDeltaSwapped: somebody on the way answers the question for a delta with the genuine complete list. The delta that comes afterwards
+// is taken in all the same.
+func TestTrackDeltaSwapped(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf noaia")
+	leaf, int, checker := p.Cert("leaf"), p.Cert("int"), p.Checker(nil)
+	complete := handshaketest.Bytes(int.CRL(handshaketest.CRL{Number: 5, Extensions: handshaketest.Extensions(handshaketest.Freshest(p.URL + "/int-delta.crl"))}))
+	p.Replace("/int.crl", complete)
+	p.Replace("/int-delta.crl", complete)
+	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+	checker.Recheck(t.Context())
+	leaf.Revoke(1)
+	p.Replace("/int-delta.crl", handshaketest.Bytes(int.CRL(handshaketest.CRL{Number: 6, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))})))
+	checker.Recheck(t.Context())
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+}
+
 // TestTrackUnderAGuard: a connection of a Dialer, tracked by hand, is watched for what its Override was not asked about.
 func TestTrackUnderAGuard(t *testing.T) {
 	for name, test := range map[string]struct {
