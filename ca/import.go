@@ -174,6 +174,16 @@ func (a *Authority) FinishAdoption(ctx context.Context, grant auth.Grant, issuer
 // unfinished reports whether the issuer's adoption began and did not end: everything else that is pending never signed elsewhere.
 func (i *Issuer) unfinished() bool { return i.Foreign && i.State == IssuerPending }
 
+// refuseUnfinished refuses to give an issuer a certificate, and with it a beginning, in place of FinishAdoption: what it revoked before may
+// not be in the ledger.
+func refuseUnfinished(op, field string, issuer Issuer) error {
+	if !issuer.unfinished() {
+		return nil
+	}
+	return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s was to be adopted, and that did not end: what it revoked before may not be here", issuer.Label).
+		InField(field).WithHint("say again what was said then: signet issuer adopt")
+}
+
 // profileLike is a built-in profile narrowed to what an issuer's certificate says of itself already.
 func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, error) {
 	p, err := a.config.Profiles.Get(name)
@@ -231,9 +241,8 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 			return issuer, nil
 		}
 	}
-	if issuer.unfinished() {
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s was to be adopted, and that did not end: what it revoked before may not be here", issuer.Label).
-			InField("certificate").WithHint("say again what was said then: signet issuer adopt")
+	if err := refuseUnfinished(op, "certificate", issuer); err != nil {
+		return Issuer{}, err
 	}
 	chosen := issuer.State == IssuerPending
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})

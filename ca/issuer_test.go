@@ -888,6 +888,13 @@ func TestAnAdoptionGoesOn(t *testing.T) {
 	}
 	_, err = w.ImportIssuerCertificate(t.Context(), w.manage(), der, nil)
 	wantError(t, err, pki.KindFailedPrecondition, "certificate")
+	_, err = w.CrossSign(t.Context(), w.manage(), begun.ID, w.root.ID, 0)
+	wantError(t, err, pki.KindFailedPrecondition, "issuer")
+	for _, created := range []ca.NewIssuer{{}, {Parent: w.root.ID}, {Offline: true}} {
+		created.Label, created.Subject, created.BaseURL = "old", ca.Subject{CommonName: "Old CA"}, "http://pki.test"
+		_, err = w.CreateIssuer(t.Context(), w.manage(), created)
+		wantError(t, err, pki.KindConflict, "label")
+	}
 	for what, other := range map[string]ca.Adoption{
 		"label": {Label: "older", KeyURI: "memory:old", BaseURL: "http://pki.test", DER: der}, "URL": {Label: "old", KeyURI: "memory:old", BaseURL: "http://other.test", DER: der},
 		"key": {Label: "old", BaseURL: "http://pki.test", DER: der},

@@ -289,7 +289,7 @@ func checkBaseURL(op, baseURL string) error {
 func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject) (Issuer, error) {
 	const op = "create issuer"
 	for _, known := range a.issuers.list() {
-		if known.Label == n.Label && known.State == IssuerPending && bytes.Equal(known.Subject, name.der) {
+		if known.Label == n.Label && known.State == IssuerPending && !known.Foreign && bytes.Equal(known.Subject, name.der) {
 			if known.Succeeds != n.Succeeds {
 				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
 					WithHint("signet issuer show %s says whom it succeeds; say the same again, or choose another label and name", n.Label)
@@ -355,6 +355,9 @@ func (a *Authority) issuerKeyFor(ctx context.Context, n NewIssuer) (*keys.Key, e
 
 // certify has the parent sign the issuer's key, through the pipeline like every certificate.
 func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, parent Issuer, p *profile.Profile, lifetime time.Duration, chosen bool) (Issuer, error) {
+	if err := refuseUnfinished("certify issuer", "issuer", issuer); err != nil {
+		return Issuer{}, err
+	}
 	signing, err := a.issuers.open(ctx, parent)
 	if err != nil {
 		return Issuer{}, err
