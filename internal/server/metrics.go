@@ -23,17 +23,17 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // metrics are in the order of the help page.
 var metrics = struct {
-	ledger, lag, age, disagreements, fallenBack     *prometheus.Desc
-	clockSkew                                       *prometheus.Desc
-	ocspReplies, ocspSigned, ocspKept, ocspWaiting  *prometheus.Desc
-	crlNext, crlCount, crlEntries, crlSize, crlFail *prometheus.Desc
-	delegateEnd, issuerEnd, ceremonyDue             *prometheus.Desc
-	requestsOpen, requestsOldest                    *prometheus.Desc
-	jobs, jobSelected, jobDone, jobRemaining        *prometheus.Desc
-	profilesRefused                                 *prometheus.Desc
-	keyUses, keyFailures, keyRefused                *prometheus.Desc
-	keyWait, keySign                                *prometheus.Desc
-	keyQueue, keyHanging, keyAbandoned, keyFailing  *prometheus.Desc
+	ledger, lag, age, disagreements, fallenBack                *prometheus.Desc
+	clockSkew                                                  *prometheus.Desc
+	ocspReplies, ocspSigned, ocspFailed, ocspKept, ocspWaiting *prometheus.Desc
+	crlNext, crlCount, crlEntries, crlSize, crlFail            *prometheus.Desc
+	delegateEnd, issuerEnd, ceremonyDue                        *prometheus.Desc
+	requestsOpen, requestsOldest                               *prometheus.Desc
+	jobs, jobSelected, jobDone, jobRemaining                   *prometheus.Desc
+	profilesRefused                                            *prometheus.Desc
+	keyUses, keyFailures, keyRefused                           *prometheus.Desc
+	keyWait, keySign                                           *prometheus.Desc
+	keyQueue, keyHanging, keyAbandoned, keyFailing             *prometheus.Desc
 }{
 	ledger:          describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
 	lag:             describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
@@ -43,6 +43,7 @@ var metrics = struct {
 	clockSkew:       describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
 	ocspReplies:     describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
 	ocspSigned:      describe("ocsp_signatures_total", "Responses signed."),
+	ocspFailed:      describe("ocsp_failures_total", "What went wrong behind replies: a signature; a question that only the database could answer; a change of the ledger that could not be read, after which answers stay right and cost more.", "what"),
 	ocspKept:        describe("ocsp_kept_responses", "Signed responses in memory."),
 	ocspWaiting:     describe("ocsp_waiting", "Requests that wait for a signature."),
 	crlNext:         describe("crl_next_update_seconds", "Seconds until nextUpdate of a list, of the shards of a week the first; negative: it is stale. None once the last list of a week was made.", "list"),
@@ -102,6 +103,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		count(metrics.ocspReplies, n, status)
 	}
 	count(metrics.ocspSigned, ocsp.Signed)
+	for what, n := range map[string]uint64{"signature": ocsp.Failed, "database": ocsp.Unavailable, "ledger": ocsp.Lost} {
+		count(metrics.ocspFailed, n, what)
+	}
 	gauge(metrics.ocspKept, float64(ocsp.Answers))
 	gauge(metrics.ocspWaiting, float64(ocsp.Waiting))
 
