@@ -127,7 +127,7 @@ func (f *trustFlags) strangersList(issuers []*x509.Certificate) error {
 	for _, source := range f.CRL {
 		if issuer := issuerOfFile(source); issuer != nil && !isNamed(issuer, issuers) {
 			return pki.Errorf(pki.KindInvalid, "read CRL", "the issuer of %s is none of the certificates of --client-ca and --cert, so the list would not be looked at", source).
-				WithHint("add the certificate of its issuer to a file of --client-ca or of --cert")
+				WithHint("add the certificate of its issuer to the file of --cert, behind the chain; in --client-ca it would be trusted, and not looked at itself")
 		}
 	}
 	return nil

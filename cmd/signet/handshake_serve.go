@@ -44,7 +44,8 @@ type handshakeServeCmd struct {
 
 func (handshakeServeCmd) Help() string {
 	return `Whoever connects gets a page that says who it is taken for and what was negotiated; with Accept: application/json the same for programs.
-Clients' certificates are looked at like servers' are by connect, revocation included.
+Clients' certificates are looked at like servers' are by connect, revocation included. A file of --crl whose issuer is neither in --client-ca nor in the
+file of --cert is refused, since it would not be looked at.
 
 Examples:
   signet handshake serve --cert app.pem --key app.key
