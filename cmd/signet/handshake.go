@@ -84,17 +84,20 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 	if err != nil {
 		return cfg, err
 	}
+	names := make(map[string][]byte) // a list may have many megabytes: each is read once
+	for _, source := range lists {
+		names[source] = issuerOfFile(source)
+	}
 	for _, c := range issuers {
-		own := slices.DeleteFunc(slices.Clone(lists), func(source string) bool { return ofAnother(source, c, issuers) })
+		own := slices.DeleteFunc(slices.Clone(lists), func(source string) bool { return ofAnother(names[source], c, issuers) })
 		cfg.Issuers = append(cfg.Issuers, handshake.Issuer{Certificate: c, CRLs: own, OCSP: f.OCSP})
 	}
 	return cfg, nil
 }
 
-// ofAnother reports whether a source is a CRL in a file whose issuer is another one of issuers than c. What is fetched, indirect
+// ofAnother reports whether the issuer of a CRL in a file (issuerOfFile) is another one of issuers than c. What is fetched, indirect
 // lists, and those of issuers that are not known here are for all.
-func ofAnother(source string, c *x509.Certificate, issuers []*x509.Certificate) bool {
-	issuer := issuerOfFile(source)
+func ofAnother(issuer []byte, c *x509.Certificate, issuers []*x509.Certificate) bool {
 	return issuer != nil && !crl.SameName(issuer, c.RawSubject) && isNamed(issuer, issuers)
 }
 
