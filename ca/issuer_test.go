@@ -875,7 +875,8 @@ func TestAnAdoptionGoesOn(t *testing.T) {
 	w := newTownWith(t, testdb.SQLite(t), ring)
 	signer := newKey(t)
 	ring.opened["memory:old"] = &keys.Key{Signer: signer, URI: "memory:old", Secret: pki.SerialSecret{1}}
-	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Old CA"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),
+	name := []byte("\x30\x11\x31\x0f\x30\x0d\x06\x03\x55\x04\x03\x0c\x06Old CA") // CN=Old CA, as it is encoded here
+	template := &x509.Certificate{SerialNumber: big.NewInt(5), RawSubject: name, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{7, 7}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
 	if err != nil {
