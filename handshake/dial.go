@@ -14,8 +14,8 @@ import (
 const maxChains = 8
 
 // WrapClient returns a copy of a client's tls.Config (nil means a zero one: the system's roots) whose handshakes fail
-// unless the Checker accepts the server's chain. A VerifyConnection of the original is kept and runs first, except for a peer that is not
-// trusted: for that one it runs after the Override has accepted it, and sees no verified chain.
+// unless the Checker accepts the server's chain. A VerifyConnection of the original is kept and runs first, except for a peer whose
+// chain does not verify: for that one it runs after the Override has accepted it, and sees no verified chain.
 //
 // The hook is VerifyConnection, never VerifyPeerCertificate: crypto/tls skips the latter on resumed sessions. It has no
 // context, so Config.Budget bounds it.
@@ -97,9 +97,12 @@ func (h *hook) verify(state tls.ConnectionState) error {
 	r := h.checker.judgeConnection(h.ctx, state, name, untrusted)
 	if untrusted != nil && r.Err() == nil { // crypto/tls shows the hook nobody it has not verified; the Override said yes
 		if err := h.callInner(state); err != nil {
+			r.decision = Refused
+			h.checker.observe(r)
 			return err
 		}
 	}
+	h.checker.observe(r)
 	h.checker.sessions.note(name, r, h.checker.config.MaxAge)
 	if h.found != nil {
 		h.found(r, state)
@@ -142,7 +145,6 @@ func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState
 		c.decide(result)
 	}
 	c.override(result)
-	c.observe(result)
 	return result
 }
 

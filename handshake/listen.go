@@ -14,7 +14,7 @@ var ErrUnverifiedClients = errors.New("handshake: ClientAuth asks for certificat
 
 // WrapServer returns a copy of a server's tls.Config whose handshakes fail unless the Checker accepts the chain of the
 // client, if it shows one; ClientAuth says whether it must. Hooks of the original are kept and run first (but see WrapClient for a peer
-// that is not trusted), and what its GetConfigForClient returns is wrapped as well. Connections over a Guard are tracked.
+// whose chain does not verify), and what its GetConfigForClient returns is wrapped as well. Connections over a Guard are tracked.
 //
 // A client learns of a refusal with its first read only, since in TLS 1.3 it is done before the server has looked at
 // its certificate.

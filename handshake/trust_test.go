@@ -229,6 +229,11 @@ func TestInnerHookUntrusted(t *testing.T) {
 	for _, answer := range []handshake.Answer{handshake.Refuse, handshake.Accept} {
 		asked, called := 0, 0
 		checker := p.Checker(func(c *handshake.Config) {
+			c.Observe = func(r *handshake.Result) {
+				if r.Decision() != handshake.Refused || r.Err() == nil {
+					t.Errorf("answer %d: it is observed as %s, %v", answer, r.Decision(), r.Err())
+				}
+			}
 			c.Override = func(*handshake.Result) handshake.Answer {
 				if called > 0 {
 					t.Error("the hook ran before anybody was asked")
@@ -260,6 +265,9 @@ func TestInnerHookUntrusted(t *testing.T) {
 		}
 		if accepted := answer == handshake.Accept; err == nil || asked != 1 || (called == 1) != accepted {
 			t.Errorf("a client, answer %d: asked %d times, called %d times, %v", answer, asked, called, err)
+		}
+		if counts := checker.Counts(); counts[handshake.Refused] != 2 || counts[handshake.AcceptedOverridden] != 0 {
+			t.Errorf("answer %d: counted %v", answer, counts)
 		}
 	}
 }
