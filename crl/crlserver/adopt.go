@@ -151,6 +151,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		if err := l.turn.take(ctx); err != nil {
 			return err
 		}
+		began := p.config.Now()
 		document, err := c.template.Assemble(c.entries, c.head.Signature)
 		same := err == nil && document.Sum() == c.head.Sum
 		p.charge(costOf(c.head.Size))
@@ -166,7 +167,7 @@ func (p *Publisher) adoptWaiting(ctx context.Context, l *lane) error {
 		case pki.KindOf(err) == pki.KindUnavailable: // it stays among those that wait
 			p.config.Log.Warn("cannot read a list that others made", "list", c.head.List.String(), "number", c.head.Number, "error", err)
 		default:
-			p.abandon(c.head, err)
+			p.abandon(c.head, began, err)
 		}
 	}
 	return nil
@@ -190,12 +191,12 @@ type abandoned struct {
 	Head
 	cause pki.Kind      // why
 	pause time.Duration // until it is tried once more; doubles from abandonRest to abandonMax
-	at    time.Time     // when it was tried last
+	at    time.Time     // when it was tried last: the beginning of that
 }
 
 // abandon gives up a head that cannot be served, and says so unless it was said of this list before. The list counts as never published,
-// so whoever has the key makes it anew.
-func (p *Publisher) abandon(h Head, cause error) {
+// so whoever has the key makes it anew. began is when the attempt did.
+func (p *Publisher) abandon(h Head, began time.Time, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.books(h.List.Issuer)
@@ -204,7 +205,7 @@ func (p *Publisher) abandon(h Head, cause error) {
 	}
 	delete(b.waiting, h.List)
 	before, again := b.anew[h.List]
-	now := abandoned{h, pki.KindOf(cause), abandonRest, p.config.Now()}
+	now := abandoned{h, pki.KindOf(cause), abandonRest, began}
 	if before.Number == h.Number {
 		now.pause = min(2*before.pause, abandonMax)
 	}
