@@ -8,7 +8,7 @@ import (
 
 // Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
 // shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each mirror
-// "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process tried to copy
+// "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process has copied
 // it: until then only what came since Load counts there. The lists of off-line issuers wait for a ceremony and do not count.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
@@ -31,8 +31,8 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		lags[mirror], lags[mirror+ofComplete] = floor, floor
 		for _, b := range p.issuers {
 			for list := range b.lists {
-				shown, tried := p.copied[i][list]
-				if !tried {
+				shown, known := p.copied[i][list]
+				if !known {
 					shown = p.loaded
 				}
 				switch {

@@ -69,7 +69,7 @@ func findCopies(ctx context.Context, m Mirror, done map[List]uint64) error {
 }
 
 // copyTo brings a mirror up to date. It goes on after a failure and returns all of them. copied, guarded by p.mu, is told how
-// far each copy is that was tried, 0 for one that never succeeded.
+// far each copy is.
 func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]uint64) error {
 	var waiting, over []List // what they are is seen when their turn comes: during an outage that is long after
 	p.mu.RLock()
@@ -101,14 +101,11 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 		if !ok {
 			continue
 		}
-		put := attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head.Number) })
-		p.mu.Lock()
-		if _, tried := copied[list]; put {
+		if attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head.Number) }) {
+			p.mu.Lock()
 			done[list], copied[list] = head.Number, head.Seq
-		} else if !tried {
-			copied[list] = 0
+			p.mu.Unlock()
 		}
-		p.mu.Unlock()
 	}
 	for _, list := range over[:min(len(over), removals)] {
 		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)

@@ -113,7 +113,7 @@ type Publisher struct {
 	seq     uint64            // every ledger entry up to here is in the arenas
 	marks   marks             // when they were recorded
 	loaded  uint64            // the ledger sequence of Load
-	copied  []map[List]uint64 // by mirror: the ledger sequence of each copy that was tried, 0 if it failed
+	copied  []map[List]uint64 // by mirror: the ledger sequence of the copies that this process made
 	effort  effort            // what may be spent on building
 	looked  bool              // every series was looked at since the configuration was; books.behind is to be trusted
 	issuers map[pki.IssuerID]*books
