@@ -108,7 +108,8 @@ func TestDelta(t *testing.T) {
 	}
 }
 
-// TestDeltaThatFailed: a delta that could not be had when its complete list came is asked for again long before that is half through.
+// TestDeltaThatFailed: a delta that could not be had when its complete list came is asked for again long before that is half through, and once a
+// minute at most.
 func TestDeltaThatFailed(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")
 	root, leaf := p.Cert("root"), p.Cert("leaf")
@@ -120,9 +121,20 @@ func TestDeltaThatFailed(t *testing.T) {
 	if err := check(); err != nil {
 		t.Fatal(err)
 	}
+	p.Advance(2 * time.Minute)
+	second := p.Now()
+	if err := check(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for ; p.Hits("/root-delta.crl") < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody asked for the delta a second time")
+		}
+	}
 	leaf.Revoke(1)
 	p.Replace("/root-delta.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Number: 6, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))})))
-	for deadline := time.Now().Add(20 * time.Second); check() == nil; time.Sleep(time.Millisecond) {
+	for ; check() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody asked for the delta again")
 		}
@@ -130,6 +142,9 @@ func TestDeltaThatFailed(t *testing.T) {
 		if hits := p.Hits("/root.crl"); hits != 1 {
 			t.Fatal("the complete list was asked for again, which proves nothing of the delta")
 		}
+	}
+	if passed := p.Now().Sub(second); passed < time.Minute {
+		t.Errorf("it was asked for again after %s", passed)
 	}
 	if outcome := outcomeOf(t, check()); outcome != handshaketest.RevokedOutcome {
 		t.Errorf("%s", outcome)

@@ -123,7 +123,7 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 	if h := c.lists.get(location, s.at); h != nil {
 		return h
 	}
-	if !c.lists.tryAgain(location, s.at) {
+	if !c.lists.tryAgain(location, tryNotBefore, s.at) {
 		return nil
 	}
 	object, err := c.config.Fetcher.Load("crl " + location)

@@ -25,7 +25,7 @@ const (
 	maxLists        = 8192             // kept in memory: an authority has one for each 16,384 certificates, say
 	maxEntries      = 6 << 20          // of all of them: about 40 octets each
 	maxTried        = 4096             // locations on disk and deltas that were looked for
-	tryNotBefore    = 10 * time.Second // for something that was not there: by now it may be
+	tryNotBefore    = 10 * time.Second // for something that was not on disk: by now it may be
 	refreshAtLeast  = 10 * time.Second // between two attempts to refresh the same list
 	pemProbeLength  = 11
 	pemProbePattern = "-----BEGIN "
@@ -79,11 +79,12 @@ func (l *lists) get(location string, at time.Time) *heldList {
 	return h
 }
 
-// tryAgain reports whether it is time to look for what was not there: a location on disk, or a delta. It notes that somebody does.
-func (l *lists) tryAgain(what string, at time.Time) bool {
+// tryAgain reports whether it is time, a pause after the last time, to look for what was not there: a location on disk, or a delta. It notes
+// that somebody does.
+func (l *lists) tryAgain(what string, pause time.Duration, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last, tried := l.tried[what]; tried && at.Sub(last) < tryNotBefore {
+	if last, tried := l.tried[what]; tried && at.Sub(last) < pause {
 		return false
 	}
 	if len(l.tried) >= maxTried {
@@ -460,18 +461,22 @@ func readListFile(path string) (*crl.List, error) {
 }
 
 // refreshSoon starts refreshes in the background for the lists that are past half their life, and fetches deltas that are not at
-// hand: one that could not be had once would be missed until its complete list is half through.
+// hand: one that could not be had once would be missed until its complete list is half through. One that comes and does not count is not at
+// hand either, and comes at its whole length: hence the longer pause.
 func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	for _, h := range held {
 		if isURL(h.location) && c.lists.due(h, s.at) {
 			c.refreshInBackground(s, target, h)
 		}
 	}
-	missing := func(p pointer) bool {
+	missing := false // one job asks for all of them
+	for _, p := range deltaPointers(target, held) {
 		location := p.locations[0]
-		return isURL(location) && !slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location }) && c.lists.tryAgain("delta "+location, s.at)
+		if isURL(location) && !slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location }) {
+			missing = c.lists.tryAgain("delta "+location, askAgainAtLeast, s.at) || missing
+		}
 	}
-	if slices.ContainsFunc(deltaPointers(target, held), missing) {
+	if missing {
 		asked := s.question()
 		c.background(crlTimeout, func(ctx context.Context) {
 			c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held))})
