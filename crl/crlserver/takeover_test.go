@@ -78,5 +78,14 @@ func TestTakeOver(t *testing.T) {
 		if l := p.list(t, a, a.complete()); l.Len() != 1 {
 			t.Errorf("%d entries", l.Len())
 		}
+
+		// The ordinary case: it was made a moment ago, and nothing but that it is another's has it replaced.
+		p.stop()
+		recent := other.config()
+		if err := p.TakeOver(t.Context(), admin, recent, last(other, big.NewInt(7), time.Now().Add(-time.Minute)), seq); err != nil {
+			t.Fatal(err)
+		}
+		p = start(t, s, &clock{}, nil, recent)
+		eventually(t, "ours follows one of a minute ago", func() bool { _, h, ok := p.Document(other.complete()); return ok && h.Number > 7 })
 	})
 }
