@@ -53,8 +53,8 @@
 // distribution points and OCSP responders of the certificate, side by side. What came over the network is kept, so
 // that the next handshake touches none, and is refreshed in the background from half its life on.
 //
-// An authentic revocation wins over any good, whatever the order and age, and is remembered until the certificate
-// has expired: by this process and, if the Fetcher has a directory, by those that share it and by those that come later. Only
+// An authentic revocation wins over any good, whatever the order and age (but of two complete lists the younger counts), and is
+// remembered until the certificate has expired: by this process and, if the Fetcher has a directory, by those that share it and by those that come later. Only
 // holds, and answers for serials that were never issued, can be taken back.
 //
 // The Result names every source that was asked, what it said, how old that is and why it does not count if it does

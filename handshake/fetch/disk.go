@@ -263,7 +263,7 @@ func (d *disk) sweepRemains() {
 		dir := filepath.Join(refs, key.Name())
 		if info, err := key.Info(); err == nil && d.old(info) {
 			d.removeTemporary(dir)
-			_ = os.Remove(dir) // fails if something is kept there
+			_ = os.Remove(dir) // fails if something is kept there; who was about to write there keeps it the next time
 		}
 	}
 	d.removeTemporary(filepath.Join(d.dir, "facts"))
