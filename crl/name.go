@@ -43,11 +43,6 @@ func (n Name) Directory() []byte {
 	return content
 }
 
-// Equal compares two names.
-func (n Name) Equal(other Name) bool {
-	return bytes.Equal(n, other) || n.canonical() == other.canonical()
-}
-
 // canonical is the same octets for every spelling of a name. No name begins with the octet that stands before those of a directory name.
 func (n Name) canonical() string {
 	if len(n) > 0 && n[0] == tagNameDirectory {
