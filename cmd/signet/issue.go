@@ -170,24 +170,41 @@ func (c *issueCmd) refused(err error, key *localKey, stem string, request client
 	return errors.Join(err, key.undo())
 }
 
-// unknown keeps a request whose answer was lost, and says how to ask again. A second request for the same key would be another
-// one, for its signature is drawn anew, and the server gives its first answer to the same octets only.
+// unknown keeps a request whose answer was lost, unless it is in a file already, and says how to ask again. A second request for the
+// same key would be another one, for its signature is drawn anew, and the server gives its first answer to the same octets only.
 func (c *issueCmd) unknown(err error, key *localKey, stem string, request client.IssueRequest) error {
 	path, instead := c.CSR, ""
-	if key != nil {
-		path = stem + ".csr"
-		if err := durable.WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request.CSR}), 0o644); err != nil {
-			return errors.Join(err, pki.Errorf(pki.KindUnavailable, "issue certificate", "whether it was issued is not known, and its request could not be kept").
-				WithHint("look for it with `signet list`; the key is in %s", key.path))
-		}
-		if !key.made {
-			instead = " in place of --key"
+	switch {
+	case key != nil && !key.made:
+		instead = " in place of --key"
+	case c.CSR == "-":
+		instead = " in place of --csr -"
+	}
+	if key != nil || c.CSR == "-" {
+		var notKept error
+		if path, notKept = keepRequest(stem, request.CSR); notKept != nil {
+			e := pki.Errorf(pki.KindUnavailable, "issue certificate", "whether it was issued is not known, and its request could not be kept: %w", errors.Join(err, notKept))
+			if key == nil {
+				return e.WithHint("look for it with `signet list`")
+			}
+			return e.WithHint("look for it with `signet list`; the key is in %s", key.path)
 		}
 	}
 	if e, ok := errors.AsType[*pki.Error](err); ok {
 		return e.WithHint("whether it was issued is not known; the same command with --csr %s --request-id %s%s gives the same certificate if it was", path, request.RequestID, instead)
 	}
 	return err
+}
+
+// keepRequest writes a request beside its certificate to be, under a name that nothing has.
+func keepRequest(stem string, der []byte) (path string, err error) {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	path = stem + ".csr"
+	if err = durable.WriteNew(path, text, 0o644); pki.KindOf(err) != pki.KindConflict {
+		return path, err
+	}
+	path = stem + "." + newRequestID() + ".csr"
+	return path, durable.WriteNew(path, text, 0o644)
 }
 
 func reportIssued(a *app, issued *client.Issued, key *localKey, path string) error {

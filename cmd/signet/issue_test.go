@@ -66,8 +66,27 @@ func TestIssuedOrNot(t *testing.T) {
 			t.Errorf("%s: the hint is %q", what, hint)
 		}
 	}
+	// From standard input there is no other copy, and the first name may be taken.
+	stem := filepath.Join(t.TempDir(), "piped")
+	piped := &issueCmd{CSR: "-"}
+	for n, der := range []string{"first", "second"} {
+		hint := hintOf(piped.refused(lost, nil, stem, client.IssueRequest{CSR: []byte(der), RequestID: "team/3"}))
+		_, rest, _ := strings.Cut(hint, "--csr ")
+		path, rest, _ := strings.Cut(rest, " ")
+		if !strings.HasPrefix(rest, "--request-id team/3 in place of --csr - ") || (path == stem+".csr") != (n == 0) || filepath.Dir(path) != filepath.Dir(stem) {
+			t.Errorf("the %s from standard input: the hint is %q", der, hint)
+		}
+		text, err := os.ReadFile(path)
+		if block, _ := pem.Decode(text); err != nil || block == nil || string(block.Bytes) != der {
+			t.Errorf("the %s from standard input: %s was kept, %v", der, text, err)
+		}
+	}
+	said := piped.refused(lost, nil, filepath.Join(stem, "no", "directory"), client.IssueRequest{RequestID: "id-4"})
+	if !errors.Is(said, errors.Unwrap(lost)) || pki.KindOf(said) != pki.KindUnavailable || !strings.Contains(hintOf(said), "signet list") {
+		t.Errorf("what cannot be kept: %v, %q", said, hintOf(said))
+	}
 	// A request that was made elsewhere is kept there; its id was drawn here, and has to be said.
-	said := (&issueCmd{CSR: "own.csr"}).refused(lost, nil, "own", client.IssueRequest{RequestID: "id-2"})
+	said = (&issueCmd{CSR: "own.csr"}).refused(lost, nil, "own", client.IssueRequest{RequestID: "id-2"})
 	if hint := hintOf(said); !strings.Contains(hint, "--csr own.csr --request-id id-2") {
 		t.Errorf("its own request: the hint is %q", hint)
 	}
