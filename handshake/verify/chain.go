@@ -215,7 +215,11 @@ type evidence struct {
 	lists     []*crl.List
 	responses []DER
 	badList   *fault
-	revoked   map[asked]bool // what was found of the signers of lists, in the chain at hand
+
+	// Of the chain at hand:
+	revoked map[asked]bool                    // what was found of the signers of lists
+	named   map[string][]*x509.Certificate    // who may sign lists of an issuer, by its name in DER
+	signed  map[*crl.List][]*x509.Certificate // signers
 }
 
 // asked is a question about a signer of lists: how far to look is part of it.
@@ -227,7 +231,7 @@ type asked struct {
 // judge checks the certificates of a chain that verified.
 func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	r := Result{Result: Accept}
-	e.revoked = make(map[asked]bool)
+	e.revoked, e.named, e.signed = make(map[asked]bool), make(map[string][]*x509.Certificate), make(map[*crl.List][]*x509.Certificate)
 	for i := range chain[:len(chain)-1] {
 		if !depth.leaf || i > 0 && !depth.chain {
 			break
@@ -295,7 +299,7 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 			return allowed
 		}
 		var allowed []*x509.Certificate
-		for _, signer := range Signers(list.Issuer, chain, e.pool, e.at) {
+		for _, signer := range e.signers(chain, list) {
 			// Certificates of the chain are checked in their own turn; to ask here would go round in circles. Who did not sign the list is
 			// not asked about: that would be many, each with lists of its own.
 			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || list.Verify(signer) != nil || !e.isRevoked(chain, signer, depth-1) {
@@ -310,6 +314,31 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		found.fault = e.badList
 	}
 	return found
+}
+
+// signers returns who signed a list of those that may, and behind them the one of the others who came closest, by whom it is said what is wrong
+// with a list that nobody signed. They are looked for once: every certificate of the chain, and every signer of lists, is judged by all lists.
+func (e *evidence) signers(chain []*x509.Certificate, list *crl.List) []*x509.Certificate {
+	if signed, known := e.signed[list]; known {
+		return signed
+	}
+	named, known := e.named[string(list.Issuer)]
+	if !known {
+		named = Signers(list.Issuer, chain, e.pool, e.at)
+		e.named[string(list.Issuer)] = named
+	}
+	var signed, closest []*x509.Certificate
+	var least crl.Cause
+	for i, signer := range named {
+		err := list.Verify(signer)
+		if err == nil {
+			signed = append(signed, signer)
+		} else if failure, ok := errors.AsType[*crl.SignatureError](err); ok && failure.Cause >= least {
+			closest, least = named[i:i+1], failure.Cause
+		}
+	}
+	e.signed[list] = append(signed, closest...)
+	return e.signed[list]
 }
 
 // isRevoked asks the lists about a signer of lists, once for all lists that it signed: each would ask about all the others again.

@@ -51,15 +51,18 @@ func TestEndedRevocationAndHold(t *testing.T) {
 }
 
 // TestManyStaleLists: who signed a list is asked about once, however many lists he signed. N lists that two signers made alternately, each to be
-// judged by all of them, are no work that grows with the fourth power of N.
+// judged by all of them, are no work that grows with the fourth power of N; nor are N lists of N signers.
 func TestManyStaleLists(t *testing.T) {
 	q, _, ca, _ := question(t)
-	signers := []*entity{issue(t, "int", ca, true, nil), issue(t, "int", ca, true, nil)}
-	q.Intermediates = append(q.Intermediates, ders(signers...)...)
-	took := func(n int) uint64 {
+	var signers []*entity
+	took := func(n, most int) uint64 {
+		for len(signers) < most {
+			signers = append(signers, issue(t, "int", ca, true, nil))
+			q.Intermediates = append(q.Intermediates, signers[len(signers)-1].Raw)
+		}
 		q.CRLs = q.CRLs[:1]
 		for i := range n {
-			q.CRLs = append(q.CRLs, signers[i%2].list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }))
+			q.CRLs = append(q.CRLs, signers[i%most].list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) }))
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -67,8 +70,11 @@ func TestManyStaleLists(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
-	if few, many := took(4), took(16); many > 16*few {
+	if few, many := took(4, 2), took(16, 2); many > 16*few {
 		t.Errorf("4 lists took %d octets of memory, 16 took %d", few, many)
+	}
+	if few, many := took(4, 4), took(16, 16); many > 24*few {
+		t.Errorf("4 lists of 4 signers took %d octets of memory, 16 of 16 took %d", few, many)
 	}
 }
 
