@@ -108,6 +108,26 @@ func TestDelta(t *testing.T) {
 	}
 }
 
+// TestConfiguredDelta: a delta may be configured beside its complete list, which does not point to it.
+func TestConfiguredDelta(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf nocdp noaia"), t.TempDir()
+	root := p.Cert("root")
+	issuer := handshake.Issuer{Certificate: root.Certificate}
+	write := func(name string, list []byte) {
+		issuer.CRLs = append(issuer.CRLs, filepath.Join(dir, name))
+		if err := os.WriteFile(filepath.Join(dir, name), list, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("root.crl", root.CRL(handshaketest.CRL{Number: 5}))
+	p.Cert("leaf").Revoke(1)
+	write("delta.crl", root.CRL(handshaketest.CRL{Number: 6, Extensions: handshaketest.Extensions(handshaketest.DeltaOf(5))}))
+	_, err := p.Checker(func(c *handshake.Config) { c.Issuers = []handshake.Issuer{issuer} }).Check(t.Context(), p.Cert("leaf").Chain(), nil)
+	if outcome := outcomeOf(t, err); outcome != handshaketest.RevokedOutcome {
+		t.Errorf("%s: %v", outcome, err)
+	}
+}
+
 // TestDeltaThatFailed: a delta that could not be had when its complete list came is asked for again long before that is half through, and once a
 // minute at most.
 func TestDeltaThatFailed(t *testing.T) {

@@ -472,8 +472,9 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	missing := false // one job asks for all of them
 	for _, p := range deltaPointers(target, held) {
 		location := p.locations[0]
-		if isURL(location) && !slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location }) {
-			missing = c.lists.tryAgain("delta "+location, askAgainAtLeast, s.at) || missing
+		atHand := slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location })
+		if isURL(location) && !atHand && c.lists.tryAgain("delta "+location, askAgainAtLeast, s.at) {
+			missing = true
 		}
 	}
 	if missing {

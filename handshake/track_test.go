@@ -721,6 +721,30 @@ func acceptingAll(p *handshaketest.PKI) *handshake.Checker {
 	})
 }
 
+// TestTrackNotPinned: a peer that an Override accepted though its issuer is not pinned has a verified chain, and is cut off when that is revoked.
+func TestTrackNotPinned(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia; elsewhere -> other")
+	leaf, checker := p.Cert("leaf"), p.Checker(func(c *handshake.Config) {
+		c.Pins = []*x509.Certificate{p.Cert("elsewhere").Certificate}
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+	})
+	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+	leaf.Revoke(1)
+	checker.Recheck(t.Context())
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+}
+
+// TestTrackAnchor: a peer that is trusted as it stands rests on nothing that could be revoked, and can be tracked.
+func TestTrackAnchor(t *testing.T) {
+	p := handshaketest.New(t, "leaf")
+	checker := p.Checker(nil)
+	if _, err := checker.Track(tracked(t, p, checker, p.Cert("leaf"), p.Cert("leaf").TLS(nil)).(*tls.Conn)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTrackUntrusted: of a peer that an Override accepted untrusted nobody asks, by hand or by itself: its certificates say what it likes.
 func TestTrackUntrusted(t *testing.T) {
 	p := handshaketest.New(t, "elsewhere -> int -> leaf revoked; root -> trusted")

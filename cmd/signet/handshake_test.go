@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +247,29 @@ func TestListOfAStranger(t *testing.T) {
 		f := trustFlags{CRL: []string{tt.source}}
 		if err := f.strangersList(tt.issuers); (err != nil) != tt.refused {
 			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// TestListsOfTheirIssuers: the CRL of an issuer that is known is looked at for its certificates alone, what is fetched for all.
+func TestListsOfTheirIssuers(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf")
+	dir, f := t.TempDir(), trustFlags{CRL: []string{"http://127.0.0.1/any.crl"}}
+	issuers := []*x509.Certificate{p.Cert("root").Certificate, p.Cert("int").Certificate}
+	for _, name := range []string{"root", "int"} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, p.Cert(name).CRL(handshaketest.CRL{}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.CRL = append(f.CRL, path)
+	}
+	config, err := f.config(issuers)
+	if err != nil || len(config.Issuers) != len(issuers) {
+		t.Fatal(config.Issuers, err)
+	}
+	for i, issuer := range config.Issuers {
+		if want := []string{f.CRL[0], f.CRL[i+1]}; !slices.Equal(issuer.CRLs, want) || !issuer.Certificate.Equal(issuers[i]) {
+			t.Errorf("%s has %q, want %q", issuer.Certificate.Subject, issuer.CRLs, want)
 		}
 	}
 }

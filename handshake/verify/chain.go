@@ -218,7 +218,6 @@ type evidence struct {
 
 	// Of the chain at hand:
 	revoked map[asked]bool                    // what was found of the signers of lists
-	named   map[string][]*x509.Certificate    // who may sign lists of an issuer, by its name in DER
 	signed  map[*crl.List][]*x509.Certificate // signers
 }
 
@@ -231,7 +230,7 @@ type asked struct {
 // judge checks the certificates of a chain that verified.
 func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	r := Result{Result: Accept}
-	e.revoked, e.named, e.signed = make(map[asked]bool), make(map[string][]*x509.Certificate), make(map[*crl.List][]*x509.Certificate)
+	e.revoked, e.signed = make(map[asked]bool), make(map[*crl.List][]*x509.Certificate)
 	for i := range chain[:len(chain)-1] {
 		if !depth.leaf || i > 0 && !depth.chain {
 			break
@@ -322,11 +321,7 @@ func (e *evidence) signers(chain []*x509.Certificate, list *crl.List) []*x509.Ce
 	if signed, known := e.signed[list]; known {
 		return signed
 	}
-	named, known := e.named[string(list.Issuer)]
-	if !known {
-		named = Signers(list.Issuer, chain, e.pool, e.at)
-		e.named[string(list.Issuer)] = named
-	}
+	named := Signers(list.Issuer, chain, e.pool, e.at)
 	var signed, closest []*x509.Certificate
 	var least crl.Cause
 	for i, signer := range named {

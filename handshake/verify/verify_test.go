@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -75,6 +76,27 @@ func TestManyStaleLists(t *testing.T) {
 	}
 	if few, many := took(4, 4), took(16, 16); many > 24*few {
 		t.Errorf("4 lists of 4 signers took %d octets of memory, 16 of 16 took %d", few, many)
+	}
+}
+
+// TestSignerOfOneChain: a key that signs lists leads to the anchor of one of two chains. What was found of it in the other is no answer in this one,
+// whichever comes first.
+func TestSignerOfOneChain(t *testing.T) {
+	q, root, ca, _ := question(t)
+	other := issue(t, "other", nil, true, nil)
+	cross := *ca.Certificate
+	cross.SerialNumber = big.NewInt(4711)
+	der, err := x509.CreateCertificate(rand.Reader, &cross, other.Certificate, ca.key.Public(), other.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Roots, q.Intermediates = ders(root, other), append(q.Intermediates, der)
+	intermediates := q.Intermediates
+	for _, above := range []*entity{root, other} {
+		signer := issue(t, "int", above, true, nil)
+		q.Intermediates = append(intermediates[:2:2], signer.Raw)
+		q.CRLs = []verify.DER{root.list(t, nil), other.list(t, nil), signer.list(t, nil)}
+		expect(t, q, verify.Accept, "")
 	}
 }
 
