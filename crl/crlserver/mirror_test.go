@@ -177,6 +177,7 @@ func TestCopiesOfListsThatAreOver(t *testing.T) {
 			}
 			c := &clock{}
 			p := start(t, s, c, mirrored(0), a.config())
+			p.await(t, a.append(t, a.event(epoch-1, 1, revocation.KindRevoke, pki.Superseded, 0))) // its last list is to come for as long as it takes
 			later, earlier := a.shard(), a.shard()
 			later.Shard.Epoch, earlier.Shard.Epoch = epoch+8, epoch-1
 			stay := []string{later.String(), earlier.String(), a.complete().String(), a.delta().String(), "ffffffffffffffffffff/1-0.crl", elsewhere.issuer.String() + "/1-0.crl", "notes.txt", a.issuer.String() + "/1-0.txt"}
