@@ -137,7 +137,7 @@ type InstanceID [16]byte
 // ProductProgress is one report.
 type ProductProgress struct {
 	Instance InstanceID
-	Product  string // "crl", "ocsp"
+	Product  string // see BoardConfig
 	Seq      uint64
 	At       time.Time
 }

@@ -568,7 +568,7 @@ func strangersModulus(t *testing.T) string {
 // published is a publication that a test decides about.
 type published func(ctx context.Context, seq uint64) (time.Time, error)
 
-func (p published) AwaitPublished(ctx context.Context, seq uint64) (time.Time, error) {
+func (p published) AwaitPublished(ctx context.Context, _ pki.IssuerID, seq uint64) (time.Time, error) {
 	return p(ctx, seq)
 }
 

@@ -99,7 +99,7 @@ func (s *jobService) GetJob(ctx context.Context, m *signetv1.GetJobRequest) (*si
 	if err != nil || !wait {
 		return signetv1.GetJobResponse_builder{Job: job}.Build(), err
 	}
-	return signetv1.GetJobResponse_builder{Job: job, PublishedAt: timestamp(s.api.published(ctx, job.GetSequence()))}.Build(), nil
+	return signetv1.GetJobResponse_builder{Job: job, PublishedAt: timestamp(s.api.published(ctx, pki.IssuerID{}, job.GetSequence()))}.Build(), nil
 }
 
 // ListJobs returns one page. The token of a page is the last job of the one before.

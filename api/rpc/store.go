@@ -58,7 +58,7 @@ type ImportedCRL struct {
 
 // Publication waits until every product of every live instance has reached a sequence, and returns when that was.
 type Publication interface {
-	AwaitPublished(ctx context.Context, seq uint64) (time.Time, error)
+	AwaitPublished(ctx context.Context, issuer pki.IssuerID, seq uint64) (time.Time, error)
 }
 
 // BlockedKeys returns those of the hashes that are blocked.

@@ -230,29 +230,47 @@ func (p *Publisher) Reached() uint64 {
 	return p.reached()
 }
 
+// ReachedBy is Reached, issuer by issuer: where the key of one is away, the lists of the others go on.
+func (p *Publisher) ReachedBy() map[pki.IssuerID]uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	reached := make(map[pki.IssuerID]uint64, len(p.issuers))
+	for id, b := range p.issuers {
+		if b.issuer.Key != (pki.KeyHash{}) {
+			reached[id] = p.reachedBy(b)
+		}
+	}
+	return reached
+}
+
 func (p *Publisher) reached() uint64 {
 	reached := p.seq
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) {
+		if b.issuer.Key != (pki.KeyHash{}) {
+			reached = min(reached, p.reachedBy(b))
+		}
+	}
+	return reached
+}
+
+func (p *Publisher) reachedBy(b *books) uint64 {
+	reached := p.seq
+	series := slices.Collect(maps.Keys(b.behind))
+	if !p.looked {
+		series = b.wanted(p.config.Now())
+	}
+	for _, series := range series {
+		if !b.wants(series, p.config.Now()) {
 			continue
 		}
-		series := slices.Collect(maps.Keys(b.behind))
-		if !p.looked {
-			series = b.wanted(p.config.Now())
-		}
-		for _, series := range series {
-			if !b.wants(series, p.config.Now()) {
+		for _, list := range b.listsOf(series) {
+			if list.Kind == KindComplete && (b.large() || b.issuer.Offline) {
 				continue
 			}
-			for _, list := range b.listsOf(series) {
-				if list.Kind == KindComplete && (b.large() || b.issuer.Offline) {
-					continue
-				}
-				if served, ok := b.lists[list]; !ok {
-					reached = 0
-				} else if b.touched(list) > served.head.Seq {
-					reached = min(reached, served.head.Seq)
-				}
+			if served, ok := b.lists[list]; !ok {
+				reached = 0
+			} else if b.touched(list) > served.head.Seq {
+				reached = min(reached, served.head.Seq)
 			}
 		}
 	}

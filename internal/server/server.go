@@ -266,8 +266,17 @@ func (s *Server) awaitToken(ctx context.Context) error {
 
 // openBoard makes the place where this instance tells the others how far its products are.
 func (s *Server) openBoard(context.Context) (err error) {
-	s.board, err = revocation.NewBoard(revocation.BoardConfig{Store: s.store, Instance: s.instance, Products: s.products(), Now: s.options.Now})
+	s.board, err = revocation.NewBoard(revocation.BoardConfig{Store: s.store, Instance: s.instance, Products: s.reached, Now: s.options.Now})
 	return err
+}
+
+// reached is how far the products are that a caller may wait for.
+func (s *Server) reached() map[string]uint64 {
+	reached := map[string]uint64{"ocsp": s.responder.Stats().Seq}
+	for issuer, seq := range s.publisher.ReachedBy() {
+		reached["crl/"+issuer.String()] = seq
+	}
+	return reached
 }
 
 // products tells, by name, how far each product of this instance is.
