@@ -348,7 +348,7 @@ func (e *evidence) isRevoked(chain []*x509.Certificate, signer *x509.Certificate
 }
 
 // JudgeLists is crl.Judge with one rule more: a revocation that cannot be taken back counts at any age, and so whatever a list that has not ended
-// says (but of two complete lists of the same scope the younger counts). Only good wears off, and a hold.
+// says (but of two complete lists the younger counts). Only good wears off, and a hold.
 func JudgeLists(target crl.Target, lists []*crl.List, rules crl.Rules) crl.Judgement {
 	final := func(j crl.Judgement) bool { return j.Status == crl.Revoked && j.Entry.Reason != pki.CertificateHold }
 	judgement := crl.Judge(target, lists, rules)

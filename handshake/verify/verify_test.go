@@ -97,6 +97,19 @@ func TestSignerOfOneChain(t *testing.T) {
 		q.Intermediates = append(intermediates[:2:2], signer.Raw)
 		q.CRLs = []verify.DER{root.list(t, nil), other.list(t, nil), signer.list(t, nil)}
 		expect(t, q, verify.Accept, "")
+
+		// Nothing tells of int in the chain of the other anchor, where nobody knows that whose list speaks for the leaf is revoked.
+		revoked := issue(t, "int", ca, true, nil)
+		q.Intermediates = append(intermediates[:2:2], signer.Raw, revoked.Raw)
+		only := func(whom byte) func(*x509.RevocationList) {
+			scope := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, whom, 1, 0xff}}
+			return func(l *x509.RevocationList) { l.ExtraExtensions = append(l.ExtraExtensions, scope) }
+		}
+		users, authorities := only(0x81), only(0x82)
+		q.CRLs = []verify.DER{above.list(t, nil), revoked.list(t, users), signer.list(t, authorities, revoked)}
+		if got := verify.Judge(q); got.Result != verify.Reject {
+			t.Errorf("%s", got.Result)
+		}
 	}
 }
 
@@ -162,6 +175,10 @@ func TestChain(t *testing.T) {
 		{"garbage in place of CRLs", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs = []verify.DER{[]byte("x")}
 		}, verify.Reject, verify.ClassParse},
+		{"CRL of a stranger, and one of the name who may sign none", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = issue(t, "int", nil, true, nil).list(t, nil)
+			q.Intermediates = append(q.Intermediates, issue(t, "int", root, true, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }).Raw)
+		}, verify.Reject, verify.ClassBadSignature},
 		{"old CRL", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
 		}, verify.Reject, verify.ClassStale},
