@@ -222,6 +222,7 @@ func TestBadRequests(t *testing.T) {
 		{"both ends", ca.Request{Profile: "server", CSR: good, NotAfter: w.clock.Now(), Lifetime: time.Hour}, pki.KindInvalid, "not_after"},
 		{"an unknown issuer", ca.Request{Profile: "server", CSR: good, Issuer: pki.IssuerID{1}}, pki.KindNotFound, "issuer"},
 		{"an organization nobody takes", ca.Request{Profile: "server", CSR: good, Subject: ca.Subject{Organization: []string{"Example"}}}, pki.KindRefused, "subject.organization"},
+		{"a common name that reads as another host", ca.Request{Profile: "client", CSR: good, Subject: ca.Subject{CommonName: "www.other.example"}}, pki.KindRefused, "subject.common_name"},
 		{"17 units", ca.Request{Profile: "client", CSR: good, Subject: ca.Subject{OrganizationalUnit: many[:17]}}, pki.KindRefused, "subject.organizational_unit"},
 		{"a request id with a space", ca.Request{Profile: "server", CSR: good, RequestID: "a b"}, pki.KindInvalid, "request_id"},
 		{"a CA for a requester", ca.Request{Profile: "sub-ca", CSR: good}, pki.KindDenied, "profile"},

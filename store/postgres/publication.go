@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +11,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
+	"signet.example/signet/store"
 )
 
 // place is where a series stands in the tables: the complete list of an issuer has no shard.
@@ -52,24 +52,8 @@ func (s *Store) FinishPublication(ctx context.Context, owner revocation.Instance
 func (s *Store) ImportPublication(ctx context.Context, h crlserver.Head, der []byte, event audit.Event) error {
 	_, err := s.pool.Exec(ctx, `SELECT signet_publication_import($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
 		h.List.Issuer[:], int16(h.List.Kind), int64(h.Number), int64(h.Seq), int32(h.From), h.ThisUpdate, h.NextUpdate, texts(h.URLs), []byte(h.Signature.Algorithm), h.Sum[:],
-		h.Size, int64(h.Entries), joinSerials(h.Expired), der, auditParam([]audit.Event{event}))
+		h.Size, int64(h.Entries), store.JoinSerials(h.Expired), der, auditParam([]audit.Event{event}))
 	return translate("import publication", err)
-}
-
-// joinSerials writes serials one behind the other.
-func joinSerials(serials []pki.Serial) []byte {
-	octets := []byte{}
-	for _, s := range serials {
-		octets = append(octets, s[:]...)
-	}
-	return octets
-}
-
-func splitSerials(octets []byte) (serials []pki.Serial) {
-	for s := range slices.Chunk(octets, len(pki.Serial{})) {
-		serials = append(serials, pki.Serial(s))
-	}
-	return serials
 }
 
 // texts makes an absent list an empty one: the column is not null.
@@ -113,6 +97,9 @@ func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
 	var block, number, seq, base, baseSeq, entries int64
 	err = row.Scan(&issuer, &epoch, &block, &kind, &number, &seq, &from, &h.ThisUpdate, &h.NextUpdate, &base, &baseSeq, &h.BaseUpdate, &h.URLs, &h.Freshest,
 		&algorithm, &h.Signature.Value, &sum, &h.Size, &entries, &h.Final, &expired)
+	if err == nil {
+		h.Expired, err = store.SplitSerials(expired)
+	}
 	copy(h.List.Issuer[:], issuer)
 	copy(h.Sum[:], sum)
 	if h.List.Kind = crlserver.Kind(kind); epoch >= 0 {
@@ -120,7 +107,7 @@ func scanHead(row pgx.CollectableRow) (h crlserver.Head, err error) {
 	}
 	h.Number, h.Seq, h.From, h.Base, h.BaseSeq, h.Entries = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq), int(entries)
 	h.ThisUpdate, h.NextUpdate, h.BaseUpdate = h.ThisUpdate.UTC(), h.NextUpdate.UTC(), h.BaseUpdate.UTC()
-	h.Signature.Algorithm, h.Expired = crl.Algorithm(algorithm), splitSerials(expired)
+	h.Signature.Algorithm = crl.Algorithm(algorithm)
 	return h, err
 }
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"signet.example/signet/crl"
@@ -13,6 +12,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
+	"signet.example/signet/store"
 )
 
 // place is where a series stands in the tables: the complete list of an issuer has no shard.
@@ -88,7 +88,7 @@ func putHead(ctx context.Context, tx *sql.Tx, now time.Time, op string, h crlser
 			size = excluded.size, entries = excluded.entries, final = excluded.final, expired = excluded.expired, der = excluded.der, published_at = excluded.published_at
 		WHERE number < excluded.number AND seq <= excluded.seq`,
 		h.List.Issuer[:], epoch, block, int64(h.List.Kind), int64(number), int64(h.Seq), int64(h.From), h.ThisUpdate.UnixMicro(), h.NextUpdate.UnixMicro(),
-		int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, joinSerials(h.Expired), der, now.UnixMicro()))
+		int64(h.Base), int64(h.BaseSeq), h.BaseUpdate.UnixMicro(), urls, freshest, []byte(h.Signature.Algorithm), h.Signature.Value, h.Sum[:], h.Size, h.Entries, h.Final, store.JoinSerials(h.Expired), der, now.UnixMicro()))
 	if err != nil {
 		return err
 	}
@@ -126,22 +126,6 @@ func affected(result sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected()
-}
-
-// joinSerials writes serials one behind the other.
-func joinSerials(serials []pki.Serial) []byte {
-	octets := []byte{}
-	for _, s := range serials {
-		octets = append(octets, s[:]...)
-	}
-	return octets
-}
-
-func splitSerials(octets []byte) (serials []pki.Serial) {
-	for s := range slices.Chunk(octets, len(pki.Serial{})) {
-		serials = append(serials, pki.Serial(s))
-	}
-	return serials
 }
 
 // encodeTexts writes two lists as JSON; an absent one is empty.
@@ -202,7 +186,10 @@ func scanHead(rows *sql.Rows) (h crlserver.Head, err error) {
 	}
 	h.Number, h.Seq, h.From, h.Base, h.BaseSeq = uint64(number), uint64(seq), pki.Epoch(from), uint64(base), uint64(baseSeq)
 	h.ThisUpdate, h.NextUpdate, h.Signature.Algorithm = time.UnixMicro(this).UTC(), time.UnixMicro(next).UTC(), crl.Algorithm(algorithm)
-	h.BaseUpdate, h.Expired = time.UnixMicro(baseUpdate).UTC(), splitSerials(expired)
+	h.BaseUpdate = time.UnixMicro(baseUpdate).UTC()
+	if h.Expired, err = store.SplitSerials(expired); err != nil {
+		return h, err
+	}
 	if err = json.Unmarshal([]byte(urls), &h.URLs); err == nil {
 		err = json.Unmarshal([]byte(freshest), &h.Freshest)
 	}
