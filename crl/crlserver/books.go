@@ -274,7 +274,7 @@ func (b *books) wants(series Series, now time.Time) bool {
 
 // ending reports whether the week of a shard has passed and its list will not be made again: its last one is out, or nothing was ever on it.
 func (b *books) ending(series Series, now time.Time) bool {
-	return series.Sharded && b.passed(series.Shard.Epoch, now) && !b.wants(series, now)
+	return series.Sharded && !b.wants(series, now)
 }
 
 // listsOf returns the lists of a series.
