@@ -15,8 +15,10 @@ import (
 
 // OfflineConfig is what an Offline is made of.
 type OfflineConfig struct {
-	Profiles *profile.Set     // required
-	Now      func() time.Time // zero: time.Now
+	Profiles *profile.Set         // required
+	WeakKeys policy.WeakKeys      // empty: none are known
+	Blocked  map[pki.KeyHash]bool // keys that were reported as compromised, by SPKI; empty: none are known
+	Now      func() time.Time     // zero: time.Now
 }
 
 // Offline prepares and signs the certificates of CAs where there is no database: at a ceremony. They are drafted, checked,
@@ -102,7 +104,7 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 // whoever made it has the key. Path length and constraints are those of the root's own certificate.
 func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.Duration) (*Proposal, error) {
 	const op = "propose cross-certificate"
-	root, err := checkImport(der, nil, nil)
+	root, err := checkImport(der, nil, o.config.WeakKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +129,7 @@ func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.D
 // below completes an order for an authority under a parent.
 func (o *Offline) below(parent OfflineParent, order order, request *x509.CertificateRequest) (*Proposal, error) {
 	const op = "open off-line authority"
-	certificate, err := checkImport(parent.Certificate, nil, nil)
+	certificate, err := checkImport(parent.Certificate, nil, o.config.WeakKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +162,11 @@ func (o *Offline) propose(order order, request *x509.CertificateRequest) (*Propo
 	if err != nil {
 		return nil, err
 	}
-	if err := d.check(order.self, nil); err != nil {
+	if err := d.check(order.self, o.config.WeakKeys); err != nil {
 		return nil, err
+	}
+	if o.config.Blocked[d.keyHash] {
+		return nil, blockedKey()
 	}
 	rules, err := lint.Compile(order.profile.LintSources, order.profile.Waivers)
 	if err != nil {

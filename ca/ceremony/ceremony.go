@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,6 +16,8 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/policy"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
@@ -30,13 +33,14 @@ type Program struct {
 
 // Config is what a ceremony needs.
 type Config struct {
-	Dir       string      // that outlives one ceremony; must exist
-	Keys      keys.Store  // required
-	Authority *ca.Offline // required; its clock is that of Now
-	Program   Program
-	Present   []string // "Ada Lovelace, key holder"; at least one
-	Place     string   // empty: not said
-	Rehearse  bool     // everything is said, nothing is made, signed or remembered
+	Dir      string       // that outlives one ceremony; must exist
+	Keys     keys.Store   // required
+	Profiles *profile.Set // required
+	WeakKeys Input        // keys that are never certified, as policy.ReadWeakKeys takes them; zero: no list was brought
+	Program  Program
+	Present  []string // "Ada Lovelace, key holder"; at least one
+	Place    string   // empty: not said
+	Rehearse bool     // everything is said, nothing is made, signed or remembered
 
 	// Confirm is asked before each signature and before a key is made, and says how somebody agreed. An error ends the
 	// ceremony. Required.
@@ -48,10 +52,12 @@ type Config struct {
 
 // Ceremony holds one ceremony in one directory. It is used once, by one goroutine.
 type Ceremony struct {
-	config Config
-	state  *state
-	record *record
-	name   string // of the record
+	config    Config
+	authority *ca.Offline
+	weak      policy.WeakKeys // of Config.WeakKeys
+	state     *state
+	record    *record
+	name      string // of the record
 
 	pending []revoked // not in the state before their list is about to be signed
 }
@@ -73,8 +79,8 @@ type Result struct {
 // New checks the configuration and reads what earlier ceremonies left.
 func New(config Config) (*Ceremony, error) {
 	const op = "begin ceremony"
-	if config.Dir == "" || config.Keys == nil || config.Authority == nil || config.Confirm == nil {
-		return nil, pki.Errorf(pki.KindInternal, op, "Dir, Keys, Authority and Confirm are required")
+	if config.Dir == "" || config.Keys == nil || config.Profiles == nil || config.Confirm == nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "Dir, Keys, Profiles and Confirm are required")
 	}
 	if len(config.Present) == 0 {
 		return nil, pki.Errorf(pki.KindInvalid, op, "nobody is named who is present").InField("--present").WithHint(`name each: --present "Ada Lovelace, key holder"`)
@@ -86,7 +92,19 @@ func New(config Config) (*Ceremony, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Ceremony{config: config, state: s}, nil
+	weak, err := policy.ReadWeakKeys(bytes.NewReader(config.WeakKeys.Data))
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", config.WeakKeys.Name, err).InField("--weak-keys")
+	}
+	compromised, err := s.compromised()
+	if err != nil {
+		return nil, err
+	}
+	authority, err := ca.NewOffline(ca.OfflineConfig{Profiles: config.Profiles, WeakKeys: weak, Blocked: compromised, Now: config.Now})
+	if err != nil {
+		return nil, err
+	}
+	return &Ceremony{config: config, authority: authority, weak: weak, state: s}, nil
 }
 
 // hold runs the steps of a ceremony between the first and the last, which are the same for all. If they fail, the record
@@ -154,11 +172,20 @@ func (c *Ceremony) begin(kind, purpose string) error {
 	}); err != nil {
 		return err
 	}
-	return c.record.add(StepState, "What earlier ceremonies in this directory left.", func(s *Step) {
+	if err := c.record.add(StepState, "What earlier ceremonies in this directory left.", func(s *Step) {
 		s.Facts = []Fact{{"certificates", strconv.Itoa(len(c.state.Issued))}, {"revoked", strconv.Itoa(len(c.state.Revoked))}, {"last list number", strconv.FormatUint(c.state.CRLNumber, 10)}}
 		if n := len(c.state.Records); n > 0 {
 			s.Facts = append(s.Facts, Fact{"last record", c.state.Records[n-1].Record}, Fact{"its digest", c.state.Records[n-1].SHA256})
 		}
+	}); err != nil {
+		return err
+	}
+	list := c.config.WeakKeys
+	if list.Name == "" {
+		return nil
+	}
+	return c.record.add(StepInput, "A list of keys was brought that are not certified.", func(s *Step) {
+		s.Facts = []Fact{{"file", list.Name}, {"sha256 of file", sum(list.Data)}, {"octets", strconv.Itoa(len(list.Data))}, {"keys", strconv.Itoa(len(c.weak))}}
 	})
 }
 
@@ -200,14 +227,14 @@ func (c *Ceremony) confirm(question string) error {
 	return c.record.add(StepConfirm, question, func(s *Step) { s.Facts = []Fact{{"answer", how}} })
 }
 
-// authority is the one of this directory.
-type authority struct {
+// signer is the authority of this directory.
+type signer struct {
 	key         *keys.Key
 	certificate *x509.Certificate
 }
 
 // open opens the key and the certificate that the first ceremony left, and says so.
-func (c *Ceremony) open(ctx context.Context) (*authority, error) {
+func (c *Ceremony) open(ctx context.Context) (*signer, error) {
 	const op = "open off-line authority"
 	text, err := os.ReadFile(c.rootFile())
 	if c.state.KeyURI == "" || errors.Is(err, fs.ErrNotExist) {
@@ -230,7 +257,7 @@ func (c *Ceremony) open(ctx context.Context) (*authority, error) {
 	if hash, err := pki.HashPublicKey(key.Public()); err != nil || hash != pki.HashSPKI(certificate.RawSubjectPublicKeyInfo) {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s is not the key of %s", c.state.KeyURI, c.rootFile()).InField("key")
 	}
-	return &authority{key, certificate}, c.sayKey("The key of the authority was opened.", key, func(s *Step) {
+	return &signer{key, certificate}, c.sayKey("The key of the authority was opened.", key, func(s *Step) {
 		s.Facts = append(s.Facts, Fact{"authority", certificate.Subject.String()}, Fact{"its certificate", sum(certificate.Raw)}, Fact{"its end", on(certificate.NotAfter)})
 		s.Attached = []Octets{octets("certificate of the authority", TypeIssuer, certificate.Raw)}
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -12,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,16 +67,20 @@ func (m memory) Open(_ context.Context, uri string) (*keys.Key, error) {
 
 func (r *room) ceremony() *ceremony.Ceremony {
 	r.t.Helper()
+	c, err := ceremonyOf(r)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+func ceremonyOf(r *room) (*ceremony.Ceremony, error) {
+	r.t.Helper()
 	profiles, err := profile.Open("")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	clock := func() time.Time { return r.now }
-	offline, err := ca.NewOffline(ca.OfflineConfig{Profiles: profiles, Now: clock})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	config := ceremony.Config{Dir: r.dir, Keys: r.keys, Authority: offline, Program: ceremony.Program{Version: "v1", SHA256: "00"}, Now: clock,
+	config := ceremony.Config{Dir: r.dir, Keys: r.keys, Profiles: profiles, Program: ceremony.Program{Version: "v1", SHA256: "00"}, Now: func() time.Time { return r.now },
 		Present: []string{"Ada Lovelace, key holder", "Charles Babbage, witness"}, Confirm: func(question string) (string, error) {
 			r.asked = append(r.asked, question)
 			return "yes", nil
@@ -82,11 +88,7 @@ func (r *room) ceremony() *ceremony.Ceremony {
 	if r.change != nil {
 		r.change(&config)
 	}
-	c, err := ceremony.New(config)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return c
+	return ceremony.New(config)
 }
 
 func (r *room) root(n ca.NewIssuer) *ceremony.Result {
@@ -462,6 +464,229 @@ func TestBadInput(t *testing.T) {
 		if _, err := r.ceremony().List(t.Context(), test.request); pki.KindOf(err) != test.kind {
 			t.Errorf("%s: %v, want %s", what, err, test.kind)
 		}
+	}
+}
+
+// rsaSigner signs by the textbook (RFC 8017, Section 8.2.1), with primes and exponents that crypto/rsa would not.
+type rsaSigner struct {
+	public rsa.PublicKey
+	d      *big.Int
+}
+
+func newRSASigner(t *testing.T, p, q *big.Int, exponent int64) rsaSigner {
+	t.Helper()
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	d := new(big.Int).ModInverse(big.NewInt(exponent), phi)
+	if d == nil {
+		t.Fatalf("%d has no inverse: %x, %x", exponent, p, q)
+	}
+	return rsaSigner{rsa.PublicKey{N: new(big.Int).Mul(p, q), E: int(exponent)}, d}
+}
+
+func (s rsaSigner) Public() crypto.PublicKey { return &s.public }
+
+func (s rsaSigner) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+	const sha256Head = "\x00\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
+	padded := []byte("\x00\x01" + strings.Repeat("\xff", s.public.Size()-2-len(sha256Head)-len(digest)) + sha256Head + string(digest))
+	return new(big.Int).Exp(new(big.Int).SetBytes(padded), s.d, s.public.N).FillBytes(padded), nil
+}
+
+// invertible reports whether the exponents of the tests, 3 and 65537, have an inverse for a prime.
+func invertible(p *big.Int) bool {
+	return new(big.Int).Mod(p, big.NewInt(3)).Int64() == 2 && new(big.Int).Mod(p, big.NewInt(65537)).Int64() != 1
+}
+
+// prime is one of a size from which two make a modulus of twice that.
+func prime(t *testing.T, bits int) *big.Int {
+	t.Helper()
+	for {
+		p, err := rand.Prime(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Bit(bits-2) == 1 && invertible(p) {
+			return p
+		}
+	}
+}
+
+func refusedFor(t *testing.T, err error, field, reason string) {
+	t.Helper()
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok || e.Kind != pki.KindRefused || e.Field != field || !strings.Contains(err.Error(), reason) {
+		t.Errorf("%v, want %s to be refused: %s", err, field, reason)
+	}
+}
+
+// The key of an authority is looked at as that of a server's certificate is.
+func TestWeakKeysAreNotSigned(t *testing.T) {
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	p, q := prime(t, 1024), prime(t, 1024)
+	next := new(big.Int).Set(p)
+	for next.Add(next, big.NewInt(2)); !invertible(next) || !next.ProbablyPrime(20); {
+		next.Add(next, big.NewInt(2))
+	}
+	broken := func(a int64) *big.Int { // a prime of the broken generator: k*M + 65537^a mod M
+		m := big.NewInt(1)
+		for n := int64(2); n <= 701; n++ {
+			if big.NewInt(n).ProbablyPrime(20) {
+				m.Mul(m, big.NewInt(n))
+			}
+		}
+		base := new(big.Int).Exp(big.NewInt(65537), big.NewInt(a), m)
+		for k := new(big.Int).Lsh(big.NewInt(3), uint(1022-m.BitLen())); ; k.Add(k, big.NewInt(1)) {
+			if c := new(big.Int).Add(new(big.Int).Mul(k, m), base); c.ProbablyPrime(20) && new(big.Int).Mod(c, big.NewInt(65537)).Int64() != 1 {
+				return c
+			}
+		}
+	}
+	for what, test := range map[string]struct {
+		key    rsaSigner
+		reason string
+	}{
+		"close primes": {newRSASigner(t, p, next, 65537), "Fermat"},
+		"ROCA":         {newRSASigner(t, broken(12345), broken(54321), 65537), "ROCA"},
+		"small factor": {newRSASigner(t, big.NewInt(7919), prime(t, 2035), 65537), "small factor"},
+		"exponent":     {newRSASigner(t, p, q, 3), "exponent 3"},
+		"size":         {newRSASigner(t, prime(t, 512), prime(t, 512), 65537), "RSA key of 1024 bits"},
+	} {
+		_, err := r.ceremony().Sign(t.Context(), requestOf(t, "Issuing CA", test.key), ca.NewIssuer{})
+		t.Log(what)
+		refusedFor(t, err, "csr", test.reason)
+	}
+	if _, err := r.ceremony().Sign(t.Context(), requestOf(t, "Issuing CA", newRSASigner(t, p, q, 65537)), ca.NewIssuer{}); err != nil {
+		t.Errorf("a key that is not weak: %v", err)
+	}
+}
+
+// A list of weak keys that is brought is heeded, whatever is certified, and the record names it.
+func TestAListOfWeakKeysIsHeeded(t *testing.T) {
+	r, other := newRoom(t), newRoom(t)
+	r.root(ca.NewIssuer{})
+	other.root(ca.NewIssuer{Subject: ca.Subject{CommonName: "Ceremony Root 2"}})
+	crossed, err := os.ReadFile(filepath.Join(other.dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := keys.Generate(keys.ECDSAP384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherKey, err := other.keys.Open(t.Context(), "memory:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := ceremony.Input{Name: "weak", Data: []byte("# known\n" + spki.String() + " printed in a manual\n" + pki.HashKeyMaterial(otherKey.Public()).String() + "\n" + pki.HashKeyMaterial(left.Public()).String() + " of a bad token\n")}
+	bring := func(c *ceremony.Config) { c.WeakKeys = list }
+
+	r.change = bring
+	_, err = r.ceremony().Sign(t.Context(), requestOf(t, "Issuing CA", key), ca.NewIssuer{})
+	refusedFor(t, err, "csr", "printed in a manual")
+	_, err = r.ceremony().CrossSign(t.Context(), ceremony.Input{Name: "root-2.pem", Data: crossed}, 0)
+	refusedFor(t, err, "certificate", "the key is on the list of weak keys")
+	result, err := r.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := os.ReadFile(result.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest := sha256.Sum256(list.Data); !bytes.Contains(record, []byte(hex.EncodeToString(digest[:]))) || !bytes.Contains(record, []byte(`{"name":"keys","value":"3"}`)) {
+		t.Errorf("the record does not name the list: %s", record)
+	}
+	if v := r.verified(result); !v.Good {
+		t.Errorf("%+v", v)
+	}
+
+	// The root's own key, which a ceremony that broke off left; and the root that is open already.
+	third := newRoom(t)
+	third.keys.(memory)["memory:root"] = &keys.Key{Signer: left, URI: "memory:root"}
+	third.change = bring
+	_, err = third.ceremony().Root(t.Context(), ca.NewIssuer{Label: "root", Subject: ca.Subject{CommonName: "Ceremony Root 3"}, BaseURL: "http://pki.test"})
+	refusedFor(t, err, "csr", "of a bad token")
+	other.change = bring
+	_, err = other.ceremony().Sign(t.Context(), request(t, "Issuing CA"), ca.NewIssuer{})
+	refusedFor(t, err, "certificate", "the key is on the list of weak keys")
+
+	r.change = nil
+	if _, err := r.ceremony().Sign(t.Context(), requestOf(t, "Issuing CA 2", key), ca.NewIssuer{}); err != nil {
+		t.Errorf("without the list: %v", err)
+	}
+	list.Data = []byte("hello\n")
+	r.change = bring
+	if _, err := ceremonyOf(r); pki.KindOf(err) != pki.KindInvalid || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("a list of something else: %v", err)
+	}
+}
+
+// What was revoked because somebody else has its key is not certified again under another name; what was revoked for another reason may be.
+func TestACompromisedKeyIsNotSignedAgain(t *testing.T) {
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	revoke := func(key crypto.Signer, name string, reason pki.Reason, byFile bool) {
+		t.Helper()
+		signed, err := r.ceremony().Sign(t.Context(), requestOf(t, name, key), ca.NewIssuer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		revocation := ceremony.Revocation{Reason: reason}
+		if byFile {
+			revocation.Certificate.Data, err = os.ReadFile(signed.Product)
+		} else {
+			revocation.Serial, err = pki.ParseSerial(signed.Serial)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.ceremony().List(t.Context(), ceremony.ListRequest{Revoke: []ceremony.Revocation{revocation}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		reason pki.Reason
+		byFile bool
+		again  bool
+	}{{pki.KeyCompromise, false, false}, {pki.KeyCompromise, true, false}, {pki.CACompromise, true, false}, {pki.Superseded, true, true}, {pki.Unspecified, false, true}} {
+		key, err := keys.Generate(keys.ECDSAP256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "Issuing CA " + test.reason.String()
+		revoke(key, name, test.reason, test.byFile)
+		_, err = r.ceremony().Sign(t.Context(), requestOf(t, name+" again", key), ca.NewIssuer{})
+		if test.again {
+			if err != nil {
+				t.Errorf("after %s: %v", test.reason, err)
+			}
+			continue
+		}
+		refusedFor(t, err, "csr", "the key is blocked")
+	}
+
+	path := filepath.Join(r.dir, "ceremony.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(text, []byte(`"revoked"`))
+	at += bytes.Index(text[at:], []byte(`"key": "`)) + len(`"key": "`)
+	text[at] = 'x'
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ceremonyOf(r); pki.KindOf(err) != pki.KindInvalid || !strings.Contains(err.Error(), path) {
+		t.Errorf("a state with half a key: %v", err)
 	}
 }
 

@@ -56,7 +56,7 @@ func (c *Ceremony) Root(ctx context.Context, n ca.NewIssuer) (*Result, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	if _, err := c.config.Authority.ProposeRoot(&keys.Key{Signer: trial}, n); err != nil {
+	if _, err := c.authority.ProposeRoot(&keys.Key{Signer: trial}, n); err != nil {
 		return nil, err
 	}
 	return c.hold("root", "A root is made: its key, and the certificate that it signs for itself.", func(r *Result) error {
@@ -64,7 +64,7 @@ func (c *Ceremony) Root(ctx context.Context, n ca.NewIssuer) (*Result, error) {
 		if err != nil {
 			return err
 		}
-		proposal, err := c.config.Authority.ProposeRoot(key, n)
+		proposal, err := c.authority.ProposeRoot(key, n)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result
 		if err := c.say(csr, "A certificate request was brought.", request.Subject.String(), request.RawSubjectPublicKeyInfo, octets("request", TypeRequest, der)); err != nil {
 			return err
 		}
-		proposal, err := c.config.Authority.ProposeAuthority(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, n)
+		proposal, err := c.authority.ProposeAuthority(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, n)
 		if err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func (c *Ceremony) CrossSign(ctx context.Context, other Input, lifetime time.Dur
 		if err := c.say(other, "The certificate of another root was brought.", certificate.Subject.String(), certificate.RawSubjectPublicKeyInfo, octets("other root", TypeCertificate, der)); err != nil {
 			return err
 		}
-		proposal, err := c.config.Authority.ProposeCross(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, lifetime)
+		proposal, err := c.authority.ProposeCross(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, lifetime)
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (c *Ceremony) say(input Input, text, subject string, spki []byte, attached 
 }
 
 // issue signs a proposal and writes the certificate with the root behind it, as signet issuer import takes it.
-func (c *Ceremony) issue(r *Result, proposal *ca.Proposal, root *authority) error {
+func (c *Ceremony) issue(r *Result, proposal *ca.Proposal, root *signer) error {
 	der, err := c.certify(r, proposal, root.certificate)
 	if err != nil || der == nil {
 		return err
@@ -204,7 +204,7 @@ func (c *Ceremony) certify(r *Result, p *ca.Proposal, parent *x509.Certificate) 
 		return nil, nil
 	}
 	// From here on the serial number is used. If nothing more is written, the next list revokes it.
-	c.state.Issued = append(c.state.Issued, issued{Serial: serial, Subject: p.Subject, NotAfter: p.NotAfter, Record: c.name})
+	c.state.Issued = append(c.state.Issued, issued{Serial: serial, Subject: p.Subject, Key: p.KeyHash.String(), NotAfter: p.NotAfter, Record: c.name})
 	if err := c.state.save(); err != nil {
 		return nil, err
 	}

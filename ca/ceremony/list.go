@@ -69,7 +69,7 @@ func (c *Ceremony) revokeUnfinished() error {
 		if i.SHA256 != "" || c.revocation(i.Serial) != nil {
 			continue
 		}
-		if err := c.enter(i.Serial, pki.Unspecified, "A ceremony broke off when this certificate was about to be signed: nobody can tell whether it was.", i.Subject); err != nil {
+		if err := c.enter(i, pki.Unspecified, "A ceremony broke off when this certificate was about to be signed: nobody can tell whether it was."); err != nil {
 			return err
 		}
 	}
@@ -79,7 +79,7 @@ func (c *Ceremony) revokeUnfinished() error {
 // revoke enters one certificate.
 func (c *Ceremony) revoke(v Revocation, root *x509.Certificate) error {
 	const op = "revoke certificate"
-	serial, subject, err := c.identify(v, root)
+	meant, err := c.identify(v, root)
 	if err != nil {
 		return err
 	}
@@ -87,43 +87,47 @@ func (c *Ceremony) revoke(v Revocation, root *x509.Certificate) error {
 	case pki.CertificateHold, pki.RemoveFromCRL:
 		return pki.Errorf(pki.KindInvalid, op, "%s: an authority is revoked for good or not at all", v.Reason).InField("--revoke")
 	}
-	if before := c.revocation(serial); before != nil {
-		return pki.Errorf(pki.KindConflict, op, "%s is revoked already, since %s for %s", serial, on(before.At), before.Reason).InField("--revoke")
+	if before := c.revocation(meant.Serial); before != nil {
+		return pki.Errorf(pki.KindConflict, op, "%s is revoked already, since %s for %s", meant.Serial, on(before.At), before.Reason).InField("--revoke")
 	}
-	return c.enter(serial, v.Reason, "This certificate is revoked.", subject)
+	return c.enter(meant, v.Reason, "This certificate is revoked.")
 }
 
 // identify finds out which certificate is meant, and that the authority signed it.
-func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (serial, subject string, err error) {
+func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (issued, error) {
 	const op = "revoke certificate"
 	if v.Certificate.Data == nil {
 		known := c.state.find(v.Serial.String())
 		if known == nil {
-			return "", "", pki.Errorf(pki.KindNotFound, op, "no ceremony in this directory signed a certificate with serial %s", v.Serial).InField("--revoke").
+			return issued{}, pki.Errorf(pki.KindNotFound, op, "no ceremony in this directory signed a certificate with serial %s", v.Serial).InField("--revoke").
 				WithHint("give the certificate itself: --revoke FILE=REASON")
 		}
-		return known.Serial, known.Subject, nil
+		return *known, nil
 	}
 	der, err := v.Certificate.decode(TypeCertificate)
 	if err != nil {
-		return "", "", err
+		return issued{}, err
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return "", "", pki.Errorf(pki.KindInvalid, op, "%s: %w", v.Certificate.Name, err).InField("--revoke")
+		return issued{}, pki.Errorf(pki.KindInvalid, op, "%s: %w", v.Certificate.Name, err).InField("--revoke")
 	}
 	if !bytes.Equal(certificate.RawIssuer, root.RawSubject) || certificate.CheckSignatureFrom(root) != nil {
-		return "", "", pki.Errorf(pki.KindRefused, op, "%s was not signed by this authority", v.Certificate.Name).InField("--revoke")
+		return issued{}, pki.Errorf(pki.KindRefused, op, "%s was not signed by this authority", v.Certificate.Name).InField("--revoke")
 	}
 	if bytes.Equal(certificate.RawSubjectPublicKeyInfo, root.RawSubjectPublicKeyInfo) && bytes.Equal(certificate.RawSubject, root.RawSubject) {
-		return "", "", pki.Errorf(pki.KindRefused, op, "a root cannot revoke itself: who has its key could take it back").InField("--revoke").
+		return issued{}, pki.Errorf(pki.KindRefused, op, "a root cannot revoke itself: who has its key could take it back").InField("--revoke").
 			WithHint("have it removed wherever it is trusted")
 	}
 	number, err := pki.SerialFromBig(certificate.SerialNumber)
 	if err != nil {
-		return "", "", pki.Errorf(pki.KindInvalid, op, "%s: %w", v.Certificate.Name, err).InField("--revoke")
+		return issued{}, pki.Errorf(pki.KindInvalid, op, "%s: %w", v.Certificate.Name, err).InField("--revoke")
 	}
-	return number.String(), certificate.Subject.String(), nil
+	key, err := pki.HashPublicKey(certificate.PublicKey)
+	if err != nil {
+		return issued{}, pki.Errorf(pki.KindInvalid, op, "%s: %w", v.Certificate.Name, err).InField("--revoke")
+	}
+	return issued{Serial: number.String(), Subject: certificate.Subject.String(), Key: key.String()}, nil
 }
 
 // revocation returns that of a serial number, by this ceremony or an earlier one; nil if there is none.
@@ -137,11 +141,11 @@ func (c *Ceremony) revocation(serial string) *revoked {
 }
 
 // enter puts a certificate among those that the list of this ceremony will be the first to name.
-func (c *Ceremony) enter(serial string, reason pki.Reason, text, subject string) error {
+func (c *Ceremony) enter(certificate issued, reason pki.Reason, text string) error {
 	at := c.config.Now().UTC().Truncate(time.Second)
-	c.pending = append(c.pending, revoked{serial, at, reason.String(), c.name})
+	c.pending = append(c.pending, revoked{Serial: certificate.Serial, Key: certificate.Key, At: at, Reason: reason.String(), Record: c.name})
 	return c.record.add(StepRevoke, text, func(s *Step) {
-		s.Facts = []Fact{{"serial", serial}, {"subject", subject}, {"reason", reason.String()}, {"since", on(at)}}
+		s.Facts = []Fact{{"serial", certificate.Serial}, {"subject", certificate.Subject}, {"reason", reason.String()}, {"since", on(at)}}
 	})
 }
 
@@ -173,7 +177,7 @@ type draft struct {
 	tbs      []byte
 }
 
-func (c *Ceremony) signList(r *Result, request ListRequest, root *authority) error {
+func (c *Ceremony) signList(r *Result, request ListRequest, root *signer) error {
 	d, err := c.draftList(request, root)
 	if err != nil {
 		return err
@@ -228,7 +232,7 @@ func (c *Ceremony) signList(r *Result, request ListRequest, root *authority) err
 }
 
 // draftList makes the octets.
-func (c *Ceremony) draftList(request ListRequest, root *authority) (*draft, error) {
+func (c *Ceremony) draftList(request ListRequest, root *signer) (*draft, error) {
 	entries, count, digest, err := c.entries()
 	if err != nil {
 		return nil, err

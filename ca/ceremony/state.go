@@ -36,6 +36,7 @@ type state struct {
 type issued struct {
 	Serial   string    `json:"serial"`
 	Subject  string    `json:"subject"`
+	Key      string    `json:"key,omitempty"` // pki.KeyHash; empty: the ceremony is older than this field
 	SHA256   string    `json:"sha256,omitempty"`
 	NotAfter time.Time `json:"not_after"`
 	Record   string    `json:"record"`
@@ -43,6 +44,7 @@ type issued struct {
 
 type revoked struct {
 	Serial string    `json:"serial"`
+	Key    string    `json:"key,omitempty"` // pki.KeyHash; empty: not known
 	At     time.Time `json:"at"`
 	Reason string    `json:"reason"`
 	Record string    `json:"record"`
@@ -107,4 +109,20 @@ func (s *state) find(serial string) *issued {
 		}
 	}
 	return nil
+}
+
+// compromised are the keys of what was revoked because somebody else has the key.
+func (s *state) compromised() (map[pki.KeyHash]bool, error) {
+	keys := make(map[pki.KeyHash]bool)
+	for _, r := range s.Revoked {
+		if r.Key == "" || r.Reason != pki.KeyCompromise.String() && r.Reason != pki.CACompromise.String() {
+			continue
+		}
+		hash, err := pki.ParseKeyHash(r.Key)
+		if err != nil {
+			return nil, pki.Errorf(pki.KindInvalid, "read ceremony state", "%s: %w", s.path, err)
+		}
+		keys[hash] = true
+	}
+	return keys, nil
 }

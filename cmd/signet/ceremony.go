@@ -48,8 +48,25 @@ type ceremonyDone struct {
 	Out string `json:"out,omitempty"` // the copy that was asked for
 }
 
+// weakKeysFlag is that of the ceremonies that certify a key.
+type weakKeysFlag struct {
+	WeakKeys string `placeholder:"FILE" help:"Keys that are not certified, as in weak_keys of signet.yaml: one a line, the SHA-256 of the SubjectPublicKeyInfo, a space and the reason."`
+}
+
+// read reads the list; without one it is empty.
+func (f weakKeysFlag) read() (ceremony.Input, error) {
+	if f.WeakKeys == "" {
+		return ceremony.Input{}, nil
+	}
+	data, err := os.ReadFile(f.WeakKeys)
+	if err != nil {
+		return ceremony.Input{}, fileError("read weak keys", err)
+	}
+	return ceremony.Input{Name: filepath.Base(f.WeakKeys), Data: data}, nil
+}
+
 // open makes the ceremony of the flags. New: the directory need not exist.
-func (f *ceremonyFlags) open(a *app, isNew bool) (*ceremony.Ceremony, func() error, error) {
+func (f *ceremonyFlags) open(a *app, isNew bool, weak ceremony.Input) (*ceremony.Ceremony, func() error, error) {
 	const op = "begin ceremony"
 	if err := f.who(a); err != nil {
 		return nil, nil, err
@@ -74,19 +91,15 @@ func (f *ceremonyFlags) open(a *app, isNew bool) (*ceremony.Ceremony, func() err
 	if err != nil {
 		return nil, nil, err
 	}
-	held, err := f.hold(a, stores)
+	held, err := f.hold(a, stores, weak)
 	if err != nil {
 		return nil, nil, err
 	}
 	return held, func() error { return closeStores(stores) }, nil
 }
 
-func (f *ceremonyFlags) hold(a *app, stores keys.Schemes) (*ceremony.Ceremony, error) {
+func (f *ceremonyFlags) hold(a *app, stores keys.Schemes, weak ceremony.Input) (*ceremony.Ceremony, error) {
 	profiles, err := profile.Open("")
-	if err != nil {
-		return nil, err
-	}
-	authority, err := ca.NewOffline(ca.OfflineConfig{Profiles: profiles})
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +108,7 @@ func (f *ceremonyFlags) hold(a *app, stores keys.Schemes) (*ceremony.Ceremony, e
 		return nil, err
 	}
 	return ceremony.New(ceremony.Config{
-		Dir: f.Dir, Keys: stores, Authority: authority, Program: program, Present: f.Present, Place: f.Place, Rehearse: f.Rehearse,
+		Dir: f.Dir, Keys: stores, Profiles: profiles, WeakKeys: weak, Program: program, Present: f.Present, Place: f.Place, Rehearse: f.Rehearse,
 		Confirm: func(question string) (string, error) { return f.confirm(a, question) },
 		Tell:    func(s ceremony.Step) { tell(a, s) },
 	})
@@ -242,6 +255,7 @@ type ceremonyRootCmd struct {
 	Lifetime     duration `default:"20y" placeholder:"DURATION" help:"How long it lives."`
 	PathLength   *int     `placeholder:"N" help:"Authorities allowed below each other under it (default: any number)."`
 	constraintFlags
+	weakKeysFlag
 	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate here as well."`
 	ceremonyFlags
 }
@@ -283,7 +297,11 @@ func (c *ceremonyRootCmd) Run(a *app) (err error) {
 	if c.Country != "" {
 		n.Subject.Country = []string{c.Country}
 	}
-	held, done, err := c.open(a, true)
+	weak, err := c.weakKeysFlag.read()
+	if err != nil {
+		return err
+	}
+	held, done, err := c.open(a, true, weak)
 	if err != nil {
 		return err
 	}
@@ -307,6 +325,7 @@ type ceremonySignCmd struct {
 	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 10y)."`
 	PathLength *int     `placeholder:"N" help:"Authorities allowed below it (default: 0)."`
 	constraintFlags
+	weakKeysFlag
 	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, with the root behind it, here as well."`
 	ceremonyFlags
 }
@@ -327,7 +346,11 @@ func (c *ceremonySignCmd) Run(a *app) (err error) {
 	}
 	n := ca.NewIssuer{Lifetime: time.Duration(c.Lifetime), PathLength: c.PathLength}
 	c.constraintFlags.apply(&n)
-	held, done, err := c.open(a, false)
+	weak, err := c.weakKeysFlag.read()
+	if err != nil {
+		return err
+	}
+	held, done, err := c.open(a, false, weak)
 	if err != nil {
 		return err
 	}
@@ -351,7 +374,8 @@ func (a *app) ceremonyInput(path string) (ceremony.Input, error) {
 type ceremonyCrossCmd struct {
 	Certificate string   `arg:"" help:"Certificate of the other root, signed by itself."`
 	Lifetime    duration `placeholder:"DURATION" help:"How long the cross-certificate lives (default: 10y, or as long as this root)."`
-	Out         string   `short:"o" placeholder:"FILE" help:"Copy the certificate, with this root behind it, here as well."`
+	weakKeysFlag
+	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, with this root behind it, here as well."`
 	ceremonyFlags
 }
 
@@ -368,7 +392,11 @@ func (c *ceremonyCrossCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	held, done, err := c.open(a, false)
+	weak, err := c.weakKeysFlag.read()
+	if err != nil {
+		return err
+	}
+	held, done, err := c.open(a, false, weak)
 	if err != nil {
 		return err
 	}
@@ -409,7 +437,7 @@ func (c *ceremonyCRLCmd) Run(a *app) (err error) {
 		}
 		request.Revoke = append(request.Revoke, revocation)
 	}
-	held, done, err := c.open(a, false)
+	held, done, err := c.open(a, false, ceremony.Input{})
 	if err != nil {
 		return err
 	}

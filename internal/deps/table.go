@@ -61,7 +61,7 @@ var table = []rule{
 	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
 
 	// A ceremony uses the authority's own draft, rules and lists where there is no database.
-	{list("ca", "ca/keys", "ca/lint", "ca/profile", "crl", "internal/durable"), list("ca/ceremony")},
+	{list("ca", "ca/keys", "ca/lint", "ca/policy", "ca/profile", "crl", "internal/durable"), list("ca/ceremony")},
 	// Profiles and policy speak of key algorithms, roles and lint rules, which are values of these packages.
 	{list("ca/keys", "ca/lint", "internal/auth"), list("ca/profile")},
 	{list("ca/keys"), list("ca/policy")},
