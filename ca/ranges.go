@@ -17,6 +17,9 @@ const (
 	smallestRange = 16
 	largestRange  = 4096
 	idleTicks     = 60 // after which a range is given back: ten minutes, with leases of 30 s
+	missingTicks  = 9  // three leases
+	mostMissing   = 4096
+	reserveTime   = 10 * time.Second
 )
 
 // place is where indices are counted.
@@ -37,12 +40,15 @@ type ranges struct {
 	places   map[place]*queue
 	newest   RangeID // of the ranges that this process reserved
 	shut     bool
-	halted   bool         // the database is not to be written to any more
-	unclosed []*openRange // could not be closed; tick tries again, since their leases are renewed with the others
+	halted   bool                   // the database is not to be written to any more
+	unclosed []*openRange           // could not be closed; tick tries again, since their leases are renewed with the others
+	missing  map[pki.RangeNonce]int // reservations that failed, as far as was told, and the ticks in which they are looked for
 }
 
 // queue is the line for indices of one place.
 type queue struct {
+	issuer *issuerKey
+
 	mu      sync.Mutex // held while reserving: whoever waits for it waits for the new range
 	current *openRange
 	next    uint64 // size of the next reservation
@@ -77,7 +83,7 @@ func (s slot) serial() pki.Serial {
 }
 
 func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ranges, error) {
-	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue)}
+	r := &ranges{store: store, lease: lease, now: now, places: make(map[place]*queue), missing: make(map[pki.RangeNonce]int)}
 	if _, err := rand.Read(r.owner[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "draw owner id", "%w", err)
 	}
@@ -86,12 +92,15 @@ func newRanges(store RangeStore, lease time.Duration, now func() time.Time) (*ra
 
 // take takes the next index of a place, reserving a range if there is none.
 func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (slot, error) {
-	q := r.queue(place{issuer.ID, epoch})
+	q := r.queue(issuer, epoch)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	// Here, and not before: whoever waited for the lock may have waited while stop gave back what the place had.
 	if err := r.mayTake(); err != nil {
 		return slot{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return slot{}, pki.Errorf(pki.KindUnavailable, "take index", "the caller is gone: %w", err)
 	}
 	q.used = true
 	if q.current != nil {
@@ -102,7 +111,7 @@ func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (
 		q.current, q.busy = nil, true
 		q.next = min(2*q.next, largestRange)
 	}
-	reserved, err := r.reserve(ctx, issuer, epoch, q.next)
+	reserved, err := r.reserve(issuer, epoch, q.next)
 	if err != nil {
 		return slot{}, err
 	}
@@ -111,12 +120,13 @@ func (r *ranges) take(ctx context.Context, issuer *issuerKey, epoch pki.Epoch) (
 	return s, nil
 }
 
-func (r *ranges) queue(at place) *queue {
+func (r *ranges) queue(issuer *issuerKey, epoch pki.Epoch) *queue {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	at := place{issuer.ID, epoch}
 	q := r.places[at]
 	if q == nil {
-		q = &queue{next: smallestRange}
+		q = &queue{issuer: issuer, next: smallestRange}
 		r.places[at] = q
 	}
 	return q
@@ -131,7 +141,11 @@ func (r *ranges) mayTake() error {
 	return nil
 }
 
-func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch, count uint64) (*openRange, error) {
+// reserve has a time of its own: whoever comes next needs the range as well, and one that is reserved after its caller went away is
+// known to nobody.
+func (r *ranges) reserve(issuer *issuerKey, epoch pki.Epoch, count uint64) (*openRange, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), reserveTime)
+	defer cancel()
 	var nonce pki.RangeNonce
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "draw range nonce", "%w", err)
@@ -141,6 +155,7 @@ func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch
 		Issuer: issuer.ID, Epoch: epoch, Count: count, Nonce: nonce, Owner: r.owner, Lease: r.lease,
 	})
 	if err != nil {
+		r.miss(nonce)
 		return nil, err
 	}
 	if newest := r.draw(reserved.ID); reserved.ID <= before || reserved.ID == newest {
@@ -151,6 +166,15 @@ func (r *ranges) reserve(ctx context.Context, issuer *issuerKey, epoch pki.Epoch
 			WithHint("stop every instance and take `signet restore --in-place`")
 	}
 	return &openRange{Range: reserved, issuer: issuer, next: reserved.From, key: rangeKey(issuer, reserved)}, nil
+}
+
+// miss remembers a reservation that failed: perhaps only its answer was lost.
+func (r *ranges) miss(nonce pki.RangeNonce) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.missing) < mostMissing { // or the database has been away for long, and nothing was reserved
+		r.missing[nonce] = missingTicks
+	}
 }
 
 // draw remembers the id of a range, and returns the newest that was drawn before.
@@ -293,7 +317,7 @@ func (r *ranges) renew(ctx context.Context) error {
 
 // tick closes ranges that nobody has used for long, and lets the sizes of reservations shrink again. Call it every third of a lease.
 func (r *ranges) tick(ctx context.Context) error {
-	closed := r.closeAgain(ctx)
+	closed := errors.Join(r.closeAgain(ctx), r.closeMissing(ctx))
 	idled := r.eachQueue(func(q *queue) error {
 		used, busy := q.used, q.busy
 		q.used, q.busy = false, false
@@ -321,7 +345,7 @@ func (r *ranges) stop(ctx context.Context) error {
 	if halted {
 		return nil
 	}
-	return errors.Join(r.closeAgain(ctx), r.eachQueue(func(q *queue) error { return r.retireCurrent(ctx, q) }))
+	return errors.Join(r.closeAgain(ctx), r.closeMissing(ctx), r.eachQueue(func(q *queue) error { return r.retireCurrent(ctx, q) }))
 }
 
 // halt gives no more indices and leaves the ranges as they are.
@@ -347,6 +371,46 @@ func (r *ranges) closeAgain(ctx context.Context) error {
 		failed = append(failed, r.close(ctx, o))
 	}
 	return errors.Join(failed...)
+}
+
+// closeMissing closes ranges that were reserved although this process was told that they were not. Nothing was signed in them; since their
+// leases are renewed with the others, nobody would close them before this process ends, and then they would be void.
+func (r *ranges) closeMissing(ctx context.Context) error {
+	r.mu.Lock()
+	none := len(r.missing) == 0
+	r.mu.Unlock()
+	if none {
+		return nil
+	}
+	open, err := r.store.OpenRanges(ctx, r.owner)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, o := range r.find(open) {
+		failed = append(failed, r.close(ctx, o))
+	}
+	return errors.Join(failed...)
+}
+
+// find returns those of our open ranges that are missed.
+func (r *ranges) find(open []Range) []*openRange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []*openRange
+	for _, o := range open {
+		if r.missing[o.Nonce] > 0 {
+			issuer := r.places[place{o.Issuer, o.Epoch}].issuer
+			found = append(found, &openRange{Range: o, issuer: issuer, next: o.From, key: rangeKey(issuer, o), retired: true})
+			delete(r.missing, o.Nonce)
+		}
+	}
+	for nonce := range r.missing {
+		if r.missing[nonce]--; r.missing[nonce] == 0 {
+			delete(r.missing, nonce)
+		}
+	}
+	return found
 }
 
 func (r *ranges) retireCurrent(ctx context.Context, q *queue) error {

@@ -45,6 +45,79 @@ func TestRangeThatIsNotClosedFailsNobody(t *testing.T) {
 	}
 }
 
+// A range that was reserved although the answer says otherwise is given back, by a tick or by the stop: its lease is renewed with the
+// others, and when nobody does any more everything in it would be void.
+func TestReservationWithoutAnswer(t *testing.T) {
+	for _, fault := range storetest.Faults {
+		for what, end := range map[string]func(*testing.T, *ca.Authority) error{
+			"tick": func(t *testing.T, a *ca.Authority) error { return a.TestingOnlyTick(t.Context()) },
+			"stop": func(t *testing.T, a *ca.Authority) error { return a.Close(t.Context()) },
+		} {
+			t.Run(fault.String()+", "+what, func(t *testing.T) {
+				testdb.Each(t, func(t *testing.T, s store.Store) {
+					faulty := &storetest.Faulty{Store: s}
+					w := newTown(t, faulty)
+					request := server(t, "a.example.com")
+					faulty.Fail("Reserve", fault)
+					_, err := w.issue(w.Authority, request)
+					wantError(t, err, pki.KindUnavailable, "")
+					w.mustIssue(request)
+					if err := end(t, w.Authority); err != nil {
+						t.Fatal(err)
+					}
+					if err := w.Close(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					want := "0-1 closed 1-16 free "
+					if fault == storetest.FailAfter {
+						want = "0-16 free 16-17 closed 17-32 free "
+					}
+					if got := w.shape(t); got != want {
+						t.Errorf("ranges: %q, want %q", got, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// leaving is a store whose database goes on with a reservation although the caller is gone.
+type leaving struct {
+	store.Store
+	leave func() // the caller goes away
+}
+
+func (l *leaving) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error) {
+	l.leave()
+	if err := ctx.Err(); err != nil {
+		return ca.Range{}, err
+	}
+	return l.Store.Reserve(ctx, r)
+}
+
+// Whoever goes away while a range is reserved leaves it to those who come after; who is gone before has none reserved.
+func TestCallersThatGoAwayWasteNoRange(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		ctx, leave := context.WithCancel(t.Context())
+		a := w.instance(&leaving{s, leave})
+		request := server(t, "a.example.com")
+		grant := w.grant(web, auth.ActionIssue, request.Profile)
+		for range 2 { // the second has gone before
+			_, _ = a.Issue(ctx, grant, request) // nobody waits for the answer
+			if got := w.shape(t); got != "0-16 open " {
+				t.Errorf("ranges: %q", got)
+			}
+		}
+		if err := w.instance(s).TestingOnlyTake(ctx, w.issuing); pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("an index for somebody who went away in the queue: %v", err)
+		}
+		if got := w.shape(t); got != "0-16 open " {
+			t.Errorf("ranges: %q", got)
+		}
+	})
+}
+
 // forgetful is a store that gives out the id of the first range again, or one before it, as a database does that went back.
 type forgetful struct {
 	store.Store

@@ -63,6 +63,8 @@ type RangeStore interface {
 	RenewLeases(ctx context.Context, owner OwnerID, lease time.Duration) (int, error)
 	// CloseRange returns how many indices became void. Closing a range that is closed already does nothing.
 	CloseRange(ctx context.Context, c Closing) (voids int, err error)
+	// OpenRanges returns the open ranges of an owner, in order of id.
+	OpenRanges(ctx context.Context, owner OwnerID) ([]Range, error)
 	// ExpiredRanges returns at most limit open ranges whose lease has passed, in order of id, after one (zero: from the first).
 	ExpiredRanges(ctx context.Context, after RangeID, limit int) ([]Range, error)
 }

@@ -50,16 +50,25 @@ func (s *Store) CloseRange(ctx context.Context, c ca.Closing) (int, error) {
 	return voids, translate("close range", err)
 }
 
+const openRanges = `SELECT id, issuer, epoch, from_idx, to_idx, key_from, nonce, owner, base_url FROM ranges WHERE state = 1 AND `
+
+// OpenRanges implements ca.RangeStore.
+func (s *Store) OpenRanges(ctx context.Context, owner ca.OwnerID) ([]ca.Range, error) {
+	return s.ranges(ctx, "find open ranges", openRanges+`owner = $1 ORDER BY id`, owner[:])
+}
+
 // ExpiredRanges implements ca.RangeStore.
 func (s *Store) ExpiredRanges(ctx context.Context, after ca.RangeID, limit int) ([]ca.Range, error) {
-	const op = "find expired ranges"
-	rows, err := s.pool.Query(ctx, `SELECT id, issuer, epoch, from_idx, to_idx, key_from, nonce, owner, base_url FROM ranges
-		WHERE state = 1 AND lease_until <= clock_timestamp() AND id > $1 ORDER BY id LIMIT $2`, int64(after), limit)
+	return s.ranges(ctx, "find expired ranges", openRanges+`lease_until <= clock_timestamp() AND id > $1 ORDER BY id LIMIT $2`, int64(after), limit)
+}
+
+func (s *Store) ranges(ctx context.Context, op, query string, args ...any) ([]ca.Range, error) {
+	rows, err := s.pool.Query(ctx, query, args...)
 	if err != nil {
 		return nil, translate(op, err)
 	}
-	expired, err := pgx.CollectRows(rows, scanRange)
-	return expired, translate(op, err)
+	all, err := pgx.CollectRows(rows, scanRange)
+	return all, translate(op, err)
 }
 
 func scanRange(row pgx.CollectableRow) (ca.Range, error) {

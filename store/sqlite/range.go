@@ -282,24 +282,33 @@ func cutRange(ctx context.Context, tx *sql.Tx, now time.Time, r ca.Range, c ca.C
 	return nil
 }
 
+const openRanges = `SELECT id, issuer, epoch, from_idx, to_idx, key_from, nonce, owner, base_url FROM ranges WHERE state = ? AND `
+
+// OpenRanges implements ca.RangeStore.
+func (s *Store) OpenRanges(ctx context.Context, owner ca.OwnerID) ([]ca.Range, error) {
+	return s.ranges(ctx, "find open ranges", openRanges+`owner = ? ORDER BY id`, rangeOpen, owner[:])
+}
+
 // ExpiredRanges implements ca.RangeStore.
 func (s *Store) ExpiredRanges(ctx context.Context, after ca.RangeID, limit int) ([]ca.Range, error) {
-	const op = "find expired ranges"
-	rows, err := s.read.QueryContext(ctx, `SELECT id, issuer, epoch, from_idx, to_idx, key_from, nonce, owner, base_url FROM ranges
-		WHERE state = ? AND lease_until <= ? AND id > ? ORDER BY id LIMIT ?`, rangeOpen, s.now().UnixMicro(), int64(after), limit)
+	return s.ranges(ctx, "find expired ranges", openRanges+`lease_until <= ? AND id > ? ORDER BY id LIMIT ?`, rangeOpen, s.now().UnixMicro(), int64(after), limit)
+}
+
+func (s *Store) ranges(ctx context.Context, op, query string, args ...any) ([]ca.Range, error) {
+	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, translate(op, err)
 	}
 	defer rows.Close()
-	var expired []ca.Range
+	var all []ca.Range
 	for rows.Next() {
 		r, err := scanCARange(rows.Scan)
 		if err != nil {
 			return nil, translate(op, err)
 		}
-		expired = append(expired, r)
+		all = append(all, r)
 	}
-	return expired, translate(op, rows.Err())
+	return all, translate(op, rows.Err())
 }
 
 func scanCARange(scan func(...any) error, more ...any) (ca.Range, error) {

@@ -256,6 +256,12 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		if expired, err := b.s.ExpiredRanges(t.Context(), 0, 10); err != nil || len(expired) != 0 {
 			t.Errorf("expired: %v, %v", expired, err)
 		}
+		if mine, err := b.s.OpenRanges(t.Context(), ownerID(1)); err != nil || len(mine) != 1 || mine[0] != r {
+			t.Errorf("of its owner: %+v (%v), want %+v", mine, err, r)
+		}
+		if others, err := b.s.OpenRanges(t.Context(), ownerID(2)); err != nil || len(others) != 0 {
+			t.Errorf("of another: %+v, %v", others, err)
+		}
 		if n, err := b.s.RenewLeases(t.Context(), ownerID(9), -time.Second); err != nil || n != 0 {
 			t.Errorf("renewed %d leases of another: %v", n, err)
 		}
@@ -274,6 +280,9 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 		if n, err := b.close(r, 2); err != nil || n != 4 {
 			t.Errorf("%d void, want 4: %v", n, err)
+		}
+		if open, err := b.s.OpenRanges(t.Context(), ownerID(1)); err != nil || len(open) != 0 {
+			t.Errorf("open after it was closed: %+v, %v", open, err)
 		}
 		if n, err := b.close(r, 1, ca.Run{From: 0, To: 4}); err != nil || n != 0 {
 			t.Errorf("closed by another, and then by its owner: %d void, %v", n, err)
