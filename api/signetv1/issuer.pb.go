@@ -1280,7 +1280,7 @@ func (x *NameConstraints) SetUri(v []string) {
 type NameConstraints_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
-	// Host names: everything at or below each.
+	// Domains, with everything below each, or ".domain" without the domain itself.
 	Dns []string
 	// Addresses in CIDR notation.
 	Ip []string

@@ -445,7 +445,7 @@ func TestBadInput(t *testing.T) {
 		"below a path length of 0": {good, ca.NewIssuer{}, pki.KindRefused},
 		"no name":                  {request(t, ""), ca.NewIssuer{}, pki.KindRefused},
 		"the root's own name":      {request(t, "Ceremony Root 1"), ca.NewIssuer{}, pki.KindRefused},
-		"a bad constraint":         {good, ca.NewIssuer{Permitted: profile.SubtreesConfig{DNS: []string{".x"}}}, pki.KindInvalid},
+		"a bad constraint":         {good, ca.NewIssuer{Permitted: profile.SubtreesConfig{DNS: []string{"*.x"}}}, pki.KindInvalid},
 		"longer than the root":     {good, ca.NewIssuer{Lifetime: 30 * 365 * 24 * time.Hour}, pki.KindRefused},
 		"the root's own key":       {requestOf(t, "Other", rootKey.Signer), ca.NewIssuer{}, pki.KindRefused},
 	} {

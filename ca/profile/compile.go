@@ -2,6 +2,7 @@ package profile
 
 import (
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -339,13 +340,17 @@ func (c *compiler) subtrees(config *SubtreesConfig, side string) Subtrees {
 // ParseSubtrees validates one side of name constraints. On an error, at leads to the entry: its field and index.
 func ParseSubtrees(config SubtreesConfig) (s Subtrees, at []any, err error) {
 	host := func(text string) error {
-		_, err := pki.NewIdentifier(pki.DNS, strings.TrimPrefix(text, "."))
+		name, err := pki.NewIdentifier(pki.DNS, strings.TrimPrefix(text, "."))
+		if err == nil && strings.HasPrefix(name.Value, "*") { // a constraint has no wildcards
+			err = errors.New("it has an asterisk")
+		}
 		return err
 	}
 	for i, text := range config.DNS {
-		// RFC 5280, Section 4.2.1.10: a DNS constraint has no leading dot; it covers the name and everything below it.
-		if err := host(text); err != nil || strings.HasPrefix(text, ".") || strings.HasPrefix(text, "*") {
-			return s, []any{"dns", i}, fmt.Errorf("%.64q: want a domain without a leading dot", text)
+		// RFC 5280, Section 4.2.1.10 gives a leading dot a meaning for mail and URIs only. crypto/x509, OpenSSL, GnuTLS and handshake/verify give it the same one
+		// here: what is below, and not the domain itself.
+		if err := host(text); err != nil {
+			return s, []any{"dns", i}, fmt.Errorf("%.64q: want a domain, or .domain for what is below it", text)
 		}
 	}
 	for i, text := range config.IP {

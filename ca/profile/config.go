@@ -75,10 +75,10 @@ type CAConfig struct {
 
 // SubtreesConfig is one side of name constraints (RFC 5280, Section 4.2.1.10).
 type SubtreesConfig struct {
-	DNS   []string `yaml:"dns"`
-	IP    []string `yaml:"ip"` // prefixes
-	Email []string `yaml:"email"`
-	URI   []string `yaml:"uri"` // host, or .domain
+	DNS   []string `yaml:"dns"`   // domain, with everything below it, or .domain, without the domain itself
+	IP    []string `yaml:"ip"`    // prefixes
+	Email []string `yaml:"email"` // mailbox, host, or .domain
+	URI   []string `yaml:"uri"`   // host, or .domain
 }
 
 // StatusConfig says where the certificate tells verifiers to ask.

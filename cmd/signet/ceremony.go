@@ -262,8 +262,8 @@ type ceremonyRootCmd struct {
 
 // constraintFlags limit the names below an authority.
 type constraintFlags struct {
-	PermitDNS   []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains."`
-	ExcludeDNS  []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains."`
+	PermitDNS   []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains, or only below: .domain."`
+	ExcludeDNS  []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains, or below: .domain."`
 	PermitIP    []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
 	PermitEmail []string `name:"permit-email" placeholder:"HOST" help:"Only mail addresses at these hosts, or below with a leading dot."`
 }
@@ -335,7 +335,8 @@ func (ceremonySignCmd) Help() string {
 
 Examples:
   signet ceremony sign --dir root-1 --csr issuing.csr --present "Ada Lovelace, key holder" --out issuing.pem
-  signet ceremony sign --dir root-1 --csr plant.csr --permit-dns plant.example --permit-ip 10.1.0.0/16 --present "Ada Lovelace, key holder"`
+  signet ceremony sign --dir root-1 --csr plant.csr --permit-dns plant.example --permit-ip 10.1.0.0/16 --present "Ada Lovelace, key holder"
+  signet ceremony sign --dir root-1 --csr plant.csr --permit-dns .plant.example --exclude-dns hr.plant.example --present "Ada Lovelace, key holder"`
 }
 
 // Run signs a request.

@@ -19,8 +19,8 @@ type issuerCreateCmd struct {
 	Lifetime     duration `placeholder:"DURATION" help:"How long it lives (default: 20y for a root, 10y for others)."`
 	BaseURL      string   `name:"base-url" placeholder:"URL" help:"Base of the URLs in what it issues (default: public_url)."`
 	PathLength   *int     `placeholder:"N" help:"Authorities allowed below it (default: 0; for a root any number)."`
-	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains."`
-	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains."`
+	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains, or only below: .domain."`
+	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains, or below: .domain."`
 	PermitIP     []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
 	ExcludeIP    []string `name:"exclude-ip" placeholder:"PREFIX" help:"No addresses in these networks."`
 	PermitEmail  []string `name:"permit-email" placeholder:"MAIL" help:"Only these mail addresses, or those of these hosts, or of every host below a .domain."`
