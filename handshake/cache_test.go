@@ -434,6 +434,34 @@ func TestRevokedResponder(t *testing.T) {
 	}
 }
 
+// TestRevokedResponderAndOldAnswers: a revoked responder revokes nothing with a date in the past either, in a staple or over the network.
+func TestRevokedResponderAndOldAnswers(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp; root -> delegate delegate; root -> other noaia")
+	leaf := p.Cert("leaf")
+	p.Cert("delegate").Revoke(1)
+	leaf.Revoke(1)
+	forged := leaf.OCSP(handshaketest.OCSP{Signer: p.Cert("delegate"), Age: 2 * time.Hour})
+	leaf.Release()
+	for _, stapled := range []bool{true, false} {
+		checker := p.Checker(nil)
+		if _, err := checker.Check(t.Context(), p.Cert("other").Chain(), nil); err != nil { // brings the CRL
+			t.Fatal(err)
+		}
+		p.Replace("/root.ocsp", handshaketest.Bytes(forged))
+		staple := forged
+		if !stapled {
+			staple = nil
+		}
+		if _, err := checker.Check(t.Context(), leaf.Chain(), staple); outcomeOf(t, err) != handshaketest.BadEvidence {
+			t.Errorf("forged, stapled %v: %v", stapled, err)
+		}
+		p.Replace("/root.ocsp", nil)
+		if _, err := checker.Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); err != nil {
+			t.Errorf("honest afterwards, stapled %v: %v", stapled, err)
+		}
+	}
+}
+
 // TestMaxAge: what is older than I want is stale, whatever its nextUpdate says.
 func TestMaxAge(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf noaia")

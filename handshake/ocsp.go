@@ -202,9 +202,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		if !asked {
 			continue
 		}
-		if err == nil {
-			reply.result, err = c.checkResponder(&s, reply.result)
-		}
+		reply.result, err = c.checkAnswer(&s, reply.result, err)
 		evidence := evidenceOf(SourceOCSP, reply.result, err)
 		evidence.Location = url
 		all = append(all, evidence)
@@ -216,6 +214,20 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		}
 	}
 	return all
+}
+
+// checkAnswer is checkResponder for what ocsp.Verify returned. An answer that is too old is asked about too: a revocation in it counts at any
+// age, so whoever has the key of a revoked responder could choose a date in the past.
+func (c *Checker) checkAnswer(s *subject, said ocsp.Result, err error) (ocsp.Result, error) {
+	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok {
+		if _, refused := c.checkResponder(s, stale.Said); refused != nil {
+			return ocsp.Result{}, refused
+		}
+	}
+	if err != nil {
+		return said, err
+	}
+	return c.checkResponder(s, said)
 }
 
 // checkResponder refuses a delegated responder whose certificate has ended, or is known to be revoked, by what is at hand: its own status is not
@@ -386,10 +398,7 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 		result, err := ocsp.Verify(object.Body, ocsp.Query{
 			Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
 		})
-		if err == nil {
-			result, err = c.checkResponder(s, result)
-		}
-		if err == nil {
+		if result, err = c.checkAnswer(s, result, err); err == nil {
 			c.answers.put(s.key, result, url, object.Version)
 		}
 	}

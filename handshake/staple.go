@@ -63,10 +63,7 @@ func (c *Checker) lookAtStaple(s *subject) {
 		Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
 		Known: &c.delegates,
 	})
-	if err == nil {
-		result, err = c.checkResponder(s, result)
-	}
-	if err == nil {
+	if result, err = c.checkAnswer(s, result, err); err == nil {
 		c.staples.put(key, result)
 	}
 	evidence := evidenceOf(SourceStaple, result, err)
