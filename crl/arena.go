@@ -142,10 +142,18 @@ func (a *Arena) At(seq uint64) (entries Entries, count int) {
 // went in between is removed too (RFC 5280, Section 5.2.4). Removals carry the time at.
 func (a *Arena) Since(base, seq uint64, at time.Time) (entries Entries, count int) {
 	entries, count = a.between(base, seq)
-	removed := make(map[pki.Serial]bool)
-	for _, r := range a.removals {
-		if r.seq > base && r.seq <= seq && !removed[r.serial] && !a.liveAt(r.serial, r.seq, seq) {
-			removed[r.serial] = true
+	first := sort.Search(len(a.removals), func(i int) bool { return a.removals[i].seq > base })
+	end := sort.Search(len(a.removals), func(i int) bool { return a.removals[i].seq > seq })
+	if first == end {
+		return entries, count
+	}
+	told := make(map[pki.Serial]bool) // what is on the delta already: listed again, or removed
+	for serial := range entries.Serials() {
+		told[serial] = true
+	}
+	for _, r := range a.removals[first:end] {
+		if !told[r.serial] {
+			told[r.serial] = true
 			entries = append(entries, encode(nil, Revocation{Serial: r.serial, At: at, Reason: pki.RemoveFromCRL}))
 			count++
 		}
@@ -260,16 +268,6 @@ func (a *Arena) find(serial pki.Serial) (i int, ok bool) {
 	}
 	i, ok = a.all[serial]
 	return i, ok
-}
-
-// liveAt reports whether a serial that was removed at one sequence has an entry again at another.
-func (a *Arena) liveAt(serial pki.Serial, after, seq uint64) bool {
-	for i := a.upTo(after); i < a.upTo(seq); i++ {
-		if until, ended := a.dead[i]; (!ended || until > seq) && a.serial(i) == serial {
-			return true
-		}
-	}
-	return false
 }
 
 // entry is the DER of an entry and of what follows it in its chunk.
