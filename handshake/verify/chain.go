@@ -217,20 +217,20 @@ type evidence struct {
 	badList   *fault
 
 	// Of the chain at hand:
-	revoked map[asked]bool                    // what was found of the signers of lists
-	signed  map[*crl.List][]*x509.Certificate // signers
+	revoked, trusted map[asked]bool                    // what was found of the signers of lists, and of the authorities above them
+	signed           map[*crl.List][]*x509.Certificate // signers
 }
 
-// asked is a question about a signer of lists: how far to look is part of it.
+// asked is a question about a certificate outside the chain: how far to look is part of it.
 type asked struct {
-	signer *x509.Certificate
-	depth  int
+	about *x509.Certificate
+	depth int
 }
 
 // judge checks the certificates of a chain that verified.
 func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 	r := Result{Result: Accept}
-	e.revoked, e.signed = make(map[asked]bool), make(map[*crl.List][]*x509.Certificate)
+	e.revoked, e.trusted, e.signed = make(map[asked]bool), make(map[asked]bool), make(map[*crl.List][]*x509.Certificate)
 	for i := range chain[:len(chain)-1] {
 		if !depth.leaf || i > 0 && !depth.chain {
 			break
@@ -282,11 +282,13 @@ func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	return listed
 }
 
-// maxSignerDepth bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked.
+// maxSignerDepth bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked. At the bottom only
+// certificates of the chain speak.
 const maxSignerDepth = 3
 
 // findInLists is RFC 5280, Section 6.3.3, with the validation of the path of CRL issuers (f): they lead to the anchor
-// of the chain, and are not themselves revoked.
+// of the chain over authorities that are not revoked, and are not themselves revoked. Nobody outside the chain speaks for himself: whose key
+// was stolen, the thief would acquit.
 func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate, depth int) finding {
 	target, err := crl.NewTarget(cert)
 	if err != nil {
@@ -301,9 +303,11 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		for _, signer := range e.signers(chain, list) {
 			// Certificates of the chain are checked in their own turn; to ask here would go round in circles. Who did not sign the list is
 			// not asked about: that would be many, each with lists of its own.
-			if contains(chain, signer) || signer.Equal(cert) || depth == 0 || list.Verify(signer) != nil || !e.isRevoked(chain, signer, depth-1) {
-				allowed = append(allowed, signer)
+			outside := !contains(chain, signer)
+			if outside && list.Verify(signer) == nil && (signer.Equal(cert) || depth == 0 || !e.trusts(chain, signer, depth-1)) {
+				continue
 			}
+			allowed = append(allowed, signer)
 		}
 		known[list] = allowed
 		return allowed
@@ -336,12 +340,26 @@ func (e *evidence) signers(chain []*x509.Certificate, list *crl.List) []*x509.Ce
 	return e.signed[list]
 }
 
-// isRevoked asks the lists about a signer of lists, once for all lists that it signed: each would ask about all the others again.
-func (e *evidence) isRevoked(chain []*x509.Certificate, signer *x509.Certificate, depth int) bool {
+// trusts reports whether a signer of lists leads to the chain by a way on which nobody is revoked. That is found once for all lists that it
+// signed: each would ask about all the others again.
+func (e *evidence) trusts(chain []*x509.Certificate, signer *x509.Certificate, depth int) bool {
 	question := asked{signer, depth}
+	trusted, known := e.trusted[question]
+	if !known {
+		search := newSearch(chain, e.pool, e.at)
+		search.revoked = func(c *x509.Certificate) bool { return e.isRevoked(chain, c, depth) }
+		trusted = search.leadsToAnchor(signer)
+		e.trusted[question] = trusted
+	}
+	return trusted
+}
+
+// isRevoked asks the lists about a certificate outside the chain, once.
+func (e *evidence) isRevoked(chain []*x509.Certificate, c *x509.Certificate, depth int) bool {
+	question := asked{c, depth}
 	revoked, known := e.revoked[question]
 	if !known {
-		revoked = e.findInLists(chain, signer, depth).status == pki.StatusRevoked
+		revoked = e.findInLists(chain, c, depth).status == pki.StatusRevoked
 		e.revoked[question] = revoked
 	}
 	return revoked

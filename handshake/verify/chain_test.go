@@ -1,9 +1,12 @@
 package verify_test
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -194,5 +197,91 @@ func TestAsked(t *testing.T) {
 			tt.ask(q)
 			expect(t, q, want, tt.class)
 		})
+	}
+}
+
+// TestNobodyAcquitsHimself: who signs lists in the name of an authority, and was revoked by it, does not speak for himself, nor two of them for
+// each other, however young their lists are. Nor does one below an authority that is revoked (RFC 5280, Section 6.3.3 (f)).
+func TestNobodyAcquitsHimself(t *testing.T) {
+	q, root, ca, leaf := question(t)
+	lists := func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }
+	one, two := issue(t, "int", ca, false, lists), issue(t, "int", ca, false, lists)
+	sub := issue(t, "sub", root, true, nil)
+	subSub := issue(t, "subsub", sub, true, nil)
+	below, farBelow, ofRoot := issue(t, "int", sub, false, lists), issue(t, "int", subSub, false, lists), issue(t, "root", root, false, lists)
+	aged := func(minutes int) func(*x509.RevocationList) {
+		return func(l *x509.RevocationList) {
+			l.ThisUpdate, l.Number = now.Add(-time.Duration(minutes)*time.Minute), big.NewInt(int64(100-minutes))
+		}
+	}
+	clean, plain := root.list(t, nil), ca.list(t, aged(30), leaf)
+	acquits := func(signers ...*entity) []verify.DER {
+		var forged []verify.DER
+		for i, s := range signers {
+			forged = append(forged, s.list(t, aged(20-i)))
+		}
+		return forged
+	}
+	for _, tt := range []struct {
+		name   string
+		pool   []*entity
+		lists  []verify.DER
+		forged []verify.DER
+		result verify.Verdict
+		class  verify.Class
+	}{
+		{"a signer that nobody revoked", []*entity{one}, []verify.DER{clean, plain}, acquits(one), verify.Accept, ""},
+		{"a signer that is revoked", []*entity{one}, []verify.DER{clean, ca.list(t, aged(30), leaf, one)}, acquits(one), verify.Reject, verify.ClassRevoked},
+		{"two signers that are revoked", []*entity{one, two}, []verify.DER{clean, ca.list(t, aged(30), leaf, one, two)}, acquits(one, two), verify.Reject, verify.ClassRevoked},
+		{"a signer that another one revoked", []*entity{one, two}, []verify.DER{clean, one.list(t, aged(30), leaf, two)}, acquits(two), verify.Reject, verify.ClassRevoked},
+		{"below an authority that revoked it", []*entity{sub, below}, []verify.DER{clean, plain, sub.list(t, nil, below)}, acquits(below), verify.Reject, verify.ClassRevoked},
+		{"below an authority that is not revoked", []*entity{sub, below}, []verify.DER{clean, plain}, acquits(below), verify.Accept, ""},
+		{"below an authority that is revoked", []*entity{sub, below}, []verify.DER{root.list(t, nil, sub), plain}, acquits(below), verify.Reject, verify.ClassRevoked},
+		{"far below one that is revoked", []*entity{sub, subSub, farBelow}, []verify.DER{root.list(t, nil, sub), plain}, acquits(farBelow), verify.Reject, verify.ClassRevoked},
+		{"below one that is revoked, which acquits itself", []*entity{sub, below, ofRoot}, []verify.DER{root.list(t, aged(30), sub, ofRoot), plain}, acquits(below, ofRoot), verify.Reject, verify.ClassRevoked},
+		{"nobody else speaks", []*entity{sub, below}, []verify.DER{root.list(t, nil, sub)}, acquits(below), verify.Reject, verify.ClassBadSignature},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, mode := range []verify.Revocation{verify.RevocationSoftChain, verify.RevocationHardLeaf, verify.RevocationHardChain} {
+				q.Intermediates, q.Leaf, q.Revocation = ders(append([]*entity{ca}, tt.pool...)...), leaf.Raw, mode
+				for _, lists := range [][]verify.DER{slices.Concat(tt.lists, tt.forged), slices.Concat(tt.forged, tt.lists)} {
+					q.CRLs = lists
+					expect(t, q, tt.result, tt.class)
+				}
+			}
+		})
+	}
+}
+
+// TestAnotherWay: a signer of lists that was certified twice stands as long as one of the ways to the anchor does.
+func TestAnotherWay(t *testing.T) {
+	q, root, ca, leaf := question(t)
+	sub := issue(t, "sub", root, true, nil)
+	again := *sub.Certificate
+	again.SerialNumber = big.NewInt(4711)
+	der, err := x509.CreateCertificate(rand.Reader, &again, root.Certificate, sub.key.Public(), root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &entity{key: sub.key, issuer: root}
+	if other.Certificate, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	lister := issue(t, "int", sub, false, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
+	list := lister.list(t, nil)
+	for _, tt := range []struct {
+		revoked []*entity
+		result  verify.Verdict
+		class   verify.Class
+	}{
+		{nil, verify.Accept, ""},
+		{[]*entity{sub}, verify.Accept, ""},
+		{[]*entity{other}, verify.Accept, ""},
+		{[]*entity{sub, other}, verify.Reject, verify.ClassBadSignature},
+		{[]*entity{lister}, verify.Accept, ""}, // not the root's to revoke
+	} {
+		q.Intermediates, q.Leaf, q.Revocation = ders(ca, sub, other, lister), leaf.Raw, verify.RevocationHardLeaf
+		q.CRLs = []verify.DER{root.list(t, nil, tt.revoked...), list}
+		expect(t, q, tt.result, tt.class)
 	}
 }

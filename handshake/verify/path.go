@@ -25,7 +25,7 @@ const (
 // have the name of a CRL issuer by chance.
 func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x509.Certificate {
 	signers := namedInChain(chain, subject)
-	search := &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
+	search := newSearch(chain, pool, at)
 	for _, c := range pool {
 		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && maySignLists(c) && search.leadsToAnchor(c) {
 			signers = append(signers, c)
@@ -68,18 +68,23 @@ type search struct {
 	chain, pool []*x509.Certificate
 	anchors     bool // chain is no chain, but trust anchors
 	at          time.Time
-	signatures  int // still to be checked before the search gives up
+	signatures  int                          // still to be checked before the search gives up
+	revoked     func(*x509.Certificate) bool // whom no path may go over; nil: nobody is asked
+}
+
+func newSearch(chain, pool []*x509.Certificate, at time.Time) *search {
+	return &search{chain: chain, pool: pool, at: at, signatures: maxSignatures}
 }
 
 // leadsToAnchor reports whether the last certificate of a path is issued, directly or over others of the pool, by a CA of the
-// validated chain, so that the whole path keeps path lengths and name constraints.
+// validated chain, so that the whole path keeps path lengths and name constraints, and nobody of it outside the chain is revoked.
 func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
 	c := path[len(path)-1]
 	if len(path) > maxPath || s.at.Before(c.NotBefore) || s.at.After(c.NotAfter) || unknownCritical(c) {
 		return false
 	}
 	for i, issuer := range s.chain {
-		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) {
+		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) && !s.goesOverRevoked(path) {
 			return true
 		}
 	}
@@ -89,6 +94,10 @@ func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
 		}
 	}
 	return false
+}
+
+func (s *search) goesOverRevoked(path []*x509.Certificate) bool {
+	return s.revoked != nil && slices.ContainsFunc(path, s.revoked)
 }
 
 func (s *search) above(i int) []*x509.Certificate {
