@@ -87,7 +87,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 			{"a CA against a rule of zlint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Parent: w.root.ID, Permitted: profile.SubtreesConfig{URI: []string{"internal"}}}, pki.KindRefused, ""},
 			{"nobody to succeed", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Succeeds: pki.IssuerID{1}}, pki.KindNotFound, "succeeds"},
 			{"no name, off-line", ca.NewIssuer{Label: "other", BaseURL: "http://x", Offline: true}, pki.KindRefused, "subject.common_name"},
-			{"a bad constraint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Permitted: profile.SubtreesConfig{DNS: []string{".x"}}}, pki.KindInvalid, "permitted"},
+			{"a bad constraint", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x", Permitted: profile.SubtreesConfig{DNS: []string{"*.x"}}}, pki.KindInvalid, "permitted"},
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
@@ -813,6 +813,7 @@ func TestASuccessorHasTheSameConstraints(t *testing.T) {
 	ring := &keyring{opened: make(map[string]*keys.Key)}
 	w := newTownWith(t, testdb.SQLite(t), ring)
 	signer := newKey(t)
+	const quoted = `"old root"@example.com` // nobody else may have such a mailbox
 	ring.opened["memory:narrow"] = &keys.Key{Signer: signer, URI: "memory:narrow", Secret: pki.SerialSecret{1}}
 	network := func(text string) []*net.IPNet {
 		_, n, err := net.ParseCIDR(text)
@@ -823,7 +824,7 @@ func TestASuccessorHasTheSameConstraints(t *testing.T) {
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Narrow"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(1000 * 24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{7, 7},
-		PermittedDNSDomains: []string{".Example.COM", "example.net"}, PermittedIPRanges: network("10.0.0.0/8"), PermittedEmailAddresses: []string{"Root@example.com"}, PermittedURIDomains: []string{".example.com"},
+		PermittedDNSDomains: []string{".Example.COM", "example.net"}, PermittedIPRanges: network("10.0.0.0/8"), PermittedEmailAddresses: []string{"Root@example.com", quoted}, PermittedURIDomains: []string{".example.com"},
 		ExcludedDNSDomains: []string{".bad.Example.COM"}, ExcludedIPRanges: network("10.1.0.0/16"), ExcludedEmailAddresses: []string{"example.net"}, ExcludedURIDomains: []string{"bad.example.com"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
 	if err != nil {
@@ -834,7 +835,7 @@ func TestASuccessorHasTheSameConstraints(t *testing.T) {
 	}
 	like := func() ca.NewIssuer {
 		n := newIssuer("narrow-2", "Narrow 2", w.root)
-		n.Permitted = profile.SubtreesConfig{DNS: []string{".Example.COM", "example.net"}, IP: []string{"10.0.0.0/8"}, Email: []string{"Root@example.com"}, URI: []string{".example.com"}}
+		n.Permitted = profile.SubtreesConfig{DNS: []string{".Example.COM", "example.net"}, IP: []string{"10.0.0.0/8"}, Email: []string{"Root@example.com", quoted}, URI: []string{".example.com"}}
 		n.Excluded = profile.SubtreesConfig{DNS: []string{".bad.Example.COM"}, IP: []string{"10.1.0.0/16"}, Email: []string{"example.net"}, URI: []string{"bad.example.com"}}
 		return n
 	}
