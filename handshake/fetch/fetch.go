@@ -65,6 +65,7 @@ const (
 	defaultMaxDir   = 1 << 30
 	maxConnsPerHost = 8
 	idleConnTimeout = 30 * time.Second
+	connectTimeout  = 5 * time.Second // for the name and the connection, and again for the TLS handshake
 	firstRetry      = 10 * time.Second
 	longestRetry    = 5 * time.Minute
 	maxFailuresKept = 4096
@@ -114,10 +115,13 @@ func New(config Config) (*Fetcher, error) {
 	return f, nil
 }
 
+// transport has limits of its own for connecting: http.Transport goes on connecting when the request that wanted it has ended, in one
+// of the places that MaxConnsPerHost leaves, and a server that is silent would keep them all.
 func (f *Fetcher) transport() *http.Transport {
-	dialer := &net.Dialer{Resolver: f.config.Resolver, ControlContext: f.guardAddress}
+	dialer := &net.Dialer{Timeout: connectTimeout, Resolver: f.config.Resolver, ControlContext: f.guardAddress}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
+		TLSHandshakeTimeout:    connectTimeout,
 		Proxy:                  nil,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeaderBytes,
@@ -134,7 +138,7 @@ type Request struct {
 	Type     string        // content type of the body
 	Accept   string        // content type wanted; empty says nothing
 	MaxBytes int64         // of the answer; must be positive
-	Timeout  time.Duration // for everything, redirects and body included; must be positive
+	Timeout  time.Duration // for everything, redirects and body included; must be positive. Connecting that goes on after it ends by itself
 
 	// ETag and LastModified make a GET conditional. Both come from an earlier Response.
 	ETag, LastModified string

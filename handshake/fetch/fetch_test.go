@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
@@ -476,6 +478,51 @@ func TestCancelledFresh(t *testing.T) {
 	if response, err := f.Do(t.Context(), request); err != nil || string(response.Body) != "body" {
 		t.Errorf("after somebody gave up: %v", err)
 	}
+}
+
+// TestSilentServer: a server that accepts connections and says nothing in TLS is asked again, however often it was asked in vain.
+func TestSilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFetcher(t, nil)
+		var connections []net.Conn
+		var mu sync.Mutex
+		f.TestingOnlyConnect(func(netip.AddrPort) net.Conn {
+			ours, theirs := net.Pipe()
+			go io.Copy(io.Discard, theirs)
+			mu.Lock()
+			defer mu.Unlock()
+			connections = append(connections, theirs)
+			return ours
+		})
+		asked := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(connections)
+		}
+		ask := func() {
+			request := fetch.Request{URL: "https://127.0.0.1/", MaxBytes: 100, Timeout: time.Millisecond, Fresh: true}
+			if _, err := f.Do(t.Context(), request); err == nil || why(t, err) != fetch.TimedOut {
+				t.Errorf("a server that is silent: %v", err)
+			}
+		}
+		for range 9 {
+			ask()
+		}
+		time.Sleep(time.Minute)
+		before := asked()
+		ask()
+		if asked() == before {
+			t.Errorf("after %d connections nobody connects any more", before)
+		}
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		for i, conn := range connections {
+			if _, err := conn.Write([]byte{0}); !errors.Is(err, io.ErrClosedPipe) {
+				t.Errorf("connection %d is still open: %v", i, err)
+			}
+		}
+	})
 }
 
 // TestAnnouncedLength: a server that announces much and sends nothing costs no memory.
