@@ -114,14 +114,20 @@ func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
 }
 
 // Standing returns nil if what an issuer signs can count, as far as is known here: neither its chosen certificate nor one
-// above it is revoked or on hold, and its key was not compromised. Else it is an error of KindFailedPrecondition in field issuer,
-// and Issue refuses; CRLs, and the certificates of OCSP responders, go on. Another kind of error: it cannot be told now.
+// above it is revoked or on hold, and its key was not compromised. Else it is an error of which Fallen is true,
+// and Issue refuses; CRLs, and the certificates of OCSP responders, go on. Another error: it cannot be told now.
 func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
 	issuer, links, err := a.issuers.linked(id)
 	if err != nil {
 		return err
 	}
 	return a.standing(ctx, issuer, links)
+}
+
+// Fallen reports whether an error of Standing says that the issuer does not stand. Any other says only that it cannot be told now.
+func Fallen(err error) bool {
+	e, ok := errors.AsType[*pki.Error](err)
+	return ok && e.Kind == pki.KindFailedPrecondition && e.Field == "issuer"
 }
 
 // CertificatesInForce returns what the function of this name does, of every issuer.
@@ -197,8 +203,7 @@ func (a *Authority) couldSign(ctx context.Context, issuer Issuer) bool {
 	if chosen := issuer.certificate(); chosen == nil || a.config.Now().After(chosen.NotAfter) {
 		return false
 	}
-	err := a.Standing(ctx, issuer.ID)
-	return err == nil || pki.KindOf(err) != pki.KindFailedPrecondition
+	return !Fallen(a.Standing(ctx, issuer.ID))
 }
 
 func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) error {

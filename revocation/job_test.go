@@ -556,6 +556,33 @@ func TestJobStates(t *testing.T) {
 	})
 }
 
+// A job outlives whatever the database says while something is wrong with it, and goes on.
+func TestJobWhileTheDatabaseFails(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		i.reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+			t.Fatal(err)
+		}
+		testdb.Exec(t, s, `ALTER TABLE certificates RENAME TO away`)
+		wantKind(t, "a job without its table", jobs.RunOnce(t.Context()), pki.KindUnavailable)
+		testdb.Exec(t, s, `ALTER TABLE away RENAME TO certificates`)
+		if job, err = s.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobRunning {
+			t.Errorf("it is %s, %v", job.State, err)
+		}
+		runJobs(t, s, u)
+		if job, err = s.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobDone || job.Revoked != 3 {
+			t.Errorf("in the end it is %s, with %d revoked, %v", job.State, job.Revoked, err)
+		}
+	})
+}
+
 // A job belongs to one instance at a time, and to another one once that has fallen silent or its lease has passed.
 func TestJobLease(t *testing.T) {
 	s := testdb.Postgres(t)

@@ -318,7 +318,7 @@ func issuerTo(issuer ca.Issuer, standing error) (*signetv1.Issuer, error) {
 	if !issuer.Succeeds.IsZero() {
 		b.Succeeds = new(issuer.Succeeds.String())
 	}
-	if e, ok := errors.AsType[*pki.Error](standing); ok && e.Kind == pki.KindFailedPrecondition {
+	if e, ok := errors.AsType[*pki.Error](standing); ok && ca.Fallen(standing) {
 		b.Fault = new(e.Err.Error())
 	} else if standing != nil {
 		b.Fault = new("it cannot be told now: " + standing.Error())

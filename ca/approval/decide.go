@@ -140,7 +140,7 @@ func (d *Desk) certificateCounts(ctx context.Context, op string, a *Application)
 	}
 	// Whoever has the key of its issuer has made another certificate with that serial: of this one nothing is known.
 	switch err := d.config.Authority.StandingByNow(ctx, issuer); {
-	case err != nil && pki.KindOf(err) == pki.KindFailedPrecondition:
+	case ca.Fallen(err):
 		return mayNotAsk(op, "it was filed with certificate %s, whose issuer does not stand: %w", serial, err)
 	case err != nil:
 		return err

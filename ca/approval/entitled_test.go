@@ -271,3 +271,28 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *inventory.Certifi
 		}
 	})
 }
+
+// A database that answers with an error says nothing of who may ask: what was approved is issued when it answers again.
+func TestWhetherTheyMayAskCannotBeTold(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		first, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), o.ask(request(t, "a.example.com")).ID, "")
+		if err != nil || first.Issued == nil {
+			t.Fatalf("%+v, %v", first, err)
+		}
+		p := auth.Principal{ID: "certificate:chief", Account: "chief", Role: auth.RoleRequester, Certificate: first.Issued.Issuer.String() + "/" + first.Issued.Serial.String()}
+		second, err := o.Desk.Issue(t.Context(), issueGrant(t, p), request(t, "b.example.com"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.decide(second.Filed.ID, -time.Second) // by an instance that died before it issued
+		testdb.Exec(t, s, `ALTER TABLE ledger RENAME TO away`)
+		if err := o.IssueClaimed(t.Context()); pki.KindOf(err) != pki.KindUnavailable || o.state(second.Filed.ID) != approval.Approved {
+			t.Errorf("it is %s, %v", o.state(second.Filed.ID), err)
+		}
+		testdb.Exec(t, s, `ALTER TABLE away RENAME TO ledger`)
+		if err := o.IssueClaimed(t.Context()); err != nil || o.state(second.Filed.ID) != approval.Issued {
+			t.Errorf("it answers again: %s, %v", o.state(second.Filed.ID), err)
+		}
+	})
+}

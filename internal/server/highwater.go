@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"signet.example/signet/internal/server/highwater"
-	"signet.example/signet/pki"
 )
 
 // openHighWater refuses a database that went back while nobody looked.
@@ -30,10 +29,11 @@ func (s *Server) watchHighWater(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		err := s.highWater.Compare(ctx)
+		_, wentBack := errors.AsType[*highwater.WentBackError](err)
 		switch {
 		case err == nil:
 			err = s.highWater.Save()
-		case pki.KindOf(err) == pki.KindFailedPrecondition && s.fallenBack.Load() == nil:
+		case wentBack && s.fallenBack.Load() == nil:
 			s.fallenBack.Store(new(err.Error()))
 			s.highWater.WentBack()
 			err = errors.Join(err, s.highWater.Save())

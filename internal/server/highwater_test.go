@@ -1,19 +1,25 @@
 package server_test
 
 import (
+	"context"
+	"crypto/rand"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 )
 
@@ -50,6 +56,85 @@ func TestDatabaseThatWentBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDatabaseErrorsAreNoHistory: a database that lets nobody in for a while, or shows another schema, is not one that went back. Whatever
+// it says, the instance works again when it does, and its next start is refused nothing.
+func TestDatabaseErrorsAreNoHistory(t *testing.T) {
+	t.Parallel()
+	noticed := func(t *testing.T, p *process, code string) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			text, err := os.ReadFile(p.log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				if strings.Contains(line, "high water marks") && strings.Contains(line, code) {
+					return
+				}
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the marks were not compared while it said %s", code)
+			}
+		}
+	}
+	goesOn := func(t *testing.T, s *site, p *process) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			_, err := s.api.Issue(t.Context(), client.IssueRequest{CSR: request(t), Profile: "server", Identifiers: []string{"late.example"}})
+			if err == nil && s.ready() {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("it works again, and nothing is issued: %v", err)
+			}
+		}
+		p.stop(t)
+		if marks, err := os.ReadFile(s.config(t).State().HighWater()); err != nil || strings.Contains(string(marks), "went_back") {
+			t.Errorf("the marks are %s, %v", marks, err)
+		}
+		s.start(t)
+	}
+	t.Run("another schema", func(t *testing.T) {
+		t.Parallel()
+		onBoth(t, func(t *testing.T, database string) {
+			s := found(t, database)
+			p := s.start(t)
+			alter(t, s, database, `ALTER TABLE audit_batches RENAME TO away`)
+			noticed(t, p, "audit_batches")
+			alter(t, s, database, `ALTER TABLE away RENAME TO audit_batches`)
+			goesOn(t, s, p)
+		})
+	})
+	t.Run("no login", func(t *testing.T) {
+		t.Parallel()
+		database, role := testdb.EmptyURL(t), "r"+strings.ToLower(rand.Text())
+		u, err := url.Parse(database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := pgx.Connect(t.Context(), database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close(context.Background()) })
+		exec := func(statement string) {
+			t.Helper()
+			if _, err := conn.Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exec(`CREATE ROLE ` + role + ` SUPERUSER LOGIN`)
+		u.User = url.User(role)
+		s := found(t, u.String())
+		p := s.start(t)
+		exec(`ALTER ROLE ` + role + ` NOLOGIN`)
+		exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + role + `'`)
+		noticed(t, p, "28000")
+		exec(`ALTER ROLE ` + role + ` LOGIN`)
+		goesOn(t, s, p)
+	})
 }
 
 // Marks that cannot be read are refused, and stay as they are for whoever looks into it.

@@ -218,7 +218,7 @@ const expiryWarning = 0.1
 func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail string), issuer ca.Issuer) {
 	if s.authority != nil && issuer.KeyURI != "" && issuer.State == ca.IssuerActive {
 		err := s.authority.Standing(ctx, issuer.ID)
-		if err != nil && pki.KindOf(err) != pki.KindFailedPrecondition {
+		if err != nil && !ca.Fallen(err) {
 			add("issuer/"+issuer.Label, "warning", "whether it stands cannot be told now: "+pki.Explain(err))
 			return
 		}

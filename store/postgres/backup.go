@@ -167,10 +167,10 @@ func inSnapshot(ctx context.Context, op string, config Config, options pgx.TxOpt
 	}
 	conn, err := pgx.ConnectConfig(ctx, parsed.ConnConfig)
 	if err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	return translate(op, pgx.BeginTxFunc(ctx, conn, options, do))
+	return translateOpening(op, pgx.BeginTxFunc(ctx, conn, options, do))
 }
 
 func collect[T any](ctx context.Context, tx pgx.Tx, query string) ([]T, error) {

@@ -27,11 +27,14 @@ var raised = map[string]pki.Kind{
 	"SG429": pki.KindExhausted,
 }
 
-// hints say what to do about the server's own SQLSTATEs that a wrong connection string brings about.
+// hints say what to do about the server's own SQLSTATEs that are the operator's to mend: a connection string, or what it leads to, is
+// another than the database was set up with.
 var hints = map[string]string{
 	"28P01": "check the user and its password; the password belongs into ~/.pgpass or PGPASSFILE",
 	"28000": "check the user of the connection string, and pg_hba.conf",
 	"3D000": "make the database first: createdb",
+	"42501": "give the user of the connection string what was taken from it: GRANT",
+	"55000": "have the database accept connections again: ALTER DATABASE ... ALLOW_CONNECTIONS true",
 	"42703": store.OtherSchema, // undefined_column
 	"42P01": store.OtherSchema, // undefined_table
 	"42883": store.OtherSchema, // undefined_function
@@ -47,6 +50,15 @@ var typed = map[string]func(op string, server *pgconn.PgError) error{
 	},
 }
 
+// translateOpening is translate for what comes of opening a database. What the operator has to mend is of KindFailedPrecondition there:
+// nobody has worked with it yet, and waiting mends nothing. Later it is of KindUnavailable, as somebody changes what was right, and changes it back.
+func translateOpening(op string, err error) error {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && hints[server.Code] != "" {
+		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: hints[server.Code], Err: oneLine(err)}
+	}
+	return translate(op, err)
+}
+
 // translate turns what pgx returns into a *pki.Error; nil stays nil. It is the only place that looks at SQLSTATEs.
 func translate(op string, err error) error {
 	if err == nil {
@@ -55,9 +67,7 @@ func translate(op string, err error) error {
 	if _, ok := errors.AsType[*pki.Error](err); ok {
 		return err
 	}
-	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		err = unreached{failed}
-	}
+	err = oneLine(err)
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if typedError, ok := typed[server.Code]; ok {
 			return typedError(op, server)
@@ -76,6 +86,13 @@ func translate(op string, err error) error {
 	return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "is the database running and reachable?", Err: err}
 }
 
+func oneLine(err error) error {
+	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return unreached{failed}
+	}
+	return err
+}
+
 // unreached says in one line what pgx says in several: it tries a host with TLS and without, and both fail alike.
 type unreached struct{ *pgconn.ConnectError }
 
@@ -91,11 +108,9 @@ func kindOf(code string) pki.Kind {
 	case code == "23505": // unique_violation
 		return pki.KindConflict
 	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57"), strings.HasPrefix(code, "40"), strings.HasPrefix(code, "53"),
-		code == "55P03", code == "25P03", code == "25006": // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
+		code == "55P03", code == "25P03", code == "25006", // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
+		hints[code] != "": // the operator's to mend
 		return pki.KindUnavailable
-	case code == "28P01", code == "28000", code == "3D000", // wrong password, role, database: the operator's to mend
-		code == "42703", code == "42P01", code == "42883": // a schema of another version
-		return pki.KindFailedPrecondition
 	}
 	return pki.KindInternal
 }

@@ -51,12 +51,12 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	poolConfig.AfterConnect = knowTypes
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
-		return nil, translate("open database", err)
+		return nil, translateOpening("open database", err)
 	}
 	keys, err := pgxpool.NewWithConfig(ctx, keysConfig)
 	if err != nil {
 		pool.Close()
-		return nil, translate("open database", err)
+		return nil, translateOpening("open database", err)
 	}
 	return &Store{pool: pool, keys: keys}, nil
 }
@@ -68,7 +68,7 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 		return migrations.Status{}, err
 	}
 	status, err := migrations.PostgresStatus(ctx, poolConfig.ConnConfig)
-	return status, translate("read schema version", err)
+	return status, translateOpening("read schema version", err)
 }
 
 // Ping asks whether the database answers, and can be written.
@@ -136,7 +136,7 @@ func prepare(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
 	const op = "open database"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	defer conn.Close(ctx)
 	if err := checkDurable(ctx, conn, unsafe); err != nil {
@@ -144,7 +144,7 @@ func prepare(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
 	}
 	current, err := migrations.PostgresCurrent(ctx, conn)
 	if err != nil || current {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	return migrations.Postgres(ctx, config)
 }
@@ -158,7 +158,7 @@ func checkDurable(ctx context.Context, conn *pgx.Conn, unsafe bool) error {
 		current_setting('full_page_writes'), current_setting('synchronous_commit')`).
 		Scan(&version, &fsync, &fullPageWrites, &synchronousCommit)
 	if err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	if version < 130000 {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "PostgreSQL %d is too old", version/10000).WithHint("use PostgreSQL 13 or newer")

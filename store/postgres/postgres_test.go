@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
@@ -42,8 +43,19 @@ func TestOtherSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := s.Credential(t.Context(), "admin")
-		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(e.Hint, "signet migrate") {
+		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || !strings.Contains(e.Hint, "signet migrate") {
 			t.Errorf("%s: %v (%s)", change, err, pki.KindOf(err))
+		}
+	}
+}
+
+// What a server says of logins, databases and schemas of one that is in use may be otherwise in a minute: nobody concludes from it.
+func TestErrorsOfTheServerWhileItIsInUse(t *testing.T) {
+	for _, code := range []string{"28P01", "28000", "3D000", "42501", "42703", "42883", "42P01", "55000"} {
+		server := &pgconn.PgError{Severity: "FATAL", Code: code, Message: "no"}
+		err := postgres.TestingOnlyTranslate("do something", server)
+		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" || !errors.Is(err, server) {
+			t.Errorf("%s: %s, %v", code, pki.KindOf(err), err)
 		}
 	}
 }

@@ -22,14 +22,14 @@ func Backup(ctx context.Context, path, to string) error {
 	}
 	db, err := sql.Open("sqlite", dsn(path, false, false))
 	if err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
-	return translate(op, os.Chmod(to, 0o600))
+	return translateOpening(op, os.Chmod(to, 0o600))
 }
 
 // Version is the version of the schema of the file at path, also while another process has it open. It must not be
@@ -41,10 +41,10 @@ func Version(ctx context.Context, path string) (uint, error) {
 	}
 	db, err := sql.Open("sqlite", dsn(path, true, false))
 	if err != nil {
-		return 0, translate(op, err)
+		return 0, translateOpening(op, err)
 	}
 	defer db.Close()
 	var version uint
 	err = db.QueryRowContext(ctx, "SELECT version FROM schema_migrations").Scan(&version)
-	return version, translate(op, err)
+	return version, translateOpening(op, err)
 }

@@ -12,6 +12,24 @@ import (
 	"signet.example/signet/store"
 )
 
+// translateOpening is translate for what comes of opening a file. What the operator has to mend is of KindFailedPrecondition there: nobody has
+// worked with it yet, and waiting mends nothing. Later it is of KindUnavailable, as in store/postgres.
+func translateOpening(op string, err error) error {
+	if driver, ok := errors.AsType[*sqlite.Error](err); ok && hints[driver.Code()&0xff] != "" {
+		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: hints[driver.Code()&0xff], Err: err}
+	}
+	return translate(op, err)
+}
+
+// hints say what to do about primary result codes that are the operator's to mend.
+var hints = map[int]string{
+	codes.SQLITE_ERROR:   store.OtherSchema, // a table or column is missing: no statement is put together from input
+	codes.SQLITE_CORRUPT: damaged,
+	codes.SQLITE_NOTADB:  damaged,
+}
+
+const damaged = "the file is damaged or no Signet database: restore a backup"
+
 // translate turns what the driver returns into a *pki.Error; nil stays nil. It is the only place that looks at result
 // codes.
 func translate(op string, err error) error {
@@ -37,17 +55,16 @@ func translate(op string, err error) error {
 	case codes.SQLITE_CONSTRAINT_TRIGGER: // the triggers that keep histories append-only
 		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Err: err}
 	}
-	switch driver.Code() & 0xff { // the extended codes refine the primary one in the low octet
+	primary := driver.Code() & 0xff // the extended codes refine it
+	switch primary {
 	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_INTERRUPT:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err}
-	case codes.SQLITE_ERROR: // a table or column is missing: no statement is put together from input
-		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: store.OtherSchema, Err: err}
 	case codes.SQLITE_FULL:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "the disk is full", Err: err}
 	case codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN, codes.SQLITE_READONLY:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "is the disk there, and may this user write to the database file?", Err: err}
-	case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
-		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: "the file is damaged or no Signet database: restore a backup", Err: err}
+	case codes.SQLITE_ERROR, codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
+		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: hints[primary], Err: err}
 	}
 	return &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 }

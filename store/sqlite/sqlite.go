@@ -104,11 +104,11 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	defer lock.Close()
 	db, err := sql.Open("sqlite", dsn(config.Path, false, false))
 	if err != nil {
-		return migrations.Status{}, translate(op, err)
+		return migrations.Status{}, translateOpening(op, err)
 	}
 	defer db.Close()
 	status, err := migrations.SQLiteStatus(ctx, db)
-	return status, translate(op, err)
+	return status, translateOpening(op, err)
 }
 
 // statusInUse is Status of a file that another process has open, which has migrated it by then.
@@ -119,11 +119,11 @@ func statusInUse(ctx context.Context, path string) (status migrations.Status, er
 	}
 	db, err := sql.Open("sqlite", dsn(path, true, false))
 	if err != nil {
-		return status, translate(op, err)
+		return status, translateOpening(op, err)
 	}
 	defer db.Close()
 	err = db.QueryRowContext(ctx, "SELECT version, dirty FROM schema_migrations").Scan(&status.Version, &status.Dirty)
-	return status, translate(op, err)
+	return status, translateOpening(op, err)
 }
 
 func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
@@ -133,28 +133,28 @@ func (s *Store) open(ctx context.Context, path string, unsafe bool) error {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "%w", err).InField("database").WithHint("is the directory there, and may this user write to it?")
 	}
 	if err := file.Close(); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	if s.write, err = sql.Open("sqlite", dsn(path, false, unsafe)); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	s.write.SetMaxOpenConns(1)
 	if err := migrations.SQLite(ctx, path, s.write); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	if err := forgetSamples(ctx, s.write); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	if s.read, err = sql.Open("sqlite", dsn(path, true, unsafe)); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	// The lock says that whoever had a lease is gone.
 	if _, err := s.write.ExecContext(ctx, `UPDATE publication_series SET lease_until = 0 WHERE lease_until > 0`); err != nil {
-		return translate(op, err)
+		return translateOpening(op, err)
 	}
 	s.read.SetMaxOpenConns(8)
 	s.read.SetMaxIdleConns(8)
-	return translate(op, s.read.PingContext(ctx))
+	return translateOpening(op, s.read.PingContext(ctx))
 }
 
 // forgetSamples removes what an ANALYZE sampled of the tables. With samples SQLite plans a statement again for every value that is

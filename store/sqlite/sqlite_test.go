@@ -185,7 +185,7 @@ func TestOtherSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.Credential(t.Context(), "admin")
-	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(e.Hint, "signet migrate") {
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || !strings.Contains(e.Hint, "signet migrate") {
 		t.Errorf("%v (%s)", err, pki.KindOf(err))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -53,8 +54,8 @@ func marksOf(w store.Witness) marks {
 // audit log and part of the ledger go on from where the older copy ended.
 func era(ledger uint64) uint64 { return ledger / store.LostSequences }
 
-// Open reads what is remembered in the file at path, and compares. A database that went back while nobody looked is an error of
-// KindFailedPrecondition.
+// Open reads what is remembered in the file at path, and compares. A database that went back while nobody looked is a
+// *WentBackError.
 func Open(ctx context.Context, path string, db store.Recovery) (*Memory, error) {
 	m := &Memory{path: path, db: db}
 	text, err := os.ReadFile(path)
@@ -75,7 +76,18 @@ func Open(ctx context.Context, path string, db store.Recovery) (*Memory, error) 
 	return m, nil
 }
 
-// Compare returns an error of KindFailedPrecondition if the database shows less than was seen, or another past.
+// WentBackError says that a database went back in time, and by what that shows. It is wrapped in a *pki.Error of
+// KindFailedPrecondition whose hint says what to do. No other error says so: one that does not answer may be as it was.
+type WentBackError struct{ Why string }
+
+// Error is Why.
+func (e *WentBackError) Error() string { return e.Why }
+
+func wentBack(hint, why string, args ...any) error {
+	return (&pki.Error{Kind: pki.KindFailedPrecondition, Op: "compare high water marks", Err: &WentBackError{fmt.Sprintf(why, args...)}}).WithHint("%s", hint)
+}
+
+// Compare returns a *WentBackError if the database shows less than was seen, or another past. Any other error: it cannot be told now.
 func (m *Memory) Compare(ctx context.Context) error {
 	m.mu.Lock()
 	seen := m.seen
@@ -97,21 +109,21 @@ func (m *Memory) Compare(ctx context.Context) error {
 
 // compare holds what the database shows now, and the head that its audit chain had at m.Audit, against the marks.
 func (m marks) compare(now store.Witness, then audit.Hash, path string) error {
-	const op, hint = "compare high water marks", "issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost"
+	const hint = "issuing from it would use numbers twice: take `signet restore --in-place`, which skips what may be lost"
 	if m.WentBack {
-		return pki.Errorf(pki.KindFailedPrecondition, op, "this database went back in time while it was in use, and was not moved on since").
-			WithHint("issuing from it would use numbers twice: take `signet restore --in-place`; only if the database that did not go back is in its place again, remove %s", path)
+		return wentBack("issuing from it would use numbers twice: take `signet restore --in-place`; only if the database that did not go back is in its place again, remove "+path,
+			"this database went back in time while it was in use, and was not moved on since")
 	}
 	for _, each := range []struct {
 		name      string
 		now, seen uint64
 	}{{"ledger ends at", now.Ledger, m.Ledger}, {"audit log ends at", now.Audit.Seq, m.Audit}, {"number of publications is", now.Lists, m.Lists}} {
 		if each.now < each.seen {
-			return pki.Errorf(pki.KindFailedPrecondition, op, "the %s %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen).WithHint(hint)
+			return wentBack(hint, "the %s %d, and %d was seen before: this database went back in time", each.name, each.now, each.seen)
 		}
 	}
 	if m.Head != "" && m.Head != hex.EncodeToString(then[:]) {
-		return pki.Errorf(pki.KindFailedPrecondition, op, "the audit log has another past than was seen at event %d: this database went back in time, and was used since", m.Audit).WithHint(hint)
+		return wentBack(hint, "the audit log has another past than was seen at event %d: this database went back in time, and was used since", m.Audit)
 	}
 	return nil
 }
