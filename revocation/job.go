@@ -288,6 +288,9 @@ func (j *Jobs) RunOnce(ctx context.Context) error {
 
 // run does chunk after chunk, in sizes that keep the ledger locked for a short time only.
 func (j *Jobs) run(ctx context.Context, job Job) error {
+	if err := job.Selector.validate(); err != nil {
+		return err // it would select what nobody planned
+	}
 	size := minChunk
 	for {
 		if err := j.config.Universe.Check(); err != nil {

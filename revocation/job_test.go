@@ -32,6 +32,48 @@ func newJobs(t *testing.T, books revocation.JobBooks, u *revocation.Universe, in
 	return jobs
 }
 
+// A job whose selector this version cannot read is left to others: what it selects without a condition is more than was planned. What
+// is no selector at all selects nothing.
+func TestSelectorOfAnotherVersion(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		one := newIssuer(t, s, "one", false)
+		a := one.reserve(t, epoch, 0, 64)
+		for index := range uint64(20) {
+			a.record(t, index)
+		}
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		start := func(stored string) revocation.JobID {
+			t.Helper()
+			job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Account: "nobody"}, Reason: pki.Superseded})
+			if err != nil || job.Selected != 0 {
+				t.Fatalf("%+v, %v", job, err)
+			}
+			testdb.Exec(t, s, `UPDATE jobs SET selector = $1 WHERE id = $2`, stored, job.ID[:])
+			if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+				t.Fatal(err)
+			}
+			return job.ID
+		}
+		strange := map[string]revocation.JobID{}
+		for _, stored := range []string{`{"profile":"server","curve":"P-224"}`, `{"curve":"P-224"}`, `{}`} {
+			strange[stored] = start(stored)
+		}
+		known := start(`{"account":"nobody"}`)
+		if err := jobs.RunOnce(t.Context()); err == nil {
+			t.Error("nobody is told of jobs that are left")
+		}
+		for stored, id := range strange {
+			if job, err := s.Job(t.Context(), id); err != nil || job.State != revocation.JobRunning || job.Revoked != 0 {
+				t.Errorf("%s: it is %s with %d revoked, %v", stored, job.State, job.Revoked, err)
+			}
+		}
+		if job, err := s.Job(t.Context(), known); err != nil || job.State != revocation.JobDone {
+			t.Errorf("the other is %s, %v", job.State, err)
+		}
+	})
+}
+
 // runJobs runs every running job to its end, and lets the universe see it.
 func runJobs(t *testing.T, s store.Store, u *revocation.Universe) {
 	t.Helper()

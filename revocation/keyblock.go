@@ -71,7 +71,7 @@ func (l *Ledger) BlockKey(ctx context.Context, grant auth.Grant, block KeyBlock)
 	default:
 		return BlockReceipt{}, pki.Errorf(pki.KindInvalid, op, "%.32q is no proof of a compromise", block.Proof).InField("proof")
 	}
-	if err := l.config.Universe.Check(); err != nil {
+	if err := l.mayWrite(op); err != nil {
 		return BlockReceipt{}, err
 	}
 	job := Job{

@@ -41,7 +41,7 @@ func (l *Ledger) enter(ctx context.Context, grant auth.Grant, said []Said, holds
 	if !grant.Allows(auth.ActionManage, "") {
 		return 0, pki.Errorf(pki.KindDenied, opChange, "importing serials takes an administrator")
 	}
-	if err := l.config.Universe.Check(); err != nil {
+	if err := l.mayWrite(opChange); err != nil {
 		return 0, err
 	}
 	var news []*pending

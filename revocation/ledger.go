@@ -150,6 +150,17 @@ func (l *Ledger) submit(ctx context.Context, grant auth.Grant, key Key, c change
 	}
 }
 
+// mayWrite refuses what would go past the queue to a ledger that is closed, or that the universe says is another.
+func (l *Ledger) mayWrite(op string) error {
+	l.mu.RLock()
+	closed := l.closed
+	l.mu.RUnlock()
+	if closed {
+		return pki.Errorf(pki.KindUnavailable, op, "this instance is stopping")
+	}
+	return l.config.Universe.Check()
+}
+
 func (l *Ledger) enqueue(p *pending) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -319,6 +319,25 @@ func TestLedgerBounded(t *testing.T) {
 	wantKind(t, "after Close", err, pki.KindUnavailable)
 }
 
+// What goes past the queue is not written either once the ledger is closed: perhaps because the database went back.
+func TestClosedLedger(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		i.reserve(t, epoch, 0, 16).record(t, 0)
+		l := newLedger(t, s, newUniverse(t, s))
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := l.BlockKey(t.Context(), manager(t), blockOf(0))
+		wantKind(t, "a key is blocked", err, pki.KindUnavailable)
+		_, err = l.TakeOver(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: 7}}}}})
+		wantKind(t, "a list is taken over", err, pki.KindUnavailable)
+		if entries, err := s.LedgerEntries(t.Context(), 0, 10); err != nil || len(entries) != 0 {
+			t.Errorf("%d entries, %v", len(entries), err)
+		}
+	})
+}
+
 // A caller who goes away is told that it may have happened; it happens.
 func TestLedgerCallerGone(t *testing.T) {
 	s := testdb.SQLite(t)

@@ -1,6 +1,8 @@
 package revocation
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +36,21 @@ type Selector struct {
 	Names        []pki.Identifier `json:"names,omitempty"`        // any of them, in whatever case; at most 1,000
 	Keys         []pki.KeyHash    `json:"keys,omitempty"`         // of the SubjectPublicKeyInfo; at most 10,000
 	Serials      bool             `json:"serials,omitempty"`      // those listed when the job was planned
+
+	Unknown bool `json:"-"` // it was stored with a condition that this version does not know
+}
+
+// UnmarshalJSON reads what was stored. A condition of a later version is remembered: without it the rest would select more.
+func (s *Selector) UnmarshalJSON(text []byte) error {
+	type fields Selector
+	var read fields
+	strict := json.NewDecoder(bytes.NewReader(text))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&read); err != nil {
+		read = fields{Unknown: true}
+	}
+	*s = Selector(read)
+	return nil
 }
 
 const (
@@ -99,6 +116,9 @@ func (s Selector) validate() error {
 		lists++
 	}
 	switch {
+	case s.Unknown:
+		return pki.Errorf(pki.KindUnavailable, opPlan, "the selector has conditions that this version does not know").InField("selector").
+			WithHint("an instance of the version that planned the job runs it")
 	case lists > 1 || lists == 1 && (s.bounded() || s.Everything):
 		return invalid("selector", "a list of keys or of serials selects alone")
 	case lists == 0 && !s.bounded() && !s.Everything:

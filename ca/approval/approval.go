@@ -9,6 +9,7 @@ package approval
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"signet.example/signet/ca"
@@ -86,8 +87,10 @@ func (a *Application) Asked() (string, error) {
 // SetAsked reads what Asked wrote.
 func (a *Application) SetAsked(text string) error {
 	var kept asked
-	if err := json.Unmarshal([]byte(text), &kept); err != nil {
-		return pki.Errorf(pki.KindInternal, "read request", "%w", err)
+	strict := json.NewDecoder(strings.NewReader(text))
+	strict.DisallowUnknownFields() // what a later version asks for would be left out of the certificate
+	if err := strict.Decode(&kept); err != nil {
+		return pki.Errorf(pki.KindUnavailable, "read request", "it was filed with another version of Signet: %w", err).WithHint("ask an instance of that version, or upgrade this one")
 	}
 	a.Request, a.Requester, a.Trial = kept.Request, kept.Requester, kept.Trial
 	return nil

@@ -271,6 +271,16 @@ func TestFiledApprovedAndCollected(t *testing.T) {
 }
 
 // What is not in order is refused at once, and nobody has to read it.
+// What was filed with a version that knows more is not issued here without it.
+func TestFiledWithAnotherVersion(t *testing.T) {
+	var a approval.Application
+	for text, read := range map[string]bool{`{"Request":{"Profile":"server"}}`: true, `{"Request":{"Profile":"server","Color":"red"}}`: false, `{"Witness":1}`: false} {
+		if err := a.SetAsked(text); (err == nil) != read || err != nil && pki.KindOf(err) != pki.KindUnavailable {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestRefusedBeforeItIsFiled(t *testing.T) {
 	o := newOffice(t, testdb.SQLite(t))
 	grant := issueGrant(t, web)

@@ -121,6 +121,7 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 			params[name] = value
 		}
 	}
+	params["default_transaction_isolation"] = "read committed" // whoever waited for a lock looks again, whatever the database or the URL says
 	return parsed, nil
 }
 
@@ -160,8 +161,8 @@ func checkDurable(ctx context.Context, conn *pgx.Conn, unsafe bool) error {
 	if err != nil {
 		return translateOpening(op, err)
 	}
-	if version < 130000 {
-		return pki.Errorf(pki.KindFailedPrecondition, op, "PostgreSQL %d is too old", version/10000).WithHint("use PostgreSQL 13 or newer")
+	if version < 140000 { // weeks are detached concurrently
+		return pki.Errorf(pki.KindFailedPrecondition, op, "PostgreSQL %d is too old", version/10000).WithHint("use PostgreSQL 14 or newer")
 	}
 	if unsafe {
 		return nil

@@ -95,6 +95,20 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// What waits for a lock looks again when it has it, on every database: under another isolation it would see what was before.
+func TestIsolationIsReadCommitted(t *testing.T) {
+	s, conn := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
+	database := pgx.Identifier{conn.Config().Database}.Sanitize()
+	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+database+" SET default_transaction_isolation = 'repeatable read'"); err != nil {
+		t.Fatal(err)
+	}
+	s.TestingOnlyPool().Reset()
+	var isolation string
+	if err := s.TestingOnlyPool().QueryRow(t.Context(), "SHOW transaction_isolation").Scan(&isolation); err != nil || isolation != "read committed" {
+		t.Errorf("%q, %v", isolation, err)
+	}
+}
+
 // A connection on which nothing can be written does not outlive that: it was made to a standby, or while the database was read-only.
 // Nor does the database answer by it.
 func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
