@@ -6,8 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"time"
 )
 
 // maxChains bounds the chains of one handshake that are judged; cross-signing multiplies them.
@@ -154,6 +157,10 @@ type Dialer struct {
 	NetDialer *net.Dialer // nil means a zero net.Dialer
 	TLS       *tls.Config // nil means a zero tls.Config: the system's roots. An empty ServerName is taken from the address
 
+	// HandshakeTimeout bounds how long the peer may keep the handshake waiting: until its certificate is there, and again once that has
+	// been judged (Config.Budget bounds the check, and whoever an Override asks may take his time). Zero means as long as the context.
+	HandshakeTimeout time.Duration
+
 	// Track closes connections when a certificate of theirs becomes revoked, as long as Checker.Run runs.
 	Track bool
 }
@@ -212,7 +219,7 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	}
 	guard.Conn = raw
 	conn := tls.Client(guard, wrapped)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := d.handshake(ctx, conn, wrapped); err != nil {
 		guard.Close()
 		if wrongTrust, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 			return nil, guard.Result(), Untrusted(wrongTrust, nil, config.RootCAs, d.Checker.clock(config)())
@@ -222,10 +229,41 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 	return conn, guard.Result(), nil
 }
 
+// handshake completes the handshake of conn, whose configuration is wrapped, within HandshakeTimeout.
+func (d *Dialer) handshake(ctx context.Context, conn *tls.Conn, wrapped *tls.Config) error {
+	if d.HandshakeTimeout <= 0 {
+		return conn.HandshakeContext(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(d.HandshakeTimeout, func() {
+		cancel(fmt.Errorf("handshake: the peer kept the handshake waiting for %s: %w", d.HandshakeTimeout, os.ErrDeadlineExceeded))
+	})
+	defer patience.Stop()
+	judge := wrapped.VerifyConnection
+	wrapped.VerifyConnection = func(state tls.ConnectionState) error {
+		patience.Stop()
+		defer patience.Reset(d.HandshakeTimeout)
+		return judge(state)
+	}
+	err := conn.HandshakeContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// connectTimeout and keepAlive are those of http.DefaultTransport, whose dialer cannot be had.
+const (
+	connectTimeout = 30 * time.Second
+	keepAlive      = 30 * time.Second
+)
+
 // Transport returns an http.Transport that speaks only to servers the Checker accepts, directly or through a proxy, and
 // whose direct connections are tracked: one that was made before a revocation does not outlive it, as long as Run runs. Those through the
 // proxy of the environment are judged and not tracked, and no Override is asked about an untrusted server, since http.Transport
-// makes the TLS connection itself: set Proxy to nil, or bound IdleConnTimeout. config is the client's TLS configuration; nil means the system's roots.
+// makes the TLS connection itself: set Proxy to nil, or bound IdleConnTimeout. Its TLSHandshakeTimeout is the Dialer's HandshakeTimeout. config
+// is the client's TLS configuration; nil means the system's roots.
 func (c *Checker) Transport(config *tls.Config) (*http.Transport, error) {
 	if config == nil {
 		config = &tls.Config{}
@@ -241,7 +279,13 @@ func (c *Checker) Transport(config *tls.Config) (*http.Transport, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = wrapped
-	transport.DialTLSContext = (&Dialer{Checker: c, TLS: config, Track: true}).DialContext
+	// http.Transport goes on connecting when the request that wanted it has ended, and leaves all limits to DialTLSContext.
+	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return (&Dialer{
+			Checker: c, TLS: config, Track: true, HandshakeTimeout: transport.TLSHandshakeTimeout,
+			NetDialer: &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive},
+		}).DialContext(ctx, network, address)
+	}
 	transport.ForceAttemptHTTP2 = true
 	return transport, nil
 }

@@ -1,0 +1,11 @@
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+)
+
+// TestingOnlyHandshake is what Dial does once it is connected, over a connection that need not be on a network.
+func (d *Dialer) TestingOnlyHandshake(ctx context.Context, conn *tls.Conn, wrapped *tls.Config) error {
+	return d.handshake(ctx, conn, wrapped)
+}
