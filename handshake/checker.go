@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signet.example/signet/handshake/verify"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
@@ -304,26 +305,8 @@ func decisive(list []Evidence) *Evidence {
 	return best
 }
 
-func outweighs(a, b *Evidence) bool {
-	if a.Final != b.Final {
-		return a.Final
-	}
-	if said(a) && said(b) && !a.ThisUpdate.Equal(b.ThisUpdate) {
-		// A hold, or an answer for a serial that was never issued, can be taken back: the later word counts, and of two
-		// of the same moment the stricter one, which weighs more. Of two that agree too: a third must not come between them.
-		return a.ThisUpdate.After(b.ThisUpdate)
-	}
-	return weight(a.Status) > weight(b.Status)
-}
+func outweighs(a, b *Evidence) bool { return a.word().Outweighs(b.word()) }
 
-// said reports whether evidence states good or revoked.
-func said(e *Evidence) bool { return e.Status == pki.StatusGood || refuted(e.Status) }
-
-// weight orders what evidence is worth when it is not contradicted, and what explains most when there is none.
-func weight(status pki.Status) int {
-	order := [...]pki.Status{
-		pki.StatusNotCovered, pki.StatusTooNew, pki.StatusUnreachable, pki.StatusUnknown, pki.StatusInvalid, pki.StatusStale,
-		pki.StatusExempt, pki.StatusGood, pki.StatusNotIssued, pki.StatusRevoked,
-	}
-	return slices.Index(order[:], status)
+func (e *Evidence) word() verify.Word {
+	return verify.Word{Status: e.Status, Final: e.Final, ThisUpdate: e.ThisUpdate}
 }

@@ -200,7 +200,7 @@ func evidenceOfJudgement(j crl.Judgement, held []*heldList) Evidence {
 	for _, r := range j.Rejected {
 		e := evidenceOfList(r.List, held)
 		e.Status, e.Err = statusOfCause(r.Cause), &ListError{r.Cause, r.Err}
-		if weight(e.Status) > weight(best.Status) || best.Location == "" {
+		if verify.Weight(e.Status) > verify.Weight(best.Status) || best.Location == "" {
 			best = e
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"signet.example/signet/crl"
 	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/handshake/verify"
 	"signet.example/signet/pki"
 )
 
@@ -305,7 +306,7 @@ func firstRejection(j crl.Judgement) *ListError {
 	}
 	best := j.Rejected[0]
 	for _, r := range j.Rejected {
-		if weight(statusOfCause(r.Cause)) > weight(statusOfCause(best.Cause)) {
+		if verify.Weight(statusOfCause(r.Cause)) > verify.Weight(statusOfCause(best.Cause)) {
 			best = r
 		}
 	}

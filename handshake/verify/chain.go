@@ -238,10 +238,10 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 		found := e.find(chain, i)
 		r.PerCert = append(r.PerCert, found.of(serialOf(chain[i])))
 		switch {
-		case found.status == pki.StatusRevoked:
+		case found.Status == pki.StatusRevoked:
 			r.Result, r.Class, r.Detail = Reject, ClassRevoked, "certificate "+serialOf(chain[i])+" is revoked ("+found.reason.String()+"), says "+found.source
 			return r
-		case found.status == pki.StatusInvalid || found.status == pki.StatusUnknown && (depth.hard || found.fault.spoiled()):
+		case found.Status == pki.StatusInvalid || found.Status == pki.StatusUnknown && (depth.hard || found.fault.spoiled()):
 			if r.Result == Accept {
 				r.Result, r.Class, r.Detail = Reject, found.fault.class, found.fault.detail
 			}
@@ -254,32 +254,38 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 // understood. That is not the absence of information that the soft modes tolerate: what was given is bad.
 func (f *fault) spoiled() bool { return f != nil && f.class != ClassNoInformation }
 
-// find asks every source about one certificate of a chain; an authentic revocation wins over any good.
+// find asks every source about one certificate of a chain, and takes what outweighs the rest.
 func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	cert, issuer := chain[i], chain[i+1]
 	exempt, contradiction := Exempt(cert)
 	if contradiction != nil {
-		return finding{status: pki.StatusInvalid, fault: faultf(ClassPath, "%v", contradiction)}
+		return finding{Word: Word{Status: pki.StatusInvalid}, fault: faultf(ClassPath, "%v", contradiction)}
 	}
 	if exempt {
-		return finding{status: pki.StatusExempt, source: "certificate"}
+		return finding{Word: Word{Status: pki.StatusExempt}, source: "certificate"}
 	}
 	listed := e.findInLists(chain, cert, maxSignerDepth)
-	if listed.status == pki.StatusRevoked || len(e.responses) == 0 {
-		return listed
-	}
-	answered := findingOfResponses(e.responses, ocsp.Query{
-		Certificate: cert, Issuers: []*x509.Certificate{issuer}, Untrusted: e.pool, Time: e.at, MaxAge: e.maxAge,
-	}, func(responder *x509.Certificate) bool {
-		return e.isRevoked(chain, responder, maxSignerDepth)
-	})
-	switch {
-	case answered.status == pki.StatusRevoked, answered.status == pki.StatusGood && listed.status != pki.StatusGood:
+	query := ocsp.Query{Certificate: cert, Issuers: []*x509.Certificate{issuer}, Untrusted: e.pool, Time: e.at, MaxAge: e.maxAge}
+	answered := findingOfResponses(e.responses, func(der DER) (ocsp.Result, error) { return e.believe(chain, der, query) })
+	if answered.says() && (!listed.says() || answered.Outweighs(listed.Word)) {
 		return answered
-	case listed.status == pki.StatusUnknown:
+	} else if !listed.says() && len(e.responses) > 0 {
 		listed.fault = moreTelling(listed.fault, answered.fault)
 	}
 	return listed
+}
+
+// believe is ocsp.Verify with two rules more: a revocation that cannot be taken back counts at any age, and a delegated responder that is
+// itself known to be revoked speaks for nobody.
+func (e *evidence) believe(chain []*x509.Certificate, der DER, query ocsp.Query) (ocsp.Result, error) {
+	result, err := ocsp.Verify(der, query)
+	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok && cannotBeTakenBack(stale.Said) {
+		result, err = stale.Said, nil
+	}
+	if responder := result.Responder; err == nil && responder.Delegated && e.isRevoked(chain, responder.Certificate, maxSignerDepth) {
+		return ocsp.Result{}, &ocsp.UnauthorizedError{Responder: responder.Certificate, Err: errors.New("its certificate is revoked")}
+	}
+	return result, err
 }
 
 // maxSignerDepth bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked. At the bottom only
@@ -313,7 +319,7 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		return allowed
 	})
 	found := findingOfLists(JudgeLists(target, e.lists, rules))
-	if found.status == pki.StatusUnknown && len(e.lists) == 0 && e.badList != nil {
+	if found.Status == pki.StatusUnknown && len(e.lists) == 0 && e.badList != nil {
 		found.fault = e.badList
 	}
 	return found
@@ -359,7 +365,7 @@ func (e *evidence) isRevoked(chain []*x509.Certificate, c *x509.Certificate, dep
 	question := asked{c, depth}
 	revoked, known := e.revoked[question]
 	if !known {
-		revoked = e.findInLists(chain, c, depth).status == pki.StatusRevoked
+		revoked = e.findInLists(chain, c, depth).Status == pki.StatusRevoked
 		e.revoked[question] = revoked
 	}
 	return revoked
@@ -368,15 +374,19 @@ func (e *evidence) isRevoked(chain []*x509.Certificate, c *x509.Certificate, dep
 // JudgeLists is crl.Judge with one rule more: a revocation that cannot be taken back counts at any age, and so whatever a list that has not ended
 // says (but of two complete lists the younger counts). Only good wears off, and a hold.
 func JudgeLists(target crl.Target, lists []*crl.List, rules crl.Rules) crl.Judgement {
-	final := func(j crl.Judgement) bool { return j.Status == crl.Revoked && j.Entry.Reason != pki.CertificateHold }
 	judgement := crl.Judge(target, lists, rules)
-	if !final(judgement) && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
+	if !isFinal(judgement) && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
 		rules.IgnoreExpiration = true
-		if old := crl.Judge(target, lists, rules); final(old) {
+		if old := crl.Judge(target, lists, rules); isFinal(old) {
 			return old
 		}
 	}
 	return judgement
+}
+
+// isFinal reports whether a judgement is a revocation that cannot be taken back.
+func isFinal(j crl.Judgement) bool {
+	return j.Status == crl.Revoked && j.Entry.Reason != pki.CertificateHold
 }
 
 var (

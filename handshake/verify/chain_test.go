@@ -158,6 +158,87 @@ func TestListsAndResponses(t *testing.T) {
 	}
 }
 
+// TestWhatOutweighsWhat: a revocation that cannot be taken back counts at any age, and whatever else is said; of a hold and a good the later
+// counts, be they lists or responses (REVOCATION, Section 7).
+func TestWhatOutweighsWhat(t *testing.T) {
+	q, root, ca, leaf := question(t)
+	delegate := issue(t, "responder", ca, false, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} })
+	const hold, compromise, ended, lasting = 6, 1, -time.Minute, time.Hour
+	list := func(ago time.Duration, reason int) verify.DER {
+		return ca.list(t, func(l *x509.RevocationList) {
+			l.ThisUpdate = now.Add(-ago)
+			if reason > 0 {
+				l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: leaf.SerialNumber, RevocationTime: now.Add(-24 * time.Hour), ReasonCode: reason}}
+			}
+		})
+	}
+	answer := func(status int, ago, until time.Duration, reason int, by *entity) verify.DER {
+		return leaf.response(t, status, by, func(r *ocsp.Response) {
+			r.ThisUpdate, r.ProducedAt, r.NextUpdate, r.RevocationReason = now.Add(-ago), now.Add(-ago), now.Add(until), reason
+		})
+	}
+	good := func(ago time.Duration) verify.DER { return answer(ocsp.Good, ago, lasting, 0, nil) }
+	held := func(ago, until time.Duration) verify.DER { return answer(ocsp.Revoked, ago, until, hold, nil) }
+	bad := good(time.Hour)
+	bad[len(bad)-1] ^= 1
+	for _, tt := range []struct {
+		name      string
+		list      verify.DER
+		responses []verify.DER
+		result    verify.Verdict
+		class     verify.Class
+		source    string
+	}{
+		{"a hold, and a later good response", list(2*time.Hour, hold), []verify.DER{good(time.Hour)}, verify.Accept, "", "ocsp"},
+		{"a hold, and an earlier good response", list(time.Hour, hold), []verify.DER{good(2 * time.Hour)}, verify.Reject, verify.ClassRevoked, "crl"},
+		{"a hold, and a good response of the same moment", list(time.Hour, hold), []verify.DER{good(time.Hour)}, verify.Reject, verify.ClassRevoked, "crl"},
+		{"a good list, and a later hold", list(2*time.Hour, 0), []verify.DER{held(time.Hour, lasting)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"a good list, and an earlier hold", list(time.Hour, 0), []verify.DER{held(2*time.Hour, lasting)}, verify.Accept, "", "crl"},
+		{"a good list, and a hold of the same moment", list(time.Hour, 0), []verify.DER{held(time.Hour, lasting)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"a revocation, and a later good response", list(2*time.Hour, compromise), []verify.DER{good(time.Hour)}, verify.Reject, verify.ClassRevoked, "crl"},
+		{"a hold and a later good response", nil, []verify.DER{held(2*time.Hour, lasting), good(time.Hour)}, verify.Accept, "", "ocsp"},
+		{"a hold and an earlier good response", nil, []verify.DER{held(time.Hour, lasting), good(2 * time.Hour)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"an ended revocation alone", nil, []verify.DER{answer(ocsp.Revoked, time.Hour, ended, compromise, nil)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"an ended revocation, and a good list", list(time.Minute, 0), []verify.DER{answer(ocsp.Revoked, time.Hour, ended, compromise, nil)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"an ended revocation, and a good response", nil, []verify.DER{answer(ocsp.Revoked, time.Hour, ended, compromise, nil), good(time.Minute)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{"an ended hold, and a good response", nil, []verify.DER{held(time.Hour, ended), good(2 * time.Hour)}, verify.Accept, "", "ocsp"},
+		{"an ended hold alone", nil, []verify.DER{held(time.Hour, ended)}, verify.Reject, verify.ClassStale, ""},
+		{"an ended revocation by a responder", list(time.Minute, 0), []verify.DER{answer(ocsp.Revoked, time.Hour, ended, compromise, delegate)}, verify.Reject, verify.ClassRevoked, "ocsp"},
+		{
+			"an ended revocation by a responder that is revoked", ca.list(t, nil, delegate), []verify.DER{answer(ocsp.Revoked, time.Hour, ended, compromise, delegate)},
+			verify.Accept, "", "crl",
+		},
+		{"a bad response, and one that does not know", nil, []verify.DER{bad, answer(ocsp.Unknown, time.Hour, lasting, 0, nil)}, verify.Reject, verify.ClassBadSignature, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q.CRLs, q.OCSPs = []verify.DER{root.list(t, nil)}, tt.responses
+			if tt.list != nil {
+				q.CRLs = append(q.CRLs, tt.list)
+			}
+			for range 2 {
+				if got := expect(t, q, tt.result, tt.class); got.PerCert[0].Source != tt.source {
+					t.Errorf("the source is %q, want %q", got.PerCert[0].Source, tt.source)
+				}
+				slices.Reverse(q.OCSPs)
+			}
+		})
+	}
+
+	// Lists of which each covers some reasons are as young as the youngest.
+	some := func(ago time.Duration, reasons ...byte) verify.DER {
+		return ca.list(t, func(l *x509.RevocationList) {
+			with(scope(element(0x83, reasons...)))(l)
+			l.ThisUpdate = now.Add(-ago)
+		})
+	}
+	q.CRLs, q.OCSPs = []verify.DER{root.list(t, nil), some(time.Hour, 0, 0x7f), some(3*time.Hour, 7, 0, 0x80)}, []verify.DER{held(2*time.Hour, lasting)}
+	expect(t, q, verify.Accept, "")
+
+	stale := answer(ocsp.Revoked, time.Hour, ended, compromise, nil)
+	status := &verify.Case{Kind: verify.KindOCSP, OCSPs: []verify.DER{stale}, Issuers: ders(ca), Leaf: leaf.Raw, Time: q.Time}
+	expect(t, status, verify.Unknown, verify.ClassStale) // asked is the response, not the certificate
+}
+
 // TestAsked: names, uses and policies are held against the leaf as they were asked for, and what cannot be asked for is said.
 func TestAsked(t *testing.T) {
 	text := func(s string) *string { return &s }

@@ -15,15 +15,15 @@ import (
 
 // finding is what the sources at hand say of one certificate.
 type finding struct {
-	status pki.Status // Good, Revoked, Exempt or Unknown
+	Word   // Status: Good, Revoked, Exempt, Invalid or Unknown
 	source string
 	reason pki.Reason
-	fault  *fault // why Unknown
+	fault  *fault // why Unknown or Invalid
 }
 
 func (f finding) of(serial string) CertificateStatus {
-	s := CertificateStatus{Serial: serial, Status: f.status.String(), Source: f.source}
-	if f.status == pki.StatusRevoked {
+	s := CertificateStatus{Serial: serial, Status: f.Status.String(), Source: f.source}
+	if f.Status == pki.StatusRevoked {
 		s.Reason = f.reason.String()
 	}
 	return s
@@ -53,7 +53,7 @@ func serialText(number *big.Int) string {
 
 func (f finding) result(serial string) Result {
 	r := Result{PerCert: []CertificateStatus{f.of(serial)}}
-	switch f.status {
+	switch f.Status {
 	case pki.StatusGood:
 		r.Result = Good
 	case pki.StatusRevoked:
@@ -90,7 +90,7 @@ func judgeCRLs(c *Case) Result {
 	rules.Strict, rules.PointsOnly = false, true
 	pool = slices.DeleteFunc(pool, func(list *crl.List) bool { return !expects(target, list) })
 	f := findingOfLists(crl.Judge(target, pool, rules))
-	if f.status == pki.StatusUnknown && (len(pool) == 0 || len(issuers) == 0) {
+	if f.Status == pki.StatusUnknown && (len(pool) == 0 || len(issuers) == 0) {
 		f.fault = cmp.Or(badList, badIssuer, f.fault)
 	}
 	return f.result(serialOf(leaf))
@@ -124,9 +124,10 @@ func findingOfLists(j crl.Judgement) finding {
 	}
 	switch j.Status {
 	case crl.Revoked:
-		return finding{status: pki.StatusRevoked, source: source, reason: j.Entry.Reason}
+		return finding{Word: Word{pki.StatusRevoked, isFinal(j), j.List.ThisUpdate}, source: source, reason: j.Entry.Reason}
 	case crl.Unrevoked:
-		return finding{status: pki.StatusGood, source: "crl"}
+		latest := slices.MaxFunc(j.Used, func(a, b *crl.List) int { return a.ThisUpdate.Compare(b.ThisUpdate) })
+		return finding{Word: Word{pki.StatusGood, false, latest.ThisUpdate}, source: "crl"}
 	}
 	return finding{fault: faultOfRejections(j.Rejected)}
 }
@@ -188,33 +189,36 @@ func judgeOCSPs(c *Case) Result {
 	if query.Nonce, bad = c.nonce(); bad != nil {
 		return bad.result(Unknown)
 	}
-	return findingOfResponses(c.OCSPs, query, nil).result(serialOfOctets(serial))
+	believe := func(der DER) (ocsp.Result, error) { return ocsp.Verify(der, query) }
+	return findingOfResponses(c.OCSPs, believe).result(serialOfOctets(serial))
 }
 
-// findingOfResponses takes the strictest of several: an authentic revocation wins over any good. revoked, if not nil,
-// says whether a delegated responder is itself known to be revoked: then it speaks for nobody.
-func findingOfResponses(responses []DER, query ocsp.Query, revoked func(*x509.Certificate) bool) finding {
+// findingOfResponses takes what outweighs the rest; who says nothing is heard if nobody says anything, and first of them what was bad. believe is
+// ocsp.Verify, or asks more.
+func findingOfResponses(responses []DER, believe func(DER) (ocsp.Result, error)) finding {
 	found := finding{fault: faultf(ClassNoInformation, "no OCSP response at hand")}
 	for i, der := range responses {
-		result, err := ocsp.Verify(der, query)
-		if err == nil && revoked != nil && result.Responder.Delegated && revoked(result.Responder.Certificate) {
-			err = &ocsp.UnauthorizedError{Responder: result.Responder.Certificate, Err: errors.New("its certificate is revoked")}
-		}
-		switch {
-		case err != nil && (i == 0 || found.fault != nil && found.fault.class == ClassNoInformation):
-			if found.status == pki.StatusUnknown {
-				found.fault = faultOfResponse(err)
-			}
-		case err != nil:
-		case result.Status == pki.StatusRevoked:
-			return finding{status: pki.StatusRevoked, source: "ocsp", reason: result.Reason}
-		case result.Status == pki.StatusGood:
-			found = finding{status: pki.StatusGood, source: "ocsp"}
-		case found.status == pki.StatusUnknown:
-			found = finding{source: "ocsp", fault: faultf(ClassNoInformation, "the responder does not know the certificate")}
+		said := findingOfResponse(believe(der))
+		if said.says() && (!found.says() || said.Outweighs(found.Word)) || !found.says() && (i == 0 || !found.fault.spoiled()) {
+			found = said
 		}
 	}
 	return found
+}
+
+func findingOfResponse(result ocsp.Result, err error) finding {
+	word := Word{Status: result.Status, Final: cannotBeTakenBack(result), ThisUpdate: result.ThisUpdate}
+	switch {
+	case err != nil:
+		return finding{fault: faultOfResponse(err)}
+	case word.says():
+		return finding{Word: word, source: "ocsp", reason: result.Reason}
+	}
+	return finding{source: "ocsp", fault: faultf(ClassNoInformation, "the responder does not know the certificate")}
+}
+
+func cannotBeTakenBack(result ocsp.Result) bool {
+	return result.Status == pki.StatusRevoked && result.Reason != pki.CertificateHold // nor of what was never issued, which has that reason
 }
 
 func faultOfResponse(err error) *fault {

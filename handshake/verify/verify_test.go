@@ -165,6 +165,9 @@ func TestChain(t *testing.T) {
 		{"revoked intermediate, leaf asked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[0], q.Revocation = root.list(t, nil, int), verify.RevocationHardLeaf
 		}, verify.Accept, ""},
+		{"revoked intermediate that answers, leaf asked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs, q.OCSPs, q.Revocation = []verify.DER{root.list(t, nil, int)}, []verify.DER{leaf.response(t, ocsp.Good, nil, nil)}, verify.RevocationHardLeaf
+		}, verify.Accept, ""},
 		{"revoked leaf, nobody asked", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1], q.Revocation = int.list(t, nil, leaf), verify.RevocationOff
 		}, verify.Accept, ""},
