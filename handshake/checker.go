@@ -136,7 +136,8 @@ type subject struct {
 	config   Issuer // zero if the issuer is not configured
 	covered  bool
 	leaf     bool
-	round    *round // not nil: ask the network now, and join no fetch that has begun before
+	asking   []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
+	round    *round              // not nil: ask the network now, and join no fetch that has begun before
 	evidence []Evidence
 	fault    error // of the certificate itself: a contradiction
 }

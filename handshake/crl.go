@@ -1,12 +1,14 @@
 package handshake
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,20 +156,94 @@ func (c *Checker) rules(s *subject, held []*heldList) crl.Rules {
 			at = h.list.ThisUpdate
 		}
 	}
-	return crl.Rules{At: at, MaxAge: c.config.MaxAge, Signers: func(list *crl.List) []*x509.Certificate {
-		return verify.Signers(list.Issuer, s.chain, c.pool(s), s.at)
-	}}
+	return crl.Rules{At: at, MaxAge: c.config.MaxAge, Signers: c.signers(s)}
+}
+
+// signers tells who may sign a list: those of the chain, or, if none of them did, whoever of the pool leads to the chain over nobody who is
+// known to be revoked. The pool is searched only then, and once: a peer that sends many certificates would have them all verified in each handshake.
+// Certificates of the chain are checked in their own turn.
+func (c *Checker) signers(s *subject) func(*crl.List) []*x509.Certificate {
+	var outside map[*crl.List][]*x509.Certificate
+	return func(list *crl.List) []*x509.Certificate {
+		if found, known := outside[list]; known {
+			return found
+		}
+		found := verify.Signers(list.Issuer, s.chain, nil, s.at, nil)
+		if slices.ContainsFunc(found, func(signer *x509.Certificate) bool { return list.Verify(signer) == nil }) {
+			return found
+		}
+		found = verify.Signers(list.Issuer, s.chain, c.pool(s), s.at, func(cert, issuer *x509.Certificate) bool {
+			return refuted(c.knownOf(s, cert, issuer).Status)
+		})
+		if outside == nil {
+			outside = make(map[*crl.List][]*x509.Certificate)
+		}
+		outside[list] = found
+		return found
+	}
+}
+
+// maxAsking bounds how far it is asked whether the signer of a CRL is revoked by a CRL whose signer is revoked. At the bottom only
+// certificates of the chain speak.
+const maxAsking = 3
+
+// knownOf is what memory and the lists at hand say of a certificate outside the chain that somebody's word rests on: a delegated responder, a
+// signer of CRLs, an authority above one. Nobody asks the network about it.
+func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
+	issuerKey := issuerKeyOf(issuer)
+	asked := &subject{
+		inspection: s.inspection, at: s.at, cert: cert, issuer: issuer, key: issuerKey.of(cert), config: c.issuers[issuerKey],
+		asking: append(slices.Clip(s.asking), cert),
+	}
+	if evidence, known := c.memory.recall(asked.key); known {
+		return evidence
+	}
+	target, err := crl.NewTarget(cert)
+	if err != nil {
+		return Evidence{}
+	}
+	held := c.listsAtHand(asked, target, asked.pointers(target))
+	held = append(held, c.listsInMemory(s)...) // some of them twice, if both certificates point there
+	if len(held) == 0 {
+		return Evidence{}
+	}
+	held = append(held, c.listsAtHand(asked, target, deltaPointers(target, held))...)
+	return c.judgeLists(asked, target, held)
+}
+
+// listsInMemory are the lists that are held from where those about a certificate may be.
+func (c *Checker) listsInMemory(s *subject) (held []*heldList) {
+	target, err := crl.NewTarget(s.cert)
+	if err != nil {
+		return nil
+	}
+	for _, p := range s.pointers(target) {
+		for _, location := range p.locations {
+			if h := c.lists.get(location, s.at); h != nil {
+				held = append(held, h)
+			}
+		}
+	}
+	return held
 }
 
 // pool is where the certificates of CRL issuers may be found beside the chain: what is configured and what the peer
 // sent. Neither is believed before it leads to the anchor of the chain. What the peer sent comes last: with many certificates of the right
-// name it could exhaust the search (verify.Signers checks 64 signatures).
+// name it could exhaust the search (verify.Signers checks 64 signatures). Whether a key is revoked is not for that key to say: its thief would
+// acquit it.
 func (c *Checker) pool(s *subject) []*x509.Certificate {
+	if len(s.asking) >= maxAsking {
+		return nil
+	}
 	pool := make([]*x509.Certificate, 0, len(c.config.Issuers)+len(s.presented))
 	for _, issuer := range c.config.Issuers {
 		pool = append(pool, issuer.Certificate)
 	}
-	return append(pool, s.presented...)
+	return slices.DeleteFunc(append(pool, s.presented...), func(signer *x509.Certificate) bool {
+		return slices.ContainsFunc(s.asking, func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubjectPublicKeyInfo, signer.RawSubjectPublicKeyInfo)
+		})
+	})
 }
 
 func listsOf(held []*heldList) []*crl.List {

@@ -197,6 +197,19 @@ func TestManySigners(t *testing.T) {
 // crlSigner makes a key that may sign CRLs in the name of root, as a certificate says that is signed with the key of another.
 func crlSigner(t *testing.T, root, by *handshaketest.Cert) *handshaketest.Cert {
 	t.Helper()
+	parent := *root.Certificate
+	parent.PublicKey = by.Key.Public()
+	return signerUnder(t, root, &parent, by)
+}
+
+// crlSignerBelow makes one whose certificate another authority issued.
+func crlSignerBelow(t *testing.T, root, issuer *handshaketest.Cert) *handshaketest.Cert {
+	t.Helper()
+	return signerUnder(t, root, issuer.Certificate, issuer)
+}
+
+func signerUnder(t *testing.T, root *handshaketest.Cert, parent *x509.Certificate, by *handshaketest.Cert) *handshaketest.Cert {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -205,9 +218,7 @@ func crlSigner(t *testing.T, root, by *handshaketest.Cert) *handshaketest.Cert {
 		SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: root.Name}, SubjectKeyId: []byte("signer"), KeyUsage: x509.KeyUsageCRLSign,
 		NotBefore: root.NotBefore, NotAfter: root.NotAfter,
 	}
-	parent := *root.Certificate
-	parent.PublicKey = by.Key.Public()
-	der, err := x509.CreateCertificate(rand.Reader, template, &parent, key.Public(), by.Key)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by.Key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"signet.example/signet/crl"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
@@ -241,14 +240,7 @@ func (c *Checker) checkResponder(s *subject, said ocsp.Result) (ocsp.Result, err
 	if s.at.After(cert.NotAfter.Add(c.config.Skew)) || s.at.Before(cert.NotBefore.Add(-c.config.Skew)) {
 		return ocsp.Result{}, &ocsp.ExpiredResponderError{Responder: cert, At: s.at}
 	}
-	delegate := &subject{inspection: s.inspection, at: s.at, cert: cert, issuer: s.issuer, key: keyOf(cert, s.issuer), config: s.config}
-	evidence, known := c.memory.recall(delegate.key)
-	if target, err := crl.NewTarget(cert); err == nil && !known {
-		if held := c.listsAtHand(delegate, target, delegate.pointers(target)); len(held) > 0 {
-			evidence = c.judgeLists(delegate, target, held)
-		}
-	}
-	if refuted(evidence.Status) {
+	if evidence := c.knownOf(s, cert, s.issuer); refuted(evidence.Status) {
 		return ocsp.Result{}, &ocsp.UnauthorizedError{Responder: cert, Err: errors.New("its certificate is revoked, says " + evidence.Source.String())}
 	}
 	return said, nil

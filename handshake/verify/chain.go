@@ -331,7 +331,7 @@ func (e *evidence) signers(chain []*x509.Certificate, list *crl.List) []*x509.Ce
 	if signed, known := e.signed[list]; known {
 		return signed
 	}
-	named := Signers(list.Issuer, chain, e.pool, e.at)
+	named := Signers(list.Issuer, chain, e.pool, e.at, nil)
 	var signed, closest []*x509.Certificate
 	var least crl.Cause
 	for i, signer := range named {
@@ -353,7 +353,7 @@ func (e *evidence) trusts(chain []*x509.Certificate, signer *x509.Certificate, d
 	trusted, known := e.trusted[question]
 	if !known {
 		search := newSearch(chain, e.pool, e.at)
-		search.revoked = func(c *x509.Certificate) bool { return e.isRevoked(chain, c, depth) }
+		search.revoked = func(c, _ *x509.Certificate) bool { return e.isRevoked(chain, c, depth) }
 		trusted = search.leadsToAnchor(signer)
 		e.trusted[question] = trusted
 	}

@@ -23,9 +23,13 @@ const (
 // certificate is inside its validity, every issuer is a CA that may sign certificates, path lengths and name constraints are kept, no critical
 // extension is unknown. A certificate needs no CA bit to sign CRLs; one without has to say that it is for them, since an end entity may
 // have the name of a CRL issuer by chance.
-func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time) []*x509.Certificate {
+//
+// revoked, unless it is nil, is asked about those outside the chain, each with the certificate of who issued it: no path may go over whom it
+// calls revoked.
+func Signers(subject []byte, chain, pool []*x509.Certificate, at time.Time, revoked func(c, issuer *x509.Certificate) bool) []*x509.Certificate {
 	signers := namedInChain(chain, subject)
 	search := newSearch(chain, pool, at)
+	search.revoked = revoked
 	for _, c := range pool {
 		if !contains(chain, c) && crl.SameName(c.RawSubject, subject) && !contains(signers, c) && maySignLists(c) && search.leadsToAnchor(c) {
 			signers = append(signers, c)
@@ -68,8 +72,8 @@ type search struct {
 	chain, pool []*x509.Certificate
 	anchors     bool // chain is no chain, but trust anchors
 	at          time.Time
-	signatures  int                          // still to be checked before the search gives up
-	revoked     func(*x509.Certificate) bool // whom no path may go over; nil: nobody is asked
+	signatures  int                                    // still to be checked before the search gives up
+	revoked     func(c, issuer *x509.Certificate) bool // whom no path may go over; nil: nobody is asked
 }
 
 func newSearch(chain, pool []*x509.Certificate, at time.Time) *search {
@@ -84,7 +88,7 @@ func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
 		return false
 	}
 	for i, issuer := range s.chain {
-		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) && !s.goesOverRevoked(path) {
+		if (isAuthority(issuer) || s.anchors || i == len(s.chain)-1) && s.issued(issuer, c) && s.keepsLimits(slices.Concat(path, s.above(i))) && !s.goesOverRevoked(path, issuer) {
 			return true
 		}
 	}
@@ -96,8 +100,18 @@ func (s *search) leadsToAnchor(path ...*x509.Certificate) bool {
 	return false
 }
 
-func (s *search) goesOverRevoked(path []*x509.Certificate) bool {
-	return s.revoked != nil && slices.ContainsFunc(path, s.revoked)
+// goesOverRevoked asks about a path that a certificate of the chain issued.
+func (s *search) goesOverRevoked(path []*x509.Certificate, issuer *x509.Certificate) bool {
+	if s.revoked == nil {
+		return false
+	}
+	for _, c := range slices.Backward(path) {
+		if s.revoked(c, issuer) {
+			return true
+		}
+		issuer = c
+	}
+	return false
 }
 
 func (s *search) above(i int) []*x509.Certificate {

@@ -1,0 +1,224 @@
+package handshake_test
+
+import (
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/handshaketest"
+)
+
+// signerIsRevoked is a list that revokes the certificate of crlSigner, and is older than the checker of revokedSigner wants for good news.
+func signerIsRevoked(p *handshaketest.PKI) handshaketest.CRL {
+	return handshaketest.CRL{Age: time.Hour, Only: []handshaketest.Revocation{{Serial: big.NewInt(4711), At: p.Now().Add(-2 * time.Hour), Reason: 1}}}
+}
+
+// revokedSigner configures a list of root that revokes its signer of CRLs, the certificate of the signer unless that is nil, and a bound on the
+// age of lists that leaves the leaf to the list that is fetched.
+func revokedSigner(t *testing.T, p *handshaketest.PKI, list []byte, signer *handshaketest.Cert) *handshake.Checker {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "root.crl")
+	if err := os.WriteFile(path, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p.Checker(func(c *handshake.Config) {
+		c.MaxAge = 30 * time.Minute
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{path}}}
+		if signer != nil {
+			c.Issuers = append(c.Issuers, handshake.Issuer{Certificate: signer.Certificate})
+		}
+	})
+}
+
+// TestRevokedSignerAcquitsNobody: the thief of a revoked key that signs CRLs sends its certificate along and has a list of his own served.
+func TestRevokedSignerAcquitsNobody(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer := crlSigner(t, root, root)
+	checker := revokedSigner(t, p, root.CRL(signerIsRevoked(p)), nil)
+	leaf.Revoke(1)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer, Only: []handshaketest.Revocation{}})))
+	server := p.ServerConfig(leaf, nil)
+	server.Certificates[0].Certificate = append(server.Certificates[0].Certificate, signer.Raw)
+	if _, err := dial(t, checker, p.ClientConfig(leaf), p.Listen(server)); outcomeOf(t, err) != handshaketest.Stale {
+		t.Errorf("%v", err)
+	}
+	if _, err := dial(t, p.Checker(nil), p.ClientConfig(leaf), p.Listen(server)); err != nil {
+		t.Errorf("the list does not even count for who knows nothing of the revocation: %v", err)
+	}
+}
+
+// TestRevokedSignerAccusesNobody: nor does such a list have a certificate refused, for good.
+func TestRevokedSignerAccusesNobody(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer := crlSigner(t, root, root)
+	checker := revokedSigner(t, p, root.CRL(signerIsRevoked(p)), signer)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{
+		Signer: signer, Only: []handshaketest.Revocation{{Serial: leaf.SerialNumber, At: p.Now(), Reason: 1}},
+	})))
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Stale {
+		t.Errorf("forged: %v", err)
+	}
+	if _, err := checker.Check(t.Context(), leaf.Chain(), leaf.OCSP(handshaketest.OCSP{})); err != nil {
+		t.Errorf("honest afterwards: %v", err)
+	}
+}
+
+// TestSignerRevokedByHisOwnList: a list that its own signer wrote about himself, in a file that is read for the question, says nothing about him.
+func TestSignerRevokedByHisOwnList(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer := crlSigner(t, root, root)
+	spec := signerIsRevoked(p)
+	spec.Signer = signer
+	checker := revokedSigner(t, p, root.CRL(spec), signer)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer})))
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRevokedAboveSigner: an authority between the signer and the chain is asked about too.
+//
+//	root -> leaf
+//	     -> sub revoked -> signer, in the name of root
+func TestRevokedAboveSigner(t *testing.T) {
+	for _, revoked := range []bool{false, true} {
+		p := handshaketest.New(t, "root -> leaf noaia; root -> sub noaia -> unused")
+		root, leaf, sub := p.Cert("root"), p.Cert("leaf"), p.Cert("sub")
+		signer := crlSignerBelow(t, root, sub)
+		if revoked {
+			sub.Revoke(2)
+		}
+		path := filepath.Join(t.TempDir(), "root.crl")
+		if err := os.WriteFile(path, root.CRL(handshaketest.CRL{Age: time.Hour}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer, Only: []handshaketest.Revocation{}})))
+		checker := p.Checker(func(c *handshake.Config) {
+			c.MaxAge = 30 * time.Minute
+			c.Issuers = []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{path}}, {Certificate: signer.Certificate}, {Certificate: sub.Certificate}}
+		})
+		want := map[bool]handshaketest.Outcome{false: handshaketest.Accepted, true: handshaketest.Stale}[revoked]
+		if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
+			t.Errorf("revoked %v: %v", revoked, err)
+		}
+	}
+}
+
+// TestRevokedAboveSignerRemembered: what a responder said of that authority before counts as well.
+func TestRevokedAboveSignerRemembered(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia; root -> sub nocdp revoked -> unused")
+	root, leaf, sub := p.Cert("root"), p.Cert("leaf"), p.Cert("sub")
+	signer := crlSignerBelow(t, root, sub)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer, Only: []handshaketest.Revocation{}})))
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: signer.Certificate}, {Certificate: sub.Certificate}}
+	})
+	if _, err := checker.Check(t.Context(), p.Cert("unused").Chain(), nil); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Fatal(err)
+	}
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.BadEvidence {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSignerRevokedByTheListBefore: the list that is held of the place says that the signer of the next one is revoked, though his certificate
+// does not point there.
+func TestSignerRevokedByTheListBefore(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer := crlSigner(t, root, root)
+	checker := p.Checker(func(c *handshake.Config) { c.Issuers = []handshake.Issuer{{Certificate: signer.Certificate}} })
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(signerIsRevoked(p))))
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	p.Advance(48 * time.Hour)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{
+		Signer: signer, Only: []handshaketest.Revocation{{Serial: leaf.SerialNumber, At: p.Now(), Reason: 1}},
+	})))
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Stale {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSignerRevokedByHisIssuer: whose issuer is no certificate of the chain is asked about where that one's lists are configured.
+func TestSignerRevokedByHisIssuer(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia; root -> sub noaia -> unused")
+	root, leaf, sub := p.Cert("root"), p.Cert("leaf"), p.Cert("sub")
+	signer := crlSignerBelow(t, root, sub)
+	path := filepath.Join(t.TempDir(), "sub.crl")
+	if err := os.WriteFile(path, sub.CRL(signerIsRevoked(p)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer, Only: []handshaketest.Revocation{}})))
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: signer.Certificate}, {Certificate: sub.Certificate, CRLs: []string{path}}}
+	})
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.BadEvidence {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSignerDoesNotAcquitHimself: his list was taken in when he was not revoked, and is younger than the one that says so now, be that the
+// authority's own or another signer's.
+func TestSignerDoesNotAcquitHimself(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		p := handshaketest.New(t, "root -> leaf noaia; root -> sub noaia -> unused")
+		root, leaf, sub := p.Cert("root"), p.Cert("leaf"), p.Cert("sub")
+		signer, other := crlSigner(t, root, root), crlSignerBelow(t, root, sub)
+		path := filepath.Join(t.TempDir(), "root.crl")
+		write := func(spec handshaketest.CRL) {
+			t.Helper()
+			if !own {
+				spec.Signer = other
+			}
+			if err := os.WriteFile(path, root.CRL(spec), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(handshaketest.CRL{Age: 2 * time.Hour})
+		p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Signer: signer})))
+		checker := p.Checker(func(c *handshake.Config) {
+			c.MaxAge = 30 * time.Minute
+			c.Issuers = []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{path}}}
+			for _, beside := range []*handshaketest.Cert{signer, other, sub} {
+				c.Issuers = append(c.Issuers, handshake.Issuer{Certificate: beside.Certificate})
+			}
+		})
+		if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+			t.Fatal(err)
+		}
+		write(signerIsRevoked(p))
+		if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Stale {
+			t.Errorf("the authority's own list %v: %v", own, err)
+		}
+	}
+}
+
+// TestSignersOfTheChainFirst: for lists that the chain signed, nobody looks at the certificates beside it, however many there are. Who does verifies
+// them, and that allocates.
+func TestSignersOfTheChainFirst(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	allocated := func(beside int) float64 {
+		checker := p.Checker(func(c *handshake.Config) {
+			for range beside {
+				c.Issuers = append(c.Issuers, handshake.Issuer{Certificate: crlSigner(t, root, leaf).Certificate})
+			}
+		})
+		return testing.AllocsPerRun(20, func() {
+			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if few, many := allocated(0), allocated(50); many > few+1 {
+		t.Errorf("%v allocations with nobody beside the chain, %v with fifty", few, many)
+	}
+}
