@@ -199,13 +199,16 @@ func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, e
 	return likeCertificate(p, present.DER)
 }
 
-// likeCertificate narrows a profile to the path length and the constraints of a CA's certificate.
+// likeCertificate narrows a profile to the path length and the constraints of a CA's certificate, or refuses if not all of them can be written.
 func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
 	copied := *p
 	copied.CA = &profile.CA{PathLength: -1}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
+	}
+	if err := CheckRepeatable(c); err != nil {
+		return nil, err
 	}
 	if c.MaxPathLen > 0 || c.MaxPathLenZero {
 		copied.CA.PathLength = c.MaxPathLen
@@ -284,6 +287,9 @@ func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certif
 // checkAuthority refuses what restricts certificates below it in a way that is not enforced here: they would be issued, and verifiers would
 // refuse them. And it is policy.CheckKey for the key of a CA.
 func checkAuthority(field string, c *x509.Certificate, weak policy.WeakKeys) error {
+	if what := foreignConstraint(c); what != "" && c.PermittedDNSDomainsCritical {
+		return refuse(field, "%s has critical name constraints that Signet does not enforce: on %s", c.Subject, what)
+	}
 	if len(c.UnhandledCriticalExtensions) > 0 {
 		return refuse(field, "%s has a critical extension that Signet does not enforce: %s", c.Subject, c.UnhandledCriticalExtensions[0])
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -334,43 +333,6 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 		}
 	}
 	return k, nil
-}
-
-// constraintsOf collects the name constraints of a chain, as they are written.
-func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
-	var all []policy.Constraints
-	for _, der := range chain {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		constraints := policy.Constraints{
-			Subject:   c.Subject.String(),
-			Permitted: profile.Subtrees{DNS: c.PermittedDNSDomains, Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
-			Excluded:  profile.Subtrees{DNS: c.ExcludedDNSDomains, Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
-		}
-		for _, n := range c.PermittedIPRanges {
-			constraints.Permitted.IP = append(constraints.Permitted.IP, prefixOf(n.IP, n.Mask))
-		}
-		for _, n := range c.ExcludedIPRanges {
-			constraints.Excluded.IP = append(constraints.Excluded.IP, prefixOf(n.IP, n.Mask))
-		}
-		if !constraints.Permitted.Empty() || !constraints.Excluded.Empty() {
-			all = append(all, constraints)
-		}
-	}
-	return all, nil
-}
-
-func prefixOf(ip, mask []byte) netip.Prefix {
-	addr, _ := netip.AddrFromSlice(ip) // 4 or 16 octets, as crypto/x509 parsed it
-	ones := 0
-	for _, octet := range mask {
-		for ; octet&0x80 != 0; octet <<= 1 {
-			ones++
-		}
-	}
-	return netip.PrefixFrom(addr, ones)
 }
 
 // usable refuses an issuer that must not sign now. One that does not issue any more still says what became of what it

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/pki"
 )
@@ -183,8 +184,12 @@ func (c *issuerRolloverCmd) look(a *app, api *client.Client) (*rollover, error) 
 		return nil, pki.Errorf(pki.KindFailedPrecondition, rolloverOp, "the key of root %s is off-line", old.Label).InField("issuer").
 			WithHint("hold its ceremonies: signet ceremony root, cross-sign; docs/OPERATIONS.md has them in order")
 	}
+	certificate, err := x509.ParseCertificate(old.Certificates[0])
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, rolloverOp, "%w", err)
+	}
 	r := &rollover{api: api, old: *old}
-	if r.created, err = c.describe(a, api, issuers, *old); err != nil {
+	if r.created, err = c.describe(a, api, issuers, *old, certificate); err != nil {
 		return nil, err
 	}
 	for _, i := range issuers {
@@ -201,15 +206,16 @@ func (c *issuerRolloverCmd) look(a *app, api *client.Client) (*rollover, error) 
 		}
 		r.successor = *successor
 	}
+	if r.successor.ID.IsZero() && !r.created.Offline { // it is made here, with what is read of the old one
+		if err := ca.CheckRepeatable(certificate); err != nil {
+			return nil, err
+		}
+	}
 	return r, c.addSteps(a, r, issuers)
 }
 
 // describe says what the successor is to be: like the old one, but for the key and the number in its name.
-func (c *issuerRolloverCmd) describe(a *app, api *client.Client, issuers []client.Issuer, old client.Issuer) (n client.NewIssuer, err error) {
-	certificate, err := x509.ParseCertificate(old.Certificates[0])
-	if err != nil {
-		return n, pki.Errorf(pki.KindInternal, rolloverOp, "%w", err)
-	}
+func (c *issuerRolloverCmd) describe(a *app, api *client.Client, issuers []client.Issuer, old client.Issuer, certificate *x509.Certificate) (n client.NewIssuer, err error) {
 	name := certificate.Subject
 	n = client.NewIssuer{
 		Label: c.Label, Algorithm: c.KeyAlgorithm, Public: old.Public, BaseURL: old.BaseURL, Lifetime: time.Duration(c.Lifetime),
