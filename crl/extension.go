@@ -259,7 +259,7 @@ func checkReason(reason pki.Reason) error {
 	return nil
 }
 
-// certificateIssuer names the issuer of this entry and of those that follow (RFC 5280, Section 5.3.3).
+// certificateIssuer names the issuer of this entry and of those that follow, by one or more names (RFC 5280, Section 5.3.3).
 func (r *reader) certificateIssuer(value []byte) error {
 	content, rest, err := expect(value, tagSequence)
 	if err != nil {
@@ -272,21 +272,29 @@ func (r *reader) certificateIssuer(value []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if directory := name.Directory(); directory != nil {
-			x := &r.list.entries
-			if len(x.issuers) == maxIssuers {
-				return fmt.Errorf("more than %d issuers", maxIssuers)
-			}
-			if n := len(x.issuers); n == 0 || !bytes.Equal(x.issuers[n-1], directory) {
-				x.issuers = append(x.issuers, directory)
-			}
-			r.issuer = len(x.issuers) - 1
-			return nil
-		}
+	if len(names) > maxEntryIssuers {
+		return fmt.Errorf("more than %d certificate issuers of one entry", maxEntryIssuers)
 	}
-	return errors.New("no distinguished name among the certificate issuers")
+	var directories []byte
+	for _, name := range names {
+		directories = append(directories, name.Directory()...)
+	}
+	if directories == nil {
+		return errors.New("no distinguished name among the certificate issuers")
+	}
+	x := &r.list.entries
+	if len(x.issuers) == maxIssuers {
+		return fmt.Errorf("more than %d issuers", maxIssuers)
+	}
+	if n := len(x.issuers); n == 0 || !bytes.Equal(x.issuers[n-1], directories) {
+		x.issuers = append(x.issuers, directories)
+	}
+	r.issuer = len(x.issuers) - 1
+	return nil
 }
+
+// maxEntryIssuers bounds the names that are compared for one entry: an authority has one, or a few while it changes it.
+const maxEntryIssuers = 16
 
 func parseGeneralizedTime(der []byte) (time.Time, error) {
 	content, rest, err := expect(der, tagGeneralizedTime)

@@ -144,8 +144,12 @@ func invalidityExtension(at time.Time) extension {
 	return extension{oid: asn1.ObjectIdentifier{2, 5, 29, 24}, value: b.BytesOrPanic()}
 }
 
-func certificateIssuerExtension(name []byte) extension {
-	return extension{asn1.ObjectIdentifier{2, 5, 29, 29}, true, tlv(0x30, tlv(0xa4, name))}
+func certificateIssuerExtension(names ...[]byte) extension {
+	var general []byte
+	for _, name := range names {
+		general = append(general, tlv(0xa4, name)...)
+	}
+	return extension{asn1.ObjectIdentifier{2, 5, 29, 29}, true, tlv(0x30, general)}
 }
 
 func unknownExtension(critical bool) extension {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type index struct {
 	table   []uint64 // open addressing; half of a hash, and 1 + position of a record (see slotOf); 0 for none
 	count   int
 	twice   bool     // a certificate is listed twice
-	issuers [][]byte // certificate issuers of an indirect list
+	issuers [][]byte // certificate issuers of an indirect list, each one Name or several in a row
 }
 
 const (
@@ -316,14 +317,28 @@ func (x *index) find(serial []byte, yield func(record) bool) {
 	}
 }
 
-// entry converts a record for callers.
+// issuersOf walks the names of the issuer of a record's certificate; own is the list's.
+func (x *index) issuersOf(r record, own []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		names := own
+		if r.issuer >= 0 {
+			names = x.issuers[r.issuer]
+		}
+		for len(names) > 0 {
+			_, _, rest, err := element(names)
+			if name := names[:len(names)-len(rest)]; err != nil || !yield(name) {
+				return
+			}
+			names = rest
+		}
+	}
+}
+
+// entry converts a record for callers, with one of issuersOf.
 func (x *index) entry(r record, issuer []byte) Entry {
 	e := Entry{Serial: r.serial, RevokedAt: time.Unix(r.at, 0).UTC(), Reason: r.reason, Issuer: issuer}
 	if r.invalidity != noDate {
 		e.InvalidityAt = time.Unix(r.invalidity, 0).UTC()
-	}
-	if r.issuer >= 0 {
-		e.Issuer = x.issuers[r.issuer]
 	}
 	return e
 }

@@ -93,22 +93,25 @@ func (l *List) Len() int { return l.entries.count }
 // If the list names the certificate more than once, an entry that revokes it wins over one that does not.
 func (l *List) Lookup(serial, issuer []byte) (found Entry, ok bool) {
 	l.entries.find(serial, func(r record) bool {
-		e := l.entries.entry(r, l.Issuer)
-		if SameName(e.Issuer, issuer) && (!ok || found.Reason == pki.RemoveFromCRL) {
-			found, ok = e, true
+		for name := range l.entries.issuersOf(r, l.Issuer) {
+			if SameName(name, issuer) && (!ok || found.Reason == pki.RemoveFromCRL) {
+				found, ok = l.entries.entry(r, name), true
+			}
 		}
 		return true
 	})
 	return found, ok
 }
 
-// Entries walks the list in its own order.
+// Entries walks the list in its own order. An entry whose issuer has several names comes once with each.
 func (l *List) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for position := range l.entries.positions() {
 			r, _ := l.entries.at(position)
-			if !yield(l.entries.entry(r, l.Issuer)) {
-				return
+			for name := range l.entries.issuersOf(r, l.Issuer) {
+				if !yield(l.entries.entry(r, name)) {
+					return
+				}
 			}
 		}
 	}

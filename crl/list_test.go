@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -222,6 +223,46 @@ func TestIndirect(t *testing.T) {
 	}{{1, ca.cert.RawSubject, true}, {1, a, false}, {1, b, true}, {2, a, true}, {2, ca.cert.RawSubject, false}, {3, a, true}, {3, b, false}} {
 		if e, ok := l.Lookup([]byte{c.serial}, c.issuer); ok != c.want || ok && !bytes.Equal(e.Issuer, c.issuer) {
 			t.Errorf("serial %d: found %t, want %t", c.serial, ok, c.want)
+		}
+	}
+}
+
+// TestSeveralNames: an entry counts under every name of its certificate's issuer (RFC 5280, Section 5.3.3), of which there are not many.
+func TestSeveralNames(t *testing.T) {
+	ca := newAuthority(t, "Indirect CA", newKey(t))
+	a, b, c := newAuthority(t, "A", ca.key).cert.RawSubject, newAuthority(t, "B", ca.key).cert.RawSubject, newAuthority(t, "C", ca.key).cert.RawSubject
+	s := strange{version: 1, issuer: ca.cert.RawSubject, this: now, signer: ca.key,
+		extensions: []extension{numberExtension(1), idpExtension(indirect)},
+		entries: []strangeEntry{
+			{serial: []byte{1}, extensions: []extension{certificateIssuerExtension(a, b)}},
+			{serial: []byte{2}},
+			{serial: []byte{3}, extensions: []extension{certificateIssuerExtension(c)}},
+		}}
+	l, err := crl.Parse(s.der(t))
+	if err != nil || l.Unusable != nil {
+		t.Fatal(err, l.Unusable)
+	}
+	listed := func(serial byte, issuer []byte) bool {
+		e, ok := l.Lookup([]byte{serial}, issuer)
+		return ok && bytes.Equal(e.Issuer, issuer)
+	}
+	for serial, issuers := range map[byte][3]bool{1: {true, true, false}, 2: {true, true, false}, 3: {false, false, true}} {
+		if got := [3]bool{listed(serial, a), listed(serial, b), listed(serial, c)}; got != issuers {
+			t.Errorf("serial %d is listed for %v, want %v", serial, got, issuers)
+		}
+	}
+	var walked []byte
+	for e := range l.Entries() {
+		walked = append(walked, e.Serial...)
+		walked = append(walked, e.Issuer...)
+	}
+	if want := slices.Concat([]byte{1}, a, []byte{1}, b, []byte{2}, a, []byte{2}, b, []byte{3}, c); !bytes.Equal(walked, want) || l.Len() != 3 {
+		t.Errorf("%d entries are walked as %x, want %x", l.Len(), walked, want)
+	}
+	for n, refused := range map[int]bool{16: false, 17: true} {
+		s.entries[0].extensions = []extension{certificateIssuerExtension(slices.Repeat([][]byte{a}, n)...)}
+		if _, err := crl.Parse(s.der(t)); (err != nil) != refused {
+			t.Errorf("%d names: %v", n, err)
 		}
 	}
 }
