@@ -26,7 +26,7 @@ type renewCmd struct {
 func (renewCmd) Help() string {
 	return `The same names, for a new key. The old certificate is the only proof that is needed, while it is valid and not revoked: it is
 presented over TLS if it is for TLS clients, or else its key signs the request. Both files are replaced whole. An attempt
-that was interrupted is gone on with: the same command gives the same certificate.
+that was interrupted is gone on with, with the key that it began with: the same command gives the same certificate.
 
 Examples:
   signet renew app.example.pem
@@ -49,6 +49,7 @@ func (c *renewCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	before, _ := readKey(files.Key) // it may be gone, and an earlier attempt have the next one
 	issued, err := files.Renew(a.ctx, api, overTLS, func(old crypto.Signer) (crypto.Signer, error) {
 		if c.KeyReuse {
 			return old, nil
@@ -66,12 +67,17 @@ func (c *renewCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	result := renewResult{issued, serial.String(), files.Certificate, files.Key, !c.KeyReuse}
+	// An earlier attempt is gone on with, whatever it was told about the key.
+	made := before == nil || pki.HashKeyMaterial(before.Public()) != pki.HashKeyMaterial(renewed.Leaf.PublicKey)
+	result := renewResult{issued, serial.String(), files.Certificate, files.Key, made}
 	return a.show(result, func(p *printer) {
 		p.line("renewed %s", files.Certificate)
-		key := files.Key + " (new; readable by you only)"
-		if c.KeyReuse {
-			key = files.Key + " (the same)"
+		key := files.Key + " (the same)"
+		switch {
+		case made:
+			key = files.Key + " (new; readable by you only)"
+		case !c.KeyReuse:
+			key = files.Key + " (the same: an attempt that was begun with --key-reuse was gone on with)"
 		}
 		p.fields("serial", serial.String(), "valid", span(renewed.Leaf.NotBefore, renewed.Leaf.NotAfter), "key", key)
 		p.next("reload whatever uses these files; `signet agent` does all of this by itself")
@@ -102,5 +108,5 @@ type renewResult struct {
 	Serial          string         `json:"serial"`
 	CertificateFile string         `json:"certificate_file"`
 	KeyFile         string         `json:"key_file"`
-	KeyMade         bool           `json:"key_made"`
+	KeyMade         bool           `json:"key_made"` // the key file has another key than before
 }
