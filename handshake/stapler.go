@@ -33,7 +33,8 @@ type StaplerConfig struct {
 	// Observe is told of every change and every failure. It must not block. Nil means nobody.
 	Observe func(StapleEvent)
 
-	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked. The default goes on
+	// StopWhenRevoked makes GetCertificate fail once the certificate is known to be revoked: with a directory of the Fetcher, also when an
+	// earlier process learned it. The default goes on
 	// serving, without a staple: clients that check refuse by themselves, and the others are not cut off.
 	StopWhenRevoked bool
 
@@ -89,9 +90,10 @@ type Stapler struct {
 // stapled is an immutable state: the certificate as it is served now.
 type stapled struct {
 	certificate tls.Certificate
-	result      ocsp.Result // zero without a staple
-	ends        time.Time   // of the staple; zero without one
-	revoked     *RevokedError
+	result      ocsp.Result // that of the staple, or that says revoked; zero without either
+	version     fetch.Version
+	ends        time.Time     // of the staple; zero without one
+	revoked     *RevokedError // nil if it is not known to be
 }
 
 // NewStapler validates the configuration and loads a staple that an earlier process kept, verifying it again. It
@@ -260,15 +262,18 @@ func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	})
 	evidence := evidenceOf(SourceOCSP, answer.result, err)
 	evidence.Location = s.responder
+	if (evidence.Status == pki.StatusGood || refuted(evidence.Status)) && s.current.Load().outdoes(answer.said(err), evidence) {
+		evidence.Status, evidence.Err = pki.StatusStale, errOutdone
+	}
 	switch {
 	case evidence.Status == pki.StatusGood:
-		s.staple(answer)
+		s.put(answer, s.keep(answer.body, answer.result))
 		next = s.afterSuccess(at)
 		s.report(StapleEvent{Kind: StapleFresh, Evidence: evidence, Next: next})
 	case refuted(evidence.Status):
-		s.keep(answer) // in place of the good one, which a restart would staple again
+		said := answer.said(err)
 		next = at.Add(time.Hour)
-		s.revoke(evidence, next)
+		s.revoke(evidence, said, s.keep(answer.body, said), next) // on disk in place of the good one, which a restart would staple again
 	default:
 		next = s.afterFailure(at)
 		if err == nil {
@@ -306,23 +311,39 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// staple puts a good answer in place, unless the one there is newer, and keeps it for the next start.
-func (s *Stapler) staple(answer reply) {
-	if answer.result.ThisUpdate.Before(s.current.Load().result.ThisUpdate) {
-		return // a cache on the way gave an older one
+// errOutdone is what is wrong with an answer that a cache on the way, or a responder that lags behind, gives.
+var errOutdone = errors.New("a newer answer has said otherwise")
+
+// said is what an answer says, also if it is too old to be believed when it says good.
+func (r reply) said(err error) ocsp.Result {
+	if stale, ok := errors.AsType[*ocsp.StaleError](err); ok {
+		return stale.Said
 	}
-	s.put(answer)
-	s.keep(answer)
+	return r.result
 }
 
-// keep writes an answer for the next start.
-func (s *Stapler) keep(answer reply) {
-	object := fetch.Object{Key: s.key(), Version: versionAt(answer.result.ThisUpdate, answer.result.ProducedAt), Body: answer.body, Fetched: s.config.Now()}
+// outdoes reports whether what is known counts more than what an answer says: a revocation that cannot be taken back more than everything
+// else, and otherwise as for answers that a Checker keeps.
+func (now *stapled) outdoes(said ocsp.Result, evidence Evidence) bool {
+	switch {
+	case evidence.Final:
+		return false
+	case now.revoked != nil && now.revoked.Evidence.Final:
+		return true
+	}
+	return outdoes(now.result, said)
+}
+
+// keep writes an answer for the next start, and returns the version under which it takes the place of the one before it there.
+func (s *Stapler) keep(body []byte, said ocsp.Result) fetch.Version {
+	version := latestOf(versionAt(said.ThisUpdate, said.ProducedAt), s.current.Load().version)
+	object := fetch.Object{Key: s.key(), Version: version, Body: body, Fetched: s.config.Now()}
 	_ = s.config.Fetcher.Keep(object) // it has had its effect; a full disk costs one question after a restart
+	return version
 }
 
-func (s *Stapler) put(answer reply) {
-	next := &stapled{certificate: s.config.Certificate, result: answer.result, ends: answer.result.NextUpdate}
+func (s *Stapler) put(answer reply, version fetch.Version) {
+	next := &stapled{certificate: s.config.Certificate, result: answer.result, version: version, ends: answer.result.NextUpdate}
 	if next.ends.IsZero() {
 		next.ends = answer.result.ThisUpdate.Add(stapleNoEnd)
 	}
@@ -339,16 +360,16 @@ func (s *Stapler) dropEnded() {
 	}
 	bare := now.certificate
 	bare.OCSPStaple = nil
-	s.current.Store(&stapled{certificate: bare, revoked: now.revoked})
+	s.current.Store(&stapled{certificate: bare, version: now.version})
 	s.report(StapleEvent{Kind: StapleExpired})
 }
 
 // revoke takes the staple away: it says good of what is not good. Tickets of the sessions of before end with it.
-func (s *Stapler) revoke(evidence Evidence, next time.Time) {
+func (s *Stapler) revoke(evidence Evidence, said ocsp.Result, version fetch.Version, next time.Time) {
 	now := s.current.Load()
 	bare := now.certificate
 	bare.OCSPStaple = nil
-	s.current.Store(&stapled{certificate: bare, revoked: &RevokedError{Certificate: s.leaf, Evidence: evidence}})
+	s.current.Store(&stapled{certificate: bare, result: said, version: version, revoked: &RevokedError{Certificate: s.leaf, Evidence: evidence}})
 	if now.revoked == nil {
 		s.rotateTickets()
 		s.report(StapleEvent{Kind: StapleRevoked, Evidence: evidence, Next: next})
@@ -366,16 +387,21 @@ func (s *Stapler) key() string {
 	return "staple " + hex.EncodeToString(key[:])
 }
 
-// loadKept staples what an earlier process kept, if it verifies and is good still.
+// loadKept takes up what an earlier process kept, if it verifies: it staples what is good still, and knows of a revocation.
 func (s *Stapler) loadKept() {
 	object, err := s.config.Fetcher.Load(s.key())
 	if err != nil {
 		return
 	}
-	result, err := ocsp.Verify(object.Body, ocsp.Query{
-		Certificate: s.leaf, Issuers: []*x509.Certificate{s.issuer}, Time: s.config.Now(), Skew: stapleSkew,
-	})
-	if err == nil && result.Status == pki.StatusGood {
-		s.put(reply{object.Body, result})
+	now := s.config.Now()
+	result, err := ocsp.Verify(object.Body, ocsp.Query{Certificate: s.leaf, Issuers: []*x509.Certificate{s.issuer}, Time: now, Skew: stapleSkew})
+	kept := reply{object.Body, result}
+	evidence := evidenceOf(SourceOCSP, result, err)
+	evidence.Cached = true
+	switch {
+	case evidence.Status == pki.StatusGood:
+		s.put(kept, object.Version)
+	case refuted(evidence.Status):
+		s.revoke(evidence, kept.said(err), object.Version, now)
 	}
 }

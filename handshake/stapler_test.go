@@ -20,6 +20,7 @@ import (
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/pki"
 )
 
 // events records what a Stapler reports.
@@ -161,6 +162,26 @@ func TestStaplerRevokedRestart(t *testing.T) {
 	before.Refresh(t.Context())
 	if after, _ := newStapler(t, p, "leaf", dir); stapleOf(t, after) != nil {
 		t.Error("the staple from before the revocation is back")
+	}
+	p.Off()
+	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := p.Cert("leaf")
+	for range 2 { // within the time of the answer, and long after
+		stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+			Certificate: leaf.TLS(nil), Issuer: leaf.Issuer.Certificate, Fetcher: fetcher, Now: p.Now, StopWhenRevoked: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stapler.Refresh(t.Context())
+		_, err = stapler.GetCertificate(nil)
+		if revoked, ok := errors.AsType[*handshake.RevokedError](err); !ok || revoked.Evidence.Reason != pki.KeyCompromise || !revoked.Evidence.Final {
+			t.Errorf("a certificate that is known to be revoked is served: %v", err)
+		}
+		p.Advance(48 * time.Hour)
 	}
 }
 
@@ -366,6 +387,67 @@ func TestStaplerOlderAnswer(t *testing.T) {
 				t.Errorf("%s staples the older answer, or none: %d octets", name, len(got))
 			}
 		}
+	}
+}
+
+// TestStaplerOlderGood: a good answer from a cache on the way does not take back a revocation, whatever its date, nor a hold that is not
+// older than it; one that is later than a hold does. So it is here and with the next start, and so for a hold that is older than a good answer.
+func TestStaplerOlderGood(t *testing.T) {
+	const hold, final, good = 6, 1, -1
+	for name, test := range map[string]struct {
+		first, then int           // reasons of revocations
+		later       time.Duration // than the first is the answer after it
+		stapled     bool          // at the end
+	}{
+		"revoked, an older good":  {final, good, -30 * time.Minute, false},
+		"revoked, a later good":   {final, good, 30 * time.Minute, false},
+		"revoked, a later hold":   {final, hold, 30 * time.Minute, false},
+		"hold, an older good":     {hold, good, -30 * time.Minute, false},
+		"hold, a good of then":    {hold, good, 0, false},
+		"hold, a later good":      {hold, good, 30 * time.Minute, true},
+		"good, an older hold":     {good, hold, -30 * time.Minute, true},
+		"good, a later hold":      {good, hold, 30 * time.Minute, false},
+		"good, revoked earlier":   {good, final, -30 * time.Minute, false},
+		"good, revoked long ago":  {good, final, -3 * time.Hour, false}, // an answer whose time has passed
+		"good, a hold long ago":   {good, hold, -3 * time.Hour, true},
+		"good, an older good":     {good, good, -30 * time.Minute, true},
+		"hold, revoked of then":   {hold, final, 0, false},
+		"hold, revoked long ago":  {hold, final, -3 * time.Hour, false},
+		"hold, a good long ago":   {hold, good, -3 * time.Hour, false},
+		"revoked, good long ago":  {final, good, -3 * time.Hour, false},
+		"revoked, a hold earlier": {final, hold, -30 * time.Minute, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, dir := handshaketest.New(t, "root -> leaf"), t.TempDir()
+			stapler, seen := newStapler(t, p, "leaf", dir)
+			at := p.Now().Add(-time.Minute)
+			p.Advance(time.Hour - 2*time.Minute)
+			answer := func(reason int, age time.Duration) {
+				p.Cert("leaf").Release()
+				if reason != good {
+					p.Cert("leaf").Revoke(reason)
+				}
+				p.Replace("/root.ocsp", handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{At: at.Add(age)})))
+				stapler.Refresh(t.Context())
+			}
+			answer(test.first, 0)
+			if (stapleOf(t, stapler) != nil) != (test.first == good) {
+				t.Fatalf("of the first answer a staple of %d octets", len(stapleOf(t, stapler)))
+			}
+			answer(test.then, test.later)
+			again, of := newStapler(t, p, "leaf", dir)
+			if got := stapleOf(t, stapler) != nil; got != test.stapled {
+				t.Errorf("stapled: %v; last event %s", got, seen.last())
+			}
+			if got := stapleOf(t, again) != nil; got != test.stapled || !got && of.last() != handshake.StapleRevoked {
+				t.Errorf("after a restart, stapled: %v; last event %q", got, of.last())
+			}
+			p.Off()
+			again.Refresh(t.Context())
+			if got := stapleOf(t, again) != nil; got != test.stapled {
+				t.Errorf("after a restart and an outage, stapled: %v", got)
+			}
+		})
 	}
 }
 
