@@ -9,9 +9,11 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -688,4 +690,81 @@ func TestOlderListIsNotTaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestListOfAnotherAuthority: an authority that is trusted too makes a certificate point where another's lists are, and somebody on the path
+// answers with its list. It takes the place of nobody's, in memory or on disk: an older list of the other would come back.
+func TestListOfAnotherAuthority(t *testing.T) {
+	var body atomic.Pointer[[]byte]
+	serve := func(list []byte) { body.Store(&list) }
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(*body.Load()) }))
+	t.Cleanup(server.Close)
+	cdp := " noaia cdp=" + server.URL + "/list.crl"
+	p := handshaketest.New(t, "root -> other"+cdp+"; root -> held"+cdp+"; foreign -> stranger"+cdp)
+	root, dir := p.Cert("root"), t.TempDir()
+	before := root.CRL(handshaketest.CRL{Number: 5, Age: time.Hour})
+	p.Cert("held").Revoke(6)
+	now := root.CRL(handshaketest.CRL{Number: 9})
+	checker := p.Checker(onDisk(t, p, dir))
+	check := func(name string, want handshaketest.Outcome) {
+		t.Helper()
+		if _, err := checker.Check(t.Context(), p.Cert(name).Chain(), nil); outcomeOf(t, err) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, foreign := range []bool{false, true} { // with an empty place on disk, and with one that was taken
+		if foreign {
+			dir = t.TempDir()
+			checker = p.Checker(onDisk(t, p, dir))
+			serve(p.Cert("foreign").CRL(handshaketest.CRL{Number: 1 << 40}))
+			check("stranger", handshaketest.Accepted)
+		}
+		serve(now)
+		check("other", handshaketest.Accepted)
+		check("held", handshaketest.RevokedOutcome)
+		serve(p.Cert("foreign").CRL(handshaketest.CRL{Number: 1 << 40}))
+		check("stranger", handshaketest.Accepted)
+		serve(before)
+		check("held", handshaketest.RevokedOutcome)
+		serve(nil) // to a later process
+		checker = p.Checker(onDisk(t, p, dir))
+		check("other", handshaketest.Accepted)
+		check("held", handshaketest.RevokedOutcome)
+	}
+}
+
+// TestListOfABroughtSigner: whom only the peer presents signs a list that counts where there is none, but not in the place of the authority's, in
+// memory or on disk, nor against its next one.
+func TestListOfABroughtSigner(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer, dir := crlSigner(t, root, root), t.TempDir()
+	bringing := p.ServerConfig(leaf, nil)
+	bringing.Certificates[0].Certificate = append(bringing.Certificates[0].Certificate, signer.Raw)
+	address := p.Listen(bringing)
+	step := func(checker *handshake.Checker, what string, list []byte, want handshaketest.Outcome) {
+		t.Helper()
+		p.Replace("/root.crl", handshaketest.Bytes(list))
+		if _, err := dial(t, checker, p.ClientConfig(leaf), address); outcomeOf(t, err) != want {
+			t.Errorf("%s: %v", what, err)
+		}
+		p.Advance(time.Hour)
+	}
+	theirs := func() []byte { return root.CRL(handshaketest.CRL{Number: 1 << 40, Signer: signer}) }
+	own := func(number int64) []byte { return root.CRL(handshaketest.CRL{Number: number}) }
+	impatient := func(c *handshake.Config) {
+		onDisk(t, p, dir)(c)
+		c.MaxAge = 30 * time.Minute
+	}
+	checker := p.Checker(impatient)
+	step(checker, "his, where there is none", theirs(), handshaketest.Accepted)
+	step(checker, "the authority's, of a smaller number", own(9), handshaketest.Accepted)
+	step(checker, "his again", theirs(), handshaketest.Stale)
+	step(checker, "the authority's before", own(8), handshaketest.Stale)
+	step(checker, "the authority's next", own(10), handshaketest.Accepted)
+	step(checker, "the authority's last", own(11), handshaketest.Accepted)
+	p.Advance(-time.Hour)
+	step(p.Checker(impatient), "the last, from disk", nil, handshaketest.Accepted)
+	p.Advance(48 * time.Hour)
+	step(checker, "his, when the authority's has ended", theirs(), handshaketest.Accepted)
 }

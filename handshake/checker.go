@@ -129,17 +129,18 @@ func (b *budget) end() {
 // subject is one certificate while evidence about it is collected.
 type subject struct {
 	inspection
-	at       time.Time
-	cert     *x509.Certificate
-	issuer   *x509.Certificate
-	key      certificateKey
-	config   Issuer // zero if the issuer is not configured
-	covered  bool
-	leaf     bool
-	asking   []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
-	round    *round              // not nil: ask the network now, and join no fetch that has begun before
-	evidence []Evidence
-	fault    error // of the certificate itself: a contradiction
+	at        time.Time
+	cert      *x509.Certificate
+	issuer    *x509.Certificate
+	issuerKey issuerKey
+	key       certificateKey
+	config    Issuer // zero if the issuer is not configured
+	covered   bool
+	leaf      bool
+	asking    []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
+	round     *round              // not nil: ask the network now, and join no fetch that has begun before
+	evidence  []Evidence
+	fault     error // of the certificate itself: a contradiction
 }
 
 // subjects are the certificates of the chain that have an issuer in it: all but the trust anchor, which nobody but its owner can
@@ -152,7 +153,7 @@ func (c *Checker) subjects(in inspection, at time.Time) []*subject {
 		config, known := c.issuers[issuerKey]
 		subjects[i] = &all[i]
 		all[i] = subject{
-			inspection: in, at: at, cert: cert, issuer: issuer, key: issuerKey.of(cert), config: config, leaf: i == 0,
+			inspection: in, at: at, cert: cert, issuer: issuer, issuerKey: issuerKey, key: issuerKey.of(cert), config: config, leaf: i == 0,
 			covered: known && len(config.CRLs)+len(config.OCSP) > 0,
 		}
 	}

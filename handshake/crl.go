@@ -122,13 +122,13 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 		h, _ := c.listFile(s, target, location) // see fileFailures for the error
 		return h
 	}
-	if h := c.lists.get(location, s.at); h != nil {
+	if h := c.lists.get(s.place(location), s.at); h != nil {
 		return h
 	}
-	if !c.lists.tryAgain(location, tryNotBefore, s.at) {
+	if !c.lists.tryAgain(s.place(location), tryNotBefore, s.at) {
 		return nil
 	}
-	object, err := c.config.Fetcher.Load("crl " + location)
+	object, err := c.config.Fetcher.Load(s.place(location).name())
 	if err != nil {
 		return nil
 	}
@@ -192,7 +192,7 @@ const maxAsking = 3
 func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
 	issuerKey := issuerKeyOf(issuer)
 	asked := &subject{
-		inspection: s.inspection, at: s.at, cert: cert, issuer: issuer, key: issuerKey.of(cert), config: c.issuers[issuerKey],
+		inspection: s.inspection, at: s.at, cert: cert, issuer: issuer, issuerKey: issuerKey, key: issuerKey.of(cert), config: c.issuers[issuerKey],
 		asking: append(slices.Clip(s.asking), cert),
 	}
 	if evidence, known := c.memory.recall(asked.key); known {
@@ -219,7 +219,7 @@ func (c *Checker) listsInMemory(s *subject) (held []*heldList) {
 	}
 	for _, p := range s.pointers(target) {
 		for _, location := range p.locations {
-			if h := c.lists.get(location, s.at); h != nil {
+			if h := c.lists.get(s.place(location), s.at); h != nil {
 				held = append(held, h)
 			}
 		}

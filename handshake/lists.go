@@ -3,7 +3,9 @@ package handshake
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -32,10 +34,29 @@ const (
 	pemProbePattern = "-----BEGIN "
 )
 
+// place is where a list is held and sought: what counts for the certificates of one issuer comes in no way of another's, whoever makes his
+// certificates point there. A configured file is read for all.
+type place struct {
+	issuer   issuerKey // of the certificates; zero for a file
+	location string
+}
+
+// place is that of the lists from a location for the certificates of the issuer of s.
+func (s *subject) place(location string) place {
+	if !isURL(location) {
+		return place{location: location}
+	}
+	return place{s.issuerKey, location}
+}
+
+// name is that of a place on disk.
+func (p place) name() string { return "crl " + hex.EncodeToString(p.issuer[:]) + " " + p.location }
+
 // heldList is a list in memory that was admitted: somebody who may sign it did.
 type heldList struct {
 	list               *crl.List
 	location           string
+	vouched            bool // signed by one of the chain or of the configuration, and not just by whom one peer brought along
 	configured         bool
 	etag, lastModified string
 	modified           time.Time // of a file
@@ -50,11 +71,11 @@ type lists struct {
 	flight singleflight.Group
 
 	mu      sync.Mutex
-	held    map[string]*heldList // guarded by mu
-	entries int                  // of held; guarded by mu
-	tried   map[string]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
-	sponsor map[string]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
-	refused map[string]refused   // configured files whose list is not held as they are now; guarded by mu
+	held    map[place]*heldList // guarded by mu
+	entries int                 // of held; guarded by mu
+	tried   map[place]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
+	sponsor map[place]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
+	refused map[string]refused  // configured files whose list is not held as they are now; guarded by mu
 }
 
 // refused is what a configured file was when it was read and gave no list that counts: not a list, or one that does not count for the
@@ -67,13 +88,13 @@ type refused struct {
 }
 
 func newLists() *lists {
-	return &lists{held: make(map[string]*heldList), tried: make(map[string]time.Time), sponsor: make(map[string]*subject), refused: make(map[string]refused)}
+	return &lists{held: make(map[place]*heldList), tried: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
 }
 
-func (l *lists) get(location string, at time.Time) *heldList {
+func (l *lists) get(from place, at time.Time) *heldList {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := l.held[location]
+	h := l.held[from]
 	if h != nil {
 		h.used = at
 	}
@@ -82,7 +103,7 @@ func (l *lists) get(location string, at time.Time) *heldList {
 
 // tryAgain reports whether it is time, a pause after the last time, to look for what was not there: a location on disk, or a delta. It notes
 // that somebody does.
-func (l *lists) tryAgain(what string, pause time.Duration, at time.Time) bool {
+func (l *lists) tryAgain(what place, pause time.Duration, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if last, tried := l.tried[what]; tried && at.Sub(last) < pause {
@@ -112,9 +133,14 @@ func (h *heldList) atHome() bool {
 // number, or with the same and a later date. Of another series, which is what somebody on the path of plain HTTP can answer with (the list of another shard,
 // a delta), only one that covers everything, or that is at home there, takes the place of a list that has not ended. What is at home drives out
 // a list of something else of any date, but not one that covers everything: over that, an older list of its own series could come back.
+//
+// A list that is signed just by whom one peer brought along takes nothing from one that is not, while that lasts, and gives way whatever its number:
+// the peer may have got hold of a key that was made for something small.
 func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	switch {
-	case !bytes.Equal(old.list.Issuer, h.list.Issuer):
+	case old.vouched && !h.vouched && at.Before(old.list.NextUpdate):
+		return errors.New("the list that came is signed by somebody whom the peer brought along, and the one that is held is not")
+	case h.vouched && !old.vouched, !isURL(h.location) && !bytes.Equal(old.list.Issuer, h.list.Issuer):
 		return nil
 	case h.list.SameSeries(old.list):
 		if old.list.HasNumber && h.list.HasNumber && h.list.Number.Compare(old.list.Number) < 0 {
@@ -134,42 +160,49 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 }
 
 // put keeps a list in its place, if it may be there.
+func (c *Checker) put(h *heldList, s *subject) error {
+	signed := func(signer *x509.Certificate) bool { return h.list.Verify(signer) == nil }
+	h.vouched = slices.ContainsFunc(s.chain, signed) || slices.ContainsFunc(c.config.Issuers, func(i Issuer) bool { return signed(i.Certificate) })
+	return c.lists.put(h, s)
+}
+
 func (l *lists) put(h *heldList, s *subject) error {
-	sponsor := s.question()
+	sponsor, at := s.question(), s.place(h.location)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.held[h.location]; old != nil {
+	if old := l.held[at]; old != nil {
 		if err := h.mayReplace(old, s.at); err != nil {
 			return err
 		}
 	}
-	l.drop(h.location)
+	l.drop(at)
 	for len(l.held) > 0 && (len(l.held) >= maxLists || l.entries+h.list.Len() > maxEntries) {
 		l.makeRoom()
 	}
 	h.used, h.next = s.at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
-	l.held[h.location], l.sponsor[h.location] = h, &sponsor
+	l.held[at], l.sponsor[at] = h, &sponsor
 	l.entries += h.list.Len()
 	return nil
 }
 
 // makeRoom drops the list that was used longest ago. The caller holds mu.
 func (l *lists) makeRoom() {
-	var oldest *heldList
-	for _, h := range l.held {
-		if oldest == nil || h.used.Before(oldest.used) {
-			oldest = h
+	var oldest place
+	var used time.Time
+	for at, h := range l.held {
+		if used.IsZero() || h.used.Before(used) {
+			oldest, used = at, h.used
 		}
 	}
-	l.drop(oldest.location)
+	l.drop(oldest)
 }
 
 // drop forgets a list. The caller holds mu.
-func (l *lists) drop(location string) {
-	if h := l.held[location]; h != nil {
+func (l *lists) drop(at place) {
+	if h := l.held[at]; h != nil {
 		l.entries -= h.list.Len()
-		delete(l.held, location)
-		delete(l.sponsor, location)
+		delete(l.held, at)
+		delete(l.sponsor, at)
 	}
 }
 
@@ -198,7 +231,7 @@ func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 	if rejection := c.rejection(s, target, h); rejection != nil {
 		return rejection
 	}
-	return c.lists.put(h, s)
+	return c.put(h, s)
 }
 
 // rejection is why a complete list does not count for a certificate, whatever its age.
@@ -243,16 +276,15 @@ func (c *Checker) admitForAny(ctx context.Context, s *subject, target crl.Target
 		target, err := crl.NewTarget(other.cert)
 		return err == nil && c.admit(other, target, h) == nil
 	}
-	if sponsor := c.lists.sponsorOf(h.location, s.at); sponsor != nil && admit(sponsor) {
+	if sponsor := c.lists.sponsorOf(s.place(h.location), s.at); sponsor != nil && admit(sponsor) {
 		return nil
 	}
-	issuer := issuerKeyOf(s.issuer)
 	for _, in := range s.round.chains {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		for _, other := range c.subjects(in, s.at) {
-			if other.key != s.key && issuerKeyOf(other.issuer) == issuer && admit(other) {
+			if other.key != s.key && other.issuerKey == s.issuerKey && admit(other) {
 				return nil
 			}
 		}
@@ -260,14 +292,14 @@ func (c *Checker) admitForAny(ctx context.Context, s *subject, target crl.Target
 	return err
 }
 
-// sponsorOf is for whom the list from a location was admitted, as of now; nil if none was.
-func (l *lists) sponsorOf(location string, at time.Time) *subject {
+// sponsorOf is for whom the list from a place was admitted, as of now; nil if none was.
+func (l *lists) sponsorOf(from place, at time.Time) *subject {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sponsor[location] == nil {
+	if l.sponsor[from] == nil {
 		return nil
 	}
-	sponsor := l.sponsor[location].question()
+	sponsor := l.sponsor[from].question()
 	sponsor.at = at
 	return &sponsor
 }
@@ -280,7 +312,7 @@ func (c *Checker) admitDelta(h *heldList, s *subject) error {
 	err := errors.New("nobody at hand may sign this delta")
 	for _, signer := range c.rules(s, []*heldList{h}).Signers(h.list) {
 		if err = h.list.Verify(signer); err == nil {
-			return c.lists.put(h, s)
+			return c.put(h, s)
 		}
 	}
 	return err
@@ -340,9 +372,12 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 	if err := c.admitForAny(ctx, s, target, h); err != nil {
 		return nil, err
 	}
+	if !h.vouched {
+		return h, nil // whatever number it has, it would count as the last one there
+	}
 	// The list is in memory; a disk that is full costs one more fetch after a restart.
 	_ = c.config.Fetcher.Keep(fetch.Object{
-		Key: "crl " + location, Version: h.version(), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
+		Key: s.place(location).name(), Version: h.version(), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
 	})
 	return h, nil
 }
@@ -397,7 +432,7 @@ func (h *heldList) version() (version fetch.Version) {
 // listFile reads a configured file, again if it changed. A file that cannot be read, or whose list does not count,
 // leaves what was read before, and says why.
 func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldList, error) {
-	old := c.lists.get(path, s.at)
+	old := c.lists.get(s.place(path), s.at)
 	info, err := os.Stat(path)
 	if err != nil {
 		return old, err
@@ -474,7 +509,7 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	for _, p := range deltaPointers(target, held) {
 		location := p.locations[0]
 		atHand := slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location })
-		if isURL(location) && !atHand && c.lists.tryAgain("delta "+location, askAgainAtLeast, s.at) {
+		if isURL(location) && !atHand && c.lists.tryAgain(s.place("delta "+location), askAgainAtLeast, s.at) {
 			missing = true
 		}
 	}

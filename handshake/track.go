@@ -274,8 +274,7 @@ func (c *Checker) pollLists(ctx context.Context, s *subject, target crl.Target) 
 // listTurn names a list in a round. What counts for the certificates of one issuer may not for those of another; of one issuer's it is
 // taken in for the first that it counts for (admitForAny).
 func (s *subject) listTurn(location string) string {
-	issuer := issuerKeyOf(s.issuer)
-	return "list " + string(issuer[:]) + location
+	return "list " + string(s.issuerKey[:]) + location
 }
 
 // pollPointers asks for the lists of pointers, and returns what there is. A file is read again when it is judged.
@@ -320,8 +319,8 @@ func (l *lists) dueNow(at time.Time) map[*heldList]*subject {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	due := make(map[*heldList]*subject)
-	for location, h := range l.held {
-		if s := l.sponsor[location]; s != nil && isURL(location) && h.due(at) {
+	for from, h := range l.held {
+		if s := l.sponsor[from]; s != nil && isURL(from.location) && h.due(at) {
 			due[h] = s
 		}
 	}
