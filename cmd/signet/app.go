@@ -70,6 +70,24 @@ func (a *app) toTerminal() bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
+// upTo reads page after page from a token on, until there are limit, 0 for all, and returns the token of what follows.
+func upTo[T any](limit int, token string, page func(token string, size int) ([]T, string, error)) (all []T, next string, err error) {
+	all = []T{}
+	for {
+		size := 1000
+		if limit > 0 {
+			size = min(size, limit-len(all))
+		}
+		more, next, err := page(token, size)
+		if err != nil {
+			return nil, "", err
+		}
+		if all, token = append(all, more...), next; next == "" || limit > 0 && len(all) >= limit {
+			return all, next, nil
+		}
+	}
+}
+
 // loadConfig reads signet.yaml with the environment's overrides.
 func (a *app) loadConfig() (*settings.Config, error) {
 	return settings.Load(a.config, a.getenv)
@@ -99,8 +117,8 @@ func (a *app) fail(err error) int {
 		a.fail(own.error)
 		return exitInvalid
 	}
-	if errors.Is(err, context.Canceled) && a.ctx.Err() != nil {
-		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err)
+	if a.ctx.Err() != nil { // whatever it says: gRPC's error is not the context's
+		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err).WithHint("%s", hintOf(err))
 	}
 	kind, field, hint := pki.KindOf(err), "", hintOf(err)
 	if e, ok := errors.AsType[*pki.Error](err); ok {
@@ -227,6 +245,13 @@ func counted[N int | int64 | uint64](n N, noun string) string {
 func (p *printer) next(format string, args ...any) {
 	p.line("")
 	p.line("next: "+format, args...)
+}
+
+// more says how to see what follows a page; empty: nothing does.
+func (p *printer) more(token string) {
+	if token != "" {
+		p.next("there are more: --limit 0 for all, or --page %s", token)
+	}
 }
 
 func (p *printer) flush(t *tabwriter.Writer) {

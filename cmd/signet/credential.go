@@ -204,27 +204,38 @@ func (c *credentialListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	list := credentialList{Credentials: []client.Credential{}}
-	for token, first := "", true; first || token != ""; first = false {
-		page, err := api.Credentials(a.ctx, 1000, token)
+	list, _, err := upTo(0, "", func(token string, size int) ([]client.Credential, string, error) {
+		page, err := api.Credentials(a.ctx, size, token)
 		if err != nil {
-			return err
+			return nil, "", err
 		}
-		list.Credentials, token = append(list.Credentials, page.Credentials...), page.Next
+		return page.Credentials, page.Next, nil
+	})
+	if err != nil {
+		return err
 	}
-	return a.show(list, func(p *printer) {
+	return a.show(credentialList{list}, func(p *printer) {
 		var rows [][]string
-		for _, c := range list.Credentials {
-			state, ends := "in force", "never"
-			if !c.DisabledAt.IsZero() {
-				state = "disabled"
-			} else if !c.ExpiresAt.IsZero() {
+		for _, c := range list {
+			ends := "never"
+			if !c.ExpiresAt.IsZero() {
 				ends = c.ExpiresAt.UTC().Format(time.DateOnly)
 			}
-			rows = append(rows, []string{c.Name, c.Role.String(), c.Account, c.Kind, state, ends})
+			rows = append(rows, []string{c.Name, c.Role.String(), c.Account, c.Kind, credentialState(c, time.Now()), ends})
 		}
 		p.table([]string{"NAME", "ROLE", "ACCOUNT", "KIND", "STATE", "ENDS"}, rows)
 	})
+}
+
+// credentialState is what a credential is good for at a time.
+func credentialState(c client.Credential, at time.Time) string {
+	switch {
+	case !c.DisabledAt.IsZero():
+		return "disabled"
+	case !c.ExpiresAt.IsZero() && !at.Before(c.ExpiresAt):
+		return "expired"
+	}
+	return "in force"
 }
 
 // credentialList is what `signet credential list --output json` prints.

@@ -93,6 +93,10 @@ func (c *issueCmd) runBatch(a *app) error {
 		return fileError(op, err)
 	}
 	defer in.Close()
+	items, err := readItems(c.Batch, in)
+	if err != nil {
+		return err
+	}
 	b := &batch{c: c, a: a, dir: c.Out, room: make(chan struct{}, batchWindow), waiting: map[string]waitingItem{}, seen: map[[16]byte]int{}}
 	if b.dir == "" {
 		b.dir = strings.TrimSuffix(c.Batch, filepath.Ext(c.Batch)) + ".out"
@@ -119,7 +123,7 @@ func (c *issueCmd) runBatch(a *app) error {
 	if b.issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
 		return err
 	}
-	if err := b.run(api, in); err != nil {
+	if err := b.run(api, items); err != nil {
 		return err
 	}
 	summary := batchSummary{b.issued, b.skipped, b.failed, b.pending, b.dir, path}
@@ -142,7 +146,7 @@ func (c *issueCmd) runBatch(a *app) error {
 }
 
 // run sends and receives at the same time. The first error of either ends both.
-func (b *batch) run(api *client.Client, in io.Reader) error {
+func (b *batch) run(api *client.Client, items func() (batchItem, error)) error {
 	ctx, cancel := context.WithCancelCause(b.a.ctx)
 	defer cancel(nil)
 	stream, err := api.IssueBatch(ctx)
@@ -154,7 +158,7 @@ func (b *batch) run(api *client.Client, in io.Reader) error {
 	defer b.bar.done()
 	sent := make(chan error, 1)
 	go func() {
-		err := b.sendAll(ctx, stream, in)
+		err := b.sendAll(ctx, stream, items)
 		if err != nil {
 			cancel(err)
 		}
@@ -166,17 +170,16 @@ func (b *batch) run(api *client.Client, in io.Reader) error {
 	if received != nil && (failed == nil || errors.Is(failed, io.EOF) || errors.Is(failed, context.Canceled)) {
 		failed = received
 	}
+	if b.a.ctx.Err() != nil {
+		return pki.Errorf(pki.KindUnavailable, "issue batch", "%s so far", counted(b.issued, "certificate")).WithHint("run the same command again: it goes on where this one ended")
+	}
 	if failed != nil && pki.KindOf(failed) == pki.KindUnavailable {
 		return pki.Errorf(pki.KindUnavailable, "issue batch", "%w", failed).WithHint("run the same command again: it goes on where this one ended")
 	}
 	return failed
 }
 
-func (b *batch) sendAll(ctx context.Context, stream *client.Batch, in io.Reader) error {
-	next, err := readItems(b.c.Batch, in)
-	if err != nil {
-		return err
-	}
+func (b *batch) sendAll(ctx context.Context, stream *client.Batch, next func() (batchItem, error)) error {
 	for {
 		item, err := next()
 		if errors.Is(err, io.EOF) {
@@ -429,13 +432,17 @@ func readItems(path string, in io.Reader) (next func() (batchItem, error), err e
 			return batchItem{}, io.EOF
 		}, nil
 	}
+	known := []string{"names", "profile", "lifetime", "csr"}
 	table := csv.NewReader(in)
 	table.FieldsPerRecord = -1
 	header, err := table.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s is empty", path).WithHint("the first line names the columns: %s", strings.Join(known, ", "))
+	}
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "header: %w", err)
 	}
-	known := []string{"names", "profile", "lifetime", "csr"}
+	header[0] = strings.TrimPrefix(header[0], "\ufeff") // a byte order mark: spreadsheets write it
 	for _, column := range header {
 		if !slices.Contains(known, column) {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%s: column %q", path, column).WithHint("the first line names the columns: %s", strings.Join(known, ", "))

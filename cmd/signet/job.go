@@ -249,7 +249,8 @@ func (c *jobShowCmd) Run(a *app) error {
 }
 
 type jobListCmd struct {
-	Limit int `short:"n" default:"100" help:"At most this many."`
+	Limit int    `short:"n" default:"100" help:"At most this many; 0: all of them."`
+	Page  string `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
 	serverFlags
 }
 
@@ -262,21 +263,16 @@ func (c *jobListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	jobs, token := []client.Job{}, ""
-	for len(jobs) < c.Limit {
-		page, next, err := api.Jobs(a.ctx, token, min(c.Limit-len(jobs), 1000))
-		if err != nil {
-			return err
-		}
-		if jobs, token = append(jobs, page...), next; next == "" {
-			break
-		}
+	jobs, next, err := upTo(c.Limit, c.Page, func(token string, size int) ([]client.Job, string, error) { return api.Jobs(a.ctx, token, size) })
+	if err != nil {
+		return err
 	}
-	return a.show(map[string]any{"jobs": jobs}, func(p *printer) {
+	return a.show(map[string]any{"jobs": jobs, "nextPageToken": next}, func(p *printer) {
 		var rows [][]string
 		for _, j := range jobs {
 			rows = append(rows, []string{j.ID, j.State.String(), fmt.Sprintf("%d of %d", j.Revoked, j.Selected), j.Reason.String(), on(j.PlannedAt), j.Actor})
 		}
 		p.table([]string{"JOB", "STATE", "REVOKED", "REASON", "PLANNED", "BY"}, rows)
+		p.more(next)
 	})
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"signet.example/signet/api/client"
@@ -22,7 +24,7 @@ type listCmd struct {
 	IssuedAfter  instant  `placeholder:"TIME" help:"Issued at or after this time."`
 	IssuedBefore instant  `placeholder:"TIME" help:"Issued before this time."`
 	Limit        *int     `short:"n" help:"At most this many; 0: all of them (default: 100; with --export all)."`
-	Page         string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before)."`
+	Page         string   `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before, which had the same conditions)."`
 	Count        bool     `help:"Only say how many there are."`
 	Export       string   `placeholder:"FORMAT" help:"Write all of them as csv or jsonl, page by page."`
 	Out          string   `short:"o" placeholder:"FILE" help:"With --export: the file to write, which appears when it is whole (default: standard output)."`
@@ -72,12 +74,10 @@ func (c *listCmd) Run(a *app) error {
 		}
 		var rows [][]string
 		for _, crt := range list.Certificates {
-			rows = append(rows, []string{crt.Serial.String(), shortNames(values(crt.Identifiers), crt.Subject), crt.Profile, crt.Status.String(), crt.NotAfter.UTC().Format(time.DateOnly)})
+			rows = append(rows, []string{crt.Serial.String(), shortNames(values(crt.Identifiers), crt.Subject), crt.Profile, statusAt(crt, time.Now()), crt.NotAfter.UTC().Format(time.DateOnly)})
 		}
 		p.table([]string{"SERIAL", "NAMES", "PROFILE", "STATUS", "ENDS"}, rows)
-		if list.Next != "" {
-			p.next("there are more: --limit 0 for all, or --page %s", list.Next)
-		}
+		p.more(list.Next)
 	})
 }
 
@@ -95,10 +95,34 @@ func (c *listCmd) filter() (client.Filter, error) {
 	}
 	f.ExpiresAfter, f.ExpiresBefore = c.EndingAfter.Time, c.EndingBefore.Time
 	if c.Expiring > 0 {
-		f.ExpiresAfter = time.Now().UTC()
+		f.ExpiresAfter = time.Now().UTC().Truncate(time.Second)
+		if begun, token, ok := strings.Cut(c.Page, "."); ok {
+			seconds, err := strconv.ParseInt(begun, 10, 64)
+			if err != nil {
+				return f, pki.Errorf(pki.KindInvalid, op, "--page: %.40q is no token of a list with --expiring", c.Page)
+			}
+			f.ExpiresAfter, f.PageToken = time.Unix(seconds, 0).UTC(), token
+		}
 		f.ExpiresBefore = f.ExpiresAfter.Add(time.Duration(c.Expiring))
 	}
 	return f, c.checkForm(op)
+}
+
+// pageToken is what --page takes. A page token of the API belongs to a list with certain bounds, and --expiring has the time as one: it
+// goes with the token.
+func (c *listCmd) pageToken(filter client.Filter, next string) string {
+	if c.Expiring == 0 || next == "" {
+		return next
+	}
+	return strconv.FormatInt(filter.ExpiresAfter.Unix(), 10) + "." + next
+}
+
+// statusAt is what counts of a certificate at a time.
+func statusAt(crt client.Certificate, at time.Time) string {
+	if crt.Status == client.StatusGood && crt.NotAfter.Before(at) {
+		return "expired"
+	}
+	return crt.Status.String()
 }
 
 // checkForm refuses flags that do not go together.
@@ -135,7 +159,7 @@ func (c *listCmd) pages(a *app, api *client.Client, filter client.Filter, limit 
 		}
 		taken += len(page.Certificates)
 		if filter.PageToken = page.Next; page.Next == "" || limit > 0 && taken >= limit {
-			return page.Next, nil
+			return c.pageToken(filter, page.Next), nil
 		}
 	}
 }

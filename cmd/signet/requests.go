@@ -24,7 +24,8 @@ type requestsListCmd struct {
 	State   string `placeholder:"STATE" help:"Only pending, approved, issued, denied, refused or expired ones."`
 	Profile string `placeholder:"NAME" help:"Only of this profile."`
 	Account string `placeholder:"NAME" help:"Only of this account."`
-	Limit   int    `short:"n" default:"100" help:"At most this many."`
+	Limit   int    `short:"n" default:"100" help:"At most this many; 0: all of them."`
+	Page    string `placeholder:"TOKEN" help:"Go on from here (nextPageToken of the list before, which had the same conditions)."`
 	serverFlags
 }
 
@@ -47,18 +48,17 @@ func (c *requestsListCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	requests, token := []client.Request{}, ""
-	for len(requests) < c.Limit {
-		page, err := api.Requests(a.ctx, client.RequestFilter{State: state, Profile: c.Profile, Account: c.Account}, token, min(c.Limit-len(requests), 1000))
+	requests, next, err := upTo(c.Limit, c.Page, func(token string, size int) ([]client.Request, string, error) {
+		page, err := api.Requests(a.ctx, client.RequestFilter{State: state, Profile: c.Profile, Account: c.Account}, token, size)
 		if err != nil {
-			return err
+			return nil, "", err
 		}
-		requests, token = append(requests, page.Requests...), page.Next
-		if token == "" {
-			break
-		}
+		return page.Requests, page.Next, nil
+	})
+	if err != nil {
+		return err
 	}
-	return a.show(map[string]any{"requests": requests}, func(p *printer) {
+	return a.show(map[string]any{"requests": requests, "nextPageToken": next}, func(p *printer) {
 		if len(requests) == 0 {
 			p.line("no request")
 			return
@@ -68,6 +68,7 @@ func (c *requestsListCmd) Run(a *app) error {
 			rows = append(rows, []string{r.ID, r.State.String(), r.Profile, r.Account, title(r.Identifiers, r.Subject), on(r.FiledAt)})
 		}
 		p.table([]string{"REQUEST", "STATE", "PROFILE", "ACCOUNT", "FOR", "FILED"}, rows)
+		p.more(next)
 	})
 }
 
