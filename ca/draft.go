@@ -203,22 +203,13 @@ func (d *draft) addPolicies(b *cryptobyte.Builder) {
 }
 
 func (d *draft) addCA(b *cryptobyte.Builder) {
-	ca := d.profile.CA
-	addExtension(b, oidBasicConstraints, true, func(b *cryptobyte.Builder) {
-		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1Boolean(true)
-			if ca.PathLength >= 0 {
-				b.AddASN1Int64(int64(ca.PathLength))
-			}
-		})
-	})
-	if !ca.Permitted.Empty() || !ca.Excluded.Empty() {
-		addExtension(b, oidNameConstraints, true, func(b *cryptobyte.Builder) {
-			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				addSubtrees(b, 0, ca.Permitted)
-				addSubtrees(b, 1, ca.Excluded)
-			})
-		})
+	extensions, err := caExtensions(d.profile.CA)
+	if err != nil {
+		b.SetError(err)
+		return
+	}
+	for _, e := range extensions {
+		addExtension(b, e.Id, e.Critical, func(b *cryptobyte.Builder) { b.AddBytes(e.Value) })
 	}
 }
 

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509/pkix"
 	"errors"
 
 	"signet.example/signet/ca/policy"
@@ -61,3 +62,6 @@ func (a *Authority) TestingOnlyTake(ctx context.Context, issuer Issuer) error {
 	_, err = a.ranges.take(ctx, key, epoch)
 	return err
 }
+
+// TestingOnlyCAExtensions are the extensions that say what a CA may do.
+func TestingOnlyCAExtensions(c *profile.CA) ([]pkix.Extension, error) { return caExtensions(c) }

@@ -87,7 +87,7 @@ func (a *Authority) ChooseIssuerCertificate(ctx context.Context, grant auth.Gran
 	for _, certificate := range issuer.Certificates {
 		if sha256.Sum256(certificate.DER) == fingerprint {
 			certificate.Chosen = true
-			return a.addCertificate(ctx, grant, issuer, certificate)
+			return a.addCertificate(ctx, grant, issuer, certificate, "")
 		}
 	}
 	return Issuer{}, pki.Errorf(pki.KindNotFound, op, "issuer %s has no such certificate", issuer.Label).InField("fingerprint")
@@ -168,7 +168,7 @@ func (a *Authority) FinishAdoption(ctx context.Context, grant auth.Grant, issuer
 	if err != nil {
 		return Issuer{}, err
 	}
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: adoption.DER, Chain: adoption.Chain, NotAfter: certificate.NotAfter, Chosen: true})
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: adoption.DER, Chain: adoption.Chain, NotAfter: certificate.NotAfter, Chosen: true}, "")
 }
 
 // unfinished reports whether the issuer's adoption began and did not end: everything else that is pending never signed elsewhere.
@@ -184,25 +184,29 @@ func refuseUnfinished(op, field string, issuer Issuer) error {
 		InField(field).WithHint("say again what was said then: signet issuer adopt")
 }
 
-// profileLike is a built-in profile narrowed to what an issuer's certificate says of itself already.
+// profileLike is a built-in profile narrowed to what an issuer's certificate says of itself already, or its request asks for.
 func (a *Authority) profileLike(issuer Issuer, name string) (*profile.Profile, error) {
 	p, err := a.config.Profiles.Get(name)
 	if err != nil {
 		return nil, err
 	}
-	present := issuer.certificate()
-	if present == nil {
-		copied := *p
-		copied.CA = &profile.CA{PathLength: -1}
-		return &copied, nil
+	if present := issuer.certificate(); present != nil {
+		return likeCertificate(p, present.DER)
 	}
-	return likeCertificate(p, present.DER)
+	wish, err := issuer.wish()
+	if err != nil {
+		return nil, err
+	}
+	if wish.PathLength < 0 {
+		wish.PathLength = 0 // as for others that nothing was said of
+	}
+	copied := *p
+	copied.CA = &wish
+	return &copied, nil
 }
 
 // likeCertificate narrows a profile to the path length and the constraints of a CA's certificate, or refuses if not all of them can be written.
 func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
-	copied := *p
-	copied.CA = &profile.CA{PathLength: -1}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
@@ -210,28 +214,31 @@ func likeCertificate(p *profile.Profile, der []byte) (*profile.Profile, error) {
 	if err := CheckRepeatable(c); err != nil {
 		return nil, err
 	}
-	if c.MaxPathLen > 0 || c.MaxPathLenZero {
-		copied.CA.PathLength = c.MaxPathLen
-	}
-	constraints, err := constraintsOf([][]byte{der})
+	limits, err := limitsOf(der)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
+		return nil, err
 	}
-	for _, own := range constraints { // one at most: of this certificate
-		copied.CA.Permitted, copied.CA.Excluded = own.Permitted, own.Excluded
-	}
+	copied := *p
+	copied.CA = &limits
 	return &copied, nil
 }
 
+// IssuerImport is a certificate for an issuer of ours that another CA signed.
+type IssuerImport struct {
+	DER   []byte
+	Chain [][]byte // above it, nearest first, up to a self-signed root
+	Wider bool     // it may allow more than the issuer's request asks for, or its present certificate allows
+}
+
 // ImportIssuerCertificate takes a certificate for the name and key of an issuer of ours that another CA signed: of a
-// pending issuer, renewed, or cross-signed. The chain leads to a self-signed root, nearest first. A certificate whose
-// name or key belongs to no issuer, or to two, is refused.
-func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Grant, der []byte, chain [][]byte) (Issuer, error) {
+// pending issuer, renewed, or cross-signed. A certificate whose name or key belongs to no issuer, or to two, is refused, and so
+// is one that allows longer paths or more names than was asked for, unless that is said. The grant must allow auth.ActionManage.
+func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Grant, imported IssuerImport) (Issuer, error) {
 	const op = "import issuer certificate"
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(der, chain, a.config.WeakKeys)
+	certificate, err := checkImport(imported.DER, imported.Chain, a.config.WeakKeys)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -240,15 +247,22 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 		return Issuer{}, err
 	}
 	for _, known := range issuer.Certificates {
-		if bytes.Equal(known.DER, der) {
+		if bytes.Equal(known.DER, imported.DER) {
 			return issuer, nil
 		}
 	}
 	if err := refuseUnfinished(op, "certificate", issuer); err != nil {
 		return Issuer{}, err
 	}
+	more, err := issuer.wider(imported.DER)
+	if err != nil {
+		return Issuer{}, err
+	}
+	if more != "" && !imported.Wider {
+		return Issuer{}, refuse("certificate", "%s", more).WithHint("have it signed as its request asks, or take it as it is: signet issuer import --wider")
+	}
 	chosen := issuer.State == IssuerPending
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: der, Chain: chain, NotAfter: certificate.NotAfter, Chosen: chosen})
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: imported.DER, Chain: imported.Chain, NotAfter: certificate.NotAfter, Chosen: chosen}, more)
 }
 
 // checkImport checks that a certificate is one of a CA and that its chain holds, and refuses keys in it that anybody could have.

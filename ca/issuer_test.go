@@ -171,7 +171,7 @@ func TestIssuersAreManagedWithTheGrantForIt(t *testing.T) {
 				return err
 			},
 			"import": func() error {
-				_, err := w.ImportIssuerCertificate(t.Context(), grant, w.issuing.Certificates[0].DER, nil)
+				_, err := w.ImportIssuerCertificate(t.Context(), grant, ca.IssuerImport{DER: w.issuing.Certificates[0].DER})
 				return err
 			},
 		} {
@@ -662,11 +662,11 @@ func TestAnOfflineRoot(t *testing.T) {
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
-				_, err := w.ImportIssuerCertificate(t.Context(), w.manage(), test.der, test.chain)
+				_, err := w.ImportIssuerCertificate(t.Context(), w.manage(), ca.IssuerImport{DER: test.der, Chain: test.chain})
 				wantError(t, err, test.kind, test.field)
 			})
 		}
-		imported, err := w.ImportIssuerCertificate(t.Context(), w.manage(), good, [][]byte{root})
+		imported, err := w.ImportIssuerCertificate(t.Context(), w.manage(), ca.IssuerImport{DER: good, Chain: [][]byte{root}})
 		if err != nil || imported.State != ca.IssuerActive {
 			t.Fatalf("%+v, %v", imported, err)
 		}
@@ -888,7 +888,7 @@ func TestAnAdoptionGoesOn(t *testing.T) {
 	if err != nil || begun.State != ca.IssuerPending || len(begun.Certificates) != 0 || !begun.Foreign {
 		t.Fatalf("%+v, %v", begun, err)
 	}
-	_, err = w.ImportIssuerCertificate(t.Context(), w.manage(), der, nil)
+	_, err = w.ImportIssuerCertificate(t.Context(), w.manage(), ca.IssuerImport{DER: der})
 	wantError(t, err, pki.KindFailedPrecondition, "certificate")
 	_, err = w.CrossSign(t.Context(), w.manage(), begun.ID, w.root.ID, 0)
 	wantError(t, err, pki.KindFailedPrecondition, "issuer")

@@ -27,9 +27,9 @@ type NewIssuer struct {
 	Algorithm  keys.Algorithm // zero: ECDSA P-256
 	Visibility Visibility
 	BaseURL    string        // required: "http://pki.example", where CRLs, OCSP and certificates of this issuer are served
-	Lifetime   time.Duration // zero: 20 years for a root, 10 for others
+	Lifetime   time.Duration // zero: 20 years for a root, 10 for others, and whatever its parent says if that is elsewhere
 	Parent     pki.IssuerID  // zero: a root, signed by its own key
-	Offline    bool          // the parent is elsewhere: make a CSR and wait for ImportIssuerCertificate
+	Offline    bool          // the parent is elsewhere: make a CSR, which asks for all of this but Lifetime, and wait for ImportIssuerCertificate
 	PathLength *int          // CAs allowed below it; nil: any number for a root, 0 for others
 	Succeeds   pki.IssuerID  // who is to give way to it: while that one issues, requests that name no issuer stay with it; zero: nobody
 	Permitted  profile.SubtreesConfig
@@ -48,6 +48,9 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
+	if n.Offline && n.Lifetime != 0 {
+		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "whoever signs its request says how long it lives").InField("lifetime").WithHint("leave it out, and say it there: signet ceremony sign --lifetime")
+	}
 	if err := a.issuers.load(ctx); err != nil { // another instance may have taken the label or the name
 		return Issuer{}, err
 	}
@@ -59,12 +62,15 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 	if err != nil {
 		return Issuer{}, err
 	}
-	if !n.Offline {
-		if err := a.rehearse(ctx, n, p, name); err != nil { // before there is a key, and a name that is taken
-			return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
-		}
+	if n.Offline {
+		err = policy.CheckSubtrees(nil, p.CA)
+	} else {
+		err = a.rehearse(ctx, n, p, name)
 	}
-	issuer, err := a.pendingIssuer(ctx, grant, n, name)
+	if err != nil { // before there is a key, and a name that is taken
+		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
+	}
+	issuer, err := a.pendingIssuer(ctx, grant, n, name, wishFor(n, p))
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -285,8 +291,8 @@ func checkBaseURL(op, baseURL string) error {
 	return nil
 }
 
-// pendingIssuer makes the key and the record, or finds those of a call that broke off.
-func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject) (Issuer, error) {
+// pendingIssuer makes the key and the record, or finds those of a call that broke off. The request asks for the wish.
+func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIssuer, name subject, wish profile.CA) (Issuer, error) {
 	const op = "create issuer"
 	for _, known := range a.issuers.list() {
 		if known.Label == n.Label && known.State == IssuerPending && !known.Foreign && bytes.Equal(known.Subject, name.der) {
@@ -294,7 +300,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
 					WithHint("signet issuer show %s says whom it succeeds; say the same again, or choose another label and name", n.Label)
 			}
-			return known, nil
+			return known, sameWish(n, known, wish)
 		}
 		if known.Label == n.Label {
 			return Issuer{}, pki.Errorf(pki.KindConflict, op, "there is an issuer %s already", n.Label).InField("label")
@@ -317,7 +323,11 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: name.der}, key.Signer)
+	extensions, err := caExtensions(&wish)
+	if err != nil {
+		return Issuer{}, pki.Errorf(pki.KindInternal, op, "make request: %w", err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: name.der, ExtraExtensions: extensions}, key.Signer)
 	if err != nil {
 		return Issuer{}, pki.Errorf(pki.KindInternal, op, "make request: %w", err)
 	}
@@ -334,6 +344,22 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 		return Issuer{}, err
 	}
 	return a.reloaded(ctx, issuer.ID)
+}
+
+// sameWish refuses to go on with a request that was made before and asks for something else: it may be at the parent's by now.
+func sameWish(n NewIssuer, begun Issuer, wish profile.CA) error {
+	if !n.Offline {
+		return nil // what its parent here gives it is decided now
+	}
+	before, err := begun.wish()
+	if err != nil {
+		return err
+	}
+	if policy.Wider(&before, &wish) == "" && policy.Wider(&wish, &before) == "" {
+		return nil
+	}
+	return pki.Errorf(pki.KindConflict, "create issuer", "issuer %s was begun, and asks for another path length or other names", n.Label).InField("label").
+		WithHint("say the same again, or choose another label and name")
 }
 
 // issuerKeyFor makes the key, or opens one that a call which broke off left behind.
@@ -391,7 +417,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		above := parent.certificate()
 		chain = append([][]byte{above.DER}, above.Chain...)
 	}
-	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen})
+	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: issued.DER, Chain: chain, NotAfter: issued.NotAfter, Chosen: chosen}, "")
 }
 
 // subjectKeyID is what the certificates of an issuer call its key; nil while it has none. Every certificate of one key says
@@ -408,10 +434,14 @@ func subjectKeyID(issuer Issuer) []byte {
 	return c.SubjectKeyId
 }
 
-func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate) (Issuer, error) {
+// addCertificate gives an issuer a certificate, or chooses one of its own. wider is what of it goes beyond what was asked for.
+func (a *Authority) addCertificate(ctx context.Context, grant auth.Grant, issuer Issuer, certificate IssuerCertificate, wider string) (Issuer, error) {
 	certificate.AddedAt = a.config.Now().UTC().Truncate(time.Microsecond)
 	event := a.issuerEvent(grant, "issuer.certificate", issuer)
 	event.Detail["fingerprint"] = pki.HashSPKI(certificate.DER).String() // SHA-256, of the certificate here
+	if wider != "" {
+		event.Detail["wider"] = clip(wider, 500)
+	}
 	if err := a.config.Issuers.AddIssuerCertificate(ctx, issuer.ID, certificate, event); err != nil {
 		return Issuer{}, err
 	}

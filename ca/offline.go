@@ -55,6 +55,7 @@ type Proposal struct {
 	NotAfter  time.Time
 	KeyHash   pki.KeyHash // of the key that is certified
 	CA        profile.CA  // path length and name constraints
+	Narrowed  bool        // CA is less than the request asks for, because the description says so
 	URLs      []string    // of the list and of the issuer's certificate; none for a root
 	Profile   string
 	Report    lint.Report // what every rule says of TBS
@@ -82,8 +83,8 @@ func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 		&x509.CertificateRequest{PublicKey: key.Public()})
 }
 
-// ProposeAuthority prepares the certificate of a CA elsewhere, from its request. Name and key come from the request, path
-// length, constraints and lifetime from the description, whose other fields do not count.
+// ProposeAuthority prepares the certificate of a CA elsewhere, from its request. Name and key come from the request, and so do path
+// length and constraints; the description says its lifetime, and can narrow what the request asks for. Its other fields do not count.
 func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer) (*Proposal, error) {
 	n.Label, n.Offline, n.BaseURL = "below", true, parent.BaseURL
 	p, err := issuerProfile(o.config.Profiles, &n, nil)
@@ -97,7 +98,24 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 	if len(request.RawSubject) <= 2 { // an empty SEQUENCE; RFC 5280, Section 4.1.2.6: a CA has a name
 		return nil, refuse("csr", "it names nobody: the request of a CA has its name")
 	}
-	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, subject: request.RawSubject}, request)
+	asked, err := AskedOf(request)
+	if err != nil {
+		return nil, err
+	}
+	given, err := narrow(asked, n, p)
+	if err != nil {
+		return nil, err
+	}
+	p.CA = &given
+	proposal, err := o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, subject: request.RawSubject}, request)
+	if err != nil {
+		return nil, err
+	}
+	if asked.PathLength < 0 {
+		asked.PathLength = 0 // what it gets if nothing is said
+	}
+	proposal.Narrowed = policy.Wider(&asked, &given) != ""
+	return proposal, nil
 }
 
 // ProposeCross prepares another certificate for the name and key of a root that exists. Its self-signature proves that

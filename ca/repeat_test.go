@@ -124,7 +124,7 @@ func TestBlockedAndWeakKeysAreRefused(t *testing.T) {
 		wantError(t, err, pki.KindRefused, "certificate")
 		_, err = weak.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "weak", BaseURL: "http://pki.test", DER: issuing, Chain: [][]byte{root}})
 		wantError(t, err, pki.KindRefused, "chain")
-		_, err = weak.ImportIssuerCertificate(t.Context(), w.manage(), issuing, [][]byte{root})
+		_, err = weak.ImportIssuerCertificate(t.Context(), w.manage(), ca.IssuerImport{DER: issuing, Chain: [][]byte{root}})
 		wantError(t, err, pki.KindRefused, "chain")
 		if _, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "weak", BaseURL: "http://pki.test", DER: issuing, Chain: [][]byte{root}}); err != nil {
 			t.Errorf("where no key is on the list: %v", err)

@@ -190,10 +190,15 @@ func (c *Client) CreateIssuer(ctx context.Context, n NewIssuer) (*Issuer, error)
 	return issuerFrom(a.GetIssuer())
 }
 
-// ImportIssuerCertificate gives the server a certificate that another authority signed for one of its issuers: PEM, with
-// what is above it.
-func (c *Client) ImportIssuerCertificate(ctx context.Context, pem string) (*Issuer, error) {
-	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &pem}.Build())
+// IssuerImport is a certificate that another authority signed for an issuer of the server.
+type IssuerImport struct {
+	PEM   string // the certificate, and what is above it
+	Wider bool   // it may allow more than the issuer's request asks for, or its present certificate allows
+}
+
+// ImportIssuerCertificate gives the server a certificate that another authority signed for one of its issuers.
+func (c *Client) ImportIssuerCertificate(ctx context.Context, i IssuerImport) (*Issuer, error) {
+	a, err := invoke(ctx, c, "import issuer certificate", c.issuers.ImportIssuerCertificate, signetv1.ImportIssuerCertificateRequest_builder{Pem: &i.PEM, Wider: &i.Wider}.Build())
 	if err != nil {
 		return nil, err
 	}

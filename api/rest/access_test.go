@@ -210,7 +210,7 @@ func TestClientsOfAStolenAuthority(t *testing.T) {
 	parent := newAuthority(t, "Parent elsewhere")
 	signed := parent.sign(t, &x509.Certificate{SerialNumber: big.NewInt(9), RawSubject: request.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, request.PublicKey)
-	if _, err := root.ImportIssuerCertificate(t.Context(), pemText(t, "CERTIFICATE", signed.Raw, nil)+pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)); err != nil {
+	if _, err := root.ImportIssuerCertificate(t.Context(), client.IssuerImport{PEM: pemText(t, "CERTIFICATE", signed.Raw, nil) + pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.credentials.BindCertificate(t.Context(), h.admin, auth.Spec{Name: "agent", Role: auth.RoleAuditor, Issuer: waiting.ID,

@@ -654,7 +654,7 @@ func TestIssuersOverAPI(t *testing.T) {
 	signed := parent.sign(t, &x509.Certificate{SerialNumber: big.NewInt(9), RawSubject: request.RawSubject, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(20 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, request.PublicKey)
 	bundle := pemText(t, "CERTIFICATE", signed.Raw, nil) + pemText(t, "CERTIFICATE", parent.certificate.Raw, nil)
-	imported, err := c.ImportIssuerCertificate(t.Context(), bundle)
+	imported, err := c.ImportIssuerCertificate(t.Context(), client.IssuerImport{PEM: bundle})
 	if err != nil || imported.ID != waiting.ID || imported.State != client.IssuerActive {
 		t.Errorf("import: %+v, %v", imported, err)
 	}

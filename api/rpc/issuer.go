@@ -96,7 +96,7 @@ func (s *issuerService) ImportIssuerCertificate(ctx context.Context, m *signetv1
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := s.api.config.Authority.ImportIssuerCertificate(ctx, grant, chain[0], chain[1:])
+	issuer, err := s.api.config.Authority.ImportIssuerCertificate(ctx, grant, ca.IssuerImport{DER: chain[0], Chain: chain[1:], Wider: m.GetWider()})
 	if err != nil {
 		return nil, err
 	}

@@ -1792,6 +1792,7 @@ func (b0 CreateIssuerResponse_builder) Build() *CreateIssuerResponse {
 type ImportIssuerCertificateRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Pem         *string                `protobuf:"bytes,1,opt,name=pem"`
+	xxx_hidden_Wider       bool                   `protobuf:"varint,2,opt,name=wider"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1833,9 +1834,21 @@ func (x *ImportIssuerCertificateRequest) GetPem() string {
 	return ""
 }
 
+func (x *ImportIssuerCertificateRequest) GetWider() bool {
+	if x != nil {
+		return x.xxx_hidden_Wider
+	}
+	return false
+}
+
 func (x *ImportIssuerCertificateRequest) SetPem(v string) {
 	x.xxx_hidden_Pem = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *ImportIssuerCertificateRequest) SetWider(v bool) {
+	x.xxx_hidden_Wider = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
 func (x *ImportIssuerCertificateRequest) HasPem() bool {
@@ -1845,9 +1858,21 @@ func (x *ImportIssuerCertificateRequest) HasPem() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *ImportIssuerCertificateRequest) HasWider() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
 func (x *ImportIssuerCertificateRequest) ClearPem() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Pem = nil
+}
+
+func (x *ImportIssuerCertificateRequest) ClearWider() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Wider = false
 }
 
 type ImportIssuerCertificateRequest_builder struct {
@@ -1855,6 +1880,9 @@ type ImportIssuerCertificateRequest_builder struct {
 
 	// The certificate, followed by those above it, nearest first, up to a root that signs itself, as PEM.
 	Pem *string
+	// It may allow longer paths or more names than the issuer's request asks for, or than its present certificate does. Without this such
+	// a certificate is refused; the audit log says what it allows.
+	Wider *bool
 }
 
 func (b0 ImportIssuerCertificateRequest_builder) Build() *ImportIssuerCertificateRequest {
@@ -1862,8 +1890,12 @@ func (b0 ImportIssuerCertificateRequest_builder) Build() *ImportIssuerCertificat
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Pem != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
 		x.xxx_hidden_Pem = b.Pem
+	}
+	if b.Wider != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Wider = *b.Wider
 	}
 	return m0
 }
@@ -4189,9 +4221,10 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\bexcluded\x18\v \x01(\v2\x1a.signet.v1.NameConstraintsR\bexcluded\x12\x1a\n" +
 	"\bsucceeds\x18\f \x01(\tR\bsucceeds\"A\n" +
 	"\x14CreateIssuerResponse\x12)\n" +
-	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"7\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"M\n" +
 	"\x1eImportIssuerCertificateRequest\x12\x15\n" +
-	"\x03pem\x18\x01 \x01(\tB\x03\xe0A\x02R\x03pem\"L\n" +
+	"\x03pem\x18\x01 \x01(\tB\x03\xe0A\x02R\x03pem\x12\x14\n" +
+	"\x05wider\x18\x02 \x01(\bR\x05wider\"L\n" +
 	"\x1fImportIssuerCertificateResponse\x12)\n" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"\x89\x01\n" +
 	"\x16CrossSignIssuerRequest\x12\x1b\n" +

@@ -113,8 +113,8 @@ func (c *Ceremony) rootKey(ctx context.Context, n ca.NewIssuer) (*keys.Key, erro
 	return left, c.sayKey("The key was there already: it was made by a ceremony that broke off before it had a certificate.", left, nil)
 }
 
-// Sign signs the name and key of a certificate request, such as signet issuer create --offline writes. Path length,
-// constraints and lifetime come from the description, whose other fields do not count.
+// Sign signs the name and key of a certificate request, such as signet issuer create --offline writes. Path length and constraints
+// are those that it asks for. The description says its lifetime, and can narrow them; its other fields do not count.
 func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result, error) {
 	return c.hold("sign", "A certificate of an authority is signed, from its request.", func(r *Result) error {
 		der, err := csr.decode(TypeRequest, "NEW CERTIFICATE REQUEST")
@@ -129,7 +129,11 @@ func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result
 		if err != nil {
 			return pki.Errorf(pki.KindInvalid, "read certificate request", "%s: %w", csr.Name, err).InField("--csr")
 		}
-		if err := c.say(csr, "A certificate request was brought.", request.Subject.String(), request.RawSubjectPublicKeyInfo, octets("request", TypeRequest, der)); err != nil {
+		asked, err := ca.AskedOf(request)
+		if err != nil {
+			return err
+		}
+		if err := c.say(csr, "A certificate request was brought.", request.Subject.String(), request.RawSubjectPublicKeyInfo, octets("request", TypeRequest, der), describeAsked(&asked)...); err != nil {
 			return err
 		}
 		proposal, err := c.authority.ProposeAuthority(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, n)
@@ -167,10 +171,11 @@ func (c *Ceremony) CrossSign(ctx context.Context, other Input, lifetime time.Dur
 }
 
 // say writes what was brought.
-func (c *Ceremony) say(input Input, text, subject string, spki []byte, attached Octets) error {
+func (c *Ceremony) say(input Input, text, subject string, spki []byte, attached Octets, more ...Fact) error {
 	return c.record.add(StepInput, text, func(s *Step) {
 		s.Facts = []Fact{{"file", input.Name}, {"sha256 of file", sum(input.Data)}, {"octets", strconv.Itoa(len(input.Data))}, {"name", subject},
 			{"sha256 of key", pki.HashSPKI(spki).String()}}
+		s.Facts = append(s.Facts, more...)
 		s.Attached = []Octets{attached}
 	})
 }
@@ -242,10 +247,33 @@ func describe(p *ca.Proposal) []Fact {
 	}
 	facts := []Fact{{"subject", p.Subject}, {"sha256 of its key", p.KeyHash.String()}, {"serial", p.Serial.String()}, {"from", on(p.NotBefore)}, {"until", on(p.NotAfter)},
 		{"authorities below", length}}
+	facts = append(facts, describeNames(&p.CA)...)
+	if p.Narrowed {
+		facts = append(facts, Fact{"narrower", "yes: the request asks for more than is given here"})
+	}
+	for _, url := range p.URLs {
+		facts = append(facts, Fact{"URL", url})
+	}
+	return append(facts, Fact{"profile", p.Profile})
+}
+
+// describeAsked says what a request asks for.
+func describeAsked(asked *profile.CA) (facts []Fact) {
+	if asked.PathLength >= 0 {
+		facts = append(facts, Fact{"asks: authorities below", strconv.Itoa(asked.PathLength)})
+	}
+	for _, f := range describeNames(asked) {
+		facts = append(facts, Fact{"asks: " + f.Name, f.Value})
+	}
+	return facts
+}
+
+// describeNames says the names that an authority is limited to.
+func describeNames(ca *profile.CA) (facts []Fact) {
 	for _, side := range []struct {
 		what string
 		profile.Subtrees
-	}{{"only", p.CA.Permitted}, {"never", p.CA.Excluded}} {
+	}{{"only", ca.Permitted}, {"never", ca.Excluded}} {
 		for _, kind := range []struct {
 			what  string
 			names []string
@@ -255,10 +283,7 @@ func describe(p *ca.Proposal) []Fact {
 			}
 		}
 	}
-	for _, url := range p.URLs {
-		facts = append(facts, Fact{"URL", url})
-	}
-	return append(facts, Fact{"profile", p.Profile})
+	return facts
 }
 
 func texts(prefixes []netip.Prefix) (out []string) {

@@ -276,6 +276,61 @@ func TestSubtreesOfACABelow(t *testing.T) {
 	blame(t, policy.CheckSubtrees(far, &profile.CA{Permitted: dns("example"), Excluded: dns("a.example")}), "")
 }
 
+// What one CA may do beyond another is told by the letter, of each type of names.
+func TestWhatIsWider(t *testing.T) {
+	ip := func(texts ...string) (s profile.Subtrees) {
+		for _, text := range texts {
+			s.IP = append(s.IP, netip.MustParsePrefix(text))
+		}
+		return s
+	}
+	dns := func(names ...string) profile.Subtrees { return profile.Subtrees{DNS: names} }
+	mail := func(names ...string) profile.Subtrees { return profile.Subtrees{Email: names} }
+	uri := func(names ...string) profile.Subtrees { return profile.Subtrees{URI: names} }
+	permits := func(s profile.Subtrees) profile.CA { return profile.CA{PathLength: -1, Permitted: s} }
+	excludes := func(s profile.Subtrees) profile.CA { return profile.CA{PathLength: -1, Excluded: s} }
+	length := func(n int) profile.CA { return profile.CA{PathLength: n} }
+	for _, test := range []struct {
+		given, asked profile.CA
+		want         string
+	}{
+		{length(-1), length(-1), ""},
+		{length(0), length(-1), ""},
+		{length(0), length(0), ""},
+		{length(0), length(1), ""},
+		{length(-1), length(0), "it allows any number of authorities below it, and 0 were asked for"},
+		{length(2), length(1), "it allows 2 authorities below it, and 1 were asked for"},
+		{permits(dns("a.example")), permits(dns()), ""},
+		{permits(dns("a.example")), permits(dns("b.example", "example")), ""},
+		{permits(dns("a.example")), permits(dns("A.EXAMPLE")), ""},
+		{permits(dns(".a.example")), permits(dns("a.example")), ""},
+		{permits(dns("a.example")), permits(dns(".a.example")), `it permits the DNS subtree "a.example", and only [".a.example"] were asked for`},
+		{permits(dns()), permits(dns("a.example")), `it permits any DNS names, and only ["a.example"] were asked for`},
+		{permits(mail("a.example")), permits(dns("a.example")), `it permits any DNS names`},
+		{permits(dns("a.example", "b.example")), permits(dns("a.example")), `it permits the DNS subtree "b.example"`},
+		{permits(ip("10.1.0.0/16")), permits(ip("10.0.0.0/8")), ""},
+		{permits(ip("10.0.0.0/8")), permits(ip("10.1.0.0/16")), `it permits the IP subtree "10.0.0.0/8"`},
+		{permits(ip("10.0.0.0/8")), permits(ip("::/0")), `it permits the IP subtree`},
+		{permits(mail("a@a.example", "a.example")), permits(mail("a.example")), ""},
+		{permits(mail("a.example")), permits(mail("a@a.example")), `it permits the email subtree "a.example"`},
+		{permits(uri("a.b.example")), permits(uri(".example")), ""},
+		{permits(uri("a.example")), permits(uri("b.example")), `it permits the URI subtree "a.example"`},
+		{excludes(dns("a.example")), permits(dns()), ""},
+		{excludes(dns("example")), excludes(dns("a.example")), ""},
+		{excludes(dns("a.example")), excludes(dns("example")), `it does not exclude the DNS subtree "example", as was asked for`},
+		{excludes(dns(".a.example")), excludes(dns("a.example")), `it does not exclude the DNS subtree "a.example"`},
+		{excludes(dns()), excludes(dns("a.example")), `it does not exclude the DNS subtree "a.example"`},
+		{excludes(ip("10.0.0.0/8")), excludes(ip("10.1.0.0/16", "10.2.0.0/16")), ""},
+		{excludes(ip("10.1.0.0/16")), excludes(ip("10.1.0.0/16", "10.2.0.0/16")), `it does not exclude the IP subtree "10.2.0.0/16"`},
+		{excludes(mail("a@a.example")), excludes(mail("A@a.example")), `it does not exclude the email subtree "A@a.example"`},
+		{excludes(uri("a.example")), excludes(uri(".example")), `it does not exclude the URI subtree ".example"`},
+	} {
+		if got := policy.Wider(&test.given, &test.asked); !strings.HasPrefix(got, test.want) || (got == "") != (test.want == "") {
+			t.Errorf("%+v beside %+v: it says %q, want %q", test.given, test.asked, got, test.want)
+		}
+	}
+}
+
 func TestKeyShapes(t *testing.T) {
 	p := parse(t, "  max: 1\n")
 	p256, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,8 +1,11 @@
 package policy
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"signet.example/signet/ca/profile"
 )
@@ -52,6 +55,48 @@ func leavesSome[T string | netip.Prefix](chain []Constraints, own Constraints, k
 		}
 	}
 	return nil
+}
+
+// Wider says what a CA may do beyond what was asked for it, in a sentence without its end; empty: nothing. It is told of each type of names
+// by itself: what is left of one type does not make up for what is missing of another.
+func Wider(given, asked *profile.CA) string {
+	if asked.PathLength >= 0 && (given.PathLength < 0 || given.PathLength > asked.PathLength) {
+		allows := "any number of"
+		if given.PathLength >= 0 {
+			allows = strconv.Itoa(given.PathLength)
+		}
+		return fmt.Sprintf("it allows %s authorities below it, and %d were asked for", allows, asked.PathLength)
+	}
+	return cmp.Or(
+		widerNames(given, asked, "DNS", func(s profile.Subtrees) []string { return s.DNS }, below),
+		widerNames(given, asked, "IP", func(s profile.Subtrees) []netip.Prefix { return s.IP }, belowPrefix),
+		widerNames(given, asked, "email", func(s profile.Subtrees) []string { return s.Email }, belowMail),
+		widerNames(given, asked, "URI", func(s profile.Subtrees) []string { return s.URI }, belowHost),
+	)
+}
+
+// widerNames is Wider for one type of names. What is excluded has to be excluded by the letter too.
+func widerNames[T string | netip.Prefix](given, asked *profile.CA, kind string, of func(profile.Subtrees) []T, within func(subtree, base T, excluding bool) bool) string {
+	in := func(subtree T, bases []T) bool {
+		return slices.ContainsFunc(bases, func(base T) bool { return within(subtree, base, false) })
+	}
+	if only := of(asked.Permitted); len(only) > 0 {
+		permitted := of(given.Permitted)
+		if len(permitted) == 0 {
+			return fmt.Sprintf("it permits any %s names, and only %q were asked for", kind, only)
+		}
+		for _, p := range permitted {
+			if !in(p, only) {
+				return fmt.Sprintf("it permits the %s subtree %q, and only %q were asked for", kind, p, only)
+			}
+		}
+	}
+	for _, e := range of(asked.Excluded) {
+		if !in(e, of(given.Excluded)) {
+			return fmt.Sprintf("it does not exclude the %s subtree %q, as was asked for", kind, e)
+		}
+	}
+	return ""
 }
 
 // intersect is what is in a subtree of either side: of two subtrees one is within the other, or they have nothing in common.

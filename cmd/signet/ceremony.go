@@ -262,15 +262,22 @@ type ceremonyRootCmd struct {
 
 // constraintFlags limit the names below an authority.
 type constraintFlags struct {
-	PermitDNS   []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains, or only below: .domain."`
-	ExcludeDNS  []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains, or below: .domain."`
-	PermitIP    []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
-	PermitEmail []string `name:"permit-email" placeholder:"HOST" help:"Only mail addresses at these hosts, or below with a leading dot."`
+	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains, or only below: .domain."`
+	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains, or below: .domain."`
+	PermitIP     []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
+	ExcludeIP    []string `name:"exclude-ip" placeholder:"PREFIX" help:"No addresses in these networks."`
+	PermitEmail  []string `name:"permit-email" placeholder:"MAIL" help:"Only these mail addresses, or those of these hosts, or of every host below a .domain."`
+	ExcludeEmail []string `name:"exclude-email" placeholder:"MAIL" help:"None of these."`
+	PermitURI    []string `name:"permit-uri" placeholder:"HOST" help:"Only URIs of these hosts, or of every host below a .domain."`
+	ExcludeURI   []string `name:"exclude-uri" placeholder:"HOST" help:"None of these."`
 }
 
-func (f constraintFlags) apply(n *ca.NewIssuer) {
-	n.Permitted = profile.SubtreesConfig{DNS: f.PermitDNS, IP: f.PermitIP, Email: f.PermitEmail}
-	n.Excluded = profile.SubtreesConfig{DNS: f.ExcludeDNS}
+func (f constraintFlags) permitted() profile.SubtreesConfig {
+	return profile.SubtreesConfig{DNS: f.PermitDNS, IP: f.PermitIP, Email: f.PermitEmail, URI: f.PermitURI}
+}
+
+func (f constraintFlags) excluded() profile.SubtreesConfig {
+	return profile.SubtreesConfig{DNS: f.ExcludeDNS, IP: f.ExcludeIP, Email: f.ExcludeEmail, URI: f.ExcludeURI}
 }
 
 func (ceremonyRootCmd) Help() string {
@@ -289,8 +296,8 @@ func (c *ceremonyRootCmd) Run(a *app) (err error) {
 	if err != nil {
 		return (&pki.Error{Kind: pki.KindInvalid, Op: "make root", Err: err}).InField("--key-algorithm")
 	}
-	n := ca.NewIssuer{Label: c.Label, Subject: ca.Subject{CommonName: c.CommonName}, Algorithm: algorithm, BaseURL: c.BaseURL, Lifetime: time.Duration(c.Lifetime), PathLength: c.PathLength}
-	c.constraintFlags.apply(&n)
+	n := ca.NewIssuer{Label: c.Label, Subject: ca.Subject{CommonName: c.CommonName}, Algorithm: algorithm, BaseURL: c.BaseURL, Lifetime: time.Duration(c.Lifetime), PathLength: c.PathLength,
+		Permitted: c.permitted(), Excluded: c.excluded()}
 	if c.Organization != "" {
 		n.Subject.Organization = []string{c.Organization}
 	}
@@ -323,7 +330,7 @@ func closeInto(err *error, done func() error) {
 type ceremonySignCmd struct {
 	CSR        string   `name:"csr" required:"" placeholder:"FILE" help:"Its request, as signet issuer create --offline wrote it."`
 	Lifetime   duration `placeholder:"DURATION" help:"How long it lives (default: 10y)."`
-	PathLength *int     `placeholder:"N" help:"Authorities allowed below it (default: 0)."`
+	PathLength *int     `placeholder:"N" help:"Authorities allowed below it (default: as many as the request asks for, else 0)."`
 	constraintFlags
 	weakKeysFlag
 	Out string `short:"o" placeholder:"FILE" help:"Copy the certificate, with the root behind it, here as well."`
@@ -331,7 +338,8 @@ type ceremonySignCmd struct {
 }
 
 func (ceremonySignCmd) Help() string {
-	return `Name and key come from the request, everything else from here. Compare the request's SHA-256 with what those who made it read to you.
+	return `Name and key come from the request, and so do the path length and the names that it asks to be limited to. What is said here narrows that, and
+cannot widen it; the record shows both. Everything else comes from here. Compare the request's SHA-256 with what those who made it read to you.
 
 Examples:
   signet ceremony sign --dir root-1 --csr issuing.csr --present "Ada Lovelace, key holder" --out issuing.pem
@@ -345,8 +353,7 @@ func (c *ceremonySignCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	n := ca.NewIssuer{Lifetime: time.Duration(c.Lifetime), PathLength: c.PathLength}
-	c.constraintFlags.apply(&n)
+	n := ca.NewIssuer{Lifetime: time.Duration(c.Lifetime), PathLength: c.PathLength, Permitted: c.permitted(), Excluded: c.excluded()}
 	weak, err := c.weakKeysFlag.read()
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ type initCmd struct {
 	RootKey         string   `default:"ecdsa-p384" placeholder:"ALG" help:"Key of the root: ecdsa-p256, ecdsa-p384, ecdsa-p521, rsa-2048, rsa-3072, rsa-4096, ed25519; built with Go 1.27 also ml-dsa-44, ml-dsa-65, ml-dsa-87."`
 	IssuingKey      string   `default:"ecdsa-p256" placeholder:"ALG" help:"Key of the issuing authority."`
 	RootLifetime    duration `default:"20y" placeholder:"DURATION" help:"How long the root lives."`
-	IssuingLifetime duration `default:"10y" placeholder:"DURATION" help:"How long the issuing authority lives."`
+	IssuingLifetime duration `default:"10y" placeholder:"DURATION" help:"How long the issuing authority lives; below an off-line root its ceremony says."`
 	PassphraseFile  string   `placeholder:"FILE" help:"File with the passphrase of the keys; it is remembered in signet.yaml."`
 	APIListen       string   `name:"api-listen" default:"127.0.0.1:8443" env:"SIGNET_API_LISTEN" placeholder:"ADDR" help:"Address for gRPC and REST."`
 	PublicListen    string   `default:"127.0.0.1:8080" env:"SIGNET_PUBLIC_LISTEN" placeholder:"ADDR" help:"Address for CRL, OCSP and issuers."`

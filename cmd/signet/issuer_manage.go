@@ -19,20 +19,14 @@ type issuerCreateCmd struct {
 	Lifetime     duration `placeholder:"DURATION" help:"How long it lives (default: 20y for a root, 10y for others)."`
 	BaseURL      string   `name:"base-url" placeholder:"URL" help:"Base of the URLs in what it issues (default: public_url)."`
 	PathLength   *int     `placeholder:"N" help:"Authorities allowed below it (default: 0; for a root any number)."`
-	PermitDNS    []string `name:"permit-dns" placeholder:"DOMAIN" help:"Only names at or below these domains, or only below: .domain."`
-	ExcludeDNS   []string `name:"exclude-dns" placeholder:"DOMAIN" help:"No names at or below these domains, or below: .domain."`
-	PermitIP     []string `name:"permit-ip" placeholder:"PREFIX" help:"Only addresses in these networks."`
-	ExcludeIP    []string `name:"exclude-ip" placeholder:"PREFIX" help:"No addresses in these networks."`
-	PermitEmail  []string `name:"permit-email" placeholder:"MAIL" help:"Only these mail addresses, or those of these hosts, or of every host below a .domain."`
-	ExcludeEmail []string `name:"exclude-email" placeholder:"MAIL" help:"None of these."`
-	PermitURI    []string `name:"permit-uri" placeholder:"HOST" help:"Only URIs of these hosts, or of every host below a .domain."`
-	ExcludeURI   []string `name:"exclude-uri" placeholder:"HOST" help:"None of these."`
-	Public       bool     `help:"It serves the public: stricter rules of revocation."`
+	constraintFlags
+	Public bool `help:"It serves the public: stricter rules of revocation."`
 	serverFlags
 }
 
 func (issuerCreateCmd) Help() string {
-	return `Its key is made by the server and stays there, encrypted.
+	return `Its key is made by the server and stays there, encrypted. With --offline the request asks its parent for the path length and the names that
+are said here; how long it lives the parent says.
 
 Examples:
   signet issuer create issuing-2 --common-name "Example Issuing CA 2" --parent root
@@ -50,8 +44,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	defer api.Close()
 	n := client.NewIssuer{
 		Label: c.Label, Subject: client.Subject{CommonName: c.CommonName}, Algorithm: c.KeyAlgorithm, Public: c.Public, BaseURL: c.BaseURL, Lifetime: time.Duration(c.Lifetime),
-		Offline: c.Offline, PathLength: c.PathLength, Permitted: client.NameConstraints{DNS: c.PermitDNS, IP: c.PermitIP, Email: c.PermitEmail, URI: c.PermitURI},
-		Excluded: client.NameConstraints{DNS: c.ExcludeDNS, IP: c.ExcludeIP, Email: c.ExcludeEmail, URI: c.ExcludeURI},
+		Offline: c.Offline, PathLength: c.PathLength, Permitted: client.NameConstraints(c.permitted()), Excluded: client.NameConstraints(c.excluded()),
 	}
 	if c.Organization != "" {
 		n.Subject.Organization = []string{c.Organization}
@@ -114,13 +107,17 @@ func (a *app) othersThatIssue(api *client.Client, one client.Issuer) (labels []s
 }
 
 type issuerImportCmd struct {
-	File string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
+	File  string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
+	Wider bool   `help:"Take one that allows longer paths or more names than its request asks for, or than its present certificate; the audit log says so."`
 	serverFlags
 }
 
 func (issuerImportCmd) Help() string {
-	return `Examples:
-  signet issuer import bridge.pem`
+	return `A certificate that allows longer paths or more names than its request asks for is refused, unless --wider says that it is meant.
+
+Examples:
+  signet issuer import bridge.pem
+  signet issuer import bridge.pem --wider`
 }
 
 // Run hands a certificate to the issuer whose name and key are in it.
@@ -130,7 +127,7 @@ func (c *issuerImportCmd) Run(a *app) error {
 		return err
 	}
 	return issuerCall(a, c.serverFlags, "has a certificate now", func(api *client.Client) (*client.Issuer, error) {
-		return api.ImportIssuerCertificate(a.ctx, text)
+		return api.ImportIssuerCertificate(a.ctx, client.IssuerImport{PEM: text, Wider: c.Wider})
 	})
 }
 

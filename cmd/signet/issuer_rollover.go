@@ -258,9 +258,11 @@ func (c *issuerRolloverCmd) describe(a *app, api *client.Client, issuers []clien
 		}
 	}
 	n.Succeeds = old.ID
-	if n.Offline = !known || !parent.Online; !n.Offline {
-		n.Parent = parent.ID
+	if n.Offline = !known || !parent.Online; n.Offline {
+		n.Lifetime = 0 // its ceremony says that
+		return n, nil
 	}
+	n.Parent = parent.ID
 	return n, nil
 }
 
@@ -322,7 +324,7 @@ func (c *issuerRolloverCmd) addSteps(a *app, r *rollover, issuers []client.Issue
 		if r.created.Offline {
 			waits := ""
 			if made && r.successor.State == client.IssuerPending {
-				waits = "its certificate: have " + c.csrFile(r) + " signed where its parent is (signet ceremony sign), and bring it with signet issuer import FILE"
+				waits = "its certificate: have " + c.csrFile(r) + " signed where its parent is (" + c.ceremony(r) + "), and bring it with signet issuer import FILE"
 			}
 			r.steps = append(r.steps, rolloverStep{What: "bring the certificate of " + r.created.Label, Done: made && waits == "", Waits: waits})
 		}
@@ -358,6 +360,15 @@ func (c *issuerRolloverCmd) csrFile(r *rollover) string {
 		return c.CSR
 	}
 	return r.created.Label + ".csr"
+}
+
+// ceremony is the command that signs the request, which asks for the name rules and the path length itself.
+func (c *issuerRolloverCmd) ceremony(r *rollover) string {
+	command := "signet ceremony sign --csr " + c.csrFile(r)
+	if c.Lifetime != 0 {
+		command += " --lifetime " + time.Duration(c.Lifetime).String()
+	}
+	return command
 }
 
 // crossSign is the step in which parent signs subject. Until the successor is made, either of them is the zero issuer.

@@ -37,7 +37,7 @@ func (c *InitConfig) makeIssuers(ctx context.Context, db store.Store, keyStore k
 	}
 	n := ca.NewIssuer{Label: "issuing", Subject: c.subject(c.IssuingName), Algorithm: c.IssuingKey, BaseURL: c.PublicURL, Lifetime: c.IssuingLifetime, Parent: root.ID}
 	if root.KeyURI == "" {
-		n.Parent, n.Offline = pki.IssuerID{}, true
+		n.Parent, n.Offline, n.Lifetime = pki.IssuerID{}, true, 0
 	}
 	issuing, err := authority.CreateIssuer(ctx, grant, n)
 	if err != nil {
@@ -105,7 +105,7 @@ func ImportFirst(ctx context.Context, c *settings.Config, passphrase, chain []by
 	if err != nil {
 		return ca.Issuer{}, err
 	}
-	issuer, err = authority.ImportIssuerCertificate(ctx, grant, certificates[0], certificates[1:])
+	issuer, err = authority.ImportIssuerCertificate(ctx, grant, ca.IssuerImport{DER: certificates[0], Chain: certificates[1:]})
 	if err == nil && issuer.KeyURI == "" {
 		return ca.Issuer{}, pki.Errorf(pki.KindRefused, "import first certificate", "it is that of off-line issuer %s itself", issuer.Label).InField("--certificate").
 			WithHint("give the certificate that the ceremony made for issuing.csr")
