@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
 
@@ -72,7 +74,8 @@ func LoadConfig(path string) (*Config, error) {
 // files would get in each other's way. The file stays, beside the key: a configuration is replaced while an agent runs.
 func (c *Config) Lock() (release func() error, err error) {
 	const op = "begin to keep certificates"
-	lock := flock.New(c.Certificates[0].Files.Key+".lock", flock.SetPermissions(0o600))
+	// Whoever owns the directory may have put a link there, and does not choose where a file is made.
+	lock := flock.New(c.Certificates[0].Files.Key+".lock", flock.SetPermissions(0o600), flock.SetFlag(os.O_CREATE|os.O_RDONLY|durable.NoFollow))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)

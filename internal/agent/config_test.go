@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,5 +117,16 @@ func TestLock(t *testing.T) {
 		if err := release(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// A link in place of the lock would choose where a file is made.
+	lock := filepath.Join(dir, "keys", "a.key.lock")
+	if err := errors.Join(os.Remove(lock), os.Symlink(filepath.Join(dir, "elsewhere"), lock)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Lock(); pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("the lock is a link: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "elsewhere")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what the link points to was made: %v", err)
 	}
 }

@@ -80,10 +80,14 @@ type pending struct {
 // unfinished returns what an earlier attempt left, or nil.
 func (f Files) unfinished() (*pending, error) {
 	const op = "read unfinished renewal"
-	text, err := readFile(op, f.next())
-	if err != nil && pki.KindOf(err) == pki.KindNotFound {
+	file, err := durable.OpenOwn(f.next())
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).WithHint("an agent keeps its key there for itself alone; remove it if no renewal is under way as another user")
+	}
+	text, err := readAll(op, file)
 	if err != nil {
 		return nil, err
 	}
@@ -95,14 +99,18 @@ func (f Files) unfinished() (*pending, error) {
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no request behind its key", f.next()).WithHint("remove it: no certificate of its key is in use")
 	}
-	return &pending{key, text[:len(text)-len(rest)], block.Bytes, block.Headers[replaces]}, nil
+	keyPEM, err := encodeKey(key) // not the text that was read: what stands before a key would become a part of the key file
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
+	}
+	return &pending{key, keyPEM, block.Bytes, block.Headers[replaces]}, nil
 }
 
 // begin makes a request for a key and keeps both, for the owner only, before anybody hears of them, with the digest of the
 // certificate that is there.
 func (f Files) begin(key crypto.Signer) (*pending, error) {
 	const op = "begin renewal"
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	keyPEM, err := encodeKey(key)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
@@ -110,7 +118,7 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	p := &pending{key: key, keyPEM: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), csr: csr}
+	p := &pending{key: key, keyPEM: keyPEM, csr: csr}
 	request := &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}
 	switch _, old, err := readChain(f.Certificate); {
 	case err == nil:
@@ -243,6 +251,11 @@ func leafOf(text []byte) (*x509.Certificate, error) {
 	return nil, errors.New("no certificate in PEM")
 }
 
+func encodeKey(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+}
+
 // parseKey reads an unencrypted private key, and returns what stands behind it.
 func parseKey(path string, text []byte) (crypto.Signer, []byte, error) {
 	const op = "read private key"
@@ -275,10 +288,15 @@ func readFile(op, path string) ([]byte, error) {
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 	}
+	return readAll(op, file)
+}
+
+// readAll reads a file and closes it.
+func readAll(op string, file *os.File) ([]byte, error) {
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(text) > maxFile {
-		err = errors.New(path + " is too long")
+		err = errors.New(file.Name() + " is too long")
 	}
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}

@@ -3,12 +3,14 @@ package agent_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"signet.example/signet/internal/agent"
+	"signet.example/signet/pki"
 )
 
 // Where the key cannot be written, the certificate stays too: a service that reads both goes on.
@@ -51,6 +53,67 @@ func TestBothFilesOrNone(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// unfinished leaves a pair in dir whose certificate was renewed, and whose key was not replaced yet.
+func unfinished(t *testing.T) (at agent.Files, wanted []byte) {
+	t.Helper()
+	dir, other := t.TempDir(), t.TempDir()
+	pair(t, dir, time.Now())
+	pair(t, other, time.Now())
+	at = agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
+	next, err := agent.Files{Certificate: filepath.Join(other, "a.pem"), Key: filepath.Join(other, "a.key")}.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := at.Begin(next.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at.Certificate, read(t, filepath.Join(other, "a.pem")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return at, read(t, filepath.Join(other, "a.key"))
+}
+
+// Who may write to the directory does not choose what the key file holds besides the key.
+func TestUnfinishedKeepsNothingBeforeTheKey(t *testing.T) {
+	at, wanted := unfinished(t)
+	foreign := append([]byte("* * * * * root id\n"), read(t, at.Key+".next")...)
+	if err := os.WriteFile(at.Key+".next", foreign, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := at.Complete(); !done || err != nil {
+		t.Fatalf("it was not finished: %t, %v", done, err)
+	}
+	if key := read(t, at.Key); !bytes.Equal(key, wanted) {
+		t.Errorf("the key file holds %q", key)
+	}
+}
+
+// What is unfinished counts only as a file that nobody else can have made.
+func TestUnfinishedOfOthers(t *testing.T) {
+	for what, spoil := range map[string]func(next string) error{
+		"readable by others": func(next string) error { return os.Chmod(next, 0o640) },
+		"a link": func(next string) error {
+			return errors.Join(os.Rename(next, next+".elsewhere"), os.Symlink(filepath.Base(next)+".elsewhere", next))
+		},
+		"a directory": func(next string) error { return errors.Join(os.Remove(next), os.Mkdir(next, 0o600)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			at, _ := unfinished(t)
+			before := read(t, at.Key)
+			if err := spoil(at.Key + ".next"); err != nil {
+				t.Fatal(err)
+			}
+			done, err := at.Complete()
+			if e, ok := errors.AsType[*pki.Error](err); done || !ok || e.Kind != pki.KindInvalid || e.Hint == "" {
+				t.Errorf("it was finished: %t, %v", done, err)
+			}
+			if !bytes.Equal(read(t, at.Key), before) {
+				t.Error("the key was replaced")
+			}
+		})
 	}
 }
 

@@ -23,15 +23,15 @@ type File struct {
 }
 
 // Create begins a file that will have exactly this mode, whatever the umask; it is the owner's alone until Commit. If path
-// is a symbolic link, what it points to will be replaced and the link stays. What is no regular file, such as a device, is
-// an error: a file of that name is not what is wanted.
+// is a symbolic link, or leads through one, what it points to will be replaced and the link stays; a link of somebody else
+// than this user and root is an error: who may write to a directory does not choose what this process replaces. What is no
+// regular file, such as a device, is an error: a file of that name is not what is wanted.
 func Create(path string, mode fs.FileMode) (*File, error) {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	path, err := followed(path, trusted, new(int))
+	if err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "replace", Path: path, Err: errors.New("not a regular file")}
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), temporary+"*-"+filepath.Base(path))
@@ -39,6 +39,43 @@ func Create(path string, mode fs.FileMode) (*File, error) {
 		return nil, err
 	}
 	return &File{file: file, buf: bufio.NewWriterSize(file, 64<<10), path: path, mode: mode}, nil
+}
+
+// mostLinks is how many symbolic links are followed, as in Linux.
+const mostLinks = 40
+
+// followed is the path with its symbolic links replaced by what they point to, and counts them. It need not exist.
+func followed(path string, mayFollow func(link fs.FileInfo) bool, links *int) (string, error) {
+	dir, base := filepath.Dir(path), filepath.Base(path)
+	if dir == path {
+		return path, nil
+	}
+	dir, err := followed(dir, mayFollow, links)
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, base)
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return path, nil
+	}
+	if err != nil || info.Mode().Type() != fs.ModeSymlink {
+		return path, err
+	}
+	if *links++; *links > mostLinks {
+		return "", &fs.PathError{Op: "follow", Path: path, Err: errors.New("too many symbolic links")}
+	}
+	if !mayFollow(info) {
+		return "", &fs.PathError{Op: "follow", Path: path, Err: errors.New("a symbolic link of another user: give the path that it points to, if that is meant")}
+	}
+	target, err := os.Readlink(path)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(dir, target)
+	}
+	return followed(target, mayFollow, links)
 }
 
 // Update is Create for a file that stays in use, and that others may have been given access to: if it is there, its mode
@@ -50,7 +87,7 @@ func Update(path string, mode fs.FileMode) (*File, error) {
 		return nil, err
 	}
 	err = f.sweep()
-	if info, statErr := os.Stat(f.path); err == nil && statErr == nil {
+	if info, statErr := os.Lstat(f.path); err == nil && statErr == nil {
 		f.mode = info.Mode().Perm()
 		err = keepOwner(f.file, info)
 	}

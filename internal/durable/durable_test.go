@@ -144,6 +144,81 @@ func TestOnlyFilesAreReplaced(t *testing.T) {
 	only(t, dir, 1)
 }
 
+// Who may write to a directory, and makes a link there, does not choose what others replace.
+func TestLinksOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "app"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"app/web.key": "../crontab", "etc": "app/..", "loop": "loop", "app/new.key": filepath.Join(dir, "none")} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := func(fs.FileInfo) bool { return true }
+	for path, want := range map[string]string{"app/web.key": "crontab", "app/other.key": "app/other.key", "etc/app/web.key": "crontab", "app/new.key": "none", "nowhere/x": "nowhere/x"} {
+		got, err := durable.Followed(filepath.Join(dir, path), all)
+		if resolved, _ := filepath.EvalSymlinks(dir); err != nil || got != filepath.Join(resolved, want) {
+			t.Errorf("%s is %s, %v; want %s", path, got, err, want)
+		}
+	}
+	if got, err := durable.Followed(filepath.Join(dir, "loop"), all); err == nil {
+		t.Errorf("a link to itself is %s", got)
+	}
+	for path, refused := range map[string]string{"app/web.key": "web.key", "etc/crontab": "etc", "etc/app/web.key": "etc"} {
+		var asked []string
+		_, err := durable.Followed(filepath.Join(dir, path), func(link fs.FileInfo) bool {
+			asked = append(asked, link.Name())
+			return link.Name() != refused
+		})
+		if err == nil || asked[len(asked)-1] != refused {
+			t.Errorf("%s leads through a link that may not be followed: %v (%q)", path, err, asked)
+		}
+	}
+
+	link, target := filepath.Join(dir, "app", "web.key"), filepath.Join(dir, "crontab")
+	if err := os.WriteFile(target, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || !durable.Trusted(info) {
+		t.Errorf("a link of this user, %v, is one of another", err)
+	}
+	if os.Getuid() != 0 {
+		return // only root gives files away
+	}
+	if err := os.Lchown(link, 4711, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Replace(link, []byte("new"), 0o600); err == nil {
+		t.Error("a link of another user was followed")
+	}
+	if text, err := os.ReadFile(target); err != nil || string(text) != "old" {
+		t.Errorf("what it points to holds %q, %v", text, err)
+	}
+}
+
+// A file is one's own if nobody else can have written it.
+func TestOpenOwn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "own")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := durable.OpenOwn(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	if os.Getuid() != 0 {
+		return // only root gives files away
+	}
+	if err := os.Chown(path, 4711, -1); err != nil {
+		t.Fatal(err)
+	}
+	if file, err := durable.OpenOwn(path); err == nil {
+		t.Errorf("%s of another user is taken for one's own", file.Name())
+	}
+}
+
 // only fails if anything but n entries is left in a directory.
 func only(t *testing.T, dir string, n int) {
 	t.Helper()

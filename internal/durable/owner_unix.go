@@ -3,6 +3,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -33,4 +34,32 @@ func keepOwner(file *os.File, old fs.FileInfo) error {
 		return fmt.Errorf("keep the owner and group of %s: %w", old.Name(), refused)
 	}
 	return nil
+}
+
+// trusted reports whether this user or root made a link.
+func trusted(link fs.FileInfo) bool {
+	made, ok := link.Sys().(*syscall.Stat_t)
+	return ok && (made.Uid == 0 || int(made.Uid) == os.Geteuid())
+}
+
+// NoFollow is the flag of open(2) that refuses a symbolic link.
+const NoFollow = syscall.O_NOFOLLOW
+
+// OpenOwn opens for reading a file that nobody but this user can have written or may read: a regular file of its own with mode
+// 0600, and no link.
+func OpenOwn(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|NoFollow|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	if made, ok := info.Sys().(*syscall.Stat_t); !ok || info.Mode() != 0o600 || int(made.Uid) != os.Geteuid() {
+		file.Close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file of this user with mode 0600")}
+	}
+	return file, nil
 }
