@@ -151,7 +151,8 @@ func (c Cause) String() string {
 
 // Judge decides whether a certificate is revoked: RFC 5280, Section 6.3.3, with a pool of lists in place of the cache
 // that the algorithm updates. The pool may hold complete, delta and indirect lists of anybody, in any order; of several
-// lists with the same scope the youngest counts.
+// of one series the youngest counts, and of different series, such as a shard and a complete list, a revocation in the youngest of any. But a hold
+// gives way to a younger list of another series: it can be taken back.
 func Judge(c Target, lists []*List, rules Rules) Judgement {
 	j := &judge{target: c, rules: rules}
 	j.issuer, _ = CanonicalName(c.Issuer)
@@ -161,9 +162,6 @@ func Judge(c Target, lists []*List, rules Rules) Judgement {
 		} else {
 			j.bases = append(j.bases, l)
 		}
-	}
-	youngest := func(a, b *List) int {
-		return cmp.Or(b.ThisUpdate.Compare(a.ThisUpdate), b.Number.Compare(a.Number))
 	}
 	slices.SortStableFunc(j.bases, youngest)
 	slices.SortStableFunc(j.deltas, func(a, b *List) int { return cmp.Or(b.Number.Compare(a.Number), youngest(a, b)) })
@@ -193,15 +191,18 @@ type judge struct {
 	rules  Rules
 	bases  []*List // complete lists, youngest first
 	deltas []*List // largest number first
+	looked []*List // complete lists that may count, and were looked in
 }
 
-// point processes one distribution point.
+// point processes one distribution point. Once every reason is covered lists are only asked whether they contradict, and rejected only for having
+// ended: who takes ended lists into account may want to ask again.
 func (j *judge) point(i int, point DistributionPoint) {
 	for _, list := range j.bases {
-		if j.Status == Revoked || j.Covered == AllReasons {
+		if j.Status == Revoked {
 			return
 		}
-		if cause, err := j.consider(i, list, point); cause != CauseNone {
+		settled := j.Covered == AllReasons
+		if cause, err := j.consider(i, list, point); cause != CauseNone && (!settled || cause == CauseStale) {
 			j.reject(list, i, cause, err)
 		}
 	}
@@ -222,9 +223,10 @@ func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, err
 	if list.Scope != nil {
 		interim &= list.Scope.OnlySomeReasons
 	}
-	if interim&^j.Covered == 0 { // (e)
-		return CauseReasons, errors.New("it covers no reason that is not covered already")
+	if j.superseded(list) {
+		return CauseReasons, errors.New("a younger one of its series counts")
 	}
+	news := interim&^j.Covered != 0 // (e)
 	late, lateErr := j.freshness(list)
 	if late == CauseNotYet {
 		return late, lateErr
@@ -238,9 +240,36 @@ func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, err
 		// (a): a list that ended still counts when a delta brings it up to date.
 		return late, lateErr
 	}
-	j.lookUp(list, delta) // (i), (j), (k)
-	j.Covered |= interim  // (l)
+	entry, from := j.lookUp(list, delta) // (i), (j), (k)
+	j.looked = append(j.looked, list)
+	if !news && (from == nil || !j.contradicts(entry, from)) {
+		return CauseReasons, errors.New("it covers no reason that is not covered already")
+	}
+	j.Used = append(j.Used, list)
+	if delta != nil {
+		j.Used = append(j.Used, delta)
+	}
+	if from != nil {
+		j.Status, j.Entry, j.List = Revoked, entry, from
+	}
+	j.Covered |= interim // (l)
 	return CauseNone, nil
+}
+
+// superseded reports whether a younger list of the same series was looked in. Numbers of different series say nothing of each other (RFC 5280,
+// Section 5.2.3).
+func (j *judge) superseded(list *List) bool {
+	return slices.ContainsFunc(j.looked, func(other *List) bool { return other.SameSeries(list) && youngest(other, list) < 0 })
+}
+
+// contradicts reports whether a list that has an entry outweighs those that counted and have none: not if it is a hold and one of them is younger.
+func (j *judge) contradicts(entry Entry, list *List) bool {
+	return entry.Reason != pki.CertificateHold || !slices.ContainsFunc(j.Used, func(used *List) bool { return used.ThisUpdate.After(list.ThisUpdate) })
+}
+
+// youngest orders lists of a series.
+func youngest(a, b *List) int {
+	return cmp.Or(b.ThisUpdate.Compare(a.ThisUpdate), b.Number.Compare(a.Number))
 }
 
 // issuedFor is step (b)(1).
@@ -397,23 +426,19 @@ func (j *judge) considerDelta(list, delta *List, signer *x509.Certificate) (Caus
 	return CauseNone, nil
 }
 
-// lookUp is steps (i), (j) and (k).
-func (j *judge) lookUp(list, delta *List) {
-	j.Used = append(j.Used, list)
-	from := list
-	entry, found := Entry{}, false
-	if delta != nil {
-		j.Used = append(j.Used, delta)
-		if entry, found = delta.Lookup(j.target.Serial, j.target.Issuer); found {
-			from = delta
+// lookUp is steps (i), (j) and (k). from is the one of them that revokes, nil if none does.
+func (j *judge) lookUp(list, delta *List) (entry Entry, from *List) {
+	for _, from := range []*List{delta, list} {
+		if from == nil {
+			continue
+		}
+		if entry, found := from.Lookup(j.target.Serial, j.target.Issuer); found && entry.Reason != pki.RemoveFromCRL {
+			return entry, from
+		} else if found {
+			break
 		}
 	}
-	if !found {
-		entry, found = list.Lookup(j.target.Serial, j.target.Issuer)
-	}
-	if found && entry.Reason != pki.RemoveFromCRL {
-		j.Status, j.Entry, j.List = Revoked, entry, from
-	}
+	return Entry{}, nil
 }
 
 func (j *judge) reject(list *List, point int, cause Cause, err error) {

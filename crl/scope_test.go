@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -215,6 +216,22 @@ func TestJudge(t *testing.T) {
 			lists(with(idpExtension(plain)), with(idpExtension(pointName(there)))), nil, crl.Unrevoked, []crl.Cause{crl.CauseScope, crl.CauseScope}},
 		{"e nothing new", w.leaf(t, nil), lists(with(idpExtension(onlyReasons(half))), all(aged(2*time.Hour), with(idpExtension(onlyReasons(half&0x6))))), nil, crl.Undetermined, []crl.Cause{crl.CauseReasons}},
 
+		{"e another series revokes", w.leaf(t, nil), lists(all(aged(2*time.Hour), users, revoking), nil), nil, crl.Revoked, nil},
+		{"e another series of the same moment revokes, with a smaller number", w.leaf(t, nil), lists(all(users, numbered(5), revoking), nil), nil, crl.Revoked, nil},
+		{"e another series of the same moment revokes, with a larger number", w.leaf(t, nil), lists(all(users, numbered(50), revoking), nil), nil, crl.Revoked, nil},
+		{"e a complete list revokes, and a shard does not", w.leaf(t, nil), lists(all(aged(2*time.Hour), revoking), users), nil, crl.Revoked, nil},
+		{"e a list for which there is no point revokes", w.leaf(t, nil, cdp(plain)), lists(all(aged(2*time.Hour), revoking), with(idpExtension(plain))), nil, crl.Revoked, nil},
+		{"e the youngest of another series does not revoke", w.leaf(t, nil), lists(all(aged(3*time.Hour), users, revoking), all(aged(2*time.Hour), users), nil), nil, crl.Unrevoked, nil},
+		{"e another series holds, and is older", w.leaf(t, nil), lists(all(aged(2*time.Hour), users, hold), nil), nil, crl.Unrevoked, nil},
+		{"e another series holds, of the same moment", w.leaf(t, nil), lists(all(users, numbered(5), hold), nil), nil, crl.Revoked, nil},
+		{"e another series holds, and a younger delta of it too", w.leaf(t, nil), lists(all(aged(2*time.Hour), users, hold), all(delta(10, 11), with(idpExtension(onlyUsers)), hold), nil), nil, crl.Revoked, []crl.Cause{crl.CauseDelta}},
+		{"e another series has ended", w.leaf(t, nil), lists(all(users, ended, aged(2*time.Hour), revoking), nil), nil, crl.Unrevoked, []crl.Cause{crl.CauseStale}},
+		{"e another series is signed by nobody", w.leaf(t, nil), lists(all(users, signed(newKey(t)), aged(2*time.Hour), revoking), nil), nil, crl.Unrevoked, nil},
+		{"e an older one of the series has ended", w.leaf(t, nil), lists(all(ended, aged(2*time.Hour), revoking), nil), nil, crl.Unrevoked, nil},
+		{"e two of one moment and number, one revokes", w.leaf(t, nil), lists(nil, revoking), nil, crl.Revoked, nil},
+		{"e two of one moment and number, the other revokes", w.leaf(t, nil), lists(revoking, nil), nil, crl.Revoked, nil},
+		{"e two of one moment, the larger number counts", w.leaf(t, nil), lists(revoking, numbered(11)), nil, crl.Unrevoked, nil},
+
 		{"f separate key of the same name", w.leaf(t, nil), lists(all(signed(w.listKey.key), revoking)), nil, crl.Revoked, nil},
 		{"f nobody is believed", w.leaf(t, nil), lists(nil), believe(), crl.Undetermined, []crl.Cause{crl.CauseSigner}},
 		{"f key usage without cRLSign", w.leaf(t, nil), lists(nil), believe(newAuthority(t, "Issuing CA", w.ca.key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }).cert), crl.Undetermined, []crl.Cause{crl.CauseSigner}},
@@ -303,6 +320,12 @@ func all2(a, b func(*crl.Rules)) func(*crl.Rules) { return func(r *crl.Rules) { 
 
 func other(s *strange) { s.entries = append(s.entries, strangeEntry{serial: []byte{9}}) }
 
+func numbered(n int64) func(*strange) {
+	return func(s *strange) { s.extensions[0] = numberExtension(n) }
+}
+
+func users(s *strange) { with(idpExtension(onlyUsers))(s) }
+
 func numberless(s *strange) { s.extensions = nil }
 
 func keyID(id string) extension {
@@ -357,6 +380,9 @@ func TestJudgeTells(t *testing.T) {
 		if j := crl.Judge(w.leaf(t, nil), lists, crl.Rules{At: now, Signers: signers(w.ca.cert)}); j.Status != crl.Revoked || j.List != want {
 			t.Errorf("the list that names it is not told: %+v", j)
 		}
+	}
+	if j := crl.Judge(w.leaf(t, nil), []*crl.List{base, silent}, crl.Rules{At: now, Signers: signers(w.ca.cert)}); !slices.Equal(j.Used, []*crl.List{base, silent}) {
+		t.Errorf("used are %+v", j.Used)
 	}
 	if j := crl.Judge(w.leaf(t, nil), []*crl.List{w.list(t, nil)}, crl.Rules{At: now}); j.Status != crl.Undetermined {
 		t.Fatal("without Signers the zero value does not deny")

@@ -124,6 +124,21 @@ func TestOldLists(t *testing.T) {
 	}
 }
 
+// TestSeries: a list of another series that has ended, a shard beside a complete list, counts like one alone: for a revocation that cannot be taken back.
+func TestSeries(t *testing.T) {
+	for reason, want := range map[int]verify.Verdict{1: verify.Reject, 6: verify.Accept} {
+		q, _, ca, leaf := question(t)
+		q.CRLs = append(q.CRLs, ca.list(t, func(l *x509.RevocationList) {
+			with(scope(element(0x81, 0xff)))(l)
+			l.ThisUpdate, l.NextUpdate, l.Number = now.Add(-2*time.Hour), now.Add(-time.Minute), big.NewInt(5)
+			l.RevokedCertificateEntries[0].ReasonCode = reason
+		}, leaf))
+		if got := verify.Judge(q); got.Result != want {
+			t.Errorf("reason %d: %s (%s), want %s", reason, got.Result, got.Detail, want)
+		}
+	}
+}
+
 // TestListsAndResponses: a responder of its own is believed unless a list says that it is revoked; who says good is the list, then the responder.
 func TestListsAndResponses(t *testing.T) {
 	root := issue(t, "root", nil, true, nil)
