@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/durable"
@@ -191,9 +192,20 @@ func (c *issueCmd) unknown(err error, key *localKey, stem string, request client
 		}
 	}
 	if e, ok := errors.AsType[*pki.Error](err); ok {
-		return e.WithHint("whether it was issued is not known; the same command with --csr %s --request-id %s%s gives the same certificate if it was", path, request.RequestID, instead)
+		return e.WithHint("whether it was issued is not known; the same command with --csr %s --request-id %s%s gives the same certificate if it was", shellWord(path), shellWord(request.RequestID), instead)
 	}
 	return err
+}
+
+// shellWord quotes a word for a shell, if that would take it for something else.
+func shellWord(word string) string {
+	const plain = "-_./:=@,+%" // and letters and digits
+	if strings.ContainsFunc(word, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(plain, r)
+	}) {
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return word
 }
 
 // keepRequest writes a request beside its certificate to be, under a name that nothing has.

@@ -63,12 +63,14 @@ func stories(database, dir string, files ...string) testscript.Params {
 			return kind == name, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ports":   ports,
-			"mode":    mode,
-			"status":  status,
-			"await":   await,
-			"ready":   ready,
-			"capture": capture,
+			"ports":         ports,
+			"mode":          mode,
+			"status":        status,
+			"await":         await,
+			"ready":         ready,
+			"capture":       capture,
+			"capture-error": captureError,
+			"losing":        losing,
 		},
 	}
 }
@@ -141,9 +143,18 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 
 // capture NAME REGEXP sets a variable to what the last command printed in the first group.
 func capture(ts *testscript.TestScript, neg bool, args []string) {
-	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	captureFrom(ts, "stdout", args)
+}
+
+// captureError is capture for standard error.
+func captureError(ts *testscript.TestScript, neg bool, args []string) {
+	captureFrom(ts, "stderr", args)
+}
+
+func captureFrom(ts *testscript.TestScript, output string, args []string) {
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile(output))
 	if found == nil {
-		ts.Fatalf("nothing on standard output matches %s", args[1])
+		ts.Fatalf("nothing on %s matches %s", output, args[1])
 	}
 	ts.Setenv(args[0], found[1])
 }
