@@ -17,7 +17,8 @@ type Config struct {
 	// Policy applies to every issuer that has none of its own. Zero means HardFailIfCovered.
 	Policy Policy
 
-	// Issuers configures single issuers: a policy, and sources beside those that certificates name.
+	// Issuers configures single issuers: a policy, and sources beside those that certificates name. No issuer may be in it twice, under
+	// several certificates of one name and key either.
 	Issuers []Issuer
 
 	// Pins, if not empty, demands that the chain holds one of these certificates' names and keys above the leaf.
@@ -130,10 +131,15 @@ func (c Config) validate() error {
 	if c.Budget < 0 || c.MaxAge < 0 || c.Skew < 0 || c.Recheck < 0 {
 		return fmt.Errorf("a negative duration")
 	}
+	first := make(map[issuerKey]int)
 	for i, issuer := range c.Issuers {
 		if issuer.Certificate == nil {
 			return fmt.Errorf("issuer %d has no certificate", i)
 		}
+		if other, twice := first[issuerKeyOf(issuer.Certificate)]; twice {
+			return fmt.Errorf("issuers %d and %d are one: the same name and key; put the sources into one entry", other, i)
+		}
+		first[issuerKeyOf(issuer.Certificate)] = i
 		for _, place := range issuer.CRLs {
 			if !isWebURL(place) && !filepath.IsAbs(place) {
 				return fmt.Errorf("issuer %d: CRL %.200q is neither a URL of http or https nor an absolute file name", i, place)

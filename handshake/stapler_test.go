@@ -422,19 +422,25 @@ func TestStaplerOlderGood(t *testing.T) {
 			stapler, seen := newStapler(t, p, "leaf", dir)
 			at := p.Now().Add(-time.Minute)
 			p.Advance(time.Hour - 2*time.Minute)
-			answer := func(reason int, age time.Duration) {
+			answer := func(reason int, age time.Duration) []byte {
 				p.Cert("leaf").Release()
 				if reason != good {
 					p.Cert("leaf").Revoke(reason)
 				}
-				p.Replace("/root.ocsp", handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{At: at.Add(age)})))
-				stapler.Refresh(t.Context())
+				return p.Cert("leaf").OCSP(handshaketest.OCSP{At: at.Add(age)})
 			}
-			answer(test.first, 0)
+			// Of good and hold, good is signed last: only its thisUpdate is to count.
+			first, then := answer(test.first, 0), answer(test.then, test.later)
+			if test.then == hold {
+				first = answer(test.first, 0)
+			}
+			p.Replace("/root.ocsp", handshaketest.Bytes(first))
+			stapler.Refresh(t.Context())
 			if (stapleOf(t, stapler) != nil) != (test.first == good) {
 				t.Fatalf("of the first answer a staple of %d octets", len(stapleOf(t, stapler)))
 			}
-			answer(test.then, test.later)
+			p.Replace("/root.ocsp", handshaketest.Bytes(then))
+			stapler.Refresh(t.Context())
 			again, of := newStapler(t, p, "leaf", dir)
 			if got := stapleOf(t, stapler) != nil; got != test.stapled {
 				t.Errorf("stapled: %v; last event %s", got, seen.last())

@@ -278,11 +278,14 @@ func TestConfigRefused(t *testing.T) {
 	for name, config := range map[string]handshake.Config{
 		"no such policy":            {Policy: 99},
 		"no such policy, an issuer": {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, Policy: 99}}},
-		"an issuer without name":    {Issuers: []handshake.Issuer{{}}},
-		"a negative budget":         {Budget: -1},
-		"a list without a scheme":   {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{"crl.example/root.crl"}}}},
-		"a list of ldap":            {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{"ldap://crl.example/root"}}}},
-		"a responder in a file":     {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, OCSP: []string{"/root.ocsp"}}}},
+		"an issuer twice": {Issuers: []handshake.Issuer{
+			{Certificate: p.Cert("root").Certificate, Policy: handshake.HardFail}, {Certificate: p.Cert("root").Certificate, CRLs: []string{"/root.crl"}},
+		}},
+		"an issuer without name":  {Issuers: []handshake.Issuer{{}}},
+		"a negative budget":       {Budget: -1},
+		"a list without a scheme": {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{"crl.example/root.crl"}}}},
+		"a list of ldap":          {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{"ldap://crl.example/root"}}}},
+		"a responder in a file":   {Issuers: []handshake.Issuer{{Certificate: p.Cert("root").Certificate, OCSP: []string{"/root.ocsp"}}}},
 	} {
 		if _, err := handshake.New(config); err == nil {
 			t.Errorf("%s: no error", name)

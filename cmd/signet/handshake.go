@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
@@ -88,11 +89,23 @@ func (f *trustFlags) config(issuers []*x509.Certificate) (handshake.Config, erro
 	for _, source := range lists {
 		names[source] = issuerOfFile(source)
 	}
-	for _, c := range issuers {
+	for _, c := range onePerIssuer(issuers) {
 		own := slices.DeleteFunc(slices.Clone(lists), func(source string) bool { return ofAnother(names[source], c, issuers) })
 		cfg.Issuers = append(cfg.Issuers, handshake.Issuer{Certificate: c, CRLs: own, OCSP: f.OCSP})
 	}
 	return cfg, nil
+}
+
+// onePerIssuer leaves one certificate of each issuer: an issuer is a name and a key, and may have several.
+func onePerIssuer(certificates []*x509.Certificate) (issuers []*x509.Certificate) {
+	for _, c := range certificates {
+		if !slices.ContainsFunc(issuers, func(other *x509.Certificate) bool {
+			return bytes.Equal(other.RawSubject, c.RawSubject) && bytes.Equal(other.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+		}) {
+			issuers = append(issuers, c)
+		}
+	}
+	return issuers
 }
 
 // ofAnother reports whether the issuer of a CRL in a file (issuerOfFile) is another one of issuers than c. What is fetched, indirect

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/handshaketest"
 	"signet.example/signet/handshake/wire/laboratory"
 )
@@ -271,5 +272,19 @@ func TestListsOfTheirIssuers(t *testing.T) {
 		if want := []string{f.CRL[0], f.CRL[i+1]}; !slices.Equal(issuer.CRLs, want) || !issuer.Certificate.Equal(issuers[i]) {
 			t.Errorf("%s has %q, want %q", issuer.Certificate.Subject, issuer.CRLs, want)
 		}
+	}
+}
+
+// TestIssuerTwice: an authority whose certificate was given twice is one issuer, with the sources of one.
+func TestIssuerTwice(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf; other")
+	root, other := p.Cert("root").Certificate, p.Cert("other").Certificate
+	flags := &trustFlags{Policy: "hard", OCSP: []string{p.URL + "/root.ocsp"}}
+	config, err := flags.config([]*x509.Certificate{root, other, root})
+	if err != nil || len(config.Issuers) != 2 || config.Issuers[0].Certificate != root || config.Issuers[1].Certificate != other {
+		t.Fatalf("issuers %+v, %v", config.Issuers, err)
+	}
+	if _, err := handshake.New(config); err != nil {
+		t.Error(err)
 	}
 }
