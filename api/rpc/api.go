@@ -1,5 +1,5 @@
 // Package rpc is the gRPC side of the API: it parses a message into domain values, obtains a Grant, makes one call, and
-// turns the answer or the error back. It is the last place where protobuf is seen; REST enters through the same
+// turns the answer or the error back. Protobuf stays below api; REST enters through the same
 // interceptors (api/rest).
 package rpc
 

@@ -1,4 +1,4 @@
-// Package inventory is what can be asked about the certificates that were issued: which ones, in which order, a page at a time.
+// Package inventory defines queries over issued certificates: which ones, in which order, a page at a time.
 package inventory
 
 import (

@@ -13,7 +13,7 @@ type agentCmd struct {
 }
 
 func (agentCmd) Help() string {
-	return `Keeps certificates in files renewed. The first one is obtained with a token, later ones by the old certificate. Files are
+	return `The first certificate is obtained with a token, later ones by the old certificate. Files are
 replaced whole, and then the hook is run. docs/OPERATIONS.md describes the file.
 
 Examples:

@@ -25,7 +25,7 @@ type ceremonyCmd struct {
 	Sign      ceremonySignCmd   `cmd:"" help:"Sign the request of an issuing authority."`
 	CrossSign ceremonyCrossCmd  `cmd:"" help:"Sign the name and key of another root."`
 	CRL       ceremonyCRLCmd    `cmd:"" name:"crl" help:"Sign the root's revocation list, the first or a later one."`
-	Verify    ceremonyVerifyCmd `cmd:"" help:"Recompute a record, and hold what was signed against it."`
+	Verify    ceremonyVerifyCmd `cmd:"" help:"Verify a ceremony record and everything signed under it."`
 }
 
 // ceremonyFlags are those of every ceremony.

@@ -29,8 +29,8 @@ import (
 type handshakeCmd struct {
 	Connect    handshakeConnectCmd    `cmd:"" help:"Connect to a TLS server, and see every step of the handshake."`
 	Serve      handshakeServeCmd      `cmd:"" help:"Be a TLS server that shows who connects, and misbehaves on request."`
-	Survey     handshakeSurveyCmd     `cmd:"" help:"Find out what a TLS server can do, and what it would rather not."`
-	Compromise handshakeCompromiseCmd `cmd:"" help:"See in a laboratory what a leaked key opens, and what it does not."`
+	Survey     handshakeSurveyCmd     `cmd:"" help:"Find out which versions, suites and groups a TLS server supports."`
+	Compromise handshakeCompromiseCmd `cmd:"" help:"Demonstrate what a leaked server key decrypts, and what it does not."`
 }
 
 // handshakeRefused is the answer of a handshake that was not accepted. It has been told already.

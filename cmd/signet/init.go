@@ -43,8 +43,7 @@ type initCmd struct {
 
 // Help is shown by "signet init --help".
 func (initCmd) Help() string {
-	return `Makes a root, an issuing authority under it, the database, a first credential and signet.yaml, and prints what it made.
-Nothing that exists is overwritten. The passphrase comes from --passphrase-file, SIGNET_PASSPHRASE_FILE, SIGNET_PASSPHRASE, a systemd
+	return `Prints what it made. Nothing that exists is overwritten. The passphrase comes from --passphrase-file, SIGNET_PASSPHRASE_FILE, SIGNET_PASSPHRASE, a systemd
 credential or the terminal, never from the command line.
 
 Examples:

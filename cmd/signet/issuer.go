@@ -3,18 +3,18 @@ package main
 import "time"
 
 type issuerCmd struct {
-	List      issuerListCmd      `cmd:"" help:"List the certification authorities of the server."`
-	Show      issuerShowCmd      `cmd:"" help:"Show one of them, or print its certificates."`
-	Create    issuerCreateCmd    `cmd:"" help:"Make one: a root, one below another, or one that a parent elsewhere signs."`
-	Import    issuerImportCmd    `cmd:"" help:"Give it the certificate that a parent elsewhere made."`
-	CrossSign issuerCrossSignCmd `cmd:"" help:"Have another root sign its name and key too."`
-	Adopt     issuerAdoptCmd     `cmd:"" help:"Take up an authority that was made elsewhere: an off-line root, or one with its key."`
-	Renew     issuerRenewCmd     `cmd:"" help:"Give it a new certificate of its name and key."`
-	Choose    issuerChooseCmd    `cmd:"" help:"Choose which of its certificates is served first."`
-	Rollover  issuerRolloverCmd  `cmd:"" help:"Replace it by a successor with a new key, step by step."`
-	Update    issuerUpdateCmd    `cmd:"" help:"Change where its products are served."`
-	Bundle    issuerBundleCmd    `cmd:"" help:"Print the chains and roots that hold at a date."`
-	State     issuerStateCmd     `cmd:"" help:"Let it issue, stop it for now, or retire it."`
+	List      issuerListCmd      `cmd:"" help:"List the issuers: the certification authorities of the server."`
+	Show      issuerShowCmd      `cmd:"" help:"Show an issuer, or print its certificates."`
+	Create    issuerCreateCmd    `cmd:"" help:"Create an issuer: a root, one below another, or one whose parent is elsewhere."`
+	Import    issuerImportCmd    `cmd:"" help:"Install a certificate that a parent elsewhere signed."`
+	CrossSign issuerCrossSignCmd `cmd:"" help:"Have another root sign an issuer's name and key as well."`
+	Adopt     issuerAdoptCmd     `cmd:"" help:"Take over an existing CA: an off-line root, or one with its key."`
+	Renew     issuerRenewCmd     `cmd:"" help:"Renew an issuer's certificate, with the same name and key."`
+	Choose    issuerChooseCmd    `cmd:"" help:"Choose which of an issuer's certificates is served first."`
+	Rollover  issuerRolloverCmd  `cmd:"" help:"Replace an issuer by a successor with a new key, step by step."`
+	Update    issuerUpdateCmd    `cmd:"" help:"Change where an issuer's CRLs, OCSP and certificate are served."`
+	Bundle    issuerBundleCmd    `cmd:"" help:"Print the chains and roots that are valid on a date."`
+	State     issuerStateCmd     `cmd:"" help:"Activate, disable or retire an issuer."`
 }
 
 type issuerListCmd struct{ serverFlags }

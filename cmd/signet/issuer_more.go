@@ -22,11 +22,11 @@ type issuerAdoptCmd struct {
 }
 
 func (issuerAdoptCmd) Help() string {
-	return `Without --key its key is off-line, as that of a root made with signet ceremony: the server serves its certificate, and the lists that
-signet crl import brings. It has no OCSP. Its --base-url is the one that stands in what it signed.
+	return `Without --key the CA stays off-line, as a root made with signet ceremony does: this server publishes its certificate and the CRLs that
+signet crl import brings; there is no OCSP. --base-url is the address that its certificates point to.
 
-With --key its lists are made here from now on, and --crl is the last one that it signed: what is revoked or on hold there stays so, and the
-numbers go on from there. Stop what ran it before that list is made, and point the URL that stands in its certificates at the complete list here.
+With --key this server signs its CRLs from now on. --crl is the last one that the CA signed: what is revoked or on hold there stays so, and CRL
+numbers continue. Stop the old CA before that list is made, and point the URL in its certificates at the complete list here.
 If the command breaks off, give it again.
 
 Examples:

@@ -12,11 +12,11 @@ import (
 type jobCmd struct {
 	Plan   jobPlanCmd   `cmd:"" help:"Say what a mass revocation would do, and revoke nothing."`
 	Start  jobStartCmd  `cmd:"" help:"Start a planned mass revocation."`
-	Pause  jobPauseCmd  `cmd:"" help:"Pause one."`
-	Resume jobResumeCmd `cmd:"" help:"Go on with one."`
-	Cancel jobCancelCmd `cmd:"" help:"End one; what is revoked stays revoked."`
-	Show   jobShowCmd   `cmd:"" help:"Show how far one is."`
-	List   jobListCmd   `cmd:"" help:"List them, newest first."`
+	Pause  jobPauseCmd  `cmd:"" help:"Pause a mass revocation."`
+	Resume jobResumeCmd `cmd:"" help:"Resume a mass revocation."`
+	Cancel jobCancelCmd `cmd:"" help:"Cancel a mass revocation; what is revoked stays revoked."`
+	Show   jobShowCmd   `cmd:"" help:"Show the progress of a mass revocation."`
+	List   jobListCmd   `cmd:"" help:"List mass revocations, newest first."`
 }
 
 type jobPlanCmd struct {

@@ -27,9 +27,9 @@ type commands struct {
 
 	CSR      csrCmd      `cmd:"" group:"Certificates" help:"Make a private key and a certificate request here."`
 	Issue    issueCmd    `cmd:"" group:"Certificates" help:"Get a certificate; its key is made here and stays here."`
-	Renew    renewCmd    `cmd:"" group:"Certificates" help:"Renew a certificate in its files, proved by itself."`
+	Renew    renewCmd    `cmd:"" group:"Certificates" help:"Renew a certificate in place; the old one authenticates the request."`
 	Agent    agentCmd    `cmd:"" group:"Certificates" help:"Keep certificates in files renewed."`
-	Requests requestsCmd `cmd:"" group:"Certificates" help:"Decide, and collect, requests that need an approval."`
+	Requests requestsCmd `cmd:"" group:"Certificates" help:"Approve, deny and collect requests that need an approval."`
 	List     listCmd     `cmd:"" group:"Certificates" help:"List certificates."`
 	Show     showCmd     `cmd:"" group:"Certificates" help:"Show one certificate."`
 	Export   exportCmd   `cmd:"" group:"Certificates" help:"Write a certificate with its chain and key as PEM, DER, PKCS #7 or PKCS #12."`
@@ -39,22 +39,22 @@ type commands struct {
 	Hold    holdCmd    `cmd:"" group:"Revocation" help:"Suspend a certificate."`
 	Release releaseCmd `cmd:"" group:"Revocation" help:"End the suspension of a certificate."`
 	Job     jobCmd     `cmd:"" group:"Revocation" help:"Revoke many certificates at once."`
-	Key     keyCmd     `cmd:"" group:"Revocation" help:"Block keys that are known to others."`
+	Key     keyCmd     `cmd:"" group:"Revocation" help:"Block keys that are compromised, and keep the key store."`
 	CRL     crlCmd     `cmd:"" group:"Revocation" help:"Get, read and check revocation lists."`
 	OCSP    ocspCmd    `cmd:"" group:"Revocation" help:"Ask OCSP responders."`
 
-	Verify    verifyCmd    `cmd:"" group:"Checking what anybody made" help:"Judge certificates off-line, by what is given alone."`
-	Lint      lintCmd      `cmd:"" group:"Checking what anybody made" help:"Hold certificates, requests, CRLs and OCSP responses against the rules of their documents."`
-	Handshake handshakeCmd `cmd:"" group:"Checking what anybody made" help:"Make TLS connections, step by step: connect, serve, compromise."`
-	Trust     trustCmd     `cmd:"" group:"Checking what anybody made" help:"Make this machine trust a root, or no longer."`
+	Verify    verifyCmd    `cmd:"" group:"Checking and testing" help:"Judge certificates, CRLs and OCSP responses off-line, by the given files alone."`
+	Lint      lintCmd      `cmd:"" group:"Checking and testing" help:"Check certificates, requests, CRLs and OCSP responses against their standards."`
+	Handshake handshakeCmd `cmd:"" group:"Checking and testing" help:"Make TLS connections step by step: connect, serve, survey, compromise."`
+	Trust     trustCmd     `cmd:"" group:"Checking and testing" help:"Make this machine trust a root, or no longer."`
 
 	Init     initCmd     `cmd:"" group:"Authorities" help:"Make a new authority: root, issuing authority, database, credential, configuration."`
-	Issuer   issuerCmd   `cmd:"" group:"Authorities" help:"Look at the certification authorities of the server, and make more."`
+	Issuer   issuerCmd   `cmd:"" group:"Authorities" help:"Manage the certification authorities of the server."`
 	Ceremony ceremonyCmd `cmd:"" group:"Authorities" help:"Make and use the key of an off-line root in front of witnesses, and record every step."`
 	Profile  profileCmd  `cmd:"" group:"Authorities" help:"Read and check profiles."`
 
 	Serve      serveCmd      `cmd:"" group:"Running a server" help:"Run the server."`
-	Credential credentialCmd `cmd:"" group:"Running a server" help:"Decide who may call."`
+	Credential credentialCmd `cmd:"" group:"Running a server" help:"Manage who may call the API."`
 	Audit      auditCmd      `cmd:"" group:"Running a server" help:"Read and verify the audit log."`
 	Doctor     doctorCmd     `cmd:"" group:"Running a server" help:"Look for what is wrong with this installation."`
 	Backup     backupCmd     `cmd:"" group:"Running a server" help:"Copy database and keys, as one unit."`

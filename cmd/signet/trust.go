@@ -15,7 +15,7 @@ import (
 
 type trustCmd struct {
 	Install   trustInstallCmd   `cmd:"" help:"Make this machine trust a root."`
-	Uninstall trustUninstallCmd `cmd:"" help:"Make this machine no longer trust a root."`
+	Uninstall trustUninstallCmd `cmd:"" help:"Stop trusting a root on this machine."`
 }
 
 // storeFlags say which root, and whose trust.

@@ -1,4 +1,4 @@
-// Package mirror copies published lists to places from where others serve them: a folder, or a bucket of an object store. A place
+// Package mirror copies published lists to places others serve them from: a folder, or a bucket of an object store. A place
 // never goes back to a list with a smaller number, however many instances write to it.
 package mirror
 

@@ -1,5 +1,5 @@
 // Package survey finds out what a TLS server can do, by asking: it sends one ClientHello after another, each on a
-// connection of its own, and takes out of the next what the server has picked of the last. No handshake is finished and
+// connection of its own, and drops from each what the server picked in the one before. No handshake is finished and
 // nothing secret is made.
 //
 // A single handshake shows what a server picked, not what it could have picked; with a survey one can say whether that was
