@@ -169,7 +169,7 @@ const maxPolls = 16
 // now are closed. A chain is judged as soon as its own sources have answered.
 func (c *Checker) Recheck(ctx context.Context) {
 	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
-	round := &round{turns: make(map[string]*turn)}
+	round := newRound()
 	for _, entry := range c.tracked.chains() {
 		round.chains = append(round.chains, inspection{chain: entry.chain, presented: entry.presented})
 	}
@@ -194,17 +194,20 @@ func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
 			c.poll(ctx, s)
 		}
 	}
-	c.closeRefuted(ctx, in)
+	c.closeRefuted(in, round)
 }
 
-// closeRefuted judges a chain again and closes the connections of what must not be accepted in it, holds included. That nobody tells a
-// status any more closes none, nor that there is no staple here for a certificate that demands one: it came with the handshake.
-func (c *Checker) closeRefuted(ctx context.Context, in inspection) {
-	budget := budget{parent: ctx, length: c.config.Budget}
-	defer budget.end()
-	for _, result := range c.inspect(&budget, in).Certificates {
-		if refuted(result.Status) {
-			c.tracked.close(keyOf(result.Certificate, result.Issuer))
+// closeRefuted judges a chain again, by what is at hand and what responders said in this round, and closes the connections of what must not be
+// accepted in it, holds included. That nobody tells a status any more closes none, nor that there is no staple here for a certificate that
+// demands one: it came with the handshake.
+func (c *Checker) closeRefuted(in inspection, round *round) {
+	for _, s := range c.subjects(in, c.config.Now()) {
+		s.round = round
+		c.lookAtHand(s)
+		s.add(round.heardOf(s.key)...)
+		c.learnFrom(s, s.evidence)
+		if refuted(c.judge(s).Status) {
+			c.tracked.close(s.key)
 		}
 	}
 }
@@ -214,7 +217,24 @@ type round struct {
 	chains []inspection // of tracked connections
 
 	mu    sync.Mutex
-	turns map[string]*turn // guarded by mu
+	turns map[string]*turn              // guarded by mu
+	heard map[certificateKey][]Evidence // what responders said; guarded by mu
+}
+
+func newRound() *round {
+	return &round{turns: make(map[string]*turn), heard: make(map[certificateKey][]Evidence)}
+}
+
+func (r *round) hear(about certificateKey, evidence []Evidence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heard[about] = evidence
+}
+
+func (r *round) heardOf(about certificateKey) []Evidence {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard[about]
 }
 
 type turn struct {
@@ -258,7 +278,7 @@ func (c *Checker) poll(ctx context.Context, s *subject) {
 	s.round.once("certificate "+string(s.key[:]), func() bool {
 		target, err := crl.NewTarget(s.cert)
 		if err == nil && !c.pollLists(ctx, s, target) {
-			c.learnFrom(s, c.askResponders(ctx, *s))
+			s.round.hear(s.key, c.askResponders(ctx, *s))
 		}
 		return true
 	})

@@ -20,6 +20,8 @@ import (
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
 )
 
 // closedSoon reports whether the peer, or our own side, ends the connection.
@@ -249,6 +251,7 @@ func TestSilentResponder(t *testing.T) {
 	if asked := p.Hits("/int.ocsp") - before; asked != 5 {
 		t.Errorf("a responder that answers was asked %d times about 5 certificates", asked)
 	}
+	p.Advance(40 * time.Minute) // past half the life of what is at hand: a handshake would ask about it
 	before = p.Hits("/int.ocsp")
 	p.Replace("/int.ocsp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
@@ -260,6 +263,12 @@ func TestSilentResponder(t *testing.T) {
 	if asked := p.Hits("/int.ocsp") - before; asked != 1 {
 		t.Errorf("a responder that does not speak HTTP was asked %d times", asked)
 	}
+	p.Advance(2 * time.Hour) // what is at hand has ended too
+	before = p.Hits("/int.ocsp")
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/int.ocsp") - before; asked != 1 {
+		t.Errorf("with nothing at hand, a responder that does not speak HTTP was asked %d times", asked)
+	}
 	p.On()
 	p.Cert("c").Revoke(1)
 	before = p.Hits("/int.ocsp")
@@ -267,6 +276,65 @@ func TestSilentResponder(t *testing.T) {
 	if asked := p.Hits("/int.ocsp") - before; asked != 5 {
 		t.Errorf("in the next round it was asked %d times", asked)
 	}
+	result, err := checker.Check(t.Context(), p.Cert("c").Chain(), nil)
+	if err == nil || result.Certificates[0].Decisive.Source != handshake.SourceMemory {
+		t.Errorf("a revocation that was heard in a round is not remembered: %v", err)
+	}
+}
+
+// TestTrackNonce: where every question has to have an answer of its own, a round asks once too, and acts on what it hears: nothing of it is kept.
+func TestTrackNonce(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp")
+	leaf := p.Cert("leaf")
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Policy = handshake.SoftFail
+		c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, DemandNonce: true}}
+	})
+	var hold atomic.Bool
+	p.Replace("/root.ocsp", echoingNonce(t, p, leaf, &hold))
+	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+	before := p.Hits("/root.ocsp")
+	checker.Recheck(t.Context())
+	if asked := p.Hits("/root.ocsp") - before; asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	hold.Store(true)
+	checker.Recheck(t.Context())
+	if !closedSoon(conn) {
+		t.Error("a hold did not close the connection")
+	}
+}
+
+// echoingNonce is a responder that answers about one certificate, with the nonce of the question.
+func echoingNonce(t *testing.T, p *handshaketest.PKI, about *handshaketest.Cert, hold *atomic.Bool) http.Handler {
+	t.Helper()
+	signer, err := ocsp.NewSigner(about.Issuer.Key, about.Issuer.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		request, err := ocsp.ParseRequest(body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		now := p.Now()
+		answer := ocsp.Answer{ID: request.Items[0].ID, Status: pki.StatusGood, ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
+		if hold.Load() {
+			answer.Status, answer.RevokedAt, answer.Reason = pki.StatusRevoked, now, pki.CertificateHold
+		}
+		response, err := signer.Sign(ocsp.Draft{ProducedAt: now, Answers: []ocsp.Answer{answer}, Nonce: request.Nonce})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = w.Write(response) // a client that went away is its own business
+	})
 }
 
 // tracked connects to a server with a certificate, and tracks the connection.
