@@ -241,7 +241,7 @@ func (e *evidence) judge(chain []*x509.Certificate, depth depth) Result {
 		case found.Status == pki.StatusRevoked:
 			r.Result, r.Class, r.Detail = Reject, ClassRevoked, "certificate "+serialOf(chain[i])+" is revoked ("+found.reason.String()+"), says "+found.source
 			return r
-		case found.Status == pki.StatusInvalid || found.Status == pki.StatusUnknown && (depth.hard || found.fault.spoiled()):
+		case found.Status == pki.StatusUnknown && (depth.hard || found.fault.spoiled()):
 			if r.Result == Accept {
 				r.Result, r.Class, r.Detail = Reject, found.fault.class, found.fault.detail
 			}
@@ -257,11 +257,7 @@ func (f *fault) spoiled() bool { return f != nil && f.class != ClassNoInformatio
 // find asks every source about one certificate of a chain, and takes what outweighs the rest.
 func (e *evidence) find(chain []*x509.Certificate, i int) finding {
 	cert, issuer := chain[i], chain[i+1]
-	exempt, contradiction := Exempt(cert)
-	if contradiction != nil {
-		return finding{Word: Word{Status: pki.StatusInvalid}, fault: faultf(ClassPath, "%v", contradiction)}
-	}
-	if exempt {
+	if exempt, _ := Exempt(cert); exempt { // checkForm has refused contradictions
 		return finding{Word: Word{Status: pki.StatusExempt}, source: "certificate"}
 	}
 	listed := e.findInLists(chain, cert, maxSignerDepth)

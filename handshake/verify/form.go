@@ -53,6 +53,9 @@ func formFault(c *x509.Certificate) *fault {
 			return faultf(ClassParse, "extension %s of %.80q is empty", e.Id, c.Subject)
 		}
 	}
+	if _, contradiction := Exempt(c); contradiction != nil {
+		return faultf(ClassPath, "%.80q has %v", c.Subject, contradiction)
+	}
 	_, constrains := extension(c, oidNameConstraints)
 	nameless := bytes.Equal(c.RawSubject, emptySequence)
 	key, isRSA := c.PublicKey.(*rsa.PublicKey)

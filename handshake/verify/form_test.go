@@ -46,6 +46,9 @@ func TestForm(t *testing.T) {
 			c.ExtraExtensions = append(c.ExtraExtensions, raw(critical, asn1.ObjectIdentifier{2, 5, 29, 17}, element(0x30, element(0x82, 'a')...)...))
 		}
 	}
+	noRevAvail := func(more ...pkix.Extension) func(*x509.Certificate) { // RFC 9608
+		return extended(append(more, raw(false, asn1.ObjectIdentifier{2, 5, 29, 56}, 5, 0))...)
+	}
 	for _, tt := range []struct {
 		name            string
 		root, int, leaf func(*x509.Certificate)
@@ -64,6 +67,9 @@ func TestForm(t *testing.T) {
 		{"a critical policy with a notice", nil, nil, policy(true, 2), ""},
 		{"a critical policy with a qualifier of others", nil, nil, policy(true, 9), verify.ClassUnsupported},
 		{"a policy with a qualifier of others", nil, nil, policy(false, 9), ""},
+		{"no revocation information", nil, nil, noRevAvail(), ""},
+		{"no revocation information, and where it is", nil, nil, noRevAvail(points(uriPoint("http://crl.test/a", 0))), verify.ClassPath},
+		{"no revocation information of an authority", nil, noRevAvail(), nil, verify.ClassPath},
 		{"a feature of the issuer's", nil, feature(5), feature(17, 5), ""},
 		{"a feature less than the issuer's", nil, feature(17, 5), feature(5), verify.ClassPath},
 		{"no feature below an issuer's", nil, feature(5), nil, verify.ClassPath},

@@ -15,10 +15,10 @@ import (
 
 // finding is what the sources at hand say of one certificate.
 type finding struct {
-	Word   // Status: Good, Revoked, Exempt, Invalid or Unknown
+	Word   // Status: Good, Revoked, Exempt or Unknown
 	source string
 	reason pki.Reason
-	fault  *fault // why Unknown or Invalid
+	fault  *fault // why Unknown
 }
 
 func (f finding) of(serial string) CertificateStatus {
