@@ -90,7 +90,7 @@ func rawSerial(tbs []byte) ([]byte, error) {
 type Rules struct {
 	At               time.Time     // required
 	MaxAge           time.Duration // a list whose thisUpdate is older is stale; 0: nextUpdate alone counts, and must be there
-	IgnoreExpiration bool          // use lists past their nextUpdate or MaxAge too
+	IgnoreExpiration bool          // use lists past their nextUpdate, or without one, too; MaxAge counts
 	IgnoreDeltas     bool          // judge by complete lists alone
 	Strict           bool          // refuse lists with List.Deviations
 	PointsOnly       bool          // if the certificate has distribution points, do not fall back on other lists of its issuer
@@ -357,14 +357,14 @@ func (j *judge) freshness(list *List) (Cause, error) {
 	switch {
 	case list.ThisUpdate.After(at):
 		return CauseNotYet, fmt.Errorf("its thisUpdate %s is in the future", list.ThisUpdate.Format(time.RFC3339))
+	case maxAge > 0 && at.Sub(list.ThisUpdate) > maxAge:
+		return CauseStale, fmt.Errorf("its thisUpdate %s is longer ago than %s", list.ThisUpdate.Format(time.RFC3339), maxAge)
 	case j.rules.IgnoreExpiration:
 		return CauseNone, nil
 	case list.NextUpdate.IsZero() && maxAge == 0:
 		return CauseStale, errors.New("it has no nextUpdate, and no maximum age is set")
 	case !list.NextUpdate.IsZero() && at.After(list.NextUpdate):
 		return CauseStale, fmt.Errorf("its nextUpdate %s has passed", list.NextUpdate.Format(time.RFC3339))
-	case maxAge > 0 && at.Sub(list.ThisUpdate) > maxAge:
-		return CauseStale, fmt.Errorf("its thisUpdate %s is longer ago than %s", list.ThisUpdate.Format(time.RFC3339), maxAge)
 	}
 	return CauseNone, nil
 }

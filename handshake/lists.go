@@ -237,7 +237,7 @@ func (c *Checker) admit(s *subject, target crl.Target, h *heldList) error {
 // rejection is why a complete list does not count for a certificate, whatever its age.
 func (c *Checker) rejection(s *subject, target crl.Target, h *heldList) *ListError {
 	rules := c.rules(s, []*heldList{h})
-	rules.IgnoreExpiration = true
+	rules.IgnoreExpiration, rules.MaxAge = true, 0
 	judgement := crl.Judge(target, []*crl.List{h.list}, rules)
 	if len(judgement.Used) > 0 {
 		return nil

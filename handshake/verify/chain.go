@@ -315,8 +315,8 @@ func (e *evidence) findInLists(chain []*x509.Certificate, cert *x509.Certificate
 		return allowed
 	})
 	found := findingOfLists(JudgeLists(target, e.lists, rules))
-	if found.Status == pki.StatusUnknown && len(e.lists) == 0 && e.badList != nil {
-		found.fault = e.badList
+	if found.Status == pki.StatusUnknown && !found.fault.spoiled() && e.badList != nil {
+		found.fault = e.badList // it may have been the one
 	}
 	return found
 }
@@ -372,7 +372,7 @@ func (e *evidence) isRevoked(chain []*x509.Certificate, c *x509.Certificate, dep
 func JudgeLists(target crl.Target, lists []*crl.List, rules crl.Rules) crl.Judgement {
 	judgement := crl.Judge(target, lists, rules)
 	if !isFinal(judgement) && slices.ContainsFunc(judgement.Rejected, func(r crl.Rejection) bool { return r.Cause == crl.CauseStale }) {
-		rules.IgnoreExpiration = true
+		rules.IgnoreExpiration, rules.MaxAge = true, 0
 		if old := crl.Judge(target, lists, rules); isFinal(old) {
 			return old
 		}

@@ -90,7 +90,7 @@ func judgeCRLs(c *Case) Result {
 	rules.Strict, rules.PointsOnly = false, true
 	pool = slices.DeleteFunc(pool, func(list *crl.List) bool { return !expects(target, list) })
 	f := findingOfLists(crl.Judge(target, pool, rules))
-	if f.Status == pki.StatusUnknown && (len(pool) == 0 || len(issuers) == 0) {
+	if f.Status == pki.StatusUnknown && (!f.fault.spoiled() || len(issuers) == 0) {
 		f.fault = cmp.Or(badList, badIssuer, f.fault)
 	}
 	return f.result(serialOf(leaf))

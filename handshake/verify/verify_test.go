@@ -178,6 +178,14 @@ func TestChain(t *testing.T) {
 		{"garbage in place of CRLs", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs = []verify.DER{[]byte("x")}
 		}, verify.Reject, verify.ClassParse},
+		{"garbage in place of a CRL, soft", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1], q.Revocation = []byte("x"), verify.RevocationSoftLeaf
+		}, verify.Reject, verify.ClassParse},
+		{"garbage beside the CRLs", func(t *testing.T, q *verify.Case, root, int, leaf *entity) { q.CRLs = append(q.CRLs, []byte("x")) }, verify.Accept, ""},
+		{"garbage beside an old CRL", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
+			q.CRLs = append(q.CRLs, []byte("x"))
+		}, verify.Reject, verify.ClassStale},
 		{"CRL of a stranger, and one of the name who may sign none", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = issue(t, "int", nil, true, nil).list(t, nil)
 			q.Intermediates = append(q.Intermediates, issue(t, "int", root, true, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }).Raw)
@@ -192,6 +200,17 @@ func TestChain(t *testing.T) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
 			q.CRLExpiration = "ignore"
 		}, verify.Accept, ""},
+		{"old CRL, ignored, but not its age", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
+			q.CRLExpiration, q.MaxAge = "ignore", text("59m59s")
+		}, verify.Reject, verify.ClassStale},
+		{"old CRL, ignored, and young enough", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
+			q.CRLExpiration, q.MaxAge = "ignore", text("1h")
+		}, verify.Accept, ""},
+		{"revoking CRL beyond its age", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			q.CRLs[1], q.MaxAge = int.list(t, nil, leaf), text("59m59s")
+		}, verify.Reject, verify.ClassRevoked},
 		{"stale CRL that revokes, and an older one that has not ended", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.ThisUpdate = now.Add(-2 * time.Hour) })
 			q.CRLs = append(q.CRLs, int.list(t, func(l *x509.RevocationList) { l.NextUpdate, l.Number = now.Add(-time.Minute), big.NewInt(8) }, leaf))
