@@ -258,7 +258,9 @@ func (r *ranges) close(ctx context.Context, o *openRange) error {
 	closing := closingOf(o.issuer, o.Range, r.owner, o.key, r.now())
 	closing.Unsigned = runs(unsigned)
 	// A range is closed for the sake of others; that a caller went away is no reason to leave it open.
-	if _, err := r.store.CloseRange(context.WithoutCancel(ctx), closing); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closingPatience)
+	defer cancel()
+	if _, err := r.store.CloseRange(ctx, closing); err != nil {
 		r.mu.Lock()
 		r.unclosed = append(r.unclosed, o)
 		r.mu.Unlock()
@@ -266,6 +268,9 @@ func (r *ranges) close(ctx context.Context, o *openRange) error {
 	}
 	return nil
 }
+
+// closingPatience is how long the closing of a range is waited for after its caller went away.
+const closingPatience = 10 * time.Second
 
 func closingOf(issuer *issuerKey, r Range, closer OwnerID, key pki.RangeKey, now time.Time) Closing {
 	serials := make([]pki.Serial, 0, r.To-r.From)
@@ -309,8 +314,13 @@ func (r *ranges) lost(o *openRange) {
 	o.mu.Unlock()
 }
 
+// renewPatience is a third of the lease that is usual: a round that hangs must not take the next one's place.
+const renewPatience = 10 * time.Second
+
 // renew renews the leases. Call it every third of a lease, and let it wait for nothing.
 func (r *ranges) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
 	_, err := r.store.RenewLeases(ctx, r.owner, r.lease)
 	return err
 }
@@ -345,7 +355,12 @@ func (r *ranges) stop(ctx context.Context) error {
 	if halted {
 		return nil
 	}
-	return errors.Join(r.closeAgain(ctx), r.closeMissing(ctx), r.eachQueue(func(q *queue) error { return r.retireCurrent(ctx, q) }))
+	return errors.Join(r.closeAgain(ctx), r.closeMissing(ctx), r.eachQueue(func(q *queue) error {
+		if err := ctx.Err(); err != nil { // the others have leases that end
+			return err
+		}
+		return r.retireCurrent(ctx, q)
+	}))
 }
 
 // halt gives no more indices and leaves the ranges as they are.

@@ -107,6 +107,7 @@ func withPostgres(config *pgx.ConnConfig, do func(*migrate.Migrate) error) error
 	config = config.Copy()
 	delete(config.RuntimeParams, "statement_timeout") // waiting for the lock is one long statement
 	delete(config.RuntimeParams, "lock_timeout")
+	config.Tracer = nil // nor does whoever waits for it give up
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
 	driver, err := pgxmigrate.WithInstance(db, &pgxmigrate.Config{})

@@ -299,7 +299,9 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
-	s.note(context.WithoutCancel(ctx), "server.stop")
+	stopped, cancel := context.WithTimeout(context.WithoutCancel(ctx), notePatience)
+	defer cancel()
+	s.note(stopped, "server.stop")
 	return err
 }
 
@@ -389,6 +391,9 @@ func (s *Server) name() string {
 	}
 	return host + " " + s.config.API.Listen
 }
+
+// notePatience is how long a stop waits for its event.
+const notePatience = 5 * time.Second
 
 // note writes an event of this instance's own life. A log that cannot be written is told to the operator; nothing that
 // matters depends on these events.

@@ -165,6 +165,7 @@ func inSnapshot(ctx context.Context, op string, config Config, options pgx.TxOpt
 	for _, bound := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
 		parsed.ConnConfig.RuntimeParams[bound] = "0"
 	}
+	parsed.ConnConfig.Tracer = nil
 	conn, err := pgx.ConnectConfig(ctx, parsed.ConnConfig)
 	if err != nil {
 		return translateOpening(op, err)

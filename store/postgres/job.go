@@ -70,6 +70,7 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 		args = []any{issuer, epoch, idx, serial, at, authorities}
 	}
 	var estimate revocation.Estimate
+	ctx = withTimeout(ctx, 10*time.Minute)
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '10min'`); err != nil { // it may read every certificate, and locks nothing
 			return err

@@ -134,12 +134,26 @@ func (s *Store) listen(ctx context.Context, op, statement string, wake func(chan
 	}
 	wake("")
 	for {
-		notification, err := conn.WaitForNotification(ctx)
+		waiting, cancel := context.WithTimeout(ctx, listenPatience)
+		notification, err := conn.WaitForNotification(waiting)
+		cancel()
+		switch {
+		case err == nil:
+			wake(notification.Channel)
+			continue
+		case ctx.Err() == nil && waiting.Err() != nil: // nothing was said for long: is anybody there?
+			err = ping(ctx, conn)
+		}
 		if err != nil {
 			return translate(op, err)
 		}
-		wake(notification.Channel)
 	}
+}
+
+func ping(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pingPatience)
+	defer cancel()
+	return conn.Ping(ctx)
 }
 
 // AppendLedger implements revocation.Books. One call, one transaction: a client stopped at any point holds no lock.

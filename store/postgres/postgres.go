@@ -6,6 +6,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -106,13 +107,15 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		parsed.ConnConfig.ConnectTimeout = 10 * time.Second
 	}
 	parsed.AfterRelease = writable
+	parsed.PingTimeout = pingPatience
+	parsed.ConnConfig.DialFunc = dial(parsed.ConnConfig.ConnectTimeout)
 	params := parsed.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name":                    "signet",
 		"timezone":                            "UTC",
 		"idle_in_transaction_session_timeout": "2s",  // a stopped process must not hold a lock for ever
 		"tcp_user_timeout":                    "10s", // nor a machine that is gone
-		"statement_timeout":                   "30s",
+		"statement_timeout":                   strconv.FormatInt(statementTimeout.Milliseconds(), 10),
 		"lock_timeout":                        "10s",
 		"jit":                                 "off", // compiling a plan takes longer than any of ours runs
 		"max_parallel_workers_per_gather":     "0",   // starting them does too, and they are many where a table has grown since it was analysed
@@ -122,6 +125,7 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 		}
 	}
 	params["default_transaction_isolation"] = "read committed" // whoever waited for a lock looks again, whatever the database or the URL says
+	parsed.ConnConfig.Tracer = boundOf(params["statement_timeout"])
 	return parsed, nil
 }
 
