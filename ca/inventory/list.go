@@ -96,7 +96,7 @@ func (f Filter) From(token string) (c Cursor, issuer pki.IssuerID, ok bool, err 
 
 // digest tells filters apart. Now is left out: it moves from page to page.
 func (f Filter) digest() string {
-	text := fmt.Sprintf("%q %q %s %s %s %q %q %d", f.Name, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.Status)
+	text := fmt.Sprintf("%q %q %s %s %s %q %q %q %d", f.Name, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.NotAccount, f.Status)
 	for _, t := range []int64{f.ExpiresFrom.UnixMicro(), f.ExpiresTo.UnixMicro(), f.IssuedFrom.UnixMicro(), f.IssuedTo.UnixMicro()} {
 		text += fmt.Sprintf(" %d", t)
 	}
