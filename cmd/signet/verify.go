@@ -33,14 +33,14 @@ type verifyChainCmd struct {
 	Intermediates []string `sep:"none" placeholder:"FILE" help:"Untrusted certificates: issuers, CRL issuers, OCSP responders."`
 	Leaf          string   `required:"" placeholder:"FILE" help:"The certificate."`
 	Time          string   `required:"" placeholder:"RFC3339" help:"When."`
-	DNS           string   `name:"dns" placeholder:"NAME" help:"Demand this name."`
-	IP            string   `name:"ip" placeholder:"ADDR" help:"Demand this address."`
+	DNS           *string  `name:"dns" placeholder:"NAME" help:"Demand this name."`
+	IP            *string  `name:"ip" placeholder:"ADDR" help:"Demand this address."`
 	EKU           string   `name:"eku" default:"any" enum:"serverAuth,clientAuth,any" help:"What for: serverAuth, clientAuth or any."`
 	CRL           []string `name:"crl" sep:"none" placeholder:"FILE" help:"CRLs at hand."`
 	OCSP          []string `name:"ocsp" sep:"none" placeholder:"FILE" help:"OCSP responses at hand."`
 	Revocation    string   `default:"off" enum:"off,soft-leaf,soft-chain,hard-leaf,hard-chain" help:"off, or how far and how strictly: soft-leaf, soft-chain, hard-leaf, hard-chain."`
 	CRLExpiration string   `name:"crl-expiration" default:"enforce" enum:"enforce,ignore" help:"enforce the nextUpdate of CRLs, or ignore it."`
-	MaxAge        string   `placeholder:"DUR" help:"How old CRLs and responses may be, as in 168h."`
+	MaxAge        *string  `placeholder:"DUR" help:"How old CRLs and responses may be, as in 168h."`
 	Policy        []string `sep:"none" placeholder:"OID" help:"Acceptable certificate policies. They bind where a certificate of the chain demands a policy; see --explicit-policy."`
 	Explicit      bool     `name:"explicit-policy" help:"Demand that one of --policy, or any without, holds for the whole chain."`
 }
@@ -55,8 +55,8 @@ func (verifyChainCmd) Help() string {
 // Run judges one chain.
 func (c *verifyChainCmd) Run(a *app) error {
 	question := verify.Case{
-		Kind: verify.KindChain, Time: c.Time, EKU: c.EKU, DNS: optional(c.DNS), IP: optional(c.IP), Revocation: verify.Revocation(c.Revocation),
-		CRLExpiration: c.CRLExpiration, MaxAge: optional(c.MaxAge), Policies: c.Policy, ExplicitPolicy: c.Explicit,
+		Kind: verify.KindChain, Time: c.Time, EKU: c.EKU, DNS: c.DNS, IP: c.IP, Revocation: verify.Revocation(c.Revocation),
+		CRLExpiration: c.CRLExpiration, MaxAge: c.MaxAge, Policies: c.Policy, ExplicitPolicy: c.Explicit,
 	}
 	return a.judge(&question, inputs{
 		{c.Roots, &question.Roots}, {c.Intermediates, &question.Intermediates}, {c.CRL, &question.CRLs}, {c.OCSP, &question.OCSPs},
@@ -68,7 +68,7 @@ type verifyCRLCmd struct {
 	Issuer []string `required:"" sep:"none" placeholder:"FILE" help:"Certificates of the issuer, taken as given."`
 	Leaf   string   `required:"" placeholder:"FILE" help:"The certificate."`
 	Time   string   `required:"" placeholder:"RFC3339" help:"When."`
-	MaxAge string   `placeholder:"DUR" help:"How old CRLs may be, as in 168h."`
+	MaxAge *string  `placeholder:"DUR" help:"How old CRLs may be, as in 168h."`
 }
 
 func (verifyCRLCmd) Help() string {
@@ -79,7 +79,7 @@ func (verifyCRLCmd) Help() string {
 
 // Run judges by CRLs alone.
 func (c *verifyCRLCmd) Run(a *app) error {
-	question := verify.Case{Kind: verify.KindCRL, Time: c.Time, MaxAge: optional(c.MaxAge)}
+	question := verify.Case{Kind: verify.KindCRL, Time: c.Time, MaxAge: c.MaxAge}
 	return a.judge(&question, inputs{{c.CRL, &question.CRLs}, {c.Issuer, &question.Issuers}}, c.Leaf)
 }
 
@@ -88,8 +88,8 @@ type verifyOCSPCmd struct {
 	Issuer []string `required:"" sep:"none" placeholder:"FILE" help:"Certificates of the issuer, taken as given."`
 	Leaf   string   `required:"" placeholder:"FILE" help:"The certificate."`
 	Time   string   `required:"" placeholder:"RFC3339" help:"When."`
-	MaxAge string   `placeholder:"DUR" help:"How old responses may be, as in 168h."`
-	Nonce  string   `placeholder:"HEX" help:"Demand this nonce."`
+	MaxAge *string  `placeholder:"DUR" help:"How old responses may be, as in 168h."`
+	Nonce  *string  `placeholder:"HEX" help:"Demand this nonce."`
 }
 
 func (verifyOCSPCmd) Help() string {
@@ -99,7 +99,7 @@ func (verifyOCSPCmd) Help() string {
 
 // Run judges by OCSP responses alone.
 func (c *verifyOCSPCmd) Run(a *app) error {
-	question := verify.Case{Kind: verify.KindOCSP, Time: c.Time, MaxAge: optional(c.MaxAge), Nonce: optional(c.Nonce)}
+	question := verify.Case{Kind: verify.KindOCSP, Time: c.Time, MaxAge: c.MaxAge, Nonce: c.Nonce}
 	return a.judge(&question, inputs{{c.OCSP, &question.OCSPs}, {c.Issuer, &question.Issuers}}, c.Leaf)
 }
 
@@ -153,6 +153,9 @@ type inputs []struct {
 
 // judge reads the files, asks and prints.
 func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
+	if err := checkDemands(question); err != nil {
+		return err
+	}
 	if err := question.Check(); err != nil {
 		return pki.Errorf(pki.KindInvalid, "verify", "%w", err)
 	}
@@ -179,6 +182,19 @@ func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 	}
 	if result.Result != verify.Accept && result.Result != verify.Good {
 		return judgedNo{result.Result}
+	}
+	return nil
+}
+
+// checkDemands refuses an empty demand, which a variable that is not set makes of a command line: nothing would be demanded.
+func checkDemands(question *verify.Case) error {
+	for _, demand := range []struct {
+		flag  string
+		value *string
+	}{{"--dns", question.DNS}, {"--ip", question.IP}, {"--max-age", question.MaxAge}, {"--nonce", question.Nonce}} {
+		if demand.value != nil && *demand.value == "" {
+			return pki.Errorf(pki.KindInvalid, "verify", "%s is empty", demand.flag).WithHint("give it a value, or leave it out to demand nothing")
+		}
 	}
 	return nil
 }
@@ -219,11 +235,4 @@ func (a *app) readForeign(path string) ([]verify.DER, error) {
 		return []verify.DER{data}, nil
 	}
 	return ders, nil
-}
-
-func optional(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
 }
