@@ -14,6 +14,7 @@ type restoreCmd struct {
 	Dir            string `placeholder:"DIR" help:"State directory to make."`
 	Database       string `placeholder:"URL" help:"Restore into this database instead of the one in the backup's configuration; it must be empty."`
 	InPlace        bool   `help:"The database of this configuration went back by another way (standby promoted, snapshot): move its books on."`
+	Yes            bool   `help:"With --in-place: move the books on without asking."`
 	UnsafeDatabase bool   `help:"Accept a PostgreSQL that can lose what it confirmed."`
 }
 
@@ -26,7 +27,7 @@ Stop every instance first. Certificates issued in between are answered as never 
 Examples:
   signet restore signet.backup --dir /var/lib/signet
   signet restore signet.backup --dir /var/lib/signet --database postgres://signet@db/empty
-  signet restore --in-place`
+  signet restore --in-place --yes`
 }
 
 // Run restores a backup, or moves the books of the present database on.
@@ -55,6 +56,9 @@ func (c *restoreCmd) Run(a *app) error {
 func (c *restoreCmd) inPlace(a *app) error {
 	config, err := a.loadConfig()
 	if err != nil {
+		return err
+	}
+	if err := a.sure("restore", c.Yes, "Serial numbers, ledger and CRL numbers of "+config.DatabaseName()+" move on, for good. Did this database go back in time, and has every instance stopped?"); err != nil {
 		return err
 	}
 	advanced, err := installation.Advance(a.ctx, config, c.UnsafeDatabase, time.Now())

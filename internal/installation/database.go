@@ -16,7 +16,20 @@ import (
 
 // OpenDatabase opens the database of the configuration and migrates it. purpose is what is told to whoever finds a
 // SQLite file locked; unsafe accepts a PostgreSQL that can lose what it confirmed.
+//
+// A SQLite file that is not there is an error, and not made: one that was lost would be replaced by an empty one.
 func OpenDatabase(ctx context.Context, c *settings.Config, purpose string, unsafe bool) (store.Store, error) {
+	if path, ok := c.SQLitePath(); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, pki.Errorf(pki.KindNotFound, "open database", "%s does not exist", path).InField("database").
+				WithHint("bring the file back from where it is, or restore a backup (signet restore); for a new authority: signet init")
+		}
+	}
+	return createDatabase(ctx, c, purpose, unsafe)
+}
+
+// createDatabase is OpenDatabase, and makes a SQLite file that is not there.
+func createDatabase(ctx context.Context, c *settings.Config, purpose string, unsafe bool) (store.Store, error) {
 	// Errors are returned apart: a nil *Store in an interface is not nil.
 	if path, ok := c.SQLitePath(); ok {
 		db, err := sqlite.Open(ctx, sqlite.Config{Path: path, Purpose: purpose})

@@ -98,7 +98,7 @@ func Initialize(ctx context.Context, c InitConfig) (made *Initialized, err error
 	if err != nil {
 		return nil, err
 	}
-	db, err := OpenDatabase(ctx, config, "signet init", c.Unsafe)
+	db, err := createDatabase(ctx, config, "signet init", c.Unsafe)
 	if err != nil {
 		return nil, err
 	}

@@ -110,6 +110,14 @@ func Advance(ctx context.Context, config *settings.Config, unsafe bool, now time
 		return done, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	issuers, err := db.Issuers(ctx)
+	if err != nil {
+		return done, err
+	}
+	if len(issuers) == 0 {
+		return done, pki.Errorf(pki.KindFailedPrecondition, "restore", "%s holds no issuer: these are not the books that went back", config.DatabaseName()).
+			WithHint("bring the database back, or restore a backup of it (signet restore)")
+	}
 	return advance(ctx, db, now, nil)
 }
 

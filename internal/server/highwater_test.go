@@ -260,7 +260,7 @@ func TestDatabaseGoesBackWhileRunning(t *testing.T) {
 		if status, said := s.run(t, "serve", "--unsafe-database"); status != 3 || !strings.Contains(said, "signet restore --in-place") {
 			t.Errorf("it starts again: %d, %s", status, said)
 		}
-		if status, said := s.run(t, "restore", "--in-place", "--unsafe-database"); status != 0 {
+		if status, said := s.run(t, "restore", "--in-place", "--yes", "--unsafe-database"); status != 0 {
 			t.Fatalf("restore --in-place: %d, %s", status, said)
 		}
 		s.start(t)
