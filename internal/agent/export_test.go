@@ -1,6 +1,10 @@
 package agent
 
-import "crypto"
+import (
+	"crypto"
+
+	"signet.example/signet/ca/keys"
+)
 
 // Install puts a certificate and its key into their files.
 func (f Files) Install(key crypto.Signer, keyPEM, chain []byte) error {
@@ -15,3 +19,8 @@ func (f Files) Begin(key crypto.Signer) error {
 
 // Complete finishes what was left unfinished.
 func (f Files) Complete() (bool, error) { return f.complete(func() error { return nil }) }
+
+// FirstKey is the key that a first certificate is asked for with.
+func (f Files) FirstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, error) {
+	return f.firstKey(algorithm, reuse)
+}

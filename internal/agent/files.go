@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
@@ -43,23 +44,28 @@ type Pair struct {
 
 // Read reads both files. KindNotFound: the certificate is not there yet.
 func (f Files) Read() (*Pair, error) {
-	const op = "read certificate"
 	der, leaf, err := readChain(f.Certificate)
 	if err != nil {
 		return nil, err
 	}
-	text, err := readFile(op, f.Key)
-	if err != nil {
-		return nil, err
-	}
-	key, _, err := parseKey(f.Key, text)
+	key, err := f.readKey()
 	if err != nil {
 		return nil, err
 	}
 	if !isKeyOf(key, leaf) {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s is not the key of %s", f.Key, f.Certificate)
+		return nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s is not the key of %s", f.Key, f.Certificate)
 	}
 	return &Pair{Leaf: leaf, Key: key, DER: der}, nil
+}
+
+// readKey reads the private key. KindNotFound: there is none.
+func (f Files) readKey() (crypto.Signer, error) {
+	text, err := readFile("read private key", f.Key)
+	if err != nil {
+		return nil, err
+	}
+	key, _, err := parseKey(f.Key, text)
+	return key, err
 }
 
 // next is the path of what is unfinished.
@@ -140,6 +146,51 @@ func (p *pending) requestID(wish ...string) string {
 	return "files-" + hex.EncodeToString(digest[:16])
 }
 
+// firstKey is the key that a certificate which is no renewal is asked for with: the one that is there already, if no
+// certificate of its own is there, for whoever put it there means it to be used. With reuse it is used beside one, too.
+func (f Files) firstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, error) {
+	key, err := f.readKey()
+	switch {
+	case err == nil:
+	case pki.KindOf(err) == pki.KindNotFound:
+		return keys.Generate(algorithm)
+	default:
+		return nil, f.inTheWay(err)
+	}
+	_, leaf, err := readChain(f.Certificate)
+	switch {
+	case err == nil && isKeyOf(key, leaf) && !reuse:
+		return keys.Generate(algorithm)
+	case keys.AlgorithmOf(key.Public()) != algorithm:
+		return nil, f.inTheWay(errors.New("it is no key for " + algorithm.String()))
+	}
+	return key, nil
+}
+
+// inPlace reports whether the pending key is in its file. A key that is neither this one nor that of the certificate to be
+// replaced is an error: something else may need it, and there may be no copy.
+func (f Files) inPlace(p *pending) (bool, error) {
+	key, err := f.readKey()
+	switch {
+	case err == nil:
+	case pki.KindOf(err) == pki.KindNotFound:
+		return false, nil
+	default:
+		return false, f.inTheWay(err)
+	}
+	if isPublic(key, p.key.Public()) {
+		return true, nil
+	}
+	if _, leaf, err := readChain(f.Certificate); err != nil || !isKeyOf(key, leaf) {
+		return false, f.inTheWay(errors.New("it is not that of the certificate to be replaced"))
+	}
+	return false, nil
+}
+
+func (f Files) inTheWay(why error) error {
+	return pki.Errorf(pki.KindConflict, "replace private key", "%s holds a key that is not replaced: %w", f.Key, why).WithHint("move it away, if it is of no use")
+}
+
 // install replaces the certificate, and then the key. Both are durable beside the old ones before the first takes its place,
 // so that a disk that is full, or a file that cannot be given to those who had the old one, leaves both as they were.
 func (f Files) install(p *pending, chain []byte) error {
@@ -151,11 +202,21 @@ func (f Files) install(p *pending, chain []byte) error {
 	if !isKeyOf(p.key, leaf) {
 		return pki.Errorf(pki.KindInternal, op, "the server's answer is a certificate of another key")
 	}
+	inPlace, err := f.inPlace(p)
+	if err != nil {
+		return err
+	}
 	certificate, err := prepared(f.Certificate, chain, 0o644)
 	if err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	defer certificate.Abandon()
+	if inPlace { // the file stays as whoever made it wrote it
+		if err := certificate.Commit(); err != nil {
+			return pki.Errorf(pki.KindInvalid, op, "%w", err)
+		}
+		return nil
+	}
 	key, err := prepared(f.Key, p.keyPEM, 0o600)
 	if err != nil {
 		return pki.Errorf(pki.KindInvalid, op, "%w", err)
@@ -170,7 +231,11 @@ func (f Files) install(p *pending, chain []byte) error {
 	return nil
 }
 
+// installKey replaces the key, after the certificate.
 func (f Files) installKey(p *pending) error {
+	if key, err := f.readKey(); err == nil && isPublic(key, p.key.Public()) {
+		return nil
+	}
 	if err := replace(f.Key, p.keyPEM, 0o600); err != nil {
 		return pki.Errorf(pki.KindInvalid, "install key", "%w", err)
 	}
@@ -221,9 +286,11 @@ func (f Files) finish() error {
 	return nil
 }
 
-func isKeyOf(key crypto.Signer, leaf *x509.Certificate) bool {
+func isKeyOf(key crypto.Signer, leaf *x509.Certificate) bool { return isPublic(key, leaf.PublicKey) }
+
+func isPublic(key crypto.Signer, of crypto.PublicKey) bool {
 	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && public.Equal(leaf.PublicKey)
+	return ok && public.Equal(of)
 }
 
 func readChain(path string) (der [][]byte, leaf *x509.Certificate, err error) {

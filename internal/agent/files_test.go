@@ -2,13 +2,16 @@ package agent_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/agent"
 	"signet.example/signet/pki"
 )
@@ -114,6 +117,71 @@ func TestUnfinishedOfOthers(t *testing.T) {
 				t.Error("the key was replaced")
 			}
 		})
+	}
+}
+
+// A key that is there without a certificate is used, or is in the way; it is never replaced.
+func TestAKeyWithoutACertificate(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	pair(t, dir, time.Now())
+	pair(t, other, time.Now())
+	at := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
+	chain := read(t, at.Certificate)
+	own, err := at.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := at.FirstKey(keys.ECDSAP256, false); err != nil || first.Public().(*ecdsa.PublicKey).Equal(own.Key.Public()) {
+		t.Errorf("beside its certificate the key is used again: %v", err)
+	}
+	if first, err := at.FirstKey(keys.ECDSAP256, true); err != nil || !first.Public().(*ecdsa.PublicKey).Equal(own.Key.Public()) {
+		t.Errorf("beside its certificate, and to be used again, it is not: %v", err)
+	}
+	if err := os.Remove(at.Certificate); err != nil {
+		t.Fatal(err)
+	}
+	before := append([]byte("# of the service\n"), read(t, at.Key)...)
+	if err := os.WriteFile(at.Key, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := at.FirstKey(keys.ECDSAP256, false)
+	if err != nil || !first.Public().(*ecdsa.PublicKey).Equal(own.Key.Public()) {
+		t.Fatalf("the key that is there is not used: %v", err)
+	}
+	if _, err := at.FirstKey(keys.RSA2048, false); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("a key of another kind is used: %v", err)
+	}
+	stranger, err := agent.Files{Certificate: filepath.Join(other, "a.pem"), Key: filepath.Join(other, "a.key")}.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := at.Install(stranger.Key, read(t, filepath.Join(other, "a.key")), read(t, filepath.Join(other, "a.pem"))); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("the key is replaced: %v", err)
+	}
+	if _, err := os.Stat(at.Certificate); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a certificate of another key is beside it: %v", err)
+	}
+	if err := at.Install(first, []byte("another text"), chain); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(read(t, at.Key), before) || !bytes.Equal(read(t, at.Certificate), chain) {
+		t.Errorf("the key file holds %q", read(t, at.Key))
+	}
+
+	if err := errors.Join(os.Remove(at.Certificate), os.WriteFile(at.Key, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := at.FirstKey(keys.ECDSAP256, false); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("a key that cannot be read: %v", err)
+	}
+	if err := at.Install(first, []byte("another text"), chain); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("a key that cannot be read is replaced: %v", err)
+	}
+	if err := os.Remove(at.Key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := at.FirstKey(keys.Ed25519, false); err != nil {
+		t.Errorf("without a key none is made: %v", err)
 	}
 }
 

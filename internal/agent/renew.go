@@ -43,6 +43,9 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 	if err != nil {
 		return nil, err
 	}
+	if _, err := f.inPlace(p); err != nil { // before a certificate exists that has no place
+		return nil, err
+	}
 	q.CSR = p.csr
 	q.RequestID = p.requestID(append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)...)
 	issued, err := api.Issue(ctx, q)
