@@ -127,7 +127,7 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	s.Error, s.NextTry = "", time.Time{}
 	if err != nil {
 		s.Failures++
-		s.Error, s.NextTry = err.Error(), now.Add(backOff(s.Failures))
+		s.Error = err.Error()
 	} else {
 		s.Failures = 0
 	}
@@ -136,6 +136,9 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	}
 	if pair, readErr := k.Files.Read(); readErr == nil {
 		s.Serial, s.NotAfter, s.RenewAt = fmt.Sprintf("%x", pair.Leaf.SerialNumber), pair.Leaf.NotAfter.UTC(), k.due(pair.Leaf)
+	}
+	if err != nil {
+		s.NextTry = now.Add(backOff(s.Failures, s.NotAfter.Sub(now)))
 	}
 	a.mu.Lock()
 	a.status[i] = s
@@ -146,11 +149,15 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	return err
 }
 
-// backOff doubles from half a minute to an hour, and spreads those who fail together.
-func backOff(failures int) time.Duration {
+// backOff doubles from half a minute to an hour, and spreads those who fail together. As long as something is left of the life
+// of what is there, it is an eighth of that at most: a short-lived certificate is not given up while it is in force.
+func backOff(failures int, left time.Duration) time.Duration {
 	pause := longPause
 	if failures < 8 {
 		pause = min(longPause, firstPause<<(failures-1))
+	}
+	if left > 0 {
+		pause = max(firstPause, min(pause, left/8))
 	}
 	return pause/2 + rand.N(pause/2+1)
 }
@@ -227,7 +234,7 @@ func (a *Agent) issue(ctx context.Context, k Certificate, told func() error) (bo
 	for _, name := range k.names {
 		q.Identifiers = append(q.Identifiers, name.String())
 	}
-	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return keys.Generate(k.algorithm) }, told)
+	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return k.Files.firstKey(k.algorithm, k.KeyReuse) }, told)
 	return issued != nil, err
 }
 

@@ -25,11 +25,16 @@ import (
 // pair writes a certificate for a.example with its key, valid for a day from now, and a root.
 func pair(t *testing.T, dir string, now time.Time) {
 	t.Helper()
+	pairFor(t, dir, now, 24*time.Hour)
+}
+
+func pairFor(t *testing.T, dir string, now time.Time, life time.Duration) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "a.example"}, DNSNames: []string{"a.example"}, NotBefore: now, NotAfter: now.Add(24 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "a.example"}, DNSNames: []string{"a.example"}, NotBefore: now, NotAfter: now.Add(life)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +115,41 @@ func theAuthorityIsAwayForLong(t *testing.T, reuse string) {
 		said, err := os.ReadFile(filepath.Join(dir, "status.json"))
 		if err != nil || json.Unmarshal(said, &status) != nil || len(status.Certificates) != 1 || status.Certificates[0].Failures != len(attempts) || status.Certificates[0].Error == "" {
 			t.Errorf("the status says %s, %v", said, err)
+		}
+	})
+}
+
+// Of a short life less and less is left: the agent does not pause until it is over.
+func TestAShortLifeIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, begun := t.TempDir(), time.Now()
+		pairFor(t, dir, begun, time.Hour)
+		path := filepath.Join(dir, "agent.yaml")
+		if err := os.WriteFile(path, []byte("server: 127.0.0.1:1\nroot: root.pem\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example]}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, err := agent.LoadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last time.Duration // when the authority was asked last
+		longest, attempts := time.Duration(0), 0
+		a := agent.New(*config, time.Now, func(s agent.Status, err error) {
+			if left := s.NotAfter.Sub(time.Now()); left > 0 {
+				last, attempts = time.Since(begun), attempts+1
+				if pause := s.NextTry.Sub(time.Now()); pause > max(left/8, 30*time.Second) {
+					longest = max(longest, pause)
+				}
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { a.Run(ctx); close(ended) }()
+		time.Sleep(2 * time.Hour)
+		cancel()
+		<-ended
+		if last < 59*time.Minute || longest > 0 || attempts > 80 {
+			t.Errorf("the authority was asked %d times, last after %s, and the pause was up to %s where an eighth of what was left was less", attempts, last, longest)
 		}
 	})
 }
