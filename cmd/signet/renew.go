@@ -18,7 +18,7 @@ type renewCmd struct {
 	Certificate  string `arg:"" help:"The certificate file, in PEM."`
 	Key          string `placeholder:"FILE" help:"Its private key (default: the same name with .key)."`
 	KeyReuse     bool   `help:"Keep the key; else a new one is made."`
-	KeyAlgorithm string `default:"ecdsa-p256" placeholder:"ALG" help:"Key to make."`
+	KeyAlgorithm string `placeholder:"ALG" help:"Key to make (default: one like the old)."`
 	Server       string `placeholder:"HOST:PORT" help:"Address of the API (client.server)." group:"Server"`
 	Root         string `placeholder:"FILE" help:"PEM bundle that the server's certificate must chain to (client.root)." group:"Server"`
 }
@@ -36,9 +36,12 @@ Examples:
 
 // Run renews the certificate in its files.
 func (c *renewCmd) Run(a *app) error {
-	algorithm, err := keys.ParseAlgorithm(c.KeyAlgorithm)
-	if err != nil {
-		return (&pki.Error{Kind: pki.KindOf(err), Op: "make key", Err: err}).InField("--key-algorithm")
+	algorithm := keys.NoAlgorithm
+	if c.KeyAlgorithm != "" {
+		var err error
+		if algorithm, err = keys.ParseAlgorithm(c.KeyAlgorithm); err != nil {
+			return (&pki.Error{Kind: pki.KindOf(err), Op: "make key", Err: err}).InField("--key-algorithm")
+		}
 	}
 	files := agent.Files{Certificate: c.Certificate, Key: c.Key}
 	if files.Key == "" {
@@ -54,7 +57,7 @@ func (c *renewCmd) Run(a *app) error {
 		if c.KeyReuse {
 			return old, nil
 		}
-		return keys.Generate(algorithm)
+		return agent.Successor(old, algorithm)
 	}, time.Now(), func() error { return nil })
 	if err != nil {
 		return err

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
@@ -215,7 +214,7 @@ func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bo
 		if k.KeyReuse {
 			return old, nil
 		}
-		return keys.Generate(k.algorithm)
+		return Successor(old, k.algorithm)
 	}, a.now(), told)
 	return issued != nil, err
 }

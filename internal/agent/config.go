@@ -35,7 +35,7 @@ type Certificate struct {
 	KeyFile  string        `yaml:"key"`           // its private key, PEM, mode 0600; required
 	Names    []string      `yaml:"names"`         // what it is for; required. A change makes a new certificate
 	Profile  string        `yaml:"profile"`       // default server
-	KeyType  string        `yaml:"key_algorithm"` // default ecdsa-p256
+	KeyType  string        `yaml:"key_algorithm"` // default ecdsa-p256, and when renewing that of the old key
 	KeyReuse bool          `yaml:"key_reuse"`     // keep the key when renewing; default false
 	Lifetime time.Duration `yaml:"lifetime"`      // of the first one, such as 720h; default: the profile's
 	RenewAt  float64       `yaml:"renew_at"`      // fraction of the life after which it is renewed, 0.1 to 0.9; default 2/3
@@ -118,9 +118,6 @@ func (k *Certificate) validate(dir string) (field string, err error) {
 	if k.Profile == "" {
 		k.Profile = "server"
 	}
-	if k.KeyType == "" {
-		k.KeyType = "ecdsa-p256"
-	}
 	if k.RenewAt == 0 {
 		k.RenewAt = 2.0 / 3
 	}
@@ -148,8 +145,10 @@ func (k *Certificate) validate(dir string) (field string, err error) {
 		}
 		k.names = append(k.names, name)
 	}
-	if k.algorithm, err = keys.ParseAlgorithm(k.KeyType); err != nil {
-		return "key_algorithm", err
+	if k.KeyType != "" {
+		if k.algorithm, err = keys.ParseAlgorithm(k.KeyType); err != nil {
+			return "key_algorithm", err
+		}
 	}
 	k.Files = Files{Certificate: k.CertFile, Key: k.KeyFile}
 	absolute(dir, &k.Files.Certificate)

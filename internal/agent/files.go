@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -146,6 +147,15 @@ func (p *pending) requestID(wish ...string) string {
 	return "files-" + hex.EncodeToString(digest[:16])
 }
 
+// Successor makes the key that follows an old one: of the algorithm, or, if that is none, of the old one's.
+func Successor(old crypto.Signer, algorithm keys.Algorithm) (crypto.Signer, error) {
+	algorithm = cmp.Or(algorithm, keys.AlgorithmOf(old.Public()))
+	if algorithm == keys.NoAlgorithm {
+		return nil, pki.Errorf(pki.KindInvalid, "make key", "the old key is of no kind that is made here").WithHint("name one: key_algorithm of the agent, or --key-algorithm of `signet renew`")
+	}
+	return keys.Generate(algorithm)
+}
+
 // firstKey is the key that a certificate which is no renewal is asked for with: the one that is there already, if no
 // certificate of its own is there, for whoever put it there means it to be used. With reuse it is used beside one, too.
 func (f Files) firstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, error) {
@@ -153,15 +163,15 @@ func (f Files) firstKey(algorithm keys.Algorithm, reuse bool) (crypto.Signer, er
 	switch {
 	case err == nil:
 	case pki.KindOf(err) == pki.KindNotFound:
-		return keys.Generate(algorithm)
+		return keys.Generate(cmp.Or(algorithm, keys.ECDSAP256))
 	default:
 		return nil, f.inTheWay(err)
 	}
 	_, leaf, err := readChain(f.Certificate)
 	switch {
 	case err == nil && isKeyOf(key, leaf) && !reuse:
-		return keys.Generate(algorithm)
-	case keys.AlgorithmOf(key.Public()) != algorithm:
+		return Successor(key, algorithm)
+	case algorithm != keys.NoAlgorithm && keys.AlgorithmOf(key.Public()) != algorithm:
 		return nil, f.inTheWay(errors.New("it is no key for " + algorithm.String()))
 	}
 	return key, nil

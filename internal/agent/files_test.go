@@ -2,7 +2,10 @@ package agent_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"io/fs"
@@ -148,6 +151,9 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 	if err != nil || !first.Public().(*ecdsa.PublicKey).Equal(own.Key.Public()) {
 		t.Fatalf("the key that is there is not used: %v", err)
 	}
+	if _, err := at.FirstKey(keys.NoAlgorithm, false); err != nil {
+		t.Errorf("where any kind will do, the key is not used: %v", err)
+	}
 	if _, err := at.FirstKey(keys.RSA2048, false); pki.KindOf(err) != pki.KindConflict {
 		t.Errorf("a key of another kind is used: %v", err)
 	}
@@ -180,8 +186,33 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 	if err := os.Remove(at.Key); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := at.FirstKey(keys.Ed25519, false); err != nil {
-		t.Errorf("without a key none is made: %v", err)
+	for _, algorithm := range []keys.Algorithm{keys.Ed25519, keys.NoAlgorithm} {
+		if made, err := at.FirstKey(algorithm, false); err != nil || keys.AlgorithmOf(made.Public()) != cmp.Or(algorithm, keys.ECDSAP256) {
+			t.Errorf("without a key the one for %s is %v", algorithm, err)
+		}
+	}
+}
+
+// A new key is like the old one, if none is named.
+func TestSuccessor(t *testing.T) {
+	for _, algorithm := range []keys.Algorithm{keys.RSA2048, keys.ECDSAP384, keys.Ed25519} {
+		old, err := keys.Generate(algorithm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for named, want := range map[keys.Algorithm]keys.Algorithm{keys.NoAlgorithm: algorithm, keys.ECDSAP256: keys.ECDSAP256} {
+			if next, err := agent.Successor(old, named); err != nil || keys.AlgorithmOf(next.Public()) != want {
+				t.Errorf("after %s, with %s named: %v", algorithm, named, err)
+			}
+		}
+	}
+	odd, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = agent.Successor(odd, keys.NoAlgorithm)
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindInvalid || e.Hint == "" {
+		t.Errorf("after a key of no kind that is made here: %v", err)
 	}
 }
 
