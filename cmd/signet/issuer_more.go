@@ -14,7 +14,7 @@ import (
 type issuerAdoptCmd struct {
 	Label   string `arg:"" help:"A name for people: lower-case letters, digits, dots and hyphens."`
 	File    string `arg:"" help:"Its certificate and those above it, in PEM; - is standard input."`
-	Key     string `placeholder:"URI" help:"Its key in the server's key store, such as softkey:old-ca (default: the key is off-line)."`
+	Key     string `placeholder:"URI" help:"Its key in the server's key store, such as softkey:old-ca; signet key import brings it there (default: the key is off-line)."`
 	CRL     string `name:"crl" placeholder:"FILE" help:"With --key: the last list that it signed, in DER or PEM."`
 	NoCRL   bool   `name:"no-crl" help:"With --key: it never signed a list."`
 	BaseURL string `name:"base-url" placeholder:"URL" help:"Where its lists and certificate are served (default: public_url)."`
@@ -31,6 +31,7 @@ If the command breaks off, give it again.
 
 Examples:
   signet issuer adopt root-1 root-1/root.pem --base-url http://pki.example
+  signet key import old old-ca.key
   signet issuer adopt old old-ca.pem --key softkey:old --crl old-ca.crl`
 }
 

@@ -16,6 +16,7 @@ import (
 
 type keyCmd struct {
 	Block      keyBlockCmd      `cmd:"" help:"Revoke every certificate with a key, and never certify it again."`
+	Import     keyImportCmd     `cmd:"" help:"Bring a key that was made elsewhere into the key store."`
 	Passphrase keyPassphraseCmd `cmd:"" help:"Change the passphrase of the key files."`
 }
 

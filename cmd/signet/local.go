@@ -150,9 +150,20 @@ func readKey(path string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fileError(op, err)
 	}
+	return keyIn(path, text, func(*pem.Block) (crypto.Signer, error) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted", path).WithHint("decrypt it, or make the request with the tool that made the key and pass it with --csr")
+	})
+}
+
+// keyIn finds the private key in the text of a file. decrypt is asked for one that is encrypted as PKCS #8 has it.
+func keyIn(path string, text []byte, decrypt func(*pem.Block) (crypto.Signer, error)) (crypto.Signer, error) {
+	const op = "read private key"
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		var key any
 		var err error
+		if block.Headers["DEK-Info"] != "" { // RFC 1421, Section 4.6.1.3
+			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted as nobody should any more", path).WithHint("`openssl pkcs8 -topk8 -in FILE -out NEW` encrypts it as PKCS #8")
+		}
 		switch block.Type {
 		case "PRIVATE KEY":
 			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -161,7 +172,7 @@ func readKey(path string) (crypto.Signer, error) {
 		case "RSA PRIVATE KEY":
 			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 		case "ENCRYPTED PRIVATE KEY":
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted", path).WithHint("decrypt it, or make the request with the tool that made the key and pass it with --csr")
+			return decrypt(block)
 		default:
 			continue
 		}

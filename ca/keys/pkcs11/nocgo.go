@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"context"
+	"crypto"
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/pki"
@@ -31,6 +32,11 @@ func (*Store) URI(name string) string { return uriOf("", name) }
 
 // Create refuses.
 func (*Store) Create(context.Context, string, keys.Algorithm) (*keys.Key, error) {
+	return nil, errNoCgo
+}
+
+// Import refuses.
+func (*Store) Import(context.Context, string, func(crypto.PublicKey) error) (*keys.Key, error) {
 	return nil, errNoCgo
 }
 

@@ -5,7 +5,11 @@ package pkcs11
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -148,6 +152,61 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	return s.key(name, private, secret), nil
 }
 
+// Import makes the serial secret of a key that is in the token already, such as that of a CA to be taken over. The name is its label
+// there. What check says of the public key is asked, and the token for a signature, before anything is written. It never overwrites.
+func (s *Store) Import(ctx context.Context, name string, check func(crypto.PublicKey) error) (*keys.Key, error) {
+	const op = "import key"
+	if err := keys.CheckName(op, name); err != nil {
+		return nil, err
+	}
+	private, _, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if algorithm := keys.AlgorithmOf(private.Public()); curves[algorithm] == nil && bits[algorithm] == 0 {
+		return nil, pki.Errorf(pki.KindInvalid, op, "keys in a token are ECDSA on P-256, P-384 or P-521, or RSA of 2048, 3072 or 4096 bits").InField("key")
+	}
+	if err := check(private.Public()); err != nil {
+		return nil, err
+	}
+	if err := trySigning(private); err != nil {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "token %q cannot sign with %q: %w", s.config.Token, name, err).InField("key").
+			WithHint("may the key be used to sign (CKA_SIGN), and is the public key with this label its own?")
+	}
+	secret, sealed, err := keys.NewSecret(s.config.Passphrase)
+	if err != nil {
+		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
+	}
+	err = keys.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}))
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil, taken(op, name)
+	case err != nil:
+		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)
+	}
+	return s.key(name, private, secret), nil
+}
+
+// trySigning asks for a signature, and whether it is one by the public key that the token shows for the private one.
+func trySigning(private crypto.Signer) error {
+	digest := sha256.Sum256([]byte("signet key import"))
+	signature, err := private.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	verified := false
+	switch public := private.Public().(type) {
+	case *ecdsa.PublicKey:
+		verified = ecdsa.VerifyASN1(public, digest[:], signature)
+	case *rsa.PublicKey:
+		verified = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
+	}
+	if !verified {
+		return errors.New("what it signed does not verify")
+	}
+	return nil
+}
+
 func taken(op, name string) error {
 	return pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
 }
@@ -194,7 +253,7 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	secret, err := s.readSecret(object)
 	if err != nil {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.secretPath(object), err).InField("key").
-			WithHint("restore the secrets with the token; without this one no serial number can be made")
+			WithHint("restore the secrets with the token; without this one no serial number can be made. If another program made the key: signet key import %s --token", object)
 	}
 	return s.key(object, private, secret), nil
 }

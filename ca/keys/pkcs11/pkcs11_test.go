@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -315,6 +316,97 @@ func closeSessions(t *testing.T) {
 	for _, slot := range slots {
 		if err := library.CloseAllSessions(slot); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A key that another program made in the token gets a secret, if it can sign and nobody objects to it.
+func TestAKeyOfTheTokenIsImported(t *testing.T) {
+	dir := t.TempDir()
+	store := open(t, dir)
+	foreign := func(label string, make func(*crypto11.Context, []byte) error) {
+		t.Helper()
+		token, err := crypto11.Configure(&crypto11.Config{Path: module(t), TokenLabel: "signet test", Pin: pin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer token.Close()
+		if err := make(token, []byte(label)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ec := func(curve elliptic.Curve) func(*crypto11.Context, []byte) error {
+		return func(token *crypto11.Context, label []byte) error {
+			_, err := token.GenerateECDSAKeyPairWithLabel([]byte("another id of "+string(label)), label, curve)
+			return err
+		}
+	}
+	anything := func(crypto.PublicKey) error { return nil }
+	secret := func(label string) string { return filepath.Join(dir, label+".serial") }
+
+	foreign("foreign-ec", ec(elliptic.P384()))
+	foreign("foreign-rsa", func(token *crypto11.Context, label []byte) error {
+		_, err := token.GenerateRSAKeyPairWithLabel([]byte("rsa"), label, 2048)
+		return err
+	})
+	for _, label := range []string{"foreign-ec", "foreign-rsa"} {
+		if _, err := store.Open(t.Context(), store.URI(label)); pki.KindOf(err) != pki.KindFailedPrecondition {
+			t.Fatalf("before: %v", err)
+		}
+		imported, err := store.Import(t.Context(), label, anything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := open(t, dir).Open(t.Context(), imported.URI)
+		if err != nil || found.Secret != imported.Secret || found.Secret == (pki.SerialSecret{}) {
+			t.Fatalf("%s: another secret, or %v", label, err)
+		}
+		sign(t, found)
+		before, err := os.ReadFile(secret(label))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Import(t.Context(), label, anything); pki.KindOf(err) != pki.KindConflict {
+			t.Errorf("once more: %v", err)
+		}
+		if after, err := os.ReadFile(secret(label)); err != nil || string(after) != string(before) {
+			t.Errorf("the secret was replaced: %v", err)
+		}
+	}
+
+	foreign("refused", ec(elliptic.P256()))
+	foreign("small", func(token *crypto11.Context, label []byte) error {
+		_, err := token.GenerateRSAKeyPairWithLabel(label, label, 1024)
+		return err
+	})
+	foreign("mute", func(token *crypto11.Context, label []byte) error {
+		public, err := crypto11.NewAttributeSetWithIDAndLabel(label, label)
+		if err != nil {
+			return err
+		}
+		private := public.Copy()
+		if err := errors.Join(public.Set(p11.CKA_VERIFY, true), private.Set(p11.CKA_SIGN, false), private.Set(p11.CKA_DERIVE, true)); err != nil {
+			return err
+		}
+		_, err = token.GenerateECDSAKeyPairWithAttributes(public, private, elliptic.P256())
+		return err
+	})
+	for label, test := range map[string]struct {
+		check func(crypto.PublicKey) error
+		kind  pki.Kind
+	}{
+		"refused":  {func(crypto.PublicKey) error { return pki.Errorf(pki.KindRefused, "check", "no") }, pki.KindRefused},
+		"small":    {anything, pki.KindInvalid},
+		"mute":     {anything, pki.KindFailedPrecondition},
+		"nothing":  {anything, pki.KindNotFound},
+		"No Name":  {anything, pki.KindInvalid},
+		"../other": {anything, pki.KindInvalid},
+	} {
+		if _, err := store.Import(t.Context(), label, test.check); pki.KindOf(err) != test.kind {
+			t.Errorf("%s: %v, want %s", label, err, test.kind)
+		}
+		if _, err := os.Stat(secret(label)); err == nil {
+			t.Errorf("%s: it left a secret", label)
 		}
 	}
 }

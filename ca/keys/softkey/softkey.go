@@ -143,6 +143,19 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 	return key, nil
 }
 
+// Decrypt reads an encrypted PKCS #8 key in DER, of whatever cipher and stretching, such as one that Import is to keep.
+func Decrypt(der, passphrase []byte) (crypto.Signer, error) {
+	private, _, err := pkcs8.ParsePrivateKey(der, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("it does not open: %w", err)
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("it is of no kind that signs")
+	}
+	return signer, nil
+}
+
 // errUnknownKind is of a key that the passphrase opens and this build cannot read.
 var errUnknownKind = errors.New("the passphrase is right, and the key is of no kind that this build of signet reads")
 

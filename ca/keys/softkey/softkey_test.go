@@ -3,6 +3,7 @@ package softkey_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/youmark/pkcs8"
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/softkey"
@@ -184,6 +187,47 @@ func TestAKeyOfAnotherCAIsImported(t *testing.T) {
 	}
 	if _, err := store.Import(t.Context(), "old", signer); pki.KindOf(err) != pki.KindConflict {
 		t.Errorf("imported over another: %v", err)
+	}
+}
+
+// Keys that other programs encrypted are read, whatever they stretch the passphrase with.
+func TestDecrypt(t *testing.T) {
+	signer, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passphrase := []byte("theirs")
+	for name, opts := range map[string]*pkcs8.Opts{
+		"scrypt": {Cipher: pkcs8.AES256CBC, KDFOpts: pkcs8.ScryptOpts{SaltSize: 8, CostParameter: 1024, BlockSize: 8, ParallelizationParameter: 1}},
+		"PBKDF2": {Cipher: pkcs8.AES128CBC, KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 8, IterationCount: 2048, HMACHash: crypto.SHA256}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			der, err := pkcs8.MarshalPrivateKey(signer, passphrase, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read, err := softkey.Decrypt(der, passphrase)
+			if err != nil || !read.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(signer.Public()) {
+				t.Errorf("%v, %v", read, err)
+			}
+			if _, err := softkey.Decrypt(der, []byte("another")); err == nil {
+				t.Error("another passphrase opens it")
+			}
+			if _, err := softkey.Decrypt(der[:len(der)-1], passphrase); err == nil {
+				t.Error("half of it was read")
+			}
+		})
+	}
+	exchange, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := pkcs8.MarshalPrivateKey(exchange, passphrase, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := softkey.Decrypt(der, passphrase); err == nil {
+		t.Error("a key that signs nothing was read as one that signs")
 	}
 }
 
