@@ -67,3 +67,33 @@ func TestNoPageToken(t *testing.T) {
 		}
 	}
 }
+
+// What is asked for decides which index leads, the most selective first: with the books of a million certificates, another one is a scan.
+func TestTheNarrowestIndexLeads(t *testing.T) {
+	at := time.Unix(1, 0)
+	everything := inventory.Filter{Serial: pki.Serial{1}, Name: "a", KeyHash: pki.KeyHash{1}, Status: inventory.StatusRevoked, ExpiresFrom: at, Issuer: pki.IssuerID{1}}
+	for _, test := range []struct {
+		drop  func(*inventory.Filter) // from what was asked for in the row above
+		order inventory.Order
+	}{
+		{func(*inventory.Filter) {}, inventory.BySerial},
+		{func(f *inventory.Filter) { f.Serial = pki.Serial{} }, inventory.ByName},
+		{func(f *inventory.Filter) { f.Name, f.NameSuffix = "", "a" }, inventory.ByName},
+		{func(f *inventory.Filter) { f.NameSuffix = "" }, inventory.ByIssuance},
+		{func(f *inventory.Filter) { f.KeyHash = pki.KeyHash{} }, inventory.ByLedger},
+		{func(f *inventory.Filter) { f.Status = inventory.StatusExpired }, inventory.ByExpiry},
+		{func(f *inventory.Filter) { f.ExpiresFrom = time.Time{} }, inventory.ByExpiry},
+		{func(f *inventory.Filter) { f.Status, f.ExpiresTo = inventory.StatusValid, at }, inventory.ByExpiry},
+		{func(f *inventory.Filter) { f.ExpiresTo = time.Time{} }, inventory.ByPosition},
+		{func(f *inventory.Filter) { f.Issuer = pki.IssuerID{} }, inventory.ByIssuance},
+	} {
+		if test.drop(&everything); everything.Order() != test.order {
+			t.Errorf("%+v: order %d, want %d", everything, everything.Order(), test.order)
+		}
+	}
+	for field, f := range map[string]inventory.Filter{"profile": {Profile: "a"}, "account": {Account: "a"}, "issued from": {IssuedFrom: at}, "issued to": {IssuedTo: at}} {
+		if f.Issuer = (pki.IssuerID{1}); f.Order() != inventory.ByIssuance { // the latest of these, not the last to end
+			t.Errorf("of an issuer, by %s: order %d", field, f.Order())
+		}
+	}
+}
