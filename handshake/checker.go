@@ -65,6 +65,7 @@ type inspection struct {
 	staple    []byte
 	name      string
 	resumed   bool
+	atHand    bool // the chain does not quite verify: nothing is fetched for it, and nothing learnt over it
 }
 
 // Check judges a chain that has been verified up to its trust anchor: leaf first, anchor last. Signatures and names are
@@ -93,15 +94,22 @@ func (c *Checker) inspect(budget *budget, in inspection) *Result {
 	for _, s := range subjects {
 		c.lookAtHand(s)
 	}
-	if c.config.Network == NetworkWhenNeeded && !anyRevoked(subjects) {
+	if c.mayAsk(in) && !anyRevoked(subjects) {
 		c.askNetwork(budget, subjects)
 	}
 	for i, s := range subjects {
-		c.learnFrom(s, s.evidence)
+		if !in.atHand {
+			c.learnFrom(s, s.evidence)
+		}
 		r.Certificates[i] = c.judge(s)
 	}
 	c.decide(r)
 	return r
+}
+
+// mayAsk reports whether the network may be asked about a chain.
+func (c *Checker) mayAsk(in inspection) bool {
+	return c.config.Network == NetworkWhenNeeded && !in.atHand
 }
 
 // budget is the time of one handshake, Config.Budget. Its clock starts with the first question to the network: what is at hand is

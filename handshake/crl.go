@@ -84,7 +84,7 @@ func (c *Checker) lookAtLists(s *subject) {
 	evidence := c.judgeLists(s, target, held)
 	evidence.Cached = true
 	s.add(evidence)
-	if c.config.Network == NetworkWhenNeeded && s.round == nil {
+	if c.mayAsk(s.inspection) && s.round == nil {
 		c.refreshSoon(s, target, held)
 	}
 }

@@ -121,10 +121,13 @@ func (c *Checker) override(r *Result) {
 	if r.decision != Refused || c.config.Override == nil {
 		return
 	}
-	revoked := slices.ContainsFunc(r.Certificates, func(result CertificateResult) bool { return refuted(result.Status) })
-	if answer := c.config.Override(r); answer == AcceptRevokedCertificate || answer == Accept && !revoked {
+	if answer := c.config.Override(r); answer == AcceptRevokedCertificate || answer == Accept && !r.revoked() {
 		r.decision = AcceptedOverridden
 	}
+}
+
+func (r *Result) revoked() bool {
+	return slices.ContainsFunc(r.Certificates, func(result CertificateResult) bool { return refuted(result.Status) })
 }
 
 // Counts is how many checks ended in each decision since New. What is neither Accepted nor Refused is an acceptance

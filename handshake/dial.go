@@ -78,10 +78,12 @@ func (h *hook) verifyClient(state tls.ConnectionState) error {
 
 func (h *hook) verify(state tls.ConnectionState) error {
 	var untrusted error
+	var nearly [][]*x509.Certificate
 	if h.trust != nil {
 		chains, err := h.trust.verify(state.PeerCertificates)
 		if err != nil {
 			untrusted = Untrusted(err, state.PeerCertificates, h.trust.roots, h.trust.now())
+			nearly = h.trust.nearly(state.PeerCertificates, err)
 		}
 		state.VerifiedChains = chains
 	}
@@ -97,7 +99,13 @@ func (h *hook) verify(state tls.ConnectionState) error {
 	if h.client {
 		name = cmp.Or(h.name, state.ServerName) // an address is not sent, and so not in state
 	}
-	r := h.checker.judgeConnection(h.ctx, state, name, untrusted)
+	var r *Result
+	if untrusted != nil {
+		r = h.checker.judgeUntrusted(h.ctx, state, name, untrusted, nearly)
+	} else {
+		r = h.checker.judgeConnection(h.ctx, state, name)
+	}
+	h.checker.override(r)
 	if untrusted != nil && r.Err() == nil { // crypto/tls shows the hook nobody it has not verified; the Override said yes
 		if err := h.callInner(state); err != nil {
 			r.decision = Refused
@@ -123,7 +131,7 @@ func (h *hook) callInner(state tls.ConnectionState) error {
 
 // judgeConnection judges the chains that verified, in the order of crypto/x509, until one is accepted: a revoked
 // cross-certificate does not make a server untrusted that another chain leads to.
-func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, name string, untrusted error) *Result {
+func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState, name string) *Result {
 	budget := budget{parent: ctx, length: c.config.Budget} // for all chains together
 	defer budget.end()
 	var result *Result
@@ -142,12 +150,24 @@ func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState
 			break
 		}
 	}
-	if result == nil {
-		// Nothing is fetched for a chain that leads nowhere (RFC 9919: verify the chain before contacting a URL in it).
-		result = &Result{Time: c.config.Now(), ServerName: name, Chain: state.PeerCertificates, Trust: untrusted, Resumed: state.DidResume}
-		c.decide(result)
+	return result
+}
+
+// judgeUntrusted judges a peer whose chain does not verify. What is at hand about chains that only nearly verify is told, so that nobody accepts a
+// revoked certificate by excusing its name or its time: of several the one that says revoked counts. Nothing is fetched for a chain
+// that leads nowhere (RFC 9919: verify the chain before contacting a URL in it), and nothing is learnt over any of them.
+func (c *Checker) judgeUntrusted(ctx context.Context, state tls.ConnectionState, name string, untrusted error, nearly [][]*x509.Certificate) *Result {
+	result := &Result{Time: c.config.Now(), ServerName: name, Resumed: state.DidResume}
+	for _, chain := range nearly[:min(len(nearly), maxChains)] {
+		r := c.inspect(&budget{parent: ctx}, inspection{
+			chain: chain, presented: state.PeerCertificates, staple: state.OCSPResponse, name: name, resumed: state.DidResume, atHand: true,
+		})
+		if result.Certificates == nil || r.revoked() {
+			result = r
+		}
 	}
-	c.override(result)
+	result.Chain, result.Trust, result.unverified = state.PeerCertificates, untrusted, true
+	c.decide(result)
 	return result
 }
 

@@ -123,7 +123,7 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	}
 	evidence := c.evidenceOfAnswer(s, kept)
 	s.add(evidence)
-	if c.config.Network == NetworkWhenNeeded && s.round == nil && evidence.Status == pki.StatusGood && c.answers.due(s.key, s.at) {
+	if c.mayAsk(s.inspection) && s.round == nil && evidence.Status == pki.StatusGood && c.answers.due(s.key, s.at) {
 		asked := s.question()
 		c.background(ocspTimeout, func(ctx context.Context) { c.learnFrom(&asked, c.askResponders(ctx, asked)) })
 	}

@@ -69,7 +69,8 @@ func (p Policy) effective(covered bool) Policy {
 
 // Override is asked when the policy would refuse. It sees the whole Result and answers with an Answer; whatever is not
 // a clear acceptance leaves the refusal as it is. It is called during the handshake: a person who is asked has as long
-// as the peer's patience lasts. A connection to a peer that is not trusted is not tracked if it is accepted: nothing is fetched for it, since
+// as the peer's patience lasts. Of a peer that is not trusted for its name or its time only, the Result says what is known without asking of the
+// certificates of its chain, and a revocation among it needs its own word. A connection to a peer that is not trusted is not tracked if it is accepted: nothing is fetched for it, since
 // its certificates are whatever the peer made up.
 type Override func(*Result) Answer
 

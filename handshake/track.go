@@ -52,7 +52,7 @@ func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, res
 // is known to be revoked, since that is the one that was accepted. What a peer sent is none: nobody says that one of it issued the next.
 func (c *Checker) acceptedChain(result *Result, state tls.ConnectionState) []*x509.Certificate {
 	switch {
-	case result != nil && result.Trust != nil && len(result.Certificates) == 0:
+	case result != nil && result.unverified:
 		return nil // as it was presented: an Override took it without a chain
 	case result != nil:
 		return result.Chain

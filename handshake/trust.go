@@ -23,13 +23,43 @@ type trust struct {
 
 // verify is what crypto/tls does, in the same words.
 func (t *trust) verify(presented []*x509.Certificate) ([][]*x509.Certificate, error) {
+	return presented[0].Verify(t.options(presented))
+}
+
+// maxExcused bounds the faults of one chain that nearly excuses: a wrong name, and certificates of other times.
+const maxExcused = 4
+
+// nearly returns the chains that lead to a root by their signatures, and fail by a name or a time only: err is how they failed. What is
+// known of their certificates counts for whoever is asked to accept them all the same.
+func (t *trust) nearly(presented []*x509.Certificate, err error) (chains [][]*x509.Certificate) {
+	options := t.options(presented)
+	for range maxExcused {
+		if _, wrongName := errors.AsType[x509.HostnameError](err); wrongName {
+			options.DNSName = ""
+		} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+			if options.CurrentTime.Before(invalid.Cert.NotBefore) {
+				options.CurrentTime = invalid.Cert.NotBefore
+			} else {
+				options.CurrentTime = invalid.Cert.NotAfter
+			}
+		} else {
+			return nil
+		}
+		if chains, err = presented[0].Verify(options); err == nil {
+			return chains
+		}
+	}
+	return nil
+}
+
+func (t *trust) options(presented []*x509.Certificate) x509.VerifyOptions {
 	options := x509.VerifyOptions{
 		Roots: t.roots, Intermediates: x509.NewCertPool(), DNSName: t.name, CurrentTime: t.now(), KeyUsages: []x509.ExtKeyUsage{t.usage},
 	}
 	for _, c := range presented[1:] {
 		options.Intermediates.AddCert(c)
 	}
-	return presented[0].Verify(options)
+	return options
 }
 
 // Untrusted says why a chain does not verify, as closely as can be told. err is what crypto/x509 or crypto/tls said;

@@ -17,6 +17,7 @@ import (
 
 	"signet.example/signet/handshake"
 	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/pki"
 )
 
 // TestNearMiss: a chain that is not trusted says how nearly it was, whether crypto/tls verified it or the Checker did.
@@ -137,6 +138,79 @@ func TestOverride(t *testing.T) {
 			}
 			if tc.accepted && (result.Decision() != handshake.AcceptedOverridden || result.Objection() == nil) {
 				t.Errorf("decision %s, objection %v", result.Decision(), result.Objection())
+			}
+		})
+	}
+}
+
+// TestOverrideNearly: whoever excuses a wrong name or a wrong time is told what is at hand about the certificates, and does not accept a
+// revocation with it. Nothing is fetched for such a chain, and nothing learnt over it.
+func TestOverrideNearly(t *testing.T) {
+	for _, tc := range []struct {
+		name, drawing string
+		answer        handshake.Answer
+		accepted      bool
+		miss          handshake.NearMiss
+	}{
+		{"wrong name, yes", "root -> leaf wrongname", handshake.Accept, true, handshake.MissWrongName},
+		{"wrong name under an issuer of which nothing is at hand, yes", "root -> int -> leaf wrongname", handshake.Accept, true, handshake.MissWrongName},
+		{"expired, yes", "root -> leaf expired", handshake.Accept, true, handshake.MissExpired},
+		{"revoked and wrong name, yes", "root -> leaf revoked wrongname", handshake.Accept, false, handshake.MissWrongName},
+		{"revoked and expired, yes", "root -> leaf revoked expired", handshake.Accept, false, handshake.MissExpired},
+		{"revoked and of the future, yes", "root -> leaf revoked future", handshake.Accept, false, handshake.MissNotYetValid},
+		{"revoked, wrong name and expired, yes", "root -> leaf revoked wrongname expired", handshake.Accept, false, handshake.MissExpired},
+		{"revoked under an expired issuer, yes", "root -> int expired -> leaf revoked", handshake.Accept, false, handshake.MissExpired},
+		{"revoked, wrong name under an expired issuer, yes", "root -> int expired -> leaf revoked wrongname", handshake.Accept, false, handshake.MissWrongName},
+		{"revoked and wrong name, yes although revoked", "root -> leaf revoked wrongname", handshake.AcceptRevokedCertificate, true, handshake.MissWrongName},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := handshaketest.New(t, tc.drawing)
+			leaf := p.Cert("leaf")
+			// No answer of a responder made outside of a leaf's validity is believed; a list is.
+			now, staple, list := p.Now(), leaf.OCSP(handshaketest.OCSP{}), ""
+			if leaf.NotAfter.Before(now) || leaf.NotBefore.After(now) {
+				staple, list = nil, filepath.Join(t.TempDir(), "root.crl")
+				if err := os.WriteFile(list, p.Cert("root").CRL(handshaketest.CRL{}), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			checker := p.Checker(func(c *handshake.Config) {
+				c.Override = func(*handshake.Result) handshake.Answer { return tc.answer }
+				if list != "" {
+					c.Issuers = []handshake.Issuer{{Certificate: p.Cert("root").Certificate, CRLs: []string{list}}}
+				}
+			})
+			dialer := &handshake.Dialer{Checker: checker, TLS: p.ClientConfig(leaf), Track: true}
+			conn, result, err := dialer.Dial(t.Context(), "tcp", p.Listen(p.ServerConfig(leaf, staple)))
+			if (err == nil) != tc.accepted {
+				t.Errorf("%v", err)
+			}
+			if conn != nil {
+				defer conn.Close()
+				if _, err := checker.Track(conn); !errors.Is(err, handshake.ErrNoVerifiedChain) {
+					t.Errorf("tracked: %v", err)
+				}
+			}
+			want := pki.StatusGood
+			if strings.Contains(tc.drawing, "revoked") {
+				want = pki.StatusRevoked
+			}
+			untrusted, ok := errors.AsType[*handshake.UntrustedError](result.Trust)
+			if !ok || untrusted.Miss != tc.miss || len(result.Certificates) == 0 || result.Certificates[0].Status != want {
+				t.Errorf("trust %v, certificates %+v", result.Trust, result.Certificates)
+			}
+			for _, path := range []string{"/root.crl", "/root.ocsp", "/int.crl", "/int.ocsp"} {
+				if hits := p.Hits(path); hits != 0 {
+					t.Errorf("%s was asked for %d times", path, hits)
+				}
+			}
+			if list != "" {
+				return
+			}
+			p.Off()
+			later, _ := checker.Check(t.Context(), leaf.Chain(), nil)
+			if status := later.Certificates[0].Status; status == pki.StatusRevoked {
+				t.Error("a revocation was learnt")
 			}
 		})
 	}

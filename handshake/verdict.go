@@ -118,11 +118,12 @@ type Result struct {
 	ServerName   string              // the name or address that was checked; empty for a client's certificate
 	Chain        []*x509.Certificate // leaf first, trust anchor last; as presented if no chain leads to an anchor
 	Trust        error               // nil, or an *UntrustedError
-	Certificates []CertificateResult // leaf first; the trust anchor has none
+	Certificates []CertificateResult // leaf first; the trust anchor has none. Of a chain that fails by name or time only, what is known without asking
 	Resumed      bool                // the connection resumed a session: the staple is that of the first connection
 
-	decision Decision
-	err      error
+	decision   Decision
+	err        error
+	unverified bool // no chain verified; Certificates are of one that nearly did
 }
 
 // Decision says what became of the handshake.
