@@ -77,6 +77,12 @@ func (i *Issuer) certificate() *IssuerCertificate {
 	return &i.Certificates[0]
 }
 
+// Ended reports whether the chosen certificate has ended: nothing that the issuer signed, or could sign, is valid any more.
+func (i *Issuer) Ended(now time.Time) bool {
+	chosen := i.certificate()
+	return chosen != nil && now.After(chosen.NotAfter)
+}
+
 // Chain returns the chosen certificate and those above it, without the root unless it is the root.
 func (i *Issuer) Chain() [][]byte {
 	chosen := i.certificate()

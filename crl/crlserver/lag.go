@@ -9,7 +9,7 @@ import (
 // Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
 // shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each mirror
 // "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process has copied
-// it: until then only what came since Load counts there. The lists of off-line issuers wait for a ceremony and do not count.
+// it: until then only what came since Load counts there. The lists of off-line issuers wait for a ceremony and do not count, nor do those of issuers that are over.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -46,7 +46,7 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		}
 	}
 	for _, b := range p.issuers {
-		if b.issuer.Key == (Issuer{}).Key || b.issuer.Offline {
+		if b.issuer.Key == (Issuer{}).Key || b.issuer.Offline || b.issuer.Over {
 			continue
 		}
 		for _, series := range b.wanted(now) {

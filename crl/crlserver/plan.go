@@ -73,9 +73,10 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	return heads
 }
 
-// elapsed reports whether the periodic rebuild of a list is due: because of its age, or because a clock went back and
-// clients would refuse a list from the future.
+// elapsed reports whether the periodic rebuild of a list is due: because of its age; because less of its life is left than of a list
+// of now when it is rebuilt, since it was made with a shorter Validity; or because a clock went back and clients would refuse a
+// list from the future.
 func (p *Publisher) elapsed(h Head) bool {
 	earliest, _ := p.config.Span()
-	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || p.fromTheFuture(h)
+	return earliest.Sub(h.ThisUpdate) >= p.config.Interval || h.NextUpdate.Sub(earliest) < p.config.Validity-p.config.Interval || p.fromTheFuture(h)
 }

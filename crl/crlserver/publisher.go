@@ -32,6 +32,10 @@ type Issuer struct {
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool
 
+	// Over says that nobody needs to wait for another list: the issuer's own certificate has ended, or it is retired and this instance
+	// lacks its key. Its lists are made while there is a Signer, and their end is no fault.
+	Over bool
+
 	// Signer signs the lists; nil on an instance that has not the key: it serves what others publish.
 	Signer crypto.Signer
 }

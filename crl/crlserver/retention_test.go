@@ -58,6 +58,85 @@ func TestListsThatEnd(t *testing.T) {
 	})
 }
 
+// Lists that were made for a shorter time than they are now are made anew at once, not when they have ended; others are left alone.
+func TestListsOfAShorterTime(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "one")
+		a.reserve(t, epoch, 0, base)
+		config := a.config()
+		config.Delta = true
+		c := new(clock)
+		lives := func(interval, validity time.Duration) map[crlserver.List]crlserver.Head {
+			p := start(t, s, c, func(config *crlserver.Config) { config.Interval, config.Validity = interval, validity }, config)
+			defer p.stop()
+			heads := make(map[crlserver.List]crlserver.Head)
+			eventually(t, "lists that live "+validity.String(), func() bool {
+				for _, list := range []crlserver.List{a.shard(), a.complete(), a.delta()} {
+					_, heads[list], _ = p.Document(list)
+					if h := heads[list]; h.NextUpdate.Sub(h.ThisUpdate) != validity {
+						return false
+					}
+				}
+				return true
+			})
+			return heads
+		}
+		lives(time.Hour, 2*time.Hour)
+		long := lives(6*time.Hour, 72*time.Hour)
+		c.move(5 * time.Hour)
+		if again := lives(6*time.Hour, 72*time.Hour); again[a.shard()].Number != long[a.shard()].Number || again[a.complete()].Number != long[a.complete()].Number {
+			t.Errorf("made anew although it is not time: %+v, then %+v", long, again)
+		}
+	})
+}
+
+// An issuer that is over is no fault, although its lists have ended, or fail, and something is not on them: nobody waits for another.
+func TestIssuersThatAreOver(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		one, offline, next := newAuthority(t, s, "one"), newAuthority(t, s, "offline"), newAuthority(t, s, "next")
+		c := new(clock)
+		p := start(t, s, c, nil, one.config())
+		eventually(t, "its list", func() bool { _, _, ok := p.Document(one.complete()); return ok })
+		p.stop()
+		c.move(73 * time.Hour)
+		see := func(over bool) (p instance, first crlserver.ListStatus) {
+			t.Helper()
+			configs := []crlserver.Issuer{one.config(), offline.config()}
+			for i := range configs {
+				configs[i].Signer, configs[i].Over = nil, over
+			}
+			configs[1].Offline = true
+			p = start(t, s, c, nil, append(configs, next.config())...)
+			eventually(t, "the list of another", func() bool { _, _, ok := p.Document(next.complete()); return ok })
+			for _, l := range p.Lists() {
+				if l.Head.List == one.complete() {
+					first = l
+				}
+			}
+			return p, first
+		}
+		p, list := see(false)
+		if p.Check() == nil || len(p.Ceremonies()) != 1 || list.Ending {
+			t.Errorf("it is not over: %v, %+v, %+v", p.Check(), p.Ceremonies(), list)
+		}
+		p.stop()
+		p, list = see(true)
+		if p.Check() != nil || len(p.Ceremonies()) != 0 || !list.Ending {
+			t.Errorf("it is over: %v, %+v, %+v", p.Check(), p.Ceremonies(), list)
+		}
+		one.revoke(t, 1)
+		eventually(t, "a revocation that is on no list", func() bool { return p.Reached() < p.Seq() })
+		c.move(time.Hour)
+		for product, lag := range p.Lags() {
+			if lag > time.Minute {
+				t.Errorf("%s lags by %s", product, lag)
+			}
+		}
+	})
+}
+
 // An issuer that retains keeps what has expired on its lists, says since when, and lets it go when the time is over; one
 // that does not drops it when its week has passed.
 func TestRetention(t *testing.T) {

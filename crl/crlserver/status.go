@@ -14,7 +14,7 @@ import (
 type ListStatus struct {
 	Head    Head
 	Behind  bool // ledger entries touched it that are not on it yet
-	Ending  bool // its week has passed and there will be no other: it shall end
+	Ending  bool // it shall end: its week has passed and there will be no other, or nobody waits for one
 	Failure error
 }
 
@@ -26,8 +26,8 @@ func (p *Publisher) Lists() []ListStatus {
 	var all []ListStatus
 	for _, b := range p.issuers {
 		for list, served := range b.lists {
-			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq, Ending: b.ending(list.Series, now)}
-			if series := b.series[list.Series]; series != nil {
+			status := ListStatus{Head: served.head, Behind: b.touched(list) > served.head.Seq, Ending: b.issuer.Over || b.ending(list.Series, now)}
+			if series := b.series[list.Series]; series != nil && !b.issuer.Over {
 				status.Failure = series.failure
 			}
 			all = append(all, status)
@@ -38,7 +38,7 @@ func (p *Publisher) Lists() []ListStatus {
 }
 
 // Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
-// up half of the time between the rebuild that is due and their end. The lists of off-line issuers do not count.
+// up half of the time between the rebuild that is due and their end. The lists of issuers that are off-line or over do not count.
 func (p *Publisher) Check() error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -46,7 +46,7 @@ func (p *Publisher) Check() error {
 	failures := []error{p.halted}
 	now := p.config.Now()
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline { // see Ceremonies
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline || b.issuer.Over { // see Ceremonies
 			continue
 		}
 		for _, series := range b.wanted(now) {
@@ -97,14 +97,14 @@ type CeremonyStatus struct {
 	Why        string    // empty unless Due
 }
 
-// Ceremonies reports the off-line issuers. What is due is for people: no instance can do anything about it.
+// Ceremonies reports the off-line issuers that are not over. What is due is for people: no instance can do anything about it.
 func (p *Publisher) Ceremonies() []CeremonyStatus {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	now := p.config.Now()
 	var all []CeremonyStatus
 	for id, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || !b.issuer.Offline {
+		if b.issuer.Key == (pki.KeyHash{}) || !b.issuer.Offline || b.issuer.Over {
 			continue
 		}
 		status := CeremonyStatus{Issuer: id}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -72,14 +73,19 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
 		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
-		Retention: issuer.Retention,
+		Retention: issuer.Retention, Over: issuer.Ended(s.options.Now()),
 	}
-	if s.authority == nil || issuer.KeyURI == "" || s.fallenBack.Load() != nil {
+	if issuer.KeyURI == "" {
 		return p
 	}
-	// Without its key an issuer's lists are served as they are; checkKeys tells.
-	if signer, err := s.authority.ReadySigner(context.Background(), issuer.ID); err == nil {
-		p.Signer = signer
+	err := ca.ErrKeyElsewhere
+	if s.authority != nil {
+		p.Signer, err = s.authority.ReadySigner(context.Background(), issuer.ID)
+	}
+	// Without its key an issuer's lists are served as they are; checkKeys tells. That of a retired one may be gone for good.
+	p.Over = p.Over || issuer.State == ca.IssuerRetired && errors.Is(err, ca.ErrKeyElsewhere)
+	if err != nil || s.fallenBack.Load() != nil {
+		p.Signer = nil
 	}
 	return p
 }

@@ -61,7 +61,7 @@ func (s *Server) loadIssuers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if certificate == nil || issuer.KeyURI == "" { // pending, or off-line: no OCSP, and no AIA that promises it
+		if certificate == nil || !s.hasOCSP(issuer) {
 			continue
 		}
 		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Foreign: issuer.Foreign, Validity: s.config.OCSP.Lifetime, Retention: issuer.Retention}
@@ -227,23 +227,26 @@ func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail s
 			return
 		}
 	}
-	s.checkExpiry(add, issuer.Label, issuer.Certificates)
+	s.checkExpiry(add, issuer)
 }
 
 // checkExpiry warns of an issuer whose own certificate ends soon: its successor has to be in trust stores before.
-func (s *Server) checkExpiry(add func(name, state, detail string), label string, certificates []ca.IssuerCertificate) {
-	if len(certificates) == 0 {
-		return
-	}
-	certificate, err := x509.ParseCertificate(certificates[0].DER)
+func (s *Server) checkExpiry(add func(name, state, detail string), issuer ca.Issuer) {
+	label, now := issuer.Label, s.options.Now()
+	certificate, err := chosenCertificate(issuer)
 	if err != nil {
 		add("issuer/"+label, "failed", err.Error())
 		return
 	}
-	left := certificate.NotAfter.Sub(s.options.Now())
+	if certificate == nil {
+		return
+	}
+	left := certificate.NotAfter.Sub(now)
 	switch {
-	case left <= 0:
-		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more")
+	case issuer.Ended(now) && issuer.State == ca.IssuerRetired:
+		add("issuer/"+label, "ok", "it is retired and its certificate has expired")
+	case issuer.Ended(now):
+		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more; if it has a successor, signet issuer state "+label+" retired")
 	case left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
 		add("issuer/"+label, "warning", "its certificate ends at "+certificate.NotAfter.UTC().Format(time.RFC3339)+": create its successor now")
 	default:

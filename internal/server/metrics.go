@@ -51,7 +51,7 @@ var metrics = struct {
 	crlEntries:      describe("crl_entries", "Their entries.", "list"),
 	crlSize:         describe("crl_bytes", "Their octets.", "list"),
 	crlFail:         describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
-	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none.", "issuer"),
+	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none. None for the last one, which ends with its issuer.", "issuer"),
 	ceremonyDue:     describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
 	requestsOpen:    describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
@@ -113,7 +113,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		collectLists(gauge, name, lists, now)
 	}
 	for _, delegate := range s.delegation.Status() {
-		gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
+		if !delegate.Last { // that one shall end
+			gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
+		}
 	}
 	c.collectRequests(gauge, now)
 	c.collectJobs(gauge, now)

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"os"
-	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
@@ -83,27 +82,33 @@ func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (cryp
 	return key.For(keys.ForOCSP), nil
 }
 
-// onlineIssuers are those that this site can answer for.
+// onlineIssuers are the certificates of those that this site can answer for.
 func (s *Server) onlineIssuers() []*x509.Certificate {
 	var all []*x509.Certificate
 	for _, issuer := range *s.issuers.known.Load() {
-		if certificate, err := chosenCertificate(issuer); err == nil && certificate != nil && issuer.KeyURI != "" {
+		if certificate, err := chosenCertificate(issuer); err == nil && certificate != nil && s.hasOCSP(issuer) {
 			all = append(all, certificate)
 		}
 	}
 	return all
 }
 
+// hasOCSP reports whether this site can answer for an issuer that has a certificate. Off-line it has no OCSP, and no AIA promises
+// it. Once it has ended nobody can certify a responder, and nobody would believe one (RFC 6960, Section 4.2.2.2).
+func (s *Server) hasOCSP(issuer ca.Issuer) bool {
+	return issuer.KeyURI != "" && !issuer.Ended(s.options.Now())
+}
+
 // certifier has the ca sign certificates of responders: they go through the same pipeline as any other.
 type certifier struct{ authority *ca.Authority }
 
 // CertifyResponder implements ocspserver.Certifier.
-func (c certifier) CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte, lifetime time.Duration) ([]byte, error) {
+func (c certifier) CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte) ([]byte, error) {
 	grant, err := auth.System("ocsp-delegation").Authorize(auth.ActionIssue, responderKey)
 	if err != nil {
 		return nil, err
 	}
-	issued, err := c.authority.Issue(ctx, grant, ca.Request{Profile: responderKey, Issuer: issuer, CSR: csr, Lifetime: lifetime})
+	issued, err := c.authority.Issue(ctx, grant, ca.Request{Profile: responderKey, Issuer: issuer, CSR: csr})
 	if err != nil {
 		return nil, err
 	}

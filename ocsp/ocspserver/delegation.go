@@ -35,8 +35,6 @@ type DelegationConfig struct {
 
 	// Now is the clock. Zero: time.Now.
 	Now func() time.Time
-	// Lifetime is what certificates are issued for. Zero: 7 days.
-	Lifetime time.Duration
 	// Renew is the age at which another is asked for. Zero: 1 day.
 	Renew time.Duration
 	// Poll is the time between looks at the table. Zero: 2 seconds while something is wanted or if this instance
@@ -53,7 +51,7 @@ const (
 )
 
 // Delegation is a Delegates that renews itself: it asks for certificates through the table, and on an issuing instance
-// has them signed. A certificate lives 7 days and is replaced every day, so two overlap: a new one invalidates nothing
+// has them signed. A certificate lives 7 days, at most until its issuer ends, and is replaced every day, so two overlap: a new one invalidates nothing
 // in any cache, and an issuing instance may be away for days. It is safe for concurrent use.
 type Delegation struct {
 	config DelegationConfig
@@ -95,11 +93,7 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	setDefault(&config.Lifetime, 7*24*time.Hour)
 	setDefault(&config.Renew, 24*time.Hour)
-	if config.Renew >= config.Lifetime {
-		return nil, pki.Errorf(pki.KindInvalid, op, "renewed every %s: want less than the lifetime of %s", config.Renew, config.Lifetime)
-	}
 	if _, err := newOwnKey(config.Key); err != nil {
 		return nil, err
 	}
@@ -135,12 +129,16 @@ func (d *Delegation) renewAt(cert *x509.Certificate) time.Time {
 	return cert.NotBefore.Add(min(d.config.Renew, life/2))
 }
 
+// lasts reports whether a responder's certificate ends with its issuer's own, so that a newer one would end no later.
+func lasts(cert, issuer *x509.Certificate) bool { return !cert.NotAfter.Before(issuer.NotAfter) }
+
 // DelegateStatus says how long answers for an issuer can still be signed.
 type DelegateStatus struct {
 	Issuer   pki.IssuerID
 	NotAfter time.Time // of the certificate in use; zero if there is none
 	RenewAt  time.Time // a newer one is asked for from here on
-	Alarm    bool      // none is valid, or half of its life has passed without a newer one
+	Last     bool      // it ends with the issuer's own: there will be no newer one
+	Alarm    bool      // none is valid, or half of its life has passed without a newer one that should be there
 }
 
 // Status tells how each issuer's delegate stands: what alarms are made of.
@@ -152,7 +150,8 @@ func (d *Delegation) Status() []DelegateStatus {
 		if delegate, err := d.Current(s.Issuer); err == nil {
 			c := delegate.Certificate
 			s.NotAfter, s.RenewAt = c.NotAfter, d.renewAt(c)
-			s.Alarm = now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 2))
+			s.Last = lasts(c, cert)
+			s.Alarm = !s.Last && now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)/2))
 		}
 		all = append(all, s)
 	}
@@ -206,7 +205,7 @@ func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
 	wanted := d.wanted(issuers)
 	failed = append(failed, d.ask(ctx, wanted))
 	if d.config.Certifier != nil {
-		failed = append(failed, d.certify(ctx))
+		failed = append(failed, d.certify(ctx, issuers))
 	}
 	if len(wanted) > 0 {
 		failed = append(failed, d.takeUp(ctx, issuers))
@@ -230,10 +229,13 @@ func (d *Delegation) findKey(ctx context.Context, id pki.IssuerID, cert *x509.Ce
 // wanted returns the issuers whose certificate is missing or due.
 func (d *Delegation) wanted(issuers map[pki.IssuerID]*x509.Certificate) (wanted []pki.IssuerID) {
 	now := d.config.Now()
-	for issuer := range issuers {
+	for issuer, cert := range issuers {
 		d.mu.RLock()
 		delegates := d.current[issuer]
 		d.mu.RUnlock()
+		if len(delegates) > 0 && lasts(delegates[len(delegates)-1].Certificate, cert) {
+			continue
+		}
 		if len(delegates) == 0 || !now.Before(d.renewAt(delegates[len(delegates)-1].Certificate)) {
 			wanted = append(wanted, issuer)
 		}
@@ -256,8 +258,8 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 }
 
 // certify signs what this and other instances ask for. What fails is given back, and left to others for a moment: they may have the key
-// of the issuer.
-func (d *Delegation) certify(ctx context.Context) error {
+// of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end.
+func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
 	now := d.config.Now()
 	maps.DeleteFunc(d.failed, func(_ pki.IssuerID, at time.Time) bool { return now.Sub(at) >= leaveFor || now.Before(at) })
 	requests, err := d.config.Store.ClaimResponders(ctx, slices.Collect(maps.Keys(d.failed)), claimLimit)
@@ -266,7 +268,7 @@ func (d *Delegation) certify(ctx context.Context) error {
 	}
 	var failed []error
 	for _, request := range requests {
-		cert, err := d.config.Certifier.CertifyResponder(ctx, request.Issuer, request.CSR, d.config.Lifetime)
+		cert, err := d.config.Certifier.CertifyResponder(ctx, request.Issuer, request.CSR)
 		if err == nil {
 			// It is issued: store it even if we are being stopped.
 			store, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordGrace)
@@ -275,6 +277,9 @@ func (d *Delegation) certify(ctx context.Context) error {
 		}
 		if err != nil {
 			d.failed[request.Issuer] = now
+			if issuers[request.Issuer] == nil {
+				continue
+			}
 			failed = append(failed, fmt.Errorf("certify responder %s of issuer %s: %w", request.Key, request.Issuer, err), d.config.Store.RequestResponder(ctx, request))
 		}
 	}

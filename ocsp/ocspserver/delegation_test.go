@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,14 +21,14 @@ import (
 type certifier struct {
 	now   func() time.Time
 	fails error
-	life  time.Duration // of what it issues; zero: what was asked for
+	life  time.Duration // of what it issues; zero: 7 days
 
 	mu          sync.Mutex
 	authorities []*authority
 	issued      int
 }
 
-func (c *certifier) CertifyResponder(_ context.Context, issuer pki.IssuerID, csr []byte, lifetime time.Duration) ([]byte, error) {
+func (c *certifier) CertifyResponder(_ context.Context, issuer pki.IssuerID, csr []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fails != nil {
@@ -43,10 +44,12 @@ func (c *certifier) CertifyResponder(_ context.Context, issuer pki.IssuerID, csr
 	for _, a := range c.authorities {
 		if a.id == issuer {
 			c.issued++
+			lifetime := 7 * 24 * time.Hour
 			if c.life != 0 {
 				lifetime = c.life
 			}
-			return a.delegate(request.PublicKey, c.now().Add(-time.Minute), lifetime)
+			from := c.now().Add(-time.Minute)
+			return a.delegate(request.PublicKey, from, min(lifetime, a.cert.NotAfter.Sub(from)))
 		}
 	}
 	return nil, pki.Errorf(pki.KindNotFound, "certify responder", "no issuer %s", issuer)
@@ -147,6 +150,50 @@ func TestDelegationRotates(t *testing.T) {
 		round() // back again
 		if !current(t, d, one).NotAfter.After(now.Add(6 * 24 * time.Hour)) {
 			t.Error("not renewed after the issuing instance came back")
+		}
+	})
+}
+
+// The last certificate of a responder ends with its issuer: no other is asked for, nobody is alarmed, and what was asked for before the
+// end and is found afterwards is no fault.
+func TestDelegationEndsWithItsIssuer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		one, two := newAuthority(t, "One"), newAuthority(t, "Two")
+		now := one.cert.NotAfter.Add(-8 * 24 * time.Hour)
+		clock := func() time.Time { return now }
+		ca := &certifier{now: clock, authorities: []*authority{one}}
+		issuers := issuersOf(one)
+		config := ocspserver.DelegationConfig{Store: db, Issuers: func() []*x509.Certificate { return issuers() }, Certifier: ca, Now: clock}
+		d := newDelegation(t, config)
+		for _, c := range []struct {
+			left   time.Duration
+			issued int
+			last   bool
+		}{{8 * 24 * time.Hour, 1, false}, {6*24*time.Hour + time.Hour, 2, true}, {24 * time.Hour, 2, true}, {time.Second, 2, true}} {
+			now = one.cert.NotAfter.Add(-c.left)
+			if err := d.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if s := d.Status(); len(s) != 1 || s[0].Last != c.last || s[0].Alarm || ca.issued != c.issued {
+				t.Errorf("%s before the end: %+v, %d were issued", c.left, s, ca.issued)
+			}
+		}
+		if c := current(t, d, one); !c.NotAfter.Equal(one.cert.NotAfter) {
+			t.Errorf("the last one ends at %s, its issuer at %s", c.NotAfter, one.cert.NotAfter)
+		}
+
+		late := newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Now: clock})
+		if err := late.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		now = one.cert.NotAfter.Add(time.Minute)
+		ca.fails = errors.New("the issuer has ended")
+		issuers = issuersOf(two) // One is among those on-line no more
+		if err := d.Round(t.Context()); err == nil || strings.Count(err.Error(), ca.fails.Error()) != 1 || !strings.Contains(err.Error(), "of issuer "+two.id.String()) {
+			t.Errorf("a round after the end: %v", err)
+		}
+		if s := d.Status(); len(s) != 1 || s[0].Issuer != two.id {
+			t.Errorf("after the end: %+v", s)
 		}
 	})
 }
@@ -319,7 +366,6 @@ func TestDelegationRun(t *testing.T) {
 	db := testdb.SQLite(t)
 	for _, config := range []ocspserver.DelegationConfig{
 		{Store: db, Issuers: issuersOf(one)}, {Key: newKey(t), Issuers: issuersOf(one)}, {Key: newKey(t), Store: db},
-		{Key: newKey(t), Store: db, Issuers: issuersOf(one), Lifetime: time.Hour}, {Key: newKey(t), Store: db, Issuers: issuersOf(one), Lifetime: 24 * time.Hour},
 	} {
 		if _, err := ocspserver.NewDelegation(config); pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("configuration %+v: %v", config, err)

@@ -38,8 +38,8 @@ type Delegate struct {
 type Certifier interface {
 	// CertifyResponder issues a certificate for the key of a PKCS #10 request, and for nothing else in it, directly
 	// under the issuer: for id-kp-OCSPSigning and digitalSignature, with id-pkix-ocsp-nocheck, without AIA and CDP, for
-	// lifetime from about now. It returns the DER. It is audited as any issuance.
-	CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte, lifetime time.Duration) ([]byte, error)
+	// 7 days from about now, or until the issuer's own certificate ends. It returns the DER. It is audited as any issuance.
+	CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte) ([]byte, error)
 }
 
 // Responders is the table through which responders and issuing instances find each other. Its rows are bookkeeping, as

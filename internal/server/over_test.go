@@ -1,0 +1,122 @@
+package server_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/internal/server"
+	"signet.example/signet/internal/settings"
+	"signet.example/signet/pki"
+)
+
+// runInstance opens and runs an instance in this process until the test ends.
+func runInstance(t *testing.T, config *settings.Config, options server.Options) *server.Server {
+	t.Helper()
+	options.Passphrase, options.Unsafe = []byte("correct horse"), true
+	instance, err := server.Open(t.Context(), config, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- instance.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		if err := instance.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return instance
+}
+
+// An issuer whose certificate has ended, and one that is retired, whose key is gone and whose list has ended, are no fault of an
+// instance that starts afterwards: it gets ready, warns at most, and no metric makes an alarm of them for ever.
+func TestIssuersThatAreOver(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		config := filepath.Join(s.dir, "signet.yaml")
+		usual, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(config, append(usual, "\ncrl:\n  lifetime: 1h\n  interval: 10m\n"...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := s.start(t)
+		create := func(label string, lifetime time.Duration) client.Issuer {
+			t.Helper()
+			i, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: label, Subject: client.Subject{CommonName: label}, Parent: s.issuerCalled(t, "root").ID,
+				BaseURL: "http://" + s.addresses.Public, Lifetime: lifetime})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return *i
+		}
+		short, both, old := create("short", time.Hour), create("both", time.Hour), create("old", 0)
+		for _, of := range []client.Issuer{both, old} {
+			if _, err := s.api.SetIssuerState(t.Context(), of.ID, client.IssuerRetired); err != nil {
+				t.Fatal(err)
+			}
+		}
+		inUse := s.issuerCalled(t, "issuing").ID
+		list := func(of pki.IssuerID) string { return `signet_crl_next_update_seconds{list="` + of.String() + `.crl"}` }
+		delegate := func(of pki.IssuerID) string {
+			return `signet_ocsp_delegate_expiry_seconds{issuer="` + of.String() + `"}`
+		}
+		for _, of := range []pki.IssuerID{short.ID, both.ID, old.ID} {
+			eventually(t, "its list and its responder", func() bool {
+				_, listed := s.metric(t, list(of))
+				state, _, _ := s.readiness(t, "ocsp/"+of.String())
+				return listed && state == "ok"
+			})
+		}
+		p.stop(t)
+		if err := os.WriteFile(config, usual, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(s.dir, "keys/old.key")); err != nil {
+			t.Fatal(err)
+		}
+
+		log := &syncBuffer{}
+		runInstance(t, s.config(t), server.Options{Log: slog.New(slog.NewTextHandler(log, nil)), Now: func() time.Time { return time.Now().Add(2 * time.Hour) }})
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("its log:\n%s", log)
+			}
+		})
+		eventually(t, "it is ready", s.ready)
+		eventually(t, "the lists of the others", func() bool { state, _, _ := s.readiness(t, "crl"); return state == "ok" })
+		if state, detail, _ := s.readiness(t, "ocsp/"+short.ID.String()); state != "" {
+			t.Errorf("/readyz has a responder of the issuer that has ended: %q, %q", state, detail)
+		}
+		if state, detail, _ := s.readiness(t, "issuer/short"); state != "warning" || !strings.Contains(detail, "has expired") || !strings.Contains(detail, "signet issuer state short retired") {
+			t.Errorf("/readyz says %q, %q of the issuer that has ended", state, detail)
+		}
+		if state, detail, _ := s.readiness(t, "issuer/both"); state != "ok" {
+			t.Errorf("/readyz says %q, %q of one that has ended and is retired", state, detail)
+		}
+		for _, name := range []string{delegate(short.ID), list(short.ID), list(old.ID)} {
+			if value, there := s.metric(t, name); there {
+				t.Errorf("%s is %v", name, value)
+			}
+		}
+		if left, there := s.metric(t, delegate(old.ID)); !there || left < 302400 {
+			t.Errorf("the responder of the retired issuer has %v seconds left", left)
+		}
+		if value, there := s.metric(t, list(inUse)); !there || value < 60*3600 {
+			t.Errorf("the list of the issuer in use has %v seconds left", value)
+		}
+		if text := log.String(); strings.Contains(text, "level=ERROR") {
+			t.Errorf("the log says:\n%s", text)
+		}
+	})
+}
