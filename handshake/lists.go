@@ -523,15 +523,15 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 
 func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList) {
 	asked := s.question()
-	c.background(crlTimeout, func(ctx context.Context) { c.refreshList(ctx, &asked, target, h) })
+	c.background(crlTimeout, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
 }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
-// asked. A failure changes nothing: the list at hand counts until its end.
-func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) {
+// asked. A failure to fetch it changes nothing: the list at hand counts until its end.
+func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
 	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
 	if err != nil {
-		return
+		return err
 	}
 	held := []*heldList{fresh}
 	if fresh.list.Delta {
@@ -539,4 +539,5 @@ func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target
 		held = append(held, fresh)
 	}
 	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held)})
+	return nil
 }

@@ -195,8 +195,7 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 				url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.round != nil,
 				at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
 			})
-			e, failed := errors.AsType[*fetch.Error](err)
-			return !failed || e.Why != fetch.Network && e.Why != fetch.TimedOut
+			return !silent(err)
 		})
 		if !asked {
 			continue

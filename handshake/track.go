@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"signet.example/signet/crl"
+	"signet.example/signet/handshake/fetch"
 )
 
 // Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
@@ -152,12 +155,16 @@ func (r *registry) chains() map[string]*connection {
 func (c *Checker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(c.config.Recheck)
 	defer ticker.Stop()
+	var refreshes errgroup.Group
+	refreshes.SetLimit(1) // of one round after the other, beside the rounds: nobody's connection waits for a host that is silent
+	defer func() { _ = refreshes.Wait() }()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			c.Recheck(ctx)
+			round := c.recheckTracked(ctx)
+			refreshes.TryGo(func() error { c.refreshDue(ctx, round); return nil })
 		}
 	}
 }
@@ -167,7 +174,10 @@ const maxPolls = 16
 
 // Recheck is one round of Run: when it returns, tracked connections of certificates that their sources call revoked by
 // now are closed. A chain is judged as soon as its own sources have answered.
-func (c *Checker) Recheck(ctx context.Context) {
+func (c *Checker) Recheck(ctx context.Context) { c.refreshDue(ctx, c.recheckTracked(ctx)) }
+
+// recheckTracked is the part of a round that is about tracked connections.
+func (c *Checker) recheckTracked(ctx context.Context) *round {
 	_ = c.learnFromOthers() // a directory that cannot be read any more takes nothing of what is known
 	round := newRound()
 	for _, entry := range c.tracked.chains() {
@@ -184,7 +194,7 @@ func (c *Checker) Recheck(ctx context.Context) {
 		})
 	}
 	_ = polls.Wait()
-	c.refreshDue(ctx, round)
+	return round
 }
 
 func (c *Checker) recheck(ctx context.Context, in inspection, round *round) {
@@ -303,9 +313,13 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 		for _, location := range p.locations {
 			answered := !isURL(location)
 			if !answered {
-				answered = s.round.once(s.listTurn(location), func() bool {
-					_, err := c.fetchList(ctx, s, target, location, p.configured, c.own(s, target, location, p.configured))
-					return err == nil
+				answered = s.round.once(s.listTurn(location), func() (came bool) {
+					s.round.each("host "+statusHost(location), func() bool {
+						_, err := c.fetchList(ctx, s, target, location, p.configured, c.own(s, target, location, p.configured))
+						came = err == nil
+						return !silent(err)
+					})
+					return came
 				})
 			}
 			if !answered {
@@ -320,29 +334,85 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 	return held
 }
 
-// refreshDue refreshes lists that nobody uses at the moment, so that the next handshake finds them fresh.
+// refreshDue refreshes lists that nobody uses at the moment, so that the next handshake finds them fresh: side by side of different hosts, one after
+// the other of one, until that is silent. What it does not come to in the time of one list is due in the next round.
 func (c *Checker) refreshDue(ctx context.Context, round *round) {
-	now := c.config.Now()
-	for h, sponsor := range c.lists.dueNow(now) {
-		asked := sponsor.question()
-		asked.at = now
-		target, err := crl.NewTarget(asked.cert)
-		if err != nil || ctx.Err() != nil || c.config.Network != NetworkWhenNeeded {
-			continue
-		}
-		round.once(asked.listTurn(h.location), func() bool { c.refreshList(ctx, &asked, target, h); return true })
+	if c.config.Network != NetworkWhenNeeded {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, crlTimeout)
+	defer cancel()
+	now := c.config.Now()
+	var hosts errgroup.Group
+	hosts.SetLimit(maxPolls)
+	for _, lists := range c.lists.byHost(now) {
+		hosts.Go(func() error {
+			for _, list := range lists {
+				if !c.refreshOne(ctx, round, list, now) {
+					break
+				}
+			}
+			return nil
+		})
+	}
+	_ = hosts.Wait()
 }
 
-// dueNow returns the lists that should be refreshed, each with who asked for it last, and reserves the attempts.
-func (l *lists) dueNow(at time.Time) map[*heldList]*subject {
+// refreshOne refreshes a list that is due, unless somebody asked for it in this round. It reports whether to go on with its host.
+func (c *Checker) refreshOne(ctx context.Context, round *round, list sponsored, now time.Time) bool {
+	asked := list.sponsor.question()
+	asked.at = now
+	target, err := crl.NewTarget(asked.cert)
+	if err != nil || ctx.Err() != nil || !c.lists.due(list.held, now) {
+		return ctx.Err() == nil
+	}
+	there := true
+	round.once(asked.listTurn(list.held.location), func() bool {
+		there = !silent(c.refreshList(ctx, &asked, target, list.held))
+		return there
+	})
+	return there
+}
+
+// sponsored is a list, and for whom it was taken in.
+type sponsored struct {
+	held    *heldList
+	sponsor *subject
+}
+
+// byHost returns the lists that may be refreshed. It drops those that are abandoned: where there is no other, one would be asked for for ever.
+func (l *lists) byHost(at time.Time) map[string][]sponsored {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	due := make(map[*heldList]*subject)
+	hosts := make(map[string][]sponsored)
 	for from, h := range l.held {
-		if s := l.sponsor[from]; s != nil && isURL(from.location) && h.due(at) {
-			due[h] = s
+		switch s := l.sponsor[from]; {
+		case !isURL(from.location):
+		case h.abandoned(at):
+			l.drop(from)
+		case s != nil:
+			host := statusHost(from.location)
+			hosts[host] = append(hosts[host], sponsored{h, s})
 		}
 	}
-	return due
+	return hosts
+}
+
+// abandoned reports whether nobody has used a list for as long as it lasts: so it has ended. The caller holds mu.
+func (h *heldList) abandoned(at time.Time) bool {
+	return !h.list.NextUpdate.IsZero() && at.Sub(h.used) > h.list.NextUpdate.Sub(h.list.ThisUpdate)
+}
+
+// statusHost is whom a location leads to; the location itself if it cannot be told, which is asked for on its own then.
+func statusHost(location string) string {
+	if u, err := url.Parse(location); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return location
+}
+
+// silent reports whether a question failed because nobody was there to answer it.
+func silent(err error) bool {
+	e, failed := errors.AsType[*fetch.Error](err)
+	return failed && (e.Why == fetch.Network || e.Why == fetch.TimedOut) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -893,6 +894,137 @@ func TestTrackNetworkNever(t *testing.T) {
 	p.Advance(13 * time.Hour)
 	checker.Recheck(t.Context())
 	if asked := p.Hits("/root.crl") - before; asked != 0 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+// elsewhere serves the lists of two authorities from a host of its own, until it is told not to.
+type elsewhere struct {
+	*handshaketest.PKI
+	quiet    atomic.Bool // keeps whoever asks waiting
+	deaf     atomic.Bool // does not speak HTTP
+	asked    atomic.Int64
+	waiting  chan struct{} // one for each question that is kept waiting
+	inFlight atomic.Int64
+}
+
+func newElsewhere(t *testing.T) *elsewhere {
+	t.Helper()
+	e := &elsewhere{waiting: make(chan struct{}, 100)}
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.asked.Add(1)
+		if e.quiet.Load() {
+			e.inFlight.Add(1)
+			defer e.inFlight.Add(-1)
+			e.waiting <- struct{}{}
+			select {
+			case <-r.Context().Done():
+			case <-ended:
+			}
+			return
+		}
+		if e.deaf.Load() {
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_, _ = conn.Write([]byte("not HTTP\r\n\r\n"))
+				_ = conn.Close()
+			}
+			return
+		}
+		_, _ = w.Write(e.Cert(strings.Trim(r.URL.Path, "/")).CRL(handshaketest.CRL{}))
+	}))
+	t.Cleanup(func() { close(ended); server.Close() })
+	e.PKI = handshaketest.New(t, "root -> leaf noaia; first -> a noaia cdp="+server.URL+"/first; second -> b noaia cdp="+server.URL+"/second")
+	return e
+}
+
+// TestRunBesideASilentHost: connections are watched while the lists of others are waited for.
+func TestRunBesideASilentHost(t *testing.T) {
+	e := newElsewhere(t)
+	leaf := e.Cert("leaf")
+	checker := e.Checker(func(c *handshake.Config) { c.Recheck = 10 * time.Millisecond })
+	for _, name := range []string{"a", "b"} {
+		if _, err := checker.Check(t.Context(), e.Cert(name).Chain(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := tracked(t, e.PKI, checker, leaf, leaf.TLS(nil))
+	e.quiet.Store(true)
+	e.Advance(13 * time.Hour) // past half the life of every list
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- checker.Run(ctx) }()
+	<-e.waiting
+	for before := e.Hits("/root.crl"); e.Hits("/root.crl") < before+2; { // rounds come and go
+		time.Sleep(time.Millisecond)
+	}
+	leaf.Revoke(1)
+	if !closedSoon(conn) {
+		t.Error("the connection lives on")
+	}
+	if e.inFlight.Load() != 1 || len(e.waiting) != 0 {
+		t.Errorf("%d questions to the silent host are open, after %d others", e.inFlight.Load(), len(e.waiting))
+	}
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Error(err)
+	}
+}
+
+// TestTrackSilentHost: in one round a host that does not answer is asked for one list, and in the next one again.
+func TestTrackSilentHost(t *testing.T) {
+	e := newElsewhere(t)
+	checker := e.Checker(nil)
+	for _, name := range []string{"a", "b"} {
+		tracked(t, e.PKI, checker, e.Cert(name), e.Cert(name).TLS(nil))
+	}
+	for round := range 2 {
+		before := e.asked.Load()
+		e.deaf.Store(true)
+		checker.Recheck(t.Context())
+		if asked := e.asked.Load() - before; asked != 1 {
+			t.Errorf("round %d: asked %d times", round, asked)
+		}
+	}
+}
+
+// TestAbandonedList: a list that has ended and that nobody uses is not asked for any more.
+func TestAbandonedList(t *testing.T) {
+	e := newElsewhere(t)
+	checker := e.Checker(nil)
+	check := func() {
+		t.Helper()
+		if _, err := checker.Check(t.Context(), e.Cert("a").Chain(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	e.Advance(72 * time.Hour)
+	before := e.asked.Load()
+	checker.Recheck(t.Context())
+	if asked := e.asked.Load() - before; asked != 0 {
+		t.Errorf("asked %d times", asked)
+	}
+	check()
+	if asked := e.asked.Load() - before; asked != 1 {
+		t.Errorf("asked %d times for who needs it again", asked)
+	}
+}
+
+// TestRefreshPauses: a list that could not be refreshed is not asked for again in the next moment.
+func TestRefreshPauses(t *testing.T) {
+	e := newElsewhere(t)
+	checker := e.Checker(nil)
+	if _, err := checker.Check(t.Context(), e.Cert("a").Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	e.Advance(13 * time.Hour)
+	e.deaf.Store(true)
+	before := e.asked.Load()
+	checker.Recheck(t.Context())
+	e.Advance(time.Minute) // the Fetcher would ask again
+	checker.Recheck(t.Context())
+	if asked := e.asked.Load() - before; asked != 1 {
 		t.Errorf("asked %d times", asked)
 	}
 }
