@@ -51,7 +51,7 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 const sweepBatch = 1000
 
 // Sweep forgets request ids of more than a day ago and removes the certificates of epochs that passed longer ago than
-// they are to be kept: Config.KeepExpired, or the retention of the issuers that issued in the epoch, if that is longer. The
+// they are to be kept, by this clock and by the database's: Config.KeepExpired, or the retention of the issuers that issued in the epoch, if that is longer. The
 // ledger and the audit log keep what they have. Run does it every hour.
 func (a *Authority) Sweep(ctx context.Context) error {
 	for {
@@ -74,6 +74,7 @@ func (a *Authority) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, p := range passed {
 		keep := a.config.KeepExpired
 		for _, issuer := range p.Issuers {
@@ -82,18 +83,18 @@ func (a *Authority) Sweep(ctx context.Context) error {
 		if a.config.Now().Before(time.Unix(p.Epoch.Start(), 0).Add(7*24*time.Hour + keep)) {
 			continue
 		}
-		if err := a.drop(ctx, p.Epoch); err != nil {
-			return err
+		if err := a.drop(ctx, p.Epoch, keep); err != nil { // by the database's clock it may be too early
+			failed = append(failed, err)
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // drop removes an epoch, in as many transactions as the database needs.
-func (a *Authority) drop(ctx context.Context, epoch pki.Epoch) error {
+func (a *Authority) drop(ctx context.Context, epoch pki.Epoch, keep time.Duration) error {
 	const most = 10_000
 	for range most {
-		done, err := a.config.Certificates.DropEpoch(ctx, epoch, sweepBatch)
+		done, err := a.config.Certificates.DropEpoch(ctx, epoch, keep, sweepBatch)
 		if done || err != nil {
 			return err
 		}

@@ -134,10 +134,10 @@ type CertificateStore interface {
 	KeysBlockedSince(ctx context.Context, since time.Time) (hashes []pki.KeyHash, next time.Time, err error)
 	// PassedEpochs returns the epochs that have passed and still hold certificates, or ranges that nobody has open.
 	PassedEpochs(ctx context.Context) ([]PassedEpoch, error)
-	// DropEpoch removes the certificates and ranges, but for open ones, of an epoch that has passed for every issuer, at most limit rows in one
-	// transaction where the database cannot drop them whole; done is true when nothing is left, or another instance is
-	// at it.
-	DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error)
+	// DropEpoch removes the certificates and ranges, but for open ones, of an epoch that passed longer ago than keep by the database's own
+	// clock, else KindFailedPrecondition; at most limit rows in one transaction where the database cannot drop them whole. done is true when
+	// nothing is left, another instance is at it, or the database has only one clock to go by and its books do not bear it out yet.
+	DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, limit int) (done bool, err error)
 }
 
 // AuditStore writes events that belong to no other mutation, such as refusals.

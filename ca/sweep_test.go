@@ -3,15 +3,18 @@ package ca_test
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
+	"signet.example/signet/store/sqlite"
 )
 
 // The town lives in 2021, the database today: everything of then has passed.
@@ -53,12 +56,61 @@ func TestPassedEpochsAreSweptUnlessRetained(t *testing.T) {
 			t.Fatalf("%d left, %v", count(), err)
 		}
 		w.clock.now = real
+		if err := s.AppendAudit(t.Context(), []audit.Event{{At: time.Now().Add(-48 * time.Hour), Actor: "a", Action: "b.c", Target: "t", Outcome: audit.OK}}); err != nil {
+			t.Fatal(err)
+		}
 		if err := w.Sweep(t.Context()); err != nil || count() != 4 {
 			t.Errorf("%d left, want the authorities and what is retained: %v", count(), err)
 		}
-		w.clock.now = real.Add(10 * 365 * 24 * time.Hour)
-		if err := w.Sweep(t.Context()); err != nil || count() != 3 {
-			t.Errorf("%d left, want the authorities: %v", count(), err)
+		w.clock.now = real.Add(11 * 365 * 24 * time.Hour) // and the database's says otherwise
+		if err := w.Sweep(t.Context()); count() != 4 {
+			t.Errorf("%d left, by a clock that is ahead: %v", count(), err)
 		}
 	})
+}
+
+// On SQLite there is one clock. If it is ahead, nothing goes for a day that it does not show, and what was issued is there when it is right
+// again; what has passed goes.
+func TestSweepByAClockThatIsAhead(t *testing.T) {
+	ahead := time.Duration(0)
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "signet.db"), Unsafe: true, Now: func() time.Time { return time.Now().Add(ahead) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	w := newTown(t, s)
+	root := w.create(newIssuer("root9", "Root 9", ca.Issuer{}))
+	one := w.create(newIssuer("one9", "One 9", root))
+	request := server(t, "a.example.com")
+	request.Issuer = one.ID
+	w.mustIssue(request)
+	count := func() int64 {
+		c, err := s.CountCertificates(t.Context(), inventory.Filter{Issuer: one.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.N
+	}
+	before, real := count(), w.clock.now
+	sweep := func(at time.Duration) {
+		t.Helper()
+		ahead, w.clock.now = at, real.Add(at)
+		event := audit.Event{At: time.Now().Add(ahead), Actor: "system:server", Action: "server.start", Target: "instance", Outcome: audit.OK}
+		if err := s.AppendAudit(t.Context(), []audit.Event{event}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const years = 3 * 365 * 24 * time.Hour
+	sweep(years)
+	sweep(years + 23*time.Hour)
+	if n := count(); n != before || n == 0 {
+		t.Errorf("%d of %d are left after an hour with a clock that is ahead", n, before)
+	}
+	sweep(years + 25*time.Hour)
+	if n := count(); n != 0 {
+		t.Errorf("%d are left that passed two years ago", n)
+	}
 }

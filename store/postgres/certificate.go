@@ -286,7 +286,7 @@ func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 
 // DropEpoch implements ca.CertificateStore: the partitions are detached without waiting for readers and dropped whole.
 // One instance does it at a time; the others leave it to that one. The advisory lock is "drop" in ASCII.
-func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, _ int) (done bool, err error) {
+func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, _ int) (done bool, err error) {
 	const op = "drop epoch"
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -294,7 +294,7 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, _ int) (done boo
 	}
 	defer conn.Release()
 	var passed, mine bool
-	err = conn.QueryRow(ctx, `SELECT extract(epoch FROM clock_timestamp()) >= $1, pg_try_advisory_lock(x'64726f70'::bigint)`, epochEnd(epoch)).Scan(&passed, &mine)
+	err = conn.QueryRow(ctx, `SELECT extract(epoch FROM clock_timestamp()) >= $1, pg_try_advisory_lock(x'64726f70'::bigint)`, epochEnd(epoch)+int64(keep.Seconds())).Scan(&passed, &mine)
 	if err != nil || !mine {
 		return err == nil, translate(op, err)
 	}
@@ -304,7 +304,7 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, _ int) (done boo
 		}
 	}()
 	if !passed {
-		return false, pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed", epoch).InField("epoch")
+		return false, pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed by the clock of the database, or is kept", epoch).InField("epoch")
 	}
 	for _, parent := range []string{"certificate_names", "certificates"} {
 		if err := dropPartition(ctx, conn, parent, epoch); err != nil {

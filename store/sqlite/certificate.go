@@ -285,12 +285,20 @@ func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 }
 
 // DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a
-// moment only.
-func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, limit int) (done bool, err error) {
+// moment only. The clock is that of whoever asks: a machine that wakes up with another year must not lose what is in force. So something has
+// to be in the audit log of a time after the end and a day ago: the clock has not shown the time only since today.
+func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, limit int) (done bool, err error) {
 	const op = "drop epoch"
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
-		if !epoch.Passed(now.Unix()) {
-			return pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed", epoch).InField("epoch")
+		if !epoch.Passed(now.Add(-keep).Unix()) {
+			return pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed, or is kept", epoch).InField("epoch")
+		}
+		end := time.Unix((epoch + 1).Start(), 0).Add(keep)
+		var known bool
+		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit_events WHERE at BETWEEN ? AND ?)`, end.UnixMicro(), now.Add(-24*time.Hour).UnixMicro()).Scan(&known)
+		if err != nil || !known {
+			done = err == nil
+			return err
 		}
 		if err := dropNames(ctx, tx, epoch, limit); err != nil {
 			return err

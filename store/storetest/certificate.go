@@ -9,6 +9,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
 	"signet.example/signet/store"
@@ -300,8 +301,14 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		if _, err := b.close(r, 1, ca.Run{From: 5, To: 8}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.s.DropEpoch(t.Context(), testEpoch+100, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
+		if _, err := b.s.DropEpoch(t.Context(), testEpoch+100, 0, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
 			t.Errorf("an epoch to come: %v", err)
+		}
+		if _, err := b.s.DropEpoch(t.Context(), 10, 50*365*24*time.Hour, 2); pki.KindOf(err) != pki.KindFailedPrecondition {
+			t.Errorf("an epoch that is kept: %v", err)
+		}
+		if err := b.s.AppendAudit(t.Context(), []audit.Event{{At: time.Now().Add(-48 * time.Hour), Actor: "a", Action: "b.c", Target: "t", Outcome: audit.OK}}); err != nil {
+			t.Fatal(err)
 		}
 		listed := func() bool {
 			passed, err := b.s.PassedEpochs(t.Context())
@@ -315,7 +322,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 			t.Fatalf("%v, listed %t", err, listed())
 		}
 		for calls := 0; ; calls++ {
-			done, err := b.s.DropEpoch(t.Context(), 10, 2)
+			done, err := b.s.DropEpoch(t.Context(), 10, 0, 2)
 			if err != nil || calls > 5 {
 				t.Fatalf("after %d calls: %v", calls, err)
 			}
@@ -339,7 +346,7 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		if _, err := b.close(late, 1, ca.Run{From: late.From, To: late.To}); err != nil || !listed() {
 			t.Errorf("the range was closed, and its row stays (%v)", err)
 		}
-		if done, err := b.s.DropEpoch(t.Context(), 10, 2); err != nil || !done || listed() {
+		if done, err := b.s.DropEpoch(t.Context(), 10, 0, 2); err != nil || !done || listed() {
 			t.Errorf("the row of the last range is left: %t, %v", done, err)
 		}
 		if n := count(inventory.Filter{NameSuffix: "example.com"}); n != 5 {
