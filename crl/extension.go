@@ -198,13 +198,13 @@ func parseAuthorityKey(value []byte) ([]byte, error) {
 const reasonOnly = "\x30\x0c\x30\x0a\x06\x03" + oidReasonCode + "\x04\x03\x0a\x01"
 
 // entryExtensions reads crlEntryExtensions (RFC 5280, Section 5.3).
-func (r *reader) entryExtensions(b []byte, into *record) error {
+func (r *reader) entryExtensions(b []byte, into *record) (err error) {
 	if r.list.Version != 2 {
 		return errors.New("entry extensions in a list of version 1")
 	}
 	if len(b) == len(reasonOnly)+1 && string(b[:len(reasonOnly)]) == reasonOnly {
-		into.reason = pki.Reason(b[len(reasonOnly)])
-		return checkReason(into.reason)
+		into.reason, err = r.reason(b[len(reasonOnly)])
+		return err
 	}
 	content, rest, err := expect(b, tagSequence)
 	if err != nil {
@@ -235,8 +235,8 @@ func (r *reader) entryExtension(e extension, into *record) error {
 		if len(rest) > 0 || len(content) != 1 {
 			return errors.New("not a reason code")
 		}
-		into.reason = pki.Reason(content[0])
-		return checkReason(into.reason)
+		into.reason, err = r.reason(content[0])
+		return err
 	case oidInvalidity:
 		t, err := parseGeneralizedTime(e.value)
 		into.invalidity = t.Unix()
@@ -252,11 +252,16 @@ func (r *reader) entryExtension(e extension, into *record) error {
 	return nil
 }
 
-func checkReason(reason pki.Reason) error {
-	if !reason.Valid() {
-		return fmt.Errorf("reason code %d does not exist", uint8(reason))
+// reason reads a CRLReason. Whatever the code, the certificate is revoked: one that the standard does not know says no more than none.
+func (r *reader) reason(code byte) (pki.Reason, error) {
+	if code >= 0x80 {
+		return 0, errors.New("reason code is negative")
 	}
-	return nil
+	if reason := pki.Reason(code); reason.Valid() {
+		return reason, nil
+	}
+	r.unknownReason = true
+	return pki.Unspecified, nil
 }
 
 // certificateIssuer names the issuer of this entry and of those that follow, by one or more names (RFC 5280, Section 5.3.3).

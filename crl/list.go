@@ -125,7 +125,8 @@ type reader struct {
 	at     int64 // offset of the element where names
 	issuer int   // certificate issuer in force, -1: the list's own
 
-	early bool // a date before 2050 is a GeneralizedTime
+	early         bool // a date before 2050 is a GeneralizedTime
+	unknownReason bool // an entry has a reason code that does not exist
 
 	scratch []extension // of the entry at hand
 
@@ -449,6 +450,9 @@ func (r *reader) deviations() {
 	}
 	if r.early {
 		deviate("5.1.2.4", "a date before 2050 is written as GeneralizedTime")
+	}
+	if r.unknownReason {
+		deviate("5.3.1", "an entry has a reason code that does not exist")
 	}
 	if r.list.entries.twice {
 		deviate("5.1.2.6", "a certificate is listed twice")

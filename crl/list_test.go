@@ -49,8 +49,10 @@ func TestParseRefusals(t *testing.T) {
 		{"empty serial", func(s *strange) { s.entries[0].serial = nil }, "revokedCertificates[0]"},
 		{"serial longer than needed", func(s *strange) { s.entries[0].serial = []byte{0, 5} }, "revokedCertificates[0]"},
 		{"serial of 256 octets", func(s *strange) { s.entries[0].serial = bytes.Repeat([]byte{1}, 256) }, "revokedCertificates[0]"},
-		{"reason 7", func(s *strange) { s.entries[0].extensions = []extension{reasonExtension(7)} }, "revokedCertificates[0]"},
-		{"reason 11 in the common form", func(s *strange) { s.entries[0].extensions = []extension{reasonExtension(11)} }, "revokedCertificates[0]"},
+		{"negative reason", func(s *strange) { s.entries[0].extensions = []extension{reasonExtension(0x80)} }, "revokedCertificates[0]"},
+		{"reason of two octets", func(s *strange) {
+			s.entries[0].extensions = []extension{{reasonExtension(1).oid, false, tlv(0x0a, []byte{1, 0})}}
+		}, "revokedCertificates[0]"},
 		{"certificate issuer without a directory name", func(s *strange) {
 			s.entries[0].extensions = []extension{{asn1.ObjectIdentifier{2, 5, 29, 29}, true, tlv(0x30, uri("http://x/"))}}
 		}, "revokedCertificates[0]"},
@@ -328,6 +330,9 @@ func TestDamage(t *testing.T) {
 func TestDeviations(t *testing.T) {
 	ca := newAuthority(t, "Deviating CA", newKey(t))
 	other := newAuthority(t, "Other", ca.key).cert.RawSubject
+	reasoned := func(extensions ...extension) func(*strange) {
+		return func(s *strange) { s.entries[0].extensions = extensions }
+	}
 	for _, c := range []struct {
 		name   string
 		change func(*strange)
@@ -338,6 +343,10 @@ func TestDeviations(t *testing.T) {
 		{"nextUpdate", func(s *strange) { s.next = time.Time{} }, "5.1.2.5"},
 		{"GeneralizedTime too early", func(s *strange) { s.early = true }, "5.1.2.4"},
 		{"GeneralizedTime in time", func(s *strange) { s.early, s.this = true, time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC) }, ""},
+		{"reason 7", reasoned(reasonExtension(7)), "5.3.1"},
+		{"reason 11, beside another extension", reasoned(unknownExtension(false), reasonExtension(11)), "5.3.1"},
+		{"reason 127", reasoned(reasonExtension(127)), "5.3.1"},
+		{"reason 10", reasoned(reasonExtension(10)), ""},
 		{"twice", func(s *strange) { s.entries = append(s.entries, strangeEntry{serial: []byte{5}}) }, "5.1.2.6"},
 		{"twice, of two issuers", func(s *strange) {
 			s.extensions = append(s.extensions, idpExtension(indirect))
@@ -363,6 +372,9 @@ func TestDeviations(t *testing.T) {
 		switch {
 		case c.want == "" && len(l.Deviations) > 0, c.want != "" && (len(l.Deviations) != 1 || l.Deviations[0].Section != c.want):
 			t.Errorf("%s: %v", c.name, l.Deviations)
+		}
+		if e, _ := l.Lookup([]byte{5}, l.Issuer); c.want == "5.3.1" && (e.Serial == nil || e.Reason != pki.Unspecified) {
+			t.Errorf("%s: the entry is %+v", c.name, e)
 		}
 	}
 }

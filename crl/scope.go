@@ -92,7 +92,7 @@ type Rules struct {
 	MaxAge           time.Duration // a list whose thisUpdate is older is stale; 0: nextUpdate alone counts, and must be there
 	IgnoreExpiration bool          // use lists past their nextUpdate, or without one, too; MaxAge counts
 	IgnoreDeltas     bool          // judge by complete lists alone
-	Strict           bool          // refuse lists with List.Deviations
+	Strict           bool          // refuse lists with List.Deviations, but for what they revoke
 	PointsOnly       bool          // if the certificate has distribution points, do not fall back on other lists of its issuer
 
 	// Signers returns the certificates that may have signed a list: named as its issuer, and already validated to the
@@ -241,6 +241,9 @@ func (j *judge) consider(i int, list *List, point DistributionPoint) (Cause, err
 		return late, lateErr
 	}
 	entry, from := j.lookUp(list, delta) // (i), (j), (k)
+	if from == nil && j.deviates(list) {
+		return CauseDeviation, list.Deviations[0]
+	}
 	j.looked = append(j.looked, list)
 	if !news && (from == nil || !j.contradicts(entry, from)) {
 		return CauseReasons, errors.New("it covers no reason that is not covered already")
@@ -300,11 +303,11 @@ func (j *judge) lawful(list *List) (Cause, error) {
 		}
 		return CauseMalformed, list.Unusable
 	}
-	if j.rules.Strict && len(list.Deviations) > 0 {
-		return CauseDeviation, list.Deviations[0]
-	}
 	return CauseNone, nil
 }
+
+// deviates reports whether a list is not to be believed when it is silent. What it revokes is beyond doubt.
+func (j *judge) deviates(list *List) bool { return j.rules.Strict && len(list.Deviations) > 0 }
 
 // covers is step (b)(2).
 func (j *judge) covers(list *List, point DistributionPoint) error {
@@ -416,6 +419,9 @@ func (j *judge) considerDelta(list, delta *List, signer *x509.Certificate) (Caus
 	}
 	if cause, err := j.lawful(delta); cause != CauseNone {
 		return cause, err
+	}
+	if j.deviates(delta) {
+		return CauseDeviation, delta.Deviations[0]
 	}
 	if cause, err := j.freshness(delta); cause != CauseNone {
 		return cause, err

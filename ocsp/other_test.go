@@ -131,3 +131,22 @@ func TestInteropOpenSSL(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownReason: a revocation for a reason that the standard does not know is one, unspecified.
+func TestUnknownReason(t *testing.T) {
+	w := newWorld(t)
+	for code, want := range map[int]pki.Reason{7: pki.Unspecified, 10: pki.AACompromise, 11: pki.Unspecified, 300: pki.Unspecified} {
+		der, err := xocsp.CreateResponse(w.ca.cert, w.responder.cert, xocsp.Response{
+			Status: xocsp.Revoked, SerialNumber: w.leaf.cert.SerialNumber, Certificate: w.responder.cert, RevokedAt: now.Add(-time.Hour),
+			RevocationReason: code, ThisUpdate: now, NextUpdate: now.Add(time.Hour),
+		}, w.responder.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := w.query()
+		q.Certificate, q.Serial = nil, serialOf(t, w.leaf) // it dates production by the machine's clock
+		if got, err := ocsp.Verify(der, q); err != nil || got.Status != pki.StatusRevoked || got.Reason != want {
+			t.Errorf("reason %d is read as %s, %s, %v", code, got.Status, got.Reason, err)
+		}
+	}
+}

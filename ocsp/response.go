@@ -2,6 +2,7 @@ package ocsp
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -266,11 +267,13 @@ func readCertStatus(single *cryptobyte.String, a *Answer) bool {
 		return true
 	}
 	var number int
-	if !reason.ReadASN1Enum(&number) || !reason.Empty() || number < 0 || number > 255 {
+	if !reason.ReadASN1Enum(&number) || !reason.Empty() || number < 0 {
 		return false
 	}
-	a.Reason = pki.Reason(number)
-	return a.Reason.Valid()
+	if known := pki.Reason(number); number <= math.MaxUint8 && known.Valid() {
+		a.Reason = known
+	} // a code that the standard does not know says no more than none: the certificate is revoked
+	return true
 }
 
 func readTimeExtension(list []Extension, id OID, out *time.Time) bool {
