@@ -26,6 +26,9 @@ const maxChains = 8
 // With Config.Override the Checker verifies the chain itself, so that the callback can be asked about an untrusted
 // one; this needs ServerName, and a VerifyPeerCertificate of the original prevents it. Without them
 // crypto/tls verifies, and refuses before anybody is asked. Dialer and Transport set ServerName.
+//
+// crypto/tls calls no hook that sees the certificates of a server that rejects encrypted client hello: the RetryConfigList of a
+// tls.ECHRejectionError comes from a server that nobody has judged. A Dialer, and a Transport that dials directly, judge it.
 func (c *Checker) WrapClient(config *tls.Config) (*tls.Config, error) {
 	return c.wrapClient(context.Background(), config, nil)
 }
@@ -244,9 +247,28 @@ func (d *Dialer) dialOnce(ctx context.Context, network, address string) (*tls.Co
 		if wrongTrust, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 			return nil, guard.Result(), Untrusted(wrongTrust, nil, config.RootCAs, d.Checker.clock(config)())
 		}
+		if rejected, ok := errors.AsType[*tls.ECHRejectionError](err); ok {
+			result, err := d.Checker.judgeRejection(ctx, conn.ConnectionState(), rejected)
+			return nil, result, err
+		}
 		return nil, guard.Result(), err
 	}
 	return conn, guard.Result(), nil
+}
+
+// judgeRejection judges a server that rejected encrypted client hello, by the chain that crypto/tls verified for the outer name: VerifyConnection
+// is not called for it, and the keys that it offers would be used for the next attempt (RFC 9849, Section 6.1.6). The error is
+// what speaks against the server, or that it rejected; one that no chain was verified of offers nothing.
+func (c *Checker) judgeRejection(ctx context.Context, state tls.ConnectionState, rejected *tls.ECHRejectionError) (*Result, error) {
+	if len(state.VerifiedChains) == 0 {
+		return nil, &tls.ECHRejectionError{}
+	}
+	result := c.judgeConnection(ctx, state, state.ServerName)
+	c.observe(result)
+	if err := result.Err(); err != nil {
+		return result, err
+	}
+	return result, rejected
 }
 
 // handshake completes the handshake of conn, whose configuration is wrapped, within HandshakeTimeout.

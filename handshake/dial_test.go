@@ -2,6 +2,8 @@ package handshake_test
 
 import (
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -138,4 +140,53 @@ func (m *mute) Read(b []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	return n, err
+}
+
+// TestEncryptedClientHelloRejected: a server that rejects encrypted client hello is judged too, before its keys are used for another attempt.
+func TestEncryptedClientHelloRejected(t *testing.T) {
+	for drawing, revoked := range map[string]bool{"root -> leaf": false, "root -> leaf revoked": true} {
+		p := handshaketest.New(t, drawing)
+		leaf := p.Cert("leaf")
+		server, client := p.ServerConfig(leaf, nil), p.ClientConfig(leaf)
+		own, other := helloKey(t, 1), helloKey(t, 2)
+		server.EncryptedClientHelloKeys = []tls.EncryptedClientHelloKey{own}
+		client.EncryptedClientHelloConfigList = append([]byte{byte(len(other.Config) >> 8), byte(len(other.Config))}, other.Config...)
+		address := p.Listen(server)
+		result, err := dial(t, p.Checker(nil), client, address)
+		if revoked {
+			if _, ok := errors.AsType[*handshake.RevokedError](err); !ok || result.Err() == nil {
+				t.Errorf("a revoked server that rejects: %v", err)
+			}
+			continue
+		}
+		rejected, ok := errors.AsType[*tls.ECHRejectionError](err)
+		if !ok || len(rejected.RetryConfigList) == 0 || result.Err() != nil {
+			t.Fatalf("a good server that rejects: %v", err)
+		}
+		client.EncryptedClientHelloConfigList = rejected.RetryConfigList
+		if _, err := dial(t, p.Checker(nil), client, address); err != nil {
+			t.Errorf("with the keys that it offered: %v", err)
+		}
+		client.EncryptedClientHelloConfigList = append([]byte{byte(len(other.Config) >> 8), byte(len(other.Config))}, other.Config...)
+		client.EncryptedClientHelloRejectionVerify = func(tls.ConnectionState) error { return nil }
+		_, err = dial(t, p.Checker(nil), client, address)
+		if rejected, ok := errors.AsType[*tls.ECHRejectionError](err); !ok || rejected.RetryConfigList != nil {
+			t.Errorf("of a server that nobody verified: %+v", err)
+		}
+	}
+}
+
+// helloKey makes a key for encrypted client hello with the public name leaf.test (RFC 9849, Section 4).
+func helloKey(t *testing.T, id byte) tls.EncryptedClientHelloKey {
+	t.Helper()
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := append([]byte{id, 0, 0x20, 0, 32}, key.PublicKey().Bytes()...) // DHKEM(X25519, HKDF-SHA256)
+	contents = append(contents, 0, 4, 0, 1, 0, 1, 32)                          // HKDF-SHA256 with AES-128-GCM; names of up to 32 octets
+	contents = append(append(contents, 9), "leaf.test"...)
+	contents = append(contents, 0, 0)
+	config := append([]byte{0xfe, 0x0d, 0, byte(len(contents))}, contents...)
+	return tls.EncryptedClientHelloKey{Config: config, PrivateKey: key.Bytes(), SendAsRetry: true}
 }
