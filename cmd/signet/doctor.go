@@ -264,6 +264,9 @@ func checkReady(a *app, config *settings.Config) finding {
 	if err := json.Unmarshal(body, &said); err != nil {
 		return wrong("does something else listen there?", "%s answers what no signet would: %s", request.URL, answer.Status)
 	}
+	if said.Config != config.Identity() {
+		return wrong("stop that one, or give this one an ops.listen of its own", "%s is answered by the server of %s", request.URL, said.Config)
+	}
 	return describeReadiness(said)
 }
 

@@ -35,6 +35,7 @@ func (s *Server) serveOps(ctx context.Context) error {
 // Readiness is the answer of /readyz.
 type Readiness struct {
 	Ready  bool             `json:"ready"`
+	Config string           `json:"config"` // of which signet.yaml this server is
 	Checks []ReadinessCheck `json:"checks"`
 }
 
@@ -91,7 +92,7 @@ const followAge = 15 * time.Second
 
 // readiness makes every check, whatever the others say.
 func (s *Server) readiness(ctx context.Context) Readiness {
-	r := Readiness{Ready: true}
+	r := Readiness{Ready: true, Config: s.config.Identity()}
 	add := func(name, state, detail string) {
 		r.Checks = append(r.Checks, ReadinessCheck{name, state, detail})
 		r.Ready = r.Ready && state != "failed"

@@ -317,6 +317,18 @@ func checkDatabase(text string) error {
 	return errors.New("want sqlite:FILE or postgres://user@host/database")
 }
 
+// Identity is the path of the file from the root, links followed: two servers of one machine tell each other apart by it.
+func (c *Config) Identity() string {
+	path, err := filepath.Abs(c.File)
+	if err != nil {
+		return c.File
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
+
 // Path resolves a path of the configuration against the directory of the file.
 func (c *Config) Path(name string) string {
 	if filepath.IsAbs(name) {
