@@ -43,7 +43,7 @@ Examples:
   signet credential create ci --role requester --profiles server
   signet credential create security --role approver --profiles code-signing
   signet credential create watcher --role auditor --lifetime 30d --out /etc/watcher.token
-  signet credential create agent --role requester --identifier agent.example --issuer 0123456789abcdef0123
+  signet credential create agent --role requester --identifier agent.example --issuer issuing
   signet credential create admin-2 --role admin --recover      # on the server's machine: the last token of an administrator is lost`
 }
 
