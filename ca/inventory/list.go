@@ -114,8 +114,8 @@ func (f Filter) NameRange() (from, to string) {
 	return from, from + "\x7f" // names are ASCII but for common names, and those of a domain too
 }
 
-// MatchesName reports whether the filter selects a certificate for this name, reversed.
-func (f Filter) MatchesName(reversed string) bool {
+// matchesName reports whether the filter selects a certificate for this name, reversed.
+func (f Filter) matchesName(reversed string) bool {
 	if f.Name != "" {
 		return reversed == ReversedName(f.Name)
 	}
@@ -124,19 +124,16 @@ func (f Filter) MatchesName(reversed string) bool {
 	return ok && (rest == "" || rest[0] == '.' || strings.HasPrefix(f.NameSuffix, "@"))
 }
 
-// FirstName reports whether reversed is the first of the names of a certificate that the filter selects, in the order
-// of the list. A certificate stands in the index once for each of its names, and in a list once.
-func (f Filter) FirstName(reversed string, kind pki.IdentifierType, der []byte) bool {
-	if !f.MatchesName(reversed) {
-		return false
-	}
+// isFirst reports whether reversed, which the filter selects, is the first of the names of a certificate that it selects, in the
+// order of the list. A certificate stands in the index once for each of its names, and in a list once.
+func (f Filter) isFirst(reversed string, kind pki.IdentifierType, der []byte) bool {
 	names, err := NamesOf(der)
 	if err != nil {
 		return true
 	}
 	return !slices.ContainsFunc(names, func(n Name) bool {
 		other := ReversedName(n.Value)
-		return f.MatchesName(other) && (other < reversed || other == reversed && n.Type < kind)
+		return f.matchesName(other) && (other < reversed || other == reversed && n.Type < kind)
 	})
 }
 
@@ -191,7 +188,7 @@ func Cut(f Filter, found []Listed, limit int) Page {
 			page.Next = f.At(last.cursor(f.Order()), last.Issuer, last.Position)
 			break
 		}
-		if f.Order() != ByName || f.FirstName(row.Name, row.Kind, row.DER) {
+		if f.Order() != ByName || f.isFirst(row.Name, row.Kind, row.DER) {
 			page.Certificates = append(page.Certificates, row.Certificate)
 		}
 	}
