@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"strings"
 	"time"
 
 	"signet.example/signet/ca/keys"
@@ -164,6 +167,9 @@ func (o *Offline) below(parent OfflineParent, order order, request *x509.Certifi
 	if err := order.issuer.usable(o.config.Now(), order.profile); err != nil {
 		return nil, err
 	}
+	if err := readable(order.subject); err != nil {
+		return nil, err
+	}
 	if bytes.Equal(order.subject, certificate.RawSubject) {
 		return nil, refuse("csr", "it has the name of the root itself").WithHint("a new key needs a new name: add a number to the common name")
 	}
@@ -172,6 +178,23 @@ func (o *Offline) below(parent OfflineParent, order order, request *x509.Certifi
 	copied.Status = profile.Status{CRL: profile.CRLComplete, IssuerURL: true}
 	order.profile = &copied
 	return o.propose(order, request)
+}
+
+// readable refuses a name that witnesses of a ceremony would not see as it is.
+func readable(name []byte) error {
+	var rdns pkix.RDNSequence
+	if _, err := asn1.Unmarshal(name, &rdns); err != nil {
+		return refuse("csr", "its name: %w", err)
+	}
+	for _, rdn := range rdns {
+		for _, attribute := range rdn {
+			text, _ := attribute.Value.(string)
+			if at := strings.IndexFunc(text, pki.Unprintable); at >= 0 {
+				return refuse("csr", "its name has a character that is not seen: %+q", text)
+			}
+		}
+	}
+	return nil
 }
 
 // propose drafts, checks and lints.

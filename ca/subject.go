@@ -11,7 +11,6 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
-	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
 )
@@ -155,7 +154,7 @@ func (r rdn) check() error {
 		return refuse(field, "begins or ends with a space")
 	}
 	for _, c := range r.value {
-		if policy.Unprintable(c) || (r.printable && !printable(c)) {
+		if pki.Unprintable(c) || (r.printable && !printable(c)) {
 			return refuse(field, "has the character %q", c)
 		}
 	}

@@ -443,6 +443,7 @@ func TestBadInput(t *testing.T) {
 		"no request":               {ceremony.Input{Name: "x", Data: []byte("hello")}, ca.NewIssuer{}, pki.KindInvalid},
 		"forged":                   {ceremony.Input{Name: "x", Data: forged}, ca.NewIssuer{}, pki.KindInvalid},
 		"below a path length of 0": {good, ca.NewIssuer{}, pki.KindRefused},
+		"a name that turns":        {request(t, "CA \u202egnitset"), ca.NewIssuer{}, pki.KindRefused},
 		"no name":                  {request(t, ""), ca.NewIssuer{}, pki.KindRefused},
 		"the root's own name":      {request(t, "Ceremony Root 1"), ca.NewIssuer{}, pki.KindRefused},
 		"a bad constraint":         {good, ca.NewIssuer{Permitted: profile.SubtreesConfig{DNS: []string{"*.x"}}}, pki.KindInvalid},
@@ -767,7 +768,7 @@ func rewritten(t *testing.T, lines [][]byte, old, young string) (text []byte) {
 func TestPagesFit(t *testing.T) {
 	r := newRoom(t)
 	r.change = func(c *ceremony.Config) {
-		c.Present = append(c.Present, strings.Repeat("Ünïcödé ", 20), "a\x1b[31m\fb")
+		c.Present = append(c.Present, strings.Repeat("Ünïcödé ", 20), "a\x1b[31m\fb\u202e\u2028")
 		c.Place = strings.Repeat("x", 200)
 	}
 	text, err := os.ReadFile(r.root(ca.NewIssuer{Algorithm: keys.RSA2048}).Paper)
@@ -781,7 +782,7 @@ func TestPagesFit(t *testing.T) {
 			t.Errorf("page %d has %d lines", i+1, len(lines))
 		}
 		for _, line := range lines {
-			if len([]rune(line)) > 78 || strings.ContainsAny(line, "\x1b\r\t") {
+			if len([]rune(line)) > 78 || strings.ContainsAny(line, "\x1b\r\t\u202e\u2028") {
 				t.Errorf("page %d: %q", i+1, line)
 			}
 		}

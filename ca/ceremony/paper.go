@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"signet.example/signet/pki"
 )
 
 // The paper: pages of 78 columns and 60 lines, which fit A4 and Letter in any fixed font of 10 points, divided by form
@@ -209,10 +211,10 @@ func wrapped(text, indent string, width int) (lines []string) {
 	return lines
 }
 
-// printable keeps a name that somebody typed from moving the printer's head.
+// printable keeps a name that somebody typed from moving the printer's head, or reordering what is signed by hand.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError || r >= 0x80 && r < 0xa0 {
+		if r == utf8.RuneError || pki.Unprintable(r) {
 			return '?'
 		}
 		return r

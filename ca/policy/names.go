@@ -9,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"signet.example/signet/ca/profile"
@@ -159,7 +158,7 @@ func CheckCommonName(name string, names []pki.Identifier) error {
 		return refuse("subject.common_name", "is longer than 64 characters")
 	}
 	for _, c := range name {
-		if Unprintable(c) || c == utf8.RuneError {
+		if pki.Unprintable(c) || c == utf8.RuneError {
 			return refuse("subject.common_name", "has a control character")
 		}
 	}
@@ -193,11 +192,4 @@ func readsAs(name string) (pki.Identifier, bool) {
 	}
 	_, err := pki.NewIdentifier(pki.DNS, likeHost.Replace(strings.TrimSuffix(name, ".")))
 	return pki.Identifier{Type: pki.DNS}, err == nil
-}
-
-// Unprintable reports whether a character does something instead of being seen: controls, line separators, and what
-// reorders or hides text. The two joiners are letters of some scripts.
-func Unprintable(c rune) bool {
-	const zwnj, zwj = 0x200c, 0x200d
-	return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && c != zwnj && c != zwj
 }

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/term"
 
-	"signet.example/signet/ca/policy"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
@@ -176,7 +175,7 @@ func visible(text string) string { return escape(text, "\n\t") }
 func cell(text string) string { return escape(text, "") }
 
 func escape(text, kept string) string {
-	obeyed := func(c rune) bool { return policy.Unprintable(c) && !strings.ContainsRune(kept, c) }
+	obeyed := func(c rune) bool { return pki.Unprintable(c) && !strings.ContainsRune(kept, c) }
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, obeyed) {
 		return text
 	}

@@ -14,7 +14,7 @@ import (
 func TestTerminalsAreNotTold(t *testing.T) {
 	const hostile = "a\x1b[2J\u009b2J\x9b2J\x07\u202eb\u2028c\x7f"
 	var out, notes bytes.Buffer
-	a := &app{out: &out, err: &notes}
+	a := &app{ctx: t.Context(), out: &out, err: &notes}
 	if err := a.show(nil, func(p *printer) {
 		p.line("%s", hostile)
 		p.line(hostile)
@@ -33,6 +33,9 @@ func TestTerminalsAreNotTold(t *testing.T) {
 	}
 	if lines := strings.Count(out.String(), "\n"); lines != 7 {
 		t.Errorf("%d lines, want 7:\n%s", lines, out.String())
+	}
+	if text := printableLine("a\x1b\u009b\u202e\u2028b\tc\r\n"); text != "ab\tc" {
+		t.Errorf("a line of a server became %q", text)
 	}
 	if text := visible("büro\n\tя\\n"); text != "büro\n\tя\\n" {
 		t.Errorf("what is harmless became %q", text)

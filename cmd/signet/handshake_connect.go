@@ -371,7 +371,7 @@ func (l *call) showAnswer(answer []byte) {
 // printableLine keeps a server's text from giving orders to the terminal.
 func printableLine(line string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 {
+		if r != '\t' && pki.Unprintable(r) {
 			return -1
 		}
 		return r

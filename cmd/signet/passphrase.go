@@ -110,7 +110,7 @@ func (a *app) ask(question string) (string, error) {
 	if terminal == nil {
 		return "", nil
 	}
-	fmt.Fprint(a.err, question)
+	fmt.Fprint(a.err, visible(question))
 	answer, err := a.readLine(terminal)
 	if err == io.EOF {
 		return "", nil

@@ -85,6 +85,20 @@ func TestInterruptedPassphrase(t *testing.T) {
 	}
 }
 
+// A question repeats names that others chose: the terminal shows them, and does not obey them.
+func TestQuestionsAreNotObeyed(t *testing.T) {
+	keyboard, screen := terminal(t)
+	var notes bytes.Buffer
+	a := &app{ctx: t.Context(), in: screen, err: &notes}
+	if _, err := keyboard.WriteString("yes\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := a.ask("Revoke CN=a\x1b[2J\u202eb\nOTHER?\n")
+	if want := "Revoke CN=a\\x1b[2J\\u202eb\nOTHER?\n"; err != nil || answer != "yes" || notes.String() != want {
+		t.Errorf("asked %q, answered %q, %v", notes.String(), answer, err)
+	}
+}
+
 // endsBeside has ended, just after somebody who waited for its end or an answer was woken by the answer.
 type endsBeside struct{ context.Context }
 

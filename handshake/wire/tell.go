@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"signet.example/signet/handshake/wire/protocol"
+	"signet.example/signet/pki"
 )
 
 // This file puts the first two steps into words: offer and choice.
@@ -243,13 +243,12 @@ func clean(text string) string {
 	return text
 }
 
-// visible replaces what a terminal would obey: control characters, and the characters that turn the direction of text.
-// Whitespace is a space.
+// visible replaces what a terminal would obey. Whitespace is a space.
 func visible(r rune) rune {
 	if r == '\n' || r == '\t' {
 		return ' '
 	}
-	if r != ' ' && !unicode.IsPrint(r) || unicode.Is(unicode.Bidi_Control, r) {
+	if pki.Unprintable(r) {
 		return '?'
 	}
 	return r

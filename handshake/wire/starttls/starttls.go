@@ -380,7 +380,7 @@ func printable(text string) string {
 		text = text[:longest] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if pki.Unprintable(r) {
 			return '?'
 		}
 		return r

@@ -62,6 +62,7 @@ func TestUpgrade(t *testing.T) {
 		{"imap that will not", starttls.IMAP, []string{"> * OK hello\r\n", "< s1 STARTTLS\r\n", "> s1 BAD what\r\n"}, "declined"},
 		{"imap, already authenticated", starttls.IMAP, []string{"> * PREAUTH hello\r\n"}, "declined"},
 		{"imap, response injected", starttls.IMAP, []string{"> * OK hello\r\n", "< s1 STARTTLS\r\n", "> s1 OK go\r\n* forged\r\n"}, "injected"},
+		{"imap, what turns text and ends lines", starttls.IMAP, []string{"> a\u202eb\u2028c\r\n"}, `"a?b?c"`},
 		{"imap, escape sequence", starttls.IMAP, []string{"> \x1b[2J\r\n"}, `"?[2J"`},
 		{"pop3", starttls.POP3, []string{"> +OK hello\r\n", "< STLS\r\n", "> +OK\r\n"}, ""},
 		{"pop3 that will not", starttls.POP3, []string{"> +OK hello\r\n", "< STLS\r\n", "> -ERR what\r\n"}, "declined"},
