@@ -360,3 +360,44 @@ func TestFactsThatAreNone(t *testing.T) {
 		})
 	}
 }
+
+// TestHoldIsAskedAboutAgain: a hold that the responder dated a week ahead ends soon after it was taken back, not with the week. It is asked about once
+// a minute.
+func TestHoldIsAskedAboutAgain(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp hold")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	check := func() error {
+		_, err := checker.Check(t.Context(), leaf.Chain(), nil)
+		return err
+	}
+	p.Replace("/root.ocsp", handshaketest.Bytes(leaf.OCSP(handshaketest.OCSP{Life: 7 * 24 * time.Hour})))
+	refused := func(asked int) {
+		t.Helper()
+		for range 10 {
+			if err := check(); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+				t.Fatalf("%v", err)
+			}
+		}
+		for deadline := time.Now().Add(time.Minute); p.Hits("/root.ocsp") < asked && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if hits := p.Hits("/root.ocsp"); hits != asked {
+			t.Fatalf("asked %d times, want %d", hits, asked)
+		}
+	}
+	refused(1)
+	for asked := range 2 {
+		p.Advance(2 * time.Minute)
+		refused(2 + asked)
+	}
+	leaf.Release()
+	p.Replace("/root.ocsp", nil)
+	p.Advance(2 * time.Minute)
+	err := check()
+	for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); err = check() {
+		time.Sleep(time.Millisecond)
+	}
+	if hits := p.Hits("/root.ocsp"); err != nil || hits != 4 {
+		t.Errorf("asked %d times: %v", hits, err)
+	}
+}

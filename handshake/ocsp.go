@@ -52,7 +52,7 @@ func (a *answers) get(key certificateKey) (answer, bool) {
 
 // put keeps an answer unless one is there that counts more, and reports whether it did. The version under which it counts on disk too is
 // of the later times of its own and of what it displaces: a hold may have been signed before the good that it takes the place of.
-func (a *answers) put(key certificateKey, result ocsp.Result, location string, version fetch.Version) (fetch.Version, bool) {
+func (a *answers) put(key certificateKey, result ocsp.Result, location string, version fetch.Version, at time.Time) (fetch.Version, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old, ok := a.kept[key]; ok {
@@ -67,7 +67,11 @@ func (a *answers) put(key certificateKey, result ocsp.Result, location string, v
 			break
 		}
 	}
-	a.kept[key] = &answer{result, location, version, halfLife(result.ThisUpdate, result.NextUpdate)}
+	next := halfLife(result.ThisUpdate, result.NextUpdate)
+	if refutes(result) {
+		next = at.Add(askAgainAtLeast)
+	}
+	a.kept[key] = &answer{result, location, version, next}
 	return version, true
 }
 
@@ -76,7 +80,6 @@ func (a *answers) put(key certificateKey, result ocsp.Result, location string, v
 // authority, or whose clock was set right, gives early dates to what it has just learned: against a hold, good counts only if it is later and
 // was not signed before it. A revocation that cannot be taken back is remembered whatever its dates.
 func outdoes(old, next ocsp.Result) bool {
-	refutes := func(r ocsp.Result) bool { return r.Status == pki.StatusRevoked } // what was never issued too
 	overcomes := func(good, hold ocsp.Result) bool {
 		return good.ThisUpdate.After(hold.ThisUpdate) && !good.ProducedAt.Before(hold.ProducedAt)
 	}
@@ -89,6 +92,9 @@ func outdoes(old, next ocsp.Result) bool {
 	return old.ThisUpdate.After(next.ThisUpdate)
 }
 
+// refutes reports whether an answer says revoked; what was never issued is too.
+func refutes(r ocsp.Result) bool { return r.Status == pki.StatusRevoked }
+
 // due reports whether it is time to refresh, and if so reserves the next attempt.
 func (a *answers) due(key certificateKey, now time.Time) bool {
 	a.mu.Lock()
@@ -97,7 +103,10 @@ func (a *answers) due(key certificateKey, now time.Time) bool {
 	if !ok || now.Before(kept.next) {
 		return false
 	}
-	kept.next = now.Add(max(askAgainAtLeast, kept.result.NextUpdate.Sub(now)/2))
+	kept.next = now.Add(askAgainAtLeast) // what can be taken back may be at any moment, and nobody is accepted before that is known
+	if !refutes(kept.result) {
+		kept.next = now.Add(max(askAgainAtLeast, kept.result.NextUpdate.Sub(now)/2))
+	}
 	return true
 }
 
@@ -109,7 +118,8 @@ func halfLife(from, to time.Time) time.Time {
 	return from.Add(to.Sub(from) / 2)
 }
 
-// lookAtAnswer uses a kept answer of a responder, and has it refreshed in the background once it is past half its life.
+// lookAtAnswer uses a kept answer of a responder, and has it refreshed in the background once it is past half its life, or once a minute if it is
+// a refutation that can be taken back.
 func (c *Checker) lookAtAnswer(s *subject) {
 	if s.config.DemandNonce {
 		return // an answer to an earlier question has no nonce of this one
@@ -123,7 +133,7 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	}
 	evidence := c.evidenceOfAnswer(s, kept)
 	s.add(evidence)
-	if c.mayAsk(s.inspection) && s.round == nil && evidence.Status == pki.StatusGood && c.answers.due(s.key, s.at) {
+	if c.mayAsk(s.inspection) && s.round == nil && (evidence.Status == pki.StatusGood || refuted(evidence.Status) && !evidence.Final) && c.answers.due(s.key, s.at) {
 		asked := s.question()
 		c.background(ocspTimeout, func(ctx context.Context) { c.learnFrom(&asked, c.askResponders(ctx, asked)) })
 	}
@@ -370,7 +380,7 @@ func (s *subject) answerKey(url string) string {
 // keepAnswer keeps an answer in memory and, if it counts there, writes it to disk for other processes and for the next start. Failing to is
 // no reason to refuse a peer.
 func (c *Checker) keepAnswer(s *subject, url string, r reply) {
-	version, kept := c.answers.put(s.key, r.result, url, versionAt(r.result.ProducedAt, r.result.ThisUpdate))
+	version, kept := c.answers.put(s.key, r.result, url, versionAt(r.result.ProducedAt, r.result.ThisUpdate), s.at)
 	if !kept {
 		return
 	}
@@ -390,7 +400,7 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 			Certificate: s.cert, Issuers: []*x509.Certificate{s.issuer}, Untrusted: s.presented, Time: s.at, MaxAge: c.config.MaxAge, Skew: c.config.Skew,
 		})
 		if result, err = c.checkAnswer(s, result, err); err == nil {
-			c.answers.put(s.key, result, url, object.Version)
+			c.answers.put(s.key, result, url, object.Version, s.at)
 		}
 	}
 	return c.answers.get(s.key)
