@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -290,13 +291,13 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("signet serves", "api", s.Addresses().API, "public", s.Addresses().Public, "ops", s.Addresses().Ops, "database", s.config.DatabaseName())
 	s.note(ctx, "server.start")
 	group, ctx := errgroup.WithContext(ctx)
-	for name, run := range s.parts() {
-		group.Go(func() error {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
+	ending := ctx
+	for _, stage := range []stage{
+		{s.serving(), s.publishDue}, // calls in flight may wait for what the others do
+		{s.working(), nil},
+		{parts{"progress": func(ctx context.Context) error { s.board.Run(ctx, s.report("progress")); return nil }}, nil}, // no longer told than it was true
+	} {
+		ending = stage.start(ending, group)
 	}
 	err := group.Wait()
 	stopped, cancel := context.WithTimeout(context.WithoutCancel(ctx), notePatience)
@@ -305,33 +306,86 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// parts are what runs beside each other until the end.
-func (s *Server) parts() map[string]func(context.Context) error {
-	parts := map[string]func(context.Context) error{
+// parts are what runs beside each other, by name.
+type parts map[string]func(context.Context) error
+
+// stage is what stops together.
+type stage struct {
+	parts parts
+	last  func(context.Context) // done when they have stopped; may be nil
+}
+
+// start runs the parts until ending ends, and returns a context that ends when they have stopped: that of the stage which stops next.
+func (g stage) start(ending context.Context, group *errgroup.Group) context.Context {
+	next, end := context.WithCancel(context.WithoutCancel(ending))
+	var running sync.WaitGroup
+	for name, run := range g.parts {
+		running.Add(1)
+		group.Go(func() error {
+			defer running.Done()
+			if err := run(ending); err != nil && ending.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		defer end()
+		<-ending.Done()
+		running.Wait()
+		if g.last != nil {
+			g.last(next)
+		}
+		return nil
+	})
+	return next
+}
+
+// publishGrace is how long a stop waits for lists of what was revoked just before.
+const publishGrace = 2 * time.Second
+
+// publishDue lets the publisher reach what was acknowledged.
+func (s *Server) publishDue(ctx context.Context) {
+	if s.options.Role == RolePublic || s.fallenBack.Load() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishGrace)
+	defer cancel()
+	_ = s.publisher.Await(ctx, s.universe.Seq()) // another instance, or the next start, publishes the rest
+}
+
+// serving are the listeners.
+func (s *Server) serving() parts {
+	all := parts{"public listener": s.servePublic, "ops listener": s.serveOps}
+	if s.options.Role == RoleAll {
+		all["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
+	}
+	return all
+}
+
+// working are what the listeners call, and what runs by itself.
+func (s *Server) working() parts {
+	all := parts{
 		"ledger follower": func(ctx context.Context) error { s.universe.Run(ctx, s.report("ledger follower")); return nil },
 		"OCSP cache":      func(ctx context.Context) error { return s.responder.Run(ctx, s.universe.Watch(s.universe.Seq())) },
 		"OCSP delegation": func(ctx context.Context) error { return s.delegation.Run(ctx, s.report("OCSP delegation")) },
 		"CRL publisher":   func(ctx context.Context) error { s.publisher.Run(ctx); return nil },
-		"progress":        func(ctx context.Context) error { s.board.Run(ctx, s.report("progress")); return nil },
 		"issuer files":    s.followIssuers,
 		"high water":      s.watchHighWater,
-		"public listener": s.servePublic,
-		"ops listener":    s.serveOps,
 		"disagreement":    s.compareProducts,
 		"keys":            s.watchKeys,
 	}
 	if s.options.Role == RoleAll {
 		if s.late != nil {
-			parts["token"] = s.awaitToken
+			all["token"] = s.awaitToken
 		}
-		parts["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
-		parts["profiles"] = func(ctx context.Context) error { s.profiles.Run(ctx, s.report("profiles")); return nil }
-		parts["API certificate"] = s.renewAPICertificate
-		parts["API listener"] = func(ctx context.Context) error { return s.apiServer.Serve(ctx, s.listeners.api) }
-		parts["revocation jobs"] = s.unlessFallen(func(ctx context.Context) { s.jobs.Run(ctx, s.report("revocation jobs")) })
-		parts["approved requests"] = s.unlessFallen(func(ctx context.Context) { s.requests.Run(ctx, s.report("approved requests")) })
+		all["issuance"] = func(ctx context.Context) error { return s.authority.Run(ctx, s.report("issuance")) }
+		all["profiles"] = func(ctx context.Context) error { s.profiles.Run(ctx, s.report("profiles")); return nil }
+		all["API certificate"] = s.renewAPICertificate
+		all["revocation jobs"] = s.unlessFallen(func(ctx context.Context) { s.jobs.Run(ctx, s.report("revocation jobs")) })
+		all["approved requests"] = s.unlessFallen(func(ctx context.Context) { s.requests.Run(ctx, s.report("approved requests")) })
 	}
-	return parts
+	return all
 }
 
 // unlessFallen runs something that writes, until ctx ends or the database went back.
