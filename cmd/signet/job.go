@@ -79,7 +79,8 @@ func authoritiesSelected(job *client.Job) string {
 	return fmt.Sprintf("Authorities among %s: %d. Whatever is below an authority counts no more. ", counted(job.Selected, "certificate"), job.Authorities)
 }
 
-// followJob shows how a job goes on until it ends or is paused. Stopping to look does not stop the job.
+// followJob shows how a job goes on until it is done; that it ended otherwise, or is paused, is an error. Stopping to look does not
+// stop the job.
 func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 	var bar *progress
 	seen := uint64(0)
@@ -95,11 +96,18 @@ func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 		now := job.Revoked + job.Skipped
 		bar.add(int(now - seen))
 		seen = now
-		if job.State == client.JobFailed {
-			return nil, pki.Errorf(pki.KindFailedPrecondition, "follow job", "it failed: %s", job.Failure).WithHint("what it revoked stays revoked; plan it again for the rest: signet job plan")
+		unfinished := func(format string, args ...any) *pki.Error {
+			return pki.Errorf(pki.KindFailedPrecondition, "follow job", format+"; %d of %d are done", append(args, now, job.Selected)...)
 		}
-		if job.State.Ended() || job.State == client.JobPaused {
+		switch job.State {
+		case client.JobDone:
 			return job, nil
+		case client.JobFailed:
+			return nil, unfinished("it failed: %s", job.Failure).WithHint("what it revoked stays revoked; for the rest: signet job resume %s, or signet job cancel %s", id, id)
+		case client.JobPaused:
+			return nil, unfinished("it was paused").WithHint("what it revoked stays revoked; for the rest: signet job resume %s, or signet job cancel %s", id, id)
+		case client.JobCancelled:
+			return nil, unfinished("it was cancelled").WithHint("what it revoked stays revoked; for the rest: signet job plan")
 		}
 		select {
 		case <-a.ctx.Done():
