@@ -55,14 +55,37 @@ var schemes = map[Algorithm]scheme{
 	ed25519Pure: {"Ed25519", 0, verifyEd25519},
 }
 
-// schemeOf finds an algorithm: of the table, or ML-DSA.
+// schemeOf finds an algorithm: of the table, or ML-DSA. Some write NULL where a standard has nothing, and the other way round; of Ed25519 and
+// ML-DSA nobody does (RFC 8410, Section 3; RFC 9881, Section 2).
 func schemeOf(a Algorithm) (scheme, bool) {
 	if set := pki.MLDSAByIdentifier(string(a)); set != pki.NoMLDSA {
 		return scheme{set.String(), 0, verifyMLDSA(set)}, set.Supported() == nil
 	}
-	s, ok := schemes[a]
-	return s, ok
+	if s, ok := schemes[a]; ok {
+		return s, true
+	}
+	s, ok := schemes[a.respelt()]
+	return s, ok && s.hash != 0
 }
+
+// respelt is an identifier without parameters with a NULL, or the other way round; any other stays as it is.
+func (a Algorithm) respelt() Algorithm {
+	content, _, err := expect([]byte(a), tagSequence)
+	if err != nil {
+		return a
+	}
+	_, parameters, err := expectOID(content)
+	id := content[:len(content)-len(parameters)]
+	switch {
+	case err == nil && len(parameters) == 0:
+		return Algorithm(wrap(tagSequence, id, []byte(null)))
+	case err == nil && string(parameters) == null:
+		return Algorithm(wrap(tagSequence, id))
+	}
+	return a
+}
+
+const null = "\x05\x00"
 
 // String names the algorithm for people.
 func (a Algorithm) String() string {

@@ -54,7 +54,7 @@ func (e *ProfileError) Error() string {
 
 // SignatureError says that a list was not signed by a certificate, or that the certificate may not sign lists.
 type SignatureError struct {
-	Cause Cause // CauseIssuer, CauseSigner or CauseSignature
+	Cause Cause // CauseIssuer, CauseSigner, CauseSignature or CauseAlgorithm
 	Err   error
 }
 

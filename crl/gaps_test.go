@@ -2,6 +2,9 @@ package crl_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/asn1"
 	"errors"
 	"slices"
@@ -103,8 +106,51 @@ func TestReadsToTheLetter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, ok := errors.AsType[*crl.SignatureError](l.Verify(ca.cert)); !ok || e.Cause != crl.CauseSignature {
+	if e, ok := errors.AsType[*crl.SignatureError](l.Verify(ca.cert)); !ok || e.Cause != crl.CauseAlgorithm {
 		t.Errorf("an unknown algorithm: %v", e)
+	}
+}
+
+// TestParametersOfAlgorithms: NULL or nothing is one for ECDSA and RSA, and nothing else is for anybody (decision 1460).
+func TestParametersOfAlgorithms(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	null, other := []byte{5, 0}, []byte{4, 0}
+	id := func(octets ...byte) []byte { return tlv(6, octets) }
+	ecdsaID, rsaID := id(0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2), id(0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b)
+	for _, c := range []struct {
+		name      string
+		key       crypto.Signer
+		algorithm []byte
+		cause     crl.Cause
+	}{
+		{"ECDSA", newKey(t), tlv(0x30, ecdsaID), crl.CauseNone},
+		{"ECDSA, NULL", newKey(t), tlv(0x30, ecdsaID, null), crl.CauseNone},
+		{"ECDSA, something else", newKey(t), tlv(0x30, ecdsaID, other), crl.CauseAlgorithm},
+		{"ECDSA, NULL twice", newKey(t), tlv(0x30, ecdsaID, null, null), crl.CauseAlgorithm},
+		{"ECDSA with SHA-1", newKey(t), tlv(0x30, id(0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1)), crl.CauseAlgorithm},
+		{"RSA", rsaKey, tlv(0x30, rsaID, null), crl.CauseNone},
+		{"RSA, nothing", rsaKey, tlv(0x30, rsaID), crl.CauseNone},
+		{"RSA, something else", rsaKey, tlv(0x30, rsaID, other), crl.CauseAlgorithm},
+		{"Ed25519", rsaKey, tlv(0x30, id(0x2b, 0x65, 0x70)), crl.CauseSignature},
+		{"Ed25519, NULL", rsaKey, tlv(0x30, id(0x2b, 0x65, 0x70), null), crl.CauseAlgorithm},
+		{"no identifier", rsaKey, tlv(0x30, null), crl.CauseAlgorithm},
+		{"nothing", rsaKey, tlv(0x30), crl.CauseAlgorithm},
+	} {
+		ca := newAuthority(t, "Algorithm CA", c.key)
+		l, err := crl.Parse(strange{version: 1, issuer: ca.cert.RawSubject, this: now, signer: c.key, signedAs: c.algorithm, algorithm: c.algorithm}.der(t))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		cause := crl.CauseNone
+		if e, ok := errors.AsType[*crl.SignatureError](l.Verify(ca.cert)); ok {
+			cause = e.Cause
+		}
+		if cause != c.cause {
+			t.Errorf("%s: %s, want %s", c.name, cause, c.cause)
+		}
 	}
 }
 

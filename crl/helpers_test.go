@@ -2,6 +2,7 @@ package crl_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -33,6 +34,7 @@ type strange struct {
 	early      bool // write thisUpdate as GeneralizedTime
 	always     bool // write revokedCertificates even if empty
 	extensions []extension
+	signedAs   []byte // algorithm of signature, if not ecdsaWithSHA256
 	algorithm  []byte // of signatureAlgorithm, if not that of the signature
 	tail       []byte // after the extensions
 	signer     crypto.Signer
@@ -56,7 +58,7 @@ func (s strange) der(t testing.TB) []byte {
 		if s.version >= 0 {
 			b.AddASN1Int64(int64(s.version))
 		}
-		b.AddBytes(ecdsaWithSHA256)
+		b.AddBytes([]byte(cmp.Or(string(s.signedAs), string(ecdsaWithSHA256))))
 		b.AddBytes(s.issuer)
 		if s.early {
 			b.AddASN1GeneralizedTime(s.this)

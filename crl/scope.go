@@ -137,9 +137,10 @@ const (
 	CauseSignature       // no such certificate's key made its signature
 	CauseDelta           // a delta that does not fit a complete list that counts
 	CauseDeviation       // it breaks the standard without doubt about its meaning, and Strict is set
+	CauseAlgorithm       // it is signed by an algorithm that is not known, or not believed any more
 )
 
-var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "deviation"}
+var causeNames = [...]string{"none", "issuer", "scope", "reasons", "stale", "not-yet-valid", "critical-extension", "malformed", "signer", "signature", "delta", "deviation", "algorithm"}
 
 // String is a lower-case word for people and programs.
 func (c Cause) String() string {

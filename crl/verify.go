@@ -70,7 +70,7 @@ func (l *List) VerifyKey(pub crypto.PublicKey, hash pki.KeyHash) error {
 	}
 	s, ok := schemeOf(l.Algorithm)
 	if !ok {
-		return &SignatureError{CauseSignature, fmt.Errorf("it is signed by %s", l.Algorithm)}
+		return &SignatureError{CauseAlgorithm, fmt.Errorf("it is signed by %s", l.Algorithm)}
 	}
 	if err := s.verify(pub, s.hash, l.message.sum, l.signature); err != nil {
 		return &SignatureError{CauseSignature, err}

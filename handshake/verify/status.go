@@ -136,7 +136,7 @@ func findingOfLists(j crl.Judgement) finding {
 // one that was about something else.
 func faultOfRejections(rejected []crl.Rejection) *fault {
 	order := []crl.Cause{
-		crl.CauseStale, crl.CauseSignature, crl.CauseSigner, crl.CauseCritical, crl.CauseMalformed, crl.CauseDeviation, crl.CauseNotYet,
+		crl.CauseStale, crl.CauseSignature, crl.CauseAlgorithm, crl.CauseSigner, crl.CauseCritical, crl.CauseMalformed, crl.CauseDeviation, crl.CauseNotYet,
 		crl.CauseDelta, crl.CauseReasons, crl.CauseScope, crl.CauseIssuer,
 	}
 	var best *crl.Rejection
@@ -159,7 +159,7 @@ func classOfCause(cause crl.Cause) Class {
 		return ClassBadSignature
 	case crl.CauseSigner:
 		return ClassPath
-	case crl.CauseCritical:
+	case crl.CauseCritical, crl.CauseAlgorithm:
 		return ClassUnsupported
 	case crl.CauseMalformed, crl.CauseDeviation:
 		return ClassParse

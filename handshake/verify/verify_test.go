@@ -190,6 +190,10 @@ func TestChain(t *testing.T) {
 			q.CRLs[1] = issue(t, "int", nil, true, nil).list(t, nil)
 			q.Intermediates = append(q.Intermediates, issue(t, "int", root, true, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign }).Raw)
 		}, verify.Reject, verify.ClassBadSignature},
+		{"CRL of an unknown algorithm", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
+			sha256 := []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}
+			q.CRLs[1] = bytes.ReplaceAll(q.CRLs[1], sha256, append(sha256[:7:7], 0x7f))
+		}, verify.Reject, verify.ClassUnsupported},
 		{"old CRL", func(t *testing.T, q *verify.Case, root, int, leaf *entity) {
 			q.CRLs[1] = int.list(t, func(l *x509.RevocationList) { l.NextUpdate = now.Add(-time.Minute) })
 		}, verify.Reject, verify.ClassStale},
