@@ -220,6 +220,7 @@ func TestWhatRequestsAskFor(t *testing.T) {
 		"no constraint":     {[]pkix.Extension{{Id: oidNames, Value: []byte("\x30\x00")}}, nothing, true},
 		"what is no DER":    {[]pkix.Extension{{Id: oidNames, Value: []byte("x")}}, nothing, true},
 		"a minimum":         {[]pkix.Extension{{Id: oidNames, Value: []byte("\x30\x0c\xa0\x0a\x30\x08\x82\x03a.b\x80\x01\x01")}}, nothing, true},
+		"an odd key usage":  {[]pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte("x")}}, nothing, false},
 		"something else":    {[]pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte("\x05\x00")}}, nothing, false},
 		"a length of no CA": {[]pkix.Extension{{Id: oidBasic, Value: []byte("\x30\x03\x02\x01\x00")}}, profile.CA{}, false},
 	} {
