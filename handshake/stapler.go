@@ -2,7 +2,7 @@ package handshake
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -79,12 +79,11 @@ const (
 // never gives up something good for a failure: through an outage of the responder the last good staple is served to its
 // end. Only good is ever stapled. It is safe for concurrent use.
 type Stapler struct {
-	config     StaplerConfig
-	leaf       *x509.Certificate
-	issuer     *x509.Certificate
-	responder  string
-	current    atomic.Pointer[stapled]
-	generation atomic.Pointer[[16]byte] // of session tickets; changes when the certificate is revoked
+	config    StaplerConfig
+	leaf      *x509.Certificate
+	issuer    *x509.Certificate
+	responder string
+	current   atomic.Pointer[stapled]
 }
 
 // stapled is an immutable state: the certificate as it is served now.
@@ -113,7 +112,6 @@ func NewStapler(config StaplerConfig) (*Stapler, error) {
 	if err := s.readCertificate(); err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: "configure stapler", Err: err}
 	}
-	s.rotateTickets()
 	bare := config.Certificate
 	bare.OCSPStaple = nil
 	s.current.Store(&stapled{certificate: bare})
@@ -173,7 +171,8 @@ func (s *Stapler) certificate() (*tls.Certificate, error) {
 }
 
 // Configure returns a copy of config that serves the certificate, and whose session tickets from before a revocation of
-// the certificate resume nothing after it. Do it last: after Checker.WrapServer.
+// the certificate resume nothing after it. Do it last: after Checker.WrapServer. Ticket keys are those of config, which SetSessionTicketKeys of
+// config changes at any time; of the copy it has no effect.
 func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 	if config == nil {
 		config = &tls.Config{}
@@ -200,17 +199,16 @@ func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 
 // bindTickets marks session tickets with the present generation and resumes only those of it.
 func (s *Stapler) bindTickets(configured, inner *tls.Config) {
-	keys := inner.Clone() // encrypts and decrypts; crypto/tls rotates its keys
 	configured.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
-		generation := *s.generation.Load()
+		generation := s.generation()
 		session.Extra = append(session.Extra, generation[:])
 		if inner.WrapSession != nil {
 			return inner.WrapSession(state, session)
 		}
-		return keys.EncryptTicket(state, session)
+		return inner.EncryptTicket(state, session)
 	}
 	configured.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
-		unwrap := keys.DecryptTicket
+		unwrap := inner.DecryptTicket
 		if inner.UnwrapSession != nil {
 			unwrap = inner.UnwrapSession
 		}
@@ -218,7 +216,7 @@ func (s *Stapler) bindTickets(configured, inner *tls.Config) {
 		if err != nil || session == nil {
 			return nil, err
 		}
-		generation := *s.generation.Load()
+		generation := s.generation()
 		for i, extra := range session.Extra {
 			if string(extra) == string(generation[:]) {
 				session.Extra = append(session.Extra[:i:i], session.Extra[i+1:]...)
@@ -229,10 +227,14 @@ func (s *Stapler) bindTickets(configured, inner *tls.Config) {
 	}
 }
 
-func (s *Stapler) rotateTickets() {
-	var generation [16]byte
-	rand.Read(generation[:])
-	s.generation.Store(&generation)
+// generation is what marks session tickets: it changes when the certificate is revoked, and is the same in every process that knows as much, so
+// that processes which share ticket keys resume each other's sessions.
+func (s *Stapler) generation() [sha256.Size]byte {
+	mark := append([]byte("signet stapler "), s.leaf.Raw...)
+	if revoked := s.current.Load().revoked; revoked != nil {
+		mark = fmt.Appendf(mark, " revoked %d", revoked.Evidence.RevokedAt.Unix())
+	}
+	return sha256.Sum256(mark)
 }
 
 // Run refreshes the staple until ctx ends. It asks at once if there is none or it is past half its life.
@@ -371,7 +373,6 @@ func (s *Stapler) revoke(evidence Evidence, said ocsp.Result, version fetch.Vers
 	bare.OCSPStaple = nil
 	s.current.Store(&stapled{certificate: bare, result: said, version: version, revoked: &RevokedError{Certificate: s.leaf, Evidence: evidence}})
 	if now.revoked == nil {
-		s.rotateTickets()
 		s.report(StapleEvent{Kind: StapleRevoked, Evidence: evidence, Next: next})
 	}
 }

@@ -518,6 +518,44 @@ func TestStaplerConfigures(t *testing.T) {
 	}
 }
 
+// TestStaplerSharedTickets: processes that share ticket keys resume each other's sessions, whenever the keys were set, and those of before a
+// revocation not.
+func TestStaplerSharedTickets(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	leaf := p.Cert("leaf")
+	client := p.ClientConfig(leaf)
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	resumed := func(refresh bool) bool {
+		t.Helper()
+		stapler, _ := newStapler(t, p, "leaf", "")
+		if refresh {
+			stapler.Refresh(t.Context())
+		}
+		config := &tls.Config{Time: p.Now}
+		configured := stapler.Configure(config)
+		config.SetSessionTicketKeys([][32]byte{{7}})
+		conn, err := tls.Dial("tcp", p.Listen(configured), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := handshaketest.Echo(conn); err != nil {
+			t.Fatal(err)
+		}
+		return conn.ConnectionState().DidResume
+	}
+	if resumed(false) || !resumed(false) {
+		t.Error("a session of another process is not resumed")
+	}
+	leaf.Revoke(1)
+	if resumed(true) {
+		t.Error("a session of before the revocation is resumed")
+	}
+	if !resumed(true) {
+		t.Error("a session of after the revocation is not resumed")
+	}
+}
+
 // TestStaplerForeignTickets: who has tickets of his own keeps them, in his form and with nothing of ours in them when he reads them.
 func TestStaplerForeignTickets(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
