@@ -71,6 +71,7 @@ type Server struct {
 	config   *settings.Config
 	options  Options
 	log      *slog.Logger
+	troubles troubles // of what runs in the background
 	instance revocation.InstanceID
 
 	store         store.Store
@@ -109,6 +110,7 @@ func Open(ctx context.Context, config *settings.Config, options Options) (s *Ser
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	s = &Server{config: config, options: options, log: slog.New(hinting{options.Log.Handler()}), fallen: make(chan struct{})}
+	s.troubles.log = s.log
 	if _, err := rand.Read(s.instance[:]); err != nil {
 		return nil, pki.Errorf(pki.KindInternal, "name this instance", "%w", err)
 	}
@@ -407,9 +409,7 @@ func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) e
 
 // report logs what went wrong in the background, with the hint of what to do.
 func (s *Server) report(part string) func(error) {
-	return func(err error) {
-		s.log.Error("something failed and will be tried again", "part", part, "error", err)
-	}
+	return func(err error) { s.troubles.report(part, err) }
 }
 
 // ReloadProfiles has this instance, and no other, read its profiles again, while certificates are issued. Either the whole new set takes
