@@ -65,4 +65,13 @@ func TestValidityAtItsBounds(t *testing.T) {
 			t.Errorf("%s: from %s, and the issuer's from %s", what, c.NotBefore, begin)
 		}
 	}
+
+	// Both ends belong to a validity (RFC 5280, Section 4.1.2.5): in its last second the issuer still signs, and no later.
+	w.clock.advance(end.Sub(w.clock.Now()))
+	if issued, err := w.issue(a, ca.Request{Profile: "cut", CSR: key}); err != nil || !issued.NotAfter.Equal(end) {
+		t.Errorf("in the issuer's last second: %v", err)
+	}
+	w.clock.advance(time.Nanosecond)
+	_, err := w.issue(a, ca.Request{Profile: "cut", CSR: key})
+	wantError(t, err, pki.KindFailedPrecondition, "issuer")
 }
