@@ -104,6 +104,9 @@ func replace(path string, document crl.Document) error {
 		return err
 	}
 	defer f.Abandon()
+	if err := f.Sweep(); err != nil {
+		return err
+	}
 	if _, err := io.Copy(f, document.Reader()); err != nil {
 		return err
 	}

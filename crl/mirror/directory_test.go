@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -75,5 +77,33 @@ func TestSharedDirectory(t *testing.T) {
 	defer cancel()
 	if err := one.Put(ctx, name, young, 2); err == nil {
 		t.Error("it wrote while another instance was writing")
+	}
+}
+
+// What an instance that was killed left on its way is gone after the next list of that name; what another is writing now stays.
+func TestWhatAKilledInstanceLeft(t *testing.T) {
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "crl")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	left, now := filepath.Join(folder, ".new-1-x.crl"), filepath.Join(folder, ".new-2-x.crl")
+	for _, path := range []string{left, now} {
+		if err := os.WriteFile(path, []byte("half a l"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(left, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := mirror.NewDirectory(dir).Put(t.Context(), "crl/x.crl", list(t, 1), 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	if _, err := os.Stat(now); err != nil {
+		t.Errorf("another's is gone: %v", err)
 	}
 }

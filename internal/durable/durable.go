@@ -86,7 +86,7 @@ func Update(path string, mode fs.FileMode) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = f.sweep()
+	err = f.Sweep()
 	if info, statErr := os.Lstat(f.path); err == nil && statErr == nil {
 		f.mode = info.Mode().Perm()
 		err = keepOwner(f.file, info)
@@ -101,8 +101,8 @@ func Update(path string, mode fs.FileMode) (*File, error) {
 // forgotten is how long nobody has written to a temporary file whose process is gone.
 const forgotten = time.Hour
 
-// sweep removes temporary files of the same path that were forgotten. The file system has the clock.
-func (f *File) sweep() error {
+// Sweep removes temporary files of the same path that were forgotten: killed processes left them. The file system has the clock.
+func (f *File) Sweep() error {
 	mine, err := f.file.Stat()
 	if err != nil {
 		return err
