@@ -356,14 +356,16 @@ func (l *Ledger) judge(p *pending, facts Facts, now time.Time) (Entry, bool, err
 	case !facts.Recorded && !facts.Last.Foreign:
 		return Entry{}, false, pki.Errorf(pki.KindNotFound, opChange, "issuer %s has no certificate with serial %s", p.claim.Issuer, p.claim.Serial).
 			InField("serial").WithHint("what Signet did not issue is revoked by an administrator, with the certificate itself")
+	case !p.grant.Allows(auth.ActionRevoke, facts.Account):
+		return Entry{}, false, pki.Errorf(pki.KindDenied, opChange, "%s may not change the status of a certificate of another account", p.grant.Principal().ID)
 	case p.change.kind == KindRelease && facts.Last.Kind == KindHold && !p.grant.All() && facts.Last.Actor != p.grant.Principal().ID:
 		// A hold that an administrator put on is not for the holder of the certificate to end.
 		return Entry{}, false, pki.Errorf(pki.KindDenied, opChange, "the hold was put on by %s", facts.Last.Actor).WithHint("ask them, or an administrator")
-	case !p.grant.Allows(auth.ActionRevoke, facts.Account):
-		return Entry{}, false, pki.Errorf(pki.KindDenied, opChange, "%s may not change the status of a certificate of another account", p.grant.Principal().ID)
 	}
 	issuer := l.config.Universe.issuer(p.claim.Issuer)
-	entry, repeated, err := decide(p.change, circumstances{last: facts.Last, notAfter: facts.NotAfter, public: issuer.Public, now: now})
+	c := p.change
+	c.over = p.grant.All() && facts.Last.Actor != p.grant.Principal().ID
+	entry, repeated, err := decide(c, circumstances{last: facts.Last, notAfter: facts.NotAfter, public: issuer.Public, now: now})
 	if err != nil || repeated {
 		return entry, repeated, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -151,6 +152,46 @@ func TestReleaseOfAnothersHold(t *testing.T) {
 			if _, err := l.Revoke(t.Context(), alice, request); err != nil {
 				t.Errorf("revoke what an administrator holds: %v", err)
 			}
+		}
+	})
+}
+
+// An administrator's hold over that of the holder is the administrator's: the holder does not end it, and certificates of others tell
+// nobody who holds them.
+func TestHoldOverAnothersHold(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		i := newIssuer(t, s, "one", false)
+		open := i.reserve(t, epoch, 0, 16)
+		open.record(t, 0)
+		l := newLedger(t, s, newUniverse(t, s))
+		alice := grant(t, auth.RoleRequester, "alice", auth.ActionRevoke)
+		request := revocation.Request{Key: open.claim(0).Key}
+		hold := func(by auth.Grant, repeated bool) revocation.Entry {
+			t.Helper()
+			change, err := l.Hold(t.Context(), by, request)
+			if err != nil || change.Repeated != repeated {
+				t.Fatalf("%+v, %v", change, err)
+			}
+			return change.Entry
+		}
+		first := hold(alice, false)
+		second := hold(admin(t), false)
+		if second.Seq <= first.Seq || second.Actor == first.Actor || !second.RevokedAt.Equal(first.RevokedAt) || !second.InvalidityAt.Equal(first.InvalidityAt) {
+			t.Errorf("%+v, then %+v", first, second)
+		}
+		hold(admin(t), true)
+		if third := hold(alice, true); third.Actor != second.Actor {
+			t.Errorf("the holder's hold took the administrator's place: %+v", third)
+		}
+		_, err := l.Release(t.Context(), alice, request)
+		wantKind(t, "release an administrator's hold", err, pki.KindDenied)
+		_, err = l.Release(t.Context(), grant(t, auth.RoleRequester, "bob", auth.ActionRevoke), request)
+		wantKind(t, "release what another account has", err, pki.KindDenied)
+		if err == nil || strings.Contains(err.Error(), second.Actor) {
+			t.Errorf("another account is told who holds it: %v", err)
+		}
+		if _, err := l.Release(t.Context(), admin(t), request); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -52,6 +52,7 @@ type change struct {
 	at           time.Time // when it happened, of what was said elsewhere; zero: now
 	invalidityAt time.Time
 	foreign      bool // of a serial that Signet did not issue
+	over         bool // an administrator's, over the hold of somebody else, who can end it no more
 }
 
 // circumstances are what decides whether a change is legal.
@@ -67,7 +68,9 @@ type circumstances struct {
 //
 //	         revoke            reason change        hold       release
 //	good     revoke            refused              hold       refused, or repeated after a release
-//	held     revoke            refused              repeated   release
+//	held     revoke            refused              repeated,  release
+//	                                                or hold
+//	                                                over it
 //	revoked  repeated or       keyCompromise once,  conflict   conflict
 //	         conflict          then as for revoke
 //	void     conflict          conflict             conflict   conflict
@@ -107,10 +110,13 @@ func decide(c change, in circumstances) (entry Entry, repeated bool, err error) 
 
 	case c.kind == KindHold && was == revoked:
 		return Entry{}, false, conflict(in.last)
+	case c.kind == KindHold && was == held && c.over:
+		entry.RevokedAt, entry.InvalidityAt = in.last.RevokedAt, in.last.InvalidityAt // it has been on hold since then
+		return entry, false, nil
 	case c.kind == KindHold && was == held:
 		return in.last, true, nil
 	case c.kind == KindHold:
-		if in.now.After(in.notAfter) {
+		if !in.notAfter.IsZero() && in.now.After(in.notAfter) { // of an imported serial nobody knows the end
 			return Entry{}, false, precondition("the certificate expired at %s: there is nothing to hold", in.notAfter.Format(time.RFC3339))
 		}
 		return entry, false, nil

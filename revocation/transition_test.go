@@ -29,6 +29,7 @@ func TestDecide(t *testing.T) {
 	revoke := func(reason pki.Reason) change { return change{kind: KindRevoke, reason: reason} }
 	toCompromise := change{kind: KindReasonChange, reason: pki.KeyCompromise}
 	hold := change{kind: KindHold, reason: pki.CertificateHold}
+	over := change{kind: KindHold, reason: pki.CertificateHold, over: true}
 	release := change{kind: KindRelease}
 	since := func(c change, at time.Time) change { c.invalidityAt = at; return c }
 
@@ -74,6 +75,7 @@ func TestDecide(t *testing.T) {
 		{"hold good", hold, none, false, writes},
 		{"hold released", hold, released, false, writes},
 		{"hold again", hold, onHold, false, repeats},
+		{"hold over another's", over, onHold, false, writes},
 		{"hold revoked", hold, superseded, false, conflicts},
 		{"hold void", hold, voided, false, conflicts},
 
@@ -107,7 +109,7 @@ func TestDecide(t *testing.T) {
 					t.Fatalf("got %+v, %v, %v; want an entry", entry, repeated, err)
 				}
 				at := now.Truncate(time.Second)
-				if test.change.kind == KindReasonChange {
+				if test.change.kind == KindReasonChange || test.change.over {
 					at = then
 				}
 				if !entry.RevokedAt.Equal(at) {
@@ -149,4 +151,14 @@ func TestDecide(t *testing.T) {
 			t.Errorf("got %v, %v", replaced.InvalidityAt, err)
 		}
 	})
+}
+
+// Of an imported serial nobody knows when its certificate ends: it can be held, and held again after a release.
+func TestHoldWithoutAnEnd(t *testing.T) {
+	hold := change{kind: KindHold, reason: pki.CertificateHold}
+	for _, last := range []Entry{{}, {Seq: 7, Kind: KindRelease, Foreign: true}} {
+		if entry, repeated, err := decide(hold, circumstances{last: last, now: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)}); err != nil || repeated || entry.Kind != KindHold {
+			t.Errorf("after %+v: %+v, %t, %v", last, entry, repeated, err)
+		}
+	}
 }
