@@ -113,11 +113,12 @@ func (c *issueCmd) prepare(a *app, names []pki.Identifier, request *client.Issue
 		if c.Key != "" {
 			return "", nil, pki.Errorf(pki.KindInvalid, op, "--csr and --key exclude each other: the request holds the key")
 		}
-		if request.CSR, err = a.readDER(c.CSR, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
+		csr, err := a.readRequest(c.CSR)
+		if err != nil {
 			return "", nil, err
 		}
-		stem, err = c.stemOfCSR(request.CSR, names)
-		return stem, nil, err
+		request.CSR = csr.Raw
+		return c.stemOfCSR(csr, names), nil, nil
 	}
 	if stem, err = c.stem(op, c.Out, names); err != nil {
 		return "", nil, err
@@ -132,17 +133,12 @@ func (c *issueCmd) prepare(a *app, names []pki.Identifier, request *client.Issue
 }
 
 // stemOfCSR names the file after the first name.
-func (c *issueCmd) stemOfCSR(der []byte, names []pki.Identifier) (string, error) {
+func (c *issueCmd) stemOfCSR(csr *x509.CertificateRequest, names []pki.Identifier) string {
 	if c.Out != "" {
-		return c.Out, nil
+		return c.Out
 	}
 	if len(names) > 0 {
-		return fileStem(names[0]), nil
-	}
-	csr, err := x509.ParseCertificateRequest(der)
-	if err != nil {
-		return "", pki.Errorf(pki.KindInvalid, "issue certificate", "%s: %w", c.CSR, err).InField("csr").
-			WithHint("make a request with `signet csr NAME` or `openssl req -new`")
+		return fileStem(names[0])
 	}
 	first := csr.Subject.CommonName
 	switch {
@@ -156,7 +152,7 @@ func (c *issueCmd) stemOfCSR(der []byte, names []pki.Identifier) (string, error)
 	if first == "" {
 		first = "certificate"
 	}
-	return fileStem(pki.Identifier{Value: first}), nil
+	return fileStem(pki.Identifier{Value: first})
 }
 
 // refused removes a key that was made for nothing, unless the certificate may exist all the same.

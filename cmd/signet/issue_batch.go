@@ -308,9 +308,11 @@ func (b *batch) request(item batchItem) (q client.IssueRequest, stem string, err
 		q.Lifetime = time.Duration(d)
 	}
 	if item.CSR != "" {
-		if q.CSR, err = b.a.readDER(item.CSR, aRequest, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
+		csr, err := b.a.readRequest(item.CSR)
+		if err != nil {
 			return q, "", err
 		}
+		q.CSR = csr.Raw
 	}
 	wish := b.nth(q)
 	stem = filepath.Join(b.dir, fmt.Sprintf("%s-%x", batchName(names), wish[:8]))

@@ -227,6 +227,20 @@ func (a *app) readDER(path, what string, types ...string) ([]byte, error) {
 	return nil, pki.Errorf(pki.KindInvalid, "read "+what, "%s holds no %s in PEM or DER%s", path, what, looksLike(data))
 }
 
+// readRequest reads a certificate request: what is none, such as a private key in DER, must not be sent to a server.
+func (a *app) readRequest(path string) (*x509.CertificateRequest, error) {
+	der, err := a.readDER(path, aRequest, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, "read "+aRequest, "%s: %w", path, err).InField("csr").
+			WithHint("make a request with `signet csr NAME` or `openssl req -new`")
+	}
+	return csr, nil
+}
+
 // readCertificate reads the first certificate of a file.
 func (a *app) readCertificate(path string) (*x509.Certificate, error) {
 	der, err := a.readDER(path, "certificate", "CERTIFICATE")
