@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"unicode/utf8"
 
@@ -38,7 +40,7 @@ type app struct {
 	out    io.Writer
 	err    io.Writer
 	getenv func(string) string
-	config string // path of signet.yaml
+	config string // path of signet.yaml, as it was named; empty: the one here
 	json   bool
 }
 
@@ -89,8 +91,16 @@ func upTo[T any](limit int, token string, page func(token string, size int) ([]T
 
 // loadConfig reads signet.yaml with the environment's overrides.
 func (a *app) loadConfig() (*settings.Config, error) {
+	if a.config == "" {
+		return settings.Found("signet.yaml", a.getenv)
+	}
 	return settings.Load(a.config, a.getenv)
 }
+
+// outliveReaders makes writing to standard output or error whose reader went away an error, and not the end of this process:
+// a command that has something to give back ends by itself. The programs it starts still end of it, as they would not of a
+// signal that is ignored.
+func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // answerNo is returned by a command that worked and whose answer is no. It has been printed already.
 type answerNo struct{ text string }

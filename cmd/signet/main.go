@@ -22,7 +22,7 @@ import (
 // commands is the table of contents of the tool. A command is a struct with its flags, a Run(*app) error and, for its
 // help page, a Help() string with examples.
 type commands struct {
-	Config string `default:"signet.yaml" env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
+	Config string `env:"SIGNET_CONFIG" placeholder:"FILE" help:"Configuration file (default: signet.yaml here)."`
 	Output string `default:"text" enum:"text,json" env:"SIGNET_OUTPUT" placeholder:"FORMAT" help:"text for people, json (or --json) for programs."`
 
 	CSR      csrCmd      `cmd:"" group:"Certificates" help:"Make a private key and a certificate request here."`

@@ -68,7 +68,7 @@ func (c *restoreCmd) inPlace(a *app) error {
 	return a.show(advanced, func(p *printer) {
 		p.line("moved the books of %s on", config.DatabaseName())
 		printAdvanced(p, advanced)
-		p.next("signet serve --config %s", a.config)
+		p.next("signet serve --config %s", config.File)
 	})
 }
 
