@@ -23,6 +23,7 @@ Examples:
 
 // Run keeps certificates renewed until it is told to end.
 func (c *agentCmd) Run(a *app) error {
+	outliveReaders()
 	config, err := agent.LoadConfig(c.File)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ Examples:
 
 // Run plays every step, and stops at the first that does not hold: the later ones rest on it.
 func (c *demoCmd) Run(a *app) (err error) {
+	outliveReaders() // the server and the directory end with the demo
 	d := &demo{app: a, unsafe: c.UnsafeDatabase, database: c.Database}
 	if err := d.prepare(c.Dir); err != nil {
 		return err

@@ -35,6 +35,7 @@ Examples:
 
 // Run serves until the context ends.
 func (c *serveCmd) Run(a *app) (err error) {
+	outliveReaders()
 	config, err := a.loadConfig()
 	if err != nil {
 		return err
