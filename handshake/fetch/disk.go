@@ -161,7 +161,8 @@ func (d *disk) loadVersion(key, path, name string) (Object, error) {
 func (d *disk) keep(object Object) error {
 	sum := sha256.Sum256(object.Body)
 	digest := hex.EncodeToString(sum[:])
-	if err := d.keepObject(digest, object.Body); err != nil {
+	// Even if it is there: it may be damaged, and what is written is young, so that no sweep takes it away before the reference is.
+	if err := writeFile(d.objectPath(digest), object.Body); err != nil {
 		return err
 	}
 	dir := d.refDir(object.Key)
@@ -178,17 +179,6 @@ func (d *disk) keep(object Object) error {
 	}
 	d.dropOlder(dir)
 	return d.sweepSometimes()
-}
-
-// keepObject writes the content unless it is there; then it only makes it young, so that no sweep takes it away before
-// the reference is written.
-func (d *disk) keepObject(digest string, body []byte) error {
-	path := d.objectPath(digest)
-	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(body)) {
-		now := d.now()
-		return os.Chtimes(path, now, now)
-	}
-	return writeFile(path, body)
 }
 
 // dropOlder removes all but the largest version of a key. Another process may do the same: absence is no error.

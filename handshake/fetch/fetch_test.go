@@ -601,3 +601,26 @@ func TestFactsAreBounded(t *testing.T) {
 		t.Errorf("%d files, %v", len(files), err)
 	}
 }
+
+// TestDiskRepairs: what is kept again is written again, whatever became of it there.
+func TestDiskRepairs(t *testing.T) {
+	dir, body := t.TempDir(), []byte("a list")
+	f := newFetcher(t, func(c *fetch.Config) { c.Dir = dir })
+	for _, damage := range [][]byte{nil, make([]byte, len(body)), []byte("short")} {
+		objects, err := filepath.Glob(filepath.Join(dir, "objects", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range objects {
+			if err := os.WriteFile(path, damage, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Keep(fetch.Object{Key: "key", Version: version(1), Body: body, Fetched: time.Unix(1, 0)}); err != nil {
+			t.Fatal(err)
+		}
+		if object, err := f.Load("key"); err != nil || string(object.Body) != string(body) {
+			t.Errorf("%q in its place: %q, %v", damage, object.Body, err)
+		}
+	}
+}
