@@ -155,6 +155,37 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 	}
 }
 
+// A body that nobody reads, and that does not arrive, holds no connection: it is answered and closed.
+func TestBodiesThatNobodyReads(t *testing.T) {
+	h := newHouse(t)
+	defer h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, Drain: time.Millisecond})()
+	for head, status := range map[string]string{
+		"POST /v1/certificates HTTP/1.1\r\nContent-Type: application/json\r\n": "401",
+		"POST /v1/certificates HTTP/1.1\r\nContent-Type: text/plain\r\n":       "415",
+		"GET /openapi.json HTTP/1.1\r\n":                                       "200",
+		"HEAD /openapi.json HTTP/1.1\r\n":                                      "200",
+		"PUT /v1/certificates HTTP/1.1\r\n":                                    "405",
+	} {
+		for _, length := range []string{"Content-Length: 100000", "Transfer-Encoding: chunked"} {
+			conn, err := tls.Dial("tcp", h.address, &tls.Config{RootCAs: h.roots, NextProtos: []string{"http/1.1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, head+"Host: x\r\n"+length+"\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(conn)
+			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+status+" ") {
+				t.Errorf("%q, %s: %v, answered %.40q", head, length, err, answer)
+			}
+			conn.Close()
+		}
+	}
+}
+
 // What is kept of a stranger's message is small: the length of another is enough to refuse it.
 func TestStrangersWhoSayTooMuch(t *testing.T) {
 	h := newHouse(t)

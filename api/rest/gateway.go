@@ -106,6 +106,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Method = http.MethodGet // net/http keeps the body back
 	}
 	if !jsonBody(r) {
+		g.hurry(w, r)
 		writeProblem(w, r, problem{Status: http.StatusUnsupportedMediaType, Kind: "invalid", Detail: "the body must be JSON",
 			Hint: "send Content-Type: application/json"})
 		return
@@ -122,13 +123,25 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		arrived, _, err := g.services.Admit(presented(r, e.peer), method)
 		if err != nil {
+			g.hurry(w, r)
 			writeError(r.Context(), g.mux, nil, w, r, err)
 			return
 		}
 		r.Body = bounded(w, r, most, patience, e, arrived)
 		defer r.Body.Close()
 	}
+	if r.Method != http.MethodPost {
+		g.hurry(w, r)
+	}
 	g.mux.ServeHTTP(w, r)
+}
+
+// hurry gives a body that nobody reads the time of a stranger: net/http waits for some of it before it sends the answer, and
+// takes the deadline away before the next request.
+func (g *gateway) hurry(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.strangerTime)) // where there is none, nobody waits
+	}
 }
 
 // presented is the context of a gRPC call with the credential of a request, and the id that it chose.
