@@ -84,7 +84,7 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 			return nil, err
 		}
 	}
-	return &gateway{services, mux, bodyTime, strangerTime}, nil
+	return &gateway{services, mux, bodyTime, strangerTime, time.Now}, nil
 }
 
 // gateway bounds bodies, asks for a credential before it reads one, and hands over who is at the other end.
@@ -93,6 +93,7 @@ type gateway struct {
 	mux          *runtime.ServeMux
 	bodyTime     time.Duration // how long a body may take to arrive
 	strangerTime time.Duration // the same, of a caller without a credential
+	now          func() time.Time
 }
 
 // ServeHTTP serves one request.
@@ -140,7 +141,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // takes the deadline away before the next request.
 func (g *gateway) hurry(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.strangerTime)) // where there is none, nobody waits
+		_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(g.strangerTime)) // where there is none, nobody waits
 	}
 }
 
