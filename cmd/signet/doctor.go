@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,10 +54,15 @@ func (c *doctorCmd) Run(a *app) error {
 		{"keys", checkKeys},
 		{"roots", checkRoots},
 		{"profiles", checkProfiles},
-		{"public URL", checkPublicURL},
 		{"server", checkReady},
 		{"database", checkDatabase},
 		{"API", func(a *app, config *settings.Config) finding { api = checkAPI(a, config); return api }},
+		{"public URL", func(a *app, config *settings.Config) finding {
+			if api.State != "good" {
+				return careful("", "not asked: see API")
+			}
+			return checkPublicURL(a, config)
+		}},
 		{"instances", func(a *app, config *settings.Config) finding {
 			if api.State != "good" { // it would wait as long, for the same answer
 				return careful("", "not compared: see API")
@@ -196,20 +202,36 @@ func checkProfiles(_ *app, config *settings.Config) finding {
 	return good("%d profiles", len(set.All()))
 }
 
-// checkPublicURL asks as a relying party would.
+// checkPublicURL asks for the list of every issuer that issues, as a relying party would.
 func checkPublicURL(a *app, config *settings.Config) finding {
-	if settings.Loopback(config.PublicURL) {
-		return careful("make another authority with --public-url before other machines use its certificates", "certificates point to %s, which only this machine can reach", config.PublicURL)
+	return overAPI(a, (*client.Client).Issuers, func(issuers []client.Issuer) finding {
+		var answered []string
+		for _, issuer := range issuers {
+			if issuer.State != client.IssuerActive || !issuer.Online {
+				continue
+			}
+			if f := checkIssuerURL(a, config, &issuer); f.State != "good" {
+				return f
+			}
+			answered = append(answered, issuer.BaseURL)
+		}
+		if len(answered) == 0 {
+			return careful("", "no issuer issues here")
+		}
+		slices.Sort(answered)
+		return good("%s answers", strings.Join(slices.Compact(answered), ", "))
+	})
+}
+
+func checkIssuerURL(a *app, config *settings.Config, issuer *client.Issuer) finding {
+	move := "signet issuer update " + issuer.Label + " --base-url "
+	switch {
+	case issuer.BaseURL != config.PublicURL:
+		return careful(move+config.PublicURL, "certificates of %s point to %s, and public_url is %s", issuer.Label, issuer.BaseURL, config.PublicURL)
+	case settings.Loopback(issuer.BaseURL):
+		return careful("before other machines use its certificates set public_url, and "+move+"URL", "certificates of %s point to %s, which only this machine can reach", issuer.Label, issuer.BaseURL)
 	}
-	data, err := a.readInput(config.Path(config.Client.Root))
-	if err != nil {
-		return careful("", "without %s there is no CRL to ask for", config.Client.Root)
-	}
-	chain, err := parseChain(data)
-	if err != nil {
-		return careful("", "without %s there is no CRL to ask for", config.Client.Root)
-	}
-	url := config.PublicURL + "/crl/" + pki.HashSPKI(chain[0].RawSubjectPublicKeyInfo).Issuer().String() + ".crl"
+	url := issuer.BaseURL + "/crl/" + issuer.ID.String() + ".crl"
 	if _, err := a.fetch("fetch", fetch.Request{URL: url}); err != nil {
 		hint := "clients that check status will fail or wait; look at DNS, firewall and proxy"
 		if settings.Loopback("http://" + config.Public.Listen) {

@@ -149,7 +149,8 @@ func (c *InitConfig) fillDefaults() {
 var configTemplate = template.Must(template.New("signet.yaml").Funcs(template.FuncMap{"quote": quoteYAML}).Parse(`# Signet. Every field can be overridden by the environment: api.listen is SIGNET_API_LISTEN.
 # docs/OPERATIONS.md lists all of them.
 
-# Base of the CRL, OCSP and issuer URLs that go into certificates. Certificates issued before a change keep the old one.
+# Base of the CRL, OCSP and issuer URLs in certificates of issuers made from now on. One that is there follows a change by
+# "signet issuer update LABEL --base-url URL", and certificates that are issued keep the old one.
 public_url: {{quote .PublicURL}}
 
 # sqlite:FILE for one instance, or postgres://... for any number.

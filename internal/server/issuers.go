@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -209,6 +210,25 @@ func (s *Server) labelOf(id pki.IssuerID) string {
 		}
 	}
 	return id.String()
+}
+
+// strayURLs says which issuers put another URL into certificates than public_url, which only issuers made from now on take.
+func (s *Server) strayURLs() (stray []string) {
+	for _, issuer := range *s.issuers.known.Load() {
+		if issuer.State == ca.IssuerActive && issuer.KeyURI != "" && issuer.BaseURL != s.config.PublicURL {
+			stray = append(stray, fmt.Sprintf("what %s issues names %s: signet issuer update %s --base-url %s", issuer.Label, issuer.BaseURL, issuer.Label, s.config.PublicURL))
+		}
+	}
+	return stray
+}
+
+// checkPublicURL warns of issuers that did not follow public_url.
+func (s *Server) checkPublicURL(add func(name, state, detail string)) {
+	if stray := s.strayURLs(); len(stray) > 0 {
+		add("public_url", "warning", strings.Join(stray, "; "))
+		return
+	}
+	add("public_url", "ok", "")
 }
 
 // expiryWarning is the part of an issuer's life at whose end operators are warned.

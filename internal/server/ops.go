@@ -114,6 +114,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	s.checkProfiles(add)
 	s.agreement.check(add)
 	lists := s.publisher.Lists()
+	s.checkPublicURL(add)
 	s.checkURLs(add, lists)
 	if why := s.fallenBack.Load(); why != nil {
 		add("history", "failed", *why)

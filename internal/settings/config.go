@@ -28,7 +28,7 @@ type Config struct {
 	File           string         `yaml:"-"`               // path of the file
 	Dir            string         `yaml:"-"`               // its directory: the state directory
 	Database       string         `yaml:"database"`        // "sqlite:FILE" or "postgres://..."; default "sqlite:signet.db"
-	PublicURL      string         `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs that go into certificates; demanded
+	PublicURL      string         `yaml:"public_url"`      // base of the CRL, OCSP and issuer URLs in certificates of issuers made from now on; demanded
 	PassphraseFile string         `yaml:"passphrase_file"` // holds the passphrase of the keys; empty: see Passphrase
 	Keys           KeysConfig     `yaml:"keys"`            // where the keys of issuers are kept
 	API            APIConfig      `yaml:"api"`             // gRPC and REST
@@ -161,6 +161,7 @@ func Parse(path string, text []byte, getenv func(string) string) (*Config, error
 	if field, err := overrideFromEnv(reflect.ValueOf(c).Elem(), nil, getenv); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", envName(field), err).InField(strings.Join(field, "."))
 	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/") // as the URLs of issuers are kept
 	c.fillDefaults()
 	if field, err := c.validate(); err != nil {
 		from := where(path, text, field)
