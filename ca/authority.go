@@ -235,7 +235,7 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 	}
 	d := &draft{profile: o.profile, issuer: o.issuer, key: csr.PublicKey, names: names, fixed: new(fixedCache)}
 	if o.subject != nil {
-		d.subject = subject{der: o.subject, text: describeName(o.subject)}
+		d.subject = subject{der: o.subject, text: pki.NameText(o.subject)}
 	} else {
 		if d.subject, err = subjectFor(o.profile, requested, names); err != nil {
 			return nil, err

@@ -22,7 +22,7 @@ func constraintsOf(chain [][]byte) ([]policy.Constraints, error) {
 			return nil, err
 		}
 		constraints := policy.Constraints{
-			Subject:   c.Subject.String(),
+			Subject:   pki.NameText(c.RawSubject),
 			Permitted: profile.Subtrees{DNS: c.PermittedDNSDomains, Email: c.PermittedEmailAddresses, URI: c.PermittedURIDomains},
 			Excluded:  profile.Subtrees{DNS: c.ExcludedDNSDomains, Email: c.ExcludedEmailAddresses, URI: c.ExcludedURIDomains},
 		}

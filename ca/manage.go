@@ -463,6 +463,6 @@ func (a *Authority) issuerEvent(grant auth.Grant, action string, issuer Issuer) 
 	return audit.Event{
 		At: a.config.Now(), Actor: principal.ID, Action: action, Target: "issuer/" + issuer.ID.String(), Outcome: audit.OK,
 		RequestID: principal.RequestID, Source: principal.Source,
-		Detail: map[string]string{"label": issuer.Label, "subject": describeName(issuer.Subject), "key": issuer.KeyHash.String()},
+		Detail: map[string]string{"label": issuer.Label, "subject": pki.NameText(issuer.Subject), "key": issuer.KeyHash.String()},
 	}
 }

@@ -156,7 +156,7 @@ func (o *Offline) below(parent OfflineParent, order order, request *x509.Certifi
 	}
 	hash := pki.HashSPKI(certificate.RawSubjectPublicKeyInfo)
 	if have, err := pki.HashPublicKey(parent.Key.Public()); err != nil || have != hash {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key is not that of the certificate of %s", certificate.Subject).InField("key")
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key is not that of the certificate of %s", pki.NameText(certificate.RawSubject)).InField("key")
 	}
 	if order.issuer, err = newIssuerKey(Issuer{
 		ID: hash.Issuer(), Label: certificate.Subject.CommonName, Subject: certificate.RawSubject, SPKI: certificate.RawSubjectPublicKeyInfo, KeyHash: hash,
@@ -186,13 +186,20 @@ func readable(name []byte) error {
 	if _, err := asn1.Unmarshal(name, &rdns); err != nil {
 		return refuse("csr", "its name: %w", err)
 	}
+	common := 0
 	for _, rdn := range rdns {
 		for _, attribute := range rdn {
 			text, _ := attribute.Value.(string)
+			if attribute.Type.Equal(commonName.oid) {
+				common++
+			}
 			if at := strings.IndexFunc(text, pki.Unprintable); at >= 0 {
 				return refuse("csr", "its name has a character that is not seen: %+q", text)
 			}
 		}
+	}
+	if common > 1 {
+		return refuse("csr", "its name has %d common names, and programs show one of them: %s", common, rdns).WithHint("ask for a name with one")
 	}
 	return nil
 }

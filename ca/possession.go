@@ -203,14 +203,3 @@ func requestIDUsed(id string) error {
 	return pki.Errorf(pki.KindConflict, "issue certificate", "request id %q was used for another request within 24 hours", id).
 		InField("request_id").WithHint("use a new id for a new request")
 }
-
-// describeName writes a DER Name as RFC 4514 has it; it is for people.
-func describeName(der []byte) string {
-	var rdns pkix.RDNSequence
-	if _, err := asn1.Unmarshal(der, &rdns); err != nil {
-		return ""
-	}
-	var name pkix.Name
-	name.FillFromRDNSequence(&rdns)
-	return name.String()
-}

@@ -353,7 +353,7 @@ func (c *check) answer() *signetv1.CheckCertificateResponse {
 			break
 		}
 		fingerprint := sha256.Sum256(link.Raw)
-		l := signetv1.ChainLink_builder{Subject: new(link.Subject.String()), NotAfter: timestamp(link.NotAfter), Fingerprint: new(hex.EncodeToString(fingerprint[:]))}
+		l := signetv1.ChainLink_builder{Subject: new(pki.NameText(link.RawSubject)), NotAfter: timestamp(link.NotAfter), Fingerprint: new(hex.EncodeToString(fingerprint[:]))}
 		if i > 0 {
 			l.Issuer = new(pki.HashSPKI(link.RawSubjectPublicKeyInfo).Issuer().String())
 		}

@@ -341,7 +341,7 @@ func issuerTo(issuer ca.Issuer, standing error) (*signetv1.Issuer, error) {
 		}
 		if i == 0 {
 			fingerprint := sha256.Sum256(certificate.DER)
-			b.Subject = new(parsed.Subject.String())
+			b.Subject = new(pki.NameText(parsed.RawSubject))
 			b.NotBefore, b.NotAfter = timestamp(parsed.NotBefore), timestamp(parsed.NotAfter)
 			b.Pem = new(pemTo(certificate.DER, certificate.Chain))
 			b.Fingerprint = new(hex.EncodeToString(fingerprint[:]))

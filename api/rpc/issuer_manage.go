@@ -188,6 +188,6 @@ func bundleTo(b ca.Bundle) *signetv1.GetIssuerBundleResponse {
 func pathCertificateTo(c *x509.Certificate) *signetv1.PathCertificate {
 	fingerprint := sha256.Sum256(c.Raw)
 	return signetv1.PathCertificate_builder{
-		Subject: new(c.Subject.String()), Fingerprint: new(hex.EncodeToString(fingerprint[:])), NotBefore: timestamp(c.NotBefore), NotAfter: timestamp(c.NotAfter),
+		Subject: new(pki.NameText(c.RawSubject)), Fingerprint: new(hex.EncodeToString(fingerprint[:])), NotBefore: timestamp(c.NotBefore), NotAfter: timestamp(c.NotAfter),
 	}.Build()
 }

@@ -258,7 +258,7 @@ func (c *Ceremony) open(ctx context.Context) (*signer, error) {
 		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s is not the key of %s", c.state.KeyURI, c.rootFile()).InField("key")
 	}
 	return &signer{key, certificate}, c.sayKey("The key of the authority was opened.", key, func(s *Step) {
-		s.Facts = append(s.Facts, Fact{"authority", certificate.Subject.String()}, Fact{"its certificate", sum(certificate.Raw)}, Fact{"its end", on(certificate.NotAfter)})
+		s.Facts = append(s.Facts, Fact{"authority", pki.NameText(certificate.RawSubject)}, Fact{"its certificate", sum(certificate.Raw)}, Fact{"its end", on(certificate.NotAfter)})
 		s.Attached = []Octets{octets("certificate of the authority", TypeIssuer, certificate.Raw)}
 	})
 }

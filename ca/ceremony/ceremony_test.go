@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -116,7 +117,12 @@ func request(t *testing.T, name string) ceremony.Input {
 
 func requestOf(t *testing.T, name string, key crypto.Signer) ceremony.Input {
 	t.Helper()
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}, key)
+	return requestFor(t, pkix.Name{CommonName: name}.ToRDNSequence(), key)
+}
+
+func requestFor(t *testing.T, name pkix.RDNSequence, key crypto.Signer) ceremony.Input {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: rawName(t, name)}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,6 +424,109 @@ func TestTakenUpAgain(t *testing.T) {
 	_, err = r.ceremony().Root(t.Context(), ca.NewIssuer{Label: "root", Subject: ca.Subject{CommonName: "Again"}, BaseURL: "http://pki.test"})
 	if pki.KindOf(err) != pki.KindConflict {
 		t.Errorf("a second root in one directory: %v", err)
+	}
+}
+
+func rawName(t *testing.T, name pkix.RDNSequence) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// attribute is an attribute of a name by itself, of the arc 2.5.4.
+func attribute(arc int, value string) pkix.RelativeDistinguishedNameSET {
+	return pkix.RelativeDistinguishedNameSET{{Type: asn1.ObjectIdentifier{2, 5, 4, arc}, Value: value}}
+}
+
+// Whoever is asked sees every attribute of the name that is signed, whatever pkix.Name makes of it.
+func TestAWholeNameIsShown(t *testing.T) {
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := pkix.RDNSequence{attribute(10, "Example Ltd"), attribute(10, "Plant Ltd"), attribute(5, "1"), attribute(5, "2"), attribute(3, "Plant CA 3")}
+	const text = "CN=Plant CA 3,SERIALNUMBER=2,SERIALNUMBER=1,O=Plant Ltd,O=Example Ltd"
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	result, err := r.ceremony().Sign(t.Context(), requestFor(t, name, key), ca.NewIssuer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := certificates(t, result.Product)[0]
+	if !bytes.Equal(certificate.RawSubject, rawName(t, name)) {
+		t.Errorf("signed for %s", certificate.Subject)
+	}
+	if question := r.asked[len(r.asked)-1]; !strings.Contains(question, "certificate of "+text+",") {
+		t.Errorf("asked: %s", question)
+	}
+	record, err := os.ReadFile(result.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, _, err := ceremony.TestingOnlyRead(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	for _, step := range steps {
+		for _, fact := range step.Facts {
+			said[step.Name+" "+fact.Name] = fact.Value
+		}
+	}
+	if said[ceremony.StepInput+" name"] != text || said[ceremony.StepProposal+" subject"] != text {
+		t.Errorf("the record says %v", said)
+	}
+	r.now = r.now.Add(time.Minute)
+	file := ceremony.Input{Name: "plant.pem", Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})}
+	list, err := r.ceremony().List(t.Context(), ceremony.ListRequest{Revoke: []ceremony.Revocation{{Certificate: file, Reason: pki.Superseded}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if record, err = os.ReadFile(list.Record); err != nil || !bytes.Contains(record, []byte(`"`+text+`"`)) {
+		t.Errorf("the list's record does not name %s: %v", text, err)
+	}
+}
+
+// selfSigned is the certificate of a root that another program made.
+func selfSigned(t *testing.T, name pkix.RDNSequence) ceremony.Input {
+	t.Helper()
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), RawSubject: rawName(t, name), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(5 * 365 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1, 2, 3, 4},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ceremony.Input{Name: "other.pem", Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
+
+// Programs differ in which of two common names they show.
+func TestTwoCommonNamesAreRefused(t *testing.T) {
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := pkix.RDNSequence{attribute(10, "Example Ltd"), attribute(3, "Plant CA 3")}
+	apart := pkix.RDNSequence{attribute(10, "Example Ltd"), attribute(3, "Example Root CA 1 (new)"), attribute(3, "Plant CA 3")}
+	together := pkix.RDNSequence{append(attribute(3, "Example Root CA 1 (new)"), attribute(3, "Plant CA 3")...)}
+	for _, name := range []pkix.RDNSequence{apart, together} {
+		_, err := r.ceremony().Sign(t.Context(), requestFor(t, name, key), ca.NewIssuer{})
+		refusedFor(t, err, "csr", "2 common names")
+		_, err = r.ceremony().CrossSign(t.Context(), selfSigned(t, name), 0)
+		refusedFor(t, err, "csr", "2 common names")
+	}
+	if _, err := r.ceremony().CrossSign(t.Context(), selfSigned(t, one), 0); err != nil {
+		t.Error(err)
 	}
 }
 

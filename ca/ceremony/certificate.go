@@ -133,7 +133,7 @@ func (c *Ceremony) Sign(ctx context.Context, csr Input, n ca.NewIssuer) (*Result
 		if err != nil {
 			return err
 		}
-		if err := c.say(csr, "A certificate request was brought.", request.Subject.String(), request.RawSubjectPublicKeyInfo, octets("request", TypeRequest, der), describeAsked(&asked)...); err != nil {
+		if err := c.say(csr, "A certificate request was brought.", pki.NameText(request.RawSubject), request.RawSubjectPublicKeyInfo, octets("request", TypeRequest, der), describeAsked(&asked)...); err != nil {
 			return err
 		}
 		proposal, err := c.authority.ProposeAuthority(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, n)
@@ -159,7 +159,7 @@ func (c *Ceremony) CrossSign(ctx context.Context, other Input, lifetime time.Dur
 		if err != nil {
 			return pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", other.Name, err).InField("certificate")
 		}
-		if err := c.say(other, "The certificate of another root was brought.", certificate.Subject.String(), certificate.RawSubjectPublicKeyInfo, octets("other root", TypeCertificate, der)); err != nil {
+		if err := c.say(other, "The certificate of another root was brought.", pki.NameText(certificate.RawSubject), certificate.RawSubjectPublicKeyInfo, octets("other root", TypeCertificate, der)); err != nil {
 			return err
 		}
 		proposal, err := c.authority.ProposeCross(ca.OfflineParent{Key: root.key, Certificate: root.certificate.Raw, BaseURL: c.state.BaseURL}, der, lifetime)

@@ -127,7 +127,7 @@ func (c *Ceremony) identify(v Revocation, root *x509.Certificate) (issued, error
 	if err != nil {
 		return issued{}, pki.Errorf(pki.KindInvalid, op, "%s: %w", v.Certificate.Name, err).InField("--revoke")
 	}
-	return issued{Serial: number.String(), Subject: certificate.Subject.String(), Key: key.String()}, nil
+	return issued{Serial: number.String(), Subject: pki.NameText(certificate.RawSubject), Key: key.String()}, nil
 }
 
 // revocation returns that of a serial number, by this ceremony or an earlier one; nil if there is none.
@@ -184,7 +184,7 @@ func (c *Ceremony) signList(r *Result, request ListRequest, root *signer) error 
 	}
 	number := strconv.FormatUint(d.template.Number, 10)
 	if err := c.record.add(StepProposal, "These octets will be signed.", func(s *Step) {
-		s.Facts = []Fact{{"issuer", root.certificate.Subject.String()}, {"number", number}, {"this update", on(d.template.ThisUpdate)}, {"next update", on(d.template.NextUpdate)},
+		s.Facts = []Fact{{"issuer", pki.NameText(root.certificate.RawSubject)}, {"number", number}, {"this update", on(d.template.ThisUpdate)}, {"next update", on(d.template.NextUpdate)},
 			{"revoked", strconv.Itoa(d.want.Count)}, {"sha256", sum(d.tbs)}}
 		s.Attached = []Octets{octets("to be signed", TypeTBSCertList, d.tbs)}
 	}); err != nil {

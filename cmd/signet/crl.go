@@ -377,7 +377,7 @@ type listEntry struct {
 }
 
 func describeList(list *crl.List) listSummary {
-	s := listSummary{Version: list.Version, Issuer: nameText(list.Issuer), Signature: list.Algorithm.String(), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
+	s := listSummary{Version: list.Version, Issuer: pki.NameText(list.Issuer), Signature: list.Algorithm.String(), ThisUpdate: list.ThisUpdate, Entries: list.Len()}
 	if list.HasNumber {
 		s.Number = numberText(list.Number)
 	}
@@ -428,7 +428,7 @@ func describeEntry(list *crl.List, e crl.Entry) listEntry {
 		out.InvalidityAt = &e.InvalidityAt
 	}
 	if !bytes.Equal(e.Issuer, list.Issuer) {
-		out.Issuer = nameText(e.Issuer)
+		out.Issuer = pki.NameText(e.Issuer)
 	}
 	return out
 }

@@ -1,22 +1,12 @@
 package main
 
 import (
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"math/big"
 
 	"signet.example/signet/crl"
 )
-
-// nameText writes a DER Name as RFC 4514 does, or in hexadecimal if it does not parse.
-func nameText(der []byte) string {
-	var sequence pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(der, &sequence); err != nil || len(rest) > 0 {
-		return "#" + hex.EncodeToString(der)
-	}
-	return sequence.String()
-}
 
 // generalName writes a GeneralName of a distribution point: a URI as it is, anything else in hexadecimal.
 func generalName(name crl.Name) string {

@@ -290,7 +290,7 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 		}
 		return out
 	}
-	out.ThisUpdate, out.SignedBy, out.Delegated = &said.ThisUpdate, said.Responder.Certificate.Subject.String(), said.Responder.Delegated
+	out.ThisUpdate, out.SignedBy, out.Delegated = &said.ThisUpdate, pki.NameText(said.Responder.Certificate.RawSubject), said.Responder.Delegated
 	out.Checks = []string{"issuer and serial number", "the signature"}
 	if said.Responder.Delegated {
 		out.Checks = append(out.Checks, "that the issuer appointed the responder")

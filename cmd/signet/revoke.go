@@ -161,7 +161,7 @@ func doubt(a *app, api *client.Client, request client.RevokeRequest) (string, er
 	case err != nil:
 		return "Nobody here knows this certificate: if it is an authority's, whatever is below it counts no more.", nil
 	case c.IsCA:
-		return c.Subject.String() + " is an authority: whatever is below it counts no more.", nil
+		return pki.NameText(c.RawSubject) + " is an authority: whatever is below it counts no more.", nil
 	}
 	return "", nil
 }
