@@ -250,5 +250,5 @@ func printPublished(p *printer, at time.Time) {
 		p.line("  It is durable, and OCSP says so from now on; the CRLs follow within seconds.")
 		return
 	}
-	p.line("  Every instance had it in CRL and OCSP by %s.", on(at))
+	p.line("  Every instance that is alive had it in CRL and OCSP by %s.", on(at))
 }
