@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -254,7 +255,11 @@ func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, err
 	if err := d.setValidity(o, now); err != nil {
 		return nil, err
 	}
-	d.copied = copiedExtensions(o.profile, csr.Extensions)
+	asked := csr.Extensions
+	if o.Renews != ([sha256.Size]byte{}) {
+		asked = o.Extensions
+	}
+	d.copied = copiedExtensions(o.profile, asked)
 	return d, nil
 }
 
@@ -274,6 +279,9 @@ func (d *draft) setValidity(o order, now time.Time) error {
 	now = now.UTC().Truncate(time.Second)
 	d.notBefore = now.Add(-d.profile.Backdate)
 	lifetime, asked := d.profile.Lifetime, false
+	if o.AtMost != 0 {
+		lifetime = min(lifetime, o.AtMost)
+	}
 	if o.Lifetime != 0 {
 		lifetime, asked = o.Lifetime, true
 	}

@@ -1,7 +1,11 @@
 package ca
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"slices"
 	"time"
 
@@ -10,10 +14,11 @@ import (
 )
 
 // Renewal is the request that renews a certificate of the inventory: its profile, names, subject and issuer, for the key of
-// the CSR. The new one lives no longer than the old one did, and no longer than the profile gives today. A CSR that names
-// anything else than the old certificate is refused; so is renewing an authority. Whether the caller may ask at all is
+// the CSR, with the extensions that it had of a CSR. The new one lives no longer than the old one did, unless that was cut short by the
+// end of its issuer, and no longer than the profile gives today. A CSR that asks for anything else than the old certificate has is
+// refused; so is renewing an authority. Whether the caller may ask at all is
 // decided before; Issue checks everything against the profile of today.
-func (a *Authority) Renewal(old inventory.Certificate, csr []byte, requestID string) (Request, error) {
+func (a *Authority) Renewal(ctx context.Context, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
 	const op = "renew certificate"
 	leaf, err := x509.ParseCertificate(old.DER)
 	if err != nil {
@@ -26,33 +31,58 @@ func (a *Authority) Renewal(old inventory.Certificate, csr []byte, requestID str
 	if err != nil {
 		return Request{}, err
 	}
-	r := Request{Profile: old.Profile, CSR: csr, RequestID: requestID, Subject: subjectOf(leaf)}
+	r := Request{Profile: old.Profile, CSR: csr, RequestID: requestID, Subject: subjectOf(leaf), Renews: sha256.Sum256(old.DER), Extensions: copiedExtensions(p, leaf.Extensions)}
 	if err := checkRequest(r); err != nil {
 		return Request{}, err
 	}
 	if r.Names, err = canonicalNames(altNames(leaf.DNSNames, leaf.IPAddresses, leaf.EmailAddresses, leaf.URIs)); err != nil {
 		return Request{}, pki.Errorf(pki.KindRefused, op, "a name of the old certificate cannot be issued today: %w", err).InField("certificate")
 	}
-	if err := namesNothingElse(csr, leaf, r.Names); err != nil {
+	asked, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		return Request{}, pki.Errorf(pki.KindInvalid, "read certificate request", "%w", err).InField("csr")
+	}
+	if err := namesNothingElse(asked, leaf, r.Names); err != nil {
 		return Request{}, err
 	}
-	// The old one began Backdate before it was issued, and both ends belong to its validity.
-	if lifetime := leaf.NotAfter.Sub(leaf.NotBefore.Add(p.Backdate)) + time.Second; lifetime > 0 && lifetime < p.Lifetime {
-		r.Lifetime = lifetime
+	if err := extendsNothingElse(copiedExtensions(p, asked.Extensions), r.Extensions); err != nil {
+		return Request{}, err
 	}
-	if issuer, err := a.issuers.find(old.Issuer); err == nil && p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() {
+	issuer, err := a.issuers.find(old.Issuer)
+	if err != nil {
+		return Request{}, err
+	}
+	if !issuer.endsAt(leaf.NotAfter) { // else its life was what was left, and not what was asked
+		// The old one began Backdate before it was issued, and both ends belong to its validity.
+		r.AtMost = max(0, leaf.NotAfter.Sub(leaf.NotBefore.Add(p.Backdate))+time.Second)
+	}
+	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer) {
 		r.Issuer = issuer.ID
 	}
 	return r, nil
 }
 
-// namesNothingElse refuses a CSR whose names are not those of the old certificate; it may have none.
-func namesNothingElse(der []byte, old *x509.Certificate, names []pki.Identifier) error {
-	const op = "read certificate request"
-	csr, err := x509.ParseCertificateRequest(der)
-	if err != nil {
-		return pki.Errorf(pki.KindInvalid, op, "%w", err).InField("csr")
+// endsAt reports whether a certificate of the issuer ends at a time.
+func (i *Issuer) endsAt(at time.Time) bool {
+	return slices.ContainsFunc(i.Certificates, func(c IssuerCertificate) bool { return c.NotAfter.Equal(at) })
+}
+
+// extendsNothingElse refuses extensions that the old certificate does not have; none may be asked for.
+func extendsNothingElse(asked, had []pkix.Extension) error {
+	for _, extension := range asked {
+		same := func(h pkix.Extension) bool {
+			return h.Id.Equal(extension.Id) && h.Critical == extension.Critical && bytes.Equal(h.Value, extension.Value)
+		}
+		if !slices.ContainsFunc(had, same) {
+			return pki.Errorf(pki.KindRefused, "renew certificate", "the old certificate does not have its extension %s, or another value in it", extension.Id).InField("csr").
+				WithHint("leave the extension out of the request, or ask for a new certificate with a credential")
+		}
 	}
+	return nil
+}
+
+// namesNothingElse refuses a CSR whose names are not those of the old certificate; it may have none.
+func namesNothingElse(csr *x509.CertificateRequest, old *x509.Certificate, names []pki.Identifier) error {
 	differs := pki.Errorf(pki.KindRefused, "renew certificate", "its names are not those of the old certificate").InField("csr").
 		WithHint("leave the names out of the request, or ask for a new certificate with a credential")
 	if name := csr.Subject.CommonName; name != "" && name != old.Subject.CommonName {

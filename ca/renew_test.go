@@ -3,6 +3,7 @@ package ca_test
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/store"
 )
 
 // What renews a certificate asks for what that one is, and for nothing else.
@@ -44,13 +46,13 @@ func TestRenewalAsksForTheSame(t *testing.T) {
 		"under a profile before": {inventory.Certificate{Profile: "gone", DER: old.DER}, named(""), pki.KindNotFound, "profile"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r, err := w.Renewal(test.old, test.csr, "again")
+			r, err := w.Renewal(t.Context(), test.old, test.csr, "again")
 			if test.kind != 0 || err != nil {
 				wantError(t, err, test.kind, test.field)
 				return
 			}
 			if !slices.Equal(r.Names, names) || r.Subject.CommonName != "b.example" || !slices.Equal(r.Subject.Organization, subject.Organization) || !slices.Equal(r.Subject.OrganizationalUnit, subject.OrganizationalUnit) ||
-				r.Lifetime != 48*time.Hour || r.Issuer != w.issuing.ID || r.Profile != "client" || r.RequestID != "again" {
+				r.AtMost != 48*time.Hour || r.Lifetime != 0 || r.Issuer != w.issuing.ID || r.Profile != "client" || r.RequestID != "again" {
 				t.Errorf("it asks for %+v", r)
 			}
 		})
@@ -58,21 +60,161 @@ func TestRenewalAsksForTheSame(t *testing.T) {
 
 	request := server(t, "a.example")
 	request.Lifetime = 397 * 24 * time.Hour // more than the profile gives unasked
-	if r, err := w.Renewal(w.mustIssue(request).Certificate, named(""), ""); err != nil || r.Lifetime != 0 {
-		t.Errorf("of a long one: %s, %v", r.Lifetime, err)
+	if r, err := w.Renewal(t.Context(), w.mustIssue(request).Certificate, named(""), ""); err != nil || r.Lifetime != 0 || r.AtMost != request.Lifetime {
+		t.Errorf("of a long one: %s, %v", r.AtMost, err)
 	}
 	a := w.withProfiles(t, map[string]string{"bound": "issuer: issuing\n"})
 	bound, err := a.Issue(t.Context(), w.grant(web, auth.ActionIssue, "bound"), ca.Request{Profile: "bound", CSR: csr(t, newKey(t), "a.example.com")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := a.Renewal(bound.Certificate, named(""), ""); err != nil || !r.Issuer.IsZero() {
+	if r, err := a.Renewal(t.Context(), bound.Certificate, named(""), ""); err != nil || !r.Issuer.IsZero() {
 		t.Errorf("where the profile names the issuer: %s, %v", r.Issuer, err)
 	}
 	if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := w.Renewal(old, named(""), ""); err != nil || !r.Issuer.IsZero() {
+	if r, err := w.Renewal(t.Context(), old, named(""), ""); err != nil || !r.Issuer.IsZero() {
 		t.Errorf("where the issuer does not issue any more: %s, %v", r.Issuer, err)
 	}
+}
+
+// The extensions that a profile copies from requests are those of the old certificate: whoever renews brings a key.
+func TestRenewalKeepsExtensions(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	a := w.withProfiles(t, map[string]string{"roles": "csr_extensions: [1.3.6.1.4.1.55555.3]\n"})
+	role := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 55555, 3}
+	asking := func(value string, critical bool) []byte {
+		return csrOf(t, newKey(t), &x509.CertificateRequest{DNSNames: []string{"a.example.com"}, ExtraExtensions: []pkix.Extension{{Id: role, Critical: critical, Value: []byte(value)}}})
+	}
+	bare := func() []byte { return csrOf(t, newKey(t), &x509.CertificateRequest{}) }
+	issue := func(csr []byte) inventory.Certificate {
+		t.Helper()
+		issued, err := w.issue(a, ca.Request{Profile: "roles", CSR: csr, Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example.com"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issued.Certificate
+	}
+	with, without := issue(asking("\x04\x01u", false)), issue(bare())
+	for what, test := range map[string]struct {
+		old  inventory.Certificate
+		csr  []byte
+		want string // of the new one; empty: refused
+	}{
+		"nothing asked":            {with, bare(), "false 040175"},
+		"the same":                 {with, asking("\x04\x01u", false), "false 040175"},
+		"another value":            {with, asking("\x04\x01a", false), ""},
+		"critical":                 {with, asking("\x04\x01u", true), ""},
+		"one that it did not have": {without, asking("\x04\x01u", false), ""},
+		"none":                     {without, bare(), "absent"},
+	} {
+		r, err := a.Renewal(t.Context(), test.old, test.csr, "")
+		if test.want == "" {
+			if pki.KindOf(err) != pki.KindRefused {
+				t.Errorf("%s: %v", what, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		issued, err := w.issue(a, r)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if got := extensionOf(parse(t, issued.DER), role...); got != test.want {
+			t.Errorf("%s: the extension is %s, want %s", what, got, test.want)
+		}
+	}
+}
+
+// A renewal is cut short by the end of its issuer, as a new certificate is; and what was cut short is not short for ever.
+func TestRenewalNearTheEndOfAnIssuer(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	const day = 24 * time.Hour
+	short := w.create(ca.NewIssuer{Label: "short", Subject: ca.Subject{CommonName: "Short"}, BaseURL: "http://pki.test", Parent: w.root.ID, Lifetime: 40 * day})
+	ends := short.Certificates[0].NotAfter
+	request := server(t, "a.example.com")
+	request.Issuer, request.Lifetime = short.ID, 30*day
+	asked := w.mustIssue(request).Certificate
+	request = server(t, "a.example.com")
+	request.Issuer = short.ID
+	cut := w.mustIssue(request).Certificate // the profile gives 90 days
+	if !parse(t, cut.DER).NotAfter.Equal(ends) {
+		t.Fatalf("it ends at %s", parse(t, cut.DER).NotAfter)
+	}
+	w.clock.advance(20 * day)
+	renew := func(old inventory.Certificate) *x509.Certificate {
+		t.Helper()
+		r, err := w.Renewal(t.Context(), old, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		issued, err := w.issue(w.Authority, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parse(t, issued.DER)
+	}
+	if c := renew(asked); !c.NotAfter.Equal(ends) {
+		t.Errorf("of 30 days, with 20 left: %s", c.NotAfter)
+	}
+	if c := renew(cut); !c.NotAfter.Equal(ends) {
+		t.Errorf("of one that was cut short: %s", c.NotAfter)
+	}
+	if _, err := w.SetIssuerState(t.Context(), w.manage(), short.ID, ca.IssuerDisabled); err != nil {
+		t.Fatal(err)
+	}
+	if c := renew(cut); c.NotAfter.Sub(w.clock.Now()) < 89*day {
+		t.Errorf("by another issuer, of one that was cut short: %s", c.NotAfter)
+	}
+	if c := renew(asked); c.NotAfter.Sub(w.clock.Now()) > 30*day {
+		t.Errorf("by another issuer, of 30 days: %s", c.NotAfter)
+	}
+}
+
+// A renewal goes to another issuer when its own cannot sign; and asked for again it is the same request, whatever has changed.
+func TestRenewalOfAFallenIssuer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		old := w.mustIssue(server(t, "a.example.com")).Certificate
+		request := csrOf(t, newKey(t), &x509.CertificateRequest{})
+		renew := func(id string) *ca.Issued {
+			t.Helper()
+			r, err := w.Renewal(t.Context(), old, request, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			issued, err := w.issue(w.Authority, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return issued
+		}
+		first := renew("one")
+		other := w.create(ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://pki.test", Parent: w.root.ID})
+		if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
+			t.Fatal(err)
+		}
+		if again := renew("one"); !again.Repeated || again.Serial != first.Serial {
+			t.Errorf("asked again: %s, repeated %v", again.Serial, again.Repeated)
+		}
+		if third := renew("two"); third.Issuer != other.ID {
+			t.Errorf("by %s", third.Issuer)
+		}
+		if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerActive); err != nil {
+			t.Fatal(err)
+		}
+		serial, err := pki.SerialFromBig(parse(t, w.issuing.Certificates[0].DER).SerialNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.status = revokedSerials{serial: true}
+		if r, err := w.instance(s).Renewal(t.Context(), old, request, ""); err != nil || !r.Issuer.IsZero() {
+			t.Errorf("of an issuer that was revoked: by %s, %v", r.Issuer, err)
+		}
+	})
 }

@@ -1,6 +1,8 @@
 package ca
 
 import (
+	"crypto/sha256"
+	"crypto/x509/pkix"
 	"time"
 
 	"signet.example/signet/ca/inventory"
@@ -24,6 +26,12 @@ type Request struct {
 	// RequestID makes a repeat by the same account within 24 hours return the first certificate, from any instance. Using
 	// it for a different request is a conflict. Empty: no such promise. At most 128 octets of printable ASCII.
 	RequestID string
+
+	// Renews is the SHA-256 of the certificate that is renewed; zero: none. Authority.Renewal sets it, and with it what the new certificate
+	// takes from the old one.
+	Renews     [sha256.Size]byte
+	AtMost     time.Duration    // the life of the old one; unlike Lifetime it is cut short where the issuer ends. Zero: no bound
+	Extensions []pkix.Extension // in place of the CSR's, of those that the profile copies
 }
 
 // Subject is the distinguished name asked for. A profile says which of its fields are taken.

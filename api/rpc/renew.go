@@ -38,7 +38,7 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 	if !s.api.renewals.allow(sameNames(old)) {
 		return nil, pki.Errorf(pki.KindExhausted, op, "certificates with these names are renewed too often").WithHint("try again in a minute")
 	}
-	request, err := s.api.config.Authority.Renewal(old, csr, m.GetRequestId())
+	request, err := s.api.config.Authority.Renewal(ctx, old, csr, m.GetRequestId())
 	if err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 // approved nor issued.
 func TestTheCertificateWasRevoked(t *testing.T) {
 	renewal := func(o *office, old *inventory.Certificate) (auth.Principal, ca.Request) {
-		r, err := o.Renewal(*old, request(o.t, "a.example.com").CSR, "")
+		r, err := o.Renewal(o.t.Context(), *old, request(o.t, "a.example.com").CSR, "")
 		if err != nil {
 			o.t.Fatal(err)
 		}
