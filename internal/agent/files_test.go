@@ -174,6 +174,17 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 		t.Errorf("the key file holds %q", read(t, at.Key))
 	}
 
+	// So it is after a crash between the two files.
+	if err := os.Remove(at.Certificate); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(at.Begin(first), os.WriteFile(at.Certificate, chain, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := at.Complete(); !done || err != nil || !bytes.Equal(read(t, at.Key), before) {
+		t.Errorf("finished: %t, %v; the key file holds %q", done, err, read(t, at.Key))
+	}
+
 	if err := errors.Join(os.Remove(at.Certificate), os.WriteFile(at.Key, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
