@@ -110,8 +110,11 @@ func coversWildcard(pattern profile.Pattern, base string) bool {
 	return strings.HasSuffix("."+base, pattern.Suffix)
 }
 
-// hasDotSegment finds the paths that leave a prefix again.
+// hasDotSegment finds the paths that leave a prefix again. A path ends before the query or fragment (RFC 3986, Section 3.3).
 func hasDotSegment(uri string) bool {
+	if end := strings.IndexAny(uri, "?#"); end >= 0 {
+		uri = uri[:end]
+	}
 	lower := strings.ToLower(uri)
 	return strings.Contains(lower, "/../") || strings.HasSuffix(lower, "/..") || strings.Contains(lower, "%2e") || strings.Contains(lower, "%2f") ||
 		strings.Contains(lower, `\`) || strings.Contains(lower, "%5c") // which browsers read as a slash

@@ -96,6 +96,11 @@ func TestNames(t *testing.T) {
 		{inside, "spiffe://corp.example/ns/%2e%2e/root", "identifiers[0]"},
 		{inside, "spiffe://corp.example/ns/web/..", "identifiers[0]"},
 		{inside, "spiffe://corp.example/ns/..%2froot", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/..?x", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/..#web", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/..#?/web", "identifiers[0]"},
+		{inside, "spiffe://corp.example/ns/web?a/../b", ""}, // no path
+		{inside, "spiffe://corp.example/ns/web#..", ""},
 		{inside, "spiffe://corp.example.evil/ns/web", "identifiers[0]"},
 		{inside, "https://www.example.com/one", ""},
 		{inside, "https://www.example.com/one/more", "identifiers[0]"},
