@@ -205,7 +205,7 @@ func TestIssuerTo(t *testing.T) {
 	i := ca.Issuer{ID: pki.IssuerID{1}, Label: "a", KeyURI: "softkey:a", Subject: parsed.RawSubject, SPKI: parsed.RawSubjectPublicKeyInfo, KeyHash: pki.KeyHash{2},
 		Visibility: ca.Public, State: ca.IssuerActive, Foreign: true, BaseURL: "http://a", CSR: []byte{1}, Succeeds: pki.IssuerID{3}, CreatedAt: at, Retention: pki.Retention{Keep: time.Hour, Since: at},
 		Certificates: []ca.IssuerCertificate{{DER: der, NotAfter: at, Chosen: true, AddedAt: at}}}
-	m, err := rpc.IssuerTo(i, pki.Errorf(pki.KindFailedPrecondition, "use issuer", "it is revoked"))
+	m, err := rpc.IssuerTo(i, pki.Errorf(pki.KindFailedPrecondition, "use issuer", "it is revoked").InField("issuer"))
 	if err != nil {
 		t.Fatal(err)
 	}
