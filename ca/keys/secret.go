@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 
@@ -45,7 +46,10 @@ func SealSecret(secret pki.SerialSecret, passphrase []byte) ([]byte, error) {
 	return sealed.Bytes(), nil
 }
 
-// OpenSecret opens what SealSecret sealed.
+// ErrPassphrase is of what another passphrase sealed.
+var ErrPassphrase = errors.New("the passphrase does not open it")
+
+// OpenSecret opens what SealSecret sealed. With another passphrase the error is ErrPassphrase.
 func OpenSecret(sealed, passphrase []byte) (pki.SerialSecret, error) {
 	var secret pki.SerialSecret
 	identity, err := age.NewScryptIdentity(string(passphrase))
@@ -54,6 +58,9 @@ func OpenSecret(sealed, passphrase []byte) (pki.SerialSecret, error) {
 	}
 	identity.SetMaxWorkFactor(workFactor + 4)
 	r, err := age.Decrypt(bytes.NewReader(sealed), identity)
+	if errors.Is(err, age.ErrIncorrectIdentity) {
+		return secret, ErrPassphrase
+	}
 	if err != nil {
 		return secret, fmt.Errorf("open serial secret: %w", err)
 	}

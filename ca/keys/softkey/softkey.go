@@ -136,8 +136,16 @@ func (s *Store) Open(ctx context.Context, uri string) (*keys.Key, error) {
 		}
 		return nil, e.WithHint("was the file made by a newer signet, or damaged? restore it from a backup")
 	case err != nil:
-		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.path(name), err).InField("key").
-			WithHint("is this the passphrase that the key was made with?")
+		e := pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.path(name), err).InField("key")
+		switch {
+		case errors.Is(err, keys.ErrPassphrase):
+			return nil, e.WithHint("is this the passphrase that the key was made with?")
+		case errors.Is(err, errReadable):
+			return nil, e.WithHint("chmod 600 %s, and consider whether somebody has read it", s.path(name))
+		case errors.Is(err, fs.ErrPermission):
+			return nil, e.WithHint("look at the owner of the file")
+		}
+		return nil, e.WithHint("restore it from a backup")
 	}
 	key.URI = uri
 	return key, nil
@@ -159,6 +167,9 @@ func Decrypt(der, passphrase []byte) (crypto.Signer, error) {
 // errUnknownKind is of a key that the passphrase opens and this build cannot read.
 var errUnknownKind = errors.New("the passphrase is right, and the key is of no kind that this build of signet reads")
 
+// errReadable is of a file that is no secret.
+var errReadable = errors.New("others can read it")
+
 func (s *Store) path(name string) string { return filepath.Join(s.config.Dir, name+extension) }
 
 func (s *Store) read(name string) (*keys.Key, error) {
@@ -167,7 +178,7 @@ func (s *Store) read(name string) (*keys.Key, error) {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("others can read it: chmod 600 it, and consider the key exposed")
+		return nil, errReadable
 	}
 	if info.Size() > maxFile {
 		return nil, fmt.Errorf("%d octets are too many for a key", info.Size())
@@ -182,7 +193,7 @@ func (s *Store) read(name string) (*keys.Key, error) {
 	}
 	secretBlock, _ := pem.Decode(rest)
 	if secretBlock == nil || secretBlock.Type != secretType {
-		return nil, fmt.Errorf("it has no PEM block %q: restore the file from a backup", secretType)
+		return nil, fmt.Errorf("it has no PEM block %q", secretType)
 	}
 	secret, err := keys.OpenSecret(secretBlock.Bytes, s.config.Passphrase)
 	if err != nil {

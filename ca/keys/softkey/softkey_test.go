@@ -168,6 +168,45 @@ func TestAKeyOfAKindThatThisBuildDoesNotKnow(t *testing.T) {
 	}
 }
 
+// What to do about a key file that does not open depends on what is wrong with it.
+func TestWhatToDoAboutAKeyThatDoesNotOpen(t *testing.T) {
+	dir := privateDir(t)
+	made, err := open(t, dir, "correct horse").Create(t.Context(), "root", keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "root.key")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, passphrase string
+		text             []byte
+		mode             os.FileMode
+		says, hint       string
+	}{
+		{"another passphrase", "wrong horse", whole, 0o600, "root.key: the passphrase does not open it", "is this the passphrase that the key was made with?"},
+		{"empty", "correct horse", nil, 0o600, "does not begin with a PEM block", "restore it from a backup"},
+		{"garbage", "correct horse", []byte("garbage"), 0o600, "does not begin with a PEM block", "restore it from a backup"},
+		{"without its secret", "correct horse", whole[:bytes.Index(whole, []byte("-----BEGIN SIGNET"))], 0o600, "has no PEM block", "restore it from a backup"},
+		{"readable", "correct horse", whole, 0o644, "others can read it", "chmod 600 " + path + ", and consider whether somebody has read it"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := os.WriteFile(path, c.text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, c.mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err := open(t, dir, c.passphrase).Open(t.Context(), made.URI)
+			if e, ok := errors.AsType[*pki.Error](err); !ok || !strings.Contains(e.Error(), c.says) || e.Hint != c.hint {
+				t.Errorf("got %v, next %q", err, e.Hint)
+			}
+		})
+	}
+}
+
 func TestAKeyOfAnotherCAIsImported(t *testing.T) {
 	store := open(t, privateDir(t), "correct horse")
 	signer, err := keys.Generate(keys.ECDSAP384)
