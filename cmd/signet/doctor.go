@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/server"
@@ -157,19 +158,32 @@ func checkKeys(a *app, config *settings.Config) finding {
 	if len(files) == 0 {
 		return careful("run `signet init`, or restore the keys from a backup", "there is no key here: this instance can publish, and cannot sign")
 	}
-	_, ok, err := settings.PassphraseSource{File: config.PassphraseFilePath(), Getenv: a.getenv}.Read()
+	passphrase, ok, err := settings.PassphraseSource{File: config.PassphraseFilePath(), Getenv: a.getenv}.Read()
 	switch {
 	case err != nil:
 		return wrong(hintOf(err), "%v", err)
 	case !ok:
 		return careful("set passphrase_file or SIGNET_PASSPHRASE_FILE, or give a systemd credential", "no passphrase is configured: `signet serve` asks at a terminal")
 	}
+	if err := opens(a.ctx, files[0], passphrase); err != nil {
+		return wrong(hintOf(err), "%v", err)
+	}
 	// Not wrong: the secrets of a container are often readable by everybody in it.
 	file := config.PassphraseFilePath()
 	if info, err := os.Stat(file); file != "" && err == nil && info.Mode().Perm()&0o077 != 0 {
 		return careful("chmod go= "+file, "others on this machine can read the passphrase in %s", file)
 	}
-	return good("a passphrase is configured, so `signet serve` starts unattended")
+	return good("a passphrase is configured, and it opens the keys, so `signet serve` starts unattended")
+}
+
+// opens says why a passphrase does not open a key file.
+func opens(ctx context.Context, file string, passphrase []byte) error {
+	store, err := softkey.New(softkey.Config{Dir: filepath.Dir(file), Passphrase: passphrase})
+	if err != nil {
+		return err
+	}
+	_, err = store.Open(ctx, store.URI(strings.TrimSuffix(filepath.Base(file), ".key")))
+	return err
 }
 
 // checkRoots reads what clients trust.
