@@ -47,9 +47,6 @@ func (s *credentialService) BindCertificate(ctx context.Context, m *signetv1.Bin
 	if spec.Issuer, err = issuerIDFrom(op, "issuer", m.GetIssuer()); err != nil {
 		return nil, err
 	}
-	if _, err := s.api.config.Authority.Issuer(spec.Issuer); err != nil { // it would open to nobody, and its name would be used up
-		return nil, err
-	}
 	switch {
 	case m.HasIdentifier():
 		if spec.Identifier, err = pki.ParseIdentifier(m.GetIdentifier()); err != nil {
@@ -59,6 +56,9 @@ func (s *credentialService) BindCertificate(ctx context.Context, m *signetv1.Bin
 		if spec.KeyHash, err = keyHashFrom(op, "key_hash", m.GetKeyHash()); err != nil {
 			return nil, err
 		}
+	}
+	if _, err := s.api.config.Authority.Issuer(spec.Issuer); err != nil { // it would open to nobody, and its name would be used up
+		return nil, err
 	}
 	credential, err := s.api.config.Credentials.BindCertificate(ctx, grant, spec)
 	if err != nil {

@@ -374,7 +374,7 @@ func TestAKeyOfTheTokenIsImported(t *testing.T) {
 		}
 	}
 
-	foreign("refused", ec(elliptic.P256()))
+	foreign("unwanted", ec(elliptic.P256()))
 	foreign("small", func(token *crypto11.Context, label []byte) error {
 		_, err := token.GenerateRSAKeyPairWithLabel(label, label, 1024)
 		return err
@@ -395,7 +395,7 @@ func TestAKeyOfTheTokenIsImported(t *testing.T) {
 		check func(crypto.PublicKey) error
 		kind  pki.Kind
 	}{
-		"refused":  {func(crypto.PublicKey) error { return pki.Errorf(pki.KindRefused, "check", "no") }, pki.KindRefused},
+		"unwanted": {func(crypto.PublicKey) error { return pki.Errorf(pki.KindRefused, "check", "no") }, pki.KindRefused},
 		"small":    {anything, pki.KindInvalid},
 		"mute":     {anything, pki.KindFailedPrecondition},
 		"nothing":  {anything, pki.KindNotFound},
