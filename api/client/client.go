@@ -5,6 +5,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,6 +34,7 @@ const maxAnswer = 64 << 20
 type Config struct {
 	Address     string           // "host:port"; required
 	Roots       *x509.CertPool   // the only authorities that the server's certificate may come from; required
+	RootsFrom   string           // what errors call Roots, such as the name of a file; zero: "the root certificates given"
 	ServerName  string           // name in the server's certificate; zero: the host of Address
 	Token       string           // bearer token; zero: none
 	Certificate *tls.Certificate // TLS client certificate; nil: none
@@ -51,30 +53,41 @@ type Client struct {
 	credentials  signetv1.CredentialServiceClient
 	audit        signetv1.AuditServiceClient
 	timeout      time.Duration
-	reached      *atomic.Bool // a connection to the server was made once
+	address      string
+	rootsFrom    string
+	made         *connected
+}
+
+// connected is what became of the connections to the server. It is safe for concurrent use.
+type connected struct {
+	once   atomic.Bool           // there was one, with TLS
+	failed atomic.Pointer[error] // why the last TLS handshake failed; nil: none did
 }
 
 // ErrNotReached is the cause of a call's error if there never was a connection to the server: nothing was sent, and nothing happened.
 var ErrNotReached = errors.New("the server was not reached")
 
-// watched remembers that a connection was made, with TLS.
+// watched remembers that a connection was made, with TLS, or why not.
 type watched struct {
 	credentials.TransportCredentials
-	reached *atomic.Bool
+	made *connected
 }
 
 // ClientHandshake is called by gRPC for every connection.
 func (w watched) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if err == nil {
-		w.reached.Store(true)
+		w.made.once.Store(true)
+		w.made.failed.Store(nil)
+	} else {
+		w.made.failed.Store(&err)
 	}
 	return conn, info, err
 }
 
 // Clone is called by gRPC.
 func (w watched) Clone() credentials.TransportCredentials {
-	return watched{w.TransportCredentials.Clone(), w.reached}
+	return watched{w.TransportCredentials.Clone(), w.made}
 }
 
 // New makes a client; it does not connect yet.
@@ -89,9 +102,9 @@ func New(c Config) (*Client, error) {
 	if c.Certificate != nil {
 		transport.Certificates = []tls.Certificate{*c.Certificate}
 	}
-	reached := new(atomic.Bool)
+	made := new(connected)
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(watched{credentials.NewTLS(transport), reached}),
+		grpc.WithTransportCredentials(watched{credentials.NewTLS(transport), made}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.WithDisableServiceConfig(),
@@ -116,7 +129,9 @@ func New(c Config) (*Client, error) {
 		credentials:  signetv1.NewCredentialServiceClient(connection),
 		audit:        signetv1.NewAuditServiceClient(connection),
 		timeout:      c.Timeout,
-		reached:      reached,
+		address:      c.Address,
+		rootsFrom:    cmp.Or(c.RootsFrom, "the root certificates given"),
+		made:         made,
 	}, nil
 }
 

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"strings"
 
@@ -44,20 +46,44 @@ func kindOfCode(c codes.Code) pki.Kind {
 	return pki.KindInternal
 }
 
-// failure is domainError, for a call that may have failed because nobody is there.
+// failure is domainError, for a call that may have failed because nobody is there, or somebody else.
 func (c *Client) failure(op string, err error) error {
-	if status.Code(err) != codes.Unavailable || c.reached.Load() {
+	if status.Code(err) != codes.Unavailable || c.made.once.Load() {
 		return domainError(op, err)
+	}
+	if failed := c.made.failed.Load(); failed != nil {
+		if e := c.unbelieved(op, *failed); e != nil {
+			return e
+		}
 	}
 	// gRPC wraps the cause in text of its own, which says nothing to a person.
 	text := status.Convert(err).Message()
 	text = strings.TrimSuffix(strings.TrimPrefix(text, "connection error: desc = \"transport: "), "\"")
 	text = strings.ReplaceAll(strings.TrimPrefix(text, "Error while dialing: "), `\"`, `"`)
-	hint := "does the server run, and are its address and root certificates right? on its machine `signet doctor` knows"
-	if strings.Contains(text, "x509: certificate is ") { // valid for other names, or not valid for any
-		hint = "call it by a name in its certificate, or add this one to api.names in its signet.yaml and start it again"
+	return pki.Errorf(pki.KindUnavailable, op, "%w: %s", ErrNotReached, text).
+		WithHint("does the server run, and is its address right? on its machine `signet doctor` knows")
+}
+
+// unbelieved is the error of a call to somebody who answers and is not believed, so that nothing was sent: trying again does not help.
+// Nil if the handshake failed for another reason.
+func (c *Client) unbelieved(op string, failed error) error {
+	if _, ok := errors.AsType[tls.RecordHeaderError](failed); ok {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%s answers, and not with TLS", c.address).
+			WithHint("is that the port of CRL and OCSP? the API is where api.listen says, port 8443 unless that was changed")
 	}
-	return pki.Errorf(pki.KindUnavailable, op, "%w: %s", ErrNotReached, text).WithHint("%s", hint)
+	unverified, ok := errors.AsType[*tls.CertificateVerificationError](failed)
+	if !ok {
+		return nil
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](failed); ok {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "the server answers, and its certificate does not verify by %s", c.rootsFrom).
+			WithHint("copy root.pem from the server again: `openssl x509 -noout -fingerprint -sha256 -in root.pem` prints the same there and here")
+	}
+	e := pki.Errorf(pki.KindFailedPrecondition, op, "the server answers, and its certificate does not verify by %s: %w", c.rootsFrom, unverified.Err)
+	if strings.Contains(unverified.Err.Error(), "x509: certificate is ") { // valid for other names, or not valid for any
+		return e.WithHint("call it by a name in its certificate, or add this one to api.names in its signet.yaml and start it again")
+	}
+	return e.WithHint("compare the clocks of the two machines; on that of the server `signet doctor` knows more")
 }
 
 // domainError turns a gRPC status into a *pki.Error.

@@ -50,7 +50,7 @@ func (a *app) connect(f serverFlags) (*client.Client, error) {
 	if err := f.fill(a); err != nil {
 		return nil, err
 	}
-	c := client.Config{Address: f.Server}
+	c := client.Config{Address: f.Server, RootsFrom: f.Root}
 	var err error
 	if c.Roots, err = f.roots(); err != nil {
 		return nil, (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("root").
