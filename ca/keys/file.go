@@ -1,6 +1,9 @@
 package keys
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -27,6 +30,37 @@ func WriteNew(path string, text []byte) error {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// Rename gives a file another name in its directory, durably, and never replaces another file. A rename that was cut short between its two
+// steps leaves both names; it can be made again.
+func Rename(path, other string) error {
+	err := os.Link(path, other)
+	if errors.Is(err, fs.ErrExist) {
+		err = checkSameFile(path, other)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func checkSameFile(path, other string) error {
+	a, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	b, err := os.Lstat(other)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(a, b) {
+		return fmt.Errorf("%s: %w", other, fs.ErrExist)
+	}
+	return nil
 }
 
 func syncDir(dir string) error {

@@ -29,12 +29,12 @@ func (s *Server) openOCSP(ctx context.Context) error {
 		return err
 	}
 	s.responderKeys = s.guard(keyStore)
-	responders := responderKeys{store: s.responderKeys}
+	responders := responderKeys{store: s.responderKeys, files: keyStore}
 	key, err := responders.open(ctx, keys.ECDSAP256)
 	if err != nil {
 		return err
 	}
-	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
+	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Blocked: s.store.BlockedKeys, Universe: s.universe, Retire: responders.retire, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
 	if s.authority != nil {
 		config.Certifier = certifier{s.authority}
 	}
@@ -54,7 +54,10 @@ func (s *Server) openOCSP(ctx context.Context) error {
 }
 
 // responderKeys are the keys of this instance's responder, one of each kind that an issuer asks for.
-type responderKeys struct{ store keys.Store }
+type responderKeys struct {
+	store keys.Store     // guards files
+	files *softkey.Store // where they are
+}
 
 // keyFor answers for an issuer of ML-DSA with a key of the same parameter set, or whoever breaks ECDSA could say "good" in
 // its name; for all others with ECDSA P-256, which every client verifies and which signs fastest.
@@ -68,10 +71,7 @@ func (r responderKeys) keyFor(ctx context.Context, issuer *x509.Certificate) (cr
 
 // open opens the key of a kind, or makes it.
 func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (crypto.Signer, error) {
-	name := responderKey
-	if algorithm != keys.ECDSAP256 {
-		name += "-" + algorithm.String()
-	}
+	name := responderKeyName(algorithm)
 	key, err := r.store.Open(ctx, r.store.URI(name))
 	if pki.KindOf(err) == pki.KindNotFound && err != nil {
 		key, err = r.store.Create(ctx, name, algorithm)
@@ -80,6 +80,34 @@ func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (cryp
 		return nil, err
 	}
 	return key.For(keys.ForOCSP), nil
+}
+
+// retire puts a key of the responder away under another name, unless that was done before.
+func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
+	hash, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		return err
+	}
+	name := responderKeyName(keys.AlgorithmOf(key.Public()))
+	present, err := r.store.Open(ctx, r.store.URI(name))
+	if err != nil && pki.KindOf(err) == pki.KindNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if presentHash, err := pki.HashPublicKey(present.Public()); err != nil || presentHash != hash {
+		return err
+	}
+	return r.files.Rename(name, name+"-retired-"+hash.String()[:16])
+}
+
+// responderKeyName is what the responder's key of an algorithm is called.
+func responderKeyName(algorithm keys.Algorithm) string {
+	if algorithm == keys.ECDSAP256 {
+		return responderKey
+	}
+	return responderKey + "-" + algorithm.String()
 }
 
 // onlineIssuers are the certificates of those that this site can answer for.

@@ -26,6 +26,12 @@ type DelegationConfig struct {
 	// answered for with a post-quantum key, or its answers would be as weak as Key. It is asked until it succeeds. Nil:
 	// Key, for every issuer.
 	KeyFor func(ctx context.Context, issuer *x509.Certificate) (crypto.Signer, error)
+	// Blocked returns those of some responder keys that are blocked. Nil: none ever is.
+	Blocked func(ctx context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error)
+	// Universe tells which of the certificates are revoked. Nil: none ever is.
+	Universe Universe
+	// Retire puts away a key that is blocked, or of which a certificate is revoked: KeyFor makes another. Required with Blocked or Universe.
+	Retire func(ctx context.Context, key crypto.Signer) error
 	// Store is the table of requests. Required.
 	Store Responders
 	// Issuers returns a certificate of each on-line issuer. Required.
@@ -37,8 +43,7 @@ type DelegationConfig struct {
 	Now func() time.Time
 	// Renew is the age at which another is asked for. Zero: 1 day.
 	Renew time.Duration
-	// Poll is the time between looks at the table. Zero: 2 seconds while something is wanted or if this instance
-	// issues, else 1 minute.
+	// Poll is the time between looks at the table, and at what became of the keys. Zero: 2 seconds.
 	Poll time.Duration
 }
 
@@ -93,7 +98,11 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
+	if (config.Blocked != nil || config.Universe != nil) && (config.Retire == nil || config.KeyFor == nil) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "keys can get blocked, and nothing replaces them")
+	}
 	setDefault(&config.Renew, 24*time.Hour)
+	setDefault(&config.Poll, 2*time.Second)
 	if _, err := newOwnKey(config.Key); err != nil {
 		return nil, err
 	}
@@ -161,15 +170,11 @@ func (d *Delegation) Status() []DelegateStatus {
 // Run goes round until ctx ends. report is told what went wrong, each time; it may be nil.
 func (d *Delegation) Run(ctx context.Context, report func(error)) error {
 	for {
-		wanting, err := d.round(ctx)
+		err := d.Round(ctx)
 		if err != nil && ctx.Err() == nil && report != nil {
 			report(err)
 		}
-		pause := d.config.Poll
-		if pause == 0 {
-			pause = choose(wanting || d.config.Certifier != nil, 2*time.Second, time.Minute)
-		}
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(d.config.Poll)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -179,15 +184,9 @@ func (d *Delegation) Run(ctx context.Context, report func(error)) error {
 	}
 }
 
-// Round asks for what is missing or due, certifies what is asked for if this instance issues, and takes up what was
-// certified. The server calls it once before it listens; on an issuing instance everything is there when it returns.
+// Round replaces keys that are in the wrong hands, asks for what is missing or due, certifies what is asked for if this instance issues, and
+// takes up what was certified. The server calls it once before it listens; on an issuing instance everything is there when it returns.
 func (d *Delegation) Round(ctx context.Context) error {
-	_, err := d.round(ctx)
-	return err
-}
-
-// round also reports whether anything is still wanted.
-func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
 	d.rounds.Lock()
 	defer d.rounds.Unlock()
 	var failed []error
@@ -201,16 +200,18 @@ func (d *Delegation) round(ctx context.Context) (wanting bool, err error) {
 		issuers[id] = cert
 	}
 	// What was certified before a restart, or by another instance, saves asking.
-	failed = append(failed, d.takeUp(ctx, issuers))
+	certified, err := d.certified(ctx, issuers)
+	failed = append(failed, err, d.replaceKeys(ctx, issuers, certified), d.takeUp(issuers, certified))
 	wanted := d.wanted(issuers)
 	failed = append(failed, d.ask(ctx, wanted))
 	if d.config.Certifier != nil {
 		failed = append(failed, d.certify(ctx, issuers))
 	}
 	if len(wanted) > 0 {
-		failed = append(failed, d.takeUp(ctx, issuers))
+		certified, err := d.certified(ctx, issuers)
+		failed = append(failed, err, d.takeUp(issuers, certified))
 	}
-	return len(d.wanted(issuers)) > 0, errors.Join(failed...)
+	return errors.Join(failed...)
 }
 
 // findKey makes sure that the key for an issuer is known.
@@ -224,6 +225,97 @@ func (d *Delegation) findKey(ctx context.Context, id pki.IssuerID, cert *x509.Ce
 	}
 	d.keys[id], err = newOwnKey(signer)
 	return err
+}
+
+// replaceKeys drops every key that others may have, with what was certified for it, and finds another in its place. An issuer for which
+// that fails leaves issuers: what was certified for its key is not taken up.
+func (d *Delegation) replaceKeys(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate, certified map[pki.IssuerID]*x509.Certificate) error {
+	lost, err := d.lost(ctx, issuers, certified)
+	failed := []error{err}
+	for hash, signer := range lost {
+		retired := d.config.Retire(ctx, signer)
+		for id, own := range d.keys {
+			if own.hash != hash {
+				continue
+			}
+			d.drop(id)
+			delete(certified, id)
+			err := retired
+			if cert := issuers[id]; err == nil && cert != nil {
+				err = d.findKey(ctx, id, cert)
+			}
+			if err != nil {
+				delete(issuers, id)
+				failed = append(failed, fmt.Errorf("replace the responder key for issuer %s: %w", id, err))
+			}
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// lost returns the keys that are blocked, and those of which a certificate is revoked: whoever did that means the key, which may be the same
+// for all issuers.
+func (d *Delegation) lost(ctx context.Context, issuers, certified map[pki.IssuerID]*x509.Certificate) (map[pki.KeyHash]crypto.Signer, error) {
+	own, lost := make(map[pki.KeyHash]crypto.Signer), make(map[pki.KeyHash]crypto.Signer)
+	var failed []error
+	for id := range issuers {
+		key := d.keys[id]
+		own[key.hash] = key.signer
+		revoked, err := d.anyRevoked(ctx, id, certified[id])
+		if err != nil {
+			failed = append(failed, fmt.Errorf("responder certificates of issuer %s: %w", id, err))
+		}
+		if revoked {
+			lost[key.hash] = key.signer
+		}
+	}
+	if d.config.Blocked != nil {
+		blocked, err := d.config.Blocked(ctx, slices.Collect(maps.Keys(own)))
+		failed = append(failed, err)
+		for _, hash := range blocked {
+			lost[hash] = own[hash]
+		}
+	}
+	return lost, errors.Join(failed...)
+}
+
+// anyRevoked reports whether one of the certificates in use for an issuer is revoked, or last, which may be nil.
+func (d *Delegation) anyRevoked(ctx context.Context, id pki.IssuerID, last *x509.Certificate) (bool, error) {
+	if d.config.Universe == nil {
+		return false, nil
+	}
+	var all []*x509.Certificate
+	if last != nil {
+		all = append(all, last)
+	}
+	d.mu.RLock()
+	for _, delegate := range d.current[id] {
+		all = append(all, delegate.Certificate)
+	}
+	d.mu.RUnlock()
+	for _, cert := range all {
+		serial, err := pki.SerialFromBig(cert.SerialNumber)
+		if err != nil {
+			return false, err
+		}
+		facts, err := d.config.Universe.Lookup(ctx, id, serial)
+		if err != nil || facts.Status == pki.StatusRevoked {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// drop forgets the key for an issuer. The answers that it signed are given no more, not even those whose signature is under way.
+func (d *Delegation) drop(id pki.IssuerID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, delegate := range d.current[id] {
+		delegate.dropped.Store(true)
+	}
+	delete(d.current, id)
+	delete(d.keys, id)
+	delete(d.asked, id)
 }
 
 // wanted returns the issuers whose certificate is missing or due.
@@ -286,45 +378,54 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 	return errors.Join(failed...)
 }
 
-// takeUp reads what was certified and begins to use it.
-func (d *Delegation) takeUp(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
+// certified reads the last certificate that each issuer made for its responder key.
+func (d *Delegation) certified(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) (map[pki.IssuerID]*x509.Certificate, error) {
 	own := make(map[pki.KeyHash]bool)
 	for issuer := range issuers {
 		own[d.keys[issuer].hash] = true
 	}
+	all := make(map[pki.IssuerID]*x509.Certificate)
 	var failed []error
 	for key := range own {
 		certified, err := d.config.Store.ResponderCertificates(ctx, key)
 		if err != nil {
-			return err
+			return all, errors.Join(append(failed, err)...)
 		}
 		for issuer, der := range certified {
 			if issuers[issuer] == nil || d.keys[issuer].hash != key {
 				continue // an issuer that is gone, off-line, or answered for with another key
 			}
-			if err := d.adopt(issuers[issuer], issuer, der); err != nil {
+			if all[issuer], err = x509.ParseCertificate(der); err != nil {
+				delete(all, issuer)
 				failed = append(failed, fmt.Errorf("responder certificate of issuer %s: %w", issuer, err))
 			}
+		}
+	}
+	return all, errors.Join(failed...)
+}
+
+// takeUp begins to use what was certified.
+func (d *Delegation) takeUp(issuers, certified map[pki.IssuerID]*x509.Certificate) error {
+	var failed []error
+	for issuer, cert := range certified {
+		if err := d.adopt(issuers[issuer], issuer, cert); err != nil {
+			failed = append(failed, fmt.Errorf("responder certificate of issuer %s: %w", issuer, err))
 		}
 	}
 	return errors.Join(failed...)
 }
 
 // adopt puts a certificate into use after trying it the way clients will.
-func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, der []byte) error {
+func (d *Delegation) adopt(issuer *x509.Certificate, id pki.IssuerID, cert *x509.Certificate) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.config.Now()
 	known := slices.DeleteFunc(slices.Clone(d.current[id]), func(old *Delegate) bool { return !now.Before(old.Certificate.NotAfter) })
 	for _, old := range known {
-		if string(old.Certificate.Raw) == string(der) {
+		if old.Certificate.Equal(cert) {
 			d.current[id] = known
 			return nil
 		}
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
 	}
 	if !now.Before(cert.NotAfter) {
 		return nil // from before a long stop; a newer one is asked for

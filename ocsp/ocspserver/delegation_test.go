@@ -366,6 +366,7 @@ func TestDelegationRun(t *testing.T) {
 	db := testdb.SQLite(t)
 	for _, config := range []ocspserver.DelegationConfig{
 		{Store: db, Issuers: issuersOf(one)}, {Key: newKey(t), Issuers: issuersOf(one)}, {Key: newKey(t), Store: db},
+		{Key: newKey(t), Store: db, Issuers: issuersOf(one), Blocked: db.BlockedKeys},
 	} {
 		if _, err := ocspserver.NewDelegation(config); pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("configuration %+v: %v", config, err)
@@ -422,4 +423,55 @@ func TestDelegationAsksAgain(t *testing.T) {
 			t.Errorf("at %s: %v", at, err)
 		}
 	}
+}
+
+// TestLostKeyIsReplaced: one key answers for two issuers and is blocked. It is not used while it cannot be put away, nor is what was certified for
+// it, and the next one is certified in the same round in which it can.
+func TestLostKeyIsReplaced(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		one, two := newAuthority(t, "One"), newAuthority(t, "Two")
+		clock := func() time.Time { return start }
+		first, second := newKey(t), newKey(t)
+		next := crypto.Signer(first)
+		var blocked []pki.KeyHash
+		stuck := errors.New("the disk is full")
+		d := newDelegation(t, ocspserver.DelegationConfig{
+			Store: db, Issuers: issuersOf(one, two), Certifier: &certifier{now: clock, authorities: []*authority{one, two}}, Now: clock,
+			KeyFor: func(context.Context, *x509.Certificate) (crypto.Signer, error) { return next, nil },
+			Blocked: func(_ context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error) {
+				return slices.DeleteFunc(keys, func(key pki.KeyHash) bool { return !slices.Contains(blocked, key) }), nil
+			},
+			Retire: func(_ context.Context, key crypto.Signer) error {
+				if key != crypto.Signer(first) {
+					t.Error("another key is put away")
+				}
+				if stuck == nil {
+					next = second
+				}
+				return stuck
+			},
+		})
+		if err := d.Round(t.Context()); err != nil || !first.PublicKey.Equal(current(t, d, one).PublicKey) || !first.PublicKey.Equal(current(t, d, two).PublicKey) {
+			t.Fatalf("before: %v", err)
+		}
+		hash, err := pki.HashPublicKey(first.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocked = []pki.KeyHash{hash}
+		for range 2 {
+			if err := d.Round(t.Context()); !errors.Is(err, stuck) {
+				t.Errorf("a key that cannot be put away: %v", err)
+			}
+			for _, a := range []*authority{one, two} {
+				if _, err := d.Current(a.id); pki.KindOf(err) != pki.KindUnavailable {
+					t.Errorf("it is still used: %v", err)
+				}
+			}
+		}
+		stuck = nil
+		if err := d.Round(t.Context()); err != nil || !second.PublicKey.Equal(current(t, d, one).PublicKey) || !second.PublicKey.Equal(current(t, d, two).PublicKey) {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
 }

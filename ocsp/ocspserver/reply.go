@@ -86,6 +86,7 @@ type signed struct {
 	refresh    time.Time // half-life, four days at most: from here on a fresher one is made in the background
 	until      time.Time // nextUpdate
 	good       bool      // of every certificate that was asked about
+	by         *Delegate // who signed it
 
 	etag, lastModified, expires string
 }
@@ -93,10 +94,10 @@ type signed struct {
 // oldest is the age from which an answer is made anew, however long it lives (Baseline Requirements, Section 4.9.9).
 const oldest = 4 * 24 * time.Hour
 
-func newSigned(body []byte, thisUpdate, until time.Time, good bool) *signed {
+func newSigned(body []byte, thisUpdate, until time.Time, good bool, by *Delegate) *signed {
 	digest := sha256.Sum256(body)
 	return &signed{
-		body: body, thisUpdate: thisUpdate, refresh: thisUpdate.Add(min(until.Sub(thisUpdate)/2, oldest)), until: until, good: good,
+		body: body, thisUpdate: thisUpdate, refresh: thisUpdate.Add(min(until.Sub(thisUpdate)/2, oldest)), until: until, good: good, by: by,
 		etag: `"` + hex.EncodeToString(digest[:]) + `"`, lastModified: thisUpdate.UTC().Format(httpTime), expires: until.UTC().Format(httpTime),
 	}
 }

@@ -256,9 +256,10 @@ func (r *Responder) respondKept(issuer *issuerState, key certKey, answer *kept, 
 	return answer.reply(issuer, now)
 }
 
-// fresh reports whether the answer may be given at now. One from the future was made before a clock was set back.
+// fresh reports whether the answer may be given at now. One from the future was made before a clock was set back. One by a delegate that
+// was dropped is worth nothing, and may have been stored afterwards.
 func (s *signed) fresh(now time.Time) bool {
-	return now.Before(s.until) && !s.thisUpdate.After(now.Add(time.Minute))
+	return now.Before(s.until) && !s.thisUpdate.After(now.Add(time.Minute)) && !s.by.dropped.Load()
 }
 
 // lookup asks the universe, for as long as requests may wait.

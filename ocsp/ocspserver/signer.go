@@ -109,7 +109,7 @@ func (r *Responder) sign(issuer *issuerState, questions []question, nonce []byte
 		return nil, err
 	}
 	r.counters.signed.Add(1)
-	return newSigned(der, thisUpdate, until, good), nil
+	return newSigned(der, thisUpdate, until, good, delegate), nil
 }
 
 // dates are those of an answer. producedAt is now, by the clock that is behind. thisUpdate is the most recent time at which the status

@@ -3,6 +3,7 @@ package ocspserver
 import (
 	"context"
 	"crypto/x509"
+	"sync/atomic"
 	"time"
 
 	"signet.example/signet/ocsp"
@@ -32,6 +33,8 @@ type Delegates interface {
 type Delegate struct {
 	Certificate *x509.Certificate
 	Signer      *ocsp.Signer
+
+	dropped atomic.Bool // its key is in the wrong hands: no answer signed with it is given any more
 }
 
 // Certifier signs responder certificates: on an instance that issues, the ca.

@@ -112,6 +112,19 @@ func (s *Store) keep(op, name string, signer crypto.Signer) (*keys.Key, error) {
 	return &keys.Key{Signer: signer, URI: scheme + name, Secret: secret}, nil
 }
 
+// Rename gives a key another name, durably. It never takes the place of another key. A rename that was cut short leaves both names; it can be
+// made again.
+func (s *Store) Rename(name, other string) error {
+	const op = "rename key"
+	if err := errors.Join(keys.CheckName(op, name), keys.CheckName(op, other)); err != nil {
+		return err
+	}
+	if err := keys.Rename(s.path(name), s.path(other)); err != nil {
+		return pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	return nil
+}
+
 // URI is "softkey:" and the name.
 func (s *Store) URI(name string) string { return scheme + name }
 

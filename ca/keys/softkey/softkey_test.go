@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -309,5 +310,51 @@ func TestReseal(t *testing.T) {
 	}
 	if _, err := softkey.Reseal([]byte(other), before, after); err != nil {
 		t.Errorf("the secret beside a key in a token: %v", err)
+	}
+}
+
+// A key keeps its file under another name, never in the place of another; a rename that was cut short after its first step is completed.
+func TestRename(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store, err := softkey.New(softkey.Config{Dir: dir, Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if _, err := store.Create(t.Context(), name, keys.ECDSAP256); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := store.Open(t.Context(), store.URI("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Rename("a", "b"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("in the place of another: %v", err)
+	}
+	if err := os.Link(filepath.Join(dir, "a.key"), filepath.Join(dir, "c.key")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []struct{ from, to string }{{"a", "c"}, {"c", "d"}} {
+		if err := store.Rename(name.from, name.to); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Open(t.Context(), store.URI(name.from)); pki.KindOf(err) != pki.KindNotFound {
+			t.Errorf("the old name: %v", err)
+		}
+		if key, err := store.Open(t.Context(), store.URI(name.to)); err != nil || !bytes.Equal(key.Secret[:], a.Secret[:]) {
+			t.Errorf("the new name: %v", err)
+		}
+	}
+	for _, name := range []struct{ from, to string }{{"d", "../d"}, {"../d", "d"}} {
+		if err := store.Rename(name.from, name.to); pki.KindOf(err) != pki.KindInvalid {
+			t.Errorf("%v: %v", name, err)
+		}
+	}
+	if err := store.Rename("nowhere", "e"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a key that is not there: %v", err)
 	}
 }
