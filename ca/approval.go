@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -37,6 +38,10 @@ type Trial struct {
 	KeyHash   pki.KeyHash
 	NotBefore time.Time
 	NotAfter  time.Time
+
+	// Extensions are those that the profile copies as they were asked for. They are left out of what is kept where there are none, so
+	// that an earlier version reads it.
+	Extensions []pkix.Extension `json:",omitempty"`
 }
 
 // Check does to a request everything that Issue does before it takes an index: it encodes the certificate with a serial
@@ -64,7 +69,7 @@ func (a *Authority) try(ctx context.Context, grant auth.Grant, request Request) 
 	}
 	return Trial{
 		Profile: d.profile.Name, Issuer: d.issuer.ID, Subject: d.subject.text, Names: d.names, KeyHash: d.keyHash,
-		NotBefore: d.notBefore, NotAfter: d.notAfter,
+		NotBefore: d.notBefore, NotAfter: d.notAfter, Extensions: d.copied,
 	}, nil
 }
 

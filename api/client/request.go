@@ -69,6 +69,14 @@ type Request struct {
 	DecidedBy   string
 	Comment     string
 	Serial      string // of its certificate; empty unless it is issued
+	Extensions  []Extension
+}
+
+// Extension is one that a certificate takes from a signing request as it was asked for.
+type Extension struct {
+	OID      string // dotted
+	Critical bool
+	Value    string // DER, hexadecimal
 }
 
 // PendingError is the cause of the error of Issue and Renew, and of an item of a Batch, that was filed and has no
@@ -173,6 +181,9 @@ func requestFrom(m *signetv1.CertificateRequest) Request {
 		if name, err := pki.ParseIdentifier(text); err == nil { // a type of name that this client does not know is left out
 			r.Identifiers = append(r.Identifiers, name)
 		}
+	}
+	for _, e := range m.GetExtensions() {
+		r.Extensions = append(r.Extensions, Extension{e.GetOid(), e.GetCritical(), e.GetValue()})
 	}
 	return r
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/hex"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/ca"
@@ -141,6 +142,9 @@ func requestTo(a *approval.Application) *signetv1.CertificateRequest {
 	}
 	for _, name := range a.Trial.Names {
 		b.Identifiers = append(b.Identifiers, name.String())
+	}
+	for _, e := range a.Trial.Extensions {
+		b.Extensions = append(b.Extensions, signetv1.CopiedExtension_builder{Oid: new(e.Id.String()), Critical: &e.Critical, Value: new(hex.EncodeToString(e.Value))}.Build())
 	}
 	if a.State == approval.Issued {
 		b.Serial = new(a.Serial.String())

@@ -1245,6 +1245,7 @@ type CertificateRequest struct {
 	xxx_hidden_DecidedBy   *string                `protobuf:"bytes,15,opt,name=decided_by,json=decidedBy"`
 	xxx_hidden_Comment     *string                `protobuf:"bytes,16,opt,name=comment"`
 	xxx_hidden_Serial      *string                `protobuf:"bytes,17,opt,name=serial"`
+	xxx_hidden_Extensions  *[]*CopiedExtension    `protobuf:"bytes,18,rep,name=extensions"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1427,34 +1428,43 @@ func (x *CertificateRequest) GetSerial() string {
 	return ""
 }
 
+func (x *CertificateRequest) GetExtensions() []*CopiedExtension {
+	if x != nil {
+		if x.xxx_hidden_Extensions != nil {
+			return *x.xxx_hidden_Extensions
+		}
+	}
+	return nil
+}
+
 func (x *CertificateRequest) SetRequest(v string) {
 	x.xxx_hidden_Request = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 18)
 }
 
 func (x *CertificateRequest) SetState(v RequestState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 18)
 }
 
 func (x *CertificateRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 18)
 }
 
 func (x *CertificateRequest) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 18)
 }
 
 func (x *CertificateRequest) SetRequester(v string) {
 	x.xxx_hidden_Requester = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 18)
 }
 
 func (x *CertificateRequest) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 18)
 }
 
 func (x *CertificateRequest) SetIdentifiers(v []string) {
@@ -1463,12 +1473,12 @@ func (x *CertificateRequest) SetIdentifiers(v []string) {
 
 func (x *CertificateRequest) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 18)
 }
 
 func (x *CertificateRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 18)
 }
 
 func (x *CertificateRequest) SetNotAfter(v *timestamppb.Timestamp) {
@@ -1480,7 +1490,7 @@ func (x *CertificateRequest) SetCsrDer(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_CsrDer = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 18)
 }
 
 func (x *CertificateRequest) SetFiledAt(v *timestamppb.Timestamp) {
@@ -1497,17 +1507,21 @@ func (x *CertificateRequest) SetDecidedAt(v *timestamppb.Timestamp) {
 
 func (x *CertificateRequest) SetDecidedBy(v string) {
 	x.xxx_hidden_DecidedBy = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 18)
 }
 
 func (x *CertificateRequest) SetComment(v string) {
 	x.xxx_hidden_Comment = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 18)
 }
 
 func (x *CertificateRequest) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 17)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 18)
+}
+
+func (x *CertificateRequest) SetExtensions(v []*CopiedExtension) {
+	x.xxx_hidden_Extensions = &v
 }
 
 func (x *CertificateRequest) HasRequest() bool {
@@ -1735,6 +1749,8 @@ type CertificateRequest_builder struct {
 	Comment *string
 	// Serial number of its certificate; empty unless it is issued.
 	Serial *string
+	// What its certificate would take from the signing request, as the profile lets it.
+	Extensions []*CopiedExtension
 }
 
 func (b0 CertificateRequest_builder) Build() *CertificateRequest {
@@ -1742,57 +1758,203 @@ func (b0 CertificateRequest_builder) Build() *CertificateRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Request != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 18)
 		x.xxx_hidden_Request = b.Request
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 18)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 18)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 18)
 		x.xxx_hidden_Account = b.Account
 	}
 	if b.Requester != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 18)
 		x.xxx_hidden_Requester = b.Requester
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 18)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	x.xxx_hidden_Identifiers = b.Identifiers
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 18)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 18)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.CsrDer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 18)
 		x.xxx_hidden_CsrDer = b.CsrDer
 	}
 	x.xxx_hidden_FiledAt = b.FiledAt
 	x.xxx_hidden_ExpiresAt = b.ExpiresAt
 	x.xxx_hidden_DecidedAt = b.DecidedAt
 	if b.DecidedBy != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 18)
 		x.xxx_hidden_DecidedBy = b.DecidedBy
 	}
 	if b.Comment != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 18)
 		x.xxx_hidden_Comment = b.Comment
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 17)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 18)
 		x.xxx_hidden_Serial = b.Serial
+	}
+	x.xxx_hidden_Extensions = &b.Extensions
+	return m0
+}
+
+// CopiedExtension is an extension that a certificate takes as it was asked for.
+type CopiedExtension struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Oid         *string                `protobuf:"bytes,1,opt,name=oid"`
+	xxx_hidden_Critical    bool                   `protobuf:"varint,2,opt,name=critical"`
+	xxx_hidden_Value       *string                `protobuf:"bytes,3,opt,name=value"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *CopiedExtension) Reset() {
+	*x = CopiedExtension{}
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopiedExtension) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopiedExtension) ProtoMessage() {}
+
+func (x *CopiedExtension) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *CopiedExtension) GetOid() string {
+	if x != nil {
+		if x.xxx_hidden_Oid != nil {
+			return *x.xxx_hidden_Oid
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CopiedExtension) GetCritical() bool {
+	if x != nil {
+		return x.xxx_hidden_Critical
+	}
+	return false
+}
+
+func (x *CopiedExtension) GetValue() string {
+	if x != nil {
+		if x.xxx_hidden_Value != nil {
+			return *x.xxx_hidden_Value
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CopiedExtension) SetOid(v string) {
+	x.xxx_hidden_Oid = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *CopiedExtension) SetCritical(v bool) {
+	x.xxx_hidden_Critical = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *CopiedExtension) SetValue(v string) {
+	x.xxx_hidden_Value = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *CopiedExtension) HasOid() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *CopiedExtension) HasCritical() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *CopiedExtension) HasValue() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *CopiedExtension) ClearOid() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Oid = nil
+}
+
+func (x *CopiedExtension) ClearCritical() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Critical = false
+}
+
+func (x *CopiedExtension) ClearValue() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Value = nil
+}
+
+type CopiedExtension_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Its object identifier, dotted.
+	Oid *string
+	// Whether who does not know it must refuse the certificate.
+	Critical *bool
+	// What it says: DER, as lower-case hexadecimal digits.
+	Value *string
+}
+
+func (b0 CopiedExtension_builder) Build() *CopiedExtension {
+	m0 := &CopiedExtension{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Oid != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_Oid = b.Oid
+	}
+	if b.Critical != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Critical = *b.Critical
+	}
+	if b.Value != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Value = b.Value
 	}
 	return m0
 }
@@ -1810,7 +1972,7 @@ type IssueCertificatesResponse struct {
 
 func (x *IssueCertificatesResponse) Reset() {
 	*x = IssueCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1984,7 @@ func (x *IssueCertificatesResponse) String() string {
 func (*IssueCertificatesResponse) ProtoMessage() {}
 
 func (x *IssueCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[4]
+	mi := &file_signet_v1_certificate_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2148,7 @@ func (b0 IssueCertificatesResponse_builder) Build() *IssueCertificatesResponse {
 type case_IssueCertificatesResponse_Outcome protoreflect.FieldNumber
 
 func (x case_IssueCertificatesResponse_Outcome) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[4].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[5].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -2025,7 +2187,7 @@ type RenewCertificateRequest struct {
 
 func (x *RenewCertificateRequest) Reset() {
 	*x = RenewCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2199,7 @@ func (x *RenewCertificateRequest) String() string {
 func (*RenewCertificateRequest) ProtoMessage() {}
 
 func (x *RenewCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[5]
+	mi := &file_signet_v1_certificate_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2385,7 @@ func (b0 RenewCertificateRequest_builder) Build() *RenewCertificateRequest {
 type case_RenewCertificateRequest_Csr protoreflect.FieldNumber
 
 func (x case_RenewCertificateRequest_Csr) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[5].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[6].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -2262,7 +2424,7 @@ type RenewalProof struct {
 
 func (x *RenewalProof) Reset() {
 	*x = RenewalProof{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2436,7 @@ func (x *RenewalProof) String() string {
 func (*RenewalProof) ProtoMessage() {}
 
 func (x *RenewalProof) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[6]
+	mi := &file_signet_v1_certificate_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2568,7 @@ type RenewCertificateResponse struct {
 
 func (x *RenewCertificateResponse) Reset() {
 	*x = RenewCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2580,7 @@ func (x *RenewCertificateResponse) String() string {
 func (*RenewCertificateResponse) ProtoMessage() {}
 
 func (x *RenewCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[7]
+	mi := &file_signet_v1_certificate_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2726,7 @@ type ListProfilesRequest struct {
 
 func (x *ListProfilesRequest) Reset() {
 	*x = ListProfilesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2738,7 @@ func (x *ListProfilesRequest) String() string {
 func (*ListProfilesRequest) ProtoMessage() {}
 
 func (x *ListProfilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[8]
+	mi := &file_signet_v1_certificate_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2778,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2790,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[9]
+	mi := &file_signet_v1_certificate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2990,7 @@ type ListProfilesResponse struct {
 
 func (x *ListProfilesResponse) Reset() {
 	*x = ListProfilesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2840,7 +3002,7 @@ func (x *ListProfilesResponse) String() string {
 func (*ListProfilesResponse) ProtoMessage() {}
 
 func (x *ListProfilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[10]
+	mi := &file_signet_v1_certificate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3108,7 @@ type ProfileInstance struct {
 
 func (x *ProfileInstance) Reset() {
 	*x = ProfileInstance{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3120,7 @@ func (x *ProfileInstance) String() string {
 func (*ProfileInstance) ProtoMessage() {}
 
 func (x *ProfileInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[11]
+	mi := &file_signet_v1_certificate_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3369,7 @@ type ReloadProfilesRequest struct {
 
 func (x *ReloadProfilesRequest) Reset() {
 	*x = ReloadProfilesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3381,7 @@ func (x *ReloadProfilesRequest) String() string {
 func (*ReloadProfilesRequest) ProtoMessage() {}
 
 func (x *ReloadProfilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[12]
+	mi := &file_signet_v1_certificate_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3419,7 @@ type ReloadProfilesResponse struct {
 
 func (x *ReloadProfilesResponse) Reset() {
 	*x = ReloadProfilesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3269,7 +3431,7 @@ func (x *ReloadProfilesResponse) String() string {
 func (*ReloadProfilesResponse) ProtoMessage() {}
 
 func (x *ReloadProfilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[13]
+	mi := &file_signet_v1_certificate_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3579,7 @@ type GetCertificateRequest struct {
 
 func (x *GetCertificateRequest) Reset() {
 	*x = GetCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3591,7 @@ func (x *GetCertificateRequest) String() string {
 func (*GetCertificateRequest) ProtoMessage() {}
 
 func (x *GetCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[14]
+	mi := &file_signet_v1_certificate_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3693,7 @@ type GetCertificateResponse struct {
 
 func (x *GetCertificateResponse) Reset() {
 	*x = GetCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +3705,7 @@ func (x *GetCertificateResponse) String() string {
 func (*GetCertificateResponse) ProtoMessage() {}
 
 func (x *GetCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[15]
+	mi := &file_signet_v1_certificate_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3649,7 +3811,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +3823,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[16]
+	mi := &file_signet_v1_certificate_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4285,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4297,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[17]
+	mi := &file_signet_v1_certificate_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4230,7 +4392,7 @@ type CountCertificatesRequest struct {
 
 func (x *CountCertificatesRequest) Reset() {
 	*x = CountCertificatesRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4242,7 +4404,7 @@ func (x *CountCertificatesRequest) String() string {
 func (*CountCertificatesRequest) ProtoMessage() {}
 
 func (x *CountCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[18]
+	mi := &file_signet_v1_certificate_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4803,7 @@ type CountCertificatesResponse struct {
 
 func (x *CountCertificatesResponse) Reset() {
 	*x = CountCertificatesResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4653,7 +4815,7 @@ func (x *CountCertificatesResponse) String() string {
 func (*CountCertificatesResponse) ProtoMessage() {}
 
 func (x *CountCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[19]
+	mi := &file_signet_v1_certificate_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +4915,7 @@ type RevokeCertificateRequest struct {
 
 func (x *RevokeCertificateRequest) Reset() {
 	*x = RevokeCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4765,7 +4927,7 @@ func (x *RevokeCertificateRequest) String() string {
 func (*RevokeCertificateRequest) ProtoMessage() {}
 
 func (x *RevokeCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[20]
+	mi := &file_signet_v1_certificate_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5047,7 +5209,7 @@ func (b0 RevokeCertificateRequest_builder) Build() *RevokeCertificateRequest {
 type case_RevokeCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_RevokeCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[20].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[21].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -5090,7 +5252,7 @@ type RevokeCertificateResponse struct {
 
 func (x *RevokeCertificateResponse) Reset() {
 	*x = RevokeCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5102,7 +5264,7 @@ func (x *RevokeCertificateResponse) String() string {
 func (*RevokeCertificateResponse) ProtoMessage() {}
 
 func (x *RevokeCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[21]
+	mi := &file_signet_v1_certificate_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +5511,7 @@ type HoldCertificateRequest struct {
 
 func (x *HoldCertificateRequest) Reset() {
 	*x = HoldCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5361,7 +5523,7 @@ func (x *HoldCertificateRequest) String() string {
 func (*HoldCertificateRequest) ProtoMessage() {}
 
 func (x *HoldCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[22]
+	mi := &file_signet_v1_certificate_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5499,7 +5661,7 @@ type HoldCertificateResponse struct {
 
 func (x *HoldCertificateResponse) Reset() {
 	*x = HoldCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5511,7 +5673,7 @@ func (x *HoldCertificateResponse) String() string {
 func (*HoldCertificateResponse) ProtoMessage() {}
 
 func (x *HoldCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[23]
+	mi := &file_signet_v1_certificate_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5727,7 +5889,7 @@ type ReleaseCertificateRequest struct {
 
 func (x *ReleaseCertificateRequest) Reset() {
 	*x = ReleaseCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5739,7 +5901,7 @@ func (x *ReleaseCertificateRequest) String() string {
 func (*ReleaseCertificateRequest) ProtoMessage() {}
 
 func (x *ReleaseCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[24]
+	mi := &file_signet_v1_certificate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5877,7 +6039,7 @@ type ReleaseCertificateResponse struct {
 
 func (x *ReleaseCertificateResponse) Reset() {
 	*x = ReleaseCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5889,7 +6051,7 @@ func (x *ReleaseCertificateResponse) String() string {
 func (*ReleaseCertificateResponse) ProtoMessage() {}
 
 func (x *ReleaseCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[25]
+	mi := &file_signet_v1_certificate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6107,7 +6269,7 @@ type CheckCertificateRequest struct {
 
 func (x *CheckCertificateRequest) Reset() {
 	*x = CheckCertificateRequest{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6119,7 +6281,7 @@ func (x *CheckCertificateRequest) String() string {
 func (*CheckCertificateRequest) ProtoMessage() {}
 
 func (x *CheckCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[26]
+	mi := &file_signet_v1_certificate_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6270,7 +6432,7 @@ func (b0 CheckCertificateRequest_builder) Build() *CheckCertificateRequest {
 type case_CheckCertificateRequest_Certificate protoreflect.FieldNumber
 
 func (x case_CheckCertificateRequest_Certificate) String() string {
-	md := file_signet_v1_certificate_proto_msgTypes[26].Descriptor()
+	md := file_signet_v1_certificate_proto_msgTypes[27].Descriptor()
 	if x == 0 {
 		return "not set"
 	}
@@ -6309,7 +6471,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[27]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6321,7 +6483,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[27]
+	mi := &file_signet_v1_certificate_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6455,7 +6617,7 @@ type ChainLink struct {
 
 func (x *ChainLink) Reset() {
 	*x = ChainLink{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[28]
+	mi := &file_signet_v1_certificate_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6467,7 +6629,7 @@ func (x *ChainLink) String() string {
 func (*ChainLink) ProtoMessage() {}
 
 func (x *ChainLink) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[28]
+	mi := &file_signet_v1_certificate_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6635,7 +6797,7 @@ type CheckCertificateResponse struct {
 
 func (x *CheckCertificateResponse) Reset() {
 	*x = CheckCertificateResponse{}
-	mi := &file_signet_v1_certificate_proto_msgTypes[29]
+	mi := &file_signet_v1_certificate_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6647,7 +6809,7 @@ func (x *CheckCertificateResponse) String() string {
 func (*CheckCertificateResponse) ProtoMessage() {}
 
 func (x *CheckCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_certificate_proto_msgTypes[29]
+	mi := &file_signet_v1_certificate_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6985,7 +7147,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
 	"\brepeated\x18\x03 \x01(\bR\brepeated\x127\n" +
-	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\xee\x04\n" +
+	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\xaa\x05\n" +
 	"\x12CertificateRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\tR\arequest\x12-\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x17.signet.v1.RequestStateR\x05state\x12\x18\n" +
@@ -7007,7 +7169,14 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\n" +
 	"decided_by\x18\x0f \x01(\tR\tdecidedBy\x12\x18\n" +
 	"\acomment\x18\x10 \x01(\tR\acomment\x12\x16\n" +
-	"\x06serial\x18\x11 \x01(\tR\x06serial\"\xb4\x01\n" +
+	"\x06serial\x18\x11 \x01(\tR\x06serial\x12:\n" +
+	"\n" +
+	"extensions\x18\x12 \x03(\v2\x1a.signet.v1.CopiedExtensionR\n" +
+	"extensions\"U\n" +
+	"\x0fCopiedExtension\x12\x10\n" +
+	"\x03oid\x18\x01 \x01(\tR\x03oid\x12\x1a\n" +
+	"\bcritical\x18\x02 \x01(\bR\bcritical\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\"\xb4\x01\n" +
 	"\x19IssueCertificatesResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12=\n" +
@@ -7222,7 +7391,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_signet_v1_certificate_proto_goTypes = []any{
 	(RequestState)(0),                  // 0: signet.v1.RequestState
 	(Standing)(0),                      // 1: signet.v1.Standing
@@ -7231,131 +7400,133 @@ var file_signet_v1_certificate_proto_goTypes = []any{
 	(*IssueCertificateRequest)(nil),    // 4: signet.v1.IssueCertificateRequest
 	(*IssueCertificateResponse)(nil),   // 5: signet.v1.IssueCertificateResponse
 	(*CertificateRequest)(nil),         // 6: signet.v1.CertificateRequest
-	(*IssueCertificatesResponse)(nil),  // 7: signet.v1.IssueCertificatesResponse
-	(*RenewCertificateRequest)(nil),    // 8: signet.v1.RenewCertificateRequest
-	(*RenewalProof)(nil),               // 9: signet.v1.RenewalProof
-	(*RenewCertificateResponse)(nil),   // 10: signet.v1.RenewCertificateResponse
-	(*ListProfilesRequest)(nil),        // 11: signet.v1.ListProfilesRequest
-	(*Profile)(nil),                    // 12: signet.v1.Profile
-	(*ListProfilesResponse)(nil),       // 13: signet.v1.ListProfilesResponse
-	(*ProfileInstance)(nil),            // 14: signet.v1.ProfileInstance
-	(*ReloadProfilesRequest)(nil),      // 15: signet.v1.ReloadProfilesRequest
-	(*ReloadProfilesResponse)(nil),     // 16: signet.v1.ReloadProfilesResponse
-	(*GetCertificateRequest)(nil),      // 17: signet.v1.GetCertificateRequest
-	(*GetCertificateResponse)(nil),     // 18: signet.v1.GetCertificateResponse
-	(*ListCertificatesRequest)(nil),    // 19: signet.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil),   // 20: signet.v1.ListCertificatesResponse
-	(*CountCertificatesRequest)(nil),   // 21: signet.v1.CountCertificatesRequest
-	(*CountCertificatesResponse)(nil),  // 22: signet.v1.CountCertificatesResponse
-	(*RevokeCertificateRequest)(nil),   // 23: signet.v1.RevokeCertificateRequest
-	(*RevokeCertificateResponse)(nil),  // 24: signet.v1.RevokeCertificateResponse
-	(*HoldCertificateRequest)(nil),     // 25: signet.v1.HoldCertificateRequest
-	(*HoldCertificateResponse)(nil),    // 26: signet.v1.HoldCertificateResponse
-	(*ReleaseCertificateRequest)(nil),  // 27: signet.v1.ReleaseCertificateRequest
-	(*ReleaseCertificateResponse)(nil), // 28: signet.v1.ReleaseCertificateResponse
-	(*CheckCertificateRequest)(nil),    // 29: signet.v1.CheckCertificateRequest
-	(*Evidence)(nil),                   // 30: signet.v1.Evidence
-	(*ChainLink)(nil),                  // 31: signet.v1.ChainLink
-	(*CheckCertificateResponse)(nil),   // 32: signet.v1.CheckCertificateResponse
-	(CertificateStatus)(0),             // 33: signet.v1.CertificateStatus
-	(*Revocation)(nil),                 // 34: signet.v1.Revocation
-	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
-	(*Subject)(nil),                    // 37: signet.v1.Subject
-	(*Problem)(nil),                    // 38: signet.v1.Problem
-	(Reason)(0),                        // 39: signet.v1.Reason
-	(WaitFor)(0),                       // 40: signet.v1.WaitFor
+	(*CopiedExtension)(nil),            // 7: signet.v1.CopiedExtension
+	(*IssueCertificatesResponse)(nil),  // 8: signet.v1.IssueCertificatesResponse
+	(*RenewCertificateRequest)(nil),    // 9: signet.v1.RenewCertificateRequest
+	(*RenewalProof)(nil),               // 10: signet.v1.RenewalProof
+	(*RenewCertificateResponse)(nil),   // 11: signet.v1.RenewCertificateResponse
+	(*ListProfilesRequest)(nil),        // 12: signet.v1.ListProfilesRequest
+	(*Profile)(nil),                    // 13: signet.v1.Profile
+	(*ListProfilesResponse)(nil),       // 14: signet.v1.ListProfilesResponse
+	(*ProfileInstance)(nil),            // 15: signet.v1.ProfileInstance
+	(*ReloadProfilesRequest)(nil),      // 16: signet.v1.ReloadProfilesRequest
+	(*ReloadProfilesResponse)(nil),     // 17: signet.v1.ReloadProfilesResponse
+	(*GetCertificateRequest)(nil),      // 18: signet.v1.GetCertificateRequest
+	(*GetCertificateResponse)(nil),     // 19: signet.v1.GetCertificateResponse
+	(*ListCertificatesRequest)(nil),    // 20: signet.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil),   // 21: signet.v1.ListCertificatesResponse
+	(*CountCertificatesRequest)(nil),   // 22: signet.v1.CountCertificatesRequest
+	(*CountCertificatesResponse)(nil),  // 23: signet.v1.CountCertificatesResponse
+	(*RevokeCertificateRequest)(nil),   // 24: signet.v1.RevokeCertificateRequest
+	(*RevokeCertificateResponse)(nil),  // 25: signet.v1.RevokeCertificateResponse
+	(*HoldCertificateRequest)(nil),     // 26: signet.v1.HoldCertificateRequest
+	(*HoldCertificateResponse)(nil),    // 27: signet.v1.HoldCertificateResponse
+	(*ReleaseCertificateRequest)(nil),  // 28: signet.v1.ReleaseCertificateRequest
+	(*ReleaseCertificateResponse)(nil), // 29: signet.v1.ReleaseCertificateResponse
+	(*CheckCertificateRequest)(nil),    // 30: signet.v1.CheckCertificateRequest
+	(*Evidence)(nil),                   // 31: signet.v1.Evidence
+	(*ChainLink)(nil),                  // 32: signet.v1.ChainLink
+	(*CheckCertificateResponse)(nil),   // 33: signet.v1.CheckCertificateResponse
+	(CertificateStatus)(0),             // 34: signet.v1.CertificateStatus
+	(*Revocation)(nil),                 // 35: signet.v1.Revocation
+	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
+	(*Subject)(nil),                    // 38: signet.v1.Subject
+	(*Problem)(nil),                    // 39: signet.v1.Problem
+	(Reason)(0),                        // 40: signet.v1.Reason
+	(WaitFor)(0),                       // 41: signet.v1.WaitFor
 }
 var file_signet_v1_certificate_proto_depIdxs = []int32{
-	33, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
-	34, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
-	35, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	35, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	35, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
-	36, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
-	35, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	37, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
+	34, // 0: signet.v1.Certificate.status:type_name -> signet.v1.CertificateStatus
+	35, // 1: signet.v1.Certificate.revocation:type_name -> signet.v1.Revocation
+	36, // 2: signet.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	36, // 3: signet.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	36, // 4: signet.v1.Certificate.issued_at:type_name -> google.protobuf.Timestamp
+	37, // 5: signet.v1.IssueCertificateRequest.lifetime:type_name -> google.protobuf.Duration
+	36, // 6: signet.v1.IssueCertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	38, // 7: signet.v1.IssueCertificateRequest.subject:type_name -> signet.v1.Subject
 	3,  // 8: signet.v1.IssueCertificateResponse.certificate:type_name -> signet.v1.Certificate
 	6,  // 9: signet.v1.IssueCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
 	0,  // 10: signet.v1.CertificateRequest.state:type_name -> signet.v1.RequestState
-	35, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
-	35, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
-	35, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
-	35, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
-	5,  // 15: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	38, // 16: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	9,  // 17: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
-	35, // 18: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
-	3,  // 19: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	6,  // 20: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
-	36, // 21: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	36, // 22: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
-	12, // 23: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
-	14, // 24: signet.v1.ListProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
-	35, // 25: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
-	14, // 26: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
-	3,  // 27: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	1,  // 28: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	35, // 29: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	35, // 30: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	35, // 31: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	35, // 32: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	3,  // 33: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	1,  // 34: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	35, // 35: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	35, // 36: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	35, // 37: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	35, // 38: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	39, // 39: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	35, // 40: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	40, // 41: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	33, // 42: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	34, // 43: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	35, // 44: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	40, // 45: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	33, // 46: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	34, // 47: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	35, // 48: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	40, // 49: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	33, // 50: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 51: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	35, // 52: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	35, // 53: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	2,  // 54: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	33, // 55: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	34, // 56: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	35, // 57: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	31, // 58: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	30, // 59: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	4,  // 60: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	4,  // 61: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	8,  // 62: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
-	17, // 63: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	11, // 64: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	15, // 65: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
-	19, // 66: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	21, // 67: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	23, // 68: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	25, // 69: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	27, // 70: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	29, // 71: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 72: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	7,  // 73: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	10, // 74: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
-	18, // 75: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	13, // 76: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	16, // 77: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
-	20, // 78: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	22, // 79: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	24, // 80: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	26, // 81: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	28, // 82: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	32, // 83: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	72, // [72:84] is the sub-list for method output_type
-	60, // [60:72] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	36, // 11: signet.v1.CertificateRequest.not_after:type_name -> google.protobuf.Timestamp
+	36, // 12: signet.v1.CertificateRequest.filed_at:type_name -> google.protobuf.Timestamp
+	36, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	36, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
+	7,  // 15: signet.v1.CertificateRequest.extensions:type_name -> signet.v1.CopiedExtension
+	5,  // 16: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
+	39, // 17: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	10, // 18: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
+	36, // 19: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	3,  // 20: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	6,  // 21: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
+	37, // 22: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	37, // 23: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	13, // 24: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
+	15, // 25: signet.v1.ListProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
+	36, // 26: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
+	15, // 27: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
+	3,  // 28: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	1,  // 29: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	36, // 30: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	36, // 31: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	36, // 32: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	36, // 33: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	3,  // 34: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	1,  // 35: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	36, // 36: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	36, // 37: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	36, // 38: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	36, // 39: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	40, // 40: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	36, // 41: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	41, // 42: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	34, // 43: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 44: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	36, // 45: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	41, // 46: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	34, // 47: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 48: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	36, // 49: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	41, // 50: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	34, // 51: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	36, // 52: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	36, // 53: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	36, // 54: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	2,  // 55: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	34, // 56: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 57: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	36, // 58: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	32, // 59: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	31, // 60: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 61: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	4,  // 62: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	9,  // 63: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	18, // 64: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	12, // 65: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	16, // 66: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
+	20, // 67: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	22, // 68: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	24, // 69: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	26, // 70: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	28, // 71: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	30, // 72: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 73: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	8,  // 74: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	11, // 75: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	19, // 76: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	14, // 77: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	17, // 78: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
+	21, // 79: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	23, // 80: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	25, // 81: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	27, // 82: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	29, // 83: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	33, // 84: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	73, // [73:85] is the sub-list for method output_type
+	61, // [61:73] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }
@@ -7368,19 +7539,19 @@ func file_signet_v1_certificate_proto_init() {
 		(*issueCertificateRequest_CsrDer)(nil),
 		(*issueCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[4].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[5].OneofWrappers = []any{
 		(*issueCertificatesResponse_Issued)(nil),
 		(*issueCertificatesResponse_Problem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[5].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[6].OneofWrappers = []any{
 		(*renewCertificateRequest_CsrDer)(nil),
 		(*renewCertificateRequest_CsrPem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[20].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[21].OneofWrappers = []any{
 		(*revokeCertificateRequest_CertificateDer)(nil),
 		(*revokeCertificateRequest_CertificatePem)(nil),
 	}
-	file_signet_v1_certificate_proto_msgTypes[26].OneofWrappers = []any{
+	file_signet_v1_certificate_proto_msgTypes[27].OneofWrappers = []any{
 		(*checkCertificateRequest_CertificateDer)(nil),
 		(*checkCertificateRequest_CertificatePem)(nil),
 	}
@@ -7390,7 +7561,7 @@ func file_signet_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_certificate_proto_rawDesc), len(file_signet_v1_certificate_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

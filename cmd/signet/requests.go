@@ -104,8 +104,16 @@ func printRequest(p *printer, r client.Request) {
 	if r.State.Open() {
 		expires = on(r.ExpiresAt)
 	}
-	p.fields("profile", r.Profile, "for", title(r.Identifiers, r.Subject), "subject", r.Subject, "key", r.KeyHash, "would end", on(r.NotAfter), "account", r.Account, "requester", r.Requester,
-		"filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy, "comment", r.Comment, "serial", r.Serial)
+	pairs := []string{"profile", r.Profile, "for", title(r.Identifiers, r.Subject), "subject", r.Subject, "key", r.KeyHash, "would end", on(r.NotAfter)}
+	for _, e := range r.Extensions {
+		critical := ""
+		if e.Critical {
+			critical = " (critical)"
+		}
+		pairs = append(pairs, "asks for extension", e.OID+critical+": "+e.Value)
+	}
+	p.fields(append(pairs, "account", r.Account, "requester", r.Requester, "filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy,
+		"comment", r.Comment, "serial", r.Serial)...)
 }
 
 type requestsApproveCmd struct {

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"slices"
 	"sync"
@@ -28,7 +30,7 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 			Request: ca.Request{Profile: "code-signing", Issuer: pki.IssuerID{n}, CSR: []byte{0x30, n}, Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example"}},
 				Subject: ca.Subject{CommonName: "A", Organization: []string{"O\x00 ü"}}, Lifetime: time.Hour},
 			Requester: auth.Principal{ID: "certificate:web", Account: "web", Role: auth.RoleRequester, Profiles: []string{"code-signing"}, Certificate: "issuer/serial"},
-			Trial:     ca.Trial{Profile: "code-signing", Subject: "CN=A", KeyHash: pki.KeyHash{n}, NotAfter: time.Unix(1_800_000_000, 0).UTC()},
+			Trial:     ca.Trial{Profile: "code-signing", Subject: "CN=A", KeyHash: pki.KeyHash{n}, NotAfter: time.Unix(1_800_000_000, 0).UTC(), Extensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 55555, 3}, Critical: true, Value: []byte{5, 0}}}},
 		}
 	}
 	file := func(t *testing.T, s store.Store, a approval.Application, expires time.Duration) approval.Application {
