@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
 
@@ -17,8 +18,16 @@ import (
 // the CSR, with the extensions that it had of a CSR. The new one lives no longer than the old one did, unless that was cut short by the
 // end of its issuer, and no longer than the profile gives today. A CSR that asks for anything else than the old certificate has is
 // refused; so is renewing an authority. Whether the caller may ask at all is
-// decided before; Issue checks everything against the profile of today.
-func (a *Authority) Renewal(ctx context.Context, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
+// decided before; Issue, for which the grant is too, checks everything against the profile of today. A refusal is in the audit log.
+func (a *Authority) Renewal(ctx context.Context, grant auth.Grant, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
+	r, err := a.renewal(ctx, old, csr, requestID)
+	if err != nil {
+		return Request{}, a.refused(ctx, grant.Principal(), Request{Profile: old.Profile}, err)
+	}
+	return r, nil
+}
+
+func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr []byte, requestID string) (Request, error) {
 	const op = "renew certificate"
 	leaf, err := x509.ParseCertificate(old.DER)
 	if err != nil {

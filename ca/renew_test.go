@@ -46,7 +46,7 @@ func TestRenewalAsksForTheSame(t *testing.T) {
 		"under a profile before": {inventory.Certificate{Profile: "gone", DER: old.DER}, named(""), pki.KindNotFound, "profile"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r, err := w.Renewal(t.Context(), test.old, test.csr, "again")
+			r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), test.old, test.csr, "again")
 			if test.kind != 0 || err != nil {
 				wantError(t, err, test.kind, test.field)
 				return
@@ -60,7 +60,7 @@ func TestRenewalAsksForTheSame(t *testing.T) {
 
 	request := server(t, "a.example")
 	request.Lifetime = 397 * 24 * time.Hour // more than the profile gives unasked
-	if r, err := w.Renewal(t.Context(), w.mustIssue(request).Certificate, named(""), ""); err != nil || r.Lifetime != 0 || r.AtMost != request.Lifetime {
+	if r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), w.mustIssue(request).Certificate, named(""), ""); err != nil || r.Lifetime != 0 || r.AtMost != request.Lifetime {
 		t.Errorf("of a long one: %s, %v", r.AtMost, err)
 	}
 	a := w.withProfiles(t, map[string]string{"bound": "issuer: issuing\n"})
@@ -68,13 +68,13 @@ func TestRenewalAsksForTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := a.Renewal(t.Context(), bound.Certificate, named(""), ""); err != nil || !r.Issuer.IsZero() {
+	if r, err := a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), bound.Certificate, named(""), ""); err != nil || !r.Issuer.IsZero() {
 		t.Errorf("where the profile names the issuer: %s, %v", r.Issuer, err)
 	}
 	if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := w.Renewal(t.Context(), old, named(""), ""); err != nil || !r.Issuer.IsZero() {
+	if r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, named(""), ""); err != nil || !r.Issuer.IsZero() {
 		t.Errorf("where the issuer does not issue any more: %s, %v", r.Issuer, err)
 	}
 }
@@ -109,7 +109,7 @@ func TestRenewalKeepsExtensions(t *testing.T) {
 		"one that it did not have": {without, asking("\x04\x01u", false), ""},
 		"none":                     {without, bare(), "absent"},
 	} {
-		r, err := a.Renewal(t.Context(), test.old, test.csr, "")
+		r, err := a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), test.old, test.csr, "")
 		if test.want == "" {
 			if pki.KindOf(err) != pki.KindRefused {
 				t.Errorf("%s: %v", what, err)
@@ -149,7 +149,7 @@ func TestRenewalNearTheEndOfAnIssuer(t *testing.T) {
 	w.clock.advance(20 * day)
 	renew := func(old inventory.Certificate) *x509.Certificate {
 		t.Helper()
-		r, err := w.Renewal(t.Context(), old, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+		r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestRenewalOfAFallenIssuer(t *testing.T) {
 		request := csrOf(t, newKey(t), &x509.CertificateRequest{})
 		renew := func(id string) *ca.Issued {
 			t.Helper()
-			r, err := w.Renewal(t.Context(), old, request, id)
+			r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, request, id)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +213,7 @@ func TestRenewalOfAFallenIssuer(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.status = revokedSerials{serial: true}
-		if r, err := w.instance(s).Renewal(t.Context(), old, request, ""); err != nil || !r.Issuer.IsZero() {
+		if r, err := w.instance(s).Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, request, ""); err != nil || !r.Issuer.IsZero() {
 			t.Errorf("of an issuer that was revoked: by %s, %v", r.Issuer, err)
 		}
 	})

@@ -22,12 +22,13 @@ import (
 // IssueCertificatesResponse. The generated handler of the same path would end the stream at the first line that is not
 // JSON; here a bad line is answered like every other bad item.
 type bulk struct {
-	mux    *runtime.ServeMux
-	client signetv1.CertificateServiceClient
+	services Services
+	mux      *runtime.ServeMux
+	client   signetv1.CertificateServiceClient
 }
 
-func newBulk(mux *runtime.ServeMux, client signetv1.CertificateServiceClient) *bulk {
-	return &bulk{mux, client}
+func newBulk(services Services, mux *runtime.ServeMux, client signetv1.CertificateServiceClient) *bulk {
+	return &bulk{services, mux, client}
 }
 
 func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string) {
@@ -56,10 +57,15 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 	}
 	if ids := header.Get(requestIDHeader); len(ids) > 0 {
 		w.Header().Set(requestIDHeader, ids[0])
+		r.Header.Set(requestIDHeader, ids[0]) // for lines that cannot be read
+	}
+	called := presented(r, exchangeOf(r.Context()).peer)
+	unread := func(p problem) {
+		b.services.Unread(called, signetv1.CertificateService_IssueCertificates_FullMethodName, p.blame())
 	}
 	out := &lines{w: w, control: control}
 	sent := make(chan struct{})
-	go func() { defer close(sent); b.send(r.Body, stream, out) }()
+	go func() { defer close(sent); b.send(r.Body, stream, out, unread) }()
 	wanted := true
 	defer func() { // the body may not be read after this function has returned
 		if !wanted {
@@ -84,8 +90,8 @@ func (b *bulk) serve(w http.ResponseWriter, r *http.Request, _ map[string]string
 	}
 }
 
-// send passes the lines on. A line that cannot be read is answered at once.
-func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCertificatesClient, out *lines) {
+// send passes the lines on. A line that cannot be read is answered at once, after unread is told of it.
+func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCertificatesClient, out *lines, unread func(problem)) {
 	defer func() { _ = stream.CloseSend() }() // Recv tells what became of the stream
 	scanner := bufio.NewScanner(body)
 	scanner.Buffer(make([]byte, 0, 16<<10), maxLine)
@@ -97,6 +103,7 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 		request := new(signetv1.IssueCertificateRequest)
 		if p := decode(line, request); p != nil {
 			p.Detail = "line " + strconv.Itoa(n) + ": " + p.Detail
+			unread(*p)
 			out.write(signetv1.IssueCertificatesResponse_builder{RequestId: new(request.GetRequestId()), Problem: streamProblem(*p)}.Build())
 			continue
 		}
@@ -108,6 +115,7 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 		p := problem{Kind: "invalid", Detail: "the lines end too early: " + err.Error()}
 		if errors.Is(err, bufio.ErrTooLong) {
 			p.Detail = "a line is longer than " + octets(maxLine) + ": it and what follows is not read"
+			unread(p)
 		}
 		out.write(signetv1.IssueCertificatesResponse_builder{Problem: streamProblem(p)}.Build())
 	}

@@ -27,6 +27,14 @@ type problem struct {
 	RequestID string `json:"request_id,omitempty"`
 }
 
+// blame is what is wrong, and with which field.
+func (p problem) blame() string {
+	if p.Field == "" {
+		return p.Detail
+	}
+	return p.Field + ": " + p.Detail
+}
+
 // statusOf is the HTTP status of each kind of error.
 var statusOf = map[string]int{
 	"internal":            http.StatusInternalServerError,

@@ -34,7 +34,7 @@ import (
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
-	"signet.example/signet/store/sqlite"
+	"signet.example/signet/store"
 )
 
 func TestMain(m *testing.M) { testdb.Main(m) }
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) { testdb.Main(m) }
 // house is the API on a real TLS listener over a real store.
 type house struct {
 	t           testing.TB
-	store       *sqlite.Store
+	store       store.Store
 	credentials *auth.Credentials
 	admin       auth.Grant
 	api         *rpc.API
@@ -144,7 +144,12 @@ func (h *house) later(d time.Duration) {
 
 func newHouse(t testing.TB, change ...func(*rpc.Config)) *house {
 	t.Helper()
-	h := &house{t: t, store: testdb.SQLite(t), log: new(syncBuffer), now: time.Now()}
+	return newHouseOn(t, testdb.SQLite(t), change...)
+}
+
+func newHouseOn(t testing.TB, s store.Store, change ...func(*rpc.Config)) *house {
+	t.Helper()
+	h := &house{t: t, store: s, log: new(syncBuffer), now: time.Now()}
 	profiles := h.found()
 	jobs := h.books()
 	clients := rpc.ClientCertificates{Authority: h.authority, Universe: h.universe}

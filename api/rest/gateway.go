@@ -28,6 +28,7 @@ import (
 type Services interface {
 	Register(grpc.ServiceRegistrar)
 	Admit(ctx context.Context, method string) (arrived func(), known bool, err error)
+	Unread(ctx context.Context, method, why string) (id string)
 	Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error)
 	Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error
 }
@@ -77,7 +78,7 @@ func newGateway(services Services, bodyTime, strangerTime time.Duration) (*gatew
 		signetv1.RegisterCredentialServiceHandlerClient(ctx, mux, signetv1.NewCredentialServiceClient(channel)),
 		signetv1.RegisterAuditServiceHandlerClient(ctx, mux, signetv1.NewAuditServiceClient(channel)),
 		// Registered after the generated handler of the same path, it stands before it.
-		mux.HandlePath(http.MethodPost, "/v1/certificates:issue", newBulk(mux, signetv1.NewCertificateServiceClient(channel)).serve),
+		mux.HandlePath(http.MethodPost, "/v1/certificates:issue", newBulk(services, mux, signetv1.NewCertificateServiceClient(channel)).serve),
 		mux.HandlePath(http.MethodGet, "/openapi.json", serveOpenAPI),
 	} {
 		if err != nil {
@@ -118,7 +119,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			most = maxLargeBody
 		}
 		method := "POST " + r.URL.Path // for the log: which method it is, the multiplexer finds out
-		if r.URL.Path == "/v1/certificates:renew" {
+		switch r.URL.Path {
+		case "/v1/certificates":
+			method = signetv1.CertificateService_IssueCertificate_FullMethodName
+		case "/v1/certificates:renew":
 			method = signetv1.CertificateService_RenewCertificate_FullMethodName
 			most, patience = maxStranger, g.strangerTime
 		}
@@ -128,6 +132,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeError(r.Context(), g.mux, nil, w, r, err)
 			return
 		}
+		e.unread = func(p *problem) { p.RequestID = g.services.Unread(presented(r, e.peer), method, p.blame()) }
 		r.Body = bounded(w, r, most, patience, e, arrived)
 		defer r.Body.Close()
 	}
@@ -171,7 +176,8 @@ func jsonBody(r *http.Request) bool {
 // exchange is what the steps of one HTTP request tell each other.
 type exchange struct {
 	peer    *peer.Peer
-	failure *problem // what is wrong with the body, more exactly than the gateway can say
+	failure *problem       // what is wrong with the body, more exactly than the gateway can say
+	unread  func(*problem) // tells the services of it
 }
 
 type exchangeKey struct{}

@@ -168,6 +168,7 @@ func (b *body) Close() error {
 func note(r io.Reader, p *problem) {
 	if b, ok := r.(*body); ok {
 		b.exchange.failure = p
+		b.exchange.unread(p)
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *certificateService) issue(ctx context.Context, m *signetv1.IssueCertifi
 	}
 	answer, err := s.api.config.Requests.Issue(ctx, grant, request)
 	if err != nil {
-		return nil, err
+		return nil, audited{err}
 	}
 	if answer.Issued == nil {
 		return signetv1.IssueCertificateResponse_builder{Pending: requestTo(answer.Filed)}.Build(), nil
@@ -115,7 +115,7 @@ func (s *certificateService) item(ctx context.Context, m *signetv1.IssueCertific
 	id, requestID := m.GetRequestId(), caller(ctx).RequestID
 	var err error
 	defer func() {
-		if err = s.api.note(ctx, "IssueCertificates", requestID, recover(), err); err != nil {
+		if err = s.api.note(ctx, signetv1.CertificateService_IssueCertificates_FullMethodName, requestID, recover(), err); err != nil {
 			answer = signetv1.IssueCertificatesResponse_builder{RequestId: &id, Problem: problem(err, requestID)}.Build()
 		}
 	}()

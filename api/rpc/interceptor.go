@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
+	"signet.example/signet/api/signetv1"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -42,6 +44,10 @@ var large = map[string]bool{"/signet.v1.JobService/PlanJob": true, "/signet.v1.I
 
 // slow are the methods that may take longer than Config.Timeout: they read everything.
 var slow = map[string]time.Duration{"/signet.v1.AuditService/VerifyAuditLog": 10 * time.Minute}
+
+// issuing are the methods that issue: what they are asked and cannot read is in the audit log, as is what the authority refuses.
+var issuing = map[string]bool{signetv1.CertificateService_IssueCertificate_FullMethodName: true,
+	signetv1.CertificateService_IssueCertificates_FullMethodName: true, signetv1.CertificateService_RenewCertificate_FullMethodName: true}
 
 // principalKey is the context key of the caller.
 type principalKey struct{}
@@ -239,6 +245,21 @@ func (a *API) present(ctx context.Context) (auth.Principal, error) {
 		WithHint("send a bearer token, or a TLS client certificate that an administrator has bound to a credential")
 }
 
+// Unread is told why the message of a call, or an item of a stream, that was admitted could not be read, so that nothing else hears of
+// it. It returns the id of the call.
+func (a *API) Unread(ctx context.Context, method, why string) (id string) {
+	id = requestID(ctx)
+	if !open[method] {
+		p, err := a.authenticate(ctx)
+		if err != nil { // it was good a moment ago; what is sent without a credential is not believed
+			return id
+		}
+		ctx = context.WithValue(ctx, principalKey{}, p)
+	}
+	_ = a.note(ctx, method, id, nil, pki.Errorf(pki.KindInvalid, "issue certificate", "%s", why)) // the caller has its answer
+	return id
+}
+
 // finish turns what became of a call into the status that its caller gets. panicked is what recover returned.
 func (a *API) finish(ctx context.Context, method, id string, panicked any, err error) error {
 	err = a.note(ctx, method, id, panicked, err)
@@ -268,14 +289,24 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 			log.Error("call failed", "error", err)
 		}
 	case pki.KindUnauthenticated, pki.KindDenied:
-		a.auditRefusal(ctx, log, method, id, err)
+		a.auditRefusal(ctx, log, "api.call", method, id, err)
+	case pki.KindInvalid:
+		if _, known := errors.AsType[audited](err); issuing[method] && !known {
+			a.auditRefusal(ctx, log, "certificate.issue", method, id, err)
+		}
 	}
 	return err
 }
 
+// audited is a refusal that the authority has written into the audit log.
+type audited struct{ error }
+
+// Unwrap returns the refusal.
+func (e audited) Unwrap() error { return e.error }
+
 // auditRefusal writes down who was refused what. Everybody can cause a bounded number of events only, strangers few, since they
 // are kept for ever; the next one says how many were left out since the last.
-func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id string, err error) {
+func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, action, method, id string, err error) {
 	p := caller(ctx)
 	actor, source, noise := p.ID, sourceOf(ctx), a.noise
 	if actor == "" {
@@ -286,8 +317,8 @@ func (a *API) auditRefusal(ctx context.Context, log *slog.Logger, method, id str
 		log.Warn("refused, and not in the audit log: too many refusals", "source", source, "error", err)
 		return
 	}
-	event := audit.Event{At: a.config.Now(), Actor: actor, Action: "api.call", Target: method, Outcome: audit.Refused, RequestID: id, Source: source,
-		Detail: map[string]string{"error": err.Error()}}
+	event := audit.Event{At: a.config.Now(), Actor: actor, Action: action, Target: method, Outcome: audit.Refused, RequestID: id, Source: source,
+		Detail: map[string]string{"error": fmt.Sprintf("%.500s", err)}}
 	left := a.unheard.Swap(0)
 	if left > 0 {
 		event.Detail["left_out"] = strconv.FormatUint(left, 10)

@@ -38,19 +38,19 @@ func (s *certificateService) RenewCertificate(ctx context.Context, m *signetv1.R
 	if !s.api.renewals.allow(sameNames(old)) {
 		return nil, pki.Errorf(pki.KindExhausted, op, "certificates with these names are renewed too often").WithHint("try again in a minute")
 	}
-	request, err := s.api.config.Authority.Renewal(ctx, old, csr, m.GetRequestId())
+	p := auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)
+	p.Source, p.RequestID = nobody.Source, nobody.RequestID
+	grant, err := p.Authorize(auth.ActionIssue, old.Profile)
 	if err != nil {
 		return nil, err
 	}
-	p := auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)
-	p.Source, p.RequestID = nobody.Source, nobody.RequestID
-	grant, err := p.Authorize(auth.ActionIssue, request.Profile)
+	request, err := s.api.config.Authority.Renewal(ctx, grant, old, csr, m.GetRequestId())
 	if err != nil {
-		return nil, err
+		return nil, audited{err}
 	}
 	answer, err := s.api.config.Requests.Issue(ctx, grant, request)
 	if err != nil {
-		return nil, err
+		return nil, audited{err}
 	}
 	if answer.Issued == nil {
 		return signetv1.RenewCertificateResponse_builder{Pending: requestTo(answer.Filed)}.Build(), nil

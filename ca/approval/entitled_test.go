@@ -179,11 +179,12 @@ func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 // approved nor issued.
 func TestTheCertificateWasRevoked(t *testing.T) {
 	renewal := func(o *office, old *inventory.Certificate) (auth.Principal, ca.Request) {
-		r, err := o.Renewal(o.t.Context(), *old, request(o.t, "a.example.com").CSR, "")
+		p := auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)
+		r, err := o.Renewal(o.t.Context(), grantOf(o.t, p, auth.ActionIssue), *old, request(o.t, "a.example.com").CSR, "")
 		if err != nil {
 			o.t.Fatal(err)
 		}
-		return auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile), r
+		return p, r
 	}
 	mutual := func(o *office, old *inventory.Certificate) (auth.Principal, ca.Request) {
 		return auth.Principal{ID: "certificate:chief", Account: "chief", Role: auth.RoleRequester, Certificate: old.Issuer.String() + "/" + old.Serial.String()}, request(o.t, "b.example.com")

@@ -1,0 +1,139 @@
+package rest_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"signet.example/signet/api/signetv1"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
+	"signet.example/signet/store"
+)
+
+// What is asked for and cannot be read is refused before the authority sees it, and the audit log shows it all the same: one event
+// each, by whoever asked, over every way in.
+func TestMalformedRequestsAreInTheLog(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		h := newHouseOn(t, s)
+		token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
+		_, good := csr(t)
+		many := make([]string, 10_000)
+		for i := range many {
+			many[i] = fmt.Sprintf("n%d.example", i)
+		}
+		junk := func(octets int) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x30}, octets)) }
+		conn, err := grpc.NewClient(h.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: h.roots})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		passed := 0 // to gRPC, to which what is no message cannot be sent
+		old := h.pair("client", 0, "a.example")
+		for what, test := range map[string]struct {
+			field string
+			value any
+		}{
+			"a CSR of a megabyte":               {"csrDer", junk(1 << 20)},
+			"a CSR of 70 KiB":                   {"csrDer", junk(70 << 10)},
+			"no CSR":                            {"csrDer", ""},
+			"no request":                        {"csrDer", junk(10)}, // which the authority refuses
+			"a CSR that is no base64":           {"csrDer", "\u2205"},
+			"10,000 names":                      {"identifiers", many},
+			"a NUL":                             {"identifiers", []string{"a\x00.example"}},
+			"a space":                           {"identifiers", []string{"a b.example"}},
+			"an address as a DNS name":          {"identifiers", []string{"dns:192.0.2.7"}},
+			"two cases of one name":             {"identifiers", []string{"a.example", "A.example"}},
+			"a lifetime below none":             {"lifetime", "-1s"},
+			"a lifetime that cannot be":         {"lifetime", "soon"},
+			"an issuer that is none":            {"issuer", "x"},
+			"a field that is none":              {"sudo", true},
+			"an end that is no time":            {"notAfter", "then"},
+			"a request id that could be no one": {"requestId", "\x00"},
+		} {
+			message := map[string]any{"csrDer": good, "profile": "server", "identifiers": []string{"a.example"}, "requestId": "1"}
+			message[test.field] = test.value
+			body, err := json.Marshal(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.loggedOnce(what, "token:ci", func() string {
+				a := h.rest(token, nil, http.MethodPost, "/v1/certificates", string(body))
+				if a.Status < 400 || a.Status > 499 {
+					t.Errorf("%s: %d %s", what, a.Status, a.Text)
+				}
+				return a.Header.Get("X-Request-Id")
+			})
+			request := new(signetv1.IssueCertificateRequest)
+			if protojson.Unmarshal(body, request) == nil {
+				passed++
+				h.loggedOnce(what+", over gRPC", "token:ci", func() string {
+					ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token, "x-request-id", "mine")
+					if _, err := signetv1.NewCertificateServiceClient(conn).IssueCertificate(ctx, request); status.Code(err) != codes.InvalidArgument {
+						t.Errorf("%s, over gRPC: %v", what, err)
+					}
+					return "mine"
+				})
+			}
+			h.loggedOnce(what+", as an item", "token:ci", func() string {
+				a := h.rest(token, nil, http.MethodPost, "/v1/certificates:issue", string(body)+"\n")
+				if !strings.Contains(a.Text, `"problem":`) {
+					t.Errorf("%s, as an item: %d %s", what, a.Status, a.Text)
+				}
+				return a.Header.Get("X-Request-Id")
+			})
+		}
+		if passed < 10 {
+			t.Errorf("only %d of these are messages", passed)
+		}
+		for what, request := range map[string]string{"a CSR of 70 KiB": junk(70 << 10), "a CSR of 200 KiB": junk(200 << 10), "no request": junk(10)} {
+			actor := "anonymous"
+			if what == "no request" { // the proof is good by then
+				actor = "renewal:" + h.issuing.ID.String()
+			}
+			h.loggedOnce("renewal, "+what, actor, func() string {
+				a := h.rest("", old, http.MethodPost, "/v1/certificates:renew", `{"csrDer":"`+request+`"}`)
+				if a.Status < 400 || a.Status > 499 {
+					t.Errorf("renewal, %s: %d %s", what, a.Status, a.Text)
+				}
+				return a.Header.Get("X-Request-Id")
+			})
+		}
+	})
+}
+
+// loggedOnce checks that a call which is refused writes one event, with the id that its answer has.
+func (h *house) loggedOnce(what, actor string, call func() (requestID string)) {
+	h.t.Helper()
+	before, err := h.store.AuditHead(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	id := call()
+	events, err := h.store.AuditEvents(h.t.Context(), audit.Filter{}, before.Seq, 10)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if len(events) != 1 {
+		h.t.Errorf("%s: %d events: %+v", what, len(events), events)
+		return
+	}
+	e := events[0]
+	if !strings.HasPrefix(e.Actor, actor) || e.Action != "certificate.issue" || e.Outcome != audit.Refused || e.RequestID != id || id == "" || e.Source != "127.0.0.1" ||
+		e.Detail["error"] == "" || len(e.DetailJSON()) > 1500 {
+		h.t.Errorf("%s: the answer has id %q, the log %+v", what, id, e)
+	}
+}
