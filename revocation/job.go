@@ -60,11 +60,11 @@ type Job struct {
 	Principal auth.Principal // while it is being stored: for the audit event; not read back
 }
 
-// Remaining is the time to go if the rest takes as long as what is done did, and false unless the job runs and has done something. A pause
-// makes it too long.
+// Remaining is the time to go if the rest takes as long as what is done did, and false unless the job runs and has done something, and a dry run
+// has counted: that of a blocked key had none. A pause makes it too long.
 func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 	done, elapsed := j.Revoked+j.Skipped, now.Sub(j.StartedAt)
-	if j.State != JobRunning || done == 0 || j.StartedAt.IsZero() || elapsed <= 0 {
+	if j.State != JobRunning || j.Selected == 0 || done == 0 || j.StartedAt.IsZero() || elapsed <= 0 {
 		return 0, false
 	}
 	if done >= j.Selected {

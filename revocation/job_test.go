@@ -924,3 +924,29 @@ func TestJobFindsWhatTheScanMissed(t *testing.T) {
 		})
 	}
 }
+
+// TestRemaining: a job says how long it will take only if it was counted what it has to do; that of a blocked key was not.
+func TestRemaining(t *testing.T) {
+	at := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	running := revocation.Job{State: revocation.JobRunning, Selected: 40, Revoked: 5, Skipped: 5, StartedAt: at}
+	change := func(change func(*revocation.Job)) revocation.Job {
+		job := running
+		change(&job)
+		return job
+	}
+	for name, c := range map[string]struct {
+		job  revocation.Job
+		left time.Duration
+		ok   bool
+	}{
+		"a quarter":   {running, 3 * time.Minute, true},
+		"all":         {change(func(j *revocation.Job) { j.Revoked = 35 }), 0, true},
+		"a key's":     {change(func(j *revocation.Job) { j.Selected = 0 }), 0, false},
+		"nothing yet": {change(func(j *revocation.Job) { j.Revoked, j.Skipped = 0, 0 }), 0, false},
+		"paused":      {change(func(j *revocation.Job) { j.State = revocation.JobPaused }), 0, false},
+	} {
+		if left, ok := c.job.Remaining(at.Add(time.Minute)); left != c.left || ok != c.ok {
+			t.Errorf("%s: %s, %v; want %s, %v", name, left, ok, c.left, c.ok)
+		}
+	}
+}
