@@ -126,7 +126,7 @@ func (a *app) fail(err error) int {
 		a.fail(own.error)
 		return exitInvalid
 	}
-	if a.ctx.Err() != nil { // whatever it says: gRPC's error is not the context's
+	if a.ctx.Err() != nil && (errors.Is(err, context.Canceled) || pki.KindOf(err) == pki.KindUnavailable) { // gRPC's error is not the context's
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err).WithHint("%s", hintOf(err))
 	}
 	kind, field, hint := pki.KindOf(err), "", hintOf(err)
