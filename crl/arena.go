@@ -48,6 +48,7 @@ type Arena struct {
 	order    []int          // keys of dead, ascending; nil after a change
 	removals []removal      // in order of sequence
 	digest   Digest         // of what is live
+	size     int            // octets of what is live
 
 	held map[pki.Serial]int // entries on hold
 	all  map[pki.Serial]int // every live entry; nil until Replace needs it
@@ -124,13 +125,8 @@ func (a *Arena) Next(seq uint64) (next uint64) {
 // Digest is that of the entries that are live after the last change.
 func (a *Arena) Digest() Digest { return a.digest }
 
-// Size is how many octets the entries take, those that ended included.
-func (a *Arena) Size() (octets int) {
-	for _, chunk := range a.chunks {
-		octets += len(chunk)
-	}
-	return octets
-}
+// Size is how many octets the entries take that are live after the last change.
+func (a *Arena) Size() int { return a.size }
 
 // At returns the entries of the list as of a sequence, and how many they are.
 func (a *Arena) At(seq uint64) (entries Entries, count int) {
@@ -224,6 +220,7 @@ func (a *Arena) append(seq uint64, r Revocation) {
 	a.seqs = append(a.seqs, seq)
 	a.chunks[last] = encode(a.chunks[last], r)
 	a.digest.add(r)
+	a.size += 2 + int(a.entry(i)[1])
 	if r.Reason == pki.CertificateHold {
 		if a.held == nil {
 			a.held = make(map[pki.Serial]int)
@@ -242,6 +239,7 @@ func (a *Arena) end(i int, seq uint64) {
 	a.dead[i] = seq
 	a.order = nil
 	a.digest.remove(a.revocation(i))
+	a.size -= 2 + int(a.entry(i)[1])
 }
 
 // endings returns the entries that ended, ascending.

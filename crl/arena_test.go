@@ -106,6 +106,9 @@ func TestArenaProperty(t *testing.T) {
 		if read(t, entries, count, 0).Digest() != arena.Digest() {
 			t.Fatal("the digest is not that of the list")
 		}
+		if size := crl.Document(entries).Size(); int64(arena.Size()) != size {
+			t.Fatalf("%d octets, %d of which are on the list", arena.Size(), size)
+		}
 	})
 }
 
