@@ -115,6 +115,9 @@ func problemOf(s *status.Status) problem {
 			p.RequestID = d.GetRequestId()
 		}
 	}
+	if p.Kind == "invalid" && p.Hint == "" {
+		p.Hint = "mend the field that it names; GET /openapi.json describes every field"
+	}
 	p.Status = statusOf[p.Kind]
 	if p.Status == 0 {
 		p.Status = http.StatusInternalServerError

@@ -30,9 +30,9 @@ var codeOf = map[pki.Kind]codes.Code{
 	pki.KindExhausted:          codes.ResourceExhausted,
 }
 
-// nextFor is what to do about an error that does not say so itself.
+// nextFor is what to do about an error that does not say so itself. What is invalid is described where the caller wrote it: REST and the
+// command line say where.
 var nextFor = map[pki.Kind]string{
-	pki.KindInvalid:  "mend the field that it names; GET /openapi.json describes every field",
 	pki.KindDenied:   "use a credential that allows it, or ask an administrator",
 	pki.KindNotFound: "list what there is, and check the name",
 	pki.KindConflict: "look at what is there before trying again",

@@ -35,13 +35,14 @@ const (
 
 // app is what every command's Run gets: the streams, the form of output and the way to the configuration.
 type app struct {
-	ctx    context.Context
-	in     io.Reader
-	out    io.Writer
-	err    io.Writer
-	getenv func(string) string
-	config string // path of signet.yaml, as it was named; empty: the one here
-	json   bool
+	ctx     context.Context
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	getenv  func(string) string
+	config  string // path of signet.yaml, as it was named; empty: the one here
+	json    bool
+	command string // as it is typed, without its flags: "issuer create"; empty: it did not parse
 }
 
 // show prints a result: as one JSON object if that was asked for, else by the function, in sentences. The fields of
@@ -132,6 +133,9 @@ func (a *app) fail(err error) int {
 	kind, field, hint := pki.KindOf(err), "", hintOf(err)
 	if e, ok := errors.AsType[*pki.Error](err); ok {
 		field = e.Field
+	}
+	if kind == pki.KindInvalid && hint == "" && a.command != "" {
+		hint = "see `signet " + a.command + " --help`"
 	}
 	if a.json {
 		type failure struct {

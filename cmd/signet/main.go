@@ -100,6 +100,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		a.json = a.json || a.getenv("SIGNET_OUTPUT") == "json" || strings.Contains(strings.Join(args, "="), "--output=json") // it may not have come so far
 		return a.fail(usageError(err))
 	}
+	a.command = parsed.Selected().Path()
 	if err := parsed.Run(a, parser); err != nil {
 		return a.fail(err)
 	}
