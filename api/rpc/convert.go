@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -289,11 +290,14 @@ func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error)
 		f.Name = name.Value
 	}
 	if text := m.GetDnsSuffix(); text != "" {
-		name, err := pki.NewIdentifier(pki.DNS, text)
+		domain, mailboxes := strings.CutPrefix(text, "@")
+		name, err := pki.NewIdentifier(pki.DNS, domain)
 		if err != nil {
 			return f, invalid(op, "dns_suffix", "%w", err)
 		}
-		f.NameSuffix = name.Value
+		if f.NameSuffix = name.Value; mailboxes {
+			f.NameSuffix = "@" + name.Value
+		}
 	}
 	var err error
 	if text := m.GetSerial(); text != "" {

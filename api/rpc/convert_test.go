@@ -314,3 +314,19 @@ func TestEnumsFrom(t *testing.T) {
 		}
 	}
 }
+
+// A suffix is a domain, or with @ before it the mailboxes of one.
+func TestSuffixOfMailboxes(t *testing.T) {
+	for text, want := range map[string]string{"Mail.example": "mail.example", "@Mail.example": "@mail.example"} {
+		m := signetv1.ListCertificatesRequest_builder{DnsSuffix: &text}.Build()
+		if f, err := rpc.FilterFrom("list", m, at); err != nil || f.NameSuffix != want {
+			t.Errorf("%s: %q, %v; want %q", text, f.NameSuffix, err, want)
+		}
+	}
+	for _, text := range []string{"@", "@@mail.example", "a@mail.example", "@192.0.2.7"} {
+		m := signetv1.ListCertificatesRequest_builder{DnsSuffix: &text}.Build()
+		if f, err := rpc.FilterFrom("list", m, at); pki.KindOf(err) != pki.KindInvalid || err == nil {
+			t.Errorf("%s: %q, %v", text, f.NameSuffix, err)
+		}
+	}
+}

@@ -4193,7 +4193,7 @@ type ListCertificatesRequest_builder struct {
 
 	// Exactly this name: "dns:app.example" or the bare value.
 	Identifier *string
-	// A DNS name at or below this one: "example" finds a.example and b.a.example.
+	// A DNS name at or below this one: "example" finds a.example and b.a.example. "@example" finds the mailboxes of that domain.
 	DnsSuffix *string
 	// This serial number, whatever the issuer.
 	Serial *string
@@ -4723,7 +4723,7 @@ type CountCertificatesRequest_builder struct {
 
 	// Exactly this name: "dns:app.example" or the bare value.
 	Identifier *string
-	// A DNS name at or below this one: "example" finds a.example and b.a.example.
+	// A DNS name at or below this one: "example" finds a.example and b.a.example. "@example" finds the mailboxes of that domain.
 	DnsSuffix *string
 	// This serial number, whatever the issuer.
 	Serial *string

@@ -12,7 +12,7 @@ import (
 
 type listCmd struct {
 	Name         string   `arg:"" optional:"" help:"Exactly this name."`
-	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it."`
+	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it; with @ before it, the mailboxes of that domain."`
 	Standing     string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
 	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
 	Issuer       string   `placeholder:"NAME" help:"From this issuer: id, label or name."`
