@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -195,5 +196,32 @@ func normalizeURI(value string) (string, error) {
 		return "", fmt.Errorf("longer than 2048 octets")
 	}
 	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if err := plainAuthority(u); err != nil {
+		return "", err
+	}
 	return u.String(), nil
+}
+
+// plainAuthority refuses hosts and ports that lead where another spelling leads (RFC 3986, Section 6.2), so that a rule about one is
+// not passed by the other. An underscore is no error: SPIFFE has them in trust domains.
+func plainAuthority(u *url.URL) error {
+	if port := u.Port(); strings.HasSuffix(u.Host, ":") || len(port) > 1 && port[0] == '0' {
+		return fmt.Errorf("write the port without zeros before it, or leave it out with its colon")
+	}
+	host := u.Hostname()
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if plain := addr.Unmap().String(); plain != host {
+			return fmt.Errorf("write the address %s itself", plain)
+		}
+		return nil
+	}
+	for i := range len(host) {
+		if host[i] >= 0x80 {
+			return fmt.Errorf("write an international host in A-labels (xn--)")
+		}
+	}
+	if slices.Contains(strings.Split(strings.TrimSuffix(host, "."), "."), "") {
+		return fmt.Errorf("the host has an empty label")
+	}
+	return nil
 }

@@ -68,6 +68,8 @@ func TestNames(t *testing.T) {
 	most := parse(t, `  uri: {allow: ["*"], deny: ["https://corp.example/admin/*", "spiffe://corp.example/root"]}
   email: {allow: ["@corp.example"], deny: ["root@corp.example"]}
 `)
+	hosts := parse(t, `  uri: {allow: ["*"], deny: ["https://xn--exmple-cua.com/*", "https://10.0.0.1/*", "https://[2001:db8::1]/*"]}
+`)
 	strict := parse(t, "  min: 1\n  dns: {allow: [\"*\"]}\n")
 	tests := []struct {
 		profile *profile.Profile
@@ -120,6 +122,10 @@ func TestNames(t *testing.T) {
 		{most, "https://CORP.example./admin/y", "identifiers[0]"},
 		{most, "https://corp.example:8443/admin/y", ""}, // another server
 		{most, "spiffe://corp.example/%72oot", "identifiers[0]"},
+		{hosts, "https://10.0.0.1/x", "identifiers[0]"},
+		{hosts, "https://[2001:db8::1]/x", "identifiers[0]"},
+		{hosts, "https://xn--exmple-cua.com./x", "identifiers[0]"},
+		{hosts, "https://10.0.0.2/x", ""},
 		{most, "root@corp.example", "identifiers[0]"},
 		{most, "Root@corp.example", "identifiers[0]"},
 		{strict, "", "identifiers"},
