@@ -51,6 +51,7 @@ type Application struct {
 	Request   ca.Request     // as it was asked
 	Requester auth.Principal // by whom; of the principal as it was then
 	Trial     ca.Trial       // what would have been issued when it was filed
+	Unread    error          // not nil: another version filed it, and what this one does not know would be left out of the certificate
 
 	FiledAt   time.Time // by the database's clock, as all of these
 	ExpiresAt time.Time // it is pending, or approved, until then
@@ -65,6 +66,9 @@ type Application struct {
 
 // grant is the requester's: what was proved when the request was filed.
 func (a *Application) grant() (auth.Grant, error) {
+	if a.Unread != nil {
+		return auth.Grant{}, a.Unread
+	}
 	return a.Requester.Authorize(auth.ActionIssue, a.Request.Profile)
 }
 
@@ -84,16 +88,17 @@ func (a *Application) Asked() (string, error) {
 	return string(text), nil
 }
 
-// SetAsked reads what Asked wrote.
-func (a *Application) SetAsked(text string) error {
+// SetAsked reads what Asked wrote. What another version wrote is read as far as it can be, so that it is listed and may be denied.
+func (a *Application) SetAsked(text string) {
 	var kept asked
 	strict := json.NewDecoder(strings.NewReader(text))
-	strict.DisallowUnknownFields() // what a later version asks for would be left out of the certificate
+	strict.DisallowUnknownFields()
 	if err := strict.Decode(&kept); err != nil {
-		return pki.Errorf(pki.KindUnavailable, "read request", "it was filed with another version of Signet: %w", err).WithHint("ask an instance of that version, or upgrade this one")
+		a.Unread = pki.Errorf(pki.KindUnavailable, "read request", "another version of Signet filed it: %w", err).WithHint("ask an instance of that version, or upgrade this one")
+		kept = asked{}
+		_ = json.Unmarshal([]byte(text), &kept) // as far as it goes
 	}
 	a.Request, a.Requester, a.Trial = kept.Request, kept.Requester, kept.Trial
-	return nil
 }
 
 // Filter selects applications; zero fields select everything.

@@ -270,17 +270,31 @@ func TestFiledApprovedAndCollected(t *testing.T) {
 	})
 }
 
-// What is not in order is refused at once, and nobody has to read it.
-// What was filed with a version that knows more is not issued here without it.
+// What a version that knows more filed is not issued here without it, and is in nobody's way: it is listed, and may be denied.
 func TestFiledWithAnotherVersion(t *testing.T) {
-	var a approval.Application
-	for text, read := range map[string]bool{`{"Request":{"Profile":"server"}}`: true, `{"Request":{"Profile":"server","Color":"red"}}`: false, `{"Witness":1}`: false} {
-		if err := a.SetAsked(text); (err == nil) != read || err != nil && pki.KindOf(err) != pki.KindUnavailable {
-			t.Errorf("%s: %v", text, err)
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s)
+		strange, known := o.ask(request(t, "a.example.com")), o.ask(request(t, "b.example.com"))
+		asked, err := strange.Asked()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		testdb.Exec(t, s, `UPDATE approvals SET asked = $1 WHERE id = $2`, strings.Replace(asked, `{"Profile":`, `{"Color":"red","Profile":`, 1), strange.ID[:])
+		if page, err := o.Desk.List(t.Context(), grantOf(t, boss, auth.ActionApprove), approval.Filter{}, "", 10); err != nil || len(page.Applications) != 2 {
+			t.Errorf("listed: %d, %v", len(page.Applications), err)
+		}
+		_, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), strange.ID, "")
+		wantKind(t, "what this version cannot read", err, pki.KindUnavailable, "")
+		if answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), known.ID, ""); err != nil || answer.Issued == nil {
+			t.Errorf("the other: %+v, %v", answer, err)
+		}
+		if denied, err := o.Deny(t.Context(), grantOf(t, boss, auth.ActionApprove), strange.ID, "no"); err != nil || denied.State != approval.Denied || denied.Request.Profile != "guarded" {
+			t.Errorf("denied: %+v, %v", denied, err)
+		}
+	})
 }
 
+// What is not in order is refused at once, and nobody has to read it.
 func TestRefusedBeforeItIsFiled(t *testing.T) {
 	o := newOffice(t, testdb.SQLite(t))
 	grant := issueGrant(t, web)

@@ -27,6 +27,9 @@ func (d *Desk) Approve(ctx context.Context, grant auth.Grant, id ca.ApprovalID, 
 	if a.State == Approved || a.State == Issued || a.State == Refused { // approved before, by anyone
 		return d.Get(ctx, grant, id)
 	}
+	if a.Unread != nil {
+		return Answer{}, a.Unread
+	}
 	p := grant.Principal()
 	if err := d.entitled(ctx, op, &a); err != nil {
 		return Answer{}, d.audited(ctx, p, &a, err)

@@ -133,5 +133,6 @@ func scanApplication(row pgx.CollectableRow) (a approval.Application, err error)
 	if epoch != nil && idx != nil {
 		a.Position = pki.Position{Epoch: pki.Epoch(*epoch), Index: uint64(*idx)}
 	}
-	return a, a.SetAsked(asked)
+	a.SetAsked(asked)
+	return a, nil
 }

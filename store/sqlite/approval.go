@@ -201,5 +201,6 @@ func scanApplication(rows *sql.Rows, now time.Time) (a approval.Application, err
 	if idx.Valid {
 		a.Position = pki.Position{Epoch: pki.Epoch(epoch.Int64), Index: uint64(idx.Int64)}
 	}
-	return a, a.SetAsked(asked)
+	a.SetAsked(asked)
+	return a, nil
 }
