@@ -42,7 +42,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	s.certificate = apicert.New(apicert.Config{Authority: s.authority, Settings: s.config, Now: s.options.Now, Report: s.report("API certificate")})
+	s.certificate = apicert.New(apicert.Config{Authority: s.authority, Settings: s.config, Now: s.options.Now, Report: func(err error) { s.troubles.once("API certificate", err) }})
 	if err := s.certificate.Certify(ctx); err != nil {
 		return err
 	}

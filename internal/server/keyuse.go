@@ -75,7 +75,7 @@ func (s *Server) tellKeys(book *keyBook) {
 	for _, u := range s.keyUsage() {
 		switch {
 		case u.Failing != nil && !book.failing[u.URI]:
-			s.report("key of " + s.keyLabel(u))(u.Failing.Err)
+			s.troubles.once("key of "+s.keyLabel(u), u.Failing.Err)
 		case u.Failing == nil && book.failing[u.URI]:
 			s.log.Info("a key signs again", "key", u.URI)
 		}

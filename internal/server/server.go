@@ -188,7 +188,7 @@ func (s *Server) openAuthority(ctx context.Context) error {
 		s.log.Warn("certificates that a stopped process had reserved are void", "count", voids)
 	}
 	if err != nil && canWait(err) { // Run tries again, or whoever has the key does
-		s.report("reconciliation")(err)
+		s.troubles.once("reconciliation", err)
 		return nil
 	}
 	return err
@@ -236,7 +236,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 		switch _, _, err := s.authority.IssuerSigner(ctx, issuer.ID); {
 		case err == nil || errors.Is(err, ca.ErrKeyElsewhere):
 		case pki.KindOf(err) == pki.KindUnavailable:
-			s.report("key of " + issuer.Label)(err)
+			s.troubles.once("key of "+issuer.Label, err)
 		default:
 			return err
 		}
@@ -457,7 +457,7 @@ const notePatience = 5 * time.Second
 func (s *Server) note(ctx context.Context, action string) {
 	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: action, Target: "instance", Outcome: audit.OK}
 	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {
-		s.report("audit")(err)
+		s.troubles.once("audit", err)
 	}
 }
 
@@ -478,6 +478,7 @@ func (s *Server) Close(ctx context.Context) error {
 		}
 		failed = errors.Join(failed, s.store.Close())
 	}
+	s.troubles.close()
 	return failed
 }
 

@@ -8,7 +8,7 @@ import (
 
 const (
 	tellAgain = time.Minute      // how long the same trouble of a part is told once only
-	calm      = 30 * time.Second // after which a part that did not fail again works again: every part tries at least so often, or hourly
+	calm      = 90 * time.Second // after which the end is told of what did not fail again: whoever waits longest tries again after a minute
 	mostTold  = 100              // troubles of a part that are told apart
 )
 
@@ -51,7 +51,22 @@ func (t *troubles) report(part string, err error) {
 		clear(p.told)
 	}
 	p.told[text] = now
+	t.once(part, err)
+}
+
+// once is report for what is told when it begins and not again, or has an end of its own.
+func (t *troubles) once(part string, err error) {
 	t.log.Error("something failed and will be tried again", "part", part, "error", err)
+}
+
+// close tells no end any more.
+func (t *troubles) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.parts {
+		p.over.Stop()
+	}
+	clear(t.parts)
 }
 
 // end tells that a part works again, unless it failed while the timer ran out.

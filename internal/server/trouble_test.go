@@ -38,9 +38,20 @@ func TestTroubles(t *testing.T) {
 			t.Errorf("two ends in\n%s", log.String())
 		}
 		troubles.report("follower", errors.New("the database is away"))
-		if count("something failed") != 5 {
+		if count("something failed") != 6 {
 			t.Errorf("it fails anew in\n%s", log.String())
 		}
+		for range 5 { // whoever tries once a minute has not ended in between
+			time.Sleep(time.Minute)
+			troubles.report("follower", errors.New("the database is away"))
+		}
+		if count("has not failed") != 2 {
+			t.Errorf("it is over while it fails in\n%s", log.String())
+		}
+		troubles.close()
 		time.Sleep(2 * calm)
+		if count("has not failed") != 2 {
+			t.Errorf("told after the stop in\n%s", log.String())
+		}
 	})
 }
