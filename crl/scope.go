@@ -421,7 +421,7 @@ func (j *judge) considerDelta(list, delta *List, signer *x509.Certificate) (Caus
 	if cause, err := j.lawful(delta); cause != CauseNone {
 		return cause, err
 	}
-	if j.deviates(delta) {
+	if entry, found := delta.Lookup(j.target.Serial, j.target.Issuer); j.deviates(delta) && (!found || entry.Reason == pki.RemoveFromCRL) {
 		return CauseDeviation, delta.Deviations[0]
 	}
 	if cause, err := j.freshness(delta); cause != CauseNone {

@@ -263,6 +263,8 @@ func TestJudge(t *testing.T) {
 		{"5.2.3 no number, strict, and it revokes", w.leaf(t, nil), lists(all(numberless, revoking)), strict, crl.Revoked, nil},
 		{"5.2.3 no number, strict, and an older list has one", w.leaf(t, nil), lists(aged(2*time.Hour), numberless), strict, crl.Unrevoked, []crl.Cause{crl.CauseDeviation}},
 		{"5.1.2.4 a delta with an early date, strict", w.leaf(t, nil), lists(nil, all(delta(10, 11), func(s *strange) { s.early = true })), strict, crl.Unrevoked, []crl.Cause{crl.CauseDeviation}},
+		{"5.1.2.4 a delta with an early date, strict, and it revokes", w.leaf(t, nil), lists(nil, all(delta(10, 11), revoking, func(s *strange) { s.early = true })), strict, crl.Revoked, nil},
+		{"5.1.2.4 a delta with an early date, strict, and it takes a hold back", w.leaf(t, nil), lists(hold, all(delta(10, 11), removing, func(s *strange) { s.early = true })), strict, crl.Revoked, []crl.Cause{crl.CauseDeviation}},
 		{"5.1.2.6 a certificate twice, not strict", w.leaf(t, nil), lists(all(revoking, removing)), nil, crl.Revoked, nil},
 		{"5.1.2.6 a certificate twice, the other way round", w.leaf(t, nil), lists(all(removing, revoking)), nil, crl.Revoked, nil},
 		{"5.2.5 empty scope", w.leaf(t, nil), lists(with(idpExtension())), nil, crl.Undetermined, []crl.Cause{crl.CauseMalformed}},
