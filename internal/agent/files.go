@@ -191,13 +191,18 @@ func (f Files) inPlace(p *pending) (bool, error) {
 	if isPublic(key, p.key.Public()) {
 		return true, nil
 	}
-	if _, leaf, err := readChain(f.Certificate); err != nil || !isKeyOf(key, leaf) {
+	_, leaf, err := readChain(f.Certificate)
+	switch {
+	case pki.KindOf(err) == pki.KindNotFound: // it came after firstKey looked, or a version began that did not look
+		return false, f.inTheWay(errors.New("no certificate is there that is to be replaced")).
+			WithHint("move it away, if it is of no use; to have it used, remove %s", f.next())
+	case err != nil || !isKeyOf(key, leaf):
 		return false, f.inTheWay(errors.New("it is not that of the certificate to be replaced"))
 	}
 	return false, nil
 }
 
-func (f Files) inTheWay(why error) error {
+func (f Files) inTheWay(why error) *pki.Error {
 	return pki.Errorf(pki.KindConflict, "replace private key", "%s holds a key that is not replaced: %w", f.Key, why).WithHint("move it away, if it is of no use")
 }
 

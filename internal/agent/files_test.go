@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,8 +162,8 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := at.Install(stranger.Key, read(t, filepath.Join(other, "a.key")), read(t, filepath.Join(other, "a.pem"))); pki.KindOf(err) != pki.KindConflict {
-		t.Errorf("the key is replaced: %v", err)
+	if err := at.Install(stranger.Key, read(t, filepath.Join(other, "a.key")), read(t, filepath.Join(other, "a.pem"))); pki.KindOf(err) != pki.KindConflict || !strings.HasSuffix(pki.Explain(err), "remove "+at.Key+".next") {
+		t.Errorf("the key is replaced, or it is not said how to have it used: %v", err)
 	}
 	if _, err := os.Stat(at.Certificate); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a certificate of another key is beside it: %v", err)
