@@ -10,10 +10,11 @@ import (
 )
 
 // Found is Load for a file that nobody named, and that is there: it says where the caller's credential goes, so it counts only
-// if nobody but the caller and root can have put it there. Whoever may write to a directory without the sticky bit may.
+// if it and its directory belong to the caller or to root, and not everybody may write to them: to a directory with the sticky bit
+// they may. A group that may write is trusted, as whoever made it trusts it.
 func Found(path string, getenv func(string) string) (*Config, error) {
 	for _, part := range []string{filepath.Dir(path), path} {
-		ok, err := ownAlone(part)
+		ok, err := own(part)
 		if errors.Is(err, fs.ErrNotExist) {
 			break // which Load says
 		}
@@ -28,8 +29,8 @@ func Found(path string, getenv func(string) string) (*Config, error) {
 	return Load(path, getenv)
 }
 
-// ownAlone reports whether only this user and root may change a file, or what is in a directory.
-func ownAlone(path string) (bool, error) {
+// own reports whether a file or directory is this user's or root's, and not everybody may change it or what is in it.
+func own(path string) (bool, error) {
 	link, err := os.Lstat(path)
 	if err != nil {
 		return false, err
