@@ -57,6 +57,39 @@ func TestDiskAcrossProcesses(t *testing.T) {
 	}
 }
 
+// TestDiskAfterAnother: a list on disk that does not count for one certificate is looked at for the next one all the same: for a leaf after the
+// responder that signed its staple, and after a leaf that is in the scope of another list.
+func TestDiskAfterAnother(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia hold; root -> other nocdp noaia; root -> responder delegate nocdp noaia")
+	root, leaf, other, dir, place := p.Cert("root"), p.Cert("leaf"), p.Cert("other"), t.TempDir(), p.URL+"/root.crl"
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Extensions: []pkix.Extension{handshaketest.ScopeURL(place)}})))
+	checker := func() *handshake.Checker {
+		return p.Checker(func(c *handshake.Config) {
+			onDisk(t, p, dir)(c)
+			c.Policy, c.Issuers = handshake.SoftFail, []handshake.Issuer{{Certificate: root.Certificate, CRLs: []string{place}}}
+		})
+	}
+	if _, err := checker().Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Fatal(err)
+	}
+	p.Off()
+	good := handshaketest.OCSP{Force: true, Age: 10 * time.Minute}
+	byDelegate := good
+	byDelegate.Signer = p.Cert("responder")
+	for name, staple := range map[string][]byte{"the authority's": leaf.OCSP(good), "a delegate's": leaf.OCSP(byDelegate)} {
+		if _, err := checker().Check(t.Context(), leaf.Chain(), staple); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+			t.Errorf("with %s staple: %v", name, err)
+		}
+	}
+	later := checker()
+	if _, err := later.Check(t.Context(), other.Chain(), nil); err != nil {
+		t.Errorf("another leaf: %v", err)
+	}
+	if _, err := later.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Errorf("after another leaf: %v", err)
+	}
+}
+
 // TestDiskPEM: a list that is served as text is one for the next process too.
 func TestDiskPEM(t *testing.T) {
 	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()

@@ -125,7 +125,9 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 	if h := c.lists.get(s.place(location), s.at); h != nil {
 		return h
 	}
-	if !c.lists.tryAgain(s.place(location), tryNotBefore, s.at) {
+	// Each certificate has a look of its own: what does not count for one, the delegate that signed a staple or one in the scope of another
+	// list, says nothing of the next.
+	if !c.lists.tryAgain(s.place("disk "+string(s.key[:])+location), tryNotBefore, s.at) {
 		return nil
 	}
 	object, err := c.config.Fetcher.Load(s.place(location).name())
