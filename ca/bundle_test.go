@@ -205,6 +205,27 @@ func TestCrossCertificatesEnd(t *testing.T) {
 	}
 }
 
+// A cross-certificate ends with what it certifies: the key of a root that was to end is not trusted beyond that.
+func TestCrossCertificatesEndWithTheirSubject(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	const day = 24 * time.Hour
+	old := w.create(ca.NewIssuer{Label: "old", Subject: ca.Subject{CommonName: "Old Root"}, BaseURL: "http://pki.test", Lifetime: 400 * day})
+	for _, lifetime := range []time.Duration{0, 399 * day} {
+		crossed, err := w.CrossSign(t.Context(), w.manage(), old.ID, w.root.ID, lifetime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := crossed.Certificates[len(crossed.Certificates)-1]; last.NotAfter.After(old.Certificates[0].NotAfter) {
+			t.Errorf("for %s it ends at %s, and the root at %s", lifetime, last.NotAfter, old.Certificates[0].NotAfter)
+		}
+	}
+	_, err := w.CrossSign(t.Context(), w.manage(), old.ID, w.root.ID, 401*day)
+	wantError(t, err, pki.KindRefused, "lifetime")
+	w.clock.advance(401 * day)
+	_, err = w.CrossSign(t.Context(), w.manage(), old.ID, w.root.ID, 0)
+	wantError(t, err, pki.KindRefused, "issuer")
+}
+
 // Roots that all cross-sign each other have more paths than anybody wants; the search ends.
 func TestPathsAreBounded(t *testing.T) {
 	const roots = 9

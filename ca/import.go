@@ -36,7 +36,34 @@ func (a *Authority) CrossSign(ctx context.Context, grant auth.Grant, subject, pa
 	if err != nil {
 		return Issuer{}, err
 	}
-	return a.certify(ctx, grant, signed, signing, p, lifetime, false)
+	life := Request{Lifetime: lifetime}
+	if len(signed.Certificates) > 0 {
+		if life, err = crossLife(lifetime, signed.end().Sub(a.config.Now())); err != nil {
+			return Issuer{}, err
+		}
+	}
+	return a.certify(ctx, grant, signed, signing, p, life, false)
+}
+
+// crossLife is how long a cross-certificate lives: no longer than what it certifies, or a key would be trusted beyond the end that was set to it.
+func crossLife(lifetime, left time.Duration) (Request, error) {
+	if left <= 0 {
+		return Request{}, refuse("issuer", "its own certificate has ended")
+	}
+	if lifetime > left {
+		return Request{}, refuse("lifetime", "what is certified ends itself in %s", days(left))
+	}
+	return Request{Lifetime: lifetime, AtMost: left}, nil
+}
+
+// end is when the last certificate of an issuer ends.
+func (i *Issuer) end() (last time.Time) {
+	for _, c := range i.Certificates {
+		if c.NotAfter.After(last) {
+			last = c.NotAfter
+		}
+	}
+	return last
 }
 
 // RenewIssuer gives an issuer a new certificate of the same name, key and constraints, by the parent of its present one
@@ -70,7 +97,7 @@ func (a *Authority) RenewIssuer(ctx context.Context, grant auth.Grant, id pki.Is
 	if err != nil {
 		return Issuer{}, err
 	}
-	return a.certify(ctx, grant, issuer, parent, p, lifetime, true)
+	return a.certify(ctx, grant, issuer, parent, p, Request{Lifetime: lifetime}, true)
 }
 
 // ChooseIssuerCertificate chooses which of an issuer's certificates chains and AIA show, by its SHA-256. The grant must
@@ -126,7 +153,7 @@ func (a *Authority) BeginAdoption(ctx context.Context, grant auth.Grant, adoptio
 	if err := checkLabelAndURL(op, adoption.Label, adoption.BaseURL); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(adoption.DER, adoption.Chain, a.config.WeakKeys)
+	certificate, err := a.importable(adoption.DER, adoption.Chain)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -164,7 +191,7 @@ func (a *Authority) FinishAdoption(ctx context.Context, grant auth.Grant, issuer
 	if err := a.mayManage("adopt issuer", grant); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(adoption.DER, adoption.Chain, a.config.WeakKeys)
+	certificate, err := a.importable(adoption.DER, adoption.Chain)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -238,7 +265,7 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
-	certificate, err := checkImport(imported.DER, imported.Chain, a.config.WeakKeys)
+	certificate, err := a.importable(imported.DER, imported.Chain)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -265,6 +292,15 @@ func (a *Authority) ImportIssuerCertificate(ctx context.Context, grant auth.Gran
 	return a.addCertificate(ctx, grant, issuer, IssuerCertificate{DER: imported.DER, Chain: imported.Chain, NotAfter: certificate.NotAfter, Chosen: chosen}, more)
 }
 
+// importable is checkImport for what begins to work now.
+func (a *Authority) importable(der []byte, chain [][]byte) (*x509.Certificate, error) {
+	certificate, err := checkImport(der, chain, a.config.WeakKeys)
+	if err == nil && a.config.Now().After(certificate.NotAfter) {
+		return nil, refuse("certificate", "it ended at %s", certificate.NotAfter.Format(time.RFC3339)).WithHint("have a new one signed for the same key")
+	}
+	return certificate, err
+}
+
 // checkImport checks that a certificate is one of a CA and that its chain holds, and refuses keys in it that anybody could have.
 func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certificate, error) {
 	const op = "import issuer certificate"
@@ -274,6 +310,10 @@ func checkImport(der []byte, chain [][]byte, weak policy.WeakKeys) (*x509.Certif
 	}
 	if !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, refuse("certificate", "it is not the certificate of a CA")
+	}
+	if certificate.KeyUsage&x509.KeyUsageCRLSign == 0 {
+		return nil, refuse("certificate", "its key may not sign CRLs (keyUsage without cRLSign): verifiers would refuse every list of it (RFC 5280, Section 6.3.3 (f))").
+			WithHint("have it signed with cRLSign beside keyCertSign")
 	}
 	if err := checkAuthority("certificate", certificate, weak); err != nil {
 		return nil, err

@@ -396,6 +396,13 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantError(t, set(ca.IssuerActive), pki.KindFailedPrecondition, "state")
+		for _, state := range []ca.IssuerState{ca.IssuerDisabled, ca.IssuerRetired} { // nor does a root go on by itself
+			if _, err := w.SetIssuerState(t.Context(), w.manage(), w.root.ID, state); err != nil {
+				t.Fatal(err)
+			}
+			_, err = w.RenewIssuer(t.Context(), w.manage(), w.root.ID, 0)
+			wantError(t, err, pki.KindFailedPrecondition, "issuer")
+		}
 		events, err := s.AuditEvents(t.Context(), audit.Filter{Target: "issuer/" + w.issuing.ID.String()}, 0, 100)
 		if err != nil {
 			t.Fatal(err)
@@ -633,11 +640,17 @@ func TestAnOfflineRoot(t *testing.T) {
 		// What restricts those below it and is not enforced here, on the certificate or above it.
 		strict := func(key crypto.PublicKey, subject []byte, parent *x509.Certificate, signer crypto.Signer) []byte {
 			der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(78), Subject: pkix.Name{CommonName: "Strict"}, RawSubject: subject, NotBefore: w.clock.Now(), NotAfter: w.clock.Now().Add(time.Hour),
-				IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, ExtraExtensions: []pkix.Extension{{Id: []int{1, 3, 6, 1, 4, 1, 55555, 1}, Critical: true, Value: []byte{5, 0}}}}, parent, key, signer)
+				IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, ExtraExtensions: []pkix.Extension{{Id: []int{1, 3, 6, 1, 4, 1, 55555, 1}, Critical: true, Value: []byte{5, 0}}}}, parent, key, signer)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return der
+		}
+		// A CA whose lists verifiers would refuse.
+		listless, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(79), RawSubject: request.RawSubject, NotAfter: w.clock.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign},
+			parent, request.PublicKey, rootKey)
+		if err != nil {
+			t.Fatal(err)
 		}
 		between := newKey(t)
 		above := strict(between.Public(), nil, parent, rootKey)
@@ -652,6 +665,8 @@ func TestAnOfflineRoot(t *testing.T) {
 			{"another root", good, [][]byte{w.root.Certificates[0].DER}, pki.KindRefused, "chain"},
 			{"no CA", self("", 2000, parent, request.PublicKey, rootKey, request.RawSubject, false), [][]byte{root}, pki.KindRefused, "certificate"},
 			{"a CA that signs lists only", lists, [][]byte{root}, pki.KindRefused, "certificate"},
+			{"a CA that signs no lists", listless, [][]byte{root}, pki.KindRefused, "certificate"},
+			{"one that has ended", self("", -1, parent, request.PublicKey, rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "certificate"},
 			{"signed in another name", self("", 2000, &renamed, request.PublicKey, rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "chain"},
 			{"another name", self("Other", 2000, parent, request.PublicKey, rootKey, nil, true), [][]byte{root}, pki.KindRefused, "certificate"},
 			{"another key", self("", 2000, parent, newKey(t).Public(), rootKey, request.RawSubject, true), [][]byte{root}, pki.KindRefused, "certificate"},

@@ -83,7 +83,7 @@ func (a *Authority) CreateIssuer(ctx context.Context, grant auth.Grant, n NewIss
 			return Issuer{}, err
 		}
 	}
-	return a.certify(ctx, grant, issuer, parent, p, n.Lifetime, true)
+	return a.certify(ctx, grant, issuer, parent, p, Request{Lifetime: n.Lifetime}, true)
 }
 
 // rehearse asks of the certificate of a new issuer everything that can be asked before its key is made. A key that is thrown
@@ -380,7 +380,7 @@ func (a *Authority) issuerKeyFor(ctx context.Context, n NewIssuer) (*keys.Key, e
 }
 
 // certify has the parent sign the issuer's key, through the pipeline like every certificate.
-func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, parent Issuer, p *profile.Profile, lifetime time.Duration, chosen bool) (Issuer, error) {
+func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, parent Issuer, p *profile.Profile, life Request, chosen bool) (Issuer, error) {
 	if err := refuseUnfinished("certify issuer", "issuer", issuer); err != nil {
 		return Issuer{}, err
 	}
@@ -390,10 +390,13 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 	}
 	self := issuer.ID == parent.ID
 	var footing Footing
-	if !self {
+	switch {
+	case !self:
 		if footing, err = a.judge(ctx, signing, p); err != nil {
 			return Issuer{}, err
 		}
+	case issuer.State != IssuerActive && issuer.State != IssuerPending: // its own end may have passed
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "certify issuer", "issuer %s is %s", issuer.Label, issuer.State).InField("issuer")
 	}
 	csr := issuer.CSR
 	if csr == nil {
@@ -406,7 +409,7 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 		}
 	}
 	issued, err := a.issue(ctx, order{
-		Request: Request{Profile: p.Name, CSR: csr, Lifetime: lifetime}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
+		Request: Request{Profile: p.Name, CSR: csr, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
 		keyID: subjectKeyID(issuer), self: self, footing: footing,
 	})
 	if err != nil {

@@ -143,7 +143,11 @@ func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.D
 	if bytes.Equal(root.Raw, parent.Certificate) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "a root cannot cross-sign itself").InField("certificate")
 	}
-	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: lifetime}, profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId},
+	life, err := crossLife(lifetime, root.NotAfter.Sub(o.config.Now()))
+	if err != nil {
+		return nil, err
+	}
+	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId},
 		&x509.CertificateRequest{PublicKey: root.PublicKey})
 }
 

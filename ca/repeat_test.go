@@ -109,7 +109,7 @@ func TestBlockedAndWeakKeysAreRefused(t *testing.T) {
 
 		// Nor is a CA taken that has such a key, or is below one.
 		template := &x509.Certificate{SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "Weak"}, NotBefore: w.clock.Now().Add(-time.Hour), NotAfter: w.clock.Now().Add(time.Hour),
-			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
 		root, err := x509.CreateCertificate(rand.Reader, template, template, weakKey.Public(), weakKey)
 		if err != nil {
 			t.Fatal(err)
