@@ -317,7 +317,7 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 					s.round.each("host "+statusHost(location), func() bool {
 						_, err := c.fetchList(ctx, s, target, location, p.configured, c.own(s, target, location, p.configured))
 						came = err == nil
-						return !silent(err)
+						return !silentHost(err)
 					})
 					return came
 				})
@@ -368,7 +368,7 @@ func (c *Checker) refreshOne(ctx context.Context, round *round, list sponsored, 
 	}
 	there := true
 	round.once(asked.listTurn(list.held.location), func() bool {
-		there = !silent(c.refreshList(ctx, &asked, target, list.held))
+		there = !silentHost(c.refreshList(ctx, &asked, target, list.held))
 		return there
 	})
 	return there
@@ -415,4 +415,11 @@ func statusHost(location string) string {
 func silent(err error) bool {
 	e, failed := errors.AsType[*fetch.Error](err)
 	return failed && (e.Why == fetch.Network || e.Why == fetch.TimedOut) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// silentHost is silent for a host of lists. Who begins to answer is there: beside a list that is broken, or large and slow, he may have others
+// that are neither.
+func silentHost(err error) bool {
+	e, failed := errors.AsType[*fetch.Error](err)
+	return silent(err) && !(failed && e.Began)
 }

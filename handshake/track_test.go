@@ -903,6 +903,7 @@ type elsewhere struct {
 	*handshaketest.PKI
 	quiet    atomic.Bool // keeps whoever asks waiting
 	deaf     atomic.Bool // does not speak HTTP
+	torn     atomic.Bool // breaks off in the first list
 	asked    atomic.Int64
 	waiting  chan struct{} // one for each question that is kept waiting
 	inFlight atomic.Int64
@@ -931,7 +932,14 @@ func newElsewhere(t *testing.T) *elsewhere {
 			}
 			return
 		}
-		_, _ = w.Write(e.Cert(strings.Trim(r.URL.Path, "/")).CRL(handshaketest.CRL{}))
+		name := strings.Trim(r.URL.Path, "/")
+		list := e.Cert(name).CRL(handshaketest.CRL{})
+		if name == "first" && e.torn.Load() {
+			_, _ = w.Write(list[:len(list)/2])
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write(list)
 	}))
 	t.Cleanup(func() { close(ended); server.Close() })
 	e.PKI = handshaketest.New(t, "root -> leaf noaia; first -> a noaia cdp="+server.URL+"/first; second -> b noaia cdp="+server.URL+"/second")
@@ -984,6 +992,23 @@ func TestTrackSilentHost(t *testing.T) {
 		checker.Recheck(t.Context())
 		if asked := e.asked.Load() - before; asked != 1 {
 			t.Errorf("round %d: asked %d times", round, asked)
+		}
+	}
+}
+
+// TestTrackBrokenList: a list that a host begins to send and does not send whole keeps no other list of the host from being asked for.
+func TestTrackBrokenList(t *testing.T) {
+	e := newElsewhere(t)
+	checker := e.Checker(nil)
+	for _, name := range []string{"a", "b"} {
+		tracked(t, e.PKI, checker, e.Cert(name), e.Cert(name).TLS(nil))
+	}
+	e.torn.Store(true)
+	for round := range 16 { // which list is asked for first is chance
+		before := e.asked.Load()
+		checker.Recheck(t.Context())
+		if asked := e.asked.Load() - before; asked != 2 {
+			t.Fatalf("round %d: asked for %d lists of 2", round, asked)
 		}
 	}
 }

@@ -233,7 +233,9 @@ func (f *Fetcher) once(ctx context.Context, request Request) (*Response, error) 
 	}
 	response.Body, err = readBounded(answer.Body, answer.ContentLength, request.MaxBytes)
 	if err != nil {
-		return nil, classify(request.URL, err)
+		failed := classify(request.URL, err)
+		failed.Began = true
+		return nil, failed
 	}
 	return response, nil
 }

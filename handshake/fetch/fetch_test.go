@@ -223,6 +223,8 @@ func TestLimits(t *testing.T) {
 	for path, want := range map[string]fetch.Why{"/announced": fetch.TooLarge, "/endless": fetch.TooLarge, "/short": fetch.Network, "/missing": fetch.BadStatus} {
 		if _, err := get(f, server.URL+path); err == nil || why(t, err) != want {
 			t.Errorf("%s: %v, want %s", path, err, want)
+		} else if failed, ok := errors.AsType[*fetch.Error](err); !ok || failed.Began == (want == fetch.BadStatus) {
+			t.Errorf("%s: began to answer: %+v", path, failed)
 		}
 	}
 	_, err := f.Do(t.Context(), fetch.Request{URL: server.URL + "/slow", MaxBytes: 1000, Timeout: 50 * time.Millisecond})

@@ -37,7 +37,8 @@ func (w Why) String() string {
 type Error struct {
 	URL    string
 	Why    Why
-	Status int // HTTP status, for BadStatus
+	Status int  // HTTP status, for BadStatus
+	Began  bool // the header of an answer came, and the body failed
 	Err    error
 }
 
