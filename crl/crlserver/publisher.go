@@ -32,8 +32,11 @@ type Issuer struct {
 	// Offline says that no instance has the key: the complete list is made at a ceremony and brought in with Import.
 	Offline bool
 
-	// Over says that nobody needs to wait for another list: the issuer's own certificate has ended, or it is retired and this instance
-	// lacks its key. Its lists are made while there is a Signer, and their end is no fault.
+	// Retired says that the issuer issues no more: its key may be gone for good, and an instance without keys cannot tell.
+	Retired bool
+
+	// Over says that nobody needs to wait for another list: the issuer's own certificate has ended, or it is retired and this issuing
+	// instance lacks its key. Its lists are made while there is a Signer, and their end is no fault.
 	Over bool
 
 	// Signer signs the lists; nil on an instance that has not the key: it serves what others publish.

@@ -39,14 +39,22 @@ func (p *Publisher) Lists() []ListStatus {
 
 // Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
 // up half of the time between the rebuild that is due and their end. The lists of issuers that are off-line or over do not count.
-func (p *Publisher) Check() error {
+func (p *Publisher) Check() error { return p.check(func(Issuer) bool { return true }) }
+
+// CheckAwaited is Check without the lists of retired issuers whose key this instance lacks: they may never come.
+func (p *Publisher) CheckAwaited() error {
+	return p.check(func(i Issuer) bool { return !i.Retired || i.Signer != nil })
+}
+
+// check is Check of the issuers that count.
+func (p *Publisher) check(counts func(Issuer) bool) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	const op = "publish revocation lists"
 	failures := []error{p.halted}
 	now := p.config.Now()
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline || b.issuer.Over { // see Ceremonies
+		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline || b.issuer.Over || !counts(b.issuer) { // see Ceremonies
 			continue
 		}
 		for _, series := range b.wanted(now) {

@@ -73,17 +73,15 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
 		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
-		Retention: issuer.Retention, Over: issuer.Ended(s.options.Now()),
+		Retention: issuer.Retention, Retired: issuer.State == ca.IssuerRetired, Over: issuer.Ended(s.options.Now()),
 	}
-	if issuer.KeyURI == "" {
+	if issuer.KeyURI == "" || s.authority == nil { // without keys nobody knows here whether another instance has it
 		return p
 	}
-	err := ca.ErrKeyElsewhere
-	if s.authority != nil {
-		p.Signer, err = s.authority.ReadySigner(context.Background(), issuer.ID)
-	}
+	var err error
+	p.Signer, err = s.authority.ReadySigner(context.Background(), issuer.ID)
 	// Without its key an issuer's lists are served as they are; checkKeys tells. That of a retired one may be gone for good.
-	p.Over = p.Over || issuer.State == ca.IssuerRetired && errors.Is(err, ca.ErrKeyElsewhere)
+	p.Over = p.Over || p.Retired && errors.Is(err, ca.ErrKeyElsewhere)
 	if err != nil || s.fallenBack.Load() != nil {
 		p.Signer = nil
 	}

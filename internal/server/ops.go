@@ -128,10 +128,13 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	if here := s.checkToken(add); !here || s.wasReady.Load() {
 		missing = "warning"
 	}
-	if err := s.publisher.Check(); err != nil {
-		add("crl", missing, err.Error())
-	} else {
+	switch err := s.publisher.Check(); {
+	case err == nil:
 		add("crl", "ok", s.listEnds(lists))
+	case s.publisher.CheckAwaited() == nil:
+		add("crl", "warning", err.Error())
+	default:
+		add("crl", missing, err.Error())
 	}
 	for _, c := range s.publisher.Ceremonies() {
 		if c.Due {

@@ -36,6 +36,63 @@ func runInstance(t *testing.T, config *settings.Config, options server.Options) 
 	return instance
 }
 
+// An instance without keys does not know whether the key of a retired issuer is gone or whoever has it does not publish: that it serves
+// a list that has ended is seen, and keeps it from nothing.
+func TestRetiredAtAPublicInstance(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		config := filepath.Join(s.dir, "signet.yaml")
+		usual, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(config, append(usual, "\ncrl:\n  lifetime: 1h\n  interval: 10m\n"...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := s.start(t)
+		old, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID,
+			BaseURL: "http://" + s.addresses.Public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is ready", s.ready)
+		if _, err := s.api.SetIssuerState(t.Context(), old.ID, client.IssuerRetired); err != nil {
+			t.Fatal(err)
+		}
+		list := `signet_crl_next_update_seconds{list="` + old.ID.String() + `.crl"}`
+		eventually(t, "its list", func() bool { _, listed := s.metric(t, list); return listed })
+		p.stop(t)
+		if err := os.WriteFile(config, usual, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// The lists of the issuers in use are made anew, for 72 hours; that of the retired one has an hour.
+		if err := os.Rename(filepath.Join(s.dir, "keys/old.key"), filepath.Join(s.dir, "old.key")); err != nil {
+			t.Fatal(err)
+		}
+		p = s.start(t)
+		eventually(t, "the lists of those in use", func() bool {
+			left, _ := s.metric(t, `signet_crl_next_update_seconds{list="`+s.issuerCalled(t, "issuing").ID.String()+`.crl"}`)
+			return left > 70*3600
+		})
+		p.stop(t)
+
+		runInstance(t, s.config(t), server.Options{Role: server.RolePublic, Now: func() time.Time { return time.Now().Add(2 * time.Hour) }})
+		eventually(t, "it is ready", s.ready)
+		var state, detail string
+		eventually(t, "it is said that the list has ended", func() bool {
+			state, detail, _ = s.readiness(t, "crl")
+			return strings.Contains(detail, old.ID.String()+".crl ends at ")
+		})
+		if state != "warning" {
+			t.Errorf("/readyz says %q, %q of the list of a retired issuer", state, detail)
+		}
+		if left, there := s.metric(t, list); !there || left > -3000 {
+			t.Errorf("%s is %v (%t)", list, left, there)
+		}
+	})
+}
+
 // An issuer whose certificate has ended, and one that is retired, whose key is gone and whose list has ended, are no fault of an
 // instance that starts afterwards: it gets ready, warns at most, and no metric makes an alarm of them for ever.
 func TestIssuersThatAreOver(t *testing.T) {
