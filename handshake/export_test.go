@@ -9,3 +9,6 @@ import (
 func (d *Dialer) TestingOnlyHandshake(ctx context.Context, conn *tls.Conn, wrapped *tls.Config) error {
 	return d.handshake(ctx, conn, wrapped)
 }
+
+// TestingOnlyIdle reports whether nothing is being refreshed in the background.
+func (c *Checker) TestingOnlyIdle() bool { return len(c.refresh) == 0 }
