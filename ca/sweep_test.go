@@ -63,8 +63,56 @@ func TestPassedEpochsAreSweptUnlessRetained(t *testing.T) {
 			t.Errorf("%d left, want the authorities and what is retained: %v", count(), err)
 		}
 		w.clock.now = real.Add(11 * 365 * 24 * time.Hour) // and the database's says otherwise
-		if err := w.Sweep(t.Context()); count() != 4 {
+		if err := w.Sweep(t.Context()); err != nil || count() != 4 {
 			t.Errorf("%d left, by a clock that is ahead: %v", count(), err)
+		}
+	})
+}
+
+// An epoch is due when both clocks say so, the day of grace included. Before that a sweep has not failed: an hour later there is another.
+func TestSweepBeforeAnEpochIsDue(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		real := w.clock.now
+		w.clock.now = time.Date(2021, 3, 1, 12, 0, 0, 0, time.UTC)
+		root := w.create(newIssuer("old-root", "Old Root", ca.Issuer{}))
+		old := w.create(newIssuer("old", "Old", root))
+		request := server(t, "old.example.com")
+		request.Issuer = old.ID
+		ends := time.Unix((w.mustIssue(request).Position.Epoch + 1).Start(), 0)
+		at := real.Add(-24*time.Hour - 30*time.Minute) // after the end, and more than a day ago
+		if err := s.AppendAudit(t.Context(), []audit.Event{{At: at, Actor: "a", Action: "b.c", Target: "t", Outcome: audit.OK}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			town, database time.Duration // what the clocks show, after the end of the week and the time it is kept for
+			left           int64
+		}{
+			{1 * time.Hour, 1 * time.Hour, 1},
+			{23 * time.Hour, 23 * time.Hour, 1},
+			{25 * time.Hour, 23 * time.Hour, 1},
+			{23 * time.Hour, 25 * time.Hour, 1},
+			{25 * time.Hour, 25 * time.Hour, 0},
+		} {
+			w.clock.now = real.Add(test.town - test.database)
+			a, err := ca.New(t.Context(), ca.Config{Profiles: w.profiles, Keys: w.keys, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s,
+				KeepExpired: real.Sub(ends) - test.database, Now: w.clock.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Sweep(t.Context()); err != nil {
+				t.Errorf("%s and %s after: %v", test.town, test.database, err)
+			}
+			c, err := s.CountCertificates(t.Context(), inventory.Filter{Issuer: old.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.N != test.left {
+				t.Errorf("%s and %s after: %d are left, want %d", test.town, test.database, c.N, test.left)
+			}
+			if err := a.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
