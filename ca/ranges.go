@@ -381,8 +381,19 @@ func (r *ranges) closeAgain(ctx context.Context) error {
 	unclosed := r.unclosed
 	r.unclosed = nil
 	r.mu.Unlock()
+	return r.closeAll(ctx, unclosed)
+}
+
+// closeAll closes ranges until the context ends, and remembers the rest: each may be waited for as long as closingPatience.
+func (r *ranges) closeAll(ctx context.Context, all []*openRange) error {
 	var failed []error
-	for _, o := range unclosed {
+	for i, o := range all {
+		if err := ctx.Err(); err != nil {
+			r.mu.Lock()
+			r.unclosed = append(r.unclosed, all[i:]...)
+			r.mu.Unlock()
+			return errors.Join(append(failed, err)...)
+		}
 		failed = append(failed, r.close(ctx, o))
 	}
 	return errors.Join(failed...)
@@ -401,11 +412,7 @@ func (r *ranges) closeMissing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
-	for _, o := range r.find(open) {
-		failed = append(failed, r.close(ctx, o))
-	}
-	return errors.Join(failed...)
+	return r.closeAll(ctx, r.find(open))
 }
 
 // find returns those of our open ranges that are missed.

@@ -16,6 +16,7 @@ import (
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/revocation"
 	"signet.example/signet/store"
 	"signet.example/signet/store/storetest"
 )
@@ -78,6 +79,64 @@ func TestReservationWithoutAnswer(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// frozen is a store whose database closes no range; whoever waited for it was told so when end came.
+type frozen struct {
+	store.Store
+	end   func() // nil: it closes them
+	calls int
+}
+
+func (f *frozen) CloseRange(ctx context.Context, c ca.Closing) (int, error) {
+	if f.end == nil {
+		return f.Store.CloseRange(ctx, c)
+	}
+	f.calls++
+	f.end()
+	return 0, &pki.Error{Kind: pki.KindUnavailable, Op: "close range", Err: context.DeadlineExceeded}
+}
+
+// A stop asks a database that is frozen to close no range after its time is over, and those that it leaves can be closed yet.
+func TestStopWithADatabaseThatIsFrozen(t *testing.T) {
+	for _, answered := range []bool{true, false} { // the reservations: there are ranges that could not be closed, or that are missing
+		testdb.Each(t, func(t *testing.T, s store.Store) {
+			faulty := &storetest.Faulty{Store: s}
+			f := &frozen{Store: faulty}
+			w := newTown(t, f)
+			for _, label := range []string{"one", "two", "three"} {
+				request := server(t, "a.example.com")
+				request.Issuer = w.create(newIssuer(label, label, w.root)).ID
+				if answered {
+					w.mustIssue(request)
+					continue
+				}
+				faulty.Fail("Reserve", storetest.FailAfter)
+				_, err := w.issue(w.Authority, request)
+				wantError(t, err, pki.KindUnavailable, "")
+			}
+			if answered {
+				f.end = func() {}
+				if err := w.Close(t.Context()); err == nil || f.calls < 3 {
+					t.Fatalf("%d ranges could not be closed: %v", f.calls, err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			f.end, f.calls = cancel, 0
+			if err := w.Close(ctx); err == nil || f.calls != 1 {
+				t.Errorf("asked %d times, %v; want one, during which the time was over", f.calls, err)
+			}
+			f.end = nil
+			if err := w.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			for r, err := range s.ChangedRanges(t.Context(), 0, time.Time{}) {
+				if err != nil || r.State == revocation.RangeOpen {
+					t.Errorf("%d-%d of %s is open: %v", r.From, r.To, r.Issuer, err)
+				}
+			}
+		})
 	}
 }
 
