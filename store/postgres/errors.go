@@ -34,11 +34,14 @@ var hints = map[string]string{
 	"28000": "check the user of the connection string, and pg_hba.conf",
 	"3D000": "make the database first: createdb",
 	"42501": "give the user of the connection string what was taken from it: GRANT",
-	"55000": "have the database accept connections again: ALTER DATABASE ... ALLOW_CONNECTIONS true",
 	"42703": store.OtherSchema, // undefined_column
 	"42P01": store.OtherSchema, // undefined_table
 	"42883": store.OtherSchema, // undefined_function
 }
+
+// notInState is what PostgreSQL says of a database that accepts no connections (object_not_in_prerequisite_state), and of much else to who has one: of
+// a partition that cannot be detached while another is, for example.
+const notInState = "55000"
 
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
 var typed = map[string]func(op string, server *pgconn.PgError) error{
@@ -53,7 +56,11 @@ var typed = map[string]func(op string, server *pgconn.PgError) error{
 // translateOpening is translate for what comes of opening a database. What the operator has to mend is of KindFailedPrecondition there:
 // nobody has worked with it yet, and waiting mends nothing. Later it is of KindUnavailable, as somebody changes what was right, and changes it back.
 func translateOpening(op string, err error) error {
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok && hints[server.Code] != "" {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && server.Code == notInState:
+		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: "have the database accept connections again: ALTER DATABASE ... ALLOW_CONNECTIONS true", Err: oneLine(err)}
+	case ok && hints[server.Code] != "":
 		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: op, Hint: hints[server.Code], Err: oneLine(err)}
 	}
 	return translate(op, err)
@@ -108,7 +115,7 @@ func kindOf(code string) pki.Kind {
 	case code == "23505": // unique_violation
 		return pki.KindConflict
 	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57"), strings.HasPrefix(code, "40"), strings.HasPrefix(code, "53"),
-		code == "55P03", code == "25P03", code == "25006", // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
+		code == notInState, code == "55P03", code == "25P03", code == "25006", // gone, shut down, deadlock, out of resources, lock timeout, idle timeout, read-only
 		hints[code] != "": // the operator's to mend
 		return pki.KindUnavailable
 	}

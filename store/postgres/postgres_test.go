@@ -51,12 +51,17 @@ func TestOtherSchema(t *testing.T) {
 
 // What a server says of logins, databases and schemas of one that is in use may be otherwise in a minute: nobody concludes from it.
 func TestErrorsOfTheServerWhileItIsInUse(t *testing.T) {
-	for _, code := range []string{"28P01", "28000", "3D000", "42501", "42703", "42883", "42P01", "55000"} {
+	for _, code := range []string{"28P01", "28000", "3D000", "42501", "42703", "42883", "42P01"} {
 		server := &pgconn.PgError{Severity: "FATAL", Code: code, Message: "no"}
 		err := postgres.TestingOnlyTranslate("do something", server)
 		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" || !errors.Is(err, server) {
 			t.Errorf("%s: %s, %v", code, pki.KindOf(err), err)
 		}
+	}
+	// It has many causes there, and only one of them when a database is opened.
+	err := postgres.TestingOnlyTranslate("do something", &pgconn.PgError{Severity: "ERROR", Code: "55000", Message: "no"})
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || e.Hint != "" {
+		t.Errorf("55000: %s, %v", pki.KindOf(err), err)
 	}
 }
 
@@ -92,6 +97,23 @@ func TestOpenRefuses(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the password is in the error: %v", err)
 		}
+	}
+}
+
+// A database that accepts no connections is the operator's to mend, and he is told how.
+func TestOpenWhereNoConnectionsAreAllowed(t *testing.T) {
+	url := testdb.EmptyURL(t)
+	closed, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, conn := openBeside(t, postgres.Config{Unsafe: true})
+	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+pgx.Identifier{closed.Database}.Sanitize()+" ALLOW_CONNECTIONS false"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: url, Unsafe: true})
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(e.Hint, "ALLOW_CONNECTIONS true") {
+		t.Errorf("%v (%s)", err, pki.KindOf(err))
 	}
 }
 
