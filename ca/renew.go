@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
 )
@@ -68,7 +69,20 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer) {
 		r.Issuer = issuer.ID
 	}
+	r.before = digestBefore(r, leaf, p, issuer)
 	return r, nil
+}
+
+// digestBefore is what the version before recorded as the digest of a renewal: it asked for the life of the old certificate, and for its
+// issuer whether that could sign or not.
+func digestBefore(r Request, old *x509.Certificate, p *profile.Profile, issuer Issuer) [sha256.Size]byte {
+	if life := old.NotAfter.Sub(old.NotBefore.Add(p.Backdate)) + time.Second; 0 < life && life < p.Lifetime {
+		r.Lifetime = life
+	}
+	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() {
+		r.Issuer = issuer.ID
+	}
+	return r.asked()
 }
 
 // endsAt reports whether a certificate of the issuer ends at a time.

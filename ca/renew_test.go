@@ -218,3 +218,46 @@ func TestRenewalOfAFallenIssuer(t *testing.T) {
 		}
 	})
 }
+
+// A renewal whose request id the version before recorded, with a digest of its own, is the same when it is repeated after an upgrade: for a
+// conflict the agent would throw its new key away.
+func TestRenewalRecordedByTheVersionBefore(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		a := w.withProfiles(t, map[string]string{"free": "", "bound": "issuer: issuing\n"})
+		names := []pki.Identifier{{Type: pki.DNS, Value: "a.example.com"}}
+		for id, test := range map[string]struct {
+			profile  string
+			lifetime time.Duration // of the old certificate
+			issuer   pki.IssuerID  // that the version before asked for
+		}{
+			"short": {"free", 48 * time.Hour, w.issuing.ID},
+			"full":  {"free", 0, w.issuing.ID},
+			"bound": {"bound", 48 * time.Hour, pki.IssuerID{}},
+		} {
+			old, err := w.issue(a, ca.Request{Profile: test.profile, CSR: csr(t, newKey(t)), Names: names, Lifetime: test.lifetime})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := csr(t, newKey(t))
+			first, err := w.issue(a, ca.Request{Profile: test.profile, Issuer: test.issuer, CSR: asked, Names: names, Subject: ca.Subject{CommonName: parse(t, old.DER).Subject.CommonName}, Lifetime: test.lifetime, RequestID: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, test.profile), old.Certificate, asked, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := w.issue(a, r)
+			if err != nil || !again.Repeated || again.Serial != first.Serial {
+				t.Errorf("%s: %+v, %v; want %s again", id, again, err, first.Serial)
+			}
+			r, err = a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, test.profile), old.Certificate, csr(t, newKey(t)), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = w.issue(a, r)
+			wantError(t, err, pki.KindConflict, "request_id")
+		}
+	})
+}
