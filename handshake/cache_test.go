@@ -359,6 +359,28 @@ func TestRefreshUnused(t *testing.T) {
 	}
 }
 
+// TestRefreshForNobody: a list that was found on disk for a peer who is not trusted is not refreshed for him.
+func TestRefreshForNobody(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf noaia; root -> expired expired revoked noaia"), t.TempDir()
+	leaf, expired := p.Cert("leaf"), p.Cert("expired")
+	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	p.Advance(13 * time.Hour)
+	later := p.Checker(func(c *handshake.Config) {
+		onDisk(t, p, dir)(c)
+		c.Override = func(*handshake.Result) handshake.Answer { return handshake.Accept }
+	})
+	result, err := dial(t, later, p.ClientConfig(expired), p.Listen(p.ServerConfig(expired, nil)))
+	if err == nil || len(result.Certificates) == 0 || result.Certificates[0].Status != pki.StatusRevoked {
+		t.Fatalf("not judged by the list on disk: %v", err)
+	}
+	later.Recheck(t.Context())
+	if hits := p.Hits("/root.crl"); hits != 1 {
+		t.Errorf("the list was fetched %d times", hits)
+	}
+}
+
 // TestEndedJustNow: a list that ended within Skew is asked for again, and does not refuse the first who comes after its end.
 func TestEndedJustNow(t *testing.T) {
 	p := handshaketest.New(t, "root -> int noaia -> leaf noaia")

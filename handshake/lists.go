@@ -167,7 +167,7 @@ func (c *Checker) put(h *heldList, s *subject) error {
 }
 
 func (l *lists) put(h *heldList, s *subject) error {
-	sponsor, at := s.question(), s.place(h.location)
+	at := s.place(h.location)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.held[at]; old != nil {
@@ -175,15 +175,27 @@ func (l *lists) put(h *heldList, s *subject) error {
 			return err
 		}
 	}
+	sponsor := l.sponsor[at]
+	if s.maySponsor() {
+		asked := s.question()
+		sponsor = &asked
+	}
 	l.drop(at)
 	for len(l.held) > 0 && (len(l.held) >= maxLists || l.entries+h.list.Len() > maxEntries) {
 		l.makeRoom()
 	}
 	h.used, h.next = s.at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
-	l.held[at], l.sponsor[at] = h, &sponsor
+	l.held[at] = h
+	if sponsor != nil {
+		l.sponsor[at] = sponsor
+	}
 	l.entries += h.list.Len()
 	return nil
 }
+
+// maySponsor reports whether lists may be refreshed for s: not for a chain that does not quite verify, over which nothing is fetched or learnt, nor
+// for whom somebody's word rests on, about whom the network is not asked.
+func (s *subject) maySponsor() bool { return !s.atHand && len(s.asking) == 0 }
 
 // makeRoom drops the list that was used longest ago. The caller holds mu.
 func (l *lists) makeRoom() {
