@@ -135,9 +135,9 @@ func TestAShortLifeIsNotGivenUp(t *testing.T) {
 		var last time.Duration // when the authority was asked last
 		longest, attempts := time.Duration(0), 0
 		a := agent.New(*config, time.Now, func(s agent.Status, err error) {
-			if left := s.NotAfter.Sub(time.Now()); left > 0 {
+			if left := time.Until(s.NotAfter); left > 0 {
 				last, attempts = time.Since(begun), attempts+1
-				if pause := s.NextTry.Sub(time.Now()); pause > max(left/8, 30*time.Second) {
+				if pause := time.Until(s.NextTry); pause > max(left/8, 30*time.Second) {
 					longest = max(longest, pause)
 				}
 			}
