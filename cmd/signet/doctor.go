@@ -300,10 +300,17 @@ func checkReady(a *app, config *settings.Config) finding {
 	if err := json.Unmarshal(body, &said); err != nil {
 		return wrong("does something else listen there?", "%s answers what no signet would: %s", request.URL, answer.Status)
 	}
-	if said.Config != config.Identity() {
-		return wrong("stop that one, or give this one an ops.listen of its own", "%s is answered by the server of %s", request.URL, said.Config)
+	f := describeReadiness(said)
+	switch said.Config {
+	case config.Identity():
+		return f
+	case "": // as versions before answer, which do not say whose they are
+		if f.State == "wrong" {
+			return f
+		}
+		return careful("restart it", "it is of an older version; %s", f.Detail)
 	}
-	return describeReadiness(said)
+	return wrong("stop that one, or give this one an ops.listen of its own", "%s is answered by the server of another signet.yaml", request.URL)
 }
 
 // describeReadiness says in a line what /readyz says in many.

@@ -35,7 +35,7 @@ func (s *Server) serveOps(ctx context.Context) error {
 // Readiness is the answer of /readyz.
 type Readiness struct {
 	Ready  bool             `json:"ready"`
-	Config string           `json:"config"` // of which signet.yaml this server is
+	Config string           `json:"config"` // of which signet.yaml this server is: settings.Config.Identity
 	Checks []ReadinessCheck `json:"checks"`
 }
 

@@ -4,6 +4,8 @@ package settings
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -318,16 +320,18 @@ func checkDatabase(text string) error {
 	return errors.New("want sqlite:FILE or postgres://user@host/database")
 }
 
-// Identity is the path of the file from the root, links followed: two servers of one machine tell each other apart by it.
+// Identity is the SHA-256, in hexadecimal, of the path of the file from the root, links followed: two servers of one machine tell
+// each other apart by it, and whoever may ask them is not told the path.
 func (c *Config) Identity() string {
-	path, err := filepath.Abs(c.File)
-	if err != nil {
-		return c.File
+	path := c.File
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+		path = real
 	}
-	return path
+	digest := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(digest[:])
 }
 
 // Path resolves a path of the configuration against the directory of the file.
