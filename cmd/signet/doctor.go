@@ -216,44 +216,65 @@ func checkProfiles(_ *app, config *settings.Config) finding {
 	return good("%d profiles", len(set.All()))
 }
 
-// checkPublicURL asks for the list of every issuer that issues, as a relying party would.
+// checkPublicURL asks for the list of every active issuer where its certificates say it is, as a relying party would.
 func checkPublicURL(a *app, config *settings.Config) finding {
 	return overAPI(a, (*client.Client).Issuers, func(issuers []client.Issuer) finding {
-		var answered []string
-		for _, issuer := range issuers {
-			if issuer.State != client.IssuerActive || !issuer.Online {
-				continue
-			}
-			if f := checkIssuerURL(a, config, &issuer); f.State != "good" {
-				return f
-			}
-			answered = append(answered, issuer.BaseURL)
-		}
-		if len(answered) == 0 {
-			return careful("", "no issuer issues here")
-		}
-		slices.Sort(answered)
-		return good("%s answers", strings.Join(slices.Compact(answered), ", "))
+		return judgeURLs(config, issuers, func(url string) error {
+			_, err := a.fetch("fetch", fetch.Request{URL: url})
+			return err
+		})
 	})
 }
 
-func checkIssuerURL(a *app, config *settings.Config, issuer *client.Issuer) finding {
-	move := "signet issuer update " + issuer.Label + " --base-url "
-	switch {
-	case issuer.BaseURL != config.PublicURL:
-		return careful(move+config.PublicURL, "certificates of %s point to %s, and public_url is %s", issuer.Label, issuer.BaseURL, config.PublicURL)
-	case settings.Loopback(issuer.BaseURL):
-		return careful("before other machines use its certificates set public_url, and "+move+"URL", "certificates of %s point to %s, which only this machine can reach", issuer.Label, issuer.BaseURL)
-	}
-	url := issuer.BaseURL + "/crl/" + issuer.ID.String() + ".crl"
-	if _, err := a.fetch("fetch", fetch.Request{URL: url}); err != nil {
-		hint := "clients that check status will fail or wait; look at DNS, firewall and proxy"
-		if settings.Loopback("http://" + config.Public.Listen) {
-			hint += ", and at public.listen: " + config.Public.Listen + " is for this machine alone"
+// judgeURLs says the worst of all: a URL that does not answer, before one that only this machine reaches. That an issuer has a URL
+// of its own may be meant; the server tells.
+func judgeURLs(config *settings.Config, issuers []client.Issuer, ask func(url string) error) finding {
+	var answered []string
+	var local *finding
+	for _, issuer := range issuers {
+		if issuer.State != client.IssuerActive {
+			continue
 		}
-		return careful(hint, "%s does not answer here: %v", url, err)
+		url := issuer.BaseURL + "/crl/" + issuer.ID.String() + ".crl"
+		err := ask(url)
+		if !issuer.Online && err != nil && pki.KindOf(err) == pki.KindNotFound { // its list may not be here yet; checkReady tells
+			continue
+		}
+		if err != nil {
+			return unreachable(config, url, err)
+		}
+		if local == nil && settings.Loopback(issuer.BaseURL) {
+			f := onlyHere(config, &issuer)
+			local = &f
+		}
+		answered = append(answered, issuer.BaseURL)
 	}
-	return good("%s answers", url)
+	switch {
+	case local != nil:
+		return *local
+	case len(answered) == 0:
+		return careful("", "no issuer has a list here")
+	}
+	slices.Sort(answered)
+	return good("%s answers", strings.Join(slices.Compact(answered), ", "))
+}
+
+func unreachable(config *settings.Config, url string, err error) finding {
+	hint := "clients that check status will fail or wait; look at DNS, firewall and proxy"
+	if settings.Loopback("http://" + config.Public.Listen) {
+		hint += ", and at public.listen: " + config.Public.Listen + " is for this machine alone"
+	}
+	return careful(hint, "%s does not answer here: %v", url, err)
+}
+
+func onlyHere(config *settings.Config, issuer *client.Issuer) finding {
+	hint := "before other machines use its certificates "
+	url := config.PublicURL
+	if settings.Loopback(url) {
+		hint += "set public_url, and "
+		url = "URL"
+	}
+	return careful(hint+"signet issuer update "+issuer.Label+" --base-url "+url, "certificates of %s point to %s, which only this machine can reach", issuer.Label, issuer.BaseURL)
 }
 
 // awaitReady asks until the server is ready or the wait is over.
@@ -323,7 +344,7 @@ func describeReadiness(said server.Readiness) finding {
 			failed = append(failed, text)
 		case check.State == "warning":
 			warned = append(warned, text)
-		case check.Name == server.OldURLs && check.Detail != "":
+		case (check.Name == server.OldURLs || check.Name == server.PublicURL) && check.Detail != "":
 			told = append(told, check.Detail)
 		}
 	}

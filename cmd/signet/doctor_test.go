@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"signet.example/signet/api/client"
 	"signet.example/signet/internal/settings"
+	"signet.example/signet/pki"
 )
 
 // Whose server answers is told by its signet.yaml; one of a version that does not say is ours, as far as anybody knows.
@@ -29,5 +32,43 @@ func TestWhoseServerAnswers(t *testing.T) {
 			t.Errorf("%s: %+v", test.answer, f)
 		}
 		listener.Close()
+	}
+}
+
+// The lists of off-line issuers are asked for too, as far as there are any, and an issuer with a URL of its own hides nothing.
+func TestTheWorstURLIsTold(t *testing.T) {
+	config := &settings.Config{PublicURL: "http://pki.example"}
+	active := func(base string, online bool) client.Issuer {
+		return client.Issuer{Label: "one", State: client.IssuerActive, Online: online, BaseURL: base}
+	}
+	answers := func(url string) error {
+		switch {
+		case strings.HasPrefix(url, "http://down.example/"):
+			return errors.New("no answer")
+		case strings.HasPrefix(url, "http://none.example/"):
+			return pki.Errorf(pki.KindNotFound, "fetch", "404")
+		}
+		return nil
+	}
+	up, own, down, local := active("http://pki.example", true), active("http://own.example", true), active("http://down.example", true), active("http://127.0.0.1:1", true)
+	offline, listless := active("http://down.example", false), active("http://none.example", false)
+	retired := down
+	retired.State = client.IssuerRetired
+	for name, test := range map[string]struct {
+		issuers       []client.Issuer
+		state, detail string
+	}{
+		"all":                    {[]client.Issuer{up, own, retired}, "good", "http://own.example, http://pki.example answers"},
+		"one of its own":         {[]client.Issuer{own, down}, "careful", "http://down.example/crl/"},
+		"loopback":               {[]client.Issuer{up, local, own}, "careful", "only this machine can reach"},
+		"loopback first":         {[]client.Issuer{local, down}, "careful", "http://down.example/crl/"},
+		"off-line":               {[]client.Issuer{up, offline}, "careful", "http://down.example/crl/"},
+		"off-line without lists": {[]client.Issuer{listless, up}, "good", "http://pki.example answers"},
+		"no list of one in use":  {[]client.Issuer{active("http://none.example", true)}, "careful", "http://none.example/crl/"},
+		"none":                   {[]client.Issuer{retired}, "careful", "no issuer"},
+	} {
+		if f := judgeURLs(config, test.issuers, answers); f.State != test.state || !strings.Contains(f.Detail, test.detail) {
+			t.Errorf("%s: %+v", name, f)
+		}
 	}
 }

@@ -216,19 +216,18 @@ func (s *Server) labelOf(id pki.IssuerID) string {
 func (s *Server) strayURLs() (stray []string) {
 	for _, issuer := range *s.issuers.known.Load() {
 		if issuer.State == ca.IssuerActive && issuer.KeyURI != "" && issuer.BaseURL != s.config.PublicURL {
-			stray = append(stray, fmt.Sprintf("what %s issues names %s: signet issuer update %s --base-url %s", issuer.Label, issuer.BaseURL, issuer.Label, s.config.PublicURL))
+			stray = append(stray, fmt.Sprintf("what %s issues names %s; if it should follow public_url: signet issuer update %s --base-url %s", issuer.Label, issuer.BaseURL, issuer.Label, s.config.PublicURL))
 		}
 	}
 	return stray
 }
 
-// checkPublicURL warns of issuers that did not follow public_url.
+// PublicURL is the check of Readiness that checkPublicURL makes.
+const PublicURL = "public_url"
+
+// checkPublicURL tells of issuers that do not follow public_url. They may be meant not to: an adopted one goes on where it was.
 func (s *Server) checkPublicURL(add func(name, state, detail string)) {
-	if stray := s.strayURLs(); len(stray) > 0 {
-		add("public_url", "warning", strings.Join(stray, "; "))
-		return
-	}
-	add("public_url", "ok", "")
+	add(PublicURL, "ok", strings.Join(s.strayURLs(), "; "))
 }
 
 // expiryWarning is the part of an issuer's life at whose end operators are warned.

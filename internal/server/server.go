@@ -292,7 +292,7 @@ func (s *Server) products() map[string]func() uint64 {
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("signet serves", "api", s.Addresses().API, "public", s.Addresses().Public, "ops", s.Addresses().Ops, "database", s.config.DatabaseName())
 	for _, stray := range s.strayURLs() {
-		s.log.Warn("an issuer does not follow public_url", "public_url", s.config.PublicURL, "issuer", stray)
+		s.log.Info("an issuer does not follow public_url", "public_url", s.config.PublicURL, "issuer", stray)
 	}
 	s.note(ctx, "server.start")
 	group, ctx := errgroup.WithContext(ctx)
