@@ -1,9 +1,12 @@
 package handshake_test
 
 import (
+	"crypto"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -822,4 +825,56 @@ func TestListOfABroughtSigner(t *testing.T) {
 	step(p.Checker(impatient), "the last, from disk", nil, handshaketest.Accepted)
 	p.Advance(48 * time.Hour)
 	step(checker, "his, when the authority's has ended", theirs(), handshaketest.Accepted)
+}
+
+// TestEndlessListAgainstABroughtSigner: a list without nextUpdate has not ended, and gives way to none that is signed by whom the peer brought along.
+func TestEndlessListAgainstABroughtSigner(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	signer := crlSigner(t, root, root)
+	bringing := p.ServerConfig(leaf, nil)
+	bringing.Certificates[0].Certificate = append(bringing.Certificates[0].Certificate, signer.Raw)
+	address := p.Listen(bringing)
+	checker := p.Checker(func(c *handshake.Config) { c.MaxAge = 30 * time.Minute })
+	p.Replace("/root.crl", handshaketest.Bytes(endless(t, root, root.CRL(handshaketest.CRL{Number: 9}))))
+	if _, err := dial(t, checker, p.ClientConfig(leaf), address); err != nil {
+		t.Fatal(err)
+	}
+	p.Advance(time.Hour)
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Number: 10, Signer: signer})))
+	if _, err := dial(t, checker, p.ClientConfig(leaf), address); outcomeOf(t, err) != handshaketest.Stale {
+		t.Error(err)
+	}
+}
+
+// endless is a list of an authority without its nextUpdate, which crypto/x509 demands.
+func endless(t *testing.T, issuer *handshaketest.Cert, der []byte) []byte {
+	t.Helper()
+	var list struct {
+		TBS       pkix.TBSCertificateList
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &list); err != nil {
+		t.Fatal(err)
+	}
+	list.TBS.Raw, list.TBS.NextUpdate = nil, time.Time{}
+	tbs, err := asn1.Marshal(list.TBS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(tbs)
+	signature, err := issuer.Key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	if der, err = asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, list.Algorithm, list.Signature}); err != nil {
+		t.Fatal(err)
+	}
+	return der
 }

@@ -138,7 +138,7 @@ func (h *heldList) atHome() bool {
 // the peer may have got hold of a key that was made for something small.
 func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	switch {
-	case old.vouched && !h.vouched && at.Before(old.list.NextUpdate):
+	case old.vouched && !h.vouched && (old.list.NextUpdate.IsZero() || at.Before(old.list.NextUpdate)):
 		return errors.New("the list that came is signed by somebody whom the peer brought along, and the one that is held is not")
 	case h.vouched && !old.vouched, !isURL(h.location) && !bytes.Equal(old.list.Issuer, h.list.Issuer):
 		return nil
