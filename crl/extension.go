@@ -232,8 +232,13 @@ func (r *reader) entryExtension(e extension, into *record) error {
 		if err != nil {
 			return err
 		}
-		if len(rest) > 0 || len(content) != 1 {
+		if len(rest) > 0 || len(content) == 0 || len(content) > 1 && content[0] == 0 && content[1] < 0x80 { // X.690, Section 8.3.2: no longer than needed
 			return errors.New("not a reason code")
+		}
+		if len(content) > 1 && content[0] < 0x80 {
+			r.unknownReason = true // whatever number it is, it is none of one octet
+			into.reason = pki.Unspecified
+			return nil
 		}
 		into.reason, err = r.reason(content[0])
 		return err

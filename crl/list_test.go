@@ -50,8 +50,14 @@ func TestParseRefusals(t *testing.T) {
 		{"serial longer than needed", func(s *strange) { s.entries[0].serial = []byte{0, 5} }, "revokedCertificates[0]"},
 		{"serial of 256 octets", func(s *strange) { s.entries[0].serial = bytes.Repeat([]byte{1}, 256) }, "revokedCertificates[0]"},
 		{"negative reason", func(s *strange) { s.entries[0].extensions = []extension{reasonExtension(0x80)} }, "revokedCertificates[0]"},
-		{"reason of two octets", func(s *strange) {
-			s.entries[0].extensions = []extension{{reasonExtension(1).oid, false, tlv(0x0a, []byte{1, 0})}}
+		{"reason longer than needed", func(s *strange) {
+			s.entries[0].extensions = []extension{{reasonExtension(1).oid, false, tlv(0x0a, []byte{0, 1})}}
+		}, "revokedCertificates[0]"},
+		{"negative reason of two octets", func(s *strange) {
+			s.entries[0].extensions = []extension{{reasonExtension(1).oid, false, tlv(0x0a, []byte{0x80, 0})}}
+		}, "revokedCertificates[0]"},
+		{"reason of no octet", func(s *strange) {
+			s.entries[0].extensions = []extension{{reasonExtension(1).oid, false, tlv(0x0a, nil)}}
 		}, "revokedCertificates[0]"},
 		{"certificate issuer without a directory name", func(s *strange) {
 			s.entries[0].extensions = []extension{{asn1.ObjectIdentifier{2, 5, 29, 29}, true, tlv(0x30, uri("http://x/"))}}
@@ -346,6 +352,8 @@ func TestDeviations(t *testing.T) {
 		{"reason 7", reasoned(reasonExtension(7)), "5.3.1"},
 		{"reason 11, beside another extension", reasoned(unknownExtension(false), reasonExtension(11)), "5.3.1"},
 		{"reason 127", reasoned(reasonExtension(127)), "5.3.1"},
+		{"reason 128", reasoned(extension{reasonExtension(1).oid, false, tlv(0x0a, []byte{0, 0x80})}), "5.3.1"},
+		{"reason 256", reasoned(extension{reasonExtension(1).oid, false, tlv(0x0a, []byte{1, 0})}), "5.3.1"},
 		{"reason 10", reasoned(reasonExtension(10)), ""},
 		{"twice", func(s *strange) { s.entries = append(s.entries, strangeEntry{serial: []byte{5}}) }, "5.1.2.6"},
 		{"twice, of two issuers", func(s *strange) {
