@@ -851,14 +851,21 @@ func TestEndlessListAgainstABroughtSigner(t *testing.T) {
 func endless(t *testing.T, issuer *handshaketest.Cert, der []byte) []byte {
 	t.Helper()
 	var list struct {
-		TBS       pkix.TBSCertificateList
+		TBS struct { // RFC 5280, Section 5.1
+			Version                int
+			Signature              pkix.AlgorithmIdentifier
+			Issuer                 pkix.RDNSequence
+			ThisUpdate, NextUpdate time.Time        `asn1:"optional"`
+			Revoked                []asn1.RawValue  `asn1:"optional"`
+			Extensions             []pkix.Extension `asn1:"tag:0,optional,explicit"`
+		}
 		Algorithm pkix.AlgorithmIdentifier
 		Signature asn1.BitString
 	}
 	if _, err := asn1.Unmarshal(der, &list); err != nil {
 		t.Fatal(err)
 	}
-	list.TBS.Raw, list.TBS.NextUpdate = nil, time.Time{}
+	list.TBS.NextUpdate = time.Time{}
 	tbs, err := asn1.Marshal(list.TBS)
 	if err != nil {
 		t.Fatal(err)
