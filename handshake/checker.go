@@ -194,12 +194,12 @@ func (s *subject) question() subject {
 }
 
 func (s *subject) add(evidence ...Evidence) {
-	for i := range evidence {
-		if !evidence[i].ThisUpdate.IsZero() {
-			evidence[i].Age = s.at.Sub(evidence[i].ThisUpdate)
+	for _, e := range evidence { // copied: what a round heard is for every chain with the certificate
+		if !e.ThisUpdate.IsZero() {
+			e.Age = s.at.Sub(e.ThisUpdate)
 		}
+		s.evidence = append(s.evidence, e)
 	}
-	s.evidence = append(s.evidence, evidence...)
 }
 
 // settled reports whether the evidence at hand is conclusive.

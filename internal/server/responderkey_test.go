@@ -77,6 +77,7 @@ func TestLostResponderKey(t *testing.T) {
 				p.stop(t)
 				putBack(s, old)
 				p = s.start(t)
+				eventually(t, "its responder, after the start", answers(s))
 				if sameKey(responder(s), old) {
 					t.Error("a restart brought the key back")
 				}

@@ -15,7 +15,11 @@ func TestTroubles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		troubles := &troubles{log: slog.New(slog.NewTextHandler(&log, nil))}
-		count := func(text string) int { return strings.Count(log.String(), text) }
+		count := func(text string) int {
+			troubles.mu.Lock() // whoever writes to the log holds it
+			defer troubles.mu.Unlock()
+			return strings.Count(log.String(), text)
+		}
 		for range 90 {
 			troubles.report("follower", errors.New("the database is away"))
 			time.Sleep(time.Second)
