@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -67,22 +66,8 @@ func TestLate(t *testing.T) {
 
 	var ahead atomic.Int64
 	log := &syncBuffer{}
-	instance, err := server.Open(t.Context(), s.config(t), server.Options{Role: server.RolePublic, Passphrase: []byte("correct horse"), Unsafe: true,
-		Log: slog.New(slog.NewTextHandler(log, nil)),
+	instance := runInstance(t, s.config(t), server.Options{Role: server.RolePublic, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- instance.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-		if err := instance.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
 	eventually := func(what string, happened func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(20 * time.Millisecond) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,20 +37,31 @@ func runInstance(t *testing.T, config *settings.Config, options server.Options) 
 	return instance
 }
 
+// shortLists has lists live for an hour from the next start on, until what it returns is called.
+func (s *site) shortLists(t *testing.T) (asUsual func()) {
+	t.Helper()
+	config := filepath.Join(s.dir, "signet.yaml")
+	usual, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(config, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(slices.Concat(usual, []byte("\ncrl:\n  lifetime: 1h\n  interval: 10m\n")))
+	return func() { t.Helper(); write(usual) }
+}
+
 // An instance without keys does not know whether the key of a retired issuer is gone or whoever has it does not publish: that it serves
 // a list that has ended is seen, and keeps it from nothing.
 func TestRetiredAtAPublicInstance(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
-		config := filepath.Join(s.dir, "signet.yaml")
-		usual, err := os.ReadFile(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(config, append(usual, "\ncrl:\n  lifetime: 1h\n  interval: 10m\n"...), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		asUsual := s.shortLists(t)
 		p := s.start(t)
 		old, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID,
 			BaseURL: "http://" + s.addresses.Public})
@@ -63,9 +75,7 @@ func TestRetiredAtAPublicInstance(t *testing.T) {
 		list := `signet_crl_next_update_seconds{list="` + old.ID.String() + `.crl"}`
 		eventually(t, "its list", func() bool { _, listed := s.metric(t, list); return listed })
 		p.stop(t)
-		if err := os.WriteFile(config, usual, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		asUsual()
 		// The lists of the issuers in use are made anew, for 72 hours; that of the retired one has an hour.
 		if err := os.Rename(filepath.Join(s.dir, "keys/old.key"), filepath.Join(s.dir, "old.key")); err != nil {
 			t.Fatal(err)
@@ -99,14 +109,7 @@ func TestIssuersThatAreOver(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
 		s := found(t, database)
-		config := filepath.Join(s.dir, "signet.yaml")
-		usual, err := os.ReadFile(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(config, append(usual, "\ncrl:\n  lifetime: 1h\n  interval: 10m\n"...), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		asUsual := s.shortLists(t)
 		p := s.start(t)
 		create := func(label string, lifetime time.Duration) client.Issuer {
 			t.Helper()
@@ -136,9 +139,7 @@ func TestIssuersThatAreOver(t *testing.T) {
 			})
 		}
 		p.stop(t)
-		if err := os.WriteFile(config, usual, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		asUsual()
 		if err := os.Remove(filepath.Join(s.dir, "keys/old.key")); err != nil {
 			t.Fatal(err)
 		}

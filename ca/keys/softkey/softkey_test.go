@@ -169,8 +169,8 @@ func TestAKeyOfAKindThatThisBuildDoesNotKnow(t *testing.T) {
 	}
 }
 
-// What to do about a key file that does not open depends on what is wrong with it.
-func TestWhatToDoAboutAKeyThatDoesNotOpen(t *testing.T) {
+// The hint about a key file that does not open depends on what is wrong with it.
+func TestHintsAboutAKeyThatDoesNotOpen(t *testing.T) {
 	dir := privateDir(t)
 	made, err := open(t, dir, "correct horse").Create(t.Context(), "root", keys.ECDSAP256)
 	if err != nil {
