@@ -21,7 +21,7 @@ var table = []rule{
 	{list("internal/audit"), list("internal/auth")},
 	{list("ca/profile"), list("ca/policy")},
 	{list("crl", "ocsp"), list("ca/lint")},
-	{list("ca/keys"), list("ca/keys/...")},
+	{list("ca/keys", "internal/durable"), list("ca/keys/...")},
 	{list("internal/auth", "internal/audit", "ca/keys", "ca/profile", "ca/policy", "ca/lint", "ca/inventory"), list("ca")},
 	{list("internal/auth", "internal/audit", "ca"), list("ca/approval")}, // files what needs an approval, and has the ca issue it
 	{list("ca/approval"), list("api/rpc")},

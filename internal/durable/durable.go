@@ -34,8 +34,15 @@ func Create(path string, mode fs.FileMode) (*File, error) {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "replace", Path: path, Err: errors.New("not a regular file")}
 	}
+	return temporaryFile(path, mode)
+}
+
+func temporaryFile(path string, mode fs.FileMode) (*File, error) {
 	file, err := os.CreateTemp(filepath.Dir(path), temporary+"*-"+filepath.Base(path))
 	if err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			e.Path = path // the name that whoever reads the error knows
+		}
 		return nil, err
 	}
 	return &File{file: file, buf: bufio.NewWriterSize(file, 64<<10), path: path, mode: mode}, nil

@@ -1,6 +1,9 @@
 package durable
 
-import "io/fs"
+import (
+	"io/fs"
+	"syscall"
+)
 
 // Followed is the path with those links followed that may be.
 func Followed(path string, mayFollow func(link fs.FileInfo) bool) (string, error) {
@@ -9,3 +12,8 @@ func Followed(path string, mayFollow func(link fs.FileInfo) bool) (string, error
 
 // Trusted reports whether a link may be followed.
 func Trusted(link fs.FileInfo) bool { return trusted(link) }
+
+// WriteNewWithoutLinks is WriteNew on a file system that has no hard links.
+func WriteNewWithoutLinks(path string, data []byte, mode fs.FileMode) error {
+	return writeNew(path, data, mode, func(string, string) error { return syscall.EPERM })
+}

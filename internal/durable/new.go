@@ -5,13 +5,33 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"signet.example/signet/pki"
 )
 
-// WriteNew writes a file that must not exist yet and makes it durable. mode is exact, whatever the umask.
-func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+// WriteNew writes a file that must not exist yet, durable and whole, or none. mode is exact, whatever the umask. A name that is taken is a
+// pki.KindConflict. Where the file system has no hard links, a crash may leave an empty file.
+func WriteNew(path string, data []byte, mode fs.FileMode) error {
+	return writeNew(path, data, mode, os.Link)
+}
+
+func writeNew(path string, data []byte, mode fs.FileMode, link func(from, to string) error) error {
+	f, err := temporaryFile(path, mode)
+	if err != nil {
+		return pki.Errorf(pki.KindInvalid, "write file", "%w", err)
+	}
+	defer f.Abandon()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := f.Prepare(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	err = link(f.file.Name(), path) // unlike a rename it never replaces what is there
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = f.takeName()
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return pki.Errorf(pki.KindConflict, "write file", "%s exists already and is not overwritten", path).
 			WithHint("choose another name, or move the file away")
@@ -19,19 +39,50 @@ func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
 	if err != nil {
 		return pki.Errorf(pki.KindInvalid, "write file", "%w", err)
 	}
-	defer func() {
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(path))
-		}
-	}()
-	if err := f.Chmod(mode); err != nil {
+	return syncDirectory(filepath.Dir(path))
+}
+
+// takeName makes an empty file and replaces it: what a file system without hard links, such as that of a memory stick, offers.
+func (f *File) takeName() error {
+	reserved, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	reserved.Close()
+	if err := os.Rename(f.file.Name(), f.path); err != nil {
+		return errors.Join(err, os.Remove(f.path))
+	}
+	f.over = true
+	return nil
+}
+
+// Rename gives a file another name in its directory, durably, and never replaces another file. A rename that was cut short between its two
+// steps leaves both names; it can be made again.
+func Rename(path, other string) error {
+	err := os.Link(path, other)
+	if errors.Is(err, fs.ErrExist) {
+		err = checkSameFile(path, other)
+	}
+	if err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func checkSameFile(path, other string) error {
+	a, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	b, err := os.Lstat(other)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(a, b) {
+		return fmt.Errorf("%s: %w", other, fs.ErrExist)
+	}
+	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
 
@@ -136,9 +136,9 @@ func (s *Store) Create(ctx context.Context, name string, algorithm keys.Algorith
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
-	err = keys.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}))
+	err = durable.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}), 0o600)
 	switch {
-	case errors.Is(err, fs.ErrExist): // of a call that broke off before the key
+	case pki.KindOf(err) == pki.KindConflict: // of a call that broke off before the key
 		if secret, err = s.readSecret(name); err != nil {
 			return nil, pki.Errorf(pki.KindFailedPrecondition, op, "%s: %w", s.secretPath(name), err).InField("key")
 		}
@@ -177,9 +177,9 @@ func (s *Store) Import(ctx context.Context, name string, check func(crypto.Publi
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
-	err = keys.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}))
+	err = durable.WriteNew(s.secretPath(name), pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealed}), 0o600)
 	switch {
-	case errors.Is(err, fs.ErrExist):
+	case pki.KindOf(err) == pki.KindConflict:
 		return nil, taken(op, name)
 	case err != nil:
 		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/youmark/pkcs8"
 
 	"signet.example/signet/ca/keys"
+	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
 
@@ -103,8 +104,8 @@ func (s *Store) keep(op, name string, signer crypto.Signer) (*keys.Key, error) {
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: keyType, Bytes: sealedKey}),
 		pem.EncodeToMemory(&pem.Block{Type: secretType, Bytes: sealedSecret})...)
-	switch err := keys.WriteNew(s.path(name), text); {
-	case errors.Is(err, fs.ErrExist):
+	switch err := durable.WriteNew(s.path(name), text, 0o600); {
+	case pki.KindOf(err) == pki.KindConflict:
 		return nil, pki.Errorf(pki.KindConflict, op, "a key named %s exists already", name).InField("name").WithHint("choose another name: keys are never overwritten")
 	case err != nil:
 		return nil, pki.Errorf(pki.KindInternal, op, "write: %w", err)
@@ -119,7 +120,7 @@ func (s *Store) Rename(name, other string) error {
 	if err := errors.Join(keys.CheckName(op, name), keys.CheckName(op, other)); err != nil {
 		return err
 	}
-	if err := keys.Rename(s.path(name), s.path(other)); err != nil {
+	if err := durable.Rename(s.path(name), s.path(other)); err != nil {
 		return pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
 	return nil
