@@ -13,6 +13,7 @@ import (
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/lint"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/written"
 	"signet.example/signet/pki"
 )
 
@@ -65,7 +66,7 @@ func (c *compiler) times() {
 		if text == "" {
 			return empty
 		}
-		d, err := ParseDuration(text)
+		d, err := written.ParseDuration(text)
 		if err != nil {
 			c.report(err.Error(), field)
 		}
@@ -515,23 +516,4 @@ func parseOID(text string) (asn1.ObjectIdentifier, error) {
 		return nil, fmt.Errorf("%.64q is not a dotted OID", text)
 	}
 	return oid, nil
-}
-
-// ParseDuration reads "90d", "1y" (365 days), "12h", "1h30m".
-func ParseDuration(text string) (time.Duration, error) {
-	const day = 24 * time.Hour
-	for suffix, unit := range map[string]time.Duration{"d": day, "y": 365 * day} {
-		if number, ok := strings.CutSuffix(text, suffix); ok {
-			n, err := strconv.ParseUint(number, 10, 32)
-			if err != nil || n > uint64(100*365*day/unit) {
-				return 0, fmt.Errorf("%.32q: want a number of days or years, at most 100 years", text)
-			}
-			return time.Duration(n) * unit, nil
-		}
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 || d > 100*365*day {
-		return 0, fmt.Errorf("%.32q is not a duration such as 90d, 12h or 1y", text)
-	}
-	return d, nil
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
-	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/settings"
+	"signet.example/signet/internal/written"
 	"signet.example/signet/pki"
 )
 
@@ -200,7 +200,7 @@ type duration time.Duration
 
 // UnmarshalText reads a duration.
 func (d *duration) UnmarshalText(text []byte) error {
-	parsed, err := profile.ParseDuration(string(text))
+	parsed, err := written.ParseDuration(string(text))
 	if err == nil && parsed == 0 { // it would be taken for a flag that is not given
 		return fmt.Errorf("%q is no time at all", text)
 	}

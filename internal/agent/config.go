@@ -1,21 +1,18 @@
 package agent
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
-	"go.yaml.in/yaml/v3"
 
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/durable"
+	"signet.example/signet/internal/written"
 	"signet.example/signet/pki"
 )
 
@@ -46,8 +43,6 @@ type Certificate struct {
 	algorithm keys.Algorithm
 }
 
-var typeOfField = regexp.MustCompile(` not found in type \S+`)
-
 // LoadConfig reads and validates a file. Errors name file and field.
 func LoadConfig(path string) (*Config, error) {
 	const op = "read configuration of the agent"
@@ -56,13 +51,12 @@ func LoadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	c := new(Config)
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		if unknown, ok := errors.AsType[*yaml.TypeError](err); ok { // it names types of this program
-			err = errors.New(typeOfField.ReplaceAllString(strings.Join(unknown.Errors, "; "), " is no field here"))
+	if _, mistakes := written.Read(text, c); len(mistakes) > 0 {
+		var all []string
+		for _, m := range mistakes {
+			all = append(all, m.String())
 		}
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).WithHint("docs/OPERATIONS.md lists every field")
+		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %s", path, strings.Join(all, "; ")).WithHint("docs/OPERATIONS.md lists every field")
 	}
 	if field, err := c.validate(filepath.Dir(path)); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err).InField(field)

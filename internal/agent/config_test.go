@@ -90,6 +90,19 @@ func TestNothingToRenewWith(t *testing.T) {
 	}
 }
 
+func TestMistakesInAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	text := "server: a:1\nroot: r\ncertificates:\n  - {certificate: a.pem, key: a.key, names: [a.example], lifetime: soon}\n  - {certificate: b.pem, key: b.key, nams: [b.example]}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := agent.LoadConfig(path)
+	want := path + `: line 4: certificates[0].lifetime: "soon" is not a duration such as 90s, 30m, 24h, 7d or 1y; line 5: certificates[1].nams: there is no such field here; did you mean names?`
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "agent.yaml")

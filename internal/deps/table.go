@@ -60,6 +60,9 @@ var table = []rule{
 	{list("internal/durable"), list("internal/agent")},
 	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
 
+	// Settings, profiles and the agent's list of certificates are written by people, and read in one way.
+	{list("internal/written"), list("internal/settings", "internal/agent", "ca/profile")},
+
 	// A ceremony uses the authority's own draft, rules and lists where there is no database.
 	{list("ca", "ca/keys", "ca/lint", "ca/policy", "ca/profile", "crl", "internal/durable"), list("ca/ceremony")},
 	// Profiles and policy speak of key algorithms, roles and lint rules, which are values of these packages.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 
 	"signet.example/signet/internal/server/crowd"
@@ -37,8 +38,11 @@ func listen(ctx context.Context, field, address string, bounds settings.CrowdCon
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "listen", "%w", err).InField(field).
-			WithHint("is another process using %s? choose another address in signet.yaml", address)
+		failed := pki.Errorf(pki.KindFailedPrecondition, "listen", "%w", err).InField(field)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, failed.WithHint("another process listens on %s: stop it, or choose another address in signet.yaml", address)
+		}
+		return nil, failed.WithHint("give an address of this machine, and a port that this user may open, in signet.yaml")
 	}
 	return crowd.New(l, bounds.Connections, bounds.PerAddress), nil
 }

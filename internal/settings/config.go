@@ -3,7 +3,6 @@
 package settings
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -18,8 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
+	"signet.example/signet/internal/written"
 	"signet.example/signet/pki"
 )
 
@@ -154,11 +152,9 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 func Parse(path string, text []byte, getenv func(string) string) (*Config, error) {
 	const op = "read configuration"
 	c := &Config{File: path, Dir: filepath.Dir(path)}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, plainYAML(err)).
-			WithHint("docs/OPERATIONS.md lists every field")
+	doc, mistakes := written.Read(text, c)
+	if len(mistakes) > 0 {
+		return nil, misread(path, mistakes)
 	}
 	if field, err := overrideFromEnv(reflect.ValueOf(c).Elem(), nil, getenv); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", envName(field), err).InField(strings.Join(field, "."))
@@ -166,13 +162,31 @@ func Parse(path string, text []byte, getenv func(string) string) (*Config, error
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/") // as the URLs of issuers are kept
 	c.fillDefaults()
 	if field, err := c.validate(); err != nil {
-		from := where(path, text, field)
+		line, _ := doc.Locate(steps(field)...)
+		from := place(path, line)
 		if variable := envName(strings.Split(field, ".")); getenv(variable) != "" {
 			from = variable
 		}
 		return nil, pki.Errorf(pki.KindInvalid, "read "+from, "%w", err).InField(field).WithHint("docs/OPERATIONS.md says what each field takes")
 	}
 	return c, nil
+}
+
+// misread says what is wrong with the text of a file: the first of it by file, line and field, and the rest behind it.
+func misread(path string, mistakes []written.Mistake) error {
+	first, text := mistakes[0], mistakes[0].Text
+	for _, m := range mistakes[1:] {
+		text += "; " + m.String()
+	}
+	return pki.Errorf(pki.KindInvalid, "read "+place(path, first.Line), "%s", text).InField(first.Field).WithHint("docs/OPERATIONS.md lists every field")
+}
+
+// place is "file:line", or the file if there is no line to name.
+func place(path string, line int) string {
+	if line == 0 {
+		return path
+	}
+	return fmt.Sprintf("%s:%d", path, line)
 }
 
 // fillDefaults states the zero of every field.

@@ -67,6 +67,9 @@ func TestEnvironmentOverrides(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "SIGNET_CRL_LIFETIME") {
 		t.Errorf("a bad variable gives %v", err)
 	}
+	if c, err := settings.Parse("signet.yaml", []byte("public_url: http://pki.example\ncrl: {lifetime: 7d}\n"), env("SIGNET_REQUESTS_KEEP", "1y")); err != nil || c.CRL.Lifetime != 168*time.Hour || c.Requests.Keep != 365*24*time.Hour {
+		t.Errorf("days and years give %+v, %v", c, err)
+	}
 }
 
 // TestUnknownVariables: a variable that sets nothing is told of, unless an orchestrator set it.
@@ -93,10 +96,15 @@ func TestBadConfig(t *testing.T) {
 	const good = "public_url: http://pki.example\n"
 	for _, tc := range []struct{ name, text, want string }{
 		{"nothing", "", "public_url: missing"},
-		{"not YAML", "a: [", "line 1"},
-		{"unknown field", good + "databse: x\n", "line 2: field databse is not a field of the configuration"},
-		{"unknown nested field", good + "api:\n  lisen: x\n", "line 3: field lisen is not a field"},
-		{"wrong type", good + "api: 7\n", "line 2"},
+		{"not YAML", "a: [", "signet.yaml:1: did not find"},
+		{"unknown field", good + "databse: x\n", "signet.yaml:2: databse: there is no such field here; did you mean database?"},
+		{"unknown nested field", good + "api:\n  lisen: x\n", "signet.yaml:3: api.lisen: there is no such field here; did you mean listen?"},
+		{"wrong type", good + "api: 7\n", `signet.yaml:2: api: "7" is not what belongs here: want fields`},
+		{"number", good + "keys: {queue: many}\n", `signet.yaml:2: keys.queue: "many" is not what belongs here: want a number`},
+		{"duration", good + "crl: {lifetime: 3 days}\n", `signet.yaml:2: crl.lifetime: "3 days" is not a duration such as 90s, 30m, 24h, 7d or 1y`},
+		{"duration without a unit", good + "crl: {lifetime: 3}\n", `signet.yaml:2: crl.lifetime: "3" is not a duration`},
+		{"two mistakes", "public_ulr: http://pki.example\napi: {conections: 7}\n", "signet.yaml:1: public_ulr: there is no such field here; did you mean public_url?; line 2: api.conections: there is no such field here; did you mean connections?"},
+		{"field twice", good + good, "signet.yaml:2: public_url: stands here twice"},
 		{"database", good + "database: mysql://x\n", "signet.yaml:2: database: want sqlite:FILE or postgres://"},
 		{"empty sqlite", good + "database: 'sqlite:'\n", "signet.yaml:2: database"},
 		{"https", "public_url: https://pki.example\n", "signet.yaml:1: public_url: must be http, not https"},

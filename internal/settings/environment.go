@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"signet.example/signet/internal/written"
 )
 
 // overrideFromEnv sets every leaf field whose variable is set; path is that of the struct.
@@ -17,7 +19,7 @@ func overrideFromEnv(v reflect.Value, path []string, getenv func(string) string)
 			continue
 		}
 		at := append(path[:len(path):len(path)], tag)
-		if tag == inline {
+		if tag == written.Inline {
 			at = path
 		}
 		if v.Field(i).Kind() == reflect.Struct {
@@ -44,9 +46,9 @@ func setField(v reflect.Value, text string) error {
 	case *[]string:
 		*p = strings.Split(text, ",")
 	case *time.Duration:
-		d, err := time.ParseDuration(text)
+		d, err := written.ParseDuration(text)
 		if err != nil {
-			return fmt.Errorf("%q is not a duration such as 24h", text)
+			return err
 		}
 		*p = d
 	case *int:
@@ -64,9 +66,6 @@ func setField(v reflect.Value, text string) error {
 	}
 	return nil
 }
-
-// inline is the tag of a struct whose fields stand among those of the struct around it.
-const inline = ",inline"
 
 // otherVariables are those that mean something besides the fields of the configuration: the last two are given to the
 // commands that the agent runs.

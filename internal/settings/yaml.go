@@ -3,28 +3,17 @@ package settings
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// where is "file:line" for a field of the file, as far as it stands there.
-func where(path string, text []byte, field string) string {
-	var doc yaml.Node
-	if yaml.Unmarshal(text, &doc) == nil && len(doc.Content) == 1 {
-		node, line := doc.Content[0], 0
-		for _, name := range strings.Split(field, ".") {
-			if node = mapValue(node, name); node == nil {
-				break
-			}
-			line = node.Line
-		}
-		if node != nil {
-			return fmt.Sprintf("%s:%d", path, line)
-		}
+// steps are the names in the path of a field.
+func steps(field string) (names []any) {
+	for name := range strings.SplitSeq(field, ".") {
+		names = append(names, name)
 	}
-	return path
+	return names
 }
 
 func mapValue(node *yaml.Node, name string) *yaml.Node {
@@ -61,20 +50,4 @@ func SetField(text []byte, field, value string) ([]byte, error) {
 	enc.SetIndent(2)
 	err := enc.Encode(&doc)
 	return out.Bytes(), err
-}
-
-// plainYAML keeps the library's lines and drops its Go type names.
-func plainYAML(err error) error {
-	e, ok := errors.AsType[*yaml.TypeError](err)
-	if !ok {
-		return err
-	}
-	var lines []string
-	for _, line := range e.Errors {
-		if before, _, ok := strings.Cut(line, " not found in type "); ok {
-			line = before + " is not a field of the configuration"
-		}
-		lines = append(lines, line)
-	}
-	return errors.New(strings.Join(lines, "; "))
 }
