@@ -22,6 +22,7 @@ type BlockRequest struct {
 	Challenge      *Challenge  // signed with the key
 	Comment        string      // what happened; required unless the key itself is the proof
 	InvalidityAt   time.Time   // since when the key must be doubted; zero: not said
+	Published      bool        // wait until every live instance has published it
 }
 
 // Challenge is the time, signed with a key (pki.Compromise).
@@ -51,12 +52,13 @@ const CompromiseName = "Signet key compromise"
 // Blocked tells what blocking a key did.
 type Blocked struct {
 	answer
-	KeyHash  pki.KeyHash
-	Proof    string // "statement", "signed-request", "private-key", "signed-challenge"
-	Revoked  uint64 // certificates that this call revoked, or changed the reason of
-	Sequence uint64 // entry of the ledger up to which all of that is done
-	Job      string // revokes the rest; empty: there is no rest
-	Repeated bool   // it was blocked already
+	KeyHash     pki.KeyHash
+	Proof       string    // "statement", "signed-request", "private-key", "signed-challenge"
+	Revoked     uint64    // certificates that this call revoked, or changed the reason of
+	Sequence    uint64    // entry of the ledger up to which all of that is done
+	Job         string    // revokes the rest; empty: there is no rest
+	Repeated    bool      // it was blocked already
+	PublishedAt time.Time // of all entries up to Sequence; zero: not waited for, or not in time
 }
 
 // BlockKey blocks a key and revokes every unexpired certificate with it.
@@ -68,6 +70,7 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 		PrivateKeyPem:  optional(q.PrivateKeyPEM),
 		Comment:        optional(q.Comment),
 		InvalidityAt:   timestamp(q.InvalidityAt),
+		WaitFor:        waitFor(q.Published),
 	}
 	if q.Challenge != nil {
 		m.SignedChallenge = signetv1.SignedChallenge_builder{SpkiDer: q.Challenge.SPKI, SignedAt: &timestamppb.Timestamp{Seconds: q.Challenge.At.Unix()}, Signature: q.Challenge.Signature}.Build()
@@ -87,7 +90,7 @@ func (c *Client) BlockKey(ctx context.Context, q BlockRequest) (*Blocked, error)
 	if p := a.GetProof(); p > 0 && int(p) < len(proofNames) {
 		proof = proofNames[p]
 	}
-	return &Blocked{answer{a}, hash, proof, a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated()}, nil
+	return &Blocked{answer{a}, hash, proof, a.GetRevoked(), a.GetSequence(), a.GetJob(), a.GetRepeated(), instant(a.GetPublishedAt())}, nil
 }
 
 var proofNames = [...]string{"unknown", "statement", "signed-request", "private-key", "signed-challenge"}

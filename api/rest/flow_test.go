@@ -234,6 +234,14 @@ func TestRevokeHoldRelease(t *testing.T) {
 		_, err := c.Revoke(t.Context(), client.RevokeRequest{Issuer: h.issuing.ID, Serial: serial, Published: true})
 		return err
 	}, http.MethodPost, certificatePath(h.issuing.ID, serial)+":revoke", `{"waitFor":"WAIT_FOR_PUBLISHED"}`, pki.KindFailedPrecondition, http.StatusConflict, "wait_for")
+	keyHash := pki.HashSPKI(other.Leaf.RawSubjectPublicKeyInfo)
+	h.both(t, "blocking a key, and waiting for what nobody follows", token, nil, func(c *client.Client) error {
+		_, err := c.BlockKey(t.Context(), client.BlockRequest{KeyHash: keyHash, Comment: "found", Published: true})
+		return err
+	}, http.MethodPost, "/v1/keys:block", fmt.Sprintf(`{"keyHash":%q,"comment":"found","waitFor":"WAIT_FOR_PUBLISHED"}`, keyHash), pki.KindFailedPrecondition, http.StatusConflict, "wait_for")
+	if blocked, err := c.KeyIsBlocked(t.Context(), keyHash); err != nil || blocked {
+		t.Errorf("the key of a call that was refused: blocked %v, %v", blocked, err)
+	}
 
 	held := serialOf(h.pair("server", 0, "c.example").Leaf)
 	on, err := c.Hold(t.Context(), h.issuing.ID, held, false)

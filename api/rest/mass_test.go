@@ -610,8 +610,24 @@ func TestWaitForPublication(t *testing.T) {
 	if err != nil || !job.PublishedAt.Equal(when) || job.Sequence == 0 || asked != job.Sequence || job.State != client.JobDone {
 		t.Errorf("%+v, %v; asked for %d", job, err, asked)
 	}
+	hashOf := func(name string) pki.KeyHash {
+		return pki.HashSPKI(h.pair("server", 0, name).Leaf.RawSubjectPublicKeyInfo)
+	}
+	asked = 0
+	blocked, err := c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("c.example"), Comment: "found"})
+	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.IsZero() || asked != 0 {
+		t.Errorf("a key is blocked, and nobody waits: %+v, %v; asked for %d", blocked, err, asked)
+	}
+	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("d.example"), Comment: "found", Published: true})
+	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.Equal(when) || blocked.Sequence == 0 || asked != blocked.Sequence {
+		t.Errorf("a key is blocked: %+v, %v; asked for %d", blocked, err, asked)
+	}
 	// It is not published in time: the caller hears that it is revoked, and that it is not published.
 	stuck = true
+	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("e.example"), Comment: "found", Published: true})
+	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.IsZero() {
+		t.Errorf("a key is blocked: %+v, %v", blocked, err)
+	}
 	if job, err = c.PublishedJob(t.Context(), plan.Job.ID); err != nil || !job.PublishedAt.IsZero() || job.State != client.JobDone {
 		t.Errorf("%+v, %v", job, err)
 	}

@@ -40,8 +40,11 @@ type keyService struct {
 // BlockKey blocks a key and revokes what carries it.
 func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) (*signetv1.BlockKeyResponse, error) {
 	const op = "block key"
+	wait, err := s.api.waits(op, m.GetWaitFor())
+	if err != nil {
+		return nil, err
+	}
 	block := revocation.KeyBlock{Comment: m.GetComment()}
-	var err error
 	if block.InvalidityAt, err = timeFrom(op, "invalidity_at", m.GetInvalidityAt()); err != nil {
 		return nil, err
 	}
@@ -82,6 +85,9 @@ func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) 
 	}
 	if receipt.Job != (revocation.JobID{}) {
 		b.Job = new(receipt.Job.String())
+	}
+	if wait {
+		b.PublishedAt = timestamp(s.api.published(ctx, pki.IssuerID{}, receipt.Seq))
 	}
 	return b.Build(), nil
 }

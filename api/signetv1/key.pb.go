@@ -226,6 +226,7 @@ type BlockKeyRequest struct {
 	xxx_hidden_Key          isBlockKeyRequest_Key  `protobuf_oneof:"key"`
 	xxx_hidden_Comment      *string                `protobuf:"bytes,6,opt,name=comment"`
 	xxx_hidden_InvalidityAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=invalidity_at,json=invalidityAt"`
+	xxx_hidden_WaitFor      WaitFor                `protobuf:"varint,9,opt,name=wait_for,json=waitFor,enum=signet.v1.WaitFor"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -328,6 +329,15 @@ func (x *BlockKeyRequest) GetInvalidityAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *BlockKeyRequest) GetWaitFor() WaitFor {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 3) {
+			return x.xxx_hidden_WaitFor
+		}
+	}
+	return WaitFor_WAIT_FOR_UNSPECIFIED
+}
+
 func (x *BlockKeyRequest) SetKeyHash(v string) {
 	x.xxx_hidden_Key = &blockKeyRequest_KeyHash{v}
 }
@@ -361,11 +371,16 @@ func (x *BlockKeyRequest) SetSignedChallenge(v *SignedChallenge) {
 
 func (x *BlockKeyRequest) SetComment(v string) {
 	x.xxx_hidden_Comment = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *BlockKeyRequest) SetInvalidityAt(v *timestamppb.Timestamp) {
 	x.xxx_hidden_InvalidityAt = v
+}
+
+func (x *BlockKeyRequest) SetWaitFor(v WaitFor) {
+	x.xxx_hidden_WaitFor = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *BlockKeyRequest) HasKey() bool {
@@ -437,6 +452,13 @@ func (x *BlockKeyRequest) HasInvalidityAt() bool {
 	return x.xxx_hidden_InvalidityAt != nil
 }
 
+func (x *BlockKeyRequest) HasWaitFor() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *BlockKeyRequest) ClearKey() {
 	x.xxx_hidden_Key = nil
 }
@@ -484,6 +506,11 @@ func (x *BlockKeyRequest) ClearComment() {
 
 func (x *BlockKeyRequest) ClearInvalidityAt() {
 	x.xxx_hidden_InvalidityAt = nil
+}
+
+func (x *BlockKeyRequest) ClearWaitFor() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_WaitFor = WaitFor_WAIT_FOR_UNSPECIFIED
 }
 
 const BlockKeyRequest_Key_not_set_case case_BlockKeyRequest_Key = 0
@@ -539,6 +566,8 @@ type BlockKeyRequest_builder struct {
 	Comment *string
 	// When the key is known or suspected to have been lost; not in the future.
 	InvalidityAt *timestamppb.Timestamp
+	// How long to wait. What the job of the answer, if any, revokes later is waited for with GetJob.
+	WaitFor *WaitFor
 }
 
 func (b0 BlockKeyRequest_builder) Build() *BlockKeyRequest {
@@ -564,10 +593,14 @@ func (b0 BlockKeyRequest_builder) Build() *BlockKeyRequest {
 		x.xxx_hidden_Key = &blockKeyRequest_SignedChallenge{b.SignedChallenge}
 	}
 	if b.Comment != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Comment = b.Comment
 	}
 	x.xxx_hidden_InvalidityAt = b.InvalidityAt
+	if b.WaitFor != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_WaitFor = *b.WaitFor
+	}
 	return m0
 }
 
@@ -716,6 +749,7 @@ type BlockKeyResponse struct {
 	xxx_hidden_Sequence    uint64                 `protobuf:"varint,4,opt,name=sequence"`
 	xxx_hidden_Job         *string                `protobuf:"bytes,5,opt,name=job"`
 	xxx_hidden_Repeated    bool                   `protobuf:"varint,6,opt,name=repeated"`
+	xxx_hidden_PublishedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=published_at,json=publishedAt"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -794,33 +828,44 @@ func (x *BlockKeyResponse) GetRepeated() bool {
 	return false
 }
 
+func (x *BlockKeyResponse) GetPublishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_PublishedAt
+	}
+	return nil
+}
+
 func (x *BlockKeyResponse) SetKey(v *BlockedKey) {
 	x.xxx_hidden_Key = v
 }
 
 func (x *BlockKeyResponse) SetProof(v BlockProof) {
 	x.xxx_hidden_Proof = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *BlockKeyResponse) SetRevoked(v uint64) {
 	x.xxx_hidden_Revoked = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *BlockKeyResponse) SetSequence(v uint64) {
 	x.xxx_hidden_Sequence = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
 }
 
 func (x *BlockKeyResponse) SetJob(v string) {
 	x.xxx_hidden_Job = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *BlockKeyResponse) SetRepeated(v bool) {
 	x.xxx_hidden_Repeated = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *BlockKeyResponse) SetPublishedAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_PublishedAt = v
 }
 
 func (x *BlockKeyResponse) HasKey() bool {
@@ -865,6 +910,13 @@ func (x *BlockKeyResponse) HasRepeated() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
+func (x *BlockKeyResponse) HasPublishedAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_PublishedAt != nil
+}
+
 func (x *BlockKeyResponse) ClearKey() {
 	x.xxx_hidden_Key = nil
 }
@@ -894,6 +946,10 @@ func (x *BlockKeyResponse) ClearRepeated() {
 	x.xxx_hidden_Repeated = false
 }
 
+func (x *BlockKeyResponse) ClearPublishedAt() {
+	x.xxx_hidden_PublishedAt = nil
+}
+
 type BlockKeyResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -909,6 +965,9 @@ type BlockKeyResponse_builder struct {
 	Job *string
 	// Whether the key was blocked already.
 	Repeated *bool
+	// When every live instance had published all entries up to sequence; only with WAIT_FOR_PUBLISHED. Absent with it: that took longer
+	// than the call; the key is blocked all the same.
+	PublishedAt *timestamppb.Timestamp
 }
 
 func (b0 BlockKeyResponse_builder) Build() *BlockKeyResponse {
@@ -917,25 +976,26 @@ func (b0 BlockKeyResponse_builder) Build() *BlockKeyResponse {
 	_, _ = b, x
 	x.xxx_hidden_Key = b.Key
 	if b.Proof != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_Proof = *b.Proof
 	}
 	if b.Revoked != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_Revoked = *b.Revoked
 	}
 	if b.Sequence != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
 		x.xxx_hidden_Sequence = *b.Sequence
 	}
 	if b.Job != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_Job = b.Job
 	}
 	if b.Repeated != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
 		x.xxx_hidden_Repeated = *b.Repeated
 	}
+	x.xxx_hidden_PublishedAt = b.PublishedAt
 	return m0
 }
 
@@ -1093,11 +1153,11 @@ var File_signet_v1_key_proto protoreflect.FileDescriptor
 
 const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
+	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\x83\x01\n" +
 	"\x0fSignedChallenge\x12\x19\n" +
 	"\bspki_der\x18\x01 \x01(\fR\aspkiDer\x127\n" +
 	"\tsigned_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xf1\x02\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xa0\x03\n" +
 	"\x0fBlockKeyRequest\x12\x1b\n" +
 	"\bkey_hash\x18\x01 \x01(\tH\x00R\akeyHash\x12\x1b\n" +
 	"\bspki_der\x18\x02 \x01(\fH\x00R\aspkiDer\x12)\n" +
@@ -1106,18 +1166,20 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\x0fprivate_key_pem\x18\x05 \x01(\tH\x00R\rprivateKeyPem\x12G\n" +
 	"\x10signed_challenge\x18\b \x01(\v2\x1a.signet.v1.SignedChallengeH\x00R\x0fsignedChallenge\x12\x18\n" +
 	"\acomment\x18\x06 \x01(\tR\acomment\x12?\n" +
-	"\rinvalidity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAtB\x05\n" +
+	"\rinvalidity_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\finvalidityAt\x12-\n" +
+	"\bwait_for\x18\t \x01(\x0e2\x12.signet.v1.WaitForR\awaitForB\x05\n" +
 	"\x03key\"'\n" +
 	"\n" +
 	"BlockedKey\x12\x19\n" +
-	"\bkey_hash\x18\x01 \x01(\tR\akeyHash\"\xcc\x01\n" +
+	"\bkey_hash\x18\x01 \x01(\tR\akeyHash\"\x8b\x02\n" +
 	"\x10BlockKeyResponse\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x15.signet.v1.BlockedKeyR\x03key\x12+\n" +
 	"\x05proof\x18\x02 \x01(\x0e2\x15.signet.v1.BlockProofR\x05proof\x12\x18\n" +
 	"\arevoked\x18\x03 \x01(\x04R\arevoked\x12\x1a\n" +
 	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12\x10\n" +
 	"\x03job\x18\x05 \x01(\tR\x03job\x12\x1a\n" +
-	"\brepeated\x18\x06 \x01(\bR\brepeated\"6\n" +
+	"\brepeated\x18\x06 \x01(\bR\brepeated\x12=\n" +
+	"\fpublished_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\"6\n" +
 	"\x14GetBlockedKeyRequest\x12\x1e\n" +
 	"\bkey_hash\x18\x01 \x01(\tB\x03\xe0A\x02R\akeyHash\"@\n" +
 	"\x15GetBlockedKeyResponse\x12'\n" +
@@ -1145,23 +1207,26 @@ var file_signet_v1_key_proto_goTypes = []any{
 	(*GetBlockedKeyRequest)(nil),  // 5: signet.v1.GetBlockedKeyRequest
 	(*GetBlockedKeyResponse)(nil), // 6: signet.v1.GetBlockedKeyResponse
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(WaitFor)(0),                  // 8: signet.v1.WaitFor
 }
 var file_signet_v1_key_proto_depIdxs = []int32{
-	7, // 0: signet.v1.SignedChallenge.signed_at:type_name -> google.protobuf.Timestamp
-	1, // 1: signet.v1.BlockKeyRequest.signed_challenge:type_name -> signet.v1.SignedChallenge
-	7, // 2: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	3, // 3: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
-	0, // 4: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
-	3, // 5: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
-	2, // 6: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
-	5, // 7: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest
-	4, // 8: signet.v1.KeyService.BlockKey:output_type -> signet.v1.BlockKeyResponse
-	6, // 9: signet.v1.KeyService.GetBlockedKey:output_type -> signet.v1.GetBlockedKeyResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7,  // 0: signet.v1.SignedChallenge.signed_at:type_name -> google.protobuf.Timestamp
+	1,  // 1: signet.v1.BlockKeyRequest.signed_challenge:type_name -> signet.v1.SignedChallenge
+	7,  // 2: signet.v1.BlockKeyRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	8,  // 3: signet.v1.BlockKeyRequest.wait_for:type_name -> signet.v1.WaitFor
+	3,  // 4: signet.v1.BlockKeyResponse.key:type_name -> signet.v1.BlockedKey
+	0,  // 5: signet.v1.BlockKeyResponse.proof:type_name -> signet.v1.BlockProof
+	7,  // 6: signet.v1.BlockKeyResponse.published_at:type_name -> google.protobuf.Timestamp
+	3,  // 7: signet.v1.GetBlockedKeyResponse.key:type_name -> signet.v1.BlockedKey
+	2,  // 8: signet.v1.KeyService.BlockKey:input_type -> signet.v1.BlockKeyRequest
+	5,  // 9: signet.v1.KeyService.GetBlockedKey:input_type -> signet.v1.GetBlockedKeyRequest
+	4,  // 10: signet.v1.KeyService.BlockKey:output_type -> signet.v1.BlockKeyResponse
+	6,  // 11: signet.v1.KeyService.GetBlockedKey:output_type -> signet.v1.GetBlockedKeyResponse
+	10, // [10:12] is the sub-list for method output_type
+	8,  // [8:10] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_key_proto_init() }
@@ -1169,6 +1234,7 @@ func file_signet_v1_key_proto_init() {
 	if File_signet_v1_key_proto != nil {
 		return
 	}
+	file_signet_v1_common_proto_init()
 	file_signet_v1_key_proto_msgTypes[1].OneofWrappers = []any{
 		(*blockKeyRequest_KeyHash)(nil),
 		(*blockKeyRequest_SpkiDer)(nil),

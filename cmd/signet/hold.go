@@ -83,7 +83,7 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 	}); err != nil {
 		return err
 	}
-	return unpublished(wait, change)
+	return unpublished(wait, change.Sequence, change.PublishedAt)
 }
 
 // statusCall is Hold or Release of the client.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -90,7 +91,7 @@ func (a *app) followJob(api *client.Client, id string) (*client.Job, error) {
 			return nil, pki.Errorf(pki.KindOf(err), "follow job", "%w", err).WithHint("the job goes on: signet job show %s, signet job pause %s", id, id)
 		}
 		if bar == nil {
-			bar = a.progress("revocations", func() int { return int(job.Selected) })
+			bar = a.progress("revocations", func() int { return cmp.Or(int(job.Selected), -1) }) // that of a blocked key was not counted
 			defer bar.done()
 		}
 		now := job.Revoked + job.Skipped

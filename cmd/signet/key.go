@@ -28,6 +28,7 @@ type keyBlockCmd struct {
 	Comment     string  `placeholder:"TEXT" help:"What happened; it is kept. Required unless the key itself is the proof."`
 	LostAt      instant `placeholder:"TIME" help:"Since when the key must be doubted."`
 	Yes         bool    `help:"Block the key of an authority without asking."`
+	Wait        bool    `help:"Return only when every certificate with it is revoked, and every instance has published that in CRL and OCSP."`
 	serverFlags
 }
 
@@ -37,7 +38,7 @@ key of an authority of this server is blocked after a question, or with --yes: e
 
 Examples:
   signet key block --certificate app.example.pem --comment "found in a public repository"
-  signet key block --key found.key
+  signet key block --key found.key --wait
   signet key block --proof compromise.csr`
 }
 
@@ -103,11 +104,12 @@ func (c *keyBlockCmd) Run(a *app) error {
 			return err
 		}
 	}
+	request.Published = c.Wait
 	blocked, err := api.BlockKey(a.ctx, request)
 	if err != nil {
 		return err
 	}
-	return a.show(blocked, func(p *printer) {
+	if err := a.show(blocked, func(p *printer) {
 		verb := "blocked"
 		if blocked.Repeated {
 			verb = "had blocked already"
@@ -116,8 +118,25 @@ func (c *keyBlockCmd) Run(a *app) error {
 		p.line("  Certificates with it that were revoked now: %d. It will never be certified again.", blocked.Revoked)
 		if blocked.Job != "" {
 			p.next("the rest is being revoked: signet job show %s", blocked.Job)
+		} else if blocked.Revoked > 0 || c.Wait {
+			printPublished(p, blocked.PublishedAt)
 		}
-	})
+	}); err != nil {
+		return err
+	}
+	if !c.Wait || blocked.Job == "" {
+		return unpublished(c.Wait, blocked.Sequence, blocked.PublishedAt)
+	}
+	if _, err := a.followJob(api, blocked.Job); err != nil {
+		return err
+	}
+	job, err := a.awaitJob(api, blocked.Job)
+	if err != nil || a.json {
+		return err
+	}
+	p := &printer{w: a.out}
+	printEnd(p, job)
+	return p.err
 }
 
 // hasKey reports whether an issuer has a key, by the hash of its encoding or, however it was encoded, of its material.

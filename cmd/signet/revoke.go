@@ -98,15 +98,15 @@ func (c *revokeCmd) Run(a *app) error {
 	}); err != nil {
 		return err
 	}
-	return unpublished(c.Wait, change)
+	return unpublished(c.Wait, change.Sequence, change.PublishedAt)
 }
 
 // unpublished is the error of who waited, and in vain: what was done is done.
-func unpublished(waited bool, change *client.Change) error {
-	if !waited || !change.PublishedAt.IsZero() {
+func unpublished(waited bool, sequence uint64, publishedAt time.Time) error {
+	if !waited || !publishedAt.IsZero() {
 		return nil
 	}
-	return pki.Errorf(pki.KindUnavailable, "await publication", "entry %d is durable, and not published everywhere yet", change.Sequence).
+	return pki.Errorf(pki.KindUnavailable, "await publication", "entry %d is durable, and not published everywhere yet", sequence).
 		WithHint("the same command again changes nothing and waits on; /readyz of each instance says what is behind")
 }
 
@@ -224,13 +224,18 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 		return err
 	}
 	return a.show(job, func(p *printer) {
-		p.line("job %s is %s: %d revoked, %d were revoked before", job.ID, job.State, job.Revoked, job.Skipped)
-		if c.Wait {
-			p.fields("started", on(job.StartedAt), "ended", on(job.EndedAt))
-		}
-		printPublished(p, job.PublishedAt)
+		printEnd(p, job)
 		p.next("signet job show %s", job.ID)
 	})
+}
+
+// printEnd says what a job that is done came to.
+func printEnd(p *printer, job *client.Job) {
+	p.line("job %s is %s: %d revoked, %d were revoked before", job.ID, job.State, job.Revoked, job.Skipped)
+	if !job.PublishedAt.IsZero() {
+		p.fields("started", on(job.StartedAt), "ended", on(job.EndedAt))
+	}
+	printPublished(p, job.PublishedAt)
 }
 
 // sure asks at the terminal before what has no way back, unless --yes was said; where there is no terminal, nobody agreed.
