@@ -25,6 +25,7 @@ type Checker struct {
 	delegates ocsp.KnownDelegates
 	answers   *answers
 	lists     *lists
+	useless   *useless
 	tracked   *registry
 	sessions  *sessionEnds
 	refresh   chan struct{} // bounds the refreshes that run in the background
@@ -47,7 +48,7 @@ func New(config Config) (*Checker, error) {
 	}
 	c := &Checker{
 		config: config, issuers: make(map[issuerKey]Issuer), memory: newMemory(config.Fetcher), staples: newStaples(), answers: newAnswers(),
-		lists: newLists(), tracked: newRegistry(), sessions: newSessionEnds(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
+		lists: newLists(), useless: newUseless(), tracked: newRegistry(), sessions: newSessionEnds(), refresh: make(chan struct{}, maxRefreshes), waiting: make(chan struct{}, maxWaiting),
 	}
 	for _, issuer := range config.Issuers {
 		c.issuers[issuerKeyOf(issuer.Certificate)] = issuer

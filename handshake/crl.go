@@ -371,24 +371,48 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 	var failures []Evidence
 	for _, location := range p.locations {
 		h := c.own(s, target, location, p.configured)
-		// No skew is allowed for: it would keep a list that judgeLists, which allows none either, does not take.
-		if h != nil && c.outdated(h.list.ThisUpdate, h.list.NextUpdate, s.at.Add(c.config.Skew)) == nil {
+		if h != nil && !c.ended(h, s.at) {
 			return h, failures
 		}
 		if !isURL(location) {
 			old = h
 			continue // a file is what it is; what is wrong with it has been said
 		}
-		fresh, err := c.fetchList(ctx, s, target, location, p.configured, h)
-		if err == nil {
+		fresh, failed := c.fetchOnce(ctx, s, target, location, p.configured, h)
+		if fresh != nil && len(failed) == 0 {
 			return fresh, failures
 		}
-		failures = append(failures, listFailure(location, err))
+		failures = append(failures, failed...)
 		if h != nil {
 			old = h
 		}
 	}
 	return old, failures // an old list is still evidence: of a revocation for certain, of staleness otherwise
+}
+
+// fetchOnce is fetchList, unless what came a moment ago did not count. What does not come in place of old is said beside it.
+func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, []Evidence) {
+	asked := s.askedFor("list", location)
+	if failures, known := c.useless.recent(asked, s.at); known {
+		return old, failures
+	}
+	fresh, err := c.fetchList(ctx, s, target, location, configured, old)
+	switch {
+	case err != nil:
+		failure := listFailure(location, err)
+		if failure.Status != pki.StatusUnreachable {
+			c.useless.note(asked, s.at, failure)
+		}
+		return old, []Evidence{failure}
+	case c.ended(fresh, s.at):
+		c.useless.note(asked, s.at)
+	}
+	return fresh, nil
+}
+
+// ended reports whether a list is too old for judgeLists. No skew is allowed for: judgeLists allows none either.
+func (c *Checker) ended(h *heldList, at time.Time) bool {
+	return c.outdated(h.list.ThisUpdate, h.list.NextUpdate, at.Add(c.config.Skew)) != nil
 }
 
 func listFailure(location string, err error) Evidence {

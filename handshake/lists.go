@@ -184,7 +184,7 @@ func (l *lists) put(h *heldList, s *subject) error {
 	for len(l.held) > 0 && (len(l.held) >= maxLists || l.entries+h.list.Len() > maxEntries) {
 		l.makeRoom()
 	}
-	h.used, h.next = s.at, halfLife(h.list.ThisUpdate, h.list.NextUpdate)
+	h.used, h.next = s.at, latest(halfLife(h.list.ThisUpdate, h.list.NextUpdate), s.at.Add(refreshAtLeast))
 	l.held[at] = h
 	if sponsor != nil {
 		l.sponsor[at] = sponsor

@@ -196,6 +196,11 @@ func (c *Checker) responders(s *subject) []string {
 func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 	var all []Evidence
 	for _, url := range c.responders(&s) {
+		what := s.askedFor("responder", url)
+		if before, known := c.useless.recent(what, s.at); known && s.round == nil {
+			all = append(all, before...)
+			continue
+		}
 		var reply reply
 		var err error
 		asked := false
@@ -216,6 +221,9 @@ func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
 		all = append(all, evidence)
 		if err == nil && !s.config.DemandNonce {
 			c.keepAnswer(&s, url, reply)
+		}
+		if !evidence.Status.Conclusive() && !unanswered(err) {
+			c.useless.note(what, s.at, evidence)
 		}
 		if evidence.Status.Conclusive() || ctx.Err() != nil {
 			break
@@ -284,10 +292,10 @@ func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (repl
 	if err == nil && answer.result.Status != pki.StatusUnknown {
 		return answer, nil
 	}
-	_, refused := errors.AsType[*ocsp.UnsuccessfulError](err)
+	refusal, refused := errors.AsType[*ocsp.UnsuccessfulError](err)
 	_, other := errors.AsType[*ocsp.WrongCertificateError](err)
-	if !refused && !other && err != nil {
-		return answer, err
+	if err != nil && !other && !(refused && refusal.Status == ocsp.Unauthorized) {
+		return answer, err // a busy responder is not asked twice
 	}
 	if other, err := askWith(ctx, fetcher, q, second); err == nil {
 		return other, nil
@@ -366,9 +374,12 @@ func evidenceOf(source Source, result ocsp.Result, err error) Evidence {
 // noAnswer reports whether an error means that nothing authentic or otherwise was said: unsigned error statuses of a responder
 // can be made by anybody on the path and are never information (RFC 6960, Section 2.3).
 func noAnswer(err error) bool {
-	if _, ok := errors.AsType[*ocsp.UnsuccessfulError](err); ok {
-		return true
-	}
+	_, unsuccessful := errors.AsType[*ocsp.UnsuccessfulError](err)
+	return unsuccessful || unanswered(err)
+}
+
+// unanswered reports whether nothing came at all.
+func unanswered(err error) bool {
 	_, ok := errors.AsType[*fetch.Error](err)
 	return ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

@@ -1,0 +1,58 @@
+package handshake
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+const (
+	askUselessAgain = 10 * time.Second // after an answer that did not count
+	maxUseless      = 4096
+)
+
+// useless remembers for a moment answers that came and did not count: a list that has ended, octets that are none, an error of a responder. Each
+// handshake would ask for them again. Of what does not come at all the Fetcher knows.
+type useless struct {
+	mu    sync.Mutex
+	noted map[askedFor]uselessAnswer // guarded by mu
+}
+
+type uselessAnswer struct {
+	at       time.Time
+	evidence []Evidence // what is said of it
+}
+
+// askedFor names what is asked of whom, and for whom: with what another peer sends along, the same answer might count.
+type askedFor [sha256.Size]byte
+
+func (s *subject) askedFor(kind, location string) (name askedFor) {
+	h := sha256.New()
+	h.Write(s.key[:])
+	for _, c := range s.presented {
+		h.Write(c.Raw)
+	}
+	h.Write([]byte(kind + " " + location))
+	h.Sum(name[:0])
+	return name
+}
+
+func newUseless() *useless { return &useless{noted: make(map[askedFor]uselessAnswer)} }
+
+func (u *useless) note(asked askedFor, at time.Time, evidence ...Evidence) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.noted) >= maxUseless {
+		clear(u.noted)
+	}
+	u.noted[asked] = uselessAnswer{at, evidence}
+}
+
+// recent is what is said of an answer of a moment ago.
+func (u *useless) recent(asked askedFor, at time.Time) ([]Evidence, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	last, ok := u.noted[asked]
+	since := at.Sub(last.at)
+	return last.evidence, ok && since >= 0 && since < askUselessAgain
+}
