@@ -93,6 +93,7 @@ func New(ctx context.Context, config Config) (*Authority, error) {
 type order struct {
 	Request
 	profile   *profile.Profile
+	csr       *x509.CertificateRequest // whose maker has the key
 	issuer    *issuerKey
 	principal auth.Principal
 	footing   Footing    // what the issuer was judged by; zero: nothing is asked about it
@@ -138,21 +139,27 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 
 // order finds the issuer of a request that was admitted.
 func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request) (order, error) {
-	could := func(i Issuer) bool { return a.couldSign(ctx, i) }
+	csr, err := provePossession(p, request.CSR)
+	if err != nil {
+		return order{}, err
+	}
+	o := order{Request: request, profile: p, csr: csr, principal: grant.Principal()}
+	names, _, err := namesOf(o, csr)
+	if err != nil {
+		return order{}, err
+	}
+	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
 	issuer, err := a.issuers.choose(p, request.Issuer, could)
 	if err != nil {
 		return order{}, err
 	}
-	key, footing, err := a.engage(ctx, issuer, p)
+	o.issuer, o.footing, err = a.engage(ctx, issuer, p)
 	if err != nil { // it may have given way to another after it was chosen
 		if next, none := a.issuers.choose(p, request.Issuer, could); none == nil && next.ID != issuer.ID {
-			key, footing, err = a.engage(ctx, next, p)
+			o.issuer, o.footing, err = a.engage(ctx, next, p)
 		}
 	}
-	if err != nil {
-		return order{}, err
-	}
-	return order{Request: request, profile: p, issuer: key, principal: grant.Principal(), footing: footing}, nil
+	return o, err
 }
 
 // engage opens the key of an issuer and judges it.
@@ -199,11 +206,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*Issued, error) {
 
 // examine asks of a request everything that can be asked before it has an index.
 func (a *Authority) examine(ctx context.Context, o order) (*draft, error) {
-	csr, err := provePossession(o.profile, o.CSR)
-	if err != nil {
-		return nil, err
-	}
-	d, err := newDraft(o, csr, a.config.Now())
+	d, err := newDraft(o, a.config.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +232,8 @@ func (a *Authority) admit(grant auth.Grant, name string) (*profile.Profile, erro
 }
 
 // newDraft puts together what the certificate will say.
-func newDraft(o order, csr *x509.CertificateRequest, now time.Time) (*draft, error) {
+func newDraft(o order, now time.Time) (*draft, error) {
+	csr := o.csr
 	names, requested, err := namesOf(o, csr)
 	if err != nil {
 		return nil, err

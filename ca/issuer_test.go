@@ -355,6 +355,54 @@ func TestNameConstraintsBindBeforeSigning(t *testing.T) {
 	}
 }
 
+// Of several authorities those are no choice that cannot sign the names, or the authority, that is asked for: another one more is no reason
+// to name one. Where none is left it is said why, of each.
+func TestWhoCannotSignIsNoChoice(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	n := newIssuer("plant2", "Plant 2", w.root)
+	n.Permitted.DNS, n.PathLength = []string{"plant.example"}, new(1)
+	plant := w.create(n)
+	if issued := w.mustIssue(server(t, "m2.example")); issued.Issuer != w.issuing.ID {
+		t.Errorf("m2.example is from %s", issued.Issuer)
+	}
+	_, err := w.issue(w.Authority, server(t, "m2.plant.example")) // either could
+	if wantError(t, err, pki.KindInvalid, "issuer"); err == nil || !strings.Contains(pki.Explain(err), "issuing") || !strings.Contains(pki.Explain(err), "plant2") {
+		t.Errorf("both could sign: %s", pki.Explain(err))
+	}
+	sub := ca.Request{Profile: "sub-ca", CSR: csrOf(t, newKey(t), &x509.CertificateRequest{Subject: pkix.Name{CommonName: "Elsewhere"}})}
+	if issued, err := w.Issue(t.Context(), w.grant(admin, auth.ActionIssue, "sub-ca"), sub); err != nil || issued.Issuer != plant.ID {
+		t.Errorf("below the one that may have authorities below it: %+v, %v", issued, err)
+	}
+
+	renewal, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "server"), w.mustIssue(ca.Request{Profile: "server", Issuer: plant.ID, CSR: csr(t, newKey(t), "a.plant.example")}).Certificate, csr(t, newKey(t)), "")
+	if err != nil || renewal.Issuer != plant.ID {
+		t.Errorf("renewed by %s, %v; want the same", renewal.Issuer, err)
+	}
+
+	n = newIssuer("never", "Never", w.root)
+	n.Excluded.DNS = []string{"plant.example"}
+	w.create(n)
+	if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.issue(w.Authority, server(t, "a.plant.example", "a.example"))
+	wantError(t, err, pki.KindRefused, "issuer")
+	for _, why := range []string{"plant2: CN=Plant 2 does not permit dns:a.example", "never: CN=Never excludes dns:a.plant.example"} {
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%v, want %q in it", err, why)
+		}
+	}
+	bad := server(t, "a_.example") // what cannot be read is the request's fault, not the issuers'
+	_, err = w.issue(w.Authority, bad)
+	wantError(t, err, pki.KindInvalid, "csr")
+
+	w.clock.advance(11 * 365 * 24 * time.Hour) // ended is for an operator to mend, and no refusal
+	_, err = w.issue(w.Authority, server(t, "a.example"))
+	if wantError(t, err, pki.KindFailedPrecondition, "issuer"); err == nil || !strings.Contains(err.Error(), "plant2: issuer plant2 expired at") || !strings.Contains(err.Error(), "never: issuer never expired at") {
+		t.Errorf("all have ended: %v", err)
+	}
+}
+
 func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		w := newTown(t, s)

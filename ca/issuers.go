@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"signet.example/signet/ca/keys"
-	"signet.example/signet/ca/policy"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/pki"
 )
@@ -23,10 +22,8 @@ type issuerKey struct {
 	algorithm   signatureAlgorithm
 	keyID       []byte            // subjectKeyIdentifier of its certificate
 	certificate *x509.Certificate // nil while it signs its own first
-	constraints []policy.Constraints
-	links       []link       // certificates that its signatures depend on
-	serials     []pki.Serial // of links
-	below       int          // CAs that its chain allows below it; -1: any number
+	ancestry    ancestry
+	serials     []pki.Serial // of ancestry.links
 	inMemory    bool         // the key is in this process
 	tried       *atomic.Bool // a signature of the key has verified
 }
@@ -39,11 +36,11 @@ type issuers struct {
 
 	loading sync.Mutex // held from reading to applying: an older reading never replaces a newer one
 
-	mu      sync.Mutex // guards the rest
-	known   []Issuer
-	links   map[pki.IssuerID][]link // of known, as far as they were asked for
-	opened  map[pki.IssuerID]*issuerKey
-	opening map[pki.IssuerID]*opening
+	mu         sync.Mutex // guards the rest
+	known      []Issuer
+	ancestries map[pki.IssuerID]ancestry // of known, as far as they were asked for
+	opened     map[pki.IssuerID]*issuerKey
+	opening    map[pki.IssuerID]*opening
 }
 
 // opening is a key that is being opened, once for all who ask, or that could not be.
@@ -73,7 +70,7 @@ func (s *issuers) load(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known, s.links = known, make(map[pki.IssuerID][]link)
+	s.known, s.ancestries = known, make(map[pki.IssuerID]ancestry)
 	fresh := make(map[pki.IssuerID]*issuerKey, len(s.opened))
 	for _, issuer := range known {
 		old := s.opened[issuer.ID]
@@ -111,9 +108,9 @@ func findIn(known []Issuer, id pki.IssuerID) (Issuer, error) {
 
 // choose finds the issuer of a request: the one it names, else the profile's, else the only one that issues end
 // entities. A root issues for them only where a profile names it: that is for administrators to decide, not for who
-// asks. Of several, those that could not sign are passed over, and those that succeed another one of them: until that
+// asks. Of several, those are passed over that could refuses, and those that succeed another one of them: until that
 // is disabled or has ended it is the one, and from then on its successor.
-func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issuer) bool) (Issuer, error) {
+func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issuer) error) (Issuer, error) {
 	const op = "choose issuer"
 	if !asked.IsZero() {
 		issuer, err := s.find(asked)
@@ -137,8 +134,9 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 			candidates = append(candidates, issuer)
 		}
 	}
+	var unfit []error
 	if len(candidates) > 1 {
-		candidates = slices.DeleteFunc(candidates, func(i Issuer) bool { return !could(i) })
+		candidates, unfit = fit(candidates, could)
 		candidates = firstOf(candidates, s.list())
 	}
 	switch {
@@ -146,6 +144,8 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s names issuer %s, which does not exist", p.Name, p.Issuer).InField("profile")
 	case len(candidates) == 1:
 		return candidates[0], nil
+	case len(candidates) == 0 && len(unfit) > 0:
+		return Issuer{}, noneFits(unfit)
 	case len(candidates) == 0:
 		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "no issuing CA is active").InField("issuer").WithHint("name an issuer, or create one: signet issuer create")
 	}
@@ -154,6 +154,36 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 		labels = append(labels, c.Label)
 	}
 	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s: --issuer NAME, or `issuer: NAME` in the profile", strings.Join(labels, ", "))
+}
+
+// fit are the candidates that could sign, and of each of the others why it could not.
+func fit(candidates []Issuer, could func(Issuer) error) (fitting []Issuer, unfit []error) {
+	for _, c := range candidates {
+		err := could(c)
+		if err == nil {
+			fitting = append(fitting, c)
+			continue
+		}
+		if e, ok := errors.AsType[*pki.Error](err); ok {
+			err = pki.Errorf(e.Kind, e.Op, "%s: %w", c.Label, e.Err)
+		}
+		unfit = append(unfit, err)
+	}
+	return fitting, unfit
+}
+
+// noneFits says why each of the issuers could not sign. It is a refusal if each of them refuses what is asked: then it is not for the
+// issuers that this has to wait.
+func noneFits(unfit []error) error {
+	kind, texts := pki.KindRefused, []string(nil)
+	for _, err := range unfit {
+		if pki.KindOf(err) != pki.KindRefused {
+			kind = pki.KindFailedPrecondition
+		}
+		texts = append(texts, errors.Unwrap(err).Error())
+	}
+	return pki.Errorf(kind, "choose issuer", "no issuer could sign this: %s", strings.Join(texts, "; ")).InField("issuer").
+		WithHint("ask for what one of them may sign, or have another authority made: signet issuer create")
 }
 
 // firstOf leaves out the candidates that succeed another one of them, directly or through others.
@@ -182,22 +212,22 @@ func (i *Issuer) SelfSigned() bool {
 	return len(i.Certificates) > 0 && len(i.Certificates[0].Chain) == 0
 }
 
-// linked finds an issuer and its links, which are parsed once after each load and not for every request.
-func (s *issuers) linked(id pki.IssuerID) (Issuer, []link, error) {
+// ancestry finds an issuer and its ancestry, which is read once after each load and not for every request.
+func (s *issuers) ancestry(id pki.IssuerID) (Issuer, ancestry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	issuer, err := findIn(s.known, id)
 	if err != nil {
-		return Issuer{}, nil, err
+		return Issuer{}, ancestry{}, err
 	}
-	links, ok := s.links[id]
+	read, ok := s.ancestries[id]
 	if !ok {
-		if links, err = linksOf(issuer); err != nil {
-			return Issuer{}, nil, &pki.Error{Kind: pki.KindInternal, Op: "use issuer", Field: "issuer", Err: err}
+		if read, err = ancestryOf(issuer); err != nil {
+			return Issuer{}, ancestry{}, err
 		}
-		s.links[id] = links
+		s.ancestries[id] = read
 	}
-	return issuer, links, nil
+	return issuer, read, nil
 }
 
 // open returns an issuer with its key. Whoever opens a key waits for it; nobody else does.
@@ -310,11 +340,11 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Err: err}
 	}
-	k.keyID, k.below = keyID(bits), -1
-	if k.links, err = linksOf(issuer); err != nil {
-		return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
+	k.keyID = keyID(bits)
+	if k.ancestry, err = ancestryOf(issuer); err != nil {
+		return nil, err
 	}
-	for _, l := range k.links {
+	for _, l := range k.ancestry.links {
 		k.serials = append(k.serials, l.serial)
 	}
 	if chosen := issuer.certificate(); chosen != nil {
@@ -323,13 +353,6 @@ func newIssuerKey(issuer Issuer, key *keys.Key) (*issuerKey, error) {
 		}
 		if len(k.certificate.SubjectKeyId) > 0 {
 			k.keyID = k.certificate.SubjectKeyId // of another's making, where the certificate was imported
-		}
-		chain := append([][]byte{chosen.DER}, chosen.Chain...)
-		if k.constraints, err = constraintsOf(chain); err != nil {
-			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
-		}
-		if k.below, err = casBelow(chain); err != nil {
-			return nil, &pki.Error{Kind: pki.KindInternal, Op: op, Field: "issuer", Err: err}
 		}
 	}
 	return k, nil
@@ -345,13 +368,17 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	case k.certificate == nil:
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", k.Label).InField("issuer")
 	case now.After(k.certificate.NotAfter):
-		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s expired at %s", k.Label, k.certificate.NotAfter.Format(time.RFC3339)).InField("issuer").
-			WithHint("create its successor with a new key and name")
+		return ended(k.Label, k.certificate.NotAfter)
 	case now.Before(k.certificate.NotBefore):
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is not valid before %s", k.Label, k.certificate.NotBefore.Format(time.RFC3339)).InField("issuer").
 			WithHint("is the clock of this machine right?")
 	}
 	return nil
+}
+
+func ended(label string, at time.Time) error {
+	return pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s expired at %s", label, at.Format(time.RFC3339)).InField("issuer").
+		WithHint("create its successor with a new key and name")
 }
 
 // forResponder reports whether a profile is that of our own OCSP responders.

@@ -93,7 +93,7 @@ func (a *Authority) rehearse(ctx context.Context, n NewIssuer, p *profile.Profil
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, "create issuer", "%w", err)
 	}
-	o := order{Request: Request{Lifetime: n.Lifetime}, profile: p, subject: name.der, self: n.Parent.IsZero()}
+	o := order{Request: Request{Lifetime: n.Lifetime}, profile: p, csr: &x509.CertificateRequest{PublicKey: signer.Public()}, subject: name.der, self: n.Parent.IsZero()}
 	if o.self {
 		o.issuer, err = newRoot(&keys.Key{Signer: signer}, n, name)
 	} else {
@@ -106,7 +106,7 @@ func (a *Authority) rehearse(ctx context.Context, n NewIssuer, p *profile.Profil
 	if err != nil {
 		return err
 	}
-	d, err := newDraft(o, &x509.CertificateRequest{PublicKey: signer.Public()}, a.config.Now())
+	d, err := newDraft(o, a.config.Now())
 	if err != nil {
 		return err
 	}
@@ -408,10 +408,14 @@ func (a *Authority) certify(ctx context.Context, grant auth.Grant, issuer, paren
 			return Issuer{}, pki.Errorf(pki.KindInternal, "create issuer", "make request: %w", err)
 		}
 	}
-	issued, err := a.issue(ctx, order{
+	o := order{
 		Request: Request{Profile: p.Name, CSR: csr, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, issuer: signing, principal: grant.Principal(), subject: issuer.Subject,
 		keyID: subjectKeyID(issuer), self: self, footing: footing,
-	})
+	}
+	var issued *Issued
+	if o.csr, err = provePossession(p, csr); err == nil {
+		issued, err = a.issue(ctx, o)
+	}
 	if err != nil {
 		return Issuer{}, a.refused(ctx, grant.Principal(), Request{Profile: p.Name}, err)
 	}

@@ -82,8 +82,8 @@ func (o *Offline) ProposeRoot(key *keys.Key, n NewIssuer) (*Proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.propose(order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, issuer: root, subject: name.der, self: true},
-		&x509.CertificateRequest{PublicKey: key.Public()})
+	return o.propose(order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, issuer: root, subject: name.der, self: true,
+		csr: &x509.CertificateRequest{PublicKey: key.Public()}})
 }
 
 // ProposeAuthority prepares the certificate of a CA elsewhere, from its request. Name and key come from the request, and so do path
@@ -110,7 +110,7 @@ func (o *Offline) ProposeAuthority(parent OfflineParent, csr []byte, n NewIssuer
 		return nil, err
 	}
 	p.CA = &given
-	proposal, err := o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, subject: request.RawSubject}, request)
+	proposal, err := o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: n.Lifetime}, profile: p, csr: request, subject: request.RawSubject})
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +147,12 @@ func (o *Offline) ProposeCross(parent OfflineParent, der []byte, lifetime time.D
 	if err != nil {
 		return nil, err
 	}
-	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId},
-		&x509.CertificateRequest{PublicKey: root.PublicKey})
+	return o.below(parent, order{Request: Request{Profile: p.Name, Lifetime: life.Lifetime, AtMost: life.AtMost}, profile: p, subject: root.RawSubject, keyID: root.SubjectKeyId,
+		csr: &x509.CertificateRequest{PublicKey: root.PublicKey}})
 }
 
 // below completes an order for an authority under a parent.
-func (o *Offline) below(parent OfflineParent, order order, request *x509.CertificateRequest) (*Proposal, error) {
+func (o *Offline) below(parent OfflineParent, order order) (*Proposal, error) {
 	const op = "open off-line authority"
 	certificate, err := checkImport(parent.Certificate, nil, o.config.WeakKeys)
 	if err != nil {
@@ -181,7 +181,7 @@ func (o *Offline) below(parent OfflineParent, order order, request *x509.Certifi
 	copied := *order.profile
 	copied.Status = profile.Status{CRL: profile.CRLComplete, IssuerURL: true}
 	order.profile = &copied
-	return o.propose(order, request)
+	return o.propose(order)
 }
 
 // readable refuses a name that witnesses of a ceremony would not see as it is.
@@ -209,8 +209,8 @@ func readable(name []byte) error {
 }
 
 // propose drafts, checks and lints.
-func (o *Offline) propose(order order, request *x509.CertificateRequest) (*Proposal, error) {
-	d, err := newDraft(order, request, o.config.Now())
+func (o *Offline) propose(order order) (*Proposal, error) {
+	d, err := newDraft(order, o.config.Now())
 	if err != nil {
 		return nil, err
 	}

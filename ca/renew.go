@@ -66,7 +66,7 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 		// The old one began Backdate before it was issued, and both ends belong to its validity.
 		r.AtMost = max(0, leaf.NotAfter.Sub(leaf.NotBefore.Add(p.Backdate))+time.Second)
 	}
-	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer) {
+	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer.ID, p, r.Names) == nil {
 		r.Issuer = issuer.ID
 	}
 	r.before = digestBefore(r, leaf, p, issuer)

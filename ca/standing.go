@@ -78,7 +78,7 @@ func (a *Authority) judge(ctx context.Context, k *issuerKey, p *profile.Profile)
 	if a.config.Status != nil {
 		footing.Seq, footing.Serials = a.config.Status.Seq(), k.serials
 	}
-	return footing, a.standing(ctx, k.Issuer, k.links)
+	return footing, a.standing(ctx, k.Issuer, k.ancestry.links)
 }
 
 // judgeAgain is judge, with everything that is written by now.
@@ -117,11 +117,11 @@ func (a *Authority) StandingByNow(ctx context.Context, id pki.IssuerID) error {
 // above it is revoked or on hold, and its key was not compromised. Else it is an error of which Fallen is true,
 // and Issue refuses; CRLs, and the certificates of OCSP responders, go on. Another error: it cannot be told now.
 func (a *Authority) Standing(ctx context.Context, id pki.IssuerID) error {
-	issuer, links, err := a.issuers.linked(id)
+	issuer, ancestry, err := a.issuers.ancestry(id)
 	if err != nil {
 		return err
 	}
-	return a.standing(ctx, issuer, links)
+	return a.standing(ctx, issuer, ancestry.links)
 }
 
 // Fallen reports whether an error of Standing says that the issuer does not stand. Any other says only that it cannot be told now.
@@ -197,13 +197,20 @@ func (a *Authority) OnHold(ctx context.Context, issuer pki.IssuerID, serial pki.
 	return status == pki.StatusRevoked && reason == pki.CertificateHold, err
 }
 
-// couldSign reports whether an issuer is one to choose from: its certificate has not ended, and nothing says that it does not stand.
-// That it cannot be told now is no reason to go to another, which may not be told of either.
-func (a *Authority) couldSign(ctx context.Context, issuer Issuer) bool {
-	if chosen := issuer.certificate(); chosen == nil || a.config.Now().After(chosen.NotAfter) {
-		return false
+// couldSign refuses an issuer that is not one to choose from: its certificate has ended, or it does not stand, or its chain does not let
+// it give what is asked for. That its standing cannot be told now is no reason to go to another, which may not be told of either.
+func (a *Authority) couldSign(ctx context.Context, id pki.IssuerID, p *profile.Profile, names []pki.Identifier) error {
+	issuer, ancestry, err := a.issuers.ancestry(id)
+	if err != nil {
+		return err
 	}
-	return !Fallen(a.Standing(ctx, issuer.ID))
+	if issuer.Ended(a.config.Now()) {
+		return ended(issuer.Label, issuer.certificate().NotAfter)
+	}
+	if err := a.standing(ctx, issuer, ancestry.links); Fallen(err) {
+		return err
+	}
+	return ancestry.gives(issuer.Label, p, names, false)
 }
 
 func (a *Authority) standing(ctx context.Context, issuer Issuer, links []link) error {
