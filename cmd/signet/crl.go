@@ -81,10 +81,8 @@ func (c *crlFetchCmd) verification(a *app, list *crl.List) string {
 	if !strings.HasPrefix(c.From, "http") && missing(c.From) {
 		return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", c.From, c.Out)
 	}
-	if data, err := a.readInput(c.From); err == nil {
-		if chain, err := parseChain(data); err == nil && issuerOf(list, chain) != nil {
-			return fmt.Sprintf("signet crl verify %s --issuer %s", c.Out, c.From)
-		}
+	if chain, err := a.readCertificates(c.From); err == nil && issuerOf(list, chain) != nil {
+		return fmt.Sprintf("signet crl verify %s --issuer %s", c.Out, c.From)
 	}
 	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", c.Out)
 }
@@ -297,13 +295,9 @@ func (c *crlVerifyCmd) Run(a *app) error {
 
 // issuer reads the issuer's certificate: the one of the file with the list's issuer as its subject, or else the first.
 func (c *crlVerifyCmd) issuer(a *app, list *crl.List) (*x509.Certificate, error) {
-	data, err := a.readInput(c.Issuer)
+	chain, err := a.readCertificates(c.Issuer)
 	if err != nil {
-		return nil, err
-	}
-	chain, err := parseChain(data)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", c.Issuer, err).WithHint("`signet issuer show NAME --pem` prints an issuer's")
+		return nil, pki.Errorf(pki.KindOf(err), "verify CRL", "%w", err).WithHint("`signet issuer show NAME --pem` prints an issuer's certificate")
 	}
 	return cmp.Or(issuerOf(list, chain), chain[0]), nil
 }

@@ -189,13 +189,9 @@ func opens(ctx context.Context, file string, passphrase []byte) error {
 // checkRoots reads what clients trust.
 func checkRoots(a *app, config *settings.Config) finding {
 	path := config.Path(config.Client.Root)
-	data, err := a.readInput(path)
+	chain, err := a.readCertificates(path)
 	if err != nil {
 		return wrong("`signet init` writes it; `signet issuer show --pem` prints it again", "%v", err)
-	}
-	chain, err := parseChain(data)
-	if err != nil {
-		return wrong("put the root certificates there in PEM", "%s: %v", path, err)
 	}
 	for _, root := range chain {
 		switch left := time.Until(root.NotAfter); {

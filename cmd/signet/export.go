@@ -118,11 +118,11 @@ func (c *exportCmd) check() error {
 // chain returns the certificate and the authorities above it, nearest first, without the root.
 func (c *exportCmd) chain(a *app) ([]*x509.Certificate, error) {
 	if c.Certificate == "-" || !missing(c.Certificate) {
-		data, err := a.readInput(c.Certificate)
+		found, err := a.readCertificates(c.Certificate)
 		if err != nil {
 			return nil, err
 		}
-		return chainOf(data, c.Certificate)
+		return chainOf(found), nil
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -137,7 +137,11 @@ func (c *exportCmd) chain(a *app) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return chainOf(got.PEM, c.Certificate)
+	chain, err := certificatesIn(c.Certificate, got.PEM)
+	if err != nil {
+		return nil, err
+	}
+	return chainOf(chain), nil
 }
 
 func missing(path string) bool {
@@ -145,36 +149,14 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// chainOf reads PEM or DER: the first certificate, and what stands above it, in the order of issuance, whatever the order in
-// the file. What belongs to no chain of the first certificate is left out, and so is a root: whoever verifies has it.
-func chainOf(data []byte, name string) ([]*x509.Certificate, error) {
-	const op = "read certificates"
-	var all []*x509.Certificate
-	if len(data) > 0 && data[0] == 0x30 { // DER
-		parsed, err := x509.ParseCertificates(data)
-		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", name, err)
-		}
-		all = parsed
-	}
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		parsed, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", name, err)
-		}
-		all = append(all, parsed)
-	}
-	if len(all) == 0 {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no certificate in PEM or DER", name)
-	}
+// chainOf takes the first of some certificates and what stands above it, in the order of issuance, whatever the order they are in.
+// What belongs to no chain of the first is left out, and so is a root: whoever verifies has it.
+func chainOf(all []*x509.Certificate) []*x509.Certificate {
 	chain, left := all[:1:1], all[1:]
 	for {
 		above, rest := issuerAmong(left, chain[len(chain)-1])
 		if above == nil || bytes.Equal(above.RawIssuer, above.RawSubject) {
-			return chain, nil
+			return chain
 		}
 		chain, left = append(chain, above), rest
 	}

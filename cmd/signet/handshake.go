@@ -171,7 +171,7 @@ func absolute(sources []string) ([]string, error) {
 
 // readRoots reads trusted certificates from "system", files and directories. The certificates are those that were read
 // from files. A nil pool is the system's.
-func readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
+func (a *app) readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
 	if len(sources) == 0 || slices.Equal(sources, []string{"system"}) {
 		return nil, nil, nil
 	}
@@ -185,7 +185,7 @@ func readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
 	}
 	var certs []*x509.Certificate
 	for _, source := range slices.DeleteFunc(slices.Clone(sources), func(s string) bool { return s == "system" }) {
-		found, err := readCertificates(source)
+		found, err := a.readRootsFrom(source)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -197,15 +197,15 @@ func readRoots(sources []string) (*x509.CertPool, []*x509.Certificate, error) {
 	return pool, certs, nil
 }
 
-// readCertificates reads all certificates of a PEM or DER file, or of the .pem, .crt and .cer files of a directory.
-func readCertificates(source string) ([]*x509.Certificate, error) {
+// readRootsFrom reads all certificates of a PEM or DER file, or of the .pem, .crt and .cer files of a directory.
+func (a *app) readRootsFrom(source string) ([]*x509.Certificate, error) {
 	const op = "read certificates"
 	info, err := os.Stat(source)
 	if err != nil {
 		return nil, fileError(op, err)
 	}
 	if !info.IsDir() {
-		return readCertificateFile(source)
+		return a.readCertificates(source)
 	}
 	entries, err := os.ReadDir(source)
 	if err != nil {
@@ -216,7 +216,7 @@ func readCertificates(source string) ([]*x509.Certificate, error) {
 		if e.IsDir() || !slices.Contains([]string{".pem", ".crt", ".cer"}, filepath.Ext(e.Name())) {
 			continue
 		}
-		certs, err := readCertificateFile(filepath.Join(source, e.Name()))
+		certs, err := a.readCertificates(filepath.Join(source, e.Name()))
 		if err != nil {
 			return nil, err
 		}
@@ -228,33 +228,8 @@ func readCertificates(source string) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-func readCertificateFile(path string) ([]*x509.Certificate, error) {
-	const op = "read certificates"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fileError(op, err)
-	}
-	var certs []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", path, err)
-		}
-		certs = append(certs, c)
-	}
-	if len(certs) == 0 {
-		if certs, err = x509.ParseCertificates(text); err != nil || len(certs) == 0 {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no certificate in PEM or DER", path)
-		}
-	}
-	return certs, nil
-}
-
 // readPair reads a chain and its key. An empty certificate is none.
-func readPair(cert, key string) ([]tls.Certificate, error) {
+func (a *app) readPair(cert, key string) ([]tls.Certificate, error) {
 	if cert == "" && key == "" {
 		return nil, nil
 	}
@@ -265,7 +240,7 @@ func readPair(cert, key string) ([]tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := readCertificateFile(cert)
+	chain, err := a.readCertificates(cert)
 	if err != nil {
 		return nil, err
 	}

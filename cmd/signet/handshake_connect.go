@@ -106,17 +106,17 @@ func (c *handshakeConnectCmd) prepare(a *app) (*call, error) {
 	if c.ServerName != "" {
 		l.config.ServerName = c.ServerName
 	}
-	if l.config.RootCAs, l.roots, err = readRoots(c.Roots); err != nil {
+	if l.config.RootCAs, l.roots, err = l.app.readRoots(c.Roots); err != nil {
 		return nil, err
 	}
 	for _, file := range c.Pin {
-		pins, err := readCertificateFile(file)
+		pins, err := l.app.readCertificates(file)
 		if err != nil {
 			return nil, err
 		}
 		l.pins = append(l.pins, pins...)
 	}
-	if l.config.Certificates, err = readPair(c.Cert, c.Key); err != nil {
+	if l.config.Certificates, err = l.app.readPair(c.Cert, c.Key); err != nil {
 		return nil, err
 	}
 	if c.MaxVersion == "1.2" {

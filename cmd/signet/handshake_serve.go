@@ -132,7 +132,7 @@ func (h *host) certify() (err error) {
 		return pki.Errorf(pki.KindInvalid, op, "the fault %s lies in certificates and what their authority says of them", h.fault.Name).
 			WithHint("leave out --cert and --key: it comes with an authority of its own")
 	}
-	h.config.Certificates, err = readPair(h.Cert, h.Key)
+	h.config.Certificates, err = h.app.readPair(h.Cert, h.Key)
 	return err
 }
 
@@ -162,7 +162,7 @@ func (h *host) askClients() error {
 	if len(h.ClientCA) == 0 {
 		return nil
 	}
-	pool, cas, err := readRoots(h.ClientCA)
+	pool, cas, err := h.app.readRoots(h.ClientCA)
 	if err != nil {
 		return err
 	}

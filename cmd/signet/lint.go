@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/pem"
 	"fmt"
 
 	"signet.example/signet/ca/lint"
@@ -49,7 +48,10 @@ func (c *lintCmd) Run(a *app) error {
 		if err != nil {
 			return err
 		}
-		parts := ders(data)
+		parts := derIn(data)
+		if len(parts) == 0 && len(data) > 0 {
+			parts = [][]byte{data} // which is no such thing, and is told so
+		}
 		for i, der := range parts {
 			kind, findings, err := lint.Foreign(der, c.Source, c.Public)
 			if err != nil {
@@ -73,20 +75,6 @@ func (c *lintCmd) Run(a *app) error {
 		return answerNo{"a rule is broken"}
 	}
 	return nil
-}
-
-// ders are what a file holds: DER, or every PEM block.
-func ders(data []byte) (all [][]byte) {
-	if len(data) > 0 && data[0] == 0x30 {
-		return [][]byte{data}
-	}
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		all = append(all, block.Bytes)
-	}
-	if all == nil && len(data) > 0 {
-		all = [][]byte{data} // which is no such thing, and is told so
-	}
-	return all
 }
 
 func printLinted(p *printer, results []lintedFile) {

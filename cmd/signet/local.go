@@ -208,52 +208,6 @@ func (a *app) readInput(path string) ([]byte, error) {
 	return data, nil
 }
 
-// readDER reads DER, or the first PEM block of one of the types.
-func (a *app) readDER(path, what string, types ...string) ([]byte, error) {
-	data, err := a.readInput(path)
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > 0 && data[0] == 0x30 { // a DER SEQUENCE; PEM begins with text
-		return data, nil
-	}
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		for _, t := range types {
-			if block.Type == t {
-				return block.Bytes, nil
-			}
-		}
-	}
-	return nil, pki.Errorf(pki.KindInvalid, "read "+what, "%s holds no %s in PEM or DER%s", path, what, looksLike(data))
-}
-
-// readRequest reads a certificate request: what is none, such as a private key in DER, must not be sent to a server.
-func (a *app) readRequest(path string) (*x509.CertificateRequest, error) {
-	der, err := a.readDER(path, aRequest, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
-	if err != nil {
-		return nil, err
-	}
-	csr, err := x509.ParseCertificateRequest(der)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read "+aRequest, "%s: %w", path, err).InField("csr").
-			WithHint("make a request with `signet csr NAME` or `openssl req -new`")
-	}
-	return csr, nil
-}
-
-// readCertificate reads the first certificate of a file.
-func (a *app) readCertificate(path string) (*x509.Certificate, error) {
-	der, err := a.readDER(path, "certificate", "CERTIFICATE")
-	if err != nil {
-		return nil, err
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", path, err)
-	}
-	return certificate, nil
-}
-
 // writeFile writes a file that may exist: a product, not a secret. Who reads it meanwhile reads the old one; a pipe or a
 // device is written to.
 func writeFile(path string, data []byte) error {

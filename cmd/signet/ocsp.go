@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -212,13 +211,9 @@ func randomNonce() []byte {
 // read takes the certificate and its issuer from one file or two.
 func (t ocspTarget) read(a *app) (certificate, issuer *x509.Certificate, err error) {
 	const op = "read certificate"
-	data, err := a.readInput(t.Certificate)
+	chain, err := a.readCertificates(t.Certificate)
 	if err != nil {
 		return nil, nil, err
-	}
-	chain, err := parseChain(data)
-	if err != nil {
-		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", t.Certificate, err)
 	}
 	if t.Issuer != "" {
 		issuer, err = a.readCertificate(t.Issuer)
@@ -323,27 +318,4 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 		signer += ", appointed by the issuer"
 	}
 	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "key", answer.Key, "responder", answer.Responder, "checked", strings.Join(answer.Checks, ", "))
-}
-
-// parseChain reads every certificate of a PEM file, or one in DER.
-func parseChain(data []byte) ([]*x509.Certificate, error) {
-	if len(data) > 0 && data[0] == 0x30 { // a DER SEQUENCE
-		certificate, err := x509.ParseCertificate(data)
-		return []*x509.Certificate{certificate}, err
-	}
-	var chain []*x509.Certificate
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		chain = append(chain, certificate)
-	}
-	if len(chain) == 0 {
-		return nil, errors.New("no certificate in PEM or DER")
-	}
-	return chain, nil
 }
