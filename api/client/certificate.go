@@ -190,6 +190,9 @@ func (c *Client) Get(ctx context.Context, issuer pki.IssuerID, serial pki.Serial
 	return &Issued{answer{a}, certificate, []byte(a.GetPem()), false}, nil
 }
 
+// AccountSystem is the account of Signet's own certificates: OCSP responders, the API, the authorities that `signet init` makes.
+const AccountSystem = "system"
+
 // Filter chooses certificates; every condition that is not zero must hold.
 type Filter struct {
 	Identifier    string // exactly this name, "dns:..." or bare
@@ -199,6 +202,7 @@ type Filter struct {
 	Issuer        pki.IssuerID
 	Profile       string
 	Account       string
+	NotAccount    string // of any account but this
 	Standing      Standing
 	ExpiresAfter  time.Time // inclusive
 	ExpiresBefore time.Time
@@ -242,6 +246,7 @@ func (f Filter) list() *signetv1.ListCertificatesRequest {
 		Issuer:        issuerText(f.Issuer),
 		Profile:       optional(f.Profile),
 		Account:       optional(f.Account),
+		NotAccount:    optional(f.NotAccount),
 		Standing:      new(signetv1.Standing(f.Standing)),
 		ExpiresAfter:  timestamp(f.ExpiresAfter),
 		ExpiresBefore: timestamp(f.ExpiresBefore),
@@ -273,6 +278,7 @@ func (c *Client) Count(ctx context.Context, f Filter) (*Count, error) {
 		Issuer:        issuerText(f.Issuer),
 		Profile:       optional(f.Profile),
 		Account:       optional(f.Account),
+		NotAccount:    optional(f.NotAccount),
 		Standing:      new(l.GetStanding()),
 		ExpiresAfter:  l.GetExpiresAfter(),
 		ExpiresBefore: l.GetExpiresBefore(),

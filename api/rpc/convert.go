@@ -273,6 +273,7 @@ type filtering interface {
 	GetIssuer() string
 	GetProfile() string
 	GetAccount() string
+	GetNotAccount() string
 	GetStanding() signetv1.Standing
 	GetExpiresAfter() *timestamppb.Timestamp
 	GetExpiresBefore() *timestamppb.Timestamp
@@ -281,7 +282,7 @@ type filtering interface {
 }
 
 func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error) {
-	f := inventory.Filter{Profile: m.GetProfile(), Account: m.GetAccount(), Now: now}
+	f := inventory.Filter{Profile: m.GetProfile(), Account: m.GetAccount(), NotAccount: m.GetNotAccount(), Now: now}
 	if text := m.GetIdentifier(); text != "" {
 		name, err := pki.ParseIdentifier(text)
 		if err != nil {

@@ -246,7 +246,7 @@ func TestRequestsFrom(t *testing.T) {
 
 	stamp := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(at.Add(d)) }
 	list := signetv1.ListCertificatesRequest_builder{Identifier: new("dns:a.example"), DnsSuffix: new("example"), Serial: new("0a"), KeyHash: new(pki.KeyHash{1}.String()),
-		Issuer: new("01000000000000000000"), Profile: new("p"), Account: new("q"), Standing: signetv1.Standing_STANDING_EXPIRED.Enum(), ExpiresAfter: stamp(1), ExpiresBefore: stamp(2),
+		Issuer: new("01000000000000000000"), Profile: new("p"), Account: new("q"), NotAccount: new("s"), Standing: signetv1.Standing_STANDING_EXPIRED.Enum(), ExpiresAfter: stamp(1), ExpiresBefore: stamp(2),
 		IssuedAfter: stamp(3), IssuedBefore: stamp(4), PageSize: new(uint32(5)), PageToken: new("t")}.Build()
 	everyField(t, list, func(m proto.Message) (any, error) {
 		return rpc.FilterFrom("test", m.(*signetv1.ListCertificatesRequest), at)

@@ -3803,6 +3803,7 @@ type ListCertificatesRequest struct {
 	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_before,json=issuedBefore"`
 	xxx_hidden_PageSize      uint32                 `protobuf:"varint,13,opt,name=page_size,json=pageSize"`
 	xxx_hidden_PageToken     *string                `protobuf:"bytes,14,opt,name=page_token,json=pageToken"`
+	xxx_hidden_NotAccount    *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -3958,44 +3959,54 @@ func (x *ListCertificatesRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListCertificatesRequest) GetNotAccount() string {
+	if x != nil {
+		if x.xxx_hidden_NotAccount != nil {
+			return *x.xxx_hidden_NotAccount
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListCertificatesRequest) SetIdentifier(v string) {
 	x.xxx_hidden_Identifier = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 15)
 }
 
 func (x *ListCertificatesRequest) SetDnsSuffix(v string) {
 	x.xxx_hidden_DnsSuffix = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 15)
 }
 
 func (x *ListCertificatesRequest) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 15)
 }
 
 func (x *ListCertificatesRequest) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 15)
 }
 
 func (x *ListCertificatesRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 15)
 }
 
 func (x *ListCertificatesRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 15)
 }
 
 func (x *ListCertificatesRequest) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 15)
 }
 
 func (x *ListCertificatesRequest) SetStanding(v Standing) {
 	x.xxx_hidden_Standing = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 15)
 }
 
 func (x *ListCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
@@ -4016,12 +4027,17 @@ func (x *ListCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
 
 func (x *ListCertificatesRequest) SetPageSize(v uint32) {
 	x.xxx_hidden_PageSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 15)
 }
 
 func (x *ListCertificatesRequest) SetPageToken(v string) {
 	x.xxx_hidden_PageToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 14)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 15)
+}
+
+func (x *ListCertificatesRequest) SetNotAccount(v string) {
+	x.xxx_hidden_NotAccount = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 15)
 }
 
 func (x *ListCertificatesRequest) HasIdentifier() bool {
@@ -4122,6 +4138,13 @@ func (x *ListCertificatesRequest) HasPageToken() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 13)
 }
 
+func (x *ListCertificatesRequest) HasNotAccount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
+}
+
 func (x *ListCertificatesRequest) ClearIdentifier() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Identifier = nil
@@ -4188,6 +4211,11 @@ func (x *ListCertificatesRequest) ClearPageToken() {
 	x.xxx_hidden_PageToken = nil
 }
 
+func (x *ListCertificatesRequest) ClearNotAccount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 14)
+	x.xxx_hidden_NotAccount = nil
+}
+
 type ListCertificatesRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -4219,6 +4247,8 @@ type ListCertificatesRequest_builder struct {
 	PageSize *uint32
 	// next_page_token of the answer before; all else must be as it was then.
 	PageToken *string
+	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
+	NotAccount *string
 }
 
 func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
@@ -4226,35 +4256,35 @@ func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Identifier != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 15)
 		x.xxx_hidden_Identifier = b.Identifier
 	}
 	if b.DnsSuffix != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 15)
 		x.xxx_hidden_DnsSuffix = b.DnsSuffix
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 15)
 		x.xxx_hidden_Serial = b.Serial
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 15)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 15)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 15)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 15)
 		x.xxx_hidden_Account = b.Account
 	}
 	if b.Standing != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 15)
 		x.xxx_hidden_Standing = *b.Standing
 	}
 	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
@@ -4262,12 +4292,16 @@ func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
 	x.xxx_hidden_IssuedAfter = b.IssuedAfter
 	x.xxx_hidden_IssuedBefore = b.IssuedBefore
 	if b.PageSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 15)
 		x.xxx_hidden_PageSize = *b.PageSize
 	}
 	if b.PageToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 14)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 15)
 		x.xxx_hidden_PageToken = b.PageToken
+	}
+	if b.NotAccount != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 15)
+		x.xxx_hidden_NotAccount = b.NotAccount
 	}
 	return m0
 }
@@ -4384,6 +4418,7 @@ type CountCertificatesRequest struct {
 	xxx_hidden_ExpiresBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_before,json=expiresBefore"`
 	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_after,json=issuedAfter"`
 	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_before,json=issuedBefore"`
+	xxx_hidden_NotAccount    *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -4522,44 +4557,54 @@ func (x *CountCertificatesRequest) GetIssuedBefore() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CountCertificatesRequest) GetNotAccount() string {
+	if x != nil {
+		if x.xxx_hidden_NotAccount != nil {
+			return *x.xxx_hidden_NotAccount
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *CountCertificatesRequest) SetIdentifier(v string) {
 	x.xxx_hidden_Identifier = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 13)
 }
 
 func (x *CountCertificatesRequest) SetDnsSuffix(v string) {
 	x.xxx_hidden_DnsSuffix = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 13)
 }
 
 func (x *CountCertificatesRequest) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 13)
 }
 
 func (x *CountCertificatesRequest) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 13)
 }
 
 func (x *CountCertificatesRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 13)
 }
 
 func (x *CountCertificatesRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 13)
 }
 
 func (x *CountCertificatesRequest) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 13)
 }
 
 func (x *CountCertificatesRequest) SetStanding(v Standing) {
 	x.xxx_hidden_Standing = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 12)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 13)
 }
 
 func (x *CountCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
@@ -4576,6 +4621,11 @@ func (x *CountCertificatesRequest) SetIssuedAfter(v *timestamppb.Timestamp) {
 
 func (x *CountCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
 	x.xxx_hidden_IssuedBefore = v
+}
+
+func (x *CountCertificatesRequest) SetNotAccount(v string) {
+	x.xxx_hidden_NotAccount = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 13)
 }
 
 func (x *CountCertificatesRequest) HasIdentifier() bool {
@@ -4662,6 +4712,13 @@ func (x *CountCertificatesRequest) HasIssuedBefore() bool {
 	return x.xxx_hidden_IssuedBefore != nil
 }
 
+func (x *CountCertificatesRequest) HasNotAccount() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 12)
+}
+
 func (x *CountCertificatesRequest) ClearIdentifier() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Identifier = nil
@@ -4718,6 +4775,11 @@ func (x *CountCertificatesRequest) ClearIssuedBefore() {
 	x.xxx_hidden_IssuedBefore = nil
 }
 
+func (x *CountCertificatesRequest) ClearNotAccount() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 12)
+	x.xxx_hidden_NotAccount = nil
+}
+
 type CountCertificatesRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -4745,6 +4807,8 @@ type CountCertificatesRequest_builder struct {
 	IssuedAfter *timestamppb.Timestamp
 	// Recorded before this time.
 	IssuedBefore *timestamppb.Timestamp
+	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
+	NotAccount *string
 }
 
 func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
@@ -4752,41 +4816,45 @@ func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Identifier != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 13)
 		x.xxx_hidden_Identifier = b.Identifier
 	}
 	if b.DnsSuffix != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 13)
 		x.xxx_hidden_DnsSuffix = b.DnsSuffix
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 13)
 		x.xxx_hidden_Serial = b.Serial
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 13)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 13)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 13)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 13)
 		x.xxx_hidden_Account = b.Account
 	}
 	if b.Standing != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 12)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 13)
 		x.xxx_hidden_Standing = *b.Standing
 	}
 	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
 	x.xxx_hidden_ExpiresBefore = b.ExpiresBefore
 	x.xxx_hidden_IssuedAfter = b.IssuedAfter
 	x.xxx_hidden_IssuedBefore = b.IssuedBefore
+	if b.NotAccount != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 13)
+		x.xxx_hidden_NotAccount = b.NotAccount
+	}
 	return m0
 }
 
@@ -7232,7 +7300,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
 	"\x16GetCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
-	"\x03pem\x18\x02 \x01(\tR\x03pem\"\xc8\x04\n" +
+	"\x03pem\x18\x02 \x01(\tR\x03pem\"\xe9\x04\n" +
 	"\x17ListCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -7252,10 +7320,12 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12\x1b\n" +
 	"\tpage_size\x18\r \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x0e \x01(\tR\tpageToken\"~\n" +
+	"page_token\x18\x0e \x01(\tR\tpageToken\x12\x1f\n" +
+	"\vnot_account\x18\x0f \x01(\tR\n" +
+	"notAccount\"~\n" +
 	"\x18ListCertificatesResponse\x12:\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x16.signet.v1.CertificateR\fcertificates\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8d\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x04\n" +
 	"\x18CountCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -7272,7 +7342,9 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x0eexpires_before\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\rexpiresBefore\x12=\n" +
 	"\fissued_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
-	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\"G\n" +
+	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12\x1f\n" +
+	"\vnot_account\x18\x0f \x01(\tR\n" +
+	"notAccount\"G\n" +
 	"\x19CountCertificatesResponse\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xca\x02\n" +

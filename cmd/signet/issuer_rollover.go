@@ -551,5 +551,5 @@ func (r *rollover) end(p *printer) {
 		p.next("signet issuer state %s retired; make a backup, which holds the new key", r.old.Label)
 		return
 	}
-	p.next("make a backup, which holds the new key; later signet list --issuer %s --standing valid (of its OCSP responder there is always one)", r.old.Label)
+	p.next("make a backup, which holds the new key; later signet list --issuer %s --standing valid", r.old.Label)
 }

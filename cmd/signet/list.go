@@ -17,6 +17,7 @@ type listCmd struct {
 	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
 	Issuer       string   `placeholder:"NAME" help:"From this issuer: id, label or name."`
 	Account      string   `placeholder:"NAME" help:"Issued to this account."`
+	System       bool     `help:"Signet's own too: OCSP responders, the API, the first authorities (account system)."`
 	KeyHash      string   `placeholder:"HEX" help:"With this key (SHA-256 of its SubjectPublicKeyInfo)."`
 	Expiring     duration `aliases:"expires-within" placeholder:"DURATION" help:"Ending between now and then, such as 30d."`
 	EndingAfter  instant  `placeholder:"TIME" help:"Ending at or after this time."`
@@ -33,6 +34,8 @@ type listCmd struct {
 
 func (listCmd) Help() string {
 	return `Newest first, unless a condition implies another order. Every condition that is given must hold.
+Signet's own certificates (its OCSP responders and that of the API, which it renews every few days, and the authorities that
+signet init made) are listed, counted and exported only with --system, --account system or --key-hash.
 
 Examples:
   signet list
@@ -92,6 +95,9 @@ func (c *listCmd) filter() (client.Filter, error) {
 		if f.KeyHash, err = pki.ParseKeyHash(c.KeyHash); err != nil {
 			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
+	}
+	if !c.System && c.Account == "" && c.KeyHash == "" {
+		f.NotAccount = client.AccountSystem
 	}
 	f.ExpiresAfter, f.ExpiresBefore = c.EndingAfter.Time, c.EndingBefore.Time
 	if c.Expiring > 0 {
