@@ -10,12 +10,13 @@ import (
 
 // derIn returns what PEM blocks of some types hold, of any type if none is named; of data in DER, all of it.
 func derIn(data []byte, types ...string) (all [][]byte) {
-	// A SEQUENCE of more than 127 octets, as every certificate, request and list is. Text can begin with 0x30 too, as the "0 s:" of
-	// `openssl s_client -showcerts` does, but has no octet like the second.
-	if len(data) > 1 && data[0] == 0x30 && data[1] >= 0x80 {
+	block, rest := pem.Decode(data)
+	// A SEQUENCE. Text can begin with this octet too, as the "0 s:" of `openssl s_client -showcerts` does before its PEM, but not go on with
+	// the length of more than 127 octets.
+	if len(data) > 1 && data[0] == 0x30 && (data[1] >= 0x80 || block == nil) {
 		return [][]byte{data}
 	}
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+	for ; block != nil; block, rest = pem.Decode(rest) {
 		if len(types) == 0 || slices.Contains(types, block.Type) {
 			all = append(all, block.Bytes)
 		}
