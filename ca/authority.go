@@ -435,7 +435,7 @@ func (a *Authority) entry(o order, d *draft, taken slot, der []byte) Entry {
 			Issuer: d.issuer.ID, Position: taken.position(), Serial: serial, Profile: d.profile.Name, Account: o.principal.Account,
 			Subject: d.subject.text, KeyHash: d.keyHash, NotBefore: d.notBefore, NotAfter: d.notAfter, IssuedAt: now, DER: der,
 		},
-		Range: taken.from.ID, Names: d.names, KeyMaterial: d.material, RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
+		Range: taken.from.ID, Names: d.names, Authority: d.profile.CA != nil, KeyMaterial: d.material, RequestID: o.RequestID, Approval: o.approval, Footing: o.footing,
 		Event: audit.Event{
 			At: now, Actor: o.principal.ID, Action: "certificate.issue", Target: "issuer/" + d.issuer.ID.String() + "/serial/" + serial.String(),
 			Outcome: audit.OK, RequestID: o.principal.RequestID, Source: o.principal.Source,

@@ -74,6 +74,7 @@ type Entry struct {
 	inventory.Certificate
 	Range       RangeID
 	Names       []inventory.Name
+	Authority   bool        // the certificate is an authority's
 	KeyMaterial pki.KeyHash // SHA-256 of the key material; see pki.HashKeyMaterial
 	RequestID   string      // empty: none
 	Digest      [32]byte    // of the request, when RequestID is set

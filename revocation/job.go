@@ -47,7 +47,7 @@ type Job struct {
 	Actor        string // who planned it; its ledger entries carry this
 	Comment      string
 	Selected     uint64 // by the dry run
-	Authorities  uint64 // of them, certificates of authorities: whatever is below one counts no more
+	Authorities  uint64 // of them, certificates of authorities, as they were last counted: whatever is below one counts no more; no other is revoked
 	Revoked      uint64 // entries appended so far
 	Skipped      uint64 // selected, and revoked before
 	Examined     uint64 // indices, keys' certificates or list entries passed so far
@@ -76,12 +76,11 @@ func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 
 // Estimate is what a dry run finds.
 type Estimate struct {
-	Selected    uint64        // certificates selected that have not expired
-	Already     uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
-	Authorities uint64        // of those selected, issued under one of the profiles of authorities
-	Shards      []ShardEffect // by issuer, epoch and block
-	CRLBytes    uint64        // by which all shards together will grow, about
-	Takes       time.Duration // about, on PostgreSQL
+	Selected uint64        // certificates selected that have not expired
+	Already  uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
+	Shards   []ShardEffect // by issuer, epoch and block
+	CRLBytes uint64        // by which all shards together will grow, about
+	Takes    time.Duration // about, on PostgreSQL
 }
 
 // ShardEffect is how many entries one CRL shard will gain.
@@ -107,14 +106,24 @@ type Chunk struct {
 	Held    time.Duration // for how long the ledger was locked
 }
 
+// JobCounts counts what jobs select.
+type JobCounts interface {
+	// CountSelected counts what a selector selects, by shard.
+	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
+
+	// CountAuthorities counts the certificates of authorities that a planned job selects and that were not counted before, stores which
+	// they are, so that the job revokes them too, and returns how many, with the job as it then stands. Of a job in another state it
+	// counts none.
+	CountAuthorities(ctx context.Context, id JobID, at time.Time) (appeared uint64, job Job, err error)
+}
+
 // JobBooks keeps jobs.
 type JobBooks interface {
-	// CountSelected counts what a selector selects, by shard, and of all how many were issued under the profiles of authorities.
-	CountSelected(ctx context.Context, selector Selector, claims []Claim, authorities []string, at time.Time) (Estimate, error)
+	JobCounts
 
-	// CreateJob stores a job, the certificates that it lists, and the audit event, and returns when, by the database's
-	// clock, to the microsecond.
-	CreateJob(ctx context.Context, job Job, claims []Claim, event audit.Event) (createdAt time.Time, err error)
+	// CreateJob stores a job, the certificates that it lists, those of authorities among what it selects at this time, and the audit event.
+	// It returns the job with their number, and when that was, by the database's clock, to the microsecond.
+	CreateJob(ctx context.Context, job Job, claims []Claim, at time.Time, event audit.Event) (Job, error)
 
 	// MoveJob moves a job from one of some states to another and returns it. If it is in none of them: KindConflict; if
 	// it is in the other already, it is returned and nothing is written. failure is stored with it.
@@ -128,7 +137,8 @@ type JobBooks interface {
 	Job(ctx context.Context, id JobID) (Job, error)
 
 	// RunChunk does the next piece of a running job, at most limit certificates, and moves its cursor, in one
-	// transaction. The runner has the job for itself for a while afterwards. ErrStale: try again.
+	// transaction. Certificates of authorities that were recorded since they were counted are left alone, unless the job is that of a blocked
+	// key. The runner has the job for itself for a while afterwards. ErrStale: try again.
 	RunChunk(ctx context.Context, job Job, runner InstanceID, limit int, at time.Time) (Chunk, error)
 }
 
@@ -173,7 +183,6 @@ type JobRequest struct {
 	Reason       pki.Reason
 	InvalidityAt time.Time
 	Comment      string
-	Authorities  []string // profiles of authorities, whose certificates are counted apart
 }
 
 // Plan makes the dry run and stores the job, to be started. Every verb of Jobs demands a grant for auth.ActionManage.
@@ -193,30 +202,38 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 		return Job{}, Estimate{}, err
 	}
 	now := j.config.Now()
-	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, request.Authorities, now)
+	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, now)
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
 	estimate.CRLBytes = estimate.Selected * crlEntryBytes
 	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
 	job := Job{State: JobPlanned, Selector: request.Selector, Reason: request.Reason, InvalidityAt: request.InvalidityAt.UTC().Truncate(time.Second),
-		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected, Authorities: estimate.Authorities}
+		Actor: grant.Principal().ID, Comment: request.Comment, Selected: estimate.Selected}
 	rand.Read(job.ID[:])
 	event := j.event(grant, job.ID, "job.plan")
 	event.Detail = map[string]string{"selected": strconv.FormatUint(estimate.Selected, 10), "reason": job.Reason.String(), "comment": job.Comment}
 	event.At = now
-	job.CreatedAt, err = j.config.Books.CreateJob(ctx, job, claims, event)
+	job, err = j.config.Books.CreateJob(ctx, job, claims, now, event)
 	return job, estimate, err
 }
 
-// Start lets a planned job run; one that selected certificates of authorities only if authorities says that they are meant.
+// Start lets a planned job run; one that selects certificates of authorities only if authorities says that they are meant. Who says so
+// means those that were counted before: if there are more of them by now, they are counted, and the job is not started yet.
 func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authorities bool) (Job, error) {
-	job, err := j.Get(ctx, grant, id)
-	if err != nil {
+	const op = "start job"
+	if err := manages(grant, op); err != nil {
 		return Job{}, err
 	}
-	if job.State == JobPlanned && job.Authorities > 0 && !authorities {
-		return Job{}, pki.Errorf(pki.KindFailedPrecondition, "start job", "%d of the certificates selected are those of authorities: whatever is below them counts no more", job.Authorities).
+	appeared, job, err := j.config.Books.CountAuthorities(ctx, id, j.config.Now())
+	switch {
+	case err != nil:
+		return Job{}, err
+	case appeared > 0:
+		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities by now, %d more than the last count: whatever is below them counts no more", job.Authorities, appeared).
+			InField("authorities").WithHint("nothing was revoked; if they are meant, start it once more")
+	case job.State == JobPlanned && job.Authorities > 0 && !authorities:
+		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities: whatever is below them counts no more", job.Authorities).
 			InField("authorities").WithHint("if they are meant, say so: authorities: true")
 	}
 	return j.move(ctx, grant, id, "job.start", JobRunning, JobPlanned)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -335,8 +336,8 @@ func TestJobEndsAuthorities(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
 		d.record(t, 1, 2, 3)
-		testdb.Exec(t, s, `UPDATE certificates SET profile = 'sub-ca' WHERE idx = 2`)
-		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca' WHERE idx = 3`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'sub-ca', authority = true WHERE idx = 2`)
+		testdb.Exec(t, s, `UPDATE certificates SET profile = 'issuing-ca', authority = true WHERE idx = 3`)
 		jobs := newJobs(t, s, newUniverse(t, s), 1)
 		key := func(index uint64) pki.KeyHash { return blockOf(index).SPKI }
 		for _, test := range []struct {
@@ -351,10 +352,9 @@ func TestJobEndsAuthorities(t *testing.T) {
 			{"a profile", revocation.JobRequest{Selector: revocation.Selector{Profile: "server"}}, 0},
 			{"everything", revocation.JobRequest{Selector: revocation.Selector{Everything: true}}, 1},
 		} {
-			test.request.Authorities = []string{"issuing-ca", "sub-ca"}
-			job, estimate, err := jobs.Plan(t.Context(), manager(t), test.request)
-			if err != nil || estimate.Authorities != test.want || job.Authorities != test.want {
-				t.Errorf("%s: %d and %d, %v; want %d", test.what, estimate.Authorities, job.Authorities, err, test.want)
+			job, _, err := jobs.Plan(t.Context(), manager(t), test.request)
+			if err != nil || job.Authorities != test.want {
+				t.Errorf("%s: %d, %v; want %d", test.what, job.Authorities, err, test.want)
 			}
 			if test.want > 0 {
 				_, err := jobs.Start(t.Context(), manager(t), job.ID, false)
@@ -365,6 +365,86 @@ func TestJobEndsAuthorities(t *testing.T) {
 					t.Errorf("%s: %+v, %v", test.what, started, err)
 				}
 			}
+		}
+	})
+}
+
+// Who agreed to the end of authorities agreed to those that he was told of. What was issued since the plan is told before the job starts;
+// what is issued after the start is left in force, wherever the job finds it.
+func TestJobEndsAuthoritiesItWasToldOf(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
+		subordinate := func(index uint64) {
+			d.record(t, index)
+			testdb.Exec(t, s, `UPDATE certificates SET profile = 'sub-ca', authority = true WHERE idx = $1`, int64(index))
+		}
+		d.record(t, 0)
+		subordinate(1)
+		u := newUniverse(t, s)
+		jobs := newJobs(t, s, u, 1)
+		next := uint64(2)
+		for _, test := range []struct {
+			what     string
+			selector func() revocation.JobRequest
+		}{
+			{"a condition", func() revocation.JobRequest {
+				return revocation.JobRequest{Selector: revocation.Selector{Issuer: d.issuer.id, FromIndex: next - 1}}
+			}},
+			{"keys", func() revocation.JobRequest {
+				return revocation.JobRequest{Selector: revocation.Selector{Keys: []pki.KeyHash{blockOf(next - 1).SPKI, blockOf(next).SPKI, blockOf(next + 1).SPKI}}}
+			}},
+			{"numbers", func() revocation.JobRequest {
+				return revocation.JobRequest{Serials: []revocation.Key{d.claim(next - 1).Key, d.claim(next).Key, d.claim(next + 1).Key}}
+			}},
+		} {
+			told, later, last := next-1, next, next+1 // an authority by the plan, by the start, and by the first chunk
+			job, _, err := jobs.Plan(t.Context(), manager(t), test.selector())
+			if err != nil || job.Authorities != 1 {
+				t.Fatalf("%s: %d, %v; want 1", test.what, job.Authorities, err)
+			}
+			subordinate(later)
+			_, err = jobs.Start(t.Context(), manager(t), job.ID, true)
+			wantKind(t, test.what+", one more since the plan", err, pki.KindFailedPrecondition)
+			if !strings.Contains(fmt.Sprint(err), "2 of the certificates selected are those of authorities by now, 1 more") {
+				t.Errorf("%s: %v; want the new number", test.what, err)
+			}
+			if job, err = jobs.Get(t.Context(), manager(t), job.ID); err != nil || job.State != revocation.JobPlanned || job.Authorities != 2 {
+				t.Errorf("%s: %s, %d, %v; want it planned, and 2", test.what, job.State, job.Authorities, err)
+			}
+			_, err = jobs.Start(t.Context(), manager(t), job.ID, false)
+			wantKind(t, test.what+", not meant", err, pki.KindFailedPrecondition)
+			if job, err = jobs.Start(t.Context(), manager(t), job.ID, true); err != nil || job.State != revocation.JobRunning {
+				t.Fatalf("%s: %s, %v", test.what, job.State, err)
+			}
+			subordinate(last)
+			if err := jobs.RunOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if job, err = jobs.Get(t.Context(), manager(t), job.ID); err != nil || job.State != revocation.JobDone || job.Revoked != 2 {
+				t.Errorf("%s: %s, %d revoked, %v; want it done, and 2", test.what, job.State, job.Revoked, err)
+			}
+			if err := u.CatchUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for index, want := range map[uint64]pki.Status{told: pki.StatusRevoked, later: pki.StatusRevoked, last: pki.StatusGood} {
+				if got := lookup(t, u, d.issuer.id, d.serial(index)).Status; got != want {
+					t.Errorf("%s, %d: %s; want %s", test.what, index, got, want)
+				}
+			}
+			next += 2
+		}
+
+		// The block of a key asks nobody: what carries it ends, in a job too.
+		left := next - 1
+		job := revocation.Job{ID: revocation.JobID{9}, State: revocation.JobRunning, Selector: revocation.Selector{Keys: []pki.KeyHash{blockOf(left).SPKI}}, Reason: pki.KeyCompromise}
+		if receipt, _, err := s.BlockKey(t.Context(), blockOf(left), job, now, 0, 0); err != nil || receipt.Job != job.ID {
+			t.Fatalf("block: %+v, %v; want a job", receipt, err)
+		}
+		if err := errors.Join(jobs.RunOnce(t.Context()), u.CatchUp(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if got := lookup(t, u, d.issuer.id, d.serial(left)).Status; got != pki.StatusRevoked {
+			t.Errorf("an authority whose key is blocked: %s; want revoked", got)
 		}
 	})
 }

@@ -150,11 +150,6 @@ func (s *jobService) steer(ctx context.Context, op, text string, verb func(conte
 
 func (s *jobService) jobRequestFrom(op string, m *signetv1.PlanJobRequest) (revocation.JobRequest, error) {
 	r := revocation.JobRequest{Comment: m.GetComment()}
-	for _, profile := range s.api.config.Rollout.Profiles().All() {
-		if profile.CA != nil {
-			r.Authorities = append(r.Authorities, profile.Name)
-		}
-	}
 	var err error
 	if len(r.Comment) > maxComment {
 		return r, invalid(op, "comment", "at most %d characters", maxComment)

@@ -1895,7 +1895,8 @@ type StartJobRequest_builder struct {
 
 	// Name of the job.
 	Job *string
-	// The certificates of authorities among those selected are meant. Without it a job that selected any is not started.
+	// The certificates of authorities among those selected are meant, as many as the job says. Without it a job that selected any is not
+	// started; nor is one with it, the first time, if more were issued since they were counted.
 	Authorities *bool
 }
 

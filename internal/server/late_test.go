@@ -150,7 +150,7 @@ func TestLate(t *testing.T) {
 
 	// Nobody is there to work on a job either, and how far it is can be seen all the same.
 	job := revocation.Job{ID: revocation.JobID{7}, State: revocation.JobRunning, Reason: pki.Superseded, Actor: "test", Selected: 4, Selector: revocation.Selector{Profile: "server"}}
-	if _, err := db.CreateJob(t.Context(), job, nil, audit.Event{At: time.Now(), Actor: "test", Action: "job.plan", Target: "job", Outcome: audit.OK}); err != nil {
+	if _, err := db.CreateJob(t.Context(), job, nil, time.Now(), audit.Event{At: time.Now(), Actor: "test", Action: "job.plan", Target: "job", Outcome: audit.OK}); err != nil {
 		t.Fatal(err)
 	}
 	of := `{job="` + job.ID.String() + `"}`

@@ -158,7 +158,8 @@ CREATE TABLE jobs (
 	actor         text NOT NULL,            -- who made it; its entries carry this actor
 	comment       text NOT NULL,
 	selected      bigint NOT NULL DEFAULT 0, -- by the dry run
-	authorities   bigint NOT NULL DEFAULT 0, -- of them, certificates of authorities
+	authorities   bigint NOT NULL DEFAULT 0, -- of them, certificates of authorities: those in job_authorities
+	counted       boolean NOT NULL DEFAULT false, -- authorities that are not in job_authorities are left alone
 	revoked       bigint NOT NULL DEFAULT 0, -- entries appended
 	skipped       bigint NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      bigint NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
@@ -186,6 +187,15 @@ CREATE TABLE job_serials (
 	idx    bigint NOT NULL,
 	serial bytea NOT NULL,
 	PRIMARY KEY (job, n)
+);
+
+-- The certificates of authorities that a job selected when they were last counted: who starts it means these.
+CREATE TABLE job_authorities (
+	job    bytea NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+	issuer bytea NOT NULL,
+	epoch  integer NOT NULL,
+	idx    bigint NOT NULL,
+	PRIMARY KEY (job, issuer, epoch, idx)
 );
 
 -- signet_block_key blocks a key and revokes every certificate with it that has not expired, in one transaction. If there
@@ -300,7 +310,7 @@ END $$;
 
 -- signet_job_chunk does the next piece of a running job: at most p_limit certificates out of at most p_window indices.
 -- The selector comes as parameters, null for whatever does not select; p_spared are profiles that are left alone, with what Signet
--- issued to itself; p_serials says that job_serials selects. state is
+-- issued to itself; p_serials says that job_serials selects. Authorities that nobody was told of are left alone. state is
 -- that of the job afterwards; busy, that another instance works on it; held, for how long the ledger was locked. Everything
 -- but the insertion itself is done before the ledger is locked.
 CREATE FUNCTION signet_job_chunk(p_job bytea, p_runner bytea, p_lease interval, p_limit integer, p_window bigint, p_at bigint,
@@ -344,6 +354,7 @@ BEGIN
 		v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate
 			FROM (SELECT * FROM job_serials WHERE job = p_job AND n > v_job.cursor_idx ORDER BY n LIMIT p_limit) s
 			LEFT JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial AND c.not_after > v_now
+				AND (NOT (c.authority AND v_job.counted) OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = p_job AND a.issuer = c.issuer AND a.epoch = c.epoch AND a.idx = c.idx))
 			ORDER BY s.n);
 		v_entries := signet_job_listed(v_job, v_now, v_chosen);
 		v_job.cursor_idx := v_job.cursor_idx + cardinality(v_chosen);
@@ -353,6 +364,7 @@ BEGIN
 		v_chosen := ARRAY(SELECT ROW(c.issuer, c.epoch, c.idx, c.serial)::job_candidate FROM certificates c
 			WHERE c.spki_hash = ANY (p_keys) AND c.epoch >= p_epoch_from AND c.not_after > v_now
 			  AND (c.epoch, c.issuer, c.idx) > (v_job.cursor_epoch, v_job.cursor_issuer, v_job.cursor_idx)
+			  AND (NOT (c.authority AND v_job.counted) OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = p_job AND a.issuer = c.issuer AND a.epoch = c.epoch AND a.idx = c.idx))
 			ORDER BY c.epoch, c.issuer, c.idx LIMIT p_limit);
 		v_entries := signet_job_listed(v_job, v_now, v_chosen);
 		v_ended := cardinality(v_chosen) < p_limit;
@@ -376,6 +388,7 @@ BEGIN
 				  AND (p_names IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
 					WHERE n.reversed = ANY (p_names) AND n.epoch = v_epoch AND n.issuer = v_issuer AND n.idx = c.idx))
 				  AND (p_spared IS NULL OR c.account <> 'system' AND c.profile <> ALL (p_spared))
+				  AND (NOT (c.authority AND v_job.counted) OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = p_job AND a.issuer = v_issuer AND a.epoch = v_epoch AND a.idx = c.idx))
 				ORDER BY c.idx LIMIT p_limit);
 			v_job.cursor_epoch := v_epoch; v_job.cursor_issuer := v_issuer; v_job.cursor_idx := v_to - 1;
 			IF cardinality(v_chosen) = p_limit THEN

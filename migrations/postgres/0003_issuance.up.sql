@@ -160,6 +160,7 @@ CREATE TABLE certificates (
     not_after  timestamptz NOT NULL,
     issued_at  timestamptz NOT NULL,
     der        bytea NOT NULL,
+    authority  boolean NOT NULL DEFAULT false,  -- of an authority: whatever is below it ends with it
     PRIMARY KEY (issuer, epoch, idx)
 ) PARTITION BY LIST (epoch);
 ALTER TABLE certificates ALTER COLUMN der SET STORAGE EXTERNAL; -- random octets do not compress
@@ -168,6 +169,7 @@ CREATE INDEX certificates_expiry ON certificates (not_after);
 CREATE INDEX certificates_key ON certificates (spki_hash);
 CREATE INDEX certificates_profile ON certificates (profile, issued_at);
 CREATE INDEX certificates_account ON certificates (account, issued_at);
+CREATE INDEX certificates_authorities ON certificates (issuer, epoch, idx) WHERE authority;
 
 -- Names as ca.ReversedName has them, lower case and from the end, so that one index serves the exact name and the suffix.
 CREATE TABLE certificate_names (
@@ -447,7 +449,8 @@ CREATE TYPE issued AS (
 	material   bytea,
 	request    text,
 	digest     bytea,
-	approval   bytea
+	approval   bytea,
+	authority  boolean
 );
 CREATE TYPE issued_name AS (
 	reversed text,
@@ -523,8 +526,8 @@ BEGIN
 			RAISE EXCEPTION 'another transaction used one of the request ids meanwhile' USING ERRCODE = 'SG912';
 		END IF;
 	END IF;
-	INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
-		SELECT e.issuer, e.epoch, e.idx, e.serial, e.range_id, e.profile, e.account, e.subject, e.spki_hash, e.not_before, e.not_after, e.issued_at, e.der
+	INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der, authority)
+		SELECT e.issuer, e.epoch, e.idx, e.serial, e.range_id, e.profile, e.account, e.subject, e.spki_hash, e.not_before, e.not_after, e.issued_at, e.der, e.authority
 		FROM unnest(p_entries) AS e;
 	INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) SELECT n.reversed, n.kind, n.issuer, n.epoch, n.idx FROM unnest(p_names) AS n;
 	IF p_approvals THEN

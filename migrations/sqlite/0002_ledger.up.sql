@@ -50,7 +50,8 @@ CREATE TABLE jobs (
 	actor         TEXT NOT NULL,              -- who made it; its entries carry this actor
 	comment       TEXT NOT NULL,
 	selected      INTEGER NOT NULL DEFAULT 0, -- by the dry run
-	authorities   INTEGER NOT NULL DEFAULT 0, -- of them, certificates of authorities
+	authorities   INTEGER NOT NULL DEFAULT 0, -- of them, certificates of authorities: those in job_authorities
+	counted       INTEGER NOT NULL DEFAULT 0, -- authorities that are not in job_authorities are left alone
 	revoked       INTEGER NOT NULL DEFAULT 0, -- entries appended
 	skipped       INTEGER NOT NULL DEFAULT 0, -- selected, and revoked before
 	examined      INTEGER NOT NULL DEFAULT 0, -- indices, or list entries, passed by the cursor
@@ -75,4 +76,13 @@ CREATE TABLE job_serials (
 	idx    INTEGER NOT NULL,
 	serial BLOB NOT NULL,
 	PRIMARY KEY (job, n)
+) STRICT, WITHOUT ROWID;
+
+-- The certificates of authorities that a job selected when they were last counted: who starts it means these.
+CREATE TABLE job_authorities (
+	job    BLOB NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+	issuer BLOB NOT NULL,
+	epoch  INTEGER NOT NULL,
+	idx    INTEGER NOT NULL,
+	PRIMARY KEY (job, issuer, epoch, idx)
 ) STRICT, WITHOUT ROWID;

@@ -80,6 +80,7 @@ CREATE TABLE certificates (
     not_after  INTEGER NOT NULL,
     issued_at  INTEGER NOT NULL,
     der        BLOB NOT NULL,
+    authority  INTEGER NOT NULL DEFAULT 0,      -- of an authority: whatever is below it ends with it
     PRIMARY KEY (issuer, epoch, idx)
 );
 CREATE INDEX certificates_issued ON certificates (issued_at);
@@ -87,6 +88,7 @@ CREATE INDEX certificates_expiry ON certificates (not_after);
 CREATE INDEX certificates_key ON certificates (spki_hash);
 CREATE INDEX certificates_profile ON certificates (profile, issued_at);
 CREATE INDEX certificates_account ON certificates (account, issued_at);
+CREATE INDEX certificates_authorities ON certificates (issuer, epoch, idx) WHERE authority;
 
 -- Names as ca.ReversedName has them, lower case and from the end, so that one index serves the exact name and the suffix.
 CREATE TABLE certificate_names (

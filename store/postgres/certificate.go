@@ -96,7 +96,7 @@ func (batch issued) appendTo(b []byte, of *typeIDs) []byte {
 	b = appendArray(b, of.issued, len(batch))
 	for _, e := range batch {
 		row := 0
-		b, row = beginRow(b, 17)
+		b, row = beginRow(b, 18)
 		b = appendInt8(appendInt4(appendBytes(b, e.Issuer[:]), int32(e.Position.Epoch)), int64(e.Position.Index))
 		b = appendInt8(appendBytes(b, e.Serial[:]), int64(e.Range))
 		b = appendText(appendText(appendText(b, e.Profile), e.Account), e.Subject)
@@ -108,7 +108,7 @@ func (batch issued) appendTo(b []byte, of *typeIDs) []byte {
 		} else {
 			b = appendBytes(appendText(b, e.RequestID), e.Digest[:])
 		}
-		b = endRow(appendBytesIf(b, !e.Approval.IsZero(), e.Approval[:]), row)
+		b = endRow(appendBool(appendBytesIf(b, !e.Approval.IsZero(), e.Approval[:]), e.Authority), row)
 	}
 	return b
 }

@@ -120,6 +120,14 @@ func appendNull(b []byte, of uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, of), 1<<32-1)
 }
 
+func appendBool(b []byte, value bool) []byte {
+	octet := byte(0)
+	if value {
+		octet = 1
+	}
+	return append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, pgtype.BoolOID), 1), octet)
+}
+
 func appendInt2(b []byte, value int16) []byte {
 	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, pgtype.Int2OID), 2)
 	return binary.BigEndian.AppendUint16(b, uint16(value))

@@ -48,10 +48,8 @@ func selectorArgs(s revocation.Selector, at time.Time) []any {
 		nullTime(s.IssuedFrom), nullTime(s.IssuedUntil), nullTime(s.ExpiresFrom), nullTime(s.ExpiresUntil), keys, names, s.Spared()}
 }
 
-// CountSelected implements revocation.JobBooks.
-func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, authorities []string, at time.Time) (revocation.Estimate, error) {
-	const op = "count selected certificates"
-	from := `certificates c WHERE c.epoch >= $2 AND c.not_after > $15
+// selected are certificates c that have not expired at $15 and that a selector selects that is no list of serials; see selectorArgs.
+const selected = `certificates c WHERE c.epoch >= $2 AND c.not_after > $15
 		AND ($1::bytea[] IS NULL OR c.issuer = ANY ($1)) AND ($3::integer IS NULL OR c.epoch < $3) AND c.idx >= $4 AND ($5::bigint IS NULL OR c.idx < $5)
 		AND ($6::text IS NULL OR c.profile = $6) AND ($7::text IS NULL OR c.account = $7)
 		AND ($8::timestamptz IS NULL OR c.issued_at >= $8) AND ($9::timestamptz IS NULL OR c.issued_at < $9)
@@ -60,14 +58,16 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 		AND ($13::text[] IS NULL OR EXISTS (SELECT 1 FROM certificate_names n
 			WHERE n.reversed = ANY ($13) AND n.epoch = c.epoch AND n.issuer = c.issuer AND n.idx = c.idx))
 		AND ($14::text[] IS NULL OR c.account <> 'system' AND c.profile <> ALL ($14))`
-	profiles := "$16::text[]"
-	args := append(selectorArgs(selector, at), at, authorities)
+
+// CountSelected implements revocation.JobBooks.
+func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (revocation.Estimate, error) {
+	const op = "count selected certificates"
+	from, args := selected, append(selectorArgs(selector, at), at)
 	if selector.Serials {
 		issuer, epoch, idx, serial := claimColumns(claims)
 		from = `unnest($1::bytea[], $2::integer[], $3::bigint[], $4::bytea[]) AS s (issuer, epoch, idx, serial)
 			JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial WHERE c.not_after > $5`
-		profiles = "$6::text[]"
-		args = []any{issuer, epoch, idx, serial, at, authorities}
+		args = []any{issuer, epoch, idx, serial, at}
 	}
 	var estimate revocation.Estimate
 	ctx = withTimeout(ctx, 10*time.Minute)
@@ -76,8 +76,7 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+` AS block, count(*),
-				count(*) FILTER (WHERE (SELECT l.kind FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) IN (1, 2, 5)),
-				count(*) FILTER (WHERE c.profile = ANY (`+profiles+`))
+				count(*) FILTER (WHERE (SELECT l.kind FROM ledger l WHERE l.epoch = c.epoch AND l.issuer = c.issuer AND l.idx = c.idx ORDER BY l.seq + 0 DESC LIMIT 1) IN (1, 2, 5))
 			FROM `+from+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
 		if err != nil {
 			return err
@@ -91,11 +90,10 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
 	var issuer []byte
 	var epoch int32
-	var block, count, already, authorities int64
-	_, err = pgx.ForEachRow(rows, []any{&issuer, &epoch, &block, &count, &already, &authorities}, func() error {
+	var block, count, already int64
+	_, err = pgx.ForEachRow(rows, []any{&issuer, &epoch, &block, &count, &already}, func() error {
 		estimate.Selected += uint64(count)
 		estimate.Already += uint64(already)
-		estimate.Authorities += uint64(authorities)
 		scope := revocation.OfShard(pki.IssuerID(issuer), pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)})
 		estimate.Shards = append(estimate.Shards, revocation.ShardEffect{Scope: scope, Entries: uint64(count - already)})
 		return nil
@@ -105,15 +103,15 @@ func collectEstimate(rows pgx.Rows) (estimate revocation.Estimate, err error) {
 
 // CreateJob implements revocation.JobBooks. It is no single call, for COPY of the list; its locks are those of rows that
 // nobody else can see, until the audit head at the end.
-func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (createdAt time.Time, err error) {
+func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
 	const op = "create job"
 	selector, err := json.Marshal(job.Selector)
 	if err != nil {
-		return createdAt, translate(op, err)
+		return job, translate(op, err)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, authorities) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING created_at`,
-			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected), int64(job.Authorities)).Scan(&createdAt)
+		err := tx.QueryRow(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING created_at`,
+			job.ID[:], int16(job.State), string(selector), int16(job.Reason), nullTime(job.InvalidityAt), plain(job.Actor), plain(job.Comment), int64(job.Selected)).Scan(&job.CreatedAt)
 		if err != nil {
 			return err
 		}
@@ -124,10 +122,45 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 		if err != nil {
 			return err
 		}
+		if job.Authorities, err = countAuthorities(ctx, tx, job, at); err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, `SELECT signet_audit_append($1)`, auditParam([]audit.Event{event}))
 		return err
 	})
-	return createdAt.UTC(), translate(op, err)
+	job.CreatedAt = job.CreatedAt.UTC()
+	return job, translate(op, err)
+}
+
+// CountAuthorities implements revocation.JobBooks.
+func (s *Store) CountAuthorities(ctx context.Context, id revocation.JobID, at time.Time) (appeared uint64, job revocation.Job, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1 FOR UPDATE`, id[:])
+		if err != nil {
+			return err
+		}
+		if job, err = theJob(rows, id); err != nil || job.State != revocation.JobPlanned {
+			return err
+		}
+		appeared, err = countAuthorities(ctx, tx, job, at)
+		job.Authorities += appeared
+		return err
+	})
+	return appeared, job, translate("count authorities", err)
+}
+
+// countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.
+func countAuthorities(ctx context.Context, tx pgx.Tx, job revocation.Job, at time.Time) (appeared uint64, err error) {
+	from, args := selected, append(selectorArgs(job.Selector, at), at, job.ID[:])
+	if job.Selector.Serials {
+		from = `job_serials s JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial
+			WHERE s.job = $2 AND c.not_after > $1`
+		args = []any{at, job.ID[:]}
+	}
+	err = tx.QueryRow(ctx, `WITH found AS (INSERT INTO job_authorities (job, issuer, epoch, idx)
+			SELECT $`+strconv.Itoa(len(args))+`, c.issuer, c.epoch, c.idx FROM `+from+` AND c.authority ON CONFLICT DO NOTHING RETURNING 1)
+		UPDATE jobs SET counted = true, authorities = authorities + (SELECT count(*) FROM found) WHERE id = $`+strconv.Itoa(len(args))+` RETURNING (SELECT count(*) FROM found)`, args...).Scan(&appeared)
+	return appeared, err
 }
 
 const jobColumns = `id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, revoked, skipped, examined, last_seq, failure, created_at, started_at, ended_at`
@@ -177,11 +210,17 @@ func (s *Store) Job(ctx context.Context, id revocation.JobID) (revocation.Job, e
 	if err != nil {
 		return revocation.Job{}, translate(op, err)
 	}
+	job, err := theJob(rows, id)
+	return job, translate(op, err)
+}
+
+// theJob reads the one row of a job.
+func theJob(rows pgx.Rows, id revocation.JobID) (revocation.Job, error) {
 	job, err := pgx.CollectExactlyOneRow(rows, scanJob)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return job, pki.Errorf(pki.KindNotFound, op, "there is no job %s", id).InField("job")
+		return job, pki.Errorf(pki.KindNotFound, "read job", "there is no job %s", id).InField("job")
 	}
-	return job, translate(op, err)
+	return job, err
 }
 
 // RunChunk implements revocation.JobBooks.

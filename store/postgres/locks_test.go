@@ -256,7 +256,7 @@ func TestJudgedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobPlanned, Selector: revocation.Selector{Everything: true}, Reason: pki.KeyCompromise, Actor: "a"}
-			if _, err := r.a.CreateJob(t.Context(), job, nil, r.event()); err != nil {
+			if _, err := r.a.CreateJob(t.Context(), job, nil, time.Now(), r.event()); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := r.a.MoveJob(t.Context(), job.ID, []revocation.JobState{revocation.JobPlanned}, revocation.JobRunning, "", r.event()); err != nil {

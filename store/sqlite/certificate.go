@@ -73,8 +73,8 @@ func (s *Store) recordStatements(ctx context.Context) (*recordStatements, error)
 			ON CONFLICT (account, request_id) DO UPDATE SET digest = excluded.digest, issuer = excluded.issuer, epoch = excluded.epoch, idx = excluded.idx, approval = NULL,
 			expires_at = excluded.expires_at WHERE issue_requests.expires_at <= ?8`},
 		{&r.approval, `UPDATE approvals SET state = 3, issuer = ?2, epoch = ?3, idx = ?4, serial = ?5 WHERE id = ?1 AND state = 2 AND expires_at > ?6`},
-		{&r.certificate, `INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&r.certificate, `INSERT INTO certificates (issuer, epoch, idx, serial, range_id, profile, account, subject, spki_hash, not_before, not_after, issued_at, der, authority)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&r.name, `INSERT INTO certificate_names (reversed, kind, issuer, epoch, idx) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
 		{&r.audit.head, auditHeadText}, {&r.audit.event, auditEventText}, {&r.audit.batch, auditBatchText}, {&r.audit.advance, auditAdvanceText},
 	} {
@@ -182,7 +182,7 @@ func (r recording) record(ctx context.Context, e *ca.Entry) (ca.Outcome, error) 
 		}
 	}
 	if _, err := r.certificate.ExecContext(ctx, issuer, epoch, index, e.Serial[:], int64(e.Range), e.Profile, e.Account, e.Subject, e.KeyHash[:],
-		e.NotBefore.UnixMicro(), e.NotAfter.UnixMicro(), e.IssuedAt.UnixMicro(), e.DER); err != nil {
+		e.NotBefore.UnixMicro(), e.NotAfter.UnixMicro(), e.IssuedAt.UnixMicro(), e.DER, e.Authority); err != nil {
 		return ca.OutcomeNone, err
 	}
 	for _, name := range e.Names {

@@ -98,28 +98,26 @@ func issuersOf(s revocation.Selector) (issuers []any) {
 const lastKind = `(SELECT l.kind FROM ledger l WHERE l.issuer = c.issuer AND l.epoch = c.epoch AND l.idx = c.idx ORDER BY l.seq DESC LIMIT 1)`
 
 // CountSelected implements revocation.JobBooks.
-func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, authorities []string, at time.Time) (estimate revocation.Estimate, err error) {
+func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector, claims []revocation.Claim, at time.Time) (estimate revocation.Estimate, err error) {
 	const op = "count selected certificates"
 	if selector.Serials {
-		return s.countListed(ctx, claims, authorities, at)
+		return s.countListed(ctx, claims, at)
 	}
 	where, args := conditions(selector, at)
-	counted := profilesOf(authorities)
-	rows, err := s.read.QueryContext(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+`, count(*), count(*) FILTER (WHERE `+lastKind+` IN (1, 2, 5)), count(*) FILTER (WHERE `+in(`c.profile`, len(counted))+`)
-		FROM certificates c WHERE `+where+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, append(counted, args...)...)
+	rows, err := s.read.QueryContext(ctx, `SELECT c.issuer, c.epoch, c.idx / `+strconv.Itoa(pki.BlockSize)+`, count(*), count(*) FILTER (WHERE `+lastKind+` IN (1, 2, 5))
+		FROM certificates c WHERE `+where+` GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, args...)
 	if err != nil {
 		return estimate, translate(op, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var issuer []byte
-		var epoch, block, count, already, authorities int64
-		if err := rows.Scan(&issuer, &epoch, &block, &count, &already, &authorities); err != nil {
+		var epoch, block, count, already int64
+		if err := rows.Scan(&issuer, &epoch, &block, &count, &already); err != nil {
 			return estimate, translate(op, err)
 		}
 		estimate.Selected += uint64(count)
 		estimate.Already += uint64(already)
-		estimate.Authorities += uint64(authorities)
 		scope := revocation.OfShard(pki.IssuerID(issuer), pki.Shard{Epoch: pki.Epoch(epoch), Block: uint32(block)})
 		estimate.Shards = append(estimate.Shards, revocation.ShardEffect{Scope: scope, Entries: uint64(count - already)})
 	}
@@ -127,9 +125,9 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 }
 
 // countListed is CountSelected for a list of serials.
-func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, authorities []string, at time.Time) (estimate revocation.Estimate, err error) {
+func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at time.Time) (estimate revocation.Estimate, err error) {
 	const op = "count listed certificates"
-	query, err := s.read.PrepareContext(ctx, `SELECT c.profile, coalesce(`+lastKind+`, 0) FROM certificates c
+	query, err := s.read.PrepareContext(ctx, `SELECT coalesce(`+lastKind+`, 0) FROM certificates c
 		WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ? AND c.serial = ? AND c.not_after > ?`)
 	if err != nil {
 		return estimate, translate(op, err)
@@ -138,9 +136,8 @@ func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, auth
 	shards := map[revocation.Scope]uint64{}
 	for i := range claims {
 		c := &claims[i]
-		var profile string
 		var kind revocation.Kind
-		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:], at.UnixMicro()).Scan(&profile, &kind)
+		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:], at.UnixMicro()).Scan(&kind)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue
 		}
@@ -148,9 +145,6 @@ func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, auth
 			return estimate, translate(op, err)
 		}
 		estimate.Selected++
-		if slices.Contains(authorities, profile) {
-			estimate.Authorities++
-		}
 		scope := revocation.OfShard(c.Issuer, c.Position.Shard())
 		switch kind {
 		case revocation.KindRevoke, revocation.KindReasonChange, revocation.KindVoid:
@@ -178,16 +172,55 @@ func compareScopes(a, b revocation.Scope) int {
 }
 
 // CreateJob implements revocation.JobBooks.
-func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (createdAt time.Time, err error) {
-	err = s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
-		createdAt = now
+func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
+	err := s.inTx(ctx, "create job", func(tx *sql.Tx, now time.Time) error {
+		job.CreatedAt = now
 		if err := insertJob(ctx, tx, job, claims, now); err != nil {
+			return err
+		}
+		var err error
+		if job.Authorities, err = countAuthorities(ctx, tx, job, at); err != nil {
 			return err
 		}
 		return appendAudit(ctx, tx, []audit.Event{event})
 	})
-	return createdAt, err
+	return job, err
 }
+
+// CountAuthorities implements revocation.JobBooks.
+func (s *Store) CountAuthorities(ctx context.Context, id revocation.JobID, at time.Time) (appeared uint64, job revocation.Job, err error) {
+	err = s.inTx(ctx, "count authorities", func(tx *sql.Tx, _ time.Time) error {
+		if job, err = readJob(ctx, tx, id); err != nil || job.State != revocation.JobPlanned {
+			return err
+		}
+		appeared, err = countAuthorities(ctx, tx, job, at)
+		job.Authorities += appeared
+		return err
+	})
+	return appeared, job, err
+}
+
+// countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.
+func countAuthorities(ctx context.Context, tx *sql.Tx, job revocation.Job, at time.Time) (appeared uint64, err error) {
+	where, args := conditions(job.Selector, at)
+	from := `certificates c WHERE ` + where + ` AND c.authority`
+	if job.Selector.Serials {
+		from = `job_serials s JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial
+			WHERE s.job = ? AND c.authority AND c.not_after > ?`
+		args = []any{job.ID[:], at.UnixMicro()}
+	}
+	n, err := affected(tx.ExecContext(ctx, `INSERT INTO job_authorities (job, issuer, epoch, idx) SELECT ?, c.issuer, c.epoch, c.idx FROM `+from+` ON CONFLICT DO NOTHING`,
+		append([]any{job.ID[:]}, args...)...))
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE jobs SET counted = 1, authorities = authorities + ? WHERE id = ?`, n, job.ID[:])
+	return uint64(n), err
+}
+
+// meant is asked of a certificate c, with the id of a job twice: the job leaves authorities alone that were not counted, if any were.
+const meant = `(NOT c.authority OR NOT (SELECT counted FROM jobs WHERE id = ?)
+	OR EXISTS (SELECT 1 FROM job_authorities a WHERE a.job = ? AND a.issuer = c.issuer AND a.epoch = c.epoch AND a.idx = c.idx))`
 
 func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []revocation.Claim, now time.Time) error {
 	selector, err := json.Marshal(job.Selector)
@@ -198,9 +231,9 @@ func insertJob(ctx context.Context, tx *sql.Tx, job revocation.Job, claims []rev
 	if job.State == revocation.JobRunning {
 		startedAt = now.UnixMicro()
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, authorities, created_at, started_at, sweeps_from)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+rangesChanged+`)`,
-		job.ID[:], int64(job.State), string(selector), int64(job.Reason), nullMicros(job.InvalidityAt), job.Actor, job.Comment, int64(job.Selected), int64(job.Authorities), now.UnixMicro(), startedAt)
+	_, err = tx.ExecContext(ctx, `INSERT INTO jobs (id, state, selector, reason, invalidity_at, actor, comment, selected, created_at, started_at, sweeps_from)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+rangesChanged+`)`,
+		job.ID[:], int64(job.State), string(selector), int64(job.Reason), nullMicros(job.InvalidityAt), job.Actor, job.Comment, int64(job.Selected), now.UnixMicro(), startedAt)
 	if err != nil || len(claims) == 0 {
 		return err
 	}
@@ -386,8 +419,8 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 	case job.Selector.Serials:
 		chosen, err = choose(ctx, tx, `SELECT s.n, c.issuer, c.epoch, c.idx, c.serial
 			FROM (SELECT * FROM job_serials WHERE job = ? AND n > ? ORDER BY n LIMIT ?) s
-			LEFT JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial AND c.not_after > ?
-			ORDER BY s.n`, job.ID[:], at.idx, limit, now.UnixMicro())
+			LEFT JOIN certificates c ON c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial AND c.not_after > ? AND `+meant+`
+			ORDER BY s.n`, job.ID[:], at.idx, limit, now.UnixMicro(), job.ID[:], job.ID[:])
 		next = at
 		if len(chosen) > 0 {
 			next.idx = chosen[len(chosen)-1].place
@@ -397,7 +430,7 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 	case len(job.Selector.Keys) > 0:
 		where, args := conditions(job.Selector, now)
 		chosen, err = choose(ctx, tx, `SELECT c.idx, c.issuer, c.epoch, c.idx, c.serial FROM certificates c WHERE `+where+`
-			AND (c.epoch, c.issuer, c.idx) > (?, ?, ?) ORDER BY c.epoch, c.issuer, c.idx LIMIT ?`, append(args, at.epoch, at.issuer, at.idx, limit)...)
+			AND (c.epoch, c.issuer, c.idx) > (?, ?, ?) AND `+meant+` ORDER BY c.epoch, c.issuer, c.idx LIMIT ?`, append(args, at.epoch, at.issuer, at.idx, job.ID[:], job.ID[:], limit)...)
 		next = at
 		if len(chosen) > 0 {
 			last := chosen[len(chosen)-1]
@@ -416,7 +449,7 @@ func chooseChunk(ctx context.Context, tx *sql.Tx, job revocation.Job, at cursor,
 	to = min(to, from+jobWindow)
 	where, args := conditions(job.Selector, now)
 	chosen, err = choose(ctx, tx, `SELECT c.idx, c.issuer, c.epoch, c.idx, c.serial FROM certificates c WHERE `+where+`
-		AND c.epoch = ? AND c.issuer = ? AND c.idx >= ? AND c.idx < ? ORDER BY c.idx LIMIT ?`, append(args, group.epoch, group.issuer, from, to, limit)...)
+		AND c.epoch = ? AND c.issuer = ? AND c.idx >= ? AND c.idx < ? AND `+meant+` ORDER BY c.idx LIMIT ?`, append(args, group.epoch, group.issuer, from, to, job.ID[:], job.ID[:], limit)...)
 	next = cursor{at.sweeps, group.epoch, group.issuer, to - 1}
 	if len(chosen) == limit {
 		next.idx = chosen[limit-1].place

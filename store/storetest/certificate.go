@@ -68,6 +68,21 @@ func testCertificate(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("an authority is known as one", func(t *testing.T) {
+		b := newBooks(t, open(t))
+		r := b.reserve(1, 16, time.Minute)
+		subordinate := b.entry(r, 1)
+		subordinate.Authority = true // whatever its profile is called
+		if got := b.record(1, b.entry(r, 0), subordinate, b.entry(r, 2)); slices.ContainsFunc(got, func(o ca.Outcome) bool { return o != ca.Recorded }) {
+			t.Fatalf("outcomes %v", got)
+		}
+		job, err := b.s.CreateJob(t.Context(), revocation.Job{ID: revocation.JobID{1}, State: revocation.JobPlanned, Selector: revocation.Selector{Profile: "server"}}, nil, b.at,
+			audit.Event{At: b.at, Actor: "token:root", Action: "job.plan", Target: "job", Outcome: audit.OK})
+		if err != nil || job.Authorities != 1 {
+			t.Errorf("%d authorities, %v; want 1", job.Authorities, err)
+		}
+	})
+
 	t.Run("every entry has its own outcome", func(t *testing.T) {
 		b := newBooks(t, open(t))
 		r, closed, others := b.reserve(1, 16, time.Minute), b.reserve(1, 4, time.Minute), b.reserve(2, 4, time.Minute)

@@ -109,8 +109,8 @@ func (f *Faulty) BlockKey(ctx context.Context, block revocation.KeyBlock, job re
 }
 
 // CreateJob implements revocation.JobBooks.
-func (f *Faulty) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, event audit.Event) (time.Time, error) {
-	return faulty(f, "CreateJob", func() (time.Time, error) { return f.Store.CreateJob(ctx, job, claims, event) })
+func (f *Faulty) CreateJob(ctx context.Context, job revocation.Job, claims []revocation.Claim, at time.Time, event audit.Event) (revocation.Job, error) {
+	return faulty(f, "CreateJob", func() (revocation.Job, error) { return f.Store.CreateJob(ctx, job, claims, at, event) })
 }
 
 // MoveJob implements revocation.JobBooks.
