@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -155,8 +156,15 @@ func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf
 	if err != nil {
 		return inventory.Certificate{}, err
 	}
-	if answer.Issuance != revocation.Issued || answer.Status != pki.StatusGood {
+	switch {
+	case answer.Issuance == revocation.Issued && answer.Status == pki.StatusGood:
+	case answer.Status != pki.StatusRevoked:
 		return inventory.Certificate{}, unproven("the status of the certificate is %s", answer.Status)
+	case answer.Reason == pki.CertificateHold:
+		return inventory.Certificate{}, unproven("the certificate is on hold").WithHint("have it released first (`signet release`), or issue a new one with a credential")
+	default: // for good: the field tells the caller not to ask again
+		return inventory.Certificate{}, unproven("it is revoked (%s) since %s", answer.Reason, answer.RevokedAt.UTC().Format(time.RFC3339)).InField("certificate").
+			WithHint("issue a new one with a credential")
 	}
 	grant, err := auth.System("renewal").Authorize(auth.ActionRead, "")
 	if err != nil {

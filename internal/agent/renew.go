@@ -101,7 +101,7 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, told func() 
 
 // useless reports whether the same request would be answered by the same error for ever. The state of the server may change,
 // and the request wait for an approval until then; but if the request id is what it does not allow, the request expired
-// undecided.
+// undecided, and if the certificate is what proves nothing, it is revoked for good.
 func useless(err error) bool {
 	e, ok := errors.AsType[*pki.Error](err)
 	if !ok {
@@ -112,6 +112,8 @@ func useless(err error) bool {
 		return true
 	case pki.KindFailedPrecondition:
 		return e.Field == "request_id"
+	case pki.KindUnauthenticated:
+		return e.Field == "certificate"
 	}
 	return false
 }
