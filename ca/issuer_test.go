@@ -403,6 +403,24 @@ func TestWhoCannotSignIsNoChoice(t *testing.T) {
 	}
 }
 
+// An authority certifies its own key for itself only, and then whatever its path length: that is about others.
+func TestTheKeyOfAnAuthorityItself(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	key, err := w.keys.Open(t.Context(), w.issuing.KeyURI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.issue(w.Authority, ca.Request{Profile: "server", CSR: csr(t, key.Signer, "a.example.com")})
+	wantError(t, err, pki.KindRefused, "csr")
+	n := newIssuer("alone", "Alone", ca.Issuer{})
+	n.PathLength = new(0)
+	if renewed, err := w.RenewIssuer(t.Context(), w.manage(), w.create(n).ID, 0); err != nil {
+		t.Errorf("a root of path length 0 is not renewed: %v", err)
+	} else if c := parse(t, renewed.Certificates[0].DER); !c.MaxPathLenZero {
+		t.Errorf("its path length became %d", c.MaxPathLen)
+	}
+}
+
 func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		w := newTown(t, s)
