@@ -185,7 +185,7 @@ func (d *draft) addUsage(b *cryptobyte.Builder, usage profile.KeyUsage) {
 		d.addCA(b)
 	}
 	if len(p.ExtKeyUsage) > 0 {
-		addExtension(b, oidExtKeyUsage, false, func(b *cryptobyte.Builder) { addOIDs(b, p.ExtKeyUsage) })
+		addExtension(b, oidExtKeyUsage, p.TimeStamps(), func(b *cryptobyte.Builder) { addOIDs(b, p.ExtKeyUsage) })
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -95,6 +96,33 @@ subject: {common_name: first-name, take: [locality], set: {organization: [Exampl
 	c = parse(t, issued.DER)
 	if got := extensionOf(c, 2, 5, 29, 56); got != "false 0500" || len(c.CRLDistributionPoints)+len(c.OCSPServer)+len(c.IssuingCertificateURL) != 0 {
 		t.Errorf("noRevAvail %s, pointers %v %v %v", got, c.CRLDistributionPoints, c.OCSPServer, c.IssuingCertificateURL)
+	}
+}
+
+// RFC 3161, Section 2.3: what signs time stamps has that extended key usage alone, and critical.
+func TestATimeStampingAuthority(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	dir := t.TempDir()
+	text := "name: tsa\nlifetime: 30d\nsubject: {common_name: required}\nkey_usage: [digital_signature, content_commitment]\nextended_key_usage: [time_stamping]\n"
+	if err := os.WriteFile(filepath.Join(dir, "tsa.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.profiles, err = profile.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	a := w.instance(w.store)
+	issued, err := w.issue(a, ca.Request{Profile: "tsa", CSR: csr(t, newKey(t)), Subject: ca.Subject{CommonName: "Time"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := extensionOf(parse(t, issued.DER), 2, 5, 29, 37); got != "true 300a06082b06010505070308" {
+		t.Errorf("extended key usage: %s", got)
+	}
+	leaf, chain := writePEM(t, dir, "leaf.pem", issued.DER), writePEM(t, dir, "chain.pem", issued.Chain...)
+	root := writePEM(t, dir, "root.pem", w.root.Certificates[0].DER)
+	if out, err := exec.Command("openssl", "verify", "-x509_strict", "-purpose", "timestampsign", "-CAfile", root, "-untrusted", chain, leaf).CombinedOutput(); err != nil {
+		t.Errorf("openssl: %v: %s", err, out)
 	}
 }
 

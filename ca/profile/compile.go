@@ -300,6 +300,9 @@ func (c *compiler) usages() {
 		}
 		c.p.ExtKeyUsage = append(c.p.ExtKeyUsage, oid)
 	}
+	if c.config.CA == nil && slices.ContainsFunc(c.p.ExtKeyUsage, TimeStamping.Equal) {
+		c.timeStamping()
+	}
 	if len(c.p.ExtKeyUsage) == 0 && c.config.CA == nil {
 		c.report("is required: without it a certificate is good for everything", "extended_key_usage")
 	}
@@ -308,6 +311,16 @@ func (c *compiler) usages() {
 	}
 	if c.config.CA != nil && c.p.KeyUsage&KeyCertSign == 0 {
 		c.report("a CA needs key_cert_sign", "key_usage") // RFC 5280, Section 4.2.1.9
+	}
+}
+
+// timeStamping refuses what no verifier takes of a time-stamping authority: its key is for that alone (RFC 3161, Section 2.3).
+func (c *compiler) timeStamping() {
+	if len(c.p.ExtKeyUsage) > 1 {
+		c.report("time_stamping stands alone: make a profile of its own for the rest", "extended_key_usage")
+	}
+	if c.p.KeyUsage&^(DigitalSignature|ContentCommitment) != 0 {
+		c.report("a time-stamping authority has digital_signature and content_commitment only", "key_usage")
 	}
 }
 

@@ -16,7 +16,7 @@ type Config struct {
 	Names            NamesConfig   `yaml:"names"`
 	Keys             KeysConfig    `yaml:"keys"`
 	KeyUsage         []string      `yaml:"key_usage"`          // required
-	ExtendedKeyUsage []string      `yaml:"extended_key_usage"` // names or dotted OIDs; empty only for a CA
+	ExtendedKeyUsage []string      `yaml:"extended_key_usage"` // names or dotted OIDs; empty only for a CA; time_stamping stands alone
 	CA               *CAConfig     `yaml:"ca"`                 // present: certificates are CAs
 	Status           StatusConfig  `yaml:"status"`
 	Policies         []string      `yaml:"policies"`       // certificate policy OIDs

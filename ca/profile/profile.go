@@ -54,6 +54,12 @@ func (p *Profile) MayUse(role auth.Role, account string) bool {
 	return !p.Internal && slices.Contains(p.Roles, role) && (len(p.Accounts) == 0 || slices.Contains(p.Accounts, account))
 }
 
+// TimeStamps reports whether it makes certificates of a time-stamping authority: their extended key usage is critical, and the only one
+// (RFC 3161, Section 2.3).
+func (p *Profile) TimeStamps() bool {
+	return p.CA == nil && slices.ContainsFunc(p.ExtKeyUsage, TimeStamping.Equal)
+}
+
 // CommonName says where the common name comes from. Zero leaves it out.
 type CommonName uint8
 

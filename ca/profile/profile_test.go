@@ -69,6 +69,8 @@ func TestContradictionsAreFoundWhereTheyAre(t *testing.T) {
 		{"name constraint", "key_usage:", "ca: {permitted: {dns: [.a.example, ..b.example]}}\nkey_usage:", "5: ca.permitted.dns[1]: "},
 		{"OCSP signing", "[server_auth]", "[server_auth, ocsp_signing]", "6: extended_key_usage[1]: only Signet"},
 		{"any usage", "[server_auth]", "[2.5.29.37.0]", "6: extended_key_usage[0]: anyExtendedKeyUsage"},
+		{"time stamping beside another", "[server_auth]", "[time_stamping, client_auth]", "6: extended_key_usage: time_stamping stands alone"},
+		{"time stamping by a key for more", "[digital_signature]\nextended_key_usage: [server_auth]", "[digital_signature, key_encipherment]\nextended_key_usage: [time_stamping]", "5: key_usage: a time-stamping authority"},
 		{"no extended usage", "extended_key_usage: [server_auth]", "", "1: extended_key_usage: is required"},
 		{"must-staple without OCSP", "key_usage:", "status: {ocsp: no, must_staple: true}\nkey_usage:", "5: status.must_staple: "},
 		{"noRevAvail with CRL", "key_usage:", "status: {no_rev_avail: true, crl: shard}\nkey_usage:", "5: status.no_rev_avail: "},
