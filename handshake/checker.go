@@ -33,7 +33,7 @@ type Checker struct {
 	counts    [len(decisionNames)]atomic.Uint64
 }
 
-// maxRefreshes bounds the refreshes that run in the background at once; what finds no place waits for its next use.
+// maxRefreshes bounds the refreshes that run in the background at once; what finds no place stays due, and is tried with its next use.
 const maxRefreshes = 4
 
 // maxWaiting bounds the questions that outlive their handshake.

@@ -218,14 +218,17 @@ func (l *lists) drop(at place) {
 	}
 }
 
+// due reports whether a list should be refreshed now.
 func (l *lists) due(h *heldList, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return h.due(at)
+	return !at.Before(h.next)
 }
 
-// due reports whether a list should be refreshed now, and if so reserves the attempt. The caller holds mu.
-func (h *heldList) due(at time.Time) bool {
+// reserve reports whether a list is due still, and if so reserves the attempt.
+func (l *lists) reserve(h *heldList, at time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if at.Before(h.next) {
 		return false
 	}
@@ -517,25 +520,33 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 			c.refreshInBackground(s, target, h)
 		}
 	}
-	missing := false // one job asks for all of them
+	var missing []place // one job asks for all of them
 	for _, p := range deltaPointers(target, held) {
 		location := p.locations[0]
 		atHand := slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location })
-		if isURL(location) && !atHand && c.lists.tryAgain(s.place("delta "+location), askAgainAtLeast, s.at) {
-			missing = true
+		if isURL(location) && !atHand {
+			missing = append(missing, s.place("delta "+location))
 		}
 	}
-	if missing {
-		asked := s.question()
-		c.background(crlTimeout, func(ctx context.Context) {
-			c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held))})
-		})
+	if missing == nil {
+		return
 	}
+	reserve := func() (due bool) {
+		for _, delta := range missing {
+			due = c.lists.tryAgain(delta, askAgainAtLeast, s.at) || due
+		}
+		return due
+	}
+	asked := s.question()
+	c.background(crlTimeout, reserve, func(ctx context.Context) {
+		c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held))})
+	})
 }
 
 func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList) {
 	asked := s.question()
-	c.background(crlTimeout, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
+	reserve := func() bool { return c.lists.reserve(h, asked.at) }
+	c.background(crlTimeout, reserve, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
 }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that

@@ -95,8 +95,8 @@ func outdoes(old, next ocsp.Result) bool {
 // refutes reports whether an answer says revoked; what was never issued is too.
 func refutes(r ocsp.Result) bool { return r.Status == pki.StatusRevoked }
 
-// due reports whether it is time to refresh, and if so reserves the next attempt.
-func (a *answers) due(key certificateKey, now time.Time) bool {
+// reserve reports whether it is time to refresh, and if so reserves the attempt.
+func (a *answers) reserve(key certificateKey, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	kept, ok := a.kept[key]
@@ -133,17 +133,22 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	}
 	evidence := c.evidenceOfAnswer(s, kept)
 	s.add(evidence)
-	if c.mayAsk(s.inspection) && s.round == nil && (evidence.Status == pki.StatusGood || refuted(evidence.Status) && !evidence.Final) && c.answers.due(s.key, s.at) {
+	if c.mayAsk(s.inspection) && s.round == nil && (evidence.Status == pki.StatusGood || refuted(evidence.Status) && !evidence.Final) && !s.at.Before(kept.next) {
 		asked := s.question()
-		c.background(ocspTimeout, func(ctx context.Context) { c.learnFrom(&asked, c.askResponders(ctx, asked)) })
+		reserve := func() bool { return c.answers.reserve(asked.key, asked.at) }
+		c.background(ocspTimeout, reserve, func(ctx context.Context) { c.learnFrom(&asked, c.askResponders(ctx, asked)) })
 	}
 }
 
-// background runs something in a goroutine if there is a place for it.
-func (c *Checker) background(limit time.Duration, run func(context.Context)) {
+// background runs something in a goroutine if there is a place for it and, then, the attempt can be reserved: what finds no place stays due.
+func (c *Checker) background(limit time.Duration, reserve func() bool, run func(context.Context)) {
 	select {
 	case c.refresh <- struct{}{}:
 	default:
+		return
+	}
+	if !reserve() {
+		<-c.refresh
 		return
 	}
 	go func() {
