@@ -302,11 +302,7 @@ func (a *Arena) revocation(i int) Revocation {
 func encode(b []byte, r Revocation) []byte {
 	start := len(b)
 	b = append(b, tagSequence, 0, tagInteger, 0)
-	octets := r.Serial.Bytes()
-	if len(octets) == 0 || octets[0] >= 0x80 {
-		b = append(b, 0)
-	}
-	b = append(b, octets...)
+	b = append(b, r.Serial.Integer()...)
 	b[start+3] = byte(len(b) - start - 4)
 	b = appendTime(b, r.At)
 	if r.Reason != pki.Unspecified || !r.InvalidityAt.IsZero() {

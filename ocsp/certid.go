@@ -68,16 +68,7 @@ func (i Issuer) Matches(id CertID) bool {
 // CertIDs use (RFC 6960, Section 4.2.1, KeyHash).
 func (i Issuer) ResponderKey() []byte { return sum(crypto.SHA1, i.Key) }
 
-// SerialOctets returns the INTEGER content octets of a serial.
-func SerialOctets(serial pki.Serial) []byte {
-	octets := serial.Bytes()
-	if len(octets) == 0 || octets[0] >= 0x80 {
-		return append([]byte{0}, octets...)
-	}
-	return octets
-}
-
-// ParsedSerial is the inverse of SerialOctets. ok is false if the octets are negative, not minimal or more than a
+// ParsedSerial is the inverse of pki.Serial.Integer. ok is false if the octets are negative, not minimal or more than a
 // pki.Serial holds: no certificate of Signet has such a serial.
 func ParsedSerial(octets []byte) (serial pki.Serial, ok bool) {
 	if len(octets) == 0 || octets[0] >= 0x80 || (len(octets) > 1 && octets[0] == 0 && octets[1] < 0x80) {

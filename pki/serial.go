@@ -78,6 +78,15 @@ func (s Serial) Big() *big.Int { return new(big.Int).SetBytes(s[:]) }
 // Bytes returns the magnitude without leading zero octets; it is empty for zero.
 func (s Serial) Bytes() []byte { return bytes.TrimLeft(s[:], "\x00") }
 
+// Integer returns the content octets of the DER INTEGER.
+func (s Serial) Integer() []byte {
+	octets := s.Bytes()
+	if len(octets) == 0 || octets[0] >= 0x80 {
+		return append([]byte{0}, octets...)
+	}
+	return octets
+}
+
 // String is lower-case hexadecimal without separators and without leading zero octets, as `openssl x509 -serial`
 // prints it but for the case.
 func (s Serial) String() string {

@@ -17,7 +17,7 @@ type BlockRequest struct {
 	KeyHash        pki.KeyHash // of a certificate of the server
 	SPKI           []byte      // DER
 	CertificatePEM string      // a certificate with the key
-	ProofCSRPEM    string      // signed with the key, common name CompromiseName
+	ProofCSRPEM    string      // signed with the key, common name "Signet key compromise"
 	PrivateKeyPEM  string      // the key itself; the server does not keep it
 	Challenge      *Challenge  // signed with the key
 	Comment        string      // what happened; required unless the key itself is the proof
@@ -45,9 +45,6 @@ func SignChallenge(key crypto.Signer, at time.Time) (*Challenge, error) {
 	}
 	return &Challenge{spki, at, signature}, nil
 }
-
-// CompromiseName is the common name of a certificate request that proves the compromise of the key that signed it.
-const CompromiseName = "Signet key compromise"
 
 // Blocked tells what blocking a key did.
 type Blocked struct {

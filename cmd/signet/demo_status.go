@@ -86,7 +86,7 @@ func (d *demo) readCRL() (list *crl.List, listed bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	entry, found := list.Lookup(ocsp.SerialOctets(serial), d.stolen.Leaf.RawIssuer)
+	entry, found := list.Lookup(serial.Integer(), d.stolen.Leaf.RawIssuer)
 	if found && entry.Reason != pki.KeyCompromise {
 		return nil, false, fmt.Errorf("the list gives the reason %s", entry.Reason)
 	}

@@ -231,10 +231,6 @@ func missingFrom(list *crl.List, revoked iter.Seq[pki.Serial], expired []pki.Ser
 }
 
 func onList(list *crl.List, serial pki.Serial) bool {
-	octets := serial.Bytes()
-	if len(octets) == 0 || octets[0] >= 0x80 {
-		octets = append([]byte{0}, octets...)
-	}
-	e, found := list.Lookup(octets, list.Issuer)
+	e, found := list.Lookup(serial.Integer(), list.Issuer)
 	return found && e.Reason != pki.RemoveFromCRL
 }

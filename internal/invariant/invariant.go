@@ -219,7 +219,7 @@ func on(list, delta *crl.List, leaf *x509.Certificate) bool {
 	if err != nil {
 		return false
 	}
-	octets := ocsp.SerialOctets(serial)
+	octets := serial.Integer()
 	if delta != nil {
 		if entry, ok := delta.Lookup(octets, leaf.RawIssuer); ok {
 			return entry.Reason != pki.RemoveFromCRL

@@ -191,11 +191,7 @@ func (s *Server) OfflineStatus(issuer pki.IssuerID, serial pki.Serial) rpc.Offli
 	if err != nil {
 		return rpc.OfflineStatus{}
 	}
-	octets := serial.Bytes()
-	if len(octets) == 0 || octets[0] >= 0x80 {
-		octets = append([]byte{0}, octets...)
-	}
-	entry, listed := list.Lookup(octets, list.Issuer)
+	entry, listed := list.Lookup(serial.Integer(), list.Issuer)
 	return rpc.OfflineStatus{Number: head.Number, NextUpdate: head.NextUpdate, Revoked: listed && entry.Reason != pki.RemoveFromCRL}
 }
 

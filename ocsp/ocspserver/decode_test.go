@@ -34,13 +34,13 @@ func TestGETAsItArrives(t *testing.T) {
 	}
 	for fill := byte(0); ; fill++ { // hashes and serial numbers are those of fresh keys
 		serial = s.closed.serial(uint64(fill % 16))
-		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, ocsp.SerialOctets(serial))}}}
+		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, serial.Integer())}}}
 		request.Nonce = append(bytes.Repeat([]byte{fill}, 3+int(fill)%5), 0x3f, 0xff, 0xf0, 0xfb, 0xef, 0xbe, 0xfb, 0xef, 1)
 		request.Nonce = append(request.Nonce, make([]byte, fill%3)...)
 		if der, err = request.Marshal(); err != nil {
 			t.Fatal(err)
 		}
-		octets := ocsp.SerialOctets(serial)
+		octets := serial.Integer()
 		at := bytes.Index(der, octets)
 		if text := encode(der); !strings.Contains(text[at*4/3:(at+len(octets))*4/3+1], "/") && strings.Contains(text, "+") && strings.Contains(text, "//") && strings.HasSuffix(text, "=") && len(text)-len(collapse(text)) <= 3 {
 			break
@@ -105,7 +105,7 @@ func TestSlashesInHashes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, ocsp.SerialOctets(serial))}}}
+		request := ocsp.Request{Items: []ocsp.Item{{ID: issuer.CertID(crypto.SHA256, serial.Integer())}}}
 		der, err := request.Marshal()
 		if err != nil {
 			t.Fatal(err)

@@ -324,7 +324,7 @@ func requestFor(t testing.TB, a *authority, hash crypto.Hash, nonce []byte, seri
 	}
 	request := &ocsp.Request{Nonce: nonce}
 	for _, serial := range serials {
-		request.Items = append(request.Items, ocsp.Item{ID: issuer.CertID(hash, ocsp.SerialOctets(serial))})
+		request.Items = append(request.Items, ocsp.Item{ID: issuer.CertID(hash, serial.Integer())})
 	}
 	der, err := request.Marshal()
 	if err != nil {
@@ -338,7 +338,7 @@ func encode(der []byte) string { return base64.StdEncoding.EncodeToString(der) }
 // verify judges a reply as a client would.
 func (s *system) verify(t testing.TB, reply ocspserver.Reply, a *authority, serial pki.Serial) ocsp.Result {
 	t.Helper()
-	result, err := ocsp.Verify(reply.Body, ocsp.Query{Serial: ocsp.SerialOctets(serial), Issuers: []*x509.Certificate{a.cert}, Time: s.now()})
+	result, err := ocsp.Verify(reply.Body, ocsp.Query{Serial: serial.Integer(), Issuers: []*x509.Certificate{a.cert}, Time: s.now()})
 	if err != nil {
 		t.Fatalf("reply %d %x: %v", reply.Code, reply.Body, err)
 	}

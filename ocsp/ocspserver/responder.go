@@ -320,7 +320,7 @@ var errCrashed = pki.Errorf(pki.KindInternal, "sign OCSP response", "the signer 
 func (r *Responder) fly(name flightKey, under *flight, issuer *issuerState, facts revocation.Answer, enter func() error) (answer *signed, err error) {
 	err = errCrashed
 	defer func() { r.flights.land(name, under, answer, err) }()
-	answer, err = r.sign(issuer, []question{{issuer.certID(name.hash, ocsp.SerialOctets(name.serial)), facts}}, nil, enter)
+	answer, err = r.sign(issuer, []question{{issuer.certID(name.hash, name.serial.Integer()), facts}}, nil, enter)
 	if err == nil && facts.Issuance == revocation.Issued {
 		r.cache.store(name.certKey, name.hash, answer, facts.EventSeq, facts.Seq)
 	}

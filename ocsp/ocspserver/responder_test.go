@@ -153,7 +153,7 @@ func TestIssuersAreKeptApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	octets := ocsp.SerialOctets(serial)
+	octets := serial.Integer()
 	for name, items := range map[string][]ocsp.CertID{
 		"name of another":      {ocsp.Issuer{Name: two.Name, Key: one.Key}.CertID(crypto.SHA1, octets)},
 		"key of another":       {ocsp.Issuer{Name: one.Name, Key: two.Key}.CertID(crypto.SHA1, octets)},

@@ -30,7 +30,7 @@ func (w *watcher) ocspSays() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	octets := ocsp.SerialOctets(w.serial)
+	octets := w.serial.Integer()
 	request, err := ocsp.NewRequest(named.CertID(crypto.SHA256, octets)).Marshal()
 	if err != nil {
 		return false, err
@@ -79,7 +79,7 @@ func (w *watcher) shardSays() (bool, error) {
 	}
 	tags.Store(url, answer.Header.Get("ETag"))
 	// What is new is at the end.
-	if serial := ocsp.SerialOctets(w.serial); bytes.Contains(der[max(0, len(der)-64<<10):], serial) || bytes.Contains(der, serial) {
+	if serial := w.serial.Integer(); bytes.Contains(der[max(0, len(der)-64<<10):], serial) || bytes.Contains(der, serial) {
 		w.found = der
 	}
 	return w.found != nil, nil
@@ -94,7 +94,7 @@ func (w *watcher) verify() error {
 	if err != nil {
 		return err
 	}
-	if _, listed := list.Lookup(ocsp.SerialOctets(w.serial), w.revoking.issuer.RawSubject); !listed {
+	if _, listed := list.Lookup(w.serial.Integer(), w.revoking.issuer.RawSubject); !listed {
 		return errors.New("a list has the serial number somewhere, and not as an entry")
 	}
 	return list.Verify(w.revoking.issuer)
