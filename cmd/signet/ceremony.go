@@ -472,6 +472,9 @@ func (a *app) ceremonyRevocation(text string) (ceremony.Revocation, error) {
 		return v, err
 	}
 	if v.Serial, err = pki.ParseSerial(what); err != nil {
+		if isPath(what) {
+			return v, pki.Errorf(pki.KindNotFound, op, "there is no file %s", what).InField("--revoke")
+		}
 		return v, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", what).InField("--revoke").WithHint("write FILE=REASON or SERIAL=REASON")
 	}
 	return v, nil

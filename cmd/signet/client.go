@@ -141,6 +141,9 @@ func (r certificateRef) der(a *app) (*x509.Certificate, error) {
 	return a.readCertificate(r.Certificate)
 }
 
+// isPath tells what can only be meant for a file: a serial number has no dot, and at most one slash.
+func isPath(text string) bool { return strings.Contains(text, ".") || strings.Count(text, "/") > 1 }
+
 // find asks the server which certificate is meant.
 func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, error) {
 	const op = "find certificate"
@@ -159,6 +162,10 @@ func (r certificateRef) find(a *app, c *client.Client) (*client.Certificate, err
 			serial = issuer
 		}
 		if filter.Serial, err = pki.ParseSerial(serial); err != nil {
+			if isPath(r.Certificate) {
+				return nil, pki.Errorf(pki.KindNotFound, op, "there is no file %s", r.Certificate).
+					WithHint("name a file, or a serial number, which `signet list` shows")
+			}
 			return nil, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor a serial number", r.Certificate).
 				WithHint("`signet list` shows serial numbers")
 		}

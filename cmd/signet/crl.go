@@ -164,6 +164,9 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 	request.MaxBytes, request.Timeout = maxInput, 30*time.Second
 	response, err := f.Do(a.ctx, request)
 	if err != nil {
+		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.NotAllowed { // every address is
+			return nil, pki.Errorf(pki.KindInvalid, op, "%w", failed.Err).InField("URL").WithHint("write it as http://pki.example/...")
+		}
 		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.BadStatus && (failed.Status == http.StatusNotFound || failed.Status == http.StatusGone) {
 			return nil, pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, and has nothing there: look at the address")
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"slices"
 
+	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
@@ -74,6 +75,9 @@ func certificatesIn(name string, data []byte) (all []*x509.Certificate, err erro
 	for _, der := range derIn(data, "CERTIFICATE") {
 		found, err := x509.ParseCertificates(der)
 		if err != nil {
+			if what := kindOfDER(der); what != "" {
+				return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no certificate, but %s", name, what)
+			}
 			return nil, pki.Errorf(pki.KindInvalid, op, "%s: %w", name, err)
 		}
 		all = append(all, found...)
@@ -82,4 +86,18 @@ func certificatesIn(name string, data []byte) (all []*x509.Certificate, err erro
 		return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no certificate in PEM or DER%s", name, looksLike(data))
 	}
 	return all, nil
+}
+
+// kindOfDER says what DER is that is no certificate, "" if it is nothing that Signet reads.
+func kindOfDER(der []byte) string {
+	if _, err := x509.ParseRevocationList(der); err == nil {
+		return "a CRL"
+	}
+	if _, err := x509.ParseCertificateRequest(der); err == nil {
+		return "a certificate request"
+	}
+	if _, err := ocsp.ParseResponse(der); err == nil {
+		return "an OCSP response"
+	}
+	return ""
 }

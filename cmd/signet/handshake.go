@@ -399,10 +399,16 @@ func statusOf(c *handshake.CertificateResult) wire.CertificateStatus {
 	return s
 }
 
+// nextForPrivate is what to do where a source was not asked because of its address.
+const nextForPrivate = "the authority is on a network that is not public: fetch from there with --allow-private, or with --allow NETWORK"
+
 // hintFor is what to do next about a refused handshake.
 func hintFor(err error) string {
 	untrusted, ok := errors.AsType[*handshake.UntrustedError](err)
 	if !ok {
+		if _, ok := errors.AsType[*fetch.AddressError](err); ok {
+			return nextForPrivate
+		}
 		if _, ok := errors.AsType[*handshake.UnavailableError](err); ok {
 			return "give a source with --crl or --ocsp (and --allow-private if it is on this network), or say --policy soft"
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
 	"signet.example/signet/handshake/wire"
 	"signet.example/signet/handshake/wire/protocol"
@@ -203,6 +205,9 @@ func (h *host) keepStaple() error {
 	h.stapler, err = handshake.NewStapler(handshake.StaplerConfig{Certificate: pair, Fetcher: settings.Fetcher, Observe: func(e handshake.StapleEvent) {
 		if e.Err != nil {
 			h.app.note("staple: %v", e.Err)
+			if _, ok := errors.AsType[*fetch.AddressError](e.Err); ok {
+				h.app.note("  next: %s", nextForPrivate)
+			}
 		}
 	}})
 	if err != nil {

@@ -56,6 +56,10 @@ func (c *jobPlanCmd) Run(a *app) error {
 	}
 	return a.show(plan, func(p *printer) {
 		printPlan(p, plan)
+		if plan.Job.Selected == 0 {
+			p.next("look at the condition: signet list shows what there is")
+			return
+		}
 		p.next("signet job start %s", plan.Job.ID)
 	})
 }

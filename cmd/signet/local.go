@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -223,11 +224,18 @@ func writeFile(path string, data []byte) error {
 
 // fileError says whose fault a file error is.
 func fileError(op string, err error) error {
-	kind := pki.KindInvalid
-	if errors.Is(err, fs.ErrNotExist) {
-		kind = pki.KindNotFound
+	at, named := errors.AsType[*fs.PathError](err)
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
+	case !named:
+		return &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
 	}
-	return &pki.Error{Kind: kind, Op: op, Err: err}
+	what := "file " + at.Path
+	if _, err := os.Stat(filepath.Dir(at.Path)); err != nil {
+		what = "directory " + filepath.Dir(at.Path)
+	}
+	return pki.Errorf(pki.KindNotFound, op, "there is no %s", what)
 }
 
 // on writes a time for people, always UTC.

@@ -140,6 +140,9 @@ func (r certificateRef) key(a *app, api *client.Client, op string) (id pki.Issue
 		return found.Issuer, found.Serial, nil
 	}
 	if number, err = pki.ParseSerial(serial); err != nil {
+		if isPath(r.Certificate) {
+			return id, number, pki.Errorf(pki.KindNotFound, op, "there is no file %s", r.Certificate)
+		}
 		return id, number, pki.Errorf(pki.KindInvalid, op, "%q is neither a file here nor ISSUER/SERIAL: %w", r.Certificate, err)
 	}
 	id, err = findIssuer(a, api, issuer)

@@ -48,12 +48,12 @@ func (e *Error) Error() string { return fmt.Sprintf("fetch %.200q: %s: %v", e.UR
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// AddressError refuses an address that is not public.
+// AddressError refuses an address that is not public, and in none of the networks of Config.Allow.
 type AddressError struct{ Addr netip.Addr }
 
 // Error names the address.
 func (e *AddressError) Error() string {
-	return fmt.Sprintf("address %s is not public, and not allowed (fetch.Config.Allow)", e.Addr)
+	return fmt.Sprintf("address %s is not public, and not allowed", e.Addr)
 }
 
 type tooLarge struct{ limit int64 }
