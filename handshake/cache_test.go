@@ -11,11 +11,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -884,4 +886,38 @@ func endless(t *testing.T, issuer *handshaketest.Cert, der []byte) []byte {
 		t.Fatal(err)
 	}
 	return der
+}
+
+// TestDiskForManyAtOnce: handshakes that come while a list is read from disk wait for it, also where the network may not be asked.
+func TestDiskForManyAtOnce(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	others := make([]handshaketest.Revocation, 50_000) // so that reading takes a while
+	for i := range others {
+		others[i] = handshaketest.Revocation{Serial: big.NewInt(int64(1_000_000 + i)), At: p.Now(), Reason: 1}
+	}
+	p.Replace("/root.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Only: others})))
+	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	later := p.Checker(func(c *handshake.Config) {
+		onDisk(t, p, dir)(c)
+		c.Network = handshake.NetworkNever
+	})
+	var refused atomic.Int32
+	var handshakes sync.WaitGroup
+	begin := make(chan struct{})
+	for range 50 {
+		handshakes.Go(func() {
+			<-begin
+			if _, err := later.Check(t.Context(), leaf.Chain(), nil); err != nil {
+				refused.Add(1)
+			}
+		})
+	}
+	close(begin)
+	handshakes.Wait()
+	if n := refused.Load(); n > 0 {
+		t.Errorf("%d of 50 were refused", n)
+	}
 }

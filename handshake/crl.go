@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"signet.example/signet/crl"
+	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/verify"
 	"signet.example/signet/pki"
 )
@@ -127,22 +128,39 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 	}
 	// Each certificate has a look of its own: what does not count for one, the delegate that signed a staple or one in the scope of another
 	// list, says nothing of the next.
-	if !c.lists.tryAgain(s.place("disk "+string(s.key[:])+location), tryNotBefore, s.at) {
+	look := s.place("disk " + string(s.key[:]) + location)
+	if c.lists.tried(look, tryNotBefore, s.at) {
 		return nil
 	}
-	object, err := c.config.Fetcher.Load(s.place(location).name())
-	if err != nil {
+	h := c.onDisk(s, location, configured)
+	if h == nil || c.admit(s, target, h) != nil { // it was written by a stranger's hand until its signature says otherwise
+		c.lists.noteTry(look, s.at)
 		return nil
-	}
-	list, err := crl.Parse(decodePEM(object.Body))
-	if err != nil {
-		return nil
-	}
-	h := &heldList{list: list, location: location, etag: object.ETag, lastModified: object.LastModified, configured: configured}
-	if c.admit(s, target, h) != nil {
-		return nil // what is on disk was written by a stranger's hand until its signature says otherwise
 	}
 	return h
+}
+
+// onDisk reads a list from disk, once for many who want it at the same time; nil if there is none.
+func (c *Checker) onDisk(s *subject, location string, configured bool) *heldList {
+	type kept struct {
+		object fetch.Object
+		list   *crl.List
+	}
+	name := s.place(location).name()
+	read, err, _ := c.lists.flight.Do("disk "+name, func() (any, error) {
+		object, err := c.config.Fetcher.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		list, err := crl.Parse(decodePEM(object.Body))
+		object.Body = nil
+		return kept{object, list}, err
+	})
+	if err != nil {
+		return nil
+	}
+	found := read.(kept)
+	return &heldList{list: found.list, location: location, etag: found.object.ETag, lastModified: found.object.LastModified, configured: configured}
 }
 
 // judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence.

@@ -73,7 +73,7 @@ type lists struct {
 	mu      sync.Mutex
 	held    map[place]*heldList // guarded by mu
 	entries int                 // of held; guarded by mu
-	tried   map[place]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
+	lastTry map[place]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
 	sponsor map[place]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
 	refused map[string]refused  // configured files whose list is not held as they are now; guarded by mu
 }
@@ -88,7 +88,7 @@ type refused struct {
 }
 
 func newLists() *lists {
-	return &lists{held: make(map[place]*heldList), tried: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
+	return &lists{held: make(map[place]*heldList), lastTry: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
 }
 
 func (l *lists) get(from place, at time.Time) *heldList {
@@ -101,19 +101,21 @@ func (l *lists) get(from place, at time.Time) *heldList {
 	return h
 }
 
-// tryAgain reports whether it is time, a pause after the last time, to look for what was not there: a location on disk, or a delta. It notes
-// that somebody does.
-func (l *lists) tryAgain(what place, pause time.Duration, at time.Time) bool {
+// tried reports whether something that was not there, a location on disk or a delta, was looked for less than a pause ago.
+func (l *lists) tried(what place, pause time.Duration, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last, tried := l.tried[what]; tried && at.Sub(last) < pause {
-		return false
+	last, tried := l.lastTry[what]
+	return tried && at.Sub(last) < pause
+}
+
+func (l *lists) noteTry(what place, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lastTry) >= maxTried {
+		clear(l.lastTry)
 	}
-	if len(l.tried) >= maxTried {
-		clear(l.tried)
-	}
-	l.tried[what] = at
-	return true
+	l.lastTry[what] = at
 }
 
 // RollbackError says that a source offered an older list than it offered before. The older one is not taken.
@@ -533,7 +535,10 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	}
 	reserve := func() (due bool) {
 		for _, delta := range missing {
-			due = c.lists.tryAgain(delta, askAgainAtLeast, s.at) || due
+			if !c.lists.tried(delta, askAgainAtLeast, s.at) {
+				c.lists.noteTry(delta, s.at)
+				due = true
+			}
 		}
 		return due
 	}
