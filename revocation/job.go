@@ -76,11 +76,14 @@ func (j Job) Remaining(now time.Time) (time.Duration, bool) {
 
 // Estimate is what a dry run finds.
 type Estimate struct {
-	Selected uint64        // certificates selected that have not expired
-	Already  uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
-	Shards   []ShardEffect // by issuer, epoch and block
-	CRLBytes uint64        // by which all shards together will grow, about
-	Takes    time.Duration // about, on PostgreSQL
+	Selected  uint64        // certificates selected that have not expired
+	Already   uint64        // of them, revoked before: they are skipped, unless the reason becomes keyCompromise
+	Shards    []ShardEffect // by issuer, epoch and block
+	Expired   uint64        // of the certificates listed one by one, those that have expired, and are left alone
+	Unknown   uint64        // of those listed one by one, those that no books know
+	Strangers []Key         // the first of those unknown, in the order of the list; at most MostStrangers
+	CRLBytes  uint64        // by which all shards together will grow, about
+	Takes     time.Duration // about, on PostgreSQL
 }
 
 // ShardEffect is how many entries one CRL shard will gain.
@@ -88,6 +91,9 @@ type ShardEffect struct {
 	Scope   Scope
 	Entries uint64
 }
+
+// MostStrangers is how many certificates an Estimate names that nobody knows: enough to see what is wrong with a list.
+const MostStrangers = 10
 
 const (
 	// crlEntryBytes is an entry with a serial of 20 octets, a UTCTime and a reason: 2 + 22 + 15 + 14 octets.
@@ -108,7 +114,7 @@ type Chunk struct {
 
 // JobCounts counts what jobs select.
 type JobCounts interface {
-	// CountSelected counts what a selector selects, by shard.
+	// CountSelected counts what a selector selects, by shard; of claims, which a selector of serials selects, also those that are unknown.
 	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
 
 	// CountAuthorities counts the certificates of authorities that a planned job selects and that were not counted before, stores which
@@ -197,7 +203,7 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	if err := j.reasonAllowed(request); err != nil {
 		return Job{}, Estimate{}, err
 	}
-	claims, err := j.claims(request.Serials)
+	claims, err := j.claims(ctx, request.Serials)
 	if err != nil {
 		return Job{}, Estimate{}, err
 	}
@@ -205,6 +211,9 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	estimate, err := j.config.Books.CountSelected(ctx, request.Selector, claims, now)
 	if err != nil {
 		return Job{}, Estimate{}, err
+	}
+	if request.Selector.Serials {
+		estimate.Expired = uint64(len(claims)) - estimate.Selected - estimate.Unknown
 	}
 	estimate.CRLBytes = estimate.Selected * crlEntryBytes
 	estimate.Takes = time.Duration(estimate.Selected) * time.Second / jobRate
@@ -386,7 +395,8 @@ func (j *Jobs) reasonAllowed(request JobRequest) error {
 }
 
 // claims unmasks a list of serials. One that is listed twice counts once: a chunk appends one entry for a certificate.
-func (j *Jobs) claims(keys []Key) ([]Claim, error) {
+// Whether there is such a certificate, the books will tell.
+func (j *Jobs) claims(ctx context.Context, keys []Key) ([]Claim, error) {
 	if len(keys) > maxSerials {
 		return nil, pki.Errorf(pki.KindInvalid, opPlan, "%d serials: at most %d", len(keys), maxSerials).InField("serials")
 	}
@@ -397,9 +407,9 @@ func (j *Jobs) claims(keys []Key) ([]Claim, error) {
 			continue
 		}
 		listed[key] = true
-		claim := j.config.Universe.Claim(key)
-		if !claim.Dense {
-			return nil, pki.Errorf(pki.KindNotFound, opPlan, "issuer %s has no certificate with serial %s", key.Issuer, key.Serial).InField("serials")
+		claim, _, err := j.config.Universe.claim(ctx, key)
+		if err != nil {
+			return nil, err
 		}
 		claims = append(claims, claim)
 	}

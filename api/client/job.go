@@ -103,6 +103,9 @@ type Plan struct {
 	CRLGrowth      uint64        // octets, about
 	Takes          time.Duration // about
 	Shards         []ShardEffect // those that grow most
+	Expired        uint64        // of Selector.Certificates: they are left alone
+	Unknown        uint64        // of Selector.Certificates: the server does not know them
+	Strangers      []string      // the first of those, ISSUER/SERIAL; at most 10
 }
 
 // JobRequest says what to revoke and why.
@@ -120,9 +123,13 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{answer: answer{a}, Job: *jobFrom(a.GetJob()), AlreadyRevoked: a.GetAlreadyRevoked(), CRLGrowth: a.GetCrlGrowth(), Takes: a.GetTakes().AsDuration()}
+	plan := &Plan{answer: answer{a}, Job: *jobFrom(a.GetJob()), AlreadyRevoked: a.GetAlreadyRevoked(), CRLGrowth: a.GetCrlGrowth(), Takes: a.GetTakes().AsDuration(),
+		Expired: a.GetExpired(), Unknown: a.GetUnknown()}
 	for _, m := range a.GetShards() {
 		plan.Shards = append(plan.Shards, ShardEffect{m.GetIssuer(), m.GetShard(), m.GetEntries()})
+	}
+	for _, m := range a.GetUnknownCertificates() {
+		plan.Strangers = append(plan.Strangers, m.GetIssuer()+"/"+m.GetSerial())
 	}
 	return plan, nil
 }

@@ -325,8 +325,8 @@ func TestJobs(t *testing.T) {
 		{"an issuer of another id", token, client.JobRequest{Selector: client.Selector{Under: pki.IssuerID{1}}}, fmt.Sprintf(`{"selector":{"under":%q}}`, pki.IssuerID{1}), pki.KindInvalid, http.StatusBadRequest, "selector.under"},
 		{"a bad name", token, client.JobRequest{Selector: client.Selector{Identifiers: []string{"a", "b c"}}}, `{"selector":{"identifiers":["a","b c"]}}`, pki.KindInvalid, http.StatusBadRequest, "selector.identifiers[1]"},
 		{"a hold", token, client.JobRequest{Selector: client.Selector{Profile: "a"}, Reason: pki.CertificateHold}, `{"selector":{"profile":"a"},"reason":6}`, pki.KindInvalid, http.StatusBadRequest, "reason"},
-		{"a certificate that is not there", token, client.JobRequest{Selector: client.Selector{Certificates: []client.CertificateName{{Issuer: h.issuing.ID, Serial: pki.Serial{19: 1}}}}},
-			fmt.Sprintf(`{"selector":{"certificates":[{"issuer":%q,"serial":"01"}]}}`, h.issuing.ID), pki.KindNotFound, http.StatusNotFound, "serials"},
+		{"a certificate of an issuer that is not there", token, client.JobRequest{Selector: client.Selector{Certificates: []client.CertificateName{{Issuer: pki.IssuerID{1}, Serial: pki.Serial{19: 1}}}}},
+			fmt.Sprintf(`{"selector":{"certificates":[{"issuer":%q,"serial":"01"}]}}`, pki.IssuerID{1}), pki.KindNotFound, http.StatusNotFound, "issuer"},
 	} {
 		h.both(t, test.what, test.token, nil, func(c *client.Client) error { _, err := c.PlanJob(t.Context(), test.q); return err }, http.MethodPost, "/v1/jobs", test.body, test.kind, test.status, test.field)
 	}
@@ -337,11 +337,13 @@ func TestJobs(t *testing.T) {
 
 	// A long list of certificates is a large request, and is read.
 	var many client.Selector
-	for range 20_000 {
-		many.Certificates = append(many.Certificates, client.CertificateName{Issuer: h.issuing.ID, Serial: pki.Serial{19: 1}})
+	for i := range 20_000 {
+		many.Certificates = append(many.Certificates, client.CertificateName{Issuer: h.issuing.ID, Serial: pki.Serial{18: byte(i >> 8), 19: byte(i)}})
 	}
-	if _, err := c.PlanJob(t.Context(), client.JobRequest{Selector: many}); pki.KindOf(err) != pki.KindNotFound {
-		t.Errorf("20,000 certificates that are not there: %v", err)
+	unknown, err := c.PlanJob(t.Context(), client.JobRequest{Selector: many})
+	if err != nil || unknown.Unknown != 20_000 || unknown.Expired != 0 || unknown.Job.Selected != 0 || len(unknown.Strangers) != 10 ||
+		unknown.Strangers[9] != h.issuing.ID.String()+"/"+many.Certificates[9].Serial.String() {
+		t.Errorf("20,000 certificates that are not there: %+v, %v", unknown, err)
 	}
 }
 

@@ -355,7 +355,11 @@ func selectorTo(s revocation.Selector) *signetv1.Selector {
 
 func planTo(j revocation.Job, e revocation.Estimate, now time.Time) *signetv1.PlanJobResponse {
 	shards := slices.SortedFunc(slices.Values(e.Shards), func(a, b revocation.ShardEffect) int { return cmp.Compare(b.Entries, a.Entries) })
-	b := signetv1.PlanJobResponse_builder{Job: jobTo(j, now), AlreadyRevoked: &e.Already, CrlGrowth: &e.CRLBytes, Takes: durationpb.New(e.Takes)}
+	b := signetv1.PlanJobResponse_builder{Job: jobTo(j, now), AlreadyRevoked: &e.Already, CrlGrowth: &e.CRLBytes, Takes: durationpb.New(e.Takes),
+		Expired: &e.Expired, Unknown: &e.Unknown}
+	for _, key := range e.Strangers {
+		b.UnknownCertificates = append(b.UnknownCertificates, signetv1.CertificateName_builder{Issuer: new(key.Issuer.String()), Serial: new(key.Serial.String())}.Build())
+	}
 	for _, shard := range shards[:min(len(shards), maxShards)] {
 		b.Shards = append(b.Shards, signetv1.ShardEffect_builder{
 			Issuer: new(shard.Scope.Issuer.String()), Shard: new(shard.Scope.Shard.String()), Entries: &shard.Entries}.Build())

@@ -662,7 +662,7 @@ type Selector_builder struct {
 	Identifiers []string
 	// SHA-256 of SubjectPublicKeyInfos, 64 hexadecimal digits each; at most 10,000.
 	KeyHashes []string
-	// These certificates; at most 50,000.
+	// These certificates, of issuers of this server; at most 50,000. The plan says which of them are not known.
 	Certificates []*CertificateName
 	// Issuer id: of this issuer, and of those below it when the job is planned. Not beside issuer.
 	Under *string
@@ -1628,16 +1628,19 @@ func (b0 ShardEffect_builder) Build() *ShardEffect {
 
 // PlanJobResponse is the plan. Nothing is revoked yet.
 type PlanJobResponse struct {
-	state                     protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Job            *Job                   `protobuf:"bytes,1,opt,name=job"`
-	xxx_hidden_AlreadyRevoked uint64                 `protobuf:"varint,2,opt,name=already_revoked,json=alreadyRevoked"`
-	xxx_hidden_CrlGrowth      uint64                 `protobuf:"varint,3,opt,name=crl_growth,json=crlGrowth"`
-	xxx_hidden_Takes          *durationpb.Duration   `protobuf:"bytes,4,opt,name=takes"`
-	xxx_hidden_Shards         *[]*ShardEffect        `protobuf:"bytes,5,rep,name=shards"`
-	XXX_raceDetectHookData    protoimpl.RaceDetectHookData
-	XXX_presence              [1]uint32
-	unknownFields             protoimpl.UnknownFields
-	sizeCache                 protoimpl.SizeCache
+	state                          protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Job                 *Job                   `protobuf:"bytes,1,opt,name=job"`
+	xxx_hidden_AlreadyRevoked      uint64                 `protobuf:"varint,2,opt,name=already_revoked,json=alreadyRevoked"`
+	xxx_hidden_CrlGrowth           uint64                 `protobuf:"varint,3,opt,name=crl_growth,json=crlGrowth"`
+	xxx_hidden_Takes               *durationpb.Duration   `protobuf:"bytes,4,opt,name=takes"`
+	xxx_hidden_Shards              *[]*ShardEffect        `protobuf:"bytes,5,rep,name=shards"`
+	xxx_hidden_Expired             uint64                 `protobuf:"varint,6,opt,name=expired"`
+	xxx_hidden_Unknown             uint64                 `protobuf:"varint,7,opt,name=unknown"`
+	xxx_hidden_UnknownCertificates *[]*CertificateName    `protobuf:"bytes,8,rep,name=unknown_certificates,json=unknownCertificates"`
+	XXX_raceDetectHookData         protoimpl.RaceDetectHookData
+	XXX_presence                   [1]uint32
+	unknownFields                  protoimpl.UnknownFields
+	sizeCache                      protoimpl.SizeCache
 }
 
 func (x *PlanJobResponse) Reset() {
@@ -1702,18 +1705,41 @@ func (x *PlanJobResponse) GetShards() []*ShardEffect {
 	return nil
 }
 
+func (x *PlanJobResponse) GetExpired() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Expired
+	}
+	return 0
+}
+
+func (x *PlanJobResponse) GetUnknown() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Unknown
+	}
+	return 0
+}
+
+func (x *PlanJobResponse) GetUnknownCertificates() []*CertificateName {
+	if x != nil {
+		if x.xxx_hidden_UnknownCertificates != nil {
+			return *x.xxx_hidden_UnknownCertificates
+		}
+	}
+	return nil
+}
+
 func (x *PlanJobResponse) SetJob(v *Job) {
 	x.xxx_hidden_Job = v
 }
 
 func (x *PlanJobResponse) SetAlreadyRevoked(v uint64) {
 	x.xxx_hidden_AlreadyRevoked = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
 }
 
 func (x *PlanJobResponse) SetCrlGrowth(v uint64) {
 	x.xxx_hidden_CrlGrowth = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
 }
 
 func (x *PlanJobResponse) SetTakes(v *durationpb.Duration) {
@@ -1722,6 +1748,20 @@ func (x *PlanJobResponse) SetTakes(v *durationpb.Duration) {
 
 func (x *PlanJobResponse) SetShards(v []*ShardEffect) {
 	x.xxx_hidden_Shards = &v
+}
+
+func (x *PlanJobResponse) SetExpired(v uint64) {
+	x.xxx_hidden_Expired = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 8)
+}
+
+func (x *PlanJobResponse) SetUnknown(v uint64) {
+	x.xxx_hidden_Unknown = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
+}
+
+func (x *PlanJobResponse) SetUnknownCertificates(v []*CertificateName) {
+	x.xxx_hidden_UnknownCertificates = &v
 }
 
 func (x *PlanJobResponse) HasJob() bool {
@@ -1752,6 +1792,20 @@ func (x *PlanJobResponse) HasTakes() bool {
 	return x.xxx_hidden_Takes != nil
 }
 
+func (x *PlanJobResponse) HasExpired() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *PlanJobResponse) HasUnknown() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *PlanJobResponse) ClearJob() {
 	x.xxx_hidden_Job = nil
 }
@@ -1770,6 +1824,16 @@ func (x *PlanJobResponse) ClearTakes() {
 	x.xxx_hidden_Takes = nil
 }
 
+func (x *PlanJobResponse) ClearExpired() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Expired = 0
+}
+
+func (x *PlanJobResponse) ClearUnknown() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_Unknown = 0
+}
+
 type PlanJobResponse_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1783,6 +1847,12 @@ type PlanJobResponse_builder struct {
 	Takes *durationpb.Duration
 	// The CRL shards that grow; the 1,000 that grow most.
 	Shards []*ShardEffect
+	// Of certificates listed one by one, how many have expired: they are left alone.
+	Expired *uint64
+	// Of certificates listed one by one, how many this server does not know: the job does nothing about them.
+	Unknown *uint64
+	// The first of those, in the order of the list; at most 10.
+	UnknownCertificates []*CertificateName
 }
 
 func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
@@ -1791,15 +1861,24 @@ func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
 	_, _ = b, x
 	x.xxx_hidden_Job = b.Job
 	if b.AlreadyRevoked != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
 		x.xxx_hidden_AlreadyRevoked = *b.AlreadyRevoked
 	}
 	if b.CrlGrowth != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
 		x.xxx_hidden_CrlGrowth = *b.CrlGrowth
 	}
 	x.xxx_hidden_Takes = b.Takes
 	x.xxx_hidden_Shards = &b.Shards
+	if b.Expired != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 8)
+		x.xxx_hidden_Expired = *b.Expired
+	}
+	if b.Unknown != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
+		x.xxx_hidden_Unknown = *b.Unknown
+	}
+	x.xxx_hidden_UnknownCertificates = &b.UnknownCertificates
 	return m0
 }
 
@@ -2915,14 +2994,17 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\vShardEffect\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\tR\x05shard\x12\x18\n" +
-	"\aentries\x18\x03 \x01(\x04R\aentries\"\xdc\x01\n" +
+	"\aentries\x18\x03 \x01(\x04R\aentries\"\xdf\x02\n" +
 	"\x0fPlanJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\x12'\n" +
 	"\x0falready_revoked\x18\x02 \x01(\x04R\x0ealreadyRevoked\x12\x1d\n" +
 	"\n" +
 	"crl_growth\x18\x03 \x01(\x04R\tcrlGrowth\x12/\n" +
 	"\x05takes\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05takes\x12.\n" +
-	"\x06shards\x18\x05 \x03(\v2\x16.signet.v1.ShardEffectR\x06shards\"J\n" +
+	"\x06shards\x18\x05 \x03(\v2\x16.signet.v1.ShardEffectR\x06shards\x12\x18\n" +
+	"\aexpired\x18\x06 \x01(\x04R\aexpired\x12\x18\n" +
+	"\aunknown\x18\a \x01(\x04R\aunknown\x12M\n" +
+	"\x14unknown_certificates\x18\b \x03(\v2\x1a.signet.v1.CertificateNameR\x13unknownCertificates\"J\n" +
 	"\x0fStartJobRequest\x12\x15\n" +
 	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\x12 \n" +
 	"\vauthorities\x18\x02 \x01(\bR\vauthorities\"4\n" +
@@ -3019,33 +3101,34 @@ var file_signet_v1_job_proto_depIdxs = []int32{
 	3,  // 16: signet.v1.PlanJobResponse.job:type_name -> signet.v1.Job
 	21, // 17: signet.v1.PlanJobResponse.takes:type_name -> google.protobuf.Duration
 	5,  // 18: signet.v1.PlanJobResponse.shards:type_name -> signet.v1.ShardEffect
-	3,  // 19: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job
-	3,  // 20: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
-	3,  // 21: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
-	3,  // 22: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
-	22, // 23: signet.v1.GetJobRequest.wait_for:type_name -> signet.v1.WaitFor
-	3,  // 24: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
-	19, // 25: signet.v1.GetJobResponse.published_at:type_name -> google.protobuf.Timestamp
-	3,  // 26: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
-	4,  // 27: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
-	7,  // 28: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
-	9,  // 29: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
-	11, // 30: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
-	13, // 31: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
-	15, // 32: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
-	17, // 33: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
-	6,  // 34: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
-	8,  // 35: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
-	10, // 36: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
-	12, // 37: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
-	14, // 38: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
-	16, // 39: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
-	18, // 40: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
-	34, // [34:41] is the sub-list for method output_type
-	27, // [27:34] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	1,  // 19: signet.v1.PlanJobResponse.unknown_certificates:type_name -> signet.v1.CertificateName
+	3,  // 20: signet.v1.StartJobResponse.job:type_name -> signet.v1.Job
+	3,  // 21: signet.v1.PauseJobResponse.job:type_name -> signet.v1.Job
+	3,  // 22: signet.v1.ResumeJobResponse.job:type_name -> signet.v1.Job
+	3,  // 23: signet.v1.CancelJobResponse.job:type_name -> signet.v1.Job
+	22, // 24: signet.v1.GetJobRequest.wait_for:type_name -> signet.v1.WaitFor
+	3,  // 25: signet.v1.GetJobResponse.job:type_name -> signet.v1.Job
+	19, // 26: signet.v1.GetJobResponse.published_at:type_name -> google.protobuf.Timestamp
+	3,  // 27: signet.v1.ListJobsResponse.jobs:type_name -> signet.v1.Job
+	4,  // 28: signet.v1.JobService.PlanJob:input_type -> signet.v1.PlanJobRequest
+	7,  // 29: signet.v1.JobService.StartJob:input_type -> signet.v1.StartJobRequest
+	9,  // 30: signet.v1.JobService.PauseJob:input_type -> signet.v1.PauseJobRequest
+	11, // 31: signet.v1.JobService.ResumeJob:input_type -> signet.v1.ResumeJobRequest
+	13, // 32: signet.v1.JobService.CancelJob:input_type -> signet.v1.CancelJobRequest
+	15, // 33: signet.v1.JobService.GetJob:input_type -> signet.v1.GetJobRequest
+	17, // 34: signet.v1.JobService.ListJobs:input_type -> signet.v1.ListJobsRequest
+	6,  // 35: signet.v1.JobService.PlanJob:output_type -> signet.v1.PlanJobResponse
+	8,  // 36: signet.v1.JobService.StartJob:output_type -> signet.v1.StartJobResponse
+	10, // 37: signet.v1.JobService.PauseJob:output_type -> signet.v1.PauseJobResponse
+	12, // 38: signet.v1.JobService.ResumeJob:output_type -> signet.v1.ResumeJobResponse
+	14, // 39: signet.v1.JobService.CancelJob:output_type -> signet.v1.CancelJobResponse
+	16, // 40: signet.v1.JobService.GetJob:output_type -> signet.v1.GetJobResponse
+	18, // 41: signet.v1.JobService.ListJobs:output_type -> signet.v1.ListJobsResponse
+	35, // [35:42] is the sub-list for method output_type
+	28, // [28:35] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_job_proto_init() }

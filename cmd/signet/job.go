@@ -21,7 +21,8 @@ type jobCmd struct {
 }
 
 type jobPlanCmd struct {
-	Where   string  `required:"" placeholder:"CONDITION" help:"Which certificates: \"profile=server and issued>=2026-11-01\"."`
+	Where string `placeholder:"CONDITION" help:"Which certificates: \"profile=server and issued>=2026-11-01\"."`
+	serialFlags
 	Reason  string  `short:"r" default:"unspecified" help:"Why."`
 	LostAt  instant `placeholder:"TIME" help:"Since when the keys must be doubted."`
 	Comment string  `placeholder:"TEXT" help:"What happened; it is kept."`
@@ -31,11 +32,12 @@ type jobPlanCmd struct {
 func (jobPlanCmd) Help() string {
 	return `Conditions are joined by "and": issuer= (its label or id), under= (an issuer and those below it), profile=, account=, name= (may be
 repeated: any of them), key= (SHA-256 of the SubjectPublicKeyInfo), epoch= (week of expiry), index>=, index<, issued>=, issued<, expires>=,
-expires<, or the word everything.
+expires<, or the word everything. A file of serial numbers may name some that the server does not know: the plan counts them and names the first.
 
 Examples:
   signet job plan --where "profile=server and issued>=2026-11-01" --reason superseded
   signet job plan --where "under=root and expires<2026-12-01" --reason cessationOfOperation
+  signet job plan --serials incident.txt --issuer issuing --reason superseded
   signet job start JOB`
 }
 
@@ -45,12 +47,19 @@ func (c *jobPlanCmd) Run(a *app) error {
 	if err != nil {
 		return (&pki.Error{Kind: pki.KindInvalid, Op: "plan job", Err: err}).InField("--reason")
 	}
+	if err := c.only("plan job", "--where", c.Where); err != nil {
+		return err
+	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: client.Selector{Where: c.Where}, Reason: reason, InvalidityAt: c.LostAt.Time, Comment: c.Comment})
+	selector, err := c.selector(a, api, c.Where)
+	if err != nil {
+		return err
+	}
+	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: selector, Reason: reason, InvalidityAt: c.LostAt.Time, Comment: c.Comment})
 	if err != nil {
 		return err
 	}
@@ -72,6 +81,16 @@ func printPlan(p *printer, plan *client.Plan) {
 	}
 	if plan.Job.Authorities > 0 {
 		p.line("  %s", strings.TrimSpace(authoritiesSelected(&plan.Job)))
+	}
+	if plan.Expired > 0 {
+		p.line("  Listed, and expired: %d; they are left alone.", plan.Expired)
+	}
+	if plan.Unknown > 0 {
+		some := ""
+		if plan.Unknown > uint64(len(plan.Strangers)) {
+			some = ", among others"
+		}
+		p.line("  Listed, and not known to the server: %d: %s%s.", plan.Unknown, strings.Join(plan.Strangers, ", "), some)
 	}
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
 }

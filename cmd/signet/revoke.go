@@ -11,12 +11,13 @@ import (
 )
 
 type revokeCmd struct {
-	Certificate string  `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
-	Where       string  `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>2026-11-01\". What would be revoked is said first."`
-	Yes         bool    `help:"Revoke without asking: what --where selects, or an authority."`
-	Reason      string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
-	LostAt      instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
-	Wait        bool    `help:"Return only when every instance has published it, or everything with --where, in CRL and OCSP."`
+	Certificate string `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
+	Where       string `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>2026-11-01\". What would be revoked is said first."`
+	serialFlags
+	Yes    bool    `help:"Revoke without asking: what --where or --serials select, or an authority."`
+	Reason string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
+	LostAt instant `placeholder:"TIME" help:"When the key is known or suspected to have been lost (invalidity date)."`
+	Wait   bool    `help:"Return only when every instance has published it, or everything with --where or --serials, in CRL and OCSP."`
 	serverFlags
 }
 
@@ -24,20 +25,21 @@ func (revokeCmd) Help() string {
 	return `Revoking is for good; to suspend a certificate use "signet hold". Doing it twice changes nothing and succeeds. A reason
 may later be changed to keyCompromise, and to nothing else.
 
-With --where a job revokes everything that matches. It is planned first, and asks at a terminal before more than one certificate is
+With --where a job revokes everything that matches, with --serials all that a file lists. It is planned first, and asks at a terminal before more than one certificate is
 revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped: "signet job show JOB --wait" waits on,
 "signet job list" shows it, "signet job pause JOB" and "signet job cancel JOB" stop it; "signet job plan" only plans one.
 Certificates of this server itself (its authorities, OCSP responders, API) are left alone unless they are named: by file or serial
 number, or with key=, account=system or profile=issuing-ca. Exit status 4: nothing matches.
 
 The certificate of an authority is revoked after a question, or with --yes: everything below it goes with it. So is one that the server
-does not know, and an authority that --where selects.
+does not know, and an authority that --where or --serials select.
 
 Examples:
   signet revoke app.example.pem --reason superseded
   signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait
   signet revoke --where "profile=server and issued>2026-11-01" --reason superseded
   signet revoke --where "account=web" --reason cessationOfOperation --yes --wait
+  signet revoke --serials incident.txt --issuer issuing --reason superseded
   signet revoke --where "under=issuing and expires>=2026-12-01" --reason cessationOfOperation`
 }
 
@@ -50,15 +52,15 @@ func (c *revokeCmd) Run(a *app) error {
 	if reason == pki.CertificateHold {
 		return pki.Errorf(pki.KindInvalid, "revoke certificate", "a hold is not a revocation").InField("--reason").WithHint("signet hold %s", c.Certificate)
 	}
-	if (c.Certificate == "") == (c.Where == "") {
-		return pki.Errorf(pki.KindInvalid, "revoke certificate", "it wants a certificate or --where, one of them").WithHint("see `signet revoke --help`")
+	if err := c.only("revoke certificate", "a certificate, --where", c.Certificate, c.Where); err != nil {
+		return err
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	if c.Where != "" {
+	if c.Certificate == "" {
 		return c.runJob(a, api, reason)
 	}
 	request, err := c.request(a, api)
@@ -194,7 +196,11 @@ func known(a *app, api *client.Client, request client.RevokeRequest) ([]byte, er
 
 // runJob plans a job, asks, starts it and waits for its end.
 func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error {
-	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: client.Selector{Where: c.Where}, Reason: reason, InvalidityAt: c.LostAt.Time})
+	selector, err := c.selector(a, api, c.Where)
+	if err != nil {
+		return err
+	}
+	plan, err := api.PlanJob(a.ctx, client.JobRequest{Selector: selector, Reason: reason, InvalidityAt: c.LostAt.Time})
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,20 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 		if err != nil {
 			return err
 		}
-		estimate, err = collectEstimate(rows)
+		if estimate, err = collectEstimate(rows); err != nil || !selector.Serials {
+			return err
+		}
+		rows, err = tx.Query(ctx, `SELECT count(*) OVER (), s.issuer, s.serial FROM unnest($1::bytea[], $2::integer[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS s (issuer, epoch, idx, serial, n)
+			WHERE NOT EXISTS (SELECT FROM certificates c WHERE c.issuer = s.issuer AND c.epoch = s.epoch AND c.idx = s.idx AND c.serial = s.serial)
+			ORDER BY s.n LIMIT $5`, append(args[:4:4], revocation.MostStrangers)...)
+		if err != nil {
+			return err
+		}
+		var issuer, serial []byte
+		_, err = pgx.ForEachRow(rows, []any{&estimate.Unknown, &issuer, &serial}, func() error {
+			estimate.Strangers = append(estimate.Strangers, revocation.Key{Issuer: pki.IssuerID(issuer), Serial: pki.Serial(serial)})
+			return nil
+		})
 		return err
 	})
 	return estimate, translate(op, err)

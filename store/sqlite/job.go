@@ -127,8 +127,8 @@ func (s *Store) CountSelected(ctx context.Context, selector revocation.Selector,
 // countListed is CountSelected for a list of serials.
 func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at time.Time) (estimate revocation.Estimate, err error) {
 	const op = "count listed certificates"
-	query, err := s.read.PrepareContext(ctx, `SELECT coalesce(`+lastKind+`, 0) FROM certificates c
-		WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ? AND c.serial = ? AND c.not_after > ?`)
+	query, err := s.read.PrepareContext(ctx, `SELECT coalesce(`+lastKind+`, 0), c.not_after FROM certificates c
+		WHERE c.issuer = ? AND c.epoch = ? AND c.idx = ? AND c.serial = ?`)
 	if err != nil {
 		return estimate, translate(op, err)
 	}
@@ -137,12 +137,19 @@ func (s *Store) countListed(ctx context.Context, claims []revocation.Claim, at t
 	for i := range claims {
 		c := &claims[i]
 		var kind revocation.Kind
-		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:], at.UnixMicro()).Scan(&kind)
+		var end int64
+		err := query.QueryRowContext(ctx, c.Issuer[:], int64(c.Position.Epoch), int64(c.Position.Index), c.Serial[:]).Scan(&kind, &end)
 		if errors.Is(err, sql.ErrNoRows) {
+			if estimate.Unknown++; estimate.Unknown <= revocation.MostStrangers {
+				estimate.Strangers = append(estimate.Strangers, c.Key)
+			}
 			continue
 		}
 		if err != nil {
 			return estimate, translate(op, err)
+		}
+		if end <= at.UnixMicro() {
+			continue
 		}
 		estimate.Selected++
 		scope := revocation.OfShard(c.Issuer, c.Position.Shard())
