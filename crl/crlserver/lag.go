@@ -46,7 +46,7 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		}
 	}
 	for _, b := range p.issuers {
-		if b.issuer.Key == (Issuer{}).Key || b.issuer.Offline || b.issuer.Over {
+		if !b.online() {
 			continue
 		}
 		for _, series := range b.wanted(now) {

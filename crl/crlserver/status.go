@@ -12,7 +12,7 @@ import (
 
 // ListStatus is what there is to know of one list.
 type ListStatus struct {
-	Head    Head
+	Head    Head // of Missing: its List, and the time as NextUpdate
 	Behind  bool // ledger entries touched it that are not on it yet
 	Ending  bool // it shall end: its week has passed and there will be no other, or nobody waits for one
 	Failure error
@@ -37,24 +37,59 @@ func (p *Publisher) Lists() []ListStatus {
 	return all
 }
 
+// Missing reports the lists that shall be served and were never published. What may never come is none of them: lists of a retired issuer
+// whose key this instance lacks.
+func (p *Publisher) Missing() []ListStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	now := p.config.Now()
+	var all []ListStatus
+	for _, b := range p.issuers {
+		if !b.online() || !b.issuer.awaited() {
+			continue
+		}
+		for _, series := range b.wanted(now) {
+			for _, list := range b.listsOf(series) {
+				if _, ok := b.lists[list]; ok {
+					continue
+				}
+				status := ListStatus{Head: Head{List: list, NextUpdate: now}}
+				if state := b.series[series]; state != nil {
+					status.Failure = state.failure
+				}
+				all = append(all, status)
+			}
+		}
+	}
+	return all
+}
+
+// online reports whether the lists of an issuer are made by instances, and awaited; see Ceremonies for the others.
+func (b *books) online() bool {
+	return b.issuer.Key != (pki.KeyHash{}) && !b.issuer.Offline && !b.issuer.Over
+}
+
+// awaited is false of an issuer whose lists may never come.
+func (i *Issuer) awaited() bool { return !i.Retired || i.Signer != nil }
+
 // Check reports what an operator must know: a database that went back, a list that is missing, and lists that have used
 // up half of the time between the rebuild that is due and their end. The lists of issuers that are off-line or over do not count.
-func (p *Publisher) Check() error { return p.check(func(Issuer) bool { return true }) }
+func (p *Publisher) Check() error { return p.check(func(*Issuer) bool { return true }) }
 
 // CheckAwaited is Check without the lists of retired issuers whose key this instance lacks: they may never come.
 func (p *Publisher) CheckAwaited() error {
-	return p.check(func(i Issuer) bool { return !i.Retired || i.Signer != nil })
+	return p.check((*Issuer).awaited)
 }
 
 // check is Check of the issuers that count.
-func (p *Publisher) check(counts func(Issuer) bool) error {
+func (p *Publisher) check(counts func(*Issuer) bool) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	const op = "publish revocation lists"
 	failures := []error{p.halted}
 	now := p.config.Now()
 	for _, b := range p.issuers {
-		if b.issuer.Key == (pki.KeyHash{}) || b.issuer.Offline || b.issuer.Over || !counts(b.issuer) { // see Ceremonies
+		if !b.online() || !counts(&b.issuer) {
 			continue
 		}
 		for _, series := range b.wanted(now) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,6 +201,46 @@ type powerless struct{ crypto.Signer }
 
 func (powerless) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return nil, errors.New("no power")
+}
+
+// A list that fails from the start is missing until another instance publishes it. Nobody waits for those of an off-line issuer, of
+// one that is over, and of one that is retired and whose key is elsewhere.
+func TestMissingLists(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Powerless CA")
+		a.reserve(t, epoch, 0, base)
+		others := []crlserver.Issuer{newAuthority(t, s, "Offline CA").config(), newAuthority(t, s, "Over CA").config(), newAuthority(t, s, "Retired CA").config()}
+		for i := range others {
+			others[i].Signer = nil
+		}
+		others[0].Offline, others[1].Over, others[2].Retired = true, true, true
+		good, bad := a.config(), a.config()
+		bad.Signer, bad.Delta = powerless{a.key}, true
+		c := &clock{}
+		p := start(t, s, c, nil, append(others, bad)...)
+		var missing []crlserver.List
+		eventually(t, "they have failed", func() bool {
+			missing = nil
+			for _, l := range p.Missing() {
+				if l.Failure == nil {
+					return false
+				}
+				if l.Head.Number != 0 || l.Ending || l.Head.NextUpdate.After(c.now()) || l.Head.NextUpdate.Before(c.now().Add(-time.Minute)) {
+					t.Errorf("%+v", l)
+				}
+				missing = append(missing, l.Head.List)
+			}
+			return true
+		})
+		want := []crlserver.List{a.shard(), a.complete(), a.delta()}
+		if len(missing) != len(want) || slices.ContainsFunc(want, func(l crlserver.List) bool { return !slices.Contains(missing, l) }) || len(p.Lists()) != 0 {
+			t.Errorf("missing are %v, served %d; want %v, and none", missing, len(p.Lists()), want)
+		}
+		good.Delta = true
+		start(t, s, c, nil, good)
+		eventually(t, "nothing is missing", func() bool { return len(p.Missing()) == 0 })
+	})
 }
 
 // What one instance could not publish and another did has not failed any more.

@@ -62,11 +62,14 @@ func TestLastListsMayEnd(t *testing.T) {
 	ends := func(in time.Duration, ending bool) crlserver.ListStatus {
 		return crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now.Add(in)}, Ending: ending}
 	}
+	never := crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now}, Failure: errors.New("no power")}
 	for _, test := range []struct {
 		lists []crlserver.ListStatus
 		want  float64
 		ok    bool
 	}{
+		{[]crlserver.ListStatus{never}, 0, true},
+		{[]crlserver.ListStatus{ends(time.Hour, false), never}, 0, true},
 		{[]crlserver.ListStatus{ends(time.Hour, true)}, 0, false},
 		{[]crlserver.ListStatus{ends(time.Hour, true), ends(3*time.Hour, false), ends(2*time.Hour, false)}, 7200, true},
 	} {

@@ -109,7 +109,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(metrics.ocspKept, float64(ocsp.Answers))
 	gauge(metrics.ocspWaiting, float64(ocsp.Waiting))
 
-	for name, lists := range byWeek(s.publisher.Lists()) {
+	for name, lists := range byWeek(append(s.publisher.Lists(), s.publisher.Missing()...)) {
 		collectLists(gauge, name, lists, now)
 	}
 	for _, delegate := range s.delegation.Status() {
@@ -212,12 +212,16 @@ func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 	return weeks
 }
 
-// collectLists tells of lists under one name: when the first of them ends, what they hold together, and whether one fails.
+// collectLists tells of lists under one name: when the first of them ends (now, if one was never published), what they hold together,
+// and whether one fails.
 func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string, lists []crlserver.ListStatus, now time.Time) {
-	next, entries, size, failing := math.Inf(1), 0, int64(0), 0
+	next, published, entries, size, failing := math.Inf(1), 0, 0, int64(0), 0
 	for _, list := range lists {
 		if !list.Ending { // that one shall end
 			next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
+		}
+		if list.Head.Number > 0 {
+			published++
 		}
 		entries, size = entries+list.Head.Entries, size+list.Head.Size
 		if list.Failure != nil {
@@ -227,7 +231,7 @@ func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string,
 	if !math.IsInf(next, 1) {
 		gauge(metrics.crlNext, next, name)
 	}
-	gauge(metrics.crlCount, float64(len(lists)), name)
+	gauge(metrics.crlCount, float64(published), name)
 	gauge(metrics.crlEntries, float64(entries), name)
 	gauge(metrics.crlSize, float64(size), name)
 	gauge(metrics.crlFail, float64(failing), name)
