@@ -14,8 +14,6 @@ import (
 	"text/tabwriter"
 	"unicode/utf8"
 
-	"golang.org/x/term"
-
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
 )
@@ -67,10 +65,7 @@ func (a *app) note(format string, args ...any) {
 }
 
 // toTerminal says whether the result goes to a terminal, where binary data is of no use.
-func (a *app) toTerminal() bool {
-	file, ok := a.out.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
-}
+func (a *app) toTerminal() bool { return terminalOf(a.out) != nil }
 
 // upTo reads page after page from a token on, until there are limit, 0 for all, and returns the token of what follows.
 func upTo[T any](limit int, token string, page func(token string, size int) ([]T, string, error)) (all []T, next string, err error) {
@@ -103,29 +98,34 @@ func (a *app) loadConfig() (*settings.Config, error) {
 // signal that is ignored.
 func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// answerNo is returned by a command that worked and whose answer is no. It has been printed already.
-type answerNo struct{ text string }
+// ending is an error that ends the command with a status of its own, whatever its kind.
+type ending struct {
+	error
+	status int
+	told   bool // it has been printed already
+}
 
-func (e answerNo) Error() string { return e.text }
+func (e ending) Unwrap() error { return e.error }
+
+// answerNo is returned by a command that worked and whose answer is no. It has been printed already.
+func answerNo(why string) error { return ending{errors.New(why), exitNegative, true} }
+
+// refusal is the no of a command that judges others: a handshake, a verification. It has been printed already.
+func refusal(why string) error { return ending{errors.New(why), exitFailed, true} }
+
+// unparsed is an error about input of others, for a command that judges.
+func unparsed(err error) error { return ending{err, exitFailed, false} }
+
+// ownFault is any other error of a command that judges.
+func ownFault(err error) error { return ending{err, exitInvalid, false} }
 
 // fail prints an error with what to do next and returns the exit status.
 func (a *app) fail(err error) int {
-	if _, ok := errors.AsType[answerNo](err); ok {
-		return exitNegative
-	}
-	if _, ok := errors.AsType[judgedNo](err); ok {
-		return exitFailed
-	}
-	if _, ok := errors.AsType[handshakeRefused](err); ok {
-		return exitFailed
-	}
-	if foreign, ok := errors.AsType[unparsed](err); ok {
-		a.fail(foreign.error)
-		return exitFailed
-	}
-	if own, ok := errors.AsType[ownFault](err); ok {
-		a.fail(own.error)
-		return exitInvalid
+	if end, ok := errors.AsType[ending](err); ok {
+		if !end.told {
+			a.fail(end.error)
+		}
+		return end.status
 	}
 	if a.ctx.Err() != nil && (errors.Is(err, context.Canceled) || pki.KindOf(err) == pki.KindUnavailable) { // gRPC's error is not the context's
 		err = pki.Errorf(pki.KindUnavailable, "interrupted", "%w", err).WithHint("%s", hintOf(err))

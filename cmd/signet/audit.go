@@ -170,7 +170,7 @@ func (c *auditVerifyCmd) Run(a *app) error {
 		return err
 	}
 	if !report.Intact {
-		return answerNo{"the audit log is not whole"}
+		return answerNo("the audit log is not whole")
 	}
 	return nil
 }

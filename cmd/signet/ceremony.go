@@ -522,7 +522,7 @@ func (c *ceremonyVerifyCmd) Run(a *app) error {
 		return err
 	}
 	if !v.Good {
-		return answerNo{"the record must not be relied on"}
+		return answerNo("the record must not be relied on")
 	}
 	return nil
 }

@@ -242,7 +242,7 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 		}); err != nil {
 			return err
 		}
-		return answerNo{"the serial is on the list"}
+		return answerNo("the serial is on the list")
 	}
 	return a.show(lookedUp{Serial: serial.String()}, func(p *printer) { p.line("%s is not on the list", serial) })
 }
@@ -291,7 +291,7 @@ func (c *crlVerifyCmd) Run(a *app) error {
 		return err
 	}
 	if !result.Believable {
-		return answerNo{result.Problem}
+		return answerNo(result.Problem)
 	}
 	return nil
 }

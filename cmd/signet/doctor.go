@@ -92,7 +92,7 @@ func (c *doctorCmd) Run(a *app) error {
 		return err
 	}
 	if !report.Healthy {
-		return answerNo{"something is wrong"}
+		return answerNo("something is wrong")
 	}
 	return nil
 }

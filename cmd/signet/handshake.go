@@ -33,16 +33,6 @@ type handshakeCmd struct {
 	Compromise handshakeCompromiseCmd `cmd:"" help:"Demonstrate what a leaked server key decrypts, and what it does not."`
 }
 
-// handshakeRefused is the answer of a handshake that was not accepted. It has been told already.
-type handshakeRefused struct{ reason string }
-
-func (e handshakeRefused) Error() string { return e.reason }
-
-// ownFault is an error of a command whose exit status 1 means a refusal: it ends with 2, whatever its kind.
-type ownFault struct{ error }
-
-func (e ownFault) Unwrap() error { return e.error }
-
 // trustFlags say whom to believe and how to look at revocation.
 type trustFlags struct {
 	Policy       string        `default:"hard-if-covered" enum:"hard,hard-if-covered,soft,report" help:"What if the status of a certificate is not known: hard, hard-if-covered (refuse where --crl or --ocsp is given), soft or report."`
@@ -269,7 +259,7 @@ func (a *app) narrator(format string) *narrator {
 		}
 	}
 	n := &narrator{app: a, format: format, print: wire.Printer{W: a.out}}
-	if terminal, ok := a.out.(*os.File); ok && term.IsTerminal(int(terminal.Fd())) {
+	if terminal := terminalOf(a.out); terminal != nil {
 		n.print.Colour = a.getenv("NO_COLOR") == ""
 		if width, _, err := term.GetSize(int(terminal.Fd())); err == nil {
 			n.print.Width = min(width, 100)

@@ -31,7 +31,7 @@ Examples:
 func (c *handshakeCompromiseCmd) Run(a *app) error {
 	report, err := c.experiment(a)
 	if err != nil {
-		return ownFault{pki.Errorf(pki.KindInternal, "compromise", "%w", err)}
+		return ownFault(pki.Errorf(pki.KindInternal, "compromise", "%w", err))
 	}
 	asTheBooksSay := *report == laboratory.Report{ClassicalFell: true, ModernHeld: true, Impersonated: true, RevocationHeld: true}
 	if a.json {
@@ -43,7 +43,7 @@ func (c *handshakeCompromiseCmd) Run(a *app) error {
 		(&printer{w: a.out}).line("What to take home: prefer TLS 1.3, never offer TLS_RSA_* suites, revoke a leaked key at once, and check revocation.")
 	}
 	if !asTheBooksSay {
-		return handshakeRefused{"something did not come out as the books say"}
+		return refusal("something did not come out as the books say")
 	}
 	return nil
 }

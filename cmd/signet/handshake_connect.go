@@ -59,21 +59,20 @@ Examples:
 func (c *handshakeConnectCmd) Run(a *app) error {
 	call, err := c.prepare(a)
 	if err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	decision, err := call.run(a.ctx)
 	if err == nil && c.Again {
 		call.again()
 		decision, err = call.run(a.ctx)
 	}
-	var own ownFault
-	switch {
-	case errors.As(err, &own):
-		return err
-	case err != nil:
-		return call.refused(err)
+	if err == nil {
+		return call.accepted(decision)
 	}
-	return call.accepted(decision)
+	if _, ours := errors.AsType[ending](err); ours {
+		return err
+	}
+	return call.refused(err)
 }
 
 // call is one connection and what is known of it.
@@ -140,7 +139,7 @@ func (l *call) run(ctx context.Context) (decision string, err error) {
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", l.address)
 	if err != nil {
-		return "", ownFault{pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("check that %s can be reached from here", l.address)}
+		return "", ownFault(pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("check that %s can be reached from here", l.address))
 	}
 	defer raw.Close()
 	if l.StartTLS != "" {
@@ -272,15 +271,15 @@ func revoked(r *handshake.Result) bool {
 // blame says whether somebody refused or something broke.
 func (l *call) blame(err error) error {
 	if l.app.ctx.Err() != nil {
-		return ownFault{l.app.ctx.Err()}
+		return ownFault(l.app.ctx.Err())
 	}
 	switch f := l.tap.Explain(err); f.Class {
 	case wire.ClassTimeout:
-		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).WithHint("the server does not answer; --timeout gives it more time")}
+		return ownFault(pki.Errorf(pki.KindUnavailable, "handshake", "%w", err).WithHint("the server does not answer; --timeout gives it more time"))
 	case wire.ClassNetwork:
-		return ownFault{pki.Errorf(pki.KindUnavailable, "handshake", "%w", err)}
+		return ownFault(pki.Errorf(pki.KindUnavailable, "handshake", "%w", err))
 	case wire.ClassNotTLS:
-		return ownFault{pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).WithHint("that port speaks something else; %s", plainTextHint(l.StartTLS))}
+		return ownFault(pki.Errorf(pki.KindInvalid, "handshake", "%s", f.Reason).WithHint("that port speaks something else; %s", plainTextHint(l.StartTLS)))
 	}
 	return err
 }
@@ -304,7 +303,7 @@ func (l *call) startTLS(ctx context.Context, raw net.Conn) error {
 	}
 	_, declined := errors.AsType[*starttls.DeclinedError](err)
 	if err != nil && !declined && !errors.Is(err, starttls.ErrInjected) {
-		return ownFault{pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("is it %s that is spoken at %s?", l.StartTLS, l.address)}
+		return ownFault(pki.Errorf(pki.KindUnavailable, "connect", "%w", err).WithHint("is it %s that is spoken at %s?", l.StartTLS, l.address))
 	}
 	return err
 }
@@ -317,7 +316,7 @@ func (l *call) talk(conn *tls.Conn) error {
 	}
 	text, err := l.question()
 	if err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	quiet := l.Wait
 	var writeErr error
@@ -421,9 +420,9 @@ func (l *call) refused(err error) error {
 		v.Decision = l.result.Decision().String()
 	}
 	if err := l.tell.verdict(v); err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
-	return handshakeRefused{v.Reason}
+	return refusal(v.Reason)
 }
 
 // alertHint is what to do about a refusal of the server's.
@@ -468,7 +467,7 @@ func (l *call) accepted(decision string) error {
 	err := l.tell.verdict(verdict{Result: "accepted", Decision: decision, Server: l.address, Version: tls.VersionName(l.state.Version),
 		Suite: tls.CipherSuiteName(l.state.CipherSuite), Group: group, Protocol: l.state.NegotiatedProtocol})
 	if err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	return nil
 }

@@ -64,16 +64,16 @@ func (c *handshakeServeCmd) Run(a *app) error {
 	}
 	h, err := c.prepare(a)
 	if err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	defer h.close()
 	listener, err := net.Listen("tcp", c.Address)
 	if err != nil {
-		return ownFault{pki.Errorf(pki.KindUnavailable, "listen", "%w", err).WithHint("choose another address, such as 127.0.0.1:0")}
+		return ownFault(pki.Errorf(pki.KindUnavailable, "listen", "%w", err).WithHint("choose another address, such as 127.0.0.1:0"))
 	}
 	h.ready(listener.Addr().String())
 	if err := h.serve(a.ctx, listener); err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ type surveyed struct {
 func (c *handshakeSurveyCmd) Run(a *app) error {
 	host, address, err := splitServer(c.Server, c.StartTLS)
 	if err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	name := c.ServerName
 	if name == "" && net.ParseIP(host) == nil {
@@ -66,11 +66,11 @@ func (c *handshakeSurveyCmd) Run(a *app) error {
 		} else if errors.Is(err, survey.ErrNotTLS) {
 			kind, hint = pki.KindInvalid, "that port speaks something else; "+plainTextHint(c.StartTLS)
 		}
-		return ownFault{(&pki.Error{Kind: kind, Op: "handshake", Err: err}).WithHint("%s", hint)}
+		return ownFault((&pki.Error{Kind: kind, Op: "handshake", Err: err}).WithHint("%s", hint))
 	}
 	answer := surveyed{address, report, remarks(report)}
 	if err := a.show(answer, answer.print); err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	return nil
 }

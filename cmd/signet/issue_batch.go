@@ -140,7 +140,7 @@ func (c *issueCmd) runBatch(a *app) error {
 		return pki.Errorf(pki.KindRefused, op, "%s failed", counted(b.failed, "item")).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", path)
 	}
 	if b.pending > 0 {
-		return answerNo{"some items wait for an approval"}
+		return answerNo("some items wait for an approval")
 	}
 	return nil
 }

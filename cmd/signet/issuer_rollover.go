@@ -92,7 +92,7 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 		return err
 	}
 	if why := r.waiting(); why != "" {
-		return answerNo{why}
+		return answerNo(why)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func (c *lintCmd) Run(a *app) error {
 		return err
 	}
 	if broken {
-		return answerNo{"a rule is broken"}
+		return answerNo("a rule is broken")
 	}
 	return nil
 }

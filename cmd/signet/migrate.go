@@ -69,7 +69,7 @@ func (c *migrateCmd) verdict(before migrations.Status, result migrateResult) err
 		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: "check schema", Err: &migrations.SchemaError{Status: before},
 			Hint: "start the signet that wrote this schema, or restore the backup made before the upgrade"}
 	}
-	return answerNo{"the schema is older than this binary"}
+	return answerNo("the schema is older than this binary")
 }
 
 // migrateResult is what `signet migrate --output json` prints.

@@ -93,7 +93,7 @@ func (c *ocspQueryCmd) Run(a *app) error {
 		return err
 	}
 	if said.Status != pki.StatusGood {
-		return answerNo{"the responder does not say good"}
+		return answerNo("the responder does not say good")
 	}
 	return nil
 }
@@ -131,9 +131,6 @@ Examples:
   curl -s --data-binary @request.der -H 'Content-Type: application/ocsp-request' http://pki.example/ocsp/ID > answer.der`
 }
 
-// unparsed is an error about input of others, which ends with 1: among the commands that judge, 2 is an error of our own.
-type unparsed struct{ error }
-
 // Run writes one request.
 func (c *ocspRequestCmd) Run(a *app) error {
 	const op = "make OCSP request"
@@ -160,14 +157,14 @@ func (c *ocspRequestCmd) Run(a *app) error {
 	}
 	issuer, err := verify.ParseCertificate(ders[1])
 	if err != nil {
-		return unparsed{pki.Errorf(pki.KindInvalid, op, "the certificate of the issuer does not parse: %w", err)}
+		return unparsed(pki.Errorf(pki.KindInvalid, op, "the certificate of the issuer does not parse: %w", err))
 	}
 	_, der, err := ocspTarget{Hash: c.Hash}.request(ders[0], issuer, nonce)
 	if err != nil {
-		return unparsed{err}
+		return unparsed(err)
 	}
 	if err := writeFile(c.Out, der); err != nil {
-		return ownFault{err}
+		return ownFault(err)
 	}
 	var responders []string
 	stranger := false

@@ -3,11 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 )
 
 // progress is a bar on stderr, and nothing at all unless stderr is a terminal and the result is for people.
@@ -15,8 +13,8 @@ type progress struct{ bar *progressbar.ProgressBar }
 
 // progress starts a bar. total is asked only if there will be one; -1 means that nobody knows.
 func (a *app) progress(what string, total func() int) *progress {
-	terminal, ok := a.err.(*os.File)
-	if a.json || !ok || !term.IsTerminal(int(terminal.Fd())) {
+	terminal := terminalOf(a.err)
+	if a.json || terminal == nil {
 		return &progress{}
 	}
 	return &progress{progressbar.NewOptions(total(), progressbar.OptionSetWriter(io.Writer(terminal)), progressbar.OptionSetDescription(what),

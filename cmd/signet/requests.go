@@ -159,7 +159,7 @@ func (c *requestsApproveCmd) Run(a *app) error {
 		return err
 	}
 	if decided.Request.State == client.RequestRefused {
-		return answerNo{"it was refused"}
+		return answerNo("it was refused")
 	}
 	return nil
 }
@@ -317,5 +317,5 @@ func (c *collector) without(a *app, r client.Request) error {
 	}); err != nil {
 		return err
 	}
-	return answerNo{"there is no certificate"}
+	return answerNo("there is no certificate")
 }

@@ -41,7 +41,7 @@ func (c *statusCmd) Run(a *app) error {
 		return err
 	}
 	if check.Verdict != client.VerdictInForce {
-		return answerNo{"the certificate is not in force"}
+		return answerNo("the certificate is not in force")
 	}
 	return nil
 }

@@ -140,11 +140,6 @@ func (c *verifyBatchCmd) Run(a *app) error {
 	return nil
 }
 
-// judgedNo is the answer of a verification that is not yes. It has been printed already.
-type judgedNo struct{ verdict verify.Verdict }
-
-func (e judgedNo) Error() string { return string(e.verdict) }
-
 // inputs are files, and where in the question their contents go.
 type inputs []struct {
 	files []string
@@ -181,7 +176,7 @@ func (a *app) judge(question *verify.Case, in inputs, leaf string) error {
 		return err
 	}
 	if result.Result != verify.Accept && result.Result != verify.Good {
-		return judgedNo{result.Result}
+		return refusal(string(result.Result))
 	}
 	return nil
 }
@@ -218,7 +213,7 @@ func printJudgement(p *printer, result verify.Result) {
 func (a *app) readForeign(path string) ([]verify.DER, error) {
 	data, err := a.readInput(path)
 	if err != nil {
-		return nil, ownFault{err}
+		return nil, ownFault(err)
 	}
 	var ders []verify.DER
 	rest := bytes.TrimSpace(data)
