@@ -34,9 +34,9 @@ const missingShown = 10
 // Import publishes the complete list of an off-line issuer, made at a ceremony. It is refused unless the issuer signed
 // it, it is complete, current and newer than the one it replaces, and everything that the ledger has as revoked is on it, but for
 // what is expired: revoked certificates that the caller knows to have expired, which then need not be on later lists either.
-// The grant must allow auth.ActionManage; a refusal of what a caller sent is in the audit log, as the import is.
-// Errors: KindDenied, KindInvalid (not a list), KindNotFound (no off-line issuer), KindRefused, KindConflict (number not
-// larger), KindUnavailable.
+// The list that is served already is taken again, and changes nothing. The grant must allow auth.ActionManage; a refusal of what a
+// caller sent is in the audit log, as the import is. Errors: KindDenied, KindInvalid (not a list), KindNotFound (no such issuer),
+// KindFailedPrecondition (the issuer signs its own), KindRefused, KindConflict (number not larger), KindUnavailable.
 func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.IssuerID, der []byte, expired []pki.Serial) (Head, error) {
 	const op = "import revocation list"
 	if !grant.Allows(auth.ActionManage, "") || !grant.All() {
@@ -48,6 +48,9 @@ func (p *Publisher) Import(ctx context.Context, grant auth.Grant, issuer pki.Iss
 	h, err := p.examine(issuer, der, expired)
 	if err != nil {
 		return Head{}, p.refusedImport(ctx, grant, issuer, err)
+	}
+	if served, ok := p.served(h.List); ok && served.Sum == h.Sum {
+		return served, nil
 	}
 	switch err := p.config.Imports.ImportPublication(ctx, h, der, p.importEvent(grant, h, sha256.Sum256(der))); {
 	case errors.Is(err, ErrFenced):
@@ -81,6 +84,9 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 	}
 	p.readIssuers()
 	issuer, due, content, ok := p.offline(id)
+	if !ok && p.signs(id) {
+		return Head{}, pki.Errorf(pki.KindFailedPrecondition, op, "the issuer signs its own lists here").InField("issuer").WithHint("lists are brought in for off-line issuers: signet issuer list")
+	}
 	if !ok {
 		return Head{}, pki.Errorf(pki.KindNotFound, op, "no off-line issuer has this id").InField("issuer").WithHint("adopt it first: signet issuer adopt")
 	}
@@ -89,7 +95,7 @@ func (p *Publisher) examine(id pki.IssuerID, der []byte, expired []pki.Serial) (
 		return Head{}, (&pki.Error{Kind: pki.KindRefused, Op: op, Err: err}).InField("crl")
 	}
 	served, ok := p.served(due.List)
-	if ok && number <= served.Number {
+	if ok && number <= served.Number && served.Sum != (crl.Document{der}).Sum() {
 		return Head{}, notLarger(number)
 	}
 	// RFC 5280, Section 3.3: an entry may leave the list once it was on one that was made after the end of its certificate.
@@ -197,6 +203,14 @@ func (p *Publisher) offline(id pki.IssuerID) (issuer Issuer, due Head, must cont
 	}
 	due = Head{List: List{Series{Issuer: id}, KindComplete}, Seq: p.seq, From: b.first(p.config.Now())}
 	return b.issuer, due, b.content(due), true
+}
+
+// signs reports whether the lists of an issuer are made here.
+func (p *Publisher) signs(id pki.IssuerID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, known := p.issuers[id]
+	return known && !b.issuer.Offline
 }
 
 // served is the head of a list as it is served now.

@@ -134,6 +134,13 @@ func TestImport(t *testing.T) {
 		if err != nil || h.Number != 41 {
 			t.Fatal(h, err)
 		}
+		first := ceremony(42, a, nil, 1)
+		if h, err = p.Import(t.Context(), admin, a.issuer, first, nil); err != nil || h.Number != 42 {
+			t.Fatal(h, err)
+		}
+		if again, err := p.Import(t.Context(), admin, a.issuer, first, nil); err != nil || again.Number != 42 || again.Sum != h.Sum {
+			t.Errorf("the same list again: %+v, %v", again, err)
+		}
 		refused("the same number", ceremony(41, a, nil, 1), pki.KindConflict)
 		refused("a smaller number", ceremony(40, a, nil, 1), pki.KindConflict)
 		if h, err = p.Import(t.Context(), admin, a.issuer, ceremony(1000, a, func(t *crl.Template) { t.URLs = []string{base + "/crl/" + a.issuer.String() + ".crl"} }, 1, 2), nil); err != nil {
@@ -166,7 +173,7 @@ func TestImport(t *testing.T) {
 		for _, e := range events {
 			outcomes[e.Outcome]++
 		}
-		if outcomes[audit.OK] != 3 || outcomes[audit.Refused] != refusals+2 || events[len(events)-1].Detail["number"] != "1001" {
+		if outcomes[audit.OK] != 4 || outcomes[audit.Refused] != refusals+2 || events[len(events)-1].Detail["number"] != "1001" {
 			t.Errorf("the audit log has %v", outcomes)
 		}
 		p.stop()
