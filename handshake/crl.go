@@ -104,13 +104,13 @@ func (c *Checker) fileFailures(s *subject, target crl.Target) []Evidence {
 	return failures
 }
 
+// listsAtHand are the lists of all places, also of those that should have the same: one of them may be older.
 func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer) []*heldList {
 	var held []*heldList
 	for _, p := range pointers {
 		for _, location := range p.locations {
 			if h := c.atHand(s, target, location, p.configured); h != nil {
 				held = append(held, h)
-				break
 			}
 		}
 	}
@@ -353,12 +353,12 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	var failures []Evidence
 	settled := Evidence{}
 	for _, p := range s.pointers(target) {
-		h, failed := c.obtain(ctx, &s, target, p)
+		lists, failed := c.obtain(ctx, &s, target, p)
 		failures = append(failures, failed...)
-		if h == nil {
+		if len(lists) == 0 {
 			continue
 		}
-		held = append(held, h)
+		held = append(held, lists...)
 		settled = c.judgeLists(&s, target, held)
 		if settled.Status.Conclusive() || ctx.Err() != nil {
 			break
@@ -376,36 +376,30 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 // withDeltas adds what deltas there are and judges. A delta that cannot be had leaves the word to the complete list.
 func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held []*heldList) Evidence {
 	for _, p := range deltaPointers(target, held) {
-		if h, _ := c.obtain(ctx, s, target, p); h != nil {
-			held = append(held, h)
-		}
+		lists, _ := c.obtain(ctx, s, target, p)
+		held = append(held, lists...)
 	}
 	return c.judgeLists(s, target, held)
 }
 
-// obtain returns a current list from one of the places of a pointer, and what went wrong on the way.
-func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p pointer) (*heldList, []Evidence) {
-	var old *heldList
-	var failures []Evidence
+// obtain returns a current list from one of the places of a pointer, behind those that have ended and lie before it: they are evidence too, of a
+// revocation for certain, of staleness otherwise. And what went wrong on the way.
+func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p pointer) (held []*heldList, failures []Evidence) {
 	for _, location := range p.locations {
 		h := c.own(s, target, location, p.configured)
-		if h != nil && !c.ended(h, s.at) {
-			return h, failures
+		if isURL(location) && (h == nil || c.ended(h, s.at)) { // a file is what it is; what is wrong with it has been said
+			var failed []Evidence
+			h, failed = c.fetchOnce(ctx, s, target, location, p.configured, h)
+			failures = append(failures, failed...)
 		}
-		if !isURL(location) {
-			old = h
-			continue // a file is what it is; what is wrong with it has been said
-		}
-		fresh, failed := c.fetchOnce(ctx, s, target, location, p.configured, h)
-		if fresh != nil && len(failed) == 0 {
-			return fresh, failures
-		}
-		failures = append(failures, failed...)
 		if h != nil {
-			old = h
+			held = append(held, h)
+			if !c.ended(h, s.at) {
+				break // the other places have the same list (RFC 5280, Section 4.2.1.13)
+			}
 		}
 	}
-	return old, failures // an old list is still evidence: of a revocation for certain, of staleness otherwise
+	return held, failures
 }
 
 // fetchOnce is fetchList, unless what came a moment ago did not count. What does not come in place of old is said beside it.

@@ -327,8 +327,10 @@ func (c *Checker) pollPointers(ctx context.Context, s *subject, target crl.Targe
 			}
 			if h := c.atHand(s, target, location, p.configured); h != nil {
 				held = append(held, h)
+				if !c.ended(h, s.at) {
+					break // the other locations have the same list
+				}
 			}
-			break // the other locations have the same list
 		}
 	}
 	return held

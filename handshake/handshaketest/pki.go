@@ -81,6 +81,7 @@ type Revocation struct {
 //	delegate          it may sign OCSP responses, and wants to be checked itself
 //	points=N          it has N distribution points, none of which answers
 //	cdp=URL, ocsp=URL its pointers
+//	mirror            its distribution point names a second place for the same list, URL/NAME-mirror.crl
 //	wrongname         it is for another host
 //
 // Leaves are for localhost, 127.0.0.1 and their own name with .test, for servers and clients.
@@ -280,6 +281,11 @@ func (p *PKI) apply(t *x509.Certificate, word string, now time.Time) {
 		t.CRLDistributionPoints = []string{value}
 	case "ocsp":
 		t.OCSPServer = []string{value}
+	case "mirror":
+		first := t.CRLDistributionPoints[0]
+		second := strings.TrimSuffix(first, ".crl") + mirrorSuffix + ".crl"
+		t.CRLDistributionPoints = nil
+		t.ExtraExtensions = append(t.ExtraExtensions, points(first, second))
 	case "wrongname":
 		t.DNSNames, t.IPAddresses = []string{"elsewhere.test"}, nil
 	default:

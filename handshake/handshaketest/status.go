@@ -36,6 +36,7 @@ var (
 	UnknownCritical = pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 55555, 1}, Critical: true, Value: asn1Null}
 	oidIDP          = asn1.ObjectIdentifier{2, 5, 29, 28}
 	oidDelta        = asn1.ObjectIdentifier{2, 5, 29, 27}
+	oidPoints       = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidFreshest     = asn1.ObjectIdentifier{2, 5, 29, 46}
 )
 
@@ -53,6 +54,18 @@ func ScopeCACerts() pkix.Extension {
 // ScopeUserCerts is a critical issuing distribution point that covers everything but CA certificates.
 func ScopeUserCerts() pkix.Extension {
 	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0x81, []byte{0xff}))}
+}
+
+// mirrorSuffix follows the name of an authority where its list is to be had too.
+const mirrorSuffix = "-mirror"
+
+// points is one distribution point that names several places for a list (RFC 5280, Section 4.2.1.13).
+func points(locations ...string) pkix.Extension {
+	var names []byte
+	for _, location := range locations {
+		names = append(names, tagged(0x86, []byte(location))...)
+	}
+	return pkix.Extension{Id: oidPoints, Value: tagged(0x30, tagged(0x30, tagged(0xa0, tagged(0xa0, names))))}
 }
 
 // DeltaOf is a critical delta indicator (RFC 5280, Section 5.2.4).
@@ -189,7 +202,7 @@ func (p *PKI) Hits(path string) int {
 // Off switches the whole status service off: every request is answered 503.
 func (p *PKI) Off() {
 	for name := range p.certs {
-		for _, path := range []string{"/" + name + ".crl", "/" + name + ".ocsp"} {
+		for _, path := range []string{"/" + name + ".crl", "/" + name + mirrorSuffix + ".crl", "/" + name + ".ocsp"} {
 			p.Replace(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "off", http.StatusServiceUnavailable) }))
 		}
 	}
@@ -260,7 +273,7 @@ func (p *PKI) Before(path string, run func()) {
 
 func (p *PKI) serveHonestly(w http.ResponseWriter, r *http.Request, path string) {
 	name, kind, _ := strings.Cut(strings.TrimPrefix(path, "/"), ".")
-	authority := p.certs[name]
+	authority := p.certs[strings.TrimSuffix(name, mirrorSuffix)]
 	switch {
 	case authority == nil:
 		http.NotFound(w, r)

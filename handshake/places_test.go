@@ -1,0 +1,122 @@
+package handshake_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"testing"
+	"time"
+
+	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/handshaketest"
+	"signet.example/signet/pki"
+)
+
+// TestSeveralPlaces: of the places that a distribution point names for one list the next is asked where the first has none, or one that has ended
+// or does not count; and no more than are needed.
+func TestSeveralPlaces(t *testing.T) {
+	for name, test := range map[string]struct {
+		first        func(p *handshaketest.PKI) http.Handler
+		once, mirror int // times asked
+	}{
+		"the list": {func(*handshaketest.PKI) http.Handler { return nil }, 1, 0},
+		"nothing":  {func(*handshaketest.PKI) http.Handler { return http.NotFoundHandler() }, 1, 1},
+		"garbage":  {func(*handshaketest.PKI) http.Handler { return handshaketest.Bytes([]byte("garbage")) }, 1, 1},
+		"one that has ended": {func(p *handshaketest.PKI) http.Handler {
+			return handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{Age: 48 * time.Hour}))
+		}, 1, 1},
+		"one of another name": {func(p *handshaketest.PKI) http.Handler {
+			return handshaketest.Bytes(p.Cert("foreign").CRL(handshaketest.CRL{}))
+		}, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia mirror; foreign -> stranger")
+			leaf, now := p.Cert("leaf"), p.Now()
+			checker := p.Checker(func(c *handshake.Config) { c.Now = func() time.Time { return now } })
+			p.Replace("/root.crl", test.first(p))
+			for range 3 {
+				if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil {
+					t.Error(err)
+				}
+			}
+			if first, mirror := p.Hits("/root.crl"), p.Hits("/root-mirror.crl"); first != test.once || mirror != test.mirror {
+				t.Errorf("asked %d times, and the mirror %d times", first, mirror)
+			}
+		})
+	}
+}
+
+// TestPlaceThatLags: of two places at hand the younger list counts, also in a round over connections.
+func TestPlaceThatLags(t *testing.T) {
+	for name, test := range map[string]struct {
+		first, mirror int // reason for which the leaf is revoked in the list; -1: it is not
+		want          handshaketest.Outcome
+	}{
+		"ended, and good":    {-1, -1, handshaketest.Accepted},
+		"ended, and a hold":  {-1, int(pki.CertificateHold), handshaketest.RevokedOutcome},
+		"a hold, and good":   {int(pki.CertificateHold), -1, handshaketest.Accepted},
+		"revoked, and good":  {1, -1, handshaketest.Accepted}, // of two complete lists the younger counts
+		"ended, and revoked": {-1, 1, handshaketest.RevokedOutcome},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia mirror")
+			leaf := p.Cert("leaf")
+			say := func(path string, reason int, list handshaketest.CRL) {
+				leaf.Release()
+				if reason >= 0 {
+					leaf.Revoke(reason)
+				}
+				p.Replace(path, handshaketest.Bytes(p.Cert("root").CRL(list)))
+			}
+			checker := p.Checker(nil)
+			conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+			p.Advance(25 * time.Hour)
+			say("/root.crl", test.first, handshaketest.CRL{Age: 25 * time.Hour})
+			say("/root-mirror.crl", test.mirror, handshaketest.CRL{})
+			checker.Recheck(t.Context())
+			if err := handshaketest.Echo(conn.(*tls.Conn)); (err == nil) != (test.want == handshaketest.Accepted) {
+				t.Errorf("the connection: %v", err)
+			}
+			if _, err := p.Checker(nil).Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
+				t.Errorf("a new checker: %v", err)
+			}
+			p.Off()
+			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != test.want {
+				t.Errorf("with what is at hand: %v", err)
+			}
+		})
+	}
+}
+
+// TestDiskIsLookedAtInPauses: what was not on disk may be there a moment later, and is not looked for by every handshake.
+func TestDiskIsLookedAtInPauses(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
+	leaf, now := p.Cert("leaf"), p.Now()
+	reader := p.Checker(func(c *handshake.Config) {
+		onDisk(t, p, dir)(c)
+		c.Now, c.Network = func() time.Time { return now }, handshake.NetworkNever
+	})
+	check := func(want handshaketest.Outcome) {
+		t.Helper()
+		if _, err := reader.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
+			t.Error(err)
+		}
+	}
+	check(handshaketest.Unavailable)
+	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), leaf.Chain(), nil); err != nil {
+		t.Fatal(err)
+	}
+	check(handshaketest.Unavailable)
+	now = now.Add(10 * time.Second)
+	check(handshaketest.Accepted)
+}
+
+// TestRoundAsksOnePlace: a round asks a second place for no list that the first has.
+func TestRoundAsksOnePlace(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia mirror")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	tracked(t, p, checker, leaf, leaf.TLS(nil))
+	checker.Recheck(t.Context())
+	if first, mirror := p.Hits("/root.crl"), p.Hits("/root-mirror.crl"); first != 2 || mirror != 0 {
+		t.Errorf("asked %d times, and the mirror %d times", first, mirror)
+	}
+}
