@@ -44,17 +44,11 @@ func (crlFetchCmd) Help() string {
 
 // Run gets one list.
 func (c *crlFetchCmd) Run(a *app) error {
-	der, err := c.get(a)
+	got, err := c.get(a)
 	if err != nil {
 		return err
 	}
-	if block, _ := pem.Decode(der); block != nil && block.Type == "X509 CRL" { // as some serve it
-		der = block.Bytes
-	}
-	list, err := crl.Parse(der)
-	if err != nil {
-		return pki.Errorf(pki.KindInvalid, "fetch CRL", "what %s gave is not a CRL%s: %w", c.From, looksLike(der), err)
-	}
+	der, list := got.der, got.list
 	if c.Out == "-" && !c.PEM && a.toTerminal() {
 		return pki.Errorf(pki.KindInvalid, "fetch CRL", "a list in DER is not for a terminal").WithHint("say --out FILE, or --pem, or pipe it into `signet crl show -`")
 	}
@@ -97,45 +91,91 @@ func issuerOf(list *crl.List, chain []*x509.Certificate) *x509.Certificate {
 	return nil
 }
 
-func (c *crlFetchCmd) get(a *app) ([]byte, error) {
+// fetched is a list that was got, and its octets.
+type fetched struct {
+	der  []byte
+	list *crl.List
+}
+
+func (c *crlFetchCmd) get(a *app) (fetched, error) {
 	const op = "fetch CRL"
+	ask := func(url string) (fetched, error) {
+		data, err := a.fetch(op, fetch.Request{URL: url})
+		if err != nil {
+			return fetched{}, err
+		}
+		return readFetched(op, url, data)
+	}
 	if strings.HasPrefix(c.From, "http://") || strings.HasPrefix(c.From, "https://") {
-		return a.fetch(op, fetch.Request{URL: c.From})
+		return ask(c.From)
 	}
 	if _, err := os.Stat(c.From); err == nil {
 		certificate, err := a.readCertificate(c.From)
 		if err != nil {
-			return nil, err
+			return fetched{}, err
 		}
-		address, err := firstHTTP(op, c.From+" names no CRL", "signet crl fetch URL asks anywhere", certificate.CRLDistributionPoints)
+		addresses, err := overHTTP(op, c.From+" names no CRL", "signet crl fetch URL asks anywhere", certificate.CRLDistributionPoints)
 		if err != nil {
-			return nil, err
+			return fetched{}, err
 		}
-		return a.fetch(op, fetch.Request{URL: address})
+		list, _, err := inTurn(a, addresses, ask)
+		return list, err
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
-		return nil, err
+		return fetched{}, err
 	}
 	defer api.Close()
 	issuer, err := findIssuer(a, api, c.From)
 	if err != nil {
-		return nil, err
+		return fetched{}, err
 	}
-	return api.CRL(a.ctx, issuer, c.Shard)
+	data, err := api.CRL(a.ctx, issuer, c.Shard)
+	if err != nil {
+		return fetched{}, err
+	}
+	return readFetched(op, c.From, data)
 }
 
-// firstHTTP is the first of some addresses that can be asked here; certificates of directories name others as well.
-func firstHTTP(op, none, hint string, addresses []string) (string, error) {
+func readFetched(op, from string, data []byte) (fetched, error) {
+	if block, _ := pem.Decode(data); block != nil && block.Type == "X509 CRL" { // as some serve it
+		data = block.Bytes
+	}
+	list, err := crl.Parse(data)
+	if err != nil {
+		return fetched{}, pki.Errorf(pki.KindInvalid, op, "what %s gave is not a CRL%s: %w", from, looksLike(data), err)
+	}
+	return fetched{data, list}, nil
+}
+
+// overHTTP are those of some addresses that can be asked here; certificates of directories name others as well.
+func overHTTP(op, none, hint string, addresses []string) (over []string, err error) {
 	for _, address := range addresses {
 		if scheme, _, _ := strings.Cut(address, ":"); strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https") {
-			return address, nil
+			over = append(over, address)
 		}
+	}
+	if len(over) > 0 {
+		return over, nil
 	}
 	if len(addresses) > 0 {
 		none += " by HTTP, but " + strings.Join(addresses, ", ")
 	}
-	return "", pki.Errorf(pki.KindNotFound, op, "%s", none).WithHint("%s", hint)
+	return nil, pki.Errorf(pki.KindNotFound, op, "%s", none).WithHint("%s", hint)
+}
+
+// inTurn asks one address after another, of one at least, until one answers, and returns which. Why the others did not is said as it happens;
+// if none did, the error is that of the last.
+func inTurn[T any](a *app, addresses []string, ask func(address string) (T, error)) (answer T, from string, err error) {
+	for i, address := range addresses {
+		if answer, err = ask(address); err == nil || a.ctx.Err() != nil {
+			return answer, address, err
+		}
+		if i+1 < len(addresses) {
+			a.note("note: %v; asking %s", err, addresses[i+1])
+		}
+	}
+	return answer, "", err
 }
 
 // looksLike says what octets are that should have been DER, as far as a glance tells.
@@ -164,19 +204,40 @@ func (a *app) fetch(op string, request fetch.Request) ([]byte, error) {
 	request.MaxBytes, request.Timeout = maxInput, 30*time.Second
 	response, err := f.Do(a.ctx, request)
 	if err != nil {
-		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.NotAllowed { // every address is
+		at, parseErr := url.Parse(request.URL)
+		written := parseErr == nil && (at.Scheme == "http" || at.Scheme == "https") && at.Host != "" && at.User == nil
+		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.NotAllowed && !written { // every address is, redirects are not
 			return nil, pki.Errorf(pki.KindInvalid, op, "%w", failed.Err).InField("URL").WithHint("write it as http://pki.example/...")
 		}
-		if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.BadStatus && (failed.Status == http.StatusNotFound || failed.Status == http.StatusGone) {
-			return nil, pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, and has nothing there: look at the address")
+		if status := httpStatus(err); status != 0 {
+			return nil, badStatus(op, status, err)
 		}
 		host := request.URL
-		if at, parseErr := url.Parse(request.URL); parseErr == nil { // the path of an OCSP request is the request
+		if written { // the path of an OCSP request is the request
 			host = at.Scheme + "://" + at.Host
 		}
 		return nil, pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("is %s up, and can it be reached from here?", host)
 	}
 	return response.Body, nil
+}
+
+// httpStatus is that status with which a server refused; 0 if there was no answer.
+func httpStatus(err error) int {
+	if failed, ok := errors.AsType[*fetch.Error](err); ok && failed.Why == fetch.BadStatus {
+		return failed.Status
+	}
+	return 0
+}
+
+// badStatus is the error of a server that is up, and has another answer than was asked for.
+func badStatus(op string, status int, err error) error {
+	switch {
+	case status == http.StatusNotFound || status == http.StatusGone:
+		return pki.Errorf(pki.KindNotFound, op, "%w", err).WithHint("the server answers, and has nothing there: look at the address")
+	case status >= 500 || status == http.StatusTooManyRequests:
+		return pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint("the server is up, and in trouble or busy (%d %s): ask again later", status, http.StatusText(status))
+	}
+	return pki.Errorf(pki.KindRefused, op, "%w", err).WithHint("the server is up, and does not take the request (%d %s): look at the address, and at what stands before the server", status, http.StatusText(status))
 }
 
 type crlShowCmd struct {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"signet.example/signet/ocsp"
 )
 
 // TestFetchFromAnywhere asks servers of other kinds for a list and a status: a person is told what came instead.
@@ -60,6 +63,21 @@ func TestFetchFromAnywhere(t *testing.T) {
 			http.Redirect(w, r, "/round.crl", http.StatusFound)
 		case r.URL.Path == "/broken.crl":
 			w.WriteHeader(http.StatusInternalServerError)
+		case r.URL.Path == "/closed.crl":
+			w.WriteHeader(http.StatusForbidden)
+		case strings.HasPrefix(r.URL.Path, "/post") && r.Method == http.MethodGet:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		case r.URL.Path == "/post":
+			asked, err := io.ReadAll(r.Body)
+			if _, parse := ocsp.ParseRequest(asked); err != nil || parse != nil || r.Header.Get("Content-Type") != "application/ocsp-request" {
+				t.Errorf("by POST: %v, %v", err, parse)
+			}
+			_, _ = w.Write([]byte{0x30, 3, 0x0a, 1, 6}) // unauthorized
+		case strings.HasPrefix(r.URL.Path, "/busy"):
+			if r.Method == http.MethodPost {
+				t.Error("a responder that is busy was asked again by POST")
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
 		case strings.HasPrefix(r.URL.Path, "/page/"):
 			_, _ = w.Write([]byte(page)) // as above
 		default:
@@ -72,10 +90,15 @@ func TestFetchFromAnywhere(t *testing.T) {
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		CRLDistributionPoints: []string{"ldap://directory.example/cn=x?certificateRevocationList", server.URL + "/list.crl"},
 		OCSPServer:            []string{server.URL + "/page"}}
+	many := *leaf
+	many.CRLDistributionPoints = []string{"http://127.0.0.1:1/list.crl", server.URL + "/gone.crl", server.URL + "/page.crl", server.URL + "/list.crl", server.URL + "/round.crl"}
+	many.OCSPServer = []string{server.URL + "/busy", server.URL + "/page", server.URL + "/post"}
+	dead := *leaf
+	dead.CRLDistributionPoints, dead.OCSPServer = []string{server.URL + "/broken.crl", server.URL + "/gone.crl"}, []string{server.URL + "/page", server.URL + "/busy"}
 	directory := *leaf
 	directory.CRLDistributionPoints, directory.OCSPServer = leaf.CRLDistributionPoints[:1], nil
 	dir := t.TempDir()
-	for name, template := range map[string]*x509.Certificate{"leaf.pem": leaf, "directory.pem": &directory} {
+	for name, template := range map[string]*x509.Certificate{"leaf.pem": leaf, "directory.pem": &directory, "many.pem": &many, "dead.pem": &dead} {
 		var chain []byte
 		for _, c := range []*x509.Certificate{template, ca} {
 			der, err := x509.CreateCertificate(rand.Reader, c, ca, key.Public(), key)
@@ -97,16 +120,27 @@ func TestFetchFromAnywhere(t *testing.T) {
 		{"crl fetch @/list.pem --out b.crl", 0, "number     7"},
 		{"crl fetch @/moved.crl --out c.crl", 0, "number     7"},
 		{"crl fetch leaf.pem --out d.crl", 0, "number     7"},
+		{"crl fetch many.pem --out f.crl", 0, "number     7"},
+		{"crl fetch many.pem --out f.crl", 0, `note: fetch CRL: fetch "http://127.0.0.1:1/list.crl": network`},
+		{"crl fetch many.pem --out f.crl", 0, "tag 0x3c where 0x30 should be; asking @/list.crl"},
+		{"crl fetch dead.pem --out e.crl", 4, "look at the address"},
 		{"crl fetch @/page.crl --out e.crl", 2, "is not a CRL, but a web page"},
 		{"crl fetch @/list.crl.gz --out e.crl", 2, "is not a CRL, but compressed (gzip)"},
 		{"crl fetch @/empty.crl --out e.crl", 2, "is not a CRL, but empty"},
 		{"crl fetch @/cut.crl --out e.crl", 2, "is not a CRL: parse revocation list"},
 		{"crl fetch @/gone.crl --out e.crl", 4, "look at the address"},
-		{"crl fetch @/broken.crl --out e.crl", 7, "500"},
+		{"crl fetch @/broken.crl --out e.crl", 7, "the server is up, and in trouble or busy (500 Internal Server Error)"},
+		{"crl fetch @/closed.crl --out e.crl", 3, "the server is up, and does not take the request (403 Forbidden)"},
+		{"crl fetch http://127.0.0.1:1/list.crl --out e.crl", 7, "is http://127.0.0.1:1 up, and can it be reached from here?"},
 		{"crl fetch @/round.crl --out e.crl", 7, "redirects"},
 		{"crl fetch directory.pem --out e.crl", 4, "names no CRL by HTTP, but ldap://directory.example"},
 		{"ocsp query leaf.pem", 2, "is not an OCSP response, but a web page"},
 		{"ocsp query leaf.pem --url @/list.crl/", 4, "look at the address"},
+		{"ocsp query leaf.pem --url @/post", 10, "it does not answer for this issuer"},
+		{"ocsp query leaf.pem --url @/poster", 4, "look at the address"},
+		{"ocsp query leaf.pem --url @/busy", 7, "(503 Service Unavailable)"},
+		{"ocsp query many.pem", 10, "responder  @/post"},
+		{"ocsp query dead.pem", 7, "(503 Service Unavailable)"},
 		{"ocsp query directory.pem", 4, "name one with --url"},
 	} {
 		command := exec.CommandContext(t.Context(), "signet", strings.Fields(strings.ReplaceAll(test.args, "@", server.URL))...)
@@ -118,7 +152,7 @@ func TestFetchFromAnywhere(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if status != test.status || !strings.Contains(string(out), test.says) {
+		if status != test.status || !strings.Contains(string(out), strings.ReplaceAll(test.says, "@", server.URL)) {
 			t.Errorf("signet %s ended with %d, want %d and %q:\n%s", test.args, status, test.status, test.says, out)
 		}
 	}

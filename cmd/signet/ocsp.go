@@ -63,19 +63,15 @@ func (c *ocspQueryCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	responder := c.URL
-	if responder == "" {
-		if responder, err = firstHTTP("query OCSP", c.Certificate+" names no responder", "name one with --url", certificate.OCSPServer); err != nil {
+	responders := []string{c.URL}
+	if c.URL == "" {
+		if responders, err = overHTTP(opQuery, c.Certificate+" names no responder", "name one with --url", certificate.OCSPServer); err != nil {
 			return err
 		}
 	}
-	answer, err := c.ask(a, responder, der)
+	answer, responder, err := inTurn(a, responders, func(responder string) ([]byte, error) { return c.ask(a, responder, der) })
 	if err != nil {
 		return err
-	}
-	if len(answer) == 0 || answer[0] != 0x30 { // no DER SEQUENCE
-		return pki.Errorf(pki.KindInvalid, "query OCSP", "what %s answered is not an OCSP response%s", responder, looksLike(answer)).
-			WithHint("is a responder at this address? --url names another")
 	}
 	if c.Response != "" {
 		if err := writeFile(c.Response, answer); err != nil {
@@ -104,13 +100,28 @@ func isSerial(text string) bool {
 	return err == nil
 }
 
-// ask sends the request as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may.
+const opQuery = "query OCSP"
+
+// ask returns what a responder answered, if it looks like an OCSP response.
 func (c *ocspQueryCmd) ask(a *app, responder string, der []byte) ([]byte, error) {
-	const op = "query OCSP"
-	if address, get := ocsp.URL(responder, der); get && !c.Post && c.Nonce == "no" {
-		return a.fetch(op, fetch.Request{URL: address})
+	answer, err := c.send(a, responder, der)
+	if err == nil && (len(answer) == 0 || answer[0] != 0x30) { // no DER SEQUENCE
+		return nil, pki.Errorf(pki.KindInvalid, opQuery, "what %s answered is not an OCSP response%s", responder, looksLike(answer)).
+			WithHint("is a responder at this address? --url names another")
 	}
-	return a.fetch(op, fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request"})
+	return answer, err
+}
+
+// send asks as RFC 9919 wants it: by GET if the URL is short, so that caches can answer; by POST if none may, and if the GET is
+// refused: a responder need not support it (RFC 6960, Appendix A).
+func (c *ocspQueryCmd) send(a *app, responder string, der []byte) ([]byte, error) {
+	if address, get := ocsp.URL(responder, der); get && !c.Post && c.Nonce == "no" {
+		answer, err := a.fetch(opQuery, fetch.Request{URL: address})
+		if status := httpStatus(err); status < 400 || status > 499 {
+			return answer, err
+		}
+	}
+	return a.fetch(opQuery, fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request"})
 }
 
 type ocspRequestCmd struct {
