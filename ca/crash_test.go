@@ -3,7 +3,7 @@ package ca_test
 import (
 	"bufio"
 	"context"
-	"fmt"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +15,7 @@ import (
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/auth"
@@ -150,16 +151,28 @@ func TestAWeekOfOneCertificateAnHourLeavesNoVoid(t *testing.T) {
 // The child issues as fast as it can and says which serials left it.
 const childVariable = "SIGNET_TEST_ISSUE"
 
-// childMain is the process that is killed: database, directory of keys and lease, on a line each.
+// work is what a child is to do.
+type work struct {
+	Database string
+	KeyDir   string
+	Lease    time.Duration
+	Issuer   pki.IssuerID
+	Step     string // at which it is to be killed, of steps; empty: anywhere
+}
+
+// childMain is the process that is killed.
 func childMain(arguments string) error {
-	lines := strings.Split(arguments, "\n")
-	database, keyDir, lease := lines[0], lines[1], lines[2]
+	var w work
+	if err := json.Unmarshal([]byte(arguments), &w); err != nil {
+		return err
+	}
 	ctx := context.Background()
-	s, err := openStore(ctx, database)
+	opened, err := openStore(ctx, w.Database)
 	if err != nil {
 		return err
 	}
-	softkeys, err := softkey.New(softkey.Config{Dir: keyDir, Passphrase: []byte("correct horse")})
+	s := &stepping{Store: opened, step: w.Step, reserved: make(map[ca.RangeID]ca.Range)}
+	softkeys, err := softkey.New(softkey.Config{Dir: w.KeyDir, Passphrase: []byte("correct horse")})
 	if err != nil {
 		return err
 	}
@@ -167,16 +180,14 @@ func childMain(arguments string) error {
 	if err != nil {
 		return err
 	}
-	duration, err := time.ParseDuration(lease)
-	if err != nil {
-		return err
-	}
-	a, err := ca.New(ctx, ca.Config{Profiles: profiles, Keys: softkeys, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s, Lease: duration})
+	a, err := ca.New(ctx, ca.Config{
+		Profiles: profiles, Keys: &steppingKeys{softkeys, s}, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s, Lease: w.Lease,
+	})
 	if err != nil {
 		return err
 	}
 	go a.Run(ctx, nil)
-	request, err := os.ReadFile(filepath.Join(keyDir, "request.der"))
+	request, err := os.ReadFile(filepath.Join(w.KeyDir, "request.der"))
 	if err != nil {
 		return err
 	}
@@ -184,22 +195,32 @@ func childMain(arguments string) error {
 	if err != nil {
 		return err
 	}
-	var output sync.Mutex
-	for range 8 {
-		go func() {
-			for {
-				issued, err := a.Issue(ctx, grant, ca.Request{Profile: "server", CSR: request})
-				output.Lock()
+	var callers sync.WaitGroup
+	for i := range 8 {
+		lifetime := time.Duration(1+i%2*7) * 24 * time.Hour // of two weeks: one goes on while a range of the other is waited for
+		callers.Go(func() {
+			for !s.stopped.Load() {
+				issued, err := a.Issue(ctx, grant, ca.Request{Profile: "server", Issuer: w.Issuer, CSR: request, Lifetime: lifetime})
 				if err != nil {
-					fmt.Println("error", pki.KindOf(err))
+					s.say("error " + pki.KindOf(err).String())
 				} else {
-					fmt.Println("issued", issued.Serial)
+					s.say("issued " + issued.Serial.String())
+					s.issued.Add(1)
 				}
-				output.Unlock()
 			}
-		}()
+		})
 	}
-	select {}
+	if strings.HasPrefix(w.Step, "stop") {
+		for s.issued.Load() < load {
+			time.Sleep(time.Millisecond)
+		}
+		s.stopped.Store(true)
+		if err := a.Close(ctx); err != nil {
+			return err
+		}
+	}
+	callers.Wait()
+	return nil
 }
 
 func openStore(ctx context.Context, database string) (store.Store, error) {
@@ -214,12 +235,17 @@ type child struct {
 	cmd   *exec.Cmd
 	lines *bufio.Scanner
 	out   map[pki.Serial]bool
+	at    string // what it said last about the step at which it is to be killed
 }
 
-func startChild(t *testing.T, arguments string) *child {
+func startChild(t *testing.T, w work) *child {
 	t.Helper()
+	asked, err := json.Marshal(w)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+arguments)
+	cmd.Env = append(os.Environ(), childVariable+"="+string(asked))
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -229,13 +255,18 @@ func startChild(t *testing.T, arguments string) *child {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // it is gone already, as a rule
-	return &child{cmd, bufio.NewScanner(stdout), make(map[pki.Serial]bool)}
+	return &child{cmd: cmd, lines: bufio.NewScanner(stdout), out: make(map[pki.Serial]bool)}
 }
 
 // read reads what the child says until enough certificates have left it, or, with enough 0, until it is gone.
 func (c *child) read(t *testing.T, enough int) {
 	t.Helper()
 	for c.lines.Scan() {
+		if said, ok := strings.CutPrefix(c.lines.Text(), "at "); ok {
+			if c.at = said; enough == untilStep {
+				return
+			}
+		}
 		if text, ok := strings.CutPrefix(c.lines.Text(), "issued "); ok {
 			serial, err := pki.ParseSerial(text)
 			if err != nil {
@@ -263,7 +294,7 @@ func (b books) checkReleased(t *testing.T, released map[pki.Serial]bool) {
 }
 
 // prepareTown makes the issuers and closes the database again, for a child to open.
-func prepareTown(t *testing.T, database string) (arguments string, issuers []ca.Issuer, reopen func() (*town, store.Store)) {
+func prepareTown(t *testing.T, database string) (child work, issuers []ca.Issuer, reopen func() (*town, store.Store)) {
 	t.Helper()
 	s, err := openStore(t.Context(), database)
 	if err != nil {
@@ -278,6 +309,9 @@ func prepareTown(t *testing.T, database string) (arguments string, issuers []ca.
 		t.Fatal(err)
 	}
 	w := newTownWith(t, s, softkeys)
+	edwards := newIssuer("edwards", "Edwards", w.root)
+	edwards.Algorithm = keys.Ed25519
+	signs := w.create(edwards)
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +321,8 @@ func prepareTown(t *testing.T, database string) (arguments string, issuers []ca.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return database + "\n" + keyDir + "\n", w.Issuers(), func() (*town, store.Store) {
+	child = work{Database: database, KeyDir: keyDir, Lease: 500 * time.Millisecond, Issuer: signs.ID}
+	return child, w.Issuers(), func() (*town, store.Store) {
 		s, err := openStore(t.Context(), database)
 		if err != nil {
 			t.Fatal(err)
@@ -331,10 +366,10 @@ func databases(t *testing.T) map[string]string {
 func TestKilledWhileIssuing(t *testing.T) {
 	for name, database := range databases(t) {
 		t.Run(name, func(t *testing.T) {
-			arguments, issuers, reopen := prepareTown(t, database)
+			work, issuers, reopen := prepareTown(t, database)
 			released := make(map[pki.Serial]bool)
 			for round := range 3 {
-				c := startChild(t, arguments+"500ms")
+				c := startChild(t, work)
 				c.read(t, 1+round*97)
 				if err := c.cmd.Process.Kill(); err != nil {
 					t.Fatal(err)
@@ -351,7 +386,7 @@ func TestKilledWhileIssuing(t *testing.T) {
 			b.check(t, issuers)
 			b.checkReleased(t, released)
 			t.Logf("%d left, %d recorded, %d void", len(released), len(b.recorded), len(b.void))
-			if _, err := w.issue(w.Authority, server(t, "after.example.com")); err != nil {
+			if _, err := w.issue(w.Authority, ca.Request{Profile: "server", Issuer: work.Issuer, CSR: csr(t, newKey(t), "after.example.com")}); err != nil {
 				t.Errorf("after the crash: %v", err)
 			}
 		})
@@ -362,9 +397,9 @@ func TestKilledWhileIssuing(t *testing.T) {
 // ones.
 func TestStoppedPastItsLease(t *testing.T) {
 	database := testdb.URL(t)
-	arguments, issuers, reopen := prepareTown(t, database)
+	work, issuers, reopen := prepareTown(t, database)
 	w, s := reopen()
-	c := startChild(t, arguments+"400ms")
+	c := startChild(t, work)
 	c.read(t, 50)
 	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)

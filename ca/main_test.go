@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "child:", err)
 			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	testdb.Main(m)
 }
