@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +40,7 @@ type app struct {
 	err     io.Writer
 	getenv  func(string) string
 	config  string // path of signet.yaml, as it was named; empty: the one here
+	given   string // the same if --config named it, and not the environment
 	json    bool
 	command string // as it is typed, without its flags: "issuer create"; empty: it did not parse
 }
@@ -52,7 +54,7 @@ func (a *app) show(value any, text func(w *printer)) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(value)
 	}
-	p := &printer{w: a.out}
+	p := a.printer()
 	text(p)
 	return p.err
 }
@@ -207,9 +209,12 @@ func escape(text, kept string) string {
 
 // printer writes text for people and remembers the first error, so that printing reads as a list.
 type printer struct {
-	w   io.Writer
-	err error
+	w      io.Writer
+	config string // what --config said, which commands to type next need too; empty: it was not given
+	err    error
 }
+
+func (a *app) printer() *printer { return &printer{w: a.out, config: a.given} }
 
 // line writes one line; without arguments after the format it may hold any text.
 func (p *printer) line(format string, args ...any) {
@@ -254,10 +259,41 @@ func counted[N int | int64 | uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// next names the command to type next.
+// next names the command to type next. Texts among the arguments are quoted where a shell would take them apart.
 func (p *printer) next(format string, args ...any) {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = quoted(text)
+		}
+	}
+	p.step(fmt.Sprintf(format, args...))
+}
+
+var aCommand = regexp.MustCompile(`\bsignet [a-z]+`)
+
+// step is next for a text that is whole. Its commands get the --config of this one; a ceremony has none.
+func (p *printer) step(text string) {
+	if p.config != "" && !strings.Contains(text, "--config") {
+		text = aCommand.ReplaceAllStringFunc(text, func(command string) string {
+			if command == "signet ceremony" {
+				return command
+			}
+			return "signet --config " + quoted(p.config) + strings.TrimPrefix(command, "signet")
+		})
+	}
 	p.line("")
-	p.line("next: "+format, args...)
+	p.line("next: " + text)
+}
+
+// quoted writes a text so that a shell takes it as one word.
+func quoted(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+.,:/=@%", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // more says how to see what follows a page; empty: nothing does.

@@ -9,6 +9,28 @@ import (
 	"signet.example/signet/api/client"
 )
 
+// What is printed to be typed next works when it is pasted.
+func TestNextCommands(t *testing.T) {
+	for _, tc := range []struct{ config, want string }{
+		{"", "\nnext: signet status a.pem      or: signet revoke 'it'\\''s here.pem' ''\n"},
+		{"my ca/signet.yaml", "\nnext: signet --config 'my ca/signet.yaml' status a.pem      or: signet --config 'my ca/signet.yaml' revoke 'it'\\''s here.pem' ''\n"},
+	} {
+		var out bytes.Buffer
+		p := &printer{w: &out, config: tc.config}
+		p.next("signet status %s      or: signet revoke %s %s", "a.pem", "it's here.pem", "")
+		if out.String() != tc.want {
+			t.Errorf("with %q: %s", tc.config, out.String())
+		}
+	}
+	var out bytes.Buffer
+	p := &printer{w: &out, config: "signet.yaml"}
+	p.next("signet serve --config %s", "ca/signet.yaml")
+	p.next("signet ceremony crl on its machine, then signet crl import --issuer %s FILE here", "root")
+	if want := "\nnext: signet serve --config ca/signet.yaml\n\nnext: signet ceremony crl on its machine, then signet --config signet.yaml crl import --issuer root FILE here\n"; out.String() != want {
+		t.Errorf("%s", out.String())
+	}
+}
+
 // What others wrote into names and errors does nothing to the terminal of whoever reads it, and makes no line of its own in a
 // table.
 func TestTerminalsAreNotTold(t *testing.T) {

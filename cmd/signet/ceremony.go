@@ -163,7 +163,7 @@ func tell(a *app, s ceremony.Step) {
 	if a.json {
 		return
 	}
-	p := &printer{w: a.out}
+	p := a.printer()
 	p.line("%2d  %-9s %s", s.N, s.Name, s.Text)
 	var pairs []string
 	for _, f := range s.Facts {
@@ -234,7 +234,8 @@ func (f *ceremonyFlags) finish(a *app, result *ceremony.Result, out, next string
 			p.next("hold it without --rehearse")
 			return
 		}
-		p.next("print %s, have everybody sign it; %s", result.Paper, next)
+		p.step("print " + quoted(result.Paper) + ", have everybody sign it; " +
+			strings.ReplaceAll(strings.ReplaceAll(next, "FILE", quoted(filepath.Base(cmpOr(done.Out, result.Product)))), "DIR", quoted(f.Dir)))
 	})
 }
 
@@ -317,7 +318,7 @@ func (c *ceremonyRootCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.finish(a, result, c.Out, "then signet ceremony crl, and signet init --offline-root or signet issuer adopt where it is to be served")
+	return c.finish(a, result, c.Out, "then signet ceremony crl --dir DIR; where it is to be served signet init --offline-root FILE, or signet issuer adopt LABEL FILE")
 }
 
 // closeInto gives back what a command opened, and tells if that fails.
@@ -367,7 +368,7 @@ func (c *ceremonySignCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.finish(a, result, c.Out, "carry the file to the server: signet issuer import, or signet init --certificate")
+	return c.finish(a, result, c.Out, "carry the file to the server: signet issuer import FILE, or signet init --certificate FILE")
 }
 
 // ceremonyInput reads a file that was brought.
@@ -413,7 +414,7 @@ func (c *ceremonyCrossCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.finish(a, result, c.Out, "carry the file to the server: signet issuer import")
+	return c.finish(a, result, c.Out, "carry the file to the server: signet issuer import FILE")
 }
 
 type ceremonyCRLCmd struct {
@@ -454,7 +455,7 @@ func (c *ceremonyCRLCmd) Run(a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.finish(a, result, c.Out, "carry the list to the server: signet crl import")
+	return c.finish(a, result, c.Out, "carry the list to the server: signet crl import --issuer NAME FILE")
 }
 
 func (a *app) ceremonyRevocation(text string) (ceremony.Revocation, error) {

@@ -163,7 +163,7 @@ func (c *credentialCreateCmd) token(a *app, api *client.Client, request client.C
 		if made.Credential.Role == client.RoleApprover {
 			first = "signet requests list"
 		}
-		p.next("%s --token-file %s", first, path)
+		p.next(first+" --token-file %s", path)
 	})
 }
 

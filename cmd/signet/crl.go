@@ -66,19 +66,19 @@ func (c *crlFetchCmd) Run(a *app) error {
 	return a.show(describeList(list), func(p *printer) {
 		p.line("wrote %s", c.Out)
 		printList(p, list)
-		p.next("%s", c.verification(a, list))
+		p.step(c.verification(a, list))
 	})
 }
 
 // verification is the command that checks what was fetched. A certificate's file has its issuer's behind it, as a rule.
 func (c *crlFetchCmd) verification(a *app, list *crl.List) string {
 	if !strings.HasPrefix(c.From, "http") && missing(c.From) {
-		return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", c.From, c.Out)
+		return fmt.Sprintf("signet issuer show %s --pem > issuer.pem; signet crl verify %s --issuer issuer.pem", quoted(c.From), quoted(c.Out))
 	}
 	if chain, err := a.readCertificates(c.From); err == nil && issuerOf(list, chain) != nil {
-		return fmt.Sprintf("signet crl verify %s --issuer %s", c.Out, c.From)
+		return fmt.Sprintf("signet crl verify %s --issuer %s", quoted(c.Out), quoted(c.From))
 	}
-	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", c.Out)
+	return fmt.Sprintf("signet crl verify %s --issuer FILE, the certificate of who signed it", quoted(c.Out))
 }
 
 // issuerOf is the certificate among some whose subject is the issuer of a list, or nil.

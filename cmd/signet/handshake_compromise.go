@@ -40,7 +40,7 @@ func (c *handshakeCompromiseCmd) Run(a *app) error {
 			laboratory.Report
 		}{map[bool]string{true: "as-expected", false: "unexpected"}[asTheBooksSay], *report})
 	} else {
-		(&printer{w: a.out}).line("What to take home: prefer TLS 1.3, never offer TLS_RSA_* suites, revoke a leaked key at once, and check revocation.")
+		a.printer().line("What to take home: prefer TLS 1.3, never offer TLS_RSA_* suites, revoke a leaked key at once, and check revocation.")
 	}
 	if !asTheBooksSay {
 		return refusal("something did not come out as the books say")

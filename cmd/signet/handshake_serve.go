@@ -223,7 +223,14 @@ func (h *host) ready(address string) {
 		return
 	}
 	fmt.Fprintf(h.app.out, "listening on https://%s\n", address)
+	host, _, _ := net.SplitHostPort(address) // of a listener
 	next := "connect " + address + " --roots ROOT.pem --get /"
+	if leaf := h.config.Certificates[0].Leaf; leaf != nil && leaf.VerifyHostname(host) != nil && len(leaf.DNSNames) > 0 {
+		next += " --servername " + quoted(leaf.DNSNames[0])
+	}
+	if h.AllowPrivate {
+		next += " --allow-private"
+	}
 	if h.fault.Name != "" {
 		fmt.Fprintf(h.app.out, "misbehaving: %s\n  %s\n  A good client must: %s\n", h.fault.Name, h.fault.Does, h.fault.Answer)
 	}

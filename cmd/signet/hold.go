@@ -79,7 +79,7 @@ func changeStatus(a *app, flags serverFlags, ref certificateRef, call statusCall
 		}
 		p.line("certificate %s of issuer %s is %s%s", change.Serial, change.Issuer, done, already)
 		printPublished(p, change.PublishedAt)
-		p.next("%s", strings.ReplaceAll(next, "%s", ref.Certificate))
+		p.step(strings.ReplaceAll(next, "%s", quoted(ref.Certificate)))
 	}); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 		return a.show(r.plan(), r.print)
 	}
 	if !a.json {
-		r.print(&printer{w: a.out})
+		r.print(a.printer())
 	}
 	if err := a.sure(rolloverOp, c.Yes || !r.open(), "Do this?"); err != nil {
 		return err

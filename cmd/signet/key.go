@@ -134,7 +134,7 @@ func (c *keyBlockCmd) Run(a *app) error {
 	if err != nil || a.json {
 		return err
 	}
-	p := &printer{w: a.out}
+	p := a.printer()
 	printEnd(p, job)
 	return p.err
 }

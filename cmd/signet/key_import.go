@@ -81,7 +81,7 @@ func (c *keyImportCmd) Run(a *app) (err error) {
 	return a.show(done, func(p *printer) {
 		p.line("%s is a key of this machine", done.URI)
 		p.fields("type", done.Algorithm, "sha256 of key", done.SHA256)
-		p.next("signet issuer adopt %s CERTIFICATE --key '%s' --crl LIST; make a backup, which holds it", c.Name, done.URI)
+		p.next("signet issuer adopt %s CERTIFICATE --key %s --crl LIST; make a backup, which holds it", c.Name, done.URI)
 	})
 }
 

@@ -95,7 +95,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	)
 	args = habits(args)
 	parsed, err := parser.Parse(args)
-	a.json, a.config = table.Output == "json", table.Config
+	if a.json, a.config = table.Output == "json", table.Config; a.config != a.getenv("SIGNET_CONFIG") {
+		a.given = a.config
+	}
 	if err != nil {
 		a.json = a.json || a.getenv("SIGNET_OUTPUT") == "json" || strings.Contains(strings.Join(args, "="), "--output=json") // it may not have come so far
 		return a.fail(usageError(err))

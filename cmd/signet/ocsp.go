@@ -316,7 +316,7 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 		p.line("%s: nothing is known by this answer: %s", what, answer.Problem)
 		p.fields("responder", answer.Responder)
 		if answer.Hint != "" {
-			p.next("%s", answer.Hint)
+			p.step(answer.Hint)
 		}
 		return
 	}

@@ -205,7 +205,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 		return err
 	}
 	if !a.json {
-		printPlan(&printer{w: a.out}, plan)
+		printPlan(a.printer(), plan)
 	}
 	if plan.Job.Selected == 0 {
 		if _, err := api.CancelJob(a.ctx, plan.Job.ID); err != nil {
