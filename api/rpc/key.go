@@ -203,7 +203,7 @@ func shownKey(op, text string) (*compromised, error) {
 	if len(der) > maxPrivateKey {
 		return nil, invalid(op, field, "%d octets: at most %d", len(der), maxPrivateKey)
 	}
-	signer, err := parsePrivateKey(der)
+	signer, err := keys.ParsePrivate(der)
 	if err != nil {
 		return nil, invalid(op, field, "not a private key in PKCS #8, PKCS #1 or SEC 1 without a password")
 	}
@@ -222,19 +222,6 @@ func checkLength(op, field string, public crypto.PublicKey) error {
 		return invalid(op, field, "an RSA key of %d bits: at most %d", key.N.BitLen(), maxRSABits).WithHint("have an administrator block it by its certificate")
 	}
 	return nil
-}
-
-func parsePrivateKey(der []byte) (crypto.Signer, error) {
-	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		if signer, ok := key.(crypto.Signer); ok {
-			return signer, nil
-		}
-		return nil, errors.New("not a signing key")
-	}
-	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return key, nil
-	}
-	return x509.ParseECPrivateKey(der)
 }
 
 // holds signs and verifies. The encodings carry the public key beside the private one, and somebody may have put a

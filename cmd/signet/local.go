@@ -160,29 +160,20 @@ func readKey(path string) (crypto.Signer, error) {
 func keyIn(path string, text []byte, decrypt func(*pem.Block) (crypto.Signer, error)) (crypto.Signer, error) {
 	const op = "read private key"
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		var key any
-		var err error
 		if block.Headers["DEK-Info"] != "" { // RFC 1421, Section 4.6.1.3
 			return nil, pki.Errorf(pki.KindInvalid, op, "%s is encrypted as nobody should any more", path).WithHint("`openssl pkcs8 -topk8 -in FILE -out NEW` encrypts it as PKCS #8")
 		}
-		switch block.Type {
-		case "PRIVATE KEY":
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
+		if block.Type == "ENCRYPTED PRIVATE KEY" {
 			return decrypt(block)
-		default:
+		}
+		if !keys.IsPrivate(block.Type) {
 			continue
 		}
+		signer, err := keys.ParsePrivate(block.Bytes)
 		if err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path) // the cause could quote key material
 		}
-		if signer, ok := key.(crypto.Signer); ok {
-			return signer, nil
-		}
+		return signer, nil
 	}
 	return nil, pki.Errorf(pki.KindInvalid, op, "%s holds no private key in PEM", path)
 }

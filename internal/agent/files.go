@@ -342,22 +342,14 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 func parseKey(path string, text []byte) (crypto.Signer, []byte, error) {
 	const op = "read private key"
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		var key any
-		var err error
-		switch block.Type {
-		case "PRIVATE KEY":
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		default:
+		if !keys.IsPrivate(block.Type) {
 			continue
 		}
-		if signer, ok := key.(crypto.Signer); ok && err == nil {
-			return signer, rest, nil
+		signer, err := keys.ParsePrivate(block.Bytes)
+		if err != nil {
+			return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path) // the cause could quote key material
 		}
-		return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s: the key does not parse", path) // the cause could quote key material
+		return signer, rest, nil
 	}
 	return nil, nil, pki.Errorf(pki.KindInvalid, op, "%s holds no unencrypted private key in PEM", path)
 }
