@@ -27,7 +27,7 @@ type StaplerConfig struct {
 	// Fetcher asks the responder and keeps staples across restarts. Nil means a guarded fetcher without a disk.
 	Fetcher *fetch.Fetcher
 
-	// Responder overrides the OCSP URL of the certificate. Empty means the certificate's.
+	// Responder overrides the OCSP URLs of the certificate. Empty means the certificate's: where one gives no answer that counts, the next is asked.
 	Responder string
 
 	// Observe is told of every change and every failure. It must not block. Nil means nobody.
@@ -68,7 +68,8 @@ func (k StapleEventKind) String() string {
 }
 
 const (
-	stapleRetry  = time.Minute // the least time between two attempts
+	stapleRetry  = time.Minute      // the least time between two attempts
+	staplePause  = 10 * time.Minute // the most, while there is no staple
 	stapleSkew   = 5 * time.Minute
 	stapleNoEnd  = time.Hour // how long an answer without nextUpdate is stapled
 	stapleAtMost = 24 * time.Hour
@@ -77,13 +78,14 @@ const (
 // Stapler keeps a fresh OCSP response stapled to one certificate, for a server or for a client with a certificate (TLS
 // 1.3 carries those too). It asks at half the life of what it has, then at three quarters, seven eighths and so on, and
 // never gives up something good for a failure: through an outage of the responder the last good staple is served to its
-// end. Only good is ever stapled. It is safe for concurrent use.
+// end. Without one it asks after a minute, after two, and so on, every ten minutes at least. Only good is ever stapled. It is safe for concurrent use.
 type Stapler struct {
-	config    StaplerConfig
-	leaf      *x509.Certificate
-	issuer    *x509.Certificate
-	responder string
-	current   atomic.Pointer[stapled]
+	config     StaplerConfig
+	leaf       *x509.Certificate
+	issuer     *x509.Certificate
+	responders []string
+	current    atomic.Pointer[stapled]
+	failures   atomic.Int32 // one after the other, without a staple
 }
 
 // stapled is an immutable state: the certificate as it is served now.
@@ -137,12 +139,12 @@ func (s *Stapler) readCertificate() error {
 	if err := s.issuer.CheckSignature(s.leaf.SignatureAlgorithm, s.leaf.RawTBSCertificate, s.leaf.Signature); err != nil {
 		return fmt.Errorf("the issuer given did not issue it: %w", err)
 	}
-	s.responder = s.config.Responder
-	if s.responder == "" {
-		if len(s.leaf.OCSPServer) == 0 {
-			return errors.New("the certificate names no OCSP responder, and none is configured")
-		}
-		s.responder = s.leaf.OCSPServer[0]
+	s.responders = s.leaf.OCSPServer[:min(len(s.leaf.OCSPServer), maxResponders)]
+	if s.config.Responder != "" {
+		s.responders = []string{s.config.Responder}
+	}
+	if len(s.responders) == 0 {
+		return errors.New("the certificate names no OCSP responder, and none is configured")
 	}
 	return nil
 }
@@ -255,17 +257,18 @@ func (s *Stapler) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh asks the responder once and returns when to ask next.
+// Refresh asks the responders once, until one says what counts, and returns when to ask next.
 func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	s.dropEnded()
 	at := s.config.Now()
-	answer, err := askResponder(ctx, s.config.Fetcher, question{
-		url: s.responder, cert: s.leaf, issuer: s.issuer, fresh: true, forPeers: true, at: at, skew: stapleSkew,
-	})
-	evidence := evidenceOf(SourceOCSP, answer.result, err)
-	evidence.Location = s.responder
-	if (evidence.Status == pki.StatusGood || refuted(evidence.Status)) && s.current.Load().outdoes(answer.said(err), evidence) {
-		evidence.Status, evidence.Err = pki.StatusStale, errOutdone
+	var answer reply
+	var evidence Evidence
+	var err error
+	for _, url := range s.responders {
+		answer, evidence, err = s.ask(ctx, url, at)
+		if evidence.Status.Conclusive() || ctx.Err() != nil {
+			break
+		}
 	}
 	switch {
 	case evidence.Status == pki.StatusGood:
@@ -286,6 +289,19 @@ func (s *Stapler) Refresh(ctx context.Context) (next time.Time) {
 	return next
 }
 
+// ask asks one responder. What is known already and counts more makes an answer stale.
+func (s *Stapler) ask(ctx context.Context, url string, at time.Time) (reply, Evidence, error) {
+	answer, err := askResponder(ctx, s.config.Fetcher, question{
+		url: url, cert: s.leaf, issuer: s.issuer, fresh: true, forPeers: true, at: at, skew: stapleSkew,
+	})
+	evidence := evidenceOf(SourceOCSP, answer.result, err)
+	evidence.Location = url
+	if evidence.Status.Conclusive() && s.current.Load().outdoes(answer.said(err), evidence) {
+		evidence.Status, evidence.Err = pki.StatusStale, errOutdone
+	}
+	return answer, evidence, err
+}
+
 // afterSuccess is half the life of what is stapled now, at most a day ahead.
 func (s *Stapler) afterSuccess(at time.Time) time.Time {
 	now := s.current.Load()
@@ -293,9 +309,13 @@ func (s *Stapler) afterSuccess(at time.Time) time.Time {
 	return earliest(latest(next, at.Add(stapleRetry)), at.Add(stapleAtMost))
 }
 
-// afterFailure halves the time that is left: three quarters, seven eighths, and so on.
+// afterFailure halves the time that is left: three quarters, seven eighths, and so on. When none is left the pauses double.
 func (s *Stapler) afterFailure(at time.Time) time.Time {
 	left := s.current.Load().ends.Sub(at)
+	if left <= 0 {
+		pause := stapleRetry << min(s.failures.Add(1)-1, 4)
+		return at.Add(min(pause, staplePause))
+	}
 	return earliest(latest(at.Add(left/2), at.Add(stapleRetry)), at.Add(time.Hour))
 }
 
@@ -349,10 +369,14 @@ func (s *Stapler) put(answer reply, version fetch.Version) {
 	if next.ends.IsZero() {
 		next.ends = answer.result.ThisUpdate.Add(stapleNoEnd)
 	}
-	// What outlives the certificate would vouch for nothing.
+	// What outlives the certificate would vouch for nothing, and what outlives its signer's is refused by whoever checks.
 	next.ends = earliest(next.ends, s.leaf.NotAfter)
+	if signer := answer.result.Responder; signer.Delegated {
+		next.ends = earliest(next.ends, signer.Certificate.NotAfter)
+	}
 	next.certificate.OCSPStaple = answer.body
 	s.current.Store(next)
+	s.failures.Store(0)
 }
 
 func (s *Stapler) dropEnded() {

@@ -457,6 +457,90 @@ func TestStaplerOlderGood(t *testing.T) {
 	}
 }
 
+// TestStaplerResponders: where one responder of the certificate says nothing that counts the next is asked, and of all of them none after the first that
+// does; the failure that is told is the last one's.
+func TestStaplerResponders(t *testing.T) {
+	for name, test := range map[string]struct {
+		first, second func(p *handshaketest.PKI) http.Handler
+		want          handshake.StapleEventKind
+		asked         [2]bool
+	}{
+		"the first":  {nil, nil, handshake.StapleFresh, [2]bool{true, false}},
+		"the second": {nothing, nil, handshake.StapleFresh, [2]bool{true, true}},
+		"the second, after an older answer": {func(p *handshaketest.PKI) http.Handler {
+			return handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{Age: 48 * time.Hour}))
+		}, nil, handshake.StapleFresh, [2]bool{true, true}},
+		"nobody": {nothing, nothing, handshake.StapleFailed, [2]bool{true, true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf secondresponder")
+			for path, answer := range map[string]func(*handshaketest.PKI) http.Handler{"/root.ocsp": test.first, "/root-mirror.ocsp": test.second} {
+				if answer != nil {
+					p.Replace(path, answer(p))
+				}
+			}
+			stapler, seen := newStapler(t, p, "leaf", "")
+			stapler.Refresh(t.Context())
+			asked := [2]bool{p.Hits("/root.ocsp") > 0, p.Hits("/root-mirror.ocsp") > 0}
+			if seen.last() != test.want || len(seen.list) != 1 || asked != test.asked {
+				t.Errorf("asked %v, told %+v", asked, seen.list)
+			}
+			if place := seen.list[0].Evidence.Location; (place == p.URL+"/root-mirror.ocsp") != test.asked[1] {
+				t.Errorf("it is told of %s", place)
+			}
+		})
+	}
+}
+
+func nothing(*handshaketest.PKI) http.Handler { return http.NotFoundHandler() }
+
+// TestStaplerSignerEnds: what a delegate signed is stapled no longer than its certificate lasts, and after a restart neither.
+func TestStaplerSignerEnds(t *testing.T) {
+	p, dir := handshaketest.New(t, "root -> leaf; root -> delegate responder ends=20m"), t.TempDir()
+	p.Replace("/root.ocsp", handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{Signer: p.Cert("delegate"), Life: 24 * time.Hour})))
+	stapler, _ := newStapler(t, p, "leaf", dir)
+	next := stapler.Refresh(t.Context())
+	if wait := next.Sub(p.Now()); wait < 8*time.Minute || wait > 11*time.Minute {
+		t.Errorf("the next attempt is in %s", wait)
+	}
+	for _, left := range []bool{true, false} {
+		again, _ := newStapler(t, p, "leaf", dir)
+		for name, s := range map[string]*handshake.Stapler{"this process": stapler, "a later one": again} {
+			if staple := stapleOf(t, s); (staple != nil) != left {
+				t.Errorf("%s: a staple of %d octets", name, len(staple))
+			}
+		}
+		p.Advance(20 * time.Minute) // within the skew that verification allows
+	}
+}
+
+// TestStaplerBacksOff: without a staple the pauses double, to ten minutes, and are short again after a success.
+func TestStaplerBacksOff(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf")
+	now, pauses := p.Now(), []time.Duration{1, 2, 4, 8, 10, 10, 10}
+	fetcher, err := fetch.New(fetch.Config{Allow: handshaketest.Loopback, Now: p.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stapler, err := handshake.NewStapler(handshake.StaplerConfig{
+		Certificate: p.Cert("leaf").TLS(nil), Issuer: p.Cert("root").Certificate, Fetcher: fetcher, Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		p.Off()
+		for i, minutes := range pauses {
+			if pause := stapler.Refresh(t.Context()).Sub(now); pause != minutes*time.Minute {
+				t.Errorf("after failure %d it waits for %s", i+1, pause)
+			}
+		}
+		p.Replace("/root.ocsp", handshaketest.Bytes(p.Cert("leaf").OCSP(handshaketest.OCSP{At: now})))
+		stapler.Refresh(t.Context())
+		now = now.Add(2 * time.Hour)
+	}
+}
+
 // TestStaplerTakes: the issuer is the next certificate of the chain unless it is given, the responder the one that is configured before the
 // one that the certificate names, and a staple that the certificate brings along is not served, since nobody has looked at it.
 func TestStaplerTakes(t *testing.T) {

@@ -82,6 +82,7 @@ type Revocation struct {
 //	points=N          it has N distribution points, none of which answers
 //	cdp=URL, ocsp=URL its pointers
 //	mirror            its distribution point names a second place for the same list, URL/NAME-mirror.crl
+//	secondresponder   it names a second responder, URL/NAME-mirror.ocsp
 //	wrongname         it is for another host
 //
 // Leaves are for localhost, 127.0.0.1 and their own name with .test, for servers and clients.
@@ -281,6 +282,8 @@ func (p *PKI) apply(t *x509.Certificate, word string, now time.Time) {
 		t.CRLDistributionPoints = []string{value}
 	case "ocsp":
 		t.OCSPServer = []string{value}
+	case "secondresponder":
+		t.OCSPServer = append(t.OCSPServer, strings.TrimSuffix(t.OCSPServer[0], ".ocsp")+mirrorSuffix+".ocsp")
 	case "mirror":
 		first := t.CRLDistributionPoints[0]
 		second := strings.TrimSuffix(first, ".crl") + mirrorSuffix + ".crl"

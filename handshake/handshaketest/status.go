@@ -56,7 +56,7 @@ func ScopeUserCerts() pkix.Extension {
 	return pkix.Extension{Id: oidIDP, Critical: true, Value: tagged(0x30, tagged(0x81, []byte{0xff}))}
 }
 
-// mirrorSuffix follows the name of an authority where its list is to be had too.
+// mirrorSuffix follows the name of an authority where its status is to be had too.
 const mirrorSuffix = "-mirror"
 
 // points is one distribution point that names several places for a list (RFC 5280, Section 4.2.1.13).
@@ -202,7 +202,7 @@ func (p *PKI) Hits(path string) int {
 // Off switches the whole status service off: every request is answered 503.
 func (p *PKI) Off() {
 	for name := range p.certs {
-		for _, path := range []string{"/" + name + ".crl", "/" + name + mirrorSuffix + ".crl", "/" + name + ".ocsp"} {
+		for _, path := range []string{"/" + name + ".crl", "/" + name + mirrorSuffix + ".crl", "/" + name + ".ocsp", "/" + name + mirrorSuffix + ".ocsp"} {
 			p.Replace(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "off", http.StatusServiceUnavailable) }))
 		}
 	}
