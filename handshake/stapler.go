@@ -174,7 +174,8 @@ func (s *Stapler) certificate() (*tls.Certificate, error) {
 
 // Configure returns a copy of config that serves the certificate, and whose session tickets from before a revocation of
 // the certificate resume nothing after it. Do it last: after Checker.WrapServer. Ticket keys are those of config, which SetSessionTicketKeys of
-// config changes at any time; of the copy it has no effect.
+// config changes at any time; of the copy, or of what GetConfigForClient chooses, it has no effect. Hooks for tickets (WrapSession, UnwrapSession) of
+// either are called.
 func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 	if config == nil {
 		config = &tls.Config{}
@@ -183,34 +184,38 @@ func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 	configured.Certificates = nil
 	configured.GetCertificate = s.GetCertificate
 	configured.GetClientCertificate = s.GetClientCertificate
-	s.bindTickets(configured, config)
+	s.bindTickets(configured, config, config)
 	if choose := config.GetConfigForClient; choose != nil {
 		configured.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			chosen, err := choose(hello)
 			if err != nil || chosen == nil {
 				return chosen, err
 			}
-			chosen = chosen.Clone()
-			chosen.Certificates, chosen.GetCertificate = nil, s.GetCertificate
-			chosen.WrapSession, chosen.UnwrapSession = configured.WrapSession, configured.UnwrapSession
-			return chosen, nil
+			serving := chosen.Clone()
+			serving.Certificates, serving.GetCertificate = nil, s.GetCertificate
+			serving.WrapSession, serving.UnwrapSession = configured.WrapSession, configured.UnwrapSession
+			if chosen.WrapSession != nil || chosen.UnwrapSession != nil {
+				s.bindTickets(serving, chosen, config)
+			}
+			return serving, nil
 		}
 	}
 	return configured
 }
 
-// bindTickets marks session tickets with the present generation and resumes only those of it.
-func (s *Stapler) bindTickets(configured, inner *tls.Config) {
+// bindTickets marks session tickets with the present generation and resumes only those of it. Tickets are made and read by the hooks of inner, and where
+// it has none with the keys of another configuration.
+func (s *Stapler) bindTickets(configured, inner, keys *tls.Config) {
 	configured.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 		generation := s.generation()
 		session.Extra = append(session.Extra, generation[:])
 		if inner.WrapSession != nil {
 			return inner.WrapSession(state, session)
 		}
-		return inner.EncryptTicket(state, session)
+		return keys.EncryptTicket(state, session)
 	}
 	configured.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
-		unwrap := inner.DecryptTicket
+		unwrap := keys.DecryptTicket
 		if inner.UnwrapSession != nil {
 			unwrap = inner.UnwrapSession
 		}

@@ -640,6 +640,62 @@ func TestStaplerSharedTickets(t *testing.T) {
 	}
 }
 
+// TestStaplerTicketsOfAChosenConfig: the hooks for tickets of the configuration that is chosen for a client are called, one or both of them; a
+// revocation ends its sessions all the same.
+func TestStaplerTicketsOfAChosenConfig(t *testing.T) {
+	for name, hooks := range map[string]struct{ wrap, unwrap bool }{"both": {true, true}, "one that wraps": {true, false}, "one that unwraps": {false, true}} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf")
+			leaf := p.Cert("leaf")
+			stapler, _ := newStapler(t, p, "leaf", "")
+			var wrapped, unwrapped atomic.Int32
+			outer, chosen := &tls.Config{Time: p.Now}, p.ServerConfig(leaf, nil)
+			outer.WrapSession = func(tls.ConnectionState, *tls.SessionState) ([]byte, error) {
+				t.Error("a hook of the configuration that chooses is called")
+				return nil, errors.New("not chosen")
+			}
+			if hooks.wrap {
+				chosen.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+					wrapped.Add(1)
+					return outer.EncryptTicket(state, session)
+				}
+			}
+			if hooks.unwrap {
+				chosen.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
+					unwrapped.Add(1)
+					return outer.DecryptTicket(ticket, state)
+				}
+			}
+			outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }
+			address, client := p.Listen(stapler.Configure(outer)), p.ClientConfig(leaf)
+			client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			resumed := func() bool {
+				t.Helper()
+				conn, err := tls.Dial("tcp", address, client)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if err := handshaketest.Echo(conn); err != nil {
+					t.Fatal(err)
+				}
+				return conn.ConnectionState().DidResume
+			}
+			if resumed() || !resumed() {
+				t.Error("the session is not resumed")
+			}
+			if (wrapped.Load() > 0) != hooks.wrap || (unwrapped.Load() > 0) != hooks.unwrap {
+				t.Errorf("wrapped %d times, unwrapped %d times", wrapped.Load(), unwrapped.Load())
+			}
+			leaf.Revoke(1)
+			stapler.Refresh(t.Context())
+			if resumed() {
+				t.Error("a session of before the revocation is resumed")
+			}
+		})
+	}
+}
+
 // TestStaplerForeignTickets: who has tickets of his own keeps them, in his form and with nothing of ours in them when he reads them.
 func TestStaplerForeignTickets(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf")
