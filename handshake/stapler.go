@@ -174,8 +174,8 @@ func (s *Stapler) certificate() (*tls.Certificate, error) {
 
 // Configure returns a copy of config that serves the certificate, and whose session tickets from before a revocation of
 // the certificate resume nothing after it. Do it last: after Checker.WrapServer. Ticket keys are those of config, which SetSessionTicketKeys of
-// config changes at any time; of the copy, or of what GetConfigForClient chooses, it has no effect. Hooks for tickets (WrapSession, UnwrapSession) of
-// either are called.
+// config changes at any time; of the copy, or of what GetConfigForClient chooses, it has no effect. Hooks for tickets (WrapSession, UnwrapSession) are those
+// of what is chosen, if something is, as without a Stapler.
 func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 	if config == nil {
 		config = &tls.Config{}
@@ -193,10 +193,7 @@ func (s *Stapler) Configure(config *tls.Config) *tls.Config {
 			}
 			serving := chosen.Clone()
 			serving.Certificates, serving.GetCertificate = nil, s.GetCertificate
-			serving.WrapSession, serving.UnwrapSession = configured.WrapSession, configured.UnwrapSession
-			if chosen.WrapSession != nil || chosen.UnwrapSession != nil {
-				s.bindTickets(serving, chosen, config)
-			}
+			s.bindTickets(serving, chosen, config)
 			return serving, nil
 		}
 	}

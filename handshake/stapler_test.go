@@ -640,10 +640,10 @@ func TestStaplerSharedTickets(t *testing.T) {
 	}
 }
 
-// TestStaplerTicketsOfAChosenConfig: the hooks for tickets of the configuration that is chosen for a client are called, one or both of them; a
+// TestStaplerTicketsOfAChosenConfig: the hooks for tickets of the configuration that is chosen for a client are called, and no others; a
 // revocation ends its sessions all the same.
 func TestStaplerTicketsOfAChosenConfig(t *testing.T) {
-	for name, hooks := range map[string]struct{ wrap, unwrap bool }{"both": {true, true}, "one that wraps": {true, false}, "one that unwraps": {false, true}} {
+	for name, hooks := range map[string]struct{ wrap, unwrap bool }{"both": {true, true}, "none": {}, "one that wraps": {true, false}, "one that unwraps": {false, true}} {
 		t.Run(name, func(t *testing.T) {
 			p := handshaketest.New(t, "root -> leaf")
 			leaf := p.Cert("leaf")
