@@ -14,6 +14,7 @@ type ancestry struct {
 	links       []link // certificates that its signatures depend on
 	constraints []policy.Constraints
 	below       int // CAs that the chosen chain allows below it; -1: any number
+	allowed     policy.Below
 }
 
 // ancestryOf reads the certificates of an issuer; one that has none yet depends on nothing, and nothing limits it.
@@ -29,7 +30,14 @@ func ancestryOf(issuer Issuer) (ancestry, error) {
 		if a.constraints, err = constraintsOf(chain); err != nil {
 			return a, err
 		}
-		a.below, err = casBelow(chain)
+		if a.below, err = casBelow(chain); err != nil {
+			return a, err
+		}
+		parsed, err := parseAll(chain)
+		if err != nil {
+			return a, err
+		}
+		a.allowed, err = policy.BelowOf(parsed)
 		return a, err
 	}
 	a, err := read()
@@ -43,6 +51,11 @@ func ancestryOf(issuer Issuer) (ancestry, error) {
 func (a *ancestry) gives(label string, p *profile.Profile, names []pki.Identifier, self bool) error {
 	if err := policy.CheckConstraints(a.constraints, names); err != nil {
 		return err
+	}
+	if !self && !forResponder(p) { // whose answers verifiers take of a key that the issuer named itself, whatever else it may sign
+		if err := a.allowed.Check(p); err != nil {
+			return err
+		}
 	}
 	if p.CA == nil {
 		return nil

@@ -79,13 +79,20 @@ func foreignConstraint(c *x509.Certificate) string {
 	return ""
 }
 
-// CheckRepeatable refuses a CA's certificate whose name constraints another certificate of ours would not have: it would be one for more
-// names, and nobody would be told.
+// CheckRepeatable refuses a CA's certificate whose limits another certificate of ours would not have: it would be one for more
+// names or other policies, and nobody would be told.
 func CheckRepeatable(c *x509.Certificate) error {
 	what := foreignConstraint(c)
-	if what == "" {
+	switch {
+	case what != "":
+		what = "constrains " + what
+	case len(c.PolicyMappings) > 0:
+		what = "maps policies"
+	case len(c.Policies) != len(c.PolicyIdentifiers):
+		what = "has a certificate policy with a number above 31 bits"
+	default:
 		return nil
 	}
-	return pki.Errorf(pki.KindFailedPrecondition, "repeat name constraints", "the certificate of %s constrains %s, which Signet does not write", c.Subject, what).InField("issuer").
+	return pki.Errorf(pki.KindFailedPrecondition, "repeat limits", "the certificate of %s %s, which Signet does not write", c.Subject, what).InField("issuer").
 		WithHint("have another one signed where this one was, and bring it (signet issuer import); or say what an issuer of another name is to be constrained to: signet issuer create")
 }

@@ -46,8 +46,11 @@ var (
 	oidNameConstraints  = asn1.ObjectIdentifier{2, 5, 29, 30}
 	oidCRLPoints        = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
+	oidPolicyMappings   = asn1.ObjectIdentifier{2, 5, 29, 33}
 	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidPolicyRules      = asn1.ObjectIdentifier{2, 5, 29, 36} // policyConstraints
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidInhibitAny       = asn1.ObjectIdentifier{2, 5, 29, 54}
 	oidNoRevAvail       = asn1.ObjectIdentifier{2, 5, 29, 56}
 	oidAuthorityInfo    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
 	oidTLSFeature       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
@@ -183,22 +186,22 @@ func (d *draft) addUsage(b *cryptobyte.Builder, usage profile.KeyUsage) {
 	addExtension(b, oidKeyUsage, true, func(b *cryptobyte.Builder) { addKeyUsage(b, usage) })
 	if p.CA != nil {
 		d.addCA(b)
-	}
-	if len(p.ExtKeyUsage) > 0 {
+	} else if len(p.ExtKeyUsage) > 0 {
 		addExtension(b, oidExtKeyUsage, p.TimeStamps(), func(b *cryptobyte.Builder) { addOIDs(b, p.ExtKeyUsage) })
 	}
 }
 
 func (d *draft) addPolicies(b *cryptobyte.Builder) {
-	if len(d.profile.Policies) == 0 {
-		return
+	if len(d.profile.Policies) > 0 && d.profile.CA == nil {
+		addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) { addPolicyOIDs(b, d.profile.Policies) })
 	}
-	addExtension(b, oidPolicies, false, func(b *cryptobyte.Builder) {
-		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			for _, policy := range d.profile.Policies {
-				b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(policy) })
-			}
-		})
+}
+
+func addPolicyOIDs(b *cryptobyte.Builder, policies []asn1.ObjectIdentifier) {
+	b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, policy := range policies {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(policy) })
+		}
 	})
 }
 

@@ -233,6 +233,13 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profil
 	}
 	copied := *p
 	copied.CA = &profile.CA{PathLength: length}
+	if before, err := findIn(known, n.Succeeds); err == nil && before.certificate() != nil { // nothing is said of these: they stay as they are
+		limits, err := limitsOf(before.certificate().DER)
+		if err != nil {
+			return nil, err
+		}
+		copied.CA.Usages, copied.CA.Policies = limits.Usages, limits.Policies
+	}
 	if like, ok := sameConstraints(n, known); ok {
 		copied.CA.Permitted, copied.CA.Excluded = like.Permitted, like.Excluded
 		return &copied, nil

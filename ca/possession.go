@@ -80,7 +80,7 @@ func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 			if constraints.IsCA && p.CA == nil {
 				return refuse("csr", "it asks to be a CA, which profile %s does not make", p.Name)
 			}
-		case extension.Id.Equal(oidExtKeyUsage):
+		case extension.Id.Equal(oidExtKeyUsage) && p.CA == nil: // of a CA it asks for less
 			var usages []asn1.ObjectIdentifier
 			if rest, err := asn1.Unmarshal(extension.Value, &usages); err != nil || len(rest) > 0 {
 				return refuse("csr", "its extended key usage cannot be read")

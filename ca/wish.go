@@ -1,8 +1,10 @@
 package ca
 
 import (
+	"cmp"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -13,9 +15,9 @@ import (
 	"signet.example/signet/pki"
 )
 
-// A wish is what a CA that is made here asks of a parent elsewhere: the path length and the name constraints that were said, as the
-// extensions of its request (RFC 2986, Section 4.1; RFC 5280, Sections 4.2.1.9 and 4.2.1.10). The request is kept with the pending
-// issuer, so what comes back is held against it.
+// A wish is what a CA that is made here asks of a parent elsewhere: the path length and the name constraints that were said, and of a
+// successor the extended key usages and the rules about policies of whom it succeeds, as the extensions of its request (RFC 2986, Section
+// 4.1; RFC 5280, Sections 4.2.1.4 and 4.2.1.9 to 4.2.1.14). The request is kept with the pending issuer, so what comes back is held against it.
 
 // wishFor is what to ask for: the path length only where one was said, for whoever signs has a default of its own.
 func wishFor(n NewIssuer, p *profile.Profile) profile.CA {
@@ -26,7 +28,7 @@ func wishFor(n NewIssuer, p *profile.Profile) profile.CA {
 	return wish
 }
 
-// AskedOf reads what the request of a CA asks for; a path length of -1 and no subtrees: nothing. It is read as the certificate that
+// AskedOf reads what the request of a CA asks for; a path length of -1 and nothing else: nothing. It is read as the certificate that
 // would grant it, so that one reader says what both mean. What is asked for and cannot be granted here is refused.
 func AskedOf(request *x509.CertificateRequest) (profile.CA, error) {
 	certificate, err := x509.ParseCertificate(granting(request))
@@ -36,10 +38,16 @@ func AskedOf(request *x509.CertificateRequest) (profile.CA, error) {
 	if what := foreignConstraint(certificate); what != "" {
 		return profile.CA{}, refuse("csr", "it asks for name constraints that Signet does not enforce: on %s", what)
 	}
+	if slices.ContainsFunc(request.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidPolicyMappings) }) {
+		return profile.CA{}, refuse("csr", "it asks for policy mappings, which Signet does not write")
+	}
+	if len(certificate.Policies) != len(certificate.PolicyIdentifiers) {
+		return profile.CA{}, refuse("csr", "it asks for a certificate policy with a number above 31 bits, which Signet does not write")
+	}
 	return limitsOf(certificate.Raw)
 }
 
-// limitsOf are the path length and the name constraints in a CA's certificate, but for those that foreignConstraint tells of.
+// limitsOf are what a CA's certificate says that it and what is below it may do, but for what CheckRepeatable tells of.
 func limitsOf(der []byte) (profile.CA, error) {
 	limits := profile.CA{PathLength: -1}
 	c, err := x509.ParseCertificate(der)
@@ -56,10 +64,17 @@ func limitsOf(der []byte) (profile.CA, error) {
 	for _, own := range constraints { // one at most: of this certificate
 		limits.Permitted, limits.Excluded = own.Permitted, own.Excluded
 	}
+	if limits.Usages, err = policy.UsagesOf(c); err != nil {
+		return limits, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
+	}
+	limits.Policies = policy.PoliciesOf(c)
 	return limits, nil
 }
 
-// granting is a certificate, signed by nobody, that says of basic and name constraints what the request asks for.
+// limiting are the extensions of a CA that limitsOf reads.
+var limiting = []asn1.ObjectIdentifier{oidBasicConstraints, oidNameConstraints, oidExtKeyUsage, oidPolicies, oidPolicyRules, oidInhibitAny}
+
+// granting is a certificate, signed by nobody, that says of what limits a CA what the request asks for.
 func granting(request *x509.CertificateRequest) []byte {
 	const ed25519 = "\x30\x05\x06\x03\x2b\x65\x70" // any algorithm would do: nobody verifies it
 	b := cryptobyte.NewBuilder(nil)
@@ -77,7 +92,7 @@ func granting(request *x509.CertificateRequest) []byte {
 			b.AddASN1(cryptobyte_asn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 				b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 					for _, e := range request.Extensions {
-						if e.Id.Equal(oidBasicConstraints) || e.Id.Equal(oidNameConstraints) {
+						if slices.ContainsFunc(limiting, e.Id.Equal) {
 							addExtension(b, e.Id, e.Critical, func(b *cryptobyte.Builder) { b.AddBytes(e.Value) })
 						}
 					}
@@ -105,6 +120,7 @@ func narrow(asked profile.CA, n NewIssuer, p *profile.Profile) (profile.CA, erro
 		DNS: both(asked.Excluded.DNS, given.Excluded.DNS), IP: both(asked.Excluded.IP, given.Excluded.IP),
 		Email: both(asked.Excluded.Email, given.Excluded.Email), URI: both(asked.Excluded.URI, given.Excluded.URI),
 	}
+	given.Usages, given.Policies = asked.Usages, asked.Policies // nothing is said of these
 	if more := policy.Wider(&given, &asked); more != "" {
 		return given, refuse("csr", "%s", more).WithHint("leave that to the request, or have one made that asks for it")
 	}
@@ -152,29 +168,53 @@ func (i *Issuer) wider(der []byte) (string, error) {
 }
 
 // caExtensions are the extensions of a CA's certificate that say what it may do.
-func caExtensions(ca *profile.CA) ([]pkix.Extension, error) {
-	basic := cryptobyte.NewBuilder(nil)
-	basic.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Boolean(true)
-		if ca.PathLength >= 0 {
-			b.AddASN1Int64(int64(ca.PathLength))
-		}
+func caExtensions(ca *profile.CA) (extensions []pkix.Extension, err error) {
+	add := func(oid asn1.ObjectIdentifier, critical bool, value func(*cryptobyte.Builder)) {
+		b := cryptobyte.NewBuilder(nil)
+		value(b)
+		encoded, failed := b.Bytes()
+		extensions, err = append(extensions, pkix.Extension{Id: oid, Critical: critical, Value: encoded}), cmp.Or(err, failed)
+	}
+	add(oidBasicConstraints, true, func(b *cryptobyte.Builder) {
+		b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1Boolean(true)
+			if ca.PathLength >= 0 {
+				b.AddASN1Int64(int64(ca.PathLength))
+			}
+		})
 	})
-	value, err := basic.Bytes()
-	if err != nil {
-		return nil, err
+	if !ca.Permitted.Empty() || !ca.Excluded.Empty() {
+		add(oidNameConstraints, true, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				addSubtrees(b, 0, ca.Permitted)
+				addSubtrees(b, 1, ca.Excluded)
+			})
+		})
 	}
-	extensions := []pkix.Extension{{Id: oidBasicConstraints, Critical: true, Value: value}}
-	if ca.Permitted.Empty() && ca.Excluded.Empty() {
-		return extensions, nil
+	if len(ca.Usages) > 0 {
+		add(oidExtKeyUsage, false, func(b *cryptobyte.Builder) { addOIDs(b, ca.Usages) })
 	}
-	names := cryptobyte.NewBuilder(nil)
-	names.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		addSubtrees(b, 0, ca.Permitted)
-		addSubtrees(b, 1, ca.Excluded)
-	})
-	if value, err = names.Bytes(); err != nil {
-		return nil, err
+	rules := ca.Policies
+	if len(rules.Only) > 0 {
+		add(oidPolicies, false, func(b *cryptobyte.Builder) { addPolicyOIDs(b, rules.Only) })
 	}
-	return append(extensions, pkix.Extension{Id: oidNameConstraints, Critical: true, Value: value}), nil
+	if rules.RequireExplicit != nil || rules.InhibitMapping != nil { // critical (RFC 5280, Section 4.2.1.11)
+		add(oidPolicyRules, true, func(b *cryptobyte.Builder) {
+			b.AddASN1(cryptobyte_asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				addCount(b, 0, rules.RequireExplicit)
+				addCount(b, 1, rules.InhibitMapping)
+			})
+		})
+	}
+	if rules.InhibitAny != nil { // critical (RFC 5280, Section 4.2.1.14)
+		add(oidInhibitAny, true, func(b *cryptobyte.Builder) { b.AddASN1Int64(int64(*rules.InhibitAny)) })
+	}
+	return extensions, err
+}
+
+// addCount writes an optional SkipCerts, which is an implicitly tagged INTEGER.
+func addCount(b *cryptobyte.Builder, tag uint8, n *int) {
+	if n != nil {
+		b.AddASN1Int64WithTag(int64(*n), cryptobyte_asn1.Tag(tag).ContextSpecific())
+	}
 }

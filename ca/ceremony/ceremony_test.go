@@ -490,6 +490,52 @@ func TestAWholeNameIsShown(t *testing.T) {
 	}
 }
 
+// Whoever is asked sees everything that the authority is limited to, in what is asked for and in what is signed.
+func TestEveryLimitIsShown(t *testing.T) {
+	key, err := keys.Generate(keys.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: rawName(t, pkix.RDNSequence{attribute(3, "Plant CA 3")}), ExtraExtensions: []pkix.Extension{
+		{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: []byte("\x30\x0e\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01\x06\x02\x2a\x03")},
+		{Id: asn1.ObjectIdentifier{2, 5, 29, 32}, Value: []byte("\x30\x06\x30\x04\x06\x02\x2a\x04")},
+		{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Value: []byte("\x30\x06\x80\x01\x00\x81\x01\x01")},
+		{Id: asn1.ObjectIdentifier{2, 5, 29, 54}, Value: []byte("\x02\x01\x02")},
+	}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRoom(t)
+	r.root(ca.NewIssuer{})
+	request := ceremony.Input{Name: "plant.csr", Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})}
+	result, err := r.ceremony().Sign(t.Context(), request, ca.NewIssuer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := os.ReadFile(result.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, _, err := ceremony.TestingOnlyRead(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	for _, step := range steps {
+		for _, fact := range step.Facts {
+			said[step.Name+" "+fact.Name] = fact.Value
+		}
+	}
+	for name, want := range map[string]string{
+		"only usages": "server_auth, 1.2.3", "only policies": "1.2.4", "certificates until a policy is demanded": "0", "certificates until no policy is mapped": "1",
+		"certificates until anyPolicy is void": "2",
+	} {
+		if said[ceremony.StepInput+" asks: "+name] != want || said[ceremony.StepProposal+" "+name] != want {
+			t.Errorf("%s: the record says %v", name, said)
+		}
+	}
+}
+
 // selfSigned is the certificate of a root that another program made.
 func selfSigned(t *testing.T, name pkix.RDNSequence) ceremony.Input {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -247,7 +248,7 @@ func describe(p *ca.Proposal) []Fact {
 	}
 	facts := []Fact{{"subject", p.Subject}, {"sha256 of its key", p.KeyHash.String()}, {"serial", p.Serial.String()}, {"from", on(p.NotBefore)}, {"until", on(p.NotAfter)},
 		{"authorities below", length}}
-	facts = append(facts, describeNames(&p.CA)...)
+	facts = append(facts, describeLimits(&p.CA)...)
 	if p.Narrowed {
 		facts = append(facts, Fact{"narrower", "yes: the request asks for more than is given here"})
 	}
@@ -262,8 +263,34 @@ func describeAsked(asked *profile.CA) (facts []Fact) {
 	if asked.PathLength >= 0 {
 		facts = append(facts, Fact{"asks: authorities below", strconv.Itoa(asked.PathLength)})
 	}
-	for _, f := range describeNames(asked) {
+	for _, f := range describeLimits(asked) {
 		facts = append(facts, Fact{"asks: " + f.Name, f.Value})
+	}
+	return facts
+}
+
+// describeLimits says what an authority is limited to.
+func describeLimits(ca *profile.CA) (facts []Fact) {
+	facts = describeNames(ca)
+	list := func(what string, oids []asn1.ObjectIdentifier, text func(asn1.ObjectIdentifier) string) {
+		var words []string
+		for _, oid := range oids {
+			words = append(words, text(oid))
+		}
+		if len(words) > 0 {
+			facts = append(facts, Fact{what, strings.Join(words, ", ")})
+		}
+	}
+	list("only usages", ca.Usages, profile.UsageText)
+	list("only policies", ca.Policies.Only, asn1.ObjectIdentifier.String)
+	for _, count := range []struct {
+		what string
+		n    *int
+	}{{"certificates until a policy is demanded", ca.Policies.RequireExplicit}, {"certificates until no policy is mapped", ca.Policies.InhibitMapping},
+		{"certificates until anyPolicy is void", ca.Policies.InhibitAny}} {
+		if count.n != nil {
+			facts = append(facts, Fact{count.what, strconv.Itoa(*count.n)})
+		}
 	}
 	return facts
 }

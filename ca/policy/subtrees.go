@@ -72,6 +72,7 @@ func Wider(given, asked *profile.CA) string {
 		widerNames(given, asked, "IP", func(s profile.Subtrees) []netip.Prefix { return s.IP }, belowPrefix),
 		widerNames(given, asked, "email", func(s profile.Subtrees) []string { return s.Email }, belowMail),
 		widerNames(given, asked, "URI", func(s profile.Subtrees) []string { return s.URI }, belowHost),
+		widerUsages(given, asked),
 	)
 }
 

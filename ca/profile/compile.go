@@ -44,9 +44,9 @@ func compile(config Config, internal bool) (*Profile, []problem) {
 	c.names()
 	c.keys()
 	c.usages()
+	c.objects()
 	c.ca()
 	c.status()
-	c.objects()
 	c.access()
 	c.lint()
 	if len(c.problems) > 0 {
@@ -328,7 +328,7 @@ func (c *compiler) ca() {
 	if c.config.CA == nil {
 		return
 	}
-	ca := &CA{PathLength: -1}
+	ca := &CA{PathLength: -1, Usages: c.p.ExtKeyUsage, Policies: Policies{Only: c.p.Policies}}
 	if length := c.config.CA.PathLength; length != nil {
 		if *length < 0 || *length > 16 {
 			c.report("want 0 to 16", "ca", "path_length")

@@ -130,6 +130,17 @@ type CA struct {
 	PathLength int // -1: no limit
 	Permitted  Subtrees
 	Excluded   Subtrees
+	Usages     []asn1.ObjectIdentifier // extended key usages of what is below it; none: any
+	Policies   Policies
+}
+
+// Policies is what a CA's certificate says of certificate policies below it (RFC 5280, Sections 4.2.1.4, 4.2.1.11 and 4.2.1.14). The
+// numbers are of certificates that may come before; nil says nothing.
+type Policies struct {
+	Only            []asn1.ObjectIdentifier // empty: it names none
+	RequireExplicit *int
+	InhibitMapping  *int
+	InhibitAny      *int
 }
 
 // Subtrees is one side of name constraints. DNS "example.com" covers the name and all below it; email "@host" is
@@ -162,6 +173,16 @@ type Status struct {
 	NoRevAvail bool
 	MustStaple bool
 	NoCheck    bool
+}
+
+// UsageText is an extended key usage as it is written in configuration.
+func UsageText(usage asn1.ObjectIdentifier) string {
+	for name, oid := range extKeyUsages {
+		if oid.Equal(usage) {
+			return name
+		}
+	}
+	return usage.String()
 }
 
 // The extended key usages with names.

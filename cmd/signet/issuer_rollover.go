@@ -242,6 +242,7 @@ func (c *issuerRolloverCmd) describe(a *app, api *client.Client, issuers []clien
 	if n.Algorithm == "" {
 		n.Algorithm = keys.AlgorithmOf(certificate.PublicKey).String()
 	}
+	n.Succeeds = old.ID
 	if old.Root {
 		return n, nil
 	}
@@ -257,7 +258,6 @@ func (c *issuerRolloverCmd) describe(a *app, api *client.Client, issuers []clien
 			}
 		}
 	}
-	n.Succeeds = old.ID
 	if n.Offline = !known || !parent.Online; n.Offline {
 		n.Lifetime = 0 // its ceremony says that
 		return n, nil
