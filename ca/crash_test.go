@@ -393,17 +393,16 @@ func TestKilledWhileIssuing(t *testing.T) {
 	}
 }
 
-// A process that is stopped past its lease and wakes up releases nothing from the ranges it lost, and goes on with new
-// ones.
+// A process that stands still past its lease, with certificates signed and not recorded, and wakes up: it releases nothing from the ranges it
+// lost, what it had signed is void, and it goes on with new ranges.
 func TestStoppedPastItsLease(t *testing.T) {
 	database := testdb.URL(t)
 	work, issuers, reopen := prepareTown(t, database)
 	w, s := reopen()
+	work.Step = fallsAsleep
 	c := startChild(t, work)
-	c.read(t, 50)
-	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	c.read(t, untilStep)
+	asleep := strings.Fields(c.at)
 	reconcileUntilClosed(t, w, s)
 	if err := c.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -418,7 +417,18 @@ func TestStoppedPastItsLease(t *testing.T) {
 	b := readBooks(t, s)
 	b.check(t, issuers)
 	b.checkReleased(t, c.out)
-	t.Logf("%d left, %d recorded, %d void", len(c.out), len(b.recorded), len(b.void))
+	signs, err := w.Issuer(work.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(asleep) == 0 {
+		t.Error("nothing was signed when it fell asleep")
+	}
+	for _, serial := range asleep {
+		if got := b.fateOf(t, signs, serial); got != isVoid {
+			t.Errorf("%s was signed before the sleep, and is %q", serial, got)
+		}
+	}
 }
 
 // PostgreSQL loses its power under load. What was released is there when it is back; the rest is recorded or void, and

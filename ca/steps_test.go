@@ -5,9 +5,11 @@ import (
 	"crypto"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -51,6 +53,8 @@ var steps = []struct {
 const (
 	load      = 60 // certificates that left a process before it comes to its step
 	untilStep = -1 // of read
+
+	fallsAsleep = "falls asleep before Record" // by SIGSTOP, and goes on after SIGCONT
 )
 
 // stepping is the store of a process that is to be killed at a step: it says so, once, with the serials that the step is about.
@@ -79,7 +83,12 @@ func (s *stepping) reach(step string, about ...string) {
 		return
 	}
 	s.say("at " + strings.Join(about, " "))
-	if !strings.HasPrefix(step, "in ") {
+	switch {
+	case step == fallsAsleep:
+		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+			panic(err)
+		}
+	case !strings.HasPrefix(step, "in "):
 		select {}
 	}
 }
@@ -105,6 +114,7 @@ func (s *stepping) Record(ctx context.Context, owner ca.OwnerID, entries []ca.En
 	for _, e := range entries {
 		serials = append(serials, e.Serial.String())
 	}
+	s.reach(fallsAsleep, serials...)
 	s.reach("before Record", serials...)
 	s.reach("in Record", serials...)
 	outcomes, err := s.Store.Record(ctx, owner, entries)
