@@ -242,12 +242,13 @@ func badStatus(op string, status int, err error) error {
 
 type crlShowCmd struct {
 	File   string `arg:"" help:"A CRL in DER or PEM; - is standard input."`
-	Serial string `placeholder:"HEX" help:"Only say whether this serial is on it; exit status 10 if it is."`
+	Serial string `placeholder:"HEX" help:"Only say what it says of this serial; exit status 10 if it revokes it."`
 	Limit  int    `short:"n" default:"20" help:"Print at most this many entries; 0: all of them."`
 }
 
 func (crlShowCmd) Help() string {
-	return `It shows what the list says; whether to believe it is what "signet crl verify" tells.
+	return `It shows what the list says; whether to believe it is what "signet crl verify" tells. Two issuers may have given the same serial:
+of an indirect list every entry with it is shown, and whose it is. A delta takes off the list what was on hold and is not any more (removeFromCRL).
 
 Examples:
   signet crl show issuing.crl
@@ -292,20 +293,40 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 	if err != nil {
 		return (&pki.Error{Kind: pki.KindInvalid, Op: "show CRL", Err: err}).InField("--serial")
 	}
+	said := lookedUp{Serial: serial.String(), Entries: []listEntry{}}
 	for e := range list.Entries() {
-		if number, err := pki.SerialFromBytes(e.Serial); err != nil || number != serial {
-			continue
+		if number, err := pki.SerialFromBytes(e.Serial); err == nil && number == serial {
+			said.Entries = append(said.Entries, describeEntry(list, e))
+			said.Listed = said.Listed || e.Reason != pki.RemoveFromCRL
 		}
-		entry := describeEntry(list, e)
-		if err := a.show(lookedUp{serial.String(), true, &entry}, func(p *printer) {
-			p.line("%s is on the list", serial)
-			p.fields("revoked", on(e.RevokedAt), "reason", e.Reason.String(), "key lost", on(e.InvalidityAt))
-		}); err != nil {
-			return err
-		}
-		return answerNo("the serial is on the list")
 	}
-	return a.show(lookedUp{Serial: serial.String()}, func(p *printer) { p.line("%s is not on the list", serial) })
+	if err := a.show(said, func(p *printer) { printLookedUp(p, list, said) }); err != nil || !said.Listed {
+		return err
+	}
+	return answerNo("the serial is on the list")
+}
+
+// printLookedUp says what a list says of one serial.
+func printLookedUp(p *printer, list *crl.List, said lookedUp) {
+	for _, e := range said.Entries {
+		verb := "is on the list"
+		if e.Reason == pki.RemoveFromCRL.String() {
+			verb = "is taken off the list: it is not on hold any more"
+		}
+		lost := ""
+		if e.InvalidityAt != nil {
+			lost = on(*e.InvalidityAt)
+		}
+		p.line("%s %s", said.Serial, verb)
+		p.fields("of", e.Issuer, "revoked", on(e.RevokedAt), "reason", e.Reason, "key lost", lost)
+	}
+	switch {
+	case len(said.Entries) > 0:
+	case list.Delta:
+		p.line("%s is not on this delta: what the list before it says holds", said.Serial)
+	default:
+		p.line("%s is not on the list", said.Serial)
+	}
 }
 
 type crlVerifyCmd struct {
@@ -404,6 +425,7 @@ type listSummary struct {
 	Entries    int        `json:"revoked"`
 	Scope      []string   `json:"scope,omitempty"`    // names of the critical issuing distribution point
 	Covers     []string   `json:"covers,omitempty"`   // what narrows or widens it; absent: everything of its issuer
+	Deltas     []string   `json:"deltas,omitempty"`   // where its deltas are (freshestCRL)
 	Unusable   string     `json:"unusable,omitempty"` // why nothing may be decided by it, if that is so
 }
 
@@ -421,9 +443,9 @@ type verifiedList struct {
 
 // lookedUp is what `signet crl show --serial` prints as JSON.
 type lookedUp struct {
-	Serial string     `json:"serial"`
-	Listed bool       `json:"listed"`
-	Entry  *listEntry `json:"entry,omitempty"`
+	Serial  string      `json:"serial"`
+	Listed  bool        `json:"listed"` // at least one of the entries revokes
+	Entries []listEntry `json:"entries"`
 }
 
 type listEntry struct {
@@ -453,6 +475,11 @@ func describeList(list *crl.List) listSummary {
 	}
 	if list.Delta {
 		s.Covers = append(s.Covers, "changes only")
+	}
+	for _, point := range list.Freshest {
+		for _, name := range point.Names {
+			s.Deltas = append(s.Deltas, generalName(name))
+		}
 	}
 	if list.Unusable != nil {
 		s.Unusable = list.Unusable.Error()
@@ -498,5 +525,5 @@ func printList(p *printer, list *crl.List) {
 		delta, entries = "changes since number "+s.BaseNumber, "changed" // some may be released
 	}
 	p.fields("issuer", s.Issuer, "number", s.Number, "delta", delta, "from", on(list.ThisUpdate), "until", on(list.NextUpdate),
-		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "covers", strings.Join(s.Covers, ", "), "unusable", s.Unusable, entries, fmt.Sprint(s.Entries))
+		"signature", s.Signature, "scope", strings.Join(s.Scope, ", "), "covers", strings.Join(s.Covers, ", "), "deltas", strings.Join(s.Deltas, ", "), "unusable", s.Unusable, entries, fmt.Sprint(s.Entries))
 }
