@@ -335,8 +335,8 @@ type crlVerifyCmd struct {
 }
 
 func (crlVerifyCmd) Help() string {
-	return `Checks the signature, that the issuer may sign CRLs, that the list is neither too old nor from the future, and that it has nothing
-critical in it that is not understood. The exit status is 10 if it must not be believed. What it covers is said; that a certificate is not
+	return `Checks the signature, that the issuer may sign CRLs, that the list is neither too old nor from the future (by more than a minute: clocks differ),
+and that it has nothing critical in it that is not understood. The exit status is 10 if it must not be believed. What it covers is said; that a certificate is not
 on a delta, on a list of authorities or for some reasons only, proves nothing.
 
 Examples:
@@ -387,14 +387,19 @@ func (c *crlVerifyCmd) issuer(a *app, list *crl.List) (*x509.Certificate, error)
 	return cmp.Or(issuerOf(list, chain), chain[0]), nil
 }
 
+// clockSkew is how far the clocks of whoever signed an answer or a list and of this machine may be apart.
+const clockSkew = time.Minute
+
 // judgeList says why a list must not be believed at a time.
 func judgeList(list *crl.List, issuer *x509.Certificate, now time.Time) error {
 	switch {
-	case list.ThisUpdate.After(now):
+	case list.ThisUpdate.After(now.Add(clockSkew)):
 		return fmt.Errorf("it is from the future: thisUpdate is %s", on(list.ThisUpdate))
 	case list.NextUpdate.IsZero():
 		return errors.New("it has no nextUpdate, so nobody can tell whether it is fresh") // RFC 5280, Section 5.1.2.5
-	case !list.NextUpdate.After(now):
+	case list.NextUpdate.Before(list.ThisUpdate):
+		return errors.New("its nextUpdate is before its thisUpdate")
+	case !list.NextUpdate.Add(clockSkew).After(now):
 		return fmt.Errorf("it is stale: nextUpdate was %s", on(list.NextUpdate))
 	}
 	return errors.Join(list.Verify(issuer), list.Unusable)

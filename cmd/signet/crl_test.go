@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"signet.example/signet/crl"
 )
 
 // What a delta takes off is not revoked, of an indirect list it is said whose a serial is, and where deltas are.
@@ -96,5 +98,48 @@ func TestShowDeltaAndIndirect(t *testing.T) {
 		if said := strings.Join(strings.Fields(string(out)), " ") + "\n"; status != test.status || !strings.Contains(said, test.says) {
 			t.Errorf("signet crl show %s ended with %d, want %d and %q:\n%s", test.args, status, test.status, test.says, out)
 		}
+	}
+}
+
+// The clocks of two machines are a little apart: a list counts a minute before it begins, and a minute after its end.
+func TestJudgeListBySkewedClock(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	until := from.Add(time.Hour)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Odd CA"}, NotBefore: from, NotAfter: until,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte("odd")}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if der, err = x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(7), ThisUpdate: from, NextUpdate: until}, ca, key); err != nil {
+		t.Fatal(err)
+	}
+	list, err := crl.Parse(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		at   time.Time
+		says string // empty: believable
+	}{
+		{from.Add(-61 * time.Second), "it is from the future"}, {from.Add(-60 * time.Second), ""},
+		{until.Add(59 * time.Second), ""}, {until.Add(60 * time.Second), "it is stale"},
+	} {
+		err := judgeList(list, ca, test.at)
+		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("at %s: %v; want %q", test.at, err, test.says)
+		}
+	}
+	list.NextUpdate = from.Add(-time.Second)
+	if err := judgeList(list, ca, from); err == nil {
+		t.Error("a list that ends before it begins is believed")
 	}
 }

@@ -78,7 +78,7 @@ func (c *ocspQueryCmd) Run(a *app) error {
 			return err
 		}
 	}
-	query := ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: time.Minute, Nonce: request.Nonce}
+	query := ocsp.Query{Certificate: certificate, Issuers: []*x509.Certificate{issuer}, Time: time.Now(), Skew: clockSkew, Nonce: request.Nonce}
 	said, err := ocsp.Verify(answer, query)
 	if e, ok := errors.AsType[*ocsp.NonceError](err); ok && e.Got == nil && c.Nonce == "ask" {
 		query.Nonce = nil // the responder pre-produces its answers (RFC 9919), which is its right
