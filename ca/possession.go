@@ -8,7 +8,6 @@ import (
 	"encoding/asn1"
 	"encoding/json"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -111,7 +110,10 @@ func namesOf(o order, csr *x509.CertificateRequest) ([]pki.Identifier, Subject, 
 	if len(o.Names) > 0 {
 		return o.Names, subject, nil
 	}
-	asked := csrNames(csr)
+	var asked []pki.Identifier // as they stand there
+	for t, name := range pki.RequestNames(csr) {
+		asked = append(asked, pki.Identifier{Type: t, Value: name})
+	}
 	if len(asked) == 0 && o.profile.Names.Min > 0 && csr.Subject.CommonName != "" {
 		// Old tools name a host in the common name only. It becomes what it means.
 		asked = append(asked, pki.Identifier{Type: hostType(csr.Subject.CommonName), Value: csr.Subject.CommonName})
@@ -135,28 +137,6 @@ func hostType(name string) pki.IdentifierType {
 		return pki.IP
 	}
 	return pki.DNS
-}
-
-func csrNames(csr *x509.CertificateRequest) []pki.Identifier {
-	return altNames(csr.DNSNames, csr.IPAddresses, csr.EmailAddresses, csr.URIs)
-}
-
-// altNames are names as they stand in a request or certificate.
-func altNames(dns []string, ips []net.IP, emails []string, uris []*url.URL) []pki.Identifier {
-	var names []pki.Identifier
-	for _, name := range dns {
-		names = append(names, pki.Identifier{Type: pki.DNS, Value: name})
-	}
-	for _, ip := range ips {
-		names = append(names, pki.Identifier{Type: pki.IP, Value: ip.String()})
-	}
-	for _, address := range emails {
-		names = append(names, pki.Identifier{Type: pki.Email, Value: address})
-	}
-	for _, uri := range uris {
-		names = append(names, pki.Identifier{Type: pki.URI, Value: uri.String()})
-	}
-	return names
 }
 
 // Digest is over everything that decides what would be issued.

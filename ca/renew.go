@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"iter"
 	"slices"
 	"time"
 
@@ -45,7 +46,7 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 	if err := checkRequest(r); err != nil {
 		return Request{}, err
 	}
-	if r.Names, err = canonicalNames(altNames(leaf.DNSNames, leaf.IPAddresses, leaf.EmailAddresses, leaf.URIs)); err != nil {
+	if r.Names, err = canonicalNames(pki.CertificateNames(leaf)); err != nil {
 		return Request{}, pki.Errorf(pki.KindRefused, op, "a name of the old certificate cannot be issued today: %w", err).InField("certificate")
 	}
 	asked, err := x509.ParseCertificateRequest(csr)
@@ -111,7 +112,7 @@ func namesNothingElse(csr *x509.CertificateRequest, old *x509.Certificate, names
 	if name := csr.Subject.CommonName; name != "" && name != old.Subject.CommonName {
 		return differs
 	}
-	asked, err := canonicalNames(csrNames(csr))
+	asked, err := canonicalNames(pki.RequestNames(csr))
 	if err != nil {
 		return differs
 	}
@@ -126,10 +127,10 @@ func namesNothingElse(csr *x509.CertificateRequest, old *x509.Certificate, names
 	return nil
 }
 
-func canonicalNames(names []pki.Identifier) ([]pki.Identifier, error) {
-	canonical := make([]pki.Identifier, 0, len(names))
-	for _, name := range names {
-		id, err := pki.NewIdentifier(name.Type, name.Value)
+func canonicalNames(names iter.Seq2[pki.IdentifierType, string]) ([]pki.Identifier, error) {
+	canonical := []pki.Identifier{}
+	for t, name := range names {
+		id, err := pki.NewIdentifier(t, name)
 		if err != nil {
 			return nil, err
 		}

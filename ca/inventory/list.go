@@ -148,17 +148,8 @@ func NamesOf(der []byte) ([]Name, error) {
 	if cn := certificate.Subject.CommonName; cn != "" {
 		names = append(names, Name{Value: cn})
 	}
-	for _, value := range certificate.DNSNames {
-		names = append(names, Name{Type: pki.DNS, Value: value})
-	}
-	for _, value := range certificate.IPAddresses {
-		names = append(names, Name{Type: pki.IP, Value: value.String()})
-	}
-	for _, value := range certificate.EmailAddresses {
-		names = append(names, Name{Type: pki.Email, Value: value})
-	}
-	for _, value := range certificate.URIs {
-		names = append(names, Name{Type: pki.URI, Value: value.String()})
+	for t, value := range pki.CertificateNames(certificate) {
+		names = append(names, Name{Type: t, Value: value})
 	}
 	return names, nil
 }

@@ -270,22 +270,10 @@ func (k Certificate) due(leaf *x509.Certificate) time.Time {
 // isFor reports whether a certificate has exactly the names that are wanted.
 func (k Certificate) isFor(leaf *x509.Certificate) bool {
 	have := map[string]bool{}
-	add := func(t pki.IdentifierType, value string) {
+	for t, value := range pki.CertificateNames(leaf) {
 		if name, err := pki.NewIdentifier(t, value); err == nil {
 			have[name.String()] = true
 		}
-	}
-	for _, name := range leaf.DNSNames {
-		add(pki.DNS, name)
-	}
-	for _, ip := range leaf.IPAddresses {
-		add(pki.IP, ip.String())
-	}
-	for _, email := range leaf.EmailAddresses {
-		add(pki.Email, email)
-	}
-	for _, uri := range leaf.URIs {
-		add(pki.URI, uri.String())
 	}
 	want := map[string]bool{}
 	for _, name := range k.names {

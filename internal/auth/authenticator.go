@@ -265,22 +265,10 @@ func choose(found []Credential, now time.Time) (Credential, error) {
 // identifiers are the names of a certificate in canonical form; what has none cannot be bound.
 func identifiers(leaf *x509.Certificate) []pki.Identifier {
 	var names []pki.Identifier
-	add := func(t pki.IdentifierType, value string) {
+	for t, value := range pki.CertificateNames(leaf) {
 		if id, err := pki.NewIdentifier(t, value); err == nil && !id.Wildcard() {
 			names = append(names, id)
 		}
-	}
-	for _, name := range leaf.DNSNames {
-		add(pki.DNS, name)
-	}
-	for _, ip := range leaf.IPAddresses {
-		add(pki.IP, ip.String())
-	}
-	for _, email := range leaf.EmailAddresses {
-		add(pki.Email, email)
-	}
-	for _, uri := range leaf.URIs {
-		add(pki.URI, uri.String())
 	}
 	return names
 }

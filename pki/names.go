@@ -1,0 +1,44 @@
+package pki
+
+import (
+	"crypto/x509"
+	"iter"
+	"net"
+	"net/url"
+)
+
+// CertificateNames are the names in a certificate's subjectAltName of the types that an Identifier has, as they stand there:
+// NewIdentifier makes a canonical one of each.
+func CertificateNames(c *x509.Certificate) iter.Seq2[IdentifierType, string] {
+	return altNames(c.DNSNames, c.IPAddresses, c.EmailAddresses, c.URIs)
+}
+
+// RequestNames are the same of a certificate request.
+func RequestNames(r *x509.CertificateRequest) iter.Seq2[IdentifierType, string] {
+	return altNames(r.DNSNames, r.IPAddresses, r.EmailAddresses, r.URIs)
+}
+
+func altNames(dns []string, ips []net.IP, emails []string, uris []*url.URL) iter.Seq2[IdentifierType, string] {
+	return func(yield func(IdentifierType, string) bool) {
+		for _, name := range dns {
+			if !yield(DNS, name) {
+				return
+			}
+		}
+		for _, ip := range ips {
+			if !yield(IP, ip.String()) {
+				return
+			}
+		}
+		for _, address := range emails {
+			if !yield(Email, address) {
+				return
+			}
+		}
+		for _, uri := range uris {
+			if !yield(URI, uri.String()) {
+				return
+			}
+		}
+	}
+}
