@@ -2,7 +2,6 @@ package ca
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -148,6 +147,11 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	if err != nil {
 		return order{}, err
 	}
+	if request.renews() && !request.Issuer.IsZero() { // it may have waited for an approval since then
+		if issuer, err := a.issuers.find(request.Issuer); err != nil || !a.staysWith(ctx, issuer, p, names) {
+			request.Issuer = pki.IssuerID{}
+		}
+	}
 	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
 	issuer, err := a.issuers.choose(p, request.Issuer, could)
 	if err != nil {
@@ -260,7 +264,7 @@ func newDraft(o order, now time.Time) (*draft, error) {
 		return nil, err
 	}
 	asked := csr.Extensions
-	if o.Renews != ([sha256.Size]byte{}) {
+	if o.renews() {
 		asked = o.Extensions
 	}
 	d.copied = copiedExtensions(o.profile, asked)

@@ -141,7 +141,7 @@ func hostType(name string) pki.IdentifierType {
 
 // Digest is over everything that decides what would be issued.
 func (r Request) Digest() [sha256.Size]byte {
-	if r.Renews != ([sha256.Size]byte{}) { // by what the caller said: the rest follows from the state of things, which may be another when they ask again
+	if r.renews() { // by what the caller said: the rest follows from the state of things, which may be another when they ask again
 		return sha256.Sum256(slices.Concat([]byte("renewal"), r.Renews[:], r.CSR))
 	}
 	return r.asked()
@@ -166,7 +166,7 @@ func (r Request) asked() [sha256.Size]byte {
 
 // repeats reports whether a digest that was recorded is the request's: its own, or that of the version before.
 func (r Request) repeats(recorded [sha256.Size]byte) bool {
-	return recorded == r.Digest() || r.Renews != ([sha256.Size]byte{}) && recorded == r.before
+	return recorded == r.Digest() || r.renews() && recorded == r.before
 }
 
 // repeat returns the certificate that was issued for the request id before, or nil if none was.

@@ -64,14 +64,25 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 		return Request{}, err
 	}
 	if !issuer.endsAt(leaf.NotAfter) { // else its life was what was left, and not what was asked
-		// The old one began Backdate before it was issued, and both ends belong to its validity.
-		r.AtMost = max(0, leaf.NotAfter.Sub(leaf.NotBefore.Add(p.Backdate))+time.Second)
+		r.AtMost = lifeOf(old, p)
 	}
-	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer.ID, p, r.Names) == nil {
+	if a.staysWith(ctx, issuer, p, r.Names) {
 		r.Issuer = issuer.ID
 	}
 	r.before = digestBefore(r, leaf, p, issuer)
 	return r, nil
+}
+
+// lifeOf is how long a certificate was to live from when it was issued: Backdate less than from its beginning to its end, which both belong to its
+// validity. If it began later than the Backdate of today says, it is what was left when it was recorded.
+func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
+	return max(old.NotAfter.Sub(old.NotBefore)-p.Backdate, old.NotAfter.Sub(old.IssuedAt.Truncate(time.Second))) + time.Second
+}
+
+// staysWith reports whether what renews a certificate of an issuer comes from it again: while it issues what is asked for, and the profile names
+// no other.
+func (a *Authority) staysWith(ctx context.Context, issuer Issuer, p *profile.Profile, names []pki.Identifier) bool {
+	return p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer.ID, p, names) == nil
 }
 
 // digestBefore is what the version before recorded as the digest of a renewal: it asked for the life of the old certificate, and for its

@@ -176,6 +176,23 @@ func TestRenewalNearTheEndOfAnIssuer(t *testing.T) {
 	}
 }
 
+// A renewal lives as long as the old certificate did, also when that is shorter than what the profile backdates by today.
+func TestRenewalOfAShortLife(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	for _, backdate := range []string{"0s", "59m", "1h", "2h"} {
+		before := w.withProfiles(t, map[string]string{"brief": "backdate: 0s\n"})
+		issued, err := w.issue(before, ca.Request{Profile: "brief", CSR: server(t, "a.example.com").CSR, Lifetime: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := w.withProfiles(t, map[string]string{"brief": "backdate: " + backdate + "\n"})
+		r, err := after.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), issued.Certificate, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+		if err != nil || r.AtMost != time.Hour {
+			t.Errorf("an hour, renewed with a backdate of %s: at most %s, %v", backdate, r.AtMost, err)
+		}
+	}
+}
+
 // A renewal goes to another issuer when its own cannot sign; and asked for again it is the same request, whatever has changed.
 func TestRenewalOfAFallenIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
@@ -195,6 +212,10 @@ func TestRenewalOfAFallenIssuer(t *testing.T) {
 			return issued
 		}
 		first := renew("one")
+		waiting, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+		if err != nil || waiting.Issuer != w.issuing.ID {
+			t.Fatalf("by %s, %v", waiting.Issuer, err)
+		}
 		other := w.create(ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://pki.test", Parent: w.root.ID})
 		if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
 			t.Fatal(err)
@@ -204,6 +225,9 @@ func TestRenewalOfAFallenIssuer(t *testing.T) {
 		}
 		if third := renew("two"); third.Issuer != other.ID {
 			t.Errorf("by %s", third.Issuer)
+		}
+		if late, err := w.issue(w.Authority, waiting); err != nil || late.Issuer != other.ID {
+			t.Errorf("one that waited since its issuer was disabled: %+v, %v", late, err)
 		}
 		if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerActive); err != nil {
 			t.Fatal(err)

@@ -38,6 +38,8 @@ type Request struct {
 	before [sha256.Size]byte
 }
 
+func (r *Request) renews() bool { return r.Renews != [sha256.Size]byte{} }
+
 // Subject is the distinguished name asked for. A profile says which of its fields are taken.
 type Subject struct {
 	CommonName         string
