@@ -15,5 +15,10 @@ func Trusted(link fs.FileInfo) bool { return trusted(link) }
 
 // WriteNewWithoutLinks is WriteNew on a file system that has no hard links.
 func WriteNewWithoutLinks(path string, data []byte, mode fs.FileMode) error {
-	return writeNew(path, data, mode, func(string, string) error { return syscall.EPERM })
+	return writeNew(path, data, mode, noLinks)
 }
+
+// RenameWithoutLinks is Rename on a file system that has no hard links.
+func RenameWithoutLinks(path, other string) error { return rename(path, other, noLinks) }
+
+func noLinks(_, _ string) error { return syscall.EPERM }

@@ -30,7 +30,7 @@ func writeNew(path string, data []byte, mode fs.FileMode, link func(from, to str
 	}
 	err = link(f.file.Name(), path) // unlike a rename it never replaces what is there
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		err = f.takeName()
+		err = takeName(f.file.Name(), path)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return pki.Errorf(pki.KindConflict, "write file", "%s exists already and is not overwritten", path).
@@ -43,30 +43,35 @@ func writeNew(path string, data []byte, mode fs.FileMode, link func(from, to str
 }
 
 // takeName makes an empty file and replaces it: what a file system without hard links, such as that of a memory stick, offers.
-func (f *File) takeName() error {
-	reserved, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func takeName(from, to string) error {
+	reserved, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	reserved.Close()
-	if err := os.Rename(f.file.Name(), f.path); err != nil {
-		return errors.Join(err, os.Remove(f.path))
+	if err := os.Rename(from, to); err != nil {
+		return errors.Join(err, os.Remove(to))
 	}
-	f.over = true
 	return nil
 }
 
-// Rename gives a file another name in its directory, durably, and never replaces another file. A rename that was cut short between its two
-// steps leaves both names; it can be made again.
-func Rename(path, other string) error {
-	err := os.Link(path, other)
-	if errors.Is(err, fs.ErrExist) {
-		err = checkSameFile(path, other)
+// Rename gives a file another name in its directory, durably, and never replaces another file, which is fs.ErrExist. A rename that was cut short
+// between its two steps leaves both names; it can be made again. Where the file system has no hard links, it leaves an empty file of the other name.
+func Rename(path, other string) error { return rename(path, other, os.Link) }
+
+func rename(path, other string, link func(from, to string) error) error {
+	err := link(path, other)
+	switch {
+	case err == nil:
+		err = os.Remove(path)
+	case errors.Is(err, fs.ErrExist):
+		if err = checkSameFile(path, other); err == nil {
+			err = os.Remove(path)
+		}
+	default:
+		err = takeName(path, other)
 	}
 	if err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil {
 		return err
 	}
 	return syncDirectory(filepath.Dir(path))

@@ -44,3 +44,42 @@ func TestWriteNewNowhere(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestRename(t *testing.T) {
+	for name, rename := range map[string]func(path, other string) error{"links": durable.Rename, "no links": durable.RenameWithoutLinks} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			one, other := filepath.Join(dir, "one"), filepath.Join(dir, "other")
+			holds := func(want map[string]string) {
+				t.Helper()
+				entries, err := os.ReadDir(dir)
+				if err != nil || len(entries) != len(want) {
+					t.Errorf("the directory holds %v, %v", entries, err)
+				}
+				for path, content := range want {
+					if text, err := os.ReadFile(path); err != nil || string(text) != content {
+						t.Errorf("%s holds %q, %v", path, text, err)
+					}
+				}
+			}
+			if err := os.WriteFile(one, []byte("1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := rename(one, other); err != nil {
+				t.Fatal(err)
+			}
+			holds(map[string]string{other: "1"})
+			if err := rename(one, filepath.Join(dir, "third")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("what is not there: %v", err)
+			}
+			holds(map[string]string{other: "1"})
+			if err := os.WriteFile(one, []byte("1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := rename(one, other); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("in the place of another: %v", err)
+			}
+			holds(map[string]string{one: "1", other: "1"})
+		})
+	}
+}

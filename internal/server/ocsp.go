@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
+	"io/fs"
 	"os"
+	"strconv"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/keys"
@@ -82,7 +85,7 @@ func (r responderKeys) open(ctx context.Context, algorithm keys.Algorithm) (cryp
 	return key.For(keys.ForOCSP), nil
 }
 
-// retire puts a key of the responder away under another name, unless that was done before.
+// retire puts a key of the responder away under a name that is free, unless that was done before.
 func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 	hash, err := pki.HashPublicKey(key.Public())
 	if err != nil {
@@ -99,7 +102,13 @@ func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 	if presentHash, err := pki.HashPublicKey(present.Public()); err != nil || presentHash != hash {
 		return err
 	}
-	return r.files.Rename(name, name+"-retired-"+hash.String()[:16])
+	// One that came back from a backup has a copy under that name.
+	away := name + "-retired-" + hash.String()[:16]
+	err = r.files.Rename(name, away)
+	for n := 2; errors.Is(err, fs.ErrExist); n++ {
+		err = r.files.Rename(name, away+"-"+strconv.Itoa(n))
+	}
+	return err
 }
 
 // responderKeyName is what the responder's key of an algorithm is called.
