@@ -31,6 +31,7 @@ func (c *completionCmd) Run(a *app, parser *kong.Kong) error {
 type pathWords struct {
 	path  string
 	words []string
+	leaf  bool // a command that ends the path: what follows is a file, a name or a flag
 }
 
 // commandWords walks the commands, parents first.
@@ -51,7 +52,7 @@ func commandWords(node *kong.Node) []pathWords {
 			}
 		}
 		slices.Sort(words)
-		all = append(all, pathWords{path, words})
+		all = append(all, pathWords{path, words, n.Leaf()})
 		for _, child := range n.Children {
 			if child.Type == kong.CommandNode && !child.Hidden {
 				walk(child, strings.TrimSpace(path+" "+child.Name), own)
@@ -73,11 +74,19 @@ _signet() {
   done
   case "$path" in
 %s  esac
-  COMPREPLY=($(compgen -W "$words" -- "$cur"))
-  [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$cur"))
+  case "$cur" in
+    -*) ;;
+    *) case "$path" in %s) words= ;; esac ;; # a file belongs here
+  esac
+  if [ -n "$words" ]; then
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  else
+    local IFS=$'\n'
+    COMPREPLY=($(compgen -f -- "$cur"))
+  fi
 }
 complete -o filenames -F _signet signet
-`, quotedPaths(paths), cases(paths))
+`, quotedPaths(paths, true), cases(paths), quotedPaths(paths, false))
 	return err
 }
 
@@ -97,7 +106,7 @@ func writeFish(w io.Writer, paths []pathWords) error {
 			condition = "__fish_seen_subcommand_from " + strings.Join(steps, "; and __fish_seen_subcommand_from ")
 		}
 		for _, word := range p.words {
-			option := "-a " + word
+			option := "-f -a " + word // no file belongs here
 			if long, ok := strings.CutPrefix(word, "--"); ok {
 				option = "-l " + long
 			}
@@ -109,10 +118,13 @@ func writeFish(w io.Writer, paths []pathWords) error {
 	return nil
 }
 
-func quotedPaths(paths []pathWords) string {
+// quotedPaths are all paths, or those of commands that take no further one.
+func quotedPaths(paths []pathWords, all bool) string {
 	var quoted []string
 	for _, p := range paths[1:] { // the first is signet itself
-		quoted = append(quoted, `"`+p.path+`"`)
+		if all || p.leaf {
+			quoted = append(quoted, `"`+p.path+`"`)
+		}
 	}
 	return strings.Join(quoted, "|")
 }

@@ -56,8 +56,11 @@ func (c *issuerListCmd) Run(a *app) error {
 				ends = i.NotAfter.UTC().Format(time.DateOnly)
 			}
 			stands := "yes"
-			if i.Fault != "" {
+			switch {
+			case i.Fault != "":
 				stands = "NO"
+			case i.NotAfter.IsZero():
+				stands = "-"
 			}
 			rows = append(rows, []string{i.ID.String(), i.Label, kind, i.State.String(), stands, i.KeyType, ends, succeeds, i.Subject})
 		}

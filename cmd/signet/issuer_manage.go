@@ -204,7 +204,7 @@ func issuerCall(a *app, flags serverFlags, done string, call func(*client.Client
 		return err
 	}
 	return a.show(issuer, func(p *printer) {
-		p.line("issuer %s (%s) %s", issuer.Label, issuer.ID, done)
+		p.line("issuer %s (%s) %s; its certificate ends %s", issuer.Label, issuer.ID, done, on(issuer.NotAfter))
 		p.next("signet issuer show %s", issuer.Label)
 	})
 }

@@ -30,6 +30,22 @@ func (manCmd) Run(a *app, parser *kong.Kong) error {
 	m.flags(parser.Model.Flags)
 	m.macro(".SH COMMANDS")
 	m.commands(parser.Model.Node)
+	m.macro(".SH FILES")
+	m.terms("signet.yaml", "The configuration, found by --config, SIGNET_CONFIG or in the working directory. Its directory is the state directory, in which the others lie.",
+		"root.pem", "The roots that clients trust.",
+		"keys/NAME.key", "The private key of an authority, encrypted with the passphrase.",
+		"signet.db", "The database, if it is SQLite.",
+		"admin.token", "The credential that signet init made.",
+		"profiles/*.yaml", "Profiles of your own.")
+	m.macro(".SH ENVIRONMENT")
+	m.terms("SIGNET_CONFIG", "The configuration, as --config.",
+		"SIGNET_OUTPUT", "text or json, as --output.",
+		"SIGNET_PASSPHRASE_FILE, SIGNET_PASSPHRASE", "The file with the passphrase of the keys, or the passphrase.",
+		"SIGNET_API_LISTEN and the like", "Any field of the configuration: SIGNET_ and its path in capitals. Lists are separated by commas.",
+		"CREDENTIALS_DIRECTORY", "Set by systemd: its file signet-passphrase holds the passphrase.",
+		"AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN", "Credentials of the bucket that CRLs are copied to.",
+		"PGPASSFILE", "The file with the password of PostgreSQL.",
+		"SIGNET_CERTIFICATE, SIGNET_KEY", "Set for the hooks of signet agent: the files that it replaced.")
 	m.macro(".SH EXIT STATUS")
 	m.text("0 done, or yes; 1 something broke; 2 wrong command line or input; 3 refused; 4 not found; 5 exists already; 6 no credential that allows it; 7 no answer, try again; 10 the answer is no.")
 	_, err := io.WriteString(a.out, m.b.String())
@@ -72,6 +88,15 @@ func (m *manual) detail(text string) {
 		default:
 			m.text(escapeRoff(line))
 		}
+	}
+}
+
+// terms writes pairs of a name and what it is.
+func (m *manual) terms(pairs ...string) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		m.macro(".TP")
+		m.text(`\fB` + escapeRoff(pairs[i]) + `\fR`)
+		m.text(escapeRoff(pairs[i+1]))
 	}
 }
 

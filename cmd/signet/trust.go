@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/smallstep/truststore"
@@ -71,25 +73,38 @@ func (f *storeFlags) run(a *app, install bool) error {
 		return err
 	}
 	fingerprint := sha256.Sum256(root.Raw)
-	result := trustResult{Root: hex.EncodeToString(fingerprint[:]), Stores: f.Stores, DryRun: f.DryRun}
+	result := trustResult{Root: hex.EncodeToString(fingerprint[:]), Stores: []string{}, Steps: []string{}, DryRun: f.DryRun}
+	var failed error // of the first store that cannot be changed: those after it are left alone, and what was done is said
 	for _, store := range f.Stores {
 		steps, err := f.store(store, root, install)
 		if err != nil {
-			return pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("%s; stores that were named before it are done", storeNeeds[store])
+			failed = pki.Errorf(pki.KindFailedPrecondition, "change trust", "%s: %w", store, err).WithHint("%s", need(store, install))
+			break
 		}
-		result.Steps = append(result.Steps, steps...)
+		result.Stores, result.Steps = append(result.Stores, store), append(result.Steps, steps...)
 	}
-	return a.show(result, func(p *printer) {
+	if failed != nil && len(result.Stores) == 0 {
+		return failed
+	}
+	return errors.Join(failed, a.show(result, func(p *printer) {
 		did := map[bool]string{true: "installed in", false: "removed from"}[install]
 		if f.DryRun {
 			did = "would be " + did
 		}
-		p.line("%s %s %s", root.Subject, did, sentence(f.Stores))
+		p.line("%s %s %s", root.Subject, did, sentence(result.Stores))
 		p.fields("sha256", result.Root)
 		for _, step := range result.Steps {
 			p.line("  %s", step)
 		}
-	})
+	}))
+}
+
+// need says what to do about a store that could not be changed.
+func need(store string, install bool) string {
+	if store == "system" && os.Geteuid() > 0 {
+		return "only root may change the store of the system: sudo signet trust " + map[bool]string{true: "install", false: "uninstall"}[install] + " with the file of the root"
+	}
+	return storeNeeds[store]
 }
 
 // root reads the root and refuses anything that is none: what is installed is believed about every name.

@@ -2,6 +2,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -302,7 +303,11 @@ func (k Certificate) runHook(ctx context.Context) error {
 		err = fmt.Errorf("it took longer than %s", k.HookTime)
 	}
 	if err != nil {
-		return pki.Errorf(pki.KindUnavailable, "run hook", "%s: %w: %s", k.Hook[0], err, output.text)
+		said := ""
+		if text := bytes.TrimSpace(output.text); len(text) > 0 {
+			said = ": " + string(text)
+		}
+		return pki.Errorf(pki.KindUnavailable, "run hook", "%s: %w%s", k.Hook[0], err, said)
 	}
 	return nil
 }
