@@ -14,6 +14,7 @@ import (
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/settings"
+	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
@@ -68,6 +69,57 @@ func TestBackupAndRestore(t *testing.T) {
 				_, err := installation.Restore(t.Context(), installation.RestoreConfig{Archive: archive, Dir: filepath.Join(t.TempDir(), "new"), Database: urls[0], Unsafe: true})
 				if pki.KindOf(err) != pki.KindConflict {
 					t.Errorf("restoring into a database in use gives %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A restore that is killed leaves nothing that can be served: its books were perhaps not moved on. It panics here where it asks for the time, and
+// so ends without clearing up, as by a kill.
+func TestRestoreKilled(t *testing.T) {
+	t.Parallel()
+	for name, urls := range databases(t) {
+		t.Run(name, func(t *testing.T) {
+			_, config := initialize(t, urls[0])
+			archive := backup(t, config)
+			for killedAt := 1; ; killedAt++ {
+				r := installation.RestoreConfig{Archive: archive, Dir: filepath.Join(t.TempDir(), "restored"), Unsafe: true}
+				if name == "postgres" {
+					r.Database = testdb.EmptyURL(t)
+				}
+				asked, done := 0, (*installation.Restored)(nil)
+				r.Now = func() time.Time {
+					if asked++; asked == killedAt {
+						panic("killed")
+					}
+					return time.Now()
+				}
+				func() {
+					defer func() { _ = recover() }() // it was killed
+					var err error
+					if done, err = installation.Restore(t.Context(), r); err != nil {
+						t.Fatal(err)
+					}
+				}()
+				if done != nil {
+					if killedAt == 1 {
+						t.Error("it was never killed")
+					}
+					if db := open(t, load(t, done.Config)); verifyAudit(t.Context(), db) != nil {
+						t.Error("the audit log of what was restored is not whole")
+					}
+					return
+				}
+				left := settings.State{Dir: r.Dir}
+				if _, err := os.Stat(left.Keys()); err != nil {
+					t.Fatalf("killed at %d, it left nothing: %v", killedAt, err)
+				}
+				if _, err := settings.Load(left.Config(), os.Getenv); pki.KindOf(err) != pki.KindNotFound {
+					t.Errorf("killed at %d, it left what can be served: %v", killedAt, err)
+				}
+				if _, err := installation.Restore(t.Context(), r); pki.KindOf(err) != pki.KindConflict {
+					t.Errorf("restoring over it: %v", err)
 				}
 			}
 		})

@@ -45,7 +45,7 @@ type Restored struct {
 
 // Restore makes a state directory and a database from a backup, moves the books past everything that may have been
 // handed out since the backup was made (store.Recovery), and makes a new administrator's credential. Nothing that
-// exists is overwritten; if it fails, what it made is removed again.
+// exists is overwritten; if it fails, what it made is removed again. If it is killed, what it made has no configuration.
 func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if r.Now == nil {
 		r.Now = time.Now
@@ -83,6 +83,9 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}()
 	for name, text := range small {
 		undo.willMake(restored(config, name))
+		if name == configName {
+			continue
+		}
 		if err := writeRestored(config, name, text); err != nil {
 			return nil, err
 		}
@@ -99,9 +102,15 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if done.Advanced, err = advance(ctx, db, r.Now(), map[string]string{"backup": manifest.Made.Format(time.RFC3339)}); err != nil {
 		return nil, err
 	}
-	_, err = makeAdmin(ctx, db, r.Now, "restore", "admin-"+r.Now().UTC().Format("20060102-150405"), state.AdminToken())
-	return done, err
+	if _, err = makeAdmin(ctx, db, r.Now, "restore", "admin-"+r.Now().UTC().Format("20060102-150405"), state.AdminToken()); err != nil {
+		return nil, err
+	}
+	// The configuration comes last: whoever is killed before leaves nothing that can be served, with books that were not moved on.
+	return done, writeRestored(config, configName, small[configName])
 }
+
+// configName is the configuration in a backup.
+const configName = "signet.yaml"
 
 // Advance moves the books of a database that went back by another way than Restore: a promoted standby, a snapshot.
 func Advance(ctx context.Context, config *settings.Config, unsafe bool, now time.Time) (done store.Advanced, err error) {
@@ -197,13 +206,13 @@ func (r RestoreConfig) readSmall() (map[string][]byte, *Manifest, error) {
 
 // config is the configuration of the backup, with another database if one was asked for.
 func (r RestoreConfig) config(files map[string][]byte) (*settings.Config, error) {
-	text := files["signet.yaml"]
+	text := files[configName]
 	if r.Database != "" {
 		changed, err := settings.SetField(text, "database", r.Database)
 		if err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, "restore", "the configuration in the backup: %w", err)
 		}
-		files["signet.yaml"], text = changed, changed
+		files[configName], text = changed, changed
 	}
 	return settings.Parse(settings.State{Dir: r.Dir}.Config(), text, func(string) string { return "" })
 }
