@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"signet.example/signet/handshake"
+	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/handshake/handshaketest"
 )
 
@@ -103,6 +104,21 @@ func overridden(o handshaketest.Outcome) handshaketest.Outcome {
 	return handshaketest.Accepted
 }
 
+// patience bounds a handshake that its own budget should have ended long before.
+const patience = 2 * time.Minute
+
+// keptAway reports whether a place was not asked for its address.
+func keptAway(result *handshake.Result) bool {
+	for _, certificate := range result.Certificates {
+		for _, e := range certificate.Evidence {
+			if _, refused := errors.AsType[*fetch.AddressError](e.Err); refused {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // TestHostile takes every hostile peer through every policy.
 func TestHostile(t *testing.T) {
 	for _, attitude := range attitudes {
@@ -120,8 +136,10 @@ func TestHostile(t *testing.T) {
 					})
 					_, address, config := hostile.Peer(p)
 					dialer := &handshake.Dialer{Checker: checker, TLS: config}
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
 					if hostile.Turn != nil {
-						conn, _, err := dialer.Dial(context.Background(), "tcp", address)
+						conn, _, err := dialer.Dial(ctx, "tcp", address)
 						if err != nil {
 							t.Fatalf("before the turn: %v", err)
 						}
@@ -129,15 +147,21 @@ func TestHostile(t *testing.T) {
 						hostile.Turn(p)
 						p.Advance(hostile.Later)
 					}
-					conn, result, err := dialer.Dial(context.Background(), "tcp", address)
+					conn, result, err := dialer.Dial(ctx, "tcp", address)
 					if hostile.Turn != nil && p.Hits("/int.crl") < 2 {
 						t.Error("the list was not asked for again")
+					}
+					if ctx.Err() != nil {
+						t.Errorf("it was kept waiting for %s", patience)
 					}
 					if want, got := attitude.want(hostile.Want), outcomeOf(t, err); got != want {
 						t.Fatalf("outcome %d, want %d: %v", got, want, err)
 					}
 					if err != nil && !strings.Contains(err.Error(), "certificate \"") {
 						t.Errorf("the error names no certificate: %v", err)
+					}
+					if hostile.Guarded && !keptAway(result) {
+						t.Error("nobody says that an address is not allowed")
 					}
 					if err == nil {
 						defer conn.Close()
@@ -227,4 +251,20 @@ func signerUnder(t *testing.T, root *handshaketest.Cert, parent *x509.Certificat
 		t.Fatal(err)
 	}
 	return &handshaketest.Cert{Certificate: certificate, Name: root.Name, Key: key}
+}
+
+// TestRebindingLeadsSomewhere: the name that moves leads to the status service first, or else it would prove nothing that it leads nowhere later.
+func TestRebindingLeadsSomewhere(t *testing.T) {
+	for _, hostile := range handshaketest.Corpus() {
+		if hostile.Slug() != "dns-rebinding" {
+			continue
+		}
+		p := handshaketest.New(t, hostile.Drawing)
+		_, address, config := hostile.Peer(p)
+		if _, err := dial(t, p.Checker(nil), config, address); outcomeOf(t, err) != handshaketest.Unavailable || p.Hits("/int.crl") != 1 {
+			t.Errorf("asked %d times: %v", p.Hits("/int.crl"), err)
+		}
+		return
+	}
+	t.Error("nobody rebinds")
 }

@@ -60,6 +60,9 @@ type Hostile struct {
 	// Stalls says that a source of status keeps the client waiting: how long it waits is its budget.
 	Stalls bool
 
+	// Guarded says that its status leads into a private network: a client that is guarded connects to nobody there, and says so.
+	Guarded bool
+
 	// Turn, if not nil, is called after a first handshake that must be accepted; one that comes Later is judged, of a client that
 	// remembers the first.
 	Turn  func(p *PKI)
@@ -208,7 +211,7 @@ func Corpus() []Hostile {
 			return nil
 		}},
 
-		{Name: "redirect to a private address", Does: "The CRL's address redirects to one of a private network.", Drawing: onlyCRL, Want: Unavailable, Arrange: func(p *PKI, leaf *Cert) []byte {
+		{Name: "redirect to a private address", Does: "The CRL's address redirects to one of a private network.", Drawing: onlyCRL, Want: Unavailable, Guarded: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 			p.Replace("/int.crl", http.RedirectHandler("http://10.0.0.1/int.crl", http.StatusFound))
 			return nil
 		}},
@@ -222,8 +225,16 @@ func Corpus() []Hostile {
 		}},
 		{Name: "LDAP URL", Does: "The CRL's address is of the scheme ldap.", Drawing: "root -> int -> leaf noaia cdp=ldap://127.0.0.1/cn=int?certificateRevocationList", Want: Unavailable},
 		{Name: "file URL", Does: "The CRL's address is a file of the client.", Drawing: "root -> int -> leaf noaia cdp=file:///etc/hostname", Want: Unavailable},
-		{Name: "private address", Does: "The CRL's address is one of a private network.", Drawing: "root -> int -> leaf noaia cdp=http://192.168.0.1/int.crl", Want: Unavailable},
-		{Name: "mapped private address", Does: "The CRL's address is an IPv4 address of a private network in the form of IPv6.", Drawing: "root -> int -> leaf noaia cdp=http://[::ffff:10.0.0.1]/int.crl", Want: Unavailable},
+		{Name: "private address", Does: "The CRL's address is one of a private network.", Drawing: "root -> int -> leaf noaia cdp=http://192.168.0.1/int.crl", Want: Unavailable, Guarded: true},
+		{Name: "mapped private address", Does: "The CRL's address is an IPv4 address of a private network in the form of IPv6.", Drawing: "root -> int -> leaf noaia cdp=http://[::ffff:10.0.0.1]/int.crl", Want: Unavailable, Guarded: true},
+		{Name: "DNS rebinding", Does: "The CRL's address has a name that leads to the status service once, and to a private network when it redirects to itself. (To a foreign client the name does not resolve.)",
+			Drawing: "root -> int -> leaf noaia rebinding", Want: Unavailable, Guarded: true, Arrange: func(p *PKI, leaf *Cert) []byte {
+				p.Replace("/int.crl", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Connection", "close") // so that the name is looked up again
+					http.Redirect(w, r, "/int.crl", http.StatusFound)
+				}))
+				return nil
+			}},
 		{Name: "a thousand distribution points", Does: "The certificate names a thousand places for its CRL, none of which answers.", Drawing: "root -> int -> leaf noaia points=1000", Want: Unavailable},
 	}
 }

@@ -17,9 +17,9 @@ import (
 // Loopback is what a fetcher must allow to reach the status service.
 var Loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// Config is a handshake.Config with the clock of this PKI and a fetcher that may ask it.
+// Config is a handshake.Config with the clock of this PKI and a fetcher that may ask it, and asks a name server of its own.
 func (p *PKI) Config() handshake.Config {
-	fetcher, err := fetch.New(fetch.Config{Allow: Loopback, Now: p.Now})
+	fetcher, err := fetch.New(fetch.Config{Allow: Loopback, Now: p.Now, Resolver: p.resolver()})
 	p.check(err)
 	return handshake.Config{Policy: handshake.HardFail, Fetcher: fetcher, Now: p.Now}
 }

@@ -83,6 +83,7 @@ type Revocation struct {
 //	cdp=URL, ocsp=URL its pointers
 //	mirror            its distribution point names a second place for the same list, URL/NAME-mirror.crl
 //	secondresponder   it names a second responder, URL/NAME-mirror.ocsp
+//	rebinding         its list is at a name that resolves to the status service at first, and to a private address from then on
 //	wrongname         it is for another host
 //
 // Leaves are for localhost, 127.0.0.1 and their own name with .test, for servers and clients.
@@ -289,6 +290,8 @@ func (p *PKI) apply(t *x509.Certificate, word string, now time.Time) {
 		second := strings.TrimSuffix(first, ".crl") + mirrorSuffix + ".crl"
 		t.CRLDistributionPoints = nil
 		t.ExtraExtensions = append(t.ExtraExtensions, points(first, second))
+	case "rebinding":
+		t.CRLDistributionPoints = []string{strings.Replace(t.CRLDistributionPoints[0], "127.0.0.1", rebinding, 1)}
 	case "wrongname":
 		t.DNSNames, t.IPAddresses = []string{"elsewhere.test"}, nil
 	default:
