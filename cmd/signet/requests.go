@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -230,11 +231,7 @@ func stemOf(r client.Request) string {
 	if len(r.Identifiers) > 0 {
 		return fileStem(r.Identifiers[0])
 	}
-	name := r.Subject
-	if _, common, ok := strings.Cut(r.Subject, "CN="); ok {
-		name, _, _ = strings.Cut(common, ",")
-	}
-	return fileStem(pki.Identifier{Value: name})
+	return fileStem(pki.Identifier{Value: cmp.Or(commonNameOf(r.Subject), r.Subject)})
 }
 
 // collector fetches the certificate of a request that was filed.
