@@ -12,7 +12,7 @@ import (
 
 // ListStatus is what there is to know of one list.
 type ListStatus struct {
-	Head    Head // of Missing: its List, and the time as NextUpdate
+	Head    Head // of Missing: its List only
 	Behind  bool // ledger entries touched it that are not on it yet
 	Ending  bool // it shall end: its week has passed and there will be no other, or nobody waits for one
 	Failure error
@@ -53,7 +53,7 @@ func (p *Publisher) Missing() []ListStatus {
 				if _, ok := b.lists[list]; ok {
 					continue
 				}
-				status := ListStatus{Head: Head{List: list, NextUpdate: now}}
+				status := ListStatus{Head: Head{List: list}}
 				if state := b.series[series]; state != nil {
 					status.Failure = state.failure
 				}
@@ -81,37 +81,57 @@ func (p *Publisher) CheckAwaited() error {
 	return p.check((*Issuer).awaited)
 }
 
+// Late is what Check says of lists, issuer by issuer.
+func (p *Publisher) Late() map[pki.IssuerID]error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	late := make(map[pki.IssuerID]error)
+	for id, b := range p.issuers {
+		if !b.online() {
+			continue
+		}
+		if err := few(p.lateOf(b)); err != nil {
+			late[id] = err
+		}
+	}
+	return late
+}
+
 // check is Check of the issuers that count.
 func (p *Publisher) check(counts func(*Issuer) bool) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	const op = "publish revocation lists"
 	failures := []error{p.halted}
-	now := p.config.Now()
 	for _, b := range p.issuers {
-		if !b.online() || !counts(&b.issuer) {
-			continue
-		}
-		for _, series := range b.wanted(now) {
-			why := ""
-			if state := b.series[series]; state != nil && state.failure != nil {
-				why = ": " + state.failure.Error()
-			}
-			for _, list := range b.listsOf(series) {
-				served, ok := b.lists[list]
-				switch {
-				case !ok:
-					failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
-				case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late():
-					failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
-				}
-			}
+		if b.online() && counts(&b.issuer) {
+			failures = append(failures, p.lateOf(b)...)
 		}
 	}
 	if err := few(failures); err != nil {
-		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err, Hint: "is an instance running that has the issuer's key, and does the database answer it?"}
+		return &pki.Error{Kind: pki.KindUnavailable, Op: "publish revocation lists", Err: err, Hint: "is an instance running that has the issuer's key, and does the database answer it?"}
 	}
 	return nil
+}
+
+// lateOf is what is wrong with the lists of an issuer. p.mu is held.
+func (p *Publisher) lateOf(b *books) (failures []error) {
+	now := p.config.Now()
+	for _, series := range b.wanted(now) {
+		why := ""
+		if state := b.series[series]; state != nil && state.failure != nil {
+			why = ": " + state.failure.Error()
+		}
+		for _, list := range b.listsOf(series) {
+			served, ok := b.lists[list]
+			switch {
+			case !ok:
+				failures = append(failures, fmt.Errorf("%s was never published%s", list, why))
+			case !served.head.Final && served.head.NextUpdate.Sub(now) < p.late():
+				failures = append(failures, fmt.Errorf("%s ends at %s and was not rebuilt%s", list, served.head.NextUpdate.Format(time.RFC3339), why))
+			}
+		}
+	}
+	return failures
 }
 
 // few joins errors, thousands of them to the first and a number.

@@ -60,9 +60,9 @@ func TestInteropPrometheus(t *testing.T) {
 func TestLastListsMayEnd(t *testing.T) {
 	now := time.Now()
 	ends := func(in time.Duration, ending bool) crlserver.ListStatus {
-		return crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now.Add(in)}, Ending: ending}
+		return crlserver.ListStatus{Head: crlserver.Head{Number: 1, NextUpdate: now.Add(in)}, Ending: ending}
 	}
-	never := crlserver.ListStatus{Head: crlserver.Head{NextUpdate: now}, Failure: errors.New("no power")}
+	never := crlserver.ListStatus{Failure: errors.New("no power")}
 	for _, test := range []struct {
 		lists []crlserver.ListStatus
 		want  float64

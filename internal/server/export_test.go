@@ -24,6 +24,12 @@ func (s *Server) TestingOnlyCompare(ctx context.Context) {
 	}
 }
 
+// TestingOnlyTellFreshness has alarms looked at twice, as they are every ten seconds: what holds is in the log then, and what is over.
+func (s *Server) TestingOnlyTellFreshness() {
+	s.tellFreshness()
+	s.tellFreshness()
+}
+
 // TestingOnlyLookAtAPICertificate is Look of the API's certificate, with the certificate that is served then and what /readyz says of it.
 func (s *Server) TestingOnlyLookAtAPICertificate(ctx context.Context, tried time.Time) (_ time.Time, served *x509.Certificate, said string) {
 	tried = s.certificate.Look(ctx, tried)

@@ -72,7 +72,7 @@ func TestLate(t *testing.T) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("never: %s; /metrics has\n%s", what, get(t, "http://"+s.addresses.Ops+"/metrics"))
+				t.Fatalf("never: %s; /metrics has\n%s\nthe log:\n%s", what, get(t, "http://"+s.addresses.Ops+"/metrics"), log.String())
 			}
 		}
 	}
@@ -181,12 +181,58 @@ func TestLate(t *testing.T) {
 	if left, _ := s.metric(t, `signet_ocsp_delegate_expiry_seconds{issuer="`+issued.Issuer.String()+`"}`); left > 302400 || left < 200000 {
 		t.Errorf("%v seconds until the responder's certificate ends", left)
 	}
+	told := func(text string) (lines []string) {
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, text) {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	alarmed := func(what string) []string {
+		return told(`msg="what clients rely on is not made anew" what=` + what + " ")
+	}
+	over := func(what string) []string { return told(`msg="an alarm is over" what=` + what + "\n") }
+	instance.TestingOnlyTellFreshness()
+	instance.TestingOnlyTellFreshness()
+	if lines := alarmed("crl/issuing"); len(lines) != 1 {
+		t.Errorf("the log says %d times that lists are late", len(lines))
+	} else if line := lines[0]; !strings.Contains(line, "level=WARN") || !strings.Contains(line, shard+" ends at") || !strings.Contains(line, `next="start an instance that has the issuer's key`) {
+		t.Errorf("the log says %s", line)
+	}
+	if lines := alarmed("issuer/issuing"); len(lines) != 0 {
+		t.Errorf("the log says %s", lines)
+	}
 	ahead.Store(int64(3600 * 24 * time.Hour))
+	instance.TestingOnlyTellFreshness()
+	if lines := alarmed("issuer/issuing"); len(lines) != 1 {
+		t.Errorf("the log says %d times that the issuer has ended", len(lines))
+	}
 	if left, _ := s.metric(t, `signet_issuer_expiry_seconds{issuer="issuing"}`); left > 90*86400 {
 		t.Errorf("%v seconds until the issuer ends", left)
 	}
 	if state, detail, _ := s.readiness(t, "issuer/issuing"); state == "ok" || state == "" {
 		t.Errorf("/readyz says %q, %q of the issuer", state, detail)
+	}
+
+	ahead.Store(0)
+	instance.TestingOnlyTellFreshness()
+	for _, what := range []string{"crl/issuing", "ocsp/issuing", "issuer/issuing"} {
+		if began, ended := len(alarmed(what)), len(over(what)); began != 1 || ended != 1 {
+			t.Errorf("%s began %d times and ended %d times in the log", what, began, ended)
+		}
+	}
+
+	// A week that nobody publishes.
+	testdb.Exec(t, db, `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+		VALUES ($1, 1000, 0, 100, 1, 0, $2, $2, 'http://pki.example', now(), now())`, issued.Issuer[:], make([]byte, 16))
+	never := issued.Issuer.String() + "/1000"
+	eventually("the week is missing", func() bool {
+		next, ok := s.metric(t, `signet_crl_next_update_seconds{list="`+never+`"}`)
+		return ok && next == 0
+	})
+	if count, ok := s.metric(t, `signet_crls{list="`+never+`"}`); !ok || count != 0 {
+		t.Errorf("%v lists of it are served", count)
 	}
 }
 

@@ -217,7 +217,10 @@ func byWeek(lists []crlserver.ListStatus) map[string][]crlserver.ListStatus {
 func collectLists(gauge func(*prometheus.Desc, float64, ...string), name string, lists []crlserver.ListStatus, now time.Time) {
 	next, published, entries, size, failing := math.Inf(1), 0, 0, int64(0), 0
 	for _, list := range lists {
-		if !list.Ending { // that one shall end
+		switch {
+		case list.Head.Number == 0:
+			next = min(next, 0)
+		case !list.Ending: // that one shall end
 			next = min(next, list.Head.NextUpdate.Sub(now).Seconds())
 		}
 		if list.Head.Number > 0 {

@@ -68,11 +68,12 @@ type Options struct {
 
 // Server is a running instance of Signet: every component, wired.
 type Server struct {
-	config   *settings.Config
-	options  Options
-	log      *slog.Logger
-	troubles troubles // of what runs in the background
-	instance revocation.InstanceID
+	config    *settings.Config
+	options   Options
+	log       *slog.Logger
+	troubles  troubles // of what runs in the background
+	freshness alarmBook
+	instance  revocation.InstanceID
 
 	store         store.Store
 	keys          *keys.Guard // of issuers; nil in RolePublic
@@ -379,6 +380,7 @@ func (s *Server) working() parts {
 		"high water":      s.watchHighWater,
 		"disagreement":    s.compareProducts,
 		"keys":            s.watchKeys,
+		"freshness":       s.watchFreshness,
 	}
 	if s.options.Role == RoleAll {
 		if s.late != nil {
