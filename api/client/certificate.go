@@ -196,7 +196,8 @@ const AccountSystem = "system"
 // Filter chooses certificates; every condition that is not zero must hold.
 type Filter struct {
 	Identifier    string // exactly this name, "dns:..." or bare
-	DNSSuffix     string // this DNS name or one below it
+	DNSSuffix     string // this DNS name or one below it; "@domain": the mailboxes there
+	CommonName    string // exactly this common name, in any case; not with Identifier or DNSSuffix
 	Serial        pki.Serial
 	KeyHash       pki.KeyHash
 	Issuer        pki.IssuerID
@@ -241,6 +242,7 @@ func (f Filter) list() *signetv1.ListCertificatesRequest {
 	q := signetv1.ListCertificatesRequest_builder{
 		Identifier:    optional(f.Identifier),
 		DnsSuffix:     optional(f.DNSSuffix),
+		CommonName:    optional(f.CommonName),
 		Serial:        serialText(f.Serial),
 		KeyHash:       keyHashText(f.KeyHash),
 		Issuer:        issuerText(f.Issuer),
@@ -273,6 +275,7 @@ func (c *Client) Count(ctx context.Context, f Filter) (*Count, error) {
 	q := signetv1.CountCertificatesRequest_builder{
 		Identifier:    optional(f.Identifier),
 		DnsSuffix:     optional(f.DNSSuffix),
+		CommonName:    optional(f.CommonName),
 		Serial:        serialText(f.Serial),
 		KeyHash:       keyHashText(f.KeyHash),
 		Issuer:        issuerText(f.Issuer),

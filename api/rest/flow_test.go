@@ -110,7 +110,7 @@ func TestIssueGetListBothDoors(t *testing.T) {
 		t.Errorf("the second page: %+v, %v", rest, err)
 	}
 	for what, filter := range map[string]client.Filter{
-		"name": {Identifier: "app.example"}, "suffix": {DNSSuffix: "example", Identifier: ""}, "serial": {Serial: one.Certificate.Serial}, "key": {KeyHash: one.Certificate.KeyHash},
+		"name": {Identifier: "app.example"}, "suffix": {DNSSuffix: "example"}, "serial": {Serial: one.Certificate.Serial}, "key": {KeyHash: one.Certificate.KeyHash},
 		"issuer": {Issuer: h.issuing.ID}, "profile": {Profile: "server"}, "valid": {Standing: client.StandingValid}, "expiry": {ExpiresBefore: time.Now().Add(48 * time.Hour)},
 	} {
 		page, err := c.List(t.Context(), filter)

@@ -268,6 +268,7 @@ func subjectFrom(m *signetv1.Subject) ca.Subject {
 type filtering interface {
 	GetIdentifier() string
 	GetDnsSuffix() string
+	GetCommonName() string
 	GetSerial() string
 	GetKeyHash() string
 	GetIssuer() string
@@ -286,11 +287,20 @@ func filterFrom(op string, m filtering, now time.Time) (inventory.Filter, error)
 	if text := m.GetIdentifier(); text != "" {
 		name, err := pki.ParseIdentifier(text)
 		if err != nil {
-			return f, invalid(op, "identifier", "%w", err)
+			return f, invalid(op, "identifier", "%w", err).WithHint("a common name is looked for by itself: common_name, signet list --cn")
 		}
 		f.Name = name.Value
 	}
+	if text := m.GetCommonName(); text != "" {
+		if m.GetIdentifier()+m.GetDnsSuffix() != "" {
+			return f, invalid(op, "common_name", "a list is by one name: leave out identifier and dns_suffix")
+		}
+		f.Name, f.OfSubject = text, true
+	}
 	if text := m.GetDnsSuffix(); text != "" {
+		if m.GetIdentifier() != "" {
+			return f, invalid(op, "dns_suffix", "a list is by one name: leave out identifier")
+		}
 		domain, mailboxes := strings.CutPrefix(text, "@")
 		name, err := pki.NewIdentifier(pki.DNS, domain)
 		if err != nil {

@@ -245,12 +245,20 @@ func TestRequestsFrom(t *testing.T) {
 	})
 
 	stamp := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(at.Add(d)) }
-	list := signetv1.ListCertificatesRequest_builder{Identifier: new("dns:a.example"), DnsSuffix: new("example"), Serial: new("0a"), KeyHash: new(pki.KeyHash{1}.String()),
+	list := signetv1.ListCertificatesRequest_builder{Serial: new("0a"), KeyHash: new(pki.KeyHash{1}.String()),
 		Issuer: new("01000000000000000000"), Profile: new("p"), Account: new("q"), NotAccount: new("s"), Standing: signetv1.Standing_STANDING_EXPIRED.Enum(), ExpiresAfter: stamp(1), ExpiresBefore: stamp(2),
 		IssuedAfter: stamp(3), IssuedBefore: stamp(4), PageSize: new(uint32(5)), PageToken: new("t")}.Build()
-	everyField(t, list, func(m proto.Message) (any, error) {
+	filter := func(m proto.Message) (any, error) {
 		return rpc.FilterFrom("test", m.(*signetv1.ListCertificatesRequest), at)
-	}, "page_size", "page_token") // read by the service
+	}
+	list.SetIdentifier("dns:a.example")                                                 // it is by one of these names
+	everyField(t, list, filter, "dns_suffix", "common_name", "page_size", "page_token") // those of the page are read by the service
+	list.ClearIdentifier()
+	list.SetDnsSuffix("example")
+	everyField(t, list, filter, "identifier", "common_name", "page_size", "page_token")
+	list.ClearDnsSuffix()
+	list.SetCommonName("a")
+	everyField(t, list, filter, "identifier", "dns_suffix", "page_size", "page_token")
 
 	token := signetv1.CreateTokenRequest_builder{Credential: new("a"), Role: signetv1.Role_ROLE_ADMIN.Enum(), Account: new("b"), Profiles: []string{"c"}, Lifetime: durationpb.New(time.Hour)}.Build()
 	everyField(t, token, func(m proto.Message) (any, error) { return rpc.SpecFrom("test", m.(*signetv1.CreateTokenRequest)) })
@@ -312,6 +320,29 @@ func TestEnumsFrom(t *testing.T) {
 		if rpc.IssuerStates[state] == signetv1.IssuerState_ISSUER_STATE_UNSPECIFIED {
 			t.Errorf("issuer state %s has no word in the API", state)
 		}
+	}
+}
+
+// A list is by one name at most, of which only the common name can be anything.
+func TestOneNameOfAList(t *testing.T) {
+	release, app, domain := "Release 7", "app.example", "example"
+	m := signetv1.ListCertificatesRequest_builder{CommonName: &release}.Build()
+	if f, err := rpc.FilterFrom("list", m, at); err != nil || f.Name != release || !f.OfSubject {
+		t.Errorf("%+v, %v", f, err)
+	}
+	for field, m := range map[string]*signetv1.ListCertificatesRequest{
+		"identifier":  signetv1.ListCertificatesRequest_builder{Identifier: &release}.Build(),
+		"dns_suffix":  signetv1.ListCertificatesRequest_builder{Identifier: &app, DnsSuffix: &domain}.Build(),
+		"common_name": signetv1.ListCertificatesRequest_builder{Identifier: &app, CommonName: &release}.Build(),
+	} {
+		_, err := rpc.FilterFrom("list", m, at)
+		if e, ok := err.(*pki.Error); !ok || e.Kind != pki.KindInvalid || e.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	m = signetv1.ListCertificatesRequest_builder{DnsSuffix: &domain, CommonName: &release}.Build()
+	if _, err := rpc.FilterFrom("list", m, at); pki.KindOf(err) != pki.KindInvalid {
+		t.Errorf("a suffix and a common name: %v", err)
 	}
 }
 

@@ -3804,6 +3804,7 @@ type ListCertificatesRequest struct {
 	xxx_hidden_PageSize      uint32                 `protobuf:"varint,13,opt,name=page_size,json=pageSize"`
 	xxx_hidden_PageToken     *string                `protobuf:"bytes,14,opt,name=page_token,json=pageToken"`
 	xxx_hidden_NotAccount    *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
+	xxx_hidden_CommonName    *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -3969,44 +3970,54 @@ func (x *ListCertificatesRequest) GetNotAccount() string {
 	return ""
 }
 
+func (x *ListCertificatesRequest) GetCommonName() string {
+	if x != nil {
+		if x.xxx_hidden_CommonName != nil {
+			return *x.xxx_hidden_CommonName
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *ListCertificatesRequest) SetIdentifier(v string) {
 	x.xxx_hidden_Identifier = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 16)
 }
 
 func (x *ListCertificatesRequest) SetDnsSuffix(v string) {
 	x.xxx_hidden_DnsSuffix = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 16)
 }
 
 func (x *ListCertificatesRequest) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 16)
 }
 
 func (x *ListCertificatesRequest) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 16)
 }
 
 func (x *ListCertificatesRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 16)
 }
 
 func (x *ListCertificatesRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 16)
 }
 
 func (x *ListCertificatesRequest) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 16)
 }
 
 func (x *ListCertificatesRequest) SetStanding(v Standing) {
 	x.xxx_hidden_Standing = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 16)
 }
 
 func (x *ListCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
@@ -4027,17 +4038,22 @@ func (x *ListCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
 
 func (x *ListCertificatesRequest) SetPageSize(v uint32) {
 	x.xxx_hidden_PageSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 16)
 }
 
 func (x *ListCertificatesRequest) SetPageToken(v string) {
 	x.xxx_hidden_PageToken = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 16)
 }
 
 func (x *ListCertificatesRequest) SetNotAccount(v string) {
 	x.xxx_hidden_NotAccount = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 15)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 16)
+}
+
+func (x *ListCertificatesRequest) SetCommonName(v string) {
+	x.xxx_hidden_CommonName = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 16)
 }
 
 func (x *ListCertificatesRequest) HasIdentifier() bool {
@@ -4145,6 +4161,13 @@ func (x *ListCertificatesRequest) HasNotAccount() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 14)
 }
 
+func (x *ListCertificatesRequest) HasCommonName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 15)
+}
+
 func (x *ListCertificatesRequest) ClearIdentifier() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Identifier = nil
@@ -4216,6 +4239,11 @@ func (x *ListCertificatesRequest) ClearNotAccount() {
 	x.xxx_hidden_NotAccount = nil
 }
 
+func (x *ListCertificatesRequest) ClearCommonName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 15)
+	x.xxx_hidden_CommonName = nil
+}
+
 type ListCertificatesRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -4249,6 +4277,8 @@ type ListCertificatesRequest_builder struct {
 	PageToken *string
 	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
 	NotAccount *string
+	// Exactly this common name, in any case. Only one of identifier, dns_suffix and common_name can be given.
+	CommonName *string
 }
 
 func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
@@ -4256,35 +4286,35 @@ func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Identifier != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 16)
 		x.xxx_hidden_Identifier = b.Identifier
 	}
 	if b.DnsSuffix != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 16)
 		x.xxx_hidden_DnsSuffix = b.DnsSuffix
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 16)
 		x.xxx_hidden_Serial = b.Serial
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 16)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 16)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 16)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 16)
 		x.xxx_hidden_Account = b.Account
 	}
 	if b.Standing != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 16)
 		x.xxx_hidden_Standing = *b.Standing
 	}
 	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
@@ -4292,16 +4322,20 @@ func (b0 ListCertificatesRequest_builder) Build() *ListCertificatesRequest {
 	x.xxx_hidden_IssuedAfter = b.IssuedAfter
 	x.xxx_hidden_IssuedBefore = b.IssuedBefore
 	if b.PageSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 16)
 		x.xxx_hidden_PageSize = *b.PageSize
 	}
 	if b.PageToken != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 16)
 		x.xxx_hidden_PageToken = b.PageToken
 	}
 	if b.NotAccount != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 15)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 16)
 		x.xxx_hidden_NotAccount = b.NotAccount
+	}
+	if b.CommonName != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 16)
+		x.xxx_hidden_CommonName = b.CommonName
 	}
 	return m0
 }
@@ -4419,6 +4453,7 @@ type CountCertificatesRequest struct {
 	xxx_hidden_IssuedAfter   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_after,json=issuedAfter"`
 	xxx_hidden_IssuedBefore  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued_before,json=issuedBefore"`
 	xxx_hidden_NotAccount    *string                `protobuf:"bytes,15,opt,name=not_account,json=notAccount"`
+	xxx_hidden_CommonName    *string                `protobuf:"bytes,16,opt,name=common_name,json=commonName"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -4567,44 +4602,54 @@ func (x *CountCertificatesRequest) GetNotAccount() string {
 	return ""
 }
 
+func (x *CountCertificatesRequest) GetCommonName() string {
+	if x != nil {
+		if x.xxx_hidden_CommonName != nil {
+			return *x.xxx_hidden_CommonName
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *CountCertificatesRequest) SetIdentifier(v string) {
 	x.xxx_hidden_Identifier = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 14)
 }
 
 func (x *CountCertificatesRequest) SetDnsSuffix(v string) {
 	x.xxx_hidden_DnsSuffix = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 14)
 }
 
 func (x *CountCertificatesRequest) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 14)
 }
 
 func (x *CountCertificatesRequest) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 14)
 }
 
 func (x *CountCertificatesRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 14)
 }
 
 func (x *CountCertificatesRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 14)
 }
 
 func (x *CountCertificatesRequest) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 14)
 }
 
 func (x *CountCertificatesRequest) SetStanding(v Standing) {
 	x.xxx_hidden_Standing = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 14)
 }
 
 func (x *CountCertificatesRequest) SetExpiresAfter(v *timestamppb.Timestamp) {
@@ -4625,7 +4670,12 @@ func (x *CountCertificatesRequest) SetIssuedBefore(v *timestamppb.Timestamp) {
 
 func (x *CountCertificatesRequest) SetNotAccount(v string) {
 	x.xxx_hidden_NotAccount = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 13)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 14)
+}
+
+func (x *CountCertificatesRequest) SetCommonName(v string) {
+	x.xxx_hidden_CommonName = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 14)
 }
 
 func (x *CountCertificatesRequest) HasIdentifier() bool {
@@ -4719,6 +4769,13 @@ func (x *CountCertificatesRequest) HasNotAccount() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 12)
 }
 
+func (x *CountCertificatesRequest) HasCommonName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 13)
+}
+
 func (x *CountCertificatesRequest) ClearIdentifier() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Identifier = nil
@@ -4780,6 +4837,11 @@ func (x *CountCertificatesRequest) ClearNotAccount() {
 	x.xxx_hidden_NotAccount = nil
 }
 
+func (x *CountCertificatesRequest) ClearCommonName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 13)
+	x.xxx_hidden_CommonName = nil
+}
+
 type CountCertificatesRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -4809,6 +4871,8 @@ type CountCertificatesRequest_builder struct {
 	IssuedBefore *timestamppb.Timestamp
 	// Of any account but this. "system" is that of Signet's own: OCSP responders, the API, the first authorities.
 	NotAccount *string
+	// Exactly this common name, in any case. Only one of identifier, dns_suffix and common_name can be given.
+	CommonName *string
 }
 
 func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
@@ -4816,35 +4880,35 @@ func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Identifier != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 14)
 		x.xxx_hidden_Identifier = b.Identifier
 	}
 	if b.DnsSuffix != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 14)
 		x.xxx_hidden_DnsSuffix = b.DnsSuffix
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 14)
 		x.xxx_hidden_Serial = b.Serial
 	}
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 14)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 14)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 14)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 14)
 		x.xxx_hidden_Account = b.Account
 	}
 	if b.Standing != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 14)
 		x.xxx_hidden_Standing = *b.Standing
 	}
 	x.xxx_hidden_ExpiresAfter = b.ExpiresAfter
@@ -4852,8 +4916,12 @@ func (b0 CountCertificatesRequest_builder) Build() *CountCertificatesRequest {
 	x.xxx_hidden_IssuedAfter = b.IssuedAfter
 	x.xxx_hidden_IssuedBefore = b.IssuedBefore
 	if b.NotAccount != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 13)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 14)
 		x.xxx_hidden_NotAccount = b.NotAccount
+	}
+	if b.CommonName != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 14)
+		x.xxx_hidden_CommonName = b.CommonName
 	}
 	return m0
 }
@@ -7300,7 +7368,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"d\n" +
 	"\x16GetCertificateResponse\x128\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
-	"\x03pem\x18\x02 \x01(\tR\x03pem\"\xe9\x04\n" +
+	"\x03pem\x18\x02 \x01(\tR\x03pem\"\x8a\x05\n" +
 	"\x17ListCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -7322,10 +7390,12 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x0e \x01(\tR\tpageToken\x12\x1f\n" +
 	"\vnot_account\x18\x0f \x01(\tR\n" +
-	"notAccount\"~\n" +
+	"notAccount\x12\x1f\n" +
+	"\vcommon_name\x18\x10 \x01(\tR\n" +
+	"commonName\"~\n" +
 	"\x18ListCertificatesResponse\x12:\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x16.signet.v1.CertificateR\fcertificates\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xcf\x04\n" +
 	"\x18CountCertificatesRequest\x12\x1e\n" +
 	"\n" +
 	"identifier\x18\x01 \x01(\tR\n" +
@@ -7344,7 +7414,9 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\fissued_after\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vissuedAfter\x12?\n" +
 	"\rissued_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\x12\x1f\n" +
 	"\vnot_account\x18\x0f \x01(\tR\n" +
-	"notAccount\"G\n" +
+	"notAccount\x12\x1f\n" +
+	"\vcommon_name\x18\x10 \x01(\tR\n" +
+	"commonName\"G\n" +
 	"\x19CountCertificatesResponse\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xca\x02\n" +

@@ -38,7 +38,8 @@ const (
 
 // Filter selects certificates; zero fields select everything. Times are [from, to).
 type Filter struct {
-	Name                   string // exact name, lower case
+	Name                   string // exact name, in any case
+	OfSubject              bool   // Name is a common name, and no other
 	NameSuffix             string // names that end so: "example.com" finds it and everything below it
 	Serial                 pki.Serial
 	KeyHash                pki.KeyHash

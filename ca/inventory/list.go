@@ -96,7 +96,7 @@ func (f Filter) From(token string) (c Cursor, issuer pki.IssuerID, ok bool, err 
 
 // digest tells filters apart. Now is left out: it moves from page to page.
 func (f Filter) digest() string {
-	text := fmt.Sprintf("%q %q %s %s %s %q %q %q %d", f.Name, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.NotAccount, f.Status)
+	text := fmt.Sprintf("%q %t %q %s %s %s %q %q %q %d", f.Name, f.OfSubject, f.NameSuffix, f.Serial, f.KeyHash, f.Issuer, f.Profile, f.Account, f.NotAccount, f.Status)
 	for _, t := range []int64{f.ExpiresFrom.UnixMicro(), f.ExpiresTo.UnixMicro(), f.IssuedFrom.UnixMicro(), f.IssuedTo.UnixMicro()} {
 		text += fmt.Sprintf(" %d", t)
 	}
@@ -114,7 +114,8 @@ func (f Filter) NameRange() (from, to string) {
 	return from, from + "\x7f" // names are ASCII but for common names, and those of a domain too
 }
 
-// matchesName reports whether the filter selects a certificate for this name, reversed.
+// matchesName reports whether the filter selects a certificate for this name, reversed. The kind does not count: a common name comes
+// before every other that is the same.
 func (f Filter) matchesName(reversed string) bool {
 	if f.Name != "" {
 		return reversed == ReversedName(f.Name)

@@ -14,7 +14,7 @@ import (
 // A page token is of one filter: whatever differs, the next page of one list is none of the other. Only Now moves from page to page.
 func TestAPageTokenIsOfItsFilter(t *testing.T) {
 	issuer, position := pki.IssuerID{1, 2}, pki.Position{Epoch: 7, Index: 1 << 33}
-	all := inventory.Filter{Name: "a", NameSuffix: "b", Serial: pki.Serial{1}, KeyHash: pki.KeyHash{2}, Issuer: pki.IssuerID{3}, Profile: "c", Account: "d", NotAccount: "e",
+	all := inventory.Filter{Name: "a", OfSubject: true, NameSuffix: "b", Serial: pki.Serial{1}, KeyHash: pki.KeyHash{2}, Issuer: pki.IssuerID{3}, Profile: "c", Account: "d", NotAccount: "e",
 		Status: inventory.StatusRevoked, Now: time.Unix(1, 0), ExpiresFrom: time.Unix(2, 0), ExpiresTo: time.Unix(3, 0), IssuedFrom: time.Unix(4, 0), IssuedTo: time.Unix(5, 0)}
 	cursor := inventory.Cursor{Micros: -1, Seq: 1 << 63, Name: "moc.elpmaxe", Kind: pki.Email}
 	token := all.At(cursor, issuer, position)

@@ -12,6 +12,7 @@ import (
 
 type listCmd struct {
 	Name         string   `arg:"" optional:"" help:"Exactly this name."`
+	CommonName   string   `aliases:"cn" placeholder:"TEXT" help:"Exactly this common name (--cn for short); not with another name."`
 	Under        string   `placeholder:"DOMAIN" help:"This DNS name and everything below it; with @ before it, the mailboxes of that domain."`
 	Standing     string   `default:"any" enum:"any,valid,revoked,expired" help:"any, valid, revoked or expired."`
 	Profile      string   `placeholder:"NAME" help:"Issued under this profile."`
@@ -40,6 +41,7 @@ signet init made) are listed, counted and exported only with --system, --account
 Examples:
   signet list
   signet list app.example
+  signet list --cn "Release 7"
   signet list --expiring 30d --standing valid --under example
   signet list --ending-after 2027-03-01 --ending-before 2027-04-01
   signet list --limit 0 --output json
@@ -86,7 +88,7 @@ func (c *listCmd) Run(a *app) error {
 
 func (c *listCmd) filter() (client.Filter, error) {
 	const op = "list certificates"
-	f := client.Filter{Identifier: c.Name, DNSSuffix: c.Under, Profile: c.Profile, Account: c.Account, IssuedAfter: c.IssuedAfter.Time, IssuedBefore: c.IssuedBefore.Time, PageToken: c.Page}
+	f := client.Filter{Identifier: c.Name, DNSSuffix: c.Under, CommonName: c.CommonName, Profile: c.Profile, Account: c.Account, IssuedAfter: c.IssuedAfter.Time, IssuedBefore: c.IssuedBefore.Time, PageToken: c.Page}
 	var err error
 	if f.Standing, err = client.ParseStanding(c.Standing); err != nil {
 		return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}

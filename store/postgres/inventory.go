@@ -169,6 +169,9 @@ func (s *Store) selectCertificates(ctx context.Context, q *selection, f inventor
 		if f.Name == "" && !strings.HasPrefix(f.NameSuffix, "@") { // the name itself, and what is below it
 			q.and(`(n.reversed = %s OR substr(n.reversed, length(%s) + 1, 1) = '.')`, from, from)
 		}
+		if f.OfSubject {
+			q.and(`n.kind = 0`)
+		}
 		q.order = ` ORDER BY n.reversed, n.kind, n.issuer, n.epoch, n.idx`
 	case inventory.BySerial:
 		if err := s.whereSerial(ctx, q, f.Serial); err != nil {

@@ -128,6 +128,9 @@ func fillInventory(b *books) (all []stocked) {
 		e.NotAfter = b.at.Add(time.Duration(i*7%count) * time.Hour)
 		if i%2 == 0 {
 			e.Names = append(e.Names, inventory.Name{Type: pki.DNS, Value: fmt.Sprintf("m%d.example.com", i%5)}, inventory.Name{Type: pki.Email, Value: "ops@example.com"})
+			if i%3 == 0 { // a common name, which can be another's name
+				e.Names = append(e.Names, inventory.Name{Value: fmt.Sprintf("m%d.example.com", i%4)})
+			}
 			e.DER = certificateWith(b.t, e.Names)
 		}
 		entries = append(entries, e)
@@ -170,7 +173,7 @@ func randomFilter(b *books, random *rand.Rand, all []stocked) inventory.Filter {
 	one := func(n int) bool { return random.IntN(n) == 0 }
 	switch random.IntN(6) {
 	case 0:
-		f.Name = some.Names[random.IntN(len(some.Names))].Value
+		f.Name, f.OfSubject = some.Names[random.IntN(len(some.Names))].Value, one(2)
 	case 1:
 		f.NameSuffix = []string{"example.com", "m1.example.com", "@example.com", "xample.com", "com"}[random.IntN(5)]
 	case 2:
@@ -211,7 +214,7 @@ func (c stocked) selectedBy(f inventory.Filter) bool {
 	for _, name := range c.Names {
 		switch {
 		case f.Name != "":
-			named = named || name.Value == f.Name
+			named = named || name.Value == f.Name && (name.Type == 0 || !f.OfSubject)
 		case strings.HasPrefix(f.NameSuffix, "@"):
 			named = named || strings.HasSuffix(name.Value, f.NameSuffix)
 		case f.NameSuffix != "":

@@ -95,6 +95,8 @@ func certificateWith(t *testing.T, names []inventory.Name) []byte {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
 	for _, name := range names {
 		switch name.Type {
+		case 0:
+			template.Subject.CommonName = name.Value
 		case pki.DNS:
 			template.DNSNames = append(template.DNSNames, name.Value)
 		case pki.Email:
