@@ -230,7 +230,8 @@ func (p *Publisher) Seq() uint64 {
 }
 
 // Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
-// served by this instance. The lists of off-line issuers wait for a ceremony and do not count.
+// served by this instance. The lists of off-line issuers wait for a ceremony and do not count, nor do those that may never come: of issuers
+// that are over, and, once they have ended, of a retired issuer whose key this instance lacks.
 func (p *Publisher) Reached() uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -261,22 +262,28 @@ func (p *Publisher) reached() uint64 {
 }
 
 func (p *Publisher) reachedBy(b *books) uint64 {
-	reached := p.seq
+	reached, now := p.seq, p.config.Now()
+	if b.issuer.Over && b.issuer.Signer == nil {
+		return reached
+	}
 	series := slices.Collect(maps.Keys(b.behind))
 	if !p.looked {
-		series = b.wanted(p.config.Now())
+		series = b.wanted(now)
 	}
 	for _, series := range series {
-		if !b.wants(series, p.config.Now()) {
+		if !b.wants(series, now) {
 			continue
 		}
 		for _, list := range b.listsOf(series) {
 			if list.Kind == KindComplete && (b.large() || b.issuer.Offline) {
 				continue
 			}
-			if served, ok := b.lists[list]; !ok {
+			served, ok := b.lists[list]
+			switch {
+			case !b.issuer.awaited() && (!ok || now.After(served.head.NextUpdate)):
+			case !ok:
 				reached = 0
-			} else if b.touched(list) > served.head.Seq {
+			case b.touched(list) > served.head.Seq:
 				reached = min(reached, served.head.Seq)
 			}
 		}

@@ -2,6 +2,7 @@ package crlserver_test
 
 import (
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -127,13 +128,40 @@ func TestIssuersThatAreOver(t *testing.T) {
 			t.Errorf("it is over: %v, %+v, %+v", p.Check(), p.Ceremonies(), list)
 		}
 		one.revoke(t, 1)
-		eventually(t, "a revocation that is on no list", func() bool { return p.Reached() < p.Seq() })
+		eventually(t, "a revocation that is on no list", func() bool {
+			return slices.ContainsFunc(p.Lists(), func(l crlserver.ListStatus) bool { return l.Head.List == one.complete() && l.Behind })
+		})
+		p.await(t, next.revoke(t, 1))
 		c.move(time.Hour)
 		for product, lag := range p.Lags() {
 			if lag > time.Minute {
 				t.Errorf("%s lags by %s", product, lag)
 			}
 		}
+	})
+}
+
+// An instance without the key of a retired issuer waits for its lists until they have ended: another instance may have the key, or nobody.
+func TestReachedOfARetiredIssuer(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		one, next := newAuthority(t, s, "one"), newAuthority(t, s, "next")
+		c := new(clock)
+		p := start(t, s, c, nil, one.config())
+		eventually(t, "its list", func() bool { _, _, ok := p.Document(one.complete()); return ok })
+		p.stop()
+		config := one.config()
+		config.Signer, config.Retired = nil, true
+		p = start(t, s, c, nil, config, next.config())
+		seq := one.revoke(t, 1) // its shard was never published
+		if err := p.AwaitSeq(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+		if reached := p.Reached(); reached >= seq {
+			t.Errorf("%d of %d is reached while a list that lacks an entry holds", reached, seq)
+		}
+		c.move(73 * time.Hour)
+		p.await(t, next.revoke(t, 1))
 	})
 }
 
