@@ -227,7 +227,7 @@ func Corpus() []Hostile {
 		{Name: "file URL", Does: "The CRL's address is a file of the client.", Drawing: "root -> int -> leaf noaia cdp=file:///etc/hostname", Want: Unavailable},
 		{Name: "private address", Does: "The CRL's address is one of a private network.", Drawing: "root -> int -> leaf noaia cdp=http://192.168.0.1/int.crl", Want: Unavailable, Guarded: true},
 		{Name: "mapped private address", Does: "The CRL's address is an IPv4 address of a private network in the form of IPv6.", Drawing: "root -> int -> leaf noaia cdp=http://[::ffff:10.0.0.1]/int.crl", Want: Unavailable, Guarded: true},
-		{Name: "DNS rebinding", Does: "The CRL's address has a name that leads to the status service once, and to a private network when it redirects to itself. (To a foreign client the name does not resolve.)",
+		{Name: "DNS rebinding", Does: "The CRL's address has a name that leads to the status service once, and to a private network when it redirects to itself; to a foreign client it leads nowhere.",
 			Drawing: "root -> int -> leaf noaia rebinding", Want: Unavailable, Guarded: true, Arrange: func(p *PKI, leaf *Cert) []byte {
 				p.Replace("/int.crl", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Connection", "close") // so that the name is looked up again
