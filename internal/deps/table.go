@@ -13,7 +13,7 @@ type rule struct {
 // reason. What no line allows is not allowed.
 var table = []rule{
 	{list("pki"), list("...")},
-	{list("crl", "ocsp", "revocation/filter"), list("handshake", "handshake/fetch", "handshake/verify", "handshake/wire")},
+	{list("crl", "ocsp"), list("handshake", "handshake/fetch", "handshake/verify", "handshake/wire")},
 	{list("handshake/fetch", "handshake/verify", "handshake/wire"), list("handshake")},
 	{list("handshake"), list("handshake/grpccreds")}, // a package of its own: who does not speak gRPC does not link it
 	{list("handshake/wire/protocol"), list("handshake/wire", "handshake/wire/laboratory", "handshake/wire/survey")},
@@ -33,11 +33,9 @@ var table = []rule{
 	{list("crl", "internal/durable"), list("crl/mirror")},
 	{list("internal/auth", "internal/audit"), list("crl/crlserver")}, // to bring in a list is a privileged verb
 	{list("ocsp", "ca/lint", "revocation"), list("ocsp/ocspserver")},
-	{list("revocation", "revocation/filter"), list("revocation/filter/filterserver")},
-	{list("internal/auth", "internal/audit", "ca", "revocation"), list("acme", "web", "api/rpc")},
+	{list("internal/auth", "internal/audit", "ca", "revocation"), list("api/rpc")},
 	{list("ca/keys", "ca/profile"), list("api/rpc")}, // names of key types and the shape of name constraints, in ca.NewIssuer
-	{list("internal/auth", "ca"), list("est")},
-	{list("crl", "ocsp", "revocation/filter", "handshake", "handshake/fetch"), list("handshake/handshaketest")},
+	{list("crl", "ocsp", "handshake", "handshake/fetch"), list("handshake/handshaketest")},
 	{list("handshake/handshaketest"), list("cmd/signet")}, // serve --misbehave shows the hostile peers to people
 	{list(declaresStore...), list("store", "store/postgres", "store/sqlite", "store/storetest")},
 	{list("internal/auth", "internal/audit"), list("store", "store/postgres", "store/sqlite", "store/storetest")},
@@ -74,7 +72,7 @@ var table = []rule{
 
 // declaresStore are the packages with a store.go: what they need kept.
 var declaresStore = []string{
-	"ca", "ca/approval", "ca/profile", "ca/profile/rollout", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "revocation/filter/filterserver", "api/rpc", "acme", "est", "web",
+	"ca", "ca/approval", "ca/profile", "ca/profile/rollout", "ca/keys", "revocation", "crl/crlserver", "ocsp/ocspserver", "api/rpc",
 }
 
 // testSupport are packages that only tests import, and that may import package testing.
@@ -85,7 +83,7 @@ var confinements = []confinement{
 	{imports: list("database/sql/...", "github.com/jackc/pgx/v5/...", "modernc.org/sqlite/..."),
 		only: list("store/...", "migrations/...", "internal/testdb", "scripts/..."),
 		why:  "SQL stays in store and migrations"},
-	{imports: list("net/http"), never: list("pki", "crl", "ocsp", "revocation", "revocation/filter", "ca"),
+	{imports: list("net/http"), never: list("pki", "crl", "ocsp", "revocation", "ca"),
 		why: "formats and domain know nothing of HTTP; their server halves do"},
 	{imports: list("testing"), only: testSupport, why: "test code does not go into the product"},
 }
