@@ -65,8 +65,9 @@ func (s *Server) loadIssuers(ctx context.Context) error {
 		if certificate == nil || !s.hasOCSP(issuer) {
 			continue
 		}
-		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Foreign: issuer.Foreign, Validity: s.config.OCSP.Lifetime, Retention: issuer.Retention}
-		if s.config.OCSP.Nonce == "live" {
+		answers := s.config.OCSP.For(issuer.Label)
+		answer := ocspserver.Issuer{Certificate: certificate, Public: issuer.Visibility == ca.Public, Foreign: issuer.Foreign, Validity: answers.Lifetime, Retention: issuer.Retention}
+		if answers.Nonce == "live" {
 			answer.Nonce = ocspserver.NonceLive
 		}
 		answered = append(answered, answer)

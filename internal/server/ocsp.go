@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 
 	"signet.example/signet/ca"
@@ -49,6 +51,11 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	}
 	if err := s.loadIssuers(ctx); err != nil {
 		return err
+	}
+	for _, label := range slices.Sorted(maps.Keys(s.config.OCSP.Issuers)) {
+		if !slices.ContainsFunc(*s.issuers.known.Load(), func(issuer ca.Issuer) bool { return issuer.Label == label }) {
+			s.log.Warn("ocsp.issuers of the configuration names an issuer that is not there", "issuer", label, "next", "signet issuer list shows the labels; one that is made later is found")
+		}
 	}
 	if err := s.delegation.Round(ctx); err != nil {
 		s.report("OCSP delegation")(err) // the others may still be certified; Run tries again

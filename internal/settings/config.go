@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +24,7 @@ import (
 )
 
 // Config is signet.yaml after validation. The environment overrides the file: SIGNET_ and the path of the field in
-// capitals, words joined by underscores (api.listen is SIGNET_API_LISTEN; lists are separated by commas). Relative
+// capitals, words joined by underscores (api.listen is SIGNET_API_LISTEN; lists are separated by commas), but for ocsp.issuers. Relative
 // paths are relative to the directory of the file.
 type Config struct {
 	File           string         `yaml:"-"`               // path of the file
@@ -107,8 +109,23 @@ type S3Config struct {
 	Prefix   string `yaml:"prefix"`   // before the names, such as pki/
 }
 
-// OCSPConfig times the OCSP responses.
+// OCSPConfig says what OCSP responses are like.
 type OCSPConfig struct {
+	OCSPAnswers `yaml:",inline"`
+
+	Issuers map[string]OCSPAnswers `yaml:"issuers"` // by label: what is otherwise for an issuer; what is not said is as for all
+}
+
+// For is what the responses of the issuer with a label are like.
+func (c OCSPConfig) For(label string) OCSPAnswers {
+	answers := c.Issuers[label]
+	setDefault(&answers.Lifetime, c.Lifetime)
+	setDefault(&answers.Nonce, c.Nonce)
+	return answers
+}
+
+// OCSPAnswers times responses, and says what becomes of nonces.
+type OCSPAnswers struct {
 	Lifetime time.Duration `yaml:"lifetime"` // thisUpdate to nextUpdate; default 1h, 8h for issuers that serve the public
 	Nonce    string        `yaml:"nonce"`    // ignore: answers come from the cache; live: a nonce is answered afresh; default ignore
 }
@@ -277,11 +294,13 @@ func (c *Config) validate() (field string, err error) {
 	if c.CRL.Interval <= 0 || c.CRL.Interval >= c.CRL.Lifetime {
 		return "crl.interval", fmt.Errorf("%s: want less than the lifetime of %s, so that a fresh CRL is there before the old one ends", c.CRL.Interval, c.CRL.Lifetime)
 	}
-	if c.OCSP.Lifetime != 0 && c.OCSP.Lifetime < time.Minute || c.OCSP.Lifetime > 10*24*time.Hour {
-		return "ocsp.lifetime", fmt.Errorf("%s: want 1m to 240h", c.OCSP.Lifetime)
+	if field, err := c.OCSP.validate("ocsp"); err != nil {
+		return field, err
 	}
-	if c.OCSP.Nonce != "ignore" && c.OCSP.Nonce != "live" {
-		return "ocsp.nonce", fmt.Errorf("%q: want ignore or live", c.OCSP.Nonce)
+	for _, label := range slices.Sorted(maps.Keys(c.OCSP.Issuers)) {
+		if field, err := c.OCSP.For(label).validate("ocsp.issuers." + label); err != nil {
+			return field, err
+		}
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return "log.format", fmt.Errorf("%q: want text or json", c.Log.Format)
@@ -290,6 +309,17 @@ func (c *Config) validate() (field string, err error) {
 	case "debug", "info", "warn", "error":
 	default:
 		return "log.level", fmt.Errorf("%q: want debug, info, warn or error", c.Log.Level)
+	}
+	return "", nil
+}
+
+// validate returns the first field at fault, below the one that is named, and why.
+func (a OCSPAnswers) validate(below string) (field string, err error) {
+	if a.Lifetime != 0 && a.Lifetime < time.Minute || a.Lifetime > 10*24*time.Hour {
+		return below + ".lifetime", fmt.Errorf("%s: want 1m to 240h", a.Lifetime)
+	}
+	if a.Nonce != "ignore" && a.Nonce != "live" {
+		return below + ".nonce", fmt.Errorf("%q: want ignore or live", a.Nonce)
 	}
 	return "", nil
 }

@@ -72,6 +72,21 @@ func TestEnvironmentOverrides(t *testing.T) {
 	}
 }
 
+// What is said of an issuer alone counts for it, and the rest is as for all, which the environment may set.
+func TestOCSPOfAnIssuer(t *testing.T) {
+	c, err := settings.Parse("signet.yaml", []byte("public_url: http://pki.example\nocsp:\n  lifetime: 2h\n  issuers:\n    a: {nonce: live}\n    b: {lifetime: 8h, nonce: ignore}\n    c:\n"),
+		env("SIGNET_OCSP_LIFETIME", "3h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for label, want := range map[string]settings.OCSPAnswers{"a": {Lifetime: 3 * time.Hour, Nonce: "live"}, "b": {Lifetime: 8 * time.Hour, Nonce: "ignore"},
+		"c": {Lifetime: 3 * time.Hour, Nonce: "ignore"}, "other": {Lifetime: 3 * time.Hour, Nonce: "ignore"}} {
+		if got := c.OCSP.For(label); got != want {
+			t.Errorf("%s: %+v, want %+v", label, got, want)
+		}
+	}
+}
+
 // TestUnknownVariables: a variable that sets nothing is told of, unless an orchestrator set it.
 func TestUnknownVariables(t *testing.T) {
 	for _, tc := range []struct {
@@ -81,7 +96,7 @@ func TestUnknownVariables(t *testing.T) {
 		{"SIGNET_API_LISTEN=x", true}, {"SIGNET_API_CONNECTIONS_PER_ADDRESS=1", true}, {"SIGNET_KEYS_PKCS11_PIN_FILE=x", true}, {"SIGNET_PASSPHRASE=x", true}, {"SIGNET_CONFIG=x", true},
 		{"PATH=x", true}, {"SIGNET_APILISTEN=", true},
 		{"SIGNET_SERVICE_HOST=10.0.0.1", true}, {"SIGNET_PORT=tcp://10.0.0.1:8443", true}, {"SIGNET_API_PORT_8443_TCP_ADDR=10.0.0.1", true}, {"SIGNET_API_SERVICE_PORT_HTTPS=8443", true},
-		{"SIGNET_APILISTEN=x", false}, {"SIGNET_API=x", false}, {"SIGNET_API_CROWDCONFIG=x", false}, {"SIGNET_CRL_LIFE_TIME=1h", false}, {"SIGNET_PASS_PHRASE=x", false},
+		{"SIGNET_APILISTEN=x", false}, {"SIGNET_OCSP_NONCE=x", true}, {"SIGNET_OCSP_ISSUERS=x", false}, {"SIGNET_OCSP_OCSPANSWERS=x", false}, {"SIGNET_API=x", false}, {"SIGNET_API_CROWDCONFIG=x", false}, {"SIGNET_CRL_LIFE_TIME=1h", false}, {"SIGNET_PASS_PHRASE=x", false},
 	} {
 		unknown := settings.UnknownVariables([]string{"HOME=/", tc.variable})
 		name, _, _ := strings.Cut(tc.variable, "=")
@@ -119,6 +134,9 @@ func TestBadConfig(t *testing.T) {
 		{"CRL interval", good + "crl: {lifetime: 1h, interval: 2h}\n", "signet.yaml:2: crl.interval"},
 		{"OCSP lifetime", good + "ocsp: {lifetime: 1000h}\n", "signet.yaml:2: ocsp.lifetime"},
 		{"OCSP nonce", good + "ocsp: {nonce: always}\n", "signet.yaml:2: ocsp.nonce"},
+		{"OCSP lifetime of an issuer", good + "ocsp:\n  lifetime: 2h\n  issuers:\n    a: {nonce: live}\n    issuing: {lifetime: 1s}\n", "signet.yaml:6: ocsp.issuers.issuing.lifetime: 1s: want 1m to 240h"},
+		{"OCSP nonce of an issuer", good + "ocsp:\n  issuers:\n    issuing: {nonce: always}\n", "signet.yaml:4: ocsp.issuers.issuing.nonce: \"always\": want ignore or live"},
+		{"OCSP of an issuer", good + "ocsp:\n  issuers:\n    issuing: {nonces: live}\n", "signet.yaml:4: ocsp.issuers.issuing.nonces: there is no such field here; did you mean nonce?"},
 		{"key store", good + "keys: {store: cloud}\n", "signet.yaml:2: keys.store"},
 		{"half a token", good + "keys: {pkcs11: {module: /x.so}}\n", "signet.yaml:2: keys.pkcs11"},
 		{"no token", good + "keys: {store: pkcs11}\n", "keys.pkcs11"},

@@ -11,11 +11,11 @@ import (
 	"signet.example/signet/internal/written"
 )
 
-// overrideFromEnv sets every leaf field whose variable is set; path is that of the struct.
+// overrideFromEnv sets every leaf field, those of maps aside, whose variable is set; path is that of the struct.
 func overrideFromEnv(v reflect.Value, path []string, getenv func(string) string) (field []string, err error) {
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag.Get("yaml")
-		if tag == "" || tag == "-" {
+		if tag == "" || tag == "-" || v.Field(i).Kind() == reflect.Map { // labels are no names of variables
 			continue
 		}
 		at := append(path[:len(path):len(path)], tag)
