@@ -34,6 +34,10 @@ func (c *agentCmd) Run(a *app) error {
 	}
 	defer release()
 	keeper := agent.New(*config, time.Now, func(s agent.Status, err error) {
+		if err != nil && s.NextTry.IsZero() {
+			a.note("%s: %v", s.Certificate, err)
+			return
+		}
 		if err != nil {
 			a.note("%s: attempt %d: %v; next at %s", s.Certificate, s.Failures, err, on(s.NextTry))
 			return
@@ -48,9 +52,9 @@ func (c *agentCmd) Run(a *app) error {
 	if err := a.show(map[string]any{"certificates": all}, func(p *printer) {
 		var rows [][]string
 		for _, s := range all {
-			rows = append(rows, []string{s.Certificate, s.Serial, on(s.NotAfter), on(s.RenewAt), strconv.FormatBool(!s.Changed.IsZero())})
+			rows = append(rows, []string{s.Certificate, s.Serial, on(s.NotAfter), on(s.RenewAt), s.Standing, strconv.FormatBool(!s.Changed.IsZero())})
 		}
-		p.table([]string{"CERTIFICATE", "SERIAL", "ENDS", "RENEWED AFTER", "CHANGED"}, rows)
+		p.table([]string{"CERTIFICATE", "SERIAL", "ENDS", "RENEWED AFTER", "STANDING", "CHANGED"}, rows)
 	}); err != nil {
 		return err
 	}

@@ -37,8 +37,9 @@ type Agent struct {
 	now    func() time.Time
 	say    func(Status, error)
 
-	mu     sync.Mutex // guards the rest, and the status file
-	status []Status   // as the certificates stand in the configuration
+	mu     sync.Mutex           // guards the rest, and the status file
+	status []Status             // as the certificates stand in the configuration
+	silent map[string]time.Time // URL of a responder that did not answer: until when it is not asked
 }
 
 // Status says how one certificate stands. Its JSON form is documented.
@@ -47,8 +48,9 @@ type Status struct {
 	Serial      string    `json:"serial,omitempty"` // of what is there; empty: nothing is
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	RenewAt     time.Time `json:"renew_at,omitzero"`
-	Changed     time.Time `json:"changed,omitzero"` // when this process last replaced it
-	Failures    int       `json:"failures"`         // in a row
+	Changed     time.Time `json:"changed,omitzero"`   // when this process last replaced it
+	Standing    string    `json:"standing,omitempty"` // what its responder said last: good, revoked (on hold as well), or unknown if nobody could tell
+	Failures    int       `json:"failures"`           // in a row
 	NextTry     time.Time `json:"next_try,omitzero"`
 	Error       string    `json:"error,omitempty"` // of the last attempt
 
@@ -57,7 +59,7 @@ type Status struct {
 
 // New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
 func New(config Config, now func() time.Time, say func(Status, error)) *Agent {
-	a := &Agent{config: config, now: now, say: say, status: make([]Status, len(config.Certificates))}
+	a := &Agent{config: config, now: now, say: say, status: make([]Status, len(config.Certificates)), silent: make(map[string]time.Time)}
 	for i, k := range config.Certificates {
 		a.status[i].Certificate = k.Files.Certificate
 	}
@@ -119,7 +121,7 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	if a.now().Before(s.NextTry) {
 		return nil
 	}
-	changed, err := a.attend(ctx, k, &s.owed)
+	changed, err := a.attend(ctx, k, &s)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -162,12 +164,12 @@ func backOff(failures int, left time.Duration) time.Duration {
 	return pause/2 + rand.N(pause/2+1)
 }
 
-// attend brings one certificate up to date.
-func (a *Agent) attend(ctx context.Context, k Certificate, owed *bool) (changed bool, err error) {
+// attend brings one certificate up to date, and notes what it learns of how it stands.
+func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed bool, err error) {
 	var untold error
 	told := func() error {
 		untold = k.runHook(ctx)
-		*owed = untold != nil
+		s.owed = untold != nil
 		return untold
 	}
 	done, err := k.Files.complete(told)
@@ -175,7 +177,7 @@ func (a *Agent) attend(ctx context.Context, k Certificate, owed *bool) (changed 
 		return done, err
 	}
 	stuck := untold != nil
-	if !stuck && *owed {
+	if !stuck && s.owed {
 		_ = told() // what the renewal says is more urgent
 	}
 	pair, err := k.Files.Read()
@@ -195,7 +197,21 @@ func (a *Agent) attend(ctx context.Context, k Certificate, owed *bool) (changed 
 		return false, err
 	case !k.isFor(pair.Leaf) || a.now().After(pair.Leaf.NotAfter):
 		return a.issue(ctx, k, told)
-	case a.now().Before(k.due(pair.Leaf)):
+	}
+	said := a.standing(ctx, pair)
+	s.Standing = said.Status.String()
+	if ended := revoked(said, k.Files.Certificate); ended != nil {
+		// A hold may be lifted again, and until the certificate is due nobody needs another.
+		if a.config.TokenFile == "" || said.Reason == pki.CertificateHold && a.now().Before(k.due(pair.Leaf)) {
+			return false, ended
+		}
+		a.say(Status{Certificate: k.Files.Certificate}, ended)
+		if changed, err = a.issue(ctx, k, told); changed {
+			s.Standing = pki.StatusGood.String()
+		}
+		return changed, err
+	}
+	if a.now().Before(k.due(pair.Leaf)) {
 		return false, nil
 	}
 	changed, err = a.renew(ctx, k, told)

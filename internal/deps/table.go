@@ -56,7 +56,8 @@ var table = []rule{
 	{list("internal/durable", "internal/audit", "store"), list("internal/server/highwater")},
 
 	{list("internal/durable"), list("internal/agent")},
-	{list("api/client", "ca/keys"), list("internal/agent")}, // keeps files renewed, as any other client of the API
+	{list("ocsp", "handshake/fetch"), list("internal/agent")}, // asks how what it keeps stands, which takes no credential
+	{list("api/client", "ca/keys"), list("internal/agent")},   // keeps files renewed, as any other client of the API
 
 	// Settings, profiles and the agent's list of certificates are written by people, and read in one way.
 	{list("internal/written"), list("internal/settings", "internal/agent", "ca/profile")},

@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"signet.example/signet/handshake/fetch"
+	"signet.example/signet/ocsp"
+	"signet.example/signet/pki"
+)
+
+const (
+	answerTime = 5 * time.Second // for a responder's answer
+	answerSize = 64 << 10        // of it, in octets
+	silence    = time.Minute     // for which a responder that did not answer is not asked about other certificates
+	skew       = time.Minute     // of clocks
+)
+
+// standing asks the responder that a certificate names how it stands. Unknown: it names none, or nobody could tell, which is no
+// reason to do anything.
+func (a *Agent) standing(ctx context.Context, pair *Pair) ocsp.Result {
+	issuer := a.issuerOf(pair)
+	if issuer == nil || len(pair.Leaf.OCSPServer) == 0 {
+		return ocsp.Result{}
+	}
+	responder := pair.Leaf.OCSPServer[0]
+	a.mu.Lock()
+	silent := a.now().Before(a.silent[responder])
+	a.mu.Unlock()
+	if silent {
+		return ocsp.Result{}
+	}
+	answer, err := ask(ctx, responder, pair.Leaf, issuer)
+	if err != nil {
+		a.mu.Lock()
+		a.silent[responder] = a.now().Add(silence)
+		a.mu.Unlock()
+		return ocsp.Result{}
+	}
+	// What settles nothing is a zero Result.
+	said, _ := ocsp.Verify(answer, ocsp.Query{Certificate: pair.Leaf, Issuers: []*x509.Certificate{issuer}, Time: a.now(), Skew: skew})
+	return said
+}
+
+// issuerOf finds who signed a certificate, above it in its file or among the roots; nil if nobody there did.
+func (a *Agent) issuerOf(pair *Pair) *x509.Certificate {
+	above := pair.DER[1:]
+	if roots, _, err := readChain(a.config.Root); err == nil {
+		above = append(above[:len(above):len(above)], roots...)
+	}
+	for _, der := range above {
+		if issuer, err := x509.ParseCertificate(der); err == nil && pair.Leaf.CheckSignatureFrom(issuer) == nil {
+			return issuer
+		}
+	}
+	return nil
+}
+
+// ask gets an answer. The authority may be on any network: it is the one that the configuration names.
+func ask(ctx context.Context, responder string, leaf, issuer *x509.Certificate) ([]byte, error) {
+	named, err := ocsp.IssuerOf(issuer)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := ocsp.SerialOfDER(leaf.Raw)
+	if err != nil {
+		return nil, err
+	}
+	der, err := ocsp.NewRequest(named.CertID(crypto.SHA1, serial)).Marshal() // a name, not a signature: RFC 9919, Section 2.1.1 still profiles it
+	if err != nil {
+		return nil, err
+	}
+	fetcher, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}})
+	if err != nil {
+		return nil, err
+	}
+	request := fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request", MaxBytes: answerSize, Timeout: answerTime}
+	if url, get := ocsp.URL(responder, der); get { // caches can answer it (RFC 9919, Section 5)
+		request.URL, request.Body, request.Type = url, nil, ""
+	}
+	response, err := fetcher.Do(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+// revoked is why a certificate may not be used, nil if nothing says so.
+func revoked(said ocsp.Result, path string) error {
+	const op = "look at certificate"
+	switch {
+	case said.Status != pki.StatusRevoked:
+		return nil
+	case said.Reason == pki.CertificateHold:
+		return pki.Errorf(pki.KindFailedPrecondition, op, "%s is on hold since %s", path, said.RevokedAt.UTC().Format(time.RFC3339)).
+			WithHint("it counts as revoked until it is released: signet release %s", path)
+	}
+	return pki.Errorf(pki.KindFailedPrecondition, op, "%s is revoked (%s) since %s", path, said.Reason, said.RevokedAt.UTC().Format(time.RFC3339)).
+		WithHint("have another issued, with signet issue, or give the agent a token_file to do so")
+}
