@@ -46,6 +46,11 @@ func NewBoard(config BoardConfig) (*Board, error) {
 	return &Board{config}, nil
 }
 
+// Announce reports what this instance has reached, once: whoever waits from now on, for as long as an instance may be silent, waits for it too.
+func (b *Board) Announce(ctx context.Context) error {
+	return b.config.Store.ReportProgress(ctx, b.config.Instance, b.config.Products())
+}
+
 // Run reports what this instance has reached until ctx ends, and then takes its reports back. report, if not nil, is
 // told what went wrong.
 func (b *Board) Run(ctx context.Context, report func(error)) {

@@ -204,6 +204,17 @@ func (p *Publisher) Load(ctx context.Context) error {
 	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
 }
 
+// CatchUp takes over what the universe learned and what others published since Load. Call it after Load and before Run.
+func (p *Publisher) CatchUp(ctx context.Context) error {
+	if _, err := p.take(ctx); err != nil {
+		return err
+	}
+	if err := p.readHeads(ctx, commitSlack); err != nil {
+		return err
+	}
+	return errors.Join(p.adoptWaiting(ctx, &p.shards), p.adoptWaiting(ctx, &p.wholes))
+}
+
 // Run follows the ledger and publishes until ctx ends. It returns when the publications in flight have ended.
 func (p *Publisher) Run(ctx context.Context) {
 	var running sync.WaitGroup

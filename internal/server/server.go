@@ -296,6 +296,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Info("an issuer does not follow public_url", "public_url", s.config.PublicURL, "issuer", stray)
 	}
 	s.note(ctx, "server.start")
+	if err := s.catchUp(ctx); err != nil {
+		s.report("start")(err)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	ending := ctx
 	for _, stage := range []stage{
@@ -310,6 +313,23 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	s.note(stopped, "server.stop")
 	return err
+}
+
+// startPatience is less than an instance may be silent before nobody waits for it.
+const startPatience = 3 * time.Second
+
+// catchUp brings what is served to what others may have been told, since Open, to be published everywhere: they wait for this instance as soon as
+// it is announced, so what they were told before that is in the books by then.
+func (s *Server) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	if err := s.board.Announce(ctx); err != nil {
+		return err
+	}
+	if err := s.universe.CatchUp(ctx); err != nil {
+		return err
+	}
+	return s.publisher.CatchUp(ctx)
 }
 
 // parts are what runs beside each other, by name.
