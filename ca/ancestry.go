@@ -52,7 +52,7 @@ func (a *ancestry) gives(label string, p *profile.Profile, names []pki.Identifie
 	if err := policy.CheckConstraints(a.constraints, names); err != nil {
 		return err
 	}
-	if !self && !forResponder(p) { // whose answers verifiers take of a key that the issuer named itself, whatever else it may sign
+	if !forResponder(p) { // whose answers verifiers take of a key that the issuer named itself, whatever else it may sign
 		if err := a.allowed.Check(p); err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -212,4 +214,40 @@ func TestWhatRequestsAskForOfUsagesAndPolicies(t *testing.T) {
 	}
 	_, err = askedOf(t, pkix.Extension{Id: limiting[0].Id, Value: []byte("x")})
 	wantError(t, err, pki.KindRefused, "csr")
+
+	for _, rules := range []profile.Policies{{RequireExplicit: new(3)}, {InhibitMapping: new(0)}, {InhibitAny: new(2)}} { // each alone
+		extensions, err := ca.TestingOnlyCAExtensions(&profile.CA{PathLength: -1, Policies: rules})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asked, err := askedOf(t, extensions...); err != nil || !reflect.DeepEqual(asked.Policies, rules) {
+			t.Errorf("%+v, %v; want %+v", asked.Policies, err, rules)
+		}
+	}
+}
+
+// A profile that makes authorities gives them its usages and policies, once.
+func TestUsagesAndPoliciesOfAnAuthoritysProfile(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	n := newIssuer("above", "Above", w.root)
+	n.PathLength = new(1)
+	above := w.create(n)
+	dir := t.TempDir()
+	text := "name: below\nlifetime: 1y\nsubject: {common_name: required}\nkey_usage: [key_cert_sign, crl_sign]\nca: {path_length: 0}\nextended_key_usage: [server_auth, time_stamping]\npolicies: [1.3.6.1.4.1.55555.2]\n"
+	if err := os.WriteFile(filepath.Join(dir, "below.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.profiles, err = profile.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	request := ca.Request{Profile: "below", Issuer: above.ID, CSR: csrOf(t, newKey(t), &x509.CertificateRequest{Subject: pkix.Name{CommonName: "Below"}})}
+	issued, err := w.instance(w.store).Issue(t.Context(), w.grant(admin, auth.ActionIssue, "below"), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := parse(t, issued.DER) // which refuses an extension that is there twice
+	if got := extensionOf(c, 2, 5, 29, 37); got != "false 301406082b0601050507030106082b06010505070308" || len(c.PolicyIdentifiers) != 1 || !c.PolicyIdentifiers[0].Equal(gold) {
+		t.Errorf("extended key usage %s, policies %v", got, c.PolicyIdentifiers)
+	}
 }

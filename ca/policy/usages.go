@@ -86,7 +86,7 @@ func (b *Below) walk(chain []*x509.Certificate) {
 			left = &limit{left.subject, mapped(left.only, c.PolicyMappings, mapping > 0)}
 		}
 		if !selfIssued { // Section 6.1.4 (h)
-			explicit, mapping, anyLeft = max(explicit-1, 0), max(mapping-1, 0), max(anyLeft-1, 0)
+			explicit, mapping, anyLeft = explicit-1, mapping-1, anyLeft-1
 		}
 		own := PoliciesOf(c) // Section 6.1.4 (i), (j)
 		explicit, mapping, anyLeft = least(explicit, own.RequireExplicit), least(mapping, own.InhibitMapping), least(anyLeft, own.InhibitAny)
@@ -94,7 +94,7 @@ func (b *Below) walk(chain []*x509.Certificate) {
 	if left != nil {
 		b.policies = append(b.policies, *left)
 	}
-	b.noAny, b.demanded, b.soon = anyLeft == 0, explicit <= 1, explicit <= 2 // Section 6.1.5 (a)
+	b.noAny, b.demanded, b.soon = anyLeft <= 0, explicit <= 1, explicit <= 2 // Section 6.1.5 (a)
 }
 
 // mapped is what policies are called below a CA that maps them, or what is left of them if it may not (RFC 5280, Section 6.1.4 (b)).

@@ -27,6 +27,8 @@ type limits struct {
 	explicit int // -1: not said
 	mapping  int
 	noAny    int
+
+	selfIssued bool // its name is that of the CA above it
 }
 
 var (
@@ -85,32 +87,37 @@ func (l limits) extensions(t *testing.T) (all []pkix.Extension) {
 // lineage is a chain that is made, root first.
 type lineage struct {
 	t     *testing.T
-	key   *ecdsa.PrivateKey // of all: who they are is not what this is about
+	key   *ecdsa.PrivateKey // of the last
 	chain []*x509.Certificate
 }
 
 func newLineage(t *testing.T, cas ...limits) *lineage {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lineage{t: t, key: key}
+	l := &lineage{t: t}
 	for i, ca := range cas {
-		l.chain = append(l.chain, l.sign(fmt.Sprintf("CA %d", i), true, ca))
+		name := fmt.Sprintf("CA %d", i)
+		if ca.selfIssued {
+			name = l.chain[i-1].Subject.CommonName
+		}
+		key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.chain = append(l.chain, l.sign(name, key, true, ca))
+		l.key = key
 	}
 	return l
 }
 
-func (l *lineage) sign(name string, isCA bool, limits limits) *x509.Certificate {
+func (l *lineage) sign(name string, key *ecdsa.PrivateKey, isCA bool, limits limits) *x509.Certificate {
 	l.t.Helper()
 	c := &x509.Certificate{SerialNumber: big.NewInt(int64(len(l.chain) + 1)), Subject: pkix.Name{CommonName: name}, NotBefore: time.Unix(1e9, 0), NotAfter: time.Unix(2e9, 0),
-		IsCA: isCA, BasicConstraintsValid: true, SubjectKeyId: []byte(name), ExtraExtensions: limits.extensions(l.t)}
-	parent := c
+		IsCA: isCA, BasicConstraintsValid: true, SubjectKeyId: []byte{byte(len(l.chain))}, ExtraExtensions: limits.extensions(l.t)}
+	parent, signer := c, key
 	if len(l.chain) > 0 {
-		parent = l.chain[len(l.chain)-1]
+		parent, signer = l.chain[len(l.chain)-1], l.key
 	}
-	der, err := x509.CreateCertificate(cryptorand.Reader, c, parent, l.key.Public(), l.key)
+	der, err := x509.CreateCertificate(cryptorand.Reader, c, parent, key.Public(), signer)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -132,7 +139,7 @@ func (l *lineage) accepts(says limits, usage x509.ExtKeyUsage, under asn1.Object
 	for _, c := range l.chain[1:] {
 		options.Intermediates.AddCert(c)
 	}
-	_, err := l.sign("end entity", false, says).Verify(options)
+	_, err := l.sign("end entity", l.key, false, says).Verify(options)
 	return err == nil
 }
 
@@ -167,10 +174,10 @@ func TestWhatIsBelowAChainAsCryptoX509HasIt(t *testing.T) {
 		return random.IntN(4)
 	}
 	allowed, refused := 0, 0
-	for range 600 {
+	for range 1500 {
 		cas, void := []limits{nothingSaid}, false
-		for range 1 + random.IntN(3) {
-			ca := limits{explicit: count(), mapping: count(), noAny: count()}
+		for i := range 1 + random.IntN(4) {
+			ca := limits{explicit: count(), mapping: count(), noAny: count(), selfIssued: i > 0 && random.IntN(4) == 0}
 			if random.IntN(3) == 0 {
 				ca.usages = some(70, profile.ServerAuth, profile.ClientAuth, profile.CodeSigning)
 			}
@@ -254,6 +261,7 @@ func TestWhatIsBelowAChain(t *testing.T) {
 		"any policy":                             {[]limits{nothingSaid, policies(gold)}, under(everyPolicy), ""},
 		"any policy, inhibited and not demanded": {[]limits{nothingSaid, with(func(l *limits) { l.noAny, l.policies = 0, oids(gold) })}, under(everyPolicy), ""},
 		"any policy, inhibited and demanded":     {[]limits{nothingSaid, with(func(l *limits) { l.noAny, l.explicit, l.policies = 0, 0, oids(gold) })}, under(everyPolicy), "check policy: profile: the chain of the issuer demands a certificate policy"},
+		"any policy, demanded":                   {[]limits{nothingSaid, demands(0, gold)}, under(everyPolicy), ""},
 		"demanded of an end entity":              {[]limits{nothingSaid, demands(1, gold)}, under(), "check policy: profile: the chain of the issuer demands a certificate policy, and profile under gives none"},
 		"demanded later":                         {[]limits{nothingSaid, demands(2, gold)}, under(), ""},
 		"soon demanded below an authority":       {[]limits{nothingSaid, demands(2, gold)}, authority(nil, nil), "check policy: profile: the chain of the issuer demands a certificate policy"},
@@ -269,5 +277,37 @@ func TestWhatIsBelowAChain(t *testing.T) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestWiderUsagesAndPolicies(t *testing.T) {
+	oids := func(of ...asn1.ObjectIdentifier) []asn1.ObjectIdentifier { return of }
+	rules := func(explicit, mapping, noAny *int) profile.CA {
+		return profile.CA{Policies: profile.Policies{RequireExplicit: explicit, InhibitMapping: mapping, InhibitAny: noAny}}
+	}
+	policies := func(of ...asn1.ObjectIdentifier) profile.CA { return profile.CA{Policies: profile.Policies{Only: of}} }
+	for name, test := range map[string]struct {
+		given, asked profile.CA
+		want         string // empty: not wider
+	}{
+		"the same usages":         {profile.CA{Usages: oids(profile.ServerAuth)}, profile.CA{Usages: oids(profile.ServerAuth)}, ""},
+		"fewer usages":            {profile.CA{Usages: oids(profile.ServerAuth)}, profile.CA{Usages: oids(profile.ClientAuth, profile.ServerAuth)}, ""},
+		"usages where none asked": {profile.CA{Usages: oids(profile.ServerAuth)}, profile.CA{}, ""},
+		"any usage asked":         {profile.CA{}, profile.CA{Usages: oids(profile.ServerAuth, profile.AnyExtKeyUsage)}, ""},
+		"no usages":               {profile.CA{}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows any extended key usage, and only [1.3.6.1.5.5.7.3.1] were asked for"},
+		"one usage more":          {profile.CA{Usages: oids(profile.ServerAuth, profile.CodeSigning)}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows the extended key usage 1.3.6.1.5.5.7.3.3, and only [1.3.6.1.5.5.7.3.1] were asked for"},
+		"any usage given":         {profile.CA{Usages: oids(profile.AnyExtKeyUsage)}, profile.CA{Usages: oids(profile.ServerAuth)}, "it allows the extended key usage 2.5.29.37.0, and only [1.3.6.1.5.5.7.3.1] were asked for"},
+		"another policy":          {policies(gold), policies(silver), "it allows the certificate policy 1.3.6.1.4.1.55555.1, and only [1.3.6.1.4.1.55555.2] were asked for"},
+		"any policy asked":        {policies(gold), policies(everyPolicy), ""},
+		"demanded as asked":       {rules(new(1), new(2), new(3)), rules(new(1), new(2), new(3)), ""},
+		"demanded sooner":         {rules(new(0), new(0), new(0)), rules(new(1), new(2), new(3)), ""},
+		"demanded later":          {rules(new(2), nil, nil), rules(new(1), nil, nil), "it does not demand a certificate policy after 1 certificates, as was asked for"},
+		"not demanded":            {rules(nil, new(1), new(1)), rules(new(1), nil, nil), "it does not demand a certificate policy after 1 certificates, as was asked for"},
+		"mapped longer":           {rules(nil, new(2), nil), rules(nil, new(1), nil), "it does not inhibit the mapping of policies after 1 certificates, as was asked for"},
+		"any for longer":          {rules(nil, nil, new(2)), rules(nil, nil, new(1)), "it does not inhibit anyPolicy after 1 certificates, as was asked for"},
+	} {
+		if got := policy.Wider(&test.given, &test.asked); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
 	}
 }
