@@ -157,7 +157,7 @@ func (c *Checker) judgeConnection(ctx context.Context, state tls.ConnectionState
 }
 
 // judgeUntrusted judges a peer whose chain does not verify. What is at hand about chains that only nearly verify is told, so that nobody accepts a
-// revoked certificate by excusing its name or its time: of several the one that says revoked counts. Nothing is fetched for a chain
+// revoked certificate by excusing its name, its usage or its time: of several the one that says revoked counts. Nothing is fetched for a chain
 // that leads nowhere (RFC 9919: verify the chain before contacting a URL in it), and nothing is learnt over any of them.
 func (c *Checker) judgeUntrusted(ctx context.Context, state tls.ConnectionState, name string, untrusted error, nearly [][]*x509.Certificate) *Result {
 	result := &Result{Time: c.config.Now(), ServerName: name, Resumed: state.DidResume}

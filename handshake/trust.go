@@ -26,10 +26,10 @@ func (t *trust) verify(presented []*x509.Certificate) ([][]*x509.Certificate, er
 	return presented[0].Verify(t.options(presented))
 }
 
-// maxExcused bounds the faults of one chain that nearly excuses: a wrong name, and certificates of other times.
+// maxExcused bounds the faults of one chain that nearly excuses: a wrong name, another usage, and certificates of other times.
 const maxExcused = 4
 
-// nearly returns the chains that lead to a root by their signatures, and fail by a name or a time only: err is how they failed. What is
+// nearly returns the chains that lead to a root by their signatures, and fail by a name, a usage or a time only: err is how they failed. What is
 // known of their certificates counts for whoever is asked to accept them all the same.
 func (t *trust) nearly(presented []*x509.Certificate, err error) (chains [][]*x509.Certificate) {
 	options := t.options(presented)
@@ -42,6 +42,8 @@ func (t *trust) nearly(presented []*x509.Certificate, err error) (chains [][]*x5
 			} else {
 				options.CurrentTime = invalid.Cert.NotAfter
 			}
+		} else if ok && invalid.Reason == x509.IncompatibleUsage {
+			options.KeyUsages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
 		} else {
 			return nil
 		}

@@ -143,7 +143,7 @@ func TestOverride(t *testing.T) {
 	}
 }
 
-// TestOverrideNearly: whoever excuses a wrong name or a wrong time is told what is at hand about the certificates, and does not accept a
+// TestOverrideNearly: whoever excuses a wrong name, a wrong time or another usage is told what is at hand about the certificates, and does not accept a
 // revocation with it. Nothing is fetched for such a chain, and nothing learnt over it.
 func TestOverrideNearly(t *testing.T) {
 	for _, tc := range []struct {
@@ -158,6 +158,9 @@ func TestOverrideNearly(t *testing.T) {
 		{"revoked and wrong name, yes", "root -> leaf revoked wrongname", handshake.Accept, false, handshake.MissWrongName},
 		{"revoked and expired, yes", "root -> leaf revoked expired", handshake.Accept, false, handshake.MissExpired},
 		{"revoked and of the future, yes", "root -> leaf revoked future", handshake.Accept, false, handshake.MissNotYetValid},
+		{"other usage, yes", "root -> leaf delegate", handshake.Accept, true, handshake.MissUsage},
+		{"revoked and other usage, yes", "root -> leaf revoked delegate", handshake.Accept, false, handshake.MissUsage},
+		{"revoked, other usage, wrong name and expired, yes", "root -> leaf revoked delegate wrongname expired", handshake.Accept, false, handshake.MissExpired},
 		{"revoked, wrong name and expired, yes", "root -> leaf revoked wrongname expired", handshake.Accept, false, handshake.MissExpired},
 		{"revoked under an expired issuer, yes", "root -> int expired -> leaf revoked", handshake.Accept, false, handshake.MissExpired},
 		{"revoked, wrong name under an expired issuer, yes", "root -> int expired -> leaf revoked wrongname", handshake.Accept, false, handshake.MissWrongName},
