@@ -43,6 +43,6 @@ func (c *crlImportCmd) Run(a *app) error {
 	return a.show(made, func(p *printer) {
 		p.line("published list number %d of issuer %s", made.Number, c.Issuer)
 		p.fields("from", on(made.ThisUpdate), "until", on(made.NextUpdate), "revoked", fmt.Sprint(made.Revoked), "sha256", made.Fingerprint, "at", made.URL)
-		p.next("hold the next ceremony well before %s; /readyz and the metric signet_ceremony_due_seconds remind", made.NextUpdate.UTC().Format("2006-01-02"))
+		p.next("hold the next ceremony well before %s; /readyz and the alert SignetCeremonyDue remind", made.NextUpdate.UTC().Format("2006-01-02"))
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,6 +251,12 @@ func (s *Server) checkIssuer(ctx context.Context, add func(name, state, detail s
 	s.checkExpiry(add, issuer)
 }
 
+// givenUp reports whether the end of an issuer is what was meant: it is retired, or issues no more and another that succeeds it does.
+func (s *Server) givenUp(issuer ca.Issuer) bool {
+	return issuer.State == ca.IssuerRetired || issuer.State == ca.IssuerDisabled &&
+		slices.ContainsFunc(*s.issuers.known.Load(), func(other ca.Issuer) bool { return other.Succeeds == issuer.ID && other.State == ca.IssuerActive })
+}
+
 // checkExpiry warns of an issuer whose own certificate ends soon: its successor has to be in trust stores before.
 func (s *Server) checkExpiry(add func(name, state, detail string), issuer ca.Issuer) {
 	label, now := issuer.Label, s.options.Now()
@@ -267,7 +274,7 @@ func (s *Server) checkExpiry(add func(name, state, detail string), issuer ca.Iss
 		add("issuer/"+label, "ok", "it is retired and its certificate has expired")
 	case issuer.Ended(now):
 		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more; if it has a successor, signet issuer state "+label+" retired")
-	case left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
+	case !s.givenUp(issuer) && left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
 		add("issuer/"+label, "warning", "its certificate ends at "+certificate.NotAfter.UTC().Format(time.RFC3339)+": create its successor now")
 	default:
 		add("issuer/"+label, "ok", "certificate until "+certificate.NotAfter.UTC().Format(time.RFC3339))

@@ -206,7 +206,7 @@ func TestLate(t *testing.T) {
 	ahead.Store(int64(3600 * 24 * time.Hour))
 	instance.TestingOnlyTellFreshness()
 	if lines := alarmed("issuer/issuing"); len(lines) != 1 {
-		t.Errorf("the log says %d times that the issuer has ended", len(lines))
+		t.Errorf("the log says %d times that the issuer ends", len(lines))
 	}
 	if left, _ := s.metric(t, `signet_issuer_expiry_seconds{issuer="issuing"}`); left > 90*86400 {
 		t.Errorf("%v seconds until the issuer ends", left)

@@ -27,7 +27,7 @@ var metrics = struct {
 	clockSkew                                                  *prometheus.Desc
 	ocspReplies, ocspSigned, ocspFailed, ocspKept, ocspWaiting *prometheus.Desc
 	crlNext, crlCount, crlEntries, crlSize, crlFail            *prometheus.Desc
-	delegateEnd, issuerEnd, ceremonyDue                        *prometheus.Desc
+	delegateEnd, issuerEnd, ceremonyDue, ceremonyWanted        *prometheus.Desc
 	requestsOpen, requestsOldest                               *prometheus.Desc
 	jobs, jobSelected, jobDone, jobRemaining                   *prometheus.Desc
 	profilesRefused                                            *prometheus.Desc
@@ -53,7 +53,8 @@ var metrics = struct {
 	crlFail:         describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
 	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none. None for the last one, which ends with its issuer.", "issuer"),
 	ceremonyDue:     describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
-	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends.", "issuer"),
+	ceremonyWanted:  describe("ceremony_wanted", "1: a ceremony is due for an off-line issuer.", "issuer"),
+	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends. None of one that has ended, is retired, or is disabled and has a successor that issues.", "issuer"),
 	requestsOpen:    describe("requests_open", "Requests that wait: pending for a decision, approved for their certificate.", "state"),
 	requestsOldest:  describe("requests_oldest_pending_seconds", "Age of the oldest request that waits for a decision; 0: none does."),
 	jobs:            describe("jobs", "Mass revocations that have begun and not ended, by state; at most 100 are counted.", "state"),
@@ -129,9 +130,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			left = 0
 		}
 		gauge(metrics.ceremonyDue, left, s.labelOf(c.Issuer))
+		gauge(metrics.ceremonyWanted, truth(c.Due), s.labelOf(c.Issuer))
 	}
 	for _, issuer := range *s.issuers.known.Load() {
-		if len(issuer.Certificates) > 0 {
+		if len(issuer.Certificates) > 0 && !issuer.Ended(now) && !s.givenUp(issuer) {
 			gauge(metrics.issuerEnd, issuer.Certificates[0].NotAfter.Sub(now).Seconds(), issuer.Label)
 		}
 	}

@@ -111,16 +111,27 @@ func TestIssuersThatAreOver(t *testing.T) {
 		s := found(t, database)
 		asUsual := s.shortLists(t)
 		p := s.start(t)
-		create := func(label string, lifetime time.Duration) client.Issuer {
+		succeed := func(before pki.IssuerID, label string, lifetime time.Duration) client.Issuer {
 			t.Helper()
 			i, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: label, Subject: client.Subject{CommonName: label}, Parent: s.issuerCalled(t, "root").ID,
-				BaseURL: "http://" + s.addresses.Public, Lifetime: lifetime})
+				BaseURL: "http://" + s.addresses.Public, Lifetime: lifetime, Succeeds: before})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return *i
 		}
+		create := func(label string, lifetime time.Duration) client.Issuer {
+			t.Helper()
+			return succeed(pki.IssuerID{}, label, lifetime)
+		}
 		short, both, old := create("short", time.Hour), create("both", time.Hour), create("old", 0)
+		asleep, replaced := create("asleep", 130*time.Minute), create("replaced", 130*time.Minute) // both end soon after the two hours
+		succeed(replaced.ID, "successor", 0)
+		for _, of := range []client.Issuer{asleep, replaced} {
+			if _, err := s.api.SetIssuerState(t.Context(), of.ID, client.IssuerDisabled); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for _, of := range []client.Issuer{both, old} {
 			if _, err := s.api.SetIssuerState(t.Context(), of.ID, client.IssuerRetired); err != nil {
 				t.Fatal(err)
@@ -162,7 +173,18 @@ func TestIssuersThatAreOver(t *testing.T) {
 		if state, detail, _ := s.readiness(t, "issuer/both"); state != "ok" {
 			t.Errorf("/readyz says %q, %q of one that has ended and is retired", state, detail)
 		}
-		for _, name := range []string{delegate(short.ID), list(short.ID), list(old.ID)} {
+		for label, want := range map[string]string{"replaced": "ok", "asleep": "warning"} {
+			if state, detail, _ := s.readiness(t, "issuer/"+label); state != want {
+				t.Errorf("/readyz says %q, %q of %s, which ends soon; want %s", state, detail, label, want)
+			}
+		}
+		expiry := func(label string) string { return `signet_issuer_expiry_seconds{issuer="` + label + `"}` }
+		for label, least := range map[string]float64{"asleep": 60, "successor": 86400, "issuing": 86400, "root": 86400} {
+			if left, there := s.metric(t, expiry(label)); !there || left < least {
+				t.Errorf("%s is %v (%t)", expiry(label), left, there)
+			}
+		}
+		for _, name := range []string{delegate(short.ID), list(short.ID), list(old.ID), expiry("short"), expiry("both"), expiry("old"), expiry("replaced")} {
 			if value, there := s.metric(t, name); there {
 				t.Errorf("%s is %v", name, value)
 			}
