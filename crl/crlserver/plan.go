@@ -54,7 +54,7 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	anothers := published && len(served.head.Signature.Value) == 0 // brought in by TakeOver: ours follows at once
 	switch {
 	case !published, anothers, b.anew[complete].Number > 0, p.elapsed(served.head), served.head.From < full.From, !slices.Equal(full.Freshest, served.head.Freshest),
-		changed && !large, changed && age(served.head.ThisUpdate) >= p.config.Large, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
+		changed && !large, changed && age(served.head.ThisUpdate) >= largeRest, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):
 		heads = append(heads, full)
 	}
 	if !b.issuer.Delta || !published || long && len(heads) > 0 {

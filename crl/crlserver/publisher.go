@@ -1,6 +1,7 @@
 package crlserver
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -57,7 +58,6 @@ type Config struct {
 	Instance revocation.InstanceID // of this process. Required.
 	Interval time.Duration         // every list is rebuilt at least so often. Zero: 6 hours.
 	Validity time.Duration         // from thisUpdate to nextUpdate, longer than Interval. Zero: 72 hours.
-	Large    time.Duration         // so often a complete list over 1 MiB is rebuilt if it changed. Zero: 15 minutes.
 	MaxAge   time.Duration         // longest time that HTTP caches may keep a list. Zero: 5 minutes.
 	Mirrors  []Mirror              // places that every list is copied to as well
 	Log      *slog.Logger          // zero: nothing is logged
@@ -68,27 +68,25 @@ type Config struct {
 	Span func() (earliest, latest time.Time)
 }
 
-// largeSize is the size from which the complete list no longer follows every event, and from which the octets of a
-// periodic rebuild are not kept in the database.
-const largeSize = 1 << 20
+const (
+	// largeSize is the size from which the complete list no longer follows every event, and from which the octets of a
+	// periodic rebuild are not kept in the database.
+	largeSize = 1 << 20
+	// largeRest is how often a complete list of that size is rebuilt if it changed.
+	largeRest = 15 * time.Minute
+)
 
 func (c *Config) validate() error {
 	const op = "make publisher"
 	switch {
 	case c.Publications == nil || c.Bases == nil || c.Universe == nil || c.Issuers == nil || c.Instance == revocation.InstanceID{}:
 		return pki.Errorf(pki.KindInvalid, op, "Publications, Bases, Universe, Issuers and Instance are required")
-	case c.Interval < 0 || c.Large < 0 || c.MaxAge < 0: // Validity is longer than Interval
+	case c.Interval < 0 || c.MaxAge < 0: // Validity is longer than Interval
 		return pki.Errorf(pki.KindInvalid, op, "a duration is negative")
 	}
-	defaults := func(d *time.Duration, zero time.Duration) {
-		if *d == 0 {
-			*d = zero
-		}
-	}
-	defaults(&c.Interval, 6*time.Hour)
-	defaults(&c.Validity, 72*time.Hour)
-	defaults(&c.Large, 15*time.Minute)
-	defaults(&c.MaxAge, 5*time.Minute)
+	c.Interval = cmp.Or(c.Interval, 6*time.Hour)
+	c.Validity = cmp.Or(c.Validity, 72*time.Hour)
+	c.MaxAge = cmp.Or(c.MaxAge, 5*time.Minute)
 	if c.Validity <= c.Interval {
 		return pki.Errorf(pki.KindInvalid, op, "lists that are valid for %s and rebuilt every %s lapse", c.Validity, c.Interval).InField("validity")
 	}

@@ -747,7 +747,6 @@ func TestConfig(t *testing.T) {
 		"negative age":              func(c *crlserver.Config) { c.MaxAge = -1 },
 		"negative interval":         func(c *crlserver.Config) { c.Interval = -1 },
 		"negative validity":         func(c *crlserver.Config) { c.Validity = -1 },
-		"negative rest":             func(c *crlserver.Config) { c.Large = -1 },
 	} {
 		config := good
 		change(&config)

@@ -38,12 +38,12 @@ type AuthenticatorConfig struct {
 	Issuers Issuers // zero: client certificates are refused
 	Status  Status  // zero: client certificates are refused
 
-	// Remember is how long what the store said of a credential counts, and so how long another instance may go on
-	// accepting a credential that was disabled here. Zero: 1 s.
-	Remember time.Duration
-
 	Now func() time.Time // zero: time.Now
 }
+
+// countsFor is how long what the store said of a credential counts, and so how long another instance may go on accepting a
+// credential that was disabled here.
+const countsFor = time.Second
 
 // Authenticator turns what a caller presents into a Principal. It is safe for concurrent use.
 type Authenticator struct {
@@ -68,9 +68,6 @@ type memory struct {
 func NewAuthenticator(c AuthenticatorConfig) (*Authenticator, error) {
 	if c.Store == nil {
 		return nil, pki.Errorf(pki.KindInternal, "make authenticator", "no store")
-	}
-	if c.Remember == 0 {
-		c.Remember = time.Second
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -297,7 +294,7 @@ func (a *Authenticator) recall(key [sha256.Size]byte) (m memory, ok bool, forgot
 
 func (a *Authenticator) remember(key [sha256.Size]byte, m memory, forgotten uint64) {
 	now := a.config.Now()
-	m.until = now.Add(a.config.Remember)
+	m.until = now.Add(countsFor)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if forgotten != a.forgotten {

@@ -208,7 +208,7 @@ func (c *Credentials) List(ctx context.Context, grant Grant, after string, limit
 }
 
 // Disable ends a credential for good; doing it again changes nothing. The grant must allow ActionManage. This instance
-// refuses the credential at once, others within AuthenticatorConfig.Remember.
+// refuses the credential at once, others within a second.
 func (c *Credentials) Disable(ctx context.Context, grant Grant, name string) (Credential, error) {
 	const op = "disable credential"
 	if err := manage(op, grant); err != nil {

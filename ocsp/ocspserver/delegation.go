@@ -1,6 +1,7 @@
 package ocspserver
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -41,14 +42,13 @@ type DelegationConfig struct {
 
 	// Now is the clock. Zero: time.Now.
 	Now func() time.Time
-	// Renew is the age at which another is asked for. Zero: 1 day.
-	Renew time.Duration
 	// Poll is the time between looks at the table, and at what became of the keys. Zero: 2 seconds.
 	Poll time.Duration
 }
 
 // Limits of one round.
 const (
+	renewAge    = 24 * time.Hour  // at which another certificate is asked for
 	askAgain    = time.Minute     // a request that nobody answered is made anew after this
 	claimLimit  = 64              // requests that are certified in one round
 	leaveFor    = 5 * time.Second // an issuer for which this instance cannot certify is left to others for so long
@@ -101,8 +101,7 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 	if (config.Blocked != nil || config.Universe != nil) && (config.Retire == nil || config.KeyFor == nil) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "keys can get blocked, and nothing replaces them")
 	}
-	setDefault(&config.Renew, 24*time.Hour)
-	setDefault(&config.Poll, 2*time.Second)
+	config.Poll = cmp.Or(config.Poll, 2*time.Second)
 	if _, err := newOwnKey(config.Key); err != nil {
 		return nil, err
 	}
@@ -135,7 +134,7 @@ func (d *Delegate) validAt(now time.Time) bool {
 // renewAt is when another certificate is asked for.
 func (d *Delegation) renewAt(cert *x509.Certificate) time.Time {
 	life := cert.NotAfter.Sub(cert.NotBefore)
-	return cert.NotBefore.Add(min(d.config.Renew, life/2))
+	return cert.NotBefore.Add(min(renewAge, life/2))
 }
 
 // lasts reports whether a responder's certificate ends with its issuer's own, so that a newer one would end no later.

@@ -1,6 +1,7 @@
 package ocspserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -65,10 +66,10 @@ func New(config Config) (*Responder, error) {
 	if config.Earliest == nil {
 		config.Earliest = config.Now
 	}
-	setDefault(&config.Answers, 100_000)
-	setDefault(&config.Queue, 1024)
-	setDefault(&config.Patience, 2*time.Second)
-	setDefault(&config.RetryAfter, 5*time.Second)
+	config.Answers = cmp.Or(config.Answers, 100_000)
+	config.Queue = cmp.Or(config.Queue, 1024)
+	config.Patience = cmp.Or(config.Patience, 2*time.Second)
+	config.RetryAfter = cmp.Or(config.RetryAfter, 5*time.Second)
 	r := &Responder{config: config, cache: newCache(config.Answers), flights: newFlights(), pool: newPool(config.Signatures, config.Queue, config.Patience)}
 	r.served.Store(&served{})
 	r.tryLater = tryLaterReply
