@@ -3,6 +3,7 @@ package revocation
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,15 +87,15 @@ func (b *Board) Run(ctx context.Context, report func(error)) {
 }
 
 // AwaitPublished waits until every product of every instance that is alive has reached a sequence, and returns the
-// time. Of an issuer, only the products that show it count: another's key may be away, and its lists with it. Zero: of every issuer. If ctx ends before, the error is a *LagError of KindUnavailable that names who is behind: the change itself is
+// time. Of some issuers, only the products that show one of them count: another's key may be away, and its lists with it. Nil: of every issuer. If ctx ends before, the error is a *LagError of KindUnavailable that names who is behind: the change itself is
 // durable.
-func (b *Board) AwaitPublished(ctx context.Context, issuer pki.IssuerID, seq uint64) (time.Time, error) {
+func (b *Board) AwaitPublished(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error) {
 	const op = "await publication"
 	var behind []ProductProgress
 	for {
 		reports, err := b.config.Store.ReadProgress(ctx, silence)
 		if err == nil {
-			if behind = b.behind(reports, issuer, seq); len(behind) == 0 {
+			if behind = b.behind(reports, issuers, seq); len(behind) == 0 {
 				return b.config.Now().UTC(), nil
 			}
 		} else if ctx.Err() == nil {
@@ -110,23 +111,23 @@ func (b *Board) AwaitPublished(ctx context.Context, issuer pki.IssuerID, seq uin
 }
 
 // behind returns the reports that have not reached seq. This instance is asked itself.
-func (b *Board) behind(reports []ProductProgress, issuer pki.IssuerID, seq uint64) (behind []ProductProgress) {
+func (b *Board) behind(reports []ProductProgress, issuers []pki.IssuerID, seq uint64) (behind []ProductProgress) {
 	for product, reached := range b.config.Products() {
-		if reached < seq && shows(product, issuer) {
+		if reached < seq && shows(product, issuers) {
 			behind = append(behind, ProductProgress{Instance: b.config.Instance, Product: product, Seq: reached, At: b.config.Now()})
 		}
 	}
 	for _, r := range reports {
-		if r.Instance != b.config.Instance && r.Seq < seq && shows(r.Product, issuer) {
+		if r.Instance != b.config.Instance && r.Seq < seq && shows(r.Product, issuers) {
 			behind = append(behind, r)
 		}
 	}
 	return behind
 }
 
-func shows(product string, issuer pki.IssuerID) bool {
+func shows(product string, issuers []pki.IssuerID) bool {
 	_, of, one := strings.Cut(product, "/")
-	return !one || issuer.IsZero() || of == issuer.String()
+	return !one || issuers == nil || slices.ContainsFunc(issuers, func(issuer pki.IssuerID) bool { return of == issuer.String() })
 }
 
 // LagError says which products have not published a sequence yet.

@@ -50,15 +50,15 @@ func TestBoard(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond) // another goroutine reports to a real database
 		}
-		behind := func(issuer pki.IssuerID) []revocation.ProductProgress {
+		behind := func(issuers ...pki.IssuerID) []revocation.ProductProgress {
 			t.Helper()
 			for patience := 200 * time.Millisecond; ; patience *= 2 { // until the reports could be read within it
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
-				_, err := a.AwaitPublished(ctx, issuer, 7)
+				_, err := a.AwaitPublished(ctx, issuers, 7)
 				cancel()
 				lag, ok := errors.AsType[*revocation.LagError](err)
 				if !ok || pki.KindOf(err) != pki.KindUnavailable {
-					t.Fatalf("of issuer %s: %v", issuer, err)
+					t.Fatalf("of issuers %s: %v", issuers, err)
 				}
 				if len(lag.Behind) > 0 || patience > time.Minute {
 					return lag.Behind
@@ -69,18 +69,18 @@ func TestBoard(t *testing.T) {
 			t.Errorf("b is behind, and not %+v", who)
 		}
 		crlB.Store(7)
-		if at, err := a.AwaitPublished(t.Context(), whole, 7); err != nil || at.IsZero() {
+		if at, err := a.AwaitPublished(t.Context(), []pki.IssuerID{{3}, whole}, 7); err != nil || at.IsZero() {
 			t.Errorf("%v, %v", at, err)
 		}
-		for _, issuer := range []pki.IssuerID{stuck, {}} { // what is of any issuer waits for all
-			if who := behind(issuer); len(who) != 2 || who[0].Product != "crl/"+stuck.String() || who[1].Product != who[0].Product {
-				t.Errorf("of issuer %s waits for %+v", issuer, who)
+		for _, issuers := range [][]pki.IssuerID{{stuck}, {whole, stuck}, nil} { // what is of any issuer waits for all
+			if who := behind(issuers...); len(who) != 2 || who[0].Product != "crl/"+stuck.String() || who[1].Product != who[0].Product {
+				t.Errorf("of issuers %s waits for %+v", issuers, who)
 			}
 		}
 		crlA.Store(8)
 		left() // b stops: nobody waits for it
 		<-gone
-		if _, err := a.AwaitPublished(t.Context(), whole, 8); err != nil {
+		if _, err := a.AwaitPublished(t.Context(), []pki.IssuerID{whole}, 8); err != nil {
 			t.Error(err)
 		}
 	})

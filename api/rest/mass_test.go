@@ -568,20 +568,21 @@ func strangersModulus(t *testing.T) string {
 }
 
 // published is a publication that a test decides about.
-type published func(ctx context.Context, seq uint64) (time.Time, error)
+type published func(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error)
 
-func (p published) AwaitPublished(ctx context.Context, _ pki.IssuerID, seq uint64) (time.Time, error) {
-	return p(ctx, seq)
+func (p published) AwaitPublished(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error) {
+	return p(ctx, issuers, seq)
 }
 
 func TestWaitForPublication(t *testing.T) {
 	var asked uint64
+	var of []pki.IssuerID
 	stuck := false
 	when := time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC)
 	h := newHouse(t, func(c *rpc.Config) {
 		c.Timeout = 1500 * time.Millisecond
-		c.Publication = published(func(ctx context.Context, seq uint64) (time.Time, error) {
-			asked = seq
+		c.Publication = published(func(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error) {
+			asked, of = seq, issuers
 			if stuck {
 				<-ctx.Done()
 				return time.Time{}, ctx.Err()
@@ -591,8 +592,8 @@ func TestWaitForPublication(t *testing.T) {
 	})
 	c := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
 	change, err := c.Revoke(t.Context(), client.RevokeRequest{Certificate: h.pair("server", 0, "a.example").Certificate[0], Published: true})
-	if err != nil || !change.PublishedAt.Equal(when) || asked != change.Sequence {
-		t.Errorf("%+v, %v", change, err)
+	if err != nil || !change.PublishedAt.Equal(when) || asked != change.Sequence || !slices.Equal(of, []pki.IssuerID{h.issuing.ID}) {
+		t.Errorf("%+v, %v; asked of %s", change, err, of)
 	}
 	plan, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Where: "profile=server"}, Reason: pki.KeyCompromise})
 	if err != nil {
@@ -609,8 +610,17 @@ func TestWaitForPublication(t *testing.T) {
 		plan.Job = *job
 	}
 	job, err := c.PublishedJob(t.Context(), plan.Job.ID)
-	if err != nil || !job.PublishedAt.Equal(when) || job.Sequence == 0 || asked != job.Sequence || job.State != client.JobDone {
-		t.Errorf("%+v, %v; asked for %d", job, err, asked)
+	if err != nil || !job.PublishedAt.Equal(when) || job.Sequence == 0 || asked != job.Sequence || job.State != client.JobDone || of != nil {
+		t.Errorf("%+v, %v; asked for %d of %s", job, err, asked, of)
+	}
+	for where, want := range map[string][]pki.IssuerID{"issuer=issuing": {h.issuing.ID}, "under=root": {h.root.ID, h.issuing.ID}} { // no other shows what it revokes
+		plan, err := c.PlanJob(t.Context(), client.JobRequest{Selector: client.Selector{Where: where}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.PublishedJob(t.Context(), plan.Job.ID); err != nil || !slices.Equal(of, want) {
+			t.Errorf("%s waits for %s, %v; want %s", where, of, err, want)
+		}
 	}
 	hashOf := func(name string) pki.KeyHash {
 		return pki.HashSPKI(h.pair("server", 0, name).Leaf.RawSubjectPublicKeyInfo)
@@ -621,8 +631,8 @@ func TestWaitForPublication(t *testing.T) {
 		t.Errorf("a key is blocked, and nobody waits: %+v, %v; asked for %d", blocked, err, asked)
 	}
 	blocked, err = c.BlockKey(t.Context(), client.BlockRequest{KeyHash: hashOf("d.example"), Comment: "found", Published: true})
-	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.Equal(when) || blocked.Sequence == 0 || asked != blocked.Sequence {
-		t.Errorf("a key is blocked: %+v, %v; asked for %d", blocked, err, asked)
+	if err != nil || blocked.Revoked != 1 || !blocked.PublishedAt.Equal(when) || blocked.Sequence == 0 || asked != blocked.Sequence || of != nil {
+		t.Errorf("a key is blocked: %+v, %v; asked for %d of %s", blocked, err, asked, of)
 	}
 	// It is not published in time: the caller hears that it is revoked, and that it is not published.
 	stuck = true

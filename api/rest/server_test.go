@@ -170,7 +170,7 @@ func (h *house) listen(t *testing.T, c rest.Config) (end func()) {
 func TestSlowBody(t *testing.T) {
 	h := newHouse(t, func(c *rpc.Config) {
 		c.CRLs = crls(func() ([]byte, error) { time.Sleep(600 * time.Millisecond); return []byte{0x30, 0}, nil })
-		c.Publication = published(func(context.Context, uint64) (time.Time, error) {
+		c.Publication = published(func(context.Context, []pki.IssuerID, uint64) (time.Time, error) {
 			time.Sleep(600 * time.Millisecond)
 			return time.Unix(1, 0), nil
 		})

@@ -95,11 +95,16 @@ func (s *jobService) GetJob(ctx context.Context, m *signetv1.GetJobRequest) (*si
 	if err != nil {
 		return nil, err
 	}
-	job, err := s.steer(ctx, op, m.GetJob(), s.api.config.Jobs.Get)
+	var issuers []pki.IssuerID
+	job, err := s.steer(ctx, op, m.GetJob(), func(ctx context.Context, grant auth.Grant, id revocation.JobID) (revocation.Job, error) {
+		job, err := s.api.config.Jobs.Get(ctx, grant, id)
+		issuers = job.Selector.Issuers()
+		return job, err
+	})
 	if err != nil || !wait {
 		return signetv1.GetJobResponse_builder{Job: job}.Build(), err
 	}
-	return signetv1.GetJobResponse_builder{Job: job, PublishedAt: timestamp(s.api.published(ctx, pki.IssuerID{}, job.GetSequence()))}.Build(), nil
+	return signetv1.GetJobResponse_builder{Job: job, PublishedAt: timestamp(s.api.published(ctx, issuers, job.GetSequence()))}.Build(), nil
 }
 
 // ListJobs returns one page. The token of a page is the last job of the one before.

@@ -87,7 +87,7 @@ func (s *keyService) BlockKey(ctx context.Context, m *signetv1.BlockKeyRequest) 
 		b.Job = new(receipt.Job.String())
 	}
 	if wait {
-		b.PublishedAt = timestamp(s.api.published(ctx, pki.IssuerID{}, receipt.Seq))
+		b.PublishedAt = timestamp(s.api.published(ctx, nil, receipt.Seq))
 	}
 	return b.Build(), nil
 }

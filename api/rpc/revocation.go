@@ -132,7 +132,7 @@ func (s *certificateService) change(ctx context.Context, op string, wait signetv
 	if err != nil || !published {
 		return receipt, time.Time{}, err
 	}
-	return receipt, s.api.published(ctx, receipt.Entry.Issuer, receipt.Entry.Seq), nil
+	return receipt, s.api.published(ctx, []pki.IssuerID{receipt.Entry.Issuer}, receipt.Entry.Seq), nil
 }
 
 // waits reports whether a call is to wait for publication.
@@ -144,15 +144,15 @@ func (a *API) waits(op string, wait signetv1.WaitFor) (bool, error) {
 	return published, err
 }
 
-// published waits until a change is published, of one issuer or (zero) of any, and returns the zero time if that takes too long: the change holds, and
+// published waits until a change is published, of some issuers or (nil) of any, and returns the zero time if that takes too long: the change holds, and
 // the caller must hear of it while it still listens.
-func (a *API) published(ctx context.Context, issuer pki.IssuerID, seq uint64) time.Time {
+func (a *API) published(ctx context.Context, issuers []pki.IssuerID, seq uint64) time.Time {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-time.Second))
 		defer cancel()
 	}
-	at, err := a.config.Publication.AwaitPublished(ctx, issuer, seq)
+	at, err := a.config.Publication.AwaitPublished(ctx, issuers, seq)
 	if err != nil {
 		a.config.Log.Warn("a change was not published everywhere while its caller waited", "sequence", seq, "error", err)
 		return time.Time{}

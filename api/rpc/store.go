@@ -56,9 +56,9 @@ type ImportedCRL struct {
 	URL        string // where it is served
 }
 
-// Publication waits until every product of every live instance has reached a sequence, and returns when that was.
+// Publication waits until every product of every live instance that shows one of some issuers (nil: all) has reached a sequence, and returns when that was.
 type Publication interface {
-	AwaitPublished(ctx context.Context, issuer pki.IssuerID, seq uint64) (time.Time, error)
+	AwaitPublished(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error)
 }
 
 // BlockedKeys returns those of the hashes that are blocked.
