@@ -8,7 +8,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -34,7 +36,7 @@ const lockTimeout = 10 * time.Minute
 type Status struct {
 	Version uint // of the database; 0: empty
 	Latest  uint // that this binary knows
-	Dirty   bool // a migration broke off in the middle of Version
+	Dirty   bool // a migration of an older program, which did not record with it, broke off in the middle of Version
 }
 
 // SchemaError says that this binary must not use the database as it is. It is wrapped in a *pki.Error of
@@ -130,6 +132,28 @@ type keepOpen struct{ database.Driver }
 
 func (keepOpen) Close() error { return nil }
 
+// recording writes the version in the transaction in which the file of that version runs, so that a crash leaves a schema and its version
+// that agree. The library writes it as dirty before, and clean after, in transactions of their own.
+type recording struct {
+	database.Driver
+	version int // whose file runs next
+}
+
+// SetVersion implements database.Driver.
+func (r *recording) SetVersion(version int, dirty bool) error {
+	if dirty {
+		r.version = version
+		return nil
+	}
+	return r.Driver.SetVersion(version, false)
+}
+
+// Run implements database.Driver. Both drivers run a text as one transaction.
+func (r *recording) Run(migration io.Reader) error {
+	record := fmt.Sprintf("\nDELETE FROM schema_migrations;\nINSERT INTO schema_migrations (version, dirty) VALUES (%d, false);\n", r.version)
+	return r.Driver.Run(io.MultiReader(migration, strings.NewReader(record)))
+}
+
 func with(dialect string, driver database.Driver, do func(*migrate.Migrate) error) error {
 	sub, err := fs.Sub(files, dialect)
 	if err != nil {
@@ -139,7 +163,7 @@ func with(dialect string, driver database.Driver, do func(*migrate.Migrate) erro
 	if err != nil {
 		return err
 	}
-	m, err := migrate.NewWithInstance("iofs", source, dialect, driver)
+	m, err := migrate.NewWithInstance("iofs", source, dialect, &recording{Driver: driver})
 	if err != nil {
 		return err
 	}

@@ -109,6 +109,51 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 	})
 }
 
+// A migration that breaks off leaves the schema and the version of before, and the next start goes on from there.
+func TestMigrationBreaksOff(t *testing.T) {
+	each(t, func(t *testing.T, d database) {
+		if err := d.exec(`CREATE TABLE epochs (x int)`); err != nil { // in the way of the third, after it has made other tables
+			t.Fatal(err)
+		}
+		if err := d.migrate(); err == nil {
+			t.Fatal("nothing was in the way")
+		}
+		if status, err := d.status(); err != nil || status.Dirty || status.Version != 2 {
+			t.Fatalf("after it broke off: %+v, %v", status, err)
+		}
+		if err := d.exec(`DROP TABLE epochs`); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.migrate(); err != nil {
+			t.Fatal(err)
+		}
+		if status, err := d.status(); err != nil || status.Dirty || status.Version != status.Latest {
+			t.Errorf("at last: %+v, %v", status, err)
+		}
+	})
+}
+
+// The version comes with what it is the version of: if it cannot be written, nothing of the migration is there.
+func TestVersionIsRecordedWithItsSchema(t *testing.T) {
+	each(t, func(t *testing.T, d database) {
+		if _, err := d.status(); err != nil { // makes the table
+			t.Fatal(err)
+		}
+		if err := d.exec(`ALTER TABLE schema_migrations ADD COLUMN note text NOT NULL DEFAULT 'x' CHECK (version < 3)`); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.migrate(); err == nil {
+			t.Fatal("version 3 was written")
+		}
+		if err := d.exec(`SELECT count(*) FROM issuers`); err == nil {
+			t.Error("what the third migration makes is there, and its version is not")
+		}
+		if status, err := d.status(); err != nil || status.Dirty || status.Version != 2 {
+			t.Errorf("%+v, %v", status, err)
+		}
+	})
+}
+
 func TestSchemaIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, d database) {
 		if err := d.migrate(); err != nil {
