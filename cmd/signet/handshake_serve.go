@@ -87,6 +87,7 @@ type host struct {
 	fault   fault
 	checker *handshake.Checker // nil without client certificates
 	stapler *handshake.Stapler // nil if nothing is stapled
+	names   []string           // that the certificate from files is for
 
 	sessions  wire.Sessions
 	authority *handshaketest.PKI // nil with certificates from files
@@ -134,8 +135,15 @@ func (h *host) certify() (err error) {
 		return pki.Errorf(pki.KindInvalid, op, "the fault %s lies in certificates and what their authority says of them", h.fault.Name).
 			WithHint("leave out --cert and --key: it comes with an authority of its own")
 	}
-	h.config.Certificates, err = h.app.readPair(h.Cert, h.Key)
-	return err
+	if h.config.Certificates, err = h.app.readPair(h.Cert, h.Key); err != nil {
+		return err
+	}
+	leaf := h.config.Certificates[0].Leaf
+	h.names = slices.DeleteFunc(slices.Clone(leaf.DNSNames), func(name string) bool { return strings.HasPrefix(name, "*") })
+	for _, ip := range leaf.IPAddresses {
+		h.names = append(h.names, ip.String())
+	}
+	return nil
 }
 
 // close stops the authority of a fault.
@@ -225,8 +233,8 @@ func (h *host) ready(address string) {
 	fmt.Fprintf(h.app.out, "listening on https://%s\n", address)
 	host, _, _ := net.SplitHostPort(address) // of a listener
 	next := "connect " + address + " --roots ROOT.pem --get /"
-	if leaf := h.config.Certificates[0].Leaf; leaf != nil && leaf.VerifyHostname(host) != nil && len(leaf.DNSNames) > 0 {
-		next += " --servername " + quoted(leaf.DNSNames[0])
+	if len(h.names) > 0 && !slices.Contains(h.names, host) {
+		next += " --servername " + quoted(h.names[0])
 	}
 	if h.AllowPrivate {
 		next += " --allow-private"

@@ -357,7 +357,7 @@ func parseKey(path string, text []byte) (crypto.Signer, []byte, error) {
 func readFile(op, path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
+		return nil, pki.Errorf(pki.KindNotFound, op, "there is no file %s", path)
 	}
 	if err != nil {
 		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
