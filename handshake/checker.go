@@ -147,6 +147,7 @@ type subject struct {
 	covered   bool
 	leaf      bool
 	asking    []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
+	about     *subject            // whom a certificate that is not of the chain speaks about; else nil
 	round     *round              // not nil: ask the network now, and join no fetch that has begun before
 	evidence  []Evidence
 	fault     error // of the certificate itself: a contradiction

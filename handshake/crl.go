@@ -213,7 +213,7 @@ func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
 	issuerKey := issuerKeyOf(issuer)
 	asked := &subject{
 		inspection: s.inspection, at: s.at, cert: cert, issuer: issuer, issuerKey: issuerKey, key: issuerKey.of(cert), config: c.issuers[issuerKey],
-		asking: append(slices.Clip(s.asking), cert),
+		asking: append(slices.Clip(s.asking), cert), about: s,
 	}
 	if evidence, known := c.memory.recall(asked.key); known {
 		return evidence
@@ -223,7 +223,9 @@ func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
 		return Evidence{}
 	}
 	held := c.listsAtHand(asked, target, asked.pointers(target))
-	held = append(held, c.listsInMemory(s)...) // some of them twice, if both certificates point there
+	for about := s; about != nil; about = about.about {
+		held = append(held, c.listsInMemory(about)...) // some of them twice, if both certificates point there
+	}
 	if len(held) == 0 {
 		return Evidence{}
 	}

@@ -222,3 +222,34 @@ func TestSignersOfTheChainFirst(t *testing.T) {
 		t.Errorf("%v allocations with nobody beside the chain, %v with fifty", few, many)
 	}
 }
+
+// TestSignersDoNotAcquitEachOther: nor do two do it, each of whom is revoked by the list of the authority and good by the younger one of the other. The
+// lists about the certificate in question are about them too, whatever they point to.
+func TestSignersDoNotAcquitEachOther(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia points=3")
+	root, leaf := p.Cert("root"), p.Cert("leaf")
+	first, second := crlSigner(t, root, root), crlSigner(t, root, root) // of one serial number, and of two keys
+	serve := func(place string, spec handshaketest.CRL) {
+		p.Replace("/nothing/"+place+".crl", handshaketest.Bytes(root.CRL(spec)))
+	}
+	serve("0", handshaketest.CRL{Age: 3 * time.Hour})
+	serve("1", handshaketest.CRL{Age: time.Hour, Signer: second})
+	serve("2", handshaketest.CRL{Signer: first})
+	checker := p.Checker(func(c *handshake.Config) {
+		c.MaxAge = 30 * time.Minute
+		c.Issuers = []handshake.Issuer{{Certificate: first.Certificate}, {Certificate: second.Certificate}}
+	})
+	tracked(t, p, checker, leaf, leaf.TLS(nil))
+	for _, place := range []string{"0", "1", "2"} {
+		if p.Hits("/nothing/"+place+".crl") != 1 {
+			t.Fatalf("list %s is not at hand", place)
+		}
+	}
+	revoked := signerIsRevoked(p)
+	revoked.Age = 2 * time.Hour
+	serve("0", revoked)
+	checker.Recheck(t.Context())
+	if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != handshaketest.Stale {
+		t.Errorf("%v", err)
+	}
+}
