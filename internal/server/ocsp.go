@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"signet.example/signet/ca"
+	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/internal/auth"
@@ -39,7 +40,7 @@ func (s *Server) openOCSP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Blocked: s.store.BlockedKeys, Universe: s.universe, Retire: responders.retire, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
+	config := ocspserver.DelegationConfig{Key: key, KeyFor: responders.keyFor, Lost: s.lostKeys, Retire: responders.retire, Store: s.store, Issuers: s.onlineIssuers, Now: s.options.Now}
 	if s.authority != nil {
 		config.Certifier = certifier{s.authority}
 	}
@@ -61,6 +62,25 @@ func (s *Server) openOCSP(ctx context.Context) error {
 		s.report("OCSP delegation")(err) // the others may still be certified; Run tries again
 	}
 	return nil
+}
+
+// lostKeys returns those of some keys that are blocked, or of which a certificate in force is revoked: whoever did that means the key. The books
+// know certificates that were in use before this process began.
+func (s *Server) lostKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyHash, error) {
+	lost, err := s.store.BlockedKeys(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	for _, hash := range hashes {
+		revoked, err := s.store.CountCertificates(ctx, inventory.Filter{KeyHash: hash, Status: inventory.StatusRevoked, ExpiresFrom: s.options.Now()})
+		if err != nil {
+			return lost, err
+		}
+		if revoked.N > 0 {
+			lost = append(lost, hash)
+		}
+	}
+	return lost, nil
 }
 
 // responderKeys are the keys of this instance's responder, one of each kind that an issuer asks for.

@@ -1,13 +1,18 @@
 package server_test
 
 import (
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/internal/installation"
+	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
 )
 
@@ -37,9 +42,6 @@ func TestLostResponderKey(t *testing.T) {
 			}
 			return result.Responder.Certificate
 		}
-		sameKey := func(a, b *x509.Certificate) bool {
-			return string(a.RawSubjectPublicKeyInfo) == string(b.RawSubjectPublicKeyInfo)
-		}
 		id := "ocsp/" + pki.HashSPKI(issuer.RawSubjectPublicKeyInfo).Issuer().String()
 		answers := func(of *site) func() bool {
 			return func() bool { state, _, ready := of.readiness(t, id); return state == "ok" && ready }
@@ -47,17 +49,6 @@ func TestLostResponderKey(t *testing.T) {
 		replaced := func(of *site, old *x509.Certificate) {
 			t.Helper()
 			eventually(t, "it answers with another key", func() bool { return answers(of)() && !sameKey(responder(of), old) })
-		}
-		putBack := func(of *site, old *x509.Certificate) {
-			t.Helper()
-			hash := pki.HashSPKI(old.RawSubjectPublicKeyInfo).String()
-			text, err := os.ReadFile(filepath.Join(of.dir, "keys/ocsp-responder-retired-"+hash[:16]+".key"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(of.dir, "keys/ocsp-responder.key"), text, 0o600); err != nil {
-				t.Fatal(err)
-			}
 		}
 		for _, lose := range []func(*x509.Certificate){
 			func(cert *x509.Certificate) { s.revoke(t, client.Certificate{DER: cert.Raw}, pki.KeyCompromise) },
@@ -79,7 +70,7 @@ func TestLostResponderKey(t *testing.T) {
 					continue
 				}
 				p.stop(t)
-				putBack(s, old)
+				s.putBack(t, old)
 				p = s.start(t)
 				eventually(t, "its responder, after the start", answers(s))
 				if sameKey(responder(s), old) {
@@ -88,4 +79,86 @@ func TestLostResponderKey(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestOlderResponderCertificateRevoked: a responder has several certificates in force, a new one every day. One that is not the newest is revoked, and
+// this process never had it: the key is replaced all the same, and stays away when it comes back from a backup.
+func TestOlderResponderCertificateRevoked(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		p := s.start(t)
+		leaf, issuer := withIssuer(t, s.issue(t, "host.example").DER)
+		responder := func() *x509.Certificate { t.Helper(); return askOCSP(t, leaf, issuer).Responder.Certificate }
+		older := responder()
+		p.stop(t)
+		s.askForResponder(t, issuer)
+		s.start(t).stop(t) // certifies it
+		p = s.start(t)
+		newer := responder()
+		if older.Equal(newer) || !sameKey(older, newer) {
+			t.Fatalf("it answers with\n%+v, and before with\n%+v", newer, older)
+		}
+		s.revoke(t, client.Certificate{DER: older.Raw}, pki.KeyCompromise)
+		eventually(t, "it answers with another key", func() bool {
+			state, _, _ := s.readiness(t, "ocsp/"+pki.HashSPKI(issuer.RawSubjectPublicKeyInfo).Issuer().String())
+			return state == "ok" && !sameKey(responder(), older)
+		})
+		p.stop(t)
+		s.putBack(t, older)
+		s.start(t)
+		if sameKey(responder(), older) {
+			t.Error("a restart brought the key back")
+		}
+	})
+}
+
+// askForResponder asks for another certificate of the responder's key, as is done every day. No instance runs.
+func (s *site) askForResponder(t *testing.T, issuer *x509.Certificate) {
+	t.Helper()
+	config := s.config(t)
+	files, err := softkey.New(softkey.Config{Dir: config.State().Keys(), Passphrase: []byte("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := files.Open(t.Context(), files.URI("ocsp-responder"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "OCSP responder"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := pki.HashPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := installation.OpenDatabase(t.Context(), config, "test", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := ocspserver.ResponderRequest{Issuer: pki.HashSPKI(issuer.RawSubjectPublicKeyInfo).Issuer(), Key: hash, CSR: csr}
+	if err := db.RequestResponder(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putBack restores a key of the responder that was put away, as from a backup.
+func (s *site) putBack(t *testing.T, of *x509.Certificate) {
+	t.Helper()
+	hash := pki.HashSPKI(of.RawSubjectPublicKeyInfo).String()
+	text, err := os.ReadFile(filepath.Join(s.dir, "keys/ocsp-responder-retired-"+hash[:16]+".key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "keys/ocsp-responder.key"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sameKey(a, b *x509.Certificate) bool {
+	return string(a.RawSubjectPublicKeyInfo) == string(b.RawSubjectPublicKeyInfo)
 }

@@ -27,11 +27,10 @@ type DelegationConfig struct {
 	// answered for with a post-quantum key, or its answers would be as weak as Key. It is asked until it succeeds. Nil:
 	// Key, for every issuer.
 	KeyFor func(ctx context.Context, issuer *x509.Certificate) (crypto.Signer, error)
-	// Blocked returns those of some responder keys that are blocked. Nil: none ever is.
-	Blocked func(ctx context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error)
-	// Universe tells which of the certificates are revoked. Nil: none ever is.
-	Universe Universe
-	// Retire puts away a key that is blocked, or of which a certificate is revoked: KeyFor makes another. Required with Blocked or Universe.
+	// Lost returns those of some responder keys that are in the wrong hands: blocked, or of which a certificate in force is revoked, be it one
+	// of which this process has never heard. Asked in every round. Nil: none ever is.
+	Lost func(ctx context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error)
+	// Retire puts away a key that is lost: KeyFor makes another. Required with Lost.
 	Retire func(ctx context.Context, key crypto.Signer) error
 	// Store is the table of requests. Required.
 	Store Responders
@@ -98,8 +97,8 @@ func NewDelegation(config DelegationConfig) (*Delegation, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if (config.Blocked != nil || config.Universe != nil) && (config.Retire == nil || config.KeyFor == nil) {
-		return nil, pki.Errorf(pki.KindInvalid, op, "keys can get blocked, and nothing replaces them")
+	if config.Lost != nil && (config.Retire == nil || config.KeyFor == nil) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "keys can get lost, and nothing replaces them")
 	}
 	config.Poll = cmp.Or(config.Poll, 2*time.Second)
 	if _, err := newOwnKey(config.Key); err != nil {
@@ -229,7 +228,7 @@ func (d *Delegation) findKey(ctx context.Context, id pki.IssuerID, cert *x509.Ce
 // replaceKeys drops every key that others may have, with what was certified for it, and finds another in its place. An issuer for which
 // that fails leaves issuers: what was certified for its key is not taken up.
 func (d *Delegation) replaceKeys(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate, certified map[pki.IssuerID]*x509.Certificate) error {
-	lost, err := d.lost(ctx, issuers, certified)
+	lost, err := d.lost(ctx, issuers)
 	failed := []error{err}
 	for hash, signer := range lost {
 		retired := d.config.Retire(ctx, signer)
@@ -252,57 +251,20 @@ func (d *Delegation) replaceKeys(ctx context.Context, issuers map[pki.IssuerID]*
 	return errors.Join(failed...)
 }
 
-// lost returns the keys that are blocked, and those of which a certificate is revoked: whoever did that means the key, which may be the same
-// for all issuers.
-func (d *Delegation) lost(ctx context.Context, issuers, certified map[pki.IssuerID]*x509.Certificate) (map[pki.KeyHash]crypto.Signer, error) {
+// lost returns the keys of issuers that are lost. One may be that of all issuers.
+func (d *Delegation) lost(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) (map[pki.KeyHash]crypto.Signer, error) {
+	if d.config.Lost == nil {
+		return nil, nil
+	}
 	own, lost := make(map[pki.KeyHash]crypto.Signer), make(map[pki.KeyHash]crypto.Signer)
-	var failed []error
 	for id := range issuers {
-		key := d.keys[id]
-		own[key.hash] = key.signer
-		revoked, err := d.anyRevoked(ctx, id, certified[id])
-		if err != nil {
-			failed = append(failed, fmt.Errorf("responder certificates of issuer %s: %w", id, err))
-		}
-		if revoked {
-			lost[key.hash] = key.signer
-		}
+		own[d.keys[id].hash] = d.keys[id].signer
 	}
-	if d.config.Blocked != nil {
-		blocked, err := d.config.Blocked(ctx, slices.Collect(maps.Keys(own)))
-		failed = append(failed, err)
-		for _, hash := range blocked {
-			lost[hash] = own[hash]
-		}
+	hashes, err := d.config.Lost(ctx, slices.Collect(maps.Keys(own)))
+	for _, hash := range hashes {
+		lost[hash] = own[hash]
 	}
-	return lost, errors.Join(failed...)
-}
-
-// anyRevoked reports whether one of the certificates in use for an issuer is revoked, or last, which may be nil.
-func (d *Delegation) anyRevoked(ctx context.Context, id pki.IssuerID, last *x509.Certificate) (bool, error) {
-	if d.config.Universe == nil {
-		return false, nil
-	}
-	var all []*x509.Certificate
-	if last != nil {
-		all = append(all, last)
-	}
-	d.mu.RLock()
-	for _, delegate := range d.current[id] {
-		all = append(all, delegate.Certificate)
-	}
-	d.mu.RUnlock()
-	for _, cert := range all {
-		serial, err := pki.SerialFromBig(cert.SerialNumber)
-		if err != nil {
-			return false, err
-		}
-		facts, err := d.config.Universe.Lookup(ctx, id, serial)
-		if err != nil || facts.Status == pki.StatusRevoked {
-			return err == nil, err
-		}
-	}
-	return false, nil
+	return lost, err
 }
 
 // drop forgets the key for an issuer. The answers that it signed are given no more, not even those whose signature is under way.

@@ -366,7 +366,7 @@ func TestDelegationRun(t *testing.T) {
 	db := testdb.SQLite(t)
 	for _, config := range []ocspserver.DelegationConfig{
 		{Store: db, Issuers: issuersOf(one)}, {Key: newKey(t), Issuers: issuersOf(one)}, {Key: newKey(t), Store: db},
-		{Key: newKey(t), Store: db, Issuers: issuersOf(one), Blocked: db.BlockedKeys},
+		{Key: newKey(t), Store: db, Issuers: issuersOf(one), Lost: db.BlockedKeys},
 	} {
 		if _, err := ocspserver.NewDelegation(config); pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("configuration %+v: %v", config, err)
@@ -425,7 +425,7 @@ func TestDelegationAsksAgain(t *testing.T) {
 	}
 }
 
-// TestLostKeyIsReplaced: one key answers for two issuers and is blocked. It is not used while it cannot be put away, nor is what was certified for
+// TestLostKeyIsReplaced: one key answers for two issuers and is lost. It is not used while it cannot be put away, nor is what was certified for
 // it, and the next one is certified in the same round in which it can.
 func TestLostKeyIsReplaced(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
@@ -433,13 +433,13 @@ func TestLostKeyIsReplaced(t *testing.T) {
 		clock := func() time.Time { return start }
 		first, second := newKey(t), newKey(t)
 		next := crypto.Signer(first)
-		var blocked []pki.KeyHash
+		var lost []pki.KeyHash
 		stuck := errors.New("the disk is full")
 		d := newDelegation(t, ocspserver.DelegationConfig{
 			Store: db, Issuers: issuersOf(one, two), Certifier: &certifier{now: clock, authorities: []*authority{one, two}}, Now: clock,
 			KeyFor: func(context.Context, *x509.Certificate) (crypto.Signer, error) { return next, nil },
-			Blocked: func(_ context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error) {
-				return slices.DeleteFunc(keys, func(key pki.KeyHash) bool { return !slices.Contains(blocked, key) }), nil
+			Lost: func(_ context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error) {
+				return slices.DeleteFunc(keys, func(key pki.KeyHash) bool { return !slices.Contains(lost, key) }), nil
 			},
 			Retire: func(_ context.Context, key crypto.Signer) error {
 				if key != crypto.Signer(first) {
@@ -458,7 +458,7 @@ func TestLostKeyIsReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		blocked = []pki.KeyHash{hash}
+		lost = []pki.KeyHash{hash}
 		for range 2 {
 			if err := d.Round(t.Context()); !errors.Is(err, stuck) {
 				t.Errorf("a key that cannot be put away: %v", err)
