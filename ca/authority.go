@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -62,12 +63,8 @@ func New(ctx context.Context, config Config) (*Authority, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if config.Lease == 0 {
-		config.Lease = 30 * time.Second
-	}
-	if config.KeepExpired == 0 {
-		config.KeepExpired = 365 * 24 * time.Hour
-	}
+	config.Lease = cmp.Or(config.Lease, 30*time.Second)
+	config.KeepExpired = cmp.Or(config.KeepExpired, 365*24*time.Hour)
 	r, err := newRanges(config.Ranges, config.Lease, config.Now)
 	if err != nil {
 		return nil, err

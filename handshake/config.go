@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"net/url"
@@ -94,15 +95,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Policy == policyUnset {
 		c.Policy = HardFailIfCovered
 	}
-	if c.Budget == 0 {
-		c.Budget = defaultBudget
-	}
-	if c.Skew == 0 {
-		c.Skew = defaultSkew
-	}
-	if c.Recheck == 0 {
-		c.Recheck = defaultRecheck
-	}
+	c.Budget = cmp.Or(c.Budget, defaultBudget)
+	c.Skew = cmp.Or(c.Skew, defaultSkew)
+	c.Recheck = cmp.Or(c.Recheck, defaultRecheck)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,9 +76,7 @@ func NewLedger(config LedgerConfig) (*Ledger, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if config.Queue == 0 {
-		config.Queue = 4096
-	}
+	config.Queue = cmp.Or(config.Queue, 4096)
 	l := &Ledger{config: config, queue: make(chan *pending, config.Queue), ended: make(chan struct{})}
 	go l.commitGroups()
 	return l, nil

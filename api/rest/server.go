@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -43,18 +44,10 @@ func NewServer(c Config) (*Server, error) {
 	if c.Services == nil || c.TLS == nil {
 		return nil, errors.New("make API server: services and a TLS configuration are required")
 	}
-	if c.Connections == 0 {
-		c.Connections = 4096
-	}
-	if c.Drain == 0 {
-		c.Drain = 10 * time.Second
-	}
-	if c.BodyTime == 0 {
-		c.BodyTime = 30 * time.Second
-	}
-	if c.StrangerTime == 0 {
-		c.StrangerTime = 5 * time.Second
-	}
+	c.Connections = cmp.Or(c.Connections, 4096)
+	c.Drain = cmp.Or(c.Drain, 10*time.Second)
+	c.BodyTime = cmp.Or(c.BodyTime, 30*time.Second)
+	c.StrangerTime = cmp.Or(c.StrangerTime, 5*time.Second)
 	api, err := newGateway(c.Services, c.BodyTime, c.StrangerTime)
 	if err != nil {
 		return nil, err

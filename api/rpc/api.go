@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"cmp"
 	"log/slog"
 	"runtime"
 	"sync/atomic"
@@ -87,21 +88,11 @@ func New(c Config) (*API, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.InFlight == 0 {
-		c.InFlight = 1024
-	}
-	if c.Streams == 0 {
-		c.Streams = 64
-	}
-	if c.Idle == 0 {
-		c.Idle = 10 * time.Minute
-	}
-	if c.Timeout == 0 {
-		c.Timeout = time.Minute
-	}
-	if c.BadLogins == 0 {
-		c.BadLogins = 5
-	}
+	c.InFlight = cmp.Or(c.InFlight, 1024)
+	c.Streams = cmp.Or(c.Streams, 64)
+	c.Idle = cmp.Or(c.Idle, 10*time.Minute)
+	c.Timeout = cmp.Or(c.Timeout, time.Minute)
+	c.BadLogins = cmp.Or(c.BadLogins, 5)
 	return &API{
 		config:    c,
 		health:    health.NewServer(),

@@ -1,6 +1,7 @@
 package approval
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -41,21 +42,11 @@ func New(c Config) (*Desk, error) {
 	if c.Authority == nil || c.Store == nil || c.Credentials == nil || c.Audit == nil {
 		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no credentials or no log")
 	}
-	if c.Expires == 0 {
-		c.Expires = 7 * 24 * time.Hour
-	}
-	if c.Keep == 0 {
-		c.Keep = 30 * 24 * time.Hour
-	}
-	if c.PerAccount == 0 {
-		c.PerAccount = 100
-	}
-	if c.Total == 0 {
-		c.Total = 10_000
-	}
-	if c.Claim == 0 {
-		c.Claim = time.Minute
-	}
+	c.Expires = cmp.Or(c.Expires, 7*24*time.Hour)
+	c.Keep = cmp.Or(c.Keep, 30*24*time.Hour)
+	c.PerAccount = cmp.Or(c.PerAccount, 100)
+	c.Total = cmp.Or(c.Total, 10_000)
+	c.Claim = cmp.Or(c.Claim, time.Minute)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -197,9 +188,7 @@ func (d *Desk) find(ctx context.Context, op string, grant auth.Grant, id ca.Appr
 // grant to read sees its account, one to approve its profile; the filter may not ask for more.
 func (d *Desk) List(ctx context.Context, grant auth.Grant, filter Filter, cursor string, limit int) (Page, error) {
 	const op = "list requests"
-	if limit == 0 {
-		limit = 100
-	}
+	limit = cmp.Or(limit, 100)
 	if limit < 0 || limit > 1000 {
 		return Page{}, pki.Errorf(pki.KindInvalid, op, "want 1 to 1,000").InField("limit").WithHint("ask for a page of 1 to 1,000")
 	}

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -52,12 +53,8 @@ func NewS3(config S3Config) (*S3, error) {
 		return nil, pki.Errorf(pki.KindInvalid, op, "endpoint %q: want an http or https URL", config.Endpoint).InField("endpoint")
 	}
 	config.Endpoint = strings.TrimSuffix(config.Endpoint, "/")
-	if config.Region == "" {
-		config.Region = "us-east-1"
-	}
-	if config.MaxAge == 0 {
-		config.MaxAge = 5 * time.Minute
-	}
+	config.Region = cmp.Or(config.Region, "us-east-1")
+	config.MaxAge = cmp.Or(config.MaxAge, 5*time.Minute)
 	if config.Client == nil {
 		config.Client = http.DefaultClient
 	}

@@ -95,9 +95,7 @@ func New(config Config) (*Fetcher, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	if config.MaxDirBytes == 0 {
-		config.MaxDirBytes = defaultMaxDir
-	}
+	config.MaxDirBytes = cmp.Or(config.MaxDirBytes, defaultMaxDir)
 	for _, prefix := range config.Allow {
 		if !prefix.IsValid() {
 			return nil, fmt.Errorf("configure fetcher: a network to allow is not valid")

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -109,15 +110,9 @@ func (c *Config) validate(dir string) (field string, err error) {
 }
 
 func (k *Certificate) validate(dir string) (field string, err error) {
-	if k.Profile == "" {
-		k.Profile = "server"
-	}
-	if k.RenewAt == 0 {
-		k.RenewAt = 2.0 / 3
-	}
-	if k.HookTime == 0 {
-		k.HookTime = 30 * time.Second
-	}
+	k.Profile = cmp.Or(k.Profile, "server")
+	k.RenewAt = cmp.Or(k.RenewAt, 2.0/3)
+	k.HookTime = cmp.Or(k.HookTime, 30*time.Second)
 	switch {
 	case k.CertFile == "":
 		return "certificate", errors.New("missing")

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -136,9 +137,7 @@ func NewCredentials(c CredentialsConfig) (*Credentials, error) {
 // CreateToken makes a bearer token and returns it; it cannot be shown again. The grant must allow ActionManage.
 func (c *Credentials) CreateToken(ctx context.Context, grant Grant, spec Spec) (Credential, string, error) {
 	const op = "create token"
-	if spec.Lifetime == 0 {
-		spec.Lifetime = DefaultTokenLifetime
-	}
+	spec.Lifetime = cmp.Or(spec.Lifetime, DefaultTokenLifetime)
 	credential, err := c.draft(op, grant, spec)
 	if err != nil {
 		return Credential{}, "", err
@@ -230,9 +229,7 @@ func (c *Credentials) draft(op string, grant Grant, spec Spec) (Credential, erro
 	if err := manage(op, grant); err != nil {
 		return Credential{}, err
 	}
-	if spec.Account == "" {
-		spec.Account = spec.Name
-	}
+	spec.Account = cmp.Or(spec.Account, spec.Name)
 	switch {
 	case !goodName.MatchString(spec.Name):
 		return Credential{}, pki.Errorf(pki.KindInvalid, op, "want 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit").InField("credential")

@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -100,12 +101,8 @@ func poolConfig(config Config) (*pgxpool.Config, error) {
 			InField("database").WithHint("write postgres://user@host/database, the password in PGPASSWORD or a .pgpass file")
 	}
 	parsed.MaxConns = config.MaxConns
-	if parsed.MaxConns == 0 {
-		parsed.MaxConns = 16
-	}
-	if parsed.ConnConfig.ConnectTimeout == 0 {
-		parsed.ConnConfig.ConnectTimeout = 10 * time.Second
-	}
+	parsed.MaxConns = cmp.Or(parsed.MaxConns, 16)
+	parsed.ConnConfig.ConnectTimeout = cmp.Or(parsed.ConnConfig.ConnectTimeout, 10*time.Second)
 	parsed.AfterRelease = writable
 	parsed.PingTimeout = pingPatience
 	parsed.ConnConfig.DialFunc = dial(parsed.ConnConfig.ConnectTimeout)

@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -56,9 +57,7 @@ func New(config Config) (*Store, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	if config.MaxSessions == 0 {
-		config.MaxSessions = 8
-	}
+	config.MaxSessions = cmp.Or(config.MaxSessions, 8)
 	s := &Store{config: config}
 	token, err := s.login()
 	if err != nil {

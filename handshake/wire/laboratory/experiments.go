@@ -2,6 +2,7 @@ package laboratory
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -83,12 +84,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if !ok || cfg.Certificate.Leaf == nil || len(cfg.Certificate.Leaf.DNSNames) == 0 {
 		return nil, errors.New("laboratory: the server's certificate must have an RSA key, its Leaf and a DNS name")
 	}
-	if cfg.Question == "" {
-		cfg.Question = "GET /account HTTP/1.1\r\nAuthorization: Bearer only-the-bank-may-see-this\r\n\r\n"
-	}
-	if cfg.Answer == "" {
-		cfg.Answer = "HTTP/1.1 200 OK\r\n\r\nbalance: 1,234,567.89\r\n"
-	}
+	cfg.Question = cmp.Or(cfg.Question, "GET /account HTTP/1.1\r\nAuthorization: Bearer only-the-bank-may-see-this\r\n\r\n")
+	cfg.Answer = cmp.Or(cfg.Answer, "HTTP/1.1 200 OK\r\n\r\nbalance: 1,234,567.89\r\n")
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -7,6 +7,7 @@
 package survey
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -53,12 +54,8 @@ var errMost = errors.New("the bound on connections is reached")
 
 // Run surveys a server. An error means that it could not be reached, or does not speak TLS.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 5 * time.Second
-	}
-	if cfg.Most == 0 {
-		cfg.Most = 120
-	}
+	cfg.Timeout = cmp.Or(cfg.Timeout, 5*time.Second)
+	cfg.Most = cmp.Or(cfg.Most, 120)
 	s := &surveyor{Config: cfg}
 	report := &Report{Complete: true}
 	for _, version := range []protocol.Version{tls.VersionTLS13, tls.VersionTLS12, tls.VersionTLS11, tls.VersionTLS10} {
