@@ -10,18 +10,14 @@ import (
 )
 
 // Learn puts on the ledger what the issuer itself has said elsewhere, on a list that it signed, and the ledger has not: serials
-// that are not revoked here, or on hold, or not yet for keyCompromise. What is revoked here already stays as it is. The grant is for
-// auth.ActionManage.
+// that are not revoked here, or on hold, or not yet for keyCompromise. What is revoked here already stays as it is, and what is not gets the
+// date that the list says. The grant is for auth.ActionManage.
 //
 // Each group of 1,000 is one transaction. An error leaves the groups before it, and a repetition goes on behind them. It returns the
 // sequence that the ledger then reaches, applied by this instance's universe; 0 if there was nothing to learn. Errors: KindDenied,
 // KindInvalid (reason), KindNotFound (issuer), KindUnavailable (it may have happened: repeat).
-func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Request) (uint64, error) {
-	said := make([]Said, len(revoked))
-	for i, request := range revoked {
-		said[i].Request = request
-	}
-	return l.enter(ctx, grant, said, false)
+func (l *Ledger) Learn(ctx context.Context, grant auth.Grant, revoked []Said) (uint64, error) {
+	return l.enter(ctx, grant, revoked, false)
 }
 
 // Said is an entry of a list that an issuer signed elsewhere.
@@ -30,8 +26,7 @@ type Said struct {
 	RevokedAt time.Time // zero, or later than now: now
 }
 
-// TakeOver is Learn for the last list of an issuer whose lists are made here from now on: what was on hold stays on hold, and what was revoked
-// keeps its date.
+// TakeOver is Learn for the last list of an issuer whose lists are made here from now on: what was on hold stays on hold.
 func (l *Ledger) TakeOver(ctx context.Context, grant auth.Grant, list []Said) (uint64, error) {
 	return l.enter(ctx, grant, list, true)
 }

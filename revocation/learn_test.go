@@ -76,14 +76,18 @@ func TestLearn(t *testing.T) {
 			{foreign(1), []revocation.Kind{revocation.KindRevoke}, pki.KeyCompromise},
 			{foreign(2), []revocation.Kind{revocation.KindRevoke}, pki.Unspecified},
 		}
-		var list []revocation.Request
+		since := now.Add(-72 * time.Hour)
+		said := func(key revocation.Key, reason pki.Reason) revocation.Said {
+			return revocation.Said{Request: revocation.Request{Key: key, Reason: reason}, RevokedAt: since}
+		}
+		var list []revocation.Said
 		for _, w := range wants {
-			list = append(list, revocation.Request{Key: w.key, Reason: w.reason})
+			list = append(list, said(w.key, w.reason))
 		}
 		list[3].Reason = pki.Superseded // it says less than what is known
 		list = append(list, list[4])
 		for n := range uint32(1000) {
-			list = append(list, revocation.Request{Key: foreign(100 + n), Reason: pki.CessationOfOperation})
+			list = append(list, said(foreign(100+n), pki.CessationOfOperation))
 		}
 		wants = append(wants, want{foreign(100 + 999), []revocation.Kind{revocation.KindRevoke}, pki.CessationOfOperation})
 
@@ -122,6 +126,9 @@ func TestLearn(t *testing.T) {
 			for _, e := range entries {
 				if e.Issuer == w.key.Issuer && e.Serial == w.key.Serial {
 					kinds = append(kinds, e.Kind)
+					if learnt := e.Kind == revocation.KindRevoke && w.key != a.claim(2).Key && w.key != foreign(1); e.RevokedAt.Equal(since) != learnt {
+						t.Errorf("%s: %s is dated %s; what was learnt has the date of the list, %s", w.key.Serial, e.Kind, e.RevokedAt, since)
+					}
 				}
 			}
 			if answer := lookup(t, u, i.id, w.key.Serial); answer.Status != pki.StatusRevoked || answer.Reason != w.reason || !slices.Equal(kinds, w.kinds) {
@@ -167,18 +174,18 @@ func TestLearnBesides(t *testing.T) {
 		{"no reason", revocation.Request{Key: a.claim(0).Key, Reason: 7}, pki.KindInvalid},
 		{"hold", revocation.Request{Key: a.claim(0).Key, Reason: pki.CertificateHold}, pki.KindInvalid},
 	} {
-		_, err := l.Learn(t.Context(), manager(t), []revocation.Request{good, test.request})
+		_, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: good}, {Request: test.request}})
 		wantKind(t, test.what, err, test.kind)
 	}
 	void := revocation.Request{Key: a.claim(1).Key, Reason: pki.KeyCompromise}
-	if last, err := l.Learn(t.Context(), manager(t), []revocation.Request{void}); err != nil || last != 0 {
+	if last, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: void}}); err != nil || last != 0 {
 		t.Errorf("a void: %d, %v", last, err)
 	}
-	last, err := l.Learn(t.Context(), manager(t), []revocation.Request{good})
+	last, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: good}})
 	if err != nil || last != 2 {
 		t.Fatalf("learnt up to %d, %v; want 2, behind the void", last, err)
 	}
-	if last, err := newLedger(t, s, other).Learn(t.Context(), manager(t), []revocation.Request{good}); err != nil || last != 2 || other.Seq() != 2 {
+	if last, err := newLedger(t, s, other).Learn(t.Context(), manager(t), []revocation.Said{{Request: good}}); err != nil || last != 2 || other.Seq() != 2 {
 		t.Errorf("where that is not known yet: up to %d, memory at %d, %v", last, other.Seq(), err)
 	}
 }

@@ -559,7 +559,7 @@ func TestUniverseRegressed(t *testing.T) {
 				return err
 			},
 			"learn": func(l *revocation.Ledger) error {
-				_, err := l.Learn(t.Context(), manager(t), []revocation.Request{{Key: open.claim(1).Key}})
+				_, err := l.Learn(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: open.claim(1).Key}}})
 				return err
 			},
 		} {
@@ -589,7 +589,7 @@ func TestUniverseRegressed(t *testing.T) {
 		wantKind(t, "revoke", err, pki.KindFailedPrecondition)
 		_, err = l.BlockKey(t.Context(), manager(t), blockOf(1))
 		wantKind(t, "block", err, pki.KindFailedPrecondition)
-		_, err = l.Learn(t.Context(), manager(t), []revocation.Request{{Key: open.claim(1).Key}})
+		_, err = l.Learn(t.Context(), manager(t), []revocation.Said{{Request: revocation.Request{Key: open.claim(1).Key}}})
 		wantKind(t, "learn", err, pki.KindFailedPrecondition)
 		if answer := lookup(t, u, i.id, open.serial(0)); answer.Status != pki.StatusRevoked {
 			t.Errorf("%+v", answer)

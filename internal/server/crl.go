@@ -120,13 +120,14 @@ func (s *Server) learnRevoked(ctx context.Context, grant auth.Grant, issuer pki.
 	if err != nil {
 		return nil
 	}
-	var revoked []revocation.Request
+	var revoked []revocation.Said
 	for e := range list.Entries() {
 		serial, err := pki.SerialFromBytes(e.Serial)
 		if err != nil || e.Reason == pki.CertificateHold || e.Reason == pki.RemoveFromCRL {
 			continue // no serial that the ledger could hold, or not for good
 		}
-		revoked = append(revoked, revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt})
+		request := revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: e.Reason, InvalidityAt: e.InvalidityAt}
+		revoked = append(revoked, revocation.Said{Request: request, RevokedAt: e.RevokedAt})
 	}
 	last, err := s.ledger.Learn(ctx, grant, revoked)
 	if err != nil {
