@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"time"
 
 	"signet.example/signet/crl"
@@ -16,6 +17,7 @@ import (
 
 const (
 	compareRun  = 10_000 // ledger entries that a comparison reads before it rests ...
+	sampled     = 16     // entries of a list that are that CompareMemory looks at
 	compareRest = 9      // ... this many times as long, at most restMax: a list of a million must not take a processor while all else is busy
 )
 
@@ -33,10 +35,10 @@ func (e *DisagreementError) Error() string {
 // Unwrap returns the cause.
 func (e *DisagreementError) Unwrap() error { return e.Err }
 
-// Compare reads a list back from the octets that clients get, verifies its signature, and holds its entries against the
-// ledger in the database: nothing of what it was made from is trusted. The list of an off-line issuer was made from other books and may
+// Compare reads a list back from the octets that clients get, verifies its signature, and holds its entries, with reasons, times and what a
+// delta takes off, against the ledger in the database: nothing of what it was made from is trusted. The list of an off-line issuer was made from other books and may
 // say more than the ledger: what the ledger has must be on it. It reads the ledger of the list's scope, whatever its
-// length, with rests, so that the database has nine tenths of its time for others, and takes about 40 octets an entry. The error
+// length, with rests, so that the database has nine tenths of its time for others, and takes about 70 octets an entry. The error
 // is a *DisagreementError, or what kept it from comparing.
 func (p *Publisher) Compare(ctx context.Context, list List) error {
 	document, head, ok := p.Document(list)
@@ -63,20 +65,71 @@ func (p *Publisher) Compare(ctx context.Context, list List) error {
 	if err != nil {
 		return err
 	}
-	var got revokedSet
+	count, sum := 0, uint64(0)
 	for entry := range read.Entries() {
 		serial, err := pki.SerialFromBytes(entry.Serial)
 		if err != nil {
 			return &DisagreementError{head, err}
 		}
-		if entry.Reason != pki.RemoveFromCRL {
-			got.count, got.sum = got.count+1, got.sum+serialSum(serial)
+		if entry.Reason == pki.RemoveFromCRL {
+			entry.RevokedAt = time.Time{} // when the delta was made
 		}
+		count, sum = count+1, sum+entrySum(serial, entry.Reason, entry.RevokedAt, entry.InvalidityAt)
 	}
-	if got.count != want.count || got.sum != want.sum {
-		return &DisagreementError{head, fmt.Errorf("it revokes %d certificates and the ledger %d, and they are not the same", got.count, want.count)}
+	if count != want.count || sum != want.sum {
+		return &DisagreementError{head, fmt.Errorf("it has %d entries and should have %d by the ledger, or they do not say the same", count, want.count)}
 	}
 	return nil
+}
+
+// CompareMemory holds some entries of a list, others every time, against what OCSP answers from, unless that has gone on since. The error is
+// a *DisagreementError, or what kept it from comparing. Lists of off-line issuers, for whom there is no OCSP, are not looked at.
+func (p *Publisher) CompareMemory(ctx context.Context, list List) error {
+	document, head, ok := p.Document(list)
+	p.mu.RLock()
+	online := ok && p.issuers[list.Issuer].online()
+	p.mu.RUnlock()
+	if !online {
+		return nil
+	}
+	read, err := crl.Read(document.Reader(), document.Size())
+	if err != nil {
+		return &DisagreementError{head, err}
+	}
+	for _, entry := range sampleOf(read) {
+		serial, err := pki.SerialFromBytes(entry.Serial)
+		if err != nil {
+			return &DisagreementError{head, err}
+		}
+		answer, err := p.config.Universe.Lookup(ctx, head.List.Issuer, serial)
+		if err != nil {
+			return err
+		}
+		if answer.Seq < head.Seq || answer.EventSeq > head.Seq || answer.Issuance == revocation.CannotTell { // a week that has passed
+			continue
+		}
+		revoked := answer.Status == pki.StatusRevoked
+		switch {
+		case entry.Reason == pki.RemoveFromCRL && !revoked:
+		case revoked && answer.Reason == entry.Reason && answer.RevokedAt.Equal(entry.RevokedAt) && answer.InvalidityAt.Equal(entry.InvalidityAt):
+		default:
+			return &DisagreementError{head, fmt.Errorf("it has %s for %s, and in memory, for OCSP, it is %s, %s", entry.Reason, serial, answer.Status, answer.Reason)}
+		}
+	}
+	return nil
+}
+
+// sampleOf draws entries of a list, each with the same chance.
+func sampleOf(list *crl.List) (sample []crl.Entry) {
+	count := 0
+	for entry := range list.Entries() {
+		if count++; len(sample) < sampled {
+			sample = append(sample, entry)
+		} else if i := rand.IntN(count); i < sampled {
+			sample[i] = entry
+		}
+	}
+	return sample
 }
 
 // compareImported is Compare for what Import brought in: holds of the ceremony, and serial numbers that no ledger entry could hold,
@@ -98,8 +151,8 @@ func (p *Publisher) compareImported(ctx context.Context, list *crl.List, head He
 }
 
 // ledgerSet folds the ledger of a list's scope.
-func (p *Publisher) ledgerSet(ctx context.Context, head Head) (revokedSet, error) {
-	set := revokedSet{shards: map[pki.Shard]*[pki.BlockSize / 64]uint64{}, foreign: map[pki.Serial]bool{}}
+func (p *Publisher) ledgerSet(ctx context.Context, head Head) (listedSet, error) {
+	set := listedSet{delta: head.List.Kind == KindDelta, shards: map[pki.Shard]map[uint64]uint64{}, foreign: map[pki.Serial]uint64{}}
 	for entry, err := range p.ledgerEntries(ctx, head) {
 		if err != nil {
 			return set, err
@@ -140,50 +193,62 @@ func (p *Publisher) ledgerEntries(ctx context.Context, head Head) iter.Seq2[revo
 	}
 }
 
-// revokedSet is a set of revoked certificates, folded from ledger entries in order: of the dense ones a bit each, and of all
-// of them their number and a sum over their serials. Two sets with the same number and sum are the same, but for one chance
-// in 2^64: it guards against our own mistakes, and a list of a million costs 125 kB.
-type revokedSet struct {
-	shards  map[pki.Shard]*[pki.BlockSize / 64]uint64 // bits by index
-	foreign map[pki.Serial]bool
+// listedSet is what a list has to say, folded from ledger entries in order: a sum for each certificate that is on it, and of all of them
+// their number and a sum. Two sets with the same number and sum are the same, but for one chance in 2^64: it guards against our own mistakes.
+type listedSet struct {
+	delta   bool                            // what was released since the base is taken off
+	shards  map[pki.Shard]map[uint64]uint64 // sums by index
+	foreign map[pki.Serial]uint64
 	count   int
 	sum     uint64
 }
 
 // apply makes an entry the last of its certificate.
-func (r *revokedSet) apply(e *revocation.Entry) {
-	is := e.Kind.Revokes()
-	if was := r.set(e, is); was == is {
-		return
-	}
-	if is {
-		r.count, r.sum = r.count+1, r.sum+serialSum(e.Serial)
-	} else {
-		r.count, r.sum = r.count-1, r.sum-serialSum(e.Serial)
+func (l *listedSet) apply(e *revocation.Entry) {
+	switch {
+	case e.Kind.Revokes():
+		l.set(e, entrySum(e.Serial, e.Reason, e.RevokedAt, e.InvalidityAt), 1)
+	case l.delta:
+		l.set(e, entrySum(e.Serial, pki.RemoveFromCRL, time.Time{}, time.Time{}), 1)
+	default:
+		l.set(e, 0, 0)
 	}
 }
 
-// set changes whether a certificate is revoked and returns whether it was.
-func (r *revokedSet) set(e *revocation.Entry, is bool) (was bool) {
+// set has a list say something of a certificate, or nothing, and no longer what it said before.
+func (l *listedSet) set(e *revocation.Entry, sum uint64, entries int) {
+	var was uint64
+	var listed bool
 	if e.Foreign {
-		was = r.foreign[e.Serial]
-		r.foreign[e.Serial] = is
-		return was
+		was, listed = replace(l.foreign, e.Serial, sum, entries > 0)
+	} else {
+		shard := l.shards[e.Position.Shard()]
+		if shard == nil {
+			shard = make(map[uint64]uint64)
+			l.shards[e.Position.Shard()] = shard
+		}
+		was, listed = replace(shard, e.Position.Index, sum, entries > 0)
 	}
-	shard := r.shards[e.Position.Shard()]
-	if shard == nil {
-		shard = new([pki.BlockSize / 64]uint64)
-		r.shards[e.Position.Shard()] = shard
+	if l.count, l.sum = l.count+entries, l.sum+sum-was; listed {
+		l.count--
 	}
-	word, bit := &shard[e.Position.Index%pki.BlockSize/64], uint64(1)<<(e.Position.Index%64)
-	was = *word&bit != 0
-	if *word &^= bit; is {
-		*word |= bit
-	}
-	return was
 }
 
-func serialSum(s pki.Serial) uint64 {
-	sum := sha256.Sum256(s[:])
+// replace puts a value in the place of another, or takes that away, and returns it.
+func replace[K comparable](m map[K]uint64, key K, value uint64, there bool) (was uint64, listed bool) {
+	was, listed = m[key]
+	if delete(m, key); there {
+		m[key] = value
+	}
+	return was, listed
+}
+
+// entrySum is a sum over an entry of a list. Times are to the second, as lists have them.
+func entrySum(s pki.Serial, reason pki.Reason, revokedAt, invalidityAt time.Time) uint64 {
+	text := append(s[:], byte(reason))
+	for _, at := range []time.Time{revokedAt, invalidityAt} {
+		text = binary.BigEndian.AppendUint64(text, uint64(at.Unix()))
+	}
+	sum := sha256.Sum256(text)
 	return binary.BigEndian.Uint64(sum[:])
 }

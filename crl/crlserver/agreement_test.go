@@ -209,7 +209,8 @@ func TestCompare(t *testing.T) {
 			a.event(epoch, 4, revocation.KindVoid, 0, 0), foreign)
 		p.await(t, seq)
 		compare("holds, a void and a foreign serial", false)
-		p.await(t, a.append(t, a.event(epoch, 2, revocation.KindRelease, 0, seq-3), a.event(epoch, 3, revocation.KindRevoke, pki.Superseded, seq-2),
+		third := a.event(epoch, 3, revocation.KindRevoke, pki.Superseded, seq-2)
+		p.await(t, a.append(t, a.event(epoch, 2, revocation.KindRelease, 0, seq-3), third,
 			a.event(epoch, 1, revocation.KindReasonChange, pki.KeyCompromise, 1)))
 		compare("a release, a succession and a change of reason", false)
 
@@ -228,9 +229,87 @@ func TestCompare(t *testing.T) {
 		} else {
 			testdb.Exec(t, s, `ALTER TABLE ledger DISABLE TRIGGER append_only`)
 		}
+		// The same certificates, of which something else is said, and what only a delta says: that a hold is over.
+		at := a.time(time.Now().Add(-time.Hour).Truncate(time.Second))
+		alter := func(what, set, back string, listed bool, args ...any) {
+			t.Helper()
+			testdb.Exec(t, s, `UPDATE ledger SET `+set, args...)
+			if listed {
+				compare(what, true)
+			} else {
+				everything := lists
+				lists = everything[:2]
+				compare(what+", which is on no list", false)
+				lists = everything[2:]
+				compare(what, true)
+				lists = everything
+			}
+			testdb.Exec(t, s, `UPDATE ledger SET `+back, args...)
+			compare(what+", and back", false)
+		}
 		odd := serial(epoch, 77)
+		alter("another reason", `reason = 5 WHERE idx = 3 AND kind = 1`, `reason = 4 WHERE idx = 3 AND kind = 1`, true)
+		alter("a time of invalidity", `invalidity_at = $1 WHERE idx = 3 AND kind = 1`, `invalidity_at = NULL WHERE idx = 3 AND kind = 1 AND invalidity_at = $1`, true, at)
+		testdb.Exec(t, s, `UPDATE ledger SET revoked_at = $1 WHERE idx = 3 AND kind = 1`, at)
+		compare("another time", true)
+		testdb.Exec(t, s, `UPDATE ledger SET revoked_at = $1 WHERE idx = 3 AND kind = 1`, a.time(third.RevokedAt))
+		released := serial(epoch, 2)
+		alter("another that was released", `serial = $1 WHERE idx = 2 AND kind = 4 AND serial = $2`, `serial = $2 WHERE idx = 2 AND kind = 4 AND serial = $1`, false, odd[:], released[:])
 		testdb.Exec(t, s, `UPDATE ledger SET serial = $1 WHERE idx = 3`, odd[:]) // as many, and not the same
 		compare("another serial", true)
+	})
+}
+
+// What OCSP answers from agrees with the lists, and it is noticed where it does not.
+func TestCompareMemory(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "one")
+		issuer := a.config()
+		issuer.Delta = true
+		p := start(t, s, &clock{}, nil, issuer)
+		foreign := func(index uint64, kind revocation.Kind, reason pki.Reason, expected uint64) revocation.NewEntry {
+			e := a.event(0, index, kind, reason, expected)
+			e.Foreign = true
+			return e
+		}
+		for i := range uint64(40) { // more than are looked at in one go
+			a.append(t, foreign(100+i, revocation.KindRevoke, pki.Superseded, 0))
+		}
+		held := a.append(t, foreign(1, revocation.KindHold, pki.CertificateHold, 0), foreign(2, revocation.KindHold, pki.CertificateHold, 0))
+		p.await(t, held)
+		p.await(t, a.append(t, foreign(2, revocation.KindRelease, 0, held)))
+		agrees := func(p instance, list crlserver.List) bool {
+			err := p.CompareMemory(t.Context(), list)
+			_, disagree := errors.AsType[*crlserver.DisagreementError](err)
+			if err != nil && !disagree {
+				t.Error(err)
+			}
+			return !disagree
+		}
+		for _, list := range []crlserver.List{a.complete(), a.delta()} {
+			if !agrees(p, list) {
+				t.Errorf("%s does not agree with memory that is right", list)
+			}
+		}
+		if _, ok := s.(*sqlite.Store); ok {
+			testdb.Exec(t, s, `DROP TRIGGER ledger_no_update`)
+		} else {
+			testdb.Exec(t, s, `ALTER TABLE ledger DISABLE TRIGGER append_only`)
+		}
+		issuer.Signer = nil
+		for _, test := range []struct{ what, set, back string }{
+			{"other reasons", `reason = 5 WHERE reason = 4`, `reason = 4 WHERE reason = 5`},
+			{"all but one in force", `kind = 4 WHERE reason = 4`, `kind = 1 WHERE reason = 4`},
+		} {
+			testdb.Exec(t, s, `UPDATE ledger SET `+test.set)
+			other := start(t, s, &clock{}, nil, issuer)
+			testdb.Exec(t, s, `UPDATE ledger SET `+test.back)
+			eventually(t, "it serves the complete list", func() bool { _, _, ok := other.Document(a.complete()); return ok })
+			if agrees(other, a.complete()) {
+				t.Errorf("%s in memory: it agrees", test.what)
+			}
+			other.stop()
+		}
 	})
 }
 

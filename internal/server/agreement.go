@@ -19,7 +19,8 @@ const (
 )
 
 // compareProducts is the self-monitor: a list, and as many more as a tenth of a second suffices for, is read back from the octets
-// that clients get, its signature verified, and its entries held against the ledger at the list's own sequence. What disagrees is counted and logged; it
+// that clients get, its signature verified, and its entries held against the ledger at the list's own sequence, and some of them against what OCSP
+// answers from. What disagrees is counted and logged; it
 // never should.
 func (s *Server) compareProducts(ctx context.Context) error {
 	timer := time.NewTimer(agreementInterval)
@@ -43,6 +44,9 @@ func (s *Server) compareProducts(ctx context.Context) error {
 
 func (s *Server) compareList(ctx context.Context, list crlserver.List) {
 	err := s.publisher.Compare(ctx, list)
+	if err == nil {
+		err = s.publisher.CompareMemory(ctx, list)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -53,7 +57,7 @@ func (s *Server) compareList(ctx context.Context, list crlserver.List) {
 	}
 	s.agreement.note(list, err)
 	if disagree {
-		s.log.Error("a published list and the ledger disagree", "list", list.String(), "error", err.Error(), "next", whatToKeep)
+		s.log.Error("a published list disagrees with the ledger, or with OCSP", "list", list.String(), "error", err.Error(), "next", whatToKeep)
 	}
 }
 

@@ -109,7 +109,7 @@ func TestLate(t *testing.T) {
 	if n := disagreements(); n < 1 || state != "warning" || !ready || !strings.Contains(detail, "differ from the ledger, among them "+issued.Issuer.String()) || !strings.Contains(detail, "report it") {
 		t.Errorf("%v disagreements; /readyz says %q, %q", n, state, detail)
 	}
-	if !strings.Contains(log.String(), `msg="a published list and the ledger disagree" list=`+shard) {
+	if !strings.Contains(log.String(), `msg="a published list disagrees with the ledger, or with OCSP" list=`+shard) {
 		t.Errorf("the log says:\n%s", log.String())
 	}
 	n := disagreements()
