@@ -149,7 +149,7 @@ func checkFiles(_ *app, config *settings.Config) finding {
 			return wrong("chmod go= "+path+", and consider whether somebody has read it", "others can read %s", path)
 		}
 	}
-	return good("%d key files in %s, readable by their owner only", len(files), state.Dir)
+	return good("%s in %s, readable by their owner only", counted(len(files), "key file"), state.Dir)
 }
 
 // checkKeys finds out whether the server could start unattended.

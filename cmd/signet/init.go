@@ -214,6 +214,9 @@ func (c *initCmd) report(p *printer, made *installation.Initialized) {
 		p.line("It listens on this machine only. Have %s forwarded to public.listen, or open public.listen and api.listen in %s.", made.PublicURL, made.Config)
 	}
 	p.line("Keep the passphrase and a backup (signet backup) in two places: without both the authority is lost.")
+	if c.KeysStore == "pkcs11" {
+		p.line("The keys are in the token and in no backup: copy them as the maker of the token has it.")
+	}
 	if made.Request != "" {
 		p.next("carry %s to the root: signet ceremony sign --csr issuing.csr; then signet init --dir %s --certificate FILE", made.Request, made.Dir)
 		return

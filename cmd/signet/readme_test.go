@@ -30,8 +30,8 @@ func TestReadme(t *testing.T) {
 	follow(t, script, "made a certification authority", "app.example.pem: OK", "app.example.pem: good\n", "shard.crl is authentic and fresh", "refused, exit status", "not good, exit status 10", "keyCompromise", "the audit log is whole")
 }
 
-// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, and a root that is
-// off-line with a server below it. Only what somebody types at a ceremony is said by flags.
+// TestOperations runs the recipes of docs/OPERATIONS.md word by word: the API, approvals, a backup, a batch, what is exported, keys in a token, and a
+// root that is off-line with a server below it. Only what somebody types at a ceremony is said by flags.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	text := document(t, "docs/OPERATIONS.md")
@@ -49,10 +49,15 @@ signet doctor --health --wait 30s
 `}
 	script = append(script, blocks(section(t, text, "The API"))...)
 	script = append(script, approvals[1])
-	script = append(script, blocks(section(t, text, "Backup, restore, upgrade"))...)
+	for _, heading := range []string{"Backup, restore, upgrade", "Many certificates at once", "Getting it out"} {
+		script = append(script, blocks(section(t, text, heading))...)
+	}
 	script = append(script, `
 kill %1
 wait
+`)
+	script = append(script, blocks(section(t, text, "Keys in a token"))...)
+	script = append(script, `
 signet() {
     case "$1 ${2:-}" in
     "ceremony verify") command signet "$@" ;;
@@ -63,7 +68,7 @@ signet() {
 `)
 	script = append(script, blocks(section(t, text, "A root that is off-line"))...)
 	follow(t, strings.Join(script, ""), `"principal": *"token:admin"`, "REASON_SUPERSEDED", "request [0-9a-f]{32} is pending", "approved; the certificate was issued",
-		"release.pem: authentic and in force", "Nothing is used twice", "the record [0-9-]+-root-1 is whole", "published list number 1", "app.example.pem: authentic and in force")
+		"release.pem: authentic and in force", "Nothing is used twice", "issued 2 certificates", "wrote 2 certificates to inventory.csv", "PrivateKeyEntry", "pkcs11:token=ca;object=issuing", "the record [0-9-]+-root-1 is whole", "published list number 1", "app.example.pem: authentic and in force")
 }
 
 // follow runs a script of a document in the root of the repository, with an empty home and free ports in place of the usual ones, and

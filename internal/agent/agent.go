@@ -134,7 +134,7 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 		s.Failures = 0
 	}
 	if changed {
-		s.Changed = now.UTC().Truncate(time.Second)
+		s.Changed, s.Standing = now.UTC().Truncate(time.Second), pki.StatusGood.String()
 	}
 	if pair, readErr := k.Files.Read(); readErr == nil {
 		s.Serial, s.NotAfter, s.RenewAt = fmt.Sprintf("%x", pair.Leaf.SerialNumber), pair.Leaf.NotAfter.UTC(), k.due(pair.Leaf)
@@ -206,10 +206,7 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 			return false, ended
 		}
 		a.say(Status{Certificate: k.Files.Certificate}, ended)
-		if changed, err = a.issue(ctx, k, told); changed {
-			s.Standing = pki.StatusGood.String()
-		}
-		return changed, err
+		return a.issue(ctx, k, told)
 	}
 	if a.now().Before(k.due(pair.Leaf)) {
 		return false, nil
