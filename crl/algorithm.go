@@ -1,6 +1,7 @@
 package crl
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -29,9 +30,6 @@ const (
 	rsaSHA256   Algorithm = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"
 	rsaSHA384   Algorithm = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c\x05\x00"
 	rsaSHA512   Algorithm = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0d\x05\x00"
-	pssSHA256   Algorithm = "\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\xa2\x03\x02\x01\x20"
-	pssSHA384   Algorithm = "\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\xa2\x03\x02\x01\x30"
-	pssSHA512   Algorithm = "\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a\x30\x34\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\xa2\x03\x02\x01\x40"
 	ed25519Pure Algorithm = "\x30\x05\x06\x03\x2b\x65\x70"
 )
 
@@ -49,19 +47,37 @@ var schemes = map[Algorithm]scheme{
 	rsaSHA256:   {"RSA with SHA-256", crypto.SHA256, verifyRSA},
 	rsaSHA384:   {"RSA with SHA-384", crypto.SHA384, verifyRSA},
 	rsaSHA512:   {"RSA with SHA-512", crypto.SHA512, verifyRSA},
-	pssSHA256:   {"RSA-PSS with SHA-256", crypto.SHA256, verifyPSS},
-	pssSHA384:   {"RSA-PSS with SHA-384", crypto.SHA384, verifyPSS},
-	pssSHA512:   {"RSA-PSS with SHA-512", crypto.SHA512, verifyPSS},
 	ed25519Pure: {"Ed25519", 0, verifyEd25519},
 }
 
-// schemeOf finds an algorithm: of the table, or ML-DSA. Some write NULL where a standard has nothing, and the other way round; of Ed25519 and
+// pssPrefix begins what is in an identifier of RSASSA-PSS: its object identifier (RFC 4055, Section 3.1).
+const pssPrefix = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a"
+
+// pssNames are the digests that are believed under RSASSA-PSS.
+var pssNames = map[crypto.Hash]string{crypto.SHA256: "RSA-PSS with SHA-256", crypto.SHA384: "RSA-PSS with SHA-384", crypto.SHA512: "RSA-PSS with SHA-512"}
+
+// pss finds how an identifier of RSASSA-PSS has it computed.
+func (a Algorithm) pss() (scheme, bool) {
+	content, rest, err := expect([]byte(a), tagSequence)
+	parameters, isPSS := bytes.CutPrefix(content, []byte(pssPrefix))
+	if err != nil || len(rest) > 0 || !isPSS {
+		return scheme{}, false
+	}
+	said, ok := pki.ParsePSS(parameters)
+	name := pssNames[said.Hash]
+	return scheme{name, said.Hash, verifyPSS(said)}, ok && name != ""
+}
+
+// schemeOf finds an algorithm: of the table, RSASSA-PSS with its parameters, or ML-DSA. Some write NULL where a standard has nothing, and the other way round; of Ed25519 and
 // ML-DSA nobody does (RFC 8410, Section 3; RFC 9881, Section 2).
 func schemeOf(a Algorithm) (scheme, bool) {
 	if set := pki.MLDSAByIdentifier(string(a)); set != pki.NoMLDSA {
 		return scheme{set.String(), 0, verifyMLDSA(set)}, set.Supported() == nil
 	}
 	if s, ok := schemes[a]; ok {
+		return s, true
+	}
+	if s, ok := a.pss(); ok {
 		return s, true
 	}
 	s, ok := schemes[a.respelt()]
@@ -181,15 +197,17 @@ func verifyRSA(pub crypto.PublicKey, hash crypto.Hash, digest, signature []byte)
 	return nil
 }
 
-func verifyPSS(pub crypto.PublicKey, hash crypto.Hash, digest, signature []byte) error {
-	key, ok := pub.(*rsa.PublicKey)
-	if !ok {
-		return errWrongKey
+func verifyPSS(pss pki.PSS) func(crypto.PublicKey, crypto.Hash, []byte, []byte) error {
+	return func(pub crypto.PublicKey, _ crypto.Hash, digest, signature []byte) error {
+		key, ok := pub.(*rsa.PublicKey)
+		if !ok {
+			return errWrongKey
+		}
+		if !pss.Verify(key, digest, signature) {
+			return errBadSignature
+		}
+		return nil
 	}
-	if rsa.VerifyPSS(key, hash, digest, signature, &rsa.PSSOptions{SaltLength: hash.Size()}) != nil {
-		return errBadSignature
-	}
-	return nil
 }
 
 func verifyEd25519(pub crypto.PublicKey, _ crypto.Hash, message, signature []byte) error {

@@ -23,7 +23,6 @@ const maxRSABits = 8192
 // The object identifiers of signature algorithms.
 const (
 	oidRSASHA1     OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05"
-	oidMGF1        OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08"
 	oidRSAPSS      OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a"
 	oidRSASHA256   OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b"
 	oidRSASHA384   OID = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0c"
@@ -193,58 +192,19 @@ func checkRSA(a algorithmIdentifier, hash crypto.Hash, signed, signature []byte,
 		}
 		return nil
 	case oidRSAPSS:
-		hash, salt, ok := readPSS(a.parameters)
+		pss, ok := pki.ParsePSS(a.parameters)
 		if !ok {
 			return errAlgorithm
 		}
-		if hash == crypto.SHA1 && !allowSHA1 {
+		if pss.Hash == crypto.SHA1 && !allowSHA1 {
 			return errSHA1
 		}
-		if rsa.VerifyPSS(key, hash, sum(hash, signed), signature, &rsa.PSSOptions{SaltLength: salt}) != nil {
+		if !pss.Verify(key, sum(pss.Hash, signed), signature) {
 			return errSignature
 		}
 		return nil
 	}
 	return errAlgorithm
-}
-
-// readPSS reads RSASSA-PSS-params (RFC 4055, Section 3.1). Only one hash for message and mask is accepted, as
-// everybody writes it.
-func readPSS(input cryptobyte.String) (hash crypto.Hash, salt int, ok bool) {
-	tag := func(n uint8) asn1.Tag { return asn1.Tag(n).Constructed().ContextSpecific() }
-	var parameters, field cryptobyte.String
-	var present bool
-	if !input.ReadASN1(&parameters, asn1.SEQUENCE) || !input.Empty() {
-		return 0, 0, false
-	}
-	hash, mask, salt, trailer := crypto.SHA1, crypto.SHA1, 20, 1
-	for n, read := range [...]func() bool{
-		func() bool { return readHash(&field, &hash) },
-		func() bool { return readMGF1(&field, &mask) },
-		func() bool { return field.ReadASN1Integer(&salt) },
-		func() bool { return field.ReadASN1Integer(&trailer) },
-	} {
-		if !parameters.ReadOptionalASN1(&field, &present, tag(uint8(n))) || present && (!read() || !field.Empty()) {
-			return 0, 0, false
-		}
-	}
-	ok = parameters.Empty() && hash == mask && hash != 0 && salt >= 0 && salt <= 1024 && trailer == 1
-	// rsa.PSSSaltLengthAuto is zero: a salt of no octets would be read as "any".
-	return hash, salt, ok && salt != rsa.PSSSaltLengthAuto
-}
-
-func readHash(input *cryptobyte.String, hash *crypto.Hash) bool {
-	var a algorithmIdentifier
-	if !a.read(input) {
-		return false
-	}
-	*hash = hashOfOID(a.oid)
-	return a.plain()
-}
-
-func readMGF1(input *cryptobyte.String, hash *crypto.Hash) bool {
-	var a algorithmIdentifier
-	return a.read(input) && OID(a.oid) == oidMGF1 && readHash(&a.parameters, hash) // one element, as read has seen
 }
 
 // checkCertificateSignature verifies that key signed cert. It asks nothing else of the signer: who it has to be is the
