@@ -85,3 +85,14 @@ func (a *Authority) Issuers() []Issuer { return a.issuers.list() }
 
 // Issuer returns one issuer.
 func (a *Authority) Issuer(id pki.IssuerID) (Issuer, error) { return a.issuers.find(id) }
+
+// IssuerByNow is Issuer, with everything that any instance has written by now.
+func (a *Authority) IssuerByNow(ctx context.Context, id pki.IssuerID) (Issuer, error) {
+	if issuer, err := a.issuers.find(id); err == nil { // one that was there does not go
+		return issuer, nil
+	}
+	if err := a.issuers.load(ctx); err != nil {
+		return Issuer{}, err
+	}
+	return a.issuers.find(id)
+}

@@ -13,6 +13,9 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/api/rpc"
+	"signet.example/signet/ca"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/ca/profile"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -343,5 +346,32 @@ func TestRatePerCredential(t *testing.T) {
 	}
 	if a := h.rest(calm, nil, http.MethodGet, "/v1/whoami", ""); a.Status != http.StatusOK {
 		t.Errorf("another credential: %d %s", a.Status, a.Text)
+	}
+}
+
+// A credential is bound to an authority that another instance has made this moment.
+func TestBoundToANewAuthority(t *testing.T) {
+	h := newHouse(t)
+	profiles, err := profile.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := ca.New(t.Context(), ca.Config{Profiles: profiles, Keys: &memory{keys: map[string]*keys.Key{}}, Issuers: h.store, Ranges: h.store, Certificates: h.store, Inventory: h.store, Audit: h.store, Now: h.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(t.Context())
+	made, err := other.CreateIssuer(t.Context(), h.admin, ca.NewIssuer{Label: "new", Subject: ca.Subject{CommonName: "New"}, BaseURL: "http://pki.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin}), nil)
+	request := client.CredentialRequest{Name: "agent", Role: client.RoleRequester, Issuer: made.ID, Identifier: "agent.example"}
+	if _, err := c.BindCertificate(t.Context(), request); err != nil {
+		t.Error(err)
+	}
+	request.Name, request.Issuer = "other", pki.IssuerID{1}
+	if _, err := c.BindCertificate(t.Context(), request); pki.KindOf(err) != pki.KindNotFound {
+		t.Errorf("bound to nobody: %v", err)
 	}
 }

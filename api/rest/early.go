@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -35,14 +36,12 @@ func (e early) RegisterService(desc *grpc.ServiceDesc, service any) {
 			}
 			answer, err := method.Handler(service, stream.Context(), func(message any) error {
 				defer arrived()
-				if known {
-					return stream.RecvMsg(message)
+				err := e.read(stream.Context(), name, known, message)
+				if unreadable(err) && stream.Context().Err() == nil {
+					id := e.services.Unread(stream.Context(), name, status.Convert(err).Message())
+					_ = stream.SetHeader(metadata.Pairs(requestIDHeader, id)) // the answer is the same without
 				}
-				most, patience := maxStranger, e.patience
-				if name == healthv1.Health_Check_FullMethodName { // shares no places: there may be as many as come
-					most, patience = maxHealth, min(patience, time.Second)
-				}
-				return within(stream.Context(), patience, func() error { return receive(stream.Context(), message, most) })
+				return err
 			}, e.services.Unary)
 			if err != nil {
 				return err
@@ -51,6 +50,29 @@ func (e early) RegisterService(desc *grpc.ServiceDesc, service any) {
 		}})
 	}
 	e.server.RegisterService(&all, service)
+}
+
+// read reads the message of a call that was admitted. What grpc-go reads by itself and cannot read it answers by itself too, before the
+// audit log has heard of it.
+func (e early) read(ctx context.Context, method string, known bool, message any) error {
+	if known {
+		return receive(ctx, message, maxLargeBody)
+	}
+	most, patience := maxStranger, e.patience
+	if method == healthv1.Health_Check_FullMethodName { // shares no places: there may be as many as come
+		most, patience = maxHealth, min(patience, time.Second)
+	}
+	return within(ctx, patience, func() error { return receive(ctx, message, most) })
+}
+
+// unreadable reports whether an error of read is about a message that came: it is too long, compressed, or no message. Of what did not
+// come in time nobody can say what was asked.
+func unreadable(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.ResourceExhausted, codes.Unimplemented:
+		return true
+	}
+	return false
 }
 
 // streams stands before what is a stream to its callers too.
@@ -78,7 +100,7 @@ func within(ctx context.Context, patience time.Duration, receive func() error) e
 }
 
 // receive reads a message of at most so many octets. To grpc-go there is one bound, for all methods. What it reads a stream from has
-// methods to know the length first; should a newer one have them no more, strangers are refused.
+// methods to know the length first; should a newer one have them no more, everybody is refused.
 func receive(ctx context.Context, message any, most int) error {
 	wire, ok := grpc.ServerTransportStreamFromContext(ctx).(interface {
 		ReadMessageHeader(header []byte) error

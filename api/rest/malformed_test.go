@@ -2,13 +2,17 @@ package rest_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"signet.example/signet/api/signetv1"
 	"signet.example/signet/internal/audit"
@@ -112,6 +117,102 @@ func TestMalformedRequestsAreInTheLog(t *testing.T) {
 				return a.Header.Get("X-Request-Id")
 			})
 		}
+	})
+}
+
+// octets are sent as they are: no message of protobuf need be in them.
+type octets struct{}
+
+func (octets) Marshal(v any) ([]byte, error)      { return *v.(*[]byte), nil }
+func (octets) Unmarshal(data []byte, v any) error { return proto.Unmarshal(data, v.(proto.Message)) }
+func (octets) Name() string                       { return "proto" }
+
+// What grpc-go cannot read is in the audit log as what we cannot.
+func TestWhatIsNoMessageIsInTheLog(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		h := newHouseOn(t, s)
+		token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
+		conn, err := grpc.NewClient(h.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: h.roots})),
+			grpc.WithDefaultCallOptions(grpc.ForceCodec(octets{}), grpc.MaxCallSendMsgSize(20<<20)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		known := func() context.Context {
+			return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+		}
+		for what, message := range map[string][]byte{"9 MiB": make([]byte, 9<<20), "what is no protobuf": {0xff, 0xff}} {
+			for method, ask := range map[string]func() context.Context{
+				signetv1.CertificateService_IssueCertificate_FullMethodName: known, signetv1.CertificateService_RenewCertificate_FullMethodName: t.Context,
+			} {
+				actor := "token:ci"
+				if method == signetv1.CertificateService_RenewCertificate_FullMethodName {
+					actor = "anonymous"
+				}
+				h.loggedOnce(what+" to "+method, actor, func() string {
+					var header metadata.MD
+					if err := conn.Invoke(ask(), method, &message, new(signetv1.IssueCertificateResponse), grpc.Header(&header)); err == nil {
+						t.Errorf("%s to %s was answered", what, method)
+					}
+					return strings.Join(header.Get("x-request-id"), " ")
+				})
+			}
+			h.loggedOnce(what+" as an item", "token:ci", func() string {
+				stream, err := conn.NewStream(known(), &signetv1.CertificateService_ServiceDesc.Streams[0], signetv1.CertificateService_IssueCertificates_FullMethodName)
+				if err != nil {
+					t.Fatal(err)
+				}
+				head, err := h.store.AuditHead(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := stream.SendMsg(&message); err != nil && !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
+				if err := stream.RecvMsg(new(signetv1.IssueCertificatesResponse)); err == nil || errors.Is(err, io.EOF) {
+					t.Errorf("%s as an item: %v", what, err)
+				}
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) { // grpc-go answers first
+					if after, err := h.store.AuditHead(t.Context()); err != nil || after.Seq != head.Seq {
+						break
+					}
+				}
+				header, err := stream.Header()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.Join(header.Get("x-request-id"), " ")
+			})
+			// Nothing is issued by other methods: what they cannot read nobody needs to know.
+			head, err := h.store.AuditHead(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.Invoke(known(), signetv1.CertificateService_ListCertificates_FullMethodName, &message, new(signetv1.ListCertificatesResponse)); err == nil {
+				t.Errorf("%s to a list was answered", what)
+			}
+			if after, err := h.store.AuditHead(t.Context()); err != nil || after.Seq != head.Seq {
+				t.Errorf("%s to a list is in the audit log: %v", what, err)
+			}
+		}
+	})
+}
+
+// What the authority refuses whoever it is, and has written down, is in the log once.
+func TestDeniedOnce(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "ci", Role: auth.RoleRequester})
+	_, good := csr(t)
+	body, err := json.Marshal(map[string]any{"csrDer": good, "profile": "sub-ca"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.loggedOnce("a profile for others", "token:ci", func() string {
+		a := h.rest(token, nil, http.MethodPost, "/v1/certificates", string(body))
+		if a.Status != http.StatusForbidden {
+			t.Errorf("%d %s", a.Status, a.Text)
+		}
+		return a.Header.Get("X-Request-Id")
 	})
 }
 

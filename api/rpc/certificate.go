@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"signet.example/signet/api/signetv1"
@@ -83,7 +85,11 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 			items.Wait()
 			return out.failure()
 		}
-		if err != nil {
+		switch status.Code(err) {
+		case codes.OK:
+		case codes.ResourceExhausted, codes.Internal, codes.Unimplemented: // to grpc-go it is too long, no message, or compressed: what was asked is refused
+			return invalid("issue certificates", "", "an item cannot be read: %s", status.Convert(err).Message())
+		default:
 			return err
 		}
 		p, err := s.api.authenticate(ctx) // a stream may outlive its credential

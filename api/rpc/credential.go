@@ -57,7 +57,7 @@ func (s *credentialService) BindCertificate(ctx context.Context, m *signetv1.Bin
 			return nil, err
 		}
 	}
-	if _, err := s.api.config.Authority.Issuer(spec.Issuer); err != nil { // it would open to nobody, and its name would be used up
+	if _, err := s.api.config.Authority.IssuerByNow(ctx, spec.Issuer); err != nil { // it would open to nobody, and its name would be used up
 		return nil, err
 	}
 	credential, err := s.api.config.Credentials.BindCertificate(ctx, grant, spec)

@@ -288,17 +288,20 @@ func (a *API) note(ctx context.Context, method, id string, panicked any, err err
 		default:
 			log.Error("call failed", "error", err)
 		}
-	case pki.KindUnauthenticated, pki.KindDenied:
+	}
+	if _, known := errors.AsType[audited](err); known {
+		return err
+	}
+	switch kind := pki.KindOf(err); {
+	case kind == pki.KindUnauthenticated || kind == pki.KindDenied:
 		a.auditRefusal(ctx, log, "api.call", method, id, err)
-	case pki.KindInvalid:
-		if _, known := errors.AsType[audited](err); issuing[method] && !known {
-			a.auditRefusal(ctx, log, "certificate.issue", method, id, err)
-		}
+	case kind == pki.KindInvalid && issuing[method]:
+		a.auditRefusal(ctx, log, "certificate.issue", method, id, err)
 	}
 	return err
 }
 
-// audited is a refusal that the authority has written into the audit log.
+// audited is a refusal that the authority, or the desk for approvals, has written into the audit log.
 type audited struct{ error }
 
 // Unwrap returns the refusal.

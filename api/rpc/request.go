@@ -83,7 +83,7 @@ func (s *requestService) ApproveRequest(ctx context.Context, m *signetv1.Approve
 	}
 	answer, err := s.api.config.Requests.Approve(ctx, grant, id, m.GetComment())
 	if err != nil {
-		return nil, err
+		return nil, audited{err}
 	}
 	issued, err := s.collected(ctx, answer)
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *requestService) DenyRequest(ctx context.Context, m *signetv1.DenyReques
 	}
 	denied, err := s.api.config.Requests.Deny(ctx, grant, id, m.GetReason())
 	if err != nil {
-		return nil, err
+		return nil, audited{err}
 	}
 	return signetv1.DenyRequestResponse_builder{Request: requestTo(&denied)}.Build(), nil
 }
