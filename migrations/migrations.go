@@ -4,12 +4,15 @@ package migrations
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"regexp"
 	"strings"
 	"time"
 
@@ -37,6 +40,7 @@ type Status struct {
 	Version uint // of the database; 0: empty
 	Latest  uint // that this binary knows
 	Dirty   bool // a migration of an older program, which did not record with it, broke off in the middle of Version
+	Differs bool // Version was made by the files of another build: before the first release they are edited in place
 }
 
 // SchemaError says that this binary must not use the database as it is. It is wrapped in a *pki.Error of
@@ -48,13 +52,16 @@ func (e *SchemaError) Error() string {
 	if e.Dirty {
 		return fmt.Sprintf("migration %d broke off half way", e.Version)
 	}
+	if e.Version <= e.Latest {
+		return fmt.Sprintf("the schema was made by another build of signet, whose version %d is not the %d of this binary", e.Version, e.Version)
+	}
 	return fmt.Sprintf("the schema has version %d, newer than the %d that this binary knows", e.Version, e.Latest)
 }
 
 // Postgres migrates a PostgreSQL database to the latest version. Any number of instances may call it at once: a
 // session advisory lock lets one through at a time. The connection must be direct, not through a transaction pooler.
 func Postgres(ctx context.Context, config *pgx.ConnConfig) error {
-	return withPostgres(config, func(m *migrate.Migrate) error { return up(ctx, m, "postgres") })
+	return withPostgres(config, func(s schema) error { return s.up(ctx) })
 }
 
 // PostgresCurrent reports whether a database has exactly the schema that this binary knows, so that nothing is to be
@@ -71,13 +78,25 @@ func PostgresCurrent(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == undefinedTable || errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
-	return err == nil && !dirty && uint64(version) == uint64(latest), err
+	if err != nil || dirty || uint64(version) != uint64(latest) {
+		return false, err
+	}
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass('schema_files') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return false, err
+	}
+	var made string
+	if err := conn.QueryRow(ctx, madeBy, version).Scan(&made); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return false, err
+	}
+	digest, err := Digest("postgres", latest)
+	return err == nil && made == digest, err
 }
 
 // PostgresStatus says where a PostgreSQL database stands. It changes nothing but creates the table of versions.
 func PostgresStatus(_ context.Context, config *pgx.ConnConfig) (status Status, err error) {
-	err = withPostgres(config, func(m *migrate.Migrate) error {
-		status, err = statusOf(m, "postgres")
+	err = withPostgres(config, func(s schema) error {
+		status, err = s.status()
 		return err
 	})
 	return status, err
@@ -93,19 +112,26 @@ func SQLite(ctx context.Context, path string, db *sql.DB) error {
 		return fmt.Errorf("lock %s for migration: %w", path, err)
 	}
 	defer lock.Close()
-	return withSQLite(db, func(m *migrate.Migrate) error { return up(ctx, m, "sqlite") })
+	return withSQLite(db, func(s schema) error { return s.up(ctx) })
 }
 
 // SQLiteStatus says where a SQLite database stands. It changes nothing but creates the table of versions.
 func SQLiteStatus(_ context.Context, db *sql.DB) (status Status, err error) {
-	err = withSQLite(db, func(m *migrate.Migrate) error {
-		status, err = statusOf(m, "sqlite")
+	err = withSQLite(db, func(s schema) error {
+		status, err = s.status()
 		return err
 	})
 	return status, err
 }
 
-func withPostgres(config *pgx.ConnConfig, do func(*migrate.Migrate) error) error {
+// schema is the schema of an open database.
+type schema struct {
+	*migrate.Migrate
+	db      *sql.DB
+	dialect string
+}
+
+func withPostgres(config *pgx.ConnConfig, do func(schema) error) error {
 	config = config.Copy()
 	delete(config.RuntimeParams, "statement_timeout") // waiting for the lock is one long statement
 	delete(config.RuntimeParams, "lock_timeout")
@@ -116,15 +142,15 @@ func withPostgres(config *pgx.ConnConfig, do func(*migrate.Migrate) error) error
 	if err != nil {
 		return fmt.Errorf("connect to migrate: %w", err)
 	}
-	return with("postgres", driver, do)
+	return with(db, "postgres", driver, do)
 }
 
-func withSQLite(db *sql.DB, do func(*migrate.Migrate) error) error {
+func withSQLite(db *sql.DB, do func(schema) error) error {
 	driver, err := sqlitemigrate.WithInstance(db, &sqlitemigrate.Config{})
 	if err != nil {
 		return fmt.Errorf("connect to migrate: %w", err)
 	}
-	return with("sqlite", keepOpen{driver}, do)
+	return with(db, "sqlite", keepOpen{driver}, do)
 }
 
 // keepOpen leaves the database open for its owner when the migration is done with it.
@@ -132,17 +158,18 @@ type keepOpen struct{ database.Driver }
 
 func (keepOpen) Close() error { return nil }
 
-// recording writes the version in the transaction in which the file of that version runs, so that a crash leaves a schema and its version
-// that agree. The library writes it as dirty before, and clean after, in transactions of their own.
+// recording writes the version, and by which files it was made, in the transaction in which the file of that version runs, so that a crash
+// leaves a schema and its version that agree. The library writes it as dirty before, and clean after, in transactions of their own.
 type recording struct {
 	database.Driver
-	version int // whose file runs next
+	dialect string
+	version uint // whose file runs next
 }
 
 // SetVersion implements database.Driver.
 func (r *recording) SetVersion(version int, dirty bool) error {
 	if dirty {
-		r.version = version
+		r.version = uint(version)
 		return nil
 	}
 	return r.Driver.SetVersion(version, false)
@@ -150,11 +177,42 @@ func (r *recording) SetVersion(version int, dirty bool) error {
 
 // Run implements database.Driver. Both drivers run a text as one transaction.
 func (r *recording) Run(migration io.Reader) error {
-	record := fmt.Sprintf("\nDELETE FROM schema_migrations;\nINSERT INTO schema_migrations (version, dirty) VALUES (%d, false);\n", r.version)
+	digest, err := Digest(r.dialect, r.version)
+	if err != nil {
+		return err
+	}
+	record := fmt.Sprintf(`
+		CREATE TABLE IF NOT EXISTS schema_files (version bigint PRIMARY KEY, sha256 text NOT NULL);
+		INSERT INTO schema_files (version, sha256) VALUES (%[1]d, '%[2]s');
+		DELETE FROM schema_migrations;
+		INSERT INTO schema_migrations (version, dirty) VALUES (%[1]d, false);`, r.version, digest)
 	return r.Driver.Run(io.MultiReader(migration, strings.NewReader(record)))
 }
 
-func with(dialect string, driver database.Driver, do func(*migrate.Migrate) error) error {
+// madeBy reads the digest of the files that made a version.
+const madeBy = `SELECT sha256 FROM schema_files WHERE version = $1`
+
+// comments and space change no schema.
+var comments = regexp.MustCompile(`(?m)--.*$|\s+`)
+
+// Digest is the hexadecimal SHA-256 of the files up to a version, without comments and space.
+func Digest(dialect string, version uint) (string, error) {
+	names, err := fs.Glob(files, dialect+"/*.up.sql")
+	if err != nil || int(version) > len(names) {
+		return "", fmt.Errorf("no migration %d for %s: %w", version, dialect, err)
+	}
+	h := sha256.New()
+	for _, name := range names[:version] {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		h.Write(comments.ReplaceAll(text, nil))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func with(db *sql.DB, dialect string, driver database.Driver, do func(schema) error) error {
 	sub, err := fs.Sub(files, dialect)
 	if err != nil {
 		return err
@@ -163,31 +221,32 @@ func with(dialect string, driver database.Driver, do func(*migrate.Migrate) erro
 	if err != nil {
 		return err
 	}
-	m, err := migrate.NewWithInstance("iofs", source, dialect, &recording{Driver: driver})
+	m, err := migrate.NewWithInstance("iofs", source, dialect, &recording{Driver: driver, dialect: dialect})
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 	m.LockTimeout = lockTimeout
-	return do(m)
+	return do(schema{m, db, dialect})
 }
 
-func up(ctx context.Context, m *migrate.Migrate, dialect string) error {
-	status, err := statusOf(m, dialect)
+func (s schema) up(ctx context.Context) error {
+	status, err := s.status()
 	if err != nil {
 		return err
 	}
-	if status.Version > status.Latest { // dirty says nothing yet: another instance may be in the middle of it
+	if status.Version > status.Latest || status.Differs { // dirty says nothing yet: another instance may be in the middle of it
 		return refuse(status)
 	}
-	stop := context.AfterFunc(ctx, func() { m.GracefulStop <- true })
+	stop := context.AfterFunc(ctx, func() { s.GracefulStop <- true })
 	defer stop()
-	if err := m.Up(); err != nil && !errors.Is(err, migrate.ErrNoChange) {
-		// Under the lock: a newer instance migrated while this one waited, or a migration broke off.
-		if status, statusErr := statusOf(m, dialect); statusErr == nil && (status.Dirty || status.Version > status.Latest) {
-			return refuse(status)
-		}
-		return fmt.Errorf("migrate %s: %w", dialect, err)
+	err = s.Up()
+	// Another build may have migrated while this one waited for the lock.
+	if status, statusErr := s.status(); statusErr == nil && (status.Dirty || status.Version > status.Latest || status.Differs) {
+		return refuse(status)
+	}
+	if err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return fmt.Errorf("migrate %s: %w", s.dialect, err)
 	}
 	return ctx.Err()
 }
@@ -198,19 +257,51 @@ func refuse(status Status) error {
 	if status.Dirty {
 		return err.WithHint("restore the backup made before the upgrade, or mend the schema by hand and set dirty to false in the table schema_migrations")
 	}
+	if status.Version <= status.Latest {
+		return err.WithHint("go on with the signet that made this database: until the first release no build takes over the tables of another")
+	}
 	return err.WithHint("start the newer signet that wrote this database; schemas are never walked back")
 }
 
-func statusOf(m *migrate.Migrate, dialect string) (Status, error) {
-	latest, err := Latest(dialect)
+func (s schema) status() (Status, error) {
+	latest, err := Latest(s.dialect)
 	if err != nil {
 		return Status{}, err
 	}
-	version, dirty, err := m.Version()
-	if err != nil && !errors.Is(err, migrate.ErrNilVersion) {
+	version, dirty, err := s.Version()
+	if errors.Is(err, migrate.ErrNilVersion) {
+		return Status{Latest: latest}, nil
+	}
+	if err != nil {
 		return Status{}, fmt.Errorf("read schema version: %w", err)
 	}
-	return Status{version, latest, dirty}, nil
+	status := Status{Version: version, Latest: latest, Dirty: dirty}
+	if dirty || version > latest {
+		return status, nil
+	}
+	made, err := s.madeBy(version)
+	if err != nil {
+		return Status{}, fmt.Errorf("read schema version: %w", err)
+	}
+	digest, err := Digest(s.dialect, version)
+	status.Differs = made != digest
+	return status, err
+}
+
+// madeBy is the digest of the files that made a version; empty: of a build that did not record it.
+func (s schema) madeBy(version uint) (digest string, err error) {
+	there := `SELECT to_regclass('schema_files') IS NOT NULL`
+	if s.dialect == "sqlite" {
+		there = `SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'schema_files')`
+	}
+	var known bool
+	if err := s.db.QueryRow(there).Scan(&known); err != nil || !known {
+		return "", err
+	}
+	if err = s.db.QueryRow(madeBy, version).Scan(&digest); errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return digest, err
 }
 
 // Latest is the version that this binary knows, of "postgres" or "sqlite".

@@ -97,7 +97,12 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 		if err := d.exec(string(first)); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.exec(`INSERT INTO schema_migrations (version, dirty) VALUES (1, false)`); err != nil {
+		digest, err := migrations.Digest(d.dialect, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.exec(`INSERT INTO schema_migrations (version, dirty) VALUES (1, false);
+			CREATE TABLE schema_files (version bigint PRIMARY KEY, sha256 text NOT NULL); INSERT INTO schema_files VALUES (1, '` + digest + `')`); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.migrate(); err != nil {
@@ -150,6 +155,31 @@ func TestVersionIsRecordedWithItsSchema(t *testing.T) {
 		}
 		if status, err := d.status(); err != nil || status.Dirty || status.Version != 2 {
 			t.Errorf("%+v, %v", status, err)
+		}
+	})
+}
+
+// A build whose files are others is told apart, whether it said so or is older than that.
+func TestSchemaOfAnotherBuildIsRefused(t *testing.T) {
+	each(t, func(t *testing.T, d database) {
+		if err := d.migrate(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.migrate(); err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range []string{`UPDATE schema_files SET sha256 = 'x'`, `DELETE FROM schema_files`, `DROP TABLE schema_files`} {
+			if err := d.exec(change); err != nil {
+				t.Fatal(err)
+			}
+			if status, err := d.status(); err != nil || !status.Differs || status.Dirty || status.Version != status.Latest {
+				t.Errorf("%s: %+v, %v", change, status, err)
+			}
+			err := d.migrate()
+			schema, ok := errors.AsType[*migrations.SchemaError](err)
+			if !ok || !schema.Differs || !strings.Contains(err.Error(), "another build") {
+				t.Errorf("%s: %v", change, err)
+			}
 		}
 	})
 }

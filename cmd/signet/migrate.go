@@ -30,7 +30,7 @@ func (c *migrateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	result := migrateResult{Database: config.DatabaseName(), Before: before.Version, After: before.Version, Latest: before.Latest, Dirty: before.Dirty}
+	result := migrateResult{Database: config.DatabaseName(), Before: before.Version, After: before.Version, Latest: before.Latest, Dirty: before.Dirty, Differs: before.Differs}
 	if !c.Check {
 		opened, err := installation.OpenDatabase(a.ctx, config, "signet migrate", false)
 		if err != nil {
@@ -47,11 +47,13 @@ func (c *migrateCmd) Run(a *app) error {
 			p.line("migrated the schema from version %d to %d", result.Before, result.After)
 		case result.Current():
 			p.line("the schema is at version %d, which is this binary's", result.After)
+		case result.Differs:
+			p.line("the schema is at version %d of another build of signet", result.After)
 		default:
 			p.line("the schema is at version %d; this binary's is %d", result.After, result.Latest)
 		}
 		p.fields("database", result.Database)
-		if result.After < result.Latest && !result.Dirty {
+		if result.After < result.Latest && !result.Dirty && !result.Differs {
 			p.next("signet backup --out FILE, then signet migrate; or start the server, which migrates by itself")
 		}
 	}); err != nil {
@@ -65,9 +67,9 @@ func (c *migrateCmd) verdict(before migrations.Status, result migrateResult) err
 	switch {
 	case result.Current():
 		return nil
-	case before.Version > before.Latest || before.Dirty:
+	case before.Version > before.Latest || before.Dirty || before.Differs:
 		return &pki.Error{Kind: pki.KindFailedPrecondition, Op: "check schema", Err: &migrations.SchemaError{Status: before},
-			Hint: "start the signet that wrote this schema, or restore the backup made before the upgrade"}
+			Hint: "go on with the signet that made this database, or restore the backup made before the upgrade"}
 	}
 	return answerNo("the schema is older than this binary")
 }
@@ -75,11 +77,12 @@ func (c *migrateCmd) verdict(before migrations.Status, result migrateResult) err
 // migrateResult is what `signet migrate --output json` prints.
 type migrateResult struct {
 	Database string `json:"database"`
-	Before   uint   `json:"before"` // version found
-	After    uint   `json:"after"`  // version left
-	Latest   uint   `json:"latest"` // version of this binary
-	Dirty    bool   `json:"dirty"`  // a migration broke off half way
+	Before   uint   `json:"before"`  // version found
+	After    uint   `json:"after"`   // version left
+	Latest   uint   `json:"latest"`  // version of this binary
+	Dirty    bool   `json:"dirty"`   // a migration broke off half way
+	Differs  bool   `json:"differs"` // the files of another build made it
 }
 
 // Current reports whether this binary can use the schema as it is now.
-func (r migrateResult) Current() bool { return r.After == r.Latest && !r.Dirty }
+func (r migrateResult) Current() bool { return r.After == r.Latest && !r.Dirty && !r.Differs }

@@ -20,6 +20,7 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/invariant"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
 )
 
@@ -129,8 +130,15 @@ func TestOtherSchemas(t *testing.T) {
 			t.Errorf("migrate --check on a newer schema: %d, %s", status, said)
 		}
 		alter(t, s, database, `UPDATE schema_migrations SET version = version - 1000`)
-		s.start(t)
+		p := s.start(t)
 		s.issue(t, "back.example")
+		p.stop(t)
+		alter(t, s, database, `UPDATE schema_files SET sha256 = ''`)
+		for _, args := range [][]string{{"serve", "--unsafe-database"}, {"migrate", "--check"}} {
+			if status, said := s.run(t, args...); status != 3 || !strings.Contains(said, "another build") || !strings.Contains(said, "next: go on with the signet that made this database") {
+				t.Errorf("%v on the schema of another build: %d, %s", args, status, said)
+			}
+		}
 	})
 	t.Run("older", func(t *testing.T) {
 		s := &site{dir: t.TempDir()}
@@ -142,10 +150,16 @@ func TestOtherSchemas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		digest, err := migrations.Digest("sqlite", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
 		alter(t, s, "sqlite:signet.db", string(first)+`;
 			CREATE TABLE schema_migrations (version uint64, dirty bool);
 			CREATE UNIQUE INDEX version_unique ON schema_migrations (version);
-			INSERT INTO schema_migrations VALUES (1, false)`)
+			INSERT INTO schema_migrations VALUES (1, false);
+			CREATE TABLE schema_files (version bigint PRIMARY KEY, sha256 text NOT NULL);
+			INSERT INTO schema_files VALUES (1, '`+digest+`')`)
 		for _, step := range []struct {
 			args   []string
 			status int

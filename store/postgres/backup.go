@@ -143,11 +143,11 @@ func attachPartitions(ctx context.Context, tx pgx.Tx, r io.Reader) error {
 	return nil
 }
 
-// tables lists what a backup holds, referenced tables first: everything but pieces of others and the schema's version.
+// tables lists what a backup holds, referenced tables first: everything but pieces of others and what says which schema it is.
 func tables(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	type table struct{ Name string }
 	found, err := collect[table](ctx, tx, `SELECT relname::text FROM pg_class
-		WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = current_schema()::regnamespace AND relname <> 'schema_migrations'
+		WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = current_schema()::regnamespace AND relname NOT IN ('schema_migrations', 'schema_files')
 		ORDER BY oid`) // a foreign key points to a table that was there before
 	var names []string
 	for _, t := range found {
