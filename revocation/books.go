@@ -2,9 +2,7 @@ package revocation
 
 import (
 	"cmp"
-	"iter"
 	"maps"
-	"math/bits"
 	"slices"
 	"time"
 
@@ -53,25 +51,6 @@ func (b bitmap) add(i uint64) {
 		b[i/pki.BlockSize] = block
 	}
 	block[i%pki.BlockSize/64] |= 1 << (i % 64)
-}
-
-// of yields the members in blocks, in the order of these.
-func (b bitmap) of(blocks ...uint64) iter.Seq[uint64] {
-	return func(yield func(uint64) bool) {
-		for _, at := range blocks {
-			block := b[at]
-			if block == nil {
-				continue
-			}
-			for word, rest := range block {
-				for ; rest != 0; rest &= rest - 1 {
-					if !yield(at*pki.BlockSize + uint64(word*64+bits.TrailingZeros64(rest))) {
-						return
-					}
-				}
-			}
-		}
-	}
 }
 
 func (u *Universe) books(id pki.IssuerID) *issuerBooks {
@@ -237,28 +216,7 @@ func (u *Universe) dropPassed() (news bool) {
 	return news
 }
 
-// Shards returns the shards of an issuer that exist: those of ranges reserved in weeks that have not passed, whether or
-// not anything was issued, in order.
-func (u *Universe) Shards(issuer pki.IssuerID) []pki.Shard {
-	u.mu.RLock()
-	defer u.mu.RUnlock()
-	books, ok := u.issuers[issuer]
-	if !ok {
-		return nil
-	}
-	var shards []pki.Shard
-	for epoch, week := range books.epochs {
-		for block := range week.shards {
-			shards = append(shards, pki.Shard{Epoch: epoch, Block: block})
-		}
-	}
-	slices.SortFunc(shards, func(a, b pki.Shard) int {
-		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Block, b.Block))
-	})
-	return shards
-}
-
-// HasShard reports whether Shards has a shard.
+// HasShard reports whether an issuer has a shard: of a range reserved in a week that has not passed, whether or not anything was issued.
 func (u *Universe) HasShard(issuer pki.IssuerID, shard pki.Shard) bool {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
@@ -268,39 +226,6 @@ func (u *Universe) HasShard(issuer pki.IssuerID, shard pki.Shard) bool {
 	}
 	week, ok := books.epochs[shard.Epoch]
 	return ok && week.shards[shard.Block]
-}
-
-// Snapshot returns the last entry of every certificate of a scope that has one, and the sequence up to
-// which they count: what a publisher begins with, without the database. RecordedAt, Job and Actor are not kept.
-func (u *Universe) Snapshot(scope Scope) (entries []Entry, seq uint64) {
-	u.mu.RLock()
-	defer u.mu.RUnlock()
-	books, ok := u.issuers[scope.Issuer]
-	if !ok {
-		return nil, u.seq
-	}
-	for epoch, week := range books.epochs {
-		blocks := []uint64{uint64(scope.Shard.Block)}
-		if !scope.Sharded {
-			blocks = slices.Sorted(maps.Keys(week.changed))
-		} else if epoch != scope.Shard.Epoch {
-			continue
-		}
-		for index := range week.changed.of(blocks...) {
-			entries = append(entries, week.last[index].entry(scope.Issuer, pki.Position{Epoch: epoch, Index: index}, false))
-		}
-	}
-	if !scope.Sharded {
-		for _, r := range books.foreign {
-			entries = append(entries, r.entry(scope.Issuer, pki.Position{}, true))
-		}
-	}
-	return entries, u.seq
-}
-
-func (r record) entry(issuer pki.IssuerID, p pki.Position, foreign bool) Entry {
-	return Entry{Seq: r.seq, Issuer: issuer, Serial: r.serial, Position: p, Foreign: foreign, Kind: r.kind, Reason: r.reason,
-		RevokedAt: time.Unix(r.revokedAt, 0).UTC(), InvalidityAt: r.invalidity()}
 }
 
 func (r record) invalidity() time.Time {

@@ -22,3 +22,10 @@ func (p *Publisher) TestingOnlyTakeTurnOfCompleteLists() (release func()) {
 	p.wholes.turn <- struct{}{}
 	return p.wholes.turn.free
 }
+
+// Seq is the ledger sequence up to which lists can be built.
+func (p *Publisher) Seq() uint64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.seq
+}

@@ -231,13 +231,6 @@ func (p *Publisher) Run(ctx context.Context) {
 // Skew is by how much the clock of this instance is ahead of the database's.
 func (p *Publisher) Skew() time.Duration { return time.Duration(p.skew.Load()) }
 
-// Seq is the ledger sequence up to which lists can be built.
-func (p *Publisher) Seq() uint64 {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.seq
-}
-
 // Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
 // served by this instance. The lists of off-line issuers wait for a ceremony and do not count, nor do those that may never come: of issuers
 // that are over, and, once they have ended, of a retired issuer whose key this instance lacks.
