@@ -46,11 +46,27 @@ func (p *Publisher) fromTheFuture(h Head) bool {
 	return h.ThisUpdate.Sub(latest) > 2*skewMax // two clocks, each off by so much
 }
 
+// lastTooSoon reports whether the clock was set back and a last list that is served is from the future by it: what the list was made from was
+// let go of, and it has to be made anew although no week was given up that has not passed. p.mu is held.
+func (p *Publisher) lastTooSoon(now time.Time) bool {
+	if time.Unix(p.latest.seconds.Load(), 0).Sub(now) <= 2*skewMax {
+		return false
+	}
+	for _, b := range p.issuers {
+		for _, served := range b.lists {
+			if served.head.Final && p.fromTheFuture(served.head) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // reread reads everything again if a clock leapt ahead and was set back.
 func (p *Publisher) reread(ctx context.Context) error {
 	p.mu.Lock()
 	now := p.config.Now()
-	if !p.gaveUp(now) {
+	if !p.gaveUp(now) && !p.lastTooSoon(now) {
 		p.mu.Unlock()
 		return nil
 	}

@@ -180,7 +180,7 @@ func TestAWeekThatPassedWhileAClockWasAhead(t *testing.T) {
 		}
 	}
 	// fromTheFuture has the last list of the week made by a clock that leaps.
-	fromTheFuture := func(t *testing.T, s store.Store) (*authority, instance, *clock) {
+	fromTheFuture := func(t *testing.T, s store.Store, leap time.Duration) (*authority, instance, *clock) {
 		a := newAuthority(t, s, "Future CA")
 		a.reserve(t, epoch, 0, base)
 		c := &clock{}
@@ -216,15 +216,24 @@ func TestAWeekThatPassedWhileAClockWasAhead(t *testing.T) {
 	t.Run("one from the future", func(t *testing.T) {
 		t.Parallel()
 		testdb.Each(t, func(t *testing.T, s store.Store) {
-			a, p, c := fromTheFuture(t, s)
+			a, p, c := fromTheFuture(t, s, leap)
 			c.move(2*time.Hour - leap)
+			last(t, a, p, c)
+		})
+	})
+	t.Run("one from the future, in the same week", func(t *testing.T) {
+		t.Parallel()
+		testdb.Each(t, func(t *testing.T, s store.Store) {
+			const days = 3 * 24 * time.Hour // no other week passes
+			a, p, c := fromTheFuture(t, s, days)
+			c.move(2*time.Hour - days)
 			last(t, a, p, c)
 		})
 	})
 	t.Run("one from the future, and a restart", func(t *testing.T) {
 		t.Parallel()
 		testdb.Each(t, func(t *testing.T, s store.Store) {
-			a, p, c := fromTheFuture(t, s)
+			a, p, c := fromTheFuture(t, s, leap)
 			p.stop()
 			c.move(2*time.Hour - leap)
 			last(t, a, start(t, s, c, nil, a.config()), c)
