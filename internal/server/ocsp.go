@@ -15,6 +15,7 @@ import (
 	"signet.example/signet/ca/inventory"
 	"signet.example/signet/ca/keys"
 	"signet.example/signet/ca/keys/softkey"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/ocsp/ocspserver"
 	"signet.example/signet/pki"
@@ -35,7 +36,7 @@ func (s *Server) openOCSP(ctx context.Context) error {
 		return err
 	}
 	s.responderKeys = s.guard(keyStore)
-	responders := responderKeys{store: s.responderKeys, files: keyStore}
+	responders := responderKeys{store: s.responderKeys, files: keyStore, retired: s.noteRetired}
 	key, err := responders.open(ctx, keys.ECDSAP256)
 	if err != nil {
 		return err
@@ -87,6 +88,8 @@ func (s *Server) lostKeys(ctx context.Context, hashes []pki.KeyHash) ([]pki.KeyH
 type responderKeys struct {
 	store keys.Store     // guards files
 	files *softkey.Store // where they are
+
+	retired func(ctx context.Context, key pki.KeyHash, name string) // is told of each that was put away, and its new name
 }
 
 // keyFor answers for an issuer of ML-DSA with a key of the same parameter set, or whoever breaks ECDSA could say "good" in
@@ -132,10 +135,25 @@ func (r responderKeys) retire(ctx context.Context, key crypto.Signer) error {
 	// One that came back from a backup has a copy under that name.
 	away := name + "-retired-" + hash.String()[:16]
 	err = r.files.Rename(name, away)
-	for n := 2; errors.Is(err, fs.ErrExist); n++ {
-		err = r.files.Rename(name, away+"-"+strconv.Itoa(n))
+	for n, first := 2, away; errors.Is(err, fs.ErrExist); n++ {
+		away = first + "-" + strconv.Itoa(n)
+		err = r.files.Rename(name, away)
+	}
+	if err == nil {
+		r.retired(ctx, hash, away)
 	}
 	return err
+}
+
+// noteRetired says in the log and in the audit log that a key of the responder was replaced: somebody else may have it.
+func (s *Server) noteRetired(ctx context.Context, key pki.KeyHash, name string) {
+	s.log.Warn("the key of this OCSP responder is blocked, or a certificate of it revoked: another is made", "key", key.String(), "kept_as", name,
+		"next", "find out who else has it: until the certificates of that key end, whoever does can answer in the name of their issuers")
+	event := audit.Event{At: s.options.Now(), Actor: auth.System("server").ID, Action: "responder.retire", Target: "key/" + key.String(), Outcome: audit.OK,
+		Detail: map[string]string{"kept_as": name}}
+	if err := s.store.AppendAudit(ctx, []audit.Event{event}); err != nil {
+		s.troubles.once("audit", err) // the key is away all the same
+	}
 }
 
 // responderKeyName is what the responder's key of an algorithm is called.

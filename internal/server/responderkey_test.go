@@ -66,6 +66,14 @@ func TestLostResponderKey(t *testing.T) {
 				}
 				lose(old)
 				replaced(each, old)
+				key := pki.HashSPKI(old.RawSubjectPublicKeyInfo).String()
+				page, err := s.api.AuditEvents(t.Context(), client.AuditFilter{Action: "responder.retire", Target: "key/" + key})
+				if err != nil || len(page.Events) != 1 {
+					t.Errorf("%d events say that the key was replaced, %v; want one", len(page.Events), err)
+				}
+				if log, err := os.ReadFile(filepath.Join(each.dir, "serve.log")); err != nil || !strings.Contains(string(log), "another is made\" key="+key) {
+					t.Errorf("the log does not say that the key was replaced (%v):\n%s", err, log)
+				}
 				if each != s {
 					continue
 				}

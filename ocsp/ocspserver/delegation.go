@@ -311,7 +311,8 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 }
 
 // certify signs what this and other instances ask for. What fails is given back, and left to others for a moment: they may have the key
-// of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end.
+// of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end. A key that is in the wrong
+// hands, which an instance may have asked for before it knew, is not certified, and the request is forgotten with the others.
 func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
 	now := d.config.Now()
 	maps.DeleteFunc(d.failed, func(_ pki.IssuerID, at time.Time) bool { return now.Sub(at) >= leaveFor || now.Before(at) })
@@ -319,8 +320,12 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 	if err != nil {
 		return err
 	}
-	var failed []error
+	lost, err := d.lostOf(ctx, requests)
+	failed := []error{err}
 	for _, request := range requests {
+		if slices.Contains(lost, request.Key) {
+			continue
+		}
 		cert, err := d.config.Certifier.CertifyResponder(ctx, request.Issuer, request.CSR)
 		if err == nil {
 			// It is issued: store it even if we are being stopped.
@@ -337,6 +342,18 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// lostOf returns the keys of requests that are in the wrong hands.
+func (d *Delegation) lostOf(ctx context.Context, requests []ResponderRequest) ([]pki.KeyHash, error) {
+	if d.config.Lost == nil || len(requests) == 0 {
+		return nil, nil
+	}
+	var asked []pki.KeyHash
+	for _, request := range requests {
+		asked = append(asked, request.Key)
+	}
+	return d.config.Lost(ctx, asked)
 }
 
 // certified reads the last certificate that each issuer made for its responder key.

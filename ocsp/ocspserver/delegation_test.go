@@ -3,6 +3,7 @@ package ocspserver_test
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -423,6 +424,40 @@ func TestDelegationAsksAgain(t *testing.T) {
 			t.Errorf("at %s: %v", at, err)
 		}
 	}
+}
+
+// A key that was asked for before it was known to be lost is not certified, and stands in nobody's way.
+func TestLostKeyIsNotCertified(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		one := newAuthority(t, "One")
+		now := start
+		clock := func() time.Time { return now }
+		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, newKey(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := ocspserver.ResponderRequest{Issuer: one.id, Key: pki.KeyHash{7}, CSR: csr}
+		if err := db.RequestResponder(t.Context(), lost); err != nil {
+			t.Fatal(err)
+		}
+		signed := &certifier{now: clock, authorities: []*authority{one}}
+		own := newKey(t)
+		d := newDelegation(t, ocspserver.DelegationConfig{
+			Store: db, Issuers: issuersOf(one), Certifier: signed, Now: clock,
+			KeyFor: func(context.Context, *x509.Certificate) (crypto.Signer, error) { return own, nil },
+			Lost: func(_ context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error) {
+				return slices.DeleteFunc(keys, func(key pki.KeyHash) bool { return key != lost.Key }), nil
+			},
+			Retire: func(context.Context, crypto.Signer) error { t.Error("its own key is put away"); return nil },
+		})
+		if err := d.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		current(t, d, one)
+		if certified, err := db.ResponderCertificates(t.Context(), lost.Key); err != nil || len(certified) != 0 {
+			t.Errorf("%d certificates of the lost key, %v", len(certified), err)
+		}
+	})
 }
 
 // TestLostKeyIsReplaced: one key answers for two issuers and is lost. It is not used while it cannot be put away, nor is what was certified for
