@@ -3,6 +3,7 @@ package handshake
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -145,6 +146,7 @@ func (c *Checker) onDisk(s *subject, location string, configured bool) *heldList
 	type kept struct {
 		object fetch.Object
 		list   *crl.List
+		digest [sha256.Size]byte
 	}
 	name := s.place(location).name()
 	read, err, _ := c.lists.flight.Do("disk "+name, func() (any, error) {
@@ -152,15 +154,15 @@ func (c *Checker) onDisk(s *subject, location string, configured bool) *heldList
 		if err != nil {
 			return nil, err
 		}
-		list, err := crl.Parse(decodePEM(object.Body))
+		list, digest, err := c.lists.readFrom(location, object.Body)
 		object.Body = nil
-		return kept{object, list}, err
+		return kept{object, list, digest}, err
 	})
 	if err != nil {
 		return nil
 	}
 	found := read.(kept)
-	return &heldList{list: found.list, location: location, etag: found.object.ETag, lastModified: found.object.LastModified, configured: configured}
+	return &heldList{list: found.list, digest: found.digest, location: location, etag: found.object.ETag, lastModified: found.object.LastModified, configured: configured}
 }
 
 // judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence.

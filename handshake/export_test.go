@@ -12,3 +12,10 @@ func (d *Dialer) TestingOnlyHandshake(ctx context.Context, conn *tls.Conn, wrapp
 
 // TestingOnlyIdle reports whether nothing is being refreshed in the background.
 func (c *Checker) TestingOnlyIdle() bool { return len(c.refresh) == 0 }
+
+// TestingOnlyEntries is how many entries of lists are in memory.
+func (c *Checker) TestingOnlyEntries() int {
+	c.lists.mu.Lock()
+	defer c.lists.mu.Unlock()
+	return c.lists.entries
+}

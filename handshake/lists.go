@@ -3,6 +3,7 @@ package handshake
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
@@ -55,6 +56,7 @@ func (p place) name() string { return "crl " + hex.EncodeToString(p.issuer[:]) +
 // heldList is a list in memory that was admitted: somebody who may sign it did.
 type heldList struct {
 	list               *crl.List
+	digest             [sha256.Size]byte // of the octets that came; zero of a file
 	location           string
 	vouched            bool // signed by one of the chain or of the configuration, and not just by whom one peer brought along
 	configured         bool
@@ -72,7 +74,8 @@ type lists struct {
 
 	mu      sync.Mutex
 	held    map[place]*heldList // guarded by mu
-	entries int                 // of held; guarded by mu
+	holders map[*crl.List]int   // in how many places a list is held; guarded by mu
+	entries int                 // of all lists that are held; guarded by mu
 	lastTry map[place]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
 	sponsor map[place]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
 	refused map[string]refused  // configured files whose list is not held as they are now; guarded by mu
@@ -88,7 +91,7 @@ type refused struct {
 }
 
 func newLists() *lists {
-	return &lists{held: make(map[place]*heldList), lastTry: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
+	return &lists{held: make(map[place]*heldList), holders: make(map[*crl.List]int), lastTry: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
 }
 
 func (l *lists) get(from place, at time.Time) *heldList {
@@ -183,7 +186,7 @@ func (l *lists) put(h *heldList, s *subject) error {
 		sponsor = &asked
 	}
 	l.drop(at)
-	for len(l.held) > 0 && (len(l.held) >= maxLists || l.entries+h.list.Len() > maxEntries) {
+	for len(l.held) > 0 && (len(l.held) >= maxLists || l.holders[h.list] == 0 && l.entries+h.list.Len() > maxEntries) {
 		l.makeRoom()
 	}
 	h.used, h.next = s.at, latest(halfLife(h.list.ThisUpdate, h.list.NextUpdate), s.at.Add(refreshAtLeast))
@@ -191,8 +194,33 @@ func (l *lists) put(h *heldList, s *subject) error {
 	if sponsor != nil {
 		l.sponsor[at] = sponsor
 	}
-	l.entries += h.list.Len()
+	if l.holders[h.list]++; l.holders[h.list] == 1 {
+		l.entries += h.list.Len()
+	}
 	return nil
+}
+
+// sameAs finds a list that is held from a location already, for the certificates of another issuer perhaps, by the octets it came in: it is read and kept
+// once. It is nil if there is none.
+func (l *lists) sameAs(location string, digest [sha256.Size]byte) *crl.List {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for from, h := range l.held {
+		if from.location == location && h.digest == digest {
+			return h.list
+		}
+	}
+	return nil
+}
+
+// readFrom reads a list that came from a location, unless it is held.
+func (l *lists) readFrom(location string, octets []byte) (*crl.List, [sha256.Size]byte, error) {
+	digest := sha256.Sum256(octets)
+	if held := l.sameAs(location, digest); held != nil {
+		return held, digest, nil
+	}
+	list, err := crl.Parse(decodePEM(octets))
+	return list, digest, err
 }
 
 // maySponsor reports whether lists may be refreshed for s: not for a chain that does not quite verify, over which nothing is fetched or learnt, nor
@@ -214,7 +242,10 @@ func (l *lists) makeRoom() {
 // drop forgets a list. The caller holds mu.
 func (l *lists) drop(at place) {
 	if h := l.held[at]; h != nil {
-		l.entries -= h.list.Len()
+		if l.holders[h.list]--; l.holders[h.list] == 0 {
+			l.entries -= h.list.Len()
+			delete(l.holders, h.list)
+		}
 		delete(l.held, at)
 		delete(l.sponsor, at)
 	}
@@ -366,6 +397,7 @@ func firstRejection(j crl.Judgement) *ListError {
 type fetched struct {
 	response *fetch.Response
 	list     *crl.List
+	digest   [sha256.Size]byte
 }
 
 // fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
@@ -385,7 +417,7 @@ func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, 
 	if got.response.NotModified {
 		return old, nil
 	}
-	h := &heldList{list: got.list, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
+	h := &heldList{list: got.list, digest: got.digest, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
 	if err := c.admitForAny(ctx, s, target, h); err != nil {
 		return nil, err
 	}
@@ -406,8 +438,8 @@ func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched,
 		if err != nil || response.NotModified {
 			return fetched{response: response}, err
 		}
-		list, err := crl.Parse(decodePEM(response.Body))
-		return fetched{response, list}, err
+		list, digest, err := c.lists.readFrom(request.URL, response.Body)
+		return fetched{response, list, digest}, err
 	}
 	flight := request.URL + " " + request.ETag + " " + request.LastModified
 	if request.Fresh {

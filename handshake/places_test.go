@@ -1,8 +1,13 @@
 package handshake_test
 
 import (
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,4 +124,55 @@ func TestRoundAsksOnePlace(t *testing.T) {
 	if first, mirror := p.Hits("/root.crl"), p.Hits("/root-mirror.crl"); first != 2 || mirror != 0 {
 		t.Errorf("asked %d times, and the mirror %d times", first, mirror)
 	}
+}
+
+// TestListOfTwoIssuers: a list that counts for the certificates of two issuers is in memory once, as long as one of them has use for it.
+func TestListOfTwoIssuers(t *testing.T) {
+	var body atomic.Pointer[[]byte]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(*body.Load()) }))
+	t.Cleanup(server.Close)
+	drawing := "root -> leaf noaia cdp=" + server.URL + "/shared.crl"
+	one, other := handshaketest.New(t, drawing), handshaketest.New(t, drawing) // of one name and two keys
+	signer := crlSigner(t, one.Cert("root"), one.Cert("root"))
+	certified, err := x509.CreateCertificate(rand.Reader, signer.Certificate, other.Cert("root").Certificate, signer.Key.Public(), other.Cert("root").Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := x509.ParseCertificate(certified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checker := one.Checker(func(c *handshake.Config) {
+		c.Issuers = []handshake.Issuer{{Certificate: signer.Certificate}, {Certificate: one.Cert("root").Certificate}, {Certificate: other.Cert("root").Certificate}}
+	})
+	bringing := func(p *handshaketest.PKI, c *x509.Certificate) string {
+		config := p.ServerConfig(p.Cert("leaf"), nil)
+		config.Certificates[0].Certificate = append(config.Certificates[0].Certificate, c.Raw)
+		return p.Listen(config)
+	}
+	addresses := map[*handshaketest.PKI]string{one: bringing(one, signer.Certificate), other: bringing(other, again)}
+	check := func(p *handshaketest.PKI, entries int) {
+		t.Helper()
+		if _, err := dial(t, checker, one.ClientConfig(p.Cert("leaf")), addresses[p]); err != nil {
+			t.Error(err)
+		}
+		if n := checker.TestingOnlyEntries(); n != entries {
+			t.Errorf("%d entries in memory, want %d", n, entries)
+		}
+	}
+	list := func(entries int) {
+		var revoked []handshaketest.Revocation
+		for i := range entries {
+			revoked = append(revoked, handshaketest.Revocation{Serial: big.NewInt(int64(100_000 + i)), At: one.Now(), Reason: 1})
+		}
+		der := one.Cert("root").CRL(handshaketest.CRL{Signer: signer, Only: revoked})
+		body.Store(&der)
+	}
+	list(3)
+	check(one, 3)
+	check(other, 3)
+	one.Advance(25 * time.Hour)
+	list(5)
+	check(one, 3+5)
+	check(other, 5)
 }
