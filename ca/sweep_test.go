@@ -157,7 +157,12 @@ func TestSweepByAClockThatIsAhead(t *testing.T) {
 	if n := count(); n != before || n == 0 {
 		t.Errorf("%d of %d are left after an hour with a clock that is ahead", n, before)
 	}
-	sweep(years + 25*time.Hour)
+	sweep(25 * time.Hour) // it is right again, and two days later wrong again
+	sweep(years + 49*time.Hour)
+	if n := count(); n != before {
+		t.Errorf("%d of %d are left when the clock is ahead for a second time", n, before)
+	}
+	sweep(years + 74*time.Hour)
 	if n := count(); n != 0 {
 		t.Errorf("%d are left that passed two years ago", n)
 	}
