@@ -139,7 +139,7 @@ func (a *Authority) Answered(ctx context.Context, grant auth.Grant, request Requ
 	}
 	answered, err := a.config.Certificates.FindRequest(ctx, grant.Principal().Account, request.RequestID)
 	switch {
-	case err == nil && !request.repeats(answered.Digest):
+	case err == nil && answered.Digest != request.Digest():
 		return nil, a.refused(ctx, grant.Principal(), request, requestIDUsed(request.RequestID))
 	case err == nil:
 		return &answered, nil

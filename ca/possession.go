@@ -144,11 +144,6 @@ func (r Request) Digest() [sha256.Size]byte {
 	if r.renews() { // by what the caller said: the rest follows from the state of things, which may be another when they ask again
 		return sha256.Sum256(slices.Concat([]byte("renewal"), r.Renews[:], r.CSR))
 	}
-	return r.asked()
-}
-
-// asked is over everything in a request that is asked for.
-func (r Request) asked() [sha256.Size]byte {
 	text, err := json.Marshal(struct {
 		Profile  string
 		Issuer   pki.IssuerID
@@ -164,11 +159,6 @@ func (r Request) asked() [sha256.Size]byte {
 	return sha256.Sum256(text)
 }
 
-// repeats reports whether a digest that was recorded is the request's: its own, or that of the version before.
-func (r Request) repeats(recorded [sha256.Size]byte) bool {
-	return recorded == r.Digest() || r.renews() && recorded == r.before
-}
-
 // repeat returns the certificate that was issued for the request id before, or nil if none was.
 func (a *Authority) repeat(ctx context.Context, account string, request Request) (*Issued, error) {
 	answered, err := a.config.Certificates.FindRequest(ctx, account, request.RequestID)
@@ -178,7 +168,7 @@ func (a *Authority) repeat(ctx context.Context, account string, request Request)
 	if err != nil {
 		return nil, err
 	}
-	if !request.repeats(answered.Digest) {
+	if answered.Digest != request.Digest() {
 		return nil, requestIDUsed(request.RequestID)
 	}
 	if !answered.Approval.IsZero() { // the profile needed an approval then

@@ -69,7 +69,6 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 	if a.staysWith(ctx, issuer, p, r.Names) {
 		r.Issuer = issuer.ID
 	}
-	r.before = digestBefore(r, leaf, p, issuer)
 	return r, nil
 }
 
@@ -83,18 +82,6 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 // no other.
 func (a *Authority) staysWith(ctx context.Context, issuer Issuer, p *profile.Profile, names []pki.Identifier) bool {
 	return p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer.ID, p, names) == nil
-}
-
-// digestBefore is what the version before recorded as the digest of a renewal: it asked for the life of the old certificate, and for its
-// issuer whether that could sign or not.
-func digestBefore(r Request, old *x509.Certificate, p *profile.Profile, issuer Issuer) [sha256.Size]byte {
-	if life := old.NotAfter.Sub(old.NotBefore.Add(p.Backdate)) + time.Second; 0 < life && life < p.Lifetime {
-		r.Lifetime = life
-	}
-	if p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() {
-		r.Issuer = issuer.ID
-	}
-	return r.asked()
 }
 
 // endsAt reports whether a certificate of the issuer ends at a time.

@@ -32,10 +32,6 @@ type Request struct {
 	Renews     [sha256.Size]byte
 	AtMost     time.Duration    // the life of the old one; unlike Lifetime it is cut short where the issuer ends. Zero: no bound
 	Extensions []pkix.Extension // in place of the CSR's, of those that the profile copies
-
-	// before is the digest that the version before recorded for the renewal. What it filed for approval is asked for again after an upgrade,
-	// under the same request id. It can go a version later.
-	before [sha256.Size]byte
 }
 
 func (r *Request) renews() bool { return r.Renews != [sha256.Size]byte{} }

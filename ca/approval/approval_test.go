@@ -270,37 +270,6 @@ func TestFiledApprovedAndCollected(t *testing.T) {
 	})
 }
 
-// A renewal that the version before filed waits for its approval across an upgrade.
-func TestRenewalFiledByTheVersionBefore(t *testing.T) {
-	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s)
-		answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), o.ask(request(t, "a.example.com")).ID, "")
-		if err != nil || answer.Issued == nil {
-			t.Fatalf("%+v, %v", answer, err)
-		}
-		old := answer.Issued.Certificate
-		before := request(t, "a.example.com") // its digest is of what is asked for
-		before.RequestID, before.Issuer, before.Names = "renew-1", old.Issuer, []pki.Identifier{{Type: pki.DNS, Value: "a.example.com"}}
-		filed := o.ask(before)
-		r, err := o.Renewal(t.Context(), issueGrant(t, web), old, before.CSR, before.RequestID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Digest() == before.Digest() {
-			t.Fatal("there is nothing to tell them apart by")
-		}
-		if again := o.ask(r); again.ID != filed.ID {
-			t.Errorf("filed as %s and %s", filed.ID, again.ID)
-		}
-		other, err := o.Renewal(t.Context(), issueGrant(t, web), old, request(t, "a.example.com").CSR, before.RequestID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = o.Desk.Issue(t.Context(), issueGrant(t, web), other)
-		wantKind(t, "the request id for another renewal", err, pki.KindConflict, "request_id")
-	})
-}
-
 // What a version that knows more filed is not issued here without it, and is in nobody's way: it is listed, and may be denied.
 func TestFiledWithAnotherVersion(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
