@@ -174,6 +174,11 @@ func TestUsagesAndPoliciesOfAnAdoptedCA(t *testing.T) {
 			t.Errorf("without %s: %v", e.Id, err)
 		}
 	}
+	n = newIssuer("old-4", "old 4", w.root)
+	n.Succeeds = pending.ID // which has no certificate yet, and so nothing to keep
+	if c := parse(t, w.create(n).Certificates[0].DER); len(c.ExtKeyUsage)+len(c.Policies) != 0 {
+		t.Errorf("who succeeds one without a certificate: %+v", c)
+	}
 	if imported, err := w.ImportIssuerCertificate(t.Context(), w.manage(), ca.IssuerImport{DER: granted, Chain: [][]byte{top.der}}); err != nil || imported.State != ca.IssuerActive {
 		t.Errorf("as it was granted: %+v, %v", imported, err)
 	}
