@@ -26,7 +26,7 @@ func (s *Server) alarms() map[string]alarm {
 			all["ceremony/"+s.labelOf(c.Issuer)] = alarm{c.Why, "hold a ceremony: signet ceremony crl, then signet crl import"}
 		}
 	}
-	for _, delegate := range s.delegation.Status() {
+	for _, delegate := range s.delegates() {
 		if why, _ := responderAlarm(delegate); why != "" {
 			all["ocsp/"+s.labelOf(delegate.Issuer)] = alarm{why, "start an instance that has the issuer's key; OCSP goes on until the certificate ends"}
 		}

@@ -51,7 +51,7 @@ var metrics = struct {
 	crlEntries:      describe("crl_entries", "Their entries.", "list"),
 	crlSize:         describe("crl_bytes", "Their octets.", "list"),
 	crlFail:         describe("crl_failing", "Of how many of them the last attempt to publish failed.", "list"),
-	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none. None for the last one, which ends with its issuer.", "issuer"),
+	delegateEnd:     describe("ocsp_delegate_expiry_seconds", "Seconds until the responder's certificate ends; 0: there is none. None for the last one, which ends with its issuer, and of a retired issuer whose key is not at this issuing instance.", "issuer"),
 	ceremonyDue:     describe("ceremony_due_seconds", "Seconds until the list of an off-line issuer ends; 0: it has ended, there is none, or a revocation is not on it.", "issuer"),
 	ceremonyWanted:  describe("ceremony_wanted", "1: a ceremony is due for an off-line issuer.", "issuer"),
 	issuerEnd:       describe("issuer_expiry_seconds", "Seconds until an issuer's own certificate ends. None of one that has ended, is retired, or is disabled and has a successor that issues.", "issuer"),
@@ -113,7 +113,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for name, lists := range byWeek(append(s.publisher.Lists(), s.publisher.Missing()...)) {
 		collectLists(gauge, name, lists, now)
 	}
-	for _, delegate := range s.delegation.Status() {
+	for _, delegate := range s.delegates() {
 		if !delegate.Last { // that one shall end
 			gauge(metrics.delegateEnd, max(0, delegate.NotAfter.Sub(now).Seconds()), delegate.Issuer.String())
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
@@ -195,4 +196,56 @@ func (c certifier) CertifyResponder(ctx context.Context, issuer pki.IssuerID, cs
 		return nil, err
 	}
 	return issued.DER, nil
+}
+
+// Lacks implements ocspserver.Certifier.
+func (c certifier) Lacks(ctx context.Context, issuer pki.IssuerID) bool {
+	_, err := c.authority.ReadySigner(ctx, issuer)
+	return errors.Is(err, ca.ErrKeyElsewhere)
+}
+
+// delegates tells how each issuer's responder stands. That of a retired issuer whose key this issuing instance lacks shall end: the key may
+// be gone for good.
+func (s *Server) delegates() []ocspserver.DelegateStatus {
+	all := s.delegation.Status()
+	for i := range all {
+		if s.authority != nil && s.isRetired(all[i].Issuer) && (certifier{s.authority}).Lacks(context.Background(), all[i].Issuer) {
+			all[i].Last, all[i].Alarm = true, false
+		}
+	}
+	return all
+}
+
+func (s *Server) isRetired(id pki.IssuerID) bool {
+	return slices.ContainsFunc(*s.issuers.known.Load(), func(i ca.Issuer) bool { return i.ID == id && i.State == ca.IssuerRetired })
+}
+
+// responderAlarm says what is wrong with a responder's certificate, "" if nothing is, and whether there is none.
+func responderAlarm(delegate ocspserver.DelegateStatus) (why string, none bool) {
+	switch {
+	case !delegate.Alarm:
+		return "", false
+	case delegate.NotAfter.IsZero():
+		return "no issuing instance has certified this responder: is one running?", true
+	}
+	return "the responder's certificate ends at " + delegate.NotAfter.UTC().Format(time.RFC3339) + " and was not renewed", false
+}
+
+// checkResponders says how each issuer's responder stands. missing is the state of one that was never certified.
+func (s *Server) checkResponders(add func(name, state, detail string), missing string) {
+	for _, delegate := range s.delegates() {
+		name := "ocsp/" + delegate.Issuer.String()
+		switch why, none := responderAlarm(delegate); {
+		case none && s.authority == nil && s.isRetired(delegate.Issuer): // nobody knows here whether another instance has its key
+			add(name, "warning", why)
+		case none:
+			add(name, missing, why)
+		case why != "":
+			add(name, "warning", why)
+		case delegate.NotAfter.IsZero():
+			add(name, "ok", "its issuer is retired and the key is not at this instance: there is no responder's certificate")
+		default:
+			add(name, "ok", "responder's certificate until "+delegate.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
 }

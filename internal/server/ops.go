@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"signet.example/signet/crl/crlserver"
-	"signet.example/signet/ocsp/ocspserver"
 )
 
 // serveOps serves metrics, health and profiles. It has no credentials: keep it on an address that only operators reach.
@@ -91,17 +90,6 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 // followAge is how long the universe may be behind before operators are told; it reads at least every second.
 const followAge = 15 * time.Second
 
-// responderAlarm says what is wrong with a responder's certificate, "" if nothing is, and whether there is none.
-func responderAlarm(delegate ocspserver.DelegateStatus) (why string, none bool) {
-	switch {
-	case delegate.NotAfter.IsZero():
-		return "no issuing instance has certified this responder: is one running?", true
-	case delegate.Alarm:
-		return "the responder's certificate ends at " + delegate.NotAfter.UTC().Format(time.RFC3339) + " and was not renewed", false
-	}
-	return "", false
-}
-
 // readiness makes every check, whatever the others say.
 func (s *Server) readiness(ctx context.Context) Readiness {
 	r := Readiness{Ready: true, Config: s.config.Identity()}
@@ -155,17 +143,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 			add("ceremony/"+s.labelOf(c.Issuer), "ok", "list until "+c.NextUpdate.Format(time.RFC3339))
 		}
 	}
-	for _, delegate := range s.delegation.Status() {
-		name := "ocsp/" + delegate.Issuer.String()
-		switch why, none := responderAlarm(delegate); {
-		case none:
-			add(name, missing, why)
-		case why != "":
-			add(name, "warning", why)
-		default:
-			add(name, "ok", "responder's certificate until "+delegate.NotAfter.UTC().Format(time.RFC3339))
-		}
-	}
+	s.checkResponders(add, missing)
 	s.checkKeys(ctx, add)
 	if s.certificate != nil {
 		s.certificate.Check(add)

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/pki"
@@ -184,19 +187,71 @@ func TestIssuersThatAreOver(t *testing.T) {
 				t.Errorf("%s is %v (%t)", expiry(label), left, there)
 			}
 		}
-		for _, name := range []string{delegate(short.ID), list(short.ID), list(old.ID), expiry("short"), expiry("both"), expiry("old"), expiry("replaced")} {
+		for _, name := range []string{delegate(short.ID), list(short.ID), delegate(old.ID), list(old.ID), expiry("short"), expiry("both"), expiry("old"), expiry("replaced")} {
 			if value, there := s.metric(t, name); there {
 				t.Errorf("%s is %v", name, value)
 			}
 		}
-		if left, there := s.metric(t, delegate(old.ID)); !there || left < 302400 {
-			t.Errorf("the responder of the retired issuer has %v seconds left", left)
+		if state, detail, _ := s.readiness(t, "ocsp/"+old.ID.String()); state != "ok" || !strings.Contains(detail, "until") {
+			t.Errorf("/readyz says %q, %q of the responder of the retired issuer", state, detail)
 		}
 		if value, there := s.metric(t, list(inUse)); !there || value < 60*3600 {
 			t.Errorf("the list of the issuer in use has %v seconds left", value)
 		}
 		if text := log.String(); strings.Contains(text, "level=ERROR") {
 			t.Errorf("the log says:\n%s", text)
+		}
+	})
+}
+
+// An instance that starts and has no certificate of a retired issuer whose key is gone, since the last has ended or the responder's key is another, gets
+// ready, raises no alarm, and tries to issue nothing: what is refused is in the audit log, which is never cut. One without keys warns.
+func TestResponderOfARetiredIssuer(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database string) {
+		s := found(t, database)
+		p := s.start(t)
+		old, err := s.api.CreateIssuer(t.Context(), client.NewIssuer{Label: "old", Subject: client.Subject{CommonName: "old"}, Parent: s.issuerCalled(t, "root").ID, BaseURL: "http://" + s.addresses.Public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := "ocsp/" + old.ID.String()
+		eventually(t, "its responder", func() bool { state, _, _ := s.readiness(t, check); return state == "ok" })
+		if _, err := s.api.SetIssuerState(t.Context(), old.ID, client.IssuerRetired); err != nil {
+			t.Fatal(err)
+		}
+		p.stop(t)
+		if err := errors.Join(os.Remove(filepath.Join(s.dir, "keys/old.key")), os.Remove(filepath.Join(s.dir, "keys/ocsp-responder.key"))); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			role  server.Role
+			state string
+		}{{server.RoleAll, "ok"}, {server.RolePublic, "warning"}} {
+			t.Run(c.state, func(t *testing.T) {
+				runInstance(t, s.config(t), server.Options{Role: c.role})
+				eventually(t, "it is ready", s.ready)
+				if state, detail, _ := s.readiness(t, check); state != c.state {
+					t.Errorf("/readyz says %q, %q", state, detail)
+				}
+				if left, there := s.metric(t, `signet_ocsp_delegate_expiry_seconds{issuer="`+old.ID.String()+`"}`); there != (c.role == server.RolePublic) {
+					t.Errorf("its metric is %v (%t)", left, there)
+				}
+			})
+		}
+		db, err := installation.OpenDatabase(t.Context(), s.config(t), "test", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		events, err := db.AuditEvents(t.Context(), audit.Filter{Actor: "system:ocsp-delegation"}, 0, 1000)
+		if err != nil || len(events) == 0 {
+			t.Fatalf("%d events, %v", len(events), err)
+		}
+		for _, e := range events {
+			if e.Outcome != audit.OK {
+				t.Errorf("%+v", e)
+			}
 		}
 	})
 }

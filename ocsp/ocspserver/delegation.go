@@ -311,12 +311,19 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 }
 
 // certify signs what this and other instances ask for. What fails is given back, and left to others for a moment: they may have the key
-// of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end. A key that is in the wrong
-// hands, which an instance may have asked for before it knew, is not certified, and the request is forgotten with the others.
+// of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end. Nor is what is
+// refused: no instance may sign it, and whoever still wants it asks again. A key that is in the wrong hands, which an instance may have asked
+// for before it knew, is not certified, and the request is forgotten with the others.
 func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
 	now := d.config.Now()
 	maps.DeleteFunc(d.failed, func(_ pki.IssuerID, at time.Time) bool { return now.Sub(at) >= leaveFor || now.Before(at) })
-	requests, err := d.config.Store.ClaimResponders(ctx, slices.Collect(maps.Keys(d.failed)), claimLimit)
+	left := slices.Collect(maps.Keys(d.failed))
+	for issuer := range issuers {
+		if d.config.Certifier.Lacks(ctx, issuer) {
+			left = append(left, issuer)
+		}
+	}
+	requests, err := d.config.Store.ClaimResponders(ctx, left, claimLimit)
 	if err != nil {
 		return err
 	}
@@ -338,7 +345,10 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 			if issuers[request.Issuer] == nil {
 				continue
 			}
-			failed = append(failed, fmt.Errorf("certify responder %s of issuer %s: %w", request.Key, request.Issuer, err), d.config.Store.RequestResponder(ctx, request))
+			failed = append(failed, fmt.Errorf("certify responder %s of issuer %s: %w", request.Key, request.Issuer, err))
+			if pki.KindOf(err) != pki.KindRefused {
+				failed = append(failed, d.config.Store.RequestResponder(ctx, request))
+			}
 		}
 	}
 	return errors.Join(failed...)

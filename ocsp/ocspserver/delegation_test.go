@@ -22,6 +22,7 @@ import (
 type certifier struct {
 	now   func() time.Time
 	fails error
+	lacks bool          // the keys, without which nothing is to be asked of it
 	life  time.Duration // of what it issues; zero: 7 days
 
 	mu          sync.Mutex
@@ -55,6 +56,8 @@ func (c *certifier) CertifyResponder(_ context.Context, issuer pki.IssuerID, csr
 	}
 	return nil, pki.Errorf(pki.KindNotFound, "certify responder", "no issuer %s", issuer)
 }
+
+func (c *certifier) Lacks(context.Context, pki.IssuerID) bool { return c.lacks }
 
 func issuersOf(authorities ...*authority) func() []*x509.Certificate {
 	return func() (certs []*x509.Certificate) {
@@ -324,6 +327,50 @@ func TestDelegationWhenTheCAFails(t *testing.T) {
 	if err := d.Round(t.Context()); err != nil || ca.issued != 2 {
 		t.Errorf("at half-life: %d issued, %v", ca.issued, err)
 	}
+}
+
+// TestDelegationWithoutTheKey: nothing is asked of a ca that lacks the key of an issuer, the request stays open, and it is answered in the first round after
+// the key has come.
+func TestDelegationWithoutTheKey(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		clock := func() time.Time { return start }
+		one := newAuthority(t, "One")
+		ca := &certifier{now: clock, authorities: []*authority{one}, lacks: true, fails: errors.New("it was asked")}
+		d := newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Certifier: ca, Now: clock})
+		if err := d.Round(t.Context()); err != nil {
+			t.Error(err)
+		}
+		ca.lacks, ca.fails = false, nil
+		for range 2 { // asks, and takes up
+			if err := d.Round(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		current(t, d, one)
+	})
+}
+
+// TestRefusedResponder: what is against a rule is not given back, or it would be refused for ever; it is asked for again a minute later.
+func TestRefusedResponder(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		now := start
+		clock := func() time.Time { return now }
+		one := newAuthority(t, "One")
+		ca := &certifier{now: clock, authorities: []*authority{one}, fails: pki.Errorf(pki.KindRefused, "issue certificate", "the key is blocked")}
+		d := newDelegation(t, ocspserver.DelegationConfig{Store: db, Issuers: issuersOf(one), Certifier: ca, Now: clock})
+		if err := d.Round(t.Context()); !errors.Is(err, ca.fails) {
+			t.Errorf("the first round: %v", err)
+		}
+		if open, err := db.ClaimResponders(t.Context(), nil, 10); err != nil || len(open) > 0 {
+			t.Errorf("%d requests are open, %v", len(open), err)
+		}
+		ca.fails = nil
+		now = now.Add(time.Minute)
+		if err := d.Round(t.Context()); err != nil {
+			t.Error(err)
+		}
+		current(t, d, one)
+	})
 }
 
 // TestDelegationOfAnotherInstance: an instance without the key of an issuer asks and looks first, always, and gets its certificate from the one

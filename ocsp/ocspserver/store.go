@@ -43,6 +43,9 @@ type Certifier interface {
 	// under the issuer: for id-kp-OCSPSigning and digitalSignature, with id-pkix-ocsp-nocheck, without AIA and CDP, for
 	// 7 days from about now, or until the issuer's own certificate ends. It returns the DER. It is audited as any issuance.
 	CertifyResponder(ctx context.Context, issuer pki.IssuerID, csr []byte) ([]byte, error)
+
+	// Lacks reports whether the key of an issuer is not at this instance: what is asked of it is left to others. It writes nothing down.
+	Lacks(ctx context.Context, issuer pki.IssuerID) bool
 }
 
 // Responders is the table through which responders and issuing instances find each other. Its rows are bookkeeping, as
