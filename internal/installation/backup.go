@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"signet.example/signet/internal/settings"
+	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
 	"signet.example/signet/store/postgres"
 	"signet.example/signet/store/sqlite"
@@ -41,6 +42,7 @@ type Manifest struct {
 	Made     time.Time `json:"made"`
 	Database string    `json:"database"` // "sqlite" or "postgres"
 	Schema   uint      `json:"schema"`   // version
+	Digest   string    `json:"digest"`   // of the migrations that made it
 	Files    []string  `json:"files"`    // of the state directory
 }
 
@@ -56,6 +58,9 @@ func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time)
 		b.manifest.Database = "sqlite"
 	}
 	if b.manifest.Schema, err = schemaVersion(ctx, c); err != nil {
+		return nil, err
+	}
+	if b.manifest.Digest, err = migrations.Digest(b.manifest.Database, b.manifest.Schema); err != nil {
 		return nil, err
 	}
 	database, err := b.database(ctx)

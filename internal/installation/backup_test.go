@@ -201,6 +201,7 @@ func TestHostileBackups(t *testing.T) {
 		"no manifest":      rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "manifest.json", "root.pem") }),
 		"future format":    rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"format": 1`, `"format": 9`) }),
 		"other schema":     rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"schema": `, `"schema":9`) }),
+		"other build":      rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"digest": "`, `"digits": "`) }),
 		"other kind":       rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "manifest.json", `"sqlite"`, `"mssqls"`) }),
 		"bad config":       rewrite(t, good, func(h *tar.Header, b []byte) { change(h, b, "signet.yaml", "public_url", "public_uri") }),
 		"no database":      rewrite(t, good, func(h *tar.Header, _ []byte) { replace(h, "database/signet.db", "profiles/x.yaml") }),

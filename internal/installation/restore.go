@@ -236,6 +236,14 @@ func (m *Manifest) fits(config *settings.Config) error {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "the backup has schema %d, and this binary %d", m.Schema, latest).
 			WithHint("restore with the signet that made the backup, then start this one")
 	}
+	digest, err := migrations.Digest(kind, latest)
+	if err != nil {
+		return err
+	}
+	if m.Digest != digest {
+		return pki.Errorf(pki.KindFailedPrecondition, op, "the backup is of another build of signet, whose schema %d is not the %d of this binary", m.Schema, latest).
+			WithHint("restore with the signet that made the backup")
+	}
 	return nil
 }
 
