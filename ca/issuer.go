@@ -77,8 +77,14 @@ func (i *Issuer) certificate() *IssuerCertificate {
 	return &i.Certificates[0]
 }
 
-// Ended reports whether the chosen certificate has ended: nothing that the issuer signed, or could sign, is valid any more.
+// Ended reports whether every certificate of the issuer has ended: nothing that it signed, or could sign, is valid any more. While one has not,
+// verifiers find the way over that, whichever is chosen (RFC 4158 is about such ways).
 func (i *Issuer) Ended(now time.Time) bool {
+	return len(i.Certificates) > 0 && now.After(i.end())
+}
+
+// ChosenEnded reports whether the chosen certificate has ended: the issuer signs no certificates until another is chosen.
+func (i *Issuer) ChosenEnded(now time.Time) bool {
 	chosen := i.certificate()
 	return chosen != nil && now.After(chosen.NotAfter)
 }

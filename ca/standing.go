@@ -204,7 +204,7 @@ func (a *Authority) couldSign(ctx context.Context, id pki.IssuerID, p *profile.P
 	if err != nil {
 		return err
 	}
-	if issuer.Ended(a.config.Now()) {
+	if issuer.ChosenEnded(a.config.Now()) {
 		return ended(issuer.Label, issuer.certificate().NotAfter)
 	}
 	if err := a.standing(ctx, issuer, ancestry.links); Fallen(err) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"signet.example/signet/ca"
 	"signet.example/signet/crl/crlserver"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/pki"
@@ -50,6 +51,17 @@ func (s *Server) TestingOnlyRevoke(ctx context.Context, issuer pki.IssuerID, sig
 	}
 	_, err = s.ledger.Revoke(ctx, grant, revocation.Request{Key: revocation.Key{Issuer: issuer, Serial: serial}, Reason: pki.Superseded})
 	return err
+}
+
+// TestingOnlyExpiry is whether the lists of an issuer are over at a time, where no keys are, and what /readyz says of its certificates.
+func TestingOnlyExpiry(issuer ca.Issuer, now time.Time) (over bool, said string, err error) {
+	s := &Server{options: Options{Now: func() time.Time { return now }}}
+	certificate, err := chosenCertificate(issuer)
+	if err != nil {
+		return false, "", err
+	}
+	s.checkExpiry(func(_, state, detail string) { said = state + ": " + detail }, issuer)
+	return s.published(issuer, certificate).Over, said, nil
 }
 
 // TestingOnlyAgreement is what comparisons came to.

@@ -274,6 +274,8 @@ func (s *Server) checkExpiry(add func(name, state, detail string), issuer ca.Iss
 		add("issuer/"+label, "ok", "it is retired and its certificate has expired")
 	case issuer.Ended(now):
 		add("issuer/"+label, "warning", "its certificate has expired: nothing it signed is valid any more; if it has a successor, signet issuer state "+label+" retired")
+	case issuer.ChosenEnded(now):
+		add("issuer/"+label, "warning", "the certificate that is chosen has expired, and another of it has not: it signs nothing but lists until that is chosen: signet issuer choose "+label+" FILE")
 	case !s.givenUp(issuer) && left < time.Duration(expiryWarning*float64(certificate.NotAfter.Sub(certificate.NotBefore))):
 		add("issuer/"+label, "warning", "its certificate ends at "+certificate.NotAfter.UTC().Format(time.RFC3339)+": create its successor now")
 	default:

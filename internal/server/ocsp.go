@@ -177,9 +177,9 @@ func (s *Server) onlineIssuers() []*x509.Certificate {
 }
 
 // hasOCSP reports whether this site can answer for an issuer that has a certificate. Off-line it has no OCSP, and no AIA promises
-// it. Once it has ended nobody can certify a responder, and nobody would believe one (RFC 6960, Section 4.2.2.2).
+// it. Once the certificate that is chosen has ended nobody can certify a responder, and nobody would believe one (RFC 6960, Section 4.2.2.2).
 func (s *Server) hasOCSP(issuer ca.Issuer) bool {
-	return issuer.KeyURI != "" && !issuer.Ended(s.options.Now())
+	return issuer.KeyURI != "" && !issuer.ChosenEnded(s.options.Now())
 }
 
 // certifier has the ca sign certificates of responders: they go through the same pipeline as any other.

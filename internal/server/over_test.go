@@ -2,8 +2,13 @@ package server_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +17,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/ca"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/server"
@@ -254,4 +260,34 @@ func TestResponderOfARetiredIssuer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An issuer is not over while one of its certificates holds, though it is not the one that is chosen: /readyz asks for another choice.
+func TestTheChosenCertificateEnded(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	certificate := func(end time.Time) ca.IssuerCertificate {
+		t.Helper()
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: end, IsCA: true, BasicConstraintsValid: true}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ca.IssuerCertificate{DER: der, NotAfter: end}
+	}
+	issuer := ca.Issuer{Label: "issuing", KeyURI: "softkey:issuing", State: ca.IssuerActive, Certificates: []ca.IssuerCertificate{certificate(now.Add(time.Hour)), certificate(now.Add(3 * time.Hour))}}
+	for _, c := range []struct {
+		after time.Duration
+		over  bool
+		said  string
+	}{{2 * time.Hour, false, "signet issuer choose issuing"}, {4 * time.Hour, true, "nothing it signed is valid any more"}} {
+		over, said, err := server.TestingOnlyExpiry(issuer, now.Add(c.after))
+		if err != nil || over != c.over || !strings.HasPrefix(said, "warning: ") || !strings.Contains(said, c.said) {
+			t.Errorf("after %s: over %t, %q, %v", c.after, over, said, err)
+		}
+	}
 }
