@@ -337,7 +337,7 @@ func TestRefusalsInTheLogAreBounded(t *testing.T) {
 }
 
 func TestRatePerCredential(t *testing.T) {
-	h := newHouse(t, func(c *rpc.Config) { c.Rate, c.Burst = 1, 2 })
+	h := newHouse(t, func(c *rpc.Config) { c.Rate = 2 })
 	busy, calm := h.token(auth.Spec{Name: "busy", Role: auth.RoleAuditor}), h.token(auth.Spec{Name: "calm", Role: auth.RoleAuditor})
 	for i, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests} {
 		if a := h.rest(busy, nil, http.MethodGet, "/v1/whoami", ""); a.Status != want {

@@ -46,8 +46,7 @@ type Config struct {
 	Streams   int           // most streams at once, a quarter of them of one credential; zero: 64
 	Idle      time.Duration // how long a stream may wait for its client to send, or to take, one message; zero: 10 min
 	Timeout   time.Duration // of a call that is no stream; zero: 60 s
-	Rate      float64       // most calls and stream items a second for one credential; zero: no limit
-	Burst     int           // how many may come at once under Rate; zero: one second's worth
+	Rate      float64       // most calls and stream items a second for one credential, and as many at once; zero: no limit
 	BadLogins float64       // most wrong credentials a second from one address that are told so and audited; zero: 5
 }
 
@@ -102,7 +101,7 @@ func New(c Config) (*API, error) {
 		held:      newShares(0, max(1, c.Streams/4)),
 		arriving:  newShares(0, max(1, c.InFlight/4)),
 		strangers: newShares(strangersArriving, proofsWaiting),
-		rates:     newLimits(c.Rate, c.Burst, c.Now),
+		rates:     newLimits(c.Rate, 0, c.Now),
 		failures:  newLimits(c.BadLogins, 0, c.Now),
 		renewals:  newLimits(renewalRate, renewalBurst, c.Now),
 		proofs:    newTurns(max(1, runtime.GOMAXPROCS(0)/2), proofsWaiting),

@@ -39,6 +39,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 	if s.api, err = rpc.New(rpc.Config{
 		Authenticator: authenticator, Credentials: credentials, Audit: s.store, Authority: s.authority, Requests: s.requests, Rollout: s.profiles, Ledger: s.ledger,
 		Universe: s.universe, Jobs: s.jobs, BlockedKeys: s.store, CRLs: s, Adoptions: s, Publication: s.board, Now: s.options.Now, Log: s.log,
+		Rate: float64(s.config.API.CallsPerSecond),
 	}); err != nil {
 		return err
 	}

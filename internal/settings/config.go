@@ -88,6 +88,8 @@ type APIConfig struct {
 	Listen string   `yaml:"listen"` // host:port; default 127.0.0.1:8443
 	Names  []string `yaml:"names"`  // host names and addresses for its certificate, besides those of Listen and localhost
 
+	CallsPerSecond int `yaml:"calls_per_second"` // most calls and items of streams for one credential, and as many at once; 0: no limit
+
 	CrowdConfig `yaml:",inline"`
 }
 
@@ -287,6 +289,9 @@ func (c *Config) validate() (field string, err error) {
 		if _, err := pki.ParseIdentifier(name); err != nil {
 			return "api.names", err
 		}
+	}
+	if c.API.CallsPerSecond < 0 || c.API.CallsPerSecond > 1_000_000 {
+		return "api.calls_per_second", fmt.Errorf("%d: want 1 to 1000000, or 0 for no limit", c.API.CallsPerSecond)
 	}
 	if c.CRL.Lifetime < time.Minute || c.CRL.Lifetime > 366*24*time.Hour {
 		return "crl.lifetime", fmt.Errorf("%s: want 1m to 8784h", c.CRL.Lifetime)

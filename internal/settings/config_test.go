@@ -129,6 +129,7 @@ func TestBadConfig(t *testing.T) {
 		{"API off", good + "api: {listen: 'off'}\n", "signet.yaml:2: api.listen"},
 		{"connections", good + "public:\n  connections: -1\n", "signet.yaml:3: public.connections"},
 		{"connections per address", good + "api: {connections: 10, connections_per_address: 11}\n", "signet.yaml:2: api.connections_per_address"},
+		{"calls per second", good + "api: {calls_per_second: -1}\n", "signet.yaml:2: api.calls_per_second"},
 		{"names", good + "api: {names: ['a b']}\n", "signet.yaml:2: api.names"},
 		{"CRL lifetime", good + "crl: {lifetime: 1s}\n", "signet.yaml:2: crl.lifetime"},
 		{"CRL interval", good + "crl: {lifetime: 1h, interval: 2h}\n", "signet.yaml:2: crl.interval"},
