@@ -149,6 +149,7 @@ type subject struct {
 	asking    []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
 	about     *subject            // whom a certificate that is not of the chain speaks about; else nil
 	round     *round              // not nil: ask the network now, and join no fetch that has begun before
+	asker     []byte              // digest of the certificate, its chain and what came with it, once somebody was asked for it; see askedFor
 	evidence  []Evidence
 	fault     error // of the certificate itself: a contradiction
 }

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,18 +24,22 @@ type uselessAnswer struct {
 	evidence []Evidence // what is said of it
 }
 
-// askedFor names what is asked of whom, and for whom: with what another peer sends along, the same answer might count.
+// askedFor names what is asked of whom, and for whom: over another chain, or with what another peer sends along, the same answer might count.
 type askedFor [sha256.Size]byte
 
-func (s *subject) askedFor(kind, location string) (name askedFor) {
-	h := sha256.New()
-	h.Write(s.key[:])
-	for _, c := range s.presented {
-		h.Write(c.Raw)
+func (s *subject) askedFor(kind, location string) askedFor {
+	if s.asker == nil {
+		h := sha256.New()
+		h.Write(s.key[:])
+		for _, c := range s.chain {
+			h.Write(c.Raw)
+		}
+		for _, c := range s.presented {
+			h.Write(c.Raw)
+		}
+		s.asker = h.Sum(nil)
 	}
-	h.Write([]byte(kind + " " + location))
-	h.Sum(name[:0])
-	return name
+	return sha256.Sum256(slices.Concat(s.asker, []byte(kind+" "+location)))
 }
 
 func newUseless() *useless { return &useless{noted: make(map[askedFor]uselessAnswer)} }

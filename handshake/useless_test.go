@@ -1,8 +1,11 @@
 package handshake_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -186,5 +189,31 @@ func TestUselessForTheIssuer(t *testing.T) {
 			t.Error(err)
 		}
 		now = now.Add(6 * time.Second)
+	}
+}
+
+// TestUselessOverOneChain: what does not count over one chain of a peer is asked for over the next, where it does: its signer leads to the anchor
+// of that one only.
+func TestUselessOverOneChain(t *testing.T) {
+	p := handshaketest.New(t, "a -> int noaia nocdp -> leaf noaia; b -> other")
+	a, b, inter, leaf := p.Cert("a"), p.Cert("b"), p.Cert("int"), p.Cert("leaf")
+	crossed := *inter.Certificate
+	crossed.AuthorityKeyId = nil
+	crossCertificate, err := x509.CreateCertificate(rand.Reader, &crossed, b.Certificate, inter.Key.Public(), b.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer := signerUnder(t, inter, b.Certificate, b)
+	p.Replace("/int.crl", handshaketest.Bytes(inter.CRL(handshaketest.CRL{Signer: signer})))
+	now := p.Now()
+	checker := p.Checker(func(c *handshake.Config) {
+		c.Now = func() time.Time { return now }
+		c.Issuers = []handshake.Issuer{{Certificate: a.Certificate, Policy: handshake.SoftFail}, {Certificate: b.Certificate, Policy: handshake.SoftFail}}
+	})
+	server, client := p.ServerConfig(leaf, nil), p.ClientConfig(leaf)
+	server.Certificates[0].Certificate = [][]byte{leaf.Raw, inter.Raw, crossCertificate, signer.Raw}
+	client.RootCAs.AddCert(b.Certificate)
+	if result, err := dial(t, checker, client, p.Listen(server)); err != nil || p.Hits("/int.crl") != 2 || !slices.ContainsFunc(result.Chain, b.Equal) {
+		t.Errorf("asked %d times: %v", p.Hits("/int.crl"), err)
 	}
 }
