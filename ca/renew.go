@@ -73,9 +73,15 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 }
 
 // lifeOf is how long a certificate was to live from when it was issued: Backdate less than from its beginning to its end, which both belong to its
-// validity. If it began later than the Backdate of today says, it is what was left when it was recorded.
+// validity. That is of the Backdate it was issued with: where the one of today gives another time than what was left when it was recorded, a moment
+// after, what was left is its life.
 func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
-	return max(old.NotAfter.Sub(old.NotBefore)-p.Backdate, old.NotAfter.Sub(old.IssuedAt.Truncate(time.Second))) + time.Second
+	const moment = time.Minute
+	left := old.NotAfter.Sub(old.IssuedAt.Truncate(time.Second))
+	if whole := old.NotAfter.Sub(old.NotBefore) - p.Backdate; whole > left && whole-left < moment {
+		return whole + time.Second
+	}
+	return left + time.Second
 }
 
 // staysWith reports whether what renews a certificate of an issuer comes from it again: while it issues what is asked for, and the profile names

@@ -176,19 +176,30 @@ func TestRenewalNearTheEndOfAnIssuer(t *testing.T) {
 	}
 }
 
-// A renewal lives as long as the old certificate did, also when that is shorter than what the profile backdates by today.
+// A renewal lives as long as the old certificate did, whatever the profile backdated by then and backdates by today.
 func TestRenewalOfAShortLife(t *testing.T) {
 	w := newTown(t, testdb.SQLite(t))
+	w.clock.advance(3 * time.Hour) // or backdating is cut short by where the issuer begins
 	for _, backdate := range []string{"0s", "59m", "1h", "2h"} {
-		before := w.withProfiles(t, map[string]string{"brief": "backdate: 0s\n"})
-		issued, err := w.issue(before, ca.Request{Profile: "brief", CSR: server(t, "a.example.com").CSR, Lifetime: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		after := w.withProfiles(t, map[string]string{"brief": "backdate: " + backdate + "\n"})
-		r, err := after.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), issued.Certificate, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
-		if err != nil || r.AtMost != time.Hour {
-			t.Errorf("an hour, renewed with a backdate of %s: at most %s, %v", backdate, r.AtMost, err)
+		for _, changed := range [][2]string{{"0s", backdate}, {backdate, "0s"}, {backdate, backdate}} {
+			before := w.withProfiles(t, map[string]string{"brief": "backdate: " + changed[0] + "\n"})
+			issued, err := w.issue(before, ca.Request{Profile: "brief", CSR: server(t, "a.example.com").CSR, Lifetime: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := w.withProfiles(t, map[string]string{"brief": "backdate: " + changed[1] + "\n"})
+			for what, recorded := range map[string]time.Duration{"at once": 0, "after a while": 59 * time.Second} {
+				old := issued.Certificate
+				old.IssuedAt = old.NotAfter.Add(time.Second - time.Hour + recorded)
+				want := time.Hour
+				if changed[0] != changed[1] { // when it was drafted is not known any more
+					want -= recorded
+				}
+				r, err := after.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+				if err != nil || r.AtMost != want {
+					t.Errorf("an hour, with a backdate of %s, recorded %s, renewed with one of %s: at most %s, want %s, %v", changed[0], what, changed[1], r.AtMost, want, err)
+				}
+			}
 		}
 	}
 }
