@@ -55,10 +55,22 @@ func Read(text []byte, into any) (Document, []Mistake) {
 	case err != nil:
 		return Document{}, broken(err)
 	}
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		return Document{}, []Mistake{{Line: second.Line, Text: "it holds more than one document, and one is wanted"}}
+	for { // a last line of dashes begins a document in which nothing stands
+		err := decoder.Decode(&second)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return Document{}, broken(err)
+		}
+		if only := second.Content[0]; only.Tag != "!!null" || only.Value != "" {
+			return Document{}, []Mistake{{Line: second.Line, Text: "it holds more than one document, and one is wanted"}}
+		}
 	}
 	d := Document{root.Content[0]}
+	if tooMany := beyond(d.top, new(int), false); tooMany != nil {
+		return d, []Mistake{{Line: tooMany.Line, Text: fmt.Sprintf("its aliases stand for more than %d values: one may contain itself", mostAliased)}}
+	}
 	var mistakes []Mistake
 	for _, found := range misfits(d.top, reflect.TypeOf(into), nil) {
 		line, field := d.Locate(found.path...)
@@ -72,6 +84,32 @@ func Read(text []byte, into any) (Document, []Mistake) {
 		return d, broken(err)
 	}
 	return d, nil
+}
+
+// mostAliased bounds how many values the aliases of a document stand for.
+const mostAliased = 100_000
+
+// beyond follows every alias, as misfits does, and returns the alias with which they stand for more than mostAliased values, nil if
+// they do not: a few lines can stand for any number, and one that contains itself for infinitely many.
+func beyond(node *yaml.Node, count *int, aliased bool) *yaml.Node {
+	if aliased {
+		*count++
+	}
+	if *count > mostAliased {
+		return node
+	}
+	if node.Kind == yaml.AliasNode {
+		if beyond(node.Alias, count, true) != nil {
+			return node
+		}
+		return nil
+	}
+	for _, inside := range node.Content {
+		if found := beyond(inside, count, aliased); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // misfit is something that the decoder would not take; path leads to it, through the names of fields and the indices of lists.
@@ -101,12 +139,18 @@ func misfits(node *yaml.Node, want reflect.Type, path []any) (found []misfit) {
 			name := node.Content[i].Value
 			inside, known := fieldType(want, name)
 			switch {
-			case name == "<<": // a merge: fields of a mapping that stands elsewhere
-				found = append(found, misfits(node.Content[i+1], want, path)...)
-			case !known:
-				found = append(found, misfit{at(name), "there is no such field here" + suggestion(want, name)})
 			case seen[name]:
 				found = append(found, misfit{at(name), "stands here twice"})
+			case name == "<<":
+				merged := []*yaml.Node{node.Content[i+1]} // fields of a mapping that stands elsewhere, or of several
+				if merged[0].Kind == yaml.SequenceNode {
+					merged = merged[0].Content
+				}
+				for _, from := range merged {
+					found = append(found, misfits(from, want, path)...)
+				}
+			case !known:
+				found = append(found, misfit{at(name), "there is no such field here" + suggestion(want, name)})
 			default:
 				found = append(found, misfits(node.Content[i+1], inside, at(name))...)
 			}

@@ -27,6 +27,17 @@ type form struct {
 	inner `yaml:",inline"`
 }
 
+const endless = "its aliases stand for more than 100000 values: one may contain itself"
+
+// bomb is lines each of which merges the one before it ten times.
+func bomb() string {
+	text := "depths: &l0 {a: 1}\n"
+	for i := 1; i < 9; i++ {
+		text += fmt.Sprintf("l%d: &l%d {<<: [%s]}\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*l%d, ", i-1), 10), ", "))
+	}
+	return text
+}
+
 func TestMistakes(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"nothing wrong", "name: a\nwait: 2d\nnames: [b]\nmore: {depth: 1}\non: true\ndepths: {any: 1}", ""},
@@ -53,6 +64,18 @@ func TestMistakes(t *testing.T) {
 		{"no fields", "hello", `line 1: "hello" is not what belongs here: want fields, each as NAME: VALUE`},
 		{"no YAML", "name: [", "line 1: did not find expected node content"},
 		{"two documents", "name: a\n---\nname: b", "line 2: it holds more than one document, and one is wanted"},
+		{"two documents and an empty one", "name: a\n---\n---\nname: b", "line 3: it holds more than one document, and one is wanted"},
+		{"an empty document behind it", "name: a\n---\n# no more", ""},
+		{"a document that says it is nothing", "name: a\n---\n~", "line 2: it holds more than one document, and one is wanted"},
+		{"no YAML behind it", "name: a\n---\nname: [", "line 3: did not find expected node content"},
+		{"a mapping that contains itself", "name: a\nmore: &n {<<: *n}", "line 2: " + endless},
+		{"a mapping that contains itself, and a field twice", "name: a\nname: a\nmore: &n {<<: *n}", "line 3: " + endless},
+		{"a merge twice", "more: &m {depth: 1}\nless: {<<: *m, <<: *m}", "line 2: less.<<: stands here twice"},
+		{"merges that nest", "l0: &l0 {depth: 1}\nless: &l1 {" + strings.Repeat("<<: *l0, ", 9) + "}", "line 1: l0: there is no such field here|" + strings.TrimSuffix(strings.Repeat("line 2: less.<<: stands here twice|", 8), "|")},
+		{"lists of merges that nest", bomb(), "line 6: " + endless},
+		{"a merge of a number", "less: {<<: 3}", `line 1: less: "3" is not what belongs here: want fields, each as NAME: VALUE`},
+		{"a merge of an alias of a list", "more: {<<: &l [{depth: 3}]}\nless: {<<: *l}", "line 2: less: a list is not what belongs here: want fields, each as NAME: VALUE"},
+		{"merges of lists", "more: &m {deph: 1}\nless: {<<: [*m, [*m]]}", "line 1: more.deph: there is no such field here; did you mean depth?|line 2: less.deph: there is no such field here; did you mean depth?|line 2: less: a list is not what belongs here: want fields, each as NAME: VALUE"},
 		{"merge", "more: &m {deph: 1}\nless: {<<: *m}", "line 1: more.deph: there is no such field here; did you mean depth?|line 2: less.deph: there is no such field here; did you mean depth?"},
 	} {
 		var into form
@@ -87,6 +110,10 @@ func TestRead(t *testing.T) {
 		if line, field := doc.Locate(tc.path...); line != tc.line || field != tc.field {
 			t.Errorf("%v is at line %d as %s", tc.path, line, field)
 		}
+	}
+	var merged form
+	if _, mistakes := written.Read([]byte("more: &b {depth: 2}\nless: {<<: [*b, {}]}\n---\n"), &merged); len(mistakes) > 0 || merged.Less.Depth != 2 {
+		t.Errorf("a list of merges: %+v, %v", merged, mistakes)
 	}
 	if doc.Empty() {
 		t.Error("it is empty")
