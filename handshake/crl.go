@@ -105,7 +105,8 @@ func (c *Checker) fileFailures(s *subject, target crl.Target) []Evidence {
 	return failures
 }
 
-// listsAtHand are the lists of all places, also of those that should have the same: one of them may be older.
+// listsAtHand are the lists of all places, also of those that should have the same: one of them may be older. Of one that is replaced no use is
+// noted, so that it is dropped in the end.
 func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer) []*heldList {
 	var held []*heldList
 	for _, p := range pointers {
@@ -113,6 +114,11 @@ func (c *Checker) listsAtHand(s *subject, target crl.Target, pointers []pointer)
 			if h := c.atHand(s, target, location, p.configured); h != nil {
 				held = append(held, h)
 			}
+		}
+	}
+	for _, h := range held {
+		if !c.replaced(s, target, h) {
+			c.lists.noteUse(h, s.at)
 		}
 	}
 	return held
@@ -124,7 +130,7 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 		h, _ := c.listFile(s, target, location) // see fileFailures for the error
 		return h
 	}
-	if h := c.lists.get(s.place(location), s.at); h != nil {
+	if h := c.lists.get(s.place(location)); h != nil {
 		return h
 	}
 	// Each certificate has a look of its own: what does not count for one, the delegate that signed a staple or one in the scope of another
@@ -243,7 +249,7 @@ func (c *Checker) listsInMemory(s *subject) (held []*heldList) {
 	}
 	for _, p := range s.pointers(target) {
 		for _, location := range p.locations {
-			if h := c.lists.get(s.place(location), s.at); h != nil {
+			if h := c.lists.get(s.place(location)); h != nil {
 				held = append(held, h)
 			}
 		}

@@ -94,14 +94,16 @@ func newLists() *lists {
 	return &lists{held: make(map[place]*heldList), holders: make(map[*crl.List]int), lastTry: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
 }
 
-func (l *lists) get(from place, at time.Time) *heldList {
+func (l *lists) get(from place) *heldList {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := l.held[from]
-	if h != nil {
-		h.used = at
-	}
-	return h
+	return l.held[from]
+}
+
+func (l *lists) noteUse(h *heldList, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h.used = at
 }
 
 // tried reports whether something that was not there, a location on disk or a delta, was looked for less than a pause ago.
@@ -481,7 +483,7 @@ func (h *heldList) version() (version fetch.Version) {
 // listFile reads a configured file, again if it changed. A file that cannot be read, or whose list does not count,
 // leaves what was read before, and says why.
 func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldList, error) {
-	old := c.lists.get(s.place(path), s.at)
+	old := c.lists.get(s.place(path))
 	info, err := os.Stat(path)
 	if err != nil {
 		return old, err
@@ -587,8 +589,11 @@ func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList
 }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
-// asked. A failure to fetch it changes nothing: the list at hand counts until its end.
+// asked. A failure to fetch it changes nothing: the list at hand counts until its end. One that is replaced is left alone.
 func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
+	if c.replaced(s, target, h) {
+		return nil
+	}
 	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
 	if err != nil {
 		return err
@@ -600,4 +605,15 @@ func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target
 	}
 	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held)})
 	return nil
+}
+
+// replaced reports whether a list has ended while another place that should have the same has one that has not: it is a mirror that nobody
+// keeps any more, perhaps, and would be asked for ever.
+func (c *Checker) replaced(s *subject, target crl.Target, h *heldList) bool {
+	return c.ended(h, s.at) && slices.ContainsFunc(s.pointers(target), func(p pointer) bool {
+		return slices.Contains(p.locations, h.location) && slices.ContainsFunc(p.locations, func(location string) bool {
+			other := c.lists.get(s.place(location))
+			return other != nil && !c.ended(other, s.at)
+		})
+	})
 }

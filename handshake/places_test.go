@@ -176,3 +176,48 @@ func TestListOfTwoIssuers(t *testing.T) {
 	check(one, 3+5)
 	check(other, 5)
 }
+
+// TestAbandonedPlace: a second place that was asked once while the first was down, and whose list has ended, is not asked for ever once the first is back;
+// in the end its list is forgotten.
+func TestAbandonedPlace(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia mirror; root -> other")
+	leaf, root := p.Cert("leaf"), p.Cert("root")
+	p.Cert("other").Revoke(1)
+	p.Replace("/root-mirror.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Age: 48 * time.Hour})))
+	p.Cert("other").Release()
+	p.Replace("/root.crl", http.NotFoundHandler())
+	checker := p.Checker(nil)
+	check := func(want handshaketest.Outcome) {
+		t.Helper()
+		if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
+			t.Fatal(err)
+		}
+		for !checker.TestingOnlyIdle() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	check(handshaketest.Stale)
+	p.Replace("/root.crl", nil)
+	p.Advance(10 * time.Minute)
+	check(handshaketest.Accepted)
+	before := p.Hits("/root-mirror.crl")
+	for range 3 {
+		p.Advance(11 * time.Second)
+		check(handshaketest.Accepted)
+		checker.Recheck(t.Context())
+	}
+	if asked := p.Hits("/root-mirror.crl") - before; asked > 0 {
+		t.Errorf("asked %d times", asked)
+	}
+	if n := checker.TestingOnlyEntries(); n != 1 {
+		t.Fatalf("%d entries in memory, want that of the second place", n)
+	}
+	for range 3 {
+		p.Advance(11 * time.Hour)
+		check(handshaketest.Accepted)
+		checker.Recheck(t.Context())
+	}
+	if n := checker.TestingOnlyEntries(); n != 0 {
+		t.Errorf("%d entries in memory", n)
+	}
+}
