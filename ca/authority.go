@@ -144,23 +144,25 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	if err != nil {
 		return order{}, err
 	}
-	if request.renews() && !request.Issuer.IsZero() { // it may have waited for an approval since then
-		if issuer, err := a.issuers.find(request.Issuer); err != nil || !a.staysWith(ctx, issuer, p, names) {
-			request.Issuer = pki.IssuerID{}
-		}
-	}
-	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
-	issuer, err := a.issuers.choose(p, request.Issuer, could)
+	issuer, err := a.issuerOf(ctx, p, request, names)
 	if err != nil {
 		return order{}, err
 	}
 	o.issuer, o.footing, err = a.engage(ctx, issuer, p)
 	if err != nil { // it may have given way to another after it was chosen
-		if next, none := a.issuers.choose(p, request.Issuer, could); none == nil && next.ID != issuer.ID {
+		if next, none := a.issuerOf(ctx, p, request, names); none == nil && next.ID != issuer.ID {
 			o.issuer, o.footing, err = a.engage(ctx, next, p)
 		}
 	}
 	return o, err
+}
+
+// issuerOf finds the issuer of a request for these names, as things are now: it may have waited for an approval.
+func (a *Authority) issuerOf(ctx context.Context, p *profile.Profile, request Request, names []pki.Identifier) (Issuer, error) {
+	if request.renews() {
+		return a.renewer(ctx, p, request.Issuer, names)
+	}
+	return a.issuers.choose(p, request.Issuer, func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) })
 }
 
 // engage opens the key of an issuer and judges it.

@@ -130,7 +130,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 		if p.Issuer != "" && issuer.Label == p.Issuer {
 			return issuer, nil
 		}
-		if issuer.State == IssuerActive && issuer.KeyURI != "" && !issuer.isRoot() {
+		if issuer.candidate() {
 			candidates = append(candidates, issuer)
 		}
 	}
@@ -186,20 +186,48 @@ func noneFits(unfit []error) error {
 		WithHint("ask for what one of them may sign, or have another authority made: signet issuer create")
 }
 
+// successor finds who takes over from an issuer: of those that succeed it, directly or through others, that issue and could sign, the first.
+func (s *issuers) successor(before Issuer, could func(Issuer) error) (Issuer, bool) {
+	known := s.list()
+	chain := successionOf(known)
+	candidates, _ := fit(slices.DeleteFunc(slices.Clone(known), func(i Issuer) bool {
+		return !i.candidate() || !chain.follows(i, []Issuer{before})
+	}), could)
+	candidates = firstOf(candidates, known)
+	if len(candidates) != 1 { // two that both succeed it: which of them is not said
+		return Issuer{}, false
+	}
+	return candidates[0], true
+}
+
+// candidate reports whether an issuer is one to choose from, for requests that name none.
+func (i *Issuer) candidate() bool { return i.State == IssuerActive && i.KeyURI != "" && !i.isRoot() }
+
 // firstOf leaves out the candidates that succeed another one of them, directly or through others.
 func firstOf(candidates, known []Issuer) []Issuer {
-	succeeds := make(map[pki.IssuerID]pki.IssuerID)
+	chain := successionOf(known)
+	return slices.DeleteFunc(slices.Clone(candidates), func(i Issuer) bool { return chain.follows(i, candidates) })
+}
+
+// succession is whom each issuer succeeds, who was there before it.
+type succession map[pki.IssuerID]pki.IssuerID
+
+func successionOf(known []Issuer) succession {
+	chain := make(succession)
 	for _, i := range known {
-		succeeds[i.ID] = i.Succeeds // who was there before it: this ends
+		chain[i.ID] = i.Succeeds
 	}
-	return slices.DeleteFunc(slices.Clone(candidates), func(i Issuer) bool {
-		for before := i.Succeeds; !before.IsZero(); before = succeeds[before] {
-			if slices.ContainsFunc(candidates, func(other Issuer) bool { return other.ID == before }) {
-				return true
-			}
+	return chain
+}
+
+// follows reports whether an issuer succeeds one of others, directly or through more.
+func (s succession) follows(i Issuer, others []Issuer) bool {
+	for before := i.Succeeds; !before.IsZero(); before = s[before] { // each was there before the last: this ends
+		if slices.ContainsFunc(others, func(other Issuer) bool { return other.ID == before }) {
+			return true
 		}
-		return false
-	})
+	}
+	return false
 }
 
 // isRoot reports whether it is a root, whatever other roots have signed of it.
@@ -364,7 +392,7 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	const op = "use issuer"
 	switch {
 	case k.State != IssuerActive && !forResponder(p):
-		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s is %s", k.Label, k.State).InField("issuer")
+		return inactive(&k.Issuer)
 	case k.certificate == nil:
 		return pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", k.Label).InField("issuer")
 	case now.After(k.certificate.NotAfter):
@@ -374,6 +402,10 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 			WithHint("is the clock of this machine right?")
 	}
 	return nil
+}
+
+func inactive(i *Issuer) error {
+	return pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s is %s", i.Label, i.State).InField("issuer")
 }
 
 func ended(label string, at time.Time) error {

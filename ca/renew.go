@@ -16,8 +16,8 @@ import (
 	"signet.example/signet/pki"
 )
 
-// Renewal is the request that renews a certificate of the inventory: its profile, names, subject and issuer, for the key of
-// the CSR, with the extensions that it had of a CSR. The new one lives no longer than the old one did, unless that was cut short by the
+// Renewal is the request that renews a certificate of the inventory: its profile, names and subject, for the key of
+// the CSR, with the extensions that it had of a CSR, and its issuer, or who takes over from that when it is issued. The new one lives no longer than the old one did, unless that was cut short by the
 // end of its issuer, and no longer than the profile gives today. A CSR that asks for anything else than the old certificate has is
 // refused; so is renewing an authority. Whether the caller may ask at all is
 // decided before; Issue, for which the grant is too, checks everything against the profile of today. A refusal is in the audit log.
@@ -42,7 +42,7 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 	if err != nil {
 		return Request{}, err
 	}
-	r := Request{Profile: old.Profile, CSR: csr, RequestID: requestID, Subject: subjectOf(leaf), Renews: sha256.Sum256(old.DER), Extensions: copiedExtensions(p, leaf.Extensions)}
+	r := Request{Profile: old.Profile, CSR: csr, RequestID: requestID, Subject: subjectOf(leaf), Renews: sha256.Sum256(old.DER), Issuer: old.Issuer, Extensions: copiedExtensions(p, leaf.Extensions)}
 	if err := checkRequest(r); err != nil {
 		return Request{}, err
 	}
@@ -66,9 +66,6 @@ func (a *Authority) renewal(ctx context.Context, old inventory.Certificate, csr 
 	if !issuer.endsAt(leaf.NotAfter) { // else its life was what was left, and not what was asked
 		r.AtMost = lifeOf(old, p)
 	}
-	if a.staysWith(ctx, issuer, p, r.Names) {
-		r.Issuer = issuer.ID
-	}
 	return r, nil
 }
 
@@ -84,10 +81,34 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 	return left + time.Second
 }
 
-// staysWith reports whether what renews a certificate of an issuer comes from it again: while it issues what is asked for, and the profile names
-// no other.
-func (a *Authority) staysWith(ctx context.Context, issuer Issuer, p *profile.Profile, names []pki.Identifier) bool {
-	return p.Issuer == "" && issuer.State == IssuerActive && !issuer.isRoot() && a.couldSign(ctx, issuer.ID, p, names) == nil
+// renewer finds who renews a certificate of an issuer: that one again, else who succeeds it, else whom a request that names none would get.
+// Where that is nobody, though the old one may sign again, it is that one that the renewal has to wait for: the error is of
+// KindFailedPrecondition, for what is against a rule today may be issued tomorrow. A profile that names its issuer names that of renewals too.
+func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.IssuerID, names []pki.Identifier) (Issuer, error) {
+	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
+	before, err := a.issuers.find(old)
+	if err != nil || p.Issuer != "" || before.isRoot() {
+		return a.issuers.choose(p, pki.IssuerID{}, could)
+	}
+	obstacle := could(before)
+	if obstacle == nil && before.State != IssuerActive {
+		obstacle = inactive(&before)
+	}
+	if obstacle == nil {
+		return before, nil
+	}
+	if next, ok := a.issuers.successor(before, could); ok {
+		return next, nil
+	}
+	next, err := a.issuers.choose(p, pki.IssuerID{}, could)
+	if err == nil {
+		err = could(next) // which is not asked about the only one there is
+	}
+	if kind := pki.KindOf(err); err != nil && (kind == pki.KindInvalid || kind == pki.KindRefused) && pki.KindOf(obstacle) != pki.KindRefused {
+		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "renew certificate", "%w; and of another: %v", obstacle, err).InField("issuer").
+			WithHint("once it issues again this can be issued; or have its successor made: signet issuer create --succeeds %s", before.Label)
+	}
+	return next, err
 }
 
 // endsAt reports whether a certificate of the issuer ends at a time.

@@ -5,11 +5,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"signet.example/signet/ca"
 	"signet.example/signet/ca/inventory"
+	"signet.example/signet/ca/keys"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -62,20 +64,6 @@ func TestRenewalAsksForTheSame(t *testing.T) {
 	request.Lifetime = 397 * 24 * time.Hour // more than the profile gives unasked
 	if r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), w.mustIssue(request).Certificate, named(""), ""); err != nil || r.Lifetime != 0 || r.AtMost != request.Lifetime {
 		t.Errorf("of a long one: %s, %v", r.AtMost, err)
-	}
-	a := w.withProfiles(t, map[string]string{"bound": "issuer: issuing\n"})
-	bound, err := a.Issue(t.Context(), w.grant(web, auth.ActionIssue, "bound"), ca.Request{Profile: "bound", CSR: csr(t, newKey(t), "a.example.com")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r, err := a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), bound.Certificate, named(""), ""); err != nil || !r.Issuer.IsZero() {
-		t.Errorf("where the profile names the issuer: %s, %v", r.Issuer, err)
-	}
-	if _, err := w.SetIssuerState(t.Context(), w.manage(), w.issuing.ID, ca.IssuerDisabled); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, named(""), ""); err != nil || !r.Issuer.IsZero() {
-		t.Errorf("where the issuer does not issue any more: %s, %v", r.Issuer, err)
 	}
 }
 
@@ -248,8 +236,132 @@ func TestRenewalOfAFallenIssuer(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.status = revokedSerials{serial: true}
-		if r, err := w.instance(s).Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, request, ""); err != nil || !r.Issuer.IsZero() {
-			t.Errorf("of an issuer that was revoked: by %s, %v", r.Issuer, err)
+		a := w.instance(s)
+		r, err := a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), old, request, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trial, err := a.Check(t.Context(), w.grant(web, auth.ActionIssue, "server"), r); err != nil || trial.Issuer != other.ID {
+			t.Errorf("of an issuer that was revoked: by %s, %v", trial.Issuer, err)
 		}
 	})
+}
+
+// What renews a certificate comes from its issuer; else from who succeeds that, however many others there are; else from the only other
+// that could sign; else it waits. Where a profile names the issuer it is that one.
+func TestWhoRenews(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		profile := map[string]string{"brief": ""}
+		a := w.withProfiles(t, profile)
+		issued, err := w.issue(a, ca.Request{Profile: "brief", CSR: server(t, "a.example.com").CSR})
+		if err != nil {
+			t.Fatal(err)
+		}
+		renew := func(a *ca.Authority) (*ca.Issued, error) {
+			t.Helper()
+			r, err := a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), issued.Certificate, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w.issue(a, r)
+		}
+		by := func(when string, a *ca.Authority, want ca.Issuer) {
+			t.Helper()
+			if err := a.TestingOnlyRefresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if renewed, err := renew(a); err != nil || renewed.Issuer != want.ID {
+				t.Errorf("%s: %+v, %v; want it from %s", when, renewed, err, want.Label)
+			}
+		}
+		waits := func(when string, a *ca.Authority, says ...string) {
+			t.Helper()
+			if err := a.TestingOnlyRefresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_, err := renew(a)
+			wantError(t, err, pki.KindFailedPrecondition, "issuer")
+			for _, text := range says {
+				if err == nil || !strings.Contains(err.Error(), text) {
+					t.Errorf("%s: %v, want %q in it", when, err, text)
+				}
+			}
+		}
+		set := func(issuer ca.Issuer, state ca.IssuerState) {
+			t.Helper()
+			if _, err := w.SetIssuerState(t.Context(), w.manage(), issuer.ID, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		succeeding := func(before ca.Issuer, label string, permitted ...string) ca.Issuer {
+			t.Helper()
+			n := newIssuer(label, label, w.root)
+			n.Succeeds, n.Permitted.DNS = before.ID, permitted
+			return w.create(n)
+		}
+		set(w.issuing, ca.IssuerDisabled)
+		waits("it is alone", a, "no issuing CA is active")
+		plant := succeeding(ca.Issuer{}, "plant", "plant.example")
+		waits("the only other is for other names", a, "issuer issuing is disabled", "does not permit")
+		bystander := succeeding(ca.Issuer{}, "bystander")
+		by("one other could", a, bystander)
+		another := succeeding(ca.Issuer{}, "another")
+		waits("two others could", a, "issuer issuing is disabled", "more than one issuer could sign this")
+
+		narrow := succeeding(w.issuing, "narrow", "plant.example")
+		waits("its successor is for other names", a, "more than one issuer could sign this")
+		second := succeeding(w.issuing, "second")
+		by("it is succeeded", a, second)
+		third := succeeding(second, "third")
+		by("its successor is succeeded", a, second)
+		set(second, ca.IssuerDisabled)
+		by("its successor is disabled", a, third)
+		rival := succeeding(w.issuing, "rival")
+		waits("two succeed it", a, "more than one issuer could sign this")
+		set(w.issuing, ca.IssuerActive)
+		by("it is enabled", a, w.issuing)
+
+		profile["brief"] = "issuer: third\n"
+		by("the profile names another", w.withProfiles(t, profile), third)
+		set(third, ca.IssuerDisabled)
+		waits("the one that the profile names is disabled", w.withProfiles(t, profile), "issuer third is disabled")
+		for _, issuer := range []ca.Issuer{plant, bystander, another, narrow, rival} {
+			set(issuer, ca.IssuerDisabled)
+		}
+		profile["brief"] = ""
+		a = w.withProfiles(t, profile)
+		w.clock.advance(11 * 365 * 24 * time.Hour)
+		waits("all have ended, and are disabled but for itself", a, "issuer issuing expired at")
+	})
+}
+
+// What the old issuer itself may not give any more is refused: it is not for that one that a renewal waits.
+func TestARenewalThatItsIssuerMayNotGive(t *testing.T) {
+	ring := &keyring{opened: make(map[string]*keys.Key)}
+	w := newTownWith(t, testdb.SQLite(t), ring)
+	top := bring(t, w, ring, "top", nil)
+	limited := bring(t, w, ring, "limited", top, limiting[1])
+	adopted, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "limited", KeyURI: limited.key.URI, BaseURL: "http://pki.test", DER: limited.der, Chain: [][]byte{top.der}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.create(newIssuer("another", "Another", w.root))
+	before := w.withProfiles(t, map[string]string{"brief": "policies: [1.3.6.1.4.1.55555.2]\n"})
+	issued, err := w.issue(before, ca.Request{Profile: "brief", Issuer: adopted.ID, CSR: server(t, "a.example.com").CSR})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []ca.IssuerState{ca.IssuerActive, ca.IssuerDisabled} {
+		if _, err := w.SetIssuerState(t.Context(), w.manage(), adopted.ID, state); err != nil {
+			t.Fatal(err)
+		}
+		after := w.withProfiles(t, map[string]string{"brief": "policies: [1.3.6.1.4.1.55555.1]\n"})
+		r, err := after.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "client"), issued.Certificate, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.issue(after, r)
+		wantError(t, err, pki.KindInvalid, "issuer") // as of a new request: two others could sign
+	}
 }

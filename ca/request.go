@@ -16,7 +16,7 @@ const MaxCSR = 64 << 10
 // else of the CSR is believed: extensions come from the profile.
 type Request struct {
 	Profile  string           // required
-	Issuer   pki.IssuerID     // zero: the issuer that the profile names, else the only one active for issuance
+	Issuer   pki.IssuerID     // zero: the issuer that the profile names, else the only one active for issuance. Of a renewal: that of the old one
 	CSR      []byte           // DER PKCS #10, at most MaxCSR octets; its signature proves possession of the key
 	Names    []pki.Identifier // subjectAltName; empty: the names in the CSR
 	Subject  Subject          // zero: what the profile says, and the CSR's common name where the profile takes it

@@ -616,6 +616,72 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 	}
 }
 
+// A renewal that was approved waits for its issuer, where nobody else can be told to take over.
+func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		approve := func(id ca.ApprovalID) approval.Answer {
+			t.Helper()
+			answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer
+		}
+		old := approve(o.ask(request(t, "a.example.com")).ID).Issued.Certificate
+		renew := func() ca.ApprovalID {
+			t.Helper()
+			p := auth.Renewal(old.Issuer.String()+"/"+old.Serial.String(), old.Account, old.Profile)
+			r, err := o.Renewal(t.Context(), issueGrant(t, p), old, request(t, "a.example.com").CSR, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := o.Desk.Issue(t.Context(), issueGrant(t, p), r)
+			if err != nil || answer.Filed == nil || answer.Filed.Trial.Issuer != old.Issuer {
+				t.Fatalf("%+v, %v: want it filed", answer, err)
+			}
+			return answer.Filed.ID
+		}
+		manage := grantOf(t, admin, auth.ActionManage)
+		set := func(state ca.IssuerState) {
+			t.Helper()
+			if _, err := o.SetIssuerState(t.Context(), manage, old.Issuer, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create := func(label string, permitted ...string) {
+			t.Helper()
+			n := ca.NewIssuer{Label: label, Subject: ca.Subject{CommonName: label}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
+			n.Permitted.DNS = permitted
+			if _, err := o.CreateIssuer(t.Context(), manage, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waits := []ca.ApprovalID{renew(), renew()}
+		for i, others := range []func(){func() { create("plant", "plant.example") }, func() { create("b"); create("c") }} {
+			others()
+			set(ca.IssuerDisabled)
+			answer := approve(waits[i])
+			wantKind(t, "its issuer is disabled", answer.Delay, pki.KindFailedPrecondition, "issuer")
+			if answer.Filed.State != approval.Approved {
+				t.Errorf("it is %s", answer.Filed.State)
+			}
+		}
+		set(ca.IssuerActive)
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, id := range waits {
+			if o.state(id) != approval.Issued {
+				t.Errorf("enabled again: it is %s", o.state(id))
+			}
+		}
+		if n, err := s.CountCertificates(t.Context(), inventory.Filter{Profile: "guarded", Issuer: old.Issuer}); err != nil || n.N != 3 {
+			t.Errorf("%d certificates are from their issuer, %v", n.N, err)
+		}
+	})
+}
+
 func TestExpired(t *testing.T) {
 	o := newOffice(t, testdb.SQLite(t), func(c *approval.Config) { c.Expires, c.Keep = time.Nanosecond, time.Nanosecond })
 	r := request(t, "a.example.com")
