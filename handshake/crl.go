@@ -434,7 +434,8 @@ func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, 
 
 // ended reports whether a list is too old for judgeLists. No skew is allowed for: judgeLists allows none either.
 func (c *Checker) ended(h *heldList, at time.Time) bool {
-	return c.outdated(h.list.ThisUpdate, h.list.NextUpdate, at.Add(c.config.Skew)) != nil
+	next := h.list.NextUpdate
+	return !next.IsZero() && !at.Before(next) || c.outdated(h.list.ThisUpdate, next, at) != nil
 }
 
 func listFailure(location string, err error) Evidence {

@@ -221,3 +221,30 @@ func TestAbandonedPlace(t *testing.T) {
 		t.Errorf("%d entries in memory", n)
 	}
 }
+
+// TestPlaceNearMaxAge: a list that MaxAge still allows counts, by the clock as it is: its second place is asked neither by a handshake nor in a round.
+func TestPlaceNearMaxAge(t *testing.T) {
+	young := handshaketest.CRL{Age: 20 * time.Minute}
+	for name, list := range map[string]func(root *handshaketest.Cert) []byte{
+		"with nextUpdate":    func(root *handshaketest.Cert) []byte { return root.CRL(young) },
+		"without nextUpdate": func(root *handshaketest.Cert) []byte { return endless(t, root, root.CRL(young)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia mirror")
+			leaf := p.Cert("leaf")
+			p.Replace("/root.crl", handshaketest.Bytes(list(p.Cert("root"))))
+			checker := p.Checker(func(c *handshake.Config) { c.MaxAge, c.Skew = time.Hour, 50*time.Minute })
+			tracked(t, p, checker, leaf, leaf.TLS(nil))
+			for range 3 {
+				checker.Recheck(t.Context())
+			}
+			if first, mirror := p.Hits("/root.crl"), p.Hits("/root-mirror.crl"); first != 4 || mirror != 0 {
+				t.Errorf("asked %d times, and the mirror %d times", first, mirror)
+			}
+			p.Advance(41 * time.Minute)
+			if _, err := checker.Check(t.Context(), leaf.Chain(), nil); err != nil || p.Hits("/root-mirror.crl") != 1 {
+				t.Errorf("once it is too old, the mirror was asked %d times: %v", p.Hits("/root-mirror.crl"), err)
+			}
+		})
+	}
+}
