@@ -112,7 +112,7 @@ func receive(ctx context.Context, message any, most int) error {
 	}
 	var header [5]byte // whether it is compressed, and its length: Length-Prefixed-Message of "gRPC over HTTP2"
 	if err := wire.ReadMessageHeader(header[:]); err != nil {
-		return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
+		return broken(ctx, err)
 	}
 	length := binary.BigEndian.Uint32(header[1:])
 	switch {
@@ -123,11 +123,19 @@ func receive(ctx context.Context, message any, most int) error {
 	}
 	data, err := wire.Read(int(length))
 	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
+		return broken(ctx, err)
 	}
 	defer data.Free()
 	if err := proto.Unmarshal(data.Materialize(), into); err != nil {
 		return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
 	}
 	return nil
+}
+
+// broken is of a message that breaks off. That its call was over first says nothing against it: it can be sent again.
+func broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return status.Errorf(codes.InvalidArgument, "read the message: %v", err)
 }

@@ -19,6 +19,7 @@ type door struct {
 	t    *testing.T
 	conn *http.ClientConn
 	grpc bool
+	time string // Grpc-Timeout of its calls; empty: none
 }
 
 // door opens one of the three ways to the same services.
@@ -32,7 +33,7 @@ func (h *house) door(t *testing.T, name string) door {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return door{t, conn, name != "REST"}
+	return door{t: t, conn: conn, grpc: name != "REST"}
 }
 
 // begin makes a call without its message and returns how it ended; "" if the server still waits for the message.
@@ -67,6 +68,9 @@ func (d door) call(ctx context.Context, path, token string, message io.Reader) s
 	request.Header.Set("Content-Type", media)
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	if d.time != "" {
+		request.Header.Set("Grpc-Timeout", d.time)
 	}
 	answer, err := d.conn.RoundTrip(request)
 	if err != nil {
@@ -152,6 +156,24 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A message that had not come when the time of its call was over is no bad message: the call can be made again.
+func TestHalfAMessageUntilTheDeadline(t *testing.T) {
+	h := newHouse(t)
+	defer h.listen(t, rest.Config{Drain: time.Millisecond})()
+	known := h.token(auth.Spec{Name: "known", Role: auth.RoleAdmin})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, name := range []string{"gRPC", "gRPC through net/http"} {
+		for what, message := range map[string]string{"its length": "\x00\x00", "its octets": "\x00\x00\x00\x00\x09x"} {
+			d := h.door(t, name)
+			d.time = "200m"
+			if got := d.call(ctx, "/signet.v1.JobService/PlanJob", known, begun(message)); got != "grpc 4" && !(got == "" && name == "gRPC") { // which grpc-go may reset before it is answered
+				t.Errorf("%s, half of %s: %q", name, what, got)
+			}
+		}
 	}
 }
 
