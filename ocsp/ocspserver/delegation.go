@@ -313,7 +313,7 @@ func (d *Delegation) ask(ctx context.Context, wanted []pki.IssuerID) error {
 // certify signs what this and other instances ask for. What fails is given back, and left to others for a moment: they may have the key
 // of the issuer. That of an issuer that is not on-line is not: it may have been asked for just before the issuer's end. Nor is what is
 // refused: no instance may sign it, and whoever still wants it asks again. A key that is in the wrong hands, which an instance may have asked
-// for before it knew, is not certified, and the request is forgotten with the others.
+// for before it knew, is not certified, and the request is forgotten with the others; nor is any while it cannot be told which keys these are.
 func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate) error {
 	now := d.config.Now()
 	maps.DeleteFunc(d.failed, func(_ pki.IssuerID, at time.Time) bool { return now.Sub(at) >= leaveFor || now.Before(at) })
@@ -329,6 +329,12 @@ func (d *Delegation) certify(ctx context.Context, issuers map[pki.IssuerID]*x509
 	}
 	lost, err := d.lostOf(ctx, requests)
 	failed := []error{err}
+	if err != nil {
+		for _, request := range requests {
+			failed = append(failed, d.config.Store.RequestResponder(ctx, request))
+		}
+		return errors.Join(failed...)
+	}
 	for _, request := range requests {
 		if slices.Contains(lost, request.Key) {
 			continue

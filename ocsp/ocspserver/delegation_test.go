@@ -473,7 +473,8 @@ func TestDelegationAsksAgain(t *testing.T) {
 	}
 }
 
-// A key that was asked for before it was known to be lost is not certified, and stands in nobody's way.
+// A key that was asked for before it was known to be lost is not certified, and stands in nobody's way. While nobody can tell whether it is
+// lost, nothing is certified, and nothing has to be asked for anew.
 func TestLostKeyIsNotCertified(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, db store.Store) {
 		one := newAuthority(t, "One")
@@ -488,15 +489,22 @@ func TestLostKeyIsNotCertified(t *testing.T) {
 			t.Fatal(err)
 		}
 		signed := &certifier{now: clock, authorities: []*authority{one}}
-		own := newKey(t)
+		own, away := newKey(t), true
 		d := newDelegation(t, ocspserver.DelegationConfig{
 			Store: db, Issuers: issuersOf(one), Certifier: signed, Now: clock,
 			KeyFor: func(context.Context, *x509.Certificate) (crypto.Signer, error) { return own, nil },
 			Lost: func(_ context.Context, keys []pki.KeyHash) ([]pki.KeyHash, error) {
+				if away && slices.Contains(keys, lost.Key) {
+					return nil, pki.Errorf(pki.KindUnavailable, "find lost keys", "the database is away")
+				}
 				return slices.DeleteFunc(keys, func(key pki.KeyHash) bool { return key != lost.Key }), nil
 			},
 			Retire: func(context.Context, crypto.Signer) error { t.Error("its own key is put away"); return nil },
 		})
+		if err := d.Round(t.Context()); pki.KindOf(err) != pki.KindUnavailable || signed.issued != 0 {
+			t.Errorf("%d certified of keys that may be lost, %v", signed.issued, err)
+		}
+		away = false
 		if err := d.Round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
