@@ -152,6 +152,7 @@ func TestSweepByAClockThatIsAhead(t *testing.T) {
 		}
 	}
 	const years = 3 * 365 * 24 * time.Hour
+	sweep(20 * 24 * time.Hour)
 	sweep(years)
 	sweep(years + 23*time.Hour)
 	if n := count(); n != before || n == 0 {

@@ -285,9 +285,9 @@ func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 }
 
 // DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a
-// moment only. The clock is that of whoever asks: a machine that wakes up with another year must not lose what is in force. So something has
-// to be in the audit log of a time after the end and a day ago: the clock has not shown the time only since today. It has to stand there behind
-// what was before the end: what a clock logged that was ahead once before, and set right again, bears nothing out.
+// moment only. The clock is that of whoever asks: a machine that wakes up with another year must not lose what is in force. So what was
+// last written to the audit log of more than a day ago has to be of after the end: the clock has not shown the time only since today, and what a
+// clock logged that was ahead before, however often and far, and was set right again, bears nothing out.
 func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, limit int) (done bool, err error) {
 	const op = "drop epoch"
 	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
@@ -296,8 +296,7 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Durati
 		}
 		end := time.Unix((epoch + 1).Start(), 0).Add(keep)
 		var known bool
-		err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM audit_events WHERE at BETWEEN ?1 AND ?2
-			AND seq > COALESCE((SELECT seq FROM audit_events WHERE at < ?1 ORDER BY at DESC, seq DESC LIMIT 1), 0))`,
+		err := tx.QueryRowContext(ctx, `SELECT COALESCE((SELECT at >= ? FROM audit_events WHERE +at <= ? ORDER BY seq DESC LIMIT 1), false)`, // read from its end
 			end.UnixMicro(), now.Add(-24*time.Hour).UnixMicro()).Scan(&known)
 		if err != nil || !known {
 			done = err == nil
