@@ -204,8 +204,11 @@ func (p *Publisher) Load(ctx context.Context) error {
 
 // CatchUp takes over what the universe learned and what others published since Load. Call it after Load and before Run.
 func (p *Publisher) CatchUp(ctx context.Context) error {
-	if _, err := p.take(ctx); err != nil {
-		return err
+	head := p.config.Universe.Seq()
+	for more := true; more; more = p.seq < head { // not all is told at once
+		if _, err := p.take(ctx); err != nil {
+			return err
+		}
 	}
 	if err := p.readHeads(ctx, commitSlack); err != nil {
 		return err

@@ -726,6 +726,44 @@ func TestWeekThatWasNeverPublished(t *testing.T) {
 	})
 }
 
+// TestCatchUpFar: CatchUp takes all that happened since Load, more than the universe tells at once.
+func TestCatchUpFar(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Far CA")
+	a.reserve(t, epoch, 0, base)
+	other := start(t, s, &clock{}, nil, a.config())
+	other.await(t, a.revoke(t, 1))
+	universe := must(revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s}))
+	if err := universe.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	keyless := a.config()
+	keyless.Signer = nil
+	p := must(crlserver.New(crlserver.Config{Publications: s, Bases: s, Universe: universe, Instance: revocation.InstanceID{9},
+		Issuers: func() []crlserver.Issuer { return []crlserver.Issuer{keyless} }}))
+	if err := p.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var last uint64
+	for part := range uint64(11) {
+		var entries []revocation.NewEntry
+		for i := range uint64(1000) {
+			entries = append(entries, a.event(epoch, 10+part*1000+i, revocation.KindRevoke, pki.Superseded, 0))
+		}
+		last = a.append(t, entries...)
+	}
+	other.await(t, last)
+	for _, catchUp := range []func(context.Context) error{universe.CatchUp, p.CatchUp} {
+		if err := catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, head, _ := p.Document(a.shard()); p.Seq() != last || head.Seq < last {
+		t.Errorf("it is at entry %d and its list at %d, others are at %d", p.Seq(), head.Seq, last)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	s := testdb.SQLite(t)
 	u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})
