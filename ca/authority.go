@@ -139,6 +139,11 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	if err != nil {
 		return order{}, err
 	}
+	if p.CA != nil {
+		if err := checkLimits(p, csr); err != nil {
+			return order{}, err
+		}
+	}
 	o := order{Request: request, profile: p, csr: csr, principal: grant.Principal()}
 	names, _, err := namesOf(o, csr)
 	if err != nil {

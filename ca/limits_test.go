@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -254,5 +255,53 @@ func TestUsagesAndPoliciesOfAnAuthoritysProfile(t *testing.T) {
 	c := parse(t, issued.DER) // which refuses an extension that is there twice
 	if got := extensionOf(c, 2, 5, 29, 37); got != "false 301406082b0601050507030106082b06010505070308" || len(c.PolicyIdentifiers) != 1 || !c.PolicyIdentifiers[0].Equal(gold) {
 		t.Errorf("extended key usage %s, policies %v", got, c.PolicyIdentifiers)
+	}
+}
+
+// A CSR that asks for an authority that may do less than the profile gives, or one thing more that would be left out, is refused: whoever made
+// it would take what it gets for what was asked.
+func TestARequestForLessThanAnAuthoritysProfileGives(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	n := newIssuer("above", "Above", w.root)
+	n.PathLength = new(1)
+	above := w.create(n)
+	dir := t.TempDir()
+	text := "name: below\nlifetime: 1y\nsubject: {common_name: required}\nkey_usage: [key_cert_sign, crl_sign]\nca: {path_length: 0}\nextended_key_usage: [server_auth, code_signing]\npolicies: [1.3.6.1.4.1.55555.2]\n"
+	if err := os.WriteFile(filepath.Join(dir, "below.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.profiles, err = profile.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	a := w.instance(w.store)
+	usages := func(oids ...string) pkix.Extension {
+		return pkix.Extension{Id: limiting[0].Id, Value: fmt.Appendf(nil, "\x30%c%s", len(strings.Join(oids, "")), strings.Join(oids, ""))}
+	}
+	const serverAuth, codeSigning, ocspSigning = "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01", "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x03", "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x09"
+	for what, test := range map[string]struct {
+		profile   string
+		extension pkix.Extension
+		refused   bool
+	}{
+		"one usage, given any":            {"sub-ca", usages(codeSigning), true},
+		"OCSP alone, given any":           {"sub-ca", usages(ocspSigning), true},
+		"a policy, given any":             {"sub-ca", limiting[1], true},
+		"that policies are demanded":      {"sub-ca", limiting[2], true},
+		"a usage that cannot be read":     {"sub-ca", pkix.Extension{Id: limiting[0].Id, Value: []byte("x")}, true},
+		"one usage, given two":            {"below", usages(codeSigning), true},
+		"both usages":                     {"below", usages(codeSigning, serverAuth), false},
+		"both usages, and OCSP":           {"below", usages(codeSigning, serverAuth, ocspSigning), true},
+		"the policy":                      {"below", limiting[1], false},
+		"a length that is not what it is": {"below", pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: []byte("\x30\x06\x01\x01\xff\x02\x01\x03")}, false},
+	} {
+		request := ca.Request{Profile: test.profile, Issuer: above.ID, CSR: csrOf(t, newKey(t), &x509.CertificateRequest{Subject: pkix.Name{CommonName: "Below"}, ExtraExtensions: []pkix.Extension{test.extension}})}
+		_, err := a.Issue(t.Context(), w.grant(admin, auth.ActionIssue, test.profile), request)
+		if test.refused {
+			wantError(t, err, pki.KindRefused, "csr")
+		}
+		if test.refused != (err != nil) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

@@ -79,7 +79,7 @@ func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 			if constraints.IsCA && p.CA == nil {
 				return refuse("csr", "it asks to be a CA, which profile %s does not make", p.Name)
 			}
-		case extension.Id.Equal(oidExtKeyUsage) && p.CA == nil: // of a CA it asks for less
+		case extension.Id.Equal(oidExtKeyUsage) && (p.CA == nil || len(p.ExtKeyUsage) > 0): // a CA without has any, and it asks for less
 			var usages []asn1.ObjectIdentifier
 			if rest, err := asn1.Unmarshal(extension.Value, &usages); err != nil || len(rest) > 0 {
 				return refuse("csr", "its extended key usage cannot be read")
@@ -92,6 +92,20 @@ func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 		case extension.Id.Equal(oidOCSPNoCheck) && !p.Status.NoCheck:
 			return refuse("csr", "it asks for ocsp-nocheck, which profile %s does not give", p.Name)
 		}
+	}
+	return nil
+}
+
+// checkLimits refuses the CSR of a CA that asks to be limited to usages or policies that the profile does not limit it to. Whoever asked
+// would think that they have what they asked for, and it could do more.
+func checkLimits(p *profile.Profile, csr *x509.CertificateRequest) error {
+	asked, err := AskedOf(csr)
+	if err != nil {
+		return err
+	}
+	if what := policy.Wider(p.CA, &profile.CA{PathLength: -1, Usages: asked.Usages, Policies: asked.Policies}); what != "" {
+		return refuse("csr", "what profile %s gives is wider than what it asks for: %s", p.Name, what).
+			WithHint("leave that out of the request, or have a profile made that gives it and no more")
 	}
 	return nil
 }
