@@ -336,6 +336,28 @@ func TestWhoRenews(t *testing.T) {
 	})
 }
 
+// A root renews where a profile names it, and not what it issued when one did.
+func TestARootRenewsWhereItIsNamed(t *testing.T) {
+	w := newTown(t, testdb.SQLite(t))
+	named := w.withProfiles(t, map[string]string{"brief": "issuer: root\n"})
+	issued, err := w.issue(named, ca.Request{Profile: "brief", CSR: server(t, "a.example.com").CSR})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		a    *ca.Authority
+		want ca.Issuer
+	}{{named, w.root}, {w.withProfiles(t, map[string]string{"brief": ""}), w.issuing}} {
+		r, err := test.a.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "brief"), issued.Certificate, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if renewed, err := w.issue(test.a, r); err != nil || renewed.Issuer != test.want.ID {
+			t.Errorf("%+v, %v; want it from %s", renewed, err, test.want.Label)
+		}
+	}
+}
+
 // What the old issuer itself may not give any more is refused: it is not for that one that a renewal waits.
 func TestARenewalThatItsIssuerMayNotGive(t *testing.T) {
 	ring := &keyring{opened: make(map[string]*keys.Key)}
