@@ -25,6 +25,10 @@ func (revokeCmd) Help() string {
 	return `Revoking is for good; to suspend a certificate use "signet hold". Doing it twice changes nothing and succeeds. A reason
 may later be changed to keyCompromise, and to nothing else.
 
+An agent ("signet agent") that has a token replaces by itself what was revoked for unspecified, superseded or keyCompromise (then with
+a new key), and gets no other after any other reason: to take a certificate away from a machine, give cessationOfOperation,
+privilegeWithdrawn or affiliationChanged, and disable the agent's token.
+
 With --where a job revokes everything that matches, with --serials all that a file lists. It is planned first, and asks at a terminal before more than one certificate is
 revoked; elsewhere it stops there unless --yes is said. It goes on if this command is stopped: "signet job show JOB --wait" waits on,
 "signet job list" shows it, "signet job pause JOB" and "signet job cancel JOB" stop it; "signet job plan" only plans one.

@@ -134,9 +134,12 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 		s.Failures = 0
 	}
 	if changed {
-		s.Changed, s.Standing = now.UTC().Truncate(time.Second), pki.StatusGood.String()
+		s.Changed = now.UTC().Truncate(time.Second)
 	}
 	if pair, readErr := k.Files.Read(); readErr == nil {
+		if changed {
+			s.Standing = a.standing(ctx, pair).Status.String()
+		}
 		s.Serial, s.NotAfter, s.RenewAt = fmt.Sprintf("%x", pair.Leaf.SerialNumber), pair.Leaf.NotAfter.UTC(), k.due(pair.Leaf)
 	}
 	if err != nil {
@@ -195,27 +198,40 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 		return a.issue(ctx, k, told)
 	case err != nil:
 		return false, err
-	case !k.isFor(pair.Leaf) || a.now().After(pair.Leaf.NotAfter):
-		return a.issue(ctx, k, told)
 	}
 	said := a.standing(ctx, pair)
 	s.Standing = said.Status.String()
-	if ended := revoked(said, k.Files.Certificate); ended != nil {
-		// A hold may be lifted again, and until the certificate is due nobody needs another.
-		if a.config.TokenFile == "" || said.Reason == pki.CertificateHold && a.now().Before(k.due(pair.Leaf)) {
-			return false, ended
+	if lost(said) {
+		if err := k.Files.forsake(pair.Leaf); err != nil {
+			return false, err
 		}
+		k.KeyReuse = false
+	}
+	ended := revoked(said, k.Files.Certificate)
+	switch {
+	case !k.isFor(pair.Leaf): // whoever changed the configuration wants another, whatever became of this one
+		return a.issue(ctx, k, told)
+	case ended != nil && (a.config.TokenFile == "" || !replaceable(said.Reason)):
+		return false, ended
+	case ended != nil:
 		a.say(Status{Certificate: k.Files.Certificate}, ended)
 		return a.issue(ctx, k, told)
-	}
-	if a.now().Before(k.due(pair.Leaf)) {
+	case a.now().After(pair.Leaf.NotAfter):
+		return a.issue(ctx, k, told)
+	case a.now().Before(k.due(pair.Leaf)):
 		return false, nil
 	}
 	changed, err = a.renew(ctx, k, told)
-	if err != nil && pki.KindOf(err) == pki.KindUnauthenticated && a.config.TokenFile != "" {
-		return a.issue(ctx, k, told) // revoked, or the names are not given any more by renewal: the token decides
+	if err == nil || pki.KindOf(err) != pki.KindUnauthenticated || a.config.TokenFile == "" {
+		return changed, err
 	}
-	return changed, err
+	// The names are not given any more by renewal, or it is revoked: the token decides, unless the responder has still to say why.
+	over := isRevoked(err)
+	if len(pair.Leaf.OCSPServer) > 0 && (over || said.Status != pki.StatusGood) {
+		return false, err
+	}
+	k.KeyReuse = k.KeyReuse && !over // nobody says that the key is not lost
+	return a.issue(ctx, k, told)
 }
 
 func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bool, error) {

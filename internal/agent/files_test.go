@@ -205,6 +205,26 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 	}
 }
 
+// An answer that is the certificate which is to be replaced is none, and its request is of no use any more.
+func TestTheOldCertificateIsNoAnswer(t *testing.T) {
+	dir := t.TempDir()
+	pair(t, dir, time.Now())
+	at := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}
+	old, err := at.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := at.Begin(old.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := at.Settle(read(t, at.Certificate)); pki.KindOf(err) != pki.KindConflict {
+		t.Errorf("the certificate that is to be replaced was installed: %v", err)
+	}
+	if _, err := os.Lstat(at.Key + ".next"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its request is kept: %v", err)
+	}
+}
+
 // A new key is like the old one, if none is named.
 func TestSuccessor(t *testing.T) {
 	for _, algorithm := range []keys.Algorithm{keys.RSA2048, keys.ECDSAP384, keys.Ed25519} {

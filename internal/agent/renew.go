@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"time"
@@ -47,7 +48,11 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 		return nil, err
 	}
 	q.CSR = p.csr
-	q.RequestID = p.requestID(append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)...)
+	wish := append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)
+	if p.replaces != "" { // the request for a key that stays may have the same octets as the one that was answered with what is replaced
+		wish = append(wish, p.replaces)
+	}
+	q.RequestID = p.requestID(wish...)
 	issued, err := api.Issue(ctx, q)
 	return f.settle(p, issued, err, told)
 }
@@ -67,6 +72,15 @@ func (f Files) complete(told func() error) (done bool, err error) {
 	return true, f.finish()
 }
 
+// forsake forgets a request for the key of a certificate: the key is lost.
+func (f Files) forsake(leaf *x509.Certificate) error {
+	p, err := f.unfinished()
+	if p == nil || err != nil || !isKeyOf(p.key, leaf) {
+		return err
+	}
+	return f.finish()
+}
+
 func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 	p, err := f.unfinished()
 	if p != nil || err != nil {
@@ -82,6 +96,9 @@ func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 // settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
 // answered, and is repeated.
 func (f Files) settle(p *pending, issued *client.Issued, err error, told func() error) (*client.Issued, error) {
+	if err == nil {
+		err = p.isNew(issued.PEM)
+	}
 	if err != nil && useless(err) {
 		if err := f.finish(); err != nil {
 			return nil, err
@@ -99,6 +116,15 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, told func() 
 	return issued, f.finish()
 }
 
+// isNew refuses an answer that is the certificate which is to be replaced.
+func (p *pending) isNew(chain []byte) error {
+	leaf, err := leafOf(chain)
+	if err == nil && digestOf(leaf) == p.replaces {
+		return pki.Errorf(pki.KindConflict, "replace certificate", "the server answered with the certificate that is to be replaced").InField("request_id")
+	}
+	return nil // what is no certificate is not installed
+}
+
 // useless reports whether the same request would be answered by the same error for ever. The state of the server may change,
 // and the request wait for an approval until then; but if the request id is what it does not allow, the request expired
 // undecided, and if the certificate is what proves nothing, it is revoked for good.
@@ -113,7 +139,13 @@ func useless(err error) bool {
 	case pki.KindFailedPrecondition:
 		return e.Field == "request_id"
 	case pki.KindUnauthenticated:
-		return e.Field == "certificate"
+		return isRevoked(err)
 	}
 	return false
+}
+
+// isRevoked reports whether a renewal was refused because the old certificate is revoked for good.
+func isRevoked(err error) bool {
+	e, ok := errors.AsType[*pki.Error](err)
+	return ok && e.Kind == pki.KindUnauthenticated && e.Field == "certificate"
 }

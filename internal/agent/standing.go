@@ -98,6 +98,20 @@ func revoked(said ocsp.Result, path string) error {
 		return pki.Errorf(pki.KindFailedPrecondition, op, "%s is on hold since %s", path, said.RevokedAt.UTC().Format(time.RFC3339)).
 			WithHint("it counts as revoked until it is released: signet release %s", path)
 	}
-	return pki.Errorf(pki.KindFailedPrecondition, op, "%s is revoked (%s) since %s", path, said.Reason, said.RevokedAt.UTC().Format(time.RFC3339)).
-		WithHint("have another issued, with signet issue, or give the agent a token_file to do so")
+	ended := pki.Errorf(pki.KindFailedPrecondition, op, "%s is revoked (%s) since %s", path, said.Reason, said.RevokedAt.UTC().Format(time.RFC3339))
+	if !replaceable(said.Reason) {
+		return ended.WithHint("it was taken away on purpose, and the agent gets no other by itself: take it out of the configuration, or have another issued with signet issue")
+	}
+	return ended.WithHint("have another issued, with signet issue, or give the agent a token_file to do so")
+}
+
+// replaceable reports whether a certificate that was revoked for a reason is still wanted, and another to be had without being asked for.
+// The others say that whoever has it shall have it no more, or not for now.
+func replaceable(reason pki.Reason) bool {
+	return reason == pki.Unspecified || reason == pki.Superseded || reason == pki.KeyCompromise
+}
+
+// lost reports whether the key of a certificate is not to be used any more.
+func lost(said ocsp.Result) bool {
+	return said.Status == pki.StatusRevoked && (said.Reason == pki.KeyCompromise || said.Reason == pki.CACompromise || said.Reason == pki.AACompromise)
 }
