@@ -286,7 +286,7 @@ type reply struct {
 }
 
 // askResponder asks with a SHA-256 identifier, as RFC 9919 has it, and once more with SHA-1 if the responder does not
-// know the certificate by that name: many know only the old one. What will be stapled is asked for the other way round:
+// know the certificate by that name, or fails over it: many know only the old one. What will be stapled is asked for the other way round:
 // Java, NSS and curl find the certificate in a staple by its SHA-1 identifier only (docs/decisions/1120).
 func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (reply, error) {
 	first, second := crypto.SHA256, crypto.SHA1
@@ -294,18 +294,24 @@ func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (repl
 		first, second = second, first
 	}
 	answer, err := askWith(ctx, fetcher, q, first)
-	if err == nil && answer.result.Status != pki.StatusUnknown {
-		return answer, nil
-	}
-	refusal, refused := errors.AsType[*ocsp.UnsuccessfulError](err)
-	_, other := errors.AsType[*ocsp.WrongCertificateError](err)
-	if err != nil && !other && !(refused && refusal.Status == ocsp.Unauthorized) {
-		return answer, err // a busy responder is not asked twice
+	if !mayKnowByAnother(answer.result, err) {
+		return answer, err
 	}
 	if other, err := askWith(ctx, fetcher, q, second); err == nil {
 		return other, nil
 	}
 	return answer, err
+}
+
+// mayKnowByAnother reports whether a responder may know the certificate by an identifier of another hash. One that does not implement a hash says
+// unauthorized, as for what it has no record of, or that the request is malformed, or fails. One that is busy is not asked twice, nor one
+// that demands a signature.
+func mayKnowByAnother(said ocsp.Result, err error) bool {
+	if refusal, ok := errors.AsType[*ocsp.UnsuccessfulError](err); ok {
+		return slices.Contains([]ocsp.ResponseStatus{ocsp.Unauthorized, ocsp.MalformedRequest, ocsp.InternalError}, refusal.Status)
+	}
+	_, other := errors.AsType[*ocsp.WrongCertificateError](err)
+	return other || err == nil && said.Status == pki.StatusUnknown
 }
 
 func askWith(ctx context.Context, fetcher *fetch.Fetcher, q question, hash crypto.Hash) (reply, error) {

@@ -289,9 +289,9 @@ func TestStaplerConfiguration(t *testing.T) {
 }
 
 // TestStapleIsReadable: a staple names the certificate by SHA-1, the only way that Java, NSS and curl find it, unless the
-// responder knows it by SHA-256 only.
+// responder knows it by SHA-256 only, or does not implement SHA-1.
 func TestStapleIsReadable(t *testing.T) {
-	p := handshaketest.New(t, "root -> int -> leaf")
+	p := handshaketest.New(t, "root -> int -> leaf; int -> other")
 	hash := func() crypto.Hash {
 		t.Helper()
 		stapler, seen := newStapler(t, p, "leaf", "")
@@ -308,20 +308,50 @@ func TestStapleIsReadable(t *testing.T) {
 	if got := hash(); got != crypto.SHA1 {
 		t.Errorf("the staple names the certificate by %s", got)
 	}
-	p.Replace("/int.ocsp", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		der, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.URL.Path, "/int.ocsp/"))
+	for name, refusal := range notByThisHash(p) {
+		p.Replace("/int.ocsp", knowingBy(t, p.Cert("leaf"), crypto.SHA256, refusal))
+		if got := hash(); got != crypto.SHA256 {
+			t.Errorf("of a responder that knows SHA-256 only (%s), the staple names the certificate by %s", name, got)
+		}
+	}
+}
+
+// TestResponderOfOneHash: a responder that knows certificates by SHA-1 only, or does not implement SHA-256, is understood.
+func TestResponderOfOneHash(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf nocdp; root -> other")
+	for name, refusal := range notByThisHash(p) {
+		p.Replace("/root.ocsp", knowingBy(t, p.Cert("leaf"), crypto.SHA1, refusal))
+		if _, err := p.Checker(nil).Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// notByThisHash is what responders say when leaf is named by a hash that they do not know or implement.
+func notByThisHash(p *handshaketest.PKI) map[string][]byte {
+	return map[string][]byte{
+		"unknown":          p.Cert("leaf").OCSP(handshaketest.OCSP{Force: true, Status: ocsp.Unknown}),
+		"of another's":     p.Cert("other").OCSP(handshaketest.OCSP{}),
+		"unauthorized":     ocsp.UnauthorizedErrorResponse,
+		"malformedRequest": ocsp.MalformedRequestErrorResponse,
+		"internalError":    ocsp.InternalErrorErrorResponse,
+	}
+}
+
+// knowingBy answers about a certificate that is named by one hash, and refuses others.
+func knowingBy(t *testing.T, about *handshaketest.Cert, hash crypto.Hash, refusal []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, encoded, _ := strings.Cut(r.URL.Path, ".ocsp/")
+		der, err := base64.StdEncoding.DecodeString(encoded)
 		if err != nil {
 			t.Error(err)
 		}
-		if request, err := ocsp.ParseRequest(der); err != nil || request.HashAlgorithm == crypto.SHA1 {
-			_, _ = w.Write(ocsp.UnauthorizedErrorResponse)
+		if request, err := ocsp.ParseRequest(der); err != nil || request.HashAlgorithm != hash {
+			_, _ = w.Write(refusal)
 			return
 		}
-		_, _ = w.Write(p.Cert("leaf").OCSP(handshaketest.OCSP{Hash: crypto.SHA256}))
-	}))
-	if got := hash(); got != crypto.SHA256 {
-		t.Errorf("of a responder that knows SHA-256 only, the staple names the certificate by %s", got)
-	}
+		_, _ = w.Write(about.OCSP(handshaketest.OCSP{Hash: hash}))
+	})
 }
 
 // TestStaplerEnds: a staple is taken away for good at its end, which is that of the certificate if it comes first, and the attempts become

@@ -38,8 +38,9 @@ func TestUselessAnswers(t *testing.T) {
 		}, handshaketest.Stale, 1},
 		"no answer":      {"nocdp", "/root.ocsp", func(p *handshaketest.PKI) []byte { return []byte("garbage") }, handshaketest.BadEvidence, 1},
 		"later":          {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.TryLater.Marshal() }, handshaketest.Unavailable, 1},
-		"an error":       {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.InternalError.Marshal() }, handshaketest.Unavailable, 1},
-		"not understood": {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.MalformedRequest.Marshal() }, handshaketest.Unavailable, 1},
+		"signed only":    {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.SigRequired.Marshal() }, handshaketest.Unavailable, 1},
+		"an error":       {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.InternalError.Marshal() }, handshaketest.Unavailable, 2},
+		"not understood": {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.MalformedRequest.Marshal() }, handshaketest.Unavailable, 2},
 		"nobody of his":  {"nocdp", "/root.ocsp", func(*handshaketest.PKI) []byte { return ocsp.Unauthorized.Marshal() }, handshaketest.Unavailable, 2},
 		"of another's":   {"nocdp", "/root.ocsp", func(p *handshaketest.PKI) []byte { return p.Cert("other").OCSP(handshaketest.OCSP{}) }, handshaketest.BadEvidence, 2},
 		"not known (by either hash)": {"nocdp", "/root.ocsp", func(p *handshaketest.PKI) []byte {
