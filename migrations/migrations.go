@@ -43,6 +43,14 @@ type Status struct {
 	Differs bool // Version was made by the files of another build: before the first release they are edited in place
 }
 
+// Check explains why this binary must not use a database that stands there. Nil: it may, or may bring it up to date.
+func (s Status) Check() error {
+	if s.Dirty || s.Version > s.Latest || s.Differs {
+		return refuse(s)
+	}
+	return nil
+}
+
 // SchemaError says that this binary must not use the database as it is. It is wrapped in a *pki.Error of
 // KindFailedPrecondition whose hint says what to do.
 type SchemaError struct{ Status }
@@ -122,6 +130,19 @@ func SQLiteStatus(_ context.Context, db *sql.DB) (status Status, err error) {
 		return err
 	})
 	return status, err
+}
+
+// SQLiteInUse is SQLiteStatus of a database that another process has open: it only reads.
+func SQLiteInUse(ctx context.Context, db *sql.DB) (Status, error) {
+	latest, err := Latest("sqlite")
+	if err != nil {
+		return Status{}, err
+	}
+	status := Status{Latest: latest}
+	if err := db.QueryRowContext(ctx, `SELECT version, dirty FROM schema_migrations`).Scan(&status.Version, &status.Dirty); err != nil {
+		return Status{}, fmt.Errorf("read schema version: %w", err)
+	}
+	return schema{db: db, dialect: "sqlite"}.compared(status)
 }
 
 // schema is the schema of an open database.
@@ -242,8 +263,8 @@ func (s schema) up(ctx context.Context) error {
 	defer stop()
 	err = s.Up()
 	// Another build may have migrated while this one waited for the lock.
-	if status, statusErr := s.status(); statusErr == nil && (status.Dirty || status.Version > status.Latest || status.Differs) {
-		return refuse(status)
+	if status, statusErr := s.status(); statusErr == nil && status.Check() != nil {
+		return status.Check()
 	}
 	if err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return fmt.Errorf("migrate %s: %w", s.dialect, err)
@@ -275,15 +296,19 @@ func (s schema) status() (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("read schema version: %w", err)
 	}
-	status := Status{Version: version, Latest: latest, Dirty: dirty}
-	if dirty || version > latest {
+	return s.compared(Status{Version: version, Latest: latest, Dirty: dirty})
+}
+
+// compared tells whether the files of another build made the version.
+func (s schema) compared(status Status) (Status, error) {
+	if status.Dirty || status.Version > status.Latest {
 		return status, nil
 	}
-	made, err := s.madeBy(version)
+	made, err := s.madeBy(status.Version)
 	if err != nil {
 		return Status{}, fmt.Errorf("read schema version: %w", err)
 	}
-	digest, err := Digest(s.dialect, version)
+	digest, err := Digest(s.dialect, status.Version)
 	status.Differs = made != digest
 	return status, err
 }

@@ -46,7 +46,8 @@ type Manifest struct {
 	Files    []string  `json:"files"`    // of the state directory
 }
 
-// Backup writes a backup of everything that the configuration names. Instances may be running.
+// Backup writes a backup of everything that the configuration names. Instances may be running. A database that another build of signet made, or
+// that is newer, is refused, with a *migrations.SchemaError: that build could not restore the backup either.
 func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time) (*Manifest, error) {
 	temporary, err := os.MkdirTemp("", "signet-backup-")
 	if err != nil {
@@ -57,9 +58,14 @@ func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time)
 	if _, ok := c.SQLitePath(); ok {
 		b.manifest.Database = "sqlite"
 	}
-	if b.manifest.Schema, err = schemaVersion(ctx, c); err != nil {
+	schema, err := schemaStatus(ctx, c)
+	if err != nil {
 		return nil, err
 	}
+	if err := schema.Check(); err != nil { // no program could restore it
+		return nil, err
+	}
+	b.manifest.Schema = schema.Version
 	if b.manifest.Digest, err = migrations.Digest(b.manifest.Database, b.manifest.Schema); err != nil {
 		return nil, err
 	}
@@ -76,13 +82,12 @@ func Backup(ctx context.Context, c *settings.Config, w io.Writer, now time.Time)
 	return &b.manifest, nil
 }
 
-// schemaVersion is that of a database which this binary knows; a SQLite file in use has it by construction.
-func schemaVersion(ctx context.Context, c *settings.Config) (uint, error) {
+// schemaStatus is DatabaseStatus without a moment in which no instance can open a SQLite file.
+func schemaStatus(ctx context.Context, c *settings.Config) (migrations.Status, error) {
 	if path, ok := c.SQLitePath(); ok {
-		return sqlite.Version(ctx, path)
+		return sqlite.StatusInUse(ctx, path)
 	}
-	status, err := DatabaseStatus(ctx, c)
-	return status.Version, err
+	return DatabaseStatus(ctx, c)
 }
 
 type backup struct {

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"signet.example/signet/internal/installation"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/internal/testdb"
+	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
 	"signet.example/signet/store"
 )
@@ -69,6 +72,35 @@ func TestBackupAndRestore(t *testing.T) {
 				_, err := installation.Restore(t.Context(), installation.RestoreConfig{Archive: archive, Dir: filepath.Join(t.TempDir(), "new"), Database: urls[0], Unsafe: true})
 				if pki.KindOf(err) != pki.KindConflict {
 					t.Errorf("restoring into a database in use gives %v", err)
+				}
+			}
+		})
+	}
+}
+
+// The tables of another build would be written down as this one's, which neither could restore.
+func TestBackupOfAnotherBuild(t *testing.T) {
+	t.Parallel()
+	for name, urls := range databases(t) {
+		t.Run(name, func(t *testing.T) {
+			_, config := initialize(t, urls[0])
+			driver, source := "pgx", config.Database
+			if path, ok := config.SQLitePath(); ok {
+				driver, source = "sqlite", path
+			}
+			db, err := sql.Open(driver, source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			for _, change := range []string{`UPDATE schema_files SET sha256 = 'another'`, `UPDATE schema_migrations SET dirty = true`} {
+				if _, err := db.Exec(change); err != nil {
+					t.Fatal(err)
+				}
+				var out bytes.Buffer
+				_, err := installation.Backup(t.Context(), config, &out, time.Now())
+				if schema, ok := errors.AsType[*migrations.SchemaError](err); !ok || schema.Differs == schema.Dirty || pki.KindOf(err) != pki.KindFailedPrecondition || out.Len() != 0 {
+					t.Errorf("%s: %d octets, %v", change, out.Len(), err)
 				}
 			}
 		})

@@ -31,20 +31,3 @@ func Backup(ctx context.Context, path, to string) error {
 	}
 	return translateOpening(op, os.Chmod(to, 0o600))
 }
-
-// Version is the version of the schema of the file at path, also while another process has it open. It must not be
-// called in a process that has a Store of this file.
-func Version(ctx context.Context, path string) (uint, error) {
-	const op = "read schema version"
-	if _, err := os.Stat(path); err != nil {
-		return 0, pki.Errorf(pki.KindNotFound, op, "%w", err).InField("database")
-	}
-	db, err := sql.Open("sqlite", dsn(path, true, false))
-	if err != nil {
-		return 0, translateOpening(op, err)
-	}
-	defer db.Close()
-	var version uint
-	err = db.QueryRowContext(ctx, "SELECT version FROM schema_migrations").Scan(&version)
-	return version, translateOpening(op, err)
-}

@@ -96,7 +96,7 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	}
 	lock, err := lockFile(config.Path, config.Purpose)
 	if _, locked := errors.AsType[*LockedError](err); locked {
-		return statusInUse(ctx, config.Path)
+		return StatusInUse(ctx, config.Path)
 	}
 	if err != nil {
 		return migrations.Status{}, err
@@ -111,18 +111,19 @@ func Status(ctx context.Context, config Config) (migrations.Status, error) {
 	return status, translateOpening(op, err)
 }
 
-// statusInUse is Status of a file that another process has open, which has migrated it by then.
-func statusInUse(ctx context.Context, path string) (status migrations.Status, err error) {
+// StatusInUse is Status of a file that another process may have open, and does not keep one from opening it: it only reads. It must not be
+// called in a process that has a Store of this file.
+func StatusInUse(ctx context.Context, path string) (migrations.Status, error) {
 	const op = "read schema version"
-	if status.Latest, err = migrations.Latest("sqlite"); err != nil {
-		return status, err
+	if _, err := os.Stat(path); err != nil {
+		return migrations.Status{}, pki.Errorf(pki.KindNotFound, op, "%w", err).InField("database")
 	}
 	db, err := sql.Open("sqlite", dsn(path, true, false))
 	if err != nil {
-		return status, translateOpening(op, err)
+		return migrations.Status{}, translateOpening(op, err)
 	}
 	defer db.Close()
-	err = db.QueryRowContext(ctx, "SELECT version, dirty FROM schema_migrations").Scan(&status.Version, &status.Dirty)
+	status, err := migrations.SQLiteInUse(ctx, db)
 	return status, translateOpening(op, err)
 }
 
