@@ -21,7 +21,7 @@ type useless struct {
 
 type uselessAnswer struct {
 	at       time.Time
-	evidence []Evidence // what is said of it
+	evidence []Evidence // what is said of it to those who do not ask again
 }
 
 // askedFor names what is asked of whom, and for whom: over another chain, or with what another peer sends along, the same answer might count.
@@ -49,6 +49,9 @@ func (u *useless) note(asked askedFor, at time.Time, evidence ...Evidence) {
 	defer u.mu.Unlock()
 	if len(u.noted) >= maxUseless {
 		clear(u.noted)
+	}
+	for i := range evidence {
+		evidence[i].Cached = true
 	}
 	u.noted[asked] = uselessAnswer{at, evidence}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // TestUselessAnswers: what comes and does not count is not asked for by each handshake, but a moment later again. What is said of it is the same
-// meanwhile.
+// meanwhile, and that nobody was asked for it.
 func TestUselessAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		drawing, path string
@@ -54,9 +54,13 @@ func TestUselessAnswers(t *testing.T) {
 			p.Replace(test.path, handshaketest.Bytes(test.answer(p)))
 			before := 0
 			for round := range 2 {
-				for range 10 {
-					if _, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil); outcomeOf(t, err) != test.want {
+				for try := range 10 {
+					result, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil)
+					if outcomeOf(t, err) != test.want {
 						t.Fatalf("%v", err)
+					}
+					if cached := result.Certificates[0].Decisive.Cached; try > 0 && !cached || round+try == 0 && cached {
+						t.Errorf("round %d, check %d: cached: %v", round, try, cached)
 					}
 				}
 				hits := p.Hits(test.path)
