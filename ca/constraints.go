@@ -82,17 +82,24 @@ func foreignConstraint(c *x509.Certificate) string {
 // CheckRepeatable refuses a CA's certificate whose limits another certificate of ours would not have: it would be one for more
 // names or other policies, and nobody would be told.
 func CheckRepeatable(c *x509.Certificate) error {
-	what := foreignConstraint(c)
-	switch {
-	case what != "":
-		what = "constrains " + what
-	case len(c.PolicyMappings) > 0:
-		what = "maps policies"
-	case len(c.Policies) != len(c.PolicyIdentifiers):
-		what = "has a certificate policy with a number above 31 bits"
-	default:
-		return nil
+	if what := foreignConstraint(c); what != "" {
+		return notRepeatable(c, "constrains "+what)
 	}
+	return repeatablePolicies(c)
+}
+
+// repeatablePolicies is CheckRepeatable for a successor, of which it is said what names it is for.
+func repeatablePolicies(c *x509.Certificate) error {
+	switch {
+	case len(c.PolicyMappings) > 0:
+		return notRepeatable(c, "maps policies")
+	case len(c.Policies) != len(c.PolicyIdentifiers):
+		return notRepeatable(c, "has a certificate policy with a number above 31 bits")
+	}
+	return nil
+}
+
+func notRepeatable(c *x509.Certificate, what string) error {
 	return pki.Errorf(pki.KindFailedPrecondition, "repeat limits", "the certificate of %s %s, which Signet does not write", c.Subject, what).InField("issuer").
 		WithHint("have another one signed where this one was, and bring it (signet issuer import); or say what an issuer of another name is to be constrained to: signet issuer create")
 }

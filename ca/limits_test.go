@@ -204,6 +204,19 @@ func TestPoliciesThatAreNotWrittenAreNotDropped(t *testing.T) {
 		if wantError(t, err, pki.KindFailedPrecondition, "issuer"); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("renewed: %v", err)
 		}
+		for _, offline := range []bool{false, true} {
+			n := newIssuer(label+"-2", label+" 2", w.root)
+			if n.Succeeds, n.Offline = adopted.ID, offline; offline {
+				n.Parent = pki.IssuerID{}
+			}
+			_, err := w.CreateIssuer(t.Context(), w.manage(), n)
+			if wantError(t, err, pki.KindFailedPrecondition, "issuer"); err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("succeeded, off-line %t: %v", offline, err)
+			}
+			if _, err := ring.Open(t.Context(), ring.URI(n.Label)); pki.KindOf(err) != pki.KindNotFound {
+				t.Errorf("it left a key: %v", err)
+			}
+		}
 		_, err = askedOf(t, test.extension)
 		if wantError(t, err, pki.KindRefused, "csr"); err == nil || !strings.Contains(err.Error(), "which Signet does not write") {
 			t.Errorf("asked for: %v", err)

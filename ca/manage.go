@@ -234,7 +234,7 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profil
 	copied := *p
 	copied.CA = &profile.CA{PathLength: length}
 	if before, err := findIn(known, n.Succeeds); err == nil && before.certificate() != nil { // nothing is said of these: they stay as they are
-		limits, err := limitsOf(before.certificate().DER)
+		limits, err := policiesOf(before.certificate().DER)
 		if err != nil {
 			return nil, err
 		}
@@ -254,6 +254,18 @@ func issuerProfile(profiles *profile.Set, n *NewIssuer, known []Issuer) (*profil
 		}
 	}
 	return &copied, nil
+}
+
+// policiesOf is limitsOf, for a successor that says itself what names it is for: what is left out of the rest is refused.
+func policiesOf(der []byte) (profile.CA, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return profile.CA{}, pki.Errorf(pki.KindInternal, "read issuer", "%w", err)
+	}
+	if err := repeatablePolicies(c); err != nil {
+		return profile.CA{}, err
+	}
+	return limitsOf(der)
 }
 
 // sameConstraints finds the name constraints that were asked for at an issuer that is there. A successor has them as they are, also
