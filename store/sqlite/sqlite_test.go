@@ -190,6 +190,44 @@ func TestOtherSchema(t *testing.T) {
 	}
 }
 
+// The authorities among what is selected are counted by their index, whatever selects: the writers wait meanwhile.
+func TestAuthoritiesAreCountedByTheirIndex(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signet.db")
+	s, err := open(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	at := time.Now()
+	selectors := []revocation.Selector{
+		{Everything: true}, {Profile: "server"}, {Account: "a"}, {IssuedFrom: at}, {ExpiresUntil: at}, {Keys: []pki.KeyHash{{1}}},
+		{Names: []pki.Identifier{{Type: pki.DNS, Value: "a.example"}}}, {Issuer: pki.IssuerID{1}, FromEpoch: 2900, ToEpoch: 2901, FromIndex: 1, ToIndex: 9},
+	}
+	create := func(n int) error {
+		job := revocation.Job{ID: revocation.JobID{byte(n)}, State: revocation.JobPlanned, Selector: selectors[n%len(selectors)], Actor: "a"}
+		_, err := s.CreateJob(t.Context(), job, nil, at, audit.Event{At: at, Actor: "a", Action: "job.create", Target: "job", Outcome: audit.OK})
+		return err
+	}
+	for n := range selectors {
+		if err := create(n); err != nil {
+			t.Errorf("%+v: %v", selectors[n], err)
+		}
+	}
+	if _, err := db.Exec(`DROP INDEX certificates_authorities`); err != nil {
+		t.Fatal(err)
+	}
+	for n := range selectors {
+		if err := create(len(selectors) + n); err == nil {
+			t.Errorf("%+v: all that is selected was read", selectors[n])
+		}
+	}
+}
+
 // A process that was killed leaves leases behind; whoever opens the file next knows that it is gone.
 func TestOpenEndsLeases(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")
