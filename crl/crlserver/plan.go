@@ -51,7 +51,7 @@ func (b *books) planComplete(p *Publisher, series Series, now time.Time) (heads 
 	// Who has to fetch a delta again and again that is nearly as long as the complete list is better off with that: after a mass
 	// revocation the delta begins anew.
 	long := published && delivered && old.head.Size > max(largeSize, served.head.Size/deltaShare)
-	anothers := published && len(served.head.Signature.Value) == 0 // brought in by TakeOver: ours follows at once
+	anothers := published && served.head.imported() // ours follows at once
 	switch {
 	case !published, anothers, b.anew[complete].Number > 0, p.elapsed(served.head), served.head.From < full.From, !slices.Equal(full.Freshest, served.head.Freshest),
 		changed && !large, changed && age(served.head.ThisUpdate) >= largeRest, b.issuer.Delta && (age(served.head.ThisUpdate) >= deltaRebase || long && old.head.Base == served.head.Number):

@@ -76,6 +76,9 @@ type Head struct {
 	Expired    []pki.Serial      // of imported lists: revoked certificates that need not be on it
 }
 
+// imported reports whether the list was brought in, by Import or TakeOver: only its octets have its signature.
+func (h *Head) imported() bool { return len(h.Signature.Value) == 0 }
+
 // ErrFenced is returned by Finish when somebody else has begun since, or has published something newer: nothing was
 // written.
 var ErrFenced = errors.New("another publisher was faster")

@@ -1,6 +1,7 @@
 package crlserver_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"math/big"
@@ -82,9 +83,22 @@ func TestTakeOver(t *testing.T) {
 		// The ordinary case: it was made a moment ago, and nothing but that it is another's has it replaced.
 		p.stop()
 		recent := other.config()
+		other.reserve(t, epoch, 0, base)
+		seq = other.append(t, other.event(epoch, 1, revocation.KindRevoke, pki.KeyCompromise, 0))
 		if err := p.TakeOver(t.Context(), admin, recent, last(other, big.NewInt(7), time.Now().Add(-time.Minute)), seq); err != nil {
 			t.Fatal(err)
 		}
+		// Whoever cannot make ours serves it as it is. That it gives another reason than the ledger, and another time, is no disagreement.
+		keyless := recent
+		keyless.Signer = nil
+		p = start(t, s, &clock{}, nil, keyless)
+		eventually(t, "it is served", func() bool { _, h, ok := p.Document(other.complete()); return ok && h.Number == 7 })
+		for what, compare := range map[string]func(context.Context, crlserver.List) error{"ledger": p.Compare, "memory": p.CompareMemory} {
+			if err := compare(t.Context(), other.complete()); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		p.stop()
 		p = start(t, s, &clock{}, nil, recent)
 		eventually(t, "ours follows one of a minute ago", func() bool { _, h, ok := p.Document(other.complete()); return ok && h.Number > 7 })
 	})
