@@ -33,7 +33,7 @@ func (c *agentCmd) Run(a *app) error {
 		return err
 	}
 	defer release()
-	keeper := agent.New(*config, time.Now, func(s agent.Status, err error) {
+	keeper, err := agent.New(*config, time.Now, func(s agent.Status, err error) {
 		if err != nil && s.NextTry.IsZero() {
 			a.note("%s: %v", s.Certificate, err)
 			return
@@ -44,6 +44,9 @@ func (c *agentCmd) Run(a *app) error {
 		}
 		a.note("%s: serial %s, ends %s, to be renewed %s", s.Certificate, s.Serial, on(s.NotAfter), on(s.RenewAt))
 	})
+	if err != nil {
+		return err
+	}
 	if !c.Once {
 		keeper.Run(a.ctx)
 		return nil

@@ -3,7 +3,7 @@
 //
 // Five things are guarded:
 //
-//   - Where to. Only http and https, no user information, at most three redirects, and every address is judged when the
+//   - Where to. Only http and https, no user information, at most three redirects (or none), and every address is judged when the
 //     connection is made, after name resolution, so that a name which resolves to a public address first and to a
 //     private one later gains nothing. Addresses that are not public (loopback, private, link-local, shared, multicast,
 //     reserved, and IPv6 forms that embed such an IPv4 address) are refused unless Config.Allow lists them. Proxies of
@@ -50,6 +50,9 @@ type Config struct {
 
 	// Allow lists networks that may be asked although they are not public: loopback, private, link-local.
 	Allow []netip.Prefix
+
+	// NoRedirects refuses every redirect, for who asks one place and no other. Zero follows three.
+	NoRedirects bool
 
 	// Resolver resolves names. Nil means net.DefaultResolver. Addresses are judged after it.
 	Resolver *net.Resolver
@@ -103,6 +106,9 @@ func New(config Config) (*Fetcher, error) {
 	}
 	f := &Fetcher{config: config, failures: make(map[string]failure)}
 	f.client = &http.Client{Transport: f.transport(), CheckRedirect: checkRedirect}
+	if config.NoRedirects {
+		f.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // a status, and not 200
+	}
 	if config.Dir != "" {
 		disk, err := openDisk(config.Dir, config.MaxDirBytes, cmp.Or(config.MaxFacts, defaultMaxFacts), config.Now)
 		if err != nil {

@@ -124,6 +124,10 @@ func TestRedirects(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	none := newFetcher(t, func(c *fetch.Config) { c.NoRedirects = true })
+	if _, err := get(none, server.URL+"/1"); err == nil || why(t, err) != fetch.BadStatus {
+		t.Errorf("a redirect where none is followed: %v", err)
+	}
 }
 
 // TestRebinding: a name is judged by the address that is connected to, not by one it had a moment ago.

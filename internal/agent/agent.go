@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/internal/durable"
 	"signet.example/signet/pki"
 )
@@ -36,6 +38,7 @@ type Agent struct {
 	config Config
 	now    func() time.Time
 	say    func(Status, error)
+	fetch  *fetch.Fetcher // asks responders
 
 	mu     sync.Mutex           // guards the rest, and the status file
 	status []Status             // as the certificates stand in the configuration
@@ -58,12 +61,17 @@ type Status struct {
 }
 
 // New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
-func New(config Config, now func() time.Time, say func(Status, error)) *Agent {
-	a := &Agent{config: config, now: now, say: say, status: make([]Status, len(config.Certificates)), silent: make(map[string]time.Time)}
+func New(config Config, now func() time.Time, say func(Status, error)) (*Agent, error) {
+	// The authority may be on any network: it is the one that the configuration names. It sends nobody elsewhere.
+	fetcher, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, NoRedirects: true, Now: now})
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, "begin to keep certificates", "%w", err)
+	}
+	a := &Agent{config: config, now: now, say: say, fetch: fetcher, status: make([]Status, len(config.Certificates)), silent: make(map[string]time.Time)}
 	for i, k := range config.Certificates {
 		a.status[i].Certificate = k.Files.Certificate
 	}
-	return a
+	return a, nil
 }
 
 // Once looks at every certificate once, renews what is due, and returns how all stand. The error joins all failures.

@@ -62,7 +62,7 @@ func TestNothingToRenewWith(t *testing.T) {
 	}
 	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 	told := 0
-	a := agent.New(*c, func() time.Time { return now }, func(agent.Status, error) { told++ })
+	a := newAgent(t, *c, func() time.Time { return now }, func(agent.Status, error) { told++ })
 	for failures := 1; failures <= 12; failures++ {
 		all, err := a.Once(t.Context())
 		if err == nil || pki.KindOf(err) != pki.KindUnauthenticated {
@@ -142,4 +142,13 @@ func TestLock(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "elsewhere")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what the link points to was made: %v", err)
 	}
+}
+
+func newAgent(t *testing.T, config agent.Config, now func() time.Time, say func(agent.Status, error)) *agent.Agent {
+	t.Helper()
+	a, err := agent.New(config, now, say)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }

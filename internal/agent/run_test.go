@@ -78,7 +78,7 @@ func theAuthorityIsAwayForLong(t *testing.T, reuse string) {
 		}
 		var attempts []time.Duration
 		var kinds []pki.Kind
-		a := agent.New(*config, time.Now, func(_ agent.Status, err error) {
+		a := newAgent(t, *config, time.Now, func(_ agent.Status, err error) {
 			attempts, kinds = append(attempts, time.Since(begun)), append(kinds, pki.KindOf(err))
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -134,7 +134,7 @@ func TestAShortLifeIsNotGivenUp(t *testing.T) {
 		}
 		var last time.Duration // when the authority was asked last
 		longest, attempts := time.Duration(0), 0
-		a := agent.New(*config, time.Now, func(s agent.Status, err error) {
+		a := newAgent(t, *config, time.Now, func(s agent.Status, err error) {
 			if left := time.Until(s.NotAfter); left > 0 {
 				last, attempts = time.Since(begun), attempts+1
 				if pause := time.Until(s.NextTry); pause > max(left/8, 30*time.Second) {
@@ -184,7 +184,7 @@ func TestAHookThatAlwaysFails(t *testing.T) {
 		}
 		var hooks int64           // until then
 		var renewed time.Duration // when the authority was asked first
-		a := agent.New(*config, time.Now, func(_ agent.Status, err error) {
+		a := newAgent(t, *config, time.Now, func(_ agent.Status, err error) {
 			if !strings.Contains(err.Error(), "run hook") && renewed == 0 {
 				renewed, hooks = time.Since(begun), ran()
 			}

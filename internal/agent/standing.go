@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
-	"net/netip"
+	"slices"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
@@ -33,7 +33,7 @@ func (a *Agent) standing(ctx context.Context, pair *Pair) ocsp.Result {
 	if silent {
 		return ocsp.Result{}
 	}
-	answer, err := ask(ctx, responder, pair.Leaf, issuer)
+	answer, err := a.ask(ctx, responder, pair.Leaf, issuer)
 	if err != nil {
 		a.mu.Lock()
 		a.silent[responder] = a.now().Add(silence)
@@ -45,22 +45,40 @@ func (a *Agent) standing(ctx context.Context, pair *Pair) ocsp.Result {
 	return said
 }
 
-// issuerOf finds who signed a certificate, above it in its file or among the roots; nil if nobody there did.
+// issuerOf finds who signed a certificate, above it in its file or among the roots, and chains to one of these; nil if nobody there
+// did: a certificate that came from elsewhere names whom it likes as its responder.
 func (a *Agent) issuerOf(pair *Pair) *x509.Certificate {
 	above := pair.DER[1:]
-	if roots, _, err := readChain(a.config.Root); err == nil {
-		above = append(above[:len(above):len(above)], roots...)
+	anchors, _, err := readChain(a.config.Root)
+	if err != nil {
+		return nil
 	}
-	for _, der := range above {
-		if issuer, err := x509.ParseCertificate(der); err == nil && pair.Leaf.CheckSignatureFrom(issuer) == nil {
+	chain := x509.VerifyOptions{Roots: pool(anchors), Intermediates: pool(above), CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, der := range slices.Concat(above, anchors) {
+		issuer, err := x509.ParseCertificate(der)
+		if err != nil || pair.Leaf.CheckSignatureFrom(issuer) != nil {
+			continue
+		}
+		if _, err := issuer.Verify(chain); err == nil {
 			return issuer
 		}
 	}
 	return nil
 }
 
-// ask gets an answer. The authority may be on any network: it is the one that the configuration names.
-func ask(ctx context.Context, responder string, leaf, issuer *x509.Certificate) ([]byte, error) {
+// pool holds the certificates that parse.
+func pool(all [][]byte) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, der := range all {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			p.AddCert(c)
+		}
+	}
+	return p
+}
+
+// ask gets an answer.
+func (a *Agent) ask(ctx context.Context, responder string, leaf, issuer *x509.Certificate) ([]byte, error) {
 	named, err := ocsp.IssuerOf(issuer)
 	if err != nil {
 		return nil, err
@@ -73,15 +91,11 @@ func ask(ctx context.Context, responder string, leaf, issuer *x509.Certificate) 
 	if err != nil {
 		return nil, err
 	}
-	fetcher, err := fetch.New(fetch.Config{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}})
-	if err != nil {
-		return nil, err
-	}
-	request := fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request", MaxBytes: answerSize, Timeout: answerTime}
-	if url, get := ocsp.URL(responder, der); get { // caches can answer it (RFC 9919, Section 5)
+	request := fetch.Request{URL: responder, Body: der, Type: "application/ocsp-request", MaxBytes: answerSize, Timeout: answerTime, Fresh: true} // silent says who is left alone
+	if url, get := ocsp.URL(responder, der); get {                                                                                                // caches can answer it (RFC 9919, Section 5)
 		request.URL, request.Body, request.Type = url, nil, ""
 	}
-	response, err := fetcher.Do(ctx, request)
+	response, err := a.fetch.Do(ctx, request)
 	if err != nil {
 		return nil, err
 	}

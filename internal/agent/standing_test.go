@@ -53,12 +53,98 @@ func TestNobodyTellsHowItStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := agent.New(*config, func() time.Time { return now }, func(s agent.Status, err error) { t.Errorf("it said %+v, %v", s, err) })
+	a := newAgent(t, *config, func() time.Time { return now }, func(s agent.Status, err error) { t.Errorf("it said %+v, %v", s, err) })
 	for look := int64(1); look <= 2; look++ {
 		all, err := a.Once(t.Context())
 		if err != nil || len(all) != 2 || all[0].Standing != "unknown" || all[1].Standing != "unknown" || asked.Load() != look {
 			t.Fatalf("look %d, asked %d times: %+v, %v", look, asked.Load(), all, err)
 		}
 		now = now.Add(5 * time.Minute)
+	}
+}
+
+// signed makes a certificate of an authority, or of a.example that names a responder.
+func signed(t *testing.T, name string, above *x509.Certificate, key, by *ecdsa.PrivateKey, responder string) *x509.Certificate {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now(), NotAfter: time.Now().Add(24 * time.Hour), BasicConstraintsValid: true, IsCA: true}
+	if responder != "" {
+		template.IsCA, template.DNSNames, template.OCSPServer = false, []string{"a.example"}, []string{responder}
+	}
+	if above == nil {
+		above = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, above, key.Public(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// The responder that a certificate names is asked if the certificate chains to the roots, and nobody to whom it sends.
+func TestWhoIsAsked(t *testing.T) {
+	var keys [4]*ecdsa.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked, elsewhere atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	defer other.Close()
+	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	}))
+	defer responder.Close()
+	// root -> middle -> issuing -> leaf
+	root := signed(t, "root", nil, keys[0], keys[0], "")
+	middle := signed(t, "middle", root, keys[1], keys[0], "")
+	issuing := signed(t, "issuing", middle, keys[2], keys[1], "")
+	leaf := signed(t, "leaf", issuing, keys[3], keys[2], responder.URL)
+	stranger := signed(t, "root", nil, keys[3], keys[3], "")
+	keyDER, err := x509.MarshalPKCS8PrivateKey(keys[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name  string
+		root  *x509.Certificate
+		file  []*x509.Certificate
+		asked int64
+	}{
+		{"it chains to the root", root, []*x509.Certificate{leaf, issuing, middle}, 1},
+		{"the issuer is the root", issuing, []*x509.Certificate{leaf}, 1},
+		{"the chain has a gap", root, []*x509.Certificate{leaf, issuing}, 0},
+		{"it chains to another root", stranger, []*x509.Certificate{leaf, issuing, middle, root}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			asked.Store(0)
+			dir := t.TempDir()
+			var chain []byte
+			for _, c := range tc.file {
+				chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+			}
+			for name, text := range map[string][]byte{
+				"a.pem": chain, "root.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tc.root.Raw}), "a.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+				"agent.yaml": []byte("server: 127.0.0.1:1\nroot: root.pem\ncertificates: [{certificate: a.pem, key: a.key, names: [a.example]}]\n"),
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			config, err := agent.LoadConfig(filepath.Join(dir, "agent.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := newAgent(t, *config, time.Now, func(agent.Status, error) {}).Once(t.Context())
+			if err != nil || all[0].Standing != "unknown" || asked.Load() != tc.asked || elsewhere.Load() != 0 {
+				t.Errorf("the responder was asked %d times, want %d; another %d times: %+v, %v", asked.Load(), tc.asked, elsewhere.Load(), all, err)
+			}
+		})
 	}
 }
