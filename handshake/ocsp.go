@@ -297,8 +297,9 @@ func askResponder(ctx context.Context, fetcher *fetch.Fetcher, q question) (repl
 	if !mayKnowByAnother(answer.result, err) {
 		return answer, err
 	}
-	if other, err := askWith(ctx, fetcher, q, second); err == nil {
-		return other, nil
+	other, failure := askWith(ctx, fetcher, q, second)
+	if _, stale := errors.AsType[*ocsp.StaleError](failure); failure == nil || stale { // a revocation counts at any age
+		return other, failure
 	}
 	return answer, err
 }

@@ -309,21 +309,30 @@ func TestStapleIsReadable(t *testing.T) {
 		t.Errorf("the staple names the certificate by %s", got)
 	}
 	for name, refusal := range notByThisHash(p) {
-		p.Replace("/int.ocsp", knowingBy(t, p.Cert("leaf"), crypto.SHA256, refusal))
+		p.Replace("/int.ocsp", knowingBy(t, p.Cert("leaf"), handshaketest.OCSP{Hash: crypto.SHA256}, refusal))
 		if got := hash(); got != crypto.SHA256 {
 			t.Errorf("of a responder that knows SHA-256 only (%s), the staple names the certificate by %s", name, got)
 		}
 	}
 }
 
-// TestResponderOfOneHash: a responder that knows certificates by SHA-1 only, or does not implement SHA-256, is understood.
+// TestResponderOfOneHash: a responder that knows certificates by SHA-1 only, or does not implement SHA-256, is understood, also where it says revoked in an
+// answer that has ended.
 func TestResponderOfOneHash(t *testing.T) {
 	p := handshaketest.New(t, "root -> leaf nocdp; root -> other")
+	leaf := p.Cert("leaf")
 	for name, refusal := range notByThisHash(p) {
-		p.Replace("/root.ocsp", knowingBy(t, p.Cert("leaf"), crypto.SHA1, refusal))
-		if _, err := p.Checker(nil).Check(t.Context(), p.Cert("leaf").Chain(), nil); err != nil {
-			t.Errorf("%s: %v", name, err)
+		check := func(says handshaketest.OCSP, want handshaketest.Outcome) {
+			t.Helper()
+			p.Replace("/root.ocsp", knowingBy(t, leaf, says, refusal))
+			if _, err := p.Checker(nil).Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
+		check(handshaketest.OCSP{Hash: crypto.SHA1}, handshaketest.Accepted)
+		leaf.Revoke(1)
+		check(handshaketest.OCSP{Hash: crypto.SHA1, Age: 48 * time.Hour}, handshaketest.RevokedOutcome)
+		leaf.Release()
 	}
 }
 
@@ -338,19 +347,19 @@ func notByThisHash(p *handshaketest.PKI) map[string][]byte {
 	}
 }
 
-// knowingBy answers about a certificate that is named by one hash, and refuses others.
-func knowingBy(t *testing.T, about *handshaketest.Cert, hash crypto.Hash, refusal []byte) http.Handler {
+// knowingBy answers about a certificate that is named by the hash of the answer, and refuses others.
+func knowingBy(t *testing.T, about *handshaketest.Cert, says handshaketest.OCSP, refusal []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, encoded, _ := strings.Cut(r.URL.Path, ".ocsp/")
 		der, err := base64.StdEncoding.DecodeString(encoded)
 		if err != nil {
 			t.Error(err)
 		}
-		if request, err := ocsp.ParseRequest(der); err != nil || request.HashAlgorithm != hash {
+		if request, err := ocsp.ParseRequest(der); err != nil || request.HashAlgorithm != says.Hash {
 			_, _ = w.Write(refusal)
 			return
 		}
-		_, _ = w.Write(about.OCSP(handshaketest.OCSP{Hash: hash}))
+		_, _ = w.Write(about.OCSP(says))
 	})
 }
 
