@@ -299,6 +299,7 @@ func TestARequestForLessThanAnAuthoritysProfileGives(t *testing.T) {
 	}{
 		"one usage, given any":            {"sub-ca", usages(codeSigning), true},
 		"OCSP alone, given any":           {"sub-ca", usages(ocspSigning), true},
+		"any usage, given any":            {"sub-ca", usages("\x06\x04\x55\x1d\x25\x00"), false},
 		"a policy, given any":             {"sub-ca", limiting[1], true},
 		"that policies are demanded":      {"sub-ca", limiting[2], true},
 		"a usage that cannot be read":     {"sub-ca", pkix.Extension{Id: limiting[0].Id, Value: []byte("x")}, true},
