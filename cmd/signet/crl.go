@@ -296,8 +296,11 @@ func (c *crlShowCmd) lookup(a *app, list *crl.List) error {
 	said := lookedUp{Serial: serial.String(), Entries: []listEntry{}}
 	for e := range list.Entries() {
 		if number, err := pki.SerialFromBytes(e.Serial); err == nil && number == serial {
-			said.Entries = append(said.Entries, describeEntry(list, e))
-			said.Listed = said.Listed || e.Reason != pki.RemoveFromCRL
+			entry := describeEntry(list, e)
+			said.Entries = append(said.Entries, entry)
+			if said.Entry == nil && e.Reason != pki.RemoveFromCRL {
+				said.Listed, said.Entry = true, &entry
+			}
 		}
 	}
 	if err := a.show(said, func(p *printer) { printLookedUp(p, list, said) }); err != nil || !said.Listed {
@@ -449,7 +452,8 @@ type verifiedList struct {
 // lookedUp is what `signet crl show --serial` prints as JSON.
 type lookedUp struct {
 	Serial  string      `json:"serial"`
-	Listed  bool        `json:"listed"` // at least one of the entries revokes
+	Listed  bool        `json:"listed"`          // at least one of the entries revokes
+	Entry   *listEntry  `json:"entry,omitempty"` // the first that does
 	Entries []listEntry `json:"entries"`
 }
 

@@ -75,6 +75,8 @@ func TestShowDeltaAndIndirect(t *testing.T) {
 		{"base.crl", 0, "deltas http://odd.example/delta.crl"},
 		{"base.crl --output json", 0, `"deltas": [ "http://odd.example/delta.crl" ]`},
 		{"base.crl --serial 05", 10, "05 is on the list revoked"},
+		{"base.crl --serial 05 --output json", 10, `"listed": true, "entry": { "serial": "05",`},
+		{"base.crl --serial 06 --output json", 0, `"listed": false, "entries": []`},
 		{"base.crl --serial 06", 0, "06 is not on the list\n"},
 		{"delta.crl --serial 05", 0, "05 is taken off the list: it is not on hold any more"},
 		{"delta.crl --serial 05 --output json", 0, `"listed": false, "entries": [ { "serial": "05",`},
@@ -83,6 +85,7 @@ func TestShowDeltaAndIndirect(t *testing.T) {
 		{"delta.crl --serial 07 --output json", 0, `"listed": false, "entries": []`},
 		{"indirect.crl --serial 05", 10, "05 is on the list of CN=First CA revoked"},
 		{"indirect.crl --serial 05", 10, "05 is on the list of CN=Second CA revoked"},
+		{"indirect.crl --serial 05 --output json", 10, `"reason": "superseded", "issuer": "CN=First CA" }, "entries": [`},
 		{"indirect.crl --serial 07", 10, "07 is on the list of CN=First CA revoked"},
 		{"indirect.crl --serial 07", 10, "07 is on the list revoked"},
 	} {

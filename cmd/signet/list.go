@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ type listCmd struct {
 func (listCmd) Help() string {
 	return `Newest first, unless a condition implies another order. Every condition that is given must hold.
 Signet's own certificates (its OCSP responders and that of the API, which it renews every few days, and the authorities that
-signet init made) are listed, counted and exported only with --system, --account system or --key-hash.
+signet init made) are listed, counted and exported only with --system, --account system, --key-hash or one of their profiles:
+root-ca, issuing-ca and ocsp-responder.
 
 Examples:
   signet list
@@ -74,7 +76,11 @@ func (c *listCmd) Run(a *app) error {
 	}
 	return a.show(list, func(p *printer) {
 		if len(list.Certificates) == 0 {
-			p.line("no certificate matches")
+			own := ""
+			if filter.NotAccount != "" {
+				own = " (Signet's own: --system)"
+			}
+			p.line("no certificate matches%s", own)
 			return
 		}
 		var rows [][]string
@@ -98,7 +104,8 @@ func (c *listCmd) filter() (client.Filter, error) {
 			return f, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 		}
 	}
-	if !c.System && c.Account == "" && c.KeyHash == "" {
+	own := slices.Contains([]string{"root-ca", "issuing-ca", "ocsp-responder"}, c.Profile) // whoever names one means them
+	if !c.System && c.Account == "" && c.KeyHash == "" && !own {
 		f.NotAccount = client.AccountSystem
 	}
 	f.ExpiresAfter, f.ExpiresBefore = c.EndingAfter.Time, c.EndingBefore.Time
