@@ -36,7 +36,7 @@ type Issuer struct {
 	// Retired says that the issuer issues no more: its key may be gone for good, and an instance without keys cannot tell.
 	Retired bool
 
-	// Over says that nobody needs to wait for another list: the issuer's own certificate has ended, or it is retired and this issuing
+	// Over says that there need not be another list: the issuer's own certificate has ended, or it is retired and this issuing
 	// instance lacks its key. Its lists are made while there is a Signer, and their end is no fault.
 	Over bool
 
@@ -236,7 +236,7 @@ func (p *Publisher) Skew() time.Duration { return time.Duration(p.skew.Load()) }
 
 // Reached is the ledger sequence up to which every shard and delta, and every complete list that follows events, is
 // served by this instance. The lists of off-line issuers wait for a ceremony and do not count, nor do those that may never come: of issuers
-// that are over, and, once they have ended, of a retired issuer whose key this instance lacks.
+// that have ended and, once nobody makes them, of a retired issuer whose key this instance lacks.
 func (p *Publisher) Reached() uint64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -268,7 +268,7 @@ func (p *Publisher) reached() uint64 {
 
 func (p *Publisher) reachedBy(b *books) uint64 {
 	reached, now := p.seq, p.config.Now()
-	if b.issuer.Over && b.issuer.Signer == nil {
+	if b.issuer.Over && !b.issuer.Retired && b.issuer.Signer == nil {
 		return reached
 	}
 	series := slices.Collect(maps.Keys(b.behind))
@@ -285,7 +285,7 @@ func (p *Publisher) reachedBy(b *books) uint64 {
 			}
 			served, ok := b.lists[list]
 			switch {
-			case !b.issuer.awaited() && (!ok || now.After(served.head.NextUpdate)):
+			case !b.issuer.awaited() && (!ok || p.forsaken(b, served.head, now)):
 			case !ok:
 				reached = 0
 			case b.touched(list) > served.head.Seq:
@@ -294,6 +294,16 @@ func (p *Publisher) reachedBy(b *books) uint64 {
 		}
 	}
 	return reached
+}
+
+// forsaken reports whether a list of a retired issuer, whose key this instance lacks, was not made anew for so long that nobody waits for
+// the next. An instance that issues asks whether another has the key, which makes every list as often as it has to and tries again at least
+// every abandonMax; one without keys cannot tell that the key was taken away, and waits while the list holds.
+func (p *Publisher) forsaken(b *books, h Head, now time.Time) bool {
+	if b.issuer.Over {
+		return now.Sub(h.ThisUpdate) > p.config.Interval+abandonMax
+	}
+	return now.After(h.NextUpdate)
 }
 
 // Await returns nil when Reached is at least seq, and an error when ctx ends before.

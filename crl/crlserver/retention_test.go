@@ -141,7 +141,8 @@ func TestIssuersThatAreOver(t *testing.T) {
 	})
 }
 
-// An instance without the key of a retired issuer waits for its lists until they have ended: another instance may have the key, or nobody.
+// An instance without the key of a retired issuer waits for its lists: another instance may have the key, or nobody. One that issues waits until
+// the next is overdue, one without keys until they have ended.
 func TestReachedOfARetiredIssuer(t *testing.T) {
 	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
@@ -150,18 +151,31 @@ func TestReachedOfARetiredIssuer(t *testing.T) {
 		p := start(t, s, c, nil, one.config())
 		eventually(t, "its list", func() bool { _, _, ok := p.Document(one.complete()); return ok })
 		p.stop()
+		seq := one.revoke(t, 1) // its shard was never published
 		config := one.config()
 		config.Signer, config.Retired = nil, true
-		p = start(t, s, c, nil, config, next.config())
-		seq := one.revoke(t, 1) // its shard was never published
-		if err := p.AwaitSeq(t.Context(), seq); err != nil {
-			t.Fatal(err)
+		passed := time.Duration(0)
+		for i, test := range []struct {
+			over      bool
+			waits, no time.Duration
+		}{{true, 6 * time.Hour, 7 * time.Hour}, {false, 71 * time.Hour, 73 * time.Hour}} {
+			config.Over = test.over
+			p = start(t, s, c, nil, config, next.config())
+			if err := p.AwaitSeq(t.Context(), seq); err != nil {
+				t.Fatal(err)
+			}
+			for _, after := range []time.Duration{passed, test.waits} {
+				c.move(after - passed)
+				passed = after
+				if reached := p.ReachedBy()[one.issuer]; reached >= seq {
+					t.Errorf("over: %t: after %s %d of %d is reached while a list that lacks an entry holds", test.over, after, reached, seq)
+				}
+			}
+			c.move(test.no - passed)
+			passed = test.no
+			p.await(t, next.revoke(t, uint64(i)))
+			p.stop()
 		}
-		if reached := p.Reached(); reached >= seq {
-			t.Errorf("%d of %d is reached while a list that lacks an entry holds", reached, seq)
-		}
-		c.move(73 * time.Hour)
-		p.await(t, next.revoke(t, 1))
 	})
 }
 
