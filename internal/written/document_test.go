@@ -73,6 +73,8 @@ func TestMistakes(t *testing.T) {
 		{"a merge twice", "more: &m {depth: 1}\nless: {<<: *m, <<: *m}", "line 2: less.<<: stands here twice"},
 		{"merges that nest", "l0: &l0 {depth: 1}\nless: &l1 {" + strings.Repeat("<<: *l0, ", 9) + "}", "line 1: l0: there is no such field here|" + strings.TrimSuffix(strings.Repeat("line 2: less.<<: stands here twice|", 8), "|")},
 		{"lists of merges that nest", bomb(), "line 6: " + endless},
+		{"a long list again and again", "names: &n [" + strings.Repeat("a, ", 1000) + "]\n" + strings.Repeat("name: *n\n", 150), "line 101: " + endless},
+		{"a list that is longer than what aliases may stand for", "names: [" + strings.Repeat("a, ", 100_001) + "]", ""},
 		{"a merge of a number", "less: {<<: 3}", `line 1: less: "3" is not what belongs here: want fields, each as NAME: VALUE`},
 		{"a merge of an alias of a list", "more: {<<: &l [{depth: 3}]}\nless: {<<: *l}", "line 2: less: a list is not what belongs here: want fields, each as NAME: VALUE"},
 		{"merges of lists", "more: &m {deph: 1}\nless: {<<: [*m, [*m]]}", "line 1: more.deph: there is no such field here; did you mean depth?|line 2: less.deph: there is no such field here; did you mean depth?|line 2: less: a list is not what belongs here: want fields, each as NAME: VALUE"},
