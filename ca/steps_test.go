@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,9 +86,12 @@ func (s *stepping) reach(step string, about ...string) {
 	s.say("at " + strings.Join(about, " "))
 	switch {
 	case step == fallsAsleep:
+		awake := make(chan os.Signal, 1)
+		signal.Notify(awake, syscall.SIGCONT)
 		if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 			panic(err)
 		}
+		<-awake // this thread may run on for a moment after another one has taken the signal
 	case !strings.HasPrefix(step, "in "):
 		select {}
 	}
