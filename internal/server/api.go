@@ -56,15 +56,6 @@ const apiCertificateLook = 5 * time.Second
 
 // renewAPICertificate keeps looking whether there is a better certificate of the API to be had.
 func (s *Server) renewAPICertificate(ctx context.Context) error {
-	ticker := time.NewTicker(apiCertificateLook)
-	defer ticker.Stop()
 	var tried time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			tried = s.certificate.Look(ctx, tried)
-		}
-	}
+	return every(apiCertificateLook, func(ctx context.Context) { tried = s.certificate.Look(ctx, tried) })(ctx)
 }

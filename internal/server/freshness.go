@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -48,22 +47,8 @@ type alarmBook struct {
 	told   map[string]bool  // guarded by mu; those in the log
 }
 
-// watchFreshness says in the log what ends soon, or has ended, and was not made anew: once when that begins, with what to do, and once
-// when it is over.
-func (s *Server) watchFreshness(ctx context.Context) error {
-	ticker := time.NewTicker(freshnessInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			s.tellFreshness()
-		}
-	}
-}
-
-// tellFreshness tells of alarms that held at the last look too: those that do not last are a new issuer, or a start.
+// tellFreshness says in the log what ends soon, or has ended, and was not made anew: once when that begins, with what to do, and once
+// when it is over. It tells of alarms that held at the last look too: those that do not last are a new issuer, or a start.
 func (s *Server) tellFreshness() {
 	book := &s.freshness
 	book.mu.Lock()

@@ -17,34 +17,25 @@ func (s *Server) openHighWater(ctx context.Context) (err error) {
 // highWaterInterval is how often the marks are compared and written.
 const highWaterInterval = 2 * time.Second
 
-// watchHighWater goes on comparing: a failover to a replica that was behind happens while everything runs. What is
+// compareHighWater is called on and on: a failover to a replica that was behind happens while everything runs. What is
 // already known is served on; the instance stops issuing and publishing, and says so.
-func (s *Server) watchHighWater(ctx context.Context) error {
-	ticker := time.NewTicker(highWaterInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
+func (s *Server) compareHighWater(ctx context.Context) {
+	err := s.highWater.Compare(ctx)
+	_, wentBack := errors.AsType[*highwater.WentBackError](err)
+	switch {
+	case err == nil:
+		err = s.highWater.Save()
+	case wentBack && s.fallenBack.Load() == nil:
+		s.fallenBack.Store(new(err.Error()))
+		s.highWater.WentBack()
+		err = errors.Join(err, s.highWater.Save())
+		if s.authority != nil {
+			s.authority.Halt()
 		}
-		err := s.highWater.Compare(ctx)
-		_, wentBack := errors.AsType[*highwater.WentBackError](err)
-		switch {
-		case err == nil:
-			err = s.highWater.Save()
-		case wentBack && s.fallenBack.Load() == nil:
-			s.fallenBack.Store(new(err.Error()))
-			s.highWater.WentBack()
-			err = errors.Join(err, s.highWater.Save())
-			if s.authority != nil {
-				s.authority.Halt()
-			}
-			close(s.fallen)
-			err = errors.Join(err, s.ledger.Close()) // a revocation would take a sequence that was used before
-		}
-		if err != nil && ctx.Err() == nil {
-			s.report("high water marks")(err)
-		}
+		close(s.fallen)
+		err = errors.Join(err, s.ledger.Close()) // a revocation would take a sequence that was used before
+	}
+	if err != nil && ctx.Err() == nil {
+		s.report("high water marks")(err)
 	}
 }

@@ -22,18 +22,9 @@ import (
 const issuersInterval = 2 * time.Second
 
 // followIssuers keeps the files of the issuers, and whom the responder answers for, in step with the database.
-func (s *Server) followIssuers(ctx context.Context) error {
-	ticker := time.NewTicker(issuersInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := s.loadIssuers(ctx); err != nil && ctx.Err() == nil {
-				s.report("issuers")(err)
-			}
-		}
+func (s *Server) followIssuers(ctx context.Context) {
+	if err := s.loadIssuers(ctx); err != nil && ctx.Err() == nil {
+		s.report("issuers")(err)
 	}
 }
 

@@ -53,22 +53,17 @@ type keyBook struct {
 // event per key that was used, every quarter of an hour and at the end. Every certificate has an event of its own besides.
 func (s *Server) watchKeys(ctx context.Context) error {
 	book := &keyBook{since: s.options.Now(), failing: make(map[string]bool), written: make(map[string]keys.Usage)}
-	ticker := time.NewTicker(keyLookInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyLookInterval)
-			defer cancel()
+	look := every(keyLookInterval, func(ctx context.Context) {
+		s.tellKeys(book)
+		if s.options.Now().Sub(book.since) >= keyAuditInterval {
 			s.auditKeys(ctx, book)
-			return nil
-		case <-ticker.C:
-			s.tellKeys(book)
-			if s.options.Now().Sub(book.since) >= keyAuditInterval {
-				s.auditKeys(ctx, book)
-			}
 		}
-	}
+	})
+	err := look(ctx)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyLookInterval)
+	defer cancel()
+	s.auditKeys(ending, book)
+	return err
 }
 
 func (s *Server) tellKeys(book *keyBook) {

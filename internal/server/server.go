@@ -396,11 +396,11 @@ func (s *Server) working() parts {
 		"OCSP cache":      func(ctx context.Context) error { return s.responder.Run(ctx, s.universe.Watch(s.universe.Seq())) },
 		"OCSP delegation": func(ctx context.Context) error { return s.delegation.Run(ctx, s.report("OCSP delegation")) },
 		"CRL publisher":   func(ctx context.Context) error { s.publisher.Run(ctx); return nil },
-		"issuer files":    s.followIssuers,
-		"high water":      s.watchHighWater,
+		"issuer files":    every(issuersInterval, s.followIssuers),
+		"high water":      every(highWaterInterval, s.compareHighWater),
 		"disagreement":    s.compareProducts,
 		"keys":            s.watchKeys,
-		"freshness":       s.watchFreshness,
+		"freshness":       every(freshnessInterval, func(context.Context) { s.tellFreshness() }),
 	}
 	if s.options.Role == RoleAll {
 		if s.late != nil {
@@ -413,6 +413,22 @@ func (s *Server) working() parts {
 		all["approved requests"] = s.unlessFallen(func(ctx context.Context) { s.requests.Run(ctx, s.report("approved requests")) })
 	}
 	return all
+}
+
+// every is a part that does something again and again, until its context ends.
+func every(interval time.Duration, do func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+				do(ctx)
+			}
+		}
+	}
 }
 
 // unlessFallen runs something that writes, until ctx ends or the database went back.
