@@ -113,7 +113,7 @@ func TestSlashesInHashes(t *testing.T) {
 		text := encode(der)
 		before, after, found := strings.Cut(text, "//")
 		earlier, between, alone := strings.Cut(before, "/")
-		if !found || !alone || strings.HasPrefix(after, "/") || strings.Contains(after, "//") {
+		if !found || !alone || strings.HasPrefix(after, "/") { // further ones in a row, of the key's hash or the serial, do not change with the name
 			continue
 		}
 		wrong, err := base64.StdEncoding.DecodeString(earlier + "//" + between + "/" + after)
