@@ -94,6 +94,9 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 	case err != nil || len(drafts) == 0: // it may have been stored: then the head is read like another's
 		return 0, errors.Join(err, p.release(ctx, c.series, number))
 	}
+	p.mu.Lock() // before anybody sees these lists: who waited for them finds no failure of the attempts before
+	c.state.failure, c.state.failures = nil, 0
+	p.mu.Unlock()
 	for _, d := range drafts {
 		p.serve(d.head, d.document)
 		rest += restFactor * costOf(d.head.Size)
