@@ -1,0 +1,254 @@
+package handshake
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/pem"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"signet.example/signet/crl"
+	"signet.example/signet/handshake/fetch"
+)
+
+const (
+	pemProbeLength  = 11
+	pemProbePattern = "-----BEGIN "
+)
+
+// fetched is a list as it came, before anybody has said that it counts.
+type fetched struct {
+	response *fetch.Response
+	list     *crl.List
+	digest   [sha256.Size]byte
+}
+
+// fetchList asks the network for a list, once for many waiters, admits it and keeps it on disk. old, if not nil, makes
+// the question conditional.
+func (c *Checker) fetchList(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, error) {
+	request := fetch.Request{URL: location, Accept: "application/pkix-crl", MaxBytes: maxCRLFetched, Timeout: crlTimeout, Fresh: s.round != nil}
+	if configured {
+		request.MaxBytes = maxCRLGiven
+	}
+	if old != nil {
+		request.ETag, request.LastModified = old.etag, old.lastModified
+	}
+	got, err := c.download(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if got.response.NotModified {
+		return old, nil
+	}
+	h := &heldList{list: got.list, digest: got.digest, location: location, configured: configured, etag: got.response.ETag, lastModified: got.response.LastModified}
+	if err := c.admitForAny(ctx, s, target, h); err != nil {
+		return nil, err
+	}
+	if !h.vouched {
+		return h, nil // whatever number it has, it would count as the last one there
+	}
+	// The list is in memory; a disk that is full costs one more fetch after a restart.
+	_ = c.config.Fetcher.Keep(fetch.Object{
+		Key: s.place(location).name(), Version: h.version(), Body: got.response.Body, ETag: h.etag, LastModified: h.lastModified, Fetched: s.at,
+	})
+	return h, nil
+}
+
+// download fetches and parses, both once for many waiters.
+func (c *Checker) download(ctx context.Context, request fetch.Request) (fetched, error) {
+	fetchAndParse := func() (any, error) {
+		response, err := c.config.Fetcher.Do(context.WithoutCancel(ctx), request)
+		if err != nil || response.NotModified {
+			return fetched{response: response}, err
+		}
+		list, digest, err := c.lists.readFrom(request.URL, response.Body)
+		return fetched{response, list, digest}, err
+	}
+	flight := request.URL + " " + request.ETag + " " + request.LastModified
+	if request.Fresh {
+		c.lists.flight.Forget(flight) // whoever asks from here on joins this one
+	}
+	ch := c.lists.flight.DoChan(flight, fetchAndParse)
+	select {
+	case <-ctx.Done():
+		return fetched{}, ctx.Err()
+	case result := <-ch:
+		if result.Err != nil {
+			return fetched{}, result.Err
+		}
+		return result.Val.(fetched), nil
+	}
+}
+
+// readFrom reads a list that came from a location, unless it is held.
+func (l *lists) readFrom(location string, octets []byte) (*crl.List, [sha256.Size]byte, error) {
+	digest := sha256.Sum256(octets)
+	if held := l.sameAs(location, digest); held != nil {
+		return held, digest, nil
+	}
+	list, err := crl.Parse(decodePEM(octets))
+	return list, digest, err
+}
+
+// decodePEM unwraps a list that is served as text, against RFC 5280, Section 4.2.1.13, as some do.
+func decodePEM(body []byte) []byte {
+	if bytes.HasPrefix(body, []byte(pemProbePattern)) {
+		if block, _ := pem.Decode(body); block != nil {
+			return block.Bytes
+		}
+	}
+	return body
+}
+
+// version orders the lists of one place on disk: by their numbers, but deltas and those that are at home elsewhere before all others.
+func (h *heldList) version() (version fetch.Version) {
+	list := h.list
+	copy(version[:], list.Number[:])
+	binary.BigEndian.PutUint64(version[len(list.Number):], uint64(max(0, list.ThisUpdate.Unix())))
+	if !list.Delta && list.Scope == nil || h.atHome() {
+		version[0] |= 0x80
+	}
+	return version
+}
+
+// listFile reads a configured file, again if it changed. A file that cannot be read, or whose list does not count,
+// leaves what was read before, and says why.
+func (c *Checker) listFile(s *subject, target crl.Target, path string) (*heldList, error) {
+	old := c.lists.get(s.place(path))
+	info, err := os.Stat(path)
+	if err != nil {
+		return old, err
+	}
+	if old != nil && old.modified.Equal(info.ModTime()) && old.size == info.Size() {
+		return old, nil
+	}
+	read, err := c.lists.readFile(path, info)
+	if err != nil {
+		return old, err
+	}
+	h := &heldList{list: read.list, location: path, configured: true, modified: info.ModTime(), size: info.Size()}
+	if err := c.admit(s, target, h); err != nil {
+		return old, err
+	}
+	c.lists.forgetRefused(path)
+	return h, nil
+}
+
+// readFile reads a configured file that is not held, unless it did before and the file has not changed since: a list of
+// many megabytes that does not count is not read with every handshake.
+func (l *lists) readFile(path string, info fs.FileInfo) (refused, error) {
+	l.mu.Lock()
+	known, ok := l.refused[path]
+	l.mu.Unlock()
+	if ok && known.modified.Equal(info.ModTime()) && known.size == info.Size() {
+		return known, known.err
+	}
+	known = refused{modified: info.ModTime(), size: info.Size()}
+	known.list, known.err = readListFile(path)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused[path] = known // as many as the configuration names
+	return known, known.err
+}
+
+func (l *lists) forgetRefused(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.refused, path)
+}
+
+func readListFile(path string) (*crl.List, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	probe := make([]byte, pemProbeLength)
+	n, err := io.ReadFull(file, probe)
+	if err != nil {
+		return nil, err
+	}
+	if string(probe[:n]) != pemProbePattern {
+		return crl.Read(io.MultiReader(bytes.NewReader(probe), file), maxCRLGiven)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxCRLGiven))
+	if err != nil {
+		return nil, err
+	}
+	return crl.Parse(decodePEM(append(probe, text...)))
+}
+
+// refreshSoon starts refreshes in the background for the lists that are past half their life, and fetches deltas that are not at
+// hand: one that could not be had once would be missed until its complete list is half through. One that comes and does not count is not at
+// hand either, and comes at its whole length: hence the longer pause.
+func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
+	for _, h := range held {
+		if isURL(h.location) && c.lists.due(h, s.at) {
+			c.refreshInBackground(s, target, h)
+		}
+	}
+	var missing []place // one job asks for all of them
+	for _, p := range deltaPointers(target, held) {
+		location := p.locations[0]
+		atHand := slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location })
+		if isURL(location) && !atHand {
+			missing = append(missing, s.place("delta "+location))
+		}
+	}
+	if missing == nil {
+		return
+	}
+	reserve := func() (due bool) {
+		for _, delta := range missing {
+			if !c.lists.tried(delta, askAgainAtLeast, s.at) {
+				c.lists.noteTry(delta, s.at)
+				due = true
+			}
+		}
+		return due
+	}
+	asked := s.question()
+	c.background(crlTimeout, reserve, func(ctx context.Context) {
+		c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held))})
+	})
+}
+
+func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList) {
+	asked := s.question()
+	reserve := func() bool { return c.lists.reserve(h, asked.at) }
+	c.background(crlTimeout, reserve, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
+}
+
+// refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
+// asked. A failure to fetch it changes nothing: the list at hand counts until its end. One that is replaced is left alone.
+func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
+	if c.replaced(s, target, h) {
+		return nil
+	}
+	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
+	if err != nil {
+		return err
+	}
+	held := []*heldList{fresh}
+	if fresh.list.Delta {
+		held = c.listsAtHand(s, target, s.pointers(target))
+		held = append(held, fresh)
+	}
+	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held)})
+	return nil
+}
+
+// replaced reports whether a list has ended while another place that should have the same has one that has not: it is a mirror that nobody
+// keeps any more, perhaps, and would be asked for ever.
+func (c *Checker) replaced(s *subject, target crl.Target, h *heldList) bool {
+	return c.ended(h, s.at) && slices.ContainsFunc(s.pointers(target), func(p pointer) bool {
+		return slices.Contains(p.locations, h.location) && slices.ContainsFunc(p.locations, func(location string) bool {
+			other := c.lists.get(s.place(location))
+			return other != nil && !c.ended(other, s.at)
+		})
+	})
+}
