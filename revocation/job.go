@@ -146,6 +146,10 @@ type JobBooks interface {
 	// transaction. Certificates of authorities that were recorded since they were counted are left alone, unless the job is that of a blocked
 	// key. The runner has the job for itself for a while afterwards. ErrStale: try again.
 	RunChunk(ctx context.Context, job Job, runner InstanceID, limit int, at time.Time) (Chunk, error)
+
+	// LeaveJobs ends what RunChunk gave a runner that stops: another may go on at once. A chunk of the runner that is under way is
+	// waited for; if one comes later all the same, it is done if nobody else has the job by then, and Busy otherwise.
+	LeaveJobs(ctx context.Context, runner InstanceID) error
 }
 
 // JobsConfig says what Jobs works with.
@@ -279,8 +283,8 @@ func (j *Jobs) List(ctx context.Context, grant auth.Grant, after JobID, limit in
 	return j.config.Books.Jobs(ctx, JobNone, after, limit)
 }
 
-// Run works on running jobs until ctx ends, those of other instances that stopped included. report, if not nil, is told
-// what went wrong.
+// Run works on running jobs until ctx ends, those of other instances that stopped included, and leaves them to whoever goes on. report, if
+// not nil, is told what went wrong.
 func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -290,6 +294,11 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 		}
 		select {
 		case <-ctx.Done():
+			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
+			defer cancel()
+			if err := j.config.Books.LeaveJobs(leaving, j.config.Instance); err != nil && report != nil {
+				report(err)
+			}
 			return
 		case <-j.nudge:
 		case <-poll.C:

@@ -813,6 +813,40 @@ func TestJobLease(t *testing.T) {
 	}
 }
 
+// Who stops leaves its jobs to another at once, and those of nobody else. What it should still write afterwards is refused while
+// the other has the job.
+func TestJobsAreLeft(t *testing.T) {
+	s := testdb.Postgres(t)
+	newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
+	u := newUniverse(t, s)
+	jobs := newJobs(t, s, u, 1)
+	job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	run := func(what string, instance byte, busy bool) {
+		t.Helper()
+		chunk, err := s.RunChunk(t.Context(), job, revocation.InstanceID{instance}, 1, now)
+		if err != nil || chunk.Busy != busy || chunk.Busy == (chunk.Revoked == 1) {
+			t.Errorf("%s: %+v, %v", what, chunk, err)
+		}
+	}
+	stop := func(instance byte) {
+		stopped, cancel := context.WithCancel(t.Context())
+		cancel()
+		newJobs(t, s, u, instance).Run(stopped, func(err error) { t.Error(err) })
+	}
+	run("the first", 1, false)
+	stop(2)
+	run("the second, when it has stopped itself", 2, true)
+	stop(1)
+	run("the second, when the first has stopped", 2, false)
+	run("what the first writes afterwards", 1, true)
+}
+
 // family finds issuers by their ids, and two by name as well: "one", and below it "two".
 func family(issuers ...*issuer) func(string) (pki.IssuerID, []pki.IssuerID, error) {
 	return func(name string) (pki.IssuerID, []pki.IssuerID, error) {

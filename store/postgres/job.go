@@ -248,6 +248,12 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, runner revocat
 	return chunk, translate("run job", err)
 }
 
+// LeaveJobs implements revocation.JobBooks.
+func (s *Store) LeaveJobs(ctx context.Context, runner revocation.InstanceID) error {
+	_, err := s.pool.Exec(ctx, `UPDATE jobs SET lease_until = NULL WHERE state = 2 AND runner = $1`, runner[:])
+	return translate("leave jobs", err)
+}
+
 func scanJob(row pgx.CollectableRow) (job revocation.Job, err error) {
 	var id []byte
 	var state, reason int16

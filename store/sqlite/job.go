@@ -332,6 +332,9 @@ func readJob(ctx context.Context, q queryer, id revocation.JobID) (revocation.Jo
 	return job, err
 }
 
+// LeaveJobs implements revocation.JobBooks. There is one instance: RunChunk gives nobody anything.
+func (s *Store) LeaveJobs(context.Context, revocation.InstanceID) error { return nil }
+
 // RunChunk implements revocation.JobBooks. There is one instance, so no runner can be in the way.
 func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.InstanceID, limit int, at time.Time) (chunk revocation.Chunk, err error) {
 	var begun time.Time
