@@ -9,7 +9,8 @@ import (
 // Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
 // shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each mirror
 // "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process has copied
-// it: until then only what came since Load counts there. The lists of off-line issuers wait for a ceremony and do not count, nor do those of issuers that are over.
+// it: until then what came since Load counts there and, while copying fails, for how long it has. The lists of off-line issuers wait for a
+// ceremony and do not count, nor do those of issuers that are over.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -31,17 +32,21 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		lags[mirror], lags[mirror+ofComplete] = floor, floor
 		for _, b := range p.issuers {
 			for list := range b.lists {
-				shown, known := p.copied[i][list]
+				if b.issuer.Offline {
+					continue
+				}
+				product := mirror
+				if list.Kind == KindComplete {
+					product += ofComplete
+				}
+				shown, known := p.mirrors[i].copied[list]
 				if !known {
 					shown = p.loaded
 				}
-				switch {
-				case b.issuer.Offline:
-				case list.Kind == KindComplete:
-					grow(mirror+ofComplete, b, list, shown)
-				default:
-					grow(mirror, b, list, shown)
+				if !known && p.mirrors[i].failure != nil {
+					lags[product] = max(lags[product], now.Sub(p.mirrors[i].since))
 				}
+				grow(product, b, list, shown)
 			}
 		}
 	}

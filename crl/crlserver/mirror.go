@@ -2,7 +2,6 @@ package crlserver
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -16,16 +15,31 @@ const (
 	removals      = 32          // at most, before what has changed meanwhile is copied
 )
 
+// mirrorState is what this process knows of a mirror. Publisher.mu guards it.
+type mirrorState struct {
+	copied  map[List]uint64 // the ledger sequence of the copies that this process made
+	failure error           // the last one since everything was copied; nil: everything is, or nothing was tried
+	since   time.Time       // when the first of these began
+}
+
+// failed notes an attempt that failed. Publisher.mu is held.
+func (s *mirrorState) failed(began time.Time, err error) {
+	if s.failure == nil {
+		s.since = began
+	}
+	s.failure = err
+}
+
 // mirror copies lists to one place until ctx ends. What fails is tried again, less and less often; meanwhile newer lists
 // take the place of those that waited.
-func (p *Publisher) mirror(ctx context.Context, m Mirror, copied map[List]uint64) {
+func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 	done := make(map[List]uint64) // number of the copy
 	var looked time.Time
 	for failures := 0; ; {
 		p.mu.RLock()
 		changed := p.changed
 		p.mu.RUnlock()
-		if err := p.copyTo(ctx, m, done, copied); err != nil && ctx.Err() == nil {
+		if err := p.copyTo(ctx, m, done, state); err != nil && ctx.Err() == nil {
 			failures++
 			pause := min(mirrorRest, tick<<min(failures, 6))
 			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause),
@@ -68,9 +82,9 @@ func findCopies(ctx context.Context, m Mirror, done map[List]uint64) error {
 	return err
 }
 
-// copyTo brings a mirror up to date. It goes on after a failure and returns all of them. copied, guarded by p.mu, is told how
-// far each copy is.
-func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]uint64) error {
+// copyTo brings a mirror up to date. It goes on after a failure and returns the first of them. state is told how far each copy is, and of
+// a failure at once: each may take its time.
+func (p *Publisher) copyTo(ctx context.Context, m Mirror, done map[List]uint64, state *mirrorState) error {
 	var waiting, over []List // what they are is seen when their turn comes: during an outage that is long after
 	p.mu.RLock()
 	for _, b := range p.issuers {
@@ -88,11 +102,15 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 	p.mu.RUnlock()
 	var failed []error
 	attempt := func(do func(ctx context.Context) error) bool {
-		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
+		began := p.config.Now()
+		attempt, cancel := context.WithTimeout(ctx, mirrorTimeout)
 		defer cancel()
-		err := do(ctx)
-		if err != nil {
+		err := do(attempt)
+		if err != nil && ctx.Err() == nil {
 			failed = append(failed, err)
+			p.mu.Lock()
+			state.failed(began, err)
+			p.mu.Unlock()
 		}
 		return err == nil
 	}
@@ -103,7 +121,7 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 		}
 		if attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head.Number) }) {
 			p.mu.Lock()
-			done[list], copied[list] = head.Number, head.Seq
+			done[list], state.copied[list] = head.Number, head.Seq
 			p.mu.Unlock()
 		}
 	}
@@ -115,10 +133,15 @@ func (p *Publisher) copyTo(ctx context.Context, m Mirror, done, copied map[List]
 		cancel()
 		delete(done, list)
 		p.mu.Lock()
-		delete(copied, list)
+		delete(state.copied, list)
 		p.mu.Unlock()
 	}
-	return errors.Join(failed...)
+	if len(failed) == 0 {
+		p.mu.Lock()
+		state.failure, state.since = nil, time.Time{}
+		p.mu.Unlock()
+	}
+	return few(failed)
 }
 
 // over reports whether nobody needs a list any more: the week of its shard has passed, its last list has ended, and it is forgotten. Of

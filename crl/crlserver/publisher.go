@@ -114,13 +114,13 @@ type Publisher struct {
 	latest latest       // of config.Now
 	skew   atomic.Int64 // nanoseconds by which this instance's clock is ahead of the database's
 
-	mu      sync.RWMutex      // guards what follows, and the arenas
-	seq     uint64            // every ledger entry up to here is in the arenas
-	marks   marks             // when they were recorded
-	loaded  uint64            // the ledger sequence of Load
-	copied  []map[List]uint64 // by mirror: the ledger sequence of the copies that this process made
-	effort  effort            // what may be spent on building
-	looked  bool              // every series was looked at since the configuration was; books.behind is to be trusted
+	mu      sync.RWMutex  // guards what follows, and the arenas
+	seq     uint64        // every ledger entry up to here is in the arenas
+	marks   marks         // when they were recorded
+	loaded  uint64        // the ledger sequence of Load
+	mirrors []mirrorState // in the order of the configuration
+	effort  effort        // what may be spent on building
+	looked  bool          // every series was looked at since the configuration was; books.behind is to be trusted
 	issuers map[pki.IssuerID]*books
 	halted  error         // set once the database was seen to have gone back
 	basesAt time.Time     // base URLs were read up to here
@@ -171,7 +171,7 @@ func New(config Config) (*Publisher, error) {
 		issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
-		p.copied = append(p.copied, make(map[List]uint64))
+		p.mirrors = append(p.mirrors, mirrorState{copied: make(map[List]uint64)})
 	}
 	return p, nil
 }
@@ -226,7 +226,7 @@ func (p *Publisher) Run(ctx context.Context) {
 		running.Go(func() { p.schedule(ctx, l) })
 	}
 	for i, m := range p.config.Mirrors {
-		running.Go(func() { p.mirror(ctx, m, p.copied[i]) })
+		running.Go(func() { p.mirror(ctx, m, &p.mirrors[i]) })
 	}
 	running.Wait()
 }

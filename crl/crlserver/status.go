@@ -147,6 +147,24 @@ func few(failures []error) error {
 // late is how long before its end a list is a matter for an operator.
 func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.Interval) / 2 }
 
+// MirrorStatus is how copying to a mirror goes.
+type MirrorStatus struct {
+	Name    string
+	Failure error     // the last one since everything was copied; nil: everything is, or nothing was tried
+	Since   time.Time // when the first of these began; of Failure nil: zero
+}
+
+// Mirrors reports every mirror, in the order of the configuration.
+func (p *Publisher) Mirrors() []MirrorStatus {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var all []MirrorStatus
+	for i, m := range p.config.Mirrors {
+		all = append(all, MirrorStatus{m.String(), p.mirrors[i].failure, p.mirrors[i].since})
+	}
+	return all
+}
+
 // ceremonyNotice is how long before its end the list of an off-line issuer is asked for, at most: a ceremony takes longer
 // to arrange than a rebuild.
 const ceremonyNotice = 30 * 24 * time.Hour

@@ -24,6 +24,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // metrics are in the order of the help page.
 var metrics = struct {
 	ledger, lag, age, disagreements, fallenBack                *prometheus.Desc
+	mirrorFailing                                              *prometheus.Desc
 	clockSkew                                                  *prometheus.Desc
 	ocspReplies, ocspSigned, ocspFailed, ocspKept, ocspWaiting *prometheus.Desc
 	crlNext, crlCount, crlEntries, crlSize, crlFail            *prometheus.Desc
@@ -40,6 +41,7 @@ var metrics = struct {
 	age:             describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
 	disagreements:   describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
 	fallenBack:      describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
+	mirrorFailing:   describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror"),
 	clockSkew:       describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
 	ocspReplies:     describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
 	ocspSigned:      describe("ocsp_signatures_total", "Responses signed."),
@@ -95,6 +97,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	count(metrics.disagreements, s.agreement.count())
 	gauge(metrics.fallenBack, truth(s.fallenBack.Load() != nil))
+	for _, m := range s.publisher.Mirrors() {
+		failing := 0.0
+		if m.Failure != nil {
+			failing = max(now.Sub(m.Since).Seconds(), 0.001)
+		}
+		gauge(metrics.mirrorFailing, failing, m.Name)
+	}
 	gauge(metrics.clockSkew, s.publisher.Skew().Seconds())
 
 	ocsp := s.responder.Stats()

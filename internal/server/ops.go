@@ -73,6 +73,18 @@ func (s *Server) checkLags(add func(name, state, detail string)) {
 	add("products", "warning", "behind the ledger: "+strings.Join(behind, ", ")+"; what is revoked is durable, and not published everywhere")
 }
 
+// checkMirrors says to which places lists are not copied: what clients fetch there grows old.
+func (s *Server) checkMirrors(add func(name, state, detail string)) {
+	for _, m := range s.publisher.Mirrors() {
+		if m.Failure == nil {
+			add("mirror/"+m.Name, "ok", "")
+			continue
+		}
+		add("mirror/"+m.Name, "warning", fmt.Sprintf("copying to it has failed since %s, and clients fetch old lists there, or none: %s; see to the space, the permissions and the credentials there",
+			m.Since.UTC().Format(time.RFC3339), m.Failure))
+	}
+}
+
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
@@ -111,6 +123,7 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	}
 	s.checkClock(add)
 	s.checkLags(add)
+	s.checkMirrors(add)
 	s.checkProfiles(add)
 	s.agreement.check(add)
 	lists := s.publisher.Lists()
