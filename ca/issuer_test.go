@@ -462,6 +462,8 @@ func TestDisabledRetiredAndExpiredIssuersDoNotIssue(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantError(t, set(ca.IssuerActive), pki.KindFailedPrecondition, "state")
+		_, err = w.issue(w.Authority, request)
+		wantError(t, err, pki.KindRefused, "issuer")
 		for _, state := range []ca.IssuerState{ca.IssuerDisabled, ca.IssuerRetired} { // nor does a root go on by itself
 			if _, err := w.SetIssuerState(t.Context(), w.manage(), w.root.ID, state); err != nil {
 				t.Fatal(err)

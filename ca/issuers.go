@@ -149,11 +149,7 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 	case len(candidates) == 0:
 		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "no issuing CA is active").InField("issuer").WithHint("name an issuer, or create one: signet issuer create")
 	}
-	var labels []string
-	for _, c := range candidates {
-		labels = append(labels, c.Label)
-	}
-	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s: --issuer NAME, or `issuer: NAME` in the profile", strings.Join(labels, ", "))
+	return Issuer{}, pki.Errorf(pki.KindInvalid, op, "more than one issuer could sign this").InField("issuer").WithHint("name one of %s: --issuer NAME, or `issuer: NAME` in the profile", strings.Join(labelsOf(candidates), ", "))
 }
 
 // fit are the candidates that could sign, and of each of the others why it could not.
@@ -186,22 +182,42 @@ func noneFits(unfit []error) error {
 		WithHint("ask for what one of them may sign, or have another authority made: signet issuer create")
 }
 
-// successor finds who takes over from an issuer: of those that succeed it, directly or through others, that issue and could sign, the first.
-func (s *issuers) successor(before Issuer, could func(Issuer) error) (Issuer, bool) {
+// successors are the issuers that succeed one, directly or through others.
+func (s *issuers) successors(before Issuer) []Issuer {
 	known := s.list()
 	chain := successionOf(known)
-	candidates, _ := fit(slices.DeleteFunc(slices.Clone(known), func(i Issuer) bool {
-		return !i.candidate() || !chain.follows(i, []Issuer{before})
-	}), could)
-	candidates = firstOf(candidates, known)
-	if len(candidates) != 1 { // two that both succeed it: which of them is not said
-		return Issuer{}, false
+	return slices.DeleteFunc(slices.Clone(known), func(i Issuer) bool { return !chain.follows(i, []Issuer{before}) })
+}
+
+// successor finds who takes over from an issuer: of those that succeed it, that issue and could sign, the first. There may be none, and
+// where two are the first, which of them is not said: the error is of KindInvalid.
+func (s *issuers) successor(before Issuer, could func(Issuer) error) (next Issuer, ok bool, err error) {
+	fitting, _ := fit(slices.DeleteFunc(s.successors(before), func(i Issuer) bool { return !i.candidate() }), could)
+	switch first := firstOf(fitting, s.list()); len(first) {
+	case 0:
+		return Issuer{}, false, nil
+	case 1:
+		return first[0], true, nil
+	default:
+		return Issuer{}, false, pki.Errorf(pki.KindInvalid, "choose issuer", "more than one issuer succeeds %s and could sign this: %s", before.Label, strings.Join(labelsOf(first), ", ")).InField("issuer").
+			WithHint("disable all of them but one (signet issuer state NAME disabled), or name one in the profile: `issuer: NAME`")
 	}
-	return candidates[0], true
+}
+
+func labelsOf(issuers []Issuer) (labels []string) {
+	for _, i := range issuers {
+		labels = append(labels, i.Label)
+	}
+	return labels
 }
 
 // candidate reports whether an issuer is one to choose from, for requests that name none.
 func (i *Issuer) candidate() bool { return i.State == IssuerActive && i.KeyURI != "" && !i.isRoot() }
+
+// mayIssue reports whether any issuer is or can become one to choose from.
+func (s *issuers) mayIssue() bool {
+	return slices.ContainsFunc(s.list(), func(i Issuer) bool { return i.State != IssuerRetired && i.KeyURI != "" && !i.isRoot() })
+}
 
 // firstOf leaves out the candidates that succeed another one of them, directly or through others.
 func firstOf(candidates, known []Issuer) []Issuer {
@@ -404,7 +420,12 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 	return nil
 }
 
+// inactive is of an issuer that does not issue. Who is retired never will: what waits for it waits in vain.
 func inactive(i *Issuer) error {
+	if i.State == IssuerRetired {
+		return pki.Errorf(pki.KindRefused, "use issuer", "issuer %s is retired", i.Label).InField("issuer").
+			WithHint("ask another issuer, or have its successor made: signet issuer create --succeeds %s", i.Label)
+	}
 	return pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s is %s", i.Label, i.State).InField("issuer")
 }
 

@@ -82,33 +82,61 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 }
 
 // renewer finds who renews a certificate of an issuer: that one again, else who succeeds it, else whom a request that names none would get.
-// Where that is nobody, though the old one may sign again, it is that one that the renewal has to wait for: the error is of
-// KindFailedPrecondition, for what is against a rule today may be issued tomorrow. A profile that names its issuer names that of renewals too.
+// A profile that names its issuer names that of renewals too.
 func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.IssuerID, names []pki.Identifier) (Issuer, error) {
 	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
 	before, err := a.issuers.find(old)
 	if err != nil || p.Issuer != "" || before.isRoot() {
 		return a.issuers.choose(p, pki.IssuerID{}, could)
 	}
-	obstacle := could(before)
-	if obstacle == nil && before.State != IssuerActive {
-		obstacle = inactive(&before)
-	}
-	if obstacle == nil {
+	if before.State == IssuerActive && could(before) == nil {
 		return before, nil
 	}
-	if next, ok := a.issuers.successor(before, could); ok {
-		return next, nil
+	next, ok, err := a.issuers.successor(before, could)
+	if !ok && err == nil {
+		next, err = a.issuers.choose(p, pki.IssuerID{}, could)
+		if err == nil {
+			err = could(next) // which is not asked about the only one there is
+		}
 	}
-	next, err := a.issuers.choose(p, pki.IssuerID{}, could)
-	if err == nil {
-		err = could(next) // which is not asked about the only one there is
+	if err != nil {
+		return Issuer{}, a.unrenewed(before, could, err)
 	}
-	if kind := pki.KindOf(err); err != nil && (kind == pki.KindInvalid || kind == pki.KindRefused) && pki.KindOf(obstacle) != pki.KindRefused {
-		return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, "renew certificate", "%w; and of another: %v", obstacle, err).InField("issuer").
-			WithHint("once it issues again this can be issued; or have its successor made: signet issuer create --succeeds %s", before.Label)
+	return next, nil
+}
+
+// unrenewed says why nobody renews a certificate of an issuer. While that issuer, or one that succeeds it, may sign again, it is that one that
+// the renewal has to wait for: the error is of KindFailedPrecondition, for what is against a rule today may be issued tomorrow. Nobody waits for
+// a retired one.
+func (a *Authority) unrenewed(before Issuer, could func(Issuer) error, cause error) error {
+	const op = "renew certificate"
+	kind := pki.KindOf(cause)
+	refused := kind == pki.KindInvalid || kind == pki.KindRefused
+	if refused {
+		for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
+			if obstacle := passing(i, could); obstacle != nil {
+				return pki.Errorf(pki.KindFailedPrecondition, op, "%w; and of another: %v", obstacle, cause).InField("issuer").
+					WithHint("once it issues again this can be issued; or have its successor made: signet issuer create --succeeds %s", i.Label)
+			}
+		}
 	}
-	return next, err
+	if before.State == IssuerRetired && (refused || !a.issuers.mayIssue()) {
+		return pki.Errorf(pki.KindRefused, op, "%w; and of another: %v", inactive(&before), cause).InField("issuer").
+			WithHint("have its successor made (signet issuer create --succeeds %s) and renew again, or ask for a new certificate", before.Label)
+	}
+	return cause
+}
+
+// passing is what keeps an issuer from signing now, though it may sign later; nil if nothing does, or for good.
+func passing(i Issuer, could func(Issuer) error) error {
+	obstacle := could(i)
+	if obstacle == nil && i.State != IssuerActive {
+		obstacle = inactive(&i)
+	}
+	if i.State == IssuerRetired || pki.KindOf(obstacle) == pki.KindRefused {
+		return nil
+	}
+	return obstacle
 }
 
 // endsAt reports whether a certificate of the issuer ends at a time.

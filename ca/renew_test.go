@@ -318,7 +318,7 @@ func TestWhoRenews(t *testing.T) {
 		set(second, ca.IssuerDisabled)
 		by("its successor is disabled", a, third)
 		rival := succeeding(w.issuing, "rival")
-		waits("two succeed it", a, "more than one issuer could sign this")
+		waits("two succeed it", a, "issuer issuing is disabled", "more than one issuer succeeds issuing and could sign this", "third", "rival")
 		set(w.issuing, ca.IssuerActive)
 		by("it is enabled", a, w.issuing)
 
@@ -333,6 +333,74 @@ func TestWhoRenews(t *testing.T) {
 		a = w.withProfiles(t, profile)
 		w.clock.advance(11 * 365 * 24 * time.Hour)
 		waits("all have ended, and are disabled but for itself", a, "issuer issuing expired at")
+	})
+}
+
+// Nobody waits for an issuer that is retired: what renews a certificate of it comes from who succeeds it, once that one issues; else from the only
+// other that could sign; else it is refused.
+func TestWhoRenewsForARetiredIssuer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		issued, err := w.issue(w.Authority, server(t, "a.example.com"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		renew := func() (*ca.Issued, error) {
+			t.Helper()
+			r, err := w.Renewal(t.Context(), w.grant(web, auth.ActionIssue, "server"), issued.Certificate, csrOf(t, newKey(t), &x509.CertificateRequest{}), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w.issue(w.Authority, r)
+		}
+		fails := func(when string, kind pki.Kind, says string) {
+			t.Helper()
+			_, err := renew()
+			if wantError(t, err, kind, "issuer"); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v, want %q in it", when, err, says)
+			}
+		}
+		by := func(when string, want ca.Issuer) {
+			t.Helper()
+			if renewed, err := renew(); err != nil || renewed.Issuer != want.ID {
+				t.Errorf("%s: %+v, %v; want it from %s", when, renewed, err, want.Label)
+			}
+		}
+		set := func(state ca.IssuerState, issuers ...ca.Issuer) {
+			t.Helper()
+			for _, issuer := range issuers {
+				if _, err := w.SetIssuerState(t.Context(), w.manage(), issuer.ID, state); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		succeeding := func(before ca.Issuer, label string) ca.Issuer {
+			t.Helper()
+			n := newIssuer(label, label, w.root)
+			n.Succeeds = before.ID
+			return w.create(n)
+		}
+		set(ca.IssuerRetired, w.issuing)
+		fails("it is alone", pki.KindRefused, "issuer issuing is retired; and of another: choose issuer: issuer: no issuing CA is active")
+		bystander := succeeding(ca.Issuer{}, "bystander")
+		by("another could", bystander)
+		set(ca.IssuerDisabled, bystander)
+		fails("the other does not issue for now", pki.KindFailedPrecondition, "no issuing CA is active")
+		set(ca.IssuerActive, bystander, succeeding(ca.Issuer{}, "another"))
+		fails("two others could", pki.KindRefused, "issuer issuing is retired; and of another: choose issuer: issuer: more than one issuer could sign this")
+
+		second := succeeding(w.issuing, "second")
+		by("it is succeeded", second)
+		set(ca.IssuerDisabled, second)
+		fails("its successor does not issue for now", pki.KindFailedPrecondition, "issuer second is disabled; and of another: choose issuer: issuer: more than one issuer could sign this")
+		rival := succeeding(w.issuing, "rival")
+		by("its other successor issues", rival)
+		set(ca.IssuerActive, second)
+		fails("two succeed it", pki.KindRefused, "issuer issuing is retired; and of another: choose issuer: issuer: more than one issuer succeeds issuing and could sign this")
+		set(ca.IssuerRetired, second)
+		by("one of them is retired too", rival)
+		w.clock.advance(11 * 365 * 24 * time.Hour)
+		fails("all have ended", pki.KindFailedPrecondition, "issuer rival expired at")
 	})
 }
 

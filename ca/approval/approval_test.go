@@ -616,7 +616,7 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 	}
 }
 
-// A renewal that was approved waits for its issuer, where nobody else can be told to take over.
+// A renewal that was approved waits for its issuer, where nobody else can be told to take over, until that one is retired.
 func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
@@ -668,6 +668,7 @@ func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 			}
 		}
 		set(ca.IssuerActive)
+		late := renew()
 		if err := o.IssueClaimed(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -678,6 +679,17 @@ func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 		}
 		if n, err := s.CountCertificates(t.Context(), inventory.Filter{Profile: "guarded", Issuer: old.Issuer}); err != nil || n.N != 3 {
 			t.Errorf("%d certificates are from their issuer, %v", n.N, err)
+		}
+		set(ca.IssuerDisabled)
+		if answer := approve(late); answer.Filed.State != approval.Approved {
+			t.Errorf("its issuer is disabled: it is %s", answer.Filed.State)
+		}
+		set(ca.IssuerRetired)
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if a, err := o.store.Application(t.Context(), late); err != nil || a.State != approval.Refused || !strings.Contains(a.Comment, "issuer issuing is retired") {
+			t.Errorf("its issuer is retired: %+v, %v; want it refused, with the reason", a, err)
 		}
 	})
 }
