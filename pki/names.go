@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net"
 	"net/url"
+	"strings"
 )
 
 // CertificateNames are the names in a certificate's subjectAltName of the types that an Identifier has, as they stand there:
@@ -41,4 +42,25 @@ func altNames(dns []string, ips []net.IP, emails []string, uris []*url.URL) iter
 			}
 		}
 	}
+}
+
+// CommonNameOf reads the common name out of a distinguished name as RFC 4514 writes it; empty if it has none.
+func CommonNameOf(subject string) string {
+	_, rest, found := strings.Cut(","+subject, ",CN=")
+	if !found {
+		return ""
+	}
+	var name strings.Builder
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '\\' && i+1 < len(rest):
+			i++
+			name.WriteByte(rest[i])
+		case c == ',' || c == '+':
+			return name.String()
+		default:
+			name.WriteByte(c)
+		}
+	}
+	return name.String()
 }

@@ -38,10 +38,10 @@ func chooseIssuer(issuers []client.Issuer, name string) (pki.IssuerID, error) {
 	questions := []func(client.Issuer) bool{
 		func(i client.Issuer) bool { return i.Label == name },
 		func(i client.Issuer) bool {
-			return strings.EqualFold(commonNameOf(i.Subject), name) || i.Subject == name
+			return strings.EqualFold(pki.CommonNameOf(i.Subject), name) || i.Subject == name
 		},
 		func(i client.Issuer) bool {
-			return strings.HasPrefix(i.Label, lower) || strings.HasPrefix(strings.ToLower(commonNameOf(i.Subject)), lower) ||
+			return strings.HasPrefix(i.Label, lower) || strings.HasPrefix(strings.ToLower(pki.CommonNameOf(i.Subject)), lower) ||
 				len(lower) >= minPrefix && strings.HasPrefix(i.ID.String(), lower)
 		},
 	}
@@ -64,25 +64,4 @@ func chooseIssuer(issuers []client.Issuer, name string) (pki.IssuerID, error) {
 		}
 	}
 	return pki.IssuerID{}, pki.Errorf(pki.KindNotFound, op, "there is no issuer %q", name).InField("issuer").WithHint("`signet issuer list` shows ids, labels and names")
-}
-
-// commonNameOf reads the common name out of a distinguished name as RFC 4514 writes it.
-func commonNameOf(subject string) string {
-	_, rest, found := strings.Cut(","+subject, ",CN=")
-	if !found {
-		return ""
-	}
-	var name strings.Builder
-	for i := 0; i < len(rest); i++ {
-		switch c := rest[i]; {
-		case c == '\\' && i+1 < len(rest):
-			i++
-			name.WriteByte(rest[i])
-		case c == ',' || c == '+':
-			return name.String()
-		default:
-			name.WriteByte(c)
-		}
-	}
-	return name.String()
 }

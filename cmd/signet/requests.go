@@ -231,7 +231,7 @@ func stemOf(r client.Request) string {
 	if len(r.Identifiers) > 0 {
 		return fileStem(r.Identifiers[0])
 	}
-	return fileStem(pki.Identifier{Value: cmp.Or(commonNameOf(r.Subject), r.Subject)})
+	return fileStem(pki.Identifier{Value: cmp.Or(pki.CommonNameOf(r.Subject), r.Subject)})
 }
 
 // collector fetches the certificate of a request that was filed.

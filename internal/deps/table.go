@@ -59,6 +59,8 @@ var table = []rule{
 	{list("ocsp", "handshake/fetch"), list("internal/agent")}, // asks how what it keeps stands, which takes no credential
 	{list("api/client", "ca/keys"), list("internal/agent")},   // keeps files renewed, as any other client of the API
 
+	{list("api/client", "ca/keys", "ca"), list("internal/rollover")}, // replaces an authority, as another client, which knows what can be repeated
+
 	// Settings, profiles and the agent's list of certificates are written by people, and read in one way.
 	{list("internal/written"), list("internal/settings", "internal/agent", "ca/profile")},
 

@@ -1,0 +1,233 @@
+// Package rollover replaces an authority by a successor, over the API and step by step. Every look finds out anew what is there and what is
+// left to do, so that whoever stops anywhere goes on there. It asks nobody and prints nothing: cmd/signet does.
+package rollover
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/ca"
+	"signet.example/signet/pki"
+)
+
+const op = "roll issuer over"
+
+// Wish is which authority is replaced, and what its successor is to be like. What is empty is as it was: the same name and label with the next
+// number, the same kind of key, the same parent.
+type Wish struct {
+	Issuer       pki.IssuerID
+	Label        string
+	CommonName   string
+	KeyAlgorithm string
+	Parent       pki.IssuerID
+	Lifetime     time.Duration // zero: what the server gives such an authority
+	Overlap      time.Duration // of a root: how long the two sign each other; zero: what the server gives
+	CSR          string        // the file that the request goes to, if the parent is off-line; empty: after the label
+}
+
+// Rollover is how far the replacement of an authority has come, as the server shows it.
+type Rollover struct {
+	Old, Successor client.Issuer // the successor is zero until it is made
+	Created        client.NewIssuer
+	Steps          []Step
+	InForce        uint64         // certificates of the old one; a large number is an estimate
+	Bundle         *client.Bundle // of the successor; nil until it has a certificate
+	Broken         string         // why the old one, a root, signs nothing any more, and nothing signs it; empty: it stands
+
+	wish   Wish
+	now    time.Time
+	api    *client.Client
+	reason pki.Reason // what its successor revokes with what it signed for it, if it is broken
+}
+
+// Step is one step. What waits for somebody else is neither done nor can it be done here.
+type Step struct {
+	What  string `json:"step"`
+	Done  bool   `json:"done"`
+	Waits string `json:"waits_for,omitempty"`
+
+	Question string                      `json:"-"` // asked before it is done; empty: nothing is
+	Do       func(context.Context) error `json:"-"`
+}
+
+// Next is the first step that can be done now; nil: there is none.
+func (r *Rollover) Next() *Step {
+	for i := range r.Steps {
+		if s := &r.Steps[i]; s.Waits != "" {
+			return nil // what follows builds on it
+		} else if !s.Done {
+			return s
+		}
+	}
+	return nil
+}
+
+// Waiting is what a step waits for; empty: none does.
+func (r *Rollover) Waiting() string {
+	for _, s := range r.Steps {
+		if s.Waits != "" {
+			return s.Waits
+		}
+	}
+	return ""
+}
+
+// CSRFile is where the successor's request goes, if its parent is off-line.
+func (r *Rollover) CSRFile() string {
+	if r.wish.CSR != "" {
+		return r.wish.CSR
+	}
+	return r.Created.Label + ".csr"
+}
+
+// Look finds out what is there, and from it what is to be done.
+func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Rollover, error) {
+	issuers, err := api.Issuers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	old, err := api.Issuer(ctx, w.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	if len(old.Certificates) == 0 {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "issuer %s has no certificate yet", old.Label).InField("issuer").WithHint("signet issuer import FILE")
+	}
+	if old.Root && !old.Online {
+		return nil, pki.Errorf(pki.KindFailedPrecondition, op, "the key of root %s is off-line", old.Label).InField("issuer").
+			WithHint("hold its ceremonies: signet ceremony root, cross-sign; docs/OPERATIONS.md has them in order")
+	}
+	certificate, err := x509.ParseCertificate(old.Certificates[0])
+	if err != nil {
+		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
+	}
+	r := &Rollover{Old: *old, wish: w, now: now, api: api}
+	if r.Created, err = r.describe(issuers, certificate); err != nil {
+		return nil, err
+	}
+	if err := r.findSuccessor(ctx, issuers); err != nil {
+		return nil, err
+	}
+	if r.Successor.ID.IsZero() && !r.Created.Offline { // it is made here, with what is read of the old one
+		if err := ca.CheckRepeatable(certificate); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.addSteps(ctx, issuers); err != nil {
+		return nil, err
+	}
+	if r.InForce, err = r.countInForce(ctx); err != nil {
+		return nil, err
+	}
+	if r.made() && len(r.Successor.Certificates) > 0 {
+		r.Bundle, err = api.IssuerBundle(ctx, r.Successor.ID, time.Time{})
+	}
+	return r, err
+}
+
+// findSuccessor takes the issuer with the successor's label, if there is one.
+func (r *Rollover) findSuccessor(ctx context.Context, issuers []client.Issuer) error {
+	i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.Label == r.Created.Label })
+	if i < 0 {
+		return nil
+	}
+	if pki.CommonNameOf(issuers[i].Subject) != r.Created.Subject.CommonName {
+		return pki.Errorf(pki.KindConflict, op, "there is an issuer %s already, and its name is %s", issuers[i].Label, issuers[i].Subject).InField("--label").
+			WithHint("if it is the successor, say so with --common-name; else choose another --label")
+	}
+	successor, err := r.api.Issuer(ctx, issuers[i].ID)
+	if err != nil {
+		return err
+	}
+	r.Successor = *successor
+	return nil
+}
+
+// made reports whether the successor exists; one below an off-line authority does once it has asked for its certificate.
+func (r *Rollover) made() bool {
+	return !r.Successor.ID.IsZero() && (r.Successor.State != client.IssuerPending || r.Created.Offline)
+}
+
+// countInForce counts the certificates that the old one issued, without that of its OCSP responder, which it has to its end.
+func (r *Rollover) countInForce(ctx context.Context) (uint64, error) {
+	filter := client.Filter{Issuer: r.Old.ID, Standing: client.StandingValid}
+	all, err := r.api.Count(ctx, filter)
+	if err != nil {
+		return 0, err
+	}
+	filter.Profile = "ocsp-responder"
+	own, err := r.api.Count(ctx, filter)
+	if err != nil {
+		return 0, err
+	}
+	return all.Count - min(own.Count, all.Count), nil // large numbers are estimates
+}
+
+// addSteps adds every step, with whether it is done.
+func (r *Rollover) addSteps(ctx context.Context, issuers []client.Issuer) error {
+	r.Steps = append(r.Steps, r.create(issuers))
+	if r.Old.Root {
+		return r.addRootSteps(ctx)
+	}
+	if r.Created.Offline {
+		r.Steps = append(r.Steps, r.bring())
+	}
+	stop, err := r.stop(ctx)
+	r.Steps = append(r.Steps, stop)
+	return err
+}
+
+// addRootSteps: the two roots sign each other, unless the old one is broken, or may turn out to be.
+func (r *Rollover) addRootSteps(ctx context.Context) error {
+	hold, err := r.standing(ctx)
+	if err != nil {
+		return err
+	}
+	if hold != "" {
+		r.Steps = slices.Insert(r.Steps, 0, Step{What: "settle whether " + r.Old.Label + ", which is on hold, is to be trusted", Waits: hold})
+	}
+	if r.Broken == "" {
+		r.Steps = append(r.Steps, r.crossSign(r.Successor, r.Old, r.Created.Label, r.Old.Label), r.crossSign(r.Old, r.Successor, r.Old.Label, r.Created.Label))
+		return nil
+	}
+	disown, err := r.disown(ctx)
+	if disown != nil {
+		r.Steps = append(r.Steps, *disown)
+	}
+	return err
+}
+
+// standing finds out whether the old root is broken, so that nothing may depend on it any more: the server would not let it sign, and
+// whoever has stolen its key would have, by a certificate of its successor, what the successor has. A root on hold may turn out either
+// way, and the steps are others then: hold says what is to be decided first.
+func (r *Rollover) standing(ctx context.Context) (hold string, err error) {
+	blocked, err := r.api.KeyIsBlocked(ctx, r.Old.KeyHash)
+	if err != nil {
+		return "", err
+	}
+	if blocked {
+		r.Broken, r.reason = "its key is blocked: it was reported as compromised", pki.CACompromise
+		return "", nil
+	}
+	for i, der := range r.Old.Certificates {
+		check, err := r.api.Check(ctx, der, time.Time{})
+		if err != nil {
+			return "", err
+		}
+		if i == 0 && check.Status == client.StatusOnHold {
+			hold = fmt.Sprintf("an end of the hold on %s: release it (signet release), or revoke it (signet revoke)", r.Old.Label)
+		}
+		if check.Status != client.StatusRevoked || check.Revocation == nil {
+			continue
+		}
+		if reason := check.Revocation.Reason; i == 0 || reason == pki.KeyCompromise || reason == pki.CACompromise { // as the server judges
+			r.Broken, r.reason = fmt.Sprintf("it is revoked (%s)", reason), reason
+			return "", nil
+		}
+	}
+	return hold, nil
+}

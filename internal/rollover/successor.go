@@ -1,0 +1,87 @@
+package rollover
+
+import (
+	"bytes"
+	"crypto/x509"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"signet.example/signet/api/client"
+	"signet.example/signet/ca/keys"
+	"signet.example/signet/pki"
+)
+
+// describe says what the successor is to be: like the old one, but for the key and the number in its name.
+func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certificate) (client.NewIssuer, error) {
+	name, w := certificate.Subject, r.wish
+	n := client.NewIssuer{
+		Label: w.Label, Algorithm: w.KeyAlgorithm, Public: r.Old.Public, BaseURL: r.Old.BaseURL, Lifetime: w.Lifetime, Succeeds: r.Old.ID,
+		Subject: client.Subject{CommonName: w.CommonName, Organization: name.Organization, OrganizationalUnit: name.OrganizationalUnit, Country: name.Country,
+			Province: name.Province, Locality: name.Locality},
+		Permitted: client.NameConstraints{DNS: certificate.PermittedDNSDomains, Email: certificate.PermittedEmailAddresses, URI: certificate.PermittedURIDomains},
+		Excluded:  client.NameConstraints{DNS: certificate.ExcludedDNSDomains, Email: certificate.ExcludedEmailAddresses, URI: certificate.ExcludedURIDomains},
+	}
+	for _, network := range certificate.PermittedIPRanges {
+		n.Permitted.IP = append(n.Permitted.IP, network.String())
+	}
+	for _, network := range certificate.ExcludedIPRanges {
+		n.Excluded.IP = append(n.Excluded.IP, network.String())
+	}
+	if certificate.MaxPathLen > 0 || certificate.MaxPathLenZero {
+		n.PathLength = &certificate.MaxPathLen
+	}
+	if n.Label == "" {
+		n.Label = numbered(r.Old.Label, "-")
+	}
+	if n.Subject.CommonName == "" {
+		n.Subject.CommonName = numbered(name.CommonName, " ")
+	}
+	if n.Algorithm == "" {
+		n.Algorithm = keys.AlgorithmOf(certificate.PublicKey).String()
+	}
+	if r.Old.Root {
+		return n, nil
+	}
+	parent, known := signerOf(issuers, certificate)
+	if !w.Parent.IsZero() {
+		i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.ID == w.Parent })
+		if i < 0 {
+			return n, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s", w.Parent).InField("--parent").WithHint("`signet issuer list` shows ids, labels and names")
+		}
+		parent, known = issuers[i], true
+	}
+	if n.Offline = !known || !parent.Online; n.Offline {
+		n.Lifetime = 0 // its ceremony says that
+		return n, nil
+	}
+	n.Parent = parent.ID
+	return n, nil
+}
+
+// signerOf finds the authority here that signed a certificate.
+func signerOf(issuers []client.Issuer, certificate *x509.Certificate) (client.Issuer, bool) {
+	for _, i := range issuers {
+		if len(i.Certificates) == 0 {
+			continue
+		}
+		above, err := x509.ParseCertificate(i.Certificates[0])
+		if err == nil && bytes.Equal(above.RawSubject, certificate.RawIssuer) && certificate.CheckSignatureFrom(above) == nil {
+			return i, true
+		}
+	}
+	return client.Issuer{}, false
+}
+
+var trailingNumber = regexp.MustCompile(`^(.*[^0-9])([0-9]{1,6})$`)
+
+// numbered is a name with the next number: "issuing" becomes "issuing-2", "Example CA 2" becomes "Example CA 3".
+func numbered(name, separator string) string {
+	if parts := trailingNumber.FindStringSubmatch(name); parts != nil && strings.HasSuffix(parts[1], separator) {
+		if n, err := strconv.Atoi(parts[2]); err == nil {
+			return parts[1] + strconv.Itoa(n+1)
+		}
+	}
+	return name + separator + "2"
+}
