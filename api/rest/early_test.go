@@ -137,7 +137,7 @@ func TestStrangersWhoSayNothing(t *testing.T) {
 				t.Errorf("a message that does not arrive: %q", got)
 			}
 			end()
-			defer h.listen(t, rest.Config{Drain: time.Millisecond})()
+			defer h.listen(t, rest.Config{StrangerTime: time.Minute, Drain: time.Millisecond})()
 			h.door(t, name).refuses("CertificateService/RenewCertificate", "/v1/certificates:renew", "", 32)
 			if name == "REST" {
 				return
@@ -212,7 +212,7 @@ func TestBodiesThatNobodyReads(t *testing.T) {
 func TestStrangersWhoSayTooMuch(t *testing.T) {
 	h := newHouse(t)
 	defer h.listen(t, rest.Config{Drain: time.Millisecond})()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, name := range []string{"gRPC", "gRPC through net/http"} {
 		if got := h.door(t, name).call(ctx, "/signet.v1.CertificateService/RenewCertificate", "", begun("\x00\x00\x02\x00\x01")); got != "grpc 8" {

@@ -155,7 +155,7 @@ func TestBatchOutlivesCredential(t *testing.T) {
 
 // A stream whose client is silent gives its place to others, over both doors.
 func TestIdleBatchEnds(t *testing.T) {
-	h := newHouse(t, func(c *rpc.Config) { c.Streams, c.Idle = 1, 600*time.Millisecond })
+	h := newHouse(t, func(c *rpc.Config) { c.Streams, c.Idle = 1, 3*time.Second })
 	token := h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}})
 	api := h.grpc(token, nil)
 	_, request := csr(t)
@@ -184,7 +184,7 @@ func TestIdleBatchEnds(t *testing.T) {
 	call.Header.Set("Content-Type", "application/x-ndjson")
 	for _, h2 := range []bool{false, true} {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}, ForceAttemptHTTP2: h2}
-		answer, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Do(call)
+		answer, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(call)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -580,7 +580,7 @@ func TestWaitForPublication(t *testing.T) {
 	stuck := false
 	when := time.Date(2026, 11, 21, 1, 2, 3, 0, time.UTC)
 	h := newHouse(t, func(c *rpc.Config) {
-		c.Timeout = 1500 * time.Millisecond
+		c.Timeout = 4 * time.Second // for every call, those that nobody waits in, too
 		c.Publication = published(func(ctx context.Context, issuers []pki.IssuerID, seq uint64) (time.Time, error) {
 			asked, of = seq, issuers
 			if stuck {
@@ -602,7 +602,7 @@ func TestWaitForPublication(t *testing.T) {
 	if _, err := c.StartJob(t.Context(), plan.Job.ID, false); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !plan.Job.State.Ended() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !plan.Job.State.Ended() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		job, err := c.Job(t.Context(), plan.Job.ID)
 		if err != nil || !job.PublishedAt.IsZero() {
 			t.Fatalf("%+v, %v", job, err)

@@ -151,7 +151,7 @@ func TestEveryMethodHasItsRule(t *testing.T) {
 // call makes one call and returns how it was answered; an item of a stream is answered by its problem.
 func call(t *testing.T, conn *grpc.ClientConn, name string, info grpc.MethodInfo, token, body string) codes.Code {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
