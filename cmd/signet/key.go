@@ -44,84 +44,23 @@ Examples:
 
 // Run blocks one key.
 func (c *keyBlockCmd) Run(a *app) error {
-	const op = "block key"
-	request := client.BlockRequest{Comment: c.Comment, InvalidityAt: c.LostAt.Time}
-	var key pki.KeyHash
-	switch {
-	case c.Certificate != "":
-		certificate, err := a.readCertificate(c.Certificate)
-		if err != nil {
-			return err
-		}
-		key = pki.HashKeyMaterial(certificate.PublicKey)
-		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
-	case c.Key != "":
-		signer, err := readKey(c.Key)
-		if err != nil {
-			return err
-		}
-		key = pki.HashKeyMaterial(signer.Public())
-		if request.Challenge, err = client.SignChallenge(signer, time.Now()); err != nil {
-			return err
-		}
-	case c.Proof != "":
-		der, err := a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
-		if err != nil {
-			return err
-		}
-		csr, err := x509.ParseCertificateRequest(der)
-		if err != nil {
-			return (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--proof")
-		}
-		key = pki.HashKeyMaterial(csr.PublicKey)
-		request.ProofCSRPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-	case c.Hash != "":
-		var err error
-		if key, err = pki.ParseKeyHash(c.Hash); err != nil {
-			return (&pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}).InField("--hash")
-		}
-		request.KeyHash = key
-	default:
-		return pki.Errorf(pki.KindInvalid, op, "no key is named").WithHint("give --certificate, --hash, --key or --proof")
-	}
-	if c.Comment == "" && c.Key == "" && c.Proof == "" {
-		return pki.Errorf(pki.KindInvalid, op, "nobody said what happened: without the key itself it is the only record of why").WithHint("say it with --comment, or prove it with --key or --proof")
+	request, key, err := c.request(a)
+	if err != nil {
+		return err
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	issuers, err := api.Issuers(a.ctx)
-	if err != nil {
+	if err := c.spareAuthorities(a, api, key); err != nil {
 		return err
 	}
-	for _, issuer := range issuers {
-		if !hasKey(issuer, key) {
-			continue
-		}
-		if err := a.sure(op, c.Yes, issuer.Subject+" is an authority with this key: whatever is below it counts no more. Block it, for good?"); err != nil {
-			return err
-		}
-	}
-	request.Published = c.Wait
 	blocked, err := api.BlockKey(a.ctx, request)
 	if err != nil {
 		return err
 	}
-	if err := a.show(blocked, func(p *printer) {
-		verb := "blocked"
-		if blocked.Repeated {
-			verb = "had blocked already"
-		}
-		p.line("%s key %s", verb, blocked.KeyHash)
-		p.line("  Certificates with it that were revoked now: %d. It will never be certified again.", blocked.Revoked)
-		if blocked.Job != "" {
-			p.next("the rest is being revoked: signet job show %s", blocked.Job)
-		} else if blocked.Revoked > 0 || c.Wait {
-			printPublished(p, blocked.PublishedAt)
-		}
-	}); err != nil {
+	if err := a.show(blocked, func(p *printer) { c.print(p, blocked) }); err != nil {
 		return err
 	}
 	if !c.Wait || blocked.Job == "" {
@@ -137,6 +76,85 @@ func (c *keyBlockCmd) Run(a *app) error {
 	p := a.printer()
 	printEnd(p, job)
 	return p.err
+}
+
+const keyBlockOp = "block key"
+
+// request is what the flags name: the key, and what shows that it is lost.
+func (c *keyBlockCmd) request(a *app) (request client.BlockRequest, key pki.KeyHash, err error) {
+	request = client.BlockRequest{Comment: c.Comment, InvalidityAt: c.LostAt.Time, Published: c.Wait}
+	switch {
+	case c.Certificate != "":
+		certificate, err := a.readCertificate(c.Certificate)
+		if err != nil {
+			return request, key, err
+		}
+		key = pki.HashKeyMaterial(certificate.PublicKey)
+		request.CertificatePEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}))
+	case c.Key != "":
+		signer, err := readKey(c.Key)
+		if err != nil {
+			return request, key, err
+		}
+		key = pki.HashKeyMaterial(signer.Public())
+		if request.Challenge, err = client.SignChallenge(signer, time.Now()); err != nil {
+			return request, key, err
+		}
+	case c.Proof != "":
+		der, err := a.readDER(c.Proof, "certificate request", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+		if err != nil {
+			return request, key, err
+		}
+		csr, err := x509.ParseCertificateRequest(der)
+		if err != nil {
+			return request, key, (&pki.Error{Kind: pki.KindInvalid, Op: keyBlockOp, Err: err}).InField("--proof")
+		}
+		key = pki.HashKeyMaterial(csr.PublicKey)
+		request.ProofCSRPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	case c.Hash != "":
+		if key, err = pki.ParseKeyHash(c.Hash); err != nil {
+			return request, key, (&pki.Error{Kind: pki.KindInvalid, Op: keyBlockOp, Err: err}).InField("--hash")
+		}
+		request.KeyHash = key
+	default:
+		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "no key is named").WithHint("give --certificate, --hash, --key or --proof")
+	}
+	if c.Comment == "" && c.Key == "" && c.Proof == "" {
+		return request, key, pki.Errorf(pki.KindInvalid, keyBlockOp, "nobody said what happened: without the key itself it is the only record of why").
+			WithHint("say it with --comment, or prove it with --key or --proof")
+	}
+	return request, key, nil
+}
+
+// spareAuthorities asks before the key of an authority is blocked.
+func (c *keyBlockCmd) spareAuthorities(a *app, api *client.Client, key pki.KeyHash) error {
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return err
+	}
+	for _, issuer := range issuers {
+		if !hasKey(issuer, key) {
+			continue
+		}
+		if err := a.sure(keyBlockOp, c.Yes, issuer.Subject+" is an authority with this key: whatever is below it counts no more. Block it, for good?"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *keyBlockCmd) print(p *printer, blocked *client.Blocked) {
+	verb := "blocked"
+	if blocked.Repeated {
+		verb = "had blocked already"
+	}
+	p.line("%s key %s", verb, blocked.KeyHash)
+	p.line("  Certificates with it that were revoked now: %d. It will never be certified again.", blocked.Revoked)
+	if blocked.Job != "" {
+		p.next("the rest is being revoked: signet job show %s", blocked.Job)
+	} else if blocked.Revoked > 0 || c.Wait {
+		printPublished(p, blocked.PublishedAt)
+	}
 }
 
 // hasKey reports whether an issuer has a key, by the hash of its encoding or, however it was encoded, of its material.
