@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -408,52 +407,67 @@ func endLine(file *os.File) error {
 // readItems reads a CSV file with a header, or JSON lines, by the name of the file. An error with a line is of that item;
 // reading can go on.
 func readItems(path string, in io.Reader) (next func() (batchItem, error), err error) {
-	const op = "read batch"
 	if strings.HasSuffix(path, ".jsonl") || strings.HasSuffix(path, ".ndjson") {
-		lines, n := bufio.NewScanner(in), 0
-		lines.Buffer(nil, 1<<20)
-		return func() (batchItem, error) {
-			for lines.Scan() {
-				n++
-				if len(strings.TrimSpace(lines.Text())) == 0 {
-					continue
-				}
-				item := batchItem{}
-				dec := json.NewDecoder(strings.NewReader(lines.Text()))
-				dec.DisallowUnknownFields()
-				err := dec.Decode(&item)
-				item.line = n
-				if err != nil {
-					return item, pki.Errorf(pki.KindInvalid, op, "line %d: %w", n, err)
-				}
-				return item, nil
-			}
-			if err := lines.Err(); err != nil {
-				return batchItem{}, pki.Errorf(pki.KindInvalid, op, "line %d: %w", n+1, err)
-			}
-			return batchItem{}, io.EOF
-		}, nil
+		return readLines(in), nil
 	}
-	known := []string{"names", "profile", "lifetime", "csr"}
+	return readTable(path, in)
+}
+
+const readBatchOp = "read batch"
+
+func readLines(in io.Reader) (next func() (batchItem, error)) {
+	lines, n := bufio.NewScanner(in), 0
+	lines.Buffer(nil, 1<<20)
+	return func() (batchItem, error) {
+		for lines.Scan() {
+			n++
+			if len(strings.TrimSpace(lines.Text())) == 0 {
+				continue
+			}
+			item := batchItem{}
+			dec := json.NewDecoder(strings.NewReader(lines.Text()))
+			dec.DisallowUnknownFields()
+			err := dec.Decode(&item)
+			item.line = n
+			if err != nil {
+				return item, pki.Errorf(pki.KindInvalid, readBatchOp, "line %d: %w", n, err)
+			}
+			return item, nil
+		}
+		if err := lines.Err(); err != nil {
+			return batchItem{}, pki.Errorf(pki.KindInvalid, readBatchOp, "line %d: %w", n+1, err)
+		}
+		return batchItem{}, io.EOF
+	}
+}
+
+func readTable(path string, in io.Reader) (next func() (batchItem, error), err error) {
+	columns := map[string]func(*batchItem, string){
+		"names":    func(i *batchItem, value string) { i.Names = strings.Fields(value) },
+		"profile":  func(i *batchItem, value string) { i.Profile = value },
+		"lifetime": func(i *batchItem, value string) { i.Lifetime = value },
+		"csr":      func(i *batchItem, value string) { i.CSR = value },
+	}
+	const hint = "the first line names the columns: names, profile, lifetime, csr"
 	table := csv.NewReader(in)
 	table.FieldsPerRecord = -1
 	header, err := table.Read()
 	if errors.Is(err, io.EOF) {
-		return nil, pki.Errorf(pki.KindInvalid, op, "%s is empty", path).WithHint("the first line names the columns: %s", strings.Join(known, ", "))
+		return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "%s is empty", path).WithHint(hint)
 	}
 	if err != nil {
-		return nil, pki.Errorf(pki.KindInvalid, op, "header: %w", err)
+		return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "header: %w", err)
 	}
 	header[0] = strings.TrimPrefix(header[0], "\ufeff") // a byte order mark: spreadsheets write it
 	for _, column := range header {
-		if !slices.Contains(known, column) {
-			return nil, pki.Errorf(pki.KindInvalid, op, "%s: column %q", path, column).WithHint("the first line names the columns: %s", strings.Join(known, ", "))
+		if columns[column] == nil {
+			return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "%s: column %q", path, column).WithHint(hint)
 		}
 	}
 	return func() (batchItem, error) {
 		record, err := table.Read()
 		if bad, ok := errors.AsType[*csv.ParseError](err); ok {
-			return batchItem{line: bad.StartLine}, pki.Errorf(pki.KindInvalid, op, "%w", err)
+			return batchItem{line: bad.StartLine}, pki.Errorf(pki.KindInvalid, readBatchOp, "%w", err)
 		}
 		if err != nil {
 			return batchItem{}, err
@@ -461,19 +475,10 @@ func readItems(path string, in io.Reader) (next func() (batchItem, error), err e
 		item := batchItem{}
 		item.line, _ = table.FieldPos(0)
 		if len(record) != len(header) {
-			return item, pki.Errorf(pki.KindInvalid, op, "line %d: %d columns, the header has %d", item.line, len(record), len(header))
+			return item, pki.Errorf(pki.KindInvalid, readBatchOp, "line %d: %d columns, the header has %d", item.line, len(record), len(header))
 		}
 		for i, value := range record {
-			switch header[i] {
-			case "names":
-				item.Names = strings.Fields(value)
-			case "profile":
-				item.Profile = value
-			case "lifetime":
-				item.Lifetime = value
-			case "csr":
-				item.CSR = value
-			}
+			columns[header[i]](&item, value)
 		}
 		return item, nil
 	}, nil

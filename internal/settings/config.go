@@ -243,11 +243,26 @@ func setDefault[T comparable](field *T, value T) {
 
 // validate returns the first field at fault and why.
 func (c *Config) validate() (field string, err error) {
-	if c.Keys.Deadline < 0 || c.Keys.Queue < 0 || c.Keys.Places < 0 {
-		return "keys", fmt.Errorf("deadline, queue and places cannot be negative")
+	for _, part := range []func() (string, error){c.validateKeys, c.validateListeners, c.validateAPI, c.validateCRL, c.validateOCSP, c.validateLog} {
+		if field, err := part(); err != nil {
+			return field, err
+		}
 	}
 	if r := c.Requests; r.Lifetime < time.Minute || r.Keep < 24*time.Hour || r.PerAccount < 1 || r.Total < r.PerAccount {
 		return "requests", fmt.Errorf("want a lifetime of a minute at least, keep of a day at least (request ids count so long), and total not below per_account")
+	}
+	if err := checkDatabase(c.Database); err != nil {
+		return "database", err
+	}
+	if err := CheckPublicURL(c.PublicURL); err != nil {
+		return "public_url", err
+	}
+	return "", nil
+}
+
+func (c *Config) validateKeys() (field string, err error) {
+	if c.Keys.Deadline < 0 || c.Keys.Queue < 0 || c.Keys.Places < 0 {
+		return "keys", fmt.Errorf("deadline, queue and places cannot be negative")
 	}
 	if c.Keys.Store != "softkey" && c.Keys.Store != "pkcs11" {
 		return "keys.store", fmt.Errorf("%q: want softkey or pkcs11", c.Keys.Store)
@@ -257,12 +272,10 @@ func (c *Config) validate() (field string, err error) {
 			return "keys.pkcs11", fmt.Errorf("a token needs module, token and pin_file")
 		}
 	}
-	if err := checkDatabase(c.Database); err != nil {
-		return "database", err
-	}
-	if err := CheckPublicURL(c.PublicURL); err != nil {
-		return "public_url", err
-	}
+	return "", nil
+}
+
+func (c *Config) validateListeners() (field string, err error) {
 	for _, l := range []struct {
 		field, value string
 		off          bool
@@ -285,6 +298,10 @@ func (c *Config) validate() (field string, err error) {
 			return l.field + ".connections_per_address", fmt.Errorf("%d: want 1 to the %d connections of the listener", l.crowd.PerAddress, l.crowd.Connections)
 		}
 	}
+	return "", nil
+}
+
+func (c *Config) validateAPI() (field string, err error) {
 	for _, name := range c.API.Names {
 		if _, err := pki.ParseIdentifier(name); err != nil {
 			return "api.names", err
@@ -293,12 +310,20 @@ func (c *Config) validate() (field string, err error) {
 	if c.API.CallsPerSecond < 0 || c.API.CallsPerSecond > 1_000_000 {
 		return "api.calls_per_second", fmt.Errorf("%d: want 1 to 1000000, or 0 for no limit", c.API.CallsPerSecond)
 	}
+	return "", nil
+}
+
+func (c *Config) validateCRL() (field string, err error) {
 	if c.CRL.Lifetime < time.Minute || c.CRL.Lifetime > 366*24*time.Hour {
 		return "crl.lifetime", fmt.Errorf("%s: want 1m to 8784h", c.CRL.Lifetime)
 	}
 	if c.CRL.Interval <= 0 || c.CRL.Interval >= c.CRL.Lifetime {
 		return "crl.interval", fmt.Errorf("%s: want less than the lifetime of %s, so that a fresh CRL is there before the old one ends", c.CRL.Interval, c.CRL.Lifetime)
 	}
+	return "", nil
+}
+
+func (c *Config) validateOCSP() (field string, err error) {
 	if field, err := c.OCSP.validate("ocsp"); err != nil {
 		return field, err
 	}
@@ -307,12 +332,14 @@ func (c *Config) validate() (field string, err error) {
 			return field, err
 		}
 	}
+	return "", nil
+}
+
+func (c *Config) validateLog() (field string, err error) {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return "log.format", fmt.Errorf("%q: want text or json", c.Log.Format)
 	}
-	switch c.Log.Level {
-	case "debug", "info", "warn", "error":
-	default:
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		return "log.level", fmt.Errorf("%q: want debug, info, warn or error", c.Log.Level)
 	}
 	return "", nil
