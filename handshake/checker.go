@@ -149,7 +149,7 @@ type subject struct {
 	asking    []*x509.Certificate // not the certificate of a chain, but who speaks about one, and before it those whom that one speaks about
 	about     *subject            // whom a certificate that is not of the chain speaks about; else nil
 	round     *round              // not nil: ask the network now, and join no fetch that has begun before
-	asker     []byte              // digest of the certificate, its chain and what came with it, once somebody was asked for it; see askedFor
+	asker     []byte              // digest, for who asks several places; else nil
 	evidence  []Evidence
 	fault     error // of the certificate itself: a contradiction
 }
@@ -255,9 +255,7 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 		go func() {
 			ctx, done := c.outlive(ctx)
 			defer done()
-			evidence := source(ctx, asked)
-			c.learnFrom(&asked, evidence)
-			answered <- answer{evidence, i}
+			answered <- answer{source(ctx, asked), i}
 		}()
 	}
 	var collected [len(sources)][]Evidence

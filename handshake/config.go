@@ -38,8 +38,8 @@ type Config struct {
 	// Fetcher fetches and keeps CRLs and OCSP responses. Nil means fetch.New(fetch.Config{Now: Now}): guarded, in memory only.
 	Fetcher *fetch.Fetcher
 
-	// Budget bounds the time one handshake spends on checking, all certificates and sources together. Zero means 5
-	// seconds.
+	// Budget bounds the time one handshake spends on checking, all certificates and sources together. Of several places
+	// the next is asked when one has been silent for its part of it. Zero means 5 seconds.
 	Budget time.Duration
 
 	// MaxAge bounds the age of evidence that says good, whatever its nextUpdate claims. Zero means only nextUpdate

@@ -359,57 +359,70 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	if err != nil {
 		return nil // said already when looking at what is at hand
 	}
-	var held []*heldList
-	var failures []Evidence
-	settled := Evidence{}
-	for _, p := range s.pointers(target) {
-		lists, failed := c.obtain(ctx, &s, target, p)
-		failures = append(failures, failed...)
-		if len(lists) == 0 {
-			continue
-		}
-		held = append(held, lists...)
-		settled = c.judgeLists(&s, target, held)
-		if settled.Status.Conclusive() || ctx.Err() != nil {
-			break
-		}
+	s.asker = s.digest()
+	limit, pointers := min(c.config.Budget, crlTimeout), s.pointers(target)
+	part := partOf(limit, len(pointers))
+	obtain := func(ctx context.Context, i int) []obtained { return c.obtain(ctx, &s, target, pointers[i], part) }
+	settled := func(all []obtained) bool {
+		held, _ := sorted(all)
+		return len(held) > 0 && c.judgeLists(&s, target, held).Status.Conclusive()
 	}
+	held, failures := sorted(inTurn(ctx, c, limit, len(pointers), obtain, settled))
 	if len(held) == 0 {
 		return failures
 	}
-	if settled = c.withDeltas(ctx, &s, target, held); settled.Status.Conclusive() {
-		return []Evidence{settled}
+	ctx, cancel := context.WithTimeout(ctx, part) // a delta that is silent does not keep the complete list from being heard
+	defer cancel()
+	evidence := c.withDeltas(ctx, &s, target, held)
+	c.learnFrom(&s, []Evidence{evidence})
+	if evidence.Status.Conclusive() {
+		return []Evidence{evidence}
 	}
-	return append(failures, settled)
+	return append(failures, evidence)
 }
 
 // withDeltas adds what deltas there are and judges. A delta that cannot be had leaves the word to the complete list.
 func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held []*heldList) Evidence {
 	for _, p := range deltaPointers(target, held) {
-		lists, _ := c.obtain(ctx, s, target, p)
-		held = append(held, lists...)
+		deltas, _ := sorted(c.obtain(ctx, s, target, p, crlTimeout))
+		held = append(held, deltas...)
 	}
 	return c.judgeLists(s, target, held)
 }
 
-// obtain returns a current list from one of the places of a pointer, behind those that have ended and lie before it: they are evidence too, of a
-// revocation for certain, of staleness otherwise. And what went wrong on the way.
-func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p pointer) (held []*heldList, failures []Evidence) {
-	for _, location := range p.locations {
-		h := c.own(s, target, location, p.configured)
-		if isURL(location) && (h == nil || c.ended(h, s.at)) { // a file is what it is; what is wrong with it has been said
-			var failed []Evidence
-			h, failed = c.fetchOnce(ctx, s, target, location, p.configured, h)
-			failures = append(failures, failed...)
+// obtained is what was to be had from one place: a list, unless it is nil, and what went wrong.
+type obtained struct {
+	list     *heldList
+	failures []Evidence
+}
+
+// sorted takes apart what was to be had.
+func sorted(all []obtained) (held []*heldList, failures []Evidence) {
+	for _, o := range all {
+		if o.list != nil {
+			held = append(held, o.list)
 		}
-		if h != nil {
-			held = append(held, h)
-			if !c.ended(h, s.at) {
-				break // the other places have the same list (RFC 5280, Section 4.2.1.13)
-			}
-		}
+		failures = append(failures, o.failures...)
 	}
 	return held, failures
+}
+
+// obtain asks the places of a pointer until one has a current list: the others have the same (RFC 5280, Section 4.2.1.13). Those that have ended
+// are evidence too, of a revocation for certain, of staleness otherwise.
+func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p pointer, limit time.Duration) []obtained {
+	ask := func(ctx context.Context, i int) []obtained {
+		location := p.locations[i]
+		h := c.own(s, target, location, p.configured)
+		if !isURL(location) || h != nil && !c.ended(h, s.at) { // a file is what it is; what is wrong with it has been said
+			return []obtained{{list: h}}
+		}
+		h, failures := c.fetchOnce(ctx, s, target, location, p.configured, h)
+		return []obtained{{h, failures}}
+	}
+	current := func(all []obtained) bool {
+		return slices.ContainsFunc(all, func(o obtained) bool { return o.list != nil && !c.ended(o.list, s.at) })
+	}
+	return inTurn(ctx, c, limit, len(p.locations), ask, current)
 }
 
 // fetchOnce is fetchList, unless what came a moment ago did not count. What does not come in place of old is said beside it.

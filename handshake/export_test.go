@@ -3,6 +3,8 @@ package handshake
 import (
 	"context"
 	"crypto/tls"
+	"slices"
+	"time"
 )
 
 // TestingOnlyHandshake is what Dial does once it is connected, over a connection that need not be on a network.
@@ -18,4 +20,9 @@ func (c *Checker) TestingOnlyEntries() int {
 	c.lists.mu.Lock()
 	defer c.lists.mu.Unlock()
 	return c.lists.entries
+}
+
+// TestingOnlyInTurn asks places of which "yes" is enough.
+func (c *Checker) TestingOnlyInTurn(ctx context.Context, limit time.Duration, places int, ask func(context.Context, int) []string) []string {
+	return inTurn(ctx, c, limit, places, ask, func(said []string) bool { return slices.Contains(said, "yes") })
 }

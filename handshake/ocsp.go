@@ -136,7 +136,7 @@ func (c *Checker) lookAtAnswer(s *subject) {
 	if c.mayAsk(s.inspection) && s.round == nil && (evidence.Status == pki.StatusGood || refuted(evidence.Status) && !evidence.Final) && !s.at.Before(kept.next) {
 		asked := s.question()
 		reserve := func() bool { return c.answers.reserve(asked.key, asked.at) }
-		c.background(ocspTimeout, reserve, func(ctx context.Context) { c.learnFrom(&asked, c.askResponders(ctx, asked)) })
+		c.background(ocspTimeout, reserve, func(ctx context.Context) { c.askResponders(ctx, asked) })
 	}
 }
 
@@ -199,42 +199,49 @@ func (c *Checker) responders(s *subject) []string {
 
 // askResponders asks one responder after the other until one is conclusive.
 func (c *Checker) askResponders(ctx context.Context, s subject) []Evidence {
-	var all []Evidence
-	for _, url := range c.responders(&s) {
-		what := s.askedFor("responder", url)
-		if before, known := c.useless.recent(what, s.at); known && s.round == nil {
-			all = append(all, before...)
-			continue
-		}
-		var reply reply
-		var err error
-		asked := false
-		s.round.each("responder "+url, func() bool {
-			asked = true
-			reply, err = askResponder(ctx, c.config.Fetcher, question{
-				url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.round != nil,
-				at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
-			})
-			return !silent(err)
-		})
-		if !asked {
-			continue
-		}
-		reply.result, err = c.checkAnswer(&s, reply.result, err)
-		evidence := evidenceOf(SourceOCSP, reply.result, err)
-		evidence.Location = url
-		all = append(all, evidence)
-		if err == nil && !s.config.DemandNonce {
-			c.keepAnswer(&s, url, reply)
-		}
-		if !evidence.Status.Conclusive() && !unanswered(err) {
-			c.useless.note(what, s.at, evidence)
-		}
-		if evidence.Status.Conclusive() || ctx.Err() != nil {
-			break
-		}
+	s.asker = s.digest()
+	urls := c.responders(&s)
+	ask := func(ctx context.Context, i int) []Evidence {
+		evidence := c.askOne(ctx, &s, urls[i])
+		c.learnFrom(&s, evidence)
+		return evidence
 	}
-	return all
+	conclusive := func(said []Evidence) bool {
+		return slices.ContainsFunc(said, func(e Evidence) bool { return e.Status.Conclusive() })
+	}
+	return inTurn(ctx, c, min(c.config.Budget, ocspTimeout), len(urls), ask, conclusive)
+}
+
+// askOne asks one responder, unless what it said a moment ago did not count, or it is silent in this round: then there is no evidence.
+func (c *Checker) askOne(ctx context.Context, s *subject, url string) []Evidence {
+	what := s.askedFor("responder", url)
+	if before, known := c.useless.recent(what, s.at); known && s.round == nil {
+		return before
+	}
+	var reply reply
+	var err error
+	asked := false
+	s.round.each("responder "+url, func() bool {
+		asked = true
+		reply, err = askResponder(ctx, c.config.Fetcher, question{
+			url: url, cert: s.cert, issuer: s.issuer, presented: s.presented, nonce: s.config.DemandNonce, fresh: s.round != nil,
+			at: c.config.Now(), maxAge: c.config.MaxAge, skew: c.config.Skew,
+		})
+		return !silent(err)
+	})
+	if !asked {
+		return nil
+	}
+	reply.result, err = c.checkAnswer(s, reply.result, err)
+	evidence := evidenceOf(SourceOCSP, reply.result, err)
+	evidence.Location = url
+	if err == nil && !s.config.DemandNonce {
+		c.keepAnswer(s, url, reply)
+	}
+	if !evidence.Status.Conclusive() && !unanswered(err) {
+		c.useless.note(what, s.at, evidence)
+	}
+	return []Evidence{evidence}
 }
 
 // checkAnswer is checkResponder for what ocsp.Verify returned. An answer that is too old is asked about too: a revocation in it counts at any

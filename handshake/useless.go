@@ -28,18 +28,24 @@ type uselessAnswer struct {
 type askedFor [sha256.Size]byte
 
 func (s *subject) askedFor(kind, location string) askedFor {
-	if s.asker == nil {
-		h := sha256.New()
-		h.Write(s.key[:])
-		for _, c := range s.chain {
-			h.Write(c.Raw)
-		}
-		for _, c := range s.presented {
-			h.Write(c.Raw)
-		}
-		s.asker = h.Sum(nil)
+	asker := s.asker
+	if asker == nil {
+		asker = s.digest()
 	}
-	return sha256.Sum256(slices.Concat(s.asker, []byte(kind+" "+location)))
+	return sha256.Sum256(slices.Concat(asker, []byte(kind+" "+location)))
+}
+
+// digest is that of the certificate, its chain and what came with it.
+func (s *subject) digest() []byte {
+	h := sha256.New()
+	h.Write(s.key[:])
+	for _, c := range s.chain {
+		h.Write(c.Raw)
+	}
+	for _, c := range s.presented {
+		h.Write(c.Raw)
+	}
+	return h.Sum(nil)
 }
 
 func newUseless() *useless { return &useless{noted: make(map[askedFor]uselessAnswer)} }
