@@ -219,17 +219,31 @@ func (p *Publisher) cacheFor(header http.Header, end time.Time) {
 	header.Set("Expires", now.Add(age).UTC().Format(http.TimeFormat))
 }
 
-// serveIndex lists the shards of an issuer by the URL that its certificates carry now: the last one.
+// indexed is the URL by which an index names the list of a shard: the one that certificates carry now, which is the last.
+func (b *books) indexed(list List) string {
+	if served, ok := b.lists[list]; ok && len(served.head.URLs) > 0 {
+		return served.head.URLs[len(served.head.URLs)-1]
+	}
+	return URL(b.issuer.BaseURL, list)
+}
+
+// encodeIndex is an index of URLs, in order.
+func encodeIndex(urls []string) ([]byte, error) {
+	slices.Sort(urls)
+	return json.Marshal(urls)
+}
+
+// serveIndex lists the shards of an issuer.
 func (p *Publisher) serveIndex(w http.ResponseWriter, r *http.Request, text string) {
 	issuer, err := pki.ParseIssuerID(text)
 	p.mu.RLock()
 	b, ok := p.issuers[issuer]
-	urls, changed := []string{}, time.Time{}
+	urls := []string{}
 	if ok && err == nil {
 		ok = b.issuer.Key != (pki.KeyHash{})
-		for list, served := range b.lists {
-			if list.Sharded && len(served.head.URLs) > 0 {
-				urls = append(urls, served.head.URLs[len(served.head.URLs)-1])
+		for list := range b.lists {
+			if list.Sharded {
+				urls = append(urls, b.indexed(list))
 			}
 		}
 	}
@@ -238,8 +252,7 @@ func (p *Publisher) serveIndex(w http.ResponseWriter, r *http.Request, text stri
 		http.NotFound(w, r)
 		return
 	}
-	slices.Sort(urls)
-	body, err := json.Marshal(urls)
+	body, err := encodeIndex(urls)
 	if err != nil {
 		http.Error(w, "the index cannot be written", http.StatusInternalServerError)
 		return
@@ -249,5 +262,5 @@ func (p *Publisher) serveIndex(w http.ResponseWriter, r *http.Request, text stri
 	header.Set("Content-Type", "application/json")
 	header.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
 	p.cacheFor(header, p.config.Now().Add(p.config.MaxAge))
-	http.ServeContent(w, r, "", changed, io.NewSectionReader(bytes.NewReader(body), 0, int64(len(body))))
+	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(bytes.NewReader(body), 0, int64(len(body))))
 }

@@ -21,6 +21,9 @@ type wall struct{}
 func (wall) Put(context.Context, string, crl.Document, uint64) error {
 	return errors.New("full")
 }
+func (wall) PutIndex(context.Context, string, func([]string) ([]byte, error)) error {
+	return errors.New("full")
+}
 func (wall) Names(context.Context) ([]string, error) { return nil, nil }
 func (wall) Remove(context.Context, string) error    { return errors.New("full") }
 func (wall) String() string                          { return "wall" }
@@ -80,6 +83,8 @@ func (f fussy) Put(_ context.Context, name string, _ crl.Document, _ uint64) err
 	}
 	return nil
 }
+
+func (f fussy) PutIndex(context.Context, string, func([]string) ([]byte, error)) error { return nil }
 
 // The complete lists of a mirror are a product of their own, which may be late as the complete list itself may. A mirror that fails from the
 // start is seen at once, with nothing revoked since: how long it has failed is how far it may be behind, of what was not copied.

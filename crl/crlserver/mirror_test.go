@@ -2,6 +2,7 @@ package crlserver_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
+	"signet.example/signet/store"
 )
 
 // TestDirectory: the copy on disk is the list, replaced as it changes.
@@ -122,8 +124,10 @@ func TestS3Outage(t *testing.T) {
 			t.Errorf("%s is not in the bucket as it is served", list)
 		}
 	}
+	want = append(want, "/lists/pki/crl/"+a.issuer.String()+"/index.json ")
+	eventually(t, "the index", func() bool { return len(b.Puts()) >= len(want) })
 	slices.Sort(want)
-	if puts := slices.Sorted(slices.Values(b.Puts())); !slices.Equal(puts, want) || len(b.Paths()) != 2 {
+	if puts := slices.Sorted(slices.Values(b.Puts())); !slices.Equal(puts, want) || len(b.Paths()) != 3 {
 		t.Errorf("written: %v, want %v; there is %v", puts, want, b.Paths())
 	}
 }
@@ -132,6 +136,10 @@ func TestS3Outage(t *testing.T) {
 type stuck struct{}
 
 func (stuck) Put(ctx context.Context, _ string, _ crl.Document, _ uint64) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+func (stuck) PutIndex(ctx context.Context, _ string, _ func([]string) ([]byte, error)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -147,6 +155,130 @@ func TestStuckMirror(t *testing.T) {
 	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{stuck{}} }, a.config())
 	p.await(t, a.revoke(t, 1))
 	p.stop()
+}
+
+// shelf is a mirror that never has an index that names what is not there.
+type shelf struct {
+	t       *testing.T
+	mu      sync.Mutex // guards the rest
+	down    error      // what storing an index ends with
+	refused int        // indexes
+	has     []string   // "crl/..."
+	index   []string   // the URLs in it
+	indexes int        // were stored
+}
+
+func (s *shelf) Put(_ context.Context, name string, _ crl.Document, _ uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.has, name) {
+		s.has = append(s.has, name)
+	}
+	return nil
+}
+
+func (s *shelf) PutIndex(_ context.Context, name string, of func(names []string) ([]byte, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, err := of(s.has)
+	if s.down != nil || err != nil {
+		s.refused++
+		return errors.Join(s.down, err)
+	}
+	s.index, s.indexes = nil, s.indexes+1
+	if err := json.Unmarshal(body, &s.index); err != nil || !strings.HasSuffix(name, "/index.json") {
+		s.t.Errorf("%s: %s: %v", name, body, err)
+	}
+	for _, url := range s.index {
+		if !slices.Contains(s.has, strings.TrimPrefix(url, base+"/")) {
+			s.t.Errorf("the index names %s, which is not there", url)
+		}
+	}
+	return nil
+}
+
+func (s *shelf) Names(context.Context) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.has), nil
+}
+
+func (s *shelf) Remove(_ context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.index, base+"/"+name) {
+		s.t.Errorf("%s is removed, and the index names it", name)
+	}
+	s.has = slices.DeleteFunc(s.has, func(n string) bool { return n == name })
+	return nil
+}
+
+func (*shelf) String() string { return "shelf" }
+
+// named are the shards that the index names, by their week, and how often one was stored.
+func (s *shelf) named(a *authority, epochs ...pki.Epoch) (just bool, indexes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := []string{}
+	for _, epoch := range epochs {
+		list := a.shard()
+		list.Shard.Epoch = epoch
+		want = append(want, crlserver.URL(base, list))
+	}
+	return slices.Equal(s.index, want) && s.indexes > 0, s.indexes
+}
+
+// The index that is copied names what is there, whoever brought it, and nothing else at any time: a list comes before it, and goes after it. It is
+// stored when it changes.
+func TestIndexes(t *testing.T) {
+	t.Parallel()
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		a := newAuthority(t, s, "Indexed CA")
+		a.reserve(t, epoch, 0, base)
+		later := a.shard()
+		later.Shard.Epoch = epoch + 16
+		place := &shelf{t: t, has: []string{"crl/" + later.String(), "crl/ffffffffffffffffffff/500-0.crl", "notes.txt"}} // later: of an instance that knows more
+		c := &clock{}
+		p := start(t, s, c, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{place} }, a.config())
+		has := func(epochs ...pki.Epoch) {
+			t.Helper()
+			eventually(t, "the index", func() bool { just, _ := place.named(a, epochs...); return just })
+		}
+		has(epoch, epoch+16)
+		a.reserve(t, epoch+8, 0, base)
+		has(epoch, epoch+8, epoch+16)
+		_, before := place.named(a)
+		a.revoke(t, 1)
+		p.await(t, a.append(t, a.event(epoch+8, 1, revocation.KindRevoke, pki.Superseded, 0)))
+		eventually(t, "the copy", func() bool { return zero(p.Lags(), "mirror shelf") })
+		if _, after := place.named(a); after > before+1 { // the one that follows the look may come late
+			t.Errorf("a revocation made %d indexes anew", after-before)
+		}
+
+		change := func(do func()) {
+			place.mu.Lock()
+			defer place.mu.Unlock()
+			do()
+		}
+		change(func() { place.index = nil }) // somebody spoiled it
+		c.move(61 * time.Minute)
+		has(epoch, epoch+8, epoch+16)
+
+		change(func() { place.down = errors.New("no power") })
+		c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
+		eventually(t, "the last list of a week", func() bool { _, h, ok := p.Document(a.shard()); return ok && h.Final })
+		c.move(73 * time.Hour)
+		eventually(t, "no list of that week", func() bool { _, _, ok := p.Document(a.shard()); return !ok })
+		var refused int
+		change(func() { refused = place.refused })
+		eventually(t, "two failures", func() (twice bool) { change(func() { twice = place.refused > refused+1 }); return })
+		change(func() { place.down = nil })
+		has(epoch+8, epoch+16)
+		eventually(t, "the removal", func() bool {
+			names, _ := place.Names(t.Context())
+			return !slices.Contains(names, "crl/"+a.shard().String()) && len(names) == 5
+		})
+	})
 }
 
 // A copy of a list that is over is removed, by a process that did not put it there: not before it has ended, and nothing else is.

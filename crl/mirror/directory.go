@@ -3,6 +3,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,43 @@ const lockName = ".signet.lock"
 
 // Put replaces a file at once: a reader, or a crash at any point, finds the old one or the new one.
 func (d *Directory) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
+	return d.locked(ctx, name, func(path string) error {
+		newer, err := d.hasNumber(path, number)
+		if err != nil || newer {
+			return err
+		}
+		if err := replace(path, document); err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		d.wrote[path] = writtenFile{info, number}
+		return nil
+	})
+}
+
+// PutIndex replaces a file by an index of what the folder has; nobody else writes lists meanwhile.
+func (d *Directory) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
+	return d.locked(ctx, name, func(path string) error {
+		names, err := d.Names(ctx)
+		if err != nil {
+			return err
+		}
+		body, err := of(names)
+		if err != nil {
+			return err
+		}
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, body) {
+			return nil
+		}
+		return replace(path, crl.Document{body})
+	})
+}
+
+// locked does something to a file, whose folder is there, while no other instance writes.
+func (d *Directory) locked(ctx context.Context, name string, do func(path string) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	path := filepath.Join(d.path, filepath.FromSlash(name))
@@ -58,19 +96,7 @@ func (d *Directory) Put(ctx context.Context, name string, document crl.Document,
 		return fmt.Errorf("lock %s: %w", lock.Path(), err)
 	}
 	defer lock.Close()
-	newer, err := d.hasNumber(path, number)
-	if err != nil || newer {
-		return err
-	}
-	if err := replace(path, document); err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	d.wrote[path] = writtenFile{info, number}
-	return nil
+	return do(path)
 }
 
 // hasNumber reports whether a file is a list with this number or a larger one. What is no list is replaced.

@@ -39,6 +39,44 @@ func list(t *testing.T, number uint64) crl.Document {
 	return document
 }
 
+// TestDirectoryIndex: an index is of what the folder has while nobody else writes, and a file that it is already stays.
+func TestDirectoryIndex(t *testing.T) {
+	dir := t.TempDir()
+	d := mirror.NewDirectory(dir)
+	if err := d.Put(t.Context(), "crl/x/a.crl", list(t, 1), 1); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "crl", "x", "index.json")
+	var first os.FileInfo
+	for range 2 {
+		if err := d.PutIndex(t.Context(), "crl/x/index.json", func(names []string) ([]byte, error) {
+			if ok, err := flock.New(filepath.Join(dir, ".signet.lock")).TryLock(); ok || err != nil {
+				t.Errorf("others may write meanwhile (%v)", err)
+			}
+			return []byte(names[0]), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if data, readErr := os.ReadFile(path); err != nil || readErr != nil || string(data) != "crl/x/a.crl" {
+			t.Fatalf("the index is %q: %v, %v", data, err, readErr)
+		}
+		if first != nil && !os.SameFile(first, info) {
+			t.Error("what had not changed was written again")
+		}
+		first = info
+	}
+	if err := d.PutIndex(t.Context(), "crl/x/index.json", func([]string) ([]byte, error) { return nil, errors.New("no power") }); err == nil {
+		t.Error("an index that could not be made is no error")
+	}
+	if err := d.PutIndex(t.Context(), "crl/x/index.json", func([]string) ([]byte, error) { return []byte("other"), nil }); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "other" {
+		t.Errorf("the index is %q: %v", data, err)
+	}
+}
+
 // TestSharedDirectory: of instances that write to one folder, none replaces a list by an older one, whether it wrote the
 // newer one or finds it; what is no list is replaced.
 func TestSharedDirectory(t *testing.T) {

@@ -75,15 +75,52 @@ const swaps = 5
 
 // Put stores a list unless the object has the same or a larger number.
 func (s *S3) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
+	header := http.Header{"Content-Type": {"application/pkix-crl"}, numberHeader: {strconv.FormatUint(number, 10)}}
+	return s.replace(ctx, name, func(old http.Header) (crl.Document, http.Header, error) {
+		// An object of somebody else's has no number, and is replaced.
+		if has, err := strconv.ParseUint(old.Get(numberHeader), 10, 64); err == nil && has >= number {
+			return nil, nil, nil
+		}
+		return document, header, nil
+	})
+}
+
+// sumHeader is where an index carries its SHA-256.
+const sumHeader = "X-Amz-Meta-Signet-Sum"
+
+// PutIndex stores an index of what the bucket has. Its entity tag is asked for before the names.
+func (s *S3) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
+	return s.replace(ctx, name, func(old http.Header) (crl.Document, http.Header, error) {
+		names, err := s.Names(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		body, err := of(names)
+		if err != nil {
+			return nil, nil, err
+		}
+		digest := sha256.Sum256(body)
+		sum := hex.EncodeToString(digest[:])
+		if old.Get(sumHeader) == sum {
+			return nil, nil, nil
+		}
+		return crl.Document{body}, http.Header{"Content-Type": {"application/json"}, sumHeader: {sum}}, nil
+	})
+}
+
+// replace writes an object by compare-and-swap. next is told the headers of the one that is there, nil if there is none, and returns the one to
+// take its place with its own headers, no document if none shall.
+func (s *S3) replace(ctx context.Context, name string, next func(old http.Header) (crl.Document, http.Header, error)) error {
 	for range swaps {
-		tag, has, err := s.stat(ctx, name)
+		tag, old, err := s.stat(ctx, name)
 		if err != nil {
 			return err
 		}
-		if tag != "" && has >= number {
-			return nil
+		document, header, err := next(old)
+		if err != nil || document == nil {
+			return err
 		}
-		swapped, err := s.swap(ctx, name, document, number, tag)
+		swapped, err := s.swap(ctx, name, document, header, tag)
 		if err != nil || swapped {
 			return err
 		}
@@ -91,32 +128,28 @@ func (s *S3) Put(ctx context.Context, name string, document crl.Document, number
 	return fmt.Errorf("put %s: lost %d races in a row", name, swaps)
 }
 
-// stat returns the entity tag and the number of an object; the tag is empty if there is none.
-func (s *S3) stat(ctx context.Context, name string) (tag string, number uint64, err error) {
+// stat returns the entity tag and the headers of an object; the tag is empty if there is none.
+func (s *S3) stat(ctx context.Context, name string) (tag string, header http.Header, err error) {
 	response, err := s.call(ctx, http.MethodHead, s.object(name), nil, emptySum, nil)
 	if err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
 	switch response.StatusCode {
 	case http.StatusNotFound:
-		return "", 0, nil
+		return "", nil, nil
 	case http.StatusOK:
-		// An object of somebody else's has no number, and is replaced.
-		number, _ = strconv.ParseUint(response.Header.Get(numberHeader), 10, 64)
 		if tag = response.Header.Get("ETag"); tag == "" {
-			return "", 0, fmt.Errorf("head %s: the store gives no entity tag", name)
+			return "", nil, fmt.Errorf("head %s: the store gives no entity tag", name)
 		}
-		return tag, number, nil
+		return tag, response.Header, nil
 	}
-	return "", 0, fmt.Errorf("head %s: %s", name, response.Status)
+	return "", nil, fmt.Errorf("head %s: %s", name, response.Status)
 }
 
 // swap writes an object if it still has the tag, or is still absent if the tag is empty.
-func (s *S3) swap(ctx context.Context, name string, document crl.Document, number uint64, tag string) (bool, error) {
-	header := http.Header{}
-	header.Set("Content-Type", "application/pkix-crl")
+func (s *S3) swap(ctx context.Context, name string, document crl.Document, header http.Header, tag string) (bool, error) {
+	header = header.Clone() // its conditions are those of this attempt
 	header.Set("Cache-Control", fmt.Sprintf("public, max-age=%d, must-revalidate", int(s.config.MaxAge/time.Second)))
-	header.Set(numberHeader, strconv.FormatUint(number, 10))
 	if tag == "" {
 		header.Set("If-None-Match", "*")
 	} else {

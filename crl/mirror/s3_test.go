@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,6 +122,59 @@ func TestS3Swap(t *testing.T) {
 			t.Errorf("removed: %q, %v", body(), err)
 		}
 	}
+}
+
+// TestS3Index: an index is of what the bucket has, JSON, and written when it changes; of two that cross, the later begins anew.
+func TestS3Index(t *testing.T) {
+	b, m := testbucket.New(t)
+	const path = "/lists/pki/crl/x/index.json"
+	joined := func(names []string) ([]byte, error) { return []byte(strings.Join(names, " ")), nil }
+	put := func(of func(names []string) ([]byte, error)) error {
+		return m.PutIndex(t.Context(), "crl/x/index.json", of)
+	}
+	has := func(when, want string) {
+		t.Helper()
+		if o, _ := b.Get(path); o.Body != want {
+			t.Errorf("%s the index is %q, want %q", when, o.Body, want)
+		}
+	}
+	list := func(name string) { b.Put("/lists/pki/crl/x/"+name, testbucket.Object{}) }
+	list("a.crl")
+	for range 2 {
+		if err := put(joined); err != nil {
+			t.Fatal(err)
+		}
+		has("at first", "crl/x/a.crl")
+		b.Put("/lists/pki/crl/x/z", testbucket.Object{}) // of which the next index is the same
+		joined = func([]string) ([]byte, error) { return []byte("crl/x/a.crl"), nil }
+	}
+	if puts := b.Puts(); len(puts) != 1 {
+		t.Errorf("written: %v", puts)
+	}
+	if o, _ := b.Get(path); o.Header.Get("Content-Type") != "application/json" || o.Header.Get("Cache-Control") != "public, max-age=300, must-revalidate" {
+		t.Errorf("headers are %v", o.Header)
+	}
+
+	crossed := 0
+	if err := put(func(names []string) ([]byte, error) {
+		if crossed++; crossed == 1 { // another instance brings a list and an index
+			list("b.crl")
+			b.Put(path, testbucket.Object{Body: "another's", Header: http.Header{"Etag": {`"another's"`}}})
+		}
+		return []byte(strings.Join(names, " ")), nil
+	}); err != nil || crossed != 2 {
+		t.Errorf("after %d attempts: %v", crossed, err)
+	}
+	has("after another's", "crl/x/a.crl crl/x/b.crl crl/x/index.json crl/x/z")
+
+	if err := put(func([]string) ([]byte, error) { return nil, errors.New("no power") }); err == nil {
+		t.Error("an index that could not be made is no error")
+	}
+	b.Before = func(method string) int { return map[string]int{http.MethodGet: http.StatusForbidden}[method] }
+	if err := put(func([]string) ([]byte, error) { return []byte("blind"), nil }); err == nil {
+		t.Error("without the names an index was stored")
+	}
+	has("without names", "crl/x/a.crl crl/x/b.crl crl/x/index.json crl/x/z")
 }
 
 func TestS3Config(t *testing.T) {

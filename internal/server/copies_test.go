@@ -64,4 +64,11 @@ func TestCopies(t *testing.T) {
 		object, ok := b.Get("/lists/own/" + path)
 		return ok && object.Body == string(served)
 	})
+	index := path[:strings.LastIndex(path, "/")] + "/index.json"
+	served = get(t, "http://"+s.addresses.Public+"/"+index)
+	eventually(t, "the index", func() bool {
+		copied, err := os.ReadFile(filepath.Join(s.dir, "copies", index))
+		object, _ := b.Get("/lists/own/" + index)
+		return err == nil && bytes.Equal(copied, served) && object.Body == string(served) && object.Header.Get("Content-Type") == "application/json" && bytes.Contains(served, []byte(url))
+	})
 }

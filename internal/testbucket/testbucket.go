@@ -97,8 +97,13 @@ func (b *Bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		b.puts = append(b.puts, r.URL.Path+" "+r.Header.Get("X-Amz-Meta-Signet-Crl-Number"))
 		tag := md5.Sum(body)
-		b.objects[r.URL.Path] = Object{string(body), http.Header{"Etag": {`"` + hex.EncodeToString(tag[:]) + `"`}, "Content-Type": r.Header["Content-Type"],
-			"Cache-Control": r.Header["Cache-Control"], "X-Amz-Meta-Signet-Crl-Number": r.Header["X-Amz-Meta-Signet-Crl-Number"]}}
+		kept := http.Header{"Etag": {`"` + hex.EncodeToString(tag[:]) + `"`}, "Content-Type": r.Header["Content-Type"], "Cache-Control": r.Header["Cache-Control"]}
+		for name, values := range r.Header {
+			if strings.HasPrefix(name, "X-Amz-Meta-") {
+				kept[name] = values
+			}
+		}
+		b.objects[r.URL.Path] = Object{string(body), kept}
 	case http.MethodDelete:
 		delete(b.objects, r.URL.Path)
 		w.WriteHeader(http.StatusNoContent)
