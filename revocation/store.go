@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"time"
 
 	"signet.example/signet/internal/audit"
@@ -30,11 +31,19 @@ type Log interface {
 	// ones come first, issuer by issuer, and then shard by shard. Entries of one certificate come in order; entries of different ones need not. An error ends it.
 	LedgerLoad(ctx context.Context, from pki.Epoch, upTo uint64) iter.Seq2[Entry, error]
 
-	// ListenLedger calls wake(true) when it has begun to listen, and then after any instance may have appended entries,
-	// with true if ranges may have been reserved or closed as well; wake must not block. It returns when ctx ends or the
-	// connection breaks.
-	ListenLedger(ctx context.Context, wake func(ranges bool)) error
+	// ListenLedger calls wake when it has begun to listen, with ranges, and then after any instance may have appended entries or
+	// reserved or closed ranges; wake must not block. It returns when ctx ends or the connection breaks.
+	ListenLedger(ctx context.Context, wake func(WakeUp)) error
 }
+
+// WakeUp says what may be new.
+type WakeUp struct {
+	Ranges bool   // ranges, and entries with them
+	Seq    uint64 // unless Ranges: entries up to here at most that were appended before; Everything if that is not known
+}
+
+// Everything is the sequence of a wake-up that does not say what was appended.
+const Everything = math.MaxUint64
 
 // Books is the ledger as its writer sees it.
 type Books interface {

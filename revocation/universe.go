@@ -29,7 +29,7 @@ type Universe struct {
 
 	following chan struct{} // holds one token while somebody reads the database into memory: one reader at a time
 	since     time.Time     // guarded by following: the last change of a range that was read
-	nudge     chan bool     // wakes Run; true: ranges too
+	nudge     chan WakeUp   // wakes Run
 
 	mu        sync.RWMutex                  // guards what follows
 	seq       uint64                        // every entry up to here is applied
@@ -71,7 +71,7 @@ func NewUniverse(config UniverseConfig) (*Universe, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan bool, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
+	u := &Universe{config: config, following: make(chan struct{}, 1), nudge: make(chan WakeUp, 1), issuers: map[pki.IssuerID]*issuerBooks{}, watches: map[*Watch]bool{}}
 	u.refresh.universe, u.weeks.now = u, config.Now
 	return u, nil
 }
@@ -133,15 +133,18 @@ func (u *Universe) Run(ctx context.Context, report func(error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
-		ranges := true
+		news := WakeUp{Ranges: true}
 		select {
 		case <-ctx.Done():
 			return
-		case ranges = <-u.nudge:
+		case news = <-u.nudge:
 		case <-poll.C:
 		}
+		if !news.Ranges && news.Seq <= u.Seq() { // this instance appended it, or has read it with what was before
+			continue
+		}
 		u.wokenAt()
-		if err := u.follow(ctx, ranges); err != nil && ctx.Err() == nil && report != nil {
+		if err := u.follow(ctx, news.Ranges); err != nil && ctx.Err() == nil && report != nil {
 			report(err)
 		}
 		select {
@@ -154,11 +157,11 @@ func (u *Universe) Run(ctx context.Context, report func(error)) {
 // listen nudges Run at every notification, and listens again a second after the connection breaks.
 func (u *Universe) listen(ctx context.Context, report func(error)) {
 	for ctx.Err() == nil {
-		err := u.config.Log.ListenLedger(ctx, func(ranges bool) {
+		err := u.config.Log.ListenLedger(ctx, func(news WakeUp) {
 			select {
-			case u.nudge <- ranges:
+			case u.nudge <- news:
 			case pending := <-u.nudge: // one nudge stands for any number
-				u.nudge <- ranges || pending
+				u.nudge <- WakeUp{news.Ranges || pending.Ranges, max(news.Seq, pending.Seq)}
 			}
 		})
 		if ctx.Err() == nil && report != nil {

@@ -1104,3 +1104,83 @@ func TestWatchFarBehind(t *testing.T) {
 	default:
 	}
 }
+
+// wakingLog counts readings of the ledger, and wakes as the test tells it.
+type wakingLog struct {
+	revocation.Log
+	wake     chan func(revocation.WakeUp)
+	readings atomic.Int64
+}
+
+func (l *wakingLog) LedgerEntries(ctx context.Context, after uint64, limit int) ([]revocation.Entry, error) {
+	l.readings.Add(1)
+	return l.Log.LedgerEntries(ctx, after, limit)
+}
+
+func (l *wakingLog) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
+	l.wake <- wake
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Who is woken for entries that it has, which it appended itself, reads nothing; for others it does not wait for the next poll.
+func TestWakeUps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testdb.OpenSQLite(t, filepath.Join(t.TempDir(), "db"))
+		defer testdb.Close(t, s)
+		i := newIssuer(t, s, "one", false)
+		span := i.reserve(t, epoch, 0, 16)
+		span.record(t, 0, 1, 2)
+		log := &wakingLog{Log: s, wake: make(chan func(revocation.WakeUp), 1)}
+		open := func(log revocation.Log) (*revocation.Universe, *revocation.Ledger) {
+			t.Helper()
+			u, err := revocation.NewUniverse(revocation.UniverseConfig{Log: log, Ranges: s, Now: clock})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := u.Load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			l, err := revocation.NewLedger(revocation.LedgerConfig{Books: s, Universe: u, Now: clock})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return u, l
+		}
+		u, own := open(log)
+		defer own.Close()
+		_, others := open(s)
+		defer others.Close()
+		revoke := func(l *revocation.Ledger, index uint64) {
+			t.Helper()
+			if _, err := l.Revoke(t.Context(), admin(t), revocation.Request{Key: span.claim(index).Key}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { u.Run(ctx, func(err error) { t.Error(err) }); close(done) }()
+		wake := <-log.wake
+		woken := func(what string, news revocation.WakeUp, readings int64, seq uint64) {
+			t.Helper()
+			before := log.readings.Load()
+			wake(news)
+			time.Sleep(10 * time.Millisecond) // of the bubble: the poll is a second away
+			if got := log.readings.Load() - before; got != readings || u.Seq() != seq {
+				t.Errorf("%s: %d readings and at %d, want %d and %d", what, got, u.Seq(), readings, seq)
+			}
+		}
+		revoke(own, 0)
+		woken("its own entry", revocation.WakeUp{Seq: 1}, 0, 1)
+		woken("ranges", revocation.WakeUp{Ranges: true, Seq: 1}, 1, 1)
+		revoke(others, 1)
+		woken("an entry of another", revocation.WakeUp{Seq: 2}, 1, 2)
+		woken("the same again", revocation.WakeUp{Seq: 2}, 0, 2)
+		revoke(others, 2)
+		wake(revocation.WakeUp{Seq: 3})
+		woken("two at once", revocation.WakeUp{Seq: 2}, 1, 3)
+		woken("nobody knows what", revocation.WakeUp{Seq: revocation.Everything}, 1, 3)
+		cancel()
+		<-done
+	})
+}

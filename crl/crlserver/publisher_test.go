@@ -116,7 +116,7 @@ func TestReservationWakes(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			defer close(done)
-			_ = s.ListenLedger(ctx, func(ranges bool) { woken <- ranges }) // ends with ctx
+			_ = s.ListenLedger(ctx, func(news revocation.WakeUp) { woken <- news.Ranges }) // ends with ctx
 		}()
 		<-woken // it listens
 		if _, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, Lease: time.Minute}); err != nil {

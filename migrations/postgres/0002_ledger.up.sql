@@ -87,7 +87,7 @@ BEGIN
 	INSERT INTO ledger (seq, issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, recorded_at, job, actor)
 		SELECT v_had + e.n, e.issuer, e.epoch, e.idx, e.serial, e.kind, e.reason, e.revoked_at, e.invalidity_at, v_now, e.job, e.actor
 		FROM unnest(p_entries) WITH ORDINALITY AS e (issuer, epoch, idx, serial, kind, reason, revoked_at, invalidity_at, job, actor, expected, n);
-	PERFORM pg_notify('signet_ledger', ''); -- a hint without data; sent once, at commit
+	PERFORM pg_notify('signet_ledger', v_last::text); -- at commit; who has this entry already reads nothing
 	RETURN v_last;
 END $$;
 

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -107,17 +108,19 @@ func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[re
 }
 
 // ListenLedger implements revocation.Log.
-func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
-	first := true
-	return s.listen(ctx, "listen to ledger", `LISTEN signet_ledger; LISTEN signet_ranges`, func(channel string) {
-		wake(first || channel == "signet_ranges")
-		first = false
+func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
+	return s.listen(ctx, "listen to ledger", `LISTEN signet_ledger; LISTEN signet_ranges`, func(channel, payload string) {
+		seq, err := strconv.ParseUint(payload, 10, 64)
+		if err != nil {
+			seq = revocation.Everything
+		}
+		wake(revocation.WakeUp{Ranges: channel != "signet_ledger", Seq: seq})
 	})
 }
 
-// listen calls wake once it listens, with no channel, and then with the channel of each notification. It has a
+// listen calls wake once it listens, with no channel, and then with the channel and the payload of each notification. It has a
 // connection of its own: one of the pool would be lost to it.
-func (s *Store) listen(ctx context.Context, op, statement string, wake func(channel string)) error {
+func (s *Store) listen(ctx context.Context, op, statement string, wake func(channel, payload string)) error {
 	config := s.pool.Config().ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "signet listener"
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -132,14 +135,14 @@ func (s *Store) listen(ctx context.Context, op, statement string, wake func(chan
 	if _, err := conn.Exec(ctx, statement); err != nil {
 		return translate(op, err)
 	}
-	wake("")
+	wake("", "")
 	for {
 		waiting, cancel := context.WithTimeout(ctx, listenPatience)
 		notification, err := conn.WaitForNotification(waiting)
 		cancel()
 		switch {
 		case err == nil:
-			wake(notification.Channel)
+			wake(notification.Channel, notification.Payload)
 			continue
 		case ctx.Err() == nil && waiting.Err() != nil: // nothing was said for long: is anybody there?
 			err = ping(ctx, conn)

@@ -394,7 +394,7 @@ func (s *Store) RunChunk(ctx context.Context, job revocation.Job, _ revocation.I
 	}
 	chunk.Held = s.now().Sub(begun)
 	if chunk.Revoked > 0 {
-		s.wakeLedger()
+		s.wakeLedger(chunk.Seq)
 	}
 	return chunk, nil
 }

@@ -88,7 +88,7 @@ func (s *Store) BlockKey(ctx context.Context, block revocation.KeyBlock, job rev
 	if err != nil {
 		return revocation.BlockReceipt{}, nil, err
 	}
-	s.wakeLedger()
+	s.wakeLedger(receipt.Seq)
 	return receipt, nil, nil
 }
 

@@ -81,10 +81,24 @@ func checkExpected(ctx context.Context, tx *sql.Tx, entries []revocation.NewEntr
 	return nil
 }
 
-// wakeLedger wakes whoever listens to the ledger.
-func (s *Store) wakeLedger() {
+// wakeLedger wakes whoever listens to the ledger, which has entries up to last.
+func (s *Store) wakeLedger(last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.appended = max(s.appended, last)
+	s.wakeListeners()
+}
+
+// wakeRanges wakes whoever listens to the ledger after a change of ranges.
+func (s *Store) wakeRanges() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reranged++
+	s.wakeListeners()
+}
+
+// wakeListeners is called with s.mu held.
+func (s *Store) wakeListeners() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -155,12 +169,14 @@ func (s *Store) week(ctx context.Context, epoch int64, upTo uint64) iter.Seq2[re
 }
 
 // ListenLedger implements revocation.Log. There is one process, so there is no connection that could break.
-func (s *Store) ListenLedger(ctx context.Context, wake func(ranges bool)) error {
+func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
+	ranges, told := true, uint64(0)
 	for {
 		s.mu.Lock()
-		changed := s.changed
+		changed, last, reranged := s.changed, s.appended, s.reranged
 		s.mu.Unlock()
-		wake(true)
+		wake(revocation.WakeUp{Ranges: ranges || reranged != told, Seq: last})
+		ranges, told = false, reranged
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -189,7 +205,7 @@ func (s *Store) AppendLedger(ctx context.Context, read uint64, entries []revocat
 	if err != nil {
 		return 0, err
 	}
-	s.wakeLedger()
+	s.wakeLedger(last)
 	return last, nil
 }
 

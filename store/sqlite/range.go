@@ -53,7 +53,7 @@ func (s *Store) Reserve(ctx context.Context, r ca.Reservation) (ca.Range, error)
 	if err != nil {
 		return ca.Range{}, err
 	}
-	s.wakeLedger()
+	s.wakeRanges()
 	return reserved, nil
 }
 
@@ -185,7 +185,7 @@ func (s *Store) CloseRange(ctx context.Context, c ca.Closing) (voids int, err er
 		return 0, err
 	}
 	if closed {
-		s.wakeLedger()
+		s.wakeRanges()
 	}
 	return voids, nil
 }

@@ -49,7 +49,9 @@ type Store struct {
 
 	mu        sync.Mutex
 	recording *recordStatements // nil until something is recorded
-	changed   chan struct{}     // closed and replaced after each commit that touched the ledger
+	changed   chan struct{}     // closed and replaced after each commit that touched the ledger or ranges
+	appended  uint64            // the last sequence of a ledger that this process appended to
+	reranged  uint64            // how often this process changed ranges
 }
 
 // LockedError says that another process has the file open.

@@ -217,31 +217,34 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 		s := open(t)
 		b := newBooks(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
-		wakes := make(chan bool, 100)
+		wakes := make(chan revocation.WakeUp, 100)
 		ended := make(chan error, 1)
-		go func() { ended <- s.ListenLedger(ctx, func(ranges bool) { wakes <- ranges }) }()
-		woken := func(what string, ranges bool) {
+		go func() { ended <- s.ListenLedger(ctx, func(news revocation.WakeUp) { wakes <- news }) }()
+		woken := func(what string, ranges bool, seq uint64) {
 			t.Helper()
 			select {
 			case got := <-wakes:
-				if ranges && !got {
-					t.Errorf("%s does not say that ranges changed", what)
+				if got.Ranges != ranges || !ranges && got.Seq != seq {
+					t.Errorf("%s says %+v", what, got)
 				}
 			case <-time.After(10 * time.Second):
 				t.Fatalf("%s wakes nobody", what)
 			}
 		}
-		woken("listening", true)
-		if _, err := s.AppendLedger(t.Context(), 0, []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300}, revocation.KindRevoke)}, nil); err != nil {
-			t.Fatal(err)
+		woken("listening", true, 0)
+		for n := range uint64(2) {
+			last, err := s.AppendLedger(t.Context(), n, []revocation.NewEntry{newEntry(1, pki.Position{Epoch: 300, Index: n}, revocation.KindRevoke)}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			woken("an entry", false, last)
 		}
-		woken("an entry", false)
 		r := b.reserve(1, 16, time.Minute)
-		woken("a reservation", true)
+		woken("a reservation", true, 0)
 		if _, err := b.close(r, 1, ca.Run{From: r.From, To: r.To}); err != nil {
 			t.Fatal(err)
 		}
-		woken("closing a range", true)
+		woken("closing a range", true, 0)
 		cancel()
 		if err := <-ended; pki.KindOf(err) != pki.KindUnavailable {
 			t.Errorf("ended with %v", err)
