@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/binary"
+	"io"
 	"slices"
 	"time"
 
@@ -54,7 +55,12 @@ func (e early) RegisterService(desc *grpc.ServiceDesc, service any) {
 
 // read reads the message of a call that was admitted. What grpc-go reads by itself and cannot read it answers by itself too, before the
 // audit log has heard of it.
-func (e early) read(ctx context.Context, method string, known bool, message any) error {
+func (e early) read(ctx context.Context, method string, known bool, message any) (err error) {
+	defer func() {
+		if err == io.EOF { // a call of this kind has a message
+			err = broken(ctx, err)
+		}
+	}()
 	if known {
 		return receive(ctx, message, maxLargeBody)
 	}
@@ -81,9 +87,18 @@ func streams(services Services) grpc.StreamServerInterceptor {
 		if !info.IsClientStream && !info.IsServerStream {
 			return handler(service, stream)
 		}
+		if info.IsClientStream {
+			stream = items{stream}
+		}
 		return services.Stream(service, stream, info, handler)
 	}
 }
+
+// items is a stream of messages of callers who are known, read as the message of another call is; see read.
+type items struct{ grpc.ServerStream }
+
+// RecvMsg returns io.EOF after the last.
+func (s items) RecvMsg(message any) error { return receive(s.Context(), message, maxLargeBody) }
 
 // within gives receive up after patience; what it gave up ends with the stream, when the handler has returned.
 func within(ctx context.Context, patience time.Duration, receive func() error) error {
@@ -99,7 +114,7 @@ func within(ctx context.Context, patience time.Duration, receive func() error) e
 	}
 }
 
-// receive reads a message of at most so many octets. To grpc-go there is one bound, for all methods. What it reads a stream from has
+// receive reads a message of at most so many octets; io.EOF: there is none. To grpc-go there is one bound, for all methods. What it reads a stream from has
 // methods to know the length first; should a newer one have them no more, everybody is refused.
 func receive(ctx context.Context, message any, most int) error {
 	wire, ok := grpc.ServerTransportStreamFromContext(ctx).(interface {
@@ -111,7 +126,10 @@ func receive(ctx context.Context, message any, most int) error {
 		return status.Error(codes.Internal, "the message cannot be read")
 	}
 	var header [5]byte // whether it is compressed, and its length: Length-Prefixed-Message of "gRPC over HTTP2"
-	if err := wire.ReadMessageHeader(header[:]); err != nil {
+	switch err := wire.ReadMessageHeader(header[:]); {
+	case err == io.EOF:
+		return err
+	case err != nil:
 		return broken(ctx, err)
 	}
 	length := binary.BigEndian.Uint32(header[1:])

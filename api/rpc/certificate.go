@@ -87,7 +87,7 @@ func (s *certificateService) IssueCertificates(stream signetv1.CertificateServic
 		}
 		switch status.Code(err) {
 		case codes.OK:
-		case codes.ResourceExhausted, codes.Internal, codes.Unimplemented: // to grpc-go it is too long, no message, or compressed: what was asked is refused
+		case codes.ResourceExhausted, codes.InvalidArgument, codes.Unimplemented: // it is too long, no message, or compressed: what was asked is refused
 			return invalid("issue certificates", "", "an item cannot be read: %s", status.Convert(err).Message())
 		default:
 			return err
