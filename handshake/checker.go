@@ -252,8 +252,8 @@ func (c *Checker) ask(ctx context.Context, s *subject) {
 	answered := make(chan answer, len(sources))
 	asked := s.question()
 	for i, source := range sources {
+		ctx, done := c.outlive(ctx)
 		go func() {
-			ctx, done := c.outlive(ctx)
 			defer done()
 			answered <- answer{source(ctx, asked), i}
 		}()

@@ -12,8 +12,8 @@ func (d *Dialer) TestingOnlyHandshake(ctx context.Context, conn *tls.Conn, wrapp
 	return d.handshake(ctx, conn, wrapped)
 }
 
-// TestingOnlyIdle reports whether nothing is being refreshed in the background.
-func (c *Checker) TestingOnlyIdle() bool { return len(c.refresh) == 0 }
+// TestingOnlyIdle reports whether nothing is being refreshed in the background, and no question has outlived its handshake.
+func (c *Checker) TestingOnlyIdle() bool { return len(c.refresh) == 0 && len(c.waiting) == 0 }
 
 // TestingOnlyEntries is how many entries of lists are in memory.
 func (c *Checker) TestingOnlyEntries() int {

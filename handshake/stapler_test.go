@@ -256,7 +256,7 @@ func TestStaplerChosenConfig(t *testing.T) {
 func TestStaplerRun(t *testing.T) {
 	p := handshaketest.New(t, "root -> int -> leaf")
 	stapler, seen := newStapler(t, p, "leaf", "")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- stapler.Run(ctx) }()

@@ -27,7 +27,7 @@ import (
 
 // closedSoon reports whether the peer, or our own side, ends the connection.
 func closedSoon(conn net.Conn) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	_, err := conn.Read(make([]byte, 1))
 	timeout, ok := err.(net.Error)
 	return err != nil && !(ok && timeout.Timeout())

@@ -41,7 +41,7 @@ func newFetcher(t *testing.T, change func(*fetch.Config)) *fetch.Fetcher {
 }
 
 func get(f *fetch.Fetcher, url string) (*fetch.Response, error) {
-	return f.Do(context.Background(), fetch.Request{URL: url, MaxBytes: 1000, Timeout: 10 * time.Second})
+	return f.Do(context.Background(), fetch.Request{URL: url, MaxBytes: 1000, Timeout: time.Minute})
 }
 
 // why is the cause of a failed fetch.
@@ -252,7 +252,7 @@ func TestOneForMany(t *testing.T) {
 	defer server.Close()
 	f := newFetcher(t, nil)
 	impatient, giveUp := context.WithCancel(t.Context())
-	request := fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: 10 * time.Second}
+	request := fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: time.Minute}
 	first := make(chan error, 1)
 	go func() { _, err := f.Do(impatient, request); first <- err }()
 	for asked.Load() == 0 {
@@ -314,7 +314,7 @@ func TestNegativeCache(t *testing.T) {
 			t.Errorf("step %d: asked %d times, want %d", i, asked.Load(), step.asked)
 		}
 	}
-	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: 1, Timeout: time.Second, Fresh: true}); err == nil || asked.Load() != 4 {
+	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: 1, Timeout: time.Minute, Fresh: true}); err == nil || asked.Load() != 4 {
 		t.Errorf("a fresh request was not made: asked %d times", asked.Load())
 	}
 }
@@ -335,7 +335,7 @@ func TestConditional(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: time.Second, ETag: first.ETag})
+	second, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: time.Minute, ETag: first.ETag})
 	if err != nil || !second.NotModified {
 		t.Errorf("%+v %v", second, err)
 	}
@@ -474,7 +474,7 @@ func TestCancelledFresh(t *testing.T) {
 	}))
 	defer server.Close()
 	f := newFetcher(t, nil)
-	request := fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: 10 * time.Second, Fresh: true}
+	request := fetch.Request{URL: server.URL, MaxBytes: 100, Timeout: time.Minute, Fresh: true}
 	ctx, giveUp := context.WithCancel(t.Context())
 	go func() { <-stalled; giveUp() }()
 	if _, err := f.Do(ctx, request); err == nil {
@@ -542,7 +542,7 @@ func TestAnnouncedLength(t *testing.T) {
 	f := newFetcher(t, nil)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: announced, Timeout: 10 * time.Second}); err == nil {
+	if _, err := f.Do(t.Context(), fetch.Request{URL: server.URL, MaxBytes: announced, Timeout: time.Minute}); err == nil {
 		t.Error("a body that was cut off was taken")
 	}
 	runtime.ReadMemStats(&after)

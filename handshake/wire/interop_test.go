@@ -126,7 +126,7 @@ func startForeign(t *testing.T, command []string) net.Conn {
 			t.Logf("the server said: %s", said.String())
 		}
 	})
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
@@ -240,7 +240,7 @@ func serveForeign(t *testing.T, command []string, cfg *tls.Config, first ...stri
 			return
 		}
 		raw = &bell{Conn: raw, rings: arrived}
-		_ = raw.SetDeadline(time.Now().Add(20 * time.Second)) // so that a hang is a failure
+		_ = raw.SetDeadline(time.Now().Add(2 * time.Minute)) // so that a hang is a failure
 		tap := wire.NewTap(raw, wire.Config{Role: wire.Server, Step: func(s wire.Step) { steps = append(steps, s) }})
 		conn := tls.Server(tap, tell(tap, cfg))
 		err = conn.HandshakeContext(t.Context())

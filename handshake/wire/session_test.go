@@ -140,7 +140,7 @@ func loopback(t testing.TB) (client, server net.Conn) {
 	if server, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second) // so that a hang is a failure
+	deadline := time.Now().Add(2 * time.Minute) // so that a hang is a failure
 	for _, c := range []net.Conn{client, server} {
 		if err := c.SetDeadline(deadline); err != nil {
 			t.Fatal(err)

@@ -82,7 +82,7 @@ func startPostgres(t *testing.T, files map[string]string, args ...string) (dial 
 		_ = server.Wait()
 	})
 	return func() net.Conn {
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(2 * time.Minute)
 		for {
 			conn, err := net.Dial("tcp", address)
 			if err == nil {
