@@ -338,7 +338,7 @@ func prepareTown(t *testing.T, database string) (child work, issuers []ca.Issuer
 // reconcileUntilClosed waits out the leases of processes that are gone.
 func reconcileUntilClosed(t *testing.T, w *town, s store.Store) {
 	t.Helper()
-	for range 200 {
+	for range 1200 {
 		if _, err := w.Reconcile(t.Context()); err != nil {
 			t.Fatal(err)
 		}

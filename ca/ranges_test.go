@@ -181,7 +181,7 @@ func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		device := &trouble{keyring: keyring{opened: make(map[string]*keys.Key)}, hang: make(chan struct{})}
 		w := newTownWith(t, s, device)
-		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 500 * time.Millisecond, Places: 2, Now: w.clock.Now})
+		w.keys = keys.NewGuard(keys.GuardConfig{Store: device, Deadline: 3 * time.Second, Places: 2, Now: w.clock.Now})
 		a := w.instance(w.store)
 		next := func(when string, want uint64) {
 			t.Helper()
@@ -210,7 +210,7 @@ func TestAKeyThatFailsAfterSigningCostsAnIndexAndOneNotAskedNone(t *testing.T) {
 		refused(hangs, 2) // two calls hang, and then none is made any more
 		refused(hangs, 20)
 		close(device.hang)
-		for deadline := time.Now().Add(10 * time.Second); w.keys.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); w.keys.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the calls never return")
 			}
@@ -297,7 +297,7 @@ func TestReconcilingBesideKeysThatAreAway(t *testing.T) {
 		if pki.KindOf(err) != pki.KindUnavailable {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it waits for a key")
 	}
 }

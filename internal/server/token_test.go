@@ -69,7 +69,7 @@ func newToken(t *testing.T, s *site) token {
 		t.Fatal(err)
 	}
 	defer config.Close()
-	if _, err := fmt.Fprintf(config, "keys: {store: pkcs11, deadline: 500ms, places: 2, pkcs11: {module: %q, token: site, pin_file: %q}}\n", module, write("pin", "87654321\n")); err != nil {
+	if _, err := fmt.Fprintf(config, "keys: {store: pkcs11, deadline: 3s, places: 2, pkcs11: {module: %q, token: site, pin_file: %q}}\n", module, write("pin", "87654321\n")); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -158,7 +158,7 @@ func TestATokenThatHangs(t *testing.T) {
 					t.Errorf("%s: issued from the token: %v", name, err)
 				}
 			}
-			if took := time.Since(begun); took > 20*time.Second { // a bound on hanging, not a measurement
+			if took := time.Since(begun); took > time.Minute { // a bound on hanging, not a measurement
 				t.Errorf("%s: nine refusals took %s", name, took)
 			}
 			other := mustIssueFrom(file)
@@ -189,7 +189,7 @@ func TestATokenThatHangs(t *testing.T) {
 				}
 			}
 			remove(t, trouble)
-			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 				if _, err = issueFrom(made.ID); err == nil {
 					break
 				}

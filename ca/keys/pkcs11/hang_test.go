@@ -45,7 +45,7 @@ func TestAModuleThatHangs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 500 * time.Millisecond, Places: 2})
+	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 3 * time.Second, Places: 2})
 	key, err := g.Create(t.Context(), "hangs", keys.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestALoginThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 500 * time.Millisecond, Places: 2})
+	g := keys.NewGuard(keys.GuardConfig{Store: store, Deadline: 3 * time.Second, Places: 2})
 	guarded, err := g.Create(t.Context(), "lost", keys.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestALoginThatHangs(t *testing.T) {
 		go func() { defer close(done); do() }()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s waits for the login", what)
 		}
 	}
@@ -213,7 +213,7 @@ func TestARefusedPINIsNotTriedAgain(t *testing.T) {
 	go func() { signed <- tryClosed() }()
 	until := func(what string, happened func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); !happened(); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal(what)
 			}
@@ -281,7 +281,7 @@ func touch(t *testing.T, path string) {
 func letGo(t *testing.T, hang string, g *keys.Guard) {
 	t.Helper()
 	remove(t, hang)
-	for deadline := time.Now().Add(30 * time.Second); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); g.Usage()[0].Hanging > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the calls never return")
 		}
