@@ -65,7 +65,7 @@ func TestResponseAgainstOther(t *testing.T) {
 // openssl runs the command with a deadline and returns what it printed.
 func openssl(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "openssl", args...).CombinedOutput()
 	if err != nil {

@@ -356,7 +356,7 @@ func (h *house) token(spec auth.Spec) string {
 // grpc is a client with a token or a client certificate.
 func (h *house) grpc(token string, certificate *tls.Certificate) *client.Client {
 	h.t.Helper()
-	c, err := client.New(client.Config{Address: h.address, Roots: h.roots, Token: token, Certificate: certificate})
+	c, err := client.New(client.Config{Address: h.address, Roots: h.roots, Token: token, Certificate: certificate, Timeout: 3 * time.Minute})
 	if err != nil {
 		h.t.Fatal(err)
 	}

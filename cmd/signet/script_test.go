@@ -114,7 +114,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 
 // ready waits until the server of $SIGNET_CONFIG answers.
 func ready(ts *testscript.TestScript, neg bool, args []string) {
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		err := ts.Exec("signet", "doctor", "--health")
 		if err == nil {
 			return
@@ -127,7 +127,7 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 
 // await PORT waits until somebody listens on it.
 func await(ts *testscript.TestScript, neg bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+args[0])
 		if err == nil {

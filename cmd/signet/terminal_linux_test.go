@@ -71,7 +71,7 @@ func TestInterruptedPassphrase(t *testing.T) {
 		_, err := a.passphrase("", false)
 		asked <- err
 	}()
-	for deadline := time.Now().Add(10 * time.Second); state() == shown && time.Now().Before(deadline); { // until the question is there
+	for deadline := time.Now().Add(time.Minute); state() == shown && time.Now().Before(deadline); { // until the question is there
 		time.Sleep(time.Millisecond)
 	}
 	interrupt()
@@ -80,7 +80,7 @@ func TestInterruptedPassphrase(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || state() != shown {
 			t.Errorf("interrupted: %v; the terminal is as it was: %t", err, state() == shown)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the question goes on")
 	}
 }
@@ -183,7 +183,7 @@ func (s *seated) termios() (now syscall.Termios) {
 // sees waits until a text is on the screen, and then until the terminal echoes, or not, as it is to.
 func (s *seated) sees(text string, echo bool) {
 	s.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for part := ""; !strings.Contains(part, text); {
 		select {
 		case octet := <-s.said:
@@ -216,7 +216,7 @@ func (s *seated) ends(status int) {
 	go func() { _ = s.program.Wait(); close(done) }() // how it ended is in ProcessState
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatalf("the program goes on: %q", s.all.String())
 	}
 	if got := s.program.ProcessState.ExitCode(); got != status {

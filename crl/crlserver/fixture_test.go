@@ -182,7 +182,7 @@ func start(t testing.TB, s store.Store, c *clock, change func(*crlserver.Config)
 // await fails the test if the publisher does not reach seq.
 func (i instance) await(t testing.TB, seq uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := i.Await(ctx, seq); err != nil {
 		t.Fatal(err, i.Check())

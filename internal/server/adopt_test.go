@@ -116,7 +116,7 @@ func TestTheLastListOfAnAdoptedCA(t *testing.T) {
 			return list
 		}
 		var list *crl.List
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 			if list = served(); list.Number != crl.NumberOf(5000) {
 				break
 			}

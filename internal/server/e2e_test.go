@@ -180,7 +180,7 @@ func (s *site) start(t *testing.T, flags ...string) *process {
 			t.Logf("log of the server:\n%s", text)
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); !s.ready(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !s.ready(); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-p.done:
 			t.Fatalf("the server ended: %v", p.cmd.ProcessState)

@@ -96,7 +96,7 @@ func TestDatabaseGone(t *testing.T) {
 	}
 
 	database.Start(t)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		err := issue()
 		if err == nil {
 			break
@@ -253,7 +253,7 @@ func TestNewIssuerKeepsReady(t *testing.T) {
 		}
 	}
 	certified := regexp.MustCompile(`"ocsp/` + made.ID.String() + `",\s*"state": "ok"`)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")
 		if err != nil {
 			t.Fatal(err)

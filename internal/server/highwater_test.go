@@ -228,7 +228,7 @@ func TestDatabaseGoesBackWhileRunning(t *testing.T) {
 			alter(t, s, database, `CREATE TABLE kept AS SELECT last, head FROM audit_batches; ALTER TABLE audit_batches DISABLE TRIGGER USER; UPDATE audit_batches SET head = decode(repeat('00', 32), 'hex')`)
 		}
 		var said string
-		for deadline := time.Now().Add(30 * time.Second); !strings.Contains(said, "another past"); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(said, "another past"); time.Sleep(20 * time.Millisecond) {
 			answer, err := http.Get("http://" + s.addresses.Ops + "/readyz")
 			if err != nil {
 				t.Fatal(err)

@@ -182,7 +182,7 @@ func (j *judge) showTo(address string, s *subject) (status int, body string, err
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost",
 		Certificates: []tls.Certificate{{Certificate: [][]byte{s.Raw, j.issuing.Raw}, PrivateKey: s.key}}}}
 	defer transport.CloseIdleConnections()
-	answer, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Get("https://" + address + "/")
+	answer, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("https://" + address + "/")
 	if err != nil {
 		return 0, "", err
 	}

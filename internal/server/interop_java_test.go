@@ -114,7 +114,7 @@ func (j *judge) startJava(name string, options ...string) {
 	t := j.t
 	t.Cleanup(func() {
 		in.Close() // it ends with its input
-		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
 		_, _ = io.Copy(io.Discard, out)
 		if err := cmd.Wait(); err != nil {

@@ -370,7 +370,7 @@ func (j *judge) run(name string, args ...string) (string, bool) {
 // exit runs a foreign command with an input and returns what it printed and its exit status.
 func (j *judge) exit(input, name string, args ...string) (string, int) {
 	j.t.Helper()
-	ctx, cancel := context.WithTimeout(j.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(j.t.Context(), time.Minute)
 	defer cancel()
 	cmd := j.program(name, args...)
 	var out bytes.Buffer

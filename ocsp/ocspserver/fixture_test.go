@@ -228,7 +228,7 @@ func (s *system) asOf() time.Time {
 // eventually waits for what happens in the background.
 func eventually(t testing.TB, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !happened(); {
+	for deadline := time.Now().Add(time.Minute); !happened(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -190,7 +190,7 @@ func TestNobodyJoinsAFlightOfBeforeIssuance(t *testing.T) {
 	select {
 	case <-d.entered: // a signature of its own
 		close(d.release)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		close(d.release)
 		t.Error("it joined the flight")
 	}
@@ -219,7 +219,7 @@ func TestCrashInTheSigner(t *testing.T) {
 		c.Delegates = d
 	})
 	serial := s.closed.serial(1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	replies := make(chan ocspserver.Reply, 2)
 	ask := func() {
@@ -295,7 +295,7 @@ func (d stuck) Current(issuer pki.IssuerID) (*ocspserver.Delegate, error) {
 func TestOverload(t *testing.T) {
 	d := stuck{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	s := newSystem(t, testdb.SQLite(t), func(c *ocspserver.Config, _ []ocspserver.Issuer) {
-		c.Signatures, c.Queue, c.Patience, c.RetryAfter = 1, 3, 20*time.Second, 1500*time.Millisecond
+		c.Signatures, c.Queue, c.Patience, c.RetryAfter = 1, 3, time.Minute, 1500*time.Millisecond
 		d.Delegates = c.Delegates
 		c.Delegates = d
 	})

@@ -227,7 +227,7 @@ func testLedger(t *testing.T, open func(t *testing.T) store.Store) {
 				if got.Ranges != ranges || !ranges && got.Seq != seq {
 					t.Errorf("%s says %+v", what, got)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("%s wakes nobody", what)
 			}
 		}
