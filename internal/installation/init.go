@@ -14,6 +14,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 	"text/template"
 	"time"
@@ -145,6 +147,19 @@ func (c *InitConfig) fillDefaults() {
 	}
 }
 
+// APIName is what other machines are likely to call the API by, if it listens for them: the host of the public URL.
+func (c *InitConfig) APIName() string {
+	host, _, err := net.SplitHostPort(c.APIListen)
+	if ip := net.ParseIP(host); err != nil || host == "localhost" || ip != nil && ip.IsLoopback() {
+		return ""
+	}
+	public, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return "" // and refused, when the configuration is read
+	}
+	return public.Hostname()
+}
+
 // configTemplate is the signet.yaml that a person finds.
 var configTemplate = template.Must(template.New("signet.yaml").Funcs(template.FuncMap{"quote": quoteYAML}).Parse(`# Signet. Every field can be overridden by the environment: api.listen is SIGNET_API_LISTEN.
 # docs/OPERATIONS.md lists all of them.
@@ -164,7 +179,7 @@ keys:
   store: pkcs11
   pkcs11: {module: {{quote .Keys.PKCS11.Module}}, token: {{quote .Keys.PKCS11.Token}}, pin_file: {{quote .Keys.PKCS11.PINFile}}}
 {{end}}
-api: {listen: {{quote .APIListen}}, names: []}        # gRPC and REST, TLS; names: by which others call it
+api: {listen: {{quote .APIListen}}, names: [{{with .APIName}}{{quote .}}{{end}}]}        # gRPC and REST, TLS; names: by which others call it
 public: {listen: {{quote .PublicListen}}}     # CRL, OCSP, issuers; plain HTTP
 ops: {listen: {{quote .OpsListen}}}        # metrics and health; keep it private
 

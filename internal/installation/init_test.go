@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"signet.example/signet/ca"
@@ -105,4 +106,20 @@ func verifyAudit(ctx context.Context, db store.Store) error {
 		}
 	}
 	return nil
+}
+
+// TestAPIName: an API that other machines can reach has a certificate for the name that they are likely to use.
+func TestAPIName(t *testing.T) {
+	t.Parallel()
+	for listen, want := range map[string]string{":8443": "pki.example", "0.0.0.0:8443": "pki.example", "192.0.2.1:8443": "pki.example", "127.0.0.1:8443": "", "[::1]:8443": "", "localhost:8443": ""} {
+		made, err := installation.Initialize(t.Context(), installation.InitConfig{
+			Dir: filepath.Join(t.TempDir(), "state"), PublicURL: "http://pki.example:8080/x", APIListen: listen, Passphrase: passphrase,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if names := load(t, made.Config).API.Names; strings.Join(names, " ") != want {
+			t.Errorf("%s: %q, want %q", listen, names, want)
+		}
+	}
 }
