@@ -128,3 +128,27 @@ func TestTurns(t *testing.T) {
 		})
 	}
 }
+
+// TestLateRevocation: a revocation that comes when the handshake that asked has been given up closes connections all the same.
+func TestLateRevocation(t *testing.T) {
+	for drawing, path := range map[string]string{"noaia": "/root.crl", "nocdp": "/root.ocsp"} {
+		p := handshaketest.New(t, "root -> leaf "+drawing)
+		leaf, asked, givenUp := p.Cert("leaf"), make(chan struct{}), make(chan struct{})
+		checker := p.Checker(func(c *handshake.Config) { c.Policy = handshake.SoftFail })
+		p.Replace(path, http.NotFoundHandler())
+		conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+		p.Advance(time.Hour)
+		leaf.Revoke(1)
+		p.Before(path, func() { close(asked); <-givenUp })
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-asked; cancel() }()
+		result, _ := checker.Check(ctx, leaf.Chain(), nil)
+		close(givenUp)
+		if result.Decision() != handshake.AcceptedUnproved {
+			t.Fatalf("%s: %s", path, result.Decision())
+		}
+		if !closedSoon(conn) {
+			t.Errorf("%s: the connection is open", path)
+		}
+	}
+}
