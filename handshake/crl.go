@@ -136,12 +136,12 @@ func (c *Checker) atHand(s *subject, target crl.Target, location string, configu
 	// Each certificate has a look of its own: what does not count for one, the delegate that signed a staple or one in the scope of another
 	// list, says nothing of the next.
 	look := s.place("disk " + string(s.key[:]) + location)
-	if c.lists.tried(look, tryNotBefore, s.at) {
+	if c.lists.tries.recent(look, tryNotBefore, s.at) {
 		return nil
 	}
 	h := c.onDisk(s, location, configured)
 	if h == nil || c.admit(s, target, h) != nil { // it was written by a stranger's hand until its signature says otherwise
-		c.lists.noteTry(look, s.at)
+		c.lists.tries.note(look, s.at)
 		return nil
 	}
 	return h

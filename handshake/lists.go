@@ -18,8 +18,6 @@ import (
 const (
 	maxLists       = 8192             // kept in memory: an authority has one for each 16,384 certificates, say
 	maxEntries     = 6 << 20          // of all of them: about 40 octets each
-	maxTried       = 4096             // locations on disk and deltas that were looked for
-	tryNotBefore   = 10 * time.Second // for something that was not on disk: by now it may be
 	refreshAtLeast = 10 * time.Second // between two attempts to refresh the same list
 )
 
@@ -59,12 +57,12 @@ type heldList struct {
 // lists are the lists in memory, by where they came from.
 type lists struct {
 	flight singleflight.Group
+	tries  *tries // of places on disk, and of deltas
 
 	mu      sync.Mutex
 	held    map[place]*heldList // guarded by mu
 	holders map[*crl.List]int   // in how many places a list is held; guarded by mu
 	entries int                 // of all lists that are held; guarded by mu
-	lastTry map[place]time.Time // when a location on disk, or a delta, was last looked for; guarded by mu
 	sponsor map[place]*subject  // for whom a list was admitted: its refresh is admitted for the same; guarded by mu
 	refused map[string]refused  // configured files whose list is not held as they are now; guarded by mu
 }
@@ -79,7 +77,7 @@ type refused struct {
 }
 
 func newLists() *lists {
-	return &lists{held: make(map[place]*heldList), holders: make(map[*crl.List]int), lastTry: make(map[place]time.Time), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
+	return &lists{tries: newTries(), held: make(map[place]*heldList), holders: make(map[*crl.List]int), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
 }
 
 func (l *lists) get(from place) *heldList {
@@ -92,23 +90,6 @@ func (l *lists) noteUse(h *heldList, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.used = at
-}
-
-// tried reports whether something that was not there, a location on disk or a delta, was looked for less than a pause ago.
-func (l *lists) tried(what place, pause time.Duration, at time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last, tried := l.lastTry[what]
-	return tried && at.Sub(last) < pause
-}
-
-func (l *lists) noteTry(what place, at time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.lastTry) >= maxTried {
-		clear(l.lastTry)
-	}
-	l.lastTry[what] = at
 }
 
 // RollbackError says that a source offered an older list than it offered before. The older one is not taken.

@@ -27,6 +27,8 @@ const (
 
 // answers keeps verified OCSP answers that were fetched over the network.
 type answers struct {
+	tries *tries // of answers on disk
+
 	mu   sync.Mutex
 	kept map[certificateKey]*answer // guarded by mu
 }
@@ -38,7 +40,9 @@ type answer struct {
 	next     time.Time     // when a refresh is due; guarded by answers.mu
 }
 
-func newAnswers() *answers { return &answers{kept: make(map[certificateKey]*answer)} }
+func newAnswers() *answers {
+	return &answers{tries: newTries(), kept: make(map[certificateKey]*answer)}
+}
 
 func (a *answers) get(key certificateKey) (answer, bool) {
 	a.mu.Lock()
@@ -418,9 +422,13 @@ func (c *Checker) keepAnswer(s *subject, url string, r reply) {
 	_ = c.config.Fetcher.Keep(object) // the answer is in memory; a full disk costs one more question after a restart
 }
 
-// loadAnswer looks for answers on disk and verifies them again. Of those of several responders the one that counts most is kept, as when
-// they came.
+// loadAnswer looks for answers on disk, unless there was none a moment ago, and verifies them again. Of those of several responders the one that
+// counts most is kept, as when they came.
 func (c *Checker) loadAnswer(s *subject) (answer, bool) {
+	look := place{issuer: s.issuerKey, location: string(s.key[:])}
+	if c.answers.tries.recent(look, tryNotBefore, s.at) {
+		return answer{}, false
+	}
 	for _, url := range c.responders(s) {
 		object, err := c.config.Fetcher.Load(s.answerKey(url))
 		if err != nil {
@@ -433,7 +441,11 @@ func (c *Checker) loadAnswer(s *subject) (answer, bool) {
 			c.answers.put(s.key, result, url, object.Version, s.at)
 		}
 	}
-	return c.answers.get(s.key)
+	found, ok := c.answers.get(s.key)
+	if !ok {
+		c.answers.tries.note(look, s.at)
+	}
+	return found, ok
 }
 
 // versionAt orders objects by two times of theirs.

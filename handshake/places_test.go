@@ -92,27 +92,32 @@ func TestPlaceThatLags(t *testing.T) {
 	}
 }
 
-// TestDiskIsLookedAtInPauses: what was not on disk may be there a moment later, and is not looked for by every handshake.
+// TestDiskIsLookedAtInPauses: what was not on disk may be there a moment later, or when the clock was set right, and is not looked for by every
+// handshake.
 func TestDiskIsLookedAtInPauses(t *testing.T) {
-	p, dir := handshaketest.New(t, "root -> leaf noaia"), t.TempDir()
-	leaf, now := p.Cert("leaf"), p.Now()
-	reader := p.Checker(func(c *handshake.Config) {
-		onDisk(t, p, dir)(c)
-		c.Now, c.Network = func() time.Time { return now }, handshake.NetworkNever
-	})
-	check := func(want handshaketest.Outcome) {
-		t.Helper()
-		if _, err := reader.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
-			t.Error(err)
+	for _, source := range []string{"noaia", "nocdp"} {
+		for _, later := range []time.Duration{10 * time.Second, -time.Minute} {
+			p, dir := handshaketest.New(t, "root -> leaf "+source), t.TempDir()
+			leaf, now := p.Cert("leaf"), p.Now()
+			reader := p.Checker(func(c *handshake.Config) {
+				onDisk(t, p, dir)(c)
+				c.Now, c.Network = func() time.Time { return now }, handshake.NetworkNever
+			})
+			check := func(want handshaketest.Outcome) {
+				t.Helper()
+				if _, err := reader.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
+					t.Errorf("%s, %s: %v", source, later, err)
+				}
+			}
+			check(handshaketest.Unavailable)
+			if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), leaf.Chain(), nil); err != nil {
+				t.Fatal(err)
+			}
+			check(handshaketest.Unavailable)
+			now = now.Add(later)
+			check(handshaketest.Accepted)
 		}
 	}
-	check(handshaketest.Unavailable)
-	if _, err := p.Checker(onDisk(t, p, dir)).Check(t.Context(), leaf.Chain(), nil); err != nil {
-		t.Fatal(err)
-	}
-	check(handshaketest.Unavailable)
-	now = now.Add(10 * time.Second)
-	check(handshaketest.Accepted)
 }
 
 // TestRoundAsksOnePlace: a round asks a second place for no list that the first has.

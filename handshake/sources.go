@@ -204,8 +204,8 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	}
 	reserve := func() (due bool) {
 		for _, delta := range missing {
-			if !c.lists.tried(delta, askAgainAtLeast, s.at) {
-				c.lists.noteTry(delta, s.at)
+			if !c.lists.tries.recent(delta, askAgainAtLeast, s.at) {
+				c.lists.tries.note(delta, s.at)
 				due = true
 			}
 		}
