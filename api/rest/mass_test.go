@@ -26,11 +26,15 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/api/rpc"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
+	"signet.example/signet/store"
 )
 
-func TestBatch(t *testing.T) {
-	h := newHouse(t)
+func TestBatch(t *testing.T) { testdb.Each(t, testBatch) }
+
+func testBatch(t *testing.T, s store.Store) {
+	h := newHouseOn(t, s)
 	token := h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}})
 	const items, bad = 150, 7
 	_, request := csr(t)
