@@ -19,8 +19,10 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
+	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
 	"signet.example/signet/revocation"
+	"signet.example/signet/store"
 )
 
 // sameJSON compares what a client value marshals to with what REST says.
@@ -375,8 +377,10 @@ func inOtherHands(e client.Evidence) bool {
 	return strings.Contains(e.Statement, "that key is in other hands")
 }
 
-func TestCheck(t *testing.T) {
-	h := newHouse(t)
+func TestCheck(t *testing.T) { testdb.Each(t, testCheck) }
+
+func testCheck(t *testing.T, s store.Store) {
+	h := newHouseOn(t, s)
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
 	c := h.grpc(token, nil)
 	check := func(what string, der []byte, at time.Time, want client.Verdict) *client.Check {
@@ -414,20 +418,32 @@ func TestCheck(t *testing.T) {
 	check("an impostor's", impostor.leaf(t, 5, func(*x509.Certificate) {}).Certificate[0], time.Time{}, client.VerdictBadSignature)
 	check("a flipped bit", flipped(good.Certificate[0]), time.Time{}, client.VerdictBadSignature)
 
-	// Made by a thief of the key: correctly signed, never issued; with a serial of its own, and with that of another.
+	// Made by a thief of the key: correctly signed, never issued; with a serial of its own, with that of another, and with the index of that
+	// other and random octets that a thief cannot know.
+	serial, err := pki.SerialFromBig(good.Leaf.SerialNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	position, ok := serial.Unmask(h.issuing.KeyHash)
+	if !ok {
+		t.Fatal("the serial number has no position")
+	}
 	parent, signer, err := h.authority.IssuerSigner(t.Context(), h.issuing.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var forged []byte
-	for what, serial := range map[string]*big.Int{"any serial": big.NewInt(77), "the serial of another": good.Leaf.SerialNumber} {
+	var forged []byte // with a serial of its own
+	for what, serial := range map[string]*big.Int{
+		"any serial": big.NewInt(77), "the serial of another": good.Leaf.SerialNumber,
+		"the index of another": pki.NewSerial(pki.RangeKey{}, h.issuing.KeyHash, position).Big(),
+	} {
 		template := &x509.Certificate{SerialNumber: serial, NotBefore: good.Leaf.NotBefore, NotAfter: good.Leaf.NotAfter, DNSNames: []string{"evil.example"}}
 		der, err := x509.CreateCertificate(rand.Reader, template, parent, newKey(t).Public(), signer)
 		if err != nil {
 			t.Fatal(err)
 		}
 		check("forged with "+what, der, time.Time{}, client.VerdictForged)
-		if serial != good.Leaf.SerialNumber {
+		if what == "any serial" {
 			forged = der
 		}
 	}
@@ -452,10 +468,6 @@ func TestCheck(t *testing.T) {
 		t.Errorf("forged and revoked: %+v", after)
 	}
 
-	serial, err := pki.SerialFromBig(good.Leaf.SerialNumber)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if _, err := c.Hold(t.Context(), h.issuing.ID, serial, false); err != nil {
 		t.Fatal(err)
 	}
