@@ -285,23 +285,21 @@ func (s *Store) PassedEpochs(ctx context.Context) ([]ca.PassedEpoch, error) {
 }
 
 // DropEpoch implements ca.CertificateStore: at most limit certificates go in one transaction, so that writers wait for a
-// moment only. The clock is that of whoever asks: a machine that wakes up with another year must not lose what is in force. So what was
-// last written to the audit log of more than a day ago has to be of after the end: the clock has not shown the time only since today, and what a
-// clock logged that was ahead before, however often and far, and was set right again, bears nothing out.
+// moment only.
 func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Duration, limit int) (done bool, err error) {
 	const op = "drop epoch"
-	err = s.inTx(ctx, op, func(tx *sql.Tx, now time.Time) error {
-		if !epoch.Passed(now.Add(-keep).Unix()) {
-			return pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed, or is kept", epoch).InField("epoch")
-		}
-		end := time.Unix((epoch + 1).Start(), 0).Add(keep)
-		var known bool
-		err := tx.QueryRowContext(ctx, `SELECT COALESCE((SELECT at >= ? FROM audit_events WHERE +at <= ? ORDER BY seq DESC LIMIT 1), false)`, // read from its end
-			end.UnixMicro(), now.Add(-24*time.Hour).UnixMicro()).Scan(&known)
-		if err != nil || !known {
-			done = err == nil
-			return err
-		}
+	now := s.now()
+	if !epoch.Passed(now.Add(-keep).Unix()) {
+		return false, pki.Errorf(pki.KindFailedPrecondition, op, "epoch %s has not passed, or is kept", epoch).InField("epoch")
+	}
+	logged, err := s.loggedUntilYesterday(ctx, now)
+	if err != nil {
+		return false, translate(op, err)
+	}
+	if end := time.Unix((epoch + 1).Start(), 0).Add(keep); logged.Before(end) {
+		return true, nil
+	}
+	err = s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
 		if err := dropNames(ctx, tx, epoch, limit); err != nil {
 			return err
 		}
@@ -315,6 +313,31 @@ func (s *Store) DropEpoch(ctx context.Context, epoch pki.Epoch, keep time.Durati
 		return err
 	})
 	return done, err
+}
+
+// loggedUntilYesterday is when, by its own word, the last event was written of those that are more than a day old; 1970 if there is none. An epoch
+// goes only if that is after its end: the clock is that of whoever asks, and a machine that wakes up with another year must not lose what is
+// in force. So the clock has not shown the time only since today, and what a clock logged that was ahead before, however often and far,
+// and was set right again, bears nothing out. Everything that was logged within the day is read for it, which is as much as was issued:
+// no writer waits meanwhile, and it is read once an hour, not for each batch that goes.
+func (s *Store) loggedUntilYesterday(ctx context.Context, now time.Time) (time.Time, error) {
+	s.mu.Lock()
+	known := s.logged
+	s.mu.Unlock()
+	if age := now.Sub(known.read); 0 <= age && age < time.Hour {
+		return known.until, nil
+	}
+	var at int64
+	err := s.read.QueryRowContext(ctx, `SELECT COALESCE((SELECT at FROM audit_events WHERE +at <= ? ORDER BY seq DESC LIMIT 1), 0)`, // read from its end
+		now.Add(-24*time.Hour).UnixMicro()).Scan(&at)
+	if err != nil {
+		return time.Time{}, err
+	}
+	known = logged{until: time.UnixMicro(at), read: now}
+	s.mu.Lock()
+	s.logged = known
+	s.mu.Unlock()
+	return known.until, nil
 }
 
 // dropNames removes the names of the certificates that go next. They are read from the certificates: an index that finds

@@ -52,7 +52,11 @@ type Store struct {
 	changed   chan struct{}     // closed and replaced after each commit that touched the ledger or ranges
 	appended  uint64            // the last sequence of a ledger that this process appended to
 	reranged  uint64            // how often this process changed ranges
+	logged    logged
 }
+
+// logged is until when the audit log had been written a day before it was read.
+type logged struct{ until, read time.Time }
 
 // LockedError says that another process has the file open.
 type LockedError struct {

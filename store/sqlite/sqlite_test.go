@@ -228,6 +228,65 @@ func TestAuthoritiesAreCountedByTheirIndex(t *testing.T) {
 	}
 }
 
+// What bears an epoch's end out is read once an hour, for it takes as long as the log of a day is, and no writer waits for it.
+func TestWhatBearsOutAnEndIsReadOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signet.db")
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Unsafe: true, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const abandoned = `INSERT INTO ranges (issuer, epoch, from_idx, to_idx, state, key_from, nonce, owner, base_url, lease_until, changed_at)
+		VALUES (x'01', 10, 0, 1, 3, 0, zeroblob(16), zeroblob(16), '', 0, 0)`
+	drop := func(want int) {
+		t.Helper()
+		done, err := s.DropEpoch(t.Context(), 10, 0, 1)
+		if err != nil || !done {
+			t.Errorf("done %t, %v", done, err)
+		}
+		var left int
+		if err := db.QueryRow(`SELECT count(*) FROM ranges`).Scan(&left); err != nil || left != want {
+			t.Errorf("%d ranges are left, want %d (%v)", left, want, err)
+		}
+	}
+
+	exec(abandoned)
+	exec(`BEGIN IMMEDIATE`)
+	drop(1) // nothing bears the end out, and whoever asks does not write
+	exec(`ROLLBACK`)
+	if err := s.AppendAudit(t.Context(), []audit.Event{{At: now.Add(-48 * time.Hour), Actor: "a", Action: "b.c", Target: "t", Outcome: audit.OK}}); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour)
+	drop(0)
+
+	exec(abandoned)
+	exec(`ALTER TABLE audit_events RENAME TO elsewhere`)
+	now = now.Add(59 * time.Minute)
+	drop(0)
+	now = now.Add(time.Minute)
+	if _, err := s.DropEpoch(t.Context(), 10, 0, 1); err == nil {
+		t.Error("it was not read again after an hour")
+	}
+	now = now.Add(-2 * time.Hour)
+	if _, err := s.DropEpoch(t.Context(), 10, 0, 1); err == nil {
+		t.Error("it was not read again after the clock went back")
+	}
+}
+
 // A process that was killed leaves leases behind; whoever opens the file next knows that it is gone.
 func TestOpenEndsLeases(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")
