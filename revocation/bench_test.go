@@ -175,7 +175,7 @@ func BenchmarkJob(b *testing.B) {
 			if err != nil || estimate.Selected != n {
 				b.Fatal(estimate.Selected, err)
 			}
-			if _, err := jobs.Start(b.Context(), g, job.ID, false); err != nil {
+			if _, err := jobs.Start(b.Context(), g, job.ID, 0); err != nil {
 				b.Fatal(err)
 			}
 			b.StartTimer()

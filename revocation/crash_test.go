@@ -91,7 +91,7 @@ func killJob(t *testing.T, n uint64, database string, open func() (store.Store, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newJobs(t, s, newUniverse(t, s), 1).Start(t.Context(), manager(t), job.ID, false); err != nil {
+	if _, err := newJobs(t, s, newUniverse(t, s), 1).Start(t.Context(), manager(t), job.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	closeStore()

@@ -119,10 +119,10 @@ func TestJobUnderFaults(t *testing.T) {
 					t.Fatal(err)
 				}
 				f.Fail("MoveJob", fault)
-				if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); !errors.Is(err, storetest.ErrFault) {
+				if _, err := jobs.Start(t.Context(), manager(t), job.ID, 0); !errors.Is(err, storetest.ErrFault) {
 					t.Fatal(err)
 				}
-				if started, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil || started.State != revocation.JobRunning {
+				if started, err := jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil || started.State != revocation.JobRunning {
 					t.Fatal(started, err)
 				}
 				f.Fail("RunChunk", fault)

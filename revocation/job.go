@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -231,9 +232,9 @@ func (j *Jobs) Plan(ctx context.Context, grant auth.Grant, request JobRequest) (
 	return job, estimate, err
 }
 
-// Start lets a planned job run; one that selects certificates of authorities only if authorities says that they are meant. Who says so
-// means those that were counted before: if there are more of them by now, they are counted, and the job is not started yet.
-func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authorities bool) (Job, error) {
+// Start lets a planned job run, if authorities is how many certificates of authorities it selects: whoever starts it was told of that number,
+// and agreed to it. They are counted anew: if there are more by now, the job has the new number, and is not started.
+func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authorities uint64) (Job, error) {
 	const op = "start job"
 	if err := manages(grant, op); err != nil {
 		return Job{}, err
@@ -242,12 +243,13 @@ func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authoritie
 	switch {
 	case err != nil:
 		return Job{}, err
-	case appeared > 0:
-		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities by now, %d more than the last count: whatever is below them counts no more", job.Authorities, appeared).
-			InField("authorities").WithHint("nothing was revoked; if they are meant, start it once more")
-	case job.State == JobPlanned && job.Authorities > 0 && !authorities:
-		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities: whatever is below them counts no more", job.Authorities).
-			InField("authorities").WithHint("if they are meant, say so: authorities: true")
+	case job.State == JobPlanned && job.Authorities != authorities:
+		more := ""
+		if appeared > 0 {
+			more = fmt.Sprintf(", %d more than at the last count", appeared)
+		}
+		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities%s, and %d were agreed to: whatever is below them counts no more", job.Authorities, more, authorities).
+			InField("authorities").WithHint("nothing was revoked; look at the job, and start it with the number of authorities that is meant: authorities: %d", job.Authorities)
 	}
 	return j.move(ctx, grant, id, "job.start", JobRunning, JobPlanned)
 }

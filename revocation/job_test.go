@@ -51,7 +51,7 @@ func TestSelectorOfAnotherVersion(t *testing.T) {
 				t.Fatalf("%+v, %v", job, err)
 			}
 			testdb.Exec(t, s, `UPDATE jobs SET selector = $1 WHERE id = $2`, stored, job.ID[:])
-			if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+			if _, err := jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 				t.Fatal(err)
 			}
 			return job.ID
@@ -257,7 +257,7 @@ func TestJobSelectors(t *testing.T) {
 					t.Errorf("a dry run wrote: %d, %v", head, err)
 				}
 
-				if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 					t.Fatal(err)
 				}
 				for steps := 0; job.State != revocation.JobDone; steps++ {
@@ -331,7 +331,7 @@ func TestJobSparesItsOwn(t *testing.T) {
 	})
 }
 
-// What ends an authority is counted apart, however it is selected, and is started by whoever says that it is meant.
+// What ends an authority is counted apart, however it is selected, and is started by whoever says how many.
 func TestJobEndsAuthorities(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		d := newIssuer(t, s, "one", false).reserve(t, epoch, 0, 32)
@@ -357,10 +357,12 @@ func TestJobEndsAuthorities(t *testing.T) {
 				t.Errorf("%s: %d, %v; want %d", test.what, job.Authorities, err, test.want)
 			}
 			if test.want > 0 {
-				_, err := jobs.Start(t.Context(), manager(t), job.ID, false)
+				_, err := jobs.Start(t.Context(), manager(t), job.ID, 0)
 				wantKind(t, test.what+", not meant", err, pki.KindFailedPrecondition)
 			}
-			for _, meant := range []bool{test.want > 0, false} { // the second time it runs
+			_, err = jobs.Start(t.Context(), manager(t), job.ID, test.want+1)
+			wantKind(t, test.what+", more than there are", err, pki.KindFailedPrecondition)
+			for _, meant := range []uint64{test.want, test.want + 1} { // the second time it runs
 				if started, err := jobs.Start(t.Context(), manager(t), job.ID, meant); err != nil || started.State != revocation.JobRunning || started.Authorities != test.want {
 					t.Errorf("%s: %+v, %v", test.what, started, err)
 				}
@@ -403,17 +405,20 @@ func TestJobEndsAuthoritiesItWasToldOf(t *testing.T) {
 				t.Fatalf("%s: %d, %v; want 1", test.what, job.Authorities, err)
 			}
 			subordinate(later)
-			_, err = jobs.Start(t.Context(), manager(t), job.ID, true)
+			_, err = jobs.Start(t.Context(), manager(t), job.ID, 1)
 			wantKind(t, test.what+", one more since the plan", err, pki.KindFailedPrecondition)
-			if !strings.Contains(fmt.Sprint(err), "2 of the certificates selected are those of authorities by now, 1 more") {
+			if !strings.Contains(fmt.Sprint(err), "2 of the certificates selected are those of authorities, 1 more than at the last count, and 1 were agreed to") {
 				t.Errorf("%s: %v; want the new number", test.what, err)
 			}
 			if job, err = jobs.Get(t.Context(), manager(t), job.ID); err != nil || job.State != revocation.JobPlanned || job.Authorities != 2 {
 				t.Errorf("%s: %s, %d, %v; want it planned, and 2", test.what, job.State, job.Authorities, err)
 			}
-			_, err = jobs.Start(t.Context(), manager(t), job.ID, false)
-			wantKind(t, test.what+", not meant", err, pki.KindFailedPrecondition)
-			if job, err = jobs.Start(t.Context(), manager(t), job.ID, true); err != nil || job.State != revocation.JobRunning {
+			_, err = jobs.Start(t.Context(), manager(t), job.ID, 1) // by whoever was told of one only
+			wantKind(t, test.what+", the number of before", err, pki.KindFailedPrecondition)
+			if !strings.Contains(fmt.Sprint(err), "2 of the certificates selected are those of authorities, and 1 were agreed to") {
+				t.Errorf("%s: %v; want both numbers", test.what, err)
+			}
+			if job, err = jobs.Start(t.Context(), manager(t), job.ID, 2); err != nil || job.State != revocation.JobRunning {
 				t.Fatalf("%s: %s, %v", test.what, job.State, err)
 			}
 			subordinate(last)
@@ -461,7 +466,7 @@ func TestJobListsTwice(t *testing.T) {
 		if err != nil || estimate.Selected != 2 {
 			t.Fatalf("dry run: %+v, %v; want 2 selected", estimate, err)
 		}
-		if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+		if _, err := jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 			t.Fatal(err)
 		}
 		if err := jobs.RunOnce(t.Context()); err != nil {
@@ -507,7 +512,7 @@ func TestJobListsUnknown(t *testing.T) {
 			if diff := cmp.Diff(test.strangers, estimate.Strangers); diff != "" {
 				t.Errorf("%s: named (-want +got):\n%s", test.what, diff)
 			}
-			if _, err := jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+			if _, err := jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 				t.Fatal(err)
 			}
 			if err := jobs.RunOnce(t.Context()); err != nil {
@@ -585,7 +590,7 @@ func TestJobRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
+		if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil || job.State != revocation.JobRunning || job.StartedAt.IsZero() {
 			t.Fatalf("%+v, %v", job, err)
 		}
 		for steps := 0; ; steps++ { // small chunks, each by another instance whose lease the last one left
@@ -665,7 +670,7 @@ func TestJobStates(t *testing.T) {
 		}
 		type verb func(context.Context, auth.Grant, revocation.JobID) (revocation.Job, error)
 		start := func(ctx context.Context, grant auth.Grant, id revocation.JobID) (revocation.Job, error) {
-			return jobs.Start(ctx, grant, id, false)
+			return jobs.Start(ctx, grant, id, 0)
 		}
 		id := plan()
 		for _, step := range []struct {
@@ -741,7 +746,7 @@ func TestJobWhileTheDatabaseFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+		if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 			t.Fatal(err)
 		}
 		testdb.Exec(t, s, `ALTER TABLE certificates RENAME TO away`)
@@ -768,7 +773,7 @@ func TestJobLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	run := func(instance byte) revocation.Chunk {
@@ -824,7 +829,7 @@ func TestJobsAreLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	run := func(what string, instance byte, busy bool) {
@@ -1050,7 +1055,7 @@ func TestJobFindsWhatTheScanMissed(t *testing.T) {
 				if stored, err := s.Job(t.Context(), job.ID); err != nil || !stored.CreatedAt.Equal(job.CreatedAt) {
 					t.Errorf("planned at %s, stored as %s, %v", job.CreatedAt, stored.CreatedAt, err)
 				}
-				if job, err = jobs.Start(t.Context(), manager(t), job.ID, false); err != nil {
+				if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
 					t.Fatal(err)
 				}
 				for step := 0; ; step++ {

@@ -134,8 +134,8 @@ func (c *Client) PlanJob(ctx context.Context, q JobRequest) (*Plan, error) {
 	return plan, nil
 }
 
-// StartJob starts a planned job; one that selected certificates of authorities only if authorities says that they are meant.
-func (c *Client) StartJob(ctx context.Context, id string, authorities bool) (*Job, error) {
+// StartJob starts a planned job, if authorities is how many certificates of authorities it selected: so many are meant.
+func (c *Client) StartJob(ctx context.Context, id string, authorities uint64) (*Job, error) {
 	a, err := invoke(ctx, c, "start job", c.jobs.StartJob, signetv1.StartJobRequest_builder{Job: &id, Authorities: &authorities}.Build())
 	if err != nil {
 		return nil, err

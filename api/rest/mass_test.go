@@ -284,7 +284,7 @@ func TestJobs(t *testing.T) {
 	if err != nil || cancelled.State != client.JobCancelled {
 		t.Errorf("cancel: %+v, %v", cancelled, err)
 	}
-	h.both(t, "starting a cancelled job", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), second.Job.ID, false); return err },
+	h.both(t, "starting a cancelled job", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), second.Job.ID, 0); return err },
 		http.MethodPost, "/v1/jobs/"+second.Job.ID+":start", "{}", pki.KindConflict, http.StatusConflict, "")
 
 	// Issuers are named by label or id, and with those below them; what ends an authority must be meant.
@@ -307,8 +307,10 @@ func TestJobs(t *testing.T) {
 			t.Fatalf("%+v: %+v, %v", test.selector, plan, err)
 		}
 		if plan.Job.Authorities > 0 {
-			h.both(t, "an authority that is not meant", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), plan.Job.ID, false); return err },
+			h.both(t, "an authority that is not meant", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), plan.Job.ID, 0); return err },
 				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", "{}", pki.KindFailedPrecondition, http.StatusConflict, "authorities")
+			h.both(t, "another number of authorities", token, nil, func(c *client.Client) error { _, err := c.StartJob(t.Context(), plan.Job.ID, 2); return err },
+				http.MethodPost, "/v1/jobs/"+plan.Job.ID+":start", `{"authorities":"2"}`, pki.KindFailedPrecondition, http.StatusConflict, "authorities")
 		}
 	}
 
@@ -603,7 +605,7 @@ func TestWaitForPublication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.StartJob(t.Context(), plan.Job.ID, false); err != nil {
+	if _, err := c.StartJob(t.Context(), plan.Job.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(time.Minute); !plan.Job.State.Ended() && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

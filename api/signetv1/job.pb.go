@@ -1886,7 +1886,7 @@ func (b0 PlanJobResponse_builder) Build() *PlanJobResponse {
 type StartJobRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Job         *string                `protobuf:"bytes,1,opt,name=job"`
-	xxx_hidden_Authorities bool                   `protobuf:"varint,2,opt,name=authorities"`
+	xxx_hidden_Authorities uint64                 `protobuf:"varint,2,opt,name=authorities"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1928,11 +1928,11 @@ func (x *StartJobRequest) GetJob() string {
 	return ""
 }
 
-func (x *StartJobRequest) GetAuthorities() bool {
+func (x *StartJobRequest) GetAuthorities() uint64 {
 	if x != nil {
 		return x.xxx_hidden_Authorities
 	}
-	return false
+	return 0
 }
 
 func (x *StartJobRequest) SetJob(v string) {
@@ -1940,7 +1940,7 @@ func (x *StartJobRequest) SetJob(v string) {
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
 }
 
-func (x *StartJobRequest) SetAuthorities(v bool) {
+func (x *StartJobRequest) SetAuthorities(v uint64) {
 	x.xxx_hidden_Authorities = v
 	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
@@ -1966,7 +1966,7 @@ func (x *StartJobRequest) ClearJob() {
 
 func (x *StartJobRequest) ClearAuthorities() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
-	x.xxx_hidden_Authorities = false
+	x.xxx_hidden_Authorities = 0
 }
 
 type StartJobRequest_builder struct {
@@ -1974,9 +1974,9 @@ type StartJobRequest_builder struct {
 
 	// Name of the job.
 	Job *string
-	// The certificates of authorities among those selected are meant, as many as the job says. Without it a job that selected any is not
-	// started; nor is one with it, the first time, if more were issued since they were counted.
-	Authorities *bool
+	// How many of the certificates selected are those of authorities, by the job that was looked at: so many are meant. If that is not their
+	// number, since more were issued meanwhile or it was left out, the job is not started, and the error says the number.
+	Authorities *uint64
 }
 
 func (b0 StartJobRequest_builder) Build() *StartJobRequest {
@@ -3007,7 +3007,7 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\x14unknown_certificates\x18\b \x03(\v2\x1a.signet.v1.CertificateNameR\x13unknownCertificates\"J\n" +
 	"\x0fStartJobRequest\x12\x15\n" +
 	"\x03job\x18\x01 \x01(\tB\x03\xe0A\x02R\x03job\x12 \n" +
-	"\vauthorities\x18\x02 \x01(\bR\vauthorities\"4\n" +
+	"\vauthorities\x18\x02 \x01(\x04R\vauthorities\"4\n" +
 	"\x10StartJobResponse\x12 \n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.signet.v1.JobR\x03job\"(\n" +
 	"\x0fPauseJobRequest\x12\x15\n" +

@@ -222,7 +222,7 @@ func (c *jobStartCmd) Run(a *app) error {
 		if err := a.sure("start job", c.Yes || !asks, authoritiesSelected(planned)+"Revoke what was selected, for good?"); err != nil {
 			return nil, err
 		}
-		job, err := api.StartJob(a.ctx, c.Job, true)
+		job, err := api.StartJob(a.ctx, c.Job, planned.Authorities)
 		if err != nil || !c.Wait {
 			return job, err
 		}

@@ -226,7 +226,7 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 		return pki.Errorf(pki.KindRefused, "revoke certificates", "%d certificates match and nobody said yes: nothing was revoked", count).
 			WithHint("signet job start %s, or say --yes", plan.Job.ID)
 	}
-	if _, err := api.StartJob(a.ctx, plan.Job.ID, true); err != nil {
+	if _, err := api.StartJob(a.ctx, plan.Job.ID, plan.Job.Authorities); err != nil {
 		return err
 	}
 	job, err := a.followJob(api, plan.Job.ID)

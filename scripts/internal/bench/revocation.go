@@ -462,7 +462,7 @@ func (w *revoking) runJob(ctx context.Context, selector client.Selector, singles
 		return 0, 0, nil, err
 	}
 	began := time.Now()
-	if _, err := w.api.StartJob(ctx, plan.Job.ID, false); err != nil {
+	if _, err := w.api.StartJob(ctx, plan.Job.ID, 0); err != nil {
 		return 0, 0, nil, err
 	}
 	for i := 0; ; i++ {
