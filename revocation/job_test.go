@@ -188,7 +188,7 @@ func TestJobSelectors(t *testing.T) {
 			selects func(c *selectable) bool
 		}{
 			{"profile=nothing", nil, func(c *selectable) bool { return false }},
-			{"index>=5 and expires>" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return at(c, one, epoch+1, 5) }},
+			{"index>=5 and expires>=" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return at(c, one, epoch+1, 5) }},
 			{"expires>=" + weekOf(epoch+1) + " and under=two", nil, func(c *selectable) bool { return false }},
 			{"under=one and expires<" + weekOf(epoch) + "T01:00:00Z", nil, func(c *selectable) bool { return false }},
 			{"under=two and index>=3 and expires<" + weekOf(epoch) + "T01:00:01Z", nil, func(c *selectable) bool { return c.claim.Issuer == two.id && c.claim.Position.Index >= 3 }},
@@ -873,7 +873,7 @@ func TestParseSelectorRefuses(t *testing.T) {
 	for _, where := range []string{
 		"", "and", "=", "profile", "profile = and issued>=2026-11-01", `profile="=" server`, "profile=server profile=client", "profile=server and", "colour=red", "issuer=xyz", "epoch=-1", "index>=x", "index>=5 and index<5",
 		"issued>=yesterday", "profile=server and issued>=yesterday", "profile=server and issued<2026-13-01", "profile=server or profile=client", "everything everything everything", `profile="server`, "everything and profile=server", "key=00", "issued>=2026-11-02 and issued<2026-11-01",
-		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one", "under=one and under=two", "profile=a and profile=b", "expires>2026-11-01 and expires>=2026-11-02",
+		"key=" + strings.Repeat("00", 32) + " and profile=server", "index<1099511627777000", "under=nobody", "under>one", "under=one and under=two", "profile=a and profile=b", "expires>=2026-11-01 and expires>=2026-11-02",
 		"issuer=0102030405060708090a and under=0102030405060708090a", "expires<tomorrow", "expires=2026-11-01", "expires>=2026-11-02 and expires<2026-11-02",
 		"index>=10,000", "index>=10k", "index>=1e6", "index>=0x10", "index>=+1", "index>=-1", "index>=1_000", `index>="10 000"`, "index<9 9", "index<10.5", "index<1k", "index>=18446744073709551616",
 		// A bound that would narrow nothing, beside one that does.
@@ -881,6 +881,17 @@ func TestParseSelectorRefuses(t *testing.T) {
 	} {
 		if s, err := revocation.ParseSelector(where, family()); err == nil || pki.KindOf(err) != pki.KindInvalid {
 			t.Errorf("%q: %+v, %v", where, s, err)
+		}
+	}
+}
+
+// "After the 22nd" might mean that day or not, and what is revoked stays so: the words say which.
+func TestParseSelectorAfterADay(t *testing.T) {
+	for _, where := range []string{"issued>2026-11-22", "profile=server and issued > 2026-11-22T00:00:00Z", "expires>2026-11-22"} {
+		_, err := revocation.ParseSelector(where, family())
+		refused, ok := errors.AsType[*pki.Error](err)
+		if !ok || refused.Kind != pki.KindInvalid || !strings.Contains(refused.Hint, ">= and the first day") {
+			t.Errorf("%q: %v", where, err)
 		}
 	}
 }
@@ -938,16 +949,16 @@ func TestSelectorBounds(t *testing.T) {
 
 func TestParseSelector(t *testing.T) {
 	for where, want := range map[string]revocation.Selector{
-		"everything":                                             {Everything: true},
-		"account=\"web  team\"":                                  {Account: "web  team"},
-		"\tprofile=server\nAND account = bob ":                   {Profile: "server", Account: "bob"},
-		"epoch=400":                                              {FromEpoch: 400, ToEpoch: 401},
-		"epoch=65535":                                            {FromEpoch: 65535},
-		"index>=3 and index<9":                                   {FromIndex: 3, ToIndex: 9},
-		"index>=010 and index < 1099511627776":                   {FromIndex: 10, ToIndex: pki.MaxIndex + 1},
-		"under=0102030405060708090a":                             {Under: pki.IssuerID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
-		"expires>=2026-12-01 and expires < 2027-01-01":           {ExpiresFrom: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), ExpiresUntil: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
-		"issued>2026-11-01 and issued<2026-11-02T01:00:00+01:00": {IssuedFrom: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), IssuedUntil: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)},
+		"everything":                                   {Everything: true},
+		"account=\"web  team\"":                        {Account: "web  team"},
+		"\tprofile=server\nAND account = bob ":         {Profile: "server", Account: "bob"},
+		"epoch=400":                                    {FromEpoch: 400, ToEpoch: 401},
+		"epoch=65535":                                  {FromEpoch: 65535},
+		"index>=3 and index<9":                         {FromIndex: 3, ToIndex: 9},
+		"index>=010 and index < 1099511627776":         {FromIndex: 10, ToIndex: pki.MaxIndex + 1},
+		"under=0102030405060708090a":                   {Under: pki.IssuerID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
+		"expires>=2026-12-01 and expires < 2027-01-01": {ExpiresFrom: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), ExpiresUntil: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"issued>=2026-11-01 and issued<2026-11-02T01:00:00+01:00": {IssuedFrom: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), IssuedUntil: time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)},
 	} {
 		got, err := revocation.ParseSelector(where, family())
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -1002,7 +1013,7 @@ func TestSelectorJSON(t *testing.T) {
 func FuzzParseSelector(f *testing.F) {
 	for _, where := range []string{
 		"everything", `account="web team" and name=dns:www.example.com`, "issuer=0102030405060708090a and epoch=400 and index>=1 and index<9",
-		"issued>2026-11-01 and issued<2026-11-02T00:00:00Z", "key=" + strings.Repeat("0a", 32), `profile="`, "name=é.example",
+		"issued>=2026-11-01 and issued<2026-11-02T00:00:00Z", "issued>2026-11-01", "key=" + strings.Repeat("0a", 32), `profile="`, "name=é.example",
 	} {
 		f.Add(where)
 	}

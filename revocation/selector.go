@@ -145,9 +145,8 @@ func (s Selector) validate() error {
 //	profile=server and issued>=2026-11-01 and issued<2026-11-08T12:00:00Z
 //
 // with issuer=, under= (an issuer and those below it), profile=, account=, name= (type:value or a bare name; may be repeated: any of
-// them), key= (the SHA-256 of a SubjectPublicKeyInfo; may be repeated), epoch=, index>=, index<, issued> or issued>=, issued<,
-// expires> or expires>=, expires<, and the word everything alone. Values with spaces stand in double quotes; spaces around =, < and > do
-// not count. find returns the issuer of a name or id, and those below it.
+// them), key= (the SHA-256 of a SubjectPublicKeyInfo; may be repeated), epoch=, index>=, index<, issued>=, issued<, expires>=,
+// expires<, and the word everything alone. Values with spaces stand in double quotes; spaces around =, < and > do not count. find returns the issuer of a name or id, and those below it.
 func ParseSelector(text string, find func(name string) (issuer pki.IssuerID, below []pki.IssuerID, err error)) (Selector, error) {
 	var s Selector
 	said := map[string]bool{}
@@ -185,7 +184,7 @@ func (s *Selector) add(condition string, said map[string]bool, find func(string)
 	if rest, ok := strings.CutPrefix(value, "="); ok && operator != "=" {
 		operator, value = operator+"=", rest
 	}
-	kind := field + operator[:1] // expires> is expires>=
+	kind := field + operator
 	if said[kind] && field != "name" && field != "key" {
 		return badSelector("%.64q is the second condition of its kind: only name= and key= may be repeated", condition)
 	}
@@ -220,11 +219,14 @@ func (s *Selector) add(condition string, said map[string]bool, find func(string)
 		if s.ToIndex, err = parseIndex(value); err == nil && s.ToIndex == 0 {
 			return badSelector("%.64q selects nothing", condition)
 		}
-	case "issued>", "issued>=":
+	case "issued>", "expires>": // a day has many moments: after its first or after its last?
+		return badSelector("%.64q leaves open whether the day itself is meant", condition).
+			WithHint("write %s>= and the first day, or the first moment, that is meant", field)
+	case "issued>=":
 		s.IssuedFrom, err = parseTime(value)
 	case "issued<":
 		s.IssuedUntil, err = parseTime(value)
-	case "expires>", "expires>=":
+	case "expires>=":
 		s.ExpiresFrom, err = parseTime(value)
 	case "expires<":
 		s.ExpiresUntil, err = parseTime(value)
@@ -293,7 +295,7 @@ func splitWords(text string) ([]string, error) {
 	return words, nil
 }
 
-func badSelector(format string, args ...any) error {
+func badSelector(format string, args ...any) *pki.Error {
 	return pki.Errorf(pki.KindInvalid, "read selector", format, args...).InField("where").
 		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer=, under= (an issuer and those below it), profile=, account=, name=, key=, epoch=, index>=, index<, issued>=, issued<, expires>=, expires< and everything")
 }

@@ -12,7 +12,7 @@ import (
 
 type revokeCmd struct {
 	Certificate string `arg:"" optional:"" help:"A certificate file (- for standard input), a serial number, or ISSUER/SERIAL."`
-	Where       string `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>2026-11-01\". What would be revoked is said first."`
+	Where       string `placeholder:"CONDITION" help:"Instead of one certificate all that match: \"profile=server and issued>=2026-11-01\". What would be revoked is said first."`
 	serialFlags
 	Yes    bool    `help:"Revoke without asking: what --where or --serials select, or an authority."`
 	Reason string  `short:"r" default:"unspecified" help:"unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or aACompromise."`
@@ -41,7 +41,7 @@ does not know, and an authority that --where or --serials select.
 Examples:
   signet revoke app.example.pem --reason superseded
   signet revoke 41aa... --reason keyCompromise --lost-at 2026-11-16 --wait
-  signet revoke --where "profile=server and issued>2026-11-01" --reason superseded
+  signet revoke --where "profile=server and issued>=2026-11-01" --reason superseded
   signet revoke --where "account=web" --reason cessationOfOperation --yes --wait
   signet revoke --serials incident.txt --issuer issuing --reason superseded
   signet revoke --where "under=issuing and expires>=2026-12-01" --reason cessationOfOperation`
