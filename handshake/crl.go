@@ -83,9 +83,7 @@ func (c *Checker) lookAtLists(s *subject) {
 		return
 	}
 	held = append(held, c.listsAtHand(s, target, deltaPointers(target, held))...)
-	evidence := c.judgeLists(s, target, held)
-	evidence.Cached = true
-	s.add(evidence)
+	s.add(c.judgeLists(s, target, held, nil))
 	if c.mayAsk(s.inspection) && s.round == nil {
 		c.refreshSoon(s, target, held)
 	}
@@ -171,9 +169,9 @@ func (c *Checker) onDisk(s *subject, location string, configured bool) *heldList
 	return &heldList{list: found.list, digest: found.digest, location: location, etag: found.object.ETag, lastModified: found.object.LastModified, configured: configured}
 }
 
-// judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence.
-func (c *Checker) judgeLists(s *subject, target crl.Target, held []*heldList) Evidence {
-	return evidenceOfJudgement(verify.JudgeLists(target, listsOf(held), c.rules(s, held)), held)
+// judgeLists is RFC 5280, Section 6.3.3 over the lists at hand, put into the form of evidence. Some of them may have come just now.
+func (c *Checker) judgeLists(s *subject, target crl.Target, held, came []*heldList) Evidence {
+	return evidenceOfJudgement(verify.JudgeLists(target, listsOf(held), c.rules(s, held)), held, listsOf(came))
 }
 
 // rules are the conditions of a judgement. A list from a clock that is a little ahead of ours is of now.
@@ -238,7 +236,7 @@ func (c *Checker) knownOf(s *subject, cert, issuer *x509.Certificate) Evidence {
 		return Evidence{}
 	}
 	held = append(held, c.listsAtHand(asked, target, deltaPointers(target, held))...)
-	return c.judgeLists(asked, target, held)
+	return c.judgeLists(asked, target, held, nil)
 }
 
 // listsInMemory are the lists that are held from where those about a certificate may be.
@@ -285,15 +283,15 @@ func listsOf(held []*heldList) []*crl.List {
 }
 
 // evidenceOfJudgement describes a judgement by the list that decided it, or by the rejection that explains most.
-func evidenceOfJudgement(j crl.Judgement, held []*heldList) Evidence {
+func evidenceOfJudgement(j crl.Judgement, held []*heldList, came []*crl.List) Evidence {
 	switch j.Status {
 	case crl.Revoked:
-		e := evidenceOfList(j.List, held)
+		e := evidenceOfList(j.List, held, came)
 		e.Status, e.Reason, e.RevokedAt = pki.StatusRevoked, j.Entry.Reason, j.Entry.RevokedAt
 		e.Final = e.Reason != pki.CertificateHold
 		return e
 	case crl.Unrevoked:
-		e := evidenceOfList(newest(j.Used), held)
+		e := evidenceOfList(newest(j.Used), held, came)
 		e.Status = pki.StatusGood
 		for _, used := range j.Used {
 			if !used.NextUpdate.IsZero() && used.NextUpdate.Before(e.NextUpdate) {
@@ -302,9 +300,9 @@ func evidenceOfJudgement(j crl.Judgement, held []*heldList) Evidence {
 		}
 		return e
 	}
-	best := Evidence{Source: SourceCRL, Status: pki.StatusNotCovered, Err: errors.New("the lists at hand do not cover it")}
+	best := Evidence{Source: SourceCRL, Status: pki.StatusNotCovered, Cached: len(came) == 0, Err: errors.New("the lists at hand do not cover it")}
 	for _, r := range j.Rejected {
-		e := evidenceOfList(r.List, held)
+		e := evidenceOfList(r.List, held, came)
 		e.Status, e.Err = statusOfCause(r.Cause), &ListError{r.Cause, r.Err}
 		if verify.Weight(e.Status) > verify.Weight(best.Status) || best.Location == "" {
 			best = e
@@ -333,8 +331,8 @@ func statusOfCause(cause crl.Cause) pki.Status {
 	return pki.StatusInvalid
 }
 
-func evidenceOfList(list *crl.List, held []*heldList) Evidence {
-	e := Evidence{Source: SourceCRL}
+func evidenceOfList(list *crl.List, held []*heldList, came []*crl.List) Evidence {
+	e := Evidence{Source: SourceCRL, Cached: !slices.Contains(came, list)}
 	if list == nil {
 		return e
 	}
@@ -364,16 +362,16 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 	part := partOf(limit, len(pointers))
 	obtain := func(ctx context.Context, i int) []obtained { return c.obtain(ctx, &s, target, pointers[i], part) }
 	settled := func(all []obtained) bool {
-		held, _ := sorted(all)
-		return len(held) > 0 && c.judgeLists(&s, target, held).Status.Conclusive()
+		held, _, _ := sorted(all)
+		return len(held) > 0 && c.judgeLists(&s, target, held, nil).Status.Conclusive()
 	}
-	held, failures := sorted(inTurn(ctx, c, limit, len(pointers), obtain, settled))
+	held, came, failures := sorted(inTurn(ctx, c, limit, len(pointers), obtain, settled))
 	if len(held) == 0 {
 		return failures
 	}
 	ctx, cancel := context.WithTimeout(ctx, part) // a delta that is silent does not keep the complete list from being heard
 	defer cancel()
-	evidence := c.withDeltas(ctx, &s, target, held)
+	evidence := c.withDeltas(ctx, &s, target, held, came)
 	c.learnFrom(&s, []Evidence{evidence})
 	if evidence.Status.Conclusive() {
 		return []Evidence{evidence}
@@ -382,29 +380,33 @@ func (c *Checker) askLists(ctx context.Context, s subject) []Evidence {
 }
 
 // withDeltas adds what deltas there are and judges. A delta that cannot be had leaves the word to the complete list.
-func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held []*heldList) Evidence {
+func (c *Checker) withDeltas(ctx context.Context, s *subject, target crl.Target, held, came []*heldList) Evidence {
 	for _, p := range deltaPointers(target, held) {
-		deltas, _ := sorted(c.obtain(ctx, s, target, p, crlTimeout))
-		held = append(held, deltas...)
+		deltas, fresh, _ := sorted(c.obtain(ctx, s, target, p, crlTimeout))
+		held, came = append(held, deltas...), append(came, fresh...)
 	}
-	return c.judgeLists(s, target, held)
+	return c.judgeLists(s, target, held, came)
 }
 
 // obtained is what was to be had from one place: a list, unless it is nil, and what went wrong.
 type obtained struct {
 	list     *heldList
+	came     bool // just now, or was confirmed: otherwise it was at hand
 	failures []Evidence
 }
 
 // sorted takes apart what was to be had.
-func sorted(all []obtained) (held []*heldList, failures []Evidence) {
+func sorted(all []obtained) (held, came []*heldList, failures []Evidence) {
 	for _, o := range all {
 		if o.list != nil {
 			held = append(held, o.list)
 		}
+		if o.came {
+			came = append(came, o.list)
+		}
 		failures = append(failures, o.failures...)
 	}
-	return held, failures
+	return held, came, failures
 }
 
 // obtain asks the places of a pointer until one has a current list: the others have the same (RFC 5280, Section 4.2.1.13). Those that have ended
@@ -416,8 +418,7 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 		if !isURL(location) || h != nil && !c.ended(h, s.at) { // a file is what it is; what is wrong with it has been said
 			return []obtained{{list: h}}
 		}
-		h, failures := c.fetchOnce(ctx, s, target, location, p.configured, h)
-		return []obtained{{h, failures}}
+		return []obtained{c.fetchOnce(ctx, s, target, location, p.configured, h)}
 	}
 	current := func(all []obtained) bool {
 		return slices.ContainsFunc(all, func(o obtained) bool { return o.list != nil && !c.ended(o.list, s.at) })
@@ -426,10 +427,10 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 }
 
 // fetchOnce is fetchList, unless what came a moment ago did not count. What does not come in place of old is said beside it.
-func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) (*heldList, []Evidence) {
+func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, location string, configured bool, old *heldList) obtained {
 	asked := s.askedFor("list", location)
 	if failures, known := c.useless.recent(asked, s.at); known {
-		return old, failures
+		return obtained{list: old, failures: failures}
 	}
 	fresh, err := c.fetchList(ctx, s, target, location, configured, old)
 	switch {
@@ -438,11 +439,11 @@ func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, 
 		if failure.Status != pki.StatusUnreachable {
 			c.useless.note(asked, s.at, failure)
 		}
-		return old, []Evidence{failure}
+		return obtained{list: old, failures: []Evidence{failure}}
 	case c.ended(fresh, s.at):
 		c.useless.note(asked, s.at)
 	}
-	return fresh, nil
+	return obtained{list: fresh, came: true}
 }
 
 // ended reports whether a list is too old for judgeLists. No skew is allowed for: judgeLists allows none either.

@@ -213,7 +213,7 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 	}
 	asked := s.question()
 	c.background(crlTimeout, reserve, func(ctx context.Context) {
-		c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held))})
+		c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, slices.Clip(held), nil)})
 	})
 }
 
@@ -238,7 +238,7 @@ func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target
 		held = c.listsAtHand(s, target, s.pointers(target))
 		held = append(held, fresh)
 	}
-	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held)})
+	c.learnFrom(s, []Evidence{c.withDeltas(ctx, s, target, held, nil)})
 	return nil
 }
 

@@ -298,7 +298,7 @@ func (c *Checker) poll(ctx context.Context, s *subject) {
 func (c *Checker) pollLists(ctx context.Context, s *subject, target crl.Target) bool {
 	held := c.pollPointers(ctx, s, target, s.pointers(target))
 	held = append(held, c.pollPointers(ctx, s, target, deltaPointers(target, held))...)
-	return c.judgeLists(s, target, held).Status.Conclusive()
+	return c.judgeLists(s, target, held, nil).Status.Conclusive()
 }
 
 // listTurn names a list in a round. What counts for the certificates of one issuer may not for those of another; of one issuer's it is

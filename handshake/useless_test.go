@@ -78,6 +78,28 @@ func TestUselessAnswers(t *testing.T) {
 	}
 }
 
+// TestCachedIsWhatWasAtHand: of a list that cannot be had any more it is not said that it came just now, though its place was asked.
+func TestCachedIsWhatWasAtHand(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia")
+	checker := p.Checker(nil)
+	check := func(want ...bool) {
+		t.Helper()
+		result, _ := checker.Check(t.Context(), p.Cert("leaf").Chain(), nil)
+		var cached []bool
+		for _, e := range result.Certificates[0].Evidence {
+			cached = append(cached, e.Cached)
+		}
+		if !slices.Equal(cached, want) {
+			t.Errorf("cached: %v of %v", cached, result.Certificates[0].Evidence)
+		}
+	}
+	check(false)
+	check(true)
+	p.Advance(25 * time.Hour)
+	p.Replace("/root.crl", http.NotFoundHandler())
+	check(true, false, true) // it has ended; nothing comes; so it has ended
+}
+
 // TestUselessForOneOnly: what does not count for one certificate is asked for by the next, and a round asks always.
 func TestUselessForOneOnly(t *testing.T) {
 	for _, source := range []string{"noaia", "nocdp"} {
