@@ -446,9 +446,13 @@ func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, 
 	return obtained{list: fresh, came: true}
 }
 
-// ended reports whether a list is too old for judgeLists. No skew is allowed for: judgeLists allows none either.
+// ended reports whether a list is too old for judgeLists, or has neither an end (RFC 5280, Section 5.1.2.5 demands one) nor a MaxAge to bound it. No
+// skew is allowed for: judgeLists allows none either.
 func (c *Checker) ended(h *heldList, at time.Time) bool {
 	next := h.list.NextUpdate
+	if next.IsZero() && c.config.MaxAge == 0 {
+		return true
+	}
 	return !next.IsZero() && !at.Before(next) || c.outdated(h.list.ThisUpdate, next, at) != nil
 }
 

@@ -29,6 +29,9 @@ func TestSeveralPlaces(t *testing.T) {
 		"one that has ended": {func(p *handshaketest.PKI) http.Handler {
 			return handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{Age: 48 * time.Hour}))
 		}, 1, 1},
+		"one without an end": {func(p *handshaketest.PKI) http.Handler {
+			return handshaketest.Bytes(endless(t, p.Cert("root"), p.Cert("root").CRL(handshaketest.CRL{})))
+		}, 1, 1},
 		"one of another name": {func(p *handshaketest.PKI) http.Handler {
 			return handshaketest.Bytes(p.Cert("foreign").CRL(handshaketest.CRL{}))
 		}, 1, 1},
