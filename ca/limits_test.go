@@ -276,12 +276,17 @@ func TestUsagesAndPoliciesOfAnAuthoritysProfile(t *testing.T) {
 func TestARequestForLessThanAnAuthoritysProfileGives(t *testing.T) {
 	w := newTown(t, testdb.SQLite(t))
 	n := newIssuer("above", "Above", w.root)
-	n.PathLength = new(1)
+	n.PathLength = new(2)
 	above := w.create(n)
 	dir := t.TempDir()
-	text := "name: below\nlifetime: 1y\nsubject: {common_name: required}\nkey_usage: [key_cert_sign, crl_sign]\nca: {path_length: 0}\nextended_key_usage: [server_auth, code_signing]\npolicies: [1.3.6.1.4.1.55555.2]\n"
-	if err := os.WriteFile(filepath.Join(dir, "below.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"below": "ca: {path_length: 0}\nextended_key_usage: [server_auth, code_signing]\npolicies: [1.3.6.1.4.1.55555.2]\n",
+		"plant": "ca: {path_length: 1, permitted: {dns: [plant.example]}, excluded: {dns: [office.plant.example]}}\n",
+	} {
+		text = "name: " + name + "\nlifetime: 1y\nsubject: {common_name: required}\nkey_usage: [key_cert_sign, crl_sign]\n" + text
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var err error
 	if w.profiles, err = profile.Open(dir); err != nil {
@@ -291,23 +296,40 @@ func TestARequestForLessThanAnAuthoritysProfileGives(t *testing.T) {
 	usages := func(oids ...string) pkix.Extension {
 		return pkix.Extension{Id: limiting[0].Id, Value: fmt.Appendf(nil, "\x30%c%s", len(strings.Join(oids, "")), strings.Join(oids, ""))}
 	}
+	path := func(length string) pkix.Extension {
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte("\x30\x06\x01\x01\xff\x02\x01" + length)}
+	}
+	names := func(side, subtree string) pkix.Extension {
+		base := fmt.Sprintf("\x30%c\x82%c%s", len(subtree)+2, len(subtree), subtree)
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 30}, Critical: true, Value: fmt.Appendf(nil, "\x30%c%s%c%s", len(base)+2, side, len(base), base)}
+	}
+	permitted := func(subtree string) pkix.Extension { return names("\xa0", subtree) }
+	excluded := func(subtree string) pkix.Extension { return names("\xa1", subtree) }
 	const serverAuth, codeSigning, ocspSigning = "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01", "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x03", "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x09"
 	for what, test := range map[string]struct {
 		profile   string
 		extension pkix.Extension
 		refused   bool
 	}{
-		"one usage, given any":            {"sub-ca", usages(codeSigning), true},
-		"OCSP alone, given any":           {"sub-ca", usages(ocspSigning), true},
-		"any usage, given any":            {"sub-ca", usages("\x06\x04\x55\x1d\x25\x00"), false},
-		"a policy, given any":             {"sub-ca", limiting[1], true},
-		"that policies are demanded":      {"sub-ca", limiting[2], true},
-		"a usage that cannot be read":     {"sub-ca", pkix.Extension{Id: limiting[0].Id, Value: []byte("x")}, true},
-		"one usage, given two":            {"below", usages(codeSigning), true},
-		"both usages":                     {"below", usages(codeSigning, serverAuth), false},
-		"both usages, and OCSP":           {"below", usages(codeSigning, serverAuth, ocspSigning), true},
-		"the policy":                      {"below", limiting[1], false},
-		"a length that is not what it is": {"below", pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: []byte("\x30\x06\x01\x01\xff\x02\x01\x03")}, false},
+		"one usage, given any":         {"sub-ca", usages(codeSigning), true},
+		"OCSP alone, given any":        {"sub-ca", usages(ocspSigning), true},
+		"any usage, given any":         {"sub-ca", usages("\x06\x04\x55\x1d\x25\x00"), false},
+		"a policy, given any":          {"sub-ca", limiting[1], true},
+		"that policies are demanded":   {"sub-ca", limiting[2], true},
+		"a usage that cannot be read":  {"sub-ca", pkix.Extension{Id: limiting[0].Id, Value: []byte("x")}, true},
+		"one usage, given two":         {"below", usages(codeSigning), true},
+		"both usages":                  {"below", usages(codeSigning, serverAuth), false},
+		"both usages, and OCSP":        {"below", usages(codeSigning, serverAuth, ocspSigning), true},
+		"the policy":                   {"below", limiting[1], false},
+		"a longer path than is given":  {"below", path("\x03"), false},
+		"a path as short as is given":  {"below", path("\x00"), false},
+		"a shorter path than is given": {"plant", path("\x00"), true},
+		"names, given any":             {"below", permitted("plant.example"), true},
+		"the names":                    {"plant", permitted("plant.example"), false},
+		"more names":                   {"plant", permitted("example"), false},
+		"fewer names":                  {"plant", permitted("a.plant.example"), true},
+		"names excluded, given any":    {"below", excluded("plant.example"), true},
+		"the names excluded":           {"plant", excluded("office.plant.example"), false},
 	} {
 		request := ca.Request{Profile: test.profile, Issuer: above.ID, CSR: csrOf(t, newKey(t), &x509.CertificateRequest{Subject: pkix.Name{CommonName: "Below"}, ExtraExtensions: []pkix.Extension{test.extension}})}
 		_, err := a.Issue(t.Context(), w.grant(admin, auth.ActionIssue, test.profile), request)

@@ -96,14 +96,14 @@ func checkAsked(p *profile.Profile, extensions []pkix.Extension) error {
 	return nil
 }
 
-// checkLimits refuses the CSR of a CA that asks to be limited to usages or policies that the profile does not limit it to. Whoever asked
-// would think that they have what they asked for, and it could do more.
+// checkLimits refuses the CSR of a CA that asks for a limit, be it on paths, names, usages or policies, that the profile does not set as
+// narrowly. Whoever asked would think that they have what they asked for, and it could do more.
 func checkLimits(p *profile.Profile, csr *x509.CertificateRequest) error {
 	asked, err := AskedOf(csr)
 	if err != nil {
 		return err
 	}
-	if what := policy.Wider(p.CA, &profile.CA{PathLength: -1, Usages: asked.Usages, Policies: asked.Policies}); what != "" {
+	if what := policy.Wider(p.CA, &asked); what != "" {
 		return refuse("csr", "what profile %s gives is wider than what it asks for: %s", p.Name, what).
 			WithHint("leave that out of the request, or have a profile made that gives it and no more")
 	}
