@@ -56,7 +56,7 @@ func (a *Authority) Check(ctx context.Context, grant auth.Grant, request Request
 }
 
 func (a *Authority) try(ctx context.Context, grant auth.Grant, request Request) (Trial, error) {
-	o, err := a.admitted(ctx, grant, request)
+	o, err := a.admitted(ctx, grant, request, pki.IssuerID{})
 	if err != nil {
 		return Trial{}, err
 	}
@@ -85,7 +85,7 @@ func (a *Authority) lintTrial(o order, d *draft) error {
 }
 
 // admitted is a request that may be asked by its caller, without a word on approval.
-func (a *Authority) admitted(ctx context.Context, grant auth.Grant, request Request) (order, error) {
+func (a *Authority) admitted(ctx context.Context, grant auth.Grant, request Request, filed pki.IssuerID) (order, error) {
 	if err := checkRequest(request); err != nil {
 		return order{}, err
 	}
@@ -93,20 +93,28 @@ func (a *Authority) admitted(ctx context.Context, grant auth.Grant, request Requ
 	if err != nil {
 		return order{}, err
 	}
-	return a.order(ctx, grant, p, request)
+	return a.order(ctx, grant, p, request, filed)
+}
+
+// Approved is a request that was approved.
+type Approved struct {
+	ID      ApprovalID
+	Request Request
+	Issuer  pki.IssuerID // who would have issued it when it was filed, as its Trial says
 }
 
 // IssueApproved issues for a request that was approved, once: recording takes the approval, in the same transaction, and
 // fails with KindConflict if it was taken or is not there. The grant is the requester's, and everything is asked again, of
 // the profile, the policy and the blocked keys of today. The request id counted when the request was filed.
-func (a *Authority) IssueApproved(ctx context.Context, grant auth.Grant, request Request, approval ApprovalID) (*Issued, error) {
-	if approval.IsZero() {
+func (a *Authority) IssueApproved(ctx context.Context, grant auth.Grant, approved Approved) (*Issued, error) {
+	if approved.ID.IsZero() {
 		return nil, pki.Errorf(pki.KindDenied, "issue certificate", "no approval").InField("request")
 	}
+	request := approved.Request
 	request.RequestID = ""
-	o, err := a.admitted(ctx, grant, request)
+	o, err := a.admitted(ctx, grant, request, approved.Issuer)
 	if err == nil {
-		o.approval = approval
+		o.approval = approved.ID
 		var issued *Issued
 		if issued, err = a.issue(ctx, o); err == nil {
 			return issued, nil

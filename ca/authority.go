@@ -126,15 +126,15 @@ func (a *Authority) issueRequest(ctx context.Context, grant auth.Grant, request 
 			return repeated, err
 		}
 	}
-	o, err := a.order(ctx, grant, p, request)
+	o, err := a.order(ctx, grant, p, request, pki.IssuerID{})
 	if err != nil {
 		return nil, err
 	}
 	return a.issue(ctx, o)
 }
 
-// order finds the issuer of a request that was admitted.
-func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request) (order, error) {
+// order finds the issuer of a request that was admitted. filed is who would have issued it when it was filed; zero: it was not.
+func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Profile, request Request, filed pki.IssuerID) (order, error) {
 	csr, err := provePossession(p, request.CSR)
 	if err != nil {
 		return order{}, err
@@ -149,13 +149,13 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 	if err != nil {
 		return order{}, err
 	}
-	issuer, err := a.issuerOf(ctx, p, request, names)
+	issuer, err := a.issuerOf(ctx, p, request, filed, names)
 	if err != nil {
 		return order{}, err
 	}
 	o.issuer, o.footing, err = a.engage(ctx, issuer, p)
 	if err != nil { // it may have given way to another after it was chosen
-		if next, none := a.issuerOf(ctx, p, request, names); none == nil && next.ID != issuer.ID {
+		if next, none := a.issuerOf(ctx, p, request, filed, names); none == nil && next.ID != issuer.ID {
 			o.issuer, o.footing, err = a.engage(ctx, next, p)
 		}
 	}
@@ -163,11 +163,15 @@ func (a *Authority) order(ctx context.Context, grant auth.Grant, p *profile.Prof
 }
 
 // issuerOf finds the issuer of a request for these names, as things are now: it may have waited for an approval.
-func (a *Authority) issuerOf(ctx context.Context, p *profile.Profile, request Request, names []pki.Identifier) (Issuer, error) {
+func (a *Authority) issuerOf(ctx context.Context, p *profile.Profile, request Request, filed pki.IssuerID, names []pki.Identifier) (Issuer, error) {
 	if request.renews() {
 		return a.renewer(ctx, p, request.Issuer, names)
 	}
-	return a.issuers.choose(p, request.Issuer, func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) })
+	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
+	if !filed.IsZero() && request.Issuer.IsZero() && p.Issuer == "" {
+		return a.approver(p, filed, could)
+	}
+	return a.issuers.choose(p, request.Issuer, could)
 }
 
 // engage opens the key of an issuer and judges it.

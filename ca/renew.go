@@ -2,10 +2,12 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -81,8 +83,9 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 	return left + time.Second
 }
 
-// renewer finds who renews a certificate of an issuer: that one again, else who succeeds it, else whom a request that names none would get.
-// A profile that names its issuer names that of renewals too.
+// renewer finds who renews a certificate of an issuer: that one again, else who succeeds it, else, if that one issues no more, whom a request that
+// names none would get. One that is disabled may issue again in a moment, and what another authority signed meanwhile, which those who rely on the certificate may
+// not know, would be renewed by that one from then on. A profile that names its issuer names that of renewals too.
 func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.IssuerID, names []pki.Identifier) (Issuer, error) {
 	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
 	before, err := a.issuers.find(old)
@@ -94,10 +97,10 @@ func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.Iss
 	}
 	next, ok, err := a.issuers.successor(before, could)
 	if !ok && err == nil {
-		next, err = a.issuers.choose(p, pki.IssuerID{}, could)
-		if err == nil {
-			err = could(next) // which is not asked about the only one there is
+		if before.State != IssuerRetired && could(before) == nil {
+			return Issuer{}, waiting(before, inactive(&before))
 		}
+		next, err = a.chooseFit(p, could)
 	}
 	if err != nil {
 		return Issuer{}, a.unrenewed(before, could, err)
@@ -105,26 +108,67 @@ func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.Iss
 	return next, nil
 }
 
-// unrenewed says why nobody renews a certificate of an issuer. While that issuer, or one that succeeds it, may sign again, it is that one that
-// the renewal has to wait for: the error is of KindFailedPrecondition, for what is against a rule today may be issued tomorrow. Nobody waits for
-// a retired one.
-func (a *Authority) unrenewed(before Issuer, could func(Issuer) error, cause error) error {
-	const op = "renew certificate"
-	kind := pki.KindOf(cause)
-	refused := kind == pki.KindInvalid || kind == pki.KindRefused
-	if refused {
-		for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
-			if obstacle := passing(i, could); obstacle != nil {
-				return pki.Errorf(pki.KindFailedPrecondition, op, "%w; and of another: %v", obstacle, cause).InField("issuer").
-					WithHint("once it issues again this can be issued; or have its successor made: signet issuer create --succeeds %s", i.Label)
-			}
-		}
+// approver finds who issues what was approved and names no issuer: whom it would get if it were made now, else the one that would have issued it when
+// it was filed. There was one then, so its maker had no reason to name one, and more that could sign would be no reason to refuse it.
+func (a *Authority) approver(p *profile.Profile, filed pki.IssuerID, could func(Issuer) error) (Issuer, error) {
+	before, err := a.issuers.find(filed)
+	if err != nil {
+		return a.issuers.choose(p, pki.IssuerID{}, could)
 	}
-	if before.State == IssuerRetired && (refused || !a.issuers.mayIssue()) {
-		return pki.Errorf(pki.KindRefused, op, "%w; and of another: %v", inactive(&before), cause).InField("issuer").
+	next, err := a.chooseFit(p, could)
+	switch {
+	case err == nil:
+		return next, nil
+	case before.candidate() && could(before) == nil:
+		return before, nil
+	}
+	return Issuer{}, cmp.Or(a.awaited(before, could, err), err)
+}
+
+// chooseFit is choose, and asks of the only one there is too.
+func (a *Authority) chooseFit(p *profile.Profile, could func(Issuer) error) (Issuer, error) {
+	next, err := a.issuers.choose(p, pki.IssuerID{}, could)
+	if err == nil {
+		err = could(next)
+	}
+	return next, err
+}
+
+// unrenewed says why nobody renews a certificate of an issuer. Nobody waits for a retired one.
+func (a *Authority) unrenewed(before Issuer, could func(Issuer) error, cause error) error {
+	if waits := a.awaited(before, could, cause); waits != nil {
+		return waits
+	}
+	if before.State == IssuerRetired && (refusal(cause) || !a.issuers.mayIssue()) {
+		return pki.Errorf(pki.KindRefused, "renew certificate", "%w; and of another: %v", inactive(&before), cause).InField("issuer").
 			WithHint("have its successor made (signet issuer create --succeeds %s) and renew again, or ask for a new certificate", before.Label)
 	}
 	return cause
+}
+
+// awaited is, while an issuer, or one that succeeds it, may sign again, that this has to wait for that one: of KindFailedPrecondition, for what is
+// against a rule today may be issued tomorrow. It is nil if there is nothing to wait for, or if nobody else refused.
+func (a *Authority) awaited(before Issuer, could func(Issuer) error, cause error) error {
+	if !refusal(cause) {
+		return nil
+	}
+	for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
+		if obstacle := passing(i, could); obstacle != nil {
+			return waiting(i, fmt.Errorf("%w; and of another: %v", obstacle, cause))
+		}
+	}
+	return nil
+}
+
+// waiting says what keeps an issuer, that may sign again, from signing now.
+func waiting(i Issuer, cause error) error {
+	return pki.Errorf(pki.KindFailedPrecondition, "choose issuer", "%w", cause).InField("issuer").
+		WithHint("once it issues again this can be issued; or have its successor made: signet issuer create --succeeds %s", i.Label)
+}
+
+// refusal reports whether an error of a choice would be the same tomorrow.
+func refusal(err error) bool {
+	return pki.KindOf(err) == pki.KindInvalid || pki.KindOf(err) == pki.KindRefused
 }
 
 // passing is what keeps an issuer from signing now, though it may sign later; nil if nothing does, or for good.

@@ -321,11 +321,11 @@ func TestRefusedBeforeItIsFiled(t *testing.T) {
 	// The ca itself issues nothing under such a profile, whoever asks.
 	_, err = o.Authority.Issue(t.Context(), grant, request(t, "a.example.com"))
 	wantKind(t, "past the desk", err, pki.KindFailedPrecondition, "profile")
-	_, err = o.IssueApproved(t.Context(), grant, request(t, "a.example.com"), ca.ApprovalID{})
+	_, err = o.IssueApproved(t.Context(), grant, ca.Approved{Request: request(t, "a.example.com")})
 	if pki.KindOf(err) != pki.KindDenied || err == nil {
 		t.Errorf("without an approval: %v", err)
 	}
-	_, err = o.IssueApproved(t.Context(), grant, request(t, "a.example.com"), ca.ApprovalID{1})
+	_, err = o.IssueApproved(t.Context(), grant, ca.Approved{Request: request(t, "a.example.com"), ID: ca.ApprovalID{1}})
 	wantKind(t, "with an approval that nobody gave", err, pki.KindConflict, "request")
 	if o.certificates() != 0 {
 		t.Errorf("%d certificates were issued", o.certificates())
@@ -614,6 +614,68 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 	if n := o.certificates(); n != 1 {
 		t.Errorf("%d certificates", n)
 	}
+}
+
+// What names no issuer, because there was one when it was filed, waits for that one where no other could be chosen, and is not refused because there
+// are more by now; until that one is retired.
+func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		manage, issuing := grantOf(t, admin, auth.ActionManage), o.Issuers()[1].ID
+		set := func(state ca.IssuerState) {
+			t.Helper()
+			if _, err := o.SetIssuerState(t.Context(), manage, issuing, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create := func(label string, permitted ...string) {
+			t.Helper()
+			n := ca.NewIssuer{Label: label, Subject: ca.Subject{CommonName: label}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
+			n.Permitted.DNS = permitted
+			if _, err := o.CreateIssuer(t.Context(), manage, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		approve := func(id ca.ApprovalID) approval.Answer {
+			t.Helper()
+			answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer
+		}
+		var filed []ca.ApprovalID
+		for range 4 {
+			a := o.ask(request(t, "a.example.com"))
+			if a.Trial.Issuer != issuing {
+				t.Fatalf("filed for %s", a.Trial.Issuer)
+			}
+			filed = append(filed, a.ID)
+		}
+		set(ca.IssuerDisabled)
+		for i, others := range []func(){func() { create("plant", "plant.example") }, func() { create("b"); create("c") }} {
+			others()
+			answer := approve(filed[i])
+			wantKind(t, "its issuer is disabled", answer.Delay, pki.KindFailedPrecondition, "issuer")
+			if answer.Filed.State != approval.Approved {
+				t.Errorf("it is %s", answer.Filed.State)
+			}
+		}
+		set(ca.IssuerActive)
+		if answer := approve(filed[2]); answer.Issued == nil || answer.Issued.Issuer != issuing {
+			t.Errorf("three could sign: %+v, %v; want it from the one that it was filed for", answer, answer.Delay)
+		}
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n, err := s.CountCertificates(t.Context(), inventory.Filter{Profile: "guarded", Issuer: issuing}); err != nil || n.N != 3 {
+			t.Errorf("enabled again: %d certificates are from it, %v", n.N, err)
+		}
+		set(ca.IssuerRetired)
+		if answer := approve(filed[3]); answer.Filed.State != approval.Refused || !strings.Contains(answer.Filed.Comment, "more than one issuer could sign this") {
+			t.Errorf("its issuer is retired: %+v; want it refused, with the reason", answer.Filed)
+		}
+	})
 }
 
 // A renewal that was approved waits for its issuer, where nobody else can be told to take over, until that one is retired.

@@ -245,7 +245,7 @@ func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 	if err := d.entitled(ctx, "issue certificate", a); err != nil {
 		return nil, err
 	}
-	return d.config.Authority.IssueApproved(ctx, grant, a.Request, a.ID)
+	return d.config.Authority.IssueApproved(ctx, grant, ca.Approved{ID: a.ID, Request: a.Request, Issuer: a.Trial.Issuer})
 }
 
 func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
