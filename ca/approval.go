@@ -101,6 +101,7 @@ type Approved struct {
 	ID      ApprovalID
 	Request Request
 	Issuer  pki.IssuerID // who would have issued it when it was filed, as its Trial says
+	Known   string       // the text of the failure that is in the audit log already: the same again is not
 }
 
 // IssueApproved issues for a request that was approved, once: recording takes the approval, in the same transaction, and
@@ -119,6 +120,9 @@ func (a *Authority) IssueApproved(ctx context.Context, grant auth.Grant, approve
 		if issued, err = a.issue(ctx, o); err == nil {
 			return issued, nil
 		}
+	}
+	if err.Error() == approved.Known {
+		return nil, err
 	}
 	return nil, a.refused(ctx, grant.Principal(), request, err)
 }

@@ -756,6 +756,74 @@ func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 	})
 }
 
+// An attempt a minute that comes to the same is one event in the audit log; another failure is another, also one that was met before.
+func TestWhatWaitsIsInTheAuditLogOnce(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		now := time.Now()
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Now = time.Nanosecond, func() time.Time { return now } })
+		manage, issuing := grantOf(t, admin, auth.ActionManage), o.Issuers()[1].ID
+		set := func(state ca.IssuerState) {
+			t.Helper()
+			if _, err := o.SetIssuerState(t.Context(), manage, issuing, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		attempts := func(what string, n, want int) {
+			t.Helper()
+			count := func() (n int) {
+				for _, action := range o.actions() {
+					if strings.HasPrefix(action, "certificate.issue refused") || strings.HasPrefix(action, "certificate.issue failed") {
+						n++
+					}
+				}
+				return n
+			}
+			before := count()
+			for range n {
+				if err := o.IssueClaimed(t.Context()); err == nil {
+					t.Errorf("%s: issued", what)
+				}
+			}
+			if got := count() - before; got != want {
+				t.Errorf("%s: %d events of %d attempts, want %d", what, got, n, want)
+			}
+		}
+		filed := []ca.ApprovalID{o.ask(request(t, "a.example.com")).ID, o.ask(request(t, "b.example.com")).ID}
+		set(ca.IssuerDisabled)
+		for _, id := range filed {
+			if answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, ""); err != nil || answer.Delay == nil {
+				t.Fatalf("%+v, %v", answer, err)
+			}
+		}
+		attempts("as when they were approved", 5, 0)
+		n := ca.NewIssuer{Label: "plant", Subject: ca.Subject{CommonName: "plant"}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
+		n.Permitted.DNS = []string{"plant.example"}
+		plant, err := o.CreateIssuer(t.Context(), manage, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempts("another cannot either", 5, 2)
+		if _, err := o.SetIssuerState(t.Context(), manage, plant.ID, ca.IssuerDisabled); err != nil {
+			t.Fatal(err)
+		}
+		attempts("as in the beginning", 5, 2)
+		now = now.Add(6 * 24 * time.Hour)
+		if err := o.Desk.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		attempts("six days later", 5, 0)
+		now = now.Add(2 * 24 * time.Hour)
+		if err := o.Desk.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		attempts("forgotten, a day after it would have expired", 5, 2)
+		set(ca.IssuerActive)
+		if err := o.IssueClaimed(t.Context()); err != nil || o.certificates() != 2 {
+			t.Errorf("enabled again: %d certificates, %v", o.certificates(), err)
+		}
+	})
+}
+
 func TestExpired(t *testing.T) {
 	o := newOffice(t, testdb.SQLite(t), func(c *approval.Config) { c.Expires, c.Keep = time.Nanosecond, time.Nanosecond })
 	r := request(t, "a.example.com")

@@ -245,7 +245,9 @@ func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 	if err := d.entitled(ctx, "issue certificate", a); err != nil {
 		return nil, err
 	}
-	return d.config.Authority.IssueApproved(ctx, grant, ca.Approved{ID: a.ID, Request: a.Request, Issuer: a.Trial.Issuer})
+	issued, err := d.config.Authority.IssueApproved(ctx, grant, ca.Approved{ID: a.ID, Request: a.Request, Issuer: a.Trial.Issuer, Known: d.failures.of(a.ID)})
+	d.failures.note(a.ID, err, d.config.Now())
+	return issued, err
 }
 
 func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
@@ -306,6 +308,7 @@ func (d *Desk) IssueClaimed(ctx context.Context) error {
 // Sweep forgets what was decided, or expired, longer ago than Config.Keep. The audit log keeps who decided what.
 func (d *Desk) Sweep(ctx context.Context) error {
 	const batch = 1000
+	d.failures.forget(d.config.Now().Add(-d.config.Expires))
 	for {
 		n, err := d.config.Store.Forget(ctx, d.config.Keep, batch)
 		if err != nil || n < batch {

@@ -34,7 +34,8 @@ const maxComment = 1000
 
 // Desk takes requests, and decisions on them. It is safe for concurrent use, by any number of instances on one database.
 type Desk struct {
-	config Config
+	config   Config
+	failures failures
 }
 
 // New makes a Desk.
@@ -50,7 +51,7 @@ func New(c Config) (*Desk, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Desk{c}, nil
+	return &Desk{config: c, failures: failures{last: make(map[ca.ApprovalID]failure)}}, nil
 }
 
 // Answer is what becomes of a request at once. What is not there is nil.
