@@ -109,54 +109,13 @@ func (s *Store) week(ctx context.Context, epoch int32, upTo uint64) iter.Seq2[re
 
 // ListenLedger implements revocation.Log.
 func (s *Store) ListenLedger(ctx context.Context, wake func(revocation.WakeUp)) error {
-	return s.listen(ctx, "listen to ledger", `LISTEN signet_ledger; LISTEN signet_ranges`, func(channel, payload string) {
+	return s.listen(ctx, "listen to ledger", []string{"signet_ledger", "signet_ranges"}, func(channel, payload string) {
 		seq, err := strconv.ParseUint(payload, 10, 64)
 		if err != nil {
 			seq = revocation.Everything
 		}
 		wake(revocation.WakeUp{Ranges: channel != "signet_ledger", Seq: seq})
 	})
-}
-
-// listen calls wake once it listens, with no channel, and then with the channel and the payload of each notification. It has a
-// connection of its own: one of the pool would be lost to it.
-func (s *Store) listen(ctx context.Context, op, statement string, wake func(channel, payload string)) error {
-	config := s.pool.Config().ConnConfig.Copy()
-	config.RuntimeParams["application_name"] = "signet listener"
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return translate(op, err)
-	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = conn.Close(closing) // nothing was written on it
-	}()
-	if _, err := conn.Exec(ctx, statement); err != nil {
-		return translate(op, err)
-	}
-	wake("", "")
-	for {
-		waiting, cancel := context.WithTimeout(ctx, listenPatience)
-		notification, err := conn.WaitForNotification(waiting)
-		cancel()
-		switch {
-		case err == nil:
-			wake(notification.Channel, notification.Payload)
-			continue
-		case ctx.Err() == nil && waiting.Err() != nil: // nothing was said for long: is anybody there?
-			err = ping(ctx, conn)
-		}
-		if err != nil {
-			return translate(op, err)
-		}
-	}
-}
-
-func ping(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, pingPatience)
-	defer cancel()
-	return conn.Ping(ctx)
 }
 
 // AppendLedger implements revocation.Books. One call, one transaction: a client stopped at any point holds no lock.

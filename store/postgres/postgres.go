@@ -35,6 +35,7 @@ type Config struct {
 type Store struct {
 	pool *pgxpool.Pool
 	keys *pgxpool.Pool // one connection, for BlockKey
+	ear  ear
 }
 
 // Open connects, refuses a server that can lose confirmed writes, and migrates the schema to what this binary knows.

@@ -129,7 +129,7 @@ func (s *Store) ForgetPublication(ctx context.Context, list crlserver.List, numb
 
 // ListenPublications implements crlserver.Publications.
 func (s *Store) ListenPublications(ctx context.Context, wake func()) error {
-	return s.listen(ctx, "listen to publications", `LISTEN signet_publication`, func(_, _ string) { wake() })
+	return s.listen(ctx, "listen to publications", []string{"signet_publication"}, func(_, _ string) { wake() })
 }
 
 // ShardBases implements crlserver.Bases.
