@@ -29,7 +29,7 @@ type epochBooks struct {
 type record struct {
 	seq          uint64
 	revokedAt    int64 // Unix seconds
-	invalidityAt int64 // Unix seconds; 0: not stated
+	invalidityAt int64 // Unix seconds; those of the zero time: not stated
 	serial       pki.Serial
 	kind         Kind
 	reason       pki.Reason
@@ -92,10 +92,7 @@ func (u *Universe) applyEntry(e *Entry) {
 	if e.Kind == KindRestore || !e.Foreign && u.passed(e.Issuer, e.Position.Epoch) {
 		return
 	}
-	r := record{seq: e.Seq, revokedAt: e.RevokedAt.Unix(), serial: e.Serial, kind: e.Kind, reason: e.Reason}
-	if !e.InvalidityAt.IsZero() {
-		r.invalidityAt = e.InvalidityAt.Unix()
-	}
+	r := record{seq: e.Seq, revokedAt: e.RevokedAt.Unix(), invalidityAt: e.InvalidityAt.Unix(), serial: e.Serial, kind: e.Kind, reason: e.Reason}
 	books := u.books(e.Issuer)
 	if e.Foreign {
 		books.foreign[e.Serial] = r
@@ -228,9 +225,5 @@ func (u *Universe) HasShard(issuer pki.IssuerID, shard pki.Shard) bool {
 	return ok && week.shards[shard.Block]
 }
 
-func (r record) invalidity() time.Time {
-	if r.invalidityAt == 0 {
-		return time.Time{}
-	}
-	return time.Unix(r.invalidityAt, 0).UTC()
-}
+// invalidity is since when the key must be doubted; zero: not stated.
+func (r record) invalidity() time.Time { return time.Unix(r.invalidityAt, 0).UTC() }
