@@ -69,4 +69,4 @@ type Audit interface {
 }
 
 // OtherSchema says what to do when tables and functions are not those that the statements were written for.
-const OtherSchema = "the schema is not the one of this signet: `signet migrate --check` says which it is; `signet migrate` brings an older one up to date"
+const OtherSchema = "the tables are not those of this signet: `signet migrate --check` says whether they are older, which `signet migrate` mends, or another build's; if it finds nothing, somebody changed them: restore a backup"

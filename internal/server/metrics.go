@@ -39,7 +39,7 @@ var metrics = struct {
 	ledger:          describe("ledger_sequence", "Last entry of the ledger that this instance has applied."),
 	lag:             describe("product_lag_entries", "Ledger entries that a product of this instance is behind.", "product"),
 	age:             describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
-	disagreements:   describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence. Anything but 0 is a bug or damage."),
+	disagreements:   describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage."),
 	fallenBack:      describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
 	mirrorFailing:   describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror"),
 	clockSkew:       describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
