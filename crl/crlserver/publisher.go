@@ -285,7 +285,7 @@ func (p *Publisher) reachedBy(b *books) uint64 {
 			}
 			served, ok := b.lists[list]
 			switch {
-			case !b.issuer.awaited() && (!ok || p.forsaken(b, served.head, now)):
+			case !b.issuer.awaited() && (!ok || p.forsaken(served.head, now)):
 			case !ok:
 				reached = 0
 			case b.touched(list) > served.head.Seq:
@@ -296,14 +296,10 @@ func (p *Publisher) reachedBy(b *books) uint64 {
 	return reached
 }
 
-// forsaken reports whether a list of a retired issuer, whose key this instance lacks, was not made anew for so long that nobody waits for
-// the next. An instance that issues asks whether another has the key, which makes every list as often as it has to and tries again at least
-// every abandonMax; one without keys cannot tell that the key was taken away, and waits while the list holds.
-func (p *Publisher) forsaken(b *books, h Head, now time.Time) bool {
-	if b.issuer.Over {
-		return now.Sub(h.ThisUpdate) > p.config.Interval+abandonMax
-	}
-	return now.After(h.NextUpdate)
+// forsaken reports whether a list was not made anew for so long that nobody waits for the next. Of a retired issuer, whose key this instance lacks,
+// another may have it, which makes every list as often as it has to and tries again at least every abandonMax; or the key was taken away for good.
+func (p *Publisher) forsaken(h Head, now time.Time) bool {
+	return now.Sub(h.ThisUpdate) > p.config.Interval+abandonMax
 }
 
 // Await returns nil when Reached is at least seq, and an error when ctx ends before.
