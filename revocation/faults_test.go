@@ -118,7 +118,7 @@ func TestJobUnderFaults(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				f.Fail("MoveJob", fault)
+				f.Fail("StartJob", fault)
 				if _, err := jobs.Start(t.Context(), manager(t), job.ID, 0); !errors.Is(err, storetest.ErrFault) {
 					t.Fatal(err)
 				}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -113,15 +112,15 @@ type Chunk struct {
 	Held    time.Duration // for how long the ledger was locked
 }
 
-// JobCounts counts what jobs select.
+// JobCounts counts what jobs select, and starts those of which the number was agreed to.
 type JobCounts interface {
 	// CountSelected counts what a selector selects, by shard; of claims, which a selector of serials selects, also those that are unknown.
 	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
 
-	// CountAuthorities counts the certificates of authorities that a planned job selects and that were not counted before, stores which
-	// they are, so that the job revokes them too, and returns how many, with the job as it then stands. Of a job in another state it
-	// counts none.
-	CountAuthorities(ctx context.Context, id JobID, at time.Time) (appeared uint64, job Job, err error)
+	// StartJob counts the certificates of authorities that a planned job selects and that were not counted before, and stores which they are. If
+	// they are then as many as authorities says, the job runs, with the audit event; all in one transaction. It returns the job as it then
+	// stands. A job in another state is left as it is.
+	StartJob(ctx context.Context, id JobID, authorities uint64, at time.Time, event audit.Event) (Job, error)
 }
 
 // JobBooks keeps jobs.
@@ -239,19 +238,18 @@ func (j *Jobs) Start(ctx context.Context, grant auth.Grant, id JobID, authoritie
 	if err := manages(grant, op); err != nil {
 		return Job{}, err
 	}
-	appeared, job, err := j.config.Books.CountAuthorities(ctx, id, j.config.Now())
+	job, err := j.config.Books.StartJob(ctx, id, authorities, j.config.Now(), j.event(grant, id, "job.start"))
 	switch {
 	case err != nil:
 		return Job{}, err
-	case job.State == JobPlanned && job.Authorities != authorities:
-		more := ""
-		if appeared > 0 {
-			more = fmt.Sprintf(", %d more than at the last count", appeared)
-		}
-		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities%s, and %d were agreed to: whatever is below them counts no more", job.Authorities, more, authorities).
+	case job.State == JobPlanned:
+		return Job{}, pki.Errorf(pki.KindFailedPrecondition, op, "%d of the certificates selected are those of authorities, and %d were agreed to: whatever is below them counts no more", job.Authorities, authorities).
 			InField("authorities").WithHint("nothing was revoked; look at the job, and start it with the number of authorities that is meant: authorities: %d", job.Authorities)
+	case job.State != JobRunning:
+		return Job{}, pki.Errorf(pki.KindConflict, op, "job %s is %s", id, job.State)
 	}
-	return j.move(ctx, grant, id, "job.start", JobRunning, JobPlanned)
+	j.wake()
+	return job, nil
 }
 
 // Pause stops a job after the chunk that it is in.
@@ -378,12 +376,16 @@ func (j *Jobs) move(ctx context.Context, grant auth.Grant, id JobID, action stri
 	}
 	job, err := j.config.Books.MoveJob(ctx, id, from, to, "", j.event(grant, id, action))
 	if err == nil && to == JobRunning {
-		select {
-		case j.nudge <- struct{}{}:
-		default: // a nudge is pending
-		}
+		j.wake()
 	}
 	return job, err
+}
+
+func (j *Jobs) wake() {
+	select {
+	case j.nudge <- struct{}{}:
+	default: // a nudge is pending
+	}
 }
 
 // reasonAllowed judges the reason for every issuer that the selector may touch.

@@ -145,21 +145,30 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return job, translate(op, err)
 }
 
-// CountAuthorities implements revocation.JobBooks.
-func (s *Store) CountAuthorities(ctx context.Context, id revocation.JobID, at time.Time) (appeared uint64, job revocation.Job, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1 FOR UPDATE`, id[:])
+// StartJob implements revocation.JobBooks.
+func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (job revocation.Job, err error) {
+	read := func(tx pgx.Tx, lock string) error {
+		rows, err := tx.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1`+lock, id[:])
 		if err != nil {
 			return err
 		}
-		if job, err = theJob(rows, id); err != nil || job.State != revocation.JobPlanned {
+		job, err = theJob(rows, id)
+		return err
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := read(tx, ` FOR UPDATE`); err != nil || job.State != revocation.JobPlanned {
 			return err
 		}
-		appeared, err = countAuthorities(ctx, tx, job, at)
-		job.Authorities += appeared
-		return err
+		appeared, err := countAuthorities(ctx, tx, job, at)
+		if job.Authorities += appeared; err != nil || job.Authorities != authorities {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `SELECT signet_move_job($1, $2, $3, '', $4)`, id[:], []int16{int16(revocation.JobPlanned)}, int16(revocation.JobRunning), auditParam([]audit.Event{event})); err != nil {
+			return err
+		}
+		return read(tx, "")
 	})
-	return appeared, job, translate("count authorities", err)
+	return job, translate("start job", err)
 }
 
 // countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.

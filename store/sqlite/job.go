@@ -194,17 +194,20 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return job, err
 }
 
-// CountAuthorities implements revocation.JobBooks.
-func (s *Store) CountAuthorities(ctx context.Context, id revocation.JobID, at time.Time) (appeared uint64, job revocation.Job, err error) {
-	err = s.inTx(ctx, "count authorities", func(tx *sql.Tx, _ time.Time) error {
+// StartJob implements revocation.JobBooks.
+func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (job revocation.Job, err error) {
+	err = s.inTx(ctx, "start job", func(tx *sql.Tx, now time.Time) error {
 		if job, err = readJob(ctx, tx, id); err != nil || job.State != revocation.JobPlanned {
 			return err
 		}
-		appeared, err = countAuthorities(ctx, tx, job, at)
-		job.Authorities += appeared
+		appeared, err := countAuthorities(ctx, tx, job, at)
+		if job.Authorities += appeared; err != nil || job.Authorities != authorities {
+			return err
+		}
+		job, err = moveJob(ctx, tx, id, revocation.JobRunning, "", event, now)
 		return err
 	})
-	return appeared, job, err
+	return job, err
 }
 
 // countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.
@@ -271,23 +274,29 @@ func (s *Store) MoveJob(ctx context.Context, id revocation.JobID, from []revocat
 		if !slices.Contains(from, job.State) {
 			return pki.Errorf(pki.KindConflict, op, "job %s is %s", id, job.State)
 		}
-		var ended any
-		switch to {
-		case revocation.JobDone, revocation.JobCancelled, revocation.JobFailed:
-			ended = now.UnixMicro()
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE jobs SET state = ?2, failure = ?3, ended_at = ?4,
-			sweeps_from = CASE WHEN ?2 = 2 AND started_at IS NULL THEN `+rangesChanged+` ELSE sweeps_from END,
-			started_at = CASE WHEN ?2 = 2 THEN coalesce(started_at, ?5) ELSE started_at END WHERE id = ?1`, id[:], int64(to), failure, ended, now.UnixMicro())
-		if err != nil {
-			return err
-		}
-		if job, err = readJob(ctx, tx, id); err != nil {
-			return err
-		}
-		return appendAudit(ctx, tx, []audit.Event{event})
+		job, err = moveJob(ctx, tx, id, to, failure, event, now)
+		return err
 	})
 	return job, err
+}
+
+// moveJob moves a job to another state and returns it.
+func moveJob(ctx context.Context, tx *sql.Tx, id revocation.JobID, to revocation.JobState, failure string, event audit.Event, now time.Time) (job revocation.Job, err error) {
+	var ended any
+	switch to {
+	case revocation.JobDone, revocation.JobCancelled, revocation.JobFailed:
+		ended = now.UnixMicro()
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE jobs SET state = ?2, failure = ?3, ended_at = ?4,
+		sweeps_from = CASE WHEN ?2 = 2 AND started_at IS NULL THEN `+rangesChanged+` ELSE sweeps_from END,
+		started_at = CASE WHEN ?2 = 2 THEN coalesce(started_at, ?5) ELSE started_at END WHERE id = ?1`, id[:], int64(to), failure, ended, now.UnixMicro())
+	if err != nil {
+		return job, err
+	}
+	if job, err = readJob(ctx, tx, id); err != nil {
+		return job, err
+	}
+	return job, appendAudit(ctx, tx, []audit.Event{event})
 }
 
 // Jobs implements revocation.JobBooks.

@@ -113,6 +113,11 @@ func (f *Faulty) CreateJob(ctx context.Context, job revocation.Job, claims []rev
 	return faulty(f, "CreateJob", func() (revocation.Job, error) { return f.Store.CreateJob(ctx, job, claims, at, event) })
 }
 
+// StartJob implements revocation.JobBooks.
+func (f *Faulty) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (revocation.Job, error) {
+	return faulty(f, "StartJob", func() (revocation.Job, error) { return f.Store.StartJob(ctx, id, authorities, at, event) })
+}
+
 // MoveJob implements revocation.JobBooks.
 func (f *Faulty) MoveJob(ctx context.Context, id revocation.JobID, from []revocation.JobState, to revocation.JobState, failure string, event audit.Event) (revocation.Job, error) {
 	return faulty(f, "MoveJob", func() (revocation.Job, error) { return f.Store.MoveJob(ctx, id, from, to, failure, event) })
