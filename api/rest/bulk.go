@@ -112,9 +112,9 @@ func (b *bulk) send(body io.Reader, stream signetv1.CertificateService_IssueCert
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		p := problem{Kind: "invalid", Detail: "the lines end too early: " + err.Error()}
+		p := problem{Kind: "unavailable", Detail: "the lines end too early: " + err.Error()}
 		if errors.Is(err, bufio.ErrTooLong) {
-			p.Detail = "a line is longer than " + octets(maxLine) + ": it and what follows is not read"
+			p.Kind, p.Detail = "invalid", "a line is longer than "+octets(maxLine)+": it and what follows is not read"
 			unread(p)
 		}
 		out.write(signetv1.IssueCertificatesResponse_builder{Problem: streamProblem(p)}.Build())

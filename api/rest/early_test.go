@@ -11,6 +11,7 @@ import (
 
 	"signet.example/signet/api/rest"
 	"signet.example/signet/api/rpc"
+	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 )
 
@@ -122,6 +123,30 @@ func TestRefusedBeforeTheMessage(t *testing.T) {
 			d.refuses("JobService/PlanJob", "/v1/jobs", greedy, 2)
 			d.refuses("JobService/PlanJob", "/v1/jobs", other, 2)
 		})
+	}
+}
+
+// Of a body that does not come in time nobody can say what was asked: nothing is refused, in the audit log neither.
+func TestABodyThatDoesNotCome(t *testing.T) {
+	h := newHouse(t)
+	token := h.token(auth.Spec{Name: "known", Role: auth.RoleRequester})
+	defer h.listen(t, rest.Config{StrangerTime: 50 * time.Millisecond, BodyTime: 50 * time.Millisecond, Drain: time.Millisecond})()
+	d := h.door(t, "REST")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for path, token := range map[string]string{"/v1/certificates:renew": "", "/v1/certificates": token} {
+		if got := d.begin(ctx, "", path, token); got != "408" {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+	events, err := h.store.AuditEvents(t.Context(), audit.Filter{}, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Action == "certificate.issue" && e.Outcome != audit.OK {
+			t.Errorf("refused: %s %v", e.Actor, e.Detail)
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	return runtime.DecoderFunc(func(value any) error {
 		text, err := io.ReadAll(r)
 		if err != nil {
-			note(r, readProblem(err))
+			noteUnread(r, err)
 			return err
 		}
 		if len(bytes.TrimSpace(text)) == 0 {
@@ -126,14 +126,21 @@ func plain(err error) string {
 	return strings.TrimPrefix(text, "proto: ")
 }
 
-func readProblem(err error) *problem {
+// noteUnread notes why a body was not read to its end. Of one that did not come nobody can say what was asked: it is no refusal, and may be sent again.
+func noteUnread(r io.Reader, err error) {
+	b, ok := r.(*body)
+	if !ok {
+		return
+	}
+	p := &problem{Status: http.StatusRequestTimeout, Kind: "unavailable", Op: "read request", Detail: "read request: the body ends too early"}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &problem{Status: http.StatusRequestEntityTooLarge, Kind: "invalid", Op: "read request", Detail: "read request: the body is larger than " + octets(tooLarge.Limit)}
+		p.Status, p.Kind, p.Detail = http.StatusRequestEntityTooLarge, "invalid", "read request: the body is larger than "+octets(tooLarge.Limit)
+		b.exchange.unread(p)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &problem{Status: http.StatusRequestTimeout, Kind: "invalid", Op: "read request", Detail: "read request: the body takes too long"}
+		p.Detail = "read request: the body takes too long"
 	}
-	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: the body ends too early"}
+	b.exchange.failure = p
 }
 
 // body bounds the size of a body and the time it takes, and tells the exchange it belongs to what went wrong with it: the
@@ -165,6 +172,7 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
+// note notes what is wrong with a body that was read.
 func note(r io.Reader, p *problem) {
 	if b, ok := r.(*body); ok {
 		b.exchange.failure = p

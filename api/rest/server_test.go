@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -199,8 +200,9 @@ func TestSlowBody(t *testing.T) {
 			t.Errorf("%s: %v", protocol, err)
 			continue
 		}
-		if response.StatusCode != http.StatusRequestTimeout {
-			t.Errorf("%s: a body that does not arrive: %d", protocol, response.StatusCode)
+		var answer struct{ Kind string }
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusRequestTimeout || answer.Kind != "unavailable" {
+			t.Errorf("%s: a body that does not arrive: %d %s, %v", protocol, response.StatusCode, answer.Kind, err)
 		}
 		_ = response.Body.Close()
 	}
