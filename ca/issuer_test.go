@@ -72,6 +72,7 @@ func TestIssuersAreCreatedOnce(t *testing.T) {
 			{"no URL", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}}, pki.KindInvalid, "base_url"},
 			{"a slash at the end", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x/"}, pki.KindInvalid, "base_url"},
 			{"a URL of another kind", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "ftp://x"}, pki.KindInvalid, "base_url"},
+			{"a URL that needs what it serves", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "https://x"}, pki.KindInvalid, "base_url"},
 			{"a URL of no host", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http:///x"}, pki.KindInvalid, "base_url"},
 			{"a URL with a query", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x?y"}, pki.KindInvalid, "base_url"},
 			{"a URL with a fragment", ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://x#y"}, pki.KindInvalid, "base_url"},

@@ -301,9 +301,14 @@ func checkLabelAndURL(op, label, baseURL string) error {
 	return checkBaseURL(op, baseURL)
 }
 
+// checkBaseURL takes plain http: what is fetched there is signed, and checking the TLS certificate of a responder would need the answer that it is
+// about to give (RFC 5280, Section 8).
 func checkBaseURL(op, baseURL string) error {
 	base, err := url.Parse(baseURL)
-	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
+	if err == nil && base.Scheme == "https" {
+		return pki.Errorf(pki.KindInvalid, op, "%.100q: must be http, not https: a client would need to check the certificate of this very URL to fetch the answer; CRLs and OCSP responses are signed", baseURL).InField("base_url")
+	}
+	if err != nil || base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" ||
 		base.User != nil || strings.HasSuffix(baseURL, "/") {
 		return pki.Errorf(pki.KindInvalid, op, "%.100q: want something like http://pki.example, without a slash at the end", baseURL).InField("base_url")
 	}
