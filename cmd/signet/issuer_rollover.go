@@ -8,7 +8,6 @@ import (
 
 	"signet.example/signet/api/client"
 	"signet.example/signet/internal/rollover"
-	"signet.example/signet/pki"
 )
 
 type issuerRolloverCmd struct {
@@ -21,7 +20,8 @@ type issuerRolloverCmd struct {
 	Parent       string   `placeholder:"ID" help:"Who signs its successor (default: who signed it)."`
 	CSR          string   `placeholder:"FILE" help:"Where the request goes, if the parent is off-line (default: LABEL.csr)."`
 	Plan         bool     `help:"Show what is done and what is to be done, and change nothing."`
-	Yes          bool     `help:"Do it without asking."`
+	Yes          bool     `help:"Do it without asking, but for whether each of several instances has the new key."`
+	KeysAreThere bool     `help:"Each instance has the key of the successor."`
 	serverFlags
 }
 
@@ -38,11 +38,16 @@ An authority below a root: its successor is made under the same name rules and p
 Its lists and OCSP go on; nothing that it issued is touched. Profiles that name the old one hold that step back. Requests that name no issuer
 are issued all the time: by the old one until it stops, and from then on by its successor.
 
+Where several instances run, the new key is made by one of them, and one that lacks it issues nothing once the old authority stops. So
+that step is asked about by itself, whatever --yes says, and waits (exit 10) where there is nobody to ask: copy the key, and give the same
+command again with --keys-are-there.
+
 Examples:
   signet issuer rollover issuing --plan
   signet issuer rollover issuing
   signet issuer rollover root --yes
-  signet issuer rollover issuing --parent root-2 --yes`
+  signet issuer rollover issuing --parent root-2 --yes
+  signet issuer rollover issuing --parent root-2 --yes --keys-are-there`
 }
 
 // Run shows the plan, asks, and executes what is to be done.
@@ -71,8 +76,9 @@ func (c *issuerRolloverCmd) Run(a *app) error {
 		return err
 	}
 	for step := r.Next(); step != nil; step = r.Next() {
-		if a.sure(op, c.Yes || step.Question == "", step.Question) != nil {
-			return pki.Errorf(pki.KindRefused, op, "nobody said yes to: %s", step.What).WithHint("the same command goes on here")
+		if a.sure(op, c.KeysAreThere || step.Question == "", step.Question) != nil {
+			step.Waits = step.Unless
+			break
 		}
 		if err := step.Do(a.ctx); err != nil {
 			return fmt.Errorf("step %q: %w", step.What, err)

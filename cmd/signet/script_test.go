@@ -39,12 +39,14 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, stories("sqlite:signet.db", "testdata/script"))
 }
 
-// TestScriptsPostgres runs the life of a certificate, and that of an off-line root, once more, on the other database.
+// TestScriptsPostgres runs the life of a certificate, and that of an off-line root, once more, on the other database, and what only that one has:
+// several instances.
 func TestScriptsPostgres(t *testing.T) {
 	server := testdb.Durable(t)
 	for _, story := range []string{"life", "offline"} {
 		testscript.Run(t, stories(server.EmptyURL(t), "", "testdata/script/"+story+".txtar"))
 	}
+	testscript.Run(t, stories(server.EmptyURL(t), "", "testdata/instances.txtar"))
 }
 
 // stories are the scripts of a directory, or some files, on one database.

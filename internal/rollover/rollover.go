@@ -51,6 +51,7 @@ type Step struct {
 	Waits string `json:"waits_for,omitempty"`
 
 	Question string                      `json:"-"` // asked before it is done; empty: nothing is
+	Unless   string                      `json:"-"` // what it waits for if nobody says yes
 	Do       func(context.Context) error `json:"-"`
 }
 
