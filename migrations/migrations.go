@@ -161,15 +161,23 @@ func withPostgres(config *pgx.ConnConfig, do func(schema) error) error {
 	defer db.Close()
 	driver, err := pgxmigrate.WithInstance(db, &pgxmigrate.Config{})
 	if err != nil {
-		return fmt.Errorf("connect to migrate: %w", err)
+		return fmt.Errorf("prepare schema: %w", cause(err))
 	}
 	return with(db, "postgres", driver, do)
+}
+
+// cause is what the database said: the library's error shows the statement, and does not lead to it.
+func cause(err error) error {
+	if failed, ok := errors.AsType[*database.Error](err); ok {
+		return failed.OrigErr
+	}
+	return err
 }
 
 func withSQLite(db *sql.DB, do func(schema) error) error {
 	driver, err := sqlitemigrate.WithInstance(db, &sqlitemigrate.Config{})
 	if err != nil {
-		return fmt.Errorf("connect to migrate: %w", err)
+		return fmt.Errorf("prepare schema: %w", err)
 	}
 	return with(db, "sqlite", keepOpen{driver}, do)
 }

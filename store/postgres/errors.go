@@ -66,6 +66,17 @@ func translateOpening(op string, err error) error {
 	return translate(op, err)
 }
 
+// translatePreparing is translateOpening for what comes of making tables. From PostgreSQL 15 on only the owner of a database may, and what a
+// superuser makes with createdb is the superuser's.
+func translatePreparing(config *pgx.ConnConfig, err error) error {
+	const insufficientPrivilege = "42501"
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == insufficientPrivilege {
+		return pki.Errorf(pki.KindFailedPrecondition, "open database", "user %s may not make tables in database %s: %w", config.User, config.Database, err).
+			WithHint("let it own the database: ALTER DATABASE %s OWNER TO %s", pgx.Identifier{config.Database}.Sanitize(), pgx.Identifier{config.User}.Sanitize())
+	}
+	return translateOpening("open database", err)
+}
+
 // translate turns what pgx returns into a *pki.Error; nil stays nil. It is the only place that looks at SQLSTATEs.
 func translate(op string, err error) error {
 	if err == nil {
@@ -100,13 +111,41 @@ func oneLine(err error) error {
 	return err
 }
 
-// unreached says in one line what pgx says in several: it tries a host with TLS and without, and both fail alike.
+// unreached says in one line what pgx says in several: it tries a host with TLS and without, and both fail alike; or the server has no TLS, and what
+// it says without is what matters.
 type unreached struct{ *pgconn.ConnectError }
 
 func (e unreached) Error() string {
 	tried := strings.Split(e.Unwrap().Error(), "\n")
+	if several, ok := e.Unwrap().(interface{ Unwrap() []error }); ok {
+		tried = telling(several.Unwrap())
+	}
 	slices.Sort(tried)
 	return fmt.Sprintf("connect to %s as %s: %s", e.Config.Database, e.Config.User, strings.Join(slices.Compact(tried), "; "))
+}
+
+// telling are the attempts, without those at an address where the server answered another one.
+func telling(attempts []error) (tried []string) {
+	answered := make(map[string]bool)
+	for _, err := range attempts {
+		if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+			answered[addressOf(err)] = true
+		}
+	}
+	for _, err := range attempts {
+		if _, ok := errors.AsType[*pgconn.PgError](err); ok || !answered[addressOf(err)] {
+			tried = append(tried, err.Error())
+		}
+	}
+	return tried
+}
+
+// addressOf is what pgx writes before what went wrong with an attempt.
+func addressOf(attempt error) string {
+	if wrong := errors.Unwrap(attempt); wrong != nil {
+		return strings.TrimSuffix(attempt.Error(), wrong.Error())
+	}
+	return attempt.Error()
 }
 
 // kindOf classifies the server's own SQLSTATEs (PostgreSQL manual, appendix A).

@@ -149,7 +149,7 @@ func prepare(ctx context.Context, config *pgx.ConnConfig, unsafe bool) error {
 	if err != nil || current {
 		return translateOpening(op, err)
 	}
-	return migrations.Postgres(ctx, config)
+	return translatePreparing(config, migrations.Postgres(ctx, config))
 }
 
 // checkDurable refuses a server on which COMMIT does not mean committed.

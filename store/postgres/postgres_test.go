@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"testing"
@@ -96,6 +97,71 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the password is in the error: %v", err)
+		}
+	}
+}
+
+// A database that another owns has no room for tables of ours, from PostgreSQL 15 on, and whoever made it is told what to do.
+func TestOpenWhereNoTablesMayBeMade(t *testing.T) {
+	url := testdb.EmptyURL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	tenant := "Tenant of " + conn.Config().Database
+	role := pgx.Identifier{tenant}.Sanitize()
+	for _, statement := range []string{"CREATE ROLE " + role + " LOGIN", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"} {
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	theirs := postgres.Config{URL: url + "&user=" + strings.ReplaceAll(tenant, " ", "%20"), Unsafe: true}
+	_, err = postgres.Open(t.Context(), theirs)
+	e, ok := errors.AsType[*pki.Error](err)
+	if !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(err.Error(), "open database: user "+tenant+" may not make tables in database "+conn.Config().Database+": ") {
+		t.Fatalf("%v (%s)", err, pki.KindOf(err))
+	}
+	if strings.Contains(err.Error(), "CREATE TABLE") || !strings.HasPrefix(e.Hint, "let it own the database: ALTER DATABASE ") || !strings.HasSuffix(e.Hint, " OWNER TO "+role) {
+		t.Errorf("%v; next: %s", err, e.Hint)
+	}
+	if _, err := conn.Exec(t.Context(), strings.TrimPrefix(e.Hint, "let it own the database: ")+"; GRANT CREATE ON SCHEMA public TO pg_database_owner"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := postgres.Open(t.Context(), theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
+// pgx tries a server with TLS first. That it has none is of no interest where it answered without, and all there is where it did not.
+func TestWhatTheServerSaysCounts(t *testing.T) {
+	one, two := testdb.NewProxy(t, testdb.EmptyURL(t)), testdb.NewProxy(t, testdb.EmptyURL(t))
+	address := func(p *testdb.Proxy) string {
+		config, err := pgx.ParseConfig(p.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%s:%d", config.Host, config.Port)
+	}
+	for _, test := range []struct {
+		mode string
+		want []string // in the error
+		not  string
+	}{
+		{"prefer", []string{`role "nobody" does not exist`, address(one), address(two)}, "TLS"},
+		{"require", []string{"refused TLS", address(one), address(two)}, "nobody\" does"},
+	} {
+		_, err := postgres.Open(t.Context(), postgres.Config{URL: "postgres://nobody@" + address(one) + "," + address(two) + "/db?sslmode=" + test.mode, Unsafe: true})
+		if err == nil || strings.Contains(err.Error(), test.not) {
+			t.Errorf("%s: %v", test.mode, err)
+			continue
+		}
+		for _, want := range test.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: no %s in %v", test.mode, want, err)
+			}
 		}
 	}
 }
