@@ -223,7 +223,7 @@ func TestBatchWithoutCredential(t *testing.T) {
 }
 
 func TestJobs(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, func(c *rpc.Config) { c.Timeout = 3 * time.Minute }) // twenty thousand serials take a busy machine one
 	token := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
 	c := h.grpc(token, nil)
 	for i := range 5 {
