@@ -71,6 +71,10 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	return e
 }
 
+// ErrDiskFull is the cause of an error of KindUnavailable that waiting does not mend, and that callers are told as it is: what a database shall
+// keep has no room on its disk.
+var ErrDiskFull = errors.New("the disk of the database is full")
+
 // Explain is the text of an error and, behind it, what to do next.
 func Explain(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok && e.Hint != "" {

@@ -39,7 +39,7 @@ var nextFor = map[pki.Kind]string{
 }
 
 // disclosed is what a caller is told about an error. The causes of internal errors and of things that do not answer are
-// for operators: they are logged under the request id.
+// for operators: they are logged under the request id. Only that the disk is full is told, since trying again does not help.
 func disclosed(err error, requestID string) *pki.Error {
 	e, ok := errors.AsType[*pki.Error](err)
 	if !ok {
@@ -54,6 +54,11 @@ func disclosed(err error, requestID string) *pki.Error {
 		told.Err, told.Field = errors.New("something broke in the server"), ""
 		told.Hint = "give the request id " + requestID + " to the operators of the server: its log says more"
 	case pki.KindUnavailable:
+		if errors.Is(err, pki.ErrDiskFull) {
+			told.Err, told.Field = pki.ErrDiskFull, ""
+			told.Hint = "tell the operators of the server: nothing is issued or revoked until there is space; then try again"
+			break
+		}
 		told.Err, told.Field = errors.New("something that the server depends on does not answer, or took too long"), ""
 		told.Hint = "try again; if it lasts, give the request id " + requestID + " to the operators of the server"
 	}

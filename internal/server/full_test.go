@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/crl"
 	"signet.example/signet/internal/invariant"
+	"signet.example/signet/internal/server"
 	"signet.example/signet/internal/settings"
 	"signet.example/signet/internal/testdb"
 	"signet.example/signet/pki"
@@ -51,12 +53,40 @@ func (s *site) attempt(t *testing.T, name string) func() (*client.Issued, error)
 	}
 }
 
-func wantFull(t *testing.T, what string, err error) {
+func wantUnavailable(t *testing.T, what string, err error) {
 	t.Helper()
 	e, ok := errors.AsType[*pki.Error](err)
 	if !ok || e.Kind != pki.KindUnavailable || e.Hint == "" {
 		t.Errorf("%s on a full disk: %v", what, err)
 	}
+}
+
+func wantFull(t *testing.T, what string, err error) {
+	t.Helper()
+	wantUnavailable(t, what, err)
+	if e, ok := errors.AsType[*pki.Error](err); ok && (!strings.Contains(e.Error(), pki.ErrDiskFull.Error()) || !strings.Contains(e.Hint, "space")) {
+		t.Errorf("%s on a full disk: %v; next: %s", what, err, e.Hint)
+	}
+}
+
+// writable is what operators are told of the database: what /readyz says, and the metric.
+func (s *site) writable(t *testing.T) (database server.ReadinessCheck, metric string) {
+	t.Helper()
+	var said server.Readiness
+	if err := json.Unmarshal(get(t, "http://"+s.addresses.Ops+"/readyz"), &said); err != nil { // get wants 200: the instance stays in rotation
+		t.Fatal(err)
+	}
+	for _, check := range said.Checks {
+		if check.Name == "database" {
+			database = check
+		}
+	}
+	for line := range strings.Lines(string(get(t, "http://"+s.addresses.Ops+"/metrics"))) {
+		if value, ok := strings.CutPrefix(line, "signet_database_writable "); ok {
+			metric = strings.TrimSpace(value)
+		}
+	}
+	return database, metric
 }
 
 // The disk under the embedded database is full: callers are told, nothing is released, status is served, and when there is
@@ -71,12 +101,15 @@ func TestFullDiskUnderTheDatabase(t *testing.T) {
 	late := s.attempt(t, "late.example")
 	for range 3 {
 		_, err := late()
-		wantFull(t, "issue", err)
+		wantUnavailable(t, "issue", err)
 	}
 	_, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: good.DER, Reason: pki.Superseded})
-	wantFull(t, "revoke", err)
+	wantUnavailable(t, "revoke", err)
 	if found, err := s.api.Check(t.Context(), good.DER, time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
 		t.Errorf("checked on a full disk: %+v, %v", found, err)
+	}
+	if database, metric := s.writable(t); database.State != "warning" || metric != "0" {
+		t.Errorf("operators are told: %+v, %s", database, metric)
 	}
 	if page, err := s.api.List(t.Context(), client.Filter{Identifier: "late.example"}); err != nil || len(page.Certificates) != 0 {
 		t.Errorf("what was refused is there: %+v, %v", page, err)
@@ -97,24 +130,59 @@ func TestFullDiskUnderTheDatabase(t *testing.T) {
 	invariant.All(t, system)
 }
 
-// A disk that is really full, where the test may mount one: what SQLite can reuse it does, and then says that it is full.
+// A disk that is really full, where the test may mount one: what the database can reuse it does, and then says that the disk is full, to callers and
+// to operators.
 func TestFullDiskMounted(t *testing.T) {
 	t.Parallel()
-	mount := filepath.Join(t.TempDir(), "disk")
-	if err := os.Mkdir(mount, 0o700); err != nil {
+	for name, disk := range map[string]struct {
+		size     string
+		database func(t *testing.T, mount string) string
+	}{
+		"sqlite":   {"size=4m", func(_ *testing.T, mount string) string { return "sqlite:" + filepath.Join(mount, "signet.db") }},
+		"postgres": {"size=32m", func(t *testing.T, mount string) string { return testdb.EmptyURLOn(t, mount) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if mount := mountDisk(t, disk.size); mount != "" {
+				fillDisk(t, mount, disk.database(t, mount))
+			}
+		})
+	}
+}
+
+// mountDisk mounts a small disk, or returns nothing where none may be mounted.
+func mountDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "disk") // t.TempDir lets PostgreSQL's user not pass
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=4m,mode=700"); err != nil {
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	mount := filepath.Join(dir, "disk")
+	if err := errors.Join(os.Chmod(dir, 0o711), os.Mkdir(mount, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, size+",mode=700"); err != nil {
 		t.Logf("no disk may be mounted here (%v): TestFullDiskUnderTheDatabase does it in another way", err)
-		return
+		return ""
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
-	s := found(t, "sqlite:"+filepath.Join(mount, "signet.db"))
+	return mount
+}
+
+// fillDisk fills the disk under the database of a server, and makes space again.
+func fillDisk(t *testing.T, mount, database string) {
+	s := found(t, database)
 	p := s.start(t)
+	good := s.issue(t, "good.example")
+	system := invariant.System{API: s.api, Issued: [][]byte{good.DER}}
+	if database, metric := s.writable(t); database.State != "ok" || metric != "1" {
+		t.Errorf("with space operators are told: %+v, %s", database, metric)
+	}
 	ballast := filepath.Join(mount, "ballast")
 	file, err := os.Create(ballast)
 	if err != nil {
@@ -127,17 +195,25 @@ func TestFullDiskMounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close()
-	system := invariant.System{API: s.api}
+	var refused string
 	for n := 0; ; n++ {
-		issued, err := s.attempt(t, "host"+string(rune('a'+n%26))+string(rune('a'+n/26%26))+".example")()
+		name := "host" + string(rune('a'+n%26)) + string(rune('a'+n/26%26)) + ".example"
+		issued, err := s.attempt(t, name)()
 		if err != nil {
 			wantFull(t, "issue", err)
+			refused = name
 			break
 		}
 		system.Issued = append(system.Issued, issued.Certificate.DER)
 		if n == 676 {
 			t.Fatal("the disk is never full")
 		}
+	}
+	if database, metric := s.writable(t); database.State != "warning" || !strings.Contains(database.Detail, "its disk is full") || metric != "0" {
+		t.Errorf("operators are told: %+v, %s", database, metric)
+	}
+	if page, err := s.api.List(t.Context(), client.Filter{Identifier: refused}); err != nil || len(page.Certificates) != 0 {
+		t.Errorf("what was refused is there: %+v, %v", page, err)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
@@ -146,6 +222,10 @@ func TestFullDiskMounted(t *testing.T) {
 	var issued *client.Issued
 	eventually(t, "there is space again", func() bool { issued, err = late(); return err == nil })
 	system.Issued = append(system.Issued, issued.Certificate.DER)
+	if database, metric := s.writable(t); database.State != "ok" || metric != "1" {
+		t.Errorf("with space again operators are told: %+v, %s", database, metric)
+	}
+	s.revoke(t, good, pki.Superseded)
 	invariant.All(t, system)
 	p.stop(t)
 }

@@ -23,7 +23,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // metrics are in the order of the help page.
 var metrics = struct {
-	ledger, lag, age, disagreements, fallenBack                *prometheus.Desc
+	ledger, lag, age, disagreements, fallenBack, writable      *prometheus.Desc
 	mirrorFailing                                              *prometheus.Desc
 	clockSkew                                                  *prometheus.Desc
 	ocspReplies, ocspSigned, ocspFailed, ocspKept, ocspWaiting *prometheus.Desc
@@ -41,6 +41,7 @@ var metrics = struct {
 	age:             describe("product_lag_seconds", "Age of the oldest ledger entry that a product of this instance does not show yet; 0 when it shows all.", "product"),
 	disagreements:   describe("product_disagreements_total", "Lists whose signature or entries were not those of the ledger at their sequence, or of what OCSP answers from. Anything but 0 is a bug or damage."),
 	fallenBack:      describe("database_went_back", "1 if the database shows less than was seen before: nothing is issued or published."),
+	writable:        describe("database_writable", "0: the database does not answer, can only be read, or its disk is full, and nothing is issued or revoked."),
 	mirrorFailing:   describe("mirror_failing_seconds", "For how long copying to a place has failed; 0: everything is there.", "mirror"),
 	clockSkew:       describe("clock_skew_seconds", "By how much this instance's clock is ahead of the database's."),
 	ocspReplies:     describe("ocsp_replies_total", "Replies by the status they carry.", "status"),
@@ -97,6 +98,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	count(metrics.disagreements, s.agreement.count())
 	gauge(metrics.fallenBack, truth(s.fallenBack.Load() != nil))
+	gauge(metrics.writable, truth(c.writable()))
 	for _, m := range s.publisher.Mirrors() {
 		failing := 0.0
 		if m.Failure != nil {
@@ -154,6 +156,13 @@ func truth(so bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// writable asks the database, as /readyz does.
+func (c *collector) writable() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return c.server.store.Ping(ctx) == nil
 }
 
 // collectRequests asks the database, the only thing that knows; while it does not answer there are no such metrics.

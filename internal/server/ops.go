@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"signet.example/signet/crl/crlserver"
+	"signet.example/signet/pki"
 )
 
 // serveOps serves metrics, health and profiles. It has no credentials: keep it on an address that only operators reach.
@@ -111,10 +113,13 @@ func (s *Server) readiness(ctx context.Context) Readiness {
 	}
 	// Without the database nothing is issued or revoked, but what is published is served on: a load balancer must not
 	// take the public listener away for it.
-	if err := s.store.Ping(ctx); err != nil {
-		add("database", "warning", "it does not answer, or cannot be written: nothing is issued or revoked; CRLs and OCSP are served from memory")
-	} else {
+	switch err := s.store.Ping(ctx); {
+	case err == nil:
 		add("database", "ok", s.config.DatabaseName())
+	case errors.Is(err, pki.ErrDiskFull):
+		add("database", "warning", "its disk is full: nothing is issued or revoked until there is space; CRLs and OCSP are served from memory")
+	default:
+		add("database", "warning", "it does not answer, or cannot be written: nothing is issued or revoked; CRLs and OCSP are served from memory")
 	}
 	if age := s.options.Now().Sub(s.universe.AsOf()); age > followAge {
 		add("ledger", "warning", "memory is as of "+age.Round(time.Second).String()+" ago: revocations of other instances are not known here")

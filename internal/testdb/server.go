@@ -100,6 +100,29 @@ func EmptyURL(t testing.TB) string {
 	return shared.server.EmptyURL(t)
 }
 
+// EmptyURLOn makes a fresh database without any schema on the test binary's server, whose tables are in an empty directory: a disk that the test
+// mounted, say. What the server writes ahead is elsewhere.
+func EmptyURLOn(t testing.TB, dir string) string {
+	t.Helper()
+	URL(t)
+	s := shared.server
+	if s.attr.Credential != nil {
+		if err := os.Chown(dir, int(s.attr.Credential.Uid), int(s.attr.Credential.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := fmt.Sprintf("s%d", s.count.Add(1))
+	if err := s.admin("CREATE TABLESPACE " + name + " LOCATION '" + dir + "'"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the database is dropped
+		if err := s.admin("DROP TABLESPACE " + name); err != nil {
+			t.Errorf("drop test tablespace: %v", err)
+		}
+	})
+	return s.create(t, "TABLESPACE "+name)
+}
+
 func (s *Server) create(t testing.TB, options string) string {
 	t.Helper()
 	name := fmt.Sprintf("t%d", s.count.Add(1))

@@ -43,6 +43,9 @@ var hints = map[string]string{
 // a partition that cannot be detached while another is, for example.
 const notInState = "55000"
 
+// diskFull is what PostgreSQL says when a file cannot grow (disk_full).
+const diskFull = "53100"
+
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
 var typed = map[string]func(op string, server *pgconn.PgError) error{
 	"SG911": func(op string, server *pgconn.PgError) error {
@@ -92,6 +95,9 @@ func translate(op string, err error) error {
 		}
 		if kind, ok := raised[server.Code]; ok {
 			return &pki.Error{Kind: kind, Op: op, Field: server.ColumnName, Hint: server.Hint, Err: errors.New(server.Message)}
+		}
+		if server.Code == diskFull {
+			return store.DiskFull(op, err)
 		}
 		return &pki.Error{Kind: kindOf(server.Code), Op: op, Hint: hints[server.Code], Err: err}
 	}

@@ -28,7 +28,10 @@ var hints = map[int]string{
 	codes.SQLITE_NOTADB:  damaged,
 }
 
-const damaged = "the file is damaged or no Signet database: restore a backup"
+const (
+	damaged  = "the file is damaged or no Signet database: restore a backup"
+	mayWrite = "is the disk there, and may this user write to the database file?"
+)
 
 // translate turns what the driver returns into a *pki.Error; nil stays nil. It is the only place that looks at result
 // codes.
@@ -60,9 +63,9 @@ func translate(op string, err error) error {
 	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_INTERRUPT:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Err: err}
 	case codes.SQLITE_FULL:
-		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "the disk is full", Err: err}
+		return store.DiskFull(op, err)
 	case codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN, codes.SQLITE_READONLY:
-		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: "is the disk there, and may this user write to the database file?", Err: err}
+		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: mayWrite, Err: err}
 	case codes.SQLITE_ERROR, codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
 		return &pki.Error{Kind: pki.KindUnavailable, Op: op, Hint: hints[primary], Err: err}
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -22,6 +23,7 @@ import (
 
 	"signet.example/signet/migrations"
 	"signet.example/signet/pki"
+	"signet.example/signet/store"
 )
 
 // Config says which file to open, and how.
@@ -42,6 +44,7 @@ type Config struct {
 
 // Store is an open file. It is safe for concurrent use.
 type Store struct {
+	path  string  // absolute
 	write *sql.DB // one connection
 	read  *sql.DB
 	lock  locks
@@ -83,7 +86,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: lock, now: config.Now, changed: make(chan struct{})}
+	s := &Store{path: path, lock: lock, now: config.Now, changed: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -175,9 +178,34 @@ func forgetSamples(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// Ping asks whether the database answers.
+// Ping asks whether the database answers, and its disk can be written.
 func (s *Store) Ping(ctx context.Context) error {
-	return translate("ping database", s.read.PingContext(ctx))
+	const op = "ping database"
+	if err := s.read.PingContext(ctx); err != nil {
+		return translate(op, err)
+	}
+	switch err := s.tryDisk(); {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return store.DiskFull(op, err)
+	case err != nil:
+		return pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint(mayWrite)
+	}
+	return nil
+}
+
+// tryDisk writes a file beside the database, and removes it. SQLite says that the disk is full only when what it has there already is used up, and
+// when somebody changes something.
+func (s *Store) tryDisk() error {
+	beside, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(beside), filepath.Base(beside)+"-try*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 256<<10))
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
 // Close closes every connection and gives the file back.
