@@ -51,6 +51,7 @@ type Authority struct {
 	ranges   *ranges
 	recorder *recorder
 	fixed    fixedCache
+	leftOut  leftOut
 
 	mu      sync.RWMutex // guards the rest
 	blocked map[pki.KeyHash]bool
@@ -484,8 +485,11 @@ func (a *Authority) refused(ctx context.Context, principal auth.Principal, reque
 		Outcome: outcome, RequestID: principal.RequestID, Source: principal.Source,
 		Detail: map[string]string{"account": principal.Account, "error": clip(cause.Error(), 500)},
 	}
-	if err := a.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil && outcome == audit.Refused {
-		return err // an answer that the log does not know of is not given
+	if err := a.config.Audit.AppendAudit(context.WithoutCancel(ctx), []audit.Event{event}); err != nil {
+		if outcome == audit.Refused {
+			return err // an answer that the log does not know of is not given
+		}
+		a.leftOut.all.Add(1) // and the failure is told
 	}
 	return cause
 }

@@ -26,6 +26,7 @@ func (a *Authority) Run(ctx context.Context, report func(error)) error {
 		{a.reconcile, a.config.Lease / 3, true},
 		{a.refresh, 2 * time.Second, false},
 		{a.Sweep, time.Hour, false},
+		{a.tellLeftOut, 2 * time.Second, true},
 	} {
 		all.Go(func() {
 			ticker := time.NewTicker(duty.every)
@@ -104,7 +105,13 @@ func (a *Authority) drop(ctx context.Context, epoch pki.Epoch, keep time.Duratio
 
 // Close gives back every index that was reserved and not used, so that a clean stop leaves no void. Issue fails from
 // then on; certificates that are being issued are finished.
-func (a *Authority) Close(ctx context.Context) error { return a.ranges.stop(ctx) }
+func (a *Authority) Close(ctx context.Context) error {
+	err := a.ranges.stop(ctx)
+	if a.ranges.isHalted() {
+		return err
+	}
+	return errors.Join(err, a.tellLeftOut(ctx))
+}
 
 // Halt ends issuing without writing anything more: for a database that went back, in which a range of this process may
 // be another's, and a void would take a sequence that was used before.

@@ -31,7 +31,7 @@ var metrics = struct {
 	delegateEnd, issuerEnd, ceremonyDue, ceremonyWanted        *prometheus.Desc
 	requestsOpen, requestsOldest                               *prometheus.Desc
 	jobs, jobSelected, jobDone, jobRemaining                   *prometheus.Desc
-	profilesRefused                                            *prometheus.Desc
+	profilesRefused, leftOut                                   *prometheus.Desc
 	keyUses, keyFailures, keyRefused                           *prometheus.Desc
 	keyWait, keySign                                           *prometheus.Desc
 	keyQueue, keyHanging, keyAbandoned, keyFailing             *prometheus.Desc
@@ -65,6 +65,7 @@ var metrics = struct {
 	jobDone:         describe("job_done", "Certificates that a mass revocation has revoked, or found revoked.", "job"),
 	jobRemaining:    describe("job_remaining_seconds", "Time that a mass revocation has to go, estimated; none unless it runs and has done something.", "job"),
 	profilesRefused: describe("profiles_refused", "1 if this instance refused its profile files when it last read them, and the profiles of before are in effect."),
+	leftOut:         describe("audit_left_out_total", "Failed requests for certificates that could not be written into the audit log; when it can be written, one event says how many."),
 	keyUses:         describe("key_signatures_total", "Signatures made by a key.", "key", "provider", "purpose"),
 	keyFailures:     describe("key_failures_total", "Signatures that a key did not make, or not in time.", "key", "provider", "purpose"),
 	keyRefused:      describe("key_refused_total", "Signatures not tried, since too many waited for the key.", "key", "provider", "purpose"),
@@ -133,6 +134,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	c.collectJobs(gauge, now)
 	if s.profiles != nil {
 		gauge(metrics.profilesRefused, truth(s.profiles.Own().Failure != ""))
+	}
+	if s.authority != nil {
+		count(metrics.leftOut, s.authority.LeftOut())
 	}
 	c.collectKeys(out, now)
 	for _, c := range s.publisher.Ceremonies() {

@@ -1,0 +1,45 @@
+package ca
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"signet.example/signet/internal/audit"
+	"signet.example/signet/internal/auth"
+	"signet.example/signet/pki"
+)
+
+// leftOut counts the failed requests that could not be written into the audit log: what made them fail, a full disk say, mostly keeps their event
+// from being written too. It is safe for concurrent use.
+type leftOut struct {
+	all  atomic.Uint64 // since the start
+	told atomic.Uint64 // of them, those that an event tells of by now; changed by Run, and by Close after it
+}
+
+// tellPatience is how long a stop may wait for it.
+const tellPatience = 5 * time.Second
+
+// LeftOut is how many failed requests were not written into the audit log since the start, for metrics.
+func (a *Authority) LeftOut() uint64 { return a.leftOut.all.Load() }
+
+// tellLeftOut writes one event of how many failed requests the audit log lacks, if it lacks any that it does not tell of yet.
+func (a *Authority) tellLeftOut(ctx context.Context) error {
+	all := a.leftOut.all.Load()
+	missing := all - a.leftOut.told.Load()
+	if missing == 0 {
+		return nil
+	}
+	event := audit.Event{
+		At: a.config.Now(), Actor: auth.System("issuance").ID, Action: "certificate.issue", Target: "instance", Outcome: audit.Failed,
+		Detail: map[string]string{"left_out": strconv.FormatUint(missing, 10)},
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellPatience) // a stop in between would have it told twice
+	defer cancel()
+	if err := a.config.Audit.AppendAudit(ctx, []audit.Event{event}); err != nil {
+		return pki.Errorf(pki.KindOf(err), "write into the audit log", "failed requests are not in it yet: %w", err)
+	}
+	a.leftOut.told.Store(all)
+	return nil
+}
