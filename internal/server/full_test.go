@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -215,19 +216,48 @@ func fillDisk(t *testing.T, mount, database string) {
 	if page, err := s.api.List(t.Context(), client.Filter{Identifier: refused}); err != nil || len(page.Certificates) != 0 {
 		t.Errorf("what was refused is there: %+v, %v", page, err)
 	}
+	late := s.attempt(t, "late.example")
+	const failures = 1 + 3
+	for range 3 {
+		_, err := late()
+		wantFull(t, "issue", err)
+	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	late := s.attempt(t, "late.example")
 	var issued *client.Issued
 	eventually(t, "there is space again", func() bool { issued, err = late(); return err == nil })
 	system.Issued = append(system.Issued, issued.Certificate.DER)
 	if database, metric := s.writable(t); database.State != "ok" || metric != "1" {
 		t.Errorf("with space again operators are told: %+v, %s", database, metric)
 	}
+	eventually(t, "the audit log has, or counts, what failed", func() bool { return s.failures(t) >= failures })
 	s.revoke(t, good, pki.Superseded)
 	invariant.All(t, system)
 	p.stop(t)
+}
+
+// failures is how many requests failed, by the audit log: each that it has, and those that it counts.
+func (s *site) failures(t *testing.T) (failed int) {
+	t.Helper()
+	page, err := s.api.AuditEvents(t.Context(), client.AuditFilter{Action: "certificate.issue", PageSize: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range page.Events {
+		switch left, counts := event.Detail["left_out"]; {
+		case event.Outcome != "failed":
+		case counts:
+			n, err := strconv.Atoi(left)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed += n
+		default:
+			failed++
+		}
+	}
+	return failed
 }
 
 // The disk under the state directory and the copies of lists is full, and the database is elsewhere: issuing, revoking and
