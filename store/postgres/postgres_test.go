@@ -224,6 +224,20 @@ func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 	}
 }
 
+// A disk without space has an error of its own, whichever file cannot grow.
+func TestDiskFull(t *testing.T) {
+	s, conn := openBeside(t, postgres.Config{Unsafe: true})
+	if _, err := conn.Exec(t.Context(), `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+		CREATE TRIGGER full_disk BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION full_disk()`); err != nil {
+		t.Fatal(err)
+	}
+	err := s.AppendAudit(t.Context(), []audit.Event{{Actor: "a", Action: "b.c", Outcome: audit.OK}})
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || !errors.Is(err, pki.ErrDiskFull) || e.Hint == "" {
+		t.Errorf("written to a full disk: %v", err)
+	}
+}
+
 // TestPagesOfAnUnknownLedger: a ledger that was never analysed is read once from its beginning to its end, and not once for each page.
 func TestPagesOfAnUnknownLedger(t *testing.T) {
 	store, _ := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1}) // a connection tells what it counted when it likes, or is asked to
