@@ -104,6 +104,20 @@ func TestStaplerThroughAnOutage(t *testing.T) {
 	}
 }
 
+// echoed is what became of a connection to a server that echoes, of a client that checks nothing.
+func echoed(t *testing.T, address string, config *tls.Config) tls.ConnectionState {
+	t.Helper()
+	conn, err := tls.Dial("tcp", address, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := handshaketest.Echo(conn); err != nil {
+		t.Fatal(err)
+	}
+	return conn.ConnectionState()
+}
+
 // TestStaplerRevoked: on revocation the staple goes, the event comes, and tickets from before resume nothing.
 func TestStaplerRevoked(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -116,18 +130,7 @@ func TestStaplerRevoked(t *testing.T) {
 		config := p.ClientConfig(leaf)
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 		config.MinVersion, config.MaxVersion = version, version
-		connect := func() tls.ConnectionState {
-			t.Helper()
-			conn, err := tls.Dial("tcp", address, config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if err := handshaketest.Echo(conn); err != nil {
-				t.Fatal(err)
-			}
-			return conn.ConnectionState()
-		}
+		connect := func() tls.ConnectionState { return echoed(t, address, config) }
 		if len(connect().OCSPResponse) == 0 {
 			t.Error("no staple was sent")
 		}
@@ -708,18 +711,7 @@ func TestStaplerTicketsOfAChosenConfig(t *testing.T) {
 			outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }
 			address, client := p.Listen(stapler.Configure(outer)), p.ClientConfig(leaf)
 			client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-			resumed := func() bool {
-				t.Helper()
-				conn, err := tls.Dial("tcp", address, client)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				if err := handshaketest.Echo(conn); err != nil {
-					t.Fatal(err)
-				}
-				return conn.ConnectionState().DidResume
-			}
+			resumed := func() bool { return echoed(t, address, client).DidResume }
 			if resumed() || !resumed() {
 				t.Error("the session is not resumed")
 			}
@@ -763,14 +755,9 @@ func TestStaplerForeignTickets(t *testing.T) {
 	address, client := p.Listen(configured), p.ClientConfig(leaf)
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	for i := range 2 {
-		conn, err := tls.Dial("tcp", address, client)
-		if err != nil {
-			t.Fatal(err)
+		if resumed := echoed(t, address, client).DidResume; resumed != (i > 0) {
+			t.Errorf("connection %d: resumed %v", i, resumed)
 		}
-		if err := handshaketest.Echo(conn); err != nil || conn.ConnectionState().DidResume != (i > 0) {
-			t.Errorf("connection %d: resumed %v, %v", i, conn.ConnectionState().DidResume, err)
-		}
-		conn.Close()
 	}
 	if wrapped.Load() == 0 || unwrapped.Load() != 1 {
 		t.Errorf("wrapped %d times, unwrapped %d times", wrapped.Load(), unwrapped.Load())
