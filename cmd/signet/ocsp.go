@@ -261,7 +261,7 @@ func (t ocspTarget) request(certificate []byte, issuer *x509.Certificate, nonce 
 type ocspAnswer struct {
 	Serial     string     `json:"serial"`
 	Responder  string     `json:"responder"` // URL
-	Status     string     `json:"status"`    // good, revoked, unknown; invalid or stale if the answer must not be believed
+	Status     string     `json:"status"`    // good, revoked, not-issued, unknown; invalid or stale if the answer must not be believed
 	Problem    string     `json:"problem,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
@@ -305,7 +305,10 @@ func describeAnswer(certificate *x509.Certificate, responder string, said ocsp.R
 	if !said.NextUpdate.IsZero() {
 		out.NextUpdate = &said.NextUpdate
 	}
-	if said.Status == pki.StatusRevoked {
+	if said.NeverIssued { // RFC 6960, Section 2.2, says it as a hold since 1970
+		out.Status = pki.StatusNotIssued.String()
+		out.Hint = "its issuer made no certificate with this serial number: if the issuer's key signed it all the same, somebody else has that key. Tell whoever runs the authority (of a Signet, `signet status` says more)"
+	} else if said.Status == pki.StatusRevoked {
 		out.Reason, out.RevokedAt = said.Reason.String(), &said.RevokedAt
 	}
 	return out
@@ -320,10 +323,17 @@ func printAnswer(p *printer, what string, answer ocspAnswer, said ocsp.Result) {
 		}
 		return
 	}
+	revoked := ""
+	if answer.RevokedAt != nil {
+		revoked = on(*answer.RevokedAt)
+	}
 	p.line("%s: %s", what, answer.Status)
 	signer := answer.SignedBy
 	if answer.Delegated {
 		signer += ", appointed by the issuer"
 	}
-	p.fields("serial", answer.Serial, "revoked", on(said.RevokedAt), "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "key", answer.Key, "responder", answer.Responder, "checked", strings.Join(answer.Checks, ", "))
+	p.fields("serial", answer.Serial, "revoked", revoked, "reason", answer.Reason, "from", on(said.ThisUpdate), "until", on(said.NextUpdate), "signed by", signer, "key", answer.Key, "responder", answer.Responder, "checked", strings.Join(answer.Checks, ", "))
+	if answer.Hint != "" {
+		p.step(answer.Hint)
+	}
 }
