@@ -1,6 +1,14 @@
 package main
 
-import "time"
+import (
+	"crypto/x509"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"signet.example/signet/pki"
+)
 
 type issuerCmd struct {
 	List      issuerListCmd      `cmd:"" help:"List the issuers: the certification authorities of the server."`
@@ -122,6 +130,7 @@ func (c *issuerShowCmd) Run(a *app) error {
 		}
 		p.fields("subject", issuer.Subject, "fault", issuer.Fault, "succeeds", succeeds, "valid", valid, "key", issuer.KeyType+", "+keyAt,
 			"key hash", "sha256 "+issuer.KeyHash.String(), "fingerprint", fingerprint)
+		p.fields(limitsOf(issuer.Certificates)...)
 		if issuer.BaseURL != "" {
 			ocsp := "" // nobody has the key that could certify a responder
 			if issuer.Online {
@@ -130,4 +139,29 @@ func (c *issuerShowCmd) Run(a *app) error {
 			p.fields("CRL", issuer.BaseURL+"/crl/"+issuer.ID.String()+".crl", "OCSP", ocsp, "certificate", issuer.BaseURL+"/issuers/"+issuer.ID.String()+".cer")
 		}
 	})
+}
+
+// limitsOf says of the certificate of an authority that is served first who signed it, and what it may sign.
+func limitsOf(certificates [][]byte) []string {
+	if len(certificates) == 0 {
+		return nil
+	}
+	c, err := x509.ParseCertificate(certificates[0])
+	if err != nil {
+		return []string{"signed by", "nobody can tell: " + err.Error()}
+	}
+	below := "any number"
+	if c.MaxPathLen > 0 || c.MaxPathLenZero {
+		below = strconv.Itoa(c.MaxPathLen)
+	}
+	list := func(names []string) string { return strings.Join(names, ", ") }
+	networks := func(ranges []*net.IPNet) (names []string) {
+		for _, r := range ranges {
+			names = append(names, r.String())
+		}
+		return names
+	}
+	return []string{"signed by", pki.NameText(c.RawIssuer), "authorities below", below,
+		"only names", list(c.PermittedDNSDomains), "only mail", list(c.PermittedEmailAddresses), "only URIs", list(c.PermittedURIDomains), "only addresses", list(networks(c.PermittedIPRanges)),
+		"never names", list(c.ExcludedDNSDomains), "never mail", list(c.ExcludedEmailAddresses), "never URIs", list(c.ExcludedURIDomains), "never addresses", list(networks(c.ExcludedIPRanges))}
 }
