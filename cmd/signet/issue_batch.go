@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,7 +66,11 @@ type batch struct {
 	waiting         map[string]waitingItem
 	issued, skipped int
 	failed, pending int
+	later           int      // failed for a reason that may pass
+	reasons         []string // the first of those that were given, each once, with a line
 }
+
+const maxReasons = 3 // of failures that are shown; the results have all
 
 type waitingItem struct {
 	line int
@@ -82,14 +87,15 @@ type batchSummary struct {
 	Results string `json:"results"`
 }
 
+const issueBatchOp = "issue batch"
+
 func (c *issueCmd) runBatch(a *app) error {
-	const op = "issue batch"
 	if len(c.Names) > 0 || c.CSR != "" || c.Key != "" || c.RequestID != "" || c.IfMissing {
-		return pki.Errorf(pki.KindInvalid, op, "--batch takes names and requests from its file")
+		return pki.Errorf(pki.KindInvalid, issueBatchOp, "--batch takes names and requests from its file")
 	}
 	in, err := os.Open(c.Batch)
 	if err != nil {
-		return fileError(op, err)
+		return fileError(issueBatchOp, err)
 	}
 	defer in.Close()
 	items, err := readItems(c.Batch, in)
@@ -101,18 +107,18 @@ func (c *issueCmd) runBatch(a *app) error {
 		b.dir = strings.TrimSuffix(c.Batch, filepath.Ext(c.Batch)) + ".out"
 	}
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return fileError(op, err)
+		return fileError(issueBatchOp, err)
 	}
 	path := filepath.Join(b.dir, "results.jsonl")
 	if b.done, err = issuedBefore(path); err != nil {
 		return err
 	}
 	if b.results, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o644); err != nil {
-		return fileError(op, err)
+		return fileError(issueBatchOp, err)
 	}
 	defer b.results.Close()
 	if err := endLine(b.results); err != nil {
-		return fileError(op, err)
+		return fileError(issueBatchOp, err)
 	}
 	api, err := a.connect(c.serverFlags)
 	if err != nil {
@@ -131,12 +137,23 @@ func (c *issueCmd) runBatch(a *app) error {
 		if b.pending > 0 {
 			p.line("%d wait for an approval; run the same command again to collect them", b.pending)
 		}
+		for _, reason := range b.reasons {
+			p.line("  %s", reason)
+		}
 		p.fields("files", b.dir, "results", path)
 	}); err != nil {
 		return err
 	}
+	return b.outcome(path)
+}
+
+// outcome is what the exit status says.
+func (b *batch) outcome(results string) error {
+	if b.failed > 0 && b.later == b.failed {
+		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s failed, for a reason that may pass", counted(b.failed, "item")).WithHint("run the same command again: it goes on where this one ended")
+	}
 	if b.failed > 0 {
-		return pki.Errorf(pki.KindRefused, op, "%s failed", counted(b.failed, "item")).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", path)
+		return pki.Errorf(pki.KindRefused, issueBatchOp, "%s failed", counted(b.failed, "item")).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", results)
 	}
 	if b.pending > 0 {
 		return answerNo("some items wait for an approval")
@@ -153,7 +170,7 @@ func (b *batch) run(api *client.Client, items func() (batchItem, error)) error {
 		return err
 	}
 	defer stream.Close()
-	b.bar = b.a.progress("certificates", func() int { return -1 })
+	b.bar = b.a.progress("certificates", func() int { return countItems(b.c.Batch) })
 	defer b.bar.done()
 	sent := make(chan error, 1)
 	go func() {
@@ -170,10 +187,10 @@ func (b *batch) run(api *client.Client, items func() (batchItem, error)) error {
 		failed = received
 	}
 	if b.a.ctx.Err() != nil {
-		return pki.Errorf(pki.KindUnavailable, "issue batch", "%s so far", counted(b.issued, "certificate")).WithHint("run the same command again: it goes on where this one ended")
+		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s so far", counted(b.issued, "certificate")).WithHint("run the same command again: it goes on where this one ended")
 	}
 	if failed != nil && pki.KindOf(failed) == pki.KindUnavailable {
-		return pki.Errorf(pki.KindUnavailable, "issue batch", "%w", failed).WithHint("run the same command again: it goes on where this one ended")
+		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%w", failed).WithHint("run the same command again: it goes on where this one ended")
 	}
 	return failed
 }
@@ -233,7 +250,7 @@ func (b *batch) receiveAll(stream *client.Batch) error {
 		delete(b.waiting, r.RequestID)
 		b.mu.Unlock()
 		if !ok {
-			return pki.Errorf(pki.KindInternal, "issue batch", "the server answers an item that was not asked")
+			return pki.Errorf(pki.KindInternal, issueBatchOp, "the server answers an item that was not asked")
 		}
 		if err := b.settle(item, r); err != nil {
 			return err
@@ -254,7 +271,7 @@ func (b *batch) settle(item waitingItem, r client.IssueResult) error {
 		return b.fail(item.line, r.RequestID, r.Err)
 	}
 	if err := durable.Replace(item.path, r.Issued.PEM, 0o644); err != nil {
-		return fileError("issue batch", err)
+		return fileError(issueBatchOp, err)
 	}
 	b.mu.Lock()
 	b.issued++
@@ -264,7 +281,13 @@ func (b *batch) settle(item waitingItem, r client.IssueResult) error {
 
 func (b *batch) fail(line int, id string, err error) error {
 	b.mu.Lock()
-	b.failed++
+	if b.failed++; pki.KindOf(err) == pki.KindUnavailable {
+		b.later++
+	}
+	told := func(reason string) bool { return strings.HasSuffix(reason, ": "+err.Error()) }
+	if len(b.reasons) < maxReasons && !slices.ContainsFunc(b.reasons, told) {
+		b.reasons = append(b.reasons, fmt.Sprintf("line %d: %v", line, err))
+	}
 	b.mu.Unlock()
 	result := batchResult{Line: line, RequestID: id, Error: err.Error(), Hint: hintOf(err)}
 	if e, ok := errors.AsType[*pki.Error](err); ok {
@@ -276,12 +299,12 @@ func (b *batch) fail(line int, id string, err error) error {
 func (b *batch) write(r batchResult) error {
 	text, err := json.Marshal(r)
 	if err != nil {
-		return pki.Errorf(pki.KindInternal, "issue batch", "%w", err)
+		return pki.Errorf(pki.KindInternal, issueBatchOp, "%w", err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, err := b.results.Write(append(text, '\n')); err != nil {
-		return fileError("issue batch", err)
+		return fileError(issueBatchOp, err)
 	}
 	b.bar.add(1)
 	return nil
@@ -411,6 +434,31 @@ func readItems(path string, in io.Reader) (next func() (batchItem, error), err e
 		return readLines(in), nil
 	}
 	return readTable(path, in)
+}
+
+// countItems is how many items a file has; -1: nobody can tell without reading what is to be read once.
+func countItems(path string) (n int) {
+	in, err := os.Open(path)
+	if err != nil {
+		return -1
+	}
+	defer in.Close()
+	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+		return -1
+	}
+	next, err := readItems(path, in)
+	if err != nil {
+		return -1
+	}
+	for {
+		switch item, err := next(); {
+		case errors.Is(err, io.EOF):
+			return n
+		case err != nil && item.line == 0:
+			return -1
+		}
+		n++
+	}
 }
 
 const readBatchOp = "read batch"
