@@ -459,7 +459,7 @@ func subjectKeyID(issuer Issuer) []byte {
 		return nil
 	}
 	c, err := x509.ParseCertificate(present.DER)
-	if err != nil || len(c.SubjectKeyId) == 0 {
+	if err != nil {
 		return nil
 	}
 	return c.SubjectKeyId

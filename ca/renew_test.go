@@ -339,7 +339,12 @@ func TestWhoRenews(t *testing.T) {
 // other that could sign; else it is refused.
 func TestWhoRenewsForARetiredIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		w := newTown(t, s)
+		ring := &keyring{opened: make(map[string]*keys.Key)}
+		w := newTownWith(t, s, ring)
+		top := bring(t, w, ring, "top", nil)
+		if _, err := w.AdoptIssuer(t.Context(), w.manage(), ca.Adoption{Label: "far", BaseURL: "http://pki.test", DER: bring(t, w, ring, "far", top).der, Chain: [][]byte{top.der}}); err != nil {
+			t.Fatal(err) // its key is off-line: it issues nothing here
+		}
 		issued, err := w.issue(w.Authority, server(t, "a.example.com"))
 		if err != nil {
 			t.Fatal(err)
