@@ -90,3 +90,12 @@ func KindOf(err error) Kind {
 	}
 	return KindInternal
 }
+
+// Revoked is the cause of an error about a certificate that was revoked, or is on hold: a caller can act on the reason.
+type Revoked struct {
+	Reason Reason
+	Err    error // what is said of it
+}
+
+// Error is what is said of it.
+func (r *Revoked) Error() string { return r.Err.Error() }

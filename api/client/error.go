@@ -102,6 +102,9 @@ func domainError(op string, err error) error {
 			if text := d.GetMetadata()["cause"]; text != "" {
 				e.Err = errors.New(text)
 			}
+			if reason, err := pki.ParseReason(d.GetMetadata()["revoked"]); err == nil {
+				e.Err = &pki.Revoked{Reason: reason, Err: e.Err}
+			}
 		case *errdetails.BadRequest:
 			if v := d.GetFieldViolations(); len(v) > 0 {
 				e.Field = v[0].GetField()

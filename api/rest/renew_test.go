@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -150,6 +151,7 @@ func TestRenewalOfWhatHasEnded(t *testing.T) {
 	h := newHouse(t)
 	admin := h.grpc(h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin, Lifetime: 30 * 24 * time.Hour}), nil)
 	_, request := csr(t)
+	reasons := map[string]pki.Reason{"revoked": pki.Superseded, "on hold": pki.CertificateHold}
 	for _, end := range []string{"revoked", "on hold", "expired"} {
 		old := h.pair("client", 48*time.Hour, "a.example")
 		if end == "revoked" {
@@ -174,8 +176,13 @@ func TestRenewalOfWhatHasEnded(t *testing.T) {
 			if by == "signature" {
 				q = h.signed(old, request, "")
 			}
-			if _, err := c.Renew(t.Context(), q); pki.KindOf(err) != pki.KindUnauthenticated {
+			_, err := c.Renew(t.Context(), q)
+			if pki.KindOf(err) != pki.KindUnauthenticated {
 				t.Errorf("%s, by %s: %v", end, by, err)
+			}
+			reason, revoked := reasons[end]
+			if why, ok := errors.AsType[*pki.Revoked](err); ok != revoked || ok && (why.Reason != reason || why.Error() == "") {
+				t.Errorf("%s, by %s: the reason is %+v", end, by, why)
 			}
 			if _, err := c.Issue(t.Context(), client.IssueRequest{CSR: request, Profile: "client", Identifiers: []string{"a.example"}}); pki.KindOf(err) != pki.KindUnauthenticated {
 				t.Errorf("%s, by %s: it may issue: %v", end, by, err)

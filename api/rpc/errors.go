@@ -82,8 +82,12 @@ func statusError(err error, requestID string) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		code = codes.DeadlineExceeded
 	}
+	facts := map[string]string{"op": told.Op, "cause": cause(told)}
+	if revoked, ok := errors.AsType[*pki.Revoked](err); ok {
+		facts["revoked"] = revoked.Reason.String()
+	}
 	details := []protoadapt.MessageV1{
-		&errdetails.ErrorInfo{Reason: told.Kind.String(), Domain: errorDomain, Metadata: map[string]string{"op": told.Op, "cause": cause(told)}},
+		&errdetails.ErrorInfo{Reason: told.Kind.String(), Domain: errorDomain, Metadata: facts},
 		&errdetails.RequestInfo{RequestId: requestID},
 	}
 	if told.Field != "" {

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -161,9 +163,10 @@ func (s *certificateService) inForce(ctx context.Context, issuer ca.Issuer, leaf
 	case answer.Status != pki.StatusRevoked:
 		return inventory.Certificate{}, unproven("the status of the certificate is %s", answer.Status)
 	case answer.Reason == pki.CertificateHold:
-		return inventory.Certificate{}, unproven("the certificate is on hold").WithHint("have it released first (`signet release`), or issue a new one with a credential")
+		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: errors.New("the certificate is on hold")}).WithHint("have it released first (`signet release`), or issue a new one with a credential")
 	default: // for good: the field tells the caller not to ask again
-		return inventory.Certificate{}, unproven("it is revoked (%s) since %s", answer.Reason, answer.RevokedAt.UTC().Format(time.RFC3339)).InField("certificate").
+		since := fmt.Errorf("it is revoked (%s) since %s", answer.Reason, answer.RevokedAt.UTC().Format(time.RFC3339))
+		return inventory.Certificate{}, unproven("%w", &pki.Revoked{Reason: answer.Reason, Err: since}).InField("certificate").
 			WithHint("issue a new one with a credential")
 	}
 	grant, err := auth.System("renewal").Authorize(auth.ActionRead, "")

@@ -22,6 +22,7 @@ import (
 	"signet.example/signet/api/client"
 	"signet.example/signet/handshake/fetch"
 	"signet.example/signet/internal/durable"
+	"signet.example/signet/ocsp"
 	"signet.example/signet/pki"
 )
 
@@ -233,12 +234,20 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 	if err == nil || pki.KindOf(err) != pki.KindUnauthenticated || a.config.TokenFile == "" {
 		return changed, err
 	}
-	// The names are not given any more by renewal, or it is revoked: the token decides, unless the responder has still to say why.
-	over := isRevoked(err)
-	if len(pair.Leaf.OCSPServer) > 0 && (over || said.Status != pki.StatusGood) {
+	// The names are not given any more by renewal, or it is revoked: the token decides, unless it was taken away on purpose or is on hold, or the
+	// responder has still to say whether that is why.
+	why, known := errors.AsType[*pki.Revoked](err)
+	switch {
+	case known:
+		said = ocsp.Result{Status: pki.StatusRevoked, Reason: why.Reason} // which no answer from before changes
+		s.Standing = said.Status.String()
+		if !replaceable(why.Reason) {
+			return false, err
+		}
+		k.KeyReuse = k.KeyReuse && !lost(said)
+	case len(pair.Leaf.OCSPServer) > 0 && said.Status != pki.StatusGood:
 		return false, err
 	}
-	k.KeyReuse = k.KeyReuse && !over // nobody says that the key is not lost
 	return a.issue(ctx, k, told)
 }
 
