@@ -62,7 +62,8 @@ func Open(ctx context.Context, path string, db store.Recovery) (*Memory, error) 
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, pki.Errorf(pki.KindFailedPrecondition, "read high water marks", "%w", err)
+		return nil, pki.Errorf(pki.KindFailedPrecondition, "read high water marks", "%w", err).
+			WithHint("it has to be a file of the user that runs signet serve: if that was root once, give it back with chown")
 	default:
 		if err := json.Unmarshal(text, &m.seen); err != nil {
 			return nil, pki.Errorf(pki.KindFailedPrecondition, "read high water marks", "%s: %w", path, err).
@@ -135,7 +136,8 @@ func (m *Memory) WentBack() {
 	m.seen.WentBack = true
 }
 
-// Save writes the marks if they changed.
+// Save writes the marks if they changed. A file that is there keeps its owner: who runs signet serve as root for once, to see why it does not
+// start, does not take it from the user that has to read it next.
 func (m *Memory) Save() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,9 +148,21 @@ func (m *Memory) Save() error {
 	if err != nil {
 		return err
 	}
-	if err := durable.Replace(m.path, append(text, '\n'), 0o600); err != nil {
+	if err := update(m.path, append(text, '\n')); err != nil {
 		return pki.Errorf(pki.KindUnavailable, "write high water marks", "%w", err).WithHint("is the disk full, or the state directory read-only?")
 	}
 	m.kept = m.seen
 	return nil
+}
+
+func update(path string, text []byte) error {
+	file, err := durable.Update(path, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Abandon()
+	if _, err := file.Write(text); err != nil {
+		return err
+	}
+	return file.Commit()
 }

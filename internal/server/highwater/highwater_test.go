@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,7 +103,8 @@ func TestOpen(t *testing.T) {
 		if spoiled != nil {
 			t.Fatal(spoiled)
 		}
-		if _, err := highwater.Open(t.Context(), path, db); pki.KindOf(err) != pki.KindFailedPrecondition || !strings.Contains(err.Error(), path) {
+		_, err := highwater.Open(t.Context(), path, db)
+		if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindFailedPrecondition || !strings.Contains(err.Error(), path) || e.Hint == "" {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -166,6 +168,38 @@ func TestSave(t *testing.T) {
 	}
 	if e, ok := errors.AsType[*pki.Error](lost.Save()); !ok || e.Kind != pki.KindUnavailable || e.Hint == "" {
 		t.Errorf("nowhere to write: %v", e)
+	}
+}
+
+// Whoever writes the file, it stays that of the user who was given it.
+func TestSaveKeepsTheOwner(t *testing.T) {
+	t.Parallel()
+	db, path := testdb.SQLite(t), filepath.Join(t.TempDir(), "highwater.json")
+	write(t, path, marks{})
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	user, group := os.Getuid(), os.Getgid()
+	if user == 0 { // as who looks why the server does not start; others cannot give files away
+		user, group = 4711, 4712
+	}
+	if err := os.Chown(path, user, group); err != nil {
+		t.Fatal(err)
+	}
+	happen(t, db)
+	m, err := highwater.Open(t.Context(), path, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := info.Sys().(*syscall.Stat_t); int(owner.Uid) != user || int(owner.Gid) != group || info.Mode() != 0o640 || info.Size() < 20 {
+		t.Errorf("%v, user %d, group %d, %d octets; want -rw-r-----, %d, %d", info.Mode(), owner.Uid, owner.Gid, info.Size(), user, group)
 	}
 }
 
