@@ -27,6 +27,7 @@ import (
 type doctorCmd struct {
 	Health bool     `help:"Only ask the running server whether it is ready, as a container's health check does."`
 	Wait   duration `placeholder:"DURATION" help:"With --health: ask again until it is ready, for so long, such as 30s."`
+	serverFlags
 }
 
 func (doctorCmd) Help() string {
@@ -35,6 +36,7 @@ The exit status is 10 if something is wrong.
 
 Examples:
   signet doctor
+  signet doctor --token-file mine.token  # on a machine that has no admin.token
   signet doctor --health
   signet doctor --health --wait 30s      # after starting the server in the background`
 }
@@ -57,18 +59,18 @@ func (c *doctorCmd) Run(a *app) error {
 		{"profiles", checkProfiles},
 		{"server", checkReady},
 		{"database", checkDatabase},
-		{"API", func(a *app, config *settings.Config) finding { api = checkAPI(a, config); return api }},
+		{"API", func(a *app, _ *settings.Config) finding { api = checkAPI(a, c.serverFlags); return api }},
 		{"public URL", func(a *app, config *settings.Config) finding {
 			if api.State != "good" {
 				return careful("", "not asked: see API")
 			}
-			return checkPublicURL(a, config)
+			return checkPublicURL(a, config, c.serverFlags)
 		}},
-		{"instances", func(a *app, config *settings.Config) finding {
+		{"instances", func(a *app, _ *settings.Config) finding {
 			if api.State != "good" { // it would wait as long, for the same answer
 				return careful("", "not compared: see API")
 			}
-			return checkInstances(a, config)
+			return checkInstances(a, c.serverFlags)
 		}},
 	}
 	if c.Health {
@@ -213,8 +215,8 @@ func checkProfiles(_ *app, config *settings.Config) finding {
 }
 
 // checkPublicURL asks for the list of every active issuer where its certificates say it is, as a relying party would.
-func checkPublicURL(a *app, config *settings.Config) finding {
-	return overAPI(a, (*client.Client).Issuers, func(issuers []client.Issuer) finding {
+func checkPublicURL(a *app, config *settings.Config, flags serverFlags) finding {
+	return overAPI(a, flags, (*client.Client).Issuers, func(issuers []client.Issuer) finding {
 		return judgeURLs(config, issuers, func(url string) error {
 			_, err := a.fetch("fetch", fetch.Request{URL: url})
 			return err
@@ -371,13 +373,13 @@ func checkDatabase(a *app, config *settings.Config) finding {
 	return good("%s, schema %d", config.DatabaseName(), status.Version)
 }
 
-// checkAPI makes a call with the credential of this configuration.
-func checkAPI(a *app, _ *settings.Config) finding {
+// checkAPI makes a call with the credential of the flags, or of this configuration.
+func checkAPI(a *app, flags serverFlags) finding {
 	type caller struct {
 		*client.Identity
 		ends time.Time
 	}
-	return overAPI(a, func(api *client.Client, ctx context.Context) (caller, error) {
+	return overAPI(a, flags, func(api *client.Client, ctx context.Context) (caller, error) {
 		me, err := api.WhoAmI(ctx)
 		if err != nil {
 			return caller{}, err
@@ -400,8 +402,8 @@ func checkAPI(a *app, _ *settings.Config) finding {
 }
 
 // overAPI judges the answer to a call.
-func overAPI[T any](a *app, call func(*client.Client, context.Context) (T, error), judge func(T) finding) finding {
-	api, err := a.connect(serverFlags{})
+func overAPI[T any](a *app, flags serverFlags, call func(*client.Client, context.Context) (T, error), judge func(T) finding) finding {
+	api, err := a.connect(flags)
 	if err != nil {
 		return careful(hintOf(err), "%v", err)
 	}
@@ -416,8 +418,8 @@ func overAPI[T any](a *app, call func(*client.Client, context.Context) (T, error
 }
 
 // checkInstances compares the profiles of every instance that runs.
-func checkInstances(a *app, _ *settings.Config) finding {
-	return overAPI(a, (*client.Client).ProfileInstances, judgeInstances)
+func checkInstances(a *app, flags serverFlags) finding {
+	return overAPI(a, flags, (*client.Client).ProfileInstances, judgeInstances)
 }
 
 func judgeInstances(instances []client.ProfileInstance) finding {

@@ -22,6 +22,7 @@ type restoreCmd struct {
 func (restoreCmd) Help() string {
 	return `Nothing that exists is overwritten. Whatever was issued or published after the backup was made is unknown to it, so the
 books are moved past everything that may have been handed out: serial numbers, sequences of the ledger and CRL numbers are never used twice.
+The passphrase of the keys is in no backup, nor is what else signet.yaml names outside its directory: what is not on this machine is said.
 Stop every instance first. Certificates issued in between are answered as never issued; revoke those you know of.
 
 Examples:
@@ -49,6 +50,9 @@ func (c *restoreCmd) Run(a *app) error {
 		p.line("restored %s, made %s, to %s", c.Backup, on(done.Manifest.Made), done.Dir)
 		p.fields("database", done.Database, "token", done.Token+"  a new administrator; older tokens count as before")
 		printAdvanced(p, done.Advanced)
+		for _, m := range done.Missing {
+			p.line("careful: signet.yaml names %s, which is not on this machine: put it there, or change %s", m.Path, m.Field)
+		}
 		p.next("signet serve --config %s", done.Config)
 	})
 }

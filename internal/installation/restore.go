@@ -41,6 +41,13 @@ type Restored struct {
 	Database string         `json:"database"`
 	Token    string         `json:"token_file"` // a new credential: tokens are not in a backup
 	Advanced store.Advanced `json:"advanced"`
+	Missing  []Missing      `json:"missing,omitempty"` // on this machine
+}
+
+// Missing is a file or directory that a configuration names, which is not there. No backup has it: it is of the machine, or the passphrase.
+type Missing struct {
+	Field string `json:"field"`
+	Path  string `json:"path"`
 }
 
 // Restore makes a state directory and a database from a backup, moves the books past everything that may have been
@@ -93,7 +100,7 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	if err := r.database(ctx, config); err != nil {
 		return nil, err
 	}
-	done = &Restored{Manifest: *manifest, Dir: r.Dir, Config: state.Config(), Database: config.DatabaseName(), Token: state.AdminToken()}
+	done = &Restored{Manifest: *manifest, Dir: r.Dir, Config: state.Config(), Database: config.DatabaseName(), Token: state.AdminToken(), Missing: missing(config)}
 	db, err := OpenDatabase(ctx, config, "signet restore", r.Unsafe)
 	if err != nil {
 		return nil, err
@@ -107,6 +114,20 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 	}
 	// The configuration comes last: whoever is killed before leaves nothing that can be served, with books that were not moved on.
 	return done, writeRestored(config, configName, small[configName])
+}
+
+// missing looks for what a server of this configuration reads outside its state directory.
+func missing(c *settings.Config) (all []Missing) {
+	named := []Missing{{"passphrase_file", c.PassphraseFilePath()}, {"profiles", c.ProfilesDir()}, {"weak_keys", c.WeakKeysPath()}}
+	if token := c.KeyStores().PKCS11; token.Module != "" {
+		named = append(named, Missing{"keys.pkcs11.module", token.Module}, Missing{"keys.pkcs11.pin_file", token.PINFile})
+	}
+	for _, m := range named {
+		if _, err := os.Stat(m.Path); m.Path != "" && errors.Is(err, fs.ErrNotExist) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // configName is the configuration in a backup.
@@ -140,6 +161,9 @@ func advance(ctx context.Context, db store.Store, now time.Time, detail map[stri
 func (r RestoreConfig) open() (file *os.File, archive *tar.Reader, manifest *Manifest, err error) {
 	const op = "read backup"
 	file, err = os.Open(r.Archive)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil, pki.Errorf(pki.KindNotFound, op, "there is no file %s", r.Archive).WithHint("name one that signet backup --out wrote")
+	}
 	if err != nil {
 		return nil, nil, nil, &pki.Error{Kind: pki.KindNotFound, Op: op, Err: err}
 	}
