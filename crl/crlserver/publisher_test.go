@@ -296,6 +296,40 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestFullDiskWhilePublishing: a list that the database has no space for is not served, the one before it is, and whoever watches is told why. When
+// there is space it follows by itself.
+func TestFullDiskWhilePublishing(t *testing.T) {
+	t.Parallel()
+	s := testdb.Postgres(t)
+	a := newAuthority(t, s, "Full CA")
+	a.reserve(t, epoch, 0, base)
+	p := start(t, s, &clock{}, nil, a.config())
+	p.await(t, a.revoke(t, 1))
+	testdb.Exec(t, s, `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$`)
+	testdb.Exec(t, s, `CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON publications FOR EACH ROW EXECUTE FUNCTION full_disk()`)
+	seq := a.revoke(t, 2) // the ledger has space
+	eventually(t, "the failure is told", func() bool {
+		for _, list := range p.Lists() {
+			if list.Head.List == a.shard() && errors.Is(list.Failure, pki.ErrDiskFull) && list.Behind {
+				return true
+			}
+		}
+		return false
+	})
+	if l := p.list(t, a, a.shard()); l.Len() != 1 {
+		t.Errorf("a list of %d entries is served, which the database has not", l.Len())
+	}
+	testdb.Exec(t, s, `DROP TRIGGER full_disk ON publications`)
+	p.await(t, seq)
+	if l := p.list(t, a, a.shard()); l.Len() != 2 {
+		t.Errorf("with space again the list has %d entries", l.Len())
+	}
+	if err := watchOnce(t, s, p); err != nil {
+		t.Error(err)
+	}
+}
+
 func onlyIf(condition bool, err error) error {
 	if condition {
 		return err
