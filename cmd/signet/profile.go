@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -24,20 +26,27 @@ type profileCmd struct {
 }
 
 type profileCheckCmd struct {
-	Files []string `arg:"" name:"file" help:"Profile files."`
+	Files []string `arg:"" name:"file" help:"Profile files, or directories of them."`
 }
 
 func (profileCheckCmd) Help() string {
-	return `Every mistake of every file is printed with its line and field.
+	return `Every mistake of every file is printed with its line and field; what contradicts itself, once the fields are right. Two files that define the
+same profile are a mistake too: a server takes its profiles whole, or not at all.
 
 Examples:
-  signet profile check profiles/*.yaml`
+  signet profile check profiles
+  signet profile check server.yaml`
 }
 
 // Run checks every file, to the end.
 func (c *profileCheckCmd) Run(a *app) error {
 	result := profileCheck{Profiles: []checkedProfile{}}
-	for _, file := range c.Files {
+	files, err := profileFiles(c.Files)
+	if err != nil {
+		return err
+	}
+	definedIn := make(map[string]string)
+	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return fileError("check profile", err)
@@ -50,8 +59,11 @@ func (c *profileCheckCmd) Run(a *app) error {
 			if e, ok := errors.AsType[*pki.Error](err); ok { // its cause alone begins with file and line, as editors want it
 				checked.Problem = e.Err.Error()
 			}
+		} else if other := definedIn[p.Name]; other != "" {
+			result.Bad++
+			checked.Problem = fmt.Sprintf("%s: name: %s is defined in %s too", file, p.Name, other)
 		} else {
-			checked.Name = p.Name
+			checked.Name, definedIn[p.Name] = p.Name, file
 		}
 		result.Profiles = append(result.Profiles, checked)
 	}
@@ -67,9 +79,36 @@ func (c *profileCheckCmd) Run(a *app) error {
 		return err
 	}
 	if result.Bad > 0 {
-		return pki.Errorf(pki.KindInvalid, "check profiles", "%d of %d files cannot be used", result.Bad, len(c.Files)).WithHint("`signet profile show server` prints a good one")
+		return pki.Errorf(pki.KindInvalid, "check profiles", "%d of %d files cannot be used", result.Bad, len(files)).WithHint("`signet profile show server` prints a good one")
 	}
 	return nil
+}
+
+// profileFiles are the files that are named, and those that a server would read in the directories that are.
+func profileFiles(named []string) (files []string, err error) {
+	for _, name := range named {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, fileError("check profile", err)
+		}
+		if !info.IsDir() {
+			files = append(files, name)
+			continue
+		}
+		entries, err := os.ReadDir(name)
+		if err != nil {
+			return nil, fileError("check profile", err)
+		}
+		for _, entry := range entries {
+			if filepath.Ext(entry.Name()) == ".yaml" {
+				files = append(files, filepath.Join(name, entry.Name()))
+			}
+		}
+	}
+	if len(files) == 0 {
+		return nil, pki.Errorf(pki.KindNotFound, "check profile", "there is no .yaml file in %s", sentence(named))
+	}
+	return files, nil
 }
 
 // profileCheck is what `signet profile check --output json` prints.
