@@ -10,7 +10,6 @@ import (
 	_ "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	reflect "reflect"
 	unsafe "unsafe"
 )
@@ -376,7 +375,7 @@ var File_signet_v1_api_proto protoreflect.FileDescriptor
 
 const file_signet_v1_api_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/api.proto\x12\tsignet.v1\x1a!google/protobuf/go_features.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xd5\x01\n" +
+	"\x13signet/v1/api.proto\x12\tsignet.v1\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xd5\x01\n" +
 	"\vHttpProblem\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n" +
@@ -388,7 +387,7 @@ const file_signet_v1_api_proto_rawDesc = "" +
 	"\x04hint\x18\b \x01(\tR\x04hint\x12\x1e\n" +
 	"\n" +
 	"request_id\x18\t \x01(\tR\n" +
-	"request_idB\xfd\x04\x92A\xc4\x04\x12\xed\x02\n" +
+	"request_idB\xf5\x04\x92A\xc4\x04\x12\xed\x02\n" +
 	"\x06Signet\x12\xa3\x02A certificate authority and revocation service. The same API is served as gRPC (package signet.v1) on the same port. Every call needs a bearer token or a TLS client certificate, except this description and /healthz. Errors are application/problem+json: kind, detail, field, hint, request_id.*9\n" +
 	"\n" +
 	"Apache-2.0\x12+https://www.apache.org/licenses/LICENSE-2.02\x02v1*\x01\x022\x10application/json:\x10application/jsonRW\n" +
@@ -398,7 +397,7 @@ const file_signet_v1_api_proto_rawDesc = "" +
 	"C\n" +
 	"\x05token\x12:\b\x02\x12%\"Bearer \" and a token made by signet.\x1a\rAuthorization \x02b\v\n" +
 	"\t\n" +
-	"\x05token\x12\x00Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x05token\x12\x00Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_signet_v1_api_proto_goTypes = []any{

@@ -10,7 +10,6 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	unsafe "unsafe"
@@ -1107,7 +1106,7 @@ var File_signet_v1_audit_proto protoreflect.FileDescriptor
 
 const file_signet_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x15signet/v1/audit.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x02\n" +
+	"\x15signet/v1/audit.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x02\n" +
 	"\n" +
 	"AuditEvent\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12*\n" +
@@ -1151,7 +1150,7 @@ const file_signet_v1_audit_proto_rawDesc = "" +
 	"\x14AUDIT_OUTCOME_FAILED\x10\x032\xf3\x01\n" +
 	"\fAuditService\x12r\n" +
 	"\x0fListAuditEvents\x12!.signet.v1.ListAuditEventsRequest\x1a\".signet.v1.ListAuditEventsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit/events\x12o\n" +
-	"\x0eVerifyAuditLog\x12 .signet.v1.VerifyAuditLogRequest\x1a!.signet.v1.VerifyAuditLogResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit:verifyB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x0eVerifyAuditLog\x12 .signet.v1.VerifyAuditLogRequest\x1a!.signet.v1.VerifyAuditLogResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit:verifyB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_signet_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 6)

@@ -11,7 +11,6 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -7247,7 +7246,7 @@ var File_signet_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsignet/v1/certificate.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\x1a\x16signet/v1/common.proto\"\x96\x04\n" +
+	"\x1bsignet/v1/certificate.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\x1a\x16signet/v1/common.proto\"\x96\x04\n" +
 	"\vCertificate\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x16\n" +
 	"\x06serial\x18\x02 \x01(\tR\x06serial\x124\n" +
@@ -7532,7 +7531,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x11RevokeCertificate\x12#.signet.v1.RevokeCertificateRequest\x1a$.signet.v1.RevokeCertificateResponse\"R\x82\xd3\xe4\x93\x02L:\x01*Z\x1c:\x01*\"\x17/v1/certificates:revoke\")/v1/certificates/{issuer}/{serial}:revoke\x12\x8c\x01\n" +
 	"\x0fHoldCertificate\x12!.signet.v1.HoldCertificateRequest\x1a\".signet.v1.HoldCertificateResponse\"2\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/certificates/{issuer}/{serial}:hold\x12\x98\x01\n" +
 	"\x12ReleaseCertificate\x12$.signet.v1.ReleaseCertificateRequest\x1a%.signet.v1.ReleaseCertificateResponse\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/certificates/{issuer}/{serial}:release\x12~\n" +
-	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x10CheckCertificate\x12\".signet.v1.CheckCertificateRequest\x1a#.signet.v1.CheckCertificateResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/certificates:checkB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_certificate_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_signet_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 31)

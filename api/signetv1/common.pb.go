@@ -9,7 +9,6 @@ package signetv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	unsafe "unsafe"
@@ -730,7 +729,7 @@ var File_signet_v1_common_proto protoreflect.FileDescriptor
 
 const file_signet_v1_common_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/common.proto\x12\tsignet.v1\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n" +
+	"\x16signet/v1/common.proto\x12\tsignet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n" +
 	"\n" +
 	"Revocation\x12)\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x11.signet.v1.ReasonR\x06reason\x129\n" +
@@ -770,7 +769,7 @@ const file_signet_v1_common_proto_rawDesc = "" +
 	"\x1aCERTIFICATE_STATUS_ON_HOLD\x10\x03*;\n" +
 	"\aWaitFor\x12\x18\n" +
 	"\x14WAIT_FOR_UNSPECIFIED\x10\x00\x12\x16\n" +
-	"\x12WAIT_FOR_PUBLISHED\x10\x01B5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x12WAIT_FOR_PUBLISHED\x10\x01B-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_common_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_signet_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 3)

@@ -10,7 +10,6 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -1920,7 +1919,7 @@ var File_signet_v1_credential_proto protoreflect.FileDescriptor
 
 const file_signet_v1_credential_proto_rawDesc = "" +
 	"\n" +
-	"\x1asignet/v1/credential.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x03\n" +
+	"\x1asignet/v1/credential.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x03\n" +
 	"\n" +
 	"Credential\x12\x1e\n" +
 	"\n" +
@@ -2018,7 +2017,7 @@ const file_signet_v1_credential_proto_rawDesc = "" +
 	"\x0fListCredentials\x12!.signet.v1.ListCredentialsRequest\x1a\".signet.v1.ListCredentialsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/credentials\x12\x8f\x01\n" +
 	"\x11DisableCredential\x12#.signet.v1.DisableCredentialRequest\x1a$.signet.v1.DisableCredentialResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/credentials/{credential}:disable\x12Q\n" +
 	"\x06WhoAmI\x12\x18.signet.v1.WhoAmIRequest\x1a\x19.signet.v1.WhoAmIResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/whoamiB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"/v1/whoamiB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_credential_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_signet_v1_credential_proto_msgTypes = make([]protoimpl.MessageInfo, 13)

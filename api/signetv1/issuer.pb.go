@@ -11,7 +11,6 @@ import (
 	httpbody "google.golang.org/genproto/googleapis/api/httpbody"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -4161,7 +4160,7 @@ var File_signet_v1_issuer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xdf\x05\n" +
+	"\x16signet/v1/issuer.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\xdf\x05\n" +
 	"\x06Issuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
@@ -4320,7 +4319,7 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\fUpdateIssuer\x12\x1e.signet.v1.UpdateIssuerRequest\x1a\x1f.signet.v1.UpdateIssuerResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/issuers/{issuer}:update\x12}\n" +
 	"\x0fGetIssuerBundle\x12!.signet.v1.GetIssuerBundleRequest\x1a\".signet.v1.GetIssuerBundleResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/issuers/{issuer}/bundle\x12r\n" +
 	"\tImportCrl\x12\x1b.signet.v1.ImportCrlRequest\x1a\x1c.signet.v1.ImportCrlResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/issuers/{issuer}/crl:import\x12Z\n" +
-	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x06GetCrl\x12\x18.signet.v1.GetCrlRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/issuers/{issuer}/crlB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_issuer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_signet_v1_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)

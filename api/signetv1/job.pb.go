@@ -10,7 +10,6 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -2936,7 +2935,7 @@ var File_signet_v1_job_proto protoreflect.FileDescriptor
 
 const file_signet_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/job.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"K\n" +
+	"\x13signet/v1/job.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"K\n" +
 	"\x0fCertificateName\x12\x1b\n" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1b\n" +
 	"\x06serial\x18\x02 \x01(\tB\x03\xe0A\x02R\x06serial\"\x9b\x05\n" +
@@ -3052,7 +3051,7 @@ const file_signet_v1_job_proto_rawDesc = "" +
 	"\tCancelJob\x12\x1b.signet.v1.CancelJobRequest\x1a\x1c.signet.v1.CancelJobResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/jobs/{job}:cancel\x12U\n" +
 	"\x06GetJob\x12\x18.signet.v1.GetJobRequest\x1a\x19.signet.v1.GetJobResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/jobs/{job}\x12U\n" +
 	"\bListJobs\x12\x1a.signet.v1.ListJobsRequest\x1a\x1b.signet.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
-	"\x12\b/v1/jobsB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x12\b/v1/jobsB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_signet_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 18)

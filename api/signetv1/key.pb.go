@@ -10,7 +10,6 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	unsafe "unsafe"
@@ -1153,7 +1152,7 @@ var File_signet_v1_key_proto protoreflect.FileDescriptor
 
 const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
-	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\x83\x01\n" +
+	"\x13signet/v1/key.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/common.proto\"\x83\x01\n" +
 	"\x0fSignedChallenge\x12\x19\n" +
 	"\bspki_der\x18\x01 \x01(\fR\aspkiDer\x127\n" +
 	"\tsigned_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12\x1c\n" +
@@ -1194,7 +1193,7 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
 	"KeyService\x12^\n" +
 	"\bBlockKey\x12\x1a.signet.v1.BlockKeyRequest\x1a\x1b.signet.v1.BlockKeyResponse\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/keys:block\x12w\n" +
-	"\rGetBlockedKey\x12\x1f.signet.v1.GetBlockedKeyRequest\x1a .signet.v1.GetBlockedKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/keys/blocked/{key_hash}B5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\rGetBlockedKey\x12\x1f.signet.v1.GetBlockedKeyRequest\x1a .signet.v1.GetBlockedKeyResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/keys/blocked/{key_hash}B-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_key_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 6)

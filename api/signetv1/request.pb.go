@@ -10,7 +10,6 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	_ "google.golang.org/protobuf/types/gofeaturespb"
 	reflect "reflect"
 	unsafe "unsafe"
 )
@@ -931,7 +930,7 @@ var File_signet_v1_request_proto protoreflect.FileDescriptor
 
 const file_signet_v1_request_proto_rawDesc = "" +
 	"\n" +
-	"\x17signet/v1/request.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a!google/protobuf/go_features.proto\x1a\x1bsignet/v1/certificate.proto\x1a\x16signet/v1/common.proto\"\xb4\x01\n" +
+	"\x17signet/v1/request.proto\x12\tsignet.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bsignet/v1/certificate.proto\x1a\x16signet/v1/common.proto\"\xb4\x01\n" +
 	"\x13ListRequestsRequest\x12-\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x17.signet.v1.RequestStateR\x05state\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x18\n" +
@@ -964,7 +963,7 @@ const file_signet_v1_request_proto_rawDesc = "" +
 	"\n" +
 	"GetRequest\x12\x1c.signet.v1.GetRequestRequest\x1a\x1d.signet.v1.GetRequestResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/requests/{request}\x12\x80\x01\n" +
 	"\x0eApproveRequest\x12 .signet.v1.ApproveRequestRequest\x1a!.signet.v1.ApproveRequestResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/requests/{request}:approve\x12t\n" +
-	"\vDenyRequest\x12\x1d.signet.v1.DenyRequestRequest\x1a\x1e.signet.v1.DenyRequestResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/requests/{request}:denyB5Z+signet.example/signet/api/signetv1;signetv1\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\vDenyRequest\x12\x1d.signet.v1.DenyRequestRequest\x1a\x1e.signet.v1.DenyRequestResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/requests/{request}:denyB-Z+signet.example/signet/api/signetv1;signetv1b\beditionsp\xe8\a"
 
 var file_signet_v1_request_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_signet_v1_request_proto_goTypes = []any{
