@@ -25,7 +25,7 @@ type credentialCreateCmd struct {
 	Name           string   `arg:"" help:"Its name: letters, digits, dots, hyphens and underscores; unique for ever."`
 	Role           string   `required:"" enum:"admin,requester,approver,auditor" help:"admin, requester, approver or auditor."`
 	Account        string   `placeholder:"NAME" help:"What certificates it requests are filed under (default: its name)."`
-	Profiles       []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve."`
+	Profiles       []string `placeholder:"NAME" help:"The only profiles it may issue under, or approve (default: every one that its role may use)."`
 	Lifetime       duration `placeholder:"DURATION" help:"How long it lives (default: 90d for a token)."`
 	Out            string   `short:"o" placeholder:"FILE" help:"Write the token here, for you only (default: NAME.token)."`
 	Identifier     string   `placeholder:"NAME" help:"Instead of a token: the name in the client certificate."`
@@ -186,8 +186,21 @@ type credentialResult struct {
 }
 
 func printCredential(p *printer, c *client.Credential) {
-	p.fields("role", c.Role.String(), "account", c.Account, "profiles", sentence(c.Profiles), "kind", c.Kind, "name in it", c.Identifier,
+	p.fields("role", c.Role.String(), "account", c.Account, "profiles", profilesOf(c.Role, c.Profiles), "kind", c.Kind, "name in it", c.Identifier,
 		"key", c.KeyHash, "ends", on(c.ExpiresAt), "disabled", on(c.DisabledAt))
+}
+
+// everyProfile reports whether a credential may use every profile that its role may: none was named for it.
+func everyProfile(role client.Role, only []string) bool {
+	return len(only) == 0 && (role == client.RoleAdmin || role == client.RoleRequester || role == client.RoleApprover)
+}
+
+// profilesOf says what a credential may issue under, or approve; empty: nothing.
+func profilesOf(role client.Role, only []string) string {
+	if everyProfile(role, only) {
+		return "every one that its role may use (signet profile list)"
+	}
+	return sentence(only)
 }
 
 type credentialListCmd struct{ serverFlags }
@@ -221,9 +234,13 @@ func (c *credentialListCmd) Run(a *app) error {
 			if !c.ExpiresAt.IsZero() {
 				ends = c.ExpiresAt.UTC().Format(time.DateOnly)
 			}
-			rows = append(rows, []string{c.Name, c.Role.String(), c.Account, c.Kind, credentialState(c, time.Now()), ends})
+			profiles := cmp.Or(sentence(c.Profiles), "-")
+			if everyProfile(c.Role, c.Profiles) {
+				profiles = "every"
+			}
+			rows = append(rows, []string{c.Name, c.Role.String(), c.Account, profiles, c.Kind, credentialState(c, time.Now()), ends})
 		}
-		p.table([]string{"NAME", "ROLE", "ACCOUNT", "KIND", "STATE", "ENDS"}, rows)
+		p.table([]string{"NAME", "ROLE", "ACCOUNT", "PROFILES", "KIND", "STATE", "ENDS"}, rows)
 	})
 }
 
@@ -308,6 +325,6 @@ func (c *credentialWhoamiCmd) Run(a *app) error {
 	}
 	return a.show(me, func(p *printer) {
 		p.line("to this server you are %s", me.Principal)
-		p.fields("role", me.Role.String(), "account", me.Account, "profiles", sentence(me.Profiles))
+		p.fields("role", me.Role.String(), "account", me.Account, "profiles", profilesOf(me.Role, me.Profiles))
 	})
 }
