@@ -173,6 +173,18 @@ func (c *Client) WhoAmI(ctx context.Context) (*Identity, error) {
 	return &Identity{answer{a}, a.GetPrincipal(), role(a.GetRole()), a.GetAccount(), a.GetProfiles()}, nil
 }
 
+// DefaultProfile is what to issue under where nobody said a profile: the only one that the caller's credential names, or server.
+func (c *Client) DefaultProfile(ctx context.Context) (string, error) {
+	me, err := c.WhoAmI(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(me.Profiles) == 1 {
+		return me.Profiles[0], nil
+	}
+	return "server", nil
+}
+
 func credentialFrom(m *signetv1.Credential) Credential {
 	return Credential{
 		answer:     answer{m},

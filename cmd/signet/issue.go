@@ -18,7 +18,7 @@ import (
 
 type issueCmd struct {
 	Names     []string `arg:"" optional:"" name:"name" help:"Names for the certificate. Without any, those of --csr."`
-	Profile   string   `short:"p" default:"server" help:"Profile to issue under."`
+	Profile   string   `short:"p" placeholder:"NAME" help:"Profile to issue under (default: the only one that the credential names, or server)."`
 	CSR       string   `name:"csr" placeholder:"FILE" help:"Use this request (PEM or DER, - for standard input) instead of making a key."`
 	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
 	Issuer    string   `placeholder:"NAME" help:"Issuer (id, label or name), if the profile leaves a choice."`
@@ -76,6 +76,11 @@ func (c *issueCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if request.Profile == "" {
+		if request.Profile, err = api.DefaultProfile(a.ctx); err != nil {
+			return err
+		}
+	}
 	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
 		return err
 	}

@@ -125,6 +125,11 @@ func (c *issueCmd) runBatch(a *app) error {
 		return err
 	}
 	defer api.Close()
+	if c.Profile == "" {
+		if c.Profile, err = api.DefaultProfile(a.ctx); err != nil {
+			return err
+		}
+	}
 	if b.issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
 		return err
 	}

@@ -277,6 +277,11 @@ func (a *Agent) issue(ctx context.Context, k Certificate, told func() error) (bo
 	}
 	defer api.Close()
 	q := client.IssueRequest{Profile: k.Profile, Lifetime: k.Lifetime}
+	if q.Profile == "" {
+		if q.Profile, err = api.DefaultProfile(ctx); err != nil {
+			return false, err
+		}
+	}
 	for _, name := range k.names {
 		q.Identifiers = append(q.Identifiers, name.String())
 	}

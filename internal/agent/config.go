@@ -32,7 +32,7 @@ type Certificate struct {
 	CertFile string        `yaml:"certificate"`   // the certificate with its chain, PEM; required
 	KeyFile  string        `yaml:"key"`           // its private key, PEM, mode 0600; required
 	Names    []string      `yaml:"names"`         // what it is for; required. A change makes a new certificate
-	Profile  string        `yaml:"profile"`       // default server
+	Profile  string        `yaml:"profile"`       // default: the only one that the credential names, or server
 	KeyType  string        `yaml:"key_algorithm"` // default ecdsa-p256, and when renewing that of the old key
 	KeyReuse bool          `yaml:"key_reuse"`     // keep the key when renewing; default false
 	Lifetime time.Duration `yaml:"lifetime"`      // of the first one, such as 720h; default: the profile's
@@ -110,7 +110,6 @@ func (c *Config) validate(dir string) (field string, err error) {
 }
 
 func (k *Certificate) validate(dir string) (field string, err error) {
-	k.Profile = cmp.Or(k.Profile, "server")
 	k.RenewAt = cmp.Or(k.RenewAt, 2.0/3)
 	k.HookTime = cmp.Or(k.HookTime, 30*time.Second)
 	switch {

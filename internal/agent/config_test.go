@@ -28,7 +28,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := c.Certificates[0]
-	if c.Root != filepath.Join(dir, "root.pem") || k.Files.Key != filepath.Join(dir, "a.key") || k.Profile != "server" || k.HookTime != 30*time.Second || k.RenewAt < 0.66 || k.RenewAt > 0.67 {
+	if c.Root != filepath.Join(dir, "root.pem") || k.Files.Key != filepath.Join(dir, "a.key") || k.Profile != "" || k.HookTime != 30*time.Second || k.RenewAt < 0.66 || k.RenewAt > 0.67 {
 		t.Errorf("the defaults are %+v", c)
 	}
 	for field, text := range map[string]string{
