@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -92,19 +93,22 @@ func smallOrder(key ed25519.PublicKey) bool {
 	return slices.Contains(smallOrders[:], hex.EncodeToString(y))
 }
 
-// CheckKey refuses keys whose private half can be computed from the public one, and those on the list.
+// CheckKey refuses keys whose private half can be computed from the public one or is published, and those on the list.
 func CheckKey(pub crypto.PublicKey, weak WeakKeys) error {
 	if key, ok := pub.(*rsa.PublicKey); ok {
 		if err := checkRSAFactors(key.N); err != nil {
 			return err
 		}
 	}
-	if len(weak) == 0 {
-		return nil
-	}
 	spki, err := pki.HashPublicKey(pub)
 	if err != nil {
 		return refuse(keyField, "cannot be encoded: %w", err)
+	}
+	if where, known := published()[spki]; known {
+		return refuse(keyField, "%s", where).WithHint(newKey)
+	}
+	if len(weak) == 0 {
+		return nil
 	}
 	for _, hash := range []pki.KeyHash{spki, pki.HashKeyMaterial(pub)} {
 		if reason, known := weak[hash]; known {
@@ -198,6 +202,18 @@ func (t primeTables) roca(n *big.Int) bool {
 	}
 	return true
 }
+
+//go:embed published_keys.txt
+var publishedKeys string
+
+// published are keys whose private halves are in the sources of programs that everybody has.
+var published = sync.OnceValue(func() WeakKeys {
+	weak, err := ReadWeakKeys(strings.NewReader(publishedKeys))
+	if err != nil {
+		panic(err) // the file is part of the program
+	}
+	return weak
+})
 
 // WeakKeys are keys that must not be certified, by the SHA-256 of their SPKI or by pki.HashKeyMaterial, with the reason.
 type WeakKeys map[pki.KeyHash]string

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -459,6 +460,23 @@ func TestBrokenRSAKeysAreRefused(t *testing.T) {
 				t.Errorf("refused for another reason: %v", err)
 			}
 		})
+	}
+}
+
+// TestPublishedKeys: the key of httptest's servers, and one that was made just now.
+func TestPublishedKeys(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	err := policy.CheckKey(server.Certificate().PublicKey, nil)
+	if pki.KindOf(err) != pki.KindRefused || !strings.Contains(err.Error(), "the private key is published: Go, net/http/internal/testcert") {
+		t.Error(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := policy.CheckKey(key.Public(), nil); err != nil {
+		t.Error(err)
 	}
 }
 
