@@ -125,6 +125,7 @@ type IssueResult struct {
 type Batch struct {
 	stream signetv1.CertificateService_IssueCertificatesClient
 	cancel context.CancelFunc
+	end    func() error // why its context ended; nil: it did not. That of the stream ends with the stream
 }
 
 // IssueBatch opens a stream. The context bounds all of it; Close must be called.
@@ -132,10 +133,11 @@ func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.certificates.IssueCertificates(ctx)
 	if err != nil {
+		err = c.failure("issue certificates", err, ctx.Err())
 		cancel()
-		return nil, c.failure("issue certificates", err)
+		return nil, err
 	}
-	return &Batch{stream, cancel}, nil
+	return &Batch{stream, cancel, ctx.Err}, nil
 }
 
 // Send puts one item on the stream; its RequestID names it in the answer and is required. An io.EOF means that the
@@ -143,7 +145,7 @@ func (c *Client) IssueBatch(ctx context.Context) (*Batch, error) {
 func (b *Batch) Send(q IssueRequest) error {
 	err := b.stream.Send(q.message())
 	if err != nil && !errors.Is(err, io.EOF) {
-		return domainError("issue certificates", err)
+		return domainError("issue certificates", err, b.end())
 	}
 	return err
 }
@@ -158,7 +160,7 @@ func (b *Batch) Receive() (IssueResult, error) {
 		return IssueResult{}, io.EOF
 	}
 	if err != nil {
-		return IssueResult{}, domainError("issue certificates", err)
+		return IssueResult{}, domainError("issue certificates", err, b.end())
 	}
 	r := IssueResult{RequestID: a.GetRequestId()}
 	if p := a.GetProblem(); p != nil {

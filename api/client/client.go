@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"signet.example/signet/api/signetv1"
+	"signet.example/signet/pki"
 )
 
 // maxAnswer bounds one answer of the server; the largest is a CRL.
@@ -32,7 +33,7 @@ const maxAnswer = 64 << 20
 
 // Config says which server to talk to and how to prove who calls.
 type Config struct {
-	Address     string           // "host:port"; required
+	Address     string           // "host:port", or the URL of the REST interface; required
 	Roots       *x509.CertPool   // the only authorities that the server's certificate may come from; required
 	RootsFrom   string           // what errors call Roots, such as the name of a file; zero: "the root certificates given"
 	ServerName  string           // name in the server's certificate; zero: the host of Address
@@ -92,8 +93,13 @@ func (w watched) Clone() credentials.TransportCredentials {
 
 // New makes a client; it does not connect yet.
 func New(c Config) (*Client, error) {
-	if c.Address == "" {
-		return nil, errors.New("make API client: an address is required")
+	const op = "reach the server"
+	address := strings.TrimSuffix(strings.TrimPrefix(c.Address, "https://"), "/")
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, pki.Errorf(pki.KindInvalid, op, "%q is no address", c.Address).InField("server").WithHint("write HOST:PORT, such as ca.example:8443")
+	}
+	if c.Token != "" && !oneWord(c.Token) {
+		return nil, pki.Errorf(pki.KindInvalid, op, "the token is not one word").InField("token").WithHint("ReadToken takes the end of its line away")
 	}
 	if c.Roots == nil {
 		return nil, errors.New("make API client: the root certificates of the server are required")
@@ -112,7 +118,7 @@ func New(c Config) (*Client, error) {
 	if c.Token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(c.Token)))
 	}
-	connection, err := grpc.NewClient("passthrough:///"+c.Address, options...)
+	connection, err := grpc.NewClient("passthrough:///"+address, options...)
 	if err != nil {
 		return nil, fmt.Errorf("make API client: %w", err)
 	}
@@ -127,7 +133,7 @@ func New(c Config) (*Client, error) {
 		credentials:  signetv1.NewCredentialServiceClient(connection),
 		audit:        signetv1.NewAuditServiceClient(connection),
 		timeout:      c.Timeout,
-		address:      c.Address,
+		address:      address,
 		rootsFrom:    cmp.Or(c.RootsFrom, "the root certificates given"),
 		made:         made,
 	}, nil
@@ -157,10 +163,15 @@ func ReadToken(path string) (string, error) {
 		return "", fmt.Errorf("read token: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
-	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+	if !oneWord(token) {
 		return "", fmt.Errorf("read token: %s does not hold one word", path)
 	}
 	return token, nil
+}
+
+// oneWord reports whether a token can stand in a header.
+func oneWord(token string) bool {
+	return token != "" && !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 func readBounded(path string, most int64) ([]byte, error) {
@@ -204,7 +215,7 @@ func invoke[Q, A any](ctx context.Context, c *Client, op string, call func(conte
 	defer cancel()
 	a, err := call(ctx, q)
 	if err != nil {
-		return a, c.failure(op, err)
+		return a, c.failure(op, err, ctx.Err())
 	}
 	return a, nil
 }

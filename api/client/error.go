@@ -47,9 +47,9 @@ func kindOfCode(c codes.Code) pki.Kind {
 }
 
 // failure is domainError, for a call that may have failed because nobody is there, or somebody else.
-func (c *Client) failure(op string, err error) error {
+func (c *Client) failure(op string, err, end error) error {
 	if status.Code(err) != codes.Unavailable || c.made.once.Load() {
-		return domainError(op, err)
+		return domainError(op, err, end)
 	}
 	if failed := c.made.failed.Load(); failed != nil {
 		if e := c.unbelieved(op, *failed); e != nil {
@@ -86,10 +86,25 @@ func (c *Client) unbelieved(op string, failed error) error {
 	return e.WithHint("compare the clocks of the two machines; on that of the server `signet doctor` knows more")
 }
 
-// domainError turns a gRPC status into a *pki.Error.
-func domainError(op string, err error) error {
+// over is the cause of an error of a call whose context has ended: what gRPC says of it, and for errors.Is that end.
+type over struct {
+	text string
+	end  error // context.Canceled or context.DeadlineExceeded
+}
+
+// Error is the text.
+func (o over) Error() string { return o.text }
+
+// Unwrap returns the end.
+func (o over) Unwrap() error { return o.end }
+
+// domainError turns a gRPC status into a *pki.Error. end is why the context of the call ended; nil: it did not.
+func domainError(op string, err, end error) error {
 	s := status.Convert(err)
 	e := &pki.Error{Kind: kindOfCode(s.Code()), Op: op, Err: errors.New(s.Message())}
+	if end != nil && (s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded) {
+		e.Err = over{s.Message(), end}
+	}
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:

@@ -726,3 +726,26 @@ func TestIssuersOverAPI(t *testing.T) {
 		t.Errorf("profiles of an administrator: %+v, %v", profiles, err)
 	}
 }
+
+// Who gives up a stream is told that it was he, and need not try again.
+func TestGivenUpStream(t *testing.T) {
+	h := newHouse(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	batch, err := h.grpc(h.token(auth.Spec{Name: "fleet", Role: auth.RoleRequester, Profiles: []string{"server"}}), nil).IssueBatch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer batch.Close()
+	_, request := csr(t)
+	if err := batch.Send(client.IssueRequest{CSR: request, Identifiers: []string{"a.example"}, RequestID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := batch.Receive(); err != nil || answer.Err != nil {
+		t.Fatal(err, answer.Err)
+	}
+	cancel()
+	if _, err := batch.Receive(); !errors.Is(err, context.Canceled) || pki.KindOf(err) != pki.KindUnavailable {
+		t.Errorf("given up by the caller: %v", err)
+	}
+}

@@ -89,8 +89,7 @@ func (f *serverFlags) fill(a *app) error {
 	} else {
 		f.fillFrom(config)
 	}
-	f.Server, err = dialed(f.Server)
-	return err
+	return nil
 }
 
 func (f *serverFlags) fillFrom(config *settings.Config) {
@@ -103,15 +102,6 @@ func (f *serverFlags) fillFrom(config *settings.Config) {
 	if f.TokenFile == "" && f.Cert == "" {
 		f.TokenFile = config.Path(config.Client.TokenFile)
 	}
-}
-
-// dialed is the address of a server as people write it: a URL of its REST interface does too.
-func dialed(given string) (string, error) {
-	address := strings.TrimSuffix(strings.TrimPrefix(given, "https://"), "/")
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return "", pki.Errorf(pki.KindInvalid, "reach the server", "%q is no address", given).InField("server").WithHint("write HOST:PORT, such as ca.example:8443")
-	}
-	return address, nil
 }
 
 // reachable turns an address to listen at into one to connect to: no host, or every host, is this machine.
