@@ -100,7 +100,7 @@ func (c *Checker) admitDelta(h *heldList, s *subject) error {
 func (c *Checker) put(h *heldList, s *subject) error {
 	signed := func(signer *x509.Certificate) bool { return h.list.Verify(signer) == nil }
 	h.vouched = slices.ContainsFunc(s.chain, signed) || slices.ContainsFunc(c.config.Issuers, func(i Issuer) bool { return signed(i.Certificate) })
-	return c.lists.put(h, s)
+	return c.lists.put(h, s, c.ended(h, s.at))
 }
 
 // ListError says why a CRL does not count for a certificate: the list is to blame, not the certificate.

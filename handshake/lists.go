@@ -19,6 +19,7 @@ const (
 	maxLists       = 8192             // kept in memory: an authority has one for each 16,384 certificates, say
 	maxEntries     = 6 << 20          // of all of them: about 40 octets each
 	refreshAtLeast = 10 * time.Second // between two attempts to refresh the same list
+	refreshAtMost  = time.Hour        // between two attempts at a place that others have taken the place of: it may be back, and know more
 )
 
 // place is where a list is held and sought: what counts for the certificates of one issuer comes in no way of another's, whoever makes his
@@ -135,12 +136,13 @@ func (h *heldList) mayReplace(old *heldList, at time.Time) error {
 	return nil
 }
 
-// put keeps a list in its place, if it may be there.
-func (l *lists) put(h *heldList, s *subject) error {
+// put keeps a list in its place, if it may be there. One that had ended when it came is no use of the place.
+func (l *lists) put(h *heldList, s *subject, ended bool) error {
 	at := s.place(h.location)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.held[at]; old != nil {
+	old := l.held[at]
+	if old != nil {
 		if err := h.mayReplace(old, s.at); err != nil {
 			return err
 		}
@@ -155,6 +157,10 @@ func (l *lists) put(h *heldList, s *subject) error {
 		l.makeRoom()
 	}
 	h.used, h.next = s.at, latest(halfLife(h.list.ThisUpdate, h.list.NextUpdate), s.at.Add(refreshAtLeast))
+	if ended && old != nil {
+		h.used = old.used
+		h.next = latest(h.next, s.at.Add(h.rest(s.at)))
+	}
 	l.held[at] = h
 	if sponsor != nil {
 		l.sponsor[at] = sponsor
@@ -214,15 +220,23 @@ func (l *lists) due(h *heldList, at time.Time) bool {
 }
 
 // reserve reports whether a list is due still, and if so reserves the attempt.
-func (l *lists) reserve(h *heldList, at time.Time) bool {
+func (l *lists) reserve(h *heldList, at time.Time, ended bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at.Before(h.next) {
 		return false
 	}
-	h.next = at.Add(max(refreshAtLeast, h.list.NextUpdate.Sub(at)/2))
+	pause := max(refreshAtLeast, h.list.NextUpdate.Sub(at)/2)
+	if ended {
+		pause = max(pause, h.rest(at))
+	}
+	h.next = at.Add(pause)
 	return true
 }
+
+// rest is the pause between two attempts at a list that has ended: as long as it was not used, so that one that others have taken the place of
+// (Checker.replaced) is asked for at once and then more and more seldom. The caller holds mu.
+func (h *heldList) rest(at time.Time) time.Duration { return min(at.Sub(h.used), refreshAtMost) }
 
 // sponsorOf is for whom the list from a place was admitted, as of now; nil if none was.
 func (l *lists) sponsorOf(from place, at time.Time) *subject {

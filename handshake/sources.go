@@ -219,16 +219,13 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 
 func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList) {
 	asked := s.question()
-	reserve := func() bool { return c.lists.reserve(h, asked.at) }
+	reserve := func() bool { return c.lists.reserve(h, asked.at, c.ended(h, asked.at)) }
 	c.background(crlTimeout, reserve, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
 }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
-// asked. A failure to fetch it changes nothing: the list at hand counts until its end. One that is replaced is left alone.
+// asked. A failure to fetch it changes nothing: the list at hand counts until its end.
 func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target, h *heldList) error {
-	if c.replaced(s, target, h) {
-		return nil
-	}
 	fresh, err := c.fetchList(ctx, s, target, h.location, h.configured, h)
 	if err != nil {
 		return err
@@ -242,13 +239,13 @@ func (c *Checker) refreshList(ctx context.Context, s *subject, target crl.Target
 	return nil
 }
 
-// replaced reports whether a list has ended while another place that should have the same has one that has not: it is a mirror that nobody
-// keeps any more, perhaps, and would be asked for ever.
+// replaced reports whether a list has ended while another place that should have the same has one as young that has not: it is a mirror that
+// nobody keeps any more, perhaps, and would be asked for ever; or the better of the two, which was away for a moment.
 func (c *Checker) replaced(s *subject, target crl.Target, h *heldList) bool {
 	return c.ended(h, s.at) && slices.ContainsFunc(s.pointers(target), func(p pointer) bool {
 		return slices.Contains(p.locations, h.location) && slices.ContainsFunc(p.locations, func(location string) bool {
 			other := c.lists.get(s.place(location))
-			return other != nil && !c.ended(other, s.at)
+			return other != nil && !c.ended(other, s.at) && !h.list.ThisUpdate.After(other.list.ThisUpdate)
 		})
 	})
 }

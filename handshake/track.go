@@ -365,7 +365,7 @@ func (c *Checker) refreshOne(ctx context.Context, round *round, list sponsored, 
 	asked := list.sponsor.question()
 	asked.at = now
 	target, err := crl.NewTarget(asked.cert)
-	if err != nil || ctx.Err() != nil || !c.lists.reserve(list.held, now) {
+	if err != nil || ctx.Err() != nil || !c.lists.reserve(list.held, now, c.ended(list.held, now)) {
 		return ctx.Err() == nil
 	}
 	there := true
