@@ -53,6 +53,9 @@ func (c *restoreCmd) Run(a *app) error {
 		for _, m := range done.Missing {
 			p.line("careful: signet.yaml names %s, which is not on this machine: put it there, or change %s", m.Path, m.Field)
 		}
+		if done.Closed != "" {
+			p.line("careful: the keys do not open: %s; passphrase_file has to name the file with their passphrase", done.Closed)
+		}
 		p.next("signet serve --config %s", done.Config)
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"signet.example/signet/ca/keys/softkey"
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/auth"
 	"signet.example/signet/internal/durable"
@@ -42,6 +43,7 @@ type Restored struct {
 	Token    string         `json:"token_file"` // a new credential: tokens are not in a backup
 	Advanced store.Advanced `json:"advanced"`
 	Missing  []Missing      `json:"missing,omitempty"` // on this machine
+	Closed   string         `json:"closed,omitempty"`  // why the file with the passphrase, which is there, opens no key
 }
 
 // Missing is a file or directory that a configuration names, which is not there. No backup has it: it is of the machine, or the passphrase.
@@ -106,6 +108,9 @@ func Restore(ctx context.Context, r RestoreConfig) (done *Restored, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if done.Closed, err = closed(ctx, db, config); err != nil {
+		return nil, err
+	}
 	if done.Advanced, err = advance(ctx, db, r.Now(), map[string]string{"backup": manifest.Made.Format(time.RFC3339)}); err != nil {
 		return nil, err
 	}
@@ -128,6 +133,35 @@ func missing(c *settings.Config) (all []Missing) {
 		}
 	}
 	return all
+}
+
+// closed tries the passphrase of the configuration, if its file is there, on the key of some issuer: this machine may have that of another authority.
+func closed(ctx context.Context, db store.Store, c *settings.Config) (why string, err error) {
+	path := c.PassphraseFilePath()
+	if _, missing := os.Stat(path); path == "" || errors.Is(missing, fs.ErrNotExist) {
+		return "", nil
+	}
+	issuers, err := db.Issuers(ctx)
+	if err != nil {
+		return "", err
+	}
+	passphrase, _, err := settings.PassphraseSource{File: path, Getenv: func(string) string { return "" }}.Read()
+	if err != nil {
+		return err.Error(), nil
+	}
+	files, err := softkey.New(softkey.Config{Dir: c.State().Keys(), Passphrase: passphrase})
+	if err != nil {
+		return err.Error(), nil
+	}
+	for _, issuer := range issuers {
+		if name, ok := strings.CutPrefix(issuer.KeyURI, files.URI("")); ok {
+			if _, err := files.Open(ctx, files.URI(name)); err != nil {
+				return err.Error(), nil
+			}
+			return "", nil
+		}
+	}
+	return "", nil
 }
 
 // configName is the configuration in a backup.
