@@ -147,7 +147,7 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	}
 	if pair, readErr := k.Files.Read(); readErr == nil {
 		if changed {
-			s.Standing = a.standing(ctx, pair).Status.String()
+			a.look(ctx, k, &s)
 		}
 		s.Serial, s.NotAfter, s.RenewAt = fmt.Sprintf("%x", pair.Leaf.SerialNumber), pair.Leaf.NotAfter.UTC(), k.due(pair.Leaf)
 	}
@@ -184,43 +184,46 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 		s.owed = untold != nil
 		return untold
 	}
-	done, err := k.Files.complete(told)
-	if done || err != nil && untold == nil {
-		return done, err
+	done, unfinished := k.Files.complete(told)
+	if done {
+		return true, unfinished
+	}
+	said := a.look(ctx, k, s)
+	ended := revoked(said, k.Files.Certificate)
+	if unfinished != nil && untold == nil {
+		return false, errors.Join(ended, unfinished)
 	}
 	stuck := untold != nil
 	if !stuck && s.owed {
 		_ = told() // what the renewal says is more urgent
 	}
+	anew := ended != nil && a.config.TokenFile != "" && replaceable(said.Reason)
 	pair, err := k.Files.Read()
 	if stuck {
 		// A hook that fails is tried again, but not until the certificate ends: then the next one's hook tells of both.
-		if err != nil || a.now().Before(k.patience(pair.Leaf)) {
-			return false, errors.Join(untold, err)
+		if err != nil || !anew && a.now().Before(k.patience(pair.Leaf)) {
+			return false, errors.Join(ended, untold, err)
 		}
 		if err := k.Files.finish(); err != nil {
 			return false, err
 		}
 	}
 	switch {
-	case err != nil && pki.KindOf(err) == pki.KindNotFound:
-		return a.issue(ctx, k, told)
+	case err != nil && (pki.KindOf(err) != pki.KindNotFound || ended != nil && !anew):
+		return false, errors.Join(ended, err)
 	case err != nil:
-		return false, err
+		return a.issue(ctx, k, told)
 	}
-	said := a.standing(ctx, pair)
-	s.Standing = said.Status.String()
 	if lost(said) {
 		if err := k.Files.forsake(pair.Leaf); err != nil {
 			return false, err
 		}
 		k.KeyReuse = false
 	}
-	ended := revoked(said, k.Files.Certificate)
 	switch {
 	case !k.isFor(pair.Leaf): // whoever changed the configuration wants another, whatever became of this one
 		return a.issue(ctx, k, told)
-	case ended != nil && (a.config.TokenFile == "" || !replaceable(said.Reason)):
+	case ended != nil && !anew:
 		return false, ended
 	case ended != nil:
 		a.say(Status{Certificate: k.Files.Certificate}, ended)
@@ -249,6 +252,17 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 		return false, err
 	}
 	return a.issue(ctx, k, told)
+}
+
+// look asks how a certificate that is there stands, whatever became of its key, and notes that.
+func (a *Agent) look(ctx context.Context, k Certificate, s *Status) ocsp.Result {
+	der, leaf, err := readChain(k.Files.Certificate)
+	if err != nil {
+		return ocsp.Result{} // reading it again says so
+	}
+	said := a.standing(ctx, leaf, der[1:])
+	s.Standing = said.Status.String()
+	return said
 }
 
 func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bool, error) {

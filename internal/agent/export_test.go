@@ -35,3 +35,12 @@ func (f Files) Settle(chain []byte) error {
 	_, err = f.settle(p, &client.Issued{PEM: chain}, nil, func() error { return nil })
 	return err
 }
+
+// Next is the key of what was left unfinished, or nil.
+func (f Files) Next() (crypto.Signer, error) {
+	p, err := f.unfinished()
+	if p == nil || err != nil {
+		return nil, err
+	}
+	return p.key, nil
+}

@@ -21,19 +21,19 @@ const (
 
 // standing asks the responder that a certificate names how it stands. Unknown: it names none, or nobody could tell, which is no
 // reason to do anything.
-func (a *Agent) standing(ctx context.Context, pair *Pair) ocsp.Result {
-	issuer := a.issuerOf(pair)
-	if issuer == nil || len(pair.Leaf.OCSPServer) == 0 {
+func (a *Agent) standing(ctx context.Context, leaf *x509.Certificate, above [][]byte) ocsp.Result {
+	issuer := a.issuerOf(leaf, above)
+	if issuer == nil || len(leaf.OCSPServer) == 0 {
 		return ocsp.Result{}
 	}
-	responder := pair.Leaf.OCSPServer[0]
+	responder := leaf.OCSPServer[0]
 	a.mu.Lock()
 	silent := a.now().Before(a.silent[responder])
 	a.mu.Unlock()
 	if silent {
 		return ocsp.Result{}
 	}
-	answer, err := a.ask(ctx, responder, pair.Leaf, issuer)
+	answer, err := a.ask(ctx, responder, leaf, issuer)
 	if err != nil {
 		a.mu.Lock()
 		a.silent[responder] = a.now().Add(silence)
@@ -41,14 +41,13 @@ func (a *Agent) standing(ctx context.Context, pair *Pair) ocsp.Result {
 		return ocsp.Result{}
 	}
 	// What settles nothing is a zero Result.
-	said, _ := ocsp.Verify(answer, ocsp.Query{Certificate: pair.Leaf, Issuers: []*x509.Certificate{issuer}, Time: a.now(), Skew: skew})
+	said, _ := ocsp.Verify(answer, ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: a.now(), Skew: skew})
 	return said
 }
 
 // issuerOf finds who signed a certificate, above it in its file or among the roots, and chains to one of these; nil if nobody there
 // did: a certificate that came from elsewhere names whom it likes as its responder.
-func (a *Agent) issuerOf(pair *Pair) *x509.Certificate {
-	above := pair.DER[1:]
+func (a *Agent) issuerOf(leaf *x509.Certificate, above [][]byte) *x509.Certificate {
 	anchors, _, err := readChain(a.config.Root)
 	if err != nil {
 		return nil
@@ -56,7 +55,7 @@ func (a *Agent) issuerOf(pair *Pair) *x509.Certificate {
 	chain := x509.VerifyOptions{Roots: pool(anchors), Intermediates: pool(above), CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	for _, der := range slices.Concat(above, anchors) {
 		issuer, err := x509.ParseCertificate(der)
-		if err != nil || pair.Leaf.CheckSignatureFrom(issuer) != nil {
+		if err != nil || leaf.CheckSignatureFrom(issuer) != nil {
 			continue
 		}
 		if _, err := issuer.Verify(chain); err == nil {

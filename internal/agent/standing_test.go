@@ -12,9 +12,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	xocsp "golang.org/x/crypto/ocsp"
 
 	"signet.example/signet/internal/agent"
 )
@@ -144,6 +147,119 @@ func TestWhoIsAsked(t *testing.T) {
 			all, err := newAgent(t, *config, time.Now, func(agent.Status, error) {}).Once(t.Context())
 			if err != nil || all[0].Standing != "unknown" || asked.Load() != tc.asked || elsewhere.Load() != 0 {
 				t.Errorf("the responder was asked %d times, want %d; another %d times: %+v, %v", asked.Load(), tc.asked, elsewhere.Load(), all, err)
+			}
+		})
+	}
+}
+
+// placed writes files, agent.yaml among them, and reads that.
+func placed(t *testing.T, dir string, files map[string][]byte) *agent.Config {
+	t.Helper()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := agent.LoadConfig(filepath.Join(dir, "agent.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+func certificatePEM(all ...*x509.Certificate) []byte {
+	var text []byte
+	for _, c := range all {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return text
+}
+
+func keyPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// Whatever else is wrong, at every look the responder is asked; what it says is told beside that, and acted upon.
+func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
+	var keys [3]*ecdsa.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const request = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n"
+	own, other := append(keyPEM(t, keys[1]), request...), append(keyPEM(t, keys[2]), request...)
+	for _, tc := range []struct {
+		name   string
+		reason int // -1: the responder does not answer
+		token  string
+		spoil  func(key string) error // what else is wrong
+		want   []string               // in the error
+		next   bool                   // there is a request for a new key
+	}{
+		{"a hook fails", -1, "token_file: token\n", func(key string) error { return os.WriteFile(key+".next", own, 0o600) }, []string{"run hook"}, false},
+		{"a hook fails, and nothing allows another", xocsp.KeyCompromise, "", func(key string) error { return os.WriteFile(key+".next", own, 0o600) }, []string{"is revoked (keyCompromise)", "run hook"}, false},
+		{"a hook fails, and it was taken away on purpose", xocsp.CessationOfOperation, "token_file: token\n", func(key string) error { return os.WriteFile(key+".next", own, 0o600) }, []string{"is revoked (cessationOfOperation)", "run hook"}, false},
+		{"a hook fails, and another is to be had", xocsp.KeyCompromise, "token_file: token\n", func(key string) error { return os.WriteFile(key+".next", own, 0o600) }, []string{"the server was not reached"}, true},
+		{"what is unfinished is readable by others", xocsp.Superseded, "token_file: token\n", func(key string) error { return os.WriteFile(key+".next", other, 0o640) }, []string{"is revoked (superseded)", "read unfinished renewal"}, false},
+		{"the key does not parse", xocsp.Superseded, "token_file: token\n", func(key string) error { return os.WriteFile(key, []byte("nothing"), 0o600) }, []string{"is revoked (superseded)", "read private key"}, false},
+		{"the key is gone", xocsp.CessationOfOperation, "token_file: token\n", os.Remove, []string{"is revoked (cessationOfOperation)", "there is no file"}, false},
+		{"the key is gone, and another is to be had", xocsp.Superseded, "token_file: token\n", os.Remove, []string{"the server was not reached"}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var asked atomic.Int64
+			now := time.Now()
+			var root, leaf *x509.Certificate
+			responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				if tc.reason < 0 {
+					w.WriteHeader(http.StatusInternalServerError)
+					return
+				}
+				answer, err := xocsp.CreateResponse(root, root, xocsp.Response{Status: xocsp.Revoked, RevocationReason: tc.reason, RevokedAt: root.NotBefore, SerialNumber: leaf.SerialNumber,
+					ThisUpdate: root.NotBefore, NextUpdate: root.NotAfter}, keys[0])
+				if err != nil {
+					t.Error(err)
+				}
+				_, _ = w.Write(answer)
+			}))
+			defer responder.Close()
+			root = signed(t, "root", nil, keys[0], keys[0], "")
+			leaf = signed(t, "leaf", root, keys[1], keys[0], responder.URL)
+			dir := t.TempDir()
+			config := placed(t, dir, map[string][]byte{
+				"a.pem": certificatePEM(leaf), "root.pem": certificatePEM(root), "a.key": keyPEM(t, keys[1]), "token": []byte("secret"),
+				"agent.yaml": []byte("server: 127.0.0.1:1\nroot: root.pem\n" + tc.token + "certificates: [{certificate: a.pem, key: a.key, names: [a.example], profile: server, hook: ['false']}]\n"),
+			})
+			if err := tc.spoil(filepath.Join(dir, "a.key")); err != nil {
+				t.Fatal(err)
+			}
+			a := newAgent(t, *config, func() time.Time { return now }, func(agent.Status, error) {})
+			standing := "revoked"
+			if tc.reason < 0 {
+				standing = "unknown"
+			}
+			for look := int64(1); look <= 3; look++ {
+				all, err := a.Once(t.Context())
+				if err == nil || all[0].Standing != standing || asked.Load() != look {
+					t.Fatalf("look %d, asked %d times: %+v, %v", look, asked.Load(), all, err)
+				}
+				for _, want := range tc.want {
+					if !strings.Contains(err.Error(), want) || !strings.Contains(all[0].Error, want) {
+						t.Errorf("look %d does not say %q: %v", look, want, err)
+					}
+				}
+				now = now.Add(2 * time.Hour)
+			}
+			next, err := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}.Next()
+			if isNew := err == nil && next != nil && !keys[1].Public().(*ecdsa.PublicKey).Equal(next.Public()); isNew != tc.next {
+				t.Errorf("a request for a new key: %t, %v", isNew, err)
 			}
 		})
 	}
