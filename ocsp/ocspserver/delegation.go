@@ -183,7 +183,8 @@ func (d *Delegation) Run(ctx context.Context, report func(error)) error {
 }
 
 // Round replaces keys that are in the wrong hands, asks for what is missing or due, certifies what is asked for if this instance issues, and
-// takes up what was certified. The server calls it once before it listens; on an issuing instance everything is there when it returns.
+// takes up what was certified. While nobody can tell which keys are in the wrong hands, all stays as it is: one that came back from a backup
+// may be. The server calls it once before it listens; on an issuing instance everything is there when it returns.
 func (d *Delegation) Round(ctx context.Context) error {
 	d.rounds.Lock()
 	defer d.rounds.Unlock()
@@ -199,7 +200,12 @@ func (d *Delegation) Round(ctx context.Context) error {
 	}
 	// What was certified before a restart, or by another instance, saves asking.
 	certified, err := d.certified(ctx, issuers)
-	failed = append(failed, err, d.replaceKeys(ctx, issuers, certified), d.takeUp(issuers, certified))
+	lost, untold := d.lost(ctx, issuers)
+	failed = append(failed, err, untold, d.replaceKeys(ctx, lost, issuers, certified))
+	if untold != nil {
+		return errors.Join(failed...)
+	}
+	failed = append(failed, d.takeUp(issuers, certified))
 	wanted := d.wanted(issuers)
 	failed = append(failed, d.ask(ctx, wanted))
 	if d.config.Certifier != nil {
@@ -227,9 +233,8 @@ func (d *Delegation) findKey(ctx context.Context, id pki.IssuerID, cert *x509.Ce
 
 // replaceKeys drops every key that others may have, with what was certified for it, and finds another in its place. An issuer for which
 // that fails leaves issuers: what was certified for its key is not taken up.
-func (d *Delegation) replaceKeys(ctx context.Context, issuers map[pki.IssuerID]*x509.Certificate, certified map[pki.IssuerID]*x509.Certificate) error {
-	lost, err := d.lost(ctx, issuers)
-	failed := []error{err}
+func (d *Delegation) replaceKeys(ctx context.Context, lost map[pki.KeyHash]crypto.Signer, issuers, certified map[pki.IssuerID]*x509.Certificate) error {
+	var failed []error
 	for hash, signer := range lost {
 		retired := d.config.Retire(ctx, signer)
 		for id, own := range d.keys {

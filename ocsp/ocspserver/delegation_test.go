@@ -515,6 +515,50 @@ func TestLostKeyIsNotCertified(t *testing.T) {
 	})
 }
 
+// TestNothingIsTakenUpUntold: while nobody can tell whether a key is lost, what was certified for it before, by another process, is not used; what is in use
+// stays in use.
+func TestNothingIsTakenUpUntold(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, db store.Store) {
+		one := newAuthority(t, "One")
+		clock := func() time.Time { return start }
+		own, away := newKey(t), false
+		signed := &certifier{now: clock, authorities: []*authority{one}}
+		process := func() *ocspserver.Delegation {
+			return newDelegation(t, ocspserver.DelegationConfig{
+				Store: db, Issuers: issuersOf(one), Certifier: signed, Now: clock,
+				KeyFor: func(context.Context, *x509.Certificate) (crypto.Signer, error) { return own, nil },
+				Lost: func(context.Context, []pki.KeyHash) ([]pki.KeyHash, error) {
+					if away {
+						return nil, pki.Errorf(pki.KindUnavailable, "find lost keys", "the database is away")
+					}
+					return nil, nil
+				},
+				Retire: func(context.Context, crypto.Signer) error { t.Error("its own key is put away"); return nil },
+			})
+		}
+		check := func(what string, d *ocspserver.Delegation, used bool) {
+			t.Helper()
+			if err := d.Round(t.Context()); (err != nil) != away || err != nil && pki.KindOf(err) != pki.KindUnavailable {
+				t.Errorf("%s: %v", what, err)
+			}
+			if _, err := d.Current(one.id); (err == nil) != used {
+				t.Errorf("%s: the key is used: %t, want %t", what, err == nil, used)
+			}
+		}
+		before := process()
+		check("before", before, true)
+		away = true
+		check("in use", before, true)
+		restarted := process()
+		check("after a start", restarted, false)
+		away = false
+		check("once it can be told", restarted, true)
+		if signed.issued != 1 {
+			t.Errorf("%d certified, want what was there", signed.issued)
+		}
+	})
+}
+
 // TestLostKeyIsReplaced: one key answers for two issuers and is lost. It is not used while it cannot be put away, nor is what was certified for
 // it, and the next one is certified in the same round in which it can.
 func TestLostKeyIsReplaced(t *testing.T) {
