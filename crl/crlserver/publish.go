@@ -28,6 +28,7 @@ const (
 	abandonRest = time.Minute            // before an instance without the key tries again what it could not rebuild,
 	abandonMax  = 15 * time.Minute       // and longer each time, up to this
 	smallSize   = 4 << 10                // up to this size the octets of a list are always kept in the database
+	deference   = 20 * time.Millisecond  // the instance that published a series last is left so long to publish it again: two that try at once ask the database in vain
 	skewMax     = time.Minute            // clocks of instances may differ by so much
 	deltaRebase = 12 * time.Hour         // age of its base from which a delta takes a younger one, which is younger than that: no base is older than 24 h
 	deltaShare  = 8                      // a delta that is longer than this part of the complete list takes a younger base too
@@ -95,7 +96,7 @@ func (p *Publisher) attempt(ctx context.Context, l *lane, c contender) (rest tim
 		return 0, errors.Join(err, p.release(ctx, c.series, number))
 	}
 	p.mu.Lock() // before anybody sees these lists: who waited for them finds no failure of the attempts before
-	c.state.failure, c.state.failures = nil, 0
+	c.state.failure, c.state.failures, c.state.theirs = nil, 0, false
 	p.mu.Unlock()
 	for _, d := range drafts {
 		p.serve(d.head, d.document)

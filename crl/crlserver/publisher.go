@@ -156,6 +156,7 @@ type seriesState struct {
 	running  bool
 	earliest time.Time // no run before
 	due      time.Time // since when a run is due and has not begun; zero: none is
+	theirs   bool      // another instance published last: see deference
 	failures int       // in a row
 	failure  error
 

@@ -152,6 +152,10 @@ func (p *Publisher) due(l *lane) (due []contender, next time.Duration) {
 			next = min(next, wait)
 			continue
 		}
+		if wait := deference - now.Sub(c.state.due); c.state.theirs && wait > 0 && wait <= deference {
+			next = min(next, wait)
+			continue
+		}
 		if wait := p.effort.wait(now); wait > 0 && now.Sub(c.state.due) < waitMax {
 			next = min(next, wait)
 			continue
