@@ -36,7 +36,10 @@ type Issuer struct {
 	// Retired says that the issuer issues no more: its key may be gone for good, and an instance without keys cannot tell.
 	Retired bool
 
-	// Over says that there need not be another list: the issuer's own certificate has ended, or it is retired and this issuing
+	// Ended says that the issuer's own certificate has ended: where its key is not, nobody waits for another list.
+	Ended bool
+
+	// Over says that there need not be another list: the issuer has Ended, or it is retired and this issuing
 	// instance lacks its key. Its lists are made while there is a Signer, and their end is no fault.
 	Over bool
 
@@ -269,7 +272,7 @@ func (p *Publisher) reached() uint64 {
 
 func (p *Publisher) reachedBy(b *books) uint64 {
 	reached, now := p.seq, p.config.Now()
-	if b.issuer.Over && !b.issuer.Retired && b.issuer.Signer == nil {
+	if b.issuer.Ended && b.issuer.Signer == nil {
 		return reached
 	}
 	series := slices.Collect(maps.Keys(b.behind))

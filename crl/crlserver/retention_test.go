@@ -106,7 +106,7 @@ func TestIssuersThatAreOver(t *testing.T) {
 			t.Helper()
 			configs := []crlserver.Issuer{one.config(), offline.config()}
 			for i := range configs {
-				configs[i].Signer, configs[i].Over = nil, over
+				configs[i].Signer, configs[i].Ended, configs[i].Over = nil, over, over
 			}
 			configs[1].Offline = true
 			p = start(t, s, c, nil, append(configs, next.config())...)
@@ -142,7 +142,7 @@ func TestIssuersThatAreOver(t *testing.T) {
 }
 
 // An instance without the key of a retired issuer waits for its lists: another instance may have the key, or nobody. It waits until the next is
-// overdue, whether it issues or has no keys at all.
+// overdue, whether it issues or has no keys at all; of one that has ended it waits for none.
 func TestReachedOfARetiredIssuer(t *testing.T) {
 	t.Parallel()
 	testdb.Each(t, func(t *testing.T, s store.Store) {
@@ -171,6 +171,9 @@ func TestReachedOfARetiredIssuer(t *testing.T) {
 			p.stop()
 			c.move(-7 * time.Hour)
 		}
+		config.Ended, config.Over = true, true
+		p = start(t, s, c, nil, config, next.config())
+		p.await(t, next.revoke(t, 2))
 	})
 }
 

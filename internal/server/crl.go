@@ -73,8 +73,9 @@ func (s *Server) published(issuer ca.Issuer, certificate *x509.Certificate) crls
 	p := crlserver.Issuer{
 		Key: issuer.KeyHash, Subject: issuer.Subject, KeyID: certificate.SubjectKeyId, Public: certificate.PublicKey, BaseURL: issuer.BaseURL,
 		Delta: issuer.Visibility == ca.Private, Offline: issuer.KeyURI == "",
-		Retention: issuer.Retention, Retired: issuer.State == ca.IssuerRetired, Over: issuer.Ended(s.options.Now()),
+		Retention: issuer.Retention, Retired: issuer.State == ca.IssuerRetired, Ended: issuer.Ended(s.options.Now()),
 	}
+	p.Over = p.Ended
 	if issuer.KeyURI == "" || s.authority == nil { // without keys nobody knows here whether another instance has it
 		return p
 	}
