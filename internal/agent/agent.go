@@ -58,7 +58,8 @@ type Status struct {
 	NextTry     time.Time `json:"next_try,omitzero"`
 	Error       string    `json:"error,omitempty"` // of the last attempt
 
-	owed bool // the hook failed for what is installed, and somebody may still use what was there before
+	owed    bool // the hook failed for what is installed, and somebody may still use what was there before
+	unasked bool // it was said that nobody may be asked how it stands
 }
 
 // New makes an Agent. say hears of every change and failure; it may be called from several goroutines.
@@ -254,13 +255,17 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 	return a.issue(ctx, k, told)
 }
 
-// look asks how a certificate that is there stands, whatever became of its key, and notes that.
+// look asks how a certificate that is there stands, whatever became of its key, and notes that. If nobody may be asked it says so once.
 func (a *Agent) look(ctx context.Context, k Certificate, s *Status) ocsp.Result {
 	der, leaf, err := readChain(k.Files.Certificate)
 	if err != nil {
 		return ocsp.Result{} // reading it again says so
 	}
-	said := a.standing(ctx, leaf, der[1:])
+	said, err := a.standing(ctx, leaf, der[1:])
+	if err != nil && !s.unasked {
+		a.say(Status{Certificate: k.Files.Certificate}, err)
+	}
+	s.unasked = err != nil
 	s.Standing = said.Status.String()
 	return said
 }

@@ -1,10 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
-	"slices"
 	"time"
 
 	"signet.example/signet/handshake/fetch"
@@ -17,63 +17,87 @@ const (
 	answerSize = 64 << 10        // of it, in octets
 	silence    = time.Minute     // for which a responder that did not answer is not asked about other certificates
 	skew       = time.Minute     // of clocks
+	maxAbove   = 20              // certificates of a chain that are looked at
 )
 
 // standing asks the responder that a certificate names how it stands. Unknown: it names none, or nobody could tell, which is no
-// reason to do anything.
-func (a *Agent) standing(ctx context.Context, leaf *x509.Certificate, above [][]byte) ocsp.Result {
-	issuer := a.issuerOf(leaf, above)
-	if issuer == nil || len(leaf.OCSPServer) == 0 {
-		return ocsp.Result{}
+// reason to do anything. An error: nobody may be asked.
+func (a *Agent) standing(ctx context.Context, leaf *x509.Certificate, above [][]byte) (ocsp.Result, error) {
+	if len(leaf.OCSPServer) == 0 {
+		return ocsp.Result{}, nil
+	}
+	issuer, err := a.issuerOf(leaf, above)
+	if err != nil {
+		return ocsp.Result{}, err
 	}
 	responder := leaf.OCSPServer[0]
 	a.mu.Lock()
 	silent := a.now().Before(a.silent[responder])
 	a.mu.Unlock()
 	if silent {
-		return ocsp.Result{}
+		return ocsp.Result{}, nil
 	}
 	answer, err := a.ask(ctx, responder, leaf, issuer)
 	if err != nil {
 		a.mu.Lock()
 		a.silent[responder] = a.now().Add(silence)
 		a.mu.Unlock()
-		return ocsp.Result{}
+		return ocsp.Result{}, nil
 	}
 	// What settles nothing is a zero Result.
 	said, _ := ocsp.Verify(answer, ocsp.Query{Certificate: leaf, Issuers: []*x509.Certificate{issuer}, Time: a.now(), Skew: skew})
-	return said
+	return said, nil
 }
 
-// issuerOf finds who signed a certificate, above it in its file or among the roots, and chains to one of these; nil if nobody there
+// issuerOf finds who signed a certificate: one of the roots, or an authority below one, above it in its file. An error if nobody there
 // did: a certificate that came from elsewhere names whom it likes as its responder.
-func (a *Agent) issuerOf(leaf *x509.Certificate, above [][]byte) *x509.Certificate {
-	anchors, _, err := readChain(a.config.Root)
+func (a *Agent) issuerOf(leaf *x509.Certificate, above [][]byte) (*x509.Certificate, error) {
+	const op = "ask whether it is revoked"
+	roots, _, err := readChain(a.config.Root)
 	if err != nil {
-		return nil
+		return nil, &pki.Error{Kind: pki.KindInvalid, Op: op, Err: err}
 	}
-	chain := x509.VerifyOptions{Roots: pool(anchors), Intermediates: pool(above), CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	for _, der := range slices.Concat(above, anchors) {
-		issuer, err := x509.ParseCertificate(der)
-		if err != nil || leaf.CheckSignatureFrom(issuer) != nil {
-			continue
-		}
-		if _, err := issuer.Verify(chain); err == nil {
-			return issuer
+	for _, authority := range a.authorities(roots, above[:min(len(above), maxAbove)]) {
+		if isSignedBy(leaf, authority) {
+			return authority, nil
 		}
 	}
-	return nil
+	return nil, pki.Errorf(pki.KindInvalid, op, "no authority in force leads from it to %s, so its responder is not asked", a.config.Root).
+		WithHint("have the chain behind it in its file, and its root, which may then certify the server as well, in %s", a.config.Root)
 }
 
-// pool holds the certificates that parse.
-func pool(all [][]byte) *x509.CertPool {
-	p := x509.NewCertPool()
+// authorities are the roots in force and those from above a certificate whose signatures lead to one. What else limits a path, as
+// names, policies and its length do, is for whoever relies on a certificate, and crypto/x509 refuses what it does not process of it.
+func (a *Agent) authorities(roots, above [][]byte) []*x509.Certificate {
+	found, left := a.inForce(roots), a.inForce(above)
+	for i := 0; i < len(found); i++ { // found grows: each is held against each only once, in whatever circles they stand
+		var others []*x509.Certificate
+		for _, c := range left {
+			if c.BasicConstraintsValid && c.IsCA && isSignedBy(c, found[i]) {
+				found = append(found, c)
+			} else {
+				others = append(others, c)
+			}
+		}
+		left = others
+	}
+	return found
+}
+
+// isSignedBy compares the names as well, as in RFC 5280, Section 6.1.3: a bundle of many roots is soon gone through.
+func isSignedBy(c, authority *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, authority.RawSubject) && c.CheckSignatureFrom(authority) == nil
+}
+
+// inForce are those certificates that parse and are valid now.
+func (a *Agent) inForce(all [][]byte) []*x509.Certificate {
+	var valid []*x509.Certificate
 	for _, der := range all {
-		if c, err := x509.ParseCertificate(der); err == nil {
-			p.AddCert(c)
+		if c, err := x509.ParseCertificate(der); err == nil && !a.now().Before(c.NotBefore) && !a.now().After(c.NotAfter) {
+			valid = append(valid, c)
 		}
 	}
-	return p
+	return valid
 }
 
 // ask gets an answer.

@@ -1,11 +1,14 @@
 package agent_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net/http"
@@ -87,7 +90,44 @@ func signed(t *testing.T, name string, above *x509.Certificate, key, by *ecdsa.P
 	return made
 }
 
-// The responder that a certificate names is asked if the certificate chains to the roots, and nobody to whom it sends.
+// ofVersion1 is a certificate again, of the version that does not say whether somebody is an authority.
+func ofVersion1(t *testing.T, c *x509.Certificate, by *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	algorithm := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}} // ecdsa-with-SHA256
+	tbs, err := asn1.Marshal(struct {
+		Serial    *big.Int
+		Algorithm pkix.AlgorithmIdentifier
+		Issuer    asn1.RawValue
+		Validity  struct{ NotBefore, NotAfter time.Time }
+		Subject   asn1.RawValue
+		Key       asn1.RawValue
+	}{c.SerialNumber, algorithm, asn1.RawValue{FullBytes: c.RawIssuer}, struct{ NotBefore, NotAfter time.Time }{c.NotBefore, c.NotAfter},
+		asn1.RawValue{FullBytes: c.RawSubject}, asn1.RawValue{FullBytes: c.RawSubjectPublicKeyInfo}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(tbs)
+	signature, err := by.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, algorithm, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := x509.ParseCertificate(der)
+	if err != nil || made.Version != 1 {
+		t.Fatalf("version %d, %v", made.Version, err)
+	}
+	return made
+}
+
+// The responder that a certificate names is asked if the certificate chains to the roots, and nobody to whom it sends. That nobody is asked
+// is said once.
 func TestWhoIsAsked(t *testing.T) {
 	var keys [4]*ecdsa.PrivateKey
 	for i := range keys {
@@ -110,6 +150,19 @@ func TestWhoIsAsked(t *testing.T) {
 	issuing := signed(t, "issuing", middle, keys[2], keys[1], "")
 	leaf := signed(t, "leaf", issuing, keys[3], keys[2], responder.URL)
 	stranger := signed(t, "root", nil, keys[3], keys[3], "")
+	subscriber := ofVersion1(t, issuing, keys[1])
+	within := func(from, to time.Duration) *x509.Certificate { // the issuing authority, valid at another time
+		template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: issuing.Subject, NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(to), BasicConstraintsValid: true, IsCA: true}
+		der, err := x509.CreateCertificate(rand.Reader, template, middle, keys[2].Public(), keys[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(keys[3])
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +176,13 @@ func TestWhoIsAsked(t *testing.T) {
 		{"it chains to the root", root, []*x509.Certificate{leaf, issuing, middle}, 1},
 		{"the issuer is the root", issuing, []*x509.Certificate{leaf}, 1},
 		{"the chain has a gap", root, []*x509.Certificate{leaf, issuing}, 0},
+		{"the chain is in no order", root, []*x509.Certificate{leaf, middle, root, issuing}, 1},
 		{"it chains to another root", stranger, []*x509.Certificate{leaf, issuing, middle, root}, 0},
+		{"its issuer has ended", root, []*x509.Certificate{leaf, within(-2*time.Hour, -time.Hour), middle}, 0},
+		{"its issuer is for later", root, []*x509.Certificate{leaf, within(time.Hour, 2*time.Hour), middle}, 0},
+		{"its issuer is a root that has ended", within(-2*time.Hour, -time.Hour), []*x509.Certificate{leaf}, 0},
+		{"its issuer has another name", root, []*x509.Certificate{leaf, signed(t, "other", middle, keys[2], keys[1], ""), middle}, 0},
+		{"its issuer is nobody's authority", root, []*x509.Certificate{leaf, subscriber, middle}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			asked.Store(0)
@@ -144,9 +203,19 @@ func TestWhoIsAsked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, err := newAgent(t, *config, time.Now, func(agent.Status, error) {}).Once(t.Context())
-			if err != nil || all[0].Standing != "unknown" || asked.Load() != tc.asked || elsewhere.Load() != 0 {
-				t.Errorf("the responder was asked %d times, want %d; another %d times: %+v, %v", asked.Load(), tc.asked, elsewhere.Load(), all, err)
+			now, said := time.Now(), int64(0)
+			a := newAgent(t, *config, func() time.Time { return now }, func(s agent.Status, err error) {
+				said++
+				if s.Certificate != config.Certificates[0].Files.Certificate || !strings.Contains(err.Error(), "no authority in force leads from it to "+config.Root) {
+					t.Errorf("it said %+v, %v", s, err)
+				}
+			})
+			for look := int64(1); look <= 2; look++ {
+				all, err := a.Once(t.Context())
+				if err != nil || all[0].Standing != "unknown" || asked.Load() != look*tc.asked || elsewhere.Load() != 0 || said != 1-tc.asked {
+					t.Errorf("look %d: the responder was asked %d times, want %d; another %d times; %d times it was said that nobody is: %+v, %v", look, asked.Load(), look*tc.asked, elsewhere.Load(), said, all, err)
+				}
+				now = now.Add(5 * time.Minute)
 			}
 		})
 	}
@@ -182,6 +251,16 @@ func keyPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// saysRevoked answers as the responder of an authority does.
+func saysRevoked(t *testing.T, w http.ResponseWriter, issuer *x509.Certificate, key *ecdsa.PrivateKey, leaf *x509.Certificate, reason int) {
+	answer, err := xocsp.CreateResponse(issuer, issuer, xocsp.Response{Status: xocsp.Revoked, RevocationReason: reason, RevokedAt: issuer.NotBefore, SerialNumber: leaf.SerialNumber,
+		ThisUpdate: issuer.NotBefore, NextUpdate: issuer.NotAfter}, key)
+	if err != nil {
+		t.Error(err)
+	}
+	_, _ = w.Write(answer)
 }
 
 // Whatever else is wrong, at every look the responder is asked; what it says is told beside that, and acted upon.
@@ -222,12 +301,7 @@ func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 					w.WriteHeader(http.StatusInternalServerError)
 					return
 				}
-				answer, err := xocsp.CreateResponse(root, root, xocsp.Response{Status: xocsp.Revoked, RevocationReason: tc.reason, RevokedAt: root.NotBefore, SerialNumber: leaf.SerialNumber,
-					ThisUpdate: root.NotBefore, NextUpdate: root.NotAfter}, keys[0])
-				if err != nil {
-					t.Error(err)
-				}
-				_, _ = w.Write(answer)
+				saysRevoked(t, w, root, keys[0], leaf, tc.reason)
 			}))
 			defer responder.Close()
 			root = signed(t, "root", nil, keys[0], keys[0], "")
@@ -260,6 +334,47 @@ func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 			next, err := agent.Files{Certificate: filepath.Join(dir, "a.pem"), Key: filepath.Join(dir, "a.key")}.Next()
 			if isNew := err == nil && next != nil && !keys[1].Public().(*ecdsa.PublicKey).Equal(next.Public()); isNew != tc.next {
 				t.Errorf("a request for a new key: %t, %v", isNew, err)
+			}
+		})
+	}
+}
+
+// A critical extension which crypto/x509 does not process makes an authority none for it; whoever its certificates name is asked nevertheless.
+func TestBelowAnAuthorityWithACriticalExtension(t *testing.T) {
+	for what, extension := range map[string]pkix.Extension{
+		"names of directories": {Id: asn1.ObjectIdentifier{2, 5, 29, 30}, Critical: true, Value: []byte("\x30\x08\xa0\x06\x30\x04\xa4\x02\x30\x00")},
+		"policies":             {Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte("\x30\x03\x80\x01\x00")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var keys [3]*ecdsa.PrivateKey
+			for i := range keys {
+				var err error
+				if keys[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+					t.Fatal(err)
+				}
+			}
+			root := signed(t, "root", nil, keys[0], keys[0], "")
+			template := &x509.Certificate{SerialNumber: big.NewInt(8), Subject: pkix.Name{CommonName: "issuing"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter,
+				BasicConstraintsValid: true, IsCA: true, ExtraExtensions: []pkix.Extension{extension}}
+			der, err := x509.CreateCertificate(rand.Reader, template, root, keys[1].Public(), keys[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			issuing, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var leaf *x509.Certificate
+			responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				saysRevoked(t, w, issuing, keys[1], leaf, xocsp.Superseded)
+			}))
+			defer responder.Close()
+			leaf = signed(t, "leaf", issuing, keys[2], keys[1], responder.URL)
+			config := placed(t, t.TempDir(), map[string][]byte{"a.pem": certificatePEM(leaf, issuing), "root.pem": certificatePEM(root), "a.key": keyPEM(t, keys[2]),
+				"agent.yaml": []byte("server: 127.0.0.1:1\nroot: root.pem\ncertificates: [{certificate: a.pem, key: a.key, names: [a.example]}]\n")})
+			all, err := newAgent(t, *config, time.Now, func(agent.Status, error) {}).Once(t.Context())
+			if err == nil || !strings.Contains(err.Error(), "is revoked (superseded)") || all[0].Standing != "revoked" {
+				t.Errorf("it stands as %q: %v", all[0].Standing, err)
 			}
 		})
 	}
