@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"signet.example/signet/api/client"
+	"signet.example/signet/pki"
 )
 
 type issuerCreateCmd struct {
@@ -21,12 +22,16 @@ type issuerCreateCmd struct {
 	PathLength   *int     `placeholder:"N" help:"Authorities allowed below it (default: 0; for a root any number)."`
 	constraintFlags
 	Public bool `help:"It serves the public: stricter rules of revocation."`
+	Yes    bool `help:"Make it beside another that issues without asking."`
 	serverFlags
 }
 
 func (issuerCreateCmd) Help() string {
 	return `Its key is made by the server and stays there, encrypted. With --offline the request asks its parent for the path length and the names that
 are said here; how long it lives the parent says.
+
+Beside an authority that issues, a second one makes the choice ambiguous: requests that name none, under profiles that name none, are refused
+from then on. So that is asked first. With --succeeds nothing changes for them.
 
 Examples:
   signet issuer create issuing-2 --common-name "Example Issuing CA 2" --parent root
@@ -62,6 +67,15 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	if n.BaseURL, err = a.baseURL("create issuer", n.BaseURL); err != nil {
 		return err
 	}
+	others, err := othersThatIssue(a, api, n)
+	if err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		if err := c.sureBeside(a, others); err != nil {
+			return err
+		}
+	}
 	made, err := api.CreateIssuer(a.ctx, n)
 	if err != nil {
 		return err
@@ -78,7 +92,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 			p.next("signet issuer create LABEL --common-name TEXT --parent %s; make a backup, which holds its key", made.Label)
 			return
 		}
-		if others := a.othersThatIssue(api, *made); len(others) > 0 {
+		if len(others) > 0 {
 			p.line("")
 			p.line("It is not alone: %s can issue too, so a request that names no issuer, under a profile that names none, is refused now.", sentence(others))
 			p.line("Name one in the profile (issuer: %s), or let the other rest: signet issuer state %s disabled.", made.Label, others[0])
@@ -87,23 +101,37 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	})
 }
 
-// othersThatIssue are the labels of the issuing authorities beside one and those that it succeeds, directly or through others. Not
-// knowing them spoils nothing.
-func (a *app) othersThatIssue(api *client.Client, one client.Issuer) (labels []string) {
+// sureBeside asks before the choice of an issuer becomes ambiguous.
+func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
+	const op = "create issuer"
+	why := fmt.Sprintf("%s can issue too, so a request that names no issuer, under a profile that names none, would be refused as soon as %s is there", sentence(others), c.Label)
+	if err := a.sure(op, c.Yes, why+". Make it all the same?"); err != nil {
+		return pki.Errorf(pki.KindRefused, op, "%s; nobody said yes: nothing was made", why).
+			WithHint("say --succeeds %s if that one is to give way to it, or --yes if each is to be named from now on", others[len(others)-1])
+	}
+	return nil
+}
+
+// othersThatIssue are the labels of the issuing authorities that will be beside a new one: those that can issue, without the ones that
+// it succeeds, directly or through others. A root, and one that waits for its certificate, is beside nobody.
+func othersThatIssue(a *app, api *client.Client, n client.NewIssuer) (labels []string, err error) {
+	if n.Offline || n.Parent.IsZero() {
+		return nil, nil
+	}
 	issuers, err := api.Issuers(a.ctx)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	line := one
+	before := n.Succeeds
 	for _, issuer := range slices.Backward(issuers) { // in order of creation: whom one succeeds was there before it
-		if issuer.ID == line.Succeeds {
-			line = issuer
-		} else if issuer.ID != one.ID && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive {
+		if issuer.ID == before {
+			before = issuer.Succeeds
+		} else if issuer.Label != n.Label && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive {
 			labels = append(labels, issuer.Label)
 		}
 	}
 	slices.Reverse(labels)
-	return labels
+	return labels, nil
 }
 
 type issuerImportCmd struct {
