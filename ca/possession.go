@@ -198,5 +198,5 @@ func (a *Authority) repeat(ctx context.Context, account string, request Request)
 
 func requestIDUsed(id string) error {
 	return pki.Errorf(pki.KindConflict, "issue certificate", "request id %q was used for another request within 24 hours", id).
-		InField("request_id").WithHint("use a new id for a new request")
+		InField("request_id").WithHint("use a new id for a new request; to repeat one, send the same request again, with the same CSR: signet issue --csr FILE")
 }

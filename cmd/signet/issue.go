@@ -22,7 +22,7 @@ type issueCmd struct {
 	CSR       string   `name:"csr" placeholder:"FILE" help:"Use this request (PEM or DER, - for standard input) instead of making a key."`
 	Lifetime  duration `placeholder:"DURATION" help:"How long it shall live, such as 30d; at most what the profile allows."`
 	Issuer    string   `placeholder:"NAME" help:"Issuer (id, label or name), if the profile leaves a choice."`
-	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate."`
+	RequestID string   `placeholder:"ID" help:"Repeating a request with the same id within 24 hours returns the first certificate. Only with --csr is it the same: without, the key or its signature is new each time."`
 	Out       string   `short:"o" placeholder:"STEM" help:"Write STEM.pem and STEM.key (default: the first name); STEM.pem is taken for STEM."`
 	Batch     string   `placeholder:"FILE" help:"Issue every line of a CSV or JSONL file, into the directory --out (default: FILE.out)."`
 	Wait      duration `placeholder:"DURATION" help:"If the profile needs an approval, wait so long for it, such as 1h."`

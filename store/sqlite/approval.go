@@ -54,7 +54,7 @@ func (s *Store) File(ctx context.Context, a approval.Application, expires time.D
 				return err
 			}
 			if n == 0 {
-				return pki.Errorf(pki.KindConflict, op, "the request id was used within 24 hours").InField("request_id").WithHint("use a new id for a new request")
+				return pki.Errorf(pki.KindConflict, op, "the request id was used within 24 hours").InField("request_id").WithHint("use a new id for a new request; to repeat one, send the same request again, with the same CSR: signet issue --csr FILE")
 			}
 		}
 		if filed, err = application(ctx, tx, op, a.ID, now); err != nil {
