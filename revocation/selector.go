@@ -297,5 +297,5 @@ func splitWords(text string) ([]string, error) {
 
 func badSelector(format string, args ...any) *pki.Error {
 	return pki.Errorf(pki.KindInvalid, "read selector", format, args...).InField("where").
-		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer=, under= (an issuer and those below it), profile=, account=, name=, key=, epoch=, index>=, index<, issued>=, issued<, expires>=, expires< and everything")
+		WithHint("write conditions such as: profile=server and issued>=2026-11-01; there are issuer=, under= (an issuer and those below it; what is below a domain: signet list --under DOMAIN --export csv | signet revoke --serials -), profile=, account=, name=, key=, epoch=, index>=, index<, issued>=, issued<, expires>=, expires< and everything")
 }

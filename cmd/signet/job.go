@@ -64,9 +64,9 @@ func (c *jobPlanCmd) Run(a *app) error {
 		return err
 	}
 	return a.show(plan, func(p *printer) {
-		printPlan(p, plan)
+		printPlan(p, plan, c.Where)
 		if plan.Job.Selected == 0 {
-			p.next("look at the condition: signet list shows what there is")
+			p.next("%s", cmp.Or(domainMeant(c.Where), "look at the condition: signet list shows what there is"))
 			return
 		}
 		p.next("signet job start %s", plan.Job.ID)
@@ -74,10 +74,13 @@ func (c *jobPlanCmd) Run(a *app) error {
 }
 
 // printPlan says what a job would do, and what it costs.
-func printPlan(p *printer, plan *client.Plan) {
+func printPlan(p *printer, plan *client.Plan, where string) {
 	p.line("%s would be revoked, %s; nothing was revoked yet", counted(plan.Job.Selected-plan.AlreadyRevoked, "certificate"), plan.Job.Reason)
 	if plan.Job.Reason == pki.KeyCompromise && plan.AlreadyRevoked > 0 {
-		p.line("  Of %s that are revoked already the reason becomes keyCompromise, unless it is.", counted(plan.AlreadyRevoked, "certificate"))
+		p.line("  Revoked already: %d; there the reason becomes keyCompromise, unless it is.", plan.AlreadyRevoked)
+	}
+	if meant := domainMeant(where); meant != "" && plan.Job.Selected > 0 {
+		p.line("  Careful: %s", meant)
 	}
 	if plan.Job.Authorities > 0 {
 		p.line("  %s", strings.TrimSpace(authoritiesSelected(&plan.Job)))
@@ -93,6 +96,16 @@ func printPlan(p *printer, plan *client.Plan) {
 		p.line("  Listed, and not known to the server: %d: %s%s.", plan.Unknown, strings.Join(plan.Strangers, ", "), some)
 	}
 	p.fields("job", plan.Job.ID, "revoked before", fmt.Sprint(plan.AlreadyRevoked), "CRLs grow by", sizeText(int64(plan.CRLGrowth)), "takes about", plan.Takes.Round(time.Second).String())
+}
+
+// domainMeant says what a condition name=*.DOMAIN does not select, and how that is selected; "" if where has none.
+func domainMeant(where string) string {
+	for _, word := range strings.FieldsFunc(where, func(r rune) bool { return strings.ContainsRune(` "=`, r) }) {
+		if domain, wildcard := strings.CutPrefix(strings.TrimPrefix(strings.ToLower(word), "dns:"), "*."); wildcard {
+			return fmt.Sprintf("name=*.%s is the name with the asterisk alone; what is below %s: signet list --under %s --export csv | signet revoke --serials -", domain, domain, shellWord(domain))
+		}
+	}
+	return ""
 }
 
 // authoritiesSelected says how many of the certificates that a job selected are those of authorities; "" if none is.

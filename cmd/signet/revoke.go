@@ -209,14 +209,17 @@ func (c *revokeCmd) runJob(a *app, api *client.Client, reason pki.Reason) error 
 		return err
 	}
 	if !a.json {
-		printPlan(a.printer(), plan)
+		printPlan(a.printer(), plan, c.Where)
 	}
 	if plan.Job.Selected == 0 {
 		if _, err := api.CancelJob(a.ctx, plan.Job.ID); err != nil {
 			return err
 		}
-		return pki.Errorf(pki.KindNotFound, "revoke certificates", "no certificate that has not expired matches: nothing was revoked").
-			WithHint("signet list shows what there is; certificates of this server itself are revoked by name")
+		nothing := pki.Errorf(pki.KindNotFound, "revoke certificates", "no certificate that has not expired matches: nothing was revoked")
+		if meant := domainMeant(c.Where); meant != "" {
+			return nothing.WithHint("%s", meant)
+		}
+		return nothing.WithHint("signet list shows what there is; certificates of this server itself are revoked by name")
 	}
 	count := plan.Job.Selected - plan.AlreadyRevoked
 	if reason == pki.KeyCompromise {
