@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -46,6 +47,9 @@ func provePossession(p *profile.Profile, der []byte) (*x509.CertificateRequest, 
 	const op = "read certificate request"
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
+		if _, ok := errors.AsType[asn1.StructuralError](err); ok { // whose text is a dump of a Go value
+			err = errors.New("this is no certificate request in DER")
+		}
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err).InField("csr").WithHint("send one PKCS #10 request in DER, or PEM where PEM is taken")
 	}
 	if set := pki.MLDSAOfSPKI(csr.RawSubjectPublicKeyInfo); set != pki.NoMLDSA {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -120,6 +121,12 @@ func normalizeDNS(value string) (string, error) {
 	}
 	if strings.HasSuffix(name, ".") {
 		return "", fmt.Errorf("a trailing dot does not belong in a certificate")
+	}
+	if strings.ContainsFunc(name, unicode.IsSpace) {
+		return "", fmt.Errorf("not a host name: there is a space in it")
+	}
+	if strings.ContainsRune(name, ',') {
+		return "", fmt.Errorf("not a host name: there is a comma in it; give several names one by one")
 	}
 	ascii, err := dnsProfile.ToASCII(name)
 	if err != nil {

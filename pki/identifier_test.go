@@ -155,6 +155,17 @@ func TestParseIdentifier(t *testing.T) {
 	}
 }
 
+// What is wrong with two names in one is said in words, not in code points.
+func TestSeveralNamesInOne(t *testing.T) {
+	for in, want := range map[string]string{
+		"a.example b.example": "there is a space in it", "a.example,b.example": "there is a comma in it; give several names one by one",
+	} {
+		if _, err := pki.ParseIdentifier(in); err == nil || !strings.HasSuffix(err.Error(), "not a host name: "+want) {
+			t.Errorf("ParseIdentifier(%q): %v, want %q", in, err, want)
+		}
+	}
+}
+
 func TestParseIdentifierType(t *testing.T) {
 	for _, typ := range []pki.IdentifierType{pki.DNS, pki.IP, pki.Email, pki.URI} {
 		if got, err := pki.ParseIdentifierType(typ.String()); err != nil || got != typ {

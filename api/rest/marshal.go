@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // marshaler is protobuf's JSON: strict when it reads, and it names the field at fault.
@@ -75,8 +76,11 @@ func decode(text []byte, into proto.Message) *problem {
 	return &problem{Status: http.StatusBadRequest, Kind: "invalid", Op: "read request", Detail: "read request: " + plain(err), Field: field, Hint: hint}
 }
 
-// values says what an enumeration takes; empty for other fields.
+// values says what an enumeration or a time takes; empty for other fields.
 func values(f protoreflect.FieldDescriptor) string {
+	if m := f.Message(); m != nil && m.FullName() == (*timestamppb.Timestamp)(nil).ProtoReflect().Descriptor().FullName() {
+		return "want a time such as 2027-01-01T00:00:00Z"
+	}
 	if f.Enum() == nil {
 		return ""
 	}

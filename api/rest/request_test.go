@@ -3,7 +3,9 @@ package rest_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -96,6 +98,38 @@ func TestBadFieldIsNamed(t *testing.T) {
 	}
 	if strings.Contains(h.log.String(), "level=ERROR") {
 		t.Errorf("bad requests are logged as errors:\n%s", h.log)
+	}
+}
+
+// What people send for what is wanted is answered with what is wanted, and not with what a parser makes of it.
+func TestBadFieldSaysWhatIsRight(t *testing.T) {
+	h := newHouse(t)
+	admin := h.token(auth.Spec{Name: "root", Role: auth.RoleAdmin})
+	text := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{1}}))
+	for _, test := range []struct{ method, path, body, detail, hint string }{
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"` + text + `","profile":"server"}`, "this is PEM, and csr_der wants DER", "send it as csr_pem"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AAAA","profile":"server","identifiers":["a.example"]}`, "csr: this is no certificate request in DER", "send one PKCS #10 request"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","identifiers":["bücher.example","xn--bcher-kva.example"]}`,
+			`"xn--bcher-kva.example" is dns:xn--bcher-kva.example, which is named already`, "leave one of them out"},
+		{http.MethodPost, "/v1/certificates", `{"csrDer":"AQ==","profile":"server","notAfter":"2027-01-01"}`, "2027-01-01", "want a time such as 2027-01-01T00:00:00Z"},
+		{http.MethodGet, "/v1/certificates?expires_before=2027-01-01", "", "2027-01-01", "want a time such as 2027-01-01T00:00:00Z"},
+		{http.MethodPost, "/v1/certificates:revoke", `{"certificateDer":"` + text + `"}`, "this is PEM, and certificate_der wants DER", "send it as certificate_pem"},
+		{http.MethodPost, "/v1/certificates:revoke", `{}`, "no certificate is named", "give issuer and serial, or certificate_pem, or certificate_der"},
+	} {
+		a := h.rest(admin, nil, test.method, test.path, test.body)
+		detail, _ := a.Body["detail"].(string)
+		hint, _ := a.Body["hint"].(string)
+		if a.Status != http.StatusBadRequest || !strings.Contains(detail, test.detail) || !strings.Contains(hint, test.hint) {
+			t.Errorf("%s %s %.80s: %d %s, want %q and %q", test.method, test.path, test.body, a.Status, a.Text, test.detail, test.hint)
+		}
+	}
+	bare, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+h.address+"/v1/whoami", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare.Header.Set("Authorization", admin)
+	if a := h.do(bare, nil); a.Status != http.StatusUnauthorized || a.Body["hint"] != "Authorization: Bearer TOKEN" {
+		t.Errorf("a token without its scheme: %d %s", a.Status, a.Text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -75,7 +76,7 @@ func identifiersFrom(op, field string, texts []string) ([]pki.Identifier, error)
 			return nil, invalid(op, indexed(field, i), "%w", err)
 		}
 		if slices.Contains(names, name) {
-			return nil, invalid(op, indexed(field, i), "%s is named twice", name)
+			return nil, invalid(op, indexed(field, i), "%.64q is %s, which is named already", text, name).WithHint("leave one of them out")
 		}
 		names = append(names, name)
 	}
@@ -183,11 +184,22 @@ func certificateFrom(op string, m interface {
 	if len(der) > maxCertificate {
 		return nil, invalid(op, field, "%d octets: at most %d", len(der), maxCertificate)
 	}
+	if err := notPEM(op, field, der); err != nil {
+		return nil, err
+	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, invalid(op, field, "%w", err)
 	}
 	return certificate, nil
+}
+
+// notPEM refuses PEM where DER is wanted: what the parsers of DER say of it helps nobody.
+func notPEM(op, field string, der []byte) error {
+	if bytes.HasPrefix(der, []byte("-----BEGIN ")) {
+		return invalid(op, field, "this is PEM, and %s_der wants DER", field).WithHint("send it as %s_pem", field)
+	}
+	return nil
 }
 
 // derFrom takes the first block of a type out of PEM text.
@@ -227,7 +239,7 @@ func csrFrom(op string, m interface {
 	if len(der) > ca.MaxCSR {
 		return nil, invalid(op, field, "%d octets: at most %d", len(der), ca.MaxCSR)
 	}
-	return der, nil
+	return der, notPEM(op, field, der)
 }
 
 func issueRequestFrom(op string, m *signetv1.IssueCertificateRequest) (ca.Request, error) {

@@ -232,7 +232,8 @@ func (a *API) present(ctx context.Context) (auth.Principal, error) {
 	case len(values) == 1:
 		scheme, token, _ := strings.Cut(values[0], " ")
 		if !strings.EqualFold(scheme, "bearer") {
-			return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "the authorization header must be \"Bearer\" and a token")
+			return auth.Principal{}, pki.Errorf(pki.KindUnauthenticated, "authenticate", "the authorization header must be \"Bearer\" and a token").
+				WithHint("Authorization: Bearer TOKEN")
 		}
 		return a.config.Authenticator.Token(ctx, strings.TrimSpace(token))
 	}

@@ -185,6 +185,9 @@ func (s *certificateService) revocationFrom(ctx context.Context, op string, m *s
 // named reads a certificate's name, from issuer and serial or from the certificate itself.
 func (s *certificateService) named(ctx context.Context, op string, m *signetv1.RevokeCertificateRequest) (revocation.Key, error) {
 	if !m.HasCertificate() {
+		if m.GetIssuer() == "" && m.GetSerial() == "" {
+			return revocation.Key{}, invalid(op, "certificate", "no certificate is named").WithHint("give issuer and serial, or certificate_pem, or certificate_der")
+		}
 		return keyFrom(op, m)
 	}
 	if m.GetIssuer() != "" || m.GetSerial() != "" {
