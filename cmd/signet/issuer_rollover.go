@@ -123,11 +123,12 @@ type rolloverPlan struct {
 	Steps     []rollover.Step `json:"steps"`
 	Done      bool            `json:"done"`
 	InForce   uint64          `json:"in_force"`
+	Own       uint64          `json:"in_force_own"`
 	Retire    string          `json:"retire_by"`
 }
 
 func planOf(r *rollover.Rollover) rolloverPlan {
-	return rolloverPlan{r.Old.Label, r.Broken, r.Created.Label, r.Steps, r.Next() == nil && r.Waiting() == "", r.InForce, r.Old.NotAfter.UTC().Format(time.RFC3339)}
+	return rolloverPlan{r.Old.Label, r.Broken, r.Created.Label, r.Steps, r.Next() == nil && r.Waiting() == "", r.InForce, r.Own, r.Old.NotAfter.UTC().Format(time.RFC3339)}
 }
 
 // printRollover shows the plan.
@@ -179,10 +180,14 @@ func printRolledOver(p *printer, r *rollover.Rollover) {
 		p.next("hand out signet issuer bundle %s --roots > trust.pem; then signet issuer rollover AUTHORITY --parent %s for each that is below it; make a backup", r.Successor.Label, r.Successor.Label)
 		return
 	}
-	p.line("  %d certificates of %s are in force. It may be retired when none is: at the latest at %s.", r.InForce, r.Old.Label, end)
-	if r.InForce == 0 {
+	p.line("  Certificates of %s in force: %d, and %d of Signet's own, which it replaces by itself. It may be retired when there is none: at the latest at %s.",
+		r.Old.Label, r.InForce, r.Own, end)
+	switch {
+	case r.InForce == 0 && r.Own == 0:
 		p.next("signet issuer state %s retired; make a backup, which holds the new key", r.Old.Label)
-		return
+	case r.InForce == 0:
+		p.next("make a backup, which holds the new key; later signet list --issuer %s --standing valid --system", r.Old.Label)
+	default:
+		p.next("make a backup, which holds the new key; later signet list --issuer %s --standing valid", r.Old.Label)
 	}
-	p.next("make a backup, which holds the new key; later signet list --issuer %s --standing valid", r.Old.Label)
 }

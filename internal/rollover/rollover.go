@@ -34,7 +34,8 @@ type Rollover struct {
 	Old, Successor client.Issuer // the successor is zero until it is made
 	Created        client.NewIssuer
 	Steps          []Step
-	InForce        uint64         // certificates of the old one; a large number is an estimate
+	InForce        uint64         // certificates of the old one, without Signet's own; a large number is an estimate
+	Own            uint64         // those of Signet's own, which it replaces by itself
 	Bundle         *client.Bundle // of the successor; nil until it has a certificate
 	Broken         string         // why the old one, a root, signs nothing any more, and nothing signs it; empty: it stands
 
@@ -121,7 +122,7 @@ func Look(ctx context.Context, api *client.Client, w Wish, now time.Time) (*Roll
 	if err := r.addSteps(ctx, issuers); err != nil {
 		return nil, err
 	}
-	if r.InForce, err = r.countInForce(ctx); err != nil {
+	if err := r.countInForce(ctx); err != nil {
 		return nil, err
 	}
 	if r.made() && len(r.Successor.Certificates) > 0 {
@@ -153,19 +154,27 @@ func (r *Rollover) made() bool {
 	return !r.Successor.ID.IsZero() && (r.Successor.State != client.IssuerPending || r.Created.Offline)
 }
 
-// countInForce counts the certificates that the old one issued, without that of its OCSP responder, which it has to its end.
-func (r *Rollover) countInForce(ctx context.Context) (uint64, error) {
-	filter := client.Filter{Issuer: r.Old.ID, Standing: client.StandingValid}
-	all, err := r.api.Count(ctx, filter)
-	if err != nil {
-		return 0, err
+// countInForce counts the certificates that the old one issued, as signet list does, and Signet's own beside them, without that of its
+// OCSP responder, which it has to its end.
+func (r *Rollover) countInForce(ctx context.Context) error {
+	count := func(f client.Filter) (uint64, error) {
+		f.Issuer, f.Standing = r.Old.ID, client.StandingValid
+		c, err := r.api.Count(ctx, f)
+		if err != nil {
+			return 0, err
+		}
+		return c.Count, nil
 	}
-	filter.Profile = "ocsp-responder"
-	own, err := r.api.Count(ctx, filter)
-	if err != nil {
-		return 0, err
+	var err error
+	if r.InForce, err = count(client.Filter{NotAccount: client.AccountSystem}); err != nil {
+		return err
 	}
-	return all.Count - min(own.Count, all.Count), nil // large numbers are estimates
+	if r.Own, err = count(client.Filter{Account: client.AccountSystem}); err != nil {
+		return err
+	}
+	responders, err := count(client.Filter{Account: client.AccountSystem, Profile: "ocsp-responder"})
+	r.Own -= min(responders, r.Own) // large numbers are estimates
+	return err
 }
 
 // addSteps adds every step, with whether it is done.
