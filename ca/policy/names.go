@@ -35,7 +35,7 @@ func CheckNames(p *profile.Profile, names []pki.Identifier) error {
 	seen := make(map[pki.Identifier]int, len(names))
 	for i, name := range names {
 		if first, twice := seen[name]; twice {
-			return refuse(NameField(i), "%s is name %d already", name, first)
+			return refuse(NameField(i), "%s is name %d already", name, first).WithHint("leave one of them out")
 		}
 		seen[name] = i
 		if err := checkName(p, i, name); err != nil {

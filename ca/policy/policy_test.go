@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http/httptest"
@@ -138,6 +139,13 @@ func TestNames(t *testing.T) {
 		t.Run(test.names, func(t *testing.T) {
 			blame(t, policy.CheckNames(test.profile, identifiers(t, strings.Fields(test.names)...)), test.field)
 		})
+	}
+}
+
+func TestANameTwiceIsLeftOut(t *testing.T) {
+	err := policy.CheckNames(parse(t, "  dns: {allow: [\"*\"]}\n"), identifiers(t, "a.example", "A.example"))
+	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Hint != "leave one of them out" {
+		t.Errorf("%v; want a hint that helps, for no administrator can", err)
 	}
 }
 

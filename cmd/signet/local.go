@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,6 +127,9 @@ func parseNames(texts []string) ([]pki.Identifier, error) {
 		if err != nil {
 			return nil, pki.Errorf(pki.KindInvalid, "read names", "%w", err).
 				WithHint("write names as app.example, *.app.example, 192.0.2.7, jane@app.example or https://app.example/")
+		}
+		if slices.Contains(names, name) {
+			return nil, pki.Errorf(pki.KindInvalid, "read names", "%.64q is %s, which is named already", text, name).WithHint("leave one of them out")
 		}
 		names = append(names, name)
 	}

@@ -19,7 +19,11 @@ func WriteNew(path string, data []byte, mode fs.FileMode) error {
 func writeNew(path string, data []byte, mode fs.FileMode, link func(from, to string) error) error {
 	f, err := temporaryFile(path, mode)
 	if err != nil {
-		return pki.Errorf(pki.KindInvalid, "write file", "%w", err)
+		failed := pki.Errorf(pki.KindInvalid, "write file", "%w", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			return failed.WithHint("make the directory %s", filepath.Dir(path))
+		}
+		return failed
 	}
 	defer f.Abandon()
 	if _, err := f.Write(data); err != nil {
