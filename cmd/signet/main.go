@@ -100,7 +100,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		a.json = a.json || a.getenv("SIGNET_OUTPUT") == "json" || strings.Contains(strings.Join(args, "="), "--output=json") // it may not have come so far
-		return a.fail(usageError(err))
+		return a.fail(usageError(args, err))
 	}
 	a.command = parsed.Selected().Path()
 	if err := parsed.Run(a, parser); err != nil {
@@ -136,10 +136,26 @@ func habits(args []string) []string {
 }
 
 // usageError turns what the parser says into an error of ours that names the next command.
-func usageError(err error) error {
+func usageError(args []string, err error) error {
 	e := pki.Errorf(pki.KindInvalid, "command line", "%w", err)
-	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil && p.Context.Command() != "" {
+	p, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || p.Context == nil {
+		return e.WithHint("see `signet --help`")
+	}
+	if p.Context.Command() != "" {
 		return e.WithHint("see `signet %s --help`", p.Context.Selected().Path())
+	}
+	if strings.HasPrefix(args[0], "-") {
+		return e.WithHint("the command comes first, and its flags behind it; see `signet --help`")
+	}
+	var below []string
+	for _, leaf := range p.Context.Model.Leaves(true) {
+		if leaf.Name == args[0] {
+			below = append(below, "`signet "+leaf.Path()+"`")
+		}
+	}
+	if len(below) > 0 {
+		return e.WithHint("did you mean %s?", strings.Join(below, " or "))
 	}
 	return e.WithHint("see `signet --help`")
 }

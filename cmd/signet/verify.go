@@ -196,7 +196,7 @@ func checkDemands(question *verify.Case) error {
 
 func printJudgement(p *printer, result verify.Result) {
 	text := string(result.Result)
-	if result.Class != verify.ClassNone {
+	if result.Class != verify.ClassNone && string(result.Class) != string(result.Result) {
 		text += " (" + string(result.Class) + ")"
 	}
 	if result.Detail != "" {
