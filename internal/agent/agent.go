@@ -135,6 +135,9 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if changed { // an attempt that was begun long ago may be answered with what was revoked since
+		err = errors.Join(revoked(a.look(ctx, k, &s), k.Files.Certificate), err)
+	}
 	now := a.now()
 	s.Error, s.NextTry = "", time.Time{}
 	if err != nil {
@@ -147,9 +150,6 @@ func (a *Agent) visit(ctx context.Context, i int) error {
 		s.Changed = now.UTC().Truncate(time.Second)
 	}
 	if pair, readErr := k.Files.Read(); readErr == nil {
-		if changed {
-			a.look(ctx, k, &s)
-		}
 		s.Serial, s.NotAfter, s.RenewAt = fmt.Sprintf("%x", pair.Leaf.SerialNumber), pair.Leaf.NotAfter.UTC(), k.due(pair.Leaf)
 	}
 	if err != nil {

@@ -36,6 +36,15 @@ func (f Files) Settle(chain []byte) error {
 	return err
 }
 
+// RequestID names the request of what was left unfinished.
+func (f Files) RequestID(wish ...string) (string, error) {
+	p, err := f.unfinished()
+	if err != nil {
+		return "", err
+	}
+	return p.requestID(wish...), nil
+}
+
 // Next is the key of what was left unfinished, or nil.
 func (f Files) Next() (crypto.Signer, error) {
 	p, err := f.unfinished()

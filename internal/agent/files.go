@@ -72,9 +72,11 @@ func (f Files) readKey() (crypto.Signer, error) {
 // next is the path of what is unfinished.
 func (f Files) next() string { return f.Key + ".next" }
 
-// replaces is the header of the request in KEY.next that holds the SHA-256 of the certificate that was there, in hexadecimal;
-// without it none was.
-const replaces = "Replaces"
+// The headers of the request in KEY.next.
+const (
+	replaces = "Replaces" // the SHA-256 of the certificate that was there, in hexadecimal; without it none was
+	attempt  = "Attempt"  // random: two attempts may have a request of the same octets, and each is answered for itself
+)
 
 // pending is a key with a request for it.
 type pending struct {
@@ -82,6 +84,7 @@ type pending struct {
 	keyPEM   []byte
 	csr      []byte
 	replaces string // as in the header; empty: there was no certificate
+	attempt  string // as in the header
 }
 
 // unfinished returns what an earlier attempt left, or nil.
@@ -110,7 +113,7 @@ func (f Files) unfinished() (*pending, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
-	return &pending{key, keyPEM, block.Bytes, block.Headers[replaces]}, nil
+	return &pending{key, keyPEM, block.Bytes, block.Headers[replaces], block.Headers[attempt]}, nil
 }
 
 // begin makes a request for a key and keeps both, for the owner only, before anybody hears of them, with the digest of the
@@ -125,12 +128,12 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 	if err != nil {
 		return nil, pki.Errorf(pki.KindInternal, op, "%w", err)
 	}
-	p := &pending{key: key, keyPEM: keyPEM, csr: csr}
-	request := &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}
+	p := &pending{key: key, keyPEM: keyPEM, csr: csr, attempt: rand.Text()}
+	request := &pem.Block{Type: "CERTIFICATE REQUEST", Headers: map[string]string{attempt: p.attempt}, Bytes: csr}
 	switch _, old, err := readChain(f.Certificate); {
 	case err == nil:
 		p.replaces = digestOf(old)
-		request.Headers = map[string]string{replaces: p.replaces}
+		request.Headers[replaces] = p.replaces
 	case pki.KindOf(err) != pki.KindNotFound:
 		return nil, err
 	}
@@ -141,9 +144,9 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 	return p, nil
 }
 
-// requestID names the request: the same for the same key and the same wish, whatever happened to the process in between.
+// requestID names the request: the same for the same attempt and the same wish, whatever happened to the process in between.
 func (p *pending) requestID(wish ...string) string {
-	digest := sha256.Sum256([]byte(string(p.csr) + "\x00" + strings.Join(wish, "\x00")))
+	digest := sha256.Sum256([]byte(string(p.csr) + "\x00" + p.attempt + "\x00" + strings.Join(wish, "\x00")))
 	return "files-" + hex.EncodeToString(digest[:16])
 }
 

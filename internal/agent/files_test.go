@@ -205,6 +205,37 @@ func TestAKeyWithoutACertificate(t *testing.T) {
 	}
 }
 
+// A request is repeated under its name, after whatever crash; another attempt has another, though the signature and so the octets are the
+// same: else it is answered with what the one before was, which may have been revoked since.
+func TestAnotherAttempt(t *testing.T) {
+	at := agent.Files{Certificate: filepath.Join(t.TempDir(), "a.pem")}
+	at.Key = at.Certificate + ".key"
+	key, err := keys.Generate(keys.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := func() (id string) {
+		t.Helper()
+		if err := at.Begin(key); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			again, err := at.RequestID("server", "a.example")
+			if err != nil || id != "" && again != id {
+				t.Errorf("the same attempt has the names %q and %q, %v", id, again, err)
+			}
+			id = again
+		}
+		if other, err := at.RequestID("server", "b.example"); err != nil || other == id {
+			t.Errorf("what asks for something else has the same name, %v", err)
+		}
+		return id
+	}
+	if first, second := begun(), begun(); first == second {
+		t.Errorf("two attempts have the name %q", first)
+	}
+}
+
 // An answer that is the certificate which is to be replaced is none, and its request is of no use any more.
 func TestTheOldCertificateIsNoAnswer(t *testing.T) {
 	dir := t.TempDir()

@@ -48,11 +48,7 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 		return nil, err
 	}
 	q.CSR = p.csr
-	wish := append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)
-	if p.replaces != "" { // the request for a key that stays may have the same octets as the one that was answered with what is replaced
-		wish = append(wish, p.replaces)
-	}
-	q.RequestID = p.requestID(wish...)
+	q.RequestID = p.requestID(append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)...)
 	issued, err := api.Issue(ctx, q)
 	return f.settle(p, issued, err, told)
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -288,6 +289,9 @@ func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 		{"a hook fails, and another is to be had", xocsp.KeyCompromise, "token_file: token\n", func(key string) error { return os.WriteFile(key+".next", own, 0o600) }, []string{"the server was not reached"}, true},
 		{"what is unfinished is readable by others", xocsp.Superseded, "token_file: token\n", func(key string) error { return os.WriteFile(key+".next", other, 0o640) }, []string{"is revoked (superseded)", "read unfinished renewal"}, false},
 		{"the key does not parse", xocsp.Superseded, "token_file: token\n", func(key string) error { return os.WriteFile(key, []byte("nothing"), 0o600) }, []string{"is revoked (superseded)", "read private key"}, false},
+		{"nothing, but that it was installed just now", xocsp.CessationOfOperation, "token_file: token\n", func(key string) error {
+			return errors.Join(os.WriteFile(key+".next", own, 0o600), os.WriteFile(key+".heard", nil, 0o600))
+		}, []string{"is revoked (cessationOfOperation)"}, false},
 		{"the key is gone", xocsp.CessationOfOperation, "token_file: token\n", os.Remove, []string{"is revoked (cessationOfOperation)", "there is no file"}, false},
 		{"the key is gone, and another is to be had", xocsp.Superseded, "token_file: token\n", os.Remove, []string{"the server was not reached"}, true},
 	} {
@@ -309,7 +313,7 @@ func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 			dir := t.TempDir()
 			config := placed(t, dir, map[string][]byte{
 				"a.pem": certificatePEM(leaf), "root.pem": certificatePEM(root), "a.key": keyPEM(t, keys[1]), "token": []byte("secret"),
-				"agent.yaml": []byte("server: 127.0.0.1:1\nroot: root.pem\n" + tc.token + "certificates: [{certificate: a.pem, key: a.key, names: [a.example], profile: server, hook: ['false']}]\n"),
+				"agent.yaml": []byte("server: 127.0.0.1:1\nroot: root.pem\n" + tc.token + "certificates: [{certificate: a.pem, key: a.key, names: [a.example], profile: server, hook: [sh, -c, 'test -e \"$SIGNET_KEY.heard\"']}]\n"),
 			})
 			if err := tc.spoil(filepath.Join(dir, "a.key")); err != nil {
 				t.Fatal(err)
