@@ -462,20 +462,7 @@ func TestAWholeNameIsShown(t *testing.T) {
 	if question := r.asked[len(r.asked)-1]; !strings.Contains(question, "certificate of "+text+",") {
 		t.Errorf("asked: %s", question)
 	}
-	record, err := os.ReadFile(result.Record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, _, err := ceremony.TestingOnlyRead(record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := map[string]string{}
-	for _, step := range steps {
-		for _, fact := range step.Facts {
-			said[step.Name+" "+fact.Name] = fact.Value
-		}
-	}
+	said := facts(t, result.Record)
 	if said[ceremony.StepInput+" name"] != text || said[ceremony.StepProposal+" subject"] != text {
 		t.Errorf("the record says %v", said)
 	}
@@ -485,7 +472,7 @@ func TestAWholeNameIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if record, err = os.ReadFile(list.Record); err != nil || !bytes.Contains(record, []byte(`"`+text+`"`)) {
+	if record, err := os.ReadFile(list.Record); err != nil || !bytes.Contains(record, []byte(`"`+text+`"`)) {
 		t.Errorf("the list's record does not name %s: %v", text, err)
 	}
 }
@@ -512,7 +499,21 @@ func TestEveryLimitIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := os.ReadFile(result.Record)
+	said := facts(t, result.Record)
+	for name, want := range map[string]string{
+		"only usages": "server_auth, 1.2.3", "only policies": "1.2.4", "certificates until a policy is demanded": "0", "certificates until no policy is mapped": "1",
+		"certificates until anyPolicy is void": "2",
+	} {
+		if said[ceremony.StepInput+" asks: "+name] != want || said[ceremony.StepProposal+" "+name] != want {
+			t.Errorf("%s: the record says %v", name, said)
+		}
+	}
+}
+
+// facts reads what a record says, by the names of step and fact.
+func facts(t *testing.T, path string) map[string]string {
+	t.Helper()
+	record, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -526,14 +527,7 @@ func TestEveryLimitIsShown(t *testing.T) {
 			said[step.Name+" "+fact.Name] = fact.Value
 		}
 	}
-	for name, want := range map[string]string{
-		"only usages": "server_auth, 1.2.3", "only policies": "1.2.4", "certificates until a policy is demanded": "0", "certificates until no policy is mapped": "1",
-		"certificates until anyPolicy is void": "2",
-	} {
-		if said[ceremony.StepInput+" asks: "+name] != want || said[ceremony.StepProposal+" "+name] != want {
-			t.Errorf("%s: the record says %v", name, said)
-		}
-	}
+	return said
 }
 
 // selfSigned is the certificate of a root that another program made.
