@@ -24,6 +24,23 @@ func open(path, purpose string) (*sqlite.Store, error) {
 	return s, err
 }
 
+// openBeside opens a new store, and its file once more for what the store does not do.
+func openBeside(t *testing.T) (*sqlite.Store, *sql.DB) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "signet.db")
+	s, err := open(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return s, db
+}
+
 // What somebody's ANALYZE sampled is gone when the file is opened again.
 func TestSamplesAreForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "signet.db")
@@ -170,21 +187,11 @@ func TestOpenRefuses(t *testing.T) {
 
 // Tables that are not those the statements were written for are the operator's to mend, and he is told how.
 func TestOtherSchema(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "signet.db")
-	s, err := open(path, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	s, db := openBeside(t)
 	if _, err := db.Exec("ALTER TABLE credentials RENAME COLUMN role TO rank"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Credential(t.Context(), "admin")
+	_, err := s.Credential(t.Context(), "admin")
 	if e, ok := errors.AsType[*pki.Error](err); !ok || e.Kind != pki.KindUnavailable || !strings.Contains(e.Hint, "signet migrate") {
 		t.Errorf("%v (%s)", err, pki.KindOf(err))
 	}
@@ -192,17 +199,7 @@ func TestOtherSchema(t *testing.T) {
 
 // The authorities among what is selected are counted by their index, whatever selects: the writers wait meanwhile.
 func TestAuthoritiesAreCountedByTheirIndex(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "signet.db")
-	s, err := open(path, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	s, db := openBeside(t)
 	at := time.Now()
 	selectors := []revocation.Selector{
 		{Everything: true}, {Profile: "server"}, {Account: "a"}, {IssuedFrom: at}, {ExpiresUntil: at}, {Keys: []pki.KeyHash{{1}}},
