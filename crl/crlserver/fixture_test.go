@@ -36,10 +36,11 @@ func TestMain(m *testing.M) {
 	testdb.Main(m)
 }
 
-const (
-	epoch = pki.Epoch(400)
-	base  = "http://pki.example"
-)
+const base = "http://pki.example"
+
+// epoch is the week of expiry of most certificates, the better part of a year from now. The clock below is real time,
+// and a database has one of its own: a week that is fixed would pass one day.
+var epoch = pki.FirstEpoch(time.Now().Unix()) + 42
 
 // clock is real time, moved.
 type clock struct{ ahead atomic.Int64 }

@@ -86,7 +86,7 @@ func TestHandler(t *testing.T) {
 		{"complete", ask("GET", "/crl/"+a.complete().String()), 200, ""},
 		{"POST", ask("POST", shard), 405, ""},
 		{"no delta", ask("GET", "/crl/"+a.delta().String()), 404, ""},
-		{"shard that does not exist", ask("GET", "/crl/"+a.issuer.String()+"/400-1.crl"), 404, ""},
+		{"shard that does not exist", ask("GET", "/crl/"+a.issuer.String()+"/"+epoch.String()+"-1.crl"), 404, ""},
 		{"shard of a week that passed", ask("GET", "/crl/"+a.issuer.String()+"/1-0.crl"), 410, ""},
 		{"another spelling of the shard", ask("GET", "/crl/"+a.issuer.String()+"/0400-0.crl"), 404, ""},
 		{"another issuer", ask("GET", "/crl/00112233445566778899.crl"), 404, ""},

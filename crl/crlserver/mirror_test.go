@@ -336,7 +336,7 @@ func TestCopiesOfListsThatAreOver(t *testing.T) {
 					}
 				}
 			}
-			testdb.Exec(t, s, `DELETE FROM publications WHERE epoch = 400`) // nobody knows of the shard's list any more
+			testdb.Exec(t, s, `DELETE FROM publications WHERE epoch = $1`, int64(epoch)) // nobody knows of the shard's list any more
 			c.move(time.Until(time.Unix((epoch + 1).Start(), 0).Add(25 * time.Hour)))
 			check("when the week has passed", 24*time.Hour*30, a.issuer.String()+"/1-0.crl", append(stay, a.shard().String())...)
 			c.move(73 * time.Hour)

@@ -34,7 +34,7 @@ func TestPublishes(t *testing.T) {
 		a.reserve(t, epoch, 0, base)
 		eventually(t, "the shard of a reserved range", func() bool { _, _, ok := p.Document(a.shard()); return ok })
 		l := p.list(t, a, a.shard())
-		if want := base + "/crl/" + a.issuer.String() + "/400-0.crl"; l.Scope == nil || !l.Scope.OnlyUserCerts || l.Scope.URLs()[0] != want {
+		if want := base + "/crl/" + a.issuer.String() + "/" + epoch.String() + "-0.crl"; l.Scope == nil || !l.Scope.OnlyUserCerts || l.Scope.URLs()[0] != want {
 			t.Fatalf("scope is %+v", l.Scope)
 		}
 
@@ -360,7 +360,7 @@ func TestBaseURLs(t *testing.T) {
 	a.reserve(t, epoch, 100, "http://new.example")
 	p := start(t, s, &clock{}, nil, a.config())
 	p.await(t, a.revoke(t, 1))
-	path := "/crl/" + a.issuer.String() + "/400-0.crl"
+	path := "/crl/" + a.issuer.String() + "/" + epoch.String() + "-0.crl"
 	urls := func() string { return strings.Join(p.list(t, a, a.shard()).Scope.URLs(), " ") }
 	if want := "http://old.example" + path + " http://new.example" + path; urls() != want {
 		t.Fatalf("names are %s", urls())
