@@ -117,7 +117,7 @@ func TestDatabaseGone(t *testing.T) {
 }
 
 // TestOtherSchemas starts on the schema of a later signet, which is refused and left alone, and on that of an earlier
-// one, which is brought up to date.
+// one, which is brought up to date. How a schema stands can be asked beside an instance, which goes on.
 func TestOtherSchemas(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, database string) {
@@ -132,6 +132,15 @@ func TestOtherSchemas(t *testing.T) {
 		alter(t, s, database, `UPDATE schema_migrations SET version = version - 1000`)
 		p := s.start(t)
 		s.issue(t, "back.example")
+		if status, said := s.run(t, "migrate", "--check"); status != 0 || !strings.Contains(said, "which is this binary's") {
+			t.Errorf("migrate --check beside an instance: %d, %s", status, said)
+		}
+		alter(t, s, database, `UPDATE schema_migrations SET version = version - 1`)
+		if status, said := s.run(t, "migrate", "--check"); status != 10 || !strings.Contains(said, "next: signet backup") {
+			t.Errorf("migrate --check on an older schema, beside an instance: %d, %s", status, said)
+		}
+		alter(t, s, database, `UPDATE schema_migrations SET version = version + 1`)
+		s.issue(t, "still.example")
 		p.stop(t)
 		alter(t, s, database, `UPDATE schema_files SET sha256 = ''`)
 		for _, args := range [][]string{{"serve", "--unsafe-database"}, {"migrate", "--check"}} {
