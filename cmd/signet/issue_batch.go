@@ -158,7 +158,7 @@ func (b *batch) outcome(results string) error {
 		return pki.Errorf(pki.KindUnavailable, issueBatchOp, "%s failed, for a reason that may pass", counted(b.failed, "item")).WithHint("run the same command again: it goes on where this one ended")
 	}
 	if b.failed > 0 {
-		return pki.Errorf(pki.KindRefused, issueBatchOp, "%s failed", counted(b.failed, "item")).WithHint("%s says why; mend them and run the same command again: what was issued is not issued twice", results)
+		return pki.Errorf(pki.KindRefused, issueBatchOp, "%s failed", counted(b.failed, "item")).WithHint("%s says why, and what to do; then run the same command again: what was issued is not issued twice", results)
 	}
 	if b.pending > 0 {
 		return answerNo("some items wait for an approval")
@@ -286,7 +286,7 @@ func (b *batch) settle(item waitingItem, r client.IssueResult) error {
 
 func (b *batch) fail(line int, id string, err error) error {
 	b.mu.Lock()
-	if b.failed++; pki.KindOf(err) == pki.KindUnavailable {
+	if b.failed++; exitStatus(pki.KindOf(err)) == exitUnavailable {
 		b.later++
 	}
 	told := func(reason string) bool { return strings.HasSuffix(reason, ": "+err.Error()) }

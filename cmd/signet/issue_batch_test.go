@@ -12,13 +12,14 @@ import (
 // TestBatchOutcome: what may pass is to be tried again, what is wrong is to be mended, and the first reasons of each kind are told.
 func TestBatchOutcome(t *testing.T) {
 	away := pki.Errorf(pki.KindUnavailable, "record certificates", "the disk is full")
+	full := pki.Errorf(pki.KindExhausted, "issue certificate", "too many certificates wait for the key")
 	wrong := pki.Errorf(pki.KindInvalid, "issue certificate", "not a host name")
 	for _, tc := range []struct {
 		failures []error
 		kind     pki.Kind
 		reasons  []string
 	}{
-		{[]error{away, away, away}, pki.KindUnavailable, []string{"line 1: " + away.Error()}},
+		{[]error{away, away, full}, pki.KindUnavailable, []string{"line 1: " + away.Error(), "line 3: " + full.Error()}},
 		{[]error{away, wrong, away, wrong}, pki.KindRefused, []string{"line 1: " + away.Error(), "line 2: " + wrong.Error()}},
 	} {
 		results, err := os.Create(filepath.Join(t.TempDir(), "results.jsonl"))

@@ -157,7 +157,11 @@ func (c *InitConfig) APIName() string {
 	if err != nil {
 		return "" // and refused, when the configuration is read
 	}
-	return public.Hostname()
+	name := strings.TrimSuffix(public.Hostname(), ".")
+	if _, err := pki.ParseIdentifier(name); err != nil {
+		return "" // a URL takes names that a certificate does not, such as one with an underscore
+	}
+	return name
 }
 
 // configTemplate is the signet.yaml that a person finds.

@@ -111,15 +111,19 @@ func verifyAudit(ctx context.Context, db store.Store) error {
 // TestAPIName: an API that other machines can reach has a certificate for the name that they are likely to use.
 func TestAPIName(t *testing.T) {
 	t.Parallel()
-	for listen, want := range map[string]string{":8443": "pki.example", "0.0.0.0:8443": "pki.example", "192.0.2.1:8443": "pki.example", "127.0.0.1:8443": "", "[::1]:8443": "", "localhost:8443": ""} {
+	for _, tc := range []struct{ listen, public, want string }{
+		{":8443", "http://pki.example:8080/x", "pki.example"}, {"0.0.0.0:8443", "http://pki.example", "pki.example"}, {"192.0.2.1:8443", "http://pki.example", "pki.example"},
+		{":8443", "http://pki.example.", "pki.example"}, {":8443", "http://signet_ca:8080", ""}, {":8443", "http://192.0.2.7:8080", "192.0.2.7"},
+		{"127.0.0.1:8443", "http://pki.example", ""}, {"[::1]:8443", "http://pki.example", ""}, {"localhost:8443", "http://pki.example", ""},
+	} {
 		made, err := installation.Initialize(t.Context(), installation.InitConfig{
-			Dir: filepath.Join(t.TempDir(), "state"), PublicURL: "http://pki.example:8080/x", APIListen: listen, Passphrase: passphrase,
+			Dir: filepath.Join(t.TempDir(), "state"), PublicURL: tc.public, APIListen: tc.listen, Passphrase: passphrase,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if names := load(t, made.Config).API.Names; strings.Join(names, " ") != want {
-			t.Errorf("%s: %q, want %q", listen, names, want)
+		if names := load(t, made.Config).API.Names; strings.Join(names, " ") != tc.want {
+			t.Errorf("%s, %s: %q, want %q", tc.listen, tc.public, names, tc.want)
 		}
 	}
 }
