@@ -57,6 +57,8 @@ func (a *app) connect(f serverFlags) (*client.Client, error) {
 			WithHint("copy root.pem from the server and name it with --root; it pins who may answer")
 	}
 	switch {
+	case f.Cert != "" && f.CertKey == "":
+		return nil, pki.Errorf(pki.KindInvalid, op, "--cert-key is missing").WithHint("name the private key of %s with it", f.Cert)
 	case f.Cert != "":
 		pair, err := tls.LoadX509KeyPair(f.Cert, f.CertKey)
 		if err != nil {

@@ -112,6 +112,9 @@ func (c *initCmd) config(a *app) (installation.InitConfig, error) {
 		}
 		return installation.InitConfig{}, err
 	}
+	if err := settings.CheckDatabase(c.Database); err != nil { // there is no signet.yaml yet that could be named
+		return installation.InitConfig{}, (&pki.Error{Kind: pki.KindInvalid, Op: "init", Err: err}).InField("--database")
+	}
 	out := installation.InitConfig{
 		Dir: c.Dir, Database: c.Database, Organization: c.Organization, RootName: c.RootName, IssuingName: c.IssuingName,
 		RootLifetime: time.Duration(c.RootLifetime), IssuingLifetime: time.Duration(c.IssuingLifetime),

@@ -514,7 +514,7 @@ func readTable(path string, in io.Reader) (next func() (batchItem, error), err e
 	header[0] = strings.TrimPrefix(header[0], "\ufeff") // a byte order mark: spreadsheets write it
 	for _, column := range header {
 		if columns[column] == nil {
-			return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "%s: column %q", path, column).WithHint(hint)
+			return nil, pki.Errorf(pki.KindInvalid, readBatchOp, "%s: there is no column %q", path, column).WithHint(hint)
 		}
 	}
 	return func() (batchItem, error) {

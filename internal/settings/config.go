@@ -251,7 +251,7 @@ func (c *Config) validate() (field string, err error) {
 	if r := c.Requests; r.Lifetime < time.Minute || r.Keep < 24*time.Hour || r.PerAccount < 1 || r.Total < r.PerAccount {
 		return "requests", fmt.Errorf("want a lifetime of a minute at least, keep of a day at least (request ids count so long), and total not below per_account")
 	}
-	if err := checkDatabase(c.Database); err != nil {
+	if err := CheckDatabase(c.Database); err != nil {
 		return "database", err
 	}
 	if err := CheckPublicURL(c.PublicURL); err != nil {
@@ -385,7 +385,8 @@ func Loopback(publicURL string) bool {
 	return u.Hostname() == "localhost" || strings.HasSuffix(u.Hostname(), ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-func checkDatabase(text string) error {
+// CheckDatabase refuses what names no database of a kind that is known.
+func CheckDatabase(text string) error {
 	switch {
 	case strings.HasPrefix(text, "sqlite:") && len(text) > len("sqlite:"):
 		return nil

@@ -51,7 +51,8 @@ type Store struct{ config Config }
 func New(config Config) (*Store, error) {
 	const op = "open key directory"
 	if len(config.Passphrase) < 8 {
-		return nil, pki.Errorf(pki.KindInvalid, op, "want a passphrase of at least 8 octets").InField("passphrase")
+		return nil, pki.Errorf(pki.KindInvalid, op, "want a passphrase of at least 8 octets").InField("passphrase").
+			WithHint("of keys that are there this cannot be the passphrase; for new ones choose a longer one")
 	}
 	info, err := os.Stat(config.Dir)
 	if err != nil {
