@@ -126,6 +126,9 @@ func TestEveryPathAsksForCredential(t *testing.T) {
 	if !ok || len(paths) < 20 {
 		t.Fatalf("the description has %d paths", len(paths))
 	}
+	if !strings.Contains(description.Text, "except this description, /healthz and POST /v1/certificates:renew") {
+		t.Error("the description does not say which calls need no credential")
+	}
 	for path, methods := range paths {
 		path = strings.NewReplacer("{issuer}", strings.Repeat("0", 20), "{serial}", "01", "{job}", strings.Repeat("0", 32), "{credential}", "x", "{keyHash}", strings.Repeat("0", 64)).Replace(path)
 		for method := range methods.(map[string]any) {

@@ -387,8 +387,8 @@ const file_signet_v1_api_proto_rawDesc = "" +
 	"\x04hint\x18\b \x01(\tR\x04hint\x12\x1e\n" +
 	"\n" +
 	"request_id\x18\t \x01(\tR\n" +
-	"request_idB\xf5\x04\x92A\xc4\x04\x12\xed\x02\n" +
-	"\x06Signet\x12\xa3\x02A certificate authority and revocation service. The same API is served as gRPC (package signet.v1) on the same port. Every call needs a bearer token or a TLS client certificate, except this description and /healthz. Errors are application/problem+json: kind, detail, field, hint, request_id.*9\n" +
+	"request_idB\xb6\x05\x92A\x85\x05\x12\xae\x03\n" +
+	"\x06Signet\x12\xe4\x02A certificate authority and revocation service. The same API is served as gRPC (package signet.v1) on the same port. Every call needs a bearer token or a TLS client certificate, except this description, /healthz and POST /v1/certificates:renew, whose proof is the old certificate. Errors are application/problem+json: kind, detail, field, hint, request_id.*9\n" +
 	"\n" +
 	"Apache-2.0\x12+https://www.apache.org/licenses/LICENSE-2.02\x02v1*\x01\x022\x10application/json:\x10application/jsonRW\n" +
 	"\adefault\x12L\n" +
