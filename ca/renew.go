@@ -84,8 +84,8 @@ func lifeOf(old inventory.Certificate, p *profile.Profile) time.Duration {
 }
 
 // renewer finds who renews a certificate of an issuer: that one again, else who succeeds it, else, if that one issues no more, whom a request that
-// names none would get. One that is disabled may issue again in a moment, and what another authority signed meanwhile, which those who rely on the certificate may
-// not know, would be renewed by that one from then on. A profile that names its issuer names that of renewals too.
+// names none would get. One that is disabled, be it a successor, may issue again in a moment, and what another authority signed meanwhile, which those who rely on the
+// certificate may not know, would be renewed by that one from then on. A profile that names its issuer names that of renewals too.
 func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.IssuerID, names []pki.Identifier) (Issuer, error) {
 	could := func(i Issuer) error { return a.couldSign(ctx, i.ID, p, names) }
 	before, err := a.issuers.find(old)
@@ -97,8 +97,8 @@ func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.Iss
 	}
 	next, ok, err := a.issuers.successor(before, could)
 	if !ok && err == nil {
-		if before.State != IssuerRetired && could(before) == nil {
-			return Issuer{}, waiting(before, inactive(&before))
+		if rests := a.resting(before, could); rests != nil {
+			return Issuer{}, rests
 		}
 		next, err = a.chooseFit(p, could)
 	}
@@ -106,6 +106,17 @@ func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.Iss
 		return Issuer{}, a.unrenewed(before, could, err)
 	}
 	return next, nil
+}
+
+// resting says that a renewal waits for its issuer, or one that succeeds it, that could sign and is disabled; nil if there is none. A successor that waits
+// for its certificate may never get one: it counts once it has.
+func (a *Authority) resting(before Issuer, could func(Issuer) error) error {
+	for _, i := range append([]Issuer{before}, a.issuers.successors(before)...) {
+		if i.State == IssuerDisabled && could(i) == nil {
+			return waiting(i, inactive(&i))
+		}
+	}
+	return nil
 }
 
 // approver finds who issues what was approved and names no issuer: whom it would get if it were made now, else the one that would have issued it when
