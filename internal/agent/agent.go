@@ -78,6 +78,7 @@ func New(config Config, now func() time.Time, say func(Status, error)) (*Agent, 
 
 // Once looks at every certificate once, renews what is due, and returns how all stand. The error joins all failures.
 func (a *Agent) Once(ctx context.Context) ([]Status, error) {
+	a.sayOfToken()
 	var failures []error
 	for i := range a.config.Certificates {
 		failures = append(failures, a.visit(ctx, i))
@@ -90,11 +91,30 @@ func (a *Agent) Once(ctx context.Context) ([]Status, error) {
 
 // Run keeps them renewed until the context ends.
 func (a *Agent) Run(ctx context.Context) {
+	a.sayOfToken()
 	var all sync.WaitGroup
 	for i := range a.config.Certificates {
 		all.Go(func() { a.keep(ctx, i) })
 	}
 	all.Wait()
+}
+
+// sayOfToken says at the start what is otherwise found when the token is needed.
+func (a *Agent) sayOfToken() {
+	if err := a.tokenError(); err != nil {
+		a.say(Status{Certificate: a.config.TokenFile}, err)
+	}
+}
+
+// tokenError is why the token cannot be read that the configuration names, nil if it names none. It never holds the token.
+func (a *Agent) tokenError() error {
+	if a.config.TokenFile == "" {
+		return nil
+	}
+	if _, err := client.ReadToken(a.config.TokenFile); err != nil {
+		return pki.Errorf(pki.KindUnauthenticated, "look at token_file", "there will be no first certificate, nor one in place of what is revoked: %w", err)
+	}
+	return nil
 }
 
 func (a *Agent) keep(ctx context.Context, i int) {
@@ -399,7 +419,11 @@ func (a *Agent) writeStatus() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	text, err := json.MarshalIndent(map[string]any{"at": a.now().UTC().Truncate(time.Second), "certificates": a.status}, "", "  ")
+	status := map[string]any{"at": a.now().UTC().Truncate(time.Second), "certificates": a.status}
+	if err := a.tokenError(); err != nil {
+		status["token_error"] = err.Error()
+	}
+	text, err := json.MarshalIndent(status, "", "  ")
 	if err != nil {
 		return pki.Errorf(pki.KindInternal, "write status", "%w", err)
 	}

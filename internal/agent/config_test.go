@@ -1,12 +1,14 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"signet.example/signet/internal/agent"
@@ -151,4 +153,36 @@ func newAgent(t *testing.T, config agent.Config, now func() time.Time, say func(
 		t.Fatal(err)
 	}
 	return a
+}
+
+// A token that cannot be read is told of before it is needed, once, and in the status until it can be.
+func TestATokenThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		pair(t, dir, time.Now())
+		config := placed(t, dir, map[string][]byte{"agent.yaml": []byte("server: 127.0.0.1:1\nroot: root.pem\ntoken_file: token\nstatus: status.json\ncertificates: [{certificate: a.pem, key: a.key, names: [a.example]}]\n")})
+		var said []string
+		a := newAgent(t, *config, time.Now, func(s agent.Status, err error) { said = append(said, s.Certificate+": "+err.Error()) })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { a.Run(ctx); close(ended) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(said) != 1 || !strings.HasPrefix(said[0], config.TokenFile+": ") || !strings.Contains(said[0], "no such file") {
+			t.Errorf("it said %q", said)
+		}
+		if status := read(t, config.Status); !strings.Contains(string(status), `"token_error"`) {
+			t.Errorf("the status says %s", status)
+		}
+		if err := os.WriteFile(config.TokenFile, []byte("secret\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if status := read(t, config.Status); strings.Contains(string(status), `"token_error"`) || len(said) != 1 {
+			t.Errorf("there is a token, and the status says %s, and it said %q", status, said)
+		}
+		cancel()
+		<-ended
+	})
 }
