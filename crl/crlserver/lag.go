@@ -43,8 +43,8 @@ func (p *Publisher) Lags() map[string]time.Duration {
 				if !known {
 					shown = p.loaded
 				}
-				if !known && p.mirrors[i].failure != nil {
-					lags[product] = max(lags[product], now.Sub(p.mirrors[i].since))
+				if !known && p.mirrors[i].lists.failure != nil {
+					lags[product] = max(lags[product], now.Sub(p.mirrors[i].lists.since))
 				}
 				grow(product, b, list, shown)
 			}

@@ -1,10 +1,7 @@
 package crlserver
 
 import (
-	"bytes"
 	"context"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,49 +18,71 @@ const (
 // mirrorState is what this process knows of a mirror. Publisher.mu guards the first part; the other is of the goroutine that copies.
 type mirrorState struct {
 	copied  map[List]uint64 // the ledger sequence of the copies that this process made
-	failure error           // the last one since everything was copied; nil: everything is, or nothing was tried
-	since   time.Time       // when the first of these began
+	lists   trouble         // with copying lists
+	indexes trouble         // with storing indexes
 
-	done      map[List]uint64         // what is there: number of the copy, 0 if another process made it
-	indexed   map[pki.IssuerID][]byte // the index by done, when one was last stored
-	unindexed bool                    // done has changed since, or storing one failed
+	done      map[List]placed       // what is there
+	unindexed map[pki.IssuerID]bool // issuers whose index is to be stored: their lists there, or the URLs of these, are others since
+	unnamed   []List                // are over, and no index names them: to be removed
+	missed    int                   // how often in a row an index could not be stored
+	tried     time.Time             // when that was last
+}
+
+// placed is the copy of a list.
+type placed struct {
+	number uint64 // 0 if another process made it
+	url    string // the one by which an index names it; empty if another process made it
+}
+
+// trouble is a place that does not take what it is to have.
+type trouble struct {
+	failure error     // the last one since it had everything; nil: it has, or nothing was tried
+	since   time.Time // when the first of these began
 }
 
 // failed notes an attempt that failed. Publisher.mu is held.
-func (s *mirrorState) failed(began time.Time, err error) {
-	if s.failure == nil {
-		s.since = began
+func (t *trouble) failed(began time.Time, err error) {
+	if t.failure == nil {
+		t.since = began
 	}
-	s.failure = err
+	t.failure = err
 }
 
-// mirror copies lists to one place until ctx ends. What fails is tried again, less and less often; meanwhile newer lists
-// take the place of those that waited.
+// pause is how long to wait after so many failures in a row.
+func pause(failures int) time.Duration { return min(mirrorRest, tick<<min(failures, 6)) }
+
+// mirror copies lists to one place until ctx ends, then the indexes that name them and no more what is over, which goes last. What fails is
+// tried again, less and less often; meanwhile newer lists take the place of those that waited. No list waits for an index that fails.
 func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 	var looked time.Time
 	for failures := 0; ; {
 		p.mu.RLock()
 		changed := p.changed
 		p.mu.RUnlock()
-		if err := p.copyTo(ctx, m, state); err != nil && ctx.Err() == nil {
-			failures++
-			pause := min(mirrorRest, tick<<min(failures, 6))
-			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause),
-				"next", "what is published is served here all the same; see to the space, the permissions and the credentials there")
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
-			}
-			continue
+		err := p.copyLists(ctx, m, state)
+		if ctx.Err() != nil {
+			return
 		}
-		failures = 0
-		if now := p.config.Now(); now.Sub(looked).Abs() >= mirrorLook {
-			if err := state.findCopies(ctx, m); err != nil && ctx.Err() == nil {
+		if now := p.config.Now(); err == nil && now.Sub(looked).Abs() >= mirrorLook {
+			if err := p.findCopies(ctx, m, state); err != nil && ctx.Err() == nil {
 				p.config.Log.Warn("cannot look for copies of lists that are over", "in", m.String(), "error", err)
 			}
 			looked = now
 		}
+		p.copyIndexes(ctx, m, state, changed)
+		p.removeCopies(ctx, m, state)
+		if err != nil {
+			failures++
+			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause(failures)),
+				"next", "what is published is served here all the same; see to the space, the permissions and the credentials there")
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause(failures)):
+			}
+			continue
+		}
+		failures = 0
 		select {
 		case <-ctx.Done():
 			return
@@ -75,17 +94,20 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 
 // findCopies adds the lists that are in a mirror to those that were copied there by this process: whoever copied them may have ended
 // before they were over, or before the index was right.
-func (s *mirrorState) findCopies(ctx context.Context, m Mirror) error {
+func (p *Publisher) findCopies(ctx context.Context, m Mirror, state *mirrorState) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
 	names, err := m.Names(ctx)
 	for _, list := range listsNamed(names) {
-		if _, known := s.done[list]; !known {
-			s.done[list] = 0
+		if _, known := state.done[list]; !known {
+			state.done[list] = placed{}
 		}
 	}
-	clear(s.indexed)
-	s.unindexed = true
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for issuer := range p.issuers {
+		state.unindexed[issuer] = true
+	}
 	return err
 }
 
@@ -99,100 +121,154 @@ func listsNamed(names []string) (lists []List) {
 	return lists
 }
 
-// copyTo brings a mirror up to date: what is new, then the indexes that name it and no more what is over, which goes last. It goes on after
-// a failure and returns the first of them. state is told how far each copy is, and of a failure at once: each may take its time.
-func (p *Publisher) copyTo(ctx context.Context, m Mirror, state *mirrorState) error {
-	done := state.done
-	var waiting, over []List // what they are is seen when their turn comes: during an outage that is long after
+// copyLists brings the lists of a mirror up to date. It goes on after a failure and returns all of them. state is told how far each copy is, and of a
+// failure at once: each may take its time.
+func (p *Publisher) copyLists(ctx context.Context, m Mirror, state *mirrorState) error {
+	var waiting []List // what they are is seen when their turn comes: during an outage that is long after
 	p.mu.RLock()
 	for _, b := range p.issuers {
 		for list, l := range b.lists {
-			if done[list] < l.head.Number {
+			if state.done[list].number < l.head.Number {
 				waiting = append(waiting, list)
 			}
 		}
 	}
-	for list := range done {
-		if p.over(list) {
-			over = append(over, list)
-		}
-	}
 	p.mu.RUnlock()
 	var failed []error
-	attempt := func(do func(ctx context.Context) error) bool {
-		began := p.config.Now()
-		attempt, cancel := context.WithTimeout(ctx, mirrorTimeout)
-		defer cancel()
-		err := do(attempt)
-		if err != nil && ctx.Err() == nil {
-			failed = append(failed, err)
-			p.mu.Lock()
-			state.failed(began, err)
-			p.mu.Unlock()
-		}
-		return err == nil
-	}
 	for _, list := range waiting {
 		document, head, ok := p.Document(list)
 		if !ok {
 			continue
 		}
-		if attempt(func(ctx context.Context) error { return m.Put(ctx, "crl/"+list.String(), document, head.Number) }) {
-			p.mu.Lock()
-			done[list], state.copied[list] = head.Number, head.Seq
-			p.mu.Unlock()
-		}
-	}
-	if len(waiting)+len(over) > 0 {
-		state.unindexed = true
-	}
-	if state.unindexed && !p.copyIndexes(m, state, attempt) {
-		over = nil // what an index names stays
-	}
-	for _, list := range over[:min(len(over), removals)] {
-		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
-		if err := m.Remove(ctx, "crl/"+list.String()); err != nil && ctx.Err() == nil { // no copy waits for that; it is found again
-			p.config.Log.Warn("cannot remove the copy of a list that is over", "list", list.String(), "in", m.String(), "error", err)
-		}
+		began := p.config.Now()
+		attempt, cancel := context.WithTimeout(ctx, mirrorTimeout)
+		err := m.Put(attempt, "crl/"+list.String(), document, head.Number)
 		cancel()
-		delete(done, list)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		p.mu.Lock()
-		delete(state.copied, list)
+		if err != nil {
+			failed = append(failed, err)
+			state.lists.failed(began, err)
+		} else {
+			now := placed{head.Number, p.issuers[list.Issuer].indexed(list)}
+			if last, known := state.done[list]; !known || last.url != now.url {
+				state.unindexed[list.Issuer] = true
+			}
+			state.done[list], state.copied[list] = now, head.Seq
+		}
 		p.mu.Unlock()
 	}
 	if len(failed) == 0 {
 		p.mu.Lock()
-		state.failure, state.since = nil, time.Time{}
+		state.lists = trouble{}
 		p.mu.Unlock()
 	}
 	return few(failed)
 }
 
-// copyIndexes stores the indexes of all issuers, where they are to be others than before, and reports whether none failed.
-func (p *Publisher) copyIndexes(m Mirror, state *mirrorState, attempt func(func(context.Context) error) bool) bool {
-	var issuers []pki.IssuerID
+// copyIndexes stores the indexes that are to be others than before, those that could not be stored less and less often. Between two of them lists
+// that wait, once changed is closed, go first.
+func (p *Publisher) copyIndexes(ctx context.Context, m Mirror, state *mirrorState, changed <-chan struct{}) {
+	if state.missed > 0 && p.config.Now().Sub(state.tried).Abs() < pause(state.missed) {
+		return
+	}
+	var failed []error
+	issuers, all := p.unindexed(state), true
+	for i, issuer := range issuers {
+		began := p.config.Now()
+		err := p.copyIndex(ctx, m, state, issuer)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			failed = append(failed, err)
+			p.mu.Lock()
+			state.indexes.failed(began, err)
+			p.mu.Unlock()
+		}
+		if all = i+1 == len(issuers) || !closed(changed); !all {
+			break
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		state.missed, state.tried = state.missed+1, p.config.Now()
+		p.config.Log.Error("cannot store indexes", "in", m.String(), "error", few(failed), "again", state.tried.Add(pause(state.missed)),
+			"next", "lists are copied all the same, and what is over stays; see to the permission to list what is there")
+	case all:
+		state.missed = 0
+		p.mu.Lock()
+		state.indexes = trouble{}
+		p.mu.Unlock()
+	}
+}
+
+// closed reports whether a channel is.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// unindexed are the issuers whose index is to be stored. That something is over is seen here.
+func (p *Publisher) unindexed(state *mirrorState) (issuers []pki.IssuerID) {
 	p.mu.RLock()
-	for id, b := range p.issuers {
-		if b.issuer.Key != (pki.KeyHash{}) {
-			issuers = append(issuers, id)
+	defer p.mu.RUnlock()
+	for list := range state.done {
+		if p.over(list) {
+			state.unindexed[list.Issuer] = true
+		}
+	}
+	for issuer := range state.unindexed {
+		if b, known := p.issuers[issuer]; known && b.issuer.Key != (pki.KeyHash{}) {
+			issuers = append(issuers, issuer)
+		}
+	}
+	return issuers
+}
+
+// copyIndex stores the index of an issuer. What is over may be removed then.
+func (p *Publisher) copyIndex(ctx context.Context, m Mirror, state *mirrorState, issuer pki.IssuerID) error {
+	var over []List
+	p.mu.RLock()
+	for list := range state.done {
+		if list.Issuer == issuer && p.over(list) {
+			over = append(over, list)
 		}
 	}
 	p.mu.RUnlock()
-	state.unindexed = false
-	for _, issuer := range issuers {
-		want, err := p.indexOf(issuer, slices.Collect(maps.Keys(state.done)))
-		if err == nil && bytes.Equal(want, state.indexed[issuer]) {
-			continue
-		}
-		if attempt(func(ctx context.Context) error {
-			return m.PutIndex(ctx, "crl/"+issuer.String()+"/index.json", func(names []string) ([]byte, error) { return p.indexOf(issuer, listsNamed(names)) })
-		}) {
-			state.indexed[issuer] = want
-		} else {
-			state.unindexed = true
-		}
+	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
+	defer cancel()
+	if err := m.PutIndex(ctx, "crl/"+issuer.String()+"/index.json", func(names []string) ([]byte, error) { return p.indexOf(issuer, listsNamed(names)) }); err != nil {
+		return err
 	}
-	return !state.unindexed
+	delete(state.unindexed, issuer)
+	for _, list := range over {
+		delete(state.done, list)
+	}
+	state.unnamed = append(state.unnamed, over...)
+	return nil
+}
+
+// removeCopies removes what is over and no index names, not all at once.
+func (p *Publisher) removeCopies(ctx context.Context, m Mirror, state *mirrorState) {
+	now := state.unnamed[:min(len(state.unnamed), removals)]
+	state.unnamed = state.unnamed[len(now):]
+	for _, list := range now {
+		ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
+		if err := m.Remove(ctx, "crl/"+list.String()); err != nil && ctx.Err() == nil { // no copy waits for that; it is found again
+			p.config.Log.Warn("cannot remove the copy of a list that is over", "list", list.String(), "in", m.String(), "error", err)
+		}
+		cancel()
+		p.mu.Lock()
+		delete(state.copied, list)
+		p.mu.Unlock()
+	}
 }
 
 // indexOf is the index of an issuer at a place that has these lists: of them, the shards of the issuer that are not over. Another process may

@@ -163,6 +163,7 @@ type shelf struct {
 	mu      sync.Mutex // guards the rest
 	down    error      // what storing an index ends with
 	refused int        // indexes
+	puts    int        // of lists
 	has     []string   // "crl/..."
 	index   []string   // the URLs in it
 	indexes int        // were stored
@@ -171,7 +172,7 @@ type shelf struct {
 func (s *shelf) Put(_ context.Context, name string, _ crl.Document, _ uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.has, name) {
+	if s.puts++; !slices.Contains(s.has, name) {
 		s.has = append(s.has, name)
 	}
 	return nil
@@ -190,7 +191,7 @@ func (s *shelf) PutIndex(_ context.Context, name string, of func(names []string)
 		s.t.Errorf("%s: %s: %v", name, body, err)
 	}
 	for _, url := range s.index {
-		if !slices.Contains(s.has, strings.TrimPrefix(url, base+"/")) {
+		if _, path, _ := strings.Cut(url, "/crl/"); !slices.Contains(s.has, "crl/"+path) {
 			s.t.Errorf("the index names %s, which is not there", url)
 		}
 	}
@@ -278,6 +279,42 @@ func TestIndexes(t *testing.T) {
 			names, _ := place.Names(t.Context())
 			return !slices.Contains(names, "crl/"+a.shard().String()) && len(names) == 5
 		})
+	})
+}
+
+// No list waits for an index that cannot be stored, however often that fails: it is tried less and less often. A shard that has another URL is
+// named by that, once it can be.
+func TestIndexesThatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Indexed CA")
+	a.reserve(t, epoch, 0, base)
+	place := &shelf{t: t, down: errors.New("listing is not allowed")}
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{place} }, a.config())
+	const revocations = 8 // to fail as often takes three minutes
+	for index := range uint64(revocations) {
+		a.revoke(t, index)
+		eventually(t, "the copy", func() bool {
+			_, h, _ := p.Document(a.shard())
+			return h.Entries == int(index)+1 && zero(p.Lags(), "mirror shelf", "mirror shelf complete")
+		})
+	}
+	eventually(t, "the failure", func() bool { return p.Mirrors()[0].Failure != nil })
+	place.mu.Lock()
+	if m := p.Mirrors()[0]; place.refused >= revocations || m.Failure.Error() != "listing is not allowed" {
+		t.Errorf("%d lists were copied, and an index was tried %d times: %+v", place.puts, place.refused, m)
+	}
+	place.down = nil
+	place.mu.Unlock()
+	eventually(t, "the index", func() bool { just, _ := place.named(a, epoch); return just })
+	eventually(t, "no failure", func() bool { return p.Mirrors()[0].Failure == nil })
+
+	const elsewhere = "http://elsewhere.example"
+	a.reserve(t, epoch, 100, elsewhere)
+	eventually(t, "the other URL", func() bool {
+		place.mu.Lock()
+		defer place.mu.Unlock()
+		return slices.Equal(place.index, []string{crlserver.URL(elsewhere, a.shard())})
 	})
 }
 

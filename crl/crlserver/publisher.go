@@ -175,7 +175,7 @@ func New(config Config) (*Publisher, error) {
 		issuers: make(map[pki.IssuerID]*books), changed: make(chan struct{})}
 	p.config.Now = p.latest.watch(config.Now)
 	for range config.Mirrors {
-		p.mirrors = append(p.mirrors, mirrorState{copied: make(map[List]uint64), done: make(map[List]uint64), indexed: make(map[pki.IssuerID][]byte)})
+		p.mirrors = append(p.mirrors, mirrorState{copied: make(map[List]uint64), done: make(map[List]placed), unindexed: make(map[pki.IssuerID]bool)})
 	}
 	return p, nil
 }

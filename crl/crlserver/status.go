@@ -150,7 +150,7 @@ func (p *Publisher) late() time.Duration { return (p.config.Validity - p.config.
 // MirrorStatus is how copying to a mirror goes.
 type MirrorStatus struct {
 	Name    string
-	Failure error     // the last one since everything was copied; nil: everything is, or nothing was tried
+	Failure error     // the last one since everything was copied, of an index if every list is; nil: everything is, or nothing was tried
 	Since   time.Time // when the first of these began; of Failure nil: zero
 }
 
@@ -160,7 +160,11 @@ func (p *Publisher) Mirrors() []MirrorStatus {
 	defer p.mu.RUnlock()
 	var all []MirrorStatus
 	for i, m := range p.config.Mirrors {
-		all = append(all, MirrorStatus{m.String(), p.mirrors[i].failure, p.mirrors[i].since})
+		worst := p.mirrors[i].lists
+		if worst.failure == nil {
+			worst = p.mirrors[i].indexes
+		}
+		all = append(all, MirrorStatus{m.String(), worst.failure, worst.since})
 	}
 	return all
 }

@@ -82,7 +82,7 @@ func (s *Server) checkMirrors(add func(name, state, detail string)) {
 			add("mirror/"+m.Name, "ok", "")
 			continue
 		}
-		add("mirror/"+m.Name, "warning", fmt.Sprintf("copying to it has failed since %s, and clients fetch old lists there, or none: %s; see to the space, the permissions and the credentials there",
+		add("mirror/"+m.Name, "warning", fmt.Sprintf("copying to it has failed since %s, and clients fetch old lists there, or none, or the index is old: %s; see to the space, the permissions and the credentials there",
 			m.Since.UTC().Format(time.RFC3339), m.Failure))
 	}
 }
