@@ -130,7 +130,11 @@ func (e unreached) Error() string {
 	return fmt.Sprintf("connect to %s as %s: %s", e.Config.Database, e.Config.User, strings.Join(slices.Compact(tried), "; "))
 }
 
-// telling are the attempts, without those at an address where the server answered another one.
+// refusedTLS ends what pgx says of a server without TLS; it has no value for it (pgconn, startTLS).
+const refusedTLS = "server refused TLS connection"
+
+// telling are the attempts, without those at an address where the server has no TLS and answered another one. Whatever else TLS failed with is the
+// cause, and what the server then says of a connection without it is not.
 func telling(attempts []error) (tried []string) {
 	answered := make(map[string]bool)
 	for _, err := range attempts {
@@ -139,7 +143,7 @@ func telling(attempts []error) (tried []string) {
 		}
 	}
 	for _, err := range attempts {
-		if _, ok := errors.AsType[*pgconn.PgError](err); ok || !answered[addressOf(err)] {
+		if !strings.HasSuffix(err.Error(), refusedTLS) || !answered[addressOf(err)] {
 			tried = append(tried, err.Error())
 		}
 	}

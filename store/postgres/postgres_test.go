@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"net"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"signet.example/signet/internal/audit"
 	"signet.example/signet/internal/testdb"
@@ -163,6 +166,58 @@ func TestWhatTheServerSaysCounts(t *testing.T) {
 				t.Errorf("%s: no %s in %v", test.mode, want, err)
 			}
 		}
+	}
+}
+
+// A server with which TLS fails may let nobody in without. Why TLS failed is the cause then.
+func TestWhyTLSFailedIsTold(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go refuseHandshake(conn)
+		}
+	}()
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: "postgres://signet@" + l.Addr().String() + "/signet?sslmode=prefer", Unsafe: true})
+	if err == nil {
+		t.Fatal("opened")
+	}
+	for _, want := range []string{"handshake failure", "no encryption"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %s in %v", want, err)
+		}
+	}
+}
+
+// refuseHandshake is a server that has TLS, of a kind that the client has not, and wants it.
+func refuseHandshake(conn net.Conn) {
+	defer conn.Close()
+	backend := pgproto3.NewBackend(conn, conn)
+	message, err := backend.ReceiveStartupMessage()
+	if err != nil {
+		return
+	}
+	if _, ok := message.(*pgproto3.SSLRequest); !ok {
+		backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry for host, no encryption"})
+		_ = backend.Flush() // the client says what it got
+		return
+	}
+	hello := make([]byte, 1)
+	if _, err := conn.Write([]byte{'S'}); err != nil {
+		return
+	}
+	if _, err := io.ReadFull(conn, hello); err != nil {
+		return
+	}
+	if _, err := conn.Write([]byte{21, 3, 3, 0, 2, 2, 40}); err == nil { // RFC 5246, Section 7.2: a fatal alert, handshake_failure
+		_, _ = io.Copy(io.Discard, conn) // until the client has read it and closes
 	}
 }
 
