@@ -41,6 +41,9 @@ func (r *Rollover) describe(issuers []client.Issuer, certificate *x509.Certifica
 	if n.Algorithm == "" {
 		n.Algorithm = keys.AlgorithmOf(certificate.PublicKey).String()
 	}
+	if r.Old.Root && !w.Parent.IsZero() {
+		return n, pki.Errorf(pki.KindInvalid, op, "%s is a root, whose successor is one: it has no parent", r.Old.Label).InField("--parent").WithHint("leave it out: the two roots sign each other")
+	}
 	if r.Old.Root {
 		return n, nil
 	}
