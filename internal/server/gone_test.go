@@ -136,7 +136,7 @@ func TestOtherSchemas(t *testing.T) {
 			t.Errorf("migrate --check beside an instance: %d, %s", status, said)
 		}
 		alter(t, s, database, `UPDATE schema_migrations SET version = version - 1`)
-		if status, said := s.run(t, "migrate", "--check"); status != 10 || !strings.Contains(said, "next: signet backup") {
+		if status, said := s.run(t, "migrate", "--check"); status != 10 || !strings.Contains(said, "backup --out FILE, then ") {
 			t.Errorf("migrate --check on an older schema, beside an instance: %d, %s", status, said)
 		}
 		alter(t, s, database, `UPDATE schema_migrations SET version = version + 1`)
