@@ -418,7 +418,11 @@ func (c *Checker) obtain(ctx context.Context, s *subject, target crl.Target, p p
 		if !isURL(location) || h != nil && !c.ended(h, s.at) { // a file is what it is; what is wrong with it has been said
 			return []obtained{{list: h}}
 		}
-		return []obtained{c.fetchOnce(ctx, s, target, location, p.configured, h)}
+		o := c.fetchOnce(ctx, s, target, location, p.configured, h)
+		if o.came { // maybe late: the handshake went on with the list of another place
+			c.learnFrom(s, []Evidence{c.judgeLists(s, target, c.listsAtHand(s, target, s.pointers(target)), nil)})
+		}
+		return []obtained{o}
 	}
 	current := func(all []obtained) bool {
 		return slices.ContainsFunc(all, func(o obtained) bool { return o.list != nil && !c.ended(o.list, s.at) })

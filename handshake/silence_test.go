@@ -79,6 +79,21 @@ func TestLatePlace(t *testing.T) {
 	}
 }
 
+// TestLateListClosesConnections: a revocation in a list that came when the handshake had gone on with another place's.
+func TestLateListClosesConnections(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia mirror")
+	leaf, root, believed := p.Cert("leaf"), p.Cert("root"), make(chan struct{})
+	p.Replace("/root-mirror.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Age: time.Hour})))
+	leaf.Revoke(1)
+	p.Before("/root.crl", func() { <-believed })
+	checker := p.Checker(nil)
+	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
+	close(believed)
+	if !closedSoon(conn) {
+		t.Error("the connection is open")
+	}
+}
+
 // TestTurns: places are asked in turn: at once when one has not said enough, and when one has been silent for its part of the time.
 func TestTurns(t *testing.T) {
 	type place struct {

@@ -25,8 +25,8 @@ func inTurn[T any](ctx context.Context, c *Checker, limit time.Duration, places 
 		if place := asked; place < places {
 			asked++
 			silence.Reset(partOf(limit, places))
+			ctx, done := c.outlive(ctx)
 			go func() {
-				ctx, done := c.outlive(ctx)
 				defer done()
 				answers <- answer{place, ask(ctx, place)}
 			}()
