@@ -185,8 +185,8 @@ func TestListOfTwoIssuers(t *testing.T) {
 	check(other, 5)
 }
 
-// TestPlaceThatWasAway: a place that failed at the one handshake that needed it is asked again while the list of another, who is behind, lasts: one
-// whose own list was the younger as one that fails ever is, the other within an hour.
+// TestPlaceThatWasAway: a place that failed at the one handshake that needed it is asked again while the list of another, who is behind, lasts:
+// where its own list was the younger one as often as any that fails, otherwise within an hour.
 func TestPlaceThatWasAway(t *testing.T) {
 	const day = 24 * time.Hour
 	older, younger := handshaketest.CRL{Age: 8 * day, Life: 7 * day}, handshaketest.CRL{Age: 2 * day, Life: 28 * day}
@@ -229,6 +229,41 @@ func TestPlaceThatWasAway(t *testing.T) {
 			p.Advance(test.within)
 			check(handshaketest.Accepted) // by what is at hand
 			check(handshaketest.RevokedOutcome)
+		})
+	}
+}
+
+// TestPlaceThatHadNone: a place that had no list when another was asked is asked again, once an hour, while that one's list lasts; one behind it is not.
+func TestPlaceThatHadNone(t *testing.T) {
+	for name, empty := range map[string]http.Handler{"nothing": http.NotFoundHandler(), "garbage": handshaketest.Bytes([]byte("garbage"))} {
+		t.Run(name, func(t *testing.T) {
+			p := handshaketest.New(t, "root -> leaf noaia mirror")
+			leaf, checker := p.Cert("leaf"), p.Checker(nil)
+			check := func(want handshaketest.Outcome, first, mirror int) {
+				t.Helper()
+				if _, err := checker.Check(t.Context(), leaf.Chain(), nil); outcomeOf(t, err) != want {
+					t.Error(err)
+				}
+				for !checker.TestingOnlyIdle() {
+					time.Sleep(time.Millisecond)
+				}
+				if f, m := p.Hits("/root.crl"), p.Hits("/root-mirror.crl"); f != first || m != mirror {
+					t.Errorf("asked %d times, and the mirror %d times; want %d and %d", f, m, first, mirror)
+				}
+			}
+			p.Replace("/root.crl", empty)
+			check(handshaketest.Accepted, 1, 1)
+			p.Advance(30 * time.Minute)
+			check(handshaketest.Accepted, 1, 1)
+			p.Advance(30 * time.Minute)
+			check(handshaketest.Accepted, 2, 1)
+			check(handshaketest.Accepted, 2, 1)
+			leaf.Revoke(1)
+			p.Replace("/root.crl", handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{})))
+			p.Replace("/root-mirror.crl", http.NotFoundHandler())
+			p.Advance(time.Hour)
+			check(handshaketest.Accepted, 3, 1) // by what is at hand
+			check(handshaketest.RevokedOutcome, 3, 1)
 		})
 	}
 }

@@ -191,6 +191,7 @@ func (c *Checker) refreshSoon(s *subject, target crl.Target, held []*heldList) {
 			c.refreshInBackground(s, target, h)
 		}
 	}
+	c.askPassedOver(s, target, held)
 	var missing []place // one job asks for all of them
 	for _, p := range deltaPointers(target, held) {
 		location := p.locations[0]
@@ -222,6 +223,45 @@ func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList
 	reserve := func() bool { return c.lists.reserve(h, asked.at, c.ended(h, asked.at)) }
 	c.background(crlTimeout, reserve, func(ctx context.Context) { _ = c.refreshList(ctx, &asked, target, h) })
 }
+
+// askPassedOver asks, in the background and seldom, the places that failed before another of their distribution point had a list: they may be
+// back, and know more.
+func (c *Checker) askPassedOver(s *subject, target crl.Target, held []*heldList) {
+	asked := s.question()
+	for _, location := range s.passedOver(target, held) {
+		failed := s.failedPlace(location)
+		reserve := func() bool {
+			due := !c.lists.tries.recent(failed, refreshAtMost, asked.at)
+			if due {
+				c.lists.tries.note(failed, asked.at)
+			}
+			return due
+		}
+		c.background(crlTimeout, reserve, func(ctx context.Context) {
+			if fresh, err := c.fetchList(ctx, &asked, target, location, false, nil); err == nil {
+				c.learnFrom(&asked, []Evidence{c.withDeltas(ctx, &asked, target, []*heldList{fresh}, nil)})
+			}
+		})
+	}
+}
+
+// passedOver are the places without a list at hand that stand before one with a list.
+func (s *subject) passedOver(target crl.Target, held []*heldList) (passed []string) {
+	for _, p := range s.pointers(target) {
+		var empty []string
+		for _, location := range p.locations {
+			if slices.ContainsFunc(held, func(h *heldList) bool { return h.location == location }) {
+				passed, empty = append(passed, empty...), nil
+			} else {
+				empty = append(empty, location)
+			}
+		}
+	}
+	return passed
+}
+
+// failedPlace names, in tries, a place that was asked for a list and gave none.
+func (s *subject) failedPlace(location string) place { return s.place("failed " + location) }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
 // asked. A failure to fetch it changes nothing: the list at hand counts until its end.
