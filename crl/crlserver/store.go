@@ -144,7 +144,7 @@ type Mirror interface {
 	// Put stores a list under its name ("crl/{issuer}.crl"), unless the place has one with the same or a larger CRL number.
 	Put(ctx context.Context, name string, document crl.Document, number uint64) error
 
-	// PutIndex stores what of makes of the names of what the place has, unless that is stored already. No call takes the place of what another
+	// PutIndex stores what of makes of the names of what the place has in the folder of the index and below, unless that is stored already. No call takes the place of what another
 	// stored since this one began: it begins anew, so that the names are never older than what they replace.
 	PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	slashed "path"
 	"path/filepath"
 	"sync"
 	"time"
@@ -65,10 +66,10 @@ func (d *Directory) Put(ctx context.Context, name string, document crl.Document,
 	})
 }
 
-// PutIndex replaces a file by an index of what the folder has; nobody else writes lists meanwhile.
+// PutIndex replaces a file by an index of what is beside it; nobody else writes lists meanwhile.
 func (d *Directory) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
 	return d.locked(ctx, name, func(path string) error {
-		names, err := d.Names(ctx)
+		names, err := d.below(ctx, slashed.Dir(name))
 		if err != nil {
 			return err
 		}
@@ -139,9 +140,12 @@ func replace(path string, document crl.Document) error {
 	return f.Commit()
 }
 
-// Names lists files.
-func (d *Directory) Names(ctx context.Context) (names []string, err error) {
-	err = fs.WalkDir(os.DirFS(d.path), "crl", func(name string, entry fs.DirEntry, err error) error {
+// Names lists the files of all issuers.
+func (d *Directory) Names(ctx context.Context) ([]string, error) { return d.below(ctx, "crl") }
+
+// below lists the files in a folder and those in it.
+func (d *Directory) below(ctx context.Context, folder string) (names []string, err error) {
+	err = fs.WalkDir(os.DirFS(d.path), folder, func(name string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) { // nothing was copied yet, or this was removed just now
 			return nil
 		}

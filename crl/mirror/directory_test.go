@@ -46,6 +46,9 @@ func TestDirectoryIndex(t *testing.T) {
 	if err := d.Put(t.Context(), "crl/x/a.crl", list(t, 1), 1); err != nil {
 		t.Fatal(err)
 	}
+	if err := d.Put(t.Context(), "crl/w/b.crl", list(t, 1), 1); err != nil { // of another issuer
+		t.Fatal(err)
+	}
 	path := filepath.Join(dir, "crl", "x", "index.json")
 	var first os.FileInfo
 	for range 2 {

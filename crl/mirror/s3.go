@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,10 +89,10 @@ func (s *S3) Put(ctx context.Context, name string, document crl.Document, number
 // sumHeader is where an index carries its SHA-256.
 const sumHeader = "X-Amz-Meta-Signet-Sum"
 
-// PutIndex stores an index of what the bucket has. Its entity tag is asked for before the names.
+// PutIndex stores an index of what the bucket has beside it. Its entity tag is asked for before the names.
 func (s *S3) PutIndex(ctx context.Context, name string, of func(names []string) ([]byte, error)) error {
 	return s.replace(ctx, name, func(old http.Header) (crl.Document, http.Header, error) {
-		names, err := s.Names(ctx)
+		names, err := s.below(ctx, path.Dir(name)+"/")
 		if err != nil {
 			return nil, nil, err
 		}
@@ -184,10 +185,13 @@ func (s *S3) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// Names lists objects, a thousand at a time.
-func (s *S3) Names(ctx context.Context) (names []string, err error) {
+// Names lists the objects of all issuers.
+func (s *S3) Names(ctx context.Context) ([]string, error) { return s.below(ctx, "crl/") }
+
+// below lists the objects whose names begin so, a thousand at a time.
+func (s *S3) below(ctx context.Context, prefix string) (names []string, err error) {
 	for token := ""; ; {
-		response, err := s.call(ctx, http.MethodGet, s.listing(token), nil, emptySum, nil)
+		response, err := s.call(ctx, http.MethodGet, s.listing(prefix, token), nil, emptySum, nil)
 		if err != nil {
 			return names, err
 		}
@@ -219,10 +223,10 @@ func (s *S3) object(name string) string {
 	return s.config.Endpoint + "/" + escaped(s.config.Bucket) + "/" + escaped(s.config.Prefix+name)
 }
 
-// listing is where the names of objects are, from a token on. Its parameters are in the order that signatures want.
-func (s *S3) listing(token string) string {
+// listing is where the names of objects are that begin with a prefix, from a token on. Its parameters are in the order that signatures want.
+func (s *S3) listing(prefix, token string) string {
 	parameter := func(name, value string) string { return name + "=" + strings.ReplaceAll(escaped(value), "/", "%2F") }
-	query := "list-type=2&" + parameter("prefix", s.config.Prefix+"crl/")
+	query := "list-type=2&" + parameter("prefix", s.config.Prefix+prefix)
 	if token != "" {
 		query = parameter("continuation-token", token) + "&" + query
 	}

@@ -140,6 +140,16 @@ func TestS3Index(t *testing.T) {
 	}
 	list := func(name string) { b.Put("/lists/pki/crl/x/"+name, testbucket.Object{}) }
 	list("a.crl")
+	for _, name := range []string{"a/1.crl", "w.crl", "x.crl", "xx/1.crl", "y/1.crl", "z/1.crl"} { // of other issuers
+		b.Put("/lists/pki/crl/"+name, testbucket.Object{})
+	}
+	listings := 0
+	b.Before = func(method string) int {
+		if method == http.MethodGet {
+			listings++
+		}
+		return 0
+	}
 	for range 2 {
 		if err := put(joined); err != nil {
 			t.Fatal(err)
@@ -147,6 +157,9 @@ func TestS3Index(t *testing.T) {
 		has("at first", "crl/x/a.crl")
 		b.Put("/lists/pki/crl/x/z", testbucket.Object{}) // of which the next index is the same
 		joined = func([]string) ([]byte, error) { return []byte("crl/x/a.crl"), nil }
+	}
+	if listings != 3 { // one of one name, and two of the three that are there then
+		t.Errorf("%d pages were listed", listings)
 	}
 	if puts := b.Puts(); len(puts) != 1 {
 		t.Errorf("written: %v", puts)
