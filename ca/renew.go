@@ -2,7 +2,6 @@ package ca
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -103,7 +102,7 @@ func (a *Authority) renewer(ctx context.Context, p *profile.Profile, old pki.Iss
 		next, err = a.chooseFit(p, could)
 	}
 	if err != nil {
-		return Issuer{}, a.unrenewed(before, could, err)
+		return Issuer{}, a.unsigned(before, could, err)
 	}
 	return next, nil
 }
@@ -133,7 +132,7 @@ func (a *Authority) approver(p *profile.Profile, filed pki.IssuerID, could func(
 	case before.candidate() && could(before) == nil:
 		return before, nil
 	}
-	return Issuer{}, cmp.Or(a.awaited(before, could, err), err)
+	return Issuer{}, a.unsigned(before, could, err)
 }
 
 // chooseFit is choose, and asks of the only one there is too.
@@ -145,14 +144,14 @@ func (a *Authority) chooseFit(p *profile.Profile, could func(Issuer) error) (Iss
 	return next, err
 }
 
-// unrenewed says why nobody renews a certificate of an issuer. Nobody waits for a retired one.
-func (a *Authority) unrenewed(before Issuer, could func(Issuer) error, cause error) error {
+// unsigned says why nobody renews a certificate of an issuer, or issues what was filed for it. Nobody waits for a retired one.
+func (a *Authority) unsigned(before Issuer, could func(Issuer) error, cause error) error {
 	if waits := a.awaited(before, could, cause); waits != nil {
 		return waits
 	}
 	if before.State == IssuerRetired && (refusal(cause) || !a.issuers.mayIssue()) {
-		return pki.Errorf(pki.KindRefused, "renew certificate", "%w; and of another: %v", inactive(&before), cause).InField("issuer").
-			WithHint("have its successor made (signet issuer create --succeeds %s) and renew again, or ask for a new certificate", before.Label)
+		return pki.Errorf(pki.KindRefused, "choose issuer", "%w; and of another: %v", inactive(&before), cause).InField("issuer").
+			WithHint("have its successor made (signet issuer create --succeeds %s) and ask again", before.Label)
 	}
 	return cause
 }

@@ -678,6 +678,36 @@ func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
 	})
 }
 
+// What was filed for the only issuing CA is refused once that one is retired, and waits while there is another that may issue again.
+func TestApprovedOfTheOnlyIssuer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		set := func(issuer pki.IssuerID, state ca.IssuerState) {
+			t.Helper()
+			if _, err := o.SetIssuerState(t.Context(), grantOf(t, admin, auth.ActionManage), issuer, state); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waits, last := o.ask(request(t, "a.example.com")).ID, o.ask(request(t, "a.example.com")).ID
+		root, issuing := o.Issuers()[0].ID, o.Issuers()[1].ID
+		other, err := o.CreateIssuer(t.Context(), grantOf(t, admin, auth.ActionManage), ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://pki.test", Parent: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set(issuing, ca.IssuerRetired)
+		set(other.ID, ca.IssuerDisabled)
+		answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
+		if err != nil || answer.Filed.State != approval.Approved {
+			t.Errorf("another may issue again: %+v, %v; want it approved", answer.Filed, err)
+		}
+		set(other.ID, ca.IssuerRetired)
+		answer, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), last, "")
+		if err != nil || answer.Filed.State != approval.Refused || !strings.Contains(answer.Filed.Comment, "issuer issuing is retired") {
+			t.Errorf("nobody may: %+v, %v; want it refused, with the reason", answer.Filed, err)
+		}
+	})
+}
+
 // A renewal that was approved waits for its issuer, where nobody else can be told to take over, until that one is retired.
 func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
