@@ -128,6 +128,10 @@ func (s *issuers) choose(p *profile.Profile, asked pki.IssuerID, could func(Issu
 	var candidates []Issuer
 	for _, issuer := range s.list() {
 		if p.Issuer != "" && issuer.Label == p.Issuer {
+			if issuer.State == IssuerRetired { // for good; the profile may be changed, and is another at an instance that has read it anew
+				return Issuer{}, pki.Errorf(pki.KindFailedPrecondition, op, "profile %s names issuer %s, which is retired", p.Name, p.Issuer).InField("profile").
+					WithHint("write another `issuer:` into profile %s, and have it read: signet profile reload", p.Name)
+			}
 			return issuer, nil
 		}
 		if issuer.candidate() {

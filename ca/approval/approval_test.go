@@ -708,6 +708,42 @@ func TestApprovedOfTheOnlyIssuer(t *testing.T) {
 	})
 }
 
+// What was approved waits while the profile names an issuer that is retired: the profile may be changed, or have been at another instance.
+func TestApprovedUnderAProfileThatNamesARetiredIssuer(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		named := func(label string) {
+			t.Helper()
+			o.write("approval: required\nissuer: " + label + "\n")
+			if err := o.profiles.Reload(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		named("issuing")
+		filed := o.ask(request(t, "a.example.com")).ID
+		manage, issuers := grantOf(t, admin, auth.ActionManage), o.Issuers()
+		next, err := o.CreateIssuer(t.Context(), manage, ca.NewIssuer{Label: "next", Subject: ca.Subject{CommonName: "Next"}, BaseURL: "http://pki.test", Parent: issuers[0].ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.SetIssuerState(t.Context(), manage, issuers[1].ID, ca.IssuerRetired); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), filed, "")
+		if err != nil || answer.Filed.State != approval.Approved {
+			t.Fatalf("%+v, %v; want it approved", answer.Filed, err)
+		}
+		wantKind(t, "its profile names a retired issuer", answer.Delay, pki.KindFailedPrecondition, "profile")
+		named("next")
+		if err := o.IssueClaimed(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n, err := s.CountCertificates(t.Context(), inventory.Filter{Profile: "guarded", Issuer: next.ID}); err != nil || n.N != 1 {
+			t.Errorf("the profile names another: %d certificates are from that, %v; it is %s", n.N, err, o.state(filed))
+		}
+	})
+}
+
 // A renewal that was approved waits for its issuer, where nobody else can be told to take over, until that one is retired.
 func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
