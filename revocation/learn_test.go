@@ -196,7 +196,7 @@ func TestTakeOver(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		i := newIssuer(t, s, "old", false)
 		l := newLedger(t, s, newUniverse(t, s))
-		since, doubted := time.Now().AddDate(-1, 0, 0).UTC().Truncate(time.Second), time.Now().AddDate(-2, 0, 0).UTC().Truncate(time.Second)
+		since, doubted := now.AddDate(-1, 0, 0), now.AddDate(-2, 0, 0)
 		said := func(n byte, reason pki.Reason, at time.Time) revocation.Said {
 			request := revocation.Request{Key: revocation.Key{Issuer: i.id, Serial: pki.Serial{19: n}}, Reason: reason}
 			if reason == pki.KeyCompromise {
@@ -213,7 +213,7 @@ func TestTakeOver(t *testing.T) {
 		if _, err := l.TakeOver(t.Context(), admin(t), []revocation.Said{said(1, pki.Superseded, since)}); pki.KindOf(err) != pki.KindDenied {
 			t.Errorf("with the right to revoke: %v", err)
 		}
-		list := []revocation.Said{said(1, pki.KeyCompromise, since), said(2, pki.CertificateHold, since), said(3, pki.Superseded, time.Now().AddDate(1, 0, 0))}
+		list := []revocation.Said{said(1, pki.KeyCompromise, since), said(2, pki.CertificateHold, since), said(3, pki.Superseded, now.AddDate(1, 0, 0))}
 		take(3, list...)
 		take(0, list...)
 		take(0, said(1, pki.CertificateHold, since))
@@ -234,7 +234,7 @@ func TestTakeOver(t *testing.T) {
 			t.Fatalf("%d entries: %+v", len(entries), entries)
 		}
 		for n, e := range entries {
-			if w := want[n]; e.Kind != w.kind || e.Reason != w.reason || e.RevokedAt.Equal(since) != w.dated || e.RevokedAt.After(time.Now()) || !e.Foreign {
+			if w := want[n]; e.Kind != w.kind || e.Reason != w.reason || e.RevokedAt.Equal(since) != w.dated || e.RevokedAt.After(now) || !e.Foreign {
 				t.Errorf("entry %d is %+v, want %+v", n, e, w)
 			}
 		}
