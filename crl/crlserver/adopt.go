@@ -244,7 +244,11 @@ func (p *Publisher) serve(h Head, document crl.Document) {
 	if ok && served.head.Number >= h.Number {
 		return
 	}
-	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`}
+	first := p.config.Now()
+	if ok {
+		first = served.first
+	}
+	b.lists[h.List] = &listState{head: h, document: document, etag: `"` + hex.EncodeToString(h.Sum[:16]) + `"`, first: first}
 	delete(b.anew, h.List)
 	if b.behind[h.List.Series] = true; h.Final && b.passed(h.List.Shard.Epoch, p.config.Now()) { // or another's clock is ahead, and it will be made anew
 		delete(b.weeks, h.List.Shard)

@@ -9,7 +9,7 @@ import (
 // Lags tells, by product, how old the oldest ledger entry is that the product of this instance does not show yet, 0 when it
 // shows all of them: "shard" and "delta", "complete" (which does not follow every event once it is large), and for each mirror
 // "mirror {name}" and, of complete lists, "mirror {name} complete". What a mirror has of a list is known once this process has copied
-// it: until then what came since Load counts there and, while copying fails, for how long it has. The lists of off-line issuers wait for a
+// it: until then what came since Load counts there and, while copying fails, for how long it has since this process serves the list. The lists of off-line issuers wait for a
 // ceremony and do not count, nor do those of issuers that are over.
 func (p *Publisher) Lags() map[string]time.Duration {
 	p.mu.RLock()
@@ -31,7 +31,7 @@ func (p *Publisher) Lags() map[string]time.Duration {
 		mirror := "mirror " + m.String()
 		lags[mirror], lags[mirror+ofComplete] = floor, floor
 		for _, b := range p.issuers {
-			for list := range b.lists {
+			for list, served := range b.lists {
 				if b.issuer.Offline {
 					continue
 				}
@@ -43,8 +43,8 @@ func (p *Publisher) Lags() map[string]time.Duration {
 				if !known {
 					shown = p.loaded
 				}
-				if !known && p.mirrors[i].lists.failure != nil {
-					lags[product] = max(lags[product], now.Sub(p.mirrors[i].lists.since))
+				if trouble := p.mirrors[i].lists; !known && trouble.failure != nil { // nobody misses a list for longer than it is there
+					lags[product] = max(lags[product], min(now.Sub(trouble.since), now.Sub(served.first)))
 				}
 				grow(product, b, list, shown)
 			}

@@ -125,6 +125,43 @@ func TestLagsOfMirrors(t *testing.T) {
 	}
 }
 
+// fussier is fussy and does not take a shard either that came later.
+type fussier struct{ fussy }
+
+func (f fussier) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
+	if strings.HasSuffix(name, "/408-0.crl") {
+		return errors.New("no room")
+	}
+	return f.fussy.Put(ctx, name, document, number)
+}
+
+// A shard is not as late as another list of which no copy was taken before there was that shard; and it is no less late when it is made anew.
+func TestLagOfANewShard(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "one")
+	a.reserve(t, epoch, 0, base)
+	c := &clock{}
+	p := start(t, s, c, func(config *crlserver.Config) {
+		config.Mirrors = []crlserver.Mirror{fussier{fussy{relented: new(atomic.Bool)}}}
+	}, a.config())
+	eventually(t, "the failure", func() bool { return p.Mirrors()[0].Failure != nil && zero(p.Lags(), "mirror wall") })
+	c.move(3 * time.Hour)
+	a.reserve(t, epoch+8, 0, base)
+	later := a.shard()
+	later.Shard.Epoch = epoch + 8
+	eventually(t, "the new shard", func() bool { _, _, ok := p.Document(later); return ok })
+	if lag := p.Lags()["mirror wall"]; lag > time.Hour {
+		t.Errorf("a shard that has just come is %s behind", lag)
+	}
+	c.move(3 * time.Hour)
+	a.reserve(t, epoch+8, 100, "http://elsewhere.example")
+	eventually(t, "another URL", func() bool { _, h, _ := p.Document(later); return len(h.URLs) == 2 })
+	if lag := p.Lags()["mirror wall"]; lag < 3*time.Hour || lag > 5*time.Hour {
+		t.Errorf("a shard that came three hours ago is %s behind", lag)
+	}
+}
+
 func zero(lags map[string]time.Duration, products ...string) bool {
 	return !slices.ContainsFunc(products, func(p string) bool { return lags[p] != 0 })
 }

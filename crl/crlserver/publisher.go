@@ -152,6 +152,7 @@ type listState struct {
 	head     Head
 	document crl.Document
 	etag     string
+	first    time.Time // since when this process serves the list, whatever its number
 }
 
 // seriesState is the publishing of one series.
