@@ -78,7 +78,7 @@ func TestBoundsOfANewIssuer(t *testing.T) {
 	w := newTown(t, testdb.SQLite(t))
 	for length, kind := range map[int]pki.Kind{-1: pki.KindInvalid, 0: 0, 16: 0, 17: pki.KindInvalid} {
 		n := newIssuer("deep", "Deep", ca.Issuer{})
-		n.PathLength, n.BaseURL = &length, "https://pki.test"
+		n.PathLength, n.BaseURL = &length, "http://pki.test"
 		if kind == 0 {
 			n.Label, n.Subject.CommonName = fmt.Sprintf("deep-%d", length), fmt.Sprintf("Deep %d", length)
 			w.create(n)

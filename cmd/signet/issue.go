@@ -76,14 +76,6 @@ func (c *issueCmd) Run(a *app) error {
 		return err
 	}
 	defer api.Close()
-	if request.Profile == "" {
-		if request.Profile, err = api.DefaultProfile(a.ctx); err != nil {
-			return err
-		}
-	}
-	if request.Issuer, err = optionalIssuer(a, api, c.Issuer); err != nil {
-		return err
-	}
 	stem, key, err := c.prepare(a, names, &request)
 	if err != nil {
 		return err
@@ -91,10 +83,10 @@ func (c *issueCmd) Run(a *app) error {
 	if _, err := os.Lstat(stem + ".pem"); err == nil { // said before a certificate exists that has no file to go to
 		taken := pki.Errorf(pki.KindConflict, "issue certificate", "%s.pem exists already and is not overwritten; nothing was issued", stem).
 			WithHint("move it away, or choose another file with --out")
-		if key != nil {
-			return errors.Join(taken, key.undo())
-		}
-		return taken
+		return errors.Join(taken, key.undo())
+	}
+	if err := c.address(a, api, &request); err != nil {
+		return errors.Join(err, key.undo())
 	}
 	issued, err := api.Issue(a.ctx, request)
 	if pending, ok := errors.AsType[*client.PendingError](err); ok {
@@ -109,6 +101,17 @@ func (c *issueCmd) Run(a *app) error {
 			WithHint("signet show --pem %s", issued.Certificate.Serial))
 	}
 	return reportIssued(a, issued, key, stem+".pem")
+}
+
+// address says under which profile, and by whom if that was said, it is to be issued.
+func (c *issueCmd) address(a *app, api *client.Client, request *client.IssueRequest) (err error) {
+	if request.Profile == "" {
+		if request.Profile, err = api.DefaultProfile(a.ctx); err != nil {
+			return err
+		}
+	}
+	request.Issuer, err = optionalIssuer(a, api, c.Issuer)
+	return err
 }
 
 // prepare makes the request with a key of this machine, or reads a request that was made elsewhere.
@@ -165,9 +168,6 @@ func (c *issueCmd) refused(err error, key *localKey, stem string, request client
 	unknown := pki.KindOf(err) == pki.KindUnavailable || pki.KindOf(err) == pki.KindInternal
 	if unknown && !errors.Is(err, client.ErrNotReached) {
 		return c.unknown(err, key, stem, request)
-	}
-	if key == nil {
-		return err
 	}
 	return errors.Join(err, key.undo())
 }

@@ -86,7 +86,7 @@ func (f keyFlags) open(path string) (*localKey, error) {
 
 // undo removes a key that this command made and that nobody certified.
 func (k *localKey) undo() error {
-	if !k.made {
+	if k == nil || !k.made {
 		return nil
 	}
 	return os.Remove(k.path)

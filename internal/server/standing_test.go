@@ -193,7 +193,7 @@ func TestTheKeyOfASuccessor(t *testing.T) {
 	if code, out = one.run(t, "issuer", "rollover", "issuing", "--plan"); code != 0 || !strings.Contains(out, "each of the 2 instances needs the key of issuing-2") {
 		t.Errorf("exit status %d: %s", code, out)
 	}
-	if code, out = one.run(t, "issuer", "rollover", "issuing", "--yes"); code != 0 {
+	if code, out = one.run(t, "issuer", "rollover", "issuing", "--yes", "--keys-are-there"); code != 0 {
 		t.Errorf("exit status %d: %s", code, out)
 	}
 	one.issue(t, "after.example")
