@@ -46,6 +46,12 @@ const notInState = "55000"
 // diskFull is what PostgreSQL says when a file cannot grow (disk_full).
 const diskFull = "53100"
 
+// isOfLimit reports whether temp_file_limit ended a statement (configuration_limit_exceeded), which says nothing about the disk.
+func isOfLimit(err error) bool {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && server.Code == "53400"
+}
+
 // typed are raised SQLSTATEs that become a room's own error value, so that callers can act on it.
 var typed = map[string]func(op string, server *pgconn.PgError) error{
 	"SG911": func(op string, server *pgconn.PgError) error {

@@ -279,6 +279,26 @@ func TestReadOnlyConnectionsAreNotKept(t *testing.T) {
 	}
 }
 
+// A limit of temporary files that is below what Ping writes says nothing about the disk.
+func TestPingBelowALimitOfTemporaryFiles(t *testing.T) {
+	s, conn := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
+	database := pgx.Identifier{conn.Config().Database}.Sanitize()
+	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+database+" SET temp_file_limit = '64kB'"); err != nil {
+		t.Fatal(err)
+	}
+	s.TestingOnlyPool().Reset()
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+database+" SET default_transaction_read_only = on"); err != nil {
+		t.Fatal(err)
+	}
+	s.TestingOnlyPool().Reset()
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("a database that can only be read answers")
+	}
+}
+
 // A disk without space has an error of its own, whichever file cannot grow.
 func TestDiskFull(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true})
