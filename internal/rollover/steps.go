@@ -86,7 +86,7 @@ func (r *Rollover) disown(ctx context.Context) (*Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		if check.Status == client.StatusGood {
+		if check.Status == client.StatusGood || check.Status == client.StatusOnHold { // whoever releases it would have clients trust the old root again
 			step.Done = false
 			step.Do = func(ctx context.Context) error {
 				_, err := r.api.Revoke(ctx, client.RevokeRequest{Certificate: der, Reason: r.reason})
