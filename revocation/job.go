@@ -283,8 +283,8 @@ func (j *Jobs) List(ctx context.Context, grant auth.Grant, after JobID, limit in
 	return j.config.Books.Jobs(ctx, JobNone, after, limit)
 }
 
-// Run works on running jobs until ctx ends, those of other instances that stopped included, and leaves them to whoever goes on. report, if
-// not nil, is told what went wrong.
+// Run works on running jobs until ctx ends, those of other instances that stopped included, and leaves them to whoever goes on, unless it ended
+// for ErrWentBack. report, if not nil, is told what went wrong.
 func (j *Jobs) Run(ctx context.Context, report func(error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -294,6 +294,9 @@ func (j *Jobs) Run(ctx context.Context, report func(error)) {
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrWentBack) {
+				return // another instance may not have seen it yet, and would go on with sequences that were used before
+			}
 			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), silence)
 			defer cancel()
 			if err := j.config.Books.LeaveJobs(leaving, j.config.Instance); err != nil && report != nil {

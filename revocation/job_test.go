@@ -818,8 +818,8 @@ func TestJobLease(t *testing.T) {
 	}
 }
 
-// Who stops leaves its jobs to another at once, and those of nobody else. What it should still write afterwards is refused while
-// the other has the job.
+// Who stops leaves its jobs to another at once, and those of nobody else; who stops because the database went back writes
+// nothing. What it should still write afterwards is refused while the other has the job.
 func TestJobsAreLeft(t *testing.T) {
 	s := testdb.Postgres(t)
 	newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
@@ -839,15 +839,17 @@ func TestJobsAreLeft(t *testing.T) {
 			t.Errorf("%s: %+v, %v", what, chunk, err)
 		}
 	}
-	stop := func(instance byte) {
-		stopped, cancel := context.WithCancel(t.Context())
-		cancel()
+	stop := func(instance byte, cause error) {
+		stopped, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
 		newJobs(t, s, u, instance).Run(stopped, func(err error) { t.Error(err) })
 	}
 	run("the first", 1, false)
-	stop(2)
+	stop(2, nil)
 	run("the second, when it has stopped itself", 2, true)
-	stop(1)
+	stop(1, revocation.ErrWentBack)
+	run("the second, when the first has seen the database go back", 2, true)
+	stop(1, nil)
 	run("the second, when the first has stopped", 2, false)
 	run("what the first writes afterwards", 1, true)
 }

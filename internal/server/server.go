@@ -434,12 +434,12 @@ func every(interval time.Duration, do func(context.Context)) func(context.Contex
 // unlessFallen runs something that writes, until ctx ends or the database went back.
 func (s *Server) unlessFallen(run func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
 		go func() {
 			select {
 			case <-s.fallen:
-				cancel()
+				cancel(revocation.ErrWentBack)
 			case <-ctx.Done():
 			}
 		}()
