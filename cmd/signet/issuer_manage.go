@@ -95,7 +95,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 		if len(others) > 0 {
 			p.line("")
 			p.line("It is not alone: %s can issue too, so a request that names no issuer, under a profile that names none, is refused now.", sentence(others))
-			p.line("Name one in the profile (issuer: %s), or let the other rest: signet issuer state %s disabled.", made.Label, others[0])
+			p.line("Name one in the profile (issuer: %s). To disable %s is no way out: renewals of what it issued would wait. Who is to take over from it is made with --succeeds %s.", made.Label, others[0], others[0])
 		}
 		p.next("signet issue --issuer %s NAME; make a backup, which holds its key", made.Label)
 	})
@@ -190,7 +190,7 @@ func (c *issuerCrossSignCmd) Run(a *app) error {
 
 type issuerStateCmd struct {
 	Issuer string `arg:"" help:"Id, label or name."`
-	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again."`
+	State  string `arg:"" enum:"active,disabled,retired" help:"active: it issues; disabled: not for now; retired: never again. Renewals of what a disabled one issued wait, unless another succeeds it."`
 	Yes    bool   `help:"Retire it without asking."`
 	serverFlags
 }
@@ -216,8 +216,41 @@ func (c *issuerStateCmd) Run(a *app) error {
 		if err := a.sure("change issuer", c.Yes || c.State != "retired", c.Issuer+" will never issue again. Retire it, for good?"); err != nil {
 			return nil, err
 		}
-		return api.SetIssuerState(a.ctx, issuer, states[c.State])
+		wait := false
+		if c.State == "disabled" {
+			if wait, err = renewalsWait(a, api, issuer); err != nil {
+				return nil, err
+			}
+		}
+		changed, err := api.SetIssuerState(a.ctx, issuer, states[c.State])
+		if err == nil && wait {
+			a.note("careful: renewals of what %s issued wait until it is active again, or retired for good, or an authority is made with --succeeds %s", changed.Label, changed.Label)
+		}
+		return changed, err
 	})
+}
+
+// renewalsWait reports whether certificates of an issuer are in force, Signet's own aside, that nobody renews once it is disabled: none that issues
+// succeeds it, directly or through others. For a root, which certifies authorities, nothing waits.
+func renewalsWait(a *app, api *client.Client, id pki.IssuerID) (bool, error) {
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		return false, err
+	}
+	line := []pki.IssuerID{id}
+	for _, issuer := range issuers { // in order of creation: whom one succeeds was there before it
+		switch {
+		case issuer.ID == id && issuer.Root:
+			return false, nil
+		case !slices.Contains(line, issuer.Succeeds):
+		case issuer.State == client.IssuerActive:
+			return false, nil
+		default:
+			line = append(line, issuer.ID)
+		}
+	}
+	count, err := api.Count(a.ctx, client.Filter{Issuer: id, Standing: client.StandingValid, NotAccount: client.AccountSystem})
+	return err == nil && count.Count > 0, err
 }
 
 // issuerCall makes a call that gives an issuer and says what became of it.
