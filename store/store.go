@@ -43,7 +43,8 @@ type Store interface {
 	crlserver.Imports
 	Recovery
 
-	// Ping asks whether the database answers and can be written. Of a disk without space for a few hundred kilobytes it says pki.ErrDiskFull.
+	// Ping asks whether the database answers and can be written. Of a disk without space for a few hundred kilobytes it says pki.ErrDiskFull,
+	// within seconds: a disk that could be written is not tried again at once.
 	Ping(ctx context.Context) error
 
 	// Close gives back every connection and lock. Calls in flight end first.

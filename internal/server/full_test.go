@@ -109,9 +109,10 @@ func TestFullDiskUnderTheDatabase(t *testing.T) {
 	if found, err := s.api.Check(t.Context(), good.DER, time.Time{}); err != nil || found.Verdict != client.VerdictInForce {
 		t.Errorf("checked on a full disk: %+v, %v", found, err)
 	}
-	if database, metric := s.writable(t); database.State != "warning" || metric != "0" {
-		t.Errorf("operators are told: %+v, %s", database, metric)
-	}
+	eventually(t, "operators are told", func() bool {
+		database, metric := s.writable(t)
+		return database.State == "warning" && metric == "0"
+	})
 	if page, err := s.api.List(t.Context(), client.Filter{Identifier: "late.example"}); err != nil || len(page.Certificates) != 0 {
 		t.Errorf("what was refused is there: %+v, %v", page, err)
 	}
@@ -210,9 +211,10 @@ func fillDisk(t *testing.T, mount, database string) {
 			t.Fatal("the disk is never full")
 		}
 	}
-	if database, metric := s.writable(t); database.State != "warning" || !strings.Contains(database.Detail, "its disk is full") || metric != "0" {
-		t.Errorf("operators are told: %+v, %s", database, metric)
-	}
+	eventually(t, "operators are told", func() bool {
+		database, metric := s.writable(t)
+		return database.State == "warning" && strings.Contains(database.Detail, "its disk is full") && metric == "0"
+	})
 	if page, err := s.api.List(t.Context(), client.Filter{Identifier: refused}); err != nil || len(page.Certificates) != 0 {
 		t.Errorf("what was refused is there: %+v, %v", page, err)
 	}

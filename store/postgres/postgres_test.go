@@ -299,6 +299,25 @@ func TestPingBelowALimitOfTemporaryFiles(t *testing.T) {
 	}
 }
 
+// Probes and scrapes do not write a file each.
+func TestPingWritesNowAndThen(t *testing.T) {
+	s, _ := openBeside(t, postgres.Config{Unsafe: true, MaxConns: 1})
+	const pings = 50
+	for range pings {
+		if err := s.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var files int
+	_, err := s.TestingOnlyPool().Exec(t.Context(), `SELECT pg_stat_force_next_flush()`)
+	if err = errors.Join(err, s.TestingOnlyPool().QueryRow(t.Context(), `SELECT temp_files FROM pg_stat_database WHERE datname = current_database()`).Scan(&files)); err != nil {
+		t.Fatal(err)
+	}
+	if files == 0 || files >= pings {
+		t.Errorf("%d files for %d pings", files, pings)
+	}
+}
+
 // A disk without space has an error of its own, whichever file cannot grow.
 func TestDiskFull(t *testing.T) {
 	s, conn := openBeside(t, postgres.Config{Unsafe: true})

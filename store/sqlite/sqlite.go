@@ -49,6 +49,7 @@ type Store struct {
 	read  *sql.DB
 	lock  locks
 	now   func() time.Time
+	disk  store.Tried
 
 	mu        sync.Mutex
 	recording *recordStatements // nil until something is recorded
@@ -184,12 +185,16 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := s.read.PingContext(ctx); err != nil {
 		return translate(op, err)
 	}
+	if s.disk.Lately(s.now()) {
+		return nil
+	}
 	switch err := s.tryDisk(); {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return store.DiskFull(op, err)
 	case err != nil:
 		return pki.Errorf(pki.KindUnavailable, op, "%w", err).WithHint(mayWrite)
 	}
+	s.disk.Well(s.now())
 	return nil
 }
 

@@ -338,3 +338,35 @@ func TestRangesAreSeenThoughTheClockGoesBack(t *testing.T) {
 		t.Errorf("%d of 3 ranges were seen", seen)
 	}
 }
+
+// Probes and scrapes do not write a file each: a disk that could be written is tried again some seconds later, another at once.
+func TestPingWritesNowAndThen(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	path := filepath.Join(t.TempDir(), "signet.db")
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Unsafe: true, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	rename := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rename(path, path+".away") // it cannot be written beside what is not there
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("it was tried again at once: %v", err)
+	}
+	now = now.Add(5 * time.Second)
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("it was not tried again")
+	}
+	rename(path+".away", path)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("it can be written again: %v", err)
+	}
+}
