@@ -63,12 +63,6 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 		if ctx.Err() != nil {
 			return
 		}
-		if now := p.config.Now(); err == nil && now.Sub(looked).Abs() >= mirrorLook {
-			if err := p.findCopies(ctx, m, state); err != nil && ctx.Err() == nil {
-				p.config.Log.Warn("cannot look for copies of lists that are over", "in", m.String(), "error", err)
-			}
-			looked = now
-		}
 		p.copyIndexes(ctx, m, state, changed)
 		p.removeCopies(ctx, m, state)
 		if err != nil {
@@ -83,6 +77,12 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 			continue
 		}
 		failures = 0
+		if now := p.config.Now(); now.Sub(looked).Abs() >= mirrorLook {
+			if err := p.findCopies(ctx, m, state); err != nil && ctx.Err() == nil {
+				p.config.Log.Warn("cannot look for copies of lists that are over", "in", m.String(), "error", err)
+			}
+			looked = now
+		}
 		select {
 		case <-ctx.Done():
 			return
