@@ -2,6 +2,8 @@ package crlserver
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -232,27 +234,48 @@ func (p *Publisher) unindexed(state *mirrorState) (issuers []pki.IssuerID) {
 	return issuers
 }
 
-// copyIndex stores the index of an issuer. What is over may be removed then.
+// copyIndex stores the index of an issuer. What is over may be removed then; what should be there and is not named is copied again.
 func (p *Publisher) copyIndex(ctx context.Context, m Mirror, state *mirrorState, issuer pki.IssuerID) error {
-	var over []List
+	var over, wanted []List
 	p.mu.RLock()
 	for list := range state.done {
-		if list.Issuer == issuer && p.over(list) {
+		switch {
+		case list.Issuer != issuer || !list.Sharded:
+		case p.over(list):
 			over = append(over, list)
+		default:
+			wanted = append(wanted, list)
 		}
 	}
 	p.mu.RUnlock()
+	var lacking []List
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
-	if err := m.PutIndex(ctx, "crl/"+issuer.String()+"/index.json", func(names []string) ([]byte, error) { return p.indexOf(issuer, listsNamed(names)) }); err != nil {
+	if err := m.PutIndex(ctx, "crl/"+issuer.String()+"/index.json", func(names []string) ([]byte, error) {
+		there := listsNamed(names)
+		lacking = without(wanted, there)
+		return p.indexOf(issuer, there)
+	}); err != nil {
 		return err
 	}
-	delete(state.unindexed, issuer)
-	for _, list := range over {
+	for _, list := range slices.Concat(over, lacking) {
 		delete(state.done, list)
 	}
 	state.unnamed = append(state.unnamed, over...)
+	if len(lacking) > 0 { // somebody removed them, or names are told late
+		return fmt.Errorf("the index of %s lacks %d lists that were there, such as %s", issuer, len(lacking), lacking[0])
+	}
+	delete(state.unindexed, issuer)
 	return nil
+}
+
+// without are the lists that are not among others.
+func without(lists, others []List) []List {
+	among := make(map[List]bool)
+	for _, list := range others {
+		among[list] = true
+	}
+	return slices.DeleteFunc(slices.Clone(lists), func(list List) bool { return among[list] })
 }
 
 // removeCopies removes what is over and no index names, not all at once.

@@ -164,6 +164,7 @@ type shelf struct {
 	down    error      // what storing an index ends with
 	refused int        // indexes
 	puts    int        // of lists
+	late    int        // so many indexes are not told the name that came last
 	has     []string   // "crl/..."
 	index   []string   // the URLs in it
 	indexes int        // were stored
@@ -181,7 +182,12 @@ func (s *shelf) Put(_ context.Context, name string, _ crl.Document, _ uint64) er
 func (s *shelf) PutIndex(_ context.Context, name string, of func(names []string) ([]byte, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	body, err := of(s.has)
+	names := s.has
+	if s.late > 0 {
+		s.late--
+		names = names[:len(names)-1]
+	}
+	body, err := of(names)
 	if s.down != nil || err != nil {
 		s.refused++
 		return errors.Join(s.down, err)
@@ -316,6 +322,31 @@ func TestIndexesThatCannotBeStored(t *testing.T) {
 		defer place.mu.Unlock()
 		return slices.Equal(place.index, []string{crlserver.URL(elsewhere, a.shard())})
 	})
+}
+
+// An index names what was put there, also where names are told late, and what somebody removed is there again: not only after an hour.
+func TestIndexesOfWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Indexed CA")
+	a.reserve(t, epoch, 0, base)
+	place := &shelf{t: t}
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{place} }, a.config())
+	has := func(epochs ...pki.Epoch) {
+		t.Helper()
+		eventually(t, "the index", func() bool { just, _ := place.named(a, epochs...); return just && p.Mirrors()[0].Failure == nil })
+	}
+	has(epoch)
+	place.mu.Lock()
+	place.late = 2
+	place.mu.Unlock()
+	a.reserve(t, epoch+8, 0, base)
+	has(epoch, epoch+8)
+	place.mu.Lock()
+	place.has = slices.DeleteFunc(place.has, func(name string) bool { return name == "crl/"+a.shard().String() })
+	place.mu.Unlock()
+	a.reserve(t, epoch+16, 0, base)
+	has(epoch, epoch+8, epoch+16)
 }
 
 // A copy of a list that is over is removed, by a process that did not put it there: not before it has ended, and nothing else is.
