@@ -95,7 +95,7 @@ func TestRangesGrowUnderLoadShrinkAndAreGivenBack(t *testing.T) {
 func TestALintFailureGivesTheIndexBack(t *testing.T) {
 	w := newTown(t, testdb.SQLite(t))
 	dir := t.TempDir()
-	strict := "name: strict\nlifetime: 90d\nnames:\n  dns: {allow: ['*']}\nkey_usage: [digital_signature]\nextended_key_usage: [server_auth]\nlint: {sources: [CABF_BR]}\n"
+	strict := "name: strict\nlifetime: 30d\nnames:\n  dns: {allow: ['*']}\nkey_usage: [digital_signature]\nextended_key_usage: [server_auth]\nlint: {sources: [CABF_BR]}\n"
 	if err := os.WriteFile(filepath.Join(dir, "strict.yaml"), []byte(strict), 0o600); err != nil {
 		t.Fatal(err)
 	}
