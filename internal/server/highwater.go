@@ -26,14 +26,15 @@ func (s *Server) compareHighWater(ctx context.Context) {
 	case err == nil:
 		err = s.highWater.Save()
 	case wentBack && s.fallenBack.Load() == nil:
-		s.fallenBack.Store(new(err.Error()))
-		s.highWater.WentBack()
-		err = errors.Join(err, s.highWater.Save())
+		why := err.Error()
 		if s.authority != nil {
 			s.authority.Halt()
 		}
 		close(s.fallen)
 		err = errors.Join(err, s.ledger.Close()) // a revocation would take a sequence that was used before
+		s.fallenBack.Store(&why)                 // who reads it finds all of that done
+		s.highWater.WentBack()
+		err = errors.Join(err, s.highWater.Save())
 	}
 	if err != nil && ctx.Err() == nil {
 		s.report("high water marks")(err)
