@@ -216,17 +216,16 @@ func (c *issuerStateCmd) Run(a *app) error {
 		if err := a.sure("change issuer", c.Yes || c.State != "retired", c.Issuer+" will never issue again. Retire it, for good?"); err != nil {
 			return nil, err
 		}
-		wait := false
-		if c.State == "disabled" {
-			if wait, err = renewalsWait(a, api, issuer); err != nil {
-				return nil, err
-			}
-		}
 		changed, err := api.SetIssuerState(a.ctx, issuer, states[c.State])
-		if err == nil && wait {
+		if err != nil || c.State != "disabled" {
+			return changed, err
+		}
+		if wait, err := renewalsWait(a, api, issuer); err != nil {
+			a.note("whether renewals of what %s issued wait now could not be told: %v", changed.Label, err)
+		} else if wait {
 			a.note("careful: renewals of what %s issued wait until it is active again, or retired for good, or an authority is made with --succeeds %s", changed.Label, changed.Label)
 		}
-		return changed, err
+		return changed, nil
 	})
 }
 

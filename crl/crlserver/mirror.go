@@ -67,6 +67,12 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 		}
 		p.copyIndexes(ctx, m, state, changed)
 		p.removeCopies(ctx, m, state)
+		if now := p.config.Now(); now.Sub(looked).Abs() >= mirrorLook {
+			if err := p.findCopies(ctx, m, state); err != nil && ctx.Err() == nil {
+				p.config.Log.Warn("cannot look for copies of lists that are over", "in", m.String(), "error", err)
+			}
+			looked = now
+		}
 		if err != nil {
 			failures++
 			p.config.Log.Error("cannot copy lists", "to", m.String(), "error", err, "again", p.config.Now().Add(pause(failures)),
@@ -79,12 +85,6 @@ func (p *Publisher) mirror(ctx context.Context, m Mirror, state *mirrorState) {
 			continue
 		}
 		failures = 0
-		if now := p.config.Now(); now.Sub(looked).Abs() >= mirrorLook {
-			if err := p.findCopies(ctx, m, state); err != nil && ctx.Err() == nil {
-				p.config.Log.Warn("cannot look for copies of lists that are over", "in", m.String(), "error", err)
-			}
-			looked = now
-		}
 		select {
 		case <-ctx.Done():
 			return

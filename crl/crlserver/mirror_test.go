@@ -324,6 +324,32 @@ func TestIndexesThatCannotBeStored(t *testing.T) {
 	})
 }
 
+// choosy takes no complete list.
+type choosy struct{ *shelf }
+
+func (c choosy) Put(ctx context.Context, name string, document crl.Document, number uint64) error {
+	if strings.Count(name, "/") == 1 {
+		return errors.New("too large")
+	}
+	return c.shelf.Put(ctx, name, document, number)
+}
+
+// What an earlier process left of a week that is over goes, though a list cannot be copied: it may take the space that this one lacks.
+func TestOldCopiesGoThoughAListIsRefused(t *testing.T) {
+	t.Parallel()
+	s := testdb.SQLite(t)
+	a := newAuthority(t, s, "Full CA")
+	a.reserve(t, epoch, 0, base)
+	over := a.shard()
+	over.Shard.Epoch = 1
+	place := &shelf{t: t, has: []string{"crl/" + over.String()}}
+	p := start(t, s, &clock{}, func(c *crlserver.Config) { c.Mirrors = []crlserver.Mirror{choosy{place}} }, a.config())
+	eventually(t, "the removal", func() bool {
+		names, _ := place.Names(t.Context())
+		return p.Mirrors()[0].Failure != nil && !slices.Contains(names, "crl/"+over.String()) && slices.Contains(names, "crl/"+a.shard().String())
+	})
+}
+
 // An index names what was put there, also where names are told late, and what somebody removed is there again: not only after an hour.
 func TestIndexesOfWhatIsMissing(t *testing.T) {
 	t.Parallel()
