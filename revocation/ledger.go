@@ -82,14 +82,19 @@ func NewLedger(config LedgerConfig) (*Ledger, error) {
 	return l, nil
 }
 
-// Close refuses new requests and returns when those in the queue are answered.
-func (l *Ledger) Close() error {
+// Refuse refuses new requests from now on; those in the queue are still answered.
+func (l *Ledger) Refuse() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.closed {
 		l.closed = true
 		close(l.queue)
 	}
-	l.mu.Unlock()
+}
+
+// Close refuses new requests and returns when those in the queue are answered.
+func (l *Ledger) Close() error {
+	l.Refuse()
 	<-l.ended
 	return nil
 }

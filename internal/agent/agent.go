@@ -106,9 +106,13 @@ func (a *Agent) sayOfToken() {
 	}
 }
 
-// tokenError is why the token cannot be read that the configuration names, nil if it names none. It never holds the token.
+// tokenError is why the token cannot be read that the configuration names, nil if it names none. It never holds the token. A pipe, which
+// gives its token once, is left to who needs it.
 func (a *Agent) tokenError() error {
 	if a.config.TokenFile == "" {
+		return nil
+	}
+	if info, err := os.Stat(a.config.TokenFile); err == nil && !info.Mode().IsRegular() {
 		return nil
 	}
 	if _, err := client.ReadToken(a.config.TokenFile); err != nil {
@@ -417,11 +421,12 @@ func (a *Agent) writeStatus() error {
 	if a.config.Status == "" {
 		return nil
 	}
+	token := a.tokenError()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	status := map[string]any{"at": a.now().UTC().Truncate(time.Second), "certificates": a.status}
-	if err := a.tokenError(); err != nil {
-		status["token_error"] = err.Error()
+	if token != nil {
+		status["token_error"] = token.Error()
 	}
 	text, err := json.MarshalIndent(status, "", "  ")
 	if err != nil {

@@ -30,11 +30,11 @@ func (s *Server) compareHighWater(ctx context.Context) {
 		if s.authority != nil {
 			s.authority.Halt()
 		}
+		s.ledger.Refuse() // a revocation would take a sequence that was used before
 		close(s.fallen)
-		err = errors.Join(err, s.ledger.Close()) // a revocation would take a sequence that was used before
-		s.fallenBack.Store(&why)                 // who reads it finds all of that done
+		s.fallenBack.Store(&why) // who reads it finds that nothing new begins; what has begun may take as long as its commit
 		s.highWater.WentBack()
-		err = errors.Join(err, s.highWater.Save())
+		err = errors.Join(err, s.highWater.Save(), s.ledger.Close())
 	}
 	if err != nil && ctx.Err() == nil {
 		s.report("high water marks")(err)

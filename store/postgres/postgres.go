@@ -38,6 +38,7 @@ type Store struct {
 	keys *pgxpool.Pool // one connection, for BlockKey
 	ear  ear
 	disk store.Tried
+	now  func() time.Time // time.Now, for disk: the clock of all else is the database's
 }
 
 // Open connects, refuses a server that can lose confirmed writes, and migrates the schema to what this binary knows.
@@ -63,7 +64,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		pool.Close()
 		return nil, translateOpening("open database", err)
 	}
-	return &Store{pool: pool, keys: keys}, nil
+	return &Store{pool: pool, keys: keys, now: time.Now}, nil
 }
 
 // Status says where the schema of a database stands, without migrating it.
@@ -84,7 +85,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	try := &pgx.Batch{} // one implicit transaction, and one round trip
 	try.Queue(`SELECT current_setting('transaction_read_only')::boolean, set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&readOnly, nil, nil) })
-	if !s.disk.Lately(time.Now()) {
+	if !s.disk.Lately(s.now()) {
 		try.Queue(`SELECT count(*) FROM generate_series(1, 8192)`)
 	}
 	if err := s.pool.SendBatch(ctx, try).Close(); err != nil && !isOfLimit(err) {
@@ -94,7 +95,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return pki.Errorf(pki.KindUnavailable, op, "it can only be read").WithHint("is it a standby, or was it made read-only?")
 	}
 	if try.Len() > 1 {
-		s.disk.Well(time.Now())
+		s.disk.Well(s.now())
 	}
 	return nil
 }
