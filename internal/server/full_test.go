@@ -141,7 +141,7 @@ func TestFullDiskMounted(t *testing.T) {
 		database func(t *testing.T, mount string) string
 	}{
 		"sqlite":   {"size=4m", func(_ *testing.T, mount string) string { return "sqlite:" + filepath.Join(mount, "signet.db") }},
-		"postgres": {"size=32m", func(t *testing.T, mount string) string { return testdb.EmptyURLOn(t, mount) }},
+		"postgres": {"size=32m", func(t *testing.T, mount string) string { return testdb.Durable(t).EmptyURLOn(t, mount) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -100,12 +100,11 @@ func EmptyURL(t testing.TB) string {
 	return shared.server.EmptyURL(t)
 }
 
-// EmptyURLOn makes a fresh database without any schema on the test binary's server, whose tables are in an empty directory: a disk that the test
-// mounted, say. What the server writes ahead is elsewhere.
-func EmptyURLOn(t testing.TB, dir string) string {
+// EmptyURLOn makes a fresh database without any schema, whose tables are in an empty directory: a disk that the test mounted, say. What the server
+// writes ahead is elsewhere. While that disk is full no checkpoint of the server succeeds, nor then does a DROP DATABASE: give the test a server of
+// its own.
+func (s *Server) EmptyURLOn(t testing.TB, dir string) string {
 	t.Helper()
-	URL(t)
-	s := shared.server
 	if s.attr.Credential != nil {
 		if err := os.Chown(dir, int(s.attr.Credential.Uid), int(s.attr.Credential.Gid)); err != nil {
 			t.Fatal(err)
