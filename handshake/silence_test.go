@@ -58,16 +58,22 @@ func TestSilentPlaces(t *testing.T) {
 	}
 }
 
+// lateRevocation is a leaf that is revoked by the list of the first place, which comes when it is let through, and good by the second's.
+func lateRevocation(t *testing.T) (p *handshaketest.PKI, leaf *handshaketest.Cert, through chan struct{}) {
+	p = handshaketest.New(t, "root -> leaf noaia mirror")
+	leaf, through = p.Cert("leaf"), make(chan struct{})
+	p.Replace("/root-mirror.crl", handshaketest.Bytes(p.Cert("root").CRL(handshaketest.CRL{Age: time.Hour})))
+	leaf.Revoke(1)
+	p.Before("/root.crl", func() { <-through })
+	return p, leaf, through
+}
+
 // TestLatePlace: what the first place says when the second has been believed already counts from then on.
 func TestLatePlace(t *testing.T) {
-	p := handshaketest.New(t, "root -> leaf noaia mirror")
-	leaf, root, believed := p.Cert("leaf"), p.Cert("root"), make(chan struct{})
-	p.Replace("/root-mirror.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Age: time.Hour})))
-	leaf.Revoke(1)
-	p.Before("/root.crl", func() { <-believed })
+	p, leaf, through := lateRevocation(t)
 	checker := p.Checker(nil)
 	_, err := checker.Check(t.Context(), leaf.Chain(), nil)
-	close(believed)
+	close(through)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +87,9 @@ func TestLatePlace(t *testing.T) {
 
 // TestLateListClosesConnections: a revocation in a list that came when the handshake had gone on with another place's.
 func TestLateListClosesConnections(t *testing.T) {
-	p := handshaketest.New(t, "root -> leaf noaia mirror")
-	leaf, root, believed := p.Cert("leaf"), p.Cert("root"), make(chan struct{})
-	p.Replace("/root-mirror.crl", handshaketest.Bytes(root.CRL(handshaketest.CRL{Age: time.Hour})))
-	leaf.Revoke(1)
-	p.Before("/root.crl", func() { <-believed })
-	checker := p.Checker(nil)
-	conn := tracked(t, p, checker, leaf, leaf.TLS(nil))
-	close(believed)
+	p, leaf, through := lateRevocation(t)
+	conn := tracked(t, p, p.Checker(nil), leaf, leaf.TLS(nil))
+	close(through)
 	if !closedSoon(conn) {
 		t.Error("the connection is open")
 	}

@@ -742,24 +742,31 @@ func TestJobWhileTheDatabaseFails(t *testing.T) {
 		i.reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
 		u := newUniverse(t, s)
 		jobs := newJobs(t, s, u, 1)
-		job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
-			t.Fatal(err)
-		}
+		started := startAll(t, jobs)
 		testdb.Exec(t, s, `ALTER TABLE certificates RENAME TO away`)
 		wantKind(t, "a job without its table", jobs.RunOnce(t.Context()), pki.KindUnavailable)
 		testdb.Exec(t, s, `ALTER TABLE away RENAME TO certificates`)
-		if job, err = s.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobRunning {
+		if job, err := s.Job(t.Context(), started.ID); err != nil || job.State != revocation.JobRunning {
 			t.Errorf("it is %s, %v", job.State, err)
 		}
 		runJobs(t, s, u)
-		if job, err = s.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobDone || job.Revoked != 3 {
+		if job, err := s.Job(t.Context(), started.ID); err != nil || job.State != revocation.JobDone || job.Revoked != 3 {
 			t.Errorf("in the end it is %s, with %d revoked, %v", job.State, job.Revoked, err)
 		}
 	})
+}
+
+// startAll starts a job that revokes everything.
+func startAll(t *testing.T, jobs *revocation.Jobs) revocation.Job {
+	t.Helper()
+	job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	return job
 }
 
 // A job belongs to one instance at a time, and to another one once that has fallen silent or its lease has passed.
@@ -769,13 +776,7 @@ func TestJobLease(t *testing.T) {
 	i.reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
 	u := newUniverse(t, s)
 	jobs := newJobs(t, s, u, 1)
-	job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
-		t.Fatal(err)
-	}
+	job := startAll(t, jobs)
 	run := func(instance byte) revocation.Chunk {
 		t.Helper()
 		chunk, err := s.RunChunk(t.Context(), job, revocation.InstanceID{instance}, 1, now)
@@ -825,13 +826,7 @@ func TestJobsAreLeft(t *testing.T) {
 	newIssuer(t, s, "one", false).reserve(t, epoch, 0, 16).record(t, 0, 1, 2)
 	u := newUniverse(t, s)
 	jobs := newJobs(t, s, u, 1)
-	job, _, err := jobs.Plan(t.Context(), manager(t), revocation.JobRequest{Selector: revocation.Selector{Everything: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if job, err = jobs.Start(t.Context(), manager(t), job.ID, 0); err != nil {
-		t.Fatal(err)
-	}
+	job := startAll(t, jobs)
 	run := func(what string, instance byte, busy bool) {
 		t.Helper()
 		chunk, err := s.RunChunk(t.Context(), job, revocation.InstanceID{instance}, 1, now)

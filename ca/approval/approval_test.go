@@ -87,6 +87,26 @@ type office struct {
 	*approval.Desk
 }
 
+// set changes what an issuer does.
+func (o *office) set(issuer pki.IssuerID, state ca.IssuerState) {
+	o.t.Helper()
+	if _, err := o.SetIssuerState(o.t.Context(), grantOf(o.t, admin, auth.ActionManage), issuer, state); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// create makes an issuing authority below the root.
+func (o *office) create(label string, permitted ...string) pki.IssuerID {
+	o.t.Helper()
+	n := ca.NewIssuer{Label: label, Subject: ca.Subject{CommonName: label}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
+	n.Permitted.DNS = permitted
+	made, err := o.CreateIssuer(o.t.Context(), grantOf(o.t, admin, auth.ActionManage), n)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return made.ID
+}
+
 func newOffice(t *testing.T, s store.Store, change ...func(*approval.Config)) *office {
 	t.Helper()
 	o := &office{t: t, store: &storetest.Faulty{Store: s}, keys: &keyring{kept: make(map[string]*keys.Key)}, dir: t.TempDir()}
@@ -621,21 +641,8 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
-		manage, issuing := grantOf(t, admin, auth.ActionManage), o.Issuers()[1].ID
-		set := func(state ca.IssuerState) {
-			t.Helper()
-			if _, err := o.SetIssuerState(t.Context(), manage, issuing, state); err != nil {
-				t.Fatal(err)
-			}
-		}
-		create := func(label string, permitted ...string) {
-			t.Helper()
-			n := ca.NewIssuer{Label: label, Subject: ca.Subject{CommonName: label}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
-			n.Permitted.DNS = permitted
-			if _, err := o.CreateIssuer(t.Context(), manage, n); err != nil {
-				t.Fatal(err)
-			}
-		}
+		issuing := o.Issuers()[1].ID
+		set := func(state ca.IssuerState) { t.Helper(); o.set(issuing, state) }
 		approve := func(id ca.ApprovalID) approval.Answer {
 			t.Helper()
 			answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, "")
@@ -653,7 +660,7 @@ func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
 			filed = append(filed, a.ID)
 		}
 		set(ca.IssuerDisabled)
-		for i, others := range []func(){func() { create("plant", "plant.example") }, func() { create("b"); create("c") }} {
+		for i, others := range []func(){func() { o.create("plant", "plant.example") }, func() { o.create("b"); o.create("c") }} {
 			others()
 			answer := approve(filed[i])
 			wantKind(t, "its issuer is disabled", answer.Delay, pki.KindFailedPrecondition, "issuer")
@@ -682,25 +689,16 @@ func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
 func TestApprovedOfTheOnlyIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
-		set := func(issuer pki.IssuerID, state ca.IssuerState) {
-			t.Helper()
-			if _, err := o.SetIssuerState(t.Context(), grantOf(t, admin, auth.ActionManage), issuer, state); err != nil {
-				t.Fatal(err)
-			}
-		}
 		waits, last := o.ask(request(t, "a.example.com")).ID, o.ask(request(t, "a.example.com")).ID
-		root, issuing := o.Issuers()[0].ID, o.Issuers()[1].ID
-		other, err := o.CreateIssuer(t.Context(), grantOf(t, admin, auth.ActionManage), ca.NewIssuer{Label: "other", Subject: ca.Subject{CommonName: "Other"}, BaseURL: "http://pki.test", Parent: root})
-		if err != nil {
-			t.Fatal(err)
-		}
-		set(issuing, ca.IssuerRetired)
-		set(other.ID, ca.IssuerDisabled)
+		issuing := o.Issuers()[1].ID
+		other := o.create("other")
+		o.set(issuing, ca.IssuerRetired)
+		o.set(other, ca.IssuerDisabled)
 		answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), waits, "")
 		if err != nil || answer.Filed.State != approval.Approved {
 			t.Errorf("another may issue again: %+v, %v; want it approved", answer.Filed, err)
 		}
-		set(other.ID, ca.IssuerRetired)
+		o.set(other, ca.IssuerRetired)
 		answer, err = o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), last, "")
 		if err != nil || answer.Filed.State != approval.Refused || !strings.Contains(answer.Filed.Comment, "issuer issuing is retired") {
 			t.Errorf("nobody may: %+v, %v; want it refused, with the reason", answer.Filed, err)
@@ -770,23 +768,9 @@ func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 			}
 			return answer.Filed.ID
 		}
-		manage := grantOf(t, admin, auth.ActionManage)
-		set := func(state ca.IssuerState) {
-			t.Helper()
-			if _, err := o.SetIssuerState(t.Context(), manage, old.Issuer, state); err != nil {
-				t.Fatal(err)
-			}
-		}
-		create := func(label string, permitted ...string) {
-			t.Helper()
-			n := ca.NewIssuer{Label: label, Subject: ca.Subject{CommonName: label}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
-			n.Permitted.DNS = permitted
-			if _, err := o.CreateIssuer(t.Context(), manage, n); err != nil {
-				t.Fatal(err)
-			}
-		}
+		set := func(state ca.IssuerState) { t.Helper(); o.set(old.Issuer, state) }
 		waits := []ca.ApprovalID{renew(), renew()}
-		for i, others := range []func(){func() { create("plant", "plant.example") }, func() { create("b"); create("c") }} {
+		for i, others := range []func(){func() { o.create("plant", "plant.example") }, func() { o.create("b"); o.create("c") }} {
 			others()
 			set(ca.IssuerDisabled)
 			answer := approve(waits[i])
@@ -827,13 +811,8 @@ func TestWhatWaitsIsInTheAuditLogOnce(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		now := time.Now()
 		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Now = time.Nanosecond, func() time.Time { return now } })
-		manage, issuing := grantOf(t, admin, auth.ActionManage), o.Issuers()[1].ID
-		set := func(state ca.IssuerState) {
-			t.Helper()
-			if _, err := o.SetIssuerState(t.Context(), manage, issuing, state); err != nil {
-				t.Fatal(err)
-			}
-		}
+		issuing := o.Issuers()[1].ID
+		set := func(state ca.IssuerState) { t.Helper(); o.set(issuing, state) }
 		attempts := func(what string, n, want int) {
 			t.Helper()
 			count := func() (n int) {
@@ -862,16 +841,9 @@ func TestWhatWaitsIsInTheAuditLogOnce(t *testing.T) {
 			}
 		}
 		attempts("as when they were approved", 5, 0)
-		n := ca.NewIssuer{Label: "plant", Subject: ca.Subject{CommonName: "plant"}, BaseURL: "http://pki.test", Parent: o.Issuers()[0].ID}
-		n.Permitted.DNS = []string{"plant.example"}
-		plant, err := o.CreateIssuer(t.Context(), manage, n)
-		if err != nil {
-			t.Fatal(err)
-		}
+		plant := o.create("plant", "plant.example")
 		attempts("another cannot either", 5, 2)
-		if _, err := o.SetIssuerState(t.Context(), manage, plant.ID, ca.IssuerDisabled); err != nil {
-			t.Fatal(err)
-		}
+		o.set(plant, ca.IssuerDisabled)
 		attempts("as in the beginning", 5, 2)
 		now = now.Add(6 * 24 * time.Hour)
 		if err := o.Desk.Sweep(t.Context()); err != nil {

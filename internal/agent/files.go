@@ -138,7 +138,7 @@ func (f Files) begin(key crypto.Signer) (*pending, error) {
 		return nil, err
 	}
 	text := append(bytes.Clone(p.keyPEM), pem.EncodeToMemory(request)...)
-	if err := replace(f.next(), text, 0o600); err != nil {
+	if err := durable.Rewrite(f.next(), text, 0o600); err != nil {
 		return nil, pki.Errorf(pki.KindInvalid, op, "%w", err)
 	}
 	return p, nil
@@ -254,7 +254,7 @@ func (f Files) installKey(p *pending) error {
 	if key, err := f.readKey(); err == nil && isPublic(key, p.key.Public()) {
 		return nil
 	}
-	if err := replace(f.Key, p.keyPEM, 0o600); err != nil {
+	if err := durable.Rewrite(f.Key, p.keyPEM, 0o600); err != nil {
 		return pki.Errorf(pki.KindInvalid, "install key", "%w", err)
 	}
 	return nil
@@ -275,14 +275,6 @@ func prepared(path string, text []byte, mode fs.FileMode) (*durable.File, error)
 		return nil, err
 	}
 	return file, nil
-}
-
-func replace(path string, text []byte, mode fs.FileMode) error {
-	file, err := prepared(path, text, mode)
-	if err != nil {
-		return err
-	}
-	return file.Commit()
 }
 
 // installed reports whether the certificate that is there is of the pending key, and not the one that was there before.

@@ -187,7 +187,16 @@ func (f *File) Abandon() {
 
 // Replace writes a whole file.
 func Replace(path string, data []byte, mode fs.FileMode) error {
-	f, err := Create(path, mode)
+	return put(Create, path, data, mode)
+}
+
+// Rewrite writes a whole file that stays in use; see Update.
+func Rewrite(path string, data []byte, mode fs.FileMode) error {
+	return put(Update, path, data, mode)
+}
+
+func put(open func(string, fs.FileMode) (*File, error), path string, data []byte, mode fs.FileMode) error {
+	f, err := open(path, mode)
 	if err != nil {
 		return err
 	}

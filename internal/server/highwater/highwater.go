@@ -148,21 +148,9 @@ func (m *Memory) Save() error {
 	if err != nil {
 		return err
 	}
-	if err := update(m.path, append(text, '\n')); err != nil {
+	if err := durable.Rewrite(m.path, append(text, '\n'), 0o600); err != nil {
 		return pki.Errorf(pki.KindUnavailable, "write high water marks", "%w", err).WithHint("is the disk full, or the state directory read-only?")
 	}
 	m.kept = m.seen
 	return nil
-}
-
-func update(path string, text []byte) error {
-	file, err := durable.Update(path, 0o600)
-	if err != nil {
-		return err
-	}
-	defer file.Abandon()
-	if _, err := file.Write(text); err != nil {
-		return err
-	}
-	return file.Commit()
 }
