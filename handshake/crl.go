@@ -440,7 +440,7 @@ func (c *Checker) fetchOnce(ctx context.Context, s *subject, target crl.Target, 
 	switch {
 	case err != nil:
 		failure := listFailure(location, err)
-		c.lists.tries.note(s.failedPlace(location), s.at)
+		c.lists.failed.note(s.place(location), s.at)
 		if failure.Status != pki.StatusUnreachable {
 			c.useless.note(asked, s.at, failure)
 		}

@@ -59,6 +59,7 @@ type heldList struct {
 type lists struct {
 	flight singleflight.Group
 	tries  *tries // of places on disk, and of deltas
+	failed *tries // of places that were asked for a list and gave none: no number of good ones makes them be asked sooner
 
 	mu      sync.Mutex
 	held    map[place]*heldList // guarded by mu
@@ -78,7 +79,7 @@ type refused struct {
 }
 
 func newLists() *lists {
-	return &lists{tries: newTries(), held: make(map[place]*heldList), holders: make(map[*crl.List]int), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
+	return &lists{tries: newTries(), failed: newTries(), held: make(map[place]*heldList), holders: make(map[*crl.List]int), sponsor: make(map[place]*subject), refused: make(map[string]refused)}
 }
 
 func (l *lists) get(from place) *heldList {

@@ -268,6 +268,31 @@ func TestPlaceThatHadNone(t *testing.T) {
 	}
 }
 
+// TestPlaceThatHadNoneForMany: that a place had no list is not forgotten for the number of certificates whose status another place tells.
+func TestPlaceThatHadNoneForMany(t *testing.T) {
+	p := handshaketest.New(t, "root -> leaf noaia mirror")
+	leaf, checker := p.Cert("leaf"), p.Checker(nil)
+	check := func(serial int64) {
+		one := *leaf.Certificate
+		one.SerialNumber = big.NewInt(serial)
+		if _, err := checker.Check(t.Context(), []*x509.Certificate{&one, leaf.Issuer.Certificate}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Replace("/root.crl", http.NotFoundHandler())
+	check(1_000_000)
+	p.Advance(30 * time.Minute)
+	for serial := range int64(30_000) { // some times as many as are remembered of anything
+		check(2_000_000 + serial)
+	}
+	for !checker.TestingOnlyIdle() {
+		time.Sleep(time.Millisecond)
+	}
+	if first, mirror := p.Hits("/root.crl"), p.Hits("/root-mirror.crl"); first != 1 || mirror != 1 {
+		t.Errorf("asked %d times, and the mirror %d times; want once each", first, mirror)
+	}
+}
+
 // TestAbandonedPlace: a second place that was asked once while the first was down, and whose list has ended, is asked more and more seldom once the first
 // is back; in the end its list is forgotten.
 func TestAbandonedPlace(t *testing.T) {

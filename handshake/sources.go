@@ -229,11 +229,11 @@ func (c *Checker) refreshInBackground(s *subject, target crl.Target, h *heldList
 func (c *Checker) askPassedOver(s *subject, target crl.Target, held []*heldList) {
 	asked := s.question()
 	for _, location := range s.passedOver(target, held) {
-		failed := s.failedPlace(location)
+		failed := s.place(location)
 		reserve := func() bool {
-			due := !c.lists.tries.recent(failed, refreshAtMost, asked.at)
+			due := !c.lists.failed.recent(failed, refreshAtMost, asked.at)
 			if due {
-				c.lists.tries.note(failed, asked.at)
+				c.lists.failed.note(failed, asked.at)
 			}
 			return due
 		}
@@ -259,9 +259,6 @@ func (s *subject) passedOver(target crl.Target, held []*heldList) (passed []stri
 	}
 	return passed
 }
-
-// failedPlace names, in tries, a place that was asked for a list and gave none.
-func (s *subject) failedPlace(location string) place { return s.place("failed " + location) }
 
 // refreshList fetches a list again, and the deltas of what came, and acts on what they say of the certificate that
 // asked. A failure to fetch it changes nothing: the list at hand counts until its end.

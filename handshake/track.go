@@ -17,8 +17,8 @@ import (
 	"signet.example/signet/handshake/fetch"
 )
 
-// Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it,
-// and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
+// Track closes conn when a certificate of its peer becomes revoked: as soon as any check of this Checker learns of it, at once if one did
+// since the handshake, and at the latest with the poll of Run that does. The handshake must be complete. The returned function ends the tracking;
 // call it when the connection is closed. Connections over a Guard are tracked already; one that is tracked twice is closed by whichever learns first.
 // A certificate that many connections rest on is asked about once a poll, and all of them are closed but those that would have been accepted
 // nevertheless (ReportOnly, or an Override that accepted it revoked). It is ErrNoVerifiedChain if it cannot be told what the connection
@@ -48,7 +48,13 @@ func (c *Checker) track(conn net.Conn, chain, presented []*x509.Certificate, res
 			entry.keys = append(entry.keys, key)
 		}
 	}
-	return c.tracked.add(entry)
+	stop = c.tracked.add(entry)
+	for _, key := range entry.keys {
+		if _, revoked := c.memory.recall(key); revoked { // learnt after the check: who learnt it closed what was tracked then
+			c.tracked.close(key)
+		}
+	}
+	return stop
 }
 
 // acceptedChain is the chain that a connection rests on: the one its Guard knows, or the first that verified and has nothing in it that

@@ -149,6 +149,42 @@ func TestTrackByHand(t *testing.T) {
 	}
 }
 
+// TestTrackAfterRevocation: what was learnt between the handshake and Track closes the connection without a round of Run, and no other one's.
+func TestTrackAfterRevocation(t *testing.T) {
+	p := handshaketest.New(t, "root -> int -> leaf; int -> other")
+	checker := p.Checker(nil)
+	connect := func(name string) *tls.Conn {
+		cert := p.Cert(name)
+		wrapped, err := checker.WrapClient(p.ClientConfig(cert))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := tls.Dial("tcp", p.Listen(p.ServerConfig(cert, nil)), wrapped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	leaf, other := connect("leaf"), connect("other")
+	p.Cert("leaf").Revoke(1)
+	_, err := checker.Check(t.Context(), p.Cert("leaf").Chain(), p.Cert("leaf").OCSP(handshaketest.OCSP{}))
+	if outcomeOf(t, err) != handshaketest.RevokedOutcome {
+		t.Fatal(err)
+	}
+	for _, conn := range []*tls.Conn{leaf, other} {
+		if _, err := checker.Track(conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !closedSoon(leaf) {
+		t.Error("the connection lives on")
+	}
+	if err := handshaketest.Echo(other); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+}
+
 // TestTrackUnverified: crypto/tls knows no verified chain of a connection that an Override may be asked about, and without a Guard there is
 // nothing to track it by. That is said.
 func TestTrackUnverified(t *testing.T) {

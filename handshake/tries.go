@@ -10,7 +10,7 @@ const (
 	tryNotBefore = 10 * time.Second // for something that was not on disk: by now it may be
 )
 
-// tries remember when something that was not there was last looked for: a list or an answer on disk, a delta.
+// tries remember when something that was not there was last looked for: a list or an answer on disk, a delta, a list where there is none.
 type tries struct {
 	mu   sync.Mutex
 	last map[place]time.Time // guarded by mu
@@ -31,7 +31,10 @@ func (t *tries) note(what place, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.last) >= maxTries {
-		clear(t.last)
+		for other := range t.last {
+			delete(t.last, other)
+			break
+		}
 	}
 	t.last[what] = at
 }
