@@ -58,7 +58,7 @@ func (c *renewCmd) Run(a *app) error {
 			return old, nil
 		}
 		return agent.Successor(old, algorithm)
-	}, time.Now(), func() error { return nil })
+	}, time.Now(), nil, func() error { return nil })
 	if err != nil {
 		return err
 	}

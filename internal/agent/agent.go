@@ -233,19 +233,17 @@ func (a *Agent) attend(ctx context.Context, k Certificate, s *Status) (changed b
 			return false, err
 		}
 	}
+	if lost(said) {
+		if err := k.Files.forsake(); err != nil {
+			return false, errors.Join(ended, err)
+		}
+		k.KeyReuse = false
+	}
 	switch {
 	case err != nil && (pki.KindOf(err) != pki.KindNotFound || ended != nil && !anew):
 		return false, errors.Join(ended, err)
 	case err != nil:
 		return a.issue(ctx, k, told)
-	}
-	if lost(said) {
-		if err := k.Files.forsake(pair.Leaf); err != nil {
-			return false, err
-		}
-		k.KeyReuse = false
-	}
-	switch {
 	case !k.isFor(pair.Leaf): // whoever changed the configuration wants another, whatever became of this one
 		return a.issue(ctx, k, told)
 	case ended != nil && !anew:
@@ -294,6 +292,20 @@ func (a *Agent) look(ctx context.Context, k Certificate, s *Status) ocsp.Result 
 	return said
 }
 
+// fit refuses an answer that was revoked meanwhile, if another is to be had: its request may have been begun long ago, and what is there
+// be good. What was taken away on purpose is installed, as if it had been answered in time, and told of.
+func (a *Agent) fit(ctx context.Context, chain []byte) error {
+	der, leaf, err := parseChain(chain)
+	if err != nil {
+		return nil // it is not installed
+	}
+	said, _ := a.standing(ctx, leaf, der[1:]) // that nobody may be asked is said when it is there
+	if said.Status == pki.StatusRevoked && replaceable(said.Reason) {
+		return notNew("one that is revoked (%s) since %s: the next try asks for another", said.Reason, said.RevokedAt.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bool, error) {
 	api, err := a.connect(false)
 	if err != nil {
@@ -305,7 +317,7 @@ func (a *Agent) renew(ctx context.Context, k Certificate, told func() error) (bo
 			return old, nil
 		}
 		return Successor(old, k.algorithm)
-	}, a.now(), told)
+	}, a.now(), func(chain []byte) error { return a.fit(ctx, chain) }, told)
 	return issued != nil, err
 }
 
@@ -328,7 +340,7 @@ func (a *Agent) issue(ctx context.Context, k Certificate, told func() error) (bo
 	for _, name := range k.names {
 		q.Identifiers = append(q.Identifiers, name.String())
 	}
-	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return k.Files.firstKey(k.algorithm, k.KeyReuse) }, told)
+	issued, err := k.Files.Issue(ctx, api, q, func() (crypto.Signer, error) { return k.Files.firstKey(k.algorithm, k.KeyReuse) }, func(chain []byte) error { return a.fit(ctx, chain) }, told)
 	return issued != nil, err
 }
 

@@ -32,7 +32,7 @@ func (f Files) Settle(chain []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.settle(p, &client.Issued{PEM: chain}, nil, func() error { return nil })
+	_, err = f.settle(p, &client.Issued{PEM: chain}, nil, nil, func() error { return nil })
 	return err
 }
 

@@ -308,8 +308,16 @@ func readChain(path string) (der [][]byte, leaf *x509.Certificate, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if leaf, err = leafOf(text); err != nil {
+	if der, leaf, err = parseChain(text); err != nil {
 		return nil, nil, pki.Errorf(pki.KindInvalid, "read certificate", "%s: %w", path, err)
+	}
+	return der, leaf, nil
+}
+
+// parseChain reads the certificates of a PEM text: all of them, and the first.
+func parseChain(text []byte) (der [][]byte, leaf *x509.Certificate, err error) {
+	if leaf, err = leafOf(text); err != nil {
+		return nil, nil, err
 	}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"time"
@@ -13,9 +12,9 @@ import (
 )
 
 // Renew renews the certificate of the files for the key that make gives, proved by the old one: by TLS if the client was
-// made with it, else by a signature. It replaces both files; what an earlier attempt left is gone on with. told is called
-// when both are in place, and again by the next Renew if it fails.
-func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), now time.Time, told func() error) (*client.Issued, error) {
+// made with it, else by a signature. It replaces both files; what an earlier attempt left is gone on with. fit may refuse what
+// the server answered before it is installed (nil: it does not); told is called when both are in place, and again by the next Renew if it fails.
+func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make func(old crypto.Signer) (crypto.Signer, error), now time.Time, fit func(chain []byte) error, told func() error) (*client.Issued, error) {
 	if done, err := f.complete(told); done || err != nil {
 		return nil, err
 	}
@@ -32,11 +31,11 @@ func (f Files) Renew(ctx context.Context, api *client.Client, overTLS bool, make
 		q.Certificate, q.Key, q.At = old.Leaf.Raw, old.Key, now
 	}
 	issued, err := api.Renew(ctx, q)
-	return f.settle(p, issued, err, told)
+	return f.settle(p, issued, err, fit, told)
 }
 
 // Issue obtains the first certificate, or one that cannot be a renewal, with the credential of the client.
-func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error), told func() error) (*client.Issued, error) {
+func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequest, make func() (crypto.Signer, error), fit func(chain []byte) error, told func() error) (*client.Issued, error) {
 	if done, err := f.complete(told); done || err != nil {
 		return nil, err
 	}
@@ -50,7 +49,7 @@ func (f Files) Issue(ctx context.Context, api *client.Client, q client.IssueRequ
 	q.CSR = p.csr
 	q.RequestID = p.requestID(append([]string{q.Profile, q.Lifetime.String()}, q.Identifiers...)...)
 	issued, err := api.Issue(ctx, q)
-	return f.settle(p, issued, err, told)
+	return f.settle(p, issued, err, fit, told)
 }
 
 // complete finishes what an earlier attempt had installed.
@@ -68,10 +67,14 @@ func (f Files) complete(told func() error) (done bool, err error) {
 	return true, f.finish()
 }
 
-// forsake forgets a request for the key of a certificate: the key is lost.
-func (f Files) forsake(leaf *x509.Certificate) error {
+// forsake forgets a request for the key of the certificate that is there: the key is lost.
+func (f Files) forsake() error {
 	p, err := f.unfinished()
-	if p == nil || err != nil || !isKeyOf(p.key, leaf) {
+	if p == nil || err != nil {
+		return err
+	}
+	_, leaf, err := readChain(f.Certificate)
+	if err != nil || !isKeyOf(p.key, leaf) {
 		return err
 	}
 	return f.finish()
@@ -91,9 +94,12 @@ func (f Files) resume(make func() (crypto.Signer, error)) (*pending, error) {
 
 // settle installs an answer. After a refusal the request is of no use any more; after anything else it may have been
 // answered, and is repeated.
-func (f Files) settle(p *pending, issued *client.Issued, err error, told func() error) (*client.Issued, error) {
+func (f Files) settle(p *pending, issued *client.Issued, err error, fit func(chain []byte) error, told func() error) (*client.Issued, error) {
 	if err == nil {
 		err = p.isNew(issued.PEM)
+	}
+	if err == nil && fit != nil {
+		err = fit(issued.PEM)
 	}
 	if err != nil && useless(err) {
 		if err := f.finish(); err != nil {
@@ -116,9 +122,14 @@ func (f Files) settle(p *pending, issued *client.Issued, err error, told func() 
 func (p *pending) isNew(chain []byte) error {
 	leaf, err := leafOf(chain)
 	if err == nil && digestOf(leaf) == p.replaces {
-		return pki.Errorf(pki.KindConflict, "replace certificate", "the server answered with the certificate that is to be replaced").InField("request_id")
+		return notNew("the certificate that is to be replaced")
 	}
 	return nil // what is no certificate is not installed
+}
+
+// notNew is why an answer is not installed: its request is of no use any more.
+func notNew(format string, of ...any) error {
+	return pki.Errorf(pki.KindConflict, "replace certificate", "the server answered with "+format, of...).InField("request_id")
 }
 
 // useless reports whether the same request would be answered by the same error for ever. The state of the server may change,

@@ -11,6 +11,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -245,6 +246,17 @@ func certificatePEM(all ...*x509.Certificate) []byte {
 	return text
 }
 
+// digest is that of the certificate in a file.
+func digest(t *testing.T, path string) [sha256.Size]byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	return sha256.Sum256(block.Bytes)
+}
+
 func keyPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -294,6 +306,10 @@ func TestTheResponderIsAskedWhateverElseIsWrong(t *testing.T) {
 		}, []string{"is revoked (cessationOfOperation)"}, false},
 		{"the key is gone", xocsp.CessationOfOperation, "token_file: token\n", os.Remove, []string{"is revoked (cessationOfOperation)", "there is no file"}, false},
 		{"the key is gone, and another is to be had", xocsp.Superseded, "token_file: token\n", os.Remove, []string{"the server was not reached"}, true},
+		{"the key is gone, and lost, and a request for it is under way", xocsp.KeyCompromise, "token_file: token\n", func(key string) error {
+			text := fmt.Appendf(keyPEM(t, keys[1]), "-----BEGIN CERTIFICATE REQUEST-----\nReplaces: %x\n\nMAA=\n-----END CERTIFICATE REQUEST-----\n", digest(t, strings.TrimSuffix(key, ".key")+".pem"))
+			return errors.Join(os.WriteFile(key+".next", text, 0o600), os.Remove(key))
+		}, []string{"the server was not reached"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var asked atomic.Int64
