@@ -118,7 +118,7 @@ type JobCounts interface {
 	CountSelected(ctx context.Context, selector Selector, claims []Claim, at time.Time) (Estimate, error)
 
 	// StartJob counts the certificates of authorities that a planned job selects and that were not counted before, and stores which they are. If
-	// they are then as many as authorities says, the job runs, with the audit event; all in one transaction. It returns the job as it then
+	// they are then as many as authorities says, the job runs, with the audit event in the same transaction. It returns the job as it then
 	// stands. A job in another state is left as it is.
 	StartJob(ctx context.Context, id JobID, authorities uint64, at time.Time, event audit.Event) (Job, error)
 }

@@ -448,3 +448,12 @@ BEGIN
 	PERFORM signet_audit_append(p_audit);
 	RETURN true;
 END $$;
+
+-- signet_start_job lets a planned job run if it has so many certificates of authorities, and returns the job as it then stands.
+CREATE FUNCTION signet_start_job(p_job bytea, p_authorities bigint, p_audit audit_batch) RETURNS SETOF jobs LANGUAGE plpgsql ROWS 1 AS $$
+BEGIN
+	IF (SELECT authorities = p_authorities FROM jobs WHERE id = p_job FOR UPDATE) THEN
+		PERFORM signet_move_job(p_job, '{1}', 2::smallint, '', p_audit);
+	END IF;
+	RETURN QUERY SELECT * FROM jobs WHERE id = p_job;
+END $$;

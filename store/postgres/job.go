@@ -145,30 +145,29 @@ func (s *Store) CreateJob(ctx context.Context, job revocation.Job, claims []revo
 	return job, translate(op, err)
 }
 
-// StartJob implements revocation.JobBooks.
+// StartJob implements revocation.JobBooks. Counting may take long, and locks the job's row only.
 func (s *Store) StartJob(ctx context.Context, id revocation.JobID, authorities uint64, at time.Time, event audit.Event) (job revocation.Job, err error) {
-	read := func(tx pgx.Tx, lock string) error {
-		rows, err := tx.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1`+lock, id[:])
+	const op = "start job"
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT `+jobColumns+` FROM jobs WHERE id = $1 FOR UPDATE`, id[:])
 		if err != nil {
 			return err
 		}
-		job, err = theJob(rows, id)
+		if job, err = theJob(rows, id); err != nil || job.State != revocation.JobPlanned {
+			return err
+		}
+		_, err = countAuthorities(ctx, tx, job, at)
 		return err
-	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := read(tx, ` FOR UPDATE`); err != nil || job.State != revocation.JobPlanned {
-			return err
-		}
-		appeared, err := countAuthorities(ctx, tx, job, at)
-		if job.Authorities += appeared; err != nil || job.Authorities != authorities {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `SELECT signet_move_job($1, $2, $3, '', $4)`, id[:], []int16{int16(revocation.JobPlanned)}, int16(revocation.JobRunning), auditParam([]audit.Event{event})); err != nil {
-			return err
-		}
-		return read(tx, "")
 	})
-	return job, translate("start job", err)
+	if err != nil {
+		return job, translate(op, err)
+	}
+	rows, err := s.pool.Query(ctx, `SELECT `+jobColumns+` FROM signet_start_job($1, $2, $3)`, id[:], int64(authorities), auditParam([]audit.Event{event}))
+	if err != nil {
+		return job, translate(op, err)
+	}
+	job, err = theJob(rows, id)
+	return job, translate(op, err)
 }
 
 // countAuthorities stores with a job the certificates of authorities among what it selects, and returns how many were not stored before.

@@ -288,6 +288,37 @@ func TestJudgedAgain(t *testing.T) {
 	}
 }
 
+// Whoever starts a job and is cut off while the audit head is locked is not waited for: the job runs, and the next one goes on.
+func TestStartWaitsForNobody(t *testing.T) {
+	r := newRig(t)
+	proxy := testdb.NewProxy(t, r.url)
+	cut := testdb.Open(t, proxy.URL)
+	job := revocation.Job{ID: revocation.JobID{1}, State: revocation.JobPlanned, Selector: revocation.Selector{Everything: true}, Reason: pki.Superseded, Actor: "a"}
+	if _, err := r.a.CreateJob(t.Context(), job, nil, at, r.event()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	r.hold()
+	started := r.spawn(func() error {
+		_, _ = cut.StartJob(ctx, job.ID, 0, at, r.event()) // it never learns
+		return nil
+	})
+	r.waiters(1)
+	proxy.FreezeAll()
+	appended := r.spawn(func() error {
+		_, err := r.a.AppendLedger(t.Context(), 0, r.revocation(1), []audit.Event{r.event()})
+		return err
+	})
+	r.waiters(2)
+	r.release()
+	<-appended // so it had the audit head after the start
+	if job, err := r.b.Job(t.Context(), job.ID); err != nil || job.State != revocation.JobRunning {
+		t.Errorf("%s, %v: the start waited for a client that is gone, with everybody behind it", job.State, err)
+	}
+	giveUp()
+	<-started
+}
+
 // Record against record: two certificates for one approval; the second is told so.
 func TestApprovalIsTakenOnce(t *testing.T) {
 	r := newRig(t)
