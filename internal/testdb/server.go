@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"signet.example/signet/store/postgres"
 )
@@ -198,16 +199,22 @@ func (s *Server) dsn(database string) string {
 	return "postgres://postgres@/" + database + "?host=" + url.QueryEscape(s.dir)
 }
 
+// admin runs a statement that makes or drops something. What others use cannot be dropped or copied; PostgreSQL waits five seconds for them to leave,
+// and on a busy machine those who were told to leave take longer.
 func (s *Server) admin(statement string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.dsn("postgres"))
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, statement)
-	return err
+	for deadline := time.Now().Add(time.Minute); ; {
+		_, err := conn.Exec(ctx, statement)
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "55006" || time.Now().After(deadline) { // object_in_use
+			return err
+		}
+	}
 }
 
 func (s *Server) makeTemplate() error {
