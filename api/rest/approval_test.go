@@ -125,12 +125,12 @@ func TestRenewalThatExpired(t *testing.T) {
 	quiet := func() error { return nil }
 	requester := h.grpc(h.token(auth.Spec{Name: "build", Role: auth.RoleRequester, Profiles: []string{"guarded"}}), nil)
 	issue := func() error {
-		_, err := files.Issue(t.Context(), requester, client.IssueRequest{Profile: "guarded", Identifiers: []string{"a.example.com"}}, fresh, quiet)
+		_, err := files.Issue(t.Context(), requester, client.IssueRequest{Profile: "guarded", Identifiers: []string{"a.example.com"}}, fresh, nil, quiet)
 		return err
 	}
 	api := h.grpc("", nil)
 	renew := func() error {
-		_, err := files.Renew(t.Context(), api, false, func(crypto.Signer) (crypto.Signer, error) { return fresh() }, h.clock(), quiet)
+		_, err := files.Renew(t.Context(), api, false, func(crypto.Signer) (crypto.Signer, error) { return fresh() }, h.clock(), nil, quiet)
 		return err
 	}
 	filed := func(err error) ca.ApprovalID {
