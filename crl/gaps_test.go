@@ -109,6 +109,15 @@ func TestReadsToTheLetter(t *testing.T) {
 	if e, ok := errors.AsType[*crl.SignatureError](l.Verify(ca.cert)); !ok || e.Cause != crl.CauseAlgorithm {
 		t.Errorf("an unknown algorithm: %v", e)
 	}
+	unread := *ca.cert
+	unread.PublicKey = nil // as crypto/x509 leaves a key of a kind that it does not know
+	l, err = crl.Parse(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := errors.AsType[*crl.SignatureError](l.Verify(&unread)); !ok || e.Cause != crl.CauseAlgorithm {
+		t.Errorf("an unknown key: %v", e)
+	}
 }
 
 // TestParametersOfAlgorithms: NULL or nothing is one for ECDSA and RSA, and nothing else is for anybody (decision 1460).

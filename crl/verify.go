@@ -3,6 +3,7 @@ package crl
 import (
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"hash"
 
@@ -71,6 +72,9 @@ func (l *List) VerifyKey(pub crypto.PublicKey, hash pki.KeyHash) error {
 	s, ok := schemeOf(l.Algorithm)
 	if !ok {
 		return &SignatureError{CauseAlgorithm, fmt.Errorf("it is signed by %s", l.Algorithm)}
+	}
+	if pub == nil { // crypto/x509 does not know its kind: a key for RSA-PSS alone, say
+		return &SignatureError{CauseAlgorithm, errors.New("the key of its issuer is of a kind that is not supported")}
 	}
 	if err := s.verify(pub, s.hash, l.message.sum, l.signature); err != nil {
 		return &SignatureError{CauseSignature, err}
