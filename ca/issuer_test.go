@@ -160,7 +160,10 @@ func TestIssuersAreManagedWithTheGrantForIt(t *testing.T) {
 				_, err := w.SetIssuerState(t.Context(), grant, w.issuing.ID, ca.IssuerDisabled)
 				return err
 			},
-			"URL":   func() error { _, err := w.SetIssuerBaseURL(t.Context(), grant, w.issuing.ID, "http://x"); return err },
+			"URL": func() error {
+				_, err := w.UpdateIssuer(t.Context(), grant, w.issuing.ID, ca.IssuerChange{BaseURL: new("http://x")})
+				return err
+			},
 			"cross": func() error { _, err := w.CrossSign(t.Context(), grant, w.issuing.ID, w.root.ID, 0); return err },
 			"renew": func() error { _, err := w.RenewIssuer(t.Context(), grant, w.issuing.ID, 0); return err },
 			"choose": func() error {
@@ -260,9 +263,9 @@ func TestTheURLOfAnIssuer(t *testing.T) {
 	who := admin
 	who.RequestID, who.Source = "r-17", "192.0.2.7"
 	manage := w.grant(who, auth.ActionManage, "")
-	_, err := w.SetIssuerBaseURL(t.Context(), manage, w.issuing.ID, "http://new.test/")
+	_, err := w.UpdateIssuer(t.Context(), manage, w.issuing.ID, ca.IssuerChange{BaseURL: new("http://new.test/")})
 	wantError(t, err, pki.KindInvalid, "base_url")
-	if changed, err := w.SetIssuerBaseURL(t.Context(), manage, w.issuing.ID, "http://new.test"); err != nil || changed.BaseURL != "http://new.test" || told != 1 {
+	if changed, err := w.UpdateIssuer(t.Context(), manage, w.issuing.ID, ca.IssuerChange{BaseURL: new("http://new.test")}); err != nil || changed.BaseURL != "http://new.test" || told != 1 {
 		t.Errorf("%+v, %v; told %d times", changed, err, told)
 	}
 	events, err := w.store.AuditEvents(t.Context(), audit.Filter{Action: "issuer.update"}, 0, 10)
@@ -626,6 +629,59 @@ func TestAnAuthorityThatEndedIsSucceeded(t *testing.T) {
 	if issued := w.mustIssue(server(t, "app.example")); issued.Issuer != second.ID {
 		t.Errorf("after its end: %s", issued.Issuer)
 	}
+}
+
+// An authority that was made beside another is named its successor later, whichever was made first.
+func TestASuccessorIsNamedLater(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		w := newTown(t, s)
+		second := w.create(newIssuer("issuing-2", "Test Issuing CA 2", w.root))
+		elsewhere := w.instance(w.store) // knows what there was until here
+		third := w.create(newIssuer("issuing-3", "Test Issuing CA 3", w.root))
+		succeed := func(a *ca.Authority, issuer, before pki.IssuerID) (ca.Issuer, error) {
+			return a.UpdateIssuer(t.Context(), w.manage(), issuer, ca.IssuerChange{Succeeds: &before})
+		}
+		_, err := w.issue(w.Authority, server(t, "app.example"))
+		wantError(t, err, pki.KindInvalid, "issuer")
+
+		changed, err := succeed(elsewhere, w.issuing.ID, third.ID)
+		if err != nil || changed.Succeeds != third.ID || changed.BaseURL != w.issuing.BaseURL {
+			t.Fatalf("%+v, %v", changed, err)
+		}
+		if _, err := succeed(w.Authority, third.ID, second.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, before := range []ca.Issuer{second, third, w.issuing} {
+			_, err = succeed(w.Authority, second.ID, before.ID)
+			wantError(t, err, pki.KindInvalid, "succeeds")
+		}
+		_, err = succeed(w.Authority, second.ID, pki.IssuerID{1})
+		wantError(t, err, pki.KindNotFound, "succeeds")
+		_, err = w.UpdateIssuer(t.Context(), w.manage(), second.ID, ca.IssuerChange{})
+		wantError(t, err, pki.KindInvalid, "base_url")
+
+		for _, turn := range []ca.Issuer{second, third, w.issuing} {
+			if issued := w.mustIssue(server(t, "app.example")); issued.Issuer != turn.ID {
+				t.Errorf("it is from %s; want %s", issued.Issuer, turn.Label)
+			}
+			if _, err := w.SetIssuerState(t.Context(), w.manage(), turn.ID, ca.IssuerDisabled); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if changed, err = succeed(w.Authority, w.issuing.ID, pki.IssuerID{}); err != nil || !changed.Succeeds.IsZero() {
+			t.Errorf("nobody: %+v, %v", changed, err)
+		}
+		events, err := s.AuditEvents(t.Context(), audit.Filter{Action: "issuer.update"}, 0, 1000)
+		if err != nil || len(events) != 3 {
+			t.Fatalf("%d events, %v", len(events), err)
+		}
+		for i, want := range [][2]string{{third.ID.String(), "nobody"}, {second.ID.String(), "nobody"}, {"nobody", third.ID.String()}} {
+			if got := events[i].Detail; got["succeeds"] != want[0] || got["succeeds_before"] != want[1] {
+				t.Errorf("event %d says %v", i, got)
+			}
+		}
+	})
 }
 
 // silentAbout cannot tell of one certificate.

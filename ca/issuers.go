@@ -229,7 +229,7 @@ func firstOf(candidates, known []Issuer) []Issuer {
 	return slices.DeleteFunc(slices.Clone(candidates), func(i Issuer) bool { return chain.follows(i, candidates) })
 }
 
-// succession is whom each issuer succeeds, who was there before it.
+// succession is whom each issuer succeeds. Nobody succeeds itself, directly or through others.
 type succession map[pki.IssuerID]pki.IssuerID
 
 func successionOf(known []Issuer) succession {
@@ -242,7 +242,7 @@ func successionOf(known []Issuer) succession {
 
 // follows reports whether an issuer succeeds one of others, directly or through more.
 func (s succession) follows(i Issuer, others []Issuer) bool {
-	for before := i.Succeeds; !before.IsZero(); before = s[before] { // each was there before the last: this ends
+	for before := i.Succeeds; !before.IsZero(); before = s[before] {
 		if slices.ContainsFunc(others, func(other Issuer) bool { return other.ID == before }) {
 			return true
 		}
@@ -428,7 +428,7 @@ func (k *issuerKey) usable(now time.Time, p *profile.Profile) error {
 func inactive(i *Issuer) error {
 	if i.State == IssuerRetired {
 		return pki.Errorf(pki.KindRefused, "use issuer", "issuer %s is retired", i.Label).InField("issuer").
-			WithHint("ask another issuer, or have its successor made: signet issuer create --succeeds %s", i.Label)
+			WithHint("ask another issuer, or have another succeed it: signet issuer create or update, with --succeeds %s", i.Label)
 	}
 	return pki.Errorf(pki.KindFailedPrecondition, "use issuer", "issuer %s is %s", i.Label, i.State).InField("issuer")
 }

@@ -147,15 +147,15 @@ func (a *Authority) SetIssuerState(ctx context.Context, grant auth.Grant, id pki
 	return a.reloaded(ctx, id)
 }
 
-// SetIssuerBaseURL changes where the products of an issuer are served. Certificates keep the URLs they were issued with,
-// and so does what is reserved: the rest of a range of serial numbers that is open. The grant must allow
-// auth.ActionManage.
-func (a *Authority) SetIssuerBaseURL(ctx context.Context, grant auth.Grant, id pki.IssuerID, baseURL string) (Issuer, error) {
+// UpdateIssuer changes where the products of an issuer are served, whom it succeeds, or both. Certificates keep the URLs they were issued
+// with, and so does what is reserved: the rest of a range of serial numbers that is open. What its own certificate allows stays too. The grant
+// must allow auth.ActionManage.
+func (a *Authority) UpdateIssuer(ctx context.Context, grant auth.Grant, id pki.IssuerID, change IssuerChange) (Issuer, error) {
 	const op = "update issuer"
 	if err := a.mayManage(op, grant); err != nil {
 		return Issuer{}, err
 	}
-	if err := checkBaseURL(op, baseURL); err != nil {
+	if err := a.issuers.load(ctx); err != nil { // another instance may have made the one that it succeeds
 		return Issuer{}, err
 	}
 	issuer, err := a.issuers.find(id)
@@ -163,11 +163,43 @@ func (a *Authority) SetIssuerBaseURL(ctx context.Context, grant auth.Grant, id p
 		return Issuer{}, err
 	}
 	event := a.issuerEvent(grant, "issuer.update", issuer)
-	event.Detail["base_url"], event.Detail["base_url_before"] = baseURL, issuer.BaseURL
-	if err := a.config.Issuers.SetIssuerBaseURL(ctx, id, baseURL, event); err != nil {
+	if change.BaseURL == nil && change.Succeeds == nil {
+		return Issuer{}, pki.Errorf(pki.KindInvalid, op, "nothing is said that changes").InField("base_url")
+	}
+	if change.BaseURL != nil {
+		if err := checkBaseURL(op, *change.BaseURL); err != nil {
+			return Issuer{}, err
+		}
+		event.Detail["base_url"], event.Detail["base_url_before"] = *change.BaseURL, issuer.BaseURL
+	}
+	if change.Succeeds != nil {
+		if err := a.maySucceed(op, *change.Succeeds); err != nil {
+			return Issuer{}, err
+		}
+		event.Detail["succeeds"], event.Detail["succeeds_before"] = idOrNone(*change.Succeeds), idOrNone(issuer.Succeeds)
+	}
+	if err := a.config.Issuers.UpdateIssuer(ctx, id, change, event); err != nil {
 		return Issuer{}, err
 	}
 	return a.reloaded(ctx, id)
+}
+
+// maySucceed asks whether somebody can be succeeded.
+func (a *Authority) maySucceed(op string, before pki.IssuerID) error {
+	if before.IsZero() {
+		return nil
+	}
+	if _, err := a.issuers.find(before); err != nil {
+		return pki.Errorf(pki.KindNotFound, op, "there is no issuer %s to succeed", before).InField("succeeds")
+	}
+	return nil
+}
+
+func idOrNone(id pki.IssuerID) string {
+	if id.IsZero() {
+		return "nobody"
+	}
+	return id.String()
 }
 
 // IssuerSigner returns the certificate and key of an issuer, for what an issuer signs besides certificates: CRLs. The
@@ -322,7 +354,7 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 		if known.Label == n.Label && known.State == IssuerPending && !known.Foreign && bytes.Equal(known.Subject, name.der) {
 			if known.Succeeds != n.Succeeds {
 				return Issuer{}, pki.Errorf(pki.KindConflict, op, "issuer %s was begun, and not to succeed that one", n.Label).InField("succeeds").
-					WithHint("signet issuer show %s says whom it succeeds; say the same again, or choose another label and name", n.Label)
+					WithHint("signet issuer show %s says whom it succeeds: say the same again, or change it, signet issuer update %s --succeeds", n.Label, n.Label)
 			}
 			return known, sameWish(n, known, wish)
 		}
@@ -334,10 +366,8 @@ func (a *Authority) pendingIssuer(ctx context.Context, grant auth.Grant, n NewIs
 				WithHint("a new key needs a new name: add a number to the common name")
 		}
 	}
-	if !n.Succeeds.IsZero() {
-		if _, err := a.issuers.find(n.Succeeds); err != nil {
-			return Issuer{}, pki.Errorf(pki.KindNotFound, op, "there is no issuer %s to succeed", n.Succeeds).InField("succeeds")
-		}
+	if err := a.maySucceed(op, n.Succeeds); err != nil {
+		return Issuer{}, err
 	}
 	key, err := a.issuerKeyFor(ctx, n)
 	if err != nil {

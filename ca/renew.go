@@ -151,7 +151,7 @@ func (a *Authority) unsigned(before Issuer, could func(Issuer) error, cause erro
 	}
 	if before.State == IssuerRetired && (refusal(cause) || !a.issuers.mayIssue()) {
 		return pki.Errorf(pki.KindRefused, "choose issuer", "%w; and of another: %v", inactive(&before), cause).InField("issuer").
-			WithHint("have its successor made (signet issuer create --succeeds %s) and ask again", before.Label)
+			WithHint("have another authority succeed it (signet issuer create or update, with --succeeds %s) and ask again", before.Label)
 	}
 	return cause
 }
@@ -173,7 +173,7 @@ func (a *Authority) awaited(before Issuer, could func(Issuer) error, cause error
 // waiting says what keeps an issuer, that may sign again, from signing now.
 func waiting(i Issuer, cause error) error {
 	return pki.Errorf(pki.KindFailedPrecondition, "choose issuer", "%w", cause).InField("issuer").
-		WithHint("once it issues again this can be issued; or have its successor made: signet issuer create --succeeds %s", i.Label)
+		WithHint("once it issues again this can be issued; or have another authority succeed it: signet issuer create or update, with --succeeds %s", i.Label)
 }
 
 // refusal reports whether an error of a choice would be the same tomorrow.

@@ -157,6 +157,12 @@ type Statuses interface {
 	StatusOf(ctx context.Context, issuer pki.IssuerID, serial pki.Serial) (pki.Status, pki.Reason, error)
 }
 
+// IssuerChange is what changes of an issuer. What is nil stays.
+type IssuerChange struct {
+	BaseURL  *string
+	Succeeds *pki.IssuerID // the zero one: nobody
+}
+
 // IssuerStore keeps issuers.
 type IssuerStore interface {
 	// CreateIssuer refuses (KindConflict) a label, subject name or key that is known already.
@@ -166,8 +172,9 @@ type IssuerStore interface {
 	AddIssuerCertificate(ctx context.Context, issuer pki.IssuerID, certificate IssuerCertificate, event audit.Event) error
 	// SetIssuerState moves an issuer between active, disabled and retired; retired is the end.
 	SetIssuerState(ctx context.Context, issuer pki.IssuerID, state IssuerState, event audit.Event) error
-	// SetIssuerBaseURL changes where the products of an issuer are served, for ranges reserved from now on.
-	SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error
+	// UpdateIssuer changes what is said of an issuer. A base URL holds for ranges reserved from now on. One that would succeed itself,
+	// directly or through others, is KindInvalid, also if two changes at once would make it so.
+	UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change IssuerChange, event audit.Event) error
 	// RaiseRetention makes the issuer answer for certificates so long after they have expired, from the database's now on;
 	// it never shortens that, and does nothing, without an event, if it is as long already.
 	RaiseRetention(ctx context.Context, issuer pki.IssuerID, keep time.Duration, event audit.Event) error

@@ -50,9 +50,22 @@ func (c *Client) ChooseIssuerCertificate(ctx context.Context, issuer pki.IssuerI
 	return issuerFrom(a.GetIssuer())
 }
 
-// SetIssuerBaseURL changes where an issuer's products are served.
-func (c *Client) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string) (*Issuer, error) {
-	a, err := invoke(ctx, c, "update issuer", c.issuers.UpdateIssuer, signetv1.UpdateIssuerRequest_builder{Issuer: new(issuer.String()), BaseUrl: &baseURL}.Build())
+// IssuerChange is what changes of an issuer. What is nil stays.
+type IssuerChange struct {
+	BaseURL  *string       // where its products are served from now on
+	Succeeds *pki.IssuerID // who gives way to it; the zero one: nobody
+}
+
+// UpdateIssuer changes where an issuer's products are served, or whom it succeeds.
+func (c *Client) UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change IssuerChange) (*Issuer, error) {
+	m := signetv1.UpdateIssuerRequest_builder{Issuer: new(issuer.String()), BaseUrl: change.BaseURL}
+	if change.Succeeds != nil {
+		m.Succeeds = new("")
+		if !change.Succeeds.IsZero() {
+			m.Succeeds = new(change.Succeeds.String())
+		}
+	}
+	a, err := invoke(ctx, c, "update issuer", c.issuers.UpdateIssuer, m.Build())
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,12 @@ func TestIssuersOverREST(t *testing.T) {
 	if moved := post(issuing+":update", map[string]any{"baseUrl": "http://status.test"}); moved["baseUrl"] != "http://status.test" {
 		t.Errorf("updated: %v", moved)
 	}
+	if succeeds := post(issuing+":update", map[string]any{"succeeds": h.root.ID.String()}); succeeds["succeeds"] != h.root.ID.String() || succeeds["baseUrl"] != "http://status.test" {
+		t.Errorf("succeeds: %v", succeeds)
+	}
+	if nobody := post(issuing+":update", map[string]any{"succeeds": ""}); nobody["succeeds"] != nil {
+		t.Errorf("succeeds nobody: %v", nobody)
+	}
 	waiting := post("/v1/issuers", map[string]any{"label": "bridge", "subject": map[string]any{"commonName": "Bridge CA"}, "baseUrl": "http://pki.test", "offline": true})
 	if csr, _ := waiting["csrPem"].(string); !strings.HasPrefix(csr, "-----BEGIN CERTIFICATE REQUEST-----") || waiting["state"] != "ISSUER_STATE_PENDING" {
 		t.Errorf("off-line: %v", waiting)
@@ -75,9 +81,17 @@ func TestIssuersOverREST(t *testing.T) {
 		return err
 	}, http.MethodPost, issuing+":choose", body(map[string]any{"fingerprint": strings.Repeat("00", 32)}), pki.KindNotFound, http.StatusNotFound, "fingerprint")
 	h.both(t, "another URL that is none", token, nil, func(c *client.Client) error {
-		_, err := c.SetIssuerBaseURL(t.Context(), h.issuing.ID, "ftp://x")
+		_, err := c.UpdateIssuer(t.Context(), h.issuing.ID, client.IssuerChange{BaseURL: new("ftp://x")})
 		return err
 	}, http.MethodPost, issuing+":update", body(map[string]any{"baseUrl": "ftp://x"}), pki.KindInvalid, http.StatusBadRequest, "base_url")
+	h.both(t, "succeed itself", token, nil, func(c *client.Client) error {
+		_, err := c.UpdateIssuer(t.Context(), h.issuing.ID, client.IssuerChange{Succeeds: &h.issuing.ID})
+		return err
+	}, http.MethodPost, issuing+":update", body(map[string]any{"succeeds": h.issuing.ID.String()}), pki.KindInvalid, http.StatusBadRequest, "succeeds")
+	h.both(t, "change nothing", token, nil, func(c *client.Client) error {
+		_, err := c.UpdateIssuer(t.Context(), h.issuing.ID, client.IssuerChange{})
+		return err
+	}, http.MethodPost, issuing+":update", "{}", pki.KindInvalid, http.StatusBadRequest, "base_url")
 	h.both(t, "adopt what is here", token, nil, func(c *client.Client) error {
 		_, err := c.AdoptIssuer(t.Context(), client.Adoption{Label: "again", PEM: rootPEM, BaseURL: "http://pki.test"})
 		return err

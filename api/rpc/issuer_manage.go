@@ -94,13 +94,26 @@ func (s *issuerService) ChooseIssuerCertificate(ctx context.Context, m *signetv1
 	return signetv1.ChooseIssuerCertificateResponse_builder{Issuer: message}.Build(), nil
 }
 
-// UpdateIssuer changes where an issuer's products are served.
+// UpdateIssuer changes where an issuer's products are served, or whom it succeeds.
 func (s *issuerService) UpdateIssuer(ctx context.Context, m *signetv1.UpdateIssuerRequest) (*signetv1.UpdateIssuerResponse, error) {
-	grant, id, err := s.manage(ctx, "update issuer", m.GetIssuer())
+	const op = "update issuer"
+	grant, id, err := s.manage(ctx, op, m.GetIssuer())
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := s.api.config.Authority.SetIssuerBaseURL(ctx, grant, id, m.GetBaseUrl())
+	var change ca.IssuerChange
+	if m.HasBaseUrl() {
+		change.BaseURL = new(m.GetBaseUrl())
+	}
+	if m.HasSucceeds() {
+		change.Succeeds = new(pki.IssuerID)
+		if text := m.GetSucceeds(); text != "" {
+			if *change.Succeeds, err = issuerIDFrom(op, "succeeds", text); err != nil {
+				return nil, err
+			}
+		}
+	}
+	issuer, err := s.api.config.Authority.UpdateIssuer(ctx, grant, id, change)
 	if err != nil {
 		return nil, err
 	}

@@ -3040,11 +3040,12 @@ func (b0 ChooseIssuerCertificateResponse_builder) Build() *ChooseIssuerCertifica
 	return m0
 }
 
-// UpdateIssuerRequest says what of an issuer changes.
+// UpdateIssuerRequest says what of an issuer changes: at least one thing.
 type UpdateIssuerRequest struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Issuer      *string                `protobuf:"bytes,1,opt,name=issuer"`
 	xxx_hidden_BaseUrl     *string                `protobuf:"bytes,2,opt,name=base_url,json=baseUrl"`
+	xxx_hidden_Succeeds    *string                `protobuf:"bytes,3,opt,name=succeeds"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -3096,14 +3097,29 @@ func (x *UpdateIssuerRequest) GetBaseUrl() string {
 	return ""
 }
 
+func (x *UpdateIssuerRequest) GetSucceeds() string {
+	if x != nil {
+		if x.xxx_hidden_Succeeds != nil {
+			return *x.xxx_hidden_Succeeds
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *UpdateIssuerRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
 }
 
 func (x *UpdateIssuerRequest) SetBaseUrl(v string) {
 	x.xxx_hidden_BaseUrl = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *UpdateIssuerRequest) SetSucceeds(v string) {
+	x.xxx_hidden_Succeeds = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *UpdateIssuerRequest) HasIssuer() bool {
@@ -3120,6 +3136,13 @@ func (x *UpdateIssuerRequest) HasBaseUrl() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *UpdateIssuerRequest) HasSucceeds() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *UpdateIssuerRequest) ClearIssuer() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Issuer = nil
@@ -3130,13 +3153,20 @@ func (x *UpdateIssuerRequest) ClearBaseUrl() {
 	x.xxx_hidden_BaseUrl = nil
 }
 
+func (x *UpdateIssuerRequest) ClearSucceeds() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Succeeds = nil
+}
+
 type UpdateIssuerRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	// Issuer id.
 	Issuer *string
-	// Where its CRLs, OCSP and certificates are served from now on: "http://pki.example".
+	// Where its CRLs, OCSP and certificates are served from now on: "http://pki.example". Left out: where they are.
 	BaseUrl *string
+	// Issuer id of the authority that gives way to it from now on, as when an issuer is made. Empty: nobody. Left out: who does now.
+	Succeeds *string
 }
 
 func (b0 UpdateIssuerRequest_builder) Build() *UpdateIssuerRequest {
@@ -3144,12 +3174,16 @@ func (b0 UpdateIssuerRequest_builder) Build() *UpdateIssuerRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	if b.BaseUrl != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_BaseUrl = b.BaseUrl
+	}
+	if b.Succeeds != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Succeeds = b.Succeeds
 	}
 	return m0
 }
@@ -4255,10 +4289,11 @@ const file_signet_v1_issuer_proto_rawDesc = "" +
 	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12%\n" +
 	"\vfingerprint\x18\x02 \x01(\tB\x03\xe0A\x02R\vfingerprint\"L\n" +
 	"\x1fChooseIssuerCertificateResponse\x12)\n" +
-	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"R\n" +
+	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"i\n" +
 	"\x13UpdateIssuerRequest\x12\x1b\n" +
-	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x1e\n" +
-	"\bbase_url\x18\x02 \x01(\tB\x03\xe0A\x02R\abaseUrl\"A\n" +
+	"\x06issuer\x18\x01 \x01(\tB\x03\xe0A\x02R\x06issuer\x12\x19\n" +
+	"\bbase_url\x18\x02 \x01(\tR\abaseUrl\x12\x1a\n" +
+	"\bsucceeds\x18\x03 \x01(\tR\bsucceeds\"A\n" +
 	"\x14UpdateIssuerResponse\x12)\n" +
 	"\x06issuer\x18\x01 \x01(\v2\x11.signet.v1.IssuerR\x06issuer\"a\n" +
 	"\x16GetIssuerBundleRequest\x12\x1b\n" +

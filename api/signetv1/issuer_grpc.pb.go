@@ -62,7 +62,7 @@ type IssuerServiceClient interface {
 	RenewIssuer(ctx context.Context, in *RenewIssuerRequest, opts ...grpc.CallOption) (*RenewIssuerResponse, error)
 	// Choose which of an issuer's certificates is served first.
 	ChooseIssuerCertificate(ctx context.Context, in *ChooseIssuerCertificateRequest, opts ...grpc.CallOption) (*ChooseIssuerCertificateResponse, error)
-	// Change where an issuer's products are served. What was issued, and what is reserved already, keeps the URLs it has.
+	// Change where an issuer's products are served, or whom it succeeds. What was issued, and what is reserved already, keeps the URLs it has.
 	UpdateIssuer(ctx context.Context, in *UpdateIssuerRequest, opts ...grpc.CallOption) (*UpdateIssuerResponse, error)
 	// Give the chains and roots by which an issuer is valid at a date, and from when to when each way holds.
 	GetIssuerBundle(ctx context.Context, in *GetIssuerBundleRequest, opts ...grpc.CallOption) (*GetIssuerBundleResponse, error)
@@ -239,7 +239,7 @@ type IssuerServiceServer interface {
 	RenewIssuer(context.Context, *RenewIssuerRequest) (*RenewIssuerResponse, error)
 	// Choose which of an issuer's certificates is served first.
 	ChooseIssuerCertificate(context.Context, *ChooseIssuerCertificateRequest) (*ChooseIssuerCertificateResponse, error)
-	// Change where an issuer's products are served. What was issued, and what is reserved already, keeps the URLs it has.
+	// Change where an issuer's products are served, or whom it succeeds. What was issued, and what is reserved already, keeps the URLs it has.
 	UpdateIssuer(context.Context, *UpdateIssuerRequest) (*UpdateIssuerResponse, error)
 	// Give the chains and roots by which an issuer is valid at a date, and from when to when each way holds.
 	GetIssuerBundle(context.Context, *GetIssuerBundleRequest) (*GetIssuerBundleResponse, error)

@@ -67,9 +67,13 @@ func (c *issuerCreateCmd) Run(a *app) error {
 	if n.BaseURL, err = a.baseURL("create issuer", n.BaseURL); err != nil {
 		return err
 	}
-	others, err := othersThatIssue(a, api, n)
-	if err != nil {
-		return err
+	var others []string
+	if !n.Offline && !n.Parent.IsZero() { // a root, and one that waits for its certificate, is beside nobody
+		issuers, err := api.Issuers(a.ctx)
+		if err != nil {
+			return err
+		}
+		others = othersThatIssue(issuers, pki.IssuerID{}, n.Label, n.Succeeds)
 	}
 	if len(others) > 0 {
 		if err := c.sureBeside(a, others); err != nil {
@@ -95,7 +99,7 @@ func (c *issuerCreateCmd) Run(a *app) error {
 		if len(others) > 0 {
 			p.line("")
 			p.line("It is not alone: %s can issue too, so a request that names no issuer, under a profile that names none, is refused now.", sentence(others))
-			p.line("Name one in the profile (issuer: %s). To disable %s is no way out: renewals of what it issued would wait. Who is to take over from it is made with --succeeds %s.", made.Label, others[0], others[0])
+			p.line("Name one in the profile (issuer: %s). To disable %s is no way out: renewals of what it issued would wait. If %s is to take over from it: signet issuer update %s --succeeds %s.", made.Label, others[0], made.Label, made.Label, others[0])
 		}
 		p.next("signet issue --issuer %s NAME; make a backup, which holds its key", made.Label)
 	})
@@ -112,26 +116,30 @@ func (c *issuerCreateCmd) sureBeside(a *app, others []string) error {
 	return nil
 }
 
-// othersThatIssue are the labels of the issuing authorities that will be beside a new one: those that can issue, without the ones that
-// it succeeds, directly or through others. A root, and one that waits for its certificate, is beside nobody.
-func othersThatIssue(a *app, api *client.Client, n client.NewIssuer) (labels []string, err error) {
-	if n.Offline || n.Parent.IsZero() {
-		return nil, nil
-	}
-	issuers, err := api.Issuers(a.ctx)
-	if err != nil {
-		return nil, err
-	}
-	before := n.Succeeds
-	for _, issuer := range slices.Backward(issuers) { // in order of creation: whom one succeeds was there before it
-		if issuer.ID == before {
-			before = issuer.Succeeds
-		} else if issuer.Label != n.Label && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive {
+// othersThatIssue are the labels of the issuing authorities beside one that is there (id), or is to be made (zero): those that can issue,
+// without the ones that it succeeds and those that succeed it, directly or through others.
+func othersThatIssue(issuers []client.Issuer, id pki.IssuerID, label string, succeeds pki.IssuerID) (labels []string) {
+	before := lineOf(issuers, succeeds)
+	for _, issuer := range issuers {
+		if issuer.Label != label && !issuer.Root && issuer.Online && issuer.State == client.IssuerActive &&
+			!slices.Contains(before, issuer.ID) && !slices.Contains(lineOf(issuers, issuer.Succeeds), id) {
 			labels = append(labels, issuer.Label)
 		}
 	}
-	slices.Reverse(labels)
-	return labels, nil
+	return labels
+}
+
+// lineOf is an issuer, the one that it succeeds, and so on.
+func lineOf(issuers []client.Issuer, id pki.IssuerID) (line []pki.IssuerID) {
+	for !id.IsZero() {
+		line = append(line, id)
+		i := slices.IndexFunc(issuers, func(i client.Issuer) bool { return i.ID == id })
+		if i < 0 {
+			return line // made or changed since they were listed
+		}
+		id = issuers[i].Succeeds
+	}
+	return line
 }
 
 type issuerImportCmd struct {
@@ -223,7 +231,7 @@ func (c *issuerStateCmd) Run(a *app) error {
 		if wait, err := renewalsWait(a, api, issuer); err != nil {
 			a.note("whether renewals of what %s issued wait now could not be told: %v", changed.Label, err)
 		} else if wait {
-			a.note("careful: renewals of what %s issued wait until it is active again, or retired for good, or an authority is made with --succeeds %s", changed.Label, changed.Label)
+			a.note("careful: renewals of what %s issued wait until it is active again, or retired for good, or another authority succeeds it: signet issuer update NAME --succeeds %s", changed.Label, changed.Label)
 		}
 		return changed, nil
 	})
@@ -236,16 +244,9 @@ func renewalsWait(a *app, api *client.Client, id pki.IssuerID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	line := []pki.IssuerID{id}
-	for _, issuer := range issuers { // in order of creation: whom one succeeds was there before it
-		switch {
-		case issuer.ID == id && issuer.Root:
+	for _, issuer := range issuers {
+		if issuer.ID == id && issuer.Root || issuer.State == client.IssuerActive && slices.Contains(lineOf(issuers, issuer.Succeeds), id) {
 			return false, nil
-		case !slices.Contains(line, issuer.Succeeds):
-		case issuer.State == client.IssuerActive:
-			return false, nil
-		default:
-			line = append(line, issuer.ID)
 		}
 	}
 	count, err := api.Count(a.ctx, client.Filter{Issuer: id, Standing: client.StandingValid, NotAccount: client.AccountSystem})

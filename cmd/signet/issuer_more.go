@@ -150,8 +150,10 @@ func (c *issuerChooseCmd) Run(a *app) error {
 }
 
 type issuerUpdateCmd struct {
-	Issuer  string `arg:"" help:"Id, label or name."`
-	BaseURL string `name:"base-url" required:"" placeholder:"URL" help:"Where its lists, OCSP and certificate are served from now on."`
+	Issuer         string `arg:"" help:"Id, label or name."`
+	BaseURL        string `name:"base-url" placeholder:"URL" help:"Where its lists, OCSP and certificate are served from now on."`
+	Succeeds       string `placeholder:"ID" xor:"succession" help:"Id, label or name of the authority that gives way to it: requests that name none stay with that one until it is disabled."`
+	SucceedsNobody bool   `xor:"succession" help:"Nobody gives way to it any more."`
 	serverFlags
 }
 
@@ -159,19 +161,64 @@ func (issuerUpdateCmd) Help() string {
 	return `Certificates keep the URLs they were issued with, and so does the rest of a range of serial numbers that is reserved already: keep the old
 address answering until the last of them has ended.
 
+--succeeds says what signet issuer create --succeeds would have said, of authorities that are there: who takes over, and renews what the other
+issued, once that one is disabled. Nothing is signed for it, and what either may sign stays as it is.
+
 Examples:
-  signet issuer update issuing --base-url http://status.example`
+  signet issuer update issuing --base-url http://status.example
+  signet issuer update issuing-2 --succeeds issuing`
 }
 
 // Run changes one issuer.
 func (c *issuerUpdateCmd) Run(a *app) error {
-	return issuerCall(a, c.serverFlags, "is served at "+c.BaseURL, func(api *client.Client) (*client.Issuer, error) {
+	if c.BaseURL == "" && c.Succeeds == "" && !c.SucceedsNobody {
+		return pki.Errorf(pki.KindInvalid, "update issuer", "nothing is said that changes").WithHint("say --base-url URL, --succeeds ID or --succeeds-nobody")
+	}
+	var done []string
+	var change client.IssuerChange
+	if c.BaseURL != "" {
+		change.BaseURL = new(strings.TrimSuffix(c.BaseURL, "/"))
+		done = append(done, "is served at "+*change.BaseURL)
+	}
+	switch {
+	case c.Succeeds != "":
+		done = append(done, "succeeds "+c.Succeeds)
+	case c.SucceedsNobody:
+		done = append(done, "succeeds nobody")
+	}
+	return issuerCall(a, c.serverFlags, strings.Join(done, " and "), func(api *client.Client) (*client.Issuer, error) {
 		issuer, err := findIssuer(a, api, c.Issuer)
 		if err != nil {
 			return nil, err
 		}
-		return api.SetIssuerBaseURL(a.ctx, issuer, strings.TrimSuffix(c.BaseURL, "/"))
+		if c.Succeeds != "" || c.SucceedsNobody {
+			change.Succeeds = new(pki.IssuerID)
+		}
+		if c.Succeeds != "" {
+			if *change.Succeeds, err = findIssuer(a, api, c.Succeeds); err != nil {
+				return nil, err
+			}
+		}
+		changed, err := api.UpdateIssuer(a.ctx, issuer, change)
+		if err == nil && change.Succeeds != nil {
+			noteBeside(a, api, changed)
+		}
+		return changed, err
 	})
+}
+
+// noteBeside says so if requests that name no issuer are refused because others issue beside one whose succession was changed.
+func noteBeside(a *app, api *client.Client, changed *client.Issuer) {
+	issuers, err := api.Issuers(a.ctx)
+	if err != nil {
+		a.note("whether another authority issues beside %s could not be told: %v", changed.Label, err)
+		return
+	}
+	others := othersThatIssue(issuers, changed.ID, changed.Label, changed.Succeeds)
+	if changed.Root || !changed.Online || changed.State != client.IssuerActive || len(others) == 0 {
+		return
+	}
+	a.note("careful: %s can issue too, so a request that names no issuer, under a profile that names none, is refused", sentence(others))
 }
 
 type issuerBundleCmd struct {

@@ -144,7 +144,7 @@ func TestFirstCertificate(t *testing.T) {
 
 		// A new base URL begins a new shard: its list names it, and no list that exists has to be made anew for it.
 		const moved = "http://moved.example"
-		if err := s.SetIssuerBaseURL(t.Context(), a.issuer, moved, audit.Event{Actor: "test", Action: "issuer.update", Outcome: audit.OK}); err != nil {
+		if err := s.UpdateIssuer(t.Context(), a.issuer, ca.IssuerChange{BaseURL: new(moved)}, audit.Event{Actor: "test", Action: "issuer.update", Outcome: audit.OK}); err != nil {
 			t.Fatal(err)
 		}
 		r, err := s.Reserve(t.Context(), ca.Reservation{Issuer: a.issuer, Epoch: epoch, Count: 16, Lease: time.Minute})

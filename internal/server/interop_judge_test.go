@@ -111,7 +111,7 @@ func newJudge(t *testing.T, database string) *judge {
 func (j *judge) move() {
 	j.t.Helper()
 	elsewhere := newFront(j.whole, j.site.addresses.Public)
-	if _, err := j.site.api.SetIssuerBaseURL(j.t.Context(), j.app.record.Issuer, elsewhere.url); err != nil {
+	if _, err := j.site.api.UpdateIssuer(j.t.Context(), j.app.record.Issuer, client.IssuerChange{BaseURL: &elsewhere.url}); err != nil {
 		j.t.Fatal(err)
 	}
 	for range 100 { // what was reserved before carries the old address

@@ -89,12 +89,17 @@ BEGIN
 	PERFORM signet_audit_append(p_audit);
 END $$;
 
--- signet_issuer_base_url changes where products are served, for ranges reserved from now on.
-CREATE FUNCTION signet_issuer_base_url(p_issuer bytea, p_base_url text, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
+-- signet_issuer_update changes where products are served (null: it stays), for ranges reserved from now on, and, if p_succession, whom the
+-- issuer succeeds. The lock is on all of them: two changes at once would not see the circle that they make.
+CREATE FUNCTION signet_issuer_update(p_issuer bytea, p_base_url text, p_succession boolean, p_succeeds bytea, p_audit audit_batch) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	UPDATE issuers SET base_url = p_base_url WHERE id = p_issuer;
+	PERFORM FROM issuers ORDER BY id FOR NO KEY UPDATE;
+	UPDATE issuers SET base_url = coalesce(p_base_url, base_url), succeeds = CASE WHEN p_succession THEN p_succeeds ELSE succeeds END WHERE id = p_issuer;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no issuer of this id' USING ERRCODE = 'SG404', COLUMN = 'issuer';
+	END IF;
+	IF p_issuer IN (WITH RECURSIVE before(id) AS (SELECT succeeds FROM issuers WHERE id = p_issuer UNION SELECT i.succeeds FROM issuers i JOIN before USING (id)) SELECT id FROM before) THEN
+		RAISE EXCEPTION 'the issuer would succeed itself' USING ERRCODE = 'SG400', COLUMN = 'succeeds';
 	END IF;
 	PERFORM signet_audit_append(p_audit);
 END $$;

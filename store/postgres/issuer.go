@@ -18,16 +18,16 @@ import (
 func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.Event) error {
 	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		issuer.ID[:], issuer.Label, issuer.KeyURI, issuer.Subject, issuer.SPKI, issuer.KeyHash[:], int16(issuer.Visibility), int16(issuer.State),
-		issuer.Foreign, issuer.BaseURL, issuer.CSR, succeeds(issuer), issuer.CreatedAt, auditParam([]audit.Event{event}))
+		issuer.Foreign, issuer.BaseURL, issuer.CSR, succeeded(&issuer.Succeeds), issuer.CreatedAt, auditParam([]audit.Event{event}))
 	return translate("create issuer", err)
 }
 
-// succeeds is nil for an issuer that succeeds nobody.
-func succeeds(issuer ca.Issuer) []byte {
-	if issuer.Succeeds.IsZero() {
+// succeeded is nil for an issuer that succeeds nobody.
+func succeeded(before *pki.IssuerID) []byte {
+	if before == nil || before.IsZero() {
 		return nil
 	}
-	return issuer.Succeeds[:]
+	return before[:]
 }
 
 // AddIssuerCertificate implements ca.IssuerStore.
@@ -44,9 +44,10 @@ func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state c
 	return translate("set issuer state", err)
 }
 
-// SetIssuerBaseURL implements ca.IssuerStore.
-func (s *Store) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error {
-	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_base_url($1, $2, $3)`, issuer[:], baseURL, auditParam([]audit.Event{event}))
+// UpdateIssuer implements ca.IssuerStore.
+func (s *Store) UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change ca.IssuerChange, event audit.Event) error {
+	_, err := s.pool.Exec(ctx, `SELECT signet_issuer_update($1, $2, $3, $4, $5)`,
+		issuer[:], change.BaseURL, change.Succeeds != nil, succeeded(change.Succeeds), auditParam([]audit.Event{event}))
 	return translate("update issuer", err)
 }
 
@@ -95,18 +96,18 @@ func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 func scanIssuer(row pgx.CollectableRow) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
-	var id, chain, succeeded []byte
+	var id, chain, before []byte
 	var visibility, state int16
 	var retain int64
 	var since *time.Time
 	var notAfter, addedAt *time.Time
 	var chosen *bool
-	if err := row.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &visibility, &state, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &succeeded, &issuer.CreatedAt, &retain, &since,
+	if err := row.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &visibility, &state, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &before, &issuer.CreatedAt, &retain, &since,
 		&certificate.DER, &chain, &notAfter, &chosen, &addedAt); err != nil {
 		return issuer, nil, err
 	}
 	copy(issuer.ID[:], id)
-	copy(issuer.Succeeds[:], succeeded)
+	copy(issuer.Succeeds[:], before)
 	issuer.KeyHash = pki.HashSPKI(issuer.SPKI)
 	issuer.Visibility, issuer.State, issuer.CreatedAt = ca.Visibility(visibility), ca.IssuerState(state), issuer.CreatedAt.UTC()
 	issuer.Retention = retentionOf(retain, since)

@@ -22,7 +22,7 @@ func (s *Store) CreateIssuer(ctx context.Context, issuer ca.Issuer, event audit.
 		result, err := tx.ExecContext(ctx, `INSERT INTO issuers (id, label, key_uri, subject, spki, spki_hash, visibility, state, signed_outside, base_url, csr, succeeds, created_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			issuer.ID[:], issuer.Label, issuer.KeyURI, issuer.Subject, issuer.SPKI, issuer.KeyHash[:], issuer.Visibility, issuer.State,
-			issuer.Foreign, issuer.BaseURL, issuer.CSR, succeeds(issuer), issuer.CreatedAt.UnixMicro())
+			issuer.Foreign, issuer.BaseURL, issuer.CSR, succeeded(&issuer.Succeeds), issuer.CreatedAt.UnixMicro())
 		if err != nil {
 			return err
 		}
@@ -53,12 +53,12 @@ func knownIssuer(ctx context.Context, tx *sql.Tx, op string, issuer ca.Issuer) e
 	return pki.Errorf(pki.KindConflict, op, "there is an issuer with this key already: a new name means a new key").InField("key")
 }
 
-// succeeds is nil for an issuer that succeeds nobody.
-func succeeds(issuer ca.Issuer) []byte {
-	if issuer.Succeeds.IsZero() {
+// succeeded is nil for an issuer that succeeds nobody.
+func succeeded(before *pki.IssuerID) []byte {
+	if before == nil || before.IsZero() {
 		return nil
 	}
-	return issuer.Succeeds[:]
+	return before[:]
 }
 
 // AddIssuerCertificate implements ca.IssuerStore.
@@ -111,15 +111,24 @@ func (s *Store) SetIssuerState(ctx context.Context, issuer pki.IssuerID, state c
 	})
 }
 
-// SetIssuerBaseURL implements ca.IssuerStore.
-func (s *Store) SetIssuerBaseURL(ctx context.Context, issuer pki.IssuerID, baseURL string, event audit.Event) error {
+// UpdateIssuer implements ca.IssuerStore.
+func (s *Store) UpdateIssuer(ctx context.Context, issuer pki.IssuerID, change ca.IssuerChange, event audit.Event) error {
 	const op = "update issuer"
 	return s.inTx(ctx, op, func(tx *sql.Tx, _ time.Time) error {
 		if _, err := issuerState(ctx, tx, op, issuer); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET base_url = ? WHERE id = ?`, baseURL, issuer[:]); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE issuers SET base_url = coalesce(?, base_url), succeeds = CASE WHEN ? THEN ? ELSE succeeds END WHERE id = ?`,
+			change.BaseURL, change.Succeeds != nil, succeeded(change.Succeeds), issuer[:]); err != nil {
 			return err
+		}
+		var circle bool
+		if err := tx.QueryRowContext(ctx, `WITH RECURSIVE before(id) AS (SELECT succeeds FROM issuers WHERE id = ?1 UNION SELECT i.succeeds FROM issuers i JOIN before USING (id))
+			SELECT EXISTS (SELECT 1 FROM before WHERE id = ?1)`, issuer[:]).Scan(&circle); err != nil {
+			return err
+		}
+		if circle {
+			return pki.Errorf(pki.KindInvalid, op, "the issuer would succeed itself").InField("succeeds")
 		}
 		return appendAudit(ctx, tx, []audit.Event{event})
 	})
@@ -197,17 +206,17 @@ func (s *Store) Issuers(ctx context.Context) ([]ca.Issuer, error) {
 func scanIssuer(rows *sql.Rows) (ca.Issuer, *ca.IssuerCertificate, error) {
 	var issuer ca.Issuer
 	var certificate ca.IssuerCertificate
-	var id, chain, succeeded []byte
+	var id, chain, before []byte
 	var createdAt, retain int64
 	var since sql.NullInt64
 	var notAfter, addedAt sql.NullInt64
 	var chosen sql.NullBool
-	if err := rows.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &issuer.Visibility, &issuer.State, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &succeeded, &createdAt, &retain, &since,
+	if err := rows.Scan(&id, &issuer.Label, &issuer.KeyURI, &issuer.Subject, &issuer.SPKI, &issuer.Visibility, &issuer.State, &issuer.Foreign, &issuer.BaseURL, &issuer.CSR, &before, &createdAt, &retain, &since,
 		&certificate.DER, &chain, &notAfter, &chosen, &addedAt); err != nil {
 		return issuer, nil, err
 	}
 	copy(issuer.ID[:], id)
-	copy(issuer.Succeeds[:], succeeded)
+	copy(issuer.Succeeds[:], before)
 	issuer.KeyHash, issuer.CreatedAt = pki.HashSPKI(issuer.SPKI), time.UnixMicro(createdAt).UTC()
 	issuer.Retention = retentionOf(retain, since)
 	if certificate.DER == nil {

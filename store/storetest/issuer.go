@@ -145,13 +145,73 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("another base URL", func(t *testing.T) {
 		s := open(t)
 		create(t, s, issuer(1))
-		if err := s.SetIssuerBaseURL(t.Context(), issuer(1).ID, "http://new.example", event); err != nil {
+		if err := s.UpdateIssuer(t.Context(), issuer(1).ID, ca.IssuerChange{BaseURL: new("http://new.example")}, event); err != nil {
 			t.Fatal(err)
 		}
 		if got := all(t, s)[0].BaseURL; got != "http://new.example" || events(t, s) != 2 {
 			t.Errorf("base URL %q after %d events", got, events(t, s))
 		}
-		wantKind(t, s.SetIssuerBaseURL(t.Context(), pki.IssuerID{9}, "http://new.example", event), pki.KindNotFound, "issuer")
+		wantKind(t, s.UpdateIssuer(t.Context(), pki.IssuerID{9}, ca.IssuerChange{BaseURL: new("http://new.example")}, event), pki.KindNotFound, "issuer")
+	})
+
+	t.Run("another succession, and never a circle", func(t *testing.T) {
+		s := open(t)
+		nobody := pki.IssuerID{}
+		for n := range 4 {
+			create(t, s, issuer(n))
+		}
+		succeed := func(n int, before pki.IssuerID) error {
+			return s.UpdateIssuer(t.Context(), issuer(n).ID, ca.IssuerChange{Succeeds: &before}, event)
+		}
+		for n, before := range map[int]pki.IssuerID{1: issuer(2).ID, 2: issuer(0).ID, 0: issuer(3).ID} { // whoever was made first
+			if err := succeed(n, before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seq := events(t, s)
+		for _, before := range []int{0, 1, 2, 3} {
+			wantKind(t, succeed(3, issuer(before).ID), pki.KindInvalid, "succeeds")
+		}
+		if events(t, s) != seq {
+			t.Error("a refusal is in the audit log as a change")
+		}
+		if err := s.UpdateIssuer(t.Context(), issuer(1).ID, ca.IssuerChange{BaseURL: new("http://new.example")}, event); err != nil {
+			t.Fatal(err)
+		}
+		if found := all(t, s); found[1].Succeeds != issuer(2).ID || found[2].Succeeds != issuer(0).ID || found[0].Succeeds != issuer(3).ID || found[3].Succeeds != nobody {
+			t.Errorf("found %+v", found)
+		}
+		if err := succeed(2, nobody); err != nil {
+			t.Fatal(err)
+		}
+		if err := succeed(3, issuer(1).ID); err != nil { // the circle is open
+			t.Fatal(err)
+		}
+		if found := all(t, s); found[2].Succeeds != nobody || found[2].BaseURL != issuer(2).BaseURL || found[3].Succeeds != issuer(1).ID {
+			t.Errorf("found %+v", found)
+		}
+	})
+
+	t.Run("two at once make no circle", func(t *testing.T) {
+		s := open(t)
+		create(t, s, issuer(1))
+		create(t, s, issuer(2))
+		for range 20 {
+			done := make(chan error)
+			for n := 1; n <= 2; n++ {
+				go func() {
+					done <- s.UpdateIssuer(t.Context(), issuer(n).ID, ca.IssuerChange{Succeeds: new(issuer(3 - n).ID)}, event)
+				}()
+			}
+			if first, second := <-done, <-done; (first == nil) == (second == nil) {
+				t.Fatalf("%v and %v: want one of them refused", first, second)
+			}
+			for n := 1; n <= 2; n++ {
+				if err := s.UpdateIssuer(t.Context(), issuer(n).ID, ca.IssuerChange{Succeeds: new(pki.IssuerID)}, event); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 	})
 
 	t.Run("retired is for ever", func(t *testing.T) {

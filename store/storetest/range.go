@@ -211,7 +211,7 @@ func testRange(t *testing.T, open func(t *testing.T) store.Store) {
 		b := newBooks(t, open(t))
 		move := func(url string) {
 			t.Helper()
-			if err := b.s.SetIssuerBaseURL(t.Context(), b.key.Issuer(), url, audit.Event{At: b.at, Actor: "system:test", Action: "issuer.update", Target: "issuer", Outcome: audit.OK}); err != nil {
+			if err := b.s.UpdateIssuer(t.Context(), b.key.Issuer(), ca.IssuerChange{BaseURL: &url}, audit.Event{At: b.at, Actor: "system:test", Action: "issuer.update", Target: "issuer", Outcome: audit.OK}); err != nil {
 				t.Fatal(err)
 			}
 		}
