@@ -60,6 +60,9 @@ func (l *List) Verify(signer *x509.Certificate) error {
 	if signer.KeyUsage&x509.KeyUsageCRLSign == 0 && hasExtension(signer, oidKeyUsage) {
 		return &SignatureError{CauseSigner, fmt.Errorf("the key usage of %q does not allow signing lists", signer.Subject)}
 	}
+	if signer.PublicKey == nil { // crypto/x509 does not know its kind: a key for RSA-PSS alone, say
+		return &SignatureError{CauseAlgorithm, errors.New("the key of its issuer is of a kind that is not supported")}
+	}
 	return l.VerifyKey(signer.PublicKey, pki.HashSPKI(signer.RawSubjectPublicKeyInfo))
 }
 
@@ -72,9 +75,6 @@ func (l *List) VerifyKey(pub crypto.PublicKey, hash pki.KeyHash) error {
 	s, ok := schemeOf(l.Algorithm)
 	if !ok {
 		return &SignatureError{CauseAlgorithm, fmt.Errorf("it is signed by %s", l.Algorithm)}
-	}
-	if pub == nil { // crypto/x509 does not know its kind: a key for RSA-PSS alone, say
-		return &SignatureError{CauseAlgorithm, errors.New("the key of its issuer is of a kind that is not supported")}
 	}
 	if err := s.verify(pub, s.hash, l.message.sum, l.signature); err != nil {
 		return &SignatureError{CauseSignature, err}
