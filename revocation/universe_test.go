@@ -1161,25 +1161,26 @@ func TestWakeUps(t *testing.T) {
 		done := make(chan struct{})
 		go func() { u.Run(ctx, func(err error) { t.Error(err) }); close(done) }()
 		wake := <-log.wake
-		woken := func(what string, news revocation.WakeUp, readings int64, seq uint64) {
+		woken := func(what string, readings int64, seq uint64, news ...revocation.WakeUp) {
 			t.Helper()
 			before := log.readings.Load()
-			wake(news)
+			for _, n := range news {
+				wake(n)
+			}
 			time.Sleep(10 * time.Millisecond) // of the bubble: the poll is a second away
 			if got := log.readings.Load() - before; got != readings || u.Seq() != seq {
 				t.Errorf("%s: %d readings and at %d, want %d and %d", what, got, u.Seq(), readings, seq)
 			}
 		}
 		revoke(own, 0)
-		woken("its own entry", revocation.WakeUp{Seq: 1}, 0, 1)
-		woken("ranges", revocation.WakeUp{Ranges: true, Seq: 1}, 1, 1)
+		woken("its own entry", 0, 1, revocation.WakeUp{Seq: 1})
+		woken("ranges", 1, 1, revocation.WakeUp{Ranges: true, Seq: 1})
 		revoke(others, 1)
-		woken("an entry of another", revocation.WakeUp{Seq: 2}, 1, 2)
-		woken("the same again", revocation.WakeUp{Seq: 2}, 0, 2)
+		woken("an entry of another", 1, 2, revocation.WakeUp{Seq: 2})
+		woken("the same again", 0, 2, revocation.WakeUp{Seq: 2})
 		revoke(others, 2)
-		wake(revocation.WakeUp{Seq: 3})
-		woken("two at once", revocation.WakeUp{Seq: 2}, 1, 3)
-		woken("nobody knows what", revocation.WakeUp{Seq: revocation.Everything}, 1, 3)
+		woken("two at once", 1, 3, revocation.WakeUp{Seq: 3}, revocation.WakeUp{Seq: 2})
+		woken("nobody knows what", 1, 3, revocation.WakeUp{Seq: revocation.Everything})
 		cancel()
 		<-done
 	})
