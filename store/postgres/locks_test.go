@@ -376,6 +376,31 @@ func TestFileWaitsForFile(t *testing.T) {
 	}
 }
 
+// Succession against succession: two changes at once make no circle.
+func TestSuccessionWaitsForSuccession(t *testing.T) {
+	r := newRig(t)
+	spki := []byte{0x30, 2, 5, 2}
+	key := pki.HashSPKI(spki)
+	if err := r.a.CreateIssuer(t.Context(), ca.Issuer{ID: key.Issuer(), Label: "two", KeyURI: "softkey:two", Subject: []byte{0x30, 1, 2}, SPKI: spki, KeyHash: key, BaseURL: "http://pki.test", CreatedAt: at}, r.event()); err != nil {
+		t.Fatal(err)
+	}
+	succeed := func(s *postgres.Store, issuer, before pki.IssuerID) error {
+		return s.UpdateIssuer(t.Context(), issuer, ca.IssuerChange{Succeeds: &before}, r.event())
+	}
+	r.hold()
+	first := r.spawn(func() error { return succeed(r.a, r.open.Issuer, key.Issuer()) })
+	r.waiters(1)
+	var refused error
+	second := r.spawn(func() error { refused = succeed(r.b, key.Issuer(), r.open.Issuer); return nil })
+	r.waiters(2, second)
+	r.release()
+	<-first
+	<-second
+	if pki.KindOf(refused) != pki.KindInvalid {
+		t.Errorf("each succeeds the other: %v", refused)
+	}
+}
+
 // Two certificates for an issuer that has none: the first of them is chosen.
 func TestFirstCertificateIsChosen(t *testing.T) {
 	r := newRig(t)

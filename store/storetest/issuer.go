@@ -192,28 +192,6 @@ func testIssuer(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
-	t.Run("two at once make no circle", func(t *testing.T) {
-		s := open(t)
-		create(t, s, issuer(1))
-		create(t, s, issuer(2))
-		for range 20 {
-			done := make(chan error)
-			for n := 1; n <= 2; n++ {
-				go func() {
-					done <- s.UpdateIssuer(t.Context(), issuer(n).ID, ca.IssuerChange{Succeeds: new(issuer(3 - n).ID)}, event)
-				}()
-			}
-			if first, second := <-done, <-done; (first == nil) == (second == nil) {
-				t.Fatalf("%v and %v: want one of them refused", first, second)
-			}
-			for n := 1; n <= 2; n++ {
-				if err := s.UpdateIssuer(t.Context(), issuer(n).ID, ca.IssuerChange{Succeeds: new(pki.IssuerID)}, event); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	})
-
 	t.Run("retired is for ever", func(t *testing.T) {
 		s := open(t)
 		create(t, s, issuer(1))
