@@ -352,12 +352,15 @@ func (j *Jobs) run(ctx context.Context, job Job) error {
 	}
 }
 
-// nextSize aims at a chunk that locks the ledger for ledgerHeldFor.
+// nextSize aims at a chunk that locks the ledger for ledgerHeldFor. What was revoked before is in the chunk, and takes none of that; the next chunk
+// may have nothing of the kind.
 func nextSize(size int, chunk Chunk) int {
 	switch {
 	case chunk.Held > ledgerHeldFor:
 		return max(minChunk, size*2/3)
-	case chunk.Held < ledgerHeldFor*3/4 && chunk.Revoked == size:
+	case chunk.Revoked == 0 || chunk.Revoked+chunk.Skipped < size:
+		return size // it says nothing about a larger one
+	case chunk.Held*time.Duration(size)/time.Duration(chunk.Revoked) < ledgerHeldFor*3/4:
 		return min(maxChunk, size*5/4)
 	}
 	return size

@@ -756,6 +756,63 @@ func TestJobWhileTheDatabaseFails(t *testing.T) {
 	})
 }
 
+// paced is a database in which every chunk ends as it is told, and that remembers how large they were to be.
+type paced struct {
+	revocation.JobBooks
+	chunk func(limit int) revocation.Chunk
+	sizes []int
+}
+
+func (p *paced) RunChunk(_ context.Context, _ revocation.Job, _ revocation.InstanceID, limit int, _ time.Time) (revocation.Chunk, error) {
+	p.sizes = append(p.sizes, limit)
+	chunk := p.chunk(limit)
+	chunk.State = revocation.JobRunning
+	if len(p.sizes) == 21 {
+		chunk.State = revocation.JobDone
+	}
+	return chunk, nil
+}
+
+// A chunk grows while it holds the ledger for a short time, whatever part of it was revoked before, and would if nothing of it had been.
+func TestJobChunkSizes(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		chunk func(limit int) revocation.Chunk
+		last  int // size
+	}{
+		{"all are revoked", func(limit int) revocation.Chunk { return revocation.Chunk{Revoked: limit, Held: time.Microsecond} }, 10_000},
+		{"half were before", func(limit int) revocation.Chunk {
+			return revocation.Chunk{Revoked: limit / 2, Skipped: limit - limit/2, Held: time.Microsecond}
+		}, 10_000},
+		{"half were before, and the rest would take too long", func(limit int) revocation.Chunk {
+			return revocation.Chunk{Revoked: limit / 2, Skipped: limit - limit/2, Held: 8 * time.Millisecond}
+		}, 1_000},
+		{"all were before", func(limit int) revocation.Chunk { return revocation.Chunk{Skipped: limit} }, 1_000},
+		{"few are selected", func(limit int) revocation.Chunk {
+			return revocation.Chunk{Revoked: 500, Skipped: limit - 501, Held: time.Microsecond}
+		}, 1_000},
+		{"ten microseconds each", func(limit int) revocation.Chunk {
+			return revocation.Chunk{Revoked: limit, Held: time.Duration(limit) * 10 * time.Microsecond}
+		}, 1_562}, // 15.6 ms
+		{"longer than it may", func(limit int) revocation.Chunk {
+			return revocation.Chunk{Revoked: limit, Held: time.Duration(limit-900) * 100 * time.Microsecond}
+		}, 1_000}, // 1,250 took 35 ms
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := testdb.SQLite(t)
+			u := newUniverse(t, s)
+			startAll(t, newJobs(t, s, u, 1))
+			books := &paced{JobBooks: s, chunk: test.chunk}
+			if err := newJobs(t, books, u, 1).RunOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if last := books.sizes[len(books.sizes)-1]; last != test.last {
+				t.Errorf("sizes %d, want %d in the end", books.sizes, test.last)
+			}
+		})
+	}
+}
+
 // startAll starts a job that revokes everything.
 func startAll(t *testing.T, jobs *revocation.Jobs) revocation.Job {
 	t.Helper()
