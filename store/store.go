@@ -29,6 +29,7 @@ type Store interface {
 	ca.CertificateStore
 	ca.Inventory
 	approval.Store
+	approval.Archive
 	approval.Queue
 	rollout.Store
 	revocation.Log

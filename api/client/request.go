@@ -70,6 +70,8 @@ type Request struct {
 	Comment     string
 	Serial      string // of its certificate; empty unless it is issued
 	Extensions  []Extension
+	Delay       string    // of an approved one that was tried in vain: why
+	NextTryAt   time.Time // of such a one, at the earliest
 }
 
 // Extension is one that a certificate takes from a signing request as it was asked for.
@@ -173,6 +175,7 @@ func requestFrom(m *signetv1.CertificateRequest) Request {
 		answer: answer{m}, ID: m.GetRequest(), Profile: m.GetProfile(), Account: m.GetAccount(), Requester: m.GetRequester(), Subject: m.GetSubject(),
 		KeyHash: m.GetKeyHash(), Issuer: m.GetIssuer(), NotAfter: instant(m.GetNotAfter()), CSR: m.GetCsrDer(), FiledAt: instant(m.GetFiledAt()),
 		ExpiresAt: instant(m.GetExpiresAt()), DecidedAt: instant(m.GetDecidedAt()), DecidedBy: m.GetDecidedBy(), Comment: m.GetComment(), Serial: m.GetSerial(),
+		Delay: m.GetDelay(), NextTryAt: instant(m.GetNextTryAt()),
 	}
 	if s := m.GetState(); s > 0 && int(s) < len(requestStates) {
 		r.State = RequestState(s)

@@ -160,7 +160,7 @@ func newHouseOn(t testing.TB, s store.Store, change ...func(*rpc.Config)) *house
 	if h.credentials, err = auth.NewCredentials(auth.CredentialsConfig{Store: h.store, Now: h.clock, Changed: authenticator.Forget}); err != nil {
 		t.Fatal(err)
 	}
-	requests, err := approval.New(approval.Config{Authority: h.authority, Store: h.store, Credentials: h.store, Audit: h.store, Now: h.clock})
+	requests, err := approval.New(approval.Config{Authority: h.authority, Store: h.store, Archive: h.store, Credentials: h.store, Audit: h.store, Now: h.clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,6 +146,9 @@ func requestTo(a *approval.Application) *signetv1.CertificateRequest {
 	for _, e := range a.Trial.Extensions {
 		b.Extensions = append(b.Extensions, signetv1.CopiedExtension_builder{Oid: new(e.Id.String()), Critical: &e.Critical, Value: new(hex.EncodeToString(e.Value))}.Build())
 	}
+	if a.State == approval.Approved {
+		b.Delay, b.NextTryAt = optional(a.Delay), timestamp(a.NextTry)
+	}
 	if a.State == approval.Issued {
 		b.Serial = new(a.Serial.String())
 	}

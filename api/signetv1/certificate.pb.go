@@ -1245,6 +1245,8 @@ type CertificateRequest struct {
 	xxx_hidden_Comment     *string                `protobuf:"bytes,16,opt,name=comment"`
 	xxx_hidden_Serial      *string                `protobuf:"bytes,17,opt,name=serial"`
 	xxx_hidden_Extensions  *[]*CopiedExtension    `protobuf:"bytes,18,rep,name=extensions"`
+	xxx_hidden_Delay       *string                `protobuf:"bytes,19,opt,name=delay"`
+	xxx_hidden_NextTryAt   *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=next_try_at,json=nextTryAt"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1436,34 +1438,51 @@ func (x *CertificateRequest) GetExtensions() []*CopiedExtension {
 	return nil
 }
 
+func (x *CertificateRequest) GetDelay() string {
+	if x != nil {
+		if x.xxx_hidden_Delay != nil {
+			return *x.xxx_hidden_Delay
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetNextTryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.xxx_hidden_NextTryAt
+	}
+	return nil
+}
+
 func (x *CertificateRequest) SetRequest(v string) {
 	x.xxx_hidden_Request = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 20)
 }
 
 func (x *CertificateRequest) SetState(v RequestState) {
 	x.xxx_hidden_State = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 20)
 }
 
 func (x *CertificateRequest) SetProfile(v string) {
 	x.xxx_hidden_Profile = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 20)
 }
 
 func (x *CertificateRequest) SetAccount(v string) {
 	x.xxx_hidden_Account = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 20)
 }
 
 func (x *CertificateRequest) SetRequester(v string) {
 	x.xxx_hidden_Requester = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 20)
 }
 
 func (x *CertificateRequest) SetSubject(v string) {
 	x.xxx_hidden_Subject = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 20)
 }
 
 func (x *CertificateRequest) SetIdentifiers(v []string) {
@@ -1472,12 +1491,12 @@ func (x *CertificateRequest) SetIdentifiers(v []string) {
 
 func (x *CertificateRequest) SetKeyHash(v string) {
 	x.xxx_hidden_KeyHash = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 20)
 }
 
 func (x *CertificateRequest) SetIssuer(v string) {
 	x.xxx_hidden_Issuer = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 20)
 }
 
 func (x *CertificateRequest) SetNotAfter(v *timestamppb.Timestamp) {
@@ -1489,7 +1508,7 @@ func (x *CertificateRequest) SetCsrDer(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_CsrDer = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 20)
 }
 
 func (x *CertificateRequest) SetFiledAt(v *timestamppb.Timestamp) {
@@ -1506,21 +1525,30 @@ func (x *CertificateRequest) SetDecidedAt(v *timestamppb.Timestamp) {
 
 func (x *CertificateRequest) SetDecidedBy(v string) {
 	x.xxx_hidden_DecidedBy = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 20)
 }
 
 func (x *CertificateRequest) SetComment(v string) {
 	x.xxx_hidden_Comment = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 20)
 }
 
 func (x *CertificateRequest) SetSerial(v string) {
 	x.xxx_hidden_Serial = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 18)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 20)
 }
 
 func (x *CertificateRequest) SetExtensions(v []*CopiedExtension) {
 	x.xxx_hidden_Extensions = &v
+}
+
+func (x *CertificateRequest) SetDelay(v string) {
+	x.xxx_hidden_Delay = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 18, 20)
+}
+
+func (x *CertificateRequest) SetNextTryAt(v *timestamppb.Timestamp) {
+	x.xxx_hidden_NextTryAt = v
 }
 
 func (x *CertificateRequest) HasRequest() bool {
@@ -1635,6 +1663,20 @@ func (x *CertificateRequest) HasSerial() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 16)
 }
 
+func (x *CertificateRequest) HasDelay() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 18)
+}
+
+func (x *CertificateRequest) HasNextTryAt() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_NextTryAt != nil
+}
+
 func (x *CertificateRequest) ClearRequest() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Request = nil
@@ -1711,6 +1753,15 @@ func (x *CertificateRequest) ClearSerial() {
 	x.xxx_hidden_Serial = nil
 }
 
+func (x *CertificateRequest) ClearDelay() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 18)
+	x.xxx_hidden_Delay = nil
+}
+
+func (x *CertificateRequest) ClearNextTryAt() {
+	x.xxx_hidden_NextTryAt = nil
+}
+
 type CertificateRequest_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1750,6 +1801,10 @@ type CertificateRequest_builder struct {
 	Serial *string
 	// What its certificate would take from the signing request, as the profile lets it.
 	Extensions []*CopiedExtension
+	// Why the last attempt to issue its certificate came to nothing; empty unless it is approved and was tried in vain.
+	Delay *string
+	// When it is tried again at the earliest; absent unless it was tried in vain.
+	NextTryAt *timestamppb.Timestamp
 }
 
 func (b0 CertificateRequest_builder) Build() *CertificateRequest {
@@ -1757,59 +1812,64 @@ func (b0 CertificateRequest_builder) Build() *CertificateRequest {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Request != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 20)
 		x.xxx_hidden_Request = b.Request
 	}
 	if b.State != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 20)
 		x.xxx_hidden_State = *b.State
 	}
 	if b.Profile != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 20)
 		x.xxx_hidden_Profile = b.Profile
 	}
 	if b.Account != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 20)
 		x.xxx_hidden_Account = b.Account
 	}
 	if b.Requester != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 20)
 		x.xxx_hidden_Requester = b.Requester
 	}
 	if b.Subject != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 20)
 		x.xxx_hidden_Subject = b.Subject
 	}
 	x.xxx_hidden_Identifiers = b.Identifiers
 	if b.KeyHash != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 20)
 		x.xxx_hidden_KeyHash = b.KeyHash
 	}
 	if b.Issuer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 20)
 		x.xxx_hidden_Issuer = b.Issuer
 	}
 	x.xxx_hidden_NotAfter = b.NotAfter
 	if b.CsrDer != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 20)
 		x.xxx_hidden_CsrDer = b.CsrDer
 	}
 	x.xxx_hidden_FiledAt = b.FiledAt
 	x.xxx_hidden_ExpiresAt = b.ExpiresAt
 	x.xxx_hidden_DecidedAt = b.DecidedAt
 	if b.DecidedBy != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 20)
 		x.xxx_hidden_DecidedBy = b.DecidedBy
 	}
 	if b.Comment != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 20)
 		x.xxx_hidden_Comment = b.Comment
 	}
 	if b.Serial != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 18)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 20)
 		x.xxx_hidden_Serial = b.Serial
 	}
 	x.xxx_hidden_Extensions = &b.Extensions
+	if b.Delay != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 18, 20)
+		x.xxx_hidden_Delay = b.Delay
+	}
+	x.xxx_hidden_NextTryAt = b.NextTryAt
 	return m0
 }
 
@@ -7282,7 +7342,7 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\v2\x16.signet.v1.CertificateR\vcertificate\x12\x10\n" +
 	"\x03pem\x18\x02 \x01(\tR\x03pem\x12\x1a\n" +
 	"\brepeated\x18\x03 \x01(\bR\brepeated\x127\n" +
-	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\xaa\x05\n" +
+	"\apending\x18\x04 \x01(\v2\x1d.signet.v1.CertificateRequestR\apending\"\xfc\x05\n" +
 	"\x12CertificateRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\tR\arequest\x12-\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x17.signet.v1.RequestStateR\x05state\x12\x18\n" +
@@ -7307,7 +7367,9 @@ const file_signet_v1_certificate_proto_rawDesc = "" +
 	"\x06serial\x18\x11 \x01(\tR\x06serial\x12:\n" +
 	"\n" +
 	"extensions\x18\x12 \x03(\v2\x1a.signet.v1.CopiedExtensionR\n" +
-	"extensions\"U\n" +
+	"extensions\x12\x14\n" +
+	"\x05delay\x18\x13 \x01(\tR\x05delay\x12:\n" +
+	"\vnext_try_at\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tnextTryAt\"U\n" +
 	"\x0fCopiedExtension\x12\x10\n" +
 	"\x03oid\x18\x01 \x01(\tR\x03oid\x12\x1a\n" +
 	"\bcritical\x18\x02 \x01(\bR\bcritical\x12\x14\n" +
@@ -7596,80 +7658,81 @@ var file_signet_v1_certificate_proto_depIdxs = []int32{
 	36, // 13: signet.v1.CertificateRequest.expires_at:type_name -> google.protobuf.Timestamp
 	36, // 14: signet.v1.CertificateRequest.decided_at:type_name -> google.protobuf.Timestamp
 	7,  // 15: signet.v1.CertificateRequest.extensions:type_name -> signet.v1.CopiedExtension
-	5,  // 16: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
-	39, // 17: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
-	10, // 18: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
-	36, // 19: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
-	3,  // 20: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	6,  // 21: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
-	37, // 22: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
-	37, // 23: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
-	13, // 24: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
-	15, // 25: signet.v1.ListProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
-	36, // 26: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
-	15, // 27: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
-	3,  // 28: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
-	1,  // 29: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
-	36, // 30: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	36, // 31: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	36, // 32: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	36, // 33: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	3,  // 34: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
-	1,  // 35: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
-	36, // 36: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
-	36, // 37: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
-	36, // 38: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
-	36, // 39: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
-	40, // 40: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
-	36, // 41: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
-	41, // 42: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	34, // 43: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 44: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	36, // 45: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	41, // 46: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	34, // 47: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 48: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	36, // 49: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	41, // 50: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
-	34, // 51: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	36, // 52: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
-	36, // 53: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
-	36, // 54: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
-	2,  // 55: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
-	34, // 56: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
-	35, // 57: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
-	36, // 58: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
-	32, // 59: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
-	31, // 60: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
-	4,  // 61: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
-	4,  // 62: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
-	9,  // 63: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
-	18, // 64: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
-	12, // 65: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
-	16, // 66: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
-	20, // 67: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
-	22, // 68: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
-	24, // 69: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
-	26, // 70: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
-	28, // 71: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
-	30, // 72: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
-	5,  // 73: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
-	8,  // 74: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
-	11, // 75: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
-	19, // 76: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
-	14, // 77: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
-	17, // 78: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
-	21, // 79: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
-	23, // 80: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
-	25, // 81: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
-	27, // 82: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
-	29, // 83: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
-	33, // 84: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
-	73, // [73:85] is the sub-list for method output_type
-	61, // [61:73] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	36, // 16: signet.v1.CertificateRequest.next_try_at:type_name -> google.protobuf.Timestamp
+	5,  // 17: signet.v1.IssueCertificatesResponse.issued:type_name -> signet.v1.IssueCertificateResponse
+	39, // 18: signet.v1.IssueCertificatesResponse.problem:type_name -> signet.v1.Problem
+	10, // 19: signet.v1.RenewCertificateRequest.proof:type_name -> signet.v1.RenewalProof
+	36, // 20: signet.v1.RenewalProof.signed_at:type_name -> google.protobuf.Timestamp
+	3,  // 21: signet.v1.RenewCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	6,  // 22: signet.v1.RenewCertificateResponse.pending:type_name -> signet.v1.CertificateRequest
+	37, // 23: signet.v1.Profile.lifetime:type_name -> google.protobuf.Duration
+	37, // 24: signet.v1.Profile.max_lifetime:type_name -> google.protobuf.Duration
+	13, // 25: signet.v1.ListProfilesResponse.profiles:type_name -> signet.v1.Profile
+	15, // 26: signet.v1.ListProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
+	36, // 27: signet.v1.ProfileInstance.read_at:type_name -> google.protobuf.Timestamp
+	15, // 28: signet.v1.ReloadProfilesResponse.instances:type_name -> signet.v1.ProfileInstance
+	3,  // 29: signet.v1.GetCertificateResponse.certificate:type_name -> signet.v1.Certificate
+	1,  // 30: signet.v1.ListCertificatesRequest.standing:type_name -> signet.v1.Standing
+	36, // 31: signet.v1.ListCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	36, // 32: signet.v1.ListCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	36, // 33: signet.v1.ListCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	36, // 34: signet.v1.ListCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	3,  // 35: signet.v1.ListCertificatesResponse.certificates:type_name -> signet.v1.Certificate
+	1,  // 36: signet.v1.CountCertificatesRequest.standing:type_name -> signet.v1.Standing
+	36, // 37: signet.v1.CountCertificatesRequest.expires_after:type_name -> google.protobuf.Timestamp
+	36, // 38: signet.v1.CountCertificatesRequest.expires_before:type_name -> google.protobuf.Timestamp
+	36, // 39: signet.v1.CountCertificatesRequest.issued_after:type_name -> google.protobuf.Timestamp
+	36, // 40: signet.v1.CountCertificatesRequest.issued_before:type_name -> google.protobuf.Timestamp
+	40, // 41: signet.v1.RevokeCertificateRequest.reason:type_name -> signet.v1.Reason
+	36, // 42: signet.v1.RevokeCertificateRequest.invalidity_at:type_name -> google.protobuf.Timestamp
+	41, // 43: signet.v1.RevokeCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	34, // 44: signet.v1.RevokeCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 45: signet.v1.RevokeCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	36, // 46: signet.v1.RevokeCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	41, // 47: signet.v1.HoldCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	34, // 48: signet.v1.HoldCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 49: signet.v1.HoldCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	36, // 50: signet.v1.HoldCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	41, // 51: signet.v1.ReleaseCertificateRequest.wait_for:type_name -> signet.v1.WaitFor
+	34, // 52: signet.v1.ReleaseCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	36, // 53: signet.v1.ReleaseCertificateResponse.published_at:type_name -> google.protobuf.Timestamp
+	36, // 54: signet.v1.CheckCertificateRequest.at:type_name -> google.protobuf.Timestamp
+	36, // 55: signet.v1.ChainLink.not_after:type_name -> google.protobuf.Timestamp
+	2,  // 56: signet.v1.CheckCertificateResponse.verdict:type_name -> signet.v1.Verdict
+	34, // 57: signet.v1.CheckCertificateResponse.status:type_name -> signet.v1.CertificateStatus
+	35, // 58: signet.v1.CheckCertificateResponse.revocation:type_name -> signet.v1.Revocation
+	36, // 59: signet.v1.CheckCertificateResponse.at:type_name -> google.protobuf.Timestamp
+	32, // 60: signet.v1.CheckCertificateResponse.chain:type_name -> signet.v1.ChainLink
+	31, // 61: signet.v1.CheckCertificateResponse.evidence:type_name -> signet.v1.Evidence
+	4,  // 62: signet.v1.CertificateService.IssueCertificate:input_type -> signet.v1.IssueCertificateRequest
+	4,  // 63: signet.v1.CertificateService.IssueCertificates:input_type -> signet.v1.IssueCertificateRequest
+	9,  // 64: signet.v1.CertificateService.RenewCertificate:input_type -> signet.v1.RenewCertificateRequest
+	18, // 65: signet.v1.CertificateService.GetCertificate:input_type -> signet.v1.GetCertificateRequest
+	12, // 66: signet.v1.CertificateService.ListProfiles:input_type -> signet.v1.ListProfilesRequest
+	16, // 67: signet.v1.CertificateService.ReloadProfiles:input_type -> signet.v1.ReloadProfilesRequest
+	20, // 68: signet.v1.CertificateService.ListCertificates:input_type -> signet.v1.ListCertificatesRequest
+	22, // 69: signet.v1.CertificateService.CountCertificates:input_type -> signet.v1.CountCertificatesRequest
+	24, // 70: signet.v1.CertificateService.RevokeCertificate:input_type -> signet.v1.RevokeCertificateRequest
+	26, // 71: signet.v1.CertificateService.HoldCertificate:input_type -> signet.v1.HoldCertificateRequest
+	28, // 72: signet.v1.CertificateService.ReleaseCertificate:input_type -> signet.v1.ReleaseCertificateRequest
+	30, // 73: signet.v1.CertificateService.CheckCertificate:input_type -> signet.v1.CheckCertificateRequest
+	5,  // 74: signet.v1.CertificateService.IssueCertificate:output_type -> signet.v1.IssueCertificateResponse
+	8,  // 75: signet.v1.CertificateService.IssueCertificates:output_type -> signet.v1.IssueCertificatesResponse
+	11, // 76: signet.v1.CertificateService.RenewCertificate:output_type -> signet.v1.RenewCertificateResponse
+	19, // 77: signet.v1.CertificateService.GetCertificate:output_type -> signet.v1.GetCertificateResponse
+	14, // 78: signet.v1.CertificateService.ListProfiles:output_type -> signet.v1.ListProfilesResponse
+	17, // 79: signet.v1.CertificateService.ReloadProfiles:output_type -> signet.v1.ReloadProfilesResponse
+	21, // 80: signet.v1.CertificateService.ListCertificates:output_type -> signet.v1.ListCertificatesResponse
+	23, // 81: signet.v1.CertificateService.CountCertificates:output_type -> signet.v1.CountCertificatesResponse
+	25, // 82: signet.v1.CertificateService.RevokeCertificate:output_type -> signet.v1.RevokeCertificateResponse
+	27, // 83: signet.v1.CertificateService.HoldCertificate:output_type -> signet.v1.HoldCertificateResponse
+	29, // 84: signet.v1.CertificateService.ReleaseCertificate:output_type -> signet.v1.ReleaseCertificateResponse
+	33, // 85: signet.v1.CertificateService.CheckCertificate:output_type -> signet.v1.CheckCertificateResponse
+	74, // [74:86] is the sub-list for method output_type
+	62, // [62:74] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_certificate_proto_init() }

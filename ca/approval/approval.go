@@ -59,6 +59,9 @@ type Application struct {
 	DecidedBy string    // principal
 	Comment   string    // of who decided; of a refused one, why
 
+	Delay   string    // of an approved one that was tried in vain: why, for whoever may read it
+	NextTry time.Time // of such a one
+
 	Serial   pki.Serial   // of an issued one, and the next two
 	Position pki.Position //
 	Issuer   pki.IssuerID //

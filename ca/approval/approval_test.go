@@ -157,7 +157,7 @@ func (o *office) instance(s store.Store, change ...func(*approval.Config)) (*ca.
 		o.t.Fatal(err)
 	}
 	o.t.Cleanup(func() { _ = a.Close(context.Background()) }) // a database that a test closed does not matter here
-	config := approval.Config{Authority: a, Store: s, Credentials: s, Audit: s}
+	config := approval.Config{Authority: a, Store: s, Archive: s, Credentials: s, Audit: s}
 	for _, c := range change {
 		c(&config)
 	}
@@ -521,7 +521,7 @@ func TestRecordingFailsAfterTheApproval(t *testing.T) {
 	for _, fault := range storetest.Faults {
 		t.Run(fault.String(), func(t *testing.T) {
 			testdb.Each(t, func(t *testing.T, s store.Store) {
-				o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+				o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 				filed := o.ask(request(t, "a.example.com"))
 				o.store.Fail("Record", fault)
 				answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), filed.ID, "")
@@ -613,20 +613,23 @@ func TestApprovedAndAgainstARuleByNow(t *testing.T) {
 // A key that is not at this instance is at another: the request stays approved.
 func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 	s := testdb.SQLite(t)
-	o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+	o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 	filed := o.ask(request(t, "a.example.com"))
 	elsewhere := &keyring{gone: true}
 	a, err := ca.New(t.Context(), ca.Config{Profiles: o.profiles, Keys: elsewhere, Issuers: s, Ranges: s, Certificates: s, Inventory: s, Audit: s})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := approval.New(approval.Config{Authority: a, Store: s, Credentials: s, Audit: s, Claim: time.Nanosecond})
+	d, err := approval.New(approval.Config{Authority: a, Store: s, Archive: s, Credentials: s, Audit: s, Claim: time.Nanosecond, Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	answer, err := d.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), filed.ID, "")
 	if err != nil || answer.Filed.State != approval.Approved || answer.Delay == nil {
 		t.Fatalf("%+v, %v", answer, err)
+	}
+	if !strings.Contains(answer.Filed.Delay, ca.ErrKeyElsewhere.Error()) || answer.Filed.NextTry.After(time.Now().Add(time.Minute)) {
+		t.Errorf("delayed by %q until %s: another instance has the key", answer.Filed.Delay, answer.Filed.NextTry)
 	}
 	if err := o.IssueClaimed(t.Context()); err != nil {
 		t.Fatal(err)
@@ -640,7 +643,7 @@ func TestApprovedWhereTheKeyIsNot(t *testing.T) {
 // are more by now; until that one is retired.
 func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		issuing := o.Issuers()[1].ID
 		set := func(state ca.IssuerState) { t.Helper(); o.set(issuing, state) }
 		approve := func(id ca.ApprovalID) approval.Answer {
@@ -688,7 +691,7 @@ func TestApprovedWhereThereIsAChoiceByNow(t *testing.T) {
 // What was filed for the only issuing CA is refused once that one is retired, and waits while there is another that may issue again.
 func TestApprovedOfTheOnlyIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		waits, last := o.ask(request(t, "a.example.com")).ID, o.ask(request(t, "a.example.com")).ID
 		issuing := o.Issuers()[1].ID
 		other := o.create("other")
@@ -709,7 +712,7 @@ func TestApprovedOfTheOnlyIssuer(t *testing.T) {
 // What was approved waits while the profile names an issuer that is retired: the profile may be changed, or have been at another instance.
 func TestApprovedUnderAProfileThatNamesARetiredIssuer(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		named := func(label string) {
 			t.Helper()
 			o.write("approval: required\nissuer: " + label + "\n")
@@ -745,7 +748,7 @@ func TestApprovedUnderAProfileThatNamesARetiredIssuer(t *testing.T) {
 // A renewal that was approved waits for its issuer, where nobody else can be told to take over, until that one is retired.
 func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		approve := func(id ca.ApprovalID) approval.Answer {
 			t.Helper()
 			answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, "")
@@ -810,7 +813,9 @@ func TestApprovedWhileItsIssuerIsDisabled(t *testing.T) {
 func TestWhatWaitsIsInTheAuditLogOnce(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
 		now := time.Now()
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Now = time.Nanosecond, func() time.Time { return now } })
+		o := newOffice(t, s, func(c *approval.Config) {
+			c.Claim, c.Pause, c.Now = time.Nanosecond, time.Nanosecond, func() time.Time { return now }
+		})
 		issuing := o.Issuers()[1].ID
 		set := func(state ca.IssuerState) { t.Helper(); o.set(issuing, state) }
 		attempts := func(what string, n, want int) {
@@ -860,6 +865,70 @@ func TestWhatWaitsIsInTheAuditLogOnce(t *testing.T) {
 			t.Errorf("enabled again: %d certificates, %v", o.certificates(), err)
 		}
 	})
+}
+
+// What cannot be issued says why and when it is tried again: after as long as it was tried so far, within bounds.
+func TestWhatWaitsIsTriedLessAndLess(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, s store.Store) {
+		now := time.Now()
+		o := newOffice(t, s, func(c *approval.Config) {
+			c.Claim, c.Pause, c.Now = time.Nanosecond, 5*time.Hour, func() time.Time { return now }
+		})
+		filed := []ca.ApprovalID{o.ask(request(t, "a.example.com")).ID, o.ask(request(t, "b.example.com")).ID}
+		o.set(o.Issuers()[1].ID, ca.IssuerDisabled)
+		tried := func(what string, since time.Time, a *approval.Application, pause time.Duration) {
+			t.Helper()
+			if after, before := since.Add(pause-time.Hour/2), time.Now().Add(pause+time.Hour/2); a.State != approval.Approved || !strings.Contains(a.Delay, "no issuing CA is active") || a.NextTry.Before(after) || a.NextTry.After(before) {
+				t.Errorf("%s: %s because of %q, next try at %s; want it between %s and %s", what, a.State, a.Delay, a.NextTry, after, before)
+			}
+		}
+		approve := func(id ca.ApprovalID) *approval.Application {
+			t.Helper()
+			answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), id, "")
+			if err != nil || answer.Delay == nil {
+				t.Fatalf("%+v, %v", answer, err)
+			}
+			return answer.Filed
+		}
+		since := time.Now()
+		now = since
+		tried("when it was approved", since, approve(filed[0]), 0)
+		now = now.Add(3 * time.Hour)
+		if err := o.IssueClaimed(t.Context()); err == nil {
+			t.Error("it was not tried again")
+		}
+		for range 2 { // nobody touches it meanwhile
+			again, err := s.Application(t.Context(), filed[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			tried("after three hours", since, &again, 3*time.Hour)
+			if err := o.IssueClaimed(t.Context()); err != nil {
+				t.Errorf("it was tried again at once: %v", err)
+			}
+		}
+		now = now.Add(9 * time.Hour)
+		since = time.Now()
+		tried("after longer than the longest pause", since, approve(filed[1]), 5*time.Hour)
+	})
+}
+
+// What does not answer is for the operators, and tried again soon.
+func TestTheRequesterDoesNotReadWhatBroke(t *testing.T) {
+	s := testdb.SQLite(t)
+	now := time.Now()
+	o := newOffice(t, s, func(c *approval.Config) {
+		c.Claim, c.Now = time.Nanosecond, func() time.Time { return now.Add(24 * time.Hour) }
+	})
+	filed := o.ask(request(t, "a.example.com"))
+	o.store.Fail("Record", storetest.FailBefore)
+	answer, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), filed.ID, "")
+	if err != nil || pki.KindOf(answer.Delay) != pki.KindUnavailable {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	if a := answer.Filed; !strings.HasPrefix(a.Delay, "something in the server broke or does not answer") || strings.Contains(a.Delay, answer.Delay.Error()) || a.NextTry.After(time.Now().Add(time.Minute)) {
+		t.Errorf("delayed by %q until %s: %v", a.Delay, a.NextTry, answer.Delay)
+	}
 }
 
 func TestExpired(t *testing.T) {

@@ -204,6 +204,9 @@ func (d *Desk) settle(ctx context.Context, a Application) Answer {
 	if againstRule(delay) {
 		return d.refuse(ctx, a, delay)
 	}
+	if delay != nil {
+		delay = errors.Join(delay, d.config.Store.Postpone(ctx, a.ID, told(delay), d.pause(&a, delay)))
+	}
 	// Issued, here or by another instance; or not yet: the application says which.
 	current, err := d.config.Store.Application(ctx, a.ID)
 	if err != nil {
@@ -237,6 +240,24 @@ func againstRule(err error) bool {
 	return false
 }
 
+// pause is how long it is until the next try. Where somebody has to do something it is as long as it was tried so far, within bounds, so that
+// each is twice the one before. What does not answer may answer soon, and what is not at this instance another tries.
+func (d *Desk) pause(a *Application, delay error) time.Duration {
+	if pki.KindOf(delay) != pki.KindFailedPrecondition || errors.Is(delay, ca.ErrKeyElsewhere) {
+		return d.config.Claim
+	}
+	return min(max(d.config.Now().Sub(a.DecidedAt), d.config.Claim), d.config.Pause)
+}
+
+// told is what the requester may read of why nothing was issued. What broke, or does not answer, is for operators.
+func told(err error) string {
+	if kind := pki.KindOf(err); kind == pki.KindInternal || kind == pki.KindUnavailable {
+		return "something in the server broke or does not answer: its log and the audit log say what"
+	}
+	text := err.Error()
+	return strings.ToValidUTF8(text[:min(len(text), maxComment)], "") // what is cut within a character no database keeps
+}
+
 func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 	grant, err := a.grant()
 	if err != nil {
@@ -251,8 +272,7 @@ func (d *Desk) issue(ctx context.Context, a *Application) (*ca.Issued, error) {
 }
 
 func (d *Desk) refuse(ctx context.Context, a Application, cause error) Answer {
-	text := cause.Error()
-	text = strings.ToValidUTF8(text[:min(len(text), maxComment)], "") // what is cut within a character no database keeps
+	text := told(cause)
 	event := eventOf(auth.System("approval"), "request.refuse", a.ID, d.config.Now())
 	event.Detail = map[string]string{"profile": a.Request.Profile, "account": a.Requester.Account, "error": text}
 	refused, err := d.config.Store.Decide(ctx, Decision{ID: a.ID, From: Approved, To: Refused, By: a.DecidedBy, Comment: text, Event: event})
@@ -310,7 +330,7 @@ func (d *Desk) Sweep(ctx context.Context) error {
 	const batch = 1000
 	d.failures.forget(d.config.Now().Add(-d.config.Expires))
 	for {
-		n, err := d.config.Store.Forget(ctx, d.config.Keep, batch)
+		n, err := d.config.Archive.Forget(ctx, d.config.Keep, batch)
 		if err != nil || n < batch {
 			return err
 		}

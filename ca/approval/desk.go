@@ -18,6 +18,7 @@ import (
 type Config struct {
 	Authority   *ca.Authority // required
 	Store       Store         // required
+	Archive     Archive       // required
 	Credentials Credentials   // required
 	Audit       ca.AuditStore // required
 
@@ -26,6 +27,7 @@ type Config struct {
 	PerAccount int              // most pending requests of one account; zero: 100
 	Total      int              // most pending requests; zero: 10,000
 	Claim      time.Duration    // how long whoever issues an approved request has it alone; if it dies, another follows; zero: a minute
+	Pause      time.Duration    // most time between two tries to issue an approved request; zero: 15 minutes
 	Now        func() time.Time // zero: time.Now
 }
 
@@ -40,14 +42,15 @@ type Desk struct {
 
 // New makes a Desk.
 func New(c Config) (*Desk, error) {
-	if c.Authority == nil || c.Store == nil || c.Credentials == nil || c.Audit == nil {
-		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no credentials or no log")
+	if c.Authority == nil || c.Store == nil || c.Archive == nil || c.Credentials == nil || c.Audit == nil {
+		return nil, pki.Errorf(pki.KindInternal, "make approval desk", "no authority, no store, no archive, no credentials or no log")
 	}
 	c.Expires = cmp.Or(c.Expires, 7*24*time.Hour)
 	c.Keep = cmp.Or(c.Keep, 30*24*time.Hour)
 	c.PerAccount = cmp.Or(c.PerAccount, 100)
 	c.Total = cmp.Or(c.Total, 10_000)
 	c.Claim = cmp.Or(c.Claim, time.Minute)
+	c.Pause = cmp.Or(c.Pause, 15*time.Minute)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -92,7 +92,7 @@ func TestTheCredentialRanOut(t *testing.T) {
 // filed with one is neither approved nor issued, not even by an instance that has not heard of it.
 func TestTheIssuerOfTheCertificateDoesNotStand(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		elsewhere, err := revocation.NewUniverse(revocation.UniverseConfig{Log: s, Ranges: s})
 		if err != nil {
 			t.Fatal(err)
@@ -211,7 +211,7 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *inventory.Certifi
 			t.Fatalf("%+v, %v", answer, err)
 		}
 		old := answer.Issued.Certificate
-		_, second := o.instance(s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		_, second := o.instance(s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		renew := func() ca.ApprovalID {
 			t.Helper()
 			p, r := asking(o, &old)
@@ -276,7 +276,7 @@ func certificateWasRevoked(t *testing.T, asking func(*office, *inventory.Certifi
 // A database that answers with an error says nothing of who may ask: what was approved is issued when it answers again.
 func TestWhetherTheyMayAskCannotBeTold(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, s store.Store) {
-		o := newOffice(t, s, func(c *approval.Config) { c.Claim = time.Nanosecond })
+		o := newOffice(t, s, func(c *approval.Config) { c.Claim, c.Pause = time.Nanosecond, time.Nanosecond })
 		first, err := o.Approve(t.Context(), grantOf(t, boss, auth.ActionApprove), o.ask(request(t, "a.example.com")).ID, "")
 		if err != nil || first.Issued == nil {
 			t.Fatalf("%+v, %v", first, err)

@@ -46,9 +46,16 @@ type Store interface {
 	Applications(ctx context.Context, filter Filter, before ca.ApprovalID, limit int) ([]Application, error)
 	// Decide moves one on and returns it as it is then.
 	Decide(ctx context.Context, d Decision) (Application, error)
+	// Postpone keeps why an approved application could not be issued, and that nobody tries again for a while. It does nothing to one
+	// that is not approved.
+	Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error
 	// Claim returns at most limit applications that are approved and that nobody issues, oldest first, and keeps others
 	// from them for a while.
 	Claim(ctx context.Context, claim time.Duration, limit int) ([]Application, error)
+}
+
+// Archive is where what ended stays for a while.
+type Archive interface {
 	// Forget removes at most limit applications that ended, or were decided, longer ago than keep, and says how many.
 	Forget(ctx context.Context, keep time.Duration, limit int) (int, error)
 }

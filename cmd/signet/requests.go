@@ -114,7 +114,7 @@ func printRequest(p *printer, r client.Request) {
 		pairs = append(pairs, "asks for extension", e.OID+critical+": "+e.Value)
 	}
 	p.fields(append(pairs, "account", r.Account, "requester", r.Requester, "filed", on(r.FiledAt), "expires", expires, "decided", on(r.DecidedAt), "by", r.DecidedBy,
-		"comment", r.Comment, "serial", r.Serial)...)
+		"comment", r.Comment, "not issued yet", r.Delay, "next try", on(r.NextTryAt), "serial", r.Serial)...)
 }
 
 type requestsApproveCmd struct {

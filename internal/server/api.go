@@ -28,7 +28,7 @@ func (s *Server) openAPI(ctx context.Context) (err error) {
 		return err
 	}
 	if s.requests, err = approval.New(approval.Config{
-		Authority: s.authority, Store: s.store, Credentials: s.store, Audit: s.store, Now: s.options.Now,
+		Authority: s.authority, Store: s.store, Archive: s.store, Credentials: s.store, Audit: s.store, Now: s.options.Now,
 		Expires: s.config.Requests.Lifetime, Keep: s.config.Requests.Keep, PerAccount: s.config.Requests.PerAccount, Total: s.config.Requests.Total,
 	}); err != nil {
 		return err

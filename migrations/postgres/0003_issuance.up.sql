@@ -213,7 +213,8 @@ CREATE TABLE approvals (
     asked         text NOT NULL,                -- JSON of what was asked and by whom; never changes
     filed_at      timestamptz NOT NULL,
     expires_at    timestamptz NOT NULL,
-    claimed_until timestamptz,                  -- some instance issues it until then
+    claimed_until timestamptz,                  -- some instance issues it until then, or it is not tried again before
+    delay         text NOT NULL DEFAULT '',     -- why the last try, if there was one, did not issue it
     decided_at    timestamptz,
     decided_by    text NOT NULL DEFAULT '',
     comment       text NOT NULL DEFAULT '',

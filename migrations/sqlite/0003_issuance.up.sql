@@ -127,7 +127,8 @@ CREATE TABLE approvals (
     asked         TEXT NOT NULL,               -- JSON of what was asked and by whom; never changes
     filed_at      INTEGER NOT NULL,
     expires_at    INTEGER NOT NULL,
-    claimed_until INTEGER,                     -- some instance issues it until then
+    claimed_until INTEGER,                     -- some instance issues it until then, or it is not tried again before
+    delay         TEXT NOT NULL DEFAULT '',    -- why the last try, if there was one, did not issue it
     decided_at    INTEGER,
     decided_by    TEXT NOT NULL DEFAULT '',
     comment       TEXT NOT NULL DEFAULT '',

@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, issuer, epoch, idx, serial,
+const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, delay, claimed_until, issuer, epoch, idx, serial,
 	state <= 2 AND expires_at <= clock_timestamp()`
 
 // File implements approval.Store.
@@ -72,6 +72,12 @@ func (s *Store) Decide(ctx context.Context, d approval.Decision) (approval.Appli
 	return s.application(ctx, op, d.ID)
 }
 
+// Postpone implements approval.Store.
+func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error {
+	_, err := s.pool.Exec(ctx, `UPDATE approvals SET delay = $2, claimed_until = clock_timestamp() + $3::interval WHERE id = $1 AND state = 2`, id[:], delay, pause)
+	return translate("postpone request", err)
+}
+
 // Claim implements approval.Store.
 func (s *Store) Claim(ctx context.Context, claim time.Duration, limit int) ([]approval.Application, error) {
 	return s.applications(ctx, "claim requests", `UPDATE approvals SET claimed_until = clock_timestamp() + $1::interval WHERE id IN
@@ -79,7 +85,7 @@ func (s *Store) Claim(ctx context.Context, claim time.Duration, limit int) ([]ap
 		RETURNING `+applicationColumns, claim, limit)
 }
 
-// Forget implements approval.Store.
+// Forget implements approval.Archive.
 func (s *Store) Forget(ctx context.Context, keep time.Duration, limit int) (int, error) {
 	tag, err := s.pool.Exec(ctx, `WITH gone AS (DELETE FROM approvals WHERE id IN
 			(SELECT id FROM approvals WHERE CASE WHEN state <= 2 THEN expires_at ELSE decided_at END <= clock_timestamp() - $1::interval
@@ -113,11 +119,11 @@ func scanApplication(row pgx.CollectableRow) (a approval.Application, err error)
 	var id, issuer, serial []byte
 	var asked string
 	var state int16
-	var decided *time.Time
+	var decided, claimed *time.Time
 	var epoch *int32
 	var idx *int64
 	var expired bool
-	if err := row.Scan(&id, &state, &asked, &a.FiledAt, &a.ExpiresAt, &decided, &a.DecidedBy, &a.Comment, &issuer, &epoch, &idx, &serial, &expired); err != nil {
+	if err := row.Scan(&id, &state, &asked, &a.FiledAt, &a.ExpiresAt, &decided, &a.DecidedBy, &a.Comment, &a.Delay, &claimed, &issuer, &epoch, &idx, &serial, &expired); err != nil {
 		return a, err
 	}
 	copy(a.ID[:], id)
@@ -129,6 +135,9 @@ func scanApplication(row pgx.CollectableRow) (a approval.Application, err error)
 	}
 	if decided != nil {
 		a.DecidedAt = decided.UTC()
+	}
+	if a.Delay != "" && claimed != nil {
+		a.NextTry = claimed.UTC()
 	}
 	if epoch != nil && idx != nil {
 		a.Position = pki.Position{Epoch: pki.Epoch(*epoch), Index: uint64(*idx)}

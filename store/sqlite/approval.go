@@ -12,7 +12,7 @@ import (
 	"signet.example/signet/pki"
 )
 
-const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, issuer, epoch, idx, serial`
+const applicationColumns = `id, state, asked, filed_at, expires_at, decided_at, decided_by, comment, delay, claimed_until, issuer, epoch, idx, serial`
 
 // noEnd is later than every time.
 const noEnd = 1 << 62
@@ -138,6 +138,14 @@ func (s *Store) Decide(ctx context.Context, d approval.Decision) (decided approv
 	return decided, err
 }
 
+// Postpone implements approval.Store.
+func (s *Store) Postpone(ctx context.Context, id ca.ApprovalID, delay string, pause time.Duration) error {
+	return s.inTx(ctx, "postpone request", func(tx *sql.Tx, now time.Time) error {
+		_, err := tx.ExecContext(ctx, `UPDATE approvals SET delay = ?, claimed_until = ? WHERE id = ? AND state = 2`, delay, now.Add(pause).UnixMicro(), id[:])
+		return err
+	})
+}
+
 // Claim implements approval.Store.
 func (s *Store) Claim(ctx context.Context, claim time.Duration, limit int) (claimed []approval.Application, err error) {
 	err = s.inTx(ctx, "claim requests", func(tx *sql.Tx, now time.Time) error {
@@ -149,7 +157,7 @@ func (s *Store) Claim(ctx context.Context, claim time.Duration, limit int) (clai
 	return claimed, err
 }
 
-// Forget implements approval.Store.
+// Forget implements approval.Archive.
 func (s *Store) Forget(ctx context.Context, keep time.Duration, limit int) (n int, err error) {
 	err = s.inTx(ctx, "forget requests", func(tx *sql.Tx, now time.Time) error {
 		going := `SELECT id FROM approvals WHERE CASE WHEN state <= 2 THEN expires_at ELSE decided_at END <= ? ORDER BY id LIMIT ?`
@@ -184,8 +192,8 @@ func scanApplication(rows *sql.Rows, now time.Time) (a approval.Application, err
 	var id, issuer, serial []byte
 	var asked string
 	var filed, expires int64
-	var decided, epoch, idx sql.NullInt64
-	if err := rows.Scan(&id, &a.State, &asked, &filed, &expires, &decided, &a.DecidedBy, &a.Comment, &issuer, &epoch, &idx, &serial); err != nil {
+	var decided, claimed, epoch, idx sql.NullInt64
+	if err := rows.Scan(&id, &a.State, &asked, &filed, &expires, &decided, &a.DecidedBy, &a.Comment, &a.Delay, &claimed, &issuer, &epoch, &idx, &serial); err != nil {
 		return a, err
 	}
 	copy(a.ID[:], id)
@@ -197,6 +205,9 @@ func scanApplication(rows *sql.Rows, now time.Time) (a approval.Application, err
 	}
 	if decided.Valid {
 		a.DecidedAt = time.UnixMicro(decided.Int64).UTC()
+	}
+	if a.Delay != "" && claimed.Valid {
+		a.NextTry = time.UnixMicro(claimed.Int64).UTC()
 	}
 	if idx.Valid {
 		a.Position = pki.Position{Epoch: pki.Epoch(epoch.Int64), Index: uint64(idx.Int64)}

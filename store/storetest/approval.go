@@ -363,6 +363,46 @@ func testApproval(t *testing.T, open func(t *testing.T) store.Store) {
 		}
 	})
 
+	t.Run("what is postponed is not claimed before its time, and says why", func(t *testing.T) {
+		s := open(t)
+		for i := range byte(3) {
+			file(t, s, application(i+1), 3*time.Hour)
+			if i == 2 { // it is pending
+				break
+			}
+			if _, err := decide(s, application(i+1).ID, approval.Pending, approval.Approved); err != nil { // with a claim that has passed
+				t.Fatal(err)
+			}
+		}
+		begun := time.Now()
+		for i, pause := range []time.Duration{time.Hour, 0, 0} {
+			id := application(byte(i + 1)).ID
+			if err := s.Postpone(t.Context(), id, "its issuer is disabled", pause); err != nil {
+				t.Fatal(err)
+			}
+			a, err := s.Application(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 2 {
+				if a.State != approval.Pending || a.Delay != "" || !a.NextTry.IsZero() {
+					t.Errorf("what is pending was postponed: %+v", a)
+				}
+				continue
+			}
+			if after, before := begun.Add(pause-time.Hour/2), time.Now().Add(pause+time.Hour/2); a.State != approval.Approved || a.Delay != "its issuer is disabled" || a.NextTry.Before(after) || a.NextTry.After(before) {
+				t.Errorf("postponed by %s: %+v", pause, a)
+			}
+		}
+		claimed, err := s.Claim(t.Context(), time.Minute, 10)
+		if err != nil || len(claimed) != 1 || claimed[0].ID != application(2).ID || claimed[0].Delay != "its issuer is disabled" {
+			t.Errorf("claimed %+v, %v", claimed, err)
+		}
+		if a, err := decide(s, application(1).ID, approval.Approved, approval.Denied); err != nil || !a.NextTry.IsZero() {
+			t.Errorf("denied: %+v, %v", a, err)
+		}
+	})
+
 	t.Run("what ended long ago is forgotten, with its request id", func(t *testing.T) {
 		s := open(t)
 		for i, expires := range []time.Duration{-time.Hour, -3 * time.Hour, time.Hour, time.Hour} {
