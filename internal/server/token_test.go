@@ -189,23 +189,12 @@ func TestATokenThatHangs(t *testing.T) {
 				}
 			}
 			remove(t, trouble)
-			for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-				if _, err = issueFrom(made.ID); err == nil {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("%s: the key never comes back: %v", name, err)
-				}
-			}
+			eventually(t, name+": the key comes back", func() bool { _, err := issueFrom(made.ID); return err == nil })
 			system.Issued = append(system.Issued, ours.DER, other.DER)
-			for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) { // the lists were put off for half a minute at most
-				if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: ours.DER, Reason: pki.KeyCompromise, Published: true}); err == nil {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("%s: the lists never follow: %v", name, err)
-				}
-			}
+			eventually(t, name+": the lists follow", func() bool { // they were put off for half a minute at most
+				_, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: ours.DER, Reason: pki.KeyCompromise, Published: true})
+				return err == nil
+			})
 			invariant.All(t, system)
 		}
 		p.stop(t)
@@ -300,14 +289,7 @@ func TestATokenThatIsAway(t *testing.T) {
 	if err := os.WriteFile(pin, right, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if _, err = issueFrom(made.ID); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the token never comes back: %v", err)
-		}
-	}
+	eventually(t, "the token comes back", func() bool { _, err := issueFrom(made.ID); return err == nil }) // tried once a minute by now, if it took long to get here
 	if _, err := s.api.Revoke(t.Context(), client.RevokeRequest{Certificate: leaf.Certificate.DER, Reason: pki.KeyCompromise, Published: true}); err != nil {
 		t.Errorf("its lists do not follow: %v", err)
 	}
