@@ -56,7 +56,8 @@ type ref struct {
 const (
 	maxRefBytes    = 16 << 10
 	maxObjectBytes = 256 << 20
-	sweepEvery     = 256       // objects kept between two sweeps
+	sweepEvery     = 256       // objects kept between two sweeps, at least
+	block          = 4 << 10   // octets that a file system takes for a small file or a directory, and wastes of a large one
 	youngObject    = time.Hour // an object without a ref may be about to get one, and so may a directory, and a temporary file its name
 	temporary      = ".tmp-"   // begins the names of files that are not complete
 )
@@ -66,8 +67,9 @@ type disk struct {
 	maxBytes int64
 	now      func() time.Time
 
-	mu   sync.Mutex
-	kept int // since the last sweep; guarded by mu
+	mu       sync.Mutex
+	left     int  // objects that may be kept before the next sweep; guarded by mu
+	sweeping bool // guarded by mu
 
 	facts facts
 }
@@ -178,7 +180,8 @@ func (d *disk) keep(object Object) error {
 		return err
 	}
 	d.dropOlder(dir)
-	return d.sweepSometimes()
+	d.sweepSometimes()
+	return nil
 }
 
 // dropOlder removes all but the largest version of a key. Another process may do the same: absence is no error.
@@ -191,18 +194,21 @@ func (d *disk) dropOlder(dir string) {
 	}
 }
 
-func (d *disk) sweepSometimes() error {
+// sweepSometimes sweeps in the background, once at a time: with many objects that takes seconds, and the caller has a peer who waits.
+func (d *disk) sweepSometimes() {
 	d.mu.Lock()
-	d.kept++
-	due := d.kept >= sweepEvery
-	if due {
-		d.kept = 0
+	defer d.mu.Unlock()
+	d.left--
+	if d.left > 0 || d.sweeping {
+		return
 	}
-	d.mu.Unlock()
-	if !due {
-		return nil
-	}
-	return d.sweep()
+	d.sweeping = true
+	go func() {
+		_ = d.sweep() // the next one tries again
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.sweeping = false
+	}()
 }
 
 type sweptRef struct {
@@ -212,28 +218,35 @@ type sweptRef struct {
 }
 
 // sweep drops references until what they name fits the bound, those fetched longest ago first, then objects that nobody refers to, and what is
-// left of keys and of writers that crashed.
+// left of keys and of writers that crashed. Files are counted as what a file system takes for them: answers about a million certificates are
+// small, and would fill twenty times the bound.
 func (d *disk) sweep() error {
 	refs := d.allRefs()
+	d.mu.Lock()
+	d.left = max(sweepEvery, len(refs)/8) // so that sweeping costs little for each object, however many there are
+	d.mu.Unlock()
 	sizes, err := d.objectSizes()
 	if err != nil {
 		return err
 	}
 	slices.SortFunc(refs, func(a, b sweptRef) int { return b.fetched.Compare(a.fetched) })
-	used := make(map[string]bool)
+	used, dropped := make(map[string]bool), make(map[string]bool)
 	var total int64
 	for _, r := range refs {
-		if !used[r.digest] && total+sizes[r.digest].size > d.maxBytes {
+		cost := int64(2 * block) // the reference, and the directory of its key
+		if !used[r.digest] {
+			cost += sizes[r.digest].size + block
+		}
+		if total+cost > d.maxBytes {
 			_ = os.Remove(r.path) // another process may have been first
+			dropped[r.digest] = true
 			continue
 		}
-		if !used[r.digest] {
-			used[r.digest] = true
-			total += sizes[r.digest].size
-		}
+		used[r.digest] = true
+		total += cost
 	}
 	for name, object := range sizes {
-		if !used[name] && d.now().Sub(object.modified) > youngObject {
+		if !used[name] && (dropped[name] || d.now().Sub(object.modified) > youngObject) {
 			_ = os.Remove(d.objectPath(name)) // another process may have been first
 		}
 	}

@@ -42,7 +42,8 @@ type Config struct {
 	// Dir is where objects are kept, shared between processes. It is made if it does not exist. Empty means no disk.
 	Dir string
 
-	// MaxDirBytes bounds what is kept in Dir; what was fetched longest ago goes first. Zero means 1 GiB.
+	// MaxDirBytes bounds what is kept in Dir, with the blocks of a file system that it takes: a small response has 12 KiB. What was fetched longest
+	// ago goes first. Zero means 1 GiB.
 	MaxDirBytes int64
 
 	// MaxFacts bounds the facts in Dir (see Remember). Zero means 65,536.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -397,7 +398,7 @@ func TestDiskBound(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
 	open := func() *fetch.Fetcher {
-		return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes, c.Now = dir, 2500, func() time.Time { return now } })
+		return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes, c.Now = dir, 30_000, func() time.Time { return now } })
 	}
 	f := open()
 	for i := range byte(4) {
@@ -406,15 +407,70 @@ func TestDiskBound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	now = now.Add(2 * time.Hour) // objects without a reference are young no longer
 	f = open()
 	for key, kept := range map[string]bool{"a": false, "b": false, "c": true, "d": true} {
 		if _, err := f.Load(key); (err == nil) != kept {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "*")); len(left) != 2 {
-		t.Errorf("%d objects are left", len(left))
+	left := func(want int) {
+		t.Helper()
+		if objects, _ := filepath.Glob(filepath.Join(dir, "objects", "*")); len(objects) != want {
+			t.Errorf("%d objects are left, want %d", len(objects), want)
+		}
+	}
+	left(2)
+	if err := f.Keep(fetch.Object{Key: "d", Version: version(2), Body: []byte("newer"), Fetched: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	open()
+	left(3) // one without a reference is young
+	now = now.Add(2 * time.Hour)
+	open()
+	left(2)
+}
+
+// TestDiskBoundOfSmall: what is small takes whole blocks of a file system, which count; and where many come the bound holds without a new start.
+func TestDiskBoundOfSmall(t *testing.T) {
+	const max = 64 << 10
+	dir := t.TempDir()
+	open := func() *fetch.Fetcher { return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes = dir, max }) }
+	f, came := open(), 0
+	keep := func(many int) {
+		t.Helper()
+		for range many {
+			came++
+			object := fetch.Object{Key: fmt.Sprint(came), Version: version(1), Body: fmt.Append(nil, came), Fetched: time.Now().Add(time.Duration(came) * time.Second)}
+			if err := f.Keep(object); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := func() (files int) {
+		for _, pattern := range []string{"objects/*", "refs/*/*"} {
+			found, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files += len(found)
+		}
+		return files
+	}
+	keep(20)
+	f = open()
+	if n := left(); n != 2*5 { // 12 KiB and some octets each
+		t.Errorf("%d files are left of 20 objects, want 10", n)
+	}
+	if _, err := f.Load("20"); err != nil {
+		t.Errorf("the last one: %v", err)
+	}
+	for range 2 {
+		keep(300)
+		for until := time.Now().Add(time.Minute); left() > 2*100; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("%d files are left of 300 objects more", left())
+			}
+		}
 	}
 }
 
@@ -423,7 +479,7 @@ func TestDiskRemains(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
 	open := func() *fetch.Fetcher {
-		return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes, c.Now = dir, 1500, func() time.Time { return now } })
+		return newFetcher(t, func(c *fetch.Config) { c.Dir, c.MaxDirBytes, c.Now = dir, 15_000, func() time.Time { return now } })
 	}
 	f := open()
 	for i, key := range []string{"gone", "kept"} {
